@@ -1,0 +1,111 @@
+"""`python -m jobs`: list the stages; `python -m jobs <stage> --day D`: run one. The very command Airflow runs.
+
+The last line on stdout is one JSON object: stage, day, mode, rows, seconds, run_id and the stage's own counts.
+Exit codes are those of `jobs.errors`; a failure prints one sentence on stderr.
+"""
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+from datetime import date
+from typing import NoReturn
+
+from jobs import config
+from jobs.errors import EXIT_OK, TidegateError, UsageError
+from jobs.flow import STAGES
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see `python -m jobs --help`")
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"a day must be YYYY-MM-DD; found {text!r}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m jobs", description="Run one stage of the flow by hand.")
+    parser.add_argument("stage", nargs="?", help=f"config, or one of: {', '.join(STAGES)}")
+    parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
+    parser.add_argument("--since", type=_day, help="also process every day from here to --day")
+    parser.add_argument("--mode", choices=["full", "warm"], default="full", help="weekly full or daily warm start")
+    parser.add_argument("--approved-by", help="deploy: who said yes")
+    return parser
+
+
+def _listing() -> str:
+    lines = ["stage       reads -> writes"]
+    for stage in STAGES.values():
+        lines.append(f"{stage.name:<11} {', '.join(stage.reads) or 'the source'} -> {', '.join(stage.writes)}")
+        lines.append(f"{'':<11} {stage.doc}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> int:
+    """Parse, run, report; returns the exit code."""
+    options = _parser().parse_args(argv)
+    if options.stage is None:
+        print(_listing())
+        return EXIT_OK
+    settings = config.load()
+    if options.stage == "config":
+        print(settings.model_dump_json(indent=2))
+        return EXIT_OK
+    if options.stage not in STAGES:
+        raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
+    if options.day is None:
+        raise UsageError(f"{options.stage} needs --day YYYY-MM-DD; found none")
+    if options.since is not None and options.since > options.day:
+        raise UsageError(f"--since must not be after --day; found {options.since} and {options.day}")
+    stage = STAGES[options.stage]
+    if stage.per == "mode" and options.since is not None:
+        raise UsageError(f"--since is for stages that publish days; {stage.name} publishes one model's day")
+
+    from jobs.run import Run  # pyarrow and deltalake only once the arguments are known to be good
+
+    run = Run(stage, settings, options.day, options.since, options.mode, options.approved_by)
+    started = time.monotonic()
+    counts = importlib.import_module(stage.module).run(run)
+    report = {
+        "stage": stage.name,
+        "day": options.day.isoformat(),
+        "since": run.days[0].isoformat(),
+        "mode": options.mode if stage.per == "mode" else None,
+        "rows": run.rows,
+        "seconds": round(time.monotonic() - started, 1),
+        "run_id": run.run_id,
+        **counts,
+    }
+    print(json.dumps(report, default=str), flush=True)
+    return EXIT_OK
+
+
+def entry() -> NoReturn:
+    """Turn errors into exit codes; only here is everything caught."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        code = main(sys.argv[1:])
+    except TidegateError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        code = error.exit_code
+    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes an exit code
+        traceback.print_exc()
+        print(f"a bug in Tidegate, not in your data: {type(error).__name__}: {error}", file=sys.stderr)
+        code = TidegateError.exit_code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Arrow and JVM threads may still be winding down; the work is committed, so do not let them change the verdict.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    entry()

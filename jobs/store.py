@@ -1,0 +1,303 @@
+"""The lake: Delta tables that readers always see whole; a stage replaces its own partition, once, at commit.
+
+Engines write Parquet part files; delta-rs commits them in one atomic log entry. Part files of a run that died are
+never named by the log, so no reader sees them. Data is read from the files the log names, by pyarrow or Spark, never
+through delta-rs. Source of the protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
+"""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import deltalake
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, CommitProperties, create_table_with_add_actions
+
+from jobs.errors import Misconfigured, NotReady
+from jobs.tables import LAKE, Table, conform
+
+COMMIT_TRIES = 20
+"""Commits to other partitions of the same table collide now and then; each try starts from the newest version."""
+
+Partition = Mapping[str, str]
+"""Partition column to value, days as `YYYY-MM-DD`: `{"day": "2026-01-08", "mode": "full"}`."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a commit remembers: enough to say which code, settings and table versions made the rows."""
+
+    stage: str
+    run_id: str
+    code_version: str
+    config_hash: str
+    inputs: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def properties(self, partition: Partition, rows: int) -> dict[str, str]:
+        """The commit's custom metadata, flat strings as Delta wants them."""
+        return {
+            "tidegate.stage": self.stage,
+            "tidegate.partition": json.dumps(dict(partition), sort_keys=True),
+            "tidegate.run_id": self.run_id,
+            "tidegate.code_version": self.code_version,
+            "tidegate.config_hash": self.config_hash,
+            "tidegate.inputs": json.dumps(dict(self.inputs), sort_keys=True),
+            "tidegate.counts": json.dumps(dict(self.counts), sort_keys=True),
+            "tidegate.notes": json.dumps(dict(self.notes), sort_keys=True),
+            "tidegate.rows": str(rows),
+        }
+
+
+class Lake:
+    """Read and replace partitions of the tables in `jobs.tables.LAKE` under one local folder."""
+
+    def __init__(self, root: Path | str) -> None:
+        if "://" in str(root):
+            raise Misconfigured(f"lake.root must be a local folder so far; found {root}")
+        self.root = Path(root)
+
+    # -- looking ----------------------------------------------------------------------------------
+    def version(self, table: str) -> int | None:
+        """The newest version of a table, None where it does not exist yet."""
+        delta = self._open(table, None)
+        return None if delta is None else int(delta.version())
+
+    def partitions(self, table: str, version: int | None = None) -> list[dict[str, str]]:
+        """The published partitions, sorted; an empty partition was published with no rows."""
+        seen = {tuple(sorted(values.items())) for _, values in self._adds(table, version)}
+        return [dict(values) for values in sorted(seen)]
+
+    def days(self, table: str, version: int | None = None) -> list[date]:
+        """The published days, oldest first."""
+        return sorted({date.fromisoformat(p["day"]) for p in self.partitions(table, version)})
+
+    def files(
+        self,
+        table: str,
+        days: Iterable[date] | None = None,
+        where: Partition | None = None,
+        version: int | None = None,
+    ) -> list[tuple[str, dict[str, str]]]:
+        """(absolute path, partition values) of the part files of `days` (all by default) that match `where`.
+
+        Raises `NotReady` naming the days that were asked for and are not published.
+        """
+        adds = self._adds(table, version)
+        if where:
+            adds = [(path, values) for path, values in adds if all(values[k] == v for k, v in where.items())]
+        if days is None:
+            return adds
+        wanted = {d.isoformat() for d in days}
+        missing = sorted(wanted - {values["day"] for _, values in adds})
+        if missing:
+            have = sorted({values["day"] for _, values in adds})
+            span = f"{have[0]}..{have[-1]}" if have else "nothing"
+            narrowed = f" {dict(where)}" if where else ""
+            raise NotReady(f"table {table}{narrowed} needs {', '.join(missing)}; published: {span}")
+        return [(path, values) for path, values in adds if values["day"] in wanted]
+
+    def read(
+        self,
+        table: str,
+        days: Iterable[date] | None = None,
+        where: Partition | None = None,
+        columns: list[str] | None = None,
+        version: int | None = None,
+    ) -> pa.Table:
+        """The rows as one Arrow table of the contract's types, partition columns (strings) last."""
+        spec = LAKE[table]
+        names = list(spec.columns) if columns is None else columns
+        parts = []
+        for path, values in self.files(table, days, where, version):
+            part = pq.ParquetFile(path).read(columns=names).select(names)
+            part = part.cast(pa.schema([spec.schema.field(name) for name in names]))
+            for key in spec.partition:
+                part = part.append_column(key, pa.array([values[key]] * len(part), pa.string()))
+            parts.append(part)
+        if parts:
+            return pa.concat_tables(parts)
+        fields = [
+            *(spec.schema.field(name) for name in names),
+            *(pa.field(k, pa.string()) for k in spec.partition),
+        ]
+        return pa.schema(fields).empty_table()
+
+    def history(self, table: str) -> list[dict[str, Any]]:
+        """Commits, newest first, with the lineage each recorded."""
+        delta = self._open(table, None)
+        return [] if delta is None else delta.history()
+
+    def lineage(self, table: str, partition: Partition) -> dict[str, Any] | None:
+        """The lineage of the commit that last replaced a partition; None where it was never published."""
+        wanted = json.dumps(dict(partition), sort_keys=True)
+        for commit in self.history(table):
+            if commit.get("tidegate.partition") == wanted:
+                return {k.removeprefix("tidegate."): v for k, v in commit.items() if k.startswith("tidegate.")}
+        return None
+
+    # -- writing ----------------------------------------------------------------------------------
+    def staging(self, table: str, run_id: str) -> Path:
+        """A fresh folder inside the table for an engine's part files; invisible until published.
+
+        Below it, part files lie as `day=2026-01-08/[mode=full/]part-….parquet` (what Spark's `partitionBy` writes):
+        some Delta readers take partition values from the path.
+        """
+        folder = self.root / table / "parts" / f"{run_id}-{uuid.uuid4().hex[:8]}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def publish(
+        self,
+        table: str,
+        partition: Partition,
+        data: pa.Table | Iterable[Path],
+        lineage: Lineage,
+        base_version: int | None = None,
+    ) -> int:
+        """Replace one partition with `data` (an Arrow table, or part files below the table's folder); returns rows.
+
+        One atomic commit. `base_version` is the version the writer started from (the newest now by default); a commit
+        to the same partition since then raises `NotReady`, and nothing is replaced.
+        """
+        spec = LAKE[table]
+        if set(partition) != set(spec.partition):
+            raise Misconfigured(f"table {table} is partitioned by {spec.partition}; found {dict(partition)}")
+        if isinstance(data, pa.Table):
+            paths = [self._write(spec, data, partition, lineage.run_id)]
+        else:
+            # A zero-row part keeps an empty day apart from a day that never came.
+            paths = list(data) or [self._write(spec, spec.schema.empty_table(), partition, lineage.run_id)]
+        rows = sum(pq.read_metadata(path).num_rows for path in paths)
+        actions = [self._add(spec, path, partition) for path in paths]
+        properties = CommitProperties(custom_metadata=lineage.properties(partition, rows))
+        self._commit(spec, actions, partition, properties, base_version)
+        return rows
+
+    def _write(self, spec: Table, data: pa.Table, partition: Partition, run_id: str) -> Path:
+        folder = self.staging(spec.name, run_id).joinpath(*(f"{key}={partition[key]}" for key in spec.partition))
+        folder.mkdir(parents=True)
+        path = folder / "part-0.parquet"
+        pq.write_table(conform(data, spec), path, coerce_timestamps="us")
+        return path
+
+    def _add(self, spec: Table, path: Path, partition: Partition) -> AddAction:
+        stat = path.stat()
+        return AddAction(
+            path=path.relative_to(self.root / spec.name).as_posix(),
+            size=stat.st_size,
+            partition_values={key: partition[key] for key in spec.partition},
+            modification_time=int(stat.st_mtime * 1000),
+            data_change=True,
+            stats=json.dumps({"numRecords": pq.read_metadata(path).num_rows}),
+        )
+
+    def _commit(
+        self,
+        spec: Table,
+        actions: list[AddAction],
+        partition: Partition,
+        properties: CommitProperties,
+        base_version: int | None,
+    ) -> None:
+        base = self.version(spec.name) if base_version is None else base_version
+        for _ in range(COMMIT_TRIES):
+            newest = self.version(spec.name)
+            if newest != base and self._replaced_since(spec.name, partition, base):
+                raise NotReady(
+                    f"table {spec.name} {dict(partition)} needs to be as this run found it (version {base}); another "
+                    "writer committed first and stays the winner, nothing of this run was published: run the stage again"
+                )
+            try:
+                self._attempt(spec, actions, partition, properties, newest)
+                return
+            except (CommitFailedError, DeltaError) as error:
+                conflict = error
+        raise NotReady(f"table {spec.name} is too busy: {COMMIT_TRIES} commits collided; run again ({conflict})")
+
+    def _attempt(
+        self,
+        spec: Table,
+        actions: list[AddAction],
+        partition: Partition,
+        properties: CommitProperties,
+        newest: int | None,
+    ) -> None:
+        """One commit on top of exactly version `newest`; raises delta-rs's error if somebody was faster."""
+        fields = [*spec.schema, *(pa.field(k, pa.string(), nullable=False) for k in spec.partition)]
+        schema = deltalake.Schema.from_arrow(pa.schema(fields))
+        delta = self._open(spec.name, newest)
+        if delta is None:
+            create_table_with_add_actions(
+                str(self.root / spec.name),
+                schema,
+                actions,
+                mode="error",
+                partition_by=list(spec.partition),
+                commit_properties=properties,
+            )
+            return
+        filters = [(key, "=", partition[key]) for key in spec.partition]
+        delta.create_write_transaction(
+            actions, "overwrite", schema, list(spec.partition), filters, commit_properties=properties
+        )
+
+    def _replaced_since(self, table: str, partition: Partition, base: int | None) -> bool:
+        """Whether a commit after version `base` replaced this very partition."""
+        wanted = json.dumps(dict(partition), sort_keys=True)
+        first = -1 if base is None else base
+        return any(c["version"] > first and c.get("tidegate.partition") == wanted for c in self.history(table))
+
+    def _open(self, table: str, version: int | None) -> deltalake.DeltaTable | None:
+        if table not in LAKE:
+            raise Misconfigured(f"the lake has the tables {', '.join(LAKE)}; found {table!r}")
+        uri = self.root / table
+        if not (uri / "_delta_log").is_dir():
+            return None
+        try:
+            return deltalake.DeltaTable(str(uri), version=version)
+        except TableNotFoundError:
+            return None
+
+    def _adds(self, table: str, version: int | None) -> list[tuple[str, dict[str, str]]]:
+        delta = self._open(table, version)
+        if delta is None:
+            return []
+        batch = pa.table(delta.get_add_actions(flatten=False))
+        rows = batch.select(["path", "partition"]).to_pylist() if batch.num_rows else []
+        base = self.root / table
+        adds = [(str(base / row["path"]), {k: str(v) for k, v in row["partition"].items()}) for row in rows]
+        return sorted(adds, key=lambda add: (sorted(add[1].items()), add[0]))
+
+
+def vacuum(lake: Lake, table: str, older_than_hours: int = 24) -> int:
+    """Delete part files that no version names and that are old enough not to belong to a live run; returns how many."""
+    delta = lake._open(table, None)
+    if delta is None:
+        return 0
+    named: set[str] = set()
+    for version in range(int(delta.version()) + 1):
+        named.update(path for path, _ in lake._adds(table, version))
+    horizon = time.time() - older_than_hours * 3600
+    dead = [
+        path
+        for path in (lake.root / table / "parts").rglob("*")
+        if path.is_file() and str(path) not in named and path.stat().st_mtime < horizon
+    ]
+    for path in dead:
+        os.unlink(path)
+    return len(dead)
+
+
+def midnight(day: date) -> datetime:
+    """The first instant of a UTC day."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

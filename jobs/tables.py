@@ -1,0 +1,344 @@
+"""Every table of Tidegate: key, columns, types, partitioning. The only place a column is defined.
+
+`RAW` is the contract with a team's loggers (plain Parquet, `date=YYYY-MM-DD/hour=HH`); `LAKE` is what stages
+publish (Delta). Times are UTC microseconds, ids are strings, days are UTC dates.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from jobs.errors import Refused
+
+TIME = pa.timestamp("us", tz="UTC")
+STR = pa.string()
+ATTRIBUTES = pa.map_(STR, STR)
+INTEREST_BUCKETS = 32
+"""Categories are hashed into this many buckets; a user's interests are one float per bucket."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column; `nullable=False` means a row without it is set aside, `optional` that a raw file may lack it."""
+
+    type: pa.DataType
+    nullable: bool = False
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's contract: `key` identifies a row inside a partition; `partition` columns live in the path only."""
+
+    name: str
+    doc: str
+    key: tuple[str, ...]
+    columns: Mapping[str, Column]
+    partition: tuple[str, ...] = ("day",)
+    extra_prefix: str | None = field(default=None)
+    """Raw only: any number of further columns with this prefix, folded into the map column `attributes`."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the data columns (partition columns excluded)."""
+        return pa.schema([pa.field(n, c.type, c.nullable) for n, c in self.columns.items()])
+
+
+def _c(type_: pa.DataType, marks: str = "") -> Column:
+    """`"?"` may be null, `"??"` may be null or absent from a raw file."""
+    return Column(type_, nullable=bool(marks), optional=marks == "??")
+
+
+_EVENT = {"event_time": _c(TIME), "ingested_at": _c(TIME, "??")}
+_IMPRESSION = {
+    "impression_id": _c(STR),
+    "request_id": _c(STR),
+    **_EVENT,
+    "user_id": _c(STR, "??"),
+    "item_id": _c(STR),
+    "surface": _c(STR),
+    "position": _c(pa.int32()),
+    "propensity": _c(pa.float64(), "??"),
+    "policy": _c(STR),
+    "device": _c(STR, "??"),
+    "region": _c(STR, "??"),
+    "query": _c(STR, "??"),
+    "source_item_id": _c(STR, "??"),
+}
+_CLICK = {
+    "click_id": _c(STR),
+    "impression_id": _c(STR, "??"),
+    **_EVENT,
+    "user_id": _c(STR, "??"),
+    "item_id": _c(STR),
+}
+_PURCHASE = {
+    "purchase_id": _c(STR),
+    **_EVENT,
+    "user_id": _c(STR),
+    "item_id": _c(STR),
+    "value": _c(pa.float64(), "??"),
+}
+_REQUEST = {
+    "request_id": _c(STR),
+    "event_time": _c(TIME),
+    "user_id": _c(STR, "??"),
+    "surface": _c(STR),
+    "policy": _c(STR),
+    "candidates": _c(pa.list_(STR)),
+    "slate_size": _c(pa.int32()),
+}
+_ITEM = {
+    "item_id": _c(STR),
+    "created_at": _c(TIME, "??"),
+    "category": _c(STR, "??"),
+    "price": _c(pa.float64(), "??"),
+    "title": _c(STR, "??"),
+}
+_USER = {"user_id": _c(STR), "created_at": _c(TIME, "??")}
+
+RAW: dict[str, Table] = {
+    t.name: t
+    for t in (
+        Table(
+            "impressions",
+            "one item shown at one place",
+            ("impression_id",),
+            _IMPRESSION,
+            extra_prefix="context_",
+        ),
+        Table("clicks", "one click", ("click_id",), _CLICK),
+        Table("purchases", "one conversion of any kind", ("purchase_id",), _PURCHASE),
+        Table("requests", "one decision and what it chose from", ("request_id",), _REQUEST),
+        Table("items", "the catalogue as of a day", ("item_id",), _ITEM, extra_prefix="feature_"),
+        Table("users", "the users as of a day", ("user_id",), _USER, extra_prefix="feature_"),
+    )
+}
+EVENTS = ("impressions", "clicks", "purchases", "requests")
+"""Raw tables with an event time; the day they belong to is the UTC date of it."""
+SNAPSHOTS = ("items", "users")
+"""Raw tables that describe the state of a whole day; readers take the newest day at or before theirs."""
+
+
+def _validated(name: str) -> Table:
+    """The lake's version of a raw table: `ingested_at` is filled, prefixed columns are one `attributes` map."""
+    raw = RAW[name]
+    columns = dict(raw.columns)
+    if "ingested_at" in columns:
+        columns["ingested_at"] = _c(TIME)
+    if raw.extra_prefix:
+        columns["attributes"] = _c(ATTRIBUTES)
+    return Table(name, f"{raw.doc}, validated", raw.key, columns)
+
+
+_KNOWN_FEATURES = {
+    "available_at": _c(TIME),
+    "impressions": _c(pa.float64()),
+    "clicks": _c(pa.float64()),
+}
+
+LAKE: dict[str, Table] = {
+    t.name: t
+    for t in (
+        *(_validated(name) for name in RAW),
+        Table(
+            "quarantine",
+            "rows set aside by `validate`, with the expectation they broke",
+            ("row_key", "expectation"),
+            {"row_key": _c(STR, "?"), "expectation": _c(STR), "reason": _c(STR), "payload": _c(STR)},
+            partition=("day", "table"),
+        ),
+        Table(
+            "labels",
+            "one row per impression: what came of it, and from when that was known",
+            ("impression_id",),
+            {
+                "impression_id": _c(STR),
+                "request_id": _c(STR),
+                "event_time": _c(TIME),
+                "known_at": _c(TIME),  # when the impression itself was known
+                "user_id": _c(STR, "?"),
+                "item_id": _c(STR),
+                "clicked": _c(pa.bool_()),
+                "click_known_at": _c(TIME, "?"),
+                "click_matures_at": _c(TIME),  # until then a missing click is unknown
+                "converted": _c(pa.bool_()),
+                "conversion_known_at": _c(TIME, "?"),
+                "conversion_value": _c(pa.float64()),
+                "matures_at": _c(TIME),  # until then a missing conversion is unknown
+            },
+        ),
+        Table(
+            "user_features",
+            "what was known of a user at the end of a day (available_at = the next midnight)",
+            ("user_id",),
+            {
+                "user_id": _c(STR),
+                **_KNOWN_FEATURES,  # over the long-term window
+                "click_rate": _c(pa.float64()),
+                "days_since_click": _c(pa.float64(), "?"),
+                "interests": _c(pa.list_(pa.float32())),  # (INTEREST_BUCKETS,) smoothed click rate / own rate
+                "last_items": _c(pa.list_(STR)),  # up to 10 clicked items, newest first
+            },
+        ),
+        Table(
+            "item_features",
+            "what was known of an item at the end of a day (available_at = the next midnight)",
+            ("item_id",),
+            {
+                "item_id": _c(STR),
+                **_KNOWN_FEATURES,  # over the long-term window
+                "click_rate": _c(pa.float64()),
+                "click_rate_7d": _c(pa.float64()),
+                "click_rate_1d": _c(pa.float64()),
+                "purchase_rate": _c(pa.float64()),  # purchases per click, smoothed, by when they were known
+                "age_days": _c(pa.float64(), "?"),
+                "price": _c(pa.float64(), "?"),
+                "category": _c(STR, "?"),
+                "interest_bucket": _c(pa.int32(), "?"),
+            },
+        ),
+        Table(
+            "examples",
+            "a dataset: impressions with the features known before them and the labels known at the cut",
+            ("impression_id",),
+            {
+                "impression_id": _c(STR),
+                "request_id": _c(STR),
+                "event_time": _c(TIME),
+                "user_id": _c(STR, "?"),
+                "item_id": _c(STR),
+                "surface": _c(STR),
+                "position": _c(pa.int32()),
+                "propensity": _c(pa.float64(), "?"),
+                "policy": _c(STR),
+                "split": _c(STR),  # train, validate, test
+                "clicked": _c(pa.bool_(), "?"),  # null: unknown at the cut
+                "converted": _c(pa.bool_(), "?"),
+                "weight": _c(pa.float64()),
+                "user_impressions": _c(pa.float64(), "?"),
+                "user_click_rate": _c(pa.float64(), "?"),
+                "user_days_since_click": _c(pa.float64(), "?"),
+                "user_item_interest": _c(pa.float64(), "?"),
+                "item_impressions": _c(pa.float64(), "?"),
+                "item_click_rate": _c(pa.float64(), "?"),
+                "item_click_rate_7d": _c(pa.float64(), "?"),
+                "item_click_rate_1d": _c(pa.float64(), "?"),
+                "item_purchase_rate": _c(pa.float64(), "?"),
+                "item_age_days": _c(pa.float64(), "?"),
+                "item_price": _c(pa.float64(), "?"),
+                "item_category": _c(STR, "?"),
+                "device": _c(STR, "?"),
+                "region": _c(STR, "?"),
+                "attributes": _c(ATTRIBUTES),  # the impression's, `user.` and `item.` attributes in one map
+            },
+            partition=("day", "mode"),
+        ),
+        Table(
+            "candidates",
+            "rankers trained for a day; one of them is the challenger",
+            ("candidate_id",),
+            {
+                "candidate_id": _c(STR),
+                "ranker": _c(STR),
+                "chosen": _c(pa.bool_()),
+                "bundle": _c(STR),
+                "bundle_sha256": _c(STR),
+                "run_id": _c(STR, "?"),
+                "started_from": _c(STR, "?"),  # the champion a warm start continued
+                "validation_log_loss": _c(pa.float64(), "?"),
+                "validation_auc": _c(pa.float64(), "?"),
+            },
+            partition=("day", "mode"),
+        ),
+        Table(
+            "evidence",
+            "what the backtest found for the challenger of a day, as one versioned JSON document",
+            ("candidate_id",),
+            {
+                "candidate_id": _c(STR),
+                "champion_id": _c(STR),
+                "bundle_sha256": _c(STR),
+                "document": _c(STR),
+                "document_sha256": _c(STR),
+            },
+            partition=("day", "mode"),
+        ),
+        Table(
+            "promotions",
+            "the ledger: verdict, reasons, who approved, what was deployed",
+            ("candidate_id",),
+            {
+                "candidate_id": _c(STR),
+                "champion_id": _c(STR),
+                "bundle": _c(STR),
+                "bundle_sha256": _c(STR),
+                "evidence_sha256": _c(STR),
+                "verdict": _c(STR),  # promote, hold, refuse
+                "reasons": _c(pa.list_(STR)),
+                "decided_at": _c(TIME),
+                "approved_by": _c(STR, "?"),
+                "approved_at": _c(TIME, "?"),
+                "endpoint": _c(STR, "?"),
+                "deployed_at": _c(TIME, "?"),
+            },
+            partition=("day", "mode"),
+        ),
+        Table(
+            "serving_reports",
+            "how the endpoint did on a day, one figure a row",
+            ("metric",),
+            {
+                "metric": _c(STR),
+                "value": _c(pa.float64(), "?"),
+                "stderr": _c(pa.float64(), "?"),
+                "low": _c(pa.float64(), "?"),
+                "high": _c(pa.float64(), "?"),
+                "n": _c(pa.int64()),
+                "effective_n": _c(pa.float64(), "?"),
+                "alarm": _c(pa.bool_()),
+                "note": _c(STR),
+            },
+        ),
+        Table(
+            "readouts",
+            "experiment readouts of a day: variant against control",
+            ("experiment", "metric"),
+            {
+                "experiment": _c(STR),
+                "metric": _c(STR),
+                "control": _c(STR),
+                "variant": _c(STR),
+                "value": _c(pa.float64(), "?"),
+                "stderr": _c(pa.float64(), "?"),
+                "low": _c(pa.float64(), "?"),
+                "high": _c(pa.float64(), "?"),
+                "n": _c(pa.int64()),
+                "effective_n": _c(pa.float64(), "?"),
+                "note": _c(STR),
+            },
+        ),
+    )
+}
+
+
+def conform(data: pa.Table, table: Table) -> pa.Table:
+    """`data` with exactly the table's columns, order and types; raises `Refused` naming what is missing or differs.
+
+    Only lossless casts are made (string to large_string and the like, dictionary to string, us to ns time).
+    """
+    missing = [name for name in table.columns if name not in data.column_names]
+    unknown = [name for name in data.column_names if name not in table.columns]
+    if missing or unknown:
+        raise Refused(
+            f"table {table.name} needs exactly the columns {list(table.columns)}; missing {missing}, unknown {unknown}"
+        )
+    try:
+        cast = data.select(list(table.columns)).cast(table.schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise Refused(f"table {table.name} needs {table.schema}; found {data.schema}: {error}") from error
+    for name, column in table.columns.items():
+        if not column.nullable and cast.column(name).null_count:
+            raise Refused(f"table {table.name}: {name} must not be null; found {cast.column(name).null_count} nulls")
+    return cast

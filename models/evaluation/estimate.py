@@ -1,0 +1,49 @@
+"""What every metric and estimator returns: a number with its uncertainty, or a refusal with its reason."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its standard error, an interval, how many rows it rests on and how many they are worth.
+
+    `effective_n` is Kish's effective sample size for weighted estimates and equals `n` where every row counts alike.
+    Raises ValueError on construction when a figure is not finite or the interval does not hold the value.
+    """
+
+    value: float
+    stderr: float
+    low: float
+    high: float
+    n: int
+    effective_n: float
+
+    def __post_init__(self) -> None:
+        figures = (self.value, self.stderr, self.low, self.high, self.effective_n)
+        if not all(math.isfinite(x) for x in figures):
+            raise ValueError(f"an estimate needs finite figures; found {figures}")
+        slack = 1e-9 * max(1.0, abs(self.value))
+        if not (self.low - slack <= self.value <= self.high + slack and self.stderr >= 0):
+            raise ValueError(f"an estimate needs low <= value <= high and stderr >= 0; found {figures}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-ready mapping."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """No number, because the data cannot carry one: the reason, and what was found."""
+
+    reason: str
+    n: int = 0
+    effective_n: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-ready mapping; the key `refused` tells it from an estimate."""
+        return {"refused": self.reason, "n": self.n, "effective_n": self.effective_n}
+
+
+Finding = Estimate | Refusal

@@ -1,0 +1,65 @@
+"""What every ranker is: fitted by construction, two probabilities out, plain bytes to disk and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.settings import RankerSettings
+
+Columns = Mapping[str, NDArray[Any]]
+"""Column name to an array of length n: float64 with NaN for unknown, or object holding str with None for unknown."""
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """n examples. Labels are 0.0 or 1.0, NaN where unknown at the cut: such a row teaches that label nothing."""
+
+    features: Columns
+    clicked: Floats
+    converted: Floats
+    weight: Floats
+
+    def __post_init__(self) -> None:
+        n = len(self.clicked)
+        lengths = {name: len(column) for name, column in self.features.items()}
+        if any(length != n for length in (*lengths.values(), len(self.converted), len(self.weight))):
+            raise ValueError(f"training data needs columns of one length; found clicked {n}, {lengths}")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities per row, shape (n,), in [0, 1]: of a click, and of a conversion, given the impression."""
+
+    p_click: Floats
+    p_conversion: Floats
+
+
+class Ranker(Protocol):
+    """Never half-fitted: an instance exists only fitted. Same data, settings and seed give the same bytes."""
+
+    kind: str
+
+    @classmethod
+    def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Self | None = None) -> Self:
+        """A new ranker; `start_from` (same class) is continued where the method can, and never changed.
+
+        Raises ValueError when no row has a known click label, or only one class of it is present.
+        """
+        ...
+
+    def predict(self, features: Columns) -> Predictions:
+        """Scores for n rows; columns unknown to the ranker are ignored, a missing one raises ValueError."""
+        ...
+
+    def to_files(self) -> dict[str, bytes]:
+        """File name to content, no pickle; the whole ranker."""
+        ...
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> Self:
+        """The very ranker `to_files` wrote."""
+        ...

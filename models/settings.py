@@ -1,0 +1,76 @@
+"""What the maths can be told: one frozen class per part, each default written here and nowhere else.
+
+`jobs.config` composes these into the one configuration tree; unknown keys are refused.
+"""
+
+from datetime import date
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """A frozen group of settings; an unknown key is an error, not a typo that silently does nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WorldSettings(Settings):
+    """The simulated world: sizes, taste, noise, delay. The same settings and seed give the same bytes."""
+
+    seed: int = 20260101
+    first_day: date = date(2026, 1, 1)
+    days: int = Field(36, ge=3, description="days the world exists")
+    users: int = Field(20_000, ge=50)
+    items: int = Field(2_000, ge=50, description="items that exist on the first day")
+    new_items_per_day: int = Field(20, ge=0)
+    categories: int = Field(24, ge=2)
+    latent_dimensions: int = Field(8, ge=2)
+    requests_per_day: int = Field(9_000, ge=20)
+    candidates: int = Field(20, ge=4, description="items retrieval offers the logging policy per request")
+    slate_size: int = Field(4, ge=1)
+    logging_temperature: float = Field(0.6, gt=0)
+    base_click_logit: float = -2.4
+    purchase_rate: float = Field(0.10, gt=0, lt=1, description="mean P(purchase | click)")
+    drift_per_day: float = Field(0.01, ge=0, description="how far tastes walk in a day, in latent units")
+    late_share: float = Field(0.01, ge=0, lt=1, description="events that arrive one or two days late")
+    duplicate_share: float = Field(0.002, ge=0, lt=1, description="events logged twice with the same id")
+    live_share: float = Field(
+        0.1, ge=0, le=1, description="requests answered by the live endpoint once one is in service"
+    )
+
+
+class PolicySettings(Settings):
+    """How scores become a slate and the probabilities that get logged."""
+
+    kind: Literal["greedy", "epsilon_greedy", "plackett_luce"] = "plackett_luce"
+    temperature: float = Field(0.5, gt=0, description="Plackett-Luce: probability goes as p_click ** (1 / T)")
+    epsilon: float = Field(0.1, ge=0, le=1, description="epsilon-greedy: share of uniform choices")
+
+
+class RankerSettings(Settings):
+    """Hyperparameters of every ranker; one seed for all."""
+
+    seed: int = 7
+    popularity_prior_impressions: float = Field(50.0, gt=0, description="pseudo-impressions at the mean rate")
+    logistic_l2: float = Field(1e-4, ge=0)
+    logistic_steps: int = Field(60, ge=1, description="at most this many L-BFGS iterations")
+    xgboost_rounds: int = Field(60, ge=1)
+    xgboost_warm_rounds: int = Field(10, ge=1, description="rounds added by a daily warm start")
+    xgboost_depth: int = Field(5, ge=1, le=12)
+    xgboost_eta: float = Field(0.15, gt=0, le=1)
+    max_categories: int = Field(64, ge=1, description="values kept per categorical feature; the rest share one")
+
+
+class GateSettings(Settings):
+    """What a challenger must show before a person is even asked."""
+
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    min_effective_n: float = Field(200.0, ge=1, description="below it the counterfactual estimate is refused")
+    max_weight_share: float = Field(0.05, gt=0, le=1, description="largest single weight / sum of weights")
+    min_lift: float = Field(0.0, description="the lower bound of challenger - champion must exceed it")
+    log_loss_margin: float = Field(0.002, ge=0, description="nats the challenger's log-loss may be worse by")
+    auc_margin: float = Field(0.005, ge=0)
+    ndcg_margin: float = Field(0.005, ge=0)
+    min_test_rows: int = Field(1_000, ge=1)
+    bootstrap_replicates: int = Field(200, ge=50)
