@@ -85,7 +85,7 @@ def write(
 
 
 def load(path: Path, expected_sha256: str | None = None) -> Bundle:
-    """The bundle at `path`; raises `Refused` when a file is missing, added or changed, or it is not the one expected."""
+    """The bundle at `path`; raises `Refused` when any file differs from its manifest or it is not the one expected."""
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
         raise Refused(f"a bundle needs {MANIFEST}; found none in {path}")

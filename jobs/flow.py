@@ -30,19 +30,32 @@ class Stage:
         return f"jobs.{self.name}.job"
 
 
-STAGES: dict[str, Stage] = {
-    s.name: s
-    for s in (
-        Stage("ingest", "a source's own files become the raw lake", (), ("raw",)),
-        Stage("validate", "raw events are checked against the suites; bad rows are set aside", ("raw",), (*VALIDATED, "quarantine")),
-        Stage("attribute", "conversions join the impressions that earned them", ("impressions", "clicks", "purchases"), ("labels",)),
-        Stage("featurize", "what was known of users and items at the end of the day", VALIDATED, ("user_features", "item_features")),
-        Stage("assemble", "labels meet the features known before them, split by time", (*VALIDATED, "labels", "user_features", "item_features"), ("examples",), "mode"),
-        Stage("train", "rankers are fitted; the best on the validation day becomes the challenger", ("examples", "promotions"), ("candidates",), "mode"),
-        Stage("backtest", "challenger and champion on the same held-out rows; what the logs can and cannot tell", ("examples", "requests", "items", "users", "user_features", "item_features", "candidates", "promotions"), ("evidence",), "mode"),
-        Stage("promote", "the gate's verdict on the evidence, with reasons, in the ledger", ("evidence", "candidates", "promotions"), ("promotions",), "mode"),
-        Stage("deploy", "an approved bundle reaches the endpoint; the champion alias follows", ("promotions", "candidates", "evidence"), ("promotions",), "mode"),
-        Stage("monitor", "what was served against what was judged: skew, drift, online quality", (*VALIDATED, "labels", "user_features", "item_features", "promotions", "evidence"), ("serving_reports",)),
-        Stage("experiment", "the endpoint's requests against the logging policy's, with honest intervals", ("impressions", "labels", "promotions"), ("readouts",)),
-    )
-}  # fmt: skip
+FEATURES = ("user_features", "item_features")
+SNAPSHOTS = ("items", "users")
+
+# fmt: off
+STAGES: dict[str, Stage] = {s.name: s for s in (
+    Stage("ingest", "a source's own files become the raw lake",
+          (), ("raw",)),
+    Stage("validate", "raw events are checked against the suites; bad rows are set aside",
+          ("raw",), (*VALIDATED, "quarantine")),
+    Stage("attribute", "conversions join the impressions that earned them",
+          ("impressions", "clicks", "purchases"), ("labels",)),
+    Stage("featurize", "what was known of users and items at the end of the day",
+          VALIDATED, FEATURES),
+    Stage("assemble", "labels meet the features known before them, split by time",
+          ("impressions", *SNAPSHOTS, "labels", *FEATURES), ("examples",), "mode"),
+    Stage("train", "rankers are fitted; the best on the validation day becomes the challenger",
+          ("examples", "promotions"), ("candidates",), "mode"),
+    Stage("backtest", "challenger and champion on the same held-out rows; what the logs can and cannot tell",
+          ("examples", "impressions", "requests", *SNAPSHOTS, "labels", *FEATURES, "candidates", "promotions"),
+          ("evidence",), "mode"),
+    Stage("promote", "the gate's verdict on the evidence, with reasons, in the ledger",
+          ("evidence", "candidates", "promotions"), ("promotions",), "mode"),
+    Stage("deploy", "an approved bundle reaches the endpoint; the champion alias follows",
+          ("promotions", "candidates", "evidence"), ("promotions",), "mode"),
+    Stage("monitor", "what was served against what was judged: skew, drift, online quality",
+          ("impressions", "requests", *SNAPSHOTS, "labels", *FEATURES, "promotions", "evidence"), ("serving_reports",)),
+    Stage("experiment", "the endpoint's requests against the logging policy's, with honest intervals",
+          ("impressions", "labels", "promotions"), ("readouts",)),
+)}

@@ -115,7 +115,7 @@ class Lake:
         version: int | None = None,
     ) -> pa.Table:
         """The rows as one Arrow table of the contract's types, partition columns (strings) last."""
-        spec = LAKE[table]
+        spec = _spec(table)
         names = list(spec.columns) if columns is None else columns
         parts = []
         for path, values in self.files(table, days, where, version):
@@ -169,7 +169,7 @@ class Lake:
         One atomic commit. `base_version` is the version the writer started from (the newest now by default); a commit
         to the same partition since then raises `NotReady`, and nothing is replaced.
         """
-        spec = LAKE[table]
+        spec = _spec(table)
         if set(partition) != set(spec.partition):
             raise Misconfigured(f"table {table} is partitioned by {spec.partition}; found {dict(partition)}")
         if isinstance(data, pa.Table):
@@ -215,7 +215,7 @@ class Lake:
             if newest != base and self._replaced_since(spec.name, partition, base):
                 raise NotReady(
                     f"table {spec.name} {dict(partition)} needs to be as this run found it (version {base}); another "
-                    "writer committed first and stays the winner, nothing of this run was published: run the stage again"
+                    "writer committed first and stays, nothing of this run was published: run the stage again"
                 )
             try:
                 self._attempt(spec, actions, partition, properties, newest)
@@ -258,9 +258,7 @@ class Lake:
         return any(c["version"] > first and c.get("tidegate.partition") == wanted for c in self.history(table))
 
     def _open(self, table: str, version: int | None) -> deltalake.DeltaTable | None:
-        if table not in LAKE:
-            raise Misconfigured(f"the lake has the tables {', '.join(LAKE)}; found {table!r}")
-        uri = self.root / table
+        uri = self.root / _spec(table).name
         if not (uri / "_delta_log").is_dir():
             return None
         try:
@@ -277,6 +275,12 @@ class Lake:
         base = self.root / table
         adds = [(str(base / row["path"]), {k: str(v) for k, v in row["partition"].items()}) for row in rows]
         return sorted(adds, key=lambda add: (sorted(add[1].items()), add[0]))
+
+
+def _spec(table: str) -> Table:
+    if table not in LAKE:
+        raise Misconfigured(f"the lake has the tables {', '.join(LAKE)}; found {table!r}")
+    return LAKE[table]
 
 
 def vacuum(lake: Lake, table: str, older_than_hours: int = 24) -> int:

@@ -326,7 +326,8 @@ LAKE: dict[str, Table] = {
 def conform(data: pa.Table, table: Table) -> pa.Table:
     """`data` with exactly the table's columns, order and types; raises `Refused` naming what is missing or differs.
 
-    Only lossless casts are made (string to large_string and the like, dictionary to string, us to ns time).
+    Only casts inside a kind are made (string to large_string, dictionary to string, int32 to int64, ns to us where
+    nothing is lost); text is never parsed into numbers or times.
     """
     missing = [name for name in table.columns if name not in data.column_names]
     unknown = [name for name in data.column_names if name not in table.columns]
@@ -334,11 +335,36 @@ def conform(data: pa.Table, table: Table) -> pa.Table:
         raise Refused(
             f"table {table.name} needs exactly the columns {list(table.columns)}; missing {missing}, unknown {unknown}"
         )
-    try:
-        cast = data.select(list(table.columns)).cast(table.schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise Refused(f"table {table.name} needs {table.schema}; found {data.schema}: {error}") from error
-    for name, column in table.columns.items():
-        if not column.nullable and cast.column(name).null_count:
-            raise Refused(f"table {table.name}: {name} must not be null; found {cast.column(name).null_count} nulls")
-    return cast
+    columns = []
+    for field_ in table.schema:
+        found = data.column(field_.name)
+        if _kind(found.type) not in (_kind(field_.type), "null"):
+            raise Refused(f"table {table.name}: {field_.name} must be {field_.type}; found {found.type}")
+        if not field_.nullable and found.null_count:
+            raise Refused(f"table {table.name}: {field_.name} must not be null; found {found.null_count} nulls")
+        try:
+            columns.append(found.cast(field_.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise Refused(f"table {table.name}: {field_.name} must be {field_.type}; {error}") from error
+    return pa.table(columns, schema=table.schema)
+
+
+def _kind(type_: pa.DataType) -> str:
+    """What a type holds, whatever its width or encoding."""
+    if pa.types.is_dictionary(type_):
+        return _kind(type_.value_type)
+    kinds = {
+        "null": pa.types.is_null,
+        "bool": pa.types.is_boolean,
+        "int": pa.types.is_integer,
+        "float": pa.types.is_floating,
+        "time": lambda t: pa.types.is_timestamp(t) and t.tz is not None,
+        "text": lambda t: pa.types.is_string(t) or pa.types.is_large_string(t),
+        "map": pa.types.is_map,
+    }
+    for kind, is_kind in kinds.items():
+        if is_kind(type_):
+            return kind
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
+        return f"list of {_kind(type_.value_type)}"
+    return str(type_)

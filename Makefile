@@ -1,0 +1,49 @@
+# One line each; `make` alone lists them. The environment is .venv, everything a run writes is under var/.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+SOURCE ?= simulated
+DATA ?=
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test check bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/.ready ## create .venv from requirements.lock and byte-compile it (a few minutes, once)
+
+demo: .venv/.ready ## run the whole chain through Airflow; SOURCE=simulated|open-bandit|kuairand, DATA=<folder>
+	@$(BIN)/python -m infra.stack demo --source $(SOURCE) $(if $(DATA),--data $(DATA))
+
+up: .venv/.ready ## start Airflow, MLflow and the endpoint and leave them running for a person
+	@$(BIN)/python -m infra.stack up --source $(SOURCE) $(if $(DATA),--data $(DATA))
+
+down: .venv/.ready ## stop exactly what `make up` started
+	@$(BIN)/python -m infra.stack down
+
+test: .venv/.ready ## run every test
+	@$(BIN)/python -m pytest -q
+
+check: .venv/.ready ## lint, format, types, layers: the same as CI
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: .venv/.ready ## measure; results land in var/bench/*.json
+	@$(BIN)/python -m tests.bench
+
+lock: ## resolve requirements.lock again from pyproject.toml
+	@$(PYTHON) -m venv var/lock && var/lock/bin/pip install -q uv
+	@var/lock/bin/uv pip compile pyproject.toml --all-extras --python-version 3.11 --no-annotate --no-header -q \
+		| grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock
+
+clean: ## remove everything runs wrote (not the environment)
+	@rm -rf var
+
+.venv/.ready: requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Tidegate needs Python 3.11 or newer; found {v[0]}.{v[1]}: make PYTHON=<path>")'
+	@echo "setting up .venv from requirements.lock: about 3 GB, a few minutes, once"
+	@$(PYTHON) -m venv .venv
+	@# torch first and with its own dependencies: where pip knows a CPU build it takes that, elsewhere the default one.
+	@$(BIN)/pip install -q --disable-pip-version-check 'torch==2.13.0' -c requirements.lock
+	@# --no-deps: the lock is complete, and pyspark-client, which overwrites files of pyspark, stays out.
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -r requirements.lock
+	@$(BIN)/python -m compileall -q -j2 .venv/lib > /dev/null || true
+	@touch .venv/.ready

@@ -1,0 +1,62 @@
+"""The command line: one clear sentence and the right exit code for everything one can type wrong."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.config import ROOT
+from jobs.flow import STAGES
+
+
+def jobs(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`python -m jobs …` in a process of its own, as Airflow runs it."""
+    env = {**os.environ, "TIDEGATE_ENV": "test", **variables}
+    return subprocess.run([sys.executable, "-m", "jobs", *words], cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+def test_without_arguments_it_lists_the_stages() -> None:
+    """The first thing a newcomer types shows the flow, left to right."""
+    found = jobs()
+    assert found.returncode == 0
+    assert [line.split()[0] for line in found.stdout.splitlines()[1:] if line[0] != " "] == list(STAGES)
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "code", "sentence"),
+    [
+        (["atribute", "--day", "2026-01-02"], {}, 64, "found 'atribute'"),
+        (["attribute", "--day", "2026-13-01"], {}, 64, "a day must be YYYY-MM-DD; found '2026-13-01'"),
+        (["attribute"], {}, 64, "attribute needs --day YYYY-MM-DD; found none"),
+        (["attribute", "--day", "2026-01-02", "--since", "2026-01-03"], {}, 64, "--since must not be after --day"),
+        (["train", "--day", "2026-01-02", "--since", "2026-01-01"], {}, 64, "--since is for stages that publish days"),
+        (["train", "--day", "2026-01-02", "--mode", "slow"], {}, 64, "invalid choice: 'slow'"),
+        (["attribute", "--day", "2026-01-02", "--dry-run"], {}, 64, "unrecognized arguments: --dry-run"),
+        (["config"], {"TIDEGATE_ENV": "nowhere"}, 78, "found 'nowhere'"),
+        (["config"], {"TIDEGATE__WORLD__SIZE": "3"}, 78, "world.size"),
+        (["ingest", "--day", "1999-01-01"], {}, 64, "1999-01-01"),
+        (["ingest", "--day", "2026-01-02"], {"TIDEGATE__SOURCE__NAME": "kuairand"}, 78, "source.data"),
+    ],
+)
+def test_what_is_typed_wrong_is_said_in_one_sentence(
+    tmp_path: Path, words: list[str], variables: dict[str, str], code: int, sentence: str
+) -> None:
+    """Exit codes follow sysexits, so that the orchestrator knows whether to retry without reading text."""
+    places = {"TIDEGATE__LAKE__ROOT": str(tmp_path / "lake"), "TIDEGATE__LAKE__RAW": str(tmp_path / "raw")}
+    found = jobs(*words, **places, **variables)
+    assert found.returncode == code, found.stderr
+    assert sentence in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not list(tmp_path.rglob("*.parquet")), "nothing is half-written"
+
+
+@pytest.mark.parametrize("stage", [s for s in STAGES if s not in ("ingest",)])
+def test_a_stage_whose_input_has_not_come_asks_to_be_retried(tmp_path: Path, stage: str) -> None:
+    """75 means: not ready yet, try again later; and it must say which table or folder it waits for."""
+    places = {"TIDEGATE__LAKE__ROOT": str(tmp_path / "lake"), "TIDEGATE__LAKE__RAW": str(tmp_path / "raw")}
+    found = jobs(stage, "--day", "2026-01-05", **places)
+    assert found.returncode == 75, found.stderr
+    assert "Traceback" not in found.stderr
+    assert not list(tmp_path.rglob("*.parquet")), "nothing is half-written"

@@ -1,0 +1,34 @@
+"""The layer contract: dags -> jobs -> models and never back; Airflow and Spark stay in their rooms."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from jobs.config import ROOT
+
+
+def test_imports_never_run_back() -> None:
+    """import-linter's contracts of pyproject.toml hold."""
+    linter = Path(sys.executable).with_name("lint-imports")
+    found = subprocess.run([str(linter)], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout
+    assert "0 broken" in found.stdout
+
+
+def test_only_spark_files_see_spark_and_only_orchestration_sees_airflow() -> None:
+    """The pure rule of a stage must be testable without either."""
+    for path in [*ROOT.glob("jobs/**/*.py"), *ROOT.glob("models/**/*.py")]:
+        source = path.read_text()
+        if path.name != "spark.py":
+            assert not re.search(r"^\s*(from|import) pyspark", source, re.MULTILINE), path
+        if "orchestration" not in path.parts:
+            assert not re.search(r"^\s*(from|import) airflow", source, re.MULTILINE), path
+
+
+def test_the_environment_is_read_in_one_place() -> None:
+    """No setting hides in an environment variable that `python -m jobs config` does not show."""
+    allowed = {"jobs/config.py", "jobs/spark.py"}  # Spark's own variables: JAVA_HOME, PYSPARK_PYTHON
+    for path in [*ROOT.glob("jobs/**/*.py"), *ROOT.glob("models/**/*.py"), *ROOT.glob("dags/*.py")]:
+        name = path.relative_to(ROOT).as_posix()
+        assert name in allowed or "os.environ[" not in path.read_text() or 'environ["MLFLOW' in path.read_text(), name
