@@ -177,7 +177,9 @@ class Lake:
         else:
             # A zero-row part keeps an empty day apart from a day that never came.
             paths = list(data) or [self._write(spec, spec.schema.empty_table(), partition, lineage.run_id)]
-        rows = sum(pq.read_metadata(path).num_rows for path in paths)
+            for path in paths:
+                conform(pq.read_schema(path).empty_table(), spec)
+        rows = int(sum(pq.read_metadata(path).num_rows for path in paths))
         actions = [self._add(spec, path, partition) for path in paths]
         properties = CommitProperties(custom_metadata=lineage.properties(partition, rows))
         self._commit(spec, actions, partition, properties, base_version)
