@@ -1,0 +1,42 @@
+"""`ingest`: a source's own files become the raw lake, a day at a time; what arrived late joins the day it belongs to.
+
+Running a day again replaces only that day's own files, with the same rows. Real sources are small samples read whole;
+an incremental reader of a team's own store is one class with the methods of `jobs.ingest.source.Source`.
+"""
+
+from datetime import date, timedelta
+from typing import Any
+
+from jobs.ingest import raw
+from jobs.ingest.core import LATE_DAYS
+from jobs.ingest.source import Source, open_source
+from jobs.run import Run
+
+
+def run(run: Run) -> dict[str, Any]:
+    """Write `run.days` to the raw lake; returns counts."""
+    source = open_source(run.config)
+    late = 0
+    for day in run.days:
+        tables = source.day(day)
+        if tables is None:
+            run.say(f"{day}: already in the raw lake")
+            continue
+        rows = raw.write_day(run.config.lake.raw, day, tables)
+        late += _write_late(run, source, day)
+        run.rows += rows
+        run.say(f"{day}: {rows} rows, {len(tables['impressions'])} impressions")
+    run.rows += late
+    return {"source": run.config.source.name, "days": len(run.days), "late_rows": late}
+
+
+def _write_late(run: Run, source: Source, day: date) -> int:
+    """Lay the day's late events beside the days they belong to, and beside it what later days already brought."""
+    lake = run.config.lake.raw
+    pairs = [(day - timedelta(days=n), day) for n in range(1, LATE_DAYS + 1)]
+    pairs += [(day, later) for later in raw.days_after(day, LATE_DAYS) if not raw.has_late(lake, day, later)]
+    rows = 0
+    for own, arrived in pairs:
+        if raw.has_day(lake, own) and raw.has_day(lake, arrived):
+            rows += raw.write_late(lake, own, arrived, source.late(own, arrived))
+    return rows

@@ -1,0 +1,78 @@
+"""The simulated world as a source: any day in any order, the same rows each time."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import date
+
+import pyarrow as pa
+
+from jobs.ingest.core import LATE_DAYS, LOOK_BACK_DAYS, Logger, logged, without_empty
+from jobs.ingest.source import Tables, within
+from models.settings import WorldSettings
+from models.world import Day, Shown, World, draw_day
+
+REMEMBERED_DAYS = LOOK_BACK_DAYS + LATE_DAYS + 2
+Answers = Callable[[date], Shown | None]
+"""What was really shown on a day when somebody else than the logging policy answered; None: nobody did."""
+
+
+class Simulated:
+    """Draws days on demand; a purchase of today may come from a click of last week, so the last few are kept."""
+
+    def __init__(self, settings: WorldSettings, answers: Answers = lambda day: None) -> None:
+        self.world = World(settings)
+        self._answers = answers
+        self._days: OrderedDict[int, Day] = OrderedDict()
+        self._logger: Logger | None = None
+
+    def span(self) -> tuple[date, date]:
+        """The world's first and last day."""
+        return self.world.span
+
+    @property
+    def logger(self) -> Logger:
+        """Built on first use: the span alone needs no population."""
+        if self._logger is None:
+            self._logger = Logger(self.world)
+        return self._logger
+
+    def day(self, day: date) -> Tables:
+        """All six tables of a day as known at its end."""
+        within(day, self.span(), "simulated")
+        index = self.world.index(day)
+        return {
+            **self._known(index, 0),
+            "requests": self.logger.requests(self.drawn(index)),
+            "items": self.logger.items(index),
+            "users": self.logger.users(index),
+        }
+
+    def late(self, day: date, arrived: date) -> Tables:
+        """Events of `day` known only on `arrived`."""
+        late = (arrived - day).days
+        if not 1 <= late <= LATE_DAYS or day < self.span()[0]:
+            return {}
+        return without_empty(self._known(self.world.index(day), late))
+
+    def forget(self, day: date) -> None:
+        """Draw a day anew when it is next needed: somebody has answered its requests since."""
+        self._days.pop(self.world.index(day), None)
+
+    def drawn(self, index: int) -> Day:
+        """A day of the world, as it was really shown."""
+        if index not in self._days:
+            shown = self._answers(date.fromordinal(self.span()[0].toordinal() + index))
+            self._days[index] = draw_day(self.world, index, shown)
+        self._days.move_to_end(index)
+        while len(self._days) > REMEMBERED_DAYS:
+            self._days.popitem(last=False)
+        return self._days[index]
+
+    def _known(self, index: int, late: int) -> dict[str, pa.Table]:
+        log = self.logger
+        lately = [self.drawn(n) for n in range(max(0, index - LOOK_BACK_DAYS), index + 1)]
+        return {
+            "impressions": logged("impressions", [log.impressions(lately[-1], late)]),
+            "clicks": logged("clicks", [log.clicks(day, index, late) for day in lately[-2:]]),
+            "purchases": logged("purchases", [log.purchases(day, index, late) for day in lately]),
+        }
