@@ -1,0 +1,12 @@
+"""The only package that imports Airflow: what DAG files are made of.
+
+`stage` turns a stage of `jobs.flow` into a task, `approval` asks a person, `daily`, `weekly` and `on_tables` say when,
+`standing_orders` is what every DAG has in common.
+"""
+
+from jobs.orchestration.approval import approval
+from jobs.orchestration.schedule import MODE, daily, on_tables, standing_orders, weekly
+from jobs.orchestration.stage import stage, table
+from jobs.orchestration.trigger import propose
+
+__all__ = ["MODE", "approval", "daily", "on_tables", "propose", "stage", "standing_orders", "table", "weekly"]

@@ -1,0 +1,41 @@
+"""# Daily data
+
+Yesterday's logs become labels and features. 02:00 UTC, for the day that has just ended.
+
+## Reads and writes
+Reads the source's own files (or the raw lake your loggers write). Writes the raw lake, the validated tables and
+`quarantine`, `labels`, `user_features` and `item_features`. The table below says which stage does what.
+
+## A task is red: what it means on call
+- **Retrying, "NotReady"**: an input has not arrived. It is tried every ten minutes for two hours. Look at the loggers.
+- **`validate`, "Refused"**: a critical expectation failed; nothing of the day was published and yesterday's tables
+  still stand. The message names the expectation; the rows are in `quarantine`. Fix the source, then clear.
+- **`ingest`, "Misconfigured" or "UsageError"**: the command or a setting is wrong; no retry helps.
+- **Anything else** is a crash (memory, disk, a bug); it has been tried three times. Read the log from its end.
+- Nobody is served worse than yesterday: models keep running. Training waits until the day is there.
+
+## Clearing
+Always safe: a stage replaces its day whole, in one commit, and the same inputs give the same rows.
+
+## By hand
+*Trigger* with a Day; with Since, every day from there is processed in one go and nothing downstream starts.
+A range, one run a day, oldest first (the end is exclusive at midnight, so name the day after the last):
+`airflow backfill create --dag-id daily_data --from-date 2026-01-05 --to-date 2026-01-08 --max-active-runs 1`.
+Days that are finished start `daily_warm_start` for that day: pause it first if old days should not be trained on.
+"""
+
+from airflow.sdk import DAG
+
+from jobs.orchestration import daily, stage, standing_orders
+
+STAGES = ("ingest", "validate", "attribute", "featurize")
+
+with DAG(
+    "daily_data", schedule=daily(2), max_active_runs=1, **standing_orders(__doc__, STAGES, ("daily",), since=True)
+):
+    ingest = stage("ingest", ranged=True)
+    validate = stage("validate", ranged=True)
+    attribute = stage("attribute", ranged=True, publishes=("labels",))
+    featurize = stage("featurize", ranged=True, publishes=("user_features", "item_features"))
+
+    ingest >> validate >> [attribute, featurize]

@@ -1,0 +1,39 @@
+"""# Weekly training
+
+A ranker from scratch on the whole window, and the evidence for or against it. Mondays 04:00 UTC, for the week that has
+just ended.
+
+## Reads and writes
+Reads `labels`, the feature tables and the validated events. Writes `examples` (mode full), `candidates` and a bundle,
+`evidence`; every run and bundle is in MLflow. Then it starts the DAG `promotion`. The table below says which stage
+does what.
+
+## A task is red: what it means on call
+- **Retrying, "NotReady"**: `daily_data` of the last days is not finished. Look there first.
+- **`train` or `backtest`, "Refused"**: the data cannot carry the claim (too few rows, one class only). No candidate is
+  proposed and the champion keeps serving. The message says what was needed and what was found.
+- **`propose`**: the challenger exists but `promotion` was not started; clear this task only.
+- **Anything else** is a crash, tried three times; `train` is the hungriest stage, so look at memory first.
+- Nobody is served worse: the champion stays until somebody approves another.
+
+## Clearing
+Always safe: same data, settings and seed give the same bundle. `propose`, cleared, reopens the same proposal.
+
+## By hand
+*Trigger* with a Day: the newest complete day of the window.
+"""
+
+from airflow.sdk import DAG
+
+from jobs.orchestration import propose, stage, standing_orders, weekly
+
+STAGES = ("assemble", "train", "backtest")
+
+with DAG(
+    "weekly_training", schedule=weekly(4), max_active_runs=1, **standing_orders(__doc__, STAGES, ("weekly", "model"))
+):
+    assemble = stage("assemble", mode="full")
+    train = stage("train", mode="full")
+    backtest = stage("backtest", mode="full")
+
+    assemble >> train >> backtest >> propose("full")

@@ -1,0 +1,167 @@
+"""A stage as a task: the very command one runs by hand, its exit code turned into retry or stop."""
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Asset, BaseOperator
+from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from jobs.config import ROOT
+from jobs.errors import EXIT_OK, Misconfigured, NotReady, Refused, UsageError
+from jobs.flow import STAGES
+from jobs.orchestration.day import resolve
+from jobs.orchestration.process import Command, python
+
+FINAL = {UsageError.exit_code, Refused.exit_code, Misconfigured.exit_code}
+"""Exit codes after which a retry would find the same."""
+NOT_READY_DELAY = timedelta(minutes=10)
+NOT_READY_TRIES = 12
+CRASH_DELAY = timedelta(minutes=1)
+CRASH_TRIES = 3
+
+
+class StageNotReady(AirflowException):
+    """An input has not arrived; asking again later may work."""
+
+
+class Patience(RetryPolicy):
+    """A stage whose input is late is tried every ten minutes for two hours; one that crashed, three times."""
+
+    def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
+        """Airflow asks this in the worker after every failure that is not final by itself."""
+        if isinstance(exception, StageNotReady):
+            return RetryDecision.retry(NOT_READY_DELAY, "not ready yet")
+        if try_number >= CRASH_TRIES:
+            return RetryDecision.fail(f"crashed {try_number} times")
+        return RetryDecision.retry(CRASH_DELAY, "crashed")
+
+
+def table(name: str) -> Asset:
+    """The Airflow asset that stands for a table; its partition keys are days."""
+    return Asset(name=name, uri=f"tidegate://{name}")
+
+
+class StageOperator(BaseOperator):
+    """Run `python -m jobs <stage> …` in the repository root; its last line on stdout, a JSON report, is the XCom.
+
+    Exit 0 succeeds; 64, 65 and 78 fail at once; 75 and everything else may be retried (`Patience`). A run of one day
+    marks that day on the stage's tables, which is what asset schedules wait for; a run of a range marks none, because
+    nothing downstream should start for each day of a bootstrap.
+    """
+
+    template_fields: Sequence[str] = ("day", "partition_key", "since", "mode", "approved_by", "command")
+    ui_color = "#dbeef4"
+
+    def __init__(
+        self,
+        *,
+        stage: str,
+        day: str | None = "{{ params.day or '' }}",
+        partition_key: str | None = "{{ dag_run.partition_key or '' }}",
+        since: str | None = None,
+        mode: str | None = None,
+        approved_by: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.stage = stage
+        self.day = day
+        self.partition_key = partition_key
+        self.since = since
+        self.mode = mode
+        self.approved_by = approved_by
+        self.command = ""
+        """Filled when templates are rendered: what the UI shows and what one would type."""
+        self._running: Command | None = None
+
+    def argv(self) -> list[str]:
+        """The words after `python`, once templates are rendered; raises `AirflowFailException` without a day."""
+        words = ["-m", "jobs", self.stage, "--day", resolve(self.day, self.partition_key).isoformat()]
+        for flag, value in (("--since", self.since), ("--mode", self.mode), ("--approved-by", self.approved_by)):
+            if value:
+                words += [flag, value]
+        return words
+
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        """Render, then write down the command that follows from it, so that the UI shows it before it runs."""
+        super().render_template_fields(context, jinja_env)
+        if self.day or self.partition_key:
+            self.command = " ".join(["python", *self.argv()])
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """The stage's report; see the class for what each exit code becomes."""
+        argv = self.argv()
+        self.log.info("%s", " ".join(["python", *argv]))
+        self._running = Command([python(), *argv], ROOT)
+        code = self._running.run(lambda line: self.log.info("%s", line))
+        if self._running.killed:
+            # Retried: a worker that is shut down asks for this too. One that a person stopped stays stopped.
+            raise AirflowException(f"{self.stage} was stopped, and every process it had started")
+        if code != EXIT_OK:
+            raise self._failure(code)
+        self._mark(context)
+        return self._report()
+
+    def on_kill(self) -> None:
+        """End the stage's processes too: a Spark driver must not outlive its task."""
+        if self._running is not None:
+            self._running.kill()
+
+    def _failure(self, code: int) -> AirflowException:
+        last = self._running.last["stderr"] if self._running else ""
+        sentence = last or f"{self.stage} ended with exit code {code} and said nothing"
+        if code in FINAL:
+            return AirflowFailException(sentence)
+        if code == NotReady.exit_code:
+            return StageNotReady(sentence)
+        return AirflowException(f"{sentence} (exit code {code})")
+
+    def _report(self) -> dict[str, Any]:
+        last = self._running.last["stdout"] if self._running else ""
+        try:
+            report = json.loads(last)
+        except json.JSONDecodeError as error:
+            raise AirflowException(f"{self.stage} must end with a JSON report on stdout; found {last!r}") from error
+        if not isinstance(report, dict):
+            raise AirflowException(f"{self.stage} must report a JSON object; found {last!r}")
+        return report
+
+    def _mark(self, context: Any) -> None:
+        """Tell asset schedules which day of the stage's tables is now published."""
+        if self.since:
+            return
+        for outlet in self.outlets:
+            context["outlet_events"][outlet].add_partitions(resolve(self.day, self.partition_key).isoformat())
+
+
+def stage(
+    name: str,
+    *,
+    ranged: bool = False,
+    mode: str | None = None,
+    approved_by: str | None = None,
+    publishes: Sequence[str] = (),
+) -> StageOperator:
+    """A task that runs the stage `name` of `jobs.flow`; its task id is the stage's name.
+
+    `ranged` takes the run's `since` too; `publishes` are the tables whose days other DAGs wait for.
+    """
+    spec = STAGES[name]
+    unknown = set(publishes) - set(spec.writes)
+    if unknown:
+        raise ValueError(f"{name} writes {', '.join(spec.writes)}; found {', '.join(sorted(unknown))}")
+    return StageOperator(
+        task_id=name,
+        stage=name,
+        since="{{ params.since or '' }}" if ranged else None,
+        mode=mode,
+        approved_by=approved_by,
+        outlets=[table(t) for t in publishes],
+        doc_md=f"{spec.doc[0].upper()}{spec.doc[1:]}.\n\nReads {', '.join(spec.reads) or 'the source'}; "
+        f"writes {', '.join(spec.writes)}.",
+        retries=NOT_READY_TRIES,
+        retry_policy=Patience(),
+    )
