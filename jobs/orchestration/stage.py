@@ -30,7 +30,13 @@ class StageNotReady(AirflowException):
 class Patience(RetryPolicy):
     """A stage whose input is late is tried every ten minutes for two hours; one that crashed, three times."""
 
-    def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
+    def evaluate(
+        self,
+        exception: BaseException,
+        try_number: int,
+        max_tries: int,  # noqa: ARG002 - Airflow's signature
+        context: Any = None,  # noqa: ARG002
+    ) -> RetryDecision:
         """Airflow asks this in the worker after every failure that is not final by itself."""
         if isinstance(exception, StageNotReady):
             return RetryDecision.retry(NOT_READY_DELAY, "not ready yet")
