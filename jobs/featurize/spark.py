@@ -1,0 +1,116 @@
+"""Spark's part of featurize: events meet their item's bucket, go to their user's bucket, and core does the rest there.
+
+Each user bucket is one call of `core.user_features`; it writes its own part files (one per feature day) into the
+staging folder and hands back their paths, so that the wide rows never travel through the JVM.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as fn
+
+from jobs.featurize import core
+
+Writer = Callable[[tuple[pa.Scalar, ...], pa.Table], pa.Table]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One published-to-be part file."""
+
+    day: date
+    path: Path
+    rows: int
+
+
+def item_counts(spark: SparkSession, files: dict[str, list[str]], window: core.Window) -> core.ItemCounts:
+    """Impressions, clicks and purchases per item, event day and day known; small enough for one machine."""
+    kinds = [_known(spark, paths, window).withColumn("kind", fn.lit(kind)) for kind, paths in files.items()]
+    union = kinds[0]
+    for other in kinds[1:]:
+        union = union.unionByName(other, allowMissingColumns=True)
+    grouped = union.groupBy("kind", "item_id", "event_day", "start_day").agg(fn.count("*").alias("n"))
+    return core.ItemCounts.of(grouped.toArrow())
+
+
+def user_parts(
+    spark: SparkSession,
+    files: dict[str, list[str]],
+    history: pa.Table,
+    prior: core.Overall,
+    window: core.Window,
+    folder: Path,
+    buckets: int,
+) -> list[Part]:
+    """Writes `day=…/part-<bucket>.parquet` below `folder`, `buckets` of them per day at most, sorted by user inside."""
+    shown = _known(spark, files["impressions"], window).withColumn("clicked", fn.lit(False))
+    clicked = _known(spark, files["clicks"], window).withColumn("clicked", fn.lit(True))
+    slots = spark.createDataFrame(history).withColumnRenamed("item_id", "listed_id")
+    within = (
+        (fn.col("item_id") == fn.col("listed_id"))
+        & (fn.col("event_day") >= fn.col("from_day"))
+        & (fn.col("event_day") < fn.col("until_day"))
+    )
+    events = (
+        shown.unionByName(clicked)
+        .where(fn.col("user_id").isNotNull())
+        .join(fn.broadcast(slots), within, "left")
+        .select(
+            fn.pmod(fn.crc32("user_id"), fn.lit(buckets)).cast("int").alias("bucket"),
+            "user_id",
+            fn.when(fn.col("clicked"), fn.col("item_id")).alias("item_id"),
+            "clicked",
+            fn.coalesce("slot", fn.lit(core.NO_BUCKET)).alias("slot"),
+            "event_us",
+            "start_day",
+        )
+    )
+    write = _writer(folder, prior, window)
+    found = events.groupBy("bucket").applyInArrow(write, "day string, path string, rows long").collect()
+    parts = [Part(date.fromisoformat(row["day"]), Path(row["path"]), int(row["rows"])) for row in found]
+    return sorted(parts, key=lambda part: part.path.as_posix())
+
+
+def _known(spark: SparkSession, paths: Sequence[str], window: core.Window) -> DataFrame:
+    """Events that count for some feature day: item, user where there is one, event time, day known."""
+    frame = spark.read.parquet(*paths)
+    event_day = fn.unix_date(fn.to_date("event_time"))
+    last = core.day_number(window.days[-1])
+    return (
+        frame.select(
+            "item_id",
+            "user_id",
+            fn.unix_micros("event_time").alias("event_us"),
+            event_day.alias("event_day"),
+            fn.greatest(event_day, fn.unix_date(fn.to_date("ingested_at"))).alias("start_day"),
+        )
+        .where(fn.col("start_day") <= last)
+        .where(fn.col("event_day") > window.first - window.long_term_days)
+    )
+
+
+def _writer(folder: Path, prior: core.Overall, window: core.Window) -> Writer:
+    """What runs on a worker for one user bucket."""
+
+    def write(key: tuple[pa.Scalar, ...], events: pa.Table) -> pa.Table:
+        found: dict[str, list[str | int]] = {"day": [], "path": [], "rows": []}
+        tables = core.user_features(core.UserEvents.of(events), prior, window)
+        for day, table in zip(window.days, tables, strict=True):
+            if not len(table):
+                continue
+            path = folder / f"day={day.isoformat()}" / f"part-{key[0].as_py():05d}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f".{path.name}.{os.getpid()}")
+            pq.write_table(table, draft, coerce_timestamps="us")
+            draft.replace(path)  # a task that Spark runs twice writes the same rows; the file is whole either way
+            for name, value in (("day", day.isoformat()), ("path", str(path)), ("rows", len(table))):
+                found[name].append(value)
+        return pa.table(found, schema=pa.schema([("day", pa.string()), ("path", pa.string()), ("rows", pa.int64())]))
+
+    return write
