@@ -33,6 +33,7 @@ class Logger:
         self.world = world
         self.user_ids = names("u", world.settings.users)
         self.item_ids = names("i", len(world.items))
+        self._numbers = names("", world.settings.requests_per_day)
         self.categories = pa.array([f"category-{n:02d}" for n in range(world.settings.categories)], pa.string())
 
     # -- events -----------------------------------------------------------------------------------
@@ -150,7 +151,7 @@ class Logger:
     # -- ids and times ----------------------------------------------------------------------------
     def request_ids(self, day: Day) -> pa.Array:
         """`r<date>-<number>` in order of time."""
-        return names(f"r{self._date(day.index):%Y%m%d}-", len(day.requests.time))
+        return pc.binary_join_element_wise(f"r{self._date(day.index):%Y%m%d}", self._numbers, "-")
 
     def _date(self, index: int) -> date:
         return date.fromordinal(self.world.settings.first_day.toordinal() + index)
@@ -189,7 +190,7 @@ def _known(at: Ints, on: int, lag: Ints, again: NDArray[np.bool_]) -> Ints:
     """
     batch = on * DAY + 3600 * SECOND + 60 * lag
     known = np.where(at // DAY == on, at + lag, batch) + np.where(again, 7 * SECOND, 0)
-    return np.minimum(known, (on + 1) * DAY - 1)
+    return np.asarray(np.minimum(known, (on + 1) * DAY - 1))
 
 
 def _pick(values: tuple[str, ...], index: Ints) -> pa.Array:

@@ -55,17 +55,14 @@ def write_day(raw: Path, day: date, tables: Tables) -> int:
 
 def write_late(raw: Path, day: date, arrived: date, tables: Tables) -> int:
     """Lay what arrived on `arrived` beside the day's own rows, each file replaced at once; returns how many rows."""
-    drafts = {name: _draft(raw, name, day) for name in tables}
-    try:
-        _write([job for name, draft in drafts.items() for job in _by_hour(name, tables[name], draft)])
-        for name, draft in drafts.items():
-            for path in sorted(draft.glob(f"hour=*/{OWN}")):
-                target = folder(raw, name, day) / path.parent.name / f"late-{arrived.isoformat()}.parquet"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(path, target)
-    finally:
-        for draft in drafts.values():
-            shutil.rmtree(draft, ignore_errors=True)
+    drafts, targets = [], []
+    for name, table in tables.items():
+        for part, path in _by_hour(name, table, folder(raw, name, day)):
+            targets.append(path.with_name(f"late-{arrived.isoformat()}.parquet"))
+            drafts.append((part, path.with_name(f".late-{uuid.uuid4().hex[:8]}.draft")))
+    _write(drafts)
+    for (_, draft), target in zip(drafts, targets, strict=True):
+        os.replace(draft, target)
     return sum(len(table) for table in tables.values())
 
 

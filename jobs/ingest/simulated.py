@@ -19,7 +19,7 @@ Answers = Callable[[date], Shown | None]
 class Simulated:
     """Draws days on demand; a purchase of today may come from a click of last week, so the last few are kept."""
 
-    def __init__(self, settings: WorldSettings, answers: Answers = lambda day: None) -> None:
+    def __init__(self, settings: WorldSettings, answers: Answers | None = None) -> None:
         self.world = World(settings)
         self._answers = answers
         self._days: OrderedDict[int, Day] = OrderedDict()
@@ -61,7 +61,8 @@ class Simulated:
     def drawn(self, index: int) -> Day:
         """A day of the world, as it was really shown."""
         if index not in self._days:
-            shown = self._answers(date.fromordinal(self.span()[0].toordinal() + index))
+            day = date.fromordinal(self.span()[0].toordinal() + index)
+            shown = None if self._answers is None else self._answers(day)
             self._days[index] = draw_day(self.world, index, shown)
         self._days.move_to_end(index)
         while len(self._days) > REMEMBERED_DAYS:

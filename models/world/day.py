@@ -1,4 +1,4 @@
-"""One day of the world, drawn: requests, what was shown with which probability, clicks, purchases, and how they were logged.
+"""One day of the world, drawn: requests, what was shown how probably, clicks, purchases, and how they were logged.
 
 Times are whole microseconds since the first midnight of the world. Every kind of draw has its own stream, and draws
 belong to a request and a place on its page: showing something else there leaves all other draws as they were.
@@ -72,7 +72,7 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Transport:
-    """How events reached the log, (n, slate) each: days late (0, 1, 2), lag inside the day, and whether logged twice."""
+    """How events reached the log, (n, slate) each: days late (0, 1, 2), lag inside the day, whether logged twice."""
 
     impression_late: Ints
     click_late: Ints
@@ -177,7 +177,7 @@ def draw_day(world: World, day: int, shown: Shown | None = None) -> Day:
 
 
 def answered(shown: Shown, rows: Ints, item: Ints, propensity: Floats, policy: list[str]) -> Shown:
-    """`shown` with the slates of `rows` replaced by another policy's; raises ValueError where the slates differ in size."""
+    """`shown` with the slates of `rows` replaced; raises ValueError where the slates differ in size."""
     if item.shape != (len(rows), shown.item.shape[1]) or propensity.shape != item.shape:
         raise ValueError(f"slates of size {shown.item.shape[1]} are needed; found {item.shape}, {propensity.shape}")
     names = (*shown.policies, *sorted(set(policy) - set(shown.policies)))

@@ -91,7 +91,7 @@ class Items:
         appetite = -0.3 * (np.log(price) - 3.0) + 0.3 * rng.standard_normal(n)
         tier = np.digitize(quality + 0.6 * rng.standard_normal(n), [-0.4, 0.5])
         created = -rng.integers(1, BACK_CATALOGUE_DAYS, n) if day == 0 else np.full(n, day)
-        return cls(character, category, quality, reputation, appetite, price, tier, created)
+        return cls(character, category, quality, reputation, appetite, np.asarray(price, np.float64), tier, created)
 
     def __len__(self) -> int:
         return len(self.category)
