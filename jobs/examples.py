@@ -1,6 +1,6 @@
 """Rows of the lake as a ranker's arrays: the one place where Arrow columns become numpy for learning and replay."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.errors import Refused
 from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, IDENTITY, NUMERIC, SERVING_POSITION
-from models.rankers.protocol import Columns, Floats, TrainingData
+from models.rankers.protocol import Floats, TrainingData
 
 FEATURES = (*IDENTITY, *NUMERIC, *CATEGORICAL, "attributes")
 """The columns of `examples` that a ranker may look at."""
@@ -89,21 +88,3 @@ def training_data(examples: pa.Table, keys: Iterable[str]) -> TrainingData:
     """What a ranker learns from; unknown labels are NaN."""
     clicked, converted, weight = (numbers(examples[name]) for name in LABELS)
     return TrainingData(ranker_columns(examples, keys), clicked, converted, weight)
-
-
-def completed(columns: Columns, learned: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """`columns` plus an all-unknown column for each learned attribute that no row has today.
-
-    Raises `Refused` when a column that is not an attribute is missing.
-    """
-    n = len(next(iter(columns.values())))
-    missing = [name for name in learned if name not in columns]
-    wrong = [name for name in missing if not name.startswith(ATTRIBUTE_PREFIX)]
-    if wrong:
-        raise Refused(f"the ranker needs the columns {wrong}; found {sorted(columns)}")
-    return {**columns, **{name: np.full(n, None, dtype=object) for name in missing}}
-
-
-def learned_columns(manifest: Mapping[str, Any]) -> list[str]:
-    """The columns a bundle's ranker was fitted on, from its manifest."""
-    return list(manifest["lineage"]["columns"])

@@ -1,4 +1,4 @@
-"""Reading the promotion ledger: who is champion on a day, what was decided for a day, what ever reached the endpoint."""
+"""Reading the promotion ledger: who is champion on a day, what was decided, what ever reached the endpoint."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -19,7 +19,7 @@ class Reader(Protocol):
 
 
 def champion(source: Reader, day: date, before: Mapping[str, str] | None = None) -> Row | None:
-    """The newest deployed candidate as of `day`: the latest day, of that day the latest deployment; None if there is none.
+    """The newest deployed candidate as of `day`: of the latest day, the latest deployment; None where nothing is.
 
     `before` (a partition) leaves that day and mode out: a candidate judged again is not compared with itself.
     """

@@ -1,0 +1,174 @@
+"""`train`: rankers are fitted on the train split; the best on the validation split becomes the challenger.
+
+Bundles are drafted, logged to MLflow and only then moved into place and published, so a run that dies leaves no half
+candidate. A bundle that was deployed is never replaced by different bytes.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from jobs import bundle, tracking
+from jobs.bundle import Bundle
+from jobs.errors import Refused
+from jobs.examples import FEATURES, LABELS
+from jobs.promote import ledger
+from jobs.run import Run, code_version
+from jobs.tables import LAKE
+from jobs.train import core
+from models.evaluation.estimate import Estimate, Finding
+from models.rankers import RANKERS
+from models.rankers.protocol import Ranker
+
+COLUMNS = ["split", "user_id", *LABELS, *FEATURES]
+
+
+def run(run: Run) -> dict[str, Any]:
+    """Publish the `candidates` of a day and mode; returns who was chosen, why, and the validation losses."""
+    champion = _champion(run)
+    examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=COLUMNS)
+    folds = core.folds(examples)
+    del examples  # a million rows of it, not needed beside their arrays
+    run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate_clicked)} validation rows")
+    starts = {ranker.kind: ranker for ranker in (champion.fallback, champion.ranker)} if champion else {}
+    rankers: dict[str, Ranker] = {}
+    for kind in core.kinds(run.mode, champion.ranker.kind if champion else None):
+        started = time.monotonic()
+        rankers[kind] = RANKERS[kind].fit(folds.train, run.config.ranker, start_from=starts.get(kind))
+        run.say(f"{kind} fitted in {time.monotonic() - started:.1f} s" + (", continued" if kind in starts else ""))
+    seed = run.config.ranker.seed
+    figures = {k: core.on_validation(ranker, folds, run.config.gate, seed) for k, ranker in rankers.items()}
+    chosen, why = core.choose({kind: figure["log_loss"] for kind, figure in figures.items()})
+    run.say(f"{chosen} is the challenger: {why}")
+    try:
+        drafts = _draft(run, folds, rankers, champion if starts else None)
+        _guard_deployed(run, drafts)
+        rows = [_row(run, drafts[kind], kind == chosen, _values(figures[kind])) for kind in sorted(drafts)]
+        for draft in drafts.values():
+            _place(draft, run.config.bundles)
+    finally:
+        shutil.rmtree(_drafts(run), ignore_errors=True)
+    run.publish("candidates", run.partition, pa.Table.from_pylist(rows, LAKE["candidates"].schema), notes={"why": why})
+    return {
+        "chosen": drafts[chosen].candidate_id,
+        "why": why,
+        "started_from": _started_from(drafts[chosen]),
+        "train_rows": len(folds.train.clicked),
+        "validation_log_loss": {row["ranker"]: row["validation_log_loss"] for row in rows},
+    }
+
+
+def _champion(run: Run) -> Bundle | None:
+    """What a warm start continues: the deployed champion before this very training, as it was judged."""
+    if run.mode != "warm":
+        return None
+    row = ledger.champion(run, run.day, before=run.partition)
+    return None if row is None else bundle.load(Path(row["bundle"]), row["bundle_sha256"])
+
+
+def _drafts(run: Run) -> Path:
+    return run.config.bundles / f".drafts-{run.run_id}"
+
+
+def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion: Bundle | None) -> dict[str, Bundle]:
+    """One bundle per ranker, out of sight; the lineage is what the bytes depend on and nothing else."""
+    settings = run.config.ranker
+    index = core.item_index(folds.clicks, settings.seed)
+    origin = {"candidate_id": champion.candidate_id, "sha256": champion.sha256} if champion else None
+    continued = {champion.ranker.kind, champion.fallback.kind} if champion else set()
+    lineage = {
+        "day": run.day.isoformat(),
+        "mode": run.mode,
+        "seed": settings.seed,
+        "config_hash": run.config.digest(),
+        "columns": sorted(folds.train.features),
+        "train_rows": len(folds.train.clicked),
+        "data_sha256": core.fingerprint(folds.train),
+    }
+    return {
+        kind: bundle.write(
+            _drafts(run),
+            f"{kind}-{run.mode}-{run.day}",
+            ranker,
+            rankers[core.BASELINE],
+            index,
+            run.config.policy,
+            {**lineage, "started_from": origin if kind in continued else None},
+        )
+        for kind, ranker in rankers.items()
+    }
+
+
+def _started_from(draft: Bundle) -> str | None:
+    origin = draft.manifest["lineage"]["started_from"]
+    return str(origin["candidate_id"]) if origin else None
+
+
+def _values(figures: Mapping[str, Finding]) -> dict[str, float | None]:
+    return {name: figure.value if isinstance(figure, Estimate) else None for name, figure in figures.items()}
+
+
+def _guard_deployed(run: Run, drafts: Mapping[str, Bundle]) -> None:
+    """Raises `Refused` where a draft would replace a deployed bundle by different bytes."""
+    for row in ledger.deployed(run):
+        for draft in drafts.values():
+            if row["candidate_id"] == draft.candidate_id and row["bundle_sha256"] != draft.sha256:
+                raise Refused(
+                    f"{draft.candidate_id} is deployed as {row['bundle_sha256'][:12]}… and must stay as it was judged; "
+                    f"its data or settings changed since (now {draft.sha256[:12]}…): train a later day"
+                )
+
+
+def _place(draft: Bundle, folder: Path) -> None:
+    """Move a draft to its name, unless the very same bundle lies there already (it may be serving)."""
+    final = folder / draft.candidate_id
+    if final.exists():
+        try:
+            bundle.load(final, draft.sha256)
+            return
+        except Refused:
+            shutil.rmtree(final)
+    draft.path.rename(final)
+
+
+def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | None]) -> dict[str, Any]:
+    """The row of a ranker in `candidates`, after MLflow has its run."""
+    origin = _started_from(draft)
+    run_id = tracking.log_ranker(
+        run.config,
+        draft.candidate_id,
+        draft.path,
+        params={**run.config.ranker.model_dump(mode="json"), "policy": run.config.policy.kind},
+        metrics={
+            "train.rows": float(draft.manifest["lineage"]["train_rows"]),
+            **{f"validation.{name}": value for name, value in figures.items() if value is not None},
+        },
+        tags={
+            "stage": run.stage.name,
+            "day": run.day.isoformat(),
+            "mode": run.mode,
+            "ranker": draft.ranker.kind,
+            "chosen": str(chosen).lower(),
+            "bundle_sha256": draft.sha256,
+            "started_from": origin or "",
+            "code_version": code_version(),
+            "config_hash": run.config.digest(),
+            "inputs": json.dumps(run.inputs, sort_keys=True),
+        },
+    )
+    return {
+        "candidate_id": draft.candidate_id,
+        "ranker": draft.ranker.kind,
+        "chosen": chosen,
+        "bundle": str(run.config.bundles / draft.candidate_id),
+        "bundle_sha256": draft.sha256,
+        "run_id": run_id,
+        "started_from": origin,
+        "validation_log_loss": figures["log_loss"],
+        "validation_auc": figures["auc"],
+    }
