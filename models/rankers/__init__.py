@@ -1,0 +1,9 @@
+"""Every ranker by its kind. Importing this loads neither torch nor xgboost: the classes do, when they need them."""
+
+from models.rankers.logistic import LogisticRanker
+from models.rankers.popularity import PopularityRanker
+from models.rankers.protocol import Ranker
+from models.rankers.xgboost import XGBoostRanker
+
+RANKERS: dict[str, type[Ranker]] = {ranker.kind: ranker for ranker in (PopularityRanker, LogisticRanker, XGBoostRanker)}
+"""Weakest first: a training run fits them in this order."""

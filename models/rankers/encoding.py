@@ -1,0 +1,105 @@
+"""Which numbers and which category codes a learned ranker sees; fitted once, then the same for every batch."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC
+from models.rankers.protocol import Columns, Floats
+
+UNKNOWN_CODE, REST_CODE, FIRST_KEPT_CODE = 0, 1, 2
+"""Codes of a category: unknown (None), known but not among the kept values, and from here on the kept values."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The columns a ranker was fitted on and the values it kept of each category, most frequent first."""
+
+    numeric: tuple[str, ...]
+    vocabularies: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def fit(cls, features: Columns, max_categories: int) -> Self:
+        """Every numeric and categorical column of `models.rankers.features` and every `attributes.*` column present.
+
+        The `max_categories` most frequent values of a column are kept, ties going to the smaller value. Raises
+        ValueError when a named column is missing.
+        """
+        attributes = sorted(name for name in features if name.startswith(ATTRIBUTE_PREFIX))
+        require(features, (*NUMERIC, *CATEGORICAL))
+        kept = {name: _frequent(features[name], max_categories) for name in (*CATEGORICAL, *attributes)}
+        return cls(NUMERIC, kept)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many codes each categorical column has."""
+        return tuple(FIRST_KEPT_CODE + len(kept) for kept in self.vocabularies.values())
+
+    def numbers(self, features: Columns) -> Floats:
+        """The numeric columns as (n, numeric), NaN where a value is unknown or not finite."""
+        require(features, self.numeric)
+        table = np.column_stack([np.asarray(features[name], dtype=np.float64) for name in self.numeric])
+        table[~np.isfinite(table)] = np.nan
+        return table
+
+    def codes(self, features: Columns) -> NDArray[np.int32]:
+        """The categorical columns as (n, categorical) codes in [0, size of the column).
+
+        A missing `attributes.*` column is unknown throughout, because an absent key of a map means just that; any
+        other missing column raises ValueError.
+        """
+        require(features, [name for name in self.vocabularies if not name.startswith(ATTRIBUTE_PREFIX)])
+        n = len(features[self.numeric[0]])
+        table = np.full((n, len(self.vocabularies)), UNKNOWN_CODE, dtype=np.int32)
+        for at, (name, kept) in enumerate(self.vocabularies.items()):
+            if name in features:
+                codes = {value: code for code, value in enumerate(kept, start=FIRST_KEPT_CODE)}
+                table[:, at] = codes_of(features[name], codes, otherwise=REST_CODE, unknown=UNKNOWN_CODE)
+        return table
+
+    def to_json(self) -> bytes:
+        """Readable bytes for `from_json`."""
+        return json.dumps({"numeric": self.numeric, "vocabularies": list(self.vocabularies.items())}, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self:
+        """The very encoding `to_json` wrote."""
+        tree = json.loads(content)
+        return cls(tuple(tree["numeric"]), {name: tuple(kept) for name, kept in tree["vocabularies"]})
+
+
+def require(features: Columns, names: Iterable[str]) -> None:
+    """Raises ValueError naming the columns that `features` lacks."""
+    missing = [name for name in names if name not in features]
+    if missing:
+        raise ValueError(f"a ranker needs the columns {missing}; found {sorted(features)}")
+
+
+def codes_of(
+    column: NDArray[Any] | Sequence[Any], codes: Mapping[str, int], *, otherwise: int, unknown: int
+) -> NDArray[np.int64]:
+    """Each value's code: `unknown` for None or NaN, `otherwise` for a value that has none.
+
+    Raises ValueError for a value that is neither a string nor unknown.
+    """
+    values = np.asarray(column).tolist()
+    table = dict(codes)
+    for value in set(values):
+        if value is None or value != value:
+            table[value] = unknown
+        elif not isinstance(value, str):
+            raise ValueError(f"a category needs to be a string or None; found {value!r}")
+    return np.fromiter(map(table.get, values, repeat(otherwise)), dtype=np.int64, count=len(values))
+
+
+def _frequent(column: NDArray[Any], most: int) -> tuple[str, ...]:
+    """The `most` most frequent strings of a column, ties to the smaller value."""
+    counts = Counter(np.asarray(column).tolist())
+    known = [(value, count) for value, count in counts.items() if isinstance(value, str)]
+    return tuple(value for value, _ in sorted(known, key=lambda pair: (-pair[1], pair[0]))[:most])

@@ -1,0 +1,132 @@
+"""The weights of a logistic regression over numbers and one-hot categories, by full-batch L-BFGS in torch.
+
+The one-hot columns are never built. Categorical columns are packed into as few joint codes as possible: a row's
+category score is then one look-up per pack, and the gradient one weighted count per pack, summed back to columns.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.rankers.labels import Label
+from models.rankers.protocol import Floats
+from models.settings import RankerSettings
+
+PACK_SIZE = 1 << 16
+"""Most joint codes in a pack: its table stays in the processor's cache."""
+TOLERANCE = 1e-7
+"""Stop when a step improves the mean log-loss by less, in nats."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Some categorical columns as one joint code per row; `shape` holds their sizes, `first` where they begin."""
+
+    codes: NDArray[np.int64]
+    shape: tuple[int, ...]
+    first: int
+
+    def table(self, weights: torch.Tensor) -> torch.Tensor:
+        """The summed weight of every combination of codes, from the columns' own weights laid end to end."""
+        table = weights.new_zeros(self.shape)
+        at = self.first
+        for axis, size in enumerate(self.shape):
+            table = table + weights[at : at + size].view([-1 if a == axis else 1 for a in range(len(self.shape))])
+            at += size
+        return table.reshape(-1)
+
+    def gradient(self, residual: torch.Tensor) -> torch.Tensor:
+        """The residuals summed per code, columns laid end to end."""
+        joint = torch.from_numpy(
+            np.bincount(self.codes, weights=residual.numpy(), minlength=int(np.prod(self.shape)))
+        ).view(self.shape)
+        axes = range(len(self.shape))
+        return torch.cat([joint.sum(dim=[a for a in axes if a != axis]) if len(axes) > 1 else joint for axis in axes])
+
+
+class Design:
+    """n rows of (n, d) float32 numbers and (n, c) codes; weights are laid out intercept, numbers, categories."""
+
+    def __init__(self, numbers: NDArray[np.float32], codes: NDArray[np.int32], sizes: tuple[int, ...]) -> None:
+        self._numbers, self._codes, self._sizes = numbers, codes, sizes
+        self.weights = 1 + numbers.shape[1] + sum(sizes)
+
+    def rows(self, rows: NDArray[np.int64]) -> "Design":
+        """The same design for some rows; shares memory when they are all rows."""
+        if len(rows) == len(self._numbers):
+            return self
+        return Design(self._numbers[rows], self._codes[rows], self._sizes)
+
+    def packs(self) -> list[Pack]:
+        """The categorical columns in order, packed greedily up to `PACK_SIZE` joint codes."""
+        packs: list[Pack] = []
+        first = at = 0
+        while at < len(self._sizes):
+            end, joint = at + 1, self._sizes[at]
+            while end < len(self._sizes) and joint * self._sizes[end] <= PACK_SIZE:
+                joint *= self._sizes[end]
+                end += 1
+            shape = self._sizes[at:end]
+            codes = np.ravel_multi_index(tuple(self._codes[:, at:end].T), shape)
+            packs.append(Pack(codes.astype(np.int64), shape, first))
+            first += sum(shape)
+            at = end
+        return packs
+
+    def loss(self, label: Label) -> Callable[[torch.Tensor], tuple[float, torch.Tensor]]:
+        """A function from weights (float64) to the weighted mean log-loss and its gradient."""
+        numbers = torch.from_numpy(self._numbers)
+        packs = self.packs()
+        joint_codes = [torch.from_numpy(pack.codes) for pack in packs]
+        y = torch.from_numpy(label.value.astype(np.float32))
+        share = torch.from_numpy((label.weight / label.weight.sum()).astype(np.float32))
+        d = numbers.shape[1]
+
+        def evaluate(weights: torch.Tensor) -> tuple[float, torch.Tensor]:
+            w = weights.float()
+            logit = torch.mv(numbers, w[1 : 1 + d]).add_(w[0])
+            for pack, codes in zip(packs, joint_codes, strict=True):
+                logit += torch.index_select(pack.table(w[1 + d :]), 0, codes)
+            losses = torch.nn.functional.softplus(logit) - y * logit
+            residual = torch.sigmoid(logit).sub_(y).mul_(share)
+            parts = [residual.sum(dtype=torch.float64).view(1), torch.mv(numbers.T, residual).double()]
+            gradient = torch.cat([*parts, *(pack.gradient(residual) for pack in packs)])
+            return float((losses * share).sum(dtype=torch.float64)), gradient
+
+        return evaluate
+
+
+def minimise(design: Design, label: Label, start: Floats, settings: RankerSettings) -> Floats:
+    """Weights that minimise the weighted mean log-loss + l2 / 2 |weights - start|², the intercept free; shape (p,).
+
+    A cold start is all zeros but the intercept, so the penalty is then the usual one. Convex: where it begins does not
+    matter, what it is pulled towards does. Deterministic for one number of threads.
+    """
+    weights = torch.from_numpy(start.copy()).requires_grad_(True)
+    anchor = torch.from_numpy(start.copy())
+    penalised = torch.ones_like(anchor)
+    penalised[0] = 0.0
+    log_loss = design.loss(label)
+    optimiser = torch.optim.LBFGS(
+        [weights],
+        max_iter=settings.logistic_steps,
+        max_eval=2 * settings.logistic_steps,
+        history_size=10,
+        tolerance_grad=1e-6,
+        tolerance_change=TOLERANCE,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> float:
+        with torch.no_grad():
+            away = (weights - anchor) * penalised
+            value, gradient = log_loss(weights)
+            weights.grad = gradient + settings.logistic_l2 * away
+            return value + settings.logistic_l2 / 2 * float(away @ away)
+
+    optimiser.step(closure)
+    found: Floats = weights.detach().numpy().copy()
+    return found

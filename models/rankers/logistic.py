@@ -1,0 +1,142 @@
+"""Logistic regression: every feature's say is one weight that a person can read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.rankers.encoding import Encoding
+from models.rankers.labels import Label, click_label, conversion_label, conversions_per_click
+from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
+from models.settings import RankerSettings
+
+LOGGED = frozenset(
+    {"position", "user_impressions", "user_days_since_click", "item_impressions", "item_age_days", "item_price"}
+)
+"""Numeric columns with a heavy tail: log(1 + x) before standardising, negative values read as 0."""
+LARGEST = 8.0
+"""Standardised values are cut here, so that one absurd count cannot decide a score."""
+ENCODING_FILE, WEIGHTS_FILE = "encoding.json", "logistic.json"
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Mean and spread of each numeric column where it was known; a missing value becomes the mean and a flag."""
+
+    mean: Floats
+    spread: Floats
+
+    @classmethod
+    def fit(cls, numbers: Floats) -> Self:
+        """From (n, numeric) with NaN; a column that is never known or constant gets mean 0 or itself, spread 1."""
+        known = ~np.isnan(numbers)
+        count = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, numbers, 0.0).sum(axis=0) / count
+        spread = np.sqrt(np.where(known, numbers - mean, 0.0).__pow__(2).sum(axis=0) / count)
+        return cls(mean, np.where(spread > 1e-9, spread, 1.0))
+
+    def apply(self, numbers: Floats) -> NDArray[np.float32]:
+        """(n, numeric) with NaN becomes (n, 2 numeric): standardised values, then one flag per missing value."""
+        missing = np.isnan(numbers)
+        scaled = np.clip((numbers - self.mean) / self.spread, -LARGEST, LARGEST)
+        scaled[missing] = 0.0
+        return np.hstack([scaled, missing]).astype(np.float32)
+
+
+class LogisticRanker:
+    """Weights over standardised numbers, missing flags and one-hot categories, one set per label.
+
+    A warm start keeps the given ranker's encoding, begins at its weights and is pulled towards them instead of towards
+    zero, so that what the new days say nothing about stays as it was. It has no interactions yet.
+    """
+
+    kind = "logistic"
+
+    def __init__(self, encoding: Encoding, scaling: Scaling, click: Floats, conversion: Floats | float) -> None:
+        """`click`, `conversion`: intercept, numeric weights, category weights; or a constant conversion per click."""
+        self._encoding = encoding
+        self._scaling = scaling
+        self._click = click
+        self._conversion = conversion
+
+    @classmethod
+    def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Self | None = None) -> Self:
+        """Full-batch L-BFGS on the weighted log-loss plus L2; see `Ranker.fit`."""
+        from models.rankers.lbfgs import Design, minimise  # torch: a second to import, needed only here
+
+        click, conversion = click_label(data), conversion_label(data)
+        encoding = start_from._encoding if start_from else Encoding.fit(data.features, settings.max_categories)
+        numbers = _logged(encoding, data.features)
+        scaling = start_from._scaling if start_from else Scaling.fit(numbers[click.rows])
+        design = Design(scaling.apply(numbers), encoding.codes(data.features), encoding.sizes)
+
+        def head(label: Label, start: Floats | None) -> Floats:
+            rate = float(np.average(label.value, weights=label.weight))
+            cold = np.zeros(design.weights)
+            cold[0] = np.log(rate / (1 - rate))
+            return minimise(design.rows(label.rows), label, cold if start is None else start, settings)
+
+        before = start_from._conversion if start_from else None
+        learned_before = before if isinstance(before, np.ndarray) else None
+        after: Floats | float = conversions_per_click(data) if learned_before is None else learned_before
+        if conversion is not None:
+            after = head(conversion, learned_before)
+        return cls(encoding, scaling, head(click, start_from._click if start_from else None), after)
+
+    def predict(self, features: Columns) -> Predictions:
+        """Scores for n rows in float64 numpy; no torch when serving."""
+        numbers = self._scaling.apply(_logged(self._encoding, features)).astype(np.float64)
+        codes = self._encoding.codes(features)
+        p_click = _probability(self._click, numbers, codes, self._encoding.sizes)
+        if isinstance(self._conversion, float):
+            return Predictions(p_click, p_click * self._conversion)
+        return Predictions(p_click, _probability(self._conversion, numbers, codes, self._encoding.sizes))
+
+    def to_files(self) -> dict[str, bytes]:
+        """Two JSON files: the encoding, and the weights in its order."""
+        weights: dict[str, Any] = {
+            "mean": self._scaling.mean.tolist(),
+            "spread": self._scaling.spread.tolist(),
+            "click": self._click.tolist(),
+            "conversion": self._conversion if isinstance(self._conversion, float) else self._conversion.tolist(),
+        }
+        return {ENCODING_FILE: self._encoding.to_json(), WEIGHTS_FILE: json.dumps(weights, indent=0).encode()}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> Self:
+        """The very ranker `to_files` wrote."""
+        tree = json.loads(files[WEIGHTS_FILE])
+        conversion = tree["conversion"]
+        return cls(
+            Encoding.from_json(files[ENCODING_FILE]),
+            Scaling(np.array(tree["mean"]), np.array(tree["spread"])),
+            np.array(tree["click"]),
+            np.array(conversion) if isinstance(conversion, list) else float(conversion),
+        )
+
+
+def _logged(encoding: Encoding, features: Columns) -> Floats:
+    """The numeric columns, heavy-tailed ones as log(1 + x)."""
+    numbers = encoding.numbers(features)
+    heavy = [at for at, name in enumerate(encoding.numeric) if name in LOGGED]
+    numbers[:, heavy] = np.log1p(np.maximum(numbers[:, heavy], 0.0))
+    return numbers
+
+
+def _probability(weights: Floats, numbers: Floats, codes: NDArray[np.int32], sizes: tuple[int, ...]) -> Floats:
+    """sigmoid(intercept + numbers · weights + one weight per category), shape (n,).
+
+    Summed column by column: a matrix product may add in another order for one row than for many.
+    """
+    logit = np.full(len(numbers), weights[0])
+    for at in range(numbers.shape[1]):
+        logit += numbers[:, at] * weights[1 + at]
+    first = 1 + numbers.shape[1]
+    for at, size in enumerate(sizes):
+        logit += weights[first + codes[:, at]]
+        first += size
+    p: Floats = 1.0 / (1.0 + np.exp(-logit))
+    return p

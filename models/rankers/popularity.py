@@ -1,0 +1,80 @@
+"""Popularity: an item's own click and conversion rates, smoothed; the ranker everything else must beat."""
+
+import json
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+
+from models.rankers.encoding import codes_of, require
+from models.rankers.features import IDENTITY
+from models.rankers.labels import Label, click_label
+from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
+from models.settings import RankerSettings
+
+FILE = "popularity.json"
+
+
+class PopularityRanker:
+    """P(click) of an item = (its clicks + prior x base rate) / (its impressions + prior); conversions likewise.
+
+    An item never seen gets the base rate. A warm start takes the given ranker's rate of an item as the base rate that
+    the item's new impressions update, so old days are not counted twice and an item without new impressions keeps its
+    rate. It does not correct for position yet.
+    """
+
+    kind = "popularity"
+
+    def __init__(self, rates: Mapping[str, tuple[float, float]], base: tuple[float, float]) -> None:
+        """`rates`: item id to P(click), P(conversion); `base`: the same for an item never seen."""
+        self._rates = dict(rates)
+        self._base = base
+        self._codes = {item: at for at, item in enumerate(self._rates)}
+        # The last row answers for every item without a code.
+        self._table = np.array([*self._rates.values(), base], dtype=np.float64)
+
+    @classmethod
+    def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Self | None = None) -> Self:
+        """Counts per item; see `Ranker.fit`."""
+        require(data.features, IDENTITY)
+        click = click_label(data)
+        conversion = Label.of(data.converted, data.weight)
+        values = set(np.asarray(data.features["item_id"]).tolist())
+        items = sorted({v for v in values if isinstance(v, str)} | set(start_from._rates if start_from else ()))
+        codes = {item: at for at, item in enumerate(items)}
+        row_codes = codes_of(data.features["item_id"], codes, otherwise=len(items), unknown=len(items))
+        base = (_mean(click), _mean(conversion))
+        known = start_from._rates if start_from else {}
+        before = np.array([*(known.get(item, base) for item in items), base])
+        prior = settings.popularity_prior_impressions
+        columns = []
+        for at, label in enumerate((click, conversion)):
+            seen = np.bincount(row_codes[label.rows], weights=label.weight, minlength=len(items) + 1)
+            hits = np.bincount(row_codes[label.rows], weights=label.weight * label.value, minlength=len(items) + 1)
+            columns.append((hits + prior * before[:, at]) / (seen + prior))
+        return cls({item: (float(columns[0][at]), float(columns[1][at])) for item, at in codes.items()}, base)
+
+    def predict(self, features: Columns) -> Predictions:
+        """Looks the item up; needs only the column `item_id`."""
+        require(features, IDENTITY)
+        last = len(self._rates)
+        rows: Floats = self._table[codes_of(features["item_id"], self._codes, otherwise=last, unknown=last)]
+        return Predictions(rows[:, 0].copy(), rows[:, 1].copy())
+
+    def to_files(self) -> dict[str, bytes]:
+        """One JSON file."""
+        return {FILE: json.dumps({"base": self._base, "rates": self._rates}, indent=0, sort_keys=True).encode()}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> Self:
+        """The very ranker `to_files` wrote."""
+        tree = json.loads(files[FILE])
+        return cls(
+            {item: (pair[0], pair[1]) for item, pair in tree["rates"].items()}, (tree["base"][0], tree["base"][1])
+        )
+
+
+def _mean(label: Label) -> float:
+    """The weighted share of ones; 0.0 where no label is known."""
+    total = float(label.weight.sum())
+    return float((label.weight * label.value).sum()) / total if total else 0.0
