@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from jobs.ingest.source import Tables
 from jobs.tables import RAW, TIME
-from models.world import DEVICES, REGIONS, SURFACES, Day, World
+from models.world import DEVICES, REGIONS, SURFACES, Day, Requests, World
 from models.world.day import DAY, SECOND
 
 Ints = NDArray[np.int64]
@@ -37,21 +37,32 @@ class Logger:
         self.categories = pa.array([f"category-{n:02d}" for n in range(world.settings.categories)], pa.string())
 
     # -- events -----------------------------------------------------------------------------------
-    def requests(self, day: Day) -> pa.Table:
-        """The decisions of a day, each with what it chose from, in order of time."""
-        asked = day.requests
-        n, m = asked.candidates.shape
+    def asked(self, index: int, requests: Requests) -> pa.Table:
+        """What came in on a day: who asked where, and what there was to choose from, in order of time."""
+        n, m = requests.candidates.shape
+        offsets = np.arange(0, n * m + 1, m, dtype=np.int32)
         return pa.table(
             {
-                "request_id": self.request_ids(day),
-                "event_time": self._time(asked.time),
-                "user_id": self.user_ids.take(asked.user),
-                "surface": _pick(SURFACES, asked.surface),
+                "request_id": self.request_ids(index),
+                "event_time": self._time(requests.time),
+                "user_id": self.user_ids.take(requests.user),
+                "surface": _pick(SURFACES, requests.surface),
+                "candidates": pa.ListArray.from_arrays(offsets, self.item_ids.take(requests.candidates.ravel())),
+                "device": _pick(DEVICES, requests.device),
+                "region": _pick(REGIONS, self.world.users.region[requests.user]),
+                "daypart": _daypart(requests.time),
+            }
+        )
+
+    def requests(self, day: Day) -> pa.Table:
+        """The decisions of a day, each with what it chose from, in order of time."""
+        asked = self.asked(day.index, day.requests)
+        return pa.table(
+            {
+                **{name: asked.column(name) for name in ("request_id", "event_time", "user_id", "surface")},
                 "policy": _pick(day.shown.policies, day.shown.policy),
-                "candidates": pa.ListArray.from_arrays(
-                    np.arange(0, n * m + 1, m, dtype=np.int32), self.item_ids.take(asked.candidates.ravel())
-                ),
-                "slate_size": np.full(n, day.shown.item.shape[1], np.int32),
+                "candidates": asked.column("candidates"),
+                "slate_size": np.full(len(asked), day.shown.item.shape[1], np.int32),
             }
         )
 
@@ -63,7 +74,7 @@ class Logger:
         at = asked.time[row]
         columns = {
             "impression_id": self._impression_ids(day, row, slot),
-            "request_id": self.request_ids(day).take(row),
+            "request_id": self.request_ids(day.index).take(row),
             "event_time": self._time(at),
             "ingested_at": self._time(_known(at, day.index + late, sent.lag[row, slot], again)),
             "user_id": self.user_ids.take(asked.user[row]),
@@ -76,7 +87,7 @@ class Logger:
             "region": _pick(REGIONS, self.world.users.region[asked.user[row]]),
             "query": _take(self.categories, asked.topic[row]),
             "source_item_id": _take(self.item_ids, asked.source_item[row]),
-            "context_daypart": _pick(DAYPARTS, (at % DAY) // (DAY // len(DAYPARTS))),
+            "context_daypart": _daypart(at),
         }
         return pa.table(columns)
 
@@ -149,16 +160,16 @@ class Logger:
         )
 
     # -- ids and times ----------------------------------------------------------------------------
-    def request_ids(self, day: Day) -> pa.Array:
-        """`r<date>-<number>` in order of time."""
-        return pc.binary_join_element_wise(f"r{self._date(day.index):%Y%m%d}", self._numbers, "-")
+    def request_ids(self, index: int) -> pa.Array:
+        """`r<date>-<number>` of a day index, in order of time."""
+        return pc.binary_join_element_wise(f"r{self._date(index):%Y%m%d}", self._numbers, "-")
 
     def _date(self, index: int) -> date:
         return date.fromordinal(self.world.settings.first_day.toordinal() + index)
 
     def _impression_ids(self, day: Day, row: Ints, slot: Ints) -> pa.Array:
         position = pc.cast(pa.array(slot + 1), pa.string())
-        return pc.binary_join_element_wise(self.request_ids(day).take(row), position, "-")
+        return pc.binary_join_element_wise(self.request_ids(day.index).take(row), position, "-")
 
     def _time(self, since_first: Ints) -> pa.Array:
         epoch = (self.world.settings.first_day - date(1970, 1, 1)).days * DAY
@@ -191,6 +202,10 @@ def _known(at: Ints, on: int, lag: Ints, again: NDArray[np.bool_]) -> Ints:
     batch = on * DAY + 3600 * SECOND + 60 * lag
     known = np.where(at // DAY == on, at + lag, batch) + np.where(again, 7 * SECOND, 0)
     return np.asarray(np.minimum(known, (on + 1) * DAY - 1))
+
+
+def _daypart(at: Ints) -> pa.Array:
+    return _pick(DAYPARTS, (at % DAY) // (DAY // len(DAYPARTS)))
 
 
 def _pick(values: tuple[str, ...], index: Ints) -> pa.Array:

@@ -16,7 +16,9 @@ from jobs.run import Run
 def run(run: Run) -> dict[str, Any]:
     """Write `run.days` to the raw lake; returns counts."""
     source = open_source(run.config)
-    late = 0
+    live = late = 0
+    if run.since is None and not raw.has_day(run.config.lake.raw, run.day):  # a day once written is history
+        live = source.go_live(run.day)
     for day in run.days:
         tables = source.day(day)
         if tables is None:
@@ -27,7 +29,7 @@ def run(run: Run) -> dict[str, Any]:
         run.rows += rows
         run.say(f"{day}: {rows} rows, {len(tables['impressions'])} impressions")
     run.rows += late
-    return {"source": run.config.source.name, "days": len(run.days), "late_rows": late}
+    return {"source": run.config.source.name, "days": len(run.days), "late_rows": late, "live_requests": live}
 
 
 def _write_late(run: Run, source: Source, day: date) -> int:

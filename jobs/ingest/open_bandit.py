@@ -59,6 +59,10 @@ class OpenBandit:
             "users": RAW["users"].schema.empty_table(),
         }
 
+    def go_live(self, day: date) -> int:  # noqa: ARG002
+        """Nothing: what was shown is history."""
+        return 0
+
     def late(self, day: date, arrived: date) -> Tables:  # noqa: ARG002
         """The log does not say when it became known."""
         return {}

@@ -1,27 +1,25 @@
 """The simulated world as a source: any day in any order, the same rows each time."""
 
 from collections import OrderedDict
-from collections.abc import Callable
 from datetime import date
 
 import pyarrow as pa
 
 from jobs.ingest.core import LATE_DAYS, LOOK_BACK_DAYS, Logger, logged, without_empty
+from jobs.ingest.live import LiveTraffic
 from jobs.ingest.source import Tables, within
 from models.settings import WorldSettings
-from models.world import Day, Shown, World, draw_day
+from models.world import Day, World, draw_day
 
 REMEMBERED_DAYS = LOOK_BACK_DAYS + LATE_DAYS + 2
-Answers = Callable[[date], Shown | None]
-"""What was really shown on a day when somebody else than the logging policy answered; None: nobody did."""
 
 
 class Simulated:
     """Draws days on demand; a purchase of today may come from a click of last week, so the last few are kept."""
 
-    def __init__(self, settings: WorldSettings, answers: Answers | None = None) -> None:
+    def __init__(self, settings: WorldSettings, live: LiveTraffic | None = None) -> None:
         self.world = World(settings)
-        self._answers = answers
+        self._live = live
         self._days: OrderedDict[int, Day] = OrderedDict()
         self._logger: Logger | None = None
 
@@ -54,15 +52,19 @@ class Simulated:
             return {}
         return without_empty(self._known(self.world.index(day), late))
 
-    def forget(self, day: date) -> None:
-        """Draw a day anew when it is next needed: somebody has answered its requests since."""
+    def go_live(self, day: date) -> int:
+        """Have the endpoint in service answer its share of the day's users, once and for all."""
+        within(day, self.span(), "simulated")
+        if self._live is None:
+            return 0
         self._days.pop(self.world.index(day), None)
+        return self._live.ask(self.logger, day)
 
     def drawn(self, index: int) -> Day:
         """A day of the world, as it was really shown."""
         if index not in self._days:
             day = date.fromordinal(self.span()[0].toordinal() + index)
-            shown = None if self._answers is None else self._answers(day)
+            shown = None if self._live is None else self._live.shown(self.world, day)
             self._days[index] = draw_day(self.world, index, shown)
         self._days.move_to_end(index)
         while len(self._days) > REMEMBERED_DAYS:

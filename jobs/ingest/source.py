@@ -27,6 +27,10 @@ class Source(Protocol):
         """
         ...
 
+    def go_live(self, day: date) -> int:
+        """Let the live endpoint answer its share of the day's decisions, where a source can; returns how many."""
+        ...
+
     def late(self, day: date, arrived: date) -> Tables:
         """Events of `day` that became known only on the later day `arrived`; absent tables had none."""
         ...
@@ -36,9 +40,10 @@ def open_source(config: Config) -> Source:
     """The adapter `source.name` asks for; nothing is read yet."""
     name = config.source.name
     if name == "simulated":
+        from jobs.ingest.live import LiveTraffic
         from jobs.ingest.simulated import Simulated
 
-        return Simulated(config.world)
+        return Simulated(config.world, LiveTraffic(config.endpoint, config.lake.raw))
     if name == "open-bandit":
         from jobs.ingest.open_bandit import OpenBandit
 

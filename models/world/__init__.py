@@ -1,6 +1,18 @@
 """The simulated world: users, items, a logging policy, clicks and purchases, and the exact truth about all of them."""
 
-from models.world.day import Day, Shown, answered, draw_day, draw_requests, show
+from models.world.day import Day, Requests, Shown, answered, draw_day, draw_requests, show
 from models.world.world import DEVICES, REGIONS, SURFACES, World
 
-__all__ = ["DEVICES", "REGIONS", "SURFACES", "Day", "Shown", "World", "answered", "draw_day", "draw_requests", "show"]
+__all__ = [
+    "DEVICES",
+    "REGIONS",
+    "SURFACES",
+    "Day",
+    "Requests",
+    "Shown",
+    "World",
+    "answered",
+    "draw_day",
+    "draw_requests",
+    "show",
+]
