@@ -44,6 +44,12 @@ class SparkSettings(Settings):
     partitions: int = Field(4, ge=1, description="shuffle partitions and as-of buckets")
 
 
+class ValidationSettings(Settings):
+    """How much bad data a day may hold and still be published without it."""
+
+    max_quarantine_share: float = Field(0.05, ge=0, le=1, description="of a table's rows of a day; above it: refused")
+
+
 class AttributionSettings(Settings):
     """Which click a purchase belongs to, and until when a missing one is unknown."""
 
@@ -103,6 +109,7 @@ class Config(Settings):
     lake: LakeSettings = LakeSettings()
     world: WorldSettings = WorldSettings()
     spark: SparkSettings = SparkSettings()
+    validation: ValidationSettings = ValidationSettings()
     attribution: AttributionSettings = AttributionSettings()
     features: FeatureSettings = FeatureSettings()
     dataset: DatasetSettings = DatasetSettings()
