@@ -1,0 +1,239 @@
+"""Logged decisions with everything the logging policy chose from, as the rankers would have seen it at that moment.
+
+A decision is the first placement of a request: its propensity depends on nothing else on the page.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs.examples import attribute_columns, attribute_keys, numbers, ranker_columns, strings
+from jobs.tables import INTEREST_BUCKETS
+from models.rankers.features import ATTRIBUTE_PREFIX, decision_columns
+from models.rankers.protocol import Floats
+
+Ints = NDArray[np.int64]
+Strings = NDArray[np.object_]
+ITEM_PREFIX = "item."
+"""Attributes of the item; all others describe the request or its user and are the same for every candidate."""
+USER_COLUMNS = ("impressions", "click_rate", "days_since_click")
+ITEM_COLUMNS = ("impressions", "click_rate", "click_rate_7d", "click_rate_1d", "purchase_rate", "age_days", "price")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was known before a day: feature rows, and the catalogue that attributes come from."""
+
+    user_features: pa.Table
+    item_features: pa.Table
+    items: pa.Table
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """m decisions and their n candidates laid end to end: decision i has `offsets[i]:offsets[i + 1]`."""
+
+    offsets: Ints
+    clicked: Floats
+    propensity: Floats
+    cluster: Ints
+    """(m,) the user as an integer; an unknown user is its own cluster."""
+    policy: Strings
+    user_id: Strings
+    surface: Strings
+    item_id: Strings
+    """(n,) the candidates."""
+    taken: NDArray[np.bool_]
+    """(n,) whether the candidate is the item that was shown first."""
+    columns: dict[str, NDArray[Any]]
+    """(n,) each: what a ranker sees."""
+
+    def __len__(self) -> int:
+        return len(self.clicked)
+
+    @property
+    def row(self) -> Ints:
+        """(n,) the decision each candidate belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def of_taken(self, probability: Floats) -> Floats:
+        """(m,) the probability of what was shown, from the probability of each candidate (n,)."""
+        return np.bincount(self.row, weights=probability * self.taken, minlength=len(self)).astype(np.float64)
+
+
+def first_placements(examples: pa.Table, requests: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """The decisions that can be replayed, with the column `candidates`; and how many requests fail which condition.
+
+    Left out: no candidates were logged; the shown item is not among them; no propensity; a choice that was certain
+    (it says nothing of the alternatives); a click that is not known yet.
+    """
+    codes = examples["request_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    order = np.lexsort((examples["position"].to_numpy(), codes))
+    _, first = np.unique(codes[order], return_index=True)
+    placed = examples.take(pa.array(order[first]))
+    at = pc.index_in(placed["request_id"], requests["request_id"])
+    candidates = requests["candidates"].combine_chunks().take(at.combine_chunks())
+    placed = placed.append_column("candidates", candidates)
+    counts, left_out = len(placed), {"requests": len(placed)}
+    conditions: tuple[tuple[str, Callable[[pa.Table], pa.Array]], ...] = (
+        ("no_candidates", lambda t: pc.greater(pc.fill_null(pc.list_value_length(t["candidates"]), 0), 0)),
+        ("no_propensity", lambda t: t["propensity"].is_valid()),
+        ("certain_choice", _was_uncertain),
+        ("click_unknown", lambda t: t["clicked"].is_valid()),
+        ("shown_item_not_a_candidate", _shown_among_candidates),
+    )
+    for reason, keep in conditions:
+        placed = placed.filter(keep(placed))
+        left_out[reason] = counts - len(placed)
+        counts = len(placed)
+    return placed, left_out
+
+
+def decisions(placed: pa.Table, known: Known) -> Decisions:
+    """The placements of one day with every candidate's columns, features as known before that day."""
+    lists = placed["candidates"].combine_chunks()
+    items = strings(pc.list_flatten(lists))
+    sizes = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    row = np.repeat(np.arange(len(placed)), sizes)
+    shown = strings(placed["item_id"])
+    return Decisions(
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        clicked=numbers(placed["clicked"]),
+        propensity=numbers(placed["propensity"]),
+        cluster=clusters(placed),
+        policy=strings(placed["policy"]),
+        user_id=strings(placed["user_id"]),
+        surface=strings(placed["surface"]),
+        item_id=items,
+        taken=items == shown[row],
+        columns=_columns(placed, row, items, known),
+    )
+
+
+def joined(parts: Sequence[Decisions]) -> Decisions:
+    """Several days as one; raises ValueError for none."""
+    if len(parts) == 1:
+        return parts[0]
+    names = sorted(set().union(*(part.columns for part in parts)))
+
+    def column(part: Decisions, name: str) -> NDArray[Any]:
+        return part.columns.get(name, np.full(len(part.item_id), None, dtype=object))
+
+    users = np.concatenate([part.user_id for part in parts])
+    return Decisions(
+        offsets=np.concatenate([[0], *(np.diff(part.offsets) for part in parts)]).cumsum(),
+        cluster=clusters(pa.table({"user_id": pa.array(users, pa.string())})),
+        columns={name: np.concatenate([column(part, name) for part in parts]) for name in names},
+        user_id=users,
+        **{
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("clicked", "propensity", "policy", "surface", "item_id", "taken")
+        },
+    )
+
+
+def clusters(rows: pa.Table) -> Ints:
+    """One integer per user; a row without a user stands for itself, or for its request where there is one."""
+    codes = pc.fill_null(rows["user_id"].combine_chunks().dictionary_encode().indices, -1)
+    user = codes.to_numpy(zero_copy_only=False).astype(np.int64)
+    alone = np.arange(len(rows), dtype=np.int64)
+    if "request_id" in rows.column_names:
+        alone = rows["request_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    named: Ints = np.where(user >= 0, user, user.max(initial=-1) + 1 + alone)
+    return named
+
+
+def disagreement(placed: pa.Table, found: Decisions) -> dict[str, float]:
+    """Share of decisions whose shown item has another value here than in `examples`, per column that differs.
+
+    Both sides follow the same point-in-time rule by different code: anything but an empty mapping is a bug or a table
+    that changed in between. The position is left out: here it is always the serving one.
+    """
+    logged = ranker_columns(placed, at_serving_position=True)
+    first = np.flatnonzero(found.taken)
+    _, once = np.unique(found.row[first], return_index=True)
+    differing = {}
+    for name, expected in logged.items():
+        replayed = found.columns.get(name, np.full(len(found.item_id), None, dtype=object))[first[once]]
+        if expected.dtype == object:
+            wrong = expected != replayed
+        else:
+            wrong = ~np.isclose(expected, replayed.astype(np.float64), rtol=1e-5, atol=1e-8, equal_nan=True)
+        if wrong.any():
+            differing[name] = float(wrong.mean())
+    return differing
+
+
+def _was_uncertain(placed: pa.Table) -> pa.Array:
+    """A propensity below 1, or a single candidate: then there was no alternative to learn about."""
+    return pc.or_(pc.less(placed["propensity"], 1.0), pc.equal(pc.list_value_length(placed["candidates"]), 1))
+
+
+def _shown_among_candidates(placed: pa.Table) -> pa.Array:
+    lists = placed["candidates"].combine_chunks()
+    row = np.repeat(np.arange(len(placed)), pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64))
+    match = strings(pc.list_flatten(lists)) == strings(placed["item_id"])[row]
+    return pa.array(np.bincount(row[match], minlength=len(placed)) > 0)
+
+
+def _columns(placed: pa.Table, row: Ints, items: Strings, known: Known) -> dict[str, NDArray[Any]]:
+    """Every candidate's ranker columns, through the one mapping that training and serving use too."""
+    users = _users(placed["user_id"], known.user_features)
+    features = _items(items, known.item_features)
+    context = {name: strings(placed[name])[row] for name in ("surface", "device", "region")}
+    keys = attribute_keys(placed["attributes"])
+    of_request = attribute_columns(placed["attributes"], [key for key in keys if not key.startswith(ITEM_PREFIX)])
+    context.update({name: column[row] for name, column in of_request.items()})
+    context.update(_item_attributes(items, known.items))
+    return decision_columns({name: column[row] for name, column in users.items()}, features, context)
+
+
+def _users(user_id: pa.ChunkedArray, features: pa.Table) -> dict[str, NDArray[Any]]:
+    at = _rows(user_id, features["user_id"])
+    found = {name: _taken(numbers(features[name]), at) for name in USER_COLUMNS}
+    flat = numbers(pc.list_flatten(features["interests"]))
+    found["interests"] = _taken(flat.reshape(len(features), INTEREST_BUCKETS), at)
+    return found
+
+
+def _items(items: Strings, features: pa.Table) -> dict[str, NDArray[Any]]:
+    at = _rows(pa.array(items, pa.string()), features["item_id"])
+    found: dict[str, NDArray[Any]] = {name: _taken(numbers(features[name]), at) for name in ITEM_COLUMNS}
+    bucket = pc.fill_null(features["interest_bucket"], -1).to_numpy().astype(np.int64)
+    found["interest_bucket"] = np.where(at >= 0, np.append(bucket, -1)[at], -1)
+    found["category"] = _chosen(strings(features["category"]), at)
+    found["item_id"] = items
+    return found
+
+
+def _item_attributes(items: Strings, catalogue: pa.Table) -> dict[str, NDArray[np.object_]]:
+    at = _rows(pa.array(items, pa.string()), catalogue["item_id"])
+    found = attribute_columns(catalogue["attributes"], attribute_keys(catalogue["attributes"]))
+    return {
+        ATTRIBUTE_PREFIX + ITEM_PREFIX + name.removeprefix(ATTRIBUTE_PREFIX): _chosen(column, at)
+        for name, column in found.items()
+    }
+
+
+def _rows(wanted: pa.Array | pa.ChunkedArray, keys: pa.ChunkedArray) -> Ints:
+    """The row of each wanted key, -1 where it is null or unknown."""
+    at = pc.fill_null(pc.index_in(wanted, keys, skip_nulls=True), -1)
+    found: Ints = at.to_numpy(**({"zero_copy_only": False} if isinstance(at, pa.Array) else {})).astype(np.int64)
+    return found
+
+
+def _taken(values: Floats, at: Ints) -> Floats:
+    """`values[at]`, NaN where `at` is -1."""
+    unknown = np.full((1, *values.shape[1:]), np.nan)
+    taken: Floats = np.concatenate([values, unknown])[at]
+    return taken
+
+
+def _chosen(values: Strings, at: Ints) -> Strings:
+    """`values[at]`, None where `at` is -1."""
+    return np.concatenate([values, np.array([None], dtype=object)])[at]

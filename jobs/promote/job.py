@@ -1,0 +1,73 @@
+"""`promote`: the gate's verdict on the evidence enters the ledger. A verdict is data: hold and refuse end well, too.
+
+It registers a model version in MLflow and leaves the champion alias alone; `deploy` moves that, after a person's yes.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from jobs import bundle, tracking
+from jobs.backtest.core import gate_evidence
+from jobs.backtest.picture import markdown
+from jobs.errors import NotReady, Refused
+from jobs.promote import core
+from jobs.run import Run, now
+from jobs.tables import LAKE
+from models.evaluation.gate import judge
+
+
+def run(run: Run) -> dict[str, Any]:
+    """Publish the `promotions` row of a day and mode; returns the verdict and what an approver should read."""
+    evidence = _only(run, "evidence")
+    candidates = run.read("candidates", [run.day], where=run.partition).to_pylist()
+    candidate = next((c for c in candidates if c["candidate_id"] == evidence["candidate_id"]), None)
+    if candidate is None or candidate["bundle_sha256"] != evidence["bundle_sha256"]:
+        raise NotReady(
+            f"evidence on {evidence['candidate_id']} {evidence['bundle_sha256'][:12]}… must be of the trained candidate; "
+            f"found {candidate and candidate['bundle_sha256'][:12]}: run backtest again"
+        )
+    bundle.load(Path(candidate["bundle"]), evidence["bundle_sha256"])
+    document = json.loads(evidence["document"])
+    verdict = judge(gate_evidence(document), run.config.gate)
+    run.say(f"{verdict.verdict}: {'; '.join(verdict.reasons)}")
+    version = tracking.register(
+        run.config,
+        candidate["run_id"],
+        candidate["candidate_id"],
+        candidate["bundle_sha256"],
+        verdict.verdict,
+    )
+    row = {
+        "candidate_id": candidate["candidate_id"],
+        "champion_id": evidence["champion_id"],
+        "bundle": candidate["bundle"],
+        "bundle_sha256": candidate["bundle_sha256"],
+        "evidence_sha256": evidence["document_sha256"],
+        "verdict": verdict.verdict,
+        "reasons": verdict.reasons,
+        "decided_at": now(),
+    }
+    existing = run.read("promotions", where=run.partition).drop_columns(["day", "mode"]).to_pylist()
+    page = core.page(existing, row)
+    run.publish("promotions", run.partition, pa.Table.from_pylist(page, LAKE["promotions"].schema))
+    return {
+        "verdict": verdict.verdict,
+        "reasons": verdict.reasons,
+        "candidate_id": row["candidate_id"],
+        "champion_id": row["champion_id"],
+        "model_version": version,
+        "summary": core.summary(
+            verdict.verdict, verdict.reasons, markdown(document), row["candidate_id"], row["champion_id"]
+        ),
+    }
+
+
+def _only(run: Run, table: str) -> dict[str, Any]:
+    """The one row of this day and mode."""
+    rows: list[dict[str, Any]] = run.read(table, [run.day], where=run.partition).to_pylist()
+    if len(rows) != 1:
+        raise Refused(f"table {table} needs one row for {run.partition}; found {len(rows)}")
+    return rows[0]
