@@ -1,0 +1,85 @@
+"""Arrow functions inside hash buckets: rows that share a key share a bucket, so one-machine cores run on any number.
+
+Never a Spark range join ("same key and right_time <= left_time, keep the last"): it took 602 s on 5M x 0.5M rows where
+bucketing by key and an as-of inside each bucket took 10.9 s, the same rows.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+from pyspark.errors import PythonException
+from pyspark.sql import Column, DataFrame, GroupedData, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from jobs.errors import Refused
+
+BUCKET = "_bucket"
+REFUSED = f"{Refused.__module__}.{Refused.__qualname__}: "
+
+One = Callable[[pa.Table], pa.Table]
+Two = Callable[[pa.Table, pa.Table], pa.Table]
+
+
+def read_parts(spark: SparkSession, paths: Sequence[str], schema: pa.Schema) -> DataFrame:
+    """The rows of Parquet part files as the columns of `schema`, without partition columns; no files, no rows."""
+    wanted = from_arrow_schema(schema)
+    if not paths:
+        return spark.createDataFrame([], wanted)
+    return spark.read.schema(wanted).parquet(*paths)
+
+
+def in_buckets(
+    frame: DataFrame, keys: Sequence[str | Column], buckets: int, function: One, out: pa.Schema
+) -> DataFrame:
+    """`function` on each bucket's rows as one Arrow table; right where rows with equal `keys` are all it must see together."""
+
+    def apply(rows: pa.Table) -> pa.Table:
+        return fitted(function(rows.drop_columns([BUCKET])), out)
+
+    return _grouped(frame, keys, buckets).applyInArrow(apply, from_arrow_schema(out))
+
+
+def in_shared_buckets(
+    left: DataFrame,
+    left_keys: Sequence[str | Column],
+    right: DataFrame,
+    right_keys: Sequence[str | Column],
+    buckets: int,
+    function: Two,
+    out: pa.Schema,
+) -> DataFrame:
+    """`function` on each bucket's left and right rows: equal keys of either side meet in one call.
+
+    A bucket with rows on one side only is called too, with an empty table for the other. Keys must have the same types
+    on both sides, in the same order: buckets come from Spark's Murmur3 hash of them.
+    """
+
+    def apply(some: pa.Table, others: pa.Table) -> pa.Table:
+        return fitted(function(some.drop_columns([BUCKET]), others.drop_columns([BUCKET])), out)
+
+    grouped = _grouped(left, left_keys, buckets).cogroup(_grouped(right, right_keys, buckets))
+    return grouped.applyInArrow(apply, from_arrow_schema(out))
+
+
+def fitted(rows: pa.Table, out: pa.Schema) -> pa.Table:
+    """`rows` as exactly the columns of `out` in one chunk; Spark checks names and types, not order."""
+    return rows.select(out.names).cast(out).combine_chunks()
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """A `Refused` raised inside a bucket leaves Spark as `Refused`, not as a Python worker's traceback."""
+    try:
+        yield
+    except PythonException as error:
+        for line in str(error).splitlines():
+            if line.strip().startswith(REFUSED):
+                raise Refused(line.strip().removeprefix(REFUSED)) from error
+        raise
+
+
+def _grouped(frame: DataFrame, keys: Sequence[str | Column], buckets: int) -> GroupedData:
+    columns = [F.col(key) if isinstance(key, str) else key for key in keys]
+    return frame.withColumn(BUCKET, F.pmod(F.hash(*columns), F.lit(buckets))).groupBy(BUCKET)
