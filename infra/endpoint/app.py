@@ -1,0 +1,132 @@
+"""HTTP in front of control plane and decisions: the shapes, headers and error bodies boto3 expects."""
+
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from infra.endpoint.capture import Capture
+from infra.endpoint.control import Control
+from infra.endpoint.decide import Decider, Features
+from infra.endpoint.errors import BadRequest, Rejected
+from infra.endpoint.request import parse
+from infra.endpoint.state import Registry
+from jobs.config import Config
+
+AMZ_JSON = "application/x-amz-json-1.1"
+TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
+INVOKED_VARIANT = "x-Amzn-Invoked-Production-Variant"
+MAX_BODY = 6 * 1024 * 1024
+"""SageMaker's own limit of an InvokeEndpoint body."""
+_log = logging.getLogger(__name__)
+
+
+class Server:
+    """One process: registry, control plane, decisions, capture. Opens the state folder on construction."""
+
+    def __init__(self, config: Config, features: Features) -> None:
+        self._registry = Registry(config.endpoint.state)
+        self._loads = ThreadPoolExecutor(1, "load")
+        self._decider = Decider(features, config.endpoint.timeout_ms)
+        self._control = Control(self._registry, config.endpoint.region, self._loads, self._decider.warm)
+        self._capture = Capture(config.endpoint.state / "capture")
+        self.app = Starlette(
+            routes=[
+                Route("/", self._operate, methods=["POST"]),
+                Route("/ping", self._ping, methods=["GET"]),
+                Route("/endpoints/{name}/invocations", self._invoke, methods=["POST"]),
+            ],
+            exception_handlers={Exception: _internal_failure},
+            lifespan=self._lifespan,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        """In service again before the first request is taken; files closed after the last one."""
+        await run_in_threadpool(self._control.resume)
+        yield
+        self._loads.shutdown(cancel_futures=True)
+        self._decider.close()
+        self._capture.close()
+        self._registry.close()
+
+    async def _ping(self, _request: Request) -> Response:
+        return Response(status_code=200)
+
+    async def _operate(self, request: Request) -> Response:
+        service, _, operation = request.headers.get("x-amz-target", "").partition(".")
+        try:
+            if service != "SageMaker":
+                raise Rejected(f"X-Amz-Target must be SageMaker.<Operation>; found {service!r}", "UnknownOperation")
+            payload = _json_object(await request.body())
+            found = await run_in_threadpool(self._control.call, operation, payload)
+        except Rejected as error:
+            return _answer(error.body(), error.status, AMZ_JSON, {"x-amzn-ErrorType": error.code})
+        return _answer(found, 200, AMZ_JSON)
+
+    async def _invoke(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        serving = self._control.serving.get(name)
+        if serving is None:
+            return _invalid(f"Endpoint {name} needs to exist and be in service; it does not")
+        target = request.headers.get(TARGET_VARIANT)
+        if target is not None and target not in serving.bundles:
+            return _invalid(f"TargetVariant must be one of {', '.join(serving.bundles)}; found {target!r}")
+        body = await request.body()
+        if len(body) > MAX_BODY:
+            return _invalid(f"a body has at most {MAX_BODY} bytes; found {len(body)}")
+        try:
+            asked = parse(body)
+        except BadRequest as error:
+            return _model_error(str(error))
+        variant = target or serving.choose(asked.user_id or asked.request_id)
+        answer = await self._decider.answer(serving.bundles[variant], asked, variant)
+        if serving.captures(asked.request_id):
+            self._capture.write(asked.day(), name, orjson.loads(body), answer)
+        return _answer(answer, 200, "application/json", {INVOKED_VARIANT: variant})
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Rejected(f"the body must be a JSON object: {error}", "SerializationException") from error
+    if not isinstance(payload, dict):
+        raise Rejected("the body must be a JSON object; found another value", "SerializationException")
+    return payload
+
+
+def _answer(body: Any, status: int, content_type: str, headers: dict[str, str] | None = None) -> Response:
+    headers = {"x-amzn-RequestId": str(uuid4()), **(headers or {})}
+    return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), status, headers, content_type)
+
+
+def _invalid(message: str) -> Response:
+    """The data plane's own refusal."""
+    return _answer({"Message": message}, 400, "application/json", {"x-amzn-ErrorType": "ValidationError"})
+
+
+def _model_error(message: str) -> Response:
+    """The container answered 400; the platform passes that on as 424."""
+    body = {
+        "Message": f"Received client error (400) from the model with message: {message}",
+        "OriginalStatusCode": 400,
+        "OriginalMessage": message,
+        "ErrorCode": "CLIENT_ERROR_FROM_MODEL",
+    }
+    return _answer(body, 424, "application/json", {"x-amzn-ErrorType": "ModelError"})
+
+
+async def _internal_failure(_request: Request, error: Exception) -> Response:
+    _log.error("a bug of the endpoint", exc_info=error)
+    body = {"__type": "InternalFailure", "Message": f"{type(error).__name__}: {error}"}
+    return _answer(body, 500, AMZ_JSON, {"x-amzn-ErrorType": "InternalFailure"})

@@ -1,0 +1,101 @@
+"""The items of a feature day, packed for serving: any list of ids becomes row-aligned columns by one array lookup."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.endpoint.request import RankRequest
+from jobs.tables import INTEREST_BUCKETS
+from models.rankers.features import ATTRIBUTE_PREFIX, decision_columns
+
+USER_NUMBERS = ("impressions", "click_rate", "days_since_click")
+ITEM_NUMBERS = (
+    "impressions",
+    "click_rate",
+    "click_rate_7d",
+    "click_rate_1d",
+    "purchase_rate",
+    "age_days",
+    "price",
+)
+NEWEST = 20
+"""So many of the youngest items join what retrieval finds: nothing else would ever show them."""
+Column = NDArray[Any]
+
+
+class Catalogue:
+    """Item columns with one more row at the end, the unknown item: index -1 finds it."""
+
+    def __init__(self, items: Mapping[str, Column]) -> None:
+        """`items`: row-aligned columns named as `item_features` and `attributes.item.<key>`; {} is an empty catalogue.
+
+        Raises ValueError where a column is missing.
+        """
+        missing = [name for name in ("item_id", "category", "interest_bucket", *ITEM_NUMBERS) if name not in items]
+        if items and missing:
+            raise ValueError(f"a catalogue needs the item columns {missing}; found {sorted(items)}")
+        ids = _objects(items["item_id"] if items else [])
+        self.ids: list[str] = ids.tolist()
+        self._rows = {item: row for row, item in enumerate(self.ids)}
+        self._numbers = {name: np.append(_floats(items, name), np.nan) for name in ITEM_NUMBERS}
+        self._bucket = np.append(np.asarray(items.get("interest_bucket", []), dtype=np.int64), -1)
+        self._words = {
+            name: np.append(_objects(items[name] if items else []), np.array([None], dtype=object))
+            for name in ("category", *(n for n in items if n.startswith(ATTRIBUTE_PREFIX)))
+        }
+        age = self._numbers["age_days"][:-1]
+        # Unknown ages are no news; ties by id, so that a refresh changes nothing.
+        youngest = sorted((days, item) for days, item in zip(age.tolist(), self.ids, strict=True) if days == days)
+        self.newest: list[str] = [item for _, item in youngest[:NEWEST]]
+
+    def columns(
+        self, candidates: Sequence[str], user: Mapping[str, Any] | None, request: RankRequest
+    ) -> dict[str, Column]:
+        """What a ranker is shown for n candidates; NaN and None where user or item is unknown. No I/O."""
+        n = len(candidates)
+        rows = np.array([self._rows.get(item, -1) for item in candidates], dtype=np.int64)
+        items: dict[str, Column] = {name: column[rows] for name, column in self._numbers.items()}
+        items["item_id"] = _objects(candidates)
+        items["interest_bucket"] = self._bucket[rows]
+        items["category"] = self._words["category"][rows]
+        context: dict[str, Column] = {
+            name: np.full(n, value, dtype=object) for name, value in _context(user, request).items()
+        }
+        for name, column in self._words.items():
+            if name.startswith(ATTRIBUTE_PREFIX):
+                context[name] = column[rows]
+        return decision_columns(_user_columns(user, n), items, context)
+
+
+def _context(user: Mapping[str, Any] | None, request: RankRequest) -> dict[str, str | None]:
+    """The request's and the user's words under the names a ranker knows them by."""
+    words: dict[str, str | None] = {"surface": request.surface, "device": None, "region": None}
+    for key, value in request.context.items():
+        words[key if key in words else ATTRIBUTE_PREFIX + key] = value
+    for key, value in dict((user or {}).get("attributes") or {}).items():
+        words[f"{ATTRIBUTE_PREFIX}user.{key}"] = value
+    return words
+
+
+def _user_columns(user: Mapping[str, Any] | None, n: int) -> dict[str, Column]:
+    found = user or {}
+    columns: dict[str, Column] = {}
+    for name in USER_NUMBERS:
+        value = found.get(name)
+        columns[name] = np.full(n, np.nan if value is None else float(value))
+    interests = found.get("interests")
+    row = np.full(INTEREST_BUCKETS, np.nan) if interests is None else np.asarray(interests, dtype=np.float64)
+    columns["interests"] = np.broadcast_to(row, (n, len(row)))
+    return columns
+
+
+def _floats(items: Mapping[str, Column], name: str) -> NDArray[np.float64]:
+    return np.asarray(items[name] if items else [], dtype=np.float64)
+
+
+def _objects(values: Sequence[Any] | Column) -> Column:
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column

@@ -1,0 +1,22 @@
+"""A request the endpoint will not serve, in SageMaker's words: an error code, one sentence, an HTTP status."""
+
+from typing import Any
+
+
+class Rejected(Exception):
+    """The control plane's refusal; `code` is what boto3 shows as `error.response["Error"]["Code"]`."""
+
+    status = 400
+
+    def __init__(self, message: str, code: str = "ValidationException") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+    def body(self) -> dict[str, Any]:
+        """The JSON body of the control plane (AWS JSON 1.1)."""
+        return {"__type": self.code, "message": self.message}
+
+
+class BadRequest(Exception):
+    """The serving container cannot read this request: it says 400, which the platform passes on as a ModelError."""

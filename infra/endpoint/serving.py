@@ -1,0 +1,41 @@
+"""What an endpoint is serving right now: loaded variants and their weights, replaced as one object by an update."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jobs.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The variants of one endpoint config, loaded. Immutable: a request sees one config from start to end."""
+
+    endpoint: str
+    bundles: Mapping[str, Bundle]
+    weights: Mapping[str, float]
+    capture_percentage: int
+
+    def choose(self, key: str) -> str:
+        """The variant of a user (or request) id: the same key gets the same variant while the weights stay.
+
+        The unit interval is divided by the weights in the config's order; the key's hash is a point of it, so a
+        change of weights moves only the users between the old and the new borders.
+        """
+        total = sum(self.weights.values())
+        point = unit_hash(f"{self.endpoint}:{key}") * total
+        passed = 0.0
+        for name, weight in self.weights.items():
+            passed += weight
+            if point < passed:
+                return name
+        return [name for name, weight in self.weights.items() if weight > 0][-1]
+
+    def captures(self, request_id: str) -> bool:
+        """Whether this request belongs to the captured sample."""
+        return unit_hash(f"capture:{request_id}") * 100 < self.capture_percentage
+
+
+def unit_hash(text: str) -> float:
+    """A number in [0, 1) that depends on nothing but the text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") / 2**56

@@ -1,0 +1,102 @@
+"""The registry of the local endpoint: models, endpoint configs and endpoints in one JSON file.
+
+The file is replaced whole (write, fsync, rename), so a kill at any moment leaves the old or the new registry, and a
+restart serves what the last one said. One server per folder: a lock file keeps a second one out.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from jobs.errors import Misconfigured
+
+SCHEMA_VERSION = 1
+
+
+@dataclass
+class Endpoint:
+    """One endpoint: `config` is what serves (or is being created), `updating_to` what an update is bringing up."""
+
+    config: str
+    status: str
+    created: float
+    modified: float
+    weights: dict[str, float]
+    updating_to: str | None = None
+    failure: str | None = None
+
+
+@dataclass
+class State:
+    """Everything boto3 created, by name; requests are kept as they came."""
+
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+
+
+class Registry:
+    """The state and its file `state.json` under `folder`, with a copy of every bundle that was ever put in service.
+
+    Raises `Misconfigured` when another server holds the folder or the file is not this version's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = self._hold(folder / "lock")
+        self._path = folder / "state.json"
+        self.state = self._read()
+
+    def save(self) -> None:
+        """Replace the file with the state as it is now."""
+        draft = self._path.with_suffix(".tmp")
+        with draft.open("w") as file:
+            json.dump({"schema_version": SCHEMA_VERSION, **asdict(self.state)}, file, indent=1, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, self._path)
+
+    def kept(self, sha256: str) -> Path:
+        """Where the copy of a bundle lies: a later training may replace its folder, what serves must not change."""
+        return self.folder / "models" / sha256
+
+    def keep(self, sha256: str, source: Path) -> None:
+        """Copy a verified bundle; whole or not at all."""
+        final = self.kept(sha256)
+        draft = final.with_name(f".{sha256}.{os.getpid()}")
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(source, draft)
+        shutil.rmtree(final, ignore_errors=True)
+        os.rename(draft, final)
+
+    def forget(self, sha256: str) -> None:
+        """Drop the copy of a bundle no model names any more."""
+        shutil.rmtree(self.kept(sha256), ignore_errors=True)
+
+    def close(self) -> None:
+        """Let another server have the folder."""
+        self._lock.close()
+
+    def _read(self) -> State:
+        if not self._path.is_file():
+            return State()
+        found = json.loads(self._path.read_text())
+        if found.pop("schema_version", None) != SCHEMA_VERSION:
+            raise Misconfigured(f"{self._path} must have schema_version {SCHEMA_VERSION}; found another one")
+        endpoints = {name: Endpoint(**values) for name, values in found.pop("endpoints").items()}
+        return State(**found, endpoints=endpoints)
+
+    @staticmethod
+    def _hold(path: Path) -> IO[str]:
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise Misconfigured(f"one endpoint server per folder; another one holds {path.parent}") from error
+        return file
