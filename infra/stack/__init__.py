@@ -1,0 +1,9 @@
+"""The launcher: Airflow, MLflow and the local endpoint on free loopback ports, and the demo that runs through them.
+
+    python -m infra.stack demo [--source simulated|open-bandit|kuairand] [--data DIR]
+    python -m infra.stack up
+    python -m infra.stack down
+
+Everything lives under `var/<name>/`; `stack.json` there names every process that was started, so that `down` ends
+exactly those.
+"""

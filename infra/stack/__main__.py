@@ -1,0 +1,240 @@
+"""`python -m infra.stack demo | up | down`: see the package's docstring."""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from infra.stack import report
+from infra.stack.airflow_api import Airflow
+from infra.stack.chain import Chain
+from infra.stack.components import (
+    MIGRATE_TIMEOUT_S,
+    PARSE_TIMEOUT_S,
+    START_TIMEOUT_S,
+    USER,
+    Layout,
+    components,
+    environment,
+    migration,
+)
+from infra.stack.demo import SOURCES, Days, history, new_day, overrides
+from infra.stack.memory import Peak
+from infra.stack.processes import Component, Stack, StackError
+from jobs import config
+from jobs.config import ROOT
+from jobs.errors import TidegateError, UsageError
+
+VAR = ROOT / "var"
+console = Console(highlight=False, soft_wrap=True)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+class Standing:
+    """A started stack and the session through which it is told what to do."""
+
+    def __init__(self, stack: Stack, layout: Layout, overrides: dict[str, str], days: Days) -> None:
+        self.stack = stack
+        self.layout = layout
+        self.days = days
+        self.environ = environment(layout, overrides)
+        self.settings = config.load(self.environ)
+        self.airflow = Airflow(layout.airflow, USER, layout.password)
+
+    def start(self) -> None:
+        """All components, ready; MLflow and the endpoint come up while Airflow's database is made."""
+        services = components(self.layout, self.environ)
+        airflow = [c for c in services if c.name.startswith("airflow")]
+        others = [c for c in services if c not in airflow]
+        self.stack.facts = {"urls": self.layout.urls(), "user": USER}
+        for component in others:
+            self.stack.start(component)
+        self.stack.run(migration(self.environ), MIGRATE_TIMEOUT_S)
+        for component in airflow:
+            self.stack.start(component)
+        self.stack.wait_healthy(services, START_TIMEOUT_S)
+        self.airflow.wait_for_dags(PARSE_TIMEOUT_S)
+
+    def chain(self, answers: bool) -> Chain:
+        """A chain through this stack's Airflow."""
+        return Chain(self.airflow, self.layout.folder / "airflow" / "logs", _say, self.stack.check, answers)
+
+
+def demo(name: str, source: str, data: Path | None) -> int:
+    """The whole chain from nothing, then everything it started is stopped; returns the exit code."""
+    began = time.monotonic()
+    stack = Stack.claim(VAR / name)
+    with _Interruptible(), Peak(stack.tree) as peak:
+        try:
+            _clear(stack.folder)
+            layout = Layout.at(stack.folder)
+            extra, days = overrides(source, data, layout.settings())
+            standing = Standing(stack, layout, extra, days)
+            _say(f"demo: {source} logs {days.first}..{days.last}; starting Airflow, MLflow and the endpoint")
+            standing.start()
+            _say(f"ready after {time.monotonic() - began:.0f} s: Airflow {layout.airflow}, MLflow {layout.mlflow}")
+            chain = standing.chain(answers=True)
+            history(chain, days)
+            new_day(chain, days)
+            found = report.summary(
+                standing.settings,
+                chain.finished,
+                {
+                    "source": source,
+                    "first_day": days.first.isoformat(),
+                    "last_day": days.last.isoformat(),
+                    "urls": layout.urls(),
+                    "paths": _paths(stack.folder),
+                    "peak_memory_mib": round(peak.mib, 1),
+                    "seconds": round(time.monotonic() - began, 1),
+                },
+            )
+        finally:
+            stack.end()
+    (stack.folder / "summary.json").write_text(json.dumps(found, indent=1, default=str) + "\n")
+    report.show(found, console)
+    _say(f"everything is stopped; to look around: python -m infra.stack up --name {name} --source {source}")
+    return 0
+
+
+def up(name: str, source: str, data: Path | None) -> int:
+    """Start everything and leave it running; a fresh folder is filled in the background up to the approval."""
+    stack = Stack.claim(VAR / name)
+    try:
+        with _Interruptible():
+            layout = Layout.at(stack.folder)
+            extra, days = overrides(source, data, layout.settings())
+            standing = Standing(stack, layout, extra, days)
+            _say("starting Airflow, MLflow and the endpoint")
+            standing.start()
+            stack.facts.update(source=source, days=[days.first.isoformat(), days.last.isoformat()])
+            fresh = not (stack.folder / "lake" / "promotions").exists()
+            if fresh:
+                pilot = [sys.executable, "-m", "infra.stack", "pilot", "--name", name, "--source", source]
+                pilot += ["--data", str(data)] if data else []
+                stack.start(Component("pilot", pilot, standing.environ, lambda: True))
+            stack.disown()
+    except BaseException:
+        stack.end()
+        raise
+    _say(f"Airflow   {layout.airflow}   log in as {USER} / {layout.password}")
+    _say(f"MLflow    {layout.mlflow}")
+    _say(f"endpoint  {layout.endpoint}   (boto3: endpoint_url)")
+    if fresh:
+        _say(f"{days.first}..{days.eve} is being processed and a model trained (follow it: {stack.log('pilot')});")
+        _say(f"then the promotion waits for you: {layout.airflow}/required_actions")
+    else:
+        _say("nothing was started: trigger a DAG with a Day of your choice")
+    _say(f"stop with: python -m infra.stack down --name {name}")
+    return 0
+
+
+def pilot(name: str) -> int:
+    """Drive a stack that `up` has started as far as a person is needed; runs in the background."""
+    stack = Stack.find(VAR / name)
+    if stack is None:
+        raise StackError(f"pilot needs a running stack in {VAR / name}; found none")
+    first, last = stack.facts["days"]
+    passwords = json.loads((stack.folder / "airflow" / "passwords.json").read_text())
+    airflow = Airflow(stack.facts["urls"]["airflow"], USER, passwords[USER])
+    chain = Chain(airflow, stack.folder / "airflow" / "logs", _say, lambda: None, answers=False)
+    history(chain, Days(*(config_day(text) for text in (first, last))))
+    return 0
+
+
+def down(name: str | None) -> int:
+    """Stop exactly what was started, children included; returns 0 also where nothing ran."""
+    folders = [VAR / name] if name else sorted(p.parent for p in VAR.glob("*/stack.json"))
+    for folder in folders:
+        stack = Stack.find(folder)
+        if stack is not None:
+            _say(f"{folder.name}: ended {stack.end()} processes")
+    if not folders:
+        _say("nothing is running")
+    return 0
+
+
+def config_day(text: str) -> Any:
+    """A date from the record."""
+    from datetime import date
+
+    return date.fromisoformat(text)
+
+
+def _paths(folder: Path) -> dict[str, str]:
+    parts = ("summary.json", "lake", "bundles", "mlflow", "airflow/logs", "logs")
+    return {part: str(folder / part) for part in parts}
+
+
+def _clear(folder: Path) -> None:
+    """A demo starts from nothing; a download it would need again is kept."""
+    for path in folder.iterdir():
+        if path.name in ("stack.json", "cache"):
+            continue
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+class _Interruptible:
+    """SIGTERM is an interruption like Ctrl-C, so that what was started is stopped."""
+
+    def __enter__(self) -> None:
+        def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+            raise KeyboardInterrupt
+
+        self._before = signal.signal(signal.SIGTERM, interrupt)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see `python -m infra.stack --help`")
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = _Parser(prog="python -m infra.stack", description="Airflow, MLflow and the endpoint, and the demo.")
+    parser.add_argument("action", choices=["demo", "up", "down", "pilot"])
+    parser.add_argument("--source", choices=SOURCES, default="simulated")
+    parser.add_argument("--data", type=Path, help="folder of a real log's files")
+    parser.add_argument("--name", help="folder under var/ (demo: demo, up: up, down: all that run)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> int:
+    """Do what was asked; returns the exit code."""
+    options = _options(argv)
+    if options.data is not None and not options.data.is_dir():
+        raise UsageError(f"--data must be a folder; found {options.data}")
+    if options.action == "demo":
+        return demo(options.name or "demo", options.source, options.data)
+    if options.action == "up":
+        return up(options.name or "up", options.source, options.data)
+    if options.action == "pilot":
+        return pilot(options.name or "up")
+    return down(options.name)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (TidegateError, StackError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", 1))
+    except KeyboardInterrupt:
+        with suppress(BrokenPipeError):
+            print("interrupted: everything that was started is stopped", file=sys.stderr)
+        sys.exit(130)

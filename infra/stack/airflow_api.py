@@ -1,0 +1,100 @@
+"""Airflow's REST API, as far as the launcher needs it."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from infra.stack.processes import StackError
+
+DAGS = ("daily_data", "weekly_training", "daily_warm_start", "promotion", "daily_monitoring")
+ALIVE = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+TOKEN_SECONDS = 1800.0
+
+
+def is_healthy(url: str) -> bool:
+    """Whether the API answers and every component behind it has sent a heartbeat."""
+    try:
+        report = httpx.get(f"{url}/api/v2/monitor/health", timeout=5).json()
+    except (httpx.HTTPError, ValueError):
+        return False
+    return all((report.get(part) or {}).get("status") == "healthy" for part in ALIVE)
+
+
+class Airflow:
+    """A session of a named user; every method raises `StackError` when Airflow refuses."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self.url = url
+        self.user = user
+        self._password = password
+        self._token_at = -TOKEN_SECONDS
+        self._http = httpx.Client(base_url=f"{url}/api/v2", timeout=60)
+
+    def wait_for_dags(self, timeout_s: float) -> None:
+        """Return once every DAG is parsed; raises `StackError` with the import error otherwise."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            found = {d["dag_id"] for d in self.get("/dags", limit=100)["dags"]}
+            if found.issuperset(DAGS):
+                return
+            errors = self.get("/importErrors")["import_errors"]
+            if errors:
+                raise StackError(f"every DAG must import; {errors[0]['filename']}: {errors[0]['stack_trace']}")
+            if time.monotonic() > deadline:
+                raise StackError(f"the DAGs {', '.join(DAGS)} must be parsed in {timeout_s:.0f} s; found {found}")
+            time.sleep(0.5)
+
+    def trigger(self, dag: str, conf: Mapping[str, Any], partition_key: str | None = None) -> str:
+        """Start a run; returns its id."""
+        body = {"logical_date": None, "conf": dict(conf), "partition_key": partition_key}
+        return str(self._call("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"])
+
+    def run(self, dag: str, run_id: str) -> dict[str, Any]:
+        """One run."""
+        return self.get(f"/dags/{dag}/dagRuns/{run_id}")
+
+    def runs(self, dag: str) -> list[dict[str, Any]]:
+        """All runs of a DAG."""
+        return list(self.get(f"/dags/{dag}/dagRuns", limit=100)["dag_runs"])
+
+    def tasks(self, dag: str, run_id: str) -> list[dict[str, Any]]:
+        """The task instances of a run."""
+        return list(self.get(f"/dags/{dag}/dagRuns/{run_id}/taskInstances")["task_instances"])
+
+    def report(self, dag: str, run_id: str, task: str) -> dict[str, Any]:
+        """What a stage reported: its XCom; empty where it left none."""
+        path = f"/dags/{dag}/dagRuns/{run_id}/taskInstances/{task}/xcomEntries/return_value"
+        value = self._call("GET", path, missing={}, params={"deserialize": "true"}).get("value")
+        return value if isinstance(value, dict) else {}
+
+    def answer(self, dag: str, run_id: str, task: str, choice: str, note: str) -> None:
+        """Answer an approval as this user."""
+        path = f"/dags/{dag}/dagRuns/{run_id}/taskInstances/{task}/-1/hitlDetails"
+        self._call("PATCH", path, json={"chosen_options": [choice], "params_input": {"note": note}})
+
+    def get(self, path: str, **params: Any) -> dict[str, Any]:
+        """A GET's JSON."""
+        return self._call("GET", path, params=params)
+
+    def _call(self, method: str, path: str, missing: dict[str, Any] | None = None, **kwargs: Any) -> dict[str, Any]:
+        if time.monotonic() - self._token_at > TOKEN_SECONDS:
+            self._log_in()
+        try:
+            answer = self._http.request(method, path, **kwargs)
+        except httpx.HTTPError as error:
+            raise StackError(f"Airflow must answer {method} {path}; found {type(error).__name__}: {error}") from error
+        if answer.status_code == httpx.codes.NOT_FOUND and missing is not None:
+            return missing
+        if answer.is_error:
+            raise StackError(f"Airflow must accept {method} {path}; found {answer.status_code}: {answer.text[:500]}")
+        return dict(answer.json())
+
+    def _log_in(self) -> None:
+        body = {"username": self.user, "password": self._password}
+        answer = httpx.post(f"{self.url}/auth/token", json=body, timeout=60)
+        if answer.is_error:
+            raise StackError(f"Airflow must log {self.user} in; found {answer.status_code}: {answer.text[:300]}")
+        self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        self._token_at = time.monotonic()

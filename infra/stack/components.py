@@ -1,0 +1,137 @@
+"""What a stack consists of: addresses, settings for its children, and the commands of its six components."""
+
+import json
+import os
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from infra.stack import airflow_api
+from infra.stack.processes import Component, free_ports
+from jobs import config
+from jobs.config import ROOT
+
+USER = "demo"
+MIGRATE_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 180.0
+PARSE_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Folders, addresses and the log-in of one stack."""
+
+    folder: Path
+    airflow: str
+    mlflow: str
+    endpoint: str
+    password: str
+
+    @classmethod
+    def at(cls, folder: Path) -> "Layout":
+        """A layout on free ports; the password of an earlier stack in this folder is kept."""
+        ports = free_ports(3)
+        passwords = folder / "airflow" / "passwords.json"
+        if not passwords.is_file():
+            passwords.parent.mkdir(parents=True, exist_ok=True)
+            passwords.touch(mode=0o600)
+            passwords.write_text(json.dumps({USER: secrets.token_urlsafe(9)}) + "\n")
+        airflow, mlflow, endpoint = (f"http://127.0.0.1:{port}" for port in ports)
+        return cls(folder, airflow, mlflow, endpoint, json.loads(passwords.read_text())[USER])
+
+    def settings(self) -> dict[str, str]:
+        """The settings of `jobs.config` that place everything a stage writes in this stack's folder."""
+        return {
+            "lake.root": str(self.folder / "lake"),
+            "lake.raw": str(self.folder / "raw"),
+            "bundles": str(self.folder / "bundles"),
+            "features.online_path": str(self.folder / "online"),
+            "tracking.uri": self.mlflow,
+            "tracking.artifacts": str(self.folder / "mlflow" / "artifacts"),
+            "endpoint.url": self.endpoint,
+            "endpoint.state": str(self.folder / "endpoint"),
+        }
+
+    def urls(self) -> dict[str, str]:
+        """What a person can open."""
+        return {"airflow": self.airflow, "mlflow": self.mlflow, "endpoint": self.endpoint}
+
+
+def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:
+    """What every component and every stage below it finds in its environment."""
+    home = layout.folder / "airflow"
+    airflow = {
+        "CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": "4",
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "CORE__EXECUTION_API_SERVER_URL": f"{layout.airflow}/execution/",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        "API__WORKERS": "1",
+        "API__HOST": "127.0.0.1",
+        "API__PORT": layout.airflow.rsplit(":", 1)[1],
+        "API__BASE_URL": layout.airflow,
+        "API__SECRET_KEY": secrets.token_hex(32),
+        "API_AUTH__JWT_SECRET": secrets.token_hex(64),
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+        "DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+    return {
+        **config.environment({**layout.settings(), **overrides}),
+        **{f"AIRFLOW__{key}": value for key, value in airflow.items()},
+        "AIRFLOW_HOME": str(home),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "PYTHONPATH": str(ROOT),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_TRACKING_URI": layout.mlflow,
+    }
+
+
+def migration(environ: dict[str, str]) -> Component:
+    """Airflow's database, created or brought up to date; ends by itself."""
+    return Component("airflow-db", [sys.executable, "-m", "airflow", "db", "migrate"], environ, lambda: True)
+
+
+def components(layout: Layout, environ: dict[str, str]) -> list[Component]:
+    """The six services, in the order they start."""
+
+    def airflow(*words: str) -> list[str]:
+        return [sys.executable, "-m", "airflow", *words]
+
+    def healthy() -> bool:
+        return airflow_api.is_healthy(layout.airflow)
+
+    store = layout.folder / "mlflow"
+    store.mkdir(parents=True, exist_ok=True)
+    host, port = layout.mlflow.removeprefix("http://").split(":")
+    mlflow = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", port, "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{store / 'mlflow.db'}"),
+        *("--artifacts-destination", str(store / "artifacts")),
+    ]
+    endpoint = [sys.executable, "-m", "infra.endpoint", "--port", layout.endpoint.rsplit(":", 1)[1]]
+    return [
+        Component("airflow-api", airflow("api-server"), environ, healthy),
+        Component("airflow-scheduler", airflow("scheduler", "--skip-serve-logs"), environ, healthy),
+        Component("airflow-dag-processor", airflow("dag-processor"), environ, healthy),
+        Component("airflow-triggerer", airflow("triggerer", "--skip-serve-logs"), environ, healthy),
+        Component("mlflow", mlflow, environ, lambda: _answers(f"{layout.mlflow}/health")),
+        Component("endpoint", endpoint, environ, lambda: _answers(f"{layout.endpoint}/ping")),
+    ]
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code < 500
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,208 @@
+"""Child processes that can be ended exactly: each is recorded with its start time and marked in its environment."""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from jobs.config import ROOT
+
+MARK = "TIDEGATE_STACK"
+"""Environment variable every process of a stack carries, its own children included, whoever their parent is by now."""
+GRACE_SECONDS = 15.0
+START_TIME_SLACK = 1.0
+"""psutil's start times of one process differ by rounding; another process with its id would differ by far more."""
+
+
+class StackError(Exception):
+    """The stack cannot do what was asked; the sentence says what was needed and what was found."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """A service of the stack: its command, its environment and how to see that it is ready."""
+
+    name: str
+    argv: Sequence[str]
+    environ: Mapping[str, str]
+    healthy: Callable[[], bool]
+
+
+@dataclass
+class Stack:
+    """The running processes of one folder, as `stack.json` records them."""
+
+    folder: Path
+    mark: str = field(default_factory=lambda: secrets.token_hex(8))
+    processes: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Addresses and whatever else `up` and `demo` print again later."""
+    _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def record(self) -> Path:
+        """Where the processes are written down."""
+        return self.folder / "stack.json"
+
+    @classmethod
+    def claim(cls, folder: Path) -> "Stack":
+        """A new stack in `folder`; raises `StackError` where one is running already."""
+        folder.mkdir(parents=True, exist_ok=True)
+        old = cls.find(folder)
+        if old is not None:
+            if list(old.alive()):
+                where = ", ".join(f"{k} {v}" for k, v in old.facts.get("urls", {}).items()) or "still starting"
+                raise StackError(
+                    f"a stack must not be started twice in {folder}; one is already running ({where}): "
+                    f"`python -m infra.stack down --name {folder.name}` stops it"
+                )
+            old.record.unlink()
+        stack = cls(folder)
+        me = psutil.Process()
+        stack.processes.append({"name": "launcher", "pid": me.pid, "started": me.create_time(), "log": None})
+        try:
+            with stack.record.open("x") as file:
+                file.write(stack._json())
+        except FileExistsError as error:
+            raise StackError(f"a stack must not be started twice in {folder}; another is just starting") from error
+        return stack
+
+    @classmethod
+    def find(cls, folder: Path) -> "Stack | None":
+        """What `folder` records, alive or not; None where nothing was started."""
+        try:
+            found = json.loads((folder / "stack.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return cls(folder, found["mark"], found["processes"], found["facts"])
+
+    def start(self, component: Component) -> None:
+        """Start a component in the background, its output in `logs/<name>.log`; recorded before anything else."""
+        log = self.log(component.name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output:
+            child = subprocess.Popen(
+                list(component.argv),
+                cwd=ROOT,
+                env={**component.environ, MARK: self.mark},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        started = psutil.Process(child.pid).create_time()
+        self.processes.append({"name": component.name, "pid": child.pid, "started": started, "log": str(log)})
+        self._children[component.name] = child
+        self.save()
+
+    def run(self, component: Component, timeout_s: float) -> None:
+        """Run a component to its end; raises `StackError` naming its log when it fails."""
+        self.start(component)
+        try:
+            code = self._children[component.name].wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise StackError(f"{component.name} must end within {timeout_s:.0f} s; {self._look(component)}") from error
+        if code != 0:
+            raise StackError(f"{component.name} must succeed; it ended with {code}; {self._look(component)}")
+
+    def wait_healthy(self, components: Sequence[Component], timeout_s: float) -> None:
+        """Return once all are ready; raises `StackError` naming the one that died or is not ready, and its log."""
+        deadline = time.monotonic() + timeout_s
+        waiting = list(components)
+        while waiting:
+            self.check()
+            waiting = [c for c in waiting if not c.healthy()]
+            if waiting and time.monotonic() > deadline:
+                raise StackError(f"{waiting[0].name} must be ready in {timeout_s:.0f} s; {self._look(waiting[0])}")
+            if waiting:
+                time.sleep(0.3)
+
+    def check(self) -> None:
+        """Raises `StackError` when a component this launcher started has died."""
+        for name, child in self._children.items():
+            code = child.poll()
+            if code not in (None, 0):
+                raise StackError(f"{name} must keep running; it ended with {code}; its log: {self.log(name)}")
+
+    def alive(self) -> Iterator[psutil.Process]:
+        """The recorded processes that still run, by id and start time: a reused id is somebody else."""
+        for entry in self.processes:
+            with suppress(psutil.NoSuchProcess):
+                process = psutil.Process(entry["pid"])
+                if abs(process.create_time() - entry["started"]) < START_TIME_SLACK and _runs(process):
+                    yield process
+
+    def tree(self) -> list[psutil.Process]:
+        """Every live process of this stack: the recorded ones, all below them, and orphans that carry its mark."""
+        found: dict[int, psutil.Process] = {}
+        for process in self.alive():
+            with suppress(psutil.NoSuchProcess):
+                found.update({p.pid: p for p in (process, *process.children(recursive=True))})
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if process.pid not in found and process.environ().get(MARK) == self.mark:
+                    found[process.pid] = process
+        return [p for p in found.values() if _runs(p)]
+
+    def end(self) -> int:
+        """End every process of the stack but this one: politely, then not; returns how many there were."""
+        ended = 0
+        for grace, polite in ((GRACE_SECONDS, True), (3.0, False), (3.0, False)):
+            others = [p for p in self.tree() if p.pid != os.getpid()]
+            if not others:
+                break
+            ended = max(ended, len(others))
+            for process in others:
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate() if polite else process.kill()
+            psutil.wait_procs(others, timeout=grace)
+        self.record.unlink(missing_ok=True)
+        return ended
+
+    def save(self) -> None:
+        """Write the record whole."""
+        draft = self.record.with_suffix(".tmp")
+        draft.write_text(self._json())
+        draft.replace(self.record)
+
+    def log(self, name: str) -> Path:
+        """The log of a component."""
+        return self.folder / "logs" / f"{name}.log"
+
+    def disown(self) -> None:
+        """Forget the launcher: the components stay when it ends."""
+        self.processes = [p for p in self.processes if p["name"] != "launcher"]
+        self.save()
+
+    def _look(self, component: Component) -> str:
+        log = self.log(component.name)
+        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        return f"its last words: {lines[-1] if lines else 'none'}; its log: {log}"
+
+    def _json(self) -> str:
+        return json.dumps({"mark": self.mark, "processes": self.processes, "facts": self.facts}, indent=1)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def free_ports(count: int) -> list[int]:
+    """Different loopback ports nobody listens on; all are held at once while they are chosen."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [int(s.getsockname()[1]) for s in sockets]
