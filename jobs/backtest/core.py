@@ -61,10 +61,9 @@ def calibration(test: pa.Table, pair: Pair) -> dict[str, float | int | None]:
     if not len(rows):
         return {"rows": 0, "observed": None, **dict.fromkeys(SIDES)}
     columns = ranker_columns(rows)
-    predicted = {
-        name: float(side.ranker.predict(columns).p_click.mean()) for name, side in zip(SIDES, pair, strict=True)
-    }
-    return {"rows": len(rows), "observed": float(numbers(rows["clicked"]).mean()), **predicted}
+    champion, challenger = (float(side.ranker.predict(columns).p_click.mean()) for side in pair)
+    observed = float(numbers(rows["clicked"]).mean())
+    return {"rows": len(rows), "observed": observed, "champion": champion, "challenger": challenger}
 
 
 def choices(found: Decisions, side: Bundle) -> Floats:
@@ -75,7 +74,7 @@ def choices(found: Decisions, side: Bundle) -> Floats:
 def value(
     found: Decisions | None, chosen: Mapping[str, Floats], why_not: str, settings: GateSettings
 ) -> dict[str, Finding]:
-    """Clicks per request under the champion, the challenger and their difference; `logging` is what was really earned.
+    """Clicks per request under champion and challenger, their difference, and `logging`: what was really earned.
 
     `chosen`: side to the probability of each candidate. Without decisions every entry is a refusal saying `why_not`.
     """
@@ -147,11 +146,8 @@ def gate_evidence(document: Mapping[str, Any]) -> Evidence:
 def figures(document: Mapping[str, Any]) -> dict[str, float]:
     """Every estimate of a document as flat metrics: `value.challenger`, `value.challenger.low`, …"""
     flat: dict[str, float] = {}
-    groups = {
-        **document["comparison"],
-        "value": document["value"],
-        "logging": {"logging": document["logging"]["value"]},
-    }
+    logging = {"logging": document["logging"]["value"]}
+    groups = {**document["comparison"], "value": {**document["value"], **logging}}
     for group, sides in groups.items():
         for side, finding in sides.items():
             for part in ("value", "low", "high"):

@@ -32,7 +32,7 @@ DATA = ("examples", "requests", "items", "user_features", "item_features")
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Publish the `evidence` on the challenger of a day and mode; returns the estimates that the verdict will rest on."""
+    """Publish the `evidence` on the challenger of a day and mode; returns the estimates behind the verdict."""
     candidates = {row["ranker"]: row for row in run.read("candidates", [run.day], where=run.partition).to_pylist()}
     row = next(row for row in candidates.values() if row["chosen"])
     challenger = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
@@ -73,9 +73,7 @@ def _document(run: Run, test: pa.Table, pair: core.Pair) -> dict[str, Any]:
     replay = _replayed(run, test)
     found = replay.found
     chosen = {} if found is None else {s: core.choices(found, b) for s, b in zip(core.SIDES, pair, strict=True)}
-    why_not = (
-        f"no request of the test days can be replayed: it needs candidates and a propensity; found {replay.left_out}"
-    )
+    why_not = f"a replay needs requests with candidates and a propensity; found none: {replay.left_out}"
     values = core.value(found, chosen, why_not, settings)
     run.say(f"replayed {0 if found is None else len(found)} decisions")
     champion, challenger = pair
@@ -86,6 +84,8 @@ def _document(run: Run, test: pa.Table, pair: core.Pair) -> dict[str, Any]:
         "mode": run.mode,
         "challenger": _side(challenger),
         "champion": _side(champion),
+        "bundle_sha256": challenger.sha256,
+        "policy": challenger.policy.model_dump(mode="json"),
         "same_candidate": challenger.candidate_id == champion.candidate_id,
         "test_rows": int(pc.sum(test["clicked"].is_valid()).as_py()),
         "comparison": {m: {s: f.as_dict() for s, f in sides.items()} for m, sides in compared.items()},

@@ -26,13 +26,14 @@ def png(document: Mapping[str, Any]) -> bytes:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.2), dpi=130, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.15])
-    _draw_value(left.subplots(), document)
-    for axes, metric in zip(right.subplots(len(METRICS), 1), METRICS, strict=True):
-        _draw_difference(axes, document, metric)
+    FigureCanvasAgg(figure)
+    places: Any = [["value", metric] for metric in METRICS]
+    axes: dict[str, Any] = figure.subplot_mosaic(places, width_ratios=[1, 1.15])
+    _draw_value(axes["value"], document)
+    for metric in METRICS:
+        _draw_difference(axes[metric], document, metric)
     buffer = io.BytesIO()
-    canvas.print_png(buffer, metadata={"Software": None})
+    figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -106,8 +107,9 @@ def html(document: Mapping[str, Any], image: bytes) -> str:
     data = json.dumps({key: document[key] for key in ("data", "diagnostics", "calibration")}, indent=1, sort_keys=True)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{markup.escape(title)}</title><style>{CSS}</style>"
-        f"<h1>{markup.escape(title)}</h1><p class=sub>Evidence of {document['day']}, {document['mode']} training, bundle "
-        f"<code>{challenger['bundle_sha256'][:16]}</code></p><img alt='intervals' src='data:image/png;base64,{source}'>"
+        f"<h1>{markup.escape(title)}</h1><p class=sub>Evidence of {document['day']}, {document['mode']} training, "
+        f"bundle <code>{challenger['bundle_sha256'][:16]}</code></p>"
+        f"<img alt='intervals' src='data:image/png;base64,{source}'>"
         f"<table><tr>{''.join(f'<th>{h}</th>' for h in header)}</tr>{cells}</table>"
         f"<h2>What this cannot say</h2><ul>{limits}</ul><h2>Data and diagnostics</h2>"
         f"<pre>{markup.escape(data)}</pre></html>\n"

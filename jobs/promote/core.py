@@ -16,11 +16,12 @@ def page(existing: Iterable[Mapping[str, Any]], verdict: Mapping[str, Any]) -> l
     rows = [dict(row) for row in existing]
     before = next((row for row in rows if row["candidate_id"] == verdict["candidate_id"]), None)
     judged: dict[str, Any] = {**dict.fromkeys(HISTORY), **verdict}
+    kept = [row for row in rows if row["candidate_id"] != verdict["candidate_id"] and row["deployed_at"] is not None]
     if before is not None and before["bundle_sha256"] == verdict["bundle_sha256"]:
         judged.update({name: before[name] for name in HISTORY})
         same = all(before[name] == verdict[name] for name in ("verdict", "evidence_sha256", "champion_id"))
-        judged["decided_at"] = before["decided_at"] if same else verdict["decided_at"]
-    kept = [row for row in rows if row["candidate_id"] != verdict["candidate_id"] and row["deployed_at"] is not None]
+        if same and all(row["decided_at"] <= before["decided_at"] for row in kept):
+            judged["decided_at"] = before["decided_at"]
     return sorted([*kept, judged], key=lambda row: str(row["candidate_id"]))
 
 

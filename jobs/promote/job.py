@@ -26,7 +26,7 @@ def run(run: Run) -> dict[str, Any]:
     candidate = next((c for c in candidates if c["candidate_id"] == evidence["candidate_id"]), None)
     if candidate is None or candidate["bundle_sha256"] != evidence["bundle_sha256"]:
         raise NotReady(
-            f"evidence on {evidence['candidate_id']} {evidence['bundle_sha256'][:12]}… must be of the trained candidate; "
+            f"evidence on {evidence['candidate_id']} {evidence['bundle_sha256'][:12]}… must be of the trained one; "
             f"found {candidate and candidate['bundle_sha256'][:12]}: run backtest again"
         )
     bundle.load(Path(candidate["bundle"]), evidence["bundle_sha256"])
