@@ -216,6 +216,24 @@ def bucket_history(snapshots: Sequence[tuple[date, pa.Table]]) -> pa.Table:
     return _history(unique.take(pa.array(item[first])), slot[first], begins[ordinal[first]], begins[ordinal[last] + 1])
 
 
+def slots_of(item_id: pa.ChunkedArray, event_day: Ints, history: pa.Table) -> Ints:
+    """The interest bucket of each event's item on the event's day by `bucket_history`, else NO_BUCKET."""
+    found = np.full(len(event_day), NO_BUCKET, np.int64)
+    if not len(history):
+        return found
+    history = history.sort_by([("item_id", "ascending"), ("from_day", "ascending")])
+    listed = history["item_id"].unique()
+    starts, ends, slots = (history[name].to_numpy().astype(np.int64) for name in ("from_day", "until_day", "slot"))
+    span = 1 << 32
+    begins = pc.index_in(history["item_id"], listed).to_numpy().astype(np.int64) * span + starts
+    item = pc.fill_null(pc.index_in(item_id, listed), -1).to_numpy().astype(np.int64)
+    at = np.searchsorted(begins, item * span + event_day, side="right") - 1
+    # The row found belongs to an earlier item where this one was not listed yet.
+    within = (item >= 0) & (at >= 0) & (begins[at] // span == item) & (event_day < ends[at])
+    found[within] = slots[at[within]]
+    return found
+
+
 def _history(item_id: Any, slot: Any, from_day: Any, until_day: Any) -> pa.Table:
     schema = pa.schema(
         [("item_id", pa.string()), ("slot", pa.int32()), ("from_day", pa.int32()), ("until_day", pa.int32())]

@@ -5,50 +5,75 @@ day, then puts the newest day's values into the online store. Days before the fi
 window; a gap inside it is `NotReady`.
 """
 
+from collections.abc import Sequence
 from datetime import date
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from jobs.errors import NotReady
 from jobs.featurize import core
 from jobs.run import Run
 
 COUNTED = ("impressions", "clicks", "purchases")
+ONE_PROCESS_EVENTS = 5_000_000
+"""Up to so many events of the window one process does the work (about 100 bytes each); beyond, Spark distributes it."""
+
+Data: TypeAlias = "pa.Table | Sequence[Path]"
 
 
 def run(run: Run) -> dict[str, Any]:
     """Publish each of the run's days; returns the newest day's users and items, and the keys put online."""
-    from jobs.featurize import spark as distributed
-    from jobs.spark import session
-
     settings = run.config.features
     window = core.Window(run.days, settings.long_term_days, settings.prior_impressions)
     files = {table: _event_files(run, table, window) for table in COUNTED}
     snapshots = _item_snapshots(run, window)
     of_day = [snapshots[max(d for d in snapshots if d <= day)] for day in run.days]
     history = core.bucket_history(list(snapshots.items()))
-    run.say(f"{sum(map(len, files.values()))} event files, {len(of_day[-1])} items; starting Spark")
+    events = sum(pq.read_metadata(path).num_rows for paths in files.values() for path in paths)
+    engine = in_one_process if events <= ONE_PROCESS_EVENTS else on_spark
+    run.say(
+        f"{events} events in {sum(map(len, files.values()))} files, {len(of_day[-1])} items; {'one process' if engine is in_one_process else 'Spark'}"
+    )
+    counts, users_of_day = engine(run, files, history, window)
+    users = items = 0
+    for day, item_table, user_data in zip(
+        run.days, core.item_features(counts, of_day, window), users_of_day, strict=True
+    ):
+        items = run.publish("item_features", {"day": day.isoformat()}, item_table)
+        users = run.publish("user_features", {"day": day.isoformat()}, user_data)
+    run.say(f"published {run.days[0]}..{run.days[-1]}; newest day: {users} users, {items} items")
+    return {"users": users, "items": items, "events": events}
+
+
+def in_one_process(
+    run: Run, files: dict[str, list[str]], history: pa.Table, window: core.Window
+) -> tuple[core.ItemCounts, list[Data]]:
+    """All item counts, and the user rows of each day as one table."""
+    from jobs.featurize import arrow
+
+    events = arrow.known_events(files, window)
+    counts = arrow.item_counts(events)
+    run.say(f"{len(counts.n)} item counts")
+    return counts, [*arrow.user_tables(events, history, core.overall(counts, window), window)]
+
+
+def on_spark(
+    run: Run, files: dict[str, list[str]], history: pa.Table, window: core.Window
+) -> tuple[core.ItemCounts, list[Data]]:
+    """All item counts, and the user rows of each day as part files."""
+    from jobs.featurize import spark as distributed
+    from jobs.spark import session
+
+    folder, buckets = run.staging("user_features"), run.config.spark.partitions
     with session(run.config.spark, "featurize") as spark:
         counts = distributed.item_counts(spark, files, window)
         run.say(f"{len(counts.n)} item counts")
-        parts = distributed.user_parts(
-            spark,
-            files,
-            history,
-            core.overall(counts, window),
-            window,
-            run.staging("user_features"),
-            run.config.spark.partitions,
-        )
-        run.say(f"{sum(part.rows for part in parts)} user rows in {len(parts)} files")
-    users = items = 0
-    for day, table in zip(run.days, core.item_features(counts, of_day, window), strict=True):
-        partition = {"day": day.isoformat()}
-        items = run.publish("item_features", partition, table)
-        users = run.publish("user_features", partition, [part.path for part in parts if part.day == day])
-    run.say(f"published {run.days[0]}..{run.days[-1]}; newest day: {users} users, {items} items")
-    return {"users": users, "items": items}
+        prior = core.overall(counts, window)
+        parts = distributed.user_parts(spark, files, history, prior, window, folder, buckets)
+    return counts, [[part.path for part in parts if part.day == day] for day in window.days]
 
 
 def _event_files(run: Run, table: str, window: core.Window) -> list[str]:
@@ -65,9 +90,8 @@ def _item_snapshots(run: Run, window: core.Window) -> dict[date, pa.Table]:
     """Every snapshot of the window, and the newest before it; raises `NotReady` where the first day has none."""
     published = [day for day in run.published_days("items") if day <= run.days[-1]]
     if not published or published[0] > run.days[0]:
-        raise NotReady(
-            f"featurize needs a snapshot of items at or before {run.days[0]}; found {published[:1] or 'none'}"
-        )
+        first = published[0] if published else "never"
+        raise NotReady(f"featurize needs items at or before {run.days[0]}; first published: {first}")
     earlier = [day for day in published if day <= window.event_days[0]][-1:]
     wanted = earlier + [day for day in published if day > window.event_days[0]]
     columns = ["item_id", "created_at", "category", "price"]
