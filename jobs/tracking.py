@@ -111,11 +111,12 @@ def _reached(config: Config) -> Iterator[Any]:
     """A quiet client; what goes wrong on the way to MLflow becomes `NotReady`, a wrong setting `Misconfigured`."""
     for name, value in QUIET.items():  # MLflow reads these from nowhere else
         os.environ.setdefault(name, value)
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
+
+    for noisy in ("mlflow", "alembic"):  # after the import, which sets its own level
+        logging.getLogger(noisy).setLevel(logging.WARNING)
 
     uri = config.tracking.uri
     if uri.startswith("sqlite:///"):

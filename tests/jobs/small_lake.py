@@ -1,0 +1,261 @@
+"""A small published lake with a known truth, for the jobs of models: users like one category, items differ in appeal.
+
+Nothing here calls the code under test: features, examples and candidates are written down as `assemble` and
+`featurize` would publish them.
+"""
+
+import shutil
+import zlib
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs import config, tracking
+from jobs.config import Config
+from jobs.flow import STAGES
+from jobs.run import Run
+from jobs.store import Lake, Lineage, midnight
+from jobs.tables import INTEREST_BUCKETS, LAKE
+
+DAY = date(2026, 1, 8)
+"""The newest complete day; its test day is the one before, for the click window is embargoed."""
+TEST_DAY = DAY - timedelta(days=1)
+USERS, ITEMS, CATEGORIES, CANDIDATES, SLATE = 120, 40, 4, 8, 3
+LINEAGE = Lineage("test", "run0", "code", "settings")
+BUCKETS = [zlib.crc32(f"category-{c}".encode()) % INTEREST_BUCKETS for c in range(CATEGORIES)]
+
+
+@cache
+def _empty_mlflow(folder: Path) -> Path:
+    """One initialised MLflow database a session: creating its tables takes seconds."""
+    path = folder / "empty.db"
+    tracking.champion(config.load({"TIDEGATE_ENV": "test", "TIDEGATE__TRACKING__URI": f"sqlite:///{path}"}))
+    return path
+
+
+def settings(root: Path, session: Path, **overrides: str) -> Config:
+    """Test settings with everything below `root`, and an MLflow database of its own."""
+    root.mkdir(parents=True, exist_ok=True)
+    database = root / "mlflow.db"
+    if not database.exists():
+        shutil.copy(_empty_mlflow(session), database)
+    return config.load(
+        {
+            "TIDEGATE_ENV": "test",
+            "TIDEGATE__SOURCE__NAME": "parquet",
+            "TIDEGATE__LAKE__ROOT": str(root / "lake"),
+            "TIDEGATE__LAKE__RAW": str(root / "raw"),
+            "TIDEGATE__BUNDLES": str(root / "bundles"),
+            "TIDEGATE__TRACKING__URI": f"sqlite:///{database}",
+            "TIDEGATE__TRACKING__ARTIFACTS": str(root / "artifacts"),
+            "TIDEGATE__ENDPOINT__STATE": str(root / "endpoint"),
+            **{f"TIDEGATE__{name.upper()}": value for name, value in overrides.items()},
+        }
+    )
+
+
+def a_run(stage: str, settings: Config, day: date = DAY, mode: Any = "full") -> Run:
+    """A run of a stage as `python -m jobs` would start it."""
+    return Run(STAGES[stage], settings, day, mode=mode)
+
+
+@dataclass
+class World:
+    """Tastes and appeal; `p_click` is the truth that examples are drawn from."""
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(self.seed)
+        self.taste = rng.integers(0, CATEGORIES, USERS)
+        self.category = np.arange(ITEMS) % CATEGORIES
+        self.appeal = rng.normal(0, 0.7, ITEMS)
+        self.segment = np.array(["a", "b"])[self.taste % 2]
+
+    def p_click(self, user: np.ndarray, item: np.ndarray, position: np.ndarray) -> np.ndarray:
+        likes = (self.taste[user] == self.category[item]) * 2.0
+        return 1 / (1 + np.exp(-(-2.2 + likes + self.appeal[item] - 0.5 * (position - 1))))
+
+    def requests(self, day: date, n: int) -> dict[str, np.ndarray]:
+        """Who asked, the candidates, and a logged Plackett-Luce slate with its exact propensities."""
+        rng = np.random.default_rng([self.seed, day.toordinal()])
+        user = rng.integers(0, USERS, n)
+        candidates = np.array([rng.permutation(ITEMS)[:CANDIDATES] for _ in range(n)])
+        logit = 0.5 * self.appeal[candidates]
+        order = np.argsort(-(logit + rng.gumbel(size=logit.shape)), axis=1)[:, :SLATE]
+        left = np.exp(logit)
+        propensity = np.empty((n, SLATE))
+        for place in range(SLATE):
+            taken = order[:, [place]]
+            propensity[:, place] = (np.take_along_axis(left, taken, 1) / left.sum(1, keepdims=True))[:, 0]
+            np.put_along_axis(left, taken, 0.0, 1)
+        item = np.take_along_axis(candidates, order, 1)
+        clicked = rng.random((n, SLATE)) < self.p_click(user[:, None], item, np.arange(1, SLATE + 1))
+        return {"user": user, "candidates": candidates, "item": item, "propensity": propensity, "clicked": clicked}
+
+
+def user_ids(user: np.ndarray) -> list[str]:
+    return [f"u{n:06d}" for n in user]
+
+
+def item_ids(item: np.ndarray) -> list[str]:
+    return [f"i{n:06d}" for n in item]
+
+
+def user_features(world: World, day: date) -> pa.Table:
+    interests = np.full((USERS, INTEREST_BUCKETS), 1.0, np.float32)
+    interests[np.arange(USERS), np.array(BUCKETS)[world.taste]] = 3.0
+    return pa.table(
+        {
+            "user_id": user_ids(np.arange(USERS)),
+            "available_at": [midnight(day + timedelta(days=1))] * USERS,
+            "impressions": np.arange(USERS, dtype=float),
+            "clicks": np.full(USERS, 1.0),
+            "click_rate": np.full(USERS, 0.1),
+            "days_since_click": pa.array([None if n % 7 == 0 else n / 10 for n in range(USERS)], pa.float64()),
+            "interests": pa.array(list(interests), pa.list_(pa.float32())),
+            "last_items": [[]] * USERS,
+        },
+        schema=LAKE["user_features"].schema,
+    )
+
+
+def item_features(world: World, day: date) -> pa.Table:
+    rate = 1 / (1 + np.exp(1.5 - world.appeal))
+    return pa.table(
+        {
+            "item_id": item_ids(np.arange(ITEMS)),
+            "available_at": [midnight(day + timedelta(days=1))] * ITEMS,
+            "impressions": np.full(ITEMS, 100.0),
+            "clicks": rate * 100,
+            "click_rate": rate,
+            "click_rate_7d": rate,
+            "click_rate_1d": rate,
+            "purchase_rate": np.full(ITEMS, 0.1),
+            "age_days": np.full(ITEMS, float((day - date(2026, 1, 1)).days)),
+            "price": pa.array([None if n % 5 == 0 else float(n) for n in range(ITEMS)], pa.float64()),
+            "category": [f"category-{c}" for c in world.category],
+            "interest_bucket": pa.array([BUCKETS[c] for c in world.category], pa.int32()),
+        },
+        schema=LAKE["item_features"].schema,
+    )
+
+
+def items(world: World) -> pa.Table:
+    return pa.table(
+        {
+            "item_id": item_ids(np.arange(ITEMS)),
+            "created_at": pa.nulls(ITEMS, LAKE["items"].schema.field("created_at").type),
+            "category": [f"category-{c}" for c in world.category],
+            "price": pa.nulls(ITEMS, pa.float64()),
+            "title": pa.nulls(ITEMS, pa.string()),
+            "attributes": pa.array(
+                [[("tier", "basic" if n % 2 else "plus")] for n in range(ITEMS)],
+                LAKE["items"].schema.field("attributes").type,
+            ),
+        },
+        schema=LAKE["items"].schema,
+    )
+
+
+def requests_table(world: World, day: date, n: int) -> pa.Table:
+    drawn = world.requests(day, n)
+    return pa.table(
+        {
+            "request_id": request_ids(day, n),
+            "event_time": times(day, n),
+            "user_id": user_ids(drawn["user"]),
+            "surface": ["home"] * n,
+            "policy": ["logging"] * n,
+            "candidates": [item_ids(row) for row in drawn["candidates"]],
+            "slate_size": pa.array([SLATE] * n, pa.int32()),
+        },
+        schema=LAKE["requests"].schema,
+    )
+
+
+def request_ids(day: date, n: int) -> list[str]:
+    return [f"r{day:%Y%m%d}-{k:06d}" for k in range(n)]
+
+
+def times(day: date, n: int) -> list[datetime]:
+    return [datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(seconds=60 * k % 86_000) for k in range(n)]
+
+
+def examples(world: World, day: date, split: str, n: int) -> pa.Table:
+    """The impressions of one day with features of the day before, one row per placement."""
+    drawn = world.requests(day, n)
+    user, item = np.repeat(drawn["user"], SLATE), drawn["item"].ravel()
+    users, catalogue = user_features(world, day - timedelta(days=1)), item_features(world, day - timedelta(days=1))
+    position = np.tile(np.arange(1, SLATE + 1), n)
+    names = np.repeat(request_ids(day, n), SLATE)
+    interest = np.where(world.taste[user] == world.category[item], 3.0, 1.0)
+    columns: dict[str, Any] = {
+        "impression_id": [f"{r}-{p}" for r, p in zip(names, position, strict=True)],
+        "request_id": names.tolist(),
+        "event_time": np.repeat(times(day, n), SLATE).tolist(),
+        "user_id": user_ids(user),
+        "item_id": item_ids(item),
+        "surface": ["home"] * len(user),
+        "position": pa.array(position, pa.int32()),
+        "propensity": drawn["propensity"].ravel(),
+        "policy": ["logging"] * len(user),
+        "split": [split] * len(user),
+        "clicked": drawn["clicked"].ravel(),
+        "converted": pa.nulls(len(user), pa.bool_()),
+        "weight": np.ones(len(user)),
+        "user_item_interest": interest,
+        "device": np.where(np.arange(len(user)) // SLATE % 2, "phone", "desktop").tolist(),
+        "region": pa.nulls(len(user), pa.string()),
+        "attributes": pa.array(
+            [
+                [
+                    ("daypart", "night" if k // SLATE % 2 else "noon"),
+                    ("user.segment", str(world.segment[u])),
+                    ("item.tier", "basic" if i % 2 else "plus"),
+                ]
+                for k, (u, i) in enumerate(zip(user, item, strict=True))
+            ],
+            LAKE["examples"].schema.field("attributes").type,
+        ),
+    }
+    for name in ("impressions", "click_rate", "days_since_click"):
+        columns[f"user_{name}"] = users[name].take(pa.array(user))
+    for name in (
+        "impressions",
+        "click_rate",
+        "click_rate_7d",
+        "click_rate_1d",
+        "purchase_rate",
+        "age_days",
+        "price",
+        "category",
+    ):
+        columns[f"item_{name}"] = catalogue[name].take(pa.array(item))
+    return pa.table({name: columns[name] for name in LAKE["examples"].columns}, schema=LAKE["examples"].schema)
+
+
+def publish(settings: Config, table: str, rows: pa.Table, **partition: str) -> None:
+    """Replace one partition, as the stage that owns the table would."""
+    Lake(settings.lake.root).publish(table, partition, rows, LINEAGE)
+
+
+def publish_all(
+    settings: Config, world: World, day: date = DAY, mode: str = "full", n: int = 300, train_days: int = 4
+) -> None:
+    """Examples of `day` and mode, and everything the backtest needs to replay its test day."""
+    test = day - timedelta(days=1)
+    days = [test - timedelta(days=k) for k in range(train_days + 1, 0, -1)]
+    parts = [examples(world, d, "train", n) for d in days[:-1]]
+    parts += [examples(world, days[-1], "validate", n), examples(world, test, "test", 2 * n)]
+    publish(settings, "examples", pa.concat_tables(parts), day=str(day), mode=mode)
+    publish(settings, "requests", requests_table(world, test, 2 * n), day=str(test))
+    before = str(test - timedelta(days=1))
+    publish(settings, "user_features", user_features(world, test - timedelta(days=1)), day=before)
+    publish(settings, "item_features", item_features(world, test - timedelta(days=1)), day=before)
+    publish(settings, "items", items(world), day=before)
