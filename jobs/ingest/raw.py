@@ -7,6 +7,7 @@ a table's day is the old one or the new one; only a day of six tables is six swa
 import ctypes
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from jobs.tables import EVENTS, RAW
 
 OWN = "part-0.parquet"
 WRITERS = 2
+DEAD_AFTER_SECONDS = 3600
 LAST = "impressions"
 """Swapped in last: where it is there, the day is."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -77,7 +79,10 @@ def days_after(day: date, count: int) -> list[date]:
 
 
 def _draft(raw: Path, table: str, day: date) -> Path:
-    """A hidden sibling of the day's folder: same file system, seen by no reader."""
+    """A hidden sibling of the day's folder: same file system, seen by no reader. Those of dead runs are cleared."""
+    for left in (raw / table).glob(f".date={day.isoformat()}.*"):
+        if left.stat().st_mtime < time.time() - DEAD_AFTER_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
     path = raw / table / f".date={day.isoformat()}.{uuid.uuid4().hex[:8]}"
     path.mkdir(parents=True)
     return path

@@ -91,7 +91,7 @@ def content(root):
 
 
 def test_the_endpoints_users_see_its_slates_and_only_they(tmp_path, endpoint):
-    """An A/B by user: policy, propensity and place in the log are the endpoint's; the others keep the logging policy."""
+    """An A/B by user: policy, propensity and place in the log are the endpoint's; others keep the logging policy."""
     url = f"http://127.0.0.1:{endpoint.server_port}"
     counts = ingest(tmp_path, DAY, url)
     shown = rows(tmp_path, "impressions", DAY)
