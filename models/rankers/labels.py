@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from models.rankers.protocol import Floats, TrainingData
 
 MIN_PER_CLASS = 20
-"""A conversion head is learned only from at least this many converted and as many unconverted rows."""
+"""A conversion head is learned only from at least this many clicks that converted and as many that did not."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,21 @@ def click_label(data: TrainingData) -> Label:
 
 
 def conversion_label(data: TrainingData) -> Label | None:
-    """The known conversion labels, or None where either class has fewer than `MIN_PER_CLASS` rows."""
-    label = Label.of(data.converted, data.weight)
+    """The known conversion labels of clicked rows, or None where either class has fewer than `MIN_PER_CLASS` rows.
+
+    A conversion is paid to a click, so p_conversion = p_click x P(conversion | click), and the second factor is learned
+    from clicks alone: a tenth of the rows, and never more conversions than clicks. What is assumed is that clicks which
+    were not made would have converted like those that were (Ma et al. 2018 call it sample selection bias).
+    """
+    label = Label.of(np.where(data.clicked == 1.0, data.converted, np.nan), data.weight)
     return label if min(label.per_class()) >= MIN_PER_CLASS else None
 
 
 def conversions_per_click(data: TrainingData) -> float:
     """Conversions per click among rows where both are known, in [0, 1], shrunk towards 0 by one pseudo-click.
 
-    0.0 where nothing is known: no conversion was ever seen, so none is promised. The fallback of rankers without
-    enough conversions to learn from: p_conversion = this times p_click.
+    0.0 where nothing is known: no conversion was ever seen, so none is promised. It stands in for P(conversion | click)
+    in rankers without enough conversions to learn from.
     """
     both = ~np.isnan(data.clicked) & ~np.isnan(data.converted)
     weight = data.weight[both]

@@ -56,7 +56,7 @@ class LogisticRanker:
     kind = "logistic"
 
     def __init__(self, encoding: Encoding, scaling: Scaling, click: Floats, conversion: Floats | float) -> None:
-        """`click`, `conversion`: intercept, numeric weights, category weights; or a constant conversion per click."""
+        """`click`, `conversion` (given a click): intercept, numeric weights, category weights; or a constant."""
         self._encoding = encoding
         self._scaling = scaling
         self._click = click
@@ -93,7 +93,7 @@ class LogisticRanker:
         p_click = _probability(self._click, numbers, codes, self._encoding.sizes)
         if isinstance(self._conversion, float):
             return Predictions(p_click, p_click * self._conversion)
-        return Predictions(p_click, _probability(self._conversion, numbers, codes, self._encoding.sizes))
+        return Predictions(p_click, p_click * _probability(self._conversion, numbers, codes, self._encoding.sizes))
 
     def to_files(self) -> dict[str, bytes]:
         """Two JSON files: the encoding, and the weights in its order."""
