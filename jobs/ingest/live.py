@@ -26,7 +26,8 @@ from jobs.ingest.core import Logger
 from jobs.tables import STR
 from models.world import Shown, World, answered, draw_requests, show
 
-CALLERS = 4
+CALLERS = 2
+"""At once; a ranker takes one request at a time, and a queue would turn into fallback answers."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ANSWERS = pa.schema(
     [
