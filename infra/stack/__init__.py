@@ -2,6 +2,7 @@
 
     python -m infra.stack demo [--source simulated|open-bandit|kuairand] [--data DIR]
     python -m infra.stack up
+    python -m infra.stack airflow backfill create --dag-id daily_data …
     python -m infra.stack down
 
 Everything lives under `var/<name>/`; `stack.json` there names every process that was started, so that `down` ends

@@ -1,10 +1,11 @@
-"""`python -m infra.stack demo | up | down`: see the package's docstring."""
+"""`python -m infra.stack demo | up | down | airflow …`: see the package's docstring."""
 
 import argparse
 import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -119,7 +120,7 @@ def up(name: str, source: str, data: Path | None) -> int:
             standing = Standing(stack, layout, extra, days)
             _say("starting Airflow, MLflow and the endpoint")
             standing.start()
-            stack.facts.update(source=source, days=[days.first.isoformat(), days.last.isoformat()])
+            stack.facts.update(settings=extra, days=[days.first.isoformat(), days.last.isoformat()])
             fresh = not (stack.folder / "lake" / "promotions").exists()
             if fresh:
                 pilot = [sys.executable, "-m", "infra.stack", "pilot", "--name", name, "--source", source]
@@ -152,6 +153,16 @@ def pilot(name: str) -> int:
     chain = Chain(airflow, stack.folder / "airflow" / "logs", _say, lambda: None, answers=False)
     history(chain, Days(*(config_day(text) for text in (first, last))))
     return 0
+
+
+def airflow(name: str, words: list[str]) -> int:
+    """Airflow's own command line on a stack that `up` has started; returns its exit code."""
+    stack = Stack.find(VAR / name)
+    if stack is None or "settings" not in stack.facts:
+        raise StackError(f"airflow needs a stack that `up` has started in {VAR / name}; found none")
+    layout = Layout(stack.folder, **stack.facts["urls"], password="")
+    command = [sys.executable, "-m", "airflow", *words]
+    return subprocess.run(command, cwd=ROOT, env=environment(layout, stack.facts["settings"])).returncode
 
 
 def down(name: str | None) -> int:
@@ -206,11 +217,15 @@ class _Parser(argparse.ArgumentParser):
 
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = _Parser(prog="python -m infra.stack", description="Airflow, MLflow and the endpoint, and the demo.")
-    parser.add_argument("action", choices=["demo", "up", "down", "pilot"])
+    parser.add_argument("action", choices=["demo", "up", "down", "airflow", "pilot"])
     parser.add_argument("--source", choices=SOURCES, default="simulated")
     parser.add_argument("--data", type=Path, help="folder of a real log's files")
     parser.add_argument("--name", help="folder under var/ (demo: demo, up: up, down: all that run)")
-    return parser.parse_args(argv)
+    options, rest = parser.parse_known_args(argv)
+    if rest and options.action != "airflow":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
+    return options
 
 
 def main(argv: list[str]) -> int:
@@ -222,6 +237,8 @@ def main(argv: list[str]) -> int:
         return demo(options.name or "demo", options.source, options.data)
     if options.action == "up":
         return up(options.name or "up", options.source, options.data)
+    if options.action == "airflow":
+        return airflow(options.name or "up", options.rest)
     if options.action == "pilot":
         return pilot(options.name or "up")
     return down(options.name)

@@ -39,7 +39,10 @@ class Finished:
 
     def as_dict(self) -> dict[str, Any]:
         """For `summary.json`."""
-        return {"stage": self.task, **asdict(self)}
+        known = {"stage", "day", "since", "mode", "rows", "seconds"}
+        figures = asdict(self)
+        counts = {key: value for key, value in figures.pop("report").items() if key not in known}
+        return {"stage": figures.pop("task"), **figures, "counts": counts}
 
     def line(self) -> str:
         """What a person reads while it goes."""

@@ -109,7 +109,7 @@ def components(layout: Layout, environ: dict[str, str]) -> list[Component]:
         return [sys.executable, "-m", "airflow", *words]
 
     def healthy() -> bool:
-        return airflow_api.is_healthy(layout.airflow)
+        return airflow_api.is_healthy(layout.airflow) and airflow_api.warm(layout.airflow)
 
     store = layout.folder / "mlflow"
     store.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,9 @@
 """What a demo found, read back from where it was published: the lake, the ledger, the endpoint."""
 
+import hashlib
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +14,26 @@ from infra.stack.chain import Finished
 from jobs.config import Config
 from jobs.store import Lake
 
+VALUE = "clicks per request"
+LABELS = {"auc": "AUC", "ndcg_at_10": "NDCG@10", "log_loss": "log-loss"}
+SIDES = ("champion", "challenger", "difference")
+
 
 def summary(settings: Config, finished: list[Finished], facts: Mapping[str, Any]) -> dict[str, Any]:
     """The content of `summary.json`: stages, verdicts with reasons, estimates, what serves, addresses and costs."""
     lake = Lake(settings.lake.root)
-    verdicts = [_plain(row) for row in lake.read("promotions").to_pylist()]
-    evidence = [
-        {"day": row["day"], "mode": row["mode"], **json.loads(row["document"])}
-        for row in lake.read("evidence").to_pylist()
-    ]
+    verdicts = {row["mode"]: _plain(row) for row in lake.read("promotions").to_pylist()}
+    evidence = {
+        row["mode"]: {"day": row["day"], **json.loads(row["document"])} for row in lake.read("evidence").to_pylist()
+    }
     return {
         **facts,
         "stages": [f.as_dict() for f in finished],
-        "verdicts": sorted(verdicts, key=lambda row: (row["day"], row["mode"])),
-        "estimates": sorted(evidence, key=lambda row: (row["day"], row["mode"])),
+        "verdict": verdicts,
+        "estimates": {
+            mode: {key: document.get(key) for key in ("day", "champion", "challenger", "comparison", "value", "truth")}
+            for mode, document in evidence.items()
+        },
         "serving_report": [_plain(row) for row in lake.read("serving_reports").to_pylist()],
         "readouts": [_plain(row) for row in lake.read("readouts").to_pylist()],
         "endpoint": endpoint(settings),
@@ -47,74 +55,87 @@ def endpoint(settings: Config) -> dict[str, Any]:
     try:
         found = client.describe_endpoint(EndpointName=settings.endpoint.name)
         setup = client.describe_endpoint_config(EndpointConfigName=found["EndpointConfigName"])
-        variants = setup["ProductionVariants"]
-        models = [client.describe_model(ModelName=v["ModelName"]) for v in variants]
+        setups = setup["ProductionVariants"]
+        variants = [(v["VariantName"], client.describe_model(ModelName=v["ModelName"])) for v in setups]
     except ClientError as error:
-        return {"name": settings.endpoint.name, "status": "none", "reason": str(error)}
+        return {"name": settings.endpoint.name, "status": "none", "variants": [], "reason": str(error)}
     return {
         "name": found["EndpointName"],
         "status": found["EndpointStatus"],
-        "variants": [
-            {
-                "variant": variant["VariantName"],
-                "model": model["ModelName"],
-                "bundle": _bundle(model),
-                "bundle_sha256": _sha256(model),
-            }
-            for variant, model in zip(variants, models, strict=True)
-        ],
+        "variants": [_variant(name, model["PrimaryContainer"]) for name, model in variants],
     }
 
 
-def _bundle(model: Mapping[str, Any]) -> str:
-    return str(model.get("PrimaryContainer", {}).get("ModelDataUrl", ""))
-
-
-def _sha256(model: Mapping[str, Any]) -> str:
-    """Of the manifest that lies where the endpoint loads from: computed anew, not copied from the ledger."""
-    import hashlib
-
-    manifest = Path(_bundle(model).removeprefix("file://")) / "manifest.json"
-    return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else ""
+def _variant(name: str, container: Mapping[str, Any]) -> dict[str, str]:
+    """The sha256 is computed anew from the manifest that lies where the endpoint loads from."""
+    manifest = Path(container["ModelDataUrl"].removeprefix("file://")) / "manifest.json"
+    content = manifest.read_bytes() if manifest.is_file() else b""
+    return {
+        "variant": name,
+        "candidate_id": str(json.loads(content)["candidate_id"]) if content else "",
+        "bundle": str(manifest.parent),
+        "bundle_sha256": hashlib.sha256(content).hexdigest() if content else "",
+    }
 
 
 def show(found: Mapping[str, Any], console: Console) -> None:
-    """The closing table, for a person."""
-    for evidence in found["estimates"]:
-        console.print(_estimates(evidence))
-    console.print(_verdicts(found))
-    console.print(_costs(found))
+    """The closing tables, for a person."""
+    for mode in sorted(found["estimates"], key=lambda m: str(found["estimates"][m]["day"])):
+        console.print(_estimates(mode, found["estimates"][mode], found["verdict"].get(mode)))
+    console.print(_closing(found))
 
 
-def _estimates(evidence: Mapping[str, Any]) -> Table:
-    table = Table(title=f"{evidence['mode']} {evidence['day']}", title_justify="left")
-    for name in ("", "challenger", "champion", "difference"):
-        table.add_column(name)
+def _estimates(mode: str, evidence: Mapping[str, Any], row: Mapping[str, Any] | None) -> Table:
+    """Champion and challenger with intervals, the true value beside the estimated one, the verdict with reasons."""
+    names = {side: evidence[side]["candidate_id"] for side in ("champion", "challenger")}
+    title = f"\n[bold]{mode} {evidence['day']}[/]"
+    table = Table(title=title, title_justify="left", caption=_verdict(row), caption_justify="left")
+    table.add_column("")
+    table.add_column(f"champion\n{names['champion']}")
+    table.add_column(f"challenger\n{names['challenger']}")
+    table.add_column("challenger - champion")
+    for metric, label in LABELS.items():
+        _add(table, label, evidence["comparison"].get(metric, {}))
+    _add(table, f"{VALUE}, estimated", evidence["value"])
+    if truth := evidence.get("truth"):
+        signs = {"difference": "+"}
+        table.add_row(f"{VALUE}, true", *(f"{truth[side]:{signs.get(side, '')}.4f}" for side in SIDES))
     return table
 
 
-def _verdicts(found: Mapping[str, Any]) -> Table:
-    table = Table(title="Verdicts", title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
-    for row in found["verdicts"]:
-        answer = f"approved by {row['approved_by']}, deployed" if row["deployed_at"] else "nothing deployed"
-        table.add_row(f"{row['candidate_id']}", f"[bold]{row['verdict']}[/] ({answer})")
-        for reason in row["reasons"]:
-            table.add_row("", reason)
-    return table
+def _add(table: Table, label: str, sides: Mapping[str, Mapping[str, Any]]) -> None:
+    """One row; a refusal is said once, instead of numbers."""
+    refused = [found["refused"] for found in sides.values() if "refused" in found]
+    if refused and all("refused" in sides.get(side, {}) for side in SIDES):
+        table.add_row(label, f"refused: {refused[0]}")
+        return
+    table.add_row(label, *(_figure(sides.get(side, {}), side == "difference") for side in SIDES))
 
 
-def _costs(found: Mapping[str, Any]) -> Table:
-    table = Table(title="Where to look", title_justify="left", show_header=False)
+def _figure(found: Mapping[str, Any], signed: bool) -> str:
+    if "value" not in found:
+        return f"refused: {found.get('refused', 'not estimated')}"
+    sign = "+" if signed else ""
+    return f"{found['value']:{sign}.4f} [{found['low']:{sign}.4f}, {found['high']:{sign}.4f}]"
+
+
+def _verdict(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "no verdict"
+    answer = f"approved by {row['approved_by']}, deployed" if row["deployed_at"] else "nothing deployed"
+    return "\n".join([f"verdict: {row['verdict']} ({answer})", *(f"  {reason}" for reason in row["reasons"])])
+
+
+def _closing(found: Mapping[str, Any]) -> Table:
+    table = Table(title="\nwhere to look", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
-    serves = found["endpoint"]
-    for variant in serves.get("variants", []):
-        table.add_row("endpoint serves", f"{variant['model']} (bundle sha256 {variant['bundle_sha256'][:12]}…)")
-    if not serves.get("variants"):
-        table.add_row("endpoint serves", "no model yet")
-    for name, where in {**found["urls"], **found["paths"]}.items():
+    for variant in found["endpoint"]["variants"]:
+        serves = f"{variant['candidate_id']}, bundle sha256 {variant['bundle_sha256'][:16]}…"
+        table.add_row(f"endpoint {found['endpoint']['name']}", f"{found['endpoint']['status']}: {serves}")
+    if not found["endpoint"]["variants"]:
+        table.add_row(f"endpoint {found['endpoint']['name']}", "serves no model: none was promoted")
+    for name, where in (*found["urls"].items(), *found["paths"].items()):
         table.add_row(name, where)
     table.add_row("peak memory", f"{found['peak_memory_mib']:,.0f} MiB, the whole process tree")
     table.add_row("time", f"{found['seconds']:.0f} s")
@@ -122,4 +143,4 @@ def _costs(found: Mapping[str, Any]) -> Table:
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value.isoformat() if hasattr(value, "isoformat") else value for key, value in row.items()}
+    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in row.items()}
