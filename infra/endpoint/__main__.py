@@ -8,6 +8,8 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 from urllib.parse import urlparse
 
 import uvicorn
@@ -17,20 +19,22 @@ from jobs import config
 from jobs.errors import EXIT_OK, Misconfigured, TidegateError
 
 HOST = "127.0.0.1"
+BACKLOG = 256
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 SWITCH_SECONDS = 0.001
 """How long a busy ranker thread may keep the interpreter from the timer that would answer instead."""
 
 
-def listen(port: int) -> socket.socket:
-    """A listening socket on the loopback address only; raises `Misconfigured` where the port is taken."""
+def listen(port: int, host: str = HOST) -> socket.socket:
+    """A listening socket, on the loopback address by default; raises `Misconfigured` where the port is taken."""
     found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        found.bind((HOST, port))
+        found.bind((host, port))
+        found.listen(BACKLOG)  # from here on a client waits for the start instead of being turned away
     except (OSError, OverflowError) as error:
         found.close()
-        raise Misconfigured(f"the endpoint needs a free port on {HOST}; found {port}: {error}") from error
+        raise Misconfigured(f"the endpoint needs a free port on {host}; found {port}: {error}") from error
     return found
 
 
@@ -44,35 +48,40 @@ def main(argv: list[str]) -> int:
     if port is None:
         raise Misconfigured(f"the endpoint needs --port or a port in endpoint.url; found {settings.endpoint.url}")
     listener = listen(port)
-    # One thread per request: pools of threads below it would fight for the cores. Read when numpy is first imported.
-    for pool in POOLS:
-        os.environ.setdefault(pool, "1")
-    from jobs.featurize.online import OnlineFeatures
-
+    one_thread_per_pool()
     from infra.endpoint.app import Server
+    from jobs.featurize.online import OnlineFeatures
 
     serve(Server(settings, OnlineFeatures(settings)).app, listener)
     return EXIT_OK
 
 
+def one_thread_per_pool() -> None:
+    """Requests are the parallelism: threads below one would fight for the cores. Heard until numpy is loaded."""
+    for pool in POOLS:
+        os.environ.setdefault(pool, "1")
+
+
 def serve(app: Starlette, listener: socket.socket) -> None:
     """Run the application on a bound socket until SIGTERM or SIGINT."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    port = listener.getsockname()[1]
-    print(f"endpoint: http://{HOST}:{port}", file=sys.stderr, flush=True)
+    host, port = listener.getsockname()
+    print(f"endpoint: http://{host}:{port}", file=sys.stderr, flush=True)
     uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
 
 
-def entry() -> None:
-    """Turn errors into exit codes."""
+def entry(run: Callable[[list[str]], int]) -> NoReturn:
+    """End the process with the exit code of `run`; an error's is its own, with one sentence on stderr."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        code = main(sys.argv[1:])
+        code = run(sys.argv[1:])
     except TidegateError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         code = error.exit_code
-    sys.exit(code)
+    sys.stderr.flush()
+    # A ranker that never came back still has its thread; the interpreter would wait for it for ever.
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    entry()
+    entry(main)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from infra.endpoint.catalogue import Catalogue
 from infra.endpoint.request import RankRequest
 from jobs.bundle import Bundle
+from jobs.errors import NotReady
 from models.policies.choice import slate
 from models.rankers.protocol import Ranker
 
@@ -44,7 +45,7 @@ class Features(Protocol):
         ...
 
     def items(self) -> Mapping[str, NDArray[Any]]:
-        """Every item's columns; the same object until the day changes."""
+        """Every item's columns; the same object until the day changes. May raise `NotReady` before the first day."""
         ...
 
 
@@ -148,8 +149,15 @@ class Decider:
 
     # -- the catalogue ----------------------------------------------------------------------------
     def _refreshed(self) -> tuple[Catalogue, date | None]:
-        """The catalogue of the newest feature day; packed again when the online store moved on."""
-        items, packed = self._features.items(), self._packed
+        """The catalogue of the newest feature day; packed again when the online store moved on.
+
+        Before the first feature day everything is unknown: a ranker can say something even so, and `features_day` tells.
+        """
+        try:
+            items = self._features.items()
+        except NotReady:
+            return self._memory()
+        packed = self._packed
         if packed is None or packed[0] is not items:
             packed = (items, self._features.day, Catalogue(items))
             self._packed = packed

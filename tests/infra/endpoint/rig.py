@@ -1,0 +1,196 @@
+"""Bundles with a known truth, features in memory, and the real server on a free port for the endpoint's tests."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import uvicorn
+from botocore.config import Config as ClientConfig
+
+from infra.endpoint.__main__ import listen
+from infra.endpoint.app import Server
+from jobs import bundle, config
+from jobs.bundle import Bundle
+from models.rankers import RANKERS
+from models.rankers.features import NUMERIC
+from models.rankers.protocol import Columns, Predictions, TrainingData
+from models.retrieval import ItemIndex
+from models.settings import PolicySettings, RankerSettings
+
+ITEMS = 60
+IDS = [f"i{n:06d}" for n in range(ITEMS)]
+DAY = date(2026, 1, 9)
+ROLE = "arn:aws:iam::000000000000:role/tidegate"
+POLICY = PolicySettings(kind="plackett_luce", temperature=0.5)
+KEYS = {"region_name": "eu-central-1", "aws_access_key_id": "local", "aws_secret_access_key": "local"}
+
+
+class Memory:
+    """Features of one day, held in memory: what `OnlineFeatures` would read from the online store."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(1)
+        self.day: date | None = DAY
+        self.table: dict[str, Any] = {
+            "item_id": np.array(IDS, dtype=object),
+            "category": np.array([f"category-{n % 4}" for n in range(ITEMS)], dtype=object),
+            "interest_bucket": np.arange(ITEMS) % 4,
+            "attributes.item.tier": np.array(["basic", "plus"] * (ITEMS // 2), dtype=object),
+            "age_days": np.arange(ITEMS)[::-1].astype(float),
+        }
+        for name in ("impressions", "click_rate", "click_rate_7d", "click_rate_1d", "purchase_rate", "price"):
+            self.table[name] = rng.random(ITEMS)
+
+    def user(self, user_id: str) -> Mapping[str, Any] | None:
+        if not user_id.startswith("u"):
+            return None
+        return {
+            "impressions": 10.0,
+            "click_rate": 0.1,
+            "days_since_click": None,
+            "interests": np.linspace(0, 3, 32),
+            "last_items": IDS[:2],
+            "attributes": {"segment": "a"},
+        }
+
+    def items(self) -> Mapping[str, Any]:
+        return self.table
+
+
+def training_data(seed: int = 0, n: int = 1500) -> TrainingData:
+    """Clicks follow the item's click rate and nothing else."""
+    rng = np.random.default_rng(seed)
+    features: dict[str, Any] = {name: rng.random(n) for name in NUMERIC}
+    features["item_id"] = rng.choice(np.array(IDS, dtype=object), n)
+    for name in ("surface", "item_category", "device", "region"):
+        features[name] = rng.choice(np.array(["home", "phone", None], dtype=object), n)
+    clicked = (rng.random(n) < features["item_click_rate"]).astype(float)
+    return TrainingData(features, clicked, np.where(rng.random(n) < 0.2, clicked, 0.0), np.ones(n))
+
+
+def write_bundle(folder: Path, kind: str, name: str | None = None, seed: int = 0) -> Bundle:
+    """A bundle of one kind of ranker, with index and fallback."""
+    data = training_data(seed)
+    users = np.random.default_rng(seed).choice(np.array([f"u{n}" for n in range(40)], dtype=object), len(data.clicked))
+    index = ItemIndex.fit(users, data.features["item_id"], 4, 7)
+    settings = RankerSettings(xgboost_rounds=5)
+    fallback = RANKERS["popularity"].fit(data, settings)
+    return bundle.write(
+        folder, name or f"{kind}-full-{DAY}", RANKERS[kind].fit(data, settings), fallback, index, POLICY, {"seed": seed}
+    )
+
+
+class Awkward:
+    """A ranker that takes its time or fails, as told; its bundle is a real one on disk."""
+
+    kind = "awkward"
+    seconds = 0.0
+    error: Exception | None = None
+
+    def predict(self, features: Columns) -> Predictions:
+        time.sleep(type(self).seconds)
+        if type(self).error is not None:
+            raise type(self).error
+        n = len(features["item_id"])
+        return Predictions(np.full(n, 0.5), np.full(n, 0.1))
+
+    @classmethod
+    def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Any = None) -> "Awkward":
+        return cls()
+
+    def to_files(self) -> dict[str, bytes]:
+        return {"awkward.json": b"{}"}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> "Awkward":
+        return cls()
+
+
+def settings(folder: Path, **overrides: str) -> config.Config:
+    """Test settings with the endpoint's state below `folder` and a timer that a busy machine keeps."""
+    environ = {"TIDEGATE__ENDPOINT__STATE": str(folder / "state"), "TIDEGATE__ENDPOINT__TIMEOUT_MS": "5000"}
+    return config.load({"TIDEGATE_ENV": "test", **environ, **{f"TIDEGATE__{k}": v for k, v in overrides.items()}})
+
+
+class Client:
+    """Unmodified boto3 clients for one URL, with the few calls the tests repeat."""
+
+    def __init__(self, url: str) -> None:
+        options: dict[str, Any] = {"endpoint_url": url, **KEYS}
+        patience = ClientConfig(retries={"total_max_attempts": 1}, read_timeout=30, max_pool_connections=16)
+        self.url = url
+        self.control = boto3.client("sagemaker", config=patience, **options)
+        self.runtime = boto3.client("sagemaker-runtime", config=patience, **options)
+
+    def model(self, judged: Bundle, name: str, sha256: str | None = None) -> str:
+        container = {
+            "Image": "tidegate-serving",
+            "ModelDataUrl": judged.path.as_uri(),
+            "Environment": {"TIDEGATE_BUNDLE_SHA256": sha256 or judged.sha256},
+        }
+        self.control.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE)
+        return name
+
+    def config(self, name: str, capture: int | None = 100, **weights: float) -> str:
+        """Variants are named after their models."""
+        variants = [
+            {"VariantName": m, "ModelName": m, "InitialVariantWeight": w, "InitialInstanceCount": 1}
+            for m, w in weights.items()
+        ]
+        extra: dict[str, Any] = {}
+        if capture is not None:
+            extra["DataCaptureConfig"] = {
+                "EnableCapture": True,
+                "InitialSamplingPercentage": capture,
+                "DestinationS3Uri": "file:///capture",
+                "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+            }
+        self.control.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants, **extra)
+        return name
+
+    def serve(self, judged: Bundle, name: str = "a", endpoint: str = "tidegate", capture: int | None = 100) -> None:
+        """One model, one config, the endpoint created and in service."""
+        self.config(self.model(judged, name), capture, **{name: 1.0})
+        self.control.create_endpoint(EndpointName=endpoint, EndpointConfigName=name)
+        self.settled(endpoint)
+
+    def settled(self, endpoint: str = "tidegate") -> dict[str, Any]:
+        """The description once nothing is under way."""
+        while (found := self.control.describe_endpoint(EndpointName=endpoint))["EndpointStatus"] in (
+            "Creating",
+            "Updating",
+        ):
+            time.sleep(0.02)
+        return dict(found)
+
+    def invoke(self, request_id: str = "r1", endpoint: str = "tidegate", **fields: Any) -> dict[str, Any]:
+        body = {"request_id": request_id, "surface": "home", "k": 3, **fields}
+        found = self.runtime.invoke_endpoint(
+            EndpointName=endpoint, ContentType="application/json", Body=json.dumps(body)
+        )
+        answer: dict[str, Any] = json.loads(found["Body"].read())
+        assert found["InvokedProductionVariant"] == answer["variant"]
+        return answer
+
+
+@contextmanager
+def running(settings: config.Config, features: Any = None) -> Iterator[Client]:
+    """The real application behind real HTTP on a free port, in a thread so that its rankers can be awkward."""
+    server = Server(settings, features or Memory())
+    listener = listen(0)
+    web = uvicorn.Server(uvicorn.Config(server.app, log_level="warning", access_log=False))
+    thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        yield Client(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    finally:
+        web.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
