@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from jobs.errors import NotReady
 from jobs.featurize import core
+from jobs.flow import FEATURES
 from jobs.run import Run
 
 COUNTED = ("impressions", "clicks", "purchases")
@@ -34,9 +35,7 @@ def run(run: Run) -> dict[str, Any]:
     history = core.bucket_history(list(snapshots.items()))
     events = sum(pq.read_metadata(path).num_rows for paths in files.values() for path in paths)
     engine = in_one_process if events <= ONE_PROCESS_EVENTS else on_spark
-    run.say(
-        f"{events} events in {sum(map(len, files.values()))} files, {len(of_day[-1])} items; {'one process' if engine is in_one_process else 'Spark'}"
-    )
+    run.say(f"{events} events in {sum(map(len, files.values()))} files, {len(of_day[-1])} items: {engine.__name__}")
     counts, users_of_day = engine(run, files, history, window)
     users = items = 0
     for day, item_table, user_data in zip(
@@ -45,7 +44,22 @@ def run(run: Run) -> dict[str, Any]:
         items = run.publish("item_features", {"day": day.isoformat()}, item_table)
         users = run.publish("user_features", {"day": day.isoformat()}, user_data)
     run.say(f"published {run.days[0]}..{run.days[-1]}; newest day: {users} users, {items} items")
-    return {"users": users, "items": items, "events": events}
+    return {"users": users, "items": items, "events": events, "online_keys": _put_online(run)}
+
+
+def _put_online(run: Run) -> int:
+    """The newest day's rows in the online store; returns the keys written."""
+    if not run.config.features.online:
+        return 0
+    from jobs.featurize import online
+
+    rows = {table: run.read(table, [run.day]) for table in FEATURES}
+    known_users = any(day <= run.day for day in run.published_days("users"))
+    users = run.newest("users", ["user_id", "attributes"]) if known_users else None
+    items = run.newest("items", ["item_id", "attributes"])
+    keys = online.publish(run.config, run.day, rows["user_features"], rows["item_features"], users, items)
+    run.say(f"{keys} keys online in {run.config.features.online_store}")
+    return keys
 
 
 def in_one_process(

@@ -1,0 +1,321 @@
+"""The newest feature rows where the endpoint can read them: Feast writes and reads, items are packed in the process.
+
+`publish` writes users, then items, then the publication marker (day, version, item ids), all through Feast's online
+store (SQLite under `features.online_path`, or Redis); a reader takes up new items only after the marker names them. A
+user whose window has emptied keeps the last row, exactly what the as-of join sees offline; `available_at` tells.
+Feast 0.67 sends no usage data. Its import takes seconds, so it happens inside functions only.
+
+Not done yet: a registry shared between machines (it is a file under `online_path`), removal of users, feature TTLs.
+"""
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from jobs.config import Config
+from jobs.errors import NotReady
+from jobs.store import midnight
+from jobs.tables import INTEREST_BUCKETS, LAKE, TIME
+from models.rankers.features import ATTRIBUTE_PREFIX
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+PROJECT = "tidegate"
+NEWEST = "newest"
+"""The one key of the publication marker."""
+WRITE_ROWS = 10_000
+READ_KEYS = 1_000
+CHECK_SECONDS = 1.0
+"""How old the reader's idea of the newest publication may be."""
+USER_NUMBERS = ("impressions", "clicks", "click_rate", "days_since_click")
+ITEM_NUMBERS = (
+    *("impressions", "clicks", "click_rate", "click_rate_7d", "click_rate_1d"),
+    *("purchase_rate", "age_days", "price"),
+)
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What the marker says: the newest day online, a digest of its items, and their ids."""
+
+    day: date
+    version: str
+    item_ids: Sequence[str]
+
+
+def publish(
+    config: Config,
+    day: date,
+    user_rows: pa.Table,
+    item_rows: pa.Table,
+    users: pa.Table | None = None,
+    items: pa.Table | None = None,
+) -> int:
+    """Put a day's `user_features`, `item_features` and the snapshots' attributes online; returns the keys written.
+
+    Writes nothing and returns 0 where a newer day is online already: a backfill must not turn back the endpoint.
+    Safe to repeat. Raises `NotReady` where Redis does not answer.
+    """
+    with _reachable(config):
+        store = _store(config)
+        _apply(store, config)
+        newest = _publication(store)
+        if newest is not None and newest.day > day:
+            return 0
+        attributes = {name: _attributes(t, f"{name}_id", day) for name, t in (("user", users), ("item", items)) if t}
+        frames = {"user_features": _of(user_rows, "user_features"), "item_features": _of(item_rows, "item_features")}
+        keys = 0
+        for view in ("user_features", "user_attributes", "item_features", "item_attributes"):
+            table = frames.get(view, attributes.get(view.removesuffix("_attributes")))
+            keys += 0 if table is None else _write(store, view, table)
+        version = _digest(frames["item_features"], attributes.get("item"))
+        _write(store, "publications", _marker(day, version, item_rows["item_id"]))
+        return keys
+
+
+class OnlineFeatures:
+    """The endpoint's reader: one user by key, all items packed as arrays, both as last published.
+
+    Nothing published yet means `day` None, every user unknown and no items. Each call looks at the marker at most
+    every `CHECK_SECONDS`; the call that sees a new one packs the items again (a fraction of a second once a day), so a
+    server that must never wait calls `refresh` from a thread of its own.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._store: FeatureStore | None = None
+        self._publication: Publication | None = None
+        self._items: Columns = _packed({}, [], [])
+        self._rows: dict[str, int] = {}
+        self._checked = float("-inf")
+
+    @property
+    def day(self) -> date | None:
+        """The feature day of the items held; they became available at the midnight that ends it."""
+        self._refresh_if_due()
+        return self._publication.day if self._publication else None
+
+    @property
+    def available_at(self) -> datetime | None:
+        """From when the items held were known; the endpoint judges their freshness by it."""
+        day = self.day
+        return midnight(day + timedelta(days=1)) if day else None
+
+    def user(self, user_id: str) -> dict[str, Any] | None:
+        """A user's features, or None where neither features nor attributes are known.
+
+        impressions, clicks, click_rate, days_since_click: float, NaN where unknown. interests: (INTEREST_BUCKETS,)
+        float64, NaN where unknown. last_items: list of ids, newest first. attributes: dict of strings.
+        available_at: when the features became known, None where there are none.
+        """
+        self._refresh_if_due()
+        if self._store is None:
+            return None
+        with _reachable(self._config):
+            rows = _read(self._store, "ranking", "user_id", [user_id])
+        if rows["impressions"][0] is None and rows["attributes"][0] is None:
+            return None
+        found: dict[str, Any] = {name: _number(rows[name][0]) for name in USER_NUMBERS}
+        interests = rows["interests"][0]
+        found["interests"] = np.array(interests or np.full(INTEREST_BUCKETS, np.nan), dtype=np.float64)
+        found["last_items"] = list(rows["last_items"][0] or [])
+        found["attributes"] = json.loads(rows["attributes"][0] or "{}")
+        known = rows["impressions"][0] is not None
+        found["available_at"] = datetime.fromtimestamp(rows["impressions__ts"][0], UTC) if known else None
+        return found
+
+    def items(self) -> Columns:
+        """Every item of the newest publication, sorted by id: what `decision_columns` takes, and their attributes.
+
+        item_id, category: object; interest_bucket: int64, -1 without a category; the rest float64, NaN where unknown;
+        `attributes.item.<key>`: object, None where an item lacks the key. Do not write into the arrays.
+        """
+        self._refresh_if_due()
+        return self._items
+
+    def rows_of(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Where each item stands in `items()`, -1 where it is unknown."""
+        self._refresh_if_due()
+        return np.array([self._rows.get(item_id, -1) for item_id in item_ids], dtype=np.int64)
+
+    def refresh(self) -> bool:
+        """Look at the marker now; True where a new publication was taken up."""
+        self._checked = time.monotonic()
+        if self._store is None and _registry(self._config).is_file():
+            self._store = _store(self._config)
+        if self._store is None:
+            return False
+        with _reachable(self._config):
+            newest = _publication(self._store)
+            if newest is None or newest == self._publication:
+                return False
+            blocks = [newest.item_ids[at : at + READ_KEYS] for at in range(0, len(newest.item_ids), READ_KEYS)]
+            read = [_read(self._store, "catalogue", "item_id", block) for block in blocks]
+        rows = {name: [value for block in read for value in block[name]] for name in (read[0] if read else {})}
+        items = _packed(rows, list(newest.item_ids), rows.get("attributes", []))
+        self._rows = {item_id: row for row, item_id in enumerate(newest.item_ids)}
+        self._items, self._publication = items, newest
+        return True
+
+    def _refresh_if_due(self) -> None:
+        if time.monotonic() - self._checked >= CHECK_SECONDS:
+            self.refresh()
+
+
+def user_columns(user: dict[str, Any] | None, n: int) -> Columns:
+    """One user's features for n rows, as `decision_columns` takes them; NaN where the user is unknown."""
+    known = user or dict.fromkeys(USER_NUMBERS, np.nan) | {"interests": np.full(INTEREST_BUCKETS, np.nan)}
+    columns = {name: np.full(n, known[name], dtype=np.float64) for name in USER_NUMBERS}
+    return {**columns, "interests": np.broadcast_to(known["interests"], (n, INTEREST_BUCKETS))}
+
+
+# -- Feast ----------------------------------------------------------------------------------------------------------
+def _registry(config: Config) -> Any:
+    return config.features.online_path / "registry.db"
+
+
+def _store(config: Config) -> "FeatureStore":
+    """Feast's store as configured; the registry is read once and kept."""
+    from feast import FeatureStore, RepoConfig
+
+    features = config.features
+    features.online_path.mkdir(parents=True, exist_ok=True)
+    online: dict[str, Any] = {"type": "sqlite", "path": str(features.online_path / "online.db")}
+    if features.online_store == "redis":
+        # Without skip_dedup a second, corrected run of the same day would be dropped silently.
+        online = {"type": "redis", "connection_string": features.redis_url, "skip_dedup": True}
+    return FeatureStore(
+        config=RepoConfig(
+            project=PROJECT,
+            provider="local",
+            registry={"path": str(_registry(config)), "cache_ttl_seconds": 0},
+            online_store=online,
+            offline_store={"type": "duckdb"},
+            entity_key_serialization_version=3,
+        )
+    )
+
+
+def _apply(store: "FeatureStore", config: Config) -> None:
+    """Register the definitions where the registry lacks them, or has those of another version."""
+    from feast.errors import FeatureServiceNotFoundException
+
+    from feature_repo import definitions
+
+    path = config.features.online_path / "online.db"
+    sqlite = config.features.online_store == "sqlite"
+    try:
+        applied = store.get_feature_service("freshness").tags.get("definitions")
+    except FeatureServiceNotFoundException:
+        applied = None
+    if applied == definitions.VERSION and (path.is_file() or not sqlite):
+        return
+    store.apply(definitions.OBJECTS)
+    if sqlite:
+        # Without a write-ahead log the endpoint would wait for the whole of a publication.
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+
+
+def _write(store: "FeatureStore", view: str, table: pa.Table) -> int:
+    """Write a view's rows in slices, so that no transaction is long; returns how many."""
+    for at in range(0, len(table), WRITE_ROWS):
+        store.write_to_online_store(view, table.slice(at, WRITE_ROWS).to_pandas())
+    return len(table)
+
+
+def _read(store: "FeatureStore", service: str, key: str, values: Sequence[str]) -> dict[str, list[Any]]:
+    """A service's features for some keys, None where a key is unknown; `<feature>__ts` in seconds."""
+    response = store.get_online_features(store.get_feature_service(service), {key: list(values)})
+    found: dict[str, list[Any]] = response.to_dict(include_event_timestamps=True)
+    return found
+
+
+def _publication(store: "FeatureStore") -> Publication | None:
+    from feast.errors import FeatureServiceNotFoundException
+
+    try:
+        row = _read(store, "freshness", "publication_id", [NEWEST])
+    except FeatureServiceNotFoundException:
+        return None
+    if row["day"][0] is None:
+        return None
+    return Publication(date.fromisoformat(row["day"][0]), row["version"][0], tuple(row["item_ids"][0] or ()))
+
+
+@contextmanager
+def _reachable(config: Config) -> Iterator[None]:
+    """Turns Redis's own errors into `NotReady`."""
+    if config.features.online_store != "redis":
+        yield
+        return
+    from redis.exceptions import RedisError
+
+    try:
+        yield
+    except RedisError as error:
+        raise NotReady(f"features.online_store needs Redis at {config.features.redis_url}; found: {error}") from error
+
+
+# -- rows -----------------------------------------------------------------------------------------------------------
+def _of(rows: pa.Table, table: str) -> pa.Table:
+    """Only the table's own columns (no partition columns)."""
+    return rows.select(list(LAKE[table].columns))
+
+
+def _attributes(snapshot: pa.Table, key: str, day: date) -> pa.Table:
+    """Each entity's attributes as a JSON text with sorted keys."""
+    texts = [json.dumps(dict(pairs or ()), sort_keys=True) for pairs in snapshot["attributes"].to_pylist()]
+    at = pa.repeat(pa.scalar(midnight(day + timedelta(days=1)), TIME), len(snapshot))
+    return pa.table({key: snapshot[key], "available_at": at, "attributes": pa.array(texts, pa.string())})
+
+
+def _marker(day: date, version: str, item_ids: pa.ChunkedArray) -> pa.Table:
+    row = {
+        "publication_id": NEWEST,
+        "available_at": midnight(day + timedelta(days=1)),
+        "day": day.isoformat(),
+        "version": version,
+        "item_ids": sorted(item_ids.to_pylist()),
+    }
+    return pa.Table.from_pylist([row])
+
+
+def _digest(*tables: pa.Table | None) -> str:
+    """The same for the same rows, so that a repeated publication is no news to readers."""
+    digest = hashlib.sha256()
+    for table in filter(None, tables):
+        digest.update(table.to_pandas().to_json(orient="split", double_precision=15).encode())
+    return digest.hexdigest()[:16]
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _packed(rows: dict[str, list[Any]], item_ids: list[str], attributes: list[str | None]) -> Columns:
+    """Feast's answer as arrays."""
+    columns: Columns = {"item_id": np.array(item_ids, dtype=object)}
+    for name in ITEM_NUMBERS:
+        columns[name] = np.array([_number(value) for value in rows.get(name, [])], dtype=np.float64)
+    columns["category"] = np.array(rows.get("category", []), dtype=object)
+    buckets = [-1 if bucket is None else bucket for bucket in rows.get("interest_bucket", [])]
+    columns["interest_bucket"] = np.array(buckets, dtype=np.int64)
+    maps = [json.loads(text or "{}") for text in attributes]
+    for key in sorted({key for pairs in maps for key in pairs}):
+        column = [pairs.get(key) for pairs in maps]
+        columns[f"{ATTRIBUTE_PREFIX}item.{key}"] = np.array(column, dtype=object)
+    return columns
