@@ -1,0 +1,210 @@
+"""Which rows of a day are published, which are set aside and why, and when a day is refused."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs.errors import Refused
+from jobs.tables import LAKE, RAW, conform
+from jobs.validate.facts import Facts
+from jobs.validate.suites import Expectation, Finding
+
+CLOCK = "ingested_at"
+"""Two copies of one event may differ in it: the one that was known first is kept."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A table of a day after its suite: `good` and `aside` have the lake's columns, sorted; the rest are row counts."""
+
+    good: pa.Table
+    aside: pa.Table
+    raw: int
+    broken: int
+    copies: int
+    conflicts: int
+    """Copies that say something else than the row that was kept."""
+
+
+def refuse_columns(table: str, day: date, raw: pa.Schema, file: str, findings: Sequence[Finding]) -> None:
+    """Raises `Refused` naming the first column that is missing or of the wrong type, what it needs and what it is."""
+    for finding in findings:
+        rule = finding.expectation
+        if finding.held or rule.severity != "critical":
+            continue
+        column = rule.columns[0].split(".")[0]
+        here = column in raw.names
+        found = f"type {raw.field(column).type}" if here else f"no such column among {', '.join(raw.names)}"
+        raise Refused(
+            f"raw {table} of {day} needs column {column} of type {RAW[table].columns[column].type}; found {found} "
+            f"({file}); nothing of {day} was published"
+        )
+
+
+def refuse_day(table: str, day: date, figures: Mapping[str, float], findings: Sequence[Finding]) -> None:
+    """Raises `Refused` when a critical figure of the day is out of its range; the findings are those of this day."""
+    for finding in findings:
+        rule = finding.expectation
+        if len(finding.rows) and rule.severity == "critical":
+            raise Refused(
+                f"raw {table} of {day} needs {rule.needs}; found {rule.columns[0]} {_text(figures[rule.columns[0]])}; "
+                f"nothing of {day} was published"
+            )
+
+
+def of_day(findings: Sequence[Finding], start: int, stop: int) -> list[Finding]:
+    """The part of a batch's findings about rows `start` to `stop`, counted from there."""
+    parts = []
+    for finding in findings:
+        rows = np.sort(finding.rows[(finding.rows >= start) & (finding.rows < stop)]) - start
+        parts.append(Finding(finding.expectation, not len(rows), rows))
+    return parts
+
+
+def judged(
+    table: str, day: date, rows: pa.Table, facts: Facts, findings: Sequence[Finding], max_share: float
+) -> Judged:
+    """The rows that broke nothing critical, one of each id, and the others with their reasons.
+
+    Raises `Refused` when more than `max_share` of the rows broke something; true copies of a row do not count.
+    """
+    critical = [f for f in findings if f.expectation.severity == "critical" and len(f.rows)]
+    broken = np.zeros(len(rows), dtype=bool)
+    for finding in critical:
+        if not finding.expectation.keeps_one:
+            broken[finding.rows] = True
+    twice = [f for f in critical if f.expectation.keeps_one]
+    flagged = np.unique(np.concatenate([f.rows for f in twice])) if twice else np.array([], np.int64)
+    copies, conflicts = _copies(rows, RAW[table].key, flagged[~broken[flagged]])
+    _refuse_share(table, day, critical, int(broken.sum()), len(conflicts), len(rows), max_share)
+    aside = [
+        _aside(table, rows, f.expectation, f.rows, _reasons(f.expectation, rows, facts, f.rows))
+        for f in critical
+        if not f.expectation.keeps_one
+    ]
+    for finding in twice:
+        differs = np.isin(copies, conflicts)
+        reasons = [f"needs {finding.expectation.needs}; found {_COPY[bool(d)]}" for d in differs]
+        aside.append(_aside(table, rows, finding.expectation, copies, reasons))
+    good = np.ones(len(rows), dtype=bool)
+    good[broken] = False
+    good[copies] = False
+    return Judged(
+        good=_sorted(conform(rows.filter(pa.array(good)), LAKE[table])),
+        aside=_concat_aside(aside),
+        raw=len(rows),
+        broken=int(broken.sum()),
+        copies=len(copies),
+        conflicts=len(conflicts),
+    )
+
+
+_COPY = {False: "a copy of the row that is kept", True: "another row with the id of the row that is kept"}
+
+
+def _copies(
+    rows: pa.Table, key: Sequence[str], flagged: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of rows that share an id, all but the one known first (ties: the smaller payload); and which of them differ."""
+    if not len(flagged):
+        return flagged, flagged
+    some = rows.take(pa.array(flagged))
+    ids = list(zip(*(some.column(k).to_pylist() for k in key), strict=True))
+    clock = some.column(CLOCK).to_pylist() if CLOCK in some.column_names else [0] * len(some)
+    content = _payloads(some.drop_columns([CLOCK]) if CLOCK in some.column_names else some)
+    kept: dict[tuple[Any, ...], str] = {}
+    copies, conflicts = [], []
+    for n in sorted(range(len(some)), key=lambda n: (ids[n], clock[n], content[n], n)):
+        if ids[n] not in kept:
+            kept[ids[n]] = content[n]
+            continue
+        copies.append(flagged[n])
+        if content[n] != kept[ids[n]]:
+            conflicts.append(flagged[n])
+    return np.array(copies, np.int64), np.array(conflicts, np.int64)
+
+
+def _refuse_share(
+    table: str, day: date, critical: Sequence[Finding], broken: int, conflicts: int, n: int, max_share: float
+) -> None:
+    if broken + conflicts <= max_share * n:
+        return
+    most = sorted(critical, key=lambda f: -len(f.rows))[:3]
+    named = ", ".join(f"{f.expectation.name} ({len(f.rows)} rows; needs {f.expectation.needs})" for f in most)
+    raise Refused(
+        f"raw {table} of {day} needs at least {1 - max_share:.2%} good rows; found {broken + conflicts} of {n} bad: "
+        f"{named}; nothing of {day} was published"
+    )
+
+
+def _reasons(rule: Expectation, rows: pa.Table, facts: Facts, positions: NDArray[np.int64]) -> list[str]:
+    """What was needed and what was found, a text per row."""
+    values = {}
+    for name in rule.shows:
+        column = rows.column(name) if name in rows.column_names else pa.array(np.asarray(facts[name]))
+        values[name] = column.take(pa.array(positions)).to_pylist()
+    return [
+        f"needs {rule.needs}; found " + ", ".join(f"{name} {_text(values[name][n])}" for name in rule.shows)
+        for n in range(len(positions))
+    ]
+
+
+def _aside(
+    table: str, rows: pa.Table, rule: Expectation, positions: NDArray[np.int64], reasons: Sequence[str]
+) -> pa.Table:
+    some = rows.take(pa.array(positions))
+    schema = LAKE["quarantine"].schema
+    columns = {
+        "row_key": some.column(RAW[table].key[0]),
+        "expectation": pa.array([rule.name] * len(some), pa.string()),
+        "reason": pa.array(reasons, pa.string()),
+        "payload": pa.array(_payloads(some), pa.string()),
+    }
+    return pa.table(columns, schema=schema)
+
+
+def _concat_aside(parts: Sequence[pa.Table]) -> pa.Table:
+    schema = LAKE["quarantine"].schema
+    whole = pa.concat_tables(parts) if parts else schema.empty_table()
+    return whole.sort_by([(name, "ascending") for name in ("expectation", "row_key", "payload", "reason")])
+
+
+def _sorted(rows: pa.Table) -> pa.Table:
+    """By time, then id: the same rows are the same bytes, and readers find neighbours together."""
+    order = [name for name in ("event_time", *rows.column_names[:1]) if name in rows.column_names]
+    return rows.take(pc.sort_indices(rows, [(name, "ascending") for name in order]))
+
+
+def _payloads(rows: pa.Table) -> list[str]:
+    """Each row as JSON, keys sorted, times in ISO 8601."""
+    return [json.dumps(_plain(row), sort_keys=True, ensure_ascii=False) for row in rows.to_pylist()]
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: dict(value)
+        if name == "attributes"
+        else value.isoformat()
+        if isinstance(value, datetime)
+        else repr(value)  # infinity, which JSON has no word for
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for name, value in row.items()
+    }
+
+
+def _text(value: Any) -> str:
+    """A value in a sentence."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "null"
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)

@@ -1,0 +1,99 @@
+"""A day of a raw table as its files hold it, with a fingerprint that changes when any of them does."""
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.errors import NotReady, Refused
+from jobs.tables import RAW
+
+OPTIONAL = ("requests",)
+"""A raw lake may have no folder at all for these: such a source logs no candidates, and the table stays empty."""
+READERS = 4
+"""Hour files are small: most of the time goes into opening them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """All rows of a day's files that share one schema; `file` is the first of them, for messages."""
+
+    file: Path
+    rows: pa.Table
+
+
+@dataclass(frozen=True)
+class RawDay:
+    """What lies in one `<raw>/<table>/date=…` folder."""
+
+    parts: tuple[Part, ...]
+    fingerprint: str
+
+
+def files(raw: Path, table: str, day: date) -> list[Path]:
+    """The Parquet files of a day, sorted; raises `NotReady` naming the folder when there are none.
+
+    An empty day is a file without rows; an empty or absent folder is a day that has not come yet.
+    """
+    if table in OPTIONAL and not (raw / table).is_dir():
+        return []
+    folder = raw / table / f"date={day.isoformat()}"
+    found = sorted(folder.glob("hour=*/*.parquet"))
+    if not found:
+        state = "no Parquet file in it" if folder.is_dir() else "no such folder"
+        raise NotReady(f"raw {table} of {day} needs {folder}/hour=HH/*.parquet; found {state}")
+    return found
+
+
+def arrived(raw: Path, day: date) -> bool:
+    """Whether every raw table has its files of a day."""
+    try:
+        return all(files(raw, table, day) is not None for table in RAW)
+    except NotReady:
+        return False
+
+
+def fingerprint(raw: Path, table: str, day: date) -> str:
+    """Sixteen hex digits over the names and contents of a day's files."""
+    return _digest((path, _bytes(path)) for path in files(raw, table, day))
+
+
+def read(raw: Path, table: str, day: date) -> RawDay:
+    """A day of a table; raises `Refused` naming a file that is not Parquet, `NotReady` when there are no files."""
+    paths = files(raw, table, day)
+    with ThreadPoolExecutor(READERS) as pool:
+        contents = list(pool.map(_bytes, paths))
+        tables = list(pool.map(_parse, paths, contents))
+    by_schema: dict[str, tuple[Path, list[pa.Table]]] = {}
+    for path, rows in zip(paths, tables, strict=True):
+        by_schema.setdefault(rows.schema.to_string(), (path, []))[1].append(rows)
+    parts = tuple(Part(path, pa.concat_tables(rows)) for path, rows in by_schema.values())
+    return RawDay(parts, _digest(zip(paths, contents, strict=True)))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotReady(f"raw file {path} needs to stay while it is read; it was replaced: run again") from error
+
+
+def _parse(path: Path, content: bytes) -> pa.Table:
+    try:
+        # Through ParquetFile: a dataset reader would add the date and hour of the path as columns.
+        return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False).replace_schema_metadata(None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise Refused(f"raw file {path} needs to be Parquet; found {str(error).splitlines()[0]}") from error
+
+
+def _digest(contents: Iterable[tuple[Path, bytes]]) -> str:
+    whole = hashlib.sha256()
+    for path, content in contents:
+        name = "/".join(path.parts[-2:])
+        whole.update(f"{name}:{hashlib.sha256(content).hexdigest()}\n".encode())
+    return whole.hexdigest()[:16]
