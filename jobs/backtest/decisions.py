@@ -19,19 +19,21 @@ from models.rankers.protocol import Floats
 
 Ints = NDArray[np.int64]
 Strings = NDArray[np.object_]
-ITEM_PREFIX = "item."
-"""Attributes of the item; all others describe the request or its user and are the same for every candidate."""
+ITEM_PREFIX, USER_PREFIX = "item.", "user."
+"""Attributes of the item and of the user; all others describe the request. Only the item's differ by candidate."""
 USER_COLUMNS = ("impressions", "click_rate", "days_since_click")
 ITEM_COLUMNS = ("impressions", "click_rate", "click_rate_7d", "click_rate_1d", "purchase_rate", "age_days", "price")
 
 
 @dataclass(frozen=True)
 class Known:
-    """What was known before a day: feature rows, and the catalogue that attributes come from."""
+    """What was known before a day: feature rows, and the snapshots that attributes come from."""
 
     user_features: pa.Table
     item_features: pa.Table
     items: pa.Table
+    users: pa.Table | None = None
+    """Only where the rows' own attributes do not say what is known of the user: raw impressions, unlike examples."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def decisions(placed: pa.Table, known: Known) -> Decisions:
         surface=strings(placed["surface"]),
         item_id=items,
         taken=items == shown[row],
-        columns=_columns(placed, row, items, known),
+        columns=candidate_columns(placed, row, items, known),
     )
 
 
@@ -181,15 +183,18 @@ def _shown_among_candidates(placed: pa.Table) -> pa.Array:
     return pa.array(np.bincount(row[match], minlength=len(placed)) > 0)
 
 
-def _columns(placed: pa.Table, row: Ints, items: Strings, known: Known) -> dict[str, NDArray[Any]]:
-    """Every candidate's ranker columns, through the one mapping that training and serving use too."""
+def candidate_columns(placed: pa.Table, row: Ints, items: Strings, known: Known) -> dict[str, NDArray[Any]]:
+    """The ranker columns of item `items[i]` for the user and context of `placed[row[i]]`, features as `known`."""
     users = _users(placed["user_id"], known.user_features)
     features = _items(items, known.item_features)
     context = {name: strings(placed[name])[row] for name in ("surface", "device", "region")}
     keys = attribute_keys(placed["attributes"])
     of_request = attribute_columns(placed["attributes"], [key for key in keys if not key.startswith(ITEM_PREFIX)])
     context.update({name: column[row] for name, column in of_request.items()})
-    context.update(_item_attributes(items, known.items))
+    context.update(_attributes(ITEM_PREFIX, pa.array(items, pa.string()), known.items, "item_id"))
+    if known.users is not None:
+        of_user = _attributes(USER_PREFIX, placed["user_id"], known.users, "user_id")
+        context.update({name: column[row] for name, column in of_user.items()})
     return decision_columns({name: column[row] for name, column in users.items()}, features, context)
 
 
@@ -211,11 +216,14 @@ def _items(items: Strings, features: pa.Table) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _item_attributes(items: Strings, catalogue: pa.Table) -> dict[str, NDArray[np.object_]]:
-    at = _rows(pa.array(items, pa.string()), catalogue["item_id"])
-    found = attribute_columns(catalogue["attributes"], attribute_keys(catalogue["attributes"]))
+def _attributes(
+    prefix: str, wanted: pa.Array | pa.ChunkedArray, snapshot: pa.Table, key: str
+) -> dict[str, NDArray[np.object_]]:
+    """`attributes.<prefix><key>` of each wanted id, from a snapshot of items or users."""
+    at = _rows(wanted, snapshot[key])
+    found = attribute_columns(snapshot["attributes"], attribute_keys(snapshot["attributes"]))
     return {
-        ATTRIBUTE_PREFIX + ITEM_PREFIX + name.removeprefix(ATTRIBUTE_PREFIX): _chosen(column, at)
+        ATTRIBUTE_PREFIX + prefix + name.removeprefix(ATTRIBUTE_PREFIX): _chosen(column, at)
         for name, column in found.items()
     }
 
