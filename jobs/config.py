@@ -100,6 +100,14 @@ class EndpointSettings(Settings):
     state: Path = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
 
 
+class MonitoringSettings(Settings):
+    """When the daily serving report raises an alarm; an alarm is a figure, it never fails the stage."""
+
+    max_skew: float = Field(1e-3, gt=0, description="|served - recomputed p_click| of any impression")
+    max_fallback_share: float = Field(0.05, ge=0, le=1, description="impressions that popularity answered")
+    max_value_drop: float = Field(0.5, gt=0, description="clicks per request below the evidence's estimate, relative")
+
+
 class Config(Settings):
     """Every setting of Tidegate."""
 
@@ -118,6 +126,7 @@ class Config(Settings):
     gate: GateSettings = GateSettings()
     tracking: TrackingSettings = TrackingSettings()
     endpoint: EndpointSettings = EndpointSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
 
     def digest(self) -> str:
         """Sixteen hex digits that change when any setting that can change a row changes (not addresses or paths)."""

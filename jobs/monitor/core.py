@@ -1,0 +1,170 @@
+"""What was served against what was judged: the figures of one day. No I/O.
+
+Not yet: drift of score and feature distributions, latency, slices by surface.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.backtest.decisions import Known, candidate_columns, clusters
+from jobs.bundle import Bundle
+from jobs.config import MonitoringSettings
+from jobs.examples import numbers, strings
+from jobs.experiment.core import FALLBACK, figures, finding_note
+from models.evaluation import ranking
+from models.evaluation.estimate import Estimate, Finding, Refusal
+from models.rankers.protocol import Floats
+from models.settings import GateSettings
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of `serving_reports`."""
+
+    metric: str
+    finding: Finding
+    alarm: bool = False
+    note: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """As the table wants it; a refused figure is null and says why."""
+        return {
+            "metric": self.metric,
+            **figures(self.finding),
+            "alarm": self.alarm,
+            "note": finding_note(self.finding, self.note),
+        }
+
+
+def exactly(value: float, n: int) -> Estimate:
+    """A count or a maximum: no uncertainty."""
+    return Estimate(value, 0.0, value, value, n, float(n))
+
+
+def nothing_served(reason: str) -> list[Figure]:
+    """The report of a day without served impressions: one figure, no alarm."""
+    return [Figure("served_impressions", exactly(0.0, 0), note=reason)]
+
+
+def traffic(served: pa.Table, settings: MonitoringSettings) -> list[Figure]:
+    """How much the endpoint answered, and how often popularity had to."""
+    n = len(served)
+    share = float(pc.mean(pc.cast(pc.ends_with(served["policy"], FALLBACK), pa.float64())).as_py())
+    return [
+        Figure("served_impressions", exactly(float(n), n)),
+        Figure("served_requests", exactly(float(pc.count_distinct(served["request_id"]).as_py()), n)),
+        Figure(
+            "fallback_share",
+            exactly(share, n),
+            share > settings.max_fallback_share,
+            f"alarm above {settings.max_fallback_share:g}",
+        ),
+    ]
+
+
+def with_capture(served: pa.Table, captured: pa.Table) -> pa.Table:
+    """The served impressions that were captured, with what the endpoint answered."""
+    keys = [pc.binary_join_element_wise(t["request_id"], t["item_id"], "\x1f") for t in (served, captured)]
+    at = pc.index_in(keys[0], keys[1]).combine_chunks()
+    found = served
+    for name in ("served_p_click", "bundle_sha256", "fallback", "features_day"):
+        found = found.append_column(name, captured[name].combine_chunks().take(at))
+    return found.filter(found["served_p_click"].is_valid())
+
+
+def recomputed(answered: pa.Table, ranker: Bundle, known: Known) -> Floats:
+    """P(click) of each captured impression from the lake's features of the day before, by the ranker that answered."""
+    columns = candidate_columns(answered, np.arange(len(answered)), strings(answered["item_id"]), known)
+    by_ranker = ranker.ranker.predict(columns).p_click
+    fallback = numbers(answered["fallback"]) == 1.0
+    found: Floats = np.where(fallback, ranker.fallback.predict(columns).p_click, by_ranker)
+    return found
+
+
+def skew(answered: pa.Table, offline: Floats, day_before: str, settings: MonitoringSettings) -> list[Figure]:
+    """How far the served probabilities are from those of the same bundle on the lake's features."""
+    n = len(answered)
+    if not n:
+        none = Refusal("no served impression is in the endpoint's data capture")
+        return [Figure(name, none) for name in ("skew_max", "skew_mean", "stale_features_share")]
+    apart = np.abs(numbers(answered["served_p_click"]) - offline)
+    stale = pc.fill_null(pc.not_equal(answered["features_day"], day_before), True)
+    share = float(pc.mean(pc.cast(stale, pa.float64())).as_py())
+    return [
+        Figure(
+            "skew_max",
+            exactly(float(apart.max()), n),
+            float(apart.max()) > settings.max_skew,
+            f"largest |served - recomputed p_click|, alarm above {settings.max_skew:g}",
+        ),
+        Figure("skew_mean", exactly(float(apart.mean()), n)),
+        Figure("stale_features_share", exactly(share, n), share > 0, f"features of another day than {day_before}"),
+    ]
+
+
+def quality(answered: pa.Table, evidence: Mapping[str, Any] | None, settings: GateSettings, note: str) -> list[Figure]:
+    """AUC and calibration of the served probabilities on the clicks so far, and AUC against the backtest's."""
+    clicked, scores, users = numbers(answered["clicked"]), numbers(answered["served_p_click"]), clusters(answered)
+    auc = ranking.auc(clicked, scores, settings=settings, seed=0, clusters=users)
+    observed, predicted = mean(clicked, settings.confidence), float(scores.mean()) if len(scores) else math.nan
+    first = numbers(answered["position"]) == 1
+    calibration: Finding = Refusal("calibration needs captured first placements; found none")
+    if first.any():
+        calibration = mean((clicked - scores)[first], settings.confidence)
+    offline = evidence["comparison"]["auc"]["challenger"] if evidence else {"refused": "no evidence was found"}
+    return [
+        Figure("auc", auc, note=note),
+        Figure("click_rate", observed, note=note),
+        Figure("predicted_click_rate", exactly(predicted, len(scores)) if len(scores) else observed),
+        Figure("calibration_gap", calibration, note=f"clicked - p_click at the first place; {note}".rstrip("; ")),
+        Figure("auc_delta", minus(auc, offline, settings.confidence), note="online minus the backtest's"),
+    ]
+
+
+def earned(
+    served: pa.Table, evidence: Mapping[str, Any] | None, settings: GateSettings, alarms: MonitoringSettings, note: str
+) -> list[Figure]:
+    """Clicks on the first placement per served request, against what the backtest had estimated."""
+    first = served.filter(pc.equal(served["position"], 1))
+    online = mean(numbers(first["clicked"]), settings.confidence)
+    promised = evidence["value"]["challenger"] if evidence else {"refused": "no evidence was found"}
+    delta = minus(online, promised, settings.confidence)
+    floor = -alarms.max_value_drop * abs(float(promised.get("value", 0.0)))
+    return [
+        Figure("value", online, note=f"clicks on the first placement per request; {note}".rstrip("; ")),
+        Figure(
+            "value_delta",
+            delta,
+            isinstance(delta, Estimate) and delta.high < floor,
+            f"online minus the backtest's estimate, alarm when surely below {floor:.4f}",
+        ),
+    ]
+
+
+def mean(values: Floats, confidence: float) -> Finding:
+    """The mean with a normal interval; rows count as independent."""
+    n = len(values)
+    if n < 2:
+        return Refusal(f"a mean needs at least 2 rows; found {n}", n)
+    value, stderr = float(values.mean()), float(values.std(ddof=1) / math.sqrt(n))
+    reach = NormalDist().inv_cdf(0.5 + confidence / 2) * stderr
+    return Estimate(value, stderr, value - reach, value + reach, n, float(n))
+
+
+def minus(online: Finding, offline: Mapping[str, Any], confidence: float) -> Finding:
+    """Online minus offline: independent samples, so the variances add."""
+    if isinstance(online, Refusal):
+        return online
+    if "refused" in offline:
+        return Refusal(f"offline: {offline['refused']}", online.n)
+    stderr = math.hypot(online.stderr, float(offline["stderr"]))
+    value = online.value - float(offline["value"])
+    reach = NormalDist().inv_cdf(0.5 + confidence / 2) * stderr
+    return Estimate(value, stderr, value - reach, value + reach, online.n, online.effective_n)

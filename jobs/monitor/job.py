@@ -1,0 +1,107 @@
+"""`monitor`: what the endpoint served on a day against what was judged. Alarms are figures; they fail nothing.
+
+It reads the local endpoint's data capture; a capture on S3 is not read yet.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs import bundle
+from jobs.backtest.decisions import Known
+from jobs.errors import Refused
+from jobs.experiment.core import FALLBACK, immature_note, served_by, with_clicks
+from jobs.monitor import capture, core
+from jobs.promote import ledger
+from jobs.run import Run
+from jobs.store import midnight
+from jobs.tables import LAKE
+from models.evaluation.estimate import Refusal
+
+IMPRESSIONS = [
+    *("impression_id", "request_id", "event_time", "user_id", "item_id", "surface", "position", "policy"),
+    *("device", "region", "attributes"),
+]
+LABELS = ["impression_id", "clicked", "click_matures_at"]
+
+
+def run(run: Run) -> dict[str, Any]:
+    """Publish `serving_reports` of each day; returns the alarms by day."""
+    deployed = ledger.deployed(run)
+    alarms = {}
+    for day in run.days:
+        report = _day(run, day, deployed)
+        rows = [figure.row() for figure in sorted(report, key=lambda figure: figure.metric)]
+        run.publish("serving_reports", {"day": str(day)}, pa.Table.from_pylist(rows, LAKE["serving_reports"].schema))
+        alarms[str(day)] = [figure.metric for figure in report if figure.alarm]
+        run.say(f"{day}: {len(report)} figures, alarms: {', '.join(alarms[str(day)]) or 'none'}")
+    return {"alarms": sum(map(len, alarms.values())), "alarmed": alarms}
+
+
+def _day(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.Figure]:
+    impressions = run.read("impressions", [day], columns=IMPRESSIONS)
+    served = impressions.filter(served_by(impressions["policy"], {row["candidate_id"] for row in deployed}))
+    if not len(served):
+        return core.nothing_served("no impression of this day was decided by a deployed candidate")
+    served = with_clicks(served, run.read("labels", [day], columns=LABELS))
+    note = immature_note(served, midnight(day + timedelta(days=1)))
+    candidate = _most_served(served, deployed)
+    evidence = _evidence(run, candidate)
+    settings, alarms = run.config.gate, run.config.monitoring
+    folder = run.config.endpoint.state / "capture" / f"date={day}"
+    answered = core.with_capture(served, capture.placements(capture.lines(folder)))
+    return [
+        *core.traffic(served, alarms),
+        *_skew(run, day, answered, deployed),
+        *core.quality(answered, evidence, settings, note),
+        *core.earned(served, evidence, settings, alarms, note),
+    ]
+
+
+def _skew(run: Run, day: date, answered: pa.Table, deployed: Sequence[ledger.Row]) -> list[core.Figure]:
+    """Skew over all bundles that answered; one that is no longer what was judged is an alarm of its own."""
+    before = day - timedelta(days=1)
+    known = Known(
+        run.newest("user_features", day=before),
+        run.newest("item_features", day=before),
+        run.newest("items", columns=["item_id", "attributes"], day=before),
+        run.newest("users", columns=["user_id", "attributes"], day=before),
+    )
+    compared, offline = [], []
+    paths = {row["bundle_sha256"]: Path(row["bundle"]) for row in deployed}
+    for sha in sorted(set(answered["bundle_sha256"].to_pylist()) - {None}):
+        mine = answered.filter(pc.equal(answered["bundle_sha256"], sha)).combine_chunks()
+        try:
+            if sha not in paths:
+                raise Refused(f"bundle {sha[:12]}… answered and was never deployed")
+            offline.append(core.recomputed(mine, bundle.load(paths[sha], sha), known))
+        except Refused as error:
+            return [core.Figure("skew_max", Refusal(str(error), len(mine)), alarm=True)]
+        compared.append(mine)
+    rows = pa.concat_tables(compared) if compared else answered.slice(0, 0)
+    found = np.concatenate(offline) if offline else np.zeros(0)
+    return core.skew(rows, found, before.isoformat(), run.config.monitoring)
+
+
+def _most_served(served: pa.Table, deployed: Sequence[ledger.Row]) -> ledger.Row:
+    """The candidate that decided most impressions of the day; equal ones by name."""
+    policies = served["policy"].to_pylist()
+    counts = {
+        row["candidate_id"]: policies.count(row["candidate_id"]) + policies.count(row["candidate_id"] + FALLBACK)
+        for row in deployed
+    }
+    most = max(sorted(counts), key=lambda name: counts[name])
+    return next(row for row in reversed(deployed) if row["candidate_id"] == most)
+
+
+def _evidence(run: Run, row: ledger.Row) -> dict[str, Any] | None:
+    """The document the deployed candidate was judged on; None where it was replaced since."""
+    found = run.read("evidence", where={"day": row["day"], "mode": row["mode"]}).to_pylist()
+    document = next((e["document"] for e in found if e["document_sha256"] == row["evidence_sha256"]), None)
+    return None if document is None else dict(json.loads(document))
