@@ -8,7 +8,6 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ import pyarrow.compute as pc
 
 from jobs import bundle, tracking
 from jobs.backtest import core, picture
-from jobs.backtest.decisions import Decisions, Known, decisions, disagreement, first_placements, joined
+from jobs.backtest.decisions import Decisions, decisions, disagreement, first_placements, joined
+from jobs.backtest.known import known_before
 from jobs.bundle import Bundle
 from jobs.errors import NotReady
 from jobs.ingest.truth import true_click_probability
@@ -139,7 +139,7 @@ def _replayed(run: Run, test: pa.Table) -> Replay:
         mine = placed.filter(pc.equal(of_day, pa.scalar(day)))
         if not len(mine):
             continue
-        part = decisions(mine, _known(run, day))
+        part = decisions(mine, known_before(run, day, mine["user_id"]))
         row = part.row
         parts.append(part)
         truths.append(true_click_probability(run.config, day, part.user_id[row], part.item_id, part.surface[row]))
@@ -147,16 +147,6 @@ def _replayed(run: Run, test: pa.Table) -> Replay:
     known = [truth for truth in truths if truth is not None]
     truth = np.concatenate(known) if parts and len(known) == len(parts) else None
     return Replay(joined(parts) if parts else None, left_out, differing, truth)
-
-
-def _known(run: Run, day: date) -> Known:
-    """Feature rows and catalogue of the newest day before `day`: what was available at its midnight."""
-    before = day - timedelta(days=1)
-    return Known(
-        run.newest("user_features", day=before),
-        run.newest("item_features", day=before),
-        run.newest("items", columns=["item_id", "attributes"], day=before),
-    )
 
 
 def _deliver(run: Run, document: dict[str, Any], run_id: str) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle
-from jobs.backtest.decisions import Known
+from jobs.backtest.known import known_before
 from jobs.errors import Refused
 from jobs.experiment.core import FALLBACK, immature_note, served_by, with_clicks
 from jobs.monitor import capture, core
@@ -66,13 +66,7 @@ def _day(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.Figur
 
 def _skew(run: Run, day: date, answered: pa.Table, deployed: Sequence[ledger.Row]) -> list[core.Figure]:
     """Skew over all bundles that answered; one that is no longer what was judged is an alarm of its own."""
-    before = day - timedelta(days=1)
-    known = Known(
-        run.newest("user_features", day=before),
-        run.newest("item_features", day=before),
-        run.newest("items", columns=["item_id", "attributes"], day=before),
-        run.newest("users", columns=["user_id", "attributes"], day=before),
-    )
+    known = known_before(run, day, answered["user_id"], with_users=True)
     compared, offline = [], []
     paths = {row["bundle_sha256"]: Path(row["bundle"]) for row in deployed}
     for sha in sorted(set(answered["bundle_sha256"].to_pylist()) - {None}):
@@ -86,7 +80,7 @@ def _skew(run: Run, day: date, answered: pa.Table, deployed: Sequence[ledger.Row
         compared.append(mine)
     rows = pa.concat_tables(compared) if compared else answered.slice(0, 0)
     found = np.concatenate(offline) if offline else np.zeros(0)
-    return core.skew(rows, found, before.isoformat(), run.config.monitoring)
+    return core.skew(rows, found, str(day - timedelta(days=1)), run.config.monitoring)
 
 
 def _most_served(served: pa.Table, deployed: Sequence[ledger.Row]) -> ledger.Row:
