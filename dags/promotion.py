@@ -28,8 +28,7 @@ deploys the same bundle again.
 
 from airflow.sdk import DAG
 
-from jobs.orchestration import MODE, approval, stage, standing_orders
-from jobs.orchestration.approval import APPROVED_BY
+from jobs.orchestration import APPROVED_BY, MODE, approval, stage, standing_orders
 
 STAGES = ("promote", "deploy")
 orders = standing_orders(__doc__, STAGES, ("model", "approval"))

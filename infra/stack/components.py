@@ -65,6 +65,7 @@ def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:
     home = layout.folder / "airflow"
     airflow = {
         "CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "CORE__PLUGINS_FOLDER": str(ROOT / "jobs" / "orchestration" / "plugins"),
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": "4",
         "CORE__LOAD_EXAMPLES": "False",

@@ -4,9 +4,20 @@
 `standing_orders` is what every DAG has in common.
 """
 
-from jobs.orchestration.approval import approval
+from jobs.orchestration.operator import stage, table
+from jobs.orchestration.person import APPROVED_BY, approval
 from jobs.orchestration.schedule import MODE, daily, on_tables, standing_orders, weekly
-from jobs.orchestration.stage import stage, table
 from jobs.orchestration.trigger import propose
 
-__all__ = ["MODE", "approval", "daily", "on_tables", "propose", "stage", "standing_orders", "table", "weekly"]
+__all__ = [
+    "APPROVED_BY",
+    "MODE",
+    "approval",
+    "daily",
+    "on_tables",
+    "propose",
+    "stage",
+    "standing_orders",
+    "table",
+    "weekly",
+]

@@ -1,7 +1,6 @@
 """When DAGs run, and what every one of them has in common."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import Asset, CronPartitionTimetable, IdentityMapper, Param, PartitionedAssetTimetable
@@ -10,24 +9,35 @@ from jobs import config
 from jobs.flow import STAGES
 from jobs.orchestration.alert import alert
 from jobs.orchestration.day import day_params
-from jobs.orchestration.stage import CRASH_DELAY, table
+from jobs.orchestration.operator import CRASH_DELAY, table
 from jobs.orchestration.trigger import MACROS
 
 OWNER = "recommendations"
-NEVER = datetime(9000, 1, 1, tzinfo=UTC)
+LIVE = "parquet"
+"""The source to which a team's loggers keep adding; all others have ended."""
 MODE = {
     "mode": Param("full", enum=["full", "warm"], title="Mode", description="Which challenger of the day: full or warm.")
 }
 
 
-def daily(hour: int) -> CronPartitionTimetable:
+def daily(hour: int) -> Any:
     """Every day at `hour` UTC, for the day that has just ended: the partition key is yesterday, YYYY-MM-DD."""
-    return CronPartitionTimetable(f"0 {hour} * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d")
+    return _for_key(f"0 {hour} * * *", "%Y-%m-%d")
 
 
-def weekly(hour: int) -> CronPartitionTimetable:
+def weekly(hour: int) -> Any:
     """Every Monday at `hour` UTC, for the week that has just ended: the key is its ISO week, which means its Sunday."""
-    return CronPartitionTimetable(f"0 {hour} * * MON", timezone="UTC", run_offset=-1, key_format="%G-W%V")
+    return _for_key(f"0 {hour} * * MON", "%G-W%V")
+
+
+def _for_key(cron: str, key_format: str) -> Any:
+    """One run a tick, for the tick before; by hand and by backfill only where the logs have ended."""
+    timetable: Any = CronPartitionTimetable
+    if config.load().source.name != LIVE:
+        from jobs.orchestration.by_hand import ByHand  # Airflow's core, which live DAGs need not load
+
+        timetable = ByHand
+    return timetable(cron, timezone="UTC", run_offset=-1, key_format=key_format)
 
 
 def on_tables(*names: str) -> PartitionedAssetTimetable:
@@ -41,18 +51,12 @@ def on_tables(*names: str) -> PartitionedAssetTimetable:
 def standing_orders(
     doc: str | None, stages: tuple[str, ...], tags: tuple[str, ...], since: bool = False
 ) -> dict[str, Any]:
-    """Arguments of every DAG: runbook, form, owner, alert, and no run for a past nobody asked for.
-
-    Logs that have ended (everything but `source.name = "parquet"`) have no yesterday: their DAGs never start by the
-    calendar, only by hand, by backfill or by the tables they wait for.
-    """
-    live = config.load().source.name == "parquet"
+    """Arguments of every DAG: runbook, form, owner, alert, and no run for a past nobody asked for."""
     return {
         "doc_md": f"{(doc or '').strip()}\n\n{_flow_table(stages)}",
         "tags": ["tidegate", *tags],
         "params": day_params(since),
         "catchup": False,
-        "start_date": None if live else NEVER,
         "user_defined_macros": dict[str, Callable[..., str]](MACROS),
         "default_args": {"owner": OWNER, "on_failure_callback": alert, "retry_delay": CRASH_DELAY},
     }

@@ -1,0 +1,117 @@
+"""What every DAG must have for whoever is on call, and that reading one costs next to nothing."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from jobs.config import ROOT
+from jobs.flow import STAGES
+
+pytestmark = pytest.mark.airflow
+
+EDGES = {
+    "daily_data": {("ingest", "validate"), ("validate", "attribute"), ("validate", "featurize")},
+    "weekly_training": {("assemble", "train"), ("train", "backtest"), ("backtest", "propose")},
+    "daily_warm_start": {("assemble", "train"), ("train", "backtest"), ("backtest", "propose")},
+    "promotion": {("promote", "approve"), ("approve", "deploy")},
+    "daily_monitoring": set(),
+}
+HEADINGS = ("## Reads and writes", "## A task is red: what it means on call", "## Clearing\nAlways safe", "## By hand")
+HEAVY = ("numpy", "pandas", "torch", "pyspark", "mlflow", "xgboost", "great_expectations", "feast", "deltalake")
+
+
+def test_the_graph_is_the_flow(dags: dict[str, Any]) -> None:
+    """A lost arrow would let a stage start before its input is there."""
+    assert set(dags) == set(EDGES)
+    for name, edges in EDGES.items():
+        found = {(task.task_id, below) for task in dags[name].tasks for below in task.downstream_task_ids}
+        assert found == edges, name
+
+
+def test_every_stage_has_a_task(dags: dict[str, Any]) -> None:
+    """A stage that no DAG runs is a stage that silently does nothing."""
+    assert {task.task_id for dag in dags.values() for task in dag.tasks} >= set(STAGES)
+
+
+@pytest.mark.parametrize("name", sorted(EDGES))
+def test_on_call_finds_owner_runbook_and_alert(dags: dict[str, Any], name: str) -> None:
+    """At 3 a.m. the runbook is on the DAG's page, and a red task has told somebody."""
+    from jobs.orchestration.alert import alert
+
+    dag = dags[name]
+    assert all(heading in dag.doc_md for heading in HEADINGS)
+    assert "tidegate" in dag.tags
+    assert len(dag.tags) >= 2
+    assert dag.catchup is False
+    assert 1 <= dag.max_active_runs <= 4
+    assert "day" in dag.params
+    for task in dag.tasks:
+        assert task.owner == "recommendations", task.task_id
+        assert task.on_failure_callback == [alert], task.task_id
+
+
+@pytest.mark.parametrize("name", sorted(EDGES))
+def test_a_runbook_names_what_its_stages_touch(dags: dict[str, Any], name: str) -> None:
+    """The table under the runbook comes from jobs.flow, so it cannot go stale."""
+    for task in dags[name].tasks:
+        if task.task_id in STAGES:
+            stage = STAGES[task.task_id]
+            assert f"| `{stage.name}` | {stage.doc} |" in dags[name].doc_md
+            assert all(table in task.doc_md for table in stage.writes)
+
+
+def test_stages_are_retried_and_a_person_is_not(dags: dict[str, Any]) -> None:
+    """Late logs resolve themselves; an approval that is asked twice confuses."""
+    for dag in dags.values():
+        for task in dag.tasks:
+            assert (task.retries == 0) == (task.task_id == "approve"), task.task_id
+
+
+def test_a_log_that_has_ended_is_never_scheduled_and_can_be_backfilled(dags: dict[str, Any]) -> None:
+    """An unpaused DAG of the demo must not start a run for the real yesterday, a day its source does not have."""
+    from datetime import UTC, datetime
+
+    from airflow.timetables.base import TimeRestriction
+
+    timetable = dags["daily_data"].timetable
+    nothing = timetable.next_dagrun_info_v2(last_dagrun_info=None, restriction=TimeRestriction(None, None, False))
+    assert nothing is None
+    first, end = datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 8, tzinfo=UTC)
+    keys = [info.partition_key for info in timetable.iter_partition_dagrun_infos(earliest=first, latest=end)]
+    assert keys == ["2026-01-05", "2026-01-06", "2026-01-07"]
+
+
+def test_a_living_log_is_scheduled_for_the_day_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run of the 21st, 02:00, is about the 20th; the run of Monday about the week before."""
+    from datetime import UTC, datetime
+
+    from airflow.timetables.trigger import CronPartitionTimetable as Core
+
+    from jobs.orchestration import daily, weekly
+
+    monkeypatch.setenv("TIDEGATE__SOURCE__NAME", "parquet")
+    for schedule, tick, key in (
+        (daily(2), datetime(2026, 1, 21, 2, tzinfo=UTC), "2026-01-20"),
+        (weekly(4), datetime(2026, 1, 12, 4, tzinfo=UTC), "2026-W02"),
+    ):
+        assert type(schedule).__name__ == "CronPartitionTimetable"
+        import pendulum
+
+        core = Core(schedule.expression, timezone="UTC", run_offset=-1, key_format=schedule.key_format)
+        assert core._get_partition_info(pendulum.instance(tick))[1] == key
+
+
+def test_parsing_a_dag_loads_nothing_heavy() -> None:
+    """The dag processor reads these files every few seconds, and every task reads one before it starts."""
+    code = f"""
+import sys, airflow.sdk
+before = set(sys.modules)
+import dags.daily_data, dags.weekly_training, dags.daily_warm_start, dags.promotion, dags.daily_monitoring
+loaded = set(sys.modules)
+print(sorted(name for name in {HEAVY!r} if name in loaded))
+print(sorted(n for n in loaded - before if n.startswith('jobs.') and n.count('.') > 1 and 'orchestration' not in n))
+"""
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-2:] == ["[]", "[]"]

@@ -1,0 +1,34 @@
+"""Which day a run is about."""
+
+from datetime import date, timedelta
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.orchestration.day import resolve
+
+pytestmark = pytest.mark.airflow
+
+
+@given(st.dates(date(2000, 1, 1), date(2099, 12, 31)))
+def test_a_week_means_the_sunday_that_ends_it(day: date) -> None:
+    """Monday's run trains up to yesterday; the days around New Year belong to the ISO year's week."""
+    year, week, weekday = day.isocalendar()
+    assert resolve(None, f"{year}-W{week:02d}") == day + timedelta(days=7 - weekday)
+    assert resolve(day.isoformat(), "1999-01-01") == resolve(None, day.isoformat()) == day
+
+
+@pytest.mark.parametrize("text", ["2026-13-01", "yesterday", "2026-W60", "2026-01-01T00:00"])
+def test_nonsense_is_refused_for_good(text: str) -> None:
+    """A retry would find the same text."""
+    with pytest.raises(AirflowFailException, match=r"YYYY-MM-DD"):
+        resolve(text, None)
+
+
+@pytest.mark.parametrize("nothing", [None, "", "None", "  "])
+def test_no_day_is_refused_for_good(nothing: str | None) -> None:
+    """Templates turn a missing value into text."""
+    with pytest.raises(AirflowFailException, match="found neither"):
+        resolve(nothing, nothing)

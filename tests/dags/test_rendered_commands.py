@@ -1,0 +1,102 @@
+"""What a task runs is what one would type: every command, rendered, against a golden list."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jobs.__main__ import _parser
+from jobs.orchestration.operator import StageOperator
+
+pytestmark = pytest.mark.airflow
+
+DAY, WEEK = "2026-01-11", "2026-W02"
+GOLDEN = {
+    ("daily_data", DAY): {
+        "ingest": f"python -m jobs ingest --day {DAY}",
+        "validate": f"python -m jobs validate --day {DAY}",
+        "attribute": f"python -m jobs attribute --day {DAY}",
+        "featurize": f"python -m jobs featurize --day {DAY}",
+    },
+    ("weekly_training", WEEK): {
+        "assemble": f"python -m jobs assemble --day {DAY} --mode full",
+        "train": f"python -m jobs train --day {DAY} --mode full",
+        "backtest": f"python -m jobs backtest --day {DAY} --mode full",
+    },
+    ("daily_warm_start", DAY): {
+        "assemble": f"python -m jobs assemble --day {DAY} --mode warm",
+        "train": f"python -m jobs train --day {DAY} --mode warm",
+        "backtest": f"python -m jobs backtest --day {DAY} --mode warm",
+    },
+    ("promotion", None): {
+        "promote": f"python -m jobs promote --day {DAY} --mode warm",
+        "deploy": f"python -m jobs deploy --day {DAY} --mode warm --approved-by alice",
+    },
+    ("daily_monitoring", DAY): {
+        "monitor": f"python -m jobs monitor --day {DAY}",
+        "experiment": f"python -m jobs experiment --day {DAY}",
+    },
+}
+ANSWER = {"approve": {"chosen_options": ["Approve"], "responded_by_user": {"id": "7", "name": "alice"}}}
+
+
+def rendered(dag: Any, key: str | None, xcom: dict[str, Any] | None = None, **params: str) -> dict[str, Any]:
+    """The DAG's stage tasks after Airflow's own rendering."""
+    given = {**{name: dag.params[name] for name in dag.params}, **params}
+    found = {}
+    for task in dag.tasks:
+        if isinstance(task, StageOperator):
+            copy = task.prepare_for_execution()
+            context = {
+                "params": given,
+                "dag_run": SimpleNamespace(partition_key=key),
+                "ti": SimpleNamespace(xcom_pull=lambda task_ids: (xcom or {}).get(task_ids)),
+            }
+            copy.render_template_fields(context, dag.get_template_env())
+            found[task.task_id] = copy
+    return found
+
+
+@pytest.mark.parametrize(("name", "key"), GOLDEN)
+def test_commands(dags: dict[str, Any], name: str, key: str | None) -> None:
+    """A week's key means its Sunday; promotion gets day and mode from whoever started it, and the name of who said yes."""
+    params = {"day": DAY, "mode": "warm"} if name == "promotion" else {}
+    tasks = rendered(dags[name], key, ANSWER, **params)
+    assert {task_id: task.command for task_id, task in tasks.items()} == GOLDEN[name, key]
+    for task in tasks.values():
+        _parser().parse_args(task.argv()[2:])
+
+
+def test_a_range_is_one_run(dags: dict[str, Any]) -> None:
+    """Since, from the form, reaches every stage of the day's data."""
+    tasks = rendered(dags["daily_data"], None, day=DAY, since="2026-01-01")
+    assert all(task.command.endswith(f"--day {DAY} --since 2026-01-01") for task in tasks.values())
+
+
+def test_the_form_wins_over_the_partition_key(dags: dict[str, Any]) -> None:
+    """Who types a day means that day."""
+    assert rendered(dags["daily_data"], "2026-01-03", day=DAY)["ingest"].command.endswith(f"--day {DAY}")
+
+
+def test_without_an_answer_nobody_is_named(dags: dict[str, Any]) -> None:
+    """deploy then refuses by itself: it never runs on a name nobody gave."""
+    assert "--approved-by" not in rendered(dags["promotion"], None, {}, day=DAY, mode="full")["deploy"].command
+
+
+def test_without_a_day_the_task_fails_for_good(dags: dict[str, Any]) -> None:
+    """No clock decides which day is meant."""
+    from airflow.sdk.exceptions import AirflowFailException
+
+    with pytest.raises(AirflowFailException, match="needs a day"):
+        rendered(dags["daily_data"], None)["ingest"].argv()
+
+
+@pytest.mark.parametrize(("mode", "name"), [("full", "weekly_training"), ("warm", "daily_warm_start")])
+def test_a_proposal_carries_day_and_mode(dags: dict[str, Any], mode: str, name: str) -> None:
+    """One promotion per day and mode, whatever started the training."""
+    task = dags[name].get_task("propose").prepare_for_execution()
+    context = {"params": {"day": None}, "dag_run": SimpleNamespace(partition_key=WEEK)}
+    context |= dags[name].user_defined_macros
+    task.render_template_fields(context, dags[name].get_template_env())
+    assert task.conf == {"day": DAY, "mode": mode}
+    assert task.trigger_run_id == f"{mode}-{DAY}"

@@ -1,0 +1,135 @@
+"""A stage's process and its task: exit codes, output, the report, and that nothing outlives a killed task."""
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from jobs.config import ROOT
+from jobs.errors import Misconfigured, NotReady, Refused, TidegateError, UsageError
+from jobs.orchestration import operator as module
+from jobs.orchestration.operator import CRASH_TRIES, Patience, StageNotReady, StageOperator, stage
+from jobs.orchestration.process import Command
+
+pytestmark = pytest.mark.airflow
+
+DAY = "2026-01-11"
+
+
+class Marks(dict[Any, Any]):
+    """Stands where Airflow keeps outlet events: remembers the partitions that were added."""
+
+    def __missing__(self, asset: Any) -> Any:
+        keys: list[str] = []
+        self[asset] = type("Event", (), {"add_partitions": lambda _, key: keys.append(key), "keys": keys})()
+        return self[asset]
+
+
+def script(folder: Path, text: str) -> str:
+    """An executable that stands in for the interpreter."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str, **kwargs: Any) -> Any:
+    """Execute a stage task whose process is `text`."""
+    monkeypatch.setattr(module, "python", lambda: script(folder, text))
+    task = StageOperator(task_id="t", stage="ingest", day=DAY, partition_key="", **kwargs)
+    return task.execute({"outlet_events": Marks()})
+
+
+@pytest.mark.parametrize("error", [UsageError, Refused, Misconfigured])
+def test_what_a_retry_cannot_help_fails_at_once(
+    error: type[TidegateError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused data stays refused; the sentence on stderr is the task's error."""
+    with pytest.raises(AirflowFailException, match="^Refused: needed x, found y$"):
+        run(monkeypatch, tmp_path, f"echo 'Refused: needed x, found y' >&2; exit {error.exit_code}")
+
+
+def test_not_ready_is_tried_again_for_hours_and_a_crash_thrice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """75 is no failure yet; a kill for memory (137) or a bug (70) may be bad luck once."""
+    with pytest.raises(StageNotReady) as late:
+        run(monkeypatch, tmp_path, f"echo 'NotReady: no day' >&2; exit {NotReady.exit_code}")
+    with pytest.raises(AirflowException, match="exit code 70") as crash:
+        run(monkeypatch, tmp_path, "echo Traceback >&2; exit 70")
+    assert not isinstance(crash.value, AirflowFailException)
+    patience = Patience()
+    for number in range(1, 12):
+        assert patience.evaluate(late.value, number, 12).action.value == "retry"
+    assert patience.evaluate(crash.value, CRASH_TRIES - 1, 12).action.value == "retry"
+    assert patience.evaluate(crash.value, CRASH_TRIES, 12).action.value == "fail"
+
+
+def test_the_report_is_the_last_line_and_the_output_is_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Progress on stderr does not disturb the report on stdout."""
+    with caplog.at_level(logging.INFO):
+        report = run(monkeypatch, tmp_path, "echo hello; echo '{\"rows\": 3}'; echo late >&2")
+    assert report == {"rows": 3}
+    assert {"hello", "late"} <= {record.getMessage() for record in caplog.records}
+
+
+def test_success_without_a_report_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that says nothing has not said that it succeeded."""
+    with pytest.raises(AirflowException, match="JSON report"):
+        run(monkeypatch, tmp_path, "echo done")
+
+
+def test_the_real_command_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module behind the command line, with its own exit codes: a setting that does not exist is never retried."""
+    monkeypatch.setenv("TIDEGATE__NO_SUCH__SETTING", "1")
+    task = StageOperator(task_id="t", stage="ingest", day=DAY, partition_key="")
+    with pytest.raises(AirflowFailException, match="Misconfigured: .*no_such"):
+        task.execute({"outlet_events": Marks()})
+
+
+@pytest.mark.parametrize(("since", "keys"), [(None, [DAY]), ("2026-01-01", [])])
+def test_only_a_single_day_starts_what_waits_for_it(
+    since: str | None, keys: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bootstrap of 35 days must not start 35 warm starts."""
+    marks = Marks()
+    monkeypatch.setattr(module, "python", lambda: script(tmp_path, "echo '{}'"))
+    task = stage("attribute", ranged=True, publishes=("labels",))
+    task.day, task.partition_key, task.since = DAY, "", since
+    task.execute({"outlet_events": marks})
+    assert [key for event in marks.values() for key in event.keys] == keys
+
+
+def test_a_stage_cannot_claim_another_stages_table() -> None:
+    """Assets follow jobs.flow."""
+    with pytest.raises(ValueError, match="attribute writes labels"):
+        stage("attribute", publishes=("examples",))
+
+
+def test_a_killed_task_takes_its_whole_process_group_along(tmp_path: Path) -> None:
+    """A Spark driver's JVM that outlives its task would hold memory and write files nobody asked for."""
+    pids = tmp_path / "pids"
+    command = Command([script(tmp_path, f"sleep 300 & echo $! > {pids}; echo $$ >> {pids}; wait")], ROOT)
+    worker = threading.Thread(target=command.run, args=(lambda line: None,))
+    worker.start()
+    deadline = time.monotonic() + 10
+    while not (pids.exists() and len(pids.read_text().split()) == 2) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    command.kill()
+    worker.join(15)
+    assert not worker.is_alive()
+    assert not any(psutil.pid_exists(int(pid)) for pid in pids.read_text().split())
+
+
+def test_what_a_stage_leaves_behind_does_not_block_its_task(tmp_path: Path) -> None:
+    """A daemon that keeps the pipe open is ended after a moment, not waited for until it ends by itself."""
+    started = time.monotonic()
+    command = Command([script(tmp_path, "sleep 300 & echo done; exit 0")], ROOT)
+    assert command.run(lambda line: None) == 0
+    assert command.last["stdout"] == "done"
+    assert time.monotonic() - started < 60
