@@ -1,0 +1,86 @@
+"""MLflow behind one file: repeated calls add nothing twice, a dead server is a retry, the alias moves when told."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from jobs import tracking
+from jobs.config import Config
+from jobs.errors import Misconfigured, NotReady, Refused
+from tests.jobs.small_lake import settings
+
+ID = "xgboost-full-2026-01-08"
+
+
+@pytest.fixture
+def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return settings(tmp_path, tmp_path_factory.getbasetemp())
+
+
+def log(config: Config, folder: Path, sha: str = "sha-1", candidate: str = ID) -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / "manifest.json").write_text("{}")
+    return tracking.log_ranker(config, candidate, folder, {"depth": 5}, {"validation.auc": 0.7}, {"bundle_sha256": sha})
+
+
+def test_a_retried_stage_finds_its_run_again(config: Config, tmp_path: Path) -> None:
+    first = log(config, tmp_path / "bundle")
+    assert log(config, tmp_path / "bundle") == first
+    assert log(config, tmp_path / "bundle", sha="sha-2") != first
+
+
+def test_a_version_is_registered_once_and_its_verdict_follows(config: Config, tmp_path: Path) -> None:
+    run = log(config, tmp_path / "bundle")
+    first = tracking.register(config, run, ID, "sha-1", "hold")
+    assert tracking.register(config, run, ID, "sha-1", "promote") == first
+    assert tracking.champion(config) is None  # a verdict alone moves no alias
+
+
+def test_the_alias_moves_to_the_right_candidate_not_to_the_newest(config: Config, tmp_path: Path) -> None:
+    other = "logistic-full-2026-01-08"
+    tracking.register(config, log(config, tmp_path / "a"), ID, "sha-1", "promote")
+    tracking.register(config, log(config, tmp_path / "b", "sha-2", other), other, "sha-2", "promote")
+    tracking.move_champion(config, ID)
+    assert tracking.champion(config) == ID
+    tracking.move_champion(config, other, "sha-2")
+    assert tracking.champion(config) == other
+
+
+def test_an_unregistered_candidate_cannot_become_champion(config: Config, tmp_path: Path) -> None:
+    tracking.register(config, log(config, tmp_path / "a"), ID, "sha-1", "promote")
+    with pytest.raises(Refused, match="found none"):
+        tracking.move_champion(config, ID, "sha-other")
+
+
+def test_the_experiment_is_created_once_by_many(config: Config, tmp_path: Path) -> None:
+    """Two first trainings at once: one of them used to fail with RESOURCE_ALREADY_EXISTS."""
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda n: log(config, tmp_path / f"b{n}", sha=f"sha-{n}"), range(4)))
+    assert len(set(runs)) == 4
+
+
+def test_a_server_that_is_down_is_not_ready_and_quick(config: Config, tmp_path: Path) -> None:
+    """MLflow's own patience is minutes; the orchestrator has that."""
+    down = config.model_copy(update={"tracking": config.tracking.model_copy(update={"uri": "http://127.0.0.1:9"})})
+    started = time.monotonic()
+    with pytest.raises(NotReady, match=r"MLflow must answer at http://127\.0\.0\.1:9"):
+        log(down, tmp_path / "bundle")
+    assert time.monotonic() - started < 60
+
+
+def test_what_mlflow_will_never_accept_is_a_setting(config: Config, tmp_path: Path) -> None:
+    """Retrying an impossible name for hours helps nobody."""
+    wrong = config.model_copy(update={"tracking": config.tracking.model_copy(update={"model": "no/slashes:allowed"})})
+    with pytest.raises(Misconfigured, match="MLflow at"):
+        tracking.register(wrong, log(config, tmp_path / "bundle"), ID, "sha-1", "hold")
+
+
+def test_evidence_lands_in_the_challengers_run(config: Config, tmp_path: Path) -> None:
+    run = log(config, tmp_path / "bundle")
+    folder = tmp_path / "pack"
+    folder.mkdir()
+    (folder / "evidence.json").write_text("{}")
+    tracking.log_evidence(config, run, {"value.challenger": 0.2}, folder)
+    assert sorted(p.name for p in config.tracking.artifacts.rglob("evidence/*")) == ["evidence.json"]
