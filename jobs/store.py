@@ -211,19 +211,20 @@ class Lake:
         properties: CommitProperties,
         base_version: int | None,
     ) -> None:
-        base = self.version(spec.name) if base_version is None else base_version
+        delta = self._open(spec.name, None)
+        base = base_version if base_version is not None or delta is None else int(delta.version())
         for _ in range(COMMIT_TRIES):
-            newest = self.version(spec.name)
-            if newest != base and self._replaced_since(spec.name, partition, base):
+            if delta is not None and delta.version() != base and _replaced_since(delta, partition, base):
                 raise NotReady(
                     f"table {spec.name} {dict(partition)} needs to be as this run found it (version {base}); another "
                     "writer committed first and stays, nothing of this run was published: run the stage again"
                 )
             try:
-                self._attempt(spec, actions, partition, properties, newest)
+                self._attempt(spec, actions, partition, properties, delta)
                 return
             except (CommitFailedError, DeltaError) as error:
                 conflict = error
+            delta = self._open(spec.name, None)
         raise NotReady(f"table {spec.name} is too busy: {COMMIT_TRIES} commits collided; run again ({conflict})")
 
     def _attempt(
@@ -232,12 +233,11 @@ class Lake:
         actions: list[AddAction],
         partition: Partition,
         properties: CommitProperties,
-        newest: int | None,
+        delta: deltalake.DeltaTable | None,
     ) -> None:
-        """One commit on top of exactly version `newest`; raises delta-rs's error if somebody was faster."""
+        """One commit on top of exactly the version `delta` holds; raises delta-rs's error if somebody was faster."""
         fields = [*spec.schema, *(pa.field(k, pa.string(), nullable=False) for k in spec.partition)]
         schema = deltalake.Schema.from_arrow(pa.schema(fields))
-        delta = self._open(spec.name, newest)
         if delta is None:
             create_table_with_add_actions(
                 str(self.root / spec.name),
@@ -252,12 +252,6 @@ class Lake:
         delta.create_write_transaction(
             actions, "overwrite", schema, list(spec.partition), filters, commit_properties=properties
         )
-
-    def _replaced_since(self, table: str, partition: Partition, base: int | None) -> bool:
-        """Whether a commit after version `base` replaced this very partition."""
-        wanted = json.dumps(dict(partition), sort_keys=True)
-        first = -1 if base is None else base
-        return any(c["version"] > first and c.get("tidegate.partition") == wanted for c in self.history(table))
 
     def _open(self, table: str, version: int | None) -> deltalake.DeltaTable | None:
         uri = self.root / _spec(table).name
@@ -277,6 +271,13 @@ class Lake:
         base = self.root / table
         adds = [(str(base / row["path"]), {k: str(v) for k, v in row["partition"].items()}) for row in rows]
         return sorted(adds, key=lambda add: (sorted(add[1].items()), add[0]))
+
+
+def _replaced_since(delta: deltalake.DeltaTable, partition: Partition, base: int | None) -> bool:
+    """Whether a commit after version `base` (None: after nothing) replaced this very partition."""
+    wanted = json.dumps(dict(partition), sort_keys=True)
+    newer = delta.history(int(delta.version()) - (-1 if base is None else base))
+    return any(commit.get("tidegate.partition") == wanted for commit in newer)
 
 
 def _spec(table: str) -> Table:
