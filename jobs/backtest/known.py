@@ -9,32 +9,35 @@ from jobs.backtest.decisions import Known
 from jobs.run import Run
 
 
-def known_before(run: Run, day: date, user_id: pa.ChunkedArray, with_users: bool = False) -> Known:
-    """Feature rows and snapshots for the decisions of `day` about these users.
+def known_before(
+    run: Run, day: date, user_id: pa.ChunkedArray, item_id: pa.ChunkedArray, snapshots: date, with_users: bool = False
+) -> Known:
+    """The newest feature rows published before `day` of these users and items, and the catalogue as of `snapshots`.
 
     `with_users` adds the users' snapshot, for rows that do not carry their users' attributes. Raises `NotReady` where
     no day before is published.
     """
     before = day - timedelta(days=1)
     return Known(
-        _user_features(run, before, pc.drop_null(user_id.unique())),
-        run.newest("item_features", day=before),
-        run.newest("items", columns=["item_id", "attributes"], day=before),
-        run.newest("users", columns=["user_id", "attributes"], day=before) if with_users else None,
+        _newest_rows(run, "user_features", before, user_id),
+        _newest_rows(run, "item_features", before, item_id),
+        run.newest("items", columns=["item_id", "attributes"], day=snapshots),
+        run.newest("users", columns=["user_id", "attributes"], day=snapshots) if with_users else None,
     )
 
 
-def _user_features(run: Run, day: date, wanted: pa.Array) -> pa.Table:
-    """The newest row of each wanted user at or before `day`: users whose window has emptied keep their last one."""
-    newest = run.newest("user_features", day=day)
-    parts = [newest]
-    missing = wanted.filter(pc.invert(pc.is_in(wanted, newest["user_id"].combine_chunks())))
-    for older in sorted((d for d in run.published_days("user_features") if d <= day), reverse=True)[1:]:
+def _newest_rows(run: Run, table: str, day: date, ids: pa.ChunkedArray) -> pa.Table:
+    """The newest row of each wanted id at or before `day`: who has left the newest day keeps an older row."""
+    key = table.removesuffix("_features") + "_id"
+    newest = run.newest(table, day=day)
+    parts, wanted = [newest], pc.drop_null(ids.unique())
+    missing = wanted.filter(pc.invert(pc.is_in(wanted, newest[key].combine_chunks())))
+    for older in sorted((d for d in run.published_days(table) if d <= day), reverse=True)[1:]:
         if not len(missing):
             break
-        ids = run.read("user_features", [older], columns=["user_id"])["user_id"].combine_chunks()
-        if pc.any(pc.is_in(missing, ids)).as_py():
-            rows = run.read("user_features", [older])
-            parts.append(rows.filter(pc.is_in(rows["user_id"], missing)))
-            missing = missing.filter(pc.invert(pc.is_in(missing, ids)))
+        known = run.read(table, [older], columns=[key])[key].combine_chunks()
+        if pc.any(pc.is_in(missing, known)).as_py():
+            rows = run.read(table, [older])
+            parts.append(rows.filter(pc.is_in(rows[key], missing)))
+            missing = missing.filter(pc.invert(pc.is_in(missing, known)))
     return pa.concat_tables(parts)

@@ -66,7 +66,8 @@ def _day(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.Figur
 
 def _skew(run: Run, day: date, answered: pa.Table, deployed: Sequence[ledger.Row]) -> list[core.Figure]:
     """Skew over all bundles that answered; one that is no longer what was judged is an alarm of its own."""
-    known = known_before(run, day, answered["user_id"], with_users=True)
+    before = day - timedelta(days=1)
+    known = known_before(run, day, answered["user_id"], answered["item_id"], snapshots=before, with_users=True)
     compared, offline = [], []
     paths = {row["bundle_sha256"]: Path(row["bundle"]) for row in deployed}
     for sha in sorted(set(answered["bundle_sha256"].to_pylist()) - {None}):
@@ -80,7 +81,7 @@ def _skew(run: Run, day: date, answered: pa.Table, deployed: Sequence[ledger.Row
         compared.append(mine)
     rows = pa.concat_tables(compared) if compared else answered.slice(0, 0)
     found = np.concatenate(offline) if offline else np.zeros(0)
-    return core.skew(rows, found, str(day - timedelta(days=1)), run.config.monitoring)
+    return core.skew(rows, found, before.isoformat(), run.config.monitoring)
 
 
 def _most_served(served: pa.Table, deployed: Sequence[ledger.Row]) -> ledger.Row:

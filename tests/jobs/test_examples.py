@@ -11,8 +11,6 @@ from jobs.tables import ATTRIBUTES, LAKE
 from models.rankers.features import NUMERIC
 
 ENTRIES = st.dictionaries(st.sampled_from(["a", "b", "item.c"]), st.sampled_from(["x", "y"]), max_size=3)
-    st.dictionaries(st.sampled_from(["a", "b", "item.c"]), st.sampled_from(["x", "y"]), max_size=3), max_size=8
-)
 
 
 @settings(deadline=None)
