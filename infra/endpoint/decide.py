@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from infra.endpoint.catalogue import Catalogue
 from infra.endpoint.request import RankRequest
 from jobs.bundle import Bundle
-from jobs.errors import NotReady
 from models.policies.choice import slate
 from models.rankers.protocol import Ranker
 
@@ -27,6 +26,9 @@ RETRIEVED = 100
 WORKERS = 4
 """A late ranker cannot be stopped and keeps its thread; with all of them taken, popularity answers meanwhile."""
 PROBE = RankRequest(request_id="probe", surface="home", k=1)
+REFRESH_SECONDS = 0.8
+"""Sooner than a reader would look by itself, so that it never does so inside a request."""
+Packed = tuple[Mapping[str, NDArray[Any]], date | None, Catalogue]
 NOTHING_KNOWN = "nothing"
 """The item of a probe or request when no item is known at all."""
 _log = logging.getLogger(__name__)
@@ -40,12 +42,16 @@ class Features(Protocol):
         """The newest published feature day; None before the first."""
         ...
 
+    def refresh(self) -> bool:
+        """Look for a newer publication and take it up; may take a while."""
+        ...
+
     def user(self, user_id: str) -> Mapping[str, Any] | None:
         """One user's row, None where the user is unknown."""
         ...
 
     def items(self) -> Mapping[str, NDArray[Any]]:
-        """Every item's columns; the same object until the day changes. May raise `NotReady` before the first day."""
+        """Every item's columns; the same object until a newer publication is taken up."""
         ...
 
 
@@ -56,10 +62,14 @@ class Decider:
         self._features = features
         self._timeout = timeout_ms / 1000
         self._pool = ThreadPoolExecutor(WORKERS, "rank")
-        self._packed: tuple[Mapping[str, NDArray[Any]], date | None, Catalogue] | None = None
+        self._packed: Packed = ({}, None, Catalogue({}))
         self._popular: dict[tuple[str, date | None], list[str]] = {}
         # A ranker need not be safe to call from two threads at once (XGBoost's parameters are not).
         self._turns: dict[str, threading.Lock] = {}
+        self._refreshing = threading.Lock()
+        self._closing = threading.Event()
+        self.refresh()
+        threading.Thread(target=self._keep_fresh, name="refresh", daemon=True).start()
 
     async def answer(self, bundle: Bundle, request: RankRequest, variant: str) -> dict[str, Any]:
         """The response; `fallback` says that popularity made it, because the ranker was late or raised."""
@@ -84,19 +94,29 @@ class Decider:
 
     def warm(self, bundle: Bundle) -> None:
         """One slate by the ranker and one by the fallback; raises what they raise: such a bundle must not serve."""
-        catalogue, _ = self._refreshed()
+        self.refresh()
+        _, _, catalogue = self._packed
         asked = PROBE if catalogue.ids else PROBE.model_copy(update={"candidates": [NOTHING_KNOWN]})
         self._by_ranker(bundle, asked)
         self._by_popularity(bundle, asked)
 
+    def refresh(self) -> None:
+        """Take up the newest publication; requests meanwhile see the one before."""
+        with self._refreshing:
+            self._features.refresh()
+            items = self._features.items()
+            if items is not self._packed[0]:
+                self._packed = (items, self._features.day, Catalogue(items))
+
     def close(self) -> None:
         """Stop taking work."""
+        self._closing.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     # -- the two ways to answer -------------------------------------------------------------------
     def _by_ranker(self, bundle: Bundle, request: RankRequest) -> tuple[list[dict[str, Any]], date | None]:
         """On a worker thread: may read the online store, may take long, may raise."""
-        catalogue, day = self._refreshed()
+        _, day, catalogue = self._packed
         user = None if request.user_id is None else self._features.user(request.user_id)
         candidates = request.candidates or self._retrieved(bundle, catalogue, day, user, request)
         columns = catalogue.columns(candidates, user, request)
@@ -110,7 +130,7 @@ class Decider:
 
     def _by_popularity(self, bundle: Bundle, request: RankRequest) -> tuple[list[dict[str, Any]], date | None]:
         """From memory only, the user unknown; the slate is drawn by the bundle's policy, so propensities are true."""
-        catalogue, day = self._memory()
+        _, day, catalogue = self._packed
         candidates = request.candidates or self._most_popular(bundle, catalogue, day) or [NOTHING_KNOWN]
         return _placed(bundle, bundle.fallback, catalogue.columns(candidates, None, request), request), day
 
@@ -147,26 +167,13 @@ class Decider:
             self._popular[key] = [catalogue.ids[row] for row in order]
         return self._popular[key]
 
-    # -- the catalogue ----------------------------------------------------------------------------
-    def _refreshed(self) -> tuple[Catalogue, date | None]:
-        """The catalogue of the newest feature day; packed again when the online store moved on.
-
-        Before the first feature day everything is unknown: a ranker can say something even so, and `features_day` tells.
-        """
-        try:
-            items = self._features.items()
-        except NotReady:
-            return self._memory()
-        packed = self._packed
-        if packed is None or packed[0] is not items:
-            packed = (items, self._features.day, Catalogue(items))
-            self._packed = packed
-        return packed[2], packed[1]
-
-    def _memory(self) -> tuple[Catalogue, date | None]:
-        """The catalogue as last packed; never a read."""
-        packed = self._packed
-        return (Catalogue({}), None) if packed is None else (packed[2], packed[1])
+    def _keep_fresh(self) -> None:
+        """On a thread of its own, so that no request waits for a day's items to be read."""
+        while not self._closing.wait(REFRESH_SECONDS):
+            try:
+                self.refresh()
+            except Exception as error:  # noqa: BLE001 - the features at hand stay good, and the store may come back
+                _log.warning("online features could not be refreshed: %s", error)
 
 
 def _placed(

@@ -48,6 +48,9 @@ class Memory:
         for name in ("impressions", "click_rate", "click_rate_7d", "click_rate_1d", "purchase_rate", "price"):
             self.table[name] = rng.random(ITEMS)
 
+    def refresh(self) -> bool:
+        return False
+
     def user(self, user_id: str) -> Mapping[str, Any] | None:
         if not user_id.startswith("u"):
             return None

@@ -12,7 +12,8 @@ from botocore.exceptions import ClientError, WaiterError
 from infra.endpoint.state import Registry
 from jobs.bundle import Bundle
 from jobs.errors import Misconfigured
-from tests.infra.endpoint.rig import ROLE, Client, running, settings, write_bundle
+from models.rankers import RANKERS
+from tests.infra.endpoint.rig import ROLE, Awkward, Client, running, settings, write_bundle
 
 
 def spoil(bundle: Bundle) -> None:
@@ -194,30 +195,33 @@ def test_no_request_is_lost_while_the_endpoint_is_updated(tmp_path: Path, popula
         assert not any(a["fallback"] for a in answers)
 
 
-def test_an_update_in_progress_is_not_disturbed(tmp_path: Path, popular: Bundle, boosted: Bundle) -> None:
+def test_an_update_in_progress_is_not_disturbed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, popular: Bundle
+) -> None:
     """SageMaker's own rule; two swaps at once would leave it to chance which serves."""
+    monkeypatch.setitem(RANKERS, "awkward", Awkward)
+    monkeypatch.setattr(Awkward, "seconds", 0.0)
+    slow = write_bundle(tmp_path, "awkward")
     with running(settings(tmp_path)) as client:
         client.serve(popular, "a")
-        client.config(client.model(boosted, "b"), b=1.0)
-        refused = 0
-        for _ in range(10):
-            client.control.update_endpoint(EndpointName="tidegate", EndpointConfigName="b")
-            try:
-                client.control.delete_endpoint(EndpointName="tidegate")
-            except ClientError as error:
-                assert "in-progress" in str(error)
-                refused += 1
-                client.settled()
-            else:
-                client.control.create_endpoint(EndpointName="tidegate", EndpointConfigName="a")
-                client.settled()
-        assert refused
+        client.config(client.model(slow, "b"), b=1.0)
+        Awkward.seconds = 0.5
+        client.control.update_endpoint(EndpointName="tidegate", EndpointConfigName="b")
+        assert client.control.describe_endpoint(EndpointName="tidegate")["EndpointStatus"] == "Updating"
+        assert client.invoke()["bundle_sha256"] == popular.sha256, "the old config answers meanwhile"
+        with pytest.raises(ClientError, match="in-progress"):
+            client.control.delete_endpoint(EndpointName="tidegate")
+        with pytest.raises(ClientError, match="in-progress"):
+            client.control.update_endpoint(EndpointName="tidegate", EndpointConfigName="a")
+        assert client.settled()["EndpointConfigName"] == "b"
 
 
 def test_a_restart_serves_the_same(tmp_path: Path, popular: Bundle, own: Bundle) -> None:
     """Same endpoint, same config, same weights, same slate; even where training has replaced the bundle's folder."""
     with running(settings(tmp_path)) as client:
-        client.config(client.model(own, "b") and client.model(popular, "a") and "two", a=1.0, b=1.0)
+        client.model(popular, "a")
+        client.model(own, "b")
+        client.config("two", a=1.0, b=1.0)
         client.control.create_endpoint(EndpointName="tidegate", EndpointConfigName="two")
         client.settled()
         client.control.update_endpoint_weights_and_capacities(

@@ -1,0 +1,282 @@
+"""What an invocation answers: true propensities, the same slate for the same request, popularity in time."""
+
+import asyncio
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.endpoint.decide import WORKERS, Decider
+from infra.endpoint.request import RankRequest
+from infra.endpoint.serving import Serving
+from jobs.bundle import Bundle
+from models.rankers import RANKERS
+from models.settings import PolicySettings
+from tests.infra.endpoint.rig import DAY, IDS, POLICY, Awkward, Client, Memory, running, settings, write_bundle
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, boosted: Bundle) -> Any:
+    with running(settings(tmp_path_factory.mktemp("decisions"))) as client:
+        client.serve(boosted)
+        yield client
+
+
+def conditional(p_click: np.ndarray, temperature: float) -> np.ndarray:
+    """The oracle: Plackett-Luce by its definition, each place a softmax over what is left."""
+    weight = p_click ** (1 / temperature)
+    return np.array([weight[place] / weight[place:].sum() for place in range(len(weight))])
+
+
+def test_propensities_are_plackett_luce_given_everything_above(served: Client) -> None:
+    """Backtests divide by them: with the whole list placed, the formula can be checked item by item."""
+    answer = served.invoke(candidates=IDS[:15], k=15, user_id="u1")
+    assert sorted(item["item_id"] for item in answer["items"]) == IDS[:15]
+    assert [item["position"] for item in answer["items"]] == list(range(1, 16))
+    p_click = np.array([item["p_click"] for item in answer["items"]])
+    found = [item["propensity"] for item in answer["items"]]
+    np.testing.assert_allclose(found, conditional(p_click, POLICY.temperature), rtol=1e-9)
+
+
+def test_the_first_place_is_drawn_as_often_as_its_propensity_says(popular: Bundle) -> None:
+    """A formula may be right and the draw wrong: 2,000 requests, chi-square over the candidates (p about 1e-4)."""
+    decider = Decider(Memory(), 5000)
+    drawn = dict.fromkeys(IDS[:8], 0)
+    expected: dict[str, float] = {}
+    for n in range(2000):
+        items, _ = decider._by_ranker(popular, RankRequest(request_id=f"q{n}", surface="home", k=1, candidates=IDS[:8]))
+        drawn[items[0]["item_id"]] += 1
+        expected[items[0]["item_id"]] = items[0]["propensity"]
+    decider.close()
+    assert sum(expected.values()) == pytest.approx(1.0)
+    statistic = sum((drawn[item] - 2000 * p) ** 2 / (2000 * p) for item, p in expected.items())
+    assert statistic < 28
+
+
+def test_the_same_request_gets_the_same_slate(served: Client) -> None:
+    """A retry shows the user the same page; another request is another draw."""
+    body = {"candidates": IDS[:20], "user_id": "u7", "k": 5}
+    first = served.invoke("same", **body)
+    assert all(served.invoke("same", **body) == first for _ in range(5))
+    others = {tuple(i["item_id"] for i in served.invoke(f"other{n}", **body)["items"]) for n in range(10)}
+    assert len(others) > 1
+
+
+def test_what_serves_says_what_was_judged(served: Client, boosted: Bundle) -> None:
+    """Bundle, sha, variant and feature day are in every answer, so that no log has to guess."""
+    answer = served.invoke()
+    assert answer["bundle_version"] == boosted.candidate_id
+    assert answer["bundle_sha256"] == boosted.sha256
+    assert (answer["variant"], answer["fallback"], answer["features_day"]) == ("a", False, DAY.isoformat())
+
+
+def test_unknown_user_item_and_context_are_ranked_all_the_same(served: Client) -> None:
+    """A new user, a new item and a word nobody trained on are everyday, not errors."""
+    answer = served.invoke(user_id="nobody", candidates=["new", IDS[0]], context={"device": "fridge", "x": None}, k=2)
+    assert not answer["fallback"]
+    assert {i["item_id"] for i in answer["items"]} == {"new", IDS[0]}
+
+
+def test_without_candidates_retrieval_offers_old_and_newest_items(served: Client) -> None:
+    """The youngest item has no clicks for an index to know; it must still have a chance to be shown."""
+    answer = served.invoke(user_id="u1", k=200)
+    assert not answer["fallback"]
+    shown = [i["item_id"] for i in answer["items"]]
+    assert len(set(shown)) == len(shown)
+    assert IDS[-1] in shown, "age 0"
+
+
+def test_k_is_cut_to_the_candidates(served: Client) -> None:
+    """Fewer candidates than places is a short page; the last place left no choice."""
+    answer = served.invoke(candidates=IDS[:2], k=5)
+    assert len(answer["items"]) == 2
+    assert answer["items"][-1]["propensity"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"{", "Invalid JSON"),
+        (b"[]", "body: Input should be an object"),
+        (b"{}", "request_id: Field required"),
+        (b'{"request_id": 3, "surface": "home", "k": 1}', "request_id: Input should be a valid string, found 3"),
+        (b'{"request_id": "r", "surface": "home", "k": 0}', "k: Input should be greater than or equal to 1, found 0"),
+        (b'{"request_id": "r", "surface": "home", "k": 1, "usr": "u"}', "usr: Extra inputs are not permitted"),
+        (b'{"request_id": "r", "surface": "home", "k": 1, "candidates": []}', "candidates: List should have at least"),
+        (b'{"request_id": "r", "surface": "home", "k": 1, "candidates": ["i", "i"]}', "candidates must be distinct"),
+        (b'{"request_id": "r", "surface": "home", "k": 1, "event_time": "noon"}', "must be an ISO 8601 time"),
+        (
+            b'{"request_id": "r", "surface": "home", "k": 1, "context": {"age": 3}}',
+            "context.age: Input should be",
+        ),
+    ],
+)
+def test_a_bad_request_is_a_model_error_with_one_sentence(served: Client, body: bytes, sentence: str) -> None:
+    """SageMaker's shape: the container's 400 arrives as 424 ModelError with the original status and message."""
+    with pytest.raises(ClientError) as caught:
+        served.runtime.invoke_endpoint(EndpointName="tidegate", Body=body)
+    found = caught.value.response
+    assert found["Error"]["Code"] == "ModelError"
+    assert found["ResponseMetadata"]["HTTPStatusCode"] == 424
+    assert found["OriginalStatusCode"] == 400
+    assert sentence in found["OriginalMessage"]
+    assert "\n" not in found["OriginalMessage"]
+
+
+def test_unknown_endpoint_and_variant_are_validation_errors(served: Client) -> None:
+    """The platform's own refusals, not the model's."""
+    with pytest.raises(ClientError, match=r"ValidationError.*none needs to exist"):
+        served.invoke(endpoint="none")
+    with pytest.raises(ClientError, match="TargetVariant must be one of a"):
+        served.runtime.invoke_endpoint(EndpointName="tidegate", TargetVariant="z", Body=b"{}")
+
+
+# -- the timer --------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def awkward(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bundle:
+    """A real bundle whose ranker does as the test says; it answers properly while it is brought up."""
+    monkeypatch.setitem(RANKERS, "awkward", Awkward)
+    monkeypatch.setattr(Awkward, "seconds", 0.0)
+    monkeypatch.setattr(Awkward, "error", None)
+    return write_bundle(tmp_path, "awkward")
+
+
+def test_a_late_ranker_is_answered_for_by_popularity_within_the_promise(tmp_path: Path, awkward: Bundle) -> None:
+    """The timer is 60 ms, the ranker takes a second: the answer comes long before it, with true propensities."""
+    with running(settings(tmp_path, ENDPOINT__TIMEOUT_MS="60")) as client:
+        client.serve(awkward)
+        Awkward.seconds = 1.0
+        client.invoke("warm up boto3")
+        took = []
+        for n in range(2 * WORKERS):
+            started = time.perf_counter()
+            answer = client.invoke(f"r{n}", candidates=IDS[:10], k=10)
+            took.append(time.perf_counter() - started)
+            assert answer["fallback"]
+            assert answer["bundle_sha256"] == awkward.sha256
+            p_click = np.array([item["p_click"] for item in answer["items"]])
+            popular = awkward.fallback.predict({"item_id": np.array([i["item_id"] for i in answer["items"]], object)})
+            np.testing.assert_allclose(p_click, popular.p_click)
+            found = [item["propensity"] for item in answer["items"]]
+            np.testing.assert_allclose(found, conditional(p_click, POLICY.temperature), rtol=1e-9)
+        assert np.median(took) < 0.5, "a busy test machine is not the promise, but a second's ranker was not waited for"
+        Awkward.seconds = 0.0
+        deadline = time.monotonic() + 20
+        while client.invoke("again")["fallback"]:
+            assert time.monotonic() < deadline, "the ranker is quick again and must be asked again"
+            time.sleep(0.1)
+
+
+def test_a_ranker_that_raises_is_answered_for_by_popularity(tmp_path: Path, awkward: Bundle) -> None:
+    """A bug in a ranker is nobody's empty page."""
+    with running(settings(tmp_path)) as client:
+        client.serve(awkward)
+        assert not client.invoke()["fallback"]
+        Awkward.error = RuntimeError("out of cheese")
+        answer = client.invoke(user_id="u1")
+        assert answer["fallback"]
+        assert len(answer["items"]) == 3
+
+
+def test_a_ranker_that_cannot_answer_at_all_is_not_put_in_service(
+    tmp_path: Path, awkward: Bundle, popular: Bundle
+) -> None:
+    """Better the old variant than popularity for ever."""
+    with running(settings(tmp_path)) as client:
+        client.serve(popular)
+        client.config(client.model(awkward, "b"), b=1.0)
+        Awkward.error = RuntimeError("out of cheese")
+        client.control.update_endpoint(EndpointName="tidegate", EndpointConfigName="b")
+        found = client.settled()
+        assert (found["EndpointConfigName"], found["EndpointStatus"]) == ("a", "InService")
+        assert "out of cheese" in found["FailureReason"]
+
+
+def test_before_the_first_feature_day_the_endpoint_answers_and_says_so(boosted: Bundle) -> None:
+    """No features at all: everything is unknown, nothing breaks, and `features_day` is null."""
+
+    class Nothing(Memory):
+        def __init__(self) -> None:
+            self.day, self.table = None, {}
+
+    decider = Decider(Nothing(), 5000)
+    decider.warm(boosted)
+    asked = RankRequest(request_id="r", surface="home", k=2, candidates=IDS[:4])
+    answer = asyncio.run(decider.answer(boosted, asked, "a"))
+    decider.close()
+    assert (len(answer["items"]), answer["fallback"], answer["features_day"]) == (2, False, None)
+
+
+def test_epsilon_greedy_and_greedy_bundles_serve_their_own_policy(boosted: Bundle) -> None:
+    """The policy travels in the bundle; a greedy slate is certain and says so."""
+    decider = Decider(Memory(), 5000)
+    asked = RankRequest(request_id="r", surface="home", k=3, candidates=IDS[:9])
+    greedy, _ = decider._by_ranker(replace(boosted, policy=PolicySettings(kind="greedy")), asked)
+    decider.close()
+    assert [i["p_click"] for i in greedy] == sorted((i["p_click"] for i in greedy), reverse=True)
+    assert greedy[0]["propensity"] > 0
+
+
+# -- variants and capture ---------------------------------------------------------------------------------------------
+def test_users_keep_their_variant_and_weights_share_them_out() -> None:
+    """A user does not change sides between requests; a new weight moves only the users between the borders."""
+    keys = [f"u{n}" for n in range(4000)]
+    even = Serving("e", {}, {"a": 1.0, "b": 1.0}, 0)
+    tilted = Serving("e", {}, {"a": 3.0, "b": 1.0}, 0)
+    before, after = [even.choose(k) for k in keys], [tilted.choose(k) for k in keys]
+    assert before == [even.choose(k) for k in keys]
+    assert before.count("a") / 4000 == pytest.approx(0.5, abs=0.03)
+    assert after.count("a") / 4000 == pytest.approx(0.75, abs=0.03)
+    assert all(new == "a" for old, new in zip(before, after, strict=True) if old == "a")
+    assert {Serving("e", {}, {"a": 0.0, "b": 1.0, "c": 0.0}, 0).choose(k) for k in keys} == {"b"}
+
+
+def test_weights_take_effect_at_once(tmp_path: Path, popular: Bundle, boosted: Bundle) -> None:
+    """UpdateEndpointWeightsAndCapacities moves all traffic, and TargetVariant still reaches the other one."""
+    with running(settings(tmp_path)) as client:
+        client.model(popular, "a")
+        client.model(boosted, "b")
+        client.config("two", None, a=1.0, b=1.0)
+        client.control.create_endpoint(EndpointName="tidegate", EndpointConfigName="two")
+        client.settled()
+        assert {client.invoke(user_id=f"u{n}")["variant"] for n in range(20)} == {"a", "b"}
+        client.control.update_endpoint_weights_and_capacities(
+            EndpointName="tidegate",
+            DesiredWeightsAndCapacities=[
+                {"VariantName": "a", "DesiredWeight": 0.0},
+                {"VariantName": "b", "DesiredWeight": 1.0},
+            ],
+        )
+        answers = [client.invoke(user_id=f"u{n}") for n in range(20)]
+        assert {(a["variant"], a["bundle_sha256"]) for a in answers} == {("b", boosted.sha256)}
+        body = json.dumps({"request_id": "r", "surface": "home", "k": 1})
+        found = client.runtime.invoke_endpoint(EndpointName="tidegate", TargetVariant="a", Body=body)
+        assert found["InvokedProductionVariant"] == "a"
+    assert not list((tmp_path / "state" / "capture").rglob("*.jsonl")), "capture is off unless the config asks for it"
+
+
+def test_every_answer_is_captured_once_under_its_own_day(tmp_path: Path, popular: Bundle) -> None:
+    """Monitoring stands on these lines: complete JSON, by the UTC day of the event, a file per server run."""
+    days = ["2026-01-10T23:59:59+00:00", "2026-01-11T00:30:00+01:00", "2026-01-11T00:00:00Z", "2026-01-11T12:00:00"]
+    answers: dict[str, Any] = {}
+    for start in range(2):
+        with running(settings(tmp_path)) as client:
+            if not start:
+                client.serve(popular)
+            client.settled()
+            for n, at in enumerate(days):
+                name = f"r{start}-{n}"
+                answers[name] = client.invoke(name, event_time=at, user_id=f"u{n}")
+    folder = tmp_path / "state" / "capture"
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.jsonl"))
+    assert files == [f"date=2026-01-{day}/{n}.jsonl" for day in (10, 11) for n in (0, 1)]
+    lines = [json.loads(line) for file in files for line in (folder / file).read_text().splitlines()]
+    assert {line["request"]["request_id"]: line["response"] for line in lines} == answers
+    assert len(lines) == len(answers)
+    first_day = {json.loads(line)["request"]["request_id"] for line in (folder / files[0]).read_text().splitlines()}
+    assert first_day == {"r0-0", "r0-1"}

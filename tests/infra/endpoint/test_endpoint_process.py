@@ -1,0 +1,194 @@
+"""The real processes: `python -m infra.endpoint` with the real online store, and SageMaker's container contract."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs import bundle, config
+from jobs.bundle import Bundle
+from jobs.config import ROOT
+from jobs.featurize.online import publish
+from models.rankers import RANKERS
+from models.rankers.features import decision_columns
+from models.settings import PolicySettings, RankerSettings
+from tests.infra.endpoint.rig import Client, training_data
+from tests.jobs import small_lake
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def process(module: str, environ: dict[str, str], *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A module as a child on a free port, ready (it answered /ping) and ended with SIGTERM."""
+    port = free_port()
+    command = [sys.executable, "-m", module, "--port", str(port), *words]
+    child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environ}, stderr=subprocess.PIPE, text=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"{url}/ping", timeout=60) as answer:
+                    assert answer.status == 200
+                break
+            except OSError:
+                assert child.poll() is None, child.stderr and child.stderr.read()
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        yield child, url
+    finally:
+        child.send_signal(signal.SIGTERM)
+        child.communicate(timeout=60)
+        assert child.returncode in (0, -signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the small world's features of one day online."""
+    root = tmp_path_factory.mktemp("process")
+    world, day = small_lake.World(), small_lake.TEST_DAY
+    publish(
+        config.load(environment(root)),
+        day,
+        small_lake.user_features(world, day),
+        small_lake.item_features(world, day),
+        None,
+        small_lake.items(world),
+    )
+    return root
+
+
+def environment(root: Path) -> dict[str, str]:
+    return {
+        "TIDEGATE_ENV": "test",
+        "TIDEGATE__ENDPOINT__STATE": str(root / "state"),
+        "TIDEGATE__ENDPOINT__TIMEOUT_MS": "5000",
+        "TIDEGATE__FEATURES__ONLINE_PATH": str(root / "online"),
+    }
+
+
+@pytest.fixture(scope="module")
+def greedy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle whose scores can be recomputed outside."""
+    data, rules = training_data(5), RankerSettings(xgboost_rounds=5)
+    ranker, fallback = (RANKERS[kind].fit(data, rules) for kind in ("xgboost", "popularity"))
+    folder = tmp_path_factory.mktemp("judged")
+    return bundle.write(folder, "xgboost-full-2026-01-08", ranker, fallback, None, PolicySettings(kind="greedy"), {})
+
+
+def test_the_process_serves_what_the_lake_says(home: Path, greedy: Bundle) -> None:
+    """From Feast's store to the answer: every p_click equals the bundle's own prediction on the lake's rows."""
+    with process("infra.endpoint", environment(home)) as (_, url):
+        client = Client(url)
+        client.serve(greedy)
+        candidates = [*small_lake.item_ids(np.arange(8)), "unknown"]
+        answer = client.invoke(user_id="u000003", candidates=candidates, k=9, context={"device": "phone"})
+        assert (answer["fallback"], answer["features_day"]) == (False, small_lake.TEST_DAY.isoformat())
+    world, day = small_lake.World(), small_lake.TEST_DAY
+    columns = offline_columns(world, day, 3, candidates)
+    expected = dict(zip(candidates, greedy.ranker.predict(columns).p_click, strict=True))
+    assert {i["item_id"]: i["p_click"] for i in answer["items"]} == pytest.approx(expected, rel=1e-12)
+
+
+def offline_columns(world: small_lake.World, day: Any, user: int, candidates: list[str]) -> dict[str, Any]:
+    """The decision's columns straight from the tables, the last candidate unknown."""
+    users = small_lake.user_features(world, day).slice(user, 1).to_pylist()[0]
+    rows = {row["item_id"]: row for row in small_lake.item_features(world, day).to_pylist()}
+    tiers = {row["item_id"]: dict(row["attributes"]) for row in small_lake.items(world).to_pylist()}
+    n = len(candidates)
+
+    def numbers(name: str) -> np.ndarray:
+        found = [rows.get(c, {}).get(name) for c in candidates]
+        return np.array([np.nan if value is None else value for value in found], dtype=float)
+
+    items: dict[str, Any] = {
+        name: numbers(name)
+        for name in (
+            "impressions",
+            "click_rate",
+            "click_rate_7d",
+            "click_rate_1d",
+            "purchase_rate",
+            "age_days",
+            "price",
+        )
+    }
+    items["item_id"] = np.array(candidates, dtype=object)
+    items["category"] = np.array([rows.get(c, {}).get("category") for c in candidates], dtype=object)
+    items["interest_bucket"] = np.array([rows.get(c, {}).get("interest_bucket", -1) for c in candidates])
+    known = {name: np.full(n, users[name], dtype=float) for name in ("impressions", "click_rate", "days_since_click")}
+    known["interests"] = np.tile(np.array(users["interests"], dtype=float), (n, 1))
+    context = {
+        "surface": np.full(n, "home", dtype=object),
+        "device": np.full(n, "phone", dtype=object),
+        "region": np.full(n, None, dtype=object),
+        "attributes.item.tier": np.array([tiers.get(c, {}).get("tier") for c in candidates], dtype=object),
+    }
+    return decision_columns(known, items, context)
+
+
+def test_a_taken_port_is_misconfigured(tmp_path: Path) -> None:
+    """One sentence and the exit code of a wrong setting, before anything heavy is loaded."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, "-m", "infra.endpoint", "--port", str(taken.getsockname()[1])]
+        environ = {**os.environ, **environment(tmp_path)}
+        found = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 78
+    assert "needs a free port" in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+
+
+def test_the_container_serves_one_judged_bundle(tmp_path: Path, greedy: Bundle) -> None:
+    """Ping, invocations, a 400 with a sentence; `serve` as SageMaker passes it; SIGTERM ends it."""
+    environ = {**environment(tmp_path), "TIDEGATE_BUNDLE_SHA256": greedy.sha256}
+    with process("infra.endpoint.container", environ, "serve", "--model", str(greedy.path)) as (_, url):
+
+        def post(body: bytes) -> tuple[int, dict[str, Any]]:
+            asked = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": "application/json"})
+            try:
+                with urllib.request.urlopen(asked, timeout=30) as answer:
+                    return answer.status, json.load(answer)
+            except urllib.error.HTTPError as error:
+                return error.code, json.load(error)
+
+        status, answer = post(b'{"request_id": "r", "surface": "home", "k": 2, "user_id": "u000001"}')
+        assert (status, answer["bundle_sha256"], len(answer["items"])) == (200, greedy.sha256, 2)
+        status, answer = post(b'{"surface": "home", "k": 2}')
+        assert status == 400
+        assert "request_id: Field required" in answer["error"]
+
+
+def test_the_container_refuses_another_bundle(tmp_path: Path, greedy: Bundle) -> None:
+    """The sha the platform passes is the judged one; anything else never starts."""
+    command = [
+        sys.executable,
+        "-m",
+        "infra.endpoint.container",
+        "--port",
+        str(free_port()),
+        "--model",
+        str(greedy.path),
+    ]
+    environ = {**os.environ, **environment(home), "TIDEGATE_BUNDLE_SHA256": "0" * 64}
+    found = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 65
+    assert "must be the one that was judged" in found.stderr
