@@ -102,11 +102,11 @@ def _event_files(run: Run, table: str, window: core.Window) -> list[str]:
 
 def _item_snapshots(run: Run, window: core.Window) -> dict[date, pa.Table]:
     """Every snapshot of the window, and the newest before it; raises `NotReady` where the first day has none."""
-    published = [day for day in run.published_days("items") if day <= run.days[-1]]
+    published = run.published_days("items")
     if not published or published[0] > run.days[0]:
         first = published[0] if published else "never"
         raise NotReady(f"featurize needs items at or before {run.days[0]}; first published: {first}")
     earlier = [day for day in published if day <= window.event_days[0]][-1:]
-    wanted = earlier + [day for day in published if day > window.event_days[0]]
+    wanted = earlier + [day for day in published if window.event_days[0] < day <= run.days[-1]]
     columns = ["item_id", "created_at", "category", "price"]
     return {day: run.read("items", [day], columns=columns) for day in wanted}

@@ -1,0 +1,160 @@
+"""Online equals offline: what the endpoint reads is, to the bit, what the lake holds."""
+
+import math
+import socket
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs.errors import NotReady
+from jobs.featurize import online
+from jobs.featurize.online import OnlineFeatures, user_columns
+from jobs.tables import INTEREST_BUCKETS
+from models.rankers.features import decision_columns
+
+REDIS = ("127.0.0.1", 6379)
+REDIS_DB = 13
+
+
+def going_online(world: Any, **more: Any) -> Any:
+    """The world's settings with online publication on."""
+    features = world.config.features.model_copy(update={"online": True, **more})
+    return world.config.model_copy(update={"features": features})
+
+
+def check_equal(world: Any, settings: Any, day: Any) -> None:
+    """Every user and item of the lake's day, read online, is that row."""
+    reader = OnlineFeatures(settings)
+    assert reader.day == day
+    clubs = {row["user_id"]: dict(row["attributes"]) for row in world.rows("users", day)}
+    rows = world.rows("user_features", day)
+    for row in rows:
+        found = reader.user(row["user_id"])
+        assert found is not None
+        assert found["attributes"] == clubs[row["user_id"]]
+        assert found["interests"].dtype == np.float64
+        assert found["interests"].tolist() == row["interests"]
+        for name in ("impressions", "clicks", "click_rate", "last_items", "available_at"):
+            assert found[name] == row[name], name
+        assert found["days_since_click"] == row["days_since_click"] or math.isnan(found["days_since_click"])
+        assert (row["days_since_click"] is None) == math.isnan(found["days_since_click"])
+    items, wanted = reader.items(), world.rows("item_features", day)
+    assert items["item_id"].tolist() == [row["item_id"] for row in wanted]
+    assert reader.rows_of(["i03", "nowhere"]).tolist() == [3, -1]
+    for name in online.ITEM_NUMBERS:
+        offline = np.array([math.nan if row[name] is None else row[name] for row in wanted])
+        np.testing.assert_array_equal(items[name], offline)
+    assert items["category"].tolist() == [row["category"] for row in wanted]
+    assert items["interest_bucket"].tolist() == [
+        -1 if row["interest_bucket"] is None else row["interest_bucket"] for row in wanted
+    ]
+    quality = {row["item_id"]: dict(row["attributes"]).get("quality") for row in world.rows("items", day)}
+    assert dict(zip(items["item_id"], items["attributes.item.quality"], strict=True)) == quality
+
+
+def test_online_is_offline_and_follows_the_newest_day(lively: Any) -> None:
+    """Publish, read back, publish the next day: the same reader takes it up; a backfill does not turn it back."""
+    settings = going_online(lively)
+    empty = OnlineFeatures(settings)
+    assert (empty.day, empty.available_at, empty.user("u01"), len(empty.items()["item_id"])) == (None, None, None, 0)
+
+    last = lively.first + timedelta(days=5)
+    before = last - timedelta(days=1)
+    # 40 users' features, 45 users' attributes, 14 items twice
+    assert lively.run(before, since=lively.first, settings=settings)["online_keys"] == 40 + 45 + 14 + 14
+    check_equal(lively, settings, before)
+    assert empty.refresh()
+    assert empty.day == before
+
+    lively.run(last, settings=settings)
+    check_equal(lively, settings, last)
+    assert empty.refresh()
+    assert empty.available_at == lively.at(6, 0)
+
+    assert lively.run(before, settings=settings)["online_keys"] == 0
+    assert lively.run(last, settings=settings)["online_keys"] > 0
+    assert not empty.refresh()  # the same rows again are no news
+
+
+def test_unknown_users_and_users_known_by_attributes_only(lively: Any) -> None:
+    """An unknown user is None, never a row of zeros; a listed one without events keeps the attributes."""
+    settings = going_online(lively)
+    lively.run(lively.first, settings=settings)
+    reader = OnlineFeatures(settings)
+    assert reader.user("nobody") is None
+    quiet = reader.user("u44")
+    assert quiet is not None
+    assert quiet["attributes"] == {"club": "4"}
+    assert math.isnan(quiet["click_rate"])
+    assert quiet["available_at"] is None
+    columns = user_columns(None, 3)
+    assert all(np.isnan(column).all() for column in columns.values())
+    assert columns["interests"].shape == (3, INTEREST_BUCKETS)
+
+
+def test_what_is_read_online_is_ready_for_a_ranker(lively: Any) -> None:
+    """`decision_columns` takes both sides as they come."""
+    settings = going_online(lively)
+    lively.run(lively.first, settings=settings)
+    reader = OnlineFeatures(settings)
+    items = reader.items()
+    n = len(items["item_id"])
+    user = reader.user("u01")
+    found = decision_columns(user_columns(user, n), items, {"surface": np.full(n, "home", dtype=object)})
+    assert user is not None
+    bucket = int(items["interest_bucket"][1])
+    assert found["user_item_interest"][1] == user["interests"][bucket]
+    assert np.isnan(found["user_item_interest"][7])  # the item without a category
+
+
+def test_logs_without_users_go_online(world: Any) -> None:
+    """No user rows and no users snapshot: items are online all the same."""
+    world.put("items", world.first, [world.item("i1", None), world.item("i2", price=None)])
+    for table in ("impressions", "clicks", "purchases"):
+        world.put(table, world.first, [])
+    settings = going_online(world)
+    assert world.run(world.first, settings=settings)["online_keys"] == 4
+    reader = OnlineFeatures(settings)
+    assert reader.items()["item_id"].tolist() == ["i1", "i2"]
+    assert reader.user("u1") is None
+
+
+@pytest.fixture
+def redis_url() -> Iterator[str]:
+    """A database of the local Redis that nobody uses, emptied of our keys afterwards."""
+    try:
+        socket.create_connection(REDIS, timeout=0.5).close()
+    except OSError:
+        pytest.skip(f"no Redis at {REDIS[0]}:{REDIS[1]}")
+    import redis
+
+    client = redis.Redis(*REDIS, db=REDIS_DB)
+    if client.dbsize():
+        pytest.skip(f"database {REDIS_DB} of the local Redis is in use")
+    yield f"{REDIS[0]}:{REDIS[1]},db={REDIS_DB}"
+    for key in client.scan_iter(b"*" + online.PROJECT.encode()):
+        client.delete(key)
+    assert client.dbsize() == 0
+
+
+def test_redis_serves_the_same(lively: Any, redis_url: str) -> None:
+    """The store is a setting; a corrected rerun of the same day replaces the values in Redis too."""
+    settings = going_online(lively, online_store="redis", redis_url=redis_url)
+    lively.run(lively.first, settings=settings)
+    check_equal(lively, settings, lively.first)
+    lively.put("clicks", lively.first, [lively.event("u01", "i01", lively.at(0, 23))])
+    lively.run(lively.first, settings=settings)
+    check_equal(lively, settings, lively.first)
+
+
+def test_a_redis_that_does_not_answer_is_not_ready(lively: Any) -> None:
+    """The lake is published, the task is retried: it is no bug and no reason to lose the day."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        settings = going_online(lively, online_store="redis", redis_url=f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(NotReady, match="needs Redis at 127"):
+            lively.run(lively.first, settings=settings)
+    assert lively.lake.days("user_features") == [lively.first]
