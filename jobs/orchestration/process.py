@@ -12,7 +12,7 @@ from typing import IO
 
 GRACE_SECONDS = 10
 """Between a polite SIGTERM and SIGKILL."""
-DRAIN_SECONDS = 5
+DRAIN_SECONDS = 1
 """A grandchild that keeps a pipe open after the command ended is not waited for any longer than this."""
 
 

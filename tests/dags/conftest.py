@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +35,8 @@ def dags() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def database() -> Iterator[None]:
+def database() -> None:
     """Airflow's tables in the throwaway SQLite file."""
     from airflow.utils.db import initdb
 
     initdb()
-    yield

@@ -59,7 +59,7 @@ def rendered(dag: Any, key: str | None, xcom: dict[str, Any] | None = None, **pa
 
 @pytest.mark.parametrize(("name", "key"), GOLDEN)
 def test_commands(dags: dict[str, Any], name: str, key: str | None) -> None:
-    """A week's key means its Sunday; promotion gets day and mode from whoever started it, and the name of who said yes."""
+    """A week's key means its Sunday; promotion knows day, mode and who said yes."""
     params = {"day": DAY, "mode": "warm"} if name == "promotion" else {}
     tasks = rendered(dags[name], key, ANSWER, **params)
     assert {task_id: task.command for task_id, task in tasks.items()} == GOLDEN[name, key]
