@@ -25,15 +25,17 @@ class Encoding:
     vocabularies: Mapping[str, tuple[str, ...]]
 
     @classmethod
-    def fit(cls, features: Columns, max_categories: int) -> Self:
+    def fit(cls, features: Columns, rows: NDArray[np.int64], max_categories: int) -> Self:
         """Every numeric and categorical column of `models.rankers.features` and every `attributes.*` column present.
 
-        The `max_categories` most frequent values of a column are kept, ties going to the smaller value. Raises
-        ValueError when a named column is missing.
+        The `max_categories` most frequent values of a column among `rows` are kept, ties going to the smaller value.
+        Raises ValueError when a named column is missing.
         """
         attributes = sorted(name for name in features if name.startswith(ATTRIBUTE_PREFIX))
         require(features, (*NUMERIC, *CATEGORICAL))
-        kept = {name: _frequent(features[name], max_categories) for name in (*CATEGORICAL, *attributes)}
+        kept = {
+            name: _frequent(np.asarray(features[name])[rows], max_categories) for name in (*CATEGORICAL, *attributes)
+        }
         return cls(NUMERIC, kept)
 
     @property
@@ -100,6 +102,6 @@ def codes_of(
 
 def _frequent(column: NDArray[Any], most: int) -> tuple[str, ...]:
     """The `most` most frequent strings of a column, ties to the smaller value."""
-    counts = Counter(np.asarray(column).tolist())
+    counts = Counter(column.tolist())
     known = [(value, count) for value, count in counts.items() if isinstance(value, str)]
     return tuple(value for value, _ in sorted(known, key=lambda pair: (-pair[1], pair[0]))[:most])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.rankers.labels import Label
 from models.rankers.protocol import Floats
+from models.rankers.threads import threads_for
 from models.settings import RankerSettings
 
 PACK_SIZE = 1 << 16
@@ -103,7 +104,7 @@ def minimise(design: Design, label: Label, start: Floats, settings: RankerSettin
     """Weights that minimise the weighted mean log-loss + l2 / 2 |weights - start|², the intercept free; shape (p,).
 
     A cold start is all zeros but the intercept, so the penalty is then the usual one. Convex: where it begins does not
-    matter, what it is pulled towards does. Deterministic for one number of threads.
+    matter, what it is pulled towards does.
     """
     weights = torch.from_numpy(start.copy()).requires_grad_(True)
     anchor = torch.from_numpy(start.copy())
@@ -127,6 +128,11 @@ def minimise(design: Design, label: Label, start: Floats, settings: RankerSettin
             weights.grad = gradient + settings.logistic_l2 * away
             return value + settings.logistic_l2 / 2 * float(away @ away)
 
-    optimiser.step(closure)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads_for(len(label.rows)))
+    try:
+        optimiser.step(closure)
+    finally:
+        torch.set_num_threads(threads)
     found: Floats = weights.detach().numpy().copy()
     return found

@@ -68,7 +68,9 @@ class LogisticRanker:
         from models.rankers.lbfgs import Design, minimise  # torch: a second to import, needed only here
 
         click, conversion = click_label(data), conversion_label(data)
-        encoding = start_from._encoding if start_from else Encoding.fit(data.features, settings.max_categories)
+        encoding = (
+            start_from._encoding if start_from else Encoding.fit(data.features, click.rows, settings.max_categories)
+        )
         numbers = _logged(encoding, data.features)
         scaling = start_from._scaling if start_from else Scaling.fit(numbers[click.rows])
         design = Design(scaling.apply(numbers), encoding.codes(data.features), encoding.sizes)

@@ -10,19 +10,16 @@ from numpy.typing import NDArray
 from models.rankers.encoding import UNKNOWN_CODE, Encoding
 from models.rankers.labels import Label, click_label, conversion_label, conversions_per_click
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
+from models.rankers.threads import threads_for
 from models.settings import RankerSettings
 
 if TYPE_CHECKING:
     import xgboost
 
-THREADS = 2
-"""Fixed: the sums behind a split depend on how rows are dealt to threads."""
 BINS = 128
 """Half of xgboost's own: a third less time, the same log-loss to the fourth digit on a million rows."""
 CUT_ROWS = 100_000
 """Where the bins lie is read off about this many evenly spaced rows: the pass over all of them costs seconds."""
-FEW_ROWS = 5_000
-"""Up to this many rows are scored by one thread: a request is answered sooner than threads could share it."""
 ENCODING_FILE, CLICK_FILE, CONVERSION_FILE, CONSTANT_FILE = (
     "encoding.json",
     "click.ubj",
@@ -50,7 +47,9 @@ class XGBoostRanker:
     def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Self | None = None) -> Self:
         """Histogram boosting of the weighted log-loss; see `Ranker.fit`."""
         click, conversion = click_label(data), conversion_label(data)
-        encoding = start_from._encoding if start_from else Encoding.fit(data.features, settings.max_categories)
+        encoding = (
+            start_from._encoding if start_from else Encoding.fit(data.features, click.rows, settings.max_categories)
+        )
         table = _table(encoding, data.features)
         before = start_from._conversion if start_from else None
         learned_before = None if isinstance(before, float) else before
@@ -97,7 +96,7 @@ def _boosted(
         "feature_types": ["float"] * len(encoding.numeric) + ["c"] * len(encoding.vocabularies),
         "enable_categorical": True,
         "max_bin": BINS,
-        "nthread": THREADS,
+        "nthread": threads_for(len(known)),
     }
     step = max(1, len(known) // CUT_ROWS)
     cuts = xgb.QuantileDMatrix(known[::step], **shape) if step > 1 else None
@@ -109,7 +108,7 @@ def _boosted(
         "eta": settings.xgboost_eta,
         "max_bin": BINS,
         "seed": settings.seed,
-        "nthread": THREADS,
+        "nthread": threads_for(len(known)),
         "verbosity": 0,
     }
     rounds = settings.xgboost_rounds if start is None else settings.xgboost_warm_rounds
@@ -126,7 +125,7 @@ def _table(encoding: Encoding, features: Columns) -> NDArray[np.float32]:
 def _probability(booster: "xgboost.Booster", table: NDArray[np.float32]) -> Floats:
     if not len(table):
         return np.zeros(0)
-    booster.set_param({"nthread": 1 if len(table) <= FEW_ROWS else THREADS})
+    booster.set_param({"nthread": threads_for(len(table))})
     p: Floats = booster.inplace_predict(table).astype(np.float64)
     return p
 

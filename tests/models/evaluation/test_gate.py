@@ -1,0 +1,146 @@
+"""The gate: what promotes, what holds, what refuses, and that nothing else ever promotes."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.evaluation.estimate import Estimate, Finding, Refusal
+from models.evaluation.gate import Evidence, judge
+from models.settings import GateSettings
+
+GATE = GateSettings()
+
+
+def interval(low: float, high: float) -> Estimate:
+    return Estimate((low + high) / 2, (high - low) / 4, low, high, 5000, 3000.0)
+
+
+GAIN, LOWER_LOSS, NO_LOWER = interval(0.001, 0.01), interval(-0.01, 0.001), interval(-0.004, 0.02)
+
+
+def sides(difference: Finding | None) -> dict[str, Finding]:
+    found: dict[str, Finding] = {"champion": interval(0.1, 0.2), "challenger": interval(0.1, 0.2)}
+    return found if difference is None else {**found, "difference": difference}
+
+
+def evidence(
+    value: Finding | None = GAIN,
+    log_loss: Finding | None = LOWER_LOSS,
+    auc: Finding | None = NO_LOWER,
+    ndcg: Finding | None = NO_LOWER,
+) -> Evidence:
+    comparison = {"auc": sides(auc), "log_loss": sides(log_loss), "ndcg_at_10": sides(ndcg)}
+    return Evidence(comparison, sides(value), test_rows=5000)
+
+
+def test_a_challenger_that_clears_every_rule_is_promoted_and_each_rule_says_so() -> None:
+    """The person who approves reads these sentences."""
+    verdict = judge(evidence(), GATE)
+    assert verdict.verdict == "promote"
+    names = ["test_rows", "different_model", "value", "log_loss", "auc", "ndcg_at_10"]
+    assert [rule.name for rule in verdict.rules] == names
+    assert {rule.outcome for rule in verdict.rules} == {"pass"}
+    assert all(rule.reason for rule in verdict.rules)
+    assert len(verdict.reasons) == len(names)
+    json.dumps(verdict.as_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("value", evidence(value=interval(-0.001, 0.02))),
+        ("value", evidence(value=interval(-0.02, -0.01))),
+        ("log_loss", evidence(log_loss=interval(-0.01, 0.0021))),
+        ("auc", evidence(auc=interval(-0.0051, 0.02))),
+        ("ndcg_at_10", evidence(ndcg=interval(-0.0051, 0.02))),
+    ],
+)
+def test_one_bound_that_does_not_clear_holds_and_is_named(name: str, change: Evidence) -> None:
+    """Overlapping intervals, a loss hidden behind gains elsewhere: hold, with that rule as the only reason."""
+    verdict = judge(change, GATE)
+    assert verdict.verdict == "hold"
+    assert [rule.name for rule in verdict.rules if rule.outcome == "hold"] == [name]
+    assert len(verdict.reasons) == 1
+    assert verdict.reasons[0].startswith(name)
+
+
+def test_a_tie_holds() -> None:
+    """An identical challenger differs by exactly nothing: equal to the bound is not above it."""
+    tie = interval(0, 0)
+    assert judge(evidence(tie, tie, tie, tie), GATE).verdict == "hold"
+
+
+def test_the_champion_is_not_promoted_over_itself() -> None:
+    """Even with evidence that would promote it."""
+    verdict = judge(replace(evidence(), same_candidate=True), GATE)
+    assert verdict.verdict == "hold"
+    assert "champion itself" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize("name", ["value", "log_loss", "auc", "ndcg"])
+@pytest.mark.parametrize("found", [None, Refusal("12 of 12 decisions have no propensity", 12)])
+def test_missing_and_refused_figures_refuse(name: str, found: Finding | None) -> None:
+    """No evidence is not weak evidence: refuse, whatever the other rules say, with the reason passed on."""
+    verdict = judge(evidence(**{name: found}), GATE)
+    assert verdict.verdict == "refuse"
+    assert len(verdict.reasons) == 1
+    assert ("12 of 12" if found else "no such figure") in verdict.reasons[0]
+
+
+def test_no_metrics_at_all_refuse() -> None:
+    """An empty evidence pack."""
+    assert judge(Evidence({}, {}, 0), GATE).verdict == "refuse"
+
+
+def test_too_few_rows_refuse() -> None:
+    """A nearly empty test day proves nothing."""
+    assert judge(replace(evidence(), test_rows=999), GATE).verdict == "refuse"
+    assert judge(replace(evidence(), test_rows=1000), GATE).verdict == "promote"
+
+
+def test_refuse_outweighs_hold() -> None:
+    """A challenger that looks worse on evidence that cannot be trusted is refused, not held."""
+    verdict = judge(evidence(value=Refusal("too few"), auc=interval(-0.2, -0.1)), GATE)
+    assert verdict.verdict == "refuse"
+    assert verdict.reasons == ["value: too few"]
+
+
+@pytest.mark.parametrize("name", ["value", "log_loss", "auc", "ndcg"])
+@pytest.mark.parametrize("figure", ["value", "low", "high"])
+def test_nan_never_promotes(name: str, figure: str) -> None:
+    """Every comparison with NaN is false: a rule written the wrong way round would wave it through."""
+    spoilt = interval(0.001, 0.0015)
+    object.__setattr__(spoilt, figure, math.nan)  # an Estimate refuses NaN; a later one might not
+    assert judge(evidence(**{name: spoilt}), GATE).verdict == "refuse"
+
+
+def test_evidence_survives_json_and_a_spoilt_figure_becomes_a_refusal() -> None:
+    """Evidence is stored as a document between backtest and promote."""
+    original = evidence(auc=Refusal("one class", 7))
+    tree = json.loads(json.dumps(original.as_dict()))
+    assert Evidence.from_dict(tree) == original
+    tree["value"]["difference"]["low"] = math.nan
+    del tree["comparison"]["auc"]["champion"]["stderr"]
+    read = Evidence.from_dict(tree)
+    assert isinstance(read.value["difference"], Refusal)
+    assert isinstance(read.comparison["auc"]["champion"], Refusal)
+    assert judge(read, GATE).verdict == "refuse"
+
+
+BOUNDS = st.tuples(st.floats(-0.02, 0.02), st.floats(-0.02, 0.02)).map(sorted)
+
+
+@given(value=BOUNDS, log_loss=BOUNDS, auc=BOUNDS, ndcg=BOUNDS, rows=st.integers(0, 3000), same=st.booleans())
+@settings(deadline=None, max_examples=300)
+def test_it_promotes_exactly_when_every_bound_clears(
+    value: list[float], log_loss: list[float], auc: list[float], ndcg: list[float], rows: int, same: bool
+) -> None:
+    """The whole policy in one line: no combination of good and bad news adds up to a promotion."""
+    found = evidence(*(interval(*bounds) for bounds in (value, log_loss, auc, ndcg)))
+    verdict = judge(replace(found, test_rows=rows, same_candidate=same), GATE).verdict
+    clears = value[0] > 0 and log_loss[1] <= 0.002 and auc[0] >= -0.005 and ndcg[0] >= -0.005 and not same
+    assert verdict == ("refuse" if rows < 1000 else "promote" if clears else "hold")

@@ -1,0 +1,179 @@
+"""Metrics against their definitions, written out the slow way, and what they do with data that cannot carry them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.evaluation.comparison import compare
+from models.evaluation.estimate import Estimate, Refusal
+from models.evaluation.ranking import auc, group_ndcg, log_loss, ndcg, weighted_auc
+from models.settings import GateSettings
+
+GATE = GateSettings(bootstrap_replicates=60)
+ROWS = st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=2, max_size=30).filter(
+    lambda rows: 0 < sum(clicked for clicked, _ in rows) < len(rows)
+)
+
+
+def sound(found: object) -> Estimate:
+    assert isinstance(found, Estimate), found
+    return found
+
+
+@given(rows=ROWS, weights=st.lists(st.integers(0, 3), min_size=30, max_size=30))
+@settings(deadline=None, max_examples=60)
+def test_auc_is_the_share_of_pairs_in_order(rows: list[tuple[bool, int]], weights: list[int]) -> None:
+    """Ties count half and a weight counts as so many rows: the bootstrap rests on it."""
+    y, s = np.array([r[0] for r in rows], float), np.array([r[1] for r in rows], float)
+    w = np.array(weights[: len(rows)], float)
+    pairs = [
+        (w[i] * w[j], 1.0 if s[i] > s[j] else 0.5 if s[i] == s[j] else 0.0)
+        for i in np.flatnonzero(y > 0)
+        for j in np.flatnonzero(y == 0)
+    ]
+    total = sum(weight for weight, _ in pairs)
+    found = weighted_auc(y, s)(w)
+    if total:
+        assert found == pytest.approx(sum(weight * won for weight, won in pairs) / total)
+    else:
+        assert np.isnan(found)
+
+
+def test_ndcg_by_hand() -> None:
+    """Group 1: the click is second of two. Group 2: no click, left out. Group 3: two clicks, cut at two places."""
+    labels = np.array([0, 1, 0, 0, 1, 0, 1], float)
+    scores = np.array([0.9, 0.8, 0.5, 0.4, 0.9, 0.8, 0.7])
+    first, gain = group_ndcg(labels, scores, np.array([1, 1, 2, 2, 3, 3, 3]), 2)
+    second = 1 / np.log2(3)
+    np.testing.assert_allclose(gain, [second, 1 / (1 + second)])
+    assert first.tolist() == [0, 4]
+
+
+def test_ndcg_of_tied_scores_is_the_mean_over_their_orders() -> None:
+    """Logs list the top first: taking ties in row order would credit a constant score with the logging policy's work."""
+    labels, groups = np.array([1, 0, 0, 0], float), np.zeros(4, int)
+    _, gain = group_ndcg(labels, np.full(4, 0.5), groups, 10)
+    np.testing.assert_allclose(gain, [np.mean(1 / np.log2(np.arange(4) + 2))])
+
+
+def test_metrics_do_not_depend_on_the_order_of_rows() -> None:
+    """Partitions are read in any order."""
+    rng = np.random.default_rng(0)
+    labels, scores, groups = (rng.random(300) < 0.3).astype(float), rng.integers(1, 9, 300) / 10, np.arange(300) // 5
+    at = rng.permutation(300)
+    for metric in (auc, log_loss):
+        a, b = (metric(labels[i], scores[i], clusters=groups[i], settings=GATE, seed=1) for i in (slice(None), at))
+        np.testing.assert_allclose(list(sound(a).as_dict().values()), list(sound(b).as_dict().values()))
+    a, b = (ndcg(labels[i], scores[i], groups[i], clusters=groups[i], settings=GATE, seed=1) for i in (slice(None), at))
+    np.testing.assert_allclose(list(sound(a).as_dict().values()), list(sound(b).as_dict().values()))
+
+
+def test_clustered_rows_give_a_wider_interval() -> None:
+    """A user's rows resemble one another: counting them as independent would make the gate too sure."""
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(100), 20)
+    taste = rng.beta(0.5, 0.5, 100)[users]
+    labels = (rng.random(2000) < taste).astype(float)
+    scores = np.full(2000, 0.5) + rng.random(2000) * 0.01
+    alone = sound(log_loss(labels, 0.3 + 0.4 * scores, settings=GATE, seed=1))
+    together = sound(log_loss(labels, 0.3 + 0.4 * scores, clusters=users, settings=GATE, seed=1))
+    assert alone.value == pytest.approx(together.value)
+    skewed = sound(log_loss(labels, np.full(2000, 0.2), clusters=users, settings=GATE, seed=1))
+    assert skewed.stderr > 2 * sound(log_loss(labels, np.full(2000, 0.2), settings=GATE, seed=1)).stderr
+
+
+def test_log_loss_interval_covers_the_truth() -> None:
+    """A 95% interval must hold the true value about 95 times in 100, users resampled whole."""
+    rng, held, truth = np.random.default_rng(0), 0, -(0.3 * np.log(0.25) + 0.7 * np.log(0.75))
+    for run in range(300):
+        users = np.repeat(np.arange(80), 5)
+        labels = (rng.random(400) < rng.beta(0.6, 1.4, 80)[users]).astype(float)
+        found = sound(log_loss(labels, np.full(400, 0.25), clusters=users, settings=GATE, seed=run))
+        held += found.low <= truth <= found.high
+    assert 0.91 <= held / 300 <= 0.985
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "reason"),
+    [([], [], "found none"), ([1, 1], [0.1, 0.2], "clicked"), ([1, 0], [np.nan, 0.2], "finite")],
+)
+def test_auc_refuses_what_the_data_cannot_carry(labels: list[float], scores: list[float], reason: str) -> None:
+    """A day without clicks is an empty finding, not a crash and not a 0.5."""
+    found = auc(np.array(labels), np.array(scores), settings=GATE, seed=0)
+    assert isinstance(found, Refusal)
+    assert reason in found.reason
+
+
+def test_ndcg_without_clicks_and_metrics_of_one_user_are_refused() -> None:
+    """One user's rows say nothing of other users: no interval, hence no estimate."""
+    zeros = np.zeros(4)
+    assert isinstance(ndcg(zeros, zeros, np.arange(4), settings=GATE, seed=0), Refusal)
+    one = log_loss(np.array([0.0, 1]), np.array([0.5, 0.5]), clusters=np.zeros(2, int), settings=GATE, seed=0)
+    assert isinstance(one, Refusal)
+    assert "2 users" in one.reason
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "message"),
+    [([0.5, 1], [0.5, 0.5], "0 or 1"), ([np.nan, 1], [0.5, 0.5], "0 or 1"), ([0, 1], [0.5], "one length"),
+     ([0, 1], [1.5, 0.5], r"\[0, 1\]")],
+)  # fmt: skip
+def test_impossible_arguments_are_errors(labels: list[float], scores: list[float], message: str) -> None:
+    """Labels that are unknown must be dropped by the caller, who knows why they are."""
+    with pytest.raises(ValueError, match=message):
+        log_loss(np.array(labels), np.array(scores), settings=GATE, seed=0)
+
+
+def logged(n: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    p = rng.beta(1, 4, n)
+    return p, (rng.random(n) < p).astype(float)
+
+
+def test_the_better_ranker_wins_every_metric_wherever_it_stands() -> None:
+    """The difference is challenger minus champion: swapping them flips the sign and nothing else."""
+    p, y = logged()
+    poor = np.clip(p * np.exp(np.random.default_rng(1).standard_normal(len(p))), 0, 1)
+    requests, users = np.arange(len(p)) // 4, np.arange(len(p)) // 12
+    won, lost = compare(y, poor, p, requests, users, GATE, 3), compare(y, p, poor, requests, users, GATE, 3)
+    for metric, sign in (("auc", 1), ("log_loss", -1), ("ndcg_at_10", 1)):
+        difference, flipped = sound(won[metric]["difference"]), sound(lost[metric]["difference"])
+        assert min(sign * difference.low, sign * difference.high) > 0
+        assert difference.value == pytest.approx(-flipped.value)
+        assert difference.stderr == pytest.approx(flipped.stderr)
+        apart = sound(won[metric]["challenger"]).value - sound(won[metric]["champion"]).value
+        assert difference.value == pytest.approx(apart)
+
+
+def test_a_ranker_does_not_differ_from_itself() -> None:
+    """Paired resamples: an identical challenger differs by exactly nothing, with no doubt about it."""
+    p, y = logged()
+    for sides in compare(y, p, p, np.arange(len(p)) // 4, np.arange(len(p)), GATE, 3).values():
+        difference = sound(sides["difference"])
+        assert difference.value == difference.low == difference.high == 0
+
+
+def test_compare_agrees_with_the_single_metrics_and_its_seed() -> None:
+    """The evidence pack shows both: they must not contradict each other, nor change when run again."""
+    p, y = logged()
+    requests, users = np.arange(len(p)) // 4, np.arange(len(p)) // 12
+    found = compare(y, p / 2, p, requests, users, GATE, 3)
+    assert found == compare(y, p / 2, p, requests, users, GATE, 3)
+    assert found["auc"]["challenger"] == auc(y, p, clusters=users, settings=GATE, seed=3)
+    assert found["log_loss"]["challenger"] == log_loss(y, p, clusters=users, settings=GATE, seed=3)
+    assert found["ndcg_at_10"]["challenger"] == ndcg(y, p, requests, clusters=users, settings=GATE, seed=3)
+
+
+@pytest.mark.parametrize("spoil", ["nan", "clicks", "empty"])
+def test_compare_refuses_everything_it_cannot_compare(spoil: str) -> None:
+    """The gate reads a refusal as refuse; half a comparison could read as a pass."""
+    p, y = logged(100)
+    bad = p.copy()
+    if spoil == "nan":
+        bad[3] = np.nan
+    n = 0 if spoil == "empty" else 100
+    y = y * 0 if spoil == "clicks" else y
+    found = compare(y[:n], p[:n], bad[:n], np.arange(n), np.arange(n), GATE, 0)
+    assert set(found) == {"auc", "log_loss", "ndcg_at_10"}
+    assert all(isinstance(side, Refusal) for sides in found.values() for side in sides.values())

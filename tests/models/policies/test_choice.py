@@ -1,0 +1,116 @@
+"""Laws of the probabilities that get logged: backtests divide by them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.policies.choice import first_choice, slate
+from models.settings import PolicySettings
+
+POLICIES = [
+    PolicySettings(kind="greedy"),
+    PolicySettings(kind="epsilon_greedy", epsilon=0.3),
+    PolicySettings(kind="plackett_luce", temperature=0.5),
+]
+SEGMENTS = st.lists(st.lists(st.floats(0, 1), max_size=6), max_size=6)
+
+
+@given(segments=SEGMENTS, policy=st.sampled_from(POLICIES))
+@settings(deadline=None, max_examples=60)
+def test_first_choice_sums_to_one_in_every_segment(segments: list[list[float]], policy: PolicySettings) -> None:
+    """Empty segments included: a request without candidates must not shift its neighbours."""
+    offsets = np.cumsum([0, *map(len, segments)])
+    p = first_choice(np.array([x for s in segments for x in s]), offsets, policy)
+    for first, last, segment in zip(offsets[:-1], offsets[1:], segments, strict=True):
+        assert ((p[first:last] >= 0) & (p[first:last] <= 1)).all()
+        if segment:
+            assert p[first:last].sum() == pytest.approx(1)
+            alone = first_choice(np.array(segment), np.array([0, len(segment)]), policy)
+            np.testing.assert_allclose(alone, p[first:last])
+
+
+def test_first_choice_by_hand() -> None:
+    """Greedy shares ties; epsilon mixes in uniform; Plackett-Luce goes as p ** (1 / T)."""
+    scores, offsets = np.array([0.2, 0.4, 0.4, 0.1]), np.array([0, 3, 3, 4])
+    greedy, epsilon, luce = (first_choice(scores, offsets, policy) for policy in POLICIES)
+    np.testing.assert_allclose(greedy, [0, 0.5, 0.5, 1])
+    np.testing.assert_allclose(epsilon, [0.1, 0.45, 0.45, 1])
+    np.testing.assert_allclose(luce, [0.04 / 0.36, 0.16 / 0.36, 0.16 / 0.36, 1])
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda p: p.kind)
+def test_slates_come_as_often_as_their_propensities_say(policy: PolicySettings) -> None:
+    """The product of a slate's propensities is how often that very slate is drawn; the first follows first_choice."""
+    scores = np.array([0.3, 0.1, 0.3, 0.05])
+    rng = np.random.default_rng(0)
+    draws = 4000
+    counts: dict[tuple[int, ...], int] = {}
+    chances: dict[tuple[int, ...], float] = {}
+    for _ in range(draws):
+        order, propensity = slate(scores, 2, policy, rng)
+        key = tuple(int(x) for x in order)
+        counts[key] = counts.get(key, 0) + 1
+        chance = float(propensity.prod())
+        assert chances.setdefault(key, chance) == pytest.approx(chance)
+        assert len(set(key)) == 2
+    assert sum(chances.values()) == pytest.approx(1, abs=0.01)
+    for key, count in counts.items():
+        spread = np.sqrt(draws * chances[key] * (1 - chances[key])) + 1
+        assert abs(count - draws * chances[key]) < 4.5 * spread
+    first = first_choice(scores, np.array([0, 4]), policy)
+    for candidate in range(4):
+        drawn = sum(count for key, count in counts.items() if key[0] == candidate)
+        spread = np.sqrt(draws * first[candidate] * (1 - first[candidate])) + 1
+        assert abs(drawn - draws * first[candidate]) < 4.5 * spread
+
+
+@given(
+    scores=st.lists(st.floats(0, 1), min_size=1, max_size=8),
+    k=st.integers(1, 10),
+    policy=st.sampled_from(POLICIES),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=60)
+def test_the_first_propensity_is_first_choice(scores: list[float], k: int, policy: PolicySettings, seed: int) -> None:
+    """The endpoint logs slate's propensity, the backtest computes first_choice: one number."""
+    order, propensity = slate(np.array(scores), k, policy, np.random.default_rng(seed))
+    assert len(order) == len(propensity) == min(k, len(scores))
+    assert ((propensity > 0) & (propensity <= 1)).all()
+    p = first_choice(np.array(scores), np.array([0, len(scores)]), policy)
+    assert propensity[0] == pytest.approx(p[order[0]])
+    if len(order) == len(scores):
+        assert propensity[-1] == pytest.approx(1)
+
+
+def test_low_temperature_is_greedy_and_high_is_uniform() -> None:
+    """Extreme temperatures must neither overflow nor divide by zero."""
+    scores, offsets = np.array([0.0, 0.2, 0.9]), np.array([0, 3])
+    cold = first_choice(scores, offsets, PolicySettings(temperature=1e-3))
+    hot = first_choice(scores, offsets, PolicySettings(temperature=1e6))
+    np.testing.assert_allclose(cold, [0, 0, 1], atol=1e-9)
+    np.testing.assert_allclose(hot, [1 / 3] * 3, atol=1e-4)
+
+
+@pytest.mark.parametrize("scores", [[0.5, np.nan], [-0.1, 0.5], [1.1, 0.5]])
+def test_impossible_scores_are_refused(scores: list[float]) -> None:
+    """A NaN score would become a NaN propensity in the logs, for good."""
+    for policy in POLICIES:
+        with pytest.raises(ValueError, match=r"scores in \[0, 1\]"):
+            first_choice(np.array(scores), np.array([0, 2]), policy)
+        with pytest.raises(ValueError, match=r"scores in \[0, 1\]"):
+            slate(np.array(scores), 1, policy, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("offsets", [[0, 1], [1, 2], [0, 2, 1, 2], []])
+def test_offsets_must_cover_the_scores(offsets: list[int]) -> None:
+    """A wrong offset would compare candidates of different requests."""
+    with pytest.raises(ValueError, match="offsets"):
+        first_choice(np.array([0.5, 0.5]), np.array(offsets, dtype=int), POLICIES[0])
+
+
+def test_an_empty_slate_is_refused() -> None:
+    """Nothing to choose from, or nothing to choose: the caller's mistake."""
+    for scores, k in (([], 1), ([0.5], 0)):
+        with pytest.raises(ValueError, match="k >= 1"):
+            slate(np.array(scores), k, POLICIES[0], np.random.default_rng(0))

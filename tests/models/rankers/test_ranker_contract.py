@@ -1,0 +1,222 @@
+"""One contract that every ranker passes, on data whose right answer is known: items alternate, good and bad."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.rankers import RANKERS
+from models.rankers.features import CATEGORICAL, NUMERIC
+from models.rankers.protocol import Ranker, TrainingData
+from models.settings import RankerSettings
+
+SETTINGS = RankerSettings(
+    popularity_prior_impressions=5, xgboost_rounds=15, xgboost_warm_rounds=5, logistic_steps=40, xgboost_depth=3
+)
+ITEMS = 20
+
+
+def checkerboard(n: int = 2000, seed: int = 0, odd_is_good: bool = True) -> TrainingData:
+    """Items of one parity are clicked half of the time, of the other hardly ever; a tenth of clicks convert."""
+    rng = np.random.default_rng(seed)
+    item = rng.integers(0, ITEMS, n)
+    good = (item % 2 == 1) == odd_is_good
+    features: dict[str, Any] = {name: rng.standard_normal(n) for name in NUMERIC}
+    features |= {name: np.array([None, "a", "b"], dtype=object)[rng.integers(0, 3, n)] for name in CATEGORICAL}
+    features["position"] = rng.integers(1, 5, n).astype(float)
+    features["item_id"] = np.array([f"i{k:03d}" for k in item], dtype=object)
+    features["item_category"] = np.where(good, "good", "bad").astype(object)
+    features["item_click_rate"] = good * 0.3 + rng.random(n) * 0.1
+    features["user_click_rate"] = np.where(rng.random(n) < 0.2, np.nan, rng.random(n))
+    features["attributes.hour"] = np.array([f"h{k}" for k in rng.integers(0, 24, n)], dtype=object)
+    clicked = (rng.random(n) < np.where(good, 0.5, 0.05)).astype(float)
+    converted = clicked * (rng.random(n) < 0.1)
+    return TrainingData(features, clicked, converted, np.ones(n))
+
+
+def rows(data: TrainingData, where: Any) -> TrainingData:
+    features = {name: column[where] for name, column in data.features.items()}
+    return TrainingData(features, data.clicked[where], data.converted[where], data.weight[where])
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    return checkerboard()
+
+
+@pytest.fixture(scope="module", params=list(RANKERS))
+def kind(request: pytest.FixtureRequest) -> type[Ranker]:
+    return RANKERS[request.param]
+
+
+@pytest.fixture(scope="module")
+def ranker(kind: type[Ranker], data: TrainingData) -> Ranker:
+    return kind.fit(data, SETTINGS)
+
+
+def same(a: Ranker, b: Ranker, data: TrainingData) -> bool:
+    found, expected = a.predict(data.features), b.predict(data.features)
+    return np.array_equal(found.p_click, expected.p_click) and np.array_equal(found.p_conversion, expected.p_conversion)
+
+
+def test_good_items_score_above_bad_ones(ranker: Ranker) -> None:
+    """A ranker that learns nothing, or the wrong way round, must not pass for one that works."""
+    fresh = checkerboard(600, seed=9)
+    good = fresh.features["item_category"] == "good"
+    scores = ranker.predict(fresh.features)
+    assert (scores.p_click[good] > 0.25).mean() > 0.95
+    assert (scores.p_click[~good] < 0.25).mean() > 0.95
+    assert scores.p_click[good].mean() == pytest.approx(0.5, abs=0.08)
+    assert scores.p_click[~good].mean() == pytest.approx(0.05, abs=0.03)
+    assert scores.p_conversion[good].mean() == pytest.approx(0.05, abs=0.025)
+
+
+def test_scores_are_probabilities(ranker: Ranker, data: TrainingData) -> None:
+    """Policies take logarithms of these and the gate takes their log-loss."""
+    scores = ranker.predict(data.features)
+    for p in (scores.p_click, scores.p_conversion):
+        assert p.shape == data.clicked.shape
+        assert p.dtype == np.float64
+        assert ((p >= 0) & (p <= 1)).all()
+
+
+def test_a_row_scores_the_same_alone_as_in_a_batch(ranker: Ranker, data: TrainingData) -> None:
+    """The endpoint scores a handful, the backtest thousands: what is judged must be what is served."""
+    batch = ranker.predict(data.features)
+    for at in range(0, 50, 7):
+        alone = ranker.predict(rows(data, slice(at, at + 1)).features)
+        assert alone.p_click[0] == batch.p_click[at]
+        assert alone.p_conversion[0] == batch.p_conversion[at]
+
+
+def test_no_rows_give_no_scores(ranker: Ranker, data: TrainingData) -> None:
+    """A request without candidates is answered, not crashed on."""
+    assert ranker.predict(rows(data, slice(0, 0)).features).p_click.shape == (0,)
+
+
+def test_saving_and_loading_changes_nothing(kind: type[Ranker], ranker: Ranker, data: TrainingData) -> None:
+    """The bundle holds the very model that was judged."""
+    files = ranker.to_files()
+    loaded = kind.from_files(files)
+    assert loaded.to_files() == files
+    assert same(loaded, ranker, data)
+
+
+def test_same_seed_same_bytes(kind: type[Ranker], ranker: Ranker, data: TrainingData) -> None:
+    """A bundle's sha256 is its identity: a re-run must give the same one."""
+    assert kind.fit(data, SETTINGS).to_files() == ranker.to_files()
+
+
+def test_a_second_fit_is_independent_of_the_first(kind: type[Ranker], ranker: Ranker, data: TrainingData) -> None:
+    """State shared between fits would let one day's model leak into another's."""
+    before = ranker.to_files()
+    kind.fit(checkerboard(seed=5, odd_is_good=False), SETTINGS)
+    assert ranker.to_files() == before
+    assert kind.fit(data, SETTINGS).to_files() == before
+
+
+def test_an_unknown_column_is_ignored(kind: type[Ranker], ranker: Ranker, data: TrainingData) -> None:
+    """Examples carry more columns than a ranker knows."""
+    more = {**data.features, "unheard_of": np.arange(len(data.clicked))}
+    assert kind.fit(replace(data, features=more), SETTINGS).to_files() == ranker.to_files()
+    assert np.array_equal(ranker.predict(more).p_click, ranker.predict(data.features).p_click)
+
+
+def test_a_missing_column_is_an_error(kind: type[Ranker], ranker: Ranker, data: TrainingData) -> None:
+    """A dropped column must stop the run, not turn into scores made of defaults."""
+    name = "item_id" if kind.kind == "popularity" else "item_category"
+    less = {column: values for column, values in data.features.items() if column != name}
+    with pytest.raises(ValueError, match=name):
+        ranker.predict(less)
+    with pytest.raises(ValueError, match=name):
+        kind.fit(replace(data, features=less), SETTINGS)
+
+
+def test_unknown_labels_teach_nothing(kind: type[Ranker], ranker: Ranker, data: TrainingData) -> None:
+    """An unknown outcome read as zero would teach that new items are never clicked."""
+    strange = checkerboard(500, seed=3, odd_is_good=False)
+    unknown = np.full(500, np.nan)
+    features = {name: np.concatenate([column, strange.features[name]]) for name, column in data.features.items()}
+    # Item ids that only unknown rows have would show up in popularity's table; the checkerboard has none.
+    more = TrainingData(
+        features,
+        np.concatenate([data.clicked, unknown]),
+        np.concatenate([data.converted, unknown]),
+        np.ones(len(data.clicked) + 500),
+    )
+    found, expected = kind.fit(more, SETTINGS).predict(data.features), ranker.predict(data.features)
+    np.testing.assert_allclose(found.p_click, expected.p_click, atol=1e-6)
+    np.testing.assert_allclose(found.p_conversion, expected.p_conversion, atol=1e-6)
+
+
+def test_a_weight_counts_as_so_many_rows(kind: type[Ranker], data: TrainingData) -> None:
+    """Sampled negatives carry weights: a row of weight two must teach what two rows teach."""
+    few = rows(data, slice(0, 1000))
+    first = np.arange(1000) < 500
+    twice = rows(few, np.concatenate([np.arange(1000), np.flatnonzero(first)]))
+    weighted = kind.fit(replace(few, weight=1.0 + first), SETTINGS).predict(data.features)
+    repeated = kind.fit(twice, SETTINGS).predict(data.features)
+    # Trees place their bins by rows, not by weight, so they agree less closely.
+    assert np.abs(weighted.p_click - repeated.p_click).mean() < (0.04 if kind.kind == "xgboost" else 0.002)
+
+
+def test_a_warm_start_changes_the_challenger_and_not_the_champion(
+    kind: type[Ranker], ranker: Ranker, data: TrainingData
+) -> None:
+    """The champion serves while its successor is trained from it."""
+    before = ranker.to_files()
+    challenger = kind.fit(checkerboard(seed=2), SETTINGS, ranker)
+    assert ranker.to_files() == before
+    assert not same(challenger, ranker, data)
+    good = data.features["item_category"] == "good"
+    scores = challenger.predict(data.features).p_click
+    assert scores[good].mean() > 3 * scores[~good].mean()
+
+
+def test_a_warm_start_follows_a_change(kind: type[Ranker], ranker: Ranker, data: TrainingData) -> None:
+    """Daily warm starts exist to follow drift: after the tastes flip, they move towards the new ones."""
+    flipped = checkerboard(seed=4)
+    flipped = replace(flipped, clicked=np.where(flipped.features["item_category"] == "good", 0.0, 1.0))
+    flipped.clicked[::10] = 1 - flipped.clicked[::10]
+    good = data.features["item_category"] == "good"
+
+    def gap(r: Ranker) -> float:
+        scores = r.predict(data.features).p_click
+        return float(scores[good].mean() - scores[~good].mean())
+
+    assert gap(kind.fit(flipped, SETTINGS, ranker)) < gap(ranker) - 0.2
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0, np.nan])
+def test_one_class_of_clicks_is_refused(kind: type[Ranker], data: TrainingData, label: float) -> None:
+    """A day whose clicks went missing must not become a model."""
+    with pytest.raises(ValueError, match="clicked and unclicked"):
+        kind.fit(replace(data, clicked=np.full(len(data.clicked), label)), SETTINGS)
+
+
+@pytest.mark.parametrize("converted", [0.0, np.nan])
+def test_without_conversions_none_are_promised(kind: type[Ranker], data: TrainingData, converted: float) -> None:
+    """Real logs may have no conversions at all (Open Bandit): the ranker still fits."""
+    ranker = kind.fit(replace(data, converted=np.full(len(data.clicked), converted)), SETTINGS)
+    assert ranker.predict(data.features).p_conversion.max() == 0.0
+    assert same(kind.from_files(ranker.to_files()), ranker, data)
+
+
+def test_too_few_conversions_give_a_constant_rate_per_click(kind: type[Ranker], data: TrainingData) -> None:
+    """A handful of conversions is a rate, not a model."""
+    converted = np.zeros(len(data.clicked))
+    converted[np.flatnonzero(data.clicked)[:5]] = 1.0
+    scores = kind.fit(replace(data, converted=converted), SETTINGS).predict(data.features)
+    assert scores.p_conversion.mean() == pytest.approx(5 / len(data.clicked), rel=0.1)
+
+
+@pytest.mark.parametrize(("name", "value"), [("clicked", 0.5), ("clicked", -1.0), ("weight", -1.0), ("weight", np.nan)])
+def test_impossible_labels_and_weights_are_refused(
+    kind: type[Ranker], data: TrainingData, name: str, value: float
+) -> None:
+    """Bad input is an error here, not a slightly wrong model later."""
+    column = getattr(data, name).copy()
+    column[3] = value
+    with pytest.raises(ValueError, match=r"label|weights"):
+        kind.fit(replace(data, **{name: column}), SETTINGS)

@@ -1,0 +1,99 @@
+"""What each ranker promises beyond the contract."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from models.rankers import RANKERS
+from models.rankers.encoding import Encoding, codes_of
+from models.rankers.features import CATEGORICAL, NUMERIC
+from models.rankers.labels import Label
+from models.rankers.lbfgs import Design
+from models.rankers.popularity import PopularityRanker
+from models.rankers.protocol import TrainingData
+from models.settings import RankerSettings
+
+
+def items_only(items: list[str], clicked: list[float]) -> TrainingData:
+    return TrainingData(
+        {"item_id": np.array(items, dtype=object)}, np.array(clicked), np.zeros(len(items)), np.ones(len(items))
+    )
+
+
+def test_importing_the_rankers_loads_no_heavy_library() -> None:
+    """The command line and the DAGs' jobs import this package at the top."""
+    code = (
+        "import sys, models.rankers, models.retrieval; print({'torch', 'xgboost', 'faiss', 'scipy'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
+
+
+def test_popularity_by_hand() -> None:
+    """(clicks + prior x mean) / (impressions + prior); the mean for an item never seen."""
+    data = items_only(["a", "a", "a", "b"], [1, 1, 0, 0])
+    ranker = PopularityRanker.fit(data, RankerSettings(popularity_prior_impressions=2))
+    p = ranker.predict({"item_id": np.array(["a", "b", "new", None], dtype=object)}).p_click
+    np.testing.assert_allclose(p, [3 / 5, 1 / 3, 0.5, 0.5])
+
+
+def test_popularity_warm_start_updates_the_old_rate_and_keeps_items_it_does_not_see() -> None:
+    """Overlapping warm-start windows must not count a day twice."""
+    settings = RankerSettings(popularity_prior_impressions=2)
+    before = PopularityRanker.fit(items_only(["a", "a", "a", "b"], [1, 1, 0, 0]), settings)
+    after = PopularityRanker.fit(items_only(["b", "b"], [1, 0]), settings, before)
+    p = after.predict({"item_id": np.array(["a", "b"], dtype=object)}).p_click
+    np.testing.assert_allclose(p, [3 / 5, (1 + 2 / 3) / 4])
+
+
+@pytest.mark.parametrize("kind", ["logistic", "xgboost"])
+def test_an_absent_attribute_is_unknown(kind: str) -> None:
+    """An absent key of the attributes map means unknown: the day a logger stops sending one, scores go on."""
+    rng = np.random.default_rng(0)
+    features = {name: rng.standard_normal(500) for name in NUMERIC}
+    features |= {name: np.full(500, None, dtype=object) for name in (*CATEGORICAL, "attributes.x")}
+    features["attributes.x"] = np.where(rng.random(500) < 0.5, "on", "off").astype(object)
+    clicked = ((features["attributes.x"] == "on") ^ (rng.random(500) < 0.1)).astype(float)
+    ranker = RANKERS[kind].fit(TrainingData(features, clicked, np.full(500, np.nan), np.ones(500)), RankerSettings())
+    without = {name: column for name, column in features.items() if name != "attributes.x"}
+    unknown = {**features, "attributes.x": np.full(500, None, dtype=object)}
+    assert np.array_equal(ranker.predict(without).p_click, ranker.predict(unknown).p_click)
+
+
+def test_the_most_frequent_categories_are_kept_ties_to_the_smaller() -> None:
+    """A high-cardinality attribute must not become thousands of weights, nor differ between runs."""
+    features = {name: np.zeros(7) for name in NUMERIC} | {name: np.full(7, None, dtype=object) for name in CATEGORICAL}
+    features["device"] = np.array(["z", "z", "b", "a", "c", None, float("nan")], dtype=object)
+    encoding = Encoding.fit(features, np.arange(7), 2)
+    assert encoding.vocabularies["device"] == ("z", "a")
+    at = list(encoding.vocabularies).index("device")
+    assert encoding.codes(features)[:, at].tolist() == [2, 2, 1, 3, 1, 0, 0]
+    assert Encoding.from_json(encoding.to_json()) == encoding
+
+
+def test_a_category_that_is_a_number_is_refused() -> None:
+    """1 and "1" would be two categories: the caller has to decide."""
+    with pytest.raises(ValueError, match="string or None"):
+        codes_of(np.array(["a", 1], dtype=object), {}, otherwise=0, unknown=0)
+
+
+def test_packed_gradient_equals_the_dense_one() -> None:
+    """Packing categories into joint codes is a shortcut: loss and gradient must be those of plain one-hot columns."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    n, sizes = 200, (3, 300, 4, 300, 2)
+    numbers = rng.standard_normal((n, 3)).astype(np.float32)
+    codes = np.column_stack([rng.integers(0, size, n) for size in sizes]).astype(np.int32)
+    label = Label(np.arange(n), (rng.random(n) < 0.3).astype(float), rng.random(n))
+    design = Design(numbers, codes, sizes)
+    assert len(design.packs()) > 1
+    weights = rng.standard_normal(design.weights)
+    dense = np.hstack([np.ones((n, 1)), numbers, *(np.eye(s)[codes[:, j]] for j, s in enumerate(sizes))])
+    p = 1 / (1 + np.exp(-dense @ weights))
+    share = label.weight / label.weight.sum()
+    loss, gradient = design.loss(label)(torch.from_numpy(weights))
+    assert loss == pytest.approx(-(share * np.where(label.value > 0, np.log(p), np.log1p(-p))).sum(), rel=1e-5)
+    np.testing.assert_allclose(gradient.numpy(), dense.T @ (share * (p - label.value)), atol=1e-6)
