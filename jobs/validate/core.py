@@ -36,17 +36,16 @@ class Judged:
 
 def refuse_columns(table: str, day: date, raw: pa.Schema, file: str, findings: Sequence[Finding]) -> None:
     """Raises `Refused` naming the first column that is missing or of the wrong type, what it needs and what it is."""
-    for finding in findings:
-        rule = finding.expectation
-        if finding.held or rule.severity != "critical":
-            continue
-        column = rule.columns[0].split(".")[0]
-        here = column in raw.names
-        found = f"type {raw.field(column).type}" if here else f"no such column among {', '.join(raw.names)}"
-        raise Refused(
-            f"raw {table} of {day} needs column {column} of type {RAW[table].columns[column].type}; found {found} "
-            f"({file}); nothing of {day} was published"
-        )
+    failed = [f.expectation for f in findings if not f.held and f.expectation.severity == "critical"]
+    if not failed:
+        return
+    missing = [name for name, column in RAW[table].columns.items() if name not in raw.names and not column.optional]
+    name = missing[0] if missing else failed[0].columns[0].split(".")[0]
+    found = f"no such column among {', '.join(raw.names)}" if missing else f"type {raw.field(name).type}"
+    raise Refused(
+        f"raw {table} of {day} needs column {name} of type {RAW[table].columns[name].type}; found {found} "
+        f"({file}); nothing of {day} was published"
+    )
 
 
 def refuse_day(table: str, day: date, figures: Mapping[str, float], findings: Sequence[Finding]) -> None:

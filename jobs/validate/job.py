@@ -36,6 +36,7 @@ def run(run: Run) -> dict[str, Any]:
         Suites(tuple(RAW)), run.config.validation.max_quarantine_share, run.config.attribution.click_window_days
     )
     shown = _Shown(run)
+    has_aside = {(p["day"], p["table"]) for p in run.lake.partitions("quarantine")}
     totals: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     for start in range(0, len(days), BATCH_DAYS):
@@ -43,7 +44,7 @@ def run(run: Run) -> dict[str, Any]:
         run.say(f"{batch[0]}..{batch[-1]}: days through the suites: {len(batch)}")
         for day, tables in verdicts(rules, batch, lambda table, day: raw.read(lake, table, day), shown.of):
             for table, verdict in tables.items():
-                _publish(run, table, day, verdict)
+                _publish(run, table, day, verdict, (day.isoformat(), table) in has_aside)
                 totals.update(verdict.counts())
                 failed.update({f"{table}.{name}": n for name, n in verdict.failed().items()})
             shown.keep(day, tables["impressions"].judged.good)
@@ -77,12 +78,12 @@ def _published_from(run: Run, table: str, day: date) -> str | None:
     return None if lineage is None else json.loads(lineage["notes"]).get("raw_files")
 
 
-def _publish(run: Run, table: str, day: date, verdict: Verdict) -> None:
+def _publish(run: Run, table: str, day: date, verdict: Verdict, has_aside: bool) -> None:
     """The rows set aside, then the good ones: a reader of the day never misses rows without finding them there."""
     counts = verdict.counts()
     notes = {"raw_files": verdict.raw_files, "failed": json.dumps(verdict.failed(), sort_keys=True)}
     aside = {"day": day.isoformat(), "table": table}
-    if len(verdict.judged.aside) or aside in run.lake.partitions("quarantine"):
+    if len(verdict.judged.aside) or has_aside:
         run.publish("quarantine", aside, verdict.judged.aside, counts, notes)
     run.publish(table, {"day": day.isoformat()}, verdict.judged.good, counts, notes)
 
