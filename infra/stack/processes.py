@@ -18,6 +18,8 @@ from jobs.config import ROOT
 
 MARK = "TIDEGATE_STACK"
 """Environment variable every process of a stack carries, its own children included, whoever their parent is by now."""
+LAUNCHER = "launcher"
+"""The process that starts the others; what else it may have started is not the stack's."""
 GRACE_SECONDS = 15.0
 START_TIME_SLACK = 1.0
 """psutil's start times of one process differ by rounding; another process with its id would differ by far more."""
@@ -68,7 +70,7 @@ class Stack:
             old.record.unlink()
         stack = cls(folder)
         me = psutil.Process()
-        stack.processes.append({"name": "launcher", "pid": me.pid, "started": me.create_time(), "log": None})
+        stack.processes.append({"name": LAUNCHER, "pid": me.pid, "started": me.create_time(), "log": None})
         try:
             with stack.record.open("x") as file:
                 file.write(stack._json())
@@ -144,9 +146,11 @@ class Stack:
     def tree(self) -> list[psutil.Process]:
         """Every live process of this stack: the recorded ones, all below them, and orphans that carry its mark."""
         found: dict[int, psutil.Process] = {}
+        launchers = {entry["pid"] for entry in self.processes if entry["name"] == LAUNCHER}
         for process in self.alive():
             with suppress(psutil.NoSuchProcess):
-                found.update({p.pid: p for p in (process, *process.children(recursive=True))})
+                below = [] if process.pid in launchers else process.children(recursive=True)
+                found.update({p.pid: p for p in (process, *below)})
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
                 if process.pid not in found and process.environ().get(MARK) == self.mark:
@@ -180,7 +184,7 @@ class Stack:
 
     def disown(self) -> None:
         """Forget the launcher: the components stay when it ends."""
-        self.processes = [p for p in self.processes if p["name"] != "launcher"]
+        self.processes = [p for p in self.processes if p["name"] != LAUNCHER]
         self.save()
 
     def _look(self, component: Component) -> str:

@@ -1,0 +1,92 @@
+"""The closing tables: numbers with intervals, refusals with reasons, and no promise where nothing serves."""
+
+from io import StringIO
+from typing import Any
+
+from rich.console import Console
+
+from infra.stack.chain import Finished
+from infra.stack.report import show
+
+
+def figure(value: float) -> dict[str, float]:
+    return {"value": value, "stderr": 0.01, "low": value - 0.02, "high": value + 0.02, "n": 9, "effective_n": 9.0}
+
+
+def summary(**changes: Any) -> dict[str, Any]:
+    sides = {"champion": figure(0.6), "challenger": figure(0.7), "difference": figure(0.1)}
+    estimates = {
+        "day": "2026-01-11",
+        "champion": {"candidate_id": "popularity-full-2026-01-11"},
+        "challenger": {"candidate_id": "xgboost-full-2026-01-11"},
+        "comparison": {"auc": sides, "log_loss": sides, "ndcg_at_10": sides},
+        "value": sides,
+        "truth": {"champion": 0.11, "challenger": 0.12, "difference": 0.01, "logging": 0.1},
+    }
+    verdict = {
+        "candidate_id": "xgboost-full-2026-01-11",
+        "verdict": "promote",
+        "reasons": ["value: higher"],
+        "approved_by": "demo",
+        "deployed_at": "2026-01-12T00:00:00+00:00",
+    }
+    serves = {"variant": "v", "candidate_id": "xgboost-full-2026-01-11", "bundle": "b", "bundle_sha256": "ab" * 32}
+    return {
+        "estimates": {"full": estimates},
+        "verdict": {"full": verdict},
+        "endpoint": {"name": "tidegate", "status": "InService", "variants": [serves]},
+        "urls": {"airflow": "http://127.0.0.1:1"},
+        "paths": {"lake": "/lake"},
+        "peak_memory_mib": 1234.5,
+        "seconds": 300.2,
+        **changes,
+    }
+
+
+def text(found: dict[str, Any]) -> str:
+    out = StringIO()
+    show(found, Console(file=out, width=160, highlight=False))
+    return out.getvalue()
+
+
+def test_estimates_have_intervals_and_stand_beside_the_truth() -> None:
+    """A number without its uncertainty is not evidence."""
+    shown = text(summary())
+    for part in (
+        "0.7000 [0.6800, 0.7200]",
+        "+0.1000 [+0.0800, +0.1200]",
+        "+0.0100",
+        "promote (approved by demo, deployed)",
+        "value: higher",
+        "InService: xgboost-full-2026-01-11, bundle sha256 abababab",
+        "1,234 MiB",
+        "300 s",
+    ):
+        assert part in shown, part
+
+
+def test_a_refusal_is_said_with_its_reason() -> None:
+    """KuaiRand has no propensities: no value, and the table says why."""
+    found = summary()
+    refused = {"refused": "no propensities were logged", "n": 0, "effective_n": 0.0}
+    found["estimates"]["full"]["value"] = dict.fromkeys(("champion", "challenger", "difference"), refused)
+    found["estimates"]["full"]["truth"] = None
+    assert "refused: no propensities were logged" in text(found)
+    assert "true" not in text(found)
+
+
+def test_a_held_challenger_leaves_the_endpoint_as_it_is() -> None:
+    """Hold and refuse are verdicts, not failures."""
+    row = {"candidate_id": "c", "verdict": "hold", "reasons": ["auc: lower"], "approved_by": None, "deployed_at": None}
+    shown = text(summary(verdict={"full": row}, endpoint={"name": "tidegate", "status": "none", "variants": []}))
+    assert "hold (nothing deployed)" in shown
+    assert "serves no model" in shown
+
+
+def test_a_finished_stage_is_one_line() -> None:
+    """Stage, day or span, mode, rows, seconds."""
+    report = {"stage": "ingest", "rows": 12345, "seconds": 3.0, "late_rows": 7}
+    done = Finished("daily_data", "ingest", "success", "2026-01-11", "2026-01-01", None, 12345, 3.2, report)
+    assert done.line().split() == ["ingest", "2026-01-01..2026-01-11", "12,345", "rows", "3.2", "s"]
+    assert done.as_dict()["counts"] == {"late_rows": 7}
+    assert "report" not in done.as_dict()
