@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 from pyspark.errors import PythonException
 from pyspark.sql import Column, DataFrame, GroupedData, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.errors import Refused
@@ -33,7 +33,7 @@ def read_parts(spark: SparkSession, paths: Sequence[str], schema: pa.Schema) -> 
 def in_buckets(
     frame: DataFrame, keys: Sequence[str | Column], buckets: int, function: One, out: pa.Schema
 ) -> DataFrame:
-    """`function` on each bucket's rows as one Arrow table; right where rows with equal `keys` are all it must see together."""
+    """`function` on each bucket's rows as one Arrow table: rows with equal `keys` are together in one call."""
 
     def apply(rows: pa.Table) -> pa.Table:
         return fitted(function(rows.drop_columns([BUCKET])), out)

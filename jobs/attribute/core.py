@@ -49,13 +49,24 @@ CREDITS = pa.schema(
 """One row per click and per purchase: the impression it is credited to (null: none is known), and from when."""
 
 
-def attribute(impressions: pa.Table, clicks: pa.Table, purchases: pa.Table, settings: AttributionSettings) -> pa.Table:
-    """The `labels` rows of all impressions given, sorted by event time and id; every step on one machine."""
+COUNTED = pa.schema(
+    [
+        ("day", STR),
+        *((n, pa.int64()) for n in ("clicks", "clicks_without_impression", "attributed", "unattributed", "late")),
+    ]
+)
+"""Per day of the event, copies excluded; `late`: known only after that day."""
+
+
+def attribute(
+    impressions: pa.Table, clicks: pa.Table, purchases: pa.Table, settings: AttributionSettings
+) -> tuple[pa.Table, pa.Table]:
+    """The `labels` rows of all impressions given, by event time and id, and the `CREDITS`: every step at once."""
     seen = first_known(impressions.select(COLUMNS["impressions"]), "impression_id")
     matched = named_impression(first_known(clicks.select(COLUMNS["clicks"]), "click_id"), seen, settings)
     matched = latest_impression(matched, seen, settings)
     earned = credits(first_known(purchases.select(COLUMNS["purchases"]), "purchase_id"), matched, settings)
-    return labels(seen, earned, settings)
+    return labels(seen, earned, settings), earned
 
 
 def named_impression(clicks: pa.Table, impressions: pa.Table, settings: AttributionSettings) -> pa.Table:
@@ -162,6 +173,24 @@ def labels(impressions: pa.Table, earned: pa.Table, settings: AttributionSetting
     schema = LAKE["labels"].schema
     table = pa.table({name: columns[name] for name in schema.names}).cast(schema)
     return table.sort_by([("event_time", "ascending"), ("impression_id", "ascending")])
+
+
+def counted(earned: pa.Table) -> pa.Table:
+    """`COUNTED`: what happened to the clicks and purchases of each day; counts of parts add up."""
+    click = pc.equal(earned.column("kind"), "click")
+    credited, paid = earned.column("shown_id").is_valid(), earned.column("paid")
+    late = pc.greater(pc.days_between(earned.column("event_time"), earned.column("ingested_at")), 0)
+    flags = {
+        "clicks": click,
+        "clicks_without_impression": pc.and_(click, pc.invert(credited)),
+        "attributed": pc.and_(pc.invert(click), paid),
+        "unattributed": pc.and_(pc.invert(click), pc.invert(paid)),
+        "late": late,
+    }
+    day = pc.strftime(earned.column("event_time"), "%Y-%m-%d")
+    table = pa.table({"day": day, **{name: flag.cast(pa.int64()) for name, flag in flags.items()}})
+    totals = table.group_by("day").aggregate([(name, "sum") for name in flags])
+    return pa.Table.from_arrays([totals.column("day"), *(totals.column(f"{n}_sum") for n in flags)], schema=COUNTED)
 
 
 def _with_shown(clicks: pa.Table, impressions: pa.Table, found: Indices) -> pa.Table:

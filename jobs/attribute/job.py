@@ -1,19 +1,24 @@
 """`labels`: what came of every impression, for the run's days and the earlier days that changed since."""
 
-import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.attribute.core import COLUMNS
+from jobs.attribute import core
 from jobs.config import AttributionSettings
 from jobs.run import Run
+from jobs.tables import LAKE
 
-DIGEST = "rows_digest"
-"""The note in a commit that is equal where the rows are."""
-REPORTED = ("clicked", "converted", "attributed", "unattributed", "duplicates", "late")
+ONE_PROCESS_EVENTS = 5_000_000
+"""Up to so many events one process does the work (about 200 bytes each at its peak); beyond, Spark distributes it."""
+REPORTED = ("impressions", "clicked", "converted", "attributed", "unattributed", "duplicates", "late")
 
 Parts = dict[date, list[str]]
 """Part files by day."""
@@ -26,35 +31,78 @@ def run(run: Run) -> dict[str, Any]:
     together with D, and published only if their rows differ. Days before the first published one are simply absent;
     events of days after D, where a rerun finds them published, count as well.
     """
-    from jobs.attribute.spark import Events, write_labels
-    from jobs.spark import session
-
-    parts = {table: _parts(run, table) for table in COLUMNS}
+    parts = {table: _parts(run, table) for table in core.COLUMNS}
     days = [day for day in _computed(run) if day in parts["impressions"]]
-    run.say(f"labels of {len(days)} days to compute, {days[0]}..{days[-1]}")
-    events = Events(**{table: sorted(sum(found.values(), [])) for table, found in parts.items()})
+    events = sum(_row_count(chain.from_iterable(found.values())) for found in parts.values())
+    engine = in_one_process if events <= ONE_PROCESS_EVENTS else on_spark
+    run.say(f"labels of {len(days)} days to compute, {days[0]}..{days[-1]}, from {events} events: {engine.__name__}")
     staging = run.staging("labels")
-    with session(run.config.spark, run.stage.name) as spark:
-        run.say("Spark is up")
-        names = [day.isoformat() for day in days]
-        facts = write_labels(spark, events, names, run.config.attribution, run.config.spark.partitions, staging)
-        run.say("labels are computed")
-    published = _published_digests(run)
-    totals, republished = dict.fromkeys(REPORTED, 0), []
+    facts = by_day(engine(run, parts, days, staging), days)
+    run.say("labels are computed")
+    published = run.published_days("labels")
+    totals, republished = Counter[str](), []
     for day in days:
-        counts = dict(facts[day.isoformat()])
-        digest = str(counts.pop("digest"))
-        if day not in run.days and published.get(day.isoformat()) == digest:
-            continue
-        counts["duplicates"] = _copies(parts, day, counts)
         files = sorted((staging / f"day={day}").glob("*.parquet"))
-        run.publish("labels", {"day": day.isoformat()}, files, counts, {DIGEST: digest})
+        rows = _rows(files)
+        if day not in run.days and day in published and rows.equals(run.read("labels", [day]).drop_columns(["day"])):
+            continue
+        counts = facts[day]
+        counts.update(_outcomes(rows))
+        counts["duplicates"] = _copies(parts, day, counts)
+        run.publish("labels", {"day": day.isoformat()}, files, dict(counts))
         if day in run.days:
-            totals = {name: total + counts[name] for name, total in totals.items()}
+            totals.update(counts)
         else:
             republished.append(day.isoformat())
     run.say(f"published {len(run.days)} days, and {len(republished)} earlier ones that changed")
-    return {**totals, "republished": republished}
+    return {**{name: totals[name] for name in REPORTED}, "republished": republished}
+
+
+def in_one_process(run: Run, parts: Mapping[str, Parts], days: list[date], folder: Path) -> pa.Table:
+    """Write each day's labels below `folder`; returns `core.COUNTED`."""
+    events = {
+        table: pa.concat_tables(
+            [
+                LAKE[table].schema.empty_table().select(columns),
+                *(_part(file, table, columns) for file in chain.from_iterable(parts[table].values())),
+            ]
+        )
+        for table, columns in core.COLUMNS.items()
+    }
+    labels, earned = core.attribute(**events, settings=run.config.attribution)
+    shown_on = labels.column("event_time").cast(pa.date32())
+    for day in days:
+        path = folder / f"day={day}" / "part-0.parquet"
+        path.parent.mkdir()
+        pq.write_table(labels.filter(pc.equal(shown_on, day)), path, coerce_timestamps="us")
+    return core.counted(earned)
+
+
+def _part(file: str, table: str, columns: tuple[str, ...]) -> pa.Table:
+    fields = [LAKE[table].schema.field(name) for name in columns]
+    return pq.ParquetFile(file).read(list(columns)).select(columns).cast(pa.schema(fields))
+
+
+def on_spark(run: Run, parts: Mapping[str, Parts], days: list[date], folder: Path) -> pa.Table:
+    """The same rows, by Spark."""
+    from jobs.attribute.spark import write_labels
+    from jobs.spark import session
+
+    events = {table: sorted(chain.from_iterable(found.values())) for table, found in parts.items()}
+    with session(run.config.spark, run.stage.name) as spark:
+        run.say("Spark is up")
+        names = [day.isoformat() for day in days]
+        return write_labels(spark, events, names, run.config.attribution, run.config.spark.partitions, folder)
+
+
+def by_day(counted: pa.Table, days: list[date]) -> dict[date, Counter[str]]:
+    """Each day's counts, from counts of parts."""
+    facts = {day: Counter(dict.fromkeys(core.COUNTED.names[1:], 0)) for day in days}
+    for row in counted.to_pylist():
+        day = date.fromisoformat(row.pop("day"))
+        if day in facts:
+            facts[day].update(row)
+    return facts
 
 
 def _computed(run: Run) -> list[date]:
@@ -82,18 +130,25 @@ def _parts(run: Run, table: str) -> Parts:
     return found
 
 
+def _rows(files: list[Path]) -> pa.Table:
+    """One day's labels as they were just computed."""
+    schema = LAKE["labels"].schema
+    return pa.concat_tables([schema.empty_table(), *(pq.ParquetFile(file).read().cast(schema) for file in files)])
+
+
+def _outcomes(rows: pa.Table) -> Counter[str]:
+    """A day's impressions, and how many were clicked, converted, and known only after the day."""
+    late = pc.greater(pc.days_between(rows.column("event_time"), rows.column("known_at")), 0)
+    flags = {"clicked": rows.column("clicked"), "converted": rows.column("converted"), "late": late}
+    counts = {name: pc.sum(flag, min_count=0).as_py() for name, flag in flags.items()}
+    return Counter({"impressions": len(rows), **counts})
+
+
 def _copies(parts: Mapping[str, Parts], day: date, counts: Mapping[str, int]) -> int:
     """How many rows of a day's events were further copies of one already counted."""
-    rows = sum(pq.read_metadata(path).num_rows for found in parts.values() for path in found.get(day, []))
+    rows = sum(_row_count(found.get(day, [])) for found in parts.values())
     return rows - sum(counts[name] for name in ("impressions", "clicks", "attributed", "unattributed"))
 
 
-def _published_digests(run: Run) -> dict[str, str]:
-    """Day to the digest of the rows published for it."""
-    digests: dict[str, str] = {}
-    for commit in run.lake.history("labels"):
-        notes = json.loads(commit.get("tidegate.notes", "{}"))
-        day = json.loads(commit.get("tidegate.partition", "{}")).get("day")
-        if day is not None:
-            digests.setdefault(day, notes.get(DIGEST, ""))
-    return digests
+def _row_count(files: Iterable[str]) -> int:
+    return sum(pq.read_metadata(file).num_rows for file in files)

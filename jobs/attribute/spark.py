@@ -1,13 +1,13 @@
 """`jobs.attribute.core`, step by step in hash buckets of each step's own key; the same rows as on one machine."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.asof.core import first_known
 from jobs.asof.spark import in_buckets, in_shared_buckets, read_parts
@@ -18,31 +18,22 @@ from jobs.tables import LAKE
 BROADCAST_ROWS = 200_000
 """So many clicks without a known impression are sent to every worker rather than shuffled with all impressions."""
 
-Facts = Mapping[str, int]
-"""What was counted of a day."""
-
-
-@dataclass(frozen=True)
-class Events:
-    """Part files of the three event tables, for all the days the labels may depend on."""
-
-    impressions: list[str]
-    clicks: list[str]
-    purchases: list[str]
-
 
 def write_labels(
-    spark: SparkSession, events: Events, days: list[str], settings: AttributionSettings, buckets: int, folder: Path
-) -> dict[str, Facts]:
-    """Write the labels of `days` as `folder/day=…/part-….parquet`, sorted; returns what was counted of each day.
+    spark: SparkSession,
+    events: Mapping[str, list[str]],
+    days: list[str],
+    settings: AttributionSettings,
+    buckets: int,
+    folder: Path,
+) -> pa.Table:
+    """Write the labels of `days` as `folder/day=…/part-….parquet`, one file a day, in the core's order.
 
-    Of its labels: `impressions`, `clicked`, `converted`, `digest` (equal where the rows are). Of its events:
-    `attributed` and `unattributed` purchases, `clicks_without_impression`, `late` (known only after the day), and
-    `events` (unique ones, so that the caller knows how many copies there were).
+    `events` names the part files of the three event tables. Returns `core.COUNTED` of parts: rows of a day add up.
     """
-    impressions = _read(spark, events.impressions, "impressions")
-    clicks = _read(spark, events.clicks, "clicks")
-    purchases = _read(spark, events.purchases, "purchases")
+    impressions = _read(spark, events["impressions"], "impressions")
+    clicks = _read(spark, events["clicks"], "clicks")
+    purchases = _read(spark, events["purchases"], "purchases")
     earned = _credits(impressions, clicks, purchases, settings, buckets).persist()
     labels = in_shared_buckets(
         impressions,
@@ -54,15 +45,16 @@ def write_labels(
         LAKE["labels"].schema,
     )
     wanted = labels.withColumn("day", _day()).where(F.col("day").isin(days))
-    # One file per day, in the core's order.
     ordered = wanted.repartition("day").sortWithinPartitions("day", "event_time", "impression_id")
     ordered.write.mode("append").partitionBy("day").parquet(str(folder))
-    facts = _label_facts(spark, folder, days)
-    for day, counted in _credit_facts(earned, days).items():
-        known = facts[day]
-        facts[day] = {**known, **counted, "late": known["late"] + counted.get("late", 0)}
+    counts = earned.mapInArrow(_counted, from_arrow_schema(core.COUNTED)).toArrow()
     earned.unpersist()
-    return facts
+    return counts.select(core.COUNTED.names)
+
+
+def _counted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield from core.counted(pa.Table.from_batches([batch])).combine_chunks().to_batches()
 
 
 def _labels(settings: AttributionSettings, impressions: pa.Table, earned: pa.Table) -> pa.Table:
@@ -125,50 +117,8 @@ def _shown_to(orphans: DataFrame, count: int, impressions: DataFrame, buckets: i
     return in_buckets(copies, ["impression_id"], buckets, unique, _schema("impressions"))
 
 
-def _label_facts(spark: SparkSession, folder: Path, days: list[str]) -> dict[str, Facts]:
-    """Counts and a digest of the rows just written; a sum of row hashes does not depend on their order."""
-    schema = LAKE["labels"].schema
-    rows = read_parts(spark, [str(path) for path in sorted(folder.glob("day=*"))], schema).withColumn("day", _day())
-    counted = rows.groupBy("day").agg(
-        F.count(F.lit(1)).alias("impressions"),
-        F.count_if("clicked").alias("clicked"),
-        F.count_if("converted").alias("converted"),
-        F.count_if(_late("known_at")).alias("late"),
-        F.sum(F.xxhash64(*schema.names).cast("decimal(38,0)")).cast("string").alias("digest"),
-    )
-    empty = {"impressions": 0, "clicked": 0, "converted": 0, "late": 0, "digest": "0"}
-    return _by_day(counted, days, empty)
-
-
-def _credit_facts(earned: DataFrame, days: list[str]) -> dict[str, Facts]:
-    purchase, click = F.col("kind") == "purchase", F.col("kind") == "click"
-    counted = (
-        earned.withColumn("day", _day())
-        .groupBy("day")
-        .agg(
-            F.count_if(click).alias("clicks"),
-            F.count_if(click & F.col("shown_id").isNull()).alias("clicks_without_impression"),
-            F.count_if(purchase & F.col("paid")).alias("attributed"),
-            F.count_if(purchase & ~F.col("paid")).alias("unattributed"),
-            F.count_if(_late("ingested_at")).alias("late"),
-        )
-    )
-    empty = {"clicks": 0, "clicks_without_impression": 0, "attributed": 0, "unattributed": 0, "late": 0}
-    return _by_day(counted, days, empty)
-
-
-def _by_day(counted: DataFrame, days: list[str], empty: Facts) -> dict[str, Facts]:
-    found = {row["day"]: {name: int(row[name]) for name in empty} for row in counted.collect()}
-    return {day: found.get(day, empty) for day in days}
-
-
 def _day() -> Column:
     return F.date_format("event_time", "yyyy-MM-dd")
-
-
-def _late(known_at: str) -> Column:
-    """Known only after the UTC day it happened on."""
-    return F.to_date(known_at) > F.to_date("event_time")
 
 
 def _read(spark: SparkSession, paths: list[str], table: str) -> DataFrame:
