@@ -64,7 +64,7 @@ item_features = _view(
     interest_bucket=Int32,
 )
 item_attributes = _view("item_attributes", item, "items", attributes=String)
-publications = _view("publications", publication, "item_features", day=String, version=String, item_ids=Array(String))
+publications = _view("publications", publication, "item_features", day=String, versions=String, item_ids=Array(String))
 
 ranking = FeatureService(name="ranking", features=[user_features, user_attributes])
 catalogue = FeatureService(name="catalogue", features=[item_features, item_attributes])

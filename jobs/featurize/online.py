@@ -1,6 +1,6 @@
 """The newest feature rows where the endpoint can read them: Feast writes and reads, items are packed in the process.
 
-`publish` writes users, then items, then the publication marker (day, version, item ids), all through Feast's online
+`publish` writes users, then items, then the publication marker (day, digests, item ids), all through Feast's online
 store (SQLite under `features.online_path`, or Redis); a reader takes up new items only after the marker names them. A
 user whose window has emptied keeps the last row, exactly what the as-of join sees offline; `available_at` tells.
 Feast 0.67 sends no usage data. Its import takes seconds, so it happens inside functions only.
@@ -51,10 +51,10 @@ _SERVICES: "WeakKeyDictionary[FeatureStore, dict[str, Any]]" = WeakKeyDictionary
 
 @dataclass(frozen=True)
 class Publication:
-    """What the marker says: the newest day online, a digest of its items, and their ids."""
+    """What the marker says: the newest day online, digests of the views written, and the items' ids."""
 
     day: date
-    version: str
+    versions: dict[str, str]
     item_ids: Sequence[str]
 
 
@@ -77,14 +77,15 @@ def publish(
         newest = _publication(store)
         if newest is not None and newest.day > day:
             return 0
-        attributes = {name: _attributes(t, f"{name}_id", day) for name, t in (("user", users), ("item", items)) if t}
-        frames = {"user_features": _of(user_rows, "user_features"), "item_features": _of(item_rows, "item_features")}
+        views = {"user_features": _of(user_rows, "user_features"), "item_features": _of(item_rows, "item_features")}
+        views |= {f"{k}_attributes": _attributes(t, f"{k}_id", day) for k, t in (("user", users), ("item", items)) if t}
+        versions = {view: _digest(table) for view, table in views.items() if view != "user_features"}
         keys = 0
-        for view in ("user_features", "user_attributes", "item_features", "item_attributes"):
-            table = frames.get(view, attributes.get(view.removesuffix("_attributes")))
-            keys += 0 if table is None else _write(store, view, table)
-        version = _digest(frames["item_features"], attributes.get("item"))
-        _write(store, "publications", _marker(day, version, item_rows["item_id"]))
+        for view, table in views.items():
+            # Attributes hardly ever change, and are half of all keys.
+            unchanged = view.endswith("_attributes") and newest and newest.versions.get(view) == versions[view]
+            keys += 0 if unchanged else _write(store, view, table)
+        _write(store, "publications", _marker(day, versions, item_rows["item_id"]))
         return keys
 
 
@@ -276,7 +277,9 @@ def _publication(store: "FeatureStore") -> Publication | None:
         return None
     if row["day"][0] is None:
         return None
-    return Publication(date.fromisoformat(row["day"][0]), row["version"][0], tuple(row["item_ids"][0] or ()))
+    return Publication(
+        date.fromisoformat(row["day"][0]), json.loads(row["versions"][0]), tuple(row["item_ids"][0] or ())
+    )
 
 
 @contextmanager
@@ -306,23 +309,21 @@ def _attributes(snapshot: pa.Table, key: str, day: date) -> pa.Table:
     return pa.table({key: snapshot[key], "available_at": at, "attributes": pa.array(texts, pa.string())})
 
 
-def _marker(day: date, version: str, item_ids: pa.ChunkedArray) -> pa.Table:
+def _marker(day: date, versions: dict[str, str], item_ids: pa.ChunkedArray) -> pa.Table:
     row = {
         "publication_id": NEWEST,
         "available_at": midnight(day + timedelta(days=1)),
         "day": day.isoformat(),
-        "version": version,
+        "versions": json.dumps(versions, sort_keys=True),
         "item_ids": sorted(item_ids.to_pylist()),
     }
     return pa.Table.from_pylist([row])
 
 
-def _digest(*tables: pa.Table | None) -> str:
-    """The same for the same rows, so that a repeated publication is no news to readers."""
-    digest = hashlib.sha256()
-    for table in filter(None, tables):
-        digest.update(table.to_pandas().to_json(orient="split", double_precision=15).encode())
-    return digest.hexdigest()[:16]
+def _digest(table: pa.Table) -> str:
+    """The same for the same values, whenever they became available."""
+    values = table.drop(["available_at"]).to_pandas().to_json(orient="values", double_precision=15)
+    return hashlib.sha256(values.encode()).hexdigest()[:16]
 
 
 def _number(value: float | None) -> float:

@@ -69,7 +69,9 @@ def test_online_is_offline_and_follows_the_newest_day(lively: Any) -> None:
     assert empty.refresh()
     assert empty.day == before
 
-    lively.run(last, settings=settings)
+    users = [{"user_id": f"u{k:02d}", "attributes": [("club", str(k % 6))]} for k in range(45)]
+    lively.put("users", last, users)  # the items' attributes are as before: not written again
+    assert lively.run(last, settings=settings)["online_keys"] == 40 + 45 + 14
     check_equal(lively, settings, last)
     assert empty.refresh()
     assert empty.available_at == lively.at(6, 0)
