@@ -42,6 +42,7 @@ class XGBoostRanker:
         self._encoding = encoding
         self._click = click
         self._conversion = conversion
+        self._threads = 0
 
     @classmethod
     def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Self | None = None) -> Self:
@@ -61,10 +62,19 @@ class XGBoostRanker:
     def predict(self, features: Columns) -> Predictions:
         """Scores for n rows."""
         table = _table(self._encoding, features)
+        self._use(threads_for(len(table)))
         p_click = _probability(self._click, table)
         if isinstance(self._conversion, float):
             return Predictions(p_click, p_click * self._conversion)
         return Predictions(p_click, p_click * _probability(self._conversion, table))
+
+    def _use(self, threads: int) -> None:
+        """Only on a change: it configures the booster anew, which must not happen under another thread's request."""
+        if threads != self._threads:
+            for booster in (self._click, self._conversion):
+                if not isinstance(booster, float):
+                    booster.set_param({"nthread": threads})
+            self._threads = threads
 
     def to_files(self) -> dict[str, bytes]:
         """The encoding as JSON and the boosters in xgboost's own UBJSON."""
@@ -125,7 +135,6 @@ def _table(encoding: Encoding, features: Columns) -> NDArray[np.float32]:
 def _probability(booster: "xgboost.Booster", table: NDArray[np.float32]) -> Floats:
     if not len(table):
         return np.zeros(0)
-    booster.set_param({"nthread": threads_for(len(table))})
     p: Floats = booster.inplace_predict(table).astype(np.float64)
     return p
 

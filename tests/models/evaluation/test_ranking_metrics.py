@@ -51,7 +51,7 @@ def test_ndcg_by_hand() -> None:
 
 
 def test_ndcg_of_tied_scores_is_the_mean_over_their_orders() -> None:
-    """Logs list the top first: taking ties in row order would credit a constant score with the logging policy's work."""
+    """Logs list the top first: ties in row order would credit a constant score with the logging policy's work."""
     labels, groups = np.array([1, 0, 0, 0], float), np.zeros(4, int)
     _, gain = group_ndcg(labels, np.full(4, 0.5), groups, 10)
     np.testing.assert_allclose(gain, [np.mean(1 / np.log2(np.arange(4) + 2))])
