@@ -1,0 +1,158 @@
+"""`backtest`: both sides on the same rows, honest refusals, a truth the gate never sees."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs.backtest import core, job
+from jobs.config import Config
+from jobs.errors import NotReady, Refused
+from jobs.store import Lake
+from jobs.tables import LAKE
+from models.policies.choice import first_choice
+from tests.jobs.small_candidates import deployed, linear, popularity, publish_candidates, publish_ledger
+from tests.jobs.small_lake import DAY, TEST_DAY, World, a_run, publish, publish_all, settings
+
+
+@pytest.fixture
+def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    made = settings(tmp_path, tmp_path_factory.getbasetemp(), gate__bootstrap_replicates="50")
+    publish_all(made, World(), n=150)
+    return made
+
+
+def document(config: Config, mode: str = "full") -> dict[str, Any]:
+    row = Lake(config.lake.root).read("evidence", [DAY], where={"mode": mode}).to_pylist()[0]
+    return dict(json.loads(row["document"]))
+
+
+RANKERS = {"popularity": popularity(), "logistic": linear(1.0)}
+
+
+def test_popularity_stands_in_where_nobody_was_ever_deployed(config: Config) -> None:
+    publish_candidates(config, RANKERS, "logistic")
+    report = job.run(a_run("backtest", config))
+    found = document(config)
+    assert report["champion"] == found["champion"]["candidate_id"] == "popularity-full-2026-01-08"
+    assert not found["champion"]["deployed"]
+    assert found["challenger"]["candidate_id"] == "logistic-full-2026-01-08"
+    assert found["diagnostics"]["differing_columns"] == {}  # replay and examples agree on every column
+    for metric in ("auc", "ndcg_at_10"):
+        assert found["comparison"][metric]["difference"]["low"] > 0  # it knows what users like
+    assert found["value"]["difference"]["low"] > 0
+    folder = config.bundles / "logistic-full-2026-01-08.evidence"
+    assert sorted(path.name for path in folder.iterdir()) == ["evidence.html", "evidence.json", "evidence.png"]
+    assert "<script" not in (folder / "evidence.html").read_text()
+
+
+def test_the_same_evidence_twice(config: Config) -> None:
+    """The approval hangs on the document's sha: a rerun must not ask again."""
+    publish_candidates(config, RANKERS, "logistic")
+    job.run(a_run("backtest", config))
+    first = document(config)
+    job.run(a_run("backtest", config))
+    assert document(config) == first
+
+
+def test_the_estimate_is_near_the_truth_of_the_world_that_made_the_logs(config: Config) -> None:
+    """SNIPS of both policies covers their exact value, computed here from the world's own click probabilities."""
+    publish_candidates(config, RANKERS, "logistic")
+    job.run(a_run("backtest", config))
+    world, found = World(), document(config)
+    drawn = world.requests(TEST_DAY, 300)
+    user, candidates = drawn["user"], drawn["candidates"]
+    truth = world.p_click(user[:, None], candidates, np.ones_like(candidates))
+    interest = np.where(world.taste[user][:, None] == world.category[candidates], 3.0, 1.0)
+    scores = {"challenger": 1 / (1 + np.exp(3.2 - interest)), "champion": np.full(candidates.shape, 0.2)}
+    offsets = np.arange(0, candidates.size + 1, candidates.shape[1])
+    for side, score in scores.items():
+        chosen = first_choice(score.ravel(), offsets, config.policy)
+        exact = float((chosen * truth.ravel()).sum() / len(user))
+        estimate = found["value"][side]
+        assert abs(estimate["value"] - exact) < 4 * estimate["stderr"], side
+
+
+def test_the_deployed_champion_is_the_opponent_even_if_another_is_newer(config: Config) -> None:
+    old = publish_candidates(
+        config, {"popularity": popularity(), "logistic": linear(0.5)}, "logistic", day="2026-01-05"
+    )
+    newer = publish_candidates(
+        config, {"popularity": popularity(), "logistic": linear(0.2)}, "logistic", day="2026-01-07"
+    )
+    publish_ledger(config, [deployed(old[1])], day="2026-01-05")
+    publish_ledger(config, [deployed(newer[1], deployed_at=None)], day="2026-01-07")
+    rows = publish_candidates(config, RANKERS, "logistic")
+    publish_ledger(config, [deployed(rows[1])])  # this very day was deployed before: it is not its own champion
+    job.run(a_run("backtest", config))
+    assert document(config)["champion"]["candidate_id"] == old[1]["candidate_id"]
+
+
+def test_without_propensities_the_value_is_refused_and_the_rest_goes_on(config: Config) -> None:
+    """A source like KuaiRand: no propensity was ever logged, and none is invented."""
+    rows = Lake(config.lake.root).read("examples", [DAY]).drop_columns(["day", "mode"])
+    none = pa.nulls(len(rows), pa.float64())
+    publish(
+        config,
+        "examples",
+        rows.set_column(rows.column_names.index("propensity"), "propensity", none),
+        day=str(DAY),
+        mode="full",
+    )
+    publish_candidates(config, RANKERS, "logistic")
+    job.run(a_run("backtest", config))
+    found = document(config)
+    for side in ("champion", "challenger", "difference"):
+        assert "'no_propensity': 300" in found["value"][side]["refused"]
+    assert "value" in found["comparison"]["auc"]["difference"]
+    assert "truth" not in found
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_without_requests_the_value_is_refused(config: Config, published: bool) -> None:
+    """An empty day of requests, or a source that has no such table at all."""
+    publish(config, "requests", LAKE["requests"].schema.empty_table(), day=str(TEST_DAY if published else DAY))
+    if not published:
+        import shutil
+
+        shutil.rmtree(config.lake.root / "requests")
+    publish_candidates(config, RANKERS, "logistic")
+    job.run(a_run("backtest", config))
+    assert "'no_candidates': 300" in document(config)["value"]["difference"]["refused"]
+
+
+def test_a_tampered_challenger_is_refused(config: Config) -> None:
+    publish_candidates(config, RANKERS, "logistic")
+    file = config.bundles / "logistic-full-2026-01-08" / "ranker" / "logistic.json"
+    file.write_text(file.read_text().replace("1.0", "2.0"))
+    with pytest.raises(Refused, match="unchanged"):
+        job.run(a_run("backtest", config))
+    assert Lake(config.lake.root).version("evidence") is None
+
+
+def test_no_candidates_yet_is_not_ready(config: Config) -> None:
+    with pytest.raises(NotReady, match="candidates"):
+        job.run(a_run("backtest", config))
+
+
+def test_the_gate_never_sees_the_truth(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The simulated world's truth is in the document for people; its mere presence must change no verdict."""
+    made = settings(
+        tmp_path,
+        tmp_path_factory.getbasetemp(),
+        source__name="simulated",
+        gate__bootstrap_replicates="50",
+        world__first_day="2026-01-01",
+    )
+    publish_all(made, World(), n=60)
+    publish_candidates(made, RANKERS, "logistic")
+    job.run(a_run("backtest", made))
+    found = document(made)
+    assert set(found["truth"]) == {"champion", "challenger", "difference", "logging"}
+    assert 0 < found["truth"]["logging"] < 1
+    without = {key: value for key, value in found.items() if key != "truth"}
+    assert core.gate_evidence(found) == core.gate_evidence(without)
+    assert str(found["truth"]["challenger"]) not in json.dumps(core.gate_evidence(found).as_dict())

@@ -1,0 +1,90 @@
+"""`promote` on a small lake: the verdict is data, the ledger forgets no deployment, a swapped bundle is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import tracking
+from jobs.backtest import job as backtest
+from jobs.config import Config
+from jobs.errors import NotReady, Refused
+from jobs.promote import job
+from jobs.store import Lake
+from tests.jobs.small_candidates import deployed, linear, popularity, publish_candidates, publish_ledger
+from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
+
+
+@pytest.fixture
+def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    made = settings(tmp_path, tmp_path_factory.getbasetemp(), gate__bootstrap_replicates="50")
+    publish_all(made, World(), n=150)
+    return made
+
+
+def judged(config: Config, interest: float) -> dict[str, Any]:
+    publish_candidates(config, {"popularity": popularity(), "logistic": linear(interest)}, "logistic")
+    backtest.run(a_run("backtest", config))
+    return job.run(a_run("promote", config))
+
+
+def ledger_rows(config: Config) -> list[dict[str, Any]]:
+    return Lake(config.lake.root).read("promotions", [DAY]).to_pylist()
+
+
+def test_a_better_challenger_is_promoted_and_the_alias_waits_for_a_person(config: Config) -> None:
+    report = judged(config, 1.0)
+    assert report["verdict"] == "promote"
+    [row] = ledger_rows(config)
+    assert (row["verdict"], row["deployed_at"], row["approved_by"]) == ("promote", None, None)
+    assert "| value per request |" in report["summary"]
+    assert tracking.champion(config) is None
+    tracking.move_champion(config, row["candidate_id"], row["bundle_sha256"])
+
+
+def test_a_worse_challenger_is_held_and_that_is_no_error(config: Config) -> None:
+    report = judged(config, -1.0)
+    assert report["verdict"] == "hold"
+    assert any(reason.startswith("value:") for reason in report["reasons"])
+    assert ledger_rows(config)[0]["reasons"] == report["reasons"]
+
+
+def test_judging_again_keeps_approval_and_deployment(config: Config) -> None:
+    judged(config, 1.0)
+    [row] = ledger_rows(config)
+    kept = deployed(row, **{name: row[name] for name in ("champion_id", "evidence_sha256", "decided_at", "reasons")})
+    publish_ledger(config, [kept])
+    before = ledger_rows(config)
+    job.run(a_run("promote", config))
+    assert ledger_rows(config) == before
+    backtest.run(a_run("backtest", config))
+    job.run(a_run("promote", config))
+    assert ledger_rows(config) == before
+
+
+def test_a_bundle_changed_since_the_backtest_is_refused(config: Config) -> None:
+    publish_candidates(config, {"popularity": popularity(), "logistic": linear(1.0)}, "logistic")
+    backtest.run(a_run("backtest", config))
+    file = config.bundles / "logistic-full-2026-01-08" / "ranker" / "logistic.json"
+    file.write_text(file.read_text().replace("1.0", "2.0"))
+    with pytest.raises(Refused, match="unchanged"):
+        job.run(a_run("promote", config))
+    assert Lake(config.lake.root).version("promotions") is None
+
+
+def test_evidence_on_an_earlier_training_is_not_ready(config: Config) -> None:
+    """Trained again after the backtest: the evidence speaks of bytes that are gone."""
+    publish_candidates(config, {"popularity": popularity(), "logistic": linear(1.0)}, "logistic")
+    backtest.run(a_run("backtest", config))
+    publish_candidates(config, {"popularity": popularity(), "logistic": linear(0.9)}, "logistic")
+    with pytest.raises(NotReady, match="run backtest again"):
+        job.run(a_run("promote", config))
+
+
+def test_popularity_against_itself_is_held(config: Config) -> None:
+    """Nothing beat the baseline: champion and challenger are one, and nobody is asked to approve that."""
+    publish_candidates(config, {"popularity": popularity(), "logistic": linear(1.0)}, "popularity")
+    backtest.run(a_run("backtest", config))
+    report = job.run(a_run("promote", config))
+    assert report["verdict"] == "hold"
+    assert report["candidate_id"] == report["champion_id"] == "popularity-full-2026-01-08"

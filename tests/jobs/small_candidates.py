@@ -1,0 +1,86 @@
+"""Candidates for the small lake that cost nothing to train: popularity, and a ranker that knows what users like."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs import bundle, tracking
+from jobs.config import Config
+from jobs.run import now
+from jobs.tables import LAKE
+from models.rankers import RANKERS
+from models.rankers.encoding import Encoding
+from models.rankers.features import CATEGORICAL, NUMERIC
+from models.rankers.logistic import LogisticRanker, Scaling
+from models.rankers.protocol import Ranker, TrainingData
+from tests.jobs.small_lake import DAY, ITEMS, item_ids, publish
+
+
+def popularity() -> Ranker:
+    """Every item the same."""
+    items = np.array(item_ids(np.arange(ITEMS)) * 2, dtype=object)
+    clicked = np.repeat([0.0, 1.0], ITEMS)
+    return RANKERS["popularity"].fit(
+        TrainingData({"item_id": items}, clicked, np.full(2 * ITEMS, np.nan), np.repeat([4.0, 1.0], ITEMS)),
+        _settings(),
+    )
+
+
+def linear(interest: float, position: float = 0.0) -> Ranker:
+    """p_click rises with the user's interest in the item's category: positive is right, negative is wrong."""
+    weights = np.zeros(1 + 2 * len(NUMERIC) + 2 * len(CATEGORICAL))
+    weights[0] = -2.2 - interest  # an interest of 1 means no liking
+    weights[1 + NUMERIC.index("user_item_interest")] = interest
+    weights[1 + NUMERIC.index("position")] = position
+    encoding = Encoding(NUMERIC, dict.fromkeys(CATEGORICAL, ()))
+    ones = np.ones(len(NUMERIC))
+    return LogisticRanker(encoding, Scaling(np.zeros(len(NUMERIC)), ones), weights, 0.1)
+
+
+def publish_candidates(
+    config: Config, rankers: dict[str, Ranker], chosen: str, mode: str = "full", day: str = str(DAY)
+) -> list[dict[str, Any]]:
+    """What `train` leaves: bundles, MLflow runs and the table."""
+    rows = []
+    for kind, ranker in rankers.items():
+        made = bundle.write(
+            config.bundles, f"{kind}-{mode}-{day}", ranker, rankers["popularity"], None, config.policy, {"day": day}
+        )
+        run_id = tracking.log_ranker(config, made.candidate_id, made.path, {}, {}, {"bundle_sha256": made.sha256})
+        rows.append(
+            {
+                "candidate_id": made.candidate_id,
+                "ranker": kind,
+                "chosen": kind == chosen,
+                "bundle": str(made.path),
+                "bundle_sha256": made.sha256,
+                "run_id": run_id,
+                "started_from": None,
+                "validation_log_loss": None,
+                "validation_auc": None,
+            }
+        )
+    publish(config, "candidates", pa.Table.from_pylist(rows, LAKE["candidates"].schema), day=day, mode=mode)
+    return rows
+
+
+def deployed(row: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A ledger row of a deployed candidate."""
+    return {
+        **{name: row[name] for name in ("candidate_id", "bundle", "bundle_sha256")},
+        **{"champion_id": "x", "evidence_sha256": "x", "verdict": "promote", "reasons": []},
+        **{"decided_at": now(), "approved_by": "me", "approved_at": now(), "endpoint": "e", "deployed_at": now()},
+        **changes,
+    }
+
+
+def publish_ledger(config: Config, rows: list[dict[str, Any]], day: str = str(DAY), mode: str = "full") -> None:
+    """Replace a page of the ledger."""
+    publish(config, "promotions", pa.Table.from_pylist(rows, LAKE["promotions"].schema), day=day, mode=mode)
+
+
+def _settings() -> Any:
+    from models.settings import RankerSettings
+
+    return RankerSettings()
