@@ -1,7 +1,9 @@
 """Runs of Airflow followed from outside: one line per finished task, the first failure raised with its log's path."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -155,8 +157,17 @@ class Chain:
     def _failure(self, dag: str, run_id: str, task: Mapping[str, Any]) -> str:
         folder = self.logs / f"dag_id={dag}" / f"run_id={run_id}" / f"task_id={task['task_id']}"
         tries = sorted(folder.glob("attempt=*.log"))
-        log = tries[-1] if tries else folder
-        return f"{dag}.{task['task_id']} failed ({task['state']}); its log: {log}"
+        why = _sentence(tries[-1]) if tries else "it left no log"
+        return f"{dag}.{task['task_id']} failed ({task['state']}): {why}; its log: {tries[-1] if tries else folder}"
+
+
+def _sentence(log: Path) -> str:
+    """The error's own words: the last exception in a task's log of JSON lines."""
+    why = "no exception was logged"
+    for line in log.read_text(errors="replace").splitlines():
+        with suppress(json.JSONDecodeError, KeyError, IndexError, TypeError):
+            why = str(json.loads(line)["error_detail"][0]["exc_value"])
+    return why
 
 
 def _seconds(task: Mapping[str, Any]) -> float:
