@@ -1,0 +1,275 @@
+"""Labels meet the features known before them. Complete on one machine: the oracle of `spark`.
+
+Three steps; each needs together only the rows that share the key named with it:
+
+    labelled        impressions known at the cut, with the labels as known at the cut     (impression_id)
+    with_items      the item's newest feature row known before the impression             (item_id)
+    examples        the user's likewise; all of it as a ranker's columns                  (user_id)
+
+Not done yet: negative sampling (every weight is 1). Snapshot attributes are taken as of the dataset's day, so a raw
+`feature_*` column must describe what does not change.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs.asof.core import ABSENT, Indices, first_known, latest, take
+from jobs.errors import NotReady, Refused
+from jobs.examples import numbers, strings
+from jobs.store import midnight
+from jobs.tables import ATTRIBUTES, INTEREST_BUCKETS, LAKE
+from models.rankers.features import NUMERIC, decision_columns
+
+IMPRESSION_COLUMNS = (
+    "impression_id",
+    "request_id",
+    "event_time",
+    "ingested_at",
+    "user_id",
+    "item_id",
+    "surface",
+    "position",
+    "propensity",
+    "policy",
+    "device",
+    "region",
+    "attributes",
+)
+LABEL_COLUMNS = (
+    "impression_id",
+    "event_time",
+    "known_at",
+    "clicked",
+    "click_known_at",
+    "click_matures_at",
+    "converted",
+    "conversion_known_at",
+    "matures_at",
+)
+USER_NUMBERS = ("impressions", "click_rate", "days_since_click")
+USER_COLUMNS = ("user_id", "available_at", *USER_NUMBERS, "interests")
+ITEM_NUMBERS = ("impressions", "click_rate", "click_rate_7d", "click_rate_1d", "purchase_rate", "age_days", "price")
+ITEM_COLUMNS = ("item_id", "available_at", *ITEM_NUMBERS, "category", "interest_bucket")
+OF_ITEM = "item:"
+"""What a feature column of an item is called while the row waits for its user's."""
+
+
+def _types(table: str, names: Sequence[str]) -> list[tuple[str, pa.DataType]]:
+    return [(name, LAKE[table].columns[name].type) for name in names]
+
+
+IMPRESSIONS = pa.schema(_types("impressions", IMPRESSION_COLUMNS))
+LABELS = pa.schema(_types("labels", LABEL_COLUMNS))
+USER_FEATURES = pa.schema(_types("user_features", USER_COLUMNS))
+ITEM_FEATURES = pa.schema(_types("item_features", ITEM_COLUMNS))
+LABELLED = pa.schema(
+    [*_types("impressions", IMPRESSION_COLUMNS), *_types("examples", ("split", "clicked", "converted"))]
+)
+SCHEMAS = {
+    "impressions": IMPRESSIONS,
+    "labels": LABELS,
+    "user_features": USER_FEATURES,
+    "item_features": ITEM_FEATURES,
+}
+"""What is read of each table."""
+ATTRIBUTED = pa.schema([*LABELLED, ("user_attributes", ATTRIBUTES), ("item_attributes", ATTRIBUTES)])
+"""`LABELLED` with the snapshots' attributes, keys already prefixed; a null map where there is none."""
+WITH_ITEMS = pa.schema([*ATTRIBUTED, *((OF_ITEM + n, t) for n, t in _types("item_features", ITEM_COLUMNS[2:]))])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Which days are learned from, chosen on and judged on; and `cut`: what was known later does not exist."""
+
+    splits: Mapping[str, Sequence[date]]
+    cut: datetime
+
+    @property
+    def days(self) -> list[date]:
+        """All days of it, oldest first."""
+        return sorted(day for days in self.splits.values() for day in days)
+
+
+def dataset(
+    day: date, train_days: int, validate_days: int, test_days: int, embargo_days: int, published: Sequence[date]
+) -> Dataset:
+    """The dataset of `day`: test days end `embargo_days` before it, validation before them, training before those.
+
+    Train days before the first of `published` are left out; raises `NotReady` where none is left.
+    """
+    last = day - timedelta(days=embargo_days)
+    test = _days(last, test_days)
+    validate = _days(test[0] - timedelta(days=1), validate_days)
+    wanted = _days(validate[0] - timedelta(days=1), train_days)
+    train = [d for d in wanted if published and d >= min(published)]
+    if not train:
+        found = f"the first published is {min(published)}" if published else "none is published"
+        raise NotReady(f"a dataset of {day} needs impressions of {wanted[-1]} or earlier to train on; {found}")
+    splits = {"train": train, "validate": validate, "test": test}
+    return Dataset(splits, midnight(day + timedelta(days=1)))
+
+
+def warm(data: Dataset, train_days: int) -> Dataset:
+    """The dataset with only the last `train_days` of its train days."""
+    return replace(data, splits={**data.splits, "train": list(data.splits["train"])[-train_days:]})
+
+
+def _days(last: date, count: int) -> list[date]:
+    return [last - timedelta(days=n) for n in reversed(range(count))]
+
+
+def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table:
+    """`LABELLED`: the unique impressions known before the cut, each with its split and its labels as known at the cut.
+
+    True if the outcome was known before the cut; else False from its maturity on, and null (unknown) before it.
+    """
+    shown = first_known(impressions, "impression_id")
+    shown = shown.filter(pc.less(shown.column("ingested_at"), pa.scalar(data.cut)))
+    names = np.array([*data.splits, None], dtype=object)
+    split = np.full(len(shown), len(names) - 1)
+    shown_on = _day_numbers(shown.column("event_time"))
+    for number, days in enumerate(data.splits.values()):
+        split[np.isin(shown_on, [(day - date(1970, 1, 1)).days for day in days])] = number
+    unique = first_known(labels, "impression_id", ("known_at", "event_time"))
+    rows = pc.index_in(shown.column("impression_id"), unique.column("impression_id").combine_chunks())
+    label = take(unique, np.asarray(pc.fill_null(rows, ABSENT).to_numpy(), dtype=np.int64))
+    columns = [*shown.select(IMPRESSION_COLUMNS).columns, pa.array(names[split], pa.string())]
+    for happened, known_at, matures_at in (
+        ("clicked", "click_known_at", "click_matures_at"),
+        ("converted", "conversion_known_at", "matures_at"),
+    ):
+        columns.append(as_known(label.column(happened), label.column(known_at), label.column(matures_at), data.cut))
+    return pa.Table.from_arrays(columns, schema=LABELLED).filter(pa.array(split < len(data.splits)))
+
+
+def as_known(
+    happened: pa.ChunkedArray, known_at: pa.ChunkedArray, matures_at: pa.ChunkedArray, cut: datetime
+) -> pa.ChunkedArray:
+    """What was known of an outcome at `cut`: True, False, or null while it may still come (or there is no label)."""
+    at = pa.scalar(cut, pa.timestamp("us", "UTC"))
+    seen = pc.and_kleene(happened, pc.less(known_at, at))
+    mature = pc.less_equal(matures_at, at)
+    return pc.if_else(pc.fill_null(seen, False), True, pc.if_else(pc.fill_null(mature, False), False, None))
+
+
+def snapshot_schema(key: str) -> pa.Schema:
+    """What is read of the `users` or `items` snapshot."""
+    return pa.schema([(f"{key}_id", pa.string()), ("attributes", ATTRIBUTES)])
+
+
+def prefixed(snapshot: pa.Table, key: str) -> pa.Table:
+    """(`<key>_id`, `<key>_attributes`) of a snapshot, its attribute keys as `<key>.<name>`."""
+    maps = snapshot.column("attributes").combine_chunks()
+    maps = maps.take(pa.array(np.arange(len(maps))))  # unsliced: keys and items are then the whole of it
+    keys = pc.binary_join_element_wise(key, maps.keys, ".")
+    named = pa.MapArray.from_arrays(maps.offsets, keys, maps.items)
+    return pa.table({f"{key}_id": snapshot.column(f"{key}_id"), f"{key}_attributes": named})
+
+
+def with_snapshots(rows: pa.Table, users: pa.Table, items: pa.Table) -> pa.Table:
+    """`ATTRIBUTED`: each row with the attributes of its user and item, null where the snapshot lacks them."""
+    for key, snapshot in (("user", users), ("item", items)):
+        ids = snapshot.column(f"{key}_id").combine_chunks()
+        at = pc.fill_null(pc.index_in(rows.column(f"{key}_id"), ids, skip_nulls=True), ABSENT)
+        found = take(snapshot.select([f"{key}_attributes"]), np.asarray(at.to_numpy(), dtype=np.int64))
+        rows = rows.append_column(f"{key}_attributes", found.column(0))
+    return rows.cast(ATTRIBUTED)
+
+
+def with_items(rows: pa.Table, features: pa.Table) -> pa.Table:
+    """`WITH_ITEMS`: each impression with the item's newest feature row available at or before it, null without one."""
+    found = latest(rows, features, keys=("item_id",), right_time="available_at")
+    known = take(features, found, OF_ITEM)
+    refuse_leaks(rows, known.column(OF_ITEM + "available_at"), "item_features")
+    columns = [
+        *rows.select(ATTRIBUTED.names).columns,
+        *(known.column(name) for name in WITH_ITEMS.names[len(ATTRIBUTED) :]),
+    ]
+    return pa.Table.from_arrays(columns, schema=WITH_ITEMS)
+
+
+def examples(rows: pa.Table, features: pa.Table) -> pa.Table:
+    """The `examples` rows by event time and id: the user's newest feature row joined, as a ranker's columns."""
+    found = latest(rows, features, keys=("user_id",), right_time="available_at")
+    refuse_leaks(rows, take(features.select(["available_at"]), found).column(0), "user_features")
+    columns = _decision_columns(rows, features, found)
+    schema = LAKE["examples"].schema
+    ready = {name: columns[name] for name in NUMERIC} | {"item_category": columns["item_category"]}
+    ready["weight"] = np.ones(len(rows))
+    made = {name: pa.array(values, from_pandas=True) for name, values in ready.items()}
+    made["attributes"] = merged(
+        [rows.column(name).combine_chunks() for name in ("attributes", "user_attributes", "item_attributes")]
+    )
+    table = pa.table({name: made[name] if name in made else rows.column(name) for name in schema.names}).cast(schema)
+    return table.take(
+        pc.sort_indices(
+            table.select(["event_time", "impression_id"]), [("event_time", "ascending"), ("impression_id", "ascending")]
+        )
+    )
+
+
+def refuse_leaks(rows: pa.Table, available_at: pa.ChunkedArray, table: str) -> None:
+    """Raise `Refused` where a joined feature row became available only after the impression it is joined to."""
+    leaks = pc.sum(pc.greater(available_at, rows.column("event_time"))).as_py()
+    if leaks:
+        raise Refused(
+            f"examples need {table} rows that were available at or before the impression; found {leaks} available later"
+        )
+
+
+def _decision_columns(rows: pa.Table, features: pa.Table, found: Indices) -> dict[str, NDArray[Any]]:
+    known = take(features.select(USER_NUMBERS), found)
+    users: dict[str, NDArray[Any]] = {name: numbers(known.column(name)) for name in USER_NUMBERS}
+    users["interests"] = _interests(features)[found]
+    items: dict[str, NDArray[Any]] = {name: numbers(rows.column(OF_ITEM + name)) for name in ITEM_NUMBERS}
+    items["item_id"] = strings(rows.column("item_id"))
+    items["category"] = strings(rows.column(OF_ITEM + "category"))
+    bucket = pc.fill_null(rows.column(OF_ITEM + "interest_bucket"), ABSENT)
+    items["interest_bucket"] = np.asarray(bucket.to_numpy(), dtype=np.int64)
+    context: dict[str, NDArray[Any]] = {name: strings(rows.column(name)) for name in ("surface", "device", "region")}
+    context["position"] = numbers(rows.column("position"))
+    return decision_columns(users, items, context)
+
+
+def _interests(features: pa.Table) -> NDArray[np.float32]:
+    """(n + 1, INTEREST_BUCKETS) float32; the last row, which index -1 finds, is the unknown user's: NaN."""
+    lists = features.column("interests").combine_chunks()
+    flat = lists.flatten().to_numpy(zero_copy_only=False)
+    if len(flat) != len(lists) * INTEREST_BUCKETS:
+        raise Refused(f"user_features needs {INTEREST_BUCKETS} interests a row; found {len(flat)} in {len(lists)} rows")
+    unknown = np.full((1, INTEREST_BUCKETS), np.nan, np.float32)
+    return np.concatenate([flat.reshape(len(lists), INTEREST_BUCKETS), unknown])
+
+
+def merged(maps: Sequence[pa.MapArray]) -> pa.MapArray:
+    """Row-aligned maps as one: each row's entries of the first, then the second, and so on; a null map has none."""
+    parts = [part.take(pa.array(np.arange(len(part)))) for part in maps]  # unsliced: keys and items are the whole of it
+    lengths = np.stack([_lengths(part) for part in parts])
+    offsets = np.concatenate([[0], np.cumsum(lengths.sum(axis=0))])
+    starts = offsets[:-1] + np.cumsum(lengths, axis=0) - lengths
+    # Where in the result each entry of each part goes: its row's start, plus its place within the row.
+    places = [
+        np.repeat(start - (np.cumsum(length) - length), length) + np.arange(length.sum())
+        for start, length in zip(starts, lengths, strict=True)
+    ]
+    order = np.empty(offsets[-1], np.int64)
+    order[np.concatenate(places)] = np.arange(offsets[-1])
+    keys, items = (
+        pa.concat_arrays([getattr(part, side) for part in parts]).take(pa.array(order)) for side in ("keys", "items")
+    )
+    return pa.MapArray.from_arrays(pa.array(offsets, pa.int32()), keys, items)
+
+
+def _lengths(maps: pa.MapArray) -> Indices:
+    return np.diff(np.asarray(maps.offsets)).astype(np.int64)
+
+
+def _day_numbers(times: pa.ChunkedArray) -> Indices:
+    return np.asarray(times.cast(pa.int64()).to_numpy() // 86_400_000_000, dtype=np.int64)
