@@ -1,0 +1,279 @@
+"""Every critical expectation is fed data that breaks it: exactly that row, of exactly that day, is set aside."""
+
+import json
+from collections.abc import Callable
+from datetime import date, timedelta
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from jobs.errors import Refused
+from jobs.tables import LAKE, RAW
+from jobs.validate import core, facts
+from jobs.validate.batch import SHOWN, Rules, Verdict, verdicts
+from jobs.validate.columns import shaped
+from jobs.validate.raw import Part, RawDay
+from jobs.validate.suites import Suites
+from tests.jobs.validate.raw_days import FIRST, N, Tables, put, retyped, tables_of
+
+Break = Callable[[pa.Table], pa.Table]
+ROW = 7
+
+
+def twice(rows: pa.Table) -> pa.Table:
+    """One row logged again."""
+    return pa.concat_tables([rows, rows.slice(ROW, 1)])
+
+
+def a_day_later(rows: pa.Table) -> pa.Table:
+    """One event filed under the day before its own."""
+    return put(rows, "event_time", rows.column("event_time")[ROW].as_py() + timedelta(days=1))
+
+
+def nulls(table: str, columns: str) -> dict[tuple[str, str], Break]:
+    """One null in each of the columns."""
+    return {(table, f"{name}_present"): partial(put, column=name, value=None) for name in columns.split()}
+
+
+def words_for_nothing(table: str, columns: str) -> dict[tuple[str, str], Break]:
+    """What loggers write for nothing, in each of the columns."""
+    return {(table, f"{name}_real"): partial(put, column=name, value="null") for name in columns.split()}
+
+
+BREAKS: dict[tuple[str, str], Break] = {
+    **nulls("impressions", "impression_id request_id event_time item_id surface position policy"),
+    **nulls("clicks", "click_id event_time item_id"),
+    **nulls("purchases", "purchase_id event_time user_id item_id"),
+    **nulls("requests", "request_id event_time surface policy candidates slate_size"),
+    **nulls("items", "item_id"),
+    **nulls("users", "user_id"),
+    **words_for_nothing("impressions", "impression_id request_id item_id"),
+    **words_for_nothing("clicks", "click_id item_id"),
+    **words_for_nothing("purchases", "purchase_id user_id item_id"),
+    **words_for_nothing("requests", "request_id"),
+    **words_for_nothing("items", "item_id"),
+    **words_for_nothing("users", "user_id"),
+    **{(table, f"{RAW[table].key[0]}_unique"): twice for table in RAW},
+    **{(table, "event_time_in_partition"): a_day_later for table in ("impressions", "clicks", "purchases", "requests")},
+    ("impressions", "position_from_one"): partial(put, column="position", value=0),
+    ("impressions", "propensity_in_unit_interval"): partial(put, column="propensity", value=1.5),
+    ("purchases", "value_not_negative"): partial(put, column="value", value=-1.0),
+    ("requests", "slate_size_positive"): partial(put, column="slate_size", value=0),
+    ("requests", "has_candidates"): partial(put, column="candidates", value=[]),
+    ("requests", "candidates_real"): partial(put, column="candidates", value=["i01", None, "i02"]),
+    ("items", "price_not_negative"): partial(put, column="price", value=-0.01),
+}
+WARNINGS: dict[tuple[str, str], Break] = {
+    ("impressions", "position_plausible"): partial(put, column="position", value=1001),
+    ("impressions", "ingested_at_not_before_event_time"): lambda rows: put(
+        rows, "ingested_at", rows.column("event_time")[ROW].as_py() - timedelta(seconds=1)
+    ),
+    ("impressions", "propensity_share"): partial(put, column="propensity", value=None),
+    ("impressions", "user_share"): lambda rows: retyped(rows, "user_id", pa.nulls(N, pa.string())),
+    ("impressions", "known_item_share"): partial(put, column="item_id", value="i999"),
+    ("impressions", "known_user_share"): lambda rows: retyped(rows, "user_id", pa.array(["u999"] * N)),
+    ("impressions", "known_request_share"): partial(put, column="request_id", value="r999"),
+    ("clicks", "known_impression_share"): lambda rows: retyped(rows, "impression_id", pa.array(["x"] * N)),
+    ("clicks", "has_impression_or_user"): lambda rows: put(put(rows, "impression_id", None), "user_id", None),
+    ("clicks", "not_before_impression"): lambda rows: put(
+        rows, "event_time", rows.column("event_time")[ROW].as_py() - timedelta(seconds=9)
+    ),
+    ("clicks", "has_rows"): lambda rows: rows.slice(0, 0),
+    ("requests", "candidates_fill_slate"): partial(put, column="candidates", value=["i01"]),
+    ("items", "category_share"): lambda rows: retyped(rows, "category", pa.nulls(N, pa.string())),
+    ("items", "created_at_not_in_future"): lambda rows: put(
+        rows, "created_at", rows.column("created_at")[ROW].as_py() + timedelta(days=1)
+    ),
+}
+
+
+def judge(suites: Suites, days: dict[date, Tables], max_share: float = 0.05) -> dict[date, dict[str, Verdict]]:
+    """All days in one batch, as the stage does it, from memory."""
+
+    def read(table: str, day: date) -> RawDay:
+        return RawDay((Part(Path("part-0.parquet"), days[day][table]),), "")
+
+    def shown(day: date) -> pa.Table:
+        return days[min(days)]["impressions"].select(SHOWN).slice(0, 0)
+
+    return dict(verdicts(Rules(suites, max_share, 1), list(days), read, shown))
+
+
+@pytest.fixture(scope="module")
+def outcomes(suites: Suites) -> dict[tuple[str, str], tuple[Tables, dict[str, Verdict]]]:
+    """A day per corruption, all in one batch: one day's damage must not spill over to another."""
+    days, cases = {}, {}
+    for n, ((table, name), corrupt) in enumerate({**BREAKS, **WARNINGS}.items()):
+        day = FIRST + timedelta(days=n)
+        days[day] = tables_of(day)
+        days[day][table] = corrupt(days[day][table])
+        cases[table, name] = day
+    judged = judge(suites, days)
+    return {case: (days[day], judged[day]) for case, day in cases.items()}
+
+
+@pytest.mark.parametrize("case", BREAKS, ids=".".join)
+def test_a_broken_row_is_set_aside_with_its_reason_and_the_others_are_good(
+    outcomes: dict[tuple[str, str], tuple[Tables, dict[str, Verdict]]], case: tuple[str, str]
+) -> None:
+    """Never dropped silently, never published, and no other row goes with it."""
+    table, name = case
+    raw, tables = outcomes[case]
+    verdict = tables[table]
+    kept_one = name.endswith("_unique")
+    assert name in verdict.failed()
+    rows = [row for row in verdict.judged.aside.to_pylist() if row["expectation"] == name]
+    assert len(rows) == 1
+    assert rows[0]["reason"].startswith("needs ")
+    assert "; found " in rows[0]["reason"]
+    key = RAW[table].key[0]
+    bad = raw[table].column(key)[ROW].as_py()
+    assert (rows[0]["row_key"], json.loads(rows[0]["payload"])[key]) == (bad, bad)
+    assert len(verdict.judged.good) == (N if kept_one else N - 1)
+    assert verdict.judged.good.schema.equals(LAKE[table].schema)
+
+
+@pytest.mark.parametrize("case", BREAKS, ids=".".join)
+def test_the_other_tables_of_the_day_are_untouched(
+    outcomes: dict[tuple[str, str], tuple[Tables, dict[str, Verdict]]], case: tuple[str, str]
+) -> None:
+    """Damage in one table costs the others nothing."""
+    _, tables = outcomes[case]
+    assert {t: len(v.judged.good) for t, v in tables.items() if t != case[0]} == {t: N for t in RAW if t != case[0]}
+
+
+@pytest.mark.parametrize("case", WARNINGS, ids=".".join)
+def test_a_warning_is_counted_and_the_rows_are_published(
+    outcomes: dict[tuple[str, str], tuple[Tables, dict[str, Verdict]]], case: tuple[str, str]
+) -> None:
+    """Somebody should look, but nobody is stopped."""
+    table, name = case
+    raw, tables = outcomes[case]
+    assert name in tables[table].failed()
+    assert len(tables[table].judged.good) == len(raw[table])
+    assert tables[table].counts()["failed_warning"] >= 1
+
+
+def test_no_critical_expectation_goes_untested(suites: Suites) -> None:
+    """A rule nobody has seen fail may not work at all."""
+    critical = {(t, e.name) for t in RAW for e in suites.expectations(t, "row") if e.severity == "critical"}
+    assert critical == set(BREAKS)
+
+
+def test_a_flawless_day_fails_nothing(suites: Suites) -> None:
+    """The corruption tests would prove nothing on data that fails anyway."""
+    days = {FIRST + timedelta(days=n): tables_of(FIRST + timedelta(days=n)) for n in range(2)}
+    for tables in judge(suites, days).values():
+        assert {name: verdict.failed() for name, verdict in tables.items()} == {name: {} for name in RAW}
+
+
+@pytest.mark.parametrize(
+    ("table", "name"), [(t, n) for t in RAW for n, column in RAW[t].columns.items() if not column.optional]
+)
+def test_a_missing_column_is_named(suites: Suites, table: str, name: str) -> None:
+    """Every later stage reads it by name."""
+    rows = tables_of(FIRST)[table].drop_columns([name])
+    with pytest.raises(Refused, match=rf"raw {table} of {FIRST} needs column {name} of type .*; found no such column"):
+        refuse(suites, table, rows)
+
+
+@pytest.mark.parametrize(("table", "name"), [(t, n) for t in RAW for n in RAW[t].columns])
+def test_a_wrong_type_is_named(suites: Suites, table: str, name: str) -> None:
+    """A type that only looks right (bytes for text, days for times) would be read as something else later."""
+    rows = tables_of(FIRST)[table]
+    rows = retyped(rows, name, pa.array([b"\x00"] * N, pa.binary()))
+    with pytest.raises(Refused, match=rf"raw {table} of {FIRST} needs column {name} of type .*; found type binary"):
+        refuse(suites, table, rows)
+
+
+def refuse(suites: Suites, table: str, rows: pa.Table) -> None:
+    """What the stage does with a table's columns."""
+    findings = suites.judge(table, "column", facts.of_columns(shaped(rows, RAW[table]).rows))
+    core.refuse_columns(table, FIRST, rows.schema, "part-0.parquet", findings)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.2, 1.0000001, float("inf")])
+def test_propensities_outside_the_unit_interval(suites: Suites, value: float) -> None:
+    """Zero makes a weight infinite; infinity is no probability either. The payload is still JSON."""
+    tables = tables_of(FIRST)
+    tables["impressions"] = put(tables["impressions"], "propensity", value)
+    judged = judge(suites, {FIRST: tables})[FIRST]["impressions"].judged
+    assert judged.broken == 1
+    assert "propensity" in json.loads(judged.aside.column("payload")[0].as_py())
+
+
+def test_a_propensity_of_one_is_fine(suites: Suites) -> None:
+    """A deterministic policy is certain."""
+    tables = tables_of(FIRST)
+    tables["impressions"] = put(tables["impressions"], "propensity", 1.0)
+    assert judge(suites, {FIRST: tables})[FIRST]["impressions"].judged.broken == 0
+
+
+def test_a_row_that_breaks_two_rules_is_one_bad_row_with_two_reasons(suites: Suites) -> None:
+    """Whoever repairs the logger wants to know all of it; the count is of rows."""
+    tables = tables_of(FIRST)
+    tables["impressions"] = put(put(tables["impressions"], "position", 0), "propensity", 2.0)
+    judged = judge(suites, {FIRST: tables})[FIRST]["impressions"].judged
+    assert (judged.broken, len(judged.aside), len(judged.good)) == (1, 2, N - 1)
+
+
+def test_too_many_bad_rows_refuse_the_day(suites: Suites) -> None:
+    """A few bad rows are noise; three of forty are a broken logger. The sentence says what and how many."""
+    tables = tables_of(FIRST)
+    for row in (3, 5, 7):
+        tables["impressions"] = put(tables["impressions"], "position", 0, row)
+    with pytest.raises(Refused, match=r"at least 95\.00% good rows; found 3 of 40 bad: position_from_one \(3 rows"):
+        judge(suites, {FIRST: tables})
+
+
+def test_a_day_without_impressions_is_refused(suites: Suites) -> None:
+    """A logger that stopped must not look like a day on which nobody came."""
+    tables = tables_of(FIRST)
+    tables["impressions"] = tables["impressions"].slice(0, 0)
+    with pytest.raises(Refused, match="raw impressions of 2026-01-01 needs at least one row; found rows 0"):
+        judge(suites, {FIRST: tables})
+
+
+def test_of_copies_the_one_known_first_is_kept(suites: Suites) -> None:
+    """Whatever the order of the files: a re-run must keep the same one."""
+    tables = tables_of(FIRST)
+    rows = tables["impressions"]
+    known = rows.column("ingested_at")[ROW].as_py()
+    late = put(rows, "ingested_at", known + timedelta(days=1)).slice(ROW, 1)
+    for order in ([late, rows], [rows, late]):
+        tables["impressions"] = pa.concat_tables(order)
+        judged = judge(suites, {FIRST: tables})[FIRST]["impressions"].judged
+        assert (judged.copies, judged.conflicts) == (1, 0)
+        assert known in judged.good.column("ingested_at").to_pylist()
+        assert known + timedelta(days=1) not in judged.good.column("ingested_at").to_pylist()
+
+
+def test_true_copies_never_refuse_a_day_but_contradictions_do(suites: Suites) -> None:
+    """A logger that delivers at least once is healthy; one id for different events loses them."""
+    tables = tables_of(FIRST)
+    tables["clicks"] = pa.concat_tables([tables["clicks"], tables["clicks"]])
+    judged = judge(suites, {FIRST: tables})[FIRST]["clicks"].judged
+    assert (len(judged.good), judged.copies, judged.conflicts) == (N, N, 0)
+    tables["clicks"] = retyped(tables_of(FIRST)["clicks"], "click_id", pa.array(["c"] * N))
+    with pytest.raises(Refused, match="found 39 of 40 bad: click_id_unique"):
+        judge(suites, {FIRST: tables})
+
+
+def test_a_bad_copy_does_not_take_the_good_one_with_it(suites: Suites) -> None:
+    """Rows that break something are out before copies are looked for."""
+    tables = tables_of(FIRST)
+    rows = tables["impressions"]
+    tables["impressions"] = pa.concat_tables([put(rows, "position", 0).slice(ROW, 1), rows])
+    judged = judge(suites, {FIRST: tables})[FIRST]["impressions"].judged
+    assert (len(judged.good), judged.broken, judged.copies) == (N, 1, 0)
+
+
+def test_a_click_may_name_an_impression_of_the_day_before(suites: Suites) -> None:
+    """A click after midnight is no orphan."""
+    second = FIRST + timedelta(days=1)
+    days = {FIRST: tables_of(FIRST), second: tables_of(second)}
+    before = days[FIRST]["impressions"].column("impression_id")
+    days[second]["clicks"] = retyped(days[second]["clicks"], "impression_id", before)
+    assert judge(suites, days)[second]["clicks"].failed() == {}
