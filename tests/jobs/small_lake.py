@@ -259,3 +259,43 @@ def publish_all(
     publish(settings, "user_features", user_features(world, test - timedelta(days=1)), day=before)
     publish(settings, "item_features", item_features(world, test - timedelta(days=1)), day=before)
     publish(settings, "items", items(world), day=before)
+
+
+def publish_served(
+    settings: Config, world: World, day: date, n: int, candidate_id: str, live: float
+) -> tuple[pa.Table, pa.Table]:
+    """A day of impressions with labels; a share of users meets the endpoint, a tenth of their requests its fallback."""
+    rows = examples(world, day, "test", n)
+    user = np.array([int(u[1:]) for u in rows["user_id"].to_pylist()])
+    request = np.arange(len(rows)) // SLATE
+    served = user < live * USERS
+    policy = np.where(served, np.where(request % 10 == 0, candidate_id + "+fallback", candidate_id), "logging")
+    spec = LAKE["impressions"]
+    maps = [[pair for pair in entries if "." not in pair[0]] for entries in rows["attributes"].to_pylist()]
+    columns = {name: rows[name] for name in spec.columns if name in rows.column_names}
+    columns |= {"policy": policy.tolist(), "ingested_at": rows["event_time"]}
+    columns |= {"attributes": pa.array(maps, spec.schema.field("attributes").type)}
+    columns |= {name: pa.nulls(len(rows), pa.string()) for name in ("query", "source_item_id")}
+    shown = pa.table({name: columns[name] for name in spec.columns}, schema=spec.schema)
+    mature = [at + timedelta(days=1) for at in rows["event_time"].to_pylist()]
+    clicked = rows["clicked"]
+    fields: dict[str, Any] = {name: rows[name] for name in LAKE["labels"].columns if name in rows.column_names}
+    fields |= {"known_at": rows["event_time"], "click_known_at": rows["event_time"], "click_matures_at": mature}
+    fields |= {"converted": [False] * len(rows), "conversion_known_at": [None] * len(rows), "matures_at": mature}
+    fields |= {"conversion_value": [0.0] * len(rows), "clicked": clicked}
+    labels = pa.table({name: fields[name] for name in LAKE["labels"].columns}, schema=LAKE["labels"].schema)
+    publish(settings, "impressions", shown, day=str(day))
+    publish(settings, "labels", labels, day=str(day))
+    return shown, labels
+
+
+def users(world: World) -> pa.Table:
+    kind = LAKE["users"].schema
+    return pa.table(
+        {
+            "user_id": user_ids(np.arange(USERS)),
+            "created_at": pa.nulls(USERS, kind.field("created_at").type),
+            "attributes": pa.array([[("segment", str(s))] for s in world.segment], kind.field("attributes").type),
+        },
+        schema=kind,
+    )

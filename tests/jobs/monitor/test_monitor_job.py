@@ -1,0 +1,153 @@
+"""`monitor` on a small lake with a written capture: what was answered is recomputed, alarms are figures."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs.backtest import job as backtest
+from jobs.config import Config
+from jobs.monitor import capture, job
+from jobs.promote import job as promote
+from jobs.store import Lake
+from tests.jobs.small_candidates import deployed, linear, popularity, publish_candidates, publish_ledger
+from tests.jobs.small_lake import (
+    DAY,
+    TEST_DAY,
+    World,
+    a_run,
+    item_features,
+    items,
+    publish,
+    publish_all,
+    publish_served,
+    settings,
+    user_features,
+    users,
+)
+
+LIVE_DAY = DAY + timedelta(days=1)
+RANKERS = {"popularity": popularity(), "logistic": linear(1.0)}
+
+
+@pytest.fixture
+def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A promoted and deployed challenger, and a live day served by it."""
+    made = settings(tmp_path, tmp_path_factory.getbasetemp(), gate__bootstrap_replicates="50")
+    world = World()
+    publish_all(made, world, n=100)
+    publish_candidates(made, RANKERS, "logistic")
+    backtest.run(a_run("backtest", made))
+    promote.run(a_run("promote", made))
+    [row] = Lake(made.lake.root).read("promotions", [DAY]).to_pylist()
+    kept = {name: row[name] for name in ("champion_id", "evidence_sha256", "decided_at", "reasons")}
+    publish_ledger(made, [deployed(row, **kept)])
+    for name, rows in (("user_features", user_features), ("item_features", item_features)):
+        publish(made, name, rows(world, DAY), day=str(DAY))
+    publish(made, "items", items(world), day=str(DAY))
+    publish(made, "users", users(world), day=str(DAY))
+    return made
+
+
+def serve(config: Config, live: float = 0.4, off_by: float = 0.0, n: int = 200, features_day: str = str(DAY)) -> None:
+    """Publish the live day and write the capture the endpoint would have written."""
+    [row] = Lake(config.lake.root).read("promotions", [DAY]).to_pylist()
+    shown, _ = publish_served(config, World(), LIVE_DAY, n, row["candidate_id"], live)
+    world, answers = World(), {}
+    for place in shown.to_pylist():
+        if place["policy"] == "logging":
+            continue
+        fallback = place["policy"].endswith("+fallback")
+        user, item = int(place["user_id"][1:]), int(place["item_id"][1:])
+        interest = 3.0 if world.taste[user] == world.category[item] else 1.0
+        exact = popularity().predict({"item_id": np.array([place["item_id"]], dtype=object)}).p_click[0]
+        p_click = float(exact if fallback else 1 / (1 + np.exp(3.2 - interest))) + off_by
+        answer = answers.setdefault(
+            place["request_id"],
+            {
+                "request_id": place["request_id"],
+                "items": [],
+                "bundle_sha256": row["bundle_sha256"],
+                "fallback": fallback,
+                "features_day": features_day,
+            },
+        )
+        answer["items"].append({"item_id": place["item_id"], "position": place["position"], "p_click": p_click})
+    folder = config.endpoint.state / "capture" / f"date={LIVE_DAY}"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"request": {}, "response": answer, "at": "x"}) for answer in answers.values()]
+    (folder / "0.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def report(config: Config) -> dict[str, dict[str, Any]]:
+    return {r["metric"]: r for r in Lake(config.lake.root).read("serving_reports", [LIVE_DAY]).to_pylist()}
+
+
+def monitored(config: Config) -> dict[str, Any]:
+    return job.run(a_run("monitor", config, LIVE_DAY))
+
+
+def test_what_serves_as_judged_raises_no_alarm_of_skew(config: Config) -> None:
+    serve(config)
+    counts = monitored(config)
+    found = report(config)
+    assert found["skew_max"]["value"] == pytest.approx(0.0, abs=1e-6)
+    assert found["skew_max"]["n"] == found["served_impressions"]["value"]
+    assert found["stale_features_share"]["value"] == 0.0
+    assert found["auc"]["value"] > 0.6
+    assert found["auc_delta"]["low"] < 0 < found["auc_delta"]["high"]
+    assert found["value_delta"]["low"] < found["value_delta"]["value"]
+    assert found["fallback_share"]["alarm"]  # a tenth of the answers, the setting allows a twentieth
+    assert counts["alarmed"] == {str(LIVE_DAY): ["fallback_share"]}
+
+
+def test_other_features_than_the_lakes_are_an_alarm(config: Config) -> None:
+    """Skew and staleness are counted, and the stage still ends well."""
+    serve(config, off_by=0.01, features_day=str(TEST_DAY))
+    counts = monitored(config)
+    found = report(config)
+    assert found["skew_max"]["value"] == pytest.approx(0.01, abs=1e-6)
+    assert found["skew_max"]["alarm"]
+    assert found["stale_features_share"]["value"] == 1.0
+    assert counts["alarms"] == 3
+
+
+def test_a_bundle_that_is_no_longer_the_judged_one_is_an_alarm(config: Config) -> None:
+    serve(config)
+    file = config.bundles / "logistic-full-2026-01-08" / "ranker" / "logistic.json"
+    file.write_text(file.read_text().replace("1.0", "2.0"))
+    monitored(config)
+    assert report(config)["skew_max"]["alarm"]
+    assert "unchanged" in report(config)["skew_max"]["note"]
+
+
+def test_nothing_served_is_one_row_and_no_alarm(config: Config) -> None:
+    serve(config, live=0.0)
+    assert monitored(config)["alarms"] == 0
+    [row] = report(config).values()
+    assert (row["metric"], row["value"], row["alarm"]) == ("served_impressions", 0.0, False)
+    assert "no impression" in row["note"]
+
+
+def test_without_a_capture_the_skew_is_unknown_not_zero(config: Config) -> None:
+    serve(config)
+    (config.endpoint.state / "capture" / f"date={LIVE_DAY}" / "0.jsonl").unlink()
+    monitored(config)
+    found = report(config)
+    assert found["skew_max"]["value"] is None
+    assert "no served impression is in the endpoint's data capture" in found["skew_max"]["note"]
+    assert found["value"]["value"] is not None
+
+
+def test_a_torn_line_and_a_repeated_answer_do_not_count() -> None:
+    """A killed endpoint may leave half a line; a client that retried gets the first answer twice."""
+
+    def line(p: float) -> str:
+        items = [{"item_id": "i", "position": 1, "p_click": p}]
+        return json.dumps({"response": {"request_id": "r", "items": items, "fallback": False}}) + "\n"
+
+    found = capture.placements([line(0.1), line(0.2), line(0.3)[:20]])
+    assert found["served_p_click"].to_pylist() == [0.1]
