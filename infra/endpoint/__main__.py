@@ -20,6 +20,8 @@ from jobs.errors import EXIT_OK, Misconfigured, TidegateError
 
 HOST = "127.0.0.1"
 BACKLOG = 256
+KEEP_ALIVE_SECONDS = 75
+"""Longer than a caller's pause: a connection closed under a request is a request lost."""
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 SWITCH_SECONDS = 0.001
 """How long a busy ranker thread may keep the interpreter from the timer that would answer instead."""
@@ -67,7 +69,8 @@ def serve(app: Starlette, listener: socket.socket) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     host, port = listener.getsockname()
     print(f"endpoint: http://{host}:{port}", file=sys.stderr, flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
+    settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=KEEP_ALIVE_SECONDS)
+    uvicorn.Server(settings).run(sockets=[listener])
 
 
 def entry(run: Callable[[list[str]], int]) -> NoReturn:
