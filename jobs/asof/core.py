@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 Indices = NDArray[np.int64]
 """One row number of the right table per left row, -1 where there is none."""
 ABSENT = -1
+MOST = 2**62
+"""No (key, time) may become a larger integer."""
 
 
 def latest(
     left: pa.Table,
     right: pa.Table,
-    *,
     keys: Sequence[str],
     left_time: str = "event_time",
     right_time: str = "event_time",
@@ -32,21 +33,20 @@ def latest(
     """
     codes = _codes(left, right, keys)
     left_code, right_code = codes[: len(left)], codes[len(left) :]
-    left_us, right_us = _microseconds(left, left_time), _microseconds(right, right_time)
-    usable = np.flatnonzero((right_code != ABSENT) & right.column(right_time).is_valid().to_numpy())
+    usable = np.flatnonzero((right_code != ABSENT) & _is_valid(right, right_time))
     if not len(usable) or not len(left):
         return np.full(len(left), ABSENT, np.int64)
     # (key, time) becomes one integer, so that one binary search answers all keys at once.
-    times = np.unique(right_us[usable])
-    steps = np.int64(len(times) + 1)
-    rank = np.searchsorted(times, right_us, side="left").astype(np.int64) + 1
-    order = usable[np.lexsort((_ranks(right, tie)[usable], rank[usable], right_code[usable]))]
-    composite = right_code[order] * steps + rank[order]
-    wanted = left_code * steps + np.searchsorted(times, left_us, side="right")
-    at = np.searchsorted(composite, wanted, side="right") - 1
-    row = order[np.maximum(at, 0)]
-    found = (at >= 0) & (left_code != ABSENT) & (right_code[row] == left_code)
-    return np.where(found & left.column(left_time).is_valid().to_numpy(), row, ABSENT)
+    left_step, right_step, steps = _steps(_microseconds(left, left_time), _microseconds(right, right_time)[usable])
+    if codes.max() >= MOST // steps:
+        left_step, right_step, steps = _ranked(left_step, right_step)
+    composite = right_code[usable] * steps + right_step
+    order = np.argsort(composite, kind="stable") if tie is None else np.lexsort((_ranks(right, tie)[usable], composite))
+    wanted = left_code * steps + left_step
+    at = np.searchsorted(composite[order], wanted, side="right") - 1
+    row = usable[order[np.maximum(at, 0)]]
+    found = (at >= 0) & (left_code != ABSENT) & (right_code[row] == left_code) & _is_valid(left, left_time)
+    return np.where(found, row, ABSENT)
 
 
 def take(table: pa.Table, rows: Indices, prefix: str = "") -> pa.Table:
@@ -69,6 +69,22 @@ def first_known(rows: pa.Table, key: str, clocks: Sequence[str] = ("ingested_at"
     ordered = copies.sort_by([(name, "ascending") for name in (key, *clocks, *plain)])
     _, first = np.unique(_encode(ordered.column(key)), return_index=True)
     return pa.concat_tables([rows.filter(pa.array(~copied)), ordered.take(pa.array(np.sort(first)))])
+
+
+def _steps(left: Indices, right: Indices) -> tuple[Indices, Indices, int]:
+    """Times as integers: the first right one is 1, what lies before it 0; and how many there are."""
+    first, last = int(right.min()), int(right.max())
+    return np.clip(left, first - 1, last) - first + 1, right - first + 1, last - first + 2
+
+
+def _ranked(left: Indices, right: Indices) -> tuple[Indices, Indices, int]:
+    """The same order with as few steps as there are right times."""
+    times = np.unique(right)
+    return np.searchsorted(times, left, side="right"), np.searchsorted(times, right) + 1, len(times) + 1
+
+
+def _is_valid(table: pa.Table, name: str) -> NDArray[np.bool_]:
+    return np.asarray(table.column(name).is_valid().to_numpy(), dtype=bool)
 
 
 def _codes(left: pa.Table, right: pa.Table, keys: Sequence[str]) -> Indices:
@@ -99,5 +115,6 @@ def _ranks(right: pa.Table, tie: str | None) -> Indices:
 
 
 def _microseconds(table: pa.Table, name: str) -> Indices:
-    raw = table.column(name).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    column = table.column(name)
+    raw = column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64())
     return np.asarray(pc.fill_null(raw, 0).to_numpy(), dtype=np.int64)
