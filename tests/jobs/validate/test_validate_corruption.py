@@ -20,6 +20,7 @@ from tests.jobs.validate.raw_days import FIRST, N, Tables, put, retyped, tables_
 
 Break = Callable[[pa.Table], pa.Table]
 ROW = 7
+SECOND = FIRST + timedelta(days=1)
 
 
 def twice(rows: pa.Table) -> pa.Table:
@@ -194,21 +195,15 @@ def refuse(suites: Suites, table: str, rows: pa.Table) -> None:
     core.refuse_columns(table, FIRST, rows.schema, "part-0.parquet", findings)
 
 
-@pytest.mark.parametrize("value", [0.0, -0.2, 1.0000001, float("inf")])
-def test_propensities_outside_the_unit_interval(suites: Suites, value: float) -> None:
-    """Zero makes a weight infinite; infinity is no probability either. The payload is still JSON."""
-    tables = tables_of(FIRST)
-    tables["impressions"] = put(tables["impressions"], "propensity", value)
-    judged = judge(suites, {FIRST: tables})[FIRST]["impressions"].judged
-    assert judged.broken == 1
-    assert "propensity" in json.loads(judged.aside.column("payload")[0].as_py())
-
-
-def test_a_propensity_of_one_is_fine(suites: Suites) -> None:
-    """A deterministic policy is certain."""
-    tables = tables_of(FIRST)
-    tables["impressions"] = put(tables["impressions"], "propensity", 1.0)
-    assert judge(suites, {FIRST: tables})[FIRST]["impressions"].judged.broken == 0
+def test_propensities_at_and_beyond_the_edges(suites: Suites) -> None:
+    """Zero makes a weight infinite, infinity is no probability; one is a deterministic policy, null an unknown one."""
+    values = [0.0, -0.2, 1.0000001, float("inf"), 1.0, 1e-9, None]
+    days = {FIRST + timedelta(days=n): tables_of(FIRST + timedelta(days=n)) for n in range(len(values))}
+    for tables, value in zip(days.values(), values, strict=True):
+        tables["impressions"] = put(tables["impressions"], "propensity", value)
+    judged = [tables["impressions"].judged for tables in judge(suites, days).values()]
+    assert [day.broken for day in judged] == [1, 1, 1, 1, 0, 0, 0]
+    assert json.loads(judged[3].aside.column("payload")[0].as_py())["propensity"] == "inf"
 
 
 def test_a_row_that_breaks_two_rules_is_one_bad_row_with_two_reasons(suites: Suites) -> None:
@@ -238,16 +233,16 @@ def test_a_day_without_impressions_is_refused(suites: Suites) -> None:
 
 def test_of_copies_the_one_known_first_is_kept(suites: Suites) -> None:
     """Whatever the order of the files: a re-run must keep the same one."""
-    tables = tables_of(FIRST)
-    rows = tables["impressions"]
-    known = rows.column("ingested_at")[ROW].as_py()
-    late = put(rows, "ingested_at", known + timedelta(days=1)).slice(ROW, 1)
-    for order in ([late, rows], [rows, late]):
-        tables["impressions"] = pa.concat_tables(order)
-        judged = judge(suites, {FIRST: tables})[FIRST]["impressions"].judged
+    days = {FIRST: tables_of(FIRST), SECOND: tables_of(SECOND)}
+    for day, tables in days.items():
+        rows = tables["impressions"]
+        known = rows.column("ingested_at")[ROW].as_py()
+        late = put(rows, "ingested_at", known + timedelta(days=1)).slice(ROW, 1)
+        tables["impressions"] = pa.concat_tables([late, rows] if day == FIRST else [rows, late])
+    for day, verdict in judge(suites, days).items():
+        judged = verdict["impressions"].judged
         assert (judged.copies, judged.conflicts) == (1, 0)
-        assert known in judged.good.column("ingested_at").to_pylist()
-        assert known + timedelta(days=1) not in judged.good.column("ingested_at").to_pylist()
+        assert judged.good.column("ingested_at").to_pylist() == tables_of(day)["impressions"]["ingested_at"].to_pylist()
 
 
 def test_true_copies_never_refuse_a_day_but_contradictions_do(suites: Suites) -> None:
@@ -272,8 +267,7 @@ def test_a_bad_copy_does_not_take_the_good_one_with_it(suites: Suites) -> None:
 
 def test_a_click_may_name_an_impression_of_the_day_before(suites: Suites) -> None:
     """A click after midnight is no orphan."""
-    second = FIRST + timedelta(days=1)
-    days = {FIRST: tables_of(FIRST), second: tables_of(second)}
+    days = {FIRST: tables_of(FIRST), SECOND: tables_of(SECOND)}
     before = days[FIRST]["impressions"].column("impression_id")
-    days[second]["clicks"] = retyped(days[second]["clicks"], "impression_id", before)
-    assert judge(suites, days)[second]["clicks"].failed() == {}
+    days[SECOND]["clicks"] = retyped(days[SECOND]["clicks"], "impression_id", before)
+    assert judge(suites, days)[SECOND]["clicks"].failed() == {}
