@@ -29,8 +29,8 @@ PROBE = RankRequest(request_id="probe", surface="home", k=1)
 REFRESH_SECONDS = 0.8
 """Sooner than a reader would look by itself, so that it never does so inside a request."""
 Packed = tuple[Mapping[str, NDArray[Any]], date | None, Catalogue]
-NOTHING_KNOWN = "nothing"
-"""The item of a probe or request when no item is known at all."""
+UNSEEN = "unseen"
+"""The candidate of a probe while no item is known: a ranker must be able to score an item it never saw."""
 _log = logging.getLogger(__name__)
 
 
@@ -96,7 +96,7 @@ class Decider:
         """One slate by the ranker and one by the fallback; raises what they raise: such a bundle must not serve."""
         self.refresh()
         _, _, catalogue = self._packed
-        asked = PROBE if catalogue.ids else PROBE.model_copy(update={"candidates": [NOTHING_KNOWN]})
+        asked = PROBE if catalogue.ids else PROBE.model_copy(update={"candidates": [UNSEEN]})
         self._by_ranker(bundle, asked)
         self._by_popularity(bundle, asked)
 
@@ -131,7 +131,7 @@ class Decider:
     def _by_popularity(self, bundle: Bundle, request: RankRequest) -> tuple[list[dict[str, Any]], date | None]:
         """From memory only, the user unknown; the slate is drawn by the bundle's policy, so propensities are true."""
         _, day, catalogue = self._packed
-        candidates = request.candidates or self._most_popular(bundle, catalogue, day) or [NOTHING_KNOWN]
+        candidates = request.candidates or self._most_popular(bundle, catalogue, day)
         return _placed(bundle, bundle.fallback, catalogue.columns(candidates, None, request), request), day
 
     # -- candidates -------------------------------------------------------------------------------
@@ -152,14 +152,14 @@ class Decider:
             found = self._most_popular(bundle, catalogue, day)
         else:
             found = bundle.index.search(recent, RETRIEVED)
-        return list(dict.fromkeys([*found, *catalogue.newest])) or [NOTHING_KNOWN]
+        return list(dict.fromkeys([*found, *catalogue.newest]))
 
     def _most_popular(self, bundle: Bundle, catalogue: Catalogue, day: date | None) -> list[str]:
         """The catalogue's best by the fallback's click probability; once per bundle and feature day."""
         key = (bundle.sha256, day)
         if key not in self._popular:
             if not catalogue.ids:
-                return []
+                return [] if bundle.index is None else bundle.index.search([], RETRIEVED)
             p_click = bundle.fallback.predict(catalogue.columns(catalogue.ids, None, PROBE)).p_click
             order = np.argsort(-p_click, kind="stable")[:RETRIEVED]
             # Old days go: this is what serves now, not a history.
@@ -179,7 +179,9 @@ class Decider:
 def _placed(
     bundle: Bundle, ranker: Ranker, columns: Mapping[str, NDArray[Any]], request: RankRequest
 ) -> list[dict[str, Any]]:
-    """The policy's slate over a ranker's probabilities; the draw depends on the request id alone."""
+    """The policy's slate over a ranker's probabilities; the draw depends on the request id alone. No rows, no items."""
+    if not len(columns["item_id"]):
+        return []
     scores = ranker.predict(columns)
     chosen, propensities = slate(scores.p_click, request.k, bundle.policy, _rng(request.request_id))
     ids = columns["item_id"]

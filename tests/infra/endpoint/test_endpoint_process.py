@@ -170,8 +170,10 @@ def test_the_container_serves_one_judged_bundle(tmp_path: Path, greedy: Bundle) 
             except urllib.error.HTTPError as error:
                 return error.code, json.load(error)
 
-        status, answer = post(b'{"request_id": "r", "surface": "home", "k": 2, "user_id": "u000001"}')
+        status, answer = post(b'{"request_id": "r", "surface": "home", "k": 2, "candidates": ["i1", "i2", "i3"]}')
         assert (status, answer["bundle_sha256"], len(answer["items"])) == (200, greedy.sha256, 2)
+        status, answer = post(b'{"request_id": "r", "surface": "home", "k": 2}')
+        assert (status, answer["items"]) == (200, []), "no index, no features yet: no item is made up"
         status, answer = post(b'{"surface": "home", "k": 2}')
         assert status == 400
         assert "request_id: Field required" in answer["error"]
@@ -188,7 +190,7 @@ def test_the_container_refuses_another_bundle(tmp_path: Path, greedy: Bundle) ->
         "--model",
         str(greedy.path),
     ]
-    environ = {**os.environ, **environment(home), "TIDEGATE_BUNDLE_SHA256": "0" * 64}
+    environ = {**os.environ, **environment(tmp_path), "TIDEGATE_BUNDLE_SHA256": "0" * 64}
     found = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
     assert found.returncode == 65
     assert "must be the one that was judged" in found.stderr
