@@ -156,11 +156,11 @@ def _document(folder: Path, table: str) -> dict[str, Any]:
 def _great_expectations() -> Any:
     """The package, imported late (seconds), silent and without analytics."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    logger = logging.getLogger("great_expectations")
-    logger.setLevel(logging.WARNING)  # importing it says 209 things
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # importing it says 209 things
     import great_expectations
 
-    logger.setLevel(logging.WARNING)  # and turns itself up again
+    # This module turns itself up again.
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     return great_expectations
 
 
