@@ -11,7 +11,8 @@ hash buckets of that key:
 
 So far the only rule is last click; `first_click`, `linear` and `time_decay` share out 1.0 and come later. A late click
 can take over a purchase (or a late impression a click) that an earlier one was paid for: the rule is about what
-happened, the `*_known_at` columns about when the outcome was known.
+happened, the `*_known_at` columns about when the outcome was known. Copies of an id are told among the days given: one
+on days further apart than a run reads counts on each.
 """
 
 from datetime import timedelta

@@ -1,0 +1,173 @@
+"""The attribute stage on a small lake: what it publishes, publishes again, refuses to, and that Spark says the same."""
+
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import config
+from jobs.attribute import core, job
+from jobs.config import Config
+from jobs.errors import NotReady
+from jobs.flow import STAGES
+from jobs.run import Run
+from jobs.store import Lake, Lineage
+from jobs.tables import LAKE
+from tests.jobs.attribute.attribution_oracle import START, by_nested_loops, events, random_events, rounded
+
+FIRST = START.date()
+LINEAGE = Lineage("test", "run0", "code", "settings")
+EMPTY: dict[str, Any] = {"surface": "home", "position": 1, "policy": "logging", "attributes": []}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Config:
+    return config.load({"TIDEGATE_ENV": "test", "TIDEGATE__LAKE__ROOT": str(tmp_path / "lake")})
+
+
+def put(settings: Config, table: str, day: date, rows: list[dict[str, Any]]) -> None:
+    """Publish a day of a validated event table."""
+    spec = LAKE[table]
+    full = [{name: (EMPTY | row).get(name) for name in spec.columns} for row in rows]
+    Lake(settings.lake.root).publish(table, {"day": str(day)}, pa.Table.from_pylist(full, spec.schema), LINEAGE)
+
+
+def put_all(settings: Config, found: dict[str, list[dict[str, Any]]], days: int) -> None:
+    """Publish events by the day they happened, empty days included."""
+    for table, rows in found.items():
+        for day in (FIRST + timedelta(days=n) for n in range(days)):
+            put(settings, table, day, [row for row in rows if row["event_time"].date() == day])
+
+
+def attribute(settings: Config, day: date, since: date | None = None) -> dict[str, Any]:
+    return job.run(Run(STAGES["attribute"], settings, day, since))
+
+
+def published(settings: Config) -> pa.Table:
+    labels = Lake(settings.lake.root).read("labels")
+    assert labels.column("event_time").cast(pa.date32()).cast(pa.string()).equals(labels.column("day"))
+    return labels.drop_columns(["day"]).sort_by([("event_time", "ascending"), ("impression_id", "ascending")])
+
+
+def one_copy(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Without copies: one id on days far apart is beyond a single day's run, which reads only the days in its reach."""
+    return {table: list({row[LAKE[table].key[0]]: row for row in rows}.values()) for table, rows in found.items()}
+
+
+DAYS = 13
+"""`random_events` live for 11 days; a click comes at most 30 hours after its impression."""
+
+
+def test_all_days_at_once_are_the_oracle_s(settings: Config) -> None:
+    """The stage publishes exactly the nested loop's labels, each in its own day's partition."""
+    found = random_events(3, 60)
+    put_all(settings, found, DAYS)
+    counts = attribute(settings, FIRST + timedelta(days=DAYS - 1), FIRST)
+    labels = published(settings)
+    assert rounded(labels) == by_nested_loops(found, settings.attribution)
+    assert counts["impressions"] == len(labels)
+    rows = sum(len(found[table]) for table in core.COLUMNS)
+    unique = sum(len({r[LAKE[table].key[0]] for r in found[table]}) for table in core.COLUMNS)
+    assert counts["duplicates"] == rows - unique
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_day_by_day_ends_where_all_at_once_does(settings: Config, tmp_path: Path, seed: int) -> None:
+    """A day's run re-publishes the earlier days its events change: no purchase is lost because it came later."""
+    found = one_copy(random_events(seed, 40))
+    put_all(settings, found, DAYS)
+    for n in range(DAYS):
+        attribute(settings, FIRST + timedelta(days=n))
+    assert rounded(published(settings)) == by_nested_loops(found, settings.attribution)
+
+
+def test_a_rerun_publishes_the_same_rows_and_leaves_the_other_days_alone(settings: Config) -> None:
+    """Clearing the task is always safe: no commit for a day whose labels did not change."""
+    put_all(settings, one_copy(random_events(5, 40)), DAYS)
+    last = FIRST + timedelta(days=DAYS - 1)
+    attribute(settings, last, FIRST)
+    before, lake = published(settings), Lake(settings.lake.root)
+    version = lake.version("labels")
+    assert attribute(settings, last)["republished"] == []
+    assert published(settings).equals(before)
+    assert lake.version("labels") == (version or 0) + 1
+
+
+def test_a_late_purchase_reopens_only_its_impression_s_day(settings: Config) -> None:
+    """Day D re-publishes an earlier day if, and only if, its rows changed; the commit counts what it holds."""
+    hour = timedelta(hours=1)
+    common = {"user_id": "ann", "item_id": "tea"}
+    shown = {**common, "impression_id": "s", "request_id": "r", "event_time": START, "ingested_at": START}
+    other = shown | {"impression_id": "x", "user_id": "bob", "event_time": START + 24 * hour}
+    click = {**common, "click_id": "c", "impression_id": "s", "event_time": START + hour, "ingested_at": START + hour}
+    put_all(settings, {"impressions": [shown, other], "clicks": [click], "purchases": []}, 3)
+    attribute(settings, FIRST + timedelta(days=2), FIRST)
+    bought = START + 72 * hour
+    for table in ("impressions", "clicks"):
+        put(settings, table, bought.date(), [])
+    sale = {**common, "purchase_id": "p", "event_time": bought, "ingested_at": bought, "value": 2.0}
+    stray = sale | {"purchase_id": "q", "user_id": "bob"}
+    put(settings, "purchases", bought.date(), [sale, stray])
+    counts = attribute(settings, bought.date())
+    assert counts["republished"] == [str(FIRST)]
+    assert (counts["attributed"], counts["unattributed"], counts["impressions"]) == (1, 1, 0)
+    (row,) = [r for r in published(settings).to_pylist() if r["impression_id"] == "s"]
+    assert row["converted"]
+    assert row["conversion_known_at"] == bought
+    assert row["conversion_value"] == 2.0
+    lineage = Lake(settings.lake.root).lineage("labels", {"day": str(bought.date())})
+    assert lineage is not None
+    assert '"unattributed": 1' in lineage["counts"]
+
+
+def test_an_old_day_run_again_keeps_the_conversions_that_came_later(settings: Config) -> None:
+    """Backfilling day D by hand must not forget the purchases of D + 3 that are already there."""
+    put_all(settings, one_copy(random_events(7, 60)), DAYS)
+    attribute(settings, FIRST + timedelta(days=DAYS - 1), FIRST)
+    before = published(settings)
+    attribute(settings, FIRST + timedelta(days=2))
+    assert published(settings).equals(before)
+
+
+def test_a_missing_day_is_not_ready(settings: Config) -> None:
+    """Retry, do not invent: the message names the table and the day; nothing is published."""
+    put_all(settings, random_events(1, 5), 2)
+    with pytest.raises(NotReady, match=r"impressions needs 2026-01-03"):
+        attribute(settings, FIRST + timedelta(days=2))
+    assert Lake(settings.lake.root).version("labels") is None
+
+
+def test_empty_days_have_empty_partitions(settings: Config) -> None:
+    """No impressions is a fact, not a missing input."""
+    put_all(settings, {"impressions": [], "clicks": [], "purchases": []}, 2)
+    counts = attribute(settings, FIRST + timedelta(days=1), FIRST)
+    assert counts["impressions"] == 0
+    assert Lake(settings.lake.root).days("labels") == [FIRST, FIRST + timedelta(days=1)]
+
+
+@pytest.mark.spark
+def test_spark_is_the_core(settings: Config, tmp_path: Path) -> None:
+    """The distributed steps give the very rows and counts of one machine, however keys meet across buckets."""
+    from jobs.attribute.spark import write_labels
+    from jobs.spark import session
+
+    found = {table: events(table, rows) for table, rows in random_events(11, 400).items()}
+    files = {}
+    for table, rows in found.items():
+        half = len(rows) // 2
+        files[table] = [str(tmp_path / f"{table}-{n}.parquet") for n in (0, 1)]
+        for path, part in zip(files[table], (rows.slice(0, half), rows.slice(half)), strict=True):
+            pq.write_table(part, path)
+    labels, earned = core.attribute(**found, settings=settings.attribution)
+    days = sorted(set(labels.column("event_time").cast(pa.date32()).cast(pa.string()).to_pylist()))
+    with session(settings.spark, "test") as spark:
+        counted = write_labels(spark, files, days, settings.attribution, 3, tmp_path / "out")
+    written = [
+        pq.ParquetFile(path).read().cast(LAKE["labels"].schema) for path in sorted(tmp_path.glob("out/*/*.parquet"))
+    ]
+    assert pa.concat_tables(written).equals(labels)
+    wanted = [date.fromisoformat(day) for day in days]
+    assert job.by_day(counted, wanted) == job.by_day(core.counted(earned), wanted)
