@@ -36,7 +36,8 @@ from jobs.config import ROOT
 from jobs.errors import TidegateError, UsageError
 
 VAR = ROOT / "var"
-console = Console(highlight=False, soft_wrap=True)
+TABLE_WIDTH = 116
+"""Three figures with intervals side by side; a log file has no width of its own."""
 
 
 def _say(text: str) -> None:
@@ -105,8 +106,9 @@ def demo(name: str, source: str, data: Path | None) -> int:
         finally:
             stack.end()
     (stack.folder / "summary.json").write_text(json.dumps(found, indent=1, default=str) + "\n")
-    report.show(found, console)
-    _say(f"everything is stopped; to look around: python -m infra.stack up --name {name} --source {source}")
+    report.show(found, Console(highlight=False, width=max(TABLE_WIDTH, Console().width)))
+    again = f"python -m infra.stack up --name {name} --source {source}" + (f" --data {data}" if data else "")
+    _say(f"everything is stopped; to open these addresses again: {again}")
     return 0
 
 
@@ -185,8 +187,8 @@ def config_day(text: str) -> Any:
 
 
 def _paths(folder: Path) -> dict[str, str]:
-    parts = ("summary.json", "lake", "bundles", "mlflow", "airflow/logs", "logs")
-    return {part: str(folder / part) for part in parts}
+    parts = {"summary": "summary.json", "task logs": "airflow/logs", "service logs": "logs"}
+    return {name: str(folder / part) for name, part in {**parts, "lake": "lake", "bundles": "bundles"}.items()}
 
 
 def _clear(folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from infra.stack import airflow_api
-from infra.stack.processes import Component, free_ports
+from infra.stack.processes import Component, are_free, free_ports
 from jobs import config
 from jobs.config import ROOT
 
@@ -32,8 +32,11 @@ class Layout:
 
     @classmethod
     def at(cls, folder: Path) -> "Layout":
-        """A layout on free ports; the password of an earlier stack in this folder is kept."""
-        ports = free_ports(3)
+        """A layout on free ports; password and, where still free, ports of an earlier stack here are kept."""
+        remembered = folder / "ports.json"
+        earlier = json.loads(remembered.read_text()) if remembered.is_file() else []
+        ports = earlier if earlier and are_free(earlier) else free_ports(3)
+        remembered.write_text(json.dumps(ports) + "\n")
         passwords = folder / "airflow" / "passwords.json"
         if not passwords.is_file():
             passwords.parent.mkdir(parents=True, exist_ok=True)

@@ -210,3 +210,16 @@ def free_ports(count: int) -> list[int]:
         for s in sockets:
             s.bind(("127.0.0.1", 0))
         return [int(s.getsockname()[1]) for s in sockets]
+
+
+def are_free(ports: Sequence[int]) -> bool:
+    """Whether nobody listens on any of these loopback ports."""
+    for port in ports:
+        with socket.socket() as probe:
+            # As servers do: a connection that is still closing does not hold the port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return True

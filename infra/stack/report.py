@@ -14,7 +14,7 @@ from infra.stack.chain import Finished
 from jobs.config import Config
 from jobs.store import Lake
 
-VALUE = "clicks per request"
+VALUE = "clicks/request"
 LABELS = {"auc": "AUC", "ndcg_at_10": "NDCG@10", "log_loss": "log-loss"}
 SIDES = ("champion", "challenger", "difference")
 
@@ -91,9 +91,8 @@ def _estimates(mode: str, evidence: Mapping[str, Any], row: Mapping[str, Any] | 
     title = f"\n[bold]{mode} {evidence['day']}[/]"
     table = Table(title=title, title_justify="left", caption=_verdict(row), caption_justify="left")
     table.add_column("")
-    table.add_column(f"champion\n{names['champion']}")
-    table.add_column(f"challenger\n{names['challenger']}")
-    table.add_column("challenger - champion")
+    for side in SIDES:
+        table.add_column(f"{side}\n{names.get(side, 'challenger - champion')}")
     for metric, label in LABELS.items():
         _add(table, label, evidence["comparison"].get(metric, {}))
     _add(table, f"{VALUE}, estimated", evidence["value"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.stack.processes import MARK, Component, Stack, StackError, free_ports
+from infra.stack.processes import MARK, Component, Stack, StackError, are_free, free_ports
 
 SLEEPS = "import time; time.sleep(300)"
 
@@ -127,3 +128,12 @@ def test_every_child_carries_the_mark_of_its_own_stack(stack: Stack) -> None:
 def test_ports_are_free_and_different() -> None:
     """They are held together while they are chosen."""
     assert len(set(free_ports(20))) == 20
+
+
+def test_a_port_somebody_listens_on_is_not_taken_again() -> None:
+    """An address the demo has printed stays good for `up`, unless another program has it by now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        assert not are_free([listener.getsockname()[1]])
+    assert are_free(free_ports(2))
