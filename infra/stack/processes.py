@@ -20,7 +20,7 @@ MARK = "TIDEGATE_STACK"
 """Environment variable every process of a stack carries, its own children included, whoever their parent is by now."""
 LAUNCHER = "launcher"
 """The process that starts the others; what else it may have started is not the stack's."""
-GRACE_SECONDS = 15.0
+GRACE_SECONDS = 6.0
 START_TIME_SLACK = 1.0
 """psutil's start times of one process differ by rounding; another process with its id would differ by far more."""
 
