@@ -12,7 +12,7 @@ from typing import Any
 from infra.stack.airflow_api import Airflow
 from infra.stack.processes import StackError
 
-POLL_SECONDS = 0.7
+POLL_SECONDS = 1.0
 ANSWER_AFTER_SECONDS = 2.5
 """An approval answered in its first second can be lost: Airflow is still parking the task."""
 APPEAR_SECONDS = 60.0

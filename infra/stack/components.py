@@ -7,8 +7,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from infra.stack import airflow_api
 from infra.stack.processes import Component, are_free, free_ports
 from jobs import config
@@ -129,13 +127,6 @@ def components(layout: Layout, environ: dict[str, str]) -> list[Component]:
         Component("airflow-scheduler", airflow("scheduler", "--skip-serve-logs"), environ, healthy),
         Component("airflow-dag-processor", airflow("dag-processor"), environ, healthy),
         Component("airflow-triggerer", airflow("triggerer", "--skip-serve-logs"), environ, healthy),
-        Component("mlflow", mlflow, environ, lambda: _answers(f"{layout.mlflow}/health")),
-        Component("endpoint", endpoint, environ, lambda: _answers(f"{layout.endpoint}/ping")),
+        Component("mlflow", mlflow, environ, lambda: airflow_api.answers(f"{layout.mlflow}/health")),
+        Component("endpoint", endpoint, environ, lambda: airflow_api.answers(f"{layout.endpoint}/ping")),
     ]
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code < 500
-    except httpx.HTTPError:
-        return False

@@ -122,11 +122,12 @@ class Stack:
         waiting = list(components)
         while waiting:
             self.check()
-            waiting = [c for c in waiting if not c.healthy()]
+            ready = {check: check() for check in {c.healthy for c in waiting}}  # one look where several share one
+            waiting = [c for c in waiting if not ready[c.healthy]]
             if waiting and time.monotonic() > deadline:
                 raise StackError(f"{waiting[0].name} must be ready in {timeout_s:.0f} s; {self._look(waiting[0])}")
             if waiting:
-                time.sleep(0.3)
+                time.sleep(0.5)
 
     def check(self) -> None:
         """Raises `StackError` when a component this launcher started has died."""
