@@ -42,6 +42,12 @@ class SparkSettings(Settings):
     master: str = "local[2]"
     driver_memory_mb: int = Field(1536, ge=512)
     partitions: int = Field(4, ge=1, description="shuffle partitions and as-of buckets")
+    from_rows: int = Field(
+        3_000_000,
+        ge=0,
+        description="rows a stage reads from which Spark distributes it; below, one process runs the same core, "
+        "since a session costs more than it saves; 0 always takes Spark",
+    )
 
 
 class ValidationSettings(Settings):

@@ -81,15 +81,17 @@ def _variant(name: str, container: Mapping[str, Any]) -> dict[str, str]:
 def show(found: Mapping[str, Any], console: Console) -> None:
     """The closing tables, for a person."""
     for mode in sorted(found["estimates"], key=lambda m: str(found["estimates"][m]["day"])):
-        console.print(_estimates(mode, found["estimates"][mode], found["verdict"].get(mode)))
+        console.print(f"\n[bold]{mode} {found['estimates'][mode]['day']}[/]")
+        console.print(_estimates(found["estimates"][mode]))
+        console.print(_verdict(found["verdict"].get(mode)), soft_wrap=True, markup=False)
+    console.print("\n[bold]where to look[/]")
     console.print(_closing(found))
 
 
-def _estimates(mode: str, evidence: Mapping[str, Any], row: Mapping[str, Any] | None) -> Table:
-    """Champion and challenger with intervals, the true value beside the estimated one, the verdict with reasons."""
+def _estimates(evidence: Mapping[str, Any]) -> Table:
+    """Champion and challenger with intervals, the true value beside the estimated one."""
     names = {side: evidence[side]["candidate_id"] for side in ("champion", "challenger")}
-    title = f"\n[bold]{mode} {evidence['day']}[/]"
-    table = Table(title=title, title_justify="left", caption=_verdict(row), caption_justify="left")
+    table = Table()
     table.add_column("")
     for side in SIDES:
         table.add_column(f"{side}\n{names.get(side, 'challenger - champion')}")
@@ -126,7 +128,7 @@ def _verdict(row: Mapping[str, Any] | None) -> str:
 
 
 def _closing(found: Mapping[str, Any]) -> Table:
-    table = Table(title="\nwhere to look", title_justify="left", show_header=False)
+    table = Table(show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
     for variant in found["endpoint"]["variants"]:

@@ -14,9 +14,6 @@ from jobs.errors import Refused
 from jobs.run import Run
 from jobs.store import midnight
 
-ONE_PROCESS_ROWS = 3_000_000
-"""Up to so many impressions one process does the work (about 1 kB each at its peak); beyond, Spark distributes it."""
-
 Files: TypeAlias = dict[str, list[str]]
 
 
@@ -41,7 +38,7 @@ def run(run: Run) -> dict[str, Any]:
     run.files("labels", [run.day])
     files = _files(run, data, published)
     rows = sum(pq.read_metadata(file).num_rows for file in files["impressions"])
-    engine = in_one_process if rows <= ONE_PROCESS_ROWS else on_spark
+    engine = in_one_process if rows < run.config.spark.from_rows else on_spark
     run.say(f"{rows} impressions of {data.days[0]}..{data.days[-1]}: {engine.__name__}")
     folder = run.staging("examples") / f"day={run.day}" / f"mode={run.mode}"
     folder.mkdir(parents=True)

@@ -16,8 +16,6 @@ from jobs.config import AttributionSettings
 from jobs.run import Run
 from jobs.tables import LAKE
 
-ONE_PROCESS_EVENTS = 5_000_000
-"""Up to so many events one process does the work (about 200 bytes each at its peak); beyond, Spark distributes it."""
 REPORTED = ("impressions", "clicked", "converted", "attributed", "unattributed", "duplicates", "late")
 
 Parts = dict[date, list[str]]
@@ -34,7 +32,7 @@ def run(run: Run) -> dict[str, Any]:
     parts = {table: _parts(run, table) for table in core.COLUMNS}
     days = [day for day in _computed(run) if day in parts["impressions"]]
     events = sum(_row_count(chain.from_iterable(found.values())) for found in parts.values())
-    engine = in_one_process if events <= ONE_PROCESS_EVENTS else on_spark
+    engine = in_one_process if events < run.config.spark.from_rows else on_spark
     run.say(f"labels of {len(days)} days to compute, {days[0]}..{days[-1]}, from {events} events: {engine.__name__}")
     staging = run.staging("labels")
     facts = by_day(engine(run, parts, days, staging), days)

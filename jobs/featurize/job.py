@@ -19,9 +19,6 @@ from jobs.flow import FEATURES
 from jobs.run import Run
 
 COUNTED = ("impressions", "clicks", "purchases")
-ONE_PROCESS_EVENTS = 5_000_000
-"""Up to so many events of the window one process does the work (about 100 bytes each); beyond, Spark distributes it."""
-
 Data: TypeAlias = "pa.Table | Sequence[Path]"
 
 
@@ -34,7 +31,7 @@ def run(run: Run) -> dict[str, Any]:
     of_day = [snapshots[max(d for d in snapshots if d <= day)] for day in run.days]
     history = core.bucket_history(list(snapshots.items()))
     events = sum(pq.read_metadata(path).num_rows for paths in files.values() for path in paths)
-    engine = in_one_process if events <= ONE_PROCESS_EVENTS else on_spark
+    engine = in_one_process if events < run.config.spark.from_rows else on_spark
     run.say(f"{events} events in {sum(map(len, files.values()))} files, {len(of_day[-1])} items: {engine.__name__}")
     counts, users_of_day = engine(run, files, history, window)
     users = items = 0

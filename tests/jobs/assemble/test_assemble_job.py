@@ -251,7 +251,7 @@ def test_without_users_and_items_tables_there_are_no_such_attributes(world: Worl
 
 
 @pytest.mark.spark
-def test_spark_is_the_core(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spark_is_the_core(world: World) -> None:
     """The same examples from buckets as from one process, maps, nulls and copies of impressions included."""
     rng = np.random.default_rng(0)
     more: dict[date, list[dict[str, Any]]] = {}
@@ -266,7 +266,8 @@ def test_spark_is_the_core(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
     world.fill(more)
     world.assemble()
     one_process = world.examples()
-    monkeypatch.setattr(job, "ONE_PROCESS_ROWS", 0)
+    always = world.config.spark.model_copy(update={"from_rows": 0})
+    world.config = world.config.model_copy(update={"spark": always})
     world.assemble()
     by_id = {row["impression_id"]: row for row in world.examples()}
     assert by_id == {row["impression_id"]: row for row in one_process}

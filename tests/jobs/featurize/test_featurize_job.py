@@ -8,7 +8,6 @@ import pytest
 
 from jobs import config
 from jobs.errors import NotReady
-from jobs.featurize import job
 
 TABLES = ("user_features", "item_features")
 
@@ -116,12 +115,13 @@ def test_a_catalogue_that_comes_later_is_waited_for(world: Any) -> None:
 
 
 @pytest.mark.spark
-def test_spark_gives_the_rows_of_one_process(lively: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spark_gives_the_rows_of_one_process(lively: Any) -> None:
     """Two engines, one core: the same rows, whichever the volume of the log chooses."""
     last = days(lively, 6)[-1]
     lively.run(last, since=lively.first)
     alone = everything(lively, 6)
-    monkeypatch.setattr(job, "ONE_PROCESS_EVENTS", 0)
+    always = lively.config.spark.model_copy(update={"from_rows": 0})
+    lively.config = lively.config.model_copy(update={"spark": always})
     lively.run(last, since=lively.first)
     assert everything(lively, 6) == alone
     files = lively.lake.files("user_features", [last])
