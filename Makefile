@@ -21,7 +21,7 @@ down: .venv/.ready ## stop exactly what `make up` started
 	@$(BIN)/python -m infra.stack down
 
 test: .venv/.ready ## run every test
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: .venv/.ready ## lint, format, types, layers: the same as CI
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
