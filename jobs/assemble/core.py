@@ -27,6 +27,8 @@ from jobs.store import midnight
 from jobs.tables import ATTRIBUTES, INTEREST_BUCKETS, LAKE
 from models.rankers.features import NUMERIC, decision_columns
 
+FEATURES_KEEP = timedelta(days=1)
+"""A feature row is known from its midnight to the next."""
 IMPRESSION_COLUMNS = (
     "impression_id",
     "request_id",
@@ -185,7 +187,7 @@ def with_snapshots(rows: pa.Table, users: pa.Table, items: pa.Table) -> pa.Table
 
 def with_items(rows: pa.Table, features: pa.Table) -> pa.Table:
     """`WITH_ITEMS`: each impression with the item's newest feature row available at or before it, null without one."""
-    found = latest(rows, features, keys=("item_id",), right_time="available_at")
+    found = _fresh(rows, features, "item_id")
     known = take(features, found, OF_ITEM)
     refuse_leaks(rows, known.column(OF_ITEM + "available_at"), "item_features")
     columns = [
@@ -197,7 +199,7 @@ def with_items(rows: pa.Table, features: pa.Table) -> pa.Table:
 
 def examples(rows: pa.Table, features: pa.Table) -> pa.Table:
     """The `examples` rows by event time and id: the user's newest feature row joined, as a ranker's columns."""
-    found = latest(rows, features, keys=("user_id",), right_time="available_at")
+    found = _fresh(rows, features, "user_id")
     refuse_leaks(rows, take(features.select(["available_at"]), found).column(0), "user_features")
     columns = _decision_columns(rows, features, found)
     schema = LAKE["examples"].schema
@@ -213,6 +215,19 @@ def examples(rows: pa.Table, features: pa.Table) -> pa.Table:
             table.select(["event_time", "impression_id"]), [("event_time", "ascending"), ("impression_id", "ascending")]
         )
     )
+
+
+def _fresh(rows: pa.Table, features: pa.Table, key: str) -> Indices:
+    """The newest feature row at or before each impression, ABSENT where that is older than a day.
+
+    Feature tables are whole at every midnight, so who is not in the newest one has left the window: the endpoint, which
+    reads the newest publication only, knows nothing of them either.
+    """
+    found = latest(rows, features, keys=(key,), right_time="available_at")
+    available_at = take(features.select(["available_at"]), found).column(0)
+    age = pc.subtract(rows.column("event_time"), available_at)
+    old = pc.fill_null(pc.greater_equal(age, pa.scalar(FEATURES_KEEP, pa.duration("us"))), False)
+    return np.where(old.to_numpy(zero_copy_only=False), ABSENT, found)
 
 
 def refuse_leaks(rows: pa.Table, available_at: pa.ChunkedArray, table: str) -> None:

@@ -139,9 +139,8 @@ def _replayed(run: Run, test: pa.Table) -> Replay:
         mine = placed.filter(pc.equal(of_day, pa.scalar(day)))
         if not len(mine):
             continue
-        candidates = pc.list_flatten(mine["candidates"])
         # Attributes of a dataset are those of its day, not of each example's: jobs.assemble takes them so.
-        part = decisions(mine, known_before(run, day, mine["user_id"], candidates, snapshots=run.day))
+        part = decisions(mine, known_before(run, day, snapshots=run.day))
         row = part.row
         parts.append(part)
         truths.append(true_click_probability(run.config, day, part.user_id[row], part.item_id, part.surface[row]))

@@ -2,7 +2,7 @@
 
 `publish` writes users, then items, then the publication marker (day, digests, item ids), all through Feast's online
 store (SQLite under `features.online_path`, or Redis); a reader takes up new items only after the marker names them. A
-user whose window has emptied keeps the last row, exactly what the as-of join sees offline; `available_at` tells.
+user whose window has emptied is in no new publication and is read as unknown, exactly what the as-of join sees offline.
 Feast 0.67 sends no usage data. Its import takes seconds, so it happens inside functions only.
 
 Not done yet: a registry shared between machines (it is a file under `online_path`), removal of users, feature TTLs.
@@ -56,6 +56,11 @@ class Publication:
     day: date
     versions: dict[str, str]
     item_ids: Sequence[str]
+
+    @property
+    def available_at(self) -> datetime:
+        """From when its rows were known."""
+        return midnight(self.day + timedelta(days=1))
 
 
 def publish(
@@ -114,8 +119,8 @@ class OnlineFeatures:
     @property
     def available_at(self) -> datetime | None:
         """From when the items held were known; the endpoint judges their freshness by it."""
-        day = self.day
-        return midnight(day + timedelta(days=1)) if day else None
+        self._refresh_if_due()
+        return self._publication.available_at if self._publication else None
 
     def user(self, user_id: str) -> dict[str, Any] | None:
         """A user's features, or None where neither features nor attributes are known.
@@ -131,13 +136,17 @@ class OnlineFeatures:
             rows = _read(self._store, "ranking", "user_id", [user_id])
         if rows["impressions"][0] is None and rows["attributes"][0] is None:
             return None
-        found: dict[str, Any] = {name: _number(rows[name][0]) for name in USER_NUMBERS}
+        known = rows["impressions"][0] is not None
+        available_at = datetime.fromtimestamp(rows["impressions__ts"][0], UTC) if known else None
+        if available_at is not None and self._publication is not None and available_at < self._publication.available_at:
+            # Not among the newest rows: the window has emptied, and the as-of join offline knows nothing either.
+            rows = {name: value if name == "attributes" else [None] for name, value in rows.items()}
+            available_at = None
+        found: dict[str, Any] = {name: _number(rows[name][0]) for name in USER_NUMBERS} | {"available_at": available_at}
         interests = rows["interests"][0]
         found["interests"] = np.array(interests or np.full(INTEREST_BUCKETS, np.nan), dtype=np.float64)
         found["last_items"] = list(rows["last_items"][0] or [])
         found["attributes"] = json.loads(rows["attributes"][0] or "{}")
-        known = rows["impressions"][0] is not None
-        found["available_at"] = datetime.fromtimestamp(rows["impressions__ts"][0], UTC) if known else None
         return found
 
     def items(self) -> Columns:

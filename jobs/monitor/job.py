@@ -67,7 +67,7 @@ def _day(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.Figur
 def _skew(run: Run, day: date, answered: pa.Table, deployed: Sequence[ledger.Row]) -> list[core.Figure]:
     """Skew over all bundles that answered; one that is no longer what was judged is an alarm of its own."""
     before = day - timedelta(days=1)
-    known = known_before(run, day, answered["user_id"], answered["item_id"], snapshots=before, with_users=True)
+    known = known_before(run, day, snapshots=before, with_users=True)
     compared, offline = [], []
     paths = {row["bundle_sha256"]: Path(row["bundle"]) for row in deployed}
     for sha in sorted(set(answered["bundle_sha256"].to_pylist()) - {None}):

@@ -75,9 +75,8 @@ def main(argv: list[str]) -> int:
                 for peer in module.PEERS:
                     rows.append(measure(name, case, peer, Path(folder), options.times))
                     row = rows[-1]
-                    print(
-                        f"{name:<12} {case:<24} {peer:<16} {row['seconds']:9.3f} s {row['peak_mib']:7} MiB {row['rows']:>10} rows"
-                    )
+                    figures = f"{row['seconds']:9.3f} s {row['peak_mib']:7} MiB {row['rows']:>10} rows"
+                    print(f"{name:<8} {case:<24} {peer:<10} {figures}")
         out = ROOT / "var" / "bench" / f"{name}.json"
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(rows, indent=1) + "\n")

@@ -7,12 +7,15 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from jobs.errors import NotReady
 from jobs.featurize import online
 from jobs.featurize.online import OnlineFeatures, user_columns
-from jobs.tables import INTEREST_BUCKETS
+from jobs.store import midnight
+from jobs.tables import INTEREST_BUCKETS, TIME
 from models.rankers.features import decision_columns
 
 REDIS = ("127.0.0.1", 6379)
@@ -53,6 +56,27 @@ def check_equal(world: Any, settings: Any, day: Any) -> None:
     ]
     quality = {row["item_id"]: dict(row["attributes"]).get("quality") for row in world.rows("items", day)}
     assert dict(zip(items["item_id"], items["attributes.item.quality"], strict=True)) == quality
+
+
+def test_who_has_left_the_window_is_unknown_again(lively: Any) -> None:
+    """The store keeps old rows; served as if fresh, they would differ from what the as-of join sees offline."""
+    settings = going_online(lively)
+    last = lively.first + timedelta(days=5)
+    lively.run(last, since=lively.first, settings=settings)
+    users, items = (lively.lake.read(t, [last]).drop_columns(["day"]) for t in ("user_features", "item_features"))
+    reader = OnlineFeatures(settings)
+    assert reader.user("u01")["impressions"] > 0
+    later = last + timedelta(days=1)
+    stayed = users.filter(pc.not_equal(users["user_id"], "u01"))
+    at = pa.array([midnight(later + timedelta(days=1))] * len(stayed), TIME)
+    online.publish(settings, later, stayed.set_column(1, "available_at", at), items)
+    assert reader.refresh()
+    left = reader.user("u01")
+    assert math.isnan(left["impressions"])
+    assert np.isnan(left["interests"]).all()
+    assert (left["last_items"], left["available_at"]) == ([], None)
+    assert left["attributes"], "what does not age is still known"
+    assert reader.user("u02")["impressions"] > 0
 
 
 def test_online_is_offline_and_follows_the_newest_day(lively: Any) -> None:
