@@ -73,7 +73,8 @@ def _document(run: Run, test: pa.Table, pair: core.Pair) -> dict[str, Any]:
     replay = _replayed(run, test)
     found = replay.found
     chosen = {} if found is None else {s: core.choices(found, b) for s, b in zip(core.SIDES, pair, strict=True)}
-    why_not = f"a replay needs requests with candidates and a propensity; found none: {replay.left_out}"
+    counted = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in replay.left_out.items() if n)
+    why_not = f"a replay needs requests with candidates and a propensity; found none: {counted or 'no requests'}"
     values = core.value(found, chosen, why_not, settings)
     run.say(f"replayed {0 if found is None else len(found)} decisions")
     champion, challenger = pair
