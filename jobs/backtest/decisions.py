@@ -83,8 +83,8 @@ def first_placements(examples: pa.Table, requests: pa.Table) -> tuple[pa.Table, 
     placed = placed.append_column("candidates", candidates)
     counts, left_out = len(placed), {"requests": len(placed)}
     conditions: tuple[tuple[str, Callable[[pa.Table], pa.Array]], ...] = (
-        ("no_candidates", lambda t: pc.greater(pc.fill_null(pc.list_value_length(t["candidates"]), 0), 0)),
         ("no_propensity", lambda t: t["propensity"].is_valid()),
+        ("no_candidates", lambda t: pc.greater(pc.fill_null(pc.list_value_length(t["candidates"]), 0), 0)),
         ("certain_choice", _was_uncertain),
         ("click_unknown", lambda t: t["clicked"].is_valid()),
         ("shown_item_not_a_candidate", _shown_among_candidates),
