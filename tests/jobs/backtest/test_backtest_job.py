@@ -106,7 +106,7 @@ def test_without_propensities_the_value_is_refused_and_the_rest_goes_on(config: 
     job.run(a_run("backtest", config))
     found = document(config)
     for side in ("champion", "challenger", "difference"):
-        assert "'no_propensity': 300" in found["value"][side]["refused"]
+        assert "300 no propensity" in found["value"][side]["refused"]
     assert "value" in found["comparison"]["auc"]["difference"]
     assert "truth" not in found
 
@@ -121,7 +121,7 @@ def test_without_requests_the_value_is_refused(config: Config, published: bool) 
         shutil.rmtree(config.lake.root / "requests")
     publish_candidates(config, RANKERS, "logistic")
     job.run(a_run("backtest", config))
-    assert "'no_candidates': 300" in document(config)["value"]["difference"]["refused"]
+    assert "300 no candidates" in document(config)["value"]["difference"]["refused"]
 
 
 def test_a_tampered_challenger_is_refused(config: Config) -> None:
