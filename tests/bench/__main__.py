@@ -8,9 +8,9 @@ a list of rows with case, peer, seconds (median), peak_mib, rows. Peers must agr
 import argparse
 import importlib.util
 import json
-import multiprocessing
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,31 +31,29 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def _one(name: str, case: str, peer: str, folder: str, pipe: Any) -> None:
+def one(name: str, case: str, peer: str, folder: str) -> None:
+    """Run one measurement in this process and print it as JSON."""
     module = load(name)
     started = time.perf_counter()
     rows = module.PEERS[peer](Path(folder), case)
     seconds = time.perf_counter() - started
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    pipe.send((seconds, peak / 1024, rows))
+    print(json.dumps({"seconds": seconds, "peak_mib": peak / 1024, "rows": rows}))
 
 
 def measure(name: str, case: str, peer: str, folder: Path, times: int) -> dict[str, Any]:
-    """The median of `times` runs, each in a fresh process (imports included: that is what a stage pays)."""
-    context = multiprocessing.get_context("spawn")
+    """The median of `times` runs, each in a fresh process (imports of the peer included: that is what a stage pays)."""
+    command = [sys.executable, "-m", "tests.bench", "--one", name, case, peer, str(folder)]
     runs = []
     for _ in range(times):
-        receive, send = context.Pipe(duplex=False)
-        process = context.Process(target=_one, args=(name, case, peer, str(folder), send))
-        process.start()
-        runs.append(receive.recv())
-        process.join()
+        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        runs.append(json.loads(done.stdout.splitlines()[-1]))
     return {
         "case": case,
         "peer": peer,
-        "seconds": round(statistics.median(run[0] for run in runs), 3),
-        "peak_mib": round(max(run[1] for run in runs)),
-        "rows": runs[0][2],
+        "seconds": round(statistics.median(run["seconds"] for run in runs), 3),
+        "peak_mib": round(max(run["peak_mib"] for run in runs)),
+        "rows": runs[0]["rows"],
     }
 
 
@@ -65,7 +63,11 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("names", nargs="*", help=f"any of: {', '.join(known)}")
     parser.add_argument("--times", type=int, default=3, help="runs per measurement; the median is kept")
+    parser.add_argument("--one", nargs=4, metavar=("NAME", "CASE", "PEER", "FOLDER"), help="one run, in this process")
     options = parser.parse_args(argv)
+    if options.one:
+        one(*options.one)
+        return 0
     for name in options.names or known:
         module = load(name)
         rows = []
