@@ -8,18 +8,8 @@ from numpy.typing import NDArray
 
 from infra.endpoint.request import RankRequest
 from jobs.tables import INTEREST_BUCKETS
-from models.rankers.features import ATTRIBUTE_PREFIX, decision_columns
+from models.rankers.features import ATTRIBUTE_PREFIX, ITEM_NUMBERS, USER_NUMBERS, decision_columns
 
-USER_NUMBERS = ("impressions", "click_rate", "days_since_click")
-ITEM_NUMBERS = (
-    "impressions",
-    "click_rate",
-    "click_rate_7d",
-    "click_rate_1d",
-    "purchase_rate",
-    "age_days",
-    "price",
-)
 NEWEST = 20
 """So many of the youngest items join what retrieval finds: nothing else would ever show them."""
 Column = NDArray[Any]

@@ -25,7 +25,7 @@ from jobs.errors import NotReady, Refused
 from jobs.examples import numbers, strings
 from jobs.store import midnight
 from jobs.tables import ATTRIBUTES, INTEREST_BUCKETS, LAKE
-from models.rankers.features import NUMERIC, decision_columns
+from models.rankers.features import ITEM_NUMBERS, NUMERIC, USER_NUMBERS, decision_columns
 
 FEATURES_KEEP = timedelta(days=1)
 """A feature row is known from its midnight to the next."""
@@ -55,9 +55,7 @@ LABEL_COLUMNS = (
     "conversion_known_at",
     "matures_at",
 )
-USER_NUMBERS = ("impressions", "click_rate", "days_since_click")
 USER_COLUMNS = ("user_id", "available_at", *USER_NUMBERS, "interests")
-ITEM_NUMBERS = ("impressions", "click_rate", "click_rate_7d", "click_rate_1d", "purchase_rate", "age_days", "price")
 ITEM_COLUMNS = ("item_id", "available_at", *ITEM_NUMBERS, "category", "interest_bucket")
 OF_ITEM = "item:"
 """What a feature column of an item is called while the row waits for its user's."""

@@ -25,6 +25,9 @@ NUMERIC = (
     "item_age_days",
     "item_price",
 )
+USER_NUMBERS = ("impressions", "click_rate", "days_since_click")
+ITEM_NUMBERS = ("impressions", "click_rate", "click_rate_7d", "click_rate_1d", "purchase_rate", "age_days", "price")
+"""The numbers of a user's and an item's feature row that `decision_columns` takes, in training and in serving."""
 CATEGORICAL = ("surface", "item_category", "device", "region")
 ATTRIBUTE_PREFIX = "attributes."
 """Every key of the `attributes` map becomes one more categorical column `attributes.<key>`."""
@@ -65,15 +68,7 @@ def decision_columns(users: Columns, items: Columns, context: Columns) -> dict[s
         "user_item_interest": interest_of(users["interests"], items["interest_bucket"]),
         "item_category": items["category"],
     }
-    for name in (
-        "impressions",
-        "click_rate",
-        "click_rate_7d",
-        "click_rate_1d",
-        "purchase_rate",
-        "age_days",
-        "price",
-    ):
+    for name in ITEM_NUMBERS:
         columns[f"item_{name}"] = items[name]
     for name, column in context.items():
         if name in ("surface", "device", "region") or name.startswith(ATTRIBUTE_PREFIX):
