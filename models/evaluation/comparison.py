@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.estimate import Finding, Refusal
-from models.evaluation.ranking import group_ndcg, row_losses, weighted_auc
+from models.evaluation.lists import of_requests
+from models.evaluation.ranking import row_losses, weighted_auc
 from models.evaluation.resampling import Bootstrap
 from models.settings import GateSettings
 
@@ -46,7 +47,7 @@ def compare(
         return {metric: {side: Refusal(reason, n) for side in SIDES} for metric in METRICS}
 
     rows = Bootstrap(users, settings.bootstrap_replicates, settings.confidence, seed)
-    first, _ = group_ndcg(labels, both[0], requests, 10)
+    first, _ = of_requests("ndcg", labels, both[0], requests, 10)
     # Requests with a click are fewer rows than the rest: they get resamples of their own, shared by both rankers.
     clicks = Bootstrap(np.asarray(users)[first], settings.bootstrap_replicates, settings.confidence, seed)
     figures: dict[str, tuple[Bootstrap, int, tuple[float, float] | None, Figures]] = {
@@ -56,7 +57,7 @@ def compare(
             clicks,
             len(first),
             (0.0, 1.0),
-            lambda s: clicks.ratio(group_ndcg(labels, s, requests, 10)[1], np.ones(len(first))),
+            lambda s: clicks.ratio(of_requests("ndcg", labels, s, requests, 10)[1], np.ones(len(first))),
         ),
     }
     return {name: _sides(*parts, both) for name, parts in figures.items()}

@@ -1,4 +1,7 @@
-"""How well scores tell clicked from unclicked: AUC, log-loss and NDCG, each with a user-clustered interval."""
+"""How well scores tell clicked from unclicked, row by row: AUC, AUC-PR, log-loss, normalised entropy.
+
+Each with an interval by user-clustered bootstrap. `models.evaluation.lists` looks at the order within a request.
+"""
 
 from collections.abc import Callable
 
@@ -23,11 +26,26 @@ def auc(labels: Floats, scores: Floats, *, settings: GateSettings, seed: int, cl
     `labels`: (n,) 0.0 or 1.0. `scores`: (n,), any scale. `clusters`: (n,) whose rows are resampled together, usually
     users; by default every row is its own. Refused when a class is missing or a score is NaN.
     """
-    labels, scores, refusal = _checked(labels, scores, both_classes=True)
+    labels, scores, refusal = checked(labels, scores, both_classes=True)
     if refusal:
         return refusal
-    bootstrap = _bootstrap(clusters, len(labels), settings, seed)
+    bootstrap = bootstrap_of(clusters, len(labels), settings, seed)
     return bootstrap.estimate(*bootstrap.each(weighted_auc(labels, scores)), len(labels), (0.0, 1.0))
+
+
+def auc_pr(
+    labels: Floats, scores: Floats, *, settings: GateSettings, seed: int, clusters: Ints | None = None
+) -> Finding:
+    """The area under the precision-recall curve as average precision: sum over scores of recall gained x precision.
+
+    Arguments as for `auc`. Step-wise, without linear interpolation, which is too optimistic (Davis & Goadrich 2006);
+    tied rows count as one step. A random ranker reaches the click rate, so figures of different days do not compare.
+    """
+    labels, scores, refusal = checked(labels, scores, both_classes=True)
+    if refusal:
+        return refusal
+    bootstrap = bootstrap_of(clusters, len(labels), settings, seed)
+    return bootstrap.estimate(*bootstrap.each(weighted_auc_pr(labels, scores)), len(labels), (0.0, 1.0))
 
 
 def log_loss(
@@ -37,38 +55,31 @@ def log_loss(
 
     Raises ValueError for scores outside [0, 1]; refused when there are no rows or a score is NaN.
     """
-    labels, scores, refusal = _checked(labels, scores)
+    labels, scores, refusal = checked(labels, scores)
     if refusal:
         return refusal
-    bootstrap = _bootstrap(clusters, len(labels), settings, seed)
+    bootstrap = bootstrap_of(clusters, len(labels), settings, seed)
     return bootstrap.estimate(*bootstrap.ratio(row_losses(labels, scores), np.ones(len(labels))), len(labels))
 
 
-def ndcg(
-    labels: Floats,
-    scores: Floats,
-    groups: Ints,
-    k: int = 10,
-    *,
-    settings: GateSettings,
-    seed: int,
-    clusters: Ints | None = None,
+def normalised_entropy(
+    labels: Floats, scores: Floats, *, settings: GateSettings, seed: int, clusters: Ints | None = None
 ) -> Finding:
-    """Mean NDCG@k over groups (requests) with a click, in [0, 1]; gain 1 per click (Järvelin & Kekäläinen 2002).
+    """Log-loss over that of always saying the click rate, 1 = no better than that, lower is better (He et al. 2014).
 
-    `groups`: (n,) integers; a group's rows must share one cluster. Tied scores earn the mean over their orders
-    (McSherry & Najork 2008), so the order of the rows means nothing. `n` of the result counts the groups used.
-    Refused when no group has a click or a score is NaN; raises ValueError for k < 1.
+    Arguments as for `log_loss`. Unlike log-loss it compares across days and surfaces with different click rates.
+    Refused when a class is missing: the click rate alone would then be without error.
     """
-    labels, scores, refusal = _checked(labels, scores)
+    labels, scores, refusal = checked(labels, scores, both_classes=True)
     if refusal:
         return refusal
-    first, gain = group_ndcg(labels, scores, groups, k)
-    if not len(first):
-        return Refusal(f"NDCG needs at least one group with a click; found none in {len(labels)} rows", len(labels))
-    rows = np.arange(len(labels)) if clusters is None else np.asarray(clusters)
-    bootstrap = _bootstrap(rows[first], len(first), settings, seed)
-    return bootstrap.estimate(*bootstrap.ratio(gain, np.ones(len(first))), len(first), (0.0, 1.0))
+    n = len(labels)
+    bootstrap = bootstrap_of(clusters, n, settings, seed)
+    loss, losses = bootstrap.ratio(row_losses(labels, scores), np.ones(n))
+    rate, rates = bootstrap.ratio(labels, np.ones(n))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        draws = losses / entropy(rates)
+    return bootstrap.estimate(loss / float(entropy(np.array(rate))), draws, n)
 
 
 def weighted_auc(labels: Floats, scores: Floats) -> Curve:
@@ -88,6 +99,29 @@ def weighted_auc(labels: Floats, scores: Floats) -> Curve:
     return curve
 
 
+def weighted_auc_pr(labels: Floats, scores: Floats) -> Curve:
+    """Average precision as a function of row weights (n,), the sort done once; NaN where no click has weight."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+    positive = labels[order]
+
+    def curve(weights: Floats) -> float:
+        w = weights[order]
+        gained, rows = np.add.reduceat(w * positive, starts), np.add.reduceat(w, starts)
+        clicks, seen = np.cumsum(gained), np.cumsum(rows)
+        precision = np.divide(clicks, seen, out=np.zeros(len(seen)), where=seen > 0)
+        return float((gained * precision).sum() / clicks[-1]) if clicks[-1] else float("nan")
+
+    return curve
+
+
+def entropy(rate: Floats) -> Floats:
+    """The log-loss in nats of always predicting `rate`, NaN at 0 and 1."""
+    found: Floats = -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
+    return found
+
+
 def row_losses(labels: Floats, scores: Floats) -> Floats:
     """Each row's negative log-likelihood in nats, (n,)."""
     if ((scores < 0) | (scores > 1)).any():
@@ -97,39 +131,14 @@ def row_losses(labels: Floats, scores: Floats) -> Floats:
     return losses
 
 
-def group_ndcg(labels: Floats, scores: Floats, groups: Ints, k: int) -> tuple[Ints, Floats]:
-    """For each group with a click: the number of one of its rows, and its NDCG@k; groups in ascending order."""
-    if k < 1:
-        raise ValueError(f"NDCG needs k >= 1; found {k}")
-    order = np.lexsort((-scores, groups))
-    group, score, gain = np.asarray(groups)[order], scores[order], labels[order]
-    starts = _run_starts(group[1:] != group[:-1])
-    sizes = np.diff(np.append(starts, len(group)))
-    place = np.arange(len(group)) - np.repeat(starts, sizes)
-    discount = np.where(place < k, 1.0 / np.log2(place + 2.0), 0.0)
-    ties = _run_starts((group[1:] != group[:-1]) | (score[1:] != score[:-1]))
-    tied = np.diff(np.append(ties, len(group)))
-    expected = np.repeat(np.add.reduceat(discount, ties) / tied, tied)
-    clicks = np.add.reduceat(gain, starts).astype(np.int64)
-    reached = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(k) + 2.0))])
-    clicked = clicks > 0
-    earned = np.add.reduceat(gain * expected, starts)[clicked]
-    return order[starts[clicked]], np.minimum(1.0, earned / reached[np.minimum(clicks[clicked], k)])
-
-
-def _run_starts(changes: NDArray[np.bool_]) -> Ints:
-    """Where runs begin, given whether each element but the first differs from the one before."""
-    return np.flatnonzero(np.concatenate([[True], changes]))
-
-
-def _bootstrap(clusters: Ints | None, n: int, settings: GateSettings, seed: int) -> Bootstrap:
+def bootstrap_of(clusters: Ints | None, n: int, settings: GateSettings, seed: int) -> Bootstrap:
     rows = np.arange(n) if clusters is None else clusters
     if len(rows) != n:
         raise ValueError(f"clusters need one entry per row; found {len(rows)} for {n} rows")
     return Bootstrap(rows, settings.bootstrap_replicates, settings.confidence, seed)
 
 
-def _checked(labels: Floats, scores: Floats, *, both_classes: bool = False) -> tuple[Floats, Floats, Refusal | None]:
+def checked(labels: Floats, scores: Floats, *, both_classes: bool = False) -> tuple[Floats, Floats, Refusal | None]:
     """Arrays as float64, and why the data cannot carry a figure; raises ValueError for labels other than 0 and 1."""
     labels, scores = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     if labels.shape != scores.shape or labels.ndim != 1:

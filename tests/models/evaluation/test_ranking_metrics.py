@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Estimate, Refusal
-from models.evaluation.ranking import auc, group_ndcg, log_loss, ndcg, weighted_auc
+from models.evaluation.lists import list_metric, of_requests
+from models.evaluation.ranking import auc, log_loss, weighted_auc
 from models.settings import GateSettings
 
 GATE = GateSettings(bootstrap_replicates=60)
@@ -44,7 +45,7 @@ def test_ndcg_by_hand() -> None:
     """Group 1: the click is second of two. Group 2: no click, left out. Group 3: two clicks, cut at two places."""
     labels = np.array([0, 1, 0, 0, 1, 0, 1], float)
     scores = np.array([0.9, 0.8, 0.5, 0.4, 0.9, 0.8, 0.7])
-    first, gain = group_ndcg(labels, scores, np.array([1, 1, 2, 2, 3, 3, 3]), 2)
+    first, gain = of_requests("ndcg", labels, scores, np.array([1, 1, 2, 2, 3, 3, 3]), 2)
     second = 1 / np.log2(3)
     np.testing.assert_allclose(gain, [second, 1 / (1 + second)])
     assert first.tolist() == [0, 4]
@@ -53,7 +54,7 @@ def test_ndcg_by_hand() -> None:
 def test_ndcg_of_tied_scores_is_the_mean_over_their_orders() -> None:
     """Logs list the top first: ties in row order would credit a constant score with the logging policy's work."""
     labels, groups = np.array([1, 0, 0, 0], float), np.zeros(4, int)
-    _, gain = group_ndcg(labels, np.full(4, 0.5), groups, 10)
+    _, gain = of_requests("ndcg", labels, np.full(4, 0.5), groups, 10)
     np.testing.assert_allclose(gain, [np.mean(1 / np.log2(np.arange(4) + 2))])
 
 
@@ -65,7 +66,10 @@ def test_metrics_do_not_depend_on_the_order_of_rows() -> None:
     for metric in (auc, log_loss):
         a, b = (metric(labels[i], scores[i], clusters=groups[i], settings=GATE, seed=1) for i in (slice(None), at))
         np.testing.assert_allclose(list(sound(a).as_dict().values()), list(sound(b).as_dict().values()))
-    a, b = (ndcg(labels[i], scores[i], groups[i], clusters=groups[i], settings=GATE, seed=1) for i in (slice(None), at))
+    a, b = (
+        list_metric("ndcg", labels[i], scores[i], groups[i], clusters=groups[i], settings=GATE, seed=1)
+        for i in (slice(None), at)
+    )
     np.testing.assert_allclose(list(sound(a).as_dict().values()), list(sound(b).as_dict().values()))
 
 
@@ -108,7 +112,7 @@ def test_auc_refuses_what_the_data_cannot_carry(labels: list[float], scores: lis
 def test_ndcg_without_clicks_and_metrics_of_one_user_are_refused() -> None:
     """One user's rows say nothing of other users: no interval, hence no estimate."""
     zeros = np.zeros(4)
-    assert isinstance(ndcg(zeros, zeros, np.arange(4), settings=GATE, seed=0), Refusal)
+    assert isinstance(list_metric("ndcg", zeros, zeros, np.arange(4), settings=GATE, seed=0), Refusal)
     one = log_loss(np.array([0.0, 1]), np.array([0.5, 0.5]), clusters=np.zeros(2, int), settings=GATE, seed=0)
     assert isinstance(one, Refusal)
     assert "2 users" in one.reason
@@ -162,7 +166,9 @@ def test_compare_agrees_with_the_single_metrics_and_its_seed() -> None:
     assert found == compare(y, p / 2, p, requests, users, GATE, 3)
     assert found["auc"]["challenger"] == auc(y, p, clusters=users, settings=GATE, seed=3)
     assert found["log_loss"]["challenger"] == log_loss(y, p, clusters=users, settings=GATE, seed=3)
-    assert found["ndcg_at_10"]["challenger"] == ndcg(y, p, requests, clusters=users, settings=GATE, seed=3)
+    assert found["ndcg_at_10"]["challenger"] == list_metric(
+        "ndcg", y, p, requests, clusters=users, settings=GATE, seed=3
+    )
 
 
 @pytest.mark.parametrize("spoil", ["nan", "clicks", "empty"])

@@ -1,0 +1,193 @@
+"""How well each request's list was ordered: NDCG, MRR, MAP, recall, precision and hit rate at K.
+
+All are means over the requests with at least one click: the others score nothing whatever the order, and would only
+dilute a difference. Tied scores earn the mean over their orders, exactly (McSherry & Najork 2008), so the order of the
+rows means nothing and a constant score gets no credit for the logging policy's work.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from models.evaluation.estimate import Finding, Refusal
+from models.evaluation.ranking import bootstrap_of, checked
+from models.settings import GateSettings
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Metric = Literal["ndcg", "mrr", "map", "recall", "precision", "hit_rate"]
+
+
+def list_metric(
+    metric: Metric,
+    labels: Floats,
+    scores: Floats,
+    groups: Ints,
+    k: int = 10,
+    *,
+    settings: GateSettings,
+    seed: int,
+    clusters: Ints | None = None,
+) -> Finding:
+    """The mean of a list metric at `k` over the requests with a click, in [0, 1], with its interval.
+
+    `labels`: (n,) 0.0 or 1.0. `scores`: (n,), any scale. `groups`: (n,) integers, the request of each row; its rows
+    must share one cluster. `clusters`: (n,) whose requests are resampled together, usually users; by default every
+    request is its own. `n` of the result counts the requests used.
+
+    Refused when no request has a click or a score is not finite; raises ValueError for k < 1, labels other than 0 and
+    1, or a metric that does not exist.
+    """
+    labels, scores, refusal = checked(labels, scores)
+    if refusal:
+        return refusal
+    first, gain = of_requests(metric, labels, scores, groups, k)
+    if not len(first):
+        return Refusal(
+            f"{metric} needs at least one request with a click; found none in {len(labels)} rows", len(labels)
+        )
+    rows = np.arange(len(labels)) if clusters is None else np.asarray(clusters)
+    bootstrap = bootstrap_of(rows[first], len(first), settings, seed)
+    return bootstrap.estimate(*bootstrap.ratio(gain, np.ones(len(first))), len(first), (0.0, 1.0))
+
+
+def of_requests(metric: Metric, labels: Floats, scores: Floats, groups: Ints, k: int) -> tuple[Ints, Floats]:
+    """For each request with a click, by ascending number: the number of one of its rows, and its figure at `k`."""
+    if metric not in FIGURES:
+        raise ValueError(f"a list metric needs to be one of {', '.join(get_args(Metric))}; found {metric!r}")
+    ranked = _Ranked.of(np.asarray(labels, float), np.asarray(scores, float), np.asarray(groups), k)
+    if not len(ranked.order):
+        return ranked.order, np.zeros(0)
+    return ranked.order[ranked.starts], np.clip(FIGURES[metric](ranked), 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """The rows of requests with a click, best score first within each; runs are rows of one request with tied scores.
+
+    One entry per row: `gain` its label, `place` within the request and `at` within its run (both from 0), `tied` the
+    rows and `won` the clicks of its run, `before` the clicks above the run. `clicks` has one entry per request.
+    """
+
+    k: int
+    order: Ints
+    starts: Ints
+    gain: Floats
+    place: Ints
+    at: Ints
+    tied: Ints
+    won: Floats
+    before: Floats
+    clicks: Floats
+
+    @classmethod
+    def of(cls, labels: Floats, scores: Floats, groups: Ints, k: int) -> "_Ranked":
+        if k < 1:
+            raise ValueError(f"a list metric needs k >= 1; found {k}")
+        rows = np.flatnonzero(np.isin(groups, np.unique(groups[labels > 0])))
+        order = rows[np.lexsort((-scores[rows], groups[rows]))]
+        group, score, gain = groups[order], scores[order], labels[order]
+        another = group[1:] != group[:-1]
+        starts, sizes = _runs(another, len(order))
+        runs, tied = _runs(another | (score[1:] != score[:-1]), len(order))
+        above = np.cumsum(gain) - gain
+        return cls(
+            k=k,
+            order=order,
+            starts=starts,
+            gain=gain,
+            place=np.arange(len(order)) - np.repeat(starts, sizes),
+            at=np.arange(len(order)) - np.repeat(runs, tied),
+            tied=np.repeat(tied, tied),
+            won=np.repeat(_sums(gain, runs), tied),
+            before=np.repeat(above[runs], tied) - np.repeat(above[starts], sizes),
+            clicks=_sums(gain, starts),
+        )
+
+    @property
+    def inside(self) -> Floats:
+        """1.0 for the places that count."""
+        return (self.place < self.k).astype(np.float64)
+
+    def total(self, rows: Floats) -> Floats:
+        """The sum over each request's rows."""
+        return _sums(rows, self.starts)
+
+
+def _ndcg(r: _Ranked) -> Floats:
+    """Gain 1 per click, discount 1 / log2(place + 1), over the best order's (Järvelin & Kekäläinen 2002)."""
+    reached = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(r.k) + 2.0))])
+    best: Floats = reached[np.minimum(r.clicks, r.k).astype(np.int64)]
+    return r.total(r.won / r.tied * r.inside / np.log2(r.place + 2.0)) / best
+
+
+def _mrr(r: _Ranked) -> Floats:
+    """One over the place of the first click, 0 beyond `k`."""
+    return r.total(_first_click_here(r) * r.inside / (r.place + 1.0))
+
+
+def _map(r: _Ranked) -> Floats:
+    """Average precision: the mean, over min(clicks, k), of the precision at each click's place among the first k.
+
+    In a run, a place holds a click with probability won / tied, and then each other place of the run above it holds one
+    with probability (won - 1) / (tied - 1).
+    """
+    others = np.divide(r.won - 1, r.tied - 1, out=np.zeros(len(r.at)), where=r.tied > 1)
+    precision = (r.before + 1 + r.at * others) / (r.place + 1.0)
+    return r.total(r.won / r.tied * precision * r.inside) / np.minimum(r.clicks, r.k)
+
+
+def _recall(r: _Ranked) -> Floats:
+    """The share of the request's clicks among the first `k`."""
+    return r.total(r.won / r.tied * r.inside) / r.clicks
+
+
+def _precision(r: _Ranked) -> Floats:
+    """The share of the first `k` places that hold a click; places a short list does not have count as missed."""
+    return r.total(r.won / r.tied * r.inside) / r.k
+
+
+def _hit_rate(r: _Ranked) -> Floats:
+    """Whether any of the first `k` places holds a click."""
+    return r.total(_first_click_here(r) * r.inside)
+
+
+FIGURES: dict[str, Callable[[_Ranked], Floats]] = {
+    "ndcg": _ndcg,
+    "mrr": _mrr,
+    "map": _map,
+    "recall": _recall,
+    "precision": _precision,
+    "hit_rate": _hit_rate,
+}
+
+
+def _first_click_here(r: _Ranked) -> Floats:
+    """The probability, over the orders of ties, that the request's first click is at this very place.
+
+    Only in the first run with a click; there C(tied - 1 - at, won - 1) / C(tied, won): the other clicks lie behind it.
+    """
+    here = (r.before == 0) & (r.won > 0) & (r.at <= r.tied - r.won)
+    behind, won, tied = (r.tied - 1 - r.at)[here], r.won[here], r.tied[here]
+    chance = np.zeros(len(r.at))
+    chance[here] = np.exp(_log_choose(behind, won - 1) - _log_choose(tied, won))
+    return chance
+
+
+def _log_choose(n: Ints, k: Floats) -> Floats:
+    found: Floats = gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+    return found
+
+
+def _runs(changes: NDArray[np.bool_], n: int) -> tuple[Ints, Ints]:
+    """Where runs begin and how long they are, given whether each element but the first differs from the one before."""
+    starts = np.flatnonzero(np.concatenate([[n > 0], changes]))
+    return starts, np.diff(np.append(starts, n))
+
+
+def _sums(values: Floats, starts: Ints) -> Floats:
+    return np.add.reduceat(values, starts) if len(starts) else np.zeros(0)
