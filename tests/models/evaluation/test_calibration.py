@@ -1,0 +1,92 @@
+"""Calibration: what the figures are by hand, and how wrong they are on data whose true error is known."""
+
+import numpy as np
+import pytest
+
+from models.evaluation.calibration import calibration_error, ece, ece_by_chance, reliability
+from models.evaluation.estimate import Estimate, Refusal
+from models.settings import GateSettings
+
+GATE = GateSettings(bootstrap_replicates=60)
+
+
+def drawn(n: int, shift: float, seed: int, a: float = 1.0, b: float = 6.0) -> tuple[np.ndarray, np.ndarray]:
+    """Clicks by probability p, scores p + shift: the true calibration error is |shift| everywhere."""
+    rng = np.random.default_rng(seed)
+    p = 0.05 + 0.8 * rng.beta(a, b, n)
+    return (rng.random(n) < p).astype(float), p + shift
+
+
+def test_bins_by_hand() -> None:
+    """Two bins: of equal width the first holds three rows; of equal mass each holds two."""
+    labels, scores = np.array([0.0, 1, 0, 1]), np.array([0.1, 0.2, 0.3, 0.9])
+    width = reliability(labels, scores, kind="width", bins=2)
+    assert [(b.n, b.observed) for b in width] == [(3, pytest.approx(1 / 3)), (1, 1.0)]
+    mass = reliability(labels, scores, kind="mass", bins=2)
+    assert [(b.n, b.observed, b.predicted) for b in mass] == [
+        (2, 0.5, pytest.approx(0.15)),
+        (2, 0.5, pytest.approx(0.6)),
+    ]
+    assert ece(labels, scores, kind="width", bins=2) == pytest.approx((3 * (1 / 3 - 0.2) + 0.1) / 4)
+    assert ece(labels, scores, kind="mass", bins=2) == pytest.approx((2 * 0.35 + 2 * 0.1) / 4)
+
+
+def test_ties_share_a_bin() -> None:
+    """A popularity ranker has few distinct scores: splitting one over bins would depend on the order of rows."""
+    found = reliability(np.array([0.0, 0, 1, 1, 0, 1]), np.array([0.5, 0.5, 0.5, 0.5, 0.5, 0.9]), bins=3)
+    assert [b.n for b in found] == [5, 1]
+
+
+def sound(found: object) -> Estimate:
+    assert isinstance(found, Estimate), found
+    return found
+
+
+@pytest.mark.parametrize("kind", ["mass", "width"])
+@pytest.mark.parametrize("n", [1_000, 5_000])
+def test_debiasing_takes_off_what_chance_adds(kind: str, n: int) -> None:
+    """Of a perfect model the plain error is far from 0, so a limit on it would punish small test days."""
+    logs = [drawn(n, 0.0, seed) for seed in range(100)]
+    plain = [ece(y, p, kind=kind) for y, p in logs]  # type: ignore[arg-type]
+    assert np.mean(plain) == pytest.approx(np.mean([ece_by_chance(p, kind=kind) for _, p in logs]), rel=0.1)  # type: ignore[arg-type]
+    debiased = [sound(calibration_error(y, p, kind=kind, settings=GATE)) for y, p in logs]  # type: ignore[arg-type]
+    assert np.median([e.value for e in debiased]) < 0.5 * np.mean(plain)
+    assert np.mean([e.low > 0 for e in debiased]) <= 0.06, "a perfect model is told off"
+
+
+@pytest.mark.parametrize("shift", [-0.04, 0.03, 0.06])
+@pytest.mark.parametrize("rows_per_user", [1, 10])
+def test_the_interval_covers_a_true_error(shift: float, rows_per_user: int) -> None:
+    """Nominal 95 % intervals hold a uniform miscalibration about 95 times in 100, a user's rows alike or not."""
+    held = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        users = np.repeat(np.arange(3_000 // rows_per_user), rows_per_user)
+        p = 0.1 + 0.6 * rng.beta(1, 5, len(users))
+        # A user's mood moves all their clicks, and averages out over users: the scores stay calibrated but for a shift.
+        mood = rng.choice([-0.05, 0.05], len(users))[users] if rows_per_user > 1 else 0.0
+        y = (rng.random(len(users)) < p + mood).astype(float)
+        found = sound(calibration_error(y, p + shift, settings=GATE, clusters=users))
+        held += found.low <= abs(shift) <= found.high
+    assert 0.915 <= held / 200 <= 0.985
+
+
+def test_reliability_intervals_hold_the_true_rate() -> None:
+    """What is drawn as an error bar must be one."""
+    held, n = 0, 0
+    for seed in range(40):
+        for b in reliability(*drawn(2_000, 0.0, seed)):
+            held, n = held + (b.low <= b.predicted <= b.high), n + 1
+    assert 0.93 <= held / n <= 0.975
+
+
+def test_what_calibration_cannot_carry() -> None:
+    """No rows is a finding, a score above 1 is an error of the caller."""
+    assert isinstance(calibration_error(np.zeros(0), np.zeros(0), settings=GATE), Refusal)
+    assert isinstance(calibration_error(np.ones(2), np.ones(2), settings=GATE, clusters=np.zeros(2, int)), Refusal)
+    assert np.isnan(ece(np.zeros(0), np.zeros(0)))
+    assert reliability(np.zeros(0), np.zeros(0)) == []
+    with pytest.raises(ValueError, match=r"scores in \[0, 1\]; found 0.5 to 1.5"):
+        calibration_error(np.array([0.0, 1]), np.array([0.5, 1.5]), settings=GATE)
+    with pytest.raises(ValueError, match="at least 1 bin; found 0"):
+        ece(np.array([0.0, 1]), np.array([0.5, 0.5]), bins=0)
