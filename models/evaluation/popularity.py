@@ -1,0 +1,112 @@
+"""How a policy spreads its recommendations: over few items or many, over the popular or the rest.
+
+`recommended` is an expected count: how often the policy places an item, a probability per candidate or a count of
+slates. So nothing here has to be sampled.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.estimate import Finding, Refusal
+from models.evaluation.ranking import bootstrap_of
+from models.settings import GateSettings
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+SHARES = tuple(n / 10 for n in range(1, 11))
+
+
+@dataclass(frozen=True)
+class Concentration:
+    """`items_behind[i]`: the smallest share of the catalogue that holds `SHARES[i]` of all recommendations.
+
+    `coverage`: the share of the catalogue that is recommended at all. 0.1 of the items behind 0.1 of the
+    recommendations, 0.2 behind 0.2 and so on would be an even spread.
+    """
+
+    items_behind: tuple[float, ...]
+    coverage: float
+    catalogue: int
+
+
+def concentration(items: Ints, recommended: Floats, catalogue: int) -> Concentration | Refusal:
+    """The popularity-bias curve and the coverage of a policy.
+
+    `items`: (n,) integers, one per candidate row. `recommended`: (n,) >= 0, how often the policy places it.
+    `catalogue`: how many items there are, recommended or not. Refused when nothing is recommended; raises ValueError for arrays of
+    unequal length, values outside these ranges, or fewer items in the catalogue than appear.
+    """
+    items, recommended = _checked(items, recommended)
+    _, at = np.unique(items, return_inverse=True)
+    placed = np.sort(np.bincount(at, weights=recommended))[::-1] if len(items) else np.zeros(0)
+    if catalogue < len(placed):
+        raise ValueError(f"a catalogue of at least {len(placed)} items is needed; found {catalogue}")
+    total = float(placed.sum())
+    if not total:
+        return Refusal(f"the popularity curve needs recommendations; found none in {len(items)} rows", len(items))
+    reached = np.cumsum(placed) / total
+    needed = np.searchsorted(reached, np.array(SHARES) - 1e-9) + 1
+    return Concentration(
+        tuple(float(n / catalogue) for n in needed), float((placed > 0).sum() / catalogue), int(catalogue)
+    )
+
+
+def exposure_gap(
+    recommended: Floats,
+    popular: NDArray[np.bool_],
+    *,
+    settings: GateSettings,
+    seed: int,
+    wanted: NDArray[np.bool_] | None = None,
+    clusters: Ints | None = None,
+) -> Finding:
+    """How much likelier a popular candidate is placed than another: 0 is statistical parity, range [-1, 1].
+
+    `recommended`: (n,) in [0, 1], the policy's probability to place each candidate. `popular`: (n,). `clusters`: (n,)
+    users; by default every row is its own. With `wanted` (n,) only candidates the user clicked
+    count, which asks for equal opportunity: among what people wanted, do popular items still get more room (Zhu, Wang
+    & Caverlee 2020; Hardt, Price & Srebro 2016)? Clicks are known of what was shown only, so that figure inherits the
+    logging policy's choice. Refused when either group is empty.
+    """
+    rows = np.arange(len(recommended)) if wanted is None else np.flatnonzero(np.asarray(wanted, bool))
+    _, placed = _checked(np.zeros(len(recommended), np.int64), recommended)
+    if len(placed) and placed.max() > 1 + 1e-9:
+        raise ValueError(f"probabilities in [0, 1] are needed; found {placed.max()}")
+    head = np.asarray(popular, bool)
+    if len(head) != len(placed) or (wanted is not None and len(wanted) != len(placed)):
+        raise ValueError(f"arrays of one length are needed; found {len(placed)} rows, {len(head)} flags")
+    placed, head = placed[rows], head[rows]
+    n, popular_rows = len(rows), int(head.sum())
+    if popular_rows in (0, n):
+        return Refusal(f"an exposure gap needs popular and other candidates; found {popular_rows} popular of {n}", n)
+    bootstrap = bootstrap_of(None if clusters is None else np.asarray(clusters)[rows], n, settings, seed)
+    high, highs = bootstrap.ratio(placed * head, head.astype(np.float64))
+    low, lows = bootstrap.ratio(placed * ~head, (~head).astype(np.float64))
+    return bootstrap.estimate(high - low, highs - lows, n, (-1.0, 1.0))
+
+
+def popular_items(items: Ints, clicks: Floats, share: float = 0.2) -> Ints:
+    """The items, ascending, that together hold at least `share` of all clicks, the most clicked first.
+
+    `items`: (m,) distinct integers, `clicks`: (m,) >= 0 in the past; ties go to the smaller item. Raises ValueError for
+    a share outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"a share in (0, 1] is needed; found {share}")
+    items, clicks = _checked(items, clicks)
+    if not clicks.sum():
+        return items[:0]
+    order = np.lexsort((items, -clicks))
+    enough = int(np.searchsorted(np.cumsum(clicks[order]), share * clicks.sum() - 1e-9)) + 1
+    return np.sort(items[order[:enough]])
+
+
+def _checked(items: Ints, placed: Floats) -> tuple[Ints, Floats]:
+    items, placed = np.asarray(items), np.asarray(placed, dtype=np.float64)
+    if items.shape != placed.shape or items.ndim != 1:
+        raise ValueError(f"arrays of one length are needed; found {items.shape} and {placed.shape}")
+    if not (np.isfinite(placed) & (placed >= 0)).all():
+        raise ValueError("finite figures of at least 0 are needed; found others")
+    return items, placed

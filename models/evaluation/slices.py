@@ -1,0 +1,105 @@
+"""Champion and challenger within slices of the rows, and whether the whole says the opposite of its parts.
+
+A slice is one value of one attribute of a user, an item, a request or the surface. Slices are many: each interval is
+widened so that all of them hold together (Bonferroni over the slices looked at).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.estimate import Estimate, Finding
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Difference = Callable[[Ints, float], Finding]
+"""From row numbers and a confidence to challenger minus champion on those rows."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One value of an attribute: its rows, their share of all, and challenger minus champion on them."""
+
+    attribute: str
+    value: str
+    n: int
+    share: float
+    difference: Finding
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-ready mapping."""
+        return {
+            "attribute": self.attribute,
+            "value": self.value,
+            "n": self.n,
+            "share": self.share,
+            "difference": self.difference.as_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Reversal:
+    """A Simpson's paradox: overall one way, in every large slice of an attribute the other."""
+
+    attribute: str
+    overall: float
+    slices: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-ready mapping."""
+        return {"attribute": self.attribute, "overall": self.overall, "slices": dict(self.slices)}
+
+
+def slices(
+    attributes: Mapping[str, NDArray[Any]],
+    difference: Difference,
+    *,
+    confidence: float,
+    min_rows: int = 200,
+    most: int = 8,
+) -> list[Slice]:
+    """Every value with at least `min_rows` rows, at most the `most` frequent of each attribute, largest first.
+
+    `attributes`: name to (n,) values of any kind, compared as text; None and NaN are the value `unknown`. `difference`
+    is asked with the confidence that keeps all slices together at `confidence`. Raises ValueError for attributes of
+    unequal length or a confidence outside (0, 1).
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"a confidence in (0, 1) is needed; found {confidence}")
+    lengths = {name: len(values) for name, values in attributes.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"slices need attributes of one length; found {lengths}")
+    chosen: list[tuple[str, str, Ints]] = []
+    for name, values in attributes.items():
+        texts = np.array(["unknown" if v is None or v != v else str(v) for v in values.tolist()])
+        found, at, counts = np.unique(texts, return_inverse=True, return_counts=True)
+        largest = np.lexsort((found, -counts))[:most]
+        chosen += [(name, str(found[v]), np.flatnonzero(at == v)) for v in largest if counts[v] >= min_rows]
+    each = 1 - (1 - confidence) / max(1, len(chosen))
+    return [
+        Slice(name, value, len(rows), len(rows) / lengths[name], difference(rows, each)) for name, value, rows in chosen
+    ]
+
+
+def reversals(overall: Finding, parts: Sequence[Slice], min_share: float = 0.05) -> list[Reversal]:
+    """The attributes whose large slices all say the opposite of the whole, by their values (Simpson 1951).
+
+    Large: at least `min_share` of the rows, with an estimate; at least two of them. A whole that is exactly 0, or was
+    refused, has no opposite. It happens where champion and challenger differ in which slice they do well on and slices
+    differ in level, as AUC and self-normalised values do; a plain mean over fixed rows cannot reverse.
+    """
+    if not isinstance(overall, Estimate) or overall.value == 0:
+        return []
+    found = []
+    for attribute in dict.fromkeys(part.attribute for part in parts):
+        large = {
+            part.value: part.difference.value
+            for part in parts
+            if part.attribute == attribute and part.share >= min_share and isinstance(part.difference, Estimate)
+        }
+        if len(large) >= 2 and all(value * overall.value < 0 for value in large.values()):
+            found.append(Reversal(attribute, overall.value, large))
+    return found
