@@ -35,8 +35,8 @@ def concentration(items: Ints, recommended: Floats, catalogue: int) -> Concentra
     """The popularity-bias curve and the coverage of a policy.
 
     `items`: (n,) integers, one per candidate row. `recommended`: (n,) >= 0, how often the policy places it.
-    `catalogue`: how many items there are, recommended or not. Refused when nothing is recommended; raises ValueError for arrays of
-    unequal length, values outside these ranges, or fewer items in the catalogue than appear.
+    `catalogue`: how many items there are, recommended or not. Refused when nothing is recommended; raises ValueError
+    for arrays of unequal length, values outside these ranges, or fewer items in the catalogue than appear.
     """
     items, recommended = _checked(items, recommended)
     _, at = np.unique(items, return_inverse=True)
@@ -65,10 +65,10 @@ def exposure_gap(
     """How much likelier a popular candidate is placed than another: 0 is statistical parity, range [-1, 1].
 
     `recommended`: (n,) in [0, 1], the policy's probability to place each candidate. `popular`: (n,). `clusters`: (n,)
-    users; by default every row is its own. With `wanted` (n,) only candidates the user clicked
-    count, which asks for equal opportunity: among what people wanted, do popular items still get more room (Zhu, Wang
-    & Caverlee 2020; Hardt, Price & Srebro 2016)? Clicks are known of what was shown only, so that figure inherits the
-    logging policy's choice. Refused when either group is empty.
+    users; by default every row is its own. With `wanted` (n,) only candidates the user clicked count, which asks for
+    equal opportunity: among what people wanted, do popular items still get more room (Zhu, Wang & Caverlee 2020; Hardt,
+    Price & Srebro 2016)? Clicks are known of what was shown only, so that figure inherits the logging policy's choice.
+    Refused when either group is empty.
     """
     rows = np.arange(len(recommended)) if wanted is None else np.flatnonzero(np.asarray(wanted, bool))
     _, placed = _checked(np.zeros(len(recommended), np.int64), recommended)
