@@ -1,0 +1,185 @@
+"""What the impressions of a request must add up to: one item a place, each one a candidate, and chances that fit.
+
+A logged propensity is conditional: the chance of this item at this position given everything above it. So nothing needs
+to sum to one over a slate; what does hold is this. With c candidates, c - k + 1 of them are left for position k, and a
+policy that gives each of them some chance has
+
+    E[ 1 / propensity | the slate above ] = sum over what is left of chance x 1 / chance = c - k + 1,
+
+that is, `1 / (propensity x (c - k + 1))`, the importance weight of a uniform choice, has mean 1 at every position. It is
+the harmonic mean test of logged propensities of Li, Chen, Kleban and Gupta 2014 (arXiv:1403.1891), summed over the
+candidates. The mean is below 1 where the policy leaves candidates without a chance, and above 1 only where propensities
+are wrong. The candidate placed last of all has nothing beside it: its propensity is 1.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+STANDARD_ERRORS = 3.0
+"""A mean is held against its limits at the end of its interval that is nearer to them: chance raises no alarm."""
+CERTAIN = 0.999
+MANY = 20
+"""A share of fewer rows says nothing: one row more or less would turn the verdict."""
+
+
+@dataclass(frozen=True)
+class Slates:
+    """The n impressions of a day in their requests; NaN where the request, or what is asked of it, is unknown."""
+
+    request: Ints
+    """(n,) which request; -1 where none is named."""
+    asked: Ints
+    """(n,) the row of the request in the day's requests; -1 where it is not among them."""
+    original: Bools
+    """(n,) false for a second copy of an impression: copies are counted once."""
+    others_at_position: Floats
+    """(n,) other impressions of the request at the same position."""
+    others_of_item: Floats
+    """(n,) other impressions of the request with the same item."""
+    among_candidates: Floats
+    """(n,) 1 where the item is one of the request's candidates, 0 where it is not."""
+    uniform_weight: Floats
+    """(n,) 1 / (propensity x candidates left for the position)."""
+    last_propensity: Floats
+    """(n,) the propensity, where the position leaves a single candidate."""
+    has_propensity: Bools
+
+
+def slates(impressions: pa.Table, requests: pa.Table) -> Slates:
+    """Every impression of a day in its slate."""
+    request = _codes(impressions.column("request_id"))
+    position = _floats(impressions.column("position"))
+    propensity = _floats(impressions.column("propensity"))
+    impression = _codes(impressions.column("impression_id"))
+    original = (impression < 0) | ~pd.Series(impression).duplicated().to_numpy()
+    asked = _row_of(impressions.column("request_id"), requests.column("request_id"))
+    sizes = _floats(pc.list_value_length(requests.column("candidates")))
+    candidates = np.append(sizes, np.nan)[asked]
+    left = np.where((position >= 1) & (position <= candidates), candidates - position + 1, np.nan)
+    chance = np.where((propensity > 0) & (propensity <= 1) & original, propensity, np.nan)
+    return Slates(
+        request=request,
+        asked=asked,
+        original=original,
+        others_at_position=_others(request, position, original),
+        others_of_item=_others(request, _known(_codes(impressions.column("item_id"))), original),
+        among_candidates=_among(impressions.column("item_id"), asked, requests.column("candidates")),
+        uniform_weight=1 / (chance * left),
+        last_propensity=np.where(left == 1, chance, np.nan),
+        has_propensity=np.isfinite(propensity),
+    )
+
+
+def figures(found: Slates, positions: pa.ChunkedArray, requests: int) -> dict[str, float]:
+    """What is true of the day's slates as a whole; shares are of slates unless named otherwise, NaN of nothing."""
+    whole, from_top = _complete(found, _floats(positions))
+    known = found.among_candidates[np.isfinite(found.among_candidates)]
+    last = found.last_propensity[np.isfinite(found.last_propensity)]
+    shown = len(np.unique(found.asked[found.asked >= 0]))
+    return {
+        "shown_candidate_share": share(known == 1) if len(known) >= MANY else float("nan"),
+        "whole_propensity_share": share(whole),
+        "from_top_share": share(from_top),
+        "shown_request_share": shown / requests if requests else float("nan"),
+        "uniform_weight": near_one(found.uniform_weight[np.isfinite(found.uniform_weight)]),
+        "last_certain_share": share(last >= CERTAIN),
+    }
+
+
+def places_shown(found: Slates, requests: int) -> Floats:
+    """(requests,) how many different impressions each request has."""
+    counted = found.original & (found.asked >= 0)
+    return np.bincount(found.asked[counted], minlength=requests).astype(np.float64)
+
+
+def repeated(candidates: pa.ChunkedArray) -> Floats:
+    """(requests,) candidates that were listed before in the same list; nulls are not counted."""
+    lists = candidates.combine_chunks()
+    code = _codes(pc.list_flatten(lists))
+    parent = np.asarray(pc.list_parent_indices(lists), dtype=np.int64)
+    again = pd.Series(_pair(parent, code)).duplicated().to_numpy() & (code >= 0)
+    return np.bincount(parent[again], minlength=len(lists)).astype(np.float64)
+
+
+def near_one(weights: Floats) -> float:
+    """The mean, moved up to three standard errors towards 1; NaN of fewer than two values."""
+    if len(weights) < 2:
+        return float("nan")
+    mean = float(weights.mean())
+    slack = STANDARD_ERRORS * float(weights.std(ddof=1)) / len(weights) ** 0.5
+    return max(1.0, mean - slack) if mean > 1 else min(1.0, mean + slack)
+
+
+def share(true: pa.ChunkedArray | Bools) -> float:
+    """The share that is true; NaN of nothing."""
+    return float(np.mean(np.asarray(true))) if len(true) else float("nan")
+
+
+def _complete(found: Slates, position: Floats) -> tuple[Bools, Bools]:
+    """Of each request: all or none of its places have a propensity; its positions are 1, 2, … without a gap."""
+    rows = (found.request >= 0) & np.isfinite(position)
+    _, request = np.unique(found.request[rows], return_inverse=True)
+    n = int(request.max()) + 1 if len(request) else 0
+    having = np.bincount(request, found.has_propensity[rows], minlength=n)
+    of = np.bincount(request, minlength=n)
+    places = pd.Series(_pair(request, position[rows].astype(np.int64)))
+    different = np.bincount(request[~places.duplicated().to_numpy()], minlength=n)
+    highest, lowest = np.full(n, -np.inf), np.full(n, np.inf)
+    np.maximum.at(highest, request, position[rows])
+    np.minimum.at(lowest, request, position[rows])
+    return (having == 0) | (having == of), (lowest == 1) & (highest == different)
+
+
+def _others(request: Ints, value: Floats, original: Bools) -> Floats:
+    """Other originals with the same request and value; NaN where either is unknown."""
+    known = (request >= 0) & np.isfinite(value)
+    group, _ = pd.factorize(_pair(request[known], value[known].astype(np.int64)))
+    others = np.full(len(request), np.nan)
+    others[known] = (np.bincount(group, original[known]) if len(group) else np.zeros(0))[group] - 1
+    return others
+
+
+def _among(items: pa.ChunkedArray, asked: Ints, candidates: pa.ChunkedArray) -> Floats:
+    lists = candidates.combine_chunks()
+    listed = pc.list_flatten(lists).dictionary_encode()
+    code = _row_of(items, listed.dictionary)
+    offered = _pair(np.asarray(pc.list_parent_indices(lists), np.int64), _integers(listed.indices))
+    among = pc.is_in(pa.array(_pair(asked, code)), pa.array(offered)).to_numpy(zero_copy_only=False) & (code >= 0)
+    has_list = np.append(np.asarray(lists.is_valid()), False)[asked]
+    return np.where(has_list & np.asarray(items.is_valid()), among.astype(np.float64), np.nan)
+
+
+def _pair(first: Ints, second: Ints) -> Ints:
+    """One whole number for two, both between -1 and 2^31 - 1."""
+    return (first + 1) * 2**32 + (second + 1)
+
+
+def _row_of(values: pa.ChunkedArray | pa.Array, among: pa.ChunkedArray | pa.Array) -> Ints:
+    """The first row of `among` that has each value; -1 where none has, or the value is null."""
+    return _integers(pc.index_in(values, among, skip_nulls=True))
+
+
+def _codes(column: pa.ChunkedArray | pa.Array) -> Ints:
+    """Equal values have equal codes; -1 for null."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return _integers(whole.dictionary_encode().indices)
+
+
+def _known(codes: Ints) -> Floats:
+    return np.where(codes >= 0, codes, np.nan)
+
+
+def _integers(column: pa.ChunkedArray | pa.Array) -> Ints:
+    return np.asarray(pc.fill_null(column, -1), dtype=np.int64)
+
+
+def _floats(column: pa.ChunkedArray | pa.Array) -> Floats:
+    return np.asarray(pc.fill_null(column.cast(pa.float64()), float("nan")), dtype=np.float64)
