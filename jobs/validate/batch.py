@@ -1,32 +1,49 @@
-"""Days of all raw tables go through their suites together; each day gets the verdict it would have got alone."""
+"""Days of all raw tables go through their suites, oldest first; a day sees the good rows of the days before it."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
-from jobs.errors import Refused
-from jobs.tables import RAW
+from jobs.tables import EVENTS, RAW
 from jobs.validate import core, facts
 from jobs.validate.columns import filled, shaped
 from jobs.validate.core import Judged
-from jobs.validate.facts import Facts, Neighbours
+from jobs.validate.facts import Neighbours
 from jobs.validate.raw import RawDay
 from jobs.validate.suites import Finding, Suites
 
 Read = Callable[[str, date], RawDay]
-Shown = Callable[[date], pa.Table]
-"""The impressions (`SHOWN` columns) of a day that is not in the batch; no rows where there are none."""
-SHOWN = ["impression_id", "event_time"]
-_NULLABLE = pa.schema([(name, RAW["impressions"].columns[name].type) for name in SHOWN])
+
+
+@dataclass(frozen=True)
+class Past:
+    """What was published of days that are not in the batch; days never published are not in it."""
+
+    keys: Callable[[str, date], pa.Table | None]
+    """The key and time columns (`key_columns`) of an event table of a day."""
+    rows: Callable[[str, date], int | None]
+    """How many rows a table of a day has."""
+
+
+def _never(_table: str, _day: date) -> None:
+    return None
+
+
+NOTHING = Past(_never, _never)
+
+
+def key_columns(table: str) -> list[str]:
+    """What later days need of an event table."""
+    return [*RAW[table].key, "event_time"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a table of a day, and what its suite found (all scopes, the day's own part)."""
+    """What became of a table of a day, and what its suite found (all scopes)."""
 
     judged: Judged
     findings: tuple[Finding, ...]
@@ -35,7 +52,7 @@ class Verdict:
 
     def failed(self) -> dict[str, int]:
         """Failed expectation to the rows that broke it (1 for one about the day)."""
-        return {f.expectation.name: max(1, len(f.rows)) for f in self.findings if not f.held}
+        return {f.expectation.name: f.broken_by for f in self.findings if not f.held}
 
     def counts(self) -> dict[str, int]:
         """The summary each commit carries."""
@@ -72,25 +89,17 @@ class Rules:
     click_window_days: int
 
 
-def verdicts(rules: Rules, days: Sequence[date], read: Read, shown: Shown) -> Iterator[tuple[date, dict[str, Verdict]]]:
+def verdicts(rules: Rules, days: Sequence[date], read: Read, past: Past) -> Iterator[tuple[date, dict[str, Verdict]]]:
     """Each day with the verdict on its six tables, in order; raises `Refused` in place of the first refused day."""
-    ready, refusal = _fitting(rules.suites, days, read)
-    if ready:
-        yield from _judged(rules, ready, shown)
-    if refusal is not None:
-        raise refusal
-
-
-def _fitting(suites: Suites, days: Sequence[date], read: Read) -> tuple[dict[date, dict[str, _Shaped]], Refused | None]:
-    """The days up to the first whose columns do not fit, and its refusal."""
+    memory = _Memory(rules, past)
     seen: dict[tuple[str, str], list[Finding]] = {}
-    ready: dict[date, dict[str, _Shaped]] = {}
     for day in days:
-        try:
-            ready[day] = {table: _fit(suites, table, day, read(table, day), seen) for table in RAW}
-        except Refused as refusal:
-            return ready, refusal
-    return ready, None
+        fitted = {table: _fit(rules.suites, table, day, read(table, day), seen) for table in RAW}
+        rows = {table: fit.rows for table, fit in fitted.items()}
+        neighbours = memory.neighbours(day, rows)
+        found = {table: _verdict(rules, table, day, fitted[table], neighbours) for table in RAW}
+        memory.keep(day, {table: verdict.judged.good for table, verdict in found.items()})
+        yield day, found
 
 
 def _fit(suites: Suites, table: str, day: date, found: RawDay, seen: dict[tuple[str, str], list[Finding]]) -> _Shaped:
@@ -100,7 +109,7 @@ def _fit(suites: Suites, table: str, day: date, found: RawDay, seen: dict[tuple[
         fitted = shaped(part.rows, RAW[table])
         key = (table, fitted.rows.schema.to_string())
         if key not in seen:
-            seen[key] = suites.judge(table, "column", facts.of_columns(fitted.rows))
+            seen[key] = suites.judge_columns(table, facts.of_columns(fitted.rows))
         core.refuse_columns(table, day, part.rows.schema, str(part.file), seen[key])
         findings = seen[key]
         unknown.update(fitted.unknown)
@@ -109,43 +118,54 @@ def _fit(suites: Suites, table: str, day: date, found: RawDay, seen: dict[tuple[
     return _Shaped(filled(rows), tuple(sorted(unknown)), found.fingerprint, findings)
 
 
-def _judged(
-    rules: Rules, days: Mapping[date, Mapping[str, _Shaped]], shown: Shown
-) -> Iterator[tuple[date, dict[str, Verdict]]]:
-    rows = {day: {table: fitted.rows for table, fitted in tables.items()} for day, tables in days.items()}
-    around = {}
-    for day in days:
-        before = [day - timedelta(days=n) for n in range(1, rules.click_window_days + 1)]
-        parts = [rows[d]["impressions"].select(SHOWN) if d in rows else shown(d) for d in before]
-        around[day] = Neighbours(rows[day], pa.concat_tables([part.cast(_NULLABLE) for part in parts]))
-    judged = {table: _Table(rules.suites, table, rows, around) for table in RAW}
-    for day, tables in days.items():
-        yield day, {table: judged[table].verdict(day, tables[table], rules.max_quarantine_share) for table in RAW}
+def _verdict(rules: Rules, table: str, day: date, fitted: _Shaped, neighbours: Neighbours) -> Verdict:
+    """One table of a day against its suite; raises `Refused`."""
+    figures = facts.of_day(table, fitted.rows, day, neighbours)
+    of_figures = rules.suites.judge(table, "day", {name: np.array([value]) for name, value in figures.items()})
+    core.refuse_day(table, day, figures, of_figures)
+    of_row = facts.of_rows(table, fitted.rows, day, neighbours)
+    of_rows = rules.suites.judge(table, "row", of_row)
+    judged = core.judged(table, day, fitted.rows, of_row, of_rows, rules.max_quarantine_share)
+    return Verdict(judged, (*fitted.findings, *of_figures, *of_rows), fitted.unknown, fitted.raw_files)
 
 
-class _Table:
-    """One table of all days of a batch, judged in one go."""
+_SHOWN = pa.schema([(name, RAW["impressions"].columns[name].type) for name in key_columns("impressions")])
 
-    def __init__(
-        self,
-        suites: Suites,
-        table: str,
-        rows: Mapping[date, Mapping[str, pa.Table]],
-        around: Mapping[date, Neighbours],
-    ) -> None:
-        self.table = table
-        self.days = list(rows)
-        self.facts: list[Facts] = [facts.of_rows(table, rows[day][table], day, around[day]) for day in rows]
-        self.figures = [facts.of_day(table, rows[day][table], around[day]) for day in rows]
-        self.edges = np.concatenate([[0], np.cumsum([len(rows[day][table]) for day in rows])])
-        self.by_day = suites.judge(table, "day", pd.DataFrame(self.figures))
-        self.by_row = suites.judge(table, "row", facts.frame(self.facts, suites.columns(table, "row")))
 
-    def verdict(self, day: date, fitted: _Shaped, max_share: float) -> Verdict:
-        """The day's own part; raises `Refused`."""
-        n = self.days.index(day)
-        of_figures = core.of_day(self.by_day, n, n + 1)
-        core.refuse_day(self.table, day, self.figures[n], of_figures)
-        of_rows = core.of_day(self.by_row, int(self.edges[n]), int(self.edges[n + 1]))
-        judged = core.judged(self.table, day, fitted.rows, self.facts[n], of_rows, max_share)
-        return Verdict(judged, (*fitted.findings, *of_figures, *of_rows), fitted.unknown, fitted.raw_files)
+class _Memory:
+    """What a day needs of the days before it: of those judged here, else of those published earlier."""
+
+    def __init__(self, rules: Rules, past: Past) -> None:
+        self._window_days = rules.click_window_days
+        self._past = past
+        self._keys: dict[tuple[str, date], pa.Table] = {}
+        self._rows: dict[tuple[str, date], int] = {}
+
+    def keep(self, day: date, good: Mapping[str, pa.Table]) -> None:
+        """Remember a day's good rows, and forget what no later day looks back to."""
+        self._keys |= {(table, day): good[table].select(key_columns(table)) for table in EVENTS}
+        self._rows |= {(table, day): len(rows) for table, rows in good.items()}
+        oldest = day - timedelta(days=self._window_days)
+        self._keys = {(table, d): keys for (table, d), keys in self._keys.items() if d > oldest}
+
+    def neighbours(self, day: date, rows: Mapping[str, pa.Table]) -> Neighbours:
+        """The day's other tables, and what is known of the days before."""
+        yesterday = day - timedelta(days=1)
+        back = [day - timedelta(days=n) for n in range(1, self._window_days + 1)]
+        shown = [keys.cast(_SHOWN) for d in back if (keys := self._keys_of("impressions", d)) is not None]
+        ids = {t: keys.column(RAW[t].key[0]) for t in EVENTS if (keys := self._keys_of(t, yesterday)) is not None}
+        counts: dict[str, list[int]] = defaultdict(list)
+        for n in range(facts.HISTORY_DAYS, 0, -1):
+            for table in RAW:
+                count = self._rows_of(table, day - timedelta(days=n))
+                if count is not None:
+                    counts[table].append(count)
+        return Neighbours(rows, pa.concat_tables([_SHOWN.empty_table(), *shown]), ids, counts)
+
+    def _keys_of(self, table: str, day: date) -> pa.Table | None:
+        kept = self._keys.get((table, day))
+        return self._past.keys(table, day) if kept is None else kept
+
+    def _rows_of(self, table: str, day: date) -> int | None:
+        kept = self._rows.get((table, day))
+        return self._past.rows(table, day) if kept is None else kept

@@ -54,18 +54,9 @@ def refuse_day(table: str, day: date, figures: Mapping[str, float], findings: Se
         rule = finding.expectation
         if len(finding.rows) and rule.severity == "critical":
             raise Refused(
-                f"raw {table} of {day} needs {rule.needs}; found {rule.columns[0]} {_text(figures[rule.columns[0]])}; "
+                f"raw {table} of {day} needs {rule.needs}; found {rule.columns[0]} {figures[rule.columns[0]]:.4g}; "
                 f"nothing of {day} was published"
             )
-
-
-def of_day(findings: Sequence[Finding], start: int, stop: int) -> list[Finding]:
-    """The part of a batch's findings about rows `start` to `stop`, counted from there."""
-    parts = []
-    for finding in findings:
-        rows = np.sort(finding.rows[(finding.rows >= start) & (finding.rows < stop)]) - start
-        parts.append(Finding(finding.expectation, not len(rows), rows))
-    return parts
 
 
 def judged(

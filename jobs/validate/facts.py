@@ -1,26 +1,38 @@
 """What the suites look at besides raw columns: facts of a row, of a day, and of a day's columns.
 
-Numbers only (times are microseconds since 1970, days are days since 1970): pandas compares those a whole column at a
-time, while Great Expectations compares anything else value by value.
+Text, and numbers as floats (times are microseconds since 1970, days are days since 1970): one comparison a column.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
-from typing import cast
+from functools import cached_property
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pandas.api.extensions import ExtensionDtype
 
-from jobs.tables import EVENTS, STR, TIME
+from jobs.tables import EVENTS, RAW, STR, TIME
+from jobs.validate import slates
+from jobs.validate.columns import ROW_ATTRIBUTES
+from jobs.validate.slates import MANY, Slates, share
 
 SECOND_US = 1_000_000
-DAY_US = 86_400 * SECOND_US
+HOUR_US = 3_600 * SECOND_US
+DAY_US = 24 * HOUR_US
 EPOCH = date(1970, 1, 1)
+PLACEHOLDERS = ("", "nan", "NaN", "None", "none", "null", "NULL")
+"""What loggers write for nothing; the suites name the same words for ids."""
+ID_CHARACTERS = 256
+"""The longest id the suites let through."""
+HISTORY_DAYS = 7
+"""A day's volume is held against the median of up to so many days before it, and of no fewer than three."""
+ENOUGH_HISTORY = 3
+STEADY_ROWS = 100
+"""Below so many rows a day, half or double is chance: a Poisson count of 100 strays by 10%."""
+EVERY_HOUR_ROWS = 1_000
+"""From so many rows a day, hours without any are no chance."""
 
 Floats = NDArray[np.float64]
 Facts = dict[str, Floats | pa.Array]
@@ -33,6 +45,15 @@ class Neighbours:
     day: Mapping[str, pa.Table]
     shown_before: pa.Table
     """Columns impression_id and event_time."""
+    ids_before: Mapping[str, pa.Array | pa.ChunkedArray] = field(default_factory=dict)
+    """Of each event table, the ids of the day before."""
+    rows_before: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Of each table, how many rows each of the last `HISTORY_DAYS` good days had, oldest first."""
+
+    @cached_property
+    def slates(self) -> Slates:
+        """The day's impressions in their requests."""
+        return slates.slates(self.day["impressions"], self.day["requests"])
 
 
 def day_number(day: date) -> int:
@@ -43,23 +64,29 @@ def day_number(day: date) -> int:
 def of_rows(name: str, rows: pa.Table, day: date, neighbours: Neighbours) -> Facts:
     """Columns of length n to judge single rows by: text as it is, numbers and times as floats, and what follows."""
     facts: Facts = {}
-    for field in rows.schema:
-        if field.type == STR:
-            facts[field.name] = rows.column(field.name).combine_chunks()
-        elif field.type == TIME:
-            facts[field.name] = _microseconds(rows.column(field.name))
-        elif field.type in (pa.int32(), pa.float64()):
-            facts[field.name] = _number(rows.column(field.name))
+    for column in rows.schema:
+        if column.type == STR:
+            facts[column.name] = rows.column(column.name).combine_chunks()
+        elif column.type == TIME:
+            facts[column.name] = _microseconds(rows.column(column.name))
+        elif column.type in (pa.int32(), pa.float64()):
+            facts[column.name] = _number(rows.column(column.name))
     facts["day"] = np.full(len(rows), float(day_number(day)))
     if name in EVENTS:
         facts["event_day"] = np.floor(_microseconds(rows.column("event_time")) / DAY_US)
+        facts["used_before"] = _number(_in(rows.column(RAW[name].key[0]), neighbours.ids_before.get(name)))
     if "ingested_at" in rows.column_names:
         facts["ingest_delay_seconds"] = _seconds(rows.column("ingested_at"), _microseconds(rows.column("event_time")))
+    if ROW_ATTRIBUTES in rows.column_names:
+        facts["attribute_characters"] = _characters(rows.column(ROW_ATTRIBUTES))
     if "created_at" in rows.column_names:
         created = np.floor(_microseconds(rows.column("created_at")) / DAY_US)
         facts["created_after_days"] = created - day_number(day)
+    if name == "impressions":
+        facts |= _of_places(neighbours.slates)
     if name == "requests":
         facts |= _of_candidates(rows)
+        facts["places_shown"] = slates.places_shown(neighbours.slates, len(rows))
     if name == "clicks":
         facts["seconds_since_impression"] = _seconds(rows.column("event_time"), _shown_at(rows, neighbours))
         joinable = pc.or_(rows.column("impression_id").is_valid(), rows.column("user_id").is_valid())
@@ -67,69 +94,106 @@ def of_rows(name: str, rows: pa.Table, day: date, neighbours: Neighbours) -> Fac
     return facts
 
 
-def frame(parts: Sequence[Facts], columns: Sequence[str]) -> pd.DataFrame:
-    """Facts of several days one after the other, index 0…n-1.
+def of_day(name: str, rows: pa.Table, day: date, neighbours: Neighbours) -> dict[str, float]:
+    """One figure each: how many rows, when, which share of them is complete or refers to something that exists.
 
-    Text is categorical: Great Expectations copies the frame once per expectation, and copying and comparing codes takes
-    a quarter of the time Python strings do (650k impressions: 4.1 s, not 15 s).
+    A figure that cannot be judged (a share of fewer than `MANY` rows, a volume without history) is NaN.
     """
-    series: dict[str, Floats | pd.Categorical] = {}
-    for name in columns:
-        values = [part[name] for part in parts]
-        if isinstance(values[0], np.ndarray):
-            series[name] = np.concatenate(values)
-        else:
-            coded = pa.concat_arrays(values).dictionary_encode()
-            codes = pc.fill_null(coded.indices, -1).to_numpy()
-            series[name] = pd.Categorical.from_codes(codes, pd.array(coded.dictionary, dtype="string[pyarrow]"))
-    return pd.DataFrame(series, copy=False)
-
-
-def of_day(name: str, rows: pa.Table, neighbours: Neighbours) -> dict[str, float]:
-    """One figure each: how many rows, and which share of them is complete or refers to something that exists."""
-    facts = {"rows": float(len(rows))}
+    facts = {"rows": float(len(rows)), "volume_ratio": _volume(len(rows), neighbours.rows_before.get(name, ()))}
+    if name in EVENTS:
+        facts["longest_silence_hours"] = _longest_silence(rows, day, neighbours.rows_before.get(name, ()))
     if name == "impressions":
         facts["propensity_share"] = _share(rows.column("propensity").is_valid())
-        facts["user_share"] = _share(rows.column("user_id").is_valid())
-        facts["known_item_share"] = _known_share(rows, "item_id", neighbours.day["items"])
-        facts["known_user_share"] = _known_share(rows, "user_id", neighbours.day["users"])
-        facts["known_request_share"] = _known_share(rows, "request_id", neighbours.day["requests"])
+        facts["known_user_share"] = _known_share(rows.column("user_id"), neighbours.day["users"])
+        facts["known_request_share"] = _known_share(rows.column("request_id"), neighbours.day["requests"])
+        facts |= slates.figures(neighbours.slates, rows.column("position"), len(neighbours.day["requests"]))
     if name == "clicks":
         named = rows.filter(rows.column("impression_id").is_valid())
+        facts["named_impression_share"] = _share(rows.column("impression_id").is_valid())
         facts["known_impression_share"] = _share(np.isfinite(_shown_at(named, neighbours)))
-    if name in ("clicks", "purchases"):
-        facts["known_item_share"] = _known_share(rows, "item_id", neighbours.day["items"])
+        facts["clicked_item_share"] = _share(_same_item(rows, neighbours.day["impressions"]))
+    if name == "requests":
+        candidates = pc.list_flatten(rows.column("candidates"))
+        facts["known_candidate_share"] = _known_share(candidates, neighbours.day["items"])
+    if name in ("impressions", "clicks", "requests"):
+        facts["user_share"] = _share(rows.column("user_id").is_valid())
+    if name in ("impressions", "clicks", "purchases"):
+        facts["known_item_share"] = _known_share(rows.column("item_id"), neighbours.day["items"])
     if name == "items":
         facts["category_share"] = _share(rows.column("category").is_valid())
     return facts
 
 
-def of_columns(rows: pa.Table) -> pd.DataFrame:
-    """An empty frame whose dtypes are the columns' types; a list column `x` shows its values' type as `x.element`."""
-    series: dict[str, pd.Series] = {}
-    for field in rows.schema:
-        series[field.name] = pd.Series(dtype=_dtype(field.type))
-        if pa.types.is_list(field.type):
-            series[f"{field.name}.element"] = pd.Series(dtype=_dtype(field.type.value_type))
-    return pd.DataFrame(series)
+def of_columns(rows: pa.Table) -> dict[str, str]:
+    """Each column's type by its pandas name; a list column `x` shows its values' type as `x.element`."""
+    types = {}
+    for column in rows.schema:
+        types[column.name] = _type_name(column.type)
+        if pa.types.is_list(column.type):
+            types[f"{column.name}.element"] = _type_name(column.type.value_type)
+    return types
 
 
-def _dtype(kind: pa.DataType) -> ExtensionDtype | np.dtype[np.generic]:
-    """A dtype that tells every Arrow type from every other; the contract's own have their plain pandas names."""
+def _type_name(kind: pa.DataType) -> str:
+    """A name that tells every Arrow type from every other; the contract's own have their plain pandas names."""
     if kind == STR:
-        return pd.StringDtype("pyarrow")
+        return "string"
     if kind == TIME:
-        return pd.DatetimeTZDtype("us", "UTC")
-    if kind in (pa.int32(), pa.float64()):
-        return cast(np.dtype[np.generic], np.dtype(kind.to_pandas_dtype()))
-    return cast(ExtensionDtype, pd.ArrowDtype(kind))
+        return "datetime64[us, UTC]"
+    return str(kind.to_pandas_dtype().__name__) if kind in (pa.int32(), pa.float64()) else f"{kind}[pyarrow]"
+
+
+def _of_places(found: Slates) -> Facts:
+    return {
+        "others_at_position": found.others_at_position,
+        "others_of_item": found.others_of_item,
+        "among_candidates": found.among_candidates,
+    }
 
 
 def _of_candidates(rows: pa.Table) -> Facts:
     lists = rows.column("candidates").combine_chunks()
+    values = pc.list_flatten(lists)
     parents = np.asarray(pc.list_parent_indices(lists))
-    missing = np.bincount(parents, np.asarray(pc.list_flatten(lists).is_null()), minlength=len(rows))
-    return {"candidate_count": _number(pc.list_value_length(lists)), "null_candidates": missing[: len(rows)]}
+    long = pc.greater(pc.utf8_length(values), ID_CHARACTERS)
+    unusable = pc.fill_null(pc.or_(pc.is_in(values, pa.array([*PLACEHOLDERS, None])), long), True)
+    return {
+        "candidate_count": _number(pc.list_value_length(lists)),
+        "unusable_candidates": np.bincount(parents, np.asarray(unusable), minlength=len(rows))[: len(rows)],
+        "repeated_candidates": slates.repeated(rows.column("candidates")),
+    }
+
+
+def _characters(attributes: pa.ChunkedArray) -> Floats:
+    """Characters of each row's values together."""
+    total = []
+    for maps in attributes.chunks:
+        upto = np.concatenate([[0], np.cumsum(np.asarray(pc.fill_null(pc.utf8_length(maps.items), 0)))])
+        total.append(np.diff(upto[np.asarray(maps.offsets)]))
+    return np.concatenate(total).astype(np.float64) if total else np.zeros(0)
+
+
+def _usual(before: Sequence[int]) -> float:
+    """Rows of a usual day; 0 where too few days are known."""
+    lately = before[-HISTORY_DAYS:]
+    return float(np.median(lately)) if len(lately) >= ENOUGH_HISTORY else 0.0
+
+
+def _volume(rows: int, before: Sequence[int]) -> float:
+    """Rows per row of a usual day; NaN where there is no usual day, or it is too small to be steady."""
+    usual = _usual(before)
+    return rows / usual if usual >= STEADY_ROWS else float("nan")
+
+
+def _longest_silence(rows: pa.Table, day: date, before: Sequence[int]) -> float:
+    """Hours between two events in a row, midnights included; NaN where so few are expected that silence is chance."""
+    expected = max(len(rows), _usual(before))
+    if expected < EVERY_HOUR_ROWS:
+        return float("nan")
+    start = day_number(day) * DAY_US
+    times = _microseconds(rows.column("event_time").drop_null()) - start
+    inside = np.sort(times[(times >= 0) & (times < DAY_US)])
+    return float(np.diff(np.concatenate([[0], inside, [DAY_US]])).max() / HOUR_US)
 
 
 def _shown_at(clicks: pa.Table, neighbours: Neighbours) -> Floats:
@@ -140,17 +204,29 @@ def _shown_at(clicks: pa.Table, neighbours: Neighbours) -> Floats:
     return _microseconds(shown.column("event_time").take(index))
 
 
-def _known_share(rows: pa.Table, column: str, referred: pa.Table) -> float:
-    """Share of the rows with a value whose value exists in `referred`; NaN when either side is empty."""
-    values = rows.column(column).drop_null()
+def _in(values: pa.ChunkedArray, among: pa.Array | pa.ChunkedArray | None) -> pa.ChunkedArray | pa.Array:
+    """Which values are among some others; null where the value is."""
+    if among is None or not len(among):
+        return pc.if_else(values.is_valid(), pa.scalar(False), pa.scalar(None, pa.bool_()))
+    return pc.if_else(values.is_valid(), pc.is_in(values, among), pa.scalar(None, pa.bool_()))
+
+
+def _known_share(values: pa.ChunkedArray, referred: pa.Table) -> float:
+    """Share of the values that are ids of `referred`; NaN when either side is empty."""
     if not len(referred):
         return float("nan")
-    return _share(pc.is_in(values, referred.column(column)))
+    return _share(pc.is_in(values.drop_null(), referred.column(0)))
+
+
+def _same_item(clicks: pa.Table, impressions: pa.Table) -> pa.ChunkedArray:
+    """Of each click on one of these impressions: whether it names the impression's item."""
+    at = pc.index_in(clicks.column("impression_id"), impressions.column("impression_id"), skip_nulls=True)
+    return pc.equal(clicks.column("item_id"), impressions.column("item_id").take(at)).drop_null()
 
 
 def _share(true: pa.ChunkedArray | NDArray[np.bool_]) -> float:
-    """The share that is true; NaN of nothing."""
-    return float(np.mean(np.asarray(true))) if len(true) else float("nan")
+    """The share that is true; NaN of fewer than `MANY`."""
+    return share(true) if len(true) >= MANY else float("nan")
 
 
 def _seconds(times: pa.ChunkedArray, since: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""One Great Expectations suite a table, as JSON under `expectations/`; Great Expectations says what breaks it.
+"""One suite a table, as Great Expectations writes it (JSON under `expectations/`), judged by `jobs.validate.evaluate`.
 
 Every expectation carries `severity` (critical or warning), `notes` (what breaks when it fails) and in `meta`:
 `name`; `needs`, the rule in words; `scope`, what it looks at:
@@ -7,36 +7,30 @@ Every expectation carries `severity` (critical or warning), `notes` (what breaks
     day     one row of figures a day: a failure is about the day
     row     the rows: the failing ones are named, so `mostly` has no place there
 
-Great Expectations runs on pandas: a day of a table fits in memory many times over, and on Spark each expectation is a
-job of its own (2M rows, 16 expectations: pandas 7-9 s, Spark 9-25 s). The six suites cost about a second a batch,
-however few the rows: a batch holds many days, and every failing row is traced to its day.
+The stage does not import Great Expectations: it takes a second per batch however few the rows, and on Spark a job per
+expectation. Its verdicts are the yardstick (tests hold the two equal), its suites and results the formats.
 """
 
 import json
-import logging
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from jobs.config import ROOT
 from jobs.errors import Misconfigured
+from jobs.validate import evaluate
+from jobs.validate.evaluate import Outcome
+from jobs.validate.kinds import COLUMN_TYPES, Frame, refuse_unsupported
 
 FOLDER = ROOT / "expectations"
 SCOPES = ("column", "day", "row")
-NAMING_ROWS = {
-    "result_format": "COMPLETE",
-    "partial_unexpected_count": 0,
-    "exclude_unexpected_values": True,
-    "return_unexpected_index_query": False,
-}
 
-Scope = Literal["column", "day", "row"]
+ValueScope = Literal["day", "row"]
+Scope = Literal["column"] | ValueScope
 
 
 @dataclass(frozen=True)
@@ -53,71 +47,89 @@ class Expectation:
     """What a reason quotes: columns of the row, or of the frame."""
     keeps_one: bool
     """Of the rows that break it together (copies), one is good."""
+    type: str
+    kwargs: Mapping[str, Any] = field(hash=False)
+    meta: Mapping[str, Any] = field(hash=False)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one expectation found in a batch: whether it held, and the positions of the rows that broke it."""
+    """What one expectation found: whether it held and, where it is about values, the outcome."""
 
     expectation: Expectation
     held: bool
-    rows: NDArray[np.int64]
+    outcome: Outcome | None = None
+    observed: Mapping[str, Any] = field(default_factory=dict)
+    """What was seen instead of an outcome: of a table's columns, or the number of its rows."""
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The positions of the rows that broke it; none where it held, or where parts were merged."""
+        return evaluate.NOWHERE if self.held or self.outcome is None else self.outcome.rows
+
+    @property
+    def broken_by(self) -> int:
+        """How many rows broke it, 1 where it is not about rows, 0 where it held."""
+        return 0 if self.held else max(1, self.outcome.unexpected if self.outcome else 1)
 
 
 class Suites:
-    """The suites of a folder and a Great Expectations context to run them in; open one per process."""
+    """The suites of some tables; raises `Misconfigured` naming a table, rule and argument that cannot be judged."""
 
     def __init__(self, tables: Sequence[str], folder: Path = FOLDER) -> None:
-        self._gx = _great_expectations()
-        context = self._gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = _no_progress_bars()
-        self._source = context.data_sources.add_pandas("lake")
-        self._documents = {table: _document(folder, table) for table in tables}
-        self._batches = {
-            table: self._source.add_dataframe_asset(table).add_batch_definition_whole_dataframe("rows")
-            for table in tables
-        }
+        self._rules = {table: _rules(folder, table) for table in tables}
 
     def expectations(self, table: str, scope: Scope) -> list[Expectation]:
         """What a suite says of one scope, in its own order."""
-        return [e for e in map(expectation, self._documents[table]["expectations"]) if e.scope == scope]
+        return [rule for rule in self._rules[table] if rule.scope == scope]
 
-    def columns(self, table: str, scope: Scope) -> list[str]:
-        """The frame columns a scope's expectations look at."""
-        return sorted({column for e in self.expectations(table, scope) for column in e.columns})
+    def judge_columns(self, table: str, types: Mapping[str, str]) -> list[Finding]:
+        """Every expectation of scope `column` on the columns' types by name, in the suite's order."""
+        found = []
+        for rule in self.expectations(table, "column"):
+            held, observed = evaluate.on_columns(rule.type, rule.kwargs, types)
+            found.append(Finding(rule, held, observed=observed))
+        return found
 
-    def judge(self, table: str, scope: Scope, frame: pd.DataFrame) -> list[Finding]:
-        """Every expectation of a scope on one frame (index 0…n-1), in the suite's order.
+    def judge(self, table: str, scope: ValueScope, frame: Frame) -> list[Finding]:
+        """Every expectation of a scope on one frame of values, in the suite's order.
 
-        Raises `Misconfigured` when an expectation cannot be evaluated, unless its scope is `column`: there an absent
-        column is the finding.
+        Raises `Misconfigured` when an expectation does not fit the frame.
         """
-        chosen = [entry for entry in self._documents[table]["expectations"] if entry["meta"]["scope"] == scope]
-        batch = self._batches[table].get_batch({"dataframe": frame})
-        held = self._validate(batch, chosen, {"result_format": "BOOLEAN_ONLY"})
-        for rule in map(expectation, chosen):
-            raised = _raised(held[rule.name].exception_info)
-            if raised and scope != "column":
-                raise Misconfigured(f"suite {table}: {rule.name} needs to be evaluable; found: {raised}")
-        # Which rows: asked only of what failed, because the answer costs as much again as the question.
-        failed = [entry for entry in chosen if not held[entry["meta"]["name"]].success and scope != "column"]
-        named = self._validate(batch, failed, NAMING_ROWS) if failed else {}
-        nowhere = np.array([], np.int64)
-        return [
-            Finding(rule, bool(held[rule.name].success), _rows(named[rule.name]) if rule.name in named else nowhere)
-            for rule in map(expectation, chosen)
-        ]
+        return self.findings(table, scope, self.outcomes(table, scope, frame))
 
-    def _validate(self, batch: Any, entries: list[dict[str, Any]], result_format: dict[str, Any]) -> dict[str, Any]:
-        """Great Expectations' result of each entry, by name."""
-        suite = self._gx.ExpectationSuite(name="chosen", expectations=entries)
-        outcome = batch.validate(suite, result_format=result_format)
-        return {result.expectation_config.meta["name"]: result for result in outcome.results}
+    def outcomes(self, table: str, scope: ValueScope, frame: Frame) -> list[Outcome]:
+        """An outcome per expectation of a scope about values; those of parts that share no key can be merged."""
+        found = []
+        for rule in self.expectations(table, scope):
+            absent = [name for name in rule.columns if name not in frame]
+            if absent:
+                raise Misconfigured(f"suite {table}: {rule.name} needs {', '.join(absent)}; found {', '.join(frame)}")
+            try:
+                found.append(evaluate.on_rows(rule.type, rule.kwargs, frame))
+            except Misconfigured as error:
+                raise Misconfigured(f"suite {table}: {rule.name} {error}") from error
+        return found
+
+    def findings(self, table: str, scope: ValueScope, outcomes: Sequence[Outcome]) -> list[Finding]:
+        """What the outcomes, one per expectation of the scope, amount to."""
+        rules = self.expectations(table, scope)
+        return [_of_outcome(rule, outcome) for rule, outcome in zip(rules, outcomes, strict=True)]
 
 
-def expectation(entry: dict[str, Any]) -> Expectation:
-    """One entry of a suite's JSON."""
+def _of_outcome(rule: Expectation, outcome: Outcome) -> Finding:
+    if rule.type == evaluate.ROW_COUNT:
+        held = evaluate.in_range(rule.kwargs, outcome.elements)
+        return Finding(rule, held, observed={"observed_value": outcome.elements})
+    return Finding(rule, evaluate.held(rule.kwargs, outcome), outcome)
+
+
+def expectation(entry: Mapping[str, Any]) -> Expectation:
+    """One entry of a suite's JSON; raises `Misconfigured` where it cannot be judged."""
     kwargs, meta = entry["kwargs"], entry["meta"]
+    refuse_unsupported(entry["type"], kwargs)
+    if (entry["type"] in COLUMN_TYPES) != (meta["scope"] == "column"):
+        raise Misconfigured(f"{entry['type']} needs another scope; found {meta['scope']}")
     columns = [kwargs[key] for key in ("column", "column_A", "column_B") if key in kwargs]
     columns += kwargs.get("column_list", [])
     return Expectation(
@@ -129,42 +141,22 @@ def expectation(entry: dict[str, Any]) -> Expectation:
         columns=tuple(columns),
         shows=tuple(meta.get("shows", columns)),
         keeps_one=meta.get("keeps_one", False),
+        type=entry["type"],
+        kwargs=kwargs,
+        meta=meta,
     )
 
 
-def _rows(result: Any) -> NDArray[np.int64]:
-    """The positions of the rows that broke an expectation."""
-    return np.asarray(result.result["unexpected_index_list"], dtype=np.int64)
-
-
-def _raised(info: dict[str, Any] | None) -> str | None:
-    """The message of what an expectation raised: flat for the expectation, keyed by metric for its metrics."""
-    if not info:
-        return None
-    entries = [info] if "raised_exception" in info else list(info.values())
-    return next((str(entry["exception_message"]) for entry in entries if entry.get("raised_exception")), None)
-
-
-def _document(folder: Path, table: str) -> dict[str, Any]:
+def _rules(folder: Path, table: str) -> list[Expectation]:
     path = folder / f"{table}.json"
     if not path.is_file():
         raise Misconfigured(f"table {table} needs a suite {path}; found none")
-    document: dict[str, Any] = json.loads(path.read_text())
-    return document
-
-
-def _great_expectations() -> Any:
-    """The package, imported late (seconds), silent and without analytics."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # importing it says 209 things
-    import great_expectations
-
-    # This module turns itself up again.
-    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
-    return great_expectations
-
-
-def _no_progress_bars() -> Any:
-    from great_expectations.data_context.types.base import ProgressBarsConfig
-
-    return ProgressBarsConfig(globally=False)
+    rules = []
+    for n, entry in enumerate(json.loads(path.read_text())["expectations"]):
+        try:
+            rules.append(expectation(entry))
+        except KeyError as error:
+            raise Misconfigured(f"suite {path}: expectation {n} needs {error}; found {', '.join(entry)}") from error
+        except Misconfigured as error:
+            raise Misconfigured(f"suite {path}: {entry['meta'].get('name', n)}: {error}") from error
+    return rules
