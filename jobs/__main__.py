@@ -1,5 +1,6 @@
 """`python -m jobs`: list the stages; `python -m jobs <stage> --day D`: run one. The very command Airflow runs.
 
+`python -m jobs config` prints the settings, `python -m jobs vacuum` deletes what dead runs left behind.
 The last line on stdout is one JSON object: stage, day, mode, rows, seconds, run_id and the stage's own counts.
 Exit codes are those of `jobs.errors`; a failure prints one sentence on stderr.
 """
@@ -16,7 +17,7 @@ from datetime import date
 from typing import NoReturn
 
 from jobs import config
-from jobs.errors import EXIT_OK, TidegateError, UsageError
+from jobs.errors import EXIT_OK, TidegateError, UsageError, of_the_disk
 from jobs.flow import STAGES
 
 
@@ -34,7 +35,7 @@ def _day(text: str) -> date:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m jobs", description="Run one stage of the flow by hand.")
-    parser.add_argument("stage", nargs="?", help=f"config, or one of: {', '.join(STAGES)}")
+    parser.add_argument("stage", nargs="?", help=f"config, vacuum, or one of: {', '.join(STAGES)}")
     parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
     parser.add_argument("--since", type=_day, help="also process every day from here to --day")
     parser.add_argument("--mode", choices=["full", "warm"], default="full", help="weekly full or daily warm start")
@@ -59,6 +60,11 @@ def main(argv: list[str]) -> int:
     settings = config.load()
     if options.stage == "config":
         print(settings.model_dump_json(indent=2))
+        return EXIT_OK
+    if options.stage == "vacuum":
+        from jobs.vacuum import vacuum
+
+        print(json.dumps(vacuum(settings)))
         return EXIT_OK
     if options.stage not in STAGES:
         raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
@@ -98,9 +104,13 @@ def entry() -> NoReturn:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         code = error.exit_code
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes an exit code
-        traceback.print_exc()
-        print(f"a bug in Tidegate, not in your data: {type(error).__name__}: {error}", file=sys.stderr)
-        code = TidegateError.exit_code
+        known = of_the_disk(error)
+        if known is None:
+            traceback.print_exc()
+            print(f"a bug in Tidegate, not in your data: {type(error).__name__}: {error}", file=sys.stderr)
+        else:
+            print(f"{type(known).__name__}: {known}", file=sys.stderr)
+        code = TidegateError.exit_code if known is None else known.exit_code
     sys.stdout.flush()
     sys.stderr.flush()
     # Arrow and JVM threads may still be winding down; the work is committed, so do not let them change the verdict.

@@ -41,3 +41,22 @@ class Misconfigured(TidegateError):
     """A setting is unknown, missing or contradicts another."""
 
     exit_code = 78
+
+
+FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+CLOSED = ("Read-only file system", "Permission denied", "attempt to write a readonly database")
+
+
+def of_the_disk(error: BaseException) -> TidegateError | None:
+    """`NotReady` where a disk is full, `Misconfigured` where a folder may not be written to; None for anything else.
+
+    Read from the text, because Arrow, delta-rs, SQLite and a JVM each wrap the system's error in one of their own.
+    """
+    text = str(error)
+    found = " ".join(text.split())[:300]
+    whole = "what was published stays whole, and running the stage again completes it"
+    if any(sentence in text for sentence in FULL):
+        return NotReady(f"a stage needs free space on the disks it writes to; found: {found}; {whole}")
+    if any(sentence in text for sentence in CLOSED):
+        return Misconfigured(f"a stage needs to write to the folders its settings name; found: {found}; {whole}")
+    return None

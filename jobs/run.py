@@ -16,7 +16,7 @@ import pyarrow as pa
 from jobs.config import ROOT, Config
 from jobs.errors import NotReady
 from jobs.flow import Stage
-from jobs.store import Lake, Lineage, Partition
+from jobs.store import NEVER, Lake, Lineage, Partition
 
 Mode = Literal["full", "warm"]
 
@@ -52,13 +52,14 @@ class Run:
     rows: int = 0
     """Rows published so far."""
     inputs: dict[str, int] = field(default_factory=dict)
-    outputs: dict[str, int | None] = field(default_factory=dict)
+    outputs: dict[str, int] = field(default_factory=dict)
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.lake = Lake(self.config.lake.root)
         # The versions this run starts from: a partition somebody else replaces meanwhile is theirs.
-        self.outputs = {table: self.lake.version(table) for table in self.stage.writes if table != "raw"}
+        found = {table: self.lake.version(table) for table in self.stage.writes if table != "raw"}
+        self.outputs = {table: NEVER if version is None else version for table, version in found.items()}
 
     @property
     def days(self) -> list[date]:

@@ -6,10 +6,8 @@ through delta-rs. Source of the protocol: https://github.com/delta-io/delta/blob
 """
 
 import json
-import os
-import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -18,14 +16,18 @@ from typing import Any
 import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from deltalake.transaction import AddAction, CommitProperties, create_table_with_add_actions
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, create_table_with_add_actions
 
-from jobs.errors import Misconfigured, NotReady
+from jobs.errors import Misconfigured, NotReady, Refused
 from jobs.tables import LAKE, Table, conform
 
 COMMIT_TRIES = 20
 """Commits to other partitions of the same table collide now and then; each try starts from the newest version."""
+NEVER = -1
+"""The version of a table that does not exist yet."""
+# delta-rs would delete log entries older than 30 days with every hundredth commit: lineage and old versions stay.
+KEEP_LOG = PostCommitHookProperties(cleanup_expired_logs=False)
 
 Partition = Mapping[str, str]
 """Partition column to value, days as `YYYY-MM-DD`: `{"day": "2026-01-08", "mode": "full"}`."""
@@ -140,10 +142,23 @@ class Lake:
     def lineage(self, table: str, partition: Partition) -> dict[str, Any] | None:
         """The lineage of the commit that last replaced a partition; None where it was never published."""
         wanted = json.dumps(dict(partition), sort_keys=True)
-        for commit in self.history(table):
-            if commit.get("tidegate.partition") == wanted:
-                return {k.removeprefix("tidegate."): v for k, v in commit.items() if k.startswith("tidegate.")}
+        newest = self.version(table)
+        for actions in self._log(table, NEVER if newest is None else newest, NEVER):
+            info = _info(actions)
+            if info.get("tidegate.partition") == wanted:
+                return {k.removeprefix("tidegate."): v for k, v in info.items() if k.startswith("tidegate.")}
         return None
+
+    def _log(self, table: str, newest: int, base: int) -> Iterator[list[dict[str, Any]]]:
+        """The actions of each log entry after version `base`, newest first: what is asked for is mostly recent."""
+        for version in range(newest, base, -1):
+            path = self.root / table / "_delta_log" / f"{version:020}.json"
+            try:
+                yield [json.loads(line) for line in path.read_text().splitlines() if line]
+            except FileNotFoundError:
+                return  # another engine cleaned the log up
+            except ValueError as error:
+                raise Refused(f"table {table} needs a readable log; found in {path}: {error}") from error
 
     # -- writing ----------------------------------------------------------------------------------
     def staging(self, table: str, run_id: str) -> Path:
@@ -166,8 +181,9 @@ class Lake:
     ) -> int:
         """Replace one partition with `data` (an Arrow table, or part files below the table's folder); returns rows.
 
-        One atomic commit. `base_version` is the version the writer started from (the newest now by default); a commit
-        to the same partition since then raises `NotReady`, and nothing is replaced.
+        One atomic commit. `base_version` is the version the writer started from (the newest now by default, `NEVER`
+        where there was no table); where another run has committed to the same partition since then it raises
+        `NotReady`, and nothing is replaced. Raises `Refused` where the data does not fit or the log cannot be read.
         """
         spec = _spec(table)
         if set(partition) != set(spec.partition):
@@ -181,8 +197,7 @@ class Lake:
                 conform(pq.read_schema(path).empty_table(), spec)
         rows = int(sum(pq.read_metadata(path).num_rows for path in paths))
         actions = [self._add(spec, path, partition) for path in paths]
-        properties = CommitProperties(custom_metadata=lineage.properties(partition, rows))
-        self._commit(spec, actions, partition, properties, base_version)
+        self._commit(spec, actions, partition, lineage, rows, base_version)
         return rows
 
     def _write(self, spec: Table, data: pa.Table, partition: Partition, run_id: str) -> Path:
@@ -208,24 +223,37 @@ class Lake:
         spec: Table,
         actions: list[AddAction],
         partition: Partition,
-        properties: CommitProperties,
+        lineage: Lineage,
+        rows: int,
         base_version: int | None,
     ) -> None:
+        # Left to itself, delta-rs repeats a commit on top of a faster one: two first publications of a partition
+        # would then both stay, every row twice. Here each repeat looks at what came in between.
+        properties = CommitProperties(custom_metadata=lineage.properties(partition, rows), max_commit_retries=0)
         delta = self._open(spec.name, None)
-        base = base_version if base_version is not None or delta is None else int(delta.version())
+        base = _version(delta) if base_version is None else base_version
         for _ in range(COMMIT_TRIES):
-            if delta is not None and delta.version() != base and _replaced_since(delta, partition, base):
+            if self._taken(spec.name, _version(delta), base, partition, lineage.run_id):
                 raise NotReady(
                     f"table {spec.name} {dict(partition)} needs to be as this run found it (version {base}); another "
-                    "writer committed first and stays, nothing of this run was published: run the stage again"
+                    "writer committed first and stays, nothing of this run was published there: run the stage again"
                 )
             try:
                 self._attempt(spec, actions, partition, properties, delta)
                 return
-            except (CommitFailedError, DeltaError) as error:
-                conflict = error
-            delta = self._open(spec.name, None)
-        raise NotReady(f"table {spec.name} is too busy: {COMMIT_TRIES} commits collided; run again ({conflict})")
+            except DeltaError as error:
+                newer = self._open(spec.name, None)
+                if _version(newer) == _version(delta):
+                    raise Refused(f"table {spec.name} needs a log that takes commits; {_first_line(error)}") from error
+                delta = newer
+        raise NotReady(f"table {spec.name} is too busy: {COMMIT_TRIES} commits collided; run the stage again")
+
+    def _taken(self, table: str, newest: int, base: int, partition: Partition, run_id: str) -> bool:
+        """Whether another run touched the partition after version `base`; also where the log no longer tells."""
+        entries = list(self._log(table, newest, base))
+        return len(entries) < newest - base or any(
+            _info(actions).get("tidegate.run_id") != run_id and _touches(actions, partition) for actions in entries
+        )
 
     def _attempt(
         self,
@@ -246,11 +274,18 @@ class Lake:
                 mode="error",
                 partition_by=list(spec.partition),
                 commit_properties=properties,
+                post_commithook_properties=KEEP_LOG,
             )
             return
         filters = [(key, "=", partition[key]) for key in spec.partition]
         delta.create_write_transaction(
-            actions, "overwrite", schema, list(spec.partition), filters, commit_properties=properties
+            actions,
+            "overwrite",
+            schema,
+            list(spec.partition),
+            filters,
+            commit_properties=properties,
+            post_commithook_properties=KEEP_LOG,
         )
 
     def _open(self, table: str, version: int | None) -> deltalake.DeltaTable | None:
@@ -261,6 +296,11 @@ class Lake:
             return deltalake.DeltaTable(str(uri), version=version)
         except TableNotFoundError:
             return None
+        except DeltaError as error:
+            at = "" if version is None else f" at version {version}"
+            raise Refused(
+                f"table {table} needs a readable log{at} in {uri}/_delta_log; {_first_line(error)}"
+            ) from error
 
     def _adds(self, table: str, version: int | None) -> list[tuple[str, dict[str, str]]]:
         delta = self._open(table, version)
@@ -273,36 +313,28 @@ class Lake:
         return sorted(adds, key=lambda add: (sorted(add[1].items()), add[0]))
 
 
-def _replaced_since(delta: deltalake.DeltaTable, partition: Partition, base: int | None) -> bool:
-    """Whether a commit after version `base` (None: after nothing) replaced this very partition."""
-    wanted = json.dumps(dict(partition), sort_keys=True)
-    newer = delta.history(int(delta.version()) - (-1 if base is None else base))
-    return any(commit.get("tidegate.partition") == wanted for commit in newer)
+def _version(delta: deltalake.DeltaTable | None) -> int:
+    return NEVER if delta is None else int(delta.version())
+
+
+def _info(actions: list[dict[str, Any]]) -> dict[str, Any]:
+    return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+
+
+def _touches(actions: list[dict[str, Any]], partition: Partition) -> bool:
+    """Whether a log entry, whoever wrote it, adds files to a partition or takes some away."""
+    files = (action.get("add") or action.get("remove") or {} for action in actions)
+    return any(file.get("partitionValues") == dict(partition) for file in files)
+
+
+def _first_line(error: Exception) -> str:
+    return f"found: {str(error).splitlines()[0][:300]}"
 
 
 def _spec(table: str) -> Table:
     if table not in LAKE:
         raise Misconfigured(f"the lake has the tables {', '.join(LAKE)}; found {table!r}")
     return LAKE[table]
-
-
-def vacuum(lake: Lake, table: str, older_than_hours: int = 24) -> int:
-    """Delete part files that no version names and that are old enough not to belong to a live run; returns how many."""
-    delta = lake._open(table, None)
-    if delta is None:
-        return 0
-    named: set[str] = set()
-    for version in range(int(delta.version()) + 1):
-        named.update(path for path, _ in lake._adds(table, version))
-    horizon = time.time() - older_than_hours * 3600
-    dead = [
-        path
-        for path in (lake.root / table / "parts").rglob("*")
-        if path.is_file() and str(path) not in named and path.stat().st_mtime < horizon
-    ]
-    for path in dead:
-        os.unlink(path)
-    return len(dead)
 
 
 def midnight(day: date) -> datetime:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from hypothesis import strategies as st
 
 from jobs.config import ROOT
 from jobs.errors import Misconfigured, NotReady, Refused
-from jobs.store import Lake, Lineage, midnight, vacuum
+from jobs.store import NEVER, Lake, Lineage, midnight
 from jobs.tables import LAKE, conform
+from jobs.vacuum import vacuum_table
 
 LINEAGE = Lineage("validate", "run1", "abc", "cfg", {"raw": 3}, {"kept": 1})
 
@@ -74,8 +76,9 @@ def test_the_later_of_two_writers_of_one_partition_is_told_and_changes_nothing(l
     lake.publish("quarantine", slot(1), rows("a"), LINEAGE)
     base = lake.version("quarantine")
     lake.publish("quarantine", slot(1), rows("winner"), LINEAGE, base_version=base)
+    other = replace(LINEAGE, run_id="run2")
     with pytest.raises(NotReady, match="another writer committed first"):
-        lake.publish("quarantine", slot(1), rows("loser"), LINEAGE, base_version=base)
+        lake.publish("quarantine", slot(1), rows("loser"), other, base_version=base)
     assert keys(lake) == ["winner"]
     lake.publish("quarantine", slot(2), rows("other day"), LINEAGE, base_version=base)
     assert keys(lake) == ["other day", "winner"]
@@ -124,10 +127,9 @@ def test_a_writer_killed_before_its_commit_leaves_the_old_version(tmp_path: Path
     child.stdout.close()
     assert len(list((tmp_path / "quarantine" / "parts").rglob("*.parquet"))) == 2
     assert keys(Lake(tmp_path)) == ["old"]
-    assert vacuum(lake, "quarantine") == 0, "a run that may still be alive keeps its files"
-    for part in (tmp_path / "quarantine" / "parts").rglob("*.parquet"):
-        os.utime(part, (time.time() - 90_000,) * 2)
-    assert vacuum(lake, "quarantine") == 1
+    assert vacuum_table(lake, "quarantine") == 0, "a run that may still be alive keeps its files"
+    grow_old(tmp_path)
+    assert vacuum_table(lake, "quarantine") == 1
     assert keys(Lake(tmp_path)) == ["old"]
 
 
@@ -144,6 +146,125 @@ def test_every_commit_says_what_made_it(lake: Lake) -> None:
     )
     assert (found["inputs"], found["counts"], found["rows"]) == ('{"raw": 3}', '{"kept": 1}', "2")
     assert lake.lineage("quarantine", slot(2)) is None
+
+
+def test_of_two_first_writers_of_a_partition_one_wins(lake: Lake) -> None:
+    """A day published for the first time by two runs at once must not hold both, nor the later over the earlier."""
+    base = NEVER if lake.version("quarantine") is None else 0
+    lake.publish("quarantine", slot(1), rows("winner"), LINEAGE, base_version=base)
+    other = replace(LINEAGE, run_id="run2")
+    with pytest.raises(NotReady, match="another writer committed first"):
+        lake.publish("quarantine", slot(1), rows("loser"), other, base_version=base)
+    lake.publish("quarantine", slot(2), rows("second day"), LINEAGE)
+    # Both look, both see the partition free, both commit: only the log itself can tell them apart.
+    open_as_it_was = lake._open("quarantine", None)
+    lake.publish("quarantine", slot(3), rows("winner of 3"), LINEAGE)
+    slow, opened = Lake(lake.root), [open_as_it_was]
+    slow._open = lambda *at: opened.pop() if opened else lake._open(*at)  # type: ignore[method-assign]
+    with pytest.raises(NotReady, match="another writer committed first"):
+        slow.publish("quarantine", slot(3), rows("loser of 3"), other)
+    assert keys(lake) == ["second day", "winner", "winner of 3"]
+
+
+def test_a_run_may_replace_what_it_published_itself(lake: Lake) -> None:
+    """Deploy writes its ledger page twice; a writer in between is noticed all the same."""
+    base = lake.publish("quarantine", slot(1), rows("old"), LINEAGE) - 1
+    mine, other = replace(LINEAGE, run_id="mine"), replace(LINEAGE, run_id="other")
+    for content in ("approved", "deployed"):
+        lake.publish("quarantine", slot(1), rows(content), mine, base_version=base)
+    lake.publish("quarantine", slot(1), rows("theirs"), other)
+    with pytest.raises(NotReady, match="another writer committed first"):
+        lake.publish("quarantine", slot(1), rows("mine again"), mine, base_version=base)
+    assert keys(lake) == ["theirs"]
+
+
+def test_old_log_entries_are_never_cleaned_away(lake: Lake) -> None:
+    """delta-rs would delete entries of more than 30 days with every hundredth commit: lineage and replays with them."""
+    lake.publish("quarantine", slot(1), rows("first"), LINEAGE)
+    for _ in range(98):
+        lake.publish("quarantine", slot(2), rows("b"), LINEAGE)
+    grow_old(lake.root, days=400)
+    lake.publish("quarantine", slot(2), rows("c"), LINEAGE)
+    log = lake.root / "quarantine" / "_delta_log"
+    assert list(log.glob("*.checkpoint.parquet")), "an open reads a checkpoint, not every entry"
+    assert len(list(log.glob("*.json"))) == 100
+    assert keys(lake, version=0) == ["first"]
+    assert lake.lineage("quarantine", slot(1)) is not None
+
+
+def test_what_is_asked_of_a_long_log_reads_its_newest_entries(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validate asks for each table's lineage day by day: a year of commits must not make that slow."""
+    for day in range(1, 29):
+        lake.publish("quarantine", slot(day), rows("a"), LINEAGE)
+    read: list[str] = []
+    text = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path: read.append(path.name) or text(path))
+    assert lake.lineage("quarantine", slot(27)) is not None
+    assert read == [f"{27:020}.json", f"{26:020}.json"]
+    read.clear()
+    lake.publish("quarantine", slot(28), rows("b"), LINEAGE, base_version=26)
+    assert read == [f"{27:020}.json"]
+
+
+@pytest.mark.parametrize("damage", [b"{", b"\x00\xff", None])
+def test_a_damaged_log_is_named_in_one_sentence(lake: Lake, damage: bytes | None) -> None:
+    """Whoever is paged must read which file of which table is broken, not a stack trace; nothing is written over it."""
+    for name in "abc":
+        lake.publish("quarantine", slot(1), rows(name), LINEAGE)
+    entry = lake.root / "quarantine" / "_delta_log" / f"{1:020}.json"
+    if damage is None:
+        entry.unlink()
+    else:
+        entry.write_bytes(entry.read_bytes()[:200] + damage)
+    for use in (
+        lambda: lake.read("quarantine"),
+        lambda: lake.lineage("quarantine", slot(1)),
+        lambda: lake.publish("quarantine", slot(1), rows("d"), LINEAGE),
+        lambda: vacuum_table(lake, "quarantine"),
+    ):
+        grow_old(lake.root)
+        with pytest.raises(Refused, match="table quarantine needs a readable log") as said:
+            use()
+        assert "\n" not in str(said.value)
+    assert not (lake.root / "quarantine" / "_delta_log" / f"{3:020}.json").exists()
+
+
+def test_an_older_entry_that_only_lineage_reads_is_named_too(lake: Lake) -> None:
+    """Below a checkpoint delta-rs no longer looks; lineage still does."""
+    lake.publish("quarantine", slot(1), rows("a"), LINEAGE)
+    lake.publish("quarantine", slot(2), rows("a"), LINEAGE)
+    found = lake._open("quarantine", None)
+    assert found is not None
+    found.create_checkpoint()
+    (lake.root / "quarantine" / "_delta_log" / f"{0:020}.json").write_text("{")
+    with pytest.raises(Refused, match=r"needs a readable log; found in .*0000\.json"):
+        lake.lineage("quarantine", slot(1))
+
+
+def test_vacuum_takes_what_is_dead_and_nothing_else(lake: Lake) -> None:
+    """Every version stays readable; a run that wrote anything lately keeps all its files, old ones as well."""
+    for name in "ab":
+        lake.publish("quarantine", slot(1), rows(name), LINEAGE)
+    dead, live = lake.staging("quarantine", "dead"), lake.staging("quarantine", "live")
+    for folder in (dead, live):
+        (folder / "_temporary" / "0").mkdir(parents=True)
+        for name in ("part-0.parquet", "_temporary/0/part-1.parquet", ".part-0.parquet.crc"):
+            (folder / name).write_bytes(b"half")
+    (lake.root / "quarantine" / "_delta_log" / f"{2:020}.json#1").write_text("{")
+    grow_old(lake.root)
+    (live / "part-2.parquet").write_bytes(b"fresh")
+    assert vacuum_table(lake, "quarantine") == 3
+    assert not dead.exists()
+    assert len(list(live.rglob("*.parquet"))) == 3
+    assert not list((lake.root / "quarantine" / "_delta_log").glob("*#*"))
+    assert [keys(lake, version=v) for v in (0, 1)] == [["a"], ["b"]]
+    assert vacuum_table(lake, "quarantine") == 0
+
+
+def grow_old(folder: Path, days: int = 2) -> None:
+    """Everything below was last touched so long ago."""
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (time.time() - days * 86_400,) * 2)
 
 
 def test_other_engines_read_the_lake_as_delta(lake: Lake) -> None:
