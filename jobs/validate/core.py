@@ -17,13 +17,19 @@ from jobs.tables import LAKE, RAW, conform
 from jobs.validate.facts import Facts
 from jobs.validate.suites import Expectation, Finding
 
+QUOTED = 200
+"""So many characters of a value are quoted in a reason."""
 CLOCK = "ingested_at"
 """Two copies of one event may differ in it: the one that was known first is kept."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A table of a day after its suite: `good` and `aside` have the lake's columns, sorted; the rest are row counts."""
+    """A table of a day after its suite: `good` and `aside` have the lake's columns, sorted; the rest are row counts.
+
+    A row that broke several rules is one broken row and lies in `aside` once for each of them, so that whoever repairs
+    the logger sees all of it; `raw` is `len(good) + broken + copies`, whatever the number of reasons.
+    """
 
     good: pa.Table
     aside: pa.Table
@@ -41,11 +47,18 @@ def refuse_columns(table: str, day: date, raw: pa.Schema, file: str, findings: S
         return
     missing = [name for name, column in RAW[table].columns.items() if name not in raw.names and not column.optional]
     name = missing[0] if missing else failed[0].columns[0].split(".")[0]
-    found = f"no such column among {', '.join(raw.names)}" if missing else f"type {raw.field(name).type}"
+    found = f"no such column among {', '.join(raw.names)}" if missing else _found(raw.field(name).type, name, table)
     raise Refused(
         f"raw {table} of {day} needs column {name} of type {RAW[table].columns[name].type}; found {found} "
         f"({file}); nothing of {day} was published"
     )
+
+
+def _found(kind: pa.DataType, name: str, table: str) -> str:
+    needed = RAW[table].columns[name].type
+    numbers = all(pa.types.is_integer(t) or pa.types.is_floating(t) for t in (kind, needed))
+    times = all(pa.types.is_timestamp(t) for t in (kind, needed))
+    return f"type {kind}" + (" with values that it cannot hold" if numbers or times else "")
 
 
 def refuse_day(table: str, day: date, figures: Mapping[str, float], findings: Sequence[Finding]) -> None:
@@ -108,7 +121,7 @@ def _copies(
         return flagged, flagged
     some = rows.take(pa.array(flagged))
     ids = list(zip(*(some.column(k).to_pylist() for k in key), strict=True))
-    clock = some.column(CLOCK).to_pylist() if CLOCK in some.column_names else [0] * len(some)
+    clock = some.column(CLOCK).cast(pa.int64()).to_pylist() if CLOCK in some.column_names else [0] * len(some)
     content = _payloads(some.drop_columns([CLOCK]) if CLOCK in some.column_names else some)
     kept: dict[tuple[Any, ...], str] = {}
     copies, conflicts = [], []
@@ -140,7 +153,7 @@ def _reasons(rule: Expectation, rows: pa.Table, facts: Facts, positions: NDArray
     values = {}
     for name in rule.shows:
         column = rows.column(name) if name in rows.column_names else pa.array(np.asarray(facts[name]))
-        values[name] = column.take(pa.array(positions)).to_pylist()
+        values[name] = _values(column.take(pa.array(positions)))
     return [
         f"needs {rule.needs}; found " + ", ".join(f"{name} {_text(values[name][n])}" for name in rule.shows)
         for n in range(len(positions))
@@ -175,7 +188,20 @@ def _sorted(rows: pa.Table) -> pa.Table:
 
 def _payloads(rows: pa.Table) -> list[str]:
     """Each row as JSON, keys sorted, times in ISO 8601."""
-    return [json.dumps(_plain(row), sort_keys=True, ensure_ascii=False) for row in rows.to_pylist()]
+    columns = [_values(column) for column in rows.columns]
+    return [
+        json.dumps(_plain(dict(zip(rows.column_names, row, strict=True))), sort_keys=True, ensure_ascii=False)
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """Python values; times as text where one lies outside the years Python knows."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except (OverflowError, ValueError):
+        values = column.cast(pa.string()).to_pylist()
+    return values
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
@@ -197,4 +223,5 @@ def _text(value: Any) -> str:
         return "null"
     if isinstance(value, float):
         return f"{value:.15g}"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+    return text if len(text) <= QUOTED else f"{text[:QUOTED]}… ({len(text)} characters)"

@@ -1,7 +1,8 @@
 """A day of a raw table as its files hold it, with a fingerprint that changes when any of them does."""
 
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -15,6 +16,8 @@ from jobs.tables import RAW
 
 OPTIONAL = ("requests",)
 """A raw lake may have no folder at all for these: such a source logs no candidates, and the table stays empty."""
+HOUR = re.compile(r"hour=\d\d/[^/]+\.parquet")
+HIDDEN = (".", "_")
 READERS = 4
 """Hour files are small: most of the time goes into opening them."""
 
@@ -38,16 +41,41 @@ class RawDay:
 def files(raw: Path, table: str, day: date) -> list[Path]:
     """The Parquet files of a day, sorted; raises `NotReady` naming the folder when there are none.
 
-    An empty day is a file without rows; an empty or absent folder is a day that has not come yet.
+    An empty day is a file without rows; an empty or absent folder is a day that has not come yet. Names that begin with
+    a dot or an underscore are the writer's own; anything else that is no `hour=HH/….parquet` raises `Refused`: the rows
+    it may hold would be missed in silence.
     """
     if table in OPTIONAL and not (raw / table).is_dir():
         return []
     folder = raw / table / f"date={day.isoformat()}"
-    found = sorted(folder.glob("hour=*/*.parquet"))
+    found, strange = [], []
+    for path in _below(folder):
+        (found if HOUR.fullmatch(path.relative_to(folder).as_posix()) and path.is_file() else strange).append(path)
+    if strange:
+        raise Refused(
+            f"raw {table} of {day} needs nothing but files hour=HH/*.parquet below {folder}; found "
+            f"{', '.join(str(path.relative_to(folder)) for path in strange[:3])}; nothing of {day} was published"
+        )
     if not found:
         state = "no Parquet file in it" if folder.is_dir() else "no such folder"
         raise NotReady(f"raw {table} of {day} needs {folder}/hour=HH/*.parquet; found {state}")
     return found
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """What lies in a day's folder and in its hours, sorted; folders that are no hour are not entered."""
+    try:
+        for entry in sorted(folder.iterdir()):
+            if entry.name.startswith(HIDDEN):
+                continue
+            if entry.name.startswith("hour=") and entry.is_dir():
+                yield from (path for path in sorted(entry.iterdir()) if not path.name.startswith(HIDDEN))
+            else:
+                yield entry
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise Refused(f"raw folder {folder} needs to be readable; found {error.strerror}") from error
 
 
 def arrived(raw: Path, day: date) -> bool:
@@ -81,14 +109,27 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise NotReady(f"raw file {path} needs to stay while it is read; it was replaced: run again") from error
+    except OSError as error:
+        raise Refused(f"raw file {path} needs to be readable; found {error.strerror}") from error
 
 
 def _parse(path: Path, content: bytes) -> pa.Table:
     try:
         # Through ParquetFile: a dataset reader would add the date and hour of the path as columns.
-        return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False).replace_schema_metadata(None)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise Refused(f"raw file {path} needs to be Parquet; found {str(error).splitlines()[0]}") from error
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        rows = file.read(use_threads=False).replace_schema_metadata(None)
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        raise Refused(f"raw file {path} needs to be Parquet; found {_first_line(error)}") from error
+    for name, column in zip(rows.column_names, rows.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise Refused(f"raw file {path} needs valid values in column {name}; found {_first_line(error)}") from error
+    return rows
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _digest(contents: Iterable[tuple[Path, bytes]]) -> str:

@@ -6,8 +6,8 @@ policy that gives each of them some chance has
 
     E[ 1 / propensity | the slate above ] = sum over what is left of chance x 1 / chance = c - k + 1,
 
-that is, `1 / (propensity x (c - k + 1))`, the importance weight of a uniform choice, has mean 1 at every position. It is
-the harmonic mean test of logged propensities of Li, Chen, Kleban and Gupta 2014 (arXiv:1403.1891), summed over the
+that is, the importance weight of a uniform choice, `1 / (propensity x (c - k + 1))`, has mean 1 at every position: the
+harmonic mean test of logged propensities of Li, Chen, Kleban and Gupta 2014 (arXiv:1403.1891), summed over the
 candidates. The mean is below 1 where the policy leaves candidates without a chance, and above 1 only where propensities
 are wrong. The candidate placed last of all has nothing beside it: its propensity is 1.
 """
