@@ -10,7 +10,6 @@ Backtest, endpoint and monitor all load through `load`; a bundle's own sha256 is
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import Refused
+from jobs.swap import swap
 from models.rankers import RANKERS
 from models.rankers.protocol import Ranker
 from models.retrieval import ItemIndex
@@ -75,13 +75,9 @@ def write(
         path = draft / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    final = folder / candidate_id
-    if final.exists():
-        retired = folder / f".{candidate_id}.{uuid.uuid4().hex[:8]}.old"
-        os.rename(final, retired)
-        shutil.rmtree(retired)
-    os.rename(draft, final)
-    return load(final)
+    swap(draft, folder / candidate_id)
+    shutil.rmtree(draft, ignore_errors=True)  # what lay there before
+    return load(folder / candidate_id)
 
 
 def load(path: Path, expected_sha256: str | None = None) -> Bundle:

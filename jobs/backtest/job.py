@@ -24,6 +24,7 @@ from jobs.errors import NotReady
 from jobs.ingest.truth import true_click_probability
 from jobs.promote import ledger
 from jobs.run import Run
+from jobs.swap import swap
 from jobs.tables import LAKE
 from jobs.train.core import BASELINE
 from models.rankers.protocol import Floats
@@ -156,12 +157,14 @@ def _deliver(run: Run, document: dict[str, Any], run_id: str) -> None:
     text = json.dumps(document, sort_keys=True, allow_nan=False)
     challenger = document["challenger"]
     folder = run.config.bundles / f"{challenger['candidate_id']}.evidence"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / "evidence.json").write_text(json.dumps(document, indent=1, sort_keys=True))
+    draft = folder.with_name(f".{folder.name}.{run.run_id}")
+    draft.mkdir(parents=True)
+    (draft / "evidence.json").write_text(json.dumps(document, indent=1, sort_keys=True))
     png = picture.png(document)
-    (folder / "evidence.png").write_bytes(png)
-    (folder / "evidence.html").write_text(picture.html(document, png))
+    (draft / "evidence.png").write_bytes(png)
+    (draft / "evidence.html").write_text(picture.html(document, png))
+    swap(draft, folder)
+    shutil.rmtree(draft, ignore_errors=True)  # what lay there before
     tracking.log_evidence(run.config, run_id, core.figures(document), folder)
     row = {
         "candidate_id": challenger["candidate_id"],

@@ -24,8 +24,9 @@ def run(run: Run) -> dict[str, Any]:
         if tables is None:
             run.say(f"{day}: already in the raw lake")
             continue
-        rows = raw.write_day(run.config.lake.raw, day, tables)
-        late += _write_late(run, source, day)
+        with raw.alone(run.config.lake.raw):
+            rows = raw.write_day(run.config.lake.raw, day, tables)
+            late += _write_late(run, source, day)
         run.rows += rows
         run.say(f"{day}: {rows} rows, {len(tables['impressions'])} impressions")
     run.rows += late
@@ -33,10 +34,13 @@ def run(run: Run) -> dict[str, Any]:
 
 
 def _write_late(run: Run, source: Source, day: date) -> int:
-    """Lay the day's late events beside the days they belong to, and beside it what later days already brought."""
+    """Lay the day's late events beside the days they belong to, and beside it what later days brought.
+
+    Every file again, there or not: a run that died may have left some of them.
+    """
     lake = run.config.lake.raw
     pairs = [(day - timedelta(days=n), day) for n in range(1, LATE_DAYS + 1)]
-    pairs += [(day, later) for later in raw.days_after(day, LATE_DAYS) if not raw.has_late(lake, day, later)]
+    pairs += [(day, later) for later in raw.days_after(day, LATE_DAYS)]
     rows = 0
     for own, arrived in pairs:
         if raw.has_day(lake, own) and raw.has_day(lake, arrived):

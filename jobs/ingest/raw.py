@@ -4,13 +4,14 @@ A day's own rows are `part-0.parquet`; what arrived on a later day L is `late-<L
 a table's day is the old one or the new one; only a day of six tables is six swaps, which running it again completes.
 """
 
-import ctypes
+import fcntl
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.ingest.source import Tables
+from jobs.swap import swap
 from jobs.tables import EVENTS, RAW
 
 OWN = "part-0.parquet"
@@ -27,7 +29,6 @@ WRITERS = 2
 DEAD_AFTER_SECONDS = 3600
 LAST = "impressions"
 """Swapped in last: where it is there, the day is."""
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def folder(raw: Path, table: str, day: date) -> Path:
@@ -40,6 +41,18 @@ def has_day(raw: Path, day: date) -> bool:
     return any(folder(raw, LAST, day).glob(f"hour=*/{OWN}"))
 
 
+@contextmanager
+def alone(raw: Path) -> Iterator[None]:
+    """One writer at a time: a day swapped in must not lose the late events another run is laying into its folder.
+
+    The system lets go of the lock when its holder dies.
+    """
+    raw.mkdir(parents=True, exist_ok=True)
+    with (raw / ".writing").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def write_day(raw: Path, day: date, tables: Tables) -> int:
     """Replace the day's own rows of all six tables, late arrivals kept; returns how many rows."""
     drafts = {name: _draft(raw, name, day) for name in RAW}
@@ -48,7 +61,7 @@ def write_day(raw: Path, day: date, tables: Tables) -> int:
         _write(jobs)
         for name in sorted(RAW, key=lambda name: name == LAST):
             _keep_late(folder(raw, name, day), drafts[name])
-            _swap(drafts[name], folder(raw, name, day))
+            swap(drafts[name], folder(raw, name, day))
     finally:
         for draft in drafts.values():
             shutil.rmtree(draft, ignore_errors=True)
@@ -66,11 +79,6 @@ def write_late(raw: Path, day: date, arrived: date, tables: Tables) -> int:
     for (_, draft), target in zip(drafts, targets, strict=True):
         os.replace(draft, target)
     return sum(len(table) for table in tables.values())
-
-
-def has_late(raw: Path, day: date, arrived: date) -> bool:
-    """Whether `arrived` already left its late events of `day`."""
-    return any(folder(raw, LAST, day).glob(f"hour=*/late-{arrived.isoformat()}.parquet"))
 
 
 def days_after(day: date, count: int) -> list[date]:
@@ -113,18 +121,3 @@ def _keep_late(old: Path, draft: Path) -> None:
     for path in old.glob("hour=*/late-*.parquet"):
         (draft / path.parent.name).mkdir(exist_ok=True)
         shutil.copy2(path, draft / path.parent.name / path.name)
-
-
-def _swap(draft: Path, final: Path) -> None:
-    """Put `draft` at `final` in one step; what lay there is left at `draft`."""
-    if not final.exists():
-        os.rename(draft, final)
-        return
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename and rename(_AT_FDCWD, os.fsencode(draft), _AT_FDCWD, os.fsencode(final), _RENAME_EXCHANGE) == 0:
-        return
-    # No exchange on this system: a kill between these two lines leaves the day absent, never mixed.
-    aside = draft.with_name(draft.name + ".old")
-    os.rename(final, aside)
-    os.rename(draft, final)
-    os.rename(aside, draft)

@@ -19,6 +19,7 @@ from jobs.errors import Refused
 from jobs.examples import FEATURES, LABELS
 from jobs.promote import ledger
 from jobs.run import Run, code_version
+from jobs.swap import swap
 from jobs.tables import LAKE
 from jobs.train import core
 from models.evaluation.estimate import Estimate, Finding
@@ -132,8 +133,8 @@ def _place(draft: Bundle, folder: Path) -> None:
             bundle.load(final, draft.sha256)
             return
         except Refused:
-            shutil.rmtree(final)
-    draft.path.rename(final)
+            pass  # another one, which goes with the drafts
+    swap(draft.path, final)
 
 
 def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | None]) -> dict[str, Any]:

@@ -199,7 +199,7 @@ def test_killed_anywhere_a_table_day_is_old_or_new(tmp_path, monkeypatch, step):
     raw.write_day(root, FIRST, before)
     raw.write_late(root, FIRST, FIRST + timedelta(days=1), {"clicks": before["clicks"].slice(0, 2)})
     calls = 0
-    swap, write = raw._swap, raw._write
+    swap, write = raw.swap, raw._write
 
     def dying(what):
         def step_or_die(*args):
@@ -211,7 +211,7 @@ def test_killed_anywhere_a_table_day_is_old_or_new(tmp_path, monkeypatch, step):
 
         return step_or_die
 
-    monkeypatch.setattr(raw, "_swap", dying(swap))
+    monkeypatch.setattr(raw, "swap", dying(swap))
     monkeypatch.setattr(raw, "_write", dying(write))
     if step <= 7:
         with pytest.raises(Torn):
@@ -226,6 +226,19 @@ def test_killed_anywhere_a_table_day_is_old_or_new(tmp_path, monkeypatch, step):
     raw.write_day(root, FIRST, after)
     assert len(list(root.glob("clicks/date=*/hour=*/late-*.parquet"))) >= 1
     assert not list(root.rglob(".*"))
+
+
+def test_late_events_that_a_dead_run_laid_by_half_are_completed(tmp_path):
+    """Impressions are laid first: a run killed after them must not leave the day without its late clicks for good."""
+    conf = settings(tmp_path, TIDEGATE__WORLD__LATE_SHARE="0.2")
+    ingest(conf, FIRST + timedelta(days=1), FIRST)
+    whole = content(tmp_path)
+    late = sorted((tmp_path / "raw" / "clicks" / f"date={FIRST}").glob("hour=*/late-*.parquet"))
+    assert late
+    for path in late:
+        path.unlink()
+    ingest(conf, FIRST)
+    assert content(tmp_path) == whole
 
 
 _TINY = {"days": 3, "users": 60, "items": 50, "requests_per_day": 40, "candidates": 6}
