@@ -9,9 +9,9 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from jobs.errors import Misconfigured
 from models.settings import GateSettings, PolicySettings, RankerSettings, Settings, WorldSettings
@@ -57,11 +57,15 @@ class ValidationSettings(Settings):
 
 
 class AttributionSettings(Settings):
-    """Which click a purchase belongs to, and until when a missing one is unknown."""
+    """Which clicks a purchase pays, and until when a missing one is unknown."""
 
+    model: Literal["last_click", "first_click", "linear", "time_decay"] = "last_click"
+    half_life_days: int = Field(7, ge=1, description="time decay: a click this much older earns half as much")
     window_days: int = Field(7, ge=1, description="click to purchase")
     click_window_days: int = Field(1, ge=1, description="impression to click")
-    late_days: int = Field(2, ge=0, description="how many days back a late event may re-open")
+    late_days: int = Field(
+        2, ge=0, description="how many days late an event may come, and how many apart two copies of one may lie"
+    )
 
 
 class FeatureSettings(Settings):
@@ -75,6 +79,58 @@ class FeatureSettings(Settings):
     redis_url: str = "127.0.0.1:6379"
 
 
+class SelectionSettings(Settings):
+    """Which train examples are kept, each off by default; validate and test days always are all traffic."""
+
+    seed: int = Field(0, ge=0, lt=10**10, description="of every coin below")
+    active_clicks: int = Field(
+        0,
+        ge=0,
+        description="train on users who had clicked so many different items in the `active_days` days before the "
+        "impression's; off by default, since the endpoint serves everybody",
+    )
+    active_days: int = Field(28, ge=1)
+    keep_anonymous: bool = Field(True, description="with `active_clicks`: whether impressions without a user are kept")
+    same_items: Literal["item_id", "canonical", "content"] = Field(
+        "canonical",
+        description="when two ids are one item: never; where the raw column `feature_canonical_item_id` says so; "
+        "also where title, category and price are equal",
+    )
+    duplicates: Literal["all", "last", "per_outcome", "clicked_else_last"] = Field(
+        "all", description="what is kept of a user's impressions of one item; the first and third keep p calibrated"
+    )
+    duplicate_days: int = Field(1, ge=1, description="within so many days, counted back from the last train day")
+    negative_rate: float = Field(1.0, gt=0, le=1, description="unclicked impressions kept, each then weighing 1 / rate")
+    max_train_rows: int | None = Field(None, ge=1, description="about so many are kept, shared out among the surfaces")
+    surface_shares: Literal["traffic", "revenue"] | dict[str, float] = Field(
+        "traffic", description="in proportion to what; or each surface's share by name, the others left out"
+    )
+
+    @model_validator(mode="after")
+    def _shares_have_rows_to_share(self) -> Self:
+        if self.surface_shares != "traffic" and self.max_train_rows is None:
+            raise ValueError("surface_shares share out max_train_rows; it is not set")
+        if isinstance(self.surface_shares, dict) and not all(share > 0 for share in self.surface_shares.values()):
+            raise ValueError("surface_shares must be above 0; leave out the surfaces that are not wanted")
+        return self
+
+    @property
+    def any(self) -> bool:
+        """Whether any row can be left out or weigh other than 1."""
+        counts = self.active_clicks > 0 or self.max_train_rows is not None
+        return counts or self.duplicates != "all" or self.negative_rate < 1
+
+
+class RetrievalNegativeSettings(Settings):
+    """Random negatives for a retrieval model, drawn from the whole catalogue into a table of their own."""
+
+    per_click: int = Field(0, ge=0, description="drawn against each train click; 0: none")
+    popularity_exponent: float = Field(
+        0.75, ge=0, le=1, description="an item is drawn in proportion to (impressions + 1) to this power; 0: uniformly"
+    )
+    seed: int = Field(0, ge=0, lt=10**10)
+
+
 class DatasetSettings(Settings):
     """The rolling window: train, then validate, then test, by event time; the newest days are embargoed.
 
@@ -85,6 +141,8 @@ class DatasetSettings(Settings):
     validate_days: int = Field(1, ge=1)
     test_days: int = Field(1, ge=1)
     warm_train_days: int = Field(3, ge=1, description="how much of the train window a daily warm start sees")
+    selection: SelectionSettings = SelectionSettings()
+    retrieval: RetrievalNegativeSettings = RetrievalNegativeSettings()
 
 
 class TrackingSettings(Settings):

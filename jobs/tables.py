@@ -14,6 +14,8 @@ from jobs.errors import Refused
 TIME = pa.timestamp("us", tz="UTC")
 STR = pa.string()
 ATTRIBUTES = pa.map_(STR, STR)
+SUPERSEDED = pa.list_(pa.struct([("known_at", TIME), ("until", TIME)]))
+"""When an outcome was thought true until a late event said otherwise: it held for every T, `known_at < T <= until`."""
 INTEREST_BUCKETS = 32
 """Categories are hashed into this many buckets; a user's interests are one float per bucket."""
 
@@ -150,6 +152,25 @@ LAKE: dict[str, Table] = {
             partition=("day", "table"),
         ),
         Table(
+            "profiles",
+            "what the published columns of a table of a day look like, in figures that add up over days",
+            ("column",),
+            {
+                "column": _c(STR),
+                "kind": _c(STR),  # number, time (µs since 1970), text, nested
+                "rows": _c(pa.int64()),
+                "nulls": _c(pa.int64()),
+                "minimum": _c(pa.float64(), "?"),
+                "maximum": _c(pa.float64(), "?"),
+                "mean": _c(pa.float64(), "?"),
+                "distinct": _c(pa.float64(), "?"),
+                "distinct_sketch": _c(pa.binary(), "?"),  # Apache DataSketches HLL
+                "quantile_values": _c(pa.list_(pa.float64()), "?"),
+                "quantile_weights": _c(pa.list_(pa.float64()), "?"),  # rows each value stands for
+            },
+            partition=("day", "table"),
+        ),
+        Table(
             "labels",
             "one row per impression: what came of it, and from when that was known",
             ("impression_id",),
@@ -161,11 +182,14 @@ LAKE: dict[str, Table] = {
                 "user_id": _c(STR, "?"),
                 "item_id": _c(STR),
                 "clicked": _c(pa.bool_()),
-                "click_known_at": _c(TIME, "?"),
+                "click_known_at": _c(TIME, "?"),  # true for every T after it
+                "click_superseded": _c(SUPERSEDED, "?"),  # and then; nearly always null
                 "click_matures_at": _c(TIME),  # until then a missing click is unknown
                 "converted": _c(pa.bool_()),
                 "conversion_known_at": _c(TIME, "?"),
-                "conversion_value": _c(pa.float64()),
+                "conversion_superseded": _c(SUPERSEDED, "?"),
+                "conversion_credit": _c(pa.float64()),  # sum of its shares; `converted` is credit > 0
+                "conversion_value": _c(pa.float64()),  # sum of share x value; like the credit, as of the run
                 "matures_at": _c(TIME),  # until then a missing conversion is unknown
             },
         ),
@@ -216,7 +240,7 @@ LAKE: dict[str, Table] = {
                 "split": _c(STR),  # train, validate, test
                 "clicked": _c(pa.bool_(), "?"),  # null: unknown at the cut
                 "converted": _c(pa.bool_(), "?"),
-                "weight": _c(pa.float64()),
+                "weight": _c(pa.float64()),  # how many impressions it stands for; 1 outside train
                 "user_impressions": _c(pa.float64(), "?"),
                 "user_click_rate": _c(pa.float64(), "?"),
                 "user_days_since_click": _c(pa.float64(), "?"),
@@ -232,6 +256,21 @@ LAKE: dict[str, Table] = {
                 "device": _c(STR, "?"),
                 "region": _c(STR, "?"),
                 "attributes": _c(ATTRIBUTES),  # the impression's, `user.` and `item.` attributes in one map
+            },
+            partition=("day", "mode"),
+        ),
+        Table(
+            "retrieval_negatives",
+            "items drawn from the whole catalogue against each train click, for retrieval models; no examples",
+            ("impression_id", "draw"),
+            {
+                "impression_id": _c(STR),  # of the click
+                "draw": _c(pa.int32()),
+                "event_time": _c(TIME),
+                "user_id": _c(STR),
+                "surface": _c(STR),
+                "item_id": _c(STR),  # never one the user was shown in the train days
+                "probability": _c(pa.float64()),  # of one draw bringing this item: the q of a logQ correction
             },
             partition=("day", "mode"),
         ),
