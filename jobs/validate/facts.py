@@ -124,9 +124,9 @@ def of_day(name: str, rows: pa.Table, day: date, neighbours: Neighbours) -> dict
     return facts
 
 
-def of_columns(rows: pa.Table) -> dict[str, str]:
-    """Each column's type by its pandas name; a list column `x` shows its values' type as `x.element`."""
-    types = {}
+def of_columns(rows: pa.Table, unknown: Sequence[str] = ()) -> dict[str, str]:
+    """Each column's type by its pandas name, the unknown columns' too; a list `x` shows its values' as `x.element`."""
+    types = dict.fromkeys(unknown, "unknown")
     for column in rows.schema:
         types[column.name] = _type_name(column.type)
         if pa.types.is_list(column.type):

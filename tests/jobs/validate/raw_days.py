@@ -15,31 +15,35 @@ FIRST = date(2026, 1, 1)
 Tables = dict[str, pa.Table]
 
 
-def tables_of(day: date) -> Tables:
-    """A flawless day: 10 requests of 4 impressions, each clicked and bought, all known within a second."""
+def tables_of(day: date, n: int = N) -> Tables:
+    """A flawless day of n rows a table: n / 2 requests that place both of their candidates, either order as likely.
+
+    Each impression is clicked and bought, all known within a second. The other half of the requests showed nothing.
+    """
     start = datetime(day.year, day.month, day.day, 10, tzinfo=UTC)
-    times = [start + timedelta(seconds=n) for n in range(N)]
+    numbers = range(n)
+    times = [start + timedelta(seconds=k) for k in numbers]
     known = [time + timedelta(seconds=1) for time in times]
     tag = day.strftime("%d")
-    ids = {name: [f"{name[0]}{tag}-{n:02d}" for n in range(N)] for name in RAW}
-    items = [f"i{n:02d}" for n in range(N)]
-    users = [f"u{n:02d}" for n in range(N)]
+    ids = {name: [f"{name[0]}{tag}-{k:02d}" for k in numbers] for name in RAW}
+    items = [f"i{k:02d}" for k in numbers]
+    users = [f"u{k:02d}" for k in numbers]
     columns: dict[str, dict[str, list[Any]]] = {
         "impressions": {
             "impression_id": ids["impressions"],
-            "request_id": [ids["requests"][n // 4] for n in range(N)],
+            "request_id": [ids["requests"][k // 2] for k in numbers],
             "event_time": times,
             "ingested_at": known,
             "user_id": users,
             "item_id": items,
-            "surface": ["home"] * N,
-            "position": [n % 4 + 1 for n in range(N)],
-            "propensity": [0.25] * N,
-            "policy": ["logging"] * N,
-            "device": ["mobile"] * N,
-            "region": ["north"] * N,
-            "query": [None] * N,
-            "source_item_id": [None] * N,
+            "surface": ["home"] * n,
+            "position": [k % 2 + 1 for k in numbers],
+            "propensity": [0.5 if k % 2 == 0 else 1.0 for k in numbers],
+            "policy": ["logging"] * n,
+            "device": ["mobile"] * n,
+            "region": ["north"] * n,
+            "query": [None] * n,
+            "source_item_id": [None] * n,
         },
         "clicks": {
             "click_id": ids["clicks"],
@@ -55,25 +59,25 @@ def tables_of(day: date) -> Tables:
             "ingested_at": known,
             "user_id": users,
             "item_id": items,
-            "value": [9.5] * N,
+            "value": [9.5] * n,
         },
         "requests": {
             "request_id": ids["requests"],
             "event_time": times,
             "user_id": users,
-            "surface": ["home"] * N,
-            "policy": ["logging"] * N,
-            "candidates": [items] * N,
-            "slate_size": [4] * N,
+            "surface": ["home"] * n,
+            "policy": ["logging"] * n,
+            "candidates": [[items[2 * k % n], items[2 * k % n + 1]] for k in numbers],
+            "slate_size": [2] * n,
         },
         "items": {
             "item_id": items,
-            "created_at": [start] * N,
-            "category": ["toys"] * N,
-            "price": [9.5] * N,
-            "title": ["a toy"] * N,
+            "created_at": [start] * n,
+            "category": ["toys"] * n,
+            "price": [9.5] * n,
+            "title": ["a toy"] * n,
         },
-        "users": {"user_id": users, "created_at": [start] * N},
+        "users": {"user_id": users, "created_at": [start] * n},
     }
     return {
         name: pa.table({c: pa.array(values, RAW[name].columns[c].type) for c, values in columns[name].items()})
