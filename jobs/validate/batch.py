@@ -13,6 +13,7 @@ from jobs.validate import core, facts
 from jobs.validate.columns import filled, shaped
 from jobs.validate.core import Judged
 from jobs.validate.facts import Neighbours
+from jobs.validate.profile import profile
 from jobs.validate.raw import RawDay
 from jobs.validate.suites import Finding, Suites
 
@@ -46,6 +47,8 @@ class Verdict:
     """What became of a table of a day, and what its suite found (all scopes)."""
 
     judged: Judged
+    profile: pa.Table
+    """Of the good rows."""
     findings: tuple[Finding, ...]
     unknown: tuple[str, ...]
     raw_files: str
@@ -92,9 +95,8 @@ class Rules:
 def verdicts(rules: Rules, days: Sequence[date], read: Read, past: Past) -> Iterator[tuple[date, dict[str, Verdict]]]:
     """Each day with the verdict on its six tables, in order; raises `Refused` in place of the first refused day."""
     memory = _Memory(rules, past)
-    seen: dict[tuple[str, str], list[Finding]] = {}
     for day in days:
-        fitted = {table: _fit(rules.suites, table, day, read(table, day), seen) for table in RAW}
+        fitted = {table: _fit(rules.suites, table, day, read(table, day)) for table in RAW}
         rows = {table: fit.rows for table, fit in fitted.items()}
         neighbours = memory.neighbours(day, rows)
         found = {table: _verdict(rules, table, day, fitted[table], neighbours) for table in RAW}
@@ -102,20 +104,19 @@ def verdicts(rules: Rules, days: Sequence[date], read: Read, past: Past) -> Iter
         yield day, found
 
 
-def _fit(suites: Suites, table: str, day: date, found: RawDay, seen: dict[tuple[str, str], list[Finding]]) -> _Shaped:
-    """One table of a day in the contract's columns; a schema that was judged before is not judged again."""
-    parts, findings, unknown = [], [], set[str]()
+def _fit(suites: Suites, table: str, day: date, found: RawDay) -> _Shaped:
+    """One table of a day in the contract's columns; raises `Refused` naming the file and column that do not fit."""
+    parts, unknown = [], set[str]()
     for part in found.parts:
         fitted = shaped(part.rows, RAW[table])
-        key = (table, fitted.rows.schema.to_string())
-        if key not in seen:
-            seen[key] = suites.judge_columns(table, facts.of_columns(fitted.rows))
-        core.refuse_columns(table, day, part.rows.schema, str(part.file), seen[key])
-        findings = seen[key]
+        findings = suites.judge_columns(table, facts.of_columns(fitted.rows))
+        core.refuse_columns(table, day, part.rows.schema, str(part.file), findings)
         unknown.update(fitted.unknown)
         parts.append(fitted.rows)
     rows = pa.concat_tables(parts) if parts else shaped(RAW[table].schema.empty_table(), RAW[table]).rows
-    return _Shaped(filled(rows), tuple(sorted(unknown)), found.fingerprint, findings)
+    left_out = tuple(sorted(unknown))
+    findings = suites.judge_columns(table, facts.of_columns(rows, left_out))
+    return _Shaped(filled(rows), left_out, found.fingerprint, findings)
 
 
 def _verdict(rules: Rules, table: str, day: date, fitted: _Shaped, neighbours: Neighbours) -> Verdict:
@@ -126,7 +127,9 @@ def _verdict(rules: Rules, table: str, day: date, fitted: _Shaped, neighbours: N
     of_row = facts.of_rows(table, fitted.rows, day, neighbours)
     of_rows = rules.suites.judge(table, "row", of_row)
     judged = core.judged(table, day, fitted.rows, of_row, of_rows, rules.max_quarantine_share)
-    return Verdict(judged, (*fitted.findings, *of_figures, *of_rows), fitted.unknown, fitted.raw_files)
+    return Verdict(
+        judged, profile(judged.good), (*fitted.findings, *of_figures, *of_rows), fitted.unknown, fitted.raw_files
+    )
 
 
 _SHOWN = pa.schema([(name, RAW["impressions"].columns[name].type) for name in key_columns("impressions")])

@@ -4,9 +4,10 @@ Rows that break a critical expectation go to `quarantine` with its name, the rea
 columns, figures or share of bad rows break one is refused whole. Days are taken oldest first, and the first refused day
 ends the run. Earlier days whose raw files changed since (late arrivals) are taken again.
 
-A crash between two commits misleads nobody: of each table the quarantine is committed before the table itself, and of
-the six tables `impressions` comes last. Every stage downstream needs the day's impressions, so a first publication that
-died half-way is `NotReady` there; a later one that did is taken again, because its raw files are not those recorded.
+A crash between two commits misleads nobody: of each table quarantine and profile are committed before the table itself,
+and of the six tables `impressions` comes last. Every stage downstream needs the day's impressions, so a first
+publication that died half-way is `NotReady` there; one that died replacing a day is taken again by the next run, since
+the raw files of the day are not those its commits name.
 """
 
 import json
@@ -79,12 +80,13 @@ def _published_from(run: Run, table: str, day: date) -> str | None:
 
 
 def _publish(run: Run, table: str, day: date, verdict: Verdict, has_aside: bool) -> None:
-    """The rows set aside, then the good ones: a reader of the day never misses rows without finding them there."""
+    """What was set aside and what the good rows look like, then the rows themselves."""
     counts = verdict.counts()
     notes = {"raw_files": verdict.raw_files, "failed": json.dumps(verdict.failed(), sort_keys=True)}
-    aside = {"day": day.isoformat(), "table": table}
+    about = {"day": day.isoformat(), "table": table}
     if len(verdict.judged.aside) or has_aside:
-        run.publish("quarantine", aside, verdict.judged.aside, counts, notes)
+        run.publish("quarantine", about, verdict.judged.aside, counts, notes)
+    run.publish("profiles", about, verdict.profile, counts, notes)
     run.publish(table, {"day": day.isoformat()}, verdict.judged.good, counts, notes)
 
 
