@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from jobs.asof.core import ABSENT, Indices, first_known, latest, take
 from jobs.errors import NotReady, Refused
 from jobs.examples import numbers, strings
+from jobs.labels import as_known, told_by
 from jobs.store import midnight
 from jobs.tables import ATTRIBUTES, INTEREST_BUCKETS, LAKE
 from models.rankers.features import ITEM_NUMBERS, NUMERIC, USER_NUMBERS, decision_columns
@@ -48,12 +49,8 @@ LABEL_COLUMNS = (
     "impression_id",
     "event_time",
     "known_at",
-    "clicked",
-    "click_known_at",
-    "click_matures_at",
-    "converted",
-    "conversion_known_at",
-    "matures_at",
+    *told_by("clicked"),
+    *told_by("converted"),
 )
 USER_COLUMNS = ("user_id", "available_at", *USER_NUMBERS, "interests")
 ITEM_COLUMNS = ("item_id", "available_at", *ITEM_NUMBERS, "category", "interest_bucket")
@@ -141,22 +138,8 @@ def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table
     rows = pc.index_in(shown.column("impression_id"), unique.column("impression_id").combine_chunks())
     label = take(unique, np.asarray(pc.fill_null(rows, ABSENT).to_numpy(), dtype=np.int64))
     columns = [*shown.select(IMPRESSION_COLUMNS).columns, pa.array(names[split], pa.string())]
-    for happened, known_at, matures_at in (
-        ("clicked", "click_known_at", "click_matures_at"),
-        ("converted", "conversion_known_at", "matures_at"),
-    ):
-        columns.append(as_known(label.column(happened), label.column(known_at), label.column(matures_at), data.cut))
+    columns += [as_known(label, outcome, data.cut) for outcome in ("clicked", "converted")]
     return pa.Table.from_arrays(columns, schema=LABELLED).filter(pa.array(split < len(data.splits)))
-
-
-def as_known(
-    happened: pa.ChunkedArray, known_at: pa.ChunkedArray, matures_at: pa.ChunkedArray, cut: datetime
-) -> pa.ChunkedArray:
-    """What was known of an outcome at `cut`: True, False, or null while it may still come (or there is no label)."""
-    at = pa.scalar(cut, pa.timestamp("us", "UTC"))
-    seen = pc.and_kleene(happened, pc.less(known_at, at))
-    mature = pc.less_equal(matures_at, at)
-    return pc.if_else(pc.fill_null(seen, False), True, pc.if_else(pc.fill_null(mature, False), False, None))
 
 
 def snapshot_schema(key: str) -> pa.Schema:

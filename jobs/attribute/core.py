@@ -1,4 +1,4 @@
-"""Which impression earned which click, and which click earned which purchase. Complete on one machine: the oracle.
+"""Which impression earned which click, and which clicks earned which purchase. Complete on one machine: the oracle.
 
 Five steps; each needs together only the rows that share the key named with it, so `spark` runs these very functions in
 hash buckets of that key:
@@ -6,13 +6,12 @@ hash buckets of that key:
     first_known            copies of an event count once                  (its own id)
     named_impression       a click finds the impression it names          (impression_id)
     latest_impression      else the user's latest of that item            (user_id, item_id)
-    credits                a purchase pays the user's latest click on it  (user_id, item_id)
+    credits                a purchase pays its user's clicks on it        (user_id, item_id)
     labels                 one row per impression, with its credits       (impression_id)
 
-So far the only rule is last click; `first_click`, `linear` and `time_decay` share out 1.0 and come later. A late click
-can take over a purchase (or a late impression a click) that an earlier one was paid for: the rule is about what
-happened, the `*_known_at` columns about when the outcome was known. Copies of an id are told among the days given: one
-on days further apart than a run reads counts on each.
+The rule is about what happened: a late click can take over a purchase (or a late impression a click) that an earlier
+one was credited with. What was told before stays readable: the credit that ended is kept with the time it ended, and
+`as_known` gives for any T the label of a run that had only the rows ingested before T.
 """
 
 from datetime import timedelta
@@ -20,10 +19,13 @@ from datetime import timedelta
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from jobs.asof.core import ABSENT, Indices, first_known, latest, take
+from jobs.asof.core import ABSENT, DAY_US, Indices, Spans, first_known, latest, microseconds, spans, take
+from jobs.attribute.shares import Paid, paid
+from jobs.attribute.takeover import NEVER, as_lists, merged, reigns
 from jobs.config import AttributionSettings
-from jobs.tables import LAKE, STR, TIME
+from jobs.tables import LAKE, STR, SUPERSEDED, TIME
 
 COLUMNS = {
     "impressions": ("impression_id", "request_id", "event_time", "ingested_at", "user_id", "item_id"),
@@ -33,23 +35,26 @@ COLUMNS = {
 """What attribution looks at."""
 SHOWN = {"shown_id": STR, "shown_at": TIME, "shown_known_at": TIME, "shown_user_id": STR}
 """What a click knows of its impression: id, time, when it was known, whose; null where it has none."""
-MATCHED = pa.schema([*((name, LAKE["clicks"].columns[name].type) for name in COLUMNS["clicks"]), *SHOWN.items()])
-"""Clicks with their impression."""
+MATCHED = pa.schema(
+    [*((name, LAKE["clicks"].columns[name].type) for name in COLUMNS["clicks"]), *SHOWN.items(), ("until", TIME)]
+)
+"""Clicks with their impression: one row a click for good, and one more for each it had until a better one was known."""
 CREDITS = pa.schema(
     [
-        ("kind", STR),  # click, purchase
+        ("bought", pa.bool_()),  # a purchase, else a click
         ("event_time", TIME),
         ("ingested_at", TIME),
-        ("shown_id", STR),  # the impression that earned it
-        ("paid", pa.bool_()),  # a purchase that has a click; every click
-        ("click_known_at", TIME),
-        ("conversion_known_at", TIME),
-        ("value", pa.float64()),
+        ("shown_id", STR),  # the impression credited, null: none is known
+        ("shown_at", TIME),
+        ("known_at", TIME),  # the credit held for every T after this
+        ("until", TIME),  # up to this, null: for good
+        ("credit", pa.float64()),  # the share of the purchase, 0 for a click and for what ended
+        ("value", pa.float64()),  # that share of its value
+        ("paid", pa.bool_()),  # a click has it; every click
+        ("counts", pa.bool_()),  # one row of each event
     ]
 )
-"""One row per click and per purchase: the impression it is credited to (null: none is known), and from when."""
-
-
+"""One row per click and impression, and per purchase, click it pays and impression of that."""
 COUNTED = pa.schema(
     [
         ("day", STR),
@@ -63,11 +68,16 @@ def attribute(
     impressions: pa.Table, clicks: pa.Table, purchases: pa.Table, settings: AttributionSettings
 ) -> tuple[pa.Table, pa.Table]:
     """The `labels` rows of all impressions given, by event time and id, and the `CREDITS`: every step at once."""
-    seen = first_known(impressions.select(COLUMNS["impressions"]), "impression_id")
-    matched = named_impression(first_known(clicks.select(COLUMNS["clicks"]), "click_id"), seen, settings)
+    seen = unique(impressions, "impressions", settings)
+    matched = named_impression(unique(clicks, "clicks", settings), seen, settings)
     matched = latest_impression(matched, seen, settings)
-    earned = credits(first_known(purchases.select(COLUMNS["purchases"]), "purchase_id"), matched, settings)
+    earned = credits(unique(purchases, "purchases", settings), matched, settings)
     return labels(seen, earned, settings), earned
+
+
+def unique(rows: pa.Table, table: str, settings: AttributionSettings) -> pa.Table:
+    """The events without copies: of rows with one id at most `late_days` days apart only the one known first counts."""
+    return first_known(rows.select(COLUMNS[table]), LAKE[table].key[0], within_days=settings.late_days)
 
 
 def named_impression(clicks: pa.Table, impressions: pa.Table, settings: AttributionSettings) -> pa.Table:
@@ -76,99 +86,164 @@ def named_impression(clicks: pa.Table, impressions: pa.Table, settings: Attribut
     Either side of it, since two loggers' clocks differ; beyond it the name counts as unknown: until
     `click_matures_at` every click must be known, and a rerun that reads fewer days must not decide otherwise.
     """
-    ids = impressions.column("impression_id").combine_chunks()
-    rows = pc.fill_null(pc.index_in(clicks.column("impression_id"), ids, skip_nulls=True), ABSENT)
-    found = np.asarray(rows.to_numpy(), dtype=np.int64)
-    shown = _microseconds(take(impressions.select(["event_time"]), found).column("event_time"))
-    apart = np.abs(_microseconds(clicks.column("event_time")) - shown)
-    found[apart >= _us(settings.click_window_days)] = ABSENT
-    return _with_shown(clicks, impressions, found)
+    window = _us(settings.click_window_days)
+    us = microseconds(clicks.column("event_time"))
+    named = pa.table({"impression_id": clicks.column("impression_id"), "event_time": _times(us + window - 1)})
+    found = latest(named, impressions, keys=("impression_id",))
+    shown = microseconds(take(impressions.select(["event_time"]), found).column("event_time"))
+    found[us - shown >= window] = ABSENT
+    return _with_shown(clicks, impressions, found, pa.nulls(len(clicks), TIME))
 
 
 def latest_impression(matched: pa.Table, impressions: pa.Table, settings: AttributionSettings) -> pa.Table:
     """`MATCHED`: clicks without an impression get the latest of their user and item, `shown <= click < shown + window`.
 
-    Ties go to the larger `impression_id`. A click of an unknown user stays without.
+    Ties go to the larger `impression_id`. A click of an unknown user stays without. A click that was known before its
+    impression also gets a row for each one it had before.
     """
-    orphan = matched.column("shown_id").is_null()
-    clicks = matched.filter(orphan).select(COLUMNS["clicks"])
+    unnamed = matched.column("shown_id").is_null()
+    asking = pc.and_(
+        matched.column("user_id").is_valid(),
+        pc.or_(
+            unnamed, pc.fill_null(pc.greater(matched.column("shown_known_at"), matched.column("ingested_at")), False)
+        ),
+    )
+    clicks = matched.filter(asking)
     if not len(clicks):
         return matched
-    found = latest(clicks, impressions, keys=("user_id", "item_id"), tie="impression_id")
-    found = _within(clicks, impressions, found, settings.click_window_days)
-    return pa.concat_tables([matched.filter(pc.invert(orphan)), _with_shown(clicks, impressions, found)])
+    keys, known = ("user_id", "item_id"), microseconds(clicks.column("ingested_at"))
+    shown = spans(clicks, impressions, keys, _us(settings.click_window_days), tie="impression_id")
+    best = shown.best()
+    named = _flags(clicks.column("shown_id").is_valid())
+    shown_known = microseconds(impressions.column("ingested_at"))
+    some = np.flatnonzero(best != ABSENT)
+    rows = some[named[some] | (shown_known[best[some]] > known[some])]
+    before = reigns(*shown.at(rows).pairs(), known[rows], shown_known)
+    # A name is followed from when its impression is known.
+    limit = np.where(named, microseconds(clicks.column("shown_known_at")), NEVER)[rows][before.left]
+    until = np.minimum(before.until, limit)
+    over = np.flatnonzero((until != NEVER) & (before.since < until))
+    plain = clicks.select(COLUMNS["clicks"])
+    for_good, unnamed_rows = pa.nulls(int((~named).sum()), TIME), pa.array(~named)
+    parts = [
+        matched.filter(pc.invert(asking)),
+        clicks.filter(pa.array(named)),
+        _with_shown(plain.filter(unnamed_rows), impressions, best[~named], for_good),
+        _with_shown(
+            plain.take(pa.array(rows[before.left[over]])), impressions, before.right[over], _times(until[over])
+        ),
+    ]
+    return pa.concat_tables(parts)
 
 
 def credits(purchases: pa.Table, matched: pa.Table, settings: AttributionSettings) -> pa.Table:
-    """`CREDITS`: every click, credited to its impression, and every purchase, credited to that of its last click."""
-    clicks = _clicked(matched)
-    found = last_click(purchases, clicks, settings)
-    click = take(clicks.select(["shown_id", "known_at"]), found)
-    bought_known = _later(purchases.column("ingested_at"), click.column("known_at"))
-    value = pc.fill_null(purchases.column("value"), 0.0)
-    clicks_part = {
-        "kind": pa.array(["click"] * len(clicks), STR),
-        **{name: clicks.column(name) for name in ("event_time", "ingested_at", "shown_id")},
-        "paid": pa.array(np.ones(len(clicks), bool)),
-        "click_known_at": clicks.column("known_at"),
-        "conversion_known_at": pa.nulls(len(clicks), TIME),
-        "value": pa.nulls(len(clicks), pa.float64()),
-    }
-    purchases_part = {
-        "kind": pa.array(["purchase"] * len(purchases), STR),
-        **{name: purchases.column(name) for name in ("event_time", "ingested_at")},
-        "shown_id": click.column("shown_id"),
-        "paid": pa.array(found != ABSENT),
-        "click_known_at": pa.nulls(len(purchases), TIME),
-        "conversion_known_at": bought_known,
-        "value": value,
-    }
-    return pa.concat_tables([pa.table(part, schema=CREDITS) for part in (clicks_part, purchases_part)])
+    """`CREDITS`: every click, credited to its impression, and every purchase, credited to those of the clicks it pays.
 
-
-def last_click(purchases: pa.Table, clicks: pa.Table, settings: AttributionSettings) -> Indices:
-    """Each purchase's row of `clicks`: its user's latest on its item, `click <= purchase < click + window`; else -1.
-
-    Ties go to the larger `click_id`. The click pays whether or not its impression is known.
+    A purchase pays its user's clicks on its item with `click <= purchase < click + window`, by `settings.model`; among
+    clicks at one time those with the larger `click_id` are later. A click pays whether or not its impression is known;
+    one of an unknown user is its impression's user's.
     """
-    found = latest(purchases, clicks, keys=("user_id", "item_id"), tie="click_id")
-    return _within(purchases, clicks, found, settings.window_days)
-
-
-def _clicked(matched: pa.Table) -> pa.Table:
-    """Clicks as a purchase sees them: an anonymous one is its impression's user's; `known_at` once both are known."""
     known_at = _later(matched.column("ingested_at"), matched.column("shown_known_at"))
-    user = pc.coalesce(matched.column("user_id"), matched.column("shown_user_id"))
-    clicks = matched.select(["click_id", "item_id", "event_time", "ingested_at", "shown_id"])
-    return clicks.append_column("user_id", user).append_column("known_at", known_at)
+    matched = matched.append_column("known_at", known_at)
+    for_good = matched.column("until").is_null()
+    clicks, former = matched.filter(for_good), matched.filter(pc.invert(for_good))
+    user = clicks.column("user_id")
+    buyers = clicks.set_column(
+        clicks.schema.get_field_index("user_id"), "user_id", pc.coalesce(user, clicks.column("shown_user_id"))
+    )
+    pairs = paid(
+        spans(purchases, buyers, ("user_id", "item_id"), _us(settings.window_days), tie="click_id"),
+        microseconds(purchases.column("event_time")),
+        microseconds(clicks.column("event_time")),
+        microseconds(purchases.column("ingested_at")),
+        # Whose an anonymous click is, is known with its impression.
+        microseconds(pc.if_else(user.is_valid(), clicks.column("ingested_at"), clicks.column("known_at"))),
+        settings,
+    )
+    clicked, bought = _click_credits(matched), _purchase_credits(purchases, clicks, former, pairs)
+    return pa.concat_tables([clicked, bought])
+
+
+def _click_credits(matched: pa.Table) -> pa.Table:
+    nothing = pa.array(np.zeros(len(matched)))
+    columns = {
+        "bought": pa.array(np.zeros(len(matched), bool)),
+        **{name: matched.column(name) for name in CREDITS.names[1:7]},
+        "credit": nothing,
+        "value": nothing,
+        "paid": pa.array(np.ones(len(matched), bool)),
+        "counts": matched.column("until").is_null(),
+    }
+    return pa.table(columns, schema=CREDITS)
+
+
+def _purchase_credits(purchases: pa.Table, clicks: pa.Table, former: pa.Table, pairs: Paid) -> pa.Table:
+    """What each pair credits: the click's impression, and before that was known the `former` ones it had."""
+    shown = take(clicks.select(["shown_id", "shown_at", "known_at"]), pairs.click)
+    parts = [_credited(purchases, pairs, shown, NEVER)]
+    if len(former):
+        click = _same_event(former.column("click_id"), former.column("event_time"), clicks, "click_id")
+        order = np.argsort(click, kind="stable")
+        first, last = (np.searchsorted(click[order], pairs.click, side=side) for side in ("left", "right"))
+        at, row = Spans(order, first, last).pairs()
+        some = Paid(pairs.purchase[at], pairs.click[at], pairs.since[at], pairs.until[at], np.zeros(len(at)))
+        shown = former.select(["shown_id", "shown_at", "known_at"]).take(pa.array(row))
+        parts.append(_credited(purchases, some, shown, microseconds(former.column("until"))[row]))
+    return pa.concat_tables(parts)
+
+
+def _credited(purchases: pa.Table, pairs: Paid, shown: pa.Table, until: Indices | int) -> pa.Table:
+    """`CREDITS` of pairs whose click has the impression `shown` up to `until`, without those that never held."""
+    since, until = np.maximum(pairs.since, microseconds(shown.column("known_at"))), np.minimum(pairs.until, until)
+    mine = purchases.select(["event_time", "ingested_at", "value"]).take(pa.array(pairs.purchase))
+    first = np.append(True, pairs.purchase[1:] != pairs.purchase[:-1])[: len(until)]
+    columns = {
+        "bought": pa.array(np.ones(len(until), bool)),
+        **{name: mine.column(name) for name in ("event_time", "ingested_at")},
+        **{name: shown.column(name) for name in ("shown_id", "shown_at")},
+        "known_at": _times(since),
+        "until": _times(until),
+        "credit": pa.array(pairs.share),
+        "value": pc.multiply(pc.fill_null(mine.column("value"), 0.0), pa.array(pairs.share)),
+        "paid": pa.array(pairs.click != ABSENT),
+        "counts": pa.array(first & (until == NEVER)),
+    }
+    return pa.table(columns, schema=CREDITS).filter(pa.array(since < until))
+
+
+def _same_event(ids: pa.ChunkedArray, times: pa.ChunkedArray, events: pa.Table, key: str) -> Indices:
+    """The row of `events` with each id and time; -1 for a null. An id used again long after is another event."""
+    found = _rows(pc.index_in(ids, events.column(key).combine_chunks(), skip_nulls=True))
+    there = take(events.select(["event_time"]), found).column("event_time")
+    if pc.all(pc.fill_null(pc.equal(there, times), True)).as_py():
+        return found
+    return latest(pa.table({key: ids, "event_time": times}), events, keys=(key,))
 
 
 def labels(impressions: pa.Table, earned: pa.Table, settings: AttributionSettings) -> pa.Table:
-    """The `labels` rows of unique `impressions`: an outcome is known from its first known event on.
-
-    `conversion_value` sums all conversions of the impression, 0 where there is none or no value was logged.
-    """
-    # Sorted, because a float sum depends on its order.
-    earned = earned.filter(earned.column("shown_id").is_valid()).sort_by(
-        [(name, "ascending") for name in ("shown_id", "conversion_known_at", "value")]
-    )
-    totals = pa.TableGroupBy(earned, "shown_id", use_threads=False).aggregate(
-        [("click_known_at", "min"), ("conversion_known_at", "min"), ("value", "sum")]
-    )
-    rows = pc.index_in(impressions.column("impression_id"), totals.column("shown_id").combine_chunks())
-    mine = take(totals, np.asarray(pc.fill_null(rows, ABSENT).to_numpy(), dtype=np.int64))
+    """The `labels` rows of unique `impressions`: what came of each, from when it was known, what was said before."""
+    row = _same_event(earned.column("shown_id"), earned.column("shown_at"), impressions, "impression_id")
+    bought = _flags(earned.column("bought"))
+    mine = np.flatnonzero((row != ABSENT) & bought)
+    clicked = _outcome(earned, row, np.flatnonzero((row != ABSENT) & ~bought), len(impressions))
+    converted = _outcome(earned, row, mine, len(impressions))
+    credit, value = (np.asarray(earned.column(name).to_numpy(), dtype=np.float64)[mine] for name in ("credit", "value"))
+    # In one order, because a float sum depends on it.
+    order = np.lexsort((value, credit, row[mine]))
     shown = impressions.column("event_time")
-    click_known, conversion_known = mine.column("click_known_at_min"), mine.column("conversion_known_at_min")
     window = settings.click_window_days + settings.window_days
     columns = {
         **{name: impressions.column(name) for name in COLUMNS["impressions"] if name != "ingested_at"},
         "known_at": impressions.column("ingested_at"),
-        "clicked": click_known.is_valid(),
-        "click_known_at": click_known,
+        "clicked": clicked[0].is_valid(),
+        "click_known_at": clicked[0],
+        "click_superseded": clicked[1],
         "click_matures_at": pc.add(shown, timedelta(days=settings.click_window_days)),
-        "converted": conversion_known.is_valid(),
-        "conversion_known_at": conversion_known,
-        "conversion_value": pc.fill_null(mine.column("value_sum"), 0.0),
+        "converted": converted[0].is_valid(),
+        "conversion_known_at": converted[0],
+        "conversion_superseded": converted[1],
+        "conversion_credit": np.bincount(row[mine][order], credit[order], minlength=len(impressions)),
+        "conversion_value": np.bincount(row[mine][order], value[order], minlength=len(impressions)),
         "matures_at": pc.add(shown, timedelta(days=window)),
     }
     schema = LAKE["labels"].schema
@@ -176,9 +251,31 @@ def labels(impressions: pa.Table, earned: pa.Table, settings: AttributionSetting
     return table.sort_by([("event_time", "ascending"), ("impression_id", "ascending")])
 
 
+def _outcome(earned: pa.Table, row: Indices, of: Indices, size: int) -> tuple[pa.Array, pa.Array]:
+    """Per impression row: from when its outcome is known for good, and the list of earlier times it was thought true.
+
+    `of` are the rows of `earned` that make this outcome, `row` the impression each credits.
+    """
+    place = row[of]
+    since, until = (microseconds(earned.column(name))[of] for name in ("known_at", "until"))
+    lasts = _flags(earned.column("until").is_null())[of]
+    until[lasts] = NEVER
+    known = np.full(size, NEVER)
+    np.minimum.at(known, place[lasts], since[lasts])
+    changed = np.zeros(size, bool)
+    changed[place[~lasts]] = True
+    here = np.flatnonzero(changed[place])
+    place, since, until = merged(place[here], since[here], until[here])
+    known[place[until == NEVER]] = since[until == NEVER]
+    over = until != NEVER
+    entries = pa.StructArray.from_arrays([_times(since[over]), _times(until[over])], fields=list(SUPERSEDED.value_type))
+    return _times(known), as_lists(place[over], entries, size)
+
+
 def counted(earned: pa.Table) -> pa.Table:
     """`COUNTED`: what happened to the clicks and purchases of each day; counts of parts add up."""
-    click = pc.equal(earned.column("kind"), "click")
+    earned = earned.filter(earned.column("counts"))
+    click = pc.invert(earned.column("bought"))
     credited, paid = earned.column("shown_id").is_valid(), earned.column("paid")
     late = pc.greater(pc.days_between(earned.column("event_time"), earned.column("ingested_at")), 0)
     flags = {
@@ -194,15 +291,9 @@ def counted(earned: pa.Table) -> pa.Table:
     return pa.Table.from_arrays([totals.column("day"), *(totals.column(f"{n}_sum") for n in flags)], schema=COUNTED)
 
 
-def _with_shown(clicks: pa.Table, impressions: pa.Table, found: Indices) -> pa.Table:
+def _with_shown(clicks: pa.Table, impressions: pa.Table, found: Indices, until: pa.Array) -> pa.Table:
     shown = take(impressions.select(["impression_id", "event_time", "ingested_at", "user_id"]), found)
-    return pa.Table.from_arrays([*clicks.select(COLUMNS["clicks"]).columns, *shown.columns], schema=MATCHED)
-
-
-def _within(left: pa.Table, right: pa.Table, found: Indices, days: int) -> Indices:
-    """`found` where the left event came less than `days` after the right one."""
-    since = _microseconds(take(right.select(["event_time"]), found).column("event_time"))
-    return np.where(_microseconds(left.column("event_time")) - since < _us(days), found, ABSENT)
+    return pa.Table.from_arrays([*clicks.select(COLUMNS["clicks"]).columns, *shown.columns, until], schema=MATCHED)
 
 
 def _later(one: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -210,9 +301,18 @@ def _later(one: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.fill_null(pc.greater(other, one), False), other, one)
 
 
-def _microseconds(column: pa.ChunkedArray) -> Indices:
-    return np.asarray(pc.fill_null(column.cast(TIME).cast(pa.int64()), 0).to_numpy(), dtype=np.int64)
+def _rows(found: pa.Array | pa.ChunkedArray) -> Indices:
+    return np.asarray(pc.fill_null(found, ABSENT).to_numpy(), dtype=np.int64)
+
+
+def _flags(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    return np.asarray(column.to_numpy(), dtype=bool)
+
+
+def _times(us: Indices) -> pa.Array:
+    """Microseconds as times, null for NEVER."""
+    return pa.array(us, pa.int64(), mask=us == NEVER).cast(TIME)
 
 
 def _us(days: int) -> int:
-    return days * 86_400_000_000
+    return days * DAY_US

@@ -25,9 +25,10 @@ Parts = dict[date, list[str]]
 def run(run: Run) -> dict[str, Any]:
     """Publish the labels of the run's days, and of the earlier days whose labels events known since have changed.
 
-    A purchase on day D can reach back to the impressions of D - window - click window: those days are computed again
-    together with D, and published only if their rows differ. Days before the first published one are simply absent;
-    events of days after D, where a rerun finds them published, count as well.
+    A purchase can come `late_days` after its own day, and reach back from there to impressions a window and a click
+    window before: those days are computed again together with the run's, and published only if their rows differ. Days
+    before the first published one are simply absent; events of days after the run's, where a rerun finds them
+    published, count as well.
     """
     parts = {table: _parts(run, table) for table in core.COLUMNS}
     days = [day for day in _computed(run) if day in parts["impressions"]]
@@ -104,7 +105,7 @@ def by_day(counted: pa.Table, days: list[date]) -> dict[date, Counter[str]]:
 
 
 def _computed(run: Run) -> list[date]:
-    first = run.days[0] - timedelta(days=_reach_days(run.config.attribution))
+    first = run.days[0] - timedelta(days=run.config.attribution.late_days + _reach_days(run.config.attribution))
     return [first + timedelta(days=n) for n in range((run.day - first).days + 1)]
 
 
@@ -113,13 +114,24 @@ def _reach_days(settings: AttributionSettings) -> int:
     return settings.click_window_days + settings.window_days
 
 
+def read_days(table: str, first: date, last: date, settings: AttributionSettings) -> tuple[date, date]:
+    """The days of an event table (both included) that can tell in any way on the labels of `first`..`last`.
+
+    A purchase is shared among the clicks of a window before it, the latest of which may lie a click window after the
+    impression; a click's user may be known from an impression a click window from it, either side; and whether an event
+    counts at all is told by copies up to `late_days` away.
+    """
+    window, click_window, late = settings.window_days, settings.click_window_days, settings.late_days
+    before = {"purchases": click_window, "clicks": click_window + window, "impressions": 2 * click_window + window}
+    after = {"purchases": 0, "clicks": 0, "impressions": click_window}
+    reach = timedelta(days=_reach_days(settings) + after[table] + late)
+    return first - timedelta(days=before[table] + late), last + reach
+
+
 def _parts(run: Run, table: str) -> Parts:
     """The part files the computed days depend on; raises `NotReady` where one of the run's own days is missing."""
     run.files(table, run.days)
-    settings = run.config.attribution
-    before = {"impressions": settings.click_window_days, "clicks": settings.window_days, "purchases": 0}[table]
-    first = _computed(run)[0] - timedelta(days=before)
-    last = run.day + timedelta(days=_reach_days(settings))
+    first, last = read_days(table, _computed(run)[0], run.day, run.config.attribution)
     found: Parts = {}
     for path, partition in run.files(table):
         day = date.fromisoformat(partition["day"])

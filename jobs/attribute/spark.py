@@ -9,7 +9,6 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.asof.core import first_known
 from jobs.asof.spark import in_buckets, in_shared_buckets, read_parts
 from jobs.attribute import core
 from jobs.config import AttributionSettings
@@ -58,19 +57,15 @@ def _counted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _labels(settings: AttributionSettings, impressions: pa.Table, earned: pa.Table) -> pa.Table:
-    return core.labels(first_known(impressions, "impression_id"), earned, settings)
+    return core.labels(core.unique(impressions, "impressions", settings), earned, settings)
 
 
 def _credits(
     impressions: DataFrame, clicks: DataFrame, purchases: DataFrame, settings: AttributionSettings, buckets: int
 ) -> DataFrame:
     """`core.CREDITS` of all clicks and purchases."""
-    unique_clicks = in_buckets(clicks, ["click_id"], buckets, partial(first_known, key="click_id"), _schema("clicks"))
-    unique_purchases = in_buckets(
-        purchases, ["purchase_id"], buckets, partial(first_known, key="purchase_id"), _schema("purchases")
-    )
     matched = in_shared_buckets(
-        unique_clicks,
+        _unique(clicks, "clicks", settings, buckets),
         [F.coalesce("impression_id", "click_id")],
         impressions,
         ["impression_id"],
@@ -78,21 +73,22 @@ def _credits(
         partial(_named, settings),
         core.MATCHED,
     ).persist()
-    orphans = matched.where("shown_id is null and user_id is not null")
+    asking = F.col("user_id").isNotNull() & F.coalesce(F.col("shown_known_at") > F.col("ingested_at"), F.lit(True))
+    orphans = matched.where(asking)
     count = orphans.count()
     if count:
         found = in_shared_buckets(
             orphans,
             ["user_id", "item_id"],
-            _shown_to(orphans, count, impressions, buckets),
+            _shown_to(orphans, count, impressions, settings, buckets),
             ["user_id", "item_id"],
             buckets,
             partial(core.latest_impression, settings=settings),
             core.MATCHED,
         )
-        matched = matched.where("shown_id is not null or user_id is null").unionByName(found)
+        matched = matched.where(~asking).unionByName(found)
     return in_shared_buckets(
-        unique_purchases,
+        _unique(purchases, "purchases", settings, buckets),
         ["user_id", "item_id"],
         matched,
         [F.coalesce("user_id", "shown_user_id"), "item_id"],
@@ -103,18 +99,24 @@ def _credits(
 
 
 def _named(settings: AttributionSettings, clicks: pa.Table, impressions: pa.Table) -> pa.Table:
-    return core.named_impression(clicks, first_known(impressions, "impression_id"), settings)
+    return core.named_impression(clicks, core.unique(impressions, "impressions", settings), settings)
 
 
-def _shown_to(orphans: DataFrame, count: int, impressions: DataFrame, buckets: int) -> DataFrame:
+def _shown_to(
+    orphans: DataFrame, count: int, impressions: DataFrame, settings: AttributionSettings, buckets: int
+) -> DataFrame:
     """The unique impressions of the orphans' users and items: few, so that not all are shuffled for a few clicks."""
     pairs = orphans.select("user_id", "item_id").distinct()
     if count <= BROADCAST_ROWS:
         pairs = F.broadcast(pairs)
     ids = impressions.join(pairs, ["user_id", "item_id"], "left_semi").select("impression_id")
-    copies = impressions.join(ids, "impression_id", "left_semi").select(*core.COLUMNS["impressions"])
-    unique = partial(first_known, key="impression_id")
-    return in_buckets(copies, ["impression_id"], buckets, unique, _schema("impressions"))
+    copies = impressions.join(ids, "impression_id", "left_semi")
+    return _unique(copies, "impressions", settings, buckets)
+
+
+def _unique(events: DataFrame, table: str, settings: AttributionSettings, buckets: int) -> DataFrame:
+    function = partial(core.unique, table=table, settings=settings)
+    return in_buckets(events, list(LAKE[table].key), buckets, function, _schema(table))
 
 
 def _day() -> Column:

@@ -5,6 +5,7 @@ there. Not yet: interleaving, sequential looks, variance reduction.
 """
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from jobs.backtest.decisions import clusters
 from jobs.examples import numbers
+from jobs.labels import so_far
 from models.evaluation.estimate import Estimate, Finding
 from models.evaluation.experiment import difference_of_rates
 
@@ -26,12 +28,13 @@ def served_by(policy: pa.ChunkedArray, candidates: Collection[str]) -> pa.Chunke
     return pc.is_in(policy, names)
 
 
-def with_clicks(impressions: pa.Table, labels: pa.Table) -> pa.Table:
-    """The impressions that have a label, with `clicked` (so far) and `click_matures_at`."""
+def with_clicks(impressions: pa.Table, labels: pa.Table, cut: datetime) -> pa.Table:
+    """The impressions that have a label, with `clicked` (as known before `cut`) and `click_matures_at`."""
     at = pc.index_in(impressions["impression_id"], labels["impression_id"]).combine_chunks()
+    columns = {"clicked": so_far(labels, "clicked", cut), "click_matures_at": labels["click_matures_at"]}
     found = impressions
-    for name in ("clicked", "click_matures_at"):
-        found = found.append_column(name, labels[name].combine_chunks().take(at))
+    for name, column in columns.items():
+        found = found.append_column(name, column.combine_chunks().take(at))
     return found.filter(found["clicked"].is_valid())
 
 

@@ -17,6 +17,7 @@ from jobs import bundle
 from jobs.backtest.known import known_before
 from jobs.errors import Refused
 from jobs.experiment.core import FALLBACK, immature_note, served_by, with_clicks
+from jobs.labels import told_by
 from jobs.monitor import capture, core
 from jobs.promote import ledger
 from jobs.run import Run
@@ -28,7 +29,7 @@ IMPRESSIONS = [
     *("impression_id", "request_id", "event_time", "user_id", "item_id", "surface", "position", "policy"),
     *("device", "region", "attributes"),
 ]
-LABELS = ["impression_id", "clicked", "click_matures_at"]
+LABELS = ["impression_id", *told_by("clicked")]
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -49,8 +50,9 @@ def _day(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.Figur
     served = impressions.filter(served_by(impressions["policy"], {row["candidate_id"] for row in deployed}))
     if not len(served):
         return core.nothing_served("no impression of this day was decided by a deployed candidate")
-    served = with_clicks(served, run.read("labels", [day], columns=LABELS))
-    note = immature_note(served, midnight(day + timedelta(days=1)))
+    cut = midnight(day + timedelta(days=1))
+    served = with_clicks(served, run.read("labels", [day], columns=LABELS), cut)
+    note = immature_note(served, cut)
     candidate = _most_served(served, deployed)
     evidence = _evidence(run, candidate)
     settings, alarms = run.config.gate, run.config.monitoring

@@ -282,7 +282,8 @@ def publish_served(
     fields: dict[str, Any] = {name: rows[name] for name in LAKE["labels"].columns if name in rows.column_names}
     fields |= {"known_at": rows["event_time"], "click_known_at": rows["event_time"], "click_matures_at": mature}
     fields |= {"converted": [False] * len(rows), "conversion_known_at": [None] * len(rows), "matures_at": mature}
-    fields |= {"conversion_value": [0.0] * len(rows), "clicked": clicked}
+    fields |= {"conversion_credit": [0.0] * len(rows), "conversion_value": [0.0] * len(rows), "clicked": clicked}
+    fields |= dict.fromkeys(("click_superseded", "conversion_superseded"), [None] * len(rows))
     labels = pa.table({name: fields[name] for name in LAKE["labels"].columns}, schema=LAKE["labels"].schema)
     publish(settings, "impressions", shown, day=str(day))
     publish(settings, "labels", labels, day=str(day))

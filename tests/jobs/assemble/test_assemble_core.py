@@ -14,7 +14,6 @@ from jobs.tables import ATTRIBUTES, TIME
 
 DAY = date(2026, 1, 30)
 CUT = datetime(2026, 1, 31, tzinfo=UTC)
-HOURS = st.one_of(st.none(), st.integers(-50, 50))
 TEXTS = st.text("ab", max_size=2)
 MAPS = st.one_of(st.none(), st.lists(st.tuples(TEXTS, TEXTS), max_size=3))
 
@@ -46,33 +45,6 @@ def test_a_warm_start_sees_the_last_train_days_and_is_judged_on_the_same() -> No
     warm = core.warm(full, 3)
     assert warm.splits == full.splits | {"train": full.splits["train"][-3:]}
     assert warm.cut == full.cut
-
-
-def as_known(happened: bool | None, known: int | None, matures: int | None) -> Any:
-    def time(hours: int | None) -> pa.ChunkedArray:
-        return pa.chunked_array([pa.array([None if hours is None else CUT + timedelta(hours=hours)], TIME)])
-
-    flag = pa.chunked_array([pa.array([happened], pa.bool_())])
-    return core.as_known(flag, time(known), time(matures), CUT).to_pylist()[0]
-
-
-@given(st.sampled_from([True, False, None]), HOURS, HOURS)
-@settings(deadline=None)
-def test_a_label_is_true_false_or_unknown(happened: bool | None, known: int | None, matures: int | None) -> None:
-    """True needs an outcome known before the cut, False a label that is mature; everything else is unknown."""
-    if happened and known is not None and known < 0:
-        wanted: bool | None = True
-    else:
-        wanted = False if matures is not None and matures <= 0 else None
-    assert as_known(happened, known, matures) is wanted
-
-
-def test_a_late_conversion_is_unknown_never_zero() -> None:
-    """The trap this exists for: bought, but not yet known, and the window still open."""
-    assert as_known(True, 5, 100) is None
-    assert as_known(False, None, 100) is None
-    assert as_known(False, None, 0) is False
-    assert as_known(True, 0, 100) is None  # known exactly at the cut is not known before it
 
 
 @given(st.lists(st.tuples(MAPS, MAPS, MAPS), max_size=8), st.integers(0, 3))

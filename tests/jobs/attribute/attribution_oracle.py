@@ -20,15 +20,18 @@ def events(table: str, rows: list[Row]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=types)
 
 
-def random_events(seed: int, n: int) -> dict[str, list[Row]]:
+def random_events(seed: int, n: int, known_late: float = 0.2) -> dict[str, list[Row]]:
     """Few users, items and hours, so that everything collides: copies, ties, strangers, wrong and missing names."""
     rng = np.random.default_rng(seed)
 
-    def event(known_late: float = 0.2) -> Row:
-        when = START + timedelta(hours=int(rng.integers(0, 24 * 11)) * 6 % 264, microseconds=int(rng.integers(0, 2)))
+    def known(when: datetime) -> Row:
         late = timedelta(hours=int(rng.integers(0, 60))) if rng.random() < known_late else timedelta()
+        return {"event_time": when, "ingested_at": when + late}
+
+    def event() -> Row:
+        when = START + timedelta(hours=int(rng.integers(0, 24 * 11)) * 6 % 264, microseconds=int(rng.integers(0, 2)))
         user = None if rng.random() < 0.1 else f"u{rng.integers(0, 3)}"
-        return {"event_time": when, "ingested_at": when + late, "user_id": user, "item_id": f"i{rng.integers(0, 2)}"}
+        return known(when) | {"user_id": user, "item_id": f"i{rng.integers(0, 2)}"}
 
     def name(letter: str, k: int) -> str:
         return f"{letter}{k if rng.random() < 0.9 else k // 2}"
@@ -40,8 +43,7 @@ def random_events(seed: int, n: int) -> dict[str, list[Row]]:
         row = event()
         if rng.random() < 0.6:  # a click soon after an impression, naming it or not
             row |= {column: shown[column] for column in ("user_id", "item_id")}
-            row["event_time"] = shown["event_time"] + timedelta(hours=int(rng.integers(-2, 30)))
-            row["ingested_at"] = row["event_time"] + timedelta(hours=int(rng.integers(0, 3)))
+            row |= known(shown["event_time"] + timedelta(hours=int(rng.integers(-2, 30))))
         named = shown["impression_id"] if rng.random() < 0.5 else ("unheard-of" if rng.random() < 0.3 else None)
         clicks.append(row | {"click_id": name("c", k), "impression_id": named})
         bought = event() | {"purchase_id": name("p", k)}
@@ -50,23 +52,35 @@ def random_events(seed: int, n: int) -> dict[str, list[Row]]:
     return {"impressions": impressions, "clicks": clicks, "purchases": purchases}
 
 
-def unique(rows: list[Row], table: str, key: str) -> list[Row]:
-    """Of several copies the one known first."""
+def known_before(found: dict[str, list[Row]], cut: datetime) -> dict[str, list[Row]]:
+    """The rows a run at `cut` would have read."""
+    return {table: [row for row in rows if row["ingested_at"] < cut] for table, rows in found.items()}
+
+
+def unique(rows: list[Row], table: str, settings: AttributionSettings) -> list[Row]:
+    """Rows that are no copy: of no row with the same id, known earlier, on a day at most `late_days` away."""
+    key = LAKE[table].key[0]
     rest = [name for name in COLUMNS[table] if name not in (key, "ingested_at", "event_time")]
 
     def order(row: Row) -> tuple[Any, ...]:
         return (row["ingested_at"], row["event_time"], *((row[name] is None, row[name]) for name in rest))
 
-    return [min((row for row in rows if row[key] == one), key=order) for one in {row[key] for row in rows}]
+    def apart(one: Row, other: Row) -> int:
+        return abs((one["event_time"].date() - other["event_time"].date()).days)
+
+    kept = []
+    ranked = sorted((dict(row) for row in rows), key=order)
+    for n, row in enumerate(ranked):
+        if not any(row[key] == other[key] and apart(row, other) <= settings.late_days for other in ranked[:n]):
+            kept.append(row)
+    return kept
 
 
-def by_nested_loops(found: dict[str, list[Row]], settings: AttributionSettings) -> list[Row]:
-    """The labels, as DESIGN section 5 says them."""
+def outcomes(found: dict[str, list[Row]], settings: AttributionSettings) -> list[Row]:
+    """One row per impression as DESIGN section 5 says them, with all rows given: the event-time rule, no clock."""
     day = timedelta(days=1)
     window, click_window = settings.window_days * day, settings.click_window_days * day
-    impressions = unique(found["impressions"], "impressions", "impression_id")
-    clicks = unique(found["clicks"], "clicks", "click_id")
-    purchases = unique(found["purchases"], "purchases", "purchase_id")
+    impressions, clicks, purchases = (unique(found[table], table, settings) for table in COLUMNS)
     for click in clicks:
         at = click["event_time"]
         named = [
@@ -83,8 +97,8 @@ def by_nested_loops(found: dict[str, list[Row]], settings: AttributionSettings) 
         ]
         shown = (named or sorted(same, key=lambda s: (s["event_time"], s["impression_id"]))[-1:] or [None])[0]
         click["shown"] = shown
-        click["known"] = max(click["ingested_at"], shown["ingested_at"]) if shown else click["ingested_at"]
         click["buyer"] = click["user_id"] or (shown and shown["user_id"])
+    labels = [s | {"clicked": any(c["shown"] is s for c in clicks), "credit": 0.0, "value": 0.0} for s in impressions]
     for purchase in purchases:
         paid = [
             c
@@ -92,29 +106,71 @@ def by_nested_loops(found: dict[str, list[Row]], settings: AttributionSettings) 
             if (c["buyer"], c["item_id"]) == (purchase["user_id"], purchase["item_id"])
             and c["event_time"] <= purchase["event_time"] < c["event_time"] + window
         ]
-        purchase["click"] = max(paid, key=lambda c: (c["event_time"], c["click_id"])) if paid else None
+        paid.sort(key=lambda c: (c["event_time"], c["click_id"]))
+        for click, share in zip(paid, shares(paid, purchase, settings), strict=True):
+            for shown, label in zip(impressions, labels, strict=True):
+                if shown is click["shown"]:
+                    label["credit"] += share
+                    label["value"] += share * (purchase["value"] or 0.0)
+    return labels
+
+
+def shares(paid: list[Row], purchase: Row, settings: AttributionSettings) -> list[float]:
+    """What each click in a purchase's window gets of it, oldest first."""
+    n = len(paid)
+    ages = [(purchase["event_time"] - click["event_time"]) / timedelta(days=settings.half_life_days) for click in paid]
+    weights = {
+        "last_click": [float(k == n - 1) for k in range(n)],
+        "first_click": [float(k == 0) for k in range(n)],
+        "linear": [1.0] * n,
+        "time_decay": [0.5**age for age in ages],
+    }[settings.model]
+    return [weight / sum(weights) for weight in weights]
+
+
+def by_nested_loops(found: dict[str, list[Row]], settings: AttributionSettings) -> list[Row]:
+    """The labels. From when each outcome was known is told by running at every instant something became known."""
+    instants = sorted({row["ingested_at"] for rows in found.values() for row in rows})
+    runs = [outcomes(known_before(found, at + timedelta(microseconds=1)), settings) for at in instants]
     labels = []
-    for shown in impressions:
-        mine = [c for c in clicks if c["shown"] is shown]
-        sold = [p for p in purchases if p["click"] and p["click"]["shown"] is shown]
-        known = [max(p["ingested_at"], p["click"]["known"]) for p in sold]
+    for shown in outcomes(found, settings):
+        told = [next((row for row in run if same(row, shown)), None) for run in runs]
+        clicked = reigns(instants, [bool(row and row["clicked"]) for row in told])
+        converted = reigns(instants, [bool(row and row["credit"] > 0) for row in told])
+        ripe = shown["event_time"] + timedelta(days=settings.click_window_days)
         labels.append(
             {
                 **{name: shown[name] for name in ("impression_id", "request_id", "event_time")},
                 "known_at": shown["ingested_at"],
-                **{name: shown[name] for name in ("user_id", "item_id")},
-                "clicked": bool(mine),
-                "click_known_at": min((c["known"] for c in mine), default=None),
-                "click_matures_at": shown["event_time"] + click_window,
-                "converted": bool(sold),
-                "conversion_known_at": min(known, default=None),
-                "conversion_value": round(sum(p["value"] or 0.0 for p in sold), 9),
-                "matures_at": shown["event_time"] + click_window + window,
+                **{name: shown[name] for name in ("user_id", "item_id", "clicked")},
+                "click_known_at": clicked[0],
+                "click_superseded": clicked[1],
+                "click_matures_at": ripe,
+                "converted": shown["credit"] > 0,
+                "conversion_known_at": converted[0],
+                "conversion_superseded": converted[1],
+                "conversion_credit": round(shown["credit"], 9),
+                "conversion_value": round(shown["value"], 9),
+                "matures_at": ripe + timedelta(days=settings.window_days),
             }
         )
     return sorted(labels, key=lambda row: (row["event_time"], row["impression_id"]))
 
 
+def same(row: Row, shown: Row) -> bool:
+    """Whether two runs speak of one impression."""
+    return (row["impression_id"], row["event_time"]) == (shown["impression_id"], shown["event_time"])
+
+
+def reigns(instants: list[datetime], truth: list[bool]) -> tuple[datetime | None, list[Row] | None]:
+    """From when something is true for good (None: it is not), and the times it was before (None: never)."""
+    begins = [at for at, now, before in zip(instants, truth, [False, *truth], strict=False) if now and not before]
+    ends = [at for at, now, before in zip(instants, truth, [False, *truth], strict=False) if before and not now]
+    over = [{"known_at": begin, "until": end} for begin, end in zip(begins, ends, strict=False)]
+    return (begins[-1] if truth and truth[-1] else None), (over or None)
+
+
 def rounded(labels: pa.Table) -> list[Row]:
     """Labels as dictionaries, sums rounded beyond what the order of adding can change."""
-    return [row | {"conversion_value": round(row["conversion_value"], 9)} for row in labels.to_pylist()]
+    sums = ("conversion_credit", "conversion_value")
+    return [row | {name: round(row[name], 9) for name in sums} for row in labels.to_pylist()]

@@ -1,20 +1,30 @@
 """Attribution: hand-written scenarios, a nested-loop oracle, and what a later event may not change."""
 
 import csv
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.attribute import core
+from jobs.attribute.shares import shared_out
 from jobs.config import AttributionSettings
-from tests.jobs.attribute.attribution_oracle import by_nested_loops, events, random_events, rounded
+from jobs.labels import as_known
+from tests.jobs.attribute.attribution_oracle import START, by_nested_loops, events, known_before, random_events, rounded
 
-SETTINGS = AttributionSettings()
+RULES = st.builds(
+    AttributionSettings,
+    model=st.sampled_from(["last_click", "first_click", "linear", "time_decay"]),
+    half_life_days=st.integers(1, 9),
+)
+MINUTE = "%Y-%m-%dT%H:%M"
 SCENARIOS = sorted((Path(__file__).parents[2] / "golden" / "attribution").iterdir())
 
 
@@ -26,33 +36,28 @@ def scenario_rows(path: Path) -> list[dict[str, Any]]:
             return None
         if name.endswith(("_time", "_at")):
             return datetime.fromisoformat(text).replace(tzinfo=UTC)
-        return float(text) if name in ("value", "conversion_value") else text
+        return float(text) if name in ("value", "conversion_credit", "conversion_value") else text
 
     with path.open() as file:
         return [{name: value(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
 
 
-def attributed(found: dict[str, list[dict[str, Any]]]) -> tuple[pa.Table, pa.Table]:
-    return core.attribute(**{table: events(table, rows) for table, rows in found.items()}, settings=SETTINGS)
+def attributed(found: dict[str, list[dict[str, Any]]], rules: AttributionSettings) -> tuple[pa.Table, pa.Table]:
+    return core.attribute(**{table: events(table, rows) for table, rows in found.items()}, settings=rules)
 
 
 @pytest.mark.parametrize("folder", SCENARIOS, ids=lambda folder: folder.name)
 def test_scenario(folder: Path) -> None:
-    """Each folder of tests/golden/attribution says in about.txt what it protects."""
+    """Each folder of tests/golden/attribution says in about.txt what it protects; settings.json where not default."""
+    rules = folder / "settings.json"
     found = {table: scenario_rows(folder / "in" / f"{table}.csv") for table in core.COLUMNS}
     found["impressions"] = [row | {"request_id": "r"} for row in found["impressions"]]
-    labels, earned = attributed(found)
-    wanted = {row.pop("impression_id"): row for row in scenario_rows(folder / "expect" / "labels.csv")}
-    told = {
-        row["impression_id"]: {
-            name: {True: "yes", False: "no"}.get(row[name], row[name])
-            if name in ("clicked", "converted")
-            else row[name]
-            for name in ("clicked", "click_known_at", "converted", "conversion_known_at", "conversion_value")
-        }
-        for row in labels.to_pylist()
-    }
-    assert told == wanted
+    given_rules = AttributionSettings.model_validate_json(rules.read_text() if rules.is_file() else "{}")
+    labels, earned = attributed(found, given_rules)
+    wanted = scenario_rows(folder / "expect" / "labels.csv")
+    assert [told(row, wanted[0] if wanted else {}) for row in labels.to_pylist()] == sorted(
+        wanted, key=lambda row: [r["impression_id"] for r in labels.to_pylist()].index(row["impression_id"])
+    )
     with (folder / "expect" / "counts.csv").open() as file:
         counts = [
             {name: text if name == "day" else int(text) for name, text in row.items()} for row in csv.DictReader(file)
@@ -60,53 +65,85 @@ def test_scenario(folder: Path) -> None:
     assert sorted(core.counted(earned).to_pylist(), key=lambda row: row["day"]) == counts
 
 
-@given(st.integers(0, 10**6), st.integers(1, 14))
-@settings(max_examples=80, deadline=None)
-def test_it_is_the_nested_loop(seed: int, n: int) -> None:
-    """Every label of a crowded little world, copies and ties and strangers included, is the oracle's."""
+def told(row: dict[str, Any], columns: Iterable[str]) -> dict[str, Any]:
+    """A label as a scenario writes it down."""
+
+    def text(value: Any) -> Any:
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, list):
+            return "; ".join(f"{one['known_at']:{MINUTE}}..{one['until']:{MINUTE}}" for one in value)
+        return value
+
+    return {name: text(row[name]) for name in columns}
+
+
+@given(st.integers(0, 10**6), st.integers(1, 14), RULES)
+@settings(max_examples=120, deadline=None)
+def test_it_is_the_nested_loop(seed: int, n: int, rules: AttributionSettings) -> None:
+    """Every label of a crowded little world, its whole history included, is the oracle's: copies, ties, strangers."""
     found = random_events(seed, n)
-    assert rounded(attributed(found)[0]) == by_nested_loops(found, SETTINGS)
+    assert rounded(attributed(found, rules)[0]) == by_nested_loops(found, rules)
 
 
-@given(st.integers(0, 10**6), st.integers(1, 12), st.randoms(use_true_random=False))
-@settings(max_examples=20, deadline=None)
-def test_the_order_of_rows_changes_nothing(seed: int, n: int, random: Any) -> None:
+@given(st.integers(0, 10**6), st.integers(1, 30), st.integers(0, 340), RULES)
+@settings(max_examples=200, deadline=None)
+def test_reading_as_of_any_time_never_changes(seed: int, n: int, hours: int, rules: AttributionSettings) -> None:
+    """Late purchases, clicks and impressions alike: labels computed with all that came later, read as of T, are those
+    of a run that had only what was known before T.
+    """
+    found = random_events(seed, n, known_late=0.6)
+    cut = START + timedelta(hours=hours)
+
+    def read(events_read: dict[str, list[dict[str, Any]]]) -> list[tuple[Any, ...]]:
+        labels = attributed(events_read, rules)[0]
+        labels = labels.filter(pc.less(labels.column("known_at"), pa.scalar(cut)))
+        told = (as_known(labels, outcome, cut).to_pylist() for outcome in ("clicked", "converted"))
+        return list(zip(labels.column("impression_id").to_pylist(), *told, strict=True))
+
+    assert read(found) == read(known_before(found, cut))
+
+
+@given(st.integers(0, 10**6), st.integers(1, 12), RULES, st.randoms(use_true_random=False))
+@settings(max_examples=30, deadline=None)
+def test_the_order_of_rows_changes_nothing(seed: int, n: int, rules: AttributionSettings, random: Any) -> None:
     """Same rows, not nearly: a float sum must not depend on which file was read first."""
     found = random_events(seed, n)
-    labels = attributed(found)[0]
+    labels = attributed(found, rules)[0]
     for rows in found.values():
         random.shuffle(rows)
-    assert attributed(found)[0].equals(labels)
+    assert attributed(found, rules)[0].equals(labels)
 
 
-@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(0, 300))
-@settings(max_examples=25, deadline=None)
-def test_purchases_known_later_do_not_change_what_was_known(seed: int, n: int, hours: int) -> None:
-    """Reading as of T: labels recomputed with purchases that arrived after T say the same about T."""
+@given(st.integers(0, 10**6), st.integers(1, 14), RULES)
+@settings(max_examples=40, deadline=None)
+def test_every_purchase_shares_out_exactly_one_and_none_is_lost(seed: int, n: int, rules: AttributionSettings) -> None:
+    """Attributed and unattributed purchases add up to all of them; credit and value handed out are those that came in.
+
+    A share of a click whose impression is unknown goes to nobody, so the labels hold at most what was shared out.
+    """
     found = random_events(seed, n)
-    cut = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=hours)
-    # Copies aside: which copy counts is what was known first, so a later copy cannot matter either.
-    early = found | {"purchases": [row for row in found["purchases"] if row["ingested_at"] < cut]}
-
-    def known(labels: pa.Table) -> list[tuple[Any, ...]]:
-        return [
-            (r["impression_id"], r["converted"] and r["conversion_known_at"] < cut, r["clicked"], r["matures_at"])
-            for r in labels.to_pylist()
-        ]
-
-    assert known(attributed(found)[0]) == known(attributed(early)[0])
-
-
-@given(st.integers(0, 10**6), st.integers(1, 14))
-@settings(max_examples=25, deadline=None)
-def test_every_purchase_pays_at_most_one_click_and_none_is_lost(seed: int, n: int) -> None:
-    """Attributed and unattributed purchases add up to all of them; the value paid is at most the value bought."""
-    found = random_events(seed, n)
-    labels, earned = attributed(found)
+    labels, earned = attributed(found, rules)
     totals = core.counted(earned).to_pylist()
-    assert sum(row["attributed"] + row["unattributed"] for row in totals) == len(
-        {r["purchase_id"] for r in found["purchases"]}
-    )
-    assert sum(row["clicks"] for row in totals) == len({r["click_id"] for r in found["clicks"]})
-    paid = [row for row in earned.to_pylist() if row["kind"] == "purchase" and row["shown_id"]]
-    assert sum(labels.column("conversion_value").to_pylist()) == pytest.approx(sum(row["value"] for row in paid))
+    purchases = core.unique(events("purchases", found["purchases"]), "purchases", rules)
+    assert sum(row["attributed"] + row["unattributed"] for row in totals) == len(purchases)
+    clicks = core.unique(events("clicks", found["clicks"]), "clicks", rules)
+    assert sum(row["clicks"] for row in totals) == len(clicks)
+    shared = earned.filter(earned.column("bought"))
+    assert sum(shared.column("credit").to_pylist()) == pytest.approx(sum(row["attributed"] for row in totals))
+    known = shared.filter(shared.column("shown_id").is_valid())
+    for ours, theirs in (("conversion_credit", "credit"), ("conversion_value", "value")):
+        assert sum(labels.column(ours).to_pylist()) == pytest.approx(sum(known.column(theirs).to_pylist()))
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=40), min_size=1, max_size=20), st.randoms())
+def test_shares_add_up_to_one_in_any_order(weights: list[list[float]], random: Any) -> None:
+    """Exactly, as floats, however unequal the weights; and nothing that was shared with gets nothing."""
+    flat = np.array([weight for purchase in weights for weight in (*purchase, 1.0)])
+    purchase = np.repeat(np.arange(len(weights)), [len(of) + 1 for of in weights])
+    share = shared_out(purchase, flat)
+    assert (share > 0).all()
+    for one in range(len(weights)):
+        mine = share[purchase == one].tolist()
+        random.shuffle(mine)
+        assert sum(mine) == 1.0

@@ -10,7 +10,8 @@ import pytest
 
 from jobs.config import Config
 from jobs.experiment import core, job
-from jobs.store import Lake
+from jobs.store import Lake, midnight
+from jobs.tables import LAKE
 from tests.jobs.small_candidates import deployed, publish_ledger
 from tests.jobs.small_lake import DAY, World, a_run, publish_served, settings
 
@@ -74,6 +75,7 @@ def test_everything_served_leaves_no_control_and_says_so(config: Config) -> None
 
 def test_impressions_without_a_label_are_left_out_not_counted_as_no() -> None:
     shown = pa.table({"impression_id": ["a", "b"]})
-    at = pa.array([0], pa.timestamp("us", "UTC"))
-    labels = pa.table({"impression_id": ["b"], "clicked": [True], "click_matures_at": at})
-    assert core.with_clicks(shown, labels)["impression_id"].to_pylist() == ["b"]
+    label = {"impression_id": "b", "clicked": True, "click_known_at": midnight(DAY), "click_matures_at": midnight(DAY)}
+    labels = pa.Table.from_pylist([label], LAKE["labels"].schema)
+    found = core.with_clicks(shown, labels, midnight(DAY + timedelta(days=1)))
+    assert found["impression_id"].to_pylist() == ["b"]
