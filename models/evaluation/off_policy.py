@@ -1,61 +1,116 @@
-"""What another policy would have earned on logged decisions, from how likely each policy was to take them."""
+"""What another policy would have earned on logged decisions, from how likely each policy was to take them.
 
-from dataclasses import asdict, dataclass
-from statistics import NormalDist
+Every function takes equal-length arrays by keyword, one entry per logged decision:
+
+`reward`: (n,) finite. `logged`: (n,) the logging policy's probability of the decision it took, in (0, 1]. `target`:
+(n,) the target policy's probability of that very decision, in [0, 1]. `predicted_logged`: (n,) a reward model's
+q(x, decision taken). `predicted_target`: (n,) sum over actions of target(a | x) q(x, a). `clusters`: (n,) integers,
+usually users, whose decisions may depend on one another; by default decisions are independent. `confidence`: of the
+interval, in (0, 1).
+
+The result is an `Estimate` of the target policy's mean reward per decision. Its interval is the analytic one of
+`models.evaluation.sufficient.Influence`; its `effective_n` is Kish's for the weights that multiplied rewards. A single
+decision (or cluster) raises ValueError, since nothing can be said of its error; contributions that are all the same
+have a standard error of 0, which the guard refuses to take for certainty. So do unequal lengths, values that are not
+finite or out of range, and a target that never takes what was logged (where no model stands in).
+
+All assume that `logged` is right, that decisions do not change one another's outcome, and that whatever the target does
+was possible when logging. With w = target / logged they differ in what they trade for variance.
+"""
+
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation import weighting
+from models.evaluation.diagnostics import Diagnostics, diagnostics, guarded, missing_propensities
 from models.evaluation.estimate import Estimate, Finding, Refusal
+from models.evaluation.sufficient import CONFIDENCE, SufficientStatistics
+from models.evaluation.weighting import Estimator, Floats, Log
 from models.settings import GateSettings
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+__all__ = [
+    "Diagnostics", "clipped_ips", "diagnostics", "dm", "dr", "dros", "ips", "smallest_error_clip", "sndr", "snips",
+    "snips_difference", "switch_dr",
+]  # fmt: skip
+CLIPS = 24
+"""Clips tried between the mean weight of one and the largest weight, evenly in the logarithm."""
 
 
-@dataclass(frozen=True)
-class Diagnostics:
-    """How far the weights target / logged can be trusted.
+def ips(
+    *, reward: Floats, logged: Floats, target: Floats, clusters: Ints | None = None, confidence: float = CONFIDENCE
+) -> Estimate:
+    """mean(w r): unbiased, at the price of weights of any size (Horvitz & Thompson 1952)."""
+    return _estimate(weighting.ips, Log.checked(reward, logged, target), clusters, confidence)
 
-    `mean_weight` is 1 in expectation when the logged propensities are right and the logging policy could take whatever
-    the target would; well below 1 means the target wants what was never logged, well above 1 that propensities are
-    wrong. Target mass on candidates that were never taken cannot be seen here at all.
+
+def clipped_ips(
+    *,
+    reward: Floats,
+    logged: Floats,
+    target: Floats,
+    clip: float | None = None,
+    clusters: Ints | None = None,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """mean(min(w, clip) r): biased towards zero, with bounded weights (Ionides 2008; Bottou et al. 2013, section 4.2).
+
+    `clip` > 0; without one the log chooses, see `smallest_error_clip`. The interval is that of the clipped mean: for
+    rewards >= 0 its lower limit is one of the unclipped value too, its upper limit is not.
     """
-
-    n: int
-    mean_weight: float
-    mean_weight_stderr: float
-    largest_weight: float
-    largest_weight_share: float
-    effective_n: float
-    never_taken_share: float
-    """Share of decisions that the target would never take: they count for nothing."""
-
-    def as_dict(self) -> dict[str, float]:
-        """A JSON-ready mapping."""
-        return asdict(self)
+    log = Log.checked(reward, logged, target)
+    chosen = smallest_error_clip(log) if clip is None else clip
+    return _estimate(weighting.clipped_ips(chosen), log, clusters, confidence)
 
 
+def smallest_error_clip(log: Log) -> float:
+    """The clip with the smallest estimated bias² + variance of those tried, ties to the larger.
+
+    The bias is what clipping takes away, mean((w - clip)+ |r|) on the same log, as Wang, Agarwal & Dudík (2017,
+    section 4.1) choose their switch. Tried are `CLIPS` values from 1 to the largest weight; the last clips nothing.
+    Streams give their clip: it has to be known before the first row.
+    """
+    w, r = log.weight, log.reward
+    largest = float(w.max(initial=1.0))
+    errors = {}
+    for clip in np.geomspace(1.0, max(largest, 1.0), CLIPS)[::-1]:
+        kept = np.minimum(w, clip)
+        errors[float(clip)] = float(((w - kept) * np.abs(r)).mean()) ** 2 + float((kept * r).var()) / len(w)
+    return min(errors, key=errors.__getitem__)
+
+
+@overload
+def snips(
+    *, reward: Floats, logged: Floats, target: Floats, clusters: Ints | None = None, confidence: float = CONFIDENCE
+) -> Estimate: ...
+@overload
 def snips(
     *, reward: Floats, logged: Floats, target: Floats, clusters: Ints | None = None, settings: GateSettings
+) -> Finding: ...
+def snips(
+    *,
+    reward: Floats,
+    logged: Floats,
+    target: Floats,
+    clusters: Ints | None = None,
+    confidence: float = CONFIDENCE,
+    settings: GateSettings | None = None,
 ) -> Finding:
-    """The target policy's mean reward: sum(w r) / sum(w), w = target / logged (Swaminathan & Joachims 2015, eq. 8).
+    """sum(w r) / sum(w): a bias of order 1/n, shifts with the reward (Swaminathan & Joachims 2015, eq. 8).
 
-    `reward`: (n,) finite. `logged`: (n,) the logging policy's probability of the decision it took, in (0, 1], NaN where
-    none was logged. `target`: (n,) the target's probability of that very decision, in [0, 1]. `clusters`: (n,)
-    integers, usually users; by default decisions are independent. Consistent, with a bias of order 1/n; assumes that
-    `logged` is right, that decisions do not depend on one another's outcome, and that whatever the target does was
-    possible when logging. The interval is the delta method's, residuals summed per cluster.
-
-    Refused, with the reason, when a propensity is missing, the effective n (Kish) is below `min_effective_n` or one
-    decision holds more than `max_weight_share` of the weight. Raises ValueError for values outside these ranges.
+    With `settings` the guard speaks first, and the confidence is theirs: refused where a propensity is missing (NaN) or
+    the weights cannot carry an estimate, see `models.evaluation.diagnostics.guarded`.
     """
-    reward, logged, target = _checked(reward, logged, target)
-    refusal = _cannot_estimate(logged, target, settings)
+    if settings is None:
+        return _estimate(weighting.snips, Log.checked(reward, logged, target), clusters, confidence)
+    refusal = missing_propensities(logged)
     if refusal:
         return refusal
-    value, influence, effective_n = _self_normalised(reward, target / logged)
-    return _estimate(value, influence, effective_n, clusters, settings)
+    log = Log.checked(reward, logged, target)
+    statistics = SufficientStatistics.of(weighting.snips(log), clusters=clusters)
+    return guarded(statistics, diagnostics(logged=logged, target=target, clusters=clusters), settings)
 
 
 def snips_difference(
@@ -72,117 +127,101 @@ def snips_difference(
     Arguments as for `snips`; what both policies share cancels, so the interval is narrower than two apart. Refused when
     either side is; `effective_n` is the smaller of the two.
     """
-    sides = []
+    refusal = missing_propensities(logged)
+    if refusal:
+        return refusal
+    terms = []
     for name, target in (("champion", champion), ("challenger", challenger)):
-        r, p, q = _checked(reward, logged, target)
-        refusal = _cannot_estimate(p, q, settings)
-        if refusal:
-            return Refusal(f"{name}: {refusal.reason}", refusal.n, refusal.effective_n)
-        sides.append(_self_normalised(r, q / p))
-    (before, before_influence, before_n), (after, after_influence, after_n) = sides
-    return _estimate(after - before, after_influence - before_influence, min(before_n, after_n), clusters, settings)
+        found = snips(reward=reward, logged=logged, target=target, clusters=clusters, settings=settings)
+        if isinstance(found, Refusal):
+            return Refusal(f"{name}: {found.reason}", found.n, found.effective_n)
+        terms.append(weighting.snips(Log.checked(reward, logged, target)))
+    return SufficientStatistics.of(*terms, clusters=clusters).estimate(settings.confidence)
 
 
-def diagnostics(*, logged: Floats, target: Floats) -> Diagnostics | Refusal:
-    """How far the weights of `snips` with these arguments can be trusted; refused when a propensity is missing."""
-    _, logged, target = _checked(np.zeros(len(logged)), logged, target)
-    refusal = _missing(logged)
-    if refusal:
-        return refusal
-    w = target / logged
-    n, total = len(w), float(w.sum())
-    return Diagnostics(
-        n=n,
-        mean_weight=total / n,
-        mean_weight_stderr=float(w.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0,
-        largest_weight=float(w.max()),
-        largest_weight_share=float(w.max() / total) if total else 0.0,
-        effective_n=_kish(w),
-        never_taken_share=float((w == 0).mean()),
-    )
+def dm(
+    *,
+    reward: Floats,
+    logged: Floats,
+    target: Floats,
+    predicted_target: Floats,
+    clusters: Ints | None = None,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """mean(predicted_target): as right as the model; the interval knows which contexts came, not the model's errors."""
+    return _estimate(weighting.dm, Log.checked(reward, logged, target, None, predicted_target), clusters, confidence)
 
 
-def _self_normalised(reward: Floats, w: Floats) -> tuple[float, Floats, float]:
-    """The estimate, each decision's share in its error, and the effective n."""
-    total = w.sum()
-    value = float((w * reward).sum() / total)
-    return value, w * (reward - value) / total, _kish(w)
+def dr(
+    *,
+    reward: Floats,
+    logged: Floats,
+    target: Floats,
+    predicted_logged: Floats,
+    predicted_target: Floats,
+    clusters: Ints | None = None,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """mean(predicted_target + w (r - predicted_logged)): unbiased whatever the model (Dudík et al. 2014, eq. 3.1).
+
+    The model must not have seen the decision's own reward: cross-fit it (`models.evaluation.reward_models`).
+    """
+    log = Log.checked(reward, logged, target, predicted_logged, predicted_target)
+    return _estimate(weighting.dr, log, clusters, confidence)
 
 
-def _estimate(
-    value: float, influence: Floats, effective_n: float, clusters: Ints | None, settings: GateSettings
-) -> Finding:
-    """Value +- z x stderr, the influences summed within clusters first (sandwich variance)."""
-    n = len(influence)
-    sums: Floats = influence
-    if clusters is not None:
-        if len(clusters) != n:
-            raise ValueError(f"clusters need one entry per decision; found {len(clusters)} for {n}")
-        _, at = np.unique(np.asarray(clusters), return_inverse=True)
-        sums = np.bincount(at, weights=influence).astype(np.float64)
-    m = len(sums)
-    if m < 2:
-        return Refusal(f"an interval needs at least 2 clusters; found {m}", n, effective_n)
-    stderr = float(np.sqrt((sums**2).sum() * m / (m - 1)))
-    reach = NormalDist().inv_cdf(0.5 + settings.confidence / 2) * stderr
-    return Estimate(value, stderr, value - reach, value + reach, n, effective_n)
+def sndr(
+    *,
+    reward: Floats,
+    logged: Floats,
+    target: Floats,
+    predicted_logged: Floats,
+    predicted_target: Floats,
+    clusters: Ints | None = None,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """`dr` with its correction divided by sum(w) instead of n (Thomas & Brunskill 2016, section 3)."""
+    log = Log.checked(reward, logged, target, predicted_logged, predicted_target)
+    return _estimate(weighting.sndr, log, clusters, confidence)
 
 
-def _cannot_estimate(logged: Floats, target: Floats, settings: GateSettings) -> Refusal | None:
-    """Why these weights cannot carry an estimate, if so."""
-    refusal = _missing(logged)
-    if refusal:
-        return refusal
-    w = target / logged
-    n, total, effective_n = len(w), float(w.sum()), _kish(w)
-    if total == 0:
-        return Refusal(f"the target policy never takes any of the {n} logged decisions", n)
-    if effective_n < settings.min_effective_n:
-        return Refusal(
-            f"the estimate needs an effective n of at least {settings.min_effective_n:g}; found {effective_n:.1f}"
-            f" from {n} decisions",
-            n,
-            effective_n,
-        )
-    share = float(w.max()) / total
-    if share > settings.max_weight_share:
-        return Refusal(
-            f"no decision may hold more than {settings.max_weight_share:.1%} of the weight; found {share:.1%}"
-            f" in one of {n}",
-            n,
-            effective_n,
-        )
-    return None
+def switch_dr(
+    *,
+    reward: Floats,
+    logged: Floats,
+    target: Floats,
+    predicted_logged: Floats,
+    predicted_target: Floats,
+    threshold: float,
+    clusters: Ints | None = None,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """`dr` where w <= threshold, the model alone elsewhere (Wang, Agarwal & Dudík 2017). `threshold` >= 0.
+
+    0 is `dm`, infinity is `dr`; between them biased by the model's error where w is large.
+    """
+    log = Log.checked(reward, logged, target, predicted_logged, predicted_target)
+    return _estimate(weighting.switch_dr(threshold), log, clusters, confidence)
 
 
-def _missing(logged: Floats) -> Refusal | None:
-    n, missing = len(logged), int(np.isnan(logged).sum())
-    if not n:
-        return Refusal("the estimate needs logged decisions; found none")
-    # Leaving those out would be a choice of its own: whoever calls makes it, and says so.
-    return Refusal(f"{missing} of {n} decisions have no propensity", n) if missing else None
+def dros(
+    *,
+    reward: Floats,
+    logged: Floats,
+    target: Floats,
+    predicted_logged: Floats,
+    predicted_target: Floats,
+    shrinkage: float,
+    clusters: Ints | None = None,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """`dr` with optimistic shrinkage: weights shrinkage w / (w² + shrinkage) (Su et al. 2020a, eq. 9).
+
+    `shrinkage` >= 0: 0 is `dm`, infinity is `dr`. Weights are at most sqrt(shrinkage) / 2.
+    """
+    log = Log.checked(reward, logged, target, predicted_logged, predicted_target)
+    return _estimate(weighting.dros(shrinkage), log, clusters, confidence)
 
 
-def _kish(w: Floats) -> float:
-    """(sum w)² / sum w²: how many equally weighted decisions would be as good (Kish 1965); 0 without weight."""
-    squares = float((w**2).sum())
-    return float(w.sum()) ** 2 / squares if squares else 0.0
-
-
-def _checked(reward: Floats, logged: Floats, target: Floats) -> tuple[Floats, Floats, Floats]:
-    reward, logged, target = (np.asarray(a, dtype=np.float64) for a in (reward, logged, target))
-    if not reward.shape == logged.shape == target.shape or reward.ndim != 1:
-        raise ValueError(
-            "an off-policy estimate needs reward, logged and target of one length;"
-            f" found {reward.shape}, {logged.shape}, {target.shape}"
-        )
-    if not np.isfinite(reward).all():
-        raise ValueError(f"rewards need to be finite; found {int((~np.isfinite(reward)).sum())} that are not")
-    known = ~np.isnan(logged)
-    if ((logged[known] <= 0) | (logged[known] > 1)).any():
-        raise ValueError(
-            f"logged propensities need to be in (0, 1]; found {logged[known].min()} to {logged[known].max()}"
-        )
-    if not ((target >= 0) & (target <= 1 + 1e-9)).all():
-        raise ValueError(f"target probabilities need to be in [0, 1]; found {target.min()} to {target.max()}")
-    return reward, logged, target
+def _estimate(estimator: Estimator, log: Log, clusters: Ints | None, confidence: float) -> Estimate:
+    return SufficientStatistics.of(estimator(log), clusters=clusters).estimate(confidence)

@@ -1,0 +1,277 @@
+"""Whether logged decisions can carry a counterfactual estimate at all: what the weights show, and when to refuse."""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.estimate import Finding, Refusal
+from models.evaluation.moments import ClusterSums, Moments
+from models.evaluation.sufficient import SufficientStatistics, WeightSums
+from models.evaluation.weighting import Log, need_one_length
+from models.settings import GateSettings
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+TAIL = 3_000
+"""Largest weights kept: three times the root of a million, see `tail_shape`."""
+FEWEST_IN_TAIL = 5
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """How far the weights target / logged can be trusted.
+
+    `mean_weight` is 1 in expectation when the logged propensities are right and the logging policy could take whatever
+    the target would; well below 1 means the target wants what was never logged (or too rarely to have been seen), well
+    above 1 that propensities are wrong. `tail_shape` is the Pareto shape of the largest weights: from 0.5 their
+    variance is infinite and no interval of this kind holds, from 0.7 no sample tells the mean (Vehtari et al. 2024);
+    None where the weights have no tail.
+    """
+
+    n: int
+    mean_weight: float
+    mean_weight_stderr: float
+    largest_weight: float
+    largest_weight_share: float
+    effective_n: float
+    never_taken_share: float
+    """Share of decisions that the target would never take: they count for nothing."""
+    tail_shape: float | None
+    smallest_logged: float
+    certain_share: float
+    """Share of decisions logged with probability 1: where all are, nothing was explored and nothing can be learnt."""
+    inverse_propensity: float | None
+    """Mean of 1 / (logged x candidates): 1 when propensities are right and every candidate had a chance."""
+    inverse_propensity_stderr: float | None
+    unsupported_mass: float | None
+    """Mean target probability of actions that the logging policy could never take."""
+
+    def as_dict(self) -> dict[str, float | None]:
+        """A JSON-ready mapping."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class WeightStatistics:
+    """What `Diagnostics` need of any number of rows, in sums that add (and the largest weights of all).
+
+    `units` has a row per decision or cluster: decisions, w, 1 / (logged x candidates), unsupported mass. The last two
+    mean something only where `candidates` or `unsupported` were given.
+    """
+
+    units: Moments | ClusterSums
+    weights: WeightSums
+    largest: Floats
+    never: int
+    certain: int
+    smallest: float
+    knows_candidates: bool
+    knows_support: bool
+
+    @classmethod
+    def of(
+        cls,
+        logged: Floats,
+        target: Floats,
+        clusters: Ints | None = None,
+        candidates: Ints | None = None,
+        unsupported: Floats | None = None,
+    ) -> Self:
+        """From arrays (n,): as for `diagnostics`, every propensity known."""
+        log = Log.checked(np.zeros(len(logged)), logged, target)
+        w, n = log.weight, len(log.weight)
+        count = np.ones(n) if candidates is None else np.asarray(candidates, dtype=np.float64)
+        mass = np.zeros(n) if unsupported is None else np.asarray(unsupported, dtype=np.float64)
+        keys = np.zeros(n, np.int64) if clusters is None else np.asarray(clusters)
+        need_one_length({"logged": w, "candidates": count, "unsupported": mass, "clusters": keys})
+        if not ((count >= 1).all() and ((mass >= 0) & (mass <= 1 + 1e-9)).all()):
+            raise ValueError("diagnostics need candidates of at least 1 and unsupported mass in [0, 1]; found others")
+        columns = np.column_stack([np.ones(n), w, 1.0 / (log.logged * count), mass])
+        return cls(
+            Moments.of(columns) if clusters is None else ClusterSums.of(keys, columns),
+            WeightSums.of(w),
+            _largest(w),
+            int((w == 0).sum()),
+            int((log.logged == 1).sum()),
+            float(log.logged.min(initial=1.0)),
+            candidates is not None,
+            unsupported is not None,
+        )
+
+    def __add__(self, other: Self) -> Self:
+        """Of both sets of rows. Raises ValueError when only one of them knows clusters."""
+        if isinstance(self.units, Moments) and isinstance(other.units, Moments):
+            units: Moments | ClusterSums = self.units + other.units
+        elif isinstance(self.units, ClusterSums) and isinstance(other.units, ClusterSums):
+            units = self.units + other.units
+        else:
+            raise ValueError("statistics add when both have clusters or neither; found one of each")
+        return replace(
+            self,
+            units=units,
+            weights=self.weights + other.weights,
+            largest=_largest(np.concatenate([self.largest, other.largest])),
+            never=self.never + other.never,
+            certain=self.certain + other.certain,
+            smallest=min(self.smallest, other.smallest),
+            knows_candidates=self.knows_candidates and other.knows_candidates,
+            knows_support=self.knows_support and other.knows_support,
+        )
+
+    def diagnostics(self) -> Diagnostics:
+        """The figures. Raises ValueError without rows."""
+        units = self.units.moments() if isinstance(self.units, ClusterSums) else self.units
+        n = round(float(units.mean[0] * units.units))
+        if not n:
+            raise ValueError("diagnostics need logged decisions; found none")
+        weight, weight_error = _mean(units, 1)
+        inverse, inverse_error = _mean(units, 2)
+        return Diagnostics(
+            n=n,
+            mean_weight=weight,
+            mean_weight_stderr=weight_error,
+            largest_weight=self.weights.largest,
+            largest_weight_share=self.weights.largest_share,
+            effective_n=self.weights.effective_n,
+            never_taken_share=self.never / n,
+            tail_shape=tail_shape(self.largest, n),
+            smallest_logged=self.smallest,
+            certain_share=self.certain / n,
+            inverse_propensity=inverse if self.knows_candidates else None,
+            inverse_propensity_stderr=inverse_error if self.knows_candidates else None,
+            unsupported_mass=_mean(units, 3)[0] if self.knows_support else None,
+        )
+
+
+def diagnostics(
+    *,
+    logged: Floats,
+    target: Floats,
+    clusters: Ints | None = None,
+    candidates: Ints | None = None,
+    unsupported: Floats | None = None,
+) -> Diagnostics | Refusal:
+    """How far the weights of an estimate with these arguments can be trusted; refused when a propensity is missing.
+
+    All (n,): `logged` in (0, 1] or NaN, `target` in [0, 1], `clusters` integers, `candidates` how many actions the
+    logging policy chose from, `unsupported` the target's probability of actions that policy could never take.
+    """
+    refusal = missing_propensities(logged)
+    if refusal:
+        return refusal
+    return WeightStatistics.of(logged, target, clusters, candidates, unsupported).diagnostics()
+
+
+def missing_propensities(logged: Floats) -> Refusal | None:
+    """A refusal where there are no decisions or some have no propensity (NaN)."""
+    n, missing = len(logged), int(np.isnan(np.asarray(logged, dtype=np.float64)).sum())
+    if not n:
+        return Refusal("the estimate needs logged decisions; found none")
+    # Leaving those out would be a choice of its own: whoever calls makes it, and says so.
+    return Refusal(f"{missing} of {n} decisions have no propensity", n) if missing else None
+
+
+def guarded(statistics: SufficientStatistics, found: Diagnostics | Refusal, settings: GateSettings) -> Finding:
+    """The estimate, or the first reason in `settings` why these decisions cannot carry it."""
+    if isinstance(found, Refusal):
+        return found
+    try:
+        influence = statistics.influence()
+    except ValueError as unable:
+        return Refusal(str(unable), found.n, found.effective_n)
+    reason = weights_refused(found, settings)
+    if reason:
+        return Refusal(reason, found.n, found.effective_n)
+    if influence.matter < settings.min_decisions_that_matter:
+        return Refusal(
+            f"the interval needs at least {settings.min_decisions_that_matter:g} decisions (or users) that matter;"
+            f" found {influence.matter:.1f} among {influence.units}",
+            influence.rows,
+            influence.effective_n,
+        )
+    return influence.estimate(settings.confidence)
+
+
+def weights_refused(found: Diagnostics, settings: GateSettings) -> str | None:
+    """Why these weights cannot carry an estimate, if so; the plainest reason first."""
+    n = found.n
+    if not found.largest_weight:
+        return f"the target policy never takes any of the {n} logged decisions"
+    if found.effective_n < settings.min_effective_n:
+        return (
+            f"the estimate needs an effective n of at least {settings.min_effective_n:g};"
+            f" found {found.effective_n:.1f} from {n} decisions"
+        )
+    if found.largest_weight_share > settings.max_weight_share:
+        return (
+            f"no decision may hold more than {settings.max_weight_share:.1%} of the weight;"
+            f" found {found.largest_weight_share:.1%} in one of {n}"
+        )
+    if found.unsupported_mass is not None and found.unsupported_mass > settings.max_unsupported_mass:
+        return (
+            f"the logging policy must be able to take what the target does, up to"
+            f" {settings.max_unsupported_mass:.1%}; found {found.unsupported_mass:.1%} of its choices without support"
+        )
+    if found.tail_shape is not None and found.tail_shape > settings.max_tail_shape:
+        return (
+            f"the largest weights need a Pareto shape of at most {settings.max_tail_shape:g}, or their mean cannot be"
+            f" told; found {found.tail_shape:.2f}"
+        )
+    return _off_one("weight", found.mean_weight, found.mean_weight_stderr, settings) or _off_one(
+        "1 / (propensity x candidates)", found.inverse_propensity, found.inverse_propensity_stderr, settings
+    )
+
+
+def _off_one(what: str, mean: float | None, stderr: float | None, settings: GateSettings) -> str | None:
+    if mean is None or stderr is None:
+        return None
+    away = abs(mean - 1.0)
+    if away <= settings.max_mean_weight_z * stderr + 1e-9:
+        return None
+    return (
+        f"the mean {what} needs to be within {settings.max_mean_weight_z:g} standard errors of 1, or the logged"
+        f" propensities are not the logging policy's; found {mean:.4f} +- {stderr:.4f}"
+    )
+
+
+def tail_shape(weights: Floats, n: int) -> float | None:
+    """The Pareto shape of the largest min(n / 5, 3 sqrt(n)) of n weights; None where fewer than 5 differ.
+
+    `weights` holds the largest in any order, at least that many or `TAIL`. The fit is Zhang & Stephens' (2009), with
+    the weakly informative prior of Vehtari et al. (2024, appendix C): 10 observations of a shape of 0.5.
+    """
+    size = min(math.ceil(min(n / 5, 3 * math.sqrt(n))), len(weights) - 1, TAIL - 1)
+    if size < FEWEST_IN_TAIL:
+        return None
+    top = np.sort(weights)[::-1][: size + 1]
+    excess = (top[:-1] - top[-1])[::-1]
+    excess = excess[excess > 1e-12 * top[0]]
+    if len(np.unique(excess)) < FEWEST_IN_TAIL:
+        return None
+    m = len(excess)
+    grid = np.arange(1, 31 + int(math.sqrt(m)))
+    quartile = excess[max(int(m / 4 + 0.5) - 1, 0)]
+    b = (1 - np.sqrt(len(grid) / (grid - 0.5))) / (3 * quartile) + 1 / excess[-1]
+    shapes = np.log1p(-b[:, None] * excess).mean(axis=1)
+    likelihood = m * (np.log(-b / shapes) - shapes - 1)
+    chance = np.exp(likelihood - likelihood.max())
+    shape = float(np.log1p(-float(b @ chance / chance.sum()) * excess).mean())
+    return (m * shape + 10 * 0.5) / (m + 10)
+
+
+def _largest(w: Floats) -> Floats:
+    """At most `TAIL` of the largest."""
+    return w.copy() if len(w) <= TAIL else np.partition(w, -TAIL)[-TAIL:]
+
+
+def _mean(units: Moments, column: int) -> tuple[float, float]:
+    """sum(column) / sum(rows) and its standard error over units; an error of 0 for one unit."""
+    rows = float(units.mean[0])
+    value = float(units.mean[column]) / rows
+    direction = np.zeros(len(units.mean))
+    direction[0], direction[column] = -value / rows, 1.0 / rows
+    m = units.units
+    return value, math.sqrt(units.along(direction)[0] / (m * (m - 1))) if m > 1 else 0.0

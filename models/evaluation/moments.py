@@ -1,0 +1,117 @@
+"""Sums that add: moments of independent units, and the per-user sums that become units once every row was seen."""
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Keys = NDArray[np.int64]
+CHUNK = 1 << 15
+"""Rows whose products are held at once: about 4 MiB for four columns."""
+CANCELLED = 1e-14
+"""A sum of squares this small against the terms it is the difference of is rounding."""
+ROUNDED = 1e-15
+"""So is a deviation this small against the mean it deviates from."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """How many units, their mean, and the sums of products of 2, 3 and 4 deviations from that mean.
+
+    For k columns: `mean` (k,), `second` (k, k), `third` (k, k, k), `fourth` (k, k, k, k), all symmetric. Adding two is
+    exact up to rounding whatever the split (Pébay 2008, multivariate); deviations, not raw powers, are summed, so a
+    large mean costs no precision.
+    """
+
+    units: int
+    mean: Floats
+    second: Floats
+    third: Floats
+    fourth: Floats
+
+    @classmethod
+    def none(cls, k: int) -> Self:
+        """No units yet: the neutral element of addition."""
+        return cls(0, np.zeros(k), np.zeros((k,) * 2), np.zeros((k,) * 3), np.zeros((k,) * 4))
+
+    @classmethod
+    def of(cls, rows: Floats) -> Self:
+        """The moments of (n, k) rows, each an independent unit."""
+        found = cls.none(rows.shape[1])
+        for start in range(0, len(rows), CHUNK):
+            found = found + cls._of_chunk(rows[start : start + CHUNK])
+        return found
+
+    @classmethod
+    def _of_chunk(cls, rows: Floats) -> Self:
+        n, k = rows.shape
+        mean = rows.mean(axis=0)
+        d = rows - mean
+        products = (d[:, :, None] * d[:, None, :]).reshape(n, k * k)
+        second = products.sum(axis=0).reshape(k, k)
+        return cls(n, mean, second, (d.T @ products).reshape(k, k, k), (products.T @ products).reshape(k, k, k, k))
+
+    def __add__(self, other: Self) -> Self:
+        """The moments of both sets of units together."""
+        if not other.units:
+            return self
+        if not self.units:
+            return other
+        units = self.units + other.units
+        mean = self.mean + (other.mean - self.mean) * (other.units / units)
+        first, last = self._about(mean), other._about(mean)
+        return type(self)(units, mean, *(a + b for a, b in zip(first, last, strict=True)))
+
+    def _about(self, centre: Floats) -> tuple[Floats, Floats, Floats]:
+        """The sums of products of deviations from another centre."""
+        d = self.mean - centre
+        d2 = np.multiply.outer(d, d)
+        second = self.second + self.units * d2
+        once = np.multiply.outer(self.second, d)
+        third = self.third + sum(np.moveaxis(once, -1, axis) for axis in range(3))
+        third = third + self.units * np.multiply.outer(d2, d)
+        thrice, twice = np.multiply.outer(self.third, d), np.multiply.outer(self.second, d2)
+        fourth = self.fourth + sum(np.moveaxis(thrice, -1, axis) for axis in range(4))
+        fourth = fourth + sum(np.moveaxis(twice, (2, 3), axes) for axes in combinations(range(4), 2))
+        return second, third, fourth + self.units * np.multiply.outer(d2, d2)
+
+    def along(self, direction: Floats) -> tuple[float, float, float]:
+        """The sums of the 2nd, 3rd and 4th powers of deviations of `direction` · unit, (k,) -> three numbers.
+
+        What cannot be told from rounding is 0, so that units which do not differ are seen not to.
+        """
+        v = direction
+        second = float(v @ self.second @ v)
+        size = np.abs(v)
+        noise = CANCELLED * float(size @ np.abs(self.second) @ size)
+        if second <= noise + self.units * (ROUNDED * float(size @ np.abs(self.mean))) ** 2:
+            return 0.0, 0.0, 0.0
+        third = float(v @ (self.third @ v) @ v)
+        fourth = float(v @ ((self.fourth @ v) @ v) @ v)
+        return second, third, min(max(fourth, second**2 / self.units), second**2)
+
+
+@dataclass(frozen=True)
+class ClusterSums:
+    """Sums per cluster, keys ascending; adding two sums what they share, so that a user may be seen in many batches."""
+
+    keys: Keys
+    sums: Floats
+
+    @classmethod
+    def of(cls, keys: Keys, rows: Floats) -> Self:
+        """The sums of (n, k) rows by their keys (n,)."""
+        names, at = np.unique(keys, return_inverse=True)
+        columns = [np.bincount(at, weights=column, minlength=len(names)) for column in rows.T]
+        return cls(names, np.column_stack(columns) if len(names) else np.zeros((0, rows.shape[1])))
+
+    def __add__(self, other: Self) -> Self:
+        """The sums over both."""
+        return self.of(np.concatenate([self.keys, other.keys]), np.concatenate([self.sums, other.sums]))
+
+    def moments(self) -> Moments:
+        """Each cluster's sums as one unit: right only when every row of every cluster is in."""
+        return Moments.of(self.sums)

@@ -1,0 +1,192 @@
+"""Everything a counterfactual estimate needs to know of its rows, in sums that add: one batch or a thousand."""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from models.evaluation.estimate import Estimate
+from models.evaluation.moments import ClusterSums, Moments
+from models.evaluation.weighting import Terms, need_one_length
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+COLUMNS = 3
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Influence:
+    """An estimate and how far each independent unit moves it: sums of powers of the units' influences.
+
+    `units` counts rows, or clusters where given; `rows` rows; `effective_n` is Kish's (sum w)² / sum w².
+    """
+
+    value: float
+    units: int
+    rows: int
+    effective_n: float
+    second: float
+    third: float
+    fourth: float
+
+    @property
+    def matter(self) -> float:
+        """How many units the standard error rests on: (sum u²)² / sum u⁴, from 1 to `units`; 0 where none differs.
+
+        For rare clicks of like weight it is about the number of clicks, however many rows there are.
+        """
+        return self.second**2 / self.fourth if self.fourth > 0 else 0.0
+
+    @property
+    def stderr(self) -> float:
+        """The standard error by the delta method, units independent: sqrt(m / (m - 1) sum u²)."""
+        return math.sqrt(self.second * self.units / (self.units - 1))
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Limits that miss about equally often on either side, though contributions are skewed.
+
+        Hall's transformation takes the skewness out (Hall 1992, J. R. Stat. Soc. B 54, 221-228); the quantile is
+        Student's with as many degrees of freedom as there are units that matter, since no more of them tell the
+        variance. With many like units it is the usual value +- z x stderr.
+        """
+        if not self.second:
+            return self.value, self.value
+        t = float(stdtrit(min(self.matter, self.units - 1.0), 0.5 + confidence / 2))
+        skewness = self.third / self.second**1.5  # of the sum: the units' own over sqrt(units)
+        return (
+            min(self.value, self.value - self.stderr * _unskewed(t, skewness)),
+            max(self.value, self.value - self.stderr * _unskewed(-t, skewness)),
+        )
+
+    def estimate(self, confidence: float) -> Estimate:
+        """The value with standard error and interval; constant contributions have a standard error of 0."""
+        low, high = self.interval(confidence)
+        return Estimate(self.value, self.stderr, low, high, self.rows, self.effective_n)
+
+
+@dataclass(frozen=True)
+class WeightSums:
+    """The weights an estimator used: total, total of squares, and the largest."""
+
+    total: float
+    squares: float
+    largest: float
+
+    @classmethod
+    def of(cls, weight: Floats) -> Self:
+        """From weights (n,) >= 0."""
+        return cls(float(weight.sum()), float(weight @ weight), float(weight.max(initial=0.0)))
+
+    def __add__(self, other: Self) -> Self:
+        """Of both sets of rows."""
+        return type(self)(self.total + other.total, self.squares + other.squares, max(self.largest, other.largest))
+
+    @property
+    def effective_n(self) -> float:
+        """(sum w)² / sum w²: how many equally weighted rows would be as good (Kish 1965); 0 without weight."""
+        return self.total**2 / self.squares if self.squares else 0.0
+
+    @property
+    def largest_share(self) -> float:
+        """The largest weight as a share of the sum; 0 without weight."""
+        return self.largest / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True)
+class SufficientStatistics:
+    """Sums that add and that an estimate is a function of: rows in any order, any split, give the same figure.
+
+    `units` are `Moments` where rows are independent (a fixed size) and `ClusterSums` where they come in clusters (a row
+    per user): columns are the rows of a unit, then `plain`, `ratio`, `weight` of one estimator, or of two for a
+    difference. Once no user can come back, `settled` makes a fixed size of either.
+    """
+
+    units: Moments | ClusterSums
+    weights: tuple[WeightSums, ...]
+
+    @classmethod
+    def of(cls, *terms: Terms, clusters: Ints | None = None) -> Self:
+        """From one estimator's terms, or two (their difference: the second less the first); `clusters` (n,) integers.
+
+        Raises ValueError for clusters of another length.
+        """
+        n = len(terms[0].weight)
+        columns = np.column_stack([np.ones(n), *(t.columns() for t in terms)])
+        weights = tuple(WeightSums.of(t.weight) for t in terms)
+        if clusters is None:
+            return cls(Moments.of(columns), weights)
+        keys = np.asarray(clusters)
+        need_one_length({"reward": terms[0].weight, "clusters": keys})
+        return cls(ClusterSums.of(keys, columns), weights)
+
+    def __add__(self, other: Self) -> Self:
+        """Of both sets of rows. Raises ValueError when one knows clusters and the other does not."""
+        weights = tuple(a + b for a, b in zip(self.weights, other.weights, strict=True))
+        if isinstance(self.units, Moments) and isinstance(other.units, Moments):
+            return type(self)(self.units + other.units, weights)
+        if isinstance(self.units, ClusterSums) and isinstance(other.units, ClusterSums):
+            return type(self)(self.units + other.units, weights)
+        raise ValueError("statistics add when both have clusters or neither; found one of each")
+
+    def settled(self) -> Self:
+        """The same with every cluster closed: adds only to statistics of other clusters, at a fixed size."""
+        units = self.units.moments() if isinstance(self.units, ClusterSums) else self.units
+        return type(self)(units, self.weights)
+
+    def influence(self) -> Influence:
+        """The value and the units' influence on it.
+
+        Raises ValueError for fewer than 2 units, and where no estimator with a weight has any.
+        """
+        units = self.settled().units
+        if not isinstance(units, Moments) or units.units < 2:
+            found = units.units if isinstance(units, Moments) else 0
+            raise ValueError(f"an interval needs at least 2 independent rows or clusters; found {found}")
+        sums = units.mean * units.units
+        value, direction = 0.0, np.zeros(len(sums))
+        for side, sign in zip(range(len(self.weights)), (1.0,) if len(self.weights) == 1 else (-1.0, 1.0), strict=True):
+            at = slice(1 + side * COLUMNS, 1 + (side + 1) * COLUMNS)
+            figure, of_rows, of_columns = _linearised(float(sums[0]), *(float(s) for s in sums[at]))
+            value += sign * figure
+            direction[0] += sign * of_rows
+            direction[at] += sign * of_columns
+        effective_n = min(w.effective_n for w in self.weights)
+        return Influence(value, units.units, round(float(sums[0])), effective_n, *units.along(direction))
+
+    def estimate(self, confidence: float = CONFIDENCE) -> Estimate:
+        """The value with its analytic interval; raises as `influence`."""
+        if not 0 < confidence < 1:
+            raise ValueError(f"confidence needs to be in (0, 1); found {confidence:g}")
+        return self.influence().estimate(confidence)
+
+
+def figures(sums: Floats, estimators: int) -> Floats:
+    """The value of each of (b, columns) sums, NaN where it has none: what resamples need."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = []
+        for side in range(estimators):
+            plain, ratio, weight = sums[:, 1 + side * COLUMNS : 1 + (side + 1) * COLUMNS].T
+            values.append(plain / sums[:, 0] + np.where(ratio == 0, 0.0, ratio / weight))
+        found: Floats = values[-1] - values[0] if estimators == 2 else values[0]
+        return found
+
+
+def _linearised(rows: float, plain: float, ratio: float, weight: float) -> tuple[float, float, Floats]:
+    """plain / rows + ratio / weight, and its derivatives by rows and by (plain, ratio, weight)."""
+    if not weight and not plain:
+        raise ValueError(f"the target policy never takes any of the {rows:.0f} logged decisions")
+    share = ratio / weight if weight else 0.0
+    inverse = 1.0 / weight if weight else 0.0
+    gradient = np.array([1.0 / rows, inverse, -share * inverse])
+    return plain / rows + share, -plain / rows**2, gradient
+
+
+def _unskewed(x: float, a: float) -> float:
+    """Hall's transformation inverted: the studentised deviation whose unskewed form is x, for skewness a."""
+    if abs(a) < 1e-6:
+        return x
+    return float(3.0 / a * (np.cbrt(1.0 + a * (x - a / 6.0)) - 1.0))
