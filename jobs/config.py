@@ -34,6 +34,10 @@ class LakeSettings(Settings):
 
     root: Path = Field(ROOT / "var" / "lake", description="Delta tables")
     raw: Path = Field(ROOT / "var" / "raw", description="raw events, date=YYYY-MM-DD/hour=HH, as loggers write them")
+    results: Path = Field(
+        default_factory=lambda data: data["root"].parent / "validations",
+        description="what the suites found, a JSON file a table and day; beside the Delta tables by default",
+    )
 
 
 class SparkSettings(Settings):
