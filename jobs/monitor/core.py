@@ -112,7 +112,7 @@ def skew(answered: pa.Table, offline: Floats, day_before: str, settings: Monitor
 def quality(answered: pa.Table, evidence: Mapping[str, Any] | None, settings: GateSettings, note: str) -> list[Figure]:
     """AUC and calibration of the served probabilities on the clicks so far, and AUC against the backtest's."""
     clicked, scores, users = numbers(answered["clicked"]), numbers(answered["served_p_click"]), clusters(answered)
-    auc = ranking.auc(clicked, scores, settings=settings, seed=0, clusters=users)
+    auc = ranking.auc(clicked, scores, settings=settings, clusters=users)
     observed, predicted = mean(clicked, settings.confidence), float(scores.mean()) if len(scores) else math.nan
     first = numbers(answered["position"]) == 1
     calibration: Finding = Refusal("calibration needs captured first placements; found none")

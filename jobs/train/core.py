@@ -24,8 +24,6 @@ BASELINE = "popularity"
 """Fitted every time: the endpoint's fallback, and the champion where none was ever deployed."""
 FIRST_WARM = "xgboost"
 """What a warm start fits where there is no learned champion to continue."""
-VALIDATION_REPLICATES = 50
-"""The choice looks at values only; the backtest spends the replicates."""
 INDEX_DIMENSIONS = 16
 INDEX_MIN_CLICKS = 200
 """Fewer clicks place items by chance; then there is no index, and requests bring their own candidates."""
@@ -68,7 +66,7 @@ def kinds(mode: Literal["full", "warm"], champion: str | None) -> list[str]:
     return [kind for kind in RANKERS if kind in (wanted if wanted != {BASELINE} else {BASELINE, FIRST_WARM})]
 
 
-def on_validation(ranker: Ranker, folds: Folds, settings: GateSettings, seed: int) -> dict[str, Finding]:
+def on_validation(ranker: Ranker, folds: Folds, settings: GateSettings) -> dict[str, Finding]:
     """Log-loss and AUC where the click is known, at the positions that were shown; refused without both classes."""
     known = np.isfinite(folds.validate_clicked)
     labels = folds.validate_clicked[known]
@@ -78,10 +76,9 @@ def on_validation(ranker: Ranker, folds: Folds, settings: GateSettings, seed: in
         )
         return {"log_loss": refusal, "auc": refusal}
     scores = ranker.predict({name: column[known] for name, column in folds.validate.items()}).p_click
-    quick = settings.model_copy(update={"bootstrap_replicates": VALIDATION_REPLICATES})
     return {
-        "log_loss": ranking.log_loss(labels, scores, settings=quick, seed=seed),
-        "auc": ranking.auc(labels, scores, settings=quick, seed=seed),
+        "log_loss": ranking.log_loss(labels, scores, settings=settings),
+        "auc": ranking.auc(labels, scores, settings=settings),
     }
 
 

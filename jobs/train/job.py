@@ -42,8 +42,7 @@ def run(run: Run) -> dict[str, Any]:
         started = time.monotonic()
         rankers[kind] = RANKERS[kind].fit(folds.train, run.config.ranker, start_from=starts.get(kind))
         run.say(f"{kind} fitted in {time.monotonic() - started:.1f} s" + (", continued" if kind in starts else ""))
-    seed = run.config.ranker.seed
-    figures = {k: core.on_validation(ranker, folds, run.config.gate, seed) for k, ranker in rankers.items()}
+    figures = {k: core.on_validation(ranker, folds, run.config.gate) for k, ranker in rankers.items()}
     chosen, why = core.choose({kind: figure["log_loss"] for kind, figure in figures.items()})
     run.say(f"{chosen} is the challenger: {why}")
     try:

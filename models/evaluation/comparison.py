@@ -1,22 +1,23 @@
-"""Champion and challenger on the same rows with the same resamples, so that their difference is paired."""
+"""Champion and challenger on the same rows, so that their difference is paired: what both share cancels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.estimate import Finding, Refusal
-from models.evaluation.lists import of_requests
-from models.evaluation.ranking import row_losses, weighted_auc
+from models.evaluation.linear import MIN_USERS, Linear
+from models.evaluation.lists import FIGURES, of_requests
+from models.evaluation.ranking import auc_influence, normalised, row_losses, weighted_auc_pr
 from models.evaluation.resampling import Bootstrap
 from models.settings import GateSettings
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-METRICS = ("auc", "log_loss", "ndcg_at_10")
 SIDES = ("champion", "challenger", "difference")
-Figures = Callable[[Floats], tuple[float, Floats]]
-"""From a ranker's scores to a figure and the same in every resample."""
+METRICS = ("auc", "auc_pr", "log_loss", "normalised_entropy", "ndcg_at_10", "mrr_at_10", "map_at_10", "recall_at_1")
+"""What a comparison shows by default; a list metric is `<name>_at_<k>`."""
+LOWER_IS_BETTER = ("log_loss", "normalised_entropy")
 
 
 def compare(
@@ -26,56 +27,77 @@ def compare(
     requests: Ints,
     users: Ints,
     settings: GateSettings,
-    seed: int,
+    seed: int = 0,
+    metrics: Sequence[str] = METRICS,
 ) -> dict[str, dict[str, Finding]]:
-    """AUC, log-loss (nats) and NDCG@10 of both rankers and of challenger minus champion, intervals by user.
+    """Each metric of both rankers and of challenger minus champion, intervals by user.
 
     All (n,): `clicked` 0.0 or 1.0, `champion` and `challenger` p_click in [0, 1] for the same rows, `requests` and
-    `users` integers (give rows of an unknown user their request as user). What the data cannot carry is a refusal with
-    the reason. Raises ValueError for arrays of unequal length, labels other than 0 and 1, scores outside [0, 1].
+    `users` integers (give rows of an unknown user their request as user). `seed` is AUC-PR's alone. What the data
+    cannot carry is a refusal with the reason. Raises ValueError for arrays of unequal length, labels other than 0 and
+    1, scores outside [0, 1], and metrics that do not exist.
     """
     arrays = [np.asarray(a, dtype=np.float64) for a in (clicked, champion, challenger)]
     labels, both = arrays[0], arrays[1:]
-    n = len(labels)
     lengths = [len(a) for a in (*arrays, requests, users)]
     if len(set(lengths)) > 1:
         raise ValueError(f"a comparison needs arrays of one length; found {lengths}")
     if not np.isin(labels, (0.0, 1.0)).all():
         raise ValueError("a comparison needs clicks that are 0 or 1 (drop rows whose click is unknown); found others")
-    reason = _cannot_compare(labels, both)
+    users, requests = np.asarray(users), np.asarray(requests)
+    reason = _cannot_compare(labels, both, users)
     if reason:
-        return {metric: {side: Refusal(reason, n) for side in SIDES} for metric in METRICS}
-
-    rows = Bootstrap(users, settings.bootstrap_replicates, settings.confidence, seed)
-    first, _ = of_requests("ndcg", labels, both[0], requests, 10)
-    # Requests with a click are fewer rows than the rest: they get resamples of their own, shared by both rankers.
-    clicks = Bootstrap(np.asarray(users)[first], settings.bootstrap_replicates, settings.confidence, seed)
-    figures: dict[str, tuple[Bootstrap, int, tuple[float, float] | None, Figures]] = {
-        "auc": (rows, n, (0.0, 1.0), lambda s: rows.each(weighted_auc(labels, s))),
-        "log_loss": (rows, n, None, lambda s: rows.ratio(row_losses(labels, s), np.ones(n))),
-        "ndcg_at_10": (
-            clicks,
-            len(first),
-            (0.0, 1.0),
-            lambda s: clicks.ratio(of_requests("ndcg", labels, s, requests, 10)[1], np.ones(len(first))),
-        ),
-    }
-    return {name: _sides(*parts, both) for name, parts in figures.items()}
+        return {metric: dict.fromkeys(SIDES, Refusal(reason, len(labels))) for metric in metrics}
+    found: dict[str, dict[str, Finding]] = {}
+    for metric in metrics:
+        if metric == "auc_pr":
+            found[metric] = _resampled(labels, both, users, settings, seed)
+            continue
+        figure = figure_of(metric, labels, requests)
+        before, after = (figure(scores) for scores in both)
+        bounds = None if metric in LOWER_IS_BETTER else (0.0, 1.0)
+        found[metric] = {
+            "champion": before.estimate(settings.confidence, users, bounds),
+            "challenger": after.estimate(settings.confidence, users, bounds),
+            "difference": (after - before).estimate(settings.confidence, users),
+        }
+    return found
 
 
-def _sides(
-    bootstrap: Bootstrap, n: int, bounds: tuple[float, float] | None, figure: Figures, both: list[Floats]
+def figure_of(metric: str, labels: Floats, requests: Ints) -> Callable[[Floats], Linear]:
+    """From scores (n,) to the metric with every row's influence; raises ValueError for one that does not exist."""
+    name, _, k = metric.partition("_at_")
+    if metric == "auc":
+        return lambda scores: auc_influence(labels, scores)
+    if metric == "log_loss":
+        return lambda scores: Linear.mean(row_losses(labels, scores))
+    if metric == "normalised_entropy":
+        return lambda scores: normalised(labels, row_losses(labels, scores))
+    if name in FIGURES and k.isdigit():
+
+        def of_lists(scores: Floats) -> Linear:
+            first, gain = of_requests(name, labels, scores, requests, int(k))  # type: ignore[arg-type]
+            return Linear.mean(gain, first)
+
+        return of_lists
+    known = ("auc", "auc_pr", "log_loss", "normalised_entropy", *(f"{figure}_at_<k>" for figure in FIGURES))
+    raise ValueError(f"a comparison knows the metrics {', '.join(known)}; found {metric!r}")
+
+
+def _resampled(
+    labels: Floats, both: Sequence[Floats], users: Ints, settings: GateSettings, seed: int
 ) -> dict[str, Finding]:
-    """The figure of both rankers, and of their difference draw by draw."""
-    (before, before_draws), (after, after_draws) = (figure(scores) for scores in both)
+    """AUC-PR with the same resamples for both rankers."""
+    bootstrap, n = Bootstrap(users, settings.bootstrap_replicates, settings.confidence, seed), len(labels)
+    (before, first), (after, second) = (bootstrap.each(weighted_auc_pr(labels, scores)) for scores in both)
     return {
-        "champion": bootstrap.estimate(before, before_draws, n, bounds),
-        "challenger": bootstrap.estimate(after, after_draws, n, bounds),
-        "difference": bootstrap.estimate(after - before, after_draws - before_draws, n),
+        "champion": bootstrap.estimate(before, first, n, (0.0, 1.0)),
+        "challenger": bootstrap.estimate(after, second, n, (0.0, 1.0)),
+        "difference": bootstrap.estimate(after - before, second - first, n),
     }
 
 
-def _cannot_compare(labels: Floats, both: list[Floats]) -> str | None:
+def _cannot_compare(labels: Floats, both: Sequence[Floats], users: Ints) -> str | None:
     n, positive = len(labels), int(labels.sum())
     if positive in (0, n):
         return f"a comparison needs clicked and unclicked rows; found {positive} clicked of {n}"
@@ -83,9 +105,6 @@ def _cannot_compare(labels: Floats, both: list[Floats]) -> str | None:
         missing = int((~np.isfinite(scores)).sum())
         if missing:
             return f"a comparison needs finite scores; found {missing} of {n} of the {side}'s that are not"
+    if len(np.unique(users)) < MIN_USERS:
+        return f"an interval needs at least {MIN_USERS} users; found 1"
     return None
-
-
-def findings(comparison: Mapping[str, Mapping[str, Finding]]) -> dict[str, dict[str, dict[str, object]]]:
-    """A comparison as JSON-ready mappings, in its own shape."""
-    return {metric: {side: found.as_dict() for side, found in sides.items()} for metric, sides in comparison.items()}

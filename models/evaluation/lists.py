@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from models.evaluation.estimate import Finding, Refusal
-from models.evaluation.ranking import bootstrap_of, checked
+from models.evaluation.linear import Linear
+from models.evaluation.ranking import checked
 from models.settings import GateSettings
 
 Floats = NDArray[np.float64]
@@ -30,13 +31,12 @@ def list_metric(
     k: int = 10,
     *,
     settings: GateSettings,
-    seed: int,
     clusters: Ints | None = None,
 ) -> Finding:
     """The mean of a list metric at `k` over the requests with a click, in [0, 1], with its interval.
 
     `labels`: (n,) 0.0 or 1.0. `scores`: (n,), any scale. `groups`: (n,) integers, the request of each row; its rows
-    must share one cluster. `clusters`: (n,) whose requests are resampled together, usually users; by default every
+    must share one cluster. `clusters`: (n,) whose requests count as one, usually users; by default every
     request is its own. `n` of the result counts the requests used.
 
     Refused when no request has a click or a score is not finite; raises ValueError for k < 1, labels other than 0 and
@@ -50,9 +50,9 @@ def list_metric(
         return Refusal(
             f"{metric} needs at least one request with a click; found none in {len(labels)} rows", len(labels)
         )
-    rows = np.arange(len(labels)) if clusters is None else np.asarray(clusters)
-    bootstrap = bootstrap_of(rows[first], len(first), settings, seed)
-    return bootstrap.estimate(*bootstrap.ratio(gain, np.ones(len(first))), len(first), (0.0, 1.0))
+    if clusters is not None and len(clusters) != len(labels):
+        raise ValueError(f"clusters need one entry per row; found {len(clusters)} for {len(labels)} rows")
+    return Linear.mean(gain, first).estimate(settings.confidence, clusters, (0.0, 1.0))
 
 
 def of_requests(metric: Metric, labels: Floats, scores: Floats, groups: Ints, k: int) -> tuple[Ints, Floats]:

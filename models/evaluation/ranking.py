@@ -1,6 +1,7 @@
 """How well scores tell clicked from unclicked, row by row: AUC, AUC-PR, log-loss, normalised entropy.
 
-Each with an interval by user-clustered bootstrap. `models.evaluation.lists` looks at the order within a request.
+Intervals are analytic over users (`models.evaluation.linear`), AUC-PR's is a bootstrap over users.
+`models.evaluation.lists` looks at the order within a request.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.estimate import Finding, Refusal
+from models.evaluation.linear import Linear
 from models.evaluation.resampling import Bootstrap
 from models.settings import GateSettings
 
@@ -20,17 +22,14 @@ CERTAIN = 1e-7
 """Probabilities are kept this far from 0 and 1: one wrong certainty must not make the mean infinite."""
 
 
-def auc(labels: Floats, scores: Floats, *, settings: GateSettings, seed: int, clusters: Ints | None = None) -> Finding:
+def auc(labels: Floats, scores: Floats, *, settings: GateSettings, clusters: Ints | None = None) -> Finding:
     """The probability that a clicked row scores above an unclicked one, ties counting half (Hanley & McNeil 1982).
 
-    `labels`: (n,) 0.0 or 1.0. `scores`: (n,), any scale. `clusters`: (n,) whose rows are resampled together, usually
-    users; by default every row is its own. Refused when a class is missing or a score is NaN.
+    `labels`: (n,) 0.0 or 1.0. `scores`: (n,), any scale. `clusters`: (n,) whose rows count as one, usually users; by
+    default every row is its own. Refused when a class is missing or a score is not finite.
     """
     labels, scores, refusal = checked(labels, scores, both_classes=True)
-    if refusal:
-        return refusal
-    bootstrap = bootstrap_of(clusters, len(labels), settings, seed)
-    return bootstrap.estimate(*bootstrap.each(weighted_auc(labels, scores)), len(labels), (0.0, 1.0))
+    return refusal or _interval(auc_influence(labels, scores), settings, clusters, (0.0, 1.0))
 
 
 def auc_pr(
@@ -48,22 +47,17 @@ def auc_pr(
     return bootstrap.estimate(*bootstrap.each(weighted_auc_pr(labels, scores)), len(labels), (0.0, 1.0))
 
 
-def log_loss(
-    labels: Floats, scores: Floats, *, settings: GateSettings, seed: int, clusters: Ints | None = None
-) -> Finding:
+def log_loss(labels: Floats, scores: Floats, *, settings: GateSettings, clusters: Ints | None = None) -> Finding:
     """The mean negative log-likelihood in nats, lower is better; arguments as for `auc`, scores in [0, 1].
 
-    Raises ValueError for scores outside [0, 1]; refused when there are no rows or a score is NaN.
+    Raises ValueError for scores outside [0, 1]; refused when there are no rows or a score is not finite.
     """
     labels, scores, refusal = checked(labels, scores)
-    if refusal:
-        return refusal
-    bootstrap = bootstrap_of(clusters, len(labels), settings, seed)
-    return bootstrap.estimate(*bootstrap.ratio(row_losses(labels, scores), np.ones(len(labels))), len(labels))
+    return refusal or _interval(Linear.mean(row_losses(labels, scores)), settings, clusters, None)
 
 
 def normalised_entropy(
-    labels: Floats, scores: Floats, *, settings: GateSettings, seed: int, clusters: Ints | None = None
+    labels: Floats, scores: Floats, *, settings: GateSettings, clusters: Ints | None = None
 ) -> Finding:
     """Log-loss over that of always saying the click rate, 1 = no better than that, lower is better (He et al. 2014).
 
@@ -71,32 +65,28 @@ def normalised_entropy(
     Refused when a class is missing: the click rate alone would then be without error.
     """
     labels, scores, refusal = checked(labels, scores, both_classes=True)
-    if refusal:
-        return refusal
-    n = len(labels)
-    bootstrap = bootstrap_of(clusters, n, settings, seed)
-    loss, losses = bootstrap.ratio(row_losses(labels, scores), np.ones(n))
-    rate, rates = bootstrap.ratio(labels, np.ones(n))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        draws = losses / entropy(rates)
-    return bootstrap.estimate(loss / float(entropy(np.array(rate))), draws, n)
+    return refusal or _interval(normalised(labels, row_losses(labels, scores)), settings, clusters, None)
 
 
-def weighted_auc(labels: Floats, scores: Floats) -> Curve:
-    """AUC as a function of row weights (n,), the sort done once; NaN where a class has no weight."""
-    order = np.argsort(scores, kind="stable")
-    ranked = scores[order]
-    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
-    positive = labels[order]
+def auc_influence(labels: Floats, scores: Floats) -> Linear:
+    """AUC, and each row's influence: how often it is ordered rightly against the other class (DeLong et al. 1988)."""
+    values, at = np.unique(scores, return_inverse=True)
+    clicked, other = (np.bincount(at, weights=w, minlength=len(values)) for w in (labels, 1 - labels))
+    positive, negative = clicked.sum(), other.sum()
+    below = (np.cumsum(other) - other / 2) / negative
+    above = (positive - np.cumsum(clicked) + clicked / 2) / positive
+    right = np.where(labels > 0, below[at], above[at])
+    value = float(right[labels > 0].mean())
+    return Linear(value, (right - value) / np.where(labels > 0, positive, negative), np.arange(len(labels)))
 
-    def curve(weights: Floats) -> float:
-        w = weights[order]
-        above = np.add.reduceat(w * positive, starts)
-        below = np.add.reduceat(w, starts) - above
-        pairs = above.sum() * below.sum()
-        return float((above * (np.cumsum(below) - below / 2)).sum() / pairs) if pairs else float("nan")
 
-    return curve
+def normalised(labels: Floats, losses: Floats) -> Linear:
+    """Mean loss over the entropy of the click rate; both move with the rows."""
+    n, rate, loss = len(labels), float(labels.mean()), float(losses.mean())
+    scale = -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
+    slope = np.log1p(-rate) - np.log(rate)  # of the entropy, by the rate
+    influence = ((losses - loss) - loss / scale * slope * (labels - rate)) / scale
+    return Linear(float(loss / scale), influence / n, np.arange(n))
 
 
 def weighted_auc_pr(labels: Floats, scores: Floats) -> Curve:
@@ -116,12 +106,6 @@ def weighted_auc_pr(labels: Floats, scores: Floats) -> Curve:
     return curve
 
 
-def entropy(rate: Floats) -> Floats:
-    """The log-loss in nats of always predicting `rate`, NaN at 0 and 1."""
-    found: Floats = -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
-    return found
-
-
 def row_losses(labels: Floats, scores: Floats) -> Floats:
     """Each row's negative log-likelihood in nats, (n,)."""
     if ((scores < 0) | (scores > 1)).any():
@@ -131,7 +115,16 @@ def row_losses(labels: Floats, scores: Floats) -> Floats:
     return losses
 
 
+def _interval(
+    found: Linear, settings: GateSettings, clusters: Ints | None, bounds: tuple[float, float] | None
+) -> Finding:
+    if clusters is not None and len(clusters) != len(found.rows):
+        raise ValueError(f"clusters need one entry per row; found {len(clusters)} for {len(found.rows)} rows")
+    return found.estimate(settings.confidence, clusters, bounds)
+
+
 def bootstrap_of(clusters: Ints | None, n: int, settings: GateSettings, seed: int) -> Bootstrap:
+    """Resamples of n rows by cluster; by default every row is its own."""
     rows = np.arange(n) if clusters is None else clusters
     if len(rows) != n:
         raise ValueError(f"clusters need one entry per row; found {len(rows)} for {n} rows")

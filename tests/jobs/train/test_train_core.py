@@ -66,14 +66,14 @@ def folds_of(clicked_validate: list[bool | None]) -> core.Folds:
 
 def test_a_ranker_that_says_nan_never_becomes_challenger() -> None:
     folds = folds_of([True, False, None] * 10)
-    nan, good = (core.on_validation(Constant(p), folds, SETTINGS, 0) for p in (math.nan, 0.5))  # type: ignore[arg-type]
+    nan, good = (core.on_validation(Constant(p), folds, SETTINGS) for p in (math.nan, 0.5))  # type: ignore[arg-type]
     assert isinstance(nan["log_loss"], Refusal)
     assert core.choose({"a": nan["log_loss"], "b": good["log_loss"]})[0] == "b"
 
 
 def test_unknown_clicks_do_not_count_as_no() -> None:
     """Log-loss of p=0.5 is ln 2 whatever the known labels are: rows without a label must not enter."""
-    figures = core.on_validation(Constant(0.5), folds_of([True, False, None] * 10), SETTINGS, 0)  # type: ignore[arg-type]
+    figures = core.on_validation(Constant(0.5), folds_of([True, False, None] * 10), SETTINGS)  # type: ignore[arg-type]
     assert figures["log_loss"].n == 20
     assert isinstance(figures["log_loss"], Estimate)
     assert figures["log_loss"].value == pytest.approx(math.log(2))
@@ -82,7 +82,7 @@ def test_unknown_clicks_do_not_count_as_no() -> None:
 @pytest.mark.parametrize("clicks", [[False] * 30, [None] * 30, [True] * 30])
 def test_a_fold_without_both_outcomes_chooses_nothing(clicks: list[bool | None]) -> None:
     """The smallest log-loss on a fold without clicks belongs to whoever says never."""
-    figures = core.on_validation(Constant(0.5), folds_of(clicks), SETTINGS, 0)  # type: ignore[arg-type]
+    figures = core.on_validation(Constant(0.5), folds_of(clicks), SETTINGS)  # type: ignore[arg-type]
     assert isinstance(figures["log_loss"], Refusal)
 
 

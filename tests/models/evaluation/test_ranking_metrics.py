@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.evaluation.comparison import compare
+from models.evaluation.comparison import METRICS, compare, figure_of
 from models.evaluation.estimate import Estimate, Refusal
 from models.evaluation.lists import list_metric, of_requests
-from models.evaluation.ranking import auc, log_loss, weighted_auc
+from models.evaluation.ranking import auc, auc_influence, log_loss
 from models.settings import GateSettings
 
 GATE = GateSettings(bootstrap_replicates=60)
@@ -22,23 +22,32 @@ def sound(found: object) -> Estimate:
     return found
 
 
-@given(rows=ROWS, weights=st.lists(st.integers(0, 3), min_size=30, max_size=30))
+@given(rows=ROWS)
 @settings(deadline=None, max_examples=60)
-def test_auc_is_the_share_of_pairs_in_order(rows: list[tuple[bool, int]], weights: list[int]) -> None:
-    """Ties count half and a weight counts as so many rows: the bootstrap rests on it."""
+def test_auc_is_the_share_of_pairs_in_order(rows: list[tuple[bool, int]]) -> None:
+    """Ties count half; a row's influence is what leaving its user out would show, and influences sum to nothing."""
     y, s = np.array([r[0] for r in rows], float), np.array([r[1] for r in rows], float)
-    w = np.array(weights[: len(rows)], float)
     pairs = [
-        (w[i] * w[j], 1.0 if s[i] > s[j] else 0.5 if s[i] == s[j] else 0.0)
+        1.0 if s[i] > s[j] else 0.5 if s[i] == s[j] else 0.0
         for i in np.flatnonzero(y > 0)
         for j in np.flatnonzero(y == 0)
     ]
-    total = sum(weight for weight, _ in pairs)
-    found = weighted_auc(y, s)(w)
-    if total:
-        assert found == pytest.approx(sum(weight * won for weight, won in pairs) / total)
-    else:
-        assert np.isnan(found)
+    found = auc_influence(y, s)
+    assert found.value == pytest.approx(np.mean(pairs))
+    assert found.influence.sum() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["auc", "log_loss", "normalised_entropy", "ndcg_at_3", "map_at_3"])
+def test_the_influences_are_the_derivative_of_the_figure(metric: str) -> None:
+    """The interval rests on them: repeating 1 % of the rows must move the figure as they say, to first order."""
+    p, y = logged(6_000)
+    requests = np.arange(len(p)) // 4
+    whole = figure_of(metric, y, requests)(p)
+    again = np.random.default_rng(5).choice(1_500, 15, replace=False)
+    rows = np.concatenate([np.arange(len(p)), *(np.flatnonzero(requests == g) for g in again)])
+    moved = figure_of(metric, y[rows], np.arange(len(rows)) // 4)(p[rows]).value - whole.value
+    told = whole.influence[np.isin(requests[whole.rows], again)].sum()
+    assert moved == pytest.approx(told, rel=0.1)
 
 
 def test_ndcg_by_hand() -> None:
@@ -64,10 +73,10 @@ def test_metrics_do_not_depend_on_the_order_of_rows() -> None:
     labels, scores, groups = (rng.random(300) < 0.3).astype(float), rng.integers(1, 9, 300) / 10, np.arange(300) // 5
     at = rng.permutation(300)
     for metric in (auc, log_loss):
-        a, b = (metric(labels[i], scores[i], clusters=groups[i], settings=GATE, seed=1) for i in (slice(None), at))
+        a, b = (metric(labels[i], scores[i], clusters=groups[i], settings=GATE) for i in (slice(None), at))
         np.testing.assert_allclose(list(sound(a).as_dict().values()), list(sound(b).as_dict().values()))
     a, b = (
-        list_metric("ndcg", labels[i], scores[i], groups[i], clusters=groups[i], settings=GATE, seed=1)
+        list_metric("ndcg", labels[i], scores[i], groups[i], clusters=groups[i], settings=GATE)
         for i in (slice(None), at)
     )
     np.testing.assert_allclose(list(sound(a).as_dict().values()), list(sound(b).as_dict().values()))
@@ -80,20 +89,20 @@ def test_clustered_rows_give_a_wider_interval() -> None:
     taste = rng.beta(0.5, 0.5, 100)[users]
     labels = (rng.random(2000) < taste).astype(float)
     scores = np.full(2000, 0.5) + rng.random(2000) * 0.01
-    alone = sound(log_loss(labels, 0.3 + 0.4 * scores, settings=GATE, seed=1))
-    together = sound(log_loss(labels, 0.3 + 0.4 * scores, clusters=users, settings=GATE, seed=1))
+    alone = sound(log_loss(labels, 0.3 + 0.4 * scores, settings=GATE))
+    together = sound(log_loss(labels, 0.3 + 0.4 * scores, clusters=users, settings=GATE))
     assert alone.value == pytest.approx(together.value)
-    skewed = sound(log_loss(labels, np.full(2000, 0.2), clusters=users, settings=GATE, seed=1))
-    assert skewed.stderr > 2 * sound(log_loss(labels, np.full(2000, 0.2), settings=GATE, seed=1)).stderr
+    skewed = sound(log_loss(labels, np.full(2000, 0.2), clusters=users, settings=GATE))
+    assert skewed.stderr > 2 * sound(log_loss(labels, np.full(2000, 0.2), settings=GATE)).stderr
 
 
 def test_log_loss_interval_covers_the_truth() -> None:
-    """A 95% interval must hold the true value about 95 times in 100, users resampled whole."""
+    """A 95% interval must hold the true value about 95 times in 100, a user's rows alike."""
     rng, held, truth = np.random.default_rng(0), 0, -(0.3 * np.log(0.25) + 0.7 * np.log(0.75))
-    for run in range(300):
+    for _ in range(300):
         users = np.repeat(np.arange(80), 5)
         labels = (rng.random(400) < rng.beta(0.6, 1.4, 80)[users]).astype(float)
-        found = sound(log_loss(labels, np.full(400, 0.25), clusters=users, settings=GATE, seed=run))
+        found = sound(log_loss(labels, np.full(400, 0.25), clusters=users, settings=GATE))
         held += found.low <= truth <= found.high
     assert 0.91 <= held / 300 <= 0.985
 
@@ -104,7 +113,7 @@ def test_log_loss_interval_covers_the_truth() -> None:
 )
 def test_auc_refuses_what_the_data_cannot_carry(labels: list[float], scores: list[float], reason: str) -> None:
     """A day without clicks is an empty finding, not a crash and not a 0.5."""
-    found = auc(np.array(labels), np.array(scores), settings=GATE, seed=0)
+    found = auc(np.array(labels), np.array(scores), settings=GATE)
     assert isinstance(found, Refusal)
     assert reason in found.reason
 
@@ -112,8 +121,8 @@ def test_auc_refuses_what_the_data_cannot_carry(labels: list[float], scores: lis
 def test_ndcg_without_clicks_and_metrics_of_one_user_are_refused() -> None:
     """One user's rows say nothing of other users: no interval, hence no estimate."""
     zeros = np.zeros(4)
-    assert isinstance(list_metric("ndcg", zeros, zeros, np.arange(4), settings=GATE, seed=0), Refusal)
-    one = log_loss(np.array([0.0, 1]), np.array([0.5, 0.5]), clusters=np.zeros(2, int), settings=GATE, seed=0)
+    assert isinstance(list_metric("ndcg", zeros, zeros, np.arange(4), settings=GATE), Refusal)
+    one = log_loss(np.array([0.0, 1]), np.array([0.5, 0.5]), clusters=np.zeros(2, int), settings=GATE)
     assert isinstance(one, Refusal)
     assert "2 users" in one.reason
 
@@ -126,7 +135,7 @@ def test_ndcg_without_clicks_and_metrics_of_one_user_are_refused() -> None:
 def test_impossible_arguments_are_errors(labels: list[float], scores: list[float], message: str) -> None:
     """Labels that are unknown must be dropped by the caller, who knows why they are."""
     with pytest.raises(ValueError, match=message):
-        log_loss(np.array(labels), np.array(scores), settings=GATE, seed=0)
+        log_loss(np.array(labels), np.array(scores), settings=GATE)
 
 
 def logged(n: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -164,11 +173,9 @@ def test_compare_agrees_with_the_single_metrics_and_its_seed() -> None:
     requests, users = np.arange(len(p)) // 4, np.arange(len(p)) // 12
     found = compare(y, p / 2, p, requests, users, GATE, 3)
     assert found == compare(y, p / 2, p, requests, users, GATE, 3)
-    assert found["auc"]["challenger"] == auc(y, p, clusters=users, settings=GATE, seed=3)
-    assert found["log_loss"]["challenger"] == log_loss(y, p, clusters=users, settings=GATE, seed=3)
-    assert found["ndcg_at_10"]["challenger"] == list_metric(
-        "ndcg", y, p, requests, clusters=users, settings=GATE, seed=3
-    )
+    assert found["auc"]["challenger"] == auc(y, p, clusters=users, settings=GATE)
+    assert found["log_loss"]["challenger"] == log_loss(y, p, clusters=users, settings=GATE)
+    assert found["ndcg_at_10"]["challenger"] == list_metric("ndcg", y, p, requests, clusters=users, settings=GATE)
 
 
 @pytest.mark.parametrize("spoil", ["nan", "clicks", "empty"])
@@ -181,5 +188,5 @@ def test_compare_refuses_everything_it_cannot_compare(spoil: str) -> None:
     n = 0 if spoil == "empty" else 100
     y = y * 0 if spoil == "clicks" else y
     found = compare(y[:n], p[:n], bad[:n], np.arange(n), np.arange(n), GATE, 0)
-    assert set(found) == {"auc", "log_loss", "ndcg_at_10"}
+    assert set(found) == set(METRICS)
     assert all(isinstance(side, Refusal) for sides in found.values() for side in sides.values())

@@ -1,0 +1,59 @@
+"""A figure of rows and each row's influence on it: what an interval, or a difference of two figures, is made of.
+
+Means, ratios and U-statistics have influences in closed form (the delta method). They are summed within users, whose
+rows resemble one another, and users are independent: so nothing is resampled, a million rows take seconds, and the
+interval is the same whenever it is computed. `models.evaluation.sufficient.Influence` makes the interval of the sums.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.estimate import Estimate, Finding, Refusal
+from models.evaluation.sufficient import Influence
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+MIN_USERS = 2
+
+
+@dataclass(frozen=True)
+class Linear:
+    """`value`, and by how much each row moves it: `influence` (n,), summing to 0, of the rows numbered `rows` (n,)."""
+
+    value: float
+    influence: Floats
+    rows: Ints
+
+    @classmethod
+    def mean(cls, values: Floats, rows: Ints | None = None) -> "Linear":
+        """The mean of (n,) values, which stand for `rows` (all by default)."""
+        value, n = float(values.mean()), len(values)
+        return cls(value, (values - value) / n, np.arange(n) if rows is None else rows)
+
+    def __sub__(self, other: "Linear") -> "Linear":
+        """The difference of two figures of the same rows: what they share cancels. Raises ValueError for others."""
+        if len(self.rows) != len(other.rows):
+            raise ValueError(f"a difference needs figures of the same rows; found {len(self.rows)}, {len(other.rows)}")
+        return Linear(self.value - other.value, self.influence - other.influence, self.rows)
+
+    def estimate(
+        self, confidence: float, users: Ints | None = None, bounds: tuple[float, float] | None = None
+    ) -> Finding:
+        """The value with its interval, cut to `bounds`; `users` (all rows,) integers, by default rows are independent.
+
+        Refused with fewer than two users.
+        """
+        n = len(self.rows)
+        _, at = np.unique(self.rows if users is None else np.asarray(users)[self.rows], return_inverse=True)
+        sums = np.bincount(at, weights=self.influence)
+        if len(sums) < MIN_USERS:
+            return Refusal(f"an interval needs at least {MIN_USERS} users; found {len(sums)}", n)
+        powers = (float((sums**power).sum()) for power in (2, 3, 4))
+        found = Influence(self.value, len(sums), n, float(n), *powers).estimate(confidence)
+        if bounds is None:
+            return found
+        return Estimate(
+            found.value, found.stderr, max(found.low, bounds[0]), min(found.high, bounds[1]), n, found.effective_n
+        )
