@@ -71,7 +71,7 @@ def test_what_is_no_paradox_is_not_flagged(overall: Finding, values: list[float]
 
 def test_a_real_paradox_in_auc_is_found() -> None:
     """The challenger separates the two surfaces' levels but orders worse within each: AUC rises, both slices fall."""
-    from models.evaluation.ranking import weighted_auc
+    from models.evaluation.ranking import auc_influence
 
     rng = np.random.default_rng(0)
     surface = rng.random(8_000) < 0.5
@@ -80,9 +80,8 @@ def test_a_real_paradox_in_auc_is_found() -> None:
     champion, challenger = taste, np.where(surface, 1.0, 0.0) + 0.001 * rng.random(8_000)
 
     def difference(rows: np.ndarray, _: float) -> Finding:
-        one = np.ones(len(rows))
         return estimate(
-            weighted_auc(y[rows], challenger[rows])(one) - weighted_auc(y[rows], champion[rows])(one), n=len(rows)
+            auc_influence(y[rows], challenger[rows]).value - auc_influence(y[rows], champion[rows]).value, n=len(rows)
         )
 
     found = slices({"surface": surface}, difference, confidence=0.95)
