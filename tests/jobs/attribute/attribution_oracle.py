@@ -20,12 +20,15 @@ def events(table: str, rows: list[Row]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=types)
 
 
-def random_events(seed: int, n: int, known_late: float = 0.2) -> dict[str, list[Row]]:
-    """Few users, items and hours, so that everything collides: copies, ties, strangers, wrong and missing names."""
+def random_events(seed: int, n: int, known_late: float = 0.2, late_hours: int = 60) -> dict[str, list[Row]]:
+    """Few users, items and hours, so that everything collides: copies, ties, strangers, wrong and missing names.
+
+    A share `known_late` of the events is known up to `late_hours` after it happened.
+    """
     rng = np.random.default_rng(seed)
 
     def known(when: datetime) -> Row:
-        late = timedelta(hours=int(rng.integers(0, 60))) if rng.random() < known_late else timedelta()
+        late = timedelta(hours=int(rng.integers(0, late_hours))) if rng.random() < known_late else timedelta()
         return {"event_time": when, "ingested_at": when + late}
 
     def event() -> Row:

@@ -71,6 +71,8 @@ def told(row: dict[str, Any], columns: Iterable[str]) -> dict[str, Any]:
     def text(value: Any) -> Any:
         if isinstance(value, bool):
             return "yes" if value else "no"
+        if isinstance(value, float):
+            return round(value, 9)
         if isinstance(value, list):
             return "; ".join(f"{one['known_at']:{MINUTE}}..{one['until']:{MINUTE}}" for one in value)
         return value

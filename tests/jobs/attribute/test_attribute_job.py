@@ -1,22 +1,32 @@
 """The attribute stage on a small lake: what it publishes, publishes again, refuses to, and that Spark says the same."""
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from jobs import config
 from jobs.attribute import core, job
-from jobs.config import Config
+from jobs.config import AttributionSettings, Config
 from jobs.errors import NotReady
 from jobs.flow import STAGES
+from jobs.labels import as_known
 from jobs.run import Run
-from jobs.store import Lake, Lineage
+from jobs.store import Lake, Lineage, midnight
 from jobs.tables import LAKE
-from tests.jobs.attribute.attribution_oracle import START, by_nested_loops, events, random_events, rounded, unique
+from tests.jobs.attribute.attribution_oracle import (
+    START,
+    by_nested_loops,
+    events,
+    known_before,
+    random_events,
+    rounded,
+    unique,
+)
 
 FIRST = START.date()
 LINEAGE = Lineage("test", "run0", "code", "settings")
@@ -76,6 +86,39 @@ def test_day_by_day_ends_where_all_at_once_does(settings: Config, tmp_path: Path
     for n in range(DAYS):
         attribute(settings, FIRST + timedelta(days=n))
     assert rounded(published(settings)) == by_nested_loops(found, settings.attribution)
+
+
+@pytest.mark.parametrize("model", ["last_click", "linear"])
+def test_as_the_lake_grows_no_label_is_lost_and_none_read_as_of_a_past_time_changes(tmp_path: Path, model: str) -> None:
+    """What a team's lake does: every night has what was known by then, late events re-open the days they touch.
+
+    In the end the labels are the oracle's on all events, and each night's labels, read as of that night, are what the
+    last night's labels say about it.
+    """
+    names = {"TIDEGATE__LAKE__ROOT": str(tmp_path / "lake"), "TIDEGATE__ATTRIBUTION__MODEL": model}
+    settings = config.load({"TIDEGATE_ENV": "test", **names})
+    found = random_events(13, 60, known_late=0.5, late_hours=40)
+    nights = [midnight(FIRST + timedelta(days=n + 1)) for n in range(DAYS + 2)]
+    told = {}
+    for cut in nights:
+        known = known_before(found, cut)
+        day = (cut - timedelta(days=1)).date()
+        for table, rows in known.items():
+            for late in (day - timedelta(days=n) for n in range(settings.attribution.late_days + 1)):
+                put(settings, table, late, [row for row in rows if row["event_time"].date() == late])
+        attribute(settings, day)
+        told[cut] = as_of(published(settings), cut)
+    final = published(settings)
+    assert rounded(final) == by_nested_loops(found, settings.attribution)
+    assert {cut: as_of(final, cut) for cut in nights} == told
+    assert pc.count(final.column("conversion_superseded")).as_py() > 0
+
+
+def as_of(labels: pa.Table, cut: datetime) -> list[tuple[Any, ...]]:
+    """What the labels of the impressions known before `cut` say as of it."""
+    labels = labels.filter(pc.less(labels.column("known_at"), pa.scalar(cut)))
+    outcomes = (as_known(labels, outcome, cut).to_pylist() for outcome in ("clicked", "converted"))
+    return list(zip(labels.column("impression_id").to_pylist(), *outcomes, strict=True))
 
 
 def test_a_rerun_publishes_the_same_rows_and_leaves_the_other_days_alone(settings: Config) -> None:
@@ -155,13 +198,15 @@ def test_spark_is_the_core(settings: Config, tmp_path: Path) -> None:
         files[table] = [str(tmp_path / f"{table}-{n}.parquet") for n in (0, 1)]
         for path, part in zip(files[table], (rows.slice(0, half), rows.slice(half)), strict=True):
             pq.write_table(part, path)
-    labels, earned = core.attribute(**found, settings=settings.attribution)
-    days = sorted(set(labels.column("event_time").cast(pa.date32()).cast(pa.string()).to_pylist()))
     with session(settings.spark, "test") as spark:
-        counted = write_labels(spark, files, days, settings.attribution, 3, tmp_path / "out")
-    written = [
-        pq.ParquetFile(path).read().cast(LAKE["labels"].schema) for path in sorted(tmp_path.glob("out/*/*.parquet"))
-    ]
-    assert pa.concat_tables(written).equals(labels)
-    wanted = [date.fromisoformat(day) for day in days]
-    assert job.by_day(counted, wanted) == job.by_day(core.counted(earned), wanted)
+        for model in ("last_click", "time_decay"):
+            rules = AttributionSettings(model=model)
+            labels, earned = core.attribute(**found, settings=rules)
+            assert pc.count(labels.column("conversion_superseded")).as_py() > 0
+            days = sorted(set(labels.column("event_time").cast(pa.date32()).cast(pa.string()).to_pylist()))
+            counted = write_labels(spark, files, days, rules, 3, tmp_path / model)
+            paths = sorted(tmp_path.glob(f"{model}/*/*.parquet"))
+            written = [pq.ParquetFile(path).read().cast(LAKE["labels"].schema) for path in paths]
+            assert pa.concat_tables(written).equals(labels)
+            wanted = [date.fromisoformat(day) for day in days]
+            assert job.by_day(counted, wanted) == job.by_day(core.counted(earned), wanted)
