@@ -18,6 +18,7 @@ OPTIONAL = ("requests",)
 """A raw lake may have no folder at all for these: such a source logs no candidates, and the table stays empty."""
 HOUR = re.compile(r"hour=\d\d/[^/]+\.parquet")
 HIDDEN = (".", "_")
+UNFINISHED = (".tmp", ".part", ".partial", ".inprogress")
 READERS = 4
 """Hour files are small: most of the time goes into opening them."""
 
@@ -48,9 +49,15 @@ def files(raw: Path, table: str, day: date) -> list[Path]:
     if table in OPTIONAL and not (raw / table).is_dir():
         return []
     folder = raw / table / f"date={day.isoformat()}"
-    found, strange = [], []
+    found: list[Path] = []
+    strange: list[Path] = []
     for path in _below(folder):
         (found if HOUR.fullmatch(path.relative_to(folder).as_posix()) and path.is_file() else strange).append(path)
+    unfinished = [path.relative_to(folder).as_posix() for path in strange if path.suffix in UNFINISHED]
+    if unfinished:
+        raise NotReady(
+            f"raw {table} of {day} needs files that are not still written; found {', '.join(unfinished[:3])}"
+        )
     if strange:
         raise Refused(
             f"raw {table} of {day} needs nothing but files hour=HH/*.parquet below {folder}; found "

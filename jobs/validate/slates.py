@@ -12,6 +12,7 @@ candidates. The mean is below 1 where the policy leaves candidates without a cha
 are wrong. The candidate placed last of all has nothing beside it: its propensity is 1.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,7 +115,7 @@ def near_one(weights: Floats) -> float:
     if len(weights) < 2:
         return float("nan")
     mean = float(weights.mean())
-    slack = STANDARD_ERRORS * float(weights.std(ddof=1)) / len(weights) ** 0.5
+    slack = STANDARD_ERRORS * float(weights.std(ddof=1)) / math.sqrt(len(weights))
     return max(1.0, mean - slack) if mean > 1 else min(1.0, mean + slack)
 
 
