@@ -34,6 +34,12 @@ def _never(_table: str, _day: date) -> None:
     return None
 
 
+def unreported(_table: str, _day: date, _findings: Sequence[Finding]) -> None:
+    """For those who only want verdicts."""
+
+
+Report = Callable[[str, date, Sequence[Finding]], None]
+"""Told what the suite of a table found on a day, refused or not."""
 NOTHING = Past(_never, _never)
 
 
@@ -92,24 +98,27 @@ class Rules:
     click_window_days: int
 
 
-def verdicts(rules: Rules, days: Sequence[date], read: Read, past: Past) -> Iterator[tuple[date, dict[str, Verdict]]]:
+def verdicts(
+    rules: Rules, days: Sequence[date], read: Read, past: Past, report: Report = unreported
+) -> Iterator[tuple[date, dict[str, Verdict]]]:
     """Each day with the verdict on its six tables, in order; raises `Refused` in place of the first refused day."""
     memory = _Memory(rules, past)
     for day in days:
-        fitted = {table: _fit(rules.suites, table, day, read(table, day)) for table in RAW}
+        fitted = {table: _fit(rules.suites, table, day, read(table, day), report) for table in RAW}
         rows = {table: fit.rows for table, fit in fitted.items()}
         neighbours = memory.neighbours(day, rows)
-        found = {table: _verdict(rules, table, day, fitted[table], neighbours) for table in RAW}
+        found = {table: _verdict(rules, table, day, fitted[table], neighbours, report) for table in RAW}
         memory.keep(day, {table: verdict.judged.good for table, verdict in found.items()})
         yield day, found
 
 
-def _fit(suites: Suites, table: str, day: date, found: RawDay) -> _Shaped:
+def _fit(suites: Suites, table: str, day: date, found: RawDay, report: Report) -> _Shaped:
     """One table of a day in the contract's columns; raises `Refused` naming the file and column that do not fit."""
     parts, unknown = [], set[str]()
     for part in found.parts:
         fitted = shaped(part.rows, RAW[table])
         findings = suites.judge_columns(table, facts.of_columns(fitted.rows))
+        report(table, day, findings)
         core.refuse_columns(table, day, part.rows.schema, str(part.file), findings)
         unknown.update(fitted.unknown)
         parts.append(fitted.rows)
@@ -119,17 +128,17 @@ def _fit(suites: Suites, table: str, day: date, found: RawDay) -> _Shaped:
     return _Shaped(filled(rows), left_out, found.fingerprint, findings)
 
 
-def _verdict(rules: Rules, table: str, day: date, fitted: _Shaped, neighbours: Neighbours) -> Verdict:
-    """One table of a day against its suite; raises `Refused`."""
+def _verdict(rules: Rules, table: str, day: date, fitted: _Shaped, neighbours: Neighbours, report: Report) -> Verdict:
+    """One table of a day against its suite; raises `Refused` once everything that was found is reported."""
     figures = facts.of_day(table, fitted.rows, day, neighbours)
     of_figures = rules.suites.judge(table, "day", {name: np.array([value]) for name, value in figures.items()})
-    core.refuse_day(table, day, figures, of_figures)
     of_row = facts.of_rows(table, fitted.rows, day, neighbours)
     of_rows = rules.suites.judge(table, "row", of_row)
+    findings = (*fitted.findings, *of_figures, *of_rows)
+    report(table, day, findings)
+    core.refuse_day(table, day, figures, of_figures)
     judged = core.judged(table, day, fitted.rows, of_row, of_rows, rules.max_quarantine_share)
-    return Verdict(
-        judged, profile(judged.good), (*fitted.findings, *of_figures, *of_rows), fitted.unknown, fitted.raw_files
-    )
+    return Verdict(judged, profile(judged.good), findings, fitted.unknown, fitted.raw_files)
 
 
 _SHOWN = pa.schema([(name, RAW["impressions"].columns[name].type) for name in key_columns("impressions")])

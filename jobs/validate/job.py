@@ -2,7 +2,8 @@
 
 Rows that break a critical expectation go to `quarantine` with its name, the reason and their content; a day whose
 columns, figures or share of bad rows break one is refused whole. Days are taken oldest first, and the first refused day
-ends the run. Earlier days whose raw files changed since (late arrivals) are taken again.
+ends the run. Earlier days whose raw files changed since (late arrivals) are taken again. What the suites found of a
+day, refused or not, is left as Great Expectations results (`jobs.validate.results`).
 
 A crash between two commits misleads nobody: of each table quarantine and profile are committed before the table itself,
 and of the six tables `impressions` comes last. Every stage downstream needs the day's impressions, so a first
@@ -12,6 +13,7 @@ the raw files of the day are not those its commits name.
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -20,9 +22,9 @@ import pyarrow.parquet as pq
 
 from jobs.run import Run
 from jobs.tables import RAW
-from jobs.validate import raw
+from jobs.validate import raw, results
 from jobs.validate.batch import Past, Rules, Verdict, key_columns, verdicts
-from jobs.validate.suites import Suites
+from jobs.validate.suites import Finding, Suites
 
 PUBLISHED = tuple(sorted(RAW, key=lambda table: table == "impressions"))
 """The order in which a day's tables are committed."""
@@ -43,7 +45,14 @@ def run(run: Run) -> dict[str, Any]:
     totals: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     run.say(f"{days[0]}..{days[-1]}: days through the suites: {len(days)}")
-    for day, tables in verdicts(rules, days, lambda table, day: raw.read(lake, table, day), _past(run)):
+
+    def read(table: str, day: date) -> raw.RawDay:
+        return raw.read(lake, table, day)
+
+    def report(table: str, day: date, findings: Sequence[Finding]) -> None:
+        results.write(run.config.lake.results, table, day, findings, run.run_id)
+
+    for day, tables in verdicts(rules, days, read, _past(run), report):
         for table in PUBLISHED:
             verdict = tables[table]
             _publish(run, table, day, verdict, (day.isoformat(), table) in has_aside)
