@@ -6,8 +6,8 @@ Three steps; each needs together only the rows that share the key named with it:
     with_items      the item's newest feature row known before the impression             (item_id)
     examples        the user's likewise; all of it as a ranker's columns                  (user_id)
 
-Not done yet: negative sampling (every weight is 1). Snapshot attributes are taken as of the dataset's day, so a raw
-`feature_*` column must describe what does not change.
+Between the first two, `jobs.assemble.selection` says which rows become examples and what they weigh. Snapshot
+attributes are taken as of the dataset's day, so a raw `feature_*` column must describe what does not change.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,11 +46,10 @@ IMPRESSION_COLUMNS = (
     "attributes",
 )
 LABEL_COLUMNS = (
-    "impression_id",
-    "event_time",
-    "known_at",
+    *("impression_id", "event_time", "known_at"),
     *told_by("clicked"),
     *told_by("converted"),
+    "conversion_value",
 )
 USER_COLUMNS = ("user_id", "available_at", *USER_NUMBERS, "interests")
 ITEM_COLUMNS = ("item_id", "available_at", *ITEM_NUMBERS, "category", "interest_bucket")
@@ -67,8 +66,14 @@ LABELS = pa.schema(_types("labels", LABEL_COLUMNS))
 USER_FEATURES = pa.schema(_types("user_features", USER_COLUMNS))
 ITEM_FEATURES = pa.schema(_types("item_features", ITEM_COLUMNS))
 LABELLED = pa.schema(
-    [*_types("impressions", IMPRESSION_COLUMNS), *_types("examples", ("split", "clicked", "converted"))]
+    [
+        *_types("impressions", IMPRESSION_COLUMNS),
+        *_types("examples", ("split", "clicked", "converted")),
+        ("revenue_micros", pa.int64()),  # of a conversion known at the cut, in millionths: sums are exact in any order
+    ]
 )
+SELECTED = pa.schema([*LABELLED, *_types("examples", ("weight",))]).remove(len(LABELLED) - 1)
+"""`LABELLED` rows that become examples, with their weight (`jobs.assemble.selection`)."""
 SCHEMAS = {
     "impressions": IMPRESSIONS,
     "labels": LABELS,
@@ -76,8 +81,8 @@ SCHEMAS = {
     "item_features": ITEM_FEATURES,
 }
 """What is read of each table."""
-ATTRIBUTED = pa.schema([*LABELLED, ("user_attributes", ATTRIBUTES), ("item_attributes", ATTRIBUTES)])
-"""`LABELLED` with the snapshots' attributes, keys already prefixed; a null map where there is none."""
+ATTRIBUTED = pa.schema([*SELECTED, ("user_attributes", ATTRIBUTES), ("item_attributes", ATTRIBUTES)])
+"""`SELECTED` with the snapshots' attributes, keys already prefixed; a null map where there is none."""
 WITH_ITEMS = pa.schema([*ATTRIBUTED, *((OF_ITEM + n, t) for n, t in _types("item_features", ITEM_COLUMNS[2:]))])
 
 
@@ -131,7 +136,7 @@ def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table
     shown = shown.filter(pc.less(shown.column("ingested_at"), pa.scalar(data.cut)))
     names = np.array([*data.splits, None], dtype=object)
     split = np.full(len(shown), len(names) - 1)
-    shown_on = _day_numbers(shown.column("event_time"))
+    shown_on = day_numbers(shown.column("event_time"))
     for number, days in enumerate(data.splits.values()):
         split[np.isin(shown_on, [(day - date(1970, 1, 1)).days for day in days])] = number
     unique = first_known(labels, "impression_id", ("known_at", "event_time"))
@@ -139,6 +144,8 @@ def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table
     label = take(unique, np.asarray(pc.fill_null(rows, ABSENT).to_numpy(), dtype=np.int64))
     columns = [*shown.select(IMPRESSION_COLUMNS).columns, pa.array(names[split], pa.string())]
     columns += [as_known(label, outcome, data.cut) for outcome in ("clicked", "converted")]
+    revenue = pc.round(pc.multiply(label.column("conversion_value"), 1e6)).cast(pa.int64())
+    columns.append(pc.if_else(pc.fill_null(columns[-1], False), revenue, 0))
     return pa.Table.from_arrays(columns, schema=LABELLED).filter(pa.array(split < len(data.splits)))
 
 
@@ -185,7 +192,6 @@ def examples(rows: pa.Table, features: pa.Table) -> pa.Table:
     columns = _decision_columns(rows, features, found)
     schema = LAKE["examples"].schema
     ready = {name: columns[name] for name in NUMERIC} | {"item_category": columns["item_category"]}
-    ready["weight"] = np.ones(len(rows))
     made = {name: pa.array(values, from_pandas=True) for name, values in ready.items()}
     made["attributes"] = merged(
         [rows.column(name).combine_chunks() for name in ("attributes", "user_attributes", "item_attributes")]
@@ -267,5 +273,6 @@ def _lengths(maps: pa.MapArray) -> Indices:
     return np.diff(np.asarray(maps.offsets)).astype(np.int64)
 
 
-def _day_numbers(times: pa.ChunkedArray) -> Indices:
+def day_numbers(times: pa.ChunkedArray) -> Indices:
+    """Each time's UTC day, counted from 1970-01-01."""
     return np.asarray(times.cast(pa.int64()).to_numpy() // 86_400_000_000, dtype=np.int64)

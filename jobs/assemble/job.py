@@ -1,20 +1,19 @@
-"""`examples`: a time-split dataset of impressions, their labels as known at its cut, and features known before them."""
+"""`examples`: a time-split dataset of impressions, their labels as known at its cut, and features known before them.
 
-from collections.abc import Sequence
-from datetime import date, timedelta
+Beside it `retrieval_negatives`, empty unless a setting asks for them. Both commits carry the data card in their notes.
+"""
+
+import json
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.assemble import core
+from jobs.assemble import card, core, negatives, selection
+from jobs.assemble.inputs import Inputs, inputs
 from jobs.errors import Refused
 from jobs.run import Run
-from jobs.store import midnight
-
-Files: TypeAlias = dict[str, list[str]]
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -36,94 +35,63 @@ def run(run: Run) -> dict[str, Any]:
     if run.mode == "warm":
         data = core.warm(data, settings.warm_train_days)
     run.files("labels", [run.day])
-    files = _files(run, data, published)
-    rows = sum(pq.read_metadata(file).num_rows for file in files["impressions"])
+    given = inputs(run, data, published)
+    rows = given.rows("impressions")
     engine = in_one_process if rows < run.config.spark.from_rows else on_spark
     run.say(f"{rows} impressions of {data.days[0]}..{data.days[-1]}: {engine.__name__}")
-    folder = run.staging("examples") / f"day={run.day}" / f"mode={run.mode}"
-    folder.mkdir(parents=True)
-    engine(run, files, data, folder)
-    parts = sorted(folder.glob("*.parquet"))
-    counts = _counts(parts, data)
+    folders = {table: _folder(run, table) for table in run.stage.writes}
+    left_out = engine(run, given, folders)
+    parts = {table: sorted(folder.glob("*.parquet")) for table, folder in folders.items()}
+    facts = card.card(parts, left_out, given, run.inputs)
+    counts = card.counts(facts)
     if not counts["train"]:
         raise Refused(f"a dataset needs examples to train on; found none in {rows} impressions")
-    run.publish("examples", run.partition, parts, counts)
+    notes = {"card": json.dumps(facts, sort_keys=True)}
+    # The examples last: who sees a new dataset finds its negatives there.
+    for table in ("retrieval_negatives", "examples"):
+        run.publish(table, run.partition, parts[table], counts, notes)
     run.say(f"published {counts['train']} train, {counts['validate']} validate, {counts['test']} test examples")
     return counts
 
 
-def in_one_process(run: Run, files: Files, data: core.Dataset, folder: Path) -> None:
-    """Write the examples as one part file, by event time."""
-    tables = {table: _read(files[table], schema) for table, schema in core.SCHEMAS.items()}
-    labelled = core.labelled(tables.pop("impressions"), tables.pop("labels"), data)
+def in_one_process(run: Run, given: Inputs, folders: dict[str, Path]) -> pa.Table:
+    """Write the examples as one part file, by event time, and the negatives; returns `selection.LEFT_OUT`."""
+    settings, last_train_day = given.settings, given.last_train_day
+    tables = {table: _read(given.files[table], schema) for table, schema in core.SCHEMAS.items()}
+    labelled = core.labelled(tables.pop("impressions"), tables.pop("labels"), given.data)
     run.say("labels have met their impressions")
-    rows = core.with_items(core.with_snapshots(labelled, *_snapshots(run)), tables.pop("item_features"))
+    clicks = selection.clicks(_read(given.files["clicks"], selection.CLICK_LABELS))
+    selected, left_out = selection.selected(labelled, clicks, given.identity, settings.selection, last_train_day)
+    run.say(f"{len(selected)} of {len(labelled)} are selected")
+    if settings.retrieval.per_click:
+        drawn = negatives.drawn(negatives.clicked(selected), tables["item_features"], settings.retrieval)
+        unseen = negatives.unseen(drawn, negatives.shown(labelled), given.identity)
+        pq.write_table(unseen, folders["retrieval_negatives"] / "part-0.parquet", coerce_timestamps="us")
+        run.say(f"{len(unseen)} of {len(drawn)} drawn negatives are unseen")
+    del labelled
+    rows = core.with_items(core.with_snapshots(selected, given.users, given.items), tables.pop("item_features"))
     examples = core.examples(rows, tables.pop("user_features"))
     run.say("features have met their impressions")
-    pq.write_table(examples, folder / "part-0.parquet", coerce_timestamps="us")
+    pq.write_table(examples, folders["examples"] / "part-0.parquet", coerce_timestamps="us")
+    return left_out
 
 
-def on_spark(run: Run, files: Files, data: core.Dataset, folder: Path) -> None:
+def on_spark(run: Run, given: Inputs, folders: dict[str, Path]) -> pa.Table:
     """The same rows, by Spark."""
-    from jobs.assemble.spark import write_examples
+    from jobs.assemble.spark import write_dataset
     from jobs.spark import session
 
-    users, items = _snapshots(run)
     with session(run.config.spark, run.stage.name) as spark:
         run.say("Spark is up")
-        write_examples(spark, files, users, items, data, run.config.spark.partitions, folder)
+        return write_dataset(spark, given, given.buckets(run.config.spark.partitions), folders)
 
 
-def _files(run: Run, data: core.Dataset, published: Sequence[date]) -> Files:
-    """The part files to read; raises `NotReady` for a missing day, `Refused` for features that claim to be earlier.
-
-    Features are needed of every day with impressions from the one before the first example on; before the start of
-    history there are none to need.
-    """
-    days = data.days
-    files = {table: [path for path, _ in run.files(table, days)] for table in ("impressions", "labels")}
-    first, last = days[0] - timedelta(days=1), days[-1] - timedelta(days=1)
-    known = [day for day in published if first <= day <= last]
-    for table in ("user_features", "item_features"):
-        found = run.files(table, known)
-        for path, partition in found:
-            _refuse_early(path, table, date.fromisoformat(partition["day"]))
-        files[table] = [path for path, _ in found]
-    return files
-
-
-def _refuse_early(path: str, table: str, day: date) -> None:
-    """Raise `Refused` where a feature row of `day` claims to have been available before that day was over."""
-    earliest = pc.min(pq.ParquetFile(path).read(["available_at"]).column(0)).as_py()
-    if earliest is not None and earliest < midnight(day + timedelta(days=1)):
-        raise Refused(f"{table} of {day} need available_at at or after the midnight that ends it; found {earliest}")
-
-
-def _snapshots(run: Run) -> tuple[pa.Table, pa.Table]:
-    """Attributes of users and items as of the run's day; a source without such a table has none."""
-    tables = []
-    for key in ("user", "item"):
-        columns = [f"{key}_id", "attributes"]
-        known = any(day <= run.day for day in run.published_days(f"{key}s"))
-        snapshot = run.newest(f"{key}s", columns) if known else core.snapshot_schema(key).empty_table()
-        tables.append(core.prefixed(snapshot, key))
-    return tables[0], tables[1]
+def _folder(run: Run, table: str) -> Path:
+    folder = run.staging(table) / f"day={run.day}" / f"mode={run.mode}"
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _read(files: list[str], schema: pa.Schema) -> pa.Table:
     parts = (pq.ParquetFile(file).read(schema.names).select(schema.names).cast(schema) for file in files)
     return pa.concat_tables([schema.empty_table(), *parts])
-
-
-def _counts(parts: list[Path], data: core.Dataset) -> dict[str, int]:
-    """Examples per split; train days there were; clicks and conversions known to have come, and those still unknown."""
-    counts = {**dict.fromkeys(data.splits, 0), "train_days": len(data.splits["train"])}
-    counts |= dict.fromkeys(("clicked", "converted", "clicked_unknown", "converted_unknown"), 0)
-    for part in parts:
-        rows = pq.ParquetFile(part).read(["split", "clicked", "converted"])
-        for split in data.splits:
-            counts[split] += pc.sum(pc.equal(rows.column("split"), split), min_count=0).as_py()
-        for name in ("clicked", "converted"):
-            counts[name] += pc.sum(rows.column(name), min_count=0).as_py()
-            counts[f"{name}_unknown"] += rows.column(name).null_count
-    return counts

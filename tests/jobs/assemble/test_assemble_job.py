@@ -50,7 +50,8 @@ class World:
 
     def label(self, shown: dict[str, Any], **more: Any) -> dict[str, Any]:
         row = {name: shown.get(name) for name in LAKE["labels"].columns}
-        row |= {"known_at": shown["ingested_at"], "clicked": False, "converted": False, "conversion_value": 0.0}
+        row |= {"known_at": shown["ingested_at"], "clicked": False, "converted": False}
+        row |= {"conversion_credit": 0.0, "conversion_value": 0.0}
         row |= {"click_matures_at": shown["event_time"] + timedelta(days=1)}
         return row | {"matures_at": shown["event_time"] + timedelta(days=8), **more}
 
