@@ -101,17 +101,39 @@ def test_as_the_lake_grows_no_label_is_lost_and_none_read_as_of_a_past_time_chan
     nights = [midnight(FIRST + timedelta(days=n + 1)) for n in range(DAYS + 2)]
     told = {}
     for cut in nights:
-        known = known_before(found, cut)
-        day = (cut - timedelta(days=1)).date()
-        for table, rows in known.items():
-            for late in (day - timedelta(days=n) for n in range(settings.attribution.late_days + 1)):
-                put(settings, table, late, [row for row in rows if row["event_time"].date() == late])
-        attribute(settings, day)
+        run_the_night(settings, found, cut)
         told[cut] = as_of(published(settings), cut)
     final = published(settings)
     assert rounded(final) == by_nested_loops(found, settings.attribution)
     assert {cut: as_of(final, cut) for cut in nights} == told
     assert pc.count(final.column("conversion_superseded")).as_py() > 0
+
+
+def run_the_night(settings: Config, found: dict[str, list[dict[str, Any]]], cut: datetime) -> dict[str, Any]:
+    """Publish the day before `cut` and the days its late events belong to, as known by then; then their labels."""
+    day = (cut - timedelta(days=1)).date()
+    for table, rows in known_before(found, cut).items():
+        for late in (day - timedelta(days=n) for n in range(settings.attribution.late_days + 1)):
+            put(settings, table, late, [row for row in rows if row["event_time"].date() == late])
+    return attribute(settings, day)
+
+
+def test_the_latest_of_late_purchases_still_finds_its_impression(settings: Config) -> None:
+    """Nearly a day to the click, nearly seven to the purchase, two more until that is known: ten days back, one day."""
+    hour = timedelta(hours=1)
+    common = {"user_id": "ann", "item_id": "tea"}
+    found = {
+        "impressions": [{"impression_id": "s", "request_id": "r", "event_time": START + 23 * hour}],
+        "clicks": [{"click_id": "c", "impression_id": "s", "event_time": START + 46 * hour}],
+        "purchases": [{"purchase_id": "p", "event_time": START + 213 * hour, "value": 2.0}],
+    }
+    known = {"impressions": START + 24 * hour, "clicks": START + 47 * hour, "purchases": START + 260 * hour}
+    found = {t: [row | common | {"ingested_at": known[t]} for row in rows] for t, rows in found.items()}
+    counts = [run_the_night(settings, found, START + 24 * n * hour) for n in range(1, 12)]
+    assert [counted["republished"] for counted in counts[2:]] == [[]] * 8 + [[str(FIRST)]]
+    (row,) = published(settings).to_pylist()
+    assert row["converted"]
+    assert row["conversion_known_at"] == known["purchases"]
 
 
 def as_of(labels: pa.Table, cut: datetime) -> list[tuple[Any, ...]]:
