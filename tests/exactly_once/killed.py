@@ -1,0 +1,116 @@
+"""A small world whose stages are killed: what an undisturbed run leaves, what each kill leaves, what a rerun leaves."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobs.flow import STAGES
+from tests.exactly_once import readers
+from tests.exactly_once.readers import Unit
+from tests.exactly_once.small_world import DATA, DAY, FIRST, MODEL, OTHER_CLICKS, SERVING, TRAINED, SmallWorld, Warm
+
+DISTURBED = (*DATA, *MODEL, *SERVING)
+
+
+@dataclass(frozen=True)
+class Death:
+    """One kill: at which moment, how the process ended, and the units that were neither old nor new after it."""
+
+    moment: str
+    status: int
+    wrong: list[Unit]
+
+
+@dataclass
+class Killed:
+    """Stages are to be killed in the order of the flow: each starts from what the one before published again."""
+
+    world: SmallWorld
+    warm: Warm
+    old: dict[Unit, str]
+    new: dict[Unit, str]
+    online: dict[str, str]
+    """What the undisturbed run put online."""
+    deaths: dict[str, list[Death]] = field(default_factory=dict)
+    reruns: dict[str, list[Unit]] = field(default_factory=dict)
+    """Units that differ from the undisturbed run's after each stage was run again."""
+
+    def kill_at(self, stage: str, *moments: str) -> None:
+        """Kill a stage at each of the moments, the first time in a process of its own; then run it again."""
+        judged = {readers.champion(self.world), self._challenger()}
+        deaths = self.deaths[stage] = []
+        for number, moment in enumerate(moments):
+            variables = {"KILL_AT": moment, "KILL_BELOW": str(self.world.home)}
+            if number == 0:
+                child = self.world.start(stage, DAY, **variables)
+                child.communicate(timeout=300)
+                status = child.returncode
+            else:
+                status = self.warm(stage, DAY, **variables)
+            deaths.append(Death(moment, status, self.look(stage, judged)))
+        self.warm.well(stage, DAY)
+        self.reruns[stage] = self._rerun(stage)
+
+    def written_by(self, stage: str) -> list[Unit]:
+        """The units of an undisturbed run that a stage writes."""
+        return [unit for unit in self.new if _writer(unit) == stage]
+
+    def look(self, stage: str, judged: set[str | None]) -> list[Unit]:
+        """What is neither old nor new; databases whole; the alias and the endpoint name one of the judged bundles."""
+        readers.databases(self.world)
+        wrong = readers.neither(readers.units(self.world), self.old, self.new)
+        if readers.champion(self.world) not in judged:
+            wrong.append(("alias",))
+        if stage == "deploy" and readers.serving(self.world) not in judged:
+            wrong.append(("endpoint",))
+        return wrong
+
+    def _rerun(self, stage: str) -> list[Unit]:
+        readers.databases(self.world)
+        found = readers.units(self.world)
+        done = DISTURBED[: DISTURBED.index(stage) + 1] if stage in DISTURBED else DISTURBED
+        wrong = readers.neither(found, self.old, self.new)
+        wrong += [unit for earlier in done for unit in self.written_by(earlier) if found.get(unit) != self.new[unit]]
+        if stage == "featurize" and readers.online(self.world) != self.online:
+            wrong.append(("online",))
+        if stage == "deploy" and {readers.champion(self.world), readers.serving(self.world)} != {self._challenger()}:
+            wrong.append(("endpoint",))
+        return wrong
+
+    def _challenger(self) -> str | None:
+        where = {"day": DAY.isoformat(), "mode": "full"}
+        rows = self.world.lake.read("promotions", where=where).to_pylist()
+        return str(rows[0]["bundle_sha256"]) if rows else None
+
+
+def _writer(unit: Unit) -> str:
+    """The stage a unit comes from."""
+    kinds = {"raw": "ingest", "bundle": "train", "evidence": "backtest"}
+    return kinds.get(unit[0]) or next(stage.name for stage in STAGES.values() if unit[0] in stage.writes)
+
+
+@contextmanager
+def disturbed(home: Path) -> Iterator[Killed]:
+    """A world with a deployed champion and a published day, and what a run of that day under other settings gives."""
+    world = SmallWorld(home / "world")
+    world.home.mkdir()
+    with world.endpoint():
+        warm = Warm(world)
+        try:
+            for stage in DATA:
+                warm.well(stage, TRAINED, "--since", FIRST.isoformat())
+            for stage in (*MODEL, "deploy"):
+                warm.well(stage, TRAINED)
+            for stage in DISTURBED:
+                warm.well(stage, DAY)
+            old = readers.units(world)
+            world.save(home / "saved")
+            world.more = OTHER_CLICKS
+            for stage in DISTURBED:
+                warm.well(stage, DAY)
+            new, online = readers.units(world), readers.online(world)
+            world.restore(home / "saved")
+            yield Killed(world, warm, old, new, online)
+        finally:
+            warm.close()

@@ -1,0 +1,195 @@
+"""A tiny simulated world on disk, run by the very command Airflow runs: what the tests of this folder kill and race."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+
+from jobs import config
+from jobs.store import Lake
+
+SHIM = Path(__file__).with_name("shim")
+FIRST = date(2026, 1, 1)
+TRAINED = FIRST + timedelta(days=5)
+"""The champion's day; everything is killed on the day after."""
+DAY = TRAINED + timedelta(days=1)
+DATA = ("ingest", "validate", "attribute", "featurize")
+MODEL = ("assemble", "train", "backtest", "promote")
+SERVING = ("monitor", "experiment")
+OTHER_CLICKS = {"world.base_click_logit": "-1.4"}
+"""The same requests, clicked more: what a run under it publishes differs from what lies there, in every table."""
+TINY = {
+    "world.days": "8",
+    "world.users": "150",
+    "world.items": "60",
+    "world.requests_per_day": "300",
+    "world.late_share": "0.05",
+    "world.live_share": "0.3",
+    "dataset.train_days": "3",
+    "dataset.warm_train_days": "2",
+    "ranker.xgboost_rounds": "10",
+    "gate.min_lift": "-1",
+    "gate.log_loss_margin": "1",
+    "gate.auc_margin": "1",
+    "gate.ndcg_margin": "1",
+    "gate.max_weight_share": "1",
+    "gate.min_effective_n": "1",
+    "gate.min_test_rows": "1",
+    "gate.bootstrap_replicates": "50",
+    "validation.max_quarantine_share": "0.5",
+    "endpoint.timeout_ms": "5000",
+}
+
+
+def free_port() -> int:
+    """A port nobody listens at just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class SmallWorld:
+    """Everything below `home`, and an endpoint's address."""
+
+    home: Path
+    port: int = 9
+    more: dict[str, str] = field(default_factory=dict)
+    """Settings on top, by dotted name."""
+
+    def env(self, **variables: str) -> dict[str, str]:
+        """A child's environment."""
+        places = {
+            "lake.root": self.home / "lake",
+            "lake.raw": self.home / "raw",
+            "bundles": self.home / "bundles",
+            "features.online_path": self.home / "online",
+            "tracking.uri": f"sqlite:///{self.home / 'mlflow.db'}",
+            "tracking.artifacts": self.home / "artifacts",
+            "endpoint.url": f"http://127.0.0.1:{self.port}",
+            "endpoint.state": self.home / "endpoint",
+        }
+        settings = {**TINY, **{key: str(value) for key, value in places.items()}, **self.more}
+        return {**config.environment(settings), "TIDEGATE_ENV": "test", "OMP_NUM_THREADS": "1", **variables}
+
+    @property
+    def lake(self) -> Lake:
+        return Lake(self.home / "lake")
+
+    def start(self, stage: str, day: date, *words: str, **variables: str) -> "subprocess.Popen[str]":
+        """`python -m jobs …` in a process group of its own, as Airflow starts it, under the shim if it is to die."""
+        env = self.env(**variables)
+        if "KILL_BELOW" in variables:
+            env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SHIM), env.get("PYTHONPATH")]))
+        return subprocess.Popen(
+            [sys.executable, "-m", "jobs", *command(stage, day, *words)],
+            cwd=config.ROOT,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, stage: str, day: date, *words: str) -> str:
+        """A stage that must end well; returns the last line of its stdout."""
+        child = self.start(stage, day, *words)
+        out, err = child.communicate(timeout=300)
+        assert child.returncode == 0, f"{stage} {day} {words}\n{out}\n{err[-4000:]}"
+        return out.splitlines()[-1]
+
+    def kept(self) -> list[str]:
+        """What a stage may change, the endpoint's own state excluded."""
+        return ["lake", "raw", "bundles", "online", "artifacts", "mlflow.db"]
+
+    def save(self, folder: Path) -> None:
+        """Copy all that stages wrote."""
+        for name in self.kept():
+            copy(self.home / name, folder / name)
+
+    def restore(self, folder: Path) -> None:
+        """Put a copy back."""
+        for name in self.kept():
+            target = self.home / name
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+            copy(folder / name, target)
+
+    @contextmanager
+    def endpoint(self) -> Iterator[None]:
+        """The local endpoint in a process of its own."""
+        self.port = free_port()
+        with (self.home / "endpoint.log").open("w") as log:
+            words = [sys.executable, "-m", "infra.endpoint", "--port", str(self.port)]
+            child = subprocess.Popen(words, cwd=config.ROOT, env=self.env(), stdout=log, stderr=log)
+            try:
+                yield
+            finally:
+                child.terminate()
+                child.wait(30)
+
+
+class Warm:
+    """Stages forked from a process that has imported everything: the same code, seconds sooner."""
+
+    def __init__(self, world: SmallWorld) -> None:
+        self.world = world
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.exactly_once.warm"],
+            cwd=config.ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, stage: str, day: date, *words: str, **variables: str) -> int:
+        """Run one stage; returns its exit status, negative where a signal ended it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        order = {"argv": command(stage, day, *words), "env": self.world.env(**variables), "out": str(self.out)}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline().strip()
+        return int(answer if answer != "ready" else self._process.stdout.readline())
+
+    def well(self, stage: str, day: date, *words: str, **variables: str) -> None:
+        """Run one stage that must end well."""
+        code = self(stage, day, *words, **variables)
+        assert code == 0, f"{stage} {day} {words}: {code}\n{self.out.read_text()[-4000:]}"
+
+    @property
+    def out(self) -> Path:
+        """What the last stage printed."""
+        return self.world.home / "stage.log"
+
+    def close(self) -> None:
+        """End the process that forks."""
+        self._process.communicate()
+
+
+def command(stage: str, day: date, *words: str) -> list[str]:
+    """The words after `python -m jobs`."""
+    return [stage, "--day", day.isoformat(), *words, *(("--approved-by", "alice") if stage == "deploy" else ())]
+
+
+def kill(child: "subprocess.Popen[str]") -> None:
+    """SIGKILL to the whole process group: the stage, its JVM, its workers."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.communicate()
+
+
+def copy(source: Path, target: Path) -> None:
+    """A file or a whole folder; nothing where there is none."""
+    if source.is_dir():
+        shutil.copytree(source, target)
+    elif source.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
