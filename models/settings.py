@@ -62,6 +62,19 @@ class RankerSettings(Settings):
     max_categories: int = Field(64, ge=1, description="values kept per categorical feature; the rest share one")
 
 
+class Margins(Settings):
+    """By how much a challenger may be worse in each metric, for sure; None: that metric is not asked."""
+
+    auc: float | None = Field(0.005, ge=0)
+    auc_pr: float | None = Field(None, ge=0)
+    log_loss: float | None = Field(0.002, ge=0, description="nats")
+    normalised_entropy: float | None = Field(None, ge=0)
+    ndcg_at_10: float | None = Field(0.005, ge=0)
+    mrr_at_10: float | None = Field(None, ge=0)
+    map_at_10: float | None = Field(None, ge=0)
+    recall_at_1: float | None = Field(None, ge=0)
+
+
 class GateSettings(Settings):
     """What a challenger must show before a person is even asked."""
 
@@ -71,10 +84,20 @@ class GateSettings(Settings):
     max_tail_shape: float = Field(0.5, gt=0, description="Pareto shape of the largest weights, see tail_shape")
     max_mean_weight_z: float = Field(4.0, gt=0, description="standard errors the mean weight may be away from 1")
     max_unsupported_mass: float = Field(0.01, ge=0, le=1, description="target's choices that could not be logged")
+    max_logging_drift: float = Field(0.25, ge=0, description="stability index of propensities, a day against the rest")
     min_decisions_that_matter: float = Field(3.0, ge=1, description="decisions (or users) that the error rests on")
     min_lift: float = Field(0.0, description="the lower bound of challenger - champion must exceed it")
-    log_loss_margin: float = Field(0.002, ge=0, description="nats the challenger's log-loss may be worse by")
-    auc_margin: float = Field(0.005, ge=0)
-    ndcg_margin: float = Field(0.005, ge=0)
+    estimators: tuple[str, ...] = Field((), description="further estimators (dr, sndr) whose bound must clear min_lift")
+    must_not_fall: Margins = Margins()
+    must_rise: tuple[str, ...] = Field((), description="metrics that must be better for sure")
     min_test_rows: int = Field(1_000, ge=1)
+    min_known_share: float | None = Field(0.9, ge=0, le=1, description="test impressions whose click is known")
+    max_calibration_error: float | None = Field(0.05, ge=0, le=1, description="the challenger's, debiased")
+    slice_metric: str = "auc"
+    max_slice_drop: float | None = Field(0.05, ge=0, description="what no slice may lose for sure, in slice_metric")
+    min_slice_rows: int = Field(500, ge=2)
+    max_concentration_rise: float | None = Field(0.5, ge=0, le=1, description="shrinking of the items recommended most")
+    max_skew: float | None = Field(0.001, ge=0, le=1, description="replayed decisions with other features than trained")
+    max_latency_ms: float | None = Field(50.0, gt=0, description="p99 of scoring one request")
+    max_warm_loss: float | None = Field(0.002, ge=0, description="nats a warm start may lose to its full training")
     bootstrap_replicates: int = Field(200, ge=50)

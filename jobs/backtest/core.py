@@ -1,74 +1,61 @@
 """What the held-out rows and the logged decisions say of challenger and champion, as one JSON document. No I/O.
 
-Not yet: slices, several placements of a slate at once, doubly robust estimates.
+`jobs.backtest.detail` has calibration, slices, popularity bias and further estimators. Not yet: several placements of a
+slate at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.backtest.decisions import Decisions, clusters
+from jobs.backtest.decisions import Decisions
+from jobs.backtest.detail import items_behind
+from jobs.backtest.scored import SIDES, Scored
 from jobs.bundle import Bundle
-from jobs.examples import numbers, ranker_columns
-from models.evaluation.comparison import compare
+from models.evaluation.comparison import LOWER_IS_BETTER, METRICS, compare
 from models.evaluation.estimate import Finding, Refusal
 from models.evaluation.gate import Evidence
 from models.evaluation.off_policy import diagnostics, snips, snips_difference
 from models.policies.choice import first_choice
-from models.rankers.features import SERVING_POSITION
 from models.rankers.protocol import Floats
 from models.settings import GateSettings
 
-SCHEMA_VERSION = 1
-SIDES = ("champion", "challenger")
-Pair = tuple[Bundle, Bundle]
-"""Champion, challenger."""
+SCHEMA_VERSION = 2
 LIMITATIONS = (
     "One day is judged; another day may say otherwise, and yesterday's verdicts are not corrected for.",
     "The value is the click on the first placement of a request; lower placements and conversions do not count yet.",
     "Only requests whose candidates and propensity were logged are replayed; the others may differ.",
-    "Positions: AUC and NDCG@10 score every item as if shown first, log-loss at the position it was shown at.",
+    "Positions: AUC and NDCG@10 score every item as if shown first, log-loss and calibration at the position shown.",
     "The challenger is replayed on the candidates the logging policy had, not on what its own retrieval would find.",
 )
 
 
-def comparison(test: pa.Table, pair: Pair, settings: GateSettings, seed: int) -> dict[str, dict[str, Finding]]:
-    """AUC, NDCG@10 and log-loss of both rankers on the test impressions with a known click.
+def comparison(rows: Scored, settings: GateSettings, seed: int) -> dict[str, dict[str, Finding]]:
+    """Every metric of both rankers on the test rows with a known click.
 
-    Ranking metrics compare items as if each were shown first. Log-loss asks whether the probabilities are right for
-    what was shown, so it gets the position that was shown.
+    Ranking metrics compare items as if each were shown first. Those of probabilities ask whether they are right for
+    what was shown, so they get the position that was shown.
     """
-    rows = test.filter(test["clicked"].is_valid())
-    clicked, users = numbers(rows["clicked"]), clusters(rows)
-    requests = rows["request_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-    shown = ranker_columns(rows)
-    first = {**shown, "position": np.full(len(rows), float(SERVING_POSITION))}
 
-    def compared(columns: Mapping[str, Any]) -> dict[str, dict[str, Finding]]:
-        champion, challenger = (side.ranker.predict(columns).p_click for side in pair)
-        return compare(clicked, champion, challenger, requests, users, settings, seed)
+    def compared(scores: Mapping[str, Floats], metrics: Sequence[str]) -> dict[str, dict[str, Finding]]:
+        champion, challenger = (scores[side] for side in SIDES)
+        return compare(rows.clicked, champion, challenger, rows.requests, rows.users, settings, seed, metrics)
 
-    as_shown, as_first = compared(shown), compared(first)
-    return {**as_first, "log_loss": as_shown["log_loss"]}
+    of_order = [metric for metric in METRICS if metric not in LOWER_IS_BETTER]
+    return compared(rows.as_first, of_order) | compared(rows.as_shown, LOWER_IS_BETTER)
 
 
-def calibration(test: pa.Table, pair: Pair) -> dict[str, float | int | None]:
-    """Mean predicted click probability of both sides, as shown, against the observed rate."""
-    rows = test.filter(test["clicked"].is_valid())
-    if not len(rows):
-        return {"rows": 0, "observed": None, **dict.fromkeys(SIDES)}
-    columns = ranker_columns(rows)
-    champion, challenger = (float(side.ranker.predict(columns).p_click.mean()) for side in pair)
-    observed = float(numbers(rows["clicked"]).mean())
-    return {"rows": len(rows), "observed": observed, "champion": champion, "challenger": challenger}
+def predicted(found: Decisions, side: Bundle) -> Floats:
+    """(n,) the bundle's p_click of each candidate, asked at that moment."""
+    p_click: Floats = side.ranker.predict(found.columns).p_click
+    return p_click
 
 
-def choices(found: Decisions, side: Bundle) -> Floats:
-    """(n,) the probability that the bundle, asked at that moment, would have placed each candidate first."""
-    return first_choice(side.ranker.predict(found.columns).p_click, found.offsets, side.policy)
+def choices(found: Decisions, side: Bundle, p_click: Floats) -> Floats:
+    """(n,) the probability that the bundle's policy would have placed each candidate first, given its `p_click`."""
+    return first_choice(p_click, found.offsets, side.policy)
 
 
 def value(
@@ -140,7 +127,20 @@ def data_card(test: pa.Table, found: Decisions | None, left_out: Mapping[str, in
 
 def gate_evidence(document: Mapping[str, Any]) -> Evidence:
     """The part of a document that the gate may see; whatever else it says, the truth above all, stays out."""
-    return Evidence.from_dict({key: document[key] for key in ("comparison", "value", "test_rows", "same_candidate")})
+    skew = max(document["diagnostics"]["differing_columns"].values(), default=0.0)
+    sliced = document["slices"]
+    return Evidence.from_dict(
+        {key: document[key] for key in ("comparison", "value", "test_rows", "same_candidate", "mode", "parity")}
+        | {
+            "estimators": {name: sides["difference"] for name, sides in document["estimators"].items()},
+            "known_share": document["test_rows"] / max(1, document["data"]["test_rows"]),
+            "calibration": document["calibration"]["challenger"]["error"],
+            "slices": sliced["slices"],
+            "reversals": [reversal["attribute"] for reversal in sliced["reversals"]],
+            "items_behind": items_behind(document["popularity"]),
+            "skew": skew if document["data"]["decisions"] else None,
+        }
+    )
 
 
 def figures(document: Mapping[str, Any]) -> dict[str, float]:

@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle, tracking
-from jobs.backtest import core, picture
+from jobs.backtest import core, detail, picture
 from jobs.backtest.decisions import Decisions, decisions, disagreement, first_placements, joined
 from jobs.backtest.known import known_before
+from jobs.backtest.scored import SIDES, Pair, scored
 from jobs.bundle import Bundle
 from jobs.errors import NotReady
 from jobs.ingest.truth import true_click_probability
@@ -27,6 +28,8 @@ from jobs.run import Run
 from jobs.swap import swap
 from jobs.tables import LAKE
 from jobs.train.core import BASELINE
+from models.evaluation.comparison import compare
+from models.evaluation.estimate import Finding, Refusal
 from models.rankers.protocol import Floats
 
 DATA = ("examples", "requests", "items", "user_features", "item_features")
@@ -66,20 +69,23 @@ def _champion(run: Run, baseline: Mapping[str, Any]) -> tuple[Bundle, bool]:
     return bundle.load(Path(found["bundle"]), found["bundle_sha256"]), row is not None
 
 
-def _document(run: Run, test: pa.Table, pair: core.Pair) -> dict[str, Any]:
+def _document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
     """The evidence; same inputs, same document: no clock, no run id."""
     settings, seed = run.config.gate, run.config.ranker.seed
-    compared = core.comparison(test, pair, settings, seed)
-    run.say(f"compared on {len(test)} test rows")
+    rows = scored(test, pair)
+    compared = core.comparison(rows, settings, seed)
+    run.say(f"compared on {len(rows)} of {len(test)} test rows")
     replay = _replayed(run, test)
     found = replay.found
-    chosen = {} if found is None else {s: core.choices(found, b) for s, b in zip(core.SIDES, pair, strict=True)}
+    predicted = {} if found is None else {s: core.predicted(found, b) for s, b in zip(SIDES, pair, strict=True)}
+    chosen = {s: core.choices(found, b, predicted[s]) for s, b in zip(SIDES, pair, strict=True) if found is not None}
     counted = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in replay.left_out.items() if n)
     why_not = f"a replay needs requests with candidates and a propensity; found none: {counted or 'no requests'}"
     values = core.value(found, chosen, why_not, settings)
     run.say(f"replayed {0 if found is None else len(found)} decisions")
     champion, challenger = pair
     logging = values.pop("logging")
+    parity = _parity(run, test, challenger, rows.as_shown["challenger"])
     document: dict[str, Any] = {
         "schema_version": core.SCHEMA_VERSION,
         "day": run.day.isoformat(),
@@ -89,11 +95,15 @@ def _document(run: Run, test: pa.Table, pair: core.Pair) -> dict[str, Any]:
         "bundle_sha256": challenger.sha256,
         "policy": challenger.policy.model_dump(mode="json"),
         "same_candidate": challenger.candidate_id == champion.candidate_id,
-        "test_rows": int(pc.sum(test["clicked"].is_valid()).as_py()),
+        "test_rows": len(rows),
         "comparison": {m: {s: f.as_dict() for s, f in sides.items()} for m, sides in compared.items()},
         "value": {side: finding.as_dict() for side, finding in values.items()},
+        "estimators": detail.second_opinions(found, chosen, predicted.get("champion"), settings),
         "logging": {"value": logging.as_dict()},
-        "calibration": core.calibration(test, pair),
+        "calibration": detail.calibration(rows, settings),
+        "slices": detail.sliced(rows, settings),
+        "popularity": detail.spread(found, chosen, replay.catalogue, seed, settings),
+        "parity": None if parity is None else parity.as_dict(),
         "data": core.data_card(test, found, replay.left_out) | {"versions": {t: run.inputs.get(t) for t in DATA}},
         "diagnostics": {
             "weights": {} if found is None else core.trust(found, chosen),
@@ -105,6 +115,24 @@ def _document(run: Run, test: pa.Table, pair: core.Pair) -> dict[str, Any]:
     if found is not None and replay.truth is not None:
         document["truth"] = core.true_value(found, chosen, replay.truth)
     return document
+
+
+def _parity(run: Run, test: pa.Table, challenger: Bundle, warm: Floats) -> Finding | None:
+    """A warm start's log-loss minus that of the newest full training's challenger, on the same rows; else None."""
+    if run.mode == "full":
+        return None
+    before = run.read("candidates", where={"mode": "full"})
+    rows = [row for row in before.to_pylist() if row["chosen"] and row["day"] <= run.day.isoformat()]
+    if not rows:
+        return Refusal("a warm start is held against the newest full training; found none")
+    newest = max(rows, key=lambda row: str(row["day"]))
+    full = bundle.load(Path(newest["bundle"]), newest["bundle_sha256"])
+    rows_of_full = scored(test, (full, challenger))
+    labels, users = rows_of_full.clicked, rows_of_full.users
+    compared = compare(
+        labels, rows_of_full.as_shown["champion"], warm, rows_of_full.requests, users, run.config.gate, 0, ["log_loss"]
+    )
+    return compared["log_loss"]["difference"]
 
 
 def _side(side: Bundle) -> dict[str, Any]:
@@ -124,6 +152,8 @@ class Replay:
     found: Decisions | None
     left_out: dict[str, int]
     differing: dict[str, float]
+    catalogue: int
+    """Items that existed."""
     truth: Floats | None
     """Each candidate's true click probability in the simulated world; only for the eyes, the gate never sees it."""
 
@@ -137,19 +167,22 @@ def _replayed(run: Run, test: pa.Table) -> Replay:
     of_day = pc.cast(placed["event_time"], pa.date32())
     parts, truths = [], []
     differing: dict[str, float] = {}
+    catalogue = 0
     for day in days:
         mine = placed.filter(pc.equal(of_day, pa.scalar(day)))
         if not len(mine):
             continue
         # Attributes of a dataset are those of its day, not of each example's: jobs.assemble takes them so.
-        part = decisions(mine, known_before(run, day, snapshots=run.day))
+        known = known_before(run, day, snapshots=run.day)
+        catalogue = len(known.items)
+        part = decisions(mine, known)
         row = part.row
         parts.append(part)
         truths.append(true_click_probability(run.config, day, part.user_id[row], part.item_id, part.surface[row]))
         differing |= disagreement(mine, part)
-    known = [truth for truth in truths if truth is not None]
-    truth = np.concatenate(known) if parts and len(known) == len(parts) else None
-    return Replay(joined(parts) if parts else None, left_out, differing, truth)
+    told = [truth for truth in truths if truth is not None]
+    truth = np.concatenate(told) if parts and len(told) == len(parts) else None
+    return Replay(joined(parts) if parts else None, left_out, differing, catalogue, truth)
 
 
 def _deliver(run: Run, document: dict[str, Any], run_id: str) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 INK, MUTED, CHAMPION, CHALLENGER, LOGGING = "#1c2b33", "#7a8a94", "#7a8a94", "#0a7d6c", "#c9a24b"
 COLOURS = {"logging": LOGGING, "champion": CHAMPION, "challenger": CHALLENGER}
 METRICS = {"auc": "AUC", "ndcg_at_10": "NDCG@10", "log_loss": "log-loss (nats, lower is better)"}
-MARGINS = {"auc": ("auc_margin", -1), "ndcg_at_10": ("ndcg_margin", -1), "log_loss": ("log_loss_margin", 1)}
 CSS = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1c2b33;max-width:60rem;margin:2.5rem auto;padding:0 1rem}
 h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin-top:2rem}p.sub{color:#7a8a94;margin-top:0}
@@ -61,9 +60,10 @@ def _draw_value(axes: Any, document: Mapping[str, Any]) -> None:
 
 def _draw_difference(axes: Any, document: Mapping[str, Any], metric: str) -> None:
     finding = document["comparison"][metric]["difference"]
-    setting, sign = MARGINS[metric]
+    margin, sign = document["gate"]["must_not_fall"][metric], 1 if metric == "log_loss" else -1
     axes.axvline(0, color=MUTED, lw=0.8)
-    axes.axvline(sign * document["gate"][setting], color="#c0504d", lw=0.8, ls="--")
+    if margin is not None:
+        axes.axvline(sign * margin, color="#c0504d", lw=0.8, ls="--")
     if "value" in finding:
         low, high = finding["value"] - finding["low"], finding["high"] - finding["value"]
         axes.errorbar(finding["value"], 0, xerr=[[low], [high]], fmt="o", color=CHALLENGER, capsize=4)

@@ -14,6 +14,7 @@ from jobs.backtest.core import gate_evidence
 from jobs.backtest.picture import markdown
 from jobs.errors import NotReady, Refused
 from jobs.promote import core
+from jobs.promote.latency import latency_ms
 from jobs.run import Run, now
 from jobs.tables import LAKE
 from models.evaluation.gate import judge
@@ -29,9 +30,9 @@ def run(run: Run) -> dict[str, Any]:
             f"evidence on {evidence['candidate_id']} {evidence['bundle_sha256'][:12]}… must be of the trained one; "
             f"found {candidate and candidate['bundle_sha256'][:12]}: run backtest again"
         )
-    bundle.load(Path(candidate["bundle"]), evidence["bundle_sha256"])
+    judged = bundle.load(Path(candidate["bundle"]), evidence["bundle_sha256"])
     document = json.loads(evidence["document"])
-    verdict = judge(gate_evidence(document), run.config.gate)
+    verdict = judge(gate_evidence(document).with_latency(latency_ms(judged)), run.config.gate)
     run.say(f"{verdict.verdict}: {'; '.join(verdict.reasons)}")
     version = tracking.register(
         run.config,

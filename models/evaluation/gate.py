@@ -1,19 +1,26 @@
 """The gate: promote, hold or refuse, one rule at a time, each with a reason a person can read at 3 a.m.
 
 `refuse`: the evidence cannot carry a verdict. `hold`: it can, and the challenger does not clear every rule. `promote`:
-every rule is cleared. A person is asked only after a promote. It judges one pair on one day; it does not correct for
-having judged yesterday as well.
+every rule is cleared. A person is asked only after a promote.
+
+Multiple comparisons: to be promoted every rule must pass, so a challenger that is no better passes with at most the
+probability of its most lenient rule for gain, however many rules there are (intersection-union test, Berger 1982): the
+lower bound of a two-sided interval at `confidence` errs in (1 - confidence) / 2 of cases. Slices are a search for harm:
+their intervals hold together (`models.evaluation.slices`). Judging again tomorrow is a new test: `tests/bench` measures
+what a fortnight of daily verdicts on the same two models comes to.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
+from models.evaluation.comparison import LOWER_IS_BETTER
 from models.evaluation.estimate import Estimate, Finding, Refusal
 from models.settings import GateSettings
 
 Outcome = Literal["pass", "hold", "refuse"]
+VALUE = "value"
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,15 @@ class Verdict:
     verdict: Literal["promote", "hold", "refuse"]
     rules: tuple[Rule, ...]
 
+    @classmethod
+    def of(cls, rules: Iterable[Rule]) -> Self:
+        """Refuse if any rule refuses, else hold if any holds, else promote; without a single rule: refuse."""
+        every = tuple(rules)
+        outcomes = {rule.outcome for rule in every}
+        if "refuse" in outcomes or not every:
+            return cls("refuse", every)
+        return cls("hold" if "hold" in outcomes else "promote", every)
+
     @property
     def reasons(self) -> list[str]:
         """What stands in the way, one sentence a rule; for a promote, what was shown."""
@@ -56,56 +72,116 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class SliceFinding:
+    """Challenger minus champion on one slice, its interval wide enough for all slices together."""
+
+    attribute: str
+    value: str
+    difference: Finding
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """What the gate looks at.
+    """What the gate looks at; None or an empty mapping is missing evidence, and a rule that needs it refuses.
 
     `comparison`: metric to champion, challenger, difference, as `comparison.compare` returns it. `value`: the same
-    three for the counterfactual value per decision. `test_rows`: impressions the comparison rests on.
-    `same_candidate`: champion and challenger are one and the same model.
+    three for the counterfactual value per decision. `estimators`: further estimators of that difference by name.
+    `test_rows`: impressions the comparison rests on; `known_share`: share of test impressions with a known click.
+    `calibration`: the challenger's `calibration_error`. `slices` and `reversals` (attributes with a Simpson's paradox):
+    differences in `settings.slice_metric`. `items_behind`: side to the share of the catalogue behind 80 % of its
+    recommendations. `skew`: share of replayed decisions whose features differ from those trained on. `latency_ms`: p99
+    of one request's scoring. `parity`: a warm start's log-loss minus that of the full training it started from; None
+    for a full training. `same_candidate`: champion and challenger are one and the same model.
     """
 
     comparison: Mapping[str, Mapping[str, Finding]]
     value: Mapping[str, Finding]
     test_rows: int
     same_candidate: bool = False
+    estimators: Mapping[str, Finding] = field(default_factory=dict)
+    known_share: float | None = None
+    calibration: Finding | None = None
+    slices: tuple[SliceFinding, ...] | None = None
+    reversals: tuple[str, ...] = ()
+    items_behind: Mapping[str, float] = field(default_factory=dict)
+    skew: float | None = None
+    latency_ms: float | None = None
+    mode: Literal["full", "warm"] = "full"
+    parity: Finding | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON-ready mapping for `from_dict`."""
         return {
-            "comparison": {m: {s: f.as_dict() for s, f in sides.items()} for m, sides in self.comparison.items()},
-            "value": {side: found.as_dict() for side, found in self.value.items()},
+            "comparison": {m: _tree(sides) for m, sides in self.comparison.items()},
+            "value": _tree(self.value),
+            "estimators": _tree(self.estimators),
             "test_rows": self.test_rows,
             "same_candidate": self.same_candidate,
+            "known_share": self.known_share,
+            "calibration": None if self.calibration is None else self.calibration.as_dict(),
+            "slices": None
+            if self.slices is None
+            else [
+                {"attribute": s.attribute, "value": s.value, "difference": s.difference.as_dict()} for s in self.slices
+            ],
+            "reversals": list(self.reversals),
+            "items_behind": dict(self.items_behind),
+            "skew": self.skew,
+            "latency_ms": self.latency_ms,
+            "mode": self.mode,
+            "parity": None if self.parity is None else self.parity.as_dict(),
         }
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> Self:
         """The evidence `as_dict` wrote; a finding that is not sound (NaN, a missing figure) becomes a refusal."""
-        comparison = {m: {s: _finding(f) for s, f in sides.items()} for m, sides in tree["comparison"].items()}
-        value = {side: _finding(found) for side, found in tree["value"].items()}
-        return cls(comparison, value, int(tree["test_rows"]), bool(tree["same_candidate"]))
+        slices = tree.get("slices")
+        return cls(
+            comparison={m: _findings(sides) for m, sides in tree["comparison"].items()},
+            value=_findings(tree["value"]),
+            test_rows=int(tree["test_rows"]),
+            same_candidate=bool(tree["same_candidate"]),
+            estimators=_findings(tree.get("estimators") or {}),
+            known_share=tree.get("known_share"),
+            calibration=_optional(tree.get("calibration")),
+            slices=None
+            if slices is None
+            else tuple(SliceFinding(s["attribute"], s["value"], _finding(s["difference"])) for s in slices),
+            reversals=tuple(tree.get("reversals") or ()),
+            items_behind=dict(tree.get("items_behind") or {}),
+            skew=tree.get("skew"),
+            latency_ms=tree.get("latency_ms"),
+            mode=tree.get("mode", "full"),
+            parity=_optional(tree.get("parity")),
+        )
+
+    def with_latency(self, latency_ms: float) -> Self:
+        """The same, with the latency measured where the gate runs."""
+        return replace(self, latency_ms=latency_ms)
 
 
 def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
-    """The verdict on the evidence: refuse if any rule refuses, else hold if any holds, else promote.
+    """The verdict on the evidence: every rule of `settings`, in the order a person reads them.
 
-    Every rule looks at the unfavourable end of an interval, so wide intervals hold and never promote. The value must be
-    better by more than `min_lift`; log-loss, AUC and NDCG@10 must not be worse by more than their margins.
+    A rule for gain looks at the unfavourable end of an interval, so wide intervals hold and never promote. What must
+    rise must be above its bound for sure; what must not fall may not be worse by more than its margin for sure. A rule
+    whose setting is None is not asked; a rule that is asked and finds no figure refuses.
     """
-    value = evidence.value.get("difference")
-    metric = {name: sides.get("difference") for name, sides in evidence.comparison.items()}
-    rules = (
-        _enough_rows(evidence.test_rows, settings.min_test_rows),
-        _another_model(evidence.same_candidate),
-        _better("value", value, settings.min_lift),
-        _no_higher("log_loss", metric.get("log_loss"), settings.log_loss_margin),
-        _no_lower("auc", metric.get("auc"), settings.auc_margin),
-        _no_lower("ndcg_at_10", metric.get("ndcg_at_10"), settings.ndcg_margin),
+    return Verdict.of(
+        [
+            _enough_rows(evidence.test_rows, settings.min_test_rows),
+            *_asked(_known_share, evidence.known_share, settings.min_known_share),
+            _another_model(evidence.same_candidate),
+            *_value(evidence, settings),
+            *_metrics(evidence, settings),
+            *_asked(_calibrated, evidence.calibration, settings.max_calibration_error),
+            *_slices(evidence, settings),
+            *_asked(_spread, evidence.items_behind, settings.max_concentration_rise),
+            *_asked(_no_skew, evidence.skew, settings.max_skew),
+            *_asked(_fast, evidence.latency_ms, settings.max_latency_ms),
+            *_parity(evidence, settings),
+        ]
     )
-    outcomes = {rule.outcome for rule in rules}
-    if "refuse" in outcomes:
-        return Verdict("refuse", rules)
-    return Verdict("hold" if "hold" in outcomes else "promote", rules)
 
 
 def _enough_rows(found: int, needed: int) -> Rule:
@@ -115,9 +191,97 @@ def _enough_rows(found: int, needed: int) -> Rule:
     )
 
 
+def _known_share(found: float | None, needed: float) -> Rule:
+    """Labels that may still come are unknown, and a test day of mostly unknown labels is not a test."""
+    return _at_least("label_maturity", found, needed, "of the test impressions' clicks known", "refuse")
+
+
 def _another_model(same: bool) -> Rule:
     reason = "the challenger is the champion itself" if same else "challenger and champion are different models"
     return Rule("different_model", None, None, "hold" if same else "pass", reason)
+
+
+def _value(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
+    """The counterfactual value must rise by the main estimator and by each further one that the settings name."""
+    yield _better(VALUE, evidence.value.get("difference"), settings.min_lift)
+    for name in settings.estimators:
+        yield _better(f"{VALUE}.{name}", evidence.estimators.get(name), settings.min_lift)
+
+
+def _metrics(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
+    """Non-inferiority for every metric with a margin, superiority for every one that must rise."""
+    differences = {name: sides.get("difference") for name, sides in evidence.comparison.items()}
+    for name, margin in settings.must_not_fall.model_dump().items():
+        if margin is not None:
+            rule = _no_higher if name in LOWER_IS_BETTER else _no_lower
+            yield rule(name, differences.get(name), margin)
+    for name in settings.must_rise:
+        better = _lower if name in LOWER_IS_BETTER else _better
+        yield better(f"{name}.rises", differences.get(name), 0.0)
+
+
+def _calibrated(found: Finding | None, limit: float) -> Rule:
+    estimate = _usable("calibration", found, limit)
+    if isinstance(estimate, Rule):
+        return estimate
+    passed = estimate.high <= limit
+    reason = f"the challenger's calibration error may be at most {limit:g}; found {_interval(estimate, sign='')}"
+    return Rule("calibration", estimate.high, limit, "pass" if passed else "hold", reason)
+
+
+def _slices(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
+    """No slice may be worse for sure by more than the limit, and the whole may not say the opposite of its parts."""
+    limit = settings.max_slice_drop
+    if limit is None:
+        return
+    if evidence.slices is None:
+        yield Rule("slices", None, -limit, "refuse", "the evidence has no such figure")
+        return
+    found = [(s, s.difference) for s in evidence.slices if isinstance(s.difference, Estimate)]
+    worse = [f"{s.attribute}={s.value} {_interval(e)}" for s, e in found if e.high < -limit]
+    lowest = min((e.high for _, e in found), default=None)
+    what = f"no slice may lose more than {limit:g} {settings.slice_metric} for sure"
+    said = f"{what}; found {'; '.join(worse)}" if worse else f"{what}; none of {len(found)} does"
+    yield Rule("slices", lowest, -limit, "hold" if worse else "pass", said)
+    names = ", ".join(evidence.reversals)
+    said = f"better overall but worse in every large slice, or the reverse, by {names}" if names else "no reversal"
+    yield Rule("simpson", None, None, "hold" if names else "pass", said)
+
+
+def _spread(found: Mapping[str, float], limit: float) -> Rule:
+    """Popularity bias: how much smaller the set of items behind 80 % of the recommendations may become."""
+    before, after = found.get("champion"), found.get("challenger")
+    if not (before and after and math.isfinite(before) and math.isfinite(after)):
+        return Rule("popularity_bias", None, limit, "refuse", "the evidence has no such figure")
+    shrunk = 1 - after / before
+    reason = (
+        f"the share of items behind 80% of the recommendations may shrink by at most {limit:.0%}; "
+        f"found {before:.2%} -> {after:.2%}"
+    )
+    return Rule("popularity_bias", shrunk, limit, "pass" if shrunk <= limit else "hold", reason)
+
+
+def _no_skew(found: float | None, limit: float) -> Rule:
+    return _at_most("skew", found, limit, "of the replayed decisions with other features than trained on", "refuse")
+
+
+def _fast(found: float | None, limit: float) -> Rule:
+    """The figure is in the reason only where it stands in the way: a rerun that passes says the same again."""
+    rule = _at_most("latency_ms", found, limit, "ms at p99 for one request's scores", "hold")
+    return replace(rule, reason=rule.reason.partition(";")[0] + "; it is faster") if rule.outcome == "pass" else rule
+
+
+def _parity(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
+    """A warm start may not lose more than the margin against the full training it started from."""
+    if evidence.mode == "warm" and settings.max_warm_loss is not None:
+        yield _no_higher("warm_parity", evidence.parity, settings.max_warm_loss)
+
+
+# -- kinds of rules ------------------------------------------------------------------------------------------------
+def _asked(rule: Any, found: Any, limit: float | None) -> Iterator[Rule]:
+    """The rule's answer, unless the settings do not ask."""
+    if limit is not None:
+        yield rule(found, limit)
 
 
 def _better(name: str, found: Finding | None, lift: float) -> Rule:
@@ -127,6 +291,15 @@ def _better(name: str, found: Finding | None, lift: float) -> Rule:
     passed = estimate.low > lift
     reason = f"challenger - champion must be above {lift:g} for sure; found {_interval(estimate)}"
     return Rule(name, estimate.low, lift, "pass" if passed else "hold", reason)
+
+
+def _lower(name: str, found: Finding | None, bound: float) -> Rule:
+    estimate = _usable(name, found, bound)
+    if isinstance(estimate, Rule):
+        return estimate
+    passed = estimate.high < bound
+    reason = f"challenger - champion must be below {bound:g} for sure; found {_interval(estimate)}"
+    return Rule(name, estimate.high, bound, "pass" if passed else "hold", reason)
 
 
 def _no_lower(name: str, found: Finding | None, margin: float) -> Rule:
@@ -147,6 +320,22 @@ def _no_higher(name: str, found: Finding | None, margin: float) -> Rule:
     return Rule(name, estimate.high, margin, "pass" if passed else "hold", reason)
 
 
+def _at_least(name: str, found: float | None, limit: float, what: str, otherwise: Outcome) -> Rule:
+    if found is None or not math.isfinite(found):
+        return Rule(name, None, limit, "refuse", "the evidence has no such figure")
+    return Rule(
+        name, found, limit, "pass" if found >= limit else otherwise, f"needs at least {limit:g} {what}; found {found:g}"
+    )
+
+
+def _at_most(name: str, found: float | None, limit: float, what: str, otherwise: Outcome) -> Rule:
+    if found is None or not math.isfinite(found):
+        return Rule(name, None, limit, "refuse", "the evidence has no such figure")
+    return Rule(
+        name, found, limit, "pass" if found <= limit else otherwise, f"allows at most {limit:g} {what}; found {found:g}"
+    )
+
+
 def _usable(name: str, found: Finding | None, bound: float) -> Estimate | Rule:
     """The estimate, or the rule that refuses for want of one."""
     if found is None:
@@ -158,8 +347,21 @@ def _usable(name: str, found: Finding | None, bound: float) -> Estimate | Rule:
     return found
 
 
-def _interval(e: Estimate) -> str:
-    return f"{e.value:+.5f} [{e.low:+.5f}, {e.high:+.5f}], n {e.n}, effective n {e.effective_n:.0f}"
+def _interval(e: Estimate, sign: str = "+") -> str:
+    figures = f"{e.value:{sign}.5f} [{e.low:{sign}.5f}, {e.high:{sign}.5f}]"
+    return f"{figures}, n {e.n}, effective n {e.effective_n:.0f}"
+
+
+def _tree(findings: Mapping[str, Finding]) -> dict[str, dict[str, Any]]:
+    return {name: found.as_dict() for name, found in findings.items()}
+
+
+def _findings(tree: Mapping[str, Any]) -> dict[str, Finding]:
+    return {name: _finding(found) for name, found in tree.items()}
+
+
+def _optional(tree: Mapping[str, Any] | None) -> Finding | None:
+    return None if tree is None else _finding(tree)
 
 
 def _finding(tree: Mapping[str, Any]) -> Finding:

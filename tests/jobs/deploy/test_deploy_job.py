@@ -32,9 +32,9 @@ from tests.jobs.small_lake import DAY, World, a_run, publish, publish_all, setti
 
 LENIENT = {
     "gate__min_lift": "-1",
-    "gate__log_loss_margin": "1",
-    "gate__auc_margin": "1",
-    "gate__ndcg_margin": "1",
+    "gate__must_not_fall__log_loss": "1",
+    "gate__must_not_fall__auc": "1",
+    "gate__must_not_fall__ndcg_at_10": "1",
     "gate__max_weight_share": "1",
     "gate__min_effective_n": "1",
     "gate__min_test_rows": "1",

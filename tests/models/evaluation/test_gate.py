@@ -9,10 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.evaluation.estimate import Estimate, Finding, Refusal
-from models.evaluation.gate import Evidence, judge
-from models.settings import GateSettings
+from models.evaluation.gate import Evidence, Rule, SliceFinding, Verdict, judge
+from models.settings import GateSettings, Margins
 
 GATE = GateSettings()
+EVERY_METRIC = GateSettings(
+    must_not_fall=Margins(auc_pr=0.01, normalised_entropy=0.01, mrr_at_10=0.01, map_at_10=0.01, recall_at_1=0.01),
+    must_rise=("auc", "log_loss"),
+    estimators=("dr",),
+)
 
 
 def interval(low: float, high: float) -> Estimate:
@@ -34,14 +39,25 @@ def evidence(
     ndcg: Finding | None = NO_LOWER,
 ) -> Evidence:
     comparison = {"auc": sides(auc), "log_loss": sides(log_loss), "ndcg_at_10": sides(ndcg)}
-    return Evidence(comparison, sides(value), test_rows=5000)
+    return Evidence(
+        comparison,
+        sides(value),
+        test_rows=5000,
+        known_share=1.0,
+        calibration=interval(0.0, 0.01),
+        slices=(SliceFinding("device", "ios", interval(-0.1, 0.1)), SliceFinding("device", "tv", Refusal("one class"))),
+        items_behind={"champion": 0.2, "challenger": 0.15},
+        skew=0.0,
+        latency_ms=3.0,
+    )
 
 
 def test_a_challenger_that_clears_every_rule_is_promoted_and_each_rule_says_so() -> None:
     """The person who approves reads these sentences."""
     verdict = judge(evidence(), GATE)
     assert verdict.verdict == "promote"
-    names = ["test_rows", "different_model", "value", "log_loss", "auc", "ndcg_at_10"]
+    names = ["test_rows", "label_maturity", "different_model", "value", "auc", "log_loss", "ndcg_at_10"]
+    names += ["calibration", "slices", "simpson", "popularity_bias", "skew", "latency_ms"]
     assert [rule.name for rule in verdict.rules] == names
     assert {rule.outcome for rule in verdict.rules} == {"pass"}
     assert all(rule.reason for rule in verdict.rules)
@@ -66,6 +82,80 @@ def test_one_bound_that_does_not_clear_holds_and_is_named(name: str, change: Evi
     assert [rule.name for rule in verdict.rules if rule.outcome == "hold"] == [name]
     assert len(verdict.reasons) == 1
     assert verdict.reasons[0].startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome", "change"),
+    [
+        ("label_maturity", "refuse", {"known_share": 0.89}),
+        ("calibration", "hold", {"calibration": interval(0.0, 0.051)}),
+        ("slices", "hold", {"slices": (SliceFinding("device", "ios", interval(-0.2, -0.051)),)}),
+        ("simpson", "hold", {"reversals": ("device",)}),
+        ("popularity_bias", "hold", {"items_behind": {"champion": 0.2, "challenger": 0.09}}),
+        ("skew", "refuse", {"skew": 0.002}),
+        ("latency_ms", "hold", {"latency_ms": 50.1}),
+        ("warm_parity", "hold", {"mode": "warm", "parity": interval(-0.01, 0.0021)}),
+    ],
+)
+def test_every_further_rule_can_stand_in_the_way_alone(name: str, outcome: str, change: dict[str, object]) -> None:
+    """Each limit of the settings, broken by a little, and nothing else."""
+    verdict = judge(replace(evidence(), **change), GATE)  # type: ignore[arg-type]
+    assert verdict.verdict == outcome
+    assert [rule.name for rule in verdict.rules if rule.outcome != "pass"] == [name]
+
+
+@pytest.mark.parametrize("missing", ["known_share", "calibration", "slices", "items_behind", "skew", "latency_ms"])
+def test_a_rule_that_is_asked_and_finds_no_figure_refuses(missing: str) -> None:
+    """Evidence of an older schema, or a part that was not computed, must not read as a pass."""
+    empty: object = {} if missing == "items_behind" else None
+    assert judge(replace(evidence(), **{missing: empty}), GATE).verdict == "refuse"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("missing", ["known_share", "skew", "latency_ms"])
+def test_a_nan_limit_figure_refuses(missing: str) -> None:
+    """NaN is neither above nor below a limit."""
+    assert judge(replace(evidence(), **{missing: math.nan}), GATE).verdict == "refuse"  # type: ignore[arg-type]
+
+
+def test_a_warm_start_without_a_full_training_to_hold_it_against_is_refused() -> None:
+    """Warm starts drift: each looks like yesterday's, none like the model a week of data would give."""
+    verdict = judge(replace(evidence(), mode="warm"), GATE)
+    assert [rule.name for rule in verdict.rules if rule.outcome == "refuse"] == ["warm_parity"]
+
+
+def test_a_rule_that_is_not_asked_is_not_judged() -> None:
+    """None switches a rule off, by name; nothing else does."""
+    quiet = GATE.model_copy(
+        update=dict.fromkeys(("min_known_share", "max_calibration_error", "max_slice_drop", "max_concentration_rise", "max_skew", "max_latency_ms"))
+    )  # fmt: skip
+    bare = Evidence(evidence().comparison, evidence().value, 5000)
+    verdict = judge(bare, quiet)
+    assert verdict.verdict == "promote"
+    assert len(verdict.rules) == 6
+    assert judge(bare, GATE).verdict == "refuse"
+
+
+def test_metrics_and_estimators_that_the_settings_name_are_asked() -> None:
+    """A margin on a further metric, a metric that must rise, a second estimator's bound: each is a rule of its own."""
+    better, lower = interval(0.001, 0.02), interval(-0.02, -0.001)
+    comparison = {
+        metric: sides(lower if metric in ("log_loss", "normalised_entropy") else better)
+        for metric in Margins.model_fields
+    }
+    found = replace(evidence(), comparison=comparison, estimators={"dr": GAIN})
+    verdict = judge(found, EVERY_METRIC)
+    assert verdict.verdict == "promote", verdict.reasons
+    assert {"auc.rises", "log_loss.rises", "value.dr", "recall_at_1"} <= {rule.name for rule in verdict.rules}
+    flat = {**comparison, "log_loss": sides(interval(-0.01, 0.0005))}
+    assert judge(replace(found, comparison=flat), EVERY_METRIC).verdict == "hold"
+    assert judge(replace(found, estimators={"dr": interval(-0.001, 0.02)}), EVERY_METRIC).verdict == "hold"
+    assert judge(replace(found, estimators={}), EVERY_METRIC).verdict == "refuse"
+
+
+def test_no_rules_is_no_verdict() -> None:
+    """An empty policy promotes nothing."""
+    assert Verdict.of([]).verdict == "refuse"
+    assert Verdict.of([Rule("a", None, None, "pass", "")]).verdict == "promote"
 
 
 def test_a_tie_holds() -> None:
@@ -120,7 +210,7 @@ def test_nan_never_promotes(name: str, figure: str) -> None:
 
 def test_evidence_survives_json_and_a_spoilt_figure_becomes_a_refusal() -> None:
     """Evidence is stored as a document between backtest and promote."""
-    original = evidence(auc=Refusal("one class", 7))
+    original = replace(evidence(auc=Refusal("one class", 7)), mode="warm", parity=GAIN, reversals=("device",))
     tree = json.loads(json.dumps(original.as_dict()))
     assert Evidence.from_dict(tree) == original
     tree["value"]["difference"]["low"] = math.nan

@@ -1,0 +1,79 @@
+"""The test rows whose click is known, and what champion and challenger say of them: scored once for every part."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from jobs.backtest.decisions import clusters
+from jobs.bundle import Bundle
+from jobs.examples import numbers, ranker_columns
+from models.rankers.features import ATTRIBUTE_PREFIX, SERVING_POSITION
+from models.rankers.protocol import Floats
+
+Ints = NDArray[np.int64]
+SIDES = ("champion", "challenger")
+Pair = tuple[Bundle, Bundle]
+"""Champion, challenger."""
+NEW_ITEM_DAYS = 7.0
+SLICED = ("surface", "device", "region", "item_category", "position")
+"""Columns that are attributes as they are; `attributes.*` of users, items and requests join them."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """n test rows; every array is (n,)."""
+
+    clicked: Floats
+    users: Ints
+    requests: Ints
+    as_shown: Mapping[str, Floats]
+    """Side to p_click at the position that was shown."""
+    as_first: Mapping[str, Floats]
+    """Side to p_click as if every item were shown first: that is how items compare."""
+    attributes: Mapping[str, NDArray[Any]]
+    """What rows can be told apart by."""
+
+    def __len__(self) -> int:
+        return len(self.clicked)
+
+
+def scored(test: pa.Table, pair: Pair) -> Scored:
+    """Both rankers on the rows of `test` with a known click; the others say nothing yet."""
+    rows = test.filter(test["clicked"].is_valid())
+    shown = ranker_columns(rows)
+    first = {**shown, "position": np.full(len(rows), float(SERVING_POSITION))}
+    codes = rows["request_id"].combine_chunks().dictionary_encode().indices
+    both = dict(zip(SIDES, pair, strict=True))
+    return Scored(
+        clicked=numbers(rows["clicked"]),
+        users=clusters(rows),
+        requests=codes.to_numpy().astype(np.int64),
+        as_shown={name: side.ranker.predict(shown).p_click for name, side in both.items()},
+        as_first={name: side.ranker.predict(first).p_click for name, side in both.items()},
+        attributes=_attributes(rows, shown),
+    )
+
+
+def _attributes(rows: pa.Table, shown: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    found = {name: shown[name] for name in shown if name in SLICED or name.startswith(ATTRIBUTE_PREFIX)}
+    age = shown["item_age_days"]
+    known = np.where(np.isnan(age), "unknown", np.where(age < NEW_ITEM_DAYS, "new", "older"))
+    found["item_age"] = known.astype(object)
+    found["user_known"] = np.where(np.isnan(shown["user_impressions"]), "unknown", "known").astype(object)
+    found["seen_before"] = _seen_before(rows)
+    return found
+
+
+def _seen_before(rows: pa.Table) -> NDArray[np.object_]:
+    """Whether the user was shown the very item before, among these rows; `unknown` without a user."""
+    user, item = (rows[name].combine_chunks().dictionary_encode().indices for name in ("user_id", "item_id"))
+    known = np.asarray(user.is_valid())
+    pair = user.fill_null(0).to_numpy().astype(np.int64) * (len(rows) + 1) + item.to_numpy()
+    order = np.lexsort((rows["event_time"].cast(pa.int64()).to_numpy(), pair))
+    again = np.zeros(len(rows), bool)
+    again[order[1:]] = pair[order[1:]] == pair[order[:-1]]
+    return np.where(~known, "unknown", np.where(again, "again", "first")).astype(object)
