@@ -1,6 +1,7 @@
 """Whether logged decisions can carry a counterfactual estimate at all: what the weights show, and when to refuse."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Self
 
@@ -18,6 +19,9 @@ Ints = NDArray[np.int64]
 TAIL = 3_000
 """Largest weights kept: three times the root of a million, see `tail_shape`."""
 FEWEST_IN_TAIL = 5
+OCTAVES = 20
+"""Propensities are counted by halvings, down to one in a million."""
+NONE_COUNTED: Ints = np.zeros(OCTAVES, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Diagnostics:
     inverse_propensity_stderr: float | None
     unsupported_mass: float | None
     """Mean target probability of actions that the logging policy could never take."""
+    logging_drift: float | None
+    """Population stability index of the logged propensities of the day that differs most from all others."""
 
     def as_dict(self) -> dict[str, float | None]:
         """A JSON-ready mapping."""
@@ -70,6 +76,8 @@ class WeightStatistics:
     smallest: float
     knows_candidates: bool
     knows_support: bool
+    octaves: Mapping[int, Ints]
+    """Day to how many propensities fell into each halving; empty where no days were given."""
 
     @classmethod
     def of(
@@ -79,6 +87,7 @@ class WeightStatistics:
         clusters: Ints | None = None,
         candidates: Ints | None = None,
         unsupported: Floats | None = None,
+        day: Ints | None = None,
     ) -> Self:
         """From arrays (n,): as for `diagnostics`, every propensity known."""
         log = Log.checked(np.zeros(len(logged)), logged, target)
@@ -86,7 +95,8 @@ class WeightStatistics:
         count = np.ones(n) if candidates is None else np.asarray(candidates, dtype=np.float64)
         mass = np.zeros(n) if unsupported is None else np.asarray(unsupported, dtype=np.float64)
         keys = np.zeros(n, np.int64) if clusters is None else np.asarray(clusters)
-        need_one_length({"logged": w, "candidates": count, "unsupported": mass, "clusters": keys})
+        days = np.zeros(n, np.int64) if day is None else np.asarray(day)
+        need_one_length({"logged": w, "candidates": count, "unsupported": mass, "clusters": keys, "day": days})
         if not ((count >= 1).all() and ((mass >= 0) & (mass <= 1 + 1e-9)).all()):
             raise ValueError("diagnostics need candidates of at least 1 and unsupported mass in [0, 1]; found others")
         columns = np.column_stack([np.ones(n), w, 1.0 / (log.logged * count), mass])
@@ -99,6 +109,7 @@ class WeightStatistics:
             float(log.logged.min(initial=1.0)),
             candidates is not None,
             unsupported is not None,
+            {} if day is None else {int(d): _octaves(log.logged[days == d]) for d in np.unique(days)},
         )
 
     def __add__(self, other: Self) -> Self:
@@ -119,6 +130,10 @@ class WeightStatistics:
             smallest=min(self.smallest, other.smallest),
             knows_candidates=self.knows_candidates and other.knows_candidates,
             knows_support=self.knows_support and other.knows_support,
+            octaves={
+                day: self.octaves.get(day, NONE_COUNTED) + other.octaves.get(day, NONE_COUNTED)
+                for day in (*self.octaves, *(d for d in other.octaves if d not in self.octaves))
+            },
         )
 
     def diagnostics(self) -> Diagnostics:
@@ -143,6 +158,7 @@ class WeightStatistics:
             inverse_propensity=inverse if self.knows_candidates else None,
             inverse_propensity_stderr=inverse_error if self.knows_candidates else None,
             unsupported_mass=_mean(units, 3)[0] if self.knows_support else None,
+            logging_drift=logging_drift(self.octaves),
         )
 
 
@@ -153,16 +169,18 @@ def diagnostics(
     clusters: Ints | None = None,
     candidates: Ints | None = None,
     unsupported: Floats | None = None,
+    day: Ints | None = None,
 ) -> Diagnostics | Refusal:
     """How far the weights of an estimate with these arguments can be trusted; refused when a propensity is missing.
 
     All (n,): `logged` in (0, 1] or NaN, `target` in [0, 1], `clusters` integers, `candidates` how many actions the
-    logging policy chose from, `unsupported` the target's probability of actions that policy could never take.
+    logging policy chose from, `unsupported` the target's probability of actions that policy could never take, `day`
+    integers. What needs an argument that is not given is None.
     """
     refusal = missing_propensities(logged)
     if refusal:
         return refusal
-    return WeightStatistics.of(logged, target, clusters, candidates, unsupported).diagnostics()
+    return WeightStatistics.of(logged, target, clusters, candidates, unsupported, day).diagnostics()
 
 
 def missing_propensities(logged: Floats) -> Refusal | None:
@@ -220,6 +238,11 @@ def weights_refused(found: Diagnostics, settings: GateSettings) -> str | None:
             f"the largest weights need a Pareto shape of at most {settings.max_tail_shape:g}, or their mean cannot be"
             f" told; found {found.tail_shape:.2f}"
         )
+    if found.logging_drift is not None and found.logging_drift > settings.max_logging_drift:
+        return (
+            f"the days need to be of one logging policy, with a stability index of at most"
+            f" {settings.max_logging_drift:g}; found {found.logging_drift:.2f}"
+        )
     return _off_one("weight", found.mean_weight, found.mean_weight_stderr, settings) or _off_one(
         "1 / (propensity x candidates)", found.inverse_propensity, found.inverse_propensity_stderr, settings
     )
@@ -235,6 +258,24 @@ def _off_one(what: str, mean: float | None, stderr: float | None, settings: Gate
         f"the mean {what} needs to be within {settings.max_mean_weight_z:g} standard errors of 1, or the logged"
         f" propensities are not the logging policy's; found {mean:.4f} +- {stderr:.4f}"
     )
+
+
+def logging_drift(octaves: Mapping[int, Ints]) -> float | None:
+    """The largest population stability index of a day's propensities against all other days'; None for fewer than two.
+
+    sum (p - q) ln(p / q) over halvings with half a count added, less the (halvings - 1)(1 / n + 1 / m) that chance
+    alone gives. By custom below 0.1 is steady, above 0.25 another policy. `octaves`: day to counts per halving.
+    """
+    if len(octaves) < 2:
+        return None
+    total, drifts = sum(octaves.values(), NONE_COUNTED), []
+    seen = total > 0
+    for counts in octaves.values():
+        day, others = counts[seen] + 0.5, (total - counts)[seen] + 0.5
+        p, q = day / day.sum(), others / others.sum()
+        chance = (seen.sum() - 1) * (1 / day.sum() + 1 / others.sum())
+        drifts.append(max(0.0, float(((p - q) * np.log(p / q)).sum() - chance)))
+    return max(drifts)
 
 
 def tail_shape(weights: Floats, n: int) -> float | None:
@@ -260,6 +301,11 @@ def tail_shape(weights: Floats, n: int) -> float | None:
     chance = np.exp(likelihood - likelihood.max())
     shape = float(np.log1p(-float(b @ chance / chance.sum()) * excess).mean())
     return (m * shape + 10 * 0.5) / (m + 10)
+
+
+def _octaves(logged: Floats) -> Ints:
+    """(OCTAVES,) how many propensities lie in (1/2, 1], (1/4, 1/2], ..., the last with all that is smaller."""
+    return np.bincount(np.minimum(np.floor(-np.log2(logged)), OCTAVES - 1).astype(np.int64), minlength=OCTAVES)
 
 
 def _largest(w: Floats) -> Floats:

@@ -161,7 +161,7 @@ def test_diagnostics_of_batches_are_those_of_the_whole(clustered: bool) -> None:
     target = np.minimum(1.0, p * rng.pareto(3, 9_000))
     arrays = {
         "logged": p, "target": target, "candidates": np.full(9_000, 3), "unsupported": rng.random(9_000) / 50,
-        "clusters": np.arange(9_000) // 4 if clustered else None,
+        "clusters": np.arange(9_000) // 4 if clustered else None, "day": np.arange(9_000) // 2_000,
     }  # fmt: skip
     parts = [
         WeightStatistics.of(**{k: None if a is None else a[start : start + 3_100] for k, a in arrays.items()})
@@ -196,3 +196,18 @@ def test_any_estimator_may_be_guarded() -> None:
         assert found.low <= TARGET @ CLICK <= found.high
     with_refusal = guarded(SufficientStatistics.of(weighting.dm(log)), Refusal("no"), GATE)
     assert with_refusal == Refusal("no")
+
+
+def test_another_logging_policy_half_way_is_noticed() -> None:
+    """Days of one policy drift by chance alone; a day logged by a flatter policy stands out and is refused."""
+    rng = np.random.default_rng(0)
+    day = np.repeat(np.arange(5), 400)
+    steady = CHANCES[rng.choice(3, 2_000, p=CHANCES)]
+    same = figures(logged=steady, target=steady, day=day)
+    assert same.logging_drift is not None
+    assert same.logging_drift < 0.03
+    changed = np.where(day == 3, 1 / 20, steady)
+    found = figures(logged=changed, target=changed, day=day)
+    assert "days need to be of one logging policy" in str(weights_refused(found, GATE))
+    assert figures(logged=steady, target=steady).logging_drift is None
+    assert figures(logged=steady, target=steady, day=np.zeros(2_000, int)).logging_drift is None
