@@ -38,6 +38,10 @@ LENIENT = {
     "gate__max_weight_share": "1",
     "gate__min_effective_n": "1",
     "gate__min_test_rows": "1",
+    "gate__max_calibration_error": "1",
+    "gate__max_slice_drop": "1",
+    "gate__max_concentration_rise": "1",
+    "gate__max_latency_ms": "10000",
     "ranker__xgboost_rounds": "5",
 }
 NEXT = DAY + timedelta(days=1)
