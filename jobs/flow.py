@@ -48,7 +48,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
     Stage("train", "rankers are fitted; the best on the validation day becomes the challenger",
           ("examples", "promotions"), ("candidates",), "mode"),
     Stage("backtest", "challenger and champion on the same held-out rows; what the logs can and cannot tell",
-          ("examples", "requests", "items", *FEATURES, "candidates", "promotions"), ("evidence",), "mode"),
+          ("examples", *VALIDATED, *FEATURES, "candidates", "promotions"), ("evidence",), "mode"),
     Stage("promote", "the gate's verdict on the evidence, with reasons, in the ledger",
           ("evidence", "candidates", "promotions"), ("promotions",), "mode"),
     Stage("deploy", "an approved bundle reaches the endpoint; the champion alias follows",

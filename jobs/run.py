@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -100,6 +100,11 @@ class Run:
     def published_days(self, table: str) -> list[date]:
         """The days of a table, at the version this run first saw."""
         return self.lake.days(table, version=self._seen(table))
+
+    def lineages(self, table: str, days: Iterable[date]) -> dict[date, dict[str, Any]]:
+        """`Lake.lineages` at the version this run first saw, remembered as lineage."""
+        version = self._seen(table)
+        return {} if version is None else self.lake.lineages(table, days, version)
 
     def newest(self, table: str, columns: list[str] | None = None, day: date | None = None) -> pa.Table:
         """A snapshot table as of `day` (the run's by default): its newest published day at or before it.

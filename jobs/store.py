@@ -149,6 +149,23 @@ class Lake:
                 return {k.removeprefix("tidegate."): v for k, v in info.items() if k.startswith("tidegate.")}
         return None
 
+    def lineages(self, table: str, days: Iterable[date], version: int | None = None) -> dict[date, dict[str, Any]]:
+        """Of a table of days, the lineage of the commit that last replaced each of these days, in one pass of the log.
+
+        Days never published are not in it. `version` is the newest commit that counts (the newest there is by default).
+        """
+        newest = self.version(table) if version is None else version
+        wanted, found = set(days), dict[date, dict[str, Any]]()
+        for actions in self._log(table, NEVER if newest is None else newest, NEVER):
+            info = _info(actions)
+            partition = json.loads(info.get("tidegate.partition", "{}"))  # none: another engine tidied up
+            day = date.fromisoformat(partition["day"]) if "day" in partition else None
+            if day is not None and day in wanted - set(found):
+                found[day] = {k.removeprefix("tidegate."): v for k, v in info.items() if k.startswith("tidegate.")}
+            if len(found) == len(wanted):
+                break
+        return found
+
     def _log(self, table: str, newest: int, base: int) -> Iterator[list[dict[str, Any]]]:
         """The actions of each log entry after version `base`, newest first: what is asked for is mostly recent."""
         for version in range(newest, base, -1):

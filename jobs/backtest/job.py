@@ -16,12 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle, tracking
-from jobs.backtest import core, detail, picture
+from jobs.backtest import core, data_warnings, detail, picture
 from jobs.backtest.decisions import Decisions, decisions, disagreement, first_placements, joined
 from jobs.backtest.known import known_before
 from jobs.backtest.scored import SIDES, Pair, scored
 from jobs.bundle import Bundle
 from jobs.errors import NotReady
+from jobs.flow import VALIDATED
 from jobs.ingest.truth import true_click_probability
 from jobs.promote import ledger
 from jobs.run import Run
@@ -49,6 +50,8 @@ def run(run: Run) -> dict[str, Any]:
     document = _document(run, test, (champion, challenger))
     document["challenger"] |= {"run_id": row["run_id"]}
     document["champion"] |= {"deployed": deployed}
+    days = pc.unique(pc.cast(examples["event_time"], pa.date32())).to_pylist()
+    document["warnings"] = data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED})
     _deliver(run, document, row["run_id"])
     findings = {f"{name}_difference": sides["difference"] for name, sides in document["comparison"].items()}
     return {

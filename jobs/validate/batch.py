@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -62,6 +63,20 @@ class Verdict:
     def failed(self) -> dict[str, int]:
         """Failed expectation to the rows that broke it (1 for one about the day)."""
         return {f.expectation.name: f.broken_by for f in self.findings if not f.held}
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """The warnings that failed, in the suite's order: the rule, what was found, and what breaks."""
+        return [
+            {
+                "expectation": f.expectation.name,
+                "rows": f.broken_by if f.expectation.scope == "row" else None,
+                "found": float(f.outcome.examples[0]) if f.expectation.scope == "day" and f.outcome else None,
+                "needs": f.expectation.needs,
+                "notes": f.expectation.notes,
+            }
+            for f in self.findings
+            if not f.held and f.expectation.severity == "warning"
+        ]
 
     def counts(self) -> dict[str, int]:
         """The summary each commit carries."""

@@ -91,7 +91,11 @@ def _published_from(run: Run, table: str, day: date) -> str | None:
 def _publish(run: Run, table: str, day: date, verdict: Verdict, has_aside: bool) -> None:
     """What was set aside and what the good rows look like, then the rows themselves."""
     counts = verdict.counts()
-    notes = {"raw_files": verdict.raw_files, "failed": json.dumps(verdict.failed(), sort_keys=True)}
+    notes = {
+        "raw_files": verdict.raw_files,
+        "failed": json.dumps(verdict.failed(), sort_keys=True),
+        "warnings": json.dumps(verdict.warnings(), sort_keys=True),
+    }
     about = {"day": day.isoformat(), "table": table}
     if len(verdict.judged.aside) or has_aside:
         run.publish("quarantine", about, verdict.judged.aside, counts, notes)
