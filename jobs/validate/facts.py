@@ -3,6 +3,7 @@
 Text, and numbers as floats (times are microseconds since 1970, days are days since 1970): one comparison a column.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 from jobs.tables import EVENTS, RAW, STR, TIME
 from jobs.validate import slates
 from jobs.validate.columns import ROW_ATTRIBUTES
-from jobs.validate.slates import MANY, Slates, share
+from jobs.validate.figures import MANY, Moments, Seconds, Sum
+from jobs.validate.slates import Slates
 
 SECOND_US = 1_000_000
-HOUR_US = 3_600 * SECOND_US
-DAY_US = 24 * HOUR_US
+DAY_US = 86_400 * SECOND_US
 EPOCH = date(1970, 1, 1)
 PLACEHOLDERS = ("", "nan", "NaN", "None", "none", "null", "NULL")
 """What loggers write for nothing; the suites name the same words for ids."""
@@ -63,6 +64,11 @@ def day_number(day: date) -> int:
 
 def of_rows(name: str, rows: pa.Table, day: date, neighbours: Neighbours) -> Facts:
     """Columns of length n to judge single rows by: text as it is, numbers and times as floats, and what follows."""
+    return of_own(name, rows, day, neighbours.ids_before.get(name)) | of_neighbours(name, rows, neighbours)
+
+
+def of_own(name: str, rows: pa.Table, day: date, ids_before: pa.Array | pa.ChunkedArray | None) -> Facts:
+    """The facts of `of_rows` that need nothing but the row, and the ids that were used the day before."""
     facts: Facts = {}
     for column in rows.schema:
         if column.type == STR:
@@ -74,7 +80,7 @@ def of_rows(name: str, rows: pa.Table, day: date, neighbours: Neighbours) -> Fac
     facts["day"] = np.full(len(rows), float(day_number(day)))
     if name in EVENTS:
         facts["event_day"] = np.floor(_microseconds(rows.column("event_time")) / DAY_US)
-        facts["used_before"] = _number(_in(rows.column(RAW[name].key[0]), neighbours.ids_before.get(name)))
+        facts["used_before"] = _number(_in(rows.column(RAW[name].key[0]), ids_before))
     if "ingested_at" in rows.column_names:
         facts["ingest_delay_seconds"] = _seconds(rows.column("ingested_at"), _microseconds(rows.column("event_time")))
     if ROW_ATTRIBUTES in rows.column_names:
@@ -82,16 +88,23 @@ def of_rows(name: str, rows: pa.Table, day: date, neighbours: Neighbours) -> Fac
     if "created_at" in rows.column_names:
         created = np.floor(_microseconds(rows.column("created_at")) / DAY_US)
         facts["created_after_days"] = created - day_number(day)
-    if name == "impressions":
-        facts |= _of_places(neighbours.slates)
     if name == "requests":
         facts |= _of_candidates(rows)
-        facts["places_shown"] = slates.places_shown(neighbours.slates, len(rows))
     if name == "clicks":
-        facts["seconds_since_impression"] = _seconds(rows.column("event_time"), _shown_at(rows, neighbours))
         joinable = pc.or_(rows.column("impression_id").is_valid(), rows.column("user_id").is_valid())
         facts["has_impression_or_user"] = _number(joinable)
     return facts
+
+
+def of_neighbours(name: str, rows: pa.Table, neighbours: Neighbours) -> Facts:
+    """The facts of `of_rows` that need rows of other tables: those of the same request, or of the same impression."""
+    if name == "impressions":
+        return _of_places(neighbours.slates)
+    if name == "requests":
+        return {"places_shown": slates.places_shown(neighbours.slates, len(rows))}
+    if name == "clicks":
+        return {"seconds_since_impression": _seconds(rows.column("event_time"), _shown_at(rows, neighbours))}
+    return {}
 
 
 def of_day(name: str, rows: pa.Table, day: date, neighbours: Neighbours) -> dict[str, float]:
@@ -99,29 +112,53 @@ def of_day(name: str, rows: pa.Table, day: date, neighbours: Neighbours) -> dict
 
     A figure that cannot be judged (a share of fewer than `MANY` rows, a volume without history) is NaN.
     """
-    facts = {"rows": float(len(rows)), "volume_ratio": _volume(len(rows), neighbours.rows_before.get(name, ()))}
+    return figures(sums(name, rows, day, neighbours), neighbours.rows_before.get(name, ()))
+
+
+def figures(found: Mapping[str, Sum], before: Sequence[int]) -> dict[str, float]:
+    """What the sums of a day amount to, given how many rows each day before it had."""
+    facts = {}
+    rows = 0
+    for name, part in found.items():
+        if isinstance(part, Seconds):
+            facts[name] = part.longest_silence_hours() if max(rows, _usual(before)) >= EVERY_HOUR_ROWS else float("nan")
+        elif name == "rows":
+            rows = part.n
+            facts |= {"rows": float(rows), "volume_ratio": _volume(rows, before)}
+        else:
+            facts[name] = slates.figure(name, part) if name in slates.FIGURES else part.mean(MANY)
+    if "shown_request_share" in facts and math.isnan(facts["shown_request_share"]):
+        facts["known_request_share"] = float("nan")  # a source without requests: nothing could be known
+    return facts
+
+
+def sums(name: str, rows: pa.Table, day: date, neighbours: Neighbours) -> dict[str, Sum]:
+    """The day's figures as sums over its rows, `rows` first: those of parts that no request spans add up."""
+    found: dict[str, Sum] = {"rows": Moments(len(rows), 0.0, 0.0)}
     if name in EVENTS:
-        facts["longest_silence_hours"] = _longest_silence(rows, day, neighbours.rows_before.get(name, ()))
+        times = _microseconds(rows.column("event_time").drop_null()) - day_number(day) * DAY_US
+        found["longest_silence_hours"] = Seconds.of(times / SECOND_US)
     if name == "impressions":
-        facts["propensity_share"] = _share(rows.column("propensity").is_valid())
-        facts["known_user_share"] = _known_share(rows.column("user_id"), neighbours.day["users"])
-        facts["known_request_share"] = _known_share(rows.column("request_id"), neighbours.day["requests"])
-        facts |= slates.figures(neighbours.slates, rows.column("position"), len(neighbours.day["requests"]))
+        found["propensity_share"] = Moments.of(rows.column("propensity").is_valid())
+        found["known_user_share"] = _known(rows.column("user_id"), neighbours.day["users"])
+        asked = neighbours.day["requests"].column("request_id")
+        found["known_request_share"] = Moments.of(pc.is_in(rows.column("request_id").drop_null(), asked))
+        found |= slates.sums(neighbours.slates, rows.column("position"), len(neighbours.day["requests"]))
     if name == "clicks":
         named = rows.filter(rows.column("impression_id").is_valid())
-        facts["named_impression_share"] = _share(rows.column("impression_id").is_valid())
-        facts["known_impression_share"] = _share(np.isfinite(_shown_at(named, neighbours)))
-        facts["clicked_item_share"] = _share(_same_item(rows, neighbours.day["impressions"]))
+        found["named_impression_share"] = Moments.of(rows.column("impression_id").is_valid())
+        found["known_impression_share"] = Moments.of(np.isfinite(_shown_at(named, neighbours)))
+        found["clicked_item_share"] = Moments.of(_same_item(rows, neighbours.day["impressions"]))
     if name == "requests":
         candidates = pc.list_flatten(rows.column("candidates"))
-        facts["known_candidate_share"] = _known_share(candidates, neighbours.day["items"])
+        found["known_candidate_share"] = _known(candidates, neighbours.day["items"])
     if name in ("impressions", "clicks", "requests"):
-        facts["user_share"] = _share(rows.column("user_id").is_valid())
+        found["user_share"] = Moments.of(rows.column("user_id").is_valid())
     if name in ("impressions", "clicks", "purchases"):
-        facts["known_item_share"] = _known_share(rows.column("item_id"), neighbours.day["items"])
+        found["known_item_share"] = _known(rows.column("item_id"), neighbours.day["items"])
     if name == "items":
-        facts["category_share"] = _share(rows.column("category").is_valid())
-    return facts
+        found["category_share"] = Moments.of(rows.column("category").is_valid())
+    return found
 
 
 def of_columns(rows: pa.Table, unknown: Sequence[str] = ()) -> dict[str, str]:
@@ -185,17 +222,6 @@ def _volume(rows: int, before: Sequence[int]) -> float:
     return rows / usual if usual >= STEADY_ROWS else float("nan")
 
 
-def _longest_silence(rows: pa.Table, day: date, before: Sequence[int]) -> float:
-    """Hours between two events in a row, midnights included; NaN where so few are expected that silence is chance."""
-    expected = max(len(rows), _usual(before))
-    if expected < EVERY_HOUR_ROWS:
-        return float("nan")
-    start = day_number(day) * DAY_US
-    times = _microseconds(rows.column("event_time").drop_null()) - start
-    inside = np.sort(times[(times >= 0) & (times < DAY_US)])
-    return float(np.diff(np.concatenate([[0], inside, [DAY_US]])).max() / HOUR_US)
-
-
 def _shown_at(clicks: pa.Table, neighbours: Neighbours) -> Floats:
     """When the impression each click names was shown (µs); NaN where it names none or an unknown one."""
     today = neighbours.day["impressions"].select(["impression_id", "event_time"])
@@ -211,22 +237,15 @@ def _in(values: pa.ChunkedArray, among: pa.Array | pa.ChunkedArray | None) -> pa
     return pc.if_else(values.is_valid(), pc.is_in(values, among), pa.scalar(None, pa.bool_()))
 
 
-def _known_share(values: pa.ChunkedArray, referred: pa.Table) -> float:
-    """Share of the values that are ids of `referred`; NaN when either side is empty."""
-    if not len(referred):
-        return float("nan")
-    return _share(pc.is_in(values.drop_null(), referred.column(0)))
+def _known(values: pa.ChunkedArray, referred: pa.Table) -> Moments:
+    """Which of the values are ids of `referred`; nothing is known where either side is empty."""
+    return Moments.of(pc.is_in(values.drop_null(), referred.column(0)) if len(referred) else np.zeros(0))
 
 
 def _same_item(clicks: pa.Table, impressions: pa.Table) -> pa.ChunkedArray:
     """Of each click on one of these impressions: whether it names the impression's item."""
     at = pc.index_in(clicks.column("impression_id"), impressions.column("impression_id"), skip_nulls=True)
     return pc.equal(clicks.column("item_id"), impressions.column("item_id").take(at)).drop_null()
-
-
-def _share(true: pa.ChunkedArray | NDArray[np.bool_]) -> float:
-    """The share that is true; NaN of fewer than `MANY`."""
-    return share(true) if len(true) >= MANY else float("nan")
 
 
 def _seconds(times: pa.ChunkedArray, since: Floats) -> Floats:

@@ -12,7 +12,6 @@ candidates. The mean is below 1 where the policy leaves candidates without a cha
 are wrong. The candidate placed last of all has nothing beside it: its propensity is 1.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +20,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from jobs.validate.figures import MANY, Moments
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-STANDARD_ERRORS = 3.0
-"""A mean is held against its limits at the end of its interval that is nearer to them: chance raises no alarm."""
 CERTAIN = 0.999
-MANY = 20
-"""A share of fewer rows says nothing: one row more or less would turn the verdict."""
+FIGURES = (
+    "shown_candidate_share",
+    "whole_propensity_share",
+    "from_top_share",
+    "shown_request_share",
+    "uniform_weight",
+    "last_certain_share",
+)
 
 
 @dataclass(frozen=True)
@@ -79,20 +84,30 @@ def slates(impressions: pa.Table, requests: pa.Table) -> Slates:
     )
 
 
-def figures(found: Slates, positions: pa.ChunkedArray, requests: int) -> dict[str, float]:
-    """What is true of the day's slates as a whole; shares are of slates unless named otherwise, NaN of nothing."""
+def sums(found: Slates, positions: pa.ChunkedArray, requests: int) -> dict[str, Moments]:
+    """What is true of the slates as a whole, as sums over them; shares are of slates unless named otherwise."""
     whole, from_top = _complete(found, _floats(positions))
-    known = found.among_candidates[np.isfinite(found.among_candidates)]
-    last = found.last_propensity[np.isfinite(found.last_propensity)]
     shown = len(np.unique(found.asked[found.asked >= 0]))
     return {
-        "shown_candidate_share": share(known == 1) if len(known) >= MANY else float("nan"),
-        "whole_propensity_share": share(whole),
-        "from_top_share": share(from_top),
-        "shown_request_share": shown / requests if requests else float("nan"),
-        "uniform_weight": near_one(found.uniform_weight[np.isfinite(found.uniform_weight)]),
-        "last_certain_share": share(last >= CERTAIN),
+        "shown_candidate_share": Moments.of(_finite(found.among_candidates) == 1),
+        "whole_propensity_share": Moments.of(whole),
+        "from_top_share": Moments.of(from_top),
+        "shown_request_share": Moments(requests, shown, shown),
+        "uniform_weight": Moments.of(_finite(found.uniform_weight)),
+        "last_certain_share": Moments.of(_finite(found.last_propensity) >= CERTAIN),
     }
+
+
+def figure(name: str, values: Moments) -> float:
+    """What the sums of a day amount to; NaN of nothing."""
+    if name == "uniform_weight":
+        return values.near_one()
+    return values.mean(MANY if name == "shown_candidate_share" else 1)
+
+
+def figures(found: Slates, positions: pa.ChunkedArray, requests: int) -> dict[str, float]:
+    """The figures of a day's slates; NaN of nothing."""
+    return {name: figure(name, values) for name, values in sums(found, positions, requests).items()}
 
 
 def places_shown(found: Slates, requests: int) -> Floats:
@@ -112,16 +127,11 @@ def repeated(candidates: pa.ChunkedArray) -> Floats:
 
 def near_one(weights: Floats) -> float:
     """The mean, moved up to three standard errors towards 1; NaN of fewer than two values."""
-    if len(weights) < 2:
-        return float("nan")
-    mean = float(weights.mean())
-    slack = STANDARD_ERRORS * float(weights.std(ddof=1)) / math.sqrt(len(weights))
-    return max(1.0, mean - slack) if mean > 1 else min(1.0, mean + slack)
+    return Moments.of(weights).near_one()
 
 
-def share(true: pa.ChunkedArray | Bools) -> float:
-    """The share that is true; NaN of nothing."""
-    return float(np.mean(np.asarray(true))) if len(true) else float("nan")
+def _finite(values: Floats) -> Floats:
+    return values[np.isfinite(values)]
 
 
 def _complete(found: Slates, position: Floats) -> tuple[Bools, Bools]:
