@@ -1,5 +1,6 @@
 """The assemble stage on a small lake: which rows, with which features and labels, and what it refuses."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from jobs import config
 from jobs.assemble import core, job
-from jobs.config import Config
+from jobs.config import Config, DatasetSettings
 from jobs.errors import NotReady, Refused
 from jobs.flow import STAGES
 from jobs.run import Run
@@ -22,6 +23,7 @@ FIRST, DAY = date(2026, 1, 1), date(2026, 1, 7)
 """Published days 1..7: with the test settings, 1..4 train (6 are wanted), 5 validates, 6 tests, 7 is embargoed."""
 TRAIN, VALIDATE, TEST = ([date(2026, 1, n) for n in span] for span in ((1, 2, 3, 4), (5,), (6,)))
 LINEAGE = Lineage("test", "run0", "code", "settings")
+READ = ("impressions", "labels", "user_features", "item_features", "users", "items")
 USERS, ITEMS = ("ann", "bob", "cat"), ("tea", "mug", "new")
 
 
@@ -79,6 +81,11 @@ class World:
 
     def assemble(self, mode: Any = "full", day: date = DAY) -> dict[str, Any]:
         return job.run(Run(STAGES["assemble"], self.config, day, mode=mode))
+
+    def card(self, table: str = "examples") -> dict[str, Any]:
+        found = self.lake.lineage(table, {"day": str(DAY), "mode": "full"})
+        assert found is not None
+        return dict(json.loads(json.loads(found["notes"])["card"]))
 
     def examples(self, mode: str = "full", day: date = DAY) -> list[dict[str, Any]]:
         return self.lake.read("examples", [day], {"mode": mode}).to_pylist()
@@ -251,25 +258,139 @@ def test_without_users_and_items_tables_there_are_no_such_attributes(world: Worl
     assert {tuple(map(tuple, row["attributes"])) for row in world.examples()} == {(("daypart", "noon"),)}
 
 
-@pytest.mark.spark
-def test_spark_is_the_core(world: World) -> None:
-    """The same examples from buckets as from one process, maps, nulls and copies of impressions included."""
+def busy(world: World) -> None:
+    """Copies, repeats, unknown users, clicks, purchases, two surfaces and an item under two ids."""
     rng = np.random.default_rng(0)
     more: dict[date, list[dict[str, Any]]] = {}
     for n in range(7):
-        when = [at(n + 1, float(hour)) for hour in rng.uniform(0, 24, 40)]
-        users, items = rng.choice(["ann", "bob", "cat", ""], 40).tolist(), rng.choice(ITEMS, 40).tolist()
-        rows = [
-            world.impression(user or None, item, time, impression_id=f"{n}-{k}")
-            for k, (user, item, time) in enumerate(zip(users, items, when, strict=True))
+        hours = rng.uniform(0, 24, 60)
+        users, items = rng.choice(["ann", "bob", "cat", ""], 60).tolist(), rng.choice(ITEMS, 60).tolist()
+        surfaces = rng.choice(["home", "search"], 60).tolist()
+        more[FIRST + timedelta(days=n)] = [
+            world.impression(user or None, item, at(n + 1, float(hour)), impression_id=f"{n}-{k}", surface=surface)
+            for k, (user, item, hour, surface) in enumerate(zip(users, items, hours, surfaces, strict=True))
         ]
-        more[FIRST + timedelta(days=n)] = rows
+        more[FIRST + timedelta(days=n)] += more[FIRST + timedelta(days=n)][:3]
     world.fill(more)
-    world.assemble()
-    one_process = world.examples()
-    always = world.config.spark.model_copy(update={"from_rows": 0})
+    for day, rows in world.shown.items():
+        labels = {row["impression_id"]: world.label(row) for row in rows}
+        for label, clicked, bought in zip(labels.values(), rng.random(99) < 0.3, rng.random(99) < 0.5, strict=False):
+            known = label["event_time"] + timedelta(hours=1)
+            label |= {"clicked": clicked, "click_known_at": known if clicked else None}
+            label |= {"conversion_value": 0.1 * float(rng.integers(1, 99)), "conversion_known_at": known}
+            label |= {"converted": clicked and bought, "conversion_credit": float(clicked and bought)}
+        world.put("labels", day, list(labels.values()))
+    catalogue = [{"item_id": item, "attributes": [], "category": "c", "price": 1.0, "title": "x"} for item in ITEMS[1:]]
+    for day in world.shown:
+        world.features(day, items=(*ITEMS[:2], "far"))
+    world.put("items", FIRST, [*catalogue, {"item_id": "tea", "attributes": [("tier", "plus")]}])
+
+
+EVERYTHING = {
+    "selection": {
+        "active_clicks": 1,
+        "active_days": 3,
+        "duplicates": "per_outcome",
+        "same_items": "content",
+        "negative_rate": 0.6,
+        "max_train_rows": 60,
+        "surface_shares": "revenue",
+    },
+    "retrieval": {"per_click": 3},
+}
+
+
+def with_dataset(world: World, chosen: dict[str, Any]) -> None:
+    settings = DatasetSettings.model_validate(world.config.dataset.model_dump() | chosen)
+    world.config = world.config.model_copy(update={"dataset": settings})
+
+
+def on_spark(world: World, partitions: int) -> None:
+    always = world.config.spark.model_copy(update={"from_rows": 0, "partitions": partitions})
     world.config = world.config.model_copy(update={"spark": always})
+
+
+def test_the_card_adds_up(world: World) -> None:
+    """Every impression read is an example, left out for a reason, a copy, or unknown at the cut; rates are weighted."""
+    busy(world)
+    with_dataset(world, EVERYTHING)
+    counts = world.assemble()
+    rows = world.examples()
+    card = world.card()
+    train, test = card["splits"]["train"], card["splits"]["test"]
+    left_out = sum(n for reasons in train["left_out"].values() for n in reasons.values())
+    assert counts["left_out"] == left_out > 0
+    assert set(train["left_out"]) == {"inactive_user", "duplicate", "negative", "surface"}
+    assert card["copies_or_unknown_at_cut"] == 3 * 6
+    assert card["impressions_read"] == len(rows) + left_out + card["copies_or_unknown_at_cut"]
+    assert test["left_out"] == {}
+    assert (test["rows"], test["weight"], test["weight_span"]) == (66, 66.0, [1.0, 1.0])
+    mine = [row for row in rows if row["split"] == "train"]
+    known = [row for row in mine if row["clicked"] is not None]
+    rate = sum(row["weight"] * row["clicked"] for row in known) / sum(row["weight"] for row in known)
+    assert train["click_rate"] == pytest.approx(rate, rel=1e-8)
+    assert train["weight"] == pytest.approx(sum(row["weight"] for row in mine), rel=1e-8)
+    assert train["users"] == len({row["user_id"] for row in mine} - {None})
+    assert train["event_time"] == [str(mine[0]["event_time"]), str(mine[-1]["event_time"])]
+    assert sum(surface["rows"] for surface in train["surfaces"].values()) == train["rows"] == len(mine)
+    empty = sum(row["item_click_rate"] is None for row in mine) / len(mine)
+    assert train["missing"]["item_click_rate"] == pytest.approx(empty, abs=1e-6)
+    assert card["duplicate_items"] == 1
+    assert card["versions"] == {table: world.lake.version(table) for table in READ}
+    assert world.card("retrieval_negatives") == card
+
+
+def test_negatives_for_retrieval_have_their_own_table_and_leave_the_examples_alone(world: World) -> None:
+    """A ranker that took them for impressions would learn that whatever was not shown is not clicked."""
+    busy(world)
     world.assemble()
-    by_id = {row["impression_id"]: row for row in world.examples()}
-    assert by_id == {row["impression_id"]: row for row in one_process}
-    assert len(world.examples()) == len(one_process)
+    examples, none = world.examples(), world.lake.read("retrieval_negatives", [DAY])
+    assert len(none) == 0
+    with_dataset(world, {"retrieval": {"per_click": 9}})
+    world.assemble()
+    found = world.lake.read("retrieval_negatives", [DAY], {"mode": "full"}).to_pylist()
+    clicked = {row["impression_id"]: row for row in examples if row["split"] == "train" and row["clicked"]}
+    for row in found:
+        shown = clicked[row["impression_id"]]
+        assert all(row[name] == shown[name] for name in ("user_id", "event_time", "surface"))
+    assert {row["item_id"] for row in found} == {"far"}
+    assert {row["event_time"].day for row in found} == {2, 3, 4}, "on the first day no catalogue was known"
+    assert world.card()["retrieval_negatives"] == len(found)
+    assert world.examples() == examples
+
+
+def test_warm_is_the_end_of_full_with_every_rule_on(world: World) -> None:
+    """Coins, activity and blocks of days do not depend on where the train window begins."""
+    busy(world)
+    with_dataset(world, {"selection": EVERYTHING["selection"] | {"max_train_rows": None, "surface_shares": "traffic"}})
+    world.assemble()
+    world.assemble("warm")
+    full, warm = (
+        [{k: v for k, v in row.items() if k != "mode"} for row in world.examples(mode)] for mode in ("full", "warm")
+    )
+    assert warm == full[-len(warm) :]
+    assert min(row["event_time"] for row in warm).day == TRAIN[-2].day
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(("chosen", "partitions"), [({}, 2), (EVERYTHING, 5)])
+def test_spark_is_the_core(world: World, chosen: dict[str, Any], partitions: int) -> None:
+    """The same examples, negatives and card from any number of buckets as from one process; copies, maps and nulls."""
+    busy(world)
+    with_dataset(world, chosen)
+    counts = world.assemble()
+    examples, negatives, card = (
+        world.examples(),
+        world.lake.read("retrieval_negatives", [DAY]).to_pylist(),
+        world.card(),
+    )
+    on_spark(world, partitions)
+    assert world.assemble() == counts
+    assert sorted(world.examples(), key=by_id) == sorted(examples, key=by_id)
+    assert sorted(world.lake.read("retrieval_negatives", [DAY]).to_pylist(), key=by_id) == sorted(negatives, key=by_id)
+    assert world.card() == card
+    assert len(negatives) > 0 or not chosen
+
+
+def by_id(row: dict[str, Any]) -> tuple[str, int]:
+    return row["impression_id"], row.get("draw", 0)
