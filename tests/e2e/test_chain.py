@@ -23,6 +23,7 @@ from jobs.config import SparkSettings
 from jobs.flow import STAGES
 from jobs.store import Lake
 from jobs.tables import LAKE, RAW
+from tests.exactly_once import outside
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark, pytest.mark.timeout(1500)]
 
@@ -65,9 +66,13 @@ class Chain:
             "TIDEGATE__ENDPOINT__TIMEOUT_MS": "2000",
             "TIDEGATE__WORLD__LIVE_SHARE": "0.3",
             "TIDEGATE__GATE__MIN_LIFT": "-1",
-            "TIDEGATE__GATE__LOG_LOSS_MARGIN": "1",
-            "TIDEGATE__GATE__AUC_MARGIN": "1",
-            "TIDEGATE__GATE__NDCG_MARGIN": "1",
+            "TIDEGATE__GATE__MUST_NOT_FALL__LOG_LOSS": "1",
+            "TIDEGATE__GATE__MUST_NOT_FALL__AUC": "1",
+            "TIDEGATE__GATE__MUST_NOT_FALL__NDCG_AT_10": "1",
+            "TIDEGATE__GATE__MAX_CALIBRATION_ERROR": "1",
+            "TIDEGATE__GATE__MAX_SLICE_DROP": "1",
+            "TIDEGATE__GATE__MAX_CONCENTRATION_RISE": "1",
+            "TIDEGATE__GATE__MAX_LATENCY_MS": "10000",
             "TIDEGATE__GATE__MAX_WEIGHT_SHARE": "0.5",
             "TIDEGATE__GATE__MIN_EFFECTIVE_N": "20",
         }
@@ -259,6 +264,15 @@ def test_running_stages_again_gives_the_same_rows(chain: Chain) -> None:
         chain(stage, TRAINED)
     for table, rows in before.items():
         assert lake.read(table, where=where).equals(rows), table
+
+
+def test_other_engines_read_what_spark_and_one_process_published(chain: Chain) -> None:
+    """Part files of either engine are the same Delta table to DuckDB and Polars."""
+    for table in LAKE:
+        if chain.lake.version(table) is not None:
+            expected = outside.published(chain.lake, table)
+            assert outside.by_duckdb(chain.lake, table)[0] == expected, table
+            assert outside.by_polars(chain.lake, table)[0] == expected, table
 
 
 def test_where_the_time_went(chain: Chain) -> None:

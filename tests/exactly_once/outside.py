@@ -1,0 +1,89 @@
+"""Reading the lake as others do: DuckDB and Polars through the Delta log, Spark and pyarrow from the files it names."""
+
+import importlib.util
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from jobs.store import Lake
+from jobs.tables import LAKE
+
+Rows = list[dict[str, Any]]
+
+
+def by_duckdb(lake: Lake, table: str, version: int | None = None) -> tuple[Rows, dict[str, str]]:
+    """Rows, and DuckDB's own names of the types."""
+    found = importlib.util.find_spec("duckdb_extension_delta")
+    assert found is not None
+    folders = found.submodule_search_locations or []
+    extension = next(path for folder in folders for path in Path(folder).rglob("*.duckdb_extension"))
+    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
+        connection.load_extension(str(extension))
+        connection.execute("SET TimeZone = 'UTC'")
+        at = "" if version is None else f", version := {version}"
+        relation = connection.sql(f"SELECT * FROM delta_scan('{lake.root / table}'{at})")
+        types = dict(zip(relation.columns, map(str, relation.types), strict=True))
+        return plain(relation.to_arrow_table().to_pylist()), types
+
+
+def by_polars(lake: Lake, table: str, version: int | None = None) -> tuple[Rows, dict[str, Any]]:
+    """Rows, and Polars' types."""
+    frame = polars.scan_delta(str(lake.root / table), version=version).collect()
+    return plain(frame.to_arrow().to_pylist()), dict(frame.schema)
+
+
+def by_pyarrow(lake: Lake, table: str) -> Rows:
+    """The data columns of the files the log names."""
+    schema = LAKE[table].schema
+    return plain(ds.dataset([path for path, _ in lake.files(table)], schema=schema).to_table().to_pylist())
+
+
+def published(lake: Lake, table: str, version: int | None = None) -> Rows:
+    """What the lake's own reader says."""
+    return plain(lake.read(table, version=version).to_pylist())
+
+
+def plain(rows: Iterable[dict[str, Any]]) -> Rows:
+    """Rows in an order of their own; a map is a dict whichever way its engine writes one."""
+    found = [{name: _plain(value) for name, value in sorted(row.items())} for row in rows]
+    return sorted(found, key=repr)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        if value and isinstance(value[0], tuple):
+            return dict(value)
+        if value and isinstance(value[0], dict):
+            return {pair["key"]: pair["value"] for pair in value}
+        return value or "empty"  # an empty map is an empty list to Polars
+    return value
+
+
+TYPES: list[tuple[pa.DataType, str, Any]] = [
+    (pa.string(), "VARCHAR", polars.String()),
+    (pa.timestamp("us", tz="UTC"), "TIMESTAMP WITH TIME ZONE", polars.Datetime("us", "UTC")),
+    (pa.float64(), "DOUBLE", polars.Float64()),
+    (pa.int32(), "INTEGER", polars.Int32()),
+    (pa.int64(), "BIGINT", polars.Int64()),
+    (pa.bool_(), "BOOLEAN", polars.Boolean()),
+    (pa.list_(pa.string()), "VARCHAR[]", polars.List(polars.String())),
+    (pa.list_(pa.float32()), "FLOAT[]", polars.List(polars.Float32())),
+    (
+        pa.map_(pa.string(), pa.string()),
+        "MAP(VARCHAR, VARCHAR)",
+        polars.Map(polars.String(), polars.String()),
+    ),
+]
+"""A type of `jobs.tables`, and what DuckDB and Polars call it."""
+
+
+def expected_types(table: str, name_of: Callable[[tuple[pa.DataType, str, Any]], Any]) -> dict[str, Any]:
+    """Column to type, partition columns included."""
+    types = {name: column.type for name, column in LAKE[table].columns.items()}
+    types |= dict.fromkeys(LAKE[table].partition, pa.string())
+    return {name: name_of(next(row for row in TYPES if row[0] == type_)) for name, type_ in types.items()}

@@ -1,0 +1,107 @@
+"""A team's own tools read the lake: every table, its rows, types, partition columns and older versions, as Delta."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs.config import SparkSettings
+from jobs.store import Lake, Lineage
+from jobs.tables import LAKE, Table
+from tests.exactly_once import outside
+
+LINEAGE = Lineage("test", "run0", "code", "settings")
+VALUES: dict[str, list[Any]] = {
+    "string": ["plain", "", "naïve 'quoted' \"twice\"", "a,b\nc\\d", "東京", " = / %20"],
+    "timestamp[us, tz=UTC]": [datetime(2026, 1, 8, 23, 59, 59, 999_999, UTC), datetime(1969, 12, 31, tzinfo=UTC)],
+    "double": [0.1, -0.0, 1e308, 5e-324, float("inf")],
+    "int32": [0, -(2**31), 2**31 - 1],
+    "int64": [2**63 - 1, -5],
+    "bool": [True, False],
+    "list<item: string>": [["a", "b"], [], ["c"] * 20],
+    "list<item: float>": [[0.5, -1.25], [], [3.0] * 32],
+    "map<string, string>": [[("a", "1"), ("b.c", "ü")], [], [("", "")]],
+}
+
+
+def rows(table: Table, n: int, seed: int) -> pa.Table:
+    """Rows of the contract's types that use what each type allows: nulls, empty lists and maps, odd text."""
+    rng = np.random.default_rng(seed)
+    columns = []
+    for field in table.schema:
+        known = VALUES[str(field.type)]
+        drawn = [known[k] for k in rng.integers(0, len(known), n)]
+        if field.nullable:
+            drawn = [None if missing else value for missing, value in zip(rng.random(n) < 0.3, drawn, strict=True)]
+        columns.append(pa.array(drawn, field.type))
+    return pa.table(columns, schema=table.schema)
+
+
+def slot(table: Table, day: int) -> dict[str, str]:
+    other = {"mode": "full", "table": "clicks"}
+    return {key: other.get(key, f"2026-01-{day:02}") for key in table.partition}
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """Every table: a day, an empty day, the first day replaced, a day in two part files."""
+    lake = Lake(tmp_path_factory.mktemp("lake"))
+    for table in LAKE.values():
+        lake.publish(table.name, slot(table, 1), rows(table, 40, 1), LINEAGE)
+        lake.publish(table.name, slot(table, 2), rows(table, 0, 2), LINEAGE)
+        lake.publish(table.name, slot(table, 1), rows(table, 30, 3), LINEAGE)
+        folder = lake.staging(table.name, "parts")
+        parts = [lake._write(table, rows(table, 10, seed), slot(table, 3), f"part{seed}") for seed in (4, 5)]
+        folder.rmdir()
+        lake.publish(table.name, slot(table, 3), parts, LINEAGE)
+    return lake
+
+
+@pytest.mark.parametrize("table", LAKE)
+def test_duckdb_reads_every_table_as_delta(lake: Lake, table: str) -> None:
+    """Rows equal the lake's own reader, now and at the first version; types are what the contract says."""
+    found, types = outside.by_duckdb(lake, table)
+    assert found == outside.published(lake, table)
+    assert len(found) == 50
+    assert types == outside.expected_types(table, lambda row: row[1])
+    assert outside.by_duckdb(lake, table, version=0)[0] == outside.published(lake, table, version=0)
+
+
+@pytest.mark.parametrize("table", LAKE)
+def test_polars_reads_every_table_as_delta(lake: Lake, table: str) -> None:
+    """The same by Polars."""
+    found, types = outside.by_polars(lake, table)
+    assert found == outside.published(lake, table)
+    assert types == outside.expected_types(table, lambda row: row[2])
+    assert outside.by_polars(lake, table, version=0)[0] == outside.published(lake, table, version=0)
+
+
+@pytest.mark.parametrize("table", LAKE)
+def test_pyarrow_reads_the_files_the_log_names(lake: Lake, table: str) -> None:
+    """Who knows nothing of Delta can still be handed a list of Parquet files."""
+    kept = list(LAKE[table].columns)
+    expected = outside.plain({name: row[name] for name in kept} for row in lake.read(table).to_pylist())
+    assert outside.by_pyarrow(lake, table) == expected
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[Any]:
+    """One session for the file."""
+    from jobs.spark import session
+
+    with session(SparkSettings(driver_memory_mb=768, partitions=1), "outside") as opened:
+        yield opened
+
+
+@pytest.mark.spark
+def test_spark_reads_the_files_the_log_names(lake: Lake, spark: Any) -> None:
+    """Without Delta's jars Spark takes the file list, as the distributed stages do; a partition is told by its path."""
+    for table, spec in LAKE.items():
+        frame = spark.read.parquet(*(path for path, _ in lake.files(table)))
+        assert frame.columns == list(spec.columns), table
+        found = outside.plain(frame.toArrow().to_pylist())
+        kept = outside.plain({name: row[name] for name in spec.columns} for row in lake.read(table).to_pylist())
+        assert found == kept, table
