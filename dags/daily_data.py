@@ -4,7 +4,7 @@ Yesterday's logs become labels and features. 02:00 UTC, for the day that has jus
 
 ## Reads and writes
 Reads the source's own files (or the raw lake your loggers write). Writes the raw lake, the validated tables and
-`quarantine`, `labels`, `user_features` and `item_features`. The table below says which stage does what.
+`quarantine`, `labels` and the feature tables. The table below says which stage does what.
 
 ## A task is red: what it means on call
 - **Retrying, "NotReady"**: an input has not arrived. It is tried every ten minutes for two hours. Look at the loggers.

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from jobs.errors import Misconfigured
-from models.settings import GateSettings, PolicySettings, RankerSettings, Settings, WorldSettings
+from models.settings import GateSettings, PolicySettings, RankerSettings, Settings, TaskSettings, WorldSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "TIDEGATE__"
@@ -77,6 +77,9 @@ class FeatureSettings(Settings):
 
     long_term_days: int = Field(30, ge=1)
     prior_impressions: float = Field(20.0, gt=0)
+    session_gap_minutes: int = Field(30, ge=1, description="a longer pause between a user's events ends the session")
+    encoding_prior_impressions: float = Field(100.0, gt=0, description="pseudo-impressions of a target encoding")
+    encoding_min_impressions: int = Field(10, ge=1, description="rarer values have no encoding; a default stands in")
     online: bool = Field(True, description="publish the newest values to the online store")
     online_store: Literal["sqlite", "redis"] = "sqlite"
     online_path: Path = Field(ROOT / "var" / "online", description="registry, and the SQLite online store")
@@ -189,6 +192,7 @@ class Config(Settings):
     attribution: AttributionSettings = AttributionSettings()
     features: FeatureSettings = FeatureSettings()
     dataset: DatasetSettings = DatasetSettings()
+    tasks: TaskSettings = TaskSettings()
     ranker: RankerSettings = RankerSettings()
     policy: PolicySettings = PolicySettings()
     gate: GateSettings = GateSettings()

@@ -30,7 +30,7 @@ class Stage:
         return f"jobs.{self.name}.job"
 
 
-FEATURES = ("user_features", "item_features")
+FEATURES = ("user_features", "item_features", "encodings")
 SNAPSHOTS = ("items", "users")
 
 # fmt: off
@@ -41,7 +41,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
           ("raw",), ("quarantine", "profiles", *VALIDATED)),
     Stage("attribute", "conversions join the impressions that earned them",
           ("impressions", "clicks", "purchases"), ("labels",)),
-    Stage("featurize", "what was known of users and items at the end of the day",
+    Stage("featurize", "what was known of users, items and contexts at the end of the day",
           ("impressions", "clicks", "purchases", *SNAPSHOTS), FEATURES),
     Stage("assemble", "labels meet the features known before them, split by time",
           ("impressions", *SNAPSHOTS, "labels", *FEATURES), ("examples", "retrieval_negatives"), "mode"),

@@ -204,6 +204,12 @@ LAKE: dict[str, Table] = {
                 "days_since_click": _c(pa.float64(), "?"),
                 "interests": _c(pa.list_(pa.float32())),  # (INTEREST_BUCKETS,) smoothed click rate / own rate
                 "last_items": _c(pa.list_(STR)),  # up to 10 clicked items, newest first
+                "last_buckets": _c(pa.list_(pa.int32())),  # their interest buckets, -1 where there is no category
+                "session_events": _c(pa.float64()),  # the last session: impressions and clicks without a long pause
+                "session_clicks": _c(pa.float64()),
+                "session_seconds": _c(pa.float64()),  # from its first event to its last
+                "session_buckets": _c(pa.list_(pa.int32())),  # of its up to 20 newest events, newest first
+                "days_since_session": _c(pa.float64()),  # from its last event to the midnight
             },
         ),
         Table(
@@ -216,11 +222,23 @@ LAKE: dict[str, Table] = {
                 "click_rate": _c(pa.float64()),
                 "click_rate_7d": _c(pa.float64()),
                 "click_rate_1d": _c(pa.float64()),
+                "click_rate_1h": _c(pa.float64()),  # of the hour before the midnight
                 "purchase_rate": _c(pa.float64()),  # purchases per click, smoothed, by when they were known
                 "age_days": _c(pa.float64(), "?"),
                 "price": _c(pa.float64(), "?"),
                 "category": _c(STR, "?"),
                 "interest_bucket": _c(pa.int32(), "?"),
+            },
+        ),
+        Table(
+            "encodings",
+            "the smoothed click rate of every value of a target encoding at the end of a day (as features, as known)",
+            ("encoding", "value"),
+            {
+                "encoding": _c(STR),  # a name of `models.rankers.features.ENCODINGS`
+                "value": _c(STR),  # its columns' values, joined by U+001F
+                **_KNOWN_FEATURES,  # over the long-term window; clicks of these impressions
+                "click_rate": _c(pa.float64()),
             },
         ),
         Table(
@@ -244,17 +262,34 @@ LAKE: dict[str, Table] = {
                 "user_impressions": _c(pa.float64(), "?"),
                 "user_click_rate": _c(pa.float64(), "?"),
                 "user_days_since_click": _c(pa.float64(), "?"),
+                "user_session_events": _c(pa.float64(), "?"),
+                "user_session_clicks": _c(pa.float64(), "?"),
+                "user_session_seconds": _c(pa.float64(), "?"),
+                "user_days_since_session": _c(pa.float64(), "?"),
                 "user_item_interest": _c(pa.float64(), "?"),
+                "user_last5_share": _c(pa.float64(), "?"),  # of the last 5 clicked items: in the item's category
+                "user_last10_share": _c(pa.float64(), "?"),
+                "user_session_share": _c(pa.float64(), "?"),  # of the last session's events: in the item's category
+                "user_clicked_item": _c(pa.float64(), "?"),  # 1 where the item is among the last 10 clicked
                 "item_impressions": _c(pa.float64(), "?"),
                 "item_click_rate": _c(pa.float64(), "?"),
                 "item_click_rate_7d": _c(pa.float64(), "?"),
                 "item_click_rate_1d": _c(pa.float64(), "?"),
+                "item_click_rate_1h": _c(pa.float64(), "?"),
                 "item_purchase_rate": _c(pa.float64(), "?"),
                 "item_age_days": _c(pa.float64(), "?"),
                 "item_price": _c(pa.float64(), "?"),
                 "item_category": _c(STR, "?"),
+                "encoded_category": _c(pa.float64(), "?"),  # target encodings: smoothed click rates known before
+                "encoded_surface_category": _c(pa.float64(), "?"),
+                "encoded_source_category": _c(pa.float64(), "?"),
+                "encoded_query_category": _c(pa.float64(), "?"),
+                "source_same_category": _c(pa.float64()),  # 1 where the page's item is of the item's category
+                "task_type": _c(STR),
                 "device": _c(STR, "?"),
                 "region": _c(STR, "?"),
+                "query": _c(STR, "?"),
+                "source_item_id": _c(STR, "?"),
                 "attributes": _c(ATTRIBUTES),  # the impression's, `user.` and `item.` attributes in one map
             },
             partition=("day", "mode"),

@@ -36,7 +36,7 @@ class Server:
     def __init__(self, config: Config, features: Features) -> None:
         self._registry = Registry(config.endpoint.state)
         self._loads = ThreadPoolExecutor(1, "load")
-        self._decider = Decider(features, config.endpoint.timeout_ms)
+        self._decider = Decider(features, config.endpoint.timeout_ms, config.tasks)
         self._control = Control(self._registry, config.endpoint.region, self._loads, self._decider.warm)
         self._capture = Capture(config.endpoint.state / "capture")
         self.app = Starlette(

@@ -1,4 +1,4 @@
-"""The items of a feature day, packed for serving: any list of ids becomes row-aligned columns by one array lookup."""
+"""One publication of features, packed for serving: any list of ids becomes row-aligned columns by one array lookup."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,19 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.endpoint.request import RankRequest
-from jobs.tables import INTEREST_BUCKETS
-from models.rankers.features import ATTRIBUTE_PREFIX, ITEM_NUMBERS, USER_NUMBERS, decision_columns
+from jobs.examples import user_row
+from models.rankers.features import ATTRIBUTE_PREFIX, ITEM_NUMBERS, NO_BUCKET, Encodings, decision_columns
+from models.settings import TaskSettings
 
 NEWEST = 20
 """So many of the youngest items join what retrieval finds: nothing else would ever show them."""
+SOURCE_ITEM = "source_item_id"
+"""The context key of the item whose page it is: its category is looked up, the id itself is no feature."""
 Column = NDArray[Any]
 
 
 class Catalogue:
     """Item columns with one more row at the end, the unknown item: index -1 finds it."""
 
-    def __init__(self, items: Mapping[str, Column]) -> None:
+    def __init__(self, items: Mapping[str, Column], encodings: Encodings, tasks: TaskSettings) -> None:
         """`items`: row-aligned columns named as `item_features` and `attributes.item.<key>`; {} is an empty catalogue.
+
+        `encodings` are of the same midnight as the items.
 
         Raises ValueError where a column is missing.
         """
@@ -28,9 +33,10 @@ class Catalogue:
             raise ValueError(f"a catalogue needs the item columns {missing}; found {sorted(items)}")
         ids = _objects(items["item_id"] if items else [])
         self.ids: list[str] = ids.tolist()
+        self._encodings, self._tasks = encodings, tasks
         self._rows = {item: row for row, item in enumerate(self.ids)}
         self._numbers = {name: np.append(_floats(items, name), np.nan) for name in ITEM_NUMBERS}
-        self._bucket = np.append(np.asarray(items.get("interest_bucket", []), dtype=np.int64), -1)
+        self._bucket = np.append(np.asarray(items.get("interest_bucket", []), dtype=np.int64), NO_BUCKET)
         self._words = {
             name: np.append(_objects(items[name] if items else []), np.array([None], dtype=object))
             for name in ("category", *(n for n in items if n.startswith(ATTRIBUTE_PREFIX)))
@@ -50,35 +56,24 @@ class Catalogue:
         items["item_id"] = _objects(candidates)
         items["interest_bucket"] = self._bucket[rows]
         items["category"] = self._words["category"][rows]
-        context: dict[str, Column] = {
-            name: np.full(n, value, dtype=object) for name, value in _context(user, request).items()
-        }
+        source = self._rows.get(request.context.get(SOURCE_ITEM) or "", -1)
+        words = {**_context(user, request), "source_category": self._words["category"][source]}
+        context: dict[str, Column] = {name: np.full(n, value, dtype=object) for name, value in words.items()}
         for name, column in self._words.items():
             if name.startswith(ATTRIBUTE_PREFIX):
                 context[name] = column[rows]
-        return decision_columns(_user_columns(user, n), items, context)
+        return decision_columns(user_row(user, n), items, context, self._encodings, self._tasks)
 
 
 def _context(user: Mapping[str, Any] | None, request: RankRequest) -> dict[str, str | None]:
     """The request's and the user's words under the names a ranker knows them by."""
-    words: dict[str, str | None] = {"surface": request.surface, "device": None, "region": None}
+    words: dict[str, str | None] = {"surface": request.surface, "device": None, "region": None, "query": None}
     for key, value in request.context.items():
-        words[key if key in words else ATTRIBUTE_PREFIX + key] = value
+        if key != SOURCE_ITEM:
+            words[key if key in words else ATTRIBUTE_PREFIX + key] = value
     for key, value in dict((user or {}).get("attributes") or {}).items():
         words[f"{ATTRIBUTE_PREFIX}user.{key}"] = value
     return words
-
-
-def _user_columns(user: Mapping[str, Any] | None, n: int) -> dict[str, Column]:
-    found = user or {}
-    columns: dict[str, Column] = {}
-    for name in USER_NUMBERS:
-        value = found.get(name)
-        columns[name] = np.full(n, np.nan if value is None else float(value))
-    interests = found.get("interests")
-    row = np.full(INTEREST_BUCKETS, np.nan) if interests is None else np.asarray(interests, dtype=np.float64)
-    columns["interests"] = np.broadcast_to(row, (n, len(row)))
-    return columns
 
 
 def _floats(items: Mapping[str, Column], name: str) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from infra.endpoint.errors import BadRequest
 from infra.endpoint.request import parse
 from jobs import bundle, config
 from jobs.bundle import Bundle
+from jobs.config import Config
 from jobs.errors import EXIT_OK, Misconfigured
 
 MODEL = Path("/opt/ml/model")
@@ -28,9 +29,9 @@ PORT = 8080
 VARIANT = "container"
 
 
-def application(judged: Bundle, features: Features, timeout_ms: int) -> Starlette:
+def application(judged: Bundle, features: Features, settings: Config) -> Starlette:
     """The two routes over one bundle; raises what the bundle raises when it cannot answer."""
-    decider = Decider(features, timeout_ms)
+    decider = Decider(features, settings.endpoint.timeout_ms, settings.tasks)
     decider.warm(judged)
 
     async def ping(_request: Request) -> Response:
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> int:
     from jobs.featurize.online import OnlineFeatures
 
     judged = bundle.load(options.model, options.sha256)
-    serve(application(judged, OnlineFeatures(settings), settings.endpoint.timeout_ms), listener)
+    serve(application(judged, OnlineFeatures(settings), settings), listener)
     return EXIT_OK
 
 

@@ -16,11 +16,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.endpoint.catalogue import Catalogue
+from infra.endpoint.catalogue import SOURCE_ITEM, Catalogue
 from infra.endpoint.request import RankRequest
 from jobs.bundle import Bundle
+from jobs.featurize.online import Published
 from models.policies.choice import slate
+from models.rankers.features import Encodings
 from models.rankers.protocol import Ranker
+from models.settings import TaskSettings
 
 RETRIEVED = 100
 WORKERS = 4
@@ -28,7 +31,7 @@ WORKERS = 4
 PROBE = RankRequest(request_id="probe", surface="home", k=1)
 REFRESH_SECONDS = 0.8
 """Sooner than a reader would look by itself, so that it never does so inside a request."""
-Packed = tuple[Mapping[str, NDArray[Any]], date | None, Catalogue]
+Packed = tuple[Published, Catalogue]
 UNSEEN = "unseen"
 """The candidate of a probe while no item is known: a ranker must be able to score an item it never saw."""
 _log = logging.getLogger(__name__)
@@ -36,11 +39,6 @@ _log = logging.getLogger(__name__)
 
 class Features(Protocol):
     """What is known right now; `jobs.featurize.online.OnlineFeatures` reads it from the online store."""
-
-    @property
-    def day(self) -> date | None:
-        """The newest published feature day; None before the first."""
-        ...
 
     def refresh(self) -> bool:
         """Look for a newer publication and take it up; may take a while."""
@@ -50,19 +48,21 @@ class Features(Protocol):
         """One user's row, None where the user is unknown."""
         ...
 
-    def items(self) -> Mapping[str, NDArray[Any]]:
-        """Every item's columns; the same object until a newer publication is taken up."""
+    def published(self) -> Published:
+        """Items and encodings of the newest day; the same object until a newer publication is taken up."""
         ...
 
 
 class Decider:
     """Answers requests for any loaded bundle; holds the online features and the worker threads."""
 
-    def __init__(self, features: Features, timeout_ms: int) -> None:
+    def __init__(self, features: Features, timeout_ms: int, tasks: TaskSettings) -> None:
         self._features = features
+        self._tasks = tasks
         self._timeout = timeout_ms / 1000
         self._pool = ThreadPoolExecutor(WORKERS, "rank")
-        self._packed: Packed = ({}, None, Catalogue({}))
+        nothing = Published(None, {}, Encodings.unknown())
+        self._packed: Packed = (nothing, Catalogue(nothing.items, nothing.encodings, tasks))
         self._popular: dict[tuple[str, date | None], list[str]] = {}
         # A ranker need not be safe to call from two threads at once (XGBoost's parameters are not).
         self._turns: dict[str, threading.Lock] = {}
@@ -95,7 +95,7 @@ class Decider:
     def warm(self, bundle: Bundle) -> None:
         """One slate by the ranker and one by the fallback; raises what they raise: such a bundle must not serve."""
         self.refresh()
-        _, _, catalogue = self._packed
+        _, catalogue = self._packed
         asked = PROBE if catalogue.ids else PROBE.model_copy(update={"candidates": [UNSEEN]})
         self._by_ranker(bundle, asked)
         self._by_popularity(bundle, asked)
@@ -104,9 +104,9 @@ class Decider:
         """Take up the newest publication; requests meanwhile see the one before."""
         with self._refreshing:
             self._features.refresh()
-            items = self._features.items()
-            if items is not self._packed[0]:
-                self._packed = (items, self._features.day, Catalogue(items))
+            published = self._features.published()
+            if published is not self._packed[0]:
+                self._packed = (published, Catalogue(published.items, published.encodings, self._tasks))
 
     def close(self) -> None:
         """Stop taking work."""
@@ -116,7 +116,8 @@ class Decider:
     # -- the two ways to answer -------------------------------------------------------------------
     def _by_ranker(self, bundle: Bundle, request: RankRequest) -> tuple[list[dict[str, Any]], date | None]:
         """On a worker thread: may read the online store, may take long, may raise."""
-        _, day, catalogue = self._packed
+        published, catalogue = self._packed
+        day = published.day
         user = None if request.user_id is None else self._features.user(request.user_id)
         candidates = request.candidates or self._retrieved(bundle, catalogue, day, user, request)
         columns = catalogue.columns(candidates, user, request)
@@ -130,7 +131,8 @@ class Decider:
 
     def _by_popularity(self, bundle: Bundle, request: RankRequest) -> tuple[list[dict[str, Any]], date | None]:
         """From memory only, the user unknown; the slate is drawn by the bundle's policy, so propensities are true."""
-        _, day, catalogue = self._packed
+        published, catalogue = self._packed
+        day = published.day
         candidates = request.candidates or self._most_popular(bundle, catalogue, day)
         return _placed(bundle, bundle.fallback, catalogue.columns(candidates, None, request), request), day
 
@@ -145,7 +147,7 @@ class Decider:
     ) -> Sequence[str]:
         """What the index finds near the user's last items (and the source item, if any), plus the newest items."""
         recent = list((user or {}).get("last_items") or [])
-        source = request.context.get("source_item_id")
+        source = request.context.get(SOURCE_ITEM)
         if source is not None:
             recent.insert(0, source)
         if bundle.index is None:

@@ -1,9 +1,10 @@
 """Labels meet the features known before them. Complete on one machine: the oracle of `spark`.
 
-Three steps; each needs together only the rows that share the key named with it:
+Four steps; each needs together only the rows that share the key named with it:
 
     labelled        impressions known at the cut, with the labels as known at the cut     (impression_id)
     with_items      the item's newest feature row known before the impression             (item_id)
+    with_sources    likewise the category of the item whose page it is                    (source_item_id)
     examples        the user's likewise; all of it as a ranker's columns                  (user_id)
 
 Between the first two, `jobs.assemble.selection` says which rows become examples and what they weigh. Snapshot
@@ -22,11 +23,12 @@ from numpy.typing import NDArray
 
 from jobs.asof.core import ABSENT, Indices, first_known, latest, take
 from jobs.errors import NotReady, Refused
-from jobs.examples import numbers, strings
+from jobs.examples import encodings_of, numbers, strings, user_arrays
 from jobs.labels import as_known, told_by
 from jobs.store import midnight
-from jobs.tables import ATTRIBUTES, INTEREST_BUCKETS, LAKE
-from models.rankers.features import ITEM_NUMBERS, NUMERIC, USER_NUMBERS, decision_columns
+from jobs.tables import ATTRIBUTES, LAKE
+from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NO_BUCKET, NUMERIC, USER_NUMBERS, decision_columns
+from models.settings import TaskSettings
 
 FEATURES_KEEP = timedelta(days=1)
 """A feature row is known from its midnight to the next."""
@@ -43,6 +45,8 @@ IMPRESSION_COLUMNS = (
     "policy",
     "device",
     "region",
+    "query",
+    "source_item_id",
     "attributes",
 )
 LABEL_COLUMNS = (
@@ -51,10 +55,12 @@ LABEL_COLUMNS = (
     *told_by("converted"),
     "conversion_value",
 )
-USER_COLUMNS = ("user_id", "available_at", *USER_NUMBERS, "interests")
+USER_LISTS = ("interests", "last_items", "last_buckets", "session_buckets")
+USER_COLUMNS = ("user_id", "available_at", *USER_NUMBERS, *USER_LISTS)
 ITEM_COLUMNS = ("item_id", "available_at", *ITEM_NUMBERS, "category", "interest_bucket")
 OF_ITEM = "item:"
 """What a feature column of an item is called while the row waits for its user's."""
+SOURCE_CATEGORY = "source_category"
 
 
 def _types(table: str, names: Sequence[str]) -> list[tuple[str, pa.DataType]]:
@@ -65,6 +71,7 @@ IMPRESSIONS = pa.schema(_types("impressions", IMPRESSION_COLUMNS))
 LABELS = pa.schema(_types("labels", LABEL_COLUMNS))
 USER_FEATURES = pa.schema(_types("user_features", USER_COLUMNS))
 ITEM_FEATURES = pa.schema(_types("item_features", ITEM_COLUMNS))
+ENCODINGS = LAKE["encodings"].schema
 LABELLED = pa.schema(
     [
         *_types("impressions", IMPRESSION_COLUMNS),
@@ -84,6 +91,7 @@ SCHEMAS = {
 ATTRIBUTED = pa.schema([*SELECTED, ("user_attributes", ATTRIBUTES), ("item_attributes", ATTRIBUTES)])
 """`SELECTED` with the snapshots' attributes, keys already prefixed; a null map where there is none."""
 WITH_ITEMS = pa.schema([*ATTRIBUTED, *((OF_ITEM + n, t) for n, t in _types("item_features", ITEM_COLUMNS[2:]))])
+WITH_SOURCES = pa.schema([*WITH_ITEMS, (SOURCE_CATEGORY, pa.string())])
 
 
 @dataclass(frozen=True)
@@ -185,13 +193,24 @@ def with_items(rows: pa.Table, features: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=WITH_ITEMS)
 
 
-def examples(rows: pa.Table, features: pa.Table) -> pa.Table:
-    """The `examples` rows by event time and id: the user's newest feature row joined, as a ranker's columns."""
+def with_sources(rows: pa.Table, features: pa.Table) -> pa.Table:
+    """`WITH_SOURCES`: each impression with its source item's category, as known before it; null without a source."""
+    found = _fresh(rows, features, "item_id", "source_item_id")
+    known = take(features.select(["available_at", "category"]), found)
+    refuse_leaks(rows, known.column("available_at"), "item_features")
+    return rows.select(WITH_ITEMS.names).append_column(SOURCE_CATEGORY, known.column("category"))
+
+
+def examples(rows: pa.Table, features: pa.Table, encodings: pa.Table, tasks: TaskSettings) -> pa.Table:
+    """The `examples` rows by event time and id: the user's newest feature row joined, as a ranker's columns.
+
+    `encodings` are those of every midnight the rows may see: few enough to be everywhere.
+    """
     found = _fresh(rows, features, "user_id")
     refuse_leaks(rows, take(features.select(["available_at"]), found).column(0), "user_features")
-    columns = _decision_columns(rows, features, found)
+    columns = _decision_columns(rows, features, found, encodings, tasks)
     schema = LAKE["examples"].schema
-    ready = {name: columns[name] for name in NUMERIC} | {"item_category": columns["item_category"]}
+    ready = {name: columns[name] for name in (*NUMERIC, *CATEGORICAL)}
     made = {name: pa.array(values, from_pandas=True) for name, values in ready.items()}
     made["attributes"] = merged(
         [rows.column(name).combine_chunks() for name in ("attributes", "user_attributes", "item_attributes")]
@@ -204,13 +223,16 @@ def examples(rows: pa.Table, features: pa.Table) -> pa.Table:
     )
 
 
-def _fresh(rows: pa.Table, features: pa.Table, key: str) -> Indices:
+def _fresh(rows: pa.Table, features: pa.Table, key: str, of: str | None = None) -> Indices:
     """The newest feature row at or before each impression, ABSENT where that is older than a day.
+
+    `of` names the impression's column that `key` is looked up with, `key` itself by default.
 
     Feature tables are whole at every midnight, so who is not in the newest one has left the window: the endpoint, which
     reads the newest publication only, knows nothing of them either.
     """
-    found = latest(rows, features, keys=(key,), right_time="available_at")
+    asked = rows.select([of or key, "event_time"]).rename_columns([key, "event_time"])
+    found = latest(asked, features, keys=(key,), right_time="available_at")
     available_at = take(features.select(["available_at"]), found).column(0)
     age = pc.subtract(rows.column("event_time"), available_at)
     old = pc.fill_null(pc.greater_equal(age, pa.scalar(FEATURES_KEEP, pa.duration("us"))), False)
@@ -226,28 +248,19 @@ def refuse_leaks(rows: pa.Table, available_at: pa.ChunkedArray, table: str) -> N
         )
 
 
-def _decision_columns(rows: pa.Table, features: pa.Table, found: Indices) -> dict[str, NDArray[Any]]:
-    known = take(features.select(USER_NUMBERS), found)
-    users: dict[str, NDArray[Any]] = {name: numbers(known.column(name)) for name in USER_NUMBERS}
-    users["interests"] = _interests(features)[found]
+def _decision_columns(
+    rows: pa.Table, features: pa.Table, found: Indices, encodings: pa.Table, tasks: TaskSettings
+) -> dict[str, NDArray[Any]]:
     items: dict[str, NDArray[Any]] = {name: numbers(rows.column(OF_ITEM + name)) for name in ITEM_NUMBERS}
     items["item_id"] = strings(rows.column("item_id"))
     items["category"] = strings(rows.column(OF_ITEM + "category"))
-    bucket = pc.fill_null(rows.column(OF_ITEM + "interest_bucket"), ABSENT)
+    bucket = pc.fill_null(rows.column(OF_ITEM + "interest_bucket"), NO_BUCKET)
     items["interest_bucket"] = np.asarray(bucket.to_numpy(), dtype=np.int64)
-    context: dict[str, NDArray[Any]] = {name: strings(rows.column(name)) for name in ("surface", "device", "region")}
+    words = ("surface", "device", "region", "query", SOURCE_CATEGORY)
+    context: dict[str, NDArray[Any]] = {name: strings(rows.column(name)) for name in words}
     context["position"] = numbers(rows.column("position"))
-    return decision_columns(users, items, context)
-
-
-def _interests(features: pa.Table) -> NDArray[np.float32]:
-    """(n + 1, INTEREST_BUCKETS) float32; the last row, which index -1 finds, is the unknown user's: NaN."""
-    lists = features.column("interests").combine_chunks()
-    flat = lists.flatten().to_numpy(zero_copy_only=False)
-    if len(flat) != len(lists) * INTEREST_BUCKETS:
-        raise Refused(f"user_features needs {INTEREST_BUCKETS} interests a row; found {len(flat)} in {len(lists)} rows")
-    unknown = np.full((1, INTEREST_BUCKETS), np.nan, np.float32)
-    return np.concatenate([flat.reshape(len(lists), INTEREST_BUCKETS), unknown])
+    rates = encodings_of(encodings, rows.column("event_time"))
+    return decision_columns(user_arrays(features, found), items, context, rates, tasks)
 
 
 def merged(maps: Sequence[pa.MapArray]) -> pa.MapArray:

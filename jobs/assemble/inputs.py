@@ -13,9 +13,11 @@ from jobs.assemble import core
 from jobs.assemble.identity import identities
 from jobs.config import DatasetSettings
 from jobs.errors import Refused
+from jobs.flow import FEATURES
 from jobs.run import Run
 from jobs.store import midnight
 from jobs.tables import LAKE
+from models.settings import TaskSettings
 
 Files: TypeAlias = dict[str, list[str]]
 
@@ -31,12 +33,15 @@ class Inputs:
     data: core.Dataset
     settings: DatasetSettings
     files: Files
-    """Part files of impressions, labels, user_features, item_features, and `clicks`: labels of the days before too."""
+    """Part files of impressions, labels, the feature tables, and `clicks`: labels of the days before too."""
     users: pa.Table
     items: pa.Table
     """`core.prefixed` snapshots."""
     identity: pa.Table
     """`jobs.assemble.identity.IDENTITY`."""
+    encodings: pa.Table
+    """Every midnight's: a few thousand rows a day."""
+    tasks: TaskSettings
 
     @property
     def last_train_day(self) -> date:
@@ -59,7 +64,10 @@ def inputs(run: Run, data: core.Dataset, published: Sequence[date]) -> Inputs:
     files = _files(run, data, published)
     files["clicks"] = _click_files(run, data, published) if settings.selection.active_clicks else []
     (users, _), (items, identifying) = _snapshot(run, "user"), _snapshot(run, "item")
-    return Inputs(data, settings, files, users, items, identities(identifying, settings.selection))
+    known = [pq.ParquetFile(file).read(core.ENCODINGS.names).cast(core.ENCODINGS) for file in files["encodings"]]
+    encodings = pa.concat_tables([core.ENCODINGS.empty_table(), *known])
+    identity = identities(identifying, settings.selection)
+    return Inputs(data, settings, files, users, items, identity, encodings, run.config.tasks)
 
 
 def _files(run: Run, data: core.Dataset, published: Sequence[date]) -> Files:
@@ -70,7 +78,7 @@ def _files(run: Run, data: core.Dataset, published: Sequence[date]) -> Files:
     files = {table: [path for path, _ in run.files(table, days)] for table in ("impressions", "labels")}
     first, last = days[0] - timedelta(days=1), days[-1] - timedelta(days=1)
     known = [day for day in published if first <= day <= last]
-    for table in ("user_features", "item_features"):
+    for table in FEATURES:
         found = run.files(table, known)
         for path, partition in found:
             _refuse_early(path, table, date.fromisoformat(partition["day"]))

@@ -69,8 +69,9 @@ def in_one_process(run: Run, given: Inputs, folders: dict[str, Path]) -> pa.Tabl
         pq.write_table(unseen, folders["retrieval_negatives"] / "part-0.parquet", coerce_timestamps="us")
         run.say(f"{len(unseen)} of {len(drawn)} drawn negatives are unseen")
     del labelled
-    rows = core.with_items(core.with_snapshots(selected, given.users, given.items), tables.pop("item_features"))
-    examples = core.examples(rows, tables.pop("user_features"))
+    items = tables.pop("item_features")
+    rows = core.with_sources(core.with_items(core.with_snapshots(selected, given.users, given.items), items), items)
+    examples = core.examples(rows, tables.pop("user_features"), given.encodings, given.tasks)
     run.say("features have met their impressions")
     pq.write_table(examples, folders["examples"] / "part-0.parquet", coerce_timestamps="us")
     return left_out

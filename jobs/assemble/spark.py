@@ -87,19 +87,29 @@ def _negatives(selected: DataFrame, labelled: DataFrame, features: DataFrame, gi
 def _examples(
     spark: SparkSession, selected: DataFrame, frames: Mapping[str, DataFrame], given: Inputs, buckets: int
 ) -> DataFrame:
-    """The two point-in-time joins."""
+    """The three point-in-time joins."""
     for key, snapshot in (("user", given.users), ("item", given.items)):
         selected = selected.join(spark.createDataFrame(snapshot), f"{key}_id", "left")
     with_items = in_shared_buckets(
         selected, ["item_id"], frames["item_features"], ["item_id"], buckets, core.with_items, core.WITH_ITEMS
     )
-    return in_shared_buckets(
+    with_sources = in_shared_buckets(
         with_items,
+        # Few impressions have a source: the others are spread by what they have.
+        [F.coalesce("source_item_id", "impression_id")],
+        frames["item_features"],
+        ["item_id"],
+        buckets,
+        core.with_sources,
+        core.WITH_SOURCES,
+    )
+    return in_shared_buckets(
+        with_sources,
         [_user()],
         frames["user_features"],
         ["user_id"],
         buckets,
-        core.examples,
+        partial(core.examples, encodings=given.encodings, tasks=given.tasks),
         LAKE["examples"].schema,
     )
 

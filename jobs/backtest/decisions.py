@@ -12,17 +12,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.examples import attribute_columns, attribute_keys, numbers, ranker_columns, strings
-from jobs.tables import INTEREST_BUCKETS
+from jobs.examples import (
+    attribute_columns,
+    attribute_keys,
+    encodings_of,
+    item_arrays,
+    numbers,
+    ranker_columns,
+    strings,
+    user_arrays,
+)
 from models.rankers.features import ATTRIBUTE_PREFIX, decision_columns
 from models.rankers.protocol import Floats
+from models.settings import TaskSettings
 
 Ints = NDArray[np.int64]
 Strings = NDArray[np.object_]
 ITEM_PREFIX, USER_PREFIX = "item.", "user."
 """Attributes of the item and of the user; all others describe the request. Only the item's differ by candidate."""
-USER_COLUMNS = ("impressions", "click_rate", "days_since_click")
-ITEM_COLUMNS = ("impressions", "click_rate", "click_rate_7d", "click_rate_1d", "purchase_rate", "age_days", "price")
 
 
 @dataclass(frozen=True)
@@ -31,9 +38,11 @@ class Known:
 
     user_features: pa.Table
     item_features: pa.Table
+    encodings: pa.Table
     items: pa.Table
-    users: pa.Table | None = None
+    users: pa.Table | None
     """Only where the rows' own attributes do not say what is known of the user: raw impressions, unlike examples."""
+    tasks: TaskSettings
 
 
 @dataclass(frozen=True)
@@ -185,9 +194,11 @@ def _shown_among_candidates(placed: pa.Table) -> pa.Array:
 
 def candidate_columns(placed: pa.Table, row: Ints, items: Strings, known: Known) -> dict[str, NDArray[Any]]:
     """The ranker columns of item `items[i]` for the user and context of `placed[row[i]]`, features as `known`."""
-    users = _users(placed["user_id"], known.user_features)
-    features = _items(items, known.item_features)
-    context = {name: strings(placed[name])[row] for name in ("surface", "device", "region")}
+    rows_of_item = _rows(known.item_features["item_id"])
+    features = {**item_arrays(known.item_features, rows_of_item(pa.array(items, pa.string()))), "item_id": items}
+    of_source = item_arrays(known.item_features, rows_of_item(placed["source_item_id"]))
+    context = {name: strings(placed[name])[row] for name in ("surface", "device", "region", "query")}
+    context["source_category"] = of_source["category"][row]
     keys = attribute_keys(placed["attributes"])
     of_request = attribute_columns(placed["attributes"], [key for key in keys if not key.startswith(ITEM_PREFIX)])
     context.update({name: column[row] for name, column in of_request.items()})
@@ -195,32 +206,15 @@ def candidate_columns(placed: pa.Table, row: Ints, items: Strings, known: Known)
     if known.users is not None:
         of_user = _attributes(USER_PREFIX, placed["user_id"], known.users, "user_id")
         context.update({name: column[row] for name, column in of_user.items()})
-    return decision_columns({name: column[row] for name, column in users.items()}, features, context)
-
-
-def _users(user_id: pa.ChunkedArray, features: pa.Table) -> dict[str, NDArray[Any]]:
-    at = _rows(user_id, features["user_id"])
-    found = {name: _taken(numbers(features[name]), at) for name in USER_COLUMNS}
-    flat = numbers(pc.list_flatten(features["interests"]))
-    found["interests"] = _taken(flat.reshape(len(features), INTEREST_BUCKETS), at)
-    return found
-
-
-def _items(items: Strings, features: pa.Table) -> dict[str, NDArray[Any]]:
-    at = _rows(pa.array(items, pa.string()), features["item_id"])
-    found: dict[str, NDArray[Any]] = {name: _taken(numbers(features[name]), at) for name in ITEM_COLUMNS}
-    bucket = pc.fill_null(features["interest_bucket"], -1).to_numpy().astype(np.int64)
-    found["interest_bucket"] = np.where(at >= 0, np.append(bucket, -1)[at], -1)
-    found["category"] = _chosen(strings(features["category"]), at)
-    found["item_id"] = items
-    return found
+    users = user_arrays(known.user_features, _rows(known.user_features["user_id"])(placed["user_id"])[row])
+    return decision_columns(users, features, context, encodings_of(known.encodings), known.tasks)
 
 
 def _attributes(
     prefix: str, wanted: pa.Array | pa.ChunkedArray, snapshot: pa.Table, key: str
 ) -> dict[str, NDArray[np.object_]]:
     """`attributes.<prefix><key>` of each wanted id, from a snapshot of items or users."""
-    at = _rows(wanted, snapshot[key])
+    at = _rows(snapshot[key])(wanted)
     found = attribute_columns(snapshot["attributes"], attribute_keys(snapshot["attributes"]))
     return {
         ATTRIBUTE_PREFIX + prefix + name.removeprefix(ATTRIBUTE_PREFIX): _chosen(column, at)
@@ -228,18 +222,15 @@ def _attributes(
     }
 
 
-def _rows(wanted: pa.Array | pa.ChunkedArray, keys: pa.ChunkedArray) -> Ints:
-    """The row of each wanted key, -1 where it is null or unknown."""
-    at = pc.fill_null(pc.index_in(wanted, keys, skip_nulls=True), -1)
-    found: Ints = at.to_numpy(**({"zero_copy_only": False} if isinstance(at, pa.Array) else {})).astype(np.int64)
-    return found
+def _rows(keys: pa.ChunkedArray) -> Callable[[pa.Array | pa.ChunkedArray], Ints]:
+    """A look-up: the row of each wanted key, -1 where it is null or unknown."""
 
+    def rows(wanted: pa.Array | pa.ChunkedArray) -> Ints:
+        at = pc.fill_null(pc.index_in(wanted, keys, skip_nulls=True), -1)
+        whole = at.combine_chunks() if isinstance(at, pa.ChunkedArray) else at
+        return np.asarray(whole.to_numpy(zero_copy_only=False), dtype=np.int64)
 
-def _taken(values: Floats, at: Ints) -> Floats:
-    """`values[at]`, NaN where `at` is -1."""
-    unknown = np.full((1, *values.shape[1:]), np.nan)
-    taken: Floats = np.concatenate([values, unknown])[at]
-    return taken
+    return rows
 
 
 def _chosen(values: Strings, at: Ints) -> Strings:

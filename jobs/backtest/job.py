@@ -22,7 +22,7 @@ from jobs.backtest.known import known_before
 from jobs.backtest.scored import SIDES, Pair, scored
 from jobs.bundle import Bundle
 from jobs.errors import NotReady
-from jobs.flow import VALIDATED
+from jobs.flow import FEATURES, VALIDATED
 from jobs.ingest.truth import true_click_probability
 from jobs.promote import ledger
 from jobs.run import Run
@@ -33,7 +33,7 @@ from models.evaluation.comparison import compare
 from models.evaluation.estimate import Finding, Refusal
 from models.rankers.protocol import Floats
 
-DATA = ("examples", "requests", "items", "user_features", "item_features")
+DATA = ("examples", "requests", "items", *FEATURES)
 
 
 def run(run: Run) -> dict[str, Any]:

@@ -16,6 +16,8 @@ def known_before(run: Run, day: date, snapshots: date, with_users: bool = False)
     return Known(
         run.newest("user_features", day=before),
         run.newest("item_features", day=before),
+        run.newest("encodings", day=before),
         run.newest("items", columns=["item_id", "attributes"], day=snapshots),
         run.newest("users", columns=["user_id", "attributes"], day=snapshots) if with_users else None,
+        run.config.tasks,
     )

@@ -10,49 +10,78 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.featurize import core
+from jobs.featurize.categories import categories_of, slots_of
+from jobs.featurize.core import DAY_US, HOUR_US, Window, day_number
+from jobs.featurize.encodings import CLICK_DAY, KEYS
+from jobs.featurize.items import ItemCounts, Overall
+from jobs.featurize.users import UserEvents, user_features
 
-EVENT_COLUMNS = ["item_id", "user_id", "event_time", "ingested_at"]
+IDS = ("item_id", "user_id")
+MORE = {"impressions": ("impression_id", "surface", "query", "source_item_id"), "clicks": ("impression_id",)}
+"""What a table's events have beside ids and times."""
+Events = dict[str, pa.Table]
 
 
-def known_events(files: dict[str, list[str]], window: core.Window) -> dict[str, pa.Table]:
-    """Per table the events that count for some feature day: item_id, user_id, event_us, event_day, start_day."""
-    return {table: _known(paths, window) for table, paths in files.items()}
+def known_events(files: dict[str, list[str]], window: Window) -> Events:
+    """Per table the events that count for some feature day: ids and context, event_us, event_day, start_day."""
+    return {table: _known(paths, [*IDS, *MORE.get(table, ())], window) for table, paths in files.items()}
 
 
-def item_counts(events: dict[str, pa.Table]) -> core.ItemCounts:
-    """How many events of each kind per item, event day and day known."""
-    keys = ["item_id", "event_day", "start_day"]
+def item_counts(events: Events) -> ItemCounts:
+    """How many events of each kind per item, event day, day known, and whether in that day's last hour."""
+    keys = ["item_id", "event_day", "start_day", "last_hour"]
     grouped = []
     for kind, table in events.items():
-        counted = table.group_by(keys).aggregate([([], "count_all")]).rename_columns([*keys, "n"])
+        last_hour = table["event_us"].to_numpy() % DAY_US >= DAY_US - HOUR_US
+        counted = table.append_column("last_hour", pa.array(last_hour)).group_by(keys).aggregate([([], "count_all")])
+        counted = counted.rename_columns([*keys, "n"])
         grouped.append(counted.append_column("kind", pa.repeat(kind, len(counted))))
-    return core.ItemCounts.of(pa.concat_tables(grouped))
+    return ItemCounts.of(pa.concat_tables(grouped))
 
 
-def user_tables(
-    events: dict[str, pa.Table], history: pa.Table, prior: core.Overall, window: core.Window
-) -> list[pa.Table]:
+def user_tables(events: Events, history: pa.Table, prior: Overall, window: Window) -> list[pa.Table]:
     """One `user_features` table per feature day, sorted by user."""
     parts = []
     for kind, clicked in (("impressions", False), ("clicks", True)):
         table = events[kind].filter(pc.is_valid(events[kind]["user_id"]))
-        slots = core.slots_of(table["item_id"], table["event_day"].to_numpy().astype(np.int64), history)
+        slots = slots_of(table["item_id"], table["event_day"].to_numpy().astype(np.int64), history)
         item_id = table["item_id"] if clicked else pa.nulls(len(table), pa.string())
         columns = {"user_id": table["user_id"], "item_id": item_id, "clicked": np.full(len(table), clicked)}
         parts.append(
             pa.table({**columns, "slot": slots, "event_us": table["event_us"], "start_day": table["start_day"]})
         )
-    return core.user_features(core.UserEvents.of(pa.concat_tables(parts)), prior, window)
+    return user_features(UserEvents.of(pa.concat_tables(parts)), prior, window)
 
 
-def _known(paths: Sequence[str], window: core.Window) -> pa.Table:
-    table = pa.concat_tables([pq.ParquetFile(path).read(columns=EVENT_COLUMNS) for path in paths])
+def context_counts(events: Events, history: pa.Table) -> pa.Table:
+    """What `encodings` counts: impressions whose item had a category, by context, days and when a click was known."""
+    shown, clicks = events["impressions"], events["clicks"]
+    named = clicks.filter(pc.is_valid(clicks["impression_id"]))
+    first = named.group_by("impression_id").aggregate([("start_day", "min")]).combine_chunks()
+    clicked = pc.index_in(shown["impression_id"], first["impression_id"].combine_chunks()).combine_chunks()
+    event_day = shown["event_day"].to_numpy().astype(np.int64)
+    table = pa.table(
+        {
+            **{name: shown[name].combine_chunks().dictionary_encode() for name in ("surface", "query")},
+            "source_category": categories_of(shown["source_item_id"], event_day, history),
+            "item_category": categories_of(shown["item_id"], event_day, history),
+            "event_day": shown["event_day"],
+            "start_day": shown["start_day"],
+            CLICK_DAY: first["start_day_min"].combine_chunks().take(clicked),
+        }
+    )
+    counted = table.filter(table["item_category"].is_valid()).group_by(list(KEYS)).aggregate([([], "count_all")])
+    return counted.rename_columns([*KEYS, "n"])
+
+
+def _known(paths: Sequence[str], columns: Sequence[str], window: Window) -> pa.Table:
+    read = [*columns, "event_time", "ingested_at"]
+    table = pa.concat_tables([pq.ParquetFile(path).read(columns=read) for path in paths])
     event_us, known_us = (table[name].cast(pa.int64()).to_numpy() for name in ("event_time", "ingested_at"))
-    event_day = event_us // core.DAY_US
-    start_day = np.maximum(event_day, known_us // core.DAY_US)
-    last = core.day_number(window.days[-1])
+    event_day = event_us // DAY_US
+    start_day = np.maximum(event_day, known_us // DAY_US)
+    last = day_number(window.days[-1])
     rows = np.flatnonzero((start_day <= last) & (event_day > window.first - window.long_term_days))
-    ids = table.select(["item_id", "user_id"]).take(pa.array(rows))
-    columns = {"event_us": event_us[rows], "event_day": event_day[rows], "start_day": start_day[rows]}
-    return pa.table({"item_id": ids["item_id"], "user_id": ids["user_id"], **columns})
+    ids = table.select(list(columns)).take(pa.array(rows))
+    times = {"event_us": event_us[rows], "event_day": event_day[rows], "start_day": start_day[rows]}
+    return pa.table({**{name: ids[name] for name in columns}, **times})

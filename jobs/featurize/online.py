@@ -1,6 +1,6 @@
 """The newest feature rows where the endpoint can read them: Feast writes and reads, items are packed in the process.
 
-`publish` writes users, then items, then the publication marker (day, digests, item ids), all through Feast's online
+`publish` writes users, items, encodings, then the publication marker (day, digests, keys), all through Feast's online
 store (SQLite under `features.online_path`, or Redis); a reader takes up new items only after the marker names them. A
 user whose window has emptied is in no new publication and is read as unknown, exactly what the as-of join sees offline.
 Feast 0.67 sends no usage data. Its import takes seconds, so it happens inside functions only.
@@ -12,7 +12,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 
 from jobs.config import Config
 from jobs.errors import NotReady
+from jobs.flow import FEATURES
 from jobs.store import midnight
 from jobs.tables import INTEREST_BUCKETS, LAKE, TIME
-from models.rankers.features import ATTRIBUTE_PREFIX
+from models.rankers import features
+from models.rankers.features import ATTRIBUTE_PREFIX, NO_BUCKET, Encodings
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -39,11 +41,8 @@ WRITE_ROWS = 10_000
 READ_KEYS = 1_000
 CHECK_SECONDS = 1.0
 """How old the reader's idea of the newest publication may be."""
-USER_NUMBERS = ("impressions", "clicks", "click_rate", "days_since_click")
-ITEM_NUMBERS = (
-    *("impressions", "clicks", "click_rate", "click_rate_7d", "click_rate_1d"),
-    *("purchase_rate", "age_days", "price"),
-)
+USER_NUMBERS = ("clicks", *features.USER_NUMBERS)
+ITEM_NUMBERS = ("clicks", *features.ITEM_NUMBERS)
 Columns = dict[str, NDArray[Any]]
 _SERVICES: "WeakKeyDictionary[FeatureStore, dict[str, Any]]" = WeakKeyDictionary()
 """The services each store was asked for; definitions are applied when publishing, never under a reader."""
@@ -51,11 +50,13 @@ _SERVICES: "WeakKeyDictionary[FeatureStore, dict[str, Any]]" = WeakKeyDictionary
 
 @dataclass(frozen=True)
 class Publication:
-    """What the marker says: the newest day online, digests of the views written, and the items' ids."""
+    """What the marker says: the newest day online, digests of the views written, and the keys of what is packed."""
 
     day: date
     versions: dict[str, str]
     item_ids: Sequence[str]
+    encodings: Sequence[tuple[str, str]]
+    """(encoding, value) pairs."""
 
     @property
     def available_at(self) -> datetime:
@@ -63,15 +64,29 @@ class Publication:
         return midnight(self.day + timedelta(days=1))
 
 
+@dataclass(frozen=True)
+class Published:
+    """One publication as a reader holds it, whole: everything in it became available at the same midnight."""
+
+    day: date | None
+    """None before the first publication."""
+    items: Columns
+    """Every item, sorted by id: what `decision_columns` takes, and their attributes.
+
+    item_id, category: object; interest_bucket: int64, `NO_BUCKET` without a category; the rest float64, NaN where
+    unknown; `attributes.item.<key>`: object, None where an item lacks the key. Do not write into the arrays.
+    """
+    encodings: Encodings
+
+
 def publish(
     config: Config,
     day: date,
-    user_rows: pa.Table,
-    item_rows: pa.Table,
+    rows: Mapping[str, pa.Table],
     users: pa.Table | None = None,
     items: pa.Table | None = None,
 ) -> int:
-    """Put a day's `user_features`, `item_features` and the snapshots' attributes online; returns the keys written.
+    """Put a day's feature tables (`rows`, by name) and the snapshots' attributes online; returns the keys written.
 
     Writes nothing and returns 0 where a newer day is online already: a backfill must not turn back the endpoint.
     Safe to repeat. Raises `NotReady` where Redis does not answer.
@@ -82,7 +97,7 @@ def publish(
         newest = _publication(store)
         if newest is not None and newest.day > day:
             return 0
-        views = {"user_features": _of(user_rows, "user_features"), "item_features": _of(item_rows, "item_features")}
+        views = {table: _of(rows[table], table) for table in FEATURES}
         views |= {f"{k}_attributes": _attributes(t, f"{k}_id", day) for k, t in (("user", users), ("item", items)) if t}
         versions = {view: _digest(table) for view, table in views.items() if view != "user_features"}
         keys = 0
@@ -90,7 +105,7 @@ def publish(
             # Attributes hardly ever change, and are half of all keys.
             unchanged = view.endswith("_attributes") and newest and newest.versions.get(view) == versions[view]
             keys += 0 if unchanged else _write(store, view, table)
-        _write(store, "publications", _marker(day, versions, item_rows["item_id"]))
+        _write(store, "publications", _marker(day, versions, views["item_features"], views["encodings"]))
         return keys
 
 
@@ -106,15 +121,14 @@ class OnlineFeatures:
         self._config = config
         self._store: FeatureStore | None = None
         self._publication: Publication | None = None
-        self._items: Columns = _packed({}, [], [])
-        self._rows: dict[str, int] = {}
+        self._published = Published(None, _packed({}, [], []), Encodings.unknown())
         self._checked = float("-inf")
 
     @property
     def day(self) -> date | None:
         """The feature day of the items held; they became available at the midnight that ends it."""
         self._refresh_if_due()
-        return self._publication.day if self._publication else None
+        return self._published.day
 
     @property
     def available_at(self) -> datetime | None:
@@ -125,15 +139,16 @@ class OnlineFeatures:
     def user(self, user_id: str) -> dict[str, Any] | None:
         """A user's features, or None where neither features nor attributes are known.
 
-        impressions, clicks, click_rate, days_since_click: float, NaN where unknown. interests: (INTEREST_BUCKETS,)
-        float64, NaN where unknown. last_items: list of ids, newest first. attributes: dict of strings.
+        `USER_NUMBERS`: float, NaN where unknown. interests: (INTEREST_BUCKETS,)
+        float64, NaN where unknown. last_items: list of ids, newest first; last_buckets, session_buckets: lists of ints.
+        attributes: dict of strings.
         available_at: when the features became known, None where there are none.
         """
         self._refresh_if_due()
         if self._store is None:
             return None
         with _reachable(self._config):
-            rows = _read(self._store, "ranking", "user_id", [user_id])
+            rows = _read(self._store, "ranking", {"user_id": [user_id]})
         if rows["impressions"][0] is None and rows["attributes"][0] is None:
             return None
         known = rows["impressions"][0] is not None
@@ -145,23 +160,14 @@ class OnlineFeatures:
         found: dict[str, Any] = {name: _number(rows[name][0]) for name in USER_NUMBERS} | {"available_at": available_at}
         interests = rows["interests"][0]
         found["interests"] = np.array(interests or np.full(INTEREST_BUCKETS, np.nan), dtype=np.float64)
-        found["last_items"] = list(rows["last_items"][0] or [])
+        found |= {name: list(rows[name][0] or []) for name in ("last_items", "last_buckets", "session_buckets")}
         found["attributes"] = json.loads(rows["attributes"][0] or "{}")
         return found
 
-    def items(self) -> Columns:
-        """Every item of the newest publication, sorted by id: what `decision_columns` takes, and their attributes.
-
-        item_id, category: object; interest_bucket: int64, -1 without a category; the rest float64, NaN where unknown;
-        `attributes.item.<key>`: object, None where an item lacks the key. Do not write into the arrays.
-        """
+    def published(self) -> Published:
+        """The newest publication; the same object until a newer one is taken up."""
         self._refresh_if_due()
-        return self._items
-
-    def rows_of(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
-        """Where each item stands in `items()`, -1 where it is unknown."""
-        self._refresh_if_due()
-        return np.array([self._rows.get(item_id, -1) for item_id in item_ids], dtype=np.int64)
+        return self._published
 
     def refresh(self) -> bool:
         """Look at the marker now; True where a new publication was taken up."""
@@ -174,24 +180,17 @@ class OnlineFeatures:
             newest = _publication(self._store)
             if newest is None or newest == self._publication:
                 return False
-            blocks = [newest.item_ids[at : at + READ_KEYS] for at in range(0, len(newest.item_ids), READ_KEYS)]
-            read = [_read(self._store, "catalogue", "item_id", block) for block in blocks]
-        rows = {name: [value for block in read for value in block[name]] for name in (read[0] if read else {})}
+            rows = _read_all(self._store, "catalogue", {"item_id": newest.item_ids})
+            named, values = ([pair[part] for pair in newest.encodings] for part in (0, 1))
+            rates = _read_all(self._store, "encodings", {"encoding": named, "value": values})
         items = _packed(rows, list(newest.item_ids), rows.get("attributes", []))
-        self._rows = {item_id: row for row, item_id in enumerate(newest.item_ids)}
-        self._items, self._publication = items, newest
+        encodings = _encodings(newest.encodings, rates.get("click_rate", []))
+        self._publication, self._published = newest, Published(newest.day, items, encodings)
         return True
 
     def _refresh_if_due(self) -> None:
         if time.monotonic() - self._checked >= CHECK_SECONDS:
             self.refresh()
-
-
-def user_columns(user: dict[str, Any] | None, n: int) -> Columns:
-    """One user's features for n rows, as `decision_columns` takes them; NaN where the user is unknown."""
-    known = user or dict.fromkeys(USER_NUMBERS, np.nan) | {"interests": np.full(INTEREST_BUCKETS, np.nan)}
-    columns = {name: np.full(n, known[name], dtype=np.float64) for name in USER_NUMBERS}
-    return {**columns, "interests": np.broadcast_to(known["interests"], (n, INTEREST_BUCKETS))}
 
 
 # -- Feast ----------------------------------------------------------------------------------------------------------
@@ -219,12 +218,12 @@ def _store(config: Config) -> "FeatureStore":
     import_feast()
     from feast import FeatureStore, RepoConfig
 
-    features = config.features
-    features.online_path.mkdir(parents=True, exist_ok=True)
-    online: dict[str, Any] = {"type": "sqlite", "path": str(features.online_path / "online.db")}
-    if features.online_store == "redis":
+    settings = config.features
+    settings.online_path.mkdir(parents=True, exist_ok=True)
+    online: dict[str, Any] = {"type": "sqlite", "path": str(settings.online_path / "online.db")}
+    if settings.online_store == "redis":
         # Without skip_dedup a second, corrected run of the same day would be dropped silently.
-        online = {"type": "redis", "connection_string": features.redis_url, "skip_dedup": True}
+        online = {"type": "redis", "connection_string": settings.redis_url, "skip_dedup": True}
     return FeatureStore(
         config=RepoConfig(
             project=PROJECT,
@@ -266,14 +265,25 @@ def _write(store: "FeatureStore", view: str, table: pa.Table) -> int:
     return len(table)
 
 
-def _read(store: "FeatureStore", service: str, key: str, values: Sequence[str]) -> dict[str, list[Any]]:
-    """A service's features for some keys, None where a key is unknown; `<feature>__ts` in seconds."""
+def _read(store: "FeatureStore", service: str, keys: Mapping[str, Sequence[str]]) -> dict[str, list[Any]]:
+    """A service's features for some keys (by join key), None where one is unknown; `<feature>__ts` in seconds."""
     known = _SERVICES.setdefault(store, {})
     if service not in known:
         # Asking for a service reads the registry anew and drops Feast's own cache: 13 ms a read instead of 0.6.
         known[service] = store.get_feature_service(service)
-    response = store.get_online_features(known[service], {key: list(values)})
+    response = store.get_online_features(known[service], {key: list(values) for key, values in keys.items()})
     found: dict[str, list[Any]] = response.to_dict(include_event_timestamps=True)
+    return found
+
+
+def _read_all(store: "FeatureStore", service: str, keys: Mapping[str, Sequence[str]]) -> dict[str, list[Any]]:
+    """`_read` in blocks; {} for no keys."""
+    count = max(map(len, keys.values()))
+    found: dict[str, list[Any]] = {}
+    for at in range(0, count, READ_KEYS):
+        block = _read(store, service, {key: values[at : at + READ_KEYS] for key, values in keys.items()})
+        for name, values in block.items():
+            found.setdefault(name, []).extend(values)
     return found
 
 
@@ -281,14 +291,14 @@ def _publication(store: "FeatureStore") -> Publication | None:
     from feast.errors import FeatureServiceNotFoundException
 
     try:
-        row = _read(store, "freshness", "publication_id", [NEWEST])
+        row = _read(store, "freshness", {"publication_id": [NEWEST]})
     except FeatureServiceNotFoundException:
         return None
     if row["day"][0] is None:
         return None
-    return Publication(
-        date.fromisoformat(row["day"][0]), json.loads(row["versions"][0]), tuple(row["item_ids"][0] or ())
-    )
+    encodings = tuple(zip(row["encodings"][0] or (), row["values"][0] or (), strict=True))
+    item_ids = tuple(row["item_ids"][0] or ())
+    return Publication(date.fromisoformat(row["day"][0]), json.loads(row["versions"][0]), item_ids, encodings)
 
 
 @contextmanager
@@ -318,13 +328,15 @@ def _attributes(snapshot: pa.Table, key: str, day: date) -> pa.Table:
     return pa.table({key: snapshot[key], "available_at": at, "attributes": pa.array(texts, pa.string())})
 
 
-def _marker(day: date, versions: dict[str, str], item_ids: pa.ChunkedArray) -> pa.Table:
+def _marker(day: date, versions: dict[str, str], items: pa.Table, encodings: pa.Table) -> pa.Table:
     row = {
         "publication_id": NEWEST,
         "available_at": midnight(day + timedelta(days=1)),
         "day": day.isoformat(),
         "versions": json.dumps(versions, sort_keys=True),
-        "item_ids": sorted(item_ids.to_pylist()),
+        "item_ids": sorted(items["item_id"].to_pylist()),
+        "encodings": encodings["encoding"].to_pylist(),
+        "values": encodings["value"].to_pylist(),
     }
     return pa.Table.from_pylist([row])
 
@@ -345,10 +357,18 @@ def _packed(rows: dict[str, list[Any]], item_ids: list[str], attributes: list[st
     for name in ITEM_NUMBERS:
         columns[name] = np.array([_number(value) for value in rows.get(name, [])], dtype=np.float64)
     columns["category"] = np.array(rows.get("category", []), dtype=object)
-    buckets = [-1 if bucket is None else bucket for bucket in rows.get("interest_bucket", [])]
+    buckets = [NO_BUCKET if bucket is None else bucket for bucket in rows.get("interest_bucket", [])]
     columns["interest_bucket"] = np.array(buckets, dtype=np.int64)
     maps = [json.loads(text or "{}") for text in attributes]
     for key in sorted({key for pairs in maps for key in pairs}):
         column = [pairs.get(key) for pairs in maps]
         columns[f"{ATTRIBUTE_PREFIX}item.{key}"] = np.array(column, dtype=object)
     return columns
+
+
+def _encodings(keys: Sequence[tuple[str, str]], rates: Sequence[float]) -> Encodings:
+    """Feast's answer as what `decision_columns` takes: one midnight, seen by every row."""
+    found: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for (name, value), rate in zip(keys, rates, strict=True):
+        found.setdefault(name, {})[value] = np.array([rate])
+    return Encodings(found, np.array([0]))

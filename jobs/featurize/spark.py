@@ -15,7 +15,11 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as fn
 
-from jobs.featurize import core
+from jobs.featurize.categories import NO_SLOT
+from jobs.featurize.core import DAY_US, HOUR_US, Window, day_number
+from jobs.featurize.encodings import CLICK_DAY, KEYS
+from jobs.featurize.items import ItemCounts, Overall
+from jobs.featurize.users import UserEvents, user_features
 
 Writer = Callable[[tuple[pa.Scalar, ...], pa.Table], pa.Table]
 
@@ -29,22 +33,47 @@ class Part:
     rows: int
 
 
-def item_counts(spark: SparkSession, files: dict[str, list[str]], window: core.Window) -> core.ItemCounts:
-    """Impressions, clicks and purchases per item, event day and day known; small enough for one machine."""
+def item_counts(spark: SparkSession, files: dict[str, list[str]], window: Window) -> ItemCounts:
+    """Impressions, clicks and purchases per item, event day, day known and last hour; small enough for one machine."""
     kinds = [_known(spark, paths, window).withColumn("kind", fn.lit(kind)) for kind, paths in files.items()]
     union = kinds[0]
     for other in kinds[1:]:
         union = union.unionByName(other, allowMissingColumns=True)
-    grouped = union.groupBy("kind", "item_id", "event_day", "start_day").agg(fn.count("*").alias("n"))
-    return core.ItemCounts.of(grouped.toArrow())
+    last_hour = fn.pmod("event_us", fn.lit(DAY_US)) >= DAY_US - HOUR_US
+    keys = ("kind", "item_id", "event_day", "start_day", "last_hour")
+    grouped = union.withColumn("last_hour", last_hour).groupBy(*keys).agg(fn.count("*").alias("n"))
+    return ItemCounts.of(grouped.toArrow())
+
+
+def context_counts(spark: SparkSession, files: dict[str, list[str]], history: pa.Table, window: Window) -> pa.Table:
+    """What `encodings` counts: impressions whose item had a category, by context, days and when a click was known."""
+    shown = _known(spark, files["impressions"], window, "impression_id", "surface", "query", "source_item_id")
+    clicks = _known(spark, files["clicks"], window, "impression_id").where(fn.col("impression_id").isNotNull())
+    first = clicks.groupBy("impression_id").agg(fn.min("start_day").alias(CLICK_DAY))
+    listed = spark.createDataFrame(history)
+    rows = _with_category(shown, listed, "item_id", "item_category").where(fn.col("item_category").isNotNull())
+    rows = _with_category(rows, listed, "source_item_id", "source_category").join(first, "impression_id", "left")
+    counted: pa.Table = rows.groupBy(*KEYS).agg(fn.count("*").alias("n")).toArrow()
+    return counted
+
+
+def _with_category(events: DataFrame, listed: DataFrame, key: str, name: str) -> DataFrame:
+    """Each event with the category of the item `key` names on the event's day as `name`."""
+    spans = listed.select(fn.col("item_id").alias("_listed"), fn.col("category").alias(name), "from_day", "until_day")
+    within = (
+        (fn.col(key) == fn.col("_listed"))
+        & (fn.col("event_day") >= fn.col("from_day"))
+        & (fn.col("event_day") < fn.col("until_day"))
+    )
+    return events.join(fn.broadcast(spans), within, "left").drop("_listed", "from_day", "until_day")
 
 
 def user_parts(
     spark: SparkSession,
     files: dict[str, list[str]],
     history: pa.Table,
-    prior: core.Overall,
-    window: core.Window,
+    prior: Overall,
+    window: Window,
     folder: Path,
     buckets: int,
 ) -> list[Part]:
@@ -66,7 +95,7 @@ def user_parts(
             "user_id",
             fn.when(fn.col("clicked"), fn.col("item_id")).alias("item_id"),
             "clicked",
-            fn.coalesce("slot", fn.lit(core.NO_BUCKET)).alias("slot"),
+            fn.coalesce("slot", fn.lit(NO_SLOT)).alias("slot"),
             "event_us",
             "start_day",
         )
@@ -77,11 +106,11 @@ def user_parts(
     return sorted(parts, key=lambda part: part.path.as_posix())
 
 
-def _known(spark: SparkSession, paths: Sequence[str], window: core.Window) -> DataFrame:
-    """Events that count for some feature day: item, user where there is one, event time, day known."""
+def _known(spark: SparkSession, paths: Sequence[str], window: Window, *more: str) -> DataFrame:
+    """Events that count for some feature day: item, user where there is one, event time, day known, `more`."""
     frame = spark.read.parquet(*paths)
     event_day = fn.unix_date(fn.to_date("event_time"))
-    last = core.day_number(window.days[-1])
+    last = day_number(window.days[-1])
     return (
         frame.select(
             "item_id",
@@ -89,18 +118,19 @@ def _known(spark: SparkSession, paths: Sequence[str], window: core.Window) -> Da
             fn.unix_micros("event_time").alias("event_us"),
             event_day.alias("event_day"),
             fn.greatest(event_day, fn.unix_date(fn.to_date("ingested_at"))).alias("start_day"),
+            *more,
         )
         .where(fn.col("start_day") <= last)
         .where(fn.col("event_day") > window.first - window.long_term_days)
     )
 
 
-def _writer(folder: Path, prior: core.Overall, window: core.Window) -> Writer:
+def _writer(folder: Path, prior: Overall, window: Window) -> Writer:
     """What runs on a worker for one user bucket."""
 
     def write(key: tuple[pa.Scalar, ...], events: pa.Table) -> pa.Table:
         found: dict[str, list[str | int]] = {"day": [], "path": [], "rows": []}
-        tables = core.user_features(core.UserEvents.of(events), prior, window)
+        tables = user_features(UserEvents.of(events), prior, window)
         for day, table in zip(window.days, tables, strict=True):
             if not len(table):
                 continue

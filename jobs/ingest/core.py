@@ -51,6 +51,8 @@ class Logger:
                 "device": _pick(DEVICES, requests.device),
                 "region": _pick(REGIONS, self.world.users.region[requests.user]),
                 "daypart": _daypart(requests.time),
+                "query": _take(self.categories, requests.topic),
+                "source_item_id": _take(self.item_ids, requests.source_item),
             }
         )
 

@@ -162,7 +162,7 @@ def _body(asked: dict[str, Any], size: int) -> dict[str, Any]:
     """The InvokeEndpoint body of one request."""
     return {
         **{name: asked[name] for name in ("request_id", "user_id", "surface", "candidates")},
-        "context": {name: asked[name] for name in ("device", "region", "daypart")},
+        "context": {name: asked[name] for name in ("device", "region", "daypart", "query", "source_item_id")},
         "k": size,
         "event_time": asked["event_time"].isoformat(),
     }

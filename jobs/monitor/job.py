@@ -27,7 +27,7 @@ from models.evaluation.estimate import Refusal
 
 IMPRESSIONS = [
     *("impression_id", "request_id", "event_time", "user_id", "item_id", "surface", "position", "policy"),
-    *("device", "region", "attributes"),
+    *("device", "region", "query", "source_item_id", "attributes"),
 ]
 LABELS = ["impression_id", *told_by("clicked")]
 

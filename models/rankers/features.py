@@ -1,34 +1,58 @@
 """Which columns a ranker sees, and how a user's and an item's feature rows become them.
 
-One definition for training, backtest and serving: `jobs.assemble`, `jobs.backtest` and the endpoint all call
-`interest_of` and use these names, so what is trained on is what is served.
+One definition for training, backtest, serving and monitoring: all of them call `decision_columns` and use these names,
+so what is trained on is what is served. One model answers every surface (a unified contextual ranker, e.g. Bhattacharya
+et al. 2024, "Joint Modeling of Search and Recommendations Via an Unified Contextual Recommender (UniCoRn)"): tasks are
+told apart by `task_type`, and context that only one surface has is imputed with a default elsewhere.
 """
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.rankers.protocol import Columns, Floats
+from models.settings import TaskSettings
 
+Ints = NDArray[np.int64]
+Strings = NDArray[np.object_]
+
+USER_NUMBERS = (
+    *("impressions", "click_rate", "days_since_click"),
+    *("session_events", "session_clicks", "session_seconds", "days_since_session"),
+)
+ITEM_NUMBERS = (
+    *("impressions", "click_rate", "click_rate_7d", "click_rate_1d", "click_rate_1h"),
+    *("purchase_rate", "age_days", "price"),
+)
+"""The numbers of a user's and an item's feature row that `decision_columns` takes, in training and in serving."""
+LAST_ITEMS = 10
+"""How many of a user's last clicked items are known, newest first."""
+SESSION_EVENTS = 20
+"""How many of a session's events have their category known, newest first."""
+ENCODINGS: dict[str, tuple[str, ...]] = {
+    "category": ("item_category",),
+    "surface_category": ("surface", "item_category"),
+    "source_category": ("source_category", "item_category"),
+    "query_category": ("query", "item_category"),
+}
+"""Target encodings: name to the columns whose joint value has a click rate; the first is what the others fall back to.
+
+`source_category` is that of the item whose page it is, `query` what was searched for: context of one surface each.
+"""
+SEPARATOR = "\x1f"
+"""Between the parts of a joint value."""
 NUMERIC = (
     "position",
-    "user_impressions",
-    "user_click_rate",
-    "user_days_since_click",
-    "user_item_interest",
-    "item_impressions",
-    "item_click_rate",
-    "item_click_rate_7d",
-    "item_click_rate_1d",
-    "item_purchase_rate",
-    "item_age_days",
-    "item_price",
+    *(f"user_{name}" for name in USER_NUMBERS),
+    *("user_item_interest", "user_last5_share", "user_last10_share", "user_session_share", "user_clicked_item"),
+    *(f"item_{name}" for name in ITEM_NUMBERS),
+    *(f"encoded_{name}" for name in ENCODINGS),
+    "source_same_category",
 )
-USER_NUMBERS = ("impressions", "click_rate", "days_since_click")
-ITEM_NUMBERS = ("impressions", "click_rate", "click_rate_7d", "click_rate_1d", "purchase_rate", "age_days", "price")
-"""The numbers of a user's and an item's feature row that `decision_columns` takes, in training and in serving."""
-CATEGORICAL = ("surface", "item_category", "device", "region")
+CATEGORICAL = ("task_type", "surface", "item_category", "device", "region")
 ATTRIBUTE_PREFIX = "attributes."
 """Every key of the `attributes` map becomes one more categorical column `attributes.<key>`."""
 IDENTITY = ("item_id",)
@@ -36,9 +60,63 @@ IDENTITY = ("item_id",)
 
 SERVING_POSITION = 1
 """Position is a feature when learning (people look at the top) and fixed to this when scores are compared."""
+NO_BUCKET = -1
+"""In an array of interest buckets: no category, or no item at all."""
 
 
-def interest_of(interests: NDArray[np.float64], bucket: NDArray[np.int64]) -> Floats:
+@dataclass(frozen=True)
+class Encodings:
+    """Click rates by encoding and value as known at m midnights, and which of them each of n rows sees."""
+
+    rates: Mapping[str, Mapping[str, Floats]]
+    """Encoding, then value, to (m,); NaN where a midnight does not know the value."""
+    midnight: Ints
+    """(n,) in [0, m), -1 where none may be seen; or (1,) for all rows alike."""
+
+    @classmethod
+    def unknown(cls) -> Self:
+        """Nothing is known of any value."""
+        return cls({}, np.array([-1]))
+
+    def of(self, name: str, columns: Sequence[Strings]) -> Floats:
+        """(n,) the rate of each row's joint value of `columns` (n,) each; NaN where a part or the rate is unknown."""
+        known = self.rates.get(name)
+        if not known:
+            return np.full(len(columns[0]), np.nan)
+        codes, values = joint(columns)
+        midnights = len(next(iter(known.values())))
+        table = np.full((len(values) + 1, midnights + 1), np.nan)  # index -1 finds what nobody knows
+        for code, value in enumerate(values):
+            if value in known:
+                table[code, :-1] = known[value]
+        found: Floats = table[codes, self.midnight]
+        return found
+
+
+def joint(columns: Sequence[Strings]) -> tuple[Ints, list[str]]:
+    """Each row's code into the distinct joint values, -1 where a part is None; one string per value, not per row."""
+    codes, values = _coded(columns[0])
+    for column in columns[1:]:
+        more, words = _coded(column)
+        pairs = np.where((codes >= 0) & (more >= 0), codes * max(len(words), 1) + more, -1)
+        distinct, inverse = np.unique(pairs, return_inverse=True)
+        missing = int(len(distinct) > 0 and distinct[0] < 0)
+        codes = inverse.astype(np.int64) - missing
+        left, right = np.divmod(distinct[missing:], max(len(words), 1))
+        values = [values[a] + SEPARATOR + words[b] for a, b in zip(left.tolist(), right.tolist(), strict=True)]
+    return codes, values
+
+
+def _coded(column: Strings) -> tuple[Ints, list[str]]:
+    """Codes in order of appearance, -1 for None."""
+    table: dict[str | None, int] = {None: -1}
+    listed = column.tolist()
+    for value in dict.fromkeys(listed):
+        table.setdefault(value, len(table) - 1)
+    return np.fromiter(map(table.__getitem__, listed), np.int64, len(listed)), [v for v in table if v is not None]
+
+
+def interest_of(interests: NDArray[np.float64], bucket: Ints) -> Floats:
     """Each row's interest in its item's category bucket: (n, buckets) and (n,) give (n,).
 
     NaN where the user is unknown (a row of NaN) or the item has no category (bucket < 0).
@@ -50,27 +128,68 @@ def interest_of(interests: NDArray[np.float64], bucket: NDArray[np.int64]) -> Fl
     return found
 
 
-def decision_columns(users: Columns, items: Columns, context: Columns) -> dict[str, NDArray[Any]]:
+def share_of(buckets: NDArray[np.int8], bucket: Ints) -> Floats:
+    """(n,) which part of each row's `buckets` (n, k) is the item's: 0 to 1; entries of `NO_BUCKET` do not count.
+
+    NaN where there is nothing to be a part of, or the item has no category.
+    """
+    there = (buckets != NO_BUCKET).sum(axis=1)
+    same = (buckets == bucket[:, None].astype(np.int8)).sum(axis=1)
+    found = np.full(len(bucket), np.nan)
+    np.divide(same, there, out=found, where=(there > 0) & (bucket >= 0))
+    return found
+
+
+def decision_columns(
+    users: Columns, items: Columns, context: Columns, encodings: Encodings, tasks: TaskSettings
+) -> dict[str, NDArray[Any]]:
     """Row-aligned user features, item features and context become a ranker's columns; n rows in, n rows out.
 
-    `users`: impressions, click_rate, days_since_click (n,), interests (n, buckets); NaN where the user is unknown.
-    `items`: item_id, impressions, click_rate, click_rate_7d, click_rate_1d, purchase_rate, age_days, price, category,
-    interest_bucket (-1 where there is no category).
-    `context`: surface, device, region and any `attributes.<key>`; `position` where it is known, else the serving one.
+    `users`: `USER_NUMBERS` (n,), interests (n, buckets), NaN where the user is unknown; last_items (n, LAST_ITEMS)
+    newest first, None where there are fewer, and their last_buckets; session_buckets (n, SESSION_EVENTS).
+    `items`: item_id, `ITEM_NUMBERS`, category, interest_bucket (`NO_BUCKET` where there is no category).
+    `context`: surface, device, region, query, source_category (None off the surfaces that have them) and any
+    `attributes.<key>`; `position` where it is known, else the serving one.
     """
-    n = len(items["item_id"])
+    n, bucket = len(items["item_id"]), items["interest_bucket"]
+    clicked = (users["last_items"] == items["item_id"][:, None]).any(axis=1)
     columns: dict[str, NDArray[Any]] = {
         "item_id": items["item_id"],
         "position": context.get("position", np.full(n, float(SERVING_POSITION))),
-        "user_impressions": users["impressions"],
-        "user_click_rate": users["click_rate"],
-        "user_days_since_click": users["days_since_click"],
-        "user_item_interest": interest_of(users["interests"], items["interest_bucket"]),
+        **{f"user_{name}": users[name] for name in USER_NUMBERS},
+        "user_item_interest": interest_of(users["interests"], bucket),
+        "user_last5_share": share_of(users["last_buckets"][:, :5], bucket),
+        "user_last10_share": share_of(users["last_buckets"], bucket),
+        "user_session_share": share_of(users["session_buckets"], bucket),
+        "user_clicked_item": np.where(np.isnan(users["impressions"]), np.nan, clicked),
+        **{f"item_{name}": items[name] for name in ITEM_NUMBERS},
         "item_category": items["category"],
+        "task_type": task_types(context["surface"], tasks),
     }
-    for name in ITEM_NUMBERS:
-        columns[f"item_{name}"] = items[name]
     for name, column in context.items():
-        if name in ("surface", "device", "region") or name.startswith(ATTRIBUTE_PREFIX):
+        if name in CATEGORICAL or name.startswith(ATTRIBUTE_PREFIX):
             columns[name] = column
-    return columns
+    return columns | _of_surfaces(context, items["category"], encodings)
+
+
+def _of_surfaces(context: Columns, category: Strings, encodings: Encodings) -> dict[str, Floats]:
+    """The encodings, and whether an item is of its source item's category.
+
+    Elsewhere than on the surface that has the context, and for values nobody has seen, the rate of the item's category
+    alone stands in for a joint one, and `source_same_category` is 0.
+    """
+    parts = {"item_category": category, **{name: context[name] for name in ("surface", "source_category", "query")}}
+    found: dict[str, Floats] = {}
+    for name, of in ENCODINGS.items():
+        rate = encodings.of(name, [parts[part] for part in of])
+        found[f"encoded_{name}"] = np.where(np.isnan(rate), found.get("encoded_category", rate), rate)
+    source = context["source_category"]
+    same = (source == category) & np.array([value is not None for value in source.tolist()], dtype=bool)
+    return {**found, "source_same_category": same.astype(np.float64)}
+
+
+def task_types(surface: Strings, tasks: TaskSettings) -> Strings:
+    """(n,) what each surface's task is; one that `tasks` does not name has `tasks.otherwise`."""
+    named = np.empty(len(surface), dtype=object)
+    named[:] = [tasks.of_surface.get(value, tasks.otherwise) for value in surface.tolist()]
+    return named

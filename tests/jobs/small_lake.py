@@ -21,6 +21,7 @@ from jobs.flow import STAGES
 from jobs.run import Run
 from jobs.store import Lake, Lineage, midnight
 from jobs.tables import INTEREST_BUCKETS, LAKE
+from models.rankers.features import ITEM_NUMBERS, SEPARATOR, USER_NUMBERS
 
 DAY = date(2026, 1, 8)
 """The newest complete day; its test day is the one before, for the click window is embargoed."""
@@ -119,7 +120,15 @@ def user_features(world: World, day: date) -> pa.Table:
             "click_rate": np.full(USERS, 0.1),
             "days_since_click": pa.array([None if n % 7 == 0 else n / 10 for n in range(USERS)], pa.float64()),
             "interests": pa.array(list(interests), pa.list_(pa.float32())),
-            "last_items": [[]] * USERS,
+            "last_items": [item_ids(np.array([n % ITEMS])) for n in range(USERS)],
+            "last_buckets": pa.array([[BUCKETS[n % CATEGORIES]] for n in range(USERS)], pa.list_(pa.int32())),
+            "session_events": np.arange(USERS) % 5 + 1.0,
+            "session_clicks": np.arange(USERS) % 2 * 1.0,
+            "session_seconds": np.arange(USERS) % 7 * 10.0,
+            "session_buckets": pa.array(
+                [[BUCKETS[n % CATEGORIES], BUCKETS[0]] for n in range(USERS)], pa.list_(pa.int32())
+            ),
+            "days_since_session": np.arange(USERS) / 10,
         },
         schema=LAKE["user_features"].schema,
     )
@@ -136,6 +145,7 @@ def item_features(world: World, day: date) -> pa.Table:
             "click_rate": rate,
             "click_rate_7d": rate,
             "click_rate_1d": rate,
+            "click_rate_1h": rate,
             "purchase_rate": np.full(ITEMS, 0.1),
             "age_days": np.full(ITEMS, float((day - date(2026, 1, 1)).days)),
             "price": pa.array([None if n % 5 == 0 else float(n) for n in range(ITEMS)], pa.float64()),
@@ -144,6 +154,42 @@ def item_features(world: World, day: date) -> pa.Table:
         },
         schema=LAKE["item_features"].schema,
     )
+
+
+def encodings(day: date) -> pa.Table:
+    """The categories' rates, and their rates on the home surface."""
+    rows = [("category", f"category-{c}", 0.1 + 0.01 * c) for c in range(CATEGORIES)]
+    rows += [("surface_category", f"home{SEPARATOR}category-{c}", 0.2 + 0.01 * c) for c in range(CATEGORIES)]
+    return pa.table(
+        {
+            "encoding": [name for name, _, _ in rows],
+            "value": [value for _, value, _ in rows],
+            "available_at": [midnight(day + timedelta(days=1))] * len(rows),
+            "impressions": np.full(len(rows), 100.0),
+            "clicks": np.full(len(rows), 10.0),
+            "click_rate": [rate for _, _, rate in rows],
+        },
+        schema=LAKE["encodings"].schema,
+    )
+
+
+FEATURES = {
+    "user_features": user_features,
+    "item_features": item_features,
+    "encodings": lambda _, day: encodings(day),
+}
+"""Every feature table of a world and a day."""
+
+
+def feature_tables(world: World, day: date) -> dict[str, pa.Table]:
+    """All of them, by name."""
+    return {name: of(world, day) for name, of in FEATURES.items()}
+
+
+def publish_features(settings: Config, world: World, day: date) -> None:
+    """As `featurize` would."""
+    for name, rows in feature_tables(world, day).items():
+        publish(settings, name, rows, day=str(day))
 
 
 def items(world: World) -> pa.Table:
@@ -210,6 +256,18 @@ def examples(world: World, day: date, split: str, n: int) -> pa.Table:
         "converted": pa.nulls(len(user), pa.bool_()),
         "weight": np.ones(len(user)),
         "user_item_interest": interest,
+        "user_last5_share": (user % CATEGORIES == world.category[item]) * 1.0,
+        "user_last10_share": (user % CATEGORIES == world.category[item]) * 1.0,
+        "user_session_share": ((user % CATEGORIES == world.category[item]) * 1.0 + (world.category[item] == 0)) / 2,
+        "user_clicked_item": (user % ITEMS == item) * 1.0,
+        "encoded_category": 0.1 + 0.01 * world.category[item],
+        "encoded_surface_category": 0.2 + 0.01 * world.category[item],
+        "encoded_source_category": 0.1 + 0.01 * world.category[item],
+        "encoded_query_category": 0.1 + 0.01 * world.category[item],
+        "source_same_category": np.zeros(len(user)),
+        "task_type": ["recommend"] * len(user),
+        "query": pa.nulls(len(user), pa.string()),
+        "source_item_id": pa.nulls(len(user), pa.string()),
         "device": np.where(np.arange(len(user)) // SLATE % 2, "phone", "desktop").tolist(),
         "region": pa.nulls(len(user), pa.string()),
         "attributes": pa.array(
@@ -224,18 +282,9 @@ def examples(world: World, day: date, split: str, n: int) -> pa.Table:
             LAKE["examples"].schema.field("attributes").type,
         ),
     }
-    for name in ("impressions", "click_rate", "days_since_click"):
+    for name in USER_NUMBERS:
         columns[f"user_{name}"] = users[name].take(pa.array(user))
-    for name in (
-        "impressions",
-        "click_rate",
-        "click_rate_7d",
-        "click_rate_1d",
-        "purchase_rate",
-        "age_days",
-        "price",
-        "category",
-    ):
+    for name in (*ITEM_NUMBERS, "category"):
         columns[f"item_{name}"] = catalogue[name].take(pa.array(item))
     return pa.table({name: columns[name] for name in LAKE["examples"].columns}, schema=LAKE["examples"].schema)
 
@@ -256,8 +305,7 @@ def publish_all(
     publish(settings, "examples", pa.concat_tables(parts), day=str(day), mode=mode)
     publish(settings, "requests", requests_table(world, test, 2 * n), day=str(test))
     before = str(test - timedelta(days=1))
-    publish(settings, "user_features", user_features(world, test - timedelta(days=1)), day=before)
-    publish(settings, "item_features", item_features(world, test - timedelta(days=1)), day=before)
+    publish_features(settings, world, test - timedelta(days=1))
     publish(settings, "items", items(world), day=before)
 
 
@@ -275,7 +323,6 @@ def publish_served(
     columns = {name: rows[name] for name in spec.columns if name in rows.column_names}
     columns |= {"policy": policy.tolist(), "ingested_at": rows["event_time"]}
     columns |= {"attributes": pa.array(maps, spec.schema.field("attributes").type)}
-    columns |= {name: pa.nulls(len(rows), pa.string()) for name in ("query", "source_item_id")}
     shown = pa.table({name: columns[name] for name in spec.columns}, schema=spec.schema)
     mature = [at + timedelta(days=1) for at in rows["event_time"].to_pylist()]
     clicked = rows["clicked"]

@@ -18,8 +18,9 @@ from infra.endpoint.__main__ import listen
 from infra.endpoint.app import Server
 from jobs import bundle, config
 from jobs.bundle import Bundle
+from jobs.featurize.online import Published
 from models.rankers import RANKERS
-from models.rankers.features import NUMERIC
+from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NUMERIC, Encodings
 from models.rankers.protocol import Columns, Predictions, TrainingData
 from models.retrieval import ItemIndex
 from models.settings import PolicySettings, RankerSettings
@@ -37,16 +38,16 @@ class Memory:
 
     def __init__(self) -> None:
         rng = np.random.default_rng(1)
-        self.day: date | None = DAY
-        self.table: dict[str, Any] = {
+        items: dict[str, Any] = {
             "item_id": np.array(IDS, dtype=object),
             "category": np.array([f"category-{n % 4}" for n in range(ITEMS)], dtype=object),
             "interest_bucket": np.arange(ITEMS) % 4,
             "attributes.item.tier": np.array(["basic", "plus"] * (ITEMS // 2), dtype=object),
+            **{name: rng.random(ITEMS) for name in ITEM_NUMBERS},
             "age_days": np.arange(ITEMS)[::-1].astype(float),
         }
-        for name in ("impressions", "click_rate", "click_rate_7d", "click_rate_1d", "purchase_rate", "price"):
-            self.table[name] = rng.random(ITEMS)
+        rates = {"category": {"category-1": np.array([0.3])}}
+        self.publication = Published(DAY, items, Encodings(rates, np.array([0])))
 
     def refresh(self) -> bool:
         return False
@@ -63,8 +64,8 @@ class Memory:
             "attributes": {"segment": "a"},
         }
 
-    def items(self) -> Mapping[str, Any]:
-        return self.table
+    def published(self) -> Published:
+        return self.publication
 
 
 def training_data(seed: int = 0, n: int = 1500) -> TrainingData:
@@ -72,7 +73,7 @@ def training_data(seed: int = 0, n: int = 1500) -> TrainingData:
     rng = np.random.default_rng(seed)
     features: dict[str, Any] = {name: rng.random(n) for name in NUMERIC}
     features["item_id"] = rng.choice(np.array(IDS, dtype=object), n)
-    for name in ("surface", "item_category", "device", "region"):
+    for name in CATEGORICAL:
         features[name] = rng.choice(np.array(["home", "phone", None], dtype=object), n)
     clicked = (rng.random(n) < features["item_click_rate"]).astype(float)
     return TrainingData(features, clicked, np.where(rng.random(n) < 0.2, clicked, 0.0), np.ones(n))

@@ -15,8 +15,10 @@ from infra.endpoint.decide import WORKERS, Decider
 from infra.endpoint.request import RankRequest
 from infra.endpoint.serving import Serving
 from jobs.bundle import Bundle
+from jobs.featurize.online import Published
 from models.rankers import RANKERS
-from models.settings import PolicySettings
+from models.rankers.features import Encodings
+from models.settings import PolicySettings, TaskSettings
 from tests.infra.endpoint.rig import DAY, IDS, POLICY, Awkward, Client, Memory, running, settings, write_bundle
 
 
@@ -45,7 +47,7 @@ def test_propensities_are_plackett_luce_given_everything_above(served: Client) -
 
 def test_the_first_place_is_drawn_as_often_as_its_propensity_says(popular: Bundle) -> None:
     """A formula may be right and the draw wrong: 2,000 requests, chi-square over the candidates (p about 1e-4)."""
-    decider = Decider(Memory(), 5000)
+    decider = Decider(Memory(), 5000, TaskSettings())
     drawn = dict.fromkeys(IDS[:8], 0)
     expected: dict[str, float] = {}
     for n in range(2000):
@@ -202,9 +204,9 @@ def test_before_the_first_feature_day_the_endpoint_answers_and_says_so(boosted: 
 
     class Nothing(Memory):
         def __init__(self) -> None:
-            self.day, self.table = None, {}
+            self.publication = Published(None, {}, Encodings.unknown())
 
-    decider = Decider(Nothing(), 5000)
+    decider = Decider(Nothing(), 5000, TaskSettings())
     decider.warm(boosted)
     asked = RankRequest(request_id="r", surface="home", k=2, candidates=IDS[:4])
     answer = asyncio.run(decider.answer(boosted, asked, "a"))
@@ -214,7 +216,7 @@ def test_before_the_first_feature_day_the_endpoint_answers_and_says_so(boosted: 
 
 def test_epsilon_greedy_and_greedy_bundles_serve_their_own_policy(boosted: Bundle) -> None:
     """The policy travels in the bundle; a greedy slate is certain and says so."""
-    decider = Decider(Memory(), 5000)
+    decider = Decider(Memory(), 5000, TaskSettings())
     asked = RankRequest(request_id="r", surface="home", k=3, candidates=IDS[:9])
     greedy, _ = decider._by_ranker(replace(boosted, policy=PolicySettings(kind="greedy")), asked)
     decider.close()

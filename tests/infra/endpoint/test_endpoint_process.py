@@ -20,10 +20,11 @@ import pytest
 from jobs import bundle, config
 from jobs.bundle import Bundle
 from jobs.config import ROOT
+from jobs.examples import encodings_of, item_arrays, user_arrays
 from jobs.featurize.online import publish
 from models.rankers import RANKERS
 from models.rankers.features import decision_columns
-from models.settings import PolicySettings, RankerSettings
+from models.settings import PolicySettings, RankerSettings, TaskSettings
 from tests.infra.endpoint.rig import Client, training_data
 from tests.jobs import small_lake
 
@@ -64,14 +65,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the small world's features of one day online."""
     root = tmp_path_factory.mktemp("process")
     world, day = small_lake.World(), small_lake.TEST_DAY
-    publish(
-        config.load(environment(root)),
-        day,
-        small_lake.user_features(world, day),
-        small_lake.item_features(world, day),
-        None,
-        small_lake.items(world),
-    )
+    publish(config.load(environment(root)), day, small_lake.feature_tables(world, day), None, small_lake.items(world))
     return root
 
 
@@ -109,39 +103,16 @@ def test_the_process_serves_what_the_lake_says(home: Path, greedy: Bundle) -> No
 
 def offline_columns(world: small_lake.World, day: Any, user: int, candidates: list[str]) -> dict[str, Any]:
     """The decision's columns straight from the tables, the last candidate unknown."""
-    users = small_lake.user_features(world, day).slice(user, 1).to_pylist()[0]
-    rows = {row["item_id"]: row for row in small_lake.item_features(world, day).to_pylist()}
-    tiers = {row["item_id"]: dict(row["attributes"]) for row in small_lake.items(world).to_pylist()}
+    rows = np.array([*range(len(candidates) - 1), -1])
     n = len(candidates)
-
-    def numbers(name: str) -> np.ndarray:
-        found = [rows.get(c, {}).get(name) for c in candidates]
-        return np.array([np.nan if value is None else value for value in found], dtype=float)
-
-    items: dict[str, Any] = {
-        name: numbers(name)
-        for name in (
-            "impressions",
-            "click_rate",
-            "click_rate_7d",
-            "click_rate_1d",
-            "purchase_rate",
-            "age_days",
-            "price",
-        )
-    }
-    items["item_id"] = np.array(candidates, dtype=object)
-    items["category"] = np.array([rows.get(c, {}).get("category") for c in candidates], dtype=object)
-    items["interest_bucket"] = np.array([rows.get(c, {}).get("interest_bucket", -1) for c in candidates])
-    known = {name: np.full(n, users[name], dtype=float) for name in ("impressions", "click_rate", "days_since_click")}
-    known["interests"] = np.tile(np.array(users["interests"], dtype=float), (n, 1))
-    context = {
-        "surface": np.full(n, "home", dtype=object),
-        "device": np.full(n, "phone", dtype=object),
-        "region": np.full(n, None, dtype=object),
-        "attributes.item.tier": np.array([tiers.get(c, {}).get("tier") for c in candidates], dtype=object),
-    }
-    return decision_columns(known, items, context)
+    tables = small_lake.feature_tables(world, day)
+    tiers = [dict(row["attributes"])["tier"] for row in small_lake.items(world).to_pylist()]
+    context = {name: np.full(n, None, dtype=object) for name in ("region", "query", "source_category")}
+    context["surface"], context["device"] = np.full(n, "home", dtype=object), np.full(n, "phone", dtype=object)
+    context["attributes.item.tier"] = np.array([*tiers, None], dtype=object)[rows]
+    items = {**item_arrays(tables["item_features"], rows), "item_id": np.array(candidates, dtype=object)}
+    users = user_arrays(tables["user_features"], np.full(n, user))
+    return decision_columns(users, items, context, encodings_of(tables["encodings"]), TaskSettings())
 
 
 def test_a_taken_port_is_misconfigured(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from jobs import config
 from jobs.assemble import core, job
 from jobs.config import Config, DatasetSettings
 from jobs.errors import NotReady, Refused
-from jobs.flow import STAGES
+from jobs.flow import FEATURES, STAGES
 from jobs.run import Run
 from jobs.store import Lake, Lineage, midnight
 from jobs.tables import INTEREST_BUCKETS, LAKE
+from models.rankers.features import ITEM_NUMBERS, SEPARATOR, USER_NUMBERS
 
 FIRST, DAY = date(2026, 1, 1), date(2026, 1, 7)
 """Published days 1..7: with the test settings, 1..4 train (6 are wanted), 5 validates, 6 tests, 7 is embargoed."""
@@ -61,9 +62,15 @@ class World:
         """Feature values are the day's number (users) and a hundred more (items): a row tells where it is from."""
         known: dict[str, Any] = {"available_at": midnight(day + timedelta(days=1))}
         interests = [float(day.day * 100 + bucket) for bucket in range(INTEREST_BUCKETS)]
-        user = dict.fromkeys(("impressions", "clicks", "click_rate"), float(day.day)) | {"last_items": []}
-        names = ("impressions", "clicks", "click_rate", "click_rate_7d", "click_rate_1d", "purchase_rate", "age_days")
-        item = dict.fromkeys(names, 100.0 + day.day) | {"price": 9.5, "category": "drinks", "interest_bucket": 7}
+        user: dict[str, Any] = dict.fromkeys(("clicks", *USER_NUMBERS), float(day.day))
+        user |= {"last_items": ["tea", "pot"], "last_buckets": [7, 3], "session_buckets": [3, 7, 7, -1]}
+        item = dict.fromkeys(("clicks", *ITEM_NUMBERS), 100.0 + day.day)
+        item |= {"price": 9.5, "category": "drinks", "interest_bucket": 7}
+        rates = {("category", "drinks"): day.day / 100, ("source_category", f"drinks{SEPARATOR}drinks"): day.day / 50}
+        keys = [dict(zip(("encoding", "value"), key, strict=True)) for key in rates]
+        counts = {"impressions": 9.0, "clicks": 1.0}
+        rows = [k | known | counts | {"click_rate": rate} for k, rate in zip(keys, rates.values(), strict=True)]
+        self.put("encodings", day, rows)
         self.put("user_features", day, [{"user_id": u, **known, **user, "interests": interests} for u in users])
         self.put("item_features", day, [{"item_id": i, **known, **item} for i in items])
 
@@ -120,6 +127,7 @@ def test_an_example_sees_the_newest_features_available_before_it(world: World) -
         assert row["user_impressions"] == row["user_click_rate"] == wanted
         assert row["item_click_rate"] == (None if before == 0 else 100.0 + before)
         assert row["user_item_interest"] == (None if before == 0 else before * 100.0 + 7)
+        assert row["encoded_category"] == (None if before == 0 else before / 100)
         assert row["position"] == 2
         assert row["weight"] == 1.0
 
@@ -138,6 +146,33 @@ def test_a_missing_user_or_item_row_is_unknown_not_zero(world: World) -> None:
     assert unseen["item_click_rate"] is unseen["item_category"] is unseen["user_item_interest"] is None
     assert unseen["user_impressions"] is None, "ann is not in the newest day: her older row has expired"
     assert zed["user_impressions"] is None
+
+
+def test_what_only_one_surface_has_is_known_before_and_a_default_elsewhere(world: World) -> None:
+    """The page's item gives its category, as of the midnight before; without a page the category's own rate stands."""
+    of_page = world.impression("ann", "tea", at(5), surface="similar", source_item_id="mug")
+    of_new = world.impression("ann", "mug", at(5), surface="similar", source_item_id="new")
+    asked = world.impression("bob", "tea", at(5), surface="kiosk", query="black tea")
+    world.fill({date(2026, 1, 5): [of_page, of_new, asked]})
+    world.assemble()
+    rows = {row["impression_id"]: row for row in world.examples()}
+    names = ("task_type", "source_same_category", "encoded_source_category", "encoded_query_category", "source_item_id")
+    found = [tuple(rows[shown["impression_id"]][name] for name in names) for shown in (of_page, of_new, asked)]
+    assert found == [
+        ("similar", 1.0, 4 / 50, 4 / 100, "mug"),
+        ("similar", 0.0, 4 / 100, 4 / 100, "new"),
+        ("recommend", 0.0, 4 / 100, 4 / 100, None),
+    ]
+
+
+def test_last_items_and_the_last_session_are_shares_of_the_candidates_category(world: World) -> None:
+    """Two of the last session's three categorised events, one of two clicked items; tea itself was clicked."""
+    world.fill()
+    world.assemble()
+    rows = {(row["user_id"], row["item_id"]): row for row in world.examples() if row["split"] == "test"}
+    names = ("user_last5_share", "user_last10_share", "user_session_share", "user_clicked_item")
+    assert [rows["ann", "tea"][name] for name in names] == [0.5, 0.5, 2 / 3, 1.0]
+    assert rows["ann", "mug"]["user_clicked_item"] == 0.0
 
 
 def test_attributes_are_the_impressions_the_users_and_the_items(world: World) -> None:
@@ -197,7 +232,7 @@ def test_a_rerun_publishes_the_same_rows(world: World) -> None:
     assert world.examples() == before
 
 
-@pytest.mark.parametrize("table", ["user_features", "item_features"])
+@pytest.mark.parametrize("table", FEATURES)
 def test_features_that_claim_to_be_earlier_than_their_day_are_refused(world: World, table: str) -> None:
     """The planted leak: a row of the whole of day 3 that says it was available at noon of day 3."""
     world.fill()
@@ -225,7 +260,7 @@ def test_a_join_that_looks_ahead_is_refused(world: World, monkeypatch: pytest.Mo
     assert world.lake.version("examples") is None
 
 
-@pytest.mark.parametrize("table", ["impressions", "labels", "user_features", "item_features"])
+@pytest.mark.parametrize("table", ["impressions", "labels", *FEATURES])
 def test_a_missing_day_is_not_ready(world: World, table: str) -> None:
     """Retry later: the message names the table and the day; nothing is published."""
     world.fill(last=date(2026, 1, 3))
@@ -236,10 +271,11 @@ def test_a_missing_day_is_not_ready(world: World, table: str) -> None:
             world.put("impressions", day, rows)
         if (table, n) != ("labels", 7):
             world.put("labels", day, [world.label(row) for row in rows])
-        if n != 4 or not table.endswith("features"):
+        if n != 4 or table not in FEATURES:
             world.features(day)
-        elif table == "item_features":
-            world.put("user_features", day, [])
+        else:
+            for other in set(FEATURES) - {table}:
+                world.put(other, day, [])
     with pytest.raises(NotReady, match=rf"table {table} needs 2026-01-0"):
         world.assemble()
     assert world.lake.version("examples") is None

@@ -1,5 +1,6 @@
 """Which logged decisions can be replayed, and what the rankers are shown of them."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,17 @@ import pyarrow as pa
 import pytest
 
 from jobs.backtest.decisions import Known, clusters, decisions, disagreement, first_placements, joined
-from tests.jobs.small_lake import TEST_DAY, World, examples, item_features, items, requests_table, user_features
+from models.settings import TaskSettings
+from tests.jobs.small_lake import (
+    TEST_DAY,
+    World,
+    encodings,
+    examples,
+    item_features,
+    items,
+    requests_table,
+    user_features,
+)
 
 N = 40
 
@@ -22,7 +33,8 @@ def placed(**changes: Any) -> tuple[pa.Table, pa.Table]:
 
 
 def known() -> Known:
-    return Known(user_features(World(), TEST_DAY), item_features(World(), TEST_DAY), items(World()))
+    tables = [user_features(World(), TEST_DAY), item_features(World(), TEST_DAY), encodings(TEST_DAY), items(World())]
+    return Known(*tables, None, TaskSettings())
 
 
 def first_only(value: Any) -> Any:
@@ -66,9 +78,8 @@ def test_the_shown_item_has_the_columns_it_had_in_training() -> None:
     """Replay and dataset take features by different code: a difference would make it another model's estimate."""
     rows, requests = placed()
     table, _ = first_placements(rows, requests)
-    before = Known(user_features(World(), TEST_DAY), *list(vars(known()).values())[1:3])
     age = item_features(World(), TEST_DAY.replace(day=TEST_DAY.day - 1))
-    found = decisions(table, Known(before.user_features, age, before.items))
+    found = decisions(table, replace(known(), item_features=age))
     assert disagreement(table, found) == {}
     stale = decisions(table, known())  # features of the test day itself: a leak, and it shows
     assert set(disagreement(table, stale)) == {"item_age_days"}
@@ -92,7 +103,8 @@ def test_unknown_users_and_items_are_unknown_not_somebody_else() -> None:
     """An index of -1 once would have taken the last row."""
     table, _ = first_placements(*placed(user_id=lambda v: [None] * len(v)))
     some = known()
-    found = decisions(table, Known(some.user_features, some.item_features.slice(0, 5), some.items.slice(0, 5)))
+    few = replace(some, item_features=some.item_features.slice(0, 5), items=some.items.slice(0, 5))
+    found = decisions(table, few)
     late = np.array([int(i[1:]) >= 5 for i in found.item_id])
     assert np.isnan(found.columns["user_click_rate"]).all()
     assert np.isnan(found.columns["item_click_rate"][late]).all()

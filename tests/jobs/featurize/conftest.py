@@ -69,7 +69,7 @@ class World:
 
     def rows(self, table: str, day: date) -> list[dict[str, Any]]:
         """A published day as Python rows, by key."""
-        return self.lake.read(table, [day]).sort_by(LAKE[table].key[0]).to_pylist()
+        return self.lake.read(table, [day]).sort_by([(name, "ascending") for name in LAKE[table].key]).to_pylist()
 
 
 @pytest.fixture
@@ -112,4 +112,12 @@ def _event(table: str, n: int, k: int, step: int) -> dict[str, Any]:
     user = None if k % 29 == 5 and table != "purchases" else f"u{(k * step + n * 3) % 40:02d}"
     when = at(n, (k * 1.37) % 24)
     known = when + timedelta(hours=30 if k % 17 == 3 else 0.01)
-    return event(user, f"i{(k * k + step * n) % 16:02d}", when, known)  # i15 is in no snapshot
+    more: dict[str, Any] = {}
+    if table == "impressions":
+        surface = ("home", "search", "similar")[k % 3]
+        more = {"surface": surface, "query": f"c{k % 5}" if surface == "search" else None}
+        more |= {"source_item_id": f"i{k % 16:02d}" if surface == "similar" else None}
+    elif table == "clicks":
+        shown = FIRST + timedelta(days=n - (k % 5 == 4 and n > 0))  # now and then one of the day before, or one twice
+        more = {"impression_id": None if k % 9 == 7 else f"impressions-{shown}-{k * 3 % 90}"}
+    return event(user, f"i{(k * k + step * n) % 16:02d}", when, known, **more)  # i15 is in no snapshot

@@ -12,12 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.featurize import core
+from jobs.config import FeatureSettings
+from jobs.featurize import categories, core
+from jobs.featurize.encodings import CLICK_DAY, CONTEXT, encodings
+from jobs.featurize.items import ItemCounts, item_features, overall
+from jobs.featurize.users import UserEvents, user_features
 from jobs.tables import INTEREST_BUCKETS, TIME
+from models.rankers.features import ENCODINGS, SEPARATOR
 
 FIRST = date(2026, 1, 1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-PRIOR = 5.0
+PRIOR, ENCODING_PRIOR = 5.0, 3.0
+GAP_HOURS = 6
 
 
 @dataclass(frozen=True)
@@ -33,19 +39,33 @@ def moment(hours: int) -> datetime:
     return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=hours)
 
 
-# Whole multiples of six hours: midnights, and ties, are common.
+def window_of(days: list[date], long_term_days: int = 30) -> core.Window:
+    settings = FeatureSettings(
+        long_term_days=long_term_days,
+        prior_impressions=PRIOR,
+        session_gap_minutes=GAP_HOURS * 60,
+        encoding_prior_impressions=ENCODING_PRIOR,
+        encoding_min_impressions=2,
+    )
+    return core.Window(days, settings)
+
+
+# Multiples of six hours and the hours before: midnights, last hours, pauses of just the gap, and ties, are common.
 events_of = st.lists(
     st.builds(
-        lambda kind, user, item, when, delay: Event(kind, user, item, moment(6 * when), moment(6 * (when + delay))),
+        lambda kind, user, item, when, delay, early: Event(
+            kind, user, item, moment(6 * when - early), moment(6 * (when + delay) - early)
+        ),
         st.sampled_from(["impressions", "impressions", "clicks", "purchases"]),
         st.sampled_from([None, "u0", "u1", "u2"]),
         st.sampled_from(["i0", "i1", "i2", "i9"]),
         st.integers(-16, 24),
         st.sampled_from([0, 0, 1, 4, 9]),
+        st.sampled_from([0, 0, 0, 1]),
     ),
     max_size=30,
 )
-categories = st.lists(
+listings = st.lists(
     st.dictionaries(st.sampled_from(["i0", "i1", "i2"]), st.sampled_from([None, "a", "b"]), min_size=1),
     min_size=4,
     max_size=4,
@@ -69,33 +89,34 @@ def day_of(when: datetime) -> int:
     return (when - EPOCH).days
 
 
-def item_counts(events: list[Event]) -> core.ItemCounts:
+def item_counts(events: list[Event]) -> ItemCounts:
     """One row per event: grouping is the engines' business."""
-    return core.ItemCounts.of(
+    return ItemCounts.of(
         pa.table(
             {
                 "kind": pa.array([e.kind for e in events], pa.string()),
                 "item_id": pa.array([e.item for e in events], pa.string()),
                 "event_day": pa.array([day_of(e.when) for e in events], pa.int64()),
                 "start_day": pa.array([max(day_of(e.when), day_of(e.known)) for e in events], pa.int64()),
+                "last_hour": pa.array([e.when.hour == 23 for e in events], pa.bool_()),
                 "n": pa.array([1] * len(events), pa.int64()),
             }
         )
     )
 
 
-def user_events(events: list[Event], snapshots: list[tuple[date, pa.Table]]) -> core.UserEvents:
+def user_events(events: list[Event], snapshots: list[tuple[date, pa.Table]]) -> UserEvents:
     """What an engine hands to the core."""
     events = [e for e in events if e.user is not None and e.kind != "purchases"]
     ids = pa.chunked_array([pa.array([e.item for e in events], pa.string())])
     days = np.array([day_of(e.when) for e in events], np.int64)
-    return core.UserEvents.of(
+    return UserEvents.of(
         pa.table(
             {
                 "user_id": pa.array([e.user for e in events], pa.string()),
                 "item_id": pa.array([e.item if e.kind == "clicks" else None for e in events], pa.string()),
                 "clicked": pa.array([e.kind == "clicks" for e in events], pa.bool_()),
-                "slot": core.slots_of(ids, days, core.bucket_history(snapshots)),
+                "slot": categories.slots_of(ids, days, categories.in_order(categories.category_history(snapshots))),
                 "event_us": pa.array([(e.when - EPOCH) // timedelta(microseconds=1) for e in events], pa.int64()),
                 "start_day": pa.array([max(day_of(e.when), day_of(e.known)) for e in events], pa.int64()),
             }
@@ -131,6 +152,7 @@ class Oracle:
             "click_rate": self.smooth(longest, self.rate),
             "click_rate_7d": self.smooth(own[7], self.rate),
             "click_rate_1d": self.smooth(own[1], self.rate),
+            "click_rate_1h": self.smooth([e for e in own[1] if e.when >= self.end - timedelta(hours=1)], self.rate),
             "purchase_rate": self.smooth(longest, self.purchase_rate, "purchases", "clicks"),
             "age_days": (self.end - moment(-30)) / timedelta(days=1),
         }
@@ -152,22 +174,45 @@ class Oracle:
             "click_rate": rate,
             "days_since_click": (self.end - clicks[0].when) / timedelta(days=1) if clicks else None,
             "interests": interests,
-            "last_items": list(dict.fromkeys(e.item for e in clicks))[:10],
+            "last_items": (last := list(dict.fromkeys(e.item for e in clicks))[:10]),
+            "last_buckets": [bucket_of(next(e for e in clicks if e.item == item), buckets) for item in last],
+            **self.session(own, buckets),
+        }
+
+    def session(self, own: list[Event], buckets: dict[Event, int | None]) -> dict[str, Any]:
+        """Back from the newest event until the pause before one is too long."""
+        session: list[Event] = []
+        for e in sorted(own, key=lambda e: -(e.when - EPOCH)):
+            if session and session[-1].when - e.when > timedelta(hours=GAP_HOURS):
+                break
+            session.append(e)
+        listed = sorted(session, key=lambda e: (e.when, bucket_of(e, buckets) % (INTEREST_BUCKETS + 1)), reverse=True)
+        return {
+            "session_events": len(session),
+            "session_clicks": self.count("clicks", session),
+            "session_seconds": (session[0].when - session[-1].when).total_seconds(),
+            "session_buckets": [bucket_of(e, buckets) for e in listed][:20],
+            "days_since_session": (self.end - session[0].when) / timedelta(days=1),
         }
 
 
+def bucket_of(event: Event, buckets: dict[Event, int | None]) -> int:
+    found = buckets[event]
+    return -1 if found is None else found
+
+
 @settings(deadline=None, max_examples=60)
-@given(events=events_of, listed=categories, long_term_days=st.integers(1, 9))
+@given(events=events_of, listed=listings, long_term_days=st.integers(1, 9))
 def test_features_are_what_their_definition_says(
     events: list[Event], listed: list[dict[str, str | None]], long_term_days: int
 ) -> None:
     """Late events, midnights, ties, anonymous users, changing categories: every number as counted by hand."""
     days = [FIRST + timedelta(days=n) for n in range(4)]
-    window = core.Window(days, long_term_days, PRIOR)
+    window = window_of(days, long_term_days)
     snapshots = [(day, snapshot(content)) for day, content in zip(days, listed, strict=True)]
     counts = item_counts(events)
-    users = core.user_features(user_events(events, snapshots), core.overall(counts, window), window)
-    items = list(core.item_features(counts, [s for _, s in snapshots], window))
+    users = user_features(user_events(events, snapshots), overall(counts, window), window)
+    items = list(item_features(counts, [s for _, s in snapshots], window))
     by_day = dict(zip(days, listed, strict=True))
     buckets: dict[Event, int | None] = {}
     for e in events:
@@ -187,7 +232,7 @@ def test_features_are_what_their_definition_says(
 def same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Every wanted column, floats to the last few bits (interests are float32)."""
     for name, value in wanted.items():
-        if name in ("last_items",) or value is None:
+        if (isinstance(value, list) and name != "interests") or value is None:
             assert found[name] == value, name
         else:
             assert found[name] == pytest.approx(value, rel=1e-6 if name == "interests" else 1e-12), name
@@ -210,11 +255,9 @@ def test_smoothing_laws(clicks: int, impressions: int, prior: float, pseudo_coun
 def test_a_user_with_no_clicks_anywhere_has_neutral_interests() -> None:
     """0/0 is no evidence: 1.0, not NaN, where nobody ever clicked."""
     events = [Event("impressions", "u0", "i0", moment(3), moment(3))]
-    window = core.Window([FIRST], 30, PRIOR)
+    window = window_of([FIRST])
     counts = item_counts(events)
-    (users,) = core.user_features(
-        user_events(events, [(FIRST, snapshot({"i0": "a"}))]), core.overall(counts, window), window
-    )
+    (users,) = user_features(user_events(events, [(FIRST, snapshot({"i0": "a"}))]), overall(counts, window), window)
     interests = np.array(users["interests"][0].as_py())
     bucket = zlib.crc32(b"a") % INTEREST_BUCKETS
     assert interests[bucket] == np.float32(PRIOR / (1 + PRIOR))
@@ -227,11 +270,11 @@ def test_users_beyond_one_block_are_not_lost(monkeypatch: pytest.MonkeyPatch) ->
     events = [
         Event("clicks" if n % 3 else "impressions", f"u{n % 7}", f"i{n % 3}", moment(n), moment(n)) for n in range(60)
     ]
-    window = core.Window([FIRST, FIRST + timedelta(days=1)], 30, PRIOR)
-    prior = core.overall(item_counts(events), window)
-    whole = core.user_features(user_events(events, []), prior, window)
-    monkeypatch.setattr(core, "USERS_AT_ONCE", 2)
-    assert core.user_features(user_events(events, []), prior, window) == whole
+    window = window_of([FIRST, FIRST + timedelta(days=1)])
+    prior = overall(item_counts(events), window)
+    whole = user_features(user_events(events, []), prior, window)
+    monkeypatch.setattr("jobs.featurize.users.USERS_AT_ONCE", 2)
+    assert user_features(user_events(events, []), prior, window) == whole
     assert [len(table) for table in whole] == [7, 7]
 
 
@@ -239,8 +282,8 @@ def test_last_items_are_the_ten_newest_distinct() -> None:
     """Clicking one item again moves it to the front instead of filling the list."""
     events = [Event("clicks", "u0", f"i{n:02d}", moment(n), moment(n)) for n in range(14)]
     events.append(Event("clicks", "u0", "i05", moment(20), moment(20)))
-    window = core.Window([FIRST], 30, PRIOR)
-    (users,) = core.user_features(user_events(events, []), core.overall(item_counts(events), window), window)
+    window = window_of([FIRST])
+    (users,) = user_features(user_events(events, []), overall(item_counts(events), window), window)
     assert users["last_items"].to_pylist() == [["i05", *(f"i{n:02d}" for n in range(13, 3, -1) if n != 5)]]
 
 
@@ -253,7 +296,7 @@ def test_history_has_one_row_per_change() -> None:
         {"i0": "a", "i2": None},
         {"i0": "a", "i1": "b"},
     ]
-    history = core.bucket_history([(d, snapshot(c)) for d, c in zip(days, contents, strict=True)])
+    history = categories.category_history([(d, snapshot(c)) for d, c in zip(days, contents, strict=True)])
     first = core.day_number(FIRST)
     spans = sorted(zip(*(history[name].to_pylist() for name in ("item_id", "from_day", "until_day")), strict=True))
     never = np.iinfo(np.int32).max
@@ -263,3 +306,92 @@ def test_history_has_one_row_per_change() -> None:
         ("i1", first + 1, first + 2),
         ("i1", first + 5, never),
     ]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An impression with its context, and how long after it a click on it was known (None: never)."""
+
+    surface: str
+    query: str | None
+    source_category: str | None
+    item_category: str
+    day: int
+    known_after: int
+    click_known_after: int | None
+
+
+def clicked_on(shown: Shown, first: int) -> int | None:
+    """The day number its click was known on."""
+    return None if shown.click_known_after is None else first + shown.day + shown.click_known_after
+
+
+shown_of = st.lists(
+    st.builds(
+        Shown,
+        st.sampled_from(["home", "search"]),
+        st.sampled_from([None, "shoes"]),
+        st.sampled_from([None, "a", "b"]),
+        st.sampled_from(["a", "b"]),
+        st.integers(-4, 5),
+        st.sampled_from([0, 0, 1]),
+        st.sampled_from([None, None, 0, 2]),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(shown=shown_of, long_term_days=st.integers(1, 6))
+def test_encodings_are_what_their_definition_says(shown: list[Shown], long_term_days: int) -> None:
+    """Counted by hand: only what was known, joint values shrunk towards their category, rare values left out."""
+    days = [FIRST + timedelta(days=n) for n in range(4)]
+    first = core.day_number(FIRST)
+    counts = pa.table(
+        {
+            **{name: pa.array([getattr(s, name) for s in shown], pa.string()) for name in CONTEXT},
+            "event_day": pa.array([first + s.day for s in shown], pa.int64()),
+            "start_day": pa.array([first + s.day + s.known_after for s in shown], pa.int64()),
+            CLICK_DAY: pa.array(
+                [None if s.click_known_after is None else first + s.day + s.click_known_after for s in shown],
+                pa.int64(),
+            ),
+            "n": pa.array([1] * len(shown), pa.int64()),
+        }
+    )
+    for n, table in enumerate(encodings(counts, window_of(days, long_term_days))):
+        known = [s for s in shown if n - long_term_days < s.day and s.day + s.known_after <= n]
+        found = {(row["encoding"], row["value"]): row for row in table.to_pylist()}
+        assert list(found) == sorted(found)
+        wanted = encoded_by_hand(known, n)
+        assert found.keys() == wanted.keys()
+        for key, (impressions, clicks, rate) in wanted.items():
+            assert (found[key]["impressions"], found[key]["clicks"]) == (impressions, clicks)
+            assert found[key]["click_rate"] == pytest.approx(rate, rel=1e-12)
+
+
+def encoded_by_hand(known: list[Shown], n: int) -> dict[tuple[str, str], tuple[int, int, float]]:
+    """(encoding, value) to impressions, clicks and rate on day n."""
+
+    def tally(some: list[Shown]) -> tuple[int, int]:
+        clicks = [s for s in some if s.click_known_after is not None and s.day + s.click_known_after <= n]
+        return len(some), len(clicks)
+
+    def rate(some: list[Shown], prior: float) -> float:
+        impressions, clicks = tally(some)
+        return (clicks + ENCODING_PRIOR * prior) / (impressions + ENCODING_PRIOR)
+
+    impressions, clicks = tally(known)
+    overall_rate = clicks / impressions if impressions else 0.0
+    found = {}
+    for name, columns in ENCODINGS.items():
+        groups: dict[str, list[Shown]] = {}
+        for s in known:
+            parts = [getattr(s, column) for column in columns]
+            if None not in parts:
+                groups.setdefault(SEPARATOR.join(parts), []).append(s)
+        for value, some in groups.items():
+            if len(some) >= 2:
+                category = rate([s for s in known if s.item_category == some[0].item_category], overall_rate)
+                found[name, value] = (*tally(some), category if name == "category" else rate(some, category))
+    return found

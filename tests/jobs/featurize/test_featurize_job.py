@@ -9,7 +9,7 @@ import pytest
 from jobs import config
 from jobs.errors import NotReady
 
-TABLES = ("user_features", "item_features")
+TABLES = ("user_features", "item_features", "encodings")
 
 
 def days(world: Any, n: int) -> list[date]:

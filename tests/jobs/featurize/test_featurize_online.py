@@ -12,11 +12,14 @@ import pyarrow.compute as pc
 import pytest
 
 from jobs.errors import NotReady
+from jobs.examples import encodings_of, item_arrays, user_arrays, user_row
 from jobs.featurize import online
-from jobs.featurize.online import OnlineFeatures, user_columns
+from jobs.featurize.online import OnlineFeatures
+from jobs.flow import FEATURES
 from jobs.store import midnight
 from jobs.tables import INTEREST_BUCKETS, TIME
-from models.rankers.features import decision_columns
+from models.rankers.features import NUMERIC, decision_columns
+from models.settings import TaskSettings
 
 REDIS = ("127.0.0.1", 6379)
 REDIS_DB = 13
@@ -40,13 +43,12 @@ def check_equal(world: Any, settings: Any, day: Any) -> None:
         assert found["attributes"] == clubs[row["user_id"]]
         assert found["interests"].dtype == np.float64
         assert found["interests"].tolist() == row["interests"]
-        for name in ("impressions", "clicks", "click_rate", "last_items", "available_at"):
+        for name in set(row) - {"user_id", "interests", "days_since_click", "day"}:
             assert found[name] == row[name], name
         assert found["days_since_click"] == row["days_since_click"] or math.isnan(found["days_since_click"])
         assert (row["days_since_click"] is None) == math.isnan(found["days_since_click"])
-    items, wanted = reader.items(), world.rows("item_features", day)
+    items, wanted = reader.published().items, world.rows("item_features", day)
     assert items["item_id"].tolist() == [row["item_id"] for row in wanted]
-    assert reader.rows_of(["i03", "nowhere"]).tolist() == [3, -1]
     for name in online.ITEM_NUMBERS:
         offline = np.array([math.nan if row[name] is None else row[name] for row in wanted])
         np.testing.assert_array_equal(items[name], offline)
@@ -56,6 +58,10 @@ def check_equal(world: Any, settings: Any, day: Any) -> None:
     ]
     quality = {row["item_id"]: dict(row["attributes"]).get("quality") for row in world.rows("items", day)}
     assert dict(zip(items["item_id"], items["attributes.item.quality"], strict=True)) == quality
+    rates = reader.published().encodings.rates
+    assert {(name, value): rate[0] for name, of in rates.items() for value, rate in of.items()} == {
+        (row["encoding"], row["value"]): row["click_rate"] for row in world.rows("encodings", day)
+    }
 
 
 def test_who_has_left_the_window_is_unknown_again(lively: Any) -> None:
@@ -63,13 +69,14 @@ def test_who_has_left_the_window_is_unknown_again(lively: Any) -> None:
     settings = going_online(lively)
     last = lively.first + timedelta(days=5)
     lively.run(last, since=lively.first, settings=settings)
-    users, items = (lively.lake.read(t, [last]).drop_columns(["day"]) for t in ("user_features", "item_features"))
+    rows = {table: lively.lake.read(table, [last]).drop_columns(["day"]) for table in FEATURES}
+    users = rows["user_features"]
     reader = OnlineFeatures(settings)
     assert reader.user("u01")["impressions"] > 0
     later = last + timedelta(days=1)
     stayed = users.filter(pc.not_equal(users["user_id"], "u01"))
     at = pa.array([midnight(later + timedelta(days=1))] * len(stayed), TIME)
-    online.publish(settings, later, stayed.set_column(1, "available_at", at), items)
+    online.publish(settings, later, rows | {"user_features": stayed.set_column(1, "available_at", at)}, None, None)
     assert reader.refresh()
     left = reader.user("u01")
     assert math.isnan(left["impressions"])
@@ -83,19 +90,28 @@ def test_online_is_offline_and_follows_the_newest_day(lively: Any) -> None:
     """Publish, read back, publish the next day: the same reader takes it up; a backfill does not turn it back."""
     settings = going_online(lively)
     empty = OnlineFeatures(settings)
-    assert (empty.day, empty.available_at, empty.user("u01"), len(empty.items()["item_id"])) == (None, None, None, 0)
+    assert (empty.day, empty.available_at, empty.user("u01"), len(empty.published().items["item_id"])) == (
+        None,
+        None,
+        None,
+        0,
+    )
 
     last = lively.first + timedelta(days=5)
     before = last - timedelta(days=1)
-    # 40 users' features, 45 users' attributes, 14 items twice
-    assert lively.run(before, since=lively.first, settings=settings)["online_keys"] == 40 + 45 + 14 + 14
+    # 40 users' features, 45 users' attributes, 14 items twice, and every encoding's values
+    counts = lively.run(before, since=lively.first, settings=settings)
+    encoded = len(lively.rows("encodings", before))
+    assert counts["online_keys"] == 40 + 45 + 14 + 14 + encoded
+    assert encoded > 20
     check_equal(lively, settings, before)
     assert empty.refresh()
     assert empty.day == before
 
     users = [{"user_id": f"u{k:02d}", "attributes": [("club", str(k % 6))]} for k in range(45)]
     lively.put("users", last, users)  # the items' attributes are as before: not written again
-    assert lively.run(last, settings=settings)["online_keys"] == 40 + 45 + 14
+    counts = lively.run(last, settings=settings)
+    assert counts["online_keys"] == 40 + 45 + 14 + len(lively.rows("encodings", last))
     check_equal(lively, settings, last)
     assert empty.refresh()
     assert empty.available_at == lively.at(6, 0)
@@ -116,24 +132,40 @@ def test_unknown_users_and_users_known_by_attributes_only(lively: Any) -> None:
     assert quiet["attributes"] == {"club": "4"}
     assert math.isnan(quiet["click_rate"])
     assert quiet["available_at"] is None
-    columns = user_columns(None, 3)
-    assert all(np.isnan(column).all() for column in columns.values())
+    columns = user_row(None, 3)
+    assert all(np.isnan(columns[name]).all() for name in ("interests", *online.USER_NUMBERS[1:]))
     assert columns["interests"].shape == (3, INTEREST_BUCKETS)
+    assert columns["last_items"].tolist() == [[None] * 10] * 3
 
 
-def test_what_is_read_online_is_ready_for_a_ranker(lively: Any) -> None:
-    """`decision_columns` takes both sides as they come."""
+def test_a_rankers_columns_are_the_same_from_both_sides(lively: Any) -> None:
+    """One definition: `decision_columns` of the lake's rows and of what was read online, for every user and item."""
     settings = going_online(lively)
-    lively.run(lively.first, settings=settings)
+    lively.run(lively.first + timedelta(days=5), since=lively.first, settings=settings)
+    day = lively.first + timedelta(days=5)
     reader = OnlineFeatures(settings)
-    items = reader.items()
+    table = {name: lively.lake.read(name, [day]) for name in FEATURES}
+    items = reader.published().items
     n = len(items["item_id"])
-    user = reader.user("u01")
-    found = decision_columns(user_columns(user, n), items, {"surface": np.full(n, "home", dtype=object)})
-    assert user is not None
-    bucket = int(items["interest_bucket"][1])
-    assert found["user_item_interest"][1] == user["interests"][bucket]
-    assert np.isnan(found["user_item_interest"][7])  # the item without a category
+    at = pc.index_in(pa.array(items["item_id"], pa.string()), table["item_features"]["item_id"]).to_numpy()
+    words = {"surface": "similar", "device": None, "region": None, "query": "c1", "source_category": "c2"}
+    context = {name: np.full(n, word, dtype=object) for name, word in words.items()}
+    offline_items = {**item_arrays(table["item_features"], at.astype(np.int64)), "item_id": items["item_id"]}
+    rates = encodings_of(table["encodings"])
+    informed = set()
+    for row, user in enumerate(table["user_features"]["user_id"].to_pylist()):
+        found = decision_columns(
+            user_row(reader.user(user), n), items, context, reader.published().encodings, TaskSettings()
+        )
+        offline = user_arrays(table["user_features"], np.full(n, row))
+        wanted = decision_columns(offline, offline_items, context, rates, TaskSettings())
+        assert found.keys() == wanted.keys() >= set(NUMERIC)
+        for name, column in wanted.items():
+            np.testing.assert_array_equal(found[name], column, err_msg=name)
+            if name in NUMERIC and len(set(column[~np.isnan(column)])) > 1:
+                informed.add(name)
+    flat = {"position", *(f"user_{name}" for name in online.USER_NUMBERS)}
+    assert set(NUMERIC) - informed <= flat, "a number that tells no items apart would prove nothing"
 
 
 def test_logs_without_users_go_online(world: Any) -> None:
@@ -144,7 +176,7 @@ def test_logs_without_users_go_online(world: Any) -> None:
     settings = going_online(world)
     assert world.run(world.first, settings=settings)["online_keys"] == 4
     reader = OnlineFeatures(settings)
-    assert reader.items()["item_id"].tolist() == ["i1", "i2"]
+    assert reader.published().items["item_id"].tolist() == ["i1", "i2"]
     assert reader.user("u1") is None
 
 

@@ -107,7 +107,7 @@ def test_the_endpoints_users_see_its_slates_and_only_they(tmp_path, endpoint):
     body = endpoint.asked[0]
     first = live.filter(pc.equal(live.column("request_id"), body["request_id"])).sort_by("position")
     assert pc.unique(first.column("item_id")).to_pylist() == body["candidates"][::-1][: body["k"]]
-    assert body["context"].keys() == {"device", "region", "daypart"}
+    assert body["context"].keys() == {"device", "region", "daypart", "query", "source_item_id"}
     assert body["event_time"].startswith(f"{DAY}T")
 
 

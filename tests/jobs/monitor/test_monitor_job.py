@@ -19,13 +19,12 @@ from tests.jobs.small_lake import (
     TEST_DAY,
     World,
     a_run,
-    item_features,
     items,
     publish,
     publish_all,
+    publish_features,
     publish_served,
     settings,
-    user_features,
     users,
 )
 
@@ -45,8 +44,7 @@ def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     [row] = Lake(made.lake.root).read("promotions", [DAY]).to_pylist()
     kept = {name: row[name] for name in ("champion_id", "evidence_sha256", "decided_at", "reasons")}
     publish_ledger(made, [deployed(row, **kept)])
-    for name, rows in (("user_features", user_features), ("item_features", item_features)):
-        publish(made, name, rows(world, DAY), day=str(DAY))
+    publish_features(made, world, DAY)
     publish(made, "items", items(world), day=str(DAY))
     publish(made, "users", users(world), day=str(DAY))
     return made

@@ -1,0 +1,132 @@
+"""What was known of users at the end of a day: activity, long-term interests, last items and last session."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs.featurize.core import DAY_US, Ints, Window, available_at, days_before, rolling, smoothed
+from jobs.featurize.items import Overall
+from jobs.featurize.recent import LastClicks, Sessions
+from jobs.tables import INTEREST_BUCKETS, LAKE
+
+USERS_AT_ONCE = 4096
+"""Users per dense (users, days, slots) block: what bounds memory, whatever the size of a Spark partition."""
+
+
+@dataclass(frozen=True)
+class UserEvents:
+    """Impressions and clicks of some users. `slot` is the interest bucket, `NO_SLOT` where the item has none."""
+
+    user: Ints
+    """Codes into `user_ids`, which are sorted."""
+    user_ids: pa.Array
+    item: Ints
+    """Codes into `item_ids`, which are sorted; read for clicks only."""
+    item_ids: pa.Array
+    clicked: NDArray[np.bool_]
+    slot: Ints
+    event_us: Ints
+    """Microseconds since 1970, UTC."""
+    start_day: Ints
+
+    @classmethod
+    def of(cls, table: pa.Table) -> "UserEvents":
+        """From the columns user_id, item_id (null for impressions), clicked, slot, event_us, start_day."""
+        user, user_ids = _coded(table["user_id"])
+        item, item_ids = _coded(table["item_id"])
+        return cls(
+            user,
+            user_ids,
+            item,
+            item_ids,
+            table["clicked"].to_numpy().astype(bool),
+            table["slot"].to_numpy().astype(np.int64),
+            table["event_us"].to_numpy().astype(np.int64),
+            table["start_day"].to_numpy().astype(np.int64),
+        )
+
+    def of_users(self, low: int, high: int) -> "UserEvents":
+        """The events of the users low..high-1, renumbered from 0."""
+        rows = np.flatnonzero((self.user >= low) & (self.user < high))
+        return UserEvents(
+            self.user[rows] - low,
+            self.user_ids[low:high],
+            self.item[rows],
+            self.item_ids,
+            self.clicked[rows],
+            self.slot[rows],
+            self.event_us[rows],
+            self.start_day[rows],
+        )
+
+
+def user_features(events: UserEvents, prior: Overall, window: Window) -> list[pa.Table]:
+    """One `user_features` table per feature day, sorted by user: the users with an event in that day's window."""
+    blocks: list[list[pa.Table]] = [[] for _ in window.days]
+    for low in range(0, len(events.user_ids), USERS_AT_ONCE):
+        block = events.of_users(low, low + USERS_AT_ONCE)
+        for at, table in enumerate(_user_block(block, prior, window)):
+            blocks[at].append(table)
+    schema = LAKE["user_features"].schema
+    return [pa.concat_tables(tables) if tables else schema.empty_table() for tables in blocks]
+
+
+def _user_block(events: UserEvents, prior: Overall, window: Window) -> Iterator[pa.Table]:
+    """`user_features` of one block of users, day by day."""
+    shown, clicked = (_counts(events, window, which) for which in (False, True))
+    shown_all, clicked_all = shown.sum(axis=1), clicked.sum(axis=1)
+    last_clicks, sessions = LastClicks.of(events, window), Sessions.of(events, window)
+    p = window.settings.prior_impressions
+    for at, day in enumerate(window.days):
+        rows = np.flatnonzero(shown_all[:, at] + clicked_all[:, at])
+        rate = smoothed(clicked_all[rows, at], shown_all[rows, at], prior.click_rate[at], p)
+        in_bucket, seen = clicked[rows, :INTEREST_BUCKETS, at], shown[rows, :INTEREST_BUCKETS, at]
+        expected = np.divide(in_bucket, rate[:, None], out=np.zeros(in_bucket.shape), where=in_bucket > 0)
+        last_us, last_items, last_buckets = last_clicks.at(day, rows)
+        columns = {
+            "user_id": events.user_ids.take(pa.array(rows)),
+            "available_at": available_at(day, len(rows)),
+            "impressions": shown_all[rows, at].astype(np.float64),
+            "clicks": clicked_all[rows, at].astype(np.float64),
+            "click_rate": rate,
+            "days_since_click": days_before(day, last_us),
+            "interests": _lists(((expected + p) / (seen + p)).astype(np.float32)),
+            "last_items": last_items,
+            "last_buckets": last_buckets,
+            **sessions.at(day, rows),
+        }
+        yield pa.table(columns, schema=LAKE["user_features"].schema)
+
+
+def _counts(events: UserEvents, window: Window, clicked: bool) -> Ints:
+    """(users, slots, days): impressions, or clicks, in the long-term window."""
+    users, slots = len(events.user_ids), INTEREST_BUCKETS + 1
+    rows = np.flatnonzero(events.clicked == clicked)
+    found = rolling(
+        events.user[rows] * slots + events.slot[rows],
+        users * slots,
+        events.event_us[rows] // DAY_US,
+        events.start_day[rows],
+        None,
+        window,
+        window.long_term_days,
+    )
+    return found.reshape(users, slots, len(window.days))
+
+
+def _coded(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
+    """Codes into the sorted distinct values; null becomes -1."""
+    values = pc.drop_null(column.unique())
+    values = values.take(pc.array_sort_indices(values))
+    codes = pc.fill_null(pc.index_in(column, values), -1)
+    return codes.to_numpy().astype(np.int64), values
+
+
+def _lists(matrix: NDArray[np.float32]) -> pa.Array:
+    """One list per row."""
+    offsets = np.arange(len(matrix) + 1, dtype=np.int32) * matrix.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(matrix.ravel()))
