@@ -27,7 +27,9 @@ def by_duckdb(lake: Lake, table: str, version: int | None = None) -> tuple[Rows,
         connection.execute("SET TimeZone = 'UTC'")
         at = "" if version is None else f", version := {version}"
         relation = connection.sql(f"SELECT * FROM delta_scan('{lake.root / table}'{at})")
-        types = dict(zip(relation.columns, map(str, relation.types), strict=True))
+        types = {
+            name: str(type_).replace('"', "") for name, type_ in zip(relation.columns, relation.types, strict=True)
+        }
         return plain(relation.to_arrow_table().to_pylist()), types
 
 
@@ -58,32 +60,45 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         if value and isinstance(value[0], tuple):
             return dict(value)
-        if value and isinstance(value[0], dict):
+        if value and isinstance(value[0], dict) and set(value[0]) == {"key", "value"}:
             return {pair["key"]: pair["value"] for pair in value}
         return value or "empty"  # an empty map is an empty list to Polars
     return value
 
 
-TYPES: list[tuple[pa.DataType, str, Any]] = [
-    (pa.string(), "VARCHAR", polars.String()),
-    (pa.timestamp("us", tz="UTC"), "TIMESTAMP WITH TIME ZONE", polars.Datetime("us", "UTC")),
-    (pa.float64(), "DOUBLE", polars.Float64()),
-    (pa.int32(), "INTEGER", polars.Int32()),
-    (pa.int64(), "BIGINT", polars.Int64()),
-    (pa.bool_(), "BOOLEAN", polars.Boolean()),
-    (pa.list_(pa.string()), "VARCHAR[]", polars.List(polars.String())),
-    (pa.list_(pa.float32()), "FLOAT[]", polars.List(polars.Float32())),
-    (
-        pa.map_(pa.string(), pa.string()),
-        "MAP(VARCHAR, VARCHAR)",
-        polars.Map(polars.String(), polars.String()),
-    ),
-]
-"""A type of `jobs.tables`, and what DuckDB and Polars call it."""
+NAMES: dict[pa.DataType, tuple[str, Any]] = {
+    pa.string(): ("VARCHAR", polars.String()),
+    pa.timestamp("us", tz="UTC"): ("TIMESTAMP WITH TIME ZONE", polars.Datetime("us", "UTC")),
+    pa.float64(): ("DOUBLE", polars.Float64()),
+    pa.float32(): ("FLOAT", polars.Float32()),
+    pa.int32(): ("INTEGER", polars.Int32()),
+    pa.int64(): ("BIGINT", polars.Int64()),
+    pa.bool_(): ("BOOLEAN", polars.Boolean()),
+    pa.binary(): ("BLOB", polars.Binary()),
+    pa.map_(pa.string(), pa.string()): ("MAP(VARCHAR, VARCHAR)", polars.Map(polars.String(), polars.String())),
+}
+"""What DuckDB and Polars call a type; nested types are made of these."""
 
 
-def expected_types(table: str, name_of: Callable[[tuple[pa.DataType, str, Any]], Any]) -> dict[str, Any]:
-    """Column to type, partition columns included."""
-    types = {name: column.type for name, column in LAKE[table].columns.items()}
-    types |= dict.fromkeys(LAKE[table].partition, pa.string())
-    return {name: name_of(next(row for row in TYPES if row[0] == type_)) for name, type_ in types.items()}
+def in_duckdb(type_: pa.DataType) -> str:
+    """DuckDB's name of a type."""
+    if type_ in NAMES:
+        return NAMES[type_][0]
+    if pa.types.is_struct(type_):
+        return f"STRUCT({', '.join(f'{field.name} {in_duckdb(field.type)}' for field in type_)})"
+    return f"{in_duckdb(type_.value_type)}[]"
+
+
+def in_polars(type_: pa.DataType) -> Any:
+    """Polars' type for a type."""
+    if type_ in NAMES:
+        return NAMES[type_][1]
+    if pa.types.is_struct(type_):
+        return polars.Struct({field.name: in_polars(field.type) for field in type_})
+    return polars.List(in_polars(type_.value_type))
+
+
+def types(table: str, name_of: Callable[[pa.DataType], Any]) -> dict[str, Any]:
+    """Column to type as an engine names it, partition columns included."""
+    found = {name: name_of(column.type) for name, column in LAKE[table].columns.items()}
+    return found | dict.fromkeys(LAKE[table].partition, name_of(pa.string()))

@@ -10,21 +10,32 @@ import pytest
 
 from jobs.config import SparkSettings
 from jobs.store import Lake, Lineage
-from jobs.tables import LAKE, Table
+from jobs.tables import ATTRIBUTES, LAKE, TIME, Table
 from tests.exactly_once import outside
 
 LINEAGE = Lineage("test", "run0", "code", "settings")
-VALUES: dict[str, list[Any]] = {
-    "string": ["plain", "", "naïve 'quoted' \"twice\"", "a,b\nc\\d", "東京", " = / %20"],
-    "timestamp[us, tz=UTC]": [datetime(2026, 1, 8, 23, 59, 59, 999_999, UTC), datetime(1969, 12, 31, tzinfo=UTC)],
-    "double": [0.1, -0.0, 1e308, 5e-324, float("inf")],
-    "int32": [0, -(2**31), 2**31 - 1],
-    "int64": [2**63 - 1, -5],
-    "bool": [True, False],
-    "list<item: string>": [["a", "b"], [], ["c"] * 20],
-    "list<item: float>": [[0.5, -1.25], [], [3.0] * 32],
-    "map<string, string>": [[("a", "1"), ("b.c", "ü")], [], [("", "")]],
+VALUES: dict[pa.DataType, list[Any]] = {
+    pa.string(): ["plain", "", "naïve 'quoted' \"twice\"", "a,b\nc\\d", "東京", " = / %20"],
+    TIME: [datetime(2026, 1, 8, 23, 59, 59, 999_999, UTC), datetime(1969, 12, 31, tzinfo=UTC)],
+    pa.float64(): [0.1, -0.0, 1e308, 5e-324, float("inf")],
+    pa.float32(): [0.5, -1.25],
+    pa.int32(): [0, -(2**31), 2**31 - 1],
+    pa.int64(): [2**63 - 1, -5],
+    pa.bool_(): [True, False],
+    pa.binary(): [b"", bytes(range(256))],
+    ATTRIBUTES: [[("a", "1"), ("b.c", "ü")], [], [("", "")]],
 }
+
+
+def values(type_: pa.DataType) -> list[Any]:
+    """What a type allows; nested types are made of it."""
+    if type_ in VALUES:
+        return VALUES[type_]
+    if pa.types.is_struct(type_):
+        parts = {field.name: values(field.type) for field in type_}
+        return [{name: part[n % len(part)] for name, part in parts.items()} for n in range(2)]
+    inner = values(type_.value_type)
+    return [inner, [], inner[:1] * 32]
 
 
 def rows(table: Table, n: int, seed: int) -> pa.Table:
@@ -32,7 +43,7 @@ def rows(table: Table, n: int, seed: int) -> pa.Table:
     rng = np.random.default_rng(seed)
     columns = []
     for field in table.schema:
-        known = VALUES[str(field.type)]
+        known = values(field.type)
         drawn = [known[k] for k in rng.integers(0, len(known), n)]
         if field.nullable:
             drawn = [None if missing else value for missing, value in zip(rng.random(n) < 0.3, drawn, strict=True)]
@@ -66,7 +77,7 @@ def test_duckdb_reads_every_table_as_delta(lake: Lake, table: str) -> None:
     found, types = outside.by_duckdb(lake, table)
     assert found == outside.published(lake, table)
     assert len(found) == 50
-    assert types == outside.expected_types(table, lambda row: row[1])
+    assert types == outside.types(table, outside.in_duckdb)
     assert outside.by_duckdb(lake, table, version=0)[0] == outside.published(lake, table, version=0)
 
 
@@ -75,7 +86,7 @@ def test_polars_reads_every_table_as_delta(lake: Lake, table: str) -> None:
     """The same by Polars."""
     found, types = outside.by_polars(lake, table)
     assert found == outside.published(lake, table)
-    assert types == outside.expected_types(table, lambda row: row[2])
+    assert types == outside.types(table, outside.in_polars)
     assert outside.by_polars(lake, table, version=0)[0] == outside.published(lake, table, version=0)
 
 
