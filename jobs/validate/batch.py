@@ -2,14 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from jobs.tables import EVENTS, RAW
+from jobs.tables import EVENTS, LAKE, RAW
 from jobs.validate import core, facts
 from jobs.validate.columns import filled, shaped
 from jobs.validate.core import Judged
@@ -19,6 +21,10 @@ from jobs.validate.raw import RawDay
 from jobs.validate.suites import Finding, Suites
 
 Read = Callable[[str, date], RawDay]
+Report = Callable[[str, date, Sequence[Finding]], None]
+"""Told what the suite of a table found on a day, refused or not."""
+Elsewhere = Callable[[date, Neighbours, Report], "dict[str, Verdict] | None"]
+"""The verdict on a day too large for one process; None where it is not. The neighbours are those of earlier days."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +41,15 @@ def _never(_table: str, _day: date) -> None:
     return None
 
 
+NOTHING = Past(_never, _never)
+
+
+def _here(_day: date, _before: Neighbours, _report: Report) -> None:
+    return None
+
+
 def unreported(_table: str, _day: date, _findings: Sequence[Finding]) -> None:
     """For those who only want verdicts."""
-
-
-Report = Callable[[str, date, Sequence[Finding]], None]
-"""Told what the suite of a table found on a day, refused or not."""
-NOTHING = Past(_never, _never)
 
 
 def key_columns(table: str) -> list[str]:
@@ -50,10 +58,27 @@ def key_columns(table: str) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Written:
+    """What `Judged` says of rows that lie in part files already; what is said of buckets adds up."""
+
+    good: tuple[Path, ...] = ()
+    aside: tuple[Path, ...] = ()
+    good_rows: int = 0
+    aside_rows: int = 0
+    raw: int = 0
+    broken: int = 0
+    copies: int = 0
+    conflicts: int = 0
+
+    def __add__(self, other: "Written") -> "Written":
+        return Written(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What became of a table of a day, and what its suite found (all scopes)."""
 
-    judged: Judged
+    judged: Judged | Written
     profile: pa.Table
     """Of the good rows."""
     findings: tuple[Finding, ...]
@@ -83,7 +108,7 @@ class Verdict:
         severities = [f.expectation.severity for f in self.findings if not f.held]
         return {
             "raw_rows": self.judged.raw,
-            "set_aside": len(self.judged.aside),
+            "set_aside": self.judged.aside_rows,
             "broken": self.judged.broken,
             "copies": self.judged.copies,
             "conflicting_copies": self.judged.conflicts,
@@ -114,17 +139,27 @@ class Rules:
 
 
 def verdicts(
-    rules: Rules, days: Sequence[date], read: Read, past: Past, report: Report = unreported
+    rules: Rules,
+    days: Sequence[date],
+    read: Read,
+    past: Past,
+    report: Report = unreported,
+    elsewhere: Elsewhere = _here,
 ) -> Iterator[tuple[date, dict[str, Verdict]]]:
     """Each day with the verdict on its six tables, in order; raises `Refused` in place of the first refused day."""
     memory = _Memory(rules, past)
     for day in days:
-        fitted = {table: _fit(rules.suites, table, day, read(table, day), report) for table in RAW}
-        rows = {table: fit.rows for table, fit in fitted.items()}
-        neighbours = memory.neighbours(day, rows)
-        found = {table: _verdict(rules, table, day, fitted[table], neighbours, report) for table in RAW}
-        memory.keep(day, {table: verdict.judged.good for table, verdict in found.items()})
+        before = memory.before(day)
+        found = elsewhere(day, before, report) or _verdicts(rules, day, read, before, report)
+        memory.keep(day, {table: verdict.judged for table, verdict in found.items()})
         yield day, found
+
+
+def _verdicts(rules: Rules, day: date, read: Read, before: Neighbours, report: Report) -> dict[str, Verdict]:
+    """The verdict on a day, in this process."""
+    fitted = {table: _fit(rules.suites, table, day, read(table, day), report) for table in RAW}
+    neighbours = replace(before, day={table: fit.rows for table, fit in fitted.items()})
+    return {table: _verdict(rules, table, day, fitted[table], neighbours, report) for table in RAW}
 
 
 def _fit(suites: Suites, table: str, day: date, found: RawDay, report: Report) -> _Shaped:
@@ -156,7 +191,7 @@ def _verdict(rules: Rules, table: str, day: date, fitted: _Shaped, neighbours: N
     return Verdict(judged, profile(judged.good), findings, fitted.unknown, fitted.raw_files)
 
 
-_SHOWN = pa.schema([(name, RAW["impressions"].columns[name].type) for name in key_columns("impressions")])
+NULLABLE_SHOWN = pa.schema([(name, RAW["impressions"].columns[name].type) for name in key_columns("impressions")])
 
 
 class _Memory:
@@ -168,18 +203,18 @@ class _Memory:
         self._keys: dict[tuple[str, date], pa.Table] = {}
         self._rows: dict[tuple[str, date], int] = {}
 
-    def keep(self, day: date, good: Mapping[str, pa.Table]) -> None:
+    def keep(self, day: date, judged: Mapping[str, Judged | Written]) -> None:
         """Remember a day's good rows, and forget what no later day looks back to."""
-        self._keys |= {(table, day): good[table].select(key_columns(table)) for table in EVENTS}
-        self._rows |= {(table, day): len(rows) for table, rows in good.items()}
+        self._keys |= {(table, day): _keys(judged[table], table) for table in EVENTS}
+        self._rows |= {(table, day): found.good_rows for table, found in judged.items()}
         oldest = day - timedelta(days=self._window_days)
         self._keys = {(table, d): keys for (table, d), keys in self._keys.items() if d > oldest}
 
-    def neighbours(self, day: date, rows: Mapping[str, pa.Table]) -> Neighbours:
-        """The day's other tables, and what is known of the days before."""
+    def before(self, day: date) -> Neighbours:
+        """What is known of the days before."""
         yesterday = day - timedelta(days=1)
         back = [day - timedelta(days=n) for n in range(1, self._window_days + 1)]
-        shown = [keys.cast(_SHOWN) for d in back if (keys := self._keys_of("impressions", d)) is not None]
+        shown = [keys.cast(NULLABLE_SHOWN) for d in back if (keys := self._keys_of("impressions", d)) is not None]
         ids = {t: keys.column(RAW[t].key[0]) for t in EVENTS if (keys := self._keys_of(t, yesterday)) is not None}
         counts: dict[str, list[int]] = defaultdict(list)
         for n in range(facts.HISTORY_DAYS, 0, -1):
@@ -187,7 +222,7 @@ class _Memory:
                 count = self._rows_of(table, day - timedelta(days=n))
                 if count is not None:
                     counts[table].append(count)
-        return Neighbours(rows, pa.concat_tables([_SHOWN.empty_table(), *shown]), ids, counts)
+        return Neighbours({}, pa.concat_tables([NULLABLE_SHOWN.empty_table(), *shown]), ids, counts)
 
     def _keys_of(self, table: str, day: date) -> pa.Table | None:
         kept = self._keys.get((table, day))
@@ -196,3 +231,12 @@ class _Memory:
     def _rows_of(self, table: str, day: date) -> int | None:
         kept = self._rows.get((table, day))
         return self._past.rows(table, day) if kept is None else kept
+
+
+def _keys(judged: Judged | Written, table: str) -> pa.Table:
+    """The key columns of the good rows."""
+    columns = key_columns(table)
+    if isinstance(judged, Judged):
+        return judged.good.select(columns)
+    parts = [pq.ParquetFile(path).read(columns=columns).select(columns) for path in judged.good]
+    return pa.concat_tables(parts) if parts else LAKE[table].schema.empty_table().select(columns)

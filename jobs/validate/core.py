@@ -39,6 +39,16 @@ class Judged:
     conflicts: int
     """Copies that say something else than the row that was kept."""
 
+    @property
+    def good_rows(self) -> int:
+        """How many rows are published."""
+        return len(self.good)
+
+    @property
+    def aside_rows(self) -> int:
+        """How many rows are in quarantine, once for each reason."""
+        return len(self.aside)
+
 
 def refuse_columns(table: str, day: date, raw: pa.Schema, file: str, findings: Sequence[Finding]) -> None:
     """Raises `Refused` naming the first column that is missing or of the wrong type, what it needs and what it is."""
@@ -87,7 +97,7 @@ def judged(
     twice = [f for f in critical if f.expectation.keeps_one]
     flagged = np.unique(np.concatenate([f.rows for f in twice])) if twice else np.array([], np.int64)
     copies, conflicts = _copies(rows, RAW[table].key, flagged[~broken[flagged]])
-    _refuse_share(table, day, critical, int(broken.sum()), len(conflicts), len(rows), max_share)
+    refuse_share(table, day, critical, int(broken.sum()) + len(conflicts), len(rows), max_share)
     aside = [
         _aside(table, rows, f.expectation, f.rows, _reasons(f.expectation, rows, facts, f.rows))
         for f in critical
@@ -101,13 +111,21 @@ def judged(
     good[broken] = False
     good[copies] = False
     return Judged(
-        good=_sorted(conform(rows.filter(pa.array(good)), LAKE[table])),
+        good=_sorted(conform(_known_in_time(rows.filter(pa.array(good))), LAKE[table])),
         aside=_concat_aside(aside),
         raw=len(rows),
         broken=int(broken.sum()),
         copies=len(copies),
         conflicts=len(conflicts),
     )
+
+
+def _known_in_time(rows: pa.Table) -> pa.Table:
+    """No event is known before it happens: where a clock says so (a warning), it is known when it happened."""
+    if CLOCK not in rows.column_names:
+        return rows
+    known = pc.max_element_wise(rows.column(CLOCK), rows.column("event_time"))
+    return rows.set_column(rows.column_names.index(CLOCK), CLOCK, known)
 
 
 _COPY = {False: "a copy of the row that is kept", True: "another row with the id of the row that is kept"}
@@ -135,15 +153,15 @@ def _copies(
     return np.array(copies, np.int64), np.array(conflicts, np.int64)
 
 
-def _refuse_share(
-    table: str, day: date, critical: Sequence[Finding], broken: int, conflicts: int, n: int, max_share: float
-) -> None:
-    if broken + conflicts <= max_share * n:
+def refuse_share(table: str, day: date, findings: Sequence[Finding], bad: int, n: int, max_share: float) -> None:
+    """Raises `Refused` when more than `max_share` of n rows are bad, naming what most of them broke."""
+    if bad <= max_share * n:
         return
-    most = sorted(critical, key=lambda f: -len(f.rows))[:3]
-    named = ", ".join(f"{f.expectation.name} ({len(f.rows)} rows; needs {f.expectation.needs})" for f in most)
+    critical = [f for f in findings if f.expectation.severity == "critical" and not f.held]
+    most = sorted(critical, key=lambda f: -f.broken_by)[:3]
+    named = ", ".join(f"{f.expectation.name} ({f.broken_by} rows; needs {f.expectation.needs})" for f in most)
     raise Refused(
-        f"raw {table} of {day} needs at least {1 - max_share:.2%} good rows; found {broken + conflicts} of {n} bad: "
+        f"raw {table} of {day} needs at least {1 - max_share:.2%} good rows; found {bad} of {n} bad: "
         f"{named}; nothing of {day} was published"
     )
 

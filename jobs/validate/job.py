@@ -14,6 +14,7 @@ the raw files of the day are not those its commits name.
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import date, timedelta
 from typing import Any
 
@@ -23,7 +24,8 @@ import pyarrow.parquet as pq
 from jobs.run import Run
 from jobs.tables import RAW
 from jobs.validate import raw, results
-from jobs.validate.batch import Past, Rules, Verdict, key_columns, verdicts
+from jobs.validate.batch import Elsewhere, Past, Report, Rules, Verdict, key_columns, verdicts
+from jobs.validate.facts import Neighbours
 from jobs.validate.suites import Finding, Suites
 
 PUBLISHED = tuple(sorted(RAW, key=lambda table: table == "impressions"))
@@ -52,19 +54,46 @@ def run(run: Run) -> dict[str, Any]:
     def report(table: str, day: date, findings: Sequence[Finding]) -> None:
         results.write(run.config.lake.results, table, day, findings, run.run_id)
 
-    for day, tables in verdicts(rules, days, read, _past(run), report):
-        for table in PUBLISHED:
-            verdict = tables[table]
-            _publish(run, table, day, verdict, (day.isoformat(), table) in has_aside)
-            totals.update(verdict.counts())
-            failed.update({f"{table}.{name}": n for name, n in verdict.failed().items()})
-        run.say(_line(day, tables))
+    with ExitStack() as session:
+        for day, tables in verdicts(rules, days, read, _past(run), report, _elsewhere(run, rules, session)):
+            for table in PUBLISHED:
+                verdict = tables[table]
+                _publish(run, table, day, verdict, (day.isoformat(), table) in has_aside)
+                totals.update(verdict.counts())
+                failed.update({f"{table}.{name}": n for name, n in verdict.failed().items()})
+            run.say(_line(day, tables))
     return {
         "days": len(run.days),
         "revisited": [day.isoformat() for day in again],
         **totals,
         "failed": dict(sorted(failed.items())),
     }
+
+
+def _elsewhere(run: Run, rules: Rules, stack: ExitStack) -> Elsewhere:
+    """Takes days of at least `spark.from_rows` rows to Spark, all in one session that `stack` closes."""
+    lake = run.config.lake.raw
+    opened: list[Any] = []
+
+    def judge(day: date, before: Neighbours, report: Report) -> dict[str, Verdict] | None:
+        rows = sum(raw.rows(lake, table, day) for table in RAW)
+        if rows < run.config.spark.from_rows:
+            return None
+        from jobs.spark import session
+        from jobs.validate import spark as distributed
+
+        run.say(f"{day}: {rows} rows, on Spark")
+        if not opened:
+            opened.append(stack.enter_context(session(run.config.spark, "validate")))
+        large = distributed.Large(
+            day,
+            files={table: raw.files(lake, table, day) for table in RAW},
+            fingerprints={table: raw.fingerprint(lake, table, day) for table in RAW},
+            folders={table: run.staging(table) for table in (*RAW, "quarantine")},
+        )
+        return distributed.judge_day(opened[0], rules, large, before, report, run.config.spark.partitions)
+
+    return judge
 
 
 def _changed(run: Run) -> list[date]:
@@ -97,15 +126,15 @@ def _publish(run: Run, table: str, day: date, verdict: Verdict, has_aside: bool)
         "warnings": json.dumps(verdict.warnings(), sort_keys=True),
     }
     about = {"day": day.isoformat(), "table": table}
-    if len(verdict.judged.aside) or has_aside:
+    if verdict.judged.aside_rows or has_aside:
         run.publish("quarantine", about, verdict.judged.aside, counts, notes)
     run.publish("profiles", about, verdict.profile, counts, notes)
     run.publish(table, {"day": day.isoformat()}, verdict.judged.good, counts, notes)
 
 
 def _line(day: date, tables: dict[str, Verdict]) -> str:
-    good = ", ".join(f"{table} {len(verdict.judged.good)}" for table, verdict in tables.items())
-    aside = sum(len(verdict.judged.aside) for verdict in tables.values())
+    good = ", ".join(f"{table} {verdict.judged.good_rows}" for table, verdict in tables.items())
+    aside = sum(verdict.judged.aside_rows for verdict in tables.values())
     failed = sorted(f"{table}.{name}" for table, verdict in tables.items() for name in verdict.failed())
     return f"{day}: {good}; set aside {aside}; failed: {', '.join(failed) or 'none'}"
 

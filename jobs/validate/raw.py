@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -118,6 +119,30 @@ def _bytes(path: Path) -> bytes:
         raise NotReady(f"raw file {path} needs to stay while it is read; it was replaced: run again") from error
     except OSError as error:
         raise Refused(f"raw file {path} needs to be readable; found {error.strerror}") from error
+
+
+def parse(path: Path) -> pa.Table:
+    """The rows of one file; raises `Refused` naming it where it is not Parquet, or its values are not valid."""
+    return _parse(path, _bytes(path))
+
+
+def schema(path: Path) -> pa.Schema:
+    """The columns of one file; raises as `parse` does."""
+    try:
+        return pq.read_schema(path).remove_metadata()
+    except FileNotFoundError as error:
+        raise NotReady(f"raw file {path} needs to stay while it is read; it was replaced: run again") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        raise Refused(f"raw file {path} needs to be Parquet; found {_first_line(error)}") from error
+
+
+def rows(raw: Path, table: str, day: date) -> int:
+    """How many rows the files of a day say they hold; one that is unreadable counts as none and is refused later."""
+    total = 0
+    for path in files(raw, table, day):
+        with suppress(pa.ArrowException, OSError):
+            total += pq.read_metadata(path).num_rows
+    return total
 
 
 def _parse(path: Path, content: bytes) -> pa.Table:

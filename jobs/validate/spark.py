@@ -1,0 +1,336 @@
+"""A day too large for one process: the same suites in hash buckets, one Spark job a table and day whatever their size.
+
+Two steps inside the job. Rows meet what their facts need where they share its key: impressions and requests by request,
+clicks and impressions by impression. Then all rows of one id meet: there a bucket judges its rows, writes the good ones
+and those set aside as part files, and hands back sums. The driver adds the sums up, and only then is the day refused or
+published. Files are read by the workers (`jobs.validate.raw`): what they refuse, the day is refused for.
+
+One process decides one thing otherwise: two impressions of one id in different requests are counted at one place, here
+at both. Items, users and the ids of the day before pass through the driver; they are ids only.
+"""
+
+import os
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import reduce
+from operator import add
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from jobs.asof.spark import fitted, refusals
+from jobs.tables import RAW
+from jobs.validate import core, evaluate, facts, profile, raw
+from jobs.validate.batch import NULLABLE_SHOWN, Report, Rules, Verdict, Written
+from jobs.validate.columns import ROW_ATTRIBUTES, filled, shaped
+from jobs.validate.evaluate import Outcome
+from jobs.validate.facts import Neighbours
+from jobs.validate.figures import Sum
+from jobs.validate.suites import Finding, Suites
+
+BUCKET, SUMS, TODAY = "_bucket", "_sums", "_today"
+CARRIED = {
+    "impressions": ("others_at_position", "others_of_item", "among_candidates"),
+    "requests": ("places_shown",),
+    "clicks": ("seconds_since_impression",),
+}
+"""Facts from other tables' rows; they travel with the row to the bucket of its id."""
+PLACED = ["impression_id", "request_id", "item_id", "position", "propensity"]
+FOUND = pa.schema([("found", pa.binary())])
+
+Sums = dict[str, Sum]
+
+
+@dataclass(frozen=True)
+class Large:
+    """A day's raw files by table, and where their part files go."""
+
+    day: date
+    files: Mapping[str, Sequence[Path]]
+    fingerprints: Mapping[str, str]
+    folders: Mapping[str, Path]
+    """Staging folders of the six tables and of quarantine."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """What a worker found in one bucket: counts and part files."""
+
+    outcomes: list[Outcome]
+    sums: list[Sums]
+    profile: pa.Table
+    written: Written
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What a worker needs to judge a bucket of a table."""
+
+    suites: Suites
+    table: str
+    day: date
+    folders: Mapping[str, Path]
+    ids: Mapping[str, pa.Table] = field(repr=False)
+    """The day's items and users, ids only."""
+
+    def neighbours(self, tables: Mapping[str, pa.Table], shown_before: pa.Table | None = None) -> Neighbours:
+        """A bucket's share of the other tables."""
+        before = NULLABLE_SHOWN.empty_table() if shown_before is None else shown_before
+        return Neighbours({**self.ids, **tables}, before)
+
+
+def judge_day(
+    spark: SparkSession, rules: Rules, large: Large, before: Neighbours, report: Report, buckets: int
+) -> dict[str, Verdict]:
+    """The verdict on the six tables of a day, their rows in part files; raises `Refused`."""
+    # Stages of an adaptive plan are submitted as jobs of their own.
+    spark.conf.set("spark.sql.adaptive.enabled", "false")
+    columns = {table: _columns(rules.suites, table, large, report) for table in RAW}
+    frames = {table: _frame(spark, table, large) for table in RAW}
+    ids = {table: _ids(table, large) for table in ("items", "users")}
+    verdicts = {}
+    for table in RAW:
+        judge = Judge(rules.suites, table, large.day, large.folders, ids)
+        spark.sparkContext.setJobGroup(job_group(table, large.day), f"suite of {table}, {large.day}")
+        with refusals():
+            met = _met(spark, judge, frames, before, buckets)
+            found = _judged(spark, judge, met, before, buckets)
+        verdicts[table] = _verdict(rules, judge, found, columns[table], before, report, large.fingerprints[table])
+    return verdicts
+
+
+def job_group(table: str, day: date) -> str:
+    """The name of a table's and day's Spark jobs."""
+    return f"validate {table} {day}"
+
+
+# -- reading ------------------------------------------------------------------------------------------
+def _schema(table: str) -> pa.Schema:
+    """The contract's columns, all nullable: what is null is for the suite to say."""
+    fields = [(name, column.type) for name, column in RAW[table].columns.items()]
+    if RAW[table].extra_prefix:
+        fields.append((ROW_ATTRIBUTES, pa.map_(pa.string(), pa.string())))
+    return pa.schema(fields)
+
+
+def _read(suites: Suites, table: str, day: date, path: Path) -> pa.Table:
+    """One file in the contract's columns; raises `Refused` where its columns or their values do not fit."""
+    rows = raw.parse(path)
+    fit = shaped(rows, RAW[table])
+    core.refuse_columns(table, day, rows.schema, str(path), suites.judge_columns(table, facts.of_columns(fit.rows)))
+    return filled(fit.rows)
+
+
+def _columns(suites: Suites, table: str, large: Large, report: Report) -> tuple[list[Finding], tuple[str, ...]]:
+    """The findings about the columns of all files together, and the names that are not known; from footers alone."""
+    unknown: set[str] = set()
+    empty = _schema(table).empty_table()
+    for path in large.files[table]:
+        rows = raw.schema(path).empty_table()
+        fit = shaped(rows, RAW[table])
+        findings = suites.judge_columns(table, facts.of_columns(fit.rows))
+        report(table, large.day, findings)
+        core.refuse_columns(table, large.day, rows.schema, str(path), findings)
+        unknown.update(fit.unknown)
+    names = tuple(sorted(unknown))
+    return suites.judge_columns(table, facts.of_columns(empty, names)), names
+
+
+def _frame(spark: SparkSession, table: str, large: Large) -> DataFrame:
+    """A table's rows, each file read by a worker."""
+    schema, suites, day = _schema(table), Suites((table,)), large.day
+
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for path in batch.column(0).to_pylist():
+                yield from fitted(_read(suites, table, day, Path(path)), schema).to_batches()
+
+    paths = [(str(path),) for path in large.files[table]]
+    listed = spark.createDataFrame(paths, "path string")
+    return listed.mapInArrow(read, from_arrow_schema(schema))
+
+
+def _ids(table: str, large: Large) -> pa.Table:
+    """The ids of a snapshot."""
+    key, suites = RAW[table].key[0], Suites((table,))
+    parts = [_read(suites, table, large.day, path).select([key]) for path in large.files[table]]
+    return pa.concat_tables([pa.schema([(key, pa.string())]).empty_table(), *parts])
+
+
+# -- what rows need of other tables -------------------------------------------------------------------
+def _met(
+    spark: SparkSession, judge: Judge, frames: Mapping[str, DataFrame], before: Neighbours, buckets: int
+) -> DataFrame:
+    """The table's rows with their `CARRIED` facts; and, in rows of their own, the sums of each bucket."""
+    table = judge.table
+    if table == "impressions":
+        asked = frames["requests"].select("request_id", "candidates")
+        return _together(judge, frames[table], "request_id", asked, "request_id", buckets, _with_requests)
+    if table == "requests":
+        placed = frames["impressions"].select(PLACED)
+        return _together(judge, frames[table], "request_id", placed, "request_id", buckets, _with_impressions)
+    if table == "clicks":
+        names = ["impression_id", "event_time", "item_id"]
+        earlier = before.shown_before.append_column("item_id", pa.nulls(len(before.shown_before), pa.string()))
+        schema = from_arrow_schema(pa.schema([(name, _schema("impressions").field(name).type) for name in names]))
+        shown = frames["impressions"].select(names).withColumn(TODAY, F.lit(True))
+        shown = shown.unionByName(spark.createDataFrame(earlier, schema).withColumn(TODAY, F.lit(False)))
+        key = F.coalesce("impression_id", "click_id")
+        return _together(judge, frames[table], key, shown, "impression_id", buckets, _with_shown)
+    return frames[table].withColumn(SUMS, F.lit(None).cast("binary"))
+
+
+Meet = Callable[[Judge, pa.Table, pa.Table], Neighbours]
+
+
+def _with_requests(judge: Judge, impressions: pa.Table, requests: pa.Table) -> Neighbours:
+    return judge.neighbours({"impressions": impressions, "requests": requests})
+
+
+def _with_impressions(judge: Judge, requests: pa.Table, impressions: pa.Table) -> Neighbours:
+    return judge.neighbours({"impressions": impressions, "requests": requests})
+
+
+def _with_shown(judge: Judge, _clicks: pa.Table, shown: pa.Table) -> Neighbours:
+    today = shown.filter(shown.column(TODAY))
+    earlier = shown.filter(pc.invert(shown.column(TODAY))).select(NULLABLE_SHOWN.names)
+    return judge.neighbours({"impressions": today}, earlier.cast(NULLABLE_SHOWN))
+
+
+def _together(
+    judge: Judge, left: DataFrame, left_key: str | Column, right: DataFrame, right_key: str, buckets: int, meet: Meet
+) -> DataFrame:
+    """Both sides in buckets of their keys, and of each bucket the left rows with what `meet` lets them know."""
+    schema = _schema(judge.table)
+    out = schema
+    for name in CARRIED[judge.table]:
+        out = out.append(pa.field(name, pa.float64()))
+    out = out.append(pa.field(SUMS, pa.binary()))
+
+    def apply(some: pa.Table, others: pa.Table) -> pa.Table:
+        rows = some.select(schema.names).cast(schema).combine_chunks()
+        neighbours = meet(judge, rows, others.drop_columns([BUCKET]).combine_chunks())
+        sums = facts.sums(judge.table, rows, judge.day, neighbours)
+        for name, values in facts.of_neighbours(judge.table, rows, neighbours).items():
+            rows = rows.append_column(name, pa.array(values))
+        rows = rows.append_column(SUMS, pa.nulls(len(rows), pa.binary()))
+        mark = {SUMS: pickle.dumps(sums)}
+        return fitted(pa.concat_tables([rows, pa.Table.from_pylist([mark], schema=rows.schema)]), out)
+
+    grouped = _bucketed(left, left_key, buckets).cogroup(_bucketed(right, right_key, buckets))
+    return grouped.applyInArrow(apply, from_arrow_schema(out))
+
+
+def _bucketed(frame: DataFrame, key: str | Column, buckets: int):  # type: ignore[no-untyped-def]
+    column = F.col(key) if isinstance(key, str) else key
+    return frame.withColumn(BUCKET, F.pmod(F.hash(column), F.lit(buckets))).groupBy(BUCKET)
+
+
+# -- judging ------------------------------------------------------------------------------------------
+def _judged(spark: SparkSession, judge: Judge, met: DataFrame, before: Neighbours, buckets: int) -> list[Bucket]:
+    """What the buckets of the ids found, in the buckets' order."""
+    key = RAW[judge.table].key[0]
+    used = pa.table({key: before.ids_before.get(judge.table, pa.array([], pa.string()))})
+    used = used.cast(pa.schema([(key, pa.string())]))
+    right = spark.createDataFrame(used, from_arrow_schema(used.schema))
+
+    def apply(bucket: tuple[pa.Scalar, ...], rows: pa.Table, earlier: pa.Table) -> pa.Table:
+        found = _bucket(judge, bucket[0].as_py(), rows.combine_chunks(), earlier.column(key).combine_chunks())
+        return pa.table({"found": pa.array([pickle.dumps((bucket[0].as_py(), found))], pa.binary())})
+
+    grouped = _bucketed(met, key, buckets).cogroup(_bucketed(right, key, buckets))
+    collected = grouped.applyInArrow(apply, from_arrow_schema(FOUND)).collect()
+    found = sorted((pickle.loads(row["found"]) for row in collected), key=lambda one: one[0])
+    return [bucket for _, bucket in found]
+
+
+def _bucket(judge: Judge, bucket: int, rows: pa.Table, ids_before: pa.Array) -> Bucket:
+    """One bucket of ids on a worker: judged, profiled and written."""
+    table, schema = judge.table, _schema(judge.table)
+    sums = [pickle.loads(mark) for mark in rows.column(SUMS).drop_null().to_pylist()]
+    rows = rows.filter(rows.column(SUMS).is_null())
+    own = rows.select(schema.names).cast(schema)
+    if table not in CARRIED:
+        sums = [facts.sums(table, own, judge.day, judge.neighbours({table: own}))]
+    known = facts.of_own(table, own, judge.day, ids_before)
+    known |= {name: np.asarray(rows.column(name), np.float64) for name in CARRIED.get(table, ())}
+    outcomes = judge.suites.outcomes(table, "row", known)
+    findings = judge.suites.findings(table, "row", outcomes)
+    judged = core.judged(table, judge.day, own, known, findings, max_share=1.0)
+    about = f"day={judge.day.isoformat()}"
+    name = f"part-{bucket:05d}.parquet"
+    return Bucket(
+        [evaluate.merged([outcome]) for outcome in outcomes],
+        sums,
+        profile.profile(judged.good),
+        Written(
+            good=_write(judged.good, judge.folders[table] / about / name),
+            aside=_write(judged.aside, judge.folders["quarantine"] / about / f"table={table}" / name),
+            good_rows=len(judged.good),
+            aside_rows=len(judged.aside),
+            raw=judged.raw,
+            broken=judged.broken,
+            copies=judged.copies,
+            conflicts=judged.conflicts,
+        ),
+    )
+
+
+def _write(rows: pa.Table, path: Path) -> tuple[Path, ...]:
+    """A part file, whole or not at all: a task that Spark runs twice writes the same rows again."""
+    if not len(rows):
+        return ()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(rows, draft, coerce_timestamps="us")
+    draft.replace(path)
+    return (path,)
+
+
+def _verdict(
+    rules: Rules,
+    judge: Judge,
+    buckets: Sequence[Bucket],
+    columns: tuple[list[Finding], tuple[str, ...]],
+    before: Neighbours,
+    report: Report,
+    fingerprint: str,
+) -> Verdict:
+    """The buckets of a table as one; raises `Refused` where together they broke too much."""
+    table, day, suites = judge.table, judge.day, rules.suites
+    nothing = _nothing(judge)
+    sums = [one for bucket in buckets for one in bucket.sums] or nothing.sums
+    whole: Sums = reduce(lambda a, b: {name: a[name] + b[name] for name in a}, sums)  # type: ignore[operator]
+    figures = facts.figures(whole, before.rows_before.get(table, ()))
+    of_figures = suites.judge(table, "day", {name: np.array([value]) for name, value in figures.items()})
+    outcomes = zip(*(bucket.outcomes for bucket in [nothing, *buckets]), strict=True)
+    of_rows = suites.findings(table, "row", [evaluate.merged(parts) for parts in outcomes])
+    findings = (*columns[0], *of_figures, *of_rows)
+    report(table, day, findings)
+    core.refuse_day(table, day, figures, of_figures)
+    written = reduce(add, (bucket.written for bucket in [nothing, *buckets]))
+    core.refuse_share(table, day, of_rows, written.broken + written.conflicts, written.raw, rules.max_quarantine_share)
+    merged = profile.merged([bucket.profile for bucket in [nothing, *buckets]])
+    return Verdict(written, merged, findings, columns[1], fingerprint)
+
+
+def _nothing(judge: Judge) -> Bucket:
+    """A bucket without rows: what an empty table comes to."""
+    rows = _schema(judge.table).empty_table()
+    empty = {name: _schema(name).empty_table() for name in RAW}
+    neighbours = judge.neighbours({**empty, **judge.ids, judge.table: rows})
+    known = facts.of_rows(judge.table, rows, judge.day, neighbours)
+    return Bucket(
+        judge.suites.outcomes(judge.table, "row", known),
+        [facts.sums(judge.table, rows, judge.day, neighbours)],
+        profile.profile(core.judged(judge.table, judge.day, rows, known, [], max_share=1.0).good),
+        Written(),
+    )
