@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle, tracking
-from jobs.backtest import core, data_warnings, detail, picture
+from jobs.backtest import core, data_warnings, dataset, detail, picture
 from jobs.backtest.decisions import Decisions, decisions, disagreement, first_placements, joined
 from jobs.backtest.known import known_before
 from jobs.backtest.scored import SIDES, Pair, scored
@@ -52,6 +52,7 @@ def run(run: Run) -> dict[str, Any]:
     document["champion"] |= {"deployed": deployed}
     days = pc.unique(pc.cast(examples["event_time"], pa.date32())).to_pylist()
     document["warnings"] = data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED})
+    document["dataset"] = dataset.card(run.lake.lineage("examples", run.partition))
     _deliver(run, document, row["run_id"])
     findings = {f"{name}_difference": sides["difference"] for name, sides in document["comparison"].items()}
     return {

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.backtest import data_warnings
+from jobs.backtest import data_warnings, dataset
 
 INK, MUTED, CHAMPION, CHALLENGER, LOGGING = "#1c2b33", "#7a8a94", "#7a8a94", "#0a7d6c", "#c9a24b"
 COLOURS = {"logging": LOGGING, "champion": CHAMPION, "challenger": CHALLENGER}
@@ -113,7 +113,7 @@ def html(document: Mapping[str, Any], image: bytes) -> str:
         f"bundle <code>{challenger['bundle_sha256'][:16]}</code></p>"
         f"<img alt='intervals' src='data:image/png;base64,{source}'>"
         f"<table><tr>{''.join(f'<th>{h}</th>' for h in header)}</tr>{cells}</table>"
-        f"{data_warnings.html(document['warnings'])}"
+        f"{dataset.html(document['dataset'])}{data_warnings.html(document['warnings'])}"
         f"<h2>What this cannot say</h2><ul>{limits}</ul><h2>Data and diagnostics</h2>"
         f"<pre>{markup.escape(data)}</pre></html>\n"
     )
