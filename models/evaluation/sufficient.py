@@ -56,11 +56,7 @@ class Influence:
         if not self.second:
             return self.value, self.value
         t = float(stdtrit(min(self.matter, self.units - 1.0), 0.5 + confidence / 2))
-        skewness = self.third / self.second**1.5  # of the sum: the units' own over sqrt(units)
-        return (
-            min(self.value, self.value - self.stderr * _unskewed(t, skewness)),
-            max(self.value, self.value - self.stderr * _unskewed(-t, skewness)),
-        )
+        return unskewed_interval(self.value, self.stderr, self.third / self.second**1.5, t)
 
     def estimate(self, confidence: float) -> Estimate:
         """The value with standard error and interval; constant contributions have a standard error of 0."""
@@ -185,7 +181,13 @@ def _linearised(rows: float, plain: float, ratio: float, weight: float) -> tuple
     return plain / rows + share, -plain / rows**2, gradient
 
 
-def _unskewed(x: float, a: float) -> float:
+def unskewed_interval(value: float, stderr: float, skewness: float, quantile: float) -> tuple[float, float]:
+    """value +- quantile x stderr with the skewness of the sum (the units' own / sqrt(units)) taken out (Hall 1992)."""
+    low, high = (value - stderr * _studentised(x, skewness) for x in (quantile, -quantile))
+    return min(value, low), max(value, high)
+
+
+def _studentised(x: float, a: float) -> float:
     """Hall's transformation inverted: the studentised deviation whose unskewed form is x, for skewness a."""
     if abs(a) < 1e-6:
         return x

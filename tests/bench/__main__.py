@@ -1,13 +1,15 @@
 """`make bench`: every benchmark, peers side by side in one run on the same data, each measurement in its own process.
 
 A benchmark is a file `bench_<name>.py` with `prepare(folder)` (writes the data once), `CASES` (case -> parameters) and
-`PEERS` (peer -> function of (folder, case) returning the rows it produced). Results land in `var/bench/<name>.json`:
-a list of rows with case, peer, seconds (median), peak_mib, rows. Peers must agree on the rows, or the run fails.
+`PEERS` (peer -> function of (folder, case) returning the rows it produced, or a mapping with `rows`, `figures` and
+whatever else is worth keeping). Results land in `var/bench/<name>.json`: a list of rows with case, peer, seconds
+(median), peak_mib, rows and the rest. Peers must agree on the rows, and on every figure to 1e-9, or the run fails.
 """
 
 import argparse
 import importlib.util
 import json
+import math
 import resource
 import statistics
 import subprocess
@@ -35,10 +37,11 @@ def one(name: str, case: str, peer: str, folder: str) -> None:
     """Run one measurement in this process and print it as JSON."""
     module = load(name)
     started = time.perf_counter()
-    rows = module.PEERS[peer](Path(folder), case)
+    found = module.PEERS[peer](Path(folder), case)
     seconds = time.perf_counter() - started
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(json.dumps({"seconds": seconds, "peak_mib": peak / 1024, "rows": rows}))
+    more = found if isinstance(found, dict) else {"rows": found}
+    print(json.dumps({"seconds": seconds, "peak_mib": peak / 1024, **more}))
 
 
 def measure(name: str, case: str, peer: str, folder: Path, times: int) -> dict[str, Any]:
@@ -49,12 +52,26 @@ def measure(name: str, case: str, peer: str, folder: Path, times: int) -> dict[s
         done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
         runs.append(json.loads(done.stdout.splitlines()[-1]))
     return {
+        **runs[0],
         "case": case,
         "peer": peer,
         "seconds": round(statistics.median(run["seconds"] for run in runs), 3),
         "peak_mib": round(max(run["peak_mib"] for run in runs)),
-        "rows": runs[0]["rows"],
     }
+
+
+def disagreement(rows: list[dict[str, Any]]) -> str | None:
+    """What the peers of one case differ in, if anything."""
+    first, *others = rows
+    for other in others:
+        if other["rows"] != first["rows"]:
+            return f"peers must agree on the rows; found {first['rows']} and {other['rows']}"
+        mine, theirs = first.get("figures", {}), other.get("figures", {})
+        apart = {name: (mine[name], theirs.get(name, math.nan)) for name in mine}
+        apart = {name: pair for name, pair in apart.items() if not abs(pair[0] - pair[1]) <= 1e-9}
+        if apart:
+            return f"{first['peer']} and {other['peer']} must agree to 1e-9; found {apart}"
+    return None
 
 
 def main(argv: list[str]) -> int:
@@ -75,17 +92,20 @@ def main(argv: list[str]) -> int:
             module.prepare(Path(folder))
             for case in module.CASES:
                 for peer in module.PEERS:
-                    rows.append(measure(name, case, peer, Path(folder), options.times))
+                    times = getattr(module, "TIMES", options.times)
+                    rows.append(measure(name, case, peer, Path(folder), times))
                     row = rows[-1]
                     figures = f"{row['seconds']:9.3f} s {row['peak_mib']:7} MiB {row['rows']:>10} rows"
                     print(f"{name:<8} {case:<24} {peer:<10} {figures}")
+                    for what, report in row.get("report", {}).items():
+                        print(f"  {what:<26} {', '.join(f'{key} {value}' for key, value in report.items())}")
         out = ROOT / "var" / "bench" / f"{name}.json"
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(rows, indent=1) + "\n")
         for case in module.CASES:
-            found = {row["rows"] for row in rows if row["case"] == case}
-            if len(found) > 1:
-                print(f"{name} {case}: peers must agree on the rows; found {found}", file=sys.stderr)
+            wrong = disagreement([row for row in rows if row["case"] == case])
+            if wrong:
+                print(f"{name} {case}: {wrong}", file=sys.stderr)
                 return 1
     return 0
 

@@ -1,0 +1,140 @@
+"""How often nominal 95% intervals hold the truth over a thousand simulated logs, and how often the guard refuses.
+
+Every log comes from a world of its own: 200 contexts, softmax logging and target policies whose spread makes weights
+light or heavy, and click rates that differ by context and action. The guard runs at default settings; coverage counts
+the logs it let pass. `clipped_ips`, `switch_dr` and `dros` are biased by design and promise no coverage: not listed.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.evaluation import weighting
+from models.evaluation.diagnostics import WeightStatistics, guarded
+from models.evaluation.estimate import Estimate
+from models.evaluation.intervals import ConfidenceSequence, PoissonBootstrap, empirical_bernstein
+from models.evaluation.sufficient import SufficientStatistics
+from models.evaluation.weighting import Log
+from models.settings import GateSettings
+
+LOGS = 1_000
+CONTEXTS = 200
+REPLICATES = 200
+SETTINGS = GateSettings()
+TIMES = 1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Decisions per log, actions, how far the policies' logits spread, the usual click rate, decisions per user."""
+
+    decisions: int
+    actions: int
+    spread: float
+    click_rate: float
+    per_user: int = 1
+
+
+CASES = {
+    "easy": Setting(2_000, 10, 0.7, 0.2),
+    "small sample": Setting(400, 5, 0.4, 0.1),
+    "heavy tails": Setting(5_000, 20, 1.3, 0.1),
+    "hopeless tails": Setting(5_000, 20, 2.0, 0.1),
+    "6 decisions a user": Setting(2_400, 10, 0.7, 0.2, per_user=6),
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A log, the logging policy's own view of it, who decided, and the true values of both policies."""
+
+    log: Log
+    logging: Log
+    users: np.ndarray
+    value: float
+    logging_value: float
+
+
+def draw(setting: Setting, seed: int) -> Drawn:
+    """One log of one world."""
+    rng = np.random.default_rng(seed)
+    shape = (CONTEXTS, setting.actions)
+    policies = np.exp(setting.spread * rng.normal(size=(2, *shape)))
+    logging, target = policies / policies.sum(axis=-1, keepdims=True)
+    click = np.clip(setting.click_rate * np.exp(0.5 * rng.normal(size=shape)), 0, 0.45)
+    model = click * np.exp(0.3 * rng.normal(size=shape))
+    users = np.arange(setting.decisions) // setting.per_user
+    # A user keeps to one context and one mood: decisions of one user tell less than as many of many users.
+    context = rng.integers(CONTEXTS, size=users[-1] + 1)[users]
+    mood = rng.choice([0.2, 1.8], size=users[-1] + 1)[users] if setting.per_user > 1 else 1.0
+    action = (rng.random(setting.decisions)[:, None] > logging.cumsum(axis=1)[context]).sum(axis=1)
+    action = np.minimum(action, setting.actions - 1)
+    reward = (rng.random(setting.decisions) < click[context, action] * mood).astype(float)
+    foreseen = (target * model).sum(axis=1)[context]
+    at = (context, action)
+    return Drawn(
+        Log.checked(reward, logging[at], target[at], model[at], foreseen),
+        Log.checked(reward, logging[at], logging[at]),
+        users,
+        float((target * click).sum(axis=1).mean()),
+        float((logging * click).sum(axis=1).mean()),
+    )
+
+
+def findings(drawn: Drawn, per_user: int) -> Iterator[tuple[str, Estimate | None, float]]:
+    """Every interval of one log with the truth it should hold; None where refused."""
+    log = drawn.log
+    clusters = drawn.users if per_user > 1 else None
+    weights = WeightStatistics.of(log.logged, log.target, clusters).diagnostics()
+
+    def let_through(statistics: SufficientStatistics) -> Estimate | None:
+        found = guarded(statistics, weights, SETTINGS)
+        return found if isinstance(found, Estimate) else None
+
+    for name in ("ips", "snips", "dr", "sndr"):
+        statistics = SufficientStatistics.of(getattr(weighting, name)(log), clusters=clusters)
+        yield name, let_through(statistics), drawn.value
+    both = SufficientStatistics.of(weighting.snips(drawn.logging), weighting.snips(log), clusters=clusters)
+    yield "snips difference", let_through(both), drawn.value - drawn.logging_value
+    plain = let_through(SufficientStatistics.of(weighting.snips(log), clusters=clusters))
+    draws = PoissonBootstrap.of(weighting.snips(log), users=drawn.users, replicates=REPLICATES, seed=1)
+    yield "snips, bootstrap", draws.estimate() if plain else None, drawn.value
+    if per_user == 1:
+        bounds = (0.0, float((1.0 / log.logged).max()))
+        yield "ips, empirical Bernstein", empirical_bernstein(
+            SufficientStatistics.of(weighting.ips(log)), bounds
+        ) if plain else None, drawn.value  # fmt: skip
+        yield "ips, any time", ConfidenceSequence.starting().after(log).estimate(), drawn.value
+
+
+def prepare(folder: Path) -> None:
+    """Nothing: logs are drawn as they are needed."""
+
+
+def coverage(folder: Path, case: str) -> dict[str, object]:
+    """Shares of logs refused, covered, and missed on either side, per kind of interval."""
+    setting = CASES[case]
+    kept: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    asked: dict[str, int] = defaultdict(int)
+    for seed in range(LOGS):
+        for name, found, truth in findings(draw(setting, seed), setting.per_user):
+            asked[name] += 1
+            if found:
+                kept[name].append((truth, found.low, found.high))
+    report = {}
+    for name, count in asked.items():
+        truth, low, high = np.array(kept[name]).reshape(-1, 3).T
+        passed = max(1, len(truth))
+        report[name] = {
+            "refused": round(1 - len(truth) / count, 4),
+            "covered": round(float(((low <= truth) & (truth <= high)).sum()) / passed, 4) if len(truth) else None,
+            "truth below": round(float((truth < low).sum()) / passed, 4),
+            "truth above": round(float((truth > high).sum()) / passed, 4),
+        }
+    return {"rows": LOGS, "report": report}
+
+
+PEERS = {"tidegate": coverage}
