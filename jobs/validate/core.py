@@ -124,8 +124,8 @@ def _known_in_time(rows: pa.Table) -> pa.Table:
     """No event is known before it happens: where a clock says so (a warning), it is known when it happened."""
     if CLOCK not in rows.column_names:
         return rows
-    known = pc.max_element_wise(rows.column(CLOCK), rows.column("event_time"))
-    return rows.set_column(rows.column_names.index(CLOCK), CLOCK, known)
+    known, happened = rows.column(CLOCK), rows.column("event_time")
+    return rows.set_column(rows.column_names.index(CLOCK), CLOCK, pc.if_else(pc.less(known, happened), happened, known))
 
 
 _COPY = {False: "a copy of the row that is kept", True: "another row with the id of the row that is kept"}

@@ -24,7 +24,6 @@ from jobs.validate import job, raw
 from tests.jobs.validate.broken_files import FILES
 from tests.jobs.validate.broken_types import TYPES
 from tests.jobs.validate.broken_values import VALUES
-from tests.jobs.validate.corruptions import file_of
 from tests.jobs.validate.raw_days import FIRST, tables_of, write
 
 BEFORE = FIRST - timedelta(days=1)
@@ -172,19 +171,3 @@ def test_the_command_exits_by_kind_and_prints_no_traceback(world: Path, name: st
     assert "Traceback" not in done.stderr
     if done.returncode:
         assert re.match(r"(Refused|NotReady): raw .* needs .*found ", done.stderr.splitlines()[-1])
-
-
-def test_random_damage_to_a_file_never_ends_in_a_crash(world: Path) -> None:
-    """A thousand ways to flip bytes: a reader either gets rows or a sentence."""
-    path = file_of(world / "raw", "impressions")
-    data = path.read_bytes()
-    sentences = []
-    for seed in range(1_000):
-        at = seed * 7919 % len(data)
-        path.write_bytes(data[:at] + bytes([data[at] ^ (1 << seed % 8)]) + data[at + 1 :])
-        try:
-            raw.read(world / "raw", "impressions", FIRST)
-        except Refused as refusal:
-            sentences.append(str(refusal))
-    assert len(sentences) > 100
-    assert all(re.match(r"raw file .* needs .*; found .", sentence) for sentence in sentences)

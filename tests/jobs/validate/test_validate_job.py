@@ -194,6 +194,17 @@ def test_late_events_are_fine(config: Config, validate: Validate) -> None:
     assert validate()["failed"] == {}
 
 
+def test_nothing_is_known_before_it_happened(config: Config, validate: Validate) -> None:
+    """A dataset cut an hour before an event must not contain it, whatever the logger's clock said."""
+    tables = tables_of(FIRST)
+    happened = tables["clicks"].column("event_time")[7].as_py()
+    tables["clicks"] = put(tables["clicks"], "ingested_at", happened - timedelta(hours=2))
+    write(config.lake.raw, FIRST, tables)
+    assert validate()["failed"] == {"clicks.ingested_at_not_before_event_time": 1}
+    published = Lake(config.lake.root).read("clicks", [FIRST])
+    assert published.column("ingested_at").to_pylist() == published.column("event_time").to_pylist()
+
+
 def test_the_command_says_one_sentence_and_exits_65(config: Config) -> None:
     """What Airflow sees: which table and column, what was needed, what was found."""
     tables = tables_of(FIRST)
