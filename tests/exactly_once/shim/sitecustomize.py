@@ -1,6 +1,7 @@
 """First on a stage's path: counts the moments at which it changes the disk or talks to the endpoint, and may kill it.
 
-`KILL_AT=half:2` kills the whole process group at the second moment of kind `half`; `MOMENTS=<file>` lists them all.
+`KILL_AT=half:2` kills the whole process group at the second moment of kind `half`; `HOLD_AT=commit:1` waits there until
+the file `HOLD_UNTIL` exists, saying so by a file of that name and `.reached`; `MOMENTS=<file>` lists them all.
 Kinds: `write`, `half` (a Parquet file written, cut to half for a kill), `commit`, `committed` (a Delta log entry),
 `sql`, `saved` (a database commit), `send` (a request to the endpoint), and Python's own `rename`, `mkdir`, `remove`,
 `rmtree`, `open` (for writing). Only what lies below `KILL_BELOW` counts.
@@ -11,6 +12,7 @@ import os
 import signal
 import sqlite3
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +35,11 @@ def moment(kind: str, what: object = "", first: Callable[[], None] | None = None
         fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.write(fd, f"{name} {what}\n".encode())
         os.close(fd)
+    if name == os.environ.get("HOLD_AT"):
+        until = os.environ["HOLD_UNTIL"]
+        os.close(os.open(f"{until}.reached", os.O_WRONLY | os.O_CREAT, 0o600))
+        while not os.path.exists(until):
+            time.sleep(0.02)
     if name == os.environ.get("KILL_AT"):
         if first is not None:
             first()
