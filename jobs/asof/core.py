@@ -4,8 +4,11 @@ Attribution (purchase -> click) and the point-in-time join (impression -> featur
 `jobs.asof.spark` runs it inside hash buckets: the answer is the same, because a key never spans buckets.
 """
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +20,9 @@ Indices = NDArray[np.int64]
 ABSENT = -1
 MOST = 2**62
 """No (key, time) may become a larger integer."""
+THREADS = len(os.sched_getaffinity(0))
+WORTH_THREADS = 200_000
+"""Right rows from which sorting them in shards on threads pays."""
 DAY_US = 86_400_000_000
 
 
@@ -61,13 +67,16 @@ def latest(
     Of several at that very time the one with the larger `tie` (bytewise, for strings) wins, and the later row without
     one. -1 where there is none; a null key or time matches nothing. Takes O((n + m) log m).
     """
-    left_code, left_us, line = _lined_up(left, right, keys, left_time, right_time, tie)
-    if line is None:
-        return np.full(len(left), ABSENT, np.int64)
-    at = line.after(left_code, left_us) - 1
-    held = line.codes[np.maximum(at, 0)]
-    found = (at >= 0) & (left_code != ABSENT) & (held == left_code)
-    return np.where(found, line.rows[np.maximum(at, 0)], ABSENT)
+    both = _keyed(left, right, keys, left_time, right_time, tie)
+    order, (last,) = both.after([both.left_us])
+    found = np.full(len(left), ABSENT, np.int64)
+    some = np.flatnonzero((both.left_code != ABSENT) & (last > 0))
+    code = np.full(len(right), ABSENT)
+    code[both.rows] = both.right_code
+    row = order[last[some] - 1]
+    same = code[row] == both.left_code[some]
+    found[some[same]] = row[same]
+    return found
 
 
 def spans(
@@ -83,13 +92,9 @@ def spans(
 
     The last of each span is what `latest` finds, where that lies in the window.
     """
-    left_code, left_us, line = _lined_up(left, right, keys, left_time, right_time, tie)
-    if line is None:
-        nothing = np.zeros(len(left), np.int64)
-        return Spans(nothing[:0], nothing, nothing)
-    last = np.where(left_code != ABSENT, line.after(left_code, left_us), 0)
-    first = np.where(left_code != ABSENT, line.after(left_code, left_us - window_us), 0)
-    return Spans(line.rows, first, last)
+    both = _keyed(left, right, keys, left_time, right_time, tie)
+    order, (first, last) = both.after([both.left_us - window_us, both.left_us])
+    return Spans(order, first, last)
 
 
 def take(table: pa.Table, rows: Indices, prefix: str = "") -> pa.Table:
@@ -150,74 +155,155 @@ class _Line:
     codes: Indices
     places: Indices
     steps: int
-    first: int
-    times: Indices | None
-    """The distinct times, where key and microsecond together do not fit one integer."""
+    first_us: int
+    first_code: int
 
     @classmethod
-    def of(cls, rows: Indices, codes: Indices, us: Indices, ranks: Indices | None) -> "_Line":
-        first, steps, times = int(us.min()), int(us.max() - us.min()) + 2, None
-        if codes.max() >= MOST // steps:
-            times = np.unique(us)
-            first, steps = 0, len(times) + 1
-        line = cls(rows, codes, codes, steps, first, times)
+    def of(cls, rows: Indices, codes: Indices, us: Indices, ties: pa.ChunkedArray | None) -> "_Line":
+        """Of right rows whose codes times the microseconds from first to last fit one integer."""
+        steps, first_us, first_code = int(us.max() - us.min()) + 2, int(us.min()), int(codes.min())
+        line = cls(rows, codes, codes, steps, first_us, first_code)
         places = line._place(codes, us)
-        order = np.argsort(places, kind="stable") if ranks is None else np.lexsort((ranks, places))
-        return cls(rows[order], codes[order], places[order], steps, first, times)
+        order = _in_order(places, rows, ties)
+        return cls(rows[order], codes[order], places[order], steps, first_us, first_code)
 
     def after(self, codes: Indices, us: Indices) -> Indices:
         """Where on the line the rows after (code, time) begin."""
-        return np.searchsorted(self.places, self._place(codes, us), side="right")
+        places = self._place(codes, us)
+        # Needles in order walk the line once; out of order each one misses the cache all the way down.
+        order = np.argsort(places)
+        found = np.empty(len(places), np.int64)
+        found[order] = np.searchsorted(self.places, places[order], side="right")
+        return found
 
     def _place(self, codes: Indices, us: Indices) -> Indices:
         """The first time is step 1; what lies before it is 0, what lies after the last is the last."""
-        if self.times is not None:
-            return codes * self.steps + np.searchsorted(self.times, us, side="right")
-        return codes * self.steps + np.clip(us - self.first + 1, 0, self.steps - 1)
+        return (codes - self.first_code) * self.steps + np.clip(us - self.first_us + 1, 0, self.steps - 1)
 
 
-def _lined_up(
+def _in_order(places: Indices, rows: Indices, ties: pa.ChunkedArray | None) -> Indices:
+    """The order of `places`; at equal places that of the ties, else of the rows (which come ascending)."""
+    order = np.argsort(places)
+    ordered = places[order]
+    same = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if not len(same):
+        return order
+    # Few, as a rule: only what stands at one place needs a second look.
+    at = np.union1d(same, same + 1)
+    some = order[at]
+    if ties is None:
+        order[at] = some[np.lexsort((some, places[some]))]
+    else:
+        mine = ties.take(pa.array(rows[some]))
+        order[at] = some[np.lexsort((some, _ranks(mine), places[some]))]
+    return order
+
+
+@dataclass(frozen=True)
+class _Keyed:
+    """Both sides of a join: key codes (-1: nothing can match) and times; of the right side only rows that can match."""
+
+    left_code: Indices
+    left_us: Indices
+    rows: Indices
+    right_code: Indices
+    right_us: Indices
+    ties: pa.ChunkedArray | None
+
+    def after(self, bounds: Sequence[Indices]) -> tuple[Indices, list[Indices]]:
+        """(order, positions): per bound, where in `order` the right rows after (left key, bound) begin; 0 for no key.
+
+        Shards of keys are sorted and searched on as many threads as there are cores; which shards changes nothing.
+        """
+        found = [np.zeros(len(self.left_code), np.int64) for _ in bounds]
+        if not len(self.rows):
+            return self.rows, found
+        shards = self._shards()
+        lefts, rights = _by_shard(self.left_code, shards), _by_shard(self.right_code, shards)
+        starts = np.cumsum([0, *map(len, rights)])
+        order = np.empty(len(self.rows), np.int64)
+
+        def search(shard: int) -> None:
+            left, right, start = lefts[shard], rights[shard], starts[shard]
+            for positions in found:
+                positions[left] = start
+            if len(right):
+                line = _Line.of(self.rows[right], self.right_code[right], self.right_us[right], self.ties)
+                order[start : start + len(right)] = line.rows
+                for bound, positions in zip(bounds, found, strict=True):
+                    positions[left] += line.after(self.left_code[left], bound[left])
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(search, range(len(rights))))
+        return order, found
+
+    def _shards(self) -> Indices:
+        """The first code of each shard: no more (key, microsecond) pairs in one than fit an integer."""
+        codes, span = max(int(self.left_code.max()) + 1, 1), int(self.right_us.max() - self.right_us.min()) + 2
+        wanted = max(THREADS if len(self.rows) >= WORTH_THREADS else 1, -(-codes * span // MOST))
+        return np.arange(0, codes, max(1, codes // wanted))
+
+
+def _by_shard(codes: Indices, first_codes: Indices) -> list[Indices]:
+    """The row numbers of each shard, in order; codes of -1 are in none."""
+    if len(first_codes) == 1:
+        return [np.flatnonzero(codes != ABSENT)]
+    ends = np.append(first_codes[1:], np.iinfo(np.int64).max)
+    if len(first_codes) <= THREADS + 1:
+        return [np.flatnonzero((codes >= first) & (codes < end)) for first, end in zip(first_codes, ends, strict=True)]
+    order = np.argsort(codes, kind="stable")
+    at = np.searchsorted(codes[order], np.append(first_codes, ends[-1]))
+    return [np.sort(order[begin:end]) for begin, end in pairwise(at)]
+
+
+def _keyed(
     left: pa.Table, right: pa.Table, keys: Sequence[str], left_time: str, right_time: str, tie: str | None
-) -> tuple[Indices, Indices, _Line | None]:
-    """Left's key codes (-1: nothing can match) and times, and the right rows on a line; None where none is usable."""
-    codes = _codes(left, right, keys)
-    left_code, right_code = codes[: len(left)], codes[len(left) :]
+) -> _Keyed:
+    """Key codes from the left side's own keys: most right rows of a large table match none and go no further."""
+    left_code, right_code = _codes(left, right, keys)
     left_code = np.where(_is_valid(left, left_time), left_code, ABSENT)
-    usable = np.flatnonzero((right_code != ABSENT) & _is_valid(right, right_time))
-    left_us = microseconds(left.column(left_time))
-    if not len(usable) or not len(left):
-        return left_code, left_us, None
-    ranks = None if tie is None else _ranks(right.column(tie))[usable]
-    return (
-        left_code,
-        left_us,
-        _Line.of(usable, right_code[usable], microseconds(right.column(right_time))[usable], ranks),
-    )
+    rows = np.flatnonzero((right_code != ABSENT) & _is_valid(right, right_time))
+    right_us = microseconds(right.column(right_time))[rows]
+    ties = None if tie is None else right.column(tie)
+    return _Keyed(left_code, microseconds(left.column(left_time)), rows, right_code[rows], right_us, ties)
 
 
 def _is_valid(table: pa.Table, name: str) -> NDArray[np.bool_]:
     return np.asarray(table.column(name).is_valid().to_numpy(), dtype=bool)
 
 
-def _codes(left: pa.Table, right: pa.Table, keys: Sequence[str]) -> Indices:
-    """Left's then right's keys as dense integers from one dictionary, -1 where a part is null."""
-    combined = np.zeros(len(left) + len(right), np.int64)
-    absent = np.zeros(len(combined), bool)
-    for key in keys:
-        part = pa.chunked_array([*left.column(key).chunks, *right.column(key).chunks], left.schema.field(key).type)
-        codes = _encode(part)
-        absent |= codes == ABSENT
-        combined = combined * (codes.max(initial=0) + 1) + codes
-        if len(keys) > 1:
-            combined = np.unique(combined, return_inverse=True)[1].astype(np.int64)
-    combined[absent] = ABSENT
-    return combined
+def _codes(left: pa.Table, right: pa.Table, keys: Sequence[str]) -> tuple[Indices, Indices]:
+    """Left's and right's keys as dense integers, -1 where a part is null or (right) no left row has that key."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = list(pool.map(lambda key: _coded(left.column(key), right.column(key)), keys))
+    left_code, right_code = parts[0]
+    for left_part, right_part in parts[1:]:
+        size = int(left_part.max(initial=0)) + 1
+        some = np.flatnonzero((right_code != ABSENT) & (right_part != ABSENT))
+        known = (left_code != ABSENT) & (left_part != ABSENT)
+        left_pairs = pa.chunked_array([pa.array(left_code * size + left_part, mask=~known)])
+        right_pairs = pa.chunked_array([pa.array(right_code[some] * size + right_part[some])])
+        left_code, found = _coded(left_pairs, right_pairs)
+        right_code = np.full(len(right_code), ABSENT)
+        right_code[some] = found
+    return left_code, right_code
+
+
+def _coded(left: pa.ChunkedArray, right: pa.ChunkedArray) -> tuple[Indices, Indices]:
+    """Left values as integers in order of appearance, right ones by the same dictionary; -1: null or not in it."""
+    codes = left.combine_chunks().dictionary_encode()
+    found = pc.index_in(right, codes.dictionary, skip_nulls=True)
+    return _integers(codes.indices), _integers(found)
+
+
+def _integers(column: pa.Array | pa.ChunkedArray) -> Indices:
+    """Row numbers, -1 for null."""
+    return np.asarray(pc.fill_null(column, ABSENT).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def _encode(column: pa.ChunkedArray) -> Indices:
     """Values as dense integers in order of appearance, -1 for null."""
-    indices = column.combine_chunks().dictionary_encode().indices
-    return np.asarray(pc.fill_null(indices, ABSENT).to_numpy(zero_copy_only=False), dtype=np.int64)
+    return _integers(column.combine_chunks().dictionary_encode().indices)
 
 
 def _ranks(column: pa.ChunkedArray) -> Indices:

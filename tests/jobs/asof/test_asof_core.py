@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.asof import core
-from jobs.asof.core import first_known, latest, take
+from jobs.asof.core import first_known, latest, spans, take
 from jobs.tables import TIME
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -24,6 +24,8 @@ ROWS = st.lists(
     max_size=25,
 )
 KEYS = ("user", "item")
+WINDOW_HOURS = 4
+WINDOW_US = WINDOW_HOURS * 3_600_000_000
 
 
 def table(rows: list[tuple[Any, ...]]) -> pa.Table:
@@ -65,12 +67,44 @@ def test_it_is_the_nested_loop(left: list[Any], right: list[Any], tie: str | Non
 
 @given(ROWS, ROWS)
 @settings(max_examples=30, deadline=None)
-def test_many_keys_over_a_long_time_fall_back_to_ranks(left: list[Any], right: list[Any]) -> None:
-    """Where key x microseconds would not fit 63 bits, times are ranked first: same rows."""
-    wanted = latest(table(left), table(right), KEYS).tolist()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(core, "MOST", 1)
-        assert latest(table(left), table(right), KEYS).tolist() == wanted
+def test_shards_of_keys_change_nothing(left: list[Any], right: list[Any]) -> None:
+    """Many rows are searched on threads, and where key x time would not fit 63 bits in more shards: same rows."""
+    wanted = latest(table(left), table(right), KEYS, tie="tie").tolist()
+    inside = pairs_in_window(table(left), table(right))
+    for setting, value in (("MOST", 1), ("MOST", 10**11), ("WORTH_THREADS", 0)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(core, setting, value)
+            assert latest(table(left), table(right), KEYS, tie="tie").tolist() == wanted
+            assert pairs_in_window(table(left), table(right)) == inside
+
+
+@given(ROWS, ROWS)
+@settings(max_examples=60, deadline=None)
+def test_a_span_is_every_row_of_the_key_in_the_window_oldest_first(left: list[Any], right: list[Any]) -> None:
+    """Row by row, `left_time - window < right_time <= left_time`; its last is what `latest` finds in the window."""
+    some, others = table(left), table(right)
+    wanted = []
+    for n, row in enumerate(some.to_pylist()):
+        fits = [
+            (other["event_time"], other["tie"], m)
+            for m, other in enumerate(others.to_pylist())
+            if all(row[key] is not None and row[key] == other[key] for key in KEYS)
+            and row["event_time"] is not None
+            and other["event_time"] is not None
+            and row["event_time"] - timedelta(hours=WINDOW_HOURS) < other["event_time"] <= row["event_time"]
+        ]
+        wanted += [(n, m) for *_, m in sorted(fits)]
+    assert pairs_in_window(some, others) == wanted
+    found = spans(some, others, KEYS, WINDOW_US, tie="tie")
+    backwards = list(zip(*(side.tolist() for side in found.pairs(newest_first=True)), strict=True))
+    assert sorted(backwards) == sorted(wanted)
+    newest = dict(wanted)
+    assert found.best().tolist() == [newest.get(n, -1) for n in range(len(left))]
+
+
+def pairs_in_window(left: pa.Table, right: pa.Table) -> list[tuple[int, int]]:
+    pairs = spans(left, right, KEYS, WINDOW_US, tie="tie").pairs()
+    return list(zip(*(side.tolist() for side in pairs), strict=True))
 
 
 @given(ROWS, ROWS, st.integers(1, 4))
