@@ -130,6 +130,10 @@ def expectation(entry: Mapping[str, Any]) -> Expectation:
     refuse_unsupported(entry["type"], kwargs)
     if (entry["type"] in COLUMN_TYPES) != (meta["scope"] == "column"):
         raise Misconfigured(f"{entry['type']} needs another scope; found {meta['scope']}")
+    if meta["scope"] == "row" and "mostly" in kwargs:
+        raise Misconfigured(
+            f"{entry['type']} of scope row names its rows and needs no mostly; found {kwargs['mostly']}"
+        )
     columns = [kwargs[key] for key in ("column", "column_A", "column_B") if key in kwargs]
     columns += kwargs.get("column_list", [])
     return Expectation(

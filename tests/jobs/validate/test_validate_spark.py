@@ -1,0 +1,183 @@
+"""On Spark a day gets the verdict it gets in one process, and a suite of any size is one job."""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.config import SparkSettings
+from jobs.errors import Refused
+from jobs.tables import LAKE, RAW
+from jobs.validate import raw
+from jobs.validate.batch import NOTHING, Report, Rules, Verdict, Written, unreported, verdicts
+from jobs.validate.core import Judged
+from jobs.validate.facts import Neighbours
+from jobs.validate.results import document
+from jobs.validate.suites import FOLDER, Suites
+from tests.jobs.validate.raw_days import FIRST, N, Tables, put, retyped, tables_of, write
+
+SECOND = FIRST + timedelta(days=1)
+BUCKETS = 3
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[Any]:
+    """One session for the file."""
+    from jobs.spark import session
+
+    with session(SparkSettings(partitions=BUCKETS), "test-validate-spark") as spark:
+        yield spark
+
+
+def on_spark(
+    spark: Any, rules: Rules, lake: Path, days: Sequence[date], report: Report = unreported
+) -> dict[date, dict[str, Verdict]]:
+    """Every day on Spark, part files below `lake/parts`."""
+    from jobs.validate.spark import Large, judge_day
+
+    def elsewhere(day: date, before: Neighbours, report: Report) -> dict[str, Verdict]:
+        files = {table: raw.files(lake, table, day) for table in RAW}
+        folders = {table: lake / "parts" / table for table in (*RAW, "quarantine")}
+        return judge_day(spark, rules, Large(day, files, dict.fromkeys(RAW, ""), folders), before, report, BUCKETS)
+
+    return dict(verdicts(rules, days, lambda table, day: raw.read(lake, table, day), NOTHING, report, elsewhere))
+
+
+def in_one_process(rules: Rules, lake: Path, days: Sequence[date]) -> dict[date, dict[str, Verdict]]:
+    """The same days here."""
+    return dict(verdicts(rules, days, lambda table, day: raw.read(lake, table, day), NOTHING))
+
+
+def damaged(day: date) -> Tables:
+    """Rows of every table that break something, copies and contradictions included."""
+    tables = tables_of(day)
+    shown = tables["impressions"]
+    shown = put(put(put(shown, "position", 0, 1), "propensity", 1.5, 2), "item_id", "null", 3)
+    shown = put(put(shown, "impression_id", None, 5), "position", 1, 6)
+    late = put(shown, "ingested_at", shown.column("ingested_at")[9].as_py() + timedelta(hours=1), 9)
+    other = put(shown, "surface", "search", 10)
+    tables["impressions"] = pa.concat_tables([shown, late.slice(9, 1), other.slice(10, 1), shown.slice(11, 2)])
+    clicks = put(put(tables["clicks"], "impression_id", None, 0), "impression_id", "unknown", 1)
+    clicks = put(clicks, "event_time", clicks.column("event_time")[4].as_py() - timedelta(seconds=9), 4)
+    tables["clicks"] = pa.concat_tables([put(clicks, "item_id", "", 2), clicks.slice(3, 1)])
+    tables["purchases"] = put(put(tables["purchases"], "value", float("inf"), 3), "user_id", None, 4)
+    asked = put(put(tables["requests"], "candidates", [], 0), "candidates", ["i01", None, "i01"], 1)
+    tables["requests"] = put(asked, "event_time", datetime(2030, 1, 1, tzinfo=UTC), 2)
+    tables["items"] = put(put(tables["items"], "price", -1.0, 0), "category", None, 1)
+    tables["users"] = pa.concat_tables([tables["users"], tables["users"].slice(0, 1)])
+    return tables
+
+
+def rows_of(verdict: Verdict, which: str, table: str) -> list[dict[str, Any]]:
+    """The good rows or those set aside, in an order of their own content."""
+    found = getattr(verdict.judged, which)
+    if isinstance(found, tuple):
+        schema = LAKE[table].schema
+        found = pa.concat_tables([schema.empty_table(), *(pq.ParquetFile(path).read().cast(schema) for path in found)])
+    return sorted(found.to_pylist(), key=repr)
+
+
+@pytest.fixture(scope="module")
+def both(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, dict]:
+    """Two damaged days, the second with the first's ids and clicks on the first's impressions; files of two shapes."""
+    lake, rules = tmp_path_factory.mktemp("raw"), Rules(Suites(tuple(RAW)), 1.0, 1)
+    write(lake, FIRST, damaged(FIRST))
+    second = damaged(SECOND)
+    first_ids = tables_of(FIRST)["clicks"].column("impression_id")
+    second["clicks"] = pa.concat_tables(
+        [second["clicks"], retyped(tables_of(FIRST)["clicks"], "impression_id", first_ids).slice(20, 5)]
+    )
+    write(lake, SECOND, second)
+    noon = tables_of(SECOND)["purchases"].drop_columns(["value"])
+    noon = retyped(noon, "purchase_id", pa.array([f"noon-{n}" for n in range(N)]))
+    write(lake, SECOND, {"purchases": noon.append_column("note", pa.array(["x"] * N))}, hour=12)
+    return in_one_process(rules, lake, [FIRST, SECOND]), on_spark(spark, rules, lake, [FIRST, SECOND])
+
+
+@pytest.mark.parametrize("day", [FIRST, SECOND])
+@pytest.mark.parametrize("table", RAW)
+def test_the_same_rows_are_good_and_the_same_are_set_aside(both: tuple[dict, dict], day: date, table: str) -> None:
+    """Row for row, with the same reasons; nothing is lost between buckets and nothing is in two of them."""
+    here, there = (verdict[day][table] for verdict in both)
+    assert isinstance(here.judged, Judged)
+    assert isinstance(there.judged, Written)
+    assert here.judged.aside_rows > 0
+    assert rows_of(there, "good", table) == rows_of(here, "good", table)
+    assert rows_of(there, "aside", "quarantine") == rows_of(here, "aside", "quarantine")
+    assert there.counts() == here.counts()
+
+
+@pytest.mark.parametrize("day", [FIRST, SECOND])
+@pytest.mark.parametrize("table", RAW)
+def test_every_expectation_finds_the_same(both: tuple[dict, dict], day: date, table: str) -> None:
+    """Verdicts, counts and the day's figures; which twenty values are quoted is the buckets' choice."""
+    here, there = (document(table, day, verdict[day][table].findings, "run") for verdict in both)
+    assert there["statistics"] == here["statistics"]
+    for ours, theirs in zip(here["results"], there["results"], strict=True):
+        quoted = [entry["result"].pop("partial_unexpected_list", []) for entry in (ours, theirs)]
+        assert theirs == ours
+        if ours["expectation_config"]["meta"]["scope"] == "day":
+            assert quoted[1] == pytest.approx(quoted[0])
+        else:
+            assert len(quoted[1]) == len(quoted[0])
+
+
+@pytest.mark.parametrize("table", RAW)
+def test_the_profile_is_that_of_the_rows(both: tuple[dict, dict], table: str) -> None:
+    """Buckets merge to what one process found: exactly, where a column has few values."""
+    here, there = (verdict[FIRST][table].profile for verdict in both)
+    exact = ["column", "kind", "rows", "nulls", "minimum", "maximum", "quantile_values", "quantile_weights"]
+    assert there.select(exact).equals(here.select(exact))
+    for name in ("mean", "distinct"):
+        values = [np.array(one.column(name).to_pylist(), np.float64) for one in (there, here)]
+        assert np.allclose(*values, rtol=1e-3, equal_nan=True)
+
+
+def test_a_suite_of_any_size_is_at_most_two_jobs(spark: Any, tmp_path: Path) -> None:
+    """Five expectations and sixty, counted by Spark itself."""
+    from jobs.validate.spark import job_group
+
+    sizes = dict.fromkeys(RAW, 5) | {"impressions": 60}
+    folder = tmp_path / "suites"
+    folder.mkdir()
+    for table, size in sizes.items():
+        suite = json.loads((FOLDER / f"{table}.json").read_text())
+        rules = [rule for rule in suite["expectations"] if rule["meta"]["scope"] == "row"]
+        chosen = [rules[n % len(rules)] for n in range(size)]
+        (folder / f"{table}.json").write_text(json.dumps({**suite, "expectations": chosen}))
+    suites = Suites(tuple(RAW), folder)
+    assert {table: len(suites.expectations(table, "row")) for table in RAW} == sizes
+    day = FIRST + timedelta(days=9)
+    write(tmp_path / "raw", day, tables_of(day))
+    on_spark(spark, Rules(suites, 1.0, 1), tmp_path / "raw", [day])
+    jobs = {table: len(spark.sparkContext.statusTracker().getJobIdsForGroup(job_group(table, day))) for table in RAW}
+    assert set(jobs.values()) <= {1, 2}, jobs
+
+
+def test_what_a_worker_refuses_is_refused_in_the_same_words(spark: Any, tmp_path: Path) -> None:
+    """A value that its column cannot hold is only seen by whoever reads it."""
+    tables = tables_of(FIRST)
+    tables["impressions"] = retyped(tables["impressions"], "position", pa.array([2**40] * N))
+    write(tmp_path, FIRST, tables)
+    rules = Rules(Suites(tuple(RAW)), 0.05, 1)
+    with pytest.raises(Refused) as here:
+        in_one_process(rules, tmp_path, [FIRST])
+    with pytest.raises(Refused) as there:
+        on_spark(spark, rules, tmp_path, [FIRST])
+    assert str(there.value) == str(here.value)
+
+
+def test_too_many_bad_rows_in_all_buckets_together_refuse_the_day(spark: Any, tmp_path: Path) -> None:
+    """The share is the day's, not a bucket's."""
+    tables = tables_of(FIRST)
+    for row in (3, 5, 7):
+        tables["impressions"] = put(tables["impressions"], "position", 0, row)
+    write(tmp_path, FIRST, tables)
+    with pytest.raises(Refused, match=r"at least 95\.00% good rows; found 3 of 40 bad: position_from_one \(3 rows"):
+        on_spark(spark, Rules(Suites(tuple(RAW)), 0.05, 1), tmp_path, [FIRST])
