@@ -43,9 +43,10 @@ class WorldSettings(Settings):
 class PolicySettings(Settings):
     """How scores become a slate and the probabilities that get logged."""
 
-    kind: Literal["greedy", "epsilon_greedy", "plackett_luce"] = "plackett_luce"
+    kind: Literal["greedy", "epsilon_greedy", "plackett_luce", "thompson"] = "plackett_luce"
     temperature: float = Field(0.5, gt=0, description="Plackett-Luce: probability goes as p_click ** (1 / T)")
     epsilon: float = Field(0.1, ge=0, le=1, description="epsilon-greedy: share of uniform choices")
+    evidence: float = Field(200.0, gt=0, description="Thompson: impressions a score is believed as if seen in")
 
 
 class TaskSettings(Settings):

@@ -2,11 +2,14 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_ndtr
 
 from models.settings import PolicySettings
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+NODES = 129
+"""Of Thompson's quadrature, over 16 standard deviations: its error is below 1e-9."""
 SMALLEST = 1e-12
 """A score below this is read as this, so that Plackett-Luce leaves no candidate without a chance."""
 
@@ -17,7 +20,8 @@ def first_choice(scores: Floats, offsets: Ints, settings: PolicySettings) -> Flo
     `scores`: (n,) p_click in [0, 1], segments laid end to end. `offsets`: (m + 1,) from 0 to n; segment i is
     `offsets[i]:offsets[i + 1]` and may be empty. Sums to one within each non-empty segment. Greedy shares ties equally;
     epsilon-greedy mixes in a uniform choice; Plackett-Luce is a softmax of log(score) / temperature (Luce 1959,
-    Plackett 1975). Raises ValueError for scores outside [0, 1] or offsets that do not cover them.
+    Plackett 1975); Thompson sampling believes each score as much as `evidence` impressions would. Raises ValueError for
+    scores outside [0, 1] or offsets that do not cover them.
     """
     scores = _checked(scores)
     offsets = np.asarray(offsets, dtype=np.int64)
@@ -36,6 +40,8 @@ def first_choice(scores: Floats, offsets: Ints, settings: PolicySettings) -> Flo
     if settings.kind == "plackett_luce":
         weight = np.exp((np.log(scores) - np.log(best)) / settings.temperature)
         return weight / spread(np.add.reduceat(weight, starts))
+    if settings.kind == "thompson":
+        return _thompson(scores, starts, sizes, settings.evidence)
     top = (scores == best).astype(np.float64)
     greedy = top / spread(np.add.reduceat(top, starts))
     epsilon = _epsilon(settings)
@@ -56,7 +62,7 @@ def slate(scores: Floats, k: int, settings: PolicySettings, rng: np.random.Gener
     k = min(k, len(scores))
     if settings.kind == "plackett_luce":
         return _plackett_luce(np.log(scores) / settings.temperature, k, rng)
-    return _epsilon_greedy(scores, k, _epsilon(settings), rng)
+    return _afresh(scores, k, settings, rng)
 
 
 def _plackett_luce(logits: Floats, k: int, rng: np.random.Generator) -> tuple[Ints, Floats]:
@@ -67,17 +73,35 @@ def _plackett_luce(logits: Floats, k: int, rng: np.random.Generator) -> tuple[In
     return order[:k], np.minimum(1.0, np.exp(chosen[:k] - left[:k]))
 
 
-def _epsilon_greedy(scores: Floats, k: int, epsilon: float, rng: np.random.Generator) -> tuple[Ints, Floats]:
-    """Each place on its own: the best left (ties at random), or with probability epsilon any that is left."""
+def _afresh(scores: Floats, k: int, settings: PolicySettings, rng: np.random.Generator) -> tuple[Ints, Floats]:
+    """Each place on its own: a first choice among what is left."""
     left = np.arange(len(scores))
     order, propensity = np.empty(k, dtype=np.int64), np.empty(k)
     for place in range(k):
-        top = scores[left] == scores[left].max()
-        chances = (1.0 - epsilon) * top / top.sum() + epsilon / len(left)
+        chances = first_choice(scores[left], np.array([0, len(left)]), settings)
         at = int(rng.choice(len(left), p=chances / chances.sum()))
-        order[place], propensity[place] = left[at], chances[at]
+        order[place], propensity[place] = left[at], min(1.0, chances[at])
         left = np.delete(left, at)
     return order, propensity
+
+
+def _thompson(scores: Floats, starts: Ints, sizes: Ints, evidence: float) -> Floats:
+    """The chance that a draw from each candidate's belief is the largest of its segment (Thompson 1933).
+
+    A score is believed as if seen in `evidence` impressions. On the scale asin(sqrt(p)) such a belief is normal with
+    variance 1 / (4 evidence) whatever p is (Anscombe 1948), so the chance is the integral of one normal density times
+    the others' distributions, a smooth function: the trapezoid rule over the largest mean +- 8 deviations.
+    """
+    mean = np.arcsin(np.sqrt(scores)) * 2 * np.sqrt(evidence)
+    steps = np.linspace(-8.0, 8.0, NODES)
+    at = mean - np.repeat(np.maximum.reduceat(mean, starts), sizes)
+    chance = np.zeros(len(scores))
+    for step in steps:
+        below = log_ndtr(step - at)
+        others = np.repeat(np.add.reduceat(below, starts), sizes) - below
+        chance += np.exp(others - (step - at) ** 2 / 2)
+    normalised: Floats = chance / np.repeat(np.add.reduceat(chance, starts), sizes)
+    return normalised
 
 
 def _epsilon(settings: PolicySettings) -> float:

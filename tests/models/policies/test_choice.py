@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtr
 
 from models.policies.choice import first_choice, slate
 from models.settings import PolicySettings
@@ -12,6 +13,7 @@ POLICIES = [
     PolicySettings(kind="greedy"),
     PolicySettings(kind="epsilon_greedy", epsilon=0.3),
     PolicySettings(kind="plackett_luce", temperature=0.5),
+    PolicySettings(kind="thompson", evidence=30),
 ]
 SEGMENTS = st.lists(st.lists(st.floats(0, 1), max_size=6), max_size=6)
 
@@ -33,7 +35,7 @@ def test_first_choice_sums_to_one_in_every_segment(segments: list[list[float]], 
 def test_first_choice_by_hand() -> None:
     """Greedy shares ties; epsilon mixes in uniform; Plackett-Luce goes as p ** (1 / T)."""
     scores, offsets = np.array([0.2, 0.4, 0.4, 0.1]), np.array([0, 3, 3, 4])
-    greedy, epsilon, luce = (first_choice(scores, offsets, policy) for policy in POLICIES)
+    greedy, epsilon, luce = (first_choice(scores, offsets, policy) for policy in POLICIES[:3])
     np.testing.assert_allclose(greedy, [0, 0.5, 0.5, 1])
     np.testing.assert_allclose(epsilon, [0.1, 0.45, 0.45, 1])
     np.testing.assert_allclose(luce, [0.04 / 0.36, 0.16 / 0.36, 0.16 / 0.36, 1])
@@ -81,6 +83,30 @@ def test_the_first_propensity_is_first_choice(scores: list[float], k: int, polic
     assert propensity[0] == pytest.approx(p[order[0]])
     if len(order) == len(scores):
         assert propensity[-1] == pytest.approx(1)
+
+
+@given(a=st.floats(0.001, 0.999), b=st.floats(0.001, 0.999), evidence=st.floats(1, 1e5))
+@settings(deadline=None, max_examples=60)
+def test_thompson_of_two_is_the_normal_probability_of_their_order(a: float, b: float, evidence: float) -> None:
+    """The one case with a closed form: the difference of two normals; it is also the accuracy that is claimed."""
+    policy = PolicySettings(kind="thompson", evidence=evidence)
+    found = first_choice(np.array([a, b]), np.array([0, 2]), policy)
+    apart = (np.arcsin(np.sqrt(a)) - np.arcsin(np.sqrt(b))) * 2 * np.sqrt(evidence) / np.sqrt(2)
+    np.testing.assert_allclose(found, [ndtr(apart), ndtr(-apart)], atol=1e-9)
+
+
+def test_thompson_is_the_share_of_draws_won_and_sharpens_with_evidence() -> None:
+    """Many candidates, against drawing for real; much evidence makes it greedy, little makes it uniform."""
+    scores, offsets = np.array([0.1, 0.12, 0.3, 0.28, 0.02]), np.array([0, 5])
+    draws = np.arcsin(np.sqrt(scores)) + np.random.default_rng(0).normal(size=(200_000, 5)) / (2 * np.sqrt(50))
+    won = np.bincount(draws.argmax(axis=1), minlength=5) / len(draws)
+    np.testing.assert_allclose(
+        first_choice(scores, offsets, PolicySettings(kind="thompson", evidence=50)), won, atol=0.004
+    )
+    sharp = first_choice(scores, offsets, PolicySettings(kind="thompson", evidence=1e6))
+    flat = first_choice(scores, offsets, PolicySettings(kind="thompson", evidence=1e-6))
+    np.testing.assert_allclose(sharp, [0, 0, 1, 0, 0], atol=1e-9)
+    np.testing.assert_allclose(flat, [0.2] * 5, atol=1e-2)
 
 
 def test_low_temperature_is_greedy_and_high_is_uniform() -> None:
