@@ -75,7 +75,9 @@ def item_features(counts: ItemCounts, snapshots: Sequence[pa.Table], window: Win
         return counts.rolled(kind, codes, len(ids), window, window_days, last_hour)
 
     shown, clicked, bought = rolled("impressions"), rolled("clicks"), rolled("purchases")
-    recent = {f"{days}d": (rolled("clicks", days), rolled("impressions", days)) for days in RECENT_DAYS}
+    # Never longer than what a run of one day reads.
+    spans = {days: min(days, window.long_term_days) for days in RECENT_DAYS}
+    recent = {f"{days}d": (rolled("clicks", span), rolled("impressions", span)) for days, span in spans.items()}
     recent["1h"] = (rolled("clicks", 1, True), rolled("impressions", 1, True))
     p = window.settings.prior_impressions
     for at, (day, snapshot) in enumerate(zip(window.days, snapshots, strict=True)):

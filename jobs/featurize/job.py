@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.errors import NotReady
+from jobs.featurize.audit import Audit, audited_days
 from jobs.featurize.categories import category_history, in_order
 from jobs.featurize.core import Window
 from jobs.featurize.encodings import encodings
@@ -40,20 +41,21 @@ def run(run: Run) -> dict[str, Any]:
     window = Window(run.days, run.config.features)
     files = {table: _event_files(run, table, window) for table in COUNTED}
     snapshots = _item_snapshots(run, window)
-    of_day = [snapshots[max(d for d in snapshots if d <= day)] for day in run.days]
+    listed = [snapshots[max(d for d in snapshots if d <= day)] for day in run.days]
     history = in_order(category_history(list(snapshots.items())))
     events = sum(pq.read_metadata(path).num_rows for paths in files.values() for path in paths)
     engine = in_one_process if events < run.config.spark.from_rows else on_spark
-    run.say(f"{events} events in {sum(map(len, files.values()))} files, {len(of_day[-1])} items: {engine.__name__}")
+    run.say(f"{events} events in {sum(map(len, files.values()))} files, {len(listed[-1])} items: {engine.__name__}")
     counted = engine(run, files, history, window)
-    item_tables, encoding_tables = item_features(counted.items, of_day, window), encodings(counted.contexts, window)
+    item_tables, encoding_tables = item_features(counted.items, listed, window), encodings(counted.contexts, window)
+    audit, audited = Audit(files, snapshots, run.config.features), audited_days(run.days)
     users = items = 0
-    for day, *tables in zip(run.days, item_tables, encoding_tables, counted.users_of_day, strict=True):
-        partition = {"day": day.isoformat()}
-        items, _, users = (
-            run.publish(name, partition, table)
-            for name, table in zip(("item_features", "encodings", "user_features"), tables, strict=True)
-        )
+    for day, *tables in zip(run.days, counted.users_of_day, item_tables, encoding_tables, strict=True):
+        of_day: dict[str, Data] = dict(zip(FEATURES, tables, strict=True))
+        if day in audited:
+            audit.refuse_leaks(day, of_day)
+        rows = {name: run.publish(name, {"day": day.isoformat()}, table) for name, table in of_day.items()}
+        users, items = rows["user_features"], rows["item_features"]
     run.say(f"published {run.days[0]}..{run.days[-1]}; newest day: {users} users, {items} items")
     return {"users": users, "items": items, "events": events, "online_keys": _put_online(run)}
 

@@ -144,7 +144,7 @@ class Oracle:
         return min((self.count(top, events) + PRIOR * prior) / (self.count(bottom, events) + PRIOR), 1.0)
 
     def item(self, item: str) -> dict[str, Any]:
-        own = {days: [e for e in self.within(days) if e.item == item] for days in (7, 1)}
+        own = {days: [e for e in self.within(days) if e.item == item and e in self.window] for days in (7, 1)}
         longest = [e for e in self.window if e.item == item]
         return {
             "impressions": self.count("impressions", longest),

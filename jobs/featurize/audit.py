@@ -1,0 +1,219 @@
+"""Feature rows that know more than their midnight are refused: a sample is counted again, event by event.
+
+Featurize counts with difference arrays over all days at once. Here a few users, items and one category of a day are
+counted the slow way, straight from the validated files: an event counts if it happened inside the window and both
+happened and was known before the midnight that ends the day. Any difference is a leak (a row computed with its next
+day's clicks or conversions), a loss, or a bug; in each case the day must not be published.
+
+Keys with events of the next day are looked at first: they are where looking ahead shows. What is not counted again
+(interests, buckets, joint encodings) is made of the same counts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from jobs.config import FeatureSettings
+from jobs.errors import Refused
+from jobs.store import midnight
+from jobs.tables import LAKE
+from models.rankers.features import LAST_ITEMS
+
+SAMPLE = 10
+"""Keys of the day's events, of the next day's and of the published rows, so many each."""
+CLOSE = 1e-9
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+Event = dict[str, Any]
+Row = dict[str, Any]
+
+
+def audited_days(days: Sequence[date]) -> set[date]:
+    """The first, the middle and the last."""
+    return {days[0], days[len(days) // 2], days[-1]}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The validated part files of a run, and what is needed to count from them again."""
+
+    files: Mapping[str, Sequence[str]]
+    """Of impressions, clicks and purchases."""
+    snapshots: Mapping[date, pa.Table]
+    """Items by day."""
+    settings: FeatureSettings
+
+    def refuse_leaks(self, day: date, tables: Mapping[str, pa.Table | Sequence[Path]]) -> None:
+        """Raise `Refused` where a sampled row of `day` is not what was known at the midnight that ends it.
+
+        `tables` are the feature tables of that day by name, as tables or part files.
+        """
+        end = midnight(day + DAY)
+        overall = self._overall(end)
+        for name, key in (("user_features", "user_id"), ("item_features", "item_id")):
+            source = _dataset(tables[name])
+            ids = self._sample(source, key, end)
+            found = {row[key]: row for row in source.to_table(filter=_one_of(key, ids)).to_pylist()}
+            events = self._events(key, ids, end)
+            for one in ids:
+                wanted = (_user if key == "user_id" else _item)(events[one], end, overall, self.settings)
+                if key == "item_id" and one not in found:
+                    continue  # not in the day's catalogue
+                _compare(name, day, one, found.get(one), wanted)
+        self._category(day, _dataset(tables["encodings"]), end)
+
+    def _known(self, end: datetime) -> pc.Expression:
+        """Happened inside the long-term window, and happened and was known before `end`."""
+        time = pc.field("event_time")
+        first = end - self.settings.long_term_days * DAY
+        return (time >= pa.scalar(first)) & (time < pa.scalar(end)) & (pc.field("ingested_at") < pa.scalar(end))
+
+    def _overall(self, end: datetime) -> dict[str, float]:
+        """The rates of everybody's events."""
+        n = {kind: _dataset(files).count_rows(filter=self._known(end)) for kind, files in self._paths().items()}
+        return {
+            "click_rate": min(n["clicks"] / n["impressions"], 1.0) if n["impressions"] else 0.0,
+            "purchase_rate": min(n["purchases"] / n["clicks"], 1.0) if n["clicks"] else 0.0,
+        }
+
+    def _sample(self, published: ds.Dataset, key: str, end: datetime) -> list[str]:
+        """Keys of the day before `end`, of the day after where its events are among the files, and published ones."""
+        time, impressions = pc.field("event_time"), _dataset(self._paths()["impressions"])
+        ids = set(_spread(published.to_table(columns=[key])[key]))
+        for begins in (end - DAY, end):
+            of_day = (time >= pa.scalar(begins)) & (time < pa.scalar(begins + DAY))
+            ids.update(_spread(impressions.to_table(columns=[key], filter=of_day)[key]))
+        return sorted(ids)
+
+    def _events(self, key: str, ids: Sequence[str], end: datetime) -> dict[str, list[Event]]:
+        """Each key's known events, with their kind."""
+        found: dict[str, list[Event]] = {one: [] for one in ids}
+        for kind, files in self._paths().items():
+            mine = self._known(end) & _one_of(key, ids)
+            for row in _dataset(files).to_table(columns=["user_id", "item_id", "event_time"], filter=mine).to_pylist():
+                found[row[key]].append(row | {"kind": kind})
+        return found
+
+    def _category(self, day: date, encodings: ds.Dataset, end: datetime) -> None:
+        """The day's largest category: its impressions, and those of them with a click known by then."""
+        rows = encodings.to_table(filter=pc.field("encoding") == "category").sort_by([("impressions", "descending")])
+        if not len(rows):
+            return
+        row = rows.slice(0, 1).to_pylist()[0]
+        paths, impressions = self._paths(), _dataset(self._paths()["impressions"])
+        shown: list[str] = []
+        for back in range(self.settings.long_term_days):
+            time, begins = pc.field("event_time"), end - (back + 1) * DAY
+            listed = max((at for at in self.snapshots if at <= begins.date()), default=None)
+            if listed is not None:
+                of_day = (time >= pa.scalar(begins)) & (time < pa.scalar(begins + DAY))
+                mine = self._known(end) & of_day & _one_of("item_id", self._items_of(row["value"], listed))
+                shown += impressions.to_table(columns=["impression_id"], filter=mine)["impression_id"].to_pylist()
+        before = (pc.field("event_time") < pa.scalar(end)) & (pc.field("ingested_at") < pa.scalar(end))
+        clicks = _dataset(paths["clicks"]).to_table(columns=["impression_id"], filter=before)["impression_id"]
+        clicked = pc.is_in(pa.array(shown, pa.string()), pc.drop_null(clicks.combine_chunks()))
+        wanted = {"available_at": end, "impressions": len(shown), "clicks": pc.sum(clicked, min_count=0).as_py()}
+        _compare("encodings", day, row["value"], row, wanted)
+
+    def _items_of(self, category: str, at: date) -> list[str]:
+        snapshot = self.snapshots[at]
+        return list(snapshot.filter(pc.equal(snapshot["category"], category))["item_id"].to_pylist())
+
+    def _paths(self) -> dict[str, Sequence[str]]:
+        return {kind: self.files[kind] for kind in ("impressions", "clicks", "purchases")}
+
+
+def _user(
+    events: Sequence[Event], end: datetime, overall: Mapping[str, float], settings: FeatureSettings
+) -> Row | None:
+    """What a user's row must say; None where there must be none."""
+    events = sorted((e for e in events if e["kind"] != "purchases"), key=lambda e: e["event_time"], reverse=True)
+    if not events:
+        return None
+    session = 1
+    gap = timedelta(minutes=settings.session_gap_minutes)
+    while session < len(events) and events[session - 1]["event_time"] - events[session]["event_time"] <= gap:
+        session += 1
+    clicks = sorted((e for e in events if e["kind"] == "clicks"), key=lambda e: (end - e["event_time"], e["item_id"]))
+    newest, oldest = events[0]["event_time"], events[session - 1]["event_time"]
+    return {
+        "available_at": end,
+        "impressions": len(events) - len(clicks),
+        "clicks": len(clicks),
+        "click_rate": _rate(events, "clicks", "impressions", overall["click_rate"], settings),
+        "days_since_click": (end - clicks[0]["event_time"]) / DAY if clicks else None,
+        "last_items": list(dict.fromkeys(e["item_id"] for e in clicks))[:LAST_ITEMS],
+        "session_events": session,
+        "session_clicks": _count(events[:session], "clicks"),
+        "session_seconds": (newest - oldest).total_seconds(),
+        "days_since_session": (end - newest) / DAY,
+    }
+
+
+def _item(events: Sequence[Event], end: datetime, overall: Mapping[str, float], settings: FeatureSettings) -> Row:
+    """What an item's row must say."""
+    wanted: Row = {
+        "available_at": end,
+        "impressions": _count(events, "impressions"),
+        "clicks": _count(events, "clicks"),
+        "purchase_rate": _rate(events, "purchases", "clicks", overall["purchase_rate"], settings),
+    }
+    spans = {"": settings.long_term_days * DAY, "_7d": 7 * DAY, "_1d": DAY, "_1h": HOUR}
+    for name, span in spans.items():
+        recent = [e for e in events if e["event_time"] >= end - span]
+        wanted[f"click_rate{name}"] = _rate(recent, "clicks", "impressions", overall["click_rate"], settings)
+    return wanted
+
+
+def _rate(events: Sequence[Event], top: str, bottom: str, prior: float, settings: FeatureSettings) -> float:
+    p = settings.prior_impressions
+    return min((_count(events, top) + p * prior) / (_count(events, bottom) + p), 1.0)
+
+
+def _count(events: Sequence[Event], kind: str) -> int:
+    return sum(e["kind"] == kind for e in events)
+
+
+def _compare(table: str, day: date, key: str, found: Row | None, wanted: Row | None) -> None:
+    """Raise `Refused` naming the first column that differs."""
+    before = midnight(day + DAY)
+    says = f"{table} of {day} must say what was known before {before:%Y-%m-%d %H:%M}, counted again event by event"
+    if found is None or wanted is None:
+        if found is not wanted:
+            raise Refused(
+                f"{says}; {key!r} {'has a row and had' if found else 'has no row and had'} "
+                f"{'no' if wanted is None else 'some'} event by then"
+            )
+        return
+    for name, value in wanted.items():
+        same = found[name] == value
+        if isinstance(value, int | float) and found[name] is not None:
+            same = abs(found[name] - value) <= CLOSE * max(1.0, abs(value))
+        if not same:
+            raise Refused(f"{says}; {name} of {key!r} must be {value}, found {found[name]}")
+
+
+def _spread(ids: pa.ChunkedArray) -> list[str]:
+    """Up to `SAMPLE` distinct ids, evenly spaced in their order."""
+    values = sorted(pc.drop_null(ids.unique()).to_pylist())
+    at = np.linspace(0, len(values) - 1, min(SAMPLE, len(values))).astype(int)
+    return [values[n] for n in at.tolist()]
+
+
+def _one_of(key: str, ids: Sequence[str]) -> pc.Expression:
+    return pc.field(key).isin(pa.array(ids, pa.string()))
+
+
+def _dataset(data: pa.Table | Sequence[Path | str]) -> ds.Dataset:
+    """A table or part files; no files are no rows."""
+    if isinstance(data, pa.Table):
+        return ds.dataset(data)
+    if not data:
+        return ds.dataset(LAKE["user_features"].schema.empty_table())
+    return ds.dataset([str(path) for path in data], format="parquet")

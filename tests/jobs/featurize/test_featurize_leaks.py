@@ -1,0 +1,78 @@
+"""Planted leaks: whatever part of featurize looks past its midnight, the stage refuses and publishes nothing of it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs.errors import Refused
+from jobs.featurize import core, recent
+from jobs.featurize.items import ItemCounts
+from jobs.featurize.users import UserEvents
+
+AVAILABLE, ROLLING, ROLLED, KNOWN = core.available_at, core.rolling, ItemCounts.rolled, recent._known
+OF_USERS = UserEvents.of_users
+
+
+def a_day_early(day: Any, n: int) -> Any:
+    """Every row claims to have been available a day before it was."""
+    return AVAILABLE(day - timedelta(days=1), n)
+
+
+def a_day_ahead(codes: Any, size: int, event_day: Any, start_day: Any, *more: Any) -> Any:
+    """Every row counts the day that its examples are of, too."""
+    return ROLLING(codes, size, event_day, start_day - 1, *more)
+
+
+def conversions_ahead(counts: ItemCounts, kind: str, *more: Any) -> Any:
+    """Only conversions do: the leak that makes an offline AUC shine."""
+    shifted = replace(counts, start_day=counts.start_day - 1)
+    return ROLLED(shifted if kind == "purchases" else counts, kind, *more)
+
+
+def recent_ahead(event_us: Any, start_day: Any, day: Any, window_days: int) -> Any:
+    """The last session and the last items are those of the day itself."""
+    return KNOWN(event_us, start_day, day + timedelta(days=1), window_days + 1)
+
+
+def as_they_happen(event_us: Any, start_day: Any, day: Any, window_days: int) -> Any:
+    """Late events count from the day they happened on, not from the day they were known."""
+    return KNOWN(event_us, np.minimum(start_day, event_us // core.DAY_US), day, window_days)
+
+
+@pytest.mark.parametrize(
+    ("place", "leak", "says"),
+    [
+        ("users.available_at", a_day_early, "user_features of .* available_at of 'u"),
+        ("items.available_at", a_day_early, "item_features of .* available_at of 'i"),
+        ("encodings.available_at", a_day_early, "encodings of .* available_at of 'c"),
+        ("users.rolling", a_day_ahead, "user_features of 2026-01-01 .* of 'u"),
+        ("items.rolling", a_day_ahead, "user_features of 2026-01-01 .* click_rate of 'u"),  # its prior is everybody's
+        ("encodings.rolling", a_day_ahead, "encodings of 2026-01-01 .* of 'c"),
+        ("items.ItemCounts.rolled", conversions_ahead, "item_features of 2026-01-01 .* purchase_rate of 'i"),
+        ("recent._known", recent_ahead, "user_features of 2026-01-01 .* of 'u"),
+        ("recent._known", as_they_happen, "user_features of .* of 'u"),
+    ],
+)
+def test_a_planted_leak_is_refused(
+    lively: Any, monkeypatch: pytest.MonkeyPatch, place: str, leak: Callable[..., Any], says: str
+) -> None:
+    """Each in the code that makes the rows; the message says which table, day, key and column, and what was known."""
+    monkeypatch.setattr(f"jobs.featurize.{place}", leak)
+    with pytest.raises(Refused, match=f"(?s){says}.* must be .*found "):
+        lively.run(lively.first + timedelta(days=5), since=lively.first)
+    assert lively.lake.days("user_features") == []
+
+
+def test_honest_rows_pass_and_a_lost_user_does_not(lively: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The audit is no alarm that always rings; and a row that should be there is looked for too."""
+    last = lively.first + timedelta(days=5)
+    lively.run(last, since=lively.first)
+    assert len(lively.lake.days("user_features")) == 6
+    monkeypatch.setattr("jobs.featurize.users.USERS_AT_ONCE", 10**6)
+    monkeypatch.setattr("jobs.featurize.users.UserEvents.of_users", lambda events, low, high: OF_USERS(events, 5, high))
+    with pytest.raises(Refused, match=r"'u0.' has no row and had some event by then"):
+        lively.run(last)
