@@ -64,21 +64,6 @@ class TaskSettings(Settings):
     otherwise: str = Field("recommend", description="the task of a surface that is not named")
 
 
-class TaskSettings(Settings):
-    """Which task each surface asks a ranker to do: one model serves them all and is told the task.
-
-    A mapping that is given replaces this one whole. It is part of what a ranker learned: train again after changing it.
-    """
-
-    of_surface: dict[str, str] = {
-        "home": "recommend",
-        "search": "search",
-        "similar": "similar",
-        "notification": "notify",
-    }
-    otherwise: str = Field("recommend", description="the task of a surface that is not named")
-
-
 class RankerSettings(Settings):
     """Hyperparameters of every ranker; one seed for all."""
 
