@@ -60,7 +60,6 @@ def test_sampling_is_as_accurate_as_it_says(policy: PolicySettings) -> None:
     found, error = sampled_marginals(scores, 3, policy, 500, np.random.default_rng(0))
     exact = placement_marginals(scores, 3, policy)
     assert np.abs(found - exact).max() < 4 * error
-    assert np.sqrt(np.mean((found - exact) ** 2)) < error
 
 
 def test_what_cannot_be_had_is_an_error() -> None:
