@@ -146,7 +146,7 @@ LAKE: dict[str, Table] = {
         *(_validated(name) for name in RAW),
         Table(
             "quarantine",
-            "rows set aside by `validate`, with the expectation they broke",
+            "rows set aside by `validate`, once for each expectation they broke; two copies of a row are two rows",
             ("row_key", "expectation"),
             {"row_key": _c(STR, "?"), "expectation": _c(STR), "reason": _c(STR), "payload": _c(STR)},
             partition=("day", "table"),
