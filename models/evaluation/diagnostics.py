@@ -282,7 +282,7 @@ def tail_shape(weights: Floats, n: int) -> float | None:
     """The Pareto shape of the largest min(n / 5, 3 sqrt(n)) of n weights; None where fewer than 5 differ.
 
     `weights` holds the largest in any order, at least that many or `TAIL`. The fit is Zhang & Stephens' (2009), with
-    the weakly informative prior of Vehtari et al. (2024, appendix C): 10 observations of a shape of 0.5.
+    the weakly informative prior of Vehtari et al. (2024): 10 observations of a shape of 0.5.
     """
     size = min(math.ceil(min(n / 5, 3 * math.sqrt(n))), len(weights) - 1, TAIL - 1)
     if size < FEWEST_IN_TAIL:

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.estimate import Estimate
+from models.evaluation.hashing import hashed, scrambled
 from models.evaluation.moments import ClusterSums, Moments
 from models.evaluation.sufficient import CONFIDENCE, SufficientStatistics, WeightSums, figures, unskewed_interval
 from models.evaluation.weighting import Floats, Log, Terms
 
 Ints = NDArray[np.int64]
-Words = NDArray[np.uint64]
 KEYS_AT_ONCE = 512
 CAUTION = 0.5
 """No bet of a confidence sequence is larger: a loss is then never worse than half of what was there."""
@@ -76,19 +76,10 @@ class PoissonBootstrap:
 
 def poisson_counts(keys: Ints, replicates: int, seed: int) -> Floats:
     """(replicates, keys) counts, Poisson(1), the same for a key wherever and beside whomever it is seen."""
-    # Plain ints are turned first: numpy's uint64 scalars warn when they wrap, its arrays do not.
-    mixed = _splitmix(np.asarray(keys).astype(np.int64).view(np.uint64) ^ _splitmix(np.array([seed], dtype=np.uint64)))
-    steps = _splitmix(np.arange(1, replicates + 1, dtype=np.uint64))
-    uniform = (_splitmix(mixed[None, :] ^ steps[:, None]) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    steps = scrambled(np.arange(1, replicates + 1, dtype=np.uint64))
+    words = scrambled(hashed(keys, seed)[None, :] ^ steps[:, None])
+    uniform = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return np.searchsorted(POISSON, uniform, side="right").astype(np.float64)
-
-
-def _splitmix(x: Words) -> Words:
-    """Bits scrambled so that neighbours have nothing in common (SplitMix64; Steele, Lea & Flood 2014)."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def empirical_bernstein(
@@ -154,7 +145,7 @@ class ConfidenceSequence:
 
     For rewards in [0, 1] and decisions in the order they were made. The lower limit bets on w r >= 0, the upper one on
     w (1 - r) >= 0, whose mean is 1 - value, so no largest weight needs to be known (Waudby-Smith, Wu, Ramdas,
-    Karampatziakis & Mineiro 2024, proposition 1; stakes of Waudby-Smith & Ramdas 2024, eq. 15). Assumes that each
+    Karampatziakis & Mineiro 2024; stakes of Waudby-Smith & Ramdas 2024). Assumes that each
     decision's mean given the past is the same value. The best limits so far are kept, so they only ever narrow.
     """
 

@@ -55,7 +55,7 @@ def clipped_ips(
     clusters: Ints | None = None,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
-    """mean(min(w, clip) r): biased towards zero, with bounded weights (Ionides 2008; Bottou et al. 2013, section 4.2).
+    """mean(min(w, clip) r): biased towards zero, with bounded weights (Ionides 2008; Bottou et al. 2013).
 
     `clip` > 0; without one the log chooses, see `smallest_error_clip`. The interval is that of the clipped mean: for
     rewards >= 0 its lower limit is one of the unclipped value too, its upper limit is not.
@@ -68,8 +68,8 @@ def clipped_ips(
 def smallest_error_clip(log: Log) -> float:
     """The clip with the smallest estimated bias² + variance of those tried, ties to the larger.
 
-    The bias is what clipping takes away, mean((w - clip)+ |r|) on the same log, as Wang, Agarwal & Dudík (2017,
-    section 4.1) choose their switch. Tried are `CLIPS` values from 1 to the largest weight; the last clips nothing.
+    The bias is what clipping takes away, mean((w - clip)+ |r|) on the same log, as Wang, Agarwal & Dudík (2017)
+    choose their switch. Tried are `CLIPS` values from 1 to the largest weight; the last clips nothing.
     Streams give their clip: it has to be known before the first row.
     """
     w, r = log.weight, log.reward
@@ -162,7 +162,7 @@ def dr(
     clusters: Ints | None = None,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
-    """mean(predicted_target + w (r - predicted_logged)): unbiased whatever the model (Dudík et al. 2014, eq. 3.1).
+    """mean(predicted_target + w (r - predicted_logged)): unbiased whatever the model (Dudík et al. 2014).
 
     The model must not have seen the decision's own reward: cross-fit it (`models.evaluation.reward_models`).
     """
@@ -180,7 +180,7 @@ def sndr(
     clusters: Ints | None = None,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
-    """`dr` with its correction divided by sum(w) instead of n (Thomas & Brunskill 2016, section 3)."""
+    """`dr` with its correction divided by sum(w) instead of n (weighted doubly robust; Thomas & Brunskill 2016)."""
     log = Log.checked(reward, logged, target, predicted_logged, predicted_target)
     return _estimate(weighting.sndr, log, clusters, confidence)
 
@@ -215,7 +215,7 @@ def dros(
     clusters: Ints | None = None,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
-    """`dr` with optimistic shrinkage: weights shrinkage w / (w² + shrinkage) (Su et al. 2020a, eq. 9).
+    """`dr` with optimistic shrinkage: weights shrinkage w / (w² + shrinkage) (Su et al. 2020).
 
     `shrinkage` >= 0: 0 is `dm`, infinity is `dr`. Weights are at most sqrt(shrinkage) / 2.
     """

@@ -50,12 +50,12 @@ class Influence:
         """Limits that miss about equally often on either side, though contributions are skewed.
 
         Hall's transformation takes the skewness out (Hall 1992, J. R. Stat. Soc. B 54, 221-228); the quantile is
-        Student's with as many degrees of freedom as there are units that matter, since no more of them tell the
-        variance. With many like units it is the usual value +- z x stderr.
+        Student's with the degrees of freedom that heavy-tailed units leave their variance, 2 s⁴ / Var(s²), about twice
+        `matter` (Satterthwaite 1946). With many like units it is the usual value +- z x stderr.
         """
         if not self.second:
             return self.value, self.value
-        t = float(stdtrit(min(self.matter, self.units - 1.0), 0.5 + confidence / 2))
+        t = float(stdtrit(min(2.0 * self.matter, self.units - 1.0), 0.5 + confidence / 2))
         return unskewed_interval(self.value, self.stderr, self.third / self.second**1.5, t)
 
     def estimate(self, confidence: float) -> Estimate:

@@ -24,7 +24,7 @@ LOGS = 1_000
 CONTEXTS = 200
 REPLICATES = 200
 SETTINGS = GateSettings()
-TIMES = 1
+TIMES = {"tidegate": 1}
 
 
 @dataclass(frozen=True)

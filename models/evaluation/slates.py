@@ -1,0 +1,210 @@
+"""What another policy's whole pages would have earned: a row is a placement, pages are told apart by their id.
+
+All arrays are (n,) by placement: `slate` integers, `position` 1 is the top (no position twice on a page), `reward` of
+the placement, `logged` in (0, 1] and `target` in [0, 1] the probabilities of that item at that position; what they are
+conditioned on differs by estimator. A page's rows may come in any order but in one batch. Estimates are of the sum of
+rewards per page; `n` counts pages; `clusters` are per placement, constant within a page. Nothing is ever spread to
+pages x positions x items.
+
+Which to use: `iips` when what is above does not change whether an item is clicked, `rips` and `cascade_dr` when it
+does but what is below does not, `pseudo_inverse` when only the page's total is known and items add up.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.estimate import Estimate
+from models.evaluation.sufficient import CONFIDENCE, SufficientStatistics
+from models.evaluation.weighting import Floats, Log, Terms, need_one_length
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Placements sorted by page and position, their values possible; page i has rows `starts[i]` to the next start."""
+
+    log: Log
+    starts: Ints
+    sizes: Ints
+    order: Ints
+
+    @classmethod
+    def checked(
+        cls,
+        slate: Ints,
+        position: Ints,
+        reward: Floats,
+        logged: Floats,
+        target: Floats,
+        predicted_logged: Floats | None = None,
+        predicted_target: Floats | None = None,
+    ) -> Self:
+        """The arrays sorted. Raises ValueError as `Log.checked`, and for a position taken twice."""
+        page, place = np.asarray(slate), np.asarray(position)
+        need_one_length({"slate": page, "position": place, "reward": np.asarray(reward)})
+        order = np.lexsort((place, page))
+        given = (reward, logged, target, predicted_logged, predicted_target)
+        log = Log.checked(*given)
+        page, place = page[order], place[order]
+        twice = (page[1:] == page[:-1]) & (place[1:] == place[:-1])
+        if twice.any():
+            at = int(np.argmax(twice))
+            raise ValueError(f"a page needs each position once; found position {place[at]} twice on page {page[at]}")
+        starts = np.flatnonzero(np.concatenate([[True], page[1:] != page[:-1]])) if len(page) else np.zeros(0, int)
+        columns = (log.reward, log.logged, log.target, log.predicted_logged, log.predicted_target)
+        return cls(Log(*(a[order] for a in columns)), starts, np.diff(np.append(starts, len(page))), order)
+
+    def down_to(self) -> Floats:
+        """(n,) the product of weights from the top of the page down to each placement."""
+        product = self.log.weight
+        for rank in range(1, int(self.sizes.max(initial=0))):
+            rows = self.starts[self.sizes > rank] + rank
+            product[rows] *= product[rows - 1]
+        return product
+
+    def total(self, by_placement: Floats) -> Floats:
+        """(pages,) sums over each page."""
+        return np.add.reduceat(by_placement, self.starts) if len(self.starts) else np.zeros(0)
+
+    def of_page(self, by_placement: Ints | None) -> Ints | None:
+        """(pages,) what each page's first placement has."""
+        return None if by_placement is None else np.asarray(by_placement)[self.order][self.starts]
+
+    def last(self) -> Ints:
+        """(pages,) the row of each page's lowest placement."""
+        return self.starts + self.sizes - 1
+
+
+def iips(
+    *,
+    slate: Ints,
+    position: Ints,
+    reward: Floats,
+    logged: Floats,
+    target: Floats,
+    clusters: Ints | None = None,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """Each placement weighted by itself: mean over pages of sum_k w_k r_k (independent IPS; Li et al. 2018).
+
+    `logged`, `target`: marginal, whatever stands above. Unbiased when an item's reward depends on its position alone.
+    """
+    pages = Pages.checked(slate, position, reward, logged, target)
+    return _estimate(pages, pages.log.weight * pages.log.reward, pages.log.weight, clusters, confidence)
+
+
+def rips(
+    *,
+    slate: Ints,
+    position: Ints,
+    reward: Floats,
+    logged: Floats,
+    target: Floats,
+    clusters: Ints | None = None,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """Each placement weighted by all down to it: mean over pages of sum_k (w_1 ... w_k) r_k (McInerney et al. 2020).
+
+    Reward interaction IPS. `logged`, `target`: given everything above on the page, as loggers write them. Unbiased when
+    rewards depend on what stands above but not on what stands below (a cascade of attention).
+    """
+    pages = Pages.checked(slate, position, reward, logged, target)
+    weight = pages.down_to()
+    return _estimate(pages, weight * pages.log.reward, weight, clusters, confidence)
+
+
+def cascade_dr(
+    *,
+    slate: Ints,
+    position: Ints,
+    reward: Floats,
+    logged: Floats,
+    target: Floats,
+    predicted_logged: Floats,
+    predicted_target: Floats,
+    clusters: Ints | None = None,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """`rips` with a model of the rewards still to come (Kiyohara et al. 2022): unbiased where `rips` is.
+
+    Mean over pages of sum_k W_k (r_k - q_k) + W_(k-1) v_k, W_k = w_1 ... w_k. `predicted_logged` q_k: the model's sum
+    of rewards from k down, given the items down to k, under the target below; `predicted_target` v_k: the same
+    averaged over the target's choice at k. With a perfect model only the contexts' own spread is left.
+    """
+    pages = Pages.checked(slate, position, reward, logged, target, predicted_logged, predicted_target)
+    weight = pages.down_to()
+    above = np.concatenate([[1.0], weight[:-1]])
+    above[pages.starts] = 1.0
+    contribution = weight * pages.log.surprise + above * pages.log.predicted_target
+    return _estimate(pages, contribution, weight, clusters, confidence)
+
+
+def pseudo_inverse(
+    *,
+    slate: Ints,
+    position: Ints,
+    reward: Floats,
+    logged: Floats,
+    target: Floats,
+    clusters: Ints | None = None,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """The page's total weighted by 1 + sum_k (w_k - 1) (Swaminathan et al. 2017, slots drawn independently).
+
+    `logged`, `target`: marginal; `reward` may stand on any placement of the page. Unbiased when the expected total is a
+    sum over placements and the logging policy draws each slot by itself (a product policy). A logging policy that never
+    repeats an item does not: for uniform ones see `pseudo_inverse_of_permutations`; for others no closed form is known.
+    """
+    pages = Pages.checked(slate, position, reward, logged, target)
+    return _whole_pages(pages, 1.0 + pages.total(pages.log.weight - 1.0), clusters, confidence)
+
+
+def pseudo_inverse_of_permutations(
+    *,
+    slate: Ints,
+    position: Ints,
+    reward: Floats,
+    candidates: Ints,
+    target: Floats,
+    target_anywhere: Floats,
+    clusters: Ints | None = None,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """The pseudo-inverse estimate for pages that are uniform draws without repetition from m candidates.
+
+    `candidates`: m, constant within a page and at least its size l, 2 or more. `target`: the target's probability of
+    the item at that position; `target_anywhere`: of the item on the page at all, in [0, 1]. With A and B their sums
+    over the page, the weight is 1 + (m - 1) / (m - l) (m B / l - l) + (m - 1) (A - B / l), the middle term 0 for m = l:
+    the pseudo-inverse of Swaminathan et al. (2017) in closed form, from the four eigenvalues of the uniform design.
+    """
+    m, anywhere = np.asarray(candidates, dtype=np.float64), np.asarray(target_anywhere, dtype=np.float64)
+    need_one_length({"reward": np.asarray(reward), "candidates": m, "target_anywhere": anywhere})
+    if not (((m >= 2) & (m == np.floor(m))).all() and ((anywhere >= 0) & (anywhere <= 1 + 1e-9)).all()):
+        raise ValueError("a pseudo-inverse needs 2 or more candidates and target_anywhere in [0, 1]; found others")
+    pages = Pages.checked(slate, position, reward, 1.0 / m, target)
+    count, size = m[pages.order][pages.starts], pages.sizes.astype(np.float64)
+    if (size > count).any():
+        page = int(np.argmax(size > count))
+        raise ValueError(
+            f"a page needs at most as many placements as candidates; found {size[page]:.0f} of {count[page]:.0f}"
+        )
+    here, there = pages.total(pages.log.target), pages.total(anywhere[pages.order])
+    spare = np.where(count > size, count - size, 1.0)
+    shared = np.where(count > size, (count - 1) / spare * (count * there / size - size), 0.0)
+    return _whole_pages(pages, 1.0 + shared + (count - 1) * (here - there / size), clusters, confidence)
+
+
+def _estimate(pages: Pages, contribution: Floats, weight: Floats, clusters: Ints | None, confidence: float) -> Estimate:
+    """The mean over pages of their contributions' sums; effective n by the weight of the lowest placement."""
+    total = pages.total(contribution)
+    terms = Terms(total, np.zeros(len(total)), weight[pages.last()])
+    return SufficientStatistics.of(terms, clusters=pages.of_page(clusters)).estimate(confidence)
+
+
+def _whole_pages(pages: Pages, weight: Floats, clusters: Ints | None, confidence: float) -> Estimate:
+    terms = Terms(weight * pages.total(pages.log.reward), np.zeros(len(weight)), weight)
+    return SufficientStatistics.of(terms, clusters=pages.of_page(clusters)).estimate(confidence)
