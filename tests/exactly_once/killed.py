@@ -1,5 +1,6 @@
 """A small world whose stages are killed: what an undisturbed run leaves, what each kill leaves, what a rerun leaves."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,13 +33,17 @@ class Killed:
     new: dict[Unit, str]
     online: dict[str, str]
     """What the undisturbed run put online."""
+    moments: Path
+    """A file a stage: the moments of its undisturbed run."""
+    seconds: dict[str, float]
+    """How long the undisturbed run took, imports apart."""
     deaths: dict[str, list[Death]] = field(default_factory=dict)
     reruns: dict[str, list[Unit]] = field(default_factory=dict)
     """Units that differ from the undisturbed run's after each stage was run again."""
 
     def kill_at(self, stage: str, *moments: str) -> None:
         """Kill a stage at each of the moments, the first time in a process of its own; then run it again."""
-        judged = {readers.champion(self.world), self._challenger()}
+        judged = self.judged()
         deaths = self.deaths[stage] = []
         for number, moment in enumerate(moments):
             variables = {"KILL_AT": moment, "KILL_BELOW": str(self.world.home)}
@@ -49,8 +54,11 @@ class Killed:
             else:
                 status = self.warm(stage, DAY, **variables)
             deaths.append(Death(moment, status, self.look(stage, judged)))
-        self.warm.well(stage, DAY)
-        self.reruns[stage] = self._rerun(stage)
+        self.reruns[stage] = self.run_again(stage)
+
+    def judged(self) -> set[str | None]:
+        """The bundles that may serve: the champion's and the challenger's."""
+        return {readers.champion(self.world), self._challenger()}
 
     def written_by(self, stage: str) -> list[Unit]:
         """The units of an undisturbed run that a stage writes."""
@@ -66,7 +74,9 @@ class Killed:
             wrong.append(("endpoint",))
         return wrong
 
-    def _rerun(self, stage: str) -> list[Unit]:
+    def run_again(self, stage: str) -> list[Unit]:
+        """What differs from the undisturbed run after one more run to the end."""
+        self.warm.well(stage, DAY)
         readers.databases(self.world)
         found = readers.units(self.world)
         done = DISTURBED[: DISTURBED.index(stage) + 1] if stage in DISTURBED else DISTURBED
@@ -107,10 +117,14 @@ def disturbed(home: Path) -> Iterator[Killed]:
             old = readers.units(world)
             world.save(home / "saved")
             world.more = OTHER_CLICKS
+            moments, seconds = home / "moments", {}
+            moments.mkdir()
             for stage in DISTURBED:
-                warm.well(stage, DAY)
+                started = time.monotonic()
+                warm.well(stage, DAY, KILL_BELOW=str(world.home), MOMENTS=str(moments / stage))
+                seconds[stage] = time.monotonic() - started
             new, online = readers.units(world), readers.online(world)
             world.restore(home / "saved")
-            yield Killed(world, warm, old, new, online)
+            yield Killed(world, warm, old, new, online, moments, seconds)
         finally:
             warm.close()
