@@ -78,9 +78,10 @@ def _bundles(world: SmallWorld) -> dict[Unit, str]:
     found: dict[Unit, str] = {}
     for folder in (world.home / "bundles").glob("[!.]*"):
         if folder.suffix == ".evidence":
-            text = (folder / "evidence.json").read_text()
-            found["evidence", folder.name] = _digest(json.dumps(_document(text), sort_keys=True).encode())
-            assert {path.name for path in folder.iterdir()} == {"evidence.json", "evidence.png", "evidence.html"}
+            sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+            assert all(sizes.values()), sizes
+            document = _document((folder / "evidence.json").read_text())
+            found["evidence", folder.name] = _digest(json.dumps([document, sorted(sizes)], sort_keys=True).encode())
             continue
         manifest = (folder / "manifest.json").read_bytes()
         files = {p.relative_to(folder).as_posix(): _digest(p.read_bytes()) for p in folder.rglob("*") if p.is_file()}
