@@ -1,8 +1,9 @@
 """`deploy`: the bundle that was judged and approved, and no other, answers at the endpoint; then it is champion.
 
 Order: approval into the ledger, model and config created, endpoint switched, one smoke request, MLflow's alias, the
-deployment into the ledger. Whatever fails after the switch puts the earlier config back. Run again, it changes
-nothing. It does not shift traffic step by step yet: the switch is all at once.
+deployment into the ledger. Whatever fails after the switch puts the earlier config back; killed after the switch, the
+approved bundle serves already, and alias and ledger follow when it is run again. Run again after it ended well, it
+changes nothing. It does not shift traffic step by step yet: the switch is all at once.
 """
 
 from collections.abc import Iterator

@@ -81,7 +81,8 @@ def _bundles(world: SmallWorld) -> dict[Unit, str]:
             sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
             assert all(sizes.values()), sizes
             document = _document((folder / "evidence.json").read_text())
-            found["evidence", folder.name] = _digest(json.dumps([document, sorted(sizes)], sort_keys=True).encode())
+            names = sorted(set(sizes) - {"verdict.json"})  # promote adds it
+            found["evidence", folder.name] = _digest(json.dumps([document, names], sort_keys=True).encode())
             continue
         manifest = (folder / "manifest.json").read_bytes()
         files = {p.relative_to(folder).as_posix(): _digest(p.read_bytes()) for p in folder.rglob("*") if p.is_file()}

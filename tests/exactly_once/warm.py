@@ -11,7 +11,6 @@ from jobs.tracking import QUIET
 
 os.environ.update(QUIET)
 
-import matplotlib.figure  # noqa: F401
 import mlflow  # noqa: F401
 import xgboost  # noqa: F401
 
