@@ -137,14 +137,18 @@ def latest_impression(matched: pa.Table, impressions: pa.Table, settings: Attrib
 
 
 def credits(purchases: pa.Table, matched: pa.Table, settings: AttributionSettings) -> pa.Table:
-    """`CREDITS`: every click, credited to its impression, and every purchase, credited to those of the clicks it pays.
+    """`CREDITS`: every click, credited to its impression, and every purchase, to those of the clicks it pays."""
+    return pa.concat_tables([_click_credits(matched), purchase_credits(purchases, matched, settings)])
+
+
+def purchase_credits(purchases: pa.Table, matched: pa.Table, settings: AttributionSettings) -> pa.Table:
+    """`CREDITS` of unique `purchases`, at least one row each.
 
     A purchase pays its user's clicks on its item with `click <= purchase < click + window`, by `settings.model`; among
     clicks at one time those with the larger `click_id` are later. A click pays whether or not its impression is known;
     one of an unknown user is its impression's user's.
     """
-    known_at = _later(matched.column("ingested_at"), matched.column("shown_known_at"))
-    matched = matched.append_column("known_at", known_at)
+    matched = matched.append_column("known_at", _known_at(matched))
     for_good = matched.column("until").is_null()
     clicks, former = matched.filter(for_good), matched.filter(pc.invert(for_good))
     user = clicks.column("user_id")
@@ -160,15 +164,16 @@ def credits(purchases: pa.Table, matched: pa.Table, settings: AttributionSetting
         microseconds(pc.if_else(user.is_valid(), clicks.column("ingested_at"), clicks.column("known_at"))),
         settings,
     )
-    clicked, bought = _click_credits(matched), _purchase_credits(purchases, clicks, former, pairs)
-    return pa.concat_tables([clicked, bought])
+    return _through_clicks(purchases, clicks, former, pairs)
 
 
 def _click_credits(matched: pa.Table) -> pa.Table:
     nothing = pa.array(np.zeros(len(matched)))
     columns = {
         "bought": pa.array(np.zeros(len(matched), bool)),
-        **{name: matched.column(name) for name in CREDITS.names[1:7]},
+        **{name: matched.column(name) for name in CREDITS.names[1:5]},
+        "known_at": _known_at(matched),
+        "until": matched.column("until"),
         "credit": nothing,
         "value": nothing,
         "paid": pa.array(np.ones(len(matched), bool)),
@@ -177,7 +182,7 @@ def _click_credits(matched: pa.Table) -> pa.Table:
     return pa.table(columns, schema=CREDITS)
 
 
-def _purchase_credits(purchases: pa.Table, clicks: pa.Table, former: pa.Table, pairs: Paid) -> pa.Table:
+def _through_clicks(purchases: pa.Table, clicks: pa.Table, former: pa.Table, pairs: Paid) -> pa.Table:
     """What each pair credits: the click's impression, and before that was known the `former` ones it had."""
     shown = take(clicks.select(["shown_id", "shown_at", "known_at"]), pairs.click)
     parts = [_credited(purchases, pairs, shown, NEVER)]
@@ -296,9 +301,10 @@ def _with_shown(clicks: pa.Table, impressions: pa.Table, found: Indices, until: 
     return pa.Table.from_arrays([*clicks.select(COLUMNS["clicks"]).columns, *shown.columns, until], schema=MATCHED)
 
 
-def _later(one: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The later of two times, `one` where the other is null."""
-    return pc.if_else(pc.fill_null(pc.greater(other, one), False), other, one)
+def _known_at(matched: pa.Table) -> pa.ChunkedArray:
+    """When both a click and its impression were known, or the click alone where it has none."""
+    click, shown = matched.column("ingested_at"), matched.column("shown_known_at")
+    return pc.if_else(pc.fill_null(pc.greater(shown, click), False), shown, click)
 
 
 def _rows(found: pa.Array | pa.ChunkedArray) -> Indices:

@@ -1,15 +1,21 @@
 """`make bench`: every benchmark, peers side by side in one run on the same data, each measurement in its own process.
 
-A benchmark is a file `bench_<name>.py` with `prepare(folder)` (writes the data once), `CASES` (case -> parameters) and
-`PEERS` (peer -> function of (folder, case) returning the rows it produced, or a mapping with `rows`, `figures` and
-whatever else is worth keeping). Results land in `var/bench/<name>.json`: a list of rows with case, peer, seconds
-(median), peak_mib, rows and the rest. Peers must agree on the rows, and on every figure to 1e-9, or the run fails.
+A benchmark is a file `bench_<name>.py` with `prepare(folder)` (writes the data of all cases once), `CASES` (case ->
+parameters) and `PEERS` (peer -> function of (folder, case) returning the rows it produced). It may also have
+
+    SMALL     cases to run instead under --small
+    TIMES     peer -> runs, where one is enough; the median is kept
+    INSTEAD   (case, peer) -> (another case, factor): measured there and multiplied, and the row says so
+    goals     function of the measured rows returning rows with goal, found, met
+
+A pair that is `None` in INSTEAD is left out. Results land in `var/bench/<name>.json` (small cases in
+`<name>.small.json`): rows with case, peer, seconds (median), peak_mib (proportional memory of the whole process tree at
+its peak), rows; then the goals. Peers must agree on the rows, or the run fails.
 """
 
 import argparse
 import importlib.util
 import json
-import math
 import resource
 import statistics
 import subprocess
@@ -20,58 +26,87 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[2]
+SAMPLES_PER_SECOND = 5
+Row = dict[str, Any]
 
 
-def load(name: str) -> ModuleType:
-    """The module of one benchmark."""
+def load(name: str, small: bool) -> ModuleType:
+    """The module of one benchmark, with its small cases if asked for and it has some."""
     spec = importlib.util.spec_from_file_location(f"bench_{name}", Path(__file__).with_name(f"bench_{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    if small:
+        module.CASES = getattr(module, "SMALL", module.CASES)
     return module
 
 
-def one(name: str, case: str, peer: str, folder: str) -> None:
+def one(module: ModuleType, case: str, peer: str, folder: str) -> None:
     """Run one measurement in this process and print it as JSON."""
-    module = load(name)
     started = time.perf_counter()
-    found = module.PEERS[peer](Path(folder), case)
+    rows = module.PEERS[peer](Path(folder), case)
     seconds = time.perf_counter() - started
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    more = found if isinstance(found, dict) else {"rows": found}
-    print(json.dumps({"seconds": seconds, "peak_mib": peak / 1024, **more}))
+    print(json.dumps({"seconds": seconds, "peak_mib": peak / 1024, "rows": rows}))
 
 
-def measure(name: str, case: str, peer: str, folder: Path, times: int) -> dict[str, Any]:
-    """The median of `times` runs, each in a fresh process (imports of the peer included: that is what a stage pays)."""
-    command = [sys.executable, "-m", "tests.bench", "--one", name, case, peer, str(folder)]
-    runs = []
-    for _ in range(times):
-        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-        runs.append(json.loads(done.stdout.splitlines()[-1]))
-    return {
-        **runs[0],
+def in_a_process(name: str, small: bool, case: str, peer: str, folder: Path) -> Row:
+    """One run in a fresh process (imports of the peer included: that is what a stage pays), watched for its memory."""
+    flags = ["--small"] if small else []
+    command = [sys.executable, "-m", "tests.bench", *flags, "--one", name, case, peer, str(folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        tree, peak = psutil.Process(child.pid), 0.0
+        while child.poll() is None:
+            peak = max(peak, _memory_mib(tree))
+            time.sleep(1 / SAMPLES_PER_SECOND)
+        printed = child.stdout.read() if child.stdout else ""
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, command)
+    run: Row = json.loads(printed.splitlines()[-1])
+    # Samples see a tree of processes, the kernel's own mark the short peaks of one.
+    return run | {"peak_mib": max(run["peak_mib"], peak)}
+
+
+def _memory_mib(tree: psutil.Process) -> float:
+    total = 0
+    try:
+        for process in (tree, *tree.children(recursive=True)):
+            total += process.memory_full_info().pss
+    except psutil.Error:  # a process that ends while it is looked at
+        return 0.0
+    return total / 2**20
+
+
+def measure(module: ModuleType, name: str, small: bool, case: str, peer: str, folder: Path, times: int) -> Row | None:
+    """The median of some runs of a peer; None where the case is not for it."""
+    at, factor = case, 1.0
+    if (case, peer) in getattr(module, "INSTEAD", {}):
+        instead = module.INSTEAD[case, peer]
+        if instead is None:
+            return None
+        at, factor = instead
+    times = getattr(module, "TIMES", {}).get(peer, times)
+    runs = [in_a_process(name, small, at, peer, folder) for _ in range(times)]
+    row = {
         "case": case,
         "peer": peer,
-        "seconds": round(statistics.median(run["seconds"] for run in runs), 3),
+        "seconds": round(factor * statistics.median(run["seconds"] for run in runs), 3),
         "peak_mib": round(max(run["peak_mib"] for run in runs)),
+        "rows": runs[0]["rows"],
+        "runs": times,
     }
+    return row if at == case else row | {"measured_at": at, "factor": factor}
 
 
-def disagreement(rows: list[dict[str, Any]]) -> str | None:
-    """What the peers of one case differ in, if anything."""
-    first, *others = rows
-    for other in others:
-        if other["rows"] != first["rows"]:
-            return f"peers must agree on the rows; found {first['rows']} and {other['rows']}"
-        mine, theirs = first.get("figures", {}), other.get("figures", {})
-        apart = {name: (mine[name], theirs.get(name, math.nan)) for name in mine}
-        apart = {name: pair for name, pair in apart.items() if not abs(pair[0] - pair[1]) <= 1e-9}
-        if apart:
-            return f"{first['peer']} and {other['peer']} must agree to 1e-9; found {apart}"
-    return None
+def line(name: str, row: Row) -> str:
+    """A row of the printed table."""
+    figures = f"{row['seconds']:9.3f} s {row['peak_mib']:7} MiB {row['rows']:>10} rows"
+    note = f"  = {row['factor']:g} x {row['measured_at']}" if "measured_at" in row else ""
+    return f"{name:<14} {row['case']:<34} {row['peer']:<22} {figures}{note}"
 
 
 def main(argv: list[str]) -> int:
@@ -80,33 +115,39 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("names", nargs="*", help=f"any of: {', '.join(known)}")
     parser.add_argument("--times", type=int, default=3, help="runs per measurement; the median is kept")
+    parser.add_argument("--small", action="store_true", help="small cases: does everything run, not how fast")
     parser.add_argument("--one", nargs=4, metavar=("NAME", "CASE", "PEER", "FOLDER"), help="one run, in this process")
     options = parser.parse_args(argv)
     if options.one:
-        one(*options.one)
+        name, case, peer, path = options.one
+        one(load(name, options.small), case, peer, path)
         return 0
-    for name in options.names or known:
-        module = load(name)
-        rows = []
-        with tempfile.TemporaryDirectory() as folder:
-            module.prepare(Path(folder))
-            for case in module.CASES:
-                for peer in module.PEERS:
-                    times = getattr(module, "TIMES", options.times)
-                    rows.append(measure(name, case, peer, Path(folder), times))
-                    row = rows[-1]
-                    figures = f"{row['seconds']:9.3f} s {row['peak_mib']:7} MiB {row['rows']:>10} rows"
-                    print(f"{name:<8} {case:<24} {peer:<10} {figures}")
-                    for what, report in row.get("report", {}).items():
-                        print(f"  {what:<26} {', '.join(f'{key} {value}' for key, value in report.items())}")
-        out = ROOT / "var" / "bench" / f"{name}.json"
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(rows, indent=1) + "\n")
+    return max([benchmark(name, options.small, options.times) for name in options.names or known], default=0)
+
+
+def benchmark(name: str, small: bool, times: int) -> int:
+    """Run one benchmark, print and write its rows; 1 where peers disagree on how many rows there are."""
+    module = load(name, small)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        module.prepare(Path(folder))
         for case in module.CASES:
-            wrong = disagreement([row for row in rows if row["case"] == case])
-            if wrong:
-                print(f"{name} {case}: {wrong}", file=sys.stderr)
-                return 1
+            for peer in module.PEERS:
+                row = measure(module, name, small, case, peer, Path(folder), times)
+                if row is not None:
+                    rows.append(row)
+                    print(line(name, row), flush=True)
+    goals = module.goals(rows) if hasattr(module, "goals") and not small else []
+    for goal in goals:
+        print(f"{name:<14} {'met   ' if goal['met'] else 'MISSED'} {goal['goal']}: {goal['found']}")
+    out = ROOT / "var" / "bench" / (f"{name}.small.json" if small else f"{name}.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps([*rows, *goals], indent=1) + "\n")
+    for case in module.CASES:
+        found = {row["rows"] for row in rows if row["case"] == case and "measured_at" not in row}
+        if len(found) > 1:
+            print(f"{name} {case}: peers must agree on the rows; found {found}", file=sys.stderr)
+            return 1
     return 0
 
 
