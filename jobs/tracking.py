@@ -15,6 +15,8 @@ from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady, Refused
 
 ALIAS = "champion"
+EVIDENCE = "evidence"
+"""The folder of a run's artifacts that holds its evidence pack."""
 OUR_FAULT = ("INVALID_PARAMETER_VALUE", "PERMISSION_DENIED", "UNAUTHENTICATED", "BAD_REQUEST")
 """Answers that no retry changes; anything else counts as a server that is down or busy."""
 QUIET = {
@@ -58,11 +60,21 @@ def log_ranker(
 
 
 def log_evidence(config: Config, run_id: str, metrics: Mapping[str, float], folder: Path) -> None:
-    """The run of the challenger carries the backtest's figures and its files, under `evidence/`."""
+    """The run of the challenger carries the backtest's figures and, under `EVIDENCE`, the pack in place of an older."""
     with _reached(config) as client:
         for name, figure in metrics.items():
             client.log_metric(run_id, name, figure)
-        client.log_artifacts(run_id, str(folder), "evidence")
+        client.log_artifacts(run_id, str(folder), EVIDENCE)
+
+
+def artifact_url(config: Config, run_id: str, path: str) -> str | None:
+    """Where a browser finds an artifact of a run; None where MLflow is a database without a server."""
+    uri = config.tracking.uri.rstrip("/")
+    if not uri.startswith("http"):
+        return None
+    with _reached(config) as client:
+        experiment = client.get_run(run_id).info.experiment_id
+        return f"{uri}/#/experiments/{experiment}/runs/{run_id}/artifacts/{path}"
 
 
 def register(config: Config, run_id: str, candidate_id: str, bundle_sha256: str, verdict: str) -> int:

@@ -7,6 +7,7 @@ slate at once.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,7 +23,8 @@ from models.policies.choice import first_choice
 from models.rankers.protocol import Floats
 from models.settings import GateSettings
 
-SCHEMA_VERSION = 2
+WEIGHT_EDGES = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Weights are counted by size between these; the last class has no end."""
 LIMITATIONS = (
     "One day is judged; another day may say otherwise, and yesterday's verdicts are not corrected for.",
     "The value is the click on the first placement of a request; lower placements and conversions do not count yet.",
@@ -102,8 +104,15 @@ def true_value(found: Decisions, chosen: Mapping[str, Floats], probability: Floa
 
 
 def trust(found: Decisions, chosen: Mapping[str, Floats]) -> dict[str, dict[str, Any]]:
-    """How far the weights of each side can be trusted."""
-    return {side: diagnostics(logged=found.propensity, target=found.of_taken(chosen[side])).as_dict() for side in SIDES}
+    """How far the weights of each side can be trusted, and how many there are of each size."""
+    sides: dict[str, dict[str, Any]] = {}
+    for side in SIDES:
+        target = found.of_taken(chosen[side])
+        at = np.searchsorted(WEIGHT_EDGES, target / found.propensity, side="right") - 1
+        counts = np.bincount(at, minlength=len(WEIGHT_EDGES)).tolist()
+        told: dict[str, Any] = diagnostics(logged=found.propensity, target=target).as_dict()
+        sides[side] = told | {"histogram": {"edges": list(WEIGHT_EDGES), "counts": counts}}
+    return sides
 
 
 def data_card(test: pa.Table, found: Decisions | None, left_out: Mapping[str, int]) -> dict[str, Any]:

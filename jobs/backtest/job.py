@@ -1,11 +1,10 @@
 """`backtest`: challenger and champion on the same held-out rows and the same logged decisions; what both can tell.
 
-The document is the record; MLflow and the folder beside the bundle hold copies of it with a picture for people.
+The document is the record; MLflow and the folder beside the bundle hold copies of it with a page for people.
 """
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle, tracking
-from jobs.backtest import core, data_warnings, dataset, detail, picture
+from jobs.backtest import core, data_warnings, dataset, detail, pack
 from jobs.backtest.decisions import Decisions, decisions, disagreement, first_placements, joined
+from jobs.backtest.document import SCHEMA_VERSION
 from jobs.backtest.known import known_before
 from jobs.backtest.scored import SIDES, Pair, scored
 from jobs.bundle import Bundle
@@ -25,8 +25,7 @@ from jobs.errors import NotReady
 from jobs.flow import FEATURES, VALIDATED
 from jobs.ingest.truth import true_click_probability
 from jobs.promote import ledger
-from jobs.run import Run
-from jobs.swap import swap
+from jobs.run import Run, code_version
 from jobs.tables import LAKE
 from jobs.train.core import BASELINE
 from models.evaluation.comparison import compare
@@ -53,6 +52,7 @@ def run(run: Run) -> dict[str, Any]:
     days = pc.unique(pc.cast(examples["event_time"], pa.date32())).to_pylist()
     document["warnings"] = data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED})
     document["dataset"] = dataset.card(run.lake.lineage("examples", run.partition))
+    document["lineage"] = {"code_version": code_version(), "config_hash": run.config.digest()}
     _deliver(run, document, row["run_id"])
     findings = {f"{name}_difference": sides["difference"] for name, sides in document["comparison"].items()}
     return {
@@ -91,7 +91,7 @@ def _document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
     logging = values.pop("logging")
     parity = _parity(run, test, challenger, rows.as_shown["challenger"])
     document: dict[str, Any] = {
-        "schema_version": core.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
         "day": run.day.isoformat(),
         "mode": run.mode,
         "challenger": _side(challenger),
@@ -193,15 +193,7 @@ def _deliver(run: Run, document: dict[str, Any], run_id: str) -> None:
     """Files and MLflow first, the table last: published evidence is complete everywhere."""
     text = json.dumps(document, sort_keys=True, allow_nan=False)
     challenger = document["challenger"]
-    folder = run.config.bundles / f"{challenger['candidate_id']}.evidence"
-    draft = folder.with_name(f".{folder.name}.{run.run_id}")
-    draft.mkdir(parents=True)
-    (draft / "evidence.json").write_text(json.dumps(document, indent=1, sort_keys=True))
-    png = picture.png(document)
-    (draft / "evidence.png").write_bytes(png)
-    (draft / "evidence.html").write_text(picture.html(document, png))
-    swap(draft, folder)
-    shutil.rmtree(draft, ignore_errors=True)  # what lay there before
+    folder = pack.write(run, document)
     tracking.log_evidence(run.config, run_id, core.figures(document), folder)
     row = {
         "candidate_id": challenger["candidate_id"],

@@ -1,10 +1,17 @@
 """The ledger's next page: a new verdict beside what was already approved and deployed. No I/O."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+from jobs.backtest import wording
+from jobs.backtest.document import Document, Estimated, Finding, Judgement
+from models.evaluation.gate import VALUE
 
 HISTORY = ("approved_by", "approved_at", "endpoint", "deployed_at")
 """What a person and the deployment wrote; a verdict never touches it."""
+SHOWN = ("auc", "log_loss", "ndcg_at_10")
+"""Metrics of the short table; the page has all."""
 
 
 def page(existing: Iterable[Mapping[str, Any]], verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -25,7 +32,41 @@ def page(existing: Iterable[Mapping[str, Any]], verdict: Mapping[str, Any]) -> l
     return sorted([*kept, judged], key=lambda row: str(row["candidate_id"]))
 
 
-def summary(verdict: str, reasons: Iterable[str], table: str, candidate_id: str, champion_id: str) -> str:
-    """What the person who approves reads first, as Markdown."""
-    lines = "\n".join(f"- {reason}" for reason in reasons)
-    return f"**{verdict}**: `{candidate_id}` against `{champion_id}`\n\n{table}\n\n{lines}\n"
+def summary(document: Mapping[str, Any], judgement: Mapping[str, Any], page: str | Path) -> str:
+    """What the person who approves reads first, as Markdown: the verdict, five figures, the reasons, the page.
+
+    `document` and `judgement` are of the evidence pack's schema; `page` is a URL, or the path where there is none.
+    """
+    found, verdict = Document.model_validate(document), Judgement.model_validate(judgement)
+    challenger, champion = found.challenger.candidate_id, found.champion.candidate_id
+    against = [rule for rule in verdict.rules if rule.outcome == verdict.verdict] or [
+        rule for rule in verdict.rules if rule.name in (VALUE, *found.comparison)
+    ]
+    reasons = [f"- {wording.rule_name(rule.name)}: {' '.join(rule.reason.split())}" for rule in against]
+    where = f"[The whole evidence]({page})" if str(page).startswith("http") else f"The whole evidence: `{page}`"
+    lines = [
+        f"**{wording.VERDICTS[verdict.verdict]}**: {wording.headline(found, verdict)}",
+        f"`{challenger}` against `{champion}`",
+        _table(found),
+        "\n".join(reasons),
+        where,
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _table(found: Document) -> str:
+    """Champion, challenger and their difference in five figures."""
+    sides = {"Clicks per request": found.value}
+    sides |= {wording.metric(name): found.comparison[name] for name in SHOWN if name in found.comparison}
+    rows = [
+        f"| {name} | {wording.of_side(of.champion)} | {wording.of_side(of.challenger)} | {_difference(of.difference)} |"
+        for name, of in sides.items()
+    ]
+    errors = [found.calibration[side].error for side in ("champion", "challenger")]
+    rows.append(f"| Calibration error | {' | '.join(wording.of_side(error) for error in errors)} | |")
+    return "\n".join(["|  | champion | challenger | difference |", "| --- | ---: | ---: | ---: |", *rows])
+
+
+def _difference(found: Finding) -> str:
+    interval = f" [{wording.between(found, sign=True)}]" if isinstance(found, Estimated) else ""
+    return wording.of_side(found, sign=True) + interval

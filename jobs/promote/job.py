@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from jobs import bundle, tracking
+from jobs.backtest import pack
 from jobs.backtest.core import gate_evidence
-from jobs.backtest.picture import markdown
 from jobs.errors import NotReady, Refused
 from jobs.promote import core
 from jobs.promote.latency import latency_ms
@@ -34,6 +34,9 @@ def run(run: Run) -> dict[str, Any]:
     document = json.loads(evidence["document"])
     verdict = judge(gate_evidence(document).with_latency(latency_ms(judged)), run.config.gate)
     run.say(f"{verdict.verdict}: {'; '.join(verdict.reasons)}")
+    folder = pack.write(run, document, verdict.as_dict())
+    tracking.log_evidence(run.config, candidate["run_id"], {}, folder)
+    url = tracking.artifact_url(run.config, candidate["run_id"], f"{tracking.EVIDENCE}/{pack.PAGE}")
     version = tracking.register(
         run.config,
         candidate["run_id"],
@@ -60,9 +63,7 @@ def run(run: Run) -> dict[str, Any]:
         "candidate_id": row["candidate_id"],
         "champion_id": row["champion_id"],
         "model_version": version,
-        "summary": core.summary(
-            verdict.verdict, verdict.reasons, markdown(document), row["candidate_id"], row["champion_id"]
-        ),
+        "summary": core.summary(document, verdict.as_dict(), url or folder / pack.PAGE),
     }
 
 

@@ -45,8 +45,9 @@ def test_popularity_stands_in_where_nobody_was_ever_deployed(config: Config) -> 
         assert found["comparison"][metric]["difference"]["low"] > 0  # it knows what users like
     assert found["value"]["difference"]["low"] > 0
     folder = config.bundles / "logistic-full-2026-01-08.evidence"
-    assert sorted(path.name for path in folder.iterdir()) == ["evidence.html", "evidence.json", "evidence.png"]
-    assert "<script" not in (folder / "evidence.html").read_text()
+    assert sorted(path.name for path in folder.iterdir()) == ["evidence.html", "evidence.json"]
+    assert json.loads((folder / "evidence.json").read_text()) == found
+    assert "Not judged yet" in (folder / "evidence.html").read_text()
 
 
 def test_the_same_evidence_twice(config: Config) -> None:

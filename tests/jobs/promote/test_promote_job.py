@@ -1,5 +1,6 @@
 """`promote` on a small lake: the verdict is data, the ledger forgets no deployment, a swapped bundle is refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,13 @@ def test_a_better_challenger_is_promoted_and_the_alias_waits_for_a_person(config
     assert report["verdict"] == "promote"
     [row] = ledger_rows(config)
     assert (row["verdict"], row["deployed_at"], row["approved_by"]) == ("promote", None, None)
-    assert "| value per request |" in report["summary"]
+    folder = config.bundles / f"{row['candidate_id']}.evidence"
+    assert "| Clicks per request |" in report["summary"]
+    assert str(folder / "evidence.html") in report["summary"]
+    assert "All 13 rules are cleared" in (folder / "evidence.html").read_text()
+    assert json.loads((folder / "verdict.json").read_text())["reasons"] == report["reasons"]
+    packs = list(config.tracking.artifacts.rglob("evidence/evidence.html"))
+    assert [path.read_text() for path in packs] == [(folder / "evidence.html").read_text()]
     assert tracking.champion(config) is None
     tracking.move_champion(config, row["candidate_id"], row["bundle_sha256"])
 
@@ -47,6 +54,9 @@ def test_a_worse_challenger_is_held_and_that_is_no_error(config: Config) -> None
     assert report["verdict"] == "hold"
     assert any(reason.startswith("value:") for reason in report["reasons"])
     assert ledger_rows(config)[0]["reasons"] == report["reasons"]
+    page = (config.bundles / "logistic-full-2026-01-08.evidence" / "evidence.html").read_text()
+    assert '<section class="verdict hold"' in page
+    assert "**Hold**" in report["summary"]
 
 
 def test_judging_again_keeps_approval_and_deployment(config: Config) -> None:

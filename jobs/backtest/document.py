@@ -1,0 +1,276 @@
+"""The schema of `evidence.json`: what a backtest writes down, typed, so that readers need not guess.
+
+An unknown key, a missing one and a figure that is not finite are errors: a document that validates can be judged and
+shown. `SCHEMA_VERSION` rises whenever a reader of the version before would misread the document.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from models.settings import GateSettings, PolicySettings
+
+SCHEMA_VERSION = 3
+
+
+class Part(BaseModel):
+    """A frozen part of the document."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Estimated(Part):
+    """`models.evaluation.estimate.Estimate`."""
+
+    value: float
+    stderr: float
+    low: float
+    high: float
+    n: int
+    effective_n: float
+
+
+class Refused(Part):
+    """`models.evaluation.estimate.Refusal`: no figure, and why."""
+
+    refused: str
+    n: int
+    effective_n: float
+
+
+Finding = Estimated | Refused
+
+
+class Sides(Part):
+    """Both sides on the same rows, and challenger minus champion, paired."""
+
+    champion: Finding
+    challenger: Finding
+    difference: Finding
+
+
+class Champion(Part):
+    """Which bundle a side is and what its bytes depend on."""
+
+    candidate_id: str
+    ranker: str
+    bundle_sha256: str
+    policy: PolicySettings
+    lineage: dict[str, Any]
+    deployed: bool
+    """False: nothing was ever deployed, and the fallback stands in."""
+
+
+class Challenger(Part):
+    """As for the champion; `run_id` is the MLflow run that holds bundle and evidence."""
+
+    candidate_id: str
+    ranker: str
+    bundle_sha256: str
+    policy: PolicySettings
+    lineage: dict[str, Any]
+    run_id: str
+
+
+class ReliabilityBin(Part):
+    """Rows of like prediction: the mean prediction, the click rate and its interval; all in [0, 1]."""
+
+    n: int
+    predicted: float
+    observed: float
+    low: float
+    high: float
+
+
+class Calibration(Part):
+    """Of one side. `error` is debiased; the ECEs are plain, and `ece_by_chance` is what perfection would show."""
+
+    rows: int
+    predicted: float | None
+    observed: float | None
+    error: Finding
+    ece_equal_mass: float | None = None
+    ece_equal_width: float | None = None
+    ece_by_chance: float | None = None
+    reliability: list[ReliabilityBin]
+
+
+class Slice(Part):
+    """Challenger minus champion on the rows with one value of an attribute."""
+
+    attribute: str
+    value: str
+    n: int
+    share: float
+    difference: Finding
+
+
+class Reversal(Part):
+    """An attribute whose large slices all say the opposite of the whole."""
+
+    attribute: str
+    overall: float
+    slices: dict[str, float]
+
+
+class Slices(Part):
+    """All differences are in `metric`; their intervals hold together."""
+
+    metric: str
+    slices: list[Slice]
+    reversals: list[Reversal]
+
+
+class Curve(Part):
+    """`items[i]`: the smallest share of the catalogue behind the share `recommendations[i]` of the first places."""
+
+    recommendations: list[float]
+    items: list[float]
+    coverage: float
+
+
+class Spread(Part):
+    """How one side spreads its first places over the items."""
+
+    curve: Curve | Refused
+    statistical_parity: Finding
+    preference_conditioned: Finding
+
+
+class Histogram(Part):
+    """`counts[i]` decisions have a weight in [edges[i], edges[i + 1]); the first starts at 0, the last has no end."""
+
+    edges: list[float]
+    counts: list[int]
+
+
+class Weights(Part):
+    """`models.evaluation.diagnostics.Diagnostics` of one side, with the weights counted by size."""
+
+    n: int
+    mean_weight: float
+    mean_weight_stderr: float
+    largest_weight: float
+    largest_weight_share: float
+    effective_n: float
+    never_taken_share: float
+    tail_shape: float | None
+    smallest_logged: float
+    certain_share: float
+    inverse_propensity: float | None
+    inverse_propensity_stderr: float | None
+    unsupported_mass: float | None
+    logging_drift: float | None
+    histogram: Histogram
+
+
+class Diagnostics(Part):
+    """`differing_columns`: share of replayed decisions whose feature differs from the one trained on."""
+
+    weights: dict[Literal["champion", "challenger"], Weights]
+    differing_columns: dict[str, float]
+
+
+class Data(Part):
+    """What the evidence rests on; `versions` are those of the tables read."""
+
+    test_rows: int
+    test_rows_known: int
+    click_rate: float | None
+    users: int
+    items: int
+    event_time: list[str]
+    policies: dict[str, int]
+    decisions: int
+    candidates_per_decision: float | None
+    left_out: dict[str, int]
+    versions: dict[str, int | None]
+
+
+class WarnedDay(Part):
+    """`rows`: how many broke the rule; None where it is about the day, which `found` may then describe."""
+
+    day: str
+    rows: int | None
+    found: float | None
+
+
+class Warned(Part):
+    """A rule of the suites that failed on days the examples come from, without stopping them."""
+
+    table: str
+    expectation: str
+    needs: str
+    notes: str
+    days: list[WarnedDay]
+
+
+class Logged(Part):
+    """What the logging policy really earned."""
+
+    value: Finding
+
+
+class Truth(Part):
+    """Expected clicks per request in the simulated world; only for the eyes, the gate never sees it."""
+
+    champion: float
+    challenger: float
+    difference: float
+    logging: float
+
+
+class Lineage(Part):
+    """What made the document, beside the tables in `data.versions`."""
+
+    code_version: str
+    config_hash: str
+
+
+class Document(Part):
+    """The evidence on one challenger. Same inputs, same document: no clock, no run id but MLflow's."""
+
+    schema_version: Literal[3]
+    day: str
+    mode: Literal["full", "warm"]
+    challenger: Challenger
+    champion: Champion
+    bundle_sha256: str
+    policy: PolicySettings
+    same_candidate: bool
+    test_rows: int
+    comparison: dict[str, Sides]
+    value: Sides
+    estimators: dict[str, Sides]
+    logging: Logged
+    truth: Truth | None = None
+    calibration: dict[Literal["champion", "challenger"], Calibration]
+    slices: Slices
+    popularity: dict[Literal["champion", "challenger"], Spread]
+    parity: Finding | None
+    data: Data
+    dataset: dict[str, Any] | None
+    """The data card of `jobs.assemble.card`, which has a version of its own."""
+    warnings: list[Warned]
+    diagnostics: Diagnostics
+    gate: GateSettings
+    lineage: Lineage
+    limitations: list[str]
+
+
+class JudgedRule(Part):
+    """`models.evaluation.gate.Rule`."""
+
+    name: str
+    figure: float | None
+    bound: float | None
+    outcome: Literal["pass", "hold", "refuse"]
+    reason: str
+
+
+class Judgement(Part):
+    """`verdict.json`: `models.evaluation.gate.Verdict`, written beside the evidence by `promote`."""
+
+    verdict: Literal["promote", "hold", "refuse"]
+    reasons: list[str]
+    rules: list[JudgedRule]
