@@ -248,9 +248,9 @@ def _apply(store: "FeatureStore", config: Config) -> None:
         applied = store.get_feature_service("freshness").tags.get("definitions")
     except FeatureServiceNotFoundException:
         applied = None
-    if applied == definitions.VERSION and (path.is_file() or not sqlite):
+    if applied == definitions.version(config.lake.root) and (path.is_file() or not sqlite):
         return
-    store.apply(definitions.OBJECTS)
+    store.apply(definitions.objects(config.lake.root))
     if sqlite:
         # Without a write-ahead log the endpoint would wait for the whole of a publication.
         connection = sqlite3.connect(path)

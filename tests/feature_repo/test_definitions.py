@@ -1,5 +1,7 @@
 """Feast's definitions say what the tables say."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
@@ -18,12 +20,12 @@ TYPES = {
 
 
 @pytest.mark.parametrize("table", FEATURES)
-def test_every_column_of_a_feature_table_is_a_field_of_the_same_type(table: str) -> None:
+def test_every_column_of_a_feature_table_is_a_field_of_the_same_type(tmp_path: Path, table: str) -> None:
     """A column added to the table and not here would silently be missing at serving time."""
     import_feast()
     from feature_repo import definitions
 
-    view = getattr(definitions, table)
+    view = definitions.views(tmp_path)[table]
     keys = LAKE[table].key
     fields = {field.name: TYPES[str(field.dtype)] for field in view.schema if field.name not in keys}
     columns = {n: c.type for n, c in LAKE[table].columns.items() if n not in (*keys, definitions.AVAILABLE_AT)}

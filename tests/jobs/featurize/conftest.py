@@ -86,6 +86,20 @@ def lively(tmp_path: Path) -> World:
     return world
 
 
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Two days, 2,500 users, 600 items: every user comes now and then, some on one of the days only."""
+    world = World(tmp_path_factory.mktemp("crowd"))
+    users, items = 2_500, 600
+    for n in range(2):
+        day = world.first + timedelta(days=n)
+        world.put("items", day, [world.item(f"i{k:04d}", f"c{k % 12}", price=None) for k in range(items)])
+        for table, size, step in (("impressions", 4_000, 7), ("clicks", 1_500, 11), ("purchases", 60, 13)):
+            rows = [(f"u{(k * step + 900 * n) % users:04d}", f"i{(k * k + n) % items:04d}", k) for k in range(size)]
+            world.put(table, day, [world.event(u, i, world.at(n, k * 1.37 % 24)) for u, i, k in rows])
+    return world
+
+
 def fill(world: World, days: int = 6) -> None:
     """Deterministic events without a random generator: every residue class meets every other."""
     for n in range(days):

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from jobs.asof.core import latest, take
 from jobs.errors import NotReady
 from jobs.examples import encodings_of, item_arrays, user_arrays, user_row
 from jobs.featurize import online
 from jobs.featurize.online import OnlineFeatures
 from jobs.flow import FEATURES
 from jobs.store import midnight
-from jobs.tables import INTEREST_BUCKETS, TIME
+from jobs.tables import INTEREST_BUCKETS, LAKE, TIME
 from models.rankers.features import NUMERIC, decision_columns
 from models.settings import TaskSettings
 
@@ -216,3 +217,58 @@ def test_a_redis_that_does_not_answer_is_not_ready(lively: Any) -> None:
         with pytest.raises(NotReady, match="needs Redis at 127"):
             lively.run(lively.first, settings=settings)
     assert lively.lake.days("user_features") == [lively.first]
+
+
+# -- thousands of keys, and Feast's own join --------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_thousands_of_keys_are_the_same_offline_and_online(crowd: Any, kind: str, request: Any, tmp_path: Any) -> None:
+    """Offline: the point-in-time join of an impression on the next day. Online: what the endpoint reads."""
+    url = request.getfixturevalue("redis_url") if kind == "redis" else ""
+    settings = going_online(crowd, online_store=kind, online_path=tmp_path, **({"redis_url": url} if url else {}))
+    crowd.run(crowd.first + timedelta(days=1), since=crowd.first, settings=settings)
+    reader = OnlineFeatures(settings)
+    items = reader.published().items
+    tables = {name: crowd.lake.read(name).drop_columns(["day"]) for name in FEATURES}
+    noon = {"event_time": pa.repeat(pa.scalar(crowd.at(2), TIME), 2_600)}
+    asked = pa.table({"user_id": [f"u{k:04d}" for k in range(2_600)], **noon})
+    rows = latest(asked, tables["user_features"], ("user_id",), right_time="available_at")
+    offline = user_arrays(tables["user_features"], rows)
+    for n, user in enumerate(asked["user_id"].to_pylist()):
+        for name, column in user_row(reader.user(user), 1).items():
+            np.testing.assert_array_equal(column[0], offline[name][n], err_msg=f"{name} of {user}")
+    assert np.count_nonzero(rows >= 0) > 2_000, "and the last hundred have never been seen"
+    asked = pa.table({"item_id": pa.array(items["item_id"], pa.string()), "event_time": noon["event_time"][:600]})
+    at = latest(asked, tables["item_features"], ("item_id",), right_time="available_at")
+    for name, column in item_arrays(tables["item_features"], at).items():
+        np.testing.assert_array_equal(items[name], column, err_msg=name)
+    offline_rates = encodings_of(tables["encodings"], noon["event_time"])
+    online_rates = reader.published().encodings.rates
+    assert sum(map(len, online_rates.values())) == len(crowd.rows("encodings", crowd.first + timedelta(days=1)))
+    for name, of in online_rates.items():
+        for value, rate in of.items():
+            assert offline_rates.rates[name][value][-1] == rate[0]
+
+
+@pytest.mark.parametrize(("table", "keys"), [(t, LAKE[t].key) for t in FEATURES])
+def test_feasts_own_join_of_the_lake_is_ours(lively: Any, table: str, keys: tuple[str, ...]) -> None:
+    """`get_historical_features` reads the Delta tables by the registered definitions: the same rows, and as fresh."""
+    settings = going_online(lively)
+    lively.run(lively.first + timedelta(days=4), since=lively.first, settings=settings)
+    lively.run(lively.first + timedelta(days=4), settings=settings)  # replaced: its old part files are dead
+    rows = lively.lake.read(table).drop_columns(["day"])
+    known = rows.group_by(list(keys)).aggregate([])
+    times = [lively.at(n, hours) for n in range(7) for hours in (0, 9.5)]  # on day 6 everything has expired
+    asked = pa.concat_tables(
+        [known.append_column("event_time", pa.repeat(pa.scalar(t, TIME), len(known))) for t in times]
+    )
+    found = latest(asked, rows, keys, right_time="available_at")
+    age = pc.subtract(asked["event_time"], take(rows.select(["available_at"]), found)["available_at"])
+    found[pc.fill_null(pc.greater_equal(age, pa.scalar(timedelta(days=1), pa.duration("us"))), False).to_numpy()] = -1
+    ours = take(rows.drop_columns([*keys, "available_at"]), found)
+    numbered = asked.rename_columns([*keys, "event_timestamp"]).append_column("row", pa.array(range(len(asked))))
+    features = [f"{table}:{name}" for name in ours.column_names]
+    feasts = online._store(settings).get_historical_features(numbered.to_pandas(), features).to_arrow().sort_by("row")
+    assert len(feasts) == len(asked)
+    assert 0 < np.count_nonzero(found >= 0) < len(asked)
+    for name in ours.column_names:
+        assert feasts[name].to_pylist() == ours[name].to_pylist(), name
