@@ -17,7 +17,8 @@ from jobs.tables import RAW
 
 OPTIONAL = ("requests",)
 """A raw lake may have no folder at all for these: such a source logs no candidates, and the table stays empty."""
-HOUR = re.compile(r"hour=\d\d/[^/]+\.parquet")
+HOUR = re.compile(r"hour=\d\d/[^/\x00-\x1f\ud800-\udfff]+\.parquet")
+"""Names are UTF-8 without line breaks: they appear in sentences, and Arrow opens no others."""
 HIDDEN = (".", "_")
 UNFINISHED = (".tmp", ".part", ".partial", ".inprogress")
 READERS = 4
@@ -62,12 +63,17 @@ def files(raw: Path, table: str, day: date) -> list[Path]:
     if strange:
         raise Refused(
             f"raw {table} of {day} needs nothing but files hour=HH/*.parquet below {folder}; found "
-            f"{', '.join(str(path.relative_to(folder)) for path in strange[:3])}; nothing of {day} was published"
+            f"{', '.join(_printable(path.relative_to(folder)) for path in strange[:3])}; nothing of {day} was published"
         )
     if not found:
         state = "no Parquet file in it" if folder.is_dir() else "no such folder"
         raise NotReady(f"raw {table} of {day} needs {folder}/hour=HH/*.parquet; found {state}")
     return found
+
+
+def _printable(path: Path) -> str:
+    """A name that may be any bytes, for a sentence."""
+    return ascii(path.as_posix())[1:-1]
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -141,8 +147,13 @@ def rows(raw: Path, table: str, day: date) -> int:
     total = 0
     for path in files(raw, table, day):
         with suppress(pa.ArrowException, OSError):
-            total += pq.read_metadata(path).num_rows
+            total += rows_of(path)
     return total
+
+
+def rows_of(path: Path) -> int:
+    """How many rows a file says it holds."""
+    return int(pq.read_metadata(path).num_rows)
 
 
 def _parse(path: Path, content: bytes) -> pa.Table:

@@ -330,6 +330,18 @@ FILES.of_files(
 )
 FILES.of_files("clicks", "a writer's own marks", _touch("_SUCCESS"), HARMLESS)
 FILES.of_files("clicks", "a hidden checksum file", _touch("hour=10/.part-0.parquet.crc"), HARMLESS)
+FILES.of_files(
+    "clicks",
+    "a name that is not UTF-8",
+    _moved("clicks", os.fsdecode(b"hour=10/part-\xff.parquet")),
+    refused(STRAY.format(r"hour=10/part-\\udcff\.parquet")),
+)
+FILES.of_files(
+    "clicks",
+    "a name with a line break",
+    _moved("clicks", "hour=10/part\n.parquet"),
+    refused(STRAY.format(r"hour=10/part\\n\.parquet")),
+)
 FILES.of_files("clicks", "filed under another hour", _moved("clicks", "hour=03/part-0.parquet"), HARMLESS)
 FILES.of_files(
     "clicks",
