@@ -40,25 +40,30 @@ class Moments:
     @classmethod
     def of(cls, rows: Floats) -> Self:
         """The moments of (n, k) rows, each an independent unit."""
-        found = cls.none(rows.shape[1])
-        for start in range(0, len(rows), CHUNK):
-            found = found + cls._of_chunk(rows[start : start + CHUNK])
-        return found
-
-    @classmethod
-    def _of_chunk(cls, rows: Floats) -> Self:
+        n, k = rows.shape
+        found = cls.none(k)
+        if not n:
+            return found
         columns = np.ascontiguousarray(rows.T)
-        k, n = columns.shape
         mean = columns.mean(axis=1)
-        d = columns - mean[:, None]
-        first, last = np.triu_indices(k)
-        products = d[first] * d[last]
-        at = np.zeros((k, k), dtype=np.int64)
+        # A constant column adds nothing, and most estimators have one.
+        moving = np.flatnonzero(columns.max(axis=1) > columns.min(axis=1))
+        m = len(moving)
+        first, last = np.triu_indices(m)
+        second, third, fourth = np.zeros(len(first)), np.zeros((len(first), m)), np.zeros((len(first),) * 2)
+        for start in range(0, n, CHUNK):
+            d = columns[moving, start : start + CHUNK] - mean[moving, None]
+            products = d[first] * d[last]
+            second += products.sum(axis=1)
+            # einsum on purpose: for matrices this thin a threaded BLAS waits more than it multiplies.
+            third += np.einsum("an,bn->ab", products, d)
+            fourth += np.einsum("an,bn->ab", products, products)
+        at = np.zeros((m, m), dtype=np.int64)
         at[first, last] = at[last, first] = np.arange(len(first))
-        # einsum on purpose: for matrices this thin a threaded BLAS waits more than it multiplies.
-        third = np.einsum("an,bn->ab", products, d)[at]
-        fourth = np.einsum("an,bn->ab", products, products)[at[:, :, None, None], at]
-        return cls(n, mean, products.sum(axis=1)[at], third, fourth)
+        found.second[np.ix_(moving, moving)] = second[at]
+        found.third[np.ix_(*[moving] * 3)] = third[at]
+        found.fourth[np.ix_(*[moving] * 4)] = fourth[at[:, :, None, None], at]
+        return cls(n, mean, found.second, found.third, found.fourth)
 
     def __add__(self, other: Self) -> Self:
         """The moments of both sets of units together."""

@@ -5,10 +5,12 @@ light or heavy, and click rates that differ by context and action. The guard run
 the logs it let pass. `clipped_ips`, `switch_dr` and `dros` are biased by design and promise no coverage: not listed.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from models.evaluation.sufficient import SufficientStatistics
 from models.evaluation.weighting import Log
 from models.settings import GateSettings
 
-LOGS = 1_000
+FOUND = Path(__file__).resolve().parents[2] / "var" / "bench" / "coverage"
 CONTEXTS = 200
 REPLICATES = 200
 SETTINGS = GateSettings()
@@ -29,13 +31,14 @@ TIMES = {"tidegate": 1}
 
 @dataclass(frozen=True)
 class Setting:
-    """Decisions per log, actions, how far the policies' logits spread, the usual click rate, decisions per user."""
+    """Decisions per log, actions, spread of the policies' logits, usual click rate, decisions per user, logs."""
 
     decisions: int
     actions: int
     spread: float
     click_rate: float
     per_user: int = 1
+    logs: int = 1_000
 
 
 CASES = {
@@ -45,6 +48,11 @@ CASES = {
     "hopeless tails": Setting(5_000, 20, 2.0, 0.1),
     "6 decisions a user": Setting(2_400, 10, 0.7, 0.2, per_user=6),
 }
+SMALL = {"small sample": Setting(400, 5, 0.4, 0.1, logs=30)}
+HOPELESS = "hopeless tails"
+"""No interval can be honest here: what counts is that nearly all logs are refused."""
+AT_LEAST = ("ips, empirical Bernstein", "ips, any time")
+"""Bounds that promise 95% or more, not about 95%."""
 
 
 @dataclass(frozen=True)
@@ -111,30 +119,49 @@ def findings(drawn: Drawn, per_user: int) -> Iterator[tuple[str, Estimate | None
 
 
 def prepare(folder: Path) -> None:
-    """Nothing: logs are drawn as they are needed."""
+    """Forgets the last run; logs are drawn as they are needed."""
+    FOUND.mkdir(parents=True, exist_ok=True)
+    for old in FOUND.glob("*.json"):
+        old.unlink()
 
 
-def coverage(folder: Path, case: str) -> dict[str, object]:
-    """Shares of logs refused, covered, and missed on either side, per kind of interval."""
+def coverage(folder: Path, case: str) -> int:
+    """Writes the shares of logs refused, covered and missed on either side, per kind of interval."""
     setting = CASES[case]
     kept: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     asked: dict[str, int] = defaultdict(int)
-    for seed in range(LOGS):
+    for seed in range(setting.logs):
         for name, found, truth in findings(draw(setting, seed), setting.per_user):
             asked[name] += 1
-            if found:
-                kept[name].append((truth, found.low, found.high))
+            kept[name] += [(truth, found.low, found.high)] if found else []
     report = {}
     for name, count in asked.items():
         truth, low, high = np.array(kept[name]).reshape(-1, 3).T
         passed = max(1, len(truth))
         report[name] = {
-            "refused": round(1 - len(truth) / count, 4),
-            "covered": round(float(((low <= truth) & (truth <= high)).sum()) / passed, 4) if len(truth) else None,
-            "truth below": round(float((truth < low).sum()) / passed, 4),
-            "truth above": round(float((truth > high).sum()) / passed, 4),
+            "refused": 1 - len(truth) / count,
+            "covered": float(((low <= truth) & (truth <= high)).sum()) / passed,
+            "truth below": float((truth < low).sum()) / passed,
+            "truth above": float((truth > high).sum()) / passed,
         }
-    return {"rows": LOGS, "report": report}
+    (FOUND / f"{case}.json").write_text(json.dumps(report, indent=1) + "\n")
+    return setting.logs
+
+
+def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """93-97% where not refused (at least 95% for bounds that promise it); nearly all refused where it is hopeless."""
+    judged = []
+    for case in dict.fromkeys(row["case"] for row in rows):
+        for name, figures in json.loads((FOUND / f"{case}.json").read_text()).items():
+            covered, refused = figures["covered"], figures["refused"]
+            found = f"{covered:.1%} (truth below {figures['truth below']:.1%}, above {figures['truth above']:.1%})"
+            goal, met = "93-97%", 0.93 <= covered <= 0.97
+            if name in AT_LEAST:
+                goal, met = "at least 95%", covered >= 0.95 or refused == 1
+            elif case == HOPELESS:
+                goal, met, found = "95% refused", refused >= 0.95, ""
+            judged.append({"goal": f"{case}, {name}: {goal}", "found": f"{found} refused {refused:.1%}", "met": met})
+    return judged
 
 
 PEERS = {"tidegate": coverage}
