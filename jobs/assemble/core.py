@@ -88,8 +88,8 @@ SCHEMAS = {
     "item_features": ITEM_FEATURES,
 }
 """What is read of each table."""
-ATTRIBUTED = pa.schema([*SELECTED, ("user_attributes", ATTRIBUTES), ("item_attributes", ATTRIBUTES)])
-"""`SELECTED` with the snapshots' attributes, keys already prefixed; a null map where there is none."""
+ATTRIBUTED = pa.schema([*SELECTED, ("item_attributes", ATTRIBUTES)])
+"""`SELECTED` with the item snapshot's attributes, keys already prefixed; a null map where there is none."""
 WITH_ITEMS = pa.schema([*ATTRIBUTED, *((OF_ITEM + n, t) for n, t in _types("item_features", ITEM_COLUMNS[2:]))])
 WITH_SOURCES = pa.schema([*WITH_ITEMS, (SOURCE_CATEGORY, pa.string())])
 
@@ -171,14 +171,12 @@ def prefixed(snapshot: pa.Table, key: str) -> pa.Table:
     return pa.table({f"{key}_id": snapshot.column(f"{key}_id"), f"{key}_attributes": named})
 
 
-def with_snapshots(rows: pa.Table, users: pa.Table, items: pa.Table) -> pa.Table:
-    """`ATTRIBUTED`: each row with the attributes of its user and item, null where the snapshot lacks them."""
-    for key, snapshot in (("user", users), ("item", items)):
-        ids = snapshot.column(f"{key}_id").combine_chunks()
-        at = pc.fill_null(pc.index_in(rows.column(f"{key}_id"), ids, skip_nulls=True), ABSENT)
-        found = take(snapshot.select([f"{key}_attributes"]), np.asarray(at.to_numpy(), dtype=np.int64))
-        rows = rows.append_column(f"{key}_attributes", found.column(0))
-    return rows.cast(ATTRIBUTED)
+def with_attributes(rows: pa.Table, snapshot: pa.Table, key: str) -> pa.Table:
+    """The rows with `<key>_attributes`: those of their user or item, null where the `prefixed` snapshot lacks it."""
+    ids = snapshot.column(f"{key}_id").combine_chunks()
+    at = pc.fill_null(pc.index_in(rows.column(f"{key}_id"), ids, skip_nulls=True), ABSENT)
+    found = take(snapshot.select([f"{key}_attributes"]), np.asarray(at.to_numpy(), dtype=np.int64))
+    return rows.append_column(f"{key}_attributes", found.column(0))
 
 
 def with_items(rows: pa.Table, features: pa.Table) -> pa.Table:
@@ -204,6 +202,7 @@ def with_sources(rows: pa.Table, features: pa.Table) -> pa.Table:
 def examples(rows: pa.Table, features: pa.Table, encodings: pa.Table, tasks: TaskSettings) -> pa.Table:
     """The `examples` rows by event time and id: the user's newest feature row joined, as a ranker's columns.
 
+    `rows` are `WITH_SOURCES` with `user_attributes`.
     `encodings` are those of every midnight the rows may see: few enough to be everywhere.
     """
     found = _fresh(rows, features, "user_id")

@@ -70,7 +70,8 @@ def in_one_process(run: Run, given: Inputs, folders: dict[str, Path]) -> pa.Tabl
         run.say(f"{len(unseen)} of {len(drawn)} drawn negatives are unseen")
     del labelled
     items = tables.pop("item_features")
-    rows = core.with_sources(core.with_items(core.with_snapshots(selected, given.users, given.items), items), items)
+    rows = core.with_items(core.with_attributes(selected, given.items, "item"), items)
+    rows = core.with_attributes(core.with_sources(rows, items), given.users, "user")
     examples = core.examples(rows, tables.pop("user_features"), given.encodings, given.tasks)
     run.say("features have met their impressions")
     pq.write_table(examples, folders["examples"] / "part-0.parquet", coerce_timestamps="us")

@@ -58,11 +58,15 @@ def selected(
 ) -> tuple[pa.Table, pa.Table]:
     """The `LABELLED` rows that become examples as `SELECTED`, and `LEFT_OUT` of the others: all rules at once."""
     if not settings.any:
-        weighted = rows.append_column("weight", pa.array(np.ones(len(rows))))
-        return weighted.select(SELECTED.names), LEFT_OUT.empty_table()
+        return unselected(rows), LEFT_OUT.empty_table()
     found = marked(rows, clicks, identity, settings, last_train_day)
     found = thinned(found, surface_rates(totals(found), settings), settings.seed)
     return kept(found), left_out(found)
+
+
+def unselected(rows: pa.Table) -> pa.Table:
+    """`SELECTED`: all of the rows, each for itself."""
+    return rows.append_column("weight", pa.array(np.ones(len(rows)))).select(SELECTED.names)
 
 
 def clicks(labels: pa.Table) -> pa.Table:

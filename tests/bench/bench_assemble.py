@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from jobs.config import Config
 from jobs.flow import STAGES
 from jobs.store import Lake, Lineage, midnight
 from jobs.tables import INTEREST_BUCKETS, LAKE
+from models.rankers.features import ENCODINGS
 
 CASES = {"1M impressions, 30 days": (1_000_000, 30, 20_000, 2_000)}
 """Impressions, days, users, items."""
@@ -31,6 +33,7 @@ def prepare(folder: Path) -> None:
                 ("labels", labels),
                 ("user_features", _user_features(rng, day, user_id)),
                 ("item_features", _item_features(rng, day, item_id)),
+                ("encodings", _encodings(rng, day)),
             ):
                 lake.publish(table, {"day": str(day)}, _complete(table, rows), LINEAGE)
         for table, key, ids in (("users", "user_id", user_id), ("items", "item_id", item_id)):
@@ -68,11 +71,11 @@ def _assemble(folder: Path, case: str, from_rows: int) -> int:
 
 def _shown(
     rng: np.random.Generator, day: date, n: int, user_id: np.ndarray, item_id: np.ndarray
-) -> tuple[dict[str, object], dict[str, object]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """A day's impressions and their labels; one in ten is clicked, one in ten of those bought."""
     at = midnight(day).timestamp() * 1e6 + np.sort(rng.integers(0, 86_400_000_000, n))
     user, item = (ids[np.minimum(rng.zipf(1.3, n), len(ids)) - 1] for ids in (user_id, item_id))
-    shown: dict[str, object] = {
+    shown: dict[str, Any] = {
         "impression_id": [f"{day:%m%d}-{k:07d}" for k in range(n)],
         "request_id": [f"{day:%m%d}-r{k // 4:07d}" for k in range(n)],
         "event_time": _times(at),
@@ -95,41 +98,50 @@ def _shown(
         "click_matures_at": _times(at + 86_400e6),
         "converted": bought,
         "conversion_known_at": _times(at + 3_600e6, ~bought),
+        "conversion_credit": bought.astype(float),
         "conversion_value": np.where(bought, 9.5, 0.0),
         "matures_at": _times(at + 8 * 86_400e6),
     }
     return shown, labels
 
 
-def _user_features(rng: np.random.Generator, day: date, ids: np.ndarray) -> dict[str, object]:
+def _user_features(rng: np.random.Generator, day: date, ids: np.ndarray) -> dict[str, Any]:
     interests = pa.array(rng.uniform(0.5, 2, (len(ids), INTEREST_BUCKETS)).astype(np.float32).ravel())
     offsets = pa.array(np.arange(len(ids) + 1, dtype=np.int32) * INTEREST_BUCKETS)
     return {
         "user_id": ids,
         "interests": pa.ListArray.from_arrays(offsets, interests),
-        "last_items": [[]] * len(ids),
         **_known("user_features", rng, day, len(ids)),
     }
 
 
-def _item_features(rng: np.random.Generator, day: date, ids: np.ndarray) -> dict[str, object]:
+def _item_features(rng: np.random.Generator, day: date, ids: np.ndarray) -> dict[str, Any]:
     bucket = rng.integers(0, INTEREST_BUCKETS, len(ids))
     known = _known("item_features", rng, day, len(ids))
     return {"item_id": ids, **known, "category": [f"c{b}" for b in bucket], "interest_bucket": bucket}
 
 
-def _known(table: str, rng: np.random.Generator, day: date, n: int) -> dict[str, object]:
+def _encodings(rng: np.random.Generator, day: date) -> dict[str, Any]:
+    names = [(encoding, f"c{b}") for encoding in ENCODINGS for b in range(INTEREST_BUCKETS)]
+    rows = dict(zip(("encoding", "value"), zip(*names, strict=True), strict=True))
+    return rows | _known("encodings", rng, day, len(names))
+
+
+def _known(table: str, rng: np.random.Generator, day: date, n: int) -> dict[str, Any]:
     """Available from the next midnight on; every number a random one."""
     numbers = [name for name, column in LAKE[table].columns.items() if column.type == pa.float64()]
     until = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     return {"available_at": [until] * n, **{name: rng.uniform(0, 50, n) for name in numbers}}
 
 
-def _complete(table: str, rows: dict[str, object]) -> pa.Table:
-    """The table's columns, null where `rows` has none."""
-    schema, n = LAKE[table].schema, len(next(iter(rows.values())))  # type: ignore[arg-type]
-    columns = [pa.array(rows[f.name], f.type) if f.name in rows else pa.nulls(n, f.type) for f in schema]
-    return pa.table(columns, schema=schema)
+def _complete(table: str, rows: dict[str, Any]) -> pa.Table:
+    """The table's columns; what `rows` lacks is null, or an empty list where null may not be."""
+    schema, n = LAKE[table].schema, len(next(iter(rows.values())))
+    columns = {
+        f.name: pa.nulls(n, f.type) if f.nullable else pa.array([[]] * n, f.type) for f in schema if f.name not in rows
+    }
+    columns |= {name: pa.array(values, schema.field(name).type) for name, values in rows.items()}
+    return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
 def _times(microseconds: np.ndarray, unknown: np.ndarray | None = None) -> pa.Array:

@@ -24,7 +24,6 @@ FIRST, DAY = date(2026, 1, 1), date(2026, 1, 7)
 """Published days 1..7: with the test settings, 1..4 train (6 are wanted), 5 validates, 6 tests, 7 is embargoed."""
 TRAIN, VALIDATE, TEST = ([date(2026, 1, n) for n in span] for span in ((1, 2, 3, 4), (5,), (6,)))
 LINEAGE = Lineage("test", "run0", "code", "settings")
-READ = ("impressions", "labels", "user_features", "item_features", "users", "items")
 USERS, ITEMS = ("ann", "bob", "cat"), ("tea", "mug", "new")
 
 
@@ -372,7 +371,7 @@ def test_the_card_adds_up(world: World) -> None:
     empty = sum(row["item_click_rate"] is None for row in mine) / len(mine)
     assert train["missing"]["item_click_rate"] == pytest.approx(empty, abs=1e-6)
     assert card["duplicate_items"] == 1
-    assert card["versions"] == {table: world.lake.version(table) for table in READ}
+    assert card["versions"] == {table: world.lake.version(table) for table in STAGES["assemble"].reads}
     assert world.card("retrieval_negatives") == card
 
 
