@@ -94,15 +94,16 @@ def judge_day(
     # Stages of an adaptive plan are submitted as jobs of their own.
     spark.conf.set("spark.sql.adaptive.enabled", "false")
     columns = {table: _columns(rules.suites, table, large, report) for table in RAW}
-    frames = {table: _frame(spark, table, large) for table in RAW}
-    ids = {table: _ids(table, large) for table in ("items", "users")}
+    frames = {table: _frame(spark, rules.suites, table, large) for table in RAW}
+    ids = {table: _ids(rules.suites, table, large) for table in ("items", "users")}
     verdicts = {}
     for table in RAW:
         judge = Judge(rules.suites, table, large.day, large.folders, ids)
         spark.sparkContext.setJobGroup(job_group(table, large.day), f"suite of {table}, {large.day}")
-        with refusals():
-            met = _met(spark, judge, frames, before, buckets)
-            found = _judged(spark, judge, met, before, buckets)
+        found = []
+        if sum(map(raw.rows_of, large.files[table])):
+            with refusals():
+                found = _judged(spark, judge, _met(spark, judge, frames, before, buckets), before, buckets)
         verdicts[table] = _verdict(rules, judge, found, columns[table], before, report, large.fingerprints[table])
     return verdicts
 
@@ -144,9 +145,9 @@ def _columns(suites: Suites, table: str, large: Large, report: Report) -> tuple[
     return suites.judge_columns(table, facts.of_columns(empty, names)), names
 
 
-def _frame(spark: SparkSession, table: str, large: Large) -> DataFrame:
+def _frame(spark: SparkSession, suites: Suites, table: str, large: Large) -> DataFrame:
     """A table's rows, each file read by a worker."""
-    schema, suites, day = _schema(table), Suites((table,)), large.day
+    schema, day = _schema(table), large.day
 
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -158,9 +159,9 @@ def _frame(spark: SparkSession, table: str, large: Large) -> DataFrame:
     return listed.mapInArrow(read, from_arrow_schema(schema))
 
 
-def _ids(table: str, large: Large) -> pa.Table:
+def _ids(suites: Suites, table: str, large: Large) -> pa.Table:
     """The ids of a snapshot."""
-    key, suites = RAW[table].key[0], Suites((table,))
+    key = RAW[table].key[0]
     parts = [_read(suites, table, large.day, path).select([key]) for path in large.files[table]]
     return pa.concat_tables([pa.schema([(key, pa.string())]).empty_table(), *parts])
 

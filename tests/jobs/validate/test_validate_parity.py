@@ -1,6 +1,7 @@
 """Tidegate's evaluator says what Great Expectations says: verdict, counts, quoted values and the failing rows."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,12 @@ from jobs.config import SparkSettings
 from jobs.errors import Misconfigured
 from jobs.validate import evaluate
 from jobs.validate.kinds import ROW_KINDS, TABLE_KINDS, Frame, refuse_unsupported
+from jobs.validate.suites import Suites
+from tests.jobs.validate.damaged_day import damaged
 from tests.jobs.validate.great_expectations_oracle import arrow_table, on_pandas, on_spark, pandas_frame
+from tests.jobs.validate.raw_days import FIRST, write
+from tests.jobs.validate.watched_suites import entries, watched
+from tests.jobs.validate.watched_suites import ours as verdicts_of
 
 NUMBERS = [None, float("inf"), float("-inf"), -0.0, 0.0, 1.0, 2.0, 2.5, -5.0, 1e300]
 TEXTS = [None, "", " ", "a", "A", "ab", "a b", "a\n", "é", "e\u0301", "日本", "😀b", "null", "1"]
@@ -101,7 +107,7 @@ def ours(rule: dict[str, Any], frame: Frame) -> dict[str, Any]:
     return {"success": held, **result, "rows": outcome.rows.tolist(), "raised": None}
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(frames())
 def test_on_any_frame_as_great_expectations_on_pandas(frame: Frame) -> None:
     """Nulls, NaN, infinities, empty frames, ties, any Unicode; every supported type, with and without its options."""
@@ -136,8 +142,19 @@ def test_on_one_wide_frame_as_great_expectations_on_spark(spark: Any) -> None:
     )
     for rule, expected in zip(RULES, on_spark(spark, RULES, arrow_table(frame)), strict=True):
         found = ours(rule, frame)
-        for order_free in ("partial_unexpected_list",):  # Spark quotes any twenty
-            found.pop(order_free, None), expected.pop(order_free, None)
+        found.pop("partial_unexpected_list", None), expected.pop("partial_unexpected_list", None)  # any twenty
+        assert found == expected, rule
+
+
+def test_the_impressions_suite_as_great_expectations_on_spark(spark: Any, tmp_path: Path) -> None:
+    """Every real rule about impressions, on the rows of a damaged day."""
+    write(tmp_path, FIRST, damaged(FIRST))
+    frame = next(frame for table, scope, frame in watched(tmp_path, 1) if (table, scope) == ("impressions", "row"))
+    rules = entries("impressions", "row")
+    columns = {name for rule in Suites(("impressions",)).expectations("impressions", "row") for name in rule.columns}
+    theirs = on_spark(spark, rules, arrow_table({name: frame[name] for name in columns}))
+    for rule, found, expected in zip(rules, verdicts_of("impressions", "row", frame), theirs, strict=True):
+        found.pop("partial_unexpected_list"), expected.pop("partial_unexpected_list")
         assert found == expected, rule
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from jobs.validate.core import Judged
 from jobs.validate.facts import Neighbours
 from jobs.validate.results import document
 from jobs.validate.suites import FOLDER, Suites
-from tests.jobs.validate.raw_days import FIRST, N, Tables, put, retyped, tables_of, write
+from tests.jobs.validate.damaged_day import damaged
+from tests.jobs.validate.raw_days import FIRST, N, put, retyped, tables_of, write
 
 SECOND = FIRST + timedelta(days=1)
 BUCKETS = 3
@@ -52,26 +53,6 @@ def on_spark(
 def in_one_process(rules: Rules, lake: Path, days: Sequence[date]) -> dict[date, dict[str, Verdict]]:
     """The same days here."""
     return dict(verdicts(rules, days, lambda table, day: raw.read(lake, table, day), NOTHING))
-
-
-def damaged(day: date) -> Tables:
-    """Rows of every table that break something, copies and contradictions included."""
-    tables = tables_of(day)
-    shown = tables["impressions"]
-    shown = put(put(put(shown, "position", 0, 1), "propensity", 1.5, 2), "item_id", "null", 3)
-    shown = put(put(shown, "impression_id", None, 5), "position", 1, 6)
-    late = put(shown, "ingested_at", shown.column("ingested_at")[9].as_py() + timedelta(hours=1), 9)
-    other = put(shown, "surface", "search", 10)
-    tables["impressions"] = pa.concat_tables([shown, late.slice(9, 1), other.slice(10, 1), shown.slice(11, 2)])
-    clicks = put(put(tables["clicks"], "impression_id", None, 0), "impression_id", "unknown", 1)
-    clicks = put(clicks, "event_time", clicks.column("event_time")[4].as_py() - timedelta(seconds=9), 4)
-    tables["clicks"] = pa.concat_tables([put(clicks, "item_id", "", 2), clicks.slice(3, 1)])
-    tables["purchases"] = put(put(tables["purchases"], "value", float("inf"), 3), "user_id", None, 4)
-    asked = put(put(tables["requests"], "candidates", [], 0), "candidates", ["i01", None, "i01"], 1)
-    tables["requests"] = put(asked, "event_time", datetime(2030, 1, 1, tzinfo=UTC), 2)
-    tables["items"] = put(put(tables["items"], "price", -1.0, 0), "category", None, 1)
-    tables["users"] = pa.concat_tables([tables["users"], tables["users"].slice(0, 1)])
-    return tables
 
 
 def rows_of(verdict: Verdict, which: str, table: str) -> list[dict[str, Any]]:
