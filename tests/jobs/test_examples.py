@@ -1,14 +1,26 @@
 """Arrow rows become ranker arrays: nothing is lost, shifted or invented on the way."""
 
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.examples import attribute_columns, attribute_keys, numbers, ranker_columns, strings
-from jobs.tables import ATTRIBUTES, LAKE
-from models.rankers.features import NUMERIC
+from jobs.examples import (
+    attribute_columns,
+    attribute_keys,
+    encodings_of,
+    numbers,
+    ranker_columns,
+    strings,
+    user_arrays,
+    user_row,
+)
+from jobs.tables import ATTRIBUTES, INTEREST_BUCKETS, LAKE, TIME
+from models.rankers.features import NUMERIC, USER_NUMBERS
 
 ENTRIES = st.dictionaries(st.sampled_from(["a", "b", "item.c"]), st.sampled_from(["x", "y"]), max_size=3)
 
@@ -48,3 +60,35 @@ def test_the_serving_position_replaces_only_the_position() -> None:
     assert shown["position"].tolist() == [4.0]
     assert first["position"].tolist() == [1.0]
     assert set(shown) == set(first) >= set(NUMERIC)
+
+
+def test_a_users_row_is_the_same_from_a_table_and_from_a_mapping() -> None:
+    """The endpoint reads one row as a mapping, datasets read tables: a ranker is shown the same of both."""
+    lists = {"last_items": ["a", "b"], "last_buckets": [3, -1], "session_buckets": list(range(20))}
+    row: dict[str, Any] = {name: float(n) for n, name in enumerate(("clicks", *USER_NUMBERS))} | lists
+    row |= {"user_id": "u", "available_at": datetime(2026, 1, 2, tzinfo=UTC), "interests": [1.5] * INTEREST_BUCKETS}
+    table = pa.Table.from_pylist([row | {"user_id": "other", "last_items": []}, row], LAKE["user_features"].schema)
+    found, unknown = user_arrays(table, np.array([1, 1])), user_arrays(table, np.array([-1]))
+    for wanted, columns in ((user_row(row, 2), found), (user_row(None, 1), unknown)):
+        assert columns.keys() == wanted.keys()
+        for name, column in columns.items():
+            np.testing.assert_array_equal(column, wanted[name], err_msg=name)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 5), unique=True), st.lists(st.integers(-30, 200), max_size=8))
+def test_an_encoding_is_seen_from_its_midnight_to_the_next(days_known: list[int], hours: list[int]) -> None:
+    """Never one of the future, never one that the next midnight has replaced, whether or not a next one came."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = [
+        {"encoding": "category", "value": "a", "available_at": start + timedelta(days=n), "click_rate": n / 10}
+        | {"impressions": 1.0, "clicks": 0.0}
+        for n in days_known
+    ]
+    table = pa.Table.from_pylist(rows, LAKE["encodings"].schema)
+    times = pa.chunked_array([pa.array([start + timedelta(hours=h) for h in hours], TIME)])
+    found = encodings_of(table, times).of("category", [np.array(["a"] * len(hours), dtype=object)])
+    wanted = [h // 24 / 10 if h // 24 in days_known else np.nan for h in hours]
+    np.testing.assert_array_equal(found, wanted)
+    newest = encodings_of(table).of("category", [np.array(["a"], dtype=object)])
+    np.testing.assert_array_equal(newest, [max(days_known) / 10 if days_known else np.nan])
