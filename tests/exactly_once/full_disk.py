@@ -10,6 +10,8 @@ from tests.exactly_once import readers
 from tests.exactly_once.small_world import FIRST, SmallWorld
 
 DISK = "32m"
+TRIED = ("ingest", "attribute")
+"""One that writes the raw lake, one that writes tables."""
 
 
 def ended(world: SmallWorld, stage: str) -> tuple[int, str]:
@@ -23,8 +25,7 @@ def main(home: Path) -> None:
     """Print what each stage said on the full and on the closed disk, and whether readers still saw the old rows."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(home)], check=True)
     world = SmallWorld(home, more={"features.online": "false"})
-    stages = ("ingest", "validate", "attribute", "featurize")
-    for stage in stages:
+    for stage in ("ingest", "validate", "attribute"):
         world.run(stage, FIRST)
     before = readers.units(world)
     said = {}
@@ -40,12 +41,12 @@ def main(home: Path) -> None:
                     pass
         else:
             subprocess.run(["mount", "-o", "remount,ro", str(home)], check=True)
-        for stage in stages:
+        for stage in TRIED:
             code, err = ended(world, stage)
             said[f"{name} {stage}"] = [code, err, readers.units(world) == before]
         if name == "full":
             os.unlink(filler)
-            for stage in stages:
+            for stage in TRIED:
                 world.run(stage, FIRST)
             said["freed"] = [0, "", readers.units(world) == before]
     print(json.dumps(said))

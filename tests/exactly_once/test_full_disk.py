@@ -9,9 +9,9 @@ import pytest
 
 from jobs import config
 from jobs.errors import Misconfigured, NotReady, of_the_disk
+from tests.exactly_once.full_disk import TRIED
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-STAGES = ("ingest", "validate", "attribute", "featurize")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", TRIED)
 def test_a_full_disk_is_waited_for_and_leaves_the_old_version(said: dict[str, Any], stage: str) -> None:
     """75: the orchestrator tries again once somebody has made room; nobody reads a stack trace at night."""
     code, err, same = said[f"full {stage}"]
@@ -40,7 +40,7 @@ def test_a_full_disk_is_waited_for_and_leaves_the_old_version(said: dict[str, An
     assert same
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", TRIED)
 def test_a_folder_that_takes_no_writes_is_a_wrong_setting(said: dict[str, Any], stage: str) -> None:
     """78: no retry helps."""
     code, err, same = said[f"read-only {stage}"]
