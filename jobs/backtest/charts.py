@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 ROW_HEIGHT = 28
-SIZE, LEFT, BOTTOM, TOP, RIGHT = 340, 46, 40, 12, 14
+SIZE, LEFT, BOTTOM, TOP, RIGHT = 340, 46, 40, 12, 20
 """Of a square chart, in its own units."""
 
 

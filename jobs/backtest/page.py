@@ -3,7 +3,7 @@
 `page.html` is the page's text and order, `page.css` its looks; here stands what its rows and charts show.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -103,7 +103,7 @@ def earned_rows(document: Document) -> list[Row]:
 def earned_axis(document: Document) -> Markup:
     """The scale under those rows."""
     scale = _earned_scale(document)
-    return charts.axis_row(scale, {tick: wording.number(tick) for tick in scale.ticks()})
+    return charts.axis_row(scale, {tick: wording.setting(round(tick, 12)) for tick in scale.ticks()})
 
 
 def lift_rows(document: Document) -> list[Row]:
@@ -143,7 +143,7 @@ def _metric_row(name: str, sides: Sides, gate: GateSettings) -> Row:
     bound = None if margin is None else (margin if lower else -margin)
     scale = Scale.about_zero([*_ends([sides.difference]), bound or 0.0], flipped=lower)
     words, note = wording.METRICS.get(name, (name, ""))
-    asked = "" if bound is None else f"may be worse by {wording.number(abs(bound))}"
+    asked = "" if bound is None else f"may be worse by {wording.setting(abs(bound))}"
     chart = _chart(
         f"{words}, challenger minus champion", "challenger", sides.difference, scale, None, bound, bad_below=not lower
     )
@@ -181,7 +181,7 @@ def slice_rows(document: Document) -> list[Row]:
 
     rows = []
     for part in sorted(document.slices.slices, key=badness):
-        name = f"{part.attribute.removeprefix('attributes.').replace('_', ' ')}: {part.value}"
+        name = f"{part.attribute.removeprefix('attributes.').replace('_', ' ')}: {part.value.removesuffix('.0')}"
         bound = None if limit is None else -limit
         chart = _chart(name, "challenger", part.difference, scale, None, bound)
         note = f"{part.n:,} rows, {wording.share(part.share)}"
@@ -192,10 +192,10 @@ def slice_rows(document: Document) -> list[Row]:
 def _slice_flag(found: Finding, limit: float | None, lower: bool) -> str:
     if not isinstance(found, Estimated):
         return ""
-    best, worst = (-found.low, -found.high) if lower else (found.high, found.low)
+    best = -found.low if lower else found.high
     if limit is not None and best < -limit:
         return "worse than allowed"
-    return "worse for sure" if best < 0 else "better for sure" if worst > 0 else ""
+    return "worse for sure" if best < 0 else ""
 
 
 def _slice_scale(document: Document) -> Scale:
@@ -207,7 +207,7 @@ def _slice_scale(document: Document) -> Scale:
 def slice_axis(document: Document) -> Markup:
     """The scale under the slices."""
     scale = _slice_scale(document)
-    return charts.axis_row(scale, {tick: wording.signed(tick) for tick in scale.ticks(5)})
+    return charts.axis_row(scale, {tick: wording.setting(round(tick, 12), signed=True) for tick in scale.ticks(5)})
 
 
 # -- can the logs tell ---------------------------------------------------------------------------------------------
@@ -243,16 +243,16 @@ def weight_lines(document: Document) -> list[Line]:
         line(
             "Worth",
             lambda of: wording.number(round(of.effective_n)),
-            f"≥ {wording.number(gate.min_effective_n)}",
+            f"≥ {wording.setting(gate.min_effective_n)}",
             "effective n: so many equally weighted decisions would tell as much",
         ),
         line(
             "Mean weight",
             mean,
-            f"1 within {gate.max_mean_weight_z:g} standard errors",
-            "1 if the logged probabilities are right and what the side wants was ever shown",
+            f"1 ± {gate.max_mean_weight_z:g} s.e.",
+            "with its standard error (s.e.); 1 if the logged probabilities are right and cover what the side wants",
         ),
-        line("Largest weight", lambda of: wording.number(of.largest_weight), "", "the most one decision counts for"),
+        line("Largest weight", lambda of: f"{of.largest_weight:.1f}", "", "the most one decision counts for"),
         line(
             "Its share",
             lambda of: wording.share(of.largest_weight_share),
@@ -288,7 +288,7 @@ def _class(low: float) -> str:
 
 def popularity_curves(document: Document) -> Markup | None:
     """Share of items behind each share of first places."""
-    found = {
+    found: dict[str, tuple[Sequence[float], Sequence[float]]] = {
         side: (spread.curve.recommendations, spread.curve.items)
         for side, spread in sorted(document.popularity.items())
         if isinstance(spread.curve, Curve)

@@ -1,6 +1,6 @@
 """What a person reads: names of rules and metrics, figures as text, and the sentence that sums up a verdict."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from jobs.backtest.document import Document, Estimated, Finding, JudgedRule, Judgement
 from models.evaluation.comparison import LOWER_IS_BETTER
@@ -40,16 +40,25 @@ VERDICTS = {"promote": "Promote", "hold": "Hold", "refuse": "Refuse", None: "Not
 
 
 def number(figure: float, signed: bool = False) -> str:
-    """Four figures that matter, thousands apart, with a true minus sign."""
+    """Four digits after the point below 10, whole above 100, thousands apart, with a true minus sign."""
     size = abs(figure)
     if size >= 100 or figure == int(figure):
         text = f"{size:,.0f}"
-    elif size >= 1:
+    elif size >= 10:
         text = f"{size:,.2f}"
     else:
-        text = f"{size:.4f}" if size >= 0.001 else f"{size:.1g}"
-    sign = "−" if figure < 0 else "+" if signed and figure > 0 else ""
-    return sign + text
+        text = f"{size:.4f}" if size >= 0.0001 else f"{size:.1g}"
+    return _sign(figure, signed) + text
+
+
+def setting(figure: float, signed: bool = False) -> str:
+    """A bound as somebody set it, without zeros nobody wrote."""
+    size = abs(figure)
+    return _sign(figure, signed) + (f"{size:,.0f}" if size >= 100 else f"{size:g}")
+
+
+def _sign(figure: float, signed: bool) -> str:
+    return "−" if figure < 0 else "+" if signed and figure > 0 else ""
 
 
 def signed(figure: float) -> str:
@@ -87,7 +96,7 @@ def rule_name(name: str) -> str:
 
 def rule_figure(rule: JudgedRule) -> str:
     """What was found; empty where a rule has no figure."""
-    return "" if rule.figure is None else _of_rule(rule, rule.figure)
+    return "" if rule.figure is None else _of_rule(rule, rule.figure, number)
 
 
 def rule_needs(rule: JudgedRule) -> str:
@@ -95,34 +104,34 @@ def rule_needs(rule: JudgedRule) -> str:
     base, _, kind = rule.name.partition(".")
     if rule.bound is None:
         return ""
-    bound = _of_rule(rule, rule.bound)
+    bound = _of_rule(rule, rule.bound, setting)
     if base == "value" or kind == "rises":
         return f"{'<' if base in LOWER_IS_BETTER else '>'} {bound}"
     return f"{'≤' if base in AT_MOST else '≥'} {bound}"
 
 
-def _of_rule(rule: JudgedRule, figure: float) -> str:
+def _of_rule(rule: JudgedRule, figure: float, written: Callable[[float, bool], str]) -> str:
     base = rule.name.partition(".")[0]
     if base in SHARES:
         return share(figure)
     if base == "latency_ms":
-        return f"{figure:.1f} ms" if figure % 1 else f"{figure:.0f} ms"
-    return number(figure, signed=base in METRICS or base in ("value", "slices", "warm_parity"))
+        return f"{figure:.3g} ms"
+    return written(figure, base in METRICS or base in ("value", "slices", "warm_parity"))
 
 
 def headline(document: Document, judgement: Judgement | None) -> str:
-    """The verdict's reason in one sentence."""
+    """The verdict's reason in a sentence or two."""
     if judgement is None:
         return "The evidence is complete. The gate judges it next, in the stage promote, where latency is measured."
     against = [rule for rule in judgement.rules if rule.outcome == judgement.verdict]
     if judgement.verdict == "promote":
         return f"All {len(judgement.rules)} rules are cleared. {_gain(document)}"
-    names = _listed([rule_name(rule.name) for rule in against])
+    names = _listed([f"“{rule_name(rule.name)}”" for rule in against])
     if judgement.verdict == "refuse":
-        return f"The evidence cannot carry a verdict: {names}. {_sentence(against[0].reason)}"
+        return f"The evidence cannot carry a verdict on {names}. {_sentence(against[0].reason)}"
     cleared = sum(rule.outcome == "pass" for rule in judgement.rules)
-    counts = f"{cleared} of {len(judgement.rules)} rules are cleared"
-    return f"{counts}; in the way stands: {names}. {_sentence(against[0].reason)}"
+    why = _gain(document) if against[0].name == "value" else _sentence(against[0].reason)
+    return f"{cleared} of {len(judgement.rules)} rules are cleared; not cleared: {names}. {why}"
 
 
 def _sentence(reason: str) -> str:
@@ -130,18 +139,17 @@ def _sentence(reason: str) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "anything"
 
 
 def _gain(document: Document) -> str:
     found = document.value.difference
     if not isinstance(found, Estimated):
-        return ""
-    confidence = share(document.gate.confidence)
-    return (
-        f"It would earn {signed(found.value)} clicks per request against the champion "
-        f"({confidence} interval {between(found, sign=True)})."
-    )
+        return _sentence(found.refused)
+    gain = f"{signed(found.value)} clicks per request against the champion"
+    ends = f"{share(document.gate.confidence)} interval {between(found, sign=True)}"
+    unsure = ", so it may be none" if found.low <= 0 <= found.high else ""
+    return f"The challenger would earn {gain} ({ends}){unsure}."
 
 
 def relative(document: Document) -> str | None:
