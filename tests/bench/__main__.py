@@ -8,6 +8,8 @@ parameters) and `PEERS` (peer -> function of (folder, case) returning the rows i
     INSTEAD   (case, peer) -> (another case, factor): measured there and multiplied, and the row says so
     goals     function of the measured rows returning rows with goal, found, met
 
+A proof, which has no peers, is such a file with `prove(small)` instead: it yields (table, row) as rows are found.
+
 A pair that is `None` in INSTEAD is left out. Results land in `var/bench/<name>.json` (small cases in
 `<name>.small.json`): rows with case, peer, seconds (median), peak_mib (proportional memory of the whole process tree at
 its peak), rows; then the goals. Peers must agree on the rows, or the run fails.
@@ -128,6 +130,8 @@ def main(argv: list[str]) -> int:
 def benchmark(name: str, small: bool, times: int) -> int:
     """Run one benchmark, print and write its rows; 1 where peers disagree on how many rows there are."""
     module = load(name, small)
+    if hasattr(module, "prove"):
+        return proof(module, name, small)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         module.prepare(Path(folder))
@@ -137,18 +141,37 @@ def benchmark(name: str, small: bool, times: int) -> int:
                 if row is not None:
                     rows.append(row)
                     print(line(name, row), flush=True)
-    goals = module.goals(rows) if hasattr(module, "goals") and not small else []
-    for goal in goals:
-        print(f"{name:<14} {'met   ' if goal['met'] else 'MISSED'} {goal['goal']}: {goal['found']}")
-    out = ROOT / "var" / "bench" / (f"{name}.small.json" if small else f"{name}.json")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps([*rows, *goals], indent=1) + "\n")
+    keep(module, name, small, rows)
     for case in module.CASES:
         found = {row["rows"] for row in rows if row["case"] == case and "measured_at" not in row}
         if len(found) > 1:
             print(f"{name} {case}: peers must agree on the rows; found {found}", file=sys.stderr)
             return 1
     return 0
+
+
+def proof(module: ModuleType, name: str, small: bool) -> int:
+    """Print and write the rows of a proof as they are found."""
+    rows: list[Row] = []
+    for table, row in module.prove(small):
+        rows.append({"table": table, **row})
+        print(f"{name:<14} {table:<16} {'  '.join(f'{key} {_short(value)}' for key, value in row.items())}", flush=True)
+    keep(module, name, small, rows)
+    return 0
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def keep(module: ModuleType, name: str, small: bool, rows: list[Row]) -> None:
+    """Print the goals and write rows and goals."""
+    goals = module.goals(rows) if hasattr(module, "goals") and not small else []
+    for goal in goals:
+        print(f"{name:<14} {'met   ' if goal['met'] else 'MISSED'} {goal['goal']}: {goal['found']}")
+    out = ROOT / "var" / "bench" / (f"{name}.small.json" if small else f"{name}.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps([*rows, *goals], indent=1) + "\n")
 
 
 if __name__ == "__main__":
