@@ -1,7 +1,6 @@
 """The data card of the dataset a challenger learned from, as `assemble` wrote it, for whoever approves it."""
 
 import html as markup
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,12 +16,6 @@ ROWS = {
     "converted_unknown": "conversion not known yet",
     "weight": "impressions they stand for",
 }
-
-
-def card(lineage: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The card in the notes of the commit that published the examples; None where it has none."""
-    notes = json.loads(lineage["notes"]) if lineage else {}
-    return dict(json.loads(notes["card"])) if "card" in notes else None
 
 
 def html(card: Mapping[str, Any] | None) -> str:

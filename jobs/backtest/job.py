@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle, tracking
-from jobs.backtest import core, data_warnings, dataset, detail, pack
+from jobs.assemble.card import published
+from jobs.backtest import core, data_warnings, detail, pack
 from jobs.backtest.decisions import Decisions, decisions, disagreement, first_placements, joined
 from jobs.backtest.document import SCHEMA_VERSION
 from jobs.backtest.known import known_before
@@ -51,7 +52,7 @@ def run(run: Run) -> dict[str, Any]:
     document["champion"] |= {"deployed": deployed}
     days = pc.unique(pc.cast(examples["event_time"], pa.date32())).to_pylist()
     document["warnings"] = data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED})
-    document["dataset"] = dataset.card(run.lake.lineage("examples", run.partition))
+    document["dataset"] = published(run.lake.lineage("examples", run.partition))
     document["lineage"] = {"code_version": code_version(), "config_hash": run.config.digest()}
     _deliver(run, document, row["run_id"])
     findings = {f"{name}_difference": sides["difference"] for name, sides in document["comparison"].items()}

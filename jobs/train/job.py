@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs import bundle, tracking
+from jobs.assemble import card
 from jobs.bundle import Bundle
 from jobs.errors import Refused
 from jobs.examples import FEATURES, LABELS
@@ -137,7 +138,8 @@ def _place(draft: Bundle, folder: Path) -> None:
 
 
 def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | None]) -> dict[str, Any]:
-    """The row of a ranker in `candidates`, after MLflow has its run."""
+    """The row of a ranker in `candidates`, after MLflow has its run, the figures of its dataset among it."""
+    dataset = card.published(run.lake.lineage("examples", run.partition))
     origin = _started_from(draft)
     run_id = tracking.log_ranker(
         run.config,
@@ -146,6 +148,7 @@ def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | No
         params={**run.config.ranker.model_dump(mode="json"), "policy": run.config.policy.kind},
         metrics={
             "train.rows": float(draft.manifest["lineage"]["train_rows"]),
+            **(card.figures(dataset) if dataset else {}),
             **{f"validation.{name}": value for name, value in figures.items() if value is not None},
         },
         tags={

@@ -63,3 +63,55 @@ def test_a_feature_row_of_the_future_is_refused() -> None:
     late = pa.chunked_array([pa.array([CUT, CUT + timedelta(microseconds=1)], TIME)])
     with pytest.raises(Refused, match=r"user_features rows .* found 1 available later"):
         core.refuse_leaks(rows, late, "user_features")
+
+
+SHOWN = st.tuples(st.integers(0, 32 * 24), st.integers(0, 72), st.booleans(), st.integers(0, 96))
+"""Of an impression: its hour in January, hours until it was known, whether clicked, hours until that was known."""
+
+
+@given(st.lists(SHOWN, min_size=1, max_size=20))
+@settings(deadline=None)
+def test_no_row_of_another_day_and_no_label_from_after_the_cut(rows: list[tuple[int, int, bool, int]]) -> None:
+    """Every impression of the days that was known is there once, in its day's split; labels say what was known then."""
+    data = core.dataset(DAY, 20, 1, 2, 1, days((1, 30)))
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    shown: list[dict[str, Any]] = []
+    label: list[dict[str, Any]] = []
+    for n, (hour, late, clicked, after) in enumerate(rows):
+        time = start + timedelta(hours=hour)
+        known = {"impression_id": f"i{n}", "event_time": time}
+        shown.append(known | {"ingested_at": time + timedelta(hours=late)})
+        outcome = {"clicked": clicked, "click_known_at": time + timedelta(hours=after) if clicked else None}
+        mature = {"click_matures_at": time + timedelta(days=1), "matures_at": time + timedelta(days=8)}
+        label.append(known | outcome | mature | {"known_at": time, "converted": False, "conversion_value": 0.0})
+    found = core.labelled(
+        pa.Table.from_pylist([*shown, *shown], core.IMPRESSIONS), pa.Table.from_pylist(label, core.LABELS), data
+    )
+    wanted = {}
+    for seen, came in zip(shown, label, strict=True):
+        split = [name for name, of in data.splits.items() if seen["event_time"].date() in of]
+        if split and seen["ingested_at"] < CUT:
+            known = came["clicked"] and came["click_known_at"] < CUT
+            wanted[seen["impression_id"]] = (
+                *split,
+                True if known else False if came["click_matures_at"] <= CUT else None,
+            )
+    names = ("impression_id", "split", "clicked")
+    got = [tuple(row[name] for name in names) for row in found.select(names).to_pylist()]
+    assert sorted(got) == sorted((key, *value) for key, value in wanted.items())
+
+
+@given(st.integers(1, 40), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3), st.integers(2, 60))
+@settings(deadline=None)
+def test_the_days_of_a_dataset_are_apart_and_in_order(
+    train: int, validate: int, test: int, embargo: int, history: int
+) -> None:
+    """Whatever the lengths: train, validate, test, embargo in this order, no day twice, none missing between."""
+    published = [DAY - timedelta(days=n) for n in range(validate + test + embargo + history)]
+    data = core.dataset(DAY, train, validate, test, embargo, published)
+    ordered = [day for name in ("train", "validate", "test") for day in data.splits[name]]
+    assert ordered == [ordered[0] + timedelta(days=n) for n in range(len(ordered))]
+    assert ordered[-1] == DAY - timedelta(days=embargo)
+    assert len(ordered) == validate + test + min(train, history)
+    assert all(datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1) <= data.cut for day in ordered)
+    assert core.warm(data, 2).days == ordered[-(validate + test + min(train, history, 2)) :]

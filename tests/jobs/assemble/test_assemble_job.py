@@ -12,6 +12,7 @@ import pytest
 
 from jobs import config
 from jobs.assemble import core, job
+from jobs.assemble.card import figures
 from jobs.config import Config, DatasetSettings
 from jobs.errors import NotReady, Refused
 from jobs.flow import FEATURES, STAGES
@@ -373,6 +374,9 @@ def test_the_card_adds_up(world: World) -> None:
     assert card["duplicate_items"] == 1
     assert card["versions"] == {table: world.lake.version(table) for table in STAGES["assemble"].reads}
     assert world.card("retrieval_negatives") == card
+    told = figures(card)
+    assert told["dataset.train.rows"] == len(mine)
+    assert told["dataset.train.click_rate"] == train["click_rate"]
 
 
 def test_negatives_for_retrieval_have_their_own_table_and_leave_the_examples_alone(world: World) -> None:

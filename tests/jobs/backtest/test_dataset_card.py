@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from jobs.assemble.card import published
 from jobs.backtest import dataset
 from tests.jobs.assemble import test_assemble_job as assembled
 
@@ -13,7 +14,7 @@ def test_the_page_says_what_assemble_published(tmp_path: Path) -> None:
     assembled.busy(world)
     assembled.with_dataset(world, assembled.EVERYTHING)
     counts = world.assemble()
-    card = dataset.card(world.lake.lineage("examples", {"day": str(assembled.DAY), "mode": "full"}))
+    card = published(world.lake.lineage("examples", {"day": str(assembled.DAY), "mode": "full"}))
     assert card == world.card()
     page = dataset.html(card)
     cells = {
@@ -30,8 +31,8 @@ def test_the_page_says_what_assemble_published(tmp_path: Path) -> None:
 
 def test_a_dataset_without_a_card_is_told_so() -> None:
     """An older commit, or another writer's."""
-    assert dataset.card(None) is None
-    assert dataset.card({"notes": "{}"}) is None
+    assert published(None) is None
+    assert published({"notes": "{}"}) is None
     assert "without a data card" in dataset.html(None)
 
 
