@@ -112,9 +112,9 @@ def _of_numbers(column: pa.ChunkedArray) -> Row:
 
 
 def _sketch(column: pa.ChunkedArray) -> bytes:
-    """Of the distinct values in order: the same values give the same bytes."""
+    """Of the distinct values as they come: the same rows in the same order, as they are published, give equal bytes."""
     sketch = datasketches.hll_sketch(LOG_REGISTERS)
-    for value in sorted(column.unique().to_pylist()):
+    for value in column.unique().to_pylist():
         sketch.update(value)
     return bytes(sketch.serialize_compact())
 

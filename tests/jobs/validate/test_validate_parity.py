@@ -131,6 +131,7 @@ def spark() -> Iterator[Any]:
         yield spark
 
 
+@pytest.mark.spark
 def test_on_one_wide_frame_as_great_expectations_on_spark(spark: Any) -> None:
     """Every number meets every other, every text every other; Spark has its own order, equality, length and regex."""
     rng = np.random.default_rng(7)
@@ -146,6 +147,7 @@ def test_on_one_wide_frame_as_great_expectations_on_spark(spark: Any) -> None:
         assert found == expected, rule
 
 
+@pytest.mark.spark
 def test_the_impressions_suite_as_great_expectations_on_spark(spark: Any, tmp_path: Path) -> None:
     """Every real rule about impressions, on the rows of a damaged day."""
     write(tmp_path, FIRST, damaged(FIRST))

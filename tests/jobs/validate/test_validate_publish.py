@@ -100,3 +100,13 @@ def test_the_profiles_of_two_days_are_the_profile_of_both(config: Config, valida
     of_rows = profile(lake.read("impressions").drop_columns(["day"]))
     exact = ["column", "kind", "rows", "nulls", "minimum", "maximum", "quantile_values", "quantile_weights"]
     assert merged(of_days).select(exact).equals(of_rows.select(exact))
+
+
+def test_running_again_leaves_the_same_profiles(config: Config, validate: Validate) -> None:
+    """Sketches included, also when the loggers' files hold the rows in another order."""
+    write(config.lake.raw, FIRST, tables_of(FIRST))
+    validate()
+    before = Lake(config.lake.root).read("profiles")
+    write(config.lake.raw, FIRST, {name: rows.take(list(range(N))[::-1]) for name, rows in tables_of(FIRST).items()})
+    validate()
+    assert Lake(config.lake.root).read("profiles").equals(before)
