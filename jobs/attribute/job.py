@@ -30,7 +30,9 @@ def run(run: Run) -> dict[str, Any]:
     before the first published one are simply absent; events of days after the run's, where a rerun finds them
     published, count as well.
     """
-    parts = {table: _parts(run, table) for table in core.COLUMNS}
+    parts = {table: _parts(run, table) for table in ("clicks", "purchases")}
+    anonymous = any(_has_nulls(file, "user_id") for file in chain.from_iterable(parts["clicks"].values()))
+    parts["impressions"] = _parts(run, "impressions", anonymous)
     days = [day for day in _computed(run) if day in parts["impressions"]]
     events = sum(_row_count(chain.from_iterable(found.values())) for found in parts.values())
     engine = in_one_process if events < run.config.spark.from_rows else on_spark
@@ -114,24 +116,27 @@ def _reach_days(settings: AttributionSettings) -> int:
     return settings.click_window_days + settings.window_days
 
 
-def read_days(table: str, first: date, last: date, settings: AttributionSettings) -> tuple[date, date]:
+def read_days(
+    table: str, first: date, last: date, settings: AttributionSettings, anonymous: bool = True
+) -> tuple[date, date]:
     """The days of an event table (both included) that can tell in any way on the labels of `first`..`last`.
 
     A purchase is shared among the clicks of a window before it, the latest of which may lie a click window after the
-    impression; a click's user may be known from an impression a click window from it, either side; and whether an event
-    counts at all is told by copies up to `late_days` away.
+    impression; an anonymous click's user is known from its impression, a click window from it either side (without
+    such clicks fewer impressions tell); and whether an event counts is told by copies up to `late_days` away.
     """
     window, click_window, late = settings.window_days, settings.click_window_days, settings.late_days
-    before = {"purchases": click_window, "clicks": click_window + window, "impressions": 2 * click_window + window}
+    before = {"purchases": click_window, "clicks": click_window + window}
+    before["impressions"] = 2 * click_window + window if anonymous else click_window
     after = {"purchases": 0, "clicks": 0, "impressions": click_window}
     reach = timedelta(days=_reach_days(settings) + after[table] + late)
     return first - timedelta(days=before[table] + late), last + reach
 
 
-def _parts(run: Run, table: str) -> Parts:
+def _parts(run: Run, table: str, anonymous: bool = True) -> Parts:
     """The part files the computed days depend on; raises `NotReady` where one of the run's own days is missing."""
     run.files(table, run.days)
-    first, last = read_days(table, _computed(run)[0], run.day, run.config.attribution)
+    first, last = read_days(table, _computed(run)[0], run.day, run.config.attribution, anonymous)
     found: Parts = {}
     for path, partition in run.files(table):
         day = date.fromisoformat(partition["day"])
@@ -158,6 +163,15 @@ def _copies(parts: Mapping[str, Parts], day: date, counts: Mapping[str, int]) ->
     """How many rows of a day's events were further copies of one already counted."""
     rows = sum(_row_count(found.get(day, [])) for found in parts.values())
     return rows - sum(counts[name] for name in ("impressions", "clicks", "attributed", "unattributed"))
+
+
+def _has_nulls(file: str, name: str) -> bool:
+    """Whether a column of a part file may hold a null; yes, where the file does not say."""
+    metadata = pq.read_metadata(file)
+    groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
+    columns = [group.column(n) for group in groups for n in range(group.num_columns)]
+    told = [column.statistics for column in columns if column.path_in_schema == name]
+    return any(one is None or one.null_count is None or one.null_count > 0 for one in told)
 
 
 def _row_count(files: Iterable[str]) -> int:

@@ -88,8 +88,10 @@ def test_day_by_day_ends_where_all_at_once_does(settings: Config, tmp_path: Path
     assert rounded(published(settings)) == by_nested_loops(found, settings.attribution)
 
 
-@pytest.mark.parametrize("model", ["last_click", "linear"])
-def test_as_the_lake_grows_no_label_is_lost_and_none_read_as_of_a_past_time_changes(tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize(("model", "anonymous"), [("last_click", True), ("linear", False)])
+def test_as_the_lake_grows_no_label_is_lost_and_none_read_as_of_a_past_time_changes(
+    tmp_path: Path, model: str, anonymous: bool
+) -> None:
     """What a team's lake does: every night has what was known by then, late events re-open the days they touch.
 
     In the end the labels are the oracle's on all events, and each night's labels, read as of that night, are what the
@@ -98,6 +100,7 @@ def test_as_the_lake_grows_no_label_is_lost_and_none_read_as_of_a_past_time_chan
     names = {"TIDEGATE__LAKE__ROOT": str(tmp_path / "lake"), "TIDEGATE__ATTRIBUTION__MODEL": model}
     settings = config.load({"TIDEGATE_ENV": "test", **names})
     found = random_events(13, 60, known_late=0.5, late_hours=40)
+    found = {t: [row for row in rows if anonymous or row["user_id"]] for t, rows in found.items()}
     nights = [midnight(FIRST + timedelta(days=n + 1)) for n in range(DAYS + 2)]
     told = {}
     for cut in nights:
@@ -194,7 +197,7 @@ def test_an_old_day_run_again_keeps_the_conversions_that_came_later(settings: Co
 def test_a_missing_day_is_not_ready(settings: Config) -> None:
     """Retry, do not invent: the message names the table and the day; nothing is published."""
     put_all(settings, random_events(1, 5), 2)
-    with pytest.raises(NotReady, match=r"impressions needs 2026-01-03"):
+    with pytest.raises(NotReady, match=r"clicks needs 2026-01-03"):
         attribute(settings, FIRST + timedelta(days=2))
     assert Lake(settings.lake.root).version("labels") is None
 
