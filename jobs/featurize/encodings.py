@@ -14,7 +14,7 @@ import pyarrow as pa
 from jobs.examples import strings
 from jobs.featurize.core import Floats, Ints, Window, available_at, ratio, rolling, smoothed
 from jobs.tables import LAKE
-from models.rankers.features import ENCODINGS, joint
+from models.rankers.features import ENCODINGS, coded, joint
 
 CONTEXT = ("surface", "query", "source_category", "item_category")
 CLICK_DAY = "click_day"
@@ -61,11 +61,11 @@ def encodings(counts: pa.Table, window: Window) -> Iterator[pa.Table]:
 
 def _rolled(counts: pa.Table, window: Window) -> dict[str, _Rolled]:
     """Every encoding's counts per value and feature day."""
-    words = {name: strings(counts[name]) for name in CONTEXT}
+    words = {name: coded(strings(counts[name])) for name in CONTEXT}
     event_day, start_day, n = (counts[name].to_numpy().astype(np.int64) for name in ("event_day", "start_day", "n"))
     with_click = counts[CLICK_DAY].is_valid().to_numpy()
     clicked_day = np.maximum(start_day, counts[CLICK_DAY].fill_null(0).to_numpy().astype(np.int64))
-    category, _ = joint([words["item_category"]])
+    category, _ = words["item_category"]
     found = {}
     for name, of in ENCODINGS.items():
         codes, values = joint([words[column] for column in of])

@@ -78,12 +78,12 @@ class Encodings:
         """Nothing is known of any value."""
         return cls({}, np.array([-1]))
 
-    def of(self, name: str, columns: Sequence[Strings]) -> Floats:
-        """(n,) the rate of each row's joint value of `columns` (n,) each; NaN where a part or the rate is unknown."""
+    def of(self, name: str, parts: Sequence["Coded"]) -> Floats:
+        """(n,) the rate of each row's joint value of `parts`; NaN where a part or the rate is unknown."""
         known = self.rates.get(name)
         if not known:
-            return np.full(len(columns[0]), np.nan)
-        codes, values = joint(columns)
+            return np.full(len(parts[0][0]), np.nan)
+        codes, values = joint(parts)
         midnights = len(next(iter(known.values())))
         table = np.full((len(values) + 1, midnights + 1), np.nan)  # index -1 finds what nobody knows
         for code, value in enumerate(values):
@@ -93,11 +93,23 @@ class Encodings:
         return found
 
 
-def joint(columns: Sequence[Strings]) -> tuple[Ints, list[str]]:
-    """Each row's code into the distinct joint values, -1 where a part is None; one string per value, not per row."""
-    codes, values = _coded(columns[0])
-    for column in columns[1:]:
-        more, words = _coded(column)
+Coded = tuple[Ints, list[str]]
+"""A column's codes into its distinct values, -1 for None; and those values."""
+
+
+def coded(column: Strings) -> Coded:
+    """Codes in order of appearance."""
+    table: dict[str | None, int] = {None: -1}
+    listed = column.tolist()
+    for value in dict.fromkeys(listed):
+        table.setdefault(value, len(table) - 1)
+    return np.fromiter(map(table.__getitem__, listed), np.int64, len(listed)), [v for v in table if v is not None]
+
+
+def joint(parts: Sequence[Coded]) -> Coded:
+    """The values of several columns as one, None where a part is; one string per value, not per row."""
+    codes, values = parts[0]
+    for more, words in parts[1:]:
         pairs = np.where((codes >= 0) & (more >= 0), codes * max(len(words), 1) + more, -1)
         distinct, inverse = np.unique(pairs, return_inverse=True)
         missing = int(len(distinct) > 0 and distinct[0] < 0)
@@ -105,15 +117,6 @@ def joint(columns: Sequence[Strings]) -> tuple[Ints, list[str]]:
         left, right = np.divmod(distinct[missing:], max(len(words), 1))
         values = [values[a] + SEPARATOR + words[b] for a, b in zip(left.tolist(), right.tolist(), strict=True)]
     return codes, values
-
-
-def _coded(column: Strings) -> tuple[Ints, list[str]]:
-    """Codes in order of appearance, -1 for None."""
-    table: dict[str | None, int] = {None: -1}
-    listed = column.tolist()
-    for value in dict.fromkeys(listed):
-        table.setdefault(value, len(table) - 1)
-    return np.fromiter(map(table.__getitem__, listed), np.int64, len(listed)), [v for v in table if v is not None]
 
 
 def interest_of(interests: NDArray[np.float64], bucket: Ints) -> Floats:
@@ -178,7 +181,8 @@ def _of_surfaces(context: Columns, category: Strings, encodings: Encodings) -> d
     Elsewhere than on the surface that has the context, and for values nobody has seen, the rate of the item's category
     alone stands in for a joint one, and `source_same_category` is 0.
     """
-    parts = {"item_category": category, **{name: context[name] for name in ("surface", "source_category", "query")}}
+    columns = {"item_category": category, **{name: context[name] for name in ("surface", "source_category", "query")}}
+    parts = {name: coded(column) for name, column in columns.items()}
     found: dict[str, Floats] = {}
     for name, of in ENCODINGS.items():
         rate = encodings.of(name, [parts[part] for part in of])
@@ -190,6 +194,6 @@ def _of_surfaces(context: Columns, category: Strings, encodings: Encodings) -> d
 
 def task_types(surface: Strings, tasks: TaskSettings) -> Strings:
     """(n,) what each surface's task is; one that `tasks` does not name has `tasks.otherwise`."""
-    named = np.empty(len(surface), dtype=object)
-    named[:] = [tasks.of_surface.get(value, tasks.otherwise) for value in surface.tolist()]
-    return named
+    codes, values = coded(surface)
+    named = [tasks.of_surface.get(value, tasks.otherwise) for value in values]
+    return np.array([*named, tasks.otherwise], dtype=object)[codes]

@@ -20,7 +20,7 @@ from jobs.examples import (
     user_row,
 )
 from jobs.tables import ATTRIBUTES, INTEREST_BUCKETS, LAKE, TIME
-from models.rankers.features import NUMERIC, USER_NUMBERS
+from models.rankers.features import NUMERIC, USER_NUMBERS, coded
 
 ENTRIES = st.dictionaries(st.sampled_from(["a", "b", "item.c"]), st.sampled_from(["x", "y"]), max_size=3)
 
@@ -87,8 +87,8 @@ def test_an_encoding_is_seen_from_its_midnight_to_the_next(days_known: list[int]
     ]
     table = pa.Table.from_pylist(rows, LAKE["encodings"].schema)
     times = pa.chunked_array([pa.array([start + timedelta(hours=h) for h in hours], TIME)])
-    found = encodings_of(table, times).of("category", [np.array(["a"] * len(hours), dtype=object)])
+    found = encodings_of(table, times).of("category", [coded(np.array(["a"] * len(hours), dtype=object))])
     wanted = [h // 24 / 10 if h // 24 in days_known else np.nan for h in hours]
     np.testing.assert_array_equal(found, wanted)
-    newest = encodings_of(table).of("category", [np.array(["a"], dtype=object)])
+    newest = encodings_of(table).of("category", [coded(np.array(["a"], dtype=object))])
     np.testing.assert_array_equal(newest, [max(days_known) / 10 if days_known else np.nan])

@@ -17,6 +17,7 @@ from models.rankers.features import (
     SESSION_EVENTS,
     USER_NUMBERS,
     Encodings,
+    coded,
     decision_columns,
     joint,
     share_of,
@@ -36,7 +37,7 @@ def objects(values: list[Any]) -> Any:
 @given(st.lists(st.tuples(WORDS, WORDS, WORDS), max_size=12), st.integers(1, 3))
 def test_joint_values_are_the_parts_joined(rows: list[tuple[Any, ...]], width: int) -> None:
     """A None in any part is no value; equal values share one code; every value listed occurs."""
-    codes, values = joint([objects([row[k] for row in rows]) for k in range(width)])
+    codes, values = joint([coded(objects([row[k] for row in rows])) for k in range(width)])
     wanted = [None if None in row[:width] else SEPARATOR.join(row[:width]) for row in rows]
     assert [None if code < 0 else values[code] for code in codes.tolist()] == wanted
     assert sorted(values) == sorted({value for value in wanted if value is not None})
@@ -57,9 +58,9 @@ def test_each_row_sees_the_rates_of_its_own_midnight() -> None:
     """-1 is a row that may see none; a value that midnight did not know is unknown, whoever knew it before."""
     rates = {"category": {"a": np.array([0.1, 0.2]), "b": np.array([np.nan, 0.3])}}
     encodings = Encodings(rates, np.array([0, 1, -1, 0, 1, 1]))
-    found = encodings.of("category", [objects(["a", "a", "a", "b", "b", None])])
+    found = encodings.of("category", [coded(objects(["a", "a", "a", "b", "b", None]))])
     np.testing.assert_array_equal(found, [0.1, 0.2, np.nan, np.nan, 0.3, np.nan])
-    assert np.isnan(encodings.of("surface_category", [objects(["a"] * 6)] * 2)).all()
+    assert np.isnan(encodings.of("surface_category", [coded(objects(["a"] * 6))] * 2)).all()
 
 
 def decided(surface: str, **context: Any) -> dict[str, Any]:
