@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, GroupedData, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -45,6 +45,7 @@ CARRIED = {
 """Facts from other tables' rows; they travel with the row to the bucket of its id."""
 PLACED = ["impression_id", "request_id", "item_id", "position", "propensity"]
 FOUND = pa.schema([("found", pa.binary())])
+"""What a bucket found, pickled: from this job's workers to its driver, as Spark sends everything else."""
 
 Sums = dict[str, Sum]
 
@@ -230,7 +231,7 @@ def _together(
     return grouped.applyInArrow(apply, from_arrow_schema(out))
 
 
-def _bucketed(frame: DataFrame, key: str | Column, buckets: int):  # type: ignore[no-untyped-def]
+def _bucketed(frame: DataFrame, key: str | Column, buckets: int) -> GroupedData:
     column = F.col(key) if isinstance(key, str) else key
     return frame.withColumn(BUCKET, F.pmod(F.hash(column), F.lit(buckets))).groupBy(BUCKET)
 
