@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.validate import slates
@@ -61,6 +61,7 @@ def figure(values: Any) -> list[float | None]:
     return [None if value != value else value for value in np.asarray(values).tolist()]
 
 
+@settings(deadline=None)
 @given(IMPRESSIONS, REQUESTS)
 def test_each_row_is_told_what_its_slate_says_of_it(rows: list[dict[str, Any]], asked: list[dict[str, Any]]) -> None:
     """Against nested loops, over every kind of hole: null ids, unknown requests, copies, lists that are null."""
@@ -101,6 +102,7 @@ def test_each_row_is_told_what_its_slate_says_of_it(rows: list[dict[str, Any]], 
     ]
 
 
+@settings(deadline=None)
 @given(REQUESTS)
 def test_repeated_candidates_are_counted(asked: list[dict[str, Any]]) -> None:
     """Nulls are another rule's matter."""
