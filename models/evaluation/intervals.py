@@ -38,7 +38,7 @@ class PoissonBootstrap:
     @classmethod
     def of(cls, *terms: Terms, users: Ints, replicates: int, seed: int) -> Self:
         """From one estimator's terms, or two (the second less the first); `users` (n,) integers, hashed if strings."""
-        columns = np.column_stack([np.ones(len(users)), *(t.columns() for t in terms)])
+        columns = np.column_stack([np.ones(len(users)), *(column for t in terms for column in t.columns())])
         by_user = ClusterSums.of(np.asarray(users), columns)
         draws = np.zeros((replicates, columns.shape[1]))
         for start in range(0, len(by_user.keys), KEYS_AT_ONCE):

@@ -75,7 +75,7 @@ class WeightSums:
     @classmethod
     def of(cls, weight: Floats) -> Self:
         """From weights (n,) >= 0."""
-        return cls(float(weight.sum()), float(weight @ weight), float(weight.max(initial=0.0)))
+        return cls(float(weight.sum()), float((weight * weight).sum()), float(weight.max(initial=0.0)))
 
     def __add__(self, other: Self) -> Self:
         """Of both sets of rows."""
@@ -111,7 +111,7 @@ class SufficientStatistics:
         Raises ValueError for clusters of another length.
         """
         n = len(terms[0].weight)
-        columns = np.column_stack([np.ones(n), *(t.columns() for t in terms)])
+        columns = np.column_stack([np.ones(n), *(column for t in terms for column in t.columns())])
         weights = tuple(WeightSums.of(t.weight) for t in terms)
         if clusters is None:
             return cls(Moments.of(columns), weights)

@@ -73,9 +73,9 @@ class Terms:
     ratio: Floats
     weight: Floats
 
-    def columns(self) -> Floats:
-        """(n, 3) to be summed."""
-        return np.column_stack([self.plain, self.ratio, self.weight])
+    def columns(self) -> tuple[Floats, Floats, Floats]:
+        """What is to be summed."""
+        return self.plain, self.ratio, self.weight
 
 
 Estimator = Callable[[Log], Terms]

@@ -1,0 +1,124 @@
+"""A model of the reward for the direct and doubly robust estimators, never asked about a user it has learnt from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from models.evaluation.hashing import hashed
+from models.evaluation.weighting import Floats, need_one_length
+
+Ints = NDArray[np.int64]
+STEPS = 25
+CONVERGED = 1e-10
+DECISIONS_AT_ONCE = 2_048
+Model = Callable[[Floats], Floats]
+"""From features (m, d) to expected rewards (m,)."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What could have been done in k decisions, m actions laid end to end.
+
+    `features` (m, d), of decision and action together; `decision` (m,) 0 to k - 1; `target` (m,) the target policy's
+    probabilities.
+    """
+
+    features: Floats
+    decision: Ints
+    target: Floats
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """Predictions (n,) for estimators with a model, and what has to be said about the folds."""
+
+    predicted_logged: Floats
+    predicted_target: Floats
+    notes: tuple[str, ...]
+
+
+def cross_fitted(
+    *,
+    reward: Floats,
+    users: Ints,
+    taken: Floats,
+    options: Callable[[Ints], Options],
+    folds: int = 3,
+    penalty: float = 1.0,
+    seed: int = 0,
+) -> CrossFitted:
+    """q(x, taken) and the target's mean of q, each from a model of the other folds' users.
+
+    `reward` (n,) 0.0 or 1.0. `users` (n,) integers: a user's fold is a hash, the same in every run and partition.
+    `taken` (n, d) features of each decision with its action. `options`: from row numbers (k,) to what else could have
+    been done there; asked for a few thousand decisions at a time, so that no array of decisions x actions is held. The
+    model is `logistic` with `penalty`. Where a fold's training rows have one class only, a constant stands in, and
+    `notes` says so. Raises ValueError for fewer than 2 folds, unequal lengths, or rewards other than 0 and 1.
+    """
+    rewards, features = np.asarray(reward, dtype=np.float64), np.asarray(taken, dtype=np.float64)
+    need_one_length({"reward": rewards, "users": np.asarray(users), "taken": features[:, 0]})
+    if folds < 2:
+        raise ValueError(f"cross-fitting needs at least 2 folds; found {folds}")
+    if not np.isin(rewards, (0.0, 1.0)).all():
+        raise ValueError("a reward model needs rewards that are 0 or 1; found others")
+    fold = (hashed(users, seed) % np.uint64(folds)).astype(np.int64)
+    predicted, expected = np.zeros(len(rewards)), np.zeros(len(rewards))
+    notes = []
+    for number in range(folds):
+        own = np.flatnonzero(fold == number)
+        model, note = _of_others(features[fold != number], rewards[fold != number], penalty)
+        if note:
+            notes.append(f"fold {number + 1} of {folds}: {note}")
+        predicted[own] = model(features[own])
+        for start in range(0, len(own), DECISIONS_AT_ONCE):
+            rows = own[start : start + DECISIONS_AT_ONCE]
+            found = options(rows)
+            worth = found.target * model(found.features)
+            expected[rows] = np.bincount(found.decision, weights=worth, minlength=len(rows))
+    return CrossFitted(predicted, expected, tuple(notes))
+
+
+def _of_others(features: Floats, reward: Floats, penalty: float) -> tuple[Model, str | None]:
+    """The model of these rows; a constant, and why, where they cannot carry one."""
+    clicks, n = int(reward.sum()), len(reward)
+    if 0 < clicks < n:
+        return logistic(features, reward, penalty), None
+    constant = (clicks + 0.5) / (n + 1.0)
+    note = f"{clicks} of {n} rewards are 1, so the constant {constant:.2g} stands in for a model"
+    return lambda rows: np.full(len(rows), constant), note
+
+
+def logistic(features: Floats, reward: Floats, penalty: float) -> Model:
+    """Logistic regression by Newton's method, penalty / 2 |weights|² beside the summed log-loss, the intercept free.
+
+    `features` (n, d), `reward` (n,) 0.0 or 1.0 with both classes, `penalty` > 0. Raises ValueError for a penalty that
+    is not above 0: separable rows would have no solution.
+    """
+    if not penalty > 0:
+        raise ValueError(f"a logistic model needs a penalty above 0; found {penalty:g}")
+    design = np.column_stack([np.ones(len(features)), features])
+    shrink = np.full(design.shape[1], penalty)
+    shrink[0] = 0.0
+    weights = np.zeros(design.shape[1])
+    weights[0] = np.log(reward.mean() / (1.0 - reward.mean()))
+
+    def loss(w: Floats) -> float:
+        score = design @ w
+        return float((np.logaddexp(0.0, score) - reward * score).sum() + (shrink * w * w).sum() / 2)
+
+    current = loss(weights)
+    for _ in range(STEPS):
+        p = expit(design @ weights)
+        gradient = design.T @ (p - reward) + shrink * weights
+        curvature = (design * (p * (1.0 - p))[:, None]).T @ design + np.diag(shrink)
+        step, size = np.linalg.solve(curvature + 1e-9 * np.eye(len(weights)), gradient), 1.0
+        while size > 1e-6 and loss(weights - size * step) > current:
+            size /= 2
+        weights = weights - size * step
+        previous, current = current, loss(weights)
+        if previous - current <= CONVERGED * abs(current):
+            break
+    return lambda rows: expit(weights[0] + rows @ weights[1:])
