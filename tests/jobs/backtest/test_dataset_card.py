@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jobs.assemble.card import published
 from jobs.backtest import dataset
-from tests.jobs.assemble import test_assemble_job as assembled
+from tests.jobs.assemble import assemble_world as assembled
 
 
 def test_the_page_says_what_assemble_published(tmp_path: Path) -> None:
