@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import Refused
@@ -73,6 +73,7 @@ def test_prefixed_columns_are_folded_and_others_left_out() -> None:
     assert done.unknown == ("feature_vector", "shoe_size")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.one_of(st.none(), st.text(max_size=3))] * 3), max_size=8))
 def test_attributes_are_the_rows_own_values(rows: list[tuple[str | None, ...]]) -> None:
     """Against the plain Python of it: no value moves to another row or key, nulls have no key."""
