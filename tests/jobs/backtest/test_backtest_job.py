@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.backtest import core, job
+from jobs.backtest.document import Document
 from jobs.config import Config
 from jobs.errors import NotReady, Refused
 from jobs.store import Lake
@@ -26,8 +27,11 @@ def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 def document(config: Config, mode: str = "full") -> dict[str, Any]:
+    """The one published, which is of the schema whatever the data was."""
     row = Lake(config.lake.root).read("evidence", [DAY], where={"mode": mode}).to_pylist()[0]
-    return dict(json.loads(row["document"]))
+    found = dict(json.loads(row["document"]))
+    assert Document.model_validate(found).model_dump(mode="json", exclude_unset=True) == found
+    return found
 
 
 RANKERS = {"popularity": popularity(), "logistic": linear(1.0)}
