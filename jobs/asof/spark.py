@@ -83,9 +83,13 @@ def refusals() -> Iterator[None]:
 
 def _grouped(frame: DataFrame, keys: Sequence[str | Column], buckets: int) -> GroupedData:
     columns = [F.col(key) if isinstance(key, str) else key for key in keys]
+    return by_bucket(frame, F.pmod(F.hash(*columns), F.lit(buckets)), buckets)
+
+
+def by_bucket(frame: DataFrame, number: Column, buckets: int) -> GroupedData:
+    """The rows by bucket `number` (0..`buckets` - 1), under the column `BUCKET`, on as many partitions as there are."""
     partitions = int(frame.sparkSession.conf.get("spark.sql.shuffle.partitions") or buckets)
     names = F.array(*(F.lit(name) for name in bucket_names(buckets, partitions)))
-    number = F.pmod(F.hash(*columns), F.lit(buckets))
     return frame.withColumn(BUCKET, F.element_at(names, number + 1)).groupBy(BUCKET)
 
 

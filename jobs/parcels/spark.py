@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame, GroupedData, SparkSession
+from pyspark.sql import DataFrame, GroupedData, SparkSession, functions
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.asof.spark import fitted, refusals
+from jobs.asof.spark import by_bucket, fitted, refusals
 from jobs.parcels.core import PARCELS, Keys, added, opened, packed
 
 DONE = pa.schema([("bucket", pa.int32()), ("rows", pa.int64())])
@@ -75,7 +75,7 @@ class Steps:
             tables = [opened(parcels, schema, side) for side, schema in enumerate(schemas)]
             return packed(fitted(function(*tables), out), keys, buckets)
 
-        return Rows(_grouped(sides).applyInArrow(apply, _PARCELS), out)
+        return Rows(_grouped(sides, self.buckets).applyInArrow(apply, _PARCELS), out)
 
     def write(self, sides: Sequence[Rows], function: Core, out: pa.Schema, folder: Path) -> None:
         """`meet`, its results as one Parquet file a bucket; a task that runs twice leaves one. Raises `Refused`."""
@@ -91,7 +91,7 @@ class Steps:
             return pa.table([[bucket], [len(made)]], schema=DONE)
 
         with refusals():
-            _grouped(sides).applyInArrow(apply, from_arrow_schema(DONE)).collect()
+            _grouped(sides, self.buckets).applyInArrow(apply, from_arrow_schema(DONE)).collect()
 
     def count(self, rows: Rows, function: Core, out: pa.Schema) -> pa.Table:
         """The `added` counts that `function` makes of parts of the rows, in the driver. Raises `Refused`."""
@@ -111,7 +111,7 @@ class Steps:
 _PARCELS = from_arrow_schema(PARCELS)
 
 
-def _grouped(sides: Sequence[Rows]) -> GroupedData:
+def _grouped(sides: Sequence[Rows], buckets: int) -> GroupedData:
     """The parcels of all sides, bucket by bucket; a side is where its rows stand in the function's arguments."""
     frames = [rows.parcels.selectExpr("bucket", f"{side} as side", "rows") for side, rows in enumerate(sides)]
-    return reduce(DataFrame.unionByName, frames).groupBy("bucket")
+    return by_bucket(reduce(DataFrame.unionByName, frames), functions.col("bucket"), buckets)
