@@ -129,7 +129,8 @@ def _merged(rows: Sequence[Row]) -> Row:
         weights = [row["rows"] - row["nulls"] for row in counted]
         whole["minimum"] = min(row["minimum"] for row in counted)
         whole["maximum"] = max(row["maximum"] for row in counted)
-        whole["mean"] = float(np.average([row["mean"] for row in counted], weights=weights))
+        with np.errstate(over="ignore", invalid="ignore"):  # as in `_of_numbers`
+            whole["mean"] = float(np.average([row["mean"] for row in counted], weights=weights))
     if kinds[0] in ("number", "time"):
         points = Points.merged(map(_points, rows))
         whole |= {"quantile_values": points.values, "quantile_weights": points.weights}
