@@ -8,7 +8,8 @@ Reads `evidence`, `candidates` and the ledger `promotions`. Writes the ledger; `
 moves MLflow's alias `champion`. The table below says which stage does what.
 
 ## Answering
-`approve` waits under *Required Actions* and shows the evidence. **Approve** deploys the very bundle that was judged, in
+`approve` waits under *Required Actions* and shows the verdict, five figures and the way to the evidence page: read that
+first. **Approve** deploys the very bundle that was judged, in
 your name. **Reject** deploys nothing; the run is green, because a no is an answer. Where the gate says hold or refuse,
 `approve` and `deploy` are skipped: nobody is asked. There is no way to force it.
 

@@ -45,7 +45,7 @@ def summary(document: Mapping[str, Any], judgement: Mapping[str, Any], page: str
     reasons = [f"- {wording.rule_name(rule.name)}: {' '.join(rule.reason.split())}" for rule in against]
     where = f"[The whole evidence]({page})" if str(page).startswith("http") else f"The whole evidence: `{page}`"
     lines = [
-        f"**{wording.VERDICTS[verdict.verdict]}**: {wording.headline(found, verdict)}",
+        f"**{wording.VERDICTS[verdict.verdict]}**: {' '.join(wording.headline(found, verdict).split())}",
         f"`{challenger}` against `{champion}`",
         _table(found),
         "\n".join(reasons),

@@ -84,3 +84,4 @@ def test_evidence_lands_in_the_challengers_run(config: Config, tmp_path: Path) -
     (folder / "evidence.json").write_text("{}")
     tracking.log_evidence(config, run, {"value.challenger": 0.2}, folder)
     assert sorted(p.name for p in config.tracking.artifacts.rglob("evidence/*")) == ["evidence.json"]
+    assert tracking.artifact_url(config, run, "evidence/evidence.html") is None  # nobody serves a bare database

@@ -3,7 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from jobs.promote import core, ledger
+from tests.jobs.backtest.evidence_documents import judged as judged_by_the_gate
+from tests.jobs.backtest.evidence_documents import troubled, written
 
 NOON = datetime(2026, 1, 8, 12, tzinfo=UTC)
 
@@ -98,3 +102,40 @@ def test_the_decision_is_the_one_made_last() -> None:
     assert found is not None
     assert found["candidate_id"] == "b"
     assert ledger.decision(source, {"day": "2026-01-08", "mode": "warm"}) is None
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return written(tmp_path_factory.mktemp("evidence"), tmp_path_factory.getbasetemp())
+
+
+def test_the_approver_reads_the_verdict_five_rows_the_reasons_and_the_way_to_the_page(document: dict[str, Any]) -> None:
+    """In Airflow's approval, as Markdown: the verdict on the first line, the link on the last."""
+    text = core.summary(document, judged_by_the_gate(document), "http://mlflow:5000/#/page")
+    lines = text.strip().splitlines()
+    assert lines[0].startswith("**Promote**: All 13 rules are cleared.")
+    assert lines[-1] == "[The whole evidence](http://mlflow:5000/#/page)"
+    rows = [line for line in lines if line.startswith("|")]
+    assert [row.split("|")[1].strip() for row in rows[2:]] == [
+        "Clicks per request",
+        "AUC",
+        "Log-loss",
+        "NDCG@10",
+        "Calibration error",
+    ]
+    assert {row.count("|") for row in rows} == {5}
+    difference = document["comparison"]["auc"]["difference"]
+    assert f"| +{difference['value']:.4f} [+{difference['low']:.4f} to +{difference['high']:.4f}] |" in rows[3]
+
+
+def test_a_refusal_lists_every_reason_and_breaks_no_table(document: dict[str, Any]) -> None:
+    """A name from a log with a line break in it stays one line; without a server the page is a path."""
+    bad = troubled(document)
+    judgement = judged_by_the_gate(bad)
+    against = [rule for rule in judgement["rules"] if rule["outcome"] == judgement["verdict"]]
+    against[0]["reason"] += "\n\n# a heading"
+    text = core.summary(bad, judgement, "/bundles/x.evidence/evidence.html")
+    assert text.startswith("**Refuse**")
+    assert text.rstrip().endswith("The whole evidence: `/bundles/x.evidence/evidence.html`")
+    assert len([line for line in text.splitlines() if line.startswith("- ")]) == len(against)
+    assert not any(line.startswith("#") for line in text.splitlines())
