@@ -16,6 +16,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 COLUMNS = 3
 CONFIDENCE = 0.95
+FREEDOM = 1.5
+"""Degrees of freedom per unit that matters. Were the kurtosis known it would be about 2 (Satterthwaite 1946); a sample
+shows too little of it, and `tests/bench/bench_coverage.py` says how much."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,12 @@ class Influence:
         """Limits that miss about equally often on either side, though contributions are skewed.
 
         Hall's transformation takes the skewness out (Hall 1992, J. R. Stat. Soc. B 54, 221-228); the quantile is
-        Student's with the degrees of freedom that heavy-tailed units leave their variance, 2 s⁴ / Var(s²), about twice
-        `matter` (Satterthwaite 1946). With many like units it is the usual value +- z x stderr.
+        Student's with `FREEDOM` x `matter` degrees of freedom, since few units tell the variance. With many like units
+        it is the usual value +- z x stderr.
         """
         if not self.second:
             return self.value, self.value
-        t = float(stdtrit(min(2.0 * self.matter, self.units - 1.0), 0.5 + confidence / 2))
+        t = float(stdtrit(min(FREEDOM * self.matter, self.units - 1.0), 0.5 + confidence / 2))
         return unskewed_interval(self.value, self.stderr, self.third / self.second**1.5, t)
 
     def estimate(self, confidence: float) -> Estimate:
