@@ -9,9 +9,9 @@ moves MLflow's alias `champion`. The table below says which stage does what.
 
 ## Answering
 `approve` waits under *Required Actions* and shows the verdict, five figures and the way to the evidence page: read that
-first. **Approve** deploys the very bundle that was judged, in
-your name. **Reject** deploys nothing; the run is green, because a no is an answer. Where the gate says hold or refuse,
-`approve` and `deploy` are skipped: nobody is asked. There is no way to force it.
+first. **Approve** deploys the very bundle that was judged, in your name. **Reject** deploys nothing; the run is green,
+because a no is an answer. Where the gate says hold or refuse, `approve` and `deploy` are skipped: nobody is asked.
+There is no way to force it.
 
 ## A task is red: what it means on call
 - **`promote`, "NotReady"**: the evidence of this day and mode is not there. Look at the DAG that started this run.

@@ -62,7 +62,7 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten within [low, high], about so many."""
     rough = (high - low) / max(1, about)
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * n for n in (1, 2, 5, 10) if power * n >= rough * 0.999)
+    step = next(power * n for n in (1, 2, 5, 10) if power * n >= 0.75 * rough)
     first = math.ceil(low / step - 1e-9)
     return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
 
