@@ -20,7 +20,8 @@ Indices = NDArray[np.int64]
 ABSENT = -1
 MOST = 2**62
 """No (key, time) may become a larger integer."""
-THREADS = len(os.sched_getaffinity(0))
+# Where a process can be bound to some of the cores (Linux), those; elsewhere all.
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 WORTH_THREADS = 200_000
 """Right rows from which sorting them in shards on threads pays."""
 DAY_US = 86_400_000_000

@@ -12,6 +12,7 @@ import pyarrow as pa
 from jobs import bundle, tracking
 from jobs.backtest import pack
 from jobs.backtest.core import gate_evidence
+from jobs.backtest.document import SCHEMA_VERSION
 from jobs.errors import NotReady, Refused
 from jobs.promote import core
 from jobs.promote.latency import latency_ms
@@ -32,6 +33,11 @@ def run(run: Run) -> dict[str, Any]:
         )
     judged = bundle.load(Path(candidate["bundle"]), evidence["bundle_sha256"])
     document = json.loads(evidence["document"])
+    if document.get("schema_version") != SCHEMA_VERSION:
+        raise Refused(
+            f"promote needs evidence of schema_version {SCHEMA_VERSION}; found {document.get('schema_version')}: "
+            "run backtest again"
+        )
     verdict = judge(gate_evidence(document).with_latency(latency_ms(judged)), run.config.gate)
     run.say(f"{verdict.verdict}: {'; '.join(verdict.reasons)}")
     folder = pack.write(run, document, verdict.as_dict())

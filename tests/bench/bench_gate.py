@@ -97,7 +97,7 @@ def policies(law: int) -> dict[str, Any]:
 def prove(small: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """(table, row) as they are found."""
     worlds, main, lifts = (10, 5_000, (0.0, 0.05)) if small else (WORLDS, MAIN, LIFTS)
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
         for lift in lifts:
             yield "errors", error_rates(pool, lift, main, worlds)
         for decisions in () if small else SIZES:

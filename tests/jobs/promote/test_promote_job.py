@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from jobs import tracking
@@ -12,8 +13,9 @@ from jobs.config import Config
 from jobs.errors import NotReady, Refused
 from jobs.promote import job
 from jobs.store import Lake
+from jobs.tables import LAKE
 from tests.jobs.small_candidates import deployed, linear, popularity, publish_candidates, publish_ledger
-from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
+from tests.jobs.small_lake import DAY, World, a_run, publish, publish_all, settings
 
 
 @pytest.fixture
@@ -80,6 +82,24 @@ def test_a_bundle_changed_since_the_backtest_is_refused(config: Config) -> None:
     with pytest.raises(Refused, match="unchanged"):
         job.run(a_run("promote", config))
     assert Lake(config.lake.root).version("promotions") is None
+
+
+def test_evidence_of_another_schema_is_refused_in_one_sentence(config: Config) -> None:
+    """A lake from before an upgrade: what its documents lack must not be read as nothing found."""
+    publish_candidates(config, {"popularity": popularity(), "logistic": linear(1.0)}, "logistic")
+    backtest.run(a_run("backtest", config))
+    lake = Lake(config.lake.root)
+    rows = lake.read("evidence", [DAY]).to_pylist()
+    document = json.loads(rows[0]["document"]) | {"schema_version": 1}
+    publish(
+        config,
+        "evidence",
+        pa.Table.from_pylist([rows[0] | {"document": json.dumps(document)}]).select(list(LAKE["evidence"].columns)),
+        day=str(DAY),
+        mode="full",
+    )
+    with pytest.raises(Refused, match="needs evidence of schema_version 3; found 1: run backtest again"):
+        job.run(a_run("promote", config))
 
 
 def test_evidence_on_an_earlier_training_is_not_ready(config: Config) -> None:
