@@ -119,7 +119,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--times", type=int, default=3, help="runs per measurement; the median is kept")
     parser.add_argument("--small", action="store_true", help="small cases: does everything run, not how fast")
     parser.add_argument("--one", nargs=4, metavar=("NAME", "CASE", "PEER", "FOLDER"), help="one run, in this process")
+    parser.add_argument("--prepare", nargs=2, metavar=("NAME", "FOLDER"), help="write a benchmark's data")
     options = parser.parse_args(argv)
+    if options.prepare:
+        name, path = options.prepare
+        load(name, options.small).prepare(Path(path))
+        return 0
     if options.one:
         name, case, peer, path = options.one
         one(load(name, options.small), case, peer, path)
@@ -134,7 +139,9 @@ def benchmark(name: str, small: bool, times: int) -> int:
         return proof(module, name, small)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        module.prepare(Path(folder))
+        # In a process of its own: a measured one would inherit this one's peak of memory.
+        flags = ["--small"] if small else []
+        subprocess.run([sys.executable, "-m", "tests.bench", *flags, "--prepare", name, folder], cwd=ROOT, check=True)
         for case in module.CASES:
             for peer in module.PEERS:
                 row = measure(module, name, small, case, peer, Path(folder), times)

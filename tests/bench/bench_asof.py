@@ -1,42 +1,78 @@
-"""The as-of kernel on one machine against DuckDB's ASOF JOIN and Polars' join_asof: latest click before a purchase."""
+"""The as-of kernel, reading and writing included, against DuckDB, Polars and the Spark range join it replaces.
+
+The latest click of the user before each purchase, whatever the item, in skewed traffic with one user of 2 %. The range
+join (join on the user, filter on time, number the rows) grows with the pairs of a user's clicks and purchases, so it is
+measured at two smaller sizes and laid out to the large one in proportion to its pairs.
+"""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-CASES = {"1M x 100k, 50k users": (1_000_000, 100_000, 50_000)}
+MAIN, HALF, FIFTH = "5M x 500k, 200k users", "2.5M x 250k, 100k users", "1M x 100k, 40k users"
+CASES = {
+    MAIN: (5_000_000, 500_000, 200_000),
+    HALF: (2_500_000, 250_000, 100_000),
+    FIFTH: (1_000_000, 100_000, 40_000),
+}
+SMALL = {MAIN: (50_000, 5_000, 2_000)}
+HEAVY = 0.02
+RANGE_JOIN = "spark range join"
+
+
+def keys(clicks: int, purchases: int, users: int) -> dict[str, np.ndarray]:
+    """The user of every click and purchase: Zipf-like, and one with 2 % of everything."""
+    rng = np.random.default_rng(7)
+    weight = np.arange(1, users + 1) ** -0.5
+    found = {}
+    for name, n in (("right", clicks), ("left", purchases)):
+        drawn = rng.choice(users, n, p=weight / weight.sum())
+        found[name] = np.where(rng.random(n) < HEAVY, 0, drawn)
+    return found
+
+
+def pairs(case: str) -> float:
+    """How many (click, purchase) pairs of one user there are."""
+    found = {name: np.bincount(key, minlength=CASES[case][2]).astype(float) for name, key in keys(*CASES[case]).items()}
+    return float(found["left"] @ found["right"])
 
 
 def prepare(folder: Path) -> None:
-    """Clicks and purchases with skewed users, written once as Parquet."""
-    for case, (clicks, purchases, users) in CASES.items():
-        rng = np.random.default_rng(7)
-        for name, n in (("right", clicks), ("left", purchases)):
-            key = np.minimum(rng.zipf(1.3, n), users).astype(np.int64)
+    """Clicks and purchases, written once as Parquet."""
+    rng = np.random.default_rng(8)
+    for case, sizes in CASES.items():
+        for name, key in keys(*sizes).items():
             # Whole milliseconds, distinct times: ties are the tests' business, not the clock's.
-            time = rng.choice(30 * 86_400_000, n, replace=False).astype("datetime64[ms]").astype("datetime64[us]")
-            pq.write_table(pa.table({"key": key, "time": time}), folder / f"{case}.{name}.parquet")
+            time = (
+                rng.choice(30 * 86_400_000, len(key), replace=False).astype("datetime64[ms]").astype("datetime64[us]")
+            )
+            rows = {"key": key.astype(np.int64), "time": time, "id": np.arange(len(key))}
+            pq.write_table(pa.table(rows), folder / f"{case}.{name}.parquet")
 
 
 def tidegate(folder: Path, case: str) -> int:
     """jobs.asof.core on Arrow columns."""
-    from jobs.asof.core import latest
+    from jobs.asof.core import latest, take
 
     left, right = (pq.read_table(folder / f"{case}.{side}.parquet") for side in ("left", "right"))
-    return int((latest(left, right, ["key"], "time", "time") >= 0).sum())
+    found = take(right.select(["id"]), latest(left, right, ["key"], "time", "time"), "click_")
+    pq.write_table(left.append_column("click_id", found.column(0)), folder / "tidegate.parquet")
+    return _matched(folder / "tidegate.parquet")
 
 
 def duckdb(folder: Path, case: str) -> int:
     """DuckDB's ASOF JOIN on the same files."""
     import duckdb
 
-    found = duckdb.sql(
-        f"select count(*) from '{folder}/{case}.left.parquet' l asof join '{folder}/{case}.right.parquet' r "
-        "on l.key = r.key and l.time >= r.time"
-    ).fetchall()
-    return int(found[0][0])
+    out = folder / "duckdb.parquet"
+    duckdb.sql(
+        f"copy (select l.*, r.id as click_id from '{folder}/{case}.left.parquet' l asof left join "
+        f"'{folder}/{case}.right.parquet' r on l.key = r.key and l.time >= r.time) to '{out}'"
+    )
+    return _matched(out)
 
 
 def polars(folder: Path, case: str) -> int:
@@ -44,10 +80,52 @@ def polars(folder: Path, case: str) -> int:
     import polars as pl
 
     left, right = (pl.read_parquet(folder / f"{case}.{side}.parquet").sort("time") for side in ("left", "right"))
-    joined = left.join_asof(
-        right.with_columns(pl.col("time").alias("found")), on="time", by="key", check_sortedness=False
+    clicks = right.rename({"id": "click_id"})
+    joined = left.join_asof(clicks, on="time", by="key", check_sortedness=False)
+    joined.write_parquet(folder / "polars.parquet")
+    return _matched(folder / "polars.parquet")
+
+
+def range_join(folder: Path, case: str) -> int:
+    """What is written first on Spark."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F  # noqa: N812
+
+    from jobs.config import SparkSettings
+    from jobs.spark import session
+
+    out = folder / "range_join.parquet"
+    with session(SparkSettings(driver_memory_mb=4096, partitions=8), "bench") as spark:
+        left, right = (spark.read.parquet(str(folder / f"{case}.{side}.parquet")) for side in ("left", "right"))
+        clicks = right.select("key", F.col("time").alias("at"), F.col("id").alias("click_id"))
+        newest = Window.partitionBy("id").orderBy(F.desc("at"))
+        joined = left.join(clicks, "key").where(F.col("at") <= F.col("time"))
+        first = joined.withColumn("n", F.row_number().over(newest)).where("n = 1").drop("n", "at")
+        first.write.mode("overwrite").parquet(str(out))
+    return _matched(out)
+
+
+def _matched(path: Path) -> int:
+    column = pq.read_table(path, columns=["click_id"]).column(0)
+    return len(column) - int(column.null_count)
+
+
+PEERS = {"tidegate": tidegate, "duckdb": duckdb, "polars": polars, RANGE_JOIN: range_join}
+TIMES = {RANGE_JOIN: 1}
+INSTEAD: dict[tuple[str, str], tuple[str, float] | None] = {(MAIN, RANGE_JOIN): None}
+
+
+def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Against the range join, in proportion to its pairs, and against DuckDB."""
+    seconds = {(row["case"], row["peer"]): row["seconds"] for row in rows}
+    half, fifth = seconds[HALF, RANGE_JOIN], seconds[FIFTH, RANGE_JOIN]
+    per_pair = (half - fifth) / (pairs(HALF) - pairs(FIFTH))
+    naive = half + (pairs(MAIN) - pairs(HALF)) * per_pair
+    ours, theirs = seconds[MAIN, "tidegate"], seconds[MAIN, "duckdb"]
+    said = (
+        f"{naive / ours:.0f}x ({naive:.0f} s for {pairs(MAIN) / 1e9:.2f}e9 pairs, from {fifth:.0f} s and {half:.0f} s)"
     )
-    return int(joined["found"].is_not_null().sum())
-
-
-PEERS = {"tidegate": tidegate, "duckdb": duckdb, "polars": polars}
+    return [
+        {"goal": "at least 50x the Spark range join on the user", "found": said, "met": naive >= 50 * ours},
+        {"goal": "within 3x of DuckDB", "found": f"{ours / theirs:.2f}x", "met": ours <= 3 * theirs},
+    ]
