@@ -1,8 +1,8 @@
 """The as-of kernel, reading and writing included, against DuckDB, Polars and the Spark range join it replaces.
 
 The latest click of the user before each purchase, whatever the item, in skewed traffic with one user of 2 %. The range
-join (join on the user, filter on time, number the rows) grows with the pairs of a user's clicks and purchases, so it is
-measured at two smaller sizes and laid out to the large one in proportion to its pairs.
+join (join on the user, filter on time, number the rows) is measured at two smaller sizes; at the large one it is taken
+to need twice what half the rows took, which is kind to it: its pairs grow with the square.
 """
 
 from pathlib import Path
@@ -32,12 +32,6 @@ def keys(clicks: int, purchases: int, users: int) -> dict[str, np.ndarray]:
         drawn = rng.choice(users, n, p=weight / weight.sum())
         found[name] = np.where(rng.random(n) < HEAVY, 0, drawn)
     return found
-
-
-def pairs(case: str) -> float:
-    """How many (click, purchase) pairs of one user there are."""
-    found = {name: np.bincount(key, minlength=CASES[case][2]).astype(float) for name, key in keys(*CASES[case]).items()}
-    return float(found["left"] @ found["right"])
 
 
 def prepare(folder: Path) -> None:
@@ -116,15 +110,11 @@ INSTEAD: dict[tuple[str, str], tuple[str, float] | None] = {(MAIN, RANGE_JOIN): 
 
 
 def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Against the range join, in proportion to its pairs, and against DuckDB."""
+    """Against the range join, in proportion to its rows, and against DuckDB."""
     seconds = {(row["case"], row["peer"]): row["seconds"] for row in rows}
-    half, fifth = seconds[HALF, RANGE_JOIN], seconds[FIFTH, RANGE_JOIN]
-    per_pair = (half - fifth) / (pairs(HALF) - pairs(FIFTH))
-    naive = half + (pairs(MAIN) - pairs(HALF)) * per_pair
+    naive = 2 * seconds[HALF, RANGE_JOIN]
     ours, theirs = seconds[MAIN, "tidegate"], seconds[MAIN, "duckdb"]
-    said = (
-        f"{naive / ours:.0f}x ({naive:.0f} s for {pairs(MAIN) / 1e9:.2f}e9 pairs, from {fifth:.0f} s and {half:.0f} s)"
-    )
+    said = f"{naive / ours:.0f}x ({naive:.0f} s, twice what half the rows took)"
     return [
         {"goal": "at least 50x the Spark range join on the user", "found": said, "met": naive >= 50 * ours},
         {"goal": "within 3x of DuckDB", "found": f"{ours / theirs:.2f}x", "met": ours <= 3 * theirs},
