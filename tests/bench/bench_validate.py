@@ -209,3 +209,17 @@ def _agreed(folder: Path, case: str, found: Sequence[tuple[bool, int]]) -> int:
 
 
 PEERS = {"tidegate": tidegate, "tidegate-spark": tidegate_spark, "gx-spark": great_expectations_spark}
+TIMES = {"tidegate-spark": 1}
+
+
+def goals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At least five times faster than Great Expectations on Spark; that verdicts agree is checked by every peer."""
+    seconds = {row["peer"]: row["seconds"] for row in rows}
+    return [
+        {
+            "goal": f"{peer} at least 5x faster than Great Expectations on Spark, same verdicts",
+            "found": f"{seconds['gx-spark'] / seconds[peer]:.1f}x",
+            "met": seconds["gx-spark"] >= 5 * seconds[peer],
+        }
+        for peer in ("tidegate", "tidegate-spark")
+    ]
