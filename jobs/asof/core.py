@@ -25,6 +25,8 @@ THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 
 WORTH_THREADS = 200_000
 """Right rows from which sorting them in shards on threads pays."""
 DAY_US = 86_400_000_000
+FINGERPRINTED = 1 << 15
+"""Texts whose bytes are held as integers at once."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,7 @@ def first_known(
     so many days from its own: then rows further away decide nothing. The rows without copies come first and in their
     order; the result does not depend on the order of copies.
     """
-    codes = _encode(rows.column(key))
-    copied = np.bincount(codes, minlength=1)[codes] > 1
+    copied = repeated(rows.column(key))
     if not copied.any():
         return rows
     copies = rows.filter(pa.array(copied))
@@ -128,6 +129,51 @@ def first_known(
             ~_has_earlier_neighbour(ids, microseconds(ordered.column("event_time")) // DAY_US, within_days)
         )
     return pa.concat_tables([rows.filter(pa.array(~copied)), ordered.take(pa.array(np.sort(kept)))])
+
+
+def repeated(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Which of (n,) values occur more than once; null is a value like any other.
+
+    A dictionary of millions of strings misses the cache on every row. Sorted fingerprints do not, and only rows whose
+    fingerprint occurs twice are looked at themselves: equal strings never differ in it, others hardly ever agree.
+    """
+    if column.type != pa.string():
+        codes = _encode(column) + 1
+        return np.asarray(np.bincount(codes, minlength=1)[codes] > 1)
+    prints = np.concatenate([np.zeros(0, np.uint64), *(_fingerprints(chunk) for chunk in column.chunks)])
+    ordered = np.sort(prints)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    found = np.zeros(len(prints), bool)
+    if len(twice):
+        rows = np.flatnonzero(twice[np.minimum(np.searchsorted(twice, prints), len(twice) - 1)] == prints)
+        codes = _encode(column.take(pa.array(rows))) + 1
+        found[rows[np.bincount(codes)[codes] > 1]] = True
+    return found
+
+
+def _fingerprints(texts: pa.StringArray) -> NDArray[np.uint64]:
+    """(n,) sums of each text's bytes, weighted by place, modulo 2^64; 0 for null and for the empty text."""
+    if not len(texts):
+        return np.zeros(0, np.uint64)
+    bytes_at = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
+    lengths = np.diff(bytes_at)
+    weights = np.random.default_rng(0).integers(1, 2**63, int(lengths.max(initial=0)) + 1, np.uint64) | np.uint64(1)
+    found = np.zeros(len(texts), np.uint64)
+    for start in range(0, len(texts), FINGERPRINTED):
+        stop = min(start + FINGERPRINTED, len(texts))
+        block, sizes = data[bytes_at[start] : bytes_at[stop]].astype(np.uint64), lengths[start:stop]
+        if len(sizes) and sizes[0] and (sizes == sizes[0]).all():
+            found[start:stop] = (block.reshape(len(sizes), -1) * weights[: sizes[0]]).sum(axis=1)
+            continue
+        some = np.flatnonzero(sizes)
+        if len(some):
+            begins = (bytes_at[start:stop] - bytes_at[start])[some]
+            place = np.arange(len(block)) - np.repeat(begins, sizes[some])
+            found[start + some] = np.add.reduceat(block * weights[place], begins)
+    if texts.null_count:
+        found[~np.asarray(texts.is_valid())] = 0  # whatever bytes lie below a null
+    return found
 
 
 def _has_earlier_neighbour(ids: Indices, days: Indices, within: int) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.asof import core
-from jobs.asof.core import first_known, latest, spans, take
+from jobs.asof.core import first_known, latest, repeated, spans, take
 from jobs.tables import TIME
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -168,3 +168,28 @@ def test_a_million_rows_take_a_moment() -> None:
     times = pa.array(rng.integers(0, 10**12, 200_000)).cast(TIME)
     rows = pa.table({"user": rng.integers(0, 5_000, 200_000), "event_time": times})
     assert (latest(rows, rows, ["user"]) >= 0).all()
+
+
+@given(
+    values=st.lists(st.none() | st.text(max_size=3) | st.sampled_from(["a1", "b1", "a2", "\x00", "é"]), max_size=40),
+    cut=st.integers(0, 40),
+)
+@settings(deadline=None, max_examples=200)
+def test_repeated_values_are_exactly_those_that_occur_twice(values: list[str | None], cut: int) -> None:
+    """Copies are found by fingerprints: a text that shares one with another must not be taken for its copy."""
+    column = pa.chunked_array([pa.array(values[:cut], pa.string()), pa.array(["x", *values[cut:]], pa.string())[1:]])
+    assert repeated(column).tolist() == [values.count(value) > 1 for value in values]
+
+
+def test_a_null_is_a_null_whatever_bytes_lie_below_it() -> None:
+    """Arrow leaves the bytes of masked values in place."""
+    below = pa.StringArray.from_buffers(
+        3, pa.py_buffer(np.array([0, 2, 4, 6], np.int32)), pa.py_buffer(b"aabbcc"), pa.py_buffer(b"\x04"), 2
+    )
+    assert repeated(pa.chunked_array([below])).tolist() == [True, True, False]
+
+
+def test_texts_of_one_fingerprint_are_still_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fingerprint only picks whom to look at."""
+    monkeypatch.setattr(core, "_fingerprints", lambda texts: np.zeros(len(texts), np.uint64))
+    assert repeated(pa.chunked_array([["a", "b", "a", "c"]])).tolist() == [True, False, True, False]
