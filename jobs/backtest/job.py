@@ -20,9 +20,10 @@ from jobs.backtest import core, data_warnings, detail, pack
 from jobs.backtest.decisions import Decisions, decisions, disagreement, first_placements, joined
 from jobs.backtest.document import SCHEMA_VERSION
 from jobs.backtest.known import known_before
-from jobs.backtest.scored import SIDES, Pair, scored
+from jobs.backtest.scored import SIDES, Pair, Scored, scored, with_known_click
 from jobs.bundle import Bundle
 from jobs.errors import NotReady
+from jobs.examples import ranker_columns
 from jobs.flow import FEATURES, VALIDATED
 from jobs.ingest.truth import true_click_probability
 from jobs.promote import ledger
@@ -90,7 +91,7 @@ def _document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
     run.say(f"replayed {0 if found is None else len(found)} decisions")
     champion, challenger = pair
     logging = values.pop("logging")
-    parity = _parity(run, test, challenger, rows.as_shown["challenger"])
+    parity = _parity(run, test, rows)
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "day": run.day.isoformat(),
@@ -122,21 +123,19 @@ def _document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
     return document
 
 
-def _parity(run: Run, test: pa.Table, challenger: Bundle, warm: Floats) -> Finding | None:
+def _parity(run: Run, test: pa.Table, rows: Scored) -> Finding | None:
     """A warm start's log-loss minus that of the newest full training's challenger, on the same rows; else None."""
     if run.mode == "full":
         return None
-    before = run.read("candidates", where={"mode": "full"})
-    rows = [row for row in before.to_pylist() if row["chosen"] and row["day"] <= run.day.isoformat()]
-    if not rows:
+    candidates = run.read("candidates", where={"mode": "full"}).to_pylist()
+    chosen = [row for row in candidates if row["chosen"] and row["day"] <= run.day.isoformat()]
+    if not chosen:
         return Refusal("a warm start is held against the newest full training; found none")
-    newest = max(rows, key=lambda row: str(row["day"]))
+    newest = max(chosen, key=lambda row: str(row["day"]))
     full = bundle.load(Path(newest["bundle"]), newest["bundle_sha256"])
-    rows_of_full = scored(test, (full, challenger))
-    labels, users = rows_of_full.clicked, rows_of_full.users
-    compared = compare(
-        labels, rows_of_full.as_shown["champion"], warm, rows_of_full.requests, users, run.config.gate, 0, ["log_loss"]
-    )
+    expected = full.ranker.predict(ranker_columns(with_known_click(test))).p_click
+    warm = rows.as_shown["challenger"]
+    compared = compare(rows.clicked, expected, warm, rows.requests, rows.users, run.config.gate, metrics=["log_loss"])
     return compared["log_loss"]["difference"]
 
 

@@ -43,7 +43,7 @@ class Scored:
 
 def scored(test: pa.Table, pair: Pair) -> Scored:
     """Both rankers on the rows of `test` with a known click; the others say nothing yet."""
-    rows = test.filter(test["clicked"].is_valid())
+    rows = with_known_click(test)
     shown = ranker_columns(rows)
     first = {**shown, "position": np.full(len(rows), float(SERVING_POSITION))}
     codes = rows["request_id"].combine_chunks().dictionary_encode().indices
@@ -56,6 +56,11 @@ def scored(test: pa.Table, pair: Pair) -> Scored:
         as_first={name: side.ranker.predict(first).p_click for name, side in both.items()},
         attributes=_attributes(rows, shown),
     )
+
+
+def with_known_click(test: pa.Table) -> pa.Table:
+    """The rows whose click is known."""
+    return test.filter(test["clicked"].is_valid())
 
 
 def _attributes(rows: pa.Table, shown: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.estimate import Finding, Refusal
-from models.evaluation.linear import MIN_USERS, Linear
+from models.evaluation.linear import Linear
 from models.evaluation.lists import FIGURES, of_requests
 from models.evaluation.ranking import auc_influence, normalised, row_losses, weighted_auc_pr
-from models.evaluation.resampling import Bootstrap
+from models.evaluation.resampling import MIN_CLUSTERS, Bootstrap
 from models.settings import GateSettings
 
 Floats = NDArray[np.float64]
@@ -105,6 +105,6 @@ def _cannot_compare(labels: Floats, both: Sequence[Floats], users: Ints) -> str 
         missing = int((~np.isfinite(scores)).sum())
         if missing:
             return f"a comparison needs finite scores; found {missing} of {n} of the {side}'s that are not"
-    if len(np.unique(users)) < MIN_USERS:
-        return f"an interval needs at least {MIN_USERS} users; found 1"
+    if len(np.unique(users)) < MIN_CLUSTERS:
+        return f"an interval needs at least {MIN_CLUSTERS} users; found 1"
     return None

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.estimate import Estimate, Finding, Refusal
+from models.evaluation.resampling import MIN_CLUSTERS
 from models.evaluation.sufficient import Influence
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-MIN_USERS = 2
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Linear:
         n = len(self.rows)
         _, at = np.unique(self.rows if users is None else np.asarray(users)[self.rows], return_inverse=True)
         sums = np.bincount(at, weights=self.influence)
-        if len(sums) < MIN_USERS:
-            return Refusal(f"an interval needs at least {MIN_USERS} users; found {len(sums)}", n)
+        if len(sums) < MIN_CLUSTERS:
+            return Refusal(f"an interval needs at least {MIN_CLUSTERS} users; found {len(sums)}", n)
         powers = (float((sums**power).sum()) for power in (2, 3, 4))
         found = Influence(self.value, len(sums), n, float(n), *powers).estimate(confidence)
         if bounds is None:

@@ -161,3 +161,20 @@ def test_the_gate_never_sees_the_truth(tmp_path: Path, tmp_path_factory: pytest.
     without = {key: value for key, value in found.items() if key != "truth"}
     assert core.gate_evidence(found) == core.gate_evidence(without)
     assert str(found["truth"]["challenger"]) not in json.dumps(core.gate_evidence(found).as_dict())
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_warm_start_is_held_against_the_newest_full_training(config: Config, full: bool) -> None:
+    """Not against the champion alone: warm starts drift from what a whole window of data would give."""
+    rows = Lake(config.lake.root).read("examples", [DAY]).drop_columns(["day", "mode"])
+    publish(config, "examples", rows, day=str(DAY), mode="warm")
+    if full:
+        publish_candidates(config, {"popularity": popularity(), "logistic": linear(0.2)}, "logistic", day="2026-01-05")
+        publish_candidates(config, RANKERS, "logistic")
+    publish_candidates(config, {"popularity": popularity(), "logistic": linear(0.2)}, "logistic", mode="warm")
+    job.run(a_run("backtest", config, mode="warm"))
+    found = document(config, "warm")["parity"]
+    if full:
+        assert found["low"] > 0  # it knows less than the full training of that very day
+    else:
+        assert "found none" in found["refused"]
