@@ -6,35 +6,22 @@ The document is the record; MLflow and the folder beside the bundle hold copies 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle, tracking
 from jobs.assemble.card import published
-from jobs.backtest import core, data_warnings, detail, pack
-from jobs.backtest.decisions import Decisions, decisions, disagreement, first_placements, joined
-from jobs.backtest.document import SCHEMA_VERSION
-from jobs.backtest.known import known_before
-from jobs.backtest.scored import SIDES, Pair, Scored, scored, with_known_click
+from jobs.backtest import core, data_warnings, evidence, pack
 from jobs.bundle import Bundle
 from jobs.errors import NotReady
-from jobs.examples import ranker_columns
-from jobs.flow import FEATURES, VALIDATED
-from jobs.ingest.truth import true_click_probability
+from jobs.flow import VALIDATED
 from jobs.promote import ledger
 from jobs.run import Run, code_version
 from jobs.tables import LAKE
 from jobs.train.core import BASELINE
-from models.evaluation.comparison import compare
-from models.evaluation.estimate import Finding, Refusal
-from models.rankers.protocol import Floats
-
-DATA = ("examples", "requests", "items", *FEATURES)
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -48,7 +35,7 @@ def run(run: Run) -> dict[str, Any]:
     test = examples.filter(pc.equal(examples["split"], "test")).combine_chunks()
     if not len(test):
         raise NotReady(f"the backtest needs test rows in examples {run.partition}; found none of {len(examples)}")
-    document = _document(run, test, (champion, challenger))
+    document = evidence.document(run, test, (champion, challenger))
     document["challenger"] |= {"run_id": row["run_id"]}
     document["champion"] |= {"deployed": deployed}
     days = pc.unique(pc.cast(examples["event_time"], pa.date32())).to_pylist()
@@ -73,120 +60,6 @@ def _champion(run: Run, baseline: Mapping[str, Any]) -> tuple[Bundle, bool]:
     row = ledger.champion(run, run.day, before=run.partition)
     found = baseline if row is None else row
     return bundle.load(Path(found["bundle"]), found["bundle_sha256"]), row is not None
-
-
-def _document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
-    """The evidence; same inputs, same document: no clock, no run id."""
-    settings, seed = run.config.gate, run.config.ranker.seed
-    rows = scored(test, pair)
-    compared = core.comparison(rows, settings, seed)
-    run.say(f"compared on {len(rows)} of {len(test)} test rows")
-    replay = _replayed(run, test)
-    found = replay.found
-    predicted = {} if found is None else {s: core.predicted(found, b) for s, b in zip(SIDES, pair, strict=True)}
-    chosen = {s: core.choices(found, b, predicted[s]) for s, b in zip(SIDES, pair, strict=True) if found is not None}
-    counted = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in replay.left_out.items() if n)
-    why_not = f"a replay needs requests with candidates and a propensity; found none: {counted or 'no requests'}"
-    values = core.value(found, chosen, why_not, settings)
-    run.say(f"replayed {0 if found is None else len(found)} decisions")
-    champion, challenger = pair
-    logging = values.pop("logging")
-    parity = _parity(run, test, rows)
-    document: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "day": run.day.isoformat(),
-        "mode": run.mode,
-        "challenger": _side(challenger),
-        "champion": _side(champion),
-        "bundle_sha256": challenger.sha256,
-        "policy": challenger.policy.model_dump(mode="json"),
-        "same_candidate": challenger.candidate_id == champion.candidate_id,
-        "test_rows": len(rows),
-        "comparison": {m: {s: f.as_dict() for s, f in sides.items()} for m, sides in compared.items()},
-        "value": {side: finding.as_dict() for side, finding in values.items()},
-        "estimators": detail.second_opinions(found, chosen, predicted.get("champion"), settings),
-        "logging": {"value": logging.as_dict()},
-        "calibration": detail.calibration(rows, settings),
-        "slices": detail.sliced(rows, settings),
-        "popularity": detail.spread(found, chosen, replay.catalogue, seed, settings),
-        "parity": None if parity is None else parity.as_dict(),
-        "data": core.data_card(test, found, replay.left_out) | {"versions": {t: run.inputs.get(t) for t in DATA}},
-        "diagnostics": {
-            "weights": {} if found is None else core.trust(found, chosen),
-            "differing_columns": replay.differing,
-        },
-        "gate": settings.model_dump(mode="json"),
-        "limitations": list(core.LIMITATIONS),
-    }
-    if found is not None and replay.truth is not None:
-        document["truth"] = core.true_value(found, chosen, replay.truth)
-    return document
-
-
-def _parity(run: Run, test: pa.Table, rows: Scored) -> Finding | None:
-    """A warm start's log-loss minus that of the newest full training's challenger, on the same rows; else None."""
-    if run.mode == "full":
-        return None
-    candidates = run.read("candidates", where={"mode": "full"}).to_pylist()
-    chosen = [row for row in candidates if row["chosen"] and row["day"] <= run.day.isoformat()]
-    if not chosen:
-        return Refusal("a warm start is held against the newest full training; found none")
-    newest = max(chosen, key=lambda row: str(row["day"]))
-    full = bundle.load(Path(newest["bundle"]), newest["bundle_sha256"])
-    expected = full.ranker.predict(ranker_columns(with_known_click(test))).p_click
-    warm = rows.as_shown["challenger"]
-    compared = compare(rows.clicked, expected, warm, rows.requests, rows.users, run.config.gate, metrics=["log_loss"])
-    return compared["log_loss"]["difference"]
-
-
-def _side(side: Bundle) -> dict[str, Any]:
-    return {
-        "candidate_id": side.candidate_id,
-        "ranker": side.ranker.kind,
-        "bundle_sha256": side.sha256,
-        "policy": side.policy.model_dump(mode="json"),
-        "lineage": dict(side.manifest["lineage"]),
-    }
-
-
-@dataclass(frozen=True)
-class Replay:
-    """The decisions of all test days (None where none can be replayed) and what is to be said of them."""
-
-    found: Decisions | None
-    left_out: dict[str, int]
-    differing: dict[str, float]
-    catalogue: int
-    """Items that existed."""
-    truth: Floats | None
-    """Each candidate's true click probability in the simulated world; only for the eyes, the gate never sees it."""
-
-
-def _replayed(run: Run, test: pa.Table) -> Replay:
-    """The test days' decisions, features as known before each day."""
-    days = sorted(pc.unique(pc.cast(test["event_time"], pa.date32())).to_pylist())
-    published = set(run.published_days("requests"))
-    requests = run.read("requests", [d for d in days if d in published], columns=["request_id", "candidates"])
-    placed, left_out = first_placements(test, requests)
-    of_day = pc.cast(placed["event_time"], pa.date32())
-    parts, truths = [], []
-    differing: dict[str, float] = {}
-    catalogue = 0
-    for day in days:
-        mine = placed.filter(pc.equal(of_day, pa.scalar(day)))
-        if not len(mine):
-            continue
-        # Attributes of a dataset are those of its day, not of each example's: jobs.assemble takes them so.
-        known = known_before(run, day, snapshots=run.day)
-        catalogue = len(known.items)
-        part = decisions(mine, known)
-        row = part.row
-        parts.append(part)
-        truths.append(true_click_probability(run.config, day, part.user_id[row], part.item_id, part.surface[row]))
-        differing |= disagreement(mine, part)
-    told = [truth for truth in truths if truth is not None]
-    truth = np.concatenate(told) if parts and len(told) == len(parts) else None
-    return Replay(joined(parts) if parts else None, left_out, differing, catalogue, truth)
 
 
 def _deliver(run: Run, document: dict[str, Any], run_id: str) -> None:
