@@ -95,6 +95,12 @@ class GateSettings(Settings):
     """What a challenger must show before a person is even asked."""
 
     confidence: float = Field(0.95, gt=0.5, lt=1)
+    looks: int = Field(
+        1,
+        ge=1,
+        description="verdicts that share one risk of a false promotion: 14 for a fortnight of daily ones; the value's "
+        "difference is then judged at 1 - (1 - confidence) / looks (Bonferroni)",
+    )
     min_effective_n: float = Field(200.0, ge=1, description="below it the counterfactual estimate is refused")
     max_weight_share: float = Field(0.05, gt=0, le=1, description="largest single weight / sum of weights")
     max_tail_shape: float = Field(0.5, gt=0, description="Pareto shape of the largest weights, see tail_shape")
@@ -117,3 +123,8 @@ class GateSettings(Settings):
     max_latency_ms: float | None = Field(50.0, gt=0, description="p99 of scoring one request")
     max_warm_loss: float | None = Field(0.002, ge=0, description="nats a warm start may lose to its full training")
     bootstrap_replicates: int = Field(200, ge=50)
+
+    @property
+    def value_confidence(self) -> float:
+        """The confidence of the value's difference, the rule that a gain is shown by; see `looks`."""
+        return 1 - (1 - self.confidence) / self.looks

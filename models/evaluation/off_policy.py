@@ -124,8 +124,8 @@ def snips_difference(
 ) -> Finding:
     """The challenger's `snips` minus the champion's on the same decisions, with the interval of the difference.
 
-    Arguments as for `snips`; what both policies share cancels, so the interval is narrower than two apart. Refused when
-    either side is; `effective_n` is the smaller of the two.
+    Arguments as for `snips`; what both policies share cancels, so the interval, at `settings.value_confidence`, is
+    narrower than two apart. Refused when either side is; `effective_n` is the smaller of the two.
     """
     refusal = missing_propensities(logged)
     if refusal:
@@ -136,7 +136,7 @@ def snips_difference(
         if isinstance(found, Refusal):
             return Refusal(f"{name}: {found.reason}", found.n, found.effective_n)
         terms.append(weighting.snips(Log.checked(reward, logged, target)))
-    return SufficientStatistics.of(*terms, clusters=clusters).estimate(settings.confidence)
+    return SufficientStatistics.of(*terms, clusters=clusters).estimate(settings.value_confidence)
 
 
 def dm(

@@ -16,7 +16,7 @@ its peak), rows; then the goals. Peers must agree on the rows, or the run fails.
 """
 
 import argparse
-import importlib.util
+import importlib
 import json
 import resource
 import statistics
@@ -37,13 +37,9 @@ Row = dict[str, Any]
 
 def load(name: str, small: bool) -> ModuleType:
     """The module of one benchmark, with its small cases if asked for and it has some."""
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", Path(__file__).with_name(f"bench_{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if small:
-        module.CASES = getattr(module, "SMALL", module.CASES)
+    module = importlib.import_module(f"tests.bench.bench_{name}")
+    if small and hasattr(module, "SMALL"):
+        module.CASES = module.SMALL
     return module
 
 

@@ -1,14 +1,17 @@
 """Worlds whose true lift is known, for counting how often the gate is wrong: whole logs, the product's own evidence.
 
-A request has a user and some candidates; a candidate's click probability is sigmoid(logit), and logits differ by user
-and by candidate. A ranker sees a logit through noise and predicts the posterior mean, so it is calibrated, and better
-the less noise it has. Champion and challenger share a part of their noise, as two trainings on overlapping data do; an
-older ranker with a noise of its own did the logging. Policies are `models.policies.choice`'s.
+A request has a user and some candidates; a candidate's click probability is sigmoid(logit). In most laws logits differ
+by user and by candidate, normally; one takes users, candidates, click probabilities and logging policy from the
+product's simulated world (`models.world`), a fresh one per seed. A ranker sees a logit through noise and predicts about
+the posterior mean, so it is calibrated, and better the less noise it has. Champion and challenger share a part of their
+noise, as two trainings on overlapping data do; an older policy did the logging. Policies are those of
+`models.policies.choice`.
 
 A challenger with as much noise as the champion is exactly as good, by symmetry; for another lift its noise is searched
 for on a large sample, where values are expectations over policy and clicks.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,11 +24,17 @@ from models.evaluation.estimate import Finding
 from models.evaluation.gate import Evidence, Verdict, judge
 from models.evaluation.off_policy import snips_difference
 from models.policies.choice import first_choice
-from models.settings import GateSettings, Margins, PolicySettings
+from models.settings import GateSettings, Margins, PolicySettings, WorldSettings
+from models.world.day import draw_requests
+from models.world.policy import softmax
+from models.world.world import World
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 SEARCHED = 100_000
 """Requests whose expected values a lift is searched on: the lift's standard error is below 0.1 % of the value."""
+BLOCK = 50_000
+"""Requests drawn at once; in the simulated world they are a day."""
 PER_USER = 4
 PLACKETT_LUCE = PolicySettings()
 
@@ -34,6 +43,7 @@ PLACKETT_LUCE = PolicySettings()
 class Law:
     """What a world's logs are drawn by."""
 
+    name: str
     base: float = -2.4
     """Mean logit."""
     user_sd: float = 0.4
@@ -45,14 +55,17 @@ class Law:
     logging_noise: float = 1.0
     logging_temperature: float = 0.8
     policy: PolicySettings = PLACKETT_LUCE
+    simulated: bool = False
+    """Requests of `models.world`; then only `champion_noise`, `shared` and `policy` count."""
 
 
 LAWS = (
-    Law(),
-    Law(base=-3.2, candidate_sd=1.2, candidates=20),
-    Law(shared=0.8, champion_noise=0.5, logging_noise=0.8),
-    Law(base=-1.5, user_sd=0.8, policy=PolicySettings(temperature=1.0)),
-    Law(policy=PolicySettings(kind="epsilon_greedy", epsilon=0.2), shared=0.95),
+    Law("plain"),
+    Law("rare clicks, 20 candidates", base=-3.2, candidate_sd=1.2, candidates=20),
+    Law("models less alike", shared=0.8, champion_noise=0.5, logging_noise=0.8),
+    Law("near uniform policy", base=-1.5, user_sd=0.8, policy=PolicySettings(temperature=1.0)),
+    Law("simulated world", simulated=True),
+    Law("epsilon-greedy", policy=PolicySettings(kind="epsilon_greedy", epsilon=0.2), shared=0.95),
 )
 """Different click rates, candidates, similarity of the two models, and policies; a row of the table mixes them."""
 
@@ -68,42 +81,88 @@ class Log:
     """Probabilities of the logged choice under the two policies."""
     scores: tuple[Floats, Floats]
     """Both rankers' p_click of what was shown."""
-    users: NDArray[np.int64]
+    users: Ints
     value: tuple[float, float, float]
     """Expected clicks per request of champion, challenger and logging policy on these very requests."""
 
 
-def _scores(seen: Floats, mean: Floats, law: Law, noise: float) -> Floats:
+@dataclass(frozen=True)
+class Requests:
+    """n requests: true click `p` of each candidate and the `logging` policy's choice, (n, candidates) each.
+
+    `mean` (n, 1) and `sd`: what is known of a request's logits without looking at a candidate. `users` (n,).
+    """
+
+    p: Floats
+    mean: Floats
+    sd: float
+    logging: Floats
+    users: Ints
+
+    @property
+    def logit(self) -> Floats:
+        """(n, candidates)."""
+        found: Floats = np.log(self.p / (1 - self.p))
+        return found
+
+
+def _normal(rng: np.random.Generator, *shape: int) -> Floats:
+    return rng.standard_normal(shape, dtype=np.float32).astype(np.float64)
+
+
+def _scores(logit: Floats, requests: Requests, noise: float, noise_drawn: Floats) -> Floats:
     """The probability a calibrated ranker predicts from a logit seen through noise (probit approximation)."""
-    keep = law.candidate_sd**2 / (law.candidate_sd**2 + noise**2)
-    left = law.candidate_sd**2 * (1 - keep)
-    logit = (mean + keep * (seen - mean)) / np.sqrt(1 + np.pi * left / 8)
-    found: Floats = 1 / (1 + np.exp(-logit))
+    keep = requests.sd**2 / (requests.sd**2 + noise**2)
+    left = requests.sd**2 * (1 - keep)
+    expected = requests.mean + keep * (logit + noise * noise_drawn - requests.mean)
+    found: Floats = 1 / (1 + np.exp(-expected / np.sqrt(1 + np.pi * left / 8)))
     return found
 
 
-def _requests(law: Law, challenger_noise: float, n: int, rng: np.random.Generator) -> tuple[Floats, ...]:
-    """True click probabilities and the three rankers' predictions, (n, candidates) each."""
+def _blocks(law: Law, n: int, seed: int, rng: np.random.Generator) -> Iterator[Requests]:
+    """The requests of one world, `BLOCK` at a time."""
+    sizes = [min(BLOCK, n - start) for start in range(0, n, BLOCK)]
+    if law.simulated:
+        world = World(WorldSettings(seed=seed, requests_per_day=min(n, BLOCK), days=max(3, len(sizes))))
+        for day, size in enumerate(sizes):
+            yield _simulated(world, day, size)
+        return
+    for block, size in enumerate(sizes):
+        users = -(-size // PER_USER)
+        mean = law.base + law.user_sd * np.repeat(_normal(rng, users, 1), PER_USER, axis=0)[:size]
+        p = 1 / (1 + np.exp(-(mean + law.candidate_sd * _normal(rng, size, law.candidates))))
+        at = np.arange(size) // PER_USER + block * BLOCK
+        found = Requests(p, mean, law.candidate_sd, np.zeros_like(p), at)
+        older = _scores(found.logit, found, law.logging_noise, _normal(rng, *p.shape))
+        settings = law.policy.model_copy(update={"temperature": law.logging_temperature})
+        yield Requests(p, mean, law.candidate_sd, _policy(older, settings), at)
 
-    def normal(*shape: int) -> Floats:
-        return rng.standard_normal(shape, dtype=np.float32).astype(np.float64)
 
-    users = -(-n // PER_USER)
-    mean = law.base + law.user_sd * np.repeat(normal(users, 1), PER_USER, axis=0)[:n]
-    logit = mean + law.candidate_sd * normal(n, law.candidates)
-    common, own, old = (normal(n, law.candidates) for _ in range(3))
-    challenging = law.shared * common + np.sqrt(1 - law.shared**2) * own
-    return (
-        1 / (1 + np.exp(-logit)),
-        _scores(logit + law.champion_noise * common, mean, law, law.champion_noise),
-        _scores(logit + challenger_noise * challenging, mean, law, challenger_noise),
-        _scores(logit + law.logging_noise * old, mean, law, law.logging_noise),
-    )
+def _simulated(world: World, day: int, size: int) -> Requests:
+    drawn = draw_requests(world, day)
+    user, surface, candidates = drawn.user[:size], drawn.surface[:size], drawn.candidates[:size]
+    p = world.click_probability(day, user, candidates, surface)
+    logit = np.log(p / (1 - p))
+    mean = logit.mean(axis=1, keepdims=True)
+    scores = world.logging_scores(day, user, candidates)
+    logging = softmax(scores, world.settings.logging_temperature)
+    return Requests(p, mean, float((logit - mean).std()), logging, user)
 
 
 def _policy(scores: Floats, settings: PolicySettings) -> Floats:
     n, k = scores.shape
     return first_choice(scores.ravel(), np.arange(n + 1) * k, settings).reshape(n, k)
+
+
+def _rankers(law: Law, requests: Requests, challenger_noise: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """What champion and challenger predict for each candidate."""
+    common, own = (_normal(rng, *requests.p.shape) for _ in range(2))
+    challenging = law.shared * common + np.sqrt(1 - law.shared**2) * own
+    logit = requests.logit
+    return (
+        _scores(logit, requests, law.champion_noise, common),
+        _scores(logit, requests, challenger_noise, challenging),
+    )
 
 
 @cache
@@ -113,8 +172,12 @@ def challenger_noise(law: Law, lift: float) -> float:
         return law.champion_noise
 
     def found(noise: float) -> float:
-        p, *predicted = _requests(law, noise, SEARCHED, np.random.default_rng(1))
-        before, after = (float((_policy(s, law.policy) * p).sum()) for s in predicted[:2])
+        before = after = 0.0
+        rng = np.random.default_rng(1)
+        for requests in _blocks(law, SEARCHED, 1, rng):
+            champion, challenger = (_policy(s, law.policy) for s in _rankers(law, requests, noise, rng))
+            before += float((champion * requests.p).sum())
+            after += float((challenger * requests.p).sum())
         return after / before - 1 - lift
 
     low, high = 0.0, 4 * law.champion_noise
@@ -129,19 +192,35 @@ def challenger_noise(law: Law, lift: float) -> float:
 def drawn(law: Law, noise: float, decisions: int, seed: int) -> Log:
     """The log of one world whose challenger sees through `noise`; see `challenger_noise`."""
     rng = np.random.default_rng([seed, 7])
-    p, before, after, old = _requests(law, noise, decisions, rng)
-    logging = _policy(old, law.policy.model_copy(update={"temperature": law.logging_temperature}))
-    champion, challenger = _policy(before, law.policy), _policy(after, law.policy)
-    rows = np.arange(decisions)
-    taken = (np.cumsum(logging, axis=1) < rng.random((decisions, 1))).sum(axis=1).clip(max=law.candidates - 1)
+    parts = [_part(law, requests, noise, rng) for requests in _blocks(law, decisions, seed, rng)]
+
+    def column(name: str) -> Floats:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    first, second = (np.concatenate([part.scores[side] for part in parts]) for side in (0, 1))
+    sizes = [len(part.clicked) for part in parts]
     return Log(
-        clicked=(rng.random(decisions) < p[rows, taken]).astype(np.float64),
-        logged=np.minimum(1.0, logging[rows, taken]),
+        *(column(name) for name in ("clicked", "logged", "champion", "challenger")),
+        scores=(first, second),
+        users=column("users").astype(np.int64),
+        value=tuple(np.average([part.value for part in parts], axis=0, weights=sizes).tolist()),
+    )
+
+
+def _part(law: Law, requests: Requests, noise: float, rng: np.random.Generator) -> Log:
+    before, after = _rankers(law, requests, noise, rng)
+    champion, challenger = _policy(before, law.policy), _policy(after, law.policy)
+    n, k = requests.p.shape
+    rows = np.arange(n)
+    taken = (np.cumsum(requests.logging, axis=1) < rng.random((n, 1))).sum(axis=1).clip(max=k - 1)
+    return Log(
+        clicked=(rng.random(n) < requests.p[rows, taken]).astype(np.float64),
+        logged=np.minimum(1.0, requests.logging[rows, taken]),
         champion=champion[rows, taken],
         challenger=challenger[rows, taken],
         scores=(before[rows, taken], after[rows, taken]),
-        users=rows // PER_USER,
-        value=tuple(float((policy * p).sum() / decisions) for policy in (champion, challenger, logging)),  # type: ignore[arg-type]
+        users=requests.users,
+        value=tuple(float((policy * requests.p).sum() / n) for policy in (champion, challenger, requests.logging)),  # type: ignore[arg-type]
     )
 
 
