@@ -135,4 +135,5 @@ def second_opinions(
 def _estimated(terms: list[weighting.Terms], found: Decisions, settings: GateSettings) -> Finding:
     if len(np.unique(found.cluster)) < 2:
         return Refusal("an interval needs at least 2 users", len(found))
-    return SufficientStatistics.of(*terms, clusters=found.cluster).estimate(settings.confidence)
+    confidence = settings.confidence if len(terms) == 1 else settings.value_confidence
+    return SufficientStatistics.of(*terms, clusters=found.cluster).estimate(confidence)

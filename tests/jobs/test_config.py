@@ -7,6 +7,7 @@ import pytest
 
 from jobs.config import ROOT, Config, load
 from jobs.errors import Misconfigured
+from models.settings import GateSettings
 
 
 def test_the_environment_overrides_the_file_and_the_file_the_default() -> None:
@@ -53,3 +54,20 @@ def test_the_digest_changes_with_meaning_and_not_with_addresses() -> None:
 def test_the_tree_prints_as_json() -> None:
     """`python -m jobs config` is what an engineer reads at 3 a.m."""
     assert json.loads(load({}).model_dump_json())["source"]["name"] == "simulated"
+
+
+def test_production_asks_at_least_what_a_laptop_asks() -> None:
+    """What is promoted in production would be promoted on a laptop: a rehearsal that holds must not pass for real."""
+    local, prod = load({}).gate, load({"TIDEGATE_ENV": "prod"}).gate
+    assert prod != local
+    assert prod.value_confidence > local.value_confidence
+    assert set(prod.estimators) >= set(local.estimators)
+    assert set(prod.must_rise) >= set(local.must_rise)
+    for least in ("confidence", "looks", "min_effective_n", "min_test_rows", "min_known_share", "min_lift"):
+        assert getattr(prod, least) >= getattr(local, least), least
+    for most in (name for name in GateSettings.model_fields if name.startswith("max_")):
+        loose, tight = getattr(local, most), getattr(prod, most)
+        assert loose is None or (tight is not None and tight <= loose), most
+    for metric, margin in local.must_not_fall.model_dump().items():
+        tight = getattr(prod.must_not_fall, metric)
+        assert margin is None or (tight is not None and tight <= margin), metric

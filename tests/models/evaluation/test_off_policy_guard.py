@@ -59,6 +59,21 @@ def test_the_difference_is_paired() -> None:
     assert none.low == none.high == 0
 
 
+def test_verdicts_that_share_a_risk_are_each_held_to_a_stricter_interval() -> None:
+    """Bonferroni over `looks`: the same figure with the interval of 1 - (1 - confidence) / looks."""
+    reward, logged, action = logs(2_000)
+    target = TARGET[action]
+
+    def difference(**settings: Any) -> Estimate:
+        gate = GATE.model_copy(update=settings)
+        return sound(snips_difference(reward=reward, logged=logged, champion=logged, challenger=target, settings=gate))
+
+    once, fortnight = difference(), difference(looks=14)
+    assert fortnight == difference(confidence=1 - 0.05 / 14)
+    assert fortnight.value == once.value
+    assert fortnight.low < once.low < once.high < fortnight.high
+
+
 def test_refusals_say_what_is_missing() -> None:
     """Each way in which logs cannot carry an estimate has its own reason; none becomes a number."""
     reward, p, action = logs(300)
