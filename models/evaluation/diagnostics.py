@@ -1,7 +1,7 @@
 """Whether logged decisions can carry a counterfactual estimate at all: what the weights show, and when to refuse."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Self
 
@@ -192,12 +192,17 @@ def missing_propensities(logged: Floats) -> Refusal | None:
     return Refusal(f"{missing} of {n} decisions have no propensity", n) if missing else None
 
 
-def guarded(statistics: SufficientStatistics, found: Diagnostics | Refusal, settings: GateSettings) -> Finding:
-    """The estimate, or the first reason in `settings` why these decisions cannot carry it."""
+def guarded(
+    statistics: SufficientStatistics,
+    found: Diagnostics | Refusal,
+    settings: GateSettings,
+    signs: Sequence[float] | None = None,
+) -> Finding:
+    """The estimate, or the first reason in `settings` why these decisions cannot carry it; `signs` as `influence`."""
     if isinstance(found, Refusal):
         return found
     try:
-        influence = statistics.influence()
+        influence = statistics.influence(signs)
     except ValueError as unable:
         return Refusal(str(unable), found.n, found.effective_n)
     reason = weights_refused(found, settings)

@@ -126,3 +126,13 @@ class ClusterSums:
     def moments(self) -> Moments:
         """Each cluster's sums as one unit: right only when every row of every cluster is in."""
         return Moments.of(self.sums)
+
+    def along(self, direction: Floats) -> tuple[float, float, float]:
+        """As `moments().along`, at a cost linear in the columns instead of their fourth power."""
+        mean = self.sums.mean(axis=0)
+        moved = (self.sums - mean) @ direction
+        size = (np.abs(self.sums) + np.abs(mean)) @ np.abs(direction)
+        if float(moved @ moved) <= CANCELLED**2 * float(size @ size):
+            return 0.0, 0.0, 0.0
+        squares = moved * moved
+        return float(squares.sum()), float((squares * moved).sum()), float((squares * squares).sum())

@@ -6,16 +6,18 @@ conditioned on differs by estimator. A page's rows may come in any order but in 
 rewards per page; `n` counts pages; `clusters` are per placement, constant within a page. Nothing is ever spread to
 pages x positions x items.
 
-Which to use: `iips` when what is above does not change whether an item is clicked, `rips` and `cascade_dr` when it
-does but what is below does not, `pseudo_inverse` when only the page's total is known and items add up.
+Which to use: `iips` when what is above does not change whether an item is clicked, `rips`, `snrips` and `cascade_dr`
+when it does but what is below does not, `pseudo_inverse` when only the page's total is known and items add up.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation import weighting
 from models.evaluation.estimate import Estimate
 from models.evaluation.sufficient import CONFIDENCE, SufficientStatistics
 from models.evaluation.weighting import Floats, Log, Terms, need_one_length
@@ -78,6 +80,21 @@ class Pages:
         """(pages,) the row of each page's lowest placement."""
         return self.starts + self.sizes - 1
 
+    def depths(self, places: int) -> Iterator[Log]:
+        """For each of the first `places`: every page's reward there, and the probabilities of all from the top to it.
+
+        A shorter page earns nothing there, and its probabilities stay those of the whole of it.
+        """
+        m = len(self.starts)
+        logged, target = np.ones(m), np.ones(m)
+        for rank in range(places):
+            reward, has = np.zeros(m), self.sizes > rank
+            rows = self.starts[has] + rank
+            reward[has] = self.log.reward[rows]
+            logged[has] *= self.log.logged[rows]
+            target[has] *= np.minimum(self.log.target[rows], 1.0)
+            yield Log.checked(reward, logged.copy(), target.copy())
+
 
 def iips(
     *,
@@ -94,7 +111,7 @@ def iips(
     `logged`, `target`: marginal, whatever stands above. Unbiased when an item's reward depends on its position alone.
     """
     pages = Pages.checked(slate, position, reward, logged, target)
-    return _estimate(pages, pages.log.weight * pages.log.reward, pages.log.weight, clusters, confidence)
+    return _estimate(pages, iips_terms(pages), clusters, confidence)
 
 
 def rips(
@@ -113,8 +130,29 @@ def rips(
     rewards depend on what stands above but not on what stands below (a cascade of attention).
     """
     pages = Pages.checked(slate, position, reward, logged, target)
-    weight = pages.down_to()
-    return _estimate(pages, weight * pages.log.reward, weight, clusters, confidence)
+    return _estimate(pages, rips_terms(pages), clusters, confidence)
+
+
+def snrips(
+    *,
+    slate: Ints,
+    position: Ints,
+    reward: Floats,
+    logged: Floats,
+    target: Floats,
+    clusters: Ints | None = None,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """`rips` with each place divided by its own weights: sum_k sum(W_k r_k) / sum(W_k), W_k = w_1 ... w_k over pages.
+
+    Consistent weighted per-decision importance sampling (Thomas 2015, section 3.9), with a bias of order 1 / pages. A
+    page that ends above k keeps its weight and adds no reward, which is right even where users see only as much of a
+    page as what stands above makes them: a stopped product of weights has a mean of one too.
+    """
+    pages = Pages.checked(slate, position, reward, logged, target)
+    terms = [weighting.snips(log) for log in pages.depths(int(pages.sizes.max(initial=0)))]
+    keys = np.arange(len(pages.starts)) if clusters is None else pages.of_page(clusters)
+    return SufficientStatistics.of(*terms, clusters=keys).estimate(confidence, np.ones(len(terms)).tolist())
 
 
 def cascade_dr(
@@ -136,11 +174,7 @@ def cascade_dr(
     averaged over the target's choice at k. With a perfect model only the contexts' own spread is left.
     """
     pages = Pages.checked(slate, position, reward, logged, target, predicted_logged, predicted_target)
-    weight = pages.down_to()
-    above = np.concatenate([[1.0], weight[:-1]])
-    above[pages.starts] = 1.0
-    contribution = weight * pages.log.surprise + above * pages.log.predicted_target
-    return _estimate(pages, contribution, weight, clusters, confidence)
+    return _estimate(pages, cascade_dr_terms(pages), clusters, confidence)
 
 
 def pseudo_inverse(
@@ -160,7 +194,7 @@ def pseudo_inverse(
     repeats an item does not: for uniform ones see `pseudo_inverse_of_permutations`; for others no closed form is known.
     """
     pages = Pages.checked(slate, position, reward, logged, target)
-    return _whole_pages(pages, 1.0 + pages.total(pages.log.weight - 1.0), clusters, confidence)
+    return _estimate(pages, pseudo_inverse_terms(pages), clusters, confidence)
 
 
 def pseudo_inverse_of_permutations(
@@ -195,16 +229,44 @@ def pseudo_inverse_of_permutations(
     here, there = pages.total(pages.log.target), pages.total(anywhere[pages.order])
     spare = np.where(count > size, count - size, 1.0)
     shared = np.where(count > size, (count - 1) / spare * (count * there / size - size), 0.0)
-    return _whole_pages(pages, 1.0 + shared + (count - 1) * (here - there / size), clusters, confidence)
+    weight = 1.0 + shared + (count - 1) * (here - there / size)
+    return _estimate(pages, _whole_pages(pages, weight), clusters, confidence)
 
 
-def _estimate(pages: Pages, contribution: Floats, weight: Floats, clusters: Ints | None, confidence: float) -> Estimate:
-    """The mean over pages of their contributions' sums; effective n by the weight of the lowest placement."""
+def iips_terms(pages: Pages) -> Terms:
+    """What each page contributes to `iips`: as all terms of pages, (pages,), and pages do not see each other."""
+    return _placements(pages, pages.log.weight * pages.log.reward, pages.log.weight)
+
+
+def rips_terms(pages: Pages) -> Terms:
+    """What each page contributes to `rips`."""
+    weight = pages.down_to()
+    return _placements(pages, weight * pages.log.reward, weight)
+
+
+def cascade_dr_terms(pages: Pages) -> Terms:
+    """What each page contributes to `cascade_dr`."""
+    weight = pages.down_to()
+    above = np.concatenate([[1.0], weight])[:-1]
+    above[pages.starts] = 1.0
+    return _placements(pages, weight * pages.log.surprise + above * pages.log.predicted_target, weight)
+
+
+def pseudo_inverse_terms(pages: Pages) -> Terms:
+    """What each page contributes to `pseudo_inverse`."""
+    return _whole_pages(pages, 1.0 + pages.total(pages.log.weight - 1.0))
+
+
+def _placements(pages: Pages, contribution: Floats, weight: Floats) -> Terms:
+    """The placements' contributions (n,) added up; a page's weight is that of its lowest placement."""
     total = pages.total(contribution)
-    terms = Terms(total, np.zeros(len(total)), weight[pages.last()])
-    return SufficientStatistics.of(terms, clusters=pages.of_page(clusters)).estimate(confidence)
+    return Terms(total, np.zeros(len(total)), weight[pages.last()])
 
 
-def _whole_pages(pages: Pages, weight: Floats, clusters: Ints | None, confidence: float) -> Estimate:
-    terms = Terms(weight * pages.total(pages.log.reward), np.zeros(len(weight)), weight)
+def _whole_pages(pages: Pages, weight: Floats) -> Terms:
+    return Terms(weight * pages.total(pages.log.reward), np.zeros(len(weight)), weight)
+
+
+def _estimate(pages: Pages, terms: Terms, clusters: Ints | None, confidence: float) -> Estimate:
+    """The mean over pages."""
     return SufficientStatistics.of(terms, clusters=pages.of_page(clusters)).estimate(confidence)

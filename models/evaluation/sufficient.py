@@ -1,6 +1,7 @@
 """Everything a counterfactual estimate needs to know of its rows, in sums that add: one batch or a thousand."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -100,8 +101,8 @@ class SufficientStatistics:
     """Sums that add and that an estimate is a function of: rows in any order, any split, give the same figure.
 
     `units` are `Moments` where rows are independent (a fixed size) and `ClusterSums` where they come in clusters (a row
-    per user): columns are the rows of a unit, then `plain`, `ratio`, `weight` of one estimator, or of two for a
-    difference. Once no user can come back, `settled` makes a fixed size of either.
+    per user): columns are the rows of a unit, then `plain`, `ratio`, `weight` of each estimator. Once no user can come
+    back, `settled` makes a fixed size of either.
     """
 
     units: Moments | ClusterSums
@@ -109,7 +110,7 @@ class SufficientStatistics:
 
     @classmethod
     def of(cls, *terms: Terms, clusters: Ints | None = None) -> Self:
-        """From one estimator's terms, or two (their difference: the second less the first); `clusters` (n,) integers.
+        """From the terms of one estimator or several on the same rows; `clusters` (n,) integers.
 
         Raises ValueError for clusters of another length.
         """
@@ -136,31 +137,42 @@ class SufficientStatistics:
         units = self.units.moments() if isinstance(self.units, ClusterSums) else self.units
         return type(self)(units, self.weights)
 
-    def influence(self) -> Influence:
-        """The value and the units' influence on it.
+    def influence(self, signs: Sequence[float] | None = None) -> Influence:
+        """The sum of the estimators' values times `signs`, and the units' influence on it.
 
-        Raises ValueError for fewer than 2 units, and where no estimator with a weight has any.
+        By default the value of the only one, or the second less the first; a sign of 0 leaves an estimator out.
+        Raises ValueError for fewer than 2 units, and where an estimator with a weight has none at all.
         """
-        units = self.settled().units
-        if not isinstance(units, Moments) or units.units < 2:
-            found = units.units if isinstance(units, Moments) else 0
-            raise ValueError(f"an interval needs at least 2 independent rows or clusters; found {found}")
-        sums = units.mean * units.units
-        value, direction = 0.0, np.zeros(len(sums))
-        for side, sign in zip(range(len(self.weights)), (1.0,) if len(self.weights) == 1 else (-1.0, 1.0), strict=True):
+        units = self.units
+        count, total = units.units if isinstance(units, Moments) else len(units.keys), self._total()
+        if count < 2:
+            raise ValueError(f"an interval needs at least 2 independent rows or clusters; found {count}")
+        if signs is None:
+            signs = (1.0,) if len(self.weights) == 1 else (-1.0, 1.0)
+        value, direction, effective_n = 0.0, np.zeros(len(total)), math.inf
+        for side, (weights, sign) in enumerate(zip(self.weights, signs, strict=True)):
+            if not sign:
+                continue
             at = slice(1 + side * COLUMNS, 1 + (side + 1) * COLUMNS)
-            figure, of_rows, of_columns = _linearised(float(sums[0]), *(float(s) for s in sums[at]))
+            figure, of_rows, of_columns = _linearised(float(total[0]), *(float(s) for s in total[at]))
             value += sign * figure
             direction[0] += sign * of_rows
             direction[at] += sign * of_columns
-        effective_n = min(w.effective_n for w in self.weights)
-        return Influence(value, units.units, round(float(sums[0])), effective_n, *units.along(direction))
+            effective_n = min(effective_n, weights.effective_n)
+        return Influence(value, count, round(float(total[0])), effective_n, *units.along(direction))
 
-    def estimate(self, confidence: float = CONFIDENCE) -> Estimate:
-        """The value with its analytic interval; raises as `influence`."""
+    def estimate(self, confidence: float = CONFIDENCE, signs: Sequence[float] | None = None) -> Estimate:
+        """The value with its analytic interval; `signs` and raises as `influence`."""
         if not 0 < confidence < 1:
             raise ValueError(f"confidence needs to be in (0, 1); found {confidence:g}")
-        return self.influence().estimate(confidence)
+        return self.influence(signs).estimate(confidence)
+
+    def _total(self) -> Floats:
+        """(columns,) sums over all units."""
+        if isinstance(self.units, Moments):
+            return self.units.mean * self.units.units
+        total: Floats = self.units.sums.sum(axis=0)
+        return total
 
 
 def figures(sums: Floats, estimators: int) -> Floats:

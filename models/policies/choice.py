@@ -49,6 +49,39 @@ def first_choice(scores: Floats, offsets: Ints, settings: PolicySettings) -> Flo
     return mixed
 
 
+def placed_choice(scores: Floats, offsets: Ints, place: Ints, settings: PolicySettings) -> Floats:
+    """The probability of each candidate at the place where it stands, given what stands above it on its page; (n,).
+
+    `scores`, `offsets` as for `first_choice`; `place`: (n,) from 1, the top, downwards without a gap, 0 for candidates
+    that are not on the page (their result is 0). A policy chooses each place among what is left, so this is as exact as
+    `first_choice` and equals the propensity that `slate` gives; for as many passes over the candidates as there are
+    places. Raises ValueError as `first_choice`, and where a segment's places are not 1, 2, ... k.
+    """
+    scores, offsets, place = _checked(scores), np.asarray(offsets, dtype=np.int64), np.asarray(place, dtype=np.int64)
+    if len(place) != len(scores) or (place < 0).any():
+        raise ValueError(f"places need {len(scores)} numbers of at least 0; found {len(place)}, {place[place < 0][:3]}")
+    row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    depth = np.bincount(row[place > 0], minlength=len(offsets) - 1)
+    _need_whole_pages(row, place, depth)
+    chance = np.zeros(len(scores))
+    for k in range(1, int(depth.max(initial=0)) + 1):
+        left = np.flatnonzero((depth[row] >= k) & ((place == 0) | (place >= k)))
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(row[left], minlength=len(depth)))])
+        here = place[left] == k
+        chance[left[here]] = first_choice(scores[left], bounds, settings)[here]
+    return chance
+
+
+def _need_whole_pages(row: Ints, place: Ints, depth: Ints) -> None:
+    placed = np.flatnonzero(place)
+    order = placed[np.lexsort((place[placed], row[placed]))]
+    first = np.cumsum(depth) - depth
+    wrong = place[order] != np.arange(len(order)) - first[row[order]] + 1
+    if wrong.any():
+        page = int(row[order[np.argmax(wrong)]])
+        raise ValueError(f"a page needs the places 1, 2, ... once each; found {np.sort(place[row == page])} on {page}")
+
+
 def slate(scores: Floats, k: int, settings: PolicySettings, rng: np.random.Generator) -> tuple[Ints, Floats]:
     """The top k places drawn from the policy: candidate numbers and propensities, both (min(k, n),).
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
-from models.policies.choice import first_choice, slate
+from models.policies.choice import first_choice, placed_choice, slate
 from models.settings import PolicySettings
 
 POLICIES = [
@@ -140,3 +140,40 @@ def test_an_empty_slate_is_refused() -> None:
     for scores, k in (([], 1), ([0.5], 0)):
         with pytest.raises(ValueError, match="k >= 1"):
             slate(np.array(scores), k, POLICIES[0], np.random.default_rng(0))
+
+
+@given(
+    pages=st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=7), min_size=1, max_size=5),
+    k=st.integers(1, 8),
+    policy=st.sampled_from(POLICIES),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=60)
+def test_placed_choice_is_the_propensity_that_slates_log(
+    pages: list[list[float]], k: int, policy: PolicySettings, seed: int
+) -> None:
+    """The endpoint logs slate's propensities, the backtest weighs whole pages with these: one number each."""
+    rng, place, logged = np.random.default_rng(seed), [], []
+    for scores in pages:
+        order, propensity = slate(np.array(scores), k, policy, rng)
+        at, chance = np.zeros(len(scores), int), np.zeros(len(scores))
+        at[order], chance[order] = np.arange(1, len(order) + 1), propensity
+        place.append(at)
+        logged.append(chance)
+    offsets = np.cumsum([0, *map(len, pages)])
+    found = placed_choice(np.concatenate(pages), offsets, np.concatenate(place), policy)
+    np.testing.assert_allclose(found, np.concatenate(logged), rtol=1e-9, atol=1e-12)
+
+
+def test_placed_choice_leaves_pages_without_placements_alone() -> None:
+    """And a page that was shown in part is weighed as far as it goes."""
+    scores, offsets = np.array([0.2, 0.4, 0.4, 0.1, 0.3]), np.array([0, 3, 3, 5])
+    found = placed_choice(scores, offsets, np.array([2, 1, 0, 0, 0]), PolicySettings(temperature=1.0))
+    np.testing.assert_allclose(found, [0.2 / 0.6, 0.4, 0, 0, 0])
+
+
+@pytest.mark.parametrize("place", [[1, 3, 0], [1, 1, 0], [2, 0, 0], [-1, 0, 0], [1, 2]])
+def test_a_page_with_a_gap_is_refused(place: list[int]) -> None:
+    """What stood in the gap is unknown, and so is what was left for the places below."""
+    with pytest.raises(ValueError, match="places"):
+        placed_choice(np.full(3, 0.5), np.array([0, 3]), np.array(place), POLICIES[0])
