@@ -14,7 +14,14 @@ from models.evaluation import weighting
 from models.evaluation.calibration import calibration_error, ece, ece_by_chance, reliability
 from models.evaluation.comparison import compare, figure_of
 from models.evaluation.estimate import Finding, Refusal
-from models.evaluation.popularity import SHARES, Concentration, concentration, exposure_gap, popular_items
+from models.evaluation.popularity import (
+    SHARES,
+    Concentration,
+    concentration,
+    concentration_rise,
+    exposure_gap,
+    popular_items,
+)
 from models.evaluation.slices import reversals, slices
 from models.evaluation.sufficient import SufficientStatistics
 from models.evaluation.weighting import Log
@@ -22,8 +29,6 @@ from models.rankers.protocol import Floats
 from models.settings import GateSettings
 
 RELIABILITY_BINS = 10
-BEHIND = 0.8
-"""The gate looks at the share of items behind this share of the recommendations."""
 DOUBLY_ROBUST = {"dr": weighting.dr, "sndr": weighting.sndr}
 
 
@@ -42,8 +47,8 @@ def _calibrated(rows: Scored, p: Floats, settings: GateSettings) -> dict[str, An
         "predicted": float(p.mean()),
         "observed": float(rows.clicked.mean()),
         "error": calibration_error(rows.clicked, p, settings=settings, clusters=rows.users).as_dict(),
-        "ece_equal_mass": ece(rows.clicked, p),
-        "ece_equal_width": ece(rows.clicked, p, kind="width"),
+        "ece_equal_mass": ece(rows.clicked, p, settings=settings, clusters=rows.users).as_dict(),
+        "ece_equal_width": ece(rows.clicked, p, kind="width", settings=settings, clusters=rows.users).as_dict(),
         "ece_by_chance": ece_by_chance(p),
         "reliability": [b.as_dict() for b in bins],
     }
@@ -86,7 +91,7 @@ def spread(found: Decisions | None, chosen: Mapping[str, Floats], catalogue: int
     users, wanted = found.cluster[found.row], (found.taken & (found.clicked[found.row] > 0))
     sides: dict[str, Any] = {}
     for side in SIDES:
-        curve = concentration(at, chosen[side], max(catalogue, len(items)))
+        curve = concentration(at, chosen[side], max(catalogue, len(items)), settings=gate, seed=seed, clusters=users)
         gap = exposure_gap(chosen[side], popular, settings=gate, seed=seed, clusters=users)
         fair = exposure_gap(chosen[side], popular, wanted=wanted, settings=gate, seed=seed, clusters=users)
         sides[side] = {
@@ -97,16 +102,26 @@ def spread(found: Decisions | None, chosen: Mapping[str, Floats], catalogue: int
     return sides
 
 
+def narrowing(
+    found: Decisions | None, chosen: Mapping[str, Floats], catalogue: int, seed: int, gate: GateSettings
+) -> Finding:
+    """By how much fewer items the challenger's recommendations come from than the champion's."""
+    if found is None:
+        return Refusal("the popularity curve needs replayed decisions; found none")
+    items, at = np.unique(found.item_id.astype(str), return_inverse=True)
+    before, after = (chosen[side] for side in SIDES)
+    users = found.cluster[found.row]
+    return concentration_rise(at, before, after, max(catalogue, len(items)), settings=gate, seed=seed, clusters=users)
+
+
 def _curve(found: Concentration | Refusal) -> dict[str, Any]:
     if isinstance(found, Refusal):
         return found.as_dict()
-    return {"recommendations": list(SHARES), "items": list(found.items_behind), "coverage": found.coverage}
-
-
-def items_behind(sides: Mapping[str, Any]) -> dict[str, float]:
-    """Side to the share of the catalogue behind `BEHIND` of its recommendations; sides without a curve are left out."""
-    place = SHARES.index(BEHIND)
-    return {side: found["curve"]["items"][place] for side, found in sides.items() if "items" in found["curve"]}
+    return {
+        "recommendations": list(SHARES),
+        "items": [share.as_dict() for share in found.items_behind],
+        "coverage": found.coverage.as_dict(),
+    }
 
 
 def second_opinions(

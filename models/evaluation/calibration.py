@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from models.evaluation.estimate import Estimate, Finding, Refusal
+from models.evaluation.linear import Linear
 from models.evaluation.ranking import checked
 from models.settings import GateSettings
 
@@ -58,17 +59,29 @@ def reliability(
     return found
 
 
-def ece(labels: Floats, scores: Floats, *, kind: Bins = "mass", bins: int = 15) -> float:
+def ece(
+    labels: Floats,
+    scores: Floats,
+    *,
+    kind: Bins = "mass",
+    bins: int = 15,
+    settings: GateSettings,
+    clusters: Ints | None = None,
+) -> Finding:
     """The usual ECE, the rows' mean |click rate - mean prediction| of their bin (Naeini, Cooper & Hauskrecht 2015).
 
-    Arguments as for `reliability`; NaN of no rows. Biased upwards, by `ece_by_chance` for a perfect model: it is for
-    comparison with other tools, `calibration_error` is for deciding.
+    Arguments as for `calibration_error`. Biased upwards, by `ece_by_chance` for a perfect model: it is for comparison
+    with other tools, `calibration_error` is for deciding. The interval is analytic (each row moves the figure by its
+    own distance, with its bin's sign) and holds the biased figure, bins and their signs taken as given. Refused as
+    `calibration_error`.
     """
-    labels, scores = _checked(labels, scores)
-    if not len(labels):
-        return float("nan")
-    b = _Binned.of(labels, scores, kind, bins, None)
-    return float((b.share * np.abs(b.distance)).sum())
+    labels, scores, refusal = checked(labels, scores)
+    if refusal:
+        return refusal
+    _checked(labels, scores)
+    bin_of = _bins(scores, kind, bins)
+    sign = np.sign(np.bincount(bin_of, weights=labels - scores))
+    return Linear.mean(sign[bin_of] * (labels - scores)).estimate(settings.confidence, clusters, (0.0, 1.0))
 
 
 def ece_by_chance(scores: Floats, *, kind: Bins = "mass", bins: int = 15) -> float:
@@ -127,12 +140,10 @@ class _Binned:
     variance: Floats
 
     @classmethod
-    def of(cls, labels: Floats, scores: Floats, kind: Bins, bins: int, users: Ints | None) -> "_Binned":
+    def of(cls, labels: Floats, scores: Floats, kind: Bins, bins: int, users: Ints) -> "_Binned":
         _, at = np.unique(_bins(scores, kind, bins), return_inverse=True)
         n = np.bincount(at).astype(np.float64)
         distance = np.bincount(at, weights=labels - scores) / n
-        if users is None:
-            return cls(n / len(labels), distance, np.zeros(len(n)))
         pair, member = np.unique(at * (users.max() + 1) + users, return_inverse=True)
         sums = np.bincount(member, weights=labels - scores - distance[at])
         of_bin = pair // (users.max() + 1)

@@ -88,10 +88,10 @@ class Evidence:
     three for the counterfactual value per decision. `estimators`: further estimators of that difference by name.
     `test_rows`: impressions the comparison rests on; `known_share`: share of test impressions with a known click.
     `calibration`: the challenger's `calibration_error`. `slices` and `reversals` (attributes with a Simpson's paradox):
-    differences in `settings.slice_metric`. `items_behind`: side to the share of the catalogue behind 80 % of its
-    recommendations. `skew`: share of replayed decisions whose features differ from those trained on. `latency_ms`: p99
-    of one request's scoring. `parity`: a warm start's log-loss minus that of the full training it started from; None
-    for a full training. `same_candidate`: champion and challenger are one and the same model.
+    differences in `settings.slice_metric`. `concentration_rise`: by which share the items behind 80 % of the
+    recommendations become fewer. `skew`: share of replayed decisions whose features differ from those trained on.
+    `latency_ms`: p99 of one request's scoring. `parity`: a warm start's log-loss minus that of the full training it
+    started from; None for a full training. `same_candidate`: champion and challenger are one and the same model.
     """
 
     comparison: Mapping[str, Mapping[str, Finding]]
@@ -103,7 +103,7 @@ class Evidence:
     calibration: Finding | None = None
     slices: tuple[SliceFinding, ...] | None = None
     reversals: tuple[str, ...] = ()
-    items_behind: Mapping[str, float] = field(default_factory=dict)
+    concentration_rise: Finding | None = None
     skew: float | None = None
     latency_ms: float | None = None
     mode: Literal["full", "warm"] = "full"
@@ -125,7 +125,7 @@ class Evidence:
                 {"attribute": s.attribute, "value": s.value, "difference": s.difference.as_dict()} for s in self.slices
             ],
             "reversals": list(self.reversals),
-            "items_behind": dict(self.items_behind),
+            "concentration_rise": None if self.concentration_rise is None else self.concentration_rise.as_dict(),
             "skew": self.skew,
             "latency_ms": self.latency_ms,
             "mode": self.mode,
@@ -148,7 +148,7 @@ class Evidence:
             if slices is None
             else tuple(SliceFinding(s["attribute"], s["value"], _finding(s["difference"])) for s in slices),
             reversals=tuple(tree.get("reversals") or ()),
-            items_behind=dict(tree.get("items_behind") or {}),
+            concentration_rise=_optional(tree.get("concentration_rise")),
             skew=tree.get("skew"),
             latency_ms=tree.get("latency_ms"),
             mode=tree.get("mode", "full"),
@@ -176,7 +176,7 @@ def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
             *_metrics(evidence, settings),
             *_asked(_calibrated, evidence.calibration, settings.max_calibration_error),
             *_slices(evidence, settings),
-            *_asked(_spread, evidence.items_behind, settings.max_concentration_rise),
+            *_asked(_spread, evidence.concentration_rise, settings.max_concentration_rise),
             *_asked(_no_skew, evidence.skew, settings.max_skew),
             *_asked(_fast, evidence.latency_ms, settings.max_latency_ms),
             *_parity(evidence, settings),
@@ -248,17 +248,17 @@ def _slices(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
     yield Rule("simpson", None, None, "hold" if names else "pass", said)
 
 
-def _spread(found: Mapping[str, float], limit: float) -> Rule:
+def _spread(found: Finding | None, limit: float) -> Rule:
     """Popularity bias: how much smaller the set of items behind 80 % of the recommendations may become."""
-    before, after = found.get("champion"), found.get("challenger")
-    if not (before and after and math.isfinite(before) and math.isfinite(after)):
-        return Rule("popularity_bias", None, limit, "refuse", "the evidence has no such figure")
-    shrunk = 1 - after / before
+    estimate = _usable("popularity_bias", found, limit)
+    if isinstance(estimate, Rule):
+        return estimate
+    passed = estimate.high <= limit
     reason = (
-        f"the share of items behind 80% of the recommendations may shrink by at most {limit:.0%}; "
-        f"found {before:.2%} -> {after:.2%}"
+        f"the items behind 80% of the recommendations may become fewer by at most {limit:.0%}; "
+        f"found {estimate.value:+.2%} [{estimate.low:+.2%}, {estimate.high:+.2%}]"
     )
-    return Rule("popularity_bias", shrunk, limit, "pass" if shrunk <= limit else "hold", reason)
+    return Rule("popularity_bias", estimate.high, limit, "pass" if passed else "hold", reason)
 
 
 def _no_skew(found: float | None, limit: float) -> Rule:

@@ -4,6 +4,7 @@
 slates. So nothing here has to be sampled.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +12,14 @@ from numpy.typing import NDArray
 
 from models.evaluation.estimate import Finding, Refusal
 from models.evaluation.ranking import bootstrap_of
+from models.evaluation.resampling import Bootstrap
 from models.settings import GateSettings
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 SHARES = tuple(n / 10 for n in range(1, 11))
+BEHIND = 0.8
+"""A policy's concentration in one figure: the share of items behind this share of its recommendations."""
 
 
 @dataclass(frozen=True)
@@ -26,31 +30,85 @@ class Concentration:
     recommendations, 0.2 behind 0.2 and so on would be an even spread.
     """
 
-    items_behind: tuple[float, ...]
-    coverage: float
-    catalogue: int
+    items_behind: tuple[Finding, ...]
+    coverage: Finding
 
 
-def concentration(items: Ints, recommended: Floats, catalogue: int) -> Concentration | Refusal:
-    """The popularity-bias curve and the coverage of a policy.
+def concentration(
+    items: Ints,
+    recommended: Floats,
+    catalogue: int,
+    *,
+    settings: GateSettings,
+    seed: int,
+    clusters: Ints | None = None,
+) -> Concentration | Refusal:
+    """The popularity-bias curve and the coverage of a policy, intervals by user.
 
     `items`: (n,) integers, one per candidate row. `recommended`: (n,) >= 0, how often the policy places it.
-    `catalogue`: how many items there are, recommended or not. Refused when nothing is recommended; raises ValueError
-    for arrays of unequal length, values outside these ranges, or fewer items in the catalogue than appear.
+    `catalogue`: how many items there are, recommended or not. `clusters`: (n,) users; by default every row is its own.
+    More requests reach more items: the figures are those of a log of this size, and so are their intervals.
+
+    Refused when nothing is recommended; raises ValueError for arrays of unequal length, values outside these ranges, or
+    fewer items in the catalogue than appear.
     """
-    items, recommended = _checked(items, recommended)
-    _, at = np.unique(items, return_inverse=True)
-    placed = np.sort(np.bincount(at, weights=recommended))[::-1] if len(items) else np.zeros(0)
-    if catalogue < len(placed):
-        raise ValueError(f"a catalogue of at least {len(placed)} items is needed; found {catalogue}")
-    total = float(placed.sum())
-    if not total:
-        return Refusal(f"the popularity curve needs recommendations; found none in {len(items)} rows", len(items))
-    reached = np.cumsum(placed) / total
-    needed = np.searchsorted(reached, np.array(SHARES) - 1e-9) + 1
-    return Concentration(
-        tuple(float(n / catalogue) for n in needed), float((placed > 0).sum() / catalogue), int(catalogue)
+    at, found = _placed(items, [recommended], catalogue)
+    if isinstance(found, Refusal):
+        return found
+    n = len(at)
+    bootstrap = bootstrap_of(clusters, n, settings, seed)
+    value, draws = _curves(bootstrap, at, found[0], catalogue)
+    every = [bootstrap.estimate(float(v), d, n, (0.0, 1.0)) for v, d in zip(value, draws.T, strict=True)]
+    return Concentration(tuple(every[:-1]), every[-1])
+
+
+def concentration_rise(
+    items: Ints,
+    before: Floats,
+    after: Floats,
+    catalogue: int,
+    *,
+    settings: GateSettings,
+    seed: int,
+    clusters: Ints | None = None,
+) -> Finding:
+    """By how much the set of items behind `BEHIND` of the recommendations shrinks: 1 - after / before, at most 1.
+
+    Arguments as for `concentration`; both sides are resampled together, so the interval is of the paired ratio. Refused
+    when either side recommends nothing.
+    """
+    at, found = _placed(items, [before, after], catalogue)
+    if isinstance(found, Refusal):
+        return found
+    bootstrap = bootstrap_of(clusters, len(at), settings, seed)
+    place = SHARES.index(BEHIND)
+    (first, firsts), (last, lasts) = (_curves(bootstrap, at, side, catalogue) for side in found)
+    return bootstrap.estimate(
+        float(1 - last[place] / first[place]), 1 - lasts[:, place] / firsts[:, place], len(at), (-np.inf, 1.0)
     )
+
+
+def _placed(items: Ints, sides: Sequence[Floats], catalogue: int) -> tuple[Ints, list[Floats] | Refusal]:
+    """(n,) the number of each row's item, and the sides' recommendations; a refusal where one has none."""
+    checked = [_checked(items, side)[1] for side in sides]
+    names, at = np.unique(np.asarray(items), return_inverse=True)
+    if catalogue < len(names):
+        raise ValueError(f"a catalogue of at least {len(names)} items is needed; found {catalogue}")
+    if not all(side.sum() for side in checked):
+        return at, Refusal(f"the popularity curve needs recommendations; found none in {len(at)} rows", len(at))
+    return at, checked
+
+
+def _curves(bootstrap: Bootstrap, at: Ints, placed: Floats, catalogue: int) -> tuple[Floats, Floats]:
+    """Items behind each of `SHARES` and coverage, as shares of the catalogue: (11,), and (replicates, 11) in draws."""
+    whole, draws = bootstrap.by(at, placed, int(at.max()) + 1)
+    return _curve(whole, catalogue), np.array([_curve(draw, catalogue) for draw in draws])
+
+
+def _curve(placed: Floats, catalogue: int) -> Floats:
+    reached = np.cumsum(np.sort(placed)[::-1])
+    needed = np.searchsorted(reached, (np.array(SHARES) - 1e-9) * reached[-1]) + 1
+    return np.append(needed, (placed > 0).sum()) / catalogue
 
 
 def exposure_gap(

@@ -6,6 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from models.evaluation.estimate import Estimate, Finding, Refusal
 
@@ -38,6 +39,12 @@ class Bootstrap:
         with np.errstate(divide="ignore", invalid="ignore"):
             draws = (self._draws @ sums[0]) / (self._draws @ sums[1])
             return float(sums[0].sum() / sums[1].sum()), draws
+
+    def by(self, at: Ints, weights: Floats, k: int) -> tuple[Floats, Floats]:
+        """(k,) sums of the rows' weights (n,) by `at` (n,) in [0, k), and (replicates, k) the same in every draw."""
+        of_cluster = csr_array((weights, (self._cluster, at)), shape=(self.clusters, k))
+        whole = np.bincount(at, weights=weights, minlength=k).astype(np.float64)
+        return whole, np.asarray((of_cluster.T @ self._draws.T).T)
 
     def each(self, figure: Callable[[Floats], float]) -> tuple[float, Floats]:
         """A figure of row weights (n,): with every weight one, and in every draw."""

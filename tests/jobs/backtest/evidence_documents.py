@@ -42,6 +42,7 @@ def without_replay(document: Tree, reason: str) -> Tree:
     refusal = {"refused": reason, "n": 0, "effective_n": 0.0}
     changed["value"] = dict.fromkeys(("champion", "challenger", "difference"), refusal)
     changed["logging"] = {"value": refusal}
+    changed["concentration_rise"] = refusal
     changed |= {"estimators": {}, "popularity": {}, "diagnostics": {"weights": {}, "differing_columns": {}}}
     changed["data"] |= {"decisions": 0, "candidates_per_decision": None}
     del changed["truth"]

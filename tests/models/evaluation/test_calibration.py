@@ -1,5 +1,7 @@
 """Calibration: what the figures are by hand, and how wrong they are on data whose true error is known."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,15 @@ def drawn(n: int, shift: float, seed: int, a: float = 1.0, b: float = 6.0) -> tu
     return (rng.random(n) < p).astype(float), p + shift
 
 
+def sound(found: object) -> Estimate:
+    assert isinstance(found, Estimate), found
+    return found
+
+
+def plain(labels: np.ndarray, scores: np.ndarray, **options: Any) -> float:
+    return sound(ece(labels, scores, settings=GATE, **options)).value
+
+
 def test_bins_by_hand() -> None:
     """Two bins: of equal width the first holds three rows; of equal mass each holds two."""
     labels, scores = np.array([0.0, 1, 0, 1]), np.array([0.1, 0.2, 0.3, 0.9])
@@ -27,8 +38,8 @@ def test_bins_by_hand() -> None:
         (2, 0.5, pytest.approx(0.15)),
         (2, 0.5, pytest.approx(0.6)),
     ]
-    assert ece(labels, scores, kind="width", bins=2) == pytest.approx((3 * (1 / 3 - 0.2) + 0.1) / 4)
-    assert ece(labels, scores, kind="mass", bins=2) == pytest.approx((2 * 0.35 + 2 * 0.1) / 4)
+    assert plain(labels, scores, kind="width", bins=2) == pytest.approx((3 * (1 / 3 - 0.2) + 0.1) / 4)
+    assert plain(labels, scores, kind="mass", bins=2) == pytest.approx((2 * 0.35 + 2 * 0.1) / 4)
 
 
 def test_ties_share_a_bin() -> None:
@@ -37,20 +48,15 @@ def test_ties_share_a_bin() -> None:
     assert [b.n for b in found] == [5, 1]
 
 
-def sound(found: object) -> Estimate:
-    assert isinstance(found, Estimate), found
-    return found
-
-
 @pytest.mark.parametrize("kind", ["mass", "width"])
 @pytest.mark.parametrize("n", [1_000, 5_000])
 def test_debiasing_takes_off_what_chance_adds(kind: str, n: int) -> None:
     """Of a perfect model the plain error is far from 0, so a limit on it would punish small test days."""
     logs = [drawn(n, 0.0, seed) for seed in range(100)]
-    plain = [ece(y, p, kind=kind) for y, p in logs]  # type: ignore[arg-type]
-    assert np.mean(plain) == pytest.approx(np.mean([ece_by_chance(p, kind=kind) for _, p in logs]), rel=0.1)  # type: ignore[arg-type]
+    biased = [plain(y, p, kind=kind) for y, p in logs]
+    assert np.mean(biased) == pytest.approx(np.mean([ece_by_chance(p, kind=kind) for _, p in logs]), rel=0.1)  # type: ignore[arg-type]
     debiased = [sound(calibration_error(y, p, kind=kind, settings=GATE)) for y, p in logs]  # type: ignore[arg-type]
-    assert np.median([e.value for e in debiased]) < 0.5 * np.mean(plain)
+    assert np.median([e.value for e in debiased]) < 0.5 * np.mean(biased)
     assert np.mean([e.low > 0 for e in debiased]) <= 0.06, "a perfect model is told off"
 
 
@@ -71,6 +77,14 @@ def test_the_interval_covers_a_true_error(shift: float, rows_per_user: int) -> N
     assert 0.915 <= held / 200 <= 0.985
 
 
+@pytest.mark.parametrize("kind", ["mass", "width"])
+def test_the_plain_errors_interval_holds_its_mean(kind: str) -> None:
+    """It is of the biased figure: the mean of logs of the same size, where bins are truly off."""
+    found = [sound(ece(*drawn(3_000, 0.05, seed), kind=kind, settings=GATE)) for seed in range(200)]  # type: ignore[arg-type]
+    truth = np.mean([e.value for e in found])
+    assert 0.91 <= np.mean([e.low <= truth <= e.high for e in found]) <= 0.985
+
+
 def test_reliability_intervals_hold_the_true_rate() -> None:
     """What is drawn as an error bar must be one."""
     held, n = 0, 0
@@ -84,9 +98,9 @@ def test_what_calibration_cannot_carry() -> None:
     """No rows is a finding, a score above 1 is an error of the caller."""
     assert isinstance(calibration_error(np.zeros(0), np.zeros(0), settings=GATE), Refusal)
     assert isinstance(calibration_error(np.ones(2), np.ones(2), settings=GATE, clusters=np.zeros(2, int)), Refusal)
-    assert np.isnan(ece(np.zeros(0), np.zeros(0)))
+    assert isinstance(ece(np.zeros(0), np.zeros(0), settings=GATE), Refusal)
     assert reliability(np.zeros(0), np.zeros(0)) == []
     with pytest.raises(ValueError, match=r"scores in \[0, 1\]; found 0.5 to 1.5"):
         calibration_error(np.array([0.0, 1]), np.array([0.5, 1.5]), settings=GATE)
     with pytest.raises(ValueError, match="at least 1 bin; found 0"):
-        ece(np.array([0.0, 1]), np.array([0.5, 0.5]), bins=0)
+        ece(np.array([0.0, 1]), np.array([0.5, 0.5]), bins=0, settings=GATE)

@@ -46,7 +46,7 @@ def evidence(
         known_share=1.0,
         calibration=interval(0.0, 0.01),
         slices=(SliceFinding("device", "ios", interval(-0.1, 0.1)), SliceFinding("device", "tv", Refusal("one class"))),
-        items_behind={"champion": 0.2, "challenger": 0.15},
+        concentration_rise=interval(0.2, 0.3),
         skew=0.0,
         latency_ms=3.0,
     )
@@ -91,7 +91,7 @@ def test_one_bound_that_does_not_clear_holds_and_is_named(name: str, change: Evi
         ("calibration", "hold", {"calibration": interval(0.0, 0.051)}),
         ("slices", "hold", {"slices": (SliceFinding("device", "ios", interval(-0.2, -0.051)),)}),
         ("simpson", "hold", {"reversals": ("device",)}),
-        ("popularity_bias", "hold", {"items_behind": {"champion": 0.2, "challenger": 0.09}}),
+        ("popularity_bias", "hold", {"concentration_rise": interval(0.4, 0.51)}),
         ("skew", "refuse", {"skew": 0.002}),
         ("latency_ms", "hold", {"latency_ms": 50.1}),
         ("warm_parity", "hold", {"mode": "warm", "parity": interval(-0.01, 0.0021)}),
@@ -104,11 +104,12 @@ def test_every_further_rule_can_stand_in_the_way_alone(name: str, outcome: str, 
     assert [rule.name for rule in verdict.rules if rule.outcome != "pass"] == [name]
 
 
-@pytest.mark.parametrize("missing", ["known_share", "calibration", "slices", "items_behind", "skew", "latency_ms"])
+@pytest.mark.parametrize(
+    "missing", ["known_share", "calibration", "slices", "concentration_rise", "skew", "latency_ms"]
+)
 def test_a_rule_that_is_asked_and_finds_no_figure_refuses(missing: str) -> None:
     """Evidence of an older schema, or a part that was not computed, must not read as a pass."""
-    empty: object = {} if missing == "items_behind" else None
-    assert judge(replace(evidence(), **{missing: empty}), GATE).verdict == "refuse"  # type: ignore[arg-type]
+    assert judge(replace(evidence(), **{missing: None}), GATE).verdict == "refuse"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("missing", ["known_share", "skew", "latency_ms"])

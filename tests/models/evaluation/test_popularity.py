@@ -4,31 +4,78 @@ import numpy as np
 import pytest
 
 from models.evaluation.estimate import Estimate, Refusal
-from models.evaluation.popularity import SHARES, Concentration, concentration, exposure_gap, popular_items
+from models.evaluation.popularity import (
+    SHARES,
+    Concentration,
+    concentration,
+    concentration_rise,
+    exposure_gap,
+    popular_items,
+)
 from models.settings import GateSettings
 
 GATE = GateSettings(bootstrap_replicates=60)
 
 
+def curve(items: np.ndarray, placed: np.ndarray, catalogue: int) -> Concentration:
+    found = concentration(items, placed, catalogue, settings=GATE, seed=0)
+    assert isinstance(found, Concentration)
+    return found
+
+
+def sound(found: object) -> Estimate:
+    assert isinstance(found, Estimate), found
+    return found
+
+
 def test_an_even_spread_lies_on_the_diagonal_and_one_item_at_the_bottom() -> None:
     """The two ends of the curve."""
-    even = concentration(np.arange(10), np.ones(10), 10)
-    assert isinstance(even, Concentration)
-    assert even.items_behind == pytest.approx(SHARES)
-    assert even.coverage == 1.0
-    one = concentration(np.array([3, 3, 4]), np.array([2.0, 1.0, 0.0]), 10)
-    assert isinstance(one, Concentration)
-    assert one.items_behind == (0.1,) * 10
-    assert one.coverage == 0.1
+    even = curve(np.arange(10), np.ones(10), 10)
+    assert [sound(e).value for e in even.items_behind] == pytest.approx(SHARES)
+    assert sound(even.coverage).value == 1.0
+    one = curve(np.array([3, 3, 4]), np.array([2.0, 1.0, 0.0]), 10)
+    assert {sound(e).value for e in one.items_behind} == {0.1}
+    assert sound(one.coverage).value == 0.1
 
 
 def test_the_curve_by_hand_does_not_depend_on_row_order() -> None:
     """6, 3, 1 of ten placements: one item holds 60 %, two hold 90 %, the third is needed for the rest."""
     items, placed = np.array([7, 5, 9, 7]), np.array([2.0, 3, 1, 4])
-    found = concentration(items, placed, 6)
-    assert isinstance(found, Concentration)
-    assert found.items_behind == pytest.approx([n / 6 for n in (1, 1, 1, 1, 1, 1, 2, 2, 2, 3)])
-    assert found == concentration(items[::-1], placed[::-1], 6)
+    by_hand = [n / 6 for n in (1, 1, 1, 1, 1, 1, 2, 2, 2, 3)]
+    for order in (slice(None), slice(None, None, -1)):
+        found = curve(items[order], placed[order], 6)
+        assert [sound(e).value for e in found.items_behind] == pytest.approx(by_hand)
+
+
+def test_the_rise_by_hand() -> None:
+    """80 % of the placements are held by 4 of 5 items before and by 2 after: the set shrinks by half."""
+    items, after = np.arange(5), np.array([5.0, 4, 1, 0, 0])
+    found = concentration_rise(np.tile(items, 40), np.ones(200), np.tile(after, 40), 5, settings=GATE, seed=0)
+    assert sound(found).value == pytest.approx(0.5)
+    even = concentration_rise(np.tile(items, 40), np.ones(200), np.ones(200), 5, settings=GATE, seed=0)
+    assert (sound(even).low, sound(even).high) == (0.0, 0.0)
+
+
+def test_the_curves_intervals_hold_what_logs_of_their_size_show_in_the_mean() -> None:
+    """95 % intervals, users resampled whole; the truth is the mean over many logs of the same size."""
+    chances = 1 / np.arange(1, 61)
+
+    def log(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        items = rng.choice(60, 1_800, p=chances / chances.sum())
+        users = np.repeat(np.arange(300), 6)
+        return items, np.ones(1_800), rng.random(1_800) * (1 + (items < 10)), users
+
+    rises, tops = [], []
+    for seed in range(150):
+        items, before, after, users = log(seed)
+        rises.append(sound(concentration_rise(items, before, after, 60, settings=GATE, seed=seed, clusters=users)))
+        found = concentration(items, before, 60, settings=GATE, seed=seed, clusters=users)
+        assert isinstance(found, Concentration)
+        tops.append(sound(found.items_behind[7]))
+    for estimates in (rises, tops):
+        truth = np.mean([e.value for e in estimates])
+        assert 0.9 <= np.mean([e.low <= truth <= e.high for e in estimates]) <= 1.0
 
 
 def test_the_gap_by_hand() -> None:
@@ -68,11 +115,12 @@ def test_popular_items_hold_their_share_and_ties_go_to_the_smaller() -> None:
 
 def test_what_cannot_be_told_is_refused_and_nonsense_is_an_error() -> None:
     """No recommendations, one group only; negative counts, probabilities above one, a catalogue too small."""
-    assert isinstance(concentration(np.arange(2), np.zeros(2), 5), Refusal)
+    assert isinstance(concentration(np.arange(2), np.zeros(2), 5, settings=GATE, seed=0), Refusal)
+    assert isinstance(concentration_rise(np.arange(2), np.ones(2), np.zeros(2), 5, settings=GATE, seed=0), Refusal)
     assert isinstance(exposure_gap(np.ones(3), np.ones(3, bool), settings=GATE, seed=0), Refusal)
     with pytest.raises(ValueError, match="at least 2 items is needed; found 1"):
-        concentration(np.arange(2), np.ones(2), 1)
+        concentration(np.arange(2), np.ones(2), 1, settings=GATE, seed=0)
     with pytest.raises(ValueError, match="at least 0"):
-        concentration(np.arange(2), np.array([1.0, -1]), 5)
+        concentration(np.arange(2), np.array([1.0, -1]), 5, settings=GATE, seed=0)
     with pytest.raises(ValueError, match=r"\[0, 1\] are needed; found 2"):
         exposure_gap(np.full(3, 2.0), np.ones(3, bool), settings=GATE, seed=0)
