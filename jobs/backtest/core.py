@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.backtest.decisions import Decisions
-from jobs.backtest.detail import items_behind
 from jobs.backtest.scored import SIDES, Scored
 from jobs.bundle import Bundle
 from models.evaluation.comparison import LOWER_IS_BETTER, METRICS, compare
@@ -138,18 +137,28 @@ def gate_evidence(document: Mapping[str, Any]) -> Evidence:
     """The part of a document that the gate may see; whatever else it says, the truth above all, stays out."""
     skew = max(document["diagnostics"]["differing_columns"].values(), default=0.0)
     sliced = document["slices"]
+    same = ("comparison", "value", "test_rows", "same_candidate", "mode", "parity", "concentration_rise")
     return Evidence.from_dict(
-        {key: document[key] for key in ("comparison", "value", "test_rows", "same_candidate", "mode", "parity")}
+        {key: document[key] for key in same}
         | {
-            "estimators": {name: sides["difference"] for name, sides in document["estimators"].items()},
+            "estimators": {name: sides["difference"] for name, sides in document["estimators"].items()}
+            | {"pages": whole_pages(document["pages"]["depths"])},
             "known_share": document["test_rows"] / max(1, document["data"]["test_rows"]),
             "calibration": document["calibration"]["challenger"]["error"],
             "slices": sliced["slices"],
             "reversals": [reversal["attribute"] for reversal in sliced["reversals"]],
-            "items_behind": items_behind(document["popularity"]),
             "skew": skew if document["data"]["decisions"] else None,
         }
     )
+
+
+def whole_pages(depths: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The difference on as many places as its weights can carry; that of the first place where they carry none."""
+    known = [depth["difference"] for depth in depths if "value" in depth["difference"]]
+    if known:
+        return dict(known[-1])
+    reason = "whole pages need a replayed decision without a gap below its first placement; found none"
+    return dict(depths[0]["difference"]) if depths else Refusal(reason).as_dict()
 
 
 def figures(document: Mapping[str, Any]) -> dict[str, float]:
@@ -157,6 +166,10 @@ def figures(document: Mapping[str, Any]) -> dict[str, float]:
     flat: dict[str, float] = {}
     logging = {"logging": document["logging"]["value"]}
     groups = {**document["comparison"], "value": {**document["value"], **logging}}
+    sides = (*SIDES, "difference", "logging")
+    groups |= {
+        f"pages.{depth['places']}": {side: depth[side] for side in sides} for depth in document["pages"]["depths"]
+    }
     for group, sides in groups.items():
         for side, finding in sides.items():
             for part in ("value", "low", "high"):

@@ -54,6 +54,7 @@ class Decisions:
     propensity: Floats
     cluster: Ints
     """(m,) the user as an integer; an unknown user is its own cluster."""
+    request_id: Strings
     policy: Strings
     user_id: Strings
     surface: Strings
@@ -117,6 +118,7 @@ def decisions(placed: pa.Table, known: Known) -> Decisions:
         clicked=numbers(placed["clicked"]),
         propensity=numbers(placed["propensity"]),
         cluster=clusters(placed),
+        request_id=strings(placed["request_id"]),
         policy=strings(placed["policy"]),
         user_id=strings(placed["user_id"]),
         surface=strings(placed["surface"]),
@@ -143,7 +145,7 @@ def joined(parts: Sequence[Decisions]) -> Decisions:
         user_id=users,
         **{
             name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("clicked", "propensity", "policy", "surface", "item_id", "taken")
+            for name in ("clicked", "propensity", "request_id", "policy", "surface", "item_id", "taken")
         },
     )
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from models.settings import GateSettings, PolicySettings
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class Part(BaseModel):
@@ -89,8 +89,8 @@ class Calibration(Part):
     predicted: float | None
     observed: float | None
     error: Finding
-    ece_equal_mass: float | None = None
-    ece_equal_width: float | None = None
+    ece_equal_mass: Finding | None = None
+    ece_equal_width: Finding | None = None
     ece_by_chance: float | None = None
     reliability: list[ReliabilityBin]
 
@@ -125,8 +125,8 @@ class Curve(Part):
     """`items[i]`: the smallest share of the catalogue behind the share `recommendations[i]` of the first places."""
 
     recommendations: list[float]
-    items: list[float]
-    coverage: float
+    items: list[Finding]
+    coverage: Finding
 
 
 class Spread(Part):
@@ -211,6 +211,28 @@ class Logged(Part):
     value: Finding
 
 
+class Depth(Part):
+    """Clicks per page on its first `places`: of both sides, their difference, and what was really earned."""
+
+    places: int
+    champion: Finding
+    challenger: Finding
+    difference: Finding
+    logging: Finding
+
+
+class Pages(Part):
+    """Whole pages, their placements weighed by all down to them (`models.evaluation.page_values`)."""
+
+    pages: int
+    places: int
+    """Of the longest page."""
+    left_out: dict[str, int]
+    """How many of `decisions` are no whole page, by reason."""
+    depths: list[Depth]
+    """From the first place down, to the end or to the first depth that is refused; none without a page."""
+
+
 class Truth(Part):
     """Expected clicks per request in the simulated world; only for the eyes, the gate never sees it."""
 
@@ -230,7 +252,7 @@ class Lineage(Part):
 class Document(Part):
     """The evidence on one challenger. Same inputs, same document: no clock, no run id but MLflow's."""
 
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     day: str
     mode: Literal["full", "warm"]
     challenger: Challenger
@@ -243,10 +265,12 @@ class Document(Part):
     value: Sides
     estimators: dict[str, Sides]
     logging: Logged
+    pages: Pages
     truth: Truth | None = None
     calibration: dict[Literal["champion", "challenger"], Calibration]
     slices: Slices
     popularity: dict[Literal["champion", "challenger"], Spread]
+    concentration_rise: Finding
     parity: Finding | None
     data: Data
     dataset: dict[str, Any] | None
@@ -274,3 +298,44 @@ class Judgement(Part):
     verdict: Literal["promote", "hold", "refuse"]
     reasons: list[str]
     rules: list[JudgedRule]
+
+
+class LabelChange(Part):
+    """So many test rows had one outcome when they were judged and have another since; None is unknown."""
+
+    outcome: Literal["clicked", "converted"]
+    before: bool | None
+    after: bool | None
+    rows: int
+
+
+class Moved(Part):
+    """A figure of the document by its path, first and matured, and matured minus first; None where there is none."""
+
+    figure: str
+    first: float | None
+    first_low: float | None
+    first_high: float | None
+    matured: float | None
+    matured_low: float | None
+    matured_high: float | None
+    difference: float | None
+
+
+class Matured(Part):
+    """`matured.json`: the same evidence once every label was in, written beside the first by `reevaluate`."""
+
+    evidence_sha256: str
+    """Of the document it is about."""
+    day: str
+    """At the end of this day the labels were in."""
+    test_rows: int
+    label_changes: list[LabelChange]
+    figures: list[Moved]
+    first_verdict: Literal["promote", "hold", "refuse"] | None
+    """None: nobody had judged the evidence."""
+    matured_verdict: Literal["promote", "hold", "refuse"] | None
+    """None: it cannot be told, and `refused` says why."""
+    changed: bool | None
+    matured_reasons: list[str]
+    refused: str | None

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle
-from jobs.backtest import core, detail
+from jobs.backtest import core, detail, pages
 from jobs.backtest.decisions import Decisions, decisions, disagreement, first_placements, joined
 from jobs.backtest.document import SCHEMA_VERSION
 from jobs.backtest.known import known_before
@@ -60,9 +60,11 @@ def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
         "value": {side: finding.as_dict() for side, finding in values.items()},
         "estimators": detail.second_opinions(found, chosen, predicted.get("champion"), settings),
         "logging": {"value": logging.as_dict()},
+        "pages": pages.section(test, found, dict(zip(SIDES, pair, strict=True)), predicted, settings),
         "calibration": detail.calibration(rows, settings),
         "slices": detail.sliced(rows, settings),
         "popularity": detail.spread(found, chosen, replay.catalogue, seed, settings),
+        "concentration_rise": detail.narrowing(found, chosen, replay.catalogue, seed, settings).as_dict(),
         "parity": None if parity is None else parity.as_dict(),
         "data": core.data_card(test, found, replay.left_out) | {"versions": {t: run.inputs.get(t) for t in DATA}},
         "diagnostics": {

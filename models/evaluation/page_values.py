@@ -113,7 +113,7 @@ class PageStatistics:
             difference: Finding = Refusal(f"{side}: {refusal.reason}", refusal.n, refusal.effective_n)
         else:
             signs = self._signs(depth, {"champion": -1.0, "challenger": 1.0})
-            difference = self.sums.estimate(settings.confidence, signs)
+            difference = self.sums.estimate(settings.value_confidence, signs)
         return Depth(depth, difference=difference, **sides)
 
     def _signs(self, depth: int, of: Mapping[str, float]) -> list[float]:
