@@ -89,6 +89,8 @@ class Margins(Settings):
     mrr_at_10: float | None = Field(None, ge=0)
     map_at_10: float | None = Field(None, ge=0)
     recall_at_1: float | None = Field(None, ge=0)
+    precision_at_3: float | None = Field(None, ge=0)
+    hit_rate_at_3: float | None = Field(None, ge=0)
 
 
 class GateSettings(Settings):
@@ -109,7 +111,12 @@ class GateSettings(Settings):
     max_logging_drift: float = Field(0.25, ge=0, description="stability index of propensities, a day against the rest")
     min_decisions_that_matter: float = Field(3.0, ge=1, description="decisions (or users) that the error rests on")
     min_lift: float = Field(0.0, description="the lower bound of challenger - champion must exceed it")
-    estimators: tuple[str, ...] = Field((), description="further estimators (dr, sndr) whose bound must clear min_lift")
+    estimators: tuple[str, ...] = Field(
+        (), description="further estimators whose bound must clear min_lift: dr, sndr, pages"
+    )
+    max_conversion_drop: float | None = Field(
+        None, ge=0, description="conversions per request it may lose for sure; they are known a window after the clicks"
+    )
     must_not_fall: Margins = Margins()
     must_rise: tuple[str, ...] = Field((), description="metrics that must be better for sure")
     min_test_rows: int = Field(1_000, ge=1)

@@ -1,7 +1,7 @@
 """What the held-out rows and the logged decisions say of challenger and champion, as one JSON document. No I/O.
 
-`jobs.backtest.detail` has calibration, slices, popularity bias and further estimators. Not yet: several placements of a
-slate at once.
+`jobs.backtest.detail` has calibration, slices, popularity bias and further estimators; `jobs.backtest.pages` has whole
+pages, `jobs.backtest.conversions` conversions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,8 +26,11 @@ WEIGHT_EDGES = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Weights are counted by size between these; the last class has no end."""
 LIMITATIONS = (
     "One day is judged; another day may say otherwise, and yesterday's verdicts are not corrected for.",
-    "The value is the click on the first placement of a request; lower placements and conversions do not count yet.",
-    "Only requests whose candidates and propensity were logged are replayed; the others may differ.",
+    "The value is the click on the first placement of a request. Whole pages and conversions are estimated beside it;"
+    " the gate asks them only where its settings say so.",
+    "A page is weighed by all placements down to each: right if what stands below does not change a click above it.",
+    "Only requests whose candidates and propensity were logged are replayed; the others are re-ranked and may differ.",
+    "No second estimate of whole pages from marginals of the logging policy: logs hold conditional propensities only.",
     "Positions: AUC and NDCG@10 score every item as if shown first, log-loss and calibration at the position shown.",
     "The challenger is replayed on the candidates the logging policy had, not on what its own retrieval would find.",
 )
@@ -67,9 +70,22 @@ def value(
     `chosen`: side to the probability of each candidate. Without decisions every entry is a refusal saying `why_not`.
     """
     if found is None:
-        return dict.fromkeys((*SIDES, "difference", "logging"), Refusal(why_not))
-    reward, logged, users = found.clicked, found.propensity, found.cluster
-    champion, challenger = (found.of_taken(chosen[side]) for side in SIDES)
+        return refused(Refusal(why_not))
+    return replayed(found, chosen, found.clicked, settings)
+
+
+def refused(reason: Refusal) -> dict[str, Finding]:
+    """One reason for every side."""
+    return dict.fromkeys((*SIDES, "difference", "logging"), reason)
+
+
+def replayed(
+    found: Decisions, chosen: Mapping[str, Floats], reward: Floats, settings: GateSettings
+) -> dict[str, Finding]:
+    """As `value`, of any `reward` (m,) of a first placement; decisions whose reward is NaN are left out."""
+    rows = np.flatnonzero(~np.isnan(reward))
+    reward, logged, users = reward[rows], found.propensity[rows], found.cluster[rows]
+    champion, challenger = (found.of_taken(chosen[side])[rows] for side in SIDES)
 
     def earned(target: Floats) -> Finding:
         return snips(reward=reward, logged=logged, target=target, clusters=users, settings=settings)
@@ -86,6 +102,41 @@ def value(
             settings=settings,
         ),
         "logging": earned(logged),
+    }
+
+
+SAYS = {
+    "session_replay": (
+        "What another policy would have earned on these very requests: it chooses among the candidates that were logged"
+        " for them, and each logged choice counts by how much likelier that policy would have made it.",
+        "What other candidates would have earned, or users who come back for what they saw: candidates and users are"
+        " those of the log.",
+    ),
+    "slate_re_ranking": (
+        "Which side would have put the clicked items of the lists that were shown nearer to the top: the same lists,"
+        " ordered by each side.",
+        "What users would have clicked had they been shown other items or another order: without candidates and"
+        " propensities no click can be carried over to another choice, so there is no value and the gate refuses.",
+    ),
+}
+"""What each kind of replay can and cannot say."""
+
+
+def replay_kind(found: Decisions | None, left_out: Mapping[str, int]) -> dict[str, Any]:
+    """Session replay where any request's candidates and propensity were logged; slate re-ranking of all others.
+
+    A request whose first click is not known yet is neither.
+    """
+    replayed, unknown = 0 if found is None else len(found), left_out["click_unknown"]
+    kind = "session_replay" if replayed else "slate_re_ranking"
+    return {
+        "kind": kind,
+        "requests": {
+            "session_replay": replayed,
+            "slate_re_ranking": left_out["requests"] - replayed - unknown,
+            "click_unknown": unknown,
+        },
+        **dict(zip(("can_say", "cannot_say"), SAYS[kind], strict=True)),
     }
 
 
@@ -148,17 +199,18 @@ def gate_evidence(document: Mapping[str, Any]) -> Evidence:
             "slices": sliced["slices"],
             "reversals": [reversal["attribute"] for reversal in sliced["reversals"]],
             "skew": skew if document["data"]["decisions"] else None,
+            "conversions": document["conversions"]["difference"],
         }
     )
 
 
-def whole_pages(depths: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def whole_pages(depths: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     """The difference on as many places as its weights can carry; that of the first place where they carry none."""
-    known = [depth["difference"] for depth in depths if "value" in depth["difference"]]
+    known = [places for places, depth in depths.items() if "value" in depth["difference"]]
     if known:
-        return dict(known[-1])
+        return dict(depths[max(known, key=int)]["difference"])
     reason = "whole pages need a replayed decision without a gap below its first placement; found none"
-    return dict(depths[0]["difference"]) if depths else Refusal(reason).as_dict()
+    return dict(depths["1"]["difference"]) if depths else Refusal(reason).as_dict()
 
 
 def figures(document: Mapping[str, Any]) -> dict[str, float]:
@@ -166,10 +218,8 @@ def figures(document: Mapping[str, Any]) -> dict[str, float]:
     flat: dict[str, float] = {}
     logging = {"logging": document["logging"]["value"]}
     groups = {**document["comparison"], "value": {**document["value"], **logging}}
-    sides = (*SIDES, "difference", "logging")
-    groups |= {
-        f"pages.{depth['places']}": {side: depth[side] for side in sides} for depth in document["pages"]["depths"]
-    }
+    groups |= {f"pages.{places}": depth for places, depth in document["pages"]["depths"].items()}
+    groups["conversions"] = {side: document["conversions"][side] for side in (*SIDES, "difference", "logging")}
     for group, sides in groups.items():
         for side, finding in sides.items():
             for part in ("value", "low", "high"):

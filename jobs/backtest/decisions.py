@@ -51,6 +51,8 @@ class Decisions:
 
     offsets: Ints
     clicked: Floats
+    converted: Floats
+    """(m,) NaN where it is not known (or not yet, see `jobs.backtest.conversions`)."""
     propensity: Floats
     cluster: Ints
     """(m,) the user as an integer; an unknown user is its own cluster."""
@@ -116,6 +118,7 @@ def decisions(placed: pa.Table, known: Known) -> Decisions:
     return Decisions(
         offsets=np.concatenate([[0], np.cumsum(sizes)]),
         clicked=numbers(placed["clicked"]),
+        converted=numbers(placed["converted"]),
         propensity=numbers(placed["propensity"]),
         cluster=clusters(placed),
         request_id=strings(placed["request_id"]),
@@ -145,7 +148,7 @@ def joined(parts: Sequence[Decisions]) -> Decisions:
         user_id=users,
         **{
             name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("clicked", "propensity", "request_id", "policy", "surface", "item_id", "taken")
+            for name in ("clicked", "converted", "propensity", "request_id", "policy", "surface", "item_id", "taken")
         },
     )
 

@@ -212,9 +212,8 @@ class Logged(Part):
 
 
 class Depth(Part):
-    """Clicks per page on its first `places`: of both sides, their difference, and what was really earned."""
+    """Clicks per page on its first places: of both sides, their difference, and what was really earned."""
 
-    places: int
     champion: Finding
     challenger: Finding
     difference: Finding
@@ -229,8 +228,30 @@ class Pages(Part):
     """Of the longest page."""
     left_out: dict[str, int]
     """How many of `decisions` are no whole page, by reason."""
-    depths: list[Depth]
-    """From the first place down, to the end or to the first depth that is refused; none without a page."""
+    depths: dict[str, Depth]
+    """By how many of the first places count, from "1" to the end or the first that is refused; none without a page."""
+
+
+class Replay(Part):
+    """Which kind of replay the requests allow, how many each, and what the kind named can and cannot say."""
+
+    kind: Literal["session_replay", "slate_re_ranking"]
+    requests: dict[Literal["session_replay", "slate_re_ranking", "click_unknown"], int]
+    can_say: str
+    cannot_say: str
+
+
+class Conversions(Part):
+    """Conversions per request, on the decisions whose conversion label is closed."""
+
+    decisions: int
+    closed: int
+    closes_on: str
+    """At the end of this day the last label of the test rows is closed."""
+    champion: Finding
+    challenger: Finding
+    difference: Finding
+    logging: Finding
 
 
 class Truth(Part):
@@ -265,7 +286,9 @@ class Document(Part):
     value: Sides
     estimators: dict[str, Sides]
     logging: Logged
+    replay: Replay
     pages: Pages
+    conversions: Conversions
     truth: Truth | None = None
     calibration: dict[Literal["champion", "challenger"], Calibration]
     slices: Slices

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle
-from jobs.backtest import core, detail, pages
+from jobs.backtest import conversions, core, detail, pages
 from jobs.backtest.decisions import Decisions, decisions, disagreement, first_placements, joined
 from jobs.backtest.document import SCHEMA_VERSION
 from jobs.backtest.known import known_before
@@ -60,6 +61,8 @@ def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
         "value": {side: finding.as_dict() for side, finding in values.items()},
         "estimators": detail.second_opinions(found, chosen, predicted.get("champion"), settings),
         "logging": {"value": logging.as_dict()},
+        "replay": core.replay_kind(found, replay.left_out),
+        "conversions": conversions.section(found, chosen, why_not, _closes_on(run, test), settings),
         "pages": pages.section(test, found, dict(zip(SIDES, pair, strict=True)), predicted, settings),
         "calibration": detail.calibration(rows, settings),
         "slices": detail.sliced(rows, settings),
@@ -95,6 +98,14 @@ def _parity(run: Run, test: pa.Table, rows: Scored) -> Finding | None:
     return compared["log_loss"]["difference"]
 
 
+def _closes_on(run: Run, test: pa.Table) -> date:
+    """The day at whose end the last conversion of the test rows is known, late ones included."""
+    attribution = run.config.attribution
+    days = attribution.click_window_days + attribution.window_days + attribution.late_days
+    newest: date = pc.cast(pc.max(test["event_time"]), pa.date32()).as_py()
+    return newest + timedelta(days=days)
+
+
 def _side(side: Bundle) -> dict[str, Any]:
     return {
         "candidate_id": side.candidate_id,
@@ -123,7 +134,7 @@ def _replayed(run: Run, test: pa.Table) -> Replay:
     days = sorted(pc.unique(pc.cast(test["event_time"], pa.date32())).to_pylist())
     published = set(run.published_days("requests"))
     requests = run.read("requests", [d for d in days if d in published], columns=["request_id", "candidates"])
-    placed, left_out = first_placements(test, requests)
+    placed, left_out = first_placements(conversions.with_closed(test), requests)
     of_day = pc.cast(placed["event_time"], pa.date32())
     parts, truths = [], []
     differing: dict[str, float] = {}

@@ -129,7 +129,7 @@ def section(
 ) -> dict[str, Any]:
     """What the document says of whole pages; `predicted`: side to the p_click of each candidate."""
     if found is None:
-        return {"pages": 0, "places": 0, "left_out": {"decisions": 0}, "depths": []}
+        return {"pages": 0, "places": 0, "left_out": {"decisions": 0}, "depths": {}}
     pages, left_out = shown_pages(test, found)
     chances = {side: placed(found, pages, bundle, predicted[side]) for side, bundle in sides.items()}
     depths = earned(found, pages, chances, settings)
@@ -137,5 +137,5 @@ def section(
         "pages": pages.pages,
         "places": pages.places,
         "left_out": left_out,
-        "depths": [depth.as_dict() for depth in depths],
+        "depths": {str(depth.places): depth.as_dict() for depth in depths},
     }

@@ -14,17 +14,21 @@ METRICS = {
     "mrr_at_10": ("MRR@10", "how high the first clicked item stands"),
     "map_at_10": ("MAP@10", "how high all clicked items stand"),
     "recall_at_1": ("Recall@1", "the clicked item stands first"),
+    "precision_at_3": ("Precision@3", "how much of the first three places was clicked"),
+    "hit_rate_at_3": ("Hit rate@3", "a clicked item is among the first three"),
 }
 ESTIMATORS = {
     "value": ("Self-normalised IPS", "clicks re-weighted to what each policy would show"),
     "dr": ("Doubly robust", "a click model, corrected by re-weighted clicks"),
     "sndr": ("Self-normalised doubly robust", "the same with weights that sum to one"),
+    "pages": ("Whole pages", "clicks on as many of a page's first places as the weights can carry"),
 }
 RULES = {
     "test_rows": "Enough test rows",
     "label_maturity": "Clicks are known",
     "different_model": "It is another model",
     "value": "Earns more clicks",
+    "conversions": "Conversions do not fall",
     "calibration": "Probabilities are right",
     "slices": "No slice is hurt",
     "simpson": "Parts agree with the whole",
@@ -116,7 +120,7 @@ def _of_rule(rule: JudgedRule, figure: float, written: Callable[[float, bool], s
         return share(figure)
     if base == "latency_ms":
         return f"{figure:.3g} ms"
-    return written(figure, base in METRICS or base in ("value", "slices", "warm_parity"))
+    return written(figure, base in METRICS or base in ("value", "conversions", "slices", "warm_parity"))
 
 
 def headline(document: Document, judgement: Judgement | None) -> str:

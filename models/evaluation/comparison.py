@@ -15,7 +15,10 @@ from models.settings import GateSettings
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 SIDES = ("champion", "challenger", "difference")
-METRICS = ("auc", "auc_pr", "log_loss", "normalised_entropy", "ndcg_at_10", "mrr_at_10", "map_at_10", "recall_at_1")
+METRICS = (
+    *("auc", "auc_pr", "log_loss", "normalised_entropy"),
+    *("ndcg_at_10", "mrr_at_10", "map_at_10", "recall_at_1", "precision_at_3", "hit_rate_at_3"),
+)
 """What a comparison shows by default; a list metric is `<name>_at_<k>`."""
 LOWER_IS_BETTER = ("log_loss", "normalised_entropy")
 

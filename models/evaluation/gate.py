@@ -86,6 +86,7 @@ class Evidence:
 
     `comparison`: metric to champion, challenger, difference, as `comparison.compare` returns it. `value`: the same
     three for the counterfactual value per decision. `estimators`: further estimators of that difference by name.
+    `conversions`: that difference in conversions instead of clicks.
     `test_rows`: impressions the comparison rests on; `known_share`: share of test impressions with a known click.
     `calibration`: the challenger's `calibration_error`. `slices` and `reversals` (attributes with a Simpson's paradox):
     differences in `settings.slice_metric`. `concentration_rise`: by which share the items behind 80 % of the
@@ -99,6 +100,7 @@ class Evidence:
     test_rows: int
     same_candidate: bool = False
     estimators: Mapping[str, Finding] = field(default_factory=dict)
+    conversions: Finding | None = None
     known_share: float | None = None
     calibration: Finding | None = None
     slices: tuple[SliceFinding, ...] | None = None
@@ -115,6 +117,7 @@ class Evidence:
             "comparison": {m: _tree(sides) for m, sides in self.comparison.items()},
             "value": _tree(self.value),
             "estimators": _tree(self.estimators),
+            "conversions": None if self.conversions is None else self.conversions.as_dict(),
             "test_rows": self.test_rows,
             "same_candidate": self.same_candidate,
             "known_share": self.known_share,
@@ -142,6 +145,7 @@ class Evidence:
             test_rows=int(tree["test_rows"]),
             same_candidate=bool(tree["same_candidate"]),
             estimators=_findings(tree.get("estimators") or {}),
+            conversions=_optional(tree.get("conversions")),
             known_share=tree.get("known_share"),
             calibration=_optional(tree.get("calibration")),
             slices=None
@@ -173,6 +177,7 @@ def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
             *_asked(_known_share, evidence.known_share, settings.min_known_share),
             _another_model(evidence.same_candidate),
             *_value(evidence, settings),
+            *_asked(_converts, evidence.conversions, settings.max_conversion_drop),
             *_metrics(evidence, settings),
             *_asked(_calibrated, evidence.calibration, settings.max_calibration_error),
             *_slices(evidence, settings),
@@ -206,6 +211,10 @@ def _value(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
     yield _better(VALUE, evidence.value.get("difference"), settings.min_lift)
     for name in settings.estimators:
         yield _better(f"{VALUE}.{name}", evidence.estimators.get(name), settings.min_lift)
+
+
+def _converts(found: Finding | None, margin: float) -> Rule:
+    return _no_lower("conversions", found, margin)
 
 
 def _metrics(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:

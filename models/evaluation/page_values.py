@@ -33,9 +33,8 @@ class Depth:
     logging: Finding
 
     def as_dict(self) -> dict[str, Any]:
-        """A JSON-ready mapping."""
-        sides = (*SIDES, "difference")
-        return {"places": self.places} | {side: getattr(self, side).as_dict() for side in sides}
+        """A JSON-ready mapping of the four findings."""
+        return {side: getattr(self, side).as_dict() for side in (*SIDES, "difference")}
 
 
 @dataclass(frozen=True)

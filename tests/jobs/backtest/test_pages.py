@@ -106,13 +106,13 @@ def test_the_estimate_covers_the_truth_and_starts_at_the_value(
     section = Pages.model_validate(found["pages"])
     assert (section.pages, section.places, len(section.depths)) == (2_000, SLATE, SLATE)
     for side in ("champion", "challenger", "difference"):
-        assert found["pages"]["depths"][0][side] == pytest.approx(found["value"][side], rel=1e-9)
+        assert found["pages"]["depths"]["1"][side] == pytest.approx(found["value"][side], rel=1e-9)
     drawn = world.requests(TEST_DAY, 2_000)
     exact = true_clicks(world, drawn, config.policy)
-    for depth in found["pages"]["depths"]:
+    for places, depth in found["pages"]["depths"].items():
         for side, truth in exact.items():
-            assert abs(depth[side]["value"] - truth[depth["places"] - 1]) < 4 * depth[side]["stderr"], (side, depth)
-    assert core.gate_evidence(found).estimators["pages"].as_dict() == found["pages"]["depths"][-1]["difference"]
+            assert abs(depth[side]["value"] - truth[int(places) - 1]) < 4 * depth[side]["stderr"], (side, places)
+    assert core.gate_evidence(found).estimators["pages"].as_dict() == found["pages"]["depths"][str(SLATE)]["difference"]
     assert DAY.isoformat() == found["day"]
 
 
@@ -130,3 +130,11 @@ def true_clicks(world: World, drawn: dict[str, np.ndarray], policy: PolicySettin
             earned += world.p_click(user[:, None], items, np.arange(1, SLATE + 1)).mean(axis=0)
         found[side] = np.cumsum(earned / 200)
     return found
+
+
+def test_the_gate_sees_as_many_places_as_are_known_and_says_why_there_are_none() -> None:
+    known, refused = {"value": 1.0}, {"refused": "too few"}
+    depths = {str(n): {"difference": known | {"n": n} if n < 10 else refused} for n in range(1, 11)}
+    assert core.whole_pages(depths) == {"value": 1.0, "n": 9}
+    assert core.whole_pages({"1": {"difference": refused}}) == refused
+    assert "found none" in core.whole_pages({})["refused"]
