@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle
+from jobs.assemble.identity import IDENTITY, identities
+from jobs.assemble.inputs import IDENTIFYING
 from jobs.backtest import conversions, core, detail, pages
 from jobs.backtest.decisions import Decisions, decisions, disagreement, first_placements, joined
 from jobs.backtest.document import SCHEMA_VERSION
@@ -33,7 +35,7 @@ DATA = ("examples", "requests", "items", *FEATURES)
 def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
     """The evidence of the run's day and mode on `test`; same inputs, same document: no clock, no run id."""
     settings, seed = run.config.gate, run.config.ranker.seed
-    rows = scored(test, pair)
+    rows = scored(test, pair, _identity(run))
     compared = core.comparison(rows, settings, seed)
     run.say(f"compared on {len(rows)} of {len(test)} test rows")
     replay = _replayed(run, test)
@@ -96,6 +98,13 @@ def _parity(run: Run, test: pa.Table, rows: Scored) -> Finding | None:
     warm = rows.as_shown["challenger"]
     compared = compare(rows.clicked, expected, warm, rows.requests, rows.users, run.config.gate, metrics=["log_loss"])
     return compared["log_loss"]["difference"]
+
+
+def _identity(run: Run) -> pa.Table:
+    """Which items are one item, as the dataset of the run's day was told; of none where there was no catalogue."""
+    if not any(day <= run.day for day in run.published_days("items")):
+        return IDENTITY.empty_table()
+    return identities(run.newest("items", IDENTIFYING), run.config.dataset.selection)
 
 
 def _closes_on(run: Run, test: pa.Table) -> date:

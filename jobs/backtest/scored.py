@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.backtest.decisions import clusters
@@ -41,8 +42,11 @@ class Scored:
         return len(self.clicked)
 
 
-def scored(test: pa.Table, pair: Pair) -> Scored:
-    """Both rankers on the rows of `test` with a known click; the others say nothing yet."""
+def scored(test: pa.Table, pair: Pair, identity: pa.Table) -> Scored:
+    """Both rankers on the rows of `test` with a known click; the others say nothing yet.
+
+    `identity`: the catalogue's `jobs.assemble.identity.IDENTITY`, which tells items that are there under several ids.
+    """
     rows = with_known_click(test)
     shown = ranker_columns(rows)
     first = {**shown, "position": np.full(len(rows), float(SERVING_POSITION))}
@@ -54,7 +58,7 @@ def scored(test: pa.Table, pair: Pair) -> Scored:
         requests=codes.to_numpy().astype(np.int64),
         as_shown={name: side.ranker.predict(shown).p_click for name, side in both.items()},
         as_first={name: side.ranker.predict(first).p_click for name, side in both.items()},
-        attributes=_attributes(rows, shown),
+        attributes=_attributes(rows, shown, identity),
     )
 
 
@@ -63,13 +67,17 @@ def with_known_click(test: pa.Table) -> pa.Table:
     return test.filter(test["clicked"].is_valid())
 
 
-def _attributes(rows: pa.Table, shown: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _attributes(rows: pa.Table, shown: Mapping[str, NDArray[Any]], identity: pa.Table) -> dict[str, NDArray[Any]]:
     found = {name: shown[name] for name in shown if name in SLICED or name.startswith(ATTRIBUTE_PREFIX)}
     age = shown["item_age_days"]
     known = np.where(np.isnan(age), "unknown", np.where(age < NEW_ITEM_DAYS, "new", "older"))
     found["item_age"] = known.astype(object)
     found["user_known"] = np.where(np.isnan(shown["user_impressions"]), "unknown", "known").astype(object)
     found["seen_before"] = _seen_before(rows)
+    if len(identity):
+        several = pa.chunked_array([*identity["item_id"].chunks, *identity["identity"].chunks], pa.string())
+        copied = pc.is_in(rows["item_id"], pc.unique(several)).to_numpy()
+        found["item_ids"] = np.where(copied, "several", "one").astype(object)
     return found
 
 
