@@ -107,15 +107,15 @@ def replayed(
 
 SAYS = {
     "session_replay": (
-        "What another policy would have earned on these very requests: it chooses among the candidates that were logged"
+        "what another policy would have earned on these very requests: it chooses among the candidates that were logged"
         " for them, and each logged choice counts by how much likelier that policy would have made it.",
-        "What other candidates would have earned, or users who come back for what they saw: candidates and users are"
+        "what other candidates would have earned, or users who come back for what they saw: candidates and users are"
         " those of the log.",
     ),
     "slate_re_ranking": (
-        "Which side would have put the clicked items of the lists that were shown nearer to the top: the same lists,"
+        "which side would have put the clicked items of the lists that were shown nearer to the top: the same lists,"
         " ordered by each side.",
-        "What users would have clicked had they been shown other items or another order: without candidates and"
+        "what users would have clicked had they been shown other items or another order: without candidates and"
         " propensities no click can be carried over to another choice, so there is no value and the gate refuses.",
     ),
 }

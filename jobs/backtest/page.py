@@ -53,6 +53,8 @@ def html(document: Mapping[str, Any], judgement: Mapping[str, Any] | None = None
         earned=earned_rows(found),
         earned_axis=earned_axis(found),
         lifts=lift_rows(found),
+        depths=depth_rows(found),
+        conversions=conversion_rows(found),
         metrics=metric_rows(found),
         diagrams=diagrams(found),
         slices=slices[:WORST_SLICES],
@@ -122,6 +124,37 @@ def lift_rows(document: Document) -> list[Row]:
         chart = _chart(f"{words}, challenger minus champion", "challenger", found, scale, truth, held)
         rows.append(Row(words, note, chart, found))
     return rows
+
+
+def depth_rows(document: Document) -> list[Row]:
+    """Challenger minus champion on the first place, the first two, ..., all on one scale; none for pages of one."""
+    if document.pages.places < 2:
+        return []
+    depths = sorted(document.pages.depths.items(), key=lambda pair: int(pair[0]))
+    asked = [places for places, depth in depths if isinstance(depth.difference, Estimated)][-1:]
+    asked = asked if "pages" in document.gate.estimators else []
+    scale = Scale.about_zero([*_ends(depth.difference for _, depth in depths), document.gate.min_lift])
+    rows = []
+    for places, depth in depths:
+        name = "First place" if places == "1" else f"First {places} places"
+        found = depth.difference
+        note = f"worth {wording.number(round(found.effective_n))} pages" if isinstance(found, Estimated) else ""
+        bound = document.gate.min_lift if places in asked else None
+        chart = _chart(f"{name}, challenger minus champion", "challenger", found, scale, None, bound)
+        rows.append(Row(name, note, chart, found, before=depth.champion, after=depth.challenger))
+    return rows
+
+
+def conversion_rows(document: Document) -> list[Row]:
+    """Challenger minus champion in conversions per request; one row, also where it is refused."""
+    found, drop = document.conversions, document.gate.max_conversion_drop
+    bound = None if drop is None else -drop
+    scale = Scale.about_zero([*_ends([found.difference]), bound or 0.0])
+    chart = _chart("Conversions, challenger minus champion", "challenger", found.difference, scale, None, bound)
+    note = "those of the first placement" + ("" if drop is None else f"; may be worse by {wording.setting(drop)}")
+    return [
+        Row("Conversions per request", note, chart, found.difference, before=found.champion, after=found.challenger)
+    ]
 
 
 # -- ranking and probabilities -------------------------------------------------------------------------------------
@@ -289,9 +322,12 @@ def _class(low: float) -> str:
 def popularity_curves(document: Document) -> Markup | None:
     """Share of items behind each share of first places."""
     found: dict[str, tuple[Sequence[float], Sequence[float]]] = {
-        side: (spread.curve.recommendations, spread.curve.items)
+        side: (
+            spread.curve.recommendations,
+            [share.value for share in spread.curve.items if isinstance(share, Estimated)],
+        )
         for side, spread in sorted(document.popularity.items())
-        if isinstance(spread.curve, Curve)
+        if isinstance(spread.curve, Curve) and all(isinstance(share, Estimated) for share in spread.curve.items)
     }
     says = "Share of the catalogue behind each share of the first places, both sides"
     return charts.curves(found, "first places", "of all items", says) if found else None

@@ -23,6 +23,7 @@ ESTIMATORS = {
     "sndr": ("Self-normalised doubly robust", "the same with weights that sum to one"),
     "pages": ("Whole pages", "clicks on as many of a page's first places as the weights can carry"),
 }
+KINDS = {"session_replay": "Session replay", "slate_re_ranking": "Slate re-ranking"}
 RULES = {
     "test_rows": "Enough test rows",
     "label_maturity": "Clicks are known",
@@ -170,9 +171,21 @@ def of_side(finding: Finding, sign: bool = False) -> str:
     return number(finding.value, sign) if isinstance(finding, Estimated) else "refused"
 
 
-def not_replayed(left_out: Mapping[str, int]) -> str:
+def replayed(requests: Mapping[str, int]) -> str:
+    """How many requests allow which kind of replay."""
+    parts = [f"{requests['session_replay']:,} of {sum(requests.values()):,} requests are replayed"]
+    if requests["slate_re_ranking"]:
+        parts.append(
+            f"{requests['slate_re_ranking']:,} are re-ranked only, their candidates or propensities not logged"
+        )
+    if requests["click_unknown"]:
+        parts.append(f"of {requests['click_unknown']:,} the first click is not known yet")
+    return "; ".join(parts) + "."
+
+
+def not_replayed(left_out: Mapping[str, int], total: str = "requests") -> str:
     """Why requests were left out of the replay, most first: `12 no propensity, 3 no candidates of 90`."""
-    reasons = {reason: n for reason, n in left_out.items() if n and reason != "requests"}
+    reasons = {reason: n for reason, n in left_out.items() if n and reason != total}
     told = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
     words = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in told) or "none"
-    return f"{words} of {left_out.get('requests', 0):,}"
+    return f"{words} of {left_out.get(total, 0):,}"

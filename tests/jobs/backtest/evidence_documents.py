@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from jobs.backtest import job
+from jobs.backtest import core, job
 from jobs.backtest.core import gate_evidence
 from jobs.store import Lake
 from models.evaluation.gate import judge
@@ -44,8 +44,22 @@ def without_replay(document: Tree, reason: str) -> Tree:
     changed["logging"] = {"value": refusal}
     changed["concentration_rise"] = refusal
     changed |= {"estimators": {}, "popularity": {}, "diagnostics": {"weights": {}, "differing_columns": {}}}
+    changed["replay"] = core.replay_kind(None, {"requests": 600, "no_propensity": 600, "click_unknown": 0})
+    changed["pages"] |= {"pages": 0, "places": 0, "left_out": {"decisions": 0}, "depths": {}}
+    changed["conversions"] |= {"decisions": 0, "closed": 0}
+    changed["conversions"] |= dict.fromkeys(("champion", "challenger", "difference", "logging"), refusal)
     changed["data"] |= {"decisions": 0, "candidates_per_decision": None}
     del changed["truth"]
+    return changed
+
+
+def complete(document: Tree) -> Tree:
+    """As of so many requests that whole pages can be told, once every purchase that may still come has come."""
+    changed = copy.deepcopy(document)
+    sides = {side: changed["value"][side] for side in ("champion", "challenger", "difference")}
+    changed["conversions"] |= {**sides, "logging": changed["logging"]["value"]}
+    changed["conversions"]["closed"] = changed["conversions"]["decisions"]
+    changed["pages"]["depths"] = dict.fromkeys(("1", "2", "3"), changed["pages"]["depths"]["1"])
     return changed
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from jobs.backtest import charts, page, wording
 from jobs.backtest.charts import Mark, Scale
 from jobs.backtest.document import Document, JudgedRule, Judgement
-from tests.jobs.backtest.evidence_documents import Page, Tree, judged, troubled, without_replay, written
+from tests.jobs.backtest.evidence_documents import Page, Tree, complete, judged, troubled, without_replay, written
 
 WHY_NOT = "a replay needs requests with candidates and a propensity; found none: 600 no propensity"
 
@@ -50,6 +50,11 @@ def test_the_figures_of_every_metric_value_estimator_and_slice_are_on_the_page(d
     assert whole(document["logging"]["value"]) in text
     for sides in (document["value"], *document["estimators"].values()):
         assert whole(sides["difference"], True) in text
+    first = document["pages"]["depths"]["1"]
+    before, after = (said(first[side]["value"]) for side in ("champion", "challenger"))
+    row = f"worth {first['difference']['effective_n']:.0f} pages {before} {after} {whole(first['difference'], True)}"
+    assert f"First place {row}" in text
+    assert f"First 3 places {row}" in shown(complete(document))
     for part in document["slices"]["slices"]:
         assert f"{part['n']:,} rows" in text
         assert whole(part["difference"], True) in text
@@ -105,6 +110,40 @@ def test_a_hold_names_what_stands_in_the_way(document: Tree) -> None:
     assert "home −0.0041, search −0.0093." in section
     assert "user_clicks in 25% of decisions" in section
     assert "clicks.after_impression on 1 day, last 2026-01-05 (12 rows)" in section
+
+
+def test_conversions_stand_beside_clicks_once_they_are_closed(document: Tree) -> None:
+    """Before, the page says how many are, and when the last will be."""
+    text = shown(document)
+    assert "0 of 400 replayed decisions have a closed label" in text
+    assert document["conversions"]["difference"]["refused"] in text
+    assert "The last closes at the end of 2026-01-17" in text
+    later = shown(complete(document))
+    assert "400 of 400 replayed decisions have a closed label" in later
+    before, after, apart = (document["value"][side] for side in ("champion", "challenger", "difference"))
+    row = f"those of the first placement {said(before['value'])} {said(after['value'])} {whole(apart, True)}"
+    assert row in later[later.index("Conversions per request") :]
+
+
+def test_the_page_says_which_kind_of_replay_it_is_and_what_that_cannot_say(document: Tree) -> None:
+    for shape, kind in ((document, "Session replay."), (without_replay(document, WHY_NOT), "Slate re-ranking.")):
+        text = shown(shape)
+        earns, ranks = text.index("What a request earns"), text.index("How well they rank and predict")
+        assert earns < text.index(kind) < text.index(shape["replay"]["cannot_say"]) < ranks
+        assert shape["replay"]["can_say"] in text
+        assert "it is no estimate of what users would have clicked" in text[ranks:]
+    assert "0 of 600 requests are replayed; 600 are re-ranked only" in text
+    assert "Down the page" not in text
+
+
+def test_what_no_weights_can_carry_is_said_in_the_depths_row(document: Tree) -> None:
+    depths = document["pages"]["depths"]
+    assert list(depths) == ["1", "2"]  # 400 requests are too few for two places
+    reason = depths["2"]["difference"]["refused"]
+    assert "effective n of at least" in reason
+    text = shown(document)
+    assert f"First 2 places {said(depths['2']['champion']['value'])} refused {reason} refused" in text
+    assert "Further down than 2 nothing was tried." in text
 
 
 def test_without_a_replay_the_reason_stands_where_the_figures_would(document: Tree) -> None:

@@ -16,7 +16,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from jobs.backtest import page
-from tests.jobs.backtest.evidence_documents import judged, troubled, without_replay, written
+from tests.jobs.backtest.evidence_documents import complete, judged, troubled, without_replay, written
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
@@ -131,7 +131,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     long["challenger"]["candidate_id"] = "a-name-as-long-as-a-team-may-choose-with-no-room-to-break-it-" + "x" * 60
     bare = without_replay(document, "a replay needs requests with candidates and a propensity; found none")
     shapes = {"promote": (document, judged(document)), "trouble": (long, judged(long)), "refuse": (bare, judged(bare))}
-    for name, (shape, judgement) in {**shapes, "unjudged": (document, None)}.items():
+    for name, (shape, judgement) in {**shapes, "unjudged": (complete(document), None)}.items():
         (folder / f"{name}.html").write_text(page.html(shape, judgement))
     return {path.stem: path for path in folder.glob("*.html")}
 
