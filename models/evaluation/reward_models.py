@@ -1,4 +1,14 @@
-"""A model of the reward for the direct and doubly robust estimators, never asked about a user it has learnt from."""
+"""A model of the reward for the direct and doubly robust estimators, never asked about a user it has learnt from.
+
+What the features say of an action decides the direct method; doubly robust corrects it either way. On 10,000 decisions
+of Open Bandit's men campaign, logged by its uniform policy, a logistic model that knows items by the alphabetical rank
+of three hashed codes (Open Bandit Pipeline's) gives DM 0.0041 and one that knows them by identity 0.0045, by Newton's
+method here and by scikit-learn alike; doubly robust gives 0.0046 with both. The target policy earned 0.0069 +- 0.0008,
+and identity was the nearer in all three logs that could be compared: give the model identities where actions recur.
+
+DM's own interval cannot show this, for it takes the predictions as given (0.0041 to 0.0042). Which rows share a fold
+moves DM by 0.00005 there, and which decisions were logged (a bootstrap that fits again) by 0.0007 to 0.0010.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
