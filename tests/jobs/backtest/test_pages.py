@@ -1,5 +1,6 @@
 """Which pages are weighed as a whole, and what each side would have placed on them."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,23 @@ import pytest
 
 from jobs import bundle
 from jobs.backtest import core, evidence, pages
-from jobs.backtest.decisions import Decisions, decisions, first_placements
+from jobs.backtest.decisions import Decisions, decisions, first_placements, joined
 from jobs.backtest.document import Pages
 from models.settings import PolicySettings
 from tests.jobs.backtest.test_decisions import N, known, placed
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
-from tests.jobs.small_lake import CANDIDATES, DAY, SLATE, TEST_DAY, World, a_run, examples, publish_all, settings
+from tests.jobs.small_lake import (
+    CANDIDATES,
+    DAY,
+    SLATE,
+    TEST_DAY,
+    World,
+    a_run,
+    examples,
+    publish_all,
+    requests_table,
+    settings,
+)
 
 
 def replayed(**changes: Any) -> tuple[pa.Table, Decisions]:
@@ -57,6 +69,21 @@ def test_a_page_with_something_missing_is_left_out_as_a_whole(column: str, value
     assert len(found) == N
     shown, left_out = pages.shown_pages(rows, found)
     assert (left_out[reason], shown.pages, len(shown.place)) == (10, N - 10, SLATE * (N - 10))
+
+
+def test_pages_of_several_days_keep_their_own_candidates() -> None:
+    """Days are replayed one by one and joined: a page must not find the next day's candidates."""
+    days = [TEST_DAY, TEST_DAY + timedelta(days=1)]
+    rows = pa.concat_tables([examples(World(), day, "test", N) for day in days])
+    table, _ = first_placements(rows, pa.concat_tables([requests_table(World(), day, N) for day in days]))
+    parts = [table.filter(pa.array([at.date() == day for at in table["event_time"].to_pylist()])) for day in days]
+    found = joined([decisions(part, known()) for part in parts])
+    shown, left_out = pages.shown_pages(rows, found)
+    assert (shown.pages, sum(left_out.values())) == (2 * N, 2 * N)
+    placements = zip(found.request_id[shown.decision], shown.place, found.item_id[shown.candidate], strict=True)
+    assert sorted(placements) == sorted(
+        zip(*(rows[name].to_pylist() for name in ("request_id", "position", "item_id")), strict=True)
+    )
 
 
 def test_an_item_twice_leaves_the_page_out() -> None:

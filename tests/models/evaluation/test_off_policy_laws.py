@@ -182,6 +182,25 @@ def test_differences_merge_and_are_paired(seed: int) -> None:
 
 
 @quick
+@given(seed=seeds, clustered=st.booleans())
+def test_signs_choose_and_add_estimators(seed: int, clustered: bool) -> None:
+    """One of several sums holds as much as each alone: any of them, their sum, a difference."""
+    arrays = logs(seed)
+    users = arrays.pop("clusters") if clustered else None
+    arrays.pop("clusters", None)
+    log = Log.checked(**arrays)
+    terms = [weighting.snips(log), weighting.dr(log), weighting.ips(log)]
+    every = SufficientStatistics.of(*terms, clusters=users)
+    for at, term in enumerate(terms):
+        alone = SufficientStatistics.of(term, clusters=users).estimate()
+        close(every.estimate(signs=[float(at == other) for other in range(3)]), alone, 1e-9)
+    apart = SufficientStatistics.of(terms[0], terms[2], clusters=users).estimate()
+    close(every.estimate(signs=[-1, 0, 1]), apart, 1e-9)
+    total = every.estimate(signs=[1, 1, 1])
+    assert total.value == pytest.approx(sum(SufficientStatistics.of(t).estimate().value for t in terms), abs=1e-9)
+
+
+@quick
 @given(seed=seeds, k=st.integers(1, 4), shift=st.sampled_from([0.0, 1e3, -1e6]))
 def test_moments_equal_the_sums_they_stand_for(seed: int, k: int, shift: float) -> None:
     """Merged moments against the plain sums of powers of centred projections, far from zero too."""
@@ -193,6 +212,8 @@ def test_moments_equal_the_sums_they_stand_for(seed: int, k: int, shift: float) 
     d = (rows - rows.mean(axis=0)) @ v
     for power, sum_ in zip((2, 3, 4), merged.along(v), strict=True):
         assert sum_ == pytest.approx((d**power).sum(), rel=1e-6, abs=1e-6 * (np.abs(d) ** power).sum())
+    direct = ClusterSums(np.arange(len(rows)), rows).along(v)
+    assert direct == pytest.approx(merged.along(v), rel=1e-5, abs=1e-5 * float((np.abs(d) ** 2).sum()) ** 2)
 
 
 def test_cluster_sums_know_who_came_back() -> None:
