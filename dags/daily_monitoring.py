@@ -1,17 +1,23 @@
 """# Daily monitoring
 
-What the endpoint served, against what was judged and against the logging policy. 06:00 UTC, for the day that has just
-ended; its own schedule, so that a red `daily_data` does not silence it.
+What the endpoint served, against what was judged and against the logging policy; and evidence judged again on the day
+its last label comes in. 06:00 UTC, for the day that has just ended; its own schedule, so that a red `daily_data` does
+not silence it.
 
 ## Reads and writes
-Reads the validated events, `labels`, the feature tables, `promotions` and `evidence`. Writes `serving_reports` and
-`readouts`. The table below says which stage does what.
+Reads the validated events, `labels`, the feature tables, `promotions` and `evidence`; `reevaluate` also `examples`,
+`candidates` and their bundles. Writes `serving_reports`, `readouts` and `reevaluations`, and adds `matured.json` to
+the evidence pack and `matured.*` to the candidate's MLflow run. The table below says which stage does what.
 
 ## A task is red: what it means on call
 - **Retrying, "NotReady"**: the day's labels or features are not published. Look at `daily_data`.
 - **`monitor` or `experiment`, "Refused"**: a table it reads is not what it should be; the message names it.
+- **`reevaluate`, "NotReady"**: `attribute` has not run for every day from the evidence's test day to this one, so late
+  events would miss. Run `daily_data` for the days the message names, then clear. A bundle that is gone is no red task:
+  its row of `reevaluations` says so.
 - **Anything else** is a crash, tried three times.
-- Serving is untouched by this DAG. Alarms about serving are rows of `serving_reports`, not red tasks.
+- Serving is untouched by this DAG. Alarms are rows with `alarm`, not red tasks: about serving in `serving_reports`,
+  about a deployed model that would not be promoted again in `reevaluations`.
 
 ## Clearing
 Always safe: a report replaces its day whole.
@@ -25,7 +31,7 @@ from airflow.sdk import DAG
 
 from jobs.orchestration import daily, stage, standing_orders
 
-STAGES = ("monitor", "experiment")
+STAGES = ("monitor", "experiment", "reevaluate")
 
 with DAG(
     "daily_monitoring",
@@ -33,6 +39,7 @@ with DAG(
     max_active_runs=1,
     **standing_orders(__doc__, STAGES, ("daily", "serving"), since=True),
 ):
-    # Side by side: neither needs the other.
+    # Side by side: none needs another.
     stage("monitor", ranged=True)
     stage("experiment", ranged=True)
+    stage("reevaluate", ranged=True)

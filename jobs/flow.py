@@ -6,6 +6,7 @@ code. `raw` is the raw lake a team's loggers write; `endpoint` and `registry` (M
     ingest -> validate -> attribute --+-> assemble -> train -> backtest -> promote -> deploy
                        \\-> featurize -+                                               |
                                        monitor, experiment <-- served impressions <---+
+                                       reevaluate <-- labels that closed, evidence
 """
 
 from dataclasses import dataclass
@@ -57,4 +58,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
           ("impressions", *SNAPSHOTS, "labels", *FEATURES, "promotions", "evidence"), ("serving_reports",)),
     Stage("experiment", "the endpoint's requests against the logging policy's, with honest intervals",
           ("impressions", "labels", "promotions"), ("readouts",)),
+    Stage("reevaluate", "evidence is computed again once every label is in; which verdicts lasted",
+          ("evidence", "examples", "labels", "requests", "items", *FEATURES, "candidates", "promotions"),
+          ("reevaluations",)),
 )}

@@ -16,6 +16,20 @@ STR = pa.string()
 ATTRIBUTES = pa.map_(STR, STR)
 SUPERSEDED = pa.list_(pa.struct([("known_at", TIME), ("until", TIME)]))
 """When an outcome was thought true until a late event said otherwise: it held for every T, `known_at < T <= until`."""
+LABEL_CHANGES = pa.list_(
+    pa.struct([("outcome", STR), ("before", pa.bool_()), ("after", pa.bool_()), ("rows", pa.int64())])
+)
+"""How many test rows' outcome (clicked, converted) went from what to what; null is unknown."""
+MOVED = pa.list_(
+    pa.struct(
+        [
+            ("figure", STR),
+            *((f"{when}{end}", pa.float64()) for when in ("first", "matured") for end in ("", "_low", "_high")),
+            ("difference", pa.float64()),
+        ]
+    )
+)
+"""Figures of the evidence by their path (`auc.difference`), first and matured; null where one was refused."""
 INTEREST_BUCKETS = 32
 """Categories are hashed into this many buckets; a user's interests are one float per bucket."""
 
@@ -391,6 +405,30 @@ LAKE: dict[str, Table] = {
                 "n": _c(pa.int64()),
                 "effective_n": _c(pa.float64(), "?"),
                 "note": _c(STR),
+            },
+        ),
+        Table(
+            "reevaluations",
+            "evidence whose labels closed on a day, computed again with all of them in: a row each",
+            ("candidate_id",),
+            {
+                "candidate_id": _c(STR),
+                "champion_id": _c(STR),
+                "evidence_day": _c(STR),
+                "mode": _c(STR),
+                "bundle_sha256": _c(STR),
+                "evidence_sha256": _c(STR),  # of the first document
+                "first_verdict": _c(STR, "?"),  # null: nobody judged this evidence
+                "matured_verdict": _c(STR, "?"),  # null: it cannot be told, and `refused` says why
+                "matured_reasons": _c(pa.list_(STR)),
+                "changed": _c(pa.bool_(), "?"),  # whether the two verdicts differ; null without one of them
+                "deployed": _c(pa.bool_()),  # the bundle reached the endpoint
+                "alarm": _c(pa.bool_()),  # deployed, and the matured verdict is not promote
+                "refused": _c(STR, "?"),
+                "test_rows": _c(pa.int64(), "?"),
+                "label_changes": _c(LABEL_CHANGES),
+                "figures": _c(MOVED),
+                "document": _c(STR, "?"),  # the matured one, of the schema of `evidence`
             },
         ),
     )

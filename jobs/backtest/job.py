@@ -3,8 +3,6 @@
 The document is the record; MLflow and the folder beside the bundle hold copies of it with a page for people.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +62,6 @@ def _champion(run: Run, baseline: Mapping[str, Any]) -> tuple[Bundle, bool]:
 
 def _deliver(run: Run, document: dict[str, Any], run_id: str) -> None:
     """Files and MLflow first, the table last: published evidence is complete everywhere."""
-    text = json.dumps(document, sort_keys=True, allow_nan=False)
     challenger = document["challenger"]
     folder = pack.write(run, document)
     tracking.log_evidence(run.config, run_id, core.figures(document), folder)
@@ -72,7 +69,7 @@ def _deliver(run: Run, document: dict[str, Any], run_id: str) -> None:
         "candidate_id": challenger["candidate_id"],
         "champion_id": document["champion"]["candidate_id"],
         "bundle_sha256": challenger["bundle_sha256"],
-        "document": text,
-        "document_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "document": pack.text(document),
+        "document_sha256": pack.sha256(document),
     }
     run.publish("evidence", run.partition, pa.Table.from_pylist([row], LAKE["evidence"].schema))

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from jobs.backtest import charts, data_warnings, dataset, wording
 from jobs.backtest.charts import Mark, Scale
 from jobs.backtest.document import Curve, Document, Estimated, Finding, Judgement, Sides, Slice, Weights
+from jobs.backtest.matured import section
 from jobs.backtest.scored import SIDES
 from models.evaluation.comparison import LOWER_IS_BETTER
 from models.settings import GateSettings
@@ -37,10 +38,14 @@ class Row:
     flag: str = ""
 
 
-def html(document: Mapping[str, Any], judgement: Mapping[str, Any] | None = None) -> str:
-    """The page on a document, with the verdict where there is one.
+def html(
+    document: Mapping[str, Any],
+    judgement: Mapping[str, Any] | None = None,
+    matured: Mapping[str, Any] | None = None,
+) -> str:
+    """The page on a document, with the verdict and what `reevaluate` found where there are such.
 
-    Raises pydantic's ValidationError for a document or verdict that is not of the schema.
+    Raises pydantic's ValidationError for a document, verdict or re-evaluation that is not of the schema.
     """
     found = Document.model_validate(document)
     verdict = None if judgement is None else Judgement.model_validate(judgement)
@@ -48,6 +53,7 @@ def html(document: Mapping[str, Any], judgement: Mapping[str, Any] | None = None
     return _template().render(
         d=found,
         verdict=verdict,
+        matured=None if matured is None else section(matured),
         outcome="none" if verdict is None else verdict.verdict,
         headline=wording.headline(found, verdict),
         earned=earned_rows(found),

@@ -35,6 +35,7 @@ GOLDEN = {
     ("daily_monitoring", DAY): {
         "monitor": f"python -m jobs monitor --day {DAY}",
         "experiment": f"python -m jobs experiment --day {DAY}",
+        "reevaluate": f"python -m jobs reevaluate --day {DAY}",
     },
 }
 ANSWER = {"approve": {"chosen_options": ["Approve"], "responded_by_user": {"id": "7", "name": "alice"}}}

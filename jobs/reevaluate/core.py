@@ -1,0 +1,126 @@
+"""What a verdict was worth once every label was in: when labels close, and first figures against matured ones. No I/O.
+
+**When labels close.** A click counts up to `click_window_days` after its impression and a purchase up to `window_days`
+after its click: that is the label's own `matures_at`. An event may come `late_days` after its own day. So a day's
+labels close at the end of the day that comes `click_window_days + window_days + late_days` days after it, which is the
+last day whose run of `attribute` computes them again. Evidence closes with its newest test day and has written down
+when (`conversions.closes_on`): on one day only, whatever the settings have become.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.asof.core import ABSENT, first_known, take
+from jobs.backtest.document import Judgement, LabelChange, Moved
+from jobs.deploy.core import PROMOTE
+from jobs.labels import Outcome, as_known, told_by
+
+OUTCOMES: tuple[Outcome, ...] = ("clicked", "converted")
+LABELS = ("impression_id", "event_time", "known_at", *told_by("clicked"), *told_by("converted"))
+LATENCY = "latency_ms"
+Finding = Mapping[str, Any]
+"""`Estimate.as_dict()` or `Refusal.as_dict()`."""
+
+
+def closes_on(document: Mapping[str, Any]) -> date | None:
+    """The day at whose end the labels of all test rows are closed; None where a document of older days does not say."""
+    told = document.get("conversions", {}).get("closes_on")
+    return None if told is None else date.fromisoformat(told)
+
+
+def days_of(document: Mapping[str, Any]) -> list[date]:
+    """The days from the oldest to the newest test row of the evidence, both included."""
+    first, last = (datetime.fromisoformat(at).date() for at in document["data"]["event_time"])
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def relabelled(test: pa.Table, labels: pa.Table, cut: datetime) -> pa.Table:
+    """`test` with `clicked` and `converted` as known before `cut`, null (unknown) without a label; all else as it was.
+
+    Of labels with one `impression_id` the one known first counts, as in the dataset the rows come from.
+    """
+    unique = first_known(labels, "impression_id", ("known_at", "event_time"))
+    rows = pc.fill_null(pc.index_in(test["impression_id"], unique["impression_id"].combine_chunks()), ABSENT)
+    label = take(unique, np.asarray(rows.to_numpy(), dtype=np.int64))
+    for outcome in OUTCOMES:
+        test = test.set_column(test.schema.get_field_index(outcome), outcome, as_known(label, outcome, cut))
+    return test
+
+
+def label_changes(before: pa.Table, after: pa.Table) -> list[LabelChange]:
+    """How many of n rows went from which outcome to which, most first; those that stayed are left out."""
+    found = Counter[tuple[Outcome, bool | None, bool | None]]()
+    for outcome in OUTCOMES:
+        pairs = zip(before[outcome].to_pylist(), after[outcome].to_pylist(), strict=True)
+        found.update((outcome, was, now) for was, now in pairs if was is not now)
+    ordered = sorted(found.items(), key=lambda entry: (OUTCOMES.index(entry[0][0]), -entry[1], str(entry[0])))
+    return [LabelChange(outcome=outcome, before=was, after=now, rows=n) for (outcome, was, now), n in ordered]
+
+
+def findings(document: Mapping[str, Any]) -> dict[str, Finding]:
+    """Every figure of a document that has an interval or was refused, by its path: `auc.difference`, `value.champion`.
+
+    Metrics of the comparison lose that word. What lies in lists (slices, bins) has no name of its own and is left out.
+    """
+    return {path.removeprefix("comparison."): found for path, found in _walked(document, "")}
+
+
+def _walked(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, Finding]]:
+    for name in sorted(tree):
+        part = tree[name]
+        if isinstance(part, Mapping):
+            if "refused" in part or {"value", "low", "high"} <= part.keys():
+                yield f"{path}{name}", part
+            else:
+                yield from _walked(part, f"{path}{name}.")
+
+
+def moved(first: Mapping[str, Any], matured: Mapping[str, Any]) -> list[Moved]:
+    """Each figure of either document, first, matured, and matured minus first; None where it was refused or is absent.
+
+    Both are computed from the same rows, so the difference has no interval of its own: it is what the labels changed.
+    """
+    before, after = findings(first), findings(matured)
+    return [_moved(name, before.get(name, {}), after.get(name, {})) for name in sorted({*before, *after})]
+
+
+def _moved(name: str, first: Finding, matured: Finding) -> Moved:
+    both = "value" in first and "value" in matured
+    return Moved(
+        figure=name,
+        first=first.get("value"),
+        first_low=first.get("low"),
+        first_high=first.get("high"),
+        matured=matured.get("value"),
+        matured_low=matured.get("low"),
+        matured_high=matured.get("high"),
+        difference=matured["value"] - first["value"] if both else None,
+    )
+
+
+def completed(first: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]:
+    """What was computed again, and from the first document what only the stage that wrote it knows."""
+    sides = {side: {**first[side], **again[side]} for side in ("challenger", "champion")}
+    return {**first, **again, **sides}
+
+
+def latency_ms(judgement: Judgement | None) -> float | None:
+    """The latency a verdict was reached with; None where the gate did not ask or nobody judged."""
+    rules = () if judgement is None else judgement.rules
+    return next((rule.figure for rule in rules if rule.name == LATENCY), None)
+
+
+def changed(first: str | None, matured: str | None) -> bool | None:
+    """Whether the verdict is another one now; None where one of the two is missing."""
+    return None if first is None or matured is None else first != matured
+
+
+def alarming(deployed: bool, verdict: str | None) -> bool:
+    """A model that serves, and that the gate would not promote (or cannot judge) with every label in."""
+    return deployed and verdict != PROMOTE

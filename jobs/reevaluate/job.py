@@ -1,0 +1,201 @@
+"""`reevaluate`: evidence whose test labels close on a day is computed again, and the verdict it would get now.
+
+The same two bundles, the same test rows and every table as the first evidence read it (Delta keeps each version): only
+the outcomes differ. The settings of the gate are those of the first document and the latency is the one its verdict was
+reached with. Nothing of the first evidence or of the ledger changes; an alarm is a figure, it fails nothing.
+
+A row is one evidence, so one verdict counts once; its figures are a list to unnest (`SELECT figure.* FROM (SELECT
+unnest(figures) AS figure FROM reevaluations)` in DuckDB), and the whole matured document lies beside them.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
+
+from jobs import bundle, tracking
+from jobs.backtest import core as backtest
+from jobs.backtest import evidence, pack
+from jobs.backtest.document import SCHEMA_VERSION, Document, Judgement, Matured
+from jobs.bundle import Bundle
+from jobs.errors import Refused
+from jobs.promote import ledger
+from jobs.reevaluate import core
+from jobs.run import Run, code_version
+from jobs.store import midnight
+from jobs.tables import LAKE
+from models.evaluation.gate import Verdict, judge
+from models.settings import GateSettings
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the ledger and the pack say of an evidence: its verdict (None: not judged), with every rule, and whether
+    the bundle reached the endpoint.
+    """
+
+    verdict: str | None
+    judgement: Judgement | None
+    deployed: bool
+
+
+def run(run: Run) -> dict[str, Any]:
+    """Publish `reevaluations` of each day, empty where nothing closes; returns what changed, and the alarms by day."""
+    reevaluated: dict[str, int] = {}
+    changed: dict[str, list[str]] = {}
+    alarmed: dict[str, list[str]] = {}
+    for day in run.days:
+        closing = _closing(run, day)
+        if not closing:
+            run.say(f"{day}: no evidence closes")
+        rows = [_reevaluated(run, day, row) for row in closing]
+        run.publish("reevaluations", {"day": str(day)}, pa.Table.from_pylist(rows, LAKE["reevaluations"].schema))
+        reevaluated[str(day)] = len(rows)
+        changed[str(day)] = [row["candidate_id"] for row in rows if row["changed"]]
+        alarmed[str(day)] = [row["candidate_id"] for row in rows if row["alarm"]]
+    alarms = sum(map(len, alarmed.values()))
+    return {"reevaluated": reevaluated, "changed": changed, "alarms": alarms, "alarmed": alarmed}
+
+
+def _closing(run: Run, day: date) -> list[Row]:
+    """The rows of `evidence` whose labels close at the end of `day`, by day and mode, with the document parsed.
+
+    Raises `NotReady` where there are such and `attribute` has not run for a day up to `day`: late events would miss.
+    """
+    written = [d for d in run.published_days("evidence") if d <= day]
+    rows = [{**row, "document": json.loads(row["document"])} for row in run.read("evidence", written).to_pylist()]
+    found = [row for row in rows if core.closes_on(row["document"]) == day]
+    if found:
+        oldest = min(core.days_of(row["document"])[0] for row in found)
+        run.files("labels", [oldest + timedelta(days=n) for n in range((day - oldest).days + 1)])
+    return sorted(found, key=lambda row: (row["day"], row["mode"]))
+
+
+def _reevaluated(run: Run, day: date, row: Row) -> Row:
+    """The row of one evidence: everything computed and delivered, or why not."""
+    standing = _standing(run, row)
+    told = {
+        **{name: row[name] for name in ("candidate_id", "champion_id", "bundle_sha256", "mode")},
+        "evidence_day": row["day"],
+        "evidence_sha256": row["document_sha256"],
+        "deployed": standing.deployed,
+    }
+    try:
+        matured, again = _computed(run, day, row, standing)
+    except Refused as error:
+        run.say(f"{row['candidate_id']}: {error}")
+        nothing: Row = dict.fromkeys(LAKE["reevaluations"].columns)
+        nothing |= {name: [] for name in ("matured_reasons", "label_changes", "figures")}
+        alarm = core.alarming(standing.deployed, None)
+        return nothing | told | {"first_verdict": standing.verdict, "alarm": alarm, "refused": str(error)}
+    _deliver(run, row, matured, again)
+    run.say(f"{row['candidate_id']}: {matured.first_verdict or 'not judged'} -> {matured.matured_verdict or 'unknown'}")
+    alarm = core.alarming(standing.deployed, matured.matured_verdict)
+    found = matured.model_dump(exclude={"day", "evidence_sha256"})
+    return told | found | {"alarm": alarm, "document": pack.text(again)}
+
+
+def _standing(run: Run, row: Row) -> Standing:
+    """A verdict on other evidence, or on other bytes, is none on this."""
+    mine = ("day", "mode", "candidate_id", "bundle_sha256")
+    judged = next((r for r in ledger.rows_of(run) if all(r[name] == row[name] for name in mine)), None)
+    of_this = judged is not None and judged["evidence_sha256"] == row["document_sha256"]
+    beside = pack.judgement(run, row["document"])
+    return Standing(
+        verdict=judged["verdict"] if judged is not None and of_this else None,
+        judgement=None if beside is None else Judgement.model_validate(beside),
+        deployed=judged is not None and judged["deployed_at"] is not None,
+    )
+
+
+def _computed(run: Run, day: date, row: Row, standing: Standing) -> tuple[Matured, dict[str, Any]]:
+    """What `matured.json` says, and the matured document; raises `Refused` where it cannot be computed again."""
+    first = _of_the_schema(row)
+    as_judged = _as_judged(run, first)
+    examples = as_judged.read("examples", [as_judged.day], where={"mode": first.mode})
+    test = examples.filter(pc.equal(examples["split"], "test")).combine_chunks()
+    labelled = core.relabelled(test, _labels(run, day, row["document"]), _cut(day))
+    pair = _bundle(run, first.champion.bundle_sha256), _bundle(run, first.challenger.bundle_sha256)
+    again = core.completed(row["document"], evidence.document(as_judged, labelled, pair))
+    again["lineage"] = {"code_version": code_version(), "config_hash": as_judged.config.digest()}
+    verdict, refused = _verdict(again, first.gate, standing)
+    matured = Matured(
+        evidence_sha256=row["document_sha256"],
+        day=day.isoformat(),
+        test_rows=len(test),
+        label_changes=core.label_changes(test, labelled),
+        figures=core.moved(row["document"], again),
+        first_verdict=standing.verdict,
+        matured_verdict=None if verdict is None else verdict.verdict,
+        changed=core.changed(standing.verdict, None if verdict is None else verdict.verdict),
+        matured_reasons=[] if verdict is None else verdict.reasons,
+        refused=refused,
+    )
+    return matured, again
+
+
+def _of_the_schema(row: Row) -> Document:
+    try:
+        return Document.model_validate(row["document"])
+    except ValidationError as error:
+        found = row["document"].get("schema_version")
+        raise Refused(
+            f"evidence must be a document of schema_version {SCHEMA_VERSION}; found {found}: {error.errors()[0]['msg']}"
+        ) from error
+
+
+def _as_judged(run: Run, first: Document) -> Run:
+    """A run of the evidence's day and mode, its gate's settings, and the version of every table its run had read."""
+    config = run.config.model_copy(update={"gate": first.gate})
+    lineage = run.lake.lineage("evidence", {"day": first.day, "mode": first.mode}) or {"inputs": "{}"}
+    inputs = {table: n for table, n in first.data.versions.items() if n is not None} | json.loads(lineage["inputs"])
+    return replace(run, config=config, day=date.fromisoformat(first.day), since=None, mode=first.mode, inputs=inputs)
+
+
+def _cut(day: date) -> datetime:
+    """What is known before it is known at the end of `day`."""
+    return midnight(day + timedelta(days=1))
+
+
+def _labels(run: Run, day: date, document: dict[str, Any]) -> pa.Table:
+    """The labels of the test days; raises `Refused` where some are open still, by windows that were set since."""
+    labels = run.read("labels", core.days_of(document), columns=list(core.LABELS))
+    last = pc.max(labels["matures_at"]).as_py()
+    if last is not None and last > _cut(day):
+        raise Refused(f"labels must mature by {day}, as when they were judged; found some that do at {last}")
+    return labels
+
+
+def _bundle(run: Run, sha256: str) -> Bundle:
+    """Wherever a candidate or the ledger says it lies; raises `Refused` where it is gone or another."""
+    rows = [*run.read("candidates").to_pylist(), *ledger.rows_of(run)]
+    folder = next((row["bundle"] for row in rows if row["bundle_sha256"] == sha256), None)
+    if folder is None:
+        raise Refused(f"bundle {sha256[:12]}… must be in candidates or promotions; found in neither")
+    return bundle.load(Path(folder), sha256)
+
+
+def _verdict(again: dict[str, Any], gate: GateSettings, standing: Standing) -> tuple[Verdict | None, str | None]:
+    """What the gate says now, or why it cannot; latency is not asked where nobody had judged, since nobody measured."""
+    found, latency = backtest.gate_evidence(again), core.latency_ms(standing.judgement)
+    if latency is not None:
+        return judge(found.with_latency(latency), gate), None
+    if standing.verdict is not None and gate.max_latency_ms is not None:
+        return None, f"the latency of the first verdict must be in {pack.VERDICT} beside this evidence; found none"
+    return judge(found, gate.model_copy(update={"max_latency_ms": None})), None
+
+
+def _deliver(run: Run, row: Row, matured: Matured, again: dict[str, Any]) -> None:
+    """Page and metrics, before the table; the first document and its verdict stay as they are."""
+    first = row["document"]
+    folder = pack.write(run, first, pack.judgement(run, first), matured.model_dump(mode="json"))
+    figures = backtest.figures({name: part for name, part in again.items() if name != "truth"})
+    metrics = {f"matured.{name}": figure for name, figure in figures.items()}
+    tracking.log_evidence(run.config, first["challenger"]["run_id"], metrics, folder)
