@@ -135,6 +135,9 @@ def main(argv: Sequence[str]) -> int:
     )
     for path, schema in schemas.items():
         columns.refuse_columns(schema, question.columns, str(path))
+    # One user must have one name everywhere; Spark asks for one type of every column.
+    alike = question.columns if options.spark else [n for n in columns.KEYS if n in question.columns]
+    columns.refuse_mixed(schemas.values(), alike)
     if options.spark:
         part = on_spark(paths, question, names, settings.spark)
     else:

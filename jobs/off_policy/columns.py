@@ -42,7 +42,7 @@ RULES: Mapping[str, Rule] = {
     "target": Rule("probabilities in [0, 1]", lambda p: (p >= 0) & (p <= 1 + ROUNDING)),
     "predicted_logged": FINITE,
     "predicted_target": FINITE,
-    "position": FINITE,
+    "position": Rule("whole numbers from 1", lambda k: (k >= 1) & (k == np.floor(k))),
 }
 
 
@@ -78,6 +78,15 @@ def refuse_columns(schema: pa.Schema, needed: Sequence[str], where: str) -> None
             raise Refused(f"{where}: {name} needs text or whole numbers; found {found}")
         if name not in KEYS and not _is_number(found):
             raise Refused(f"{where}: {name} needs numbers; found {found}")
+
+
+def refuse_mixed(schemas: Iterable[pa.Schema], names: Iterable[str]) -> None:
+    """Raises `Refused` where a column is of one type in one file and of another in the next."""
+    kept = list(schemas)
+    for name in names:
+        found = sorted({str(schema.field(name).type) for schema in kept})
+        if len(found) > 1:
+            raise Refused(f"{name} needs one type in all files; found {' and '.join(found)}")
 
 
 def numbers(rows: pa.Table, name: str) -> Floats:

@@ -2,7 +2,7 @@
 
 Batches may be cut anywhere and clusters may come back in any of them. Pages may be cut too, but come in ascending order
 of `slate`: what is left of the last page waits for the next batch, and an order that is broken is a fault, since a page
-that came back would count twice. A file or partition that was read is a `Part`, and parts add up.
+that came back would count twice. A file or partition that was read is a `Part`, and parts add up; a page is in one.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -18,6 +18,8 @@ from models.evaluation.off_policy import diagnostics, snips, switch_dr
 from models.settings import GateSettings
 from tests.jobs.off_policy.logged_files import same
 
+REFERENCE = ROOT.parent / "shared" / "data" / "open_bandit" / "reference"
+
 
 @pytest.fixture
 def log() -> pa.Table:
@@ -83,6 +85,33 @@ def test_an_estimator_with_model_and_option(folder: Path, log: pa.Table, capsys:
     same(found, switch_dr(**plain, **model, threshold=2.0))
 
 
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="needs ../shared/data/open_bandit/reference")
+@pytest.mark.parametrize(
+    ("words", "theirs"),
+    [(["ips"], "ipw"), (["snips"], "snipw"), (["sndr"], "sndr"), (["dros", "--shrinkage", "10"], "dr-os_lambda10")],
+)
+def test_a_real_log_gives_the_reference_estimate(
+    tmp_path: Path, words: list[str], theirs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Open Bandit's men campaign as a file, in its pipeline's words: the guard lets it pass, to its figure, to 1e-9."""
+    with np.load(REFERENCE / "inputs_random_to_bts_men.npz") as z:
+        rows, action, position = np.arange(len(z["action"])), z["action"], z["position"]
+        target, q_hat = z["action_dist_single_round"], z["q_hat"]
+        log = {
+            "reward": z["reward"],
+            "pscore": z["pscore"],
+            "target": target[action, position],
+            "predicted_logged": q_hat[rows, action, position],
+            "predicted_target": (q_hat[rows, :, position] * target[:, position].T).sum(axis=1),
+        }
+    pq.write_table(pa.table(log), tmp_path / "men.parquet")
+    assert main([str(tmp_path), "--column", "logged=pscore", "--estimator", *words]) == 0
+    results = json.loads((REFERENCE / "obp_reference.json").read_text())["results"]
+    (expected,) = [r for r in results if (r["behavior_policy"], r["campaign"]) == ("random", "men")]
+    found = json.loads(capsys.readouterr().out)["finding"]
+    assert found["value"] == pytest.approx(expected["estimates"][theirs], abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("words", "kind", "sentence"),
     [
@@ -118,6 +147,17 @@ def test_paths_that_hold_nothing(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_bytes(b"no")
     with pytest.raises(Refused, match="needs to be a Parquet file; found"):
         main([str(tmp_path), "--estimator", "ips"])
+
+
+def test_files_that_name_users_differently_are_refused(folder: Path, log: pa.Table) -> None:
+    """User 7 and user "7" would count as two; on Spark every column must be of one type, or the reader would crash."""
+    numbered = log.set_column(0, "user", pa.array(np.arange(len(log))))
+    pq.write_table(numbered, folder / "d.parquet")
+    with pytest.raises(Refused, match="cluster needs one type in all files; found int64 and string"):
+        main([str(folder), "--estimator", "ips", *WORDS])
+    pq.write_table(log.set_column(3, "target", log["target"].cast(pa.float64())), folder / "d.parquet")
+    with pytest.raises(Refused, match="target needs one type in all files; found double and float"):
+        main([str(folder), "--estimator", "ips", *WORDS, "--spark"])
 
 
 def test_exit_codes_and_streams(folder: Path) -> None:
