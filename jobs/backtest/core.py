@@ -25,7 +25,7 @@ from models.settings import GateSettings
 WEIGHT_EDGES = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Weights are counted by size between these; the last class has no end."""
 LIMITATIONS = (
-    "One day is judged; another day may say otherwise, and yesterday's verdicts are not corrected for.",
+    "One day is judged; another may say otherwise. Verdicts of other days are corrected for as far as gate.looks says.",
     "The value is the click on the first placement of a request. Whole pages and conversions are estimated beside it;"
     " the gate asks them only where its settings say so.",
     "A page is weighed by all placements down to each: right if what stands below does not change a click above it.",
