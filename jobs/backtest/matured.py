@@ -13,7 +13,8 @@ from models.evaluation.comparison import LOWER_IS_BETTER
 
 DIFFERENCE = ".difference"
 FIRST_OF_ALL = ("value.champion", "value.challenger", "value.difference")
-VALUE = "Clicks per request"
+VALUES = {"value": "Clicks per request", "conversions": "Conversions per request"}
+PAGES = "pages.depths."
 KNOWN = {None: "unknown", True: "yes", False: "no"}
 
 
@@ -73,8 +74,7 @@ def headline(matured: Matured) -> str:
 def _line(moved: Moved) -> Line:
     base, side = _base(moved.figure), moved.figure.rpartition(".")[2]
     sign = side == "difference"
-    known = {name: words for name, (words, _) in {**wording.METRICS, **wording.ESTIMATORS}.items()} | {"value": VALUE}
-    name = known.get(base) or moved.figure.removesuffix(DIFFERENCE).replace("_", " ").replace(".", ": ")
+    name = _name(moved.figure)
     return Line(
         name=name,
         note="challenger minus champion" if sign else side,
@@ -83,6 +83,15 @@ def _line(moved: Moved) -> Line:
         difference="" if moved.difference is None else wording.signed(moved.difference),
         chart=_chart(moved, name, base in LOWER_IS_BETTER),
     )
+
+
+def _name(figure: str) -> str:
+    """What people call it; of a figure nobody has named, its path."""
+    base = _base(figure)
+    if figure.startswith(PAGES):
+        return "Clicks on the first place" if base == "1" else f"Clicks on the first {base} places"
+    known = {name: words for name, (words, _) in {**wording.METRICS, **wording.ESTIMATORS}.items()} | VALUES
+    return known.get(base) or figure.removesuffix(DIFFERENCE).replace("_", " ").replace(".", ": ")
 
 
 def _base(figure: str) -> str:
