@@ -6,6 +6,7 @@ its candidate and sha256, a model version likewise, so a retried stage adds noth
 
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,10 +61,12 @@ def log_ranker(
 
 
 def log_evidence(config: Config, run_id: str, metrics: Mapping[str, float], folder: Path) -> None:
-    """The run of the challenger carries the backtest's figures and, under `EVIDENCE`, the pack in place of an older."""
+    """The run of the challenger carries the figures, one commit, and under `EVIDENCE` the pack in place of an older."""
     with _reached(config) as client:
-        for name, figure in metrics.items():
-            client.log_metric(run_id, name, figure)
+        from mlflow.entities import Metric
+
+        at = int(time.time() * 1000)
+        client.log_batch(run_id, metrics=[Metric(name, figure, at, 0) for name, figure in metrics.items()])
         client.log_artifacts(run_id, str(folder), EVIDENCE)
 
 
