@@ -115,7 +115,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
             chain(stage, LAST)
         for stage in ("assemble", "train", "backtest", "promote"):
             chain(stage, LAST, "--mode", "warm")
-        for stage in ("monitor", "experiment"):
+        for stage in ("monitor", "experiment", "reevaluate"):
             chain(stage, LAST)
         yield chain
     finally:

@@ -9,7 +9,18 @@ from pathlib import Path
 from jobs.flow import STAGES
 from tests.exactly_once import readers
 from tests.exactly_once.readers import Unit
-from tests.exactly_once.small_world import DATA, DAY, FIRST, MODEL, OTHER_CLICKS, SERVING, TRAINED, SmallWorld, Warm
+from tests.exactly_once.small_world import (
+    DATA,
+    DAY,
+    EARLY,
+    FIRST,
+    MODEL,
+    OTHER_CLICKS,
+    SERVING,
+    TRAINED,
+    SmallWorld,
+    Warm,
+)
 
 DISTURBED = (*DATA, *MODEL, *SERVING)
 
@@ -96,7 +107,7 @@ class Killed:
 
 def _writer(unit: Unit) -> str:
     """The stage a unit comes from."""
-    kinds = {"raw": "ingest", "bundle": "train", "evidence": "backtest"}
+    kinds = {"raw": "ingest", "bundle": "train", "evidence": "backtest", "matured": "reevaluate"}
     return kinds.get(unit[0]) or next(stage.name for stage in STAGES.values() if unit[0] in stage.writes)
 
 
@@ -111,7 +122,7 @@ def disturbed(home: Path) -> Iterator[Killed]:
             for stage in DATA:
                 warm.well(stage, TRAINED, "--since", FIRST.isoformat())
             for stage in (*MODEL, "deploy"):
-                warm.well(stage, TRAINED)
+                warm.well(stage, TRAINED, **(EARLY if stage == "backtest" else {}))
             for stage in DISTURBED:
                 warm.well(stage, DAY)
             old = readers.units(world)

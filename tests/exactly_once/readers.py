@@ -21,6 +21,7 @@ Unit = tuple[str, ...]
 CLOCKS = {
     "candidates": ("run_id",),
     "evidence": ("document_sha256",),
+    "reevaluations": ("evidence_sha256",),
     "promotions": ("evidence_sha256", "decided_at", "approved_by", "approved_at", "endpoint", "deployed_at"),
 }
 
@@ -48,7 +49,7 @@ def _tables(world: SmallWorld) -> dict[Unit, str]:
 
 def _timeless(table: str, row: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in row.items() if name not in CLOCKS.get(table, ())}
-    return kept | ({"document": _document(row["document"])} if table == "evidence" else {})
+    return kept | ({"document": _document(row["document"])} if row.get("document") else {})
 
 
 def _document(text: str) -> dict[str, Any]:
@@ -84,8 +85,12 @@ def _bundles(world: SmallWorld) -> dict[Unit, str]:
             sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
             assert all(sizes.values()), sizes
             document = _document((folder / "evidence.json").read_text())
-            names = sorted(set(sizes) - {"verdict.json"})  # promote adds it
+            names = sorted(set(sizes) - {"verdict.json", "matured.json"})  # promote and reevaluate add them
             found["evidence", folder.name] = _digest(json.dumps([document, names], sort_keys=True).encode())
+            if "matured.json" in sizes:
+                matured = json.loads((folder / "matured.json").read_text())
+                del matured["evidence_sha256"]
+                found["matured", folder.name] = _digest(json.dumps(matured, sort_keys=True).encode())
             continue
         manifest = (folder / "manifest.json").read_bytes()
         files = {p.relative_to(folder).as_posix(): _digest(p.read_bytes()) for p in folder.rglob("*") if p.is_file()}

@@ -23,9 +23,11 @@ TRAINED = FIRST + timedelta(days=5)
 DAY = TRAINED + timedelta(days=1)
 DATA = ("ingest", "validate", "attribute", "featurize")
 MODEL = ("assemble", "train", "backtest", "promote")
-SERVING = ("monitor", "experiment")
+SERVING = ("monitor", "experiment", "reevaluate")
 OTHER_CLICKS = {"world.base_click_logit": "-1.4"}
 """The same requests, clicked more: what a run under it publishes differs from what lies there, in every table."""
+EARLY = {"TIDEGATE__ATTRIBUTION__LATE_DAYS": "0"}
+"""The backtest of `TRAINED` runs under it: then the labels of its test day are said to close on `DAY`."""
 TINY = {
     "world.days": "8",
     "world.users": "150",
@@ -33,6 +35,7 @@ TINY = {
     "world.requests_per_day": "300",
     "world.late_share": "0.05",
     "world.live_share": "0.3",
+    "attribution.window_days": "1",
     "dataset.train_days": "3",
     "dataset.warm_train_days": "2",
     "ranker.xgboost_rounds": "10",
