@@ -67,14 +67,14 @@ def run(run: Run) -> dict[str, Any]:
 def _closing(run: Run, day: date) -> list[Row]:
     """The rows of `evidence` whose labels close at the end of `day`, by day and mode, with the document parsed.
 
-    Raises `NotReady` where there are such and `attribute` has not run for a day up to `day`: late events would miss.
+    Raises `NotReady` where `attribute` has not run for `day`, or for any day since the oldest test day of those rows:
+    late events would miss.
     """
     written = [d for d in run.published_days("evidence") if d <= day]
     rows = [{**row, "document": json.loads(row["document"])} for row in run.read("evidence", written).to_pylist()]
     found = [row for row in rows if core.closes_on(row["document"]) == day]
-    if found:
-        oldest = min(core.days_of(row["document"])[0] for row in found)
-        run.files("labels", [oldest + timedelta(days=n) for n in range((day - oldest).days + 1)])
+    oldest = min((core.days_of(row["document"])[0] for row in found), default=day)
+    run.files("labels", [oldest + timedelta(days=n) for n in range((day - oldest).days + 1)])
     return sorted(found, key=lambda row: (row["day"], row["mode"]))
 
 

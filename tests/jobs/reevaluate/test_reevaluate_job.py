@@ -279,6 +279,7 @@ def test_evidence_closes_on_one_day_only(config: Config, days: int) -> None:
     """The day before its labels are open, the day after it was taken up: an empty day is published, and all is well."""
     day = CLOSING + timedelta(days=days)
     publish_labels(config, labels(rows_judged(config)))
+    publish(config, "labels", LAKE["labels"].schema.empty_table(), day=str(day))
     report = reevaluated(config, day)
     assert report["reevaluated"] == {str(day): 0}
     assert rows_of(config, day) == []
@@ -286,8 +287,11 @@ def test_evidence_closes_on_one_day_only(config: Config, days: int) -> None:
 
 
 def test_nothing_was_ever_judged(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The first days of a new lake need neither evidence nor labels."""
+    """The first days of a new lake: no evidence yet, and no such table. But the day itself must have come."""
     config = made(tmp_path, tmp_path_factory.getbasetemp())
+    with pytest.raises(NotReady, match=f"labels needs {CLOSING}"):
+        reevaluated(config)
+    publish(config, "labels", LAKE["labels"].schema.empty_table(), day=str(CLOSING))
     assert reevaluated(config)["reevaluated"] == {str(CLOSING): 0}
     assert rows_of(config) == []
 
