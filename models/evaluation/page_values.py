@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.evaluation import weighting
 from models.evaluation.diagnostics import WeightStatistics, guarded, weights_refused
-from models.evaluation.estimate import Estimate, Finding, Refusal
+from models.evaluation.estimate import Finding, Refusal
 from models.evaluation.slates import Pages
 from models.evaluation.sufficient import SufficientStatistics
 from models.evaluation.weighting import Floats
@@ -118,8 +118,3 @@ class PageStatistics:
     def _signs(self, depth: int, of: Mapping[str, float]) -> list[float]:
         """The sum over the first `depth` places of the sides named."""
         return [of.get(side, 0.0) * (place < depth) for side in SIDES for place in range(self.places)]
-
-
-def deepest(depths: list[Depth]) -> Depth | None:
-    """The most places of which the difference is known, None where there is none."""
-    return next((depth for depth in reversed(depths) if isinstance(depth.difference, Estimate)), None)
