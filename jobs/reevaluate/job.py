@@ -124,6 +124,9 @@ def _computed(run: Run, day: date, row: Row, standing: Standing) -> tuple[Mature
     labelled = core.relabelled(test, _labels(run, day, row["document"]), _cut(day))
     pair = _bundle(run, first.champion.bundle_sha256), _bundle(run, first.challenger.bundle_sha256)
     again = core.completed(row["document"], evidence.document(as_judged, labelled, pair))
+    for table, version in as_judged.inputs.items():
+        if table in run.stage.reads:
+            run.inputs.setdefault(table, version)
     again["lineage"] = {"code_version": code_version(), "config_hash": as_judged.config.digest()}
     verdict, refused = _verdict(again, first.gate, standing)
     matured = Matured(

@@ -190,6 +190,8 @@ def test_stages_touched_only_what_the_flow_page_names(chain: Chain) -> None:
             for name in json.loads(commit["tidegate.inputs"])
         }
         served = {"users"} if stage.name == "featurize" else set()  # read for the online store, after the commits
+        if stage.name == "reevaluate":  # no label closes so soon: `tests/jobs/reevaluate` sees it read the rest
+            served = set(stage.reads) - {"evidence", "labels"}
         assert set(stage.reads) - {"raw"} - served <= used, f"the page names what {stage.name} never read"
 
 

@@ -15,6 +15,7 @@ from jobs.backtest import job as backtest
 from jobs.backtest.document import Document
 from jobs.config import Config
 from jobs.errors import NotReady
+from jobs.flow import STAGES
 from jobs.promote import job as promote
 from jobs.reevaluate import job
 from jobs.store import Lake
@@ -454,6 +455,19 @@ def test_a_rerun_gives_the_same_rows_pack_and_metrics(config: Config) -> None:
         assert seen[0][3][f"matured.{name}"] == found[name]["matured"]
         assert seen[0][3][name] == found[name]["first"]
     assert len(Lake(config.lake.root).history("reevaluations")) == 2  # one commit a run
+
+
+def test_the_commit_names_every_table_that_was_read_at_the_version_it_was_read(config: Config) -> None:
+    """Exactly those of the flow's page; what was judged on at the version of then."""
+    publish_labels(config, labels(rows_judged(config)))
+    then = first_of(config)["data"]["versions"]
+    publish_features(config, World(seed=5), TEST_DAY - timedelta(days=1))
+    reevaluated(config)
+    lineage = Lake(config.lake.root).lineage("reevaluations", {"day": str(CLOSING)})
+    assert lineage is not None
+    inputs = json.loads(lineage["inputs"])
+    assert set(inputs) - {"reevaluations"} == set(STAGES["reevaluate"].reads)
+    assert {table: inputs[table] for table in then} == then
 
 
 def metrics(client: MlflowClient, run_id: str) -> dict[str, float]:
