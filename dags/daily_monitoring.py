@@ -16,8 +16,8 @@ the evidence pack and `matured.*` to the candidate's MLflow run. The table below
   events would miss. Run `daily_data` for the days the message names, then clear. A bundle that is gone is no red task:
   its row of `reevaluations` says so.
 - **Anything else** is a crash, tried three times.
-- Serving is untouched by this DAG. Alarms are rows with `alarm`, not red tasks: about serving in `serving_reports`,
-  about a deployed model that would not be promoted again in `reevaluations`.
+- Serving is untouched by this DAG. Alarms are rows with `alarm` and a message in Slack, not red tasks: about serving in
+  `serving_reports`, about a deployed model that would not be promoted again in `reevaluations`.
 
 ## Clearing
 Always safe: a report replaces its day whole.

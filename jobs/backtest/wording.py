@@ -175,9 +175,7 @@ def replayed(requests: Mapping[str, int]) -> str:
     """How many requests allow which kind of replay."""
     parts = [f"{requests['session_replay']:,} of {sum(requests.values()):,} requests are replayed"]
     if requests["slate_re_ranking"]:
-        parts.append(
-            f"{requests['slate_re_ranking']:,} are re-ranked only, without candidates or a usable propensity"
-        )
+        parts.append(f"{requests['slate_re_ranking']:,} are re-ranked only, without candidates or a usable propensity")
     if requests["click_unknown"]:
         parts.append(f"of {requests['click_unknown']:,} the first click is not known yet")
     return "; ".join(parts) + "."

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from jobs.config import ROOT
 from jobs.errors import EXIT_OK, Misconfigured, NotReady, Refused, UsageError
 from jobs.flow import STAGES
+from jobs.orchestration.alert import alarm, send
 from jobs.orchestration.day import resolve
 from jobs.orchestration.process import Command, python
 
@@ -55,7 +56,7 @@ class StageOperator(BaseOperator):
 
     Exit 0 succeeds; 64, 65 and 78 fail at once; 75 and everything else may be retried (`Patience`). A run of one day
     marks that day on the stage's tables, which is what asset schedules wait for; a run of a range marks none, because
-    nothing downstream should start for each day of a bootstrap.
+    nothing downstream should start for each day of a bootstrap. Alarms in the report are told in Slack.
     """
 
     template_fields: Sequence[str] = ("day", "partition_key", "since", "mode", "approved_by", "command")
@@ -109,7 +110,10 @@ class StageOperator(BaseOperator):
         if code != EXIT_OK:
             raise self._failure(code)
         self._mark(context)
-        return self._report()
+        report = self._report()
+        if report.get("alarms"):
+            send(alarm(context, report["alarmed"]))
+        return report
 
     def on_kill(self) -> None:
         """End the stage's processes too: a Spark driver must not outlive its task."""

@@ -5,13 +5,16 @@ import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from jobs.orchestration import operator
 from jobs.orchestration.alert import alert
+from jobs.orchestration.operator import StageOperator
 
 pytestmark = pytest.mark.airflow
 
@@ -100,3 +103,30 @@ def test_a_receiver_that_fails_is_only_logged(
         alert(failure)
     assert "not delivered" in caplog.text
     assert SECRET not in "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("jobs"))
+
+
+@pytest.mark.parametrize("alarmed", [{}, {"2026-01-11": ["skew_max", "fallback_share"], "2026-01-10": []}])
+def test_a_green_task_that_raises_alarms_tells_them(
+    alarmed: dict[str, list[str]],
+    receiver: Receiver,
+    failure: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An alarm fails nothing, so nobody would look: which figures of which day; a day without any is not named."""
+    connect(monkeypatch, receiver.server_port)
+    report = {"alarms": sum(map(len, alarmed.values())), "alarmed": alarmed}
+    stands_in = tmp_path / "python"
+    stands_in.write_text(f"#!/bin/sh\necho '{json.dumps(report)}'\n")
+    stands_in.chmod(0o755)
+    monkeypatch.setattr(operator, "python", lambda: str(stands_in))
+    task = StageOperator(task_id="monitor", stage="monitor", day="2026-01-11", partition_key="")
+    assert task.execute({"ti": failure["ti"], "outlet_events": {}}) == report
+    told = [message["text"] for message in receiver.got]
+    if not alarmed:
+        assert told == []
+        return
+    (text,) = told
+    assert "2026-01-11: skew_max, fallback_share" in text
+    assert "2026-01-10" not in text
+    assert "http://airflow/log" in text

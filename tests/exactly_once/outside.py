@@ -1,8 +1,6 @@
 """Reading the lake as others do: DuckDB and Polars through the Delta log, Spark and pyarrow from the files it names."""
 
-import importlib.util
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -12,18 +10,15 @@ import pyarrow.dataset as ds
 
 from jobs.store import Lake
 from jobs.tables import LAKE
+from tests.delta_extension import delta_extension
 
 Rows = list[dict[str, Any]]
 
 
 def by_duckdb(lake: Lake, table: str, version: int | None = None) -> tuple[Rows, dict[str, str]]:
     """Rows, and DuckDB's own names of the types."""
-    found = importlib.util.find_spec("duckdb_extension_delta")
-    assert found is not None
-    folders = found.submodule_search_locations or []
-    extension = next(path for folder in folders for path in Path(folder).rglob("*.duckdb_extension"))
     with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
-        connection.load_extension(str(extension))
+        connection.load_extension(str(delta_extension()))
         connection.execute("SET TimeZone = 'UTC'")
         at = "" if version is None else f", version := {version}"
         relation = connection.sql(f"SELECT * FROM delta_scan('{lake.root / table}'{at})")

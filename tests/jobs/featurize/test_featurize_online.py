@@ -4,8 +4,10 @@ import math
 import socket
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +23,7 @@ from jobs.store import midnight
 from jobs.tables import INTEREST_BUCKETS, LAKE, TIME
 from models.rankers.features import NUMERIC, decision_columns
 from models.settings import TaskSettings
+from tests.delta_extension import delta_extension
 
 REDIS = ("127.0.0.1", 6379)
 REDIS_DB = 13
@@ -249,6 +252,15 @@ def test_thousands_of_keys_are_the_same_offline_and_online(crowd: Any, kind: str
             assert offline_rates.rates[name][value][-1] == rate[0]
 
 
+@pytest.fixture
+def duckdb_knows_delta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Feast's DuckDB finds the extension installed, as it is after a first download, in a home of its own."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with duckdb.connect() as connection:
+        connection.install_extension(str(delta_extension()))
+
+
+@pytest.mark.usefixtures("duckdb_knows_delta")
 @pytest.mark.parametrize(("table", "keys"), [(t, LAKE[t].key) for t in FEATURES])
 def test_feasts_own_join_of_the_lake_is_ours(lively: Any, table: str, keys: tuple[str, ...]) -> None:
     """`get_historical_features` reads the Delta tables by the registered definitions: the same rows, and as fresh."""
