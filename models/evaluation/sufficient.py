@@ -115,7 +115,8 @@ class SufficientStatistics:
         Raises ValueError for clusters of another length.
         """
         n = len(terms[0].weight)
-        columns = np.column_stack([np.ones(n), *(column for t in terms for column in t.columns())])
+        # A column lies in one piece: that is how moments and sums read them.
+        columns = np.array([np.ones(n), *(column for t in terms for column in t.columns())]).T
         weights = tuple(WeightSums.of(t.weight) for t in terms)
         if clusters is None:
             return cls(Moments.of(columns), weights)
