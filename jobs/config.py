@@ -228,14 +228,24 @@ def load(environ: "os._Environ[str] | dict[str, str] | None" = None) -> Config:
 
 
 def _put(tree: dict[str, Any], keys: list[str], value: str) -> None:
-    """Set one environment override at its place in the tree; pydantic turns the text into the field's type."""
+    """Set one environment override at its place in the tree; pydantic turns the text into the field's type.
+
+    A list or a mapping is written as JSON: `["dr", "sndr"]`.
+    """
     *parents, leaf = keys
     for key in parents:
         child = tree.setdefault(key, {})
         if not isinstance(child, dict):
             raise Misconfigured(f"{PREFIX}{'__'.join(keys).upper()} needs {key!r} to be a group; found {child!r}")
         tree = child
-    tree[leaf] = value
+    tree[leaf] = json.loads(value) if _is_json(value) else value
+
+
+def _is_json(value: str) -> bool:
+    try:
+        return isinstance(json.loads(value), list | dict)
+    except json.JSONDecodeError:
+        return False
 
 
 def environment(config_overrides: dict[str, str]) -> dict[str, str]:

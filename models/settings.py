@@ -6,7 +6,7 @@
 from datetime import date
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class Settings(BaseModel):
@@ -111,7 +111,7 @@ class GateSettings(Settings):
     max_logging_drift: float = Field(0.25, ge=0, description="stability index of propensities, a day against the rest")
     min_decisions_that_matter: float = Field(3.0, ge=1, description="decisions (or users) that the error rests on")
     min_lift: float = Field(0.0, description="the lower bound of challenger - champion must exceed it")
-    estimators: tuple[str, ...] = Field(
+    estimators: tuple[Literal["dr", "sndr", "pages"], ...] = Field(
         (), description="further estimators whose bound must clear min_lift: dr, sndr, pages"
     )
     max_conversion_drop: float | None = Field(
@@ -130,6 +130,14 @@ class GateSettings(Settings):
     max_latency_ms: float | None = Field(50.0, gt=0, description="p99 of scoring one request")
     max_warm_loss: float | None = Field(0.002, ge=0, description="nats a warm start may lose to its full training")
     bootstrap_replicates: int = Field(200, ge=50)
+
+    @field_validator("must_rise")
+    @classmethod
+    def _is_a_metric(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(names) - set(Margins.model_fields))
+        if unknown:
+            raise ValueError(f"must be of {', '.join(Margins.model_fields)}; not {', '.join(unknown)}")
+        return names
 
     @property
     def value_confidence(self) -> float:

@@ -126,11 +126,12 @@ def _merged(rows: Sequence[Row]) -> Row:
     whole |= {name: sum(row[name] for row in rows) for name in ("rows", "nulls")}
     counted = [row for row in rows if row["mean"] is not None]
     if counted:
-        weights = [row["rows"] - row["nulls"] for row in counted]
+        weights = np.array([row["rows"] - row["nulls"] for row in counted], float)
         whole["minimum"] = min(row["minimum"] for row in counted)
         whole["maximum"] = max(row["maximum"] for row in counted)
         with np.errstate(over="ignore", invalid="ignore"):  # as in `_of_numbers`
-            whole["mean"] = float(np.average([row["mean"] for row in counted], weights=weights))
+            # Shares first: a sum of large means would overflow where their mean does not.
+            whole["mean"] = float(weights / weights.sum() @ np.array([row["mean"] for row in counted], float))
     if kinds[0] in ("number", "time"):
         points = Points.merged(map(_points, rows))
         whole |= {"quantile_values": points.values, "quantile_weights": points.weights}

@@ -15,6 +15,7 @@ def test_the_environment_overrides_the_file_and_the_file_the_default() -> None:
     assert load({}).world.users == Config().world.users
     assert load({"TIDEGATE_ENV": "test"}).world.users == 300
     assert load({"TIDEGATE_ENV": "test", "TIDEGATE__WORLD__USERS": "77"}).world.users == 77
+    assert load({"TIDEGATE__GATE__ESTIMATORS": '["dr", "pages"]'}).gate.estimators == ("dr", "pages")
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,8 @@ def test_the_environment_overrides_the_file_and_the_file_the_default() -> None:
         ({"TIDEGATE__WORLDS__USERS": "9"}, r"worlds"),
         ({"TIDEGATE__WORLD__USERS": "many"}, r"world\.users.*found 'many'"),
         ({"TIDEGATE__SOURCE__NAME": "kafka"}, r"source\.name.*found 'kafka'"),
+        ({"TIDEGATE__GATE__ESTIMATORS": '["ddr"]'}, r"gate\.estimators.*'dr', 'sndr' or 'pages'"),
+        ({"TIDEGATE__GATE__MUST_RISE": '["aux"]'}, r"gate\.must_rise.*must be of auc, .*not aux"),
         ({"TIDEGATE__ENV__X": "1"}, r"needs 'env' to be a group"),
     ],
 )

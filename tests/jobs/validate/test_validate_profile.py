@@ -1,11 +1,12 @@
 """Profiles add up: the merged profiles of parts are the profile of the rows together, within the bounds stated."""
 
+import sys
 from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs.tables import ATTRIBUTES, LAKE, TIME
@@ -38,6 +39,8 @@ def rank_error(found: pa.Table, numbers: np.ndarray) -> float:
 
 @settings(max_examples=60, deadline=None)
 @given(parts)
+@example([[0.0, 0.0, sys.float_info.max]])
+@example([[sys.float_info.max, 0.0], [0.0, 1.0]])
 def test_merged_parts_are_the_whole(numbers: list[list[float | None]]) -> None:
     """Counts and bounds to the digit; the mean to rounding; few values are kept as they are."""
     whole = profile(table([value for part in numbers for value in part]))
