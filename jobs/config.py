@@ -238,14 +238,11 @@ def _put(tree: dict[str, Any], keys: list[str], value: str) -> None:
         if not isinstance(child, dict):
             raise Misconfigured(f"{PREFIX}{'__'.join(keys).upper()} needs {key!r} to be a group; found {child!r}")
         tree = child
-    tree[leaf] = json.loads(value) if _is_json(value) else value
-
-
-def _is_json(value: str) -> bool:
     try:
-        return isinstance(json.loads(value), list | dict)
+        parsed = json.loads(value)
     except json.JSONDecodeError:
-        return False
+        parsed = value
+    tree[leaf] = parsed if isinstance(parsed, list | dict) else value
 
 
 def environment(config_overrides: dict[str, str]) -> dict[str, str]:

@@ -81,17 +81,19 @@ def sliced(rows: Scored, settings: GateSettings) -> dict[str, Any]:
 def spread(found: Decisions | None, chosen: Mapping[str, Floats], catalogue: int, seed: int, gate: GateSettings) -> Any:
     """Per side: the popularity curve, coverage, and how much likelier popular candidates are placed first.
 
-    Popular are the items with the most clicks known before, up to a fifth of all those clicks.
+    Popular are the items with the most clicks known before, up to a fifth of all those clicks. `concentration_rise`:
+    by how much fewer items the challenger's recommendations come from than the champion's.
     """
     if found is None:
-        return {}
+        none = Refusal("the popularity curve needs replayed decisions; found none")
+        return {"popularity": {}, "concentration_rise": none.as_dict()}
     items, rows, at = np.unique(found.item_id.astype(str), return_index=True, return_inverse=True)
     past = np.nan_to_num(found.columns["item_impressions"] * found.columns["item_click_rate"])[rows]
     popular = np.isin(at, popular_items(np.arange(len(items)), past))
     users, wanted = found.cluster[found.row], (found.taken & (found.clicked[found.row] > 0))
-    sides: dict[str, Any] = {}
+    of, sides = max(catalogue, len(items)), dict[str, Any]()
     for side in SIDES:
-        curve = concentration(at, chosen[side], max(catalogue, len(items)), settings=gate, seed=seed, clusters=users)
+        curve = concentration(at, chosen[side], of, settings=gate, seed=seed, clusters=users)
         gap = exposure_gap(chosen[side], popular, settings=gate, seed=seed, clusters=users)
         fair = exposure_gap(chosen[side], popular, wanted=wanted, settings=gate, seed=seed, clusters=users)
         sides[side] = {
@@ -99,19 +101,9 @@ def spread(found: Decisions | None, chosen: Mapping[str, Floats], catalogue: int
             "statistical_parity": gap.as_dict(),
             "preference_conditioned": fair.as_dict(),
         }
-    return sides
-
-
-def narrowing(
-    found: Decisions | None, chosen: Mapping[str, Floats], catalogue: int, seed: int, gate: GateSettings
-) -> Finding:
-    """By how much fewer items the challenger's recommendations come from than the champion's."""
-    if found is None:
-        return Refusal("the popularity curve needs replayed decisions; found none")
-    items, at = np.unique(found.item_id.astype(str), return_inverse=True)
     before, after = (chosen[side] for side in SIDES)
-    users = found.cluster[found.row]
-    return concentration_rise(at, before, after, max(catalogue, len(items)), settings=gate, seed=seed, clusters=users)
+    rise = concentration_rise(at, before, after, of, settings=gate, seed=seed, clusters=users)
+    return {"popularity": sides, "concentration_rise": rise.as_dict()}
 
 
 def _curve(found: Concentration | Refusal) -> dict[str, Any]:

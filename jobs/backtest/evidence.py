@@ -68,8 +68,7 @@ def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
         "pages": pages.section(test, found, dict(zip(SIDES, pair, strict=True)), predicted, settings),
         "calibration": detail.calibration(rows, settings),
         "slices": detail.sliced(rows, settings),
-        "popularity": detail.spread(found, chosen, replay.catalogue, seed, settings),
-        "concentration_rise": detail.narrowing(found, chosen, replay.catalogue, seed, settings).as_dict(),
+        **detail.spread(found, chosen, replay.catalogue, seed, settings),
         "parity": None if parity is None else parity.as_dict(),
         "data": core.data_card(test, found, replay.left_out) | {"versions": {t: run.inputs.get(t) for t in DATA}},
         "diagnostics": {

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation import weighting
-from models.evaluation.diagnostics import WeightStatistics, guarded, weights_refused
+from models.evaluation.diagnostics import Diagnostics, WeightStatistics, guarded, weights_refused
 from models.evaluation.estimate import Finding, Refusal
 from models.evaluation.slates import Pages
 from models.evaluation.sufficient import SufficientStatistics
@@ -93,19 +93,14 @@ class PageStatistics:
         """
         found = []
         for depth in range(1, self.places + 1):
-            found.append(self._depth(depth, settings))
-            checked = [self.weights[side][depth - 1].diagnostics() for side in SIDES]
-            if any(weights_refused(weights, settings) for weights in checked):
+            weights = {side: self.weights[side][depth - 1].diagnostics() for side in SIDES}
+            found.append(self._depth(depth, weights, settings))
+            if any(weights_refused(of_side, settings) for of_side in weights.values()):
                 break
         return found
 
-    def _depth(self, depth: int, settings: GateSettings) -> Depth:
-        sides = {
-            side: guarded(
-                self.sums, self.weights[side][depth - 1].diagnostics(), settings, self._signs(depth, {side: 1.0})
-            )
-            for side in SIDES
-        }
+    def _depth(self, depth: int, weights: Mapping[str, Diagnostics], settings: GateSettings) -> Depth:
+        sides = {side: guarded(self.sums, weights[side], settings, self._signs(depth, {side: 1.0})) for side in SIDES}
         refused = [(side, of) for side, of in sides.items() if side != "logging" and isinstance(of, Refusal)]
         if refused:
             (side, refusal), *_ = refused

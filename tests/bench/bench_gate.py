@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import binomtest
 
 from models.evaluation.estimate import Estimate
 from models.evaluation.gate import Verdict
@@ -60,18 +60,11 @@ def noise_of(task: tuple[int, float]) -> float:
     return challenger_noise(LAWS[law], lift)
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval of a share (Wilson 1927)."""
-    z = norm.ppf(0.5 + confidence / 2)
-    share = successes / n
-    centre, reach = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return max(0.0, float((centre - reach) / (1 + z**2 / n))), float((centre + reach) / (1 + z**2 / n))
-
-
 def share_of(happened: list[bool], name: str) -> dict[str, float]:
-    """How often it happened, with its interval."""
-    low, high = wilson(sum(happened), len(happened))
-    return {name: sum(happened) / len(happened), "low": low, "high": high}
+    """How often it happened, with Wilson's interval."""
+    share = binomtest(sum(happened), len(happened))
+    low, high = share.proportion_ci(method="wilson")
+    return {name: float(share.statistic), "low": float(low), "high": float(high)}
 
 
 def error_rates(
