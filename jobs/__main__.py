@@ -13,6 +13,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from datetime import date
 from typing import NoReturn
 
@@ -95,11 +96,11 @@ def main(argv: list[str]) -> int:
     return EXIT_OK
 
 
-def entry() -> NoReturn:
-    """Turn errors into exit codes; only here is everything caught."""
+def entry(run: Callable[[list[str]], int] = main) -> NoReturn:
+    """Run a command and turn its errors into exit codes; only here is everything caught."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        code = main(sys.argv[1:])
+        code = run(sys.argv[1:])
     except TidegateError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         code = error.exit_code
