@@ -2,9 +2,10 @@
 
 Offline the views read the lake itself (Delta: only the part files its log names are alive), by the time a row became
 available. Tidegate's datasets are joined by `jobs.asof`; `get_historical_features` over these views gives the same
-rows, slower, and a test holds the two together. Online rows come by `jobs.featurize.online.publish`.
+rows, slower, and a test holds the two together. Online rows come by `jobs.features.online.publish`.
 
-Rates are Float64 and interests Array(Float32), as in `jobs.tables`: what is read online equals the lake bit by bit.
+Rates are Float64 and interests Array(Float32), as in `jobs.lake.tables`: what is read online equals the
+lake bit by bit.
 Feast does not enforce a TTL online; readers look at the time a row became available instead. Attributes and the
 publication marker are written online only: the lake has no such columns.
 """

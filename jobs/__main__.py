@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
         print(settings.model_dump_json(indent=2))
         return EXIT_OK
     if options.stage == "vacuum":
-        from jobs.vacuum import vacuum
+        from jobs.lake.vacuum import vacuum
 
         print(json.dumps(vacuum(settings)))
         return EXIT_OK
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
     if stage.per == "mode" and options.since is not None:
         raise UsageError(f"--since is for stages that publish days; {stage.name} publishes one model's day")
 
-    from jobs.run import Run  # pyarrow and deltalake only once the arguments are known to be good
+    from jobs.lake.run import Run  # pyarrow and deltalake only once the arguments are known to be good
 
     run = Run(stage, settings, options.day, options.since, options.mode, options.approved_by)
     started = time.monotonic()

@@ -19,13 +19,11 @@ from models.settings import GateSettings, PolicySettings, RankerSettings, Settin
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "TIDEGATE__"
 
-Source = Literal["simulated", "open-bandit", "kuairand", "parquet"]
-
 
 class SourceSettings(Settings):
     """Where raw events come from; `parquet` means a team's loggers already write the raw lake."""
 
-    name: Source = "simulated"
+    name: str = Field("simulated", description="a file of jobs/sources")
     data: Path | None = Field(None, description="folder of a real log's files; the simulated world needs none")
 
 

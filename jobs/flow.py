@@ -1,6 +1,6 @@
 """Every stage of Tidegate, left to right: what it reads and what it writes. The architecture on one page.
 
-A stage may touch only the tables named here: `jobs.run.Run` refuses any other, so this page cannot drift from the
+A stage may touch only the tables named here: `jobs.lake.run.Run` refuses any other, so this page cannot drift from the
 code. `raw` is the raw lake a team's loggers write; `endpoint` and `registry` (MLflow) are services, not tables.
 
     ingest -> validate -> attribute --+-> assemble -> train -> backtest -> promote -> deploy

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.endpoint.request import RankRequest
-from jobs.examples import user_row
+from jobs.moment.columns import user_row
 from models.rankers.features import ATTRIBUTE_PREFIX, ITEM_NUMBERS, NO_BUCKET, Encodings, decision_columns
 from models.settings import TaskSettings
 

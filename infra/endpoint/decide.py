@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from infra.endpoint.catalogue import SOURCE_ITEM, Catalogue
 from infra.endpoint.request import RankRequest
 from jobs.bundle import Bundle
-from jobs.featurize.online import Published
+from jobs.features.online import Published
 from models.policies.choice import slate
 from models.rankers.features import Encodings
 from models.rankers.protocol import Ranker
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class Features(Protocol):
-    """What is known right now; `jobs.featurize.online.OnlineFeatures` reads it from the online store."""
+    """What is known right now; `jobs.features.online.OnlineFeatures` reads it from the online store."""
 
     def refresh(self) -> bool:
         """Look for a newer publication and take it up; may take a while."""

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from infra.stack.chain import Finished
 from jobs.config import Config
-from jobs.store import Lake
+from jobs.lake.store import Lake
 
 VALUE = "clicks/request"
 LABELS = {"auc": "AUC", "ndcg_at_10": "NDCG@10", "log_loss": "log-loss"}

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from jobs.asof.core import ABSENT, Indices, first_known, latest, take
 from jobs.errors import NotReady, Refused
-from jobs.examples import encodings_of, numbers, strings, user_arrays
-from jobs.labels import as_known, told_by
-from jobs.store import midnight
-from jobs.tables import ATTRIBUTES, LAKE
+from jobs.lake.store import midnight
+from jobs.lake.tables import ATTRIBUTES, LAKE
+from jobs.moment.columns import encodings_of, numbers, strings, user_arrays
+from jobs.outcomes import as_known, told_by
 from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NO_BUCKET, NUMERIC, USER_NUMBERS, decision_columns
 from models.settings import TaskSettings
 

@@ -10,20 +10,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.assemble import core
-from jobs.assemble.identity import identities
 from jobs.config import DatasetSettings
 from jobs.errors import Refused
 from jobs.flow import FEATURES
-from jobs.run import Run
-from jobs.store import midnight
-from jobs.tables import LAKE
+from jobs.lake.run import Run
+from jobs.lake.store import midnight
+from jobs.lake.tables import LAKE
+from jobs.moment.identity import IDENTIFYING, identities
 from models.settings import TaskSettings
 
 Files: TypeAlias = dict[str, list[str]]
 
 ROWS_PER_BUCKET = 250_000
 """So many rows of one table meet in one call of a core: a few hundred MB in one Python worker, whatever the dataset."""
-IDENTIFYING = ["item_id", "category", "price", "title", "attributes"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Inputs:
     items: pa.Table
     """`core.prefixed` snapshots."""
     identity: pa.Table
-    """`jobs.assemble.identity.IDENTITY`."""
+    """`jobs.moment.identity.IDENTITY`."""
     encodings: pa.Table
     """Every midnight's: a few thousand rows a day."""
     tasks: TaskSettings

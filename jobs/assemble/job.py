@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from jobs.assemble import card, core, negatives, selection
 from jobs.assemble.inputs import Inputs, inputs
 from jobs.errors import Refused
-from jobs.run import Run
+from jobs.lake.run import Run
 
 
 def run(run: Run) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from jobs.assemble.core import LABELLED, day_numbers
 from jobs.assemble.selection import identified, uniform
 from jobs.config import RetrievalNegativeSettings
-from jobs.tables import LAKE
+from jobs.lake.tables import LAKE
 
 CLICKED = pa.schema([LABELLED.field(name) for name in ("impression_id", "event_time", "user_id", "item_id", "surface")])
 SHOWN = pa.schema([LABELLED.field(name) for name in ("user_id", "item_id")])
@@ -67,7 +67,7 @@ def drawn(clicks: pa.Table, catalogue: pa.Table, settings: RetrievalNegativeSett
 def unseen(negatives: pa.Table, seen: pa.Table, identity: pa.Table) -> pa.Table:
     """The `NEGATIVES` whose item the user was not shown under any of its ids, by click and draw.
 
-    Rows of one user must be together; `identity` is `jobs.assemble.identity.identities`.
+    Rows of one user must be together; `identity` is `jobs.moment.identity.identities`.
     """
     pairs = seen.set_column(1, "identity", identified(seen.column("item_id"), identity))
     pairs = pairs.group_by(["user_id", "identity"]).aggregate([])

@@ -11,9 +11,9 @@ from pyspark.storagelevel import StorageLevel
 
 from jobs.assemble import core, negatives, selection
 from jobs.assemble.inputs import Inputs
+from jobs.lake.tables import LAKE
 from jobs.parcels.core import Keys
 from jobs.parcels.spark import Rows, Steps
-from jobs.tables import LAKE
 from models.settings import TaskSettings
 
 BY_IMPRESSION: Keys = ("impression_id",)

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from jobs.attribute import core
 from jobs.config import AttributionSettings
-from jobs.run import Run
-from jobs.tables import LAKE
+from jobs.lake.run import Run
+from jobs.lake.tables import LAKE
 
 REPORTED = ("impressions", "clicked", "converted", "attributed", "unattributed", "duplicates", "late")
 

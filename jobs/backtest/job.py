@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle, tracking
-from jobs.assemble.card import published
-from jobs.backtest import core, data_warnings, evidence, pack
 from jobs.bundle import Bundle
+from jobs.deployments import ledger
 from jobs.errors import NotReady
+from jobs.evidence import computed, core, data_warnings, pack
+from jobs.evidence.dataset import published
 from jobs.flow import VALIDATED
-from jobs.promote import ledger
-from jobs.run import Run, code_version
-from jobs.tables import LAKE
-from jobs.train.core import BASELINE
+from jobs.lake.run import Run, code_version
+from jobs.lake.tables import LAKE
+from models.rankers import BASELINE
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def run(run: Run) -> dict[str, Any]:
     test = examples.filter(pc.equal(examples["split"], "test")).combine_chunks()
     if not len(test):
         raise NotReady(f"the backtest needs test rows in examples {run.partition}; found none of {len(examples)}")
-    document = evidence.document(run, test, (champion, challenger))
+    document = computed.document(run, test, (champion, challenger))
     document["challenger"] |= {"run_id": row["run_id"]}
     document["champion"] |= {"deployed": deployed}
     days = pc.unique(pc.cast(examples["event_time"], pa.date32())).to_pylist()

@@ -14,19 +14,19 @@ from typing import Any
 import pyarrow as pa
 
 from jobs import bundle, tracking
-from jobs.deploy import core
-from jobs.deploy.sagemaker import Endpoint
+from jobs.deployments import ledger
+from jobs.deployments.release import approved, changed
 from jobs.errors import TidegateError
-from jobs.promote import ledger
-from jobs.run import Run, now
-from jobs.tables import LAKE
+from jobs.lake.run import Run, now
+from jobs.lake.tables import LAKE
+from jobs.serving.sagemaker import Endpoint
 
 
 def run(run: Run) -> dict[str, Any]:
     """Deploy the day's and mode's approved candidate; returns the endpoint, its variant, the sha and who approved."""
     row = ledger.decision(run, run.partition)
     evidence = run.read("evidence", where=run.partition).to_pylist()
-    release = core.approved(row, evidence, run.approved_by)
+    release = approved(row, evidence, run.approved_by)
     bundle.load(Path(release.bundle), release.bundle_sha256)
     run.say(f"{release.candidate_id} is the bundle that was judged, approved by {release.approved_by}")
     endpoint = Endpoint(run.config.endpoint)
@@ -35,7 +35,7 @@ def run(run: Run) -> dict[str, Any]:
     settled = before == release.name and row is not None and row["deployed_at"] is not None
     if not settled:
         approval = {"approved_by": release.approved_by, "approved_at": now()}
-        rows = _record(run, core.changed(rows, release.candidate_id, approval))
+        rows = _record(run, changed(rows, release.candidate_id, approval))
     with _undone_on_failure(run, endpoint, before):
         endpoint.prepare(release)
         endpoint.switch(release.name)
@@ -43,7 +43,7 @@ def run(run: Run) -> dict[str, Any]:
         run.say(f"{endpoint.name} answers with {release.name}, before it {before or 'nothing'}")
         tracking.move_champion(run.config, release.candidate_id, release.bundle_sha256)
         if not settled:
-            _record(run, core.changed(rows, release.candidate_id, {"endpoint": endpoint.name, "deployed_at": now()}))
+            _record(run, changed(rows, release.candidate_id, {"endpoint": endpoint.name, "deployed_at": now()}))
     return {
         "endpoint": endpoint.name,
         "variant": release.variant,

@@ -22,8 +22,8 @@ import pyarrow.dataset as ds
 
 from jobs.config import FeatureSettings
 from jobs.errors import Refused
-from jobs.store import midnight
-from jobs.tables import LAKE
+from jobs.lake.store import midnight
+from jobs.lake.tables import LAKE
 from models.rankers.features import LAST_ITEMS
 
 SAMPLE = 10

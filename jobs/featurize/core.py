@@ -31,8 +31,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.config import FeatureSettings
-from jobs.store import midnight
-from jobs.tables import TIME
+from jobs.lake.store import midnight
+from jobs.lake.tables import TIME
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from jobs.examples import strings
 from jobs.featurize.core import Floats, Ints, Window, available_at, ratio, rolling, smoothed
-from jobs.tables import LAKE
+from jobs.lake.tables import LAKE
+from jobs.moment.columns import strings
 from models.rankers.features import ENCODINGS, coded, joint
 
 CONTEXT = ("surface", "query", "source_category", "item_category")

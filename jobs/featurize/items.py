@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jobs.featurize.categories import interest_buckets
 from jobs.featurize.core import Floats, Ints, Window, available_at, days_before, ratio, rolling, smoothed
-from jobs.tables import LAKE
+from jobs.lake.tables import LAKE
 
 RECENT_DAYS = (7, 1)
 

@@ -21,7 +21,7 @@ from jobs.featurize.core import Window
 from jobs.featurize.encodings import encodings
 from jobs.featurize.items import ItemCounts, item_features, overall
 from jobs.flow import FEATURES
-from jobs.run import Run
+from jobs.lake.run import Run
 
 COUNTED = ("impressions", "clicks", "purchases")
 Data: TypeAlias = "pa.Table | Sequence[Path]"
@@ -64,7 +64,7 @@ def _put_online(run: Run) -> int:
     """The newest day's rows in the online store; returns the keys written."""
     if not run.config.features.online:
         return 0
-    from jobs.featurize import online
+    from jobs.features import online
 
     rows = {table: run.read(table, [run.day]) for table in FEATURES}
     known_users = any(day <= run.day for day in run.published_days("users"))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from jobs.featurize.core import DAY_US, Ints, Window, available_at, days_before, rolling, smoothed
 from jobs.featurize.items import Overall
 from jobs.featurize.recent import LastClicks, Sessions
-from jobs.tables import INTEREST_BUCKETS, LAKE
+from jobs.lake.tables import INTEREST_BUCKETS, LAKE
 
 USERS_AT_ONCE = 4096
 """Users per dense (users, days, slots) block: what bounds memory, whatever the size of a Spark partition."""

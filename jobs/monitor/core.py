@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.backtest.decisions import Known, candidate_columns, clusters
 from jobs.bundle import Bundle
 from jobs.config import MonitoringSettings
-from jobs.examples import numbers, strings
-from jobs.experiment.core import FALLBACK, figures, finding_note
+from jobs.lake.findings import figures, finding_note
+from jobs.moment.columns import numbers, strings
+from jobs.moment.decisions import Known, candidate_columns, clusters
+from jobs.serving.served import FALLBACK
 from models.evaluation import ranking
 from models.evaluation.estimate import Estimate, Finding, Refusal
 from models.rankers.protocol import Floats

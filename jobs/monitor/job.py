@@ -14,15 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle
-from jobs.backtest.known import known_before
+from jobs.deployments import ledger
 from jobs.errors import Refused
-from jobs.experiment.core import FALLBACK, immature_note, served_by, with_clicks
-from jobs.labels import told_by
-from jobs.monitor import capture, core
-from jobs.promote import ledger
-from jobs.run import Run
-from jobs.store import midnight
-from jobs.tables import LAKE
+from jobs.lake.run import Run
+from jobs.lake.store import midnight
+from jobs.lake.tables import LAKE
+from jobs.moment.known import known_before
+from jobs.monitor import core
+from jobs.outcomes import immature_note, told_by, with_clicks
+from jobs.serving import captured
+from jobs.serving.served import FALLBACK, served_by
 from models.evaluation.estimate import Refusal
 
 IMPRESSIONS = [
@@ -57,7 +58,7 @@ def _day(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.Figur
     evidence = _evidence(run, candidate)
     settings, alarms = run.config.gate, run.config.monitoring
     folder = run.config.endpoint.state / "capture" / f"date={day}"
-    answered = core.with_capture(served, capture.placements(capture.lines(folder)))
+    answered = core.with_capture(served, captured.placements(captured.lines(folder)))
     return [
         *core.traffic(served, alarms),
         *_skew(run, day, answered, deployed),

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jobs.backtest import wording
-from jobs.backtest.document import Document, Estimated, Finding, Judgement
+from jobs.evidence import wording
+from jobs.evidence.document import Document, Estimated, Finding, Judgement
 from models.evaluation.gate import VALUE
 
 HISTORY = ("approved_by", "approved_at", "endpoint", "deployed_at")

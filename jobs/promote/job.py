@@ -10,14 +10,14 @@ from typing import Any
 import pyarrow as pa
 
 from jobs import bundle, tracking
-from jobs.backtest import pack
-from jobs.backtest.core import gate_evidence
-from jobs.backtest.document import SCHEMA_VERSION
 from jobs.errors import NotReady, Refused
+from jobs.evidence import pack
+from jobs.evidence.core import gate_evidence
+from jobs.evidence.document import SCHEMA_VERSION
+from jobs.lake.run import Run, now
+from jobs.lake.tables import LAKE
 from jobs.promote import core
 from jobs.promote.latency import latency_ms
-from jobs.run import Run, now
-from jobs.tables import LAKE
 from models.evaluation.gate import judge
 
 

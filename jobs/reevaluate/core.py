@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.asof.core import ABSENT, first_known, take
-from jobs.backtest.document import Judgement, LabelChange, Moved
-from jobs.deploy.core import PROMOTE
-from jobs.labels import Outcome, as_known, told_by
+from jobs.deployments.release import PROMOTE
+from jobs.evidence.document import Judgement, LabelChange, Moved
+from jobs.outcomes import Outcome, as_known, told_by
 
 OUTCOMES: tuple[Outcome, ...] = ("clicked", "converted")
 LABELS = ("impression_id", "event_time", "known_at", *told_by("clicked"), *told_by("converted"))

@@ -19,16 +19,16 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from jobs import bundle, tracking
-from jobs.backtest import core as backtest
-from jobs.backtest import evidence, pack
-from jobs.backtest.document import SCHEMA_VERSION, Document, Judgement, Matured
 from jobs.bundle import Bundle
+from jobs.deployments import ledger
 from jobs.errors import Refused
-from jobs.promote import ledger
+from jobs.evidence import computed, pack
+from jobs.evidence import core as backtest
+from jobs.evidence.document import SCHEMA_VERSION, Document, Judgement, Matured
+from jobs.lake.run import Run, code_version
+from jobs.lake.store import midnight
+from jobs.lake.tables import LAKE
 from jobs.reevaluate import core
-from jobs.run import Run, code_version
-from jobs.store import midnight
-from jobs.tables import LAKE
 from models.evaluation.gate import Verdict, judge
 from models.settings import GateSettings
 
@@ -123,7 +123,7 @@ def _computed(run: Run, day: date, row: Row, standing: Standing) -> tuple[Mature
     test = examples.filter(pc.equal(examples["split"], "test")).combine_chunks()
     labelled = core.relabelled(test, _labels(run, day, row["document"]), _cut(day))
     pair = _bundle(run, first.champion.bundle_sha256), _bundle(run, first.challenger.bundle_sha256)
-    again = core.completed(row["document"], evidence.document(as_judged, labelled, pair))
+    again = core.completed(row["document"], computed.document(as_judged, labelled, pair))
     for table, version in as_judged.inputs.items():
         if table in run.stage.reads:
             run.inputs.setdefault(table, version)

@@ -12,16 +12,14 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.errors import Refused
-from jobs.examples import attribute_keys, numbers, ranker_columns, strings, training_data
+from jobs.moment.columns import attribute_keys, numbers, ranker_columns, strings, training_data
 from models.evaluation import ranking
 from models.evaluation.estimate import Estimate, Finding, Refusal
-from models.rankers import RANKERS
+from models.rankers import BASELINE, RANKERS
 from models.rankers.protocol import Columns, Floats, Ranker, TrainingData
 from models.retrieval import ItemIndex
 from models.settings import GateSettings
 
-BASELINE = "popularity"
-"""Fitted every time: the endpoint's fallback, and the champion where none was ever deployed."""
 FIRST_WARM = "xgboost"
 """What a warm start fits where there is no learned champion to continue."""
 INDEX_DIMENSIONS = 16

@@ -14,17 +14,17 @@ from typing import Any
 import pyarrow as pa
 
 from jobs import bundle, tracking
-from jobs.assemble import card
 from jobs.bundle import Bundle
+from jobs.deployments import ledger
 from jobs.errors import Refused
-from jobs.examples import FEATURES, LABELS
-from jobs.promote import ledger
-from jobs.run import Run, code_version
-from jobs.swap import swap
-from jobs.tables import LAKE
+from jobs.evidence import dataset
+from jobs.lake.run import Run, code_version
+from jobs.lake.swap import swap
+from jobs.lake.tables import LAKE
+from jobs.moment.columns import FEATURES, LABELS
 from jobs.train import core
 from models.evaluation.estimate import Estimate, Finding
-from models.rankers import RANKERS
+from models.rankers import BASELINE, RANKERS
 from models.rankers.protocol import Ranker
 
 COLUMNS = ["split", "user_id", *LABELS, *FEATURES]
@@ -96,7 +96,7 @@ def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion:
             _drafts(run),
             f"{kind}-{run.mode}-{run.day}",
             ranker,
-            rankers[core.BASELINE],
+            rankers[BASELINE],
             index,
             run.config.policy,
             {**lineage, "started_from": origin if kind in continued else None},
@@ -139,7 +139,7 @@ def _place(draft: Bundle, folder: Path) -> None:
 
 def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | None]) -> dict[str, Any]:
     """The row of a ranker in `candidates`, after MLflow has its run, the figures of its dataset among it."""
-    dataset = card.published(run.lake.lineage("examples", run.partition))
+    card = dataset.published(run.lake.lineage("examples", run.partition))
     origin = _started_from(draft)
     run_id = tracking.log_ranker(
         run.config,
@@ -148,7 +148,7 @@ def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | No
         params={**run.config.ranker.model_dump(mode="json"), "policy": run.config.policy.kind},
         metrics={
             "train.rows": float(draft.manifest["lineage"]["train_rows"]),
-            **(card.figures(dataset) if dataset else {}),
+            **(dataset.figures(card) if card else {}),
             **{f"validation.{name}": value for name, value in figures.items() if value is not None},
         },
         tags={

@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.tables import EVENTS, LAKE, RAW
+from jobs.lake.raw import RawDay
+from jobs.lake.tables import EVENTS, LAKE, RAW
 from jobs.validate import core, facts
 from jobs.validate.columns import filled, shaped
 from jobs.validate.core import Judged
 from jobs.validate.facts import Neighbours
 from jobs.validate.profile import profile
-from jobs.validate.raw import RawDay
 from jobs.validate.suites import Finding, Suites
 
 Read = Callable[[str, date], RawDay]

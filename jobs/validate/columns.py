@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.errors import Refused
-from jobs.tables import ATTRIBUTES, STR, TIME, Table
+from jobs.lake.tables import ATTRIBUTES, STR, TIME, Table
 
 TEXT = (pa.string(), pa.large_string(), pa.string_view())
 ROW_ATTRIBUTES = "attributes"

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.errors import Refused
-from jobs.tables import LAKE, RAW, conform
+from jobs.lake.tables import LAKE, RAW, conform
 from jobs.validate.facts import Facts
 from jobs.validate.suites import Expectation, Finding
 

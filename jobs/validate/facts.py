@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.tables import EVENTS, RAW, STR, TIME
+from jobs.lake.tables import EVENTS, RAW, STR, TIME
 from jobs.validate import slates
 from jobs.validate.columns import ROW_ATTRIBUTES
 from jobs.validate.figures import MANY, Moments, Seconds, Sum

@@ -21,9 +21,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.run import Run
-from jobs.tables import RAW
-from jobs.validate import raw, results
+from jobs.lake import raw
+from jobs.lake.run import Run
+from jobs.lake.tables import RAW
+from jobs.validate import results
 from jobs.validate.batch import Elsewhere, Past, Report, Rules, Verdict, key_columns, verdicts
 from jobs.validate.facts import Neighbours
 from jobs.validate.suites import Finding, Suites

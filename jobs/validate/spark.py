@@ -3,7 +3,7 @@
 Two steps inside the job. Rows meet what their facts need where they share its key: impressions and requests by request,
 clicks and impressions by impression. Then all rows of one id meet: there a bucket judges its rows, writes the good ones
 and those set aside as part files, and hands back sums. The driver adds the sums up, and only then is the day refused or
-published. Files are read by the workers (`jobs.validate.raw`): what they refuse, the day is refused for.
+published. Files are read by the workers (`jobs.lake.raw`): what they refuse, the day is refused for.
 
 One process decides one thing otherwise: two impressions of one id in different requests are counted at one place, here
 at both. Items, users and the ids of the day before pass through the driver; they are ids only.
@@ -27,8 +27,9 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.asof.spark import fitted, refusals
-from jobs.tables import RAW
-from jobs.validate import core, evaluate, facts, profile, raw
+from jobs.lake import raw
+from jobs.lake.tables import RAW
+from jobs.validate import core, evaluate, facts, profile
 from jobs.validate.batch import NULLABLE_SHOWN, Report, Rules, Verdict, Written
 from jobs.validate.columns import ROW_ATTRIBUTES, filled, shaped
 from jobs.validate.evaluate import Outcome

@@ -10,8 +10,8 @@ import pyarrow as pa
 from jobs import config
 from jobs.config import Config
 from jobs.flow import STAGES
-from jobs.store import Lake, Lineage, midnight
-from jobs.tables import INTEREST_BUCKETS, LAKE
+from jobs.lake.store import Lake, Lineage, midnight
+from jobs.lake.tables import INTEREST_BUCKETS, LAKE
 from models.rankers.features import ENCODINGS
 
 CASES = {"1M impressions, 30 days": (1_000_000, 30, 20_000, 2_000)}
@@ -61,7 +61,7 @@ def _config(folder: Path, case: str, from_rows: int = 0) -> Config:
 
 def _assemble(folder: Path, case: str, from_rows: int) -> int:
     from jobs.assemble import job
-    from jobs.run import Run
+    from jobs.lake.run import Run
 
     day = FIRST + timedelta(days=CASES[case][1])
     run = Run(STAGES["assemble"], _config(folder, case, from_rows), day)

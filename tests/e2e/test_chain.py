@@ -21,8 +21,8 @@ import pytest
 from jobs import config
 from jobs.config import SparkSettings
 from jobs.flow import STAGES
-from jobs.store import Lake
-from jobs.tables import LAKE, RAW
+from jobs.lake.store import Lake
+from jobs.lake.tables import LAKE, RAW
 from tests.exactly_once import outside
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark, pytest.mark.timeout(1500)]

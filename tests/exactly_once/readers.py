@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 import pyarrow.parquet as pq
 
-from jobs.tables import LAKE
+from jobs.lake.tables import LAKE
 from tests.exactly_once.small_world import SmallWorld
 
 Unit = tuple[str, ...]

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from jobs import config
-from jobs.store import Lake
+from jobs.lake.store import Lake
 
 SHIM = Path(__file__).with_name("shim")
 FIRST = date(2026, 1, 1)

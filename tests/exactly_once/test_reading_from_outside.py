@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from jobs.config import SparkSettings
-from jobs.store import Lake, Lineage
-from jobs.tables import ATTRIBUTES, LAKE, TIME, Table
+from jobs.lake.store import Lake, Lineage
+from jobs.lake.tables import ATTRIBUTES, LAKE, TIME, Table
 from tests.exactly_once import outside
 
 LINEAGE = Lineage("test", "run0", "code", "settings")

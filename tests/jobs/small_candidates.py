@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from jobs import bundle, tracking
 from jobs.config import Config
-from jobs.run import now
-from jobs.tables import LAKE
+from jobs.lake.run import now
+from jobs.lake.tables import LAKE
 from models.rankers import RANKERS
 from models.rankers.encoding import Encoding
 from models.rankers.features import CATEGORICAL, NUMERIC

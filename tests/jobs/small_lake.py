@@ -18,9 +18,9 @@ import pyarrow as pa
 from jobs import config, tracking
 from jobs.config import Config
 from jobs.flow import STAGES
-from jobs.run import Run
-from jobs.store import Lake, Lineage, midnight
-from jobs.tables import INTEREST_BUCKETS, LAKE
+from jobs.lake.run import Run
+from jobs.lake.store import Lake, Lineage, midnight
+from jobs.lake.tables import INTEREST_BUCKETS, LAKE
 from models.rankers.features import ITEM_NUMBERS, SEPARATOR, USER_NUMBERS
 
 DAY = date(2026, 1, 8)

@@ -8,8 +8,8 @@ import pytest
 
 from jobs.config import Config, LakeSettings
 from jobs.flow import STAGES
-from jobs.run import Run
-from jobs.tables import LAKE
+from jobs.lake.run import Run
+from jobs.lake.tables import LAKE
 
 
 def test_every_stage_reads_only_what_an_earlier_one_writes() -> None:

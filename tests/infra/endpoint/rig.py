@@ -18,7 +18,7 @@ from infra.endpoint.__main__ import listen
 from infra.endpoint.app import Server
 from jobs import bundle, config
 from jobs.bundle import Bundle
-from jobs.featurize.online import Published
+from jobs.features.online import Published
 from models.rankers import RANKERS
 from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NUMERIC, Encodings
 from models.rankers.protocol import Columns, Predictions, TrainingData

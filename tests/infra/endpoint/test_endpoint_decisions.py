@@ -15,7 +15,7 @@ from infra.endpoint.decide import WORKERS, Decider
 from infra.endpoint.request import RankRequest
 from infra.endpoint.serving import Serving
 from jobs.bundle import Bundle
-from jobs.featurize.online import Published
+from jobs.features.online import Published
 from models.rankers import RANKERS
 from models.rankers.features import Encodings
 from models.settings import PolicySettings, TaskSettings

@@ -12,9 +12,9 @@ from jobs import config
 from jobs.assemble import job
 from jobs.config import Config, DatasetSettings
 from jobs.flow import STAGES
-from jobs.run import Run
-from jobs.store import Lake, Lineage, midnight
-from jobs.tables import INTEREST_BUCKETS, LAKE
+from jobs.lake.run import Run
+from jobs.lake.store import Lake, Lineage, midnight
+from jobs.lake.tables import INTEREST_BUCKETS, LAKE
 from models.rankers.features import ITEM_NUMBERS, SEPARATOR, USER_NUMBERS
 
 FIRST, DAY = date(2026, 1, 1), date(2026, 1, 7)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobs.assemble import core
 from jobs.errors import NotReady, Refused
-from jobs.tables import ATTRIBUTES, TIME
+from jobs.lake.tables import ATTRIBUTES, TIME
 
 DAY = date(2026, 1, 30)
 CUT = datetime(2026, 1, 31, tzinfo=UTC)

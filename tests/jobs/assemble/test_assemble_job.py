@@ -11,7 +11,7 @@ import pytest
 from jobs.assemble import core
 from jobs.errors import NotReady, Refused
 from jobs.flow import FEATURES
-from jobs.store import midnight
+from jobs.lake.store import midnight
 from tests.jobs.assemble.assemble_world import DAY, FIRST, TEST, TRAIN, USERS, VALIDATE, World, at
 
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from jobs.assemble import negatives
-from jobs.assemble.identity import IDENTITY
 from jobs.config import RetrievalNegativeSettings
+from jobs.moment.identity import IDENTITY
 from tests.jobs.assemble.selection_rows import at, labelled
 
 ALONE = IDENTITY.empty_table()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jobs.attribute import core
 from jobs.attribute.shares import shared_out
 from jobs.config import AttributionSettings
-from jobs.labels import as_known
+from jobs.outcomes import as_known
 from tests.jobs.attribute.attribution_oracle import START, by_nested_loops, events, known_before, random_events, rounded
 
 RULES = st.builds(

@@ -14,10 +14,10 @@ from jobs.attribute import core, job
 from jobs.config import AttributionSettings, Config
 from jobs.errors import NotReady
 from jobs.flow import STAGES
-from jobs.labels import as_known
-from jobs.run import Run
-from jobs.store import Lake, Lineage, midnight
-from jobs.tables import LAKE
+from jobs.lake.run import Run
+from jobs.lake.store import Lake, Lineage, midnight
+from jobs.lake.tables import LAKE
+from jobs.outcomes import as_known
 from tests.jobs.attribute.attribution_oracle import (
     START,
     by_nested_loops,

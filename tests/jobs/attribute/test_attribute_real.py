@@ -18,8 +18,8 @@ import pytest
 
 from jobs.attribute import core
 from jobs.config import AttributionSettings
-from jobs.labels import as_known
-from jobs.tables import LAKE, TIME
+from jobs.lake.tables import LAKE, TIME
+from jobs.outcomes import as_known
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 STAGES = {"impressions": "s", "clicks": "c", "purchases": "p"}

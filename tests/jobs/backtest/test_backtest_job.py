@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.backtest import core, job
-from jobs.backtest.document import Document
+from jobs.backtest import job
 from jobs.config import Config
 from jobs.errors import NotReady, Refused
-from jobs.store import Lake
-from jobs.tables import LAKE
+from jobs.evidence import core
+from jobs.evidence.document import Document
+from jobs.lake.store import Lake
+from jobs.lake.tables import LAKE
 from models.policies.choice import first_choice
 from tests.jobs.small_candidates import deployed, linear, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import DAY, TEST_DAY, World, a_run, publish, publish_all, settings

@@ -20,12 +20,12 @@ from jobs import bundle, tracking
 from jobs.backtest import job as backtest
 from jobs.config import Config
 from jobs.deploy import job as deploy
-from jobs.deploy.sagemaker import Endpoint
 from jobs.errors import NotReady, Refused
-from jobs.featurize.online import OnlineFeatures
+from jobs.features.online import OnlineFeatures
+from jobs.lake.store import Lake
+from jobs.lake.tables import LAKE
 from jobs.promote import job as promote
-from jobs.store import Lake
-from jobs.tables import LAKE
+from jobs.serving.sagemaker import Endpoint
 from jobs.train import job as train
 from models.rankers import RANKERS
 from tests.jobs.small_lake import DAY, World, a_run, publish, publish_all, settings

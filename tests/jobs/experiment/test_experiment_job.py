@@ -10,8 +10,8 @@ import pytest
 
 from jobs.config import Config
 from jobs.experiment import core, job
-from jobs.store import Lake, midnight
-from jobs.tables import LAKE
+from jobs.lake.store import Lake, midnight
+from jobs.lake.tables import LAKE
 from tests.jobs.small_candidates import deployed, publish_ledger
 from tests.jobs.small_lake import DAY, World, a_run, publish_served, settings
 

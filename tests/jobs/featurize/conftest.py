@@ -11,9 +11,9 @@ import pytest
 from jobs import config
 from jobs.config import Config
 from jobs.flow import STAGES
-from jobs.run import Run
-from jobs.store import Lake, Lineage
-from jobs.tables import LAKE
+from jobs.lake.run import Run
+from jobs.lake.store import Lake, Lineage
+from jobs.lake.tables import LAKE
 
 FIRST = date(2026, 1, 1)
 LINEAGE = Lineage("test", "run", "code", "config")

@@ -15,12 +15,12 @@ import pytest
 
 from jobs.asof.core import latest, take
 from jobs.errors import NotReady
-from jobs.examples import encodings_of, item_arrays, user_arrays, user_row
-from jobs.featurize import online
-from jobs.featurize.online import OnlineFeatures
+from jobs.features import online
+from jobs.features.online import OnlineFeatures
 from jobs.flow import FEATURES
-from jobs.store import midnight
-from jobs.tables import INTEREST_BUCKETS, LAKE, TIME
+from jobs.lake.store import midnight
+from jobs.lake.tables import INTEREST_BUCKETS, LAKE, TIME
+from jobs.moment.columns import encodings_of, item_arrays, user_arrays, user_row
 from models.rankers.features import NUMERIC, decision_columns
 from models.settings import TaskSettings
 from tests.delta_extension import delta_extension

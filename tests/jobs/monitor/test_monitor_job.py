@@ -10,9 +10,10 @@ import pytest
 
 from jobs.backtest import job as backtest
 from jobs.config import Config
-from jobs.monitor import capture, job
+from jobs.lake.store import Lake
+from jobs.monitor import job
 from jobs.promote import job as promote
-from jobs.store import Lake
+from jobs.serving import captured
 from tests.jobs.small_candidates import deployed, linear, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import (
     DAY,
@@ -147,5 +148,5 @@ def test_a_torn_line_and_a_repeated_answer_do_not_count() -> None:
         items = [{"item_id": "i", "position": 1, "p_click": p}]
         return json.dumps({"response": {"request_id": "r", "items": items, "fallback": False}}) + "\n"
 
-    found = capture.placements([line(0.1), line(0.2), line(0.3)[:20]])
+    found = captured.placements([line(0.1), line(0.2), line(0.3)[:20]])
     assert found["served_p_click"].to_pylist() == [0.1]

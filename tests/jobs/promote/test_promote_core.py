@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from jobs.promote import core, ledger
-from tests.jobs.backtest.evidence_documents import judged as judged_by_the_gate
-from tests.jobs.backtest.evidence_documents import troubled, written
+from jobs.deployments import ledger
+from jobs.promote import core
+from tests.jobs.evidence.evidence_documents import judged as judged_by_the_gate
+from tests.jobs.evidence.evidence_documents import troubled, written
 
 NOON = datetime(2026, 1, 8, 12, tzinfo=UTC)
 
@@ -63,7 +64,7 @@ class Ledger:
     def read(self, table: str) -> Any:
         import pyarrow as pa
 
-        from jobs.tables import LAKE
+        from jobs.lake.tables import LAKE
 
         keys = [pa.field(name, pa.string()) for name in ("day", "mode")]
         return pa.Table.from_pylist(list(self.rows), pa.schema([*LAKE["promotions"].schema, *keys]))

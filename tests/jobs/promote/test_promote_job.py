@@ -11,9 +11,9 @@ from jobs import tracking
 from jobs.backtest import job as backtest
 from jobs.config import Config
 from jobs.errors import NotReady, Refused
+from jobs.lake.store import Lake
+from jobs.lake.tables import LAKE
 from jobs.promote import job
-from jobs.store import Lake
-from jobs.tables import LAKE
 from tests.jobs.small_candidates import deployed, linear, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import DAY, World, a_run, publish, publish_all, settings
 

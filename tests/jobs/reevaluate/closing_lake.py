@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 
 from jobs.backtest import job as backtest
 from jobs.config import Config
+from jobs.lake.store import Lake, midnight
+from jobs.lake.tables import LAKE
 from jobs.promote import job as promote
-from jobs.store import Lake, midnight
-from jobs.tables import LAKE
 from models.rankers.protocol import Ranker
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import DAY, TEST_DAY, World, a_run, publish, publish_all

@@ -13,11 +13,11 @@ from jobs import config as configuration
 from jobs.attribute import job as attribute
 from jobs.config import Config
 from jobs.flow import STAGES
-from jobs.labels import as_known
+from jobs.lake.run import Run
+from jobs.lake.store import Lake, Lineage, midnight
+from jobs.lake.tables import LAKE
+from jobs.outcomes import as_known
 from jobs.reevaluate import core
-from jobs.run import Run
-from jobs.store import Lake, Lineage, midnight
-from jobs.tables import LAKE
 from tests.jobs.reevaluate.closing_lake import CLOSING, FIRST_CUT, LAST_CUT, labels
 from tests.jobs.small_lake import TEST_DAY, World, examples
 

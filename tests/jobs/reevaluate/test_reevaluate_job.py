@@ -12,14 +12,14 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs.backtest import job as backtest
-from jobs.backtest.document import Document
 from jobs.config import Config
 from jobs.errors import NotReady
+from jobs.evidence.document import Document
 from jobs.flow import STAGES
+from jobs.lake.store import Lake
+from jobs.lake.tables import LAKE
 from jobs.promote import job as promote
 from jobs.reevaluate import job
-from jobs.store import Lake
-from jobs.tables import LAKE
 from tests.jobs.reevaluate.closing_lake import (
     CANDIDATE,
     CLOSING,

@@ -8,9 +8,9 @@ import pytest
 from jobs import bundle
 from jobs.config import Config
 from jobs.errors import NotReady, Refused
-from jobs.run import now
-from jobs.store import Lake
-from jobs.tables import LAKE
+from jobs.lake.run import now
+from jobs.lake.store import Lake
+from jobs.lake.tables import LAKE
 from jobs.train import job
 from tests.jobs.small_lake import DAY, World, a_run, publish, publish_all, settings
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.tables import EVENTS, RAW
+from jobs.lake.tables import EVENTS, RAW
 from tests.jobs.validate.corruptions import (
     DAY,
     HARMLESS,

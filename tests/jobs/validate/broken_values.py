@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.tables import EVENTS
+from jobs.lake.tables import EVENTS
 from tests.jobs.validate.corruptions import ROW, Corruptions, aside, refused, warned
 from tests.jobs.validate.raw_days import FIRST, N, put, retyped
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import Refused
-from jobs.tables import RAW, STR, TIME
+from jobs.lake.tables import RAW, STR, TIME
 from jobs.validate.columns import attributes, lossless, shaped
 
 AT = datetime(2026, 1, 1, 10, tzinfo=UTC)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.errors import Refused
-from jobs.tables import LAKE, RAW
+from jobs.lake.tables import LAKE, RAW
 from jobs.validate import core, facts
 from jobs.validate.batch import Verdict
 from jobs.validate.columns import shaped

@@ -13,8 +13,8 @@ import pytest
 
 from jobs.config import SparkSettings
 from jobs.errors import Refused
-from jobs.tables import LAKE, RAW
-from jobs.validate import raw
+from jobs.lake import raw
+from jobs.lake.tables import LAKE, RAW
 from jobs.validate.batch import NOTHING, Report, Rules, Verdict, Written, unreported, verdicts
 from jobs.validate.core import Judged
 from jobs.validate.facts import Neighbours

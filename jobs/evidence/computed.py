@@ -1,0 +1,163 @@
+"""The evidence on two bundles: the document, computed from test rows and the logged decisions of their days.
+
+`backtest` writes it down first; `reevaluate` computes it again once every label is known.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs import bundle
+from jobs.bundle import Bundle
+from jobs.evidence import conversions, core, detail, pages
+from jobs.evidence.document import SCHEMA_VERSION
+from jobs.evidence.scored import SIDES, Pair, Scored, scored, with_known_click
+from jobs.flow import FEATURES
+from jobs.lake.run import Run
+from jobs.moment.columns import ranker_columns
+from jobs.moment.decisions import Decisions, decisions, disagreement, first_placements, joined
+from jobs.moment.identity import IDENTIFYING, IDENTITY, identities
+from jobs.moment.known import known_before
+from jobs.sources.world.truth import true_click_probability
+from models.evaluation.comparison import compare
+from models.evaluation.estimate import Finding, Refusal
+from models.rankers.protocol import Floats
+
+DATA = ("examples", "requests", "items", *FEATURES)
+
+
+def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
+    """The evidence of the run's day and mode on `test`; same inputs, same document: no clock, no run id."""
+    settings, seed = run.config.gate, run.config.ranker.seed
+    rows = scored(test, pair, _identity(run))
+    compared = core.comparison(rows, settings, seed)
+    run.say(f"compared on {len(rows)} of {len(test)} test rows")
+    replay = _replayed(run, test)
+    found = replay.found
+    predicted = {} if found is None else {s: core.predicted(found, b) for s, b in zip(SIDES, pair, strict=True)}
+    chosen = {s: core.choices(found, b, predicted[s]) for s, b in zip(SIDES, pair, strict=True) if found is not None}
+    counted = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in replay.left_out.items() if n)
+    why_not = f"a replay needs requests with candidates and a propensity; found none: {counted or 'no requests'}"
+    values = core.value(found, chosen, why_not, settings)
+    run.say(f"replayed {0 if found is None else len(found)} decisions")
+    champion, challenger = pair
+    logging = values.pop("logging")
+    parity = _parity(run, test, rows)
+    written: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "day": run.day.isoformat(),
+        "mode": run.mode,
+        "challenger": _side(challenger),
+        "champion": _side(champion),
+        "bundle_sha256": challenger.sha256,
+        "policy": challenger.policy.model_dump(mode="json"),
+        "same_candidate": challenger.candidate_id == champion.candidate_id,
+        "test_rows": len(rows),
+        "comparison": {m: {s: f.as_dict() for s, f in sides.items()} for m, sides in compared.items()},
+        "value": {side: finding.as_dict() for side, finding in values.items()},
+        "estimators": detail.second_opinions(found, chosen, predicted.get("champion"), settings),
+        "logging": {"value": logging.as_dict()},
+        "replay": core.replay_kind(found, replay.left_out),
+        "conversions": conversions.section(found, chosen, why_not, _closes_on(run, test), settings),
+        "pages": pages.section(test, found, dict(zip(SIDES, pair, strict=True)), predicted, settings),
+        "calibration": detail.calibration(rows, settings),
+        "slices": detail.sliced(rows, settings),
+        **detail.spread(found, chosen, replay.catalogue, seed, settings),
+        "parity": None if parity is None else parity.as_dict(),
+        "data": core.data_card(test, found, replay.left_out) | {"versions": {t: run.inputs.get(t) for t in DATA}},
+        "diagnostics": {
+            "weights": {} if found is None else core.trust(found, chosen),
+            "differing_columns": replay.differing,
+        },
+        "gate": settings.model_dump(mode="json"),
+        "limitations": list(core.LIMITATIONS),
+    }
+    if found is not None and replay.truth is not None:
+        written["truth"] = core.true_value(found, chosen, replay.truth)
+    return written
+
+
+def _parity(run: Run, test: pa.Table, rows: Scored) -> Finding | None:
+    """A warm start's log-loss minus that of the newest full training's challenger, on the same rows; else None."""
+    if run.mode == "full":
+        return None
+    candidates = run.read("candidates", where={"mode": "full"}).to_pylist()
+    chosen = [row for row in candidates if row["chosen"] and row["day"] <= run.day.isoformat()]
+    if not chosen:
+        return Refusal("a warm start is held against the newest full training; found none")
+    newest = max(chosen, key=lambda row: str(row["day"]))
+    full = bundle.load(Path(newest["bundle"]), newest["bundle_sha256"])
+    expected = full.ranker.predict(ranker_columns(with_known_click(test))).p_click
+    warm = rows.as_shown["challenger"]
+    compared = compare(rows.clicked, expected, warm, rows.requests, rows.users, run.config.gate, metrics=["log_loss"])
+    return compared["log_loss"]["difference"]
+
+
+def _identity(run: Run) -> pa.Table:
+    """Which items are one item, as the dataset of the run's day was told; of none where there was no catalogue."""
+    if not any(day <= run.day for day in run.published_days("items")):
+        return IDENTITY.empty_table()
+    return identities(run.newest("items", IDENTIFYING), run.config.dataset.selection)
+
+
+def _closes_on(run: Run, test: pa.Table) -> date:
+    """The day at whose end the last conversion of the test rows is known, late ones included."""
+    attribution = run.config.attribution
+    days = attribution.click_window_days + attribution.window_days + attribution.late_days
+    newest: date = pc.cast(pc.max(test["event_time"]), pa.date32()).as_py()
+    return newest + timedelta(days=days)
+
+
+def _side(side: Bundle) -> dict[str, Any]:
+    return {
+        "candidate_id": side.candidate_id,
+        "ranker": side.ranker.kind,
+        "bundle_sha256": side.sha256,
+        "policy": side.policy.model_dump(mode="json"),
+        "lineage": dict(side.manifest["lineage"]),
+    }
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The decisions of all test days (None where none can be replayed) and what is to be said of them."""
+
+    found: Decisions | None
+    left_out: dict[str, int]
+    differing: dict[str, float]
+    catalogue: int
+    """Items that existed."""
+    truth: Floats | None
+    """Each candidate's true click probability in the simulated world; only for the eyes, the gate never sees it."""
+
+
+def _replayed(run: Run, test: pa.Table) -> Replay:
+    """The test days' decisions, features as known before each day."""
+    days = sorted(pc.unique(pc.cast(test["event_time"], pa.date32())).to_pylist())
+    published = set(run.published_days("requests"))
+    requests = run.read("requests", [d for d in days if d in published], columns=["request_id", "candidates"])
+    placed, left_out = first_placements(conversions.with_closed(test), requests)
+    of_day = pc.cast(placed["event_time"], pa.date32())
+    parts, truths = [], []
+    differing: dict[str, float] = {}
+    catalogue = 0
+    for day in days:
+        mine = placed.filter(pc.equal(of_day, pa.scalar(day)))
+        if not len(mine):
+            continue
+        # Attributes of a dataset are those of its day, not of each example's: jobs.assemble takes them so.
+        known = known_before(run, day, snapshots=run.day)
+        catalogue = len(known.items)
+        part = decisions(mine, known)
+        row = part.row
+        parts.append(part)
+        truths.append(true_click_probability(run.config, day, part.user_id[row], part.item_id, part.surface[row]))
+        differing |= disagreement(mine, part)
+    told = [truth for truth in truths if truth is not None]
+    truth = np.concatenate(told) if parts and len(told) == len(parts) else None
+    return Replay(joined(parts) if parts else None, left_out, differing, catalogue, truth)

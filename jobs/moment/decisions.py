@@ -1,0 +1,243 @@
+"""Logged decisions with everything the logging policy chose from, as the rankers would have seen it at that moment.
+
+A decision is the first placement of a request: its propensity depends on nothing else on the page.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs.moment.columns import (
+    attribute_columns,
+    attribute_keys,
+    encodings_of,
+    item_arrays,
+    numbers,
+    ranker_columns,
+    strings,
+    user_arrays,
+)
+from models.rankers.features import ATTRIBUTE_PREFIX, decision_columns
+from models.rankers.protocol import Floats
+from models.settings import TaskSettings
+
+Ints = NDArray[np.int64]
+Strings = NDArray[np.object_]
+ITEM_PREFIX, USER_PREFIX = "item.", "user."
+"""Attributes of the item and of the user; all others describe the request. Only the item's differ by candidate."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was known before a day: feature rows, and the snapshots that attributes come from."""
+
+    user_features: pa.Table
+    item_features: pa.Table
+    encodings: pa.Table
+    items: pa.Table
+    users: pa.Table | None
+    """Only where the rows' own attributes do not say what is known of the user: raw impressions, unlike examples."""
+    tasks: TaskSettings
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """m decisions and their n candidates laid end to end: decision i has `offsets[i]:offsets[i + 1]`."""
+
+    offsets: Ints
+    clicked: Floats
+    converted: Floats
+    """(m,) NaN where it is not known (or not yet, see `jobs.evidence.conversions`)."""
+    propensity: Floats
+    cluster: Ints
+    """(m,) the user as an integer; an unknown user is its own cluster."""
+    request_id: Strings
+    policy: Strings
+    user_id: Strings
+    surface: Strings
+    item_id: Strings
+    """(n,) the candidates."""
+    taken: NDArray[np.bool_]
+    """(n,) whether the candidate is the item that was shown first."""
+    columns: dict[str, NDArray[Any]]
+    """(n,) each: what a ranker sees."""
+
+    def __len__(self) -> int:
+        return len(self.clicked)
+
+    @property
+    def row(self) -> Ints:
+        """(n,) the decision each candidate belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def of_taken(self, probability: Floats) -> Floats:
+        """(m,) the probability of what was shown, from the probability of each candidate (n,)."""
+        return np.bincount(self.row, weights=probability * self.taken, minlength=len(self)).astype(np.float64)
+
+
+def first_placements(examples: pa.Table, requests: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """The decisions that can be replayed, with the column `candidates`; and how many requests fail which condition.
+
+    Left out: no candidates were logged; the shown item is not among them; no propensity; a choice that was certain
+    (it says nothing of the alternatives); a click that is not known yet.
+    """
+    codes = examples["request_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    order = np.lexsort((examples["position"].to_numpy(), codes))
+    _, first = np.unique(codes[order], return_index=True)
+    placed = examples.take(pa.array(order[first]))
+    at = pc.index_in(placed["request_id"], requests["request_id"])
+    candidates = requests["candidates"].combine_chunks().take(at.combine_chunks())
+    placed = placed.append_column("candidates", candidates)
+    counts, left_out = len(placed), {"requests": len(placed)}
+    conditions: tuple[tuple[str, Callable[[pa.Table], pa.Array]], ...] = (
+        ("no_propensity", lambda t: t["propensity"].is_valid()),
+        ("no_candidates", lambda t: pc.greater(pc.fill_null(pc.list_value_length(t["candidates"]), 0), 0)),
+        ("certain_choice", _was_uncertain),
+        ("click_unknown", lambda t: t["clicked"].is_valid()),
+        ("shown_item_not_a_candidate", _shown_among_candidates),
+    )
+    for reason, keep in conditions:
+        placed = placed.filter(keep(placed))
+        left_out[reason] = counts - len(placed)
+        counts = len(placed)
+    return placed, left_out
+
+
+def decisions(placed: pa.Table, known: Known) -> Decisions:
+    """The placements of one day with every candidate's columns, features as known before that day."""
+    lists = placed["candidates"].combine_chunks()
+    items = strings(pc.list_flatten(lists))
+    sizes = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    row = np.repeat(np.arange(len(placed)), sizes)
+    shown = strings(placed["item_id"])
+    return Decisions(
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        clicked=numbers(placed["clicked"]),
+        converted=numbers(placed["converted"]),
+        propensity=numbers(placed["propensity"]),
+        cluster=clusters(placed),
+        request_id=strings(placed["request_id"]),
+        policy=strings(placed["policy"]),
+        user_id=strings(placed["user_id"]),
+        surface=strings(placed["surface"]),
+        item_id=items,
+        taken=items == shown[row],
+        columns=candidate_columns(placed, row, items, known),
+    )
+
+
+def joined(parts: Sequence[Decisions]) -> Decisions:
+    """Several days as one; raises ValueError for none."""
+    if len(parts) == 1:
+        return parts[0]
+    names = sorted(set().union(*(part.columns for part in parts)))
+
+    def column(part: Decisions, name: str) -> NDArray[Any]:
+        return part.columns.get(name, np.full(len(part.item_id), None, dtype=object))
+
+    users = np.concatenate([part.user_id for part in parts])
+    return Decisions(
+        offsets=np.concatenate([[0], *(np.diff(part.offsets) for part in parts)]).cumsum(),
+        cluster=clusters(pa.table({"user_id": pa.array(users, pa.string())})),
+        columns={name: np.concatenate([column(part, name) for part in parts]) for name in names},
+        user_id=users,
+        **{
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("clicked", "converted", "propensity", "request_id", "policy", "surface", "item_id", "taken")
+        },
+    )
+
+
+def clusters(rows: pa.Table) -> Ints:
+    """One integer per user; a row without a user stands for itself, or for its request where there is one."""
+    codes = pc.fill_null(rows["user_id"].combine_chunks().dictionary_encode().indices, -1)
+    user = codes.to_numpy(zero_copy_only=False).astype(np.int64)
+    alone = np.arange(len(rows), dtype=np.int64)
+    if "request_id" in rows.column_names:
+        alone = rows["request_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    named: Ints = np.where(user >= 0, user, user.max(initial=-1) + 1 + alone)
+    return named
+
+
+def disagreement(placed: pa.Table, found: Decisions) -> dict[str, float]:
+    """Share of decisions whose shown item has another value here than in `examples`, per column that differs.
+
+    Both sides follow the same point-in-time rule by different code: anything but an empty mapping is a bug or a table
+    that changed in between. The position is left out: here it is always the serving one.
+    """
+    logged = ranker_columns(placed, at_serving_position=True)
+    first = np.flatnonzero(found.taken)
+    _, once = np.unique(found.row[first], return_index=True)
+    differing = {}
+    for name, expected in logged.items():
+        replayed = found.columns.get(name, np.full(len(found.item_id), None, dtype=object))[first[once]]
+        if expected.dtype == object:
+            wrong = expected != replayed
+        else:
+            wrong = ~np.isclose(expected, replayed.astype(np.float64), rtol=1e-5, atol=1e-8, equal_nan=True)
+        if wrong.any():
+            differing[name] = float(wrong.mean())
+    return differing
+
+
+def _was_uncertain(placed: pa.Table) -> pa.Array:
+    """A propensity below 1, or a single candidate: then there was no alternative to learn about."""
+    return pc.or_(pc.less(placed["propensity"], 1.0), pc.equal(pc.list_value_length(placed["candidates"]), 1))
+
+
+def _shown_among_candidates(placed: pa.Table) -> pa.Array:
+    lists = placed["candidates"].combine_chunks()
+    row = np.repeat(np.arange(len(placed)), pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64))
+    match = strings(pc.list_flatten(lists)) == strings(placed["item_id"])[row]
+    return pa.array(np.bincount(row[match], minlength=len(placed)) > 0)
+
+
+def candidate_columns(placed: pa.Table, row: Ints, items: Strings, known: Known) -> dict[str, NDArray[Any]]:
+    """The ranker columns of item `items[i]` for the user and context of `placed[row[i]]`, features as `known`."""
+    rows_of_item = _rows(known.item_features["item_id"])
+    features = {**item_arrays(known.item_features, rows_of_item(pa.array(items, pa.string()))), "item_id": items}
+    of_source = item_arrays(known.item_features, rows_of_item(placed["source_item_id"]))
+    context = {name: strings(placed[name])[row] for name in ("surface", "device", "region", "query")}
+    context["source_category"] = of_source["category"][row]
+    keys = attribute_keys(placed["attributes"])
+    of_request = attribute_columns(placed["attributes"], [key for key in keys if not key.startswith(ITEM_PREFIX)])
+    context.update({name: column[row] for name, column in of_request.items()})
+    context.update(_attributes(ITEM_PREFIX, pa.array(items, pa.string()), known.items, "item_id"))
+    if known.users is not None:
+        of_user = _attributes(USER_PREFIX, placed["user_id"], known.users, "user_id")
+        context.update({name: column[row] for name, column in of_user.items()})
+    users = user_arrays(known.user_features, _rows(known.user_features["user_id"])(placed["user_id"])[row])
+    return decision_columns(users, features, context, encodings_of(known.encodings), known.tasks)
+
+
+def _attributes(
+    prefix: str, wanted: pa.Array | pa.ChunkedArray, snapshot: pa.Table, key: str
+) -> dict[str, NDArray[np.object_]]:
+    """`attributes.<prefix><key>` of each wanted id, from a snapshot of items or users."""
+    at = _rows(snapshot[key])(wanted)
+    found = attribute_columns(snapshot["attributes"], attribute_keys(snapshot["attributes"]))
+    return {
+        ATTRIBUTE_PREFIX + prefix + name.removeprefix(ATTRIBUTE_PREFIX): _chosen(column, at)
+        for name, column in found.items()
+    }
+
+
+def _rows(keys: pa.ChunkedArray) -> Callable[[pa.Array | pa.ChunkedArray], Ints]:
+    """A look-up: the row of each wanted key, -1 where it is null or unknown."""
+
+    def rows(wanted: pa.Array | pa.ChunkedArray) -> Ints:
+        at = pc.fill_null(pc.index_in(wanted, keys, skip_nulls=True), -1)
+        whole = at.combine_chunks() if isinstance(at, pa.ChunkedArray) else at
+        return np.asarray(whole.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+    return rows
+
+
+def _chosen(values: Strings, at: Ints) -> Strings:
+    """`values[at]`, None where `at` is -1."""
+    return np.concatenate([values, np.array([None], dtype=object)])[at]

@@ -1,0 +1,66 @@
+"""Where raw events come from: one file a source, found by its name. `open-bandit` is `open_bandit.py` of this folder.
+
+A source's file has a function `source(config)` that gives a `Source`; nothing else names it. Files that begin with `_`
+and folders are what sources share.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from datetime import date
+from typing import Protocol
+
+import pyarrow as pa
+
+from jobs.config import Config
+from jobs.errors import Misconfigured, UsageError
+
+LATE_DAYS = 2
+"""An event that became known later than this many days after its own is never asked for."""
+Tables = Mapping[str, pa.Table]
+"""Raw table name (`jobs.lake.tables.RAW`) to rows in its raw columns, events sorted by time."""
+
+
+class Source(Protocol):
+    """Raw events by day. The same settings give the same rows, whatever was asked before."""
+
+    def span(self) -> tuple[date, date]:
+        """First and last day this source has."""
+        ...
+
+    def day(self, day: date) -> Tables | None:
+        """All six raw tables of `day` as known at its end; None where they already lie in the raw lake.
+
+        Raises `UsageError` naming the span for a day outside it, `Misconfigured` for files that are not what is needed.
+        """
+        ...
+
+    def go_live(self, day: date) -> int:
+        """Let the live endpoint answer its share of the day's decisions, where a source can; returns how many."""
+        ...
+
+    def late(self, day: date, arrived: date) -> Tables:
+        """Events of `day` that became known only on the later day `arrived`; absent tables had none."""
+        ...
+
+
+def names() -> list[str]:
+    """What `source.name` may be, sorted."""
+    files = (found.name for found in pkgutil.iter_modules(__path__) if not found.ispkg)
+    return sorted(name.replace("_", "-") for name in files if not name.startswith("_"))
+
+
+def open_source(config: Config) -> Source:
+    """The source `source.name` asks for; nothing is read yet. Raises `Misconfigured` where no file has that name."""
+    name = config.source.name
+    if name not in names():
+        raise Misconfigured(f"source.name must be one of {', '.join(names())}; found {name!r}")
+    opened: Source = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").source(config)
+    return opened
+
+
+def within(day: date, span: tuple[date, date], name: str) -> None:
+    """Raises `UsageError` when `day` is outside the days of the source `name`."""
+    first, last = span
+    if not first <= day <= last:
+        raise UsageError(f"source {name} has the days {first}..{last}; found --day {day}")

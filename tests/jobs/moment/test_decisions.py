@@ -1,0 +1,129 @@
+"""Which logged decisions can be replayed, and what the rankers are shown of them."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs.moment.decisions import Known, clusters, decisions, disagreement, first_placements, joined
+from models.settings import TaskSettings
+from tests.jobs.small_lake import (
+    TEST_DAY,
+    World,
+    encodings,
+    examples,
+    item_features,
+    items,
+    requests_table,
+    user_features,
+)
+
+N = 40
+
+
+def placed(**changes: Any) -> tuple[pa.Table, pa.Table]:
+    rows = examples(World(), TEST_DAY, "test", N)
+    for name, change in changes.items():
+        values = change(rows[name].to_pylist())
+        field = rows.schema.field(name).with_nullable(True)
+        rows = rows.set_column(rows.column_names.index(name), field, pa.array(values, field.type))
+    return rows, requests_table(World(), TEST_DAY, N)
+
+
+def known() -> Known:
+    tables = [user_features(World(), TEST_DAY), item_features(World(), TEST_DAY), encodings(TEST_DAY), items(World())]
+    return Known(*tables, None, TaskSettings())
+
+
+def first_only(value: Any) -> Any:
+    """Change the first placement of every fourth request."""
+    return lambda values: [value if n % 12 == 0 else v for n, v in enumerate(values)]
+
+
+def test_it_is_the_first_placement_whatever_the_order_of_rows() -> None:
+    rows, requests = placed()
+    backwards = rows.take(pa.array(np.arange(len(rows))[::-1]))
+    for table in (rows, backwards):
+        found, left_out = first_placements(table, requests)
+        assert set(found["position"].to_pylist()) == {1}
+        assert len(found) == N == left_out["requests"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("propensity", None, "no_propensity"),
+        ("propensity", 1.0, "certain_choice"),
+        ("clicked", None, "click_unknown"),
+        ("item_id", "i999999", "shown_item_not_a_candidate"),
+    ],
+)
+def test_what_cannot_be_replayed_is_left_out_and_counted(column: str, value: Any, reason: str) -> None:
+    """Never replaced by the second placement: its propensity depends on the first."""
+    found, left_out = first_placements(*placed(**{column: first_only(value)}))
+    assert left_out[reason] == 10
+    assert len(found) == N - 10
+    assert set(found["position"].to_pylist()) == {1}
+
+
+def test_requests_without_candidates_are_left_out() -> None:
+    rows, requests = placed()
+    found, left_out = first_placements(rows, requests.slice(3))
+    assert (len(found), left_out["no_candidates"]) == (N - 3, 3)
+
+
+def test_the_shown_item_has_the_columns_it_had_in_training() -> None:
+    """Replay and dataset take features by different code: a difference would make it another model's estimate."""
+    rows, requests = placed()
+    table, _ = first_placements(rows, requests)
+    age = item_features(World(), TEST_DAY.replace(day=TEST_DAY.day - 1))
+    found = decisions(table, replace(known(), item_features=age))
+    assert disagreement(table, found) == {}
+    stale = decisions(table, known())  # features of the test day itself: a leak, and it shows
+    assert set(disagreement(table, stale)) == {"item_age_days"}
+
+
+def test_every_candidate_has_its_own_item_and_the_requests_user() -> None:
+    table, _ = first_placements(*placed())
+    world, found = World(), decisions(table, known())
+    row = found.row
+    user = np.array([int(u[1:]) for u in found.user_id])[row]
+    item = np.array([int(i[1:]) for i in found.item_id])
+    liked = world.taste[user] == world.category[item]
+    assert found.columns["user_item_interest"].tolist() == np.where(liked, 3.0, 1.0).tolist()
+    assert found.columns["attributes.item.tier"].tolist() == ["basic" if n % 2 else "plus" for n in item]
+    assert found.columns["attributes.user.segment"].tolist() == world.segment[user].tolist()
+    assert found.columns["position"].tolist() == [1.0] * len(item)
+    assert found.of_taken(np.ones(len(item))).tolist() == [1.0] * N
+
+
+def test_unknown_users_and_items_are_unknown_not_somebody_else() -> None:
+    """An index of -1 once would have taken the last row."""
+    table, _ = first_placements(*placed(user_id=lambda v: [None] * len(v)))
+    some = known()
+    few = replace(some, item_features=some.item_features.slice(0, 5), items=some.items.slice(0, 5))
+    found = decisions(table, few)
+    late = np.array([int(i[1:]) >= 5 for i in found.item_id])
+    assert np.isnan(found.columns["user_click_rate"]).all()
+    assert np.isnan(found.columns["item_click_rate"][late]).all()
+    assert set(found.columns["item_category"][late]) == {None}
+    assert set(found.columns["attributes.item.tier"][late]) == {None}
+    assert len(set(found.cluster)) == N  # each its own: unknown users are not one user
+
+
+def test_days_join_and_a_user_stays_one_cluster() -> None:
+    table, _ = first_placements(*placed())
+    part = decisions(table, known())
+    both = joined([part, part])
+    assert len(both) == 2 * N
+    assert both.offsets[-1] == 2 * part.offsets[-1]
+    assert both.cluster[:N].tolist() == both.cluster[N:].tolist()
+
+
+def test_rows_of_one_anonymous_request_share_a_cluster() -> None:
+    table = pa.table({"user_id": pa.array(["a", None, None, "a"]), "request_id": ["r1", "r2", "r2", "r3"]})
+    found = clusters(table)
+    assert found[0] == found[3]
+    assert found[1] == found[2] != found[0]
