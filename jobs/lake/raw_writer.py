@@ -21,8 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.lake.swap import swap
-from jobs.lake.tables import EVENTS, RAW
-from jobs.sources import Tables
+from jobs.lake.tables import EVENTS, RAW, Tables
 
 OWN = "part-0.parquet"
 WRITERS = 2

@@ -30,6 +30,8 @@ MOVED = pa.list_(
     )
 )
 """Figures of the evidence by their path (`auc.difference`), first and matured; null where one was refused."""
+Tables = Mapping[str, pa.Table]
+"""Raw table name (`RAW`) to rows in its raw columns, events sorted by time."""
 INTEREST_BUCKETS = 32
 """Categories are hashed into this many buckets; a user's interests are one float per bucket."""
 

@@ -6,19 +6,15 @@ and folders are what sources share.
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
 from datetime import date
 from typing import Protocol
 
-import pyarrow as pa
-
 from jobs.config import Config
 from jobs.errors import Misconfigured, UsageError
+from jobs.lake.tables import Tables
 
 LATE_DAYS = 2
 """An event that became known later than this many days after its own is never asked for."""
-Tables = Mapping[str, pa.Table]
-"""Raw table name (`jobs.lake.tables.RAW`) to rows in its raw columns, events sorted by time."""
 
 
 class Source(Protocol):

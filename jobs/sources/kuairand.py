@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from jobs.config import Config
 from jobs.errors import Misconfigured
-from jobs.lake.tables import RAW, TIME
-from jobs.sources import Source, Tables, within
+from jobs.lake.tables import RAW, TIME, Tables
+from jobs.sources import Source, within
 from jobs.sources._files import folder_of, read_csv, read_parquet
 
 SPAN = (date(2022, 4, 25), date(2022, 4, 30))

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady
-from jobs.lake.tables import RAW, TIME
-from jobs.sources import Source, Tables, within
+from jobs.lake.tables import RAW, TIME, Tables
+from jobs.sources import Source, within
 from jobs.sources._files import folder_of, read_csv
 
 POLICIES = ("random", "bts")

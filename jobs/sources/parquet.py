@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady
-from jobs.lake.tables import RAW
-from jobs.sources import Source, Tables
+from jobs.lake.tables import RAW, Tables
+from jobs.sources import Source
 
 NEEDED = tuple(name for name in RAW if name != "requests")
 """Without requests nothing can be replayed exactly, but all else works."""

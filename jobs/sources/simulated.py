@@ -6,7 +6,8 @@ from datetime import date
 import pyarrow as pa
 
 from jobs.config import Config
-from jobs.sources import LATE_DAYS, Source, Tables, within
+from jobs.lake.tables import Tables
+from jobs.sources import LATE_DAYS, Source, within
 from jobs.sources.world.live import LiveTraffic
 from jobs.sources.world.logger import LOOK_BACK_DAYS, Logger, logged, without_empty
 from models.settings import WorldSettings

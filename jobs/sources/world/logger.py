@@ -7,8 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.lake.tables import RAW, TIME
-from jobs.sources import Tables
+from jobs.lake.tables import RAW, TIME, Tables
 from models.world import DEVICES, REGIONS, SURFACES, Day, Requests, World
 from models.world.day import DAY, SECOND
 
