@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from jobs.errors import Misconfigured
 from models.settings import GateSettings, PolicySettings, RankerSettings, Settings, TaskSettings, WorldSettings
@@ -23,8 +23,16 @@ PREFIX = "TIDEGATE__"
 class SourceSettings(Settings):
     """Where raw events come from; `parquet` means a team's loggers already write the raw lake."""
 
-    name: str = Field("simulated", description="a file of jobs/sources")
+    name: str = Field("simulated", description="a file of jobs/sources: open-bandit is open_bandit.py")
     data: Path | None = Field(None, description="folder of a real log's files; the simulated world needs none")
+
+    @field_validator("name")
+    @classmethod
+    def _has_a_file(cls, name: str) -> str:
+        known = sorted(path.stem.replace("_", "-") for path in (ROOT / "jobs" / "sources").glob("[!_]*.py"))
+        if name not in known:
+            raise ValueError(f"must be one of {', '.join(known)}")
+        return name
 
 
 class LakeSettings(Settings):

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.jobs.backtest.test_page_browser import CHROMIUM, FAINT, OUTSIDE, OVERFLOWING, browser
 
 from jobs.evidence import page
 from jobs.evidence.document import Matured
 from jobs.evidence.matured import section
 from jobs.reevaluate import core
 from tests.jobs.evidence.evidence_documents import Page, Tree, judged, written
+from tests.jobs.evidence.test_page_browser import CHROMIUM, FAINT, OUTSIDE, OVERFLOWING, browser
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=y>\' {{ 7 * 7 }} %s'
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.jobs.backtest.test_decisions import N, known, placed
 
 from jobs import bundle
 from jobs.evidence import computed, core, pages
 from jobs.evidence.document import Pages
 from jobs.moment.decisions import Decisions, decisions, first_placements, joined
 from models.settings import PolicySettings
+from tests.jobs.moment.test_decisions import N, known, placed
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import (
     CANDIDATES,

@@ -16,7 +16,6 @@ from jobs import config
 from jobs.config import ROOT
 from jobs.errors import Misconfigured, NotReady, UsageError
 from jobs.flow import STAGES
-from jobs.ingest import sources
 from jobs.ingest.job import run
 from jobs.lake.run import Run
 from jobs.lake.tables import RAW
@@ -71,7 +70,7 @@ def holds_contract(tables: dict) -> None:
 def test_open_bandit_arrives_whole(tmp_path):
     """All 20,000 decisions in seven days, with the true propensities, one request each over all 80 items, no users."""
     conf = settings(tmp_path, "open-bandit", LOGS / "open_bandit")
-    first, last = sources.span(conf)
+    first, last = open_source(conf).span()
     assert (first, last) == (date(2019, 11, 24), date(2019, 11, 30))
     ingest(conf, last, first)
     shown, clicks, asked = rows(tmp_path, "impressions"), rows(tmp_path, "clicks"), rows(tmp_path, "requests")
@@ -131,7 +130,7 @@ def test_a_wheel_without_the_files_is_named(tmp_path):
 def test_kuairand_arrives_whole(tmp_path):
     """Six days, no propensity, no requests; nothing that follows from the outcome is a feature."""
     conf = settings(tmp_path, "kuairand", LOGS / "kuairand")
-    first, last = sources.span(conf)
+    first, last = open_source(conf).span()
     ingest(conf, last, first)
     shown, clicks, bought = (rows(tmp_path, name) for name in ("impressions", "clicks", "purchases"))
     assert len(shown) == 94_784 - 2_452, "the log less the hours before its first whole UTC day"
@@ -228,7 +227,7 @@ def test_a_teams_own_lake_is_only_looked_at(tmp_path):
     with pytest.raises(NotReady, match="impressions, clicks"):
         ingest(conf, date(2026, 1, 1))
     with pytest.raises(NotReady, match="found none"):
-        sources.span(conf)
+        open_source(conf).span()
     for name in RAW:
         folder = tmp_path / "raw" / name / "date=2026-01-01" / "hour=05"
         folder.mkdir(parents=True)
@@ -236,5 +235,5 @@ def test_a_teams_own_lake_is_only_looked_at(tmp_path):
     before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "raw").rglob("*"))
     assert ingest(conf, date(2026, 1, 1))["days"] == 1
     assert sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "raw").rglob("*")) == before
-    assert sources.span(conf) == (date(2026, 1, 1), date(2026, 1, 1))
+    assert open_source(conf).span() == (date(2026, 1, 1), date(2026, 1, 1))
     assert open_source(conf).late(date(2026, 1, 1), date(2026, 1, 2)) == {}

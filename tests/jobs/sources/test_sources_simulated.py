@@ -12,11 +12,11 @@ import pytest
 from jobs import config
 from jobs.errors import UsageError
 from jobs.flow import STAGES
-from jobs.ingest import sources
 from jobs.ingest.job import run
 from jobs.lake import raw_writer
 from jobs.lake.run import Run
 from jobs.lake.tables import EVENTS, RAW
+from jobs.sources import open_source
 from jobs.sources.simulated import Simulated
 from jobs.sources.world.truth import true_click_probability
 from models.settings import WorldSettings
@@ -165,7 +165,7 @@ def test_a_day_outside_the_world_is_a_usage_error_that_names_its_span(tmp_path):
     with pytest.raises(UsageError, match=r"2026-01-01\.\.2026-01-12; found --day 2026-02-01"):
         ingest(settings(tmp_path), date(2026, 2, 1))
     assert not (tmp_path / "raw").exists()
-    assert sources.span(settings(tmp_path)) == (FIRST, date(2026, 1, 12))
+    assert open_source(settings(tmp_path)).span() == (FIRST, date(2026, 1, 12))
 
 
 def test_the_truth_by_id_is_the_worlds_truth(tmp_path):
