@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 from jobs.config import Config
-from jobs.experiment import core, job
+from jobs.experiment import job
 from jobs.lake.store import Lake, midnight
 from jobs.lake.tables import LAKE
+from jobs.outcomes import with_clicks
 from tests.jobs.small_candidates import deployed, publish_ledger
 from tests.jobs.small_lake import DAY, World, a_run, publish_served, settings
 
@@ -77,5 +78,5 @@ def test_impressions_without_a_label_are_left_out_not_counted_as_no() -> None:
     shown = pa.table({"impression_id": ["a", "b"]})
     label = {"impression_id": "b", "clicked": True, "click_known_at": midnight(DAY), "click_matures_at": midnight(DAY)}
     labels = pa.Table.from_pylist([label], LAKE["labels"].schema)
-    found = core.with_clicks(shown, labels, midnight(DAY + timedelta(days=1)))
+    found = with_clicks(shown, labels, midnight(DAY + timedelta(days=1)))
     assert found["impression_id"].to_pylist() == ["b"]
