@@ -10,6 +10,7 @@ import pytest
 
 from jobs.config import Config
 from jobs.experiment import job
+from jobs.experiment.core import EXPERIMENT
 from jobs.lake.store import Lake, midnight
 from jobs.lake.tables import LAKE
 from jobs.outcomes import with_clicks
@@ -44,7 +45,7 @@ def test_arms_are_who_decided_and_rates_are_per_request(config: Config) -> None:
     difference = found["clicks_per_request"]
     assert difference["low"] < difference["value"] < difference["high"]
     assert difference["n"] == 200
-    assert (difference["control"], difference["experiment"]) == ("logging", core.EXPERIMENT)
+    assert (difference["control"], difference["experiment"]) == ("logging", EXPERIMENT)
     assert CANDIDATE["candidate_id"] + "+fallback" in difference["variant"]
     assert "clicks so far: 100%" in difference["note"]  # the day's click windows are all still open
     assert report["served_requests"] == {str(DAY): len(np.unique(requests[served]))}
