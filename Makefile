@@ -4,7 +4,7 @@ SOURCE ?= simulated
 DATA ?=
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check bench lock clean
+.PHONY: help setup demo up down test check bench house lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,9 @@ check: .venv/.ready ## lint, format, types, layers: the same as CI
 
 bench: .venv/.ready ## measure; results land in var/bench/*.json
 	@$(BIN)/python -m tests.bench
+
+house: .venv/.ready ## draw docs/house.svg again from the imports
+	@$(BIN)/python -m tests.house
 
 lock: ## resolve requirements.lock again from pyproject.toml
 	@$(PYTHON) -m venv var/lock && var/lock/bin/pip install -q uv
