@@ -157,11 +157,6 @@ def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table
     return pa.Table.from_arrays(columns, schema=LABELLED).filter(pa.array(split < len(data.splits)))
 
 
-def snapshot_schema(key: str) -> pa.Schema:
-    """What is read of the `users` or `items` snapshot."""
-    return pa.schema([(f"{key}_id", pa.string()), ("attributes", ATTRIBUTES)])
-
-
 def prefixed(snapshot: pa.Table, key: str) -> pa.Table:
     """(`<key>_id`, `<key>_attributes`) of a snapshot, its attribute keys as `<key>.<name>`."""
     maps = snapshot.column("attributes").combine_chunks()
