@@ -11,7 +11,7 @@ help: ## list the targets
 
 setup: .venv/.ready ## create .venv from requirements.lock and byte-compile it (a few minutes, once)
 
-demo: .venv/.ready ## run the whole chain through Airflow; SOURCE=simulated|open-bandit|kuairand, DATA=<folder>
+demo: .venv/.ready ## run the whole chain through Airflow; SOURCE=<a file of jobs/sources>, DATA=<its folder>
 	@$(BIN)/python -m infra.stack demo --source $(SOURCE) $(if $(DATA),--data $(DATA))
 
 up: .venv/.ready ## start Airflow, MLflow and the endpoint and leave them running for a person
