@@ -55,7 +55,7 @@ LABEL_COLUMNS = (
     *told_by("converted"),
     "conversion_value",
 )
-USER_LISTS = ("interests", "last_items", "last_buckets", "session_buckets")
+USER_LISTS = tuple(name for name, column in LAKE["user_features"].columns.items() if pa.types.is_list(column.type))
 USER_COLUMNS = ("user_id", "available_at", *USER_NUMBERS, *USER_LISTS)
 ITEM_COLUMNS = ("item_id", "available_at", *ITEM_NUMBERS, "category", "interest_bucket")
 OF_ITEM = "item:"

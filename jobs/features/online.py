@@ -28,7 +28,6 @@ from jobs.errors import NotReady
 from jobs.flow import FEATURES
 from jobs.lake.store import midnight
 from jobs.lake.tables import INTEREST_BUCKETS, LAKE, TIME
-from models.rankers import features
 from models.rankers.features import ATTRIBUTE_PREFIX, NO_BUCKET, Encodings
 
 if TYPE_CHECKING:
@@ -41,8 +40,10 @@ WRITE_ROWS = 10_000
 READ_KEYS = 1_000
 CHECK_SECONDS = 1.0
 """How old the reader's idea of the newest publication may be."""
-USER_NUMBERS = ("clicks", *features.USER_NUMBERS)
-ITEM_NUMBERS = ("clicks", *features.ITEM_NUMBERS)
+USER_NUMBERS, ITEM_NUMBERS = (
+    tuple(name for name, column in LAKE[table].columns.items() if column.type == pa.float64())
+    for table in ("user_features", "item_features")
+)
 Columns = dict[str, NDArray[Any]]
 _SERVICES: "WeakKeyDictionary[FeatureStore, dict[str, Any]]" = WeakKeyDictionary()
 """The services each store was asked for; definitions are applied when publishing, never under a reader."""

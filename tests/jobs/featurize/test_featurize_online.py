@@ -21,7 +21,7 @@ from jobs.flow import FEATURES
 from jobs.lake.store import midnight
 from jobs.lake.tables import INTEREST_BUCKETS, LAKE, TIME
 from jobs.moment.columns import encodings_of, item_arrays, user_arrays, user_row
-from models.rankers.features import NUMERIC, decision_columns
+from models.rankers.features import NUMERIC, USER_NUMBERS, decision_columns
 from models.settings import TaskSettings
 from tests.delta_extension import delta_extension
 
@@ -137,7 +137,7 @@ def test_unknown_users_and_users_known_by_attributes_only(lively: Any) -> None:
     assert math.isnan(quiet["click_rate"])
     assert quiet["available_at"] is None
     columns = user_row(None, 3)
-    assert all(np.isnan(columns[name]).all() for name in ("interests", *online.USER_NUMBERS[1:]))
+    assert all(np.isnan(columns[name]).all() for name in ("interests", *USER_NUMBERS))
     assert columns["interests"].shape == (3, INTEREST_BUCKETS)
     assert columns["last_items"].tolist() == [[None] * 10] * 3
 
