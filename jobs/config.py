@@ -1,17 +1,21 @@
 """The one configuration tree, read once in `jobs.__main__` and handed down; frozen, unknown keys refused.
 
-Values come from `infra/env/<env>.toml` (TIDEGATE_ENV names it, `local` by default), overridden by
-`TIDEGATE__A__B` environment variables; what neither says keeps the default written beside the field.
+Values come from `infra/env/<env>.toml` (TIDEGATE_ENV names it, `local` by default), overridden by `TIDEGATE__A__B`
+environment variables; what neither says keeps the default written beside the field. An override of a group
+(`TIDEGATE__GATE='{"looks": 3}'`) changes the keys it names and keeps the others; a more specific variable wins over it.
+A list or a mapping is one value: it is given whole, as JSON.
 """
 
 import hashlib
 import json
 import os
 import tomllib
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from jobs.errors import Misconfigured
 from models.settings import GateSettings, PolicySettings, RankerSettings, Settings, TaskSettings, WorldSettings
@@ -214,7 +218,7 @@ class Config(Settings):
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load(environ: "os._Environ[str] | dict[str, str] | None" = None) -> Config:
+def load(environ: Mapping[str, str] | None = None) -> Config:
     """The resolved tree; raises `Misconfigured` naming every key that is unknown or of the wrong kind."""
     variables = dict(os.environ if environ is None else environ)
     env = variables.get("TIDEGATE_ENV", "local")
@@ -223,9 +227,8 @@ def load(environ: "os._Environ[str] | dict[str, str] | None" = None) -> Config:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.toml")))
         raise Misconfigured(f"TIDEGATE_ENV must name one of {known}; found {env!r}")
     tree: dict[str, Any] = {"env": env, **tomllib.loads(path.read_text())}
-    for name, value in sorted(variables.items()):
-        if name.startswith(PREFIX):
-            _put(tree, name.removeprefix(PREFIX).lower().split("__"), value)
+    for keys, text in _overrides(variables):
+        _merge(tree, Config, _nested(keys, text))
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -233,22 +236,64 @@ def load(environ: "os._Environ[str] | dict[str, str] | None" = None) -> Config:
         raise Misconfigured(f"settings of {path.name} and {PREFIX}* must fit jobs.config.Config; {found}") from error
 
 
-def _put(tree: dict[str, Any], keys: list[str], value: str) -> None:
-    """Set one environment override at its place in the tree; pydantic turns the text into the field's type.
+def _overrides(variables: Mapping[str, str]) -> list[tuple[tuple[str, ...], str]]:
+    """Path and text of every override, the wider first, so that the more specific of two wins."""
+    found: dict[tuple[str, ...], str] = {}
+    for name, text in variables.items():
+        if name.startswith(PREFIX):
+            keys = tuple(name.removeprefix(PREFIX).lower().split("__"))
+            if keys in found:
+                raise Misconfigured(f"{'.'.join(keys)} needs one variable {PREFIX}*; found {name} beside another")
+            found[keys] = text
+    return sorted(found.items(), key=lambda override: (len(override[0]), override[0]))
 
-    A list or a mapping is written as JSON: `["dr", "sndr"]`.
+
+def _nested(keys: tuple[str, ...], text: str) -> dict[str, Any]:
+    """One override as the piece of the tree it stands for; pydantic turns its text into the field's type.
+
+    JSON is read where it says what a text cannot: an object or a list; and, where the field may be None, `null` and a
+    quoted string (`"null"` is then the text). Raises `Misconfigured` for a path through a value, which is given whole.
     """
-    *parents, leaf = keys
-    for key in parents:
+    group: type[BaseModel] | None = Config
+    for key in keys[:-1]:
+        if group is not None and key in group.model_fields and _group(group, key) is None:
+            name = PREFIX + "__".join(keys).upper()
+            raise Misconfigured(f"{name} needs {key!r} to be a group; found a value, which is given whole")
+        group = _group(group, key)
+    optional = group is not None and type(None) in _kinds(group, keys[-1])
+    value: Any = text
+    with suppress(ValueError):
+        parsed = json.loads(text)
+        if isinstance(parsed, list | dict) or (optional and isinstance(parsed, str | None)):
+            value = parsed
+    for key in reversed(keys):
+        value = {key: value}
+    return dict(value)
+
+
+def _merge(tree: dict[str, Any], group: type[BaseModel], given: Mapping[str, Any]) -> None:
+    """Put an override into the tree: a group key by key, so that its other keys stay; anything else whole."""
+    for key, value in given.items():
+        below = _group(group, key)
+        if below is None or not isinstance(value, dict):
+            tree[key] = value
+            continue
         child = tree.setdefault(key, {})
         if not isinstance(child, dict):
-            raise Misconfigured(f"{PREFIX}{'__'.join(keys).upper()} needs {key!r} to be a group; found {child!r}")
-        tree = child
-    try:
-        parsed = json.loads(value)
-    except json.JSONDecodeError:
-        parsed = value
-    tree[leaf] = parsed if isinstance(parsed, list | dict) else value
+            raise Misconfigured(f"{key!r} needs to be a group of settings; found {child!r}")
+        _merge(child, below, value)
+
+
+def _kinds(group: type[BaseModel], key: str) -> tuple[Any, ...]:
+    """The types a field may have; none where there is no such field."""
+    field = group.model_fields.get(key)
+    return () if field is None else (get_args(field.annotation) or (field.annotation,))
+
+
+def _group(group: type[BaseModel] | None, key: str) -> type[BaseModel] | None:
+    """The class of a field that is a group of settings itself; None for any other."""
+    kinds = () if group is None else _kinds(group, key)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Settings)), None)
 
 
 def environment(config_overrides: dict[str, str]) -> dict[str, str]:

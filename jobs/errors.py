@@ -62,7 +62,7 @@ KINDS = (UsageError, Refused, Crashed, NotReady, Misconfigured)
 
 
 def _said(*numbers: int) -> tuple[str, ...]:
-    """The system's words for these error numbers, which Arrow, delta-rs and a JVM pass on where they drop the number."""
+    """The system's words for these error numbers: Arrow, delta-rs and a JVM pass them on and drop the number."""
     return tuple(os.strerror(number) for number in numbers)
 
 
