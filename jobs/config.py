@@ -10,25 +10,51 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from jobs.errors import Misconfigured
+from jobs.flow import STAGES
 from models.settings import GateSettings, PolicySettings, RankerSettings, Settings, TaskSettings, WorldSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "TIDEGATE__"
 
 
+@dataclass(frozen=True)
+class Changes:
+    """Which rows a setting can change: those of `first`, a stage, and of every stage to its right; None: no row.
+
+    Said of a group for all in it, or of one field. `only`: the stages to the right do not read what it changes.
+    """
+
+    first: str | None
+    only: bool = False
+
+    def reaches(self, stage: str) -> bool:
+        """Whether a row that `stage` writes can depend on the setting."""
+        if self.first is None or self.only:
+            return self.first == stage
+        order = list(STAGES)
+        return order.index(self.first) <= order.index(stage)
+
+
+NO_ROW = Changes(None)
+"""Of an address, a path, a limit on time or memory, a name of something outside the lake."""
+
+
 class SourceSettings(Settings):
     """Where raw events come from; `parquet` means a team's loggers already write the raw lake."""
 
     name: str = Field("simulated", description="a file of jobs/sources: open-bandit is open_bandit.py")
-    data: Path | None = Field(None, description="folder of a real log's files; the simulated world needs none")
+    data: Annotated[Path | None, NO_ROW] = Field(
+        None, description="folder of a real log's files; the simulated world needs none"
+    )
 
     @field_validator("name")
     @classmethod
@@ -76,8 +102,8 @@ class AttributionSettings(Settings):
     model: Literal["last_click", "first_click", "linear", "time_decay"] = "last_click"
     half_life_days: int = Field(7, ge=1, description="time decay: a click this much older earns half as much")
     window_days: int = Field(7, ge=1, description="click to purchase")
-    click_window_days: int = Field(1, ge=1, description="impression to click")
-    late_days: int = Field(
+    click_window_days: Annotated[int, Changes("validate")] = Field(1, ge=1, description="impression to click")
+    late_days: Annotated[int, Changes("validate")] = Field(
         2, ge=0, description="how many days late an event may come, and how many apart two copies of one may lie"
     )
 
@@ -90,10 +116,12 @@ class FeatureSettings(Settings):
     session_gap_minutes: int = Field(30, ge=1, description="a longer pause between a user's events ends the session")
     encoding_prior_impressions: float = Field(100.0, gt=0, description="pseudo-impressions of a target encoding")
     encoding_min_impressions: int = Field(10, ge=1, description="rarer values have no encoding; a default stands in")
-    online: bool = Field(True, description="publish the newest values to the online store")
-    online_store: Literal["sqlite", "redis"] = "sqlite"
-    online_path: Path = Field(ROOT / "var" / "online", description="registry, and the SQLite online store")
-    redis_url: str = "127.0.0.1:6379"
+    online: Annotated[bool, NO_ROW] = Field(True, description="publish the newest values to the online store")
+    online_store: Annotated[Literal["sqlite", "redis"], NO_ROW] = "sqlite"
+    online_path: Annotated[Path, NO_ROW] = Field(
+        ROOT / "var" / "online", description="registry, and the SQLite online store"
+    )
+    redis_url: Annotated[str, NO_ROW] = "127.0.0.1:6379"
 
 
 class SelectionSettings(Settings):
@@ -159,7 +187,7 @@ class DatasetSettings(Settings):
     test_days: int = Field(1, ge=1)
     warm_train_days: int = Field(3, ge=1, description="how much of the train window a daily warm start sees")
     selection: SelectionSettings = SelectionSettings()
-    retrieval: RetrievalNegativeSettings = RetrievalNegativeSettings()
+    retrieval: Annotated[RetrievalNegativeSettings, Changes("assemble", only=True)] = RetrievalNegativeSettings()
 
 
 class TrackingSettings(Settings):
@@ -190,32 +218,52 @@ class MonitoringSettings(Settings):
 
 
 class Config(Settings):
-    """Every setting of Tidegate."""
+    """Every setting of Tidegate; each says, itself or by its group, which rows it can change."""
 
-    env: Literal["local", "test", "prod"] = "local"
-    bundles: Path = Field(ROOT / "var" / "bundles", description="one directory per trained model")
-    source: SourceSettings = SourceSettings()
-    lake: LakeSettings = LakeSettings()
-    world: WorldSettings = WorldSettings()
-    spark: SparkSettings = SparkSettings()
-    validation: ValidationSettings = ValidationSettings()
-    attribution: AttributionSettings = AttributionSettings()
-    features: FeatureSettings = FeatureSettings()
-    dataset: DatasetSettings = DatasetSettings()
-    tasks: TaskSettings = TaskSettings()
-    ranker: RankerSettings = RankerSettings()
-    policy: PolicySettings = PolicySettings()
-    gate: GateSettings = GateSettings()
-    tracking: TrackingSettings = TrackingSettings()
-    endpoint: EndpointSettings = EndpointSettings()
-    monitoring: MonitoringSettings = MonitoringSettings()
+    env: Annotated[Literal["local", "test", "prod"], NO_ROW] = "local"
+    bundles: Annotated[Path, NO_ROW] = Field(ROOT / "var" / "bundles", description="one directory per trained model")
+    source: Annotated[SourceSettings, Changes("ingest")] = SourceSettings()
+    lake: Annotated[LakeSettings, NO_ROW] = LakeSettings()
+    world: Annotated[WorldSettings, Changes("ingest")] = WorldSettings()
+    spark: Annotated[SparkSettings, NO_ROW] = SparkSettings()
+    # How much may be bad decides whether a day is published, not what it then says.
+    validation: Annotated[ValidationSettings, NO_ROW] = ValidationSettings()
+    attribution: Annotated[AttributionSettings, Changes("attribute")] = AttributionSettings()
+    features: Annotated[FeatureSettings, Changes("featurize")] = FeatureSettings()
+    dataset: Annotated[DatasetSettings, Changes("assemble")] = DatasetSettings()
+    tasks: Annotated[TaskSettings, Changes("assemble")] = TaskSettings()
+    ranker: Annotated[RankerSettings, Changes("train")] = RankerSettings()
+    policy: Annotated[PolicySettings, Changes("train")] = PolicySettings()
+    gate: Annotated[GateSettings, Changes("backtest")] = GateSettings()
+    tracking: Annotated[TrackingSettings, NO_ROW] = TrackingSettings()
+    endpoint: Annotated[EndpointSettings, NO_ROW] = EndpointSettings()
+    monitoring: Annotated[MonitoringSettings, Changes("monitor")] = MonitoringSettings()
 
-    def digest(self) -> str:
-        """Sixteen hex digits that change when any setting that can change a row changes (not addresses or paths)."""
-        meaning = self.model_dump(mode="json", exclude={"lake", "bundles", "tracking", "endpoint", "spark"})
-        meaning["features"].pop("online_path")
-        meaning["features"].pop("redis_url")
+    def digest(self, stage: str) -> str:
+        """Sixteen hex digits that change with every setting that can change a row `stage` writes, and with no other.
+
+        A bundle carries that of `train`, evidence that of `backtest`: an address, or a threshold asked further to the
+        right, changes neither's sha256.
+        """
+        meaning = {path: value for path, value, changes in _leaves(self) if changes.reaches(stage)}
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _leaves(group: BaseModel, above: Changes | None = None, path: str = "") -> Iterator[tuple[str, Any, Changes]]:
+    """Path, value as JSON has it, and what it can change, of every setting of a group.
+
+    Raises `TypeError` for one that says it neither itself nor by its group: a bug, whoever adds it must decide.
+    """
+    values = group.model_dump(mode="json")
+    for name, field in type(group).model_fields.items():
+        changes = next((said for said in field.metadata if isinstance(said, Changes)), above)
+        below = getattr(group, name)
+        if isinstance(below, Settings):
+            yield from _leaves(below, changes, f"{path}{name}.")
+        elif changes is None:
+            raise TypeError(f"{path}{name} must say which rows it Changes")
+        else:
+            yield path + name, values[name], changes
 
 
 def load(environ: Mapping[str, str] | None = None) -> Config:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from jobs.config import ROOT, Config, load
 from jobs.errors import Misconfigured
+from jobs.flow import STAGES
 from models.settings import GateSettings, Settings
 
 ENVIRONMENTS = sorted(path.stem for path in (ROOT / "infra" / "env").glob("*.toml"))
@@ -24,6 +25,26 @@ OTHER: dict[str, Any] = {
     "world.slate_size": 3,
 }
 """Another value of what has no obvious one."""
+
+REACHES = {
+    "source.name": "ingest",
+    "world": "ingest",
+    "attribution.click_window_days": "validate",
+    "attribution.late_days": "validate",
+    "attribution": "attribute",
+    "features.long_term_days": "featurize",
+    "features.prior_impressions": "featurize",
+    "features.session_gap_minutes": "featurize",
+    "features.encoding_prior_impressions": "featurize",
+    "features.encoding_min_impressions": "featurize",
+    "dataset": "assemble",
+    "tasks": "assemble",
+    "ranker": "train",
+    "policy": "train",
+    "gate": "backtest",
+    "monitoring": "monitor",
+}
+"""The first stage whose rows a setting, or all of a group, can change; what is not here changes none."""
 
 
 def groups(group: type[BaseModel] = Config, path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
@@ -169,12 +190,44 @@ def test_no_file_repeats_a_default() -> None:
                 assert defaults[group][key] != value, f"{path.name}: {group}.{key} repeats its default"
 
 
-def test_the_digest_changes_with_meaning_and_not_with_addresses() -> None:
-    """Two runs with the same digest mean the same by every row; where they wrote it does not matter."""
-    base = load({}).digest()
-    assert load({"TIDEGATE__RANKER__SEED": "8"}).digest() != base
-    assert load({"TIDEGATE__ENDPOINT__URL": "http://127.0.0.1:1"}).digest() == base
-    assert load({"TIDEGATE__LAKE__ROOT": "elsewhere"}).digest() == base
+def reach(leaf: str) -> set[str]:
+    """The stages whose digest a setting changes, in truth."""
+    given = {variable("dataset.selection.max_train_rows"): "9"} if "shares" in leaf else {}
+    before = load(given)
+    found = another(before, leaf)
+    text = found if isinstance(found, str) else json.dumps(found)
+    changed = load({**given, variable(leaf): text})
+    return {stage for stage in STAGES if changed.digest(stage) != before.digest(stage)}
+
+
+@pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if leaf != "env"])
+def test_a_setting_changes_the_digest_of_the_stages_it_reaches_and_of_no_other(leaf: str) -> None:
+    """As it is declared, and as this list has it; whoever adds a setting must decide."""
+    order = list(STAGES)
+    first = next((stage for prefix, stage in REACHES.items() if f"{leaf}.".startswith(f"{prefix}.")), None)
+    only = leaf.startswith("dataset.retrieval.")
+    expected = set() if first is None else {first} if only else set(order[order.index(first) :])
+    assert reach(leaf) == expected
+
+
+def test_neither_place_nor_alarm_reaches_a_bundle_or_its_evidence() -> None:
+    """Somebody moves a folder or mutes an alarm: what is deployed stays deployed, and an approval stays good."""
+    nothing = ("bundles", "lake", "spark", "validation", "tracking", "endpoint", "source.data", "features.online",
+               "features.online_store", "features.online_path", "features.redis_url", "monitoring")  # fmt: skip
+    for leaf in LEAVES:
+        if any(f"{leaf}.".startswith(f"{prefix}.") for prefix in nothing):
+            assert not reach(leaf) & {"train", "backtest", "promote", "deploy"}, leaf
+    assert load({"TIDEGATE_ENV": "local"}).digest("train") == Config(env="prod").digest("train")
+
+
+def test_a_setting_that_does_not_say_what_it_changes_is_a_bug() -> None:
+    """Neither in nor out by default."""
+
+    class Grown(Config):
+        latency: float = 0.5
+
+    with pytest.raises(TypeError, match="latency must say which rows it Changes"):
+        Grown().digest("train")
 
 
 def test_the_tree_prints_as_json() -> None:
