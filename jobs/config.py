@@ -193,7 +193,7 @@ class DatasetSettings(Settings):
 class TrackingSettings(Settings):
     """MLflow: where runs are logged and under which name models are registered."""
 
-    uri: str = f"sqlite:///{ROOT / 'var' / 'mlflow' / 'mlflow.db'}"
+    uri: str = Field(f"sqlite:///{ROOT / 'var' / 'mlflow' / 'mlflow.db'}", min_length=1)
     artifacts: Path = Field(ROOT / "var" / "mlflow" / "artifacts", description="used when `uri` is a database")
     experiment: str = "tidegate"
     model: str = "tidegate-ranker"

@@ -95,7 +95,7 @@ def of_the_disk(error: BaseException) -> NotReady | Misconfigured | None:
     def says(numbers: tuple[int, ...], texts: tuple[str, ...]) -> bool:
         return any(
             (isinstance(e, OSError) and e.errno in numbers) or any(text in str(e) for text in texts)
-            for e in _causes(error)
+            for e in causes(error)
         )
 
     if says(FULL, FULL_SAID):
@@ -104,12 +104,12 @@ def of_the_disk(error: BaseException) -> NotReady | Misconfigured | None:
         return NotReady(f"a stage needs the disks of its folders to answer; found: {found}; {WHOLE}")
     if says(CLOSED, CLOSED_SAID):
         return Misconfigured(f"a stage needs to write to the folders its settings name; found: {found}; {WHOLE}")
-    if says(NO_FOLDER, NO_FOLDER_SAID) or any(map(_is_in_the_way, _causes(error))):
+    if says(NO_FOLDER, NO_FOLDER_SAID) or any(map(_is_in_the_way, causes(error))):
         return Misconfigured(f"settings must name folders; found: {found}; {WHOLE}")
     return None
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """The error and what it was raised from; not what was being handled when it happened, which had been expected."""
     found: BaseException | None = error
     while found is not None:
