@@ -135,9 +135,9 @@ def kind_of(error: Exception) -> TidegateError:
     return Crashed(f"a bug in Tidegate, not in your data: {found}")
 
 
-def one_line(error: BaseException, most: int = 2_000) -> str:
-    """What an error says, folded: no line break, no tab, no control character; at most `most` characters."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+def one_line(said: object, most: int = 2_000) -> str:
+    """A text, or what an error says, folded: no line break, no control character; at most `most` characters."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(said)).split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

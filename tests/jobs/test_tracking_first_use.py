@@ -142,8 +142,8 @@ def test_a_disk_that_takes_no_artifacts_is_no_mlflow_that_does_not_answer(tmp_pa
     settings = at(f"sqlite:///{tmp_path / 'm.db'}", tmp_path)
     bundle = settings.tracking.artifacts.parent / "bundle"
     closed = settings.tracking.model_copy(update={"artifacts": tmp_path / "text" / "artifacts"})
+    wrong = settings.model_copy(update={"tracking": closed})
     with pytest.raises(NotADirectoryError) as found:
-        wrong = settings.model_copy(update={"tracking": closed})
         tracking.log_ranker(wrong, "candidate", bundle, {}, {}, {"bundle_sha256": "sha"})
     assert type(kind_of(found.value)) is Misconfigured
 
