@@ -2,22 +2,20 @@
 
 `python -m jobs config` prints the settings, `python -m jobs vacuum` deletes what dead runs left behind.
 The last line on stdout is one JSON object: stage, day, mode, rows, seconds, run_id and the stage's own counts.
-Exit codes are those of `jobs.errors`; a failure prints one sentence on stderr.
+Exit codes are those of `jobs.errors`; a failure ends stderr with one line.
 """
 
 import argparse
 import importlib
 import json
 import logging
-import os
-import sys
 import time
-import traceback
+from collections.abc import Sequence
 from datetime import date
 from typing import NoReturn
 
 from jobs import config
-from jobs.errors import EXIT_OK, TidegateError, UsageError, of_the_disk
+from jobs.errors import EXIT_OK, UsageError, run_as_command
 from jobs.flow import STAGES
 
 
@@ -51,7 +49,7 @@ def _listing() -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Parse, run, report; returns the exit code."""
     options = _parser().parse_args(argv)
     if options.stage is None:
@@ -96,25 +94,9 @@ def main(argv: list[str]) -> int:
 
 
 def entry() -> NoReturn:
-    """Turn errors into exit codes; only here is everything caught."""
+    """The command: warnings of libraries on stderr, and the ending of every command."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        code = main(sys.argv[1:])
-    except TidegateError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        code = error.exit_code
-    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes an exit code
-        known = of_the_disk(error)
-        if known is None:
-            traceback.print_exc()
-            print(f"a bug in Tidegate, not in your data: {type(error).__name__}: {error}", file=sys.stderr)
-        else:
-            print(f"{type(known).__name__}: {known}", file=sys.stderr)
-        code = TidegateError.exit_code if known is None else known.exit_code
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Arrow and JVM threads may still be winding down; the work is committed, so do not let them change the verdict.
-    os._exit(code)
+    run_as_command(main)
 
 
 if __name__ == "__main__":

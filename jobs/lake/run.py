@@ -143,7 +143,7 @@ class Run:
             stage=self.stage.name,
             run_id=self.run_id,
             code_version=code_version(),
-            config_hash=self.config.digest(),
+            config_hash=self.config.digest(self.stage.name),
             inputs=self.inputs,
             counts=counts or {},
             notes=notes or {},

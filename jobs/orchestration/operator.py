@@ -1,6 +1,8 @@
 """A stage as a task: the very command one runs by hand, its exit code turned into retry or stop."""
 
 import json
+import re
+import signal
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -10,7 +12,7 @@ from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from jobs.config import ROOT
-from jobs.errors import EXIT_OK, Misconfigured, NotReady, Refused, UsageError
+from jobs.errors import EXIT_OK, KINDS, Misconfigured, NotReady, Refused, UsageError
 from jobs.flow import STAGES
 from jobs.orchestration.alert import alarm, send
 from jobs.orchestration.day import resolve
@@ -18,6 +20,8 @@ from jobs.orchestration.process import Command, python
 
 FINAL = {UsageError.exit_code, Refused.exit_code, Misconfigured.exit_code}
 """Exit codes after which a retry would find the same."""
+TOLD = re.compile(rf"({'|'.join(kind.__name__ for kind in KINDS)}): ")
+"""How `jobs.errors.told` begins its line."""
 NOT_READY_DELAY = timedelta(minutes=10)
 NOT_READY_TRIES = 12
 CRASH_DELAY = timedelta(minutes=1)
@@ -83,6 +87,7 @@ class StageOperator(BaseOperator):
         self.command = ""
         """Filled when templates are rendered: what the UI shows and what one would type."""
         self._running: Command | None = None
+        self._told = ""
 
     def argv(self) -> list[str]:
         """The words after `python`, once templates are rendered; raises `AirflowFailException` without a day."""
@@ -102,8 +107,8 @@ class StageOperator(BaseOperator):
         """The stage's report; see the class for what each exit code becomes."""
         argv = self.argv()
         self.log.info("%s", " ".join(["python", *argv]))
-        self._running = Command([python(), *argv], ROOT)
-        code = self._running.run(lambda line: self.log.info("%s", line))
+        self._running, self._told = Command([python(), *argv], ROOT), ""
+        code = self._running.run(self._hear)
         if self._running.killed:
             # Retried: a worker that is shut down asks for this too. One that a person stopped stays stopped.
             raise AirflowException(f"{self.stage} was stopped, and every process it had started")
@@ -112,7 +117,7 @@ class StageOperator(BaseOperator):
         self._mark(context)
         report = self._report()
         if report.get("alarms"):
-            send(alarm(context, report["alarmed"]))
+            send(lambda: alarm(context, report["alarmed"]))
         return report
 
     def on_kill(self) -> None:
@@ -120,8 +125,18 @@ class StageOperator(BaseOperator):
         if self._running is not None:
             self._running.kill()
 
+    def _hear(self, line: str) -> None:
+        """Into the log; the last line that tells a kind of error is the one that matters, whatever comes after it."""
+        self.log.info("%s", line)
+        if TOLD.match(line):
+            self._told = line
+
     def _failure(self, code: int) -> AirflowException:
-        last = self._running.last["stderr"] if self._running else ""
+        last = self._told or (self._running.last["stderr"] if self._running else "")
+        if code < 0:
+            name = signal.strsignal(-code) or f"signal {-code}"
+            memory = ", perhaps for memory" if -code == signal.SIGKILL else ""
+            return AirflowException(f"{self.stage} was ended: {name}{memory}; it last said: {last or 'nothing'}")
         sentence = last or f"{self.stage} ended with exit code {code} and said nothing"
         if code in FINAL:
             return AirflowFailException(sentence)

@@ -127,7 +127,7 @@ def _computed(run: Run, day: date, row: Row, standing: Standing) -> tuple[Mature
     for table, version in as_judged.inputs.items():
         if table in run.stage.reads:
             run.inputs.setdefault(table, version)
-    again["lineage"] = {"code_version": code_version(), "config_hash": as_judged.config.digest()}
+    again["lineage"] = {"code_version": code_version(), "config_hash": as_judged.config.digest("backtest")}
     verdict, refused = _verdict(again, first.gate, standing)
     matured = Matured(
         evidence_sha256=row["document_sha256"],

@@ -86,7 +86,7 @@ def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion:
         "day": run.day.isoformat(),
         "mode": run.mode,
         "seed": settings.seed,
-        "config_hash": run.config.digest(),
+        "config_hash": run.config.digest(run.stage.name),
         "columns": sorted(folds.train.features),
         "train_rows": len(folds.train.clicked),
         "data_sha256": core.fingerprint(folds.train),
@@ -160,7 +160,7 @@ def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | No
             "bundle_sha256": draft.sha256,
             "started_from": origin or "",
             "code_version": code_version(),
-            "config_hash": run.config.digest(),
+            "config_hash": run.config.digest(run.stage.name),
             "inputs": json.dumps(run.inputs, sort_keys=True),
         },
     )

@@ -75,6 +75,31 @@ def test_not_ready_is_tried_again_for_hours_and_a_crash_thrice(tmp_path: Path, m
     assert patience.evaluate(crash.value, CRASH_TRIES, 12).action.value == "fail"
 
 
+@pytest.mark.parametrize(
+    ("text", "code", "told"),
+    [
+        (
+            "echo 'Refused: needed x, found y' >&2; echo 'WARN ShutdownHookManager: gone' >&2",
+            65,
+            "Refused: needed x, found y",
+        ),
+        ("echo 'NotReady: no day' >&2; echo '}' >&2; echo '  schema: {' >&2", 75, "NotReady: no day"),
+        ("echo '[t 0.1s] Refused: one of many' >&2; echo 'Misconfigured: no' >&2", 78, "Misconfigured: no"),
+        ("echo 'no module named x' >&2", 1, "no module named x (exit code 1)"),
+        ("true", 64, "ingest ended with exit code 64 and said nothing"),
+        ("echo working >&2; kill -9 $$", None, "ingest was ended: Killed, perhaps for memory; it last said: working"),
+        ("kill -11 $$", None, "ingest was ended: Segmentation fault; it last said: nothing"),
+    ],
+)
+def test_a_failure_quotes_the_sentence_that_matters(
+    text: str, code: int | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A JVM that shuts down, or a schema that is dumped, speaks after the stage has: Slack used to quote that."""
+    with pytest.raises(AirflowException) as found:
+        run(monkeypatch, tmp_path, text + ("" if code is None else f"; exit {code}"))
+    assert str(found.value) == told
+
+
 def test_the_report_is_the_last_line_and_the_output_is_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,7 +41,7 @@ def deploy(config: Config, row: dict[str, Any], day: str, mode: str = "full") ->
 
 
 def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, tmp_path_factory: Any) -> None:
-    """At another place the same bundles; at the same place the very same rows, MLflow runs included."""
+    """At another place, under another gate and other alarms the same bundles; at the same place the very same rows."""
     report = job.run(a_run("train", config))
     first = candidates(config)
     assert {row["ranker"] for row in first} == {"popularity", "logistic", "xgboost"}
@@ -50,7 +50,14 @@ def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, t
     assert best["chosen"]
     job.run(a_run("train", config))
     assert candidates(config) == first
-    other = settings(tmp_path / "two", tmp_path_factory.getbasetemp(), **QUICK)
+    elsewhere = {
+        "monitoring__max_skew": "0.5",
+        "gate__looks": "3",
+        "spark__partitions": "3",
+        "features__redis_url": "redis:1",
+        "dataset__retrieval__seed": "9",
+    }
+    other = settings(tmp_path / "two", tmp_path_factory.getbasetemp(), **QUICK, **elsewhere)
     publish_all(other, World(), n=100)
     job.run(a_run("train", other))
     assert [row["bundle_sha256"] for row in candidates(other)] == [row["bundle_sha256"] for row in first]
