@@ -1,6 +1,7 @@
 """`python -m jobs`: list the stages; `python -m jobs <stage> --day D`: run one. The very command Airflow runs.
 
 `python -m jobs config` prints the settings, `python -m jobs vacuum` deletes what dead runs left behind.
+`python -m jobs champion` prints what serves, by the ledger; `python -m jobs rollback --day D` takes a model back.
 The last line on stdout is one JSON object: stage, day, mode, rows, seconds, run_id and the stage's own counts.
 Exit codes are those of `jobs.errors`; a failure ends stderr with one line.
 """
@@ -11,12 +12,15 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import NoReturn
 
 from jobs import config
 from jobs.errors import EXIT_OK, UsageError, run_as_command
 from jobs.flow import STAGES
+
+ROLLBACK = "rollback"
+"""No stage of the flow: a step back that the stage `deploy` records."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,13 +35,27 @@ def _day(text: str) -> date:
         raise UsageError(f"a day must be YYYY-MM-DD; found {text!r}") from error
 
 
+def _time(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"a time must be YYYY-MM-DDTHH:MM, in UTC unless it says otherwise; found {text!r}") from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m jobs", description="Run one stage of the flow by hand.")
-    parser.add_argument("stage", nargs="?", help=f"config, vacuum, or one of: {', '.join(STAGES)}")
+    parser.add_argument("stage", nargs="?", help=f"config, vacuum, champion, rollback, or one of: {', '.join(STAGES)}")
     parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
     parser.add_argument("--since", type=_day, help="also process every day from here to --day")
     parser.add_argument("--mode", choices=["full", "warm"], default="full", help="weekly full or daily warm start")
-    parser.add_argument("--approved-by", help="deploy: who said yes")
+    parser.add_argument("--approved-by", default="", metavar="NAME", help="deploy, rollback: who said yes")
+    parser.add_argument("--why", default="", help="deploy, rollback: a note for the record")
+    for name in ("evidence", "bundle", "champion"):
+        parser.add_argument(
+            f"--{name}-sha", default="", metavar="SHA", help="deploy: what they read; promote prints it"
+        )
+    parser.add_argument("--as-of", type=_time, metavar="TIME", help="champion: what served then (now by default)")
     return parser
 
 
@@ -64,23 +82,33 @@ def main(argv: Sequence[str]) -> int:
 
         print(json.dumps(vacuum(settings)))
         return EXIT_OK
-    if options.stage not in STAGES:
+    if options.stage == "champion":
+        from jobs.deployments import ledger
+        from jobs.lake.store import Lake
+
+        champion = ledger.champion(Lake(settings.lake.root), settings.endpoint.name, options.as_of)
+        print(json.dumps(champion, default=str))
+        return EXIT_OK
+    if options.stage not in (*STAGES, ROLLBACK):
         raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
     if options.day is None:
         raise UsageError(f"{options.stage} needs --day YYYY-MM-DD; found none")
     if options.since is not None and options.since > options.day:
         raise UsageError(f"--since must not be after --day; found {options.since} and {options.day}")
-    stage = STAGES[options.stage]
+    stage = STAGES["deploy" if options.stage == ROLLBACK else options.stage]
     if stage.per == "mode" and options.since is not None:
         raise UsageError(f"--since is for stages that publish days; {stage.name} publishes one model's day")
 
-    from jobs.lake.run import Run  # pyarrow and deltalake only once the arguments are known to be good
+    from jobs.lake.run import Approval, Run  # pyarrow and deltalake only once the arguments are known to be good
 
-    run = Run(stage, settings, options.day, options.since, options.mode, options.approved_by)
+    read = (options.evidence_sha, options.bundle_sha, options.champion_sha)
+    approval = Approval(options.approved_by, options.why, *read)
+    run = Run(stage, settings, options.day, options.since, options.mode, approval)
     started = time.monotonic()
-    counts = importlib.import_module(stage.module).run(run)
+    module = "jobs.deploy.rollback" if options.stage == ROLLBACK else stage.module
+    counts = importlib.import_module(module).run(run)
     report = {
-        "stage": stage.name,
+        "stage": options.stage,
         "day": options.day.isoformat(),
         "since": run.days[0].isoformat(),
         "mode": options.mode if stage.per == "mode" else None,

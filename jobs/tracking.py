@@ -142,6 +142,12 @@ def move_champion(config: Config, candidate_id: str, bundle_sha256: str | None =
         return version
 
 
+def remove_champion(config: Config) -> None:
+    """The alias `champion` points at nothing: the first model that was to go live did not."""
+    with _reached(config) as client:
+        client.delete_registered_model_alias(config.tracking.model, ALIAS)
+
+
 def champion(config: Config) -> str | None:
     """The candidate the alias points at, None before the first deployment."""
     with _reached(config) as client:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from infra.stack.chain import Finished
 from jobs.config import Config
+from jobs.deployments import ledger
 from jobs.lake.store import Lake
 
 VALUE = "clicks/request"
@@ -22,7 +23,9 @@ SIDES = ("champion", "challenger", "difference")
 def summary(settings: Config, finished: list[Finished], facts: Mapping[str, Any]) -> dict[str, Any]:
     """The content of `summary.json`: stages, verdicts with reasons, estimates, what serves, addresses and costs."""
     lake = Lake(settings.lake.root)
-    verdicts = {row["mode"]: _plain(row) for row in lake.read("promotions").to_pylist()}
+    live = {row["bundle_sha256"]: row for row in ledger.deployed(lake)}
+    verdicts = {row["mode"]: _plain(row | _answer(live, row)) for row in lake.read("promotions").to_pylist()}
+    champion = ledger.champion(lake, settings.endpoint.name)
     evidence = {
         row["mode"]: {"day": row["day"], **json.loads(row["document"])} for row in lake.read("evidence").to_pylist()
     }
@@ -36,8 +39,15 @@ def summary(settings: Config, finished: list[Finished], facts: Mapping[str, Any]
         },
         "serving_report": [_plain(row) for row in lake.read("serving_reports").to_pylist()],
         "readouts": [_plain(row) for row in lake.read("readouts").to_pylist()],
+        "champion": None if champion is None else _plain(champion),
         "endpoint": endpoint(settings),
     }
+
+
+def _answer(live: Mapping[str, ledger.Row], verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """Who had the bundle of a verdict put live, and when; None where nobody did."""
+    step = live.get(verdict["bundle_sha256"])
+    return {"approved_by": step and step["by"], "deployed_at": step and step["at"]}
 
 
 def endpoint(settings: Config) -> dict[str, Any]:

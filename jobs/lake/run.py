@@ -21,6 +21,18 @@ from jobs.lake.store import NEVER, Lake, Lineage, Partition
 Mode = Literal["full", "warm"]
 
 
+@dataclass(frozen=True)
+class Approval:
+    """A person's yes: who, why, and what was read (a sha256, or its first digits); empty where nobody said so."""
+
+    by: str = ""
+    why: str = ""
+    evidence_sha256: str = ""
+    bundle_sha256: str = ""
+    champion_sha256: str = ""
+    """Of the champion the evidence compares with; the word none where no model was live."""
+
+
 @cache
 def code_version() -> str:
     """The commit the code runs from (`+` if the tree differs from it), or `unversioned` outside a checkout."""
@@ -47,7 +59,7 @@ class Run:
     day: date
     since: date | None = None
     mode: Mode = "full"
-    approved_by: str | None = None
+    approval: Approval = Approval()
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     rows: int = 0
     """Rows published so far."""

@@ -357,7 +357,7 @@ LAKE: dict[str, Table] = {
         ),
         Table(
             "promotions",
-            "the ledger: verdict, reasons, who approved, what was deployed",
+            "the gate's verdict on the evidence about the challenger of a day, with its reasons",
             ("candidate_id",),
             {
                 "candidate_id": _c(STR),
@@ -368,12 +368,29 @@ LAKE: dict[str, Table] = {
                 "verdict": _c(STR),  # promote, hold, refuse
                 "reasons": _c(pa.list_(STR)),
                 "decided_at": _c(TIME),
-                "approved_by": _c(STR, "?"),
-                "approved_at": _c(TIME, "?"),
-                "endpoint": _c(STR, "?"),
-                "deployed_at": _c(TIME, "?"),
             },
             partition=("day", "mode"),
+        ),
+        Table(
+            "deployments",
+            "the ledger of releases, append-only: a row a step; what an endpoint serves is its last live row",
+            ("number",),
+            {
+                "number": _c(pa.int64()),  # 1, 2, … per endpoint: the order of the steps
+                "step": _c(STR),  # approved, live, rolled back
+                "at": _c(TIME),  # the wall clock; never earlier than the step before
+                "candidate_id": _c(STR),
+                "day": _c(STR),  # of the data the candidate was trained on: another clock than `at`
+                "mode": _c(STR),
+                "bundle": _c(STR),
+                "bundle_sha256": _c(STR),
+                "evidence_sha256": _c(STR),  # what was read by whoever approved
+                "config": _c(STR),  # its name at the endpoint
+                "before": _c(STR, "?"),  # the config that served before it, and serves again should it leave
+                "by": _c(STR),  # who said yes
+                "why": _c(STR),
+            },
+            partition=("endpoint",),
         ),
         Table(
             "serving_reports",

@@ -35,7 +35,7 @@ LABELS = ["impression_id", *told_by("clicked")]
 
 def run(run: Run) -> dict[str, Any]:
     """Publish `serving_reports` of each day; returns the alarms by day."""
-    deployed = ledger.deployed(run)
+    deployed = ledger.released(run)
     alarms = {}
     for day in run.days:
         report = _day(run, day, deployed)

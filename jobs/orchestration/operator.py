@@ -2,8 +2,9 @@
 
 import json
 import re
+import shlex
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -63,7 +64,7 @@ class StageOperator(BaseOperator):
     nothing downstream should start for each day of a bootstrap. Alarms in the report are told in Slack.
     """
 
-    template_fields: Sequence[str] = ("day", "partition_key", "since", "mode", "approved_by", "command")
+    template_fields: Sequence[str] = ("day", "partition_key", "since", "mode", "approval", "command")
     ui_color = "#dbeef4"
 
     def __init__(
@@ -74,7 +75,7 @@ class StageOperator(BaseOperator):
         partition_key: str | None = "{{ dag_run.partition_key or '' }}",
         since: str | None = None,
         mode: str | None = None,
-        approved_by: str | None = None,
+        approval: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -83,7 +84,7 @@ class StageOperator(BaseOperator):
         self.partition_key = partition_key
         self.since = since
         self.mode = mode
-        self.approved_by = approved_by
+        self.approval = dict(approval or {})
         self.command = ""
         """Filled when templates are rendered: what the UI shows and what one would type."""
         self._running: Command | None = None
@@ -92,21 +93,22 @@ class StageOperator(BaseOperator):
     def argv(self) -> list[str]:
         """The words after `python`, once templates are rendered; raises `AirflowFailException` without a day."""
         words = ["-m", "jobs", self.stage, "--day", resolve(self.day, self.partition_key).isoformat()]
-        for flag, value in (("--since", self.since), ("--mode", self.mode), ("--approved-by", self.approved_by)):
+        for flag, value in (("since", self.since), ("mode", self.mode)):
             if value:
-                words += [flag, value]
-        return words
+                words += [f"--{flag}", value]
+        # One word, since what a person writes may begin with a dash.
+        return words + [f"--{flag}={value}" for flag, value in self.approval.items() if value]
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
         """Render, then write down the command that follows from it, so that the UI shows it before it runs."""
         super().render_template_fields(context, jinja_env)
         if self.day or self.partition_key:
-            self.command = " ".join(["python", *self.argv()])
+            self.command = shlex.join(["python", *self.argv()])
 
     def execute(self, context: Any) -> dict[str, Any]:
         """The stage's report; see the class for what each exit code becomes."""
         argv = self.argv()
-        self.log.info("%s", " ".join(["python", *argv]))
+        self.log.info("%s", shlex.join(["python", *argv]))
         self._running, self._told = Command([python(), *argv], ROOT), ""
         code = self._running.run(self._hear)
         if self._running.killed:
@@ -167,7 +169,7 @@ def stage(
     *,
     ranged: bool = False,
     mode: str | None = None,
-    approved_by: str | None = None,
+    approval: Mapping[str, str] | None = None,
     publishes: Sequence[str] = (),
 ) -> StageOperator:
     """A task that runs the stage `name` of `jobs.flow`; its task id is the stage's name.
@@ -183,7 +185,7 @@ def stage(
         stage=name,
         since="{{ params.since or '' }}" if ranged else None,
         mode=mode,
-        approved_by=approved_by,
+        approval=approval,
         outlets=[table(t) for t in publishes],
         doc_md=f"{spec.doc[0].upper()}{spec.doc[1:]}.\n\nReads {', '.join(spec.reads) or 'the source'}; "
         f"writes {', '.join(spec.writes)}.",

@@ -10,6 +10,7 @@ from jobs.flow import STAGES
 from jobs.orchestration.alert import alert
 from jobs.orchestration.day import day_params
 from jobs.orchestration.operator import CRASH_DELAY, table
+from jobs.orchestration.person import answered
 from jobs.orchestration.trigger import MACROS
 
 OWNER = "recommendations"
@@ -57,7 +58,7 @@ def standing_orders(
         "tags": ["tidegate", *tags],
         "params": day_params(since),
         "catchup": False,
-        "user_defined_macros": dict[str, Callable[..., str]](MACROS),
+        "user_defined_macros": dict[str, Callable[..., str]](MACROS | {"answered": answered}),
         "default_args": {"owner": OWNER, "on_failure_callback": alert, "retry_delay": CRASH_DELAY},
     }
 

@@ -105,13 +105,13 @@ def _reevaluated(run: Run, day: date, row: Row) -> Row:
 def _standing(run: Run, row: Row) -> Standing:
     """A verdict on other evidence, or on other bytes, is none on this."""
     mine = ("day", "mode", "candidate_id", "bundle_sha256")
-    judged = next((r for r in ledger.rows_of(run) if all(r[name] == row[name] for name in mine)), None)
+    judged = next((r for r in run.read("promotions").to_pylist() if all(r[name] == row[name] for name in mine)), None)
     of_this = judged is not None and judged["evidence_sha256"] == row["document_sha256"]
     beside = pack.judgement(run, row["document"])
     return Standing(
         verdict=judged["verdict"] if judged is not None and of_this else None,
         judgement=None if beside is None else Judgement.model_validate(beside),
-        deployed=judged is not None and judged["deployed_at"] is not None,
+        deployed=any(all(r[name] == row[name] for name in mine) for r in ledger.deployed(run)),
     )
 
 
@@ -177,11 +177,11 @@ def _labels(run: Run, day: date, document: dict[str, Any]) -> pa.Table:
 
 
 def _bundle(run: Run, sha256: str) -> Bundle:
-    """Wherever a candidate or the ledger says it lies; raises `Refused` where it is gone or another."""
-    rows = [*run.read("candidates").to_pylist(), *ledger.rows_of(run)]
+    """Wherever a candidate, a verdict or the ledger says it lies; raises `Refused` where it is gone or another."""
+    rows = [row for table in ("candidates", "promotions", "deployments") for row in run.read(table).to_pylist()]
     folder = next((row["bundle"] for row in rows if row["bundle_sha256"] == sha256), None)
     if folder is None:
-        raise Refused(f"bundle {sha256[:12]}… must be in candidates or promotions; found in neither")
+        raise Refused(f"bundle {sha256[:12]}… must be in candidates, promotions or deployments; found in none")
     return bundle.load(Path(folder), sha256)
 
 

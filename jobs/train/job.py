@@ -65,10 +65,17 @@ def run(run: Run) -> dict[str, Any]:
 
 
 def _champion(run: Run) -> Bundle | None:
-    """What a warm start continues: the deployed champion before this very training, as it was judged."""
+    """What a warm start continues, as it was judged: the champion, or what served before it where the champion came out
+    of this very training, or has learnt later days than it may see.
+    """
     if run.mode != "warm":
         return None
-    row = ledger.champion(run, run.day, before=run.partition)
+    own = tuple(run.partition.values())
+    row = ledger.champion(
+        run,
+        run.config.endpoint.name,
+        where=lambda row: row["day"] <= run.day.isoformat() and (row["day"], row["mode"]) != own,
+    )
     return None if row is None else bundle.load(Path(row["bundle"]), row["bundle_sha256"])
 
 

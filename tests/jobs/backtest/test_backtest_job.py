@@ -16,7 +16,7 @@ from jobs.evidence.document import Document
 from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE
 from models.policies.choice import first_choice
-from tests.jobs.small_candidates import deployed, linear, popularity, publish_candidates, publish_ledger
+from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import DAY, TEST_DAY, World, a_run, publish, publish_all, settings
 
 
@@ -82,19 +82,45 @@ def test_the_estimate_is_near_the_truth_of_the_world_that_made_the_logs(config: 
         assert abs(estimate["value"] - exact) < 4 * estimate["stderr"], side
 
 
-def test_the_deployed_champion_is_the_opponent_even_if_another_is_newer(config: Config) -> None:
-    old = publish_candidates(
+def test_the_opponent_is_what_serves_whatever_its_day(config: Config) -> None:
+    """A later day's model was live and is no more, an older day's serves: the reader of a backfill sees it, too."""
+    older = publish_candidates(
         config, {"popularity": popularity(), "logistic": linear(0.5)}, "logistic", day="2026-01-05"
+    )[1] | {"day": "2026-01-05"}
+    later = publish_candidates(
+        config, {"popularity": popularity(), "logistic": linear(0.2)}, "logistic", day="2026-01-11"
+    )[1] | {"day": "2026-01-11"}
+    publish_candidates(config, RANKERS, "logistic")
+    first = live(later)
+    for steps, champion in (
+        ([first], later),
+        ([first, live(older, before=later["candidate_id"])], older),
+        ([live(older), live(later, before=older["candidate_id"])], later),
+    ):
+        publish_ledger(config, *steps)
+        job.run(a_run("backtest", config))
+        assert document(config)["champion"]["candidate_id"] == champion["candidate_id"]
+        assert document(config)["champion"]["deployed"]
+
+
+def test_a_challenger_that_serves_is_compared_with_what_it_replaced(config: Config) -> None:
+    """Judged again it is not its own champion, nor is that a model that was rolled back before it went live."""
+    days = ("2026-01-05", "2026-01-06")
+    earlier, gone = (
+        publish_candidates(config, {"popularity": popularity(), "logistic": linear(x)}, "logistic", day=day)[1]
+        for x, day in zip((0.5, 0.2), days, strict=True)
     )
-    newer = publish_candidates(
-        config, {"popularity": popularity(), "logistic": linear(0.2)}, "logistic", day="2026-01-07"
+    own = publish_candidates(config, RANKERS, "logistic")[1]
+    publish_ledger(
+        config,
+        live(earlier),
+        live(gone, before=earlier["candidate_id"]),
+        live(gone, step="rolled back"),
+        live(earlier),
+        live(own, before=earlier["candidate_id"]),
     )
-    publish_ledger(config, [deployed(old[1])], day="2026-01-05")
-    publish_ledger(config, [deployed(newer[1], deployed_at=None)], day="2026-01-07")
-    rows = publish_candidates(config, RANKERS, "logistic")
-    publish_ledger(config, [deployed(rows[1])])  # this very day was deployed before: it is not its own champion
     job.run(a_run("backtest", config))
-    assert document(config)["champion"]["candidate_id"] == old[1]["candidate_id"]
+    assert document(config)["champion"]["candidate_id"] == earlier["candidate_id"]
 
 
 def test_without_propensities_the_value_is_refused_and_the_rest_goes_on(config: Config) -> None:

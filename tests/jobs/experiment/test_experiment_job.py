@@ -14,7 +14,7 @@ from jobs.experiment.core import EXPERIMENT
 from jobs.lake.store import Lake, midnight
 from jobs.lake.tables import LAKE
 from jobs.outcomes import with_clicks
-from tests.jobs.small_candidates import deployed, publish_ledger
+from tests.jobs.small_candidates import live, publish_ledger
 from tests.jobs.small_lake import DAY, World, a_run, publish_served, settings
 
 CANDIDATE = {"candidate_id": "logistic-full-2026-01-08", "bundle": "b", "bundle_sha256": "s"}
@@ -32,7 +32,7 @@ def readouts(config: Config, day: Any = DAY) -> dict[str, dict[str, Any]]:
 def test_arms_are_who_decided_and_rates_are_per_request(config: Config) -> None:
     """Fallback answers belong to the variant: the endpoint gave them. A look-alike policy does not."""
     shown, labels = publish_served(config, World(), DAY, 200, CANDIDATE["candidate_id"], live=0.4)
-    publish_ledger(config, [deployed(CANDIDATE)])
+    publish_ledger(config, live(CANDIDATE))
     report = job.run(a_run("experiment", config))
     policy = np.array(shown["policy"].to_pylist())
     clicked = np.array(labels["clicked"].to_pylist(), float)
@@ -53,7 +53,7 @@ def test_arms_are_who_decided_and_rates_are_per_request(config: Config) -> None:
 
 def test_a_day_without_live_traffic_is_published_empty_with_a_note(config: Config) -> None:
     publish_served(config, World(), DAY, 50, "never-deployed", live=0.5)
-    publish_ledger(config, [deployed(CANDIDATE)])
+    publish_ledger(config, live(CANDIDATE))
     job.run(a_run("experiment", config))
     assert readouts(config) == {}
     lineage = Lake(config.lake.root).lineage("readouts", {"day": str(DAY)})
@@ -68,7 +68,7 @@ def test_before_the_first_deployment_there_is_no_ledger_and_no_error(config: Con
 
 def test_everything_served_leaves_no_control_and_says_so(config: Config) -> None:
     publish_served(config, World(), DAY, 50, CANDIDATE["candidate_id"], live=1.0)
-    publish_ledger(config, [deployed(CANDIDATE)], day=str(DAY - timedelta(days=1)))
+    publish_ledger(config, live(CANDIDATE, day=str(DAY - timedelta(days=1))))
     job.run(a_run("experiment", config))
     row = readouts(config)["clicks_per_request"]
     assert row["value"] is None

@@ -14,7 +14,7 @@ from jobs.lake.store import Lake
 from jobs.monitor import job
 from jobs.promote import job as promote
 from jobs.serving import captured
-from tests.jobs.small_candidates import deployed, linear, popularity, publish_candidates, publish_ledger
+from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import (
     DAY,
     TEST_DAY,
@@ -43,8 +43,7 @@ def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     backtest.run(a_run("backtest", made))
     promote.run(a_run("promote", made))
     [row] = Lake(made.lake.root).read("promotions", [DAY]).to_pylist()
-    kept = {name: row[name] for name in ("champion_id", "evidence_sha256", "decided_at", "reasons")}
-    publish_ledger(made, [deployed(row, **kept)])
+    publish_ledger(made, live(row))
     publish_features(made, world, DAY)
     publish(made, "items", items(world), day=str(DAY))
     publish(made, "users", users(world), day=str(DAY))
