@@ -69,12 +69,18 @@ class RankerSettings(Settings):
 
     seed: int = 7
     popularity_prior_impressions: float = Field(50.0, gt=0, description="pseudo-impressions at the mean rate")
+    popularity_prior_clicks: float = Field(50.0, gt=0, description="pseudo-clicks at the mean conversions per click")
     logistic_l2: float = Field(1e-4, ge=0)
     logistic_steps: int = Field(60, ge=1, description="at most this many L-BFGS iterations")
     xgboost_rounds: int = Field(60, ge=1)
     xgboost_warm_rounds: int = Field(10, ge=1, description="rounds added by a daily warm start")
     xgboost_depth: int = Field(5, ge=1, le=12)
     xgboost_eta: float = Field(0.15, gt=0, le=1)
+    xgboost_conversion_l2: float = Field(
+        100.0,
+        ge=0,
+        description="shrinks the leaves of P(conversion | click), which has a tenth of the rows to learn from",
+    )
     max_categories: int = Field(64, ge=1, description="values kept per categorical feature; the rest share one")
 
 

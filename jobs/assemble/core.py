@@ -22,11 +22,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.asof.core import ABSENT, Indices, first_known, latest, take
+from jobs.config import AttributionSettings, DatasetSettings
 from jobs.errors import NotReady, Refused
 from jobs.lake.store import midnight
 from jobs.lake.tables import ATTRIBUTES, LAKE
 from jobs.moment.columns import encodings_of, numbers, strings, user_arrays
-from jobs.outcomes import as_known, told_by
+from jobs.outcomes import as_known, so_far, told_by
 from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NO_BUCKET, NUMERIC, USER_NUMBERS, decision_columns
 from models.settings import TaskSettings
 
@@ -96,10 +97,14 @@ WITH_SOURCES = pa.schema([*WITH_ITEMS, (SOURCE_CATEGORY, pa.string())])
 
 @dataclass(frozen=True)
 class Dataset:
-    """Which days are learned from, chosen on and judged on; and `cut`: what was known later does not exist."""
+    """Which days are learned from, chosen on and judged on; and `cut`: what was known later does not exist.
+
+    `late_days`: how late an event may come, for an outcome that is open at the cut is unknown.
+    """
 
     splits: Mapping[str, Sequence[date]]
     cut: datetime
+    late_days: int
 
     @property
     def days(self) -> list[date]:
@@ -107,23 +112,22 @@ class Dataset:
         return sorted(day for days in self.splits.values() for day in days)
 
 
-def dataset(
-    day: date, train_days: int, validate_days: int, test_days: int, embargo_days: int, published: Sequence[date]
-) -> Dataset:
-    """The dataset of `day`: test days end `embargo_days` before it, validation before them, training before those.
+def dataset(day: date, settings: DatasetSettings, windows: AttributionSettings, published: Sequence[date]) -> Dataset:
+    """The dataset of `day`: test days end a click window before it, validation before them, training before those.
 
-    Train days before the first of `published` are left out; raises `NotReady` where none is left.
+    So every click is closed at the cut, the midnight after `day`; conversions are only of the older train days. Train
+    days before the first of `published` are left out; raises `NotReady` where none is left.
     """
-    last = day - timedelta(days=embargo_days)
-    test = _days(last, test_days)
-    validate = _days(test[0] - timedelta(days=1), validate_days)
-    wanted = _days(validate[0] - timedelta(days=1), train_days)
+    last = day - timedelta(days=windows.click_window_days)
+    test = _days(last, settings.test_days)
+    validate = _days(test[0] - timedelta(days=1), settings.validate_days)
+    wanted = _days(validate[0] - timedelta(days=1), settings.train_days)
     train = [d for d in wanted if published and d >= min(published)]
     if not train:
         found = f"the first published is {min(published)}" if published else "none is published"
         raise NotReady(f"a dataset of {day} needs impressions of {wanted[-1]} or earlier to train on; {found}")
     splits = {"train": train, "validate": validate, "test": test}
-    return Dataset(splits, midnight(day + timedelta(days=1)))
+    return Dataset(splits, midnight(day + timedelta(days=1)), windows.late_days)
 
 
 def warm(data: Dataset, train_days: int) -> Dataset:
@@ -136,9 +140,10 @@ def _days(last: date, count: int) -> list[date]:
 
 
 def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table:
-    """`LABELLED`: the unique impressions known before the cut, each with its split and its labels as known at the cut.
+    """`LABELLED`: the unique impressions known before the cut, each with its split and its outcomes as known there.
 
-    True if the outcome was known before the cut; else False from its maturity on, and null (unknown) before it.
+    An outcome that is open at the cut is null (unknown) whatever has been heard of it, see `jobs.outcomes`; revenue is
+    what has been heard, since surfaces are only weighed against each other by it.
     """
     shown = first_known(impressions, "impression_id")
     shown = shown.filter(pc.less(shown.column("ingested_at"), pa.scalar(data.cut)))
@@ -151,9 +156,9 @@ def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table
     rows = pc.index_in(shown.column("impression_id"), unique.column("impression_id").combine_chunks())
     label = take(unique, np.asarray(pc.fill_null(rows, ABSENT).to_numpy(), dtype=np.int64))
     columns = [*shown.select(IMPRESSION_COLUMNS).columns, pa.array(names[split], pa.string())]
-    columns += [as_known(label, outcome, data.cut) for outcome in ("clicked", "converted")]
+    columns += [as_known(label, outcome, data.cut, data.late_days) for outcome in ("clicked", "converted")]
     revenue = pc.round(pc.multiply(label.column("conversion_value"), 1e6)).cast(pa.int64())
-    columns.append(pc.if_else(pc.fill_null(columns[-1], False), revenue, 0))
+    columns.append(pc.if_else(so_far(label, "converted", data.cut), revenue, 0))
     return pa.Table.from_arrays(columns, schema=LABELLED).filter(pa.array(split < len(data.splits)))
 
 

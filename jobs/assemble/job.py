@@ -24,14 +24,7 @@ def run(run: Run) -> dict[str, Any]:
     """
     settings = run.config.dataset
     published = run.published_days("impressions")
-    data = core.dataset(
-        run.day,
-        settings.train_days,
-        settings.validate_days,
-        settings.test_days,
-        run.config.attribution.click_window_days,
-        published,
-    )
+    data = core.dataset(run.day, settings, run.config.attribution, published)
     if run.mode == "warm":
         data = core.warm(data, settings.warm_train_days)
     run.files("labels", [run.day])

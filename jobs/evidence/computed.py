@@ -4,7 +4,6 @@
 """
 
 from dataclasses import dataclass
-from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from jobs.moment.columns import ranker_columns
 from jobs.moment.decisions import Decisions, decisions, disagreement, first_placements, joined
 from jobs.moment.identity import IDENTIFYING, IDENTITY, identities
 from jobs.moment.known import known_before
+from jobs.outcomes import closes_on
 from jobs.sources.world.truth import true_click_probability
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Finding, Refusal
@@ -48,6 +48,7 @@ def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
     champion, challenger = pair
     logging = values.pop("logging")
     parity = _parity(run, test, rows)
+    closing = closes_on(pc.max(test["event_time"]).as_py(), run.config.attribution)
     written: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "day": run.day.isoformat(),
@@ -63,7 +64,7 @@ def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
         "estimators": detail.second_opinions(found, chosen, predicted.get("champion"), settings),
         "logging": {"value": logging.as_dict()},
         "replay": core.replay_kind(found, replay.left_out),
-        "conversions": conversions.section(found, chosen, why_not, _closes_on(run, test), settings),
+        "conversions": conversions.section(found, chosen, why_not, closing, settings),
         "pages": pages.section(test, found, dict(zip(SIDES, pair, strict=True)), predicted, settings),
         "calibration": detail.calibration(rows, settings),
         "slices": detail.sliced(rows, settings),
@@ -105,14 +106,6 @@ def _identity(run: Run) -> pa.Table:
     return identities(run.newest("items", IDENTIFYING), run.config.dataset.selection)
 
 
-def _closes_on(run: Run, test: pa.Table) -> date:
-    """The day at whose end the last conversion of the test rows is known, late ones included."""
-    attribution = run.config.attribution
-    days = attribution.click_window_days + attribution.window_days + attribution.late_days
-    newest: date = pc.cast(pc.max(test["event_time"]), pa.date32()).as_py()
-    return newest + timedelta(days=days)
-
-
 def _side(side: Bundle) -> dict[str, Any]:
     return {
         "candidate_id": side.candidate_id,
@@ -141,7 +134,7 @@ def _replayed(run: Run, test: pa.Table) -> Replay:
     days = sorted(pc.unique(pc.cast(test["event_time"], pa.date32())).to_pylist())
     published = set(run.published_days("requests"))
     requests = run.read("requests", [d for d in days if d in published], columns=["request_id", "candidates"])
-    placed, left_out = first_placements(conversions.with_closed(test), requests)
+    placed, left_out = first_placements(test, requests)
     of_day = pc.cast(placed["event_time"], pa.date32())
     parts, truths = [], []
     differing: dict[str, float] = {}

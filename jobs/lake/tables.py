@@ -200,13 +200,13 @@ LAKE: dict[str, Table] = {
                 "clicked": _c(pa.bool_()),
                 "click_known_at": _c(TIME, "?"),  # true for every T after it
                 "click_superseded": _c(SUPERSEDED, "?"),  # and then; nearly always null
-                "click_matures_at": _c(TIME),  # until then a missing click is unknown
+                "click_matures_at": _c(TIME),  # until then a click may come, see `jobs.outcomes`
                 "converted": _c(pa.bool_()),
                 "conversion_known_at": _c(TIME, "?"),
                 "conversion_superseded": _c(SUPERSEDED, "?"),
                 "conversion_credit": _c(pa.float64()),  # sum of its shares; `converted` is credit > 0
                 "conversion_value": _c(pa.float64()),  # sum of share x value; like the credit, as of the run
-                "matures_at": _c(TIME),  # until then a missing conversion is unknown
+                "matures_at": _c(TIME),  # until then a purchase may be made, and told later
             },
         ),
         Table(
@@ -272,7 +272,7 @@ LAKE: dict[str, Table] = {
                 "propensity": _c(pa.float64(), "?"),
                 "policy": _c(STR),
                 "split": _c(STR),  # train, validate, test
-                "clicked": _c(pa.bool_(), "?"),  # null: unknown at the cut
+                "clicked": _c(pa.bool_(), "?"),  # null: open at the cut, whatever has been heard of it
                 "converted": _c(pa.bool_(), "?"),
                 "weight": _c(pa.float64()),  # how many impressions it stands for; 1 outside train
                 "user_impressions": _c(pa.float64(), "?"),

@@ -52,7 +52,7 @@ class Decisions:
     offsets: Ints
     clicked: Floats
     converted: Floats
-    """(m,) NaN where it is not known (or not yet, see `jobs.evidence.conversions`)."""
+    """(m,) NaN where it is not known, or open still."""
     propensity: Floats
     cluster: Ints
     """(m,) the user as an integer; an unknown user is its own cluster."""

@@ -28,6 +28,7 @@ from jobs.evidence.document import SCHEMA_VERSION, Document, Judgement, Matured
 from jobs.lake.run import Run, code_version
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
+from jobs.outcomes import closes_at
 from jobs.reevaluate import core
 from models.evaluation.gate import Verdict, judge
 from models.settings import GateSettings
@@ -121,7 +122,8 @@ def _computed(run: Run, day: date, row: Row, standing: Standing) -> tuple[Mature
     as_judged = _as_judged(run, first)
     examples = as_judged.read("examples", [as_judged.day], where={"mode": first.mode})
     test = examples.filter(pc.equal(examples["split"], "test")).combine_chunks()
-    labelled = core.relabelled(test, _labels(run, day, row["document"]), _cut(day))
+    late_days = run.config.attribution.late_days
+    labelled = core.relabelled(test, _labels(run, day, row["document"]), _cut(day), late_days)
     pair = _bundle(run, first.champion.bundle_sha256), _bundle(run, first.challenger.bundle_sha256)
     again = core.completed(row["document"], computed.document(as_judged, labelled, pair))
     for table, version in as_judged.inputs.items():
@@ -170,9 +172,9 @@ def _cut(day: date) -> datetime:
 def _labels(run: Run, day: date, document: dict[str, Any]) -> pa.Table:
     """The labels of the test days; raises `Refused` where some are open still, by windows that were set since."""
     labels = run.read("labels", core.days_of(document), columns=list(core.LABELS))
-    last = pc.max(labels["matures_at"]).as_py()
+    last = pc.max(closes_at(labels["matures_at"], "converted", run.config.attribution.late_days)).as_py()
     if last is not None and last > _cut(day):
-        raise Refused(f"labels must mature by {day}, as when they were judged; found some that do at {last}")
+        raise Refused(f"labels must be closed at the end of {day}, as when they were judged; found some open to {last}")
     return labels
 
 

@@ -102,21 +102,27 @@ def test_attributes_are_the_impressions_the_users_and_the_items(world: World) ->
 
 
 def test_labels_are_those_known_at_the_cut(world: World) -> None:
-    """What arrives after the midnight that ends the day does not exist: unknown while it may come, zero after."""
+    """What arrives after the midnight that ends the day does not exist; and what may still change is unknown, also
+    where somebody is known to have bought already.
+    """
     world.fill()
     cut = midnight(DAY + timedelta(days=1))
+    closing = cut - timedelta(days=world.config.attribution.late_days)
     test, train = world.shown[TEST[0]], world.shown[TRAIN[0]]
     known, late = cut - timedelta(microseconds=1), cut
     labels = [world.label(row) for row in test]
     labels[0] |= {"clicked": True, "click_known_at": known, "converted": True, "conversion_known_at": known}
     labels[1] |= {"clicked": True, "click_known_at": late, "converted": True, "conversion_known_at": late}
     world.put("labels", TEST[0], labels)
-    old = [world.label(row, matures_at=cut) for row in train]
+    old = [world.label(row, matures_at=closing + timedelta(microseconds=n == 3)) for n, row in enumerate(train)]
+    for row, when in zip((old[0], old[1], old[3]), (known, late, known), strict=True):
+        row |= {"clicked": True, "click_known_at": known, "converted": True, "conversion_known_at": when}
     world.put("labels", TRAIN[0], old)
     world.assemble()
     rows = {row["impression_id"]: (row["clicked"], row["converted"]) for row in world.examples()}
-    assert [rows[row["impression_id"]] for row in test[:3]] == [(True, True), (False, None), (False, None)]
-    assert rows[train[0]["impression_id"]] == (False, False)
+    assert [rows[row["impression_id"]] for row in test[:3]] == [(True, None), (False, None), (False, None)]
+    wanted = [(True, True), (True, False), (False, False), (True, None)]
+    assert [rows[row["impression_id"]] for row in train[:4]] == wanted
 
 
 def test_an_impression_known_only_after_the_cut_is_left_out(world: World) -> None:

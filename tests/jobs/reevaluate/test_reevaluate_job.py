@@ -329,7 +329,7 @@ def test_labels_that_are_still_open_are_a_row_that_says_so(config: Config) -> No
     publish_labels(config, labels(rows_judged(config), window_days=30))
     reevaluated(config)
     row = only(config)
-    assert "labels must mature by" in row["refused"]
+    assert "labels must be closed at the end of" in row["refused"]
     assert row["figures"] == []
 
 
