@@ -28,6 +28,7 @@ from models.evaluation.comparison import compare
 from models.evaluation.estimate import Finding, Refusal
 from models.rankers.protocol import Floats
 
+ASKED = ("request_id", "candidates", "slate_size")
 DATA = ("examples", "requests", "items", *FEATURES)
 
 
@@ -41,9 +42,9 @@ def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
     found = replay.found
     predicted = {} if found is None else {s: core.predicted(found, b) for s, b in zip(SIDES, pair, strict=True)}
     chosen = {s: core.choices(found, b, predicted[s]) for s, b in zip(SIDES, pair, strict=True) if found is not None}
-    counted = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in replay.left_out.items() if n)
-    why_not = f"a replay needs requests with candidates and a propensity; found none: {counted or 'no requests'}"
-    values = core.value(found, chosen, why_not, settings)
+    why_not = core.unfit(replay.left_out, settings)
+    fit = None if why_not else found
+    values = core.value(fit, chosen, why_not or "", settings)
     run.say(f"replayed {0 if found is None else len(found)} decisions")
     champion, challenger = pair
     logging = values.pop("logging")
@@ -60,11 +61,11 @@ def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
         "test_rows": len(rows),
         "comparison": {m: {s: f.as_dict() for s, f in sides.items()} for m, sides in compared.items()},
         "value": {side: finding.as_dict() for side, finding in values.items()},
-        "estimators": detail.second_opinions(found, chosen, predicted.get("champion"), settings),
+        "estimators": detail.second_opinions(fit, chosen, predicted.get("champion"), settings),
         "logging": {"value": logging.as_dict()},
         "replay": core.replay_kind(found, replay.left_out),
-        "conversions": conversions.section(found, chosen, why_not, _closes_on(run, test), settings),
-        "pages": pages.section(test, found, dict(zip(SIDES, pair, strict=True)), predicted, settings),
+        "conversions": conversions.section(fit, chosen, why_not or "", _closes_on(run, test), settings),
+        "pages": pages.section(test, fit, dict(zip(SIDES, pair, strict=True)), predicted, settings),
         "calibration": detail.calibration(rows, settings),
         "slices": detail.sliced(rows, settings),
         **detail.spread(found, chosen, replay.catalogue, seed, settings),
@@ -140,7 +141,9 @@ def _replayed(run: Run, test: pa.Table) -> Replay:
     """The test days' decisions, features as known before each day."""
     days = sorted(pc.unique(pc.cast(test["event_time"], pa.date32())).to_pylist())
     published = set(run.published_days("requests"))
-    requests = run.read("requests", [d for d in days if d in published], columns=["request_id", "candidates"])
+    requests = run.read(
+        "requests", [d for d in days if d in published], columns=["request_id", "candidates", "slate_size"]
+    )
     placed, left_out = first_placements(conversions.with_closed(test), requests)
     of_day = pc.cast(placed["event_time"], pa.date32())
     parts, truths = [], []

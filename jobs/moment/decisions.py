@@ -30,6 +30,8 @@ Ints = NDArray[np.int64]
 Strings = NDArray[np.object_]
 ITEM_PREFIX, USER_PREFIX = "item.", "user."
 """Attributes of the item and of the user; all others describe the request. Only the item's differ by candidate."""
+FIRST_MISSING, FIRST_TWICE = "first_placement_missing", "first_placement_twice"
+"""Why a request is incomplete: nobody can tell what its first decision was."""
 
 
 @dataclass(frozen=True)
@@ -83,29 +85,46 @@ class Decisions:
 def first_placements(examples: pa.Table, requests: pa.Table) -> tuple[pa.Table, dict[str, int]]:
     """The decisions that can be replayed, with the column `candidates`; and how many requests fail which condition.
 
-    Left out: no candidates were logged; the shown item is not among them; no propensity; a choice that was certain
-    (it says nothing of the alternatives); a click that is not known yet.
+    Left out, by the first reason that holds: no propensity; no candidates were logged; the first placement is missing
+    or there twice; a choice that was certain (it says nothing of the alternatives); a click that is not
+    known yet; a shown item that is not among the candidates. A propensity is given everything above it, so the second
+    placement never stands in for the first.
+    """
+    top, position, places, twice = _highest(examples)
+    placed = examples.take(pa.array(top))
+    at = pc.index_in(placed["request_id"], requests["request_id"]).combine_chunks()
+    candidates, slate_size = (requests[name].combine_chunks().take(at) for name in ("candidates", "slate_size"))
+    placed = placed.append_column("candidates", candidates)
+    conditions = {
+        "no_propensity": _where(placed["propensity"].is_null()),
+        "no_candidates": _where(pc.equal(pc.fill_null(pc.list_value_length(candidates), 0), 0)),
+        # Where all places of a request are there none is missing, wherever on the screen they stood.
+        FIRST_MISSING: (position != 1) & (places != pc.fill_null(slate_size, 0).to_numpy()),
+        FIRST_TWICE: twice,
+        "certain_choice": ~_where(_was_uncertain(placed)),
+        "click_unknown": _where(placed["clicked"].is_null()),
+        "shown_item_not_a_candidate": ~_shown_among_candidates(placed),
+    }
+    kept, left_out = np.ones(len(placed), bool), {"requests": len(placed)}
+    for reason, fails in conditions.items():
+        left_out[reason] = int((kept & fails).sum())
+        kept &= ~fails
+    return placed.filter(pa.array(kept)), left_out
+
+
+def _highest(examples: pa.Table) -> tuple[Ints, Ints, Ints, NDArray[np.bool_]]:
+    """Of each of m requests: the row of its highest placement, the position of that, how many of its places have a row,
+    and whether the highest has several.
     """
     codes = examples["request_id"].combine_chunks().dictionary_encode().indices.to_numpy()
-    order = np.lexsort((examples["position"].to_numpy(), codes))
-    _, first = np.unique(codes[order], return_index=True)
-    placed = examples.take(pa.array(order[first]))
-    at = pc.index_in(placed["request_id"], requests["request_id"])
-    candidates = requests["candidates"].combine_chunks().take(at.combine_chunks())
-    placed = placed.append_column("candidates", candidates)
-    counts, left_out = len(placed), {"requests": len(placed)}
-    conditions: tuple[tuple[str, Callable[[pa.Table], pa.Array]], ...] = (
-        ("no_propensity", lambda t: t["propensity"].is_valid()),
-        ("no_candidates", lambda t: pc.greater(pc.fill_null(pc.list_value_length(t["candidates"]), 0), 0)),
-        ("certain_choice", _was_uncertain),
-        ("click_unknown", lambda t: t["clicked"].is_valid()),
-        ("shown_item_not_a_candidate", _shown_among_candidates),
-    )
-    for reason, keep in conditions:
-        placed = placed.filter(keep(placed))
-        left_out[reason] = counts - len(placed)
-        counts = len(placed)
-    return placed, left_out
+    position = examples["position"].to_numpy()
+    order = np.lexsort((position, codes))
+    codes, position = codes[order], position[order]
+    requests, first = np.unique(codes, return_index=True)
+    again = np.zeros(len(order) + 1, bool)
+    again[1:-1] = (codes[1:] == codes[:-1]) & (position[1:] == position[:-1])
+    places = np.bincount(codes[~again[:-1]], minlength=len(requests))
+    return order[first], position[first], places, again[first + 1]
 
 
 def decisions(placed: pa.Table, known: Known) -> Decisions:
@@ -185,16 +204,21 @@ def disagreement(placed: pa.Table, found: Decisions) -> dict[str, float]:
     return differing
 
 
+def _where(condition: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+    """False where it is null."""
+    return np.asarray(pc.fill_null(condition, False).to_numpy(zero_copy_only=False), dtype=bool)
+
+
 def _was_uncertain(placed: pa.Table) -> pa.Array:
     """A propensity below 1, or a single candidate: then there was no alternative to learn about."""
     return pc.or_(pc.less(placed["propensity"], 1.0), pc.equal(pc.list_value_length(placed["candidates"]), 1))
 
 
-def _shown_among_candidates(placed: pa.Table) -> pa.Array:
+def _shown_among_candidates(placed: pa.Table) -> NDArray[np.bool_]:
     lists = placed["candidates"].combine_chunks()
-    row = np.repeat(np.arange(len(placed)), pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64))
-    match = strings(pc.list_flatten(lists)) == strings(placed["item_id"])[row]
-    return pa.array(np.bincount(row[match], minlength=len(placed)) > 0)
+    row, listed = pc.list_parent_indices(lists).to_numpy(), pc.list_flatten(lists).dictionary_encode()
+    shown = pc.fill_null(pc.index_in(placed["item_id"], listed.dictionary), -1).to_numpy()
+    return np.bincount(row[listed.indices.to_numpy() == shown[row]], minlength=len(placed)) > 0
 
 
 def candidate_columns(placed: pa.Table, row: Ints, items: Strings, known: Known) -> dict[str, NDArray[Any]]:

@@ -10,6 +10,7 @@ import pytest
 from jobs.moment.decisions import Known, clusters, decisions, disagreement, first_placements, joined
 from models.settings import TaskSettings
 from tests.jobs.small_lake import (
+    SLATE,
     TEST_DAY,
     World,
     encodings,
@@ -56,6 +57,7 @@ def test_it_is_the_first_placement_whatever_the_order_of_rows() -> None:
     [
         ("propensity", None, "no_propensity"),
         ("propensity", 1.0, "certain_choice"),
+        ("position", 2, "first_placement_missing"),
         ("clicked", None, "click_unknown"),
         ("item_id", "i999999", "shown_item_not_a_candidate"),
     ],
@@ -66,6 +68,37 @@ def test_what_cannot_be_replayed_is_left_out_and_counted(column: str, value: Any
     assert left_out[reason] == 10
     assert len(found) == N - 10
     assert set(found["position"].to_pylist()) == {1}
+
+
+@pytest.mark.parametrize("kept", [[1, 2], [0, 1]], ids=["the first", "the last"])
+def test_without_its_first_placement_a_request_is_left_out(kept: list[int]) -> None:
+    """The second's propensity is given the first; what is missing below changes no first decision."""
+    rows, requests = placed()
+    gone = np.isin(np.arange(len(rows)) % 12, [n for n in range(3) if n not in kept])
+    for table in (rows, rows.take(pa.array(np.random.default_rng(0).permutation(len(rows))))):
+        there = np.isin(table["impression_id"].to_pylist(), rows["impression_id"].filter(pa.array(~gone)).to_pylist())
+        found, left_out = first_placements(table.filter(pa.array(there)), requests)
+        assert left_out["first_placement_missing"] == (10 if 0 not in kept else 0)
+        assert len(found) == left_out["requests"] - left_out["first_placement_missing"]
+        assert set(found["position"].to_pylist()) == {1}
+
+
+def test_a_first_place_that_two_took_is_nobodys_decision() -> None:
+    found, left_out = first_placements(*placed(position=lambda v: [1 if n % 12 == 1 else p for n, p in enumerate(v)]))
+    assert (left_out["first_placement_twice"], len(found)) == (10, N - 10)
+    deeper = placed(position=lambda v: [3 if n % 12 == 1 else p for n, p in enumerate(v)])
+    assert len(first_placements(*deeper)[0]) == N
+
+
+@pytest.mark.parametrize(
+    ("position", "complete"), [([7, 8, 9], True), ([2, 2, 3], False), ([2, 3, 3], False), ([2, 2, 2], False)]
+)
+def test_a_request_with_all_its_places_lacks_none_wherever_it_stood(position: list[int], complete: bool) -> None:
+    """A shelf further down, or one place of the screen that is decided alone; a place counts once."""
+    rows, requests = placed(position=lambda v: position * (len(v) // SLATE))
+    found, left_out = first_placements(rows, requests)
+    assert len(found) == (N if complete else 0)
+    assert left_out["first_placement_missing"] + left_out["first_placement_twice"] == N - len(found)
 
 
 def test_requests_without_candidates_are_left_out() -> None:
