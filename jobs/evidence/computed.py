@@ -20,7 +20,7 @@ from jobs.evidence.scored import SIDES, Pair, Scored, scored, with_known_click
 from jobs.flow import FEATURES
 from jobs.lake.run import Run
 from jobs.moment.columns import ranker_columns
-from jobs.moment.decisions import Decisions, decisions, disagreement, first_placements, joined
+from jobs.moment.decisions import Decisions, Disagreement, decisions, disagreement, first_placements, joined
 from jobs.moment.identity import IDENTIFYING, IDENTITY, identities
 from jobs.moment.known import known_before
 from jobs.sources.world.truth import true_click_probability
@@ -73,7 +73,8 @@ def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
         "data": core.data_card(test, found, replay.left_out) | {"versions": {t: run.inputs.get(t) for t in DATA}},
         "diagnostics": {
             "weights": {} if found is None else core.trust(found, chosen),
-            "differing_columns": replay.differing,
+            "skew": replay.differing.skew,
+            "differing_columns": replay.differing.shares,
         },
         "gate": settings.model_dump(mode="json"),
         "limitations": list(core.LIMITATIONS),
@@ -130,7 +131,7 @@ class Replay:
 
     found: Decisions | None
     left_out: dict[str, int]
-    differing: dict[str, float]
+    differing: Disagreement
     catalogue: int
     """Items that existed."""
     truth: Floats | None
@@ -147,7 +148,7 @@ def _replayed(run: Run, test: pa.Table) -> Replay:
     placed, left_out = first_placements(conversions.with_closed(test), requests)
     of_day = pc.cast(placed["event_time"], pa.date32())
     parts, truths = [], []
-    differing: dict[str, float] = {}
+    differing = Disagreement()
     catalogue = 0
     for day in days:
         mine = placed.filter(pc.equal(of_day, pa.scalar(day)))
@@ -160,7 +161,7 @@ def _replayed(run: Run, test: pa.Table) -> Replay:
         row = part.row
         parts.append(part)
         truths.append(true_click_probability(run.config, day, part.user_id[row], part.item_id, part.surface[row]))
-        differing |= disagreement(mine, part)
+        differing += disagreement(mine, part)
     told = [truth for truth in truths if truth is not None]
     truth = np.concatenate(told) if parts and len(told) == len(parts) else None
     return Replay(joined(parts) if parts else None, left_out, differing, catalogue, truth)

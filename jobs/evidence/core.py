@@ -214,7 +214,6 @@ def data_card(test: pa.Table, found: Decisions | None, left_out: Mapping[str, in
 
 def gate_evidence(document: Mapping[str, Any]) -> Evidence:
     """The part of a document that the gate may see; whatever else it says, the truth above all, stays out."""
-    skew = max(document["diagnostics"]["differing_columns"].values(), default=0.0)
     sliced = document["slices"]
     same = ("comparison", "value", "test_rows", "same_candidate", "mode", "parity", "concentration_rise")
     return Evidence.from_dict(
@@ -226,7 +225,7 @@ def gate_evidence(document: Mapping[str, Any]) -> Evidence:
             "calibration": document["calibration"]["challenger"]["error"],
             "slices": sliced["slices"],
             "reversals": [reversal["attribute"] for reversal in sliced["reversals"]],
-            "skew": skew if document["data"]["decisions"] else None,
+            "skew": document["diagnostics"]["skew"],
             "conversions": document["conversions"]["difference"],
         }
     )

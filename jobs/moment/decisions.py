@@ -3,8 +3,8 @@
 A decision is the first placement of a request: its propensity depends on nothing else on the page.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,31 @@ class Decisions:
     def of_taken(self, probability: Floats) -> Floats:
         """(m,) the probability of what was shown, from the probability of each candidate (n,)."""
         return np.bincount(self.row, weights=probability * self.taken, minlength=len(self)).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """In how many of so many decisions any column differs from the one trained on, and each that does; parts add up."""
+
+    decisions: int = 0
+    differing: int = 0
+    columns: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: "Disagreement") -> "Disagreement":
+        """Of both sets of decisions."""
+        names = sorted({*self.columns, *other.columns})
+        columns = {name: self.columns.get(name, 0) + other.columns.get(name, 0) for name in names}
+        return Disagreement(self.decisions + other.decisions, self.differing + other.differing, columns)
+
+    @property
+    def skew(self) -> float | None:
+        """The share of decisions with other features than trained on; None without decisions."""
+        return self.differing / self.decisions if self.decisions else None
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The same per column that differs anywhere."""
+        return {name: n / self.decisions for name, n in self.columns.items()}
 
 
 def first_placements(examples: pa.Table, requests: pa.Table) -> tuple[pa.Table, dict[str, int]]:
@@ -183,25 +208,29 @@ def clusters(rows: pa.Table) -> Ints:
     return named
 
 
-def disagreement(placed: pa.Table, found: Decisions) -> dict[str, float]:
-    """Share of decisions whose shown item has another value here than in `examples`, per column that differs.
+def disagreement(placed: pa.Table, found: Decisions) -> Disagreement:
+    """Where the shown items have other values here than in `examples`, columns that only one side has included.
 
-    Both sides follow the same point-in-time rule by different code: anything but an empty mapping is a bug or a table
-    that changed in between. The position is left out: here it is always the serving one.
+    Both sides follow the same point-in-time rule by different code: any difference is a bug or a table that changed in
+    between. The position is left out: here it is always the serving one.
     """
     logged = ranker_columns(placed, at_serving_position=True)
     first = np.flatnonzero(found.taken)
-    _, once = np.unique(found.row[first], return_index=True)
-    differing = {}
-    for name, expected in logged.items():
-        replayed = found.columns.get(name, np.full(len(found.item_id), None, dtype=object))[first[once]]
+    shown = first[np.unique(found.row[first], return_index=True)[1]]
+    unknown = np.full(len(found), None, dtype=object)
+    wrong = {}
+    for name in sorted({*logged, *found.columns}):
+        expected = logged.get(name, unknown)
+        replayed = found.columns[name][shown] if name in found.columns else unknown
         if expected.dtype == object:
-            wrong = expected != replayed
+            wrong[name] = expected != replayed
         else:
-            wrong = ~np.isclose(expected, replayed.astype(np.float64), rtol=1e-5, atol=1e-8, equal_nan=True)
-        if wrong.any():
-            differing[name] = float(wrong.mean())
-    return differing
+            wrong[name] = ~np.isclose(expected, replayed.astype(np.float64), rtol=1e-5, atol=1e-8, equal_nan=True)
+    anywhere = np.zeros(len(found), bool)
+    for differs in wrong.values():
+        anywhere |= differs
+    columns = {name: int(differs.sum()) for name, differs in wrong.items() if differs.any()}
+    return Disagreement(len(found), int(anywhere.sum()), columns)
 
 
 def _where(condition: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:

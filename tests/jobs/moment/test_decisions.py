@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jobs.moment.decisions import Known, clusters, decisions, disagreement, first_placements, joined
+from jobs.moment.decisions import Disagreement, Known, clusters, decisions, disagreement, first_placements, joined
 from models.settings import TaskSettings
 from tests.jobs.small_lake import (
     SLATE,
@@ -113,9 +115,37 @@ def test_the_shown_item_has_the_columns_it_had_in_training() -> None:
     table, _ = first_placements(rows, requests)
     age = item_features(World(), TEST_DAY.replace(day=TEST_DAY.day - 1))
     found = decisions(table, replace(known(), item_features=age))
-    assert disagreement(table, found) == {}
+    assert disagreement(table, found) == Disagreement(N, 0, {})
     stale = decisions(table, known())  # features of the test day itself: a leak, and it shows
-    assert set(disagreement(table, stale)) == {"item_age_days"}
+    assert disagreement(table, stale) == Disagreement(N, N, {"item_age_days": N})
+
+
+def test_what_only_one_side_knows_differs_too() -> None:
+    """An attribute the dataset never had, and one the catalogue lost."""
+    table, _ = first_placements(*placed())
+    some = replace(known(), item_features=item_features(World(), TEST_DAY.replace(day=TEST_DAY.day - 1)))
+    kind = some.items.schema.field("attributes")
+    colours = pa.array([[("colour", "red")]] * len(some.items), kind.type)
+    other = some.items.set_column(some.items.schema.get_field_index("attributes"), kind, colours)
+    found = disagreement(table, decisions(table, replace(some, items=other)))
+    assert found == Disagreement(N, N, {"attributes.item.colour": N, "attributes.item.tier": N})
+
+
+DISAGREEMENTS = st.builds(
+    Disagreement,
+    st.integers(0, 9),
+    st.integers(0, 9),
+    st.dictionaries(st.sampled_from("abc"), st.integers(1, 9), max_size=2),
+)
+
+
+@given(st.lists(DISAGREEMENTS, min_size=1))
+def test_disagreements_of_parts_add_up_in_any_order(parts: list[Disagreement]) -> None:
+    whole = sum(parts, Disagreement())
+    assert whole == sum(reversed(parts), Disagreement())
+    assert whole.decisions == sum(part.decisions for part in parts)
+    assert sum(whole.columns.values()) == sum(n for part in parts for n in part.columns.values())
+    assert (whole.skew is None) == (whole.decisions == 0)
 
 
 def test_every_candidate_has_its_own_item_and_the_requests_user() -> None:
