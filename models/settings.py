@@ -115,6 +115,12 @@ class GateSettings(Settings):
     max_mean_weight_z: float = Field(4.0, gt=0, description="standard errors the mean weight may be away from 1")
     max_unsupported_mass: float = Field(0.01, ge=0, le=1, description="target's choices that could not be logged")
     max_logging_drift: float = Field(0.25, ge=0, description="stability index of propensities, a day against the rest")
+    max_incomplete_share: float | None = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="requests without one first placement, or pages with a gap; a value is refused",
+    )
     min_decisions_that_matter: float = Field(3.0, ge=1, description="decisions (or users) that the error rests on")
     min_lift: float = Field(0.0, description="the lower bound of challenger - champion must exceed it")
     estimators: tuple[Literal["dr", "sndr", "pages"], ...] = Field(

@@ -19,7 +19,7 @@ from jobs.evidence.scored import SIDES, Pair, Scored, scored, with_known_click
 from jobs.flow import FEATURES
 from jobs.lake.run import Run
 from jobs.moment.columns import ranker_columns
-from jobs.moment.decisions import Decisions, decisions, disagreement, first_placements, joined
+from jobs.moment.decisions import Decisions, Disagreement, decisions, disagreement, first_placements, joined
 from jobs.moment.identity import IDENTIFYING, IDENTITY, identities
 from jobs.moment.known import known_before
 from jobs.outcomes import closes_on
@@ -28,6 +28,7 @@ from models.evaluation.comparison import compare
 from models.evaluation.estimate import Finding, Refusal
 from models.rankers.protocol import Floats
 
+ASKED = ("request_id", "candidates", "slate_size")
 DATA = ("examples", "requests", "items", *FEATURES)
 
 
@@ -41,9 +42,9 @@ def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
     found = replay.found
     predicted = {} if found is None else {s: core.predicted(found, b) for s, b in zip(SIDES, pair, strict=True)}
     chosen = {s: core.choices(found, b, predicted[s]) for s, b in zip(SIDES, pair, strict=True) if found is not None}
-    counted = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in replay.left_out.items() if n)
-    why_not = f"a replay needs requests with candidates and a propensity; found none: {counted or 'no requests'}"
-    values = core.value(found, chosen, why_not, settings)
+    why_not = core.unfit(replay.left_out, settings)
+    fit = None if why_not else found
+    values = core.value(fit, chosen, why_not or "", settings)
     run.say(f"replayed {0 if found is None else len(found)} decisions")
     champion, challenger = pair
     logging = values.pop("logging")
@@ -61,11 +62,11 @@ def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
         "test_rows": len(rows),
         "comparison": {m: {s: f.as_dict() for s, f in sides.items()} for m, sides in compared.items()},
         "value": {side: finding.as_dict() for side, finding in values.items()},
-        "estimators": detail.second_opinions(found, chosen, predicted.get("champion"), settings),
+        "estimators": detail.second_opinions(fit, chosen, predicted.get("champion"), settings),
         "logging": {"value": logging.as_dict()},
         "replay": core.replay_kind(found, replay.left_out),
-        "conversions": conversions.section(found, chosen, why_not, closing, settings),
-        "pages": pages.section(test, found, dict(zip(SIDES, pair, strict=True)), predicted, settings),
+        "conversions": conversions.section(fit, chosen, why_not or "", closing, settings),
+        "pages": pages.section(test, fit, dict(zip(SIDES, pair, strict=True)), predicted, settings),
         "calibration": detail.calibration(rows, settings),
         "slices": detail.sliced(rows, settings),
         **detail.spread(found, chosen, replay.catalogue, seed, settings),
@@ -73,7 +74,8 @@ def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
         "data": core.data_card(test, found, replay.left_out) | {"versions": {t: run.inputs.get(t) for t in DATA}},
         "diagnostics": {
             "weights": {} if found is None else core.trust(found, chosen),
-            "differing_columns": replay.differing,
+            "skew": replay.differing.skew,
+            "differing_columns": replay.differing.shares,
         },
         "gate": settings.model_dump(mode="json"),
         "limitations": list(core.LIMITATIONS),
@@ -122,7 +124,7 @@ class Replay:
 
     found: Decisions | None
     left_out: dict[str, int]
-    differing: dict[str, float]
+    differing: Disagreement
     catalogue: int
     """Items that existed."""
     truth: Floats | None
@@ -133,11 +135,13 @@ def _replayed(run: Run, test: pa.Table) -> Replay:
     """The test days' decisions, features as known before each day."""
     days = sorted(pc.unique(pc.cast(test["event_time"], pa.date32())).to_pylist())
     published = set(run.published_days("requests"))
-    requests = run.read("requests", [d for d in days if d in published], columns=["request_id", "candidates"])
+    requests = run.read(
+        "requests", [d for d in days if d in published], columns=["request_id", "candidates", "slate_size"]
+    )
     placed, left_out = first_placements(test, requests)
     of_day = pc.cast(placed["event_time"], pa.date32())
     parts, truths = [], []
-    differing: dict[str, float] = {}
+    differing = Disagreement()
     catalogue = 0
     for day in days:
         mine = placed.filter(pc.equal(of_day, pa.scalar(day)))
@@ -150,7 +154,7 @@ def _replayed(run: Run, test: pa.Table) -> Replay:
         row = part.row
         parts.append(part)
         truths.append(true_click_probability(run.config, day, part.user_id[row], part.item_id, part.surface[row]))
-        differing |= disagreement(mine, part)
+        differing += disagreement(mine, part)
     told = [truth for truth in truths if truth is not None]
     truth = np.concatenate(told) if parts and len(told) == len(parts) else None
     return Replay(joined(parts) if parts else None, left_out, differing, catalogue, truth)

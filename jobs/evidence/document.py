@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from models.settings import GateSettings, PolicySettings
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 class Part(BaseModel):
@@ -165,9 +165,12 @@ class Weights(Part):
 
 
 class Diagnostics(Part):
-    """`differing_columns`: share of replayed decisions whose feature differs from the one trained on."""
+    """`skew`: share of the replayed decisions with any feature other than trained on, None without decisions;
+    `differing_columns`: the same for each column that differs anywhere.
+    """
 
     weights: dict[Literal["champion", "challenger"], Weights]
+    skew: float | None
     differing_columns: dict[str, float]
 
 
@@ -273,7 +276,7 @@ class Lineage(Part):
 class Document(Part):
     """The evidence on one challenger. Same inputs, same document: no clock, no run id but MLflow's."""
 
-    schema_version: Literal[4]
+    schema_version: Literal[5]
     day: str
     mode: Literal["full", "warm"]
     challenger: Challenger

@@ -45,7 +45,10 @@ def test_popularity_stands_in_where_nobody_was_ever_deployed(config: Config) -> 
     assert report["champion"] == found["champion"]["candidate_id"] == "popularity-full-2026-01-08"
     assert not found["champion"]["deployed"]
     assert found["challenger"]["candidate_id"] == "logistic-full-2026-01-08"
-    assert found["diagnostics"]["differing_columns"] == {}  # replay and examples agree on every column
+    assert (found["diagnostics"]["skew"], found["diagnostics"]["differing_columns"]) == (
+        0.0,
+        {},
+    )  # replay and examples agree on every column
     for metric in ("auc", "ndcg_at_10"):
         assert found["comparison"][metric]["difference"]["low"] > 0  # it knows what users like
     assert found["value"]["difference"]["low"] > 0

@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jobs.moment.decisions import Known, clusters, decisions, disagreement, first_placements, joined
+from jobs.moment.decisions import Disagreement, Known, clusters, decisions, disagreement, first_placements, joined
 from models.settings import TaskSettings
 from tests.jobs.small_lake import (
+    SLATE,
     TEST_DAY,
     World,
     encodings,
@@ -56,6 +59,7 @@ def test_it_is_the_first_placement_whatever_the_order_of_rows() -> None:
     [
         ("propensity", None, "no_propensity"),
         ("propensity", 1.0, "certain_choice"),
+        ("position", 2, "first_placement_missing"),
         ("clicked", None, "click_unknown"),
         ("item_id", "i999999", "shown_item_not_a_candidate"),
     ],
@@ -66,6 +70,37 @@ def test_what_cannot_be_replayed_is_left_out_and_counted(column: str, value: Any
     assert left_out[reason] == 10
     assert len(found) == N - 10
     assert set(found["position"].to_pylist()) == {1}
+
+
+@pytest.mark.parametrize("kept", [[1, 2], [0, 1]], ids=["the first", "the last"])
+def test_without_its_first_placement_a_request_is_left_out(kept: list[int]) -> None:
+    """The second's propensity is given the first; what is missing below changes no first decision."""
+    rows, requests = placed()
+    gone = np.isin(np.arange(len(rows)) % 12, [n for n in range(3) if n not in kept])
+    for table in (rows, rows.take(pa.array(np.random.default_rng(0).permutation(len(rows))))):
+        there = np.isin(table["impression_id"].to_pylist(), rows["impression_id"].filter(pa.array(~gone)).to_pylist())
+        found, left_out = first_placements(table.filter(pa.array(there)), requests)
+        assert left_out["first_placement_missing"] == (10 if 0 not in kept else 0)
+        assert len(found) == left_out["requests"] - left_out["first_placement_missing"]
+        assert set(found["position"].to_pylist()) == {1}
+
+
+def test_a_first_place_that_two_took_is_nobodys_decision() -> None:
+    found, left_out = first_placements(*placed(position=lambda v: [1 if n % 12 == 1 else p for n, p in enumerate(v)]))
+    assert (left_out["first_placement_twice"], len(found)) == (10, N - 10)
+    deeper = placed(position=lambda v: [3 if n % 12 == 1 else p for n, p in enumerate(v)])
+    assert len(first_placements(*deeper)[0]) == N
+
+
+@pytest.mark.parametrize(
+    ("position", "complete"), [([7, 8, 9], True), ([2, 2, 3], False), ([2, 3, 3], False), ([2, 2, 2], False)]
+)
+def test_a_request_with_all_its_places_lacks_none_wherever_it_stood(position: list[int], complete: bool) -> None:
+    """A shelf further down, or one place of the screen that is decided alone; a place counts once."""
+    rows, requests = placed(position=lambda v: position * (len(v) // SLATE))
+    found, left_out = first_placements(rows, requests)
+    assert len(found) == (N if complete else 0)
+    assert left_out["first_placement_missing"] + left_out["first_placement_twice"] == N - len(found)
 
 
 def test_requests_without_candidates_are_left_out() -> None:
@@ -80,9 +115,37 @@ def test_the_shown_item_has_the_columns_it_had_in_training() -> None:
     table, _ = first_placements(rows, requests)
     age = item_features(World(), TEST_DAY.replace(day=TEST_DAY.day - 1))
     found = decisions(table, replace(known(), item_features=age))
-    assert disagreement(table, found) == {}
+    assert disagreement(table, found) == Disagreement(N, 0, {})
     stale = decisions(table, known())  # features of the test day itself: a leak, and it shows
-    assert set(disagreement(table, stale)) == {"item_age_days"}
+    assert disagreement(table, stale) == Disagreement(N, N, {"item_age_days": N})
+
+
+def test_what_only_one_side_knows_differs_too() -> None:
+    """An attribute the dataset never had, and one the catalogue lost."""
+    table, _ = first_placements(*placed())
+    some = replace(known(), item_features=item_features(World(), TEST_DAY.replace(day=TEST_DAY.day - 1)))
+    kind = some.items.schema.field("attributes")
+    colours = pa.array([[("colour", "red")]] * len(some.items), kind.type)
+    other = some.items.set_column(some.items.schema.get_field_index("attributes"), kind, colours)
+    found = disagreement(table, decisions(table, replace(some, items=other)))
+    assert found == Disagreement(N, N, {"attributes.item.colour": N, "attributes.item.tier": N})
+
+
+DISAGREEMENTS = st.builds(
+    Disagreement,
+    st.integers(0, 9),
+    st.integers(0, 9),
+    st.dictionaries(st.sampled_from("abc"), st.integers(1, 9), max_size=2),
+)
+
+
+@given(st.lists(DISAGREEMENTS, min_size=1))
+def test_disagreements_of_parts_add_up_in_any_order(parts: list[Disagreement]) -> None:
+    whole = sum(parts, Disagreement())
+    assert whole == sum(reversed(parts), Disagreement())
+    assert whole.decisions == sum(part.decisions for part in parts)
+    assert sum(whole.columns.values()) == sum(n for part in parts for n in part.columns.values())
+    assert (whole.skew is None) == (whole.decisions == 0)
 
 
 def test_every_candidate_has_its_own_item_and_the_requests_user() -> None:
