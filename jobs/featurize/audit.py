@@ -22,8 +22,8 @@ import pyarrow.dataset as ds
 
 from jobs.config import FeatureSettings
 from jobs.errors import Refused
+from jobs.lake.parts import scanned
 from jobs.lake.store import midnight
-from jobs.lake.tables import LAKE
 from models.rankers.features import LAST_ITEMS
 
 SAMPLE = 10
@@ -57,7 +57,7 @@ class Audit:
         end = midnight(day + DAY)
         overall = self._overall(end)
         for name, key in (("user_features", "user_id"), ("item_features", "item_id")):
-            source = _dataset(tables[name])
+            source = _dataset(tables[name], name)
             ids = self._sample(source, key, end)
             found = {row[key]: row for row in source.to_table(filter=_one_of(key, ids)).to_pylist()}
             events = self._events(key, ids, end)
@@ -66,7 +66,7 @@ class Audit:
                 if key == "item_id" and one not in found:
                     continue  # not in the day's catalogue
                 _compare(name, day, one, found.get(one), wanted)
-        self._category(day, _dataset(tables["encodings"]), end)
+        self._category(day, _dataset(tables["encodings"], "encodings"), end)
 
     def _known(self, end: datetime) -> pc.Expression:
         """Happened inside the long-term window, and happened and was known before `end`."""
@@ -76,7 +76,7 @@ class Audit:
 
     def _overall(self, end: datetime) -> dict[str, float]:
         """The rates of everybody's events."""
-        n = {kind: _dataset(files).count_rows(filter=self._known(end)) for kind, files in self._paths().items()}
+        n = {kind: _dataset(files, kind).count_rows(filter=self._known(end)) for kind, files in self._paths().items()}
         return {
             "click_rate": min(n["clicks"] / n["impressions"], 1.0) if n["impressions"] else 0.0,
             "purchase_rate": min(n["purchases"] / n["clicks"], 1.0) if n["clicks"] else 0.0,
@@ -84,7 +84,7 @@ class Audit:
 
     def _sample(self, published: ds.Dataset, key: str, end: datetime) -> list[str]:
         """Keys of the day before `end`, of the day after where its events are among the files, and published ones."""
-        time, impressions = pc.field("event_time"), _dataset(self._paths()["impressions"])
+        time, impressions = pc.field("event_time"), _dataset(self._paths()["impressions"], "impressions")
         ids = set(_spread(published.to_table(columns=[key])[key]))
         for begins in (end - DAY, end):
             of_day = (time >= pa.scalar(begins)) & (time < pa.scalar(begins + DAY))
@@ -96,7 +96,8 @@ class Audit:
         found: dict[str, list[Event]] = {one: [] for one in ids}
         for kind, files in self._paths().items():
             mine = self._known(end) & _one_of(key, ids)
-            for row in _dataset(files).to_table(columns=["user_id", "item_id", "event_time"], filter=mine).to_pylist():
+            rows = _dataset(files, kind).to_table(columns=["user_id", "item_id", "event_time"], filter=mine)
+            for row in rows.to_pylist():
                 found[row[key]].append(row | {"kind": kind})
         return found
 
@@ -106,7 +107,7 @@ class Audit:
         if not len(rows):
             return
         row = rows.slice(0, 1).to_pylist()[0]
-        paths, impressions = self._paths(), _dataset(self._paths()["impressions"])
+        paths, impressions = self._paths(), _dataset(self._paths()["impressions"], "impressions")
         shown: list[str] = []
         for back in range(self.settings.long_term_days):
             time, begins = pc.field("event_time"), end - (back + 1) * DAY
@@ -116,7 +117,7 @@ class Audit:
                 mine = self._known(end) & of_day & _one_of("item_id", self._items_of(row["value"], listed))
                 shown += impressions.to_table(columns=["impression_id"], filter=mine)["impression_id"].to_pylist()
         before = (pc.field("event_time") < pa.scalar(end)) & (pc.field("ingested_at") < pa.scalar(end))
-        clicks = _dataset(paths["clicks"]).to_table(columns=["impression_id"], filter=before)["impression_id"]
+        clicks = _dataset(paths["clicks"], "clicks").to_table(columns=["impression_id"], filter=before)["impression_id"]
         clicked = pc.is_in(pa.array(shown, pa.string()), pc.drop_null(clicks.combine_chunks()))
         wanted = {"available_at": end, "impressions": len(shown), "clicks": pc.sum(clicked, min_count=0).as_py()}
         _compare("encodings", day, row["value"], row, wanted)
@@ -210,10 +211,6 @@ def _one_of(key: str, ids: Sequence[str]) -> pc.Expression:
     return pc.field(key).isin(pa.array(ids, pa.string()))
 
 
-def _dataset(data: pa.Table | Sequence[Path | str]) -> ds.Dataset:
-    """A table or part files; no files are no rows."""
-    if isinstance(data, pa.Table):
-        return ds.dataset(data)
-    if not data:
-        return ds.dataset(LAKE["user_features"].schema.empty_table())
-    return ds.dataset([str(path) for path in data], format="parquet")
+def _dataset(data: pa.Table | Sequence[Path | str], name: str) -> ds.Dataset:
+    """A table of the lake as a table or part files; no files are no rows."""
+    return ds.dataset(data) if isinstance(data, pa.Table) else scanned(data, name)

@@ -7,19 +7,22 @@ through delta-rs. Source of the protocol: https://github.com/delta-io/delta/blob
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, create_table_with_add_actions
 
 from jobs.errors import Misconfigured, NotReady, Refused
+from jobs.lake import log
+from jobs.lake.parts import read_part
 from jobs.lake.tables import LAKE, Table, conform
 
 COMMIT_TRIES = 20
@@ -67,6 +70,8 @@ class Lake:
         if "://" in str(root):
             raise Misconfigured(f"lake.root must be a local folder so far; found {root}")
         self.root = Path(root)
+        if self.root.exists() and not self.root.is_dir():
+            raise Misconfigured(f"lake.root must be a folder; found a file at {root}")
 
     # -- looking ----------------------------------------------------------------------------------
     def version(self, table: str) -> int | None:
@@ -76,12 +81,16 @@ class Lake:
 
     def partitions(self, table: str, version: int | None = None) -> list[dict[str, str]]:
         """The published partitions, sorted; an empty partition was published with no rows."""
-        seen = {tuple(sorted(values.items())) for _, values in self._adds(table, version)}
+        seen = {tuple(sorted(values.items())) for _, values in self._files(table, version)}
         return [dict(values) for values in sorted(seen)]
 
     def days(self, table: str, version: int | None = None) -> list[date]:
-        """The published days, oldest first."""
-        return sorted({date.fromisoformat(p["day"]) for p in self.partitions(table, version)})
+        """The published days, oldest first; raises `Refused` where another writer left what is none."""
+        found = sorted({partition["day"] for partition in self.partitions(table, version)})
+        try:
+            return [date.fromisoformat(day) for day in found]
+        except ValueError as error:
+            raise Refused(f"table {table} needs days YYYY-MM-DD; found {', '.join(found)[:300]}") from error
 
     def files(
         self,
@@ -92,21 +101,28 @@ class Lake:
     ) -> list[tuple[str, dict[str, str]]]:
         """(absolute path, partition values) of the part files of `days` (all by default) that match `where`.
 
-        Raises `NotReady` naming the days that were asked for and are not published.
+        Raises `NotReady` naming the days that were asked for and are not published, `Refused` naming a part file that
+        cannot be read as it lies there.
         """
-        adds = self._adds(table, version)
+        delta = self._open(table, version)
+        if delta is None and days is None:
+            return []
+        found = [] if delta is None else log.files(delta, self.root, table)
         if where:
-            adds = [(path, values) for path, values in adds if all(values[k] == v for k, v in where.items())]
-        if days is None:
-            return adds
-        wanted = {d.isoformat() for d in days}
-        missing = sorted(wanted - {values["day"] for _, values in adds})
-        if missing:
-            have = sorted({values["day"] for _, values in adds})
-            span = f"{have[0]}..{have[-1]}" if have else "nothing"
-            narrowed = f" {dict(where)}" if where else ""
-            raise NotReady(f"table {table}{narrowed} needs {', '.join(missing)}; published: {span}")
-        return [(path, values) for path, values in adds if values["day"] in wanted]
+            found = [(path, values) for path, values in found if all(values[k] == v for k, v in where.items())]
+        if days is not None:
+            found = _of_days(table, found, {d.isoformat() for d in days}, where)
+        if delta is not None:
+            log.refuse_unreadable(delta, table, found)
+        return found
+
+    def named(self, table: str) -> set[Path]:
+        """Every part file that any version names: of the log's entries, and of the newest version without them."""
+        named = {Path(path) for path, _ in self._files(table, None)}
+        for entry in (self.root / table / log.FOLDER).glob("*.json"):
+            adds = (action["add"]["path"] for action in log.actions(entry, table) if "add" in action)
+            named |= {self.root / table / unquote(path) for path in adds}
+        return named
 
     def read(
         self,
@@ -121,8 +137,7 @@ class Lake:
         names = list(spec.columns) if columns is None else columns
         parts = []
         for path, values in self.files(table, days, where, version):
-            part = pq.ParquetFile(path).read(columns=names).select(names)
-            part = part.cast(pa.schema([spec.schema.field(name) for name in names]))
+            part = read_part(path, table, names)
             for key in spec.partition:
                 part = part.append_column(key, pa.array([values[key]] * len(part), pa.string()))
             parts.append(part)
@@ -137,14 +152,17 @@ class Lake:
     def history(self, table: str) -> list[dict[str, Any]]:
         """Commits, newest first, with the lineage each recorded."""
         delta = self._open(table, None)
-        return [] if delta is None else delta.history()
+        try:
+            return [] if delta is None else delta.history()
+        except DeltaError as error:
+            raise Refused(f"table {table} needs a readable log; {log.first_line(error)}") from error
 
     def lineage(self, table: str, partition: Partition) -> dict[str, Any] | None:
         """The lineage of the commit that last replaced a partition; None where it was never published."""
         wanted = json.dumps(dict(partition), sort_keys=True)
         newest = self.version(table)
-        for actions in self._log(table, NEVER if newest is None else newest, NEVER):
-            info = _info(actions)
+        for actions in log.entries(self.root, table, NEVER if newest is None else newest, NEVER):
+            info = log.info(actions)
             if info.get("tidegate.partition") == wanted:
                 return {k.removeprefix("tidegate."): v for k, v in info.items() if k.startswith("tidegate.")}
         return None
@@ -156,8 +174,8 @@ class Lake:
         """
         newest = self.version(table) if version is None else version
         wanted, found = set(days), dict[date, dict[str, Any]]()
-        for actions in self._log(table, NEVER if newest is None else newest, NEVER):
-            info = _info(actions)
+        for actions in log.entries(self.root, table, NEVER if newest is None else newest, NEVER):
+            info = log.info(actions)
             partition = json.loads(info.get("tidegate.partition", "{}"))  # none: another engine tidied up
             day = date.fromisoformat(partition["day"]) if "day" in partition else None
             if day is not None and day in wanted - set(found):
@@ -165,17 +183,6 @@ class Lake:
             if len(found) == len(wanted):
                 break
         return found
-
-    def _log(self, table: str, newest: int, base: int) -> Iterator[list[dict[str, Any]]]:
-        """The actions of each log entry after version `base`, newest first: what is asked for is mostly recent."""
-        for version in range(newest, base, -1):
-            path = self.root / table / "_delta_log" / f"{version:020}.json"
-            try:
-                yield [json.loads(line) for line in path.read_text().splitlines() if line]
-            except FileNotFoundError:
-                return  # another engine cleaned the log up
-            except ValueError as error:
-                raise Refused(f"table {table} needs a readable log; found in {path}: {error}") from error
 
     # -- writing ----------------------------------------------------------------------------------
     def staging(self, table: str, run_id: str) -> Path:
@@ -261,15 +268,17 @@ class Lake:
             except DeltaError as error:
                 newer = self._open(spec.name, None)
                 if _version(newer) == _version(delta):
-                    raise Refused(f"table {spec.name} needs a log that takes commits; {_first_line(error)}") from error
+                    raise Refused(
+                        f"table {spec.name} needs a log that takes commits; {log.first_line(error)}"
+                    ) from error
                 delta = newer
         raise NotReady(f"table {spec.name} is too busy: {COMMIT_TRIES} commits collided; run the stage again")
 
     def _taken(self, table: str, newest: int, base: int, partition: Partition, run_id: str) -> bool:
         """Whether another run touched the partition after version `base`; also where the log no longer tells."""
-        entries = list(self._log(table, newest, base))
+        entries = list(log.entries(self.root, table, newest, base))
         return len(entries) < newest - base or any(
-            _info(actions).get("tidegate.run_id") != run_id and _touches(actions, partition) for actions in entries
+            log.info(actions).get("tidegate.run_id") != run_id and _touches(actions, partition) for actions in entries
         )
 
     def _attempt(
@@ -306,46 +315,33 @@ class Lake:
         )
 
     def _open(self, table: str, version: int | None) -> deltalake.DeltaTable | None:
-        uri = self.root / _spec(table).name
-        if not (uri / "_delta_log").is_dir():
-            return None
-        try:
-            return deltalake.DeltaTable(str(uri), version=version)
-        except TableNotFoundError:
-            return None
-        except DeltaError as error:
-            at = "" if version is None else f" at version {version}"
-            raise Refused(
-                f"table {table} needs a readable log{at} in {uri}/_delta_log; {_first_line(error)}"
-            ) from error
+        return log.opened(self.root, _spec(table).name, version)
 
-    def _adds(self, table: str, version: int | None) -> list[tuple[str, dict[str, str]]]:
+    def _files(self, table: str, version: int | None) -> list[log.File]:
+        """The part files of a version, whether they can be read or not."""
         delta = self._open(table, version)
-        if delta is None:
-            return []
-        batch = pa.table(delta.get_add_actions(flatten=False))
-        rows = batch.select(["path", "partition"]).to_pylist() if batch.num_rows else []
-        base = self.root / table
-        adds = [(str(base / row["path"]), {k: str(v) for k, v in row["partition"].items()}) for row in rows]
-        return sorted(adds, key=lambda add: (sorted(add[1].items()), add[0]))
+        return [] if delta is None else log.files(delta, self.root, table)
+
+
+def _of_days(table: str, found: list[log.File], wanted: set[str], where: Partition | None) -> list[log.File]:
+    """The files of some days; raises `NotReady` naming those that are not published."""
+    have = sorted({values["day"] for _, values in found})
+    missing = sorted(wanted - set(have))
+    if missing:
+        span = f"{have[0]}..{have[-1]}" if have else "nothing"
+        narrowed = f" {dict(where)}" if where else ""
+        raise NotReady(f"table {table}{narrowed} needs {', '.join(missing)}; published: {span}")
+    return [(path, values) for path, values in found if values["day"] in wanted]
 
 
 def _version(delta: deltalake.DeltaTable | None) -> int:
     return NEVER if delta is None else int(delta.version())
 
 
-def _info(actions: list[dict[str, Any]]) -> dict[str, Any]:
-    return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
-
-
 def _touches(actions: list[dict[str, Any]], partition: Partition) -> bool:
     """Whether a log entry, whoever wrote it, adds files to a partition or takes some away."""
     files = (action.get("add") or action.get("remove") or {} for action in actions)
     return any(file.get("partitionValues") == dict(partition) for file in files)
-
-
-def _first_line(error: Exception) -> str:
-    return f"found: {str(error).splitlines()[0][:300]}"
 
 
 def _spec(table: str) -> Table:

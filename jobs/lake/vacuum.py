@@ -1,11 +1,9 @@
 """What runs that died have left behind, and when it may go: never what any version names, never a live run's files."""
 
-import json
 import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import unquote
 
 from jobs.config import Config
 from jobs.lake.store import Lake
@@ -34,7 +32,7 @@ def vacuum_table(lake: Lake, table: str) -> int:
     horizon = _horizon()
     # First who is dead, then what is named: a run that commits in between keeps its files.
     dead = [folder for folder in (lake.root / table / "parts").glob("*") if _untouched(folder, horizon)]
-    named = _named(lake, table) if dead else set()
+    named = lake.named(table) if dead else set()
     count = 0
     for folder in dead:
         for path in sorted(folder.rglob("*"), reverse=True):  # children come before their folder
@@ -61,16 +59,6 @@ def _untouched(folder: Path, horizon: float) -> bool:
         return all(path.stat().st_mtime < horizon for path in (folder, *folder.rglob("*")))
     except FileNotFoundError:
         return False
-
-
-def _named(lake: Lake, table: str) -> set[Path]:
-    """Every part file that any version names: of the log's entries, and of the newest version where they are gone."""
-    root = lake.root / table
-    named = {Path(path) for path, _ in lake.files(table)}
-    for entry in (root / "_delta_log").glob("*.json"):
-        actions = (json.loads(line) for line in entry.read_text().splitlines() if line)
-        named |= {root / unquote(action["add"]["path"]) for action in actions if "add" in action}
-    return named
 
 
 def _drop_empty(folder: Path) -> None:

@@ -229,16 +229,41 @@ def test_a_damaged_log_is_named_in_one_sentence(lake: Lake, damage: bytes | None
     assert not (lake.root / "quarantine" / "_delta_log" / f"{3:020}.json").exists()
 
 
-def test_an_older_entry_that_only_lineage_reads_is_named_too(lake: Lake) -> None:
-    """Below a checkpoint delta-rs no longer looks; lineage still does."""
+@pytest.mark.parametrize("damage", ["{", "7", "[]", "\x00"])
+def test_an_older_entry_that_only_lineage_reads_is_named_too(lake: Lake, damage: str) -> None:
+    """Below a checkpoint delta-rs no longer looks; lineage, history and vacuum still do."""
     lake.publish("quarantine", slot(1), rows("a"), LINEAGE)
     lake.publish("quarantine", slot(2), rows("a"), LINEAGE)
     found = lake._open("quarantine", None)
     assert found is not None
     found.create_checkpoint()
-    (lake.root / "quarantine" / "_delta_log" / f"{0:020}.json").write_text("{")
-    with pytest.raises(Refused, match=r"needs a readable log; found in .*0000\.json"):
-        lake.lineage("quarantine", slot(1))
+    (lake.root / "quarantine" / "_delta_log" / f"{0:020}.json").write_text(damage)
+    lake.staging("quarantine", "dead")
+    grow_old(lake.root)
+    for use in (
+        lambda: lake.lineage("quarantine", slot(1)),
+        lambda: lake.history("quarantine"),
+        lambda: vacuum_table(lake, "quarantine"),
+    ):
+        with pytest.raises(Refused, match=r"^table quarantine needs a readable log; found") as said:
+            use()
+        assert "\n" not in str(said.value)
+
+
+def test_an_entry_that_a_power_cut_emptied_is_not_skipped(lake: Lake) -> None:
+    """delta-rs takes it for a commit of nothing: the rows of its day would be gone, and vacuum would take the files."""
+    for day in (1, 2, 3):
+        lake.publish("quarantine", slot(day), rows(f"day {day}"), LINEAGE)
+    (lake.root / "quarantine" / "_delta_log" / f"{1:020}.json").write_bytes(b"")
+    with pytest.raises(Refused, match=r"^table quarantine needs a readable log; found nothing in .*0001\.json$"):
+        lake.read("quarantine")
+
+
+def test_a_root_that_is_a_file_is_a_wrong_setting(tmp_path: Path) -> None:
+    """Said before any work, and not as a bug."""
+    (tmp_path / "lake").write_text("")
+    with pytest.raises(Misconfigured, match=r"lake\.root must be a folder; found a file at .*/lake"):
+        Lake(tmp_path / "lake")
 
 
 def test_vacuum_takes_what_is_dead_and_nothing_else(lake: Lake) -> None:
