@@ -134,7 +134,7 @@ class GateSettings(Settings):
     min_test_rows: int = Field(1_000, ge=1)
     min_known_share: float | None = Field(0.9, ge=0, le=1, description="test impressions whose click is known")
     max_calibration_error: float | None = Field(0.05, ge=0, le=1, description="the challenger's, debiased")
-    slice_metric: str = "auc"
+    slice_metric: str = Field("auc", description="auc, log_loss, normalised_entropy, or a list metric: ndcg_at_10")
     max_slice_drop: float | None = Field(0.05, ge=0, description="what no slice may lose for sure, in slice_metric")
     min_slice_rows: int = Field(500, ge=2)
     max_concentration_rise: float | None = Field(0.5, ge=0, le=1, description="shrinking of the items recommended most")
@@ -150,6 +150,17 @@ class GateSettings(Settings):
         if unknown:
             raise ValueError(f"must be of {', '.join(Margins.model_fields)}; not {', '.join(unknown)}")
         return names
+
+    @field_validator("slice_metric")
+    @classmethod
+    def _is_compared_in_slices(cls, name: str) -> str:
+        # All but AUC-PR, whose interval takes resamples of its own.
+        metrics = (metric.partition("_at_") for metric in Margins.model_fields if metric != "auc_pr")
+        choices = [f"{figure}_at_<k>" if k else figure for figure, _, k in metrics]
+        figure, _, k = name.partition("_at_")
+        if (f"{figure}_at_<k>" if k.isdecimal() and int(k) else name) not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)} with a k from 1; not {name}")
+        return name
 
     @property
     def value_confidence(self) -> float:
