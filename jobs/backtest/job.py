@@ -38,7 +38,7 @@ def run(run: Run) -> dict[str, Any]:
     document["champion"] |= {"deployed": deployed}
     days = pc.unique(pc.cast(examples["event_time"], pa.date32())).to_pylist()
     document["warnings"] = data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED})
-    document["dataset"] = published(run.lake.lineage("examples", run.partition))
+    document["dataset"] = published(run.lineage("examples", run.partition))
     document["lineage"] = {"code_version": code_version(), "config_hash": run.config.digest(run.stage.name)}
     _deliver(run, document, row["run_id"])
     findings = {f"{name}_difference": sides["difference"] for name, sides in document["comparison"].items()}

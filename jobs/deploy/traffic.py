@@ -1,6 +1,7 @@
 """What going live and going back have in common: endpoint and MLflow's alias become what the ledger says."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from jobs import tracking
 from jobs.deployments import ledger
@@ -46,7 +47,7 @@ def go_back(run: Run, endpoint: Endpoint, steps: Sequence[Row], why: str) -> lis
 
     Where another run has written the ledger since, it has taken over, and nothing is touched.
     """
-    if len(ledger.steps(run.lake, endpoint.name)) != len(steps):
+    if len(ledger.steps(replace(run, inputs={}), endpoint.name)) != len(steps):
         run.say("another run has gone on with this release: the endpoint is left to it")
         return list(steps)
     champion = ledger.last_live(steps)

@@ -159,7 +159,7 @@ def _of_the_schema(row: Row) -> Document:
 def _as_judged(run: Run, first: Document) -> Run:
     """A run of the evidence's day and mode, its gate's settings, and the version of every table its run had read."""
     config = run.config.model_copy(update={"gate": first.gate})
-    lineage = run.lake.lineage("evidence", {"day": first.day, "mode": first.mode}) or {"inputs": "{}"}
+    lineage = run.lineage("evidence", {"day": first.day, "mode": first.mode}) or {"inputs": "{}"}
     inputs = {table: n for table, n in first.data.versions.items() if n is not None} | json.loads(lineage["inputs"])
     return replace(run, config=config, day=date.fromisoformat(first.day), since=None, mode=first.mode, inputs=inputs)
 

@@ -146,7 +146,7 @@ def _place(draft: Bundle, folder: Path) -> None:
 
 def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | None]) -> dict[str, Any]:
     """The row of a ranker in `candidates`, after MLflow has its run, the figures of its dataset among it."""
-    card = dataset.published(run.lake.lineage("examples", run.partition))
+    card = dataset.published(run.lineage("examples", run.partition))
     origin = _started_from(draft)
     run_id = tracking.log_ranker(
         run.config,

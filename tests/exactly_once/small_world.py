@@ -27,7 +27,7 @@ SERVING = ("monitor", "experiment", "reevaluate")
 OTHER_CLICKS = {"world.base_click_logit": "-1.4"}
 """The same requests, clicked more: what a run under it publishes differs from what lies there, in every table."""
 EARLY = {"TIDEGATE__ATTRIBUTION__LATE_DAYS": "0"}
-"""The backtest of `TRAINED` runs under it: then the labels of its test day are said to close on `DAY`."""
+"""The backtest of `TRAINED` runs under it, and `reevaluate`: then the labels of its test day close on `DAY`."""
 TINY = {
     "world.days": "8",
     "world.users": "150",
@@ -93,7 +93,7 @@ class SmallWorld:
 
     def start(self, stage: str, day: date, *words: str, **variables: str) -> "subprocess.Popen[str]":
         """`python -m jobs …` in a process group of its own, as Airflow starts it, under the shim if it is to die."""
-        env = self.env(**variables)
+        env = self.env(**_windows(stage), **variables)
         if "KILL_BELOW" in variables:
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SHIM), env.get("PYTHONPATH")]))
         return subprocess.Popen(
@@ -160,7 +160,11 @@ class Warm:
         """Run one stage; returns its exit status, negative where a signal ended it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"argv": command(stage, day, *words), "env": self.world.env(**variables), "out": str(self.out)}
+        order = {
+            "argv": command(stage, day, *words),
+            "env": self.world.env(**_windows(stage), **variables),
+            "out": str(self.out),
+        }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline().strip()
@@ -179,6 +183,10 @@ class Warm:
     def close(self) -> None:
         """End the process that forks."""
         self._process.communicate()
+
+
+def _windows(stage: str) -> dict[str, str]:
+    return EARLY if stage == "reevaluate" else {}
 
 
 def command(stage: str, day: date, *words: str) -> list[str]:
