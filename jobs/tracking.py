@@ -144,8 +144,9 @@ def move_champion(config: Config, candidate_id: str, bundle_sha256: str | None =
 
 def remove_champion(config: Config) -> None:
     """The alias `champion` points at nothing: the first model that was to go live did not."""
-    with _reached(config) as client:
-        client.delete_registered_model_alias(config.tracking.model, ALIAS)
+    if champion(config) is not None:
+        with _reached(config) as client:
+            client.delete_registered_model_alias(config.tracking.model, ALIAS)
 
 
 def champion(config: Config) -> str | None:

@@ -63,8 +63,7 @@ def go_back(run: Run, endpoint: Endpoint, steps: Sequence[Row], why: str) -> lis
 
 def follow(run: Run, champion: Row | None) -> None:
     """MLflow's alias names the ledger's champion, or nothing."""
-    named = tracking.champion(run.config)
-    if champion is None and named is not None:
+    if champion is None:
         tracking.remove_champion(run.config)
-    elif champion is not None and named != champion["candidate_id"]:
+    elif tracking.champion(run.config) != champion["candidate_id"]:
         tracking.move_champion(run.config, champion["candidate_id"], champion["bundle_sha256"])

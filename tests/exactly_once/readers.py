@@ -22,7 +22,8 @@ CLOCKS = {
     "candidates": ("run_id",),
     "evidence": ("document_sha256",),
     "reevaluations": ("evidence_sha256",),
-    "promotions": ("evidence_sha256", "decided_at", "approved_by", "approved_at", "endpoint", "deployed_at"),
+    "promotions": ("evidence_sha256", "decided_at"),
+    "deployments": ("evidence_sha256", "at"),
 }
 
 
@@ -35,6 +36,12 @@ def neither(found: Mapping[Unit, str], old: Mapping[Unit, str], new: Mapping[Uni
     """Units that are neither the old nor the new one: mixed, made up, or gone."""
     wrong = [unit for unit, digest in found.items() if digest not in (old.get(unit), new.get(unit))]
     return wrong + [unit for unit in old if unit not in found]
+
+
+def ledger(world: SmallWorld) -> list[tuple[str, str]]:
+    """The steps of every release so far: the sha256 of its bundle and the step."""
+    rows = sorted(world.lake.read("deployments").to_pylist(), key=lambda row: int(row["number"]))
+    return [(row["bundle_sha256"], row["step"]) for row in rows]
 
 
 def _tables(world: SmallWorld) -> dict[Unit, str]:

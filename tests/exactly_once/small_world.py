@@ -14,6 +14,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from jobs import config
+from jobs.deployments.release import opponent_sha256
 from jobs.lake.store import Lake
 
 SHIM = Path(__file__).with_name("shim")
@@ -97,7 +98,7 @@ class SmallWorld:
         if "KILL_BELOW" in variables:
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SHIM), env.get("PYTHONPATH")]))
         return subprocess.Popen(
-            [sys.executable, "-m", "jobs", *command(stage, day, *words)],
+            [sys.executable, "-m", "jobs", *self.command(stage, day, *words)],
             cwd=config.ROOT,
             env=env,
             stdout=subprocess.PIPE,
@@ -112,6 +113,17 @@ class SmallWorld:
         out, err = child.communicate(timeout=300)
         assert child.returncode == 0, f"{stage} {day} {words}\n{out}\n{err[-4000:]}"
         return out.splitlines()[-1]
+
+    def command(self, stage: str, day: date, *words: str) -> list[str]:
+        """The words after `python -m jobs`; a deployment has the yes of somebody who has read what there is."""
+        return [stage, "--day", day.isoformat(), *words, *(self._approval(day) if stage == "deploy" else ())]
+
+    def _approval(self, day: date) -> list[str]:
+        where = {"day": day.isoformat(), "mode": "full"}
+        [row] = self.lake.read("evidence", where=where).to_pylist()
+        champion = opponent_sha256(json.loads(row["document"]))
+        read = {"evidence": row["document_sha256"], "bundle": row["bundle_sha256"], "champion": champion}
+        return ["--approved-by=alice", *(f"--{name}-sha={sha256}" for name, sha256 in read.items())]
 
     def kept(self) -> list[str]:
         """What a stage may change, the endpoint's own state excluded."""
@@ -161,7 +173,7 @@ class Warm:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         order = {
-            "argv": command(stage, day, *words),
+            "argv": self.world.command(stage, day, *words),
             "env": self.world.env(**_windows(stage), **variables),
             "out": str(self.out),
         }
@@ -187,11 +199,6 @@ class Warm:
 
 def _windows(stage: str) -> dict[str, str]:
     return EARLY if stage == "reevaluate" else {}
-
-
-def command(stage: str, day: date, *words: str) -> list[str]:
-    """The words after `python -m jobs`."""
-    return [stage, "--day", day.isoformat(), *words, *(("--approved-by", "alice") if stage == "deploy" else ())]
 
 
 def kill(child: "subprocess.Popen[str]") -> None:

@@ -1,12 +1,19 @@
 """The closing tables: numbers with intervals, refusals with reasons, and no promise where nothing serves."""
 
+import json
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from infra.stack import report
 from infra.stack.chain import Finished
 from infra.stack.report import show
+from jobs.lake.run import now
+from tests.jobs.small_candidates import live, publish_ledger, publish_verdicts
+from tests.jobs.small_lake import settings
 
 
 def figure(value: float) -> dict[str, float]:
@@ -83,10 +90,25 @@ def test_a_held_challenger_leaves_the_endpoint_as_it_is() -> None:
     assert "serves no model" in shown
 
 
+def test_a_verdict_says_who_had_it_deployed_by_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Approved and rolled back is not deployed; and who is champion is in the summary."""
+    monkeypatch.setattr(report, "endpoint", lambda _: {})  # none runs here
+    config = settings(tmp_path, tmp_path)
+    row = {"candidate_id": "c", "champion_id": "p", "bundle": "b", "bundle_sha256": "s", "evidence_sha256": "e"}
+    publish_verdicts(config, {**row, "verdict": "promote", "reasons": [], "decided_at": now()})
+    publish_ledger(config, live(row, step="approved"), live(row, step="rolled back"))
+    found = report.summary(config, [], {})
+    assert (found["verdict"]["full"]["deployed_at"], found["champion"]) == (None, None)
+    publish_ledger(config, live(row, step="approved"), live(row, by="alice"))
+    found = report.summary(config, [], {})
+    assert (found["verdict"]["full"]["approved_by"], found["champion"]["candidate_id"]) == ("alice", "c")
+    json.dumps(found)
+
+
 def test_a_finished_stage_is_one_line() -> None:
     """Stage, day or span, mode, rows, seconds."""
-    report = {"stage": "ingest", "rows": 12345, "seconds": 3.0, "late_rows": 7}
-    done = Finished("daily_data", "ingest", "success", "2026-01-11", "2026-01-01", None, 12345, 3.2, report)
+    counts = {"stage": "ingest", "rows": 12345, "seconds": 3.0, "late_rows": 7}
+    done = Finished("daily_data", "ingest", "success", "2026-01-11", "2026-01-01", None, 12345, 3.2, counts)
     assert done.line().split() == ["ingest", "2026-01-01..2026-01-11", "12,345", "rows", "3.2", "s"]
     assert done.as_dict()["counts"] == {"late_rows": 7}
     assert "report" not in done.as_dict()

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ import uvicorn
 
 from infra.endpoint.__main__ import listen
 from infra.endpoint.app import Server
-from jobs import tracking
+from jobs import config, tracking
 from jobs.backtest import job as backtest
 from jobs.config import Config
 from jobs.deploy import job as deploy
@@ -134,3 +136,60 @@ def champions(tree: Config) -> tuple[str | None, str | None, str | None]:
     known = {r["config"]: r["candidate_id"] for r in ledger.steps(Lake(tree.lake.root), tree.endpoint.name)}
     serves = None if config is None else known.get(config, config)
     return None if row is None else row["candidate_id"], tracking.champion(tree), serves
+
+
+class Forked:
+    """`python -m jobs` forked from a process that has imported everything, so that it can be killed often."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.exactly_once.warm"],
+            cwd=config.ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._read()
+
+    def __call__(self, tree: Config, stage: str, day: date, approval: Approval, **variables: str) -> int:
+        """Run `deploy` or `rollback` on a world; returns its exit status, negative where a signal ended it."""
+        words = [stage, "--day", day.isoformat(), f"--approved-by={approval.by}"]
+        for name in ("evidence", "bundle", "champion") if stage == "deploy" else ():
+            words.append(f"--{name}-sha={getattr(approval, f'{name}_sha256')}")
+        home = tree.lake.root.parent
+        env = {**_environment(tree), **variables}
+        order = {"argv": words, "env": env, "out": str(home / "stage.log")}
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return int(self._read())
+
+    def close(self) -> None:
+        """End the process that forks."""
+        self._process.communicate()
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+def _environment(tree: Config) -> dict[str, str]:
+    """The variables that give these settings."""
+    home = tree.lake.root.parent
+    places = {
+        "source.name": "parquet",
+        "lake.root": home / "lake",
+        "bundles": tree.bundles,
+        "features.online_path": home / "online",
+        "tracking.uri": tree.tracking.uri,
+        "tracking.artifacts": home / "artifacts",
+        "endpoint.url": tree.endpoint.url,
+        "endpoint.name": tree.endpoint.name,
+        "endpoint.state": home / "endpoint",
+    }
+    chosen = {**{name.replace("__", "."): value for name, value in LENIENT.items()}}
+    return {
+        **config.environment({**chosen, **{name: str(value) for name, value in places.items()}}),
+        "TIDEGATE_ENV": "test",
+        "OMP_NUM_THREADS": "1",
+    }
