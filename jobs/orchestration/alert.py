@@ -47,7 +47,7 @@ def alert(context: Any) -> None:
 def overdue(context: Any, hours: int) -> str:
     """DAG, run and how it stands, of a run that is not done `hours` after it was queued; `context` is a deadline's."""
     run = context["dag_run"]
-    what = run.get("partition_key") or run.get("dag_run_id") or "a run"
+    what = (run.get("conf") or {}).get("day") or run.get("partition_key") or run.get("dag_run_id") or "a run"
     told = _plain(f"{run['dag_id']} is not done for {what}, {hours} h after it was queued: it is {run.get('state')}")
     return f":hourglass: {told}"
 

@@ -108,7 +108,7 @@ class StageOperator(BaseOperator):
         except AirflowTaskTimeout as late:
             raise AirflowException(
                 f"{self.stage} must end within {self.execution_timeout} (timeouts.{self.stage}_minutes) and was ended, "
-                f"with all it had started; it last said: {self._last()}"
+                f"with all it had started; it last said: {self._last() or 'nothing'}"
             ) from late
         if self._running.killed:
             # A worker that is shut down asks for this too. One that a person stopped stays stopped.
@@ -127,15 +127,16 @@ class StageOperator(BaseOperator):
             self._told = line
 
     def _last(self) -> str:
-        return self._told or (self._running.last["stderr"] if self._running else "") or "nothing"
+        return self._told or (self._running.last["stderr"] if self._running else "")
 
     def _failure(self, code: int, waited: int) -> AirflowException:
         """What Airflow is told of an exit code after so many waits: fail, wait again, or a crash that it retries."""
-        last = self._last()
         if code < 0:
             name = signal.strsignal(-code) or f"signal {-code}"
             memory = ", perhaps for memory" if -code == signal.SIGKILL else ""
-            return AirflowException(f"{self.stage} was ended: {name}{memory}; it last said: {last}")
+            said = self._last() or "nothing"
+            return AirflowException(f"{self.stage} was ended: {name}{memory}; it last said: {said}")
+        last = self._last() or f"{self.stage} ended with exit code {code} and said nothing"
         if code in FINAL:
             return AirflowFailException(last)
         if code != NotReady.exit_code:

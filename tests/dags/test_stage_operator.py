@@ -82,7 +82,7 @@ def test_not_ready_is_waited_for_and_at_last_fails(tmp_path: Path, monkeypatch: 
         ),
         ("echo '[t 0.1s] Refused: one of many' >&2; echo 'Misconfigured: no' >&2", 78, "Misconfigured: no"),
         ("echo 'no module named x' >&2", 1, "no module named x (exit code 1)"),
-        ("true", 64, "nothing (exit code 64)"),
+        ("true", 64, "ingest ended with exit code 64 and said nothing"),
         ("echo 'Crashed: a bug' >&2; echo '  schema: {' >&2", 70, "Crashed: a bug (exit code 70)"),
         ("echo working >&2; kill -9 $$", None, "ingest was ended: Killed, perhaps for memory; it last said: working"),
         ("kill -11 $$", None, "ingest was ended: Segmentation fault; it last said: nothing"),
