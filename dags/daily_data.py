@@ -7,7 +7,8 @@ Reads the source's own files (or the raw lake your loggers write). Writes the ra
 `quarantine`, `labels` and the feature tables. The table below says which stage does what.
 
 ## A task is red: what it means on call
-- **Retrying, "NotReady"**: an input has not arrived. It is tried every ten minutes for two hours. Look at the loggers.
+- **Up for reschedule, "NotReady"**: an input has not arrived. It is asked for every ten minutes for two hours. Look
+  at the loggers.
 - **`validate`, "Refused"**: a critical expectation failed; nothing of the day was published and yesterday's tables
   still stand. The message names the expectation; the rows are in `quarantine`. Fix the source, then clear.
 - **`ingest`, "Misconfigured" or "UsageError"**: the command or a setting is wrong; no retry helps.
@@ -31,7 +32,10 @@ from jobs.orchestration import daily, stage, standing_orders
 STAGES = ("ingest", "validate", "attribute", "featurize")
 
 with DAG(
-    "daily_data", schedule=daily(2), max_active_runs=1, **standing_orders(__doc__, STAGES, ("daily",), since=True)
+    "daily_data",
+    schedule=daily(2),
+    max_active_runs=1,
+    **standing_orders(__doc__, STAGES, ("daily",), since=True, due_hours=6),
 ):
     ingest = stage("ingest", ranged=True)
     validate = stage("validate", ranged=True)

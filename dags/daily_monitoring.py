@@ -10,7 +10,7 @@ Reads the validated events, `labels`, the feature tables, `promotions` and `evid
 the evidence pack and `matured.*` to the candidate's MLflow run. The table below says which stage does what.
 
 ## A task is red: what it means on call
-- **Retrying, "NotReady"**: the day's labels or features are not published. Look at `daily_data`.
+- **Up for reschedule, "NotReady"**: the day's labels or features are not published. Look at `daily_data`.
 - **`monitor` or `experiment`, "Refused"**: a table it reads is not what it should be; the message names it.
 - **`reevaluate`, "NotReady"**: `attribute` has not run for every day from the evidence's test day to this one, so late
   events would miss. Run `daily_data` for the days the message names, then clear. A bundle that is gone is no red task:
@@ -37,7 +37,7 @@ with DAG(
     "daily_monitoring",
     schedule=daily(6),
     max_active_runs=1,
-    **standing_orders(__doc__, STAGES, ("daily", "serving"), since=True),
+    **standing_orders(__doc__, STAGES, ("daily", "serving"), since=True, due_hours=6),
 ):
     # Side by side: none needs another.
     stage("monitor", ranged=True)

@@ -217,6 +217,30 @@ class MonitoringSettings(Settings):
     max_value_drop: float = Field(0.5, gt=0, description="clicks per request below the evidence's estimate, relative")
 
 
+class TimeoutSettings(Settings):
+    """How long one try of a stage may take in Airflow; then it is ended, with all it started, and tried again.
+
+    Against a stage that hangs, so each is several times what a large day takes: raise one before the day outgrows it.
+    """
+
+    ingest_minutes: int = Field(120, ge=1)
+    validate_minutes: int = Field(120, ge=1)
+    attribute_minutes: int = Field(120, ge=1)
+    featurize_minutes: int = Field(120, ge=1)
+    assemble_minutes: int = Field(180, ge=1)
+    train_minutes: int = Field(480, ge=1)
+    backtest_minutes: int = Field(240, ge=1)
+    promote_minutes: int = Field(30, ge=1)
+    deploy_minutes: int = Field(60, ge=1)
+    monitor_minutes: int = Field(60, ge=1)
+    experiment_minutes: int = Field(60, ge=1)
+    reevaluate_minutes: int = Field(240, ge=1)
+
+    def of(self, stage: str) -> int:
+        """Minutes of one try of a stage."""
+        return int(getattr(self, f"{stage}_minutes"))
+
+
 class Config(Settings):
     """Every setting of Tidegate; each says, itself or by its group, which rows it can change."""
 
@@ -238,6 +262,7 @@ class Config(Settings):
     tracking: Annotated[TrackingSettings, NO_ROW] = TrackingSettings()
     endpoint: Annotated[EndpointSettings, NO_ROW] = EndpointSettings()
     monitoring: Annotated[MonitoringSettings, Changes("monitor")] = MonitoringSettings()
+    timeouts: Annotated[TimeoutSettings, NO_ROW] = TimeoutSettings()
 
     def digest(self, stage: str) -> str:
         """Sixteen hex digits that change with every setting that can change a row `stage` writes, and with no other.

@@ -1,10 +1,11 @@
-"""One Slack message when a task has finally failed (which, for which day, why, and where its log is) or raises alarms.
+"""One Slack message when a task has finally failed (which, for which day, why, and where its log is), raises alarms, or
+when a run is not done by its deadline: a worker that is killed with its task tells nothing itself.
 
 The webhook is the Airflow connection `slack` (conn_type slackwebhook, the URL as its password). Without it nothing is
-sent; a webhook that does not answer is logged and changes nothing. Not covered: a worker that is killed with its task
-runs no callback; the deadline of its run tells of it (`jobs.orchestration.schedule`).
+sent; a webhook that does not answer is logged and changes nothing.
 """
 
+import asyncio
 import logging
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +42,19 @@ def alarm(context: Any, alarmed: Mapping[str, Sequence[str]]) -> str:
 def alert(context: Any) -> None:
     """Send `message` when a task has finally failed; see `send`."""
     send(lambda: message(context))
+
+
+def overdue(context: Any, hours: int) -> str:
+    """DAG, run and how it stands, of a run that is not done `hours` after it was queued; `context` is a deadline's."""
+    run = context["dag_run"]
+    what = (run.get("conf") or {}).get("day") or run.get("partition_key") or run.get("dag_run_id") or "a run"
+    told = _plain(f"{run['dag_id']} is not done for {what}, {hours} h after it was queued: it is {run.get('state')}")
+    return f":hourglass: {told}"
+
+
+async def late(context: Any, hours: int) -> None:
+    """Send `overdue`; Airflow's triggerer awaits this when a run misses its deadline."""
+    await asyncio.to_thread(send, lambda: overdue(context, hours))
 
 
 def send(text: Callable[[], str]) -> None:

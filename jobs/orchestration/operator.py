@@ -5,13 +5,18 @@ import re
 import shlex
 import signal
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import Asset, BaseOperator
-from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowTaskTimeout,
+)
 
+from jobs import config
 from jobs.config import ROOT
 from jobs.errors import EXIT_OK, KINDS, Misconfigured, NotReady, Refused, UsageError
 from jobs.flow import STAGES
@@ -25,30 +30,9 @@ TOLD = re.compile(rf"({'|'.join(kind.__name__ for kind in KINDS)}): ")
 """How `jobs.errors.told` begins its line."""
 NOT_READY_DELAY = timedelta(minutes=10)
 NOT_READY_TRIES = 12
+"""Two hours for an input that is late, in each of the `CRASH_TRIES`: waiting costs none of them."""
 CRASH_DELAY = timedelta(minutes=1)
 CRASH_TRIES = 3
-
-
-class StageNotReady(AirflowException):
-    """An input has not arrived; asking again later may work."""
-
-
-class Patience(RetryPolicy):
-    """A stage whose input is late is tried every ten minutes for two hours; one that crashed, three times."""
-
-    def evaluate(
-        self,
-        exception: BaseException,
-        try_number: int,
-        max_tries: int,  # noqa: ARG002 - Airflow's signature
-        context: Any = None,  # noqa: ARG002
-    ) -> RetryDecision:
-        """Airflow asks this in the worker after every failure that is not final by itself."""
-        if isinstance(exception, StageNotReady):
-            return RetryDecision.retry(NOT_READY_DELAY, "not ready yet")
-        if try_number >= CRASH_TRIES:
-            return RetryDecision.fail(f"crashed {try_number} times")
-        return RetryDecision.retry(CRASH_DELAY, "crashed")
 
 
 def table(name: str) -> Asset:
@@ -59,9 +43,10 @@ def table(name: str) -> Asset:
 class StageOperator(BaseOperator):
     """Run `python -m jobs <stage> …` in the repository root; its last line on stdout, a JSON report, is the XCom.
 
-    Exit 0 succeeds; 64, 65 and 78 fail at once; 75 and everything else may be retried (`Patience`). A run of one day
-    marks that day on the stage's tables, which is what asset schedules wait for; a run of a range marks none, because
-    nothing downstream should start for each day of a bootstrap. Alarms in the report are told in Slack.
+    Exit 0 succeeds; 64, 65 and 78 fail at once; 75 waits and asks again, as a sensor does; everything else is a crash
+    and costs a try, as does a stage that takes longer than its `execution_timeout`. A run of one day marks that day on
+    the stage's tables, which is what asset schedules wait for; a run of a range marks none, because nothing downstream
+    should start for each day of a bootstrap. Alarms in the report are told in Slack.
     """
 
     template_fields: Sequence[str] = ("day", "partition_key", "since", "mode", "approval", "command")
@@ -107,20 +92,30 @@ class StageOperator(BaseOperator):
 
     def execute(self, context: Any) -> dict[str, Any]:
         """The stage's report; see the class for what each exit code becomes."""
-        argv = self.argv()
-        self.log.info("%s", shlex.join(["python", *argv]))
-        self._running, self._told = Command([python(), *argv], ROOT), ""
-        code = self._running.run(self._hear)
-        if self._running.killed:
-            # Retried: a worker that is shut down asks for this too. One that a person stopped stays stopped.
-            raise AirflowException(f"{self.stage} was stopped, and every process it had started")
+        code = self._run(self.argv())
         if code != EXIT_OK:
-            raise self._failure(code)
+            raise self._failure(code, int(context.get("task_reschedule_count") or 0))
         self._mark(context)
         report = self._report()
         if report.get("alarms"):
             send(lambda: alarm(context, report["alarmed"]))
         return report
+
+    def _run(self, argv: Sequence[str]) -> int:
+        """The exit code; raises `AirflowException`, to be retried, where the stage was ended before it ended."""
+        self.log.info("%s", shlex.join(["python", *argv]))
+        self._running, self._told = Command([python(), *argv], ROOT), ""
+        try:
+            code = self._running.run(self._hear)
+        except AirflowTaskTimeout as late:
+            raise AirflowException(
+                f"{self.stage} must end within {self.execution_timeout} (timeouts.{self.stage}_minutes) and was ended, "
+                f"with all it had started; it last said: {self._last() or 'nothing'}"
+            ) from late
+        if self._running.killed:
+            # A worker that is shut down asks for this too. One that a person stopped stays stopped.
+            raise AirflowException(f"{self.stage} was stopped, and every process it had started")
+        return code
 
     def on_kill(self) -> None:
         """End the stage's processes too: a Spark driver must not outlive its task."""
@@ -133,18 +128,26 @@ class StageOperator(BaseOperator):
         if TOLD.match(line):
             self._told = line
 
-    def _failure(self, code: int) -> AirflowException:
-        last = self._told or (self._running.last["stderr"] if self._running else "")
+    def _last(self) -> str:
+        return self._told or (self._running.last["stderr"] if self._running else "")
+
+    def _failure(self, code: int, waited: int) -> AirflowException:
+        """What Airflow is told of an exit code after so many waits: fail, wait again, or a crash that it retries."""
         if code < 0:
             name = signal.strsignal(-code) or f"signal {-code}"
             memory = ", perhaps for memory" if -code == signal.SIGKILL else ""
-            return AirflowException(f"{self.stage} was ended: {name}{memory}; it last said: {last or 'nothing'}")
-        sentence = last or f"{self.stage} ended with exit code {code} and said nothing"
+            said = self._last() or "nothing"
+            return AirflowException(f"{self.stage} was ended: {name}{memory}; it last said: {said}")
+        last = self._last() or f"{self.stage} ended with exit code {code} and said nothing"
         if code in FINAL:
-            return AirflowFailException(sentence)
-        if code == NotReady.exit_code:
-            return StageNotReady(sentence)
-        return AirflowException(f"{sentence} (exit code {code})")
+            return AirflowFailException(last)
+        if code != NotReady.exit_code:
+            return AirflowException(f"{last} (exit code {code})")
+        if waited + 1 >= NOT_READY_TRIES:
+            return AirflowFailException(f"{last} (asked {waited + 1} times in {NOT_READY_DELAY * waited} h)")
+        again = datetime.now(UTC) + NOT_READY_DELAY
+        self.log.warning("%s; asked again at %s", last, again.isoformat(timespec="seconds"))
+        return AirflowRescheduleException(again)
 
     def _report(self) -> dict[str, Any]:
         last = self._running.last["stdout"] if self._running else ""
@@ -189,6 +192,7 @@ def stage(
         outlets=[table(t) for t in publishes],
         doc_md=f"{spec.doc[0].upper()}{spec.doc[1:]}.\n\nReads {', '.join(spec.reads) or 'the source'}; "
         f"writes {', '.join(spec.writes)}.",
-        retries=NOT_READY_TRIES,
-        retry_policy=Patience(),
+        retries=CRASH_TRIES - 1,
+        retry_delay=CRASH_DELAY,
+        execution_timeout=timedelta(minutes=config.load().timeouts.of(name)),
     )
