@@ -15,7 +15,7 @@ from jobs import bundle
 from jobs.bundle import Bundle
 from jobs.evidence import conversions, core, detail, pages
 from jobs.evidence.document import SCHEMA_VERSION
-from jobs.evidence.scored import SIDES, Pair, Scored, scored, with_known_click
+from jobs.evidence.scored import SIDES, Pair, Scored, compared, scored, with_known_click
 from jobs.flow import FEATURES
 from jobs.lake.run import Run
 from jobs.moment.columns import ranker_columns
@@ -35,8 +35,8 @@ DATA = ("examples", "requests", "items", *FEATURES)
 def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
     """The evidence of the run's day and mode on `test`; same inputs, same document: no clock, no run id."""
     settings, seed = run.config.gate, run.config.ranker.seed
-    rows = scored(test, pair, _identity(run))
-    compared = core.comparison(rows, settings, seed)
+    rows = scored(test, {side: found.ranker for side, found in zip(SIDES, pair, strict=True)}, _identity(run))
+    comparison = compared(rows, *SIDES, settings, seed)
     run.say(f"compared on {len(rows)} of {len(test)} test rows")
     replay = _replayed(run, test)
     found = replay.found
@@ -60,7 +60,7 @@ def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
         "policy": challenger.policy.model_dump(mode="json"),
         "same_candidate": challenger.candidate_id == champion.candidate_id,
         "test_rows": len(rows),
-        "comparison": {m: {s: f.as_dict() for s, f in sides.items()} for m, sides in compared.items()},
+        "comparison": {m: {s: f.as_dict() for s, f in sides.items()} for m, sides in comparison.items()},
         "value": {side: finding.as_dict() for side, finding in values.items()},
         "estimators": detail.second_opinions(fit, chosen, predicted.get("champion"), settings),
         "logging": {"value": logging.as_dict()},
@@ -97,8 +97,8 @@ def _parity(run: Run, test: pa.Table, rows: Scored) -> Finding | None:
     full = bundle.load(Path(newest["bundle"]), newest["bundle_sha256"])
     expected = full.ranker.predict(ranker_columns(with_known_click(test))).p_click
     warm = rows.as_shown["challenger"]
-    compared = compare(rows.clicked, expected, warm, rows.requests, rows.users, run.config.gate, metrics=["log_loss"])
-    return compared["log_loss"]["difference"]
+    found = compare(rows.clicked, expected, warm, rows.requests, rows.users, run.config.gate, metrics=["log_loss"])
+    return found["log_loss"]["difference"]
 
 
 def _identity(run: Run) -> pa.Table:

@@ -4,7 +4,7 @@
 pages, `jobs.evidence.conversions` conversions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.bundle import Bundle
-from jobs.evidence.scored import SIDES, Scored
+from jobs.evidence.scored import SIDES
 from jobs.moment.decisions import FIRST_MISSING, FIRST_TWICE, Decisions
-from models.evaluation.comparison import LOWER_IS_BETTER, METRICS, compare
 from models.evaluation.estimate import Finding, Refusal
 from models.evaluation.gate import Evidence
 from models.evaluation.off_policy import diagnostics, snips, snips_difference
@@ -36,21 +35,6 @@ LIMITATIONS = (
     "Positions: AUC and NDCG@10 score every item as if shown first, log-loss and calibration at the position shown.",
     "The challenger is replayed on the candidates the logging policy had, not on what its own retrieval would find.",
 )
-
-
-def comparison(rows: Scored, settings: GateSettings, seed: int) -> dict[str, dict[str, Finding]]:
-    """Every metric of both rankers on the test rows with a known click.
-
-    Ranking metrics compare items as if each were shown first. Those of probabilities ask whether they are right for
-    what was shown, so they get the position that was shown.
-    """
-
-    def compared(scores: Mapping[str, Floats], metrics: Sequence[str]) -> dict[str, dict[str, Finding]]:
-        champion, challenger = (scores[side] for side in SIDES)
-        return compare(rows.clicked, champion, challenger, rows.requests, rows.users, settings, seed, metrics)
-
-    of_order = [metric for metric in METRICS if metric not in LOWER_IS_BETTER]
-    return compared(rows.as_first, of_order) | compared(rows.as_shown, LOWER_IS_BETTER)
 
 
 def predicted(found: Decisions, side: Bundle) -> Floats:

@@ -57,7 +57,7 @@ def _calibrated(rows: Scored, p: Floats, settings: GateSettings) -> dict[str, An
 def sliced(rows: Scored, settings: GateSettings) -> dict[str, Any]:
     """Challenger minus champion in `settings.slice_metric` per slice, and the attributes with a reversal."""
     metric = settings.slice_metric
-    scores = rows.as_shown if metric in ("log_loss", "normalised_entropy") else rows.as_first
+    scores = rows.asked_by(metric)
 
     def difference(chosen: Any, confidence: float) -> Finding:
         labels = rows.clicked[chosen]

@@ -33,8 +33,9 @@ def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, t
     first = candidates(config)
     assert {row["ranker"] for row in first} == {"popularity", "logistic", "xgboost"}
     assert [row["candidate_id"] for row in first if row["chosen"]] == [report["chosen"]]
-    best = min(first, key=lambda row: row["validation_log_loss"])
-    assert best["chosen"]
+    measured = {row["ranker"]: (row["validation_log_loss"], row["validation_auc"]) for row in first}
+    assert {k: (v["log_loss"], v["auc"]) for k, v in report["validation"].items()} == measured
+    assert all(0.5 < v["ndcg_at_10"] < 1 for v in report["validation"].values())
     job.run(a_run("train", config))
     assert candidates(config) == first
     elsewhere = {
