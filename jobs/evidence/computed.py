@@ -18,12 +18,12 @@ from jobs.evidence.document import SCHEMA_VERSION
 from jobs.evidence.scored import SIDES, Pair, Scored, compared, scored, with_known_click
 from jobs.flow import FEATURES
 from jobs.lake.run import Run
-from jobs.moment.columns import ranker_columns
+from jobs.moment.columns import ranker_columns, strings
 from jobs.moment.decisions import Decisions, Disagreement, decisions, disagreement, first_placements, joined
 from jobs.moment.identity import IDENTIFYING, IDENTITY, identities
 from jobs.moment.known import known_before
 from jobs.outcomes import closes_on
-from jobs.sources.world.truth import true_click_probability
+from jobs.sources.world.truth import true_probabilities
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Finding, Refusal
 from models.rankers.protocol import Floats
@@ -81,8 +81,23 @@ def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
         "limitations": list(core.LIMITATIONS),
     }
     if found is not None and replay.truth is not None:
-        written["truth"] = core.true_value(found, chosen, replay.truth)
+        written["truth"] = core.true_value(found, chosen, replay.truth) | _true_means(run, with_known_click(test))
     return written
+
+
+def _true_means(run: Run, rows: pa.Table) -> dict[str, float]:
+    """The mean true probabilities of the rows as they were shown; nothing where the world does not know them all."""
+    shown_on = pc.cast(rows["event_time"], pa.date32())
+    found = []
+    for day in pc.unique(shown_on).to_pylist():
+        mine = rows.filter(pc.equal(shown_on, pa.scalar(day)))
+        user, item, surface = (strings(mine[name]) for name in ("user_id", "item_id", "surface"))
+        found.append(true_probabilities(run.config, day, user, item, surface, mine["position"].to_numpy()))
+    known = [part for part in found if part is not None]
+    if not known or len(known) < len(found):
+        return {}
+    click, conversion = (np.concatenate(parts).mean() for parts in zip(*known, strict=True))
+    return {"p_click": float(click), "p_conversion": float(conversion)}
 
 
 def _parity(run: Run, test: pa.Table, rows: Scored) -> Finding | None:
@@ -153,8 +168,8 @@ def _replayed(run: Run, test: pa.Table) -> Replay:
         part = decisions(mine, known)
         row = part.row
         parts.append(part)
-        truths.append(true_click_probability(run.config, day, part.user_id[row], part.item_id, part.surface[row]))
+        truths.append(true_probabilities(run.config, day, part.user_id[row], part.item_id, part.surface[row]))
         differing += disagreement(mine, part)
-    told = [truth for truth in truths if truth is not None]
+    told = [truth.click for truth in truths if truth is not None]
     truth = np.concatenate(told) if parts and len(told) == len(parts) else None
     return Replay(joined(parts) if parts else None, left_out, differing, catalogue, truth)

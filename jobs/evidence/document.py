@@ -83,11 +83,15 @@ class ReliabilityBin(Part):
 
 
 class Calibration(Part):
-    """Of one side. `error` is debiased; the ECEs are plain, and `ece_by_chance` is what perfection would show."""
+    """Of one side. `error` is debiased; the ECEs are plain, and `ece_by_chance` is what perfection would show.
+
+    `predicted` is the mean p(click) at the positions shown, `predicted_conversion` the mean p(conversion).
+    """
 
     rows: int
     predicted: float | None
     observed: float | None
+    predicted_conversion: float | None = None
     error: Finding
     ece_equal_mass: Finding | None = None
     ece_equal_width: Finding | None = None
@@ -258,12 +262,17 @@ class Conversions(Part):
 
 
 class Truth(Part):
-    """Expected clicks per request in the simulated world; only for the eyes, the gate never sees it."""
+    """Expected clicks per request in the simulated world; only for the eyes, the gate never sees it.
+
+    `p_click` and `p_conversion` are the means over the rows of `calibration`, as they were shown; None: not known.
+    """
 
     champion: float
     challenger: float
     difference: float
     logging: float
+    p_click: float | None = None
+    p_conversion: float | None = None
 
 
 class Lineage(Part):

@@ -186,11 +186,38 @@ def test_the_gate_never_sees_the_truth(tmp_path: Path, tmp_path_factory: pytest.
     publish_candidates(made, RANKERS, "logistic")
     job.run(a_run("backtest", made))
     found = document(made)
-    assert set(found["truth"]) == {"champion", "challenger", "difference", "logging"}
+    assert set(found["truth"]) == {"champion", "challenger", "difference", "logging", "p_click", "p_conversion"}
     assert 0 < found["truth"]["logging"] < 1
+    assert 0 < found["truth"]["p_conversion"] < found["truth"]["p_click"] < 1
     without = {key: value for key, value in found.items() if key != "truth"}
     assert core.gate_evidence(found) == core.gate_evidence(without)
     assert str(found["truth"]["challenger"]) not in json.dumps(core.gate_evidence(found).as_dict())
+
+
+def test_logs_of_another_world_are_judged_without_a_truth(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Settings of the world were changed after its logs were made: no reason to judge nothing."""
+    made = settings(
+        tmp_path,
+        tmp_path_factory.getbasetemp(),
+        source__name="simulated",
+        gate__bootstrap_replicates="50",
+        world__users="50",
+    )
+    publish_all(made, World(), n=60)
+    publish_candidates(made, RANKERS, "logistic")
+    job.run(a_run("backtest", made))
+    assert "truth" not in document(made)
+
+
+def test_both_sides_tell_what_they_predict_of_clicks_and_conversions(config: Config) -> None:
+    """Mean probabilities of the rows as shown, to be held against what is true or what comes."""
+    publish_candidates(config, RANKERS, "logistic")
+    job.run(a_run("backtest", config))
+    found = document(config)["calibration"]
+    assert found["challenger"]["predicted_conversion"] == pytest.approx(0.1 * found["challenger"]["predicted"])
+    assert found["champion"]["predicted_conversion"] == 0.0, "it never heard of a conversion"
 
 
 @pytest.mark.parametrize("full", [True, False])
