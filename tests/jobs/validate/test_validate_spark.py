@@ -72,8 +72,11 @@ def rows_of(verdict: Verdict, which: str, table: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def both(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, dict]:
-    """Two damaged days, the second with the first's ids and clicks on the first's impressions; files of two shapes."""
-    lake, rules = tmp_path_factory.mktemp("raw"), Rules(Suites(tuple(RAW)), 1.0, 1)
+    """Two damaged days, the second with the first's ids and clicks on the first's impressions; files of two shapes.
+
+    In a folder whose name Spark would take for a pattern.
+    """
+    lake, rules = tmp_path_factory.mktemp("raw") / "run[1]{a,b}*?", Rules(Suites(tuple(RAW)), 1.0, 1)
     write(lake, FIRST, damaged(FIRST))
     second = damaged(SECOND)
     first_ids = tables_of(FIRST)["clicks"].column("impression_id")
