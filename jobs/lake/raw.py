@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.errors import NotReady, Refused
+from jobs.lake.formats import refuse_table_format
 from jobs.lake.tables import RAW
 
 OPTIONAL = ("requests",)
@@ -21,6 +22,7 @@ HOUR = re.compile(r"hour=\d\d/[^/\x00-\x1f\ud800-\udfff]+\.parquet")
 """Names are UTF-8 without line breaks: they appear in sentences, and Arrow opens no others."""
 HIDDEN = (".", "_")
 UNFINISHED = (".tmp", ".part", ".partial", ".inprogress")
+REPLACED = "raw file {} needs to stay while it is read; it was replaced: run again"
 READERS = 4
 """Hour files are small: most of the time goes into opening them."""
 
@@ -46,10 +48,11 @@ def files(raw: Path, table: str, day: date) -> list[Path]:
 
     An empty day is a file without rows; an empty or absent folder is a day that has not come yet. Names that begin with
     a dot or an underscore are the writer's own; anything else that is no `hour=HH/….parquet` raises `Refused`: the rows
-    it may hold would be missed in silence.
+    it may hold would be missed in silence. So does a folder that is a table of Delta, Iceberg or Hudi.
     """
     if table in OPTIONAL and not (raw / table).is_dir():
         return []
+    refuse_table_format(raw / table)
     folder = raw / table / f"date={day.isoformat()}"
     found: list[Path] = []
     strange: list[Path] = []
@@ -101,8 +104,8 @@ def arrived(raw: Path, day: date) -> bool:
 
 
 def fingerprint(raw: Path, table: str, day: date) -> str:
-    """Sixteen hex digits over the names and contents of a day's files."""
-    return _digest((path, _bytes(path)) for path in files(raw, table, day))
+    """Sixteen hex digits over the names and contents of a day's files, none of which is held whole."""
+    return _digest((path, _sha256(path)) for path in files(raw, table, day))
 
 
 def read(raw: Path, table: str, day: date) -> RawDay:
@@ -115,14 +118,27 @@ def read(raw: Path, table: str, day: date) -> RawDay:
     for path, rows in zip(paths, tables, strict=True):
         by_schema.setdefault(rows.schema.to_string(), (path, []))[1].append(rows)
     parts = tuple(Part(path, pa.concat_tables(rows)) for path, rows in by_schema.values())
-    return RawDay(parts, _digest(zip(paths, contents, strict=True)))
+    digests = (hashlib.sha256(content).hexdigest() for content in contents)
+    return RawDay(parts, _digest(zip(paths, digests, strict=True)))
 
 
 def _bytes(path: Path) -> bytes:
-    try:
+    with _readable(path):
         return path.read_bytes()
+
+
+def _sha256(path: Path) -> str:
+    with _readable(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """The system's errors about a file in words of what to do."""
+    try:
+        yield
     except FileNotFoundError as error:
-        raise NotReady(f"raw file {path} needs to stay while it is read; it was replaced: run again") from error
+        raise NotReady(REPLACED.format(path)) from error
     except OSError as error:
         raise Refused(f"raw file {path} needs to be readable; found {error.strerror}") from error
 
@@ -134,12 +150,16 @@ def parse(path: Path) -> pa.Table:
 
 def schema(path: Path) -> pa.Schema:
     """The columns of one file; raises as `parse` does."""
-    try:
+    with _parquet(path):
         return pq.read_schema(path).remove_metadata()
-    except FileNotFoundError as error:
-        raise NotReady(f"raw file {path} needs to stay while it is read; it was replaced: run again") from error
-    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
-        raise Refused(f"raw file {path} needs to be Parquet; found {_first_line(error)}") from error
+
+
+def groups(path: Path, column: str) -> Iterator[pa.ChunkedArray]:
+    """One column of a file, row group by row group; raises as `parse` does."""
+    with _parquet(path):
+        file = pq.ParquetFile(path)
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, columns=[column]).column(0)
 
 
 def rows(raw: Path, table: str, day: date) -> int:
@@ -157,13 +177,12 @@ def rows_of(path: Path) -> int:
 
 
 def _parse(path: Path, content: bytes) -> pa.Table:
-    try:
+    with _parquet(path):
         # Through ParquetFile: a dataset reader would add the date and hour of the path as columns.
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         rows = file.read(use_threads=False).replace_schema_metadata(None)
-    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
-        raise Refused(f"raw file {path} needs to be Parquet; found {_first_line(error)}") from error
-    for name, column in zip(rows.column_names, rows.columns, strict=True):
+        names = rows.column_names
+    for name, column in zip(names, rows.columns, strict=True):
         try:
             column.validate(full=True)
         except pa.ArrowInvalid as error:
@@ -171,13 +190,24 @@ def _parse(path: Path, content: bytes) -> pa.Table:
     return rows
 
 
+@contextmanager
+def _parquet(path: Path) -> Iterator[None]:
+    """What Arrow says of bytes that are no Parquet, or of names in them that are no text."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotReady(REPLACED.format(path)) from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        raise Refused(f"raw file {path} needs to be Parquet; found {_first_line(error)}") from error
+
+
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _digest(contents: Iterable[tuple[Path, bytes]]) -> str:
+def _digest(found: Iterable[tuple[Path, str]]) -> str:
     whole = hashlib.sha256()
-    for path, content in contents:
+    for path, digest in found:
         name = "/".join(path.parts[-2:])
-        whole.update(f"{name}:{hashlib.sha256(content).hexdigest()}\n".encode())
+        whole.update(f"{name}:{digest}\n".encode())
     return whole.hexdigest()[:16]

@@ -38,11 +38,15 @@ INTEREST_BUCKETS = 32
 
 @dataclass(frozen=True)
 class Column:
-    """One column; `nullable=False` means a row without it is set aside, `optional` that a raw file may lack it."""
+    """One column; `nullable=False` means a row without it is set aside, `optional` that a raw file may lack it.
+
+    Of a `probability` a rounding above 1 is read as 1.
+    """
 
     type: pa.DataType
     nullable: bool = False
     optional: bool = False
+    probability: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ _IMPRESSION = {
     "item_id": _c(STR),
     "surface": _c(STR),
     "position": _c(pa.int32()),
-    "propensity": _c(pa.float64(), "??"),
+    "propensity": Column(pa.float64(), nullable=True, optional=True, probability=True),
     "policy": _c(STR),
     "device": _c(STR, "??"),
     "region": _c(STR, "??"),

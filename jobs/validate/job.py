@@ -16,19 +16,21 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.lake import raw
 from jobs.lake.run import Run
 from jobs.lake.tables import RAW
 from jobs.validate import results
-from jobs.validate.batch import Elsewhere, Past, Report, Rules, Verdict, key_columns, verdicts
-from jobs.validate.facts import Neighbours
+from jobs.validate.batch import Before, Elsewhere, Keys, Past, Report, Rules, Verdict, verdicts
+from jobs.validate.columns import listed
 from jobs.validate.suites import Finding, Suites
 
+ROWS_PER_BUCKET = 500_000
+"""So many rows of one table are judged in one call: a few hundred MB in one Python worker, however large the day."""
 PUBLISHED = tuple(sorted(RAW, key=lambda table: table == "impressions"))
 """The order in which a day's tables are committed."""
 
@@ -76,14 +78,14 @@ def _elsewhere(run: Run, rules: Rules, stack: ExitStack) -> Elsewhere:
     lake = run.config.lake.raw
     opened: list[Any] = []
 
-    def judge(day: date, before: Neighbours, report: Report) -> dict[str, Verdict] | None:
-        rows = sum(raw.rows(lake, table, day) for table in RAW)
-        if rows < run.config.spark.from_rows:
+    def judge(day: date, before: Before, report: Report) -> dict[str, Verdict] | None:
+        rows = {table: raw.rows(lake, table, day) for table in RAW}
+        if sum(rows.values()) < run.config.spark.from_rows:
             return None
         from jobs.spark import session
         from jobs.validate import spark as distributed
 
-        run.say(f"{day}: {rows} rows, on Spark")
+        run.say(f"{day}: {sum(rows.values())} rows, on Spark")
         if not opened:
             opened.append(stack.enter_context(session(run.config.spark, "validate")))
         large = distributed.Large(
@@ -92,7 +94,8 @@ def _elsewhere(run: Run, rules: Rules, stack: ExitStack) -> Elsewhere:
             fingerprints={table: raw.fingerprint(lake, table, day) for table in RAW},
             folders={table: run.staging(table) for table in (*RAW, "quarantine")},
         )
-        return distributed.judge_day(opened[0], rules, large, before, report, run.config.spark.partitions)
+        buckets = max(run.config.spark.partitions, -(-max(rows.values()) // ROWS_PER_BUCKET))
+        return distributed.judge_day(opened[0], rules, large, before, report, buckets)
 
     return judge
 
@@ -137,16 +140,17 @@ def _line(day: date, tables: dict[str, Verdict]) -> str:
     good = ", ".join(f"{table} {verdict.judged.good_rows}" for table, verdict in tables.items())
     aside = sum(verdict.judged.aside_rows for verdict in tables.values())
     failed = sorted(f"{table}.{name}" for table, verdict in tables.items() for name in verdict.failed())
-    return f"{day}: {good}; set aside {aside}; failed: {', '.join(failed) or 'none'}"
+    left = [f"{table}.{name}" for table, verdict in tables.items() for name in verdict.unknown]
+    read = f"; columns left out: {listed(left)}" if left else ""
+    return f"{day}: {good}; set aside {aside}; failed: {', '.join(failed) or 'none'}{read}"
 
 
 def _past(run: Run) -> Past:
     """What earlier runs published."""
     published = {table: set(run.published_days(table)) for table in RAW}
 
-    def keys(table: str, day: date) -> pa.Table | None:
-        names = key_columns(table)
-        return run.read(table, [day], columns=names).select(names) if day in published[table] else None
+    def keys(table: str, day: date) -> Keys | None:
+        return tuple(Path(path) for path, _ in run.files(table, [day])) if day in published[table] else None
 
     def rows(table: str, day: date) -> int | None:
         if day not in published[table]:

@@ -80,8 +80,11 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture
 def lively(tmp_path: Path) -> World:
-    """Six days, 40 users, 15 items: late events, anonymous users, an item whose category changes, one delisted."""
-    world = World(tmp_path)
+    """Six days, 40 users, 15 items: late events, anonymous users, an item whose category changes, one delisted.
+
+    In a folder whose name Spark would take for a pattern.
+    """
+    world = World(tmp_path / "run[1]{a,b}*?")
     fill(world)
     return world
 
