@@ -1,6 +1,7 @@
 """`python -m jobs`: list the stages; `python -m jobs <stage> --day D`: run one. The very command Airflow runs.
 
-`python -m jobs config` prints the settings, `python -m jobs vacuum` deletes what dead runs left behind.
+`python -m jobs config` prints the settings, `python -m jobs vacuum` deletes what dead runs left behind, `python -m jobs
+lose` lists the days whose events will never come, and declares one with `--day D --why ...`.
 The last line on stdout is one JSON object: stage, day, mode, rows, seconds, run_id and the stage's own counts.
 Exit codes are those of `jobs.errors`; a failure ends stderr with one line.
 """
@@ -33,11 +34,13 @@ def _day(text: str) -> date:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m jobs", description="Run one stage of the flow by hand.")
-    parser.add_argument("stage", nargs="?", help=f"config, vacuum, or one of: {', '.join(STAGES)}")
+    parser.add_argument("stage", nargs="?", help=f"config, vacuum, lose, or one of: {', '.join(STAGES)}")
     parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
     parser.add_argument("--since", type=_day, help="also process every day from here to --day")
     parser.add_argument("--mode", choices=["full", "warm"], default="full", help="weekly full or daily warm start")
     parser.add_argument("--approved-by", help="deploy: who said yes")
+    parser.add_argument("--why", help="lose: why the events of --day will never come")
+    parser.add_argument("--by", help="lose: who says so; the login name by default")
     return parser
 
 
@@ -64,6 +67,8 @@ def main(argv: Sequence[str]) -> int:
 
         print(json.dumps(vacuum(settings)))
         return EXIT_OK
+    if options.stage == "lose":
+        return _lose(settings, options)
     if options.stage not in STAGES:
         raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
     if options.day is None:
@@ -90,6 +95,26 @@ def main(argv: Sequence[str]) -> int:
         **counts,
     }
     print(json.dumps(report, default=str), flush=True)
+    return EXIT_OK
+
+
+def _lose(settings: config.Config, options: argparse.Namespace) -> int:
+    """List the lost days; with `--day` and `--why`, declare one and run the stages that the days after it wait for."""
+    from jobs.lake import lost
+    from jobs.lake.run import Run
+    from jobs.lake.store import Lake
+
+    if options.day is None and options.why is None:
+        lake = Lake(settings.lake.root)
+        found = lost.among(lake.lineages("impressions", lake.days("impressions")))
+        print(json.dumps({"lost": [{"day": day.isoformat(), **told} for day, told in found.items()]}))
+        return EXIT_OK
+    if options.day is None or not (options.why or "").strip():
+        raise UsageError("lose needs --day YYYY-MM-DD and --why, for whoever finds the day empty; or neither, to list")
+    told = lost.declare(Run(STAGES["validate"], settings, options.day), options.why.strip(), options.by)
+    for name in lost.FOLLOWING:
+        importlib.import_module(STAGES[name].module).run(Run(STAGES[name], settings, options.day))
+    print(json.dumps({"stage": "lose", **told, "ran": list(lost.FOLLOWING)}), flush=True)
     return EXIT_OK
 
 

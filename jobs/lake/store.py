@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, create_table_with_add_actions
 
-from jobs.errors import Misconfigured, NotReady, Refused
+from jobs.errors import Misconfigured, NotReady, Refused, if_never
 from jobs.lake.tables import LAKE, Table, conform
 
 COMMIT_TRIES = 20
@@ -105,7 +105,8 @@ class Lake:
             have = sorted({values["day"] for _, values in adds})
             span = f"{have[0]}..{have[-1]}" if have else "nothing"
             narrowed = f" {dict(where)}" if where else ""
-            raise NotReady(f"table {table}{narrowed} needs {', '.join(missing)}; published: {span}")
+            never = if_never(missing[0]) if _spec(table).partition == ("day",) else ""
+            raise NotReady(f"table {table}{narrowed} needs {', '.join(missing)}; published: {span}{never}")
         return [(path, values) for path, values in adds if values["day"] in wanted]
 
     def read(
