@@ -8,7 +8,8 @@ Reads the source's own files (or the raw lake your loggers write). Writes the ra
 
 ## A task is red: what it means on call
 - **Up for reschedule, "NotReady"**: an input has not arrived. It is asked for every ten minutes for two hours. Look
-  at the loggers.
+  at the loggers. If the day will never come, say so: `python -m jobs lose --day D --why "..."` publishes it without
+  rows, and the days after it go on; should it come later, clear its run.
 - **`validate`, "Refused"**: a critical expectation failed; nothing of the day was published and yesterday's tables
   still stand. The message names the expectation; the rows are in `quarantine`. Fix the source, then clear.
 - **`ingest`, "Misconfigured" or "UsageError"**: the command or a setting is wrong; no retry helps.

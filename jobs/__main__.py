@@ -2,6 +2,7 @@
 
 `python -m jobs config` prints the settings, `python -m jobs vacuum` deletes what dead runs left behind.
 `python -m jobs champion` prints what serves, by the ledger; `python -m jobs rollback --day D` takes a model back.
+`python -m jobs lose` lists the days whose events will never come, and declares one with `--day D --why ...`.
 The last line on stdout is one JSON object: stage, day, mode, rows, seconds, run_id and the stage's own counts.
 Exit codes are those of `jobs.errors`; a failure ends stderr with one line.
 """
@@ -45,12 +46,17 @@ def _time(text: str) -> datetime:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m jobs", description="Run one stage of the flow by hand.")
-    parser.add_argument("stage", nargs="?", help=f"config, vacuum, champion, rollback, or one of: {', '.join(STAGES)}")
+    parser.add_argument(
+        "stage", nargs="?", help=f"config, vacuum, lose, champion, rollback, or one of: {', '.join(STAGES)}"
+    )
     parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
     parser.add_argument("--since", type=_day, help="also process every day from here to --day")
     parser.add_argument("--mode", choices=["full", "warm"], default="full", help="weekly full or daily warm start")
     parser.add_argument("--approved-by", default="", metavar="NAME", help="deploy, rollback: who said yes")
-    parser.add_argument("--why", default="", help="deploy, rollback: a note for the record")
+    parser.add_argument(
+        "--why", default="", help="deploy, rollback: a note for the record; lose: why events never come"
+    )
+    parser.add_argument("--by", help="lose: who says so; the login name by default")
     for name in ("evidence", "bundle", "champion"):
         parser.add_argument(
             f"--{name}-sha", default="", metavar="SHA", help="deploy: what they read; promote prints it"
@@ -89,6 +95,8 @@ def main(argv: Sequence[str]) -> int:
         champion = ledger.champion(Lake(settings.lake.root), settings.endpoint.name, options.as_of)
         print(json.dumps(champion, default=str))
         return EXIT_OK
+    if options.stage == "lose":
+        return _lose(settings, options)
     if options.stage not in (*STAGES, ROLLBACK):
         raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
     if options.day is None:
@@ -118,6 +126,26 @@ def main(argv: Sequence[str]) -> int:
         **counts,
     }
     print(json.dumps(report, default=str), flush=True)
+    return EXIT_OK
+
+
+def _lose(settings: config.Config, options: argparse.Namespace) -> int:
+    """List the lost days; with `--day` and `--why`, declare one and run the stages that the days after it wait for."""
+    from jobs.lake import lost
+    from jobs.lake.run import Run
+    from jobs.lake.store import Lake
+
+    if options.day is None and not options.why:
+        lake = Lake(settings.lake.root)
+        found = lost.among(lake.lineages("impressions", lake.days("impressions")))
+        print(json.dumps({"lost": [{"day": day.isoformat(), **told} for day, told in found.items()]}))
+        return EXIT_OK
+    if options.day is None or not options.why.strip():
+        raise UsageError("lose needs --day YYYY-MM-DD and --why, for whoever finds the day empty; or neither, to list")
+    told = lost.declare(Run(STAGES["validate"], settings, options.day), options.why.strip(), options.by)
+    for name in lost.FOLLOWING:
+        importlib.import_module(STAGES[name].module).run(Run(STAGES[name], settings, options.day))
+    print(json.dumps({"stage": "lose", **told, "ran": list(lost.FOLLOWING)}), flush=True)
     return EXIT_OK
 
 

@@ -61,6 +61,11 @@ class Misconfigured(TidegateError):
 KINDS = (UsageError, Refused, Crashed, NotReady, Misconfigured)
 
 
+def if_never(day: object) -> str:
+    """The end of a sentence about a day that is missing: what to do where its events will never come."""
+    return f"; if it never comes: python -m jobs lose --day {day} --why '...'"
+
+
 def _said(*numbers: int) -> tuple[str, ...]:
     """The system's words for these error numbers: Arrow, delta-rs and a JVM pass them on and drop the number."""
     return tuple(os.strerror(number) for number in numbers)

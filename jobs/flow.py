@@ -21,6 +21,7 @@ from typing import Literal, cast, get_args
 
 Days = Literal["day", "past", "newest", "around", "ever"]
 VALIDATED = ("impressions", "clicks", "purchases", "requests", "items", "users")
+SNAPSHOTS = ("items", "users")
 LEDGERS = ("promotions", "deployments")
 FEATURES = ("user_features", "item_features", "encodings")
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from jobs.assemble import card, core, negatives, selection
 from jobs.assemble.inputs import Inputs, inputs
 from jobs.errors import Refused
+from jobs.lake import lost
 from jobs.lake.run import Run
 
 
@@ -36,6 +37,7 @@ def run(run: Run) -> dict[str, Any]:
     left_out = engine(run, given, folders)
     parts = {table: sorted(folder.glob("*.parquet")) for table, folder in folders.items()}
     facts = card.card(parts, left_out, given, run.inputs)
+    facts["lost_days"] = [day.isoformat() for day in lost.among(run.lineages("impressions", data.days))]
     counts = card.counts(facts)
     if not counts["train"]:
         raise Refused(f"a dataset needs examples to train on; found none in {rows} impressions")

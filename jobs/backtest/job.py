@@ -36,7 +36,7 @@ def run(run: Run) -> dict[str, Any]:
     document = computed.document(run, test, (champion, challenger))
     document["challenger"] |= {"run_id": row["run_id"]}
     document["champion"] |= {"deployed": deployed}
-    days = pc.unique(pc.cast(examples["event_time"], pa.date32())).to_pylist()
+    days = data_warnings.span(pc.unique(pc.cast(examples["event_time"], pa.date32())).to_pylist())
     document["warnings"] = data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED})
     document["dataset"] = published(run.lineage("examples", run.partition))
     document["lineage"] = {"code_version": code_version(), "config_hash": run.config.digest(run.stage.name)}

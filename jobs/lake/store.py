@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, create_table_with_add_actions
 
-from jobs.errors import Misconfigured, NotReady, Refused
+from jobs.errors import Misconfigured, NotReady, Refused, if_never
 from jobs.lake import log
 from jobs.lake.parts import read_part
 from jobs.lake.tables import LAKE, Table, conform
@@ -339,7 +339,8 @@ def _of_days(table: str, found: list[log.File], wanted: set[str], where: Partiti
     if missing:
         span = f"{have[0]}..{have[-1]}" if have else "nothing"
         narrowed = f" {dict(where)}" if where else ""
-        raise NotReady(f"table {table}{narrowed} needs {', '.join(missing)}; published: {span}")
+        never = if_never(missing[0]) if _spec(table).partition == ("day",) else ""
+        raise NotReady(f"table {table}{narrowed} needs {', '.join(missing)}; published: {span}{never}")
     return [(path, values) for path, values in found if values["day"] in wanted]
 
 
