@@ -14,6 +14,9 @@ Reads the source's own files (or the raw lake your loggers write). Writes the ra
   still stand. The message names the expectation; the rows are in `quarantine`. Fix the source, then clear.
 - **`ingest`, "Misconfigured" or "UsageError"**: the command or a setting is wrong; no retry helps.
 - **Anything else** is a crash (memory, disk, a bug); it has been tried three times. Read the log from its end.
+- **`featurize` is green and raises `late_publication`** in Slack: the day's features were promised for 06:00
+  (`features.available_after_hours`) and came later; until then the endpoint served those of the day before, which
+  training does not know. `daily_monitoring` counts the answers. Nothing to clear; if it happens often, promise later.
 - Nobody is served worse than yesterday: models keep running. Training waits until the day is there.
 
 ## Clearing

@@ -18,6 +18,9 @@ the evidence pack and `matured.*` to the candidate's MLflow run. The table below
 - **Anything else** is a crash, tried three times.
 - Serving is untouched by this DAG. Alarms are rows with `alarm` and a message in Slack, not red tasks: about serving in
   `serving_reports`, about a deployed model that would not be promoted again in `reevaluations`.
+- **`stale_features_share`** is an alarm: requests were answered with features of another day than counted as known when
+  they came. `late_features_minutes` above 0: `daily_data` was late that day, or nothing came online. 0: the endpoint
+  served features before their time, so look at its clock and at the `event_time` that callers send.
 
 ## Clearing
 Always safe: a report replaces its day whole.

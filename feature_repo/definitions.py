@@ -1,11 +1,12 @@
 """Feast's view of the feature tables: entities, views, and one service per use. Imported only by code that needs Feast.
 
-Offline the views read the lake itself (Delta: only the part files its log names are alive), by the time a row became
-available. Tidegate's datasets are joined by `jobs.asof`; `get_historical_features` over these views gives the same
-rows, slower, and a test holds the two together. Online rows come by `jobs.features.online.publish`.
+Offline the views read the lake itself (Delta: only the part files its log names are alive), by the time from which a
+row counts as known (`jobs.asof.clock`). Tidegate's datasets are joined by `jobs.asof`; `get_historical_features` over
+these views gives the same rows, slower, and a test holds the two together. Online rows come by
+`jobs.features.online.publish`.
 
 A view has the columns that `jobs.lake.tables` declares: a feature added there is served.
-Feast does not enforce a TTL online; readers look at the time a row became available instead. Attributes and the
+Feast does not enforce a TTL online; readers look at a row's `available_at` instead. Attributes and the
 publication marker are written online only: the lake has no such columns.
 """
 
@@ -41,7 +42,10 @@ TYPES = {
 }
 """Rates are Float64 and interests Array(Float32), so that what is read online equals the lake bit by bit."""
 KEEP = timedelta(days=1) - timedelta(microseconds=1)
-"""A feature row is known from its midnight until the next; Feast's bound is inclusive."""
+"""From a row's `available_at` until the next day's; Feast's bound is inclusive.
+
+Where a day has no publication Tidegate's own join keeps the one before, as serving does; a TTL cannot say that.
+"""
 
 
 def views(lake: Path) -> dict[str, FeatureView]:

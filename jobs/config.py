@@ -112,6 +112,13 @@ class FeatureSettings(Settings):
     """Windows and smoothing of the feature tables."""
 
     long_term_days: int = Field(30, ge=1)
+    available_after_hours: int = Field(
+        6,
+        ge=0,
+        le=23,
+        description="so long after a day's end its features count as known, in training, replay and serving alike; the "
+        "daily run must have published them by then",
+    )
     prior_impressions: float = Field(20.0, gt=0)
     session_gap_minutes: int = Field(30, ge=1, description="a longer pause between a user's events ends the session")
     encoding_prior_impressions: float = Field(100.0, gt=0, description="pseudo-impressions of a target encoding")

@@ -59,15 +59,16 @@ def in_one_process(run: Run, given: Inputs, folders: dict[str, Path]) -> pa.Tabl
     selected, left_out = selection.selected(labelled, clicks, given.identity, settings.selection, last_train_day)
     run.say(f"{len(selected)} of {len(labelled)} are selected")
     if settings.retrieval.per_click:
-        drawn = negatives.drawn(negatives.clicked(selected), tables["item_features"], settings.retrieval)
+        clicked = negatives.clicked(selected, given.publications)
+        drawn = negatives.drawn(clicked, tables["item_features"], settings.retrieval)
         unseen = negatives.unseen(drawn, negatives.shown(labelled), given.identity)
         pq.write_table(unseen, folders["retrieval_negatives"] / "part-0.parquet", coerce_timestamps="us")
         run.say(f"{len(unseen)} of {len(drawn)} drawn negatives are unseen")
     del labelled
     items = tables.pop("item_features")
-    rows = core.with_items(core.with_attributes(selected, given.items, "item"), items)
-    rows = core.with_attributes(core.with_sources(rows, items), given.users, "user")
-    examples = core.examples(rows, tables.pop("user_features"), given.encodings, given.tasks)
+    rows = core.with_items(core.with_attributes(selected, given.items, "item"), items, given.publications)
+    rows = core.with_attributes(core.with_sources(rows, items, given.publications), given.users, "user")
+    examples = core.examples(rows, tables.pop("user_features"), given.encodings, given.publications, given.tasks)
     run.say("features have met their impressions")
     pq.write_table(examples, folders["examples"] / "part-0.parquet", coerce_timestamps="us")
     return left_out

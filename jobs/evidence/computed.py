@@ -164,7 +164,7 @@ def _replayed(run: Run, test: pa.Table) -> Replay:
             continue
         # Attributes of a dataset are those of its day, not of each example's: jobs.assemble takes them so.
         known = known_before(run, day, snapshots=run.day)
-        catalogue = len(known.items)
+        catalogue = len(known[-1].items)
         part = decisions(mine, known)
         row = part.row
         parts.append(part)

@@ -215,7 +215,7 @@ LAKE: dict[str, Table] = {
         ),
         Table(
             "user_features",
-            "what was known of a user at the end of a day (available_at = the next midnight)",
+            "what was known of a user at the end of a day (available_at: when it counts as known, see jobs.asof.clock)",
             ("user_id",),
             {
                 "user_id": _c(STR),
@@ -234,7 +234,7 @@ LAKE: dict[str, Table] = {
         ),
         Table(
             "item_features",
-            "what was known of an item at the end of a day (available_at = the next midnight)",
+            "what was known of an item at the end of a day (available_at: as of users)",
             ("item_id",),
             {
                 "item_id": _c(STR),

@@ -4,7 +4,8 @@ A decision is the first placement of a request: its propensity depends on nothin
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from jobs.asof.clock import instants, seen
+from jobs.asof.core import ABSENT
 from jobs.moment.columns import (
     attribute_columns,
     attribute_keys,
@@ -36,8 +39,10 @@ FIRST_MISSING, FIRST_TWICE = "first_placement_missing", "first_placement_twice"
 
 @dataclass(frozen=True)
 class Known:
-    """What was known before a day: feature rows, and the snapshots that attributes come from."""
+    """One feature day, what its requests see from `available_at` on; and the snapshots that attributes come from."""
 
+    day: date
+    available_at: datetime
     user_features: pa.Table
     item_features: pa.Table
     encodings: pa.Table
@@ -152,8 +157,8 @@ def _highest(examples: pa.Table) -> tuple[Ints, Ints, Ints, NDArray[np.bool_]]:
     return order[first], position[first], places, again[first + 1]
 
 
-def decisions(placed: pa.Table, known: Known) -> Decisions:
-    """The placements of one day with every candidate's columns, features as known before that day."""
+def decisions(placed: pa.Table, known: Sequence[Known]) -> Decisions:
+    """The placements of one day with every candidate's columns, features as each request sees `known` (`seen_by`)."""
     lists = placed["candidates"].combine_chunks()
     items = strings(pc.list_flatten(lists))
     sizes = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -250,17 +255,54 @@ def _shown_among_candidates(placed: pa.Table) -> NDArray[np.bool_]:
     return np.bincount(row[listed.indices.to_numpy() == shown[row]], minlength=len(placed)) > 0
 
 
-def candidate_columns(placed: pa.Table, row: Ints, items: Strings, known: Known) -> dict[str, NDArray[Any]]:
-    """The ranker columns of item `items[i]` for the user and context of `placed[row[i]]`, features as `known`."""
-    rows_of_item = _rows(known.item_features["item_id"])
-    features = {**item_arrays(known.item_features, rows_of_item(pa.array(items, pa.string()))), "item_id": items}
+def seen_by(placed: pa.Table, known: Sequence[Known]) -> Ints:
+    """Which of `known`, oldest first, each row sees by its event time; -1 where none counted as known yet."""
+    return seen(instants([one.available_at for one in known]), placed["event_time"])
+
+
+def candidate_columns(placed: pa.Table, row: Ints, items: Strings, known: Sequence[Known]) -> dict[str, NDArray[Any]]:
+    """The ranker columns of item `items[i]` for the user and context of `placed[row[i]]`, features as seen then.
+
+    An item that those features lack has no attributes either: the endpoint did not have it in its catalogue.
+    """
+    which = seen_by(placed, known)[row]
+    parts = []
+    for number in np.unique(which).tolist() or [ABSENT]:
+        mine = np.flatnonzero(which == number)
+        seen_then = _nothing(known[0]) if number == ABSENT else known[number]
+        parts.append((mine, _columns(placed, row[mine], items[mine], seen_then)))
+    return parts[0][1] if len(parts) == 1 else _laid_out(parts, len(row))
+
+
+def _nothing(known: Known) -> Known:
+    """Before the first publication nobody knew anything."""
+    tables = ("user_features", "item_features", "encodings", "items")
+    users = None if known.users is None else known.users.slice(0, 0)
+    return replace(known, users=users, **{name: getattr(known, name).slice(0, 0) for name in tables})
+
+
+def _laid_out(parts: Sequence[tuple[Ints, dict[str, NDArray[Any]]]], n: int) -> dict[str, NDArray[Any]]:
+    """n rows of columns from parts of them; what a part lacks is None there."""
+    found: dict[str, NDArray[Any]] = {}
+    for rows, columns in parts:
+        for name, column in columns.items():
+            found.setdefault(name, np.full(n, None if column.dtype == object else np.nan, column.dtype))[rows] = column
+    return found
+
+
+def _columns(placed: pa.Table, row: Ints, items: Strings, known: Known) -> dict[str, NDArray[Any]]:
+    """`candidate_columns` of rows that all see the same."""
+    ids, rows_of_item = pa.array(items, pa.string()), _rows(known.item_features["item_id"])
+    at = rows_of_item(ids)
+    features = {**item_arrays(known.item_features, at), "item_id": items}
     of_source = item_arrays(known.item_features, rows_of_item(placed["source_item_id"]))
     context = {name: strings(placed[name])[row] for name in ("surface", "device", "region", "query")}
     context["source_category"] = of_source["category"][row]
     keys = attribute_keys(placed["attributes"])
     of_request = attribute_columns(placed["attributes"], [key for key in keys if not key.startswith(ITEM_PREFIX)])
     context.update({name: column[row] for name, column in of_request.items()})
-    context.update(_attributes(ITEM_PREFIX, pa.array(items, pa.string()), known.items, "item_id"))
+    listed = pc.if_else(pa.array(at != ABSENT), ids, None)
+    context.update(_attributes(ITEM_PREFIX, listed, known.items, "item_id"))
     if known.users is not None:
         of_user = _attributes(USER_PREFIX, placed["user_id"], known.users, "user_id")
         context.update({name: column[row] for name, column in of_user.items()})

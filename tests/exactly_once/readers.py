@@ -109,7 +109,7 @@ def _bundles(world: SmallWorld) -> dict[Unit, str]:
 
 def databases(world: SmallWorld) -> None:
     """SQLite finds nothing wrong; no run or model version of a bundle is there twice."""
-    for path in (world.home / "mlflow.db", world.home / "online" / "online.db"):
+    for path in (world.home / "mlflow.db", *_slots(world)):
         assert _sql(path, "PRAGMA integrity_check") == [("ok",)]
     finished = """
         SELECT c.value, s.value, count(*) FROM runs r
@@ -124,14 +124,20 @@ def databases(world: SmallWorld) -> None:
 
 
 def online(world: SmallWorld) -> dict[str, str]:
-    """What each view of the online store holds, whenever it was written."""
-    path = world.home / "online" / "online.db"
-    views = [name for (name,) in _sql(path, "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")]
-    rows = {
-        view: _sql(path, f'SELECT hex(entity_key), feature_name, hex(value), event_ts FROM "{view}" ORDER BY 1, 2')
-        for view in views
-    }
+    """What each view of the online store holds of either day, whenever it was written."""
+    rows: dict[str, list[tuple[Any, ...]]] = {}
+    for path in _slots(world):
+        for (view,) in _sql(path, "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1"):
+            query = f'SELECT hex(entity_key), feature_name, hex(value), event_ts FROM "{view}" ORDER BY 1, 2'
+            rows[view] = _sql(path, query)
     return {view: _digest(repr(found).encode()) for view, found in rows.items()}
+
+
+def _slots(world: SmallWorld) -> list[Path]:
+    """The databases of the two days online."""
+    found = sorted((world.home / "online").glob("*/online.db"))
+    assert len(found) == 2
+    return found
 
 
 def champion(world: SmallWorld) -> str | None:

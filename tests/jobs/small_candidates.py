@@ -28,12 +28,13 @@ def popularity() -> Ranker:
     )
 
 
-def linear(interest: float, position: float = 0.0) -> Ranker:
+def linear(interest: float, position: float = 0.0, age: float = 0.0) -> Ranker:
     """p_click rises with the user's interest in the item's category: positive is right, negative is wrong."""
     weights = np.zeros(1 + 2 * len(NUMERIC) + 2 * len(CATEGORICAL))
     weights[0] = -2.2 - interest  # an interest of 1 means no liking
     weights[1 + NUMERIC.index("user_item_interest")] = interest
     weights[1 + NUMERIC.index("position")] = position
+    weights[1 + NUMERIC.index("item_age_days")] = age
     encoding = Encoding(NUMERIC, dict.fromkeys(CATEGORICAL, ()))
     ones = np.ones(len(NUMERIC))
     return LogisticRanker(encoding, Scaling(np.zeros(len(NUMERIC)), ones), weights, 0.1)
