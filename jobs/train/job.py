@@ -95,8 +95,7 @@ def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion:
     lineage = {
         "day": run.day.isoformat(),
         "mode": run.mode,
-        "seed": settings.seed,
-        "config_hash": run.config.digest(run.stage.name),
+        "settings": settings.model_dump(mode="json"),
         "columns": sorted(folds.train.features),
         "train_rows": len(folds.train.clicked),
         "data_sha256": core.fingerprint(folds.train),
