@@ -24,7 +24,7 @@ class Catalogue:
     def __init__(self, items: Mapping[str, Column], encodings: Encodings, tasks: TaskSettings) -> None:
         """`items`: row-aligned columns named as `item_features` and `attributes.item.<key>`; {} is an empty catalogue.
 
-        `encodings` are of the same midnight as the items.
+        `encodings` are of the same publication as the items.
 
         Raises ValueError where a column is missing.
         """

@@ -1,9 +1,7 @@
 """Conversions per request by the same weights as clicks, once their labels are closed.
 
 A conversion takes days, and a known one is known before the lack of one can be: among open labels only successes show.
-So a row counts when its label is closed, whatever it says. Labels close in order of their impressions, each a fixed
-time after it: what was shown at or before the newest row that is known *not* to have converted is closed, and where
-every row's outcome is known, all are. So closedness follows from the rows alone, at a first verdict as at a later one.
+So a row counts when its label is closed, whatever it says; `jobs.outcomes` decides, and an open one is unknown.
 """
 
 from collections.abc import Mapping
@@ -11,8 +9,6 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from jobs.evidence import core
 from jobs.moment.decisions import Decisions
@@ -21,21 +17,10 @@ from models.rankers.protocol import Floats
 from models.settings import GateSettings
 
 
-def with_closed(test: pa.Table) -> pa.Table:
-    """`test` with `converted` null (unknown) in rows whose label is still open."""
-    converted = test["converted"]
-    if not converted.null_count:
-        return test
-    newest = pc.max(test["event_time"].filter(pc.fill_null(pc.invert(converted), False)))
-    closed = pc.fill_null(pc.less_equal(test["event_time"], newest), False)
-    kept = pc.if_else(closed, converted, pa.scalar(None, pa.bool_()))
-    return test.set_column(test.schema.get_field_index("converted"), "converted", kept)
-
-
 def section(
     found: Decisions | None, chosen: Mapping[str, Floats], why_not: str, closes_on: date, settings: GateSettings
 ) -> dict[str, Any]:
-    """What the document says of them; arguments as for `core.value`, `found` made of rows `with_closed` labels.
+    """What the document says of them; arguments as for `core.value`, `found.converted` NaN where the label is open.
 
     Refused where fewer than `settings.min_known_share` of the decisions are closed.
     """

@@ -4,7 +4,7 @@
 pages, `jobs.evidence.conversions` conversions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.bundle import Bundle
-from jobs.evidence.scored import SIDES, Scored
-from jobs.moment.decisions import Decisions
-from models.evaluation.comparison import LOWER_IS_BETTER, METRICS, compare
+from jobs.evidence.scored import SIDES
+from jobs.moment.decisions import FIRST_MISSING, FIRST_TWICE, Decisions
 from models.evaluation.estimate import Finding, Refusal
 from models.evaluation.gate import Evidence
 from models.evaluation.off_policy import diagnostics, snips, snips_difference
@@ -28,27 +27,14 @@ LIMITATIONS = (
     "One day is judged; another may say otherwise. Verdicts of other days are corrected for as far as gate.looks says.",
     "The value is the click on the first placement of a request. Whole pages and conversions are estimated beside it;"
     " the gate asks them only where its settings say so.",
+    "A request without its first placement is left out, one without any placement is not seen: what is missing is taken"
+    " to be missing whatever was shown and clicked, up to gate.max_incomplete_share of the requests.",
     "A page is weighed by all placements down to each: right if what stands below does not change a click above it.",
     "Only requests whose candidates and propensity were logged are replayed; the others are re-ranked and may differ.",
     "No second estimate of whole pages from marginals of the logging policy: logs hold conditional propensities only.",
     "Positions: AUC and NDCG@10 score every item as if shown first, log-loss and calibration at the position shown.",
     "The challenger is replayed on the candidates the logging policy had, not on what its own retrieval would find.",
 )
-
-
-def comparison(rows: Scored, settings: GateSettings, seed: int) -> dict[str, dict[str, Finding]]:
-    """Every metric of both rankers on the test rows with a known click.
-
-    Ranking metrics compare items as if each were shown first. Those of probabilities ask whether they are right for
-    what was shown, so they get the position that was shown.
-    """
-
-    def compared(scores: Mapping[str, Floats], metrics: Sequence[str]) -> dict[str, dict[str, Finding]]:
-        champion, challenger = (scores[side] for side in SIDES)
-        return compare(rows.clicked, champion, challenger, rows.requests, rows.users, settings, seed, metrics)
-
-    of_order = [metric for metric in METRICS if metric not in LOWER_IS_BETTER]
-    return compared(rows.as_first, of_order) | compared(rows.as_shown, LOWER_IS_BETTER)
 
 
 def predicted(found: Decisions, side: Bundle) -> Floats:
@@ -60,6 +46,32 @@ def predicted(found: Decisions, side: Bundle) -> Floats:
 def choices(found: Decisions, side: Bundle, p_click: Floats) -> Floats:
     """(n,) the probability that the bundle's policy would have placed each candidate first, given its `p_click`."""
     return first_choice(p_click, found.offsets, side.policy)
+
+
+def unfit(left_out: Mapping[str, int], settings: GateSettings) -> str | None:
+    """Why no value can be told from a replay: it has no request, or too many had to be left out as incomplete.
+
+    `left_out` as `jobs.moment.decisions.first_placements` counts. Where the item or the click had a part in what is
+    missing, the requests that are left are not a sample of those that were answered, and no weight makes them one.
+    """
+    reasons = {reason: n for reason, n in left_out.items() if reason != "requests"}
+    if left_out["requests"] == sum(reasons.values()):
+        counted = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in left_out.items() if n)
+        return f"a replay needs requests with candidates and a propensity; found none: {counted or 'no requests'}"
+    asked = left_out["requests"] - reasons["no_propensity"] - reasons["no_candidates"]
+    lacking = reasons[FIRST_MISSING] + reasons[FIRST_TWICE]
+    return incomplete(lacking, asked, "requests with one first placement", settings)
+
+
+def incomplete(lacking: int, asked: int, what: str, settings: GateSettings) -> str | None:
+    """Why a value cannot be told where more than `settings.max_incomplete_share` of those asked for are incomplete."""
+    limit = settings.max_incomplete_share
+    if limit is None or lacking <= limit * asked:
+        return None
+    return (
+        f"a replay needs {what} in at least {100 * (1 - limit):.4g}% of cases, since what is missing may depend on what"
+        f" was clicked; found {lacking} of {asked} otherwise"
+    )
 
 
 def value(
@@ -186,7 +198,6 @@ def data_card(test: pa.Table, found: Decisions | None, left_out: Mapping[str, in
 
 def gate_evidence(document: Mapping[str, Any]) -> Evidence:
     """The part of a document that the gate may see; whatever else it says, the truth above all, stays out."""
-    skew = max(document["diagnostics"]["differing_columns"].values(), default=0.0)
     sliced = document["slices"]
     same = ("comparison", "value", "test_rows", "same_candidate", "mode", "parity", "concentration_rise")
     return Evidence.from_dict(
@@ -198,7 +209,7 @@ def gate_evidence(document: Mapping[str, Any]) -> Evidence:
             "calibration": document["calibration"]["challenger"]["error"],
             "slices": sliced["slices"],
             "reversals": [reversal["attribute"] for reversal in sliced["reversals"]],
-            "skew": skew if document["data"]["decisions"] else None,
+            "skew": document["diagnostics"]["skew"],
             "conversions": document["conversions"]["difference"],
         }
     )

@@ -6,12 +6,18 @@ days, and the page shows the worst.
 
 import html as markup
 import json
-from collections.abc import Mapping, Sequence
-from datetime import date
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, timedelta
 from typing import Any
 
 SHOWN = 8
 """So many rules have a line on the page; the document has all."""
+
+
+def span(days: Iterable[date]) -> list[date]:
+    """Every day from the first of these to the last: one that was lost left no example to be found by."""
+    found = sorted(days)
+    return [found[0] + timedelta(days=n) for n in range((found[-1] - found[0]).days + 1)] if found else []
 
 
 def by_rule(lineages: Mapping[str, Mapping[date, Mapping[str, Any]]]) -> list[dict[str, Any]]:

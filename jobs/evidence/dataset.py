@@ -52,6 +52,7 @@ def html(card: Mapping[str, Any] | None) -> str:
         f"<h2>Its dataset</h2><table>{''.join(lines)}</table><p>Of {card['impressions_read']:,} impressions, "
         f"left out of train by choice: {told}; copies or unknown at the cut: {card['copies_or_unknown_at_cut']:,}. "
         f"Items under another item's id: {card['duplicate_items']:,}. "
+        f"Days declared lost: {', '.join(card.get('lost_days', ())) or 'none'}. "
         f"A probability is {markup.escape(card['probabilities'])}.</p>"
     )
 

@@ -34,10 +34,11 @@ DOUBLY_ROBUST = {"dr": weighting.dr, "sndr": weighting.sndr}
 
 def calibration(rows: Scored, settings: GateSettings) -> dict[str, dict[str, Any]]:
     """Per side: mean prediction and click rate, the debiased error, both plain ECEs, and the bins of a diagram."""
-    return {side: _calibrated(rows, rows.as_shown[side], settings) for side in SIDES}
+    return {side: _calibrated(rows, side, settings) for side in SIDES}
 
 
-def _calibrated(rows: Scored, p: Floats, settings: GateSettings) -> dict[str, Any]:
+def _calibrated(rows: Scored, side: str, settings: GateSettings) -> dict[str, Any]:
+    p = rows.as_shown[side]
     if not len(rows):
         reason = Refusal("calibration needs rows with a known click; found none").as_dict()
         return {"rows": 0, "predicted": None, "observed": None, "error": reason, "reliability": []}
@@ -46,6 +47,7 @@ def _calibrated(rows: Scored, p: Floats, settings: GateSettings) -> dict[str, An
         "rows": len(rows),
         "predicted": float(p.mean()),
         "observed": float(rows.clicked.mean()),
+        "predicted_conversion": float(rows.p_conversion[side].mean()),
         "error": calibration_error(rows.clicked, p, settings=settings, clusters=rows.users).as_dict(),
         "ece_equal_mass": ece(rows.clicked, p, settings=settings, clusters=rows.users).as_dict(),
         "ece_equal_width": ece(rows.clicked, p, kind="width", settings=settings, clusters=rows.users).as_dict(),
@@ -57,7 +59,7 @@ def _calibrated(rows: Scored, p: Floats, settings: GateSettings) -> dict[str, An
 def sliced(rows: Scored, settings: GateSettings) -> dict[str, Any]:
     """Challenger minus champion in `settings.slice_metric` per slice, and the attributes with a reversal."""
     metric = settings.slice_metric
-    scores = rows.as_shown if metric in ("log_loss", "normalised_entropy") else rows.as_first
+    scores = rows.asked_by(metric)
 
     def difference(chosen: Any, confidence: float) -> Finding:
         labels = rows.clicked[chosen]

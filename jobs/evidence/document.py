@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from models.settings import GateSettings, PolicySettings
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 class Part(BaseModel):
@@ -83,11 +83,15 @@ class ReliabilityBin(Part):
 
 
 class Calibration(Part):
-    """Of one side. `error` is debiased; the ECEs are plain, and `ece_by_chance` is what perfection would show."""
+    """Of one side. `error` is debiased; the ECEs are plain, and `ece_by_chance` is what perfection would show.
+
+    `predicted` is the mean p(click) at the positions shown, `predicted_conversion` the mean p(conversion).
+    """
 
     rows: int
     predicted: float | None
     observed: float | None
+    predicted_conversion: float | None = None
     error: Finding
     ece_equal_mass: Finding | None = None
     ece_equal_width: Finding | None = None
@@ -165,9 +169,12 @@ class Weights(Part):
 
 
 class Diagnostics(Part):
-    """`differing_columns`: share of replayed decisions whose feature differs from the one trained on."""
+    """`skew`: share of the replayed decisions with any feature other than trained on, None without decisions;
+    `differing_columns`: the same for each column that differs anywhere.
+    """
 
     weights: dict[Literal["champion", "challenger"], Weights]
+    skew: float | None
     differing_columns: dict[str, float]
 
 
@@ -255,12 +262,17 @@ class Conversions(Part):
 
 
 class Truth(Part):
-    """Expected clicks per request in the simulated world; only for the eyes, the gate never sees it."""
+    """Expected clicks per request in the simulated world; only for the eyes, the gate never sees it.
+
+    `p_click` and `p_conversion` are the means over the rows of `calibration`, as they were shown; None: not known.
+    """
 
     champion: float
     challenger: float
     difference: float
     logging: float
+    p_click: float | None = None
+    p_conversion: float | None = None
 
 
 class Lineage(Part):
@@ -273,7 +285,7 @@ class Lineage(Part):
 class Document(Part):
     """The evidence on one challenger. Same inputs, same document: no clock, no run id but MLflow's."""
 
-    schema_version: Literal[4]
+    schema_version: Literal[5]
     day: str
     mode: Literal["full", "warm"]
     challenger: Challenger

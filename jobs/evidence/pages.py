@@ -13,9 +13,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.bundle import Bundle
+from jobs.evidence import core
 from jobs.evidence.scored import SIDES
 from jobs.moment.columns import numbers, strings
 from jobs.moment.decisions import Decisions, Ints, Strings
+from models.evaluation.estimate import Refusal
 from models.evaluation.page_values import Depth, PageStatistics
 from models.policies.choice import placed_choice
 from models.rankers.protocol import Floats
@@ -131,11 +133,28 @@ def section(
     if found is None:
         return {"pages": 0, "places": 0, "left_out": {"decisions": 0}, "depths": {}}
     pages, left_out = shown_pages(test, found)
-    chances = {side: placed(found, pages, bundle, predicted[side]) for side, bundle in sides.items()}
-    depths = earned(found, pages, chances, settings)
+    depths = _depths(found, pages, left_out, sides, predicted, settings)
     return {
         "pages": pages.pages,
         "places": pages.places,
         "left_out": left_out,
         "depths": {str(depth.places): depth.as_dict() for depth in depths},
     }
+
+
+def _depths(
+    found: Decisions,
+    pages: ShownPages,
+    left_out: Mapping[str, int],
+    sides: Mapping[str, Bundle],
+    predicted: Mapping[str, Floats],
+    settings: GateSettings,
+) -> list[Depth]:
+    """As `earned`; the first place alone, refused, where too many pages have a gap."""
+    lacking, asked = left_out["position_missing"], left_out["decisions"]
+    why_not = core.incomplete(lacking, asked, "pages without a gap or a place taken twice", settings)
+    if why_not:
+        refusal = Refusal(why_not, asked)
+        return [Depth(1, refusal, refusal, refusal, refusal)]
+    chances = {side: placed(found, pages, bundle, predicted[side]) for side, bundle in sides.items()}
+    return earned(found, pages, chances, settings)

@@ -20,7 +20,7 @@ LABELS = ["impression_id", *told_by("clicked")]
 
 def run(run: Run) -> dict[str, Any]:
     """Publish `readouts` of each day; a day on which the endpoint served nothing is published empty, with a note."""
-    deployed = sorted({row["candidate_id"] for row in ledger.deployed(run)})
+    deployed = sorted({row["candidate_id"] for row in ledger.released(run)})
     served = {str(day): _day(run, day, deployed) for day in run.days}
     return {"served_requests": served}
 

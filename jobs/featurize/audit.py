@@ -1,9 +1,12 @@
-"""Feature rows that know more than their midnight are refused: a sample is counted again, event by event.
+"""Feature rows that know more than their midnight, or claim another time to be known from, are refused.
+
+A sample is counted again, event by event.
 
 Featurize counts with difference arrays over all days at once. Here a few users, items and one category of a day are
 counted the slow way, straight from the validated files: an event counts if it happened inside the window and both
-happened and was known before the midnight that ends the day. Any difference is a leak (a row computed with its next
-day's clicks or conversions), a loss, or a bug; in each case the day must not be published.
+happened and was known before the midnight that ends the day; and its row must count as known from the moment that
+`jobs.asof.clock` promises, no sooner. Any difference is a leak (a row computed with its next day's clicks or
+conversions, or used before it could be served), a loss, or a bug; in each case the day must not be published.
 
 Keys with events of the next day are looked at first: they are where looking ahead shows. What is not counted again
 (interests, buckets, joint encodings) is made of the same counts.
@@ -20,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from jobs.asof.clock import available_at
 from jobs.config import FeatureSettings
 from jobs.errors import Refused
 from jobs.lake.parts import scanned
@@ -52,9 +56,11 @@ class Audit:
     def refuse_leaks(self, day: date, tables: Mapping[str, pa.Table | Sequence[Path]]) -> None:
         """Raise `Refused` where a sampled row of `day` is not what was known at the midnight that ends it.
 
+        Or where it counts as known from another moment than promised.
         `tables` are the feature tables of that day by name, as tables or part files.
         """
         end = midnight(day + DAY)
+        known_from = {"available_at": available_at(day, self.settings)}
         overall = self._overall(end)
         for name, key in (("user_features", "user_id"), ("item_features", "item_id")):
             source = _dataset(tables[name], name)
@@ -65,8 +71,8 @@ class Audit:
                 wanted = (_user if key == "user_id" else _item)(events[one], end, overall, self.settings)
                 if key == "item_id" and one not in found:
                     continue  # not in the day's catalogue
-                _compare(name, day, one, found.get(one), wanted)
-        self._category(day, _dataset(tables["encodings"], "encodings"), end)
+                _compare(name, day, one, found.get(one), None if wanted is None else known_from | wanted)
+        self._category(day, _dataset(tables["encodings"], "encodings"), end, known_from)
 
     def _known(self, end: datetime) -> pc.Expression:
         """Happened inside the long-term window, and happened and was known before `end`."""
@@ -101,7 +107,7 @@ class Audit:
                 found[row[key]].append(row | {"kind": kind})
         return found
 
-    def _category(self, day: date, encodings: ds.Dataset, end: datetime) -> None:
+    def _category(self, day: date, encodings: ds.Dataset, end: datetime, known_from: Row) -> None:
         """The day's largest category: its impressions, and those of them with a click known by then."""
         rows = encodings.to_table(filter=pc.field("encoding") == "category").sort_by([("impressions", "descending")])
         if not len(rows):
@@ -119,8 +125,8 @@ class Audit:
         before = (pc.field("event_time") < pa.scalar(end)) & (pc.field("ingested_at") < pa.scalar(end))
         clicks = _dataset(paths["clicks"], "clicks").to_table(columns=["impression_id"], filter=before)["impression_id"]
         clicked = pc.is_in(pa.array(shown, pa.string()), pc.drop_null(clicks.combine_chunks()))
-        wanted = {"available_at": end, "impressions": len(shown), "clicks": pc.sum(clicked, min_count=0).as_py()}
-        _compare("encodings", day, row["value"], row, wanted)
+        wanted = {"impressions": len(shown), "clicks": pc.sum(clicked, min_count=0).as_py()}
+        _compare("encodings", day, row["value"], row, known_from | wanted)
 
     def _items_of(self, category: str, at: date) -> list[str]:
         snapshot = self.snapshots[at]
@@ -144,7 +150,6 @@ def _user(
     clicks = sorted((e for e in events if e["kind"] == "clicks"), key=lambda e: (end - e["event_time"], e["item_id"]))
     newest, oldest = events[0]["event_time"], events[session - 1]["event_time"]
     return {
-        "available_at": end,
         "impressions": len(events) - len(clicks),
         "clicks": len(clicks),
         "click_rate": _rate(events, "clicks", "impressions", overall["click_rate"], settings),
@@ -160,7 +165,6 @@ def _user(
 def _item(events: Sequence[Event], end: datetime, overall: Mapping[str, float], settings: FeatureSettings) -> Row:
     """What an item's row must say."""
     wanted: Row = {
-        "available_at": end,
         "impressions": _count(events, "impressions"),
         "clicks": _count(events, "clicks"),
         "purchase_rate": _rate(events, "purchases", "clicks", overall["purchase_rate"], settings),

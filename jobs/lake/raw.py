@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.errors import NotReady, Refused
+from jobs.errors import NotReady, Refused, if_never
 from jobs.lake.formats import refuse_table_format
 from jobs.lake.tables import RAW
 
@@ -70,7 +70,7 @@ def files(raw: Path, table: str, day: date) -> list[Path]:
         )
     if not found:
         state = "no Parquet file in it" if folder.is_dir() else "no such folder"
-        raise NotReady(f"raw {table} of {day} needs {folder}/hour=HH/*.parquet; found {state}")
+        raise NotReady(f"raw {table} of {day} needs {folder}/hour=HH/*.parquet; found {state}{if_never(day)}")
     return found
 
 

@@ -15,10 +15,23 @@ import pyarrow as pa
 
 from jobs.config import ROOT, Config
 from jobs.errors import NotReady
-from jobs.flow import Stage
+from jobs.flow import Read, Stage
 from jobs.lake.store import NEVER, Lake, Lineage, Partition
+from jobs.lake.tables import LAKE
 
 Mode = Literal["full", "warm"]
+
+
+@dataclass(frozen=True)
+class Approval:
+    """A person's yes: who, why, and what was read (a sha256, or its first digits); empty where nobody said so."""
+
+    by: str = ""
+    why: str = ""
+    evidence_sha256: str = ""
+    bundle_sha256: str = ""
+    champion_sha256: str = ""
+    """Of the champion the evidence compares with; the word none where no model was live."""
 
 
 @cache
@@ -38,8 +51,9 @@ def code_version() -> str:
 class Run:
     """Handed to a stage's `run(run)`: settings, the day, and the only way to the lake.
 
-    `days` is `since..day` (just `day` without `since`); a stage publishes each of them separately. Reads and writes of
-    tables that `jobs.flow` does not name for the stage raise `PermissionError`: a bug, not an operating condition.
+    `days` is `since..day` (just `day` without `since`); a stage publishes each of them separately. Tables, columns and
+    days that `jobs.flow` does not name for the stage raise `PermissionError`: a bug, not an operating condition. Each
+    table is seen at one version, the first this run met.
     """
 
     stage: Stage
@@ -47,7 +61,7 @@ class Run:
     day: date
     since: date | None = None
     mode: Mode = "full"
-    approved_by: str | None = None
+    approval: Approval = Approval()
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     rows: int = 0
     """Rows published so far."""
@@ -56,9 +70,9 @@ class Run:
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.lake = Lake(self.config.lake.root)
+        self._lake = Lake(self.config.lake.root)
         # The versions this run starts from: a partition somebody else replaces meanwhile is theirs.
-        found = {table: self.lake.version(table) for table in self.stage.writes if table != "raw"}
+        found = {table: self._lake.version(table) for table in self.stage.writes if table != "raw"}
         self.outputs = {table: NEVER if version is None else version for table, version in found.items()}
 
     @property
@@ -89,22 +103,33 @@ class Run:
         columns: list[str] | None = None,
     ) -> pa.Table:
         """`Lake.read` at the version this run first saw, remembered as lineage."""
-        return self.lake.read(table, days, where, columns, version=self._seen(table))
+        for column in LAKE[table].columns if columns is None else columns:
+            if not self._reads(table).takes(column):
+                raise PermissionError(f"jobs.flow does not let {self.stage.name} read {table}.{column}")
+        return self._lake.rows(table, self.files(table, days, where), columns)
 
     def files(
         self, table: str, days: Iterable[date] | None = None, where: Partition | None = None
     ) -> list[tuple[str, dict[str, str]]]:
         """`Lake.files` at the version this run first saw, remembered as lineage."""
-        return self.lake.files(table, days, where, version=self._seen(table))
+        found = self._lake.files(table, days, where, version=self._seen(table))
+        allowed = self._reads(table).days
+        own = {day.isoformat() for day in self.days}
+        for _, values in found if allowed not in ("around", "ever") else ():
+            if values["day"] > self.day.isoformat() or (allowed == "day" and values["day"] not in own):
+                raise PermissionError(
+                    f"jobs.flow lets {self.stage.name} read {allowed} of {table}; found {values['day']}"
+                )
+        return found
 
     def published_days(self, table: str) -> list[date]:
         """The days of a table, at the version this run first saw."""
-        return self.lake.days(table, version=self._seen(table))
+        return self._lake.days(table, version=self._seen(table))
 
     def lineages(self, table: str, days: Iterable[date]) -> dict[date, dict[str, Any]]:
         """`Lake.lineages` at the version this run first saw, remembered as lineage."""
         version = self._seen(table)
-        return {} if version is None else self.lake.lineages(table, days, version)
+        return {} if version is None else self._lake.lineages(table, days, version)
 
     def newest(self, table: str, columns: list[str] | None = None, day: date | None = None) -> pa.Table:
         """A snapshot table as of `day` (the run's by default): its newest published day at or before it.
@@ -117,11 +142,25 @@ class Run:
             raise NotReady(f"table {table} needs a day at or before {at}; found none")
         return self.read(table, [days[-1]], columns=columns)
 
-    def _seen(self, table: str) -> int | None:
-        if table not in self.stage.reads and table not in self.stage.writes:
+    def partitions(self, table: str) -> list[dict[str, str]]:
+        """`Lake.partitions` at the version this run first saw."""
+        return self._lake.partitions(table, version=self._seen(table))
+
+    def lineage(self, table: str, partition: Partition) -> dict[str, Any] | None:
+        """`Lake.lineage` of the commits up to the version this run first saw."""
+        version = self._seen(table)
+        return None if version is None else self._lake.lineage(table, partition, version)
+
+    def _reads(self, table: str) -> Read:
+        found = self.stage.read_of(table)
+        if found is None:
             raise PermissionError(f"jobs.flow does not let {self.stage.name} read {table}")
+        return found
+
+    def _seen(self, table: str) -> int | None:
+        self._reads(table)
         if table not in self.inputs:
-            version = self.lake.version(table)
+            version = self._lake.version(table)
             if version is None:
                 return None
             self.inputs[table] = version
@@ -143,12 +182,12 @@ class Run:
             stage=self.stage.name,
             run_id=self.run_id,
             code_version=code_version(),
-            config_hash=self.config.digest(),
+            config_hash=self.config.digest(self.stage.name),
             inputs=self.inputs,
             counts=counts or {},
             notes=notes or {},
         )
-        rows = self.lake.publish(table, partition, data, lineage, base_version=self.outputs[table])
+        rows = self._lake.publish(table, partition, data, lineage, base_version=self.outputs[table])
         self.rows += rows
         return rows
 
@@ -156,7 +195,7 @@ class Run:
         """A fresh folder for an engine's part files of `table`."""
         if table not in self.stage.writes:
             raise PermissionError(f"jobs.flow does not let {self.stage.name} write {table}")
-        return self.lake.staging(table, self.run_id)
+        return self._lake.staging(table, self.run_id)
 
 
 def now() -> datetime:

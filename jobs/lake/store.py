@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, create_table_with_add_actions
 
-from jobs.errors import Misconfigured, NotReady, Refused
+from jobs.errors import Misconfigured, NotReady, Refused, if_never
 from jobs.lake import log
 from jobs.lake.parts import read_part
 from jobs.lake.tables import LAKE, Table, conform
@@ -133,10 +133,16 @@ class Lake:
         version: int | None = None,
     ) -> pa.Table:
         """The rows as one Arrow table of the contract's types, partition columns (strings) last."""
+        return self.rows(table, self.files(table, days, where, version), columns)
+
+    def rows(
+        self, table: str, files: Iterable[tuple[str, dict[str, str]]], columns: list[str] | None = None
+    ) -> pa.Table:
+        """`read` of what `files` found."""
         spec = _spec(table)
         names = list(spec.columns) if columns is None else columns
         parts = []
-        for path, values in self.files(table, days, where, version):
+        for path, values in files:
             part = read_part(path, table, names)
             for key in spec.partition:
                 part = part.append_column(key, pa.array([values[key]] * len(part), pa.string()))
@@ -157,10 +163,13 @@ class Lake:
         except DeltaError as error:
             raise Refused(f"table {table} needs a readable log; {log.first_line(error)}") from error
 
-    def lineage(self, table: str, partition: Partition) -> dict[str, Any] | None:
-        """The lineage of the commit that last replaced a partition; None where it was never published."""
+    def lineage(self, table: str, partition: Partition, version: int | None = None) -> dict[str, Any] | None:
+        """The lineage of the commit that last replaced a partition; None where it was never published.
+
+        `version` is the newest commit that counts (the newest there is by default).
+        """
         wanted = json.dumps(dict(partition), sort_keys=True)
-        newest = self.version(table)
+        newest = self.version(table) if version is None else version
         for actions in log.entries(self.root, table, NEVER if newest is None else newest, NEVER):
             info = log.info(actions)
             if info.get("tidegate.partition") == wanted:
@@ -330,7 +339,8 @@ def _of_days(table: str, found: list[log.File], wanted: set[str], where: Partiti
     if missing:
         span = f"{have[0]}..{have[-1]}" if have else "nothing"
         narrowed = f" {dict(where)}" if where else ""
-        raise NotReady(f"table {table}{narrowed} needs {', '.join(missing)}; published: {span}")
+        never = if_never(missing[0]) if _spec(table).partition == ("day",) else ""
+        raise NotReady(f"table {table}{narrowed} needs {', '.join(missing)}; published: {span}{never}")
     return [(path, values) for path, values in found if values["day"] in wanted]
 
 

@@ -204,18 +204,18 @@ LAKE: dict[str, Table] = {
                 "clicked": _c(pa.bool_()),
                 "click_known_at": _c(TIME, "?"),  # true for every T after it
                 "click_superseded": _c(SUPERSEDED, "?"),  # and then; nearly always null
-                "click_matures_at": _c(TIME),  # until then a missing click is unknown
+                "click_matures_at": _c(TIME),  # until then a click may come, see `jobs.outcomes`
                 "converted": _c(pa.bool_()),
                 "conversion_known_at": _c(TIME, "?"),
                 "conversion_superseded": _c(SUPERSEDED, "?"),
                 "conversion_credit": _c(pa.float64()),  # sum of its shares; `converted` is credit > 0
                 "conversion_value": _c(pa.float64()),  # sum of share x value; like the credit, as of the run
-                "matures_at": _c(TIME),  # until then a missing conversion is unknown
+                "matures_at": _c(TIME),  # until then a purchase may be made, and told later
             },
         ),
         Table(
             "user_features",
-            "what was known of a user at the end of a day (available_at = the next midnight)",
+            "what was known of a user at the end of a day (available_at: when it counts as known, see jobs.asof.clock)",
             ("user_id",),
             {
                 "user_id": _c(STR),
@@ -234,7 +234,7 @@ LAKE: dict[str, Table] = {
         ),
         Table(
             "item_features",
-            "what was known of an item at the end of a day (available_at = the next midnight)",
+            "what was known of an item at the end of a day (available_at: as of users)",
             ("item_id",),
             {
                 "item_id": _c(STR),
@@ -276,7 +276,7 @@ LAKE: dict[str, Table] = {
                 "propensity": _c(pa.float64(), "?"),
                 "policy": _c(STR),
                 "split": _c(STR),  # train, validate, test
-                "clicked": _c(pa.bool_(), "?"),  # null: unknown at the cut
+                "clicked": _c(pa.bool_(), "?"),  # null: open at the cut, whatever has been heard of it
                 "converted": _c(pa.bool_(), "?"),
                 "weight": _c(pa.float64()),  # how many impressions it stands for; 1 outside train
                 "user_impressions": _c(pa.float64(), "?"),
@@ -361,7 +361,7 @@ LAKE: dict[str, Table] = {
         ),
         Table(
             "promotions",
-            "the ledger: verdict, reasons, who approved, what was deployed",
+            "the gate's verdict on the evidence about the challenger of a day, with its reasons",
             ("candidate_id",),
             {
                 "candidate_id": _c(STR),
@@ -372,12 +372,29 @@ LAKE: dict[str, Table] = {
                 "verdict": _c(STR),  # promote, hold, refuse
                 "reasons": _c(pa.list_(STR)),
                 "decided_at": _c(TIME),
-                "approved_by": _c(STR, "?"),
-                "approved_at": _c(TIME, "?"),
-                "endpoint": _c(STR, "?"),
-                "deployed_at": _c(TIME, "?"),
             },
             partition=("day", "mode"),
+        ),
+        Table(
+            "deployments",
+            "the ledger of releases, append-only: a row a step; what an endpoint serves is its last live row",
+            ("number",),
+            {
+                "number": _c(pa.int64()),  # 1, 2, … per endpoint: the order of the steps
+                "step": _c(STR),  # approved, live, rolled back
+                "at": _c(TIME),  # the wall clock; never earlier than the step before
+                "candidate_id": _c(STR),
+                "day": _c(STR),  # of the data the candidate was trained on: another clock than `at`
+                "mode": _c(STR),
+                "bundle": _c(STR),
+                "bundle_sha256": _c(STR),
+                "evidence_sha256": _c(STR),  # what was read by whoever approved
+                "config": _c(STR),  # its name at the endpoint
+                "before": _c(STR, "?"),  # the config that served before it, and serves again should it leave
+                "by": _c(STR),  # who said yes
+                "why": _c(STR),
+            },
+            partition=("endpoint",),
         ),
         Table(
             "serving_reports",

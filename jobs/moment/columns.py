@@ -1,6 +1,7 @@
 """Rows of the lake as a ranker's arrays: the one place where Arrow columns become numpy for learning and replay.
 
-`user_arrays`, `user_row`, `item_arrays` and `encodings_of` give `decision_columns` what it takes of each feature table.
+`user_arrays`, `user_row`, `item_arrays` and `encodings_of` (or `encodings_seen`) give `decision_columns` what it takes
+of each feature table.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from jobs.asof.clock import seen
+from jobs.asof.core import microseconds
 from jobs.errors import Refused
 from jobs.lake.tables import INTEREST_BUCKETS
 from models.rankers.features import (
@@ -31,7 +34,6 @@ from models.rankers.protocol import Floats, TrainingData
 FEATURES = (*IDENTITY, *NUMERIC, *CATEGORICAL, "attributes")
 """The columns of `examples` that a ranker may look at."""
 LABELS = ("clicked", "converted", "weight")
-DAY_US = 86_400_000_000
 Columns = dict[str, NDArray[Any]]
 Indices = NDArray[np.int64]
 
@@ -155,26 +157,27 @@ def item_arrays(features: pa.Table, at: Indices) -> Columns:
     return found
 
 
-def encodings_of(table: pa.Table, event_time: pa.ChunkedArray | None = None) -> Encodings:
-    """`encodings` rows of one or more midnights; each of n rows sees the newest at or before its `event_time`.
+def encodings_of(table: pa.Table) -> Encodings:
+    """`encodings` rows of one publication, which all rows see."""
+    return Encodings(_rates(table, np.zeros(len(table), np.int64), 1), np.array([0]))
 
-    One that is a day old or older is seen no more, as with every feature row. Without times all rows see the newest.
-    """
-    available_us = table["available_at"].cast(pa.int64()).to_numpy()
-    midnights, at = np.unique(available_us, return_inverse=True)
+
+def encodings_seen(table: pa.Table, available_us: Indices, event_time: pa.ChunkedArray) -> Encodings:
+    """`encodings` rows of the publications `available_us`; each of n rows sees those of the one it sees, see `seen`."""
+    at = np.searchsorted(available_us, microseconds(table["available_at"]))
+    return Encodings(_rates(table, at, len(available_us)), seen(available_us, event_time))
+
+
+def _rates(table: pa.Table, at: Indices, publications: int) -> dict[str, dict[str, Floats]]:
+    """Encoding, then value, to its rate in each publication, NaN where there is none; row i is of publication at[i]."""
     rates: dict[str, dict[str, Floats]] = {}
     rows = zip(table["encoding"].to_pylist(), table["value"].to_pylist(), at, numbers(table["click_rate"]), strict=True)
-    for name, value, midnight, rate in rows:
+    for name, value, publication, rate in rows:
         of = rates.setdefault(name, {})
         if value not in of:
-            of[value] = np.full(len(midnights), np.nan)
-        of[value][midnight] = rate
-    if event_time is None:
-        return Encodings(rates, np.array([len(midnights) - 1]))
-    event_us = event_time.cast(pa.int64()).to_numpy()
-    seen = np.searchsorted(midnights, event_us, side="right") - 1
-    age = event_us - np.append(midnights, 0)[seen]
-    return Encodings(rates, np.where((seen >= 0) & (age < DAY_US), seen, -1))
+            of[value] = np.full(publications, np.nan)
+        of[value][publication] = rate
+    return rates
 
 
 def _padded(lists: pa.ChunkedArray, width: int, filler: int | None) -> NDArray[Any]:

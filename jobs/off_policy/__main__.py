@@ -6,29 +6,29 @@ has a reward model `predicted_logged` and `predicted_target`; for pages `slate` 
 `cluster`, usually the user. `jobs.off_policy.columns` says what each must hold.
 
 Prints one JSON object: the estimate or why it is refused (by the gate's settings), and how far the weights can be
-trusted. Memory is a batch and a few numbers per cluster, whatever the rows; `--spark` spreads rows over partitions.
+trusted; a number that JSON has no name for is null, and `not_finite` says what it was. Memory is a batch and a few
+numbers per cluster, whatever the rows; `--spark` spreads rows over partitions.
 Exit codes are those of `jobs.errors`; a refused estimate is an answer, so it ends with 0.
 """
 
 import argparse
 import json
-import sys
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs import config
 from jobs.config import SparkSettings
-from jobs.errors import EXIT_OK, NotReady, Refused, TidegateError, UsageError
+from jobs.errors import EXIT_OK, UsageError, run_as_command
 from jobs.off_policy import columns
+from jobs.off_policy.files import OURS, batches, files, schemas_of
 from jobs.off_policy.question import NAMES, WITH_OPTION, Question
 from jobs.off_policy.sums import Part, added_up, answered, read
-
-BATCH = 65_536
+from models.evaluation.estimate import exactly
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,30 +50,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def files(path: Path) -> list[Path]:
-    """The file, or the Parquet files below the folder, sorted; names that start with `.` or `_` are ignored.
-
-    Raises `UsageError` where there is no such path, `NotReady` where a folder has none.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UsageError(f"PATH must be a Parquet file or a folder of them; found nothing at {path}")
-    below = (p.relative_to(path) for p in path.rglob("*.parquet"))
-    found = sorted(path / p for p in below if not any(part.startswith((".", "_")) for part in p.parts))
-    if not found:
-        raise NotReady(f"{path} needs *.parquet files; found none")
-    return found
-
-
 def names_of(pairs: Sequence[str]) -> dict[str, str]:
-    """Our column names to the files', from `NAME=FOUND`; raises `UsageError` for a name that is not ours."""
-    names = {}
+    """Our column names to the files', from `NAME=FOUND`; raises `UsageError` for a name that is not ours, or twice."""
+    names: dict[str, str] = {}
     for pair in pairs:
         name, _, found = pair.partition("=")
-        if name not in (*columns.RULES, *columns.KEYS) or not found:
-            known = ", ".join((*columns.RULES, *columns.KEYS))
-            raise UsageError(f"--column needs NAME=FOUND with NAME one of {known}; found {pair!r}")
+        if name not in OURS or not found:
+            raise UsageError(f"--column needs NAME=FOUND with NAME one of {', '.join(OURS)}; found {pair!r}")
+        if name in names:
+            raise UsageError(f"--column needs each NAME once; found {name}={names[name]} and {pair}")
         names[name] = found
     return names
 
@@ -87,36 +72,29 @@ def option_of(options: argparse.Namespace) -> float | None:
     return given.get(takes) if takes else None
 
 
-def schema_of(path: Path, names: Mapping[str, str]) -> pa.Schema:
-    """A file's columns under our names; raises `Refused` where it is no Parquet file."""
-    try:
-        found = pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise Refused(f"{path} needs to be a Parquet file; found: {str(error).splitlines()[0]}") from error
-    files_name = {name: names.get(name, name) for name in (*columns.RULES, *columns.KEYS)}
-    ours = [found.field(file).with_name(name) for name, file in files_name.items() if file in found.names]
-    return pa.schema([*ours, *(f for f in found if f.name not in files_name.values())])
-
-
-def batches(path: Path, question: Question, names: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
-    """The question's columns of a file, a batch at a time; raises `Refused` where the file is broken."""
-    wanted = [names.get(name, name) for name in question.columns]
-    try:
-        for batch in pq.ParquetFile(path).iter_batches(BATCH, columns=sorted(set(wanted))):
-            yield batch.select(wanted).rename_columns(list(question.columns))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise Refused(f"{path} needs to be readable; found: {str(error).splitlines()[0]}") from error
-
-
-def on_spark(paths: Sequence[Path], question: Question, names: Mapping[str, str], partitions: SparkSettings) -> Part:
+def on_spark(
+    schemas: Mapping[Path, pa.Schema], question: Question, names: Mapping[str, str], settings: SparkSettings
+) -> Part:
     """The same of all files on Spark."""
-    from jobs.off_policy.spark import read_frame
+    from jobs.off_policy.spark import read_files
     from jobs.spark import session
 
-    with session(partitions, "off-policy") as spark:
-        frame = spark.read.parquet(*map(str, paths))
-        columns_of = [frame[names.get(name, name)].alias(name) for name in question.columns]
-        return read_frame(frame.select(*columns_of), question)
+    with session(settings, "off-policy") as spark:
+        return read_files(spark, list(schemas), next(iter(schemas.values())), question, names)
+
+
+def finite(tree: Mapping[str, Any], where: str = "") -> tuple[dict[str, Any], dict[str, str]]:
+    """The tree with null for every number that JSON cannot tell, and what each of those was by its path."""
+    kept, lost = dict[str, Any](), dict[str, str]()
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            kept[name], more = finite(value, f"{where}{name}.")
+            lost |= more
+        elif isinstance(value, float) and not math.isfinite(value):
+            kept[name], lost[where + name] = None, exactly(value)
+        else:
+            kept[name] = value
+    return kept, lost
 
 
 def main(argv: Sequence[str]) -> int:
@@ -126,7 +104,7 @@ def main(argv: Sequence[str]) -> int:
     settings = config.load()
     names = names_of(options.column)
     paths = files(options.path)
-    schemas = {path: schema_of(path, names) for path in paths}
+    schemas = schemas_of(paths, names)
     question = Question(
         options.estimator,
         option_of(options),
@@ -139,19 +117,14 @@ def main(argv: Sequence[str]) -> int:
     alike = question.columns if options.spark else [n for n in columns.KEYS if n in question.columns]
     columns.refuse_mixed(schemas.values(), alike)
     if options.spark:
-        part = on_spark(paths, question, names, settings.spark)
+        part = on_spark(schemas, question, names, settings.spark)
     else:
         part = added_up(read(batches(path, question, names), question, str(path)) for path in paths)
-    answer = answered(part, question, settings.gate)
-    seconds = round(time.monotonic() - started, 1)
-    print(json.dumps({"files": len(paths), **answer.as_dict(), "seconds": seconds}), flush=True)
+    answer, lost = finite(answered(part, question, settings.gate).as_dict())
+    said = {"files": len(paths), **answer, "seconds": round(time.monotonic() - started, 1)}
+    print(json.dumps(said | ({"not_finite": lost} if lost else {}), allow_nan=False), flush=True)
     return EXIT_OK
 
 
 if __name__ == "__main__":
-    try:
-        code = main(sys.argv[1:])
-    except TidegateError as refused:
-        print(f"{type(refused).__name__}: {refused}", file=sys.stderr)
-        code = refused.exit_code
-    sys.exit(code)
+    run_as_command(main)

@@ -6,7 +6,7 @@ A row is a decision, or a placement where `slate` is asked for. `reward`, `logge
 text or whole numbers. `position` 1 is the top of a page.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from pyarrow import types
 
 from jobs.errors import Refused
-from models.evaluation.weighting import ROUNDING
+from models.evaluation import weighting
+from models.evaluation.estimate import exactly
+from models.evaluation.weighting import Rule
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -27,22 +29,13 @@ Bools = NDArray[np.bool_]
 KEYS = ("cluster", "slate")
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What a number needs to be; a missing one is NaN."""
-
-    needs: str
-    good: Callable[[Floats], Bools]
-
-
-FINITE = Rule("finite numbers", np.isfinite)
+DEEPEST = 2**53
+"""Beyond it a float does not count places."""
+PROPENSITY = weighting.RULES["logged"]
 RULES: Mapping[str, Rule] = {
-    "reward": FINITE,
-    "logged": Rule("probabilities in (0, 1]", lambda p: np.isnan(p) | ((p > 0) & (p <= 1))),
-    "target": Rule("probabilities in [0, 1]", lambda p: (p >= 0) & (p <= 1 + ROUNDING)),
-    "predicted_logged": FINITE,
-    "predicted_target": FINITE,
-    "position": Rule("whole numbers from 1", lambda k: (k >= 1) & (k == np.floor(k))),
+    **weighting.RULES,
+    "logged": Rule(PROPENSITY.needs, lambda p: np.isnan(p) | PROPENSITY.good(p)),
+    "position": Rule("whole numbers from 1", lambda k: (k >= 1) & (k <= DEEPEST) & (k == np.floor(k))),
 }
 
 
@@ -108,8 +101,9 @@ def identities(column: pa.ChunkedArray) -> Ints:
         return np.asarray(pc.fill_null(column.cast(pa.int64(), safe=False), -1).to_numpy())
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    coded = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
-    text = np.append(coded.dictionary.to_numpy(zero_copy_only=False).astype(object), "")
+    # As bytes: text that is not UTF-8 is a name too, and the hash of UTF-8 is of its bytes.
+    coded = column.cast(pa.large_binary()).combine_chunks().dictionary_encode()
+    text = np.append(coded.dictionary.to_numpy(zero_copy_only=False).astype(object), b"")
     hashed = pd.util.hash_array(text, categorize=False).view(np.int64)
     hashed[-1] = -1
     return np.asarray(hashed[pc.fill_null(coded.indices, len(text) - 1).to_numpy(zero_copy_only=False)])
@@ -131,10 +125,17 @@ def faults(rows: pa.Table, broken: Broken, first_row: int, where: str) -> dict[s
     for name, (needs, bad) in broken.items():
         if bad.any():
             row = int(np.argmax(bad))
-            value = rows.column(name)[row].as_py()
-            shown = "none" if value is None else f"{value:g}" if isinstance(value, float) else repr(value)
+            shown = _shown(rows.column(name)[row])
             found[name] = Fault(needs, f"{shown} in row {first_row + row} of {where}", int(bad.sum()))
     return found
+
+
+def _shown(value: pa.Scalar) -> str:
+    try:
+        found = value.as_py()
+    except UnicodeDecodeError as error:
+        found = error.object
+    return "none" if found is None else exactly(found) if isinstance(found, float) else repr(found)
 
 
 def added(first: Faults, second: Faults) -> Faults:
@@ -152,7 +153,7 @@ def refuse(faults: Faults) -> None:
 
 def _is_text(found: pa.DataType) -> bool:
     inner = found.value_type if types.is_dictionary(found) else found
-    return bool(types.is_string(inner) or types.is_large_string(inner))
+    return bool(types.is_string(inner) or types.is_large_string(inner) or types.is_string_view(inner))
 
 
 def _is_number(found: pa.DataType) -> bool:

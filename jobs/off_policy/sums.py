@@ -217,8 +217,9 @@ def _sums(question: Question, arrays: Mapping[str, Floats], keys: Mapping[str, I
         weights = _weights_of_pages(question, pages, keys["slate"], clusters)
         clusters = pages.of_page(clusters)
     else:
-        terms = question.terms(Log.checked(*log, *model))
-        weights = WeightStatistics.of(log[1], log[2], clusters)
+        decisions = Log.checked(*log, *model)
+        terms = question.terms(decisions)
+        weights = WeightStatistics.of_log(decisions, clusters)
     bootstrap = None
     if question.replicates and clusters is not None:
         bootstrap = PoissonBootstrap.of(terms, users=clusters, replicates=question.replicates, seed=question.seed)
@@ -229,12 +230,10 @@ def _weights_of_pages(question: Question, pages: Pages, slate: Ints, clusters: I
     """A page's weight, of its whole way down; or its placements', which depend on one another, each by itself."""
     log = pages.log
     if question.estimator in DOWN_THE_PAGE:
-        logged = np.multiply.reduceat(log.logged, pages.starts)
-        target = np.multiply.reduceat(np.minimum(log.target, 1.0), pages.starts)
-        return WeightStatistics.of(logged, target, pages.of_page(clusters))
+        return WeightStatistics.of_log(pages.whole(), pages.of_page(clusters))
     if clusters is not None:
-        return WeightStatistics.of(log.logged, log.target, clusters[pages.order])
-    return _settled(WeightStatistics.of(log.logged, log.target, slate[pages.order]))
+        return WeightStatistics.of_log(log, clusters[pages.order])
+    return _settled(WeightStatistics.of_log(log, slate[pages.order]))
 
 
 def _settled(weights: WeightStatistics) -> WeightStatistics:

@@ -15,6 +15,7 @@ import orjson
 from jobs.config import EndpointSettings
 from jobs.deployments.release import Release
 from jobs.errors import Misconfigured, NotReady, Refused
+from jobs.serving import aws_errors
 
 SHA256_VARIABLE = "TIDEGATE_BUNDLE_SHA256"
 IMAGE = "tidegate-serving"
@@ -24,10 +25,16 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOCAL_DELAY_SECONDS, AWS_DELAY_SECONDS, PATIENCE_SECONDS = 0.2, 10.0, 1800
 SMOKE_TRIES = 5
 """A machine that is busy may miss the timer once; a bundle that cannot answer misses it every time."""
+SETTLED = ("InService", "Failed", "OutOfService", "UpdateRollbackFailed")
+"""States an endpoint does not leave by itself, so that nobody waits for them to end."""
 
 
 class Endpoint:
-    """The endpoint named in the settings. Every method raises `NotReady` where nobody answers at its URL."""
+    """The endpoint named in the settings.
+
+    Every method raises `NotReady` where nobody answers at its URL or it is busy, `Misconfigured` where keys, rights or
+    quotas of the account forbid it, and `Refused` where it will not do what was asked.
+    """
 
     def __init__(self, settings: EndpointSettings) -> None:
         import boto3
@@ -40,11 +47,14 @@ class Endpoint:
         self._delay = LOCAL_DELAY_SECONDS if local else AWS_DELAY_SECONDS
         # A made-up key is good for a server that checks none, and must never be sent anywhere else.
         keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"} if local else {}
-        session = boto3.Session(region_name=settings.region, **keys)
         options = Config(connect_timeout=3, read_timeout=60, retries={"total_max_attempts": 3, "mode": "standard"})
         with self._reached():
-            self._control = session.client("sagemaker", endpoint_url=settings.url, config=options)
-            self._runtime = session.client("sagemaker-runtime", endpoint_url=settings.url, config=options)
+            session = boto3.Session(region_name=settings.region, **keys)
+            try:
+                self._control = session.client("sagemaker", endpoint_url=settings.url, config=options)
+                self._runtime = session.client("sagemaker-runtime", endpoint_url=settings.url, config=options)
+            except ValueError as error:
+                raise Misconfigured(f"endpoint.url must be a URL; found {settings.url!r}") from error
 
     def serving(self) -> str | None:
         """The endpoint config in service; None where the endpoint is missing or failed."""
@@ -60,7 +70,7 @@ class Endpoint:
         }
         variant = {
             "VariantName": release.variant,
-            "ModelName": release.name,
+            "ModelName": release.config,
             "InitialInstanceCount": 1,
             "InstanceType": INSTANCE,
             "InitialVariantWeight": 1.0,
@@ -72,30 +82,30 @@ class Endpoint:
             "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
         }
         with self._reached():
-            model = self._found("describe_model", ModelName=release.name)
+            model = self._found("describe_model", ModelName=release.config)
             if model is None:
-                self._control.create_model(ModelName=release.name, PrimaryContainer=container, ExecutionRoleArn=ROLE)
+                self._control.create_model(ModelName=release.config, PrimaryContainer=container, ExecutionRoleArn=ROLE)
             elif model["PrimaryContainer"]["Environment"].get(SHA256_VARIABLE) != release.bundle_sha256:
                 raise Refused(
-                    f"model {release.name} must be bundle {release.bundle_sha256[:12]}…; another has its name"
+                    f"model {release.config} must be bundle {release.bundle_sha256[:12]}…; another has its name"
                 )
-            if self._found("describe_endpoint_config", EndpointConfigName=release.name) is None:
+            if self._found("describe_endpoint_config", EndpointConfigName=release.config) is None:
                 self._control.create_endpoint_config(
-                    EndpointConfigName=release.name, ProductionVariants=[variant], DataCaptureConfig=capture
+                    EndpointConfigName=release.config, ProductionVariants=[variant], DataCaptureConfig=capture
                 )
 
     def switch(self, config: str) -> None:
         """The endpoint serves `config`; raises `Refused` with the endpoint's reason where it would not."""
         found = self._described()
         if found and found["EndpointStatus"] == "Failed":
-            self.delete()
+            self.remove()
             found = None
         with self._reached():
             if found is None:
                 self._control.create_endpoint(EndpointName=self.name, EndpointConfigName=config)
             elif found["EndpointConfigName"] != config:
                 self._control.update_endpoint(EndpointName=self.name, EndpointConfigName=config)
-        settled = self._settled()
+        settled = self._settled() or {"EndpointStatus": "gone", "EndpointConfigName": "nothing"}
         if settled["EndpointStatus"] != "InService" or settled["EndpointConfigName"] != config:
             reason = settled.get("FailureReason", "no reason given")
             raise Refused(
@@ -107,7 +117,7 @@ class Endpoint:
         """One real answer by the release's ranker; raises `Refused` where another bundle or the fallback answers."""
         answer: dict[str, Any] = {}
         for number in range(SMOKE_TRIES):
-            body = {"request_id": f"smoke-{release.name}-{number}", "surface": "home", "k": 1}
+            body = {"request_id": f"smoke-{release.config}-{number}", "surface": "home", "k": 1}
             with self._reached():
                 response = self._runtime.invoke_endpoint(
                     EndpointName=self.name,
@@ -125,27 +135,20 @@ class Endpoint:
                 f"with the fallback; found {found[0]} ({found[1][:12]}…), fallback {found[2]}"
             )
 
-    def roll_back(self, config: str | None) -> None:
-        """Serve the earlier config again; an endpoint that had none is deleted."""
-        if config is None:
-            if self._described() is not None:
-                self.delete()
-        else:
-            self.switch(config)
-
-    def delete(self) -> None:
-        """The endpoint is gone; models and configs stay."""
-        with self._reached():
-            self._control.delete_endpoint(EndpointName=self.name)
-            self._control.get_waiter("endpoint_deleted").wait(EndpointName=self.name, WaiterConfig=self._patience())
+    def remove(self) -> None:
+        """There is no endpoint; models and configs stay."""
+        if self._described() is not None:
+            with self._reached():
+                self._control.delete_endpoint(EndpointName=self.name)
+                self._control.get_waiter("endpoint_deleted").wait(EndpointName=self.name, WaiterConfig=self._patience())
 
     def _described(self) -> dict[str, Any] | None:
         """The endpoint as it is once nothing is under way; None where there is none."""
         with self._reached():
             found = self._found("describe_endpoint", EndpointName=self.name)
-        return found if found is None or found["EndpointStatus"] in ("InService", "Failed") else self._settled()
+        return found if found is None or found["EndpointStatus"] in SETTLED else self._settled()
 
-    def _settled(self) -> dict[str, Any]:
+    def _settled(self) -> dict[str, Any] | None:
         from botocore.exceptions import WaiterError
 
         with self._reached():
@@ -156,8 +159,7 @@ class Endpoint:
             except WaiterError as error:
                 if "Max attempts" in str(error):
                     raise NotReady(f"endpoint {self.name} is still not settled after {PATIENCE_SECONDS} s") from error
-            found: dict[str, Any] = self._control.describe_endpoint(EndpointName=self.name)
-            return found
+            return self._found("describe_endpoint", EndpointName=self.name)
 
     def _patience(self) -> dict[str, float]:
         return {"Delay": self._delay, "MaxAttempts": int(PATIENCE_SECONDS / self._delay)}
@@ -169,22 +171,25 @@ class Endpoint:
             found: dict[str, Any] = getattr(self._control, operation)(**key)
             return found
         except ClientError as error:
-            if error.response["Error"]["Code"] == "ValidationException":
+            if aws_errors.absent(error.response):
                 return None
             raise
 
     @contextmanager
     def _reached(self) -> Iterator[None]:
-        """What goes wrong on the way becomes `NotReady`, what the endpoint will not do `Refused`."""
+        """Errors on the way, by what they mean: see `jobs.serving.aws_errors` for those that AWS sends."""
         from botocore import exceptions as boto
 
+        no_keys = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.NoAuthTokenError, boto.ProfileNotFound)
+        no_login = (boto.SSOError, boto.TokenRetrievalError, boto.LoginTokenLoadError)
+        no_region = (boto.NoRegionError, boto.InvalidRegionError)
         try:
             yield
         except boto.ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
-                raise NotReady(f"the endpoint at {self._url} must answer; it said: {error}") from error
-            raise Refused(f"the endpoint at {self._url} refused: {error}") from error
-        except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.NoRegionError) as error:
+            kind = aws_errors.kind(error.response)
+            needs = {NotReady: "answer", Misconfigured: "let us in", Refused: "do what was asked"}[kind]
+            raise kind(f"the endpoint at {self._url} must {needs}; it said: {error}") from error
+        except (*no_keys, *no_login, *no_region) as error:
             raise Misconfigured(f"the endpoint at {self._url} needs AWS credentials and a region: {error}") from error
-        except (boto.HTTPClientError, boto.ConnectionError, boto.WaiterError) as error:
+        except (boto.HTTPClientError, boto.ConnectionError, boto.CredentialRetrievalError, boto.WaiterError) as error:
             raise NotReady(f"the endpoint must answer at {self._url}; found: {error}") from error

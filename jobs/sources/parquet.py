@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from jobs.config import Config
-from jobs.errors import Misconfigured, NotReady
+from jobs.errors import Misconfigured, NotReady, if_never
 from jobs.lake.tables import RAW, Tables
 from jobs.sources import Source
 
@@ -42,7 +42,8 @@ class ParquetLake:
         """None, or `NotReady` naming the tables that have no file for the day yet."""
         missing = [name for name in NEEDED if not any(self._folder(name).glob(f"date={day}/hour=*/*.parquet"))]
         if missing:
-            raise NotReady(f"the raw lake needs files of {day} for {', '.join(missing)}; found none in {self._raw}")
+            found = f"found none in {self._raw}{if_never(day)}"
+            raise NotReady(f"the raw lake needs files of {day} for {', '.join(missing)}; {found}")
 
     def go_live(self, day: date) -> int:  # noqa: ARG002
         """Nothing: what was shown is history."""

@@ -46,7 +46,7 @@ def run(run: Run) -> dict[str, Any]:
     rules = Rules(
         Suites(tuple(RAW)), run.config.validation.max_quarantine_share, run.config.attribution.click_window_days
     )
-    has_aside = {(p["day"], p["table"]) for p in run.lake.partitions("quarantine")}
+    has_aside = {(p["day"], p["table"]) for p in run.partitions("quarantine")}
     totals: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     run.say(f"{days[0]}..{days[-1]}: days through the suites: {len(days)}")
@@ -104,7 +104,7 @@ def _changed(run: Run) -> list[date]:
     """Published days just before the run's own whose raw files are not those they were published from."""
     first = run.days[0]
     before = [first - timedelta(days=n) for n in range(run.config.attribution.late_days, 0, -1)]
-    published = set(run.lake.days("impressions"))
+    published = set(run.published_days("impressions"))
     lake = run.config.lake.raw
     return [
         day
@@ -117,7 +117,7 @@ def _changed(run: Run) -> list[date]:
 
 def _published_from(run: Run, table: str, day: date) -> str | None:
     """The fingerprint of the raw files a table of a day was last published from."""
-    lineage = run.lake.lineage(table, {"day": day.isoformat()})
+    lineage = run.lineage(table, {"day": day.isoformat()})
     return None if lineage is None else json.loads(lineage["notes"]).get("raw_files")
 
 

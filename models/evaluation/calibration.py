@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from models.evaluation.estimate import Estimate, Finding, Refusal
+from models.evaluation.estimate import Estimate, Finding, Refusal, upper_tail
 from models.evaluation.linear import Linear
 from models.evaluation.ranking import checked
+from models.probabilities import at_most_one
 from models.settings import GateSettings
 
 Floats = NDArray[np.float64]
@@ -46,9 +47,9 @@ def reliability(
     Raises ValueError for scores outside [0, 1], other labels, or fewer than 1 bin.
     """
     labels, scores = _checked(labels, scores)
+    z = float(norm.ppf(upper_tail(confidence)))
     bin_of = _bins(scores, kind, bins)
     n, clicks, predicted = (np.bincount(bin_of, weights=w) for w in (np.ones(len(labels)), labels, scores))
-    z = float(norm.ppf(0.5 + confidence / 2))
     found = []
     for at in np.flatnonzero(n):
         rate, count = clicks[at] / n[at], n[at]
@@ -78,7 +79,7 @@ def ece(
     labels, scores, refusal = checked(labels, scores)
     if refusal:
         return refusal
-    _checked(labels, scores)
+    labels, scores = _checked(labels, scores)
     bin_of = _bins(scores, kind, bins)
     sign = np.sign(np.bincount(bin_of, weights=labels - scores))
     return Linear.mean(sign[bin_of] * (labels - scores)).estimate(settings.confidence, clusters, (0.0, 1.0))
@@ -87,7 +88,7 @@ def ece(
 def ece_by_chance(scores: Floats, *, kind: Bins = "mass", bins: int = 15) -> float:
     """What `ece` would be in the mean for clicks that follow `scores` exactly, rows independent; NaN of no rows."""
     scores = np.asarray(scores, dtype=np.float64)
-    _checked(np.zeros(len(scores)), scores)
+    _, scores = _checked(np.zeros(len(scores)), scores)
     if not len(scores):
         return float("nan")
     bin_of = _bins(scores, kind, bins)
@@ -115,7 +116,7 @@ def calibration_error(
     labels, scores, refusal = checked(labels, scores)
     if refusal:
         return refusal
-    _checked(labels, scores)
+    labels, scores = _checked(labels, scores)
     n = len(labels)
     users = np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
     if len(users) != n:
@@ -126,7 +127,7 @@ def calibration_error(
     square = float((b.share * (b.distance**2 - b.variance)).sum())
     true_square = np.maximum(0.0, b.distance**2 - b.variance)
     spread = float(np.sqrt((b.share**2 * (4 * true_square * b.variance + 2 * b.variance**2)).sum()))
-    z = float(norm.ppf(0.5 + settings.confidence / 2))
+    z = float(norm.ppf(upper_tail(settings.confidence)))
     value, low, high = (float(np.sqrt(max(0.0, square + reach * spread))) for reach in (0.0, -z, z))
     return Estimate(value, (high - low) / (2 * z), low, high, n, float(n))
 
@@ -173,7 +174,7 @@ def _bins(scores: Floats, kind: Bins, bins: int) -> Ints:
 
 
 def _checked(labels: Floats, scores: Floats) -> tuple[Floats, Floats]:
-    labels, scores, refusal = checked(labels, scores)
+    labels, scores, refusal = checked(labels, at_most_one(scores))
     if (refusal and len(labels)) or ((scores < 0) | (scores > 1)).any():
         raise ValueError(f"calibration needs finite scores in [0, 1]; found {scores.min()} to {scores.max()}")
     return labels, scores

@@ -76,11 +76,11 @@ def figure_of(metric: str, labels: Floats, requests: Ints) -> Callable[[Floats],
         return lambda scores: Linear.mean(row_losses(labels, scores))
     if metric == "normalised_entropy":
         return lambda scores: normalised(labels, row_losses(labels, scores))
-    if name in FIGURES and k.isdigit():
+    if name in FIGURES and k.isdecimal():
 
         def of_lists(scores: Floats) -> Linear:
-            first, gain = of_requests(name, labels, scores, requests, int(k))  # type: ignore[arg-type]
-            return Linear.mean(gain, first)
+            found = of_requests(name, labels, scores, requests, int(k))  # type: ignore[arg-type]
+            return found.mean()
 
         return of_lists
     known = ("auc", "auc_pr", "log_loss", "normalised_entropy", *(f"{figure}_at_<k>" for figure in FIGURES))

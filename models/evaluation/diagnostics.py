@@ -8,10 +8,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.estimate import Finding, Refusal
+from models.evaluation.estimate import LARGEST, Finding, Refusal
 from models.evaluation.moments import ClusterSums, Moments
 from models.evaluation.sufficient import SufficientStatistics, WeightSums
 from models.evaluation.weighting import Log, need_one_length
+from models.probabilities import ROUNDING, at_most_one
 from models.settings import GateSettings
 
 Floats = NDArray[np.float64]
@@ -91,15 +92,28 @@ class WeightStatistics:
     ) -> Self:
         """From arrays (n,): as for `diagnostics`, every propensity known."""
         log = Log.checked(np.zeros(len(logged)), logged, target)
+        return cls.of_log(log, clusters, candidates, unsupported, day)
+
+    @classmethod
+    def of_log(
+        cls,
+        log: Log,
+        clusters: Ints | None = None,
+        candidates: Ints | None = None,
+        unsupported: Floats | None = None,
+        day: Ints | None = None,
+    ) -> Self:
+        """From decisions, or pages, whose weights are known; of `log` only they and `logged` are looked at."""
         w, n = log.weight, len(log.weight)
         count = np.ones(n) if candidates is None else np.asarray(candidates, dtype=np.float64)
         mass = np.zeros(n) if unsupported is None else np.asarray(unsupported, dtype=np.float64)
         keys = np.zeros(n, np.int64) if clusters is None else np.asarray(clusters)
         days = np.zeros(n, np.int64) if day is None else np.asarray(day)
         need_one_length({"logged": w, "candidates": count, "unsupported": mass, "clusters": keys, "day": days})
-        if not ((count >= 1).all() and ((mass >= 0) & (mass <= 1 + 1e-9)).all()):
+        if not ((count >= 1).all() and ((mass >= 0) & (mass <= 1 + ROUNDING)).all()):
             raise ValueError("diagnostics need candidates of at least 1 and unsupported mass in [0, 1]; found others")
-        columns = np.column_stack([np.ones(n), w, 1.0 / (log.logged * count), mass])
+        inverse = np.zeros(n) if candidates is None else _inverse(log.logged * count)
+        columns = np.column_stack([np.ones(n), w, inverse, at_most_one(mass)])
         return cls(
             Moments.of(columns) if clusters is None else ClusterSums.of(keys, columns),
             WeightSums.of(w),
@@ -204,7 +218,9 @@ def guarded(
     try:
         influence = statistics.influence(signs)
     except ValueError as unable:
-        return Refusal(str(unable), found.n, found.effective_n)
+        # Of weights too large to be summed, what they do to the estimate says more.
+        plainer = weights_refused(found, settings) if found.largest_weight >= LARGEST else None
+        return Refusal(plainer or str(unable), found.n, found.effective_n)
     reason = weights_refused(found, settings)
     if reason:
         return Refusal(reason, found.n, found.effective_n)
@@ -261,8 +277,12 @@ def _off_one(what: str, mean: float | None, stderr: float | None, settings: Gate
         return None
     return (
         f"the mean {what} needs to be within {settings.max_mean_weight_z:g} standard errors of 1, or the logged"
-        f" propensities are not the logging policy's; found {mean:.4f} +- {stderr:.4f}"
+        f" propensities are not the logging policy's; found {_figure(mean)} +- {_figure(stderr)}"
     )
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4f}" if value < 1e6 else f"{value:.3g}"
 
 
 def logging_drift(octaves: Mapping[int, Ints]) -> float | None:
@@ -302,7 +322,10 @@ def tail_shape(weights: Floats, n: int) -> float | None:
     quartile = excess[max(int(m / 4 + 0.5) - 1, 0)]
     b = (1 - np.sqrt(len(grid) / (grid - 0.5))) / (3 * quartile) + 1 / excess[-1]
     shapes = np.log1p(-b[:, None] * excess).mean(axis=1)
-    likelihood = m * (np.log(-b / shapes) - shapes - 1)
+    rate = np.divide(-b, shapes, out=np.zeros(len(b)), where=shapes != 0)
+    told = rate > 0  # of a rate too near 0, rounding leaves nothing
+    b, shapes, rate = b[told], shapes[told], rate[told]
+    likelihood = m * (np.log(rate) - shapes - 1)
     chance = np.exp(likelihood - likelihood.max())
     shape = float(np.log1p(-float(b @ chance / chance.sum()) * excess).mean())
     return (m * shape + 10 * 0.5) / (m + 10)
@@ -311,6 +334,12 @@ def tail_shape(weights: Floats, n: int) -> float | None:
 def _octaves(logged: Floats) -> Ints:
     """(OCTAVES,) how many propensities lie in (1/2, 1], (1/4, 1/2], ..., the last with all that is smaller."""
     return np.bincount(np.minimum(np.floor(-np.log2(logged)), OCTAVES - 1).astype(np.int64), minlength=OCTAVES)
+
+
+def _inverse(chance: Floats) -> Floats:
+    """(n,) 1 / chance, at most `LARGEST`."""
+    with np.errstate(over="ignore", divide="ignore"):
+        return np.minimum(1.0 / chance, LARGEST)
 
 
 def _largest(w: Floats) -> Floats:

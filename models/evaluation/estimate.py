@@ -4,6 +4,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+LARGEST = 1e30
+"""Figures of rows (rewards, predictions, weights, counts) are at most this in size, and what divides is 0 or at least
+one over it: the fourth powers of their products, added up, are then numbers that a float can hold."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -47,3 +51,19 @@ class Refusal:
 
 
 Finding = Estimate | Refusal
+
+
+def upper_tail(confidence: float) -> float:
+    """The probability below the upper limit of a two-sided interval, in (0.5, 1).
+
+    Raises ValueError for a confidence outside (0, 1), or so near 1 that its limits would be infinite.
+    """
+    below = 0.5 + confidence / 2
+    if not 0.5 < below < 1:
+        raise ValueError(f"confidence needs to be in (0, 1); found {exactly(confidence)}")
+    return below
+
+
+def exactly(value: float) -> str:
+    """A number in as few digits as tell it from every other: 1.0000000000000002 is not written 1."""
+    return repr(float(value)).removesuffix(".0")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from models.evaluation.estimate import Estimate, Finding, Refusal
+from models.evaluation.estimate import LARGEST, Estimate, Finding, Refusal, upper_tail
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -34,10 +34,13 @@ def difference_of_rates(
     lengths = {len(successes), len(trials), len(variant), len(users)}
     if len(lengths) > 1:
         raise ValueError(f"an experiment needs arrays of one length; found {sorted(lengths)}")
-    if not (np.isfinite(successes).all() and np.isfinite(trials).all() and (trials >= 0).all()):
-        raise ValueError("an experiment needs finite successes and trials of at least 0; found others")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence needs to be in (0, 1); found {confidence}")
+    countable = (trials == 0) | ((trials >= 1 / LARGEST) & (trials <= LARGEST))
+    if not ((np.abs(successes) <= LARGEST).all() and countable.all()):
+        raise ValueError(
+            f"an experiment needs finite successes and trials of at least 0, sizes from {1 / LARGEST:g} to {LARGEST:g};"
+            " found others"
+        )
+    upper_tail(confidence)
     _, person = np.unique(users, return_inverse=True)
     control, treated = (_arm(successes, trials, person, rows) for rows in (~variant, variant))
     found: dict[str, Finding] = {
@@ -82,6 +85,6 @@ def _estimate(value: float, error: Floats, arms: list[_Arm], confidence: float) 
     stderr = float(np.sqrt((error**2).sum()))
     variances = [float((arm.error**2).sum()) for arm in arms]
     freedom = sum(variances) ** 2 / sum(v**2 / (arm.users - 1) for v, arm in zip(variances, arms, strict=True))
-    reach = float(student.ppf(0.5 + confidence / 2, freedom)) * stderr
+    reach = float(student.ppf(upper_tail(confidence), freedom)) * stderr
     n = sum(arm.rows for arm in arms)
     return Estimate(value, stderr, value - reach, value + reach, n, float(sum(arm.users for arm in arms)))

@@ -21,6 +21,7 @@ from models.settings import GateSettings
 
 Outcome = Literal["pass", "hold", "refuse"]
 VALUE = "value"
+NO_FIGURE = "the evidence has no such figure"
 
 
 @dataclass(frozen=True)
@@ -239,18 +240,28 @@ def _calibrated(found: Finding | None, limit: float) -> Rule:
 
 
 def _slices(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
-    """No slice may be worse for sure by more than the limit, and the whole may not say the opposite of its parts."""
+    """No slice may be worse for sure by more than the limit, and the whole may not say the opposite of its parts.
+
+    Figure and bound are of what is gained: in a metric that is better when lower, the difference turned round.
+    """
     limit = settings.max_slice_drop
     if limit is None:
         return
-    if evidence.slices is None:
-        yield Rule("slices", None, -limit, "refuse", "the evidence has no such figure")
+    metric, lower = settings.slice_metric, settings.slice_metric in LOWER_IS_BETTER
+    every = evidence.slices or ()
+    looked_at = [(s, _usable("slices", s.difference, -limit)) for s in every]
+    refused = [rule for _, rule in looked_at if isinstance(rule, Rule)]
+    best = [(s, e, -e.low if lower else e.high) for s, e in looked_at if isinstance(e, Estimate)]
+    if evidence.slices is None or (refused and not best):
+        reason = f"none of {len(every)} slices has a figure: {refused[0].reason}" if refused else NO_FIGURE
+        yield Rule("slices", None, -limit, "refuse", reason)
         return
-    found = [(s, s.difference) for s in evidence.slices if isinstance(s.difference, Estimate)]
-    worse = [f"{s.attribute}={s.value} {_interval(e)}" for s, e in found if e.high < -limit]
-    lowest = min((e.high for _, e in found), default=None)
-    what = f"no slice may lose more than {limit:g} {settings.slice_metric} for sure"
-    said = f"{what}; found {'; '.join(worse)}" if worse else f"{what}; none of {len(found)} does"
+    worse = [f"{s.attribute}={s.value} {_interval(e)}" for s, e, gain in best if gain < -limit]
+    lowest = min((gain for _, _, gain in best), default=None)
+    what = f"no slice may lose more than {limit:g} {metric} for sure"
+    if lower:
+        what = f"in no slice may {metric} rise by more than {limit:g} for sure"
+    said = f"{what}; found {'; '.join(worse)}" if worse else f"{what}; none of {len(best)} does"
     yield Rule("slices", lowest, -limit, "hold" if worse else "pass", said)
     names = ", ".join(evidence.reversals)
     said = f"better overall but worse in every large slice, or the reverse, by {names}" if names else "no reversal"
@@ -331,7 +342,7 @@ def _no_higher(name: str, found: Finding | None, margin: float) -> Rule:
 
 def _at_least(name: str, found: float | None, limit: float, what: str, otherwise: Outcome) -> Rule:
     if found is None or not math.isfinite(found):
-        return Rule(name, None, limit, "refuse", "the evidence has no such figure")
+        return Rule(name, None, limit, "refuse", NO_FIGURE)
     return Rule(
         name, found, limit, "pass" if found >= limit else otherwise, f"needs at least {limit:g} {what}; found {found:g}"
     )
@@ -339,7 +350,7 @@ def _at_least(name: str, found: float | None, limit: float, what: str, otherwise
 
 def _at_most(name: str, found: float | None, limit: float, what: str, otherwise: Outcome) -> Rule:
     if found is None or not math.isfinite(found):
-        return Rule(name, None, limit, "refuse", "the evidence has no such figure")
+        return Rule(name, None, limit, "refuse", NO_FIGURE)
     return Rule(
         name, found, limit, "pass" if found <= limit else otherwise, f"allows at most {limit:g} {what}; found {found:g}"
     )
@@ -348,7 +359,7 @@ def _at_most(name: str, found: float | None, limit: float, what: str, otherwise:
 def _usable(name: str, found: Finding | None, bound: float) -> Estimate | Rule:
     """The estimate, or the rule that refuses for want of one."""
     if found is None:
-        return Rule(name, None, bound, "refuse", "the evidence has no such figure")
+        return Rule(name, None, bound, "refuse", NO_FIGURE)
     if isinstance(found, Refusal):
         return Rule(name, None, bound, "refuse", found.reason)
     if not all(math.isfinite(x) for x in (found.value, found.low, found.high)):

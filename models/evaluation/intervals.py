@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.estimate import Estimate
+from models.evaluation.estimate import LARGEST, Estimate, exactly, upper_tail
 from models.evaluation.hashing import hashed, scrambled
 from models.evaluation.moments import ClusterSums, Moments
 from models.evaluation.sufficient import CONFIDENCE, SufficientStatistics, WeightSums, figures, unskewed_interval
@@ -63,14 +63,16 @@ class PoissonBootstrap:
         Raises ValueError where any resample comes without weight: too few users carry it.
         """
         sides = len(self.weights)
+        for of_side in self.weights:
+            of_side.need_sums()
         value = float(figures(self.sums[None], sides)[0])
         draws = figures(self.draws, sides)
         if not (math.isfinite(value) and np.isfinite(draws).all()):
             found = int(np.isfinite(draws).sum())
             raise ValueError(f"a bootstrap needs a figure in every resample; found {found} of {len(draws)}")
         stderr, rows = float(draws.std(ddof=1)), round(float(self.sums[0]))
-        skewness = float(((draws - draws.mean()) ** 3).mean()) / stderr**3 if stderr else 0.0
-        limits = unskewed_interval(value, stderr, skewness, NormalDist().inv_cdf(0.5 + confidence / 2))
+        skewness = float((((draws - draws.mean()) / stderr) ** 3).mean()) if stderr else 0.0
+        limits = unskewed_interval(value, stderr, skewness, NormalDist().inv_cdf(upper_tail(confidence)))
         return Estimate(value, stderr, *limits, rows, min(w.effective_n for w in self.weights))
 
 
@@ -92,6 +94,9 @@ def empirical_bernstein(
     Raises ValueError for ratios (`snips`, `sndr`), for clusters of several rows, and for a value outside `bounds`.
     """
     low, high = bounds
+    if not low <= high or max(-low, high) > LARGEST:
+        raise ValueError(f"empirical Bernstein needs bounds up to {LARGEST:g} in size; found {bounds}")
+    upper_tail(confidence)
     units = statistics.settled().units
     found = statistics.influence()
     if not isinstance(units, Moments) or found.units != found.rows or units.second[2, 2] or units.mean[2]:
@@ -157,8 +162,7 @@ class ConfidenceSequence:
     @classmethod
     def starting(cls, confidence: float = CONFIDENCE) -> Self:
         """Before the first decision: [0, 1]."""
-        if not 0 < confidence < 1:
-            raise ValueError(f"confidence needs to be in (0, 1); found {confidence:g}")
+        upper_tail(confidence)
         return cls(1.0 - confidence)
 
     def after(self, log: Log) -> Self:
@@ -167,7 +171,8 @@ class ConfidenceSequence:
         Raises ValueError for rewards outside [0, 1].
         """
         if not ((log.reward >= 0) & (log.reward <= 1)).all():
-            raise ValueError(f"a confidence sequence needs rewards in [0, 1]; found {log.reward.min():g} and more")
+            low, high = exactly(log.reward.min()), exactly(log.reward.max())
+            raise ValueError(f"a confidence sequence needs rewards in [0, 1]; found {low} to {high}")
         w = log.weight
         new = SufficientStatistics.of(Terms(w * log.reward, np.zeros(len(w)), w))
         return type(self)(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.estimate import Estimate, Finding, Refusal
+from models.evaluation.moments import powers
 from models.evaluation.resampling import MIN_CLUSTERS
 from models.evaluation.sufficient import Influence
 
@@ -20,38 +21,44 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Linear:
-    """`value`, and by how much each row moves it: `influence` (n,), summing to 0, of the rows numbered `rows` (n,)."""
+    """`value`, and by how much each row moves it: `influence` (n,), summing to 0, of the rows numbered `rows` (n,).
+
+    Without rows there is no value (NaN), and `lacking` is why.
+    """
 
     value: float
     influence: Floats
     rows: Ints
+    lacking: str = "a metric needs rows; found none"
 
     @classmethod
-    def mean(cls, values: Floats, rows: Ints | None = None) -> "Linear":
+    def mean(cls, values: Floats, rows: Ints | None = None, lacking: str = lacking) -> "Linear":
         """The mean of (n,) values, which stand for `rows` (all by default)."""
-        value, n = float(values.mean()), len(values)
-        return cls(value, (values - value) / n, np.arange(n) if rows is None else rows)
+        n = len(values)
+        value = float(values.mean()) if n else float("nan")
+        return cls(value, (values - value) / max(1, n), np.arange(n) if rows is None else rows, lacking)
 
     def __sub__(self, other: "Linear") -> "Linear":
         """The difference of two figures of the same rows: what they share cancels. Raises ValueError for others."""
         if len(self.rows) != len(other.rows):
             raise ValueError(f"a difference needs figures of the same rows; found {len(self.rows)}, {len(other.rows)}")
-        return Linear(self.value - other.value, self.influence - other.influence, self.rows)
+        return Linear(self.value - other.value, self.influence - other.influence, self.rows, self.lacking)
 
     def estimate(
         self, confidence: float, users: Ints | None = None, bounds: tuple[float, float] | None = None
     ) -> Finding:
         """The value with its interval, cut to `bounds`; `users` (all rows,) integers, by default rows are independent.
 
-        Refused with fewer than two users.
+        Refused without rows, and with fewer than two users.
         """
         n = len(self.rows)
+        if not n:
+            return Refusal(self.lacking)
         _, at = np.unique(self.rows if users is None else np.asarray(users)[self.rows], return_inverse=True)
-        sums = np.bincount(at, weights=self.influence)
+        sums = np.bincount(at, weights=self.influence).astype(np.float64, copy=False)
         if len(sums) < MIN_CLUSTERS:
             return Refusal(f"an interval needs at least {MIN_CLUSTERS} users; found {len(sums)}", n)
-        powers = (float((sums**power).sum()) for power in (2, 3, 4))
-        found = Influence(self.value, len(sums), n, float(n), *powers).estimate(confidence)
+        found = Influence(self.value, len(sums), n, float(n), *powers(sums)).estimate(confidence)
         if bounds is None:
             return found
         return Estimate(

@@ -1,11 +1,18 @@
 """How well each request's list was ordered: NDCG, MRR, MAP, recall, precision and hit rate at K.
 
-All are means over the requests with at least one click: the others score nothing whatever the order, and would only
-dilute a difference. Tied scores earn the mean over their orders, exactly (McSherry & Najork 2008), so the order of the
-rows means nothing and a constant score gets no credit for the logging policy's work.
+All are means over the lists whose order can change the figure. A list of one item has an NDCG of 1 whoever ranks it, a
+list without a click has 0, one where all was clicked is in perfect order, and a page of three always has its click
+among the first three: such lists say nothing of a ranker. Averaged in, they would move every figure towards the same
+one and shrink every difference by their share, so that a margin of 0.005 would allow a loss of 0.05 where nine lists of
+ten are of one item. Which lists are left out depends on what was shown and clicked and never on a score, so both sides
+of a comparison lose the same. They are counted, and where all are left out the metric is refused: "equally perfect"
+clears nothing. Most figures are therefore lower than those of tools that average every list with a click.
+
+Tied scores earn the mean over their orders, exactly (McSherry & Najork 2008), so the order of the rows means nothing
+and a constant score gets no credit for the logging policy's work.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from models.evaluation.estimate import Finding, Refusal
+from models.evaluation.estimate import Finding
 from models.evaluation.linear import Linear
 from models.evaluation.ranking import checked
 from models.settings import GateSettings
@@ -33,41 +40,82 @@ def list_metric(
     settings: GateSettings,
     clusters: Ints | None = None,
 ) -> Finding:
-    """The mean of a list metric at `k` over the requests with a click, in [0, 1], with its interval.
+    """The mean of a list metric at `k` over the lists whose order can change it, in [0, 1], with its interval.
 
     `labels`: (n,) 0.0 or 1.0. `scores`: (n,), any scale. `groups`: (n,) integers, the request of each row; its rows
     must share one cluster. `clusters`: (n,) whose requests count as one, usually users; by default every
-    request is its own. `n` of the result counts the requests used.
+    request is its own. `n` of the result counts the lists used.
 
-    Refused when no request has a click or a score is not finite; raises ValueError for k < 1, labels other than 0 and
-    1, or a metric that does not exist.
+    Refused when no list's order can change the figure or a score is not finite; raises ValueError for k < 1, labels
+    other than 0 and 1, or a metric that does not exist.
     """
     labels, scores, refusal = checked(labels, scores)
     if refusal:
         return refusal
-    first, gain = of_requests(metric, labels, scores, groups, k)
-    if not len(first):
-        return Refusal(
-            f"{metric} needs at least one request with a click; found none in {len(labels)} rows", len(labels)
-        )
     if clusters is not None and len(clusters) != len(labels):
         raise ValueError(f"clusters need one entry per row; found {len(clusters)} for {len(labels)} rows")
-    return Linear.mean(gain, first).estimate(settings.confidence, clusters, (0.0, 1.0))
+    return of_requests(metric, labels, scores, groups, k).mean().estimate(settings.confidence, clusters, (0.0, 1.0))
 
 
-def of_requests(metric: Metric, labels: Floats, scores: Floats, groups: Ints, k: int) -> tuple[Ints, Floats]:
-    """For each request with a click, by ascending number: the number of one of its rows, and its figure at `k`."""
+@dataclass(frozen=True)
+class Figures:
+    """A list metric of every list whose order can change it, by ascending request; both arrays are (lists,).
+
+    `rows`: the number of one row of each list; `values`: its figure, in [0, 1]; `needs`: which metric, in words;
+    `left_out`: how many lists say nothing, by reason.
+    """
+
+    rows: Ints
+    values: Floats
+    needs: str
+    left_out: Mapping[str, int]
+
+    def mean(self) -> Linear:
+        """Their mean; without any, why there is none."""
+        return Linear.mean(self.values, self.rows, self.lacking)
+
+    @property
+    def lacking(self) -> str:
+        """What to say where no list is left."""
+        counts = ", ".join(f"{n} {reason}" for reason, n in self.left_out.items() if n)
+        return f"{self.needs} needs lists whose order can change it; found none" + (f": {counts}" if counts else "")
+
+
+def of_requests(metric: Metric, labels: Floats, scores: Floats, groups: Ints, k: int) -> Figures:
+    """The figure at `k` of each list that says something; arguments and raises as `list_metric`."""
     if metric not in FIGURES:
         raise ValueError(f"a list metric needs to be one of {', '.join(get_args(Metric))}; found {metric!r}")
-    ranked = _Ranked.of(np.asarray(labels, float), np.asarray(scores, float), np.asarray(groups), k)
-    if not len(ranked.order):
-        return ranked.order, np.zeros(0)
-    return ranked.order[ranked.starts], np.clip(FIGURES[metric](ranked), 0.0, 1.0)
+    if k < 1:
+        raise ValueError(f"a list metric needs k >= 1; found {k}")
+    labels, scores = np.asarray(labels, float), np.asarray(scores, float)
+    names, at = np.unique(np.asarray(groups), return_inverse=True)
+    sizes = np.bincount(at, minlength=len(names))
+    clicks = np.bincount(at, weights=labels, minlength=len(names)).astype(np.float64, copy=False)
+    matters = _order_matters(metric, sizes, clicks, k)
+    ranked = _Ranked.of(labels, scores, at, np.flatnonzero(matters[at]), k)
+    values = np.clip(FIGURES[metric](ranked), 0.0, 1.0) if len(ranked.order) else np.zeros(0)
+    one, unclicked = sizes == 1, (sizes > 1) & (clicks == 0)
+    left_out = {
+        "of one item": int(one.sum()),
+        "without a click": int(unclicked.sum()),
+        "the same in every order": int((~matters & ~one & ~unclicked).sum()),
+    }
+    return Figures(ranked.order[ranked.starts], values, f"{metric}_at_{k}", left_out)
+
+
+def _order_matters(metric: Metric, sizes: Ints, clicks: Floats, k: int) -> NDArray[np.bool_]:
+    """Whether two orders of a list differ in the metric: between the most and the fewest clicks among its first `k`."""
+    some_of_it = (clicks > 0) & (clicks < sizes)
+    if metric in ("recall", "precision"):
+        return some_of_it & (sizes > k)
+    if metric == "hit_rate":
+        return some_of_it & (sizes - clicks >= k)
+    return some_of_it
 
 
 @dataclass(frozen=True)
 class _Ranked:
-    """The rows of requests with a click, best score first within each; runs are rows of one request with tied scores.
+    """Some requests' rows, best score first within each; runs are rows of one request with tied scores.
 
     One entry per row: `gain` its label, `place` within the request and `at` within its run (both from 0), `tied` the
     rows and `won` the clicks of its run, `before` the clicks above the run. `clicks` has one entry per request.
@@ -85,10 +133,7 @@ class _Ranked:
     clicks: Floats
 
     @classmethod
-    def of(cls, labels: Floats, scores: Floats, groups: Ints, k: int) -> "_Ranked":
-        if k < 1:
-            raise ValueError(f"a list metric needs k >= 1; found {k}")
-        rows = np.flatnonzero(np.isin(groups, np.unique(groups[labels > 0])))
+    def of(cls, labels: Floats, scores: Floats, groups: Ints, rows: Ints, k: int) -> "_Ranked":
         order = rows[np.lexsort((-scores[rows], groups[rows]))]
         group, score, gain = groups[order], scores[order], labels[order]
         another = group[1:] != group[:-1]

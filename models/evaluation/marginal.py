@@ -63,5 +63,4 @@ def embedding_probabilities(
     chosen[row[taken]] = codes[taken]
     same = codes == chosen[row]
     first, last = (np.bincount(row[same], weights=c[same], minlength=decisions) for c in chances.values())
-    # Sums of probabilities may pass one by rounding.
     return np.minimum(first, 1.0), np.minimum(last, 1.0)

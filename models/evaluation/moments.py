@@ -15,6 +15,8 @@ CANCELLED = 1e-14
 """A sum of squares this small against the terms it is the difference of is rounding."""
 ROUNDED = 1e-15
 """So is a deviation this small against the mean it deviates from."""
+SMALLEST = 1e-120
+"""A sum of squares below this is taken for 0: that of fourth powers would be nothing that a float can hold."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Moments:
         second = float(v @ self.second @ v)
         size = np.abs(v)
         noise = CANCELLED * float(size @ np.abs(self.second) @ size)
-        if second <= noise + self.units * (ROUNDED * float(size @ np.abs(self.mean))) ** 2:
+        if second <= max(SMALLEST, noise + self.units * (ROUNDED * float(size @ np.abs(self.mean))) ** 2):
             return 0.0, 0.0, 0.0
         third = float(v @ (self.third @ v) @ v)
         fourth = float(v @ ((self.fourth @ v) @ v) @ v)
@@ -134,5 +136,13 @@ class ClusterSums:
         size = (np.abs(self.sums) + np.abs(mean)) @ np.abs(direction)
         if float(moved @ moved) <= CANCELLED**2 * float(size @ size):
             return 0.0, 0.0, 0.0
-        squares = moved * moved
-        return float(squares.sum()), float((squares * moved).sum()), float((squares * squares).sum())
+        return powers(moved)
+
+
+def powers(deviations: Floats) -> tuple[float, float, float]:
+    """The sums of the 2nd, 3rd and 4th powers of (n,) deviations; all 0 where the first is below `SMALLEST`."""
+    squares = deviations * deviations
+    second = float(squares.sum())
+    if second <= SMALLEST:
+        return 0.0, 0.0, 0.0
+    return second, float((squares * deviations).sum()), float((squares * squares).sum())

@@ -74,7 +74,7 @@ class PageStatistics:
             users = pages.of_page(clusters)
             logs = list(pages.depths(places))
             terms += [weighting.snips(log) for log in logs]
-            weights[side] = tuple(WeightStatistics.of(log.logged, log.target, users) for log in logs)
+            weights[side] = tuple(WeightStatistics.of_log(log, users) for log in logs)
         return cls(places, SufficientStatistics.of(*terms, clusters=users), weights)
 
     def __add__(self, other: Self) -> Self:

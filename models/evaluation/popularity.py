@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.estimate import Finding, Refusal
+from models.evaluation.estimate import LARGEST, Finding, Refusal, exactly
 from models.evaluation.ranking import bootstrap_of
 from models.evaluation.resampling import Bootstrap
+from models.probabilities import at_most_one
 from models.settings import GateSettings
 
 Floats = NDArray[np.float64]
@@ -49,8 +50,9 @@ def concentration(
     `catalogue`: how many items there are, recommended or not. `clusters`: (n,) users; by default every row is its own.
     More requests reach more items: the figures are those of a log of this size, and so are their intervals.
 
-    Refused when nothing is recommended; raises ValueError for arrays of unequal length, values outside these ranges, or
-    fewer items in the catalogue than appear.
+    Refused when nothing is recommended, or where there is one item only, behind which all recommendations always are;
+    raises ValueError for arrays of unequal length, values outside these ranges, or fewer items in the catalogue than
+    appear.
     """
     at, found = _placed(items, [recommended], catalogue)
     if isinstance(found, Refusal):
@@ -74,8 +76,8 @@ def concentration_rise(
 ) -> Finding:
     """By how much the set of items behind `BEHIND` of the recommendations shrinks: 1 - after / before, at most 1.
 
-    Arguments as for `concentration`; both sides are resampled together, so the interval is of the paired ratio. Refused
-    when either side recommends nothing.
+    Arguments and refusals as for `concentration`; both sides are resampled together, so the interval is of the paired
+    ratio.
     """
     at, found = _placed(items, [before, after], catalogue)
     if isinstance(found, Refusal):
@@ -94,6 +96,8 @@ def _placed(items: Ints, sides: Sequence[Floats], catalogue: int) -> tuple[Ints,
     names, at = np.unique(np.asarray(items), return_inverse=True)
     if catalogue < len(names):
         raise ValueError(f"a catalogue of at least {len(names)} items is needed; found {catalogue}")
+    if len(names) == 1:
+        return at, Refusal(f"the popularity curve needs 2 items to choose from; found 1 in {len(at)} rows", len(at))
     if not all(side.sum() for side in checked):
         return at, Refusal(f"the popularity curve needs recommendations; found none in {len(at)} rows", len(at))
     return at, checked
@@ -129,9 +133,9 @@ def exposure_gap(
     Refused when either group is empty.
     """
     rows = np.arange(len(recommended)) if wanted is None else np.flatnonzero(np.asarray(wanted, bool))
-    _, placed = _checked(np.zeros(len(recommended), np.int64), recommended)
-    if len(placed) and placed.max() > 1 + 1e-9:
-        raise ValueError(f"probabilities in [0, 1] are needed; found {placed.max()}")
+    _, placed = _checked(np.zeros(len(recommended), np.int64), at_most_one(recommended))
+    if len(placed) and placed.max() > 1:
+        raise ValueError(f"probabilities in [0, 1] are needed; found {exactly(placed.max())}")
     head = np.asarray(popular, bool)
     if len(head) != len(placed) or (wanted is not None and len(wanted) != len(placed)):
         raise ValueError(f"arrays of one length are needed; found {len(placed)} rows, {len(head)} flags")
@@ -165,6 +169,6 @@ def _checked(items: Ints, placed: Floats) -> tuple[Ints, Floats]:
     items, placed = np.asarray(items), np.asarray(placed, dtype=np.float64)
     if items.shape != placed.shape or items.ndim != 1:
         raise ValueError(f"arrays of one length are needed; found {items.shape} and {placed.shape}")
-    if not (np.isfinite(placed) & (placed >= 0)).all():
-        raise ValueError("finite figures of at least 0 are needed; found others")
+    if not ((placed >= 0) & (placed <= LARGEST)).all():
+        raise ValueError(f"figures from 0 to {LARGEST:g} are needed; found others")
     return items, placed

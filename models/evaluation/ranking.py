@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from models.evaluation.estimate import Finding, Refusal
 from models.evaluation.linear import Linear
 from models.evaluation.resampling import Bootstrap
+from models.probabilities import at_most_one
 from models.settings import GateSettings
 
 Floats = NDArray[np.float64]
@@ -108,6 +109,7 @@ def weighted_auc_pr(labels: Floats, scores: Floats) -> Curve:
 
 def row_losses(labels: Floats, scores: Floats) -> Floats:
     """Each row's negative log-likelihood in nats, (n,)."""
+    scores = at_most_one(scores)
     if ((scores < 0) | (scores > 1)).any():
         raise ValueError(f"log-loss needs scores in [0, 1]; found {scores.min()} to {scores.max()}")
     p = np.clip(scores, CERTAIN, 1 - CERTAIN)

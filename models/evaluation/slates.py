@@ -18,11 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation import weighting
-from models.evaluation.estimate import Estimate
+from models.evaluation.estimate import LARGEST, Estimate
 from models.evaluation.sufficient import CONFIDENCE, SufficientStatistics
 from models.evaluation.weighting import Floats, Log, Terms, need_one_length
+from models.probabilities import ROUNDING, at_most_one
 
 Ints = NDArray[np.int64]
+SMALLEST = float(np.nextafter(0.0, 1.0))
+"""The propensity of a page is never told as 0: it was shown."""
+MOST = 2**53
+"""Candidates: beyond it a float does not count."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +62,33 @@ class Pages:
             at = int(np.argmax(twice))
             raise ValueError(f"a page needs each position once; found position {place[at]} twice on page {page[at]}")
         starts = np.flatnonzero(np.concatenate([[True], page[1:] != page[:-1]])) if len(page) else np.zeros(0, int)
-        columns = (log.reward, log.logged, log.target, log.predicted_logged, log.predicted_target)
+        columns = (log.reward, log.logged, log.weight, log.predicted_logged, log.predicted_target)
         return cls(Log(*(a[order] for a in columns)), starts, np.diff(np.append(starts, len(page))), order)
 
     def down_to(self) -> Floats:
-        """(n,) the product of weights from the top of the page down to each placement."""
-        product = self.log.weight
+        """(n,) the product of weights from the top of the page down to each placement, as `weighting.bounded` says.
+
+        A product of ratios, each about 1, where a ratio of products would soon be 0 / 0; and its powers of two are
+        counted apart, so that it may pass through any size on its way down.
+        """
+        product, doubled = np.frexp(self.log.weight)
         for rank in range(1, int(self.sizes.max(initial=0))):
             rows = self.starts[self.sizes > rank] + rank
-            product[rows] *= product[rows - 1]
-        return product
+            product[rows], more = np.frexp(product[rows] * product[rows - 1])
+            doubled[rows] += doubled[rows - 1] + more
+        with np.errstate(over="ignore"):
+            return weighting.bounded(np.ldexp(product, doubled))
+
+    def of_pages(self, weight: Floats) -> Floats:
+        """(pages,) the weight of each page's lowest placement; `LARGEST` where one above it had to be cut to that."""
+        cut = self.total((weight >= LARGEST).astype(np.float64)) > 0
+        return np.where(cut, LARGEST, weight[self.last()])
+
+    def whole(self) -> Log:
+        """Each page as one decision: the sum of its rewards, and the probabilities and weight of all of it."""
+        none = np.zeros(len(self.starts))
+        logged = np.multiply.reduceat(self.log.logged, self.starts) if len(self.starts) else none
+        return Log(self.total(self.log.reward), np.maximum(logged, SMALLEST), self.of_pages(self.down_to()), none, none)
 
     def total(self, by_placement: Floats) -> Floats:
         """(pages,) sums over each page."""
@@ -81,19 +103,19 @@ class Pages:
         return self.starts + self.sizes - 1
 
     def depths(self, places: int) -> Iterator[Log]:
-        """For each of the first `places`: every page's reward there, and the probabilities of all from the top to it.
+        """For each of the first `places`: every page's reward there, propensity and weight of all from the top to it.
 
-        A shorter page earns nothing there, and its probabilities stay those of the whole of it.
+        A shorter page earns nothing there, and its propensity and weight stay those of the whole of it.
         """
-        m = len(self.starts)
-        logged, target = np.ones(m), np.ones(m)
+        m, down_to = len(self.starts), self.down_to()
+        logged, weight, none = np.ones(m), np.ones(m), np.zeros(m)
         for rank in range(places):
             reward, has = np.zeros(m), self.sizes > rank
             rows = self.starts[has] + rank
             reward[has] = self.log.reward[rows]
-            logged[has] *= self.log.logged[rows]
-            target[has] *= np.minimum(self.log.target[rows], 1.0)
-            yield Log.checked(reward, logged.copy(), target.copy())
+            logged[has] = np.maximum(logged[has] * self.log.logged[rows], SMALLEST)
+            weight[has] = down_to[rows]
+            yield Log(reward, logged.copy(), weight.copy(), none, none)
 
 
 def iips(
@@ -217,16 +239,18 @@ def pseudo_inverse_of_permutations(
     """
     m, anywhere = np.asarray(candidates, dtype=np.float64), np.asarray(target_anywhere, dtype=np.float64)
     need_one_length({"reward": np.asarray(reward), "candidates": m, "target_anywhere": anywhere})
-    if not (((m >= 2) & (m == np.floor(m))).all() and ((anywhere >= 0) & (anywhere <= 1 + 1e-9)).all()):
+    if not (
+        ((m >= 2) & (m <= MOST) & (m == np.floor(m))).all() and ((anywhere >= 0) & (anywhere <= 1 + ROUNDING)).all()
+    ):
         raise ValueError("a pseudo-inverse needs 2 or more candidates and target_anywhere in [0, 1]; found others")
-    pages = Pages.checked(slate, position, reward, 1.0 / m, target)
+    pages, anywhere = Pages.checked(slate, position, reward, 1.0 / m, target), at_most_one(anywhere)
     count, size = m[pages.order][pages.starts], pages.sizes.astype(np.float64)
     if (size > count).any():
         page = int(np.argmax(size > count))
         raise ValueError(
             f"a page needs at most as many placements as candidates; found {size[page]:.0f} of {count[page]:.0f}"
         )
-    here, there = pages.total(pages.log.target), pages.total(anywhere[pages.order])
+    here, there = pages.total(at_most_one(target)[pages.order]), pages.total(anywhere[pages.order])
     spare = np.where(count > size, count - size, 1.0)
     shared = np.where(count > size, (count - 1) / spare * (count * there / size - size), 0.0)
     weight = 1.0 + shared + (count - 1) * (here - there / size)
@@ -260,7 +284,7 @@ def pseudo_inverse_terms(pages: Pages) -> Terms:
 def _placements(pages: Pages, contribution: Floats, weight: Floats) -> Terms:
     """The placements' contributions (n,) added up; a page's weight is that of its lowest placement."""
     total = pages.total(contribution)
-    return Terms(total, np.zeros(len(total)), weight[pages.last()])
+    return Terms(total, np.zeros(len(total)), pages.of_pages(weight))
 
 
 def _whole_pages(pages: Pages, weight: Floats) -> Terms:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.estimate import Estimate, Finding
+from models.evaluation.estimate import Estimate, Finding, upper_tail
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -67,8 +67,7 @@ def slices(
     is asked with the confidence that keeps all slices together at `confidence`. Raises ValueError for attributes of
     unequal length or a confidence outside (0, 1).
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"a confidence in (0, 1) is needed; found {confidence}")
+    upper_tail(confidence)
     lengths = {name: len(values) for name, values in attributes.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"slices need attributes of one length; found {lengths}")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from models.evaluation.estimate import Estimate
+from models.evaluation.estimate import LARGEST, Estimate, upper_tail
 from models.evaluation.moments import ClusterSums, Moments
 from models.evaluation.weighting import Terms, need_one_length
 
@@ -57,9 +57,10 @@ class Influence:
         Student's with `FREEDOM` x `matter` degrees of freedom, since few units tell the variance. With many like units
         it is the usual value +- z x stderr.
         """
+        below = upper_tail(confidence)
         if not self.second:
             return self.value, self.value
-        t = float(stdtrit(min(FREEDOM * self.matter, self.units - 1.0), 0.5 + confidence / 2))
+        t = float(stdtrit(min(FREEDOM * self.matter, self.units - 1.0), below))
         return unskewed_interval(self.value, self.stderr, self.third / self.second**1.5, t)
 
     def estimate(self, confidence: float) -> Estimate:
@@ -84,6 +85,11 @@ class WeightSums:
     def __add__(self, other: Self) -> Self:
         """Of both sets of rows."""
         return type(self)(self.total + other.total, self.squares + other.squares, max(self.largest, other.largest))
+
+    def need_sums(self) -> None:
+        """Raise ValueError for a weight that was cut: what it was multiplied with is not what the policy earned."""
+        if self.largest >= LARGEST:
+            raise ValueError(f"an estimate needs weights target / logged below {LARGEST:g}; found one of at least that")
 
     @property
     def effective_n(self) -> float:
@@ -142,7 +148,8 @@ class SufficientStatistics:
         """The sum of the estimators' values times `signs`, and the units' influence on it.
 
         By default the value of the only one, or the second less the first; a sign of 0 leaves an estimator out.
-        Raises ValueError for fewer than 2 units, and where an estimator with a weight has none at all.
+        Raises ValueError for fewer than 2 units, where an estimator with a weight has none at all, and for a weight
+        that had to be cut at `LARGEST`.
         """
         units = self.units
         count, total = units.units if isinstance(units, Moments) else len(units.keys), self._total()
@@ -156,6 +163,7 @@ class SufficientStatistics:
                 continue
             at = slice(1 + side * COLUMNS, 1 + (side + 1) * COLUMNS)
             figure, of_rows, of_columns = _linearised(float(total[0]), *(float(s) for s in total[at]))
+            weights.need_sums()
             value += sign * figure
             direction[0] += sign * of_rows
             direction[at] += sign * of_columns
@@ -164,8 +172,7 @@ class SufficientStatistics:
 
     def estimate(self, confidence: float = CONFIDENCE, signs: Sequence[float] | None = None) -> Estimate:
         """The value with its analytic interval; `signs` and raises as `influence`."""
-        if not 0 < confidence < 1:
-            raise ValueError(f"confidence needs to be in (0, 1); found {confidence:g}")
+        upper_tail(confidence)
         return self.influence(signs).estimate(confidence)
 
     def _total(self) -> Floats:

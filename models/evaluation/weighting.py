@@ -7,23 +7,44 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation.estimate import LARGEST, exactly
+from models.probabilities import ROUNDING, at_most_one
+
 Floats = NDArray[np.float64]
-ROUNDING = 1e-9
-"""A sum of probabilities may exceed one by this much."""
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a number of a log needs to be; a missing one is NaN."""
+
+    needs: str
+    good: Callable[[Floats], Bools]
+
+
+NUMBER = Rule(f"finite numbers up to {LARGEST:g} in size", lambda x: np.abs(x) <= LARGEST)
+RULES: Mapping[str, Rule] = {
+    "reward": NUMBER,
+    "logged": Rule("probabilities in (0, 1]", lambda p: (p > 0) & (p <= 1 + ROUNDING)),
+    "target": Rule("probabilities in [0, 1]", lambda p: (p >= 0) & (p <= 1 + ROUNDING)),
+    "predicted_logged": NUMBER,
+    "predicted_target": NUMBER,
+}
 
 
 @dataclass(frozen=True)
 class Log:
-    """Logged decisions whose values are possible: made by `checked`, never by hand.
+    """Logged decisions whose values are possible, as `checked` makes them.
 
-    All (n,): `reward` finite; `logged` in (0, 1], the logging policy's probability of the decision it took; `target` in
-    [0, 1], the target policy's probability of that very decision; a reward model's `predicted_logged` = q(x, taken) and
-    `predicted_target` = sum over actions of target(a | x) q(x, a), zeros where there is none.
+    All (n,): `reward` up to `LARGEST` in size; `logged` in (0, 1], the logging policy's probability of the decision it
+    took; `weight`, how many times as likely the target policy takes it, as `bounded` says; a reward model's
+    `predicted_logged` = q(x, taken) and `predicted_target` = sum over actions of target(a | x) q(x, a), zeros where
+    there is none.
     """
 
     reward: Floats
     logged: Floats
-    target: Floats
+    weight: Floats
     predicted_logged: Floats
     predicted_target: Floats
 
@@ -36,33 +57,38 @@ class Log:
         predicted_logged: Floats | None = None,
         predicted_target: Floats | None = None,
     ) -> Self:
-        """The arrays as float64. Raises ValueError for unequal lengths, values that are not finite or out of range."""
-        given = {
-            "reward": reward,
-            "logged": logged,
-            "target": target,
-            "predicted_logged": predicted_logged,
-            "predicted_target": predicted_target,
-        }
-        arrays = {name: np.asarray(a, dtype=np.float64) for name, a in given.items() if a is not None}
-        need_one_length(arrays)
-        for name, array in arrays.items():
-            _need(name, array, "finite values", np.isfinite(array))
-        _need("logged", arrays["logged"], "probabilities in (0, 1]", (arrays["logged"] > 0) & (arrays["logged"] <= 1))
-        possible = (arrays["target"] >= 0) & (arrays["target"] <= 1 + ROUNDING)
-        _need("target", arrays["target"], "probabilities in [0, 1]", possible)
-        none = np.zeros(len(arrays["reward"]))
-        return cls(*(arrays.get(name, none) for name in given))
+        """The arrays as float64, `target` the target policy's probability of the decision taken, in [0, 1].
 
-    @property
-    def weight(self) -> Floats:
-        """How many times as likely the target takes the decision as the logging policy, (n,)."""
-        return self.target / self.logged
+        A probability above 1 by `models.probabilities.ROUNDING` is read as 1. Raises ValueError for unequal lengths
+        and for values that break `RULES`.
+        """
+        given = (reward, logged, target, predicted_logged, predicted_target)
+        found = {name: np.asarray(a, dtype=np.float64) for name, a in zip(RULES, given, strict=True) if a is not None}
+        need_one_length(found)
+        for name, array in found.items():
+            _need(name, array, RULES[name])
+        chance, wanted, none = (
+            at_most_one(found["logged"]),
+            at_most_one(found["target"]),
+            np.zeros(len(found["reward"])),
+        )
+        with np.errstate(over="ignore"):
+            weight = bounded(wanted / chance)
+        model = (found.get(name, none) for name in ("predicted_logged", "predicted_target"))
+        return cls(found["reward"], chance, weight, *model)
 
     @property
     def surprise(self) -> Floats:
         """What the reward model did not foresee, (n,)."""
         return self.reward - self.predicted_logged
+
+
+def bounded(weight: Floats) -> Floats:
+    """Weights (n,) >= 0 at most `LARGEST`, and 0 where below 1 / `LARGEST`.
+
+    A weight that had to be cut is never part of an estimate: `models.evaluation.sufficient` refuses to sum it.
+    """
+    return np.where(weight < 1.0 / LARGEST, 0.0, np.minimum(weight, LARGEST))
 
 
 @dataclass(frozen=True)
@@ -131,7 +157,7 @@ def dros(shrinkage: float) -> Estimator:
     def terms(log: Log) -> Terms:
         if shrinkage == 0:
             return _corrected(log, np.zeros(len(log.reward)))
-        return _corrected(log, log.weight / (1.0 + log.weight * (log.weight / shrinkage)))
+        return _corrected(log, bounded(log.weight / (1.0 + log.weight * (log.weight / shrinkage))))
 
     return terms
 
@@ -152,12 +178,16 @@ def need_one_length(arrays: Mapping[str, NDArray[Any]]) -> None:
         raise ValueError(f"an off-policy estimate needs arrays of one length; found {found}")
 
 
-def _need(name: str, array: Floats, what: str, good: NDArray[np.bool_]) -> None:
+def _need(name: str, array: Floats, rule: Rule) -> None:
+    good = rule.good(array)
     if not good.all():
         row = int(np.argmin(good))
-        raise ValueError(f"{name} needs {what}; found {array[row]:g} in row {row}, {int((~good).sum())} such in all")
+        count = int((~good).sum())
+        raise ValueError(f"{name} needs {rule.needs}; found {exactly(array[row])} in row {row}, {count} such in all")
 
 
 def _need_positive(name: str, value: float, zero: bool = False) -> None:
     if not (value > 0 or (zero and value == 0)):
         raise ValueError(f"{name} needs to be {'at least' if zero else 'above'} 0; found {value:g}")
+    if 0 < value < 1 / LARGEST:
+        raise ValueError(f"{name} needs to be at least {1 / LARGEST:g}; found {value:g}")

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
+from models.probabilities import at_most_one
 from models.settings import PolicySettings
 
 Floats = NDArray[np.float64]
@@ -49,8 +50,7 @@ def first_choice(scores: Floats, offsets: Ints, settings: PolicySettings) -> Flo
     top = (scores == best).astype(np.float64)
     greedy = top / spread(np.add.reduceat(top, starts))
     epsilon = _epsilon(settings)
-    mixed: Floats = (1.0 - epsilon) * greedy + epsilon / spread(sizes.astype(np.float64))
-    return mixed
+    return at_most_one((1.0 - epsilon) * greedy + epsilon / spread(sizes.astype(np.float64)))
 
 
 def placed_choice(scores: Floats, offsets: Ints, place: Ints, settings: PolicySettings) -> Floats:
@@ -147,7 +147,7 @@ def _epsilon(settings: PolicySettings) -> float:
 
 
 def _checked(scores: Floats) -> Floats:
-    scores = np.asarray(scores, dtype=np.float64)
+    scores = at_most_one(scores)
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError(f"a policy needs scores in [0, 1]; found {scores[~((scores >= 0) & (scores <= 1))][:3]}")
     return np.maximum(scores, SMALLEST)

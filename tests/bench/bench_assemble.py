@@ -1,6 +1,6 @@
 """A dataset of a million impressions by the stage itself: one process against Spark, the same rows."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from jobs import config
-from jobs.config import Config
+from jobs.asof.clock import available_at
+from jobs.config import Config, FeatureSettings
 from jobs.flow import STAGES
 from jobs.lake.store import Lake, Lineage, midnight
 from jobs.lake.tables import INTEREST_BUCKETS, LAKE
@@ -128,10 +129,10 @@ def _encodings(rng: np.random.Generator, day: date) -> dict[str, Any]:
 
 
 def _known(table: str, rng: np.random.Generator, day: date, n: int) -> dict[str, Any]:
-    """Available from the next midnight on; every number a random one."""
+    """Available as promised; every number a random one."""
     numbers = [name for name, column in LAKE[table].columns.items() if column.type == pa.float64()]
-    until = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-    return {"available_at": [until] * n, **{name: rng.uniform(0, 50, n) for name in numbers}}
+    available = [available_at(day, FeatureSettings())] * n
+    return {"available_at": available, **{name: rng.uniform(0, 50, n) for name in numbers}}
 
 
 def _complete(table: str, rows: dict[str, Any]) -> pa.Table:

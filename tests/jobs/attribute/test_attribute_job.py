@@ -17,7 +17,7 @@ from jobs.flow import STAGES
 from jobs.lake.run import Run
 from jobs.lake.store import Lake, Lineage, midnight
 from jobs.lake.tables import LAKE
-from jobs.outcomes import as_known
+from jobs.outcomes import so_far
 from tests.jobs.attribute.attribution_oracle import (
     START,
     by_nested_loops,
@@ -142,7 +142,7 @@ def test_the_latest_of_late_purchases_still_finds_its_impression(settings: Confi
 def as_of(labels: pa.Table, cut: datetime) -> list[tuple[Any, ...]]:
     """What the labels of the impressions known before `cut` say as of it."""
     labels = labels.filter(pc.less(labels.column("known_at"), pa.scalar(cut)))
-    outcomes = (as_known(labels, outcome, cut).to_pylist() for outcome in ("clicked", "converted"))
+    outcomes = (so_far(labels, outcome, cut).to_pylist() for outcome in ("clicked", "converted"))
     return list(zip(labels.column("impression_id").to_pylist(), *outcomes, strict=True))
 
 

@@ -44,7 +44,11 @@ def without_replay(document: Tree, reason: str) -> Tree:
     changed["value"] = dict.fromkeys(("champion", "challenger", "difference"), refusal)
     changed["logging"] = {"value": refusal}
     changed["concentration_rise"] = refusal
-    changed |= {"estimators": {}, "popularity": {}, "diagnostics": {"weights": {}, "differing_columns": {}}}
+    changed |= {
+        "estimators": {},
+        "popularity": {},
+        "diagnostics": {"weights": {}, "skew": None, "differing_columns": {}},
+    }
     changed["replay"] = core.replay_kind(None, {"requests": 600, "no_propensity": 600, "click_unknown": 0})
     changed["pages"] |= {"pages": 0, "places": 0, "left_out": {"decisions": 0}, "depths": {}}
     changed["conversions"] |= {"decisions": 0, "closed": 0}
@@ -77,7 +81,7 @@ def troubled(document: Tree) -> Tree:
     changed["slices"]["reversals"] = [
         {"attribute": "surface", "overall": 0.0112, "slices": {"home": -0.0041, "search": -0.0093}}
     ]
-    changed["diagnostics"]["differing_columns"] = {"user_clicks": 0.25}
+    changed["diagnostics"] |= {"skew": 0.5, "differing_columns": {"user_clicks": 0.25, "item_price": 0.3}}
     day = {"day": "2026-01-05", "rows": 12, "found": None}
     rule = {
         "table": "clicks",

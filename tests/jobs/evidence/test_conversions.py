@@ -5,16 +5,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from jobs import bundle
 from jobs.config import Config
-from jobs.evidence import computed, conversions, core
+from jobs.evidence import computed, core
 from jobs.evidence.document import Replay
 from jobs.evidence.scored import Pair
 from models.evaluation.estimate import Estimate
@@ -50,37 +47,12 @@ def converted(rows: pa.Table, values: Any) -> pa.Table:
 
 
 def as_of(rows: pa.Table, closed: float) -> pa.Table:
-    """What a cut knows: all of the day's first part, and of the rest those who converted already."""
+    """What a dataset holds of them where the labels of only the day's first part are closed."""
     times = rows["event_time"].to_pylist()
     until = min(times) + closed * (max(times) - min(times) + timedelta(seconds=1))
-    known = [
-        value if value or at < until else None for value, at in zip(rows["converted"].to_pylist(), times, strict=True)
-    ]
-    return converted(rows, known)
-
-
-@given(closed=st.floats(0, 1, exclude_max=True), seed=st.integers(0, 20))
-@hypothesis.settings(deadline=None, max_examples=30)
-def test_an_open_label_counts_for_nothing_whatever_it_says(closed: float, seed: int) -> None:
-    """What was shown after the cut's last closed minute is unknown, and nothing up to it is: blind to outcomes."""
-    rows = as_of(bought(seed), closed)
-    was, now = rows["converted"].to_pylist(), conversions.with_closed(rows)["converted"].to_pylist()
-    times = rows["event_time"].to_pylist()
-    newest = max((at for at, value in zip(times, was, strict=True) if value is False), default=None)
-    assert now == [value if newest and at <= newest else None for value, at in zip(was, times, strict=True)]
-    if None in was:
-        first_open = min(at for at, value in zip(times, was, strict=True) if value is None)
-        assert all(value is None for value, at in zip(now, times, strict=True) if at >= first_open)
-
-
-def test_with_every_outcome_known_all_are_closed() -> None:
-    """Even where the last row of the day converted, which alone would say nothing of its neighbours."""
-    rows = bought()
-    last = [*rows["converted"].to_pylist()[:-1], True]
-    assert conversions.with_closed(converted(rows, last))["converted"].to_pylist() == last
-    assert conversions.with_closed(converted(rows, [None] * len(rows)))["converted"].null_count == len(rows)
-    early = [True if value else None for value in rows["converted"].to_pylist()]
-    assert conversions.with_closed(converted(rows, early))["converted"].null_count == len(rows)
+    return converted(
+        rows, [value if at < until else None for value, at in zip(rows["converted"].to_pylist(), times, strict=True)]
+    )
 
 
 def test_closed_conversions_are_estimated_as_clicks_are(lake: tuple[Config, Pair]) -> None:
@@ -115,7 +87,7 @@ def test_a_part_of_closed_labels_gives_the_figure_of_that_part(lake: tuple[Confi
     config, pair = lake
     part = as_of(bought(), 0.95)
     section = computed.document(a_run("backtest", config), part, pair)["conversions"]
-    closed = part.filter(conversions.with_closed(part)["converted"].is_valid())
+    closed = part.filter(part["converted"].is_valid())
     alone = computed.document(a_run("backtest", config), closed, pair)["conversions"]
     assert N > section["closed"] == alone["decisions"] > 0.9 * N
     for side in ("champion", "challenger", "difference", "logging"):

@@ -108,7 +108,7 @@ def test_a_hold_names_what_stands_in_the_way(document: Tree) -> None:
     assert "−0.1100 −0.1600 to −0.0600 worse than allowed" in section
     assert "auc needs clicked and unclicked rows; found 0 of 900" in section
     assert "home −0.0041, search −0.0093." in section
-    assert "user_clicks in 25% of decisions" in section
+    assert "differ from those trained on in 50% of decisions: user_clicks in 25%, item_price in 30%." in section
     assert "clicks.after_impression on 1 day, last 2026-01-05 (12 rows)" in section
 
 
@@ -173,7 +173,7 @@ def test_names_of_a_log_are_text_wherever_they_stand(document: Tree) -> None:
     bad["slices"]["slices"][1]["difference"]["refused"] = HOSTILE
     bad["slices"]["reversals"][0] |= {"attribute": HOSTILE, "slices": {HOSTILE: 0.1}}
     bad["data"] |= {"policies": {HOSTILE: 3}, "left_out": {HOSTILE: 3, "requests": 4}, "event_time": [HOSTILE, HOSTILE]}
-    bad["diagnostics"]["differing_columns"] = {HOSTILE: 0.5}
+    bad["diagnostics"] |= {"skew": 0.5, "differing_columns": {HOSTILE: 0.5}}
     bad["warnings"][0] |= dict.fromkeys(("table", "expectation", "needs", "notes"), HOSTILE)
     bad["limitations"] = [HOSTILE]
     judgement = judged(bad)

@@ -1,8 +1,5 @@
 """What test rows can be told apart by."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import pyarrow as pa
 import pytest
 
@@ -14,7 +11,7 @@ from models.settings import GateSettings
 from tests.jobs.small_candidates import linear
 from tests.jobs.small_lake import TEST_DAY, World, examples, items
 
-PAIR: Any = tuple(SimpleNamespace(ranker=linear(interest)) for interest in (0.5, 1.0))
+PAIR = {side: linear(interest) for side, interest in (("champion", 0.5), ("challenger", 1.0))}
 
 
 def catalogue(copies: dict[str, str]) -> pa.Table:

@@ -31,7 +31,7 @@ def test_a_range_is_its_days_one_by_one(lively: Any) -> None:
     for day in days(lively, 6):
         lively.run(day)
     assert everything(lively, 6) == ranged
-    assert {row["available_at"] for row in ranged["user_features", last]} == {lively.at(6, 0)}
+    assert {row["available_at"] for row in ranged["user_features", last]} == {lively.at(6, 6)}
 
 
 def test_what_happens_or_becomes_known_after_midnight_changes_nothing(lively: Any) -> None:

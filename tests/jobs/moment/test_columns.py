@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.asof.clock import instants
 from jobs.lake.tables import ATTRIBUTES, INTEREST_BUCKETS, LAKE, TIME
 from jobs.moment.columns import (
     attribute_columns,
     attribute_keys,
     encodings_of,
+    encodings_seen,
     numbers,
     ranker_columns,
     strings,
@@ -76,19 +78,31 @@ def test_a_users_row_is_the_same_from_a_table_and_from_a_mapping() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 5), unique=True), st.lists(st.integers(-30, 200), max_size=8))
-def test_an_encoding_is_seen_from_its_midnight_to_the_next(days_known: list[int], hours: list[int]) -> None:
-    """Never one of the future, never one that the next midnight has replaced, whether or not a next one came."""
-    start = datetime(2026, 1, 1, tzinfo=UTC)
+@given(
+    st.dictionaries(st.integers(0, 5), st.sampled_from(["a", "b"]), max_size=6),
+    st.lists(st.integers(-30, 200), max_size=8),
+)
+def test_an_encoding_is_seen_from_its_publication_to_the_next(known: dict[int, str], hours: list[int]) -> None:
+    """Never one of the future, nor one that a newer publication has replaced, whether or not that knows the value."""
+    start = datetime(2026, 1, 1, 6, tzinfo=UTC)
     rows = [
-        {"encoding": "category", "value": "a", "available_at": start + timedelta(days=n), "click_rate": n / 10}
+        {"encoding": "category", "value": value, "available_at": start + timedelta(days=n), "click_rate": n / 10}
         | {"impressions": 1.0, "clicks": 0.0}
-        for n in days_known
+        for n, value in known.items()
     ]
     table = pa.Table.from_pylist(rows, LAKE["encodings"].schema)
+    published = instants([start + timedelta(days=n) for n in known])
     times = pa.chunked_array([pa.array([start + timedelta(hours=h) for h in hours], TIME)])
-    found = encodings_of(table, times).of("category", [coded(np.array(["a"] * len(hours), dtype=object))])
-    wanted = [h // 24 / 10 if h // 24 in days_known else np.nan for h in hours]
-    np.testing.assert_array_equal(found, wanted)
-    newest = encodings_of(table).of("category", [coded(np.array(["a"], dtype=object))])
-    np.testing.assert_array_equal(newest, [max(days_known) / 10 if days_known else np.nan])
+    words = [coded(np.array(["a"] * len(hours), dtype=object))]
+    found = encodings_seen(table, published, times).of("category", words)
+    newest = [max((n for n in known if n <= h / 24), default=None) for h in hours]
+    np.testing.assert_array_equal(found, [np.nan if n is None or known[n] != "a" else n / 10 for n in newest])
+
+
+def test_one_publication_is_what_all_rows_see() -> None:
+    """The endpoint and a replayed hour have one; none of a value that it lacks."""
+    row = {"encoding": "category", "value": "a", "click_rate": 0.5, "impressions": 1.0, "clicks": 0.0}
+    table = pa.Table.from_pylist([row | {"available_at": datetime(2026, 1, 2, tzinfo=UTC)}], LAKE["encodings"].schema)
+    words = [coded(np.array(["a", "b", "a"], dtype=object))]
+    np.testing.assert_array_equal(encodings_of(table).of("category", words), [0.5, np.nan, 0.5])
+    np.testing.assert_array_equal(encodings_of(table.slice(1)).of("category", words), [np.nan] * 3)

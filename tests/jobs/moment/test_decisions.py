@@ -1,21 +1,27 @@
 """Which logged decisions can be replayed, and what the rankers are shown of them."""
 
 from dataclasses import replace
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jobs.moment.decisions import Known, clusters, decisions, disagreement, first_placements, joined
+from jobs.lake.store import midnight
+from jobs.moment.decisions import Disagreement, Known, clusters, decisions, disagreement, first_placements, joined
 from models.settings import TaskSettings
 from tests.jobs.small_lake import (
+    SLATE,
     TEST_DAY,
     World,
     encodings,
     examples,
     item_features,
     items,
+    known_from,
     requests_table,
     user_features,
 )
@@ -32,9 +38,15 @@ def placed(**changes: Any) -> tuple[pa.Table, pa.Table]:
     return rows, requests_table(World(), TEST_DAY, N)
 
 
-def known() -> Known:
-    tables = [user_features(World(), TEST_DAY), item_features(World(), TEST_DAY), encodings(TEST_DAY), items(World())]
-    return Known(*tables, None, TaskSettings())
+def known(**changes: Any) -> list[Known]:
+    """The two feature days before the test day, as `known_before` reads them; `changes` are of both."""
+    days = [TEST_DAY - timedelta(days=back) for back in (2, 1)]
+    return [replace(known_of(day), **changes) for day in days]
+
+
+def known_of(day: date) -> Known:
+    tables = [user_features(World(), day), item_features(World(), day), encodings(day), items(World())]
+    return Known(day, known_from(day), *tables, None, TaskSettings())
 
 
 def first_only(value: Any) -> Any:
@@ -56,6 +68,7 @@ def test_it_is_the_first_placement_whatever_the_order_of_rows() -> None:
     [
         ("propensity", None, "no_propensity"),
         ("propensity", 1.0, "certain_choice"),
+        ("position", 2, "first_placement_missing"),
         ("clicked", None, "click_unknown"),
         ("item_id", "i999999", "shown_item_not_a_candidate"),
     ],
@@ -68,6 +81,37 @@ def test_what_cannot_be_replayed_is_left_out_and_counted(column: str, value: Any
     assert set(found["position"].to_pylist()) == {1}
 
 
+@pytest.mark.parametrize("kept", [[1, 2], [0, 1]], ids=["the first", "the last"])
+def test_without_its_first_placement_a_request_is_left_out(kept: list[int]) -> None:
+    """The second's propensity is given the first; what is missing below changes no first decision."""
+    rows, requests = placed()
+    gone = np.isin(np.arange(len(rows)) % 12, [n for n in range(3) if n not in kept])
+    for table in (rows, rows.take(pa.array(np.random.default_rng(0).permutation(len(rows))))):
+        there = np.isin(table["impression_id"].to_pylist(), rows["impression_id"].filter(pa.array(~gone)).to_pylist())
+        found, left_out = first_placements(table.filter(pa.array(there)), requests)
+        assert left_out["first_placement_missing"] == (10 if 0 not in kept else 0)
+        assert len(found) == left_out["requests"] - left_out["first_placement_missing"]
+        assert set(found["position"].to_pylist()) == {1}
+
+
+def test_a_first_place_that_two_took_is_nobodys_decision() -> None:
+    found, left_out = first_placements(*placed(position=lambda v: [1 if n % 12 == 1 else p for n, p in enumerate(v)]))
+    assert (left_out["first_placement_twice"], len(found)) == (10, N - 10)
+    deeper = placed(position=lambda v: [3 if n % 12 == 1 else p for n, p in enumerate(v)])
+    assert len(first_placements(*deeper)[0]) == N
+
+
+@pytest.mark.parametrize(
+    ("position", "complete"), [([7, 8, 9], True), ([2, 2, 3], False), ([2, 3, 3], False), ([2, 2, 2], False)]
+)
+def test_a_request_with_all_its_places_lacks_none_wherever_it_stood(position: list[int], complete: bool) -> None:
+    """A shelf further down, or one place of the screen that is decided alone; a place counts once."""
+    rows, requests = placed(position=lambda v: position * (len(v) // SLATE))
+    found, left_out = first_placements(rows, requests)
+    assert len(found) == (N if complete else 0)
+    assert left_out["first_placement_missing"] + left_out["first_placement_twice"] == N - len(found)
+
+
 def test_requests_without_candidates_are_left_out() -> None:
     rows, requests = placed()
     found, left_out = first_placements(rows, requests.slice(3))
@@ -76,13 +120,67 @@ def test_requests_without_candidates_are_left_out() -> None:
 
 def test_the_shown_item_has_the_columns_it_had_in_training() -> None:
     """Replay and dataset take features by different code: a difference would make it another model's estimate."""
-    rows, requests = placed()
-    table, _ = first_placements(rows, requests)
-    age = item_features(World(), TEST_DAY.replace(day=TEST_DAY.day - 1))
-    found = decisions(table, replace(known(), item_features=age))
-    assert disagreement(table, found) == {}
-    stale = decisions(table, known())  # features of the test day itself: a leak, and it shows
-    assert set(disagreement(table, stale)) == {"item_age_days"}
+    table, _ = first_placements(*placed())
+    assert disagreement(table, decisions(table, known())) == Disagreement(N, 0, {})
+    older, newer = known()
+    # Features that were computed at midnight and served from six on: a quarter of the day would see them too early.
+    at_midnight = replace(newer, available_at=midnight(TEST_DAY))
+    early = disagreement(table, decisions(table, [older, at_midnight]))
+    assert early == Disagreement(N, N // 4, {"item_age_days": N // 4})
+    late = disagreement(table, decisions(table, [older]))
+    assert late == Disagreement(N, N - N // 4, {"item_age_days": N - N // 4})
+
+
+def test_what_only_one_side_knows_differs_too() -> None:
+    """An attribute the dataset never had, and one the catalogue lost."""
+    table, _ = first_placements(*placed())
+    some = known()
+    kind = some[0].items.schema.field("attributes")
+    colours = pa.array([[("colour", "red")]] * len(some[0].items), kind.type)
+    other = some[0].items.set_column(some[0].items.schema.get_field_index("attributes"), kind, colours)
+    found = disagreement(table, decisions(table, [replace(one, items=other) for one in some]))
+    assert found == Disagreement(N, N, {"attributes.item.colour": N, "attributes.item.tier": N})
+
+
+DISAGREEMENTS = st.builds(
+    Disagreement,
+    st.integers(0, 9),
+    st.integers(0, 9),
+    st.dictionaries(st.sampled_from("abc"), st.integers(1, 9), max_size=2),
+)
+
+
+@given(st.lists(DISAGREEMENTS, min_size=1))
+def test_disagreements_of_parts_add_up_in_any_order(parts: list[Disagreement]) -> None:
+    whole = sum(parts, Disagreement())
+    assert whole == sum(reversed(parts), Disagreement())
+    assert whole.decisions == sum(part.decisions for part in parts)
+    assert sum(whole.columns.values()) == sum(n for part in parts for n in part.columns.values())
+    assert (whole.skew is None) == (whole.decisions == 0)
+
+
+def test_before_the_first_publication_nothing_is_known_of_anybody() -> None:
+    """The small hours of the second day ever: the rows are replayed as they were served, with nothing."""
+    table, _ = first_placements(*placed())
+    _, newer = known()
+    found = decisions(table, [newer])
+    early = (np.array(table["event_time"].to_pylist()) < newer.available_at)[found.row]
+    assert 0 < early.mean() < 1
+    for name in ("user_impressions", "item_age_days", "encoded_category"):
+        assert (np.isnan(found.columns[name]) == early).all(), name
+    assert [tier is None for tier in found.columns["attributes.item.tier"]] == early.tolist()
+    assert set(found.columns["attributes.daypart"]) == {"night", "noon"}, "what the request says is known"
+
+
+def test_an_item_the_publication_lacks_has_no_attributes() -> None:
+    """Listed since: the endpoint's catalogue did not have it, whatever a later snapshot says."""
+    table, _ = first_placements(*placed())
+    older, newer = known()
+    found = decisions(table, [replace(older, item_features=older.item_features.slice(1)), newer])
+    early = (np.array(table["event_time"].to_pylist()) < newer.available_at)[found.row]
+    first = found.item_id == "i000000"
+    assert set(found.columns["attributes.item.tier"][first & early]) == {None}
+    assert set(found.columns["attributes.item.tier"][first & ~early]) == {"plus"}
 
 
 def test_every_candidate_has_its_own_item_and_the_requests_user() -> None:
@@ -102,9 +200,8 @@ def test_every_candidate_has_its_own_item_and_the_requests_user() -> None:
 def test_unknown_users_and_items_are_unknown_not_somebody_else() -> None:
     """An index of -1 once would have taken the last row."""
     table, _ = first_placements(*placed(user_id=lambda v: [None] * len(v)))
-    some = known()
-    few = replace(some, item_features=some.item_features.slice(0, 5), items=some.items.slice(0, 5))
-    found = decisions(table, few)
+    some = known_of(TEST_DAY - timedelta(days=1))
+    found = decisions(table, known(item_features=some.item_features.slice(0, 5), items=some.items.slice(0, 5)))
     late = np.array([int(i[1:]) >= 5 for i in found.item_id])
     assert np.isnan(found.columns["user_click_rate"]).all()
     assert np.isnan(found.columns["item_click_rate"][late]).all()

@@ -184,8 +184,16 @@ GOOD = {"reward": [0.0, 1.0, 0.0], "logged": [0.5, 0.5, 0.5], "target": [0.5, 0.
 @pytest.mark.parametrize(
     ("column", "value", "sentence"),
     [
-        ("reward", None, "reward needs finite numbers; found none in row 1 of a file, 3 such in all"),
-        ("reward", np.inf, "reward needs finite numbers; found inf in row 1 of a file, 3 such in all"),
+        (
+            "reward",
+            None,
+            "reward needs finite numbers up to 1e+30 in size; found none in row 1 of a file, 3 such in all",
+        ),
+        (
+            "reward",
+            np.inf,
+            "reward needs finite numbers up to 1e+30 in size; found inf in row 1 of a file, 3 such in all",
+        ),
         ("logged", 0.0, "logged needs probabilities in (0, 1]; found 0 in row 1 of a file, 3 such in all"),
         ("logged", 1.5, "logged needs probabilities in (0, 1]; found 1.5 in row 1 of a file, 3 such in all"),
         ("target", -0.5, "target needs probabilities in [0, 1]; found -0.5 in row 1 of a file, 3 such in all"),
@@ -193,9 +201,13 @@ GOOD = {"reward": [0.0, 1.0, 0.0], "logged": [0.5, 0.5, 0.5], "target": [0.5, 0.
         (
             "predicted_logged",
             np.nan,
-            "predicted_logged needs finite numbers; found nan in row 1 of a file, 3 such in all",
+            "predicted_logged needs finite numbers up to 1e+30 in size; found nan in row 1 of a file, 3 such in all",
         ),
-        ("predicted_target", -np.inf, "predicted_target needs finite numbers; found -inf in row 1 of a file, 3 such"),
+        (
+            "predicted_target",
+            -np.inf,
+            "predicted_target needs finite numbers up to 1e+30 in size; found -inf in row 1 of a file, 3 such",
+        ),
         ("cluster", None, "cluster needs a value in every row; found none in row 1 of a file, 3 such in all"),
     ],
 )

@@ -17,7 +17,8 @@ from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import DAY, TEST_DAY, World, a_run, publish, publish_all
 
 N = 150
-CLOSING = TEST_DAY + timedelta(days=1 + 7 + 2)
+LATE_DAYS = 2
+CLOSING = TEST_DAY + timedelta(days=1 + 7 + LATE_DAYS)
 """A click window, a conversion window and how late an event may come after the test day, by hand."""
 FIRST_CUT, LAST_CUT = midnight(DAY + timedelta(days=1)), midnight(CLOSING + timedelta(days=1))
 RANKERS: dict[str, Ranker] = {"popularity": popularity(), "logistic": linear(1.0)}

@@ -18,7 +18,7 @@ from jobs.lake.run import Run
 from jobs.lake.tables import EVENTS, RAW
 from jobs.sources import open_source
 from jobs.sources.simulated import Simulated
-from jobs.sources.world.truth import true_click_probability
+from jobs.sources.world.truth import true_probabilities
 from models.settings import WorldSettings
 
 FIRST = date(2026, 1, 1)
@@ -169,22 +169,60 @@ def test_a_day_outside_the_world_is_a_usage_error_that_names_its_span(tmp_path):
 
 
 def test_the_truth_by_id_is_the_worlds_truth(tmp_path):
-    """Backtests ask by id; the answer must be the world's own for those very users and items."""
+    """Backtests ask by id; the answer must be the world's own for those very users, items and places."""
     conf = settings(tmp_path)
     source = Simulated(conf.world)
     day = source.drawn(4)
-    log = source.logger.impressions(day, 0)
-    top = log.filter(pc.equal(log.column("position"), 1))
-    ids = [np.array(top.column(c).to_pylist(), dtype=object) for c in ("user_id", "item_id", "surface")]
-    found = true_click_probability(conf, FIRST + timedelta(days=4), *ids)
-    expected = source.world.click_probability(4, day.requests.user, day.shown.item[:, 0], day.requests.surface)
-    assert set(np.round(found, 12)) <= set(np.round(expected, 12))
-    with pytest.raises(UsageError, match="surfaces"):
-        true_click_probability(conf, FIRST, ids[0][:1], ids[1][:1], np.array(["elsewhere"], dtype=object))
-    with pytest.raises(UsageError, match="ids"):
-        true_click_probability(conf, FIRST, np.array(["u999999"], dtype=object), ids[1][:1], ids[2][:1])
+    log = source.logger.impressions(day, 0).sort_by([("request_id", "ascending"), ("position", "ascending")])
+    log = log.group_by(["request_id", "position"], use_threads=False).aggregate(
+        [(name, "first") for name in ("user_id", "item_id", "surface")]
+    )
+    position = log.column("position").to_numpy().astype(np.int64)
+    ids = [np.array(log.column(f"{c}_first").to_pylist(), dtype=object) for c in ("user_id", "item_id", "surface")]
+    found = true_probabilities(conf, FIRST + timedelta(days=4), *ids, position)
+    row = np.array([int(name.rpartition("-")[2]) for name in log.column("request_id").to_pylist()])
+    asked, item = day.requests, day.shown.item[row, position - 1]
+    world = source.world
+    click = world.click_probability(4, asked.user[row], item, asked.surface[row], position)
+    np.testing.assert_allclose(found.click, click)
+    np.testing.assert_allclose(found.conversion, click * world.purchase_probability(4, asked.user[row], item))
+    first = true_probabilities(conf, FIRST + timedelta(days=4), *ids)
+    assert ((first.click >= found.click) & (first.conversion >= found.conversion)).all()
+
+
+def test_a_conversion_within_a_shorter_window_is_less_likely(tmp_path):
+    """The truth is of what attribution counts: half of the purchases are made within a day."""
+    ids = [np.array([name], dtype=object) for name in ("u000001", "i000001", "home")]
+    week, day = (
+        true_probabilities(settings(tmp_path, TIDEGATE__ATTRIBUTION__WINDOW_DAYS=days), FIRST, *ids) for days in "71"
+    )
+    assert week.click == day.click
+    assert day.conversion / week.conversion == pytest.approx(0.52)
+
+
+@pytest.mark.parametrize(
+    ("day", "user", "item", "surface"),
+    [
+        (FIRST, "u999999", "i000001", "home"),
+        (FIRST, "u000001", "i999999", "home"),
+        (FIRST, "ann", "i000001", "home"),
+        (FIRST, None, "i000001", "home"),
+        (FIRST, "u000001", "i000001", "kiosk"),
+        (FIRST - timedelta(days=1), "u000001", "i000001", "home"),
+        (FIRST + timedelta(days=12), "u000001", "i000001", "home"),
+    ],
+)
+def test_what_the_world_does_not_have_has_no_truth(tmp_path, day, user, item, surface):
+    """The truth is for the eyes: logs of another world are judged without it, and no command is wrong for that."""
+    ids = [
+        np.array([name, known], dtype=object)
+        for name, known in zip((user, item, surface), ("u000001", "i000001", "home"), strict=True)
+    ]
+    assert true_probabilities(settings(tmp_path), day, *ids) is None
+    known = [column[1:] for column in ids]
     real = settings(tmp_path, TIDEGATE__SOURCE__NAME="open-bandit")
-    assert true_click_probability(real, FIRST, *ids) is None
+    assert true_probabilities(real, FIRST, *known) is None
+    assert true_probabilities(settings(tmp_path), FIRST, *known) is not None
 
 
 class Torn(Exception):

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.evaluation.comparison import compare
 from models.evaluation.estimate import Estimate, Refusal
+from models.evaluation.gate import Evidence, judge
 from models.evaluation.lists import FIGURES, list_metric, of_requests
 from models.evaluation.ranking import auc, auc_pr, log_loss, normalised_entropy, weighted_auc_pr
-from models.settings import GateSettings
+from models.settings import GateSettings, Margins
 
 GATE = GateSettings(bootstrap_replicates=60)
 LISTS = st.lists(st.tuples(st.booleans(), st.integers(0, 2)), min_size=1, max_size=5)
@@ -36,6 +38,11 @@ def over_all_orders(metric: str, rows: list[tuple[bool, int]], k: int) -> float:
     return float(np.mean([textbook(metric, [clicked for clicked, _ in order], k) for order in orders]))
 
 
+def order_matters(metric: str, labels: list[bool], k: int) -> bool:
+    """Whether any two orders of the list differ: a list without a click never does, it has no figure at all."""
+    return any(labels) and len({round(textbook(metric, list(order), k), 12) for order in set(permutations(labels))}) > 1
+
+
 @pytest.mark.parametrize("metric", FIGURES)
 @given(requests=st.lists(LISTS, min_size=1, max_size=4), k=st.integers(1, 6))
 @settings(deadline=None, max_examples=40)
@@ -46,10 +53,11 @@ def test_a_list_metric_is_its_definition_over_all_orders_of_ties(
     labels = np.array([row[0] for rows in requests for row in rows], float)
     scores = np.array([row[1] for rows in requests for row in rows], float)
     groups = np.repeat(np.arange(len(requests)), [len(rows) for rows in requests])
-    first, found = of_requests(metric, labels, scores, groups, k)  # type: ignore[arg-type]
-    clicked = [n for n, rows in enumerate(requests) if any(c for c, _ in rows)]
-    assert groups[first].tolist() == clicked
-    np.testing.assert_allclose(found, [over_all_orders(metric, requests[n], k) for n in clicked], atol=1e-12)
+    found = of_requests(metric, labels, scores, groups, k)  # type: ignore[arg-type]
+    told = [n for n, rows in enumerate(requests) if order_matters(metric, [clicked for clicked, _ in rows], k)]
+    assert groups[found.rows].tolist() == told
+    np.testing.assert_allclose(found.values, [over_all_orders(metric, requests[n], k) for n in told], atol=1e-12)
+    assert sum(found.left_out.values()) == len(requests) - len(told)
 
 
 @pytest.mark.parametrize("metric", FIGURES)
@@ -67,6 +75,73 @@ def test_list_metrics_are_order_free_and_lie_in_their_range(metric: str) -> None
     np.testing.assert_allclose(list(found.as_dict().values()), list(mixed.as_dict().values()))  # type: ignore[union-attr]
     assert 0 <= found.low <= found.value <= found.high <= 1
     assert worse.value < found.low
+
+
+@pytest.mark.parametrize("metric", FIGURES)
+def test_lists_that_are_the_same_for_every_ranker_change_no_figure(metric: str) -> None:
+    """Nine notifications of one item for each list of eight: the figure and its interval are those of the lists."""
+    rng = np.random.default_rng(1)
+    p = rng.beta(1, 3, 1_600)
+    labels, lists = (rng.random(1_600) < p).astype(float), np.arange(1_600) // 8
+    alone = of_requests(metric, labels, p, lists, 3)  # type: ignore[arg-type]
+    silent = [[1.0]] * 1_800 + [[0.0]] * 7 + [[0.0] * 5] * 11 + [[1.0] * 4] * 13
+    more = np.concatenate([np.full(len(rows), n) for n, rows in enumerate(silent, start=200)])
+    everything = (np.concatenate([labels, *silent]), np.append(p, rng.random(len(more))), np.append(lists, more))
+    mixed = of_requests(metric, *everything, 3)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(mixed.values, alone.values)
+    assert (mixed.left_out["of one item"], mixed.left_out["without a click"] - alone.left_out["without a click"]) == (
+        1_807, 11,
+    )  # fmt: skip
+    assert mixed.left_out["the same in every order"] == alone.left_out["the same in every order"] + 13
+    found, expected = (
+        list_metric(metric, y, s, g, 3, settings=GATE)  # type: ignore[arg-type]
+        for y, s, g in (everything, (labels, p, lists))
+    )
+    assert isinstance(found, Estimate)
+    assert found == expected
+
+
+@pytest.mark.parametrize("metric", FIGURES)
+@pytest.mark.parametrize(
+    ("size", "clicks", "k", "reason"),
+    [
+        (1, 1, 10, "found none: 30 of one item"),
+        (4, 0, 10, "found none: 30 without a click"),
+        (3, 3, 10, "found none: 30 the same in every order"),
+    ],
+)
+def test_a_figure_that_any_ranker_would_have_is_refused(
+    metric: str, size: int, clicks: int, k: int, reason: str
+) -> None:
+    """Both sides at 1.0 with no doubt about it would clear every margin."""
+    labels = np.tile(np.arange(size) < clicks, 30).astype(float)
+    lists, scores = np.repeat(np.arange(30), size), np.random.default_rng(0).random(30 * size)
+    found = list_metric(metric, labels, scores, lists, k, settings=GATE)  # type: ignore[arg-type]
+    assert isinstance(found, Refusal)
+    assert found.reason == f"{metric}_at_{k} needs lists whose order can change it; {reason}"
+
+
+@pytest.mark.parametrize(("metric", "k"), [("recall", 4), ("precision", 4), ("hit_rate", 4), ("hit_rate", 3)])
+def test_a_page_that_is_shown_whole_has_its_click_wherever_it_stands(metric: str, k: int) -> None:
+    """Of four items with two clicks, three places hold a click in any order; two do not."""
+    labels, lists = np.tile([1.0, 0, 0, 1], 30), np.repeat(np.arange(30), 4)
+    scores = np.random.default_rng(0).random(120)
+    assert isinstance(list_metric(metric, labels, scores, lists, k, settings=GATE), Refusal)  # type: ignore[arg-type]
+    assert isinstance(list_metric(metric, labels, scores, lists, 2, settings=GATE), Estimate)  # type: ignore[arg-type]
+
+
+def test_pages_of_one_item_clear_no_rule_of_the_gate() -> None:
+    """Notifications: NDCG, MRR and their kin are 1 for champion and challenger alike, and that is no evidence."""
+    rng = np.random.default_rng(2)
+    p = rng.beta(1, 3, 3_000)
+    y, rows = (rng.random(3_000) < p).astype(float), np.arange(3_000)
+    found = compare(y, p * 0.9, p, rows, rows, GATE)
+    listed = [metric for metric in found if "_at_" in metric]
+    assert len(listed) == 6
+    gate = GateSettings(must_not_fall=Margins(**dict.fromkeys(listed, 0.5)))
+    outcomes = {rule.name: rule.outcome for rule in judge(Evidence(found, {}, 3_000), gate).rules}
+    assert {outcomes[metric] for metric in listed} == {"refuse"}
+    assert outcomes["auc"] == "pass"
 
 
 def test_an_unknown_list_metric_and_k_of_zero_are_errors() -> None:

@@ -128,17 +128,26 @@ def test_a_target_never_logged_is_no_zero(name: str) -> None:
 
 
 BAD = [
-    ("reward", np.nan, "reward needs finite values; found nan in row 1, 1 such in all"),
-    ("reward", np.inf, "reward needs finite values; found inf in row 1, 1 such in all"),
-    ("logged", np.nan, "logged needs finite values; found nan in row 1, 1 such in all"),
+    ("reward", np.nan, "reward needs finite numbers up to 1e+30 in size; found nan in row 1, 1 such in all"),
+    ("reward", np.inf, "reward needs finite numbers up to 1e+30 in size; found inf in row 1, 1 such in all"),
+    ("reward", -1e31, "reward needs finite numbers up to 1e+30 in size; found -1e+31 in row 1, 1 such in all"),
+    ("logged", np.nan, "logged needs probabilities in (0, 1]; found nan in row 1, 1 such in all"),
     ("logged", 0.0, "logged needs probabilities in (0, 1]; found 0 in row 1, 1 such in all"),
     ("logged", -0.5, "logged needs probabilities in (0, 1]; found -0.5 in row 1, 1 such in all"),
     ("logged", 1.5, "logged needs probabilities in (0, 1]; found 1.5 in row 1, 1 such in all"),
     ("target", -0.5, "target needs probabilities in [0, 1]; found -0.5 in row 1, 1 such in all"),
     ("target", 1.5, "target needs probabilities in [0, 1]; found 1.5 in row 1, 1 such in all"),
-    ("target", np.nan, "target needs finite values; found nan in row 1, 1 such in all"),
-    ("predicted_logged", np.nan, "predicted_logged needs finite values; found nan in row 1, 1 such in all"),
-    ("predicted_target", -np.inf, "predicted_target needs finite values; found -inf in row 1, 1 such in all"),
+    ("target", np.nan, "target needs probabilities in [0, 1]; found nan in row 1, 1 such in all"),
+    (
+        "predicted_logged",
+        np.nan,
+        "predicted_logged needs finite numbers up to 1e+30 in size; found nan in row 1, 1 such in all",
+    ),
+    (
+        "predicted_target",
+        -np.inf,
+        "predicted_target needs finite numbers up to 1e+30 in size; found -inf in row 1, 1 such in all",
+    ),
 ]
 
 

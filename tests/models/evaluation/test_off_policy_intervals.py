@@ -191,7 +191,7 @@ def test_a_confidence_sequence_runs_on(seed: int) -> None:
     running = ConfidenceSequence.starting()
     widths = [1.0]
     for day in days:
-        running = running.after(Log.checked(*(a[day] for a in (log.reward, log.logged, log.target))))
+        running = running.after(Log(*(a[day] for a in vars(log).values())))
         widths.append(running.interval[1] - running.interval[0])
     assert widths == sorted(widths, reverse=True)
     assert running.interval == pytest.approx(ConfidenceSequence.starting().after(log).interval, abs=1e-12)
@@ -200,7 +200,7 @@ def test_a_confidence_sequence_runs_on(seed: int) -> None:
 def test_confidence_sequences_need_bounded_rewards() -> None:
     """Bets on w (1 - r) lose without limit when a reward exceeds one."""
     two = np.array([0.5, 0.5])
-    with pytest.raises(ValueError, match=r"rewards in \[0, 1\]; found 0 and more"):
+    with pytest.raises(ValueError, match=r"rewards in \[0, 1\]; found 0 to 2"):
         ConfidenceSequence.starting().after(Log.checked(np.array([0.0, 2.0]), two, two))
     with pytest.raises(ValueError, match=r"in \(0, 1\)"):
         ConfidenceSequence.starting(1.0)

@@ -118,9 +118,11 @@ def test_what_cannot_be_told_is_refused_and_nonsense_is_an_error() -> None:
     assert isinstance(concentration(np.arange(2), np.zeros(2), 5, settings=GATE, seed=0), Refusal)
     assert isinstance(concentration_rise(np.arange(2), np.ones(2), np.zeros(2), 5, settings=GATE, seed=0), Refusal)
     assert isinstance(exposure_gap(np.ones(3), np.ones(3, bool), settings=GATE, seed=0), Refusal)
+    one = concentration_rise(np.zeros(2, int), np.ones(2), np.ones(2), 5, settings=GATE, seed=0)
+    assert one == Refusal("the popularity curve needs 2 items to choose from; found 1 in 2 rows", 2)
     with pytest.raises(ValueError, match="at least 2 items is needed; found 1"):
         concentration(np.arange(2), np.ones(2), 1, settings=GATE, seed=0)
-    with pytest.raises(ValueError, match="at least 0"):
+    with pytest.raises(ValueError, match=r"figures from 0 to 1e\+30 are needed"):
         concentration(np.arange(2), np.array([1.0, -1]), 5, settings=GATE, seed=0)
     with pytest.raises(ValueError, match=r"\[0, 1\] are needed; found 2"):
         exposure_gap(np.full(3, 2.0), np.ones(3, bool), settings=GATE, seed=0)

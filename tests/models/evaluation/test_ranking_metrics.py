@@ -54,17 +54,17 @@ def test_ndcg_by_hand() -> None:
     """Group 1: the click is second of two. Group 2: no click, left out. Group 3: two clicks, cut at two places."""
     labels = np.array([0, 1, 0, 0, 1, 0, 1], float)
     scores = np.array([0.9, 0.8, 0.5, 0.4, 0.9, 0.8, 0.7])
-    first, gain = of_requests("ndcg", labels, scores, np.array([1, 1, 2, 2, 3, 3, 3]), 2)
+    found = of_requests("ndcg", labels, scores, np.array([1, 1, 2, 2, 3, 3, 3]), 2)
     second = 1 / np.log2(3)
-    np.testing.assert_allclose(gain, [second, 1 / (1 + second)])
-    assert first.tolist() == [0, 4]
+    np.testing.assert_allclose(found.values, [second, 1 / (1 + second)])
+    assert found.rows.tolist() == [0, 4]
 
 
 def test_ndcg_of_tied_scores_is_the_mean_over_their_orders() -> None:
     """Logs list the top first: ties in row order would credit a constant score with the logging policy's work."""
     labels, groups = np.array([1, 0, 0, 0], float), np.zeros(4, int)
-    _, gain = of_requests("ndcg", labels, np.full(4, 0.5), groups, 10)
-    np.testing.assert_allclose(gain, [np.mean(1 / np.log2(np.arange(4) + 2))])
+    found = of_requests("ndcg", labels, np.full(4, 0.5), groups, 10)
+    np.testing.assert_allclose(found.values, [np.mean(1 / np.log2(np.arange(4) + 2))])
 
 
 def test_metrics_do_not_depend_on_the_order_of_rows() -> None:

@@ -1,0 +1,207 @@
+"""Every rule of the gate with figures that are better when higher and with those that are better when lower."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from pydantic import ValidationError
+
+from models.evaluation.comparison import LOWER_IS_BETTER, figure_of
+from models.evaluation.estimate import Estimate, Finding, Refusal
+from models.evaluation.gate import Evidence, Rule, SliceFinding, judge
+from models.evaluation.slices import Slice, reversals
+from models.settings import GateSettings, Margins
+
+METRICS = tuple(Margins.model_fields)
+SLICED = (*(m for m in METRICS if m != "auc_pr"), "ndcg_at_5", "hit_rate_at_1")
+MARGIN = 0.02
+SETTINGS = GateSettings(
+    must_not_fall=Margins(**dict.fromkeys(METRICS, MARGIN)),
+    must_rise=METRICS,
+    estimators=("dr", "sndr", "pages"),
+    max_conversion_drop=MARGIN,
+    max_slice_drop=MARGIN,
+    max_warm_loss=MARGIN,
+    max_calibration_error=MARGIN,
+    max_concentration_rise=MARGIN,
+)
+
+
+def around(value: float, reach: float = 0.001) -> Estimate:
+    return Estimate(value, reach / 2, value - reach, value + reach, 5_000, 3_000.0)
+
+
+def gained(metric: str, gain: float, reach: float = 0.001) -> Estimate:
+    """Challenger minus champion for a challenger that is better by `gain`."""
+    return around(-gain if metric in LOWER_IS_BETTER else gain, reach)
+
+
+def sides(difference: Finding) -> dict[str, Finding]:
+    return {"champion": around(0.5), "challenger": around(0.5), "difference": difference}
+
+
+def evidence(gain: float) -> Evidence:
+    """A challenger that is better by `gain` in everything that can be better or worse; good in all else."""
+    return Evidence(
+        {metric: sides(gained(metric, gain)) for metric in METRICS},
+        sides(around(gain)),
+        test_rows=5_000,
+        estimators={name: around(gain) for name in SETTINGS.estimators},
+        conversions=around(gain),
+        known_share=1.0,
+        calibration=around(0.01),
+        slices=(SliceFinding("device", "ios", gained(SETTINGS.slice_metric, gain)),),
+        concentration_rise=around(-gain),
+        skew=0.0,
+        latency_ms=1.0,
+        mode="warm",
+        parity=around(-gain),
+    )
+
+
+def rule(found: Evidence, name: str, settings: GateSettings = SETTINGS) -> Rule:
+    (wanted,) = (r for r in judge(found, settings).rules if r.name == name)
+    return wanted
+
+
+def test_a_challenger_that_is_better_in_everything_is_promoted_and_one_that_is_worse_in_everything_clears_nothing() -> (
+    None
+):
+    """Log-loss and its kin go down in the first and up in the second: a sign turned round anywhere shows here."""
+    assert judge(evidence(0.05), SETTINGS).verdict == "promote"
+    asked_of_models = {"test_rows", "label_maturity", "different_model", "calibration", "simpson", "skew", "latency_ms"}
+    worse = [r for r in judge(evidence(-0.05), SETTINGS).rules if r.name not in asked_of_models]
+    assert len(worse) == 2 * len(METRICS) + 1 + len(SETTINGS.estimators) + 4
+    assert {r.outcome for r in worse} == {"hold"}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_must_not_fall_may_be_worse_by_the_margin_and_no_more(metric: str) -> None:
+    """In the metric's own direction; what is unsure may be worse by more and is held."""
+    for gain, reach, outcome in (
+        (0.5, 0.001, "pass"), (0.0, 0.001, "pass"), (-0.018, 0.001, "pass"), (-0.0195, 0.001, "hold"),
+        (-0.5, 0.001, "hold"), (0.01, 0.04, "hold"), (0.03, 0.04, "pass"),
+    ):  # fmt: skip
+        found = replace(evidence(0.05), comparison={metric: sides(gained(metric, gain, reach))})
+        assert rule(found, metric).outcome == outcome, (gain, reach)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_must_rise_is_better_for_sure(metric: str) -> None:
+    """Log-loss `rises` by going down."""
+    for gain, reach, outcome in (
+        (0.5, 0.001, "pass"), (0.002, 0.001, "pass"), (0.0005, 0.001, "hold"), (0.0, 0.001, "hold"),
+        (-0.002, 0.001, "hold"), (-0.5, 0.001, "hold"), (0.03, 0.04, "hold"),
+    ):  # fmt: skip
+        found = replace(evidence(0.05), comparison={metric: sides(gained(metric, gain, reach))})
+        assert rule(found, f"{metric}.rises").outcome == outcome, (gain, reach)
+
+
+@pytest.mark.parametrize("metric", SLICED)
+def test_no_slice_may_be_worse_by_more_than_the_limit_for_sure(metric: str) -> None:
+    """A slice whose log-loss rises is hurt, one whose log-loss falls is helped; the figure is of what is gained."""
+    settings = SETTINGS.model_copy(update={"slice_metric": metric})
+    for gain, reach, outcome in (
+        (0.5, 0.001, "pass"), (0.0, 0.001, "pass"), (-0.0195, 0.001, "pass"), (-0.022, 0.001, "hold"),
+        (-0.5, 0.001, "hold"), (-0.03, 0.02, "pass"),
+    ):  # fmt: skip
+        slices = (
+            SliceFinding("device", "tv", gained(metric, 0.3)),
+            SliceFinding("os", "x", gained(metric, gain, reach)),
+        )
+        found = rule(replace(evidence(0.05), slices=slices), "slices", settings)
+        assert found.outcome == outcome, (gain, reach)
+        assert found.bound == -MARGIN
+        assert found.figure == pytest.approx(min(gain + reach, 0.301))
+        assert ("os=x" in found.reason) == (outcome == "hold")
+        assert f"{metric} rise" in found.reason if metric in LOWER_IS_BETTER else f"{MARGIN} {metric}" in found.reason
+
+
+def test_slices_that_are_all_refused_clear_nothing() -> None:
+    """No figure in any slice is no evidence that none is hurt; some figures are, for the slices that have them."""
+    none = SliceFinding("position", "1", Refusal("ndcg needs lists whose order can matter"))
+    found = rule(replace(evidence(0.05), slices=(none, none)), "slices")
+    assert (found.outcome, found.figure) == ("refuse", None)
+    assert found.reason == "none of 2 slices has a figure: ndcg needs lists whose order can matter"
+    some = (none, SliceFinding("device", "tv", gained("auc", 0.0)))
+    assert rule(replace(evidence(0.05), slices=some), "slices").outcome == "pass"
+    assert rule(replace(evidence(0.05), slices=()), "slices").outcome == "pass", "no slice has rows enough"
+
+
+@pytest.mark.parametrize("metric", ["auc", "log_loss"])
+@pytest.mark.parametrize("gain", [0.01, -0.01])
+def test_a_reversal_holds_whichever_way_is_better(metric: str, gain: float) -> None:
+    """Better overall but worse in every part, or the reverse: nobody knows which of the two to believe."""
+    parts = [Slice("device", name, 500, 0.5, gained(metric, -2 * gain)) for name in ("ios", "tv")]
+    (found,) = reversals(gained(metric, gain), parts)
+    assert rule(replace(evidence(0.05), reversals=(found.attribute,)), "simpson").outcome == "hold"
+    assert reversals(gained(metric, gain), [replace(p, difference=gained(metric, gain)) for p in parts]) == []
+
+
+Change = Callable[[float], Evidence]
+BETTER_WHEN_LOWER: dict[str, Change] = {
+    "calibration": lambda x: replace(evidence(0.05), calibration=around(x)),
+    "popularity_bias": lambda x: replace(evidence(0.05), concentration_rise=around(x)),
+    "warm_parity": lambda x: replace(evidence(0.05), parity=around(x)),
+}
+BETTER_WHEN_HIGHER: dict[str, Change] = {
+    "value": lambda x: replace(evidence(0.05), value=sides(around(x))),
+    "value.dr": lambda x: replace(evidence(0.05), estimators={"dr": around(x)}),
+    "value.sndr": lambda x: replace(evidence(0.05), estimators={"sndr": around(x)}),
+    "value.pages": lambda x: replace(evidence(0.05), estimators={"pages": around(x)}),
+    "conversions": lambda x: replace(evidence(0.05), conversions=around(x)),
+}
+LIMITS = {
+    "test_rows": (1_000, "refuse", lambda x: replace(evidence(0.05), test_rows=int(x))),
+    "label_maturity": (0.9, "refuse", lambda x: replace(evidence(0.05), known_share=x)),
+}
+CEILINGS = {
+    "skew": (0.001, "refuse", lambda x: replace(evidence(0.05), skew=x)),
+    "latency_ms": (50.0, "hold", lambda x: replace(evidence(0.05), latency_ms=x)),
+}
+
+
+@pytest.mark.parametrize("name", BETTER_WHEN_LOWER)
+def test_what_may_not_be_high_is_held_when_it_may_be_high(name: str) -> None:
+    """The upper end decides: an error, a concentration or a warm loss that may be above its limit is not cleared."""
+    change = BETTER_WHEN_LOWER[name]
+    for value, outcome in ((-0.5, "pass"), (0.0, "pass"), (0.0185, "pass"), (0.0195, "hold"), (0.5, "hold")):
+        assert rule(change(value), name).outcome == outcome, value
+
+
+@pytest.mark.parametrize("name", BETTER_WHEN_HIGHER)
+def test_what_may_not_be_low_is_held_when_it_may_be_low(name: str) -> None:
+    """The lower end decides: a value must rise for sure, conversions may fall by their margin."""
+    bound = -MARGIN if name == "conversions" else SETTINGS.min_lift
+    for away, outcome in ((0.5, "pass"), (0.0015, "pass"), (0.0005, "hold"), (-0.5, "hold")):
+        assert rule(BETTER_WHEN_HIGHER[name](bound + away), name).outcome == outcome, away
+
+
+@pytest.mark.parametrize("name", [*LIMITS, *CEILINGS])
+def test_a_plain_limit_is_on_its_right_side(name: str) -> None:
+    """At the limit is allowed; beyond it is not."""
+    limit, otherwise, change = {**LIMITS, **CEILINGS}[name]
+    good, bad = (1.1 * limit, 0.9 * limit) if name in LIMITS else (0.9 * limit, 1.1 * limit)
+    assert [rule(change(x), name).outcome for x in (good, limit, bad)] == ["pass", "pass", otherwise]
+
+
+@pytest.mark.parametrize("metric", SLICED)
+def test_every_metric_that_slices_may_be_compared_in_is_one_that_they_are_compared_in(metric: str) -> None:
+    """`jobs` asks `figure_of` for it in each slice."""
+    import numpy as np
+
+    assert GateSettings(slice_metric=metric).slice_metric == metric
+    labels, lists = np.arange(24) % 12 == 1, np.arange(24) // 12
+    assert np.isfinite(figure_of(metric, labels.astype(float), lists)(np.linspace(0.1, 0.9, 24)).value)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "AUC", "auc_pr", "acu", "ndcg", "ndcg_at_", "ndcg_at_0", "ndcg_at_²", "auc_at_10"]
+)
+def test_a_slice_metric_that_does_not_exist_is_an_error_that_names_the_choices(name: str) -> None:
+    """Found when the settings are read, not in the middle of a backtest, or never."""
+    choices = "auc, log_loss, normalised_entropy, ndcg_at_<k>, mrr_at_<k>, map_at_<k>, recall_at_<k>, precision_at_<k>"
+    with pytest.raises(
+        ValidationError, match=f"slice_metric\n.*must be one of {choices}, hit_rate_at_<k>.*; not {name}"
+    ):
+        GateSettings(slice_metric=name)
