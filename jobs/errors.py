@@ -14,6 +14,7 @@ The last line on stderr is `<kind>: <what was needed and what was found>`, alway
 
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -86,6 +87,8 @@ CLOSED_SAID = (
 )
 NO_FOLDER = (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 NO_FOLDER_SAID = _said(*NO_FOLDER)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""Of a terminal; delta-rs puts it into what it says of a disk."""
 WHOLE = "what was published stays whole, and running the stage again completes it"
 
 
@@ -141,8 +144,9 @@ def kind_of(error: Exception) -> TidegateError:
 
 
 def one_line(said: object, most: int = 2_000) -> str:
-    """A text, or what an error says, folded: no line break, no control character; at most `most` characters."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(said)).split())
+    """A text, or what an error says, folded: no line break, colour or control character; at most `most` characters."""
+    plain = COLOUR.sub("", str(said))
+    text = " ".join("".join(c if c.isprintable() else " " for c in plain).split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

@@ -16,7 +16,7 @@ import deltalake
 import pyarrow as pa
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from jobs.errors import Refused
+from jobs.errors import Refused, TidegateError, of_the_disk, one_line
 
 FOLDER = "_delta_log"
 MAPPING = "delta.columnMapping.mode"
@@ -43,7 +43,7 @@ def opened(root: Path, table: str, version: int | None = None) -> deltalake.Delt
         return None
     except DeltaError as error:
         at = "" if version is None else f" at version {version}"
-        raise Refused(f"table {table} needs a readable log{at} in {log}; {first_line(error)}") from error
+        raise blamed(f"table {table} needs a readable log{at} in {log}", error) from error
 
 
 def entries(root: Path, table: str, newest: int, base: int) -> Iterator[Actions]:
@@ -111,6 +111,6 @@ def refuse_unreadable(delta: deltalake.DeltaTable, table: str, found: list[File]
         )
 
 
-def first_line(error: Exception) -> str:
-    """What was found, in the error's own first words."""
-    return f"found: {next(iter(str(error).splitlines()), type(error).__name__)[:300]}"
+def blamed(needs: str, error: Exception) -> TidegateError:
+    """What an error of a library comes to: a trouble of the disk, which may pass, else `Refused` in its own words."""
+    return of_the_disk(error) or Refused(f"{needs}; found: {one_line(error, 300) or type(error).__name__}")

@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from jobs.errors import Refused
-from jobs.lake.log import first_line
+from jobs.lake.log import blamed
 from jobs.lake.tables import LAKE
 
 
@@ -24,12 +23,8 @@ def read_part(path: Path | str, table: str, columns: Sequence[str]) -> pa.Table:
     schema = pa.schema([LAKE[table].schema.field(name) for name in columns])
     try:
         return pq.ParquetFile(path).read(columns=list(columns)).select(columns).cast(schema)
-    except PermissionError:
-        raise
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise Refused(
-            f"table {table} needs the columns {', '.join(columns)} in part file {path}; {first_line(error)}"
-        ) from error
+        raise blamed(f"table {table} needs the columns {', '.join(columns)} in part file {path}", error) from error
 
 
 def scanned(paths: Sequence[Path | str], table: str) -> ds.Dataset:

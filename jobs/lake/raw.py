@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.errors import NotReady, Refused, if_never
+from jobs.errors import NotReady, Refused, if_never, of_the_disk, one_line
 from jobs.lake.formats import refuse_table_format
 from jobs.lake.tables import RAW
 
@@ -92,7 +92,7 @@ def _below(folder: Path) -> Iterator[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise Refused(f"raw folder {folder} needs to be readable; found {error.strerror}") from error
+        raise _passing(error) or Refused(f"raw folder {folder} needs to be readable; found {error.strerror}") from error
 
 
 def arrived(raw: Path, day: date) -> bool:
@@ -140,7 +140,7 @@ def _readable(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise NotReady(REPLACED.format(path)) from error
     except OSError as error:
-        raise Refused(f"raw file {path} needs to be readable; found {error.strerror}") from error
+        raise _passing(error) or Refused(f"raw file {path} needs to be readable; found {error.strerror}") from error
 
 
 def parse(path: Path) -> pa.Table:
@@ -186,7 +186,8 @@ def _parse(path: Path, content: bytes) -> pa.Table:
         try:
             column.validate(full=True)
         except pa.ArrowInvalid as error:
-            raise Refused(f"raw file {path} needs valid values in column {name}; found {_first_line(error)}") from error
+            found = f"column {one_line(name, 60)}; found {one_line(error, 300)}"
+            raise Refused(f"raw file {path} needs valid values in {found}") from error
     return rows
 
 
@@ -198,11 +199,15 @@ def _parquet(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise NotReady(REPLACED.format(path)) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
-        raise Refused(f"raw file {path} needs to be Parquet; found {_first_line(error)}") from error
+        raise _passing(error) or Refused(
+            f"raw file {path} needs to be Parquet; found {one_line(error, 300)}"
+        ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _passing(error: Exception) -> NotReady | None:
+    """A disk that does not answer is no fault of what lies on it."""
+    found = of_the_disk(error)
+    return found if isinstance(found, NotReady) else None
 
 
 def _digest(found: Iterable[tuple[Path, str]]) -> str:

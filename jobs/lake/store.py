@@ -161,7 +161,7 @@ class Lake:
         try:
             return [] if delta is None else delta.history()
         except DeltaError as error:
-            raise Refused(f"table {table} needs a readable log; {log.first_line(error)}") from error
+            raise log.blamed(f"table {table} needs a readable log", error) from error
 
     def lineage(self, table: str, partition: Partition, version: int | None = None) -> dict[str, Any] | None:
         """The lineage of the commit that last replaced a partition; None where it was never published.
@@ -277,9 +277,7 @@ class Lake:
             except DeltaError as error:
                 newer = self._open(spec.name, None)
                 if _version(newer) == _version(delta):
-                    raise Refused(
-                        f"table {spec.name} needs a log that takes commits; {log.first_line(error)}"
-                    ) from error
+                    raise log.blamed(f"table {spec.name} needs a log that takes commits", error) from error
                 delta = newer
         raise NotReady(f"table {spec.name} is too busy: {COMMIT_TRIES} commits collided; run the stage again")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.errors import Refused
+from jobs.errors import Refused, one_line
 from jobs.lake.tables import ATTRIBUTES, STR, TIME, Table
 from models.probabilities import at_most_one
 
@@ -75,8 +75,7 @@ def shape(schema: pa.Schema, table: Table, is_empty: Callable[[str], bool]) -> S
 
 def listed(names: Sequence[str]) -> str:
     """Columns' names for a sentence, whatever they are: on one line, and not more than can be read."""
-    shown = [name if name.isprintable() else ascii(name)[1:-1] for name in names[:SHOWN_NAMES]]
-    text = ", ".join(name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}…" for name in shown)
+    text = ", ".join(one_line(name, SHOWN_CHARACTERS) for name in names[:SHOWN_NAMES])
     return text if len(names) <= SHOWN_NAMES else f"{text} and {len(names) - SHOWN_NAMES} more"
 
 

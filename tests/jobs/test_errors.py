@@ -35,6 +35,7 @@ def ended(code: str) -> subprocess.CompletedProcess[str]:
         ),
         ("raise KeyError('day')", 70, "Crashed: a bug in Tidegate, not in your data: KeyError: 'day'"),
         ("raise ValueError", 70, "Crashed: a bug in Tidegate, not in your data: ValueError"),
+        ("raise Refused('\\x1b[31mred\\x1b[0m')", 65, "Refused: red"),
         ("raise ValueError('one\\ntwo')", 70, "Crashed: a bug in Tidegate, not in your data: ValueError: one two"),
         ("raise ValueError('\\ud800')", 70, "Crashed: a bug in Tidegate, not in your data: ValueError"),
         ("raise OSError(30, 'Read-only file system')", 78, None),

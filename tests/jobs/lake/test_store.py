@@ -1,5 +1,6 @@
 """The lake: readers see whole versions, one writer wins, a killed writer leaves the old version."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -14,11 +15,13 @@ from pathlib import Path
 import polars
 import pyarrow as pa
 import pytest
+from deltalake.exceptions import DeltaError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.config import ROOT
 from jobs.errors import Misconfigured, NotReady, Refused
+from jobs.lake.log import blamed
 from jobs.lake.store import NEVER, Lake, Lineage, midnight
 from jobs.lake.tables import LAKE, conform
 from jobs.lake.vacuum import vacuum_table
@@ -257,6 +260,30 @@ def test_an_entry_that_a_power_cut_emptied_is_not_skipped(lake: Lake) -> None:
     (lake.root / "quarantine" / "_delta_log" / f"{1:020}.json").write_bytes(b"")
     with pytest.raises(Refused, match=r"^table quarantine needs a readable log; found nothing in .*0001\.json$"):
         lake.read("quarantine")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), NotReady),
+        (
+            OSError(
+                "Kernel error -> Generic LocalFileSystem error\n \x1b[31m↳\x1b[0m Stale file handle (os error 116)"
+            ),
+            NotReady,
+        ),
+        (PermissionError(errno.EACCES, "Permission denied"), Misconfigured),
+        (DeltaError("Generic delta kernel error\n \x1b[31m↳\x1b[0m no protocol"), Refused),
+        (pa.ArrowInvalid("Parquet magic bytes not found"), Refused),
+    ],
+)
+def test_an_error_is_the_tables_fault_only_where_the_disk_did_answer(error: Exception, kind: type[Exception]) -> None:
+    """A table that is refused is not tried again; one on a disk that is full or away for a minute is."""
+    found = blamed("table clicks needs a readable log", error)
+    assert type(found) is kind
+    assert "\n" not in str(found)
+    assert "\x1b" not in str(found)
+    assert "[31m" not in str(found)
 
 
 def test_a_root_that_is_a_file_is_a_wrong_setting(tmp_path: Path) -> None:
