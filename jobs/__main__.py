@@ -12,7 +12,7 @@ import importlib
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import NoReturn
 
@@ -149,10 +149,10 @@ def _lose(settings: config.Config, options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def entry(run: Callable[[Sequence[str]], int] = main) -> NoReturn:
+def entry() -> NoReturn:
     """The command: warnings of libraries on stderr, and the ending of every command."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    run_as_command(run)
+    run_as_command(main)
 
 
 if __name__ == "__main__":
