@@ -4,14 +4,14 @@ SOURCE ?= simulated
 DATA ?=
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check bench lock clean
+.PHONY: help setup demo up down test check bench house lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: .venv/.ready ## create .venv from requirements.lock and byte-compile it (a few minutes, once)
 
-demo: .venv/.ready ## run the whole chain through Airflow; SOURCE=simulated|open-bandit|kuairand, DATA=<folder>
+demo: .venv/.ready ## run the whole chain through Airflow; SOURCE=<a file of jobs/sources>, DATA=<its folder>
 	@$(BIN)/python -m infra.stack demo --source $(SOURCE) $(if $(DATA),--data $(DATA))
 
 up: .venv/.ready ## start Airflow, MLflow and the endpoint and leave them running for a person
@@ -28,6 +28,9 @@ check: .venv/.ready ## lint, format, types, layers: the same as CI
 
 bench: .venv/.ready ## measure; results land in var/bench/*.json
 	@$(BIN)/python -m tests.bench
+
+house: .venv/.ready ## draw docs/house.svg again from the imports
+	@$(BIN)/python -m tests.house
 
 lock: ## resolve requirements.lock again from pyproject.toml
 	@$(PYTHON) -m venv var/lock && var/lock/bin/pip install -q uv

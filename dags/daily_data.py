@@ -7,11 +7,16 @@ Reads the source's own files (or the raw lake your loggers write). Writes the ra
 `quarantine`, `labels` and the feature tables. The table below says which stage does what.
 
 ## A task is red: what it means on call
-- **Retrying, "NotReady"**: an input has not arrived. It is tried every ten minutes for two hours. Look at the loggers.
+- **Up for reschedule, "NotReady"**: an input has not arrived. It is asked for every ten minutes for two hours. Look
+  at the loggers. If the day will never come, say so: `python -m jobs lose --day D --why "..."` publishes it without
+  rows, and the days after it go on; should it come later, clear its run.
 - **`validate`, "Refused"**: a critical expectation failed; nothing of the day was published and yesterday's tables
   still stand. The message names the expectation; the rows are in `quarantine`. Fix the source, then clear.
 - **`ingest`, "Misconfigured" or "UsageError"**: the command or a setting is wrong; no retry helps.
 - **Anything else** is a crash (memory, disk, a bug); it has been tried three times. Read the log from its end.
+- **`featurize` is green and raises `late_publication`** in Slack: the day's features were promised for 06:00
+  (`features.available_after_hours`) and came later; until then the endpoint served those of the day before, which
+  training does not know. `daily_monitoring` counts the answers. Nothing to clear; if it happens often, promise later.
 - Nobody is served worse than yesterday: models keep running. Training waits until the day is there.
 
 ## Clearing
@@ -31,7 +36,10 @@ from jobs.orchestration import daily, stage, standing_orders
 STAGES = ("ingest", "validate", "attribute", "featurize")
 
 with DAG(
-    "daily_data", schedule=daily(2), max_active_runs=1, **standing_orders(__doc__, STAGES, ("daily",), since=True)
+    "daily_data",
+    schedule=daily(2),
+    max_active_runs=1,
+    **standing_orders(__doc__, STAGES, ("daily",), since=True, due_hours=6),
 ):
     ingest = stage("ingest", ranged=True)
     validate = stage("validate", ranged=True)

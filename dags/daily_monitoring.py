@@ -10,7 +10,7 @@ Reads the validated events, `labels`, the feature tables, `promotions` and `evid
 the evidence pack and `matured.*` to the candidate's MLflow run. The table below says which stage does what.
 
 ## A task is red: what it means on call
-- **Retrying, "NotReady"**: the day's labels or features are not published. Look at `daily_data`.
+- **Up for reschedule, "NotReady"**: the day's labels or features are not published. Look at `daily_data`.
 - **`monitor` or `experiment`, "Refused"**: a table it reads is not what it should be; the message names it.
 - **`reevaluate`, "NotReady"**: `attribute` has not run for every day from the evidence's test day to this one, so late
   events would miss. Run `daily_data` for the days the message names, then clear. A bundle that is gone is no red task:
@@ -18,6 +18,9 @@ the evidence pack and `matured.*` to the candidate's MLflow run. The table below
 - **Anything else** is a crash, tried three times.
 - Serving is untouched by this DAG. Alarms are rows with `alarm` and a message in Slack, not red tasks: about serving in
   `serving_reports`, about a deployed model that would not be promoted again in `reevaluations`.
+- **`stale_features_share`** is an alarm: requests were answered with features of another day than counted as known when
+  they came. `late_features_minutes` above 0: `daily_data` was late that day, or nothing came online. 0: the endpoint
+  served features before their time, so look at its clock and at the `event_time` that callers send.
 
 ## Clearing
 Always safe: a report replaces its day whole.
@@ -37,7 +40,7 @@ with DAG(
     "daily_monitoring",
     schedule=daily(6),
     max_active_runs=1,
-    **standing_orders(__doc__, STAGES, ("daily", "serving"), since=True),
+    **standing_orders(__doc__, STAGES, ("daily", "serving"), since=True, due_hours=6),
 ):
     # Side by side: none needs another.
     stage("monitor", ranged=True)

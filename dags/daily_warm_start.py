@@ -9,7 +9,7 @@ Reads `labels`, the feature tables, the validated events and the champion's bund
 below says which stage does what.
 
 ## A task is red: what it means on call
-- **Retrying, "NotReady"**: a table of the window is missing a day. Look at `daily_data`.
+- **Up for reschedule, "NotReady"**: a table of the window is missing a day. Look at `daily_data`.
 - **`train` or `backtest`, "Refused"**: the data cannot carry the claim, or the champion's bundle is not the one that
   was judged. No candidate is proposed and the champion keeps serving.
 - **`propose`**: the challenger exists but `promotion` was not started; clear this task only.

@@ -4,24 +4,37 @@ The gate's verdict on a challenger, a person's answer, and the endpoint. Started
 `daily_warm_start`, never by the calendar.
 
 ## Reads and writes
-Reads `evidence`, `candidates` and the ledger `promotions`. Writes the ledger; `deploy` also changes the endpoint and
-moves MLflow's alias `champion`. The table below says which stage does what.
+Reads `evidence`, `candidates` and the ledger of releases, `deployments`. Writes `promotions`; `deploy` writes a row a
+step into the ledger, changes the endpoint and moves MLflow's alias `champion`. The table below says which stage does
+what.
 
 ## Answering
 `approve` waits under *Required Actions* and shows the verdict, five figures and the way to the evidence page: read that
-first. **Approve** deploys the very bundle that was judged, in your name. **Reject** deploys nothing; the run is green,
-because a no is an answer. Where the gate says hold or refuse, `approve` and `deploy` are skipped: nobody is asked.
-There is no way to force it.
+first. **Approve** deploys the very bundle that was judged, in your name, in place of the very model it was compared
+with: the yes is bound to both and to the evidence you were shown. **Reject** deploys nothing; the run is green, because
+a no is an answer. Where the gate says hold or refuse, `approve` and `deploy` are skipped: nobody is asked. There is no
+way to force it.
 
 ## A task is red: what it means on call
 - **`promote`, "NotReady"**: the evidence of this day and mode is not there. Look at the DAG that started this run.
-- **`deploy`, "Refused"**: the bundle on disk is not the one that was judged (its sha256 differs), or nobody approved.
-  Nothing was changed; do not copy files by hand, train again.
+- **`promote` or `deploy`, "Refused: … was judged against …"**: another model went live since the backtest, so nobody
+  knows yet whether this one is better. Clear `backtest` with all downstream in the DAG that started this run: it
+  proposes anew, and you are asked again on fresh evidence. Nothing was changed.
+- **`deploy`, "Refused: … said yes to …"**: it was judged again while the question was open. Clear `promote` with
+  all downstream, and read what you are shown now.
+- **`deploy`, "Refused", the bundle**: the one on disk is not the one that was judged (its sha256 differs). Nothing was
+  changed; do not copy files by hand, train again.
+- **`deploy`, "NotReady: … must go live or back first"**: another release died half-way. Its own `deploy`, cleared, goes
+  on or goes back.
 - **`deploy`, anything else**: the endpoint did not take the model; it still serves the one before. See its own log.
+
+## Going back
+`python -m jobs rollback --day D --mode M --approved-by NAME`: the model of that day and mode leaves, the one before it
+serves again and is champion. `python -m jobs champion` says what serves by the ledger.
 
 ## Clearing
 Always safe. Clearing `promote` judges the same evidence again; clearing `approve` asks again; clearing `deploy`
-deploys the same bundle again.
+deploys the same bundle again, or changes nothing where it serves already.
 
 ## By hand
 *Trigger* with a Day and a Mode that were trained.
@@ -29,7 +42,7 @@ deploys the same bundle again.
 
 from airflow.sdk import DAG
 
-from jobs.orchestration import APPROVED_BY, MODE, approval, stage, standing_orders
+from jobs.orchestration import APPROVAL, MODE, approval, stage, standing_orders
 
 STAGES = ("promote", "deploy")
 orders = standing_orders(__doc__, STAGES, ("model", "approval"))
@@ -37,6 +50,6 @@ orders["params"] |= MODE
 
 with DAG("promotion", schedule=None, max_active_runs=4, **orders):
     promote = stage("promote", mode="{{ params.mode }}")
-    deploy = stage("deploy", mode="{{ params.mode }}", approved_by=APPROVED_BY)
+    deploy = stage("deploy", mode="{{ params.mode }}", approval=APPROVAL)
 
     promote >> approval() >> deploy

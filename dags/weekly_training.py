@@ -9,7 +9,7 @@ Reads `labels`, the feature tables and the validated events. Writes `examples` (
 does what.
 
 ## A task is red: what it means on call
-- **Retrying, "NotReady"**: `daily_data` of the last days is not finished. Look there first.
+- **Up for reschedule, "NotReady"**: `daily_data` of the last days is not finished. Look there first.
 - **`train` or `backtest`, "Refused"**: the data cannot carry the claim (too few rows, one class only). No candidate is
   proposed and the champion keeps serving. The message says what was needed and what was found.
 - **`propose`**: the challenger exists but `promotion` was not started; clear this task only.

@@ -1,11 +1,12 @@
 """Feast's view of the feature tables: entities, views, and one service per use. Imported only by code that needs Feast.
 
-Offline the views read the lake itself (Delta: only the part files its log names are alive), by the time a row became
-available. Tidegate's datasets are joined by `jobs.asof`; `get_historical_features` over these views gives the same
-rows, slower, and a test holds the two together. Online rows come by `jobs.featurize.online.publish`.
+Offline the views read the lake itself (Delta: only the part files its log names are alive), by the time from which a
+row counts as known (`jobs.asof.clock`). Tidegate's datasets are joined by `jobs.asof`; `get_historical_features` over
+these views gives the same rows, slower, and a test holds the two together. Online rows come by
+`jobs.features.online.publish`.
 
-Rates are Float64 and interests Array(Float32), as in `jobs.tables`: what is read online equals the lake bit by bit.
-Feast does not enforce a TTL online; readers look at the time a row became available instead. Attributes and the
+A view has the columns that `jobs.lake.tables` declares: a feature added there is served.
+Feast does not enforce a TTL online; readers look at a row's `available_at` instead. Attributes and the
 publication marker are written online only: the lake has no such columns.
 """
 
@@ -13,9 +14,13 @@ import hashlib
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast.data_format import DeltaFormat
 from feast.types import Array, Float32, Float64, Int32, String
+
+from jobs.flow import FEATURES
+from jobs.lake.tables import LAKE
 
 AVAILABLE_AT = "available_at"
 ONLINE_ONLY = timedelta(0)
@@ -27,71 +32,61 @@ value = Entity(name="value", join_keys=["value"], value_type=ValueType.STRING)
 publication = Entity(name="publication", join_keys=["publication_id"], value_type=ValueType.STRING)
 
 
+TYPES = {
+    pa.float64(): Float64,
+    pa.int32(): Int32,
+    pa.string(): String,
+    pa.list_(pa.float32()): Array(Float32),
+    pa.list_(pa.int32()): Array(Int32),
+    pa.list_(pa.string()): Array(String),
+}
+"""Rates are Float64 and interests Array(Float32), so that what is read online equals the lake bit by bit."""
 KEEP = timedelta(days=1) - timedelta(microseconds=1)
-"""A feature row is known from its midnight until the next; Feast's bound is inclusive."""
+"""From a row's `available_at` until the next day's; Feast's bound is inclusive.
+
+Where a day has no publication Tidegate's own join keeps the one before, as serving does; a TTL cannot say that.
+"""
 
 
 def views(lake: Path) -> dict[str, FeatureView]:
     """Every view by name, over the lake at `lake`."""
 
-    def view(name: str, entities: list[Entity], ttl: timedelta, **fields: object) -> FeatureView:
-        """In the order its fields are written."""
+    def view(name: str, entities: list[Entity], ttl: timedelta, schema: list[Field]) -> FeatureView:
         path = str(lake.absolute() / name)
         return FeatureView(
             name=name,
             entities=entities,
-            schema=[Field(name=column, dtype=dtype) for column, dtype in fields.items()],
+            schema=schema,
             source=FileSource(name=f"{name}_rows", path=path, file_format=DeltaFormat(), timestamp_field=AVAILABLE_AT),
             ttl=ttl,
             online=True,
         )
 
-    counts = {"impressions": Float64, "clicks": Float64, "click_rate": Float64}
+    words = {
+        "day": String,
+        "versions": String,
+        "item_ids": Array(String),
+        "encodings": Array(String),
+        "values": Array(String),
+    }
     found = (
+        view("user_features", [user], KEEP, fields("user_features")),
+        view("item_features", [item], KEEP, fields("item_features")),
+        view("encodings", [encoding, value], KEEP, fields("encodings")),
+        view("user_attributes", [user], ONLINE_ONLY, [Field(name="attributes", dtype=String)]),
+        view("item_attributes", [item], ONLINE_ONLY, [Field(name="attributes", dtype=String)]),
         view(
-            "user_features",
-            [user],
-            KEEP,
-            **counts,
-            days_since_click=Float64,
-            interests=Array(Float32),
-            last_items=Array(String),
-            last_buckets=Array(Int32),
-            session_events=Float64,
-            session_clicks=Float64,
-            session_seconds=Float64,
-            session_buckets=Array(Int32),
-            days_since_session=Float64,
-        ),
-        view(
-            "item_features",
-            [item],
-            KEEP,
-            **counts,
-            click_rate_7d=Float64,
-            click_rate_1d=Float64,
-            click_rate_1h=Float64,
-            purchase_rate=Float64,
-            age_days=Float64,
-            price=Float64,
-            category=String,
-            interest_bucket=Int32,
-        ),
-        view("encodings", [encoding, value], KEEP, **counts),
-        view("user_attributes", [user], ONLINE_ONLY, attributes=String),
-        view("item_attributes", [item], ONLINE_ONLY, attributes=String),
-        view(
-            "publications",
-            [publication],
-            ONLINE_ONLY,
-            day=String,
-            versions=String,
-            item_ids=Array(String),
-            encodings=Array(String),
-            values=Array(String),
+            "publications", [publication], ONLINE_ONLY, [Field(name=name, dtype=dtype) for name, dtype in words.items()]
         ),
     )
     return {one.name: one for one in found}
+
+
+def fields(table: str) -> list[Field]:
+    """The columns of a feature table as Feast's fields, as the table declares them."""
+    columns = LAKE[table].columns
+    known = [name for name in columns if name not in (*LAKE[table].key, AVAILABLE_AT)]
+    return [Field(name=name, dtype=TYPES[columns[name].type]) for name in known]
 
 
 def objects(lake: Path) -> list[Entity | FeatureView | FeatureService]:
@@ -115,4 +110,5 @@ def objects(lake: Path) -> list[Entity | FeatureView | FeatureService]:
 
 def version(lake: Path) -> str:
     """Kept with the registered definitions: others, or those of another lake, are registered again."""
-    return hashlib.sha256(Path(__file__).read_bytes() + str(lake.absolute()).encode()).hexdigest()[:16]
+    columns = repr([LAKE[name].schema for name in FEATURES]).encode()
+    return hashlib.sha256(Path(__file__).read_bytes() + columns + str(lake.absolute()).encode()).hexdigest()[:16]

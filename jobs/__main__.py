@@ -1,25 +1,27 @@
 """`python -m jobs`: list the stages; `python -m jobs <stage> --day D`: run one. The very command Airflow runs.
 
 `python -m jobs config` prints the settings, `python -m jobs vacuum` deletes what dead runs left behind.
+`python -m jobs champion` prints what serves, by the ledger; `python -m jobs rollback --day D` takes a model back.
+`python -m jobs lose` lists the days whose events will never come, and declares one with `--day D --why ...`.
 The last line on stdout is one JSON object: stage, day, mode, rows, seconds, run_id and the stage's own counts.
-Exit codes are those of `jobs.errors`; a failure prints one sentence on stderr.
+Exit codes are those of `jobs.errors`; a failure ends stderr with one line.
 """
 
 import argparse
 import importlib
 import json
 import logging
-import os
-import sys
 import time
-import traceback
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
 from typing import NoReturn
 
 from jobs import config
-from jobs.errors import EXIT_OK, TidegateError, UsageError, of_the_disk
+from jobs.errors import EXIT_OK, UsageError, run_as_command
 from jobs.flow import STAGES
+
+ROLLBACK = "rollback"
+"""No stage of the flow: a step back that the stage `deploy` records."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,13 +36,32 @@ def _day(text: str) -> date:
         raise UsageError(f"a day must be YYYY-MM-DD; found {text!r}") from error
 
 
+def _time(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"a time must be YYYY-MM-DDTHH:MM, in UTC unless it says otherwise; found {text!r}") from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m jobs", description="Run one stage of the flow by hand.")
-    parser.add_argument("stage", nargs="?", help=f"config, vacuum, or one of: {', '.join(STAGES)}")
+    parser.add_argument(
+        "stage", nargs="?", help=f"config, vacuum, lose, champion, rollback, or one of: {', '.join(STAGES)}"
+    )
     parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
     parser.add_argument("--since", type=_day, help="also process every day from here to --day")
     parser.add_argument("--mode", choices=["full", "warm"], default="full", help="weekly full or daily warm start")
-    parser.add_argument("--approved-by", help="deploy: who said yes")
+    parser.add_argument("--approved-by", default="", metavar="NAME", help="deploy, rollback: who said yes")
+    parser.add_argument(
+        "--why", default="", help="deploy, rollback: a note for the record; lose: why events never come"
+    )
+    parser.add_argument("--by", help="lose: who says so; the login name by default")
+    for name in ("evidence", "bundle", "champion"):
+        parser.add_argument(
+            f"--{name}-sha", default="", metavar="SHA", help="deploy: what they read; promote prints it"
+        )
+    parser.add_argument("--as-of", type=_time, metavar="TIME", help="champion: what served then (now by default)")
     return parser
 
 
@@ -52,7 +73,7 @@ def _listing() -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Parse, run, report; returns the exit code."""
     options = _parser().parse_args(argv)
     if options.stage is None:
@@ -63,27 +84,39 @@ def main(argv: list[str]) -> int:
         print(settings.model_dump_json(indent=2))
         return EXIT_OK
     if options.stage == "vacuum":
-        from jobs.vacuum import vacuum
+        from jobs.lake.vacuum import vacuum
 
         print(json.dumps(vacuum(settings)))
         return EXIT_OK
-    if options.stage not in STAGES:
+    if options.stage == "champion":
+        from jobs.deployments import ledger
+        from jobs.lake.store import Lake
+
+        champion = ledger.champion(Lake(settings.lake.root), settings.endpoint.name, options.as_of)
+        print(json.dumps(champion, default=str))
+        return EXIT_OK
+    if options.stage == "lose":
+        return _lose(settings, options)
+    if options.stage not in (*STAGES, ROLLBACK):
         raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
     if options.day is None:
         raise UsageError(f"{options.stage} needs --day YYYY-MM-DD; found none")
     if options.since is not None and options.since > options.day:
         raise UsageError(f"--since must not be after --day; found {options.since} and {options.day}")
-    stage = STAGES[options.stage]
+    stage = STAGES["deploy" if options.stage == ROLLBACK else options.stage]
     if stage.per == "mode" and options.since is not None:
         raise UsageError(f"--since is for stages that publish days; {stage.name} publishes one model's day")
 
-    from jobs.run import Run  # pyarrow and deltalake only once the arguments are known to be good
+    from jobs.lake.run import Approval, Run  # pyarrow and deltalake only once the arguments are known to be good
 
-    run = Run(stage, settings, options.day, options.since, options.mode, options.approved_by)
+    read = (options.evidence_sha, options.bundle_sha, options.champion_sha)
+    approval = Approval(options.approved_by, options.why, *read)
+    run = Run(stage, settings, options.day, options.since, options.mode, approval)
     started = time.monotonic()
-    counts = importlib.import_module(stage.module).run(run)
+    module = "jobs.deploy.rollback" if options.stage == ROLLBACK else stage.module
+    counts = importlib.import_module(module).run(run)
     report = {
-        "stage": stage.name,
+        "stage": options.stage,
         "day": options.day.isoformat(),
         "since": run.days[0].isoformat(),
         "mode": options.mode if stage.per == "mode" else None,
@@ -96,26 +129,30 @@ def main(argv: list[str]) -> int:
     return EXIT_OK
 
 
-def entry(run: Callable[[list[str]], int] = main) -> NoReturn:
-    """Run a command and turn its errors into exit codes; only here is everything caught."""
+def _lose(settings: config.Config, options: argparse.Namespace) -> int:
+    """List the lost days; with `--day` and `--why`, declare one and run the stages that the days after it wait for."""
+    from jobs.lake import lost
+    from jobs.lake.run import Run
+    from jobs.lake.store import Lake
+
+    if options.day is None and not options.why:
+        lake = Lake(settings.lake.root)
+        found = lost.among(lake.lineages("impressions", lake.days("impressions")))
+        print(json.dumps({"lost": [{"day": day.isoformat(), **told} for day, told in found.items()]}))
+        return EXIT_OK
+    if options.day is None or not options.why.strip():
+        raise UsageError("lose needs --day YYYY-MM-DD and --why, for whoever finds the day empty; or neither, to list")
+    told = lost.declare(Run(STAGES["validate"], settings, options.day), options.why.strip(), options.by)
+    for name in lost.FOLLOWING:
+        importlib.import_module(STAGES[name].module).run(Run(STAGES[name], settings, options.day))
+    print(json.dumps({"stage": "lose", **told, "ran": list(lost.FOLLOWING)}), flush=True)
+    return EXIT_OK
+
+
+def entry() -> NoReturn:
+    """The command: warnings of libraries on stderr, and the ending of every command."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        code = run(sys.argv[1:])
-    except TidegateError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        code = error.exit_code
-    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes an exit code
-        known = of_the_disk(error)
-        if known is None:
-            traceback.print_exc()
-            print(f"a bug in Tidegate, not in your data: {type(error).__name__}: {error}", file=sys.stderr)
-        else:
-            print(f"{type(known).__name__}: {known}", file=sys.stderr)
-        code = TidegateError.exit_code if known is None else known.exit_code
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Arrow and JVM threads may still be winding down; the work is committed, so do not let them change the verdict.
-    os._exit(code)
+    run_as_command(main)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import Refused
-from jobs.swap import swap
+from jobs.lake.swap import swap
 from models.rankers import RANKERS
 from models.rankers.protocol import Ranker
 from models.retrieval import ItemIndex

@@ -1,32 +1,68 @@
 """The one configuration tree, read once in `jobs.__main__` and handed down; frozen, unknown keys refused.
 
-Values come from `infra/env/<env>.toml` (TIDEGATE_ENV names it, `local` by default), overridden by
-`TIDEGATE__A__B` environment variables; what neither says keeps the default written beside the field.
+Values come from `infra/env/<env>.toml` (TIDEGATE_ENV names it, `local` by default), overridden by `TIDEGATE__A__B`
+environment variables; what neither says keeps the default written beside the field. An override of a group
+(`TIDEGATE__GATE='{"looks": 3}'`) changes the keys it names and keeps the others; a more specific variable wins over it.
+A list or a mapping is one value: it is given whole, as JSON.
 """
 
 import hashlib
 import json
 import os
 import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from jobs.errors import Misconfigured
+from jobs.flow import STAGES
 from models.settings import GateSettings, PolicySettings, RankerSettings, Settings, TaskSettings, WorldSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "TIDEGATE__"
 
-Source = Literal["simulated", "open-bandit", "kuairand", "parquet"]
+
+@dataclass(frozen=True)
+class Changes:
+    """Which rows a setting can change: those of `first`, a stage, and of every stage to its right; None: no row.
+
+    Said of a group for all in it, or of one field. `only`: the stages to the right do not read what it changes.
+    """
+
+    first: str | None
+    only: bool = False
+
+    def reaches(self, stage: str) -> bool:
+        """Whether a row that `stage` writes can depend on the setting."""
+        if self.first is None or self.only:
+            return self.first == stage
+        order = list(STAGES)
+        return order.index(self.first) <= order.index(stage)
+
+
+NO_ROW = Changes(None)
+"""Of an address, a path, a limit on time or memory, a name of something outside the lake."""
 
 
 class SourceSettings(Settings):
     """Where raw events come from; `parquet` means a team's loggers already write the raw lake."""
 
-    name: Source = "simulated"
-    data: Path | None = Field(None, description="folder of a real log's files; the simulated world needs none")
+    name: str = Field("simulated", description="a file of jobs/sources: open-bandit is open_bandit.py")
+    data: Annotated[Path | None, NO_ROW] = Field(
+        None, description="folder of a real log's files; the simulated world needs none"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _has_a_file(cls, name: str) -> str:
+        known = sorted(path.stem.replace("_", "-") for path in (ROOT / "jobs" / "sources").glob("[!_]*.py"))
+        if name not in known:
+            raise ValueError(f"must be one of {', '.join(known)}")
+        return name
 
 
 class LakeSettings(Settings):
@@ -66,8 +102,8 @@ class AttributionSettings(Settings):
     model: Literal["last_click", "first_click", "linear", "time_decay"] = "last_click"
     half_life_days: int = Field(7, ge=1, description="time decay: a click this much older earns half as much")
     window_days: int = Field(7, ge=1, description="click to purchase")
-    click_window_days: int = Field(1, ge=1, description="impression to click")
-    late_days: int = Field(
+    click_window_days: Annotated[int, Changes("validate")] = Field(1, ge=1, description="impression to click")
+    late_days: Annotated[int, Changes("validate")] = Field(
         2, ge=0, description="how many days late an event may come, and how many apart two copies of one may lie"
     )
 
@@ -76,14 +112,23 @@ class FeatureSettings(Settings):
     """Windows and smoothing of the feature tables."""
 
     long_term_days: int = Field(30, ge=1)
+    available_after_hours: int = Field(
+        6,
+        ge=0,
+        le=23,
+        description="so long after a day's end its features count as known, in training, replay and serving alike; the "
+        "daily run must have published them by then",
+    )
     prior_impressions: float = Field(20.0, gt=0)
     session_gap_minutes: int = Field(30, ge=1, description="a longer pause between a user's events ends the session")
     encoding_prior_impressions: float = Field(100.0, gt=0, description="pseudo-impressions of a target encoding")
     encoding_min_impressions: int = Field(10, ge=1, description="rarer values have no encoding; a default stands in")
-    online: bool = Field(True, description="publish the newest values to the online store")
-    online_store: Literal["sqlite", "redis"] = "sqlite"
-    online_path: Path = Field(ROOT / "var" / "online", description="registry, and the SQLite online store")
-    redis_url: str = "127.0.0.1:6379"
+    online: Annotated[bool, NO_ROW] = Field(True, description="publish the newest values to the online store")
+    online_store: Annotated[Literal["sqlite", "redis"], NO_ROW] = "sqlite"
+    online_path: Annotated[Path, NO_ROW] = Field(
+        ROOT / "var" / "online", description="registry, and the SQLite online store"
+    )
+    redis_url: Annotated[str, NO_ROW] = "127.0.0.1:6379"
 
 
 class SelectionSettings(Settings):
@@ -149,13 +194,13 @@ class DatasetSettings(Settings):
     test_days: int = Field(1, ge=1)
     warm_train_days: int = Field(3, ge=1, description="how much of the train window a daily warm start sees")
     selection: SelectionSettings = SelectionSettings()
-    retrieval: RetrievalNegativeSettings = RetrievalNegativeSettings()
+    retrieval: Annotated[RetrievalNegativeSettings, Changes("assemble", only=True)] = RetrievalNegativeSettings()
 
 
 class TrackingSettings(Settings):
     """MLflow: where runs are logged and under which name models are registered."""
 
-    uri: str = f"sqlite:///{ROOT / 'var' / 'mlflow' / 'mlflow.db'}"
+    uri: str = Field(f"sqlite:///{ROOT / 'var' / 'mlflow' / 'mlflow.db'}", min_length=1)
     artifacts: Path = Field(ROOT / "var" / "mlflow" / "artifacts", description="used when `uri` is a database")
     experiment: str = "tidegate"
     model: str = "tidegate-ranker"
@@ -179,36 +224,81 @@ class MonitoringSettings(Settings):
     max_value_drop: float = Field(0.5, gt=0, description="clicks per request below the evidence's estimate, relative")
 
 
+class TimeoutSettings(Settings):
+    """How long one try of a stage may take in Airflow; then it is ended, with all it started, and tried again.
+
+    Against a stage that hangs, so each is several times what a large day takes: raise one before the day outgrows it.
+    """
+
+    ingest_minutes: int = Field(120, ge=1)
+    validate_minutes: int = Field(120, ge=1)
+    attribute_minutes: int = Field(120, ge=1)
+    featurize_minutes: int = Field(120, ge=1)
+    assemble_minutes: int = Field(180, ge=1)
+    train_minutes: int = Field(480, ge=1)
+    backtest_minutes: int = Field(240, ge=1)
+    promote_minutes: int = Field(30, ge=1)
+    deploy_minutes: int = Field(60, ge=1)
+    monitor_minutes: int = Field(60, ge=1)
+    experiment_minutes: int = Field(60, ge=1)
+    reevaluate_minutes: int = Field(240, ge=1)
+
+    def of(self, stage: str) -> int:
+        """Minutes of one try of a stage."""
+        return int(getattr(self, f"{stage}_minutes"))
+
+
 class Config(Settings):
-    """Every setting of Tidegate."""
+    """Every setting of Tidegate; each says, itself or by its group, which rows it can change."""
 
-    env: Literal["local", "test", "prod"] = "local"
-    bundles: Path = Field(ROOT / "var" / "bundles", description="one directory per trained model")
-    source: SourceSettings = SourceSettings()
-    lake: LakeSettings = LakeSettings()
-    world: WorldSettings = WorldSettings()
-    spark: SparkSettings = SparkSettings()
-    validation: ValidationSettings = ValidationSettings()
-    attribution: AttributionSettings = AttributionSettings()
-    features: FeatureSettings = FeatureSettings()
-    dataset: DatasetSettings = DatasetSettings()
-    tasks: TaskSettings = TaskSettings()
-    ranker: RankerSettings = RankerSettings()
-    policy: PolicySettings = PolicySettings()
-    gate: GateSettings = GateSettings()
-    tracking: TrackingSettings = TrackingSettings()
-    endpoint: EndpointSettings = EndpointSettings()
-    monitoring: MonitoringSettings = MonitoringSettings()
+    env: Annotated[Literal["local", "test", "prod"], NO_ROW] = "local"
+    bundles: Annotated[Path, NO_ROW] = Field(ROOT / "var" / "bundles", description="one directory per trained model")
+    source: Annotated[SourceSettings, Changes("ingest")] = SourceSettings()
+    lake: Annotated[LakeSettings, NO_ROW] = LakeSettings()
+    world: Annotated[WorldSettings, Changes("ingest")] = WorldSettings()
+    spark: Annotated[SparkSettings, NO_ROW] = SparkSettings()
+    # How much may be bad decides whether a day is published, not what it then says.
+    validation: Annotated[ValidationSettings, NO_ROW] = ValidationSettings()
+    attribution: Annotated[AttributionSettings, Changes("attribute")] = AttributionSettings()
+    features: Annotated[FeatureSettings, Changes("featurize")] = FeatureSettings()
+    dataset: Annotated[DatasetSettings, Changes("assemble")] = DatasetSettings()
+    tasks: Annotated[TaskSettings, Changes("assemble")] = TaskSettings()
+    ranker: Annotated[RankerSettings, Changes("train")] = RankerSettings()
+    policy: Annotated[PolicySettings, Changes("train")] = PolicySettings()
+    gate: Annotated[GateSettings, Changes("train")] = GateSettings()
+    tracking: Annotated[TrackingSettings, NO_ROW] = TrackingSettings()
+    endpoint: Annotated[EndpointSettings, NO_ROW] = EndpointSettings()
+    monitoring: Annotated[MonitoringSettings, Changes("monitor")] = MonitoringSettings()
+    timeouts: Annotated[TimeoutSettings, NO_ROW] = TimeoutSettings()
 
-    def digest(self) -> str:
-        """Sixteen hex digits that change when any setting that can change a row changes (not addresses or paths)."""
-        meaning = self.model_dump(mode="json", exclude={"lake", "bundles", "tracking", "endpoint", "spark"})
-        meaning["features"].pop("online_path")
-        meaning["features"].pop("redis_url")
+    def digest(self, stage: str) -> str:
+        """Sixteen hex digits that change with every setting that can change a row `stage` writes, and with no other.
+
+        Evidence carries that of `backtest`: neither an address nor an alarm's threshold changes its sha256. A bundle
+        carries the settings of its rankers alone: what else made it, its data's sha256 tells.
+        """
+        meaning = {path: value for path, value, changes in _leaves(self) if changes.reaches(stage)}
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load(environ: "os._Environ[str] | dict[str, str] | None" = None) -> Config:
+def _leaves(group: BaseModel, above: Changes | None = None, path: str = "") -> Iterator[tuple[str, Any, Changes]]:
+    """Path, value as JSON has it, and what it can change, of every setting of a group.
+
+    Raises `TypeError` for one that says it neither itself nor by its group: a bug, whoever adds it must decide.
+    """
+    values = group.model_dump(mode="json")
+    for name, field in type(group).model_fields.items():
+        changes = next((said for said in field.metadata if isinstance(said, Changes)), above)
+        below = getattr(group, name)
+        if isinstance(below, Settings):
+            yield from _leaves(below, changes, f"{path}{name}.")
+        elif changes is None:
+            raise TypeError(f"{path}{name} must say which rows it Changes")
+        else:
+            yield path + name, values[name], changes
+
+
+def load(environ: Mapping[str, str] | None = None) -> Config:
     """The resolved tree; raises `Misconfigured` naming every key that is unknown or of the wrong kind."""
     variables = dict(os.environ if environ is None else environ)
     env = variables.get("TIDEGATE_ENV", "local")
@@ -217,9 +307,8 @@ def load(environ: "os._Environ[str] | dict[str, str] | None" = None) -> Config:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.toml")))
         raise Misconfigured(f"TIDEGATE_ENV must name one of {known}; found {env!r}")
     tree: dict[str, Any] = {"env": env, **tomllib.loads(path.read_text())}
-    for name, value in sorted(variables.items()):
-        if name.startswith(PREFIX):
-            _put(tree, name.removeprefix(PREFIX).lower().split("__"), value)
+    for keys, text in _overrides(variables):
+        _merge(tree, Config, _nested(keys, text))
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -227,22 +316,64 @@ def load(environ: "os._Environ[str] | dict[str, str] | None" = None) -> Config:
         raise Misconfigured(f"settings of {path.name} and {PREFIX}* must fit jobs.config.Config; {found}") from error
 
 
-def _put(tree: dict[str, Any], keys: list[str], value: str) -> None:
-    """Set one environment override at its place in the tree; pydantic turns the text into the field's type.
+def _overrides(variables: Mapping[str, str]) -> list[tuple[tuple[str, ...], str]]:
+    """Path and text of every override, the wider first, so that the more specific of two wins."""
+    found: dict[tuple[str, ...], str] = {}
+    for name, text in variables.items():
+        if name.startswith(PREFIX):
+            keys = tuple(name.removeprefix(PREFIX).lower().split("__"))
+            if keys in found:
+                raise Misconfigured(f"{'.'.join(keys)} needs one variable {PREFIX}*; found {name} beside another")
+            found[keys] = text
+    return sorted(found.items(), key=lambda override: (len(override[0]), override[0]))
 
-    A list or a mapping is written as JSON: `["dr", "sndr"]`.
+
+def _nested(keys: tuple[str, ...], text: str) -> dict[str, Any]:
+    """One override as the piece of the tree it stands for; pydantic turns its text into the field's type.
+
+    JSON is read where it says what a text cannot: an object or a list; and, where the field may be None, `null` and a
+    quoted string (`"null"` is then the text). Raises `Misconfigured` for a path through a value, which is given whole.
     """
-    *parents, leaf = keys
-    for key in parents:
+    group: type[BaseModel] | None = Config
+    for key in keys[:-1]:
+        if group is not None and key in group.model_fields and _group(group, key) is None:
+            name = PREFIX + "__".join(keys).upper()
+            raise Misconfigured(f"{name} needs {key!r} to be a group; found a value, which is given whole")
+        group = _group(group, key)
+    optional = group is not None and type(None) in _kinds(group, keys[-1])
+    value: Any = text
+    with suppress(ValueError):
+        parsed = json.loads(text)
+        if isinstance(parsed, list | dict) or (optional and isinstance(parsed, str | None)):
+            value = parsed
+    for key in reversed(keys):
+        value = {key: value}
+    return dict(value)
+
+
+def _merge(tree: dict[str, Any], group: type[BaseModel], given: Mapping[str, Any]) -> None:
+    """Put an override into the tree: a group key by key, so that its other keys stay; anything else whole."""
+    for key, value in given.items():
+        below = _group(group, key)
+        if below is None or not isinstance(value, dict):
+            tree[key] = value
+            continue
         child = tree.setdefault(key, {})
         if not isinstance(child, dict):
-            raise Misconfigured(f"{PREFIX}{'__'.join(keys).upper()} needs {key!r} to be a group; found {child!r}")
-        tree = child
-    try:
-        parsed = json.loads(value)
-    except json.JSONDecodeError:
-        parsed = value
-    tree[leaf] = parsed if isinstance(parsed, list | dict) else value
+            raise Misconfigured(f"{key!r} needs to be a group of settings; found {child!r}")
+        _merge(child, below, value)
+
+
+def _kinds(group: type[BaseModel], key: str) -> tuple[Any, ...]:
+    """The types a field may have; none where there is no such field."""
+    field = group.model_fields.get(key)
+    return () if field is None else (get_args(field.annotation) or (field.annotation,))
+
+
+def _group(group: type[BaseModel] | None, key: str) -> type[BaseModel] | None:
+    """The class of a field that is a group of settings itself; None for any other."""
+    kinds = () if group is None else _kinds(group, key)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Settings)), None)
 
 
 def environment(config_overrides: dict[str, str]) -> dict[str, str]:

@@ -1,18 +1,41 @@
 """Every stage of Tidegate, left to right: what it reads and what it writes. The architecture on one page.
 
-A stage may touch only the tables named here: `jobs.run.Run` refuses any other, so this page cannot drift from the
-code. `raw` is the raw lake a team's loggers write; `endpoint` and `registry` (MLflow) are services, not tables.
+A stage may touch only what is named here: `jobs.lake.run.Run` refuses any other table, column or day, so this page
+cannot drift from the code. `raw` is the raw lake a team's loggers write; `endpoint` and `registry` (MLflow) are
+services, not tables.
 
     ingest -> validate -> attribute --+-> assemble -> train -> backtest -> promote -> deploy
                        \\-> featurize -+                                               |
                                        monitor, experiment <-- served impressions <---+
                                        reevaluate <-- labels that closed, evidence
+
+A line of a stage's inputs is a table, its days and its columns. Days: `day` is the run's own, `past` those up to it,
+`newest` the one newest up to it, `around` also later ones where a rerun finds them published (late events), `ever` all
+of a ledger. Columns: `*` is all, `-name` all but that one; `.` is none, only what the commits say of the table.
+What a stage writes it may read too, up to the run's day; of a ledger all.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
+Days = Literal["day", "past", "newest", "around", "ever"]
 VALIDATED = ("impressions", "clicks", "purchases", "requests", "items", "users")
+SNAPSHOTS = ("items", "users")
+LEDGERS = ("promotions", "deployments")
+FEATURES = ("user_features", "item_features", "encodings")
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a stage takes of a table."""
+
+    days: Days
+    columns: tuple[str, ...]
+
+    def takes(self, column: str) -> bool:
+        """Whether the column is one of them."""
+        return column in self.columns or ("*" in self.columns and f"-{column}" not in self.columns)
 
 
 @dataclass(frozen=True)
@@ -21,9 +44,14 @@ class Stage:
 
     name: str
     doc: str
-    reads: tuple[str, ...]
+    reads: Mapping[str, Read]
     writes: tuple[str, ...]
     per: Literal["day", "mode"] = "day"
+
+    def read_of(self, table: str) -> Read | None:
+        """What it may take of a table; None for nothing. A ledger that it keeps, a table of no days, it sees whole."""
+        own = Read("ever" if table in LEDGERS else "past", ("*",)) if table in self.writes else None
+        return self.reads.get(table, own)
 
     @property
     def module(self) -> str:
@@ -31,34 +59,98 @@ class Stage:
         return f"jobs.{self.name}.job"
 
 
-FEATURES = ("user_features", "item_features", "encodings")
-SNAPSHOTS = ("items", "users")
+def _stage(name: str, doc: str, writes: str, reads: str, per: Literal["day", "mode"] = "day") -> Stage:
+    """Raises ValueError for a line that is no table, days and columns."""
+    found: dict[str, Read] = {}
+    for line in filter(None, map(str.strip, reads.splitlines())):
+        tables, days, *columns = line.split()
+        if days not in get_args(Days) or not columns:
+            raise ValueError(f"a line of {name} needs a table, its days and its columns; found {line!r}")
+        for table in tables.split(","):
+            found[table] = Read(cast(Days, days), () if columns == ["."] else tuple(columns))
+    return Stage(name, doc, found, tuple(writes.split()), per)
+
 
 # fmt: off
 STAGES: dict[str, Stage] = {s.name: s for s in (
-    Stage("ingest", "a source's own files become the raw lake",
-          (), ("raw",)),
-    Stage("validate", "raw events are checked against the suites; bad rows are set aside",
-          ("raw",), ("quarantine", "profiles", *VALIDATED)),
-    Stage("attribute", "conversions join the impressions that earned them",
-          ("impressions", "clicks", "purchases"), ("labels",)),
-    Stage("featurize", "what was known of users, items and contexts at the end of the day",
-          ("impressions", "clicks", "purchases", *SNAPSHOTS), FEATURES),
-    Stage("assemble", "labels meet the features known before them, split by time",
-          ("impressions", *SNAPSHOTS, "labels", *FEATURES), ("examples", "retrieval_negatives"), "mode"),
-    Stage("train", "rankers are fitted; the best on the validation day becomes the challenger",
-          ("examples", "promotions"), ("candidates",), "mode"),
-    Stage("backtest", "challenger and champion on the same held-out rows; what the logs can and cannot tell",
-          ("examples", *VALIDATED, *FEATURES, "candidates", "promotions"), ("evidence",), "mode"),
-    Stage("promote", "the gate's verdict on the evidence, with reasons, in the ledger",
-          ("evidence", "candidates", "promotions"), ("promotions",), "mode"),
-    Stage("deploy", "an approved bundle reaches the endpoint; the champion alias follows",
-          ("promotions", "evidence"), ("promotions",), "mode"),
-    Stage("monitor", "what was served against what was judged: skew, drift, online quality",
-          ("impressions", *SNAPSHOTS, "labels", *FEATURES, "promotions", "evidence"), ("serving_reports",)),
-    Stage("experiment", "the endpoint's requests against the logging policy's, with honest intervals",
-          ("impressions", "labels", "promotions"), ("readouts",)),
-    Stage("reevaluate", "evidence is computed again once every label is in; which verdicts lasted",
-          ("evidence", "examples", "labels", "requests", "items", *FEATURES, "candidates", "promotions"),
-          ("reevaluations",)),
+    _stage("ingest", "a source's own files become the raw lake",
+           writes="raw", reads=""),
+    _stage("validate", "raw events are checked against the suites; bad rows are set aside",
+           writes="quarantine profiles impressions clicks purchases requests items users", reads="""
+        raw                 day    *"""),
+    _stage("attribute", "conversions join the impressions that earned them",
+           writes="labels", reads="""
+        impressions         around impression_id request_id event_time ingested_at user_id item_id
+        clicks,purchases    around *"""),
+    _stage("featurize", "what was known of users, items and contexts at the end of the day",
+           writes="user_features item_features encodings", reads="""
+        impressions         past   impression_id event_time ingested_at user_id item_id surface query source_item_id
+        clicks              past   impression_id event_time ingested_at user_id item_id
+        purchases           past   event_time ingested_at user_id item_id
+        items               past   item_id created_at category price attributes
+        users               newest user_id attributes"""),
+    _stage("assemble", "labels meet the features known before them, split by time", per="mode",
+           writes="examples retrieval_negatives", reads="""
+        impressions         past   *
+        labels              past   * -request_id -user_id -item_id -conversion_credit
+        user_features       past   * -clicks
+        item_features       past   * -clicks
+        encodings           past   *
+        items               newest item_id category price title attributes
+        users               newest user_id attributes"""),
+    _stage("train", "rankers are fitted; the best on the validation day becomes the challenger", per="mode",
+           writes="candidates", reads="""
+        examples            day    * -impression_id -propensity -policy -query -source_item_id
+        deployments         ever   *"""),
+    _stage("backtest", "challenger and champion on the same held-out rows; what the logs can and cannot tell",
+           per="mode", writes="evidence", reads="""
+        examples            day    *
+        requests            past   request_id candidates slate_size
+        user_features       past   *
+        item_features       past   *
+        encodings           past   *
+        items               newest item_id category price title attributes
+        candidates          ever   *
+        deployments         ever   *
+        impressions         past   .
+        clicks              past   .
+        purchases           past   .
+        users               past   ."""),
+    _stage("promote", "the gate's verdict on the evidence against what serves, with reasons", per="mode",
+           writes="promotions", reads="""
+        evidence,candidates day    *
+        deployments         ever   *"""),
+    _stage("deploy", "an approved bundle reaches the endpoint; ledger and champion alias follow", per="mode",
+           writes="deployments", reads="""
+        evidence            day    *
+        promotions          ever   *"""),
+    _stage("monitor", "what was served against what was judged: skew, drift, online quality",
+           writes="serving_reports", reads="""
+        impressions         day    * -ingested_at -propensity
+        labels              day    impression_id clicked click_known_at click_superseded click_matures_at
+        user_features       past   *
+        item_features       past   *
+        encodings           past   *
+        items               newest item_id attributes
+        users               newest user_id attributes
+        evidence            ever   *
+        deployments         ever   *"""),
+    _stage("experiment", "the endpoint's requests against the logging policy's, with honest intervals",
+           writes="readouts", reads="""
+        impressions         day    impression_id request_id user_id policy
+        labels              day    impression_id clicked click_known_at click_superseded click_matures_at
+        deployments         ever   *"""),
+    _stage("reevaluate", "evidence is computed again once every label is in; which verdicts lasted",
+           writes="reevaluations", reads="""
+        evidence            past   *
+        labels              past   * -request_id -user_id -item_id -conversion_credit -conversion_value
+        examples            past   *
+        requests            past   request_id candidates slate_size
+        user_features       past   *
+        item_features       past   *
+        encodings           past   *
+        items               newest item_id category price title attributes
+        candidates          ever   *
+        promotions          ever   *
+        deployments         ever   *"""),
 )}

@@ -69,12 +69,18 @@ class RankerSettings(Settings):
 
     seed: int = 7
     popularity_prior_impressions: float = Field(50.0, gt=0, description="pseudo-impressions at the mean rate")
+    popularity_prior_clicks: float = Field(50.0, gt=0, description="pseudo-clicks at the mean conversions per click")
     logistic_l2: float = Field(1e-4, ge=0)
     logistic_steps: int = Field(60, ge=1, description="at most this many L-BFGS iterations")
     xgboost_rounds: int = Field(60, ge=1)
     xgboost_warm_rounds: int = Field(10, ge=1, description="rounds added by a daily warm start")
     xgboost_depth: int = Field(5, ge=1, le=12)
     xgboost_eta: float = Field(0.15, gt=0, le=1)
+    xgboost_conversion_l2: float = Field(
+        100.0,
+        ge=0,
+        description="shrinks the leaves of P(conversion | click), which has a tenth of the rows to learn from",
+    )
     max_categories: int = Field(64, ge=1, description="values kept per categorical feature; the rest share one")
 
 
@@ -109,6 +115,12 @@ class GateSettings(Settings):
     max_mean_weight_z: float = Field(4.0, gt=0, description="standard errors the mean weight may be away from 1")
     max_unsupported_mass: float = Field(0.01, ge=0, le=1, description="target's choices that could not be logged")
     max_logging_drift: float = Field(0.25, ge=0, description="stability index of propensities, a day against the rest")
+    max_incomplete_share: float | None = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="requests without one first placement, or pages with a gap; a value is refused",
+    )
     min_decisions_that_matter: float = Field(3.0, ge=1, description="decisions (or users) that the error rests on")
     min_lift: float = Field(0.0, description="the lower bound of challenger - champion must exceed it")
     estimators: tuple[Literal["dr", "sndr", "pages"], ...] = Field(

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from jobs.config import ROOT
+from tests.house import DRAWING, svg
 
 
 def test_imports_never_run_back() -> None:
@@ -24,6 +25,11 @@ def test_only_spark_files_see_spark_and_only_orchestration_sees_airflow() -> Non
             assert not re.search(r"^\s*(from|import) pyspark", source, re.MULTILINE), path
         if "orchestration" not in path.parts:
             assert not re.search(r"^\s*(from|import) airflow", source, re.MULTILINE), path
+
+
+def test_the_drawing_of_the_house_is_of_these_imports() -> None:
+    """A picture of another house misleads more than none; `make house` draws it again."""
+    assert DRAWING.read_text() == svg()
 
 
 def test_settings_are_read_from_the_environment_in_one_place() -> None:

@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     listener = listen(port)
     one_thread_per_pool()
     from infra.endpoint.app import Server
-    from jobs.featurize.online import OnlineFeatures
+    from jobs.features.online import OnlineFeatures
 
     serve(Server(settings, OnlineFeatures(settings)).app, listener)
     return EXIT_OK

@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.endpoint.capture import Capture
 from infra.endpoint.control import Control
 from infra.endpoint.decide import Decider, Features
 from infra.endpoint.errors import BadRequest, Rejected
 from infra.endpoint.request import parse
 from infra.endpoint.state import Registry
 from jobs.config import Config
+from jobs.serving.capture import Capture
 
 AMZ_JSON = "application/x-amz-json-1.1"
 TARGET_VARIANT = "x-amzn-sagemaker-target-variant"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.endpoint.request import RankRequest
-from jobs.examples import user_row
+from jobs.moment.columns import user_row
 from models.rankers.features import ATTRIBUTE_PREFIX, ITEM_NUMBERS, NO_BUCKET, Encodings, decision_columns
 from models.settings import TaskSettings
 
@@ -24,7 +24,7 @@ class Catalogue:
     def __init__(self, items: Mapping[str, Column], encodings: Encodings, tasks: TaskSettings) -> None:
         """`items`: row-aligned columns named as `item_features` and `attributes.item.<key>`; {} is an empty catalogue.
 
-        `encodings` are of the same midnight as the items.
+        `encodings` are of the same publication as the items.
 
         Raises ValueError where a column is missing.
         """

@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
         raise Misconfigured(f"the container needs --sha256 or {SHA256_VARIABLE} of the judged bundle; found none")
     settings = config.load()
     listener = listen(options.port, options.host)
-    from jobs.featurize.online import OnlineFeatures
+    from jobs.features.online import OnlineFeatures
 
     judged = bundle.load(options.model, options.sha256)
     serve(application(judged, OnlineFeatures(settings), settings), listener)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from infra.endpoint.catalogue import SOURCE_ITEM, Catalogue
 from infra.endpoint.request import RankRequest
 from jobs.bundle import Bundle
-from jobs.featurize.online import Published
+from jobs.features.online import Published
 from models.policies.choice import slate
 from models.rankers.features import Encodings
 from models.rankers.protocol import Ranker
@@ -31,6 +31,8 @@ WORKERS = 4
 PROBE = RankRequest(request_id="probe", surface="home", k=1)
 REFRESH_SECONDS = 0.8
 """Sooner than a reader would look by itself, so that it never does so inside a request."""
+NOTHING = Published(None, {}, Encodings.unknown())
+"""What is known before the first publication."""
 Packed = tuple[Published, Catalogue]
 UNSEEN = "unseen"
 """The candidate of a probe while no item is known: a ranker must be able to score an item it never saw."""
@@ -38,18 +40,18 @@ _log = logging.getLogger(__name__)
 
 
 class Features(Protocol):
-    """What is known right now; `jobs.featurize.online.OnlineFeatures` reads it from the online store."""
+    """What is known right now; `jobs.features.online.OnlineFeatures` reads it from the online store."""
 
     def refresh(self) -> bool:
         """Look for a newer publication and take it up; may take a while."""
         ...
 
-    def user(self, user_id: str) -> Mapping[str, Any] | None:
-        """One user's row, None where the user is unknown."""
+    def user(self, user_id: str, day: date) -> Mapping[str, Any] | None:
+        """One user's row of a day online, None where the user is unknown."""
         ...
 
-    def published(self) -> Published:
-        """Items and encodings of the newest day; the same object until a newer publication is taken up."""
+    def published(self) -> Sequence[Published]:
+        """Items and encodings of each day online, newest first; the same objects until others are taken up."""
         ...
 
 
@@ -61,8 +63,8 @@ class Decider:
         self._tasks = tasks
         self._timeout = timeout_ms / 1000
         self._pool = ThreadPoolExecutor(WORKERS, "rank")
-        nothing = Published(None, {}, Encodings.unknown())
-        self._packed: Packed = (nothing, Catalogue(nothing.items, nothing.encodings, tasks))
+        self._packed: Sequence[Packed] = ()
+        """Newest first, so that the first one available is what a request sees; the last is `NOTHING`."""
         self._popular: dict[tuple[str, date | None], list[str]] = {}
         # A ranker need not be safe to call from two threads at once (XGBoost's parameters are not).
         self._turns: dict[str, threading.Lock] = {}
@@ -95,30 +97,37 @@ class Decider:
     def warm(self, bundle: Bundle) -> None:
         """One slate by the ranker and one by the fallback; raises what they raise: such a bundle must not serve."""
         self.refresh()
-        _, catalogue = self._packed
+        _, catalogue = self._seen_by(PROBE)
         asked = PROBE if catalogue.ids else PROBE.model_copy(update={"candidates": [UNSEEN]})
         self._by_ranker(bundle, asked)
         self._by_popularity(bundle, asked)
 
     def refresh(self) -> None:
-        """Take up the newest publication; requests meanwhile see the one before."""
+        """Take up what was published since; requests meanwhile see what was there before."""
         with self._refreshing:
             self._features.refresh()
-            published = self._features.published()
-            if published is not self._packed[0]:
-                self._packed = (published, Catalogue(published.items, published.encodings, self._tasks))
+            packed = {id(published): catalogue for published, catalogue in self._packed}
+            self._packed = [
+                (one, packed.get(id(one)) or Catalogue(one.items, one.encodings, self._tasks))
+                for one in (*self._features.published(), NOTHING)
+            ]
 
     def close(self) -> None:
         """Stop taking work."""
         self._closing.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def _seen_by(self, request: RankRequest) -> Packed:
+        """The newest publication that counts as known when the request is made: `jobs.asof.clock`, as in training."""
+        at = request.at()
+        return next(packed for packed in self._packed if packed[0].available_at <= at)
+
     # -- the two ways to answer -------------------------------------------------------------------
     def _by_ranker(self, bundle: Bundle, request: RankRequest) -> tuple[list[dict[str, Any]], date | None]:
         """On a worker thread: may read the online store, may take long, may raise."""
-        published, catalogue = self._packed
+        published, catalogue = self._seen_by(request)
         day = published.day
-        user = None if request.user_id is None else self._features.user(request.user_id)
+        user = None if request.user_id is None or day is None else self._features.user(request.user_id, day)
         candidates = request.candidates or self._retrieved(bundle, catalogue, day, user, request)
         columns = catalogue.columns(candidates, user, request)
         turn = self._turns.setdefault(bundle.sha256, threading.Lock())
@@ -131,7 +140,7 @@ class Decider:
 
     def _by_popularity(self, bundle: Bundle, request: RankRequest) -> tuple[list[dict[str, Any]], date | None]:
         """From memory only, the user unknown; the slate is drawn by the bundle's policy, so propensities are true."""
-        published, catalogue = self._packed
+        published, catalogue = self._seen_by(request)
         day = published.day
         candidates = request.candidates or self._most_popular(bundle, catalogue, day)
         return _placed(bundle, bundle.fallback, catalogue.columns(candidates, None, request), request), day
@@ -165,7 +174,8 @@ class Decider:
             p_click = bundle.fallback.predict(catalogue.columns(catalogue.ids, None, PROBE)).p_click
             order = np.argsort(-p_click, kind="stable")[:RETRIEVED]
             # Old days go: this is what serves now, not a history.
-            self._popular = {k: v for k, v in self._popular.items() if k[1] == day}
+            days = {published.day for published, _ in self._packed}
+            self._popular = {k: v for k, v in self._popular.items() if k[1] in days}
             self._popular[key] = [catalogue.ids[row] for row in order]
         return self._popular[key]
 

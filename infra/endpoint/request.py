@@ -26,12 +26,16 @@ class RankRequest(BaseModel):
     k: Annotated[int, Field(ge=1, le=MAX_K)]
     event_time: str | None = None
 
-    def day(self) -> date:
-        """The UTC day of the event time (a time without a zone is UTC), of the wall clock where there is none."""
+    def at(self) -> datetime:
+        """The event time (one without a zone is UTC), else the wall clock: what is known then is what may be used."""
         if self.event_time is None:
-            return datetime.now(UTC).date()
+            return datetime.now(UTC)
         at = datetime.fromisoformat(self.event_time)
-        return (at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)).date()
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+    def day(self) -> date:
+        """The UTC day of `at`."""
+        return self.at().date()
 
 
 def parse(body: bytes) -> RankRequest:

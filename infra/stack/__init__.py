@@ -1,6 +1,6 @@
 """The launcher: Airflow, MLflow and the local endpoint on free loopback ports, and the demo that runs through them.
 
-    python -m infra.stack demo [--source simulated|open-bandit|kuairand] [--data DIR]
+    python -m infra.stack demo [--source NAME] [--data DIR]
     python -m infra.stack up
     python -m infra.stack airflow backfill create --dag-id daily_data …
     python -m infra.stack down

@@ -28,7 +28,7 @@ from infra.stack.components import (
     environment,
     migration,
 )
-from infra.stack.demo import SOURCES, Days, history, new_day, overrides
+from infra.stack.demo import Days, history, new_day, overrides
 from infra.stack.memory import Peak
 from infra.stack.processes import Component, Stack, StackError
 from jobs import config
@@ -220,7 +220,7 @@ class _Parser(argparse.ArgumentParser):
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = _Parser(prog="python -m infra.stack", description="Airflow, MLflow and the endpoint, and the demo.")
     parser.add_argument("action", choices=["demo", "up", "down", "airflow", "pilot"])
-    parser.add_argument("--source", choices=SOURCES, default="simulated")
+    parser.add_argument("--source", default="simulated", help="a file of jobs/sources, by its name")
     parser.add_argument("--data", type=Path, help="folder of a real log's files")
     parser.add_argument("--name", help="folder under var/ (demo: demo, up: up, down: all that run)")
     options, rest = parser.parse_known_args(argv)

@@ -17,8 +17,8 @@ ANSWER_AFTER_SECONDS = 2.5
 """An approval answered in its first second can be lost: Airflow is still parking the task."""
 APPEAR_SECONDS = 60.0
 RUN_SECONDS = 1800.0
-FAILED = {"failed", "upstream_failed", "up_for_retry"}
-"""A first failure is enough: whoever watches should not wait ten minutes for the retry."""
+FAILED = {"failed", "upstream_failed", "up_for_retry", "up_for_reschedule"}
+"""A first failure is enough: whoever watches should not wait ten minutes for a retry or an input that is late."""
 
 
 class ChainFailed(StackError):

@@ -10,7 +10,6 @@ from infra.stack.processes import StackError
 from jobs import config
 from jobs.config import Config
 
-SOURCES = ("simulated", "open-bandit", "kuairand")
 MINIMUM_DAYS = 6
 """One day each to train on, to validate on, to test on, to embargo and to add; and one for features to come from."""
 
@@ -35,11 +34,11 @@ class Days:
 
 def overrides(source: str, data: Path | None, placed: Mapping[str, str]) -> tuple[dict[str, str], Days]:
     """The settings a source needs beside where things lie, and its days; a short log gets a short train window."""
-    from jobs.ingest.sources import span
+    from jobs.sources import open_source
 
     chosen = {"source.name": source, **({"source.data": str(data.resolve())} if data else {})}
     settings = config.load(config.environment({**placed, **chosen}))
-    days = Days(*span(settings))
+    days = Days(*open_source(settings).span())
     if days.count < MINIMUM_DAYS:
         raise StackError(f"the demo needs {MINIMUM_DAYS} days of logs; {source} has {days.first}..{days.last}")
     longest = _room_to_train(settings, days)

@@ -12,17 +12,23 @@ from rich.table import Table
 
 from infra.stack.chain import Finished
 from jobs.config import Config
-from jobs.store import Lake
+from jobs.deployments import ledger
+from jobs.lake.store import Lake
 
 VALUE = "clicks/request"
 LABELS = {"auc": "AUC", "ndcg_at_10": "NDCG@10", "log_loss": "log-loss"}
 SIDES = ("champion", "challenger", "difference")
+MEANS = {"p_click": "p(click), mean", "p_conversion": "p(conversion), mean"}
+"""Of the test rows as they were shown: what both sides predict, and what is so in a world that is known."""
+ANOTHER_WORLD = "the logs are not of the simulated world that the settings describe"
 
 
 def summary(settings: Config, finished: list[Finished], facts: Mapping[str, Any]) -> dict[str, Any]:
     """The content of `summary.json`: stages, verdicts with reasons, estimates, what serves, addresses and costs."""
     lake = Lake(settings.lake.root)
-    verdicts = {row["mode"]: _plain(row) for row in lake.read("promotions").to_pylist()}
+    live = {row["bundle_sha256"]: row for row in ledger.deployed(lake)}
+    verdicts = {row["mode"]: _plain(row | _answer(live, row)) for row in lake.read("promotions").to_pylist()}
+    champion = ledger.champion(lake, settings.endpoint.name)
     evidence = {
         row["mode"]: {"day": row["day"], **json.loads(row["document"])} for row in lake.read("evidence").to_pylist()
     }
@@ -30,14 +36,30 @@ def summary(settings: Config, finished: list[Finished], facts: Mapping[str, Any]
         **facts,
         "stages": [f.as_dict() for f in finished],
         "verdict": verdicts,
-        "estimates": {
-            mode: {key: document.get(key) for key in ("day", "champion", "challenger", "comparison", "value", "truth")}
-            for mode, document in evidence.items()
-        },
+        "estimates": {mode: _estimated(settings, document) for mode, document in evidence.items()},
         "serving_report": [_plain(row) for row in lake.read("serving_reports").to_pylist()],
         "readouts": [_plain(row) for row in lake.read("readouts").to_pylist()],
+        "champion": None if champion is None else _plain(champion),
         "endpoint": endpoint(settings),
     }
+
+
+def _answer(live: Mapping[str, ledger.Row], verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """Who had the bundle of a verdict put live, and when; None where nobody did."""
+    step = live.get(verdict["bundle_sha256"])
+    return {"approved_by": step and step["by"], "deployed_at": step and step["at"]}
+
+
+def _estimated(settings: Config, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a document that the tables show; a truth that should be known and is not says why."""
+    found = {key: document.get(key) for key in ("day", "champion", "challenger", "comparison", "value", "truth")}
+    names = {"p_click": "predicted", "p_conversion": "predicted_conversion"}
+    found["predicted"] = {
+        side: {name: document["calibration"][side].get(key) for name, key in names.items()} for side in SIDES[:2]
+    }
+    if found["truth"] is None and settings.source.name == "simulated":
+        found["truth"] = {"refused": ANOTHER_WORLD}
+    return found
 
 
 def endpoint(settings: Config) -> dict[str, Any]:
@@ -98,9 +120,18 @@ def _estimates(evidence: Mapping[str, Any]) -> Table:
     for metric, label in LABELS.items():
         _add(table, label, evidence["comparison"].get(metric, {}))
     _add(table, f"{VALUE}, estimated", evidence["value"])
-    if truth := evidence.get("truth"):
+    truth = evidence.get("truth") or {}
+    if "refused" in truth:
+        table.add_row(f"{VALUE}, true", f"unknown: {truth['refused']}")
+    elif truth:
         signs = {"difference": "+"}
         table.add_row(f"{VALUE}, true", *(f"{truth[side]:{signs.get(side, '')}.4f}" for side in SIDES))
+    for name, label in MEANS.items():
+        predicted = [evidence["predicted"][side][name] for side in SIDES[:2]]
+        if truth.get(name) is not None and None not in predicted:
+            before, after = predicted
+            table.add_row(label, f"{before:.5f}", f"{after:.5f}", f"{after - before:+.5f}")
+            table.add_row(f"{label}, true", *[f"{truth[name]:.5f}"] * 2)
     return table
 
 

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.errors import Refused
+from jobs.spark import as_named
 
 BUCKET = "_bucket"
 LOW_32 = 2**32 - 1
@@ -28,7 +29,7 @@ def read_parts(spark: SparkSession, paths: Sequence[str], schema: pa.Schema) -> 
     wanted = from_arrow_schema(schema)
     if not paths:
         return spark.createDataFrame([], wanted)
-    return spark.read.schema(wanted).parquet(*paths)
+    return spark.read.schema(wanted).parquet(*map(as_named, paths))
 
 
 def in_buckets(

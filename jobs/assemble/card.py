@@ -5,7 +5,6 @@ lacks each feature, and the table versions it was read from. Made from the publi
 so it describes what readers find, on any engine; figures are rounded to what does not depend on the order of rows.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,19 +78,6 @@ def card(
         "probabilities": CALIBRATED[given.settings.selection.duplicates],
         "versions": dict(versions),
     }
-
-
-def published(lineage: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The card in the notes of the commit that published a dataset; None where it has none."""
-    notes = json.loads(lineage["notes"]) if lineage else {}
-    return dict(json.loads(notes["card"])) if "card" in notes else None
-
-
-def figures(card: Mapping[str, Any]) -> dict[str, float]:
-    """The card as flat metrics: `dataset.train.rows`, `dataset.train.weight`, `dataset.train.click_rate`, …"""
-    names = ("rows", "users", "items", "weight", "click_rate", "clicked_unknown")
-    told = {(split, name): found[name] for split, found in card["splits"].items() for name in names}
-    return {f"dataset.{split}.{name}": float(value) for (split, name), value in told.items() if value is not None}
 
 
 def counts(card: Mapping[str, Any]) -> dict[str, int]:

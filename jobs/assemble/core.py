@@ -3,12 +3,14 @@
 Four steps; each needs together only the rows that share the key named with it:
 
     labelled        impressions known at the cut, with the labels as known at the cut     (impression_id)
-    with_items      the item's newest feature row known before the impression             (item_id)
+    with_items      the item's row of the newest publication the impression sees          (item_id)
     with_sources    likewise the category of the item whose page it is                    (source_item_id)
     examples        the user's likewise; all of it as a ranker's columns                  (user_id)
 
-Between the first two, `jobs.assemble.selection` says which rows become examples and what they weigh. Snapshot
-attributes are taken as of the dataset's day, so a raw `feature_*` column must describe what does not change.
+Between the first two, `jobs.assemble.selection` says which rows become examples and what they weigh. Which publication
+an impression sees is `jobs.asof.clock`'s to say, as for replay and serving. Snapshot attributes are taken as of the
+dataset's day, so a raw `feature_*` column must describe what does not change; an item that the publication lacks has
+none, since it was not in the endpoint's catalogue.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,17 +23,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.asof.core import ABSENT, Indices, first_known, latest, take
+from jobs.asof.clock import seen
+from jobs.asof.core import ABSENT, Indices, first_known, latest, microseconds, take
+from jobs.config import AttributionSettings, DatasetSettings
 from jobs.errors import NotReady, Refused
-from jobs.examples import encodings_of, numbers, strings, user_arrays
-from jobs.labels import as_known, told_by
-from jobs.store import midnight
-from jobs.tables import ATTRIBUTES, LAKE
-from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NO_BUCKET, NUMERIC, USER_NUMBERS, decision_columns
+from jobs.lake.store import midnight
+from jobs.lake.tables import ATTRIBUTES, LAKE
+from jobs.moment.columns import encodings_seen, numbers, strings, user_arrays
+from jobs.outcomes import as_known, so_far, told_by
+from models.rankers.features import (
+    CATEGORICAL,
+    ITEM_NUMBERS,
+    NO_BUCKET,
+    NUMERIC,
+    USER_NUMBERS,
+    Encodings,
+    decision_columns,
+)
 from models.settings import TaskSettings
 
-FEATURES_KEEP = timedelta(days=1)
-"""A feature row is known from its midnight to the next."""
 IMPRESSION_COLUMNS = (
     "impression_id",
     "request_id",
@@ -55,7 +65,7 @@ LABEL_COLUMNS = (
     *told_by("converted"),
     "conversion_value",
 )
-USER_LISTS = ("interests", "last_items", "last_buckets", "session_buckets")
+USER_LISTS = tuple(name for name, column in LAKE["user_features"].columns.items() if pa.types.is_list(column.type))
 USER_COLUMNS = ("user_id", "available_at", *USER_NUMBERS, *USER_LISTS)
 ITEM_COLUMNS = ("item_id", "available_at", *ITEM_NUMBERS, "category", "interest_bucket")
 OF_ITEM = "item:"
@@ -96,10 +106,14 @@ WITH_SOURCES = pa.schema([*WITH_ITEMS, (SOURCE_CATEGORY, pa.string())])
 
 @dataclass(frozen=True)
 class Dataset:
-    """Which days are learned from, chosen on and judged on; and `cut`: what was known later does not exist."""
+    """Which days are learned from, chosen on and judged on; and `cut`: what was known later does not exist.
+
+    `late_days`: how late an event may come, for an outcome that is open at the cut is unknown.
+    """
 
     splits: Mapping[str, Sequence[date]]
     cut: datetime
+    late_days: int
 
     @property
     def days(self) -> list[date]:
@@ -107,23 +121,22 @@ class Dataset:
         return sorted(day for days in self.splits.values() for day in days)
 
 
-def dataset(
-    day: date, train_days: int, validate_days: int, test_days: int, embargo_days: int, published: Sequence[date]
-) -> Dataset:
-    """The dataset of `day`: test days end `embargo_days` before it, validation before them, training before those.
+def dataset(day: date, settings: DatasetSettings, windows: AttributionSettings, published: Sequence[date]) -> Dataset:
+    """The dataset of `day`: test days end a click window before it, validation before them, training before those.
 
-    Train days before the first of `published` are left out; raises `NotReady` where none is left.
+    So every click is closed at the cut, the midnight after `day`; conversions are only of the older train days. Train
+    days before the first of `published` are left out; raises `NotReady` where none is left.
     """
-    last = day - timedelta(days=embargo_days)
-    test = _days(last, test_days)
-    validate = _days(test[0] - timedelta(days=1), validate_days)
-    wanted = _days(validate[0] - timedelta(days=1), train_days)
+    last = day - timedelta(days=windows.click_window_days)
+    test = _days(last, settings.test_days)
+    validate = _days(test[0] - timedelta(days=1), settings.validate_days)
+    wanted = _days(validate[0] - timedelta(days=1), settings.train_days)
     train = [d for d in wanted if published and d >= min(published)]
     if not train:
         found = f"the first published is {min(published)}" if published else "none is published"
         raise NotReady(f"a dataset of {day} needs impressions of {wanted[-1]} or earlier to train on; {found}")
     splits = {"train": train, "validate": validate, "test": test}
-    return Dataset(splits, midnight(day + timedelta(days=1)))
+    return Dataset(splits, midnight(day + timedelta(days=1)), windows.late_days)
 
 
 def warm(data: Dataset, train_days: int) -> Dataset:
@@ -136,9 +149,10 @@ def _days(last: date, count: int) -> list[date]:
 
 
 def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table:
-    """`LABELLED`: the unique impressions known before the cut, each with its split and its labels as known at the cut.
+    """`LABELLED`: the unique impressions known before the cut, each with its split and its outcomes as known there.
 
-    True if the outcome was known before the cut; else False from its maturity on, and null (unknown) before it.
+    An outcome that is open at the cut is null (unknown) whatever has been heard of it, see `jobs.outcomes`; revenue is
+    what has been heard, since surfaces are only weighed against each other by it.
     """
     shown = first_known(impressions, "impression_id")
     shown = shown.filter(pc.less(shown.column("ingested_at"), pa.scalar(data.cut)))
@@ -151,15 +165,10 @@ def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table
     rows = pc.index_in(shown.column("impression_id"), unique.column("impression_id").combine_chunks())
     label = take(unique, np.asarray(pc.fill_null(rows, ABSENT).to_numpy(), dtype=np.int64))
     columns = [*shown.select(IMPRESSION_COLUMNS).columns, pa.array(names[split], pa.string())]
-    columns += [as_known(label, outcome, data.cut) for outcome in ("clicked", "converted")]
+    columns += [as_known(label, outcome, data.cut, data.late_days) for outcome in ("clicked", "converted")]
     revenue = pc.round(pc.multiply(label.column("conversion_value"), 1e6)).cast(pa.int64())
-    columns.append(pc.if_else(pc.fill_null(columns[-1], False), revenue, 0))
+    columns.append(pc.if_else(so_far(label, "converted", data.cut), revenue, 0))
     return pa.Table.from_arrays(columns, schema=LABELLED).filter(pa.array(split < len(data.splits)))
-
-
-def snapshot_schema(key: str) -> pa.Schema:
-    """What is read of the `users` or `items` snapshot."""
-    return pa.schema([(f"{key}_id", pa.string()), ("attributes", ATTRIBUTES)])
 
 
 def prefixed(snapshot: pa.Table, key: str) -> pa.Table:
@@ -179,35 +188,35 @@ def with_attributes(rows: pa.Table, snapshot: pa.Table, key: str) -> pa.Table:
     return rows.append_column(f"{key}_attributes", found.column(0))
 
 
-def with_items(rows: pa.Table, features: pa.Table) -> pa.Table:
-    """`WITH_ITEMS`: each impression with the item's newest feature row available at or before it, null without one."""
-    found = _fresh(rows, features, "item_id")
+def with_items(rows: pa.Table, features: pa.Table, publications: Indices) -> pa.Table:
+    """`WITH_ITEMS`: each impression with the item's row of the publication it sees, null where that has none."""
+    found = _seen(rows, features, "item_id", publications)
     known = take(features, found, OF_ITEM)
-    refuse_leaks(rows, known.column(OF_ITEM + "available_at"), "item_features")
-    columns = [
-        *rows.select(ATTRIBUTED.names).columns,
-        *(known.column(name) for name in WITH_ITEMS.names[len(ATTRIBUTED) :]),
-    ]
-    return pa.Table.from_arrays(columns, schema=WITH_ITEMS)
+    columns = dict(zip(ATTRIBUTED.names, rows.select(ATTRIBUTED.names).columns, strict=True))
+    columns |= {name: known.column(name) for name in WITH_ITEMS.names[len(ATTRIBUTED) :]}
+    listed = pa.chunked_array([pa.array(found != ABSENT)])
+    columns["item_attributes"] = pc.if_else(listed, columns["item_attributes"], pa.scalar(None, ATTRIBUTES))
+    return pa.Table.from_arrays(list(columns.values()), schema=WITH_ITEMS)
 
 
-def with_sources(rows: pa.Table, features: pa.Table) -> pa.Table:
-    """`WITH_SOURCES`: each impression with its source item's category, as known before it; null without a source."""
-    found = _fresh(rows, features, "item_id", "source_item_id")
-    known = take(features.select(["available_at", "category"]), found)
-    refuse_leaks(rows, known.column("available_at"), "item_features")
+def with_sources(rows: pa.Table, features: pa.Table, publications: Indices) -> pa.Table:
+    """`WITH_SOURCES`: each impression with its source item's category, as seen by it; null without a source."""
+    found = _seen(rows, features, "item_id", publications, "source_item_id")
+    known = take(features.select(["category"]), found)
     return rows.select(WITH_ITEMS.names).append_column(SOURCE_CATEGORY, known.column("category"))
 
 
-def examples(rows: pa.Table, features: pa.Table, encodings: pa.Table, tasks: TaskSettings) -> pa.Table:
-    """The `examples` rows by event time and id: the user's newest feature row joined, as a ranker's columns.
+def examples(
+    rows: pa.Table, features: pa.Table, encodings: pa.Table, publications: Indices, tasks: TaskSettings
+) -> pa.Table:
+    """The `examples` rows by event time and id: the user's row of the publication seen joined, as a ranker's columns.
 
     `rows` are `WITH_SOURCES` with `user_attributes`.
-    `encodings` are those of every midnight the rows may see: few enough to be everywhere.
+    `encodings` are those of every publication the rows may see: few enough to be everywhere.
     """
-    found = _fresh(rows, features, "user_id")
-    refuse_leaks(rows, take(features.select(["available_at"]), found).column(0), "user_features")
-    columns = _decision_columns(rows, features, found, encodings, tasks)
+    found = _seen(rows, features, "user_id", publications)
+    rates = encodings_seen(encodings, publications, rows.column("event_time"))
+    columns = _decision_columns(rows, features, found, rates, tasks)
     schema = LAKE["examples"].schema
     ready = {name: columns[name] for name in (*NUMERIC, *CATEGORICAL)}
     made = {name: pa.array(values, from_pandas=True) for name, values in ready.items()}
@@ -222,20 +231,21 @@ def examples(rows: pa.Table, features: pa.Table, encodings: pa.Table, tasks: Tas
     )
 
 
-def _fresh(rows: pa.Table, features: pa.Table, key: str, of: str | None = None) -> Indices:
-    """The newest feature row at or before each impression, ABSENT where that is older than a day.
+def _seen(rows: pa.Table, features: pa.Table, key: str, publications: Indices, of: str | None = None) -> Indices:
+    """The key's feature row in the publication each impression sees, ABSENT where there is none of the key.
 
-    `of` names the impression's column that `key` is looked up with, `key` itself by default.
+    `publications`: when each publication became available, see `jobs.asof.clock.instants`. `of` names the impression's
+    column that `key` is looked up with, `key` itself by default.
 
-    Feature tables are whole at every midnight, so who is not in the newest one has left the window: the endpoint, which
-    reads the newest publication only, knows nothing of them either.
+    Every publication is whole, so who is not in the newest one has left the window: the endpoint, which answers from
+    one publication only, knows nothing of them either. Raises `Refused` where a row was available only afterwards.
     """
     asked = rows.select([of or key, "event_time"]).rename_columns([key, "event_time"])
     found = latest(asked, features, keys=(key,), right_time="available_at")
     available_at = take(features.select(["available_at"]), found).column(0)
-    age = pc.subtract(rows.column("event_time"), available_at)
-    old = pc.fill_null(pc.greater_equal(age, pa.scalar(FEATURES_KEEP, pa.duration("us"))), False)
-    return np.where(old.to_numpy(zero_copy_only=False), ABSENT, found)
+    refuse_leaks(rows, available_at, f"{key.removesuffix('_id')}_features")
+    newest = np.append(publications, ABSENT)[seen(publications, rows.column("event_time"))]
+    return np.where(microseconds(available_at) == newest, found, ABSENT)
 
 
 def refuse_leaks(rows: pa.Table, available_at: pa.ChunkedArray, table: str) -> None:
@@ -248,7 +258,7 @@ def refuse_leaks(rows: pa.Table, available_at: pa.ChunkedArray, table: str) -> N
 
 
 def _decision_columns(
-    rows: pa.Table, features: pa.Table, found: Indices, encodings: pa.Table, tasks: TaskSettings
+    rows: pa.Table, features: pa.Table, found: Indices, rates: Encodings, tasks: TaskSettings
 ) -> dict[str, NDArray[Any]]:
     items: dict[str, NDArray[Any]] = {name: numbers(rows.column(OF_ITEM + name)) for name in ITEM_NUMBERS}
     items["item_id"] = strings(rows.column("item_id"))
@@ -258,7 +268,6 @@ def _decision_columns(
     words = ("surface", "device", "region", "query", SOURCE_CATEGORY)
     context: dict[str, NDArray[Any]] = {name: strings(rows.column(name)) for name in words}
     context["position"] = numbers(rows.column("position"))
-    rates = encodings_of(encodings, rows.column("event_time"))
     return decision_columns(user_arrays(features, found), items, context, rates, tasks)
 
 

@@ -1,29 +1,27 @@
 """Everything a dataset is made of, found and checked before any engine starts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jobs.asof.clock import instants, published_at, refuse_early
+from jobs.asof.core import Indices
 from jobs.assemble import core
-from jobs.assemble.identity import identities
 from jobs.config import DatasetSettings
-from jobs.errors import Refused
 from jobs.flow import FEATURES
-from jobs.run import Run
-from jobs.store import midnight
-from jobs.tables import LAKE
+from jobs.lake.run import Run
+from jobs.lake.tables import LAKE, TIME
+from jobs.moment.identity import IDENTIFYING, identities
 from models.settings import TaskSettings
 
 Files: TypeAlias = dict[str, list[str]]
 
 ROWS_PER_BUCKET = 250_000
 """So many rows of one table meet in one call of a core: a few hundred MB in one Python worker, whatever the dataset."""
-IDENTIFYING = ["item_id", "category", "price", "title", "attributes"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,11 @@ class Inputs:
     items: pa.Table
     """`core.prefixed` snapshots."""
     identity: pa.Table
-    """`jobs.assemble.identity.IDENTITY`."""
+    """`jobs.moment.identity.IDENTITY`."""
     encodings: pa.Table
-    """Every midnight's: a few thousand rows a day."""
+    """Every publication's: a few thousand rows a day."""
+    publications: Indices
+    """When each publication the rows may see became available, see `jobs.asof.clock.instants`."""
     tasks: TaskSettings
 
     @property
@@ -61,36 +61,43 @@ class Inputs:
 def inputs(run: Run, data: core.Dataset, published: Sequence[date]) -> Inputs:
     """Raises `NotReady` for a missing day, `Refused` for features that claim to be earlier than they are."""
     settings = run.config.dataset
-    files = _files(run, data, published)
+    files, available = _files(run, data, published)
     files["clicks"] = _click_files(run, data, published) if settings.selection.active_clicks else []
     (users, _), (items, identifying) = _snapshot(run, "user"), _snapshot(run, "item")
     known = [pq.ParquetFile(file).read(core.ENCODINGS.names).cast(core.ENCODINGS) for file in files["encodings"]]
     encodings = pa.concat_tables([core.ENCODINGS.empty_table(), *known])
     identity = identities(identifying, settings.selection)
-    return Inputs(data, settings, files, users, items, identity, encodings, run.config.tasks)
+    publications = instants(available)
+    return Inputs(data, settings, files, users, items, identity, encodings, publications, run.config.tasks)
 
 
-def _files(run: Run, data: core.Dataset, published: Sequence[date]) -> Files:
-    """Features are needed of every day with impressions from the one before the first example on; before the start of
-    history there are none to need.
+def _files(run: Run, data: core.Dataset, published: Sequence[date]) -> tuple[Files, list[datetime]]:
+    """The part files of each table, and when each feature day became available.
+
+    Features are needed of every day with impressions from the newest on that the first example's day began with; before
+    the start of history there are none to need.
     """
     days = data.days
     files = {table: [path for path, _ in run.files(table, days)] for table in ("impressions", "labels")}
-    first, last = days[0] - timedelta(days=1), days[-1] - timedelta(days=1)
-    known = [day for day in published if first <= day <= last]
-    for table in FEATURES:
-        found = run.files(table, known)
-        for path, partition in found:
-            _refuse_early(path, table, date.fromisoformat(partition["day"]))
-        files[table] = [path for path, _ in found]
-    return files
+    first = max((day for day in published if day < days[0] - timedelta(days=1)), default=days[0] - timedelta(days=1))
+    known = [day for day in published if first <= day < days[-1]]
+    found = {table: run.files(table, known) for table in FEATURES}
+    files |= {table: [path for path, _ in parts] for table, parts in found.items()}
+    available = {day: _available(found, day) for day in known}
+    for day, columns in available.items():
+        refuse_early(day, columns, run.config.features)
+    return files, [published_at(day, columns, run.config.features) for day, columns in available.items()]
 
 
-def _refuse_early(path: str, table: str, day: date) -> None:
-    """Raise `Refused` where a feature row of `day` claims to have been available before that day was over."""
-    earliest = pc.min(pq.ParquetFile(path).read(["available_at"]).column(0)).as_py()
-    if earliest is not None and earliest < midnight(day + timedelta(days=1)):
-        raise Refused(f"{table} of {day} need available_at at or after the midnight that ends it; found {earliest}")
+def _available(found: Mapping[str, Sequence[tuple[str, dict[str, str]]]], day: date) -> dict[str, pa.ChunkedArray]:
+    """Each feature table's `available_at` of a day."""
+    paths = {table: [path for path, of in parts if of["day"] == day.isoformat()] for table, parts in found.items()}
+    return {
+        table: pa.chunked_array(
+            [chunk for path in mine for chunk in pq.ParquetFile(path).read(["available_at"]).column(0).chunks], TIME
+        )
+        for table, mine in paths.items()
+    }
 
 
 def _click_files(run: Run, data: core.Dataset, published: Sequence[date]) -> list[str]:

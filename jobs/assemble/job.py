@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from jobs.assemble import card, core, negatives, selection
 from jobs.assemble.inputs import Inputs, inputs
 from jobs.errors import Refused
-from jobs.run import Run
+from jobs.lake import lost
+from jobs.lake.run import Run
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -24,14 +25,7 @@ def run(run: Run) -> dict[str, Any]:
     """
     settings = run.config.dataset
     published = run.published_days("impressions")
-    data = core.dataset(
-        run.day,
-        settings.train_days,
-        settings.validate_days,
-        settings.test_days,
-        run.config.attribution.click_window_days,
-        published,
-    )
+    data = core.dataset(run.day, settings, run.config.attribution, published)
     if run.mode == "warm":
         data = core.warm(data, settings.warm_train_days)
     run.files("labels", [run.day])
@@ -43,6 +37,7 @@ def run(run: Run) -> dict[str, Any]:
     left_out = engine(run, given, folders)
     parts = {table: sorted(folder.glob("*.parquet")) for table, folder in folders.items()}
     facts = card.card(parts, left_out, given, run.inputs)
+    facts["lost_days"] = [day.isoformat() for day in lost.among(run.lineages("impressions", data.days))]
     counts = card.counts(facts)
     if not counts["train"]:
         raise Refused(f"a dataset needs examples to train on; found none in {rows} impressions")
@@ -64,15 +59,16 @@ def in_one_process(run: Run, given: Inputs, folders: dict[str, Path]) -> pa.Tabl
     selected, left_out = selection.selected(labelled, clicks, given.identity, settings.selection, last_train_day)
     run.say(f"{len(selected)} of {len(labelled)} are selected")
     if settings.retrieval.per_click:
-        drawn = negatives.drawn(negatives.clicked(selected), tables["item_features"], settings.retrieval)
+        clicked = negatives.clicked(selected, given.publications)
+        drawn = negatives.drawn(clicked, tables["item_features"], settings.retrieval)
         unseen = negatives.unseen(drawn, negatives.shown(labelled), given.identity)
         pq.write_table(unseen, folders["retrieval_negatives"] / "part-0.parquet", coerce_timestamps="us")
         run.say(f"{len(unseen)} of {len(drawn)} drawn negatives are unseen")
     del labelled
     items = tables.pop("item_features")
-    rows = core.with_items(core.with_attributes(selected, given.items, "item"), items)
-    rows = core.with_attributes(core.with_sources(rows, items), given.users, "user")
-    examples = core.examples(rows, tables.pop("user_features"), given.encodings, given.tasks)
+    rows = core.with_items(core.with_attributes(selected, given.items, "item"), items, given.publications)
+    rows = core.with_attributes(core.with_sources(rows, items, given.publications), given.users, "user")
+    examples = core.examples(rows, tables.pop("user_features"), given.encodings, given.publications, given.tasks)
     run.say("features have met their impressions")
     pq.write_table(examples, folders["examples"] / "part-0.parquet", coerce_timestamps="us")
     return left_out

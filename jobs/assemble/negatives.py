@@ -3,32 +3,43 @@
 A ranker learns from what was shown; a retrieval model must also tell the rest of the catalogue apart. Both never mix:
 these rows are no impressions, so they live in `retrieval_negatives`, which no ranker, backtest or monitor reads.
 
-A day's catalogue and popularity are the newest item features available when the day began. `probability` is that of one
-draw bringing the item, the q of the logQ correction `score - log(q)` (Yi et al. 2019, "Sampling-Bias-Corrected Neural
-Modeling for Large Corpus Item Recommendations", eq. 3). What the user was shown in the train days, clicked or not, is
-taken out and not drawn again: a user has `per_click * q` rows of an unseen item per click in expectation, exactly.
+A click's catalogue and popularity are those of the publication it sees (`jobs.asof.clock`). `probability` is that of
+one draw bringing the item, the q of the logQ correction `score - log(q)` (Yi et al. 2019, "Sampling-Bias-Corrected
+Neural Modeling for Large Corpus Item Recommendations", eq. 3). What the user was shown in the train days, clicked or
+not, is taken out and not drawn again: a user has `per_click * q` rows of an unseen item per click in expectation,
+exactly.
 """
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.assemble.core import LABELLED, day_numbers
+from jobs.asof.clock import seen
+from jobs.asof.core import ABSENT, Indices
+from jobs.assemble.core import LABELLED
 from jobs.assemble.selection import identified, uniform
 from jobs.config import RetrievalNegativeSettings
-from jobs.tables import LAKE
+from jobs.lake.tables import LAKE, TIME
 
-CLICKED = pa.schema([LABELLED.field(name) for name in ("impression_id", "event_time", "user_id", "item_id", "surface")])
+CLICKED = pa.schema(
+    [
+        *(LABELLED.field(name) for name in ("impression_id", "event_time", "user_id", "item_id", "surface")),
+        ("available_at", TIME),  # of the publication it sees; null where there was none
+    ]
+)
 SHOWN = pa.schema([LABELLED.field(name) for name in ("user_id", "item_id")])
 CATALOGUE = pa.schema([LAKE["item_features"].schema.field(name) for name in ("item_id", "available_at", "impressions")])
 NEGATIVES = LAKE["retrieval_negatives"].schema
 PURPOSE = "random"
 
 
-def clicked(rows: pa.Table) -> pa.Table:
+def clicked(rows: pa.Table, publications: Indices) -> pa.Table:
     """`CLICKED`: the train clicks of known users among the rows that become examples; what negatives stand against."""
     train = pc.and_(pc.equal(rows.column("split"), "train"), pc.fill_null(rows.column("clicked"), False))
-    return rows.filter(pc.and_(train, rows.column("user_id").is_valid())).select(CLICKED.names).cast(CLICKED)
+    found = rows.filter(pc.and_(train, rows.column("user_id").is_valid()))
+    at = seen(publications, found.column("event_time"))
+    available_at = pa.array(np.append(publications, 0)[at], mask=at == ABSENT).cast(TIME)
+    return found.append_column("available_at", available_at).select(CLICKED.names).cast(CLICKED)
 
 
 def shown(rows: pa.Table) -> pa.Table:
@@ -37,18 +48,19 @@ def shown(rows: pa.Table) -> pa.Table:
 
 
 def drawn(clicks: pa.Table, catalogue: pa.Table, settings: RetrievalNegativeSettings) -> pa.Table:
-    """`NEGATIVES`: `per_click` draws against each click, with replacement; none for a day without a catalogue.
+    """`NEGATIVES`: `per_click` draws against each click, with replacement; none where it sees no catalogue.
 
-    Clicks and `CATALOGUE` rows of one day must be together, the latter being those available when it began.
+    Clicks must be together with the `CATALOGUE` rows of the publication they see.
     """
-    day, begins = day_numbers(clicks.column("event_time")), day_numbers(catalogue.column("available_at"))
     parts = [NEGATIVES.empty_table()]
-    for each in np.intersect1d(day, begins):
-        items = catalogue.filter(pa.array(begins == each)).sort_by("item_id")
+    for each in pc.drop_null(clicks.column("available_at").unique()).sort():
+        items = catalogue.filter(pc.equal(catalogue.column("available_at"), each)).sort_by("item_id")
+        if not len(items):
+            continue
         weight = (items.column("impressions").to_numpy() + 1.0) ** settings.popularity_exponent
         probability = weight / weight.sum()
         reach = np.cumsum(probability)
-        of_day = clicks.filter(pa.array(day == each))
+        of_day = clicks.filter(pc.equal(clicks.column("available_at"), each))
         for draw in range(settings.per_click):
             coin = uniform(
                 pc.binary_join_element_wise(of_day.column("impression_id"), str(draw), "#"), PURPOSE, settings.seed
@@ -67,7 +79,7 @@ def drawn(clicks: pa.Table, catalogue: pa.Table, settings: RetrievalNegativeSett
 def unseen(negatives: pa.Table, seen: pa.Table, identity: pa.Table) -> pa.Table:
     """The `NEGATIVES` whose item the user was not shown under any of its ids, by click and draw.
 
-    Rows of one user must be together; `identity` is `jobs.assemble.identity.identities`.
+    Rows of one user must be together; `identity` is `jobs.moment.identity.identities`.
     """
     pairs = seen.set_column(1, "identity", identified(seen.column("item_id"), identity))
     pairs = pairs.group_by(["user_id", "identity"]).aggregate([])

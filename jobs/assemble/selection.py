@@ -25,7 +25,7 @@ from jobs.asof.core import Indices
 from jobs.assemble.core import LABELLED, SELECTED, day_numbers
 from jobs.config import SelectionSettings
 from jobs.errors import Refused
-from jobs.tables import STR, TIME
+from jobs.lake.tables import STR, TIME
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -85,7 +85,7 @@ def marked(
 ) -> pa.Table:
     """`MARKED`: the first three rules on `LABELLED` rows. Rows and clicks of one user must be together.
 
-    `clicks` is `CLICKS` of the days before; `identity` is `jobs.assemble.identity.identities`.
+    `clicks` is `CLICKS` of the days before; `identity` is `jobs.moment.identity.identities`.
     """
     train = pc.equal(rows.column("split"), "train").to_numpy()
     items = identified(rows.column("item_id"), identity)

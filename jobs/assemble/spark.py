@@ -9,11 +9,12 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.storagelevel import StorageLevel
 
+from jobs.asof.core import Indices
 from jobs.assemble import core, negatives, selection
 from jobs.assemble.inputs import Inputs
+from jobs.lake.tables import LAKE
 from jobs.parcels.core import Keys
 from jobs.parcels.spark import Rows, Steps
-from jobs.tables import LAKE
 from models.settings import TaskSettings
 
 BY_IMPRESSION: Keys = ("impression_id",)
@@ -62,7 +63,8 @@ def _selected(steps: Steps, labelled: Rows, given: Inputs) -> tuple[Rows, pa.Tab
 
 def _write_negatives(steps: Steps, selected: Rows, labelled: Rows, given: Inputs, folder: Path) -> None:
     """`negatives.drawn` day by day, then `negatives.unseen` by user."""
-    clicks = steps.each(selected, negatives.clicked, negatives.CLICKED, ("event_time",))
+    rule = partial(negatives.clicked, publications=given.publications)
+    clicks = steps.each(selected, rule, negatives.CLICKED, ("available_at",))
     catalogue = steps.read(given.files["item_features"], negatives.CATALOGUE, ("available_at",))
     draw = partial(negatives.drawn, settings=given.settings.retrieval)
     drawn = steps.meet([clicks, catalogue], draw, negatives.NEGATIVES, ("user_id",))
@@ -75,21 +77,23 @@ def _write_examples(steps: Steps, selected: Rows, given: Inputs, folder: Path) -
     """The point-in-time joins."""
     features = steps.read(given.files["item_features"], core.ITEM_FEATURES, BY_ITEM)
     items, users = steps.send(given.items, BY_ITEM), steps.send(given.users, ("user_id",))
-    rows = steps.meet([selected, features, items], _with_items, core.WITH_ITEMS, BY_SOURCE)
-    rows = steps.meet([rows, features], core.with_sources, core.WITH_SOURCES, BY_USER)
+    with_items = partial(_with_items, publications=given.publications)
+    rows = steps.meet([selected, features, items], with_items, core.WITH_ITEMS, BY_SOURCE)
+    with_sources = partial(core.with_sources, publications=given.publications)
+    rows = steps.meet([rows, features], with_sources, core.WITH_SOURCES, BY_USER)
     known = steps.read(given.files["user_features"], core.USER_FEATURES, ("user_id",))
-    finish = partial(_examples, encodings=given.encodings, tasks=given.tasks)
+    finish = partial(_examples, encodings=given.encodings, publications=given.publications, tasks=given.tasks)
     steps.write([rows, known, users], finish, LAKE["examples"].schema, folder)
 
 
-def _with_items(rows: pa.Table, features: pa.Table, items: pa.Table) -> pa.Table:
-    return core.with_items(core.with_attributes(rows, items, "item"), features)
+def _with_items(rows: pa.Table, features: pa.Table, items: pa.Table, publications: Indices) -> pa.Table:
+    return core.with_items(core.with_attributes(rows, items, "item"), features, publications)
 
 
 def _examples(
-    rows: pa.Table, features: pa.Table, users: pa.Table, encodings: pa.Table, tasks: TaskSettings
+    rows: pa.Table, features: pa.Table, users: pa.Table, encodings: pa.Table, publications: Indices, tasks: TaskSettings
 ) -> pa.Table:
-    return core.examples(core.with_attributes(rows, users, "user"), features, encodings, tasks)
+    return core.examples(core.with_attributes(rows, users, "user"), features, encodings, publications, tasks)
 
 
 def _kept(rows: Rows) -> Rows:

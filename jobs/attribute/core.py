@@ -25,7 +25,7 @@ from jobs.asof.core import ABSENT, DAY_US, Indices, Spans, first_known, latest, 
 from jobs.attribute.shares import Paid, paid
 from jobs.attribute.takeover import NEVER, as_lists, merged, reigns
 from jobs.config import AttributionSettings
-from jobs.tables import LAKE, STR, SUPERSEDED, TIME
+from jobs.lake.tables import LAKE, STR, SUPERSEDED, TIME
 
 COLUMNS = {
     "impressions": ("impression_id", "request_id", "event_time", "ingested_at", "user_id", "item_id"),

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from jobs.attribute import core
 from jobs.config import AttributionSettings
-from jobs.run import Run
-from jobs.tables import LAKE
+from jobs.lake.parts import read_part
+from jobs.lake.run import Run
+from jobs.lake.tables import LAKE
 
 REPORTED = ("impressions", "clicked", "converted", "attributed", "unattributed", "duplicates", "late")
 
@@ -65,7 +66,7 @@ def in_one_process(run: Run, parts: Mapping[str, Parts], days: list[date], folde
         table: pa.concat_tables(
             [
                 LAKE[table].schema.empty_table().select(columns),
-                *(_part(file, table, columns) for file in chain.from_iterable(parts[table].values())),
+                *(read_part(file, table, columns) for file in chain.from_iterable(parts[table].values())),
             ]
         )
         for table, columns in core.COLUMNS.items()
@@ -77,11 +78,6 @@ def in_one_process(run: Run, parts: Mapping[str, Parts], days: list[date], folde
         path.parent.mkdir()
         pq.write_table(labels.filter(pc.equal(shown_on, day)), path, coerce_timestamps="us")
     return core.counted(earned)
-
-
-def _part(file: str, table: str, columns: tuple[str, ...]) -> pa.Table:
-    fields = [LAKE[table].schema.field(name) for name in columns]
-    return pq.ParquetFile(file).read(list(columns)).select(columns).cast(pa.schema(fields))
 
 
 def on_spark(run: Run, parts: Mapping[str, Parts], days: list[date], folder: Path) -> pa.Table:

@@ -12,7 +12,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from jobs.asof.spark import in_buckets, in_shared_buckets, read_parts
 from jobs.attribute import core
 from jobs.config import AttributionSettings
-from jobs.tables import LAKE
+from jobs.lake.tables import LAKE
 
 BROADCAST_ROWS = 200_000
 """So many clicks without a known impression are sent to every worker rather than shuffled with all impressions."""

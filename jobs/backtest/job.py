@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle, tracking
-from jobs.assemble.card import published
-from jobs.backtest import core, data_warnings, evidence, pack
 from jobs.bundle import Bundle
+from jobs.deployments import ledger
 from jobs.errors import NotReady
+from jobs.evidence import computed, core, data_warnings, pack
+from jobs.evidence.dataset import published
 from jobs.flow import VALIDATED
-from jobs.promote import ledger
-from jobs.run import Run, code_version
-from jobs.tables import LAKE
-from jobs.train.core import BASELINE
+from jobs.lake.run import Run, code_version
+from jobs.lake.tables import LAKE
+from models.rankers import BASELINE
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -27,19 +27,19 @@ def run(run: Run) -> dict[str, Any]:
     candidates = {row["ranker"]: row for row in run.read("candidates", [run.day], where=run.partition).to_pylist()}
     row = next(row for row in candidates.values() if row["chosen"])
     challenger = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
-    champion, deployed = _champion(run, candidates[BASELINE])
+    champion, deployed = _champion(run, challenger, candidates[BASELINE])
     run.say(f"challenger {challenger.candidate_id}, champion {champion.candidate_id}")
     examples = run.read("examples", [run.day], where={"mode": run.mode})
     test = examples.filter(pc.equal(examples["split"], "test")).combine_chunks()
     if not len(test):
         raise NotReady(f"the backtest needs test rows in examples {run.partition}; found none of {len(examples)}")
-    document = evidence.document(run, test, (champion, challenger))
+    document = computed.document(run, test, (champion, challenger))
     document["challenger"] |= {"run_id": row["run_id"]}
     document["champion"] |= {"deployed": deployed}
-    days = pc.unique(pc.cast(examples["event_time"], pa.date32())).to_pylist()
+    days = data_warnings.span(pc.unique(pc.cast(examples["event_time"], pa.date32())).to_pylist())
     document["warnings"] = data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED})
-    document["dataset"] = published(run.lake.lineage("examples", run.partition))
-    document["lineage"] = {"code_version": code_version(), "config_hash": run.config.digest()}
+    document["dataset"] = published(run.lineage("examples", run.partition))
+    document["lineage"] = {"code_version": code_version(), "config_hash": run.config.digest(run.stage.name)}
     _deliver(run, document, row["run_id"])
     findings = {f"{name}_difference": sides["difference"] for name, sides in document["comparison"].items()}
     return {
@@ -53,9 +53,11 @@ def run(run: Run) -> dict[str, Any]:
     }
 
 
-def _champion(run: Run, baseline: Mapping[str, Any]) -> tuple[Bundle, bool]:
-    """The deployed champion as it was judged; where there is none, what the endpoint's fallback would serve."""
-    row = ledger.champion(run, run.day, before=run.partition)
+def _champion(run: Run, challenger: Bundle, baseline: Mapping[str, Any]) -> tuple[Bundle, bool]:
+    """What serves, as it was judged, or served before the challenger; else what the endpoint's fallback would serve."""
+    row = ledger.champion(
+        run, run.config.endpoint.name, where=lambda row: bool(row["bundle_sha256"] != challenger.sha256)
+    )
     found = baseline if row is None else row
     return bundle.load(Path(found["bundle"]), found["bundle_sha256"]), row is not None
 

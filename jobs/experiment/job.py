@@ -6,12 +6,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.deployments import ledger
 from jobs.experiment import core
-from jobs.labels import told_by
-from jobs.promote import ledger
-from jobs.run import Run
-from jobs.store import midnight
-from jobs.tables import LAKE
+from jobs.lake.run import Run
+from jobs.lake.store import midnight
+from jobs.lake.tables import LAKE
+from jobs.outcomes import immature_note, told_by, with_clicks
+from jobs.serving.served import served_by
 
 IMPRESSIONS = ["impression_id", "request_id", "user_id", "policy"]
 LABELS = ["impression_id", *told_by("clicked")]
@@ -19,7 +20,7 @@ LABELS = ["impression_id", *told_by("clicked")]
 
 def run(run: Run) -> dict[str, Any]:
     """Publish `readouts` of each day; a day on which the endpoint served nothing is published empty, with a note."""
-    deployed = sorted({row["candidate_id"] for row in ledger.deployed(run)})
+    deployed = sorted({row["candidate_id"] for row in ledger.released(run)})
     served = {str(day): _day(run, day, deployed) for day in run.days}
     return {"served_requests": served}
 
@@ -27,8 +28,8 @@ def run(run: Run) -> dict[str, Any]:
 def _day(run: Run, day: date, deployed: list[str]) -> int:
     impressions = run.read("impressions", [day], columns=IMPRESSIONS)
     cut = midnight(day + timedelta(days=1))
-    shown = core.with_clicks(impressions, run.read("labels", [day], columns=LABELS), cut)
-    shown = shown.append_column("served", core.served_by(shown["policy"], deployed))
+    shown = with_clicks(impressions, run.read("labels", [day], columns=LABELS), cut)
+    shown = shown.append_column("served", served_by(shown["policy"], deployed))
     partition, schema = {"day": day.isoformat()}, LAKE["readouts"].schema
     variants = sorted(pc.unique(shown.filter(shown["served"])["policy"]).to_pylist())
     if not variants:
@@ -38,7 +39,7 @@ def _day(run: Run, day: date, deployed: list[str]) -> int:
         return 0
     controls = sorted(pc.unique(shown.filter(pc.invert(shown["served"]))["policy"]).to_pylist())
     found = core.readout(shown, run.config.gate.confidence)
-    note = core.immature_note(shown, cut)
+    note = immature_note(shown, cut)
     rows = core.rows(found, ", ".join(controls), ", ".join(variants), note)
     run.publish("readouts", partition, pa.Table.from_pylist(rows, schema))
     served: int = pc.count_distinct(shown.filter(shown["served"])["request_id"]).as_py()

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from jobs.featurize.categories import categories_of, slots_of
 from jobs.featurize.core import DAY_US, HOUR_US, Window, day_number
 from jobs.featurize.encodings import CLICK_DAY, KEYS
 from jobs.featurize.items import ItemCounts, Overall
 from jobs.featurize.users import UserEvents, user_features
+from jobs.lake.parts import read_part
 
 IDS = ("item_id", "user_id")
 MORE = {"impressions": ("impression_id", "surface", "query", "source_item_id"), "clicks": ("impression_id",)}
@@ -24,7 +24,7 @@ Events = dict[str, pa.Table]
 
 def known_events(files: dict[str, list[str]], window: Window) -> Events:
     """Per table the events that count for some feature day: ids and context, event_us, event_day, start_day."""
-    return {table: _known(paths, [*IDS, *MORE.get(table, ())], window) for table, paths in files.items()}
+    return {table: _known(table, paths, [*IDS, *MORE.get(table, ())], window) for table, paths in files.items()}
 
 
 def item_counts(events: Events) -> ItemCounts:
@@ -74,9 +74,9 @@ def context_counts(events: Events, history: pa.Table) -> pa.Table:
     return counted.rename_columns([*KEYS, "n"])
 
 
-def _known(paths: Sequence[str], columns: Sequence[str], window: Window) -> pa.Table:
+def _known(name: str, paths: Sequence[str], columns: Sequence[str], window: Window) -> pa.Table:
     read = [*columns, "event_time", "ingested_at"]
-    table = pa.concat_tables([pq.ParquetFile(path).read(columns=read) for path in paths])
+    table = pa.concat_tables([read_part(path, name, read) for path in paths])
     event_us, known_us = (table[name].cast(pa.int64()).to_numpy() for name in ("event_time", "ingested_at"))
     event_day = event_us // DAY_US
     start_day = np.maximum(event_day, known_us // DAY_US)

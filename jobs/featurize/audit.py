@@ -1,9 +1,12 @@
-"""Feature rows that know more than their midnight are refused: a sample is counted again, event by event.
+"""Feature rows that know more than their midnight, or claim another time to be known from, are refused.
+
+A sample is counted again, event by event.
 
 Featurize counts with difference arrays over all days at once. Here a few users, items and one category of a day are
 counted the slow way, straight from the validated files: an event counts if it happened inside the window and both
-happened and was known before the midnight that ends the day. Any difference is a leak (a row computed with its next
-day's clicks or conversions), a loss, or a bug; in each case the day must not be published.
+happened and was known before the midnight that ends the day; and its row must count as known from the moment that
+`jobs.asof.clock` promises, no sooner. Any difference is a leak (a row computed with its next day's clicks or
+conversions, or used before it could be served), a loss, or a bug; in each case the day must not be published.
 
 Keys with events of the next day are looked at first: they are where looking ahead shows. What is not counted again
 (interests, buckets, joint encodings) is made of the same counts.
@@ -20,10 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from jobs.asof.clock import available_at
 from jobs.config import FeatureSettings
 from jobs.errors import Refused
-from jobs.store import midnight
-from jobs.tables import LAKE
+from jobs.lake.parts import scanned
+from jobs.lake.store import midnight
 from models.rankers.features import LAST_ITEMS
 
 SAMPLE = 10
@@ -52,12 +56,14 @@ class Audit:
     def refuse_leaks(self, day: date, tables: Mapping[str, pa.Table | Sequence[Path]]) -> None:
         """Raise `Refused` where a sampled row of `day` is not what was known at the midnight that ends it.
 
+        Or where it counts as known from another moment than promised.
         `tables` are the feature tables of that day by name, as tables or part files.
         """
         end = midnight(day + DAY)
+        known_from = {"available_at": available_at(day, self.settings)}
         overall = self._overall(end)
         for name, key in (("user_features", "user_id"), ("item_features", "item_id")):
-            source = _dataset(tables[name])
+            source = _dataset(tables[name], name)
             ids = self._sample(source, key, end)
             found = {row[key]: row for row in source.to_table(filter=_one_of(key, ids)).to_pylist()}
             events = self._events(key, ids, end)
@@ -65,8 +71,8 @@ class Audit:
                 wanted = (_user if key == "user_id" else _item)(events[one], end, overall, self.settings)
                 if key == "item_id" and one not in found:
                     continue  # not in the day's catalogue
-                _compare(name, day, one, found.get(one), wanted)
-        self._category(day, _dataset(tables["encodings"]), end)
+                _compare(name, day, one, found.get(one), None if wanted is None else known_from | wanted)
+        self._category(day, _dataset(tables["encodings"], "encodings"), end, known_from)
 
     def _known(self, end: datetime) -> pc.Expression:
         """Happened inside the long-term window, and happened and was known before `end`."""
@@ -76,7 +82,7 @@ class Audit:
 
     def _overall(self, end: datetime) -> dict[str, float]:
         """The rates of everybody's events."""
-        n = {kind: _dataset(files).count_rows(filter=self._known(end)) for kind, files in self._paths().items()}
+        n = {kind: _dataset(files, kind).count_rows(filter=self._known(end)) for kind, files in self._paths().items()}
         return {
             "click_rate": min(n["clicks"] / n["impressions"], 1.0) if n["impressions"] else 0.0,
             "purchase_rate": min(n["purchases"] / n["clicks"], 1.0) if n["clicks"] else 0.0,
@@ -84,7 +90,7 @@ class Audit:
 
     def _sample(self, published: ds.Dataset, key: str, end: datetime) -> list[str]:
         """Keys of the day before `end`, of the day after where its events are among the files, and published ones."""
-        time, impressions = pc.field("event_time"), _dataset(self._paths()["impressions"])
+        time, impressions = pc.field("event_time"), _dataset(self._paths()["impressions"], "impressions")
         ids = set(_spread(published.to_table(columns=[key])[key]))
         for begins in (end - DAY, end):
             of_day = (time >= pa.scalar(begins)) & (time < pa.scalar(begins + DAY))
@@ -96,17 +102,18 @@ class Audit:
         found: dict[str, list[Event]] = {one: [] for one in ids}
         for kind, files in self._paths().items():
             mine = self._known(end) & _one_of(key, ids)
-            for row in _dataset(files).to_table(columns=["user_id", "item_id", "event_time"], filter=mine).to_pylist():
+            rows = _dataset(files, kind).to_table(columns=["user_id", "item_id", "event_time"], filter=mine)
+            for row in rows.to_pylist():
                 found[row[key]].append(row | {"kind": kind})
         return found
 
-    def _category(self, day: date, encodings: ds.Dataset, end: datetime) -> None:
+    def _category(self, day: date, encodings: ds.Dataset, end: datetime, known_from: Row) -> None:
         """The day's largest category: its impressions, and those of them with a click known by then."""
         rows = encodings.to_table(filter=pc.field("encoding") == "category").sort_by([("impressions", "descending")])
         if not len(rows):
             return
         row = rows.slice(0, 1).to_pylist()[0]
-        paths, impressions = self._paths(), _dataset(self._paths()["impressions"])
+        paths, impressions = self._paths(), _dataset(self._paths()["impressions"], "impressions")
         shown: list[str] = []
         for back in range(self.settings.long_term_days):
             time, begins = pc.field("event_time"), end - (back + 1) * DAY
@@ -116,10 +123,10 @@ class Audit:
                 mine = self._known(end) & of_day & _one_of("item_id", self._items_of(row["value"], listed))
                 shown += impressions.to_table(columns=["impression_id"], filter=mine)["impression_id"].to_pylist()
         before = (pc.field("event_time") < pa.scalar(end)) & (pc.field("ingested_at") < pa.scalar(end))
-        clicks = _dataset(paths["clicks"]).to_table(columns=["impression_id"], filter=before)["impression_id"]
+        clicks = _dataset(paths["clicks"], "clicks").to_table(columns=["impression_id"], filter=before)["impression_id"]
         clicked = pc.is_in(pa.array(shown, pa.string()), pc.drop_null(clicks.combine_chunks()))
-        wanted = {"available_at": end, "impressions": len(shown), "clicks": pc.sum(clicked, min_count=0).as_py()}
-        _compare("encodings", day, row["value"], row, wanted)
+        wanted = {"impressions": len(shown), "clicks": pc.sum(clicked, min_count=0).as_py()}
+        _compare("encodings", day, row["value"], row, known_from | wanted)
 
     def _items_of(self, category: str, at: date) -> list[str]:
         snapshot = self.snapshots[at]
@@ -143,7 +150,6 @@ def _user(
     clicks = sorted((e for e in events if e["kind"] == "clicks"), key=lambda e: (end - e["event_time"], e["item_id"]))
     newest, oldest = events[0]["event_time"], events[session - 1]["event_time"]
     return {
-        "available_at": end,
         "impressions": len(events) - len(clicks),
         "clicks": len(clicks),
         "click_rate": _rate(events, "clicks", "impressions", overall["click_rate"], settings),
@@ -159,7 +165,6 @@ def _user(
 def _item(events: Sequence[Event], end: datetime, overall: Mapping[str, float], settings: FeatureSettings) -> Row:
     """What an item's row must say."""
     wanted: Row = {
-        "available_at": end,
         "impressions": _count(events, "impressions"),
         "clicks": _count(events, "clicks"),
         "purchase_rate": _rate(events, "purchases", "clicks", overall["purchase_rate"], settings),
@@ -210,10 +215,6 @@ def _one_of(key: str, ids: Sequence[str]) -> pc.Expression:
     return pc.field(key).isin(pa.array(ids, pa.string()))
 
 
-def _dataset(data: pa.Table | Sequence[Path | str]) -> ds.Dataset:
-    """A table or part files; no files are no rows."""
-    if isinstance(data, pa.Table):
-        return ds.dataset(data)
-    if not data:
-        return ds.dataset(LAKE["user_features"].schema.empty_table())
-    return ds.dataset([str(path) for path in data], format="parquet")
+def _dataset(data: pa.Table | Sequence[Path | str], name: str) -> ds.Dataset:
+    """A table of the lake as a table or part files; no files are no rows."""
+    return ds.dataset(data) if isinstance(data, pa.Table) else scanned(data, name)

@@ -13,7 +13,8 @@ Smoothing, with p pseudo-impressions (`features.prior_impressions`) and r the ra
 Interests are bucket b's click rate, shrunk towards u, over u. Rates are cut at 1 (clicks of unlogged impressions).
 
 What a daily batch cannot know: anything after the midnight. The "last hour" is the hour before it, the "session" the
-last one begun before it. A caller who knows the running session sends what it is about as request context
+last one begun before it, and "days since" end there: none of them moves with the hours until the rows count as known
+(`jobs.asof.clock`) or while they do. A caller who knows the running session sends what it is about as request context
 (`source_item_id`, or any `context_*` column that is also logged), which rankers see at once.
 
 Here: windows and rates. `items`, `users`, `recent` (a user's last clicks and session), `encodings` and `categories`
@@ -30,9 +31,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from jobs.asof.clock import available_at
 from jobs.config import FeatureSettings
-from jobs.store import midnight
-from jobs.tables import TIME
+from jobs.lake.tables import TIME
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -102,9 +103,9 @@ def ratio(top: Ints, bottom: Ints) -> Floats:
     return np.minimum(np.divide(top, bottom, out=np.zeros(len(top)), where=bottom > 0), 1.0)
 
 
-def available_at(day: date, n: int) -> pa.Array:
-    """n times the midnight that ends `day`."""
-    return pa.repeat(pa.scalar(midnight(day + timedelta(days=1)), TIME), n)
+def available(day: date, n: int, settings: FeatureSettings) -> pa.Array:
+    """n times the moment from which the rows of `day` count as known."""
+    return pa.repeat(pa.scalar(available_at(day, settings), TIME), n)
 
 
 def days_before(day: date, times: pa.Array | pa.ChunkedArray) -> pa.Array:

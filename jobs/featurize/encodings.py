@@ -1,6 +1,6 @@
 """Target encodings: the smoothed click rate of every value of a context, from impressions and the clicks on them.
 
-A row of day F counts impressions and clicks known at the midnight that ends F and meets examples of F + 1 only: no
+A row of day F counts impressions and clicks known at the midnight that ends F and meets examples of later days only: no
 encoding has seen the row it describes, or anything later. A click counts with the impression it names, once however
 often it was clicked; one that names no impression counts for no encoding.
 """
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from jobs.examples import strings
-from jobs.featurize.core import Floats, Ints, Window, available_at, ratio, rolling, smoothed
-from jobs.tables import LAKE
+from jobs.featurize.core import Floats, Ints, Window, available, ratio, rolling, smoothed
+from jobs.lake.tables import LAKE
+from jobs.moment.columns import strings
 from models.rankers.features import ENCODINGS, coded, joint
 
 CONTEXT = ("surface", "query", "source_category", "item_category")
@@ -50,7 +50,7 @@ def encodings(counts: pa.Table, window: Window) -> Iterator[pa.Table]:
             columns = {
                 "encoding": pa.repeat(name, len(rows)),
                 "value": pa.array([of.values[row] for row in rows], pa.string()),
-                "available_at": available_at(day, len(rows)),
+                "available_at": available(day, len(rows), window.settings),
                 "impressions": of.shown[rows, at].astype(np.float64),
                 "clicks": of.clicked[rows, at].astype(np.float64),
                 "click_rate": rates[name][rows, at],

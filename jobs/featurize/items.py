@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.featurize.categories import interest_buckets
-from jobs.featurize.core import Floats, Ints, Window, available_at, days_before, ratio, rolling, smoothed
-from jobs.tables import LAKE
+from jobs.featurize.core import Floats, Ints, Window, available, days_before, ratio, rolling, smoothed
+from jobs.lake.tables import LAKE
 
 RECENT_DAYS = (7, 1)
 
@@ -87,7 +87,7 @@ def item_features(counts: ItemCounts, snapshots: Sequence[pa.Table], window: Win
         rates = {f"click_rate_{name}": smoothed(c[rows, at], n[rows, at], rate, p) for name, (c, n) in recent.items()}
         columns = {
             "item_id": snapshot["item_id"],
-            "available_at": available_at(day, len(rows)),
+            "available_at": available(day, len(rows), window.settings),
             "impressions": shown[rows, at].astype(np.float64),
             "clicks": clicked[rows, at].astype(np.float64),
             "click_rate": smoothed(clicked[rows, at], shown[rows, at], rate, p),

@@ -1,8 +1,8 @@
 """`featurize` publishes, for every day F, what was known of users, items and contexts at the midnight that ends F.
 
 Reads the validated events of the trailing window and the snapshots, publishes the feature tables per day, then puts the
-newest day's values into the online store. Days before the first published one just shorten the window; a gap inside it
-is `NotReady`.
+two newest days' values into the online store. Days before the first published one just shorten the window; a gap inside
+it is `NotReady`. A day that comes online later than `features.available_after_hours` promises is an alarm of the run.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.asof.clock import late_minutes
 from jobs.errors import NotReady
 from jobs.featurize.audit import Audit, audited_days
 from jobs.featurize.categories import category_history, in_order
@@ -21,7 +22,8 @@ from jobs.featurize.core import Window
 from jobs.featurize.encodings import encodings
 from jobs.featurize.items import ItemCounts, item_features, overall
 from jobs.flow import FEATURES
-from jobs.run import Run
+from jobs.lake.run import Run, now
+from jobs.moment.known import feature_days
 
 COUNTED = ("impressions", "clicks", "purchases")
 Data: TypeAlias = "pa.Table | Sequence[Path]"
@@ -37,7 +39,7 @@ class Counted:
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Publish each of the run's days; returns the newest day's users and items, and the keys put online."""
+    """Publish each of the run's days; returns the newest day's users and items, the keys put online, and any alarm."""
     window = Window(run.days, run.config.features)
     files = {table: _event_files(run, table, window) for table in COUNTED}
     snapshots = _item_snapshots(run, window)
@@ -57,22 +59,31 @@ def run(run: Run) -> dict[str, Any]:
         rows = {name: run.publish(name, {"day": day.isoformat()}, table) for name, table in of_day.items()}
         users, items = rows["user_features"], rows["item_features"]
     run.say(f"published {run.days[0]}..{run.days[-1]}; newest day: {users} users, {items} items")
-    return {"users": users, "items": items, "events": events, "online_keys": _put_online(run)}
-
-
-def _put_online(run: Run) -> int:
-    """The newest day's rows in the online store; returns the keys written."""
+    counts = {"users": users, "items": items, "events": events}
     if not run.config.features.online:
-        return 0
-    from jobs.featurize import online
-
-    rows = {table: run.read(table, [run.day]) for table in FEATURES}
-    known_users = any(day <= run.day for day in run.published_days("users"))
-    users = run.newest("users", ["user_id", "attributes"]) if known_users else None
-    items = run.newest("items", ["item_id", "attributes"])
-    keys = online.publish(run.config, run.day, rows, users, items)
+        return {**counts, "online_keys": 0}
+    keys, late = _put_online(run)
     run.say(f"{keys} keys online in {run.config.features.online_store}")
-    return keys
+    if not late:
+        return {**counts, "online_keys": keys}
+    run.say(f"{run.day} is online {late} minutes later than promised; until now the day before was served")
+    alarmed = {str(run.day): ["late_publication"]}
+    return {**counts, "online_keys": keys, "late_minutes": late, "alarms": 1, "alarmed": alarmed}
+
+
+def _put_online(run: Run) -> tuple[int, int]:
+    """The two newest days are in the online store; returns the keys written and the minutes the run's day came late."""
+    from jobs.features import online
+
+    there, keys = online.online_days(run.config), 0
+    for day in reversed([day for day in feature_days(run) if day <= run.day][-2:]):
+        if day in run.days or day not in there:
+            rows = {table: run.read(table, [day]) for table in FEATURES}
+            known_users = any(listed <= day for listed in run.published_days("users"))
+            users = run.newest("users", ["user_id", "attributes"], day) if known_users else None
+            keys += online.publish(run.config, day, rows, users, run.newest("items", ["item_id", "attributes"], day))
+    # A day that was there is being corrected.
+    return keys, 0 if run.day in there else late_minutes(run.day, now(), run.config.features)
 
 
 def in_one_process(run: Run, files: dict[str, list[str]], history: pa.Table, window: Window) -> Counted:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jobs.featurize.categories import NO_SLOT
 from jobs.featurize.core import DAY_US, Ints, Window, day_number
-from jobs.tables import TIME
+from jobs.lake.tables import TIME
 from models.rankers.features import LAST_ITEMS, NO_BUCKET, SESSION_EVENTS
 
 if TYPE_CHECKING:

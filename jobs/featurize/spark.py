@@ -20,6 +20,7 @@ from jobs.featurize.core import DAY_US, HOUR_US, Window, day_number
 from jobs.featurize.encodings import CLICK_DAY, KEYS
 from jobs.featurize.items import ItemCounts, Overall
 from jobs.featurize.users import UserEvents, user_features
+from jobs.spark import as_named
 
 Writer = Callable[[tuple[pa.Scalar, ...], pa.Table], pa.Table]
 
@@ -108,7 +109,7 @@ def user_parts(
 
 def _known(spark: SparkSession, paths: Sequence[str], window: Window, *more: str) -> DataFrame:
     """Events that count for some feature day: item, user where there is one, event time, day known, `more`."""
-    frame = spark.read.parquet(*paths)
+    frame = spark.read.parquet(*map(as_named, paths))
     event_day = fn.unix_date(fn.to_date("event_time"))
     last = day_number(window.days[-1])
     return (

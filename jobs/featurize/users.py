@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.featurize.core import DAY_US, Ints, Window, available_at, days_before, rolling, smoothed
+from jobs.featurize.core import DAY_US, Ints, Window, available, days_before, rolling, smoothed
 from jobs.featurize.items import Overall
 from jobs.featurize.recent import LastClicks, Sessions
-from jobs.tables import INTEREST_BUCKETS, LAKE
+from jobs.lake.tables import INTEREST_BUCKETS, LAKE
 
 USERS_AT_ONCE = 4096
 """Users per dense (users, days, slots) block: what bounds memory, whatever the size of a Spark partition."""
@@ -89,7 +89,7 @@ def _user_block(events: UserEvents, prior: Overall, window: Window) -> Iterator[
         last_us, last_items, last_buckets = last_clicks.at(day, rows)
         columns = {
             "user_id": events.user_ids.take(pa.array(rows)),
-            "available_at": available_at(day, len(rows)),
+            "available_at": available(day, len(rows), window.settings),
             "impressions": shown_all[rows, at].astype(np.float64),
             "clicks": clicked_all[rows, at].astype(np.float64),
             "click_rate": rate,

@@ -1,31 +1,30 @@
 """`ingest`: a source's own files become the raw lake, a day at a time; what arrived late joins the day it belongs to.
 
 Running a day again replaces only that day's own files, with the same rows. Real sources are small samples read whole;
-an incremental reader of a team's own store is one class with the methods of `jobs.ingest.source.Source`.
+an incremental reader of a team's own store is one class with the methods of `jobs.sources.Source`.
 """
 
 from datetime import date, timedelta
 from typing import Any
 
-from jobs.ingest import raw
-from jobs.ingest.core import LATE_DAYS
-from jobs.ingest.source import Source, open_source
-from jobs.run import Run
+from jobs.lake import raw_writer
+from jobs.lake.run import Run
+from jobs.sources import LATE_DAYS, Source, open_source
 
 
 def run(run: Run) -> dict[str, Any]:
     """Write `run.days` to the raw lake; returns counts."""
     source = open_source(run.config)
     live = late = 0
-    if run.since is None and not raw.has_day(run.config.lake.raw, run.day):  # a day once written is history
+    if run.since is None and not raw_writer.has_day(run.config.lake.raw, run.day):  # a day once written is history
         live = source.go_live(run.day)
     for day in run.days:
         tables = source.day(day)
         if tables is None:
             run.say(f"{day}: already in the raw lake")
             continue
-        with raw.alone(run.config.lake.raw):
-            rows = raw.write_day(run.config.lake.raw, day, tables)
+        with raw_writer.alone(run.config.lake.raw):
+            rows = raw_writer.write_day(run.config.lake.raw, day, tables)
             late += _write_late(run, source, day)
         run.rows += rows
         run.say(f"{day}: {rows} rows, {len(tables['impressions'])} impressions")
@@ -40,9 +39,9 @@ def _write_late(run: Run, source: Source, day: date) -> int:
     """
     lake = run.config.lake.raw
     pairs = [(day - timedelta(days=n), day) for n in range(1, LATE_DAYS + 1)]
-    pairs += [(day, later) for later in raw.days_after(day, LATE_DAYS)]
+    pairs += [(day, later) for later in raw_writer.days_after(day, LATE_DAYS)]
     rows = 0
     for own, arrived in pairs:
-        if raw.has_day(lake, own) and raw.has_day(lake, arrived):
-            rows += raw.write_late(lake, own, arrived, source.late(own, arrived))
+        if raw_writer.has_day(lake, own) and raw_writer.has_day(lake, arrived):
+            rows += raw_writer.write_late(lake, own, arrived, source.late(own, arrived))
     return rows

@@ -4,8 +4,9 @@ Not yet: drift of score and feature distributions, latency, slices by surface.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from statistics import NormalDist
 from typing import Any
 
@@ -13,15 +14,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.backtest.decisions import Known, candidate_columns, clusters
+from jobs.asof.clock import instants, seen
+from jobs.asof.core import microseconds
 from jobs.bundle import Bundle
 from jobs.config import MonitoringSettings
-from jobs.examples import numbers, strings
-from jobs.experiment.core import FALLBACK, figures, finding_note
+from jobs.lake.findings import figures, finding_note
+from jobs.moment.columns import numbers, strings
+from jobs.moment.decisions import Known, candidate_columns, clusters
+from jobs.serving.served import FALLBACK
 from models.evaluation import ranking
 from models.evaluation.estimate import Estimate, Finding, Refusal
 from models.rankers.protocol import Floats
 from models.settings import GateSettings
+
+MINUTE_US = 60_000_000
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,8 @@ def with_capture(served: pa.Table, captured: pa.Table) -> pa.Table:
     return found.filter(found["served_p_click"].is_valid())
 
 
-def recomputed(answered: pa.Table, ranker: Bundle, known: Known) -> Floats:
-    """P(click) of each captured impression from the lake's features of the day before, by the ranker that answered."""
+def recomputed(answered: pa.Table, ranker: Bundle, known: Sequence[Known]) -> Floats:
+    """P(click) of each captured impression by the ranker that answered, on the lake's features it should have seen."""
     columns = candidate_columns(answered, np.arange(len(answered)), strings(answered["item_id"]), known)
     by_ranker = ranker.ranker.predict(columns).p_click
     fallback = numbers(answered["fallback"]) == 1.0
@@ -88,15 +94,13 @@ def recomputed(answered: pa.Table, ranker: Bundle, known: Known) -> Floats:
     return found
 
 
-def skew(answered: pa.Table, offline: Floats, day_before: str, settings: MonitoringSettings) -> list[Figure]:
+def skew(answered: pa.Table, offline: Floats, settings: MonitoringSettings) -> list[Figure]:
     """How far the served probabilities are from those of the same bundle on the lake's features."""
     n = len(answered)
     if not n:
         none = Refusal("no served impression is in the endpoint's data capture")
-        return [Figure(name, none) for name in ("skew_max", "skew_mean", "stale_features_share")]
+        return [Figure(name, none) for name in ("skew_max", "skew_mean")]
     apart = np.abs(numbers(answered["served_p_click"]) - offline)
-    stale = pc.fill_null(pc.not_equal(answered["features_day"], day_before), True)
-    share = float(pc.mean(pc.cast(stale, pa.float64())).as_py())
     return [
         Figure(
             "skew_max",
@@ -105,7 +109,28 @@ def skew(answered: pa.Table, offline: Floats, day_before: str, settings: Monitor
             f"largest |served - recomputed p_click|, alarm above {settings.max_skew:g}",
         ),
         Figure("skew_mean", exactly(float(apart.mean()), n)),
-        Figure("stale_features_share", exactly(share, n), share > 0, f"features of another day than {day_before}"),
+    ]
+
+
+def staleness(answered: pa.Table, promised: Sequence[tuple[date, datetime]]) -> list[Figure]:
+    """How many answers had features of another day than were to be known when they were asked for, and for how long.
+
+    `promised`: feature days, oldest first, and from when; by the impression's event time the newest is wanted. Late
+    means older: the publication had not come. Newer features than that are a leak, which training knows nothing of.
+    """
+    n, available_us = len(answered), instants([at for _, at in promised])
+    if not n:
+        none = Refusal("no served impression is in the endpoint's data capture")
+        return [Figure(name, none) for name in ("stale_features_share", "late_features_minutes")]
+    number = seen(available_us, answered["event_time"])
+    wanted = np.array([*(day.isoformat() for day, _ in promised), ""], dtype=object)[number]
+    served = np.array([day or "" for day in strings(answered["features_day"])], dtype=object)
+    share, late = float((served != wanted).mean()), np.flatnonzero(served < wanted)
+    waited = microseconds(answered["event_time"])[late] - available_us[number[late]]
+    days = ", ".join(f"{day} from {at:%Y-%m-%d %H:%M}" for day, at in promised)
+    return [
+        Figure("stale_features_share", exactly(share, n), share > 0, f"features of another day than {days} on"),
+        Figure("late_features_minutes", exactly(float(waited.max(initial=0)) / MINUTE_US, n), note="at least so late"),
     ]
 
 

@@ -14,15 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle
-from jobs.backtest.known import known_before
+from jobs.deployments import ledger
 from jobs.errors import Refused
-from jobs.experiment.core import FALLBACK, immature_note, served_by, with_clicks
-from jobs.labels import told_by
-from jobs.monitor import capture, core
-from jobs.promote import ledger
-from jobs.run import Run
-from jobs.store import midnight
-from jobs.tables import LAKE
+from jobs.lake.run import Run
+from jobs.lake.store import midnight
+from jobs.lake.tables import LAKE
+from jobs.moment.decisions import Known
+from jobs.moment.known import known_before, promised_before
+from jobs.monitor import core
+from jobs.outcomes import immature_note, told_by, with_clicks
+from jobs.serving import captured
+from jobs.serving.served import FALLBACK, served_by
 from models.evaluation.estimate import Refusal
 
 IMPRESSIONS = [
@@ -34,7 +36,7 @@ LABELS = ["impression_id", *told_by("clicked")]
 
 def run(run: Run) -> dict[str, Any]:
     """Publish `serving_reports` of each day; returns the alarms by day."""
-    deployed = ledger.deployed(run)
+    deployed = ledger.released(run)
     alarms = {}
     for day in run.days:
         report = _day(run, day, deployed)
@@ -57,19 +59,19 @@ def _day(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.Figur
     evidence = _evidence(run, candidate)
     settings, alarms = run.config.gate, run.config.monitoring
     folder = run.config.endpoint.state / "capture" / f"date={day}"
-    answered = core.with_capture(served, capture.placements(capture.lines(folder)))
+    answered = core.with_capture(served, captured.placements(captured.lines(folder)))
+    known = known_before(run, day, with_users=True)
     return [
         *core.traffic(served, alarms),
-        *_skew(run, day, answered, deployed),
+        *_skew(run, answered, deployed, known),
+        *core.staleness(answered, promised_before(run, day, known)),
         *core.quality(answered, evidence, settings, note),
         *core.earned(served, evidence, settings, alarms, note),
     ]
 
 
-def _skew(run: Run, day: date, answered: pa.Table, deployed: Sequence[ledger.Row]) -> list[core.Figure]:
+def _skew(run: Run, answered: pa.Table, deployed: Sequence[ledger.Row], known: Sequence[Known]) -> list[core.Figure]:
     """Skew over all bundles that answered; one that is no longer what was judged is an alarm of its own."""
-    before = day - timedelta(days=1)
-    known = known_before(run, day, snapshots=before, with_users=True)
     compared, offline = [], []
     paths = {row["bundle_sha256"]: Path(row["bundle"]) for row in deployed}
     for sha in sorted(set(answered["bundle_sha256"].to_pylist()) - {None}):
@@ -83,7 +85,7 @@ def _skew(run: Run, day: date, answered: pa.Table, deployed: Sequence[ledger.Row
         compared.append(mine)
     rows = pa.concat_tables(compared) if compared else answered.slice(0, 0)
     found = np.concatenate(offline) if offline else np.zeros(0)
-    return core.skew(rows, found, before.isoformat(), run.config.monitoring)
+    return core.skew(rows, found, run.config.monitoring)
 
 
 def _most_served(served: pa.Table, deployed: Sequence[ledger.Row]) -> ledger.Row:

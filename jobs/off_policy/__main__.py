@@ -22,9 +22,8 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from jobs import config
-from jobs.__main__ import entry
 from jobs.config import SparkSettings
-from jobs.errors import EXIT_OK, UsageError
+from jobs.errors import EXIT_OK, UsageError, run_as_command
 from jobs.off_policy import columns
 from jobs.off_policy.files import OURS, batches, files, schemas_of
 from jobs.off_policy.question import NAMES, WITH_OPTION, Question
@@ -128,4 +127,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    entry(main)
+    run_as_command(main)

@@ -5,12 +5,12 @@
 """
 
 from jobs.orchestration.operator import stage, table
-from jobs.orchestration.person import APPROVED_BY, approval
+from jobs.orchestration.person import APPROVAL, approval
 from jobs.orchestration.schedule import MODE, daily, on_tables, standing_orders, weekly
 from jobs.orchestration.trigger import propose
 
 __all__ = [
-    "APPROVED_BY",
+    "APPROVAL",
     "MODE",
     "approval",
     "daily",

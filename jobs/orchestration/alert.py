@@ -1,43 +1,68 @@
-"""One Slack message when a task has finally failed (which, for which day, why, and where its log is) or raises alarms.
+"""One Slack message when a task has finally failed (which, for which day, why, and where its log is), raises alarms, or
+when a run is not done by its deadline: a worker that is killed with its task tells nothing itself.
 
 The webhook is the Airflow connection `slack` (conn_type slackwebhook, the URL as its password). Without it nothing is
-sent; a webhook that does not answer is logged and changes nothing. Not covered yet: a worker killed for memory runs no
-callback, so it shows in the UI only.
+sent; a webhook that does not answer is logged and changes nothing.
 """
 
+import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException, AirflowRuntimeError
 
+from jobs.errors import one_line
+
 CONNECTION = "slack"
 TIMEOUT_SECONDS = 10
+MOST = 2_500
+"""Characters of an error or of a list of alarms; the whole of it is in the log. Slack takes 3,000 in one block."""
+ESCAPED = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+"""The characters with which Slack's markup makes links and mentions: `<!channel>` in a column's name calls nobody."""
 log = logging.getLogger(__name__)
 
 
 def message(context: Any) -> str:
     """DAG, task, day, the error's own sentence and the log's address."""
     ti = context["ti"]
-    error = str(context.get("exception") or "no exception was recorded").strip().splitlines()[-1]
-    day = getattr(ti.task, "day", "") or getattr(context["dag_run"], "partition_key", None) or "no day"
-    return f":red_circle: {ti.dag_id}.{ti.task_id} failed for {day}: {error}\n<{ti.log_url}|log>"
+    what = _plain(f"{ti.dag_id}.{ti.task_id} failed for {_day(context)}: {_error(context)}")
+    return f":red_circle: {what}\n{_log(ti)}"
 
 
 def alarm(context: Any, alarmed: Mapping[str, Sequence[str]]) -> str:
     """DAG, task, and per day what raised an alarm, with the log's address: the task itself is green."""
     ti = context["ti"]
     days = "; ".join(f"{day}: {', '.join(what)}" for day, what in sorted(alarmed.items()) if what)
-    return f":large_orange_circle: {ti.dag_id}.{ti.task_id} raises alarms: {days}\n<{ti.log_url}|log>"
+    return f":large_orange_circle: {_plain(f'{ti.dag_id}.{ti.task_id} raises alarms: {days}')}\n{_log(ti)}"
 
 
 def alert(context: Any) -> None:
     """Send `message` when a task has finally failed; see `send`."""
-    send(message(context))
+    send(lambda: message(context))
 
 
-def send(text: str) -> None:
-    """Send `text` through the connection `slack`, if there is one. Never raises: an alert must not fail a task."""
+def overdue(context: Any, hours: int) -> str:
+    """DAG, run and how it stands, of a run that is not done `hours` after it was queued; `context` is a deadline's."""
+    run = context["dag_run"]
+    what = (run.get("conf") or {}).get("day") or run.get("partition_key") or run.get("dag_run_id") or "a run"
+    told = _plain(f"{run['dag_id']} is not done for {what}, {hours} h after it was queued: it is {run.get('state')}")
+    return f":hourglass: {told}"
+
+
+async def late(context: Any, hours: int) -> None:
+    """Send `overdue`; Airflow's triggerer awaits this when a run misses its deadline."""
+    await asyncio.to_thread(send, lambda: overdue(context, hours))
+
+
+def send(text: Callable[[], str]) -> None:
+    """Send what `text` says through the connection `slack`, if there is one. Never raises.
+
+    An alert must neither fail a task that has done its work nor hide the error of one that has not, whatever a proxy, a
+    secrets backend, Slack or an unexpected report does to it.
+    """
     from airflow.providers.slack.hooks.slack_webhook import SlackWebhookHook  # 0.3 s, and rarely needed
 
     try:
@@ -45,9 +70,45 @@ def send(text: str) -> None:
     except (AirflowNotFoundException, AirflowRuntimeError):
         log.info("no connection %r is defined: no alert is sent", CONNECTION)
         return
+    except Exception as error:  # noqa: BLE001 - see above
+        log.warning("the connection %r cannot be read, no alert is sent: %s", CONNECTION, type(error).__name__)
+        return
     try:
         hook = SlackWebhookHook(slack_webhook_conn_id=CONNECTION, timeout=TIMEOUT_SECONDS)
-        hook.send(text=text)
-    except (AirflowException, OSError, ValueError) as error:
-        # OSError holds URLError and timeouts. The text of the error could carry the webhook's URL, a secret.
+        hook.send(text=text())
+    except Exception as error:  # noqa: BLE001 - see above
+        # The text of the error could carry the webhook's URL, a secret.
         log.warning("the Slack alert was not delivered: %s", type(error).__name__)
+
+
+def _error(context: Any) -> str:
+    """What went wrong: a stage's own last line, of anything else its type and the beginning of what it says."""
+    error = context.get("exception")
+    if error is None:
+        return "no exception was recorded"
+    said = one_line(error)
+    if isinstance(error, str | AirflowException) and said:
+        return said
+    return f"{type(error).__name__}: {said}".removesuffix(": ")
+
+
+def _day(context: Any) -> str:
+    """The task's day; the run's where the task was not rendered, as when the scheduler tells of its end."""
+    day = str(getattr(context["ti"].task, "day", None) or "")
+    if not day or "{{" in day:
+        day = (context.get("params") or {}).get("day") or getattr(context["dag_run"], "partition_key", None) or "no day"
+    return str(day)
+
+
+def _plain(text: str) -> str:
+    """A text as Slack shows it letter by letter: one line, its markup escaped, at most `MOST` characters."""
+    letters = [ESCAPED.get(letter, letter) for letter in one_line(text)]
+    lengths = list(accumulate(map(len, letters)))
+    if not lengths or lengths[-1] <= MOST:
+        return "".join(letters)
+    return "".join(letters[: bisect_right(lengths, MOST - 1)]) + "…"
+
+
+def _log(ti: Any) -> str:
+    address = str(ti.log_url).replace("|", "%7C").replace(">", "%3E").replace("&", "&amp;")
+    return f"<{address}|log>"

@@ -1,16 +1,24 @@
 """A stage as a task: the very command one runs by hand, its exit code turned into retry or stop."""
 
 import json
-from collections.abc import Sequence
-from datetime import timedelta
+import re
+import shlex
+import signal
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import Asset, BaseOperator
-from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowTaskTimeout,
+)
 
+from jobs import config
 from jobs.config import ROOT
-from jobs.errors import EXIT_OK, Misconfigured, NotReady, Refused, UsageError
+from jobs.errors import EXIT_OK, KINDS, Misconfigured, NotReady, Refused, UsageError
 from jobs.flow import STAGES
 from jobs.orchestration.alert import alarm, send
 from jobs.orchestration.day import resolve
@@ -18,32 +26,13 @@ from jobs.orchestration.process import Command, python
 
 FINAL = {UsageError.exit_code, Refused.exit_code, Misconfigured.exit_code}
 """Exit codes after which a retry would find the same."""
+TOLD = re.compile(rf"({'|'.join(kind.__name__ for kind in KINDS)}): ")
+"""How `jobs.errors.told` begins its line."""
 NOT_READY_DELAY = timedelta(minutes=10)
 NOT_READY_TRIES = 12
+"""Two hours for an input that is late, in each of the `CRASH_TRIES`: waiting costs none of them."""
 CRASH_DELAY = timedelta(minutes=1)
 CRASH_TRIES = 3
-
-
-class StageNotReady(AirflowException):
-    """An input has not arrived; asking again later may work."""
-
-
-class Patience(RetryPolicy):
-    """A stage whose input is late is tried every ten minutes for two hours; one that crashed, three times."""
-
-    def evaluate(
-        self,
-        exception: BaseException,
-        try_number: int,
-        max_tries: int,  # noqa: ARG002 - Airflow's signature
-        context: Any = None,  # noqa: ARG002
-    ) -> RetryDecision:
-        """Airflow asks this in the worker after every failure that is not final by itself."""
-        if isinstance(exception, StageNotReady):
-            return RetryDecision.retry(NOT_READY_DELAY, "not ready yet")
-        if try_number >= CRASH_TRIES:
-            return RetryDecision.fail(f"crashed {try_number} times")
-        return RetryDecision.retry(CRASH_DELAY, "crashed")
 
 
 def table(name: str) -> Asset:
@@ -54,12 +43,13 @@ def table(name: str) -> Asset:
 class StageOperator(BaseOperator):
     """Run `python -m jobs <stage> …` in the repository root; its last line on stdout, a JSON report, is the XCom.
 
-    Exit 0 succeeds; 64, 65 and 78 fail at once; 75 and everything else may be retried (`Patience`). A run of one day
-    marks that day on the stage's tables, which is what asset schedules wait for; a run of a range marks none, because
-    nothing downstream should start for each day of a bootstrap. Alarms in the report are told in Slack.
+    Exit 0 succeeds; 64, 65 and 78 fail at once; 75 waits and asks again, as a sensor does; everything else is a crash
+    and costs a try, as does a stage that takes longer than its `execution_timeout`. A run of one day marks that day on
+    the stage's tables, which is what asset schedules wait for; a run of a range marks none, because nothing downstream
+    should start for each day of a bootstrap. Alarms in the report are told in Slack.
     """
 
-    template_fields: Sequence[str] = ("day", "partition_key", "since", "mode", "approved_by", "command")
+    template_fields: Sequence[str] = ("day", "partition_key", "since", "mode", "approval", "command")
     ui_color = "#dbeef4"
 
     def __init__(
@@ -70,7 +60,7 @@ class StageOperator(BaseOperator):
         partition_key: str | None = "{{ dag_run.partition_key or '' }}",
         since: str | None = None,
         mode: str | None = None,
-        approved_by: str | None = None,
+        approval: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -79,55 +69,85 @@ class StageOperator(BaseOperator):
         self.partition_key = partition_key
         self.since = since
         self.mode = mode
-        self.approved_by = approved_by
+        self.approval = dict(approval or {})
         self.command = ""
         """Filled when templates are rendered: what the UI shows and what one would type."""
         self._running: Command | None = None
+        self._told = ""
 
     def argv(self) -> list[str]:
         """The words after `python`, once templates are rendered; raises `AirflowFailException` without a day."""
         words = ["-m", "jobs", self.stage, "--day", resolve(self.day, self.partition_key).isoformat()]
-        for flag, value in (("--since", self.since), ("--mode", self.mode), ("--approved-by", self.approved_by)):
+        for flag, value in (("since", self.since), ("mode", self.mode)):
             if value:
-                words += [flag, value]
-        return words
+                words += [f"--{flag}", value]
+        # One word, since what a person writes may begin with a dash.
+        return words + [f"--{flag}={value}" for flag, value in self.approval.items() if value]
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
         """Render, then write down the command that follows from it, so that the UI shows it before it runs."""
         super().render_template_fields(context, jinja_env)
         if self.day or self.partition_key:
-            self.command = " ".join(["python", *self.argv()])
+            self.command = shlex.join(["python", *self.argv()])
 
     def execute(self, context: Any) -> dict[str, Any]:
         """The stage's report; see the class for what each exit code becomes."""
-        argv = self.argv()
-        self.log.info("%s", " ".join(["python", *argv]))
-        self._running = Command([python(), *argv], ROOT)
-        code = self._running.run(lambda line: self.log.info("%s", line))
-        if self._running.killed:
-            # Retried: a worker that is shut down asks for this too. One that a person stopped stays stopped.
-            raise AirflowException(f"{self.stage} was stopped, and every process it had started")
+        code = self._run(self.argv())
         if code != EXIT_OK:
-            raise self._failure(code)
+            raise self._failure(code, int(context.get("task_reschedule_count") or 0))
         self._mark(context)
         report = self._report()
         if report.get("alarms"):
-            send(alarm(context, report["alarmed"]))
+            send(lambda: alarm(context, report["alarmed"]))
         return report
+
+    def _run(self, argv: Sequence[str]) -> int:
+        """The exit code; raises `AirflowException`, to be retried, where the stage was ended before it ended."""
+        self.log.info("%s", shlex.join(["python", *argv]))
+        self._running, self._told = Command([python(), *argv], ROOT), ""
+        try:
+            code = self._running.run(self._hear)
+        except AirflowTaskTimeout as late:
+            raise AirflowException(
+                f"{self.stage} must end within {self.execution_timeout} (timeouts.{self.stage}_minutes) and was ended, "
+                f"with all it had started; it last said: {self._last() or 'nothing'}"
+            ) from late
+        if self._running.killed:
+            # A worker that is shut down asks for this too. One that a person stopped stays stopped.
+            raise AirflowException(f"{self.stage} was stopped, and every process it had started")
+        return code
 
     def on_kill(self) -> None:
         """End the stage's processes too: a Spark driver must not outlive its task."""
         if self._running is not None:
             self._running.kill()
 
-    def _failure(self, code: int) -> AirflowException:
-        last = self._running.last["stderr"] if self._running else ""
-        sentence = last or f"{self.stage} ended with exit code {code} and said nothing"
+    def _hear(self, line: str) -> None:
+        """Into the log; the last line that tells a kind of error is the one that matters, whatever comes after it."""
+        self.log.info("%s", line)
+        if TOLD.match(line):
+            self._told = line
+
+    def _last(self) -> str:
+        return self._told or (self._running.last["stderr"] if self._running else "")
+
+    def _failure(self, code: int, waited: int) -> AirflowException:
+        """What Airflow is told of an exit code after so many waits: fail, wait again, or a crash that it retries."""
+        if code < 0:
+            name = signal.strsignal(-code) or f"signal {-code}"
+            memory = ", perhaps for memory" if -code == signal.SIGKILL else ""
+            said = self._last() or "nothing"
+            return AirflowException(f"{self.stage} was ended: {name}{memory}; it last said: {said}")
+        last = self._last() or f"{self.stage} ended with exit code {code} and said nothing"
         if code in FINAL:
-            return AirflowFailException(sentence)
-        if code == NotReady.exit_code:
-            return StageNotReady(sentence)
-        return AirflowException(f"{sentence} (exit code {code})")
+            return AirflowFailException(last)
+        if code != NotReady.exit_code:
+            return AirflowException(f"{last} (exit code {code})")
+        if waited + 1 >= NOT_READY_TRIES:
+            return AirflowFailException(f"{last} (asked {waited + 1} times in {NOT_READY_DELAY * waited} h)")
+        again = datetime.now(UTC) + NOT_READY_DELAY
+        self.log.warning("%s; asked again at %s", last, again.isoformat(timespec="seconds"))
+        return AirflowRescheduleException(again)
 
     def _report(self) -> dict[str, Any]:
         last = self._running.last["stdout"] if self._running else ""
@@ -152,7 +172,7 @@ def stage(
     *,
     ranged: bool = False,
     mode: str | None = None,
-    approved_by: str | None = None,
+    approval: Mapping[str, str] | None = None,
     publishes: Sequence[str] = (),
 ) -> StageOperator:
     """A task that runs the stage `name` of `jobs.flow`; its task id is the stage's name.
@@ -168,10 +188,11 @@ def stage(
         stage=name,
         since="{{ params.since or '' }}" if ranged else None,
         mode=mode,
-        approved_by=approved_by,
+        approval=approval,
         outlets=[table(t) for t in publishes],
         doc_md=f"{spec.doc[0].upper()}{spec.doc[1:]}.\n\nReads {', '.join(spec.reads) or 'the source'}; "
         f"writes {', '.join(spec.writes)}.",
-        retries=NOT_READY_TRIES,
-        retry_policy=Patience(),
+        retries=CRASH_TRIES - 1,
+        retry_delay=CRASH_DELAY,
+        execution_timeout=timedelta(minutes=config.load().timeouts.of(name)),
     )

@@ -17,7 +17,10 @@ DRAIN_SECONDS = 1
 
 
 class Command:
-    """One child process; `run` streams its lines and returns its exit code, `kill` ends its whole group."""
+    """One child process; `run` streams its lines and returns its exit code, `kill` ends its whole group.
+
+    Whatever interrupts `run` ends the group too.
+    """
 
     def __init__(self, argv: Sequence[str], cwd: Path, environ: Mapping[str, str] | None = None) -> None:
         self.argv = list(argv)
@@ -48,13 +51,19 @@ class Command:
                 threading.Thread(target=self._read, args=(name, pipe, say), daemon=True)
                 for name, pipe in (("stdout", child.stdout), ("stderr", child.stderr))
             ]
-            for reader in readers:
-                reader.start()
-            code = child.wait()
-            for reader in readers:
-                reader.join(DRAIN_SECONDS)
-            # Whatever the command left behind (a JVM, a Python worker) goes with it and closes the pipes.
-            self._signal(signal.SIGKILL)
+            try:
+                for reader in readers:
+                    reader.start()
+                code = child.wait()
+                for reader in readers:
+                    reader.join(DRAIN_SECONDS)
+            except BaseException:  # a task's timeout: leaving the block would wait for a child that hangs
+                self.kill()
+                child.wait()
+                raise
+            finally:
+                # Whatever the command left behind (a JVM, a Python worker) goes with it and closes the pipes.
+                self._signal(signal.SIGKILL)
             for reader in readers:
                 reader.join()
         return code

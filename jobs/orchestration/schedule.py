@@ -1,15 +1,18 @@
 """When DAGs run, and what every one of them has in common."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Asset, CronPartitionTimetable, IdentityMapper, Param, PartitionedAssetTimetable
+from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
 
 from jobs import config
 from jobs.flow import STAGES
-from jobs.orchestration.alert import alert
+from jobs.orchestration.alert import alert, late
 from jobs.orchestration.day import day_params
 from jobs.orchestration.operator import CRASH_DELAY, table
+from jobs.orchestration.person import answered
 from jobs.orchestration.trigger import MACROS
 
 OWNER = "recommendations"
@@ -49,15 +52,24 @@ def on_tables(*names: str) -> PartitionedAssetTimetable:
 
 
 def standing_orders(
-    doc: str | None, stages: tuple[str, ...], tags: tuple[str, ...], since: bool = False
+    doc: str | None, stages: tuple[str, ...], tags: tuple[str, ...], since: bool = False, due_hours: int = 24
 ) -> dict[str, Any]:
-    """Arguments of every DAG: runbook, form, owner, alert, and no run for a past nobody asked for."""
+    """Arguments of every DAG: runbook, form, owner, alerts, and no run for a past nobody asked for.
+
+    A run that has not succeeded `due_hours` after it was queued is told in Slack, whatever holds it.
+    """
     return {
         "doc_md": f"{(doc or '').strip()}\n\n{_flow_table(stages)}",
         "tags": ["tidegate", *tags],
         "params": day_params(since),
         "catchup": False,
-        "user_defined_macros": dict[str, Callable[..., str]](MACROS),
+        "deadline": DeadlineAlert(
+            reference=DeadlineReference.DAGRUN_QUEUED_AT,
+            interval=timedelta(hours=due_hours),
+            callback=AsyncCallback(late, kwargs={"hours": due_hours}),
+            name=f"done within {due_hours} h",
+        ),
+        "user_defined_macros": dict[str, Callable[..., str]](MACROS | {"answered": answered}),
         "default_args": {"owner": OWNER, "on_failure_callback": alert, "retry_delay": CRASH_DELAY},
     }
 

@@ -1,5 +1,7 @@
 """A trained challenger is proposed for promotion in a run of its own."""
 
+from datetime import timedelta
+
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
 from jobs.orchestration.day import resolve
@@ -19,6 +21,7 @@ def propose(mode: str) -> TriggerDagRunOperator:
         logical_date=None,
         reset_dag_run=True,
         retries=2,
+        execution_timeout=timedelta(minutes=10),
         doc_md="Starts the DAG `promotion` for the challenger of this day and mode.",
     )
 

@@ -1,41 +1,30 @@
-"""The ledger's next page: a new verdict beside what was already approved and deployed. No I/O."""
+"""The row a verdict becomes, and what a person reads before saying yes. No I/O."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jobs.backtest import wording
-from jobs.backtest.document import Document, Estimated, Finding, Judgement
+from jobs.deployments.release import SHA_DIGITS
+from jobs.evidence import pack, wording
+from jobs.evidence.document import Document, Estimated, Finding, Judgement
 from models.evaluation.gate import VALUE
 
-HISTORY = ("approved_by", "approved_at", "endpoint", "deployed_at")
-"""What a person and the deployment wrote; a verdict never touches it."""
 SHOWN = ("auc", "log_loss", "ndcg_at_10")
 """Metrics of the short table; the page has all."""
 
 
-def page(existing: Iterable[Mapping[str, Any]], verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a day and mode after `verdict`, sorted by candidate.
-
-    The same bundle judged again keeps its approval and deployment, and where nothing changed its time of decision too.
-    Candidates that were deployed stay, others make room. A bundle that differs from the approved one starts afresh.
-    """
-    rows = [dict(row) for row in existing]
-    before = next((row for row in rows if row["candidate_id"] == verdict["candidate_id"]), None)
-    judged: dict[str, Any] = {**dict.fromkeys(HISTORY), **verdict}
-    kept = [row for row in rows if row["candidate_id"] != verdict["candidate_id"] and row["deployed_at"] is not None]
-    if before is not None and before["bundle_sha256"] == verdict["bundle_sha256"]:
-        judged.update({name: before[name] for name in HISTORY})
-        same = all(before[name] == verdict[name] for name in ("verdict", "evidence_sha256", "champion_id"))
-        if same and all(row["decided_at"] <= before["decided_at"] for row in kept):
-            judged["decided_at"] = before["decided_at"]
-    return sorted([*kept, judged], key=lambda row: str(row["candidate_id"]))
+def standing(existing: Iterable[Mapping[str, Any]], verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a day and mode: `verdict`; what was decided before in the same way keeps the time of its decision."""
+    names = ("candidate_id", "bundle_sha256", "evidence_sha256", "champion_id", "verdict")
+    same = (row["decided_at"] for row in existing if all(row[name] == verdict[name] for name in names))
+    return {**verdict, "decided_at": next(same, verdict["decided_at"])}
 
 
 def summary(document: Mapping[str, Any], judgement: Mapping[str, Any], page: str | Path) -> str:
     """What the person who approves reads first, as Markdown: the verdict, five figures, the reasons, the page.
 
-    `document` and `judgement` are of the evidence pack's schema; `page` is a URL, or the path where there is none.
+    It ends with what a yes is bound to. `document` and `judgement` are of the evidence pack's schema; `page` is a URL,
+    or the path where there is none.
     """
     found, verdict = Document.model_validate(document), Judgement.model_validate(judgement)
     challenger, champion = found.challenger.candidate_id, found.champion.candidate_id
@@ -49,9 +38,16 @@ def summary(document: Mapping[str, Any], judgement: Mapping[str, Any], page: str
         f"`{challenger}` against `{champion}`",
         _table(found),
         "\n".join(reasons),
+        f"A yes is for evidence `{pack.sha256(document)[:SHA_DIGITS]}` on bundle "
+        f"`{found.challenger.bundle_sha256[:SHA_DIGITS]}`, as long as {_opponent(found)} serves.",
         where,
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def _opponent(found: Document) -> str:
+    champion = found.champion
+    return f"`{champion.candidate_id}` (`{champion.bundle_sha256[:SHA_DIGITS]}`)" if champion.deployed else "no model"
 
 
 def _table(found: Document) -> str:

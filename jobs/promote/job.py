@@ -1,6 +1,7 @@
-"""`promote`: the gate's verdict on the evidence enters the ledger. A verdict is data: hold and refuse end well, too.
+"""`promote`: the gate's verdict on evidence that compares with what serves. Hold and refuse are data, and end well too.
 
-It registers a model version in MLflow and leaves the champion alias alone; `deploy` moves that, after a person's yes.
+It registers a model version in MLflow and leaves the champion alias alone; `deploy` moves that, after a person's yes to
+this evidence, this bundle and this champion, which the report names.
 """
 
 import json
@@ -10,14 +11,16 @@ from typing import Any
 import pyarrow as pa
 
 from jobs import bundle, tracking
-from jobs.backtest import pack
-from jobs.backtest.core import gate_evidence
-from jobs.backtest.document import SCHEMA_VERSION
+from jobs.deployments import ledger
+from jobs.deployments.release import check_opponent, opponent_sha256
 from jobs.errors import NotReady, Refused
+from jobs.evidence import pack
+from jobs.evidence.core import gate_evidence
+from jobs.evidence.document import SCHEMA_VERSION
+from jobs.lake.run import Run, now
+from jobs.lake.tables import LAKE
 from jobs.promote import core
 from jobs.promote.latency import latency_ms
-from jobs.run import Run, now
-from jobs.tables import LAKE
 from models.evaluation.gate import judge
 
 
@@ -38,6 +41,9 @@ def run(run: Run) -> dict[str, Any]:
             f"promote needs evidence of schema_version {SCHEMA_VERSION}; found {document.get('schema_version')}: "
             "run backtest again"
         )
+    champion = ledger.champion(run, run.config.endpoint.name)
+    if champion is None or champion["bundle_sha256"] != evidence["bundle_sha256"]:  # else it serves already
+        check_opponent(document, champion, "run backtest again")
     verdict = judge(gate_evidence(document).with_latency(latency_ms(judged)), run.config.gate)
     run.say(f"{verdict.verdict}: {'; '.join(verdict.reasons)}")
     folder = pack.write(run, document, verdict.as_dict())
@@ -60,15 +66,17 @@ def run(run: Run) -> dict[str, Any]:
         "reasons": verdict.reasons,
         "decided_at": now(),
     }
-    existing = run.read("promotions", where=run.partition).drop_columns(["day", "mode"]).to_pylist()
-    page = core.page(existing, row)
-    run.publish("promotions", run.partition, pa.Table.from_pylist(page, LAKE["promotions"].schema))
+    row = core.standing(run.read("promotions", where=run.partition).to_pylist(), row)
+    run.publish("promotions", run.partition, pa.Table.from_pylist([row], LAKE["promotions"].schema))
     return {
         "verdict": verdict.verdict,
         "reasons": verdict.reasons,
         "candidate_id": row["candidate_id"],
         "champion_id": row["champion_id"],
         "model_version": version,
+        "evidence_sha256": row["evidence_sha256"],
+        "bundle_sha256": row["bundle_sha256"],
+        "champion_sha256": opponent_sha256(document),
         "summary": core.summary(document, verdict.as_dict(), url or folder / pack.PAGE),
     }
 

@@ -1,10 +1,9 @@
 """What a verdict was worth once every label was in: when labels close, and first figures against matured ones. No I/O.
 
-**When labels close.** A click counts up to `click_window_days` after its impression and a purchase up to `window_days`
-after its click: that is the label's own `matures_at`. An event may come `late_days` after its own day. So a day's
-labels close at the end of the day that comes `click_window_days + window_days + late_days` days after it, which is the
-last day whose run of `attribute` computes them again. Evidence closes with its newest test day and has written down
-when (`conversions.closes_on`): on one day only, whatever the settings have become.
+**When labels close** is for `jobs.outcomes` to say: a day's do at the end of the day that comes `click_window_days +
+window_days + late_days` days after it, which is the last day whose run of `attribute` computes them again. Evidence
+closes with its newest test day and has written down when (`conversions.closes_on`): on one day only, whatever the
+settings have become.
 """
 
 from collections import Counter
@@ -17,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.asof.core import ABSENT, first_known, take
-from jobs.backtest.document import Judgement, LabelChange, Moved
-from jobs.deploy.core import PROMOTE
-from jobs.labels import Outcome, as_known, told_by
+from jobs.deployments.release import PROMOTE
+from jobs.evidence.document import Judgement, LabelChange, Moved
+from jobs.outcomes import Outcome, as_known, told_by
 
 OUTCOMES: tuple[Outcome, ...] = ("clicked", "converted")
 LABELS = ("impression_id", "event_time", "known_at", *told_by("clicked"), *told_by("converted"))
@@ -40,8 +39,8 @@ def days_of(document: Mapping[str, Any]) -> list[date]:
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
-def relabelled(test: pa.Table, labels: pa.Table, cut: datetime) -> pa.Table:
-    """`test` with `clicked` and `converted` as known before `cut`, null (unknown) without a label; all else as it was.
+def relabelled(test: pa.Table, labels: pa.Table, cut: datetime, late_days: int) -> pa.Table:
+    """`test` with `clicked` and `converted` as known at `cut`, null (unknown) while open; all else as it was.
 
     Of labels with one `impression_id` the one known first counts, as in the dataset the rows come from.
     """
@@ -49,7 +48,7 @@ def relabelled(test: pa.Table, labels: pa.Table, cut: datetime) -> pa.Table:
     rows = pc.fill_null(pc.index_in(test["impression_id"], unique["impression_id"].combine_chunks()), ABSENT)
     label = take(unique, np.asarray(rows.to_numpy(), dtype=np.int64))
     for outcome in OUTCOMES:
-        test = test.set_column(test.schema.get_field_index(outcome), outcome, as_known(label, outcome, cut))
+        test = test.set_column(test.schema.get_field_index(outcome), outcome, as_known(label, outcome, cut, late_days))
     return test
 
 

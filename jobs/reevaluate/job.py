@@ -19,16 +19,17 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from jobs import bundle, tracking
-from jobs.backtest import core as backtest
-from jobs.backtest import evidence, pack
-from jobs.backtest.document import SCHEMA_VERSION, Document, Judgement, Matured
 from jobs.bundle import Bundle
+from jobs.deployments import ledger
 from jobs.errors import Refused
-from jobs.promote import ledger
+from jobs.evidence import computed, pack
+from jobs.evidence import core as backtest
+from jobs.evidence.document import SCHEMA_VERSION, Document, Judgement, Matured
+from jobs.lake.run import Run, code_version
+from jobs.lake.store import midnight
+from jobs.lake.tables import LAKE
+from jobs.outcomes import closes_at
 from jobs.reevaluate import core
-from jobs.run import Run, code_version
-from jobs.store import midnight
-from jobs.tables import LAKE
 from models.evaluation.gate import Verdict, judge
 from models.settings import GateSettings
 
@@ -105,13 +106,13 @@ def _reevaluated(run: Run, day: date, row: Row) -> Row:
 def _standing(run: Run, row: Row) -> Standing:
     """A verdict on other evidence, or on other bytes, is none on this."""
     mine = ("day", "mode", "candidate_id", "bundle_sha256")
-    judged = next((r for r in ledger.rows_of(run) if all(r[name] == row[name] for name in mine)), None)
+    judged = next((r for r in run.read("promotions").to_pylist() if all(r[name] == row[name] for name in mine)), None)
     of_this = judged is not None and judged["evidence_sha256"] == row["document_sha256"]
     beside = pack.judgement(run, row["document"])
     return Standing(
         verdict=judged["verdict"] if judged is not None and of_this else None,
         judgement=None if beside is None else Judgement.model_validate(beside),
-        deployed=judged is not None and judged["deployed_at"] is not None,
+        deployed=any(all(r[name] == row[name] for name in mine) for r in ledger.deployed(run)),
     )
 
 
@@ -121,13 +122,14 @@ def _computed(run: Run, day: date, row: Row, standing: Standing) -> tuple[Mature
     as_judged = _as_judged(run, first)
     examples = as_judged.read("examples", [as_judged.day], where={"mode": first.mode})
     test = examples.filter(pc.equal(examples["split"], "test")).combine_chunks()
-    labelled = core.relabelled(test, _labels(run, day, row["document"]), _cut(day))
+    late_days = run.config.attribution.late_days
+    labelled = core.relabelled(test, _labels(run, day, row["document"]), _cut(day), late_days)
     pair = _bundle(run, first.champion.bundle_sha256), _bundle(run, first.challenger.bundle_sha256)
-    again = core.completed(row["document"], evidence.document(as_judged, labelled, pair))
+    again = core.completed(row["document"], computed.document(as_judged, labelled, pair))
     for table, version in as_judged.inputs.items():
         if table in run.stage.reads:
             run.inputs.setdefault(table, version)
-    again["lineage"] = {"code_version": code_version(), "config_hash": as_judged.config.digest()}
+    again["lineage"] = {"code_version": code_version(), "config_hash": as_judged.config.digest("backtest")}
     verdict, refused = _verdict(again, first.gate, standing)
     matured = Matured(
         evidence_sha256=row["document_sha256"],
@@ -157,7 +159,7 @@ def _of_the_schema(row: Row) -> Document:
 def _as_judged(run: Run, first: Document) -> Run:
     """A run of the evidence's day and mode, its gate's settings, and the version of every table its run had read."""
     config = run.config.model_copy(update={"gate": first.gate})
-    lineage = run.lake.lineage("evidence", {"day": first.day, "mode": first.mode}) or {"inputs": "{}"}
+    lineage = run.lineage("evidence", {"day": first.day, "mode": first.mode}) or {"inputs": "{}"}
     inputs = {table: n for table, n in first.data.versions.items() if n is not None} | json.loads(lineage["inputs"])
     return replace(run, config=config, day=date.fromisoformat(first.day), since=None, mode=first.mode, inputs=inputs)
 
@@ -170,18 +172,18 @@ def _cut(day: date) -> datetime:
 def _labels(run: Run, day: date, document: dict[str, Any]) -> pa.Table:
     """The labels of the test days; raises `Refused` where some are open still, by windows that were set since."""
     labels = run.read("labels", core.days_of(document), columns=list(core.LABELS))
-    last = pc.max(labels["matures_at"]).as_py()
+    last = pc.max(closes_at(labels["matures_at"], "converted", run.config.attribution.late_days)).as_py()
     if last is not None and last > _cut(day):
-        raise Refused(f"labels must mature by {day}, as when they were judged; found some that do at {last}")
+        raise Refused(f"labels must be closed at the end of {day}, as when they were judged; found some open to {last}")
     return labels
 
 
 def _bundle(run: Run, sha256: str) -> Bundle:
-    """Wherever a candidate or the ledger says it lies; raises `Refused` where it is gone or another."""
-    rows = [*run.read("candidates").to_pylist(), *ledger.rows_of(run)]
+    """Wherever a candidate, a verdict or the ledger says it lies; raises `Refused` where it is gone or another."""
+    rows = [row for table in ("candidates", "promotions", "deployments") for row in run.read(table).to_pylist()]
     folder = next((row["bundle"] for row in rows if row["bundle_sha256"] == sha256), None)
     if folder is None:
-        raise Refused(f"bundle {sha256[:12]}… must be in candidates or promotions; found in neither")
+        raise Refused(f"bundle {sha256[:12]}… must be in candidates, promotions or deployments; found in none")
     return bundle.load(Path(folder), sha256)
 
 

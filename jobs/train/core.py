@@ -1,10 +1,9 @@
-"""Which rankers a mode fits, what they learn from, and which of them becomes the challenger. No I/O.
+"""Which rankers a mode fits and what they learn from. No I/O.
 
 Not yet: hyperparameter search, calibration on the validation day.
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,16 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.errors import Refused
-from jobs.examples import attribute_keys, numbers, ranker_columns, strings, training_data
-from models.evaluation import ranking
-from models.evaluation.estimate import Estimate, Finding, Refusal
-from models.rankers import RANKERS
-from models.rankers.protocol import Columns, Floats, Ranker, TrainingData
+from jobs.moment.columns import attribute_keys, strings, training_data
+from models.rankers import BASELINE, RANKERS
+from models.rankers.protocol import TrainingData
 from models.retrieval import ItemIndex
-from models.settings import GateSettings
 
-BASELINE = "popularity"
-"""Fitted every time: the endpoint's fallback, and the champion where none was ever deployed."""
 FIRST_WARM = "xgboost"
 """What a warm start fits where there is no learned champion to continue."""
 INDEX_DIMENSIONS = 16
@@ -34,14 +28,13 @@ class Folds:
     """What is learned from, what the choice is made on, and the clicks an item index is built from."""
 
     train: TrainingData
-    validate: Columns
-    validate_clicked: Floats
+    validate: pa.Table
     clicks: tuple[np.ndarray[Any, np.dtype[np.object_]], np.ndarray[Any, np.dtype[np.object_]]]
     """(user ids, item ids) of the train fold's clicks whose user is known."""
 
 
 def folds(examples: pa.Table) -> Folds:
-    """The train and validate splits as arrays, with the attributes that occur in either.
+    """The train split as arrays, with the attributes that occur in it or in the validate split, and that.
 
     Raises `Refused` when there is nothing to learn from.
     """
@@ -57,43 +50,13 @@ def folds(examples: pa.Table) -> Folds:
         )
     users, items = strings(train["user_id"]), data.features["item_id"]
     paired = (data.clicked == 1.0) & train["user_id"].is_valid().to_numpy()
-    return Folds(data, ranker_columns(validate, keys), numbers(validate["clicked"]), (users[paired], items[paired]))
+    return Folds(data, validate, (users[paired], items[paired]))
 
 
 def kinds(mode: Literal["full", "warm"], champion: str | None) -> list[str]:
     """The rankers a run fits: all of them, or in a warm start the champion's kind beside the baseline."""
     wanted = set(RANKERS) if mode == "full" else {BASELINE, champion or BASELINE}
     return [kind for kind in RANKERS if kind in (wanted if wanted != {BASELINE} else {BASELINE, FIRST_WARM})]
-
-
-def on_validation(ranker: Ranker, folds: Folds, settings: GateSettings) -> dict[str, Finding]:
-    """Log-loss and AUC where the click is known, at the positions that were shown; refused without both classes."""
-    known = np.isfinite(folds.validate_clicked)
-    labels = folds.validate_clicked[known]
-    if len(np.unique(labels)) < 2:
-        refusal = Refusal(
-            f"{int(labels.sum())} of {len(labels)} validation rows with a known label clicked", len(labels)
-        )
-        return {"log_loss": refusal, "auc": refusal}
-    scores = ranker.predict({name: column[known] for name, column in folds.validate.items()}).p_click
-    return {
-        "log_loss": ranking.log_loss(labels, scores, settings=settings),
-        "auc": ranking.auc(labels, scores, settings=settings),
-    }
-
-
-def choose(losses: Mapping[str, Finding]) -> tuple[str, str]:
-    """The ranker with the smallest validation log-loss and why; equal losses go to the first name.
-
-    A refused loss (NaN scores, a fold without clicks) never wins; where every loss is refused the baseline is chosen:
-    a challenger nobody has measured is no challenger.
-    """
-    known = {kind: loss.value for kind, loss in losses.items() if isinstance(loss, Estimate)}
-    if not known:
-        reasons = sorted({loss.reason for loss in losses.values() if isinstance(loss, Refusal)})
-        return BASELINE, f"no validation log-loss ({'; '.join(reasons)}): the baseline stands"
-    best = min(known, key=lambda kind: (known[kind], kind))
-    return best, f"smallest validation log-loss {known[best]:.6f} of {len(losses)} rankers"
 
 
 def item_index(pairs: tuple[Any, Any], seed: int) -> ItemIndex | None:

@@ -14,61 +14,71 @@ from typing import Any
 import pyarrow as pa
 
 from jobs import bundle, tracking
-from jobs.assemble import card
 from jobs.bundle import Bundle
+from jobs.deployments import ledger
 from jobs.errors import Refused
-from jobs.examples import FEATURES, LABELS
-from jobs.promote import ledger
-from jobs.run import Run, code_version
-from jobs.swap import swap
-from jobs.tables import LAKE
-from jobs.train import core
+from jobs.evidence import dataset
+from jobs.evidence.scored import scored
+from jobs.lake.run import Run, code_version
+from jobs.lake.swap import swap
+from jobs.lake.tables import LAKE
+from jobs.moment.columns import FEATURES, LABELS
+from jobs.moment.identity import IDENTITY
+from jobs.train import choice, core
 from models.evaluation.estimate import Estimate, Finding
-from models.rankers import RANKERS
+from models.rankers import BASELINE, RANKERS
 from models.rankers.protocol import Ranker
 
-COLUMNS = ["split", "user_id", *LABELS, *FEATURES]
+COLUMNS = ["split", "request_id", "event_time", "user_id", *LABELS, *FEATURES]
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Publish the `candidates` of a day and mode; returns who was chosen, why, and the validation losses."""
+    """Publish the `candidates` of a day and mode; returns who was chosen, why, and the validation figures."""
     champion = _champion(run)
     examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=COLUMNS)
     folds = core.folds(examples)
     del examples  # a million rows of it, not needed beside their arrays
-    run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate_clicked)} validation rows")
+    run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
     starts = {ranker.kind: ranker for ranker in (champion.fallback, champion.ranker)} if champion else {}
     rankers: dict[str, Ranker] = {}
     for kind in core.kinds(run.mode, champion.ranker.kind if champion else None):
         started = time.monotonic()
         rankers[kind] = RANKERS[kind].fit(folds.train, run.config.ranker, start_from=starts.get(kind))
         run.say(f"{kind} fitted in {time.monotonic() - started:.1f} s" + (", continued" if kind in starts else ""))
-    figures = {k: core.on_validation(ranker, folds, run.config.gate) for k, ranker in rankers.items()}
-    chosen, why = core.choose({kind: figure["log_loss"] for kind, figure in figures.items()})
+    rows, gate, seed = scored(folds.validate, rankers, IDENTITY.empty_table()), run.config.gate, run.config.ranker.seed
+    figures = choice.figures(rows, gate, seed)
+    chosen, why = choice.choose(rows, figures, gate, seed)
     run.say(f"{chosen} is the challenger: {why}")
     try:
         drafts = _draft(run, folds, rankers, champion if starts else None)
         _guard_deployed(run, drafts)
-        rows = [_row(run, drafts[kind], kind == chosen, _values(figures[kind])) for kind in sorted(drafts)]
+        found = [_row(run, drafts[kind], kind == chosen, _values(figures[kind])) for kind in sorted(drafts)]
         for draft in drafts.values():
             _place(draft, run.config.bundles)
     finally:
         shutil.rmtree(_drafts(run), ignore_errors=True)
-    run.publish("candidates", run.partition, pa.Table.from_pylist(rows, LAKE["candidates"].schema), notes={"why": why})
+    run.publish("candidates", run.partition, pa.Table.from_pylist(found, LAKE["candidates"].schema), notes={"why": why})
     return {
         "chosen": drafts[chosen].candidate_id,
         "why": why,
         "started_from": _started_from(drafts[chosen]),
         "train_rows": len(folds.train.clicked),
-        "validation_log_loss": {row["ranker"]: row["validation_log_loss"] for row in rows},
+        "validation": {kind: _values(figures[kind]) for kind in sorted(figures)},
     }
 
 
 def _champion(run: Run) -> Bundle | None:
-    """What a warm start continues: the deployed champion before this very training, as it was judged."""
+    """What a warm start continues, as it was judged: the champion, or what served before it where the champion came out
+    of this very training, or has learnt later days than it may see.
+    """
     if run.mode != "warm":
         return None
-    row = ledger.champion(run, run.day, before=run.partition)
+    own = tuple(run.partition.values())
+    row = ledger.champion(
+        run,
+        run.config.endpoint.name,
+        where=lambda row: row["day"] <= run.day.isoformat() and (row["day"], row["mode"]) != own,
+    )
     return None if row is None else bundle.load(Path(row["bundle"]), row["bundle_sha256"])
 
 
@@ -85,8 +95,7 @@ def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion:
     lineage = {
         "day": run.day.isoformat(),
         "mode": run.mode,
-        "seed": settings.seed,
-        "config_hash": run.config.digest(),
+        "settings": settings.model_dump(mode="json"),
         "columns": sorted(folds.train.features),
         "train_rows": len(folds.train.clicked),
         "data_sha256": core.fingerprint(folds.train),
@@ -96,7 +105,7 @@ def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion:
             _drafts(run),
             f"{kind}-{run.mode}-{run.day}",
             ranker,
-            rankers[core.BASELINE],
+            rankers[BASELINE],
             index,
             run.config.policy,
             {**lineage, "started_from": origin if kind in continued else None},
@@ -139,7 +148,7 @@ def _place(draft: Bundle, folder: Path) -> None:
 
 def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | None]) -> dict[str, Any]:
     """The row of a ranker in `candidates`, after MLflow has its run, the figures of its dataset among it."""
-    dataset = card.published(run.lake.lineage("examples", run.partition))
+    card = dataset.published(run.lineage("examples", run.partition))
     origin = _started_from(draft)
     run_id = tracking.log_ranker(
         run.config,
@@ -148,7 +157,7 @@ def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | No
         params={**run.config.ranker.model_dump(mode="json"), "policy": run.config.policy.kind},
         metrics={
             "train.rows": float(draft.manifest["lineage"]["train_rows"]),
-            **(card.figures(dataset) if dataset else {}),
+            **(dataset.figures(card) if card else {}),
             **{f"validation.{name}": value for name, value in figures.items() if value is not None},
         },
         tags={
@@ -160,7 +169,7 @@ def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | No
             "bundle_sha256": draft.sha256,
             "started_from": origin or "",
             "code_version": code_version(),
-            "config_hash": run.config.digest(),
+            "config_hash": run.config.digest(run.stage.name),
             "inputs": json.dumps(run.inputs, sort_keys=True),
         },
     )

@@ -2,37 +2,36 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from jobs.tables import EVENTS, LAKE, RAW
+from jobs.lake.parts import read_part
+from jobs.lake.raw import RawDay
+from jobs.lake.tables import EVENTS, LAKE, RAW
 from jobs.validate import core, facts
 from jobs.validate.columns import filled, shaped
 from jobs.validate.core import Judged
 from jobs.validate.facts import Neighbours
 from jobs.validate.profile import profile
-from jobs.validate.raw import RawDay
 from jobs.validate.suites import Finding, Suites
 
 Read = Callable[[str, date], RawDay]
 Report = Callable[[str, date, Sequence[Finding]], None]
 """Told what the suite of a table found on a day, refused or not."""
-Elsewhere = Callable[[date, Neighbours, Report], "dict[str, Verdict] | None"]
-"""The verdict on a day too large for one process; None where it is not. The neighbours are those of earlier days."""
+Keys: TypeAlias = pa.Table | tuple[Path, ...]
+"""The key and time columns (`key_columns`) of an event table of a day: in memory, or in part files that have them."""
 
 
 @dataclass(frozen=True)
 class Past:
     """What was published of days that are not in the batch; days never published are not in it."""
 
-    keys: Callable[[str, date], pa.Table | None]
-    """The key and time columns (`key_columns`) of an event table of a day."""
+    keys: Callable[[str, date], Keys | None]
     rows: Callable[[str, date], int | None]
     """How many rows a table of a day has."""
 
@@ -44,10 +43,6 @@ def _never(_table: str, _day: date) -> None:
 NOTHING = Past(_never, _never)
 
 
-def _here(_day: date, _before: Neighbours, _report: Report) -> None:
-    return None
-
-
 def unreported(_table: str, _day: date, _findings: Sequence[Finding]) -> None:
     """For those who only want verdicts."""
 
@@ -55,6 +50,36 @@ def unreported(_table: str, _day: date, _findings: Sequence[Finding]) -> None:
 def key_columns(table: str) -> list[str]:
     """What later days need of an event table."""
     return [*RAW[table].key, "event_time"]
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a day is held against of the days before it, nothing of it read yet."""
+
+    shown: tuple[Keys, ...]
+    """Impressions of each of the last days from which a click may come."""
+    used: Mapping[str, Keys]
+    """Of each event table, the day before."""
+    rows: Mapping[str, Sequence[int]]
+    """Of each table, how many rows each of the last `HISTORY_DAYS` good days had, oldest first."""
+
+    def neighbours(self, day: Mapping[str, pa.Table]) -> Neighbours:
+        """All of it in memory, with the tables of the day itself."""
+        shown = [read_keys(keys, "impressions").cast(NULLABLE_SHOWN) for keys in self.shown]
+        ids = {table: read_keys(keys, table).column(RAW[table].key[0]) for table, keys in self.used.items()}
+        return Neighbours(day, pa.concat_tables([NULLABLE_SHOWN.empty_table(), *shown]), ids, self.rows)
+
+
+NULLABLE_SHOWN = pa.schema([(name, RAW["impressions"].columns[name].type) for name in key_columns("impressions")])
+
+
+def read_keys(keys: Keys, table: str) -> pa.Table:
+    """The `key_columns` of some rows of an event table."""
+    columns = key_columns(table)
+    if isinstance(keys, pa.Table):
+        return keys
+    empty = LAKE[table].schema.empty_table().select(columns)
+    return pa.concat_tables([empty, *(read_part(path, table, columns) for path in keys)])
 
 
 @dataclass(frozen=True)
@@ -84,6 +109,10 @@ class Verdict:
     findings: tuple[Finding, ...]
     unknown: tuple[str, ...]
     raw_files: str
+
+    def keys(self, table: str) -> Keys:
+        """Those of the good rows, where they are."""
+        return self.judged.good.select(key_columns(table)) if isinstance(self.judged, Judged) else self.judged.good
 
     def failed(self) -> dict[str, int]:
         """Failed expectation to the rows that broke it (1 for one about the day)."""
@@ -119,6 +148,14 @@ class Verdict:
         }
 
 
+Elsewhere = Callable[[date, Before, Report], dict[str, Verdict] | None]
+"""The verdict on a day too large for one process; None where it is not."""
+
+
+def _here(_day: date, _before: Before, _report: Report) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class _Shaped:
     """A table of a day whose columns fit the contract."""
@@ -151,14 +188,14 @@ def verdicts(
     for day in days:
         before = memory.before(day)
         found = elsewhere(day, before, report) or _verdicts(rules, day, read, before, report)
-        memory.keep(day, {table: verdict.judged for table, verdict in found.items()})
+        memory.keep(day, found)
         yield day, found
 
 
-def _verdicts(rules: Rules, day: date, read: Read, before: Neighbours, report: Report) -> dict[str, Verdict]:
+def _verdicts(rules: Rules, day: date, read: Read, before: Before, report: Report) -> dict[str, Verdict]:
     """The verdict on a day, in this process."""
     fitted = {table: _fit(rules.suites, table, day, read(table, day), report) for table in RAW}
-    neighbours = replace(before, day={table: fit.rows for table, fit in fitted.items()})
+    neighbours = before.neighbours({table: fit.rows for table, fit in fitted.items()})
     return {table: _verdict(rules, table, day, fitted[table], neighbours, report) for table in RAW}
 
 
@@ -191,52 +228,40 @@ def _verdict(rules: Rules, table: str, day: date, fitted: _Shaped, neighbours: N
     return Verdict(judged, profile(judged.good), findings, fitted.unknown, fitted.raw_files)
 
 
-NULLABLE_SHOWN = pa.schema([(name, RAW["impressions"].columns[name].type) for name in key_columns("impressions")])
-
-
 class _Memory:
     """What a day needs of the days before it: of those judged here, else of those published earlier."""
 
     def __init__(self, rules: Rules, past: Past) -> None:
         self._window_days = rules.click_window_days
         self._past = past
-        self._keys: dict[tuple[str, date], pa.Table] = {}
+        self._keys: dict[tuple[str, date], Keys] = {}
         self._rows: dict[tuple[str, date], int] = {}
 
-    def keep(self, day: date, judged: Mapping[str, Judged | Written]) -> None:
+    def keep(self, day: date, found: Mapping[str, Verdict]) -> None:
         """Remember a day's good rows, and forget what no later day looks back to."""
-        self._keys |= {(table, day): _keys(judged[table], table) for table in EVENTS}
-        self._rows |= {(table, day): found.good_rows for table, found in judged.items()}
+        self._keys |= {(table, day): found[table].keys(table) for table in EVENTS}
+        self._rows |= {(table, day): verdict.judged.good_rows for table, verdict in found.items()}
         oldest = day - timedelta(days=self._window_days)
         self._keys = {(table, d): keys for (table, d), keys in self._keys.items() if d > oldest}
 
-    def before(self, day: date) -> Neighbours:
+    def before(self, day: date) -> Before:
         """What is known of the days before."""
         yesterday = day - timedelta(days=1)
         back = [day - timedelta(days=n) for n in range(1, self._window_days + 1)]
-        shown = [keys.cast(NULLABLE_SHOWN) for d in back if (keys := self._keys_of("impressions", d)) is not None]
-        ids = {t: keys.column(RAW[t].key[0]) for t in EVENTS if (keys := self._keys_of(t, yesterday)) is not None}
+        shown = tuple(keys for d in back if (keys := self._keys_of("impressions", d)) is not None)
+        used = {table: keys for table in EVENTS if (keys := self._keys_of(table, yesterday)) is not None}
         counts: dict[str, list[int]] = defaultdict(list)
         for n in range(facts.HISTORY_DAYS, 0, -1):
             for table in RAW:
                 count = self._rows_of(table, day - timedelta(days=n))
                 if count is not None:
                     counts[table].append(count)
-        return Neighbours({}, pa.concat_tables([NULLABLE_SHOWN.empty_table(), *shown]), ids, counts)
+        return Before(shown, used, counts)
 
-    def _keys_of(self, table: str, day: date) -> pa.Table | None:
+    def _keys_of(self, table: str, day: date) -> Keys | None:
         kept = self._keys.get((table, day))
         return self._past.keys(table, day) if kept is None else kept
 
     def _rows_of(self, table: str, day: date) -> int | None:
         kept = self._rows.get((table, day))
         return self._past.rows(table, day) if kept is None else kept
-
-
-def _keys(judged: Judged | Written, table: str) -> pa.Table:
-    """The key columns of the good rows."""
-    columns = key_columns(table)
-    if isinstance(judged, Judged):
-        return judged.good.select(columns)
-    parts = [pq.ParquetFile(path).read(columns=columns).select(columns) for path in judged.good]
-    return pa.concat_tables(parts) if parts else LAKE[table].schema.empty_table().select(columns)

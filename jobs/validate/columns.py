@@ -3,17 +3,22 @@
 Nothing is refused here: the suites look at the outcome and say what is missing or of the wrong type.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.errors import Refused
-from jobs.tables import ATTRIBUTES, STR, TIME, Table
+from jobs.errors import Refused, one_line
+from jobs.lake.tables import ATTRIBUTES, STR, TIME, Table
+from models.probabilities import at_most_one
 
 TEXT = (pa.string(), pa.large_string(), pa.string_view())
 ROW_ATTRIBUTES = "attributes"
+ONE_NAME_SPACE = ("impressions",)
+"""A request's context holds columns (`device`) and attributes alike: `context_device` could never be served as both."""
+SHOWN_NAMES, SHOWN_CHARACTERS = 40, 60
 
 
 @dataclass(frozen=True)
@@ -30,87 +35,148 @@ class Shaped:
 def shaped(rows: pa.Table, table: Table) -> Shaped:
     """The contract's columns: cast where lossless, absent optional ones null, prefixed extras in `attributes`.
 
-    A required column that is absent stays absent; one that cannot be cast keeps its type. Raises `Refused` when two
-    columns share a name.
+    A required column that is absent stays absent; one that cannot be cast keeps its type. A probability that rounding
+    has left a little above 1 is 1. Raises `Refused` when two columns share a name.
     """
     names = rows.column_names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise Refused(f"raw {table.name} needs each column once; found {', '.join(twice)} more than once")
+        raise Refused(f"raw {table.name} needs each column once; found {listed(twice)} more than once")
     columns: dict[str, pa.ChunkedArray | pa.Array] = {}
     for name, column in table.columns.items():
         if name in names:
             columns[name] = lossless(rows.column(name), column.type)
+            if column.probability and columns[name].type == column.type:
+                columns[name] = _rounded(columns[name])
         elif column.optional:
             columns[name] = pa.nulls(len(rows), column.type)
     extras = [name for name in names if name not in table.columns]
-    folded = [n for n in extras if table.extra_prefix and n.startswith(table.extra_prefix) and _is_plain(rows, n)]
+    folded = [name for name in extras if _is_attribute(table, name, rows.schema.field(name).type)]
     if table.extra_prefix:
         prefix = len(table.extra_prefix)
         columns[ROW_ATTRIBUTES] = attributes({name[prefix:]: rows.column(name) for name in folded}, len(rows))
     return Shaped(pa.table(columns), tuple(name for name in extras if name not in folded))
 
 
+def shape(schema: pa.Schema, table: Table, is_empty: Callable[[str], bool]) -> Shaped:
+    """`shaped` without rows: what a file's types come to. `is_empty` is asked of columns whose type does not fit.
+
+    It says whether the column `holds_nothing`: then no value is in the way.
+    """
+    found = shaped(schema.empty_table(), table)
+    rows = found.rows
+    for name in (name for name in table.columns if name in schema.names):
+        kind = schema.field(name).type
+        fits = _cast(_plain(pa.chunked_array([], kind)), table.columns[name].type).type == table.columns[name].type
+        if not fits and not is_empty(name):
+            rows = rows.set_column(rows.column_names.index(name), name, pa.chunked_array([], kind))
+    return Shaped(rows, found.unknown)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Columns' names for a sentence, whatever they are: on one line, and not more than can be read."""
+    text = ", ".join(one_line(name, SHOWN_CHARACTERS) for name in names[:SHOWN_NAMES])
+    return text if len(names) <= SHOWN_NAMES else f"{text} and {len(names) - SHOWN_NAMES} more"
+
+
 def lossless(column: pa.ChunkedArray, needed: pa.DataType) -> pa.ChunkedArray:
     """`column` as `needed` if every value survives, else as it was.
 
     Times of any unit become UTC microseconds (without a zone they are taken as UTC), whole numbers int32, any float or
-    small integer float64, dictionaries and large strings plain strings; NaN is null.
+    small integer float64, dictionaries and large strings plain strings; NaN is null. A column without a single value is
+    one of nulls, whatever its writer took it for: of an hour in which nobody searched pandas says that `query` is a
+    double.
     """
+    try:
+        plain = _plain(column)
+        if plain.type == needed:
+            return plain
+        return _nothing(plain, needed) if holds_nothing(plain, needed) else _cast(plain, needed)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return column
+
+
+def _rounded(probabilities: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.array(at_most_one(probabilities.to_numpy()), from_pandas=True)])
+
+
+def holds_nothing(column: pa.ChunkedArray, needed: pa.DataType) -> bool:
+    """Whether there is no value: all are null or NaN or, where lists are needed, lists of nulls."""
+    plain = _plain(column)
+    if plain.null_count == len(plain):
+        return True
+    lists = pa.types.is_list(needed) and _is_list(plain.type) and not pa.types.is_nested(plain.type.value_type)
+    return bool(lists and (inner := pc.list_flatten(plain)).null_count == len(inner))
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Values in place of their codes, null in place of NaN."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-    if column.type == needed:
-        return column
-    try:
-        return _cast(column, needed)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return column
+    return column
+
+
+def _nothing(column: pa.ChunkedArray, needed: pa.DataType) -> pa.ChunkedArray:
+    """A column that `holds_nothing` as `needed`: its nulls, or its empty lists."""
+    if column.null_count < len(column):
+        return column.cast(needed)
+    return pa.chunked_array([pa.nulls(len(column), needed)])
 
 
 def _cast(column: pa.ChunkedArray, needed: pa.DataType) -> pa.ChunkedArray:
     """The safe cast where one exists between such types at all, else the column."""
     found = column.type
     if pa.types.is_null(found):
-        return pa.chunked_array([pa.nulls(len(column), needed)])
+        return column.cast(needed)
     if needed == TIME and pa.types.is_timestamp(found):
-        zoned = column if found.tz else column.cast(pa.timestamp(found.unit, "UTC"))
-        return zoned.cast(needed)
+        return _in_utc(column).cast(needed)
     number = pa.types.is_integer(found) or pa.types.is_floating(found)
     if number and (pa.types.is_integer(needed) or pa.types.is_floating(needed)):
         return column.cast(needed)
     if needed == STR and found in TEXT:
         return column.cast(needed)
-    if (
-        pa.types.is_list(needed)
-        and _is_list(found)
-        and (found.value_type in TEXT or pa.types.is_null(found.value_type))
-    ):
+    if pa.types.is_list(needed) and _is_list(found) and _value_type(found.value_type) in (*TEXT, pa.null()):
         return column.cast(needed)
     return column
 
 
+def _in_utc(times: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same instants in UTC; times without a zone are taken as UTC."""
+    return times.cast(pa.timestamp(times.type.unit, "UTC"))
+
+
 def _is_list(kind: pa.DataType) -> bool:
+    """Whether a type is one of lists; not of views of them: Arrow's cast of such loses the last list."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
-def _is_plain(rows: pa.Table, name: str) -> bool:
-    """Whether the values can be written as text; nested ones cannot, and binary ones need not."""
-    kind = rows.schema.field(name).type
-    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+def _value_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_attribute(table: Table, name: str, kind: pa.DataType) -> bool:
+    """Whether a column beyond the contract is folded into `attributes`: its values have a text, its key is free."""
+    if not table.extra_prefix or not name.startswith(table.extra_prefix):
+        return False
+    taken = table.columns if table.name in ONE_NAME_SPACE else ()
+    return _has_text(_value_type(kind)) and name.removeprefix(table.extra_prefix) not in taken
+
+
+def _has_text(kind: pa.DataType) -> bool:
+    """Whether every value of a type can be written as text: bytes need not be any, and nested values have none."""
+    number = pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    time = pa.types.is_temporal(kind) and not pa.types.is_interval(kind)
+    return number or time or pa.types.is_decimal(kind) or pa.types.is_null(kind) or kind in TEXT
 
 
 def attributes(columns: dict[str, pa.ChunkedArray], n: int) -> pa.MapArray:
-    """n maps of text to text, keys in the order of their names; a null value has no key."""
+    """n maps of text to text, keys in the order of their names; a null value (NaN is one) has no key."""
     names = sorted(columns)
-    texts = []
-    for name in names:
-        column = columns[name]
-        plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-        texts.append(plain.cast(STR).combine_chunks())
     if not names or not n:
         return pa.MapArray.from_arrays(np.zeros(n + 1, np.int32), pa.array([], STR), pa.array([], STR)).cast(ATTRIBUTES)
+    texts = [_texts(columns[name]) for name in names]
     # Column-major to row-major: row i holds names[0], names[1], …
     order = np.arange(n * len(names)).reshape(len(names), n).T.ravel()
     values = pa.concat_arrays(texts).take(pa.array(order))
@@ -119,6 +185,14 @@ def attributes(columns: dict[str, pa.ChunkedArray], n: int) -> pa.MapArray:
     offsets = np.concatenate([[0], np.cumsum(present.reshape(n, len(names)).sum(axis=1))]).astype(np.int32)
     mask = pa.array(present)
     return pa.MapArray.from_arrays(offsets, keys.filter(mask), values.filter(mask)).cast(ATTRIBUTES)
+
+
+def _texts(column: pa.ChunkedArray) -> pa.Array:
+    """Values as text; an instant has one text, whatever the zone its writer was in."""
+    plain = _plain(column)
+    if pa.types.is_timestamp(plain.type) and plain.type.tz:
+        plain = _in_utc(plain)
+    return plain.cast(STR).combine_chunks()
 
 
 def filled(rows: pa.Table) -> pa.Table:

@@ -13,12 +13,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.errors import Refused
-from jobs.tables import LAKE, RAW, conform
+from jobs.lake.tables import LAKE, RAW, conform
+from jobs.validate.columns import listed
 from jobs.validate.facts import Facts
 from jobs.validate.suites import Expectation, Finding
 
 QUOTED = 200
 """So many characters of a value are quoted in a reason."""
+EXAMPLE = 40
+"""So many in a sentence about the day."""
 CLOCK = "ingested_at"
 """Two copies of one event may differ in it: the one that was known first is kept."""
 
@@ -57,7 +60,7 @@ def refuse_columns(table: str, day: date, raw: pa.Schema, file: str, findings: S
         return
     missing = [name for name, column in RAW[table].columns.items() if name not in raw.names and not column.optional]
     name = missing[0] if missing else failed[0].columns[0].split(".")[0]
-    found = f"no such column among {', '.join(raw.names)}" if missing else _found(raw.field(name).type, name, table)
+    found = f"no such column among {listed(raw.names)}" if missing else _found(raw.field(name).type, name, table)
     raise Refused(
         f"raw {table} of {day} needs column {name} of type {RAW[table].columns[name].type}; found {found} "
         f"({file}); nothing of {day} was published"
@@ -77,7 +80,7 @@ def refuse_day(table: str, day: date, figures: Mapping[str, float], findings: Se
         rule = finding.expectation
         if len(finding.rows) and rule.severity == "critical":
             raise Refused(
-                f"raw {table} of {day} needs {rule.needs}; found {rule.columns[0]} {figures[rule.columns[0]]:.4g}; "
+                f"raw {table} of {day} needs {rule.needs}; found {rule.columns[0]} {_text(figures[rule.columns[0]])}; "
                 f"nothing of {day} was published"
             )
 
@@ -159,11 +162,22 @@ def refuse_share(table: str, day: date, findings: Sequence[Finding], bad: int, n
         return
     critical = [f for f in findings if f.expectation.severity == "critical" and not f.held]
     most = sorted(critical, key=lambda f: -f.broken_by)[:3]
-    named = ", ".join(f"{f.expectation.name} ({f.broken_by} rows; needs {f.expectation.needs})" for f in most)
+    named = ", ".join(
+        f"{f.expectation.name} ({f.broken_by} rows; needs {f.expectation.needs}{_such_as(f)})" for f in most
+    )
     raise Refused(
         f"raw {table} of {day} needs at least {1 - max_share:.2%} good rows; found {bad} of {n} bad: "
         f"{named}; nothing of {day} was published"
     )
+
+
+def _such_as(finding: Finding) -> str:
+    """The first value that broke a rule about one column."""
+    examples = finding.outcome.examples if finding.outcome else ()
+    if not examples or len(finding.expectation.columns) != 1:
+        return ""
+    text = _text(examples[0])
+    return f"; found {text if len(text) <= EXAMPLE else text[:EXAMPLE] + '…'}"
 
 
 def _reasons(rule: Expectation, rows: pa.Table, facts: Facts, positions: NDArray[np.int64]) -> list[str]:
@@ -240,6 +254,7 @@ def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "null"
     if isinstance(value, float):
-        return f"{value:.15g}"
+        short = f"{value:.15g}"
+        return short if float(short) == value else repr(value)  # 1.0000000000000002 is not 1
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
     return text if len(text) <= QUOTED else f"{text[:QUOTED]}… ({len(text)} characters)"

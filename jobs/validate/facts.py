@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.tables import EVENTS, RAW, STR, TIME
+from jobs.lake.tables import EVENTS, RAW, STR, TIME
 from jobs.validate import slates
 from jobs.validate.columns import ROW_ATTRIBUTES
 from jobs.validate.figures import MANY, Moments, Seconds, Sum
@@ -34,6 +34,14 @@ STEADY_ROWS = 100
 """Below so many rows a day, half or double is chance: a Poisson count of 100 strays by 10%."""
 EVERY_HOUR_ROWS = 1_000
 """From so many rows a day, hours without any are no chance."""
+
+REFERENCES = {
+    "impressions": {"known_user_share": ("user_id", "users"), "known_item_share": ("item_id", "items")},
+    "clicks": {"known_item_share": ("item_id", "items")},
+    "purchases": {"known_item_share": ("item_id", "items")},
+    "requests": {"known_candidate_share": ("candidates", "items")},
+}
+"""Figures of a table that say which ids of a column are in a snapshot of the day."""
 
 Floats = NDArray[np.float64]
 Facts = dict[str, Floats | pa.Array]
@@ -140,7 +148,6 @@ def sums(name: str, rows: pa.Table, day: date, neighbours: Neighbours) -> dict[s
         found["longest_silence_hours"] = Seconds.of(times / SECOND_US)
     if name == "impressions":
         found["propensity_share"] = Moments.of(rows.column("propensity").is_valid())
-        found["known_user_share"] = _known(rows.column("user_id"), neighbours.day["users"])
         asked = neighbours.day["requests"].column("request_id")
         found["known_request_share"] = Moments.of(pc.is_in(rows.column("request_id").drop_null(), asked))
         found |= slates.sums(neighbours.slates, rows.column("position"), len(neighbours.day["requests"]))
@@ -149,16 +156,19 @@ def sums(name: str, rows: pa.Table, day: date, neighbours: Neighbours) -> dict[s
         found["named_impression_share"] = Moments.of(rows.column("impression_id").is_valid())
         found["known_impression_share"] = Moments.of(np.isfinite(_shown_at(named, neighbours)))
         found["clicked_item_share"] = Moments.of(_same_item(rows, neighbours.day["impressions"]))
-    if name == "requests":
-        candidates = pc.list_flatten(rows.column("candidates"))
-        found["known_candidate_share"] = _known(candidates, neighbours.day["items"])
     if name in ("impressions", "clicks", "requests"):
         found["user_share"] = Moments.of(rows.column("user_id").is_valid())
-    if name in ("impressions", "clicks", "purchases"):
-        found["known_item_share"] = _known(rows.column("item_id"), neighbours.day["items"])
     if name == "items":
         found["category_share"] = Moments.of(rows.column("category").is_valid())
+    for figure, (column, snapshot) in REFERENCES.get(name, {}).items():
+        found[figure] = _known(referring(rows, column), neighbours.day[snapshot])
     return found
+
+
+def referring(rows: pa.Table, column: str) -> pa.ChunkedArray:
+    """The ids that a column of ids, or of lists of them, names; without nulls."""
+    ids = rows.column(column)
+    return (pc.list_flatten(ids) if pa.types.is_list(ids.type) else ids).drop_null()
 
 
 def of_columns(rows: pa.Table, unknown: Sequence[str] = ()) -> dict[str, str]:
@@ -237,9 +247,9 @@ def _in(values: pa.ChunkedArray, among: pa.Array | pa.ChunkedArray | None) -> pa
     return pc.if_else(values.is_valid(), pc.is_in(values, among), pa.scalar(None, pa.bool_()))
 
 
-def _known(values: pa.ChunkedArray, referred: pa.Table) -> Moments:
-    """Which of the values are ids of `referred`; nothing is known where either side is empty."""
-    return Moments.of(pc.is_in(values.drop_null(), referred.column(0)) if len(referred) else np.zeros(0))
+def _known(ids: pa.ChunkedArray, referred: pa.Table) -> Moments:
+    """Which of the ids are those of `referred`; nothing is known where either side is empty."""
+    return Moments.of(pc.is_in(ids, referred.column(0)) if len(referred) else np.zeros(0))
 
 
 def _same_item(clicks: pa.Table, impressions: pa.Table) -> pa.ChunkedArray:

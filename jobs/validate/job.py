@@ -16,18 +16,21 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.run import Run
-from jobs.tables import RAW
-from jobs.validate import raw, results
-from jobs.validate.batch import Elsewhere, Past, Report, Rules, Verdict, key_columns, verdicts
-from jobs.validate.facts import Neighbours
+from jobs.lake import raw
+from jobs.lake.run import Run
+from jobs.lake.tables import RAW
+from jobs.validate import results
+from jobs.validate.batch import Before, Elsewhere, Keys, Past, Report, Rules, Verdict, verdicts
+from jobs.validate.columns import listed
 from jobs.validate.suites import Finding, Suites
 
+ROWS_PER_BUCKET = 500_000
+"""So many rows of one table are judged in one call: a few hundred MB in one Python worker, however large the day."""
 PUBLISHED = tuple(sorted(RAW, key=lambda table: table == "impressions"))
 """The order in which a day's tables are committed."""
 
@@ -43,7 +46,7 @@ def run(run: Run) -> dict[str, Any]:
     rules = Rules(
         Suites(tuple(RAW)), run.config.validation.max_quarantine_share, run.config.attribution.click_window_days
     )
-    has_aside = {(p["day"], p["table"]) for p in run.lake.partitions("quarantine")}
+    has_aside = {(p["day"], p["table"]) for p in run.partitions("quarantine")}
     totals: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     run.say(f"{days[0]}..{days[-1]}: days through the suites: {len(days)}")
@@ -75,14 +78,14 @@ def _elsewhere(run: Run, rules: Rules, stack: ExitStack) -> Elsewhere:
     lake = run.config.lake.raw
     opened: list[Any] = []
 
-    def judge(day: date, before: Neighbours, report: Report) -> dict[str, Verdict] | None:
-        rows = sum(raw.rows(lake, table, day) for table in RAW)
-        if rows < run.config.spark.from_rows:
+    def judge(day: date, before: Before, report: Report) -> dict[str, Verdict] | None:
+        rows = {table: raw.rows(lake, table, day) for table in RAW}
+        if sum(rows.values()) < run.config.spark.from_rows:
             return None
         from jobs.spark import session
         from jobs.validate import spark as distributed
 
-        run.say(f"{day}: {rows} rows, on Spark")
+        run.say(f"{day}: {sum(rows.values())} rows, on Spark")
         if not opened:
             opened.append(stack.enter_context(session(run.config.spark, "validate")))
         large = distributed.Large(
@@ -91,7 +94,8 @@ def _elsewhere(run: Run, rules: Rules, stack: ExitStack) -> Elsewhere:
             fingerprints={table: raw.fingerprint(lake, table, day) for table in RAW},
             folders={table: run.staging(table) for table in (*RAW, "quarantine")},
         )
-        return distributed.judge_day(opened[0], rules, large, before, report, run.config.spark.partitions)
+        buckets = max(run.config.spark.partitions, -(-max(rows.values()) // ROWS_PER_BUCKET))
+        return distributed.judge_day(opened[0], rules, large, before, report, buckets)
 
     return judge
 
@@ -100,7 +104,7 @@ def _changed(run: Run) -> list[date]:
     """Published days just before the run's own whose raw files are not those they were published from."""
     first = run.days[0]
     before = [first - timedelta(days=n) for n in range(run.config.attribution.late_days, 0, -1)]
-    published = set(run.lake.days("impressions"))
+    published = set(run.published_days("impressions"))
     lake = run.config.lake.raw
     return [
         day
@@ -113,7 +117,7 @@ def _changed(run: Run) -> list[date]:
 
 def _published_from(run: Run, table: str, day: date) -> str | None:
     """The fingerprint of the raw files a table of a day was last published from."""
-    lineage = run.lake.lineage(table, {"day": day.isoformat()})
+    lineage = run.lineage(table, {"day": day.isoformat()})
     return None if lineage is None else json.loads(lineage["notes"]).get("raw_files")
 
 
@@ -136,16 +140,17 @@ def _line(day: date, tables: dict[str, Verdict]) -> str:
     good = ", ".join(f"{table} {verdict.judged.good_rows}" for table, verdict in tables.items())
     aside = sum(verdict.judged.aside_rows for verdict in tables.values())
     failed = sorted(f"{table}.{name}" for table, verdict in tables.items() for name in verdict.failed())
-    return f"{day}: {good}; set aside {aside}; failed: {', '.join(failed) or 'none'}"
+    left = [f"{table}.{name}" for table, verdict in tables.items() for name in verdict.unknown]
+    read = f"; columns left out: {listed(left)}" if left else ""
+    return f"{day}: {good}; set aside {aside}; failed: {', '.join(failed) or 'none'}{read}"
 
 
 def _past(run: Run) -> Past:
     """What earlier runs published."""
     published = {table: set(run.published_days(table)) for table in RAW}
 
-    def keys(table: str, day: date) -> pa.Table | None:
-        names = key_columns(table)
-        return run.read(table, [day], columns=names).select(names) if day in published[table] else None
+    def keys(table: str, day: date) -> Keys | None:
+        return tuple(Path(path) for path, _ in run.files(table, [day])) if day in published[table] else None
 
     def rows(table: str, day: date) -> int | None:
         if day not in published[table]:

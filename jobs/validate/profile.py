@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.tables import LAKE, TIME
+from jobs.lake.tables import LAKE, TIME
 
 POINTS = 256
 RANK_ERROR = 0.5 / POINTS

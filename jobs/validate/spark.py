@@ -3,18 +3,23 @@
 Two steps inside the job. Rows meet what their facts need where they share its key: impressions and requests by request,
 clicks and impressions by impression. Then all rows of one id meet: there a bucket judges its rows, writes the good ones
 and those set aside as part files, and hands back sums. The driver adds the sums up, and only then is the day refused or
-published. Files are read by the workers (`jobs.validate.raw`): what they refuse, the day is refused for.
+published. Files are read by the workers (`jobs.lake.raw`): what they refuse, the day is refused for.
+
+One job more a day lets the ids that events name meet those that the snapshots of items and users list.
+
+The driver holds paths, counts and sums, however many rows there are: ids of the day, of snapshots and of earlier days
+are read by workers and meet in shuffles. Only earlier days that one process has judged, few rows by that, pass through.
 
 One process decides one thing otherwise: two impressions of one id in different requests are counted at one place, here
-at both. Items, users and the ids of the day before pass through the driver; they are ids only.
+at both.
 """
 
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
 
@@ -26,17 +31,19 @@ from pyspark.sql import Column, DataFrame, GroupedData, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.asof.spark import fitted, refusals
-from jobs.tables import RAW
-from jobs.validate import core, evaluate, facts, profile, raw
-from jobs.validate.batch import NULLABLE_SHOWN, Report, Rules, Verdict, Written
-from jobs.validate.columns import ROW_ATTRIBUTES, filled, shaped
+from jobs.asof.spark import BUCKET, by_bucket, fitted, refusals
+from jobs.lake import raw
+from jobs.lake.parts import read_part
+from jobs.lake.tables import RAW, SNAPSHOTS, STR
+from jobs.validate import core, evaluate, facts, profile
+from jobs.validate.batch import NULLABLE_SHOWN, Before, Keys, Report, Rules, Verdict, Written, key_columns
+from jobs.validate.columns import ROW_ATTRIBUTES, filled, holds_nothing, shape, shaped
 from jobs.validate.evaluate import Outcome
 from jobs.validate.facts import Neighbours
-from jobs.validate.figures import Sum
+from jobs.validate.figures import Moments, Sum
 from jobs.validate.suites import Finding, Suites
 
-BUCKET, SUMS, TODAY = "_bucket", "_sums", "_today"
+SUMS, TODAY = "_sums", "_today"
 CARRIED = {
     "impressions": ("others_at_position", "others_of_item", "among_candidates"),
     "requests": ("places_shown",),
@@ -79,33 +86,34 @@ class Judge:
     table: str
     day: date
     folders: Mapping[str, Path]
-    ids: Mapping[str, pa.Table] = field(repr=False)
-    """The day's items and users, ids only."""
 
     def neighbours(self, tables: Mapping[str, pa.Table], shown_before: pa.Table | None = None) -> Neighbours:
-        """A bucket's share of the other tables."""
+        """A bucket's share of the other tables; of snapshots none, since figures about those are `_references`."""
         before = NULLABLE_SHOWN.empty_table() if shown_before is None else shown_before
-        return Neighbours({**self.ids, **tables}, before)
+        snapshots = {name: _schema(name).empty_table() for name in SNAPSHOTS}
+        return Neighbours({**snapshots, **tables}, before)
 
 
 def judge_day(
-    spark: SparkSession, rules: Rules, large: Large, before: Neighbours, report: Report, buckets: int
+    spark: SparkSession, rules: Rules, large: Large, before: Before, report: Report, buckets: int
 ) -> dict[str, Verdict]:
     """The verdict on the six tables of a day, their rows in part files; raises `Refused`."""
     # Stages of an adaptive plan are submitted as jobs of their own.
     spark.conf.set("spark.sql.adaptive.enabled", "false")
     columns = {table: _columns(rules.suites, table, large, report) for table in RAW}
     frames = {table: _frame(spark, rules.suites, table, large) for table in RAW}
-    ids = {table: _ids(rules.suites, table, large) for table in ("items", "users")}
+    references = _references(spark, rules.suites, large)
     verdicts = {}
     for table in RAW:
-        judge = Judge(rules.suites, table, large.day, large.folders, ids)
+        judge = Judge(rules.suites, table, large.day, large.folders)
         spark.sparkContext.setJobGroup(job_group(table, large.day), f"suite of {table}, {large.day}")
         found = []
         if sum(map(raw.rows_of, large.files[table])):
             with refusals():
                 found = _judged(spark, judge, _met(spark, judge, frames, before, buckets), before, buckets)
-        verdicts[table] = _verdict(rules, judge, found, columns[table], before, report, large.fingerprints[table])
+        verdicts[table] = _verdict(
+            rules, judge, found, references[table], columns[table], before, report, large.fingerprints[table]
+        )
     return verdicts
 
 
@@ -132,45 +140,103 @@ def _read(suites: Suites, table: str, day: date, path: Path) -> pa.Table:
 
 
 def _columns(suites: Suites, table: str, large: Large, report: Report) -> tuple[list[Finding], tuple[str, ...]]:
-    """The findings about the columns of all files together, and the names that are not known; from footers alone."""
+    """The findings about the columns of all files together, and the names that are not known; from footers."""
     unknown: set[str] = set()
     empty = _schema(table).empty_table()
     for path in large.files[table]:
-        rows = raw.schema(path).empty_table()
-        fit = shaped(rows, RAW[table])
+        schema = raw.schema(path)
+        fit = shape(schema, RAW[table], partial(_is_empty, table, path))
         findings = suites.judge_columns(table, facts.of_columns(fit.rows))
         report(table, large.day, findings)
-        core.refuse_columns(table, large.day, rows.schema, str(path), findings)
+        core.refuse_columns(table, large.day, schema, str(path), findings)
         unknown.update(fit.unknown)
     names = tuple(sorted(unknown))
     return suites.judge_columns(table, facts.of_columns(empty, names)), names
 
 
+def _is_empty(table: str, path: Path, column: str) -> bool:
+    return all(holds_nothing(group, RAW[table].columns[column].type) for group in raw.groups(path, column))
+
+
 def _frame(spark: SparkSession, suites: Suites, table: str, large: Large) -> DataFrame:
     """A table's rows, each file read by a worker."""
-    schema, day = _schema(table), large.day
+    day = large.day
+    return _read_by_workers(spark, large.files[table], lambda path: _read(suites, table, day, path), _schema(table))
 
-    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+
+def _earlier(spark: SparkSession, table: str, days: Sequence[Keys]) -> DataFrame:
+    """The `key_columns` of an event table of earlier days, part files read by workers."""
+    names = key_columns(table)
+    schema = pa.schema([_schema(table).field(name) for name in names])
+    files = [path for keys in days if not isinstance(keys, pa.Table) for path in keys]
+    frame = _read_by_workers(spark, files, lambda path: read_part(path, table, names), schema)
+    for keys in days:
+        if isinstance(keys, pa.Table):
+            frame = frame.unionByName(spark.createDataFrame(keys.cast(schema), from_arrow_schema(schema)))
+    return frame
+
+
+def _read_by_workers(
+    spark: SparkSession, files: Sequence[Path], read: Callable[[Path], pa.Table], schema: pa.Schema
+) -> DataFrame:
+    def rows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for path in batch.column(0).to_pylist():
-                yield from fitted(_read(suites, table, day, Path(path)), schema).to_batches()
+                yield from fitted(read(Path(path)), schema).to_batches()
 
-    paths = [(str(path),) for path in large.files[table]]
-    listed = spark.createDataFrame(paths, "path string")
-    return listed.mapInArrow(read, from_arrow_schema(schema))
+    listed = spark.createDataFrame([(str(path),) for path in files], "path string")
+    return listed.mapInArrow(rows, from_arrow_schema(schema))
 
 
-def _ids(suites: Suites, table: str, large: Large) -> pa.Table:
+# -- what snapshots list ------------------------------------------------------------------------------
+NAMED = pa.schema([("table", STR), ("figure", STR), ("snapshot", STR), ("id", STR), ("times", pa.int64())])
+LISTED = pa.schema([("snapshot", STR), ("id", STR)])
+
+
+def _references(spark: SparkSession, suites: Suites, large: Large) -> dict[str, Sums]:
+    """The figures of `facts.REFERENCES` by table: every id that is named meets every id that is listed."""
+    day = large.day
+
+    def ids(table: str, of_rows: Callable[[str, pa.Table], pa.Table], schema: pa.Schema) -> DataFrame:
+        read = large.files[table]
+        return _read_by_workers(spark, read, lambda path: of_rows(table, _read(suites, table, day, path)), schema)
+
+    named = reduce(DataFrame.unionByName, (ids(table, _named, NAMED) for table in facts.REFERENCES))
+    listed = reduce(DataFrame.unionByName, (ids(table, _listed, LISTED) for table in SNAPSHOTS))
+    known = listed.distinct().withColumn("known", F.lit(1))
+    # Left to itself Spark might broadcast them: all ids through the driver.
+    met = named.join(known.hint("merge"), ["snapshot", "id"], "left")
+    sums = met.groupBy("table", "figure").agg(F.sum("times").alias("n"), F.sum(F.col("times") * F.col("known")))
+    spark.sparkContext.setJobGroup(job_group("references", day), f"ids that events name, {day}")
+    with refusals():
+        found = {(table, figure): (n, total or 0) for table, figure, n, total in sums.collect()}
+    empty = {name for name in SNAPSHOTS if not sum(map(raw.rows_of, large.files[name]))}
+    references: dict[str, Sums] = {table: {} for table in RAW}
+    for table, figures in facts.REFERENCES.items():
+        for figure, (_, snapshot) in figures.items():
+            n, total = (0, 0) if snapshot in empty else found.get((table, figure), (0, 0))
+            references[table][figure] = Moments(n, float(total), float(total))
+    return references
+
+
+def _named(table: str, rows: pa.Table) -> pa.Table:
+    """How many times the rows name each id, by figure."""
+    parts = []
+    for figure, (column, snapshot) in facts.REFERENCES[table].items():
+        ids, times = facts.referring(rows, column).value_counts().flatten()
+        constant = {"table": table, "figure": figure, "snapshot": snapshot}
+        parts.append(pa.table({**{n: pa.repeat(v, len(ids)) for n, v in constant.items()}, "id": ids, "times": times}))
+    return pa.concat_tables(parts)
+
+
+def _listed(table: str, rows: pa.Table) -> pa.Table:
     """The ids of a snapshot."""
-    key = RAW[table].key[0]
-    parts = [_read(suites, table, large.day, path).select([key]) for path in large.files[table]]
-    return pa.concat_tables([pa.schema([(key, pa.string())]).empty_table(), *parts])
+    ids = rows.column(RAW[table].key[0]).drop_null().unique()
+    return pa.table({"snapshot": pa.repeat(table, len(ids)), "id": ids})
 
 
 # -- what rows need of other tables -------------------------------------------------------------------
-def _met(
-    spark: SparkSession, judge: Judge, frames: Mapping[str, DataFrame], before: Neighbours, buckets: int
-) -> DataFrame:
+def _met(spark: SparkSession, judge: Judge, frames: Mapping[str, DataFrame], before: Before, buckets: int) -> DataFrame:
     """The table's rows with their `CARRIED` facts; and, in rows of their own, the sums of each bucket."""
     table = judge.table
     if table == "impressions":
@@ -181,10 +247,9 @@ def _met(
         return _together(judge, frames[table], "request_id", placed, "request_id", buckets, _with_impressions)
     if table == "clicks":
         names = ["impression_id", "event_time", "item_id"]
-        earlier = before.shown_before.append_column("item_id", pa.nulls(len(before.shown_before), pa.string()))
-        schema = from_arrow_schema(pa.schema([(name, _schema("impressions").field(name).type) for name in names]))
+        earlier = _earlier(spark, "impressions", before.shown).withColumn("item_id", F.lit(None).cast("string"))
         shown = frames["impressions"].select(names).withColumn(TODAY, F.lit(True))
-        shown = shown.unionByName(spark.createDataFrame(earlier, schema).withColumn(TODAY, F.lit(False)))
+        shown = shown.unionByName(earlier.withColumn(TODAY, F.lit(False)))
         key = F.coalesce("impression_id", "click_id")
         return _together(judge, frames[table], key, shown, "impression_id", buckets, _with_shown)
     return frames[table].withColumn(SUMS, F.lit(None).cast("binary"))
@@ -233,22 +298,23 @@ def _together(
 
 def _bucketed(frame: DataFrame, key: str | Column, buckets: int) -> GroupedData:
     column = F.col(key) if isinstance(key, str) else key
-    return frame.withColumn(BUCKET, F.pmod(F.hash(column), F.lit(buckets))).groupBy(BUCKET)
+    return by_bucket(frame, F.pmod(F.hash(column), F.lit(buckets)), buckets)
 
 
 # -- judging ------------------------------------------------------------------------------------------
-def _judged(spark: SparkSession, judge: Judge, met: DataFrame, before: Neighbours, buckets: int) -> list[Bucket]:
+def _judged(spark: SparkSession, judge: Judge, met: DataFrame, before: Before, buckets: int) -> list[Bucket]:
     """What the buckets of the ids found, in the buckets' order."""
     key = RAW[judge.table].key[0]
-    used = pa.table({key: before.ids_before.get(judge.table, pa.array([], pa.string()))})
-    used = used.cast(pa.schema([(key, pa.string())]))
-    right = spark.createDataFrame(used, from_arrow_schema(used.schema))
+    if judge.table in before.used:
+        used = _earlier(spark, judge.table, [before.used[judge.table]]).select(key)
+    else:
+        used = spark.createDataFrame([], f"{key} string")
 
     def apply(bucket: tuple[pa.Scalar, ...], rows: pa.Table, earlier: pa.Table) -> pa.Table:
         found = _bucket(judge, bucket[0].as_py(), rows.combine_chunks(), earlier.column(key).combine_chunks())
         return pa.table({"found": pa.array([pickle.dumps((bucket[0].as_py(), found))], pa.binary())})
 
-    grouped = _bucketed(met, key, buckets).cogroup(_bucketed(right, key, buckets))
+    grouped = _bucketed(met, key, buckets).cogroup(_bucketed(used, key, buckets))
     collected = grouped.applyInArrow(apply, from_arrow_schema(FOUND)).collect()
     found = sorted((pickle.loads(row["found"]) for row in collected), key=lambda one: one[0])
     return [bucket for _, bucket in found]
@@ -301,8 +367,9 @@ def _verdict(
     rules: Rules,
     judge: Judge,
     buckets: Sequence[Bucket],
+    references: Sums,
     columns: tuple[list[Finding], tuple[str, ...]],
-    before: Neighbours,
+    before: Before,
     report: Report,
     fingerprint: str,
 ) -> Verdict:
@@ -311,7 +378,7 @@ def _verdict(
     nothing = _nothing(judge)
     sums = [one for bucket in buckets for one in bucket.sums] or nothing.sums
     whole: Sums = reduce(lambda a, b: {name: a[name] + b[name] for name in a}, sums)  # type: ignore[operator]
-    figures = facts.figures(whole, before.rows_before.get(table, ()))
+    figures = facts.figures(whole | references, before.rows.get(table, ()))
     of_figures = suites.judge(table, "day", {name: np.array([value]) for name, value in figures.items()})
     outcomes = zip(*(bucket.outcomes for bucket in [nothing, *buckets]), strict=True)
     of_rows = suites.findings(table, "row", [evaluate.merged(parts) for parts in outcomes])
@@ -328,7 +395,7 @@ def _nothing(judge: Judge) -> Bucket:
     """A bucket without rows: what an empty table comes to."""
     rows = _schema(judge.table).empty_table()
     empty = {name: _schema(name).empty_table() for name in RAW}
-    neighbours = judge.neighbours({**empty, **judge.ids, judge.table: rows})
+    neighbours = judge.neighbours({**empty, judge.table: rows})
     known = facts.of_rows(judge.table, rows, judge.day, neighbours)
     return Bucket(
         judge.suites.outcomes(judge.table, "row", known),

@@ -7,3 +7,5 @@ from models.rankers.xgboost import XGBoostRanker
 
 RANKERS: dict[str, type[Ranker]] = {ranker.kind: ranker for ranker in (PopularityRanker, LogisticRanker, XGBoostRanker)}
 """Weakest first: a training run fits them in this order."""
+BASELINE = PopularityRanker.kind
+"""Fitted every time: the endpoint's fallback, and the champion where none was ever deployed."""

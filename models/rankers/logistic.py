@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.rankers.encoding import Encoding
-from models.rankers.labels import Label, click_label, conversion_label, conversions_per_click
+from models.rankers.labels import Label, click_label, conversion_label, without_conversions
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
 from models.settings import RankerSettings
 
@@ -50,7 +50,8 @@ class LogisticRanker:
     """Weights over standardised numbers, missing flags and one-hot categories, one set per label.
 
     A warm start keeps the given ranker's encoding, begins at its weights and is pulled towards them instead of towards
-    zero, so that what the new days say nothing about stays as it was. It has no interactions yet.
+    zero, so that what the new days say nothing about stays as it was: P(conversion | click) as a whole where they know
+    too few conversions. It has no interactions yet.
     """
 
     kind = "logistic"
@@ -81,11 +82,11 @@ class LogisticRanker:
             cold[0] = np.log(rate / (1 - rate))
             return minimise(design.rows(label.rows), label, cold if start is None else start, settings)
 
-        before = start_from._conversion if start_from else None
-        learned_before = before if isinstance(before, np.ndarray) else None
-        after: Floats | float = conversions_per_click(data) if learned_before is None else learned_before
-        if conversion is not None:
-            after = head(conversion, learned_before)
+        before: Floats | float = start_from._conversion if start_from else 0.0
+        if conversion is None:
+            after = without_conversions(data, before)
+        else:
+            after = head(conversion, None if isinstance(before, float) else before)
         return cls(encoding, scaling, head(click, start_from._click if start_from else None), after)
 
     def predict(self, features: Columns) -> Predictions:
@@ -94,8 +95,8 @@ class LogisticRanker:
         codes = self._encoding.codes(features)
         p_click = _probability(self._click, numbers, codes, self._encoding.sizes)
         if isinstance(self._conversion, float):
-            return Predictions(p_click, p_click * self._conversion)
-        return Predictions(p_click, p_click * _probability(self._conversion, numbers, codes, self._encoding.sizes))
+            return Predictions(p_click, np.full(len(p_click), self._conversion))
+        return Predictions(p_click, _probability(self._conversion, numbers, codes, self._encoding.sizes))
 
     def to_files(self) -> dict[str, bytes]:
         """Two JSON files: the encoding, and the weights in its order."""

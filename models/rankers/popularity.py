@@ -8,7 +8,7 @@ import numpy as np
 
 from models.rankers.encoding import codes_of, require
 from models.rankers.features import IDENTITY
-from models.rankers.labels import Label, click_label
+from models.rankers.labels import Label, click_label, conversion_of_clicks
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
 from models.settings import RankerSettings
 
@@ -16,17 +16,18 @@ FILE = "popularity.json"
 
 
 class PopularityRanker:
-    """P(click) of an item = (its clicks + prior x base rate) / (its impressions + prior); conversions likewise.
+    """P(click) of an item = (its clicks + prior x base rate) / (its impressions + prior); P(conversion | click) is the
+    same of its conversions and its clicks.
 
-    An item never seen gets the base rate. A warm start takes the given ranker's rate of an item as the base rate that
+    An item never seen gets the base rates. A warm start takes the given ranker's rate of an item as the base rate that
     the item's new impressions update, so old days are not counted twice and an item without new impressions keeps its
-    rate. It does not correct for position yet.
+    rate; likewise with conversions, which are known of the fewest new clicks. It does not correct for position yet.
     """
 
     kind = "popularity"
 
     def __init__(self, rates: Mapping[str, tuple[float, float]], base: tuple[float, float]) -> None:
-        """`rates`: item id to P(click), P(conversion); `base`: the same for an item never seen."""
+        """`rates`: item id to P(click), P(conversion | click); `base`: the same for an item never seen."""
         self._rates = dict(rates)
         self._base = base
         self._codes = {item: at for at, item in enumerate(self._rates)}
@@ -37,18 +38,19 @@ class PopularityRanker:
     def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Self | None = None) -> Self:
         """Counts per item; see `Ranker.fit`."""
         require(data.features, IDENTITY)
-        click = click_label(data)
-        conversion = Label.of(data.converted, data.weight)
+        click, conversion = click_label(data), conversion_of_clicks(data)
+        priors = (settings.popularity_prior_impressions, settings.popularity_prior_clicks)
+        known, bought_before = (start_from._rates, start_from._base[1]) if start_from else ({}, 0.0)
+        base = (_rate(click, 0.0, 0.0), _rate(conversion, priors[1] if bought_before else 0.0, bought_before))
         values = set(np.asarray(data.features["item_id"]).tolist())
-        items = sorted({v for v in values if isinstance(v, str)} | set(start_from._rates if start_from else ()))
+        items = sorted({v for v in values if isinstance(v, str)} | set(known))
         codes = {item: at for at, item in enumerate(items)}
         row_codes = codes_of(data.features["item_id"], codes, otherwise=len(items), unknown=len(items))
-        base = (_mean(click), _mean(conversion))
-        known = start_from._rates if start_from else {}
         before = np.array([*(known.get(item, base) for item in items), base])
-        prior = settings.popularity_prior_impressions
+        if not bought_before:  # nothing is no knowledge worth keeping
+            before[:, 1] = base[1]
         columns = []
-        for at, label in enumerate((click, conversion)):
+        for at, (label, prior) in enumerate(zip((click, conversion), priors, strict=True)):
             seen = np.bincount(row_codes[label.rows], weights=label.weight, minlength=len(items) + 1)
             hits = np.bincount(row_codes[label.rows], weights=label.weight * label.value, minlength=len(items) + 1)
             columns.append((hits + prior * before[:, at]) / (seen + prior))
@@ -63,18 +65,25 @@ class PopularityRanker:
 
     def to_files(self) -> dict[str, bytes]:
         """One JSON file."""
-        return {FILE: json.dumps({"base": self._base, "rates": self._rates}, indent=0, sort_keys=True).encode()}
+        return {FILE: json.dumps({"base": self._base, "items": self._rates}, indent=0, sort_keys=True).encode()}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
         """The very ranker `to_files` wrote."""
         tree = json.loads(files[FILE])
+        if "rates" in tree:  # written when the second was P(conversion), and could exceed the first
+            tree["items"] = {item: _given_click(*pair) for item, pair in tree["rates"].items()}
+            tree["base"] = _given_click(*tree["base"])
         return cls(
-            {item: (pair[0], pair[1]) for item, pair in tree["rates"].items()}, (tree["base"][0], tree["base"][1])
+            {item: (pair[0], pair[1]) for item, pair in tree["items"].items()}, (tree["base"][0], tree["base"][1])
         )
 
 
-def _mean(label: Label) -> float:
-    """The weighted share of ones; 0.0 where no label is known."""
-    total = float(label.weight.sum())
-    return float((label.weight * label.value).sum()) / total if total else 0.0
+def _rate(label: Label, prior: float, before: float) -> float:
+    """The weighted share of ones with `prior` rows of the rate `before`; 0.0 where there are no rows at all."""
+    rows = float(label.weight.sum()) + prior
+    return (float((label.weight * label.value).sum()) + prior * before) / rows if rows else 0.0
+
+
+def _given_click(click: float, conversion: float) -> tuple[float, float]:
+    return click, min(1.0, conversion / click) if click else 0.0

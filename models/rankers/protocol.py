@@ -16,7 +16,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """n examples. Labels are 0.0 or 1.0, NaN where unknown at the cut: such a row teaches that label nothing."""
+    """n examples. Labels are 0.0 or 1.0, NaN where unknown at the cut: such a row teaches that label nothing.
+
+    Whether a label is known must not depend on what it says: one that may still change is NaN, also where a yes has
+    been heard already.
+    """
 
     features: Columns
     clicked: Floats
@@ -32,10 +36,24 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities per row, shape (n,), in [0, 1]: of a click, and of a conversion, given the impression."""
+    """Probabilities per row, shape (n,), in [0, 1]: of a click given the impression, of a conversion given the click.
+
+    Raises ValueError for the second outside [0, 1] (NaN aside).
+    """
 
     p_click: Floats
-    p_conversion: Floats
+    p_conversion_given_click: Floats
+
+    def __post_init__(self) -> None:
+        given = self.p_conversion_given_click
+        if given.shape != self.p_click.shape or ((given < 0) | (given > 1)).any():
+            raise ValueError(f"a conversion given a click needs one probability per row, in [0, 1]; found {given}")
+
+    @property
+    def p_conversion(self) -> Floats:
+        """Of a conversion given the impression: a click comes first, so never above `p_click`, rounding included."""
+        p: Floats = self.p_click * self.p_conversion_given_click
+        return p
 
 
 class Ranker(Protocol):

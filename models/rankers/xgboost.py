@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.rankers.encoding import UNKNOWN_CODE, Encoding
-from models.rankers.labels import Label, click_label, conversion_label, conversions_per_click
+from models.rankers.labels import Label, click_label, conversion_label, without_conversions
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
 from models.rankers.threads import threads_for
 from models.settings import RankerSettings
@@ -31,8 +31,9 @@ ENCODING_FILE, CLICK_FILE, CONVERSION_FILE, CONSTANT_FILE = (
 class XGBoostRanker:
     """Two boosters (click, conversion) over raw numbers and category codes; unknown goes its own way in every split.
 
-    A warm start keeps the given ranker's encoding and trees and adds `xgboost_warm_rounds` trees on the new data; the
-    given ranker is not touched. Trees are not pruned or refreshed yet, so a chain of warm starts only grows.
+    A warm start keeps the given ranker's encoding and trees and adds `xgboost_warm_rounds` trees on the new data, none
+    for conversions where it knows too few; the given ranker is not touched. Trees are not pruned or refreshed yet, so a
+    chain of warm starts only grows.
     """
 
     kind = "xgboost"
@@ -52,11 +53,12 @@ class XGBoostRanker:
             start_from._encoding if start_from else Encoding.fit(data.features, click.rows, settings.max_categories)
         )
         table = _table(encoding, data.features)
-        before = start_from._conversion if start_from else None
-        learned_before = None if isinstance(before, float) else before
-        after: xgboost.Booster | float = conversions_per_click(data) if learned_before is None else learned_before
-        if conversion is not None:
-            after = _boosted(table, conversion, encoding, settings, learned_before)
+        before: xgboost.Booster | float = start_from._conversion if start_from else 0.0
+        if conversion is None:
+            after = without_conversions(data, before)
+        else:
+            learned = None if isinstance(before, float) else before
+            after = _boosted(table, conversion, encoding, settings, learned, settings.xgboost_conversion_l2)
         return cls(encoding, _boosted(table, click, encoding, settings, start_from and start_from._click), after)
 
     def predict(self, features: Columns) -> Predictions:
@@ -65,8 +67,8 @@ class XGBoostRanker:
         self._use(threads_for(len(table)))
         p_click = _probability(self._click, table)
         if isinstance(self._conversion, float):
-            return Predictions(p_click, p_click * self._conversion)
-        return Predictions(p_click, p_click * _probability(self._conversion, table))
+            return Predictions(p_click, np.full(len(p_click), self._conversion))
+        return Predictions(p_click, _probability(self._conversion, table))
 
     def _use(self, threads: int) -> None:
         """Only on a change: it configures the booster anew, which must not happen under another thread's request."""
@@ -97,8 +99,9 @@ def _boosted(
     encoding: Encoding,
     settings: RankerSettings,
     start: "xgboost.Booster | None",
+    l2: float = 1.0,
 ) -> "xgboost.Booster":
-    """A booster of the known rows; `start` is continued in a copy."""
+    """A booster of the known rows; `start` is continued in a copy. `l2`: xgboost's lambda, 1 is its own default."""
     import xgboost as xgb
 
     known = table[label.rows]
@@ -117,6 +120,7 @@ def _boosted(
         "max_depth": settings.xgboost_depth,
         "eta": settings.xgboost_eta,
         "max_bin": BINS,
+        "lambda": l2,
         "seed": settings.seed,
         "nthread": threads_for(len(known)),
         "verbosity": 0,

@@ -1,9 +1,10 @@
 """The simulated world: users, items, a logging policy, clicks and purchases, and the exact truth about all of them."""
 
-from models.world.day import Day, Requests, Shown, answered, draw_day, draw_requests, show
+from models.world.day import DAY, Day, Requests, Shown, answered, bought_within, draw_day, draw_requests, show
 from models.world.world import DEVICES, REGIONS, SURFACES, World
 
 __all__ = [
+    "DAY",
     "DEVICES",
     "REGIONS",
     "SURFACES",
@@ -12,6 +13,7 @@ __all__ = [
     "Shown",
     "World",
     "answered",
+    "bought_within",
     "draw_day",
     "draw_requests",
     "show",

@@ -151,6 +151,12 @@ def delay(quantile: Floats) -> Ints:
     return np.exp(np.interp(quantile, at, np.log(by))).astype(np.int64)
 
 
+def bought_within(wait: int) -> float:
+    """The share of purchases made at most `wait` microseconds after their click, exact: `delay` read backwards."""
+    at, by = zip(*DELAY_KNOTS, strict=True)
+    return float(np.interp(np.log(wait), np.log(by), at))
+
+
 def transport(world: World, day: int, shape: tuple[int, ...]) -> Transport:
     """Which events arrive late (a whole page at a time, or a click or purchase alone) and which arrive twice."""
     rng = stream(world.settings, TRANSPORT_STREAM, day)

@@ -1,6 +1,6 @@
 """A dataset of a million impressions by the stage itself: one process against Spark, the same rows."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from jobs import config
-from jobs.config import Config
+from jobs.asof.clock import available_at
+from jobs.config import Config, FeatureSettings
 from jobs.flow import STAGES
-from jobs.store import Lake, Lineage, midnight
-from jobs.tables import INTEREST_BUCKETS, LAKE
+from jobs.lake.store import Lake, Lineage, midnight
+from jobs.lake.tables import INTEREST_BUCKETS, LAKE
 from models.rankers.features import ENCODINGS
 
 CASES = {"1M impressions, 30 days": (1_000_000, 30, 20_000, 2_000)}
@@ -61,7 +62,7 @@ def _config(folder: Path, case: str, from_rows: int = 0) -> Config:
 
 def _assemble(folder: Path, case: str, from_rows: int) -> int:
     from jobs.assemble import job
-    from jobs.run import Run
+    from jobs.lake.run import Run
 
     day = FIRST + timedelta(days=CASES[case][1])
     run = Run(STAGES["assemble"], _config(folder, case, from_rows), day)
@@ -128,10 +129,10 @@ def _encodings(rng: np.random.Generator, day: date) -> dict[str, Any]:
 
 
 def _known(table: str, rng: np.random.Generator, day: date, n: int) -> dict[str, Any]:
-    """Available from the next midnight on; every number a random one."""
+    """Available as promised; every number a random one."""
     numbers = [name for name, column in LAKE[table].columns.items() if column.type == pa.float64()]
-    until = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-    return {"available_at": [until] * n, **{name: rng.uniform(0, 50, n) for name in numbers}}
+    available = [available_at(day, FeatureSettings())] * n
+    return {"available_at": available, **{name: rng.uniform(0, 50, n) for name in numbers}}
 
 
 def _complete(table: str, rows: dict[str, Any]) -> pa.Table:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from jobs.attribute import core
 from jobs.config import AttributionSettings, SparkSettings
-from jobs.tables import LAKE, TIME
+from jobs.lake.tables import LAKE, TIME
 
 MAIN = "5M clicks, 500k purchases"
 EVEN = "5M clicks, nobody heavy"

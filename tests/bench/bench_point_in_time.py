@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.tables import TIME
+from jobs.lake.tables import TIME
 
 MAIN, SMALLER = "2M examples, 10M feature rows", "1M examples, 5M feature rows"
 CASES = {MAIN: (2_000_000, 200_000, 50), SMALLER: (1_000_000, 100_000, 50)}

@@ -26,7 +26,7 @@ SUITES = "suites"
 
 def prepare(folder: Path) -> None:
     """A raw day per case (a thousandth of the rows broken), its facts as one file, and a suite of 60."""
-    from jobs.tables import RAW
+    from jobs.lake.tables import RAW
     from jobs.validate.columns import filled, shaped
     from jobs.validate.facts import Neighbours, of_rows
     from jobs.validate.suites import FOLDER
@@ -93,7 +93,7 @@ def _rules() -> list[dict[str, Any]]:
 
 def _day(n: int) -> dict[str, pa.Table]:
     """n impressions in slates of four, the requests they answer, and the catalogue; a few rows of each kind are bad."""
-    from jobs.tables import RAW
+    from jobs.lake.tables import RAW
 
     rng = np.random.default_rng(7)
     requests = n // SLATE
@@ -146,8 +146,8 @@ def _named(prefix: str, numbers: np.ndarray, missing: np.ndarray | None = None) 
 
 def tidegate(folder: Path, case: str) -> int:
     """The stage's day in one process."""
-    from jobs.tables import RAW
-    from jobs.validate import raw
+    from jobs.lake import raw
+    from jobs.lake.tables import RAW
     from jobs.validate.batch import NOTHING, Rules, verdicts
     from jobs.validate.suites import Suites
 
@@ -159,9 +159,9 @@ def tidegate(folder: Path, case: str) -> int:
 def tidegate_spark(folder: Path, case: str) -> int:
     """The stage's day on Spark, session included."""
     from jobs.config import SparkSettings
+    from jobs.lake import raw
+    from jobs.lake.tables import RAW
     from jobs.spark import session
-    from jobs.tables import RAW
-    from jobs.validate import raw
     from jobs.validate.batch import NULLABLE_SHOWN, Rules, unreported
     from jobs.validate.facts import Neighbours
     from jobs.validate.spark import Large, judge_day

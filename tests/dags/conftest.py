@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,18 @@ def dags() -> dict[str, Any]:
 
     bag = DagBag(str(ROOT / "dags"))
     assert bag.import_errors == {}
+    for dag in bag.dags.values():
+        object.__setattr__(dag, "test", partial(_test, dag, dag.test))
     return dict(bag.dags)
+
+
+def _test(dag: Any, test: Callable[..., Any], **words: Any) -> Any:
+    """`DAG.test` of a DAG with a deadline: Airflow 3.3.2 takes the definition for the id of one that it has stored."""
+    deadline, dag.deadline = dag.deadline, []
+    try:
+        return test(**words)
+    finally:
+        dag.deadline = deadline
 
 
 @pytest.fixture(scope="session")

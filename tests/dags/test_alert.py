@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,10 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobs.orchestration import operator
-from jobs.orchestration.alert import alert
+from jobs.orchestration.alert import MOST, alarm, alert, message
 from jobs.orchestration.operator import StageOperator
 
 pytestmark = pytest.mark.airflow
@@ -58,8 +61,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_SLACK", json.dumps({"conn_type": "slackwebhook", "password": url}))
 
 
-@pytest.fixture
-def failure() -> dict[str, Any]:
+def failed(error: object) -> dict[str, Any]:
     """What Airflow hands to a failure callback."""
     ti = SimpleNamespace(
         dag_id="daily_data",
@@ -67,8 +69,13 @@ def failure() -> dict[str, Any]:
         task=SimpleNamespace(day="2026-01-11"),
         log_url="http://airflow/log",
     )
-    error = AirflowFailException("Refused: impressions need an item_id; found 12 without")
     return {"ti": ti, "dag_run": SimpleNamespace(partition_key="2026-01-11"), "exception": error}
+
+
+@pytest.fixture
+def failure() -> dict[str, Any]:
+    """A stage that refused its data."""
+    return failed(AirflowFailException("Refused: impressions need an item_id; found 12 without"))
 
 
 def test_it_says_what_failed_for_which_day_why_and_where(
@@ -88,21 +95,130 @@ def test_without_a_connection_it_is_silent(receiver: Receiver, failure: dict[str
     assert receiver.got == []
 
 
-@pytest.mark.parametrize("broken", ["refuses", "is gone"])
+def answers(said: bytes) -> int:
+    """The port of something that is no Slack: it says this to the first who comes, and hangs up."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        connection.recv(65536)
+        connection.sendall(said)
+        connection.close()
+        listening.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return int(listening.getsockname()[1])
+
+
+BROKEN = {
+    "refuses": b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\nno",
+    "forbids": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
+    "talks garbage": b"garbage\r\n\r\n",
+    "stops half-way": b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nok",
+    "hangs up": b"",
+    "turns round": b"HTTP/1.1 302 Found\r\nLocation: ftp://nowhere\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("said", [*BROKEN.values(), None], ids=[*BROKEN, "is gone"])
 def test_a_receiver_that_fails_is_only_logged(
-    broken: str,
-    receiver: Receiver,
-    failure: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    said: bytes | None, failure: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The task has failed already; its callback must not fail too, nor print the webhook's address."""
-    receiver.status = 500
-    connect(monkeypatch, receiver.server_port if broken == "refuses" else 1)
+    connect(monkeypatch, 1 if said is None else answers(said))
     with caplog.at_level(logging.WARNING):
         alert(failure)
     assert "not delivered" in caplog.text
     assert SECRET not in "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("jobs"))
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        {"conn_type": "slackwebhook", "password": f"http://127.0.0.1:1/services/ {SECRET}"},
+        {"conn_type": "slackwebhook", "password": f"nonsense {SECRET}"},
+        {"conn_type": "slackwebhook"},
+        {"conn_type": "slackwebhook", "password": f"http://[::1/{SECRET}", "extra": "{not json"},
+        "not json {",
+        [],
+    ],
+    ids=str,
+)
+def test_a_connection_that_is_wrong_is_only_logged(
+    connection: Any, failure: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever mistyped the secret learns it from the log of the next task that fails, not from tasks that fail."""
+    monkeypatch.setenv("AIRFLOW_CONN_SLACK", connection if isinstance(connection, str) else json.dumps(connection))
+    with caplog.at_level(logging.WARNING):
+        alert(failure)
+    told = "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("jobs"))
+    assert "alert" in told
+    assert SECRET not in told
+
+
+@pytest.mark.parametrize(
+    "report", [{"alarms": 1}, {"alarms": 1, "alarmed": None}, {"alarms": 1, "alarmed": {"d": [1]}}]
+)
+def test_a_report_nobody_expected_fails_no_stage(
+    report: dict[str, Any], receiver: Receiver, failure: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The day is published; what is told of it comes second."""
+    connect(monkeypatch, receiver.server_port)
+    assert monitored(report, failure, tmp_path, monkeypatch) == report
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            AirflowFailException("Refused: rows need ids; found 12 without"),
+            "failed for 2026-01-11: Refused: rows need ids",
+        ),
+        (AssertionError(), "failed for 2026-01-11: AssertionError"),
+        (KeyboardInterrupt(), "failed for 2026-01-11: KeyboardInterrupt"),
+        (AirflowException("  "), "failed for 2026-01-11: AirflowException"),
+        (
+            ValueError("first\nFor further information visit https://errors"),
+            "2026-01-11: ValueError: first For further",
+        ),
+        (None, "failed for 2026-01-11: no exception was recorded"),
+        ("it was killed", "failed for 2026-01-11: it was killed"),
+    ],
+)
+def test_it_quotes_the_sentence_that_matters(error: object, told: str) -> None:
+    """An error without words used to raise where the alert was made; of many lines the last says least."""
+    assert told in message(failed(error))
+
+
+@given(st.text(max_size=4_000), st.lists(st.text(max_size=60), max_size=80))
+def test_whatever_an_error_says_slack_is_told_and_nobody_is_called(text: str, figures: list[str]) -> None:
+    """Control characters, lone surrogates and markup come with data: `<!channel>` in a name must stay a name."""
+    for error in (text, text * 9, "<!channel> & <@U1>" * 99):
+        told = [message(failed(ValueError(error))), alarm(failed(None), {"2026-01-11": figures, text: [error]})]
+        for said in told:
+            first, link = said.split("\n")
+            assert link == "<http://airflow/log|log>"
+            assert first.isprintable()
+            assert not {"<", ">"} & set(first)
+            assert len(said) < MOST + 100
+            json.dumps({"text": said}).encode()
+
+
+def test_a_task_that_was_never_rendered_has_the_runs_day(failure: dict[str, Any]) -> None:
+    """The scheduler tells of a killed worker from the DAG file, where the day is a template still."""
+    failure["ti"].task.day = "{{ params.day or '' }}"
+    assert "failed for 2026-01-11:" in message(failure)
+    assert "failed for 2026-01-02:" in message({**failure, "params": {"day": "2026-01-02"}})
+
+
+def monitored(report: dict[str, Any], failure: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What the task of a stage that reports this returns."""
+    stands_in = folder / "python"
+    stands_in.write_text(f"#!/bin/sh\necho '{json.dumps(report)}'\n")
+    stands_in.chmod(0o755)
+    monkeypatch.setattr(operator, "python", lambda: str(stands_in))
+    task = StageOperator(task_id="monitor", stage="monitor", day="2026-01-11", partition_key="")
+    return task.execute({"ti": failure["ti"], "outlet_events": {}})
 
 
 @pytest.mark.parametrize("alarmed", [{}, {"2026-01-11": ["skew_max", "fallback_share"], "2026-01-10": []}])
@@ -116,12 +232,7 @@ def test_a_green_task_that_raises_alarms_tells_them(
     """An alarm fails nothing, so nobody would look: which figures of which day; a day without any is not named."""
     connect(monkeypatch, receiver.server_port)
     report = {"alarms": sum(map(len, alarmed.values())), "alarmed": alarmed}
-    stands_in = tmp_path / "python"
-    stands_in.write_text(f"#!/bin/sh\necho '{json.dumps(report)}'\n")
-    stands_in.chmod(0o755)
-    monkeypatch.setattr(operator, "python", lambda: str(stands_in))
-    task = StageOperator(task_id="monitor", stage="monitor", day="2026-01-11", partition_key="")
-    assert task.execute({"ti": failure["ti"], "outlet_events": {}}) == report
+    assert monitored(report, failure, tmp_path, monkeypatch) == report
     told = [message["text"] for message in receiver.got]
     if not alarmed:
         assert told == []

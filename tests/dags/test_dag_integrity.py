@@ -103,6 +103,17 @@ def test_a_living_log_is_scheduled_for_the_day_that_has_ended(monkeypatch: pytes
         assert core._get_partition_info(pendulum.instance(tick))[1] == key
 
 
+def test_features_are_promised_for_when_the_daily_run_can_have_published_them(dags: dict[str, Any]) -> None:
+    """The latest input it waits for, and an hour of work: a promise broken every night is an alarm every day."""
+    from jobs.config import FeatureSettings
+    from jobs.orchestration.operator import NOT_READY_DELAY, NOT_READY_TRIES
+
+    minute, hour = map(int, dags["daily_data"].timetable.summary.split()[:2])
+    waited = NOT_READY_DELAY.total_seconds() / 60 * NOT_READY_TRIES
+    assert 60 * hour + minute + waited + 60 <= 60 * FeatureSettings().available_after_hours
+    assert f"{FeatureSettings().available_after_hours:02d}:00" in dags["daily_data"].doc_md
+
+
 def test_parsing_a_dag_loads_nothing_heavy() -> None:
     """The dag processor reads these files every few seconds, and every task reads one before it starts."""
     code = f"""

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from jobs.store import Lake
-from jobs.tables import LAKE
+from jobs.lake.store import Lake
+from jobs.lake.tables import LAKE
 from tests.jobs.small_lake import DAY, LINEAGE
 
 pytestmark = pytest.mark.airflow

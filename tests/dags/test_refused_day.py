@@ -12,11 +12,11 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from jobs.config import Config, LakeSettings
 from jobs.flow import STAGES
+from jobs.lake.run import Run
+from jobs.lake.store import Lake
+from jobs.lake.tables import RAW
 from jobs.orchestration.alert import alert
 from jobs.orchestration.operator import StageOperator
-from jobs.run import Run
-from jobs.store import Lake
-from jobs.tables import RAW
 from jobs.validate import job
 from tests.dags.test_alert import Receiver, connect
 from tests.dags.test_stage_operator import Marks

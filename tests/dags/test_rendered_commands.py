@@ -30,7 +30,8 @@ GOLDEN = {
     },
     ("promotion", None): {
         "promote": f"python -m jobs promote --day {DAY} --mode warm",
-        "deploy": f"python -m jobs deploy --day {DAY} --mode warm --approved-by alice",
+        "deploy": f"python -m jobs deploy --day {DAY} --mode warm --approved-by=alice '--why=--it is better' "
+        f"--evidence-sha={'e' * 64} --bundle-sha={'b' * 64} --champion-sha=none",
     },
     ("daily_monitoring", DAY): {
         "monitor": f"python -m jobs monitor --day {DAY}",
@@ -38,7 +39,16 @@ GOLDEN = {
         "reevaluate": f"python -m jobs reevaluate --day {DAY}",
     },
 }
-ANSWER = {"approve": {"chosen_options": ["Approve"], "responded_by_user": {"id": "7", "name": "alice"}}}
+READ = {"evidence_sha256": "e" * 64, "bundle_sha256": "b" * 64, "champion_sha256": "none"}
+ANSWER = {
+    "approve": {
+        "chosen_options": ["Approve"],
+        "responded_by_user": {"id": "7", "name": "alice"},
+        "params_input": {"note": "--it is better"},
+        **READ,
+    },
+    "promote": {"evidence_sha256": "of a later evidence, which nobody has read"},
+}
 
 
 def rendered(dag: Any, key: str | None, xcom: dict[str, Any] | None = None, **params: str) -> dict[str, Any]:
@@ -79,9 +89,13 @@ def test_the_form_wins_over_the_partition_key(dags: dict[str, Any]) -> None:
     assert rendered(dags["daily_data"], "2026-01-03", day=DAY)["ingest"].command.endswith(f"--day {DAY}")
 
 
-def test_without_an_answer_nobody_is_named(dags: dict[str, Any]) -> None:
-    """deploy then refuses by itself: it never runs on a name nobody gave."""
-    assert "--approved-by" not in rendered(dags["promotion"], None, {}, day=DAY, mode="full")["deploy"].command
+@pytest.mark.parametrize(
+    "answer", [{}, {"approve": {"chosen_options": ["Approve"], "responded_by_user": None, "params_input": None}}]
+)
+def test_without_an_answer_nobody_is_named(dags: dict[str, Any], answer: dict[str, Any]) -> None:
+    """deploy then refuses by itself: it never runs on a name nobody gave, nor in the name of `None`."""
+    command = rendered(dags["promotion"], None, answer, day=DAY, mode="full")["deploy"].command
+    assert command == f"python -m jobs deploy --day {DAY} --mode full"
 
 
 def test_without_a_day_the_task_fails_for_good(dags: dict[str, Any]) -> None:

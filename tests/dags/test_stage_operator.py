@@ -7,12 +7,12 @@ from typing import Any
 
 import psutil
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRescheduleException
 
 from jobs.config import ROOT
 from jobs.errors import Misconfigured, NotReady, Refused, TidegateError, UsageError
 from jobs.orchestration import operator as module
-from jobs.orchestration.operator import CRASH_TRIES, Patience, StageNotReady, StageOperator, stage
+from jobs.orchestration.operator import NOT_READY_TRIES, StageOperator, stage
 from jobs.orchestration.process import Command
 
 pytestmark = pytest.mark.airflow
@@ -45,11 +45,11 @@ def runs(pid: int) -> bool:
         return False
 
 
-def run(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str, **kwargs: Any) -> Any:
+def run(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str, waited: int = 0) -> Any:
     """Execute a stage task whose process is `text`."""
     monkeypatch.setattr(module, "python", lambda: script(folder, text))
-    task = StageOperator(task_id="t", stage="ingest", day=DAY, partition_key="", **kwargs)
-    return task.execute({"outlet_events": Marks()})
+    task = StageOperator(task_id="t", stage="ingest", day=DAY, partition_key="")
+    return task.execute({"outlet_events": Marks(), "task_reschedule_count": waited})
 
 
 @pytest.mark.parametrize("error", [UsageError, Refused, Misconfigured])
@@ -61,18 +61,40 @@ def test_what_a_retry_cannot_help_fails_at_once(
         run(monkeypatch, tmp_path, f"echo 'Refused: needed x, found y' >&2; exit {error.exit_code}")
 
 
-def test_not_ready_is_tried_again_for_hours_and_a_crash_thrice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """75 is no failure yet; a kill for memory (137) or a bug (70) may be bad luck once."""
-    with pytest.raises(StageNotReady) as late:
-        run(monkeypatch, tmp_path, f"echo 'NotReady: no day' >&2; exit {NotReady.exit_code}")
-    with pytest.raises(AirflowException, match="exit code 70") as crash:
-        run(monkeypatch, tmp_path, "echo Traceback >&2; exit 70")
-    assert not isinstance(crash.value, AirflowFailException)
-    patience = Patience()
-    for number in range(1, 12):
-        assert patience.evaluate(late.value, number, 12).action.value == "retry"
-    assert patience.evaluate(crash.value, CRASH_TRIES - 1, 12).action.value == "retry"
-    assert patience.evaluate(crash.value, CRASH_TRIES, 12).action.value == "fail"
+def test_not_ready_is_waited_for_and_at_last_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """75 is no failure yet; the wait is Airflow's own, as of a sensor. How often it counts is `test_patience`'s."""
+    late = f"echo 'NotReady: no day' >&2; exit {NotReady.exit_code}"
+    for waited in range(NOT_READY_TRIES - 1):
+        with pytest.raises(AirflowRescheduleException) as again:
+            run(monkeypatch, tmp_path, late, waited)
+        assert again.value.reschedule_date.tzinfo is not None
+    with pytest.raises(AirflowFailException, match=r"^NotReady: no day \(asked 12 times in 1:50:00 h\)$"):
+        run(monkeypatch, tmp_path, late, NOT_READY_TRIES - 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "told"),
+    [
+        (
+            "echo 'Refused: needed x, found y' >&2; echo 'WARN ShutdownHookManager: gone' >&2",
+            65,
+            "Refused: needed x, found y",
+        ),
+        ("echo '[t 0.1s] Refused: one of many' >&2; echo 'Misconfigured: no' >&2", 78, "Misconfigured: no"),
+        ("echo 'no module named x' >&2", 1, "no module named x (exit code 1)"),
+        ("true", 64, "ingest ended with exit code 64 and said nothing"),
+        ("echo 'Crashed: a bug' >&2; echo '  schema: {' >&2", 70, "Crashed: a bug (exit code 70)"),
+        ("echo working >&2; kill -9 $$", None, "ingest was ended: Killed, perhaps for memory; it last said: working"),
+        ("kill -11 $$", None, "ingest was ended: Segmentation fault; it last said: nothing"),
+    ],
+)
+def test_a_failure_quotes_the_sentence_that_matters(
+    text: str, code: int | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A JVM that shuts down, or a schema that is dumped, speaks after the stage has: Slack used to quote that."""
+    with pytest.raises(AirflowException) as found:
+        run(monkeypatch, tmp_path, text + ("" if code is None else f"; exit {code}"))
+    assert str(found.value) == told
 
 
 def test_the_report_is_the_last_line_and_the_output_is_the_log(

@@ -46,6 +46,8 @@ class Killed:
     """What the undisturbed run put online."""
     moments: Path
     """A file a stage: the moments of its undisturbed run."""
+    ledger: list[tuple[str, str]]
+    """The steps of the releases before."""
     seconds: dict[str, float]
     """How long the undisturbed run took, imports apart."""
     deaths: dict[str, list[Death]] = field(default_factory=dict)
@@ -78,26 +80,37 @@ class Killed:
     def look(self, stage: str, judged: set[str | None]) -> list[Unit]:
         """What is neither old nor new; databases whole; the alias and the endpoint name one of the judged bundles."""
         readers.databases(self.world)
-        wrong = readers.neither(readers.units(self.world), self.old, self.new)
+        wrong = readers.neither(self.units(stage), self.old, self.new)
         if readers.champion(self.world) not in judged:
             wrong.append(("alias",))
         if stage == "deploy" and readers.serving(self.world) not in judged:
             wrong.append(("endpoint",))
+        if readers.ledger(self.world)[: len(self.ledger)] != self.ledger:
+            wrong.append(("deployments",))
         return wrong
 
     def run_again(self, stage: str) -> list[Unit]:
         """What differs from the undisturbed run after one more run to the end."""
         self.warm.well(stage, DAY)
         readers.databases(self.world)
-        found = readers.units(self.world)
+        found = self.units(stage)
         done = DISTURBED[: DISTURBED.index(stage) + 1] if stage in DISTURBED else DISTURBED
         wrong = readers.neither(found, self.old, self.new)
         wrong += [unit for earlier in done for unit in self.written_by(earlier) if found.get(unit) != self.new[unit]]
         if stage == "featurize" and readers.online(self.world) != self.online:
             wrong.append(("online",))
-        if stage == "deploy" and {readers.champion(self.world), readers.serving(self.world)} != {self._challenger()}:
-            wrong.append(("endpoint",))
+        if stage == "deploy":
+            released = [(self._challenger(), "approved"), (self._challenger(), "live")]
+            if {readers.champion(self.world), readers.serving(self.world)} != {self._challenger()}:
+                wrong.append(("endpoint",))
+            if readers.ledger(self.world) != [*self.ledger, *released]:
+                wrong.append(("deployments",))
         return wrong
+
+    def units(self, stage: str) -> dict[Unit, str]:
+        """What there is; the ledger of a `deploy` is judged by its steps, for no undisturbed run had them."""
+        found = readers.units(self.world)
+        return found | {unit: self.old[unit] for unit in found if stage == "deploy" and unit[0] == "deployments"}
 
     def _challenger(self) -> str | None:
         where = {"day": DAY.isoformat(), "mode": "full"}
@@ -136,6 +149,6 @@ def disturbed(home: Path) -> Iterator[Killed]:
                 seconds[stage] = time.monotonic() - started
             new, online = readers.units(world), readers.online(world)
             world.restore(home / "saved")
-            yield Killed(world, warm, old, new, online, moments, seconds)
+            yield Killed(world, warm, old, new, online, moments, readers.ledger(world), seconds)
         finally:
             warm.close()

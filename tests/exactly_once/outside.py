@@ -8,8 +8,8 @@ import polars
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from jobs.store import Lake
-from jobs.tables import LAKE
+from jobs.lake.store import Lake
+from jobs.lake.tables import LAKE
 from tests.delta_extension import delta_extension
 
 Rows = list[dict[str, Any]]

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 import pyarrow.parquet as pq
 
-from jobs.tables import LAKE
+from jobs.lake.tables import LAKE
 from tests.exactly_once.small_world import SmallWorld
 
 Unit = tuple[str, ...]
@@ -22,7 +22,8 @@ CLOCKS = {
     "candidates": ("run_id",),
     "evidence": ("document_sha256",),
     "reevaluations": ("evidence_sha256",),
-    "promotions": ("evidence_sha256", "decided_at", "approved_by", "approved_at", "endpoint", "deployed_at"),
+    "promotions": ("evidence_sha256", "decided_at"),
+    "deployments": ("evidence_sha256", "at"),
 }
 
 
@@ -35,6 +36,12 @@ def neither(found: Mapping[Unit, str], old: Mapping[Unit, str], new: Mapping[Uni
     """Units that are neither the old nor the new one: mixed, made up, or gone."""
     wrong = [unit for unit, digest in found.items() if digest not in (old.get(unit), new.get(unit))]
     return wrong + [unit for unit in old if unit not in found]
+
+
+def ledger(world: SmallWorld) -> list[tuple[str, str]]:
+    """The steps of every release so far: the sha256 of its bundle and the step."""
+    rows = sorted(world.lake.read("deployments").to_pylist(), key=lambda row: int(row["number"]))
+    return [(row["bundle_sha256"], row["step"]) for row in rows]
 
 
 def _tables(world: SmallWorld) -> dict[Unit, str]:
@@ -102,7 +109,7 @@ def _bundles(world: SmallWorld) -> dict[Unit, str]:
 
 def databases(world: SmallWorld) -> None:
     """SQLite finds nothing wrong; no run or model version of a bundle is there twice."""
-    for path in (world.home / "mlflow.db", world.home / "online" / "online.db"):
+    for path in (world.home / "mlflow.db", *_slots(world)):
         assert _sql(path, "PRAGMA integrity_check") == [("ok",)]
     finished = """
         SELECT c.value, s.value, count(*) FROM runs r
@@ -117,14 +124,20 @@ def databases(world: SmallWorld) -> None:
 
 
 def online(world: SmallWorld) -> dict[str, str]:
-    """What each view of the online store holds, whenever it was written."""
-    path = world.home / "online" / "online.db"
-    views = [name for (name,) in _sql(path, "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")]
-    rows = {
-        view: _sql(path, f'SELECT hex(entity_key), feature_name, hex(value), event_ts FROM "{view}" ORDER BY 1, 2')
-        for view in views
-    }
+    """What each view of the online store holds of either day, whenever it was written."""
+    rows: dict[str, list[tuple[Any, ...]]] = {}
+    for path in _slots(world):
+        for (view,) in _sql(path, "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1"):
+            query = f'SELECT hex(entity_key), feature_name, hex(value), event_ts FROM "{view}" ORDER BY 1, 2'
+            rows[view] = _sql(path, query)
     return {view: _digest(repr(found).encode()) for view, found in rows.items()}
+
+
+def _slots(world: SmallWorld) -> list[Path]:
+    """The databases of the two days online."""
+    found = sorted((world.home / "online").glob("*/online.db"))
+    assert len(found) == 2
+    return found
 
 
 def champion(world: SmallWorld) -> str | None:

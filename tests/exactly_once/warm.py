@@ -17,7 +17,7 @@ import xgboost  # noqa: F401
 from jobs.__main__ import entry
 from jobs.backtest import job as _backtest  # noqa: F401
 from jobs.deploy import job as _deploy  # noqa: F401
-from jobs.featurize.online import import_feast
+from jobs.features.online import import_feast
 from jobs.monitor import job as _monitor  # noqa: F401
 from jobs.train import job as _train  # noqa: F401
 from jobs.validate import job as _validate  # noqa: F401

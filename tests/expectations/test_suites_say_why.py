@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from jobs.tables import RAW, TIME
+from jobs.lake.tables import RAW, TIME
 from jobs.validate.suites import FOLDER, SCOPES, expectation
 
 TYPES = {pa.string(): "string", TIME: "datetime64[us, UTC]", pa.int32(): "int32", pa.float64(): "float64"}
@@ -47,7 +47,7 @@ def test_names_are_unique(table: str) -> None:
 
 @pytest.mark.parametrize("table", RAW)
 def test_suites_and_table_contract_agree(table: str) -> None:
-    """jobs.tables is the contract: a column or type changed there must change here."""
+    """jobs.lake.tables is the contract: a column or type changed there must change here."""
     spec, found = RAW[table], entries(table)
     by_name = {entry["meta"]["name"]: entry["kwargs"] for entry in found}
     required = [name for name, column in spec.columns.items() if not column.optional]

@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from jobs.featurize.online import import_feast
+from jobs.features.online import import_feast
 from jobs.flow import FEATURES
-from jobs.tables import LAKE
+from jobs.lake.tables import LAKE
 
 TYPES = {
     "Float64": pa.float64(),

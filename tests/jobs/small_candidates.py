@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from jobs import bundle, tracking
 from jobs.config import Config
-from jobs.run import now
-from jobs.tables import LAKE
+from jobs.deployments.ledger import LIVE
+from jobs.lake.run import now
+from jobs.lake.tables import LAKE
 from models.rankers import RANKERS
 from models.rankers.encoding import Encoding
 from models.rankers.features import CATEGORICAL, NUMERIC
@@ -27,12 +28,13 @@ def popularity() -> Ranker:
     )
 
 
-def linear(interest: float, position: float = 0.0) -> Ranker:
+def linear(interest: float, position: float = 0.0, age: float = 0.0) -> Ranker:
     """p_click rises with the user's interest in the item's category: positive is right, negative is wrong."""
     weights = np.zeros(1 + 2 * len(NUMERIC) + 2 * len(CATEGORICAL))
     weights[0] = -2.2 - interest  # an interest of 1 means no liking
     weights[1 + NUMERIC.index("user_item_interest")] = interest
     weights[1 + NUMERIC.index("position")] = position
+    weights[1 + NUMERIC.index("item_age_days")] = age
     encoding = Encoding(NUMERIC, dict.fromkeys(CATEGORICAL, ()))
     ones = np.ones(len(NUMERIC))
     return LogisticRanker(encoding, Scaling(np.zeros(len(NUMERIC)), ones), weights, 0.1)
@@ -65,19 +67,29 @@ def publish_candidates(
     return rows
 
 
-def deployed(row: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """A ledger row of a deployed candidate."""
+def live(row: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A live row of the ledger, of a candidate or a verdict; put live now, after nothing, unless it says otherwise."""
+    day = row.get("day", str(DAY))
     return {
         **{name: row[name] for name in ("candidate_id", "bundle", "bundle_sha256")},
-        **{"champion_id": "x", "evidence_sha256": "x", "verdict": "promote", "reasons": []},
-        **{"decided_at": now(), "approved_by": "me", "approved_at": now(), "endpoint": "e", "deployed_at": now()},
+        **{"step": LIVE, "day": day, "mode": row.get("mode", "full"), "at": now(), "by": "me", "why": ""},
+        **{"evidence_sha256": row.get("evidence_sha256", "x"), "config": row["candidate_id"], "before": None},
         **changes,
     }
 
 
-def publish_ledger(config: Config, rows: list[dict[str, Any]], day: str = str(DAY), mode: str = "full") -> None:
-    """Replace a page of the ledger."""
-    publish(config, "promotions", pa.Table.from_pylist(rows, LAKE["promotions"].schema), day=day, mode=mode)
+def publish_ledger(config: Config, *steps: dict[str, Any]) -> None:
+    """Replace the ledger of the endpoint; steps are numbered as they come."""
+    rows = [{"number": number, **step} for number, step in enumerate(steps, 1)]
+    table = pa.Table.from_pylist(rows, LAKE["deployments"].schema)
+    publish(config, "deployments", table, endpoint=config.endpoint.name)
+
+
+def publish_verdicts(config: Config, *rows: dict[str, Any], day: str = str(DAY), mode: str = "full") -> None:
+    """Replace the verdict of a day and mode."""
+    names = LAKE["promotions"].columns
+    table = pa.Table.from_pylist([{name: row[name] for name in names} for row in rows], LAKE["promotions"].schema)
+    publish(config, "promotions", table, day=day, mode=mode)
 
 
 def _settings() -> Any:

@@ -7,7 +7,7 @@ Nothing here calls the code under test: features, examples and candidates are wr
 import shutil
 import zlib
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ import pyarrow as pa
 from jobs import config, tracking
 from jobs.config import Config
 from jobs.flow import STAGES
-from jobs.run import Run
-from jobs.store import Lake, Lineage, midnight
-from jobs.tables import INTEREST_BUCKETS, LAKE
+from jobs.lake.run import Run
+from jobs.lake.store import Lake, Lineage, midnight
+from jobs.lake.tables import INTEREST_BUCKETS, LAKE
 from models.rankers.features import ITEM_NUMBERS, SEPARATOR, USER_NUMBERS
 
 DAY = date(2026, 1, 8)
@@ -108,13 +108,18 @@ def item_ids(item: np.ndarray) -> list[str]:
     return [f"i{n:06d}" for n in item]
 
 
+def known_from(day: date) -> datetime:
+    """When the features of a day count as known: at six in the morning of the next."""
+    return midnight(day + timedelta(days=1)) + timedelta(hours=6)
+
+
 def user_features(world: World, day: date) -> pa.Table:
     interests = np.full((USERS, INTEREST_BUCKETS), 1.0, np.float32)
     interests[np.arange(USERS), np.array(BUCKETS)[world.taste]] = 3.0
     return pa.table(
         {
             "user_id": user_ids(np.arange(USERS)),
-            "available_at": [midnight(day + timedelta(days=1))] * USERS,
+            "available_at": [known_from(day)] * USERS,
             "impressions": np.arange(USERS, dtype=float),
             "clicks": np.full(USERS, 1.0),
             "click_rate": np.full(USERS, 0.1),
@@ -139,7 +144,7 @@ def item_features(world: World, day: date) -> pa.Table:
     return pa.table(
         {
             "item_id": item_ids(np.arange(ITEMS)),
-            "available_at": [midnight(day + timedelta(days=1))] * ITEMS,
+            "available_at": [known_from(day)] * ITEMS,
             "impressions": np.full(ITEMS, 100.0),
             "clicks": rate * 100,
             "click_rate": rate,
@@ -164,7 +169,7 @@ def encodings(day: date) -> pa.Table:
         {
             "encoding": [name for name, _, _ in rows],
             "value": [value for _, value, _ in rows],
-            "available_at": [midnight(day + timedelta(days=1))] * len(rows),
+            "available_at": [known_from(day)] * len(rows),
             "impressions": np.full(len(rows), 100.0),
             "clicks": np.full(len(rows), 10.0),
             "click_rate": [rate for _, _, rate in rows],
@@ -230,14 +235,17 @@ def request_ids(day: date, n: int) -> list[str]:
 
 
 def times(day: date, n: int) -> list[datetime]:
-    return [datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(seconds=60 * k % 86_000) for k in range(n)]
+    """Round the clock."""
+    return [midnight(day) + timedelta(seconds=86_400 * k // n) for k in range(n)]
 
 
 def examples(world: World, day: date, split: str, n: int) -> pa.Table:
-    """The impressions of one day with features of the day before, one row per placement."""
+    """The impressions of one day, one row per placement: features of the day before, of one more in the small hours."""
     drawn = world.requests(day, n)
     user, item = np.repeat(drawn["user"], SLATE), drawn["item"].ravel()
-    users, catalogue = user_features(world, day - timedelta(days=1)), item_features(world, day - timedelta(days=1))
+    users = user_features(world, day - timedelta(days=1))
+    catalogue = pa.concat_tables([item_features(world, day - timedelta(days=back)) for back in (2, 1)])
+    listed = item + ITEMS * np.repeat([at >= known_from(day - timedelta(days=1)) for at in times(day, n)], SLATE)
     position = np.tile(np.arange(1, SLATE + 1), n)
     names = np.repeat(request_ids(day, n), SLATE)
     interest = np.where(world.taste[user] == world.category[item], 3.0, 1.0)
@@ -285,7 +293,7 @@ def examples(world: World, day: date, split: str, n: int) -> pa.Table:
     for name in USER_NUMBERS:
         columns[f"user_{name}"] = users[name].take(pa.array(user))
     for name in (*ITEM_NUMBERS, "category"):
-        columns[f"item_{name}"] = catalogue[name].take(pa.array(item))
+        columns[f"item_{name}"] = catalogue[name].take(pa.array(listed))
     return pa.table({name: columns[name] for name in LAKE["examples"].columns}, schema=LAKE["examples"].schema)
 
 
@@ -304,9 +312,9 @@ def publish_all(
     parts += [examples(world, days[-1], "validate", n), examples(world, test, "test", 2 * n)]
     publish(settings, "examples", pa.concat_tables(parts), day=str(day), mode=mode)
     publish(settings, "requests", requests_table(world, test, 2 * n), day=str(test))
-    before = str(test - timedelta(days=1))
-    publish_features(settings, world, test - timedelta(days=1))
-    publish(settings, "items", items(world), day=before)
+    for back in (2, 1):
+        publish_features(settings, world, test - timedelta(days=back))
+    publish(settings, "items", items(world), day=str(test - timedelta(days=1)))
 
 
 def publish_served(

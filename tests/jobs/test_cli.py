@@ -1,8 +1,10 @@
 """The command line: one clear sentence and the right exit code for everything one can type wrong."""
 
+import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,9 @@ def test_without_arguments_it_lists_the_stages() -> None:
         (["attribute", "--day", "2026-01-02", "--since", "2026-01-03"], {}, 64, "--since must not be after --day"),
         (["train", "--day", "2026-01-02", "--since", "2026-01-01"], {}, 64, "--since is for stages that publish days"),
         (["train", "--day", "2026-01-02", "--mode", "slow"], {}, 64, "invalid choice: 'slow'"),
+        (["champion", "--as-of", "yesterday"], {}, 64, "a time must be YYYY-MM-DDTHH:MM"),
+        (["rollback"], {}, 64, "rollback needs --day YYYY-MM-DD; found none"),
+        (["rollback", "--day", "2026-01-02"], {}, 65, "rollback needs a person's yes, --approved-by NAME; found none"),
         (["attribute", "--day", "2026-01-02", "--dry-run"], {}, 64, "unrecognized arguments: --dry-run"),
         (["config"], {"TIDEGATE_ENV": "nowhere"}, 78, "found 'nowhere'"),
         (["config"], {"TIDEGATE__WORLD__SIZE": "3"}, 78, "world.size"),
@@ -60,3 +65,26 @@ def test_a_stage_whose_input_has_not_come_asks_to_be_retried(tmp_path: Path, sta
     assert found.returncode == 75, found.stderr
     assert "Traceback" not in found.stderr
     assert not list(tmp_path.rglob("*.parquet")), "nothing is half-written"
+
+
+def test_the_champion_is_printed_and_was_another_before(tmp_path: Path) -> None:
+    """One JSON object, null where nothing was live; a time without a zone is UTC."""
+    from tests.jobs.small_candidates import live, publish_ledger
+    from tests.jobs.small_lake import settings
+
+    config = settings(tmp_path, tmp_path)
+    noon = datetime(2026, 1, 8, 12, tzinfo=UTC)
+    first, second = (
+        live({"candidate_id": name, "bundle": name, "bundle_sha256": name}, at=noon + timedelta(hours=hour))
+        for hour, name in enumerate(("older", "newer"))
+    )
+    places = {"TIDEGATE__LAKE__ROOT": str(config.lake.root)}
+    assert jobs("champion", **places).stdout == "null\n"
+    publish_ledger(config, first, second)
+    for words, name in (
+        ([], "newer"),
+        (["--as-of", "2026-01-08T12:30"], "older"),
+        (["--as-of", "2026-01-08T12:30-05:00"], "newer"),
+    ):
+        assert json.loads(jobs("champion", *words, **places).stdout)["candidate_id"] == name
+    assert jobs("champion", "--as-of", "2026-01-08", **places).stdout == "null\n"

@@ -2,12 +2,106 @@
 
 import json
 import tomllib
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from jobs.config import ROOT, Config, load
 from jobs.errors import Misconfigured
-from models.settings import GateSettings
+from jobs.flow import STAGES
+from models.settings import GateSettings, Settings
+
+ENVIRONMENTS = sorted(path.stem for path in (ROOT / "infra" / "env").glob("*.toml"))
+OTHER: dict[str, Any] = {
+    "source.name": "open-bandit",
+    "gate.estimators": ["pages"],
+    "gate.must_rise": ["map_at_10"],
+    "gate.confidence": 0.9,
+    "gate.slice_metric": "log_loss",
+    "tasks.of_surface": {"feed": "recommend"},
+    "world.slate_size": 3,
+}
+"""Another value of what has no obvious one."""
+
+REACHES = {
+    "source.name": "ingest",
+    "world": "ingest",
+    "attribution.click_window_days": "validate",
+    "attribution.late_days": "validate",
+    "attribution": "attribute",
+    "features.long_term_days": "featurize",
+    "features.prior_impressions": "featurize",
+    "features.available_after_hours": "featurize",
+    "features.session_gap_minutes": "featurize",
+    "features.encoding_prior_impressions": "featurize",
+    "features.encoding_min_impressions": "featurize",
+    "dataset": "assemble",
+    "tasks": "assemble",
+    "ranker": "train",
+    "policy": "train",
+    "gate": "train",
+    "monitoring": "monitor",
+}
+"""The first stage whose rows a setting, or all of a group, can change; what is not here changes none."""
+
+
+def groups(group: type[BaseModel] = Config, path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every group of settings below `group`, by its path."""
+    for name, field in group.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Settings):
+                yield path + name, kind
+                yield from groups(kind, f"{path}{name}.")
+
+
+GROUPS = dict(groups())
+LEAVES = [
+    *(name for name in Config.model_fields if name not in GROUPS),
+    *(f"{path}.{name}" for path, group in GROUPS.items() for name in group.model_fields),
+]
+LEAVES = [leaf for leaf in LEAVES if leaf not in GROUPS]
+
+
+def value(config: Config, path: str) -> Any:
+    """A setting by its path."""
+    found: Any = config
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def another(config: Config, path: str) -> Any:
+    """A value this setting may have and has not, as JSON has it."""
+    group = GROUPS[path.rpartition(".")[0]] if "." in path else Config
+    kinds = get_args(group.model_fields[path.rpartition(".")[2]].annotation) or ()
+    found = value(config, path)
+    literals = [choice for kind in (*kinds,) for choice in (get_args(kind) or (kind,)) if isinstance(choice, str)]
+    if path in OTHER:
+        return OTHER[path]
+    if literals:
+        return next(choice for choice in literals if choice != found)
+    if type(None) in kinds and found is not None:
+        return None
+    if isinstance(found, bool):
+        return not found
+    if isinstance(found, int):
+        return found + 1
+    if isinstance(found, float):
+        return found / 2 or 0.5
+    if isinstance(found, date):
+        return str(found + timedelta(days=1))
+    if isinstance(found, str | Path):
+        return f"{found}-elsewhere"
+    return {Path: "/elsewhere", int: 5, float: 0.25}[next(kind for kind in kinds if kind is not type(None))]
+
+
+def variable(path: str) -> str:
+    """The environment variable of a setting."""
+    return "TIDEGATE__" + path.replace(".", "__").upper()
 
 
 def test_the_environment_overrides_the_file_and_the_file_the_default() -> None:
@@ -16,6 +110,52 @@ def test_the_environment_overrides_the_file_and_the_file_the_default() -> None:
     assert load({"TIDEGATE_ENV": "test"}).world.users == 300
     assert load({"TIDEGATE_ENV": "test", "TIDEGATE__WORLD__USERS": "77"}).world.users == 77
     assert load({"TIDEGATE__GATE__ESTIMATORS": '["dr", "pages"]'}).gate.estimators == ("dr", "pages")
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Every setting by its path."""
+    return {leaf: value(config, leaf) for leaf in LEAVES}
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+@pytest.mark.parametrize("group", GROUPS)
+def test_an_override_of_a_group_changes_what_it_names_and_nothing_else(group: str, env: str) -> None:
+    """One key as JSON used to throw away what the file says of the whole group: all of production's gate."""
+    outermost, *between = group.split(".")
+    for leaf in (leaf for leaf in LEAVES if leaf.rpartition(".")[0] == group):
+        given = {"TIDEGATE_ENV": env} | (
+            {variable("dataset.selection.max_train_rows"): "9"} if "shares" in leaf else {}
+        )
+        before = load(given)
+        nested: Any = {leaf.rpartition(".")[2]: another(before, leaf)}
+        after = load({**given, variable(group): json.dumps(nested)})
+        assert {path for path, found in flat(after).items() if found != value(before, path)} == {leaf}
+        for key in reversed(between):
+            nested = {key: nested}
+        assert load({**given, variable(outermost): json.dumps(nested)}) == after
+
+
+@pytest.mark.parametrize(
+    ("variables", "path", "found"),
+    [
+        ({"TIDEGATE__GATE__MAX_SKEW": "null"}, "gate.max_skew", None),
+        ({"TIDEGATE__GATE": '{"max_skew": null}'}, "gate.max_skew", None),
+        ({"TIDEGATE__SOURCE__DATA": "null"}, "source.data", None),
+        ({"TIDEGATE__SOURCE__DATA": '"null"'}, "source.data", Path("null")),
+        ({"TIDEGATE__SOURCE__DATA": "/data/a b"}, "source.data", Path("/data/a b")),
+        ({"TIDEGATE__TRACKING__MODEL": "null"}, "tracking.model", "null"),
+        ({"TIDEGATE__TRACKING__MODEL": "7"}, "tracking.model", "7"),
+        ({"TIDEGATE__GATE": '{"looks": 3}', "TIDEGATE__GATE__LOOKS": "5"}, "gate.looks", 5),
+        ({"TIDEGATE__GATE": '{"must_not_fall": {"auc": 0.1}}', "TIDEGATE__GATE__MUST_NOT_FALL": '{"auc": 0.2}'},
+         "gate.must_not_fall.auc", 0.2),
+        ({"TIDEGATE__GATE__MUST_NOT_FALL__AUC": "null"}, "gate.must_not_fall.auc", None),
+        ({"TIDEGATE__TASKS__OF_SURFACE": '{"feed": "recommend"}'}, "tasks.of_surface", {"feed": "recommend"}),
+    ],
+)  # fmt: skip
+def test_an_override_says_what_it_means(variables: dict[str, str], path: str, found: Any) -> None:
+    """`null` is none where there may be none and a text elsewhere; the more specific of two wins."""
+    for chosen in (variables, dict(reversed(variables.items()))):
+        assert value(load({"TIDEGATE_ENV": "prod", **chosen}), path) == found
 
 
 @pytest.mark.parametrize(
@@ -28,7 +168,13 @@ def test_the_environment_overrides_the_file_and_the_file_the_default() -> None:
         ({"TIDEGATE__SOURCE__NAME": "kafka"}, r"source\.name.*found 'kafka'"),
         ({"TIDEGATE__GATE__ESTIMATORS": '["ddr"]'}, r"gate\.estimators.*'dr', 'sndr' or 'pages'"),
         ({"TIDEGATE__GATE__MUST_RISE": '["aux"]'}, r"gate\.must_rise.*must be of auc, .*not aux"),
-        ({"TIDEGATE__ENV__X": "1"}, r"needs 'env' to be a group"),
+        ({"TIDEGATE__ENV__X": "1"}, r"TIDEGATE__ENV__X needs 'env' to be a group"),
+        ({"TIDEGATE__TASKS__OF_SURFACE__HOME": "search"}, r"needs 'of_surface' to be a group.*given whole"),
+        ({"TIDEGATE__GATE__LOOKS": "3", "TIDEGATE__gate__looks": "5"}, r"gate\.looks needs one variable"),
+        ({"TIDEGATE__GATE": "5", "TIDEGATE__GATE__LOOKS": "3"}, r"'gate' needs to be a group"),
+        ({"TIDEGATE__GATE": "null"}, r"gate: .*found 'null'"),
+        ({"TIDEGATE__GATE": '{"lokks": 3}'}, r"gate\.lokks: Extra inputs"),
+        ({"TIDEGATE__GATE__MIN_TEST_ROWS": "null"}, r"gate\.min_test_rows.*found 'null'"),
     ],
 )
 def test_a_wrong_setting_never_starts(variables: dict[str, str], message: str) -> None:
@@ -46,12 +192,44 @@ def test_no_file_repeats_a_default() -> None:
                 assert defaults[group][key] != value, f"{path.name}: {group}.{key} repeats its default"
 
 
-def test_the_digest_changes_with_meaning_and_not_with_addresses() -> None:
-    """Two runs with the same digest mean the same by every row; where they wrote it does not matter."""
-    base = load({}).digest()
-    assert load({"TIDEGATE__RANKER__SEED": "8"}).digest() != base
-    assert load({"TIDEGATE__ENDPOINT__URL": "http://127.0.0.1:1"}).digest() == base
-    assert load({"TIDEGATE__LAKE__ROOT": "elsewhere"}).digest() == base
+def reach(leaf: str) -> set[str]:
+    """The stages whose digest a setting changes, in truth."""
+    given = {variable("dataset.selection.max_train_rows"): "9"} if "shares" in leaf else {}
+    before = load(given)
+    found = another(before, leaf)
+    text = found if isinstance(found, str) else json.dumps(found)
+    changed = load({**given, variable(leaf): text})
+    return {stage for stage in STAGES if changed.digest(stage) != before.digest(stage)}
+
+
+@pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if leaf != "env"])
+def test_a_setting_changes_the_digest_of_the_stages_it_reaches_and_of_no_other(leaf: str) -> None:
+    """As it is declared, and as this list has it; whoever adds a setting must decide."""
+    order = list(STAGES)
+    first = next((stage for prefix, stage in REACHES.items() if f"{leaf}.".startswith(f"{prefix}.")), None)
+    only = leaf.startswith("dataset.retrieval.")
+    expected = set() if first is None else {first} if only else set(order[order.index(first) :])
+    assert reach(leaf) == expected
+
+
+def test_neither_place_nor_alarm_reaches_a_bundle_or_its_evidence() -> None:
+    """Somebody moves a folder or mutes an alarm: what is deployed stays deployed, and an approval stays good."""
+    nothing = ("bundles", "lake", "spark", "validation", "tracking", "endpoint", "source.data", "features.online",
+               "features.online_store", "features.online_path", "features.redis_url", "monitoring")  # fmt: skip
+    for leaf in LEAVES:
+        if any(f"{leaf}.".startswith(f"{prefix}.") for prefix in nothing):
+            assert not reach(leaf) & {"train", "backtest", "promote", "deploy"}, leaf
+    assert load({"TIDEGATE_ENV": "local"}).digest("train") == Config(env="prod").digest("train")
+
+
+def test_a_setting_that_does_not_say_what_it_changes_is_a_bug() -> None:
+    """Neither in nor out by default."""
+
+    class Grown(Config):
+        latency: float = 0.5
+
+    with pytest.raises(TypeError, match="latency must say which rows it Changes"):
+        Grown().digest("train")
 
 
 def test_the_tree_prints_as_json() -> None:

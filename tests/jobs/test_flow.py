@@ -8,8 +8,8 @@ import pytest
 
 from jobs.config import Config, LakeSettings
 from jobs.flow import STAGES
-from jobs.run import Run
-from jobs.tables import LAKE
+from jobs.lake.run import Run
+from jobs.lake.tables import LAKE
 
 
 def test_every_stage_reads_only_what_an_earlier_one_writes() -> None:
@@ -17,7 +17,7 @@ def test_every_stage_reads_only_what_an_earlier_one_writes() -> None:
     written: set[str] = set()
     for stage in STAGES.values():
         own = set(stage.writes)
-        ledger = {"promotions"}  # yesterday's champion: the one table read before today's writer runs
+        ledger = {"deployments"}  # the champion: the one table read before today's writer runs
         assert set(stage.reads) - own <= written | ledger, stage.name
         written |= own
     assert written == set(LAKE) | {"raw"}

@@ -48,6 +48,18 @@ def test_the_alias_moves_to_the_right_candidate_not_to_the_newest(config: Config
     assert tracking.champion(config) == other
 
 
+def test_the_alias_can_be_taken_away_and_that_twice(config: Config, tmp_path: Path) -> None:
+    """A first model that did not go live after all; without any model there is nothing to take away."""
+    tracking.remove_champion(config)
+    tracking.register(config, log(config, tmp_path / "a"), ID, "sha-1", "promote")
+    tracking.move_champion(config, ID)
+    for _ in range(2):
+        tracking.remove_champion(config)
+        assert tracking.champion(config) is None
+    tracking.move_champion(config, ID)
+    assert tracking.champion(config) == ID
+
+
 def test_an_unregistered_candidate_cannot_become_champion(config: Config, tmp_path: Path) -> None:
     tracking.register(config, log(config, tmp_path / "a"), ID, "sha-1", "promote")
     with pytest.raises(Refused, match="found none"):

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -18,7 +18,7 @@ from infra.endpoint.__main__ import listen
 from infra.endpoint.app import Server
 from jobs import bundle, config
 from jobs.bundle import Bundle
-from jobs.featurize.online import Published
+from jobs.features.online import Published
 from models.rankers import RANKERS
 from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NUMERIC, Encodings
 from models.rankers.protocol import Columns, Predictions, TrainingData
@@ -52,7 +52,7 @@ class Memory:
     def refresh(self) -> bool:
         return False
 
-    def user(self, user_id: str) -> Mapping[str, Any] | None:
+    def user(self, user_id: str, day: date) -> Mapping[str, Any] | None:
         if not user_id.startswith("u"):
             return None
         return {
@@ -64,8 +64,8 @@ class Memory:
             "attributes": {"segment": "a"},
         }
 
-    def published(self) -> Published:
-        return self.publication
+    def published(self) -> Sequence[Published]:
+        return [self.publication]
 
 
 def training_data(seed: int = 0, n: int = 1500) -> TrainingData:

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,8 @@ from infra.endpoint.decide import WORKERS, Decider
 from infra.endpoint.request import RankRequest
 from infra.endpoint.serving import Serving
 from jobs.bundle import Bundle
-from jobs.featurize.online import Published
+from jobs.features.online import Published
 from models.rankers import RANKERS
-from models.rankers.features import Encodings
 from models.settings import PolicySettings, TaskSettings
 from tests.infra.endpoint.rig import DAY, IDS, POLICY, Awkward, Client, Memory, running, settings, write_bundle
 
@@ -203,8 +204,8 @@ def test_before_the_first_feature_day_the_endpoint_answers_and_says_so(boosted: 
     """No features at all: everything is unknown, nothing breaks, and `features_day` is null."""
 
     class Nothing(Memory):
-        def __init__(self) -> None:
-            self.publication = Published(None, {}, Encodings.unknown())
+        def published(self) -> Sequence[Published]:
+            return []
 
     decider = Decider(Nothing(), 5000, TaskSettings())
     decider.warm(boosted)
@@ -212,6 +213,68 @@ def test_before_the_first_feature_day_the_endpoint_answers_and_says_so(boosted: 
     answer = asyncio.run(decider.answer(boosted, asked, "a"))
     decider.close()
     assert (len(answer["items"]), answer["fallback"], answer["features_day"]) == (2, False, None)
+
+
+class TwoDays(Memory):
+    """The day of `Memory` and the one before it, which knows half of the items; a user has clicked the day's number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        items = {name: column[: len(IDS) // 2] for name, column in self.publication.items.items()}
+        before = DAY - timedelta(days=1)
+        self.both = [
+            replace(self.publication, available_at=KNOWN),
+            Published(before, items, self.publication.encodings, KNOWN - timedelta(days=1)),
+        ]
+
+    def user(self, user_id: str, day: date) -> Any:
+        return {**(super().user(user_id, day) or {}), "last_items": [IDS[day.day]]}
+
+    def published(self) -> Sequence[Published]:
+        return self.both
+
+
+KNOWN = datetime(2026, 1, 10, 6, tzinfo=UTC)
+"""From when the features of `DAY` count as known."""
+
+
+@pytest.mark.parametrize(
+    ("event_time", "day"),
+    [
+        ("2026-01-09T05:59:59.999999", None),
+        ("2026-01-09T06:00:00", DAY - timedelta(days=1)),
+        ("2026-01-10T05:59:59.999999Z", DAY - timedelta(days=1)),
+        ("2026-01-10T06:59:59+01:00", DAY - timedelta(days=1)),
+        ("2026-01-10T06:00:00Z", DAY),
+        ("2026-01-12T00:00:00", DAY),
+        (None, DAY),
+    ],
+)
+def test_a_request_is_answered_with_what_counts_as_known_at_its_time(
+    popular: Bundle, event_time: str | None, day: date | None
+) -> None:
+    """To the microsecond, by ranker and fallback alike; without a time it is now. A day that is late is waited for."""
+    seen: list[Any] = []
+
+    class Watched:
+        kind = "watched"
+
+        def predict(self, features: Any) -> Any:
+            seen.append(features)
+            return popular.fallback.predict(features)
+
+    decider = Decider(TwoDays(), 5000, TaskSettings())
+    asked = RankRequest(request_id="r", user_id="u1", surface="home", k=1, candidates=IDS, event_time=event_time)
+    answer = asyncio.run(decider.answer(replace(popular, ranker=Watched()), asked, "a"))
+    _, of_fallback = decider._by_popularity(popular, asked)
+    decider.close()
+    assert answer["features_day"] == (None if day is None else day.isoformat())
+    assert of_fallback == day
+    [columns] = seen
+    listed = 0 if day is None else len(IDS) if day == DAY else len(IDS) // 2
+    assert np.count_nonzero(~np.isnan(columns["item_click_rate"])) == listed
+    clicked = columns["item_id"][columns["user_clicked_item"] == 1.0].tolist()
+    assert clicked == ([] if day is None else [IDS[day.day]])
 
 
 def test_epsilon_greedy_and_greedy_bundles_serve_their_own_policy(boosted: Bundle) -> None:

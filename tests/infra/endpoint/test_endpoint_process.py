@@ -20,8 +20,8 @@ import pytest
 from jobs import bundle, config
 from jobs.bundle import Bundle
 from jobs.config import ROOT
-from jobs.examples import encodings_of, item_arrays, user_arrays
-from jobs.featurize.online import publish
+from jobs.features.online import publish
+from jobs.moment.columns import encodings_of, item_arrays, user_arrays
 from models.rankers import RANKERS
 from models.rankers.features import decision_columns
 from models.settings import PolicySettings, RankerSettings, TaskSettings

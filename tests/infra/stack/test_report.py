@@ -1,12 +1,20 @@
 """The closing tables: numbers with intervals, refusals with reasons, and no promise where nothing serves."""
 
+import json
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from infra.stack import report
 from infra.stack.chain import Finished
-from infra.stack.report import show
+from infra.stack.report import _estimated, show
+from jobs import config
+from jobs.lake.run import now
+from tests.jobs.small_candidates import live, publish_ledger, publish_verdicts
+from tests.jobs.small_lake import settings
 
 
 def figure(value: float) -> dict[str, float]:
@@ -21,7 +29,14 @@ def summary(**changes: Any) -> dict[str, Any]:
         "challenger": {"candidate_id": "xgboost-full-2026-01-11"},
         "comparison": {"auc": sides, "log_loss": sides, "ndcg_at_10": sides},
         "value": sides,
-        "truth": {"champion": 0.11, "challenger": 0.12, "difference": 0.01, "logging": 0.1},
+        "truth": {
+            **{"champion": 0.11, "challenger": 0.12, "difference": 0.01, "logging": 0.1},
+            **{"p_click": 0.0801, "p_conversion": 0.00803},
+        },
+        "predicted": {
+            "champion": {"p_click": 0.0822, "p_conversion": 0.00824},
+            "challenger": {"p_click": 0.0805, "p_conversion": 0.00806},
+        },
     }
     verdict = {
         "candidate_id": "xgboost-full-2026-01-11",
@@ -65,6 +80,39 @@ def test_estimates_have_intervals_and_stand_beside_the_truth() -> None:
         assert part in shown, part
 
 
+def test_mean_probabilities_stand_beside_the_truth() -> None:
+    """Promised conversions were once four times those that came, and no table showed it."""
+    lines = [line.split("│")[1:] for line in text(summary()).splitlines() if "p(c" in line]
+    assert [[cell.strip() for cell in line[:4]] for line in lines] == [
+        ["p(click), mean", "0.08220", "0.08050", "-0.00170"],
+        ["p(click), mean, true", "0.08010", "0.08010", ""],
+        ["p(conversion), mean", "0.00824", "0.00806", "-0.00018"],
+        ["p(conversion), mean, true", "0.00803", "0.00803", ""],
+    ]
+
+
+def test_a_world_that_is_not_the_one_of_the_settings_has_no_truth() -> None:
+    """Settings were changed after the logs were made: the table says so, and nothing fails."""
+    found = summary()
+    found["estimates"]["full"]["truth"] = {"refused": "the logs are of another world"}
+    shown = text(found)
+    assert "unknown: the logs are of another world" in shown
+    assert "p(click)" not in shown
+
+
+@pytest.mark.parametrize(("source", "said"), [("simulated", True), ("open-bandit", False)])
+def test_only_a_simulated_world_owes_a_truth(source: str, said: bool) -> None:
+    """Of real logs nobody expects one."""
+    settings = config.load({"TIDEGATE__SOURCE__NAME": source})
+    side = {"predicted": 0.1, "predicted_conversion": 0.01}
+    found = _estimated(
+        settings, {"day": "2026-01-11", "calibration": {"champion": side, "challenger": {"predicted": 0.2}}}
+    )
+    assert (found["truth"] is not None and "settings describe" in found["truth"]["refused"]) == said
+    assert found["predicted"]["champion"] == {"p_click": 0.1, "p_conversion": 0.01}
+    assert found["predicted"]["challenger"] == {"p_click": 0.2, "p_conversion": None}
+
+
 def test_a_refusal_is_said_with_its_reason() -> None:
     """KuaiRand has no propensities: no value, and the table says why."""
     found = summary()
@@ -83,10 +131,25 @@ def test_a_held_challenger_leaves_the_endpoint_as_it_is() -> None:
     assert "serves no model" in shown
 
 
+def test_a_verdict_says_who_had_it_deployed_by_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Approved and rolled back is not deployed; and who is champion is in the summary."""
+    monkeypatch.setattr(report, "endpoint", lambda _: {})  # none runs here
+    config = settings(tmp_path, tmp_path)
+    row = {"candidate_id": "c", "champion_id": "p", "bundle": "b", "bundle_sha256": "s", "evidence_sha256": "e"}
+    publish_verdicts(config, {**row, "verdict": "promote", "reasons": [], "decided_at": now()})
+    publish_ledger(config, live(row, step="approved"), live(row, step="rolled back"))
+    found = report.summary(config, [], {})
+    assert (found["verdict"]["full"]["deployed_at"], found["champion"]) == (None, None)
+    publish_ledger(config, live(row, step="approved"), live(row, by="alice"))
+    found = report.summary(config, [], {})
+    assert (found["verdict"]["full"]["approved_by"], found["champion"]["candidate_id"]) == ("alice", "c")
+    json.dumps(found)
+
+
 def test_a_finished_stage_is_one_line() -> None:
     """Stage, day or span, mode, rows, seconds."""
-    report = {"stage": "ingest", "rows": 12345, "seconds": 3.0, "late_rows": 7}
-    done = Finished("daily_data", "ingest", "success", "2026-01-11", "2026-01-01", None, 12345, 3.2, report)
+    counts = {"stage": "ingest", "rows": 12345, "seconds": 3.0, "late_rows": 7}
+    done = Finished("daily_data", "ingest", "success", "2026-01-11", "2026-01-01", None, 12345, 3.2, counts)
     assert done.line().split() == ["ingest", "2026-01-01..2026-01-11", "12,345", "rows", "3.2", "s"]
     assert done.as_dict()["counts"] == {"late_rows": 7}
     assert "report" not in done.as_dict()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobs.asof import core
 from jobs.asof.core import first_known, latest, repeated, spans, take
-from jobs.tables import TIME
+from jobs.lake.tables import TIME
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ROWS = st.lists(

@@ -12,9 +12,9 @@ from jobs import config
 from jobs.assemble import job
 from jobs.config import Config, DatasetSettings
 from jobs.flow import STAGES
-from jobs.run import Run
-from jobs.store import Lake, Lineage, midnight
-from jobs.tables import INTEREST_BUCKETS, LAKE
+from jobs.lake.run import Run
+from jobs.lake.store import Lake, Lineage
+from jobs.lake.tables import INTEREST_BUCKETS, LAKE
 from models.rankers.features import ITEM_NUMBERS, SEPARATOR, USER_NUMBERS
 
 FIRST, DAY = date(2026, 1, 1), date(2026, 1, 7)
@@ -56,7 +56,7 @@ class World:
 
     def features(self, day: date, users: tuple[str, ...] = USERS, items: tuple[str, ...] = ITEMS[:2]) -> None:
         """Feature values are the day's number (users) and a hundred more (items): a row tells where it is from."""
-        known: dict[str, Any] = {"available_at": midnight(day + timedelta(days=1))}
+        known: dict[str, Any] = {"available_at": at(day.day + 1, 6)}
         interests = [float(day.day * 100 + bucket) for bucket in range(INTEREST_BUCKETS)]
         user: dict[str, Any] = dict.fromkeys(("clicks", *USER_NUMBERS), float(day.day))
         user |= {"last_items": ["tea", "pot"], "last_buckets": [7, 3], "session_buckets": [3, 7, 7, -1]}

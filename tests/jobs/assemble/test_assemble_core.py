@@ -9,13 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.assemble import core
+from jobs.config import AttributionSettings, DatasetSettings
 from jobs.errors import NotReady, Refused
-from jobs.tables import ATTRIBUTES, TIME
+from jobs.lake.tables import ATTRIBUTES, TIME
 
 DAY = date(2026, 1, 30)
 CUT = datetime(2026, 1, 31, tzinfo=UTC)
 TEXTS = st.text("ab", max_size=2)
 MAPS = st.one_of(st.none(), st.lists(st.tuples(TEXTS, TEXTS), max_size=3))
+
+
+def dataset(train: int, validate: int, test: int, embargo: int, published: list[date]) -> core.Dataset:
+    chosen = DatasetSettings(train_days=train, validate_days=validate, test_days=test)
+    return core.dataset(DAY, chosen, AttributionSettings(click_window_days=embargo), published)
 
 
 def days(*spans: tuple[int, int]) -> list[date]:
@@ -24,7 +30,7 @@ def days(*spans: tuple[int, int]) -> list[date]:
 
 def test_the_split_is_train_then_validate_then_test_then_an_embargo() -> None:
     """By event time, never random; a click of the newest day still belongs to the day before it."""
-    data = core.dataset(DAY, 20, 1, 2, 1, days((1, 30)))
+    data = dataset(20, 1, 2, 1, days((1, 30)))
     assert data.splits == {"train": days((7, 26)), "validate": days((27, 27)), "test": days((28, 29))}
     assert data.cut == CUT
     assert data.days == days((7, 29))
@@ -32,16 +38,16 @@ def test_the_split_is_train_then_validate_then_test_then_an_embargo() -> None:
 
 def test_a_short_history_trains_on_what_there_is_and_none_is_not_ready() -> None:
     """Real samples are shorter than 28 days; without a single train day there is nothing to learn from."""
-    assert core.dataset(DAY, 20, 1, 1, 1, days((26, 30))).splits["train"] == days((26, 27))
+    assert dataset(20, 1, 1, 1, days((26, 30))).splits["train"] == days((26, 27))
     with pytest.raises(NotReady, match=r"2026-01-27 or earlier to train on; the first published is 2026-01-28"):
-        core.dataset(DAY, 20, 1, 1, 1, days((28, 30)))
+        dataset(20, 1, 1, 1, days((28, 30)))
     with pytest.raises(NotReady, match="none is published"):
-        core.dataset(DAY, 20, 1, 1, 1, [])
+        dataset(20, 1, 1, 1, [])
 
 
 def test_a_warm_start_sees_the_last_train_days_and_is_judged_on_the_same() -> None:
     """Mode changes what is learned from, never what is judged on."""
-    full = core.dataset(DAY, 20, 1, 1, 1, days((1, 30)))
+    full = dataset(20, 1, 1, 1, days((1, 30)))
     warm = core.warm(full, 3)
     assert warm.splits == full.splits | {"train": full.splits["train"][-3:]}
     assert warm.cut == full.cut
@@ -73,7 +79,7 @@ SHOWN = st.tuples(st.integers(0, 32 * 24), st.integers(0, 72), st.booleans(), st
 @settings(deadline=None)
 def test_no_row_of_another_day_and_no_label_from_after_the_cut(rows: list[tuple[int, int, bool, int]]) -> None:
     """Every impression of the days that was known is there once, in its day's split; labels say what was known then."""
-    data = core.dataset(DAY, 20, 1, 2, 1, days((1, 30)))
+    data = dataset(20, 1, 2, 1, days((1, 30)))
     start = datetime(2026, 1, 1, tzinfo=UTC)
     shown: list[dict[str, Any]] = []
     label: list[dict[str, Any]] = []
@@ -92,23 +98,54 @@ def test_no_row_of_another_day_and_no_label_from_after_the_cut(rows: list[tuple[
         split = [name for name, of in data.splits.items() if seen["event_time"].date() in of]
         if split and seen["ingested_at"] < CUT:
             known = came["clicked"] and came["click_known_at"] < CUT
-            wanted[seen["impression_id"]] = (
-                *split,
-                True if known else False if came["click_matures_at"] <= CUT else None,
-            )
+            assert came["click_matures_at"] <= CUT, "the embargo closes every click"
+            wanted[seen["impression_id"]] = (*split, known)
     names = ("impression_id", "split", "clicked")
     got = [tuple(row[name] for name in names) for row in found.select(names).to_pylist()]
     assert sorted(got) == sorted((key, *value) for key, value in wanted.items())
 
 
-@given(st.integers(1, 40), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3), st.integers(2, 60))
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(1, 8), st.integers(0, 3), st.booleans())
+@settings(deadline=None)
+def test_every_click_of_a_dataset_is_closed_and_conversions_only_of_its_older_days(
+    click_window: int, validate: int, test: int, window: int, late: int, outcome: bool
+) -> None:
+    """The embargo is as long as a click can take, whatever the settings: to the last microsecond of every day. Which
+    conversions are known depends on when they close, never on what they say.
+    """
+    windows = AttributionSettings(click_window_days=click_window, window_days=window, late_days=late)
+    chosen = DatasetSettings(train_days=20, validate_days=validate, test_days=test)
+    data = core.dataset(DAY, chosen, windows, days((1, 30)))
+    shown = [
+        {"impression_id": str(day), "event_time": time, "ingested_at": time}
+        for day in data.days
+        for time in [datetime(day.year, day.month, day.day, 23, 59, 59, 999_999, UTC)]
+    ]
+    labels = [
+        row
+        | {"known_at": row["ingested_at"], "clicked": True, "click_known_at": row["event_time"]}
+        | {"click_matures_at": row["event_time"] + timedelta(days=click_window)}
+        | {"converted": outcome, "conversion_known_at": row["event_time"] if outcome else None}
+        | {"matures_at": row["event_time"] + timedelta(days=click_window + window), "conversion_value": 0.0}
+        for row in shown
+    ]
+    found = core.labelled(
+        pa.Table.from_pylist(shown, core.IMPRESSIONS), pa.Table.from_pylist(labels, core.LABELS), data
+    )
+    told = dict(zip(found["impression_id"].to_pylist(), found["converted"].to_pylist(), strict=True))
+    assert found["clicked"].to_pylist() == [True] * len(data.days)
+    last = DAY - timedelta(days=click_window + window + late)
+    assert told == {str(day): outcome if day <= last else None for day in data.days}
+
+
+@given(st.integers(1, 40), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(2, 60))
 @settings(deadline=None)
 def test_the_days_of_a_dataset_are_apart_and_in_order(
     train: int, validate: int, test: int, embargo: int, history: int
 ) -> None:
     """Whatever the lengths: train, validate, test, embargo in this order, no day twice, none missing between."""
     published = [DAY - timedelta(days=n) for n in range(validate + test + embargo + history)]
-    data = core.dataset(DAY, train, validate, test, embargo, published)
+    data = dataset(train, validate, test, embargo, published)
     ordered = [day for name in ("train", "validate", "test") for day in data.splits[name]]
     assert ordered == [ordered[0] + timedelta(days=n) for n in range(len(ordered))]
     assert ordered[-1] == DAY - timedelta(days=embargo)

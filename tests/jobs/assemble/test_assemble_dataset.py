@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobs.assemble.card import figures
+from jobs.evidence.dataset import figures
 from jobs.flow import STAGES
 from tests.jobs.assemble.assemble_world import DAY, EVERYTHING, TRAIN, World, busy, on_spark, with_dataset
 

@@ -1,7 +1,7 @@
 """The assemble stage on a small lake: which rows, with which features and labels, and what it refuses."""
 
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import pytest
 from jobs.assemble import core
 from jobs.errors import NotReady, Refused
 from jobs.flow import FEATURES
-from jobs.store import midnight
-from tests.jobs.assemble.assemble_world import DAY, FIRST, TEST, TRAIN, USERS, VALIDATE, World, at
+from jobs.lake.store import midnight
+from tests.jobs.assemble.assemble_world import DAY, FIRST, TEST, TRAIN, USERS, VALIDATE, World, at, with_dataset
 
 
 @pytest.fixture
@@ -34,12 +34,17 @@ def test_every_impression_of_the_split_days_is_an_example_once(world: World) -> 
 
 
 def test_an_example_sees_the_newest_features_available_before_it(world: World) -> None:
-    """Point in time: features of the day before, the very first day none, at midnight already those of the day over."""
-    midnight_row = world.impression("ann", "tea", at(4, 0))
-    world.fill({date(2026, 1, 4): [midnight_row]})
+    """Point in time: those of the day before from six in the morning on, earlier those of one day more back."""
+    moments = {n: [at(n, 0), at(n, 6) - timedelta(microseconds=1), at(n, 6), at(n, 23.999)] for n in range(1, 7)}
+    rows = {date(2026, 1, n): [world.impression("ann", "tea", when) for when in of] for n, of in moments.items()}
+    for n, of_day in rows.items():
+        rows[n] = [row | {"impression_id": f"{n}-{k}"} for k, row in enumerate(of_day)]
+    world.fill(rows)
     world.assemble()
+    seen = {row["impression_id"]: row["user_impressions"] for row in world.examples()}
+    assert [seen[f"2026-01-05-{k}"] for k in range(4)] == [3.0, 3.0, 4.0, 4.0]
     for row in world.examples():
-        before = row["event_time"].day - 1
+        before = max(row["event_time"].day - (1 if row["event_time"].hour >= 6 else 2), 0)
         wanted = None if before == 0 else float(before)
         assert row["user_impressions"] == row["user_click_rate"] == wanted
         assert row["item_click_rate"] == (None if before == 0 else 100.0 + before)
@@ -61,7 +66,7 @@ def test_a_missing_user_or_item_row_is_unknown_not_zero(world: World) -> None:
     assert nobody["user_id"] is nobody["user_impressions"] is nobody["user_item_interest"] is None
     assert nobody["item_impressions"] == 104.0
     assert unseen["item_click_rate"] is unseen["item_category"] is unseen["user_item_interest"] is None
-    assert unseen["user_impressions"] is None, "ann is not in the newest day: her older row has expired"
+    assert unseen["user_impressions"] is None, "ann is not in the newest publication: her older row counts no more"
     assert zed["user_impressions"] is None
 
 
@@ -102,21 +107,27 @@ def test_attributes_are_the_impressions_the_users_and_the_items(world: World) ->
 
 
 def test_labels_are_those_known_at_the_cut(world: World) -> None:
-    """What arrives after the midnight that ends the day does not exist: unknown while it may come, zero after."""
+    """What arrives after the midnight that ends the day does not exist; and what may still change is unknown, also
+    where somebody is known to have bought already.
+    """
     world.fill()
     cut = midnight(DAY + timedelta(days=1))
+    closing = cut - timedelta(days=world.config.attribution.late_days)
     test, train = world.shown[TEST[0]], world.shown[TRAIN[0]]
     known, late = cut - timedelta(microseconds=1), cut
     labels = [world.label(row) for row in test]
     labels[0] |= {"clicked": True, "click_known_at": known, "converted": True, "conversion_known_at": known}
     labels[1] |= {"clicked": True, "click_known_at": late, "converted": True, "conversion_known_at": late}
     world.put("labels", TEST[0], labels)
-    old = [world.label(row, matures_at=cut) for row in train]
+    old = [world.label(row, matures_at=closing + timedelta(microseconds=n == 3)) for n, row in enumerate(train)]
+    for row, when in zip((old[0], old[1], old[3]), (known, late, known), strict=True):
+        row |= {"clicked": True, "click_known_at": known, "converted": True, "conversion_known_at": when}
     world.put("labels", TRAIN[0], old)
     world.assemble()
     rows = {row["impression_id"]: (row["clicked"], row["converted"]) for row in world.examples()}
-    assert [rows[row["impression_id"]] for row in test[:3]] == [(True, True), (False, None), (False, None)]
-    assert rows[train[0]["impression_id"]] == (False, False)
+    assert [rows[row["impression_id"]] for row in test[:3]] == [(True, None), (False, None), (False, None)]
+    wanted = [(True, True), (True, False), (False, False), (True, None)]
+    assert [rows[row["impression_id"]] for row in train[:4]] == wanted
 
 
 def test_an_impression_known_only_after_the_cut_is_left_out(world: World) -> None:
@@ -149,15 +160,30 @@ def test_a_rerun_publishes_the_same_rows(world: World) -> None:
     assert world.examples() == before
 
 
+@pytest.mark.parametrize("when", [at(3), at(4, 0), at(4, 5.99)])
 @pytest.mark.parametrize("table", FEATURES)
-def test_features_that_claim_to_be_earlier_than_their_day_are_refused(world: World, table: str) -> None:
-    """The planted leak: a row of the whole of day 3 that says it was available at noon of day 3."""
+def test_features_that_claim_to_be_earlier_than_promised_are_refused(world: World, table: str, when: datetime) -> None:
+    """The planted leak: a row of day 3 says it was known at noon of it, at its midnight, or before it was served."""
     world.fill()
     rows = world.lake.read(table, [date(2026, 1, 3)]).drop_columns(["day"]).to_pylist()
-    world.put(table, date(2026, 1, 3), [*rows[:-1], rows[-1] | {"available_at": at(3)}])
-    with pytest.raises(Refused, match=rf"{table} of 2026-01-03 need available_at .* found 2026-01-03 12:00"):
+    world.put(table, date(2026, 1, 3), [*rows[:-1], rows[-1] | {"available_at": when}])
+    with pytest.raises(Refused, match=rf"{table} of 2026-01-03 need available_at .* found {when:%Y-%m-%d %H:%M}"):
         world.assemble()
     assert world.lake.version("examples") is None
+
+
+def test_a_publication_is_good_until_the_next_one_whenever_that_comes(world: World) -> None:
+    """No logs and so no features of two days: the endpoint goes on with what it has, and training says the same."""
+    for n in (1, 4, 5, 6, 7):
+        rows = [world.impression("ann", "tea", at(n, hour)) for hour in (3, 9)]
+        world.put("impressions", date(2026, 1, n), rows)
+        world.put("labels", date(2026, 1, n), [world.label(row) for row in rows])
+        world.features(date(2026, 1, n))
+    with_dataset(world, {"train_days": 1})
+    world.assemble()
+    names = ("user_impressions", "item_click_rate", "encoded_category")
+    found = [tuple(row[name] for name in names) for row in world.examples()]
+    assert found == [(n, 100.0 + n, n / 100) for n in (1.0, 1.0, 1.0, 4.0, 4.0, 5.0)]
 
 
 def test_a_join_that_looks_ahead_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,22 +6,26 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from jobs.asof.clock import instants
 from jobs.assemble import negatives
-from jobs.assemble.identity import IDENTITY
 from jobs.config import RetrievalNegativeSettings
+from jobs.moment.identity import IDENTITY
 from tests.jobs.assemble.selection_rows import at, labelled
 
 ALONE = IDENTITY.empty_table()
 
 
+PUBLISHED = instants([at(day, 6) for day in (27, 28, 29)])
+
+
 def catalogue(day: int, **impressions: float) -> pa.Table:
-    """Items with their impressions, available when `day` of January begins."""
-    rows = [{"item_id": item, "available_at": at(day, 0), "impressions": n} for item, n in impressions.items()]
+    """Items with their impressions, available at six in the morning of `day` of January."""
+    rows = [{"item_id": item, "available_at": at(day, 6), "impressions": n} for item, n in impressions.items()]
     return pa.Table.from_pylist(rows, negatives.CATALOGUE)
 
 
 def clicks(n: int, **more: Any) -> pa.Table:
-    return negatives.clicked(labelled([{"clicked": True} | more] * n))
+    return negatives.clicked(labelled([{"clicked": True} | more] * n), PUBLISHED)
 
 
 @pytest.mark.parametrize(("exponent", "wanted"), [(0.0, [1, 1, 1]), (1.0, [1, 10, 100]), (0.5, [1, 10**0.5, 10])])
@@ -47,13 +51,14 @@ def test_fewer_draws_are_the_first_of_more_and_order_does_not_matter() -> None:
     assert few.sort_by(order).equals(more.filter(pa.array(more["draw"].to_numpy() < 2)).sort_by(order))
 
 
-def test_a_day_draws_from_what_was_in_the_catalogue_when_it_began() -> None:
-    """An item of tomorrow would be a negative that nobody could have been shown; a day without a catalogue has none."""
-    rows = pa.concat_tables([clicks(20, event_time=at(day)) for day in (26, 27, 28)])
+def test_a_click_draws_from_the_catalogue_it_was_served_from() -> None:
+    """An item of tomorrow would be a negative nobody could have been shown; before the first catalogue are none."""
+    times = [at(26), at(27, 5), at(27, 6), at(28, 5.99), at(28, 6), at(30)]
+    rows = pa.concat_tables([clicks(20, event_time=time) for time in times])
     items = pa.concat_tables([catalogue(27, old=1), catalogue(28, new=1), catalogue(29, later=1)])
     found = negatives.drawn(rows, items, RetrievalNegativeSettings(per_click=1))
     pairs = set(zip(found["event_time"].to_pylist(), found["item_id"].to_pylist(), strict=True))
-    assert pairs == {(at(27), "old"), (at(28), "new")}
+    assert pairs == {(at(27, 6), "old"), (at(28, 5.99), "old"), (at(28, 6), "new"), (at(30), "later")}
 
 
 def test_what_a_user_was_shown_is_no_negative_under_any_id() -> None:
@@ -78,4 +83,4 @@ def test_negatives_stand_against_train_clicks_of_known_users() -> None:
     """Held-out clicks and anonymous ones have none."""
     rows = [{"clicked": True}, {"clicked": True, "user_id": None}, {"clicked": True, "split": "test"}, {}]
     unknown = {"clicked": None}
-    assert negatives.clicked(labelled([*rows, unknown]))["impression_id"].to_pylist() == ["i00000"]
+    assert negatives.clicked(labelled([*rows, unknown]), PUBLISHED)["impression_id"].to_pylist() == ["i00000"]

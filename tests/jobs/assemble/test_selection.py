@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jobs.assemble import selection
-from jobs.assemble.identity import IDENTITY
 from jobs.config import RankerSettings, SelectionSettings
 from jobs.errors import Refused
+from jobs.moment.identity import IDENTITY
 from models.rankers import RANKERS
 from models.rankers.features import CATEGORICAL, NUMERIC
 from models.rankers.features import IDENTITY as IDENTITY_COLUMNS

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from jobs.attribute.core import COLUMNS
 from jobs.config import AttributionSettings
-from jobs.tables import LAKE
+from jobs.lake.tables import LAKE
 
 Row = dict[str, Any]
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jobs.attribute import core
 from jobs.attribute.shares import shared_out
 from jobs.config import AttributionSettings
-from jobs.labels import as_known
+from jobs.outcomes import so_far
 from tests.jobs.attribute.attribution_oracle import START, by_nested_loops, events, known_before, random_events, rounded
 
 RULES = st.builds(
@@ -100,7 +100,7 @@ def test_reading_as_of_any_time_never_changes(seed: int, n: int, hours: int, rul
     def read(events_read: dict[str, list[dict[str, Any]]]) -> list[tuple[Any, ...]]:
         labels = attributed(events_read, rules)[0]
         labels = labels.filter(pc.less(labels.column("known_at"), pa.scalar(cut)))
-        told = (as_known(labels, outcome, cut).to_pylist() for outcome in ("clicked", "converted"))
+        told = (so_far(labels, outcome, cut).to_pylist() for outcome in ("clicked", "converted"))
         return list(zip(labels.column("impression_id").to_pylist(), *told, strict=True))
 
     assert read(found) == read(known_before(found, cut))

@@ -18,8 +18,8 @@ import pytest
 
 from jobs.attribute import core
 from jobs.config import AttributionSettings
-from jobs.labels import as_known
-from jobs.tables import LAKE, TIME
+from jobs.lake.tables import LAKE, TIME
+from jobs.outcomes import so_far
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 STAGES = {"impressions": "s", "clicks": "c", "purchases": "p"}
@@ -136,7 +136,7 @@ def test_a_real_log_read_as_of_a_time_is_what_a_run_then_said(hours: int) -> Non
         labels = core.attribute(**some, settings=AttributionSettings())[0]
         labels = labels.filter(pc.less(labels["known_at"], pa.scalar(cut)))
         superseded = pc.count(labels["click_superseded"]).as_py()
-        outcomes = [as_known(labels, outcome, cut).combine_chunks() for outcome in ("clicked", "converted")]
+        outcomes = [so_far(labels, outcome, cut).combine_chunks() for outcome in ("clicked", "converted")]
         told.append([labels["impression_id"].combine_chunks(), *outcomes])
         if some is found:
             assert superseded > 0

@@ -8,14 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.backtest import core, job
-from jobs.backtest.document import Document
+from jobs.backtest import job
 from jobs.config import Config
 from jobs.errors import NotReady, Refused
-from jobs.store import Lake
-from jobs.tables import LAKE
+from jobs.evidence import core
+from jobs.evidence.document import Document
+from jobs.lake.store import Lake
+from jobs.lake.tables import LAKE
 from models.policies.choice import first_choice
-from tests.jobs.small_candidates import deployed, linear, popularity, publish_candidates, publish_ledger
+from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import DAY, TEST_DAY, World, a_run, publish, publish_all, settings
 
 
@@ -44,7 +45,10 @@ def test_popularity_stands_in_where_nobody_was_ever_deployed(config: Config) -> 
     assert report["champion"] == found["champion"]["candidate_id"] == "popularity-full-2026-01-08"
     assert not found["champion"]["deployed"]
     assert found["challenger"]["candidate_id"] == "logistic-full-2026-01-08"
-    assert found["diagnostics"]["differing_columns"] == {}  # replay and examples agree on every column
+    assert (found["diagnostics"]["skew"], found["diagnostics"]["differing_columns"]) == (
+        0.0,
+        {},
+    )  # replay and examples agree on every column
     for metric in ("auc", "ndcg_at_10"):
         assert found["comparison"][metric]["difference"]["low"] > 0  # it knows what users like
     assert found["value"]["difference"]["low"] > 0
@@ -81,19 +85,45 @@ def test_the_estimate_is_near_the_truth_of_the_world_that_made_the_logs(config: 
         assert abs(estimate["value"] - exact) < 4 * estimate["stderr"], side
 
 
-def test_the_deployed_champion_is_the_opponent_even_if_another_is_newer(config: Config) -> None:
-    old = publish_candidates(
+def test_the_opponent_is_what_serves_whatever_its_day(config: Config) -> None:
+    """A later day's model was live and is no more, an older day's serves: the reader of a backfill sees it, too."""
+    older = publish_candidates(
         config, {"popularity": popularity(), "logistic": linear(0.5)}, "logistic", day="2026-01-05"
+    )[1] | {"day": "2026-01-05"}
+    later = publish_candidates(
+        config, {"popularity": popularity(), "logistic": linear(0.2)}, "logistic", day="2026-01-11"
+    )[1] | {"day": "2026-01-11"}
+    publish_candidates(config, RANKERS, "logistic")
+    first = live(later)
+    for steps, champion in (
+        ([first], later),
+        ([first, live(older, before=later["candidate_id"])], older),
+        ([live(older), live(later, before=older["candidate_id"])], later),
+    ):
+        publish_ledger(config, *steps)
+        job.run(a_run("backtest", config))
+        assert document(config)["champion"]["candidate_id"] == champion["candidate_id"]
+        assert document(config)["champion"]["deployed"]
+
+
+def test_a_challenger_that_serves_is_compared_with_what_it_replaced(config: Config) -> None:
+    """Judged again it is not its own champion, nor is that a model that was rolled back before it went live."""
+    days = ("2026-01-05", "2026-01-06")
+    earlier, gone = (
+        publish_candidates(config, {"popularity": popularity(), "logistic": linear(x)}, "logistic", day=day)[1]
+        for x, day in zip((0.5, 0.2), days, strict=True)
     )
-    newer = publish_candidates(
-        config, {"popularity": popularity(), "logistic": linear(0.2)}, "logistic", day="2026-01-07"
+    own = publish_candidates(config, RANKERS, "logistic")[1]
+    publish_ledger(
+        config,
+        live(earlier),
+        live(gone, before=earlier["candidate_id"]),
+        live(gone, step="rolled back"),
+        live(earlier),
+        live(own, before=earlier["candidate_id"]),
     )
-    publish_ledger(config, [deployed(old[1])], day="2026-01-05")
-    publish_ledger(config, [deployed(newer[1], deployed_at=None)], day="2026-01-07")
-    rows = publish_candidates(config, RANKERS, "logistic")
-    publish_ledger(config, [deployed(rows[1])])  # this very day was deployed before: it is not its own champion
     job.run(a_run("backtest", config))
-    assert document(config)["champion"]["candidate_id"] == old[1]["candidate_id"]
+    assert document(config)["champion"]["candidate_id"] == earlier["candidate_id"]
 
 
 def test_without_propensities_the_value_is_refused_and_the_rest_goes_on(config: Config) -> None:
@@ -156,11 +186,38 @@ def test_the_gate_never_sees_the_truth(tmp_path: Path, tmp_path_factory: pytest.
     publish_candidates(made, RANKERS, "logistic")
     job.run(a_run("backtest", made))
     found = document(made)
-    assert set(found["truth"]) == {"champion", "challenger", "difference", "logging"}
+    assert set(found["truth"]) == {"champion", "challenger", "difference", "logging", "p_click", "p_conversion"}
     assert 0 < found["truth"]["logging"] < 1
+    assert 0 < found["truth"]["p_conversion"] < found["truth"]["p_click"] < 1
     without = {key: value for key, value in found.items() if key != "truth"}
     assert core.gate_evidence(found) == core.gate_evidence(without)
     assert str(found["truth"]["challenger"]) not in json.dumps(core.gate_evidence(found).as_dict())
+
+
+def test_logs_of_another_world_are_judged_without_a_truth(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Settings of the world were changed after its logs were made: no reason to judge nothing."""
+    made = settings(
+        tmp_path,
+        tmp_path_factory.getbasetemp(),
+        source__name="simulated",
+        gate__bootstrap_replicates="50",
+        world__users="50",
+    )
+    publish_all(made, World(), n=60)
+    publish_candidates(made, RANKERS, "logistic")
+    job.run(a_run("backtest", made))
+    assert "truth" not in document(made)
+
+
+def test_both_sides_tell_what_they_predict_of_clicks_and_conversions(config: Config) -> None:
+    """Mean probabilities of the rows as shown, to be held against what is true or what comes."""
+    publish_candidates(config, RANKERS, "logistic")
+    job.run(a_run("backtest", config))
+    found = document(config)["calibration"]
+    assert found["challenger"]["predicted_conversion"] == pytest.approx(0.1 * found["challenger"]["predicted"])
+    assert found["champion"]["predicted_conversion"] == 0.0, "it never heard of a conversion"
 
 
 @pytest.mark.parametrize("full", [True, False])

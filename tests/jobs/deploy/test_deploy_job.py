@@ -1,177 +1,193 @@
 """`deploy` against a real endpoint: train, backtest and promote on a small lake, then what may and may not go live."""
 
+import json
 import re
 import shutil
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-import uvicorn
 
-from infra.endpoint.__main__ import listen
-from infra.endpoint.app import Server
 from jobs import bundle, tracking
 from jobs.backtest import job as backtest
 from jobs.config import Config
-from jobs.deploy import job as deploy
-from jobs.deploy.sagemaker import Endpoint
+from jobs.deployments import ledger
 from jobs.errors import NotReady, Refused
-from jobs.featurize.online import OnlineFeatures
+from jobs.lake.run import Approval
+from jobs.lake.store import Lake
+from jobs.lake.tables import LAKE
 from jobs.promote import job as promote
-from jobs.store import Lake
-from jobs.tables import LAKE
-from jobs.train import job as train
+from jobs.serving.sagemaker import Endpoint
 from models.rankers import RANKERS
-from tests.jobs.small_lake import DAY, World, a_run, publish, publish_all, settings
-
-LENIENT = {
-    "gate__min_lift": "-1",
-    "gate__must_not_fall__log_loss": "1",
-    "gate__must_not_fall__auc": "1",
-    "gate__must_not_fall__ndcg_at_10": "1",
-    "gate__max_weight_share": "1",
-    "gate__min_effective_n": "1",
-    "gate__min_test_rows": "1",
-    "gate__max_calibration_error": "1",
-    "gate__max_slice_drop": "1",
-    "gate__max_concentration_rise": "1",
-    "gate__max_latency_ms": "10000",
-    "ranker__xgboost_rounds": "5",
-}
-NEXT = DAY + timedelta(days=1)
+from tests.jobs.deploy.deploy_world import NEXT, champions, deployed, judge, rolled_back, serving, steps, verdict, yes
+from tests.jobs.small_lake import DAY, a_run, publish
 
 
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two days trained, judged and promoted; nothing deployed. Tests work on copies."""
-    session = tmp_path_factory.mktemp("session")
-    root = session / "judged"
-    tree = settings(root, session, **LENIENT)
-    for day in (DAY, NEXT):
-        publish_all(tree, World(), day, n=150)
-        for module, name in ((train, "train"), (backtest, "backtest"), (promote, "promote")):
-            module.run(a_run(name, tree, day))
-    assert [row["verdict"] for row in Lake(tree.lake.root).read("promotions").to_pylist()] == ["promote", "promote"]
-    return root
-
-
-@contextmanager
-def serving(tree: Config) -> Iterator[Config]:
-    """The local endpoint over HTTP on a free port; the settings with its URL."""
-    listener = listen(0)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    tree = tree.model_copy(update={"endpoint": tree.endpoint.model_copy(update={"url": url, "timeout_ms": 5000})})
-    web = uvicorn.Server(uvicorn.Config(Server(tree, OnlineFeatures(tree)).app, log_level="warning", access_log=False))
-    thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    try:
-        yield tree
-    finally:
-        web.should_exit = True
-        thread.join(20)
-
-
-@pytest.fixture
-def world(judged: Path, tmp_path: Path) -> Config:
-    """A copy of the judged lake; bundles stay where they are unless a test moves them."""
-    for name in ("lake", "artifacts"):
-        if (judged / name).exists():
-            shutil.copytree(judged / name, tmp_path / name)
-    shutil.copy(judged / "mlflow.db", tmp_path / "mlflow.db")
-    found = settings(tmp_path, tmp_path, **LENIENT, features__online_path=str(tmp_path / "online"))
-    return found.model_copy(update={"bundles": judged / "bundles"})
-
-
-def deployed(tree: Config, day: Any = DAY, by: str | None = "alice") -> dict[str, Any]:
-    return deploy.run(replace(a_run("deploy", tree, day), approved_by=by))
-
-
-def ledger(tree: Config, day: Any = DAY) -> dict[str, Any]:
-    rows = Lake(tree.lake.root).read("promotions", where={"day": str(day), "mode": "full"}).to_pylist()
-    assert len(rows) == 1
-    return dict(rows[0])
+def rewritten(tree: Config, **changes: Any) -> None:
+    """The verdict of the first day says something else."""
+    row = {name: {**verdict(tree), **changes}[name] for name in LAKE["promotions"].columns}
+    publish(tree, "promotions", pa.Table.from_pylist([row], LAKE["promotions"].schema), day=str(DAY), mode="full")
 
 
 def test_from_verdict_to_traffic(world: Config) -> None:
     """Approved, in service, champion and on record; run again nothing changes; the next day updates the endpoint."""
     with serving(world) as tree:
-        report = deployed(tree)
-        row = ledger(tree)
+        first, second = verdict(tree), verdict(tree, NEXT)
+        deployed(tree)  # the endpoint lost its state: what the ledger says serves is put back
+        assert champions(tree) == (first["candidate_id"],) * 3
+        assert len(steps(tree)) == 2
+        report = deployed(tree, NEXT)
         assert report == {
             "endpoint": "tidegate",
-            "variant": row["candidate_id"],
-            "bundle_sha256": row["bundle_sha256"],
+            "variant": second["candidate_id"],
+            "bundle_sha256": second["bundle_sha256"],
             "approved_by": "alice",
         }
-        assert (row["approved_by"], row["endpoint"]) == ("alice", "tidegate")
-        assert row["approved_at"] <= row["deployed_at"]
-        assert tracking.champion(tree) == row["candidate_id"]
-        versions = len(Lake(tree.lake.root).history("promotions"))
-        assert deployed(tree, by="bob") == {**report, "approved_by": "bob"}
-        assert ledger(tree) == row, "the deployment on record is the one that happened"
-        assert len(Lake(tree.lake.root).history("promotions")) == versions
-        first = Endpoint(tree.endpoint).serving()
-        deployed(tree, NEXT)
-        second = ledger(tree, NEXT)
-        assert tracking.champion(tree) == second["candidate_id"]
+        assert champions(tree) == (second["candidate_id"],) * 3
         assert Endpoint(tree.endpoint).serving() == f"{second['candidate_id']}-{second['bundle_sha256'][:12]}"
-        Endpoint(tree.endpoint).roll_back(first)
-        assert Endpoint(tree.endpoint).serving() == first, "old configs are kept for this"
+        found = ledger.steps(Lake(tree.lake.root), "tidegate")
+        before = f"{first['candidate_id']}-{first['bundle_sha256'][:12]}"
+        assert [(row["step"], row["before"], row["by"], row["why"]) for row in found] == [
+            *[(step, None, "alice", "it is better") for step in ("approved", "live")],
+            *[(step, before, "alice", "it is better") for step in ("approved", "live")],
+        ]
+        assert {row["evidence_sha256"] for row in found[2:]} == {second["evidence_sha256"]}
+        versions = len(Lake(tree.lake.root).history("deployments"))
+        again = deployed(tree, NEXT, yes(tree, NEXT, by="bob"))
+        assert again == report, "the deployment on record is the one that happened"
+        assert len(Lake(tree.lake.root).history("deployments")) == versions
 
 
-def test_without_a_yes_nothing_moves(world: Config) -> None:
-    """No person, no deployment; the ledger stays as promote wrote it."""
-    with serving(world) as tree:
-        with pytest.raises(Refused, match="a person's yes"):
-            deployed(tree, by=None)
-        assert ledger(tree)["approved_by"] is None
-        assert Endpoint(tree.endpoint).serving() is None
+def test_without_a_yes_nothing_moves(waiting: Config) -> None:
+    """No person, no deployment; the ledger stays empty."""
+    with serving(waiting) as tree:
+        for nobody in (Approval(), yes(tree, by=""), yes(tree, by="  ")):
+            with pytest.raises(Refused, match="a person's yes"):
+                deployed(tree, approval=nobody)
+        assert champions(tree) == (None, None, None)
+        assert steps(tree) == []
 
 
-def test_a_hold_is_never_deployed_whoever_asks(world: Config) -> None:
-    """The gate's word binds the person too; the reasons are in the refusal."""
-    row = {**ledger(world), "verdict": "hold", "reasons": ["lift may be nil"]}
-    publish(world, "promotions", pa.Table.from_pylist([row], LAKE["promotions"].schema), day=str(DAY), mode="full")
-    with serving(world) as tree, pytest.raises(Refused, match="has hold: lift may be nil"):
-        deployed(tree)
+def test_a_hold_is_never_deployed_whoever_asks(waiting: Config) -> None:
+    """The gate's word binds the person too, and a yes from before it changed; the reasons are in the refusal."""
+    said = yes(waiting)
+    rewritten(waiting, verdict="hold", reasons=["lift may be nil"])
+    with serving(waiting) as tree, pytest.raises(Refused, match="has hold: lift may be nil"):
+        deployed(tree, approval=said)
 
 
-def test_a_tampered_bundle_is_refused(world: Config, judged: Path, tmp_path: Path) -> None:
+def test_a_tampered_bundle_is_refused(waiting: Config, tmp_path: Path) -> None:
     """One byte more in the ranker after the verdict, and nothing is deployed."""
-    row = ledger(world)
+    row = verdict(waiting)
     copy = tmp_path / "bundles" / row["candidate_id"]
     shutil.copytree(row["bundle"], copy)
     victim = next(p for p in (copy / "ranker").iterdir())
     victim.write_bytes(victim.read_bytes() + b" ")
-    moved = pa.Table.from_pylist([{**row, "bundle": str(copy)}], LAKE["promotions"].schema)
-    publish(world, "promotions", moved, day=str(DAY), mode="full")
-    with serving(world) as tree:
+    rewritten(waiting, bundle=str(copy))
+    with serving(waiting) as tree:
         with pytest.raises(Refused, match="unchanged; differing"):
             deployed(tree)
+        assert champions(tree) == (None, None, None)
+
+
+# -- what a yes is bound to ----------------------------------------------------------------------------------------
+def test_of_two_questions_open_the_first_answered_makes_the_second_stale(waiting: Config) -> None:
+    """An older day's model, compared with a stand-in, once replaced the newer one in 46 seconds."""
+    with serving(waiting) as tree:
+        older, newer = yes(tree, DAY), yes(tree, NEXT)
+        deployed(tree, NEXT, newer)
+        name = verdict(tree, NEXT)["candidate_id"]
+        sentence = f"a stand-in, since no model was live; {name} .* serves now: run backtest and promote again"
+        with pytest.raises(Refused, match=sentence):
+            deployed(tree, DAY, older)
+        with pytest.raises(Refused, match="run backtest again"):
+            promote.run(a_run("promote", tree, DAY))
+        assert champions(tree) == (name,) * 3
+        judge(tree, DAY)  # what the sentence says
+        with pytest.raises(Refused, match=r"alice said yes .* with evidence"):
+            deployed(tree, DAY, older)
+        deployed(tree, DAY)
+        assert champions(tree) == (verdict(tree)["candidate_id"],) * 3, "an older day's model is champion once live"
+
+
+def test_evidence_computed_again_needs_a_yes_again(waiting: Config) -> None:
+    """The gate says promote both times, and that is not what the person read."""
+    said = yes(waiting)
+    gate = waiting.gate.model_copy(update={"bootstrap_replicates": 60})
+    backtest.run(a_run("backtest", waiting.model_copy(update={"gate": gate})))
+    with serving(waiting) as tree:
+        with pytest.raises(Refused, match=r"needs the evidence its verdict rests on .* run promote again"):
+            deployed(tree, approval=said)
+        promote.run(a_run("promote", tree))
+        with pytest.raises(Refused, match="read the newest evidence"):
+            deployed(tree, approval=said)
+        for name in ("evidence_sha256", "bundle_sha256", "champion_sha256"):
+            with pytest.raises(Refused, match="found none"):
+                deployed(tree, approval=replace(yes(tree), **{name: ""}))
+        assert champions(tree) == (None, None, None)
+        deployed(tree)
+
+
+def test_an_endpoint_that_somebody_switched_is_not_overwritten(world: Config) -> None:
+    """The ledger says one thing and the endpoint another: what the challenger would replace was never compared."""
+    with serving(world) as tree:
+        deployed(tree)
+        champion = champions(tree)[0]
+        endpoint = Endpoint(tree.endpoint)
+        own = replace(_release(tree, DAY), candidate_id="made by hand")
+        endpoint.prepare(own)
+        endpoint.switch(own.config)
+        with pytest.raises(Refused, match=f"must serve {champion}.* it serves made-by-hand-.* deploy {champion} again"):
+            deployed(tree, NEXT)
+        assert endpoint.serving() == own.config
+        assert len(steps(tree)) == 2
+        deployed(tree)
+        assert champions(tree) == (champion,) * 3
+        deployed(tree, NEXT)
+
+
+def test_a_first_model_takes_no_endpoint_that_is_anothers(waiting: Config) -> None:
+    """A team's own model behind that name: nobody said that it may go."""
+    with serving(waiting) as tree:
+        own = replace(_release(tree, DAY), candidate_id="made by hand")
+        Endpoint(tree.endpoint).prepare(own)
+        Endpoint(tree.endpoint).switch(own.config)
+        with pytest.raises(Refused, match=r"must serve nothing, .* delete that endpoint, or name another"):
+            deployed(tree)
+        assert Endpoint(tree.endpoint).serving() == own.config
+
+
+def _release(tree: Config, day: Any) -> Any:
+    from jobs.deployments.release import approved
+
+    evidence = Lake(tree.lake.root).read("evidence").to_pylist()
+    return approved(verdict(tree, day), evidence, yes(tree, day))
+
+
+def test_a_dead_champion_does_not_stand_in_the_way(world: Config) -> None:
+    """The endpoint is gone altogether: the next model, judged against what the ledger says, can still go live."""
+    with serving(world) as tree:
         assert Endpoint(tree.endpoint).serving() is None
-        assert ledger(tree)["deployed_at"] is None
+        deployed(tree, NEXT)
+        assert champions(tree) == (verdict(tree, NEXT)["candidate_id"],) * 3
 
 
-def test_an_endpoint_that_is_down_is_not_ready(world: Config) -> None:
+# -- what fails on the way -----------------------------------------------------------------------------------------
+def test_an_endpoint_that_is_down_is_not_ready(waiting: Config) -> None:
     """Retry later; nobody's approval is recorded for something that could not start."""
-    dead = world.model_copy(update={"endpoint": world.endpoint.model_copy(update={"url": "http://127.0.0.1:9"})})
+    dead = waiting.model_copy(update={"endpoint": waiting.endpoint.model_copy(update={"url": "http://127.0.0.1:9"})})
     with pytest.raises(NotReady, match=re.escape("must answer at http://127.0.0.1:9")):
         deployed(dead)
-    assert ledger(dead)["approved_by"] is None
+    assert steps(dead) == []
 
 
 def test_a_failure_after_the_switch_puts_the_champion_back(world: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new bundle answers only by its fallback: the old config serves again, alias and ledger as before."""
+    """Endpoint, alias and ledger as before, and the ledger says what was tried; then it can be tried again."""
     with serving(world) as tree:
         deployed(tree)
-        before = Endpoint(tree.endpoint).serving()
-        champion = ledger(tree)["candidate_id"]
+        champion, challenger = champions(tree)[0], verdict(tree, NEXT)["candidate_id"]
 
         def broken(*_: Any) -> None:
             raise NotReady("MLflow must answer")
@@ -180,18 +196,37 @@ def test_a_failure_after_the_switch_puts_the_champion_back(world: Config, monkey
         with pytest.raises(NotReady, match="MLflow must answer"):
             deployed(tree, NEXT)
         monkeypatch.undo()
-        assert Endpoint(tree.endpoint).serving() == before
-        assert tracking.champion(tree) == champion
-        row = ledger(tree, NEXT)
-        assert (row["approved_by"], row["deployed_at"]) == ("alice", None)
+        assert champions(tree) == (champion,) * 3
+        assert steps(tree)[2:] == [(challenger, "approved"), (challenger, "rolled back")]
+        assert ledger.steps(Lake(tree.lake.root), "tidegate")[-1]["why"] == "MLflow must answer"
         deployed(tree, NEXT)
-        assert ledger(tree, NEXT)["deployed_at"] is not None
+        assert champions(tree) == (challenger,) * 3
 
 
-def test_a_bundle_that_only_falls_back_fails_its_smoke_test(world: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_model_that_fails_late_leaves_no_alias(waiting: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The alias once stayed on a model whose endpoint had been deleted."""
+    append = ledger.append
+
+    def full(run: Any, known: Any, *new: Any) -> Any:
+        if new[0]["step"] == "live":
+            raise OSError("No space left on device")
+        return append(run, known, *new)
+
+    with serving(waiting) as tree:
+        monkeypatch.setattr(ledger, "append", full)
+        with pytest.raises(OSError, match="No space left"):
+            deployed(tree)
+        assert champions(tree) == (None, None, None)
+        assert [step for _, step in steps(tree)] == ["approved", "rolled back"]
+        monkeypatch.undo()
+        deployed(tree)
+        assert champions(tree) == (verdict(tree)["candidate_id"],) * 3
+
+
+def test_a_bundle_that_only_falls_back_fails_its_smoke_test(waiting: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """It answers while it is brought up and raises afterwards: not deployed, and no endpoint is left behind."""
     answered: list[int] = []
-    ranker = RANKERS[bundle.load(Path(ledger(world)["bundle"])).ranker.kind]
+    ranker = RANKERS[bundle.load(Path(verdict(waiting)["bundle"])).ranker.kind]
     predict = ranker.predict
 
     def once(self: Any, features: Any) -> Any:
@@ -200,9 +235,104 @@ def test_a_bundle_that_only_falls_back_fails_its_smoke_test(world: Config, monke
             raise RuntimeError("out of cheese")
         return predict(self, features)
 
-    with serving(world) as tree:
+    with serving(waiting) as tree:
         monkeypatch.setattr(ranker, "predict", once)
         with pytest.raises(Refused, match="not with the fallback"):
             deployed(tree)
-        assert Endpoint(tree.endpoint).serving() is None
-        assert ledger(tree)["deployed_at"] is None
+        assert champions(tree) == (None, None, None)
+
+
+def test_one_release_at_a_time(world: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one's must end first; its own deploy goes on with it, rollback ends it."""
+    with serving(world) as tree:
+        deployed(tree)
+        champion, challenger = champions(tree)[0], verdict(tree, NEXT)["candidate_id"]
+        monkeypatch.setattr(Endpoint, "smoke", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            deployed(tree, NEXT)
+        monkeypatch.undo()
+        with pytest.raises(NotReady, match=f"{challenger}, approved by alice at .* rollback --day {NEXT} --mode full"):
+            deployed(tree)
+        assert rolled_back(tree)["serves"] == champion
+        assert champions(tree) == (champion,) * 3
+        assert steps(tree)[-1] == (challenger, "rolled back")
+        deployed(tree)
+
+
+def test_what_another_run_has_gone_on_with_is_left_to_it(world: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that was taken for dead lives on beside its retry, and fails: the retry's model stays."""
+    answer = Endpoint.smoke
+
+    def overtaken(self: Endpoint, release: Any) -> None:
+        monkeypatch.setattr(Endpoint, "smoke", answer)
+        deployed(tree, NEXT)
+        raise Refused("too late to matter")
+
+    with serving(world) as tree:
+        deployed(tree)
+        challenger = verdict(tree, NEXT)["candidate_id"]
+        monkeypatch.setattr(Endpoint, "smoke", overtaken)
+        with pytest.raises(Refused, match="too late to matter") as caught:
+            deployed(tree, NEXT)
+        assert "another run has gone on with it" in caught.value.__notes__[0]
+        assert champions(tree) == (challenger,) * 3
+        assert steps(tree)[2:] == [(challenger, "approved"), (challenger, "live")]
+
+
+def test_a_release_that_may_no_longer_go_on_goes_back(world: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after the switch, and judged to hold since: it must not stay where the kill left it."""
+    with serving(world) as tree:
+        deployed(tree)
+        champion, said = champions(tree)[0], yes(tree, NEXT)
+        monkeypatch.setattr(Endpoint, "smoke", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            deployed(tree, NEXT)
+        monkeypatch.undo()
+        gate = tree.gate.model_copy(update={"min_lift": 1e9})
+        assert promote.run(a_run("promote", tree.model_copy(update={"gate": gate}), NEXT))["verdict"] == "hold"
+        with pytest.raises(Refused, match="has hold"):
+            deployed(tree, NEXT, said)
+        assert champions(tree) == (champion,) * 3
+        assert "has hold" in ledger.steps(Lake(tree.lake.root), "tidegate")[-1]["why"]
+
+
+# -- and back ------------------------------------------------------------------------------------------------------
+def test_a_way_back_makes_the_one_before_champion_for_everybody(world: Config) -> None:
+    """Endpoint, alias and ledger; a second time it changes nothing, and the next challenger is judged against it."""
+    with serving(world) as tree:
+        deployed(tree)
+        first, second = champions(tree)[0], verdict(tree, NEXT)["candidate_id"]
+        deployed(tree, NEXT)
+        for _ in range(2):
+            assert rolled_back(tree) == {"endpoint": "tidegate", "serves": first, "approved_by": "bob"}
+            assert champions(tree) == (first,) * 3
+            assert steps(tree)[4:] == [(second, "rolled back"), (first, "live")]
+        with pytest.raises(Refused, match="it is the first"):
+            rolled_back(tree, DAY)
+        judge(tree, NEXT)
+        [row] = Lake(tree.lake.root).read("evidence", where={"day": str(NEXT), "mode": "full"}).to_pylist()
+        assert json.loads(row["document"])["champion"]["candidate_id"] == first
+        deployed(tree, NEXT)
+        assert champions(tree) == (second,) * 3
+
+
+def test_only_what_serves_can_be_taken_back_and_only_by_somebody(world: Config) -> None:
+    with serving(world) as tree:
+        with pytest.raises(Refused, match=r"found .* of 2026-01-08, full"):
+            rolled_back(tree)
+        with pytest.raises(Refused, match="rollback needs a person's yes"):
+            rolled_back(tree, by=" ")
+
+
+def test_a_way_back_to_a_model_that_does_not_answer_is_not_taken(
+    world: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(world) as tree:
+        deployed(tree)
+        deployed(tree, NEXT)
+        second = champions(tree)[0]
+        monkeypatch.setattr(Endpoint, "smoke", lambda *_: (_ for _ in ()).throw(Refused("it falls back")))
+        with pytest.raises(Refused, match="it falls back"):
+            rolled_back(tree)
+        assert champions(tree) == (second,) * 3
+        assert len(steps(tree)) == 4

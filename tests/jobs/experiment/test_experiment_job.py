@@ -9,10 +9,12 @@ import pyarrow as pa
 import pytest
 
 from jobs.config import Config
-from jobs.experiment import core, job
-from jobs.store import Lake, midnight
-from jobs.tables import LAKE
-from tests.jobs.small_candidates import deployed, publish_ledger
+from jobs.experiment import job
+from jobs.experiment.core import EXPERIMENT
+from jobs.lake.store import Lake, midnight
+from jobs.lake.tables import LAKE
+from jobs.outcomes import with_clicks
+from tests.jobs.small_candidates import live, publish_ledger
 from tests.jobs.small_lake import DAY, World, a_run, publish_served, settings
 
 CANDIDATE = {"candidate_id": "logistic-full-2026-01-08", "bundle": "b", "bundle_sha256": "s"}
@@ -30,7 +32,7 @@ def readouts(config: Config, day: Any = DAY) -> dict[str, dict[str, Any]]:
 def test_arms_are_who_decided_and_rates_are_per_request(config: Config) -> None:
     """Fallback answers belong to the variant: the endpoint gave them. A look-alike policy does not."""
     shown, labels = publish_served(config, World(), DAY, 200, CANDIDATE["candidate_id"], live=0.4)
-    publish_ledger(config, [deployed(CANDIDATE)])
+    publish_ledger(config, live(CANDIDATE))
     report = job.run(a_run("experiment", config))
     policy = np.array(shown["policy"].to_pylist())
     clicked = np.array(labels["clicked"].to_pylist(), float)
@@ -43,7 +45,7 @@ def test_arms_are_who_decided_and_rates_are_per_request(config: Config) -> None:
     difference = found["clicks_per_request"]
     assert difference["low"] < difference["value"] < difference["high"]
     assert difference["n"] == 200
-    assert (difference["control"], difference["experiment"]) == ("logging", core.EXPERIMENT)
+    assert (difference["control"], difference["experiment"]) == ("logging", EXPERIMENT)
     assert CANDIDATE["candidate_id"] + "+fallback" in difference["variant"]
     assert "clicks so far: 100%" in difference["note"]  # the day's click windows are all still open
     assert report["served_requests"] == {str(DAY): len(np.unique(requests[served]))}
@@ -51,7 +53,7 @@ def test_arms_are_who_decided_and_rates_are_per_request(config: Config) -> None:
 
 def test_a_day_without_live_traffic_is_published_empty_with_a_note(config: Config) -> None:
     publish_served(config, World(), DAY, 50, "never-deployed", live=0.5)
-    publish_ledger(config, [deployed(CANDIDATE)])
+    publish_ledger(config, live(CANDIDATE))
     job.run(a_run("experiment", config))
     assert readouts(config) == {}
     lineage = Lake(config.lake.root).lineage("readouts", {"day": str(DAY)})
@@ -66,7 +68,7 @@ def test_before_the_first_deployment_there_is_no_ledger_and_no_error(config: Con
 
 def test_everything_served_leaves_no_control_and_says_so(config: Config) -> None:
     publish_served(config, World(), DAY, 50, CANDIDATE["candidate_id"], live=1.0)
-    publish_ledger(config, [deployed(CANDIDATE)], day=str(DAY - timedelta(days=1)))
+    publish_ledger(config, live(CANDIDATE, day=str(DAY - timedelta(days=1))))
     job.run(a_run("experiment", config))
     row = readouts(config)["clicks_per_request"]
     assert row["value"] is None
@@ -77,5 +79,5 @@ def test_impressions_without_a_label_are_left_out_not_counted_as_no() -> None:
     shown = pa.table({"impression_id": ["a", "b"]})
     label = {"impression_id": "b", "clicked": True, "click_known_at": midnight(DAY), "click_matures_at": midnight(DAY)}
     labels = pa.Table.from_pylist([label], LAKE["labels"].schema)
-    found = core.with_clicks(shown, labels, midnight(DAY + timedelta(days=1)))
+    found = with_clicks(shown, labels, midnight(DAY + timedelta(days=1)))
     assert found["impression_id"].to_pylist() == ["b"]

@@ -11,9 +11,9 @@ import pytest
 from jobs import config
 from jobs.config import Config
 from jobs.flow import STAGES
-from jobs.run import Run
-from jobs.store import Lake, Lineage
-from jobs.tables import LAKE
+from jobs.lake.run import Run
+from jobs.lake.store import Lake, Lineage
+from jobs.lake.tables import LAKE
 
 FIRST = date(2026, 1, 1)
 LINEAGE = Lineage("test", "run", "code", "config")
@@ -80,8 +80,11 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture
 def lively(tmp_path: Path) -> World:
-    """Six days, 40 users, 15 items: late events, anonymous users, an item whose category changes, one delisted."""
-    world = World(tmp_path)
+    """Six days, 40 users, 15 items: late events, anonymous users, an item whose category changes, one delisted.
+
+    In a folder whose name Spark would take for a pattern.
+    """
+    world = World(tmp_path / "run[1]{a,b}*?")
     fill(world)
     return world
 

@@ -17,7 +17,7 @@ from jobs.featurize import categories, core
 from jobs.featurize.encodings import CLICK_DAY, CONTEXT, encodings
 from jobs.featurize.items import ItemCounts, item_features, overall
 from jobs.featurize.users import UserEvents, user_features
-from jobs.tables import INTEREST_BUCKETS, TIME
+from jobs.lake.tables import INTEREST_BUCKETS, TIME
 from models.rankers.features import ENCODINGS, SEPARATOR
 
 FIRST = date(2026, 1, 1)

@@ -3,6 +3,7 @@
 from datetime import date, timedelta
 from typing import Any
 
+import deltalake
 import pyarrow as pa
 import pytest
 
@@ -30,7 +31,7 @@ def test_a_range_is_its_days_one_by_one(lively: Any) -> None:
     for day in days(lively, 6):
         lively.run(day)
     assert everything(lively, 6) == ranged
-    assert {row["available_at"] for row in ranged["user_features", last]} == {lively.at(6, 0)}
+    assert {row["available_at"] for row in ranged["user_features", last]} == {lively.at(6, 6)}
 
 
 def test_what_happens_or_becomes_known_after_midnight_changes_nothing(lively: Any) -> None:
@@ -69,6 +70,20 @@ def test_the_window_forgets(world: Any) -> None:
     last = world.rows("item_features", days(world, 3)[-1])
     assert [row["click_rate"] for row in last] == [0.0, 0.0]
     assert world.rows("user_features", world.first)[0]["days_since_click"] == 11 / 24
+
+
+def test_rows_that_another_writer_deleted_count_no_more(lively: Any) -> None:
+    """delta-rs deletes a person and leaves text of another type: the features are those of a log without the person."""
+    *_, last = days(lively, 6)
+    for table in ("impressions", "clicks"):
+        deltalake.DeltaTable(str(lively.lake.root / table)).delete("user_id = 'u07' and day >= '2026-01-04'")
+    lively.run(last, since=lively.first)
+    found = everything(lively, 6)
+    for day in days(lively, 6):
+        for table in ("impressions", "clicks"):
+            lively.put(table, day, lively.lake.read(table, [day]).drop(["day"]).to_pylist())
+    lively.run(last, since=lively.first)
+    assert everything(lively, 6) == found
 
 
 def test_logs_without_users_give_item_features_and_an_empty_day_of_users(world: Any) -> None:

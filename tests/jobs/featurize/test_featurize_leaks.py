@@ -13,13 +13,18 @@ from jobs.featurize import core, recent
 from jobs.featurize.items import ItemCounts
 from jobs.featurize.users import UserEvents
 
-AVAILABLE, ROLLING, ROLLED, KNOWN = core.available_at, core.rolling, ItemCounts.rolled, recent._known
+AVAILABLE, ROLLING, ROLLED, KNOWN = core.available, core.rolling, ItemCounts.rolled, recent._known
 OF_USERS = UserEvents.of_users
 
 
-def a_day_early(day: Any, n: int) -> Any:
+def a_day_early(day: Any, n: int, settings: Any) -> Any:
     """Every row claims to have been available a day before it was."""
-    return AVAILABLE(day - timedelta(days=1), n)
+    return AVAILABLE(day - timedelta(days=1), n, settings)
+
+
+def at_midnight(day: Any, n: int, settings: Any) -> Any:
+    """Every row claims to have been available when its day ended, hours before it could be served."""
+    return AVAILABLE(day, n, settings.model_copy(update={"available_after_hours": 0}))
 
 
 def a_day_ahead(codes: Any, size: int, event_day: Any, start_day: Any, *more: Any) -> Any:
@@ -46,9 +51,12 @@ def as_they_happen(event_us: Any, start_day: Any, day: Any, window_days: int) ->
 @pytest.mark.parametrize(
     ("place", "leak", "says"),
     [
-        ("users.available_at", a_day_early, "user_features of .* available_at of 'u"),
-        ("items.available_at", a_day_early, "item_features of .* available_at of 'i"),
-        ("encodings.available_at", a_day_early, "encodings of .* available_at of 'c"),
+        ("users.available", a_day_early, "user_features of .* available_at of 'u"),
+        ("items.available", a_day_early, "item_features of .* available_at of 'i"),
+        ("encodings.available", a_day_early, "encodings of .* available_at of 'c"),
+        ("users.available", at_midnight, "user_features of .* available_at of 'u"),
+        ("items.available", at_midnight, "item_features of .* available_at of 'i"),
+        ("encodings.available", at_midnight, "encodings of .* available_at of 'c"),
         ("users.rolling", a_day_ahead, "user_features of 2026-01-01 .* of 'u"),
         ("items.rolling", a_day_ahead, "user_features of 2026-01-01 .* click_rate of 'u"),  # its prior is everybody's
         ("encodings.rolling", a_day_ahead, "encodings of 2026-01-01 .* of 'c"),

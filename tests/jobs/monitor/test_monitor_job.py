@@ -1,7 +1,9 @@
 """`monitor` on a small lake with a written capture: what was answered is recomputed, alarms are figures."""
 
 import json
-from datetime import timedelta
+import shutil
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,19 @@ import pytest
 
 from jobs.backtest import job as backtest
 from jobs.config import Config
-from jobs.monitor import capture, job
+from jobs.flow import FEATURES
+from jobs.lake.store import Lake
+from jobs.monitor import job
 from jobs.promote import job as promote
-from jobs.store import Lake
-from tests.jobs.small_candidates import deployed, linear, popularity, publish_candidates, publish_ledger
+from jobs.serving import captured
+from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import (
     DAY,
     TEST_DAY,
     World,
     a_run,
     items,
+    known_from,
     publish,
     publish_all,
     publish_features,
@@ -29,7 +34,11 @@ from tests.jobs.small_lake import (
 )
 
 LIVE_DAY = DAY + timedelta(days=1)
-RANKERS = {"popularity": popularity(), "logistic": linear(1.0)}
+AGEING = 0.2
+"""What the log of an item's age adds to the logit: the one feature of the small lake that tells days apart."""
+
+
+RANKERS = {"popularity": popularity(), "logistic": linear(1.0, age=AGEING)}
 
 
 @pytest.fixture
@@ -42,15 +51,26 @@ def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     backtest.run(a_run("backtest", made))
     promote.run(a_run("promote", made))
     [row] = Lake(made.lake.root).read("promotions", [DAY]).to_pylist()
-    kept = {name: row[name] for name in ("champion_id", "evidence_sha256", "decided_at", "reasons")}
-    publish_ledger(made, [deployed(row, **kept)])
-    publish_features(made, world, DAY)
-    publish(made, "items", items(world), day=str(DAY))
-    publish(made, "users", users(world), day=str(DAY))
+    publish_ledger(made, live(row))
+    for day in (TEST_DAY, DAY):
+        publish_features(made, world, day)
+        publish(made, "items", items(world), day=str(day))
+        publish(made, "users", users(world), day=str(day))
     return made
 
 
-def serve(config: Config, live: float = 0.4, off_by: float = 0.0, n: int = 200, features_day: str = str(DAY)) -> None:
+def in_time(at: datetime) -> str:
+    """The feature day that an endpoint serves whose publications are never late."""
+    return str(DAY if at >= known_from(DAY) else TEST_DAY)
+
+
+def serve(
+    config: Config,
+    live: float = 0.4,
+    off_by: float = 0.0,
+    n: int = 200,
+    features_day: Callable[[datetime], str] = in_time,
+) -> None:
     """Publish the live day and write the capture the endpoint would have written."""
     [row] = Lake(config.lake.root).read("promotions", [DAY]).to_pylist()
     shown, _ = publish_served(config, World(), LIVE_DAY, n, row["candidate_id"], live)
@@ -62,7 +82,9 @@ def serve(config: Config, live: float = 0.4, off_by: float = 0.0, n: int = 200, 
         user, item = int(place["user_id"][1:]), int(place["item_id"][1:])
         interest = 3.0 if world.taste[user] == world.category[item] else 1.0
         exact = popularity().predict({"item_id": np.array([place["item_id"]], dtype=object)}).p_click[0]
-        p_click = float(exact if fallback else 1 / (1 + np.exp(3.2 - interest))) + off_by
+        seen = features_day(place["event_time"])
+        logit = interest - 3.2 + AGEING * np.log1p((date.fromisoformat(seen) - date(2026, 1, 1)).days)
+        p_click = float(exact if fallback else 1 / (1 + np.exp(-logit))) + off_by
         answer = answers.setdefault(
             place["request_id"],
             {
@@ -70,7 +92,7 @@ def serve(config: Config, live: float = 0.4, off_by: float = 0.0, n: int = 200, 
                 "items": [],
                 "bundle_sha256": row["bundle_sha256"],
                 "fallback": fallback,
-                "features_day": features_day,
+                "features_day": seen,
             },
         )
         answer["items"].append({"item_id": place["item_id"], "position": place["position"], "p_click": p_click})
@@ -89,12 +111,13 @@ def monitored(config: Config) -> dict[str, Any]:
 
 
 def test_what_serves_as_judged_raises_no_alarm_of_skew(config: Config) -> None:
+    """Round the clock: before six with the features of the day before the last, from then on with the last day's."""
     serve(config)
     counts = monitored(config)
     found = report(config)
     assert found["skew_max"]["value"] == pytest.approx(0.0, abs=1e-6)
     assert found["skew_max"]["n"] == found["served_impressions"]["value"]
-    assert found["stale_features_share"]["value"] == 0.0
+    assert found["stale_features_share"]["value"] == found["late_features_minutes"]["value"] == 0.0
     assert found["auc"]["value"] > 0.6
     assert found["auc_delta"]["low"] < 0 < found["auc_delta"]["high"]
     assert found["value_delta"]["low"] < found["value_delta"]["value"]
@@ -102,15 +125,53 @@ def test_what_serves_as_judged_raises_no_alarm_of_skew(config: Config) -> None:
     assert counts["alarmed"] == {str(LIVE_DAY): ["fallback_share"]}
 
 
-def test_other_features_than_the_lakes_are_an_alarm(config: Config) -> None:
-    """Skew and staleness are counted, and the stage still ends well."""
-    serve(config, off_by=0.01, features_day=str(TEST_DAY))
+def late_by(hours: float) -> Callable[[datetime], str]:
+    """The feature day that an endpoint serves to which the newest publication comes so late, or so early."""
+    return lambda at: in_time(at - timedelta(hours=hours))
+
+
+@pytest.mark.parametrize(("hours", "late_minutes"), [(3, 3 * 60), (30, 18 * 60)])
+def test_a_late_publication_is_an_alarm(config: Config, hours: float, late_minutes: int) -> None:
+    """Answered with features a day older than training will see: how many answers, how far off, and for how long."""
+    serve(config, features_day=late_by(hours))
+    counts = monitored(config)
+    found = report(config)
+    assert found["stale_features_share"]["value"] == pytest.approx(late_minutes / 24 / 60, abs=0.08)
+    assert found["late_features_minutes"]["value"] == pytest.approx(late_minutes, abs=60)  # at the last stale answer
+    assert found["skew_max"]["value"] == pytest.approx(AGEING * np.log(8 / 7) / 4, rel=0.1)
+    assert counts["alarmed"] == {str(LIVE_DAY): ["fallback_share", "skew_max", "stale_features_share"]}
+
+
+def test_a_publication_that_never_came_is_late_too(config: Config) -> None:
+    """The lake has no such day to compare with, and training sees what was served: still it was promised."""
+    for table in FEATURES:
+        shutil.rmtree(config.lake.root / table)
+    for day in (TEST_DAY - timedelta(days=1), TEST_DAY):
+        publish_features(config, World(), day)
+    serve(config, features_day=lambda _: str(TEST_DAY))
+    assert monitored(config)["alarmed"] == {str(LIVE_DAY): ["fallback_share", "stale_features_share"]}
+    assert report(config)["late_features_minutes"]["value"] == pytest.approx(18 * 60, abs=60)
+
+
+def test_features_served_before_their_time_are_an_alarm(config: Config) -> None:
+    """Training does not know of them: a leak in the other direction, but nobody waited for anything."""
+    serve(config, features_day=late_by(-6))
+    counts = monitored(config)
+    found = report(config)
+    assert found["stale_features_share"]["value"] == pytest.approx(0.25, abs=0.08)
+    assert found["late_features_minutes"]["value"] == 0.0
+    assert counts["alarmed"] == {str(LIVE_DAY): ["fallback_share", "skew_max", "stale_features_share"]}
+
+
+def test_other_probabilities_than_the_judged_bundles_are_an_alarm(config: Config) -> None:
+    """Skew is counted, and the stage still ends well."""
+    serve(config, off_by=0.01)
     counts = monitored(config)
     found = report(config)
     assert found["skew_max"]["value"] == pytest.approx(0.01, abs=1e-6)
     assert found["skew_max"]["alarm"]
-    assert found["stale_features_share"]["value"] == 1.0
-    assert counts["alarms"] == 3
+    assert found["stale_features_share"]["value"] == 0.0
+    assert counts["alarms"] == 2
 
 
 def test_a_bundle_that_is_no_longer_the_judged_one_is_an_alarm(config: Config) -> None:
@@ -147,5 +208,5 @@ def test_a_torn_line_and_a_repeated_answer_do_not_count() -> None:
         items = [{"item_id": "i", "position": 1, "p_click": p}]
         return json.dumps({"response": {"request_id": "r", "items": items, "fallback": False}}) + "\n"
 
-    found = capture.placements([line(0.1), line(0.2), line(0.3)[:20]])
+    found = captured.placements([line(0.1), line(0.2), line(0.3)[:20]])
     assert found["served_p_click"].to_pylist() == [0.1]

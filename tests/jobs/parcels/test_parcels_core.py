@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.lake.tables import ATTRIBUTES, TIME
 from jobs.parcels.core import PARCELS, added, bucket_of, opened, packed
-from jobs.tables import ATTRIBUTES, TIME
 
 SCHEMA = pa.schema(
     [("id", pa.string()), ("user", pa.string()), ("at", TIME), ("numbers", pa.list_(pa.int32())), ("map", ATTRIBUTES)]

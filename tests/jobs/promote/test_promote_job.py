@@ -11,10 +11,10 @@ from jobs import tracking
 from jobs.backtest import job as backtest
 from jobs.config import Config
 from jobs.errors import NotReady, Refused
+from jobs.lake.store import Lake
+from jobs.lake.tables import LAKE
 from jobs.promote import job
-from jobs.store import Lake
-from jobs.tables import LAKE
-from tests.jobs.small_candidates import deployed, linear, popularity, publish_candidates, publish_ledger
+from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import DAY, World, a_run, publish, publish_all, settings
 
 
@@ -39,7 +39,9 @@ def test_a_better_challenger_is_promoted_and_the_alias_waits_for_a_person(config
     report = judged(config, 1.0)
     assert report["verdict"] == "promote"
     [row] = ledger_rows(config)
-    assert (row["verdict"], row["deployed_at"], row["approved_by"]) == ("promote", None, None)
+    assert row["verdict"] == "promote"
+    bound = {name: report[f"{name}_sha256"] for name in ("evidence", "bundle", "champion")}
+    assert bound == {"evidence": row["evidence_sha256"], "bundle": row["bundle_sha256"], "champion": "none"}
     folder = config.bundles / f"{row['candidate_id']}.evidence"
     assert "| Clicks per request |" in report["summary"]
     assert str(folder / "evidence.html") in report["summary"]
@@ -61,17 +63,39 @@ def test_a_worse_challenger_is_held_and_that_is_no_error(config: Config) -> None
     assert "**Hold**" in report["summary"]
 
 
-def test_judging_again_keeps_approval_and_deployment(config: Config) -> None:
+def test_judging_again_what_serves_gives_the_same_row(config: Config) -> None:
+    """Clearing is safe: a deployed challenger was judged against what it replaced, and still is."""
     judged(config, 1.0)
-    [row] = ledger_rows(config)
-    kept = deployed(row, **{name: row[name] for name in ("champion_id", "evidence_sha256", "decided_at", "reasons")})
-    publish_ledger(config, [kept])
     before = ledger_rows(config)
+    publish_ledger(config, live(before[0]))
     job.run(a_run("promote", config))
     assert ledger_rows(config) == before
     backtest.run(a_run("backtest", config))
     job.run(a_run("promote", config))
     assert ledger_rows(config) == before
+
+
+def test_evidence_against_what_no_longer_serves_is_refused(config: Config) -> None:
+    """Judged when nothing was live, or against another model: nobody may be asked about that."""
+    older = publish_candidates(
+        config, {"popularity": popularity(), "logistic": linear(0.4)}, "logistic", day="2026-01-05"
+    )[1]
+    newer = publish_candidates(
+        config, {"popularity": popularity(), "logistic": linear(0.6)}, "logistic", day="2026-01-10"
+    )[1]
+    publish_candidates(config, {"popularity": popularity(), "logistic": linear(1.0)}, "logistic")
+    backtest.run(a_run("backtest", config))
+    publish_ledger(config, live(newer, day="2026-01-10"))
+    with pytest.raises(
+        Refused, match=r"a stand-in, since no model was live; logistic-full-2026-01-10 .* serves now: run"
+    ):
+        job.run(a_run("promote", config))
+    backtest.run(a_run("backtest", config))
+    assert job.run(a_run("promote", config))["champion_sha256"] == newer["bundle_sha256"]
+    publish_ledger(config, live(newer, day="2026-01-10"), live(older, day="2026-01-05", before=newer["candidate_id"]))
+    with pytest.raises(Refused, match=r"against logistic-full-2026-01-10 .*; logistic-full-2026-01-05 .* serves now"):
+        job.run(a_run("promote", config))
+    assert ledger_rows(config)[0]["champion_id"] == newer["candidate_id"], "what was refused changed nothing"
 
 
 def test_a_bundle_changed_since_the_backtest_is_refused(config: Config) -> None:
@@ -98,7 +122,7 @@ def test_evidence_of_another_schema_is_refused_in_one_sentence(config: Config) -
         day=str(DAY),
         mode="full",
     )
-    with pytest.raises(Refused, match="needs evidence of schema_version 4; found 1: run backtest again"):
+    with pytest.raises(Refused, match="needs evidence of schema_version 5; found 1: run backtest again"):
         job.run(a_run("promote", config))
 
 

@@ -9,15 +9,16 @@ import pyarrow.compute as pc
 
 from jobs.backtest import job as backtest
 from jobs.config import Config
+from jobs.lake.store import Lake, midnight
+from jobs.lake.tables import LAKE
 from jobs.promote import job as promote
-from jobs.store import Lake, midnight
-from jobs.tables import LAKE
 from models.rankers.protocol import Ranker
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import DAY, TEST_DAY, World, a_run, publish, publish_all
 
 N = 150
-CLOSING = TEST_DAY + timedelta(days=1 + 7 + 2)
+LATE_DAYS = 2
+CLOSING = TEST_DAY + timedelta(days=1 + 7 + LATE_DAYS)
 """A click window, a conversion window and how late an event may come after the test day, by hand."""
 FIRST_CUT, LAST_CUT = midnight(DAY + timedelta(days=1)), midnight(CLOSING + timedelta(days=1))
 RANKERS: dict[str, Ranker] = {"popularity": popularity(), "logistic": linear(1.0)}

@@ -12,14 +12,14 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs.backtest import job as backtest
-from jobs.backtest.document import Document
 from jobs.config import Config
 from jobs.errors import NotReady
+from jobs.evidence.document import Document
 from jobs.flow import STAGES
+from jobs.lake.store import Lake
+from jobs.lake.tables import LAKE
 from jobs.promote import job as promote
 from jobs.reevaluate import job
-from jobs.store import Lake
-from jobs.tables import LAKE
 from tests.jobs.reevaluate.closing_lake import (
     CANDIDATE,
     CLOSING,
@@ -31,7 +31,7 @@ from tests.jobs.reevaluate.closing_lake import (
     publish_labels,
     rows_judged,
 )
-from tests.jobs.small_candidates import deployed, linear, popularity, publish_candidates, publish_ledger
+from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger, publish_verdicts
 from tests.jobs.small_lake import (
     CANDIDATES,
     DAY,
@@ -201,23 +201,22 @@ def against(config: Config) -> set[int]:
     return unclicked(rows, disliked, 2)
 
 
-@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("serves", [True, False])
 def test_a_verdict_that_did_not_last_is_reported_and_an_alarm_where_the_model_serves(
-    config: Config, live: bool
+    config: Config, serves: bool
 ) -> None:
-    if live:
+    if serves:
         [row] = Lake(config.lake.root).read("promotions", [DAY]).to_pylist()
-        kept = {name: row[name] for name in ("champion_id", "evidence_sha256", "decided_at", "reasons")}
-        publish_ledger(config, [deployed(row, **kept)])
+        publish_ledger(config, live(row))
     publish_labels(config, labels(rows_judged(config), against(config)))
     report = reevaluated(config)
     row = only(config)
     assert (row["first_verdict"], row["matured_verdict"], row["changed"]) == ("promote", "hold", True)
     assert any(reason.startswith("value:") for reason in row["matured_reasons"])
-    assert (row["deployed"], row["alarm"]) == (live, live)
+    assert (row["deployed"], row["alarm"]) == (serves, serves)
     assert report["changed"] == {str(CLOSING): [CANDIDATE]}
-    assert report["alarmed"] == {str(CLOSING): [CANDIDATE] if live else []}
-    assert report["alarms"] == int(live)
+    assert report["alarmed"] == {str(CLOSING): [CANDIDATE] if serves else []}
+    assert report["alarms"] == int(serves)
 
 
 def test_the_settings_of_the_first_document_judge_again(config: Config) -> None:
@@ -267,8 +266,8 @@ def test_evidence_that_nobody_judged_has_no_first_verdict(
 
 
 def test_a_verdict_on_other_evidence_is_none_on_this(config: Config) -> None:
-    [row] = Lake(config.lake.root).read("promotions", [DAY]).drop_columns(["day", "mode"]).to_pylist()
-    publish_ledger(config, [row | {"evidence_sha256": "of another"}])
+    [row] = Lake(config.lake.root).read("promotions", [DAY]).to_pylist()
+    publish_verdicts(config, row | {"evidence_sha256": "of another"})
     publish_labels(config, labels(rows_judged(config)))
     reevaluated(config)
     assert only(config)["first_verdict"] is None
@@ -330,7 +329,7 @@ def test_labels_that_are_still_open_are_a_row_that_says_so(config: Config) -> No
     publish_labels(config, labels(rows_judged(config), window_days=30))
     reevaluated(config)
     row = only(config)
-    assert "labels must mature by" in row["refused"]
+    assert "labels must be closed at the end of" in row["refused"]
     assert row["figures"] == []
 
 
@@ -351,13 +350,13 @@ def harmed(config: Config, side: str, harm: str) -> None:
     else:
         publish(config, "candidates", LAKE["candidates"].schema.empty_table(), day=str(DAY), mode="full")
     if harm != "gone":
-        publish_ledger(config, [])
+        publish_verdicts(config)
 
 
 @pytest.mark.parametrize("side", ["logistic", "popularity"])
 @pytest.mark.parametrize(
     ("harm", "sentence"),
-    [("gone", "found none in"), ("other bytes", "in neither"), ("in no table", "found in neither")],
+    [("gone", "found none in"), ("other bytes", "in none"), ("in no table", "found in none")],
 )
 def test_a_bundle_that_is_no_longer_there_is_a_row_that_says_so(
     config: Config, side: str, harm: str, sentence: str
@@ -377,9 +376,8 @@ def test_a_deployed_model_that_cannot_be_judged_is_an_alarm_and_the_others_of_th
     judged(config, "warm")
     publish_labels(config, labels(rows_judged(config)))
     ledger = Lake(config.lake.root).read("promotions", [DAY], where={"mode": "full"})
-    [row] = ledger.drop_columns(["day", "mode"]).to_pylist()
-    kept = {name: row[name] for name in ("champion_id", "evidence_sha256", "decided_at", "reasons")}
-    publish_ledger(config, [deployed(row, **kept)])
+    [row] = ledger.to_pylist()
+    publish_ledger(config, live(row))
     manifest = config.bundles / "popularity-full-2026-01-08" / "manifest.json"
     manifest.write_text(manifest.read_text() + " ")
     report = reevaluated(config)
@@ -459,6 +457,7 @@ def test_a_rerun_gives_the_same_rows_pack_and_metrics(config: Config) -> None:
 
 def test_the_commit_names_every_table_that_was_read_at_the_version_it_was_read(config: Config) -> None:
     """Exactly those of the flow's page; what was judged on at the version of then."""
+    publish_ledger(config, live(Lake(config.lake.root).read("promotions", [DAY]).to_pylist()[0]))
     publish_labels(config, labels(rows_judged(config)))
     then = first_of(config)["data"]["versions"]
     publish_features(config, World(seed=5), TEST_DAY - timedelta(days=1))

@@ -8,11 +8,10 @@ import pytest
 from jobs import bundle
 from jobs.config import Config
 from jobs.errors import NotReady, Refused
-from jobs.run import now
-from jobs.store import Lake
-from jobs.tables import LAKE
+from jobs.lake.store import Lake
 from jobs.train import job
-from tests.jobs.small_lake import DAY, World, a_run, publish, publish_all, settings
+from tests.jobs.small_candidates import live, publish_ledger
+from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
 
 QUICK = {"ranker__logistic_steps": "5", "ranker__xgboost_rounds": "8"}
 
@@ -28,29 +27,25 @@ def candidates(config: Config, mode: str = "full") -> list[dict[str, Any]]:
     return Lake(config.lake.root).read("candidates", [DAY], where={"mode": mode}).to_pylist()
 
 
-def deploy(config: Config, row: dict[str, Any], day: str, mode: str = "full") -> None:
-    """What `deploy` leaves in the ledger."""
-    import pyarrow as pa
-
-    entry = {
-        **{name: row[name] for name in ("candidate_id", "bundle", "bundle_sha256")},
-        **{"champion_id": "x", "evidence_sha256": "x", "verdict": "promote", "reasons": []},
-        **{"decided_at": now(), "approved_by": "me", "approved_at": now(), "endpoint": "e", "deployed_at": now()},
-    }
-    publish(config, "promotions", pa.Table.from_pylist([entry], LAKE["promotions"].schema), day=day, mode=mode)
-
-
 def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, tmp_path_factory: Any) -> None:
-    """At another place the same bundles; at the same place the very same rows, MLflow runs included."""
+    """At another place, under another gate and other alarms the same bundles; at the same place the very same rows."""
     report = job.run(a_run("train", config))
     first = candidates(config)
     assert {row["ranker"] for row in first} == {"popularity", "logistic", "xgboost"}
     assert [row["candidate_id"] for row in first if row["chosen"]] == [report["chosen"]]
-    best = min(first, key=lambda row: row["validation_log_loss"])
-    assert best["chosen"]
+    measured = {row["ranker"]: (row["validation_log_loss"], row["validation_auc"]) for row in first}
+    assert {k: (v["log_loss"], v["auc"]) for k, v in report["validation"].items()} == measured
+    assert all(0.5 < v["ndcg_at_10"] < 1 for v in report["validation"].values())
     job.run(a_run("train", config))
     assert candidates(config) == first
-    other = settings(tmp_path / "two", tmp_path_factory.getbasetemp(), **QUICK)
+    elsewhere = {
+        "monitoring__max_skew": "0.5",
+        "gate__looks": "3",
+        "spark__partitions": "3",
+        "features__redis_url": "redis:1",
+        "dataset__retrieval__seed": "9",
+    }
+    other = settings(tmp_path / "two", tmp_path_factory.getbasetemp(), **QUICK, **elsewhere)
     publish_all(other, World(), n=100)
     job.run(a_run("train", other))
     assert [row["bundle_sha256"] for row in candidates(other)] == [row["bundle_sha256"] for row in first]
@@ -86,7 +81,7 @@ def test_a_warm_start_continues_the_deployed_champion(config: Config) -> None:
     """Not the newest candidate and not the best one: the one that serves."""
     job.run(a_run("train", config))
     champion = next(row for row in candidates(config) if row["ranker"] == "xgboost")
-    deploy(config, champion, "2026-01-08")
+    publish_ledger(config, live(champion))
     publish_all(config, World(), mode="warm", n=100)
     job.run(a_run("train", config, mode="warm"))
     rows = {row["ranker"]: row for row in candidates(config, "warm")}
@@ -95,15 +90,27 @@ def test_a_warm_start_continues_the_deployed_champion(config: Config) -> None:
     origin = bundle.load(Path(rows["xgboost"]["bundle"])).manifest["lineage"]["started_from"]
     assert origin == {"candidate_id": champion["candidate_id"], "sha256": champion["bundle_sha256"]}
     # Again, after the warm candidate itself was deployed: it does not continue itself.
-    deploy(config, rows["xgboost"], "2026-01-08", "warm")
+    again = live(rows["xgboost"], before=champion["candidate_id"])
+    publish_ledger(config, live(champion), again)
     job.run(a_run("train", config, mode="warm"))
     assert {row["ranker"]: row for row in candidates(config, "warm")} == rows
+
+
+def test_a_warm_start_of_an_older_day_continues_what_had_learnt_no_later_days(config: Config) -> None:
+    """A backfill, or a cleared task: the champion knows the test day already, so what served before it is continued."""
+    job.run(a_run("train", config))
+    earlier = next(row for row in candidates(config) if row["ranker"] == "xgboost")
+    later = {**earlier, "candidate_id": "xgboost-warm-2026-01-09", "bundle_sha256": "0" * 64, "mode": "warm"}
+    publish_ledger(config, live(earlier), live(later, day="2026-01-09", before=earlier["candidate_id"]))
+    publish_all(config, World(), mode="warm", n=100)
+    job.run(a_run("train", config, mode="warm"))
+    assert {row["started_from"] for row in candidates(config, "warm")} == {earlier["candidate_id"]}
 
 
 def test_a_tampered_champion_is_not_continued(config: Config) -> None:
     job.run(a_run("train", config))
     champion = next(row for row in candidates(config) if row["ranker"] == "xgboost")
-    deploy(config, {**champion, "bundle_sha256": "0" * 64}, "2026-01-07")
+    publish_ledger(config, live({**champion, "bundle_sha256": "0" * 64}, day="2026-01-07"))
     publish_all(config, World(), mode="warm", n=100)
     with pytest.raises(Refused, match="must be the one that was judged"):
         job.run(a_run("train", config, mode="warm"))
@@ -113,7 +120,7 @@ def test_a_deployed_bundle_is_never_replaced_by_another(config: Config) -> None:
     """The data changed after deployment: training again under the same name would change what serves."""
     job.run(a_run("train", config))
     before = candidates(config)
-    deploy(config, next(row for row in before if row["chosen"]), "2026-01-08")
+    publish_ledger(config, live(next(row for row in before if row["chosen"])))
     job.run(a_run("train", config))  # the same data: fine
     publish_all(config, World(seed=1), n=100)
     with pytest.raises(Refused, match="train a later day"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.tables import EVENTS, RAW
+from jobs.lake.tables import EVENTS, RAW
 from tests.jobs.validate.corruptions import (
     DAY,
     HARMLESS,
@@ -171,6 +171,27 @@ FILES.of_files(
     ),
     HARMLESS,
 )
+FILES.of_files(
+    "impressions",
+    "nobody searched in an hour, of which pandas makes a double",
+    _halves("impressions", lambda rows: retyped(rows, "query", pa.array([float("nan")] * len(rows)))),
+    HARMLESS,
+)
+FILES.of_files(
+    "clicks",
+    "an hour without rows, of which pandas makes doubles",
+    lambda raw: write(
+        raw, FIRST, {"clicks": pa.table({name: pa.array([], pa.float64()) for name in RAW["clicks"].columns})}, hour=11
+    ),
+    HARMLESS,
+)
+for name in ("device", "surface", "source_item_id", "position", "user_id"):
+    FILES.rows_of(
+        "impressions",
+        f"context of the name of the column {name}",
+        lambda rows, name=name: rows.append_column(f"context_{name}", pa.array(["x"] * N)),
+        warned("columns_known"),
+    )
 FILES.rows_of("clicks", "no rows", lambda rows: rows.slice(0, 0), warned("has_rows"))
 FILES.rows_of("impressions", "no rows", lambda rows: rows.slice(0, 0), refused("needs at least one row; found rows 0"))
 
@@ -328,6 +349,17 @@ FILES.of_files(
     lambda raw: os.mkfifo(file_of(raw, "clicks", name="part-1.parquet")),
     refused(STRAY.format(r"hour=10/part-1\.parquet")),
 )
+for kind, mark in {
+    "Delta": "_delta_log/00000000000000000000.json",
+    "Iceberg": "metadata/v1.metadata.json",
+    "Hudi": ".hoodie/hoodie.properties",
+}.items():
+    FILES.of_files(
+        "clicks",
+        f"the folder is a table of {kind}",
+        lambda raw, mark=mark: _touch(f"../{mark}")(raw),
+        refused(rf"^folder .*/clicks needs to hold plain Parquet files, .*; found .* in the {kind} format"),
+    )
 FILES.of_files("clicks", "a writer's own marks", _touch("_SUCCESS"), HARMLESS)
 FILES.of_files("clicks", "a hidden checksum file", _touch("hour=10/.part-0.parquet.crc"), HARMLESS)
 FILES.of_files(

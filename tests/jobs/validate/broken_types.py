@@ -134,6 +134,50 @@ TYPES.as_type(
     lambda c: pa.array([[{"item": "i00"}]] * N),
     _needs("candidates", "list"),
 )
+TYPES.as_type(
+    "users",
+    "ids are UUIDs",
+    "user_id",
+    lambda c: pa.array([bytes(16)] * N, pa.uuid()),
+    _needs("user_id", r"extension<arrow\.uuid>"),
+)
+TYPES.as_type(
+    "impressions",
+    "searched by one person, who typed a number",
+    "query",
+    lambda c: pa.array([None] * (N - 1) + [7.5]),
+    _needs("query", "double"),
+)
+BYTES = [bytes([200, n]) * 8 for n in range(N)]
+for kind, values in {
+    "a UUID": pa.array(BYTES, pa.uuid()),
+    "bytes of a fixed size": pa.array(BYTES, pa.binary(16)),
+    "bytes": pa.array(BYTES, pa.binary()),
+    "a view of bytes": pa.array(BYTES, pa.binary_view()),
+    "large bytes": pa.array(BYTES, pa.large_binary()),
+    "bytes that happen to be text": pa.array([b"text"] * N, pa.binary()),
+    "a dictionary of bytes": pa.array(BYTES, pa.binary()).dictionary_encode(),
+    "JSON": pa.array(["{}"] * N, pa.json_()),
+    "a struct": pa.array([{"a": 1}] * N),
+    "a map": pa.array([[("a", "b")]] * N, pa.map_(pa.string(), pa.string())),
+}.items():
+    TYPES.rows_of(
+        "items",
+        f"a feature is {kind}",
+        lambda rows, v=values: rows.append_column("feature_x", v),
+        warned("columns_known"),
+    )
+MISSING = {
+    "a double (pandas)": pa.array([float("nan")] * N),
+    "of no type": pa.nulls(N),
+    "whole numbers": pa.nulls(N, pa.int64()),
+    "bytes": pa.nulls(N, pa.binary()),
+    "a dictionary": pa.nulls(N, pa.dictionary(pa.int32(), pa.int64())),
+    "a UUID": pa.nulls(N, pa.uuid()),
+    "a struct": pa.nulls(N, pa.struct([("a", pa.int32())])),
+}
+for kind, values in MISSING.items():
+    TYPES.as_type("impressions", f"nobody searched, and the query is {kind}", "query", lambda c, v=values: v, HARMLESS)
 TYPES.as_type("impressions", "ids as large strings", "impression_id", lambda c: c.cast(pa.large_string()), HARMLESS)
 TYPES.as_type("impressions", "surfaces as a dictionary", "surface", lambda c: c.dictionary_encode(), HARMLESS)
 TYPES.as_type("impressions", "positions as unsigned bytes", "position", lambda c: c.cast(pa.uint8()), HARMLESS)

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.tables import EVENTS
-from tests.jobs.validate.corruptions import ROW, Corruptions, aside, refused, warned
+from jobs.lake.tables import EVENTS
+from tests.jobs.validate.corruptions import HARMLESS, ROW, Corruptions, aside, refused, warned
 from tests.jobs.validate.raw_days import FIRST, N, put, retyped
 
 VALUES = Corruptions()
@@ -43,6 +43,12 @@ VALUES.rows_of(
     "propensities divided by the catalogue",
     lambda rows: retyped(rows, "propensity", pa.array([0.001] * N)),
     warned("propensities_not_too_small"),
+)
+VALUES.rows_of(
+    "impressions",
+    "certain choices a rounding above one",
+    lambda rows: retyped(rows, "propensity", pa.array([0.5, 1.0000001192092896] * (N // 2))),
+    HARMLESS,
 )
 VALUES.one_value("impressions", "position zero", "position", 0, aside("position_from_one"))
 VALUES.one_value("impressions", "position negative", "position", -3, aside("position_from_one"))

@@ -9,8 +9,8 @@ import pytest
 
 from jobs.config import Config, LakeSettings
 from jobs.flow import STAGES
-from jobs.run import Run
-from jobs.tables import RAW
+from jobs.lake.run import Run
+from jobs.lake.tables import RAW
 from jobs.validate import job
 from jobs.validate.suites import Suites
 from tests.jobs.validate.raw_days import FIRST

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.tables import RAW
+from jobs.lake.tables import RAW
 
 N = 40
 """Rows of every table of a day: one bad row is 2.5%, below the share that refuses a day; three are above it."""

@@ -17,10 +17,11 @@ import pytest
 from jobs.config import ROOT, Config, LakeSettings
 from jobs.errors import NotReady, Refused
 from jobs.flow import STAGES
-from jobs.run import Run
-from jobs.store import Lake
-from jobs.tables import RAW
-from jobs.validate import job, raw
+from jobs.lake import raw
+from jobs.lake.run import Run
+from jobs.lake.store import Lake
+from jobs.lake.tables import RAW
+from jobs.validate import job
 from tests.jobs.validate.broken_files import FILES
 from tests.jobs.validate.broken_types import TYPES
 from tests.jobs.validate.broken_values import VALUES

@@ -1,17 +1,20 @@
 """Every critical expectation is fed data that breaks it: exactly that row, of exactly that day, is set aside."""
 
 import json
+import re
 from datetime import timedelta
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from jobs.errors import Refused
-from jobs.tables import LAKE, RAW
+from jobs.lake.tables import LAKE, RAW
 from jobs.validate import core, facts
 from jobs.validate.batch import Verdict
 from jobs.validate.columns import shaped
 from jobs.validate.suites import Suites
+from models.probabilities import ROUNDING
 from tests.jobs.validate.breaking import BREAKS, ROW, WARNINGS, judge
 from tests.jobs.validate.raw_days import FIRST, N, Tables, put, retyped, tables_of
 
@@ -107,13 +110,35 @@ def refuse(suites: Suites, table: str, rows: pa.Table) -> None:
 
 def test_propensities_at_and_beyond_the_edges(suites: Suites) -> None:
     """Zero makes a weight infinite, infinity is no probability; one is a deterministic policy, null an unknown one."""
-    values = [0.0, -0.2, 1.0000001, float("inf"), 1.0, 1e-9, None]
+    values = [0.0, -0.2, 1.000001, float("inf"), 1.0, 1e-9, None]
     days = {FIRST + timedelta(days=n): tables_of(FIRST + timedelta(days=n)) for n in range(len(values))}
     for tables, value in zip(days.values(), values, strict=True):
         tables["impressions"] = put(tables["impressions"], "propensity", value)
     judged = [tables["impressions"].judged for tables in judge(suites, days).values()]
     assert [day.broken for day in judged] == [1, 1, 1, 1, 0, 0, 0]
     assert json.loads(judged[3].aside.column("payload")[0].as_py())["propensity"] == "inf"
+
+
+@pytest.mark.parametrize("one", [np.nextafter(1.0, 2.0), 1 + 1e-9, np.nextafter(np.float32(1), np.float32(2))])
+def test_a_certain_choice_that_rounding_put_above_one_is_certain(suites: Suites, one: float) -> None:
+    """A softmax in 32 bits, a sum of shares: no fault of the log, and nobody downstream should divide by it."""
+    tables = tables_of(FIRST)
+    values = [0.5 if n % 2 == 0 else float(one) for n in range(N)]
+    tables["impressions"] = retyped(tables["impressions"], "propensity", pa.array(values))
+    verdict = judge(suites, {FIRST: tables})[FIRST]["impressions"]
+    assert verdict.failed() == {}
+    assert set(verdict.judged.good["propensity"].to_pylist()) == {0.5, 1.0}
+
+
+@pytest.mark.parametrize("above", [1.000001, np.nextafter(1 + ROUNDING, 2)])
+def test_a_message_has_the_digits_that_show_the_fault(suites: Suites, above: float) -> None:
+    """`needs at most 1; found 1` would send whoever is paged after a ghost."""
+    tables = tables_of(FIRST)
+    tables["impressions"] = put(tables["impressions"], "propensity", float(above))
+    (reason,) = judge(suites, {FIRST: tables})[FIRST]["impressions"].judged.aside["reason"].to_pylist()
+    assert float(reason.rsplit(" ", 1)[1]) == above
+    with pytest.raises(Refused, match=rf"at most 1; found {re.escape(repr(float(above)))}\)"):
+        judge(suites, {FIRST: tables}, max_share=0.0)
 
 
 def test_a_row_that_breaks_two_rules_is_one_bad_row_with_two_reasons(suites: Suites) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from jobs.config import ROOT, Config
 from jobs.errors import NotReady, Refused
-from jobs.store import Lake
-from jobs.tables import LAKE, RAW
+from jobs.lake.store import Lake
+from jobs.lake.tables import LAKE, RAW
 from tests.jobs.validate.raw_days import FIRST, N, put, retyped, tables_of, write
 
 Validate = Callable[..., dict[str, Any]]

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import Refused
-from jobs.tables import LAKE, RAW
-from jobs.validate import raw
+from jobs.lake import raw
+from jobs.lake.raw import Part, RawDay
+from jobs.lake.tables import LAKE, RAW
 from jobs.validate.batch import NOTHING, Rules, Verdict, verdicts
-from jobs.validate.raw import Part, RawDay
 from jobs.validate.suites import Suites
 from tests.jobs.validate.corruptions import file_of
 from tests.jobs.validate.raw_days import FIRST, Tables, tables_of, write

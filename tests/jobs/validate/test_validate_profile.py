@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobs.tables import ATTRIBUTES, LAKE, TIME
+from jobs.lake.tables import ATTRIBUTES, LAKE, TIME
 from jobs.validate.profile import POINTS, RANK_ERROR, merged, profile, quantiles
 
 EXACT = ["column", "kind", "rows", "nulls", "minimum", "maximum"]

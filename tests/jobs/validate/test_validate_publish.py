@@ -9,9 +9,9 @@ import pytest
 from jobs.config import Config
 from jobs.errors import NotReady
 from jobs.flow import STAGES
-from jobs.run import Run
-from jobs.store import Lake
-from jobs.tables import RAW
+from jobs.lake.run import Run
+from jobs.lake.store import Lake
+from jobs.lake.tables import RAW
 from jobs.validate.profile import merged, profile
 from tests.jobs.validate.raw_days import FIRST, N, put, tables_of, write
 

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.config import Config
 from jobs.errors import NotReady, Refused
-from jobs.tables import RAW
+from jobs.lake.tables import RAW
 from jobs.validate.docs import render
 from tests.jobs.validate.raw_days import FIRST, put, retyped, tables_of, write
 

@@ -13,11 +13,11 @@ import pytest
 
 from jobs.config import SparkSettings
 from jobs.errors import Refused
-from jobs.tables import LAKE, RAW
-from jobs.validate import raw
-from jobs.validate.batch import NOTHING, Report, Rules, Verdict, Written, unreported, verdicts
+from jobs.lake import raw
+from jobs.lake.tables import LAKE, RAW
+from jobs.validate import batch
+from jobs.validate.batch import NOTHING, Before, Past, Report, Rules, Verdict, Written, unreported, verdicts
 from jobs.validate.core import Judged
-from jobs.validate.facts import Neighbours
 from jobs.validate.results import document
 from jobs.validate.suites import FOLDER, Suites
 from tests.jobs.validate.damaged_day import damaged
@@ -38,17 +38,22 @@ def spark() -> Iterator[Any]:
 
 
 def on_spark(
-    spark: Any, rules: Rules, lake: Path, days: Sequence[date], report: Report = unreported
+    spark: Any,
+    rules: Rules,
+    lake: Path,
+    days: Sequence[date],
+    report: Report = unreported,
+    past: Past = NOTHING,
 ) -> dict[date, dict[str, Verdict]]:
     """Every day on Spark, part files below `lake/parts`."""
     from jobs.validate.spark import Large, judge_day
 
-    def elsewhere(day: date, before: Neighbours, report: Report) -> dict[str, Verdict]:
+    def elsewhere(day: date, before: Before, report: Report) -> dict[str, Verdict]:
         files = {table: raw.files(lake, table, day) for table in RAW}
         folders = {table: lake / "parts" / table for table in (*RAW, "quarantine")}
         return judge_day(spark, rules, Large(day, files, dict.fromkeys(RAW, ""), folders), before, report, BUCKETS)
 
-    return dict(verdicts(rules, days, lambda table, day: raw.read(lake, table, day), NOTHING, report, elsewhere))
+    return dict(verdicts(rules, days, lambda table, day: raw.read(lake, table, day), past, report, elsewhere))
 
 
 def in_one_process(rules: Rules, lake: Path, days: Sequence[date]) -> dict[date, dict[str, Verdict]]:
@@ -67,8 +72,11 @@ def rows_of(verdict: Verdict, which: str, table: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def both(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, dict]:
-    """Two damaged days, the second with the first's ids and clicks on the first's impressions; files of two shapes."""
-    lake, rules = tmp_path_factory.mktemp("raw"), Rules(Suites(tuple(RAW)), 1.0, 1)
+    """Two damaged days, the second with the first's ids and clicks on the first's impressions; files of two shapes.
+
+    In a folder whose name Spark would take for a pattern.
+    """
+    lake, rules = tmp_path_factory.mktemp("raw") / "run[1]{a,b}*?", Rules(Suites(tuple(RAW)), 1.0, 1)
     write(lake, FIRST, damaged(FIRST))
     second = damaged(SECOND)
     first_ids = tables_of(FIRST)["clicks"].column("impression_id")
@@ -163,3 +171,39 @@ def test_too_many_bad_rows_in_all_buckets_together_refuse_the_day(spark: Any, tm
     write(tmp_path, FIRST, tables)
     with pytest.raises(Refused, match=r"at least 95\.00% good rows; found 3 of 40 bad: position_from_one \(3 rows"):
         on_spark(spark, Rules(Suites(tuple(RAW)), 0.05, 1), tmp_path, [FIRST])
+
+
+def test_the_driver_sends_and_receives_as_much_whatever_the_rows(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids of the day, of its snapshots and of the day before meet on workers: a day of any size fits the driver."""
+    from pyspark.sql import SparkSession
+    from pyspark.sql.classic.dataframe import DataFrame
+
+    seen: list[int] = []
+
+    def counted(function: Any, size: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            result = function(*arguments, **named)
+            seen.append(size(arguments, result))
+            return result
+
+        return call
+
+    monkeypatch.setattr(SparkSession, "createDataFrame", counted(SparkSession.createDataFrame, lambda a, _: len(a[1])))
+    for name in ("collect", "toArrow", "toPandas"):
+        monkeypatch.setattr(DataFrame, name, counted(getattr(DataFrame, name), lambda _, found: len(found)))
+    monkeypatch.setattr(raw, "parse", counted(raw.parse, lambda _, rows: len(rows)))
+    monkeypatch.setattr(batch, "read_part", counted(batch.read_part, lambda _, rows: len(rows)))
+    traffic = []
+    for n in (N, 10 * N):
+        lake = tmp_path / str(n)
+        for day in (FIRST, SECOND):
+            write(lake, day, tables_of(day, n))
+        past = Past(lambda table, day, lake=lake: tuple(raw.files(lake, table, day)), lambda _table, _day: None)
+        seen.clear()
+        found = on_spark(spark, Rules(Suites(tuple(RAW)), 0.05, 1), lake, [SECOND], past=past)
+        assert {verdict.judged.good_rows for verdict in found[SECOND].values()} == {n}
+        traffic.append(list(seen))
+    assert traffic[0] == traffic[1]
+    assert max(traffic[0]) < N

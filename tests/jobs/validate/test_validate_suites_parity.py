@@ -10,8 +10,8 @@ import pytest
 from jobs.config import Config, LakeSettings, SourceSettings
 from jobs.flow import STAGES
 from jobs.ingest import job as ingest
-from jobs.run import Run
-from jobs.tables import RAW, TIME
+from jobs.lake.run import Run
+from jobs.lake.tables import RAW, TIME
 from jobs.validate import facts
 from jobs.validate.columns import shaped
 from jobs.validate.kinds import Frame

@@ -5,8 +5,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from jobs.tables import RAW
-from jobs.validate import raw
+from jobs.lake import raw
+from jobs.lake.tables import RAW
 from jobs.validate.batch import NOTHING, Rules, verdicts
 from jobs.validate.evaluate import Outcome, held, of_outcome
 from jobs.validate.kinds import Frame

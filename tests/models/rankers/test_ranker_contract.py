@@ -1,11 +1,16 @@
 """One contract that every ranker passes, on data whose right answer is known: items alternate, good and bad."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from jobs.lake.tables import SUPERSEDED, TIME
+from jobs.moment.columns import numbers
+from jobs.outcomes import as_known
 from models.rankers import RANKERS
 from models.rankers.features import CATEGORICAL, NUMERIC
 from models.rankers.protocol import Ranker, TrainingData
@@ -209,6 +214,95 @@ def test_too_few_conversions_give_a_constant_rate_per_click(kind: type[Ranker], 
     converted[np.flatnonzero(data.clicked)[:5]] = 1.0
     scores = kind.fit(replace(data, converted=converted), SETTINGS).predict(data.features)
     assert scores.p_conversion.mean() == pytest.approx(5 / len(data.clicked), rel=0.1)
+
+
+def bought(data: TrainingData, seed: int, days: tuple[int, int]) -> TrainingData:
+    """`data` shown evenly over `days`, its clicks bought from within a week, as a dataset of the end of day `CUT_DAY`
+    holds it: what comes later has not been heard of. Converts `CONVERTS` of a good item's clicks, and of a bad one's.
+    """
+    rng, n = np.random.default_rng(seed), len(data.clicked)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    shown = [start + timedelta(days=float(at)) for at in np.sort(rng.uniform(*days, n))]
+    good = data.features["item_category"] == "good"
+    happened = (data.clicked == 1.0) & (rng.random(n) < np.where(good, *CONVERTS))
+    known = [at + timedelta(days=float(7 * wait)) for at, wait in zip(shown, rng.random(n) ** 3, strict=True)]
+    labels = pa.table(
+        {
+            "converted": happened,
+            "conversion_known_at": pa.array(known, TIME),
+            "conversion_superseded": pa.nulls(n, SUPERSEDED),
+            "matures_at": pa.array([at + timedelta(days=8) for at in shown], TIME),
+        }
+    )
+    return replace(data, converted=numbers(as_known(labels, "converted", start + timedelta(days=CUT_DAY), 2)))
+
+
+CONVERTS = (0.3, 0.15)
+CUT_DAY = 20
+TRUTH = (0.5 * 0.3 + 0.05 * 0.15) / (0.5 + 0.05)
+"""Conversions per click of the checkerboard, half of whose items are good."""
+
+
+def per_click(ranker: Ranker, data: TrainingData) -> float:
+    scores = ranker.predict(data.features)
+    return float(scores.p_conversion.mean() / scores.p_click.mean())
+
+
+def test_early_conversions_among_open_labels_teach_nothing(kind: type[Ranker], data: TrainingData) -> None:
+    """Of the newest days only purchases are heard of, never that there will be none. Who learns from them promises too
+    much; the days of a warm start are all of that kind, and then what is known of conversions stays as it was.
+    """
+    full = kind.fit(bought(checkerboard(60_000, seed=1), 1, (0, CUT_DAY)), SETTINGS)
+    assert per_click(full, data) == pytest.approx(TRUTH, rel=0.05)
+    warm = kind.fit(bought(checkerboard(9_000, seed=2), 2, (CUT_DAY - 3, CUT_DAY)), SETTINGS, full)
+    assert per_click(warm, data) == pytest.approx(TRUTH, rel=0.05)
+    before, after = (r.predict(data.features).p_conversion_given_click for r in (full, warm))
+    np.testing.assert_allclose(after, before, rtol=1e-12)
+
+
+def test_a_warm_start_learns_from_conversions_that_are_closed(kind: type[Ranker], data: TrainingData) -> None:
+    """Where purchases come within the day there is no reason to wait for the next full training."""
+    full = kind.fit(bought(checkerboard(20_000, seed=1), 1, (0, CUT_DAY)), SETTINGS)
+    eager = checkerboard(20_000, seed=2)
+    warm = kind.fit(replace(eager, converted=eager.clicked * (np.arange(20_000) % 3 > 0)), SETTINGS, full)
+    assert per_click(warm, data) > 1.5 * per_click(full, data)
+
+
+def test_a_warm_start_keeps_a_constant_rate_per_click(kind: type[Ranker], data: TrainingData) -> None:
+    """A log with few conversions has a rate instead of a model; three days that know of none must not forget it."""
+    converted = np.where(np.cumsum(data.clicked) <= 10, data.clicked, 0.0)
+    full = kind.fit(replace(data, converted=converted), SETTINGS)
+    assert per_click(full, data) == pytest.approx(10 / data.clicked.sum(), rel=0.15)
+    unknown = replace(checkerboard(seed=2), converted=np.full(len(data.clicked), np.nan))
+    warm = kind.fit(unknown, SETTINGS, full)
+    assert per_click(warm, data) == pytest.approx(per_click(full, data), rel=0.15)
+
+
+def test_a_warm_start_of_a_ranker_that_knew_no_conversions_takes_the_rate_it_sees(
+    kind: type[Ranker], data: TrainingData
+) -> None:
+    """The first full training of a new log has no closed label at all: nothing is no knowledge worth keeping."""
+    silent = kind.fit(replace(data, converted=np.full(len(data.clicked), np.nan)), SETTINGS)
+    converted = np.where(np.cumsum(data.clicked) <= 10, data.clicked, 0.0)
+    warm = kind.fit(replace(data, converted=converted), SETTINGS, silent)
+    assert per_click(warm, data) == pytest.approx(10 / data.clicked.sum(), rel=0.2)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.999, 1.0])
+def test_no_conversion_is_likelier_than_its_click(kind: type[Ranker], share: float) -> None:
+    """A conversion is paid to a click: p(conversion) above p(click) is no probability of anything, by however little,
+    and whoever divides one by the other is told of more purchases than clicks.
+    """
+    busy, quiet = checkerboard(seed=1), checkerboard(seed=2)
+    busy = replace(busy, converted=busy.clicked * (np.random.default_rng(0).random(len(busy.clicked)) < share))
+    quiet.clicked[np.random.default_rng(1).random(len(quiet.clicked)) < 0.9] = 0.0
+    quiet = replace(quiet, converted=np.full(len(quiet.clicked), np.nan))
+    full = kind.fit(busy, SETTINGS)
+    for ranker in (full, kind.fit(quiet, SETTINGS, full)):
+        for rows_of in (busy, quiet, checkerboard(seed=3)):
+            scores = ranker.predict(rows_of.features)
+            assert (scores.p_conversion <= scores.p_click).all()
+            assert (scores.p_conversion >= 0).all()
 
 
 @pytest.mark.parametrize(("name", "value"), [("clicked", 0.5), ("clicked", -1.0), ("weight", -1.0), ("weight", np.nan)])

@@ -1,18 +1,22 @@
 """What each ranker promises beyond the contract."""
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.rankers import RANKERS
 from models.rankers.encoding import Encoding, codes_of
 from models.rankers.features import CATEGORICAL, NUMERIC
 from models.rankers.labels import Label
 from models.rankers.lbfgs import Design
-from models.rankers.popularity import PopularityRanker
-from models.rankers.protocol import TrainingData
+from models.rankers.popularity import FILE, PopularityRanker
+from models.rankers.protocol import Predictions, TrainingData
 from models.settings import RankerSettings
 
 
@@ -46,6 +50,44 @@ def test_popularity_warm_start_updates_the_old_rate_and_keeps_items_it_does_not_
     after = PopularityRanker.fit(items_only(["b", "b"], [1, 0]), settings, before)
     p = after.predict({"item_id": np.array(["a", "b"], dtype=object)}).p_click
     np.testing.assert_allclose(p, [3 / 5, (1 + 2 / 3) / 4])
+
+
+def test_popularity_knows_conversions_by_its_clicks() -> None:
+    """(conversions + prior x mean) / (clicks + prior) of the clicks whose conversion is known, whatever the rest says;
+    a warm start adds its few to what was known before.
+    """
+    settings = RankerSettings(popularity_prior_clicks=2)
+    data = items_only(["a", "a", "a", "a", "b", "b"], [1, 1, 1, 0, 1, 0])
+    data = replace(data, converted=np.array([1, 0, np.nan, 0, 0, 0]))
+    before = PopularityRanker.fit(data, settings)
+    asked = {"item_id": np.array(["a", "b", "new"], dtype=object)}
+    np.testing.assert_allclose(before.predict(asked).p_conversion_given_click, [(1 + 2 / 3) / 4, 2 / 3 / 3, 1 / 3])
+    days = replace(items_only(["b", "b", "c"], [1, 0, 1]), converted=np.array([1, np.nan, np.nan]))
+    after = PopularityRanker.fit(days, settings, before).predict(asked)
+    np.testing.assert_allclose(after.p_conversion_given_click, [5 / 12, (1 + 2 * 2 / 9) / 3, (1 + 2 / 3) / 3])
+
+
+def test_popularity_reads_the_files_of_bundles_that_serve_since_before() -> None:
+    """They hold P(conversion) of an impression, which could exceed P(click): given a click it is their ratio, or 1."""
+    old = {"base": [0.1, 0.02], "rates": {"a": [0.2, 0.05], "b": [0.1, 0.4], "c": [0.0, 0.1]}}
+    ranker = PopularityRanker.from_files({FILE: json.dumps(old).encode()})
+    found = ranker.predict({"item_id": np.array(["a", "b", "c", "new"], dtype=object)})
+    np.testing.assert_allclose(found.p_conversion_given_click, [0.25, 1.0, 0.0, 0.2])
+    np.testing.assert_allclose(found.p_click, [0.2, 0.1, 0.0, 0.1])
+
+
+@pytest.mark.parametrize("given", [[0.5, 1.01], [-0.01, 0.5], [0.5]])
+def test_a_conversion_given_a_click_is_a_probability(given: list[float]) -> None:
+    """So that the product with p(click) can never exceed it, whoever writes the next ranker."""
+    with pytest.raises(ValueError, match=r"one probability per row, in \[0, 1\]"):
+        Predictions(np.array([0.1, 0.2]), np.array(given))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1))
+def test_the_product_never_exceeds_p_click(rows: list[tuple[float, float]]) -> None:
+    """To the last bit: whoever compares the two compares floats."""
+    found = Predictions(*(np.array(column) for column in zip(*rows, strict=True)))
+    assert (found.p_conversion <= found.p_click).all()
 
 
 @pytest.mark.parametrize("kind", ["logistic", "xgboost"])

@@ -5,7 +5,7 @@ import pytest
 
 from models.settings import WorldSettings
 from models.world import SURFACES, World, draw_day
-from models.world.day import DAY, HOUR, delay
+from models.world.day import DAY, HOUR, bought_within, delay
 from models.world.policy import draw_candidates, plackett_luce, softmax
 from models.world.world import LOGGED_TASTE, TASTE_LOGIT
 
@@ -207,6 +207,22 @@ def test_purchases_come_with_the_stated_delays(large):
     assert (np.diff(delay(np.linspace(0, 1, 1001))) >= 0).all()
     bought = np.mean([(d.outcomes.purchase_time >= 0).sum() / (d.outcomes.click_time >= 0).sum() for d in days])
     assert bought == pytest.approx(LARGE.purchase_rate, abs=0.02)
+
+
+def test_the_share_bought_by_then_is_the_delays_read_backwards(large):
+    """Exact for any window of attribution: where a window is short, part of the purchases is nobody's."""
+    quantiles = np.linspace(0.001, 0.999, 99)
+    found = [bought_within(int(wait)) for wait in delay(quantiles)]
+    np.testing.assert_allclose(found, quantiles, atol=1e-6)
+    assert bought_within(7 * DAY) == bought_within(30 * DAY) == 1.0
+    assert bought_within(1) == 0.0
+    _, days = large
+    waits = np.concatenate(
+        [(d.outcomes.purchase_time - d.outcomes.click_time)[d.outcomes.purchase_time >= 0] for d in days]
+    )
+    for window in (1, 2, 5):
+        share = bought_within(window * DAY)
+        assert abs((waits < window * DAY).mean() - share) < 4 * np.sqrt(share * (1 - share) / len(waits))
 
 
 def test_tastes_drift_as_far_as_the_setting_says():

@@ -1,0 +1,58 @@
+"""`rollback`: the candidate of a day and mode leaves the endpoint; what served before it serves again and is champion.
+
+No new evidence is asked for, since that model was judged and has served; a person's name is. A release under way is
+ended. Killed anywhere, a rerun completes it; run again after it ended well, it changes nothing, for the candidate is
+no longer live.
+"""
+
+from typing import Any
+
+from jobs.deploy import traffic
+from jobs.deployments import ledger
+from jobs.deployments.ledger import LIVE, ROLLED_BACK, Row
+from jobs.deployments.release import of_step, said_by
+from jobs.errors import Refused
+from jobs.lake.run import Run
+from jobs.serving.sagemaker import Endpoint
+
+
+def run(run: Run) -> dict[str, Any]:
+    """The day's and mode's model leaves; returns the endpoint, what serves now (None: nothing) and who said so."""
+    by = said_by(run.approval, "rollback")
+    endpoint = Endpoint(run.config.endpoint)
+    steps = ledger.steps(run, endpoint.name)
+    why = run.approval.why.strip() or f"{by} went back"
+    if traffic.mine(run, ledger.under_way(steps)) is not None:
+        steps = traffic.go_back(run, endpoint, steps, why)
+    else:
+        steps = _back_from_live(run, endpoint, steps, by, why)
+    champion = ledger.last_live(steps)
+    traffic.follow(run, champion)
+    serves = None if champion is None else champion["candidate_id"]
+    return {"endpoint": endpoint.name, "serves": serves, "approved_by": by}
+
+
+def _back_from_live(run: Run, endpoint: Endpoint, steps: list[Row], by: str, why: str) -> list[Row]:
+    """The ledger once the live model has left; as it was where that one had left before."""
+    live = ledger.last_live(steps)
+    if live is None or not traffic.is_mine(run, live):
+        if any(traffic.is_mine(run, row) and row["step"] == ROLLED_BACK for row in steps):
+            run.say(f"{run.partition} is rolled back already")
+            return steps
+        found = "nothing" if live is None else f"{live['candidate_id']} of {live['day']}, {live['mode']}"
+        raise Refused(f"rollback needs the model of {run.day}, {run.mode}, to be live; found {found}")
+    target = ledger.before(steps, live)
+    if target is None:
+        raise Refused(f"rollback needs a model that served before {live['candidate_id']}; it is the first")
+    earlier = of_step(target)
+    try:
+        traffic.answers_with(run, endpoint, earlier)
+    except Exception:
+        endpoint.switch(live["config"])
+        raise
+    return ledger.append(
+        run,
+        steps,
+        {**of_step(live).step(ROLLED_BACK, live["before"]), "by": by, "why": why},
+        {**earlier.step(LIVE, target["before"]), "by": by, "why": why},
+    )

@@ -1,0 +1,363 @@
+"""The evidence for the eyes: one page that needs nothing beside itself, made from the document and the verdict alone.
+
+`page.html` is the page's text and order, `page.css` its looks; here stands what its rows and charts show.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from jobs.evidence import charts, data_warnings, dataset, wording
+from jobs.evidence.charts import Mark, Scale
+from jobs.evidence.document import Curve, Document, Estimated, Finding, Judgement, Sides, Slice, Weights
+from jobs.evidence.matured import section
+from jobs.evidence.scored import SIDES
+from models.evaluation.comparison import LOWER_IS_BETTER
+from models.settings import GateSettings
+
+WORST_SLICES = 12
+"""So many slices have a row at once; the rest unfold."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table of intervals: what it is, figures beside the chart, and the chart or the reason for none."""
+
+    name: str
+    note: str
+    chart: Markup | None
+    finding: Finding
+    side: str = "challenger"
+    before: Finding | None = None
+    after: Finding | None = None
+    flag: str = ""
+
+
+def html(
+    document: Mapping[str, Any],
+    judgement: Mapping[str, Any] | None = None,
+    matured: Mapping[str, Any] | None = None,
+) -> str:
+    """The page on a document, with the verdict and what `reevaluate` found where there are such.
+
+    Raises pydantic's ValidationError for a document, verdict or re-evaluation that is not of the schema.
+    """
+    found = Document.model_validate(document)
+    verdict = None if judgement is None else Judgement.model_validate(judgement)
+    slices = slice_rows(found)
+    return _template().render(
+        d=found,
+        verdict=verdict,
+        matured=None if matured is None else section(matured),
+        outcome="none" if verdict is None else verdict.verdict,
+        headline=wording.headline(found, verdict),
+        earned=earned_rows(found),
+        earned_axis=earned_axis(found),
+        lifts=lift_rows(found),
+        depths=depth_rows(found),
+        conversions=conversion_rows(found),
+        metrics=metric_rows(found),
+        diagrams=diagrams(found),
+        slices=slices[:WORST_SLICES],
+        more_slices=slices[WORST_SLICES:],
+        slice_axis=slice_axis(found),
+        weights=weight_lines(found),
+        histogram=histogram(found),
+        curves=popularity_curves(found),
+        dataset_section=Markup(dataset.html(found.dataset)),
+        warnings_section=Markup(data_warnings.html(document["warnings"])),
+        w=wording,
+        sides=SIDES,
+    )
+
+
+@cache
+def _template() -> Template:
+    folder = Path(__file__).parent
+    loader = FileSystemLoader(folder)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html")
+
+
+# -- what a request earns ------------------------------------------------------------------------------------------
+def _earned(document: Document) -> dict[str, Finding]:
+    value = document.value
+    return {"logging": document.logging.value, "champion": value.champion, "challenger": value.challenger}
+
+
+def _earned_scale(document: Document) -> Scale:
+    truth = [] if document.truth is None else [getattr(document.truth, side) for side in _earned(document)]
+    return Scale.around([*_ends(_earned(document).values()), *truth])
+
+
+def earned_rows(document: Document) -> list[Row]:
+    """Clicks per request of the logs and of both sides, on one scale; the truth as a diamond where it is known."""
+    scale, notes = _earned_scale(document), {"logging": "what was really shown"}
+    rows = []
+    for side, found in _earned(document).items():
+        truth = None if document.truth is None else getattr(document.truth, side)
+        note = notes.get(side) or getattr(document, side).candidate_id
+        rows.append(Row(side, note, _chart(side, side, found, scale, truth), found, side))
+    return rows
+
+
+def earned_axis(document: Document) -> Markup:
+    """The scale under those rows."""
+    scale = _earned_scale(document)
+    return charts.axis_row(scale, {tick: wording.setting(round(tick, 12)) for tick in scale.ticks()})
+
+
+def lift_rows(document: Document) -> list[Row]:
+    """Challenger minus champion by every estimator; what does not clear the gate's bound is shaded."""
+    estimates = {"value": document.value} | document.estimators
+    differences = {name: sides.difference for name, sides in estimates.items()}
+    truth = None if document.truth is None else document.truth.difference
+    bound = document.gate.min_lift
+    scale = Scale.about_zero([*_ends(differences.values()), bound, *([] if truth is None else [truth])])
+    asked = {"value", *document.gate.estimators}
+    rows = []
+    for name, found in differences.items():
+        words, note = wording.ESTIMATORS.get(name, (name, ""))
+        held = bound if name in asked else None
+        note = note if name in asked else f"{note}; a second opinion the gate does not ask"
+        chart = _chart(f"{words}, challenger minus champion", "challenger", found, scale, truth, held)
+        rows.append(Row(words, note, chart, found))
+    return rows
+
+
+def depth_rows(document: Document) -> list[Row]:
+    """Challenger minus champion on the first place, the first two, ..., all on one scale; none for pages of one."""
+    if document.pages.places < 2:
+        return []
+    depths = sorted(document.pages.depths.items(), key=lambda pair: int(pair[0]))
+    asked = [places for places, depth in depths if isinstance(depth.difference, Estimated)][-1:]
+    asked = asked if "pages" in document.gate.estimators else []
+    scale = Scale.about_zero([*_ends(depth.difference for _, depth in depths), document.gate.min_lift])
+    rows = []
+    for places, depth in depths:
+        name = "First place" if places == "1" else f"First {places} places"
+        found = depth.difference
+        note = f"worth {wording.number(round(found.effective_n))} pages" if isinstance(found, Estimated) else ""
+        bound = document.gate.min_lift if places in asked else None
+        chart = _chart(f"{name}, challenger minus champion", "challenger", found, scale, None, bound)
+        rows.append(Row(name, note, chart, found, before=depth.champion, after=depth.challenger))
+    return rows
+
+
+def conversion_rows(document: Document) -> list[Row]:
+    """Challenger minus champion in conversions per request; one row, also where it is refused."""
+    found, drop = document.conversions, document.gate.max_conversion_drop
+    bound = None if drop is None else -drop
+    scale = Scale.about_zero([*_ends([found.difference]), bound or 0.0])
+    chart = _chart("Conversions, challenger minus champion", "challenger", found.difference, scale, None, bound)
+    note = "those of the first placement" + ("" if drop is None else f"; may be worse by {wording.setting(drop)}")
+    return [
+        Row("Conversions per request", note, chart, found.difference, before=found.champion, after=found.challenger)
+    ]
+
+
+# -- ranking and probabilities -------------------------------------------------------------------------------------
+def metric_rows(document: Document) -> list[Row]:
+    """Every metric's difference on a scale of its own, zero lines aligned, better always on the right."""
+    rows = [_metric_row(name, sides, document.gate) for name, sides in document.comparison.items()]
+    order = list(wording.METRICS)
+    names = list(document.comparison)
+    return [row for _, row in sorted(zip(names, rows, strict=True), key=lambda p: _place(order, p[0]))]
+
+
+def _place(order: list[str], name: str) -> tuple[int, str]:
+    return (order.index(name) if name in order else len(order), name)
+
+
+def _metric_row(name: str, sides: Sides, gate: GateSettings) -> Row:
+    lower = name in LOWER_IS_BETTER
+    margin = 0.0 if name in gate.must_rise else getattr(gate.must_not_fall, name, None)
+    bound = None if margin is None else (margin if lower else -margin)
+    scale = Scale.about_zero([*_ends([sides.difference]), bound or 0.0], flipped=lower)
+    words, note = wording.METRICS.get(name, (name, ""))
+    asked = "" if bound is None else f"may be worse by {wording.setting(abs(bound))}"
+    chart = _chart(
+        f"{words}, challenger minus champion", "challenger", sides.difference, scale, None, bound, bad_below=not lower
+    )
+    return Row(words, note, chart, sides.difference, before=sides.champion, after=sides.challenger, flag=asked)
+
+
+def diagrams(document: Document) -> dict[str, Markup]:
+    """A reliability diagram of each side that has one, on the same axes."""
+    bins = {
+        side: [(b.predicted, b.observed, b.low, b.high, b.n) for b in found.reliability]
+        for side, found in document.calibration.items()
+        if found.reliability
+    }
+    top = 1.05 * max((max(p, high) for of_side in bins.values() for p, _, _, high, _ in of_side), default=1.0)
+    return {
+        side: charts.reliability(
+            bins[side], side, top, f"Reliability of the {side}: predicted against observed click rate"
+        )
+        for side in SIDES
+        if side in bins
+    }
+
+
+# -- slices --------------------------------------------------------------------------------------------------------
+def slice_rows(document: Document) -> list[Row]:
+    """Worst first, those that could not be compared last."""
+    limit, lower = document.gate.max_slice_drop, document.slices.metric in LOWER_IS_BETTER
+    scale = _slice_scale(document)
+
+    def badness(part: Slice) -> tuple[bool, float, str]:
+        found = part.difference
+        if isinstance(found, Estimated):
+            return False, -found.value if lower else found.value, part.attribute
+        return True, 0.0, part.attribute
+
+    rows = []
+    for part in sorted(document.slices.slices, key=badness):
+        name = f"{part.attribute.removeprefix('attributes.').replace('_', ' ')}: {part.value.removesuffix('.0')}"
+        bound = None if limit is None else -limit
+        chart = _chart(name, "challenger", part.difference, scale, None, bound)
+        note = f"{part.n:,} rows, {wording.share(part.share)}"
+        rows.append(Row(name, note, chart, part.difference, flag=_slice_flag(part.difference, limit, lower)))
+    return rows
+
+
+def _slice_flag(found: Finding, limit: float | None, lower: bool) -> str:
+    if not isinstance(found, Estimated):
+        return ""
+    best = -found.low if lower else found.high
+    if limit is not None and best < -limit:
+        return "worse than allowed"
+    return "worse for sure" if best < 0 else ""
+
+
+def _slice_scale(document: Document) -> Scale:
+    found = [part.difference for part in document.slices.slices]
+    reach = [0.0] if document.gate.max_slice_drop is None else [0.0, -document.gate.max_slice_drop]
+    return Scale.around([*_ends(found), *reach], flipped=document.slices.metric in LOWER_IS_BETTER)
+
+
+def slice_axis(document: Document) -> Markup:
+    """The scale under the slices."""
+    scale = _slice_scale(document)
+    return charts.axis_row(scale, {tick: wording.setting(round(tick, 12), signed=True) for tick in scale.ticks(5)})
+
+
+# -- can the logs tell ---------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Line:
+    """A figure of both sides, what the gate wants of it, and what it means."""
+
+    name: str
+    champion: str
+    challenger: str
+    needs: str
+    meaning: str
+
+
+def weight_lines(document: Document) -> list[Line]:
+    """The figures that say how far the counterfactual estimate can be trusted."""
+    sides, gate = document.diagnostics.weights, document.gate
+    if not sides:
+        return []
+
+    def line(name: str, told: Any, needs: str, meaning: str) -> Line:
+        champion, challenger = (told(sides[side]) for side in ("champion", "challenger"))
+        return Line(name, champion, challenger, needs, meaning)
+
+    def mean(of: Weights) -> str:
+        return f"{of.mean_weight:.3f} ± {of.mean_weight_stderr:.3f}"
+
+    def tail(of: Weights) -> str:
+        return "none" if of.tail_shape is None else f"{of.tail_shape:.2f}"
+
+    return [
+        line("Decisions", lambda of: f"{of.n:,}", "", "requests whose candidates and probability were logged"),
+        line(
+            "Worth",
+            lambda of: wording.number(round(of.effective_n)),
+            f"≥ {wording.setting(gate.min_effective_n)}",
+            "effective n: so many equally weighted decisions would tell as much",
+        ),
+        line(
+            "Mean weight",
+            mean,
+            f"1 ± {gate.max_mean_weight_z:g} s.e.",
+            "with its standard error (s.e.); 1 if the logged probabilities are right and cover what the side wants",
+        ),
+        line("Largest weight", lambda of: f"{of.largest_weight:.1f}", "", "the most one decision counts for"),
+        line(
+            "Its share",
+            lambda of: wording.share(of.largest_weight_share),
+            f"≤ {wording.share(gate.max_weight_share)}",
+            "no single decision should carry the estimate",
+        ),
+        line(
+            "Tail shape",
+            tail,
+            f"≤ {gate.max_tail_shape:g}",
+            "Pareto shape of the largest weights; from 0.5 on no interval of this kind holds",
+        ),
+        line("Never taken", lambda of: wording.share(of.never_taken_share), "", "decisions this side would never make"),
+        line("Rarest logged", lambda of: wording.share(of.smallest_logged), "", "smallest probability that was logged"),
+    ]
+
+
+def histogram(document: Document) -> Markup | None:
+    """How many decisions have a weight of which size, both sides."""
+    sides = document.diagnostics.weights
+    if not sides:
+        return None
+    edges = sides["challenger"].histogram.edges
+    shares = {side: [n / sides[side].n for n in sides[side].histogram.counts] for side in ("champion", "challenger")}
+    names = [_class(low) for low in edges]
+    return charts.bars(shares, names, "weight from", "Share of decisions by size of their weight, both sides")
+
+
+def _class(low: float) -> str:
+    fractions = {0.125: "⅛", 0.25: "¼", 0.5: "½"}
+    return fractions.get(low) or f"{low:g}"
+
+
+def popularity_curves(document: Document) -> Markup | None:
+    """Share of items behind each share of first places."""
+    found: dict[str, tuple[Sequence[float], Sequence[float]]] = {
+        side: (
+            spread.curve.recommendations,
+            [share.value for share in spread.curve.items if isinstance(share, Estimated)],
+        )
+        for side, spread in sorted(document.popularity.items())
+        if isinstance(spread.curve, Curve) and all(isinstance(share, Estimated) for share in spread.curve.items)
+    }
+    says = "Share of the catalogue behind each share of the first places, both sides"
+    return charts.curves(found, "first places", "of all items", says) if found else None
+
+
+# -- shared --------------------------------------------------------------------------------------------------------
+def _ends(findings: Iterable[Finding]) -> list[float]:
+    """Every end of every interval."""
+    return [end for found in findings if isinstance(found, Estimated) for end in (found.low, found.high)]
+
+
+def _chart(
+    name: str,
+    side: str,
+    found: Finding,
+    scale: Scale,
+    truth: float | None = None,
+    bound: float | None = None,
+    bad_below: bool = True,
+) -> Markup | None:
+    if not isinstance(found, Estimated):
+        return None
+    known = "" if truth is None else f"; the truth is {wording.number(truth)}"
+    says = f"{name}: {wording.number(found.value)}, interval {wording.between(found)}{known}"
+    return charts.interval_row(
+        [Mark(side, found.value, found.low, found.high, truth)], scale, says, bound=bound, bad_below=bad_below
+    )

@@ -1,0 +1,160 @@
+"""Which replayed decisions can be weighed as whole pages: every placement below the first one as well.
+
+A placement's propensity is conditional on all above it, so a page counts only if nothing on it is missing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs.bundle import Bundle
+from jobs.evidence import core
+from jobs.evidence.scored import SIDES
+from jobs.moment.columns import numbers, strings
+from jobs.moment.decisions import Decisions, Ints, Strings
+from models.evaluation.estimate import Refusal
+from models.evaluation.page_values import Depth, PageStatistics
+from models.policies.choice import placed_choice
+from models.rankers.protocol import Floats
+from models.settings import GateSettings
+
+MOST_PLACES = 20
+"""No page is weighed further down."""
+
+
+@dataclass(frozen=True)
+class ShownPages:
+    """The p placements of whole pages, by page and from its top down; every array is (p,)."""
+
+    decision: Ints
+    """The number of the page's first placement among the decisions."""
+    place: Ints
+    """1 is the first."""
+    candidate: Ints
+    """Where the item stands among the decisions' candidates."""
+    clicked: Floats
+    propensity: Floats
+
+    @property
+    def pages(self) -> int:
+        """How many pages."""
+        return int((self.place == 1).sum())
+
+    @property
+    def places(self) -> int:
+        """Placements of the longest one, 0 without any."""
+        return int(self.place.max(initial=0))
+
+
+def shown_pages(test: pa.Table, found: Decisions) -> tuple[ShownPages, dict[str, int]]:
+    """The whole pages of the decisions, and how many decisions fail which condition.
+
+    Left out as a whole: a placement without a propensity or with a click that is not known; a position that is missing
+    or taken twice; an item that is not among the candidates or is there, or on the page, twice.
+    """
+    at = pc.index_in(test["request_id"], pa.array(found.request_id, pa.string()))
+    rows = test.filter(at.is_valid())
+    decision, position = (
+        column.combine_chunks().to_numpy(zero_copy_only=False).astype(np.int64)
+        for column in (at.drop_null(), rows["position"])
+    )
+    order = np.lexsort((position, decision))
+    decision, position, rows = decision[order], position[order], rows.take(pa.array(order))
+    starts = np.searchsorted(decision, np.arange(len(found)))
+    place = np.arange(len(decision)) - starts[decision] + 1
+    candidate, listed_twice = _candidates(strings(rows["item_id"]), decision, found)
+    clicked, propensity = numbers(rows["clicked"]), numbers(rows["propensity"])
+    shown = np.bincount(candidate[candidate >= 0], minlength=len(found.item_id))
+    conditions = {
+        "no_propensity": np.isnan(propensity),
+        "click_unknown": np.isnan(clicked),
+        "position_missing": position - position[starts[decision]] + 1 != place,
+        "shown_item_not_a_candidate": candidate < 0,
+        "item_twice": listed_twice[decision] | (shown[candidate] > 1),
+    }
+    whole, left_out = np.ones(len(found), bool), {"decisions": len(found)}
+    for reason, wrong in conditions.items():
+        fails = whole & (np.bincount(decision[wrong], minlength=len(found)) > 0)
+        left_out[reason] = int(fails.sum())
+        whole &= ~fails
+    kept = whole[decision]
+    return ShownPages(decision[kept], place[kept], candidate[kept], clicked[kept], propensity[kept]), left_out
+
+
+def _candidates(item: Strings, decision: Ints, found: Decisions) -> tuple[Ints, NDArray[np.bool_]]:
+    """(p,) the candidate that each shown item is, -1 for none; (m,) whether a decision lists an item twice."""
+    codes = pa.array(np.concatenate([found.item_id, item]), pa.string()).dictionary_encode().indices.to_numpy()
+    many, n = int(codes.max(initial=0)) + 1, len(found.item_id)
+    key, wanted = found.row * many + codes[:n], decision * many + codes[n:]
+    order = np.argsort(key, kind="stable")
+    again = np.flatnonzero(key[order[1:]] == key[order[:-1]])
+    twice = np.bincount(found.row[order[again]], minlength=len(found)) > 0
+    at = np.minimum(np.searchsorted(key[order], wanted), n - 1)
+    return np.where(key[order[at]] == wanted, order[at], -1), twice
+
+
+def placed(found: Decisions, pages: ShownPages, side: Bundle, p_click: Floats) -> Floats:
+    """(p,) the probability that the bundle's policy would place each item where it stood, given all above it."""
+    place = np.zeros(len(found.item_id), np.int64)
+    place[pages.candidate] = pages.place
+    return placed_choice(p_click, found.offsets, place, side.policy)[pages.candidate]
+
+
+def earned(found: Decisions, pages: ShownPages, chances: Mapping[str, Floats], settings: GateSettings) -> list[Depth]:
+    """Clicks per page by depth; `chances`: side to what `placed` gives. Empty without a whole page."""
+    kept = pages.place <= MOST_PLACES
+    if not kept.any():
+        return []
+    statistics = PageStatistics.of(
+        slate=pages.decision[kept],
+        position=pages.place[kept],
+        reward=pages.clicked[kept],
+        logged=pages.propensity[kept],
+        clusters=found.cluster[pages.decision[kept]],
+        places=min(pages.places, MOST_PLACES),
+        **{side: chances[side][kept] for side in SIDES},
+    )
+    return statistics.depths(settings)
+
+
+def section(
+    test: pa.Table,
+    found: Decisions | None,
+    sides: Mapping[str, Bundle],
+    predicted: Mapping[str, Floats],
+    settings: GateSettings,
+) -> dict[str, Any]:
+    """What the document says of whole pages; `predicted`: side to the p_click of each candidate."""
+    if found is None:
+        return {"pages": 0, "places": 0, "left_out": {"decisions": 0}, "depths": {}}
+    pages, left_out = shown_pages(test, found)
+    depths = _depths(found, pages, left_out, sides, predicted, settings)
+    return {
+        "pages": pages.pages,
+        "places": pages.places,
+        "left_out": left_out,
+        "depths": {str(depth.places): depth.as_dict() for depth in depths},
+    }
+
+
+def _depths(
+    found: Decisions,
+    pages: ShownPages,
+    left_out: Mapping[str, int],
+    sides: Mapping[str, Bundle],
+    predicted: Mapping[str, Floats],
+    settings: GateSettings,
+) -> list[Depth]:
+    """As `earned`; the first place alone, refused, where too many pages have a gap."""
+    lacking, asked = left_out["position_missing"], left_out["decisions"]
+    why_not = core.incomplete(lacking, asked, "pages without a gap or a place taken twice", settings)
+    if why_not:
+        refusal = Refusal(why_not, asked)
+        return [Depth(1, refusal, refusal, refusal, refusal)]
+    chances = {side: placed(found, pages, bundle, predicted[side]) for side, bundle in sides.items()}
+    return earned(found, pages, chances, settings)

@@ -1,0 +1,129 @@
+"""Rows whose click is known and what rankers say of them: scored once for every part, and compared in one way.
+
+`train` chooses among the rankers it fitted by what `backtest` will judge the chosen one by.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs.bundle import Bundle
+from jobs.moment.columns import numbers, ranker_columns
+from jobs.moment.decisions import clusters
+from models.evaluation.comparison import LOWER_IS_BETTER, METRICS, compare
+from models.evaluation.estimate import Finding
+from models.rankers.features import ATTRIBUTE_PREFIX, SERVING_POSITION
+from models.rankers.protocol import Floats, Ranker
+from models.settings import GateSettings
+
+Ints = NDArray[np.int64]
+SIDES = ("champion", "challenger")
+Pair = tuple[Bundle, Bundle]
+"""Champion, challenger."""
+NEW_ITEM_DAYS = 7.0
+SLICED = ("surface", "device", "region", "item_category", "position")
+"""Columns that are attributes as they are; `attributes.*` of users, items and requests join them."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """n rows; every array is (n,), `as_*` and `p_conversion` are by the name of the ranker (in evidence, its side)."""
+
+    clicked: Floats
+    users: Ints
+    requests: Ints
+    as_shown: Mapping[str, Floats]
+    """p_click at the position that was shown."""
+    as_first: Mapping[str, Floats]
+    """p_click as if every item were shown first: that is how items compare."""
+    p_conversion: Mapping[str, Floats]
+    """At the position that was shown."""
+    attributes: Mapping[str, NDArray[Any]]
+    """What rows can be told apart by."""
+
+    def __len__(self) -> int:
+        return len(self.clicked)
+
+    def asked_by(self, metric: str) -> Mapping[str, Floats]:
+        """The p_click a metric is of: an order is of items each shown first, a probability of what was shown."""
+        return self.as_shown if metric in LOWER_IS_BETTER else self.as_first
+
+
+def scored(rows: pa.Table, rankers: Mapping[str, Ranker], identity: pa.Table) -> Scored:
+    """The rankers, by name, on those of `rows` (of `examples`) with a known click; the others say nothing yet.
+
+    `identity`: the catalogue's `jobs.moment.identity.IDENTITY`, which tells items that are there under several ids.
+    """
+    rows = with_known_click(rows)
+    shown = ranker_columns(rows)
+    first = {**shown, "position": np.full(len(rows), float(SERVING_POSITION))}
+    codes = rows["request_id"].combine_chunks().dictionary_encode().indices
+    said = {name: ranker.predict(shown) for name, ranker in rankers.items()}
+    return Scored(
+        clicked=numbers(rows["clicked"]),
+        users=clusters(rows),
+        requests=codes.to_numpy().astype(np.int64),
+        as_shown={name: found.p_click for name, found in said.items()},
+        as_first={name: ranker.predict(first).p_click for name, ranker in rankers.items()},
+        p_conversion={name: found.p_conversion for name, found in said.items()},
+        attributes=_attributes(rows, shown, identity),
+    )
+
+
+def with_known_click(rows: pa.Table) -> pa.Table:
+    """The rows whose click is known."""
+    return rows.filter(rows["clicked"].is_valid())
+
+
+def compared(
+    rows: Scored,
+    champion: str,
+    challenger: str,
+    settings: GateSettings,
+    seed: int,
+    metrics: Sequence[str] = METRICS,
+) -> dict[str, dict[str, Finding]]:
+    """`compare` of two of the rankers, each metric by the p_click it asks for."""
+    return {
+        metric: compare(
+            rows.clicked,
+            rows.asked_by(metric)[champion],
+            rows.asked_by(metric)[challenger],
+            rows.requests,
+            rows.users,
+            settings,
+            seed,
+            [metric],
+        )[metric]
+        for metric in metrics
+    }
+
+
+def _attributes(rows: pa.Table, shown: Mapping[str, NDArray[Any]], identity: pa.Table) -> dict[str, NDArray[Any]]:
+    found = {name: shown[name] for name in shown if name in SLICED or name.startswith(ATTRIBUTE_PREFIX)}
+    age = shown["item_age_days"]
+    known = np.where(np.isnan(age), "unknown", np.where(age < NEW_ITEM_DAYS, "new", "older"))
+    found["item_age"] = known.astype(object)
+    found["user_known"] = np.where(np.isnan(shown["user_impressions"]), "unknown", "known").astype(object)
+    found["seen_before"] = _seen_before(rows)
+    if len(identity):
+        several = pa.chunked_array([*identity["item_id"].chunks, *identity["identity"].chunks], pa.string())
+        copied = pc.is_in(rows["item_id"], pc.unique(several)).to_numpy()
+        found["item_ids"] = np.where(copied, "several", "one").astype(object)
+    return found
+
+
+def _seen_before(rows: pa.Table) -> NDArray[np.object_]:
+    """Whether the user was shown the very item before, among these rows; `unknown` without a user."""
+    user, item = (rows[name].combine_chunks().dictionary_encode().indices for name in ("user_id", "item_id"))
+    known = np.asarray(user.is_valid())
+    pair = user.fill_null(0).to_numpy().astype(np.int64) * (len(rows) + 1) + item.to_numpy()
+    order = np.lexsort((rows["event_time"].cast(pa.int64()).to_numpy(), pair))
+    again = np.zeros(len(rows), bool)
+    again[order[1:]] = pair[order[1:]] == pair[order[:-1]]
+    return np.where(~known, "unknown", np.where(again, "again", "first")).astype(object)

@@ -1,0 +1,189 @@
+"""What a person reads: names of rules and metrics, figures as text, and the sentence that sums up a verdict."""
+
+from collections.abc import Callable, Mapping
+
+from jobs.evidence.document import Document, Estimated, Finding, JudgedRule, Judgement
+from models.evaluation.comparison import LOWER_IS_BETTER
+
+METRICS = {
+    "auc": ("AUC", "how often a clicked item is scored above one that was not"),
+    "auc_pr": ("AUC-PR", "precision averaged over recall"),
+    "log_loss": ("Log-loss", "surprise at what happened, in nats; lower is better"),
+    "normalised_entropy": ("Normalised entropy", "log-loss against always saying the mean rate; lower is better"),
+    "ndcg_at_10": ("NDCG@10", "clicked items near the top of their list"),
+    "mrr_at_10": ("MRR@10", "how high the first clicked item stands"),
+    "map_at_10": ("MAP@10", "how high all clicked items stand"),
+    "recall_at_1": ("Recall@1", "the clicked item stands first"),
+    "precision_at_3": ("Precision@3", "how much of the first three places was clicked"),
+    "hit_rate_at_3": ("Hit rate@3", "a clicked item is among the first three"),
+}
+ESTIMATORS = {
+    "value": ("Self-normalised IPS", "clicks re-weighted to what each policy would show"),
+    "dr": ("Doubly robust", "a click model, corrected by re-weighted clicks"),
+    "sndr": ("Self-normalised doubly robust", "the same with weights that sum to one"),
+    "pages": ("Whole pages", "clicks on as many of a page's first places as the weights can carry"),
+}
+KINDS = {"session_replay": "Session replay", "slate_re_ranking": "Slate re-ranking"}
+RULES = {
+    "test_rows": "Enough test rows",
+    "label_maturity": "Clicks are known",
+    "different_model": "It is another model",
+    "value": "Earns more clicks",
+    "conversions": "Conversions do not fall",
+    "calibration": "Probabilities are right",
+    "slices": "No slice is hurt",
+    "simpson": "Parts agree with the whole",
+    "popularity_bias": "Recommendations stay spread",
+    "skew": "Features are those it learned from",
+    "latency_ms": "Fast enough",
+    "warm_parity": "Keeps up with the full training",
+}
+AT_MOST = {*LOWER_IS_BETTER, "calibration", "popularity_bias", "skew", "latency_ms", "warm_parity"}
+SHARES = {"label_maturity", "popularity_bias", "skew"}
+OUTCOMES = {"pass": "cleared", "hold": "not cleared", "refuse": "cannot tell"}
+VERDICTS = {"promote": "Promote", "hold": "Hold", "refuse": "Refuse", None: "Not judged yet"}
+
+
+def number(figure: float, signed: bool = False) -> str:
+    """Four digits after the point below 10, whole above 100, thousands apart, with a true minus sign."""
+    size = abs(figure)
+    if size >= 100 or figure == int(figure):
+        text = f"{size:,.0f}"
+    elif size >= 10:
+        text = f"{size:,.2f}"
+    else:
+        text = f"{size:.4f}" if size >= 0.0001 else f"{size:.1g}"
+    return _sign(figure, signed) + text
+
+
+def setting(figure: float, signed: bool = False) -> str:
+    """A bound as somebody set it, without zeros nobody wrote."""
+    size = abs(figure)
+    return _sign(figure, signed) + (f"{size:,.0f}" if size >= 100 else f"{size:g}")
+
+
+def _sign(figure: float, signed: bool) -> str:
+    return "−" if figure < 0 else "+" if signed and figure > 0 else ""
+
+
+def signed(figure: float) -> str:
+    """With its sign, as differences are read."""
+    return number(figure, signed=True)
+
+
+def share(figure: float) -> str:
+    """A share in percent."""
+    text = f"{100 * abs(figure):.3g}%"
+    return ("−" if figure < 0 else "") + text
+
+
+def between(found: Estimated, *, sign: bool = False) -> str:
+    """Both ends of the interval."""
+    return f"{number(found.low, sign)} to {number(found.high, sign)}"
+
+
+def metric(name: str) -> str:
+    """A metric as people call it."""
+    return METRICS.get(name, (name.replace("_", " "), ""))[0]
+
+
+def rule_name(name: str) -> str:
+    """What a rule asks, in a few words."""
+    base, _, kind = name.partition(".")
+    if kind == "rises":
+        return f"{metric(base)} rises" if base not in LOWER_IS_BETTER else f"{metric(base)} falls"
+    if base == "value" and kind:
+        return f"{RULES['value']}: {ESTIMATORS.get(kind, (kind, ''))[0].lower()}"
+    if base in METRICS:
+        return f"{metric(base)} does not {'rise' if base in LOWER_IS_BETTER else 'fall'}"
+    return RULES.get(name, name.replace("_", " "))
+
+
+def rule_figure(rule: JudgedRule) -> str:
+    """What was found; empty where a rule has no figure."""
+    return "" if rule.figure is None else _of_rule(rule, rule.figure, number)
+
+
+def rule_needs(rule: JudgedRule) -> str:
+    """The bound with the side of it that clears."""
+    base, _, kind = rule.name.partition(".")
+    if rule.bound is None:
+        return ""
+    bound = _of_rule(rule, rule.bound, setting)
+    if base == "value" or kind == "rises":
+        return f"{'<' if base in LOWER_IS_BETTER else '>'} {bound}"
+    return f"{'≤' if base in AT_MOST else '≥'} {bound}"
+
+
+def _of_rule(rule: JudgedRule, figure: float, written: Callable[[float, bool], str]) -> str:
+    base = rule.name.partition(".")[0]
+    if base in SHARES:
+        return share(figure)
+    if base == "latency_ms":
+        return f"{figure:.3g} ms"
+    return written(figure, base in METRICS or base in ("value", "conversions", "slices", "warm_parity"))
+
+
+def headline(document: Document, judgement: Judgement | None) -> str:
+    """The verdict's reason in a sentence or two."""
+    if judgement is None:
+        return "The evidence is complete. The gate judges it next, in the stage promote, where latency is measured."
+    against = [rule for rule in judgement.rules if rule.outcome == judgement.verdict]
+    if judgement.verdict == "promote":
+        return f"All {len(judgement.rules)} rules are cleared. {_gain(document)}"
+    names = _listed([f"“{rule_name(rule.name)}”" for rule in against])
+    if judgement.verdict == "refuse":
+        return f"The evidence cannot carry a verdict on {names}. {_sentence(against[0].reason)}"
+    cleared = sum(rule.outcome == "pass" for rule in judgement.rules)
+    why = _gain(document) if against[0].name == "value" else _sentence(against[0].reason)
+    return f"{cleared} of {len(judgement.rules)} rules are cleared; not cleared: {names}. {why}"
+
+
+def _sentence(reason: str) -> str:
+    return reason[:1].upper() + reason[1:] + ("" if reason.endswith(".") else ".")
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "anything"
+
+
+def _gain(document: Document) -> str:
+    found = document.value.difference
+    if not isinstance(found, Estimated):
+        return _sentence(found.refused)
+    gain = f"{signed(found.value)} clicks per request against the champion"
+    ends = f"{share(document.gate.value_confidence)} interval {between(found, sign=True)}"
+    unsure = ", so it may be none" if found.low <= 0 <= found.high else ""
+    return f"The challenger would earn {gain} ({ends}){unsure}."
+
+
+def relative(document: Document) -> str | None:
+    """The challenger's gain in percent of what the champion earns; None without both."""
+    champion, difference = document.value.champion, document.value.difference
+    if not (isinstance(champion, Estimated) and isinstance(difference, Estimated)) or champion.value <= 0:
+        return None
+    gain = difference.value / champion.value
+    return f"{'+' if gain > 0 else ''}{share(gain)}"
+
+
+def of_side(finding: Finding, sign: bool = False) -> str:
+    """A finding as text: the value, or that it was refused."""
+    return number(finding.value, sign) if isinstance(finding, Estimated) else "refused"
+
+
+def replayed(requests: Mapping[str, int]) -> str:
+    """How many requests allow which kind of replay."""
+    parts = [f"{requests['session_replay']:,} of {sum(requests.values()):,} requests are replayed"]
+    if requests["slate_re_ranking"]:
+        parts.append(f"{requests['slate_re_ranking']:,} are re-ranked only, without candidates or a usable propensity")
+    if requests["click_unknown"]:
+        parts.append(f"of {requests['click_unknown']:,} the first click is not known yet")
+    return "; ".join(parts) + "."
+
+
+def not_replayed(left_out: Mapping[str, int], total: str = "requests") -> str:
+    """Why requests were left out of the replay, most first: `12 no propensity, 3 no candidates of 90`."""
+    reasons = {reason: n for reason, n in left_out.items() if n and reason != total}
+    told = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    words = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in told) or "none"
+    return f"{words} of {left_out.get(total, 0):,}"

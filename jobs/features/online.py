@@ -1,0 +1,426 @@
+"""The two newest feature days where the endpoint reads them: Feast writes and reads, items are packed in the process.
+
+Two, because a day counts as known from its `available_at` only (`jobs.asof.clock`) and may be published before: until
+then requests see the day before it, whole. Each is kept in a slot of its own, a Feast project; a new day replaces the
+older one. `publish` withdraws that slot's marker, writes users, items, encodings, then the marker of the new day (day,
+digests, keys), all through Feast's online store (SQLite under `features.online_path`, or Redis); a reader takes up
+items only after the marker names them. A user whose window has emptied is in no new publication and is read as unknown,
+exactly what the as-of join sees offline. Feast 0.67 sends no usage data. Its import takes seconds, so it happens inside
+functions only.
+
+Not done yet: a registry shared between machines (it is a file under `online_path`), removal of users, feature TTLs.
+"""
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from jobs.asof.clock import published_at, refuse_early
+from jobs.config import Config
+from jobs.errors import NotReady
+from jobs.flow import FEATURES
+from jobs.lake.tables import INTEREST_BUCKETS, LAKE, TIME
+from models.rankers.features import ATTRIBUTE_PREFIX, NO_BUCKET, Encodings
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+SLOTS = ("tidegate_a", "tidegate_b")
+"""Feast's projects: two feature days that share no row."""
+NEWEST = "newest"
+"""The one key of a slot's publication marker."""
+ALWAYS = datetime.min.replace(tzinfo=UTC)
+WRITE_ROWS = 10_000
+READ_KEYS = 1_000
+CHECK_SECONDS = 1.0
+"""How old the reader's idea of the newest publication may be."""
+USER_NUMBERS, ITEM_NUMBERS = (
+    tuple(name for name, column in LAKE[table].columns.items() if column.type == pa.float64())
+    for table in ("user_features", "item_features")
+)
+Columns = dict[str, NDArray[Any]]
+_SERVICES: "WeakKeyDictionary[FeatureStore, dict[str, Any]]" = WeakKeyDictionary()
+"""The services each store was asked for; definitions are applied when publishing, never under a reader."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What a slot's marker says: the day it holds, digests of the views written, and the keys of what is packed."""
+
+    day: date
+    available_at: datetime
+    """From when its rows count as known."""
+    versions: dict[str, str]
+    item_ids: Sequence[str]
+    encodings: Sequence[tuple[str, str]]
+    """(encoding, value) pairs."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One publication as a reader holds it, whole: everything in it becomes available at the same moment."""
+
+    day: date | None
+    """None for what is known before the first publication: nothing."""
+    items: Columns
+    """Every item, sorted by id: what `decision_columns` takes, and their attributes.
+
+    item_id, category: object; interest_bucket: int64, `NO_BUCKET` without a category; the rest float64, NaN where
+    unknown; `attributes.item.<key>`: object, None where an item lacks the key. Do not write into the arrays.
+    """
+    encodings: Encodings
+    available_at: datetime = ALWAYS
+    """What is asked before it must not be answered with this."""
+
+
+def publish(
+    config: Config,
+    day: date,
+    rows: Mapping[str, pa.Table],
+    users: pa.Table | None = None,
+    items: pa.Table | None = None,
+) -> int:
+    """Put a day's feature tables (`rows`, by name) and the snapshots' attributes online; returns the keys written.
+
+    They take the place of the older of the two days online. Writes nothing and returns 0 where both are newer: a
+    backfill must not turn back the endpoint. Safe to repeat. Raises `NotReady` where Redis does not answer, `Refused`
+    for rows that claim to be known earlier than promised.
+    """
+    with _reachable(config):
+        stores = [_store(config, slot) for slot in SLOTS]
+        for store, slot in zip(stores, SLOTS, strict=True):
+            _apply(store, config, slot)
+        store, newest = _place(stores, day)
+        if store is None:
+            return 0
+        views = {table: _of(rows[table], table) for table in FEATURES}
+        available = {table: view["available_at"] for table, view in views.items()}
+        refuse_early(day, available, config.features)
+        at = published_at(day, available, config.features)
+        views |= {f"{k}_attributes": _attributes(t, f"{k}_id", at) for k, t in (("user", users), ("item", items)) if t}
+        versions = {view: _digest(table) for view, table in views.items() if view != "user_features"}
+        if newest is not None and newest.day != day:
+            _write(store, "publications", _marker(None, at))
+        keys = 0
+        for view, table in views.items():
+            # Attributes hardly ever change, and are half of all keys.
+            unchanged = view.endswith("_attributes") and newest and newest.versions.get(view) == versions[view]
+            keys += 0 if unchanged else _write(store, view, table)
+        item_ids = sorted(views["item_features"]["item_id"].to_pylist())
+        pairs = zip(*(views["encodings"][name].to_pylist() for name in ("encoding", "value")), strict=True)
+        _write(store, "publications", _marker(Publication(day, at, versions, item_ids, list(pairs)), at))
+        return keys
+
+
+def _place(stores: "Sequence[FeatureStore]", day: date) -> "tuple[FeatureStore | None, Publication | None]":
+    """The slot for `day`, and what that holds: its own, else a free one, else the older day's unless that is newer."""
+    held = [(store, _publication(store)) for store in stores]
+    for store, publication in held:
+        if publication is not None and publication.day == day:
+            return store, publication
+    store, publication = min(held, key=lambda pair: date.min if pair[1] is None else pair[1].day)
+    return (None, None) if publication is not None and publication.day > day else (store, publication)
+
+
+def online_days(config: Config) -> set[date]:
+    """The feature days that the endpoint can read; raises `NotReady` where Redis does not answer."""
+    with _reachable(config):
+        slots = [slot for slot in SLOTS if _registry(config, slot).is_file()]
+        held = [_publication(_store(config, slot)) for slot in slots]
+    return {publication.day for publication in held if publication is not None}
+
+
+class OnlineFeatures:
+    """The endpoint's reader: users by key, all items packed as arrays, both as last published for each day online.
+
+    Nothing published yet means no `published` and every user unknown. Each call looks at the markers at most every
+    `CHECK_SECONDS`; the call that sees a new one packs the items again (a fraction of a second once a day), so a
+    server that must never wait calls `refresh` from a thread of its own.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._slots = [_Slot(config, name) for name in SLOTS]
+        self._published: tuple[Published, ...] = ()
+        self._checked = float("-inf")
+
+    def user(self, user_id: str, day: date) -> dict[str, Any] | None:
+        """A user's features of a day online, or None where neither features nor attributes are known of it.
+
+        `USER_NUMBERS`: float, NaN where unknown. interests: (INTEREST_BUCKETS,)
+        float64, NaN where unknown. last_items: list of ids, newest first; last_buckets, session_buckets: lists of ints.
+        attributes: dict of strings.
+        available_at: from when the features count as known, None where there are none.
+        """
+        self._refresh_if_due()
+        found = (slot.user(user_id, day) for slot in self._slots)
+        return next((user for user in found if user is not None), None)
+
+    def published(self) -> tuple[Published, ...]:
+        """The days online, newest first; the same objects until a slot takes up another publication."""
+        self._refresh_if_due()
+        return self._published
+
+    def refresh(self) -> bool:
+        """Look at the markers now; True where a publication was taken up or withdrawn."""
+        self._checked = time.monotonic()
+        for slot in self._slots:
+            slot.refresh()
+        held = [slot.held[1] for slot in self._slots if slot.held is not None]
+        held.sort(key=lambda published: published.available_at, reverse=True)
+        if [*map(id, held)] == [*map(id, self._published)]:
+            return False
+        self._published = tuple(held)
+        return True
+
+    def _refresh_if_due(self) -> None:
+        if time.monotonic() - self._checked >= CHECK_SECONDS:
+            self.refresh()
+
+
+class _Slot:
+    """One of the two days online, as a reader holds it."""
+
+    def __init__(self, config: Config, name: str) -> None:
+        self._config, self._name = config, name
+        self._store: FeatureStore | None = None
+        self.held: tuple[Publication, Published] | None = None
+
+    def refresh(self) -> None:
+        """Look at the marker, and hold what it names."""
+        if self._store is None and _registry(self._config, self._name).is_file():
+            self._store = _store(self._config, self._name)
+        if self._store is None:
+            return
+        with _reachable(self._config):
+            newest = _publication(self._store)
+            if newest != (self.held and self.held[0]):
+                self.held = None if newest is None else (newest, _read_publication(self._store, newest))
+
+    def user(self, user_id: str, day: date) -> dict[str, Any] | None:
+        """See `OnlineFeatures.user`; None too where the slot holds another day."""
+        held = self.held
+        if self._store is None or held is None or held[0].day != day:
+            return None
+        with _reachable(self._config):
+            rows = _read(self._store, "ranking", {"user_id": [user_id]})
+        if rows["impressions"][0] is None and rows["attributes"][0] is None:
+            return None
+        known = rows["impressions"][0] is not None
+        available = datetime.fromtimestamp(rows["impressions__ts"][0], UTC) if known else None
+        if available != held[0].available_at:
+            # Not among this day's rows: the window has emptied, and the as-of join offline knows nothing either.
+            rows = {name: value if name == "attributes" else [None] for name, value in rows.items()}
+            available = None
+        found: dict[str, Any] = {name: _number(rows[name][0]) for name in USER_NUMBERS} | {"available_at": available}
+        interests = rows["interests"][0]
+        found["interests"] = np.array(interests or np.full(INTEREST_BUCKETS, np.nan), dtype=np.float64)
+        found |= {name: list(rows[name][0] or []) for name in ("last_items", "last_buckets", "session_buckets")}
+        found["attributes"] = json.loads(rows["attributes"][0] or "{}")
+        return found
+
+
+# -- Feast ----------------------------------------------------------------------------------------------------------
+def import_feast() -> None:
+    """Import Feast without letting typeguard parse and compile its sources again: 6 s of CPU instead of 13."""
+    import typeguard
+
+    def unguarded(target: Any = None, **_: Any) -> Any:
+        return target if target is not None else unguarded
+
+    guarded = typeguard.typechecked
+    typeguard.typechecked = unguarded
+    try:
+        import feast  # noqa: F401
+    finally:
+        typeguard.typechecked = guarded
+
+
+def _registry(config: Config, slot: str) -> Path:
+    return config.features.online_path / slot / "registry.db"
+
+
+def _store(config: Config, slot: str) -> "FeatureStore":
+    """Feast's store of a slot as configured; the registry is read once and kept."""
+    import_feast()
+    from feast import FeatureStore, RepoConfig
+
+    settings, registry = config.features, _registry(config, slot)
+    registry.parent.mkdir(parents=True, exist_ok=True)
+    online: dict[str, Any] = {"type": "sqlite", "path": str(registry.with_name("online.db"))}
+    if settings.online_store == "redis":
+        # Without skip_dedup a second, corrected run of the same day would be dropped silently.
+        online = {"type": "redis", "connection_string": settings.redis_url, "skip_dedup": True}
+    return FeatureStore(
+        config=RepoConfig(
+            project=slot,
+            provider="local",
+            registry={"path": str(registry), "cache_ttl_seconds": 0},
+            online_store=online,
+            offline_store={"type": "duckdb"},
+            entity_key_serialization_version=3,
+        )
+    )
+
+
+def _apply(store: "FeatureStore", config: Config, slot: str) -> None:
+    """Register the definitions where the registry lacks them, or has those of another version."""
+    from feast.errors import FeatureServiceNotFoundException
+
+    from feature_repo import definitions
+
+    path = _registry(config, slot).with_name("online.db")
+    sqlite = config.features.online_store == "sqlite"
+    try:
+        applied = store.get_feature_service("freshness").tags.get("definitions")
+    except FeatureServiceNotFoundException:
+        applied = None
+    if applied == definitions.version(config.lake.root) and (path.is_file() or not sqlite):
+        return
+    store.apply(definitions.objects(config.lake.root))
+    if sqlite:
+        # Without a write-ahead log the endpoint would wait for the whole of a publication.
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+
+
+def _write(store: "FeatureStore", view: str, table: pa.Table) -> int:
+    """Write a view's rows in slices, so that no transaction is long; returns how many."""
+    for at in range(0, len(table), WRITE_ROWS):
+        store.write_to_online_store(view, table.slice(at, WRITE_ROWS).to_pandas())
+    return len(table)
+
+
+def _read(store: "FeatureStore", service: str, keys: Mapping[str, Sequence[str]]) -> dict[str, list[Any]]:
+    """A service's features for some keys (by join key), None where one is unknown; `<feature>__ts` in seconds."""
+    known = _SERVICES.setdefault(store, {})
+    if service not in known:
+        # Asking for a service reads the registry anew and drops Feast's own cache: 13 ms a read instead of 0.6.
+        known[service] = store.get_feature_service(service)
+    response = store.get_online_features(known[service], {key: list(values) for key, values in keys.items()})
+    found: dict[str, list[Any]] = response.to_dict(include_event_timestamps=True)
+    return found
+
+
+def _read_all(store: "FeatureStore", service: str, keys: Mapping[str, Sequence[str]]) -> dict[str, list[Any]]:
+    """`_read` in blocks; {} for no keys."""
+    count = max(map(len, keys.values()))
+    found: dict[str, list[Any]] = {}
+    for at in range(0, count, READ_KEYS):
+        block = _read(store, service, {key: values[at : at + READ_KEYS] for key, values in keys.items()})
+        for name, values in block.items():
+            found.setdefault(name, []).extend(values)
+    return found
+
+
+def _publication(store: "FeatureStore") -> Publication | None:
+    from feast.errors import FeatureServiceNotFoundException
+
+    try:
+        row = _read(store, "freshness", {"publication_id": [NEWEST]})
+    except FeatureServiceNotFoundException:
+        return None
+    if not row["day"][0]:
+        return None
+    return Publication(
+        day=date.fromisoformat(row["day"][0]),
+        available_at=datetime.fromtimestamp(row["day__ts"][0], UTC),
+        versions=json.loads(row["versions"][0]),
+        item_ids=tuple(row["item_ids"][0] or ()),
+        encodings=tuple(zip(row["encodings"][0] or (), row["values"][0] or (), strict=True)),
+    )
+
+
+def _read_publication(store: "FeatureStore", newest: Publication) -> Published:
+    """Items and encodings of a publication, packed."""
+    rows = _read_all(store, "catalogue", {"item_id": newest.item_ids})
+    named, values = ([pair[part] for pair in newest.encodings] for part in (0, 1))
+    rates = _read_all(store, "encodings", {"encoding": named, "value": values})
+    items = _packed(rows, list(newest.item_ids), rows.get("attributes", []))
+    return Published(newest.day, items, _encodings(newest.encodings, rates.get("click_rate", [])), newest.available_at)
+
+
+@contextmanager
+def _reachable(config: Config) -> Iterator[None]:
+    """Turns Redis's own errors into `NotReady`."""
+    if config.features.online_store != "redis":
+        yield
+        return
+    from redis.exceptions import RedisError
+
+    try:
+        yield
+    except RedisError as error:
+        raise NotReady(f"features.online_store needs Redis at {config.features.redis_url}; found: {error}") from error
+
+
+# -- rows -----------------------------------------------------------------------------------------------------------
+def _of(rows: pa.Table, table: str) -> pa.Table:
+    """Only the table's own columns (no partition columns)."""
+    return rows.select(list(LAKE[table].columns))
+
+
+def _attributes(snapshot: pa.Table, key: str, at: datetime) -> pa.Table:
+    """Each entity's attributes as a JSON text with sorted keys."""
+    texts = [json.dumps(dict(pairs or ()), sort_keys=True) for pairs in snapshot["attributes"].to_pylist()]
+    times = pa.repeat(pa.scalar(at, TIME), len(snapshot))
+    return pa.table({key: snapshot[key], "available_at": times, "attributes": pa.array(texts, pa.string())})
+
+
+def _marker(publication: Publication | None, at: datetime) -> pa.Table:
+    """One row; of no publication, that there is none."""
+    row = {
+        "publication_id": NEWEST,
+        "available_at": at,
+        "day": publication.day.isoformat() if publication else "",
+        "versions": json.dumps(publication.versions if publication else {}, sort_keys=True),
+        "item_ids": publication.item_ids if publication else [],
+        "encodings": [name for name, _ in publication.encodings] if publication else [],
+        "values": [value for _, value in publication.encodings] if publication else [],
+    }
+    return pa.Table.from_pylist([row])
+
+
+def _digest(table: pa.Table) -> str:
+    """The same for the same values, whenever they became available."""
+    values = table.drop(["available_at"]).to_pandas().to_json(orient="values", double_precision=15)
+    return hashlib.sha256(values.encode()).hexdigest()[:16]
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _packed(rows: dict[str, list[Any]], item_ids: list[str], attributes: list[str | None]) -> Columns:
+    """Feast's answer as arrays."""
+    columns: Columns = {"item_id": np.array(item_ids, dtype=object)}
+    for name in ITEM_NUMBERS:
+        columns[name] = np.array([_number(value) for value in rows.get(name, [])], dtype=np.float64)
+    columns["category"] = np.array(rows.get("category", []), dtype=object)
+    buckets = [NO_BUCKET if bucket is None else bucket for bucket in rows.get("interest_bucket", [])]
+    columns["interest_bucket"] = np.array(buckets, dtype=np.int64)
+    maps = [json.loads(text or "{}") for text in attributes]
+    for key in sorted({key for pairs in maps for key in pairs}):
+        column = [pairs.get(key) for pairs in maps]
+        columns[f"{ATTRIBUTE_PREFIX}item.{key}"] = np.array(column, dtype=object)
+    return columns
+
+
+def _encodings(keys: Sequence[tuple[str, str]], rates: Sequence[float]) -> Encodings:
+    """Feast's answer as what `decision_columns` takes: one publication, seen by every row."""
+    found: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for (name, value), rate in zip(keys, rates, strict=True):
+        found.setdefault(name, {})[value] = np.array([rate])
+    return Encodings(found, np.array([0]))

@@ -1,0 +1,218 @@
+"""A day of a raw table as its files hold it, with a fingerprint that changes when any of them does."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.errors import NotReady, Refused, if_never, of_the_disk, one_line
+from jobs.lake.formats import refuse_table_format
+from jobs.lake.tables import RAW
+
+OPTIONAL = ("requests",)
+"""A raw lake may have no folder at all for these: such a source logs no candidates, and the table stays empty."""
+HOUR = re.compile(r"hour=\d\d/[^/\x00-\x1f\ud800-\udfff]+\.parquet")
+"""Names are UTF-8 without line breaks: they appear in sentences, and Arrow opens no others."""
+HIDDEN = (".", "_")
+UNFINISHED = (".tmp", ".part", ".partial", ".inprogress")
+REPLACED = "raw file {} needs to stay while it is read; it was replaced: run again"
+READERS = 4
+"""Hour files are small: most of the time goes into opening them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """All rows of a day's files that share one schema; `file` is the first of them, for messages."""
+
+    file: Path
+    rows: pa.Table
+
+
+@dataclass(frozen=True)
+class RawDay:
+    """What lies in one `<raw>/<table>/date=…` folder."""
+
+    parts: tuple[Part, ...]
+    fingerprint: str
+
+
+def files(raw: Path, table: str, day: date) -> list[Path]:
+    """The Parquet files of a day, sorted; raises `NotReady` naming the folder when there are none.
+
+    An empty day is a file without rows; an empty or absent folder is a day that has not come yet. Names that begin with
+    a dot or an underscore are the writer's own; anything else that is no `hour=HH/….parquet` raises `Refused`: the rows
+    it may hold would be missed in silence. So does a folder that is a table of Delta, Iceberg or Hudi.
+    """
+    if table in OPTIONAL and not (raw / table).is_dir():
+        return []
+    refuse_table_format(raw / table)
+    folder = raw / table / f"date={day.isoformat()}"
+    found: list[Path] = []
+    strange: list[Path] = []
+    for path in _below(folder):
+        (found if HOUR.fullmatch(path.relative_to(folder).as_posix()) and path.is_file() else strange).append(path)
+    unfinished = [path.relative_to(folder).as_posix() for path in strange if path.suffix in UNFINISHED]
+    if unfinished:
+        raise NotReady(
+            f"raw {table} of {day} needs files that are not still written; found {', '.join(unfinished[:3])}"
+        )
+    if strange:
+        raise Refused(
+            f"raw {table} of {day} needs nothing but files hour=HH/*.parquet below {folder}; found "
+            f"{', '.join(_printable(path.relative_to(folder)) for path in strange[:3])}; nothing of {day} was published"
+        )
+    if not found:
+        state = "no Parquet file in it" if folder.is_dir() else "no such folder"
+        raise NotReady(f"raw {table} of {day} needs {folder}/hour=HH/*.parquet; found {state}{if_never(day)}")
+    return found
+
+
+def _printable(path: Path) -> str:
+    """A name that may be any bytes, for a sentence."""
+    return ascii(path.as_posix())[1:-1]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """What lies in a day's folder and in its hours, sorted; folders that are no hour are not entered."""
+    try:
+        for entry in sorted(folder.iterdir()):
+            if entry.name.startswith(HIDDEN):
+                continue
+            if entry.name.startswith("hour=") and entry.is_dir():
+                yield from (path for path in sorted(entry.iterdir()) if not path.name.startswith(HIDDEN))
+            else:
+                yield entry
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise _passing(error) or Refused(f"raw folder {folder} needs to be readable; found {error.strerror}") from error
+
+
+def arrived(raw: Path, day: date) -> bool:
+    """Whether every raw table has its files of a day."""
+    try:
+        return all(files(raw, table, day) is not None for table in RAW)
+    except NotReady:
+        return False
+
+
+def fingerprint(raw: Path, table: str, day: date) -> str:
+    """Sixteen hex digits over the names and contents of a day's files, none of which is held whole."""
+    return _digest((path, _sha256(path)) for path in files(raw, table, day))
+
+
+def read(raw: Path, table: str, day: date) -> RawDay:
+    """A day of a table; raises `Refused` naming a file that is not Parquet, `NotReady` when there are no files."""
+    paths = files(raw, table, day)
+    with ThreadPoolExecutor(READERS) as pool:
+        contents = list(pool.map(_bytes, paths))
+        tables = list(pool.map(_parse, paths, contents))
+    by_schema: dict[str, tuple[Path, list[pa.Table]]] = {}
+    for path, rows in zip(paths, tables, strict=True):
+        by_schema.setdefault(rows.schema.to_string(), (path, []))[1].append(rows)
+    parts = tuple(Part(path, pa.concat_tables(rows)) for path, rows in by_schema.values())
+    digests = (hashlib.sha256(content).hexdigest() for content in contents)
+    return RawDay(parts, _digest(zip(paths, digests, strict=True)))
+
+
+def _bytes(path: Path) -> bytes:
+    with _readable(path):
+        return path.read_bytes()
+
+
+def _sha256(path: Path) -> str:
+    with _readable(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """The system's errors about a file in words of what to do."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotReady(REPLACED.format(path)) from error
+    except OSError as error:
+        raise _passing(error) or Refused(f"raw file {path} needs to be readable; found {error.strerror}") from error
+
+
+def parse(path: Path) -> pa.Table:
+    """The rows of one file; raises `Refused` naming it where it is not Parquet, or its values are not valid."""
+    return _parse(path, _bytes(path))
+
+
+def schema(path: Path) -> pa.Schema:
+    """The columns of one file; raises as `parse` does."""
+    with _parquet(path):
+        return pq.read_schema(path).remove_metadata()
+
+
+def groups(path: Path, column: str) -> Iterator[pa.ChunkedArray]:
+    """One column of a file, row group by row group; raises as `parse` does."""
+    with _parquet(path):
+        file = pq.ParquetFile(path)
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, columns=[column]).column(0)
+
+
+def rows(raw: Path, table: str, day: date) -> int:
+    """How many rows the files of a day say they hold; one that is unreadable counts as none and is refused later."""
+    total = 0
+    for path in files(raw, table, day):
+        with suppress(pa.ArrowException, OSError):
+            total += rows_of(path)
+    return total
+
+
+def rows_of(path: Path) -> int:
+    """How many rows a file says it holds."""
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _parse(path: Path, content: bytes) -> pa.Table:
+    with _parquet(path):
+        # Through ParquetFile: a dataset reader would add the date and hour of the path as columns.
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        rows = file.read(use_threads=False).replace_schema_metadata(None)
+        names = rows.column_names
+    for name, column in zip(names, rows.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            found = f"column {one_line(name, 60)}; found {one_line(error, 300)}"
+            raise Refused(f"raw file {path} needs valid values in {found}") from error
+    return rows
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[None]:
+    """What Arrow says of bytes that are no Parquet, or of names in them that are no text."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotReady(REPLACED.format(path)) from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        raise _passing(error) or Refused(
+            f"raw file {path} needs to be Parquet; found {one_line(error, 300)}"
+        ) from error
+
+
+def _passing(error: Exception) -> NotReady | None:
+    """A disk that does not answer is no fault of what lies on it."""
+    found = of_the_disk(error)
+    return found if isinstance(found, NotReady) else None
+
+
+def _digest(found: Iterable[tuple[Path, str]]) -> str:
+    whole = hashlib.sha256()
+    for path, digest in found:
+        name = "/".join(path.parts[-2:])
+        whole.update(f"{name}:{digest}\n".encode())
+    return whole.hexdigest()[:16]

@@ -1,0 +1,363 @@
+"""The lake: Delta tables that readers always see whole; a stage replaces its own partition, once, at commit.
+
+Engines write Parquet part files; delta-rs commits them in one atomic log entry. Part files of a run that died are
+never named by the log, so no reader sees them. Data is read from the files the log names, by pyarrow or Spark, never
+through delta-rs. Source of the protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
+"""
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import deltalake
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, create_table_with_add_actions
+
+from jobs.errors import Misconfigured, NotReady, Refused, if_never
+from jobs.lake import log
+from jobs.lake.parts import read_part
+from jobs.lake.tables import LAKE, Table, conform
+
+COMMIT_TRIES = 20
+"""Commits to other partitions of the same table collide now and then; each try starts from the newest version."""
+NEVER = -1
+"""The version of a table that does not exist yet."""
+# delta-rs would delete log entries older than 30 days with every hundredth commit: lineage and old versions stay.
+KEEP_LOG = PostCommitHookProperties(cleanup_expired_logs=False)
+
+Partition = Mapping[str, str]
+"""Partition column to value, days as `YYYY-MM-DD`: `{"day": "2026-01-08", "mode": "full"}`."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a commit remembers: enough to say which code, settings and table versions made the rows."""
+
+    stage: str
+    run_id: str
+    code_version: str
+    config_hash: str
+    inputs: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def properties(self, partition: Partition, rows: int) -> dict[str, str]:
+        """The commit's custom metadata, flat strings as Delta wants them."""
+        return {
+            "tidegate.stage": self.stage,
+            "tidegate.partition": json.dumps(dict(partition), sort_keys=True),
+            "tidegate.run_id": self.run_id,
+            "tidegate.code_version": self.code_version,
+            "tidegate.config_hash": self.config_hash,
+            "tidegate.inputs": json.dumps(dict(self.inputs), sort_keys=True),
+            "tidegate.counts": json.dumps(dict(self.counts), sort_keys=True),
+            "tidegate.notes": json.dumps(dict(self.notes), sort_keys=True),
+            "tidegate.rows": str(rows),
+        }
+
+
+class Lake:
+    """Read and replace partitions of the tables in `jobs.lake.tables.LAKE` under one local folder."""
+
+    def __init__(self, root: Path | str) -> None:
+        if "://" in str(root):
+            raise Misconfigured(f"lake.root must be a local folder so far; found {root}")
+        self.root = Path(root)
+        if self.root.exists() and not self.root.is_dir():
+            raise Misconfigured(f"lake.root must be a folder; found a file at {root}")
+
+    # -- looking ----------------------------------------------------------------------------------
+    def version(self, table: str) -> int | None:
+        """The newest version of a table, None where it does not exist yet."""
+        delta = self._open(table, None)
+        return None if delta is None else int(delta.version())
+
+    def partitions(self, table: str, version: int | None = None) -> list[dict[str, str]]:
+        """The published partitions, sorted; an empty partition was published with no rows."""
+        seen = {tuple(sorted(values.items())) for _, values in self._files(table, version)}
+        return [dict(values) for values in sorted(seen)]
+
+    def days(self, table: str, version: int | None = None) -> list[date]:
+        """The published days, oldest first; raises `Refused` where another writer left what is none."""
+        found = sorted({partition["day"] for partition in self.partitions(table, version)})
+        try:
+            return [date.fromisoformat(day) for day in found]
+        except ValueError as error:
+            raise Refused(f"table {table} needs days YYYY-MM-DD; found {', '.join(found)[:300]}") from error
+
+    def files(
+        self,
+        table: str,
+        days: Iterable[date] | None = None,
+        where: Partition | None = None,
+        version: int | None = None,
+    ) -> list[tuple[str, dict[str, str]]]:
+        """(absolute path, partition values) of the part files of `days` (all by default) that match `where`.
+
+        Raises `NotReady` naming the days that were asked for and are not published, `Refused` naming a part file that
+        cannot be read as it lies there.
+        """
+        delta = self._open(table, version)
+        if delta is None and days is None:
+            return []
+        found = [] if delta is None else log.files(delta, self.root, table)
+        if where:
+            found = [(path, values) for path, values in found if all(values[k] == v for k, v in where.items())]
+        if days is not None:
+            found = _of_days(table, found, {d.isoformat() for d in days}, where)
+        if delta is not None:
+            log.refuse_unreadable(delta, table, found)
+        return found
+
+    def named(self, table: str) -> set[Path]:
+        """Every part file that any version names: of the log's entries, and of the newest version without them."""
+        named = {Path(path) for path, _ in self._files(table, None)}
+        for entry in (self.root / table / log.FOLDER).glob("*.json"):
+            adds = (action["add"]["path"] for action in log.actions(entry, table) if "add" in action)
+            named |= {self.root / table / unquote(path) for path in adds}
+        return named
+
+    def read(
+        self,
+        table: str,
+        days: Iterable[date] | None = None,
+        where: Partition | None = None,
+        columns: list[str] | None = None,
+        version: int | None = None,
+    ) -> pa.Table:
+        """The rows as one Arrow table of the contract's types, partition columns (strings) last."""
+        return self.rows(table, self.files(table, days, where, version), columns)
+
+    def rows(
+        self, table: str, files: Iterable[tuple[str, dict[str, str]]], columns: list[str] | None = None
+    ) -> pa.Table:
+        """`read` of what `files` found."""
+        spec = _spec(table)
+        names = list(spec.columns) if columns is None else columns
+        parts = []
+        for path, values in files:
+            part = read_part(path, table, names)
+            for key in spec.partition:
+                part = part.append_column(key, pa.array([values[key]] * len(part), pa.string()))
+            parts.append(part)
+        if parts:
+            return pa.concat_tables(parts)
+        fields = [
+            *(spec.schema.field(name) for name in names),
+            *(pa.field(k, pa.string()) for k in spec.partition),
+        ]
+        return pa.schema(fields).empty_table()
+
+    def history(self, table: str) -> list[dict[str, Any]]:
+        """Commits, newest first, with the lineage each recorded."""
+        delta = self._open(table, None)
+        try:
+            return [] if delta is None else delta.history()
+        except DeltaError as error:
+            raise log.blamed(f"table {table} needs a readable log", error) from error
+
+    def lineage(self, table: str, partition: Partition, version: int | None = None) -> dict[str, Any] | None:
+        """The lineage of the commit that last replaced a partition; None where it was never published.
+
+        `version` is the newest commit that counts (the newest there is by default).
+        """
+        wanted = json.dumps(dict(partition), sort_keys=True)
+        newest = self.version(table) if version is None else version
+        for actions in log.entries(self.root, table, NEVER if newest is None else newest, NEVER):
+            info = log.info(actions)
+            if info.get("tidegate.partition") == wanted:
+                return {k.removeprefix("tidegate."): v for k, v in info.items() if k.startswith("tidegate.")}
+        return None
+
+    def lineages(self, table: str, days: Iterable[date], version: int | None = None) -> dict[date, dict[str, Any]]:
+        """Of a table of days, the lineage of the commit that last replaced each of these days, in one pass of the log.
+
+        Days never published are not in it. `version` is the newest commit that counts (the newest there is by default).
+        """
+        newest = self.version(table) if version is None else version
+        wanted, found = set(days), dict[date, dict[str, Any]]()
+        for actions in log.entries(self.root, table, NEVER if newest is None else newest, NEVER):
+            info = log.info(actions)
+            partition = json.loads(info.get("tidegate.partition", "{}"))  # none: another engine tidied up
+            day = date.fromisoformat(partition["day"]) if "day" in partition else None
+            if day is not None and day in wanted - set(found):
+                found[day] = {k.removeprefix("tidegate."): v for k, v in info.items() if k.startswith("tidegate.")}
+            if len(found) == len(wanted):
+                break
+        return found
+
+    # -- writing ----------------------------------------------------------------------------------
+    def staging(self, table: str, run_id: str) -> Path:
+        """A fresh folder inside the table for an engine's part files; invisible until published.
+
+        Below it, part files lie as `day=2026-01-08/[mode=full/]part-….parquet` (what Spark's `partitionBy` writes):
+        some Delta readers take partition values from the path.
+        """
+        folder = self.root / table / "parts" / f"{run_id}-{uuid.uuid4().hex[:8]}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def publish(
+        self,
+        table: str,
+        partition: Partition,
+        data: pa.Table | Iterable[Path],
+        lineage: Lineage,
+        base_version: int | None = None,
+    ) -> int:
+        """Replace one partition with `data` (an Arrow table, or part files below the table's folder); returns rows.
+
+        One atomic commit. `base_version` is the version the writer started from (the newest now by default, `NEVER`
+        where there was no table); where another run has committed to the same partition since then it raises
+        `NotReady`, and nothing is replaced. Raises `Refused` where the data does not fit or the log cannot be read.
+        """
+        spec = _spec(table)
+        if set(partition) != set(spec.partition):
+            raise Misconfigured(f"table {table} is partitioned by {spec.partition}; found {dict(partition)}")
+        if isinstance(data, pa.Table):
+            paths = [self._write(spec, data, partition, lineage.run_id)]
+        else:
+            # A zero-row part keeps an empty day apart from a day that never came.
+            paths = list(data) or [self._write(spec, spec.schema.empty_table(), partition, lineage.run_id)]
+            for path in paths:
+                conform(pq.read_schema(path).empty_table(), spec)
+        rows = int(sum(pq.read_metadata(path).num_rows for path in paths))
+        actions = [self._add(spec, path, partition) for path in paths]
+        self._commit(spec, actions, partition, lineage, rows, base_version)
+        return rows
+
+    def _write(self, spec: Table, data: pa.Table, partition: Partition, run_id: str) -> Path:
+        folder = self.staging(spec.name, run_id).joinpath(*(f"{key}={partition[key]}" for key in spec.partition))
+        folder.mkdir(parents=True)
+        path = folder / "part-0.parquet"
+        pq.write_table(conform(data, spec), path, coerce_timestamps="us")
+        return path
+
+    def _add(self, spec: Table, path: Path, partition: Partition) -> AddAction:
+        stat = path.stat()
+        return AddAction(
+            path=path.relative_to(self.root / spec.name).as_posix(),
+            size=stat.st_size,
+            partition_values={key: partition[key] for key in spec.partition},
+            modification_time=int(stat.st_mtime * 1000),
+            data_change=True,
+            stats=json.dumps({"numRecords": pq.read_metadata(path).num_rows}),
+        )
+
+    def _commit(
+        self,
+        spec: Table,
+        actions: list[AddAction],
+        partition: Partition,
+        lineage: Lineage,
+        rows: int,
+        base_version: int | None,
+    ) -> None:
+        # Left to itself, delta-rs repeats a commit on top of a faster one: two first publications of a partition
+        # would then both stay, every row twice. Here each repeat looks at what came in between.
+        properties = CommitProperties(custom_metadata=lineage.properties(partition, rows), max_commit_retries=0)
+        delta = self._open(spec.name, None)
+        base = _version(delta) if base_version is None else base_version
+        for _ in range(COMMIT_TRIES):
+            if self._taken(spec.name, _version(delta), base, partition, lineage.run_id):
+                raise NotReady(
+                    f"table {spec.name} {dict(partition)} needs to be as this run found it (version {base}); another "
+                    "writer committed first and stays, nothing of this run was published there: run the stage again"
+                )
+            try:
+                self._attempt(spec, actions, partition, properties, delta)
+                return
+            except DeltaError as error:
+                newer = self._open(spec.name, None)
+                if _version(newer) == _version(delta):
+                    raise log.blamed(f"table {spec.name} needs a log that takes commits", error) from error
+                delta = newer
+        raise NotReady(f"table {spec.name} is too busy: {COMMIT_TRIES} commits collided; run the stage again")
+
+    def _taken(self, table: str, newest: int, base: int, partition: Partition, run_id: str) -> bool:
+        """Whether another run touched the partition after version `base`; also where the log no longer tells."""
+        entries = list(log.entries(self.root, table, newest, base))
+        return len(entries) < newest - base or any(
+            log.info(actions).get("tidegate.run_id") != run_id and _touches(actions, partition) for actions in entries
+        )
+
+    def _attempt(
+        self,
+        spec: Table,
+        actions: list[AddAction],
+        partition: Partition,
+        properties: CommitProperties,
+        delta: deltalake.DeltaTable | None,
+    ) -> None:
+        """One commit on top of exactly the version `delta` holds; raises delta-rs's error if somebody was faster."""
+        fields = [*spec.schema, *(pa.field(k, pa.string(), nullable=False) for k in spec.partition)]
+        schema = deltalake.Schema.from_arrow(pa.schema(fields))
+        if delta is None:
+            create_table_with_add_actions(
+                str(self.root / spec.name),
+                schema,
+                actions,
+                mode="error",
+                partition_by=list(spec.partition),
+                commit_properties=properties,
+                post_commithook_properties=KEEP_LOG,
+            )
+            return
+        filters = [(key, "=", partition[key]) for key in spec.partition]
+        delta.create_write_transaction(
+            actions,
+            "overwrite",
+            schema,
+            list(spec.partition),
+            filters,
+            commit_properties=properties,
+            post_commithook_properties=KEEP_LOG,
+        )
+
+    def _open(self, table: str, version: int | None) -> deltalake.DeltaTable | None:
+        return log.opened(self.root, _spec(table).name, version)
+
+    def _files(self, table: str, version: int | None) -> list[log.File]:
+        """The part files of a version, whether they can be read or not."""
+        delta = self._open(table, version)
+        return [] if delta is None else log.files(delta, self.root, table)
+
+
+def _of_days(table: str, found: list[log.File], wanted: set[str], where: Partition | None) -> list[log.File]:
+    """The files of some days; raises `NotReady` naming those that are not published."""
+    have = sorted({values["day"] for _, values in found})
+    missing = sorted(wanted - set(have))
+    if missing:
+        span = f"{have[0]}..{have[-1]}" if have else "nothing"
+        narrowed = f" {dict(where)}" if where else ""
+        never = if_never(missing[0]) if _spec(table).partition == ("day",) else ""
+        raise NotReady(f"table {table}{narrowed} needs {', '.join(missing)}; published: {span}{never}")
+    return [(path, values) for path, values in found if values["day"] in wanted]
+
+
+def _version(delta: deltalake.DeltaTable | None) -> int:
+    return NEVER if delta is None else int(delta.version())
+
+
+def _touches(actions: list[dict[str, Any]], partition: Partition) -> bool:
+    """Whether a log entry, whoever wrote it, adds files to a partition or takes some away."""
+    files = (action.get("add") or action.get("remove") or {} for action in actions)
+    return any(file.get("partitionValues") == dict(partition) for file in files)
+
+
+def _spec(table: str) -> Table:
+    if table not in LAKE:
+        raise Misconfigured(f"the lake has the tables {', '.join(LAKE)}; found {table!r}")
+    return LAKE[table]
+
+
+def midnight(day: date) -> datetime:
+    """The first instant of a UTC day."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

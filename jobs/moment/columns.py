@@ -1,0 +1,194 @@
+"""Rows of the lake as a ranker's arrays: the one place where Arrow columns become numpy for learning and replay.
+
+`user_arrays`, `user_row`, `item_arrays` and `encodings_of` (or `encodings_seen`) give `decision_columns` what it takes
+of each feature table.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs.asof.clock import seen
+from jobs.asof.core import microseconds
+from jobs.errors import Refused
+from jobs.lake.tables import INTEREST_BUCKETS
+from models.rankers.features import (
+    ATTRIBUTE_PREFIX,
+    CATEGORICAL,
+    IDENTITY,
+    ITEM_NUMBERS,
+    LAST_ITEMS,
+    NO_BUCKET,
+    NUMERIC,
+    SERVING_POSITION,
+    SESSION_EVENTS,
+    USER_NUMBERS,
+    Encodings,
+)
+from models.rankers.protocol import Floats, TrainingData
+
+FEATURES = (*IDENTITY, *NUMERIC, *CATEGORICAL, "attributes")
+"""The columns of `examples` that a ranker may look at."""
+LABELS = ("clicked", "converted", "weight")
+Columns = dict[str, NDArray[Any]]
+Indices = NDArray[np.int64]
+
+
+def numbers(column: pa.ChunkedArray | pa.Array) -> Floats:
+    """float64, NaN where null; booleans become 0.0 and 1.0."""
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
+    values = pc.fill_null(column.cast(pa.float64()), float("nan"))
+    return np.asarray(values.to_numpy(zero_copy_only=False) if isinstance(values, pa.Array) else values.to_numpy())
+
+
+def strings(column: pa.ChunkedArray | pa.Array) -> NDArray[np.object_]:
+    """Python strings, None where null; equal values share one object, so a million rows cost eight bytes each."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    coded = whole.cast(pa.string()).dictionary_encode()
+    values = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
+    codes: NDArray[np.int64] = pc.fill_null(coded.indices, len(values) - 1).to_numpy(zero_copy_only=False)
+    return values[codes]
+
+
+def attribute_keys(column: pa.ChunkedArray) -> list[str]:
+    """The keys that occur in a map column, sorted."""
+    keys: set[str] = set()
+    for chunk in column.chunks:
+        keys.update(pc.unique(_entries(chunk)[1]).to_pylist())
+    return sorted(keys)
+
+
+def attribute_columns(column: pa.ChunkedArray, keys: Iterable[str]) -> dict[str, NDArray[np.object_]]:
+    """`attributes.<key>` for each of `keys`, None where a row's map lacks it; the last of equal keys counts.
+
+    One pass over all entries: `pc.map_lookup` walks the whole column once a key, a second per million rows.
+    """
+    wanted = list(keys)
+    if not len(column):
+        return {ATTRIBUTE_PREFIX + key: np.empty(0, dtype=object) for key in wanted}
+    rows, names, texts = _entries(column.combine_chunks())
+    which = pc.fill_null(pc.index_in(names, pa.array(wanted, pa.string())), -1).to_numpy(zero_copy_only=False)
+    values = strings(texts)
+    columns = {}
+    for number, key in enumerate(wanted):
+        mine = np.flatnonzero(which == number)
+        columns[ATTRIBUTE_PREFIX + key] = found = np.full(len(column), None, dtype=object)
+        found[rows[mine]] = values[mine]
+    return columns
+
+
+def _entries(maps: pa.MapArray) -> tuple[NDArray[np.int64], pa.Array, pa.Array]:
+    """Every entry of a map array: its row, key and value. (`pc.list_flatten` of a sliced map aborts the process.)"""
+    offsets = np.asarray(maps.offsets)
+    first, length = int(offsets[0]), int(offsets[-1] - offsets[0])
+    rows = np.repeat(np.arange(len(maps)), np.diff(offsets))
+    return rows, maps.keys.slice(first, length), maps.items.slice(first, length)
+
+
+def ranker_columns(
+    examples: pa.Table, keys: Iterable[str] | None = None, at_serving_position: bool = False
+) -> dict[str, NDArray[Any]]:
+    """The features of `examples`, row by row; `keys` names the attributes wanted (default: those that occur).
+
+    `at_serving_position` asks what the ranker would say if every item were shown first: that is how items compare.
+    """
+    columns: dict[str, NDArray[Any]] = {name: strings(examples[name]) for name in (*IDENTITY, *CATEGORICAL)}
+    columns.update({name: numbers(examples[name]) for name in NUMERIC})
+    wanted = attribute_keys(examples["attributes"]) if keys is None else keys
+    columns.update(attribute_columns(examples["attributes"], wanted))
+    if at_serving_position:
+        columns["position"] = np.full(len(examples), float(SERVING_POSITION))
+    return columns
+
+
+def training_data(examples: pa.Table, keys: Iterable[str]) -> TrainingData:
+    """What a ranker learns from; unknown labels are NaN."""
+    clicked, converted, weight = (numbers(examples[name]) for name in LABELS)
+    return TrainingData(ranker_columns(examples, keys), clicked, converted, weight)
+
+
+def user_arrays(features: pa.Table, at: Indices) -> Columns:
+    """Row `at[i]` of `user_features` for each of n rows; what nobody knows where it is -1.
+
+    Raises `Refused` where a row has not `INTEREST_BUCKETS` interests.
+    """
+    found: Columns = {name: np.append(numbers(features[name]), np.nan)[at] for name in USER_NUMBERS}
+    lists = features["interests"].combine_chunks()
+    flat = lists.flatten().to_numpy(zero_copy_only=False)
+    if len(flat) != len(lists) * INTEREST_BUCKETS:
+        raise Refused(f"user_features needs {INTEREST_BUCKETS} interests a row; found {len(flat)} in {len(lists)} rows")
+    unknown = np.full((1, INTEREST_BUCKETS), np.nan, np.float32)
+    found["interests"] = np.concatenate([flat.reshape(len(lists), INTEREST_BUCKETS), unknown])[at]
+    found["last_items"] = _padded(features["last_items"], LAST_ITEMS, None)[at]
+    for name, width in (("last_buckets", LAST_ITEMS), ("session_buckets", SESSION_EVENTS)):
+        found[name] = _padded(features[name], width, NO_BUCKET)[at]
+    return found
+
+
+def user_row(user: Mapping[str, Any] | None, n: int) -> Columns:
+    """One user's features for n rows, from a row of `user_features` as a mapping; None: an unknown user."""
+    known = user or {}
+    numeric = {name: float("nan") if known.get(name) is None else float(known[name]) for name in USER_NUMBERS}
+    interests = known.get("interests")
+    rows: Columns = {
+        "interests": np.full(INTEREST_BUCKETS, np.nan) if interests is None else np.asarray(interests, np.float64),
+        "last_items": np.full(LAST_ITEMS, None, dtype=object),
+        "last_buckets": np.full(LAST_ITEMS, NO_BUCKET, np.int8),
+        "session_buckets": np.full(SESSION_EVENTS, NO_BUCKET, np.int8),
+    }
+    for name in ("last_items", "last_buckets", "session_buckets"):
+        values = list(known.get(name) or [])
+        rows[name][: len(values)] = values
+    columns: Columns = {name: np.full(n, value) for name, value in numeric.items()}
+    return columns | {name: np.broadcast_to(row, (n, len(row))) for name, row in rows.items()}
+
+
+def item_arrays(features: pa.Table, at: Indices) -> Columns:
+    """Row `at[i]` of `item_features` for each of n rows, without the id; what nobody knows where it is -1."""
+    found: Columns = {name: np.append(numbers(features[name]), np.nan)[at] for name in ITEM_NUMBERS}
+    bucket = pc.fill_null(features["interest_bucket"], NO_BUCKET).to_numpy().astype(np.int64)
+    found["interest_bucket"] = np.append(bucket, NO_BUCKET)[at]
+    found["category"] = np.append(strings(features["category"]), np.array([None], dtype=object))[at]
+    return found
+
+
+def encodings_of(table: pa.Table) -> Encodings:
+    """`encodings` rows of one publication, which all rows see."""
+    return Encodings(_rates(table, np.zeros(len(table), np.int64), 1), np.array([0]))
+
+
+def encodings_seen(table: pa.Table, available_us: Indices, event_time: pa.ChunkedArray) -> Encodings:
+    """`encodings` rows of the publications `available_us`; each of n rows sees those of the one it sees, see `seen`."""
+    at = np.searchsorted(available_us, microseconds(table["available_at"]))
+    return Encodings(_rates(table, at, len(available_us)), seen(available_us, event_time))
+
+
+def _rates(table: pa.Table, at: Indices, publications: int) -> dict[str, dict[str, Floats]]:
+    """Encoding, then value, to its rate in each publication, NaN where there is none; row i is of publication at[i]."""
+    rates: dict[str, dict[str, Floats]] = {}
+    rows = zip(table["encoding"].to_pylist(), table["value"].to_pylist(), at, numbers(table["click_rate"]), strict=True)
+    for name, value, publication, rate in rows:
+        of = rates.setdefault(name, {})
+        if value not in of:
+            of[value] = np.full(publications, np.nan)
+        of[value][publication] = rate
+    return rates
+
+
+def _padded(lists: pa.ChunkedArray, width: int, filler: int | None) -> NDArray[Any]:
+    """(m + 1, width): each list's first values, then `filler`; the last row, which index -1 finds, is all of it."""
+    whole = lists.combine_chunks()
+    lengths = np.diff(np.asarray(whole.offsets))
+    row = np.repeat(np.arange(len(whole)), lengths)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    flat = whole.flatten()
+    values = strings(flat) if filler is None else flat.to_numpy(zero_copy_only=False).astype(np.int8)
+    table = np.full((len(whole) + 1, width), filler, dtype=values.dtype)
+    kept = place < width
+    table[row[kept], place[kept]] = values[kept]
+    return table

@@ -1,0 +1,338 @@
+"""Logged decisions with everything the logging policy chose from, as the rankers would have seen it at that moment.
+
+A decision is the first placement of a request: its propensity depends on nothing else on the page.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs.asof.clock import instants, seen
+from jobs.asof.core import ABSENT
+from jobs.moment.columns import (
+    attribute_columns,
+    attribute_keys,
+    encodings_of,
+    item_arrays,
+    numbers,
+    ranker_columns,
+    strings,
+    user_arrays,
+)
+from models.rankers.features import ATTRIBUTE_PREFIX, decision_columns
+from models.rankers.protocol import Floats
+from models.settings import TaskSettings
+
+Ints = NDArray[np.int64]
+Strings = NDArray[np.object_]
+ITEM_PREFIX, USER_PREFIX = "item.", "user."
+"""Attributes of the item and of the user; all others describe the request. Only the item's differ by candidate."""
+FIRST_MISSING, FIRST_TWICE = "first_placement_missing", "first_placement_twice"
+"""Why a request is incomplete: nobody can tell what its first decision was."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """One feature day, what its requests see from `available_at` on; and the snapshots that attributes come from."""
+
+    day: date
+    available_at: datetime
+    user_features: pa.Table
+    item_features: pa.Table
+    encodings: pa.Table
+    items: pa.Table
+    users: pa.Table | None
+    """Only where the rows' own attributes do not say what is known of the user: raw impressions, unlike examples."""
+    tasks: TaskSettings
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """m decisions and their n candidates laid end to end: decision i has `offsets[i]:offsets[i + 1]`."""
+
+    offsets: Ints
+    clicked: Floats
+    converted: Floats
+    """(m,) NaN where it is not known, or open still."""
+    propensity: Floats
+    cluster: Ints
+    """(m,) the user as an integer; an unknown user is its own cluster."""
+    request_id: Strings
+    policy: Strings
+    user_id: Strings
+    surface: Strings
+    item_id: Strings
+    """(n,) the candidates."""
+    taken: NDArray[np.bool_]
+    """(n,) whether the candidate is the item that was shown first."""
+    columns: dict[str, NDArray[Any]]
+    """(n,) each: what a ranker sees."""
+
+    def __len__(self) -> int:
+        return len(self.clicked)
+
+    @property
+    def row(self) -> Ints:
+        """(n,) the decision each candidate belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def of_taken(self, probability: Floats) -> Floats:
+        """(m,) the probability of what was shown, from the probability of each candidate (n,)."""
+        return np.bincount(self.row, weights=probability * self.taken, minlength=len(self)).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """In how many of so many decisions any column differs from the one trained on, and each that does; parts add up."""
+
+    decisions: int = 0
+    differing: int = 0
+    columns: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: "Disagreement") -> "Disagreement":
+        """Of both sets of decisions."""
+        names = sorted({*self.columns, *other.columns})
+        columns = {name: self.columns.get(name, 0) + other.columns.get(name, 0) for name in names}
+        return Disagreement(self.decisions + other.decisions, self.differing + other.differing, columns)
+
+    @property
+    def skew(self) -> float | None:
+        """The share of decisions with other features than trained on; None without decisions."""
+        return self.differing / self.decisions if self.decisions else None
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The same per column that differs anywhere."""
+        return {name: n / self.decisions for name, n in self.columns.items()}
+
+
+def first_placements(examples: pa.Table, requests: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """The decisions that can be replayed, with the column `candidates`; and how many requests fail which condition.
+
+    Left out, by the first reason that holds: no propensity; no candidates were logged; the first placement is missing
+    or there twice; a choice that was certain (it says nothing of the alternatives); a click that is not
+    known yet; a shown item that is not among the candidates. A propensity is given everything above it, so the second
+    placement never stands in for the first.
+    """
+    top, position, places, twice = _highest(examples)
+    placed = examples.take(pa.array(top))
+    at = pc.index_in(placed["request_id"], requests["request_id"]).combine_chunks()
+    candidates, slate_size = (requests[name].combine_chunks().take(at) for name in ("candidates", "slate_size"))
+    placed = placed.append_column("candidates", candidates)
+    conditions = {
+        "no_propensity": _where(placed["propensity"].is_null()),
+        "no_candidates": _where(pc.equal(pc.fill_null(pc.list_value_length(candidates), 0), 0)),
+        # Where all places of a request are there none is missing, wherever on the screen they stood.
+        FIRST_MISSING: (position != 1) & (places != pc.fill_null(slate_size, 0).to_numpy()),
+        FIRST_TWICE: twice,
+        "certain_choice": ~_where(_was_uncertain(placed)),
+        "click_unknown": _where(placed["clicked"].is_null()),
+        "shown_item_not_a_candidate": ~_shown_among_candidates(placed),
+    }
+    kept, left_out = np.ones(len(placed), bool), {"requests": len(placed)}
+    for reason, fails in conditions.items():
+        left_out[reason] = int((kept & fails).sum())
+        kept &= ~fails
+    return placed.filter(pa.array(kept)), left_out
+
+
+def _highest(examples: pa.Table) -> tuple[Ints, Ints, Ints, NDArray[np.bool_]]:
+    """Of each of m requests: the row of its highest placement, the position of that, how many of its places have a row,
+    and whether the highest has several.
+    """
+    codes = examples["request_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    position = examples["position"].to_numpy()
+    order = np.lexsort((position, codes))
+    codes, position = codes[order], position[order]
+    requests, first = np.unique(codes, return_index=True)
+    again = np.zeros(len(order) + 1, bool)
+    again[1:-1] = (codes[1:] == codes[:-1]) & (position[1:] == position[:-1])
+    places = np.bincount(codes[~again[:-1]], minlength=len(requests))
+    return order[first], position[first], places, again[first + 1]
+
+
+def decisions(placed: pa.Table, known: Sequence[Known]) -> Decisions:
+    """The placements of one day with every candidate's columns, features as each request sees `known` (`seen_by`)."""
+    lists = placed["candidates"].combine_chunks()
+    items = strings(pc.list_flatten(lists))
+    sizes = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    row = np.repeat(np.arange(len(placed)), sizes)
+    shown = strings(placed["item_id"])
+    return Decisions(
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        clicked=numbers(placed["clicked"]),
+        converted=numbers(placed["converted"]),
+        propensity=numbers(placed["propensity"]),
+        cluster=clusters(placed),
+        request_id=strings(placed["request_id"]),
+        policy=strings(placed["policy"]),
+        user_id=strings(placed["user_id"]),
+        surface=strings(placed["surface"]),
+        item_id=items,
+        taken=items == shown[row],
+        columns=candidate_columns(placed, row, items, known),
+    )
+
+
+def joined(parts: Sequence[Decisions]) -> Decisions:
+    """Several days as one; raises ValueError for none."""
+    if len(parts) == 1:
+        return parts[0]
+    names = sorted(set().union(*(part.columns for part in parts)))
+
+    def column(part: Decisions, name: str) -> NDArray[Any]:
+        return part.columns.get(name, np.full(len(part.item_id), None, dtype=object))
+
+    users = np.concatenate([part.user_id for part in parts])
+    return Decisions(
+        offsets=np.concatenate([[0], *(np.diff(part.offsets) for part in parts)]).cumsum(),
+        cluster=clusters(pa.table({"user_id": pa.array(users, pa.string())})),
+        columns={name: np.concatenate([column(part, name) for part in parts]) for name in names},
+        user_id=users,
+        **{
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("clicked", "converted", "propensity", "request_id", "policy", "surface", "item_id", "taken")
+        },
+    )
+
+
+def clusters(rows: pa.Table) -> Ints:
+    """One integer per user; a row without a user stands for itself, or for its request where there is one."""
+    codes = pc.fill_null(rows["user_id"].combine_chunks().dictionary_encode().indices, -1)
+    user = codes.to_numpy(zero_copy_only=False).astype(np.int64)
+    alone = np.arange(len(rows), dtype=np.int64)
+    if "request_id" in rows.column_names:
+        alone = rows["request_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    named: Ints = np.where(user >= 0, user, user.max(initial=-1) + 1 + alone)
+    return named
+
+
+def disagreement(placed: pa.Table, found: Decisions) -> Disagreement:
+    """Where the shown items have other values here than in `examples`, columns that only one side has included.
+
+    Both sides follow the same point-in-time rule by different code: any difference is a bug or a table that changed in
+    between. The position is left out: here it is always the serving one.
+    """
+    logged = ranker_columns(placed, at_serving_position=True)
+    first = np.flatnonzero(found.taken)
+    shown = first[np.unique(found.row[first], return_index=True)[1]]
+    unknown = np.full(len(found), None, dtype=object)
+    wrong = {}
+    for name in sorted({*logged, *found.columns}):
+        expected = logged.get(name, unknown)
+        replayed = found.columns[name][shown] if name in found.columns else unknown
+        if expected.dtype == object:
+            wrong[name] = expected != replayed
+        else:
+            wrong[name] = ~np.isclose(expected, replayed.astype(np.float64), rtol=1e-5, atol=1e-8, equal_nan=True)
+    anywhere = np.zeros(len(found), bool)
+    for differs in wrong.values():
+        anywhere |= differs
+    columns = {name: int(differs.sum()) for name, differs in wrong.items() if differs.any()}
+    return Disagreement(len(found), int(anywhere.sum()), columns)
+
+
+def _where(condition: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+    """False where it is null."""
+    return np.asarray(pc.fill_null(condition, False).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _was_uncertain(placed: pa.Table) -> pa.Array:
+    """A propensity below 1, or a single candidate: then there was no alternative to learn about."""
+    return pc.or_(pc.less(placed["propensity"], 1.0), pc.equal(pc.list_value_length(placed["candidates"]), 1))
+
+
+def _shown_among_candidates(placed: pa.Table) -> NDArray[np.bool_]:
+    lists = placed["candidates"].combine_chunks()
+    row, listed = pc.list_parent_indices(lists).to_numpy(), pc.list_flatten(lists).dictionary_encode()
+    shown = pc.fill_null(pc.index_in(placed["item_id"], listed.dictionary), -1).to_numpy()
+    return np.bincount(row[listed.indices.to_numpy() == shown[row]], minlength=len(placed)) > 0
+
+
+def seen_by(placed: pa.Table, known: Sequence[Known]) -> Ints:
+    """Which of `known`, oldest first, each row sees by its event time; -1 where none counted as known yet."""
+    return seen(instants([one.available_at for one in known]), placed["event_time"])
+
+
+def candidate_columns(placed: pa.Table, row: Ints, items: Strings, known: Sequence[Known]) -> dict[str, NDArray[Any]]:
+    """The ranker columns of item `items[i]` for the user and context of `placed[row[i]]`, features as seen then.
+
+    An item that those features lack has no attributes either: the endpoint did not have it in its catalogue.
+    """
+    which = seen_by(placed, known)[row]
+    parts = []
+    for number in np.unique(which).tolist() or [ABSENT]:
+        mine = np.flatnonzero(which == number)
+        seen_then = _nothing(known[0]) if number == ABSENT else known[number]
+        parts.append((mine, _columns(placed, row[mine], items[mine], seen_then)))
+    return parts[0][1] if len(parts) == 1 else _laid_out(parts, len(row))
+
+
+def _nothing(known: Known) -> Known:
+    """Before the first publication nobody knew anything."""
+    tables = ("user_features", "item_features", "encodings", "items")
+    users = None if known.users is None else known.users.slice(0, 0)
+    return replace(known, users=users, **{name: getattr(known, name).slice(0, 0) for name in tables})
+
+
+def _laid_out(parts: Sequence[tuple[Ints, dict[str, NDArray[Any]]]], n: int) -> dict[str, NDArray[Any]]:
+    """n rows of columns from parts of them; what a part lacks is None there."""
+    found: dict[str, NDArray[Any]] = {}
+    for rows, columns in parts:
+        for name, column in columns.items():
+            found.setdefault(name, np.full(n, None if column.dtype == object else np.nan, column.dtype))[rows] = column
+    return found
+
+
+def _columns(placed: pa.Table, row: Ints, items: Strings, known: Known) -> dict[str, NDArray[Any]]:
+    """`candidate_columns` of rows that all see the same."""
+    ids, rows_of_item = pa.array(items, pa.string()), _rows(known.item_features["item_id"])
+    at = rows_of_item(ids)
+    features = {**item_arrays(known.item_features, at), "item_id": items}
+    of_source = item_arrays(known.item_features, rows_of_item(placed["source_item_id"]))
+    context = {name: strings(placed[name])[row] for name in ("surface", "device", "region", "query")}
+    context["source_category"] = of_source["category"][row]
+    keys = attribute_keys(placed["attributes"])
+    of_request = attribute_columns(placed["attributes"], [key for key in keys if not key.startswith(ITEM_PREFIX)])
+    context.update({name: column[row] for name, column in of_request.items()})
+    listed = pc.if_else(pa.array(at != ABSENT), ids, None)
+    context.update(_attributes(ITEM_PREFIX, listed, known.items, "item_id"))
+    if known.users is not None:
+        of_user = _attributes(USER_PREFIX, placed["user_id"], known.users, "user_id")
+        context.update({name: column[row] for name, column in of_user.items()})
+    users = user_arrays(known.user_features, _rows(known.user_features["user_id"])(placed["user_id"])[row])
+    return decision_columns(users, features, context, encodings_of(known.encodings), known.tasks)
+
+
+def _attributes(
+    prefix: str, wanted: pa.Array | pa.ChunkedArray, snapshot: pa.Table, key: str
+) -> dict[str, NDArray[np.object_]]:
+    """`attributes.<prefix><key>` of each wanted id, from a snapshot of items or users."""
+    at = _rows(snapshot[key])(wanted)
+    found = attribute_columns(snapshot["attributes"], attribute_keys(snapshot["attributes"]))
+    return {
+        ATTRIBUTE_PREFIX + prefix + name.removeprefix(ATTRIBUTE_PREFIX): _chosen(column, at)
+        for name, column in found.items()
+    }
+
+
+def _rows(keys: pa.ChunkedArray) -> Callable[[pa.Array | pa.ChunkedArray], Ints]:
+    """A look-up: the row of each wanted key, -1 where it is null or unknown."""
+
+    def rows(wanted: pa.Array | pa.ChunkedArray) -> Ints:
+        at = pc.fill_null(pc.index_in(wanted, keys, skip_nulls=True), -1)
+        whole = at.combine_chunks() if isinstance(at, pa.ChunkedArray) else at
+        return np.asarray(whole.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+    return rows
+
+
+def _chosen(values: Strings, at: Ints) -> Strings:
+    """`values[at]`, None where `at` is -1."""
+    return np.concatenate([values, np.array([None], dtype=object)])[at]

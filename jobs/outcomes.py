@@ -1,0 +1,95 @@
+"""What a label says as of a time, and from when on that is final. Every reader of `labels` asks here.
+
+So no reader looks ahead of its own cut, and none learns from a label that may still change. An outcome is *open* until
+nothing that may still come can change it, and then *closed*. While it is open, what it says is unknown, whatever has
+been heard already: a yes can be known early, a no never, and who keeps the one and drops the other learns too much.
+
+    converted   closes at the midnight after the last day its purchase can be heard of. A purchase counts up to
+                `window_days` after its click, and that up to `click_window_days` after its impression: this is the
+                label's `matures_at`. And it may come `late_days` after its own day.
+    clicked     closes at `click_matures_at`, `click_window_days` after its impression; late clicks are not waited for.
+
+Clicks of the newest days are what a dataset is for: waiting for those that come late would make every dataset
+`late_days` older. The embargo of a dataset is its click window, so all its clicks are closed, and its train days are
+older than late clicks can be unless `validate_days + test_days` is less than `late_days`. `reevaluate` counts them all.
+"""
+
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.config import AttributionSettings
+from jobs.lake.tables import TIME
+
+Outcome = Literal["clicked", "converted"]
+MATURES = {"clicked": "click_matures_at", "converted": "matures_at"}
+PREFIX = {"clicked": "click", "converted": "conversion"}
+
+
+def told_by(outcome: Outcome) -> tuple[str, ...]:
+    """The columns of `labels` that tell an outcome as of any time."""
+    prefix = PREFIX[outcome]
+    return (outcome, f"{prefix}_known_at", f"{prefix}_superseded", MATURES[outcome])
+
+
+def so_far(labels: pa.Table, outcome: Outcome, cut: datetime) -> pa.ChunkedArray:
+    """Whether the outcome was known before `cut`, (n,) without nulls: False where there is no label.
+
+    It is what a run of `attribute` with only the rows ingested before `cut` would have said, whatever came later. Of an
+    open outcome it is no answer, only what has been heard.
+    """
+    happened, known_at, superseded, _ = (labels.column(name) for name in told_by(outcome))
+    at = pa.scalar(cut, TIME)
+    for_good = pc.and_(happened, pc.less(known_at, at))
+    lists = superseded.combine_chunks()
+    entries = lists.flatten()
+    held = pc.and_(pc.less(entries.field("known_at"), at), pc.less_equal(at, entries.field("until")))
+    then = np.zeros(len(labels), bool)
+    then[pc.list_parent_indices(lists).filter(held).to_numpy()] = True
+    return pc.or_(pc.fill_null(for_good, False), pa.chunked_array([pa.array(then)]))
+
+
+def closes_at(matures: Any, outcome: Outcome, late_days: int) -> Any:
+    """The first time at which the outcome is closed, from its maturity: arrays in, arrays out; scalars likewise."""
+    if outcome == "clicked":
+        return matures
+    midnight = pc.ceil_temporal(matures, unit="day")
+    return pc.add(midnight, pa.scalar(timedelta(days=late_days), pa.duration("us")))
+
+
+def closed(labels: pa.Table, outcome: Outcome, cut: datetime, late_days: int) -> pa.ChunkedArray:
+    """Whether the outcome is closed at `cut`, (n,) without nulls: False where there is no label."""
+    known = pc.less_equal(closes_at(labels.column(MATURES[outcome]), outcome, late_days), pa.scalar(cut, TIME))
+    return pc.fill_null(known, False)
+
+
+def closes_on(shown: datetime, settings: AttributionSettings) -> date:
+    """The day at whose end both outcomes of an impression shown at `shown` are closed, late events included."""
+    matures = pa.scalar(shown + timedelta(days=settings.click_window_days + settings.window_days), TIME)
+    midnight: datetime = closes_at(matures, "converted", settings.late_days).as_py()
+    return (midnight - timedelta(microseconds=1)).date()
+
+
+def as_known(labels: pa.Table, outcome: Outcome, cut: datetime, late_days: int) -> pa.ChunkedArray:
+    """True or False where the outcome is closed at `cut`; null (unknown) while it is open, or without a label."""
+    known = closed(labels, outcome, cut, late_days)
+    return pc.if_else(known, so_far(labels, outcome, cut), pa.scalar(None, pa.bool_()))
+
+
+def with_clicks(impressions: pa.Table, labels: pa.Table, cut: datetime) -> pa.Table:
+    """The impressions that have a label, with `clicked` (as known before `cut`) and `click_matures_at`."""
+    at = pc.index_in(impressions["impression_id"], labels["impression_id"]).combine_chunks()
+    columns = {"clicked": so_far(labels, "clicked", cut), "click_matures_at": labels["click_matures_at"]}
+    found = impressions
+    for name, column in columns.items():
+        found = found.append_column(name, column.combine_chunks().take(at))
+    return found.filter(found["clicked"].is_valid())
+
+
+def immature_note(shown: pa.Table, cut: Any) -> str:
+    """What share of the clicks may still come after `cut`; both arms had the same time."""
+    open_share = pc.mean(pc.cast(pc.greater(shown["click_matures_at"], pa.scalar(cut)), pa.float64())).as_py() or 0.0
+    return f"clicks so far: {open_share:.0%} of impressions are inside their click window" if open_share else ""

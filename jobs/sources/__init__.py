@@ -1,0 +1,52 @@
+"""Where raw events come from: one file a source, found by its name. `open-bandit` is `open_bandit.py` of this folder.
+
+A source's file has a function `source(config)` that gives a `Source`; nothing else names it. Files that begin with `_`
+and folders are what sources share.
+"""
+
+import importlib
+from datetime import date
+from typing import Protocol
+
+from jobs.config import Config
+from jobs.errors import UsageError
+from jobs.lake.tables import Tables
+
+LATE_DAYS = 2
+"""An event that became known later than this many days after its own is never asked for."""
+
+
+class Source(Protocol):
+    """Raw events by day. The same settings give the same rows, whatever was asked before."""
+
+    def span(self) -> tuple[date, date]:
+        """First and last day this source has."""
+        ...
+
+    def day(self, day: date) -> Tables | None:
+        """All six raw tables of `day` as known at its end; None where they already lie in the raw lake.
+
+        Raises `UsageError` naming the span for a day outside it, `Misconfigured` for files that are not what is needed.
+        """
+        ...
+
+    def go_live(self, day: date) -> int:
+        """Let the live endpoint answer its share of the day's decisions, where a source can; returns how many."""
+        ...
+
+    def late(self, day: date, arrived: date) -> Tables:
+        """Events of `day` that became known only on the later day `arrived`; absent tables had none."""
+        ...
+
+
+def open_source(config: Config) -> Source:
+    """The source `source.name` asks for, which is a file here (`jobs.config` checks that); nothing is read yet."""
+    opened: Source = importlib.import_module(f"{__name__}.{config.source.name.replace('-', '_')}").source(config)
+    return opened
+
+
+def within(day: date, span: tuple[date, date], name: str) -> None:
+    """Raises `UsageError` when `day` is outside the days of the source `name`."""
+    first, last = span
+    if not first <= day <= last:
+        raise UsageError(f"source {name} has the days {first}..{last}; found --day {day}")

@@ -1,0 +1,59 @@
+"""A team's own raw lake: its loggers write `<lake.raw>/<table>/date=…/hour=…` themselves, ingest only looks.
+
+What the files hold is `validate`'s to judge. Not looked at yet: whether the day's last hour has been closed.
+"""
+
+from datetime import date
+from pathlib import Path
+
+from jobs.config import Config
+from jobs.errors import Misconfigured, NotReady, if_never
+from jobs.lake.tables import RAW, Tables
+from jobs.sources import Source
+
+NEEDED = tuple(name for name in RAW if name != "requests")
+"""Without requests nothing can be replayed exactly, but all else works."""
+
+
+def source(config: Config) -> Source:
+    """The raw lake itself."""
+    return ParquetLake(config.lake.raw)
+
+
+class ParquetLake:
+    """The folders under `lake.raw`."""
+
+    def __init__(self, raw: Path) -> None:
+        self._raw = raw
+
+    def span(self) -> tuple[date, date]:
+        """First and last day with impressions."""
+        found = sorted(path.name.removeprefix("date=") for path in self._folder("impressions").glob("date=*"))
+        if not found:
+            raise NotReady(f"lake.raw needs impressions/date=YYYY-MM-DD/hour=HH/*.parquet; found none in {self._raw}")
+        try:
+            return date.fromisoformat(found[0]), date.fromisoformat(found[-1])
+        except ValueError as error:
+            raise Misconfigured(
+                f"lake.raw needs folders date=YYYY-MM-DD; found date={found[0]}..{found[-1]}"
+            ) from error
+
+    def day(self, day: date) -> None:
+        """None, or `NotReady` naming the tables that have no file for the day yet."""
+        missing = [name for name in NEEDED if not any(self._folder(name).glob(f"date={day}/hour=*/*.parquet"))]
+        if missing:
+            found = f"found none in {self._raw}{if_never(day)}"
+            raise NotReady(f"the raw lake needs files of {day} for {', '.join(missing)}; {found}")
+
+    def go_live(self, day: date) -> int:  # noqa: ARG002
+        """Nothing: what was shown is history."""
+        return 0
+
+    def late(self, day: date, arrived: date) -> Tables:  # noqa: ARG002
+        """Late events are the loggers' to lay beside the day they belong to."""
+        return {}
+
+    def _folder(self, table: str) -> Path:
+        if not self._raw.is_dir():
+            raise Misconfigured(f"lake.raw must be the folder the loggers write to; found no folder at {self._raw}")
+        return self._raw / table

@@ -1,0 +1,136 @@
+"""Conversions count once their labels are closed, never because one is known early; and which kind of replay it is."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs import bundle
+from jobs.config import Config
+from jobs.evidence import computed, core
+from jobs.evidence.document import Replay
+from jobs.evidence.scored import Pair
+from models.evaluation.estimate import Estimate
+from models.evaluation.gate import judge
+from models.settings import GateSettings
+from tests.jobs.small_candidates import linear, popularity, publish_candidates
+from tests.jobs.small_lake import SLATE, TEST_DAY, World, a_run, examples, publish_all, settings
+
+N = 600
+BUYS = 0.5
+"""P(conversion | click) here."""
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Pair]:
+    config = settings(tmp_path_factory.mktemp("lake"), tmp_path_factory.getbasetemp(), gate__bootstrap_replicates="50")
+    publish_all(config, World(), n=N // 2, train_days=1)
+    rows = publish_candidates(config, {"popularity": popularity(), "logistic": linear(1.0)}, "logistic")
+    champion, challenger = (bundle.load(Path(row["bundle"]), row["bundle_sha256"]) for row in rows)
+    return config, (champion, challenger)
+
+
+def bought(seed: int = 0) -> pa.Table:
+    """The test rows with every conversion known."""
+    rows = examples(World(), TEST_DAY, "test", N)
+    clicked = rows["clicked"].to_numpy(zero_copy_only=False)
+    return converted(rows, clicked & (np.random.default_rng(seed).random(len(rows)) < BUYS))
+
+
+def converted(rows: pa.Table, values: Any) -> pa.Table:
+    at = rows.schema.get_field_index("converted")
+    return rows.set_column(at, rows.schema.field("converted"), pa.array(list(values), pa.bool_()))
+
+
+def as_of(rows: pa.Table, closed: float) -> pa.Table:
+    """What a dataset holds of them where the labels of only the day's first part are closed."""
+    times = rows["event_time"].to_pylist()
+    until = min(times) + closed * (max(times) - min(times) + timedelta(seconds=1))
+    return converted(
+        rows, [value if at < until else None for value, at in zip(rows["converted"].to_pylist(), times, strict=True)]
+    )
+
+
+def test_closed_conversions_are_estimated_as_clicks_are(lake: tuple[Config, Pair]) -> None:
+    """Half of all clicks convert, so every side must earn about half its clicks, and the logs exactly their share."""
+    config, pair = lake
+    rows = bought()
+    found = computed.document(a_run("backtest", config), rows, pair)
+    section = found["conversions"]
+    assert (section["decisions"], section["closed"], section["closes_on"]) == (N, N, "2026-01-17")
+    first = np.arange(len(rows)) % SLATE == 0
+    assert section["logging"]["value"] == pytest.approx(rows["converted"].to_numpy(zero_copy_only=False)[first].mean())
+    for side in ("champion", "challenger"):
+        assert abs(section[side]["value"] - BUYS * found["value"][side]["value"]) < 3 * section[side]["stderr"]
+    assert section["difference"]["low"] > 0
+    assert core.figures(found)["conversions.difference"] == section["difference"]["value"]
+
+
+@pytest.mark.parametrize(("closed", "told"), [(0.0, "found 0,"), (0.5, "found 3")])
+def test_open_conversions_are_refused_with_the_day_they_close(
+    lake: tuple[Config, Pair], closed: float, told: str
+) -> None:
+    config, pair = lake
+    section = computed.document(a_run("backtest", config), as_of(bought(), closed), pair)["conversions"]
+    for side in ("champion", "challenger", "difference", "logging"):
+        assert "at least 90% of 600 decisions" in section[side]["refused"]
+        assert told in section[side]["refused"]
+        assert "the last one closes at the end of 2026-01-17" in section[side]["refused"]
+
+
+def test_a_part_of_closed_labels_gives_the_figure_of_that_part(lake: tuple[Config, Pair]) -> None:
+    """95 % closed: as if the day had ended there, not as if nobody had bought afterwards."""
+    config, pair = lake
+    part = as_of(bought(), 0.95)
+    section = computed.document(a_run("backtest", config), part, pair)["conversions"]
+    closed = part.filter(part["converted"].is_valid())
+    alone = computed.document(a_run("backtest", config), closed, pair)["conversions"]
+    assert N > section["closed"] == alone["decisions"] > 0.9 * N
+    for side in ("champion", "challenger", "difference", "logging"):
+        assert section[side] == pytest.approx(alone[side])
+
+
+def test_the_gate_asks_for_conversions_where_the_settings_do(lake: tuple[Config, Pair]) -> None:
+    config, pair = lake
+    strict = GateSettings(max_conversion_drop=0.0)
+    for rows, outcome in ((bought(), "pass"), (as_of(bought(), 0.5), "refuse")):
+        found = core.gate_evidence(computed.document(a_run("backtest", config), rows, pair)).with_latency(1.0)
+        rules = {rule.name: rule.outcome for rule in judge(found, strict).rules}
+        assert rules["conversions"] == outcome
+        assert "conversions" not in {rule.name for rule in judge(found, GateSettings()).rules}
+    worse = replace(found, conversions=Estimate(0.01, 0.01, -0.001, 0.021, N, N))
+    outcomes = [
+        rule.outcome
+        for margin in (0.0005, 0.002)
+        for rule in judge(worse, GateSettings(max_conversion_drop=margin)).rules
+        if rule.name == "conversions"
+    ]
+    assert outcomes == ["hold", "pass"]
+
+
+def without_propensity(rows: pa.Table, requests: int) -> pa.Table:
+    """The first `requests` requests as a log that never kept one."""
+    kept = [None if n < requests * SLATE else p for n, p in enumerate(rows["propensity"].to_pylist())]
+    at = rows.schema.get_field_index("propensity")
+    return rows.set_column(at, rows.schema.field("propensity"), pa.array(kept, pa.float64()))
+
+
+@pytest.mark.parametrize(("missing", "kind"), [(0, "session_replay"), (200, "session_replay"), (N, "slate_re_ranking")])
+def test_it_says_which_kind_of_replay_it_is(lake: tuple[Config, Pair], missing: int, kind: str) -> None:
+    """Logs may be mixed; what is only re-ranked never becomes a value."""
+    config, pair = lake
+    found = computed.document(a_run("backtest", config), without_propensity(bought(), missing), pair)
+    told = Replay.model_validate(found["replay"])
+    assert told.kind == kind
+    assert told.requests == {"session_replay": N - missing, "slate_re_ranking": missing, "click_unknown": 0}
+    assert ("refused" in found["value"]["difference"]) == (kind == "slate_re_ranking")
+    assert "value" in found["comparison"]["ndcg_at_10"]["difference"]
+    if kind == "slate_re_ranking":
+        rules = {rule.name: rule.outcome for rule in judge(core.gate_evidence(found), GateSettings()).rules}
+        assert rules["value"] == "refuse"
+        assert found["pages"]["depths"] == {}
+        assert "no value" in told.cannot_say

@@ -1,0 +1,108 @@
+"""Arrow rows become ranker arrays: nothing is lost, shifted or invented on the way."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.asof.clock import instants
+from jobs.lake.tables import ATTRIBUTES, INTEREST_BUCKETS, LAKE, TIME
+from jobs.moment.columns import (
+    attribute_columns,
+    attribute_keys,
+    encodings_of,
+    encodings_seen,
+    numbers,
+    ranker_columns,
+    strings,
+    user_arrays,
+    user_row,
+)
+from models.rankers.features import NUMERIC, USER_NUMBERS, coded
+
+ENTRIES = st.dictionaries(st.sampled_from(["a", "b", "item.c"]), st.sampled_from(["x", "y"]), max_size=3)
+
+
+@settings(deadline=None)
+@given(st.lists(ENTRIES, max_size=8), st.integers(0, 8), st.integers(0, 8))
+def test_attributes_are_those_of_a_dictionary_look_up(maps: list[dict[str, str]], cut: int, skipped: int) -> None:
+    """Also for sliced and chunked columns, whose offsets once pointed at other rows' entries."""
+    whole = pa.array([list(m.items()) for m in maps], ATTRIBUTES)
+    column = pa.chunked_array([whole.slice(0, cut), whole.slice(cut)]).slice(skipped)
+    left = maps[skipped:]
+    assert attribute_keys(column) == sorted({key for m in left for key in m})
+    found = attribute_columns(column, ["a", "item.c", "never"])
+    for key in ("a", "item.c", "never"):
+        assert found[f"attributes.{key}"].tolist() == [m.get(key) for m in left]
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.none(), st.text(max_size=3)), max_size=9))
+def test_strings_keep_their_order_and_their_nulls(values: list[str | None]) -> None:
+    assert strings(pa.chunked_array([pa.array(values, pa.string())])).tolist() == values
+
+
+@pytest.mark.parametrize("type_", [pa.float64(), pa.bool_(), pa.int32()])
+def test_numbers_are_nan_where_null(type_: pa.DataType) -> None:
+    """A null click that became 0.0 would teach that unknown means no."""
+    found = numbers(pa.chunked_array([pa.array([1, None, 0]).cast(type_)]))
+    assert found.dtype == np.float64
+    assert found.tolist()[::2] == [1.0, 0.0]
+    assert np.isnan(found[1])
+
+
+def test_the_serving_position_replaces_only_the_position() -> None:
+    row = dict.fromkeys(LAKE["examples"].columns) | {"item_id": "i", "surface": "home", "position": 4, "attributes": []}
+    table = pa.Table.from_pylist([row], pa.schema([f.with_nullable(True) for f in LAKE["examples"].schema]))
+    shown, first = ranker_columns(table), ranker_columns(table, at_serving_position=True)
+    assert shown["position"].tolist() == [4.0]
+    assert first["position"].tolist() == [1.0]
+    assert set(shown) == set(first) >= set(NUMERIC)
+
+
+def test_a_users_row_is_the_same_from_a_table_and_from_a_mapping() -> None:
+    """The endpoint reads one row as a mapping, datasets read tables: a ranker is shown the same of both."""
+    lists = {"last_items": ["a", "b"], "last_buckets": [3, -1], "session_buckets": list(range(20))}
+    row: dict[str, Any] = {name: float(n) for n, name in enumerate(("clicks", *USER_NUMBERS))} | lists
+    row |= {"user_id": "u", "available_at": datetime(2026, 1, 2, tzinfo=UTC), "interests": [1.5] * INTEREST_BUCKETS}
+    table = pa.Table.from_pylist([row | {"user_id": "other", "last_items": []}, row], LAKE["user_features"].schema)
+    found, unknown = user_arrays(table, np.array([1, 1])), user_arrays(table, np.array([-1]))
+    for wanted, columns in ((user_row(row, 2), found), (user_row(None, 1), unknown)):
+        assert columns.keys() == wanted.keys()
+        for name, column in columns.items():
+            np.testing.assert_array_equal(column, wanted[name], err_msg=name)
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(st.integers(0, 5), st.sampled_from(["a", "b"]), max_size=6),
+    st.lists(st.integers(-30, 200), max_size=8),
+)
+def test_an_encoding_is_seen_from_its_publication_to_the_next(known: dict[int, str], hours: list[int]) -> None:
+    """Never one of the future, nor one that a newer publication has replaced, whether or not that knows the value."""
+    start = datetime(2026, 1, 1, 6, tzinfo=UTC)
+    rows = [
+        {"encoding": "category", "value": value, "available_at": start + timedelta(days=n), "click_rate": n / 10}
+        | {"impressions": 1.0, "clicks": 0.0}
+        for n, value in known.items()
+    ]
+    table = pa.Table.from_pylist(rows, LAKE["encodings"].schema)
+    published = instants([start + timedelta(days=n) for n in known])
+    times = pa.chunked_array([pa.array([start + timedelta(hours=h) for h in hours], TIME)])
+    words = [coded(np.array(["a"] * len(hours), dtype=object))]
+    found = encodings_seen(table, published, times).of("category", words)
+    newest = [max((n for n in known if n <= h / 24), default=None) for h in hours]
+    np.testing.assert_array_equal(found, [np.nan if n is None or known[n] != "a" else n / 10 for n in newest])
+
+
+def test_one_publication_is_what_all_rows_see() -> None:
+    """The endpoint and a replayed hour have one; none of a value that it lacks."""
+    row = {"encoding": "category", "value": "a", "click_rate": 0.5, "impressions": 1.0, "clicks": 0.0}
+    table = pa.Table.from_pylist([row | {"available_at": datetime(2026, 1, 2, tzinfo=UTC)}], LAKE["encodings"].schema)
+    words = [coded(np.array(["a", "b", "a"], dtype=object))]
+    np.testing.assert_array_equal(encodings_of(table).of("category", words), [0.5, np.nan, 0.5])
+    np.testing.assert_array_equal(encodings_of(table.slice(1)).of("category", words), [np.nan] * 3)

@@ -1,0 +1,96 @@
+"""The simulated world round the clock: its small hours are served too; figures ring only where features are late."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+
+from jobs import bundle
+from jobs.asof.clock import available_at
+from jobs.config import Config
+from jobs.features.online import OnlineFeatures
+from jobs.flow import STAGES
+from jobs.lake.run import Run
+from jobs.lake.store import Lake
+from tests.infra.endpoint.rig import Client, running
+from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
+from tests.jobs.small_lake import settings
+
+FIRST = date(2026, 1, 1)
+EVE, LIVE_DAY = FIRST + timedelta(days=2), FIRST + timedelta(days=3)
+SKEW = {"skew_max", "stale_features_share"}
+
+
+def run(config: Config, day: date, *stages: str, since: date | None = None) -> dict[str, Any]:
+    """The stages one after another, as `python -m jobs` would run them; the last one's report."""
+    report: dict[str, Any] = {}
+    for stage in stages:
+        report = import_module(STAGES[stage].module).run(Run(STAGES[stage], config, day, since))
+    return report
+
+
+@contextmanager
+def in_service(config: Config) -> Iterator[Config]:
+    """A deployed candidate that answers from the online store; yields the settings that find it."""
+    rankers = {"popularity": popularity(), "logistic": linear(1.0, age=0.2)}
+    rows = publish_candidates(config, rankers, "logistic", day=str(EVE))
+    [row] = [row for row in rows if row["ranker"] == "logistic"]
+    publish_ledger(config, live(row))
+    with running(config, OnlineFeatures(config)) as client:
+        client.serve(bundle.load(Path(row["bundle"]), row["bundle_sha256"]))
+        yield found_at(config, client)
+
+
+def found_at(config: Config, client: Client) -> Config:
+    return config.model_copy(update={"endpoint": config.endpoint.model_copy(update={"url": client.url})})
+
+
+def report(config: Config) -> dict[str, dict[str, Any]]:
+    return {row["metric"]: row for row in Lake(config.lake.root).read("serving_reports", [LIVE_DAY]).to_pylist()}
+
+
+@pytest.fixture
+def history(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Three days of the world as labels; features are each test's own."""
+    overrides = {"source__name": "simulated", "world__live_share": "0.4", "endpoint__timeout_ms": "5000"}
+    online_path = {"features__online_path": str(tmp_path / "online")}
+    config = settings(tmp_path, tmp_path_factory.getbasetemp(), **overrides, **online_path)
+    run(config, EVE, "ingest", "validate", "attribute", since=FIRST)
+    return config
+
+
+def test_a_day_that_is_served_round_the_clock_is_quiet(history: Config) -> None:
+    """Two feature days a day, by the request's own time, as training will see them."""
+    run(history, EVE, "featurize", since=FIRST)
+    with in_service(history) as config:
+        run(config, LIVE_DAY, "ingest", "validate", "attribute")
+    alarmed = run(config, LIVE_DAY, "monitor")["alarmed"][str(LIVE_DAY)]
+    served = Lake(config.lake.root).read("impressions", [LIVE_DAY], columns=["event_time", "policy"])
+    served = served.filter(pc.starts_with(served["policy"], "logistic"))
+    early = np.array(served["event_time"].to_pylist()) < available_at(EVE, config.features)
+    assert 0.02 < early.mean() < 0.2, "the world does not sleep"
+    found = report(config)
+    assert found["skew_max"]["n"] == len(served)
+    assert found["skew_max"]["value"] < 1e-9
+    assert found["stale_features_share"]["value"] == found["late_features_minutes"]["value"] == 0.0
+    assert not SKEW & set(alarmed)
+
+
+def test_a_day_whose_features_came_late_is_not(history: Config) -> None:
+    """Answered with the features of two days before until they were there, which was never: and the figures say so."""
+    run(history, EVE - timedelta(days=1), "featurize", since=FIRST)
+    with in_service(history) as config:
+        run(config, LIVE_DAY, "ingest", "validate", "attribute")
+    run(config, EVE, "featurize")
+    alarmed = run(config, LIVE_DAY, "monitor")["alarmed"][str(LIVE_DAY)]
+    found = report(config)
+    assert 0.8 < found["stale_features_share"]["value"] < 0.98
+    assert 17 * 60 < found["late_features_minutes"]["value"] < 18 * 60
+    assert found["skew_max"]["value"] > config.monitoring.max_skew
+    assert set(alarmed) >= SKEW
