@@ -103,8 +103,8 @@ class Shop:
             event_time=row["event_time"].isoformat(),
         )
         answer = asyncio.run(self.decider.answer(self.variant, "a", request, time.monotonic() + 20))
-        assert not answer["fallback"]
-        return self.ranker.shown, answer["features_day"]
+        assert not answer.fallback
+        return self.ranker.shown, answer.features_day
 
 
 @pytest.fixture(scope="module")
