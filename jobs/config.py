@@ -212,7 +212,7 @@ class EndpointSettings(Settings):
     url: str = "http://127.0.0.1:8700"
     name: str = "tidegate"
     region: str = "eu-central-1"
-    timeout_ms: int = Field(60, ge=1, description="the ranker's time; then popularity answers")
+    timeout_ms: int = Field(60, ge=1, description="from a request's arrival; then popularity answers")
     state: Path = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
 
 
@@ -265,7 +265,7 @@ class Config(Settings):
     tasks: Annotated[TaskSettings, Changes("assemble")] = TaskSettings()
     ranker: Annotated[RankerSettings, Changes("train")] = RankerSettings()
     policy: Annotated[PolicySettings, Changes("train")] = PolicySettings()
-    gate: Annotated[GateSettings, Changes("backtest")] = GateSettings()
+    gate: Annotated[GateSettings, Changes("train")] = GateSettings()
     tracking: Annotated[TrackingSettings, NO_ROW] = TrackingSettings()
     endpoint: Annotated[EndpointSettings, NO_ROW] = EndpointSettings()
     monitoring: Annotated[MonitoringSettings, Changes("monitor")] = MonitoringSettings()
@@ -274,8 +274,8 @@ class Config(Settings):
     def digest(self, stage: str) -> str:
         """Sixteen hex digits that change with every setting that can change a row `stage` writes, and with no other.
 
-        A bundle carries that of `train`, evidence that of `backtest`: an address, or a threshold asked further to the
-        right, changes neither's sha256.
+        Evidence carries that of `backtest`: neither an address nor an alarm's threshold changes its sha256. A bundle
+        carries the settings of its rankers alone: what else made it, its data's sha256 tells.
         """
         meaning = {path: value for path, value, changes in _leaves(self) if changes.reaches(stage)}
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]

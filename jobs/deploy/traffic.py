@@ -45,11 +45,12 @@ def put_live(run: Run, endpoint: Endpoint, wanted: Release) -> None:
 def go_back(run: Run, endpoint: Endpoint, steps: Sequence[Row], why: str) -> list[Row]:
     """Endpoint and alias are the champion's again, and the release under way has ended; returns the ledger.
 
-    Where another run has written the ledger since, it has taken over, and nothing is touched.
+    Raises `NotReady`, and touches nothing, where another run has written the ledger since: that one has taken over.
     """
     if len(ledger.steps(replace(run, inputs={}), endpoint.name)) != len(steps):
-        run.say("another run has gone on with this release: the endpoint is left to it")
-        return list(steps)
+        raise NotReady(
+            f"the release of {steps[-1]['candidate_id']} must be ours to end; another run has gone on with it"
+        )
     champion = ledger.last_live(steps)
     run.say(f"back to {champion['config'] if champion else 'no endpoint'}: {why}")
     if champion is None:

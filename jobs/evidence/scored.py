@@ -85,7 +85,7 @@ def compared(
     champion: str,
     challenger: str,
     settings: GateSettings,
-    seed: int,
+    seed: int = 0,
     metrics: Sequence[str] = METRICS,
 ) -> dict[str, dict[str, Finding]]:
     """`compare` of two of the rankers, each metric by the p_click it asks for."""

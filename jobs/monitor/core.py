@@ -75,6 +75,11 @@ def traffic(served: pa.Table, settings: MonitoringSettings) -> list[Figure]:
     ]
 
 
+def torn(lines: int) -> Figure:
+    """How many lines of the data capture were cut short; a killed endpoint leaves one, a full disk may leave more."""
+    return Figure("capture_torn_lines", exactly(float(lines), lines), note="answers that are in no other figure")
+
+
 def with_capture(served: pa.Table, captured: pa.Table) -> pa.Table:
     """The served impressions that were captured, with what the endpoint answered."""
     keys = [pc.binary_join_element_wise(t["request_id"], t["item_id"], "\x1f") for t in (served, captured)]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -19,22 +19,33 @@ SCHEMA = pa.schema(
 )
 
 
+class Placements(NamedTuple):
+    """What was answered, and how many lines could not be read."""
+
+    rows: pa.Table
+    torn: int
+
+
 def lines(folder: Path) -> Iterable[str]:
-    """Every line of a day's capture files, in order of file name; nothing where there is no folder."""
-    for path in sorted(folder.glob("*.jsonl")):
-        with path.open() as file:
+    """Every line of a day's capture files, in the order they were begun; nothing where there is no folder."""
+    for path in sorted(folder.glob("*.jsonl"), key=lambda path: (len(path.name), path.name)):
+        # A line may be cut off within a character.
+        with path.open(encoding="utf-8", errors="replace") as file:
             yield from file
 
 
-def placements(captured: Iterable[str]) -> pa.Table:
-    """One row per placement answered; the first answer to a request counts, a torn last line does not."""
+def placements(captured: Iterable[str]) -> Placements:
+    """One row per placement answered; the first answer to a request counts, a torn line is counted and left out."""
     rows: dict[str, list[dict[str, Any]]] = {}
+    torn = 0
     for text in captured:
-        if not text.endswith("\n"):
+        try:
+            response = json.loads(text)["response"]
+        except json.JSONDecodeError:
+            torn += 1
             continue
-        response = json.loads(text)["response"]
         rows.setdefault(response["request_id"], [_row(response, place) for place in response["items"]])
-    return pa.Table.from_pylist([row for answer in rows.values() for row in answer], SCHEMA)
+    return Placements(pa.Table.from_pylist([row for answer in rows.values() for row in answer], SCHEMA), torn)
 
 
 def _row(response: dict[str, Any], place: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from models.evaluation.estimate import Estimate, Finding, Refusal, upper_tail
 from models.evaluation.linear import Linear
-from models.evaluation.ranking import checked
+from models.evaluation.ranking import checked, interval
 from models.probabilities import at_most_one
 from models.settings import GateSettings
 
@@ -82,7 +82,7 @@ def ece(
     labels, scores = _checked(labels, scores)
     bin_of = _bins(scores, kind, bins)
     sign = np.sign(np.bincount(bin_of, weights=labels - scores))
-    return Linear.mean(sign[bin_of] * (labels - scores)).estimate(settings.confidence, clusters, (0.0, 1.0))
+    return interval(Linear.mean(sign[bin_of] * (labels - scores)), settings, clusters, (0.0, 1.0))
 
 
 def ece_by_chance(scores: Floats, *, kind: Bins = "mass", bins: int = 15) -> float:

@@ -33,7 +33,7 @@ class Diagnostics:
     the target would; well below 1 means the target wants what was never logged (or too rarely to have been seen), well
     above 1 that propensities are wrong. `tail_shape` is the Pareto shape of the largest weights: from 0.5 their
     variance is infinite and no interval of this kind holds, from 0.7 no sample tells the mean (Vehtari et al. 2024);
-    None where the weights have no tail.
+    None where the weights have no tail. A weight above `LARGEST` is told as that: one is enough to be refused for.
     """
 
     n: int
@@ -65,8 +65,8 @@ class Diagnostics:
 class WeightStatistics:
     """What `Diagnostics` need of any number of rows, in sums that add (and the largest weights of all).
 
-    `units` has a row per decision or cluster: decisions, w, 1 / (logged x candidates), unsupported mass. The last two
-    mean something only where `candidates` or `unsupported` were given.
+    `units` has a row per decision or cluster: decisions, w, and where `candidates` or `unsupported` were given
+    1 / (logged x candidates) and unsupported mass.
     """
 
     units: Moments | ClusterSums
@@ -112,10 +112,11 @@ class WeightStatistics:
         need_one_length({"logged": w, "candidates": count, "unsupported": mass, "clusters": keys, "day": days})
         if not ((count >= 1).all() and ((mass >= 0) & (mass <= 1 + ROUNDING)).all()):
             raise ValueError("diagnostics need candidates of at least 1 and unsupported mass in [0, 1]; found others")
-        inverse = np.zeros(n) if candidates is None else _inverse(log.logged * count)
-        columns = np.column_stack([np.ones(n), w, inverse, at_most_one(mass)])
+        columns = [np.ones(n), w]
+        columns += [] if candidates is None else [_inverse(log.logged * count)]
+        columns += [] if unsupported is None else [at_most_one(mass)]
         return cls(
-            Moments.of(columns) if clusters is None else ClusterSums.of(keys, columns),
+            Moments.of(np.array(columns).T) if clusters is None else ClusterSums.of_columns(keys, columns),
             WeightSums.of(w),
             _largest(w),
             int((w == 0).sum()),
@@ -127,7 +128,10 @@ class WeightStatistics:
         )
 
     def __add__(self, other: Self) -> Self:
-        """Of both sets of rows. Raises ValueError when only one of them knows clusters."""
+        """Of both sets of rows. Raises ValueError when only one of them knows clusters, candidates or support."""
+        knows = [(of.knows_candidates, of.knows_support) for of in (self, other)]
+        if knows[0] != knows[1] and type(self.units) is type(other.units):
+            raise ValueError(f"statistics add when both know candidates and support, or neither; found {knows}")
         if isinstance(self.units, Moments) and isinstance(other.units, Moments):
             units: Moments | ClusterSums = self.units + other.units
         elif isinstance(self.units, ClusterSums) and isinstance(other.units, ClusterSums):
@@ -142,8 +146,6 @@ class WeightStatistics:
             never=self.never + other.never,
             certain=self.certain + other.certain,
             smallest=min(self.smallest, other.smallest),
-            knows_candidates=self.knows_candidates and other.knows_candidates,
-            knows_support=self.knows_support and other.knows_support,
             octaves={
                 day: self.octaves.get(day, NONE_COUNTED) + other.octaves.get(day, NONE_COUNTED)
                 for day in (*self.octaves, *(d for d in other.octaves if d not in self.octaves))
@@ -157,7 +159,7 @@ class WeightStatistics:
         if not n:
             raise ValueError("diagnostics need logged decisions; found none")
         weight, weight_error = _mean(units, 1)
-        inverse, inverse_error = _mean(units, 2)
+        inverse, inverse_error = _mean(units, 2) if self.knows_candidates else (None, None)
         return Diagnostics(
             n=n,
             mean_weight=weight,
@@ -169,9 +171,9 @@ class WeightStatistics:
             tail_shape=tail_shape(self.largest, n),
             smallest_logged=self.smallest,
             certain_share=self.certain / n,
-            inverse_propensity=inverse if self.knows_candidates else None,
-            inverse_propensity_stderr=inverse_error if self.knows_candidates else None,
-            unsupported_mass=_mean(units, 3)[0] if self.knows_support else None,
+            inverse_propensity=inverse,
+            inverse_propensity_stderr=inverse_error,
+            unsupported_mass=_mean(units, 2 + self.knows_candidates)[0] if self.knows_support else None,
             logging_drift=logging_drift(self.octaves),
         )
 

@@ -87,8 +87,11 @@ def of_requests(metric: Metric, labels: Floats, scores: Floats, groups: Ints, k:
         raise ValueError(f"a list metric needs to be one of {', '.join(get_args(Metric))}; found {metric!r}")
     if k < 1:
         raise ValueError(f"a list metric needs k >= 1; found {k}")
-    labels, scores = np.asarray(labels, float), np.asarray(scores, float)
-    names, at = np.unique(np.asarray(groups), return_inverse=True)
+    labels, scores, groups = np.asarray(labels, float), np.asarray(scores, float), np.asarray(groups)
+    if not len(labels) == len(scores) == len(groups):
+        found = f"{len(labels)}, {len(scores)} and {len(groups)}"
+        raise ValueError(f"a list metric needs labels, scores and groups of one length; found {found}")
+    names, at = np.unique(groups, return_inverse=True)
     sizes = np.bincount(at, minlength=len(names))
     clicks = np.bincount(at, weights=labels, minlength=len(names)).astype(np.float64, copy=False)
     matters = _order_matters(metric, sizes, clicks, k)
@@ -165,8 +168,9 @@ class _Ranked:
 
 def _ndcg(r: _Ranked) -> Floats:
     """Gain 1 per click, discount 1 / log2(place + 1), over the best order's (Järvelin & Kekäläinen 2002)."""
-    reached = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(r.k) + 2.0))])
-    best: Floats = reached[np.minimum(r.clicks, r.k).astype(np.int64)]
+    clicks = np.minimum(r.clicks, r.k).astype(np.int64)
+    reached = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(clicks.max()) + 2.0))])
+    best: Floats = reached[clicks]
     return r.total(r.won / r.tied * r.inside / np.log2(r.place + 2.0)) / best
 
 

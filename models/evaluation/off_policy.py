@@ -73,6 +73,8 @@ def smallest_error_clip(log: Log) -> float:
     Streams give their clip: it has to be known before the first row.
     """
     w, r = log.weight, log.reward
+    if not len(w):
+        raise ValueError("a clip needs logged decisions to be chosen by; found none")
     largest = float(w.max(initial=1.0))
     errors = {}
     for clip in np.geomspace(1.0, max(largest, 1.0), CLIPS)[::-1]:

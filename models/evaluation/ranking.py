@@ -30,7 +30,7 @@ def auc(labels: Floats, scores: Floats, *, settings: GateSettings, clusters: Int
     default every row is its own. Refused when a class is missing or a score is not finite.
     """
     labels, scores, refusal = checked(labels, scores, both_classes=True)
-    return refusal or _interval(auc_influence(labels, scores), settings, clusters, (0.0, 1.0))
+    return refusal or interval(auc_influence(labels, scores), settings, clusters, (0.0, 1.0))
 
 
 def auc_pr(
@@ -54,7 +54,7 @@ def log_loss(labels: Floats, scores: Floats, *, settings: GateSettings, clusters
     Raises ValueError for scores outside [0, 1]; refused when there are no rows or a score is not finite.
     """
     labels, scores, refusal = checked(labels, scores)
-    return refusal or _interval(Linear.mean(row_losses(labels, scores)), settings, clusters, None)
+    return refusal or interval(Linear.mean(row_losses(labels, scores)), settings, clusters, None)
 
 
 def normalised_entropy(
@@ -66,7 +66,7 @@ def normalised_entropy(
     Refused when a class is missing: the click rate alone would then be without error.
     """
     labels, scores, refusal = checked(labels, scores, both_classes=True)
-    return refusal or _interval(normalised(labels, row_losses(labels, scores)), settings, clusters, None)
+    return refusal or interval(normalised(labels, row_losses(labels, scores)), settings, clusters, None)
 
 
 def auc_influence(labels: Floats, scores: Floats) -> Linear:
@@ -117,9 +117,10 @@ def row_losses(labels: Floats, scores: Floats) -> Floats:
     return losses
 
 
-def _interval(
+def interval(
     found: Linear, settings: GateSettings, clusters: Ints | None, bounds: tuple[float, float] | None
 ) -> Finding:
+    """`found.estimate` of a figure of all rows; raises ValueError unless `clusters` (n,) has one entry for each."""
     if clusters is not None and len(clusters) != len(found.rows):
         raise ValueError(f"clusters need one entry per row; found {len(clusters)} for {len(found.rows)} rows")
     return found.estimate(settings.confidence, clusters, bounds)

@@ -1,20 +1,42 @@
 """Clusters drawn with replacement: how far a figure would move had other users come by."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from models.evaluation.estimate import Estimate, Finding, Refusal
+from models.evaluation.estimate import Estimate, Finding, Refusal, upper_tail
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Counts = NDArray[np.unsignedinteger[Any]]
 MIN_CLUSTERS = 2
+AT_ONCE = 1 << 20
+"""Counts that are held as floats at one time."""
 MAX_FAILED_SHARE = 0.05
 """Share of replicates that may come out without a figure (one class only) before the interval is refused."""
+
+
+@lru_cache(maxsize=2)
+def drawn(clusters: int, replicates: int, seed: int) -> Counts:
+    """(replicates, clusters) how often each cluster came, in the smallest type that holds them all; read only.
+
+    A function of its arguments alone: all metrics of the same users share one array, and the last two are kept, since
+    an evidence looks at users by impression and by decision in turn.
+    """
+    found: Counts = np.zeros((replicates, clusters), dtype=np.uint8)
+    rng, chances = np.random.default_rng(seed), np.full(clusters, 1.0 / max(1, clusters))
+    for replicate in range(replicates if clusters else 0):
+        counts = rng.multinomial(clusters, chances)
+        found = found.astype(np.promote_types(found.dtype, np.min_scalar_type(counts.max())), copy=False)
+        found[replicate] = counts
+    found.setflags(write=False)
+    return found
 
 
 class Bootstrap:
@@ -28,23 +50,27 @@ class Bootstrap:
     def __init__(self, clusters: Ints, replicates: int, confidence: float, seed: int) -> None:
         names, self._cluster = np.unique(np.asarray(clusters), return_inverse=True)
         self.clusters = len(names)
-        self._z = NormalDist().inv_cdf(0.5 + confidence / 2)
-        rng = np.random.default_rng(seed)
-        chances = np.full(self.clusters, 1.0 / max(1, self.clusters))
-        self._draws = rng.multinomial(self.clusters, chances, size=replicates) if self.clusters else np.zeros((0, 0))
+        self._z = NormalDist().inv_cdf(upper_tail(confidence))
+        self._draws = drawn(self.clusters, replicates, seed)
 
     def ratio(self, numerator: Floats, denominator: Floats) -> tuple[float, Floats]:
         """sum(numerator) / sum(denominator) over rows (n,), and the same in every draw."""
         sums = [np.bincount(self._cluster, weights=x, minlength=self.clusters) for x in (numerator, denominator)]
+        draws = np.concatenate([some @ np.column_stack(sums) for some in self._a_few()])
         with np.errstate(divide="ignore", invalid="ignore"):
-            draws = (self._draws @ sums[0]) / (self._draws @ sums[1])
-            return float(sums[0].sum() / sums[1].sum()), draws
+            return float(sums[0].sum() / sums[1].sum()), draws[:, 0] / draws[:, 1]
 
     def by(self, at: Ints, weights: Floats, k: int) -> tuple[Floats, Floats]:
         """(k,) sums of the rows' weights (n,) by `at` (n,) in [0, k), and (replicates, k) the same in every draw."""
-        of_cluster = csr_array((weights, (self._cluster, at)), shape=(self.clusters, k))
+        of_cluster = csr_array((weights, (self._cluster, at)), shape=(self.clusters, k)).T
         whole = np.bincount(at, weights=weights, minlength=k).astype(np.float64)
-        return whole, np.asarray((of_cluster.T @ self._draws.T).T)
+        return whole, np.concatenate([np.asarray((of_cluster @ some.T).T) for some in self._a_few()])
+
+    def _a_few(self) -> Iterator[Floats]:
+        """(some, clusters) draws as the numbers that are multiplied with, never all at once."""
+        some = max(1, AT_ONCE // max(1, self.clusters))
+        for start in range(0, len(self._draws), some):
+            yield self._draws[start : start + some].astype(np.float64)
 
     def each(self, figure: Callable[[Floats], float]) -> tuple[float, Floats]:
         """A figure of row weights (n,): with every weight one, and in every draw."""

@@ -172,6 +172,8 @@ def snrips(
     page as what stands above makes them: a stopped product of weights has a mean of one too.
     """
     pages = Pages.checked(slate, position, reward, logged, target)
+    if not len(pages.starts):
+        raise ValueError("pages need placements; found none")
     terms = [weighting.snips(log) for log in pages.depths(int(pages.sizes.max(initial=0)))]
     keys = np.arange(len(pages.starts)) if clusters is None else pages.of_page(clusters)
     return SufficientStatistics.of(*terms, clusters=keys).estimate(confidence, np.ones(len(terms)).tolist())
@@ -288,6 +290,7 @@ def _placements(pages: Pages, contribution: Floats, weight: Floats) -> Terms:
 
 
 def _whole_pages(pages: Pages, weight: Floats) -> Terms:
+    weight = weighting.bounded(weight)
     return Terms(weight * pages.total(pages.log.reward), np.zeros(len(weight)), weight)
 
 

@@ -71,16 +71,33 @@ def slices(
     lengths = {name: len(values) for name, values in attributes.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"slices need attributes of one length; found {lengths}")
-    chosen: list[tuple[str, str, Ints]] = []
-    for name, values in attributes.items():
-        texts = np.array(["unknown" if v is None or v != v else str(v) for v in values.tolist()])
-        found, at, counts = np.unique(texts, return_inverse=True, return_counts=True)
-        largest = np.lexsort((found, -counts))[:most]
-        chosen += [(name, str(found[v]), np.flatnonzero(at == v)) for v in largest if counts[v] >= min_rows]
-    each = 1 - (1 - confidence) / max(1, len(chosen))
-    return [
-        Slice(name, value, len(rows), len(rows) / lengths[name], difference(rows, each)) for name, value, rows in chosen
-    ]
+    chosen = {name: _largest(values, min_rows, most) for name, values in attributes.items()}
+    each = 1 - (1 - confidence) / max(1, sum(len(texts) for texts, _ in chosen.values()))
+    found = []
+    for name, (texts, place) in chosen.items():
+        for number, text in enumerate(texts):
+            rows = np.flatnonzero(place == number)
+            found.append(Slice(name, text, len(rows), len(rows) / lengths[name], difference(rows, each)))
+    return found
+
+
+def _largest(values: NDArray[Any], min_rows: int, most: int) -> tuple[list[str], NDArray[np.unsignedinteger[Any]]]:
+    """The texts of the values looked at, largest first, and (n,) each row's place among them, a last one for the rest.
+
+    A text is held once however many rows have it, and a place in a byte: rows times the longest text is gigabytes.
+    """
+    codes: dict[str, int] = {}
+    at = np.fromiter((codes.setdefault(_text(v), len(codes)) for v in values.tolist()), np.int64, len(values))
+    counts = np.bincount(at, minlength=len(codes))
+    texts = sorted(codes, key=lambda text: (-counts[codes[text]], text))[:most]
+    texts = [text for text in texts if counts[codes[text]] >= min_rows]
+    place = np.full(len(codes), len(texts), dtype=np.min_scalar_type(len(texts)))
+    place[[codes[text] for text in texts]] = np.arange(len(texts))
+    return texts, place[at]
+
+
+def _text(value: Any) -> str:
+    return "unknown" if value is None or value != value else str(value)
 
 
 def reversals(overall: Finding, parts: Sequence[Slice], min_share: float = 0.05) -> list[Reversal]:

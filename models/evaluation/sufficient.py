@@ -120,15 +120,14 @@ class SufficientStatistics:
 
         Raises ValueError for clusters of another length.
         """
-        n = len(terms[0].weight)
-        # A column lies in one piece: that is how moments and sums read them.
-        columns = np.array([np.ones(n), *(column for t in terms for column in t.columns())]).T
+        columns = [np.ones(len(terms[0].weight)), *(column for t in terms for column in t.columns())]
         weights = tuple(WeightSums.of(t.weight) for t in terms)
         if clusters is None:
-            return cls(Moments.of(columns), weights)
+            # A column lies in one piece: that is how moments read them.
+            return cls(Moments.of(np.array(columns).T), weights)
         keys = np.asarray(clusters)
         need_one_length({"reward": terms[0].weight, "clusters": keys})
-        return cls(ClusterSums.of(keys, columns), weights)
+        return cls(ClusterSums.of_columns(keys, columns), weights)
 
     def __add__(self, other: Self) -> Self:
         """Of both sets of rows. Raises ValueError when one knows clusters and the other does not."""

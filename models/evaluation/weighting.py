@@ -84,11 +84,11 @@ class Log:
 
 
 def bounded(weight: Floats) -> Floats:
-    """Weights (n,) >= 0 at most `LARGEST`, and 0 where below 1 / `LARGEST`.
+    """Weights (n,) at most `LARGEST` in size, and 0 where below 1 / `LARGEST`.
 
     A weight that had to be cut is never part of an estimate: `models.evaluation.sufficient` refuses to sum it.
     """
-    return np.where(weight < 1.0 / LARGEST, 0.0, np.minimum(weight, LARGEST))
+    return np.where(np.abs(weight) < 1.0 / LARGEST, 0.0, np.clip(weight, -LARGEST, LARGEST))
 
 
 @dataclass(frozen=True)

@@ -172,8 +172,7 @@ def test_no_example_sees_the_future(chain: Chain) -> None:
     assert spans["train"][1] == TRAINED - timedelta(days=3)
     test = examples.filter(pc.field("split") == "test")
     assert test["clicked"].null_count == 0, "the click window of the test day has closed"
-    positives = pc.sum(pc.fill_null(test["converted"], False)).as_py()
-    assert test["converted"].null_count == test.num_rows - positives, "conversions may still come: unknown, not zero"
+    assert test["converted"].null_count == test.num_rows, "conversions may still come: unknown, whatever was heard"
 
 
 def test_stages_touched_only_what_the_flow_page_names(chain: Chain) -> None:

@@ -21,6 +21,7 @@ OTHER: dict[str, Any] = {
     "gate.estimators": ["pages"],
     "gate.must_rise": ["map_at_10"],
     "gate.confidence": 0.9,
+    "gate.slice_metric": "log_loss",
     "tasks.of_surface": {"feed": "recommend"},
     "world.slate_size": 3,
 }
@@ -34,6 +35,7 @@ REACHES = {
     "attribution": "attribute",
     "features.long_term_days": "featurize",
     "features.prior_impressions": "featurize",
+    "features.available_after_hours": "featurize",
     "features.session_gap_minutes": "featurize",
     "features.encoding_prior_impressions": "featurize",
     "features.encoding_min_impressions": "featurize",
@@ -41,7 +43,7 @@ REACHES = {
     "tasks": "assemble",
     "ranker": "train",
     "policy": "train",
-    "gate": "backtest",
+    "gate": "train",
     "monitoring": "monitor",
 }
 """The first stage whose rows a setting, or all of a group, can change; what is not here changes none."""

@@ -1,6 +1,7 @@
 """One clock: at any time of day a request is served, trained on and replayed with the very same columns."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
@@ -68,8 +69,8 @@ class Shop:
             snapshots = (self.world.lake.read(table) for table in ("users", "items"))
             online.publish(self.config, day, rows, *snapshots)
         self.ranker = Watched()
-        self.bundle = replace(popular, ranker=self.ranker)
         self.decider = Decider(online.OnlineFeatures(self.config), 20_000, self.config.tasks)
+        self.variant = self.decider.ready(replace(popular, ranker=self.ranker))
 
     @property
     def config(self) -> Config:
@@ -101,7 +102,7 @@ class Shop:
             k=1,
             event_time=row["event_time"].isoformat(),
         )
-        answer = asyncio.run(self.decider.answer(self.bundle, request, "a"))
+        answer = asyncio.run(self.decider.answer(self.variant, "a", request, time.monotonic() + 20))
         assert not answer["fallback"]
         return self.ranker.shown, answer["features_day"]
 
@@ -126,7 +127,7 @@ def test_training_replay_monitoring_and_serving_see_the_same(
     placed, _ = first_placements(test, shop.world.lake.read("requests", [ASKED]))
     assert len(placed) == len(shown)
     found = decisions(placed, known_before(Run(STAGES["backtest"], shop.config, DAY), ASKED, snapshots=DAY))
-    assert disagreement(placed, found) == {}
+    assert disagreement(placed, found).differing == 0
     known = known_before(Run(STAGES["monitor"], shop.config, ASKED), ASKED, with_users=True)
     logged = shop.world.lake.read("impressions", [ASKED])
     for row in shown:

@@ -259,6 +259,26 @@ def test_one_release_at_a_time(world: Config, monkeypatch: pytest.MonkeyPatch) -
         deployed(tree)
 
 
+def test_what_another_run_has_gone_on_with_is_left_to_it(world: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that was taken for dead lives on beside its retry, and fails: the retry's model stays."""
+    answer = Endpoint.smoke
+
+    def overtaken(self: Endpoint, release: Any) -> None:
+        monkeypatch.setattr(Endpoint, "smoke", answer)
+        deployed(tree, NEXT)
+        raise Refused("too late to matter")
+
+    with serving(world) as tree:
+        deployed(tree)
+        challenger = verdict(tree, NEXT)["candidate_id"]
+        monkeypatch.setattr(Endpoint, "smoke", overtaken)
+        with pytest.raises(Refused, match="too late to matter") as caught:
+            deployed(tree, NEXT)
+        assert "another run has gone on with it" in caught.value.__notes__[0]
+        assert champions(tree) == (challenger,) * 3
+        assert steps(tree)[2:] == [(challenger, "approved"), (challenger, "live")]
+
+
 def test_a_release_that_may_no_longer_go_on_goes_back(world: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after the switch, and judged to hold since: it must not stay where the kill left it."""
     with serving(world) as tree:

@@ -201,12 +201,27 @@ def test_without_a_capture_the_skew_is_unknown_not_zero(config: Config) -> None:
     assert found["value"]["value"] is not None
 
 
-def test_a_torn_line_and_a_repeated_answer_do_not_count() -> None:
-    """A killed endpoint may leave half a line; a client that retried gets the first answer twice."""
+def test_a_torn_line_is_counted_and_a_repeated_answer_does_not_count(tmp_path: Path) -> None:
+    """A killed endpoint may leave half a line, within a character even; a client that retried is answered twice."""
 
-    def line(p: float) -> str:
-        items = [{"item_id": "i", "position": 1, "p_click": p}]
-        return json.dumps({"response": {"request_id": "r", "items": items, "fallback": False}}) + "\n"
+    def line(p: float, request: str = "r") -> bytes:
+        items = [{"item_id": "ü", "position": 1, "p_click": p}]
+        answer = {"request_id": request, "items": items, "fallback": False}
+        return json.dumps({"response": answer}, ensure_ascii=False).encode() + b"\n"
 
-    found = captured.placements([line(0.1), line(0.2), line(0.3)[:20]])
-    assert found["served_p_click"].to_pylist() == [0.1]
+    torn = line(0.3)[: line(0.3).index("ü".encode()) + 1]
+    (tmp_path / "9.jsonl").write_bytes(line(0.1) + line(0.2) + torn)
+    (tmp_path / "10.jsonl").write_bytes(line(0.4) + torn + line(0.5, "swallowed") + line(0.6, "s"))
+    found = captured.placements(captured.lines(tmp_path))
+    assert found.rows["served_p_click"].to_pylist() == [0.1, 0.6]
+    assert found.torn == 2
+
+
+def test_torn_lines_are_a_figure_of_the_report(config: Config) -> None:
+    """Whoever reads the report sees that answers are missing from it."""
+    serve(config)
+    path = config.endpoint.state / "capture" / f"date={LIVE_DAY}" / "0.jsonl"
+    path.write_text(path.read_text() + '{"endpoint": "tid')
+    monitored(config)
+    assert report(config)["capture_torn_lines"]["value"] == 1.0
+    assert report(config)["skew_max"]["value"] == pytest.approx(0.0, abs=1e-6)

@@ -19,7 +19,7 @@ from jobs.flow import STAGES
 from jobs.lake.run import Run
 from jobs.lake.store import Lake
 from tests.infra.endpoint.rig import Client, running
-from tests.jobs.small_candidates import deployed, linear, popularity, publish_candidates, publish_ledger
+from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import settings
 
 FIRST = date(2026, 1, 1)
@@ -41,7 +41,7 @@ def in_service(config: Config) -> Iterator[Config]:
     rankers = {"popularity": popularity(), "logistic": linear(1.0, age=0.2)}
     rows = publish_candidates(config, rankers, "logistic", day=str(EVE))
     [row] = [row for row in rows if row["ranker"] == "logistic"]
-    publish_ledger(config, [deployed(row)], day=str(EVE))
+    publish_ledger(config, live(row))
     with running(config, OnlineFeatures(config)) as client:
         client.serve(bundle.load(Path(row["bundle"]), row["bundle_sha256"]))
         yield found_at(config, client)

@@ -188,6 +188,8 @@ def test_diagnostics_of_batches_are_those_of_the_whole(clustered: bool) -> None:
     other = WeightStatistics.of(p, target, None if clustered else np.arange(9_000))
     with pytest.raises(ValueError, match="both have clusters or neither"):
         parts[0] + other
+    with pytest.raises(ValueError, match="both know candidates and support, or neither"):
+        parts[0] + WeightStatistics.of(p, target, arrays["clusters"])
 
 
 def test_diagnostics_need_possible_values() -> None:

@@ -1,5 +1,7 @@
 """Slices: which are looked at, how sure all of them are together, and a paradox that must not pass unseen."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -86,6 +88,20 @@ def test_a_real_paradox_in_auc_is_found() -> None:
 
     found = slices({"surface": surface}, difference, confidence=0.95)
     assert [r.attribute for r in reversals(difference(np.arange(8_000), 0.95), found)] == ["surface"]
+
+
+def test_long_texts_are_held_once_and_values_are_told_apart_by_their_text() -> None:
+    """A row's value is a byte, whatever a search query may be long; ties in size go by text."""
+    texts = [f"{n} " + "x" * 20_000 for n in range(4)]
+    query = np.array([texts[n % 4] for n in range(4_000)] + [1, 1.0, True, "1"] * 50, dtype=object)
+    tracemalloc.start()
+    found = slices({"query": query}, lambda rows, _: estimate(0, n=len(rows)), confidence=0.9, min_rows=50, most=6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [(s.value[:4], s.n) for s in found] == [
+        ("0 xx", 1_000), ("1 xx", 1_000), ("2 xx", 1_000), ("3 xx", 1_000), ("1", 100), ("1.0", 50),
+    ]  # fmt: skip
+    assert peak < 1_000_000, "as text of one width it is 336 MB"
 
 
 def test_impossible_slices_are_errors() -> None:
