@@ -4,6 +4,7 @@ The document is the record; MLflow and the folder beside the bundle hold copies 
 """
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import pyarrow.compute as pc
 from jobs import bundle, tracking
 from jobs.bundle import Bundle
 from jobs.deployments import ledger
-from jobs.errors import NotReady
 from jobs.evidence import computed, core, data_warnings, pack
 from jobs.evidence.dataset import published
 from jobs.flow import VALIDATED
@@ -29,15 +29,10 @@ def run(run: Run) -> dict[str, Any]:
     challenger = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
     champion, deployed = _champion(run, candidates[BASELINE])
     run.say(f"challenger {challenger.candidate_id}, champion {champion.candidate_id}")
-    examples = run.read("examples", [run.day], where={"mode": run.mode})
-    test = examples.filter(pc.equal(examples["split"], "test")).combine_chunks()
-    if not len(test):
-        raise NotReady(f"the backtest needs test rows in examples {run.partition}; found none of {len(examples)}")
-    document = computed.document(run, test, (champion, challenger))
+    document = computed.document(run, computed.test_rows(run), (champion, challenger))
     document["challenger"] |= {"run_id": row["run_id"]}
     document["champion"] |= {"deployed": deployed}
-    days = pc.unique(pc.cast(examples["event_time"], pa.date32())).to_pylist()
-    document["warnings"] = data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED})
+    document["warnings"] = data_warnings.by_rule({table: run.lineages(table, _days(run)) for table in VALIDATED})
     document["dataset"] = published(run.lake.lineage("examples", run.partition))
     document["lineage"] = {"code_version": code_version(), "config_hash": run.config.digest()}
     _deliver(run, document, row["run_id"])
@@ -51,6 +46,13 @@ def run(run: Run) -> dict[str, Any]:
         "truth": document.get("truth"),
         **findings,
     }
+
+
+def _days(run: Run) -> list[date]:
+    """The days the examples come from."""
+    times = run.read("examples", [run.day], where={"mode": run.mode}, columns=["event_time"])["event_time"]
+    days: list[date] = pc.unique(pc.cast(times, pa.date32())).to_pylist()
+    return days
 
 
 def _champion(run: Run, baseline: Mapping[str, Any]) -> tuple[Bundle, bool]:

@@ -3,49 +3,50 @@
 `backtest` writes it down first; `reevaluate` computes it again once every label is known.
 """
 
-from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle
 from jobs.bundle import Bundle
+from jobs.errors import NotReady
 from jobs.evidence import conversions, core, detail, pages
 from jobs.evidence.document import SCHEMA_VERSION
-from jobs.evidence.scored import SIDES, Pair, Scored, scored, with_known_click
+from jobs.evidence.replayed import replayed
+from jobs.evidence.scored import AT_ONCE, SIDES, Pair, Scored, scored, with_known_click
 from jobs.flow import FEATURES
 from jobs.lake.run import Run
 from jobs.moment.columns import ranker_columns
-from jobs.moment.decisions import Decisions, Disagreement, decisions, disagreement, first_placements, joined
 from jobs.moment.identity import IDENTIFYING, IDENTITY, identities
-from jobs.moment.known import known_before
-from jobs.sources.world.truth import true_click_probability
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Finding, Refusal
-from models.rankers.protocol import Floats
 
-ASKED = ("request_id", "candidates", "slate_size")
 DATA = ("examples", "requests", "items", *FEATURES)
 
 
-def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
-    """The evidence of the run's day and mode on `test`; same inputs, same document: no clock, no run id."""
+def test_rows(run: Run) -> pa.Table:
+    """The held-out examples of the run's day and mode; raises `NotReady` where there are none."""
+    test = run.read("examples", [run.day], where={"mode": run.mode}, rows=pc.field("split") == "test")
+    if not len(test):
+        raise NotReady(f"{run.stage.name} needs test rows in examples {run.partition}; found none")
+    return test.combine_chunks()
+
+
+def document(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> dict[str, Any]:
+    """The evidence of the run's day and mode on `test`; same inputs, same document: no clock, no run id.
+
+    Columns of `at_once` rows or candidates are held together.
+    """
     settings, seed = run.config.gate, run.config.ranker.seed
-    rows = scored(test, pair, _identity(run))
+    rows = scored(test, pair, _identity(run), at_once)
     compared = core.comparison(rows, settings, seed)
     run.say(f"compared on {len(rows)} of {len(test)} test rows")
-    replay = _replayed(run, test)
-    found = replay.found
-    predicted = {} if found is None else {s: core.predicted(found, b) for s, b in zip(SIDES, pair, strict=True)}
-    chosen = {s: core.choices(found, b, predicted[s]) for s, b in zip(SIDES, pair, strict=True) if found is not None}
-    why_not = core.unfit(replay.left_out, settings)
-    fit = None if why_not else found
-    values = core.value(fit, chosen, why_not or "", settings)
-    run.say(f"replayed {0 if found is None else len(found)} decisions")
+    replay = replayed(run, conversions.with_closed(test), pair, at_once)
+    run.say(f"replayed {len(replay)} decisions")
+    values = core.value(replay, settings)
     champion, challenger = pair
     logging = values.pop("logging")
     parity = _parity(run, test, rows)
@@ -61,27 +62,26 @@ def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
         "test_rows": len(rows),
         "comparison": {m: {s: f.as_dict() for s, f in sides.items()} for m, sides in compared.items()},
         "value": {side: finding.as_dict() for side, finding in values.items()},
-        "estimators": detail.second_opinions(fit, chosen, predicted.get("champion"), settings),
+        "estimators": detail.second_opinions(replay, settings),
         "logging": {"value": logging.as_dict()},
-        "replay": core.replay_kind(found, replay.left_out),
-        "conversions": conversions.section(fit, chosen, why_not or "", _closes_on(run, test), settings),
-        "pages": pages.section(test, fit, dict(zip(SIDES, pair, strict=True)), predicted, settings),
+        "replay": core.replay_kind(len(replay), replay.left_out),
+        "conversions": conversions.section(replay, _closes_on(run, test), settings),
+        "pages": pages.section(test, replay, dict(zip(SIDES, pair, strict=True)), settings),
         "calibration": detail.calibration(rows, settings),
         "slices": detail.sliced(rows, settings),
-        **detail.spread(found, chosen, replay.catalogue, seed, settings),
+        **detail.spread(replay, seed, settings),
         "parity": None if parity is None else parity.as_dict(),
-        "data": core.data_card(test, found, replay.left_out) | {"versions": {t: run.inputs.get(t) for t in DATA}},
+        "data": core.data_card(test, replay) | {"versions": {t: run.inputs.get(t) for t in DATA}},
         "diagnostics": {
-            "weights": {} if found is None else core.trust(found, chosen),
+            "weights": core.trust(replay),
             "skew": replay.differing.skew,
             "differing_columns": replay.differing.shares,
         },
         "gate": settings.model_dump(mode="json"),
         "limitations": list(core.LIMITATIONS),
     }
-    if found is not None and replay.truth is not None:
-        written["truth"] = core.true_value(found, chosen, replay.truth)
-    return written
+    truth = core.true_value(replay)
+    return written if truth is None else written | {"truth": truth}
 
 
 def _parity(run: Run, test: pa.Table, rows: Scored) -> Finding | None:
@@ -123,45 +123,3 @@ def _side(side: Bundle) -> dict[str, Any]:
         "policy": side.policy.model_dump(mode="json"),
         "lineage": dict(side.manifest["lineage"]),
     }
-
-
-@dataclass(frozen=True)
-class Replay:
-    """The decisions of all test days (None where none can be replayed) and what is to be said of them."""
-
-    found: Decisions | None
-    left_out: dict[str, int]
-    differing: Disagreement
-    catalogue: int
-    """Items that existed."""
-    truth: Floats | None
-    """Each candidate's true click probability in the simulated world; only for the eyes, the gate never sees it."""
-
-
-def _replayed(run: Run, test: pa.Table) -> Replay:
-    """The test days' decisions, features as known before each day."""
-    days = sorted(pc.unique(pc.cast(test["event_time"], pa.date32())).to_pylist())
-    published = set(run.published_days("requests"))
-    requests = run.read(
-        "requests", [d for d in days if d in published], columns=["request_id", "candidates", "slate_size"]
-    )
-    placed, left_out = first_placements(conversions.with_closed(test), requests)
-    of_day = pc.cast(placed["event_time"], pa.date32())
-    parts, truths = [], []
-    differing = Disagreement()
-    catalogue = 0
-    for day in days:
-        mine = placed.filter(pc.equal(of_day, pa.scalar(day)))
-        if not len(mine):
-            continue
-        # Attributes of a dataset are those of its day, not of each example's: jobs.assemble takes them so.
-        known = known_before(run, day, snapshots=run.day)
-        catalogue = len(known.items)
-        part = decisions(mine, known)
-        row = part.row
-        parts.append(part)
-        truths.append(true_click_probability(run.config, day, part.user_id[row], part.item_id, part.surface[row]))
-        differing += disagreement(mine, part)
-    told = [truth for truth in truths if truth is not None]
-    truth = np.concatenate(told) if parts and len(told) == len(parts) else None
-    return Replay(joined(parts) if parts else None, left_out, differing, catalogue, truth)

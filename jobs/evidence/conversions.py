@@ -6,7 +6,6 @@ time after it: what was shown at or before the newest row that is known *not* to
 every row's outcome is known, all are. So closedness follows from the rows alone, at a first verdict as at a later one.
 """
 
-from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -15,9 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.evidence import core
-from jobs.moment.decisions import Decisions
+from jobs.evidence.replayed import Replayed
 from models.evaluation.estimate import Refusal
-from models.rankers.protocol import Floats
 from models.settings import GateSettings
 
 
@@ -32,21 +30,19 @@ def with_closed(test: pa.Table) -> pa.Table:
     return test.set_column(test.schema.get_field_index("converted"), "converted", kept)
 
 
-def section(
-    found: Decisions | None, chosen: Mapping[str, Floats], why_not: str, closes_on: date, settings: GateSettings
-) -> dict[str, Any]:
-    """What the document says of them; arguments as for `core.value`, `found` made of rows `with_closed` labels.
+def section(replay: Replayed, closes_on: date, settings: GateSettings) -> dict[str, Any]:
+    """What the document says of them; the decisions are made of rows `with_closed` labels.
 
     Refused where fewer than `settings.min_known_share` of the decisions are closed.
     """
-    decisions = 0 if found is None else len(found)
-    closed = 0 if found is None else int((~np.isnan(found.converted)).sum())
-    if found is None:
-        findings = core.refused(Refusal(why_not))
+    converted, decisions = replay.found.converted, len(replay)
+    closed = int((~np.isnan(converted)).sum())
+    if replay.refusal:
+        findings = core.refused(replay.refusal)
     elif not closed or closed < (settings.min_known_share or 0.0) * decisions:
         findings = core.refused(_open(closed, decisions, closes_on, settings))
     else:
-        findings = core.replayed(found, chosen, found.converted, settings)
+        findings = core.earned(replay, converted, settings)
     return {
         "decisions": decisions,
         "closed": closed,

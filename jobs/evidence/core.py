@@ -11,14 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.bundle import Bundle
+from jobs.evidence.replayed import Replayed
 from jobs.evidence.scored import SIDES, Scored
-from jobs.moment.decisions import FIRST_MISSING, FIRST_TWICE, Decisions
 from models.evaluation.comparison import LOWER_IS_BETTER, METRICS, compare
 from models.evaluation.estimate import Finding, Refusal
 from models.evaluation.gate import Evidence
 from models.evaluation.off_policy import diagnostics, snips, snips_difference
-from models.policies.choice import first_choice
 from models.rankers.protocol import Floats
 from models.settings import GateSettings
 
@@ -53,53 +51,9 @@ def comparison(rows: Scored, settings: GateSettings, seed: int) -> dict[str, dic
     return compared(rows.as_first, of_order) | compared(rows.as_shown, LOWER_IS_BETTER)
 
 
-def predicted(found: Decisions, side: Bundle) -> Floats:
-    """(n,) the bundle's p_click of each candidate, asked at that moment."""
-    p_click: Floats = side.ranker.predict(found.columns).p_click
-    return p_click
-
-
-def choices(found: Decisions, side: Bundle, p_click: Floats) -> Floats:
-    """(n,) the probability that the bundle's policy would have placed each candidate first, given its `p_click`."""
-    return first_choice(p_click, found.offsets, side.policy)
-
-
-def unfit(left_out: Mapping[str, int], settings: GateSettings) -> str | None:
-    """Why no value can be told from a replay: it has no request, or too many had to be left out as incomplete.
-
-    `left_out` as `jobs.moment.decisions.first_placements` counts. Where the item or the click had a part in what is
-    missing, the requests that are left are not a sample of those that were answered, and no weight makes them one.
-    """
-    reasons = {reason: n for reason, n in left_out.items() if reason != "requests"}
-    if left_out["requests"] == sum(reasons.values()):
-        counted = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in left_out.items() if n)
-        return f"a replay needs requests with candidates and a propensity; found none: {counted or 'no requests'}"
-    asked = left_out["requests"] - reasons["no_propensity"] - reasons["no_candidates"]
-    lacking = reasons[FIRST_MISSING] + reasons[FIRST_TWICE]
-    return incomplete(lacking, asked, "requests with one first placement", settings)
-
-
-def incomplete(lacking: int, asked: int, what: str, settings: GateSettings) -> str | None:
-    """Why a value cannot be told where more than `settings.max_incomplete_share` of those asked for are incomplete."""
-    limit = settings.max_incomplete_share
-    if limit is None or lacking <= limit * asked:
-        return None
-    return (
-        f"a replay needs {what} in at least {100 * (1 - limit):.4g}% of cases, since what is missing may depend on what"
-        f" was clicked; found {lacking} of {asked} otherwise"
-    )
-
-
-def value(
-    found: Decisions | None, chosen: Mapping[str, Floats], why_not: str, settings: GateSettings
-) -> dict[str, Finding]:
-    """Clicks per request under champion and challenger, their difference, and `logging`: what was really earned.
-
-    `chosen`: side to the probability of each candidate. Without decisions every entry is a refusal saying `why_not`.
-    """
-    if found is None:
-        return refused(Refusal(why_not))
-    return replayed(found, chosen, found.clicked, settings)
+def value(replay: Replayed, settings: GateSettings) -> dict[str, Finding]:
+    """Clicks per request under champion and challenger, their difference, and `logging`: what was really earned."""
+    return refused(replay.refusal) if replay.refusal else earned(replay, replay.found.clicked, settings)
 
 
 def refused(reason: Refusal) -> dict[str, Finding]:
@@ -107,20 +61,18 @@ def refused(reason: Refusal) -> dict[str, Finding]:
     return dict.fromkeys((*SIDES, "difference", "logging"), reason)
 
 
-def replayed(
-    found: Decisions, chosen: Mapping[str, Floats], reward: Floats, settings: GateSettings
-) -> dict[str, Finding]:
+def earned(replay: Replayed, reward: Floats, settings: GateSettings) -> dict[str, Finding]:
     """As `value`, of any `reward` (m,) of a first placement; decisions whose reward is NaN are left out."""
-    rows = np.flatnonzero(~np.isnan(reward))
+    rows, found = np.flatnonzero(~np.isnan(reward)), replay.found
     reward, logged, users = reward[rows], found.propensity[rows], found.cluster[rows]
-    champion, challenger = (found.of_taken(chosen[side])[rows] for side in SIDES)
+    champion, challenger = (found.of_taken(replay.chosen[side])[rows] for side in SIDES)
 
-    def earned(target: Floats) -> Finding:
+    def by(target: Floats) -> Finding:
         return snips(reward=reward, logged=logged, target=target, clusters=users, settings=settings)
 
     return {
-        "champion": earned(champion),
-        "challenger": earned(challenger),
+        "champion": by(champion),
+        "challenger": by(challenger),
         "difference": snips_difference(
             reward=reward,
             logged=logged,
@@ -129,7 +81,7 @@ def replayed(
             clusters=users,
             settings=settings,
         ),
-        "logging": earned(logged),
+        "logging": by(logged),
     }
 
 
@@ -150,12 +102,12 @@ SAYS = {
 """What each kind of replay can and cannot say."""
 
 
-def replay_kind(found: Decisions | None, left_out: Mapping[str, int]) -> dict[str, Any]:
+def replay_kind(replayed: int, left_out: Mapping[str, int]) -> dict[str, Any]:
     """Session replay where any request's candidates and propensity were logged; slate re-ranking of all others.
 
     A request whose first click is not known yet is neither.
     """
-    replayed, unknown = 0 if found is None else len(found), left_out["click_unknown"]
+    unknown = left_out["click_unknown"]
     kind = "session_replay" if replayed else "slate_re_ranking"
     return {
         "kind": kind,
@@ -168,24 +120,26 @@ def replay_kind(found: Decisions | None, left_out: Mapping[str, int]) -> dict[st
     }
 
 
-def true_value(found: Decisions, chosen: Mapping[str, Floats], probability: Floats) -> dict[str, float]:
-    """The same clicks per request by expectation, from each candidate's true click probability (n,).
+def true_value(replay: Replayed) -> dict[str, float] | None:
+    """The same clicks per request by expectation, where each candidate's true click probability is known.
 
     `logging` is the expectation over clicks of what was shown; its choices stay as they fell.
     """
-    truth = {side: float((chosen[side] * probability).sum() / len(found)) for side in SIDES}
+    if replay.truth is None:
+        return None
+    truth = {side: float((replay.chosen[side] * replay.truth).sum() / len(replay)) for side in SIDES}
     return {
         **truth,
         "difference": truth["challenger"] - truth["champion"],
-        "logging": float((probability * found.taken).sum() / len(found)),
+        "logging": float((replay.truth * replay.found.taken).sum() / len(replay)),
     }
 
 
-def trust(found: Decisions, chosen: Mapping[str, Floats]) -> dict[str, dict[str, Any]]:
-    """How far the weights of each side can be trusted, and how many there are of each size."""
-    sides: dict[str, dict[str, Any]] = {}
-    for side in SIDES:
-        target = found.of_taken(chosen[side])
+def trust(replay: Replayed) -> dict[str, dict[str, Any]]:
+    """How far the weights of each side can be trusted, and how many there are of each size; empty without decisions."""
+    found, sides = replay.found, dict[str, dict[str, Any]]()
+    for side in SIDES if len(replay) else ():
+        target = found.of_taken(replay.chosen[side])
         at = np.searchsorted(WEIGHT_EDGES, target / found.propensity, side="right") - 1
         counts = np.bincount(at, minlength=len(WEIGHT_EDGES)).tolist()
         told: dict[str, Any] = diagnostics(logged=found.propensity, target=target).as_dict()
@@ -193,7 +147,7 @@ def trust(found: Decisions, chosen: Mapping[str, Floats]) -> dict[str, dict[str,
     return sides
 
 
-def data_card(test: pa.Table, found: Decisions | None, left_out: Mapping[str, int]) -> dict[str, Any]:
+def data_card(test: pa.Table, replay: Replayed) -> dict[str, Any]:
     """What the evidence rests on: rows, rates, span, who decided, and what could not be replayed."""
     known = test["clicked"].is_valid()
     times = pc.min_max(test["event_time"])
@@ -206,9 +160,9 @@ def data_card(test: pa.Table, found: Decisions | None, left_out: Mapping[str, in
         "items": pc.count_distinct(test["item_id"]).as_py(),
         "event_time": [str(times["min"].as_py()), str(times["max"].as_py())],
         "policies": {entry["values"]: entry["counts"] for entry in sorted(policies, key=lambda e: str(e["values"]))},
-        "decisions": 0 if found is None else len(found),
-        "candidates_per_decision": None if found is None else len(found.item_id) / len(found),
-        "left_out": dict(left_out),
+        "decisions": len(replay),
+        "candidates_per_decision": len(replay.found.item) / len(replay) if len(replay) else None,
+        "left_out": dict(replay.left_out),
     }
 
 

@@ -3,11 +3,11 @@
 Every function returns JSON-ready mappings; a finding is an estimate or a refusal with its reason.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from jobs.evidence.replayed import Replayed
 from jobs.evidence.scored import SIDES, Scored
 from jobs.moment.decisions import Decisions
 from models.evaluation import weighting
@@ -78,20 +78,23 @@ def sliced(rows: Scored, settings: GateSettings) -> dict[str, Any]:
     }
 
 
-def spread(found: Decisions | None, chosen: Mapping[str, Floats], catalogue: int, seed: int, gate: GateSettings) -> Any:
+def spread(replay: Replayed, seed: int, gate: GateSettings) -> Any:
     """Per side: the popularity curve, coverage, and how much likelier popular candidates are placed first.
 
     Popular are the items with the most clicks known before, up to a fifth of all those clicks. `concentration_rise`:
     by how much fewer items the challenger's recommendations come from than the champion's.
     """
-    if found is None:
+    if not len(replay):
         none = Refusal("the popularity curve needs replayed decisions; found none")
         return {"popularity": {}, "concentration_rise": none.as_dict()}
-    items, rows, at = np.unique(found.item_id.astype(str), return_index=True, return_inverse=True)
-    past = np.nan_to_num(found.columns["item_impressions"] * found.columns["item_click_rate"])[rows]
-    popular = np.isin(at, popular_items(np.arange(len(items)), past))
+    found, chosen = replay.found, replay.chosen
+    ids = found.item_ids.tolist()
+    order = np.argsort(sorted(range(len(ids)), key=ids.__getitem__))
+    at = order[found.item]
+    past = np.nan_to_num(replay.past_clicks)[np.unique(at, return_index=True)[1]]
+    popular = np.isin(at, popular_items(np.arange(len(ids)), past))
     users, wanted = found.cluster[found.row], (found.taken & (found.clicked[found.row] > 0))
-    of, sides = max(catalogue, len(items)), dict[str, Any]()
+    of, sides = max(replay.catalogue, len(ids)), dict[str, Any]()
     for side in SIDES:
         curve = concentration(at, chosen[side], of, settings=gate, seed=seed, clusters=users)
         gap = exposure_gap(chosen[side], popular, settings=gate, seed=seed, clusters=users)
@@ -116,20 +119,20 @@ def _curve(found: Concentration | Refusal) -> dict[str, Any]:
     }
 
 
-def second_opinions(
-    found: Decisions | None, chosen: Mapping[str, Floats], predicted: Floats | None, settings: GateSettings
-) -> dict[str, dict[str, Any]]:
-    """Doubly robust estimates of both sides and their difference; `predicted` (n,) is a model's p_click per candidate.
+def second_opinions(replay: Replayed, settings: GateSettings) -> dict[str, dict[str, Any]]:
+    """Doubly robust estimates of both sides and their difference; the champion's p_click is their model of clicks.
 
     The model was trained on earlier days, so it never saw these rewards and needs no cross-fitting. Both sides use the
     same one: a difference in the estimates is then the policies', not the models'.
     """
-    if found is None or predicted is None:
-        return {}
-    logs = []
+    if replay.refusal:
+        return dict.fromkeys(DOUBLY_ROBUST, dict.fromkeys((*SIDES, "difference"), replay.refusal.as_dict()))
+    found, predicted = replay.found, replay.predicted["champion"]
+    row, logs = found.row, []
     for side in SIDES:
-        expected = np.bincount(found.row, weights=chosen[side] * predicted, minlength=len(found)).astype(np.float64)
-        taken = found.of_taken(chosen[side]), found.of_taken(predicted)
+        chosen = replay.chosen[side]
+        expected = np.bincount(row, weights=chosen * predicted, minlength=len(found)).astype(np.float64)
+        taken = found.of_taken(chosen), found.of_taken(predicted)
         logs.append(Log.checked(found.clicked, found.propensity, taken[0], taken[1], expected))
     opinions: dict[str, dict[str, Any]] = {}
     for name, estimator in DOUBLY_ROBUST.items():

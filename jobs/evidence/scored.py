@@ -1,6 +1,6 @@
 """The test rows whose click is known, and what champion and challenger say of them: scored once for every part."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.bundle import Bundle
-from jobs.moment.columns import numbers, ranker_columns
+from jobs.moment.columns import attribute_keys, numbers, ranker_columns
 from jobs.moment.decisions import clusters
 from models.rankers.features import ATTRIBUTE_PREFIX, SERVING_POSITION
 from models.rankers.protocol import Floats
@@ -19,6 +19,8 @@ Ints = NDArray[np.int64]
 SIDES = ("champion", "challenger")
 Pair = tuple[Bundle, Bundle]
 """Champion, challenger."""
+AT_ONCE = 1 << 16
+"""Rows (or candidates) whose columns are held together: about 70 MiB. No figure depends on it."""
 NEW_ITEM_DAYS = 7.0
 SLICED = ("surface", "device", "region", "item_category", "position")
 """Columns that are attributes as they are; `attributes.*` of users, items and requests join them."""
@@ -42,38 +44,61 @@ class Scored:
         return len(self.clicked)
 
 
-def scored(test: pa.Table, pair: Pair, identity: pa.Table) -> Scored:
+def scored(test: pa.Table, pair: Pair, identity: pa.Table, at_once: int = AT_ONCE) -> Scored:
     """Both rankers on the rows of `test` with a known click; the others say nothing yet.
 
     `identity`: the catalogue's `jobs.moment.identity.IDENTITY`, which tells items that are there under several ids.
     """
     rows = with_known_click(test)
-    shown = ranker_columns(rows)
-    first = {**shown, "position": np.full(len(rows), float(SERVING_POSITION))}
-    codes = rows["request_id"].combine_chunks().dictionary_encode().indices
-    both = dict(zip(SIDES, pair, strict=True))
+    keys = attribute_keys(rows["attributes"])
+    parts = [_part(rows.slice(start, at_once), pair, keys) for start in range(0, max(len(rows), 1), at_once)]
+
+    def whole(of: Callable[[_Part], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        return {name: np.concatenate([of(part)[name] for part in parts]) for name in of(parts[0])}
+
     return Scored(
         clicked=numbers(rows["clicked"]),
         users=clusters(rows),
-        requests=codes.to_numpy().astype(np.int64),
-        as_shown={name: side.ranker.predict(shown).p_click for name, side in both.items()},
-        as_first={name: side.ranker.predict(first).p_click for name, side in both.items()},
-        attributes=_attributes(rows, shown, identity),
+        requests=rows["request_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64),
+        as_shown=whole(lambda part: part.as_shown),
+        as_first=whole(lambda part: part.as_first),
+        attributes=whole(lambda part: part.attributes) | _of_rows(rows, identity),
     )
 
 
 def with_known_click(test: pa.Table) -> pa.Table:
     """The rows whose click is known."""
-    return test.filter(test["clicked"].is_valid())
+    return test.filter(test["clicked"].is_valid()) if test["clicked"].null_count else test
 
 
-def _attributes(rows: pa.Table, shown: Mapping[str, NDArray[Any]], identity: pa.Table) -> dict[str, NDArray[Any]]:
+@dataclass(frozen=True)
+class _Part:
+    """As `Scored`, of some rows."""
+
+    as_shown: Mapping[str, Floats]
+    as_first: Mapping[str, Floats]
+    attributes: Mapping[str, NDArray[Any]]
+
+
+def _part(rows: pa.Table, pair: Pair, keys: list[str]) -> _Part:
+    shown = ranker_columns(rows, keys)
+    first = {**shown, "position": np.full(len(rows), float(SERVING_POSITION))}
+    both = dict(zip(SIDES, pair, strict=True))
     found = {name: shown[name] for name in shown if name in SLICED or name.startswith(ATTRIBUTE_PREFIX)}
     age = shown["item_age_days"]
     known = np.where(np.isnan(age), "unknown", np.where(age < NEW_ITEM_DAYS, "new", "older"))
     found["item_age"] = known.astype(object)
     found["user_known"] = np.where(np.isnan(shown["user_impressions"]), "unknown", "known").astype(object)
-    found["seen_before"] = _seen_before(rows)
+    return _Part(
+        as_shown={name: side.ranker.predict(shown).p_click for name, side in both.items()},
+        as_first={name: side.ranker.predict(first).p_click for name, side in both.items()},
+        attributes=found,
+    )
+
+
+def _of_rows(rows: pa.Table, identity: pa.Table) -> dict[str, NDArray[Any]]:
+    """The attributes that other rows, or the catalogue, have a part in."""
+    found: dict[str, NDArray[Any]] = {"seen_before": _seen_before(rows)}
     if len(identity):
         several = pa.chunked_array([*identity["item_id"].chunks, *identity["identity"].chunks], pa.string())
         copied = pc.is_in(rows["item_id"], pc.unique(several)).to_numpy()

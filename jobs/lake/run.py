@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.config import ROOT, Config
 from jobs.errors import NotReady
@@ -87,9 +88,10 @@ class Run:
         days: Iterable[date] | None = None,
         where: Partition | None = None,
         columns: list[str] | None = None,
+        rows: pc.Expression | None = None,
     ) -> pa.Table:
         """`Lake.read` at the version this run first saw, remembered as lineage."""
-        return self.lake.read(table, days, where, columns, version=self._seen(table))
+        return self.lake.read(table, days, where, columns, rows, self._seen(table))
 
     def files(
         self, table: str, days: Iterable[date] | None = None, where: Partition | None = None

@@ -15,6 +15,7 @@ from typing import Any
 
 import deltalake
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, create_table_with_add_actions
@@ -24,6 +25,8 @@ from jobs.lake.tables import LAKE, Table, conform
 
 COMMIT_TRIES = 20
 """Commits to other partitions of the same table collide now and then; each try starts from the newest version."""
+BATCH_ROWS = 1 << 14
+"""Rows decoded together where only some are wanted."""
 NEVER = -1
 """The version of a table that does not exist yet."""
 # delta-rs would delete log entries older than 30 days with every hundredth commit: lineage and old versions stay.
@@ -114,15 +117,19 @@ class Lake:
         days: Iterable[date] | None = None,
         where: Partition | None = None,
         columns: list[str] | None = None,
+        rows: pc.Expression | None = None,
         version: int | None = None,
     ) -> pa.Table:
-        """The rows as one Arrow table of the contract's types, partition columns (strings) last."""
+        """The rows as one Arrow table of the contract's types, partition columns (strings) last.
+
+        `rows`, in terms of the columns read, keeps those it is true for; the others are dropped as they are read, so
+        few rows of a large table take the memory of few.
+        """
         spec = _spec(table)
         names = list(spec.columns) if columns is None else columns
         parts = []
         for path, values in self.files(table, days, where, version):
-            part = pq.ParquetFile(path).read(columns=names).select(names)
-            part = part.cast(pa.schema([spec.schema.field(name) for name in names]))
+            part = _part(path, names, rows).cast(pa.schema([spec.schema.field(name) for name in names]))
             for key in spec.partition:
                 part = part.append_column(key, pa.array([values[key]] * len(part), pa.string()))
             parts.append(part)
@@ -328,6 +335,16 @@ class Lake:
         base = self.root / table
         adds = [(str(base / row["path"]), {k: str(v) for k, v in row["partition"].items()}) for row in rows]
         return sorted(adds, key=lambda add: (sorted(add[1].items()), add[0]))
+
+
+def _part(path: str, names: list[str], rows: pc.Expression | None) -> pa.Table:
+    file = pq.ParquetFile(path)
+    if rows is None:
+        return file.read(columns=names).select(names)
+    # A dataset's scanner would decode a row group of a million rows whole before it filters.
+    batches = file.iter_batches(BATCH_ROWS, columns=names)
+    kept = [pa.Table.from_batches([batch]).filter(rows).select(names) for batch in batches]
+    return pa.concat_tables(kept) if kept else file.schema_arrow.empty_table().select(names)
 
 
 def _version(delta: deltalake.DeltaTable | None) -> int:

@@ -119,8 +119,7 @@ def _computed(run: Run, day: date, row: Row, standing: Standing) -> tuple[Mature
     """What `matured.json` says, and the matured document; raises `Refused` where it cannot be computed again."""
     first = _of_the_schema(row)
     as_judged = _as_judged(run, first)
-    examples = as_judged.read("examples", [as_judged.day], where={"mode": first.mode})
-    test = examples.filter(pc.equal(examples["split"], "test")).combine_chunks()
+    test = computed.test_rows(as_judged)
     labelled = core.relabelled(test, _labels(run, day, row["document"]), _cut(day))
     pair = _bundle(run, first.champion.bundle_sha256), _bundle(run, first.challenger.bundle_sha256)
     again = core.completed(row["document"], computed.document(as_judged, labelled, pair))

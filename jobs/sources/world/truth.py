@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.config import Config
@@ -26,7 +27,7 @@ def true_click_probability(
     world = _world(config.world)
     users = _index(user_id, "u", world.settings.users)
     items = _index(item_id, "i", len(world.items))
-    known, place = np.unique(np.asarray(surface, dtype=str), return_inverse=True)
+    place, known = _coded(surface)
     unknown = [name for name in known if name not in SURFACES]
     if unknown:
         raise UsageError(f"the simulated world has the surfaces {SURFACES}; found {unknown}")
@@ -41,11 +42,17 @@ def _world(settings: WorldSettings) -> World:
 
 def _index(ids: NDArray[Any], prefix: str, count: int) -> NDArray[np.int64]:
     """Ids like `u000123` back to indices."""
-    text = np.asarray(ids, dtype=str)
+    codes, texts = _coded(ids)
     try:
-        index = np.char.lstrip(text, prefix).astype(np.int64)
+        index = np.array([int(str(text).lstrip(prefix)) for text in texts], dtype=np.int64)
     except ValueError as error:
         raise UsageError(f"the simulated world's ids look like {prefix}000123; found {error}") from error
     if len(index) and not (index.min() >= 0 and index.max() < count):
         raise UsageError(f"the simulated world has {count} ids {prefix}…; found numbers up to {index.max()}")
-    return index
+    return index[codes]
+
+
+def _coded(values: NDArray[Any]) -> tuple[NDArray[np.int64], list[str | None]]:
+    """(n,) which of the distinct values each is, and those: a million ids are a few thousand texts."""
+    coded = pa.array(values, pa.string()).dictionary_encode(null_encoding="encode")
+    return coded.indices.to_numpy().astype(np.int64), coded.dictionary.to_pylist()

@@ -49,7 +49,7 @@ def without_replay(document: Tree, reason: str) -> Tree:
         "popularity": {},
         "diagnostics": {"weights": {}, "skew": None, "differing_columns": {}},
     }
-    changed["replay"] = core.replay_kind(None, {"requests": 600, "no_propensity": 600, "click_unknown": 0})
+    changed["replay"] = core.replay_kind(0, {"requests": 600, "no_propensity": 600, "click_unknown": 0})
     changed["pages"] |= {"pages": 0, "places": 0, "left_out": {"decisions": 0}, "depths": {}}
     changed["conversions"] |= {"decisions": 0, "closed": 0}
     changed["conversions"] |= dict.fromkeys(("champion", "challenger", "difference", "logging"), refusal)

@@ -11,6 +11,7 @@ import pytest
 from jobs import bundle
 from jobs.config import Config
 from jobs.evidence import computed, core
+from jobs.evidence.replayed import unfit
 from jobs.evidence.scored import Pair
 from jobs.moment.decisions import FIRST_MISSING, FIRST_TWICE, first_placements
 from models.evaluation.estimate import Estimate
@@ -128,10 +129,12 @@ def test_the_share_is_of_the_requests_that_could_be_replayed(reason: str) -> Non
     left_out = {"requests": 10_000, "no_propensity": 8_500, "no_candidates": 500, "shown_item_not_a_candidate": 9}
     left_out |= dict.fromkeys((FIRST_MISSING, FIRST_TWICE, "certain_choice", "click_unknown"), 0)
     settings = GateSettings(max_incomplete_share=0.01)
-    assert core.unfit(left_out | {reason: 10}, settings) is None
-    assert "found 11 of 1000 otherwise" in str(core.unfit(left_out | {reason: 11}, settings))
-    assert core.unfit(left_out | {reason: 900}, GateSettings(max_incomplete_share=None)) is None
-    gone = core.unfit(left_out | {reason: 991}, GateSettings(max_incomplete_share=None))
+    assert unfit(left_out | {reason: 10}, settings) is None
+    refusal = unfit(left_out | {reason: 11}, settings)
+    assert refusal is not None
+    assert (refusal.n, "found 11 of 1000 otherwise" in refusal.reason) == (1000, True)
+    assert unfit(left_out | {reason: 900}, GateSettings(max_incomplete_share=None)) is None
+    gone = unfit(left_out | {reason: 991}, GateSettings(max_incomplete_share=None))
     assert "found none: 10000 requests, 8500 no propensity, 500 no candidates" in str(gone)
     assert f"991 {reason.replace('_', ' ')}" in str(gone)
 

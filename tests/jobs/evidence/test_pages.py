@@ -11,9 +11,9 @@ import pytest
 from jobs import bundle
 from jobs.evidence import computed, core, pages
 from jobs.evidence.document import Pages
-from jobs.moment.decisions import Decisions, decisions, first_placements, joined
+from jobs.moment.decisions import Decisions, decisions, first_placements
 from models.settings import PolicySettings
-from tests.jobs.moment.test_decisions import N, known, placed
+from tests.jobs.moment.test_decisions import N, placed
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import (
     CANDIDATES,
@@ -32,7 +32,7 @@ from tests.jobs.small_lake import (
 def replayed(**changes: Any) -> tuple[pa.Table, Decisions]:
     rows, requests = placed(**changes)
     table, _ = first_placements(rows, requests)
-    return rows, decisions(table, known())
+    return rows, decisions(table)
 
 
 def second_of_every_fourth(value: Any) -> Any:
@@ -48,7 +48,7 @@ def test_every_placement_is_found_whatever_the_order_of_rows() -> None:
         assert sum(left_out.values()) == left_out["decisions"] == N
         assert shown.place.tolist() == [1, 2, 3] * N
         assert found.row[shown.candidate].tolist() == shown.decision.tolist() == np.repeat(np.arange(N), SLATE).tolist()
-        assert found.item_id[shown.candidate].tolist() == rows["item_id"].to_pylist()
+        assert found.item_ids[found.item[shown.candidate]].tolist() == rows["item_id"].to_pylist()
         assert shown.propensity.tolist() == rows["propensity"].to_pylist()
         assert shown.clicked.tolist() == rows["clicked"].cast(pa.float64()).to_pylist()
 
@@ -72,15 +72,19 @@ def test_a_page_with_something_missing_is_left_out_as_a_whole(column: str, value
 
 
 def test_pages_of_several_days_keep_their_own_candidates() -> None:
-    """Days are replayed one by one and joined: a page must not find the next day's candidates."""
+    """A page must not find the next day's candidates."""
     days = [TEST_DAY, TEST_DAY + timedelta(days=1)]
     rows = pa.concat_tables([examples(World(), day, "test", N) for day in days])
     table, _ = first_placements(rows, pa.concat_tables([requests_table(World(), day, N) for day in days]))
-    parts = [table.filter(pa.array([at.date() == day for at in table["event_time"].to_pylist()])) for day in days]
-    found = joined([decisions(part, known()) for part in parts])
+    found = decisions(table)
     shown, left_out = pages.shown_pages(rows, found)
     assert (shown.pages, sum(left_out.values())) == (2 * N, 2 * N)
-    placements = zip(found.request_id[shown.decision], shown.place, found.item_id[shown.candidate], strict=True)
+    placements = zip(
+        found.request_id.take(pa.array(shown.decision)).to_pylist(),
+        shown.place,
+        found.item_ids[found.item[shown.candidate]],
+        strict=True,
+    )
     assert sorted(placements) == sorted(
         zip(*(rows[name].to_pylist() for name in ("request_id", "position", "item_id")), strict=True)
     )
@@ -91,7 +95,7 @@ def test_an_item_twice_leaves_the_page_out() -> None:
     rows, found = replayed(item_id=lambda v: [v[n - 1] if n % 12 == 1 else item for n, item in enumerate(v)])
     assert pages.shown_pages(rows, found)[1]["item_twice"] == 10
     rows, found = replayed()
-    found.item_id[7 * CANDIDATES] = found.item_id[7 * CANDIDATES + 1]
+    found.item[7 * CANDIDATES] = found.item[7 * CANDIDATES + 1]
     shown, left_out = pages.shown_pages(rows, found)
     assert left_out["item_twice"] + left_out["shown_item_not_a_candidate"] == 1
     assert 7 not in shown.decision
@@ -110,7 +114,7 @@ def test_each_placement_has_the_sides_own_probability(tmp_path: Path, tmp_path_f
     side = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
     rows, found = replayed()
     shown, _ = pages.shown_pages(rows, found)
-    p_click = np.random.default_rng(0).uniform(0.01, 0.5, len(found.item_id))
+    p_click = np.random.default_rng(0).uniform(0.01, 0.5, len(found.item))
     chance = pages.placed(found, shown, side, p_click)
     for page in range(N):
         left = dict(enumerate(p_click[found.offsets[page] : found.offsets[page + 1]] ** (1 / side.policy.temperature)))

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.moment.decisions import Disagreement, Known, clusters, decisions, disagreement, first_placements, joined
+from jobs.moment.columns import Columns
+from jobs.moment.decisions import (
+    Decisions,
+    Disagreement,
+    Known,
+    candidate_columns,
+    clusters,
+    decisions,
+    disagreement,
+    first_placements,
+)
 from models.settings import TaskSettings
 from tests.jobs.small_lake import (
     SLATE,
@@ -109,15 +119,24 @@ def test_requests_without_candidates_are_left_out() -> None:
     assert (len(found), left_out["no_candidates"]) == (N - 3, 3)
 
 
+def columns_of(table: pa.Table, some: Known) -> tuple[Decisions, Columns]:
+    """The decisions, and what a ranker sees of all their candidates."""
+    found = decisions(table)
+    return found, candidate_columns(table, found.row, found.item_ids[found.item], some)
+
+
+def compared(table: pa.Table, some: Known) -> Disagreement:
+    found, columns = columns_of(table, some)
+    return disagreement(table, columns, found.shown)
+
+
 def test_the_shown_item_has_the_columns_it_had_in_training() -> None:
     """Replay and dataset take features by different code: a difference would make it another model's estimate."""
-    rows, requests = placed()
-    table, _ = first_placements(rows, requests)
+    table, _ = first_placements(*placed())
     age = item_features(World(), TEST_DAY.replace(day=TEST_DAY.day - 1))
-    found = decisions(table, replace(known(), item_features=age))
-    assert disagreement(table, found) == Disagreement(N, 0, {})
-    stale = decisions(table, known())  # features of the test day itself: a leak, and it shows
-    assert disagreement(table, stale) == Disagreement(N, N, {"item_age_days": N})
+    assert compared(table, replace(known(), item_features=age)) == Disagreement(N, 0, {})
+    # Features of the test day itself: a leak, and it shows.
+    assert compared(table, known()) == Disagreement(N, N, {"item_age_days": N})
 
 
 def test_what_only_one_side_knows_differs_too() -> None:
@@ -127,7 +146,7 @@ def test_what_only_one_side_knows_differs_too() -> None:
     kind = some.items.schema.field("attributes")
     colours = pa.array([[("colour", "red")]] * len(some.items), kind.type)
     other = some.items.set_column(some.items.schema.get_field_index("attributes"), kind, colours)
-    found = disagreement(table, decisions(table, replace(some, items=other)))
+    found = compared(table, replace(some, items=other))
     assert found == Disagreement(N, N, {"attributes.item.colour": N, "attributes.item.tier": N})
 
 
@@ -150,16 +169,18 @@ def test_disagreements_of_parts_add_up_in_any_order(parts: list[Disagreement]) -
 
 def test_every_candidate_has_its_own_item_and_the_requests_user() -> None:
     table, _ = first_placements(*placed())
-    world, found = World(), decisions(table, known())
-    row = found.row
-    user = np.array([int(u[1:]) for u in found.user_id])[row]
-    item = np.array([int(i[1:]) for i in found.item_id])
+    world = World()
+    found, columns = columns_of(table, known())
+    user = np.array([int(u[1:]) for u in table["user_id"].to_pylist()])[found.row]
+    item = np.array([int(i[1:]) for i in found.item_ids])[found.item]
+    assert item.tolist() == [int(i[1:]) for candidates in table["candidates"].to_pylist() for i in candidates]
     liked = world.taste[user] == world.category[item]
-    assert found.columns["user_item_interest"].tolist() == np.where(liked, 3.0, 1.0).tolist()
-    assert found.columns["attributes.item.tier"].tolist() == ["basic" if n % 2 else "plus" for n in item]
-    assert found.columns["attributes.user.segment"].tolist() == world.segment[user].tolist()
-    assert found.columns["position"].tolist() == [1.0] * len(item)
+    assert columns["user_item_interest"].tolist() == np.where(liked, 3.0, 1.0).tolist()
+    assert columns["attributes.item.tier"].tolist() == ["basic" if n % 2 else "plus" for n in item]
+    assert columns["attributes.user.segment"].tolist() == world.segment[user].tolist()
+    assert columns["position"].tolist() == [1.0] * len(item)
     assert found.of_taken(np.ones(len(item))).tolist() == [1.0] * N
+    assert found.item_ids[found.item[found.shown]].tolist() == table["item_id"].to_pylist()
 
 
 def test_unknown_users_and_items_are_unknown_not_somebody_else() -> None:
@@ -167,22 +188,31 @@ def test_unknown_users_and_items_are_unknown_not_somebody_else() -> None:
     table, _ = first_placements(*placed(user_id=lambda v: [None] * len(v)))
     some = known()
     few = replace(some, item_features=some.item_features.slice(0, 5), items=some.items.slice(0, 5))
-    found = decisions(table, few)
-    late = np.array([int(i[1:]) >= 5 for i in found.item_id])
-    assert np.isnan(found.columns["user_click_rate"]).all()
-    assert np.isnan(found.columns["item_click_rate"][late]).all()
-    assert set(found.columns["item_category"][late]) == {None}
-    assert set(found.columns["attributes.item.tier"][late]) == {None}
+    found, columns = columns_of(table, few)
+    late = np.array([int(i[1:]) >= 5 for i in found.item_ids])[found.item]
+    assert np.isnan(columns["user_click_rate"]).all()
+    assert np.isnan(columns["item_click_rate"][late]).all()
+    assert set(columns["item_category"][late]) == {None}
+    assert set(columns["attributes.item.tier"][late]) == {None}
     assert len(set(found.cluster)) == N  # each its own: unknown users are not one user
 
 
-def test_days_join_and_a_user_stays_one_cluster() -> None:
-    table, _ = first_placements(*placed())
-    part = decisions(table, known())
-    both = joined([part, part])
-    assert len(both) == 2 * N
-    assert both.offsets[-1] == 2 * part.offsets[-1]
-    assert both.cluster[:N].tolist() == both.cluster[N:].tolist()
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=30),
+    ends=st.tuples(st.integers(0, 30), st.integers(0, 30)),
+    candidates=st.integers(1, 20),
+)
+def test_parts_cover_their_decisions_in_order_and_are_as_large_as_they_may(
+    sizes: list[int], ends: tuple[int, int], candidates: int
+) -> None:
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    first, last = sorted(min(end, len(sizes)) for end in ends)
+    some = replace(decisions(first_placements(*placed())[0]), offsets=offsets)
+    parts = list(some.parts(first, last, candidates))
+    assert [n for start, end in parts for n in range(start, end)] == list(range(first, last))
+    for start, end in parts:
+        assert end == start + 1 or offsets[end] - offsets[start] <= candidates
+        assert end == last or offsets[end + 1] - offsets[start] > candidates
 
 
 def test_rows_of_one_anonymous_request_share_a_cluster() -> None:
