@@ -3,9 +3,10 @@
 `backtest` writes it down first; `reevaluate` computes it again once every label is known.
 """
 
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,12 +15,21 @@ from jobs import bundle
 from jobs.bundle import Bundle
 from jobs.errors import NotReady
 from jobs.evidence import conversions, core, detail, pages
-from jobs.evidence.document import SCHEMA_VERSION
+from jobs.evidence.document import (
+    SCHEMA_VERSION,
+    Challenger,
+    Champion,
+    Document,
+    Lineage,
+    Logged,
+    Sides,
+    Warned,
+    stated,
+)
 from jobs.evidence.replayed import replayed
-from jobs.evidence.scored import AT_ONCE, SIDES, Pair, Scored, scored, with_known_click
+from jobs.evidence.scored import AT_ONCE, SIDES, Pair, Scored, as_shown, scored, with_known_click
 from jobs.flow import FEATURES
-from jobs.lake.run import Run
-from jobs.moment.columns import ranker_columns
+from jobs.lake.run import Run, code_version
 from jobs.moment.identity import IDENTIFYING, IDENTITY, identities
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Finding, Refusal
@@ -27,16 +37,33 @@ from models.evaluation.estimate import Finding, Refusal
 DATA = ("examples", "requests", "items", *FEATURES)
 
 
-def test_rows(run: Run) -> pa.Table:
-    """The held-out examples of the run's day and mode; raises `NotReady` where there are none."""
+def held_out(run: Run) -> pa.Table:
+    """The test rows of the run's day and mode; raises `NotReady` where there are none."""
     test = run.read("examples", [run.day], where={"mode": run.mode}, rows=pc.field("split") == "test")
     if not len(test):
         raise NotReady(f"{run.stage.name} needs test rows in examples {run.partition}; found none")
     return test.combine_chunks()
 
 
-def document(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> dict[str, Any]:
-    """The evidence of the run's day and mode on `test`; same inputs, same document: no clock, no run id.
+@dataclass(frozen=True)
+class Origin:
+    """What the stage that writes an evidence first knows of it; an evidence computed again has the same."""
+
+    run_id: str
+    """MLflow's, of the challenger."""
+    deployed: bool
+    """Whether the champion ever was."""
+    warnings: list[Warned]
+    dataset: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, first: Document) -> Self:
+        """That of an evidence."""
+        return cls(first.challenger.run_id, first.champion.deployed, first.warnings, first.dataset)
+
+
+def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int = AT_ONCE) -> Document:
+    """The evidence of the run's day and mode on `test`; same inputs, same document: no clock, no run id but MLflow's.
 
     Columns of `at_once` rows or candidates are held together.
     """
@@ -46,45 +73,41 @@ def document(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> di
     run.say(f"compared on {len(rows)} of {len(test)} test rows")
     replay = replayed(run, conversions.with_closed(test), pair, at_once)
     run.say(f"replayed {len(replay)} decisions")
-    values = core.value(replay, settings)
     champion, challenger = pair
-    logging = values.pop("logging")
-    parity = _parity(run, test, rows)
-    written: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "day": run.day.isoformat(),
-        "mode": run.mode,
-        "challenger": _side(challenger),
-        "champion": _side(champion),
-        "bundle_sha256": challenger.sha256,
-        "policy": challenger.policy.model_dump(mode="json"),
-        "same_candidate": challenger.candidate_id == champion.candidate_id,
-        "test_rows": len(rows),
-        "comparison": {m: {s: f.as_dict() for s, f in sides.items()} for m, sides in compared.items()},
-        "value": {side: finding.as_dict() for side, finding in values.items()},
-        "estimators": detail.second_opinions(replay, settings),
-        "logging": {"value": logging.as_dict()},
-        "replay": core.replay_kind(len(replay), replay.left_out),
-        "conversions": conversions.section(replay, _closes_on(run, test), settings),
-        "pages": pages.section(test, replay, dict(zip(SIDES, pair, strict=True)), settings),
-        "calibration": detail.calibration(rows, settings),
-        "slices": detail.sliced(rows, settings),
-        **detail.spread(replay, seed, settings),
-        "parity": None if parity is None else parity.as_dict(),
-        "data": core.data_card(test, replay) | {"versions": {t: run.inputs.get(t) for t in DATA}},
-        "diagnostics": {
-            "weights": core.trust(replay),
-            "skew": replay.differing.skew,
-            "differing_columns": replay.differing.shares,
-        },
-        "gate": settings.model_dump(mode="json"),
-        "limitations": list(core.LIMITATIONS),
-    }
-    truth = core.true_value(replay)
-    return written if truth is None else written | {"truth": truth}
+    value, (popularity, rise) = core.value(replay, settings), detail.spread(replay, seed, settings)
+    parity = _parity(run, test, rows, at_once)
+    return Document(
+        schema_version=SCHEMA_VERSION,
+        day=run.day.isoformat(),
+        mode=run.mode,
+        challenger=_challenger(challenger, origin.run_id),
+        champion=_champion(champion, origin.deployed),
+        same_candidate=challenger.candidate_id == champion.candidate_id,
+        test_rows=len(rows),
+        comparison=compared,
+        value=Sides(champion=value.champion, challenger=value.challenger, difference=value.difference),
+        estimators=detail.second_opinions(replay, settings),
+        logging=Logged(value=value.logging),
+        replay=core.replay_kind(len(replay), replay.left_out),
+        pages=pages.section(test, replay, dict(zip(SIDES, pair, strict=True)), settings),
+        conversions=conversions.section(replay, _closes_on(run, test), settings),
+        truth=core.true_value(replay),
+        calibration=detail.calibration(rows, settings),
+        slices=detail.sliced(rows, settings),
+        popularity=popularity,
+        concentration_rise=rise,
+        parity=None if parity is None else stated(parity),
+        data=core.data_card(test, replay, {table: run.inputs.get(table) for table in DATA}),
+        dataset=origin.dataset,
+        warnings=origin.warnings,
+        diagnostics=core.trust(replay),
+        gate=settings,
+        lineage=Lineage(code_version=code_version(), config_hash=run.config.digest()),
+        limitations=list(core.LIMITATIONS),
+    )
 
 
-def _parity(run: Run, test: pa.Table, rows: Scored) -> Finding | None:
+def _parity(run: Run, test: pa.Table, rows: Scored, at_once: int) -> Finding | None:
     """A warm start's log-loss minus that of the newest full training's challenger, on the same rows; else None."""
     if run.mode == "full":
         return None
@@ -94,8 +117,7 @@ def _parity(run: Run, test: pa.Table, rows: Scored) -> Finding | None:
         return Refusal("a warm start is held against the newest full training; found none")
     newest = max(chosen, key=lambda row: str(row["day"]))
     full = bundle.load(Path(newest["bundle"]), newest["bundle_sha256"])
-    expected = full.ranker.predict(ranker_columns(with_known_click(test))).p_click
-    warm = rows.as_shown["challenger"]
+    expected, warm = as_shown(with_known_click(test), full, at_once), rows.as_shown["challenger"]
     compared = compare(rows.clicked, expected, warm, rows.requests, rows.users, run.config.gate, metrics=["log_loss"])
     return compared["log_loss"]["difference"]
 
@@ -115,11 +137,23 @@ def _closes_on(run: Run, test: pa.Table) -> date:
     return newest + timedelta(days=days)
 
 
-def _side(side: Bundle) -> dict[str, Any]:
-    return {
-        "candidate_id": side.candidate_id,
-        "ranker": side.ranker.kind,
-        "bundle_sha256": side.sha256,
-        "policy": side.policy.model_dump(mode="json"),
-        "lineage": dict(side.manifest["lineage"]),
-    }
+def _challenger(side: Bundle, run_id: str) -> Challenger:
+    return Challenger(
+        candidate_id=side.candidate_id,
+        ranker=side.ranker.kind,
+        bundle_sha256=side.sha256,
+        policy=side.policy,
+        lineage=dict(side.manifest["lineage"]),
+        run_id=run_id,
+    )
+
+
+def _champion(side: Bundle, deployed: bool) -> Champion:
+    return Champion(
+        candidate_id=side.candidate_id,
+        ranker=side.ranker.kind,
+        bundle_sha256=side.sha256,
+        policy=side.policy,
+        lineage=dict(side.manifest["lineage"]),
+        deployed=deployed,
+    )

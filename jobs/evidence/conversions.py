@@ -7,13 +7,13 @@ every row's outcome is known, all are. So closedness follows from the rows alone
 """
 
 from datetime import date
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.evidence import core
+from jobs.evidence.document import Conversions
 from jobs.evidence.replayed import Replayed
 from models.evaluation.estimate import Refusal
 from models.settings import GateSettings
@@ -30,7 +30,7 @@ def with_closed(test: pa.Table) -> pa.Table:
     return test.set_column(test.schema.get_field_index("converted"), "converted", kept)
 
 
-def section(replay: Replayed, closes_on: date, settings: GateSettings) -> dict[str, Any]:
+def section(replay: Replayed, closes_on: date, settings: GateSettings) -> Conversions:
     """What the document says of them; the decisions are made of rows `with_closed` labels.
 
     Refused where fewer than `settings.min_known_share` of the decisions are closed.
@@ -38,17 +38,20 @@ def section(replay: Replayed, closes_on: date, settings: GateSettings) -> dict[s
     converted, decisions = replay.found.converted, len(replay)
     closed = int((~np.isnan(converted)).sum())
     if replay.refusal:
-        findings = core.refused(replay.refusal)
+        found = core.refused(replay.refusal)
     elif not closed or closed < (settings.min_known_share or 0.0) * decisions:
-        findings = core.refused(_open(closed, decisions, closes_on, settings))
+        found = core.refused(_open(closed, decisions, closes_on, settings))
     else:
-        findings = core.earned(replay, converted, settings)
-    return {
-        "decisions": decisions,
-        "closed": closed,
-        "closes_on": closes_on.isoformat(),
-        **{side: finding.as_dict() for side, finding in findings.items()},
-    }
+        found = core.earned(replay, converted, settings)
+    return Conversions(
+        decisions=decisions,
+        closed=closed,
+        closes_on=closes_on.isoformat(),
+        champion=found.champion,
+        challenger=found.challenger,
+        difference=found.difference,
+        logging=found.logging,
+    )
 
 
 def _open(closed: int, decisions: int, closes_on: date, settings: GateSettings) -> Refusal:

@@ -5,7 +5,6 @@ A placement's propensity is conditional on all above it, so a page counts only i
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.bundle import Bundle
+from jobs.evidence.document import Earned, Pages, Side
 from jobs.evidence.replayed import Replayed, incomplete
 from jobs.evidence.scored import SIDES
 from jobs.moment.columns import numbers
@@ -107,7 +107,7 @@ def placed(found: Decisions, pages: ShownPages, side: Bundle, p_click: Floats) -
     return placed_choice(p_click, found.offsets, place, side.policy)[pages.candidate]
 
 
-def earned(found: Decisions, pages: ShownPages, chances: Mapping[str, Floats], settings: GateSettings) -> list[Depth]:
+def earned(found: Decisions, pages: ShownPages, chances: Mapping[Side, Floats], settings: GateSettings) -> list[Depth]:
     """Clicks per page by depth; `chances`: side to what `placed` gives. Empty without a whole page."""
     kept = pages.place <= MOST_PLACES
     if not kept.any():
@@ -124,10 +124,10 @@ def earned(found: Decisions, pages: ShownPages, chances: Mapping[str, Floats], s
     return statistics.depths(settings)
 
 
-def section(test: pa.Table, replay: Replayed, sides: Mapping[str, Bundle], settings: GateSettings) -> dict[str, Any]:
+def section(test: pa.Table, replay: Replayed, sides: Mapping[Side, Bundle], settings: GateSettings) -> Pages:
     """What the document says of whole pages."""
     if not len(replay):
-        return {"pages": 0, "places": 0, "left_out": {"decisions": 0}, "depths": {}}
+        return Pages(pages=0, places=0, left_out={"decisions": 0}, depths={})
     pages, left_out = shown_pages(test, replay.found)
     gaps, of = left_out["position_missing"], left_out["decisions"]
     refusal = replay.refusal or incomplete(gaps, of, "pages without a gap or a place taken twice", settings)
@@ -136,9 +136,7 @@ def section(test: pa.Table, replay: Replayed, sides: Mapping[str, Bundle], setti
     else:
         chances = {side: placed(replay.found, pages, bundle, replay.predicted[side]) for side, bundle in sides.items()}
         depths = earned(replay.found, pages, chances, settings)
-    return {
-        "pages": pages.pages,
-        "places": pages.places,
-        "left_out": left_out,
-        "depths": {str(depth.places): depth.as_dict() for depth in depths},
+    found = {
+        str(depth.places): Earned.of({name: getattr(depth, name) for name in Earned.model_fields}) for depth in depths
     }
+    return Pages(pages=pages.pages, places=pages.places, left_out=left_out, depths=found)

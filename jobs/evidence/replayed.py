@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.evidence.document import Side
 from jobs.evidence.scored import AT_ONCE, SIDES, Pair
 from jobs.lake.run import Run
 from jobs.moment.columns import Columns, strings
@@ -44,9 +45,9 @@ class Replayed:
     """How many requests are not replayed, by reason; all of them under `requests`."""
     refusal: Refusal | None
     """Why no value can be told from these decisions, see `unfit`."""
-    predicted: Mapping[str, Floats]
+    predicted: Mapping[Side, Floats]
     """Side to p_click (n,), asked at that moment."""
-    chosen: Mapping[str, Floats]
+    chosen: Mapping[Side, Floats]
     """Side to the probability (n,) that its policy would have placed the candidate first."""
     past_clicks: Floats
     """(n,) of the candidate, as known then; NaN where it was unknown."""
@@ -72,7 +73,7 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
     )
     placed = placed.take(pc.sort_indices(pc.cast(placed["event_time"], pa.date32())))
     found, sides = decisions(placed), dict(zip(SIDES, pair, strict=True))
-    predicted = {side: np.empty(len(found.item)) for side in SIDES}
+    predicted: dict[Side, Floats] = {side: np.empty(len(found.item)) for side in SIDES}
     past_clicks, truths, differing, catalogue = np.empty(len(found.item)), [], Disagreement(), 0
     for part in _parts(run, placed, found, at_once):
         for side, bundle in sides.items():

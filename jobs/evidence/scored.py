@@ -10,13 +10,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.bundle import Bundle
+from jobs.evidence.document import Side
 from jobs.moment.columns import attribute_keys, numbers, ranker_columns
 from jobs.moment.decisions import clusters
 from models.rankers.features import ATTRIBUTE_PREFIX, SERVING_POSITION
 from models.rankers.protocol import Floats
 
 Ints = NDArray[np.int64]
-SIDES = ("champion", "challenger")
+SIDES: tuple[Side, Side] = ("champion", "challenger")
 Pair = tuple[Bundle, Bundle]
 """Champion, challenger."""
 AT_ONCE = 1 << 16
@@ -64,6 +65,12 @@ def scored(test: pa.Table, pair: Pair, identity: pa.Table, at_once: int = AT_ONC
         as_first=whole(lambda part: part.as_first),
         attributes=whole(lambda part: part.attributes) | _of_rows(rows, identity),
     )
+
+
+def as_shown(rows: pa.Table, side: Bundle, at_once: int) -> Floats:
+    """(n,) the bundle's p_click of rows at the position that was shown."""
+    parts = (rows.slice(start, at_once) for start in range(0, max(len(rows), 1), at_once))
+    return np.concatenate([side.ranker.predict(ranker_columns(part)).p_click for part in parts])
 
 
 def with_known_click(test: pa.Table) -> pa.Table:

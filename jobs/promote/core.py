@@ -6,6 +6,7 @@ from typing import Any
 
 from jobs.evidence import wording
 from jobs.evidence.document import Document, Estimated, Finding, Judgement
+from jobs.evidence.scored import SIDES
 from models.evaluation.gate import VALUE
 
 HISTORY = ("approved_by", "approved_at", "endpoint", "deployed_at")
@@ -32,12 +33,11 @@ def page(existing: Iterable[Mapping[str, Any]], verdict: Mapping[str, Any]) -> l
     return sorted([*kept, judged], key=lambda row: str(row["candidate_id"]))
 
 
-def summary(document: Mapping[str, Any], judgement: Mapping[str, Any], page: str | Path) -> str:
+def summary(found: Document, verdict: Judgement, page: str | Path) -> str:
     """What the person who approves reads first, as Markdown: the verdict, five figures, the reasons, the page.
 
-    `document` and `judgement` are of the evidence pack's schema; `page` is a URL, or the path where there is none.
+    `page` is a URL, or the path where there is none.
     """
-    found, verdict = Document.model_validate(document), Judgement.model_validate(judgement)
     challenger, champion = found.challenger.candidate_id, found.champion.candidate_id
     against = [rule for rule in verdict.rules if rule.outcome == verdict.verdict] or [
         rule for rule in verdict.rules if rule.name in (VALUE, *found.comparison)
@@ -62,7 +62,7 @@ def _table(found: Document) -> str:
         f"| {name} | {wording.of_side(of.champion)} | {wording.of_side(of.challenger)} | {_difference(of.difference)} |"
         for name, of in sides.items()
     ]
-    errors = [found.calibration[side].error for side in ("champion", "challenger")]
+    errors = [found.calibration[side].error for side in SIDES]
     rows.append(f"| Calibration error | {' | '.join(wording.of_side(error) for error in errors)} | |")
     return "\n".join(["|  | champion | challenger | difference |", "| --- | ---: | ---: | ---: |", *rows])
 

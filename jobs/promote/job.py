@@ -3,7 +3,6 @@
 It registers a model version in MLflow and leaves the champion alias alone; `deploy` moves that, after a person's yes.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from jobs import bundle, tracking
 from jobs.errors import NotReady, Refused
 from jobs.evidence import pack
 from jobs.evidence.core import gate_evidence
-from jobs.evidence.document import SCHEMA_VERSION
+from jobs.evidence.document import Judgement
 from jobs.lake.run import Run, now
 from jobs.lake.tables import LAKE
 from jobs.promote import core
@@ -32,16 +31,12 @@ def run(run: Run) -> dict[str, Any]:
             f"found {candidate and candidate['bundle_sha256'][:12]}: run backtest again"
         )
     judged = bundle.load(Path(candidate["bundle"]), evidence["bundle_sha256"])
-    document = json.loads(evidence["document"])
-    if document.get("schema_version") != SCHEMA_VERSION:
-        raise Refused(
-            f"promote needs evidence of schema_version {SCHEMA_VERSION}; found {document.get('schema_version')}: "
-            "run backtest again"
-        )
+    document = pack.parsed(evidence["document"], run.stage.name)
     verdict = judge(gate_evidence(document).with_latency(latency_ms(judged)), run.config.gate)
     run.say(f"{verdict.verdict}: {'; '.join(verdict.reasons)}")
-    folder = pack.write(run, document, verdict.as_dict())
-    tracking.log_evidence(run.config, candidate["run_id"], {}, folder)
+    judgement = Judgement.of(verdict, evidence["document_sha256"])
+    made = pack.of(run, document, judgement)
+    tracking.log_evidence(run.config, candidate["run_id"], {}, made.files)
     url = tracking.artifact_url(run.config, candidate["run_id"], f"{tracking.EVIDENCE}/{pack.PAGE}")
     version = tracking.register(
         run.config,
@@ -63,13 +58,14 @@ def run(run: Run) -> dict[str, Any]:
     existing = run.read("promotions", where=run.partition).drop_columns(["day", "mode"]).to_pylist()
     page = core.page(existing, row)
     run.publish("promotions", run.partition, pa.Table.from_pylist(page, LAKE["promotions"].schema))
+    made.put()
     return {
         "verdict": verdict.verdict,
         "reasons": verdict.reasons,
         "candidate_id": row["candidate_id"],
         "champion_id": row["champion_id"],
         "model_version": version,
-        "summary": core.summary(document, verdict.as_dict(), url or folder / pack.PAGE),
+        "summary": core.summary(document, judgement, url or made.folder / pack.PAGE),
     }
 
 

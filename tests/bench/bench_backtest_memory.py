@@ -50,8 +50,8 @@ def backtest(folder: Path, case: str, at_once: int) -> int:
     run = a_run("backtest", _config(folder, case))
     rows = sorted(run.read("candidates").to_pylist(), key=lambda row: bool(row["chosen"]))
     champion, challenger = (bundle.load(Path(row["bundle"]), row["bundle_sha256"]) for row in rows)
-    found = computed.document(run, computed.test_rows(run), (champion, challenger), at_once)
-    return int(found["data"]["decisions"])
+    origin = computed.Origin(run_id="run", deployed=False, warnings=[], dataset=None)
+    return computed.document(run, computed.held_out(run), (champion, challenger), origin, at_once).data.decisions
 
 
 PEERS = {"in batches": partial(backtest, at_once=AT_ONCE), "all at once": partial(backtest, at_once=ALL)}

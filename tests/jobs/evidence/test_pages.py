@@ -9,10 +9,12 @@ import pyarrow as pa
 import pytest
 
 from jobs import bundle
-from jobs.evidence import computed, core, pages
-from jobs.evidence.document import Pages
+from jobs.evidence import core, pages
+from jobs.evidence.document import Pages, stated
 from jobs.moment.decisions import Decisions, decisions, first_placements
+from models.evaluation.estimate import Estimate, Refusal
 from models.settings import PolicySettings
+from tests.jobs.evidence.evidence_documents import of_rows, seen_by_the_gate
 from tests.jobs.moment.test_decisions import N, placed
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import (
@@ -133,7 +135,7 @@ def test_the_estimate_covers_the_truth_and_starts_at_the_value(
     publish_all(config, world, n=1_000, train_days=1)
     rows = publish_candidates(config, {"popularity": popularity(), "logistic": linear(1.0)}, "logistic")
     pair = tuple(bundle.load(Path(row["bundle"]), row["bundle_sha256"]) for row in rows)
-    found = computed.document(a_run("backtest", config), examples(world, TEST_DAY, "test", 2_000), pair)
+    found = of_rows(a_run("backtest", config), examples(world, TEST_DAY, "test", 2_000), pair)
     section = Pages.model_validate(found["pages"])
     assert (section.pages, section.places, len(section.depths)) == (2_000, SLATE, SLATE)
     for side in ("champion", "challenger", "difference"):
@@ -143,7 +145,7 @@ def test_the_estimate_covers_the_truth_and_starts_at_the_value(
     for places, depth in found["pages"]["depths"].items():
         for side, truth in exact.items():
             assert abs(depth[side]["value"] - truth[int(places) - 1]) < 4 * depth[side]["stderr"], (side, places)
-    assert core.gate_evidence(found).estimators["pages"].as_dict() == found["pages"]["depths"][str(SLATE)]["difference"]
+    assert seen_by_the_gate(found).estimators["pages"] == section.depths[str(SLATE)].difference.measured()
     assert DAY.isoformat() == found["day"]
 
 
@@ -164,8 +166,11 @@ def true_clicks(world: World, drawn: dict[str, np.ndarray], policy: PolicySettin
 
 
 def test_the_gate_sees_as_many_places_as_are_known_and_says_why_there_are_none() -> None:
-    known, refused = {"value": 1.0}, {"refused": "too few"}
-    depths = {str(n): {"difference": known | {"n": n} if n < 10 else refused} for n in range(1, 11)}
-    assert core.whole_pages(depths) == {"value": 1.0, "n": 9}
-    assert core.whole_pages({"1": {"difference": refused}}) == refused
-    assert "found none" in core.whole_pages({})["refused"]
+    refused = core.refused(Refusal("too few"))
+    depths = {str(n): refused for n in range(1, 11)}
+    for n in range(1, 10):
+        found = stated(Estimate(1.0, 0.1, 0.8, 1.2, n, n))
+        depths[str(n)] = refused.model_copy(update={"difference": found})
+    assert core.whole_pages(depths).n == 9
+    assert core.whole_pages({"1": refused}) == refused.difference
+    assert "found none" in str(core.whole_pages({}))

@@ -103,7 +103,7 @@ def test_how_many_candidates_are_held_together_changes_no_figure(lake: tuple[Con
 
     def found(at_once: int) -> Replayed:
         run = a_run("backtest", config)
-        return replayed(run, computed.test_rows(run), pair, at_once)
+        return replayed(run, computed.held_out(run), pair, at_once)
 
     whole = found(10**9)
     assert len(whole) == sum(DAYS.values())
@@ -115,7 +115,7 @@ def test_how_many_candidates_are_held_together_changes_no_figure(lake: tuple[Con
 @pytest.mark.parametrize("at_once", [1, 17, 100])
 def test_how_many_rows_are_held_together_changes_no_score(lake: tuple[Config, Pair], at_once: int) -> None:
     config, pair = lake
-    test = computed.test_rows(a_run("backtest", config))
+    test = computed.held_out(a_run("backtest", config))
 
     def found(at_once: int) -> Scored:
         return scored(test, pair, IDENTITY.empty_table(), at_once)
@@ -131,4 +131,4 @@ def test_only_the_test_rows_are_read(lake: tuple[Config, Pair]) -> None:
     config, _ = lake
     rows = Lake(config.lake.root).read("examples", [DAY])
     expected = rows.filter(pa.array([split == "test" for split in rows["split"].to_pylist()]))
-    assert computed.test_rows(a_run("backtest", config)).equals(expected.combine_chunks())
+    assert computed.held_out(a_run("backtest", config)).equals(expected.combine_chunks())
