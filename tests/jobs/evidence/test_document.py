@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -84,5 +85,7 @@ def test_the_gate_sees_every_figure_it_asks_for(document: Tree) -> None:
     asked = {name for name, part in vars(found).items() if part is None}
     assert asked == {"latency_ms", "parity"}  # measured where the gate runs; and a full training has no other
     assert isinstance(found, Evidence)
-    rules = judge(found.with_latency(3.21), Document.model_validate(document).gate).as_dict()["rules"]
-    assert judged(document)["rules"] == rules
+    verdict = judge(found.with_latency(3.21), Document.model_validate(document).gate)
+    told = judged(document)
+    assert (told["verdict"], told["reasons"]) == (verdict.verdict, verdict.reasons)
+    assert told["rules"] == [asdict(rule) for rule in verdict.rules]
