@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 import pytest
 
 from jobs import bundle
-from jobs.evidence import computed, core
 from models.evaluation.gate import judge
 from models.settings import GateSettings
+from tests.jobs.evidence.evidence_documents import of_rows, seen_by_the_gate
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import (
     TEST_DAY,
@@ -70,7 +70,7 @@ def document(tmp_path: Path, session: Path, damaged: dict[date, Damage]) -> dict
     made = publish_candidates(config, {"popularity": popularity(), "logistic": linear(1.0)}, "logistic")
     champion, challenger = (bundle.load(Path(row["bundle"]), row["bundle_sha256"]) for row in made)
     test = pa.concat_tables([examples(world, day, "test", n) for day, n in DAYS.items()])
-    return computed.document(a_run("backtest", config), test, (champion, challenger))
+    return of_rows(a_run("backtest", config), test, (champion, challenger))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_skew_is_the_share_of_decisions_of_all_days_in_which_any_column_differs(
     assert diagnostics["skew"] == pytest.approx(anywhere / n)
     expected = {name: k / n for name, k in (("item_price", prices), ("user_click_rate", rates)) if k}
     assert diagnostics["differing_columns"] == pytest.approx(expected)
-    evidence = core.gate_evidence(found).with_latency(1.0)
+    evidence = seen_by_the_gate(found).with_latency(1.0)
     assert evidence.skew == diagnostics["skew"]
     [rule] = [rule for rule in judge(evidence, GateSettings()).rules if rule.name == "skew"]
     assert rule.outcome == ("refuse" if damaged else "pass")

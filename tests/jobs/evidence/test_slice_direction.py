@@ -56,7 +56,8 @@ def test_a_challenger_that_spoils_one_slice_is_held_in_every_metric(metric: str,
     sides = {"champion": p, "challenger": np.where(tv & hurt, 1 - p, p)}
     rows = Scored(
         clicked=(rng.random(n) < p).astype(float), users=np.arange(n) // 12, requests=np.arange(n) // 6,
-        as_shown=sides, as_first=sides, p_conversion={}, attributes={"device": np.where(tv, "tv", "phone").astype(object)},
+        as_shown=sides, as_first=sides, p_conversion={},
+        attributes={"device": np.where(tv, "tv", "phone").astype(object)},
     )  # fmt: skip
     settings = GateSettings(slice_metric=metric)
     slices = sliced(rows, settings)["slices"]
