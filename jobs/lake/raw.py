@@ -168,7 +168,7 @@ def groups(path: Path, column: str) -> Iterator[pa.ChunkedArray]:
     with _parquet(path):
         file = pq.ParquetFile(path)
         for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=[column]).column(0)
+            yield file.read_row_group(group, columns=[column]).column(column)
 
 
 def rows(raw: Path, table: str, day: date) -> int:
