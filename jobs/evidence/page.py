@@ -221,8 +221,7 @@ def slice_rows(document: Document) -> list[Row]:
     rows = []
     for part in sorted(document.slices.slices, key=badness):
         name = f"{part.attribute.removeprefix('attributes.').replace('_', ' ')}: {part.value.removesuffix('.0')}"
-        bound = None if limit is None else -limit
-        chart = _chart(name, "challenger", part.difference, scale, None, bound)
+        chart = _chart(name, "challenger", part.difference, scale, None, _slice_bound(document), bad_below=not lower)
         note = f"{part.n:,} rows, {wording.share(part.share)}"
         rows.append(Row(name, note, chart, part.difference, flag=_slice_flag(part.difference, limit, lower)))
     return rows
@@ -237,9 +236,15 @@ def _slice_flag(found: Finding, limit: float | None, lower: bool) -> str:
     return "worse for sure" if best < 0 else ""
 
 
+def _slice_bound(document: Document) -> float | None:
+    """The difference from which on a slice is worse than allowed: below it, or above where lower is better."""
+    limit = document.gate.max_slice_drop
+    return limit if limit is None or document.slices.metric in LOWER_IS_BETTER else -limit
+
+
 def _slice_scale(document: Document) -> Scale:
     found = [part.difference for part in document.slices.slices]
-    reach = [0.0] if document.gate.max_slice_drop is None else [0.0, -document.gate.max_slice_drop]
+    reach = [0.0, _slice_bound(document) or 0.0]
     return Scale.around([*_ends(found), *reach], flipped=document.slices.metric in LOWER_IS_BETTER)
 
 

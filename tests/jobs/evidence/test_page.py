@@ -42,7 +42,11 @@ def whole(finding: Tree, sign: bool = False) -> str:
 def test_the_figures_of_every_metric_value_estimator_and_slice_are_on_the_page(document: Tree) -> None:
     """As selectable text beside the charts, difference with its interval."""
     text = shown(document, judged(document))
+    shown_whole = {"precision_at_3", "hit_rate_at_3"}  # pages of three have all their clicks among the first three
     for metric, sides in document["comparison"].items():
+        if metric in shown_whole:
+            assert sides["difference"]["refused"] in text, metric
+            continue
         before, after = (said(sides[side]["value"]) for side in ("champion", "challenger"))
         assert f"{before} {after} {whole(sides['difference'], True)}" in text, metric
     for side in ("champion", "challenger"):
