@@ -13,7 +13,7 @@ from jobs import bundle
 from jobs.config import Config
 from jobs.evidence import computed
 from jobs.evidence.replayed import Replayed, replayed
-from jobs.evidence.scored import Pair, Scored, scored
+from jobs.evidence.scored import SIDES, Pair, Scored, scored
 from jobs.lake.store import Lake
 from jobs.moment.columns import attribute_keys, training_data
 from jobs.moment.identity import IDENTITY
@@ -116,9 +116,10 @@ def test_how_many_candidates_are_held_together_changes_no_figure(lake: tuple[Con
 def test_how_many_rows_are_held_together_changes_no_score(lake: tuple[Config, Pair], at_once: int) -> None:
     config, pair = lake
     test = computed.held_out(a_run("backtest", config))
+    rankers = {side: found.ranker for side, found in zip(SIDES, pair, strict=True)}
 
     def found(at_once: int) -> Scored:
-        return scored(test, pair, IDENTITY.empty_table(), at_once)
+        return scored(test, rankers, IDENTITY.empty_table(), at_once)
 
     whole = found(10**9)
     assert len(whole) == len(test) - 1
