@@ -212,7 +212,7 @@ class EndpointSettings(Settings):
     url: str = "http://127.0.0.1:8700"
     name: str = "tidegate"
     region: str = "eu-central-1"
-    timeout_ms: int = Field(60, ge=1, description="the ranker's time; then popularity answers")
+    timeout_ms: int = Field(60, ge=1, description="from a request's arrival; then popularity answers")
     state: Path = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
 
 

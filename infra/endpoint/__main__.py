@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 import uvicorn
 from starlette.applications import Starlette
 
+from infra.endpoint.arrival import Stamped
 from jobs import config
 from jobs.errors import EXIT_OK, Misconfigured, TidegateError
 
@@ -69,8 +70,14 @@ def serve(app: Starlette, listener: socket.socket) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     host, port = listener.getsockname()
     print(f"endpoint: http://{host}:{port}", file=sys.stderr, flush=True)
-    settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=KEEP_ALIVE_SECONDS)
-    uvicorn.Server(settings).run(sockets=[listener])
+    uvicorn.Server(web(app)).run(sockets=[listener])
+
+
+def web(app: Starlette) -> uvicorn.Config:
+    """How the application is served: requests know when they arrived."""
+    return uvicorn.Config(
+        app, http=Stamped, log_level="warning", access_log=False, timeout_keep_alive=KEEP_ALIVE_SECONDS
+    )
 
 
 def entry(run: Callable[[list[str]], int]) -> NoReturn:

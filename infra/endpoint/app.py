@@ -10,14 +10,16 @@ from uuid import uuid4
 import orjson
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from infra.endpoint import metrics
+from infra.endpoint.arrival import arrived
 from infra.endpoint.control import Control
 from infra.endpoint.decide import Decider, Features
 from infra.endpoint.errors import BadRequest, Rejected
-from infra.endpoint.request import parse
+from infra.endpoint.request import body_of, parse
 from infra.endpoint.state import Registry
 from jobs.config import Config
 from jobs.serving.capture import Capture
@@ -25,8 +27,6 @@ from jobs.serving.capture import Capture
 AMZ_JSON = "application/x-amz-json-1.1"
 TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
 INVOKED_VARIANT = "x-Amzn-Invoked-Production-Variant"
-MAX_BODY = 6 * 1024 * 1024
-"""SageMaker's own limit of an InvokeEndpoint body."""
 _log = logging.getLogger(__name__)
 
 
@@ -37,15 +37,18 @@ class Server:
         self._registry = Registry(config.endpoint.state)
         self._loads = ThreadPoolExecutor(1, "load")
         self._decider = Decider(features, config.endpoint.timeout_ms, config.tasks)
-        self._control = Control(self._registry, config.endpoint.region, self._loads, self._decider.warm)
         self._capture = Capture(config.endpoint.state / "capture")
+        self._control = Control(
+            self._registry, config.endpoint.region, self._loads, self._decider.ready, lambda: not self._capture.losing
+        )
         self.app = Starlette(
             routes=[
+                Route("/endpoints/{name}/invocations", self._invoke, methods=["POST"]),
                 Route("/", self._operate, methods=["POST"]),
                 Route("/ping", self._ping, methods=["GET"]),
-                Route("/endpoints/{name}/invocations", self._invoke, methods=["POST"]),
+                Route("/metrics", self._metrics, methods=["GET"]),
             ],
-            exception_handlers={Exception: _internal_failure},
+            exception_handlers={ClientDisconnect: _gone, Exception: _internal_failure},
             lifespan=self._lifespan,
         )
 
@@ -54,6 +57,10 @@ class Server:
         """In service again before the first request is taken; files closed after the last one."""
         await run_in_threadpool(self._control.resume)
         yield
+        self.close()
+
+    def close(self) -> None:
+        """Take no more work and let another server have the folder."""
         self._loads.shutdown(cancel_futures=True)
         self._decider.close()
         self._capture.close()
@@ -62,36 +69,44 @@ class Server:
     async def _ping(self, _request: Request) -> Response:
         return Response(status_code=200)
 
+    async def _metrics(self, _request: Request) -> Response:
+        text = metrics.answers(self._decider.outcomes) + metrics.captured(self._capture.written, self._capture.lost)
+        return Response(text, media_type=metrics.CONTENT_TYPE)
+
     async def _operate(self, request: Request) -> Response:
         service, _, operation = request.headers.get("x-amz-target", "").partition(".")
         try:
             if service != "SageMaker":
                 raise Rejected(f"X-Amz-Target must be SageMaker.<Operation>; found {service!r}", "UnknownOperation")
-            payload = _json_object(await request.body())
+            payload = _json_object(await body_of(request))
             found = await run_in_threadpool(self._control.call, operation, payload)
+        except BadRequest as error:
+            return _refused(Rejected(str(error)))
         except Rejected as error:
-            return _answer(error.body(), error.status, AMZ_JSON, {"x-amzn-ErrorType": error.code})
+            return _refused(error)
         return _answer(found, 200, AMZ_JSON)
 
     async def _invoke(self, request: Request) -> Response:
+        deadline = self._decider.deadline(arrived(request.state))
         name = request.path_params["name"]
         serving = self._control.serving.get(name)
         if serving is None:
             return _invalid(f"Endpoint {name} needs to exist and be in service; it does not")
         target = request.headers.get(TARGET_VARIANT)
-        if target is not None and target not in serving.bundles:
-            return _invalid(f"TargetVariant must be one of {', '.join(serving.bundles)}; found {target!r}")
-        body = await request.body()
-        if len(body) > MAX_BODY:
-            return _invalid(f"a body has at most {MAX_BODY} bytes; found {len(body)}")
+        if target is not None and target not in serving.variants:
+            return _invalid(f"TargetVariant must be one of {', '.join(serving.variants)}; found {target!r}")
+        try:
+            body = await body_of(request)
+        except BadRequest as error:
+            return _invalid(str(error))
         try:
             asked = parse(body)
         except BadRequest as error:
             return _model_error(str(error))
         variant = target or serving.choose(asked.user_id or asked.request_id)
-        answer = await self._decider.answer(serving.bundles[variant], asked, variant)
+        answer = await self._decider.answer(serving.variants[variant], variant, asked, deadline)
         if serving.captures(asked.request_id):
-            self._capture.write(asked.day(), name, orjson.loads(body), answer)
+            self._capture.write(asked.day(), name, asked.model_dump(exclude_unset=True), answer)
         return _answer(answer, 200, "application/json", {INVOKED_VARIANT: variant})
 
 
@@ -110,6 +125,11 @@ def _answer(body: Any, status: int, content_type: str, headers: dict[str, str] |
     return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), status, headers, content_type)
 
 
+def _refused(error: Rejected) -> Response:
+    """The control plane's refusal."""
+    return _answer(error.body(), error.status, AMZ_JSON, {"x-amzn-ErrorType": error.code})
+
+
 def _invalid(message: str) -> Response:
     """The data plane's own refusal."""
     return _answer({"Message": message}, 400, "application/json", {"x-amzn-ErrorType": "ValidationError"})
@@ -124,6 +144,11 @@ def _model_error(message: str) -> Response:
         "ErrorCode": "CLIENT_ERROR_FROM_MODEL",
     }
     return _answer(body, 424, "application/json", {"x-amzn-ErrorType": "ModelError"})
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """The caller hung up before the end of its body: nobody reads this."""
+    return Response(status_code=400)
 
 
 async def _internal_failure(_request: Request, error: Exception) -> Response:

@@ -10,15 +10,17 @@ from pathlib import Path
 
 import orjson
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from infra.endpoint import metrics
 from infra.endpoint.__main__ import HOST, entry, listen, serve
-from infra.endpoint.control import SHA256_VARIABLE
+from infra.endpoint.arrival import arrived
 from infra.endpoint.decide import Decider, Features
 from infra.endpoint.errors import BadRequest
-from infra.endpoint.request import parse
+from infra.endpoint.payload import SHA256_VARIABLE
+from infra.endpoint.request import body_of, parse
 from jobs import bundle, config
 from jobs.bundle import Bundle
 from jobs.config import Config
@@ -32,20 +34,32 @@ VARIANT = "container"
 def application(judged: Bundle, features: Features, settings: Config) -> Starlette:
     """The two routes over one bundle; raises what the bundle raises when it cannot answer."""
     decider = Decider(features, settings.endpoint.timeout_ms, settings.tasks)
-    decider.warm(judged)
+    variant = decider.ready(judged)
 
     async def ping(_request: Request) -> Response:
         return Response(status_code=200)
 
     async def invocations(request: Request) -> Response:
+        deadline = decider.deadline(arrived(request.state))
         try:
-            asked = parse(await request.body())
+            asked = parse(await body_of(request))
         except BadRequest as error:
             return _json({"error": str(error)}, 400)
-        return _json(await decider.answer(judged, asked, VARIANT), 200)
+        return _json(await decider.answer(variant, VARIANT, asked, deadline), 200)
+
+    async def counters(_request: Request) -> Response:
+        return Response(metrics.answers(decider.outcomes), media_type=metrics.CONTENT_TYPE)
+
+    async def gone(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=400)
 
     return Starlette(
-        routes=[Route("/ping", ping, methods=["GET"]), Route("/invocations", invocations, methods=["POST"])]
+        routes=[
+            Route("/invocations", invocations, methods=["POST"]),
+            Route("/ping", ping, methods=["GET"]),
+            Route("/metrics", counters, methods=["GET"]),
+        ],
+        exception_handlers={ClientDisconnect: gone},
     )
 
 

@@ -2,79 +2,80 @@
 
 An update loads the new variants beside the old ones and swaps them in one assignment: a request is answered by the
 old config or by the new one, never by neither. An update that fails leaves the old config in service and says why in
-`FailureReason`. Source of the wire shapes: the `sagemaker` service model of botocore.
+`FailureReason`.
 """
 
 import gc
+import logging
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from infra.endpoint.errors import Rejected
+from infra.endpoint.payload import (
+    NAME,
+    SHA256,
+    SHA256_VARIABLE,
+    check,
+    check_weights,
+    folder_of,
+    known,
+    models_of,
+    new_name,
+    sha256_of,
+    weights_of,
+)
 from infra.endpoint.serving import Serving
 from infra.endpoint.state import Endpoint, Registry
+from infra.endpoint.variant import Variant
 from jobs import bundle
 from jobs.errors import TidegateError
 
-SHA256_VARIABLE = "TIDEGATE_BUNDLE_SHA256"
-SHA256 = re.compile(r"[0-9a-f]{64}")
-NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 ARN = "arn:aws:sagemaker:{region}:000000000000:{kind}/{name}"
-PARAMETERS: dict[str, tuple[str, ...]] = {
-    "CreateModel": ("ModelName", "PrimaryContainer", "ExecutionRoleArn", "Tags", "EnableNetworkIsolation"),
-    "DescribeModel": ("ModelName",),
-    "DeleteModel": ("ModelName",),
-    "CreateEndpointConfig": ("EndpointConfigName", "ProductionVariants", "DataCaptureConfig", "Tags"),
-    "DescribeEndpointConfig": ("EndpointConfigName",),
-    "DeleteEndpointConfig": ("EndpointConfigName",),
-    "CreateEndpoint": ("EndpointName", "EndpointConfigName", "Tags"),
-    "UpdateEndpoint": ("EndpointName", "EndpointConfigName"),
-    "UpdateEndpointWeightsAndCapacities": ("EndpointName", "DesiredWeightsAndCapacities"),
-    "DescribeEndpoint": ("EndpointName",),
-    "ListEndpoints": ("NameContains", "StatusEquals", "SortBy", "SortOrder"),
-    "DeleteEndpoint": ("EndpointName",),
-}
-"""What each operation understands; anything else is refused, so that nobody believes it was done."""
-ALL_AT_ONCE = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE"}}}
 ONE_PROCESS = {"CurrentInstanceCount": 1, "DesiredInstanceCount": 1}
 BUSY = ("Creating", "Updating")
+_log = logging.getLogger(__name__)
 
 
 class Control:
     """The control plane. `serving` maps an endpoint's name to what answers its requests; reading it needs no lock."""
 
-    def __init__(self, registry: Registry, region: str, loads: Executor, warm: Callable[[bundle.Bundle], None]) -> None:
-        """`loads` runs what takes time; `warm` makes a loaded bundle answer once before it may serve."""
+    def __init__(
+        self,
+        registry: Registry,
+        region: str,
+        loads: Executor,
+        ready: Callable[[bundle.Bundle], Variant],
+        captures: Callable[[], bool],
+    ) -> None:
+        """`loads` runs what takes time; `ready` makes a loaded bundle answer once before it may serve.
+
+        `captures`: whether the data capture can be written.
+        """
         self.serving: dict[str, Serving] = {}
         self._registry = registry
         self._state = registry.state
         self._region = region
         self._loads = loads
-        self._warm = warm
+        self._ready = ready
+        self._captures = captures
         self._lock = threading.RLock()
 
     def call(self, operation: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The response body of one operation; raises `Rejected` with SageMaker's error code."""
-        if operation not in PARAMETERS:
-            raise Rejected(f"the local endpoint does {', '.join(PARAMETERS)}; found {operation}", "UnknownOperation")
-        allowed = set(PARAMETERS[operation])
-        if operation == "UpdateEndpoint":
-            _check_deployment(payload)
-            allowed |= {"DeploymentConfig", "RetainAllVariantProperties"}
-        unknown = sorted(set(payload) - allowed)
-        if unknown:
-            raise Rejected(f"{operation} on the local endpoint does not do {', '.join(unknown)} yet")
+        check(operation, payload)
         method: Callable[[Mapping[str, Any]], dict[str, Any]] = getattr(self, _snake(operation))
-        with self._lock:
+        with self._lock, self._registry.unchanged_on_error():
             return method(payload)
 
     def resume(self) -> None:
-        """Load what the registry says is in service; what cannot be loaded is Failed, with the reason."""
+        """Load what the registry says is in service; what cannot be loaded is Failed, with the reason.
+
+        A disk that takes no writes is no reason not to serve: it is said in the log.
+        """
         for name, endpoint in self._state.endpoints.items():
             if endpoint.updating_to is not None:
                 endpoint.failure = f"the update to {endpoint.updating_to} was interrupted by a restart"
@@ -82,23 +83,27 @@ class Control:
             try:
                 self.serving[name] = self._load(name, endpoint.config, endpoint.weights)
                 endpoint.status = "InService"
-            except (TidegateError, OSError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - one bundle's trouble must not keep the others from serving
                 endpoint.status, endpoint.failure = "Failed", str(error)
-        self._registry.save()
+        self._save_or_say()
         _freeze()
 
     # -- models -----------------------------------------------------------------------------------
     def create_model(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Remember a bundle's folder and the sha256 it was judged by; nothing is loaded yet."""
-        name = _new_name(payload, "ModelName", self._state.models)
+        name = new_name(payload, "ModelName", self._state.models)
         container = payload.get("PrimaryContainer") or {}
         sha256 = container.get("Environment", {}).get(SHA256_VARIABLE)
         if not SHA256.fullmatch(str(sha256)):
             raise Rejected(
                 f"PrimaryContainer.Environment needs {SHA256_VARIABLE}, the judged bundle's; found {sha256!r}"
             )
-        folder = _folder(container.get("ModelDataUrl"))
-        if not (folder / bundle.MANIFEST).is_file():
+        folder = folder_of(container.get("ModelDataUrl"))
+        try:
+            there = (folder / bundle.MANIFEST).is_file()
+        except OSError:  # a name too long for any file system
+            there = False
+        if not there:
             raise Rejected(f"ModelDataUrl must name a bundle's folder (with {bundle.MANIFEST}); found {folder}")
         self._state.models[name] = {**payload, "CreationTime": time.time()}
         self._registry.save()
@@ -106,32 +111,32 @@ class Control:
 
     def describe_model(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The request that created it, and when."""
-        name = _known(payload, "ModelName", self._state.models, "model")
+        name = known(payload, "ModelName", self._state.models, "model")
         return {**_without_tags(self._state.models[name]), "ModelArn": self._arn("model", name)}
 
     def delete_model(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Forget a model no config names, and its copy of the bundle when it was the last."""
-        name = _known(payload, "ModelName", self._state.models, "model")
-        used = [c for c, body in self._state.configs.items() if name in _models(body)]
+        name = known(payload, "ModelName", self._state.models, "model")
+        used = [c for c, body in self._state.configs.items() if name in models_of(body)]
         if used:
             raise Rejected(f"model {name} must not be named by an endpoint config; found in {', '.join(sorted(used))}")
-        sha256 = _sha256(self._state.models.pop(name))
+        sha256 = sha256_of(self._state.models.pop(name))
         self._registry.save()
-        if all(_sha256(model) != sha256 for model in self._state.models.values()):
+        if all(sha256_of(model) != sha256 for model in self._state.models.values()):
             self._registry.forget(sha256)
         return {}
 
     # -- endpoint configs -------------------------------------------------------------------------
     def create_endpoint_config(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Remember which models share the traffic by which weights, and what share of it is captured."""
-        name = _new_name(payload, "EndpointConfigName", self._state.configs)
+        name = new_name(payload, "EndpointConfigName", self._state.configs)
         variants = payload.get("ProductionVariants") or []
         names = [v.get("VariantName", "") for v in variants]
         if not variants or len(set(names)) != len(names) or not all(NAME.fullmatch(n) for n in names):
             raise Rejected(f"ProductionVariants needs distinct, valid VariantNames; found {names}")
         for variant in variants:
-            _known(variant, "ModelName", self._state.models, "model")
-        _check_weights(_weights(payload))
+            known(variant, "ModelName", self._state.models, "model")
+        check_weights(weights_of(payload))
         percentage = payload.get("DataCaptureConfig", {}).get("InitialSamplingPercentage", 100)
         if not 0 <= percentage <= 100:
             raise Rejected(f"InitialSamplingPercentage must be in 0..100; found {percentage}")
@@ -141,12 +146,12 @@ class Control:
 
     def describe_endpoint_config(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The request that created it, and when."""
-        name = _known(payload, "EndpointConfigName", self._state.configs, "endpoint configuration")
+        name = known(payload, "EndpointConfigName", self._state.configs, "endpoint configuration")
         return {**_without_tags(self._state.configs[name]), "EndpointConfigArn": self._arn("endpoint-config", name)}
 
     def delete_endpoint_config(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Forget a config no endpoint uses."""
-        name = _known(payload, "EndpointConfigName", self._state.configs, "endpoint configuration")
+        name = known(payload, "EndpointConfigName", self._state.configs, "endpoint configuration")
         used = [e for e, body in self._state.endpoints.items() if name in (body.config, body.updating_to)]
         if used:
             raise Rejected(f"endpoint configuration {name} must not be in use; found in {', '.join(sorted(used))}")
@@ -157,10 +162,10 @@ class Control:
     # -- endpoints --------------------------------------------------------------------------------
     def create_endpoint(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Start loading a config's variants; InService once they answer, Failed with the reason otherwise."""
-        name = _new_name(payload, "EndpointName", self._state.endpoints)
-        config = _known(payload, "EndpointConfigName", self._state.configs, "endpoint configuration")
+        name = new_name(payload, "EndpointName", self._state.endpoints)
+        config = known(payload, "EndpointConfigName", self._state.configs, "endpoint configuration")
         at = time.time()
-        weights = _weights(self._state.configs[config])
+        weights = weights_of(self._state.configs[config])
         self._state.endpoints[name] = Endpoint(config, "Creating", at, at, weights)
         self._registry.save()
         self._loads.submit(self._bring_up, name, config)
@@ -169,7 +174,7 @@ class Control:
     def update_endpoint(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Start loading another config beside the serving one; swapped when loaded, left alone when it fails."""
         name = self._idle_endpoint(payload)
-        config = _known(payload, "EndpointConfigName", self._state.configs, "endpoint configuration")
+        config = known(payload, "EndpointConfigName", self._state.configs, "endpoint configuration")
         endpoint = self._state.endpoints[name]
         endpoint.status, endpoint.updating_to, endpoint.failure = "Updating", config, None
         endpoint.modified = time.time()
@@ -186,17 +191,17 @@ class Control:
             if change.get("VariantName") not in weights:
                 raise Rejected(f"endpoint {name} has the variants {list(weights)}; found {change.get('VariantName')!r}")
             weights[change["VariantName"]] = float(change.get("DesiredWeight", weights[change["VariantName"]]))
-        _check_weights(weights)
+        check_weights(weights)
         if serving is None:
             raise Rejected(f"endpoint {name} must be in service to share its traffic anew; found {endpoint.status}")
         endpoint.weights, endpoint.modified = weights, time.time()
         self._registry.save()
-        self.serving[name] = Serving(name, serving.bundles, weights, serving.capture_percentage)
+        self.serving[name] = Serving(name, serving.variants, weights, serving.capture_percentage)
         return {"EndpointArn": self._arn("endpoint", name)}
 
     def describe_endpoint(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The status as it is; variants are listed only while they serve."""
-        name = _known(payload, "EndpointName", self._state.endpoints, "endpoint")
+        name = known(payload, "EndpointName", self._state.endpoints, "endpoint")
         endpoint = self._state.endpoints[name]
         body: dict[str, Any] = {
             "EndpointName": name,
@@ -216,7 +221,7 @@ class Control:
             percentage = self.serving[name].capture_percentage
             body["DataCaptureConfig"] = {
                 "EnableCapture": percentage > 0,
-                "CaptureStatus": "Started" if percentage > 0 else "Stopped",
+                "CaptureStatus": "Started" if percentage > 0 and self._captures() else "Stopped",
                 "CurrentSamplingPercentage": percentage,
                 "DestinationS3Uri": (self._registry.folder / "capture").resolve().as_uri(),
                 "KmsKeyId": "",
@@ -263,43 +268,50 @@ class Control:
     def _bring_up(self, name: str, config: str) -> None:
         """Load and swap, on the loading thread; the outcome is the endpoint's status."""
         try:
-            weights = _weights(self._state.configs[config])
-            serving = self._load(name, config, weights)
+            weights = weights_of(self._state.configs[config])
+            self._swap(name, config, self._load(name, config, weights))
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the status must say so instead of hanging
-            # A failed update leaves the old config in service; a failed creation serves nothing.
-            status = "InService" if name in self.serving else "Failed"
-            self._settle(name, status, f"{type(error).__name__}: {error}")
+            self._give_up(name, f"{type(error).__name__}: {error}")
             return
-        self._settle(name, "InService", None, config, serving)
         _freeze()
 
-    def _settle(
-        self, name: str, status: str, failure: str | None, config: str | None = None, serving: Serving | None = None
-    ) -> None:
+    def _swap(self, name: str, config: str, serving: Serving) -> None:
+        """Raises `Rejected` where it cannot be written down: a restart would serve another config than was told."""
+        with self._lock, self._registry.unchanged_on_error():
+            endpoint = self._state.endpoints[name]
+            endpoint.status, endpoint.failure, endpoint.updating_to = "InService", None, None
+            endpoint.config, endpoint.weights, endpoint.modified = config, dict(serving.weights), time.time()
+            self._registry.save()
+            self.serving[name] = serving
+
+    def _give_up(self, name: str, failure: str) -> None:
+        """A failed update leaves the old config in service; a failed creation serves nothing."""
         with self._lock:
             endpoint = self._state.endpoints[name]
-            endpoint.status, endpoint.failure, endpoint.updating_to = status, failure, None
-            endpoint.modified = time.time()
-            if config is not None and serving is not None:
-                endpoint.config, endpoint.weights = config, dict(serving.weights)
+            endpoint.status = "InService" if name in self.serving else "Failed"
+            endpoint.failure, endpoint.updating_to, endpoint.modified = failure, None, time.time()
+            self._save_or_say()
+
+    def _save_or_say(self) -> None:
+        """What is true is described in any case; a restart would begin from the file."""
+        try:
             self._registry.save()
-            if serving is not None:
-                self.serving[name] = serving
+        except OSError as error:
+            _log.error("the registry needs to be written, or a restart begins from an older one; found: %s", error)
 
     def _load(self, name: str, config: str, weights: dict[str, float]) -> Serving:
         body = self._state.configs[config]
         bundles = {
             v["VariantName"]: self._bundle(self._state.models[v["ModelName"]]) for v in body["ProductionVariants"]
         }
-        for loaded in bundles.values():
-            self._warm(loaded)
+        variants = {variant: self._ready(loaded) for variant, loaded in bundles.items()}
         capture = body.get("DataCaptureConfig", {})
         percentage = capture.get("InitialSamplingPercentage", 100) if capture.get("EnableCapture") else 0
-        return Serving(name, bundles, weights, percentage)
+        return Serving(name, variants, weights, percentage)
 
     def _bundle(self, model: Mapping[str, Any]) -> bundle.Bundle:
         """The judged bundle: our own copy where it is whole, else the folder the model names, copied once verified."""
-        sha256, source = _sha256(model), _folder(model["PrimaryContainer"]["ModelDataUrl"])
+        sha256, source = sha256_of(model), folder_of(model["PrimaryContainer"]["ModelDataUrl"])
         kept = self._registry.kept(sha256)
         if kept.is_dir():
             try:
@@ -311,7 +323,7 @@ class Control:
         return loaded
 
     def _idle_endpoint(self, payload: Mapping[str, Any]) -> str:
-        name = _known(payload, "EndpointName", self._state.endpoints, "endpoint")
+        name = known(payload, "EndpointName", self._state.endpoints, "endpoint")
         status = self._state.endpoints[name].status
         if status in BUSY:
             raise Rejected(f"Cannot update in-progress endpoint {name}; it is {status}")
@@ -325,56 +337,6 @@ def _freeze() -> None:
     """Keep loaded models out of the garbage collector's way: a full collection would cost a request its promise."""
     gc.collect()
     gc.freeze()
-
-
-def _check_deployment(payload: Mapping[str, Any]) -> None:
-    """Only an all-at-once swap exists here; a config that asks for more must not look done."""
-    if payload.get("RetainAllVariantProperties"):
-        raise Rejected("UpdateEndpoint on the local endpoint does not do RetainAllVariantProperties yet")
-    asked = payload.get("DeploymentConfig", {})
-    routing = asked.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {}).get("Type", "ALL_AT_ONCE")
-    if routing != "ALL_AT_ONCE" or set(asked) - {"BlueGreenUpdatePolicy"}:
-        raise Rejected(f"UpdateEndpoint on the local endpoint does only {ALL_AT_ONCE} so far; found {asked}")
-
-
-def _check_weights(weights: Mapping[str, float]) -> None:
-    if any(w < 0 for w in weights.values()) or sum(weights.values()) <= 0:
-        raise Rejected(f"variant weights must not be negative and not all zero; found {dict(weights)}")
-
-
-def _weights(config: Mapping[str, Any]) -> dict[str, float]:
-    return {v["VariantName"]: float(v.get("InitialVariantWeight", 1.0)) for v in config["ProductionVariants"]}
-
-
-def _models(config: Mapping[str, Any]) -> set[str]:
-    return {v["ModelName"] for v in config["ProductionVariants"]}
-
-
-def _sha256(model: Mapping[str, Any]) -> str:
-    return str(model["PrimaryContainer"]["Environment"][SHA256_VARIABLE])
-
-
-def _folder(url: object) -> Path:
-    parts = urlparse(url if isinstance(url, str) else "")
-    if parts.scheme != "file" or not parts.path:
-        raise Rejected(f"ModelDataUrl must be file:///path/of/a/bundle here (S3 only on AWS); found {url!r}")
-    return Path(unquote(parts.path))
-
-
-def _new_name(payload: Mapping[str, Any], key: str, taken: Mapping[str, Any]) -> str:
-    name = payload.get(key)
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise Rejected(f"{key} must match {NAME.pattern}; found {name!r}")
-    if name in taken:
-        raise Rejected(f"Cannot create already existing {key.removesuffix('Name')} {name}")
-    return name
-
-
-def _known(payload: Mapping[str, Any], key: str, names: Mapping[str, Any], kind: str) -> str:
-    name = payload.get(key)
-    if not isinstance(name, str) or name not in names:
-        raise Rejected(f"Could not find {kind} {name!r}")
-    return name
 
 
 def _without_tags(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,11 @@ from typing import Any
 class Rejected(Exception):
     """The control plane's refusal; `code` is what boto3 shows as `error.response["Error"]["Code"]`."""
 
-    status = 400
-
-    def __init__(self, message: str, code: str = "ValidationException") -> None:
+    def __init__(self, message: str, code: str = "ValidationException", status: int = 400) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
+        self.status = status
 
     def body(self) -> dict[str, Any]:
         """The JSON body of the control plane (AWS JSON 1.1)."""

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jobs.bundle import Bundle
+from infra.endpoint.variant import Variant
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class Serving:
     """The variants of one endpoint config, loaded. Immutable: a request sees one config from start to end."""
 
     endpoint: str
-    bundles: Mapping[str, Bundle]
+    variants: Mapping[str, Variant]
     weights: Mapping[str, float]
     capture_percentage: int
 

@@ -4,14 +4,18 @@ The file is replaced whole (write, fsync, rename), so a kill at any moment leave
 restart serves what the last one said. One server per folder: a lock file keeps a second one out.
 """
 
+import copy
 import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from infra.endpoint.errors import Rejected
 from jobs.errors import Misconfigured
 
 SCHEMA_VERSION = 1
@@ -60,6 +64,16 @@ class Registry:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, self._path)
+
+    @contextmanager
+    def unchanged_on_error(self) -> Iterator[None]:
+        """An operation that cannot be written down was not done: the state is as before, and the caller is told."""
+        before = copy.deepcopy(self.state)
+        try:
+            yield
+        except OSError as error:
+            vars(self.state).update(vars(before))
+            raise Rejected(f"the registry needs to be written; found: {error}", "InternalFailure", 500) from error
 
     def kept(self, sha256: str) -> Path:
         """Where the copy of a bundle lies: a later training may replace its folder, what serves must not change."""

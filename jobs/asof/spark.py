@@ -13,12 +13,12 @@ from pyspark.sql import Column, DataFrame, GroupedData, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.errors import Refused
+from jobs.errors import KINDS
 from jobs.spark import as_named
 
 BUCKET = "_bucket"
 LOW_32 = 2**32 - 1
-REFUSED = f"{Refused.__module__}.{Refused.__qualname__}: "
+RAISED = {f"{kind.__module__}.{kind.__qualname__}: ": kind for kind in KINDS}
 
 One = Callable[[pa.Table], pa.Table]
 Two = Callable[[pa.Table, pa.Table], pa.Table]
@@ -72,13 +72,14 @@ def fitted(rows: pa.Table, out: pa.Schema) -> pa.Table:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """A `Refused` raised inside a bucket leaves Spark as `Refused`, not as a Python worker's traceback."""
+    """A failure with a meaning that a worker raises leaves Spark as that failure, not as the worker's traceback."""
     try:
         yield
     except PythonException as error:
-        for line in str(error).splitlines():
-            if line.strip().startswith(REFUSED):
-                raise Refused(line.strip().removeprefix(REFUSED)) from error
+        for line in map(str.strip, str(error).splitlines()):
+            for start, kind in RAISED.items():
+                if line.startswith(start):
+                    raise kind(line.removeprefix(start)) from error
         raise
 
 

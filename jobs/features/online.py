@@ -14,6 +14,7 @@ Not done yet: a registry shared between machines (it is a file under `online_pat
 import hashlib
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -147,13 +148,15 @@ class OnlineFeatures:
 
     Nothing published yet means no `published` and every user unknown. Each call looks at the markers at most every
     `CHECK_SECONDS`; the call that sees a new one packs the items again (a fraction of a second once a day), so a
-    server that must never wait calls `refresh` from a thread of its own.
+    server that must never wait calls `refresh` from a thread of its own. Several threads may call: one of them packs,
+    the others go on with what was there.
     """
 
     def __init__(self, config: Config) -> None:
         self._slots = [_Slot(config, name) for name in SLOTS]
         self._published: tuple[Published, ...] = ()
         self._checked = float("-inf")
+        self._refreshing = threading.Lock()
 
     def user(self, user_id: str, day: date) -> dict[str, Any] | None:
         """A user's features of a day online, or None where neither features nor attributes are known of it.
@@ -174,6 +177,10 @@ class OnlineFeatures:
 
     def refresh(self) -> bool:
         """Look at the markers now; True where a publication was taken up or withdrawn."""
+        with self._refreshing:
+            return self._refresh()
+
+    def _refresh(self) -> bool:
         self._checked = time.monotonic()
         for slot in self._slots:
             slot.refresh()
@@ -185,8 +192,12 @@ class OnlineFeatures:
         return True
 
     def _refresh_if_due(self) -> None:
-        if time.monotonic() - self._checked >= CHECK_SECONDS:
-            self.refresh()
+        if time.monotonic() - self._checked < CHECK_SECONDS or not self._refreshing.acquire(blocking=False):
+            return
+        try:
+            self._refresh()
+        finally:
+            self._refreshing.release()
 
 
 class _Slot:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.errors import NotReady, Refused, if_never, of_the_disk, one_line
-from jobs.lake.formats import refuse_table_format
+from jobs.lake.formats import table_format
 from jobs.lake.tables import RAW
 
 OPTIONAL = ("requests",)
@@ -52,7 +52,7 @@ def files(raw: Path, table: str, day: date) -> list[Path]:
     """
     if table in OPTIONAL and not (raw / table).is_dir():
         return []
-    refuse_table_format(raw / table)
+    _refuse_table_format(raw / table)
     folder = raw / table / f"date={day.isoformat()}"
     found: list[Path] = []
     strange: list[Path] = []
@@ -72,6 +72,15 @@ def files(raw: Path, table: str, day: date) -> list[Path]:
         state = "no Parquet file in it" if folder.is_dir() else "no such folder"
         raise NotReady(f"raw {table} of {day} needs {folder}/hour=HH/*.parquet; found {state}{if_never(day)}")
     return found
+
+
+def _refuse_table_format(folder: Path) -> None:
+    found = table_format(folder)
+    if found is not None:
+        raise Refused(
+            f"folder {folder} needs to hold plain Parquet files, each of which counts; found a table in the {found} "
+            "format, whose own log says which do: export it as plain files"
+        )
 
 
 def _printable(path: Path) -> str:
@@ -159,7 +168,7 @@ def groups(path: Path, column: str) -> Iterator[pa.ChunkedArray]:
     with _parquet(path):
         file = pq.ParquetFile(path)
         for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=[column]).column(0)
+            yield file.read_row_group(group, columns=[column]).column(column)
 
 
 def rows(raw: Path, table: str, day: date) -> int:

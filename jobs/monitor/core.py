@@ -21,7 +21,7 @@ from jobs.config import MonitoringSettings
 from jobs.lake.findings import figures, finding_note
 from jobs.moment.columns import numbers, strings
 from jobs.moment.decisions import Known, candidate_columns, clusters
-from jobs.serving.served import FALLBACK
+from jobs.serving.answer import FALLBACK
 from models.evaluation import ranking
 from models.evaluation.estimate import Estimate, Finding, Refusal
 from models.rankers.protocol import Floats
@@ -73,6 +73,11 @@ def traffic(served: pa.Table, settings: MonitoringSettings) -> list[Figure]:
             f"alarm above {settings.max_fallback_share:g}",
         ),
     ]
+
+
+def torn(lines: int) -> Figure:
+    """How many lines of the data capture were cut short; a killed endpoint leaves one, a full disk may leave more."""
+    return Figure("capture_torn_lines", exactly(float(lines), lines), note="answers that are in no other figure")
 
 
 def with_capture(served: pa.Table, captured: pa.Table) -> pa.Table:

@@ -24,7 +24,8 @@ from jobs.moment.known import known_before, promised_before
 from jobs.monitor import core
 from jobs.outcomes import immature_note, told_by, with_clicks
 from jobs.serving import captured
-from jobs.serving.served import FALLBACK, served_by
+from jobs.serving.answer import FALLBACK
+from jobs.serving.served import served_by
 from models.evaluation.estimate import Refusal
 
 IMPRESSIONS = [
@@ -59,10 +60,12 @@ def _day(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.Figur
     evidence = _evidence(run, candidate)
     settings, alarms = run.config.gate, run.config.monitoring
     folder = run.config.endpoint.state / "capture" / f"date={day}"
-    answered = core.with_capture(served, captured.placements(captured.lines(folder)))
+    found = captured.placements(captured.lines(folder))
+    answered = core.with_capture(served, found.rows)
     known = known_before(run, day, with_users=True)
     return [
         *core.traffic(served, alarms),
+        core.torn(found.torn),
         *_skew(run, answered, deployed, known),
         *core.staleness(answered, promised_before(run, day, known)),
         *core.quality(answered, evidence, settings, note),

@@ -7,13 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.errors import NotReady, Refused, UsageError
+from jobs.lake.formats import table_format
 from jobs.off_policy import columns
 from jobs.off_policy.question import Question
 
 BATCH = 65_536
 OURS = (*columns.RULES, *columns.KEYS)
-TABLE_LOGS = ("_delta_log", ".hoodie")
-"""Delta's and Hudi's; Iceberg keeps its own in metadata/*.metadata.json."""
 
 
 def files(path: Path) -> list[Path]:
@@ -39,10 +38,11 @@ def _refuse_tables(path: Path, found: Sequence[Path]) -> None:
     whole = path.absolute()
     below = {folder for file in found for folder in file.absolute().parents if folder.is_relative_to(whole)}
     for folder in (*sorted(below), *whole.parents):
-        if any((folder / log).is_dir() for log in TABLE_LOGS) or any(folder.glob("metadata/*.metadata.json")):
+        table = table_format(folder)
+        if table is not None:
             raise Refused(
-                f"{path} needs to be plain Parquet files; found a table at {folder}, whose own log says which of them"
-                " count: export it first"
+                f"{path} needs to be plain Parquet files; found a table at {folder} in the {table} format, whose "
+                "own log says which of them count: export it first"
             )
 
 

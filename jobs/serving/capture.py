@@ -1,41 +1,88 @@
 """Data capture: one JSON line per answered request, in a folder per UTC day of the request's event time."""
 
+import logging
 import os
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from jobs.serving.answer import Answer
+
 OPEN_DAYS = 8
+SAY_SECONDS = 60.0
+"""While lines are lost that is said once in so long, not once a request; and so long without a loss is a recovery."""
+_log = logging.getLogger(__name__)
 
 
 class Capture:
     """Appends to `folder/date=YYYY-MM-DD/<n>.jsonl`; a server run opens its own file, so it never edits another's.
 
-    A line is written with one system call before the answer leaves: a kill loses no answered request and tears none.
+    A line is written before the answer leaves, with one system call: a kill loses no answered request and tears none. A
+    disk that takes no line costs the line, never the answer: losses are counted, and said in the log. What a full disk
+    took of a line is taken back; where even that fails the next line begins another file, so that only the last line
+    of a file can be a torn one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.written = 0
+        self.lost = 0
         self._folder = folder
+        self._clock = clock
         self._open: OrderedDict[date, int] = OrderedDict()
         self._numbers: dict[date, int] = {}
         self._lock = threading.Lock()
+        self._last_loss: float | None = None
+        self._said = (float("-inf"), 0)
+        """When losses were last spoken of, and how many there were by then."""
 
-    def write(self, day: date, endpoint: str, request: dict[str, Any], response: dict[str, Any]) -> None:
-        """One line: what was asked, what was answered, by which endpoint, when."""
+    @property
+    def losing(self) -> bool:
+        """Whether a line was lost a short while ago, with nothing known of a recovery."""
+        return self._last_loss is not None
+
+    def write(self, day: date, endpoint: str, request: dict[str, Any], response: Answer) -> None:
+        """One line: what was asked, what was answered, by which endpoint, when. Raises nothing of the disk's."""
         line = {"endpoint": endpoint, "request": request, "response": response, "at": datetime.now(UTC).isoformat()}
         content = orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
         with self._lock:
-            os.write(self._file(day), content)
+            try:
+                self._append(day, content)
+            except OSError as error:
+                self._lose(error)
+            else:
+                self._keep()
 
     def close(self) -> None:
-        """Close every file."""
+        """Close every file; the number of lines lost is said once more."""
         with self._lock:
             while self._open:
                 os.close(self._open.popitem()[1])
+            if self.lost:
+                _log.warning("data capture ends; %d answers were lost, %d written", self.lost, self.written)
+
+    def _append(self, day: date, content: bytes) -> None:
+        file = self._file(day)
+        done = 0
+        try:
+            while done < len(content):
+                done += os.write(file, content[done:])
+        except OSError:
+            # A descriptor may be what is broken, on a network disk for one: the next line opens the file again.
+            del self._open[day]
+            try:
+                if done:
+                    os.ftruncate(file, os.fstat(file).st_size - done)
+            except OSError:
+                self._numbers[day] += 1
+            finally:
+                os.close(file)
+            raise
 
     def _file(self, day: date) -> int:
         if day in self._open:
@@ -50,3 +97,21 @@ class Capture:
         if len(self._open) > OPEN_DAYS:
             os.close(self._open.popitem(last=False)[1])
         return self._open[day]
+
+    def _lose(self, error: OSError) -> None:
+        self.lost += 1
+        now = self._last_loss = self._clock()
+        at, before = self._said
+        if now - at >= SAY_SECONDS:
+            self._said = (now, self.lost)
+            _log.error(
+                "data capture needs %s to take writes; found: %s; answers go out uncaptured: %d more, %d in all",
+                *(self._folder, error, self.lost - before, self.lost),
+            )
+
+    def _keep(self) -> None:
+        self.written += 1
+        if self._last_loss is not None and self._clock() - self._last_loss >= SAY_SECONDS:
+            self._last_loss = None
+            self._said = (float("-inf"), self.lost)
+            _log.warning("data capture is written again; %d answers were lost, %d written", self.lost, self.written)

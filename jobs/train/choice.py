@@ -14,18 +14,16 @@ CHOSEN_BY = ("ndcg_at_10", "log_loss")
 MEASURED = (*CHOSEN_BY, "auc")
 
 
-def figures(rows: Scored, settings: GateSettings, seed: int) -> dict[str, dict[str, Finding]]:
+def figures(rows: Scored, settings: GateSettings) -> dict[str, dict[str, Finding]]:
     """Each ranker's figures on the validation rows, as a backtest on them would find them."""
     found: dict[str, dict[str, Finding]] = {}
     for kind in rows.as_shown:
-        of_itself = compared(rows, kind, kind, settings, seed, MEASURED)
+        of_itself = compared(rows, kind, kind, settings, metrics=MEASURED)
         found[kind] = {metric: sides["challenger"] for metric, sides in of_itself.items()}
     return found
 
 
-def choose(
-    rows: Scored, found: Mapping[str, Mapping[str, Finding]], settings: GateSettings, seed: int
-) -> tuple[str, str]:
+def choose(rows: Scored, found: Mapping[str, Mapping[str, Finding]], settings: GateSettings) -> tuple[str, str]:
     """The challenger and why; `rows` has the rankers simplest first, `found` their `figures`.
 
     By each of `CHOSEN_BY` in turn the best is kept, and who equals it: worse by at most one standard error of the
@@ -35,13 +33,14 @@ def choose(
     A refused figure (NaN scores, a fold without clicks) never wins; where every ranker has one the baseline is chosen:
     a challenger nobody has measured is no challenger.
     """
-    kept = [kind for kind in rows.as_shown if all(isinstance(found[kind][name], Estimate) for name in CHOSEN_BY)]
+    known = {kind: {m: f.value for m, f in found[kind].items() if isinstance(f, Estimate)} for kind in rows.as_shown}
+    kept = [kind for kind in known if set(CHOSEN_BY) <= set(known[kind])]
     if not kept:
         reasons = sorted({f.reason for of in found.values() for f in of.values() if isinstance(f, Refusal)})
         return BASELINE, f"no validation figures ({'; '.join(reasons)}): the baseline stands"
 
     def worse(kind: str, other: str, metric: str) -> Worse:
-        return Worse.of(compared(rows, other, kind, settings, seed, [metric])[metric], metric)
+        return Worse.of(compared(rows, other, kind, settings, metrics=[metric])[metric], metric)
 
     margin, said = settings.must_not_fall.log_loss, []
     if BASELINE in kept and margin is not None:
@@ -54,7 +53,8 @@ def choose(
             best = kind if worse(kind, best, metric).by < 0 else best
         kept = [kind for kind in kept if worse(kind, best, metric).within_noise]
         others = ", ".join(kind for kind in kept if kind != best)
-        said.append(f"best {metric} {best}" + (f", equalled by {others} within a standard error" if others else ""))
+        equalled = f", equalled by {others} within a standard error" if others else ""
+        said.append(f"best {metric} {best} {known[best][metric]:.6f}{equalled}")
     return kept[0], f"{kept[0]} of {', '.join(rows.as_shown)}: {'; '.join(said)}"
 
 

@@ -45,9 +45,9 @@ def run(run: Run) -> dict[str, Any]:
         started = time.monotonic()
         rankers[kind] = RANKERS[kind].fit(folds.train, run.config.ranker, start_from=starts.get(kind))
         run.say(f"{kind} fitted in {time.monotonic() - started:.1f} s" + (", continued" if kind in starts else ""))
-    rows, gate, seed = scored(folds.validate, rankers, IDENTITY.empty_table()), run.config.gate, run.config.ranker.seed
-    figures = choice.figures(rows, gate, seed)
-    chosen, why = choice.choose(rows, figures, gate, seed)
+    rows = scored(folds.validate, rankers, IDENTITY.empty_table())
+    figures = choice.figures(rows, run.config.gate)
+    chosen, why = choice.choose(rows, figures, run.config.gate)
     run.say(f"{chosen} is the challenger: {why}")
     try:
         drafts = _draft(run, folds, rankers, champion if starts else None)

@@ -161,13 +161,12 @@ def sums(name: str, rows: pa.Table, day: date, neighbours: Neighbours) -> dict[s
     if name == "items":
         found["category_share"] = Moments.of(rows.column("category").is_valid())
     for figure, (column, snapshot) in REFERENCES.get(name, {}).items():
-        found[figure] = _known(referring(rows, column), neighbours.day[snapshot])
+        found[figure] = _known(referring(rows.column(column)), neighbours.day[snapshot])
     return found
 
 
-def referring(rows: pa.Table, column: str) -> pa.ChunkedArray:
+def referring(ids: pa.ChunkedArray) -> pa.ChunkedArray:
     """The ids that a column of ids, or of lists of them, names; without nulls."""
-    ids = rows.column(column)
     return (pc.list_flatten(ids) if pa.types.is_list(ids.type) else ids).drop_null()
 
 

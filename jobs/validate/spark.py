@@ -34,13 +34,14 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from jobs.asof.spark import BUCKET, by_bucket, fitted, refusals
 from jobs.lake import raw
 from jobs.lake.parts import read_part
-from jobs.lake.tables import RAW, SNAPSHOTS, STR
+from jobs.lake.tables import RAW, SNAPSHOTS
 from jobs.validate import core, evaluate, facts, profile
 from jobs.validate.batch import NULLABLE_SHOWN, Before, Keys, Report, Rules, Verdict, Written, key_columns
 from jobs.validate.columns import ROW_ATTRIBUTES, filled, holds_nothing, shape, shaped
 from jobs.validate.evaluate import Outcome
 from jobs.validate.facts import Neighbours
 from jobs.validate.figures import Moments, Sum
+from jobs.validate.references import LISTED, NAMED, listed_in, named_in
 from jobs.validate.suites import Finding, Suites
 
 SUMS, TODAY = "_sums", "_today"
@@ -102,7 +103,7 @@ def judge_day(
     spark.conf.set("spark.sql.adaptive.enabled", "false")
     columns = {table: _columns(rules.suites, table, large, report) for table in RAW}
     frames = {table: _frame(spark, rules.suites, table, large) for table in RAW}
-    references = _references(spark, rules.suites, large)
+    references = _references(spark, large)
     verdicts = {}
     for table in RAW:
         judge = Judge(rules.suites, table, large.day, large.folders)
@@ -189,25 +190,21 @@ def _read_by_workers(
 
 
 # -- what snapshots list ------------------------------------------------------------------------------
-NAMED = pa.schema([("table", STR), ("figure", STR), ("snapshot", STR), ("id", STR), ("times", pa.int64())])
-LISTED = pa.schema([("snapshot", STR), ("id", STR)])
 
 
-def _references(spark: SparkSession, suites: Suites, large: Large) -> dict[str, Sums]:
+def _references(spark: SparkSession, large: Large) -> dict[str, Sums]:
     """The figures of `facts.REFERENCES` by table: every id that is named meets every id that is listed."""
-    day = large.day
 
-    def ids(table: str, of_rows: Callable[[str, pa.Table], pa.Table], schema: pa.Schema) -> DataFrame:
-        read = large.files[table]
-        return _read_by_workers(spark, read, lambda path: of_rows(table, _read(suites, table, day, path)), schema)
+    def ids(table: str, of_file: Callable[[str, Path], pa.Table], schema: pa.Schema) -> DataFrame:
+        return _read_by_workers(spark, large.files[table], partial(of_file, table), schema)
 
-    named = reduce(DataFrame.unionByName, (ids(table, _named, NAMED) for table in facts.REFERENCES))
-    listed = reduce(DataFrame.unionByName, (ids(table, _listed, LISTED) for table in SNAPSHOTS))
+    named = reduce(DataFrame.unionByName, (ids(table, named_in, NAMED) for table in facts.REFERENCES))
+    listed = reduce(DataFrame.unionByName, (ids(table, listed_in, LISTED) for table in SNAPSHOTS))
     known = listed.distinct().withColumn("known", F.lit(1))
     # Left to itself Spark might broadcast them: all ids through the driver.
     met = named.join(known.hint("merge"), ["snapshot", "id"], "left")
     sums = met.groupBy("table", "figure").agg(F.sum("times").alias("n"), F.sum(F.col("times") * F.col("known")))
-    spark.sparkContext.setJobGroup(job_group("references", day), f"ids that events name, {day}")
+    spark.sparkContext.setJobGroup(job_group("references", large.day), f"ids that events name, {large.day}")
     with refusals():
         found = {(table, figure): (n, total or 0) for table, figure, n, total in sums.collect()}
     empty = {name for name in SNAPSHOTS if not sum(map(raw.rows_of, large.files[name]))}
@@ -217,22 +214,6 @@ def _references(spark: SparkSession, suites: Suites, large: Large) -> dict[str, 
             n, total = (0, 0) if snapshot in empty else found.get((table, figure), (0, 0))
             references[table][figure] = Moments(n, float(total), float(total))
     return references
-
-
-def _named(table: str, rows: pa.Table) -> pa.Table:
-    """How many times the rows name each id, by figure."""
-    parts = []
-    for figure, (column, snapshot) in facts.REFERENCES[table].items():
-        ids, times = facts.referring(rows, column).value_counts().flatten()
-        constant = {"table": table, "figure": figure, "snapshot": snapshot}
-        parts.append(pa.table({**{n: pa.repeat(v, len(ids)) for n, v in constant.items()}, "id": ids, "times": times}))
-    return pa.concat_tables(parts)
-
-
-def _listed(table: str, rows: pa.Table) -> pa.Table:
-    """The ids of a snapshot."""
-    ids = rows.column(RAW[table].key[0]).drop_null().unique()
-    return pa.table({"snapshot": pa.repeat(table, len(ids)), "id": ids})
 
 
 # -- what rows need of other tables -------------------------------------------------------------------

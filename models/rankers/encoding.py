@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, Self
 
 import numpy as np
@@ -91,13 +90,16 @@ def codes_of(
     Raises ValueError for a value that is neither a string nor unknown.
     """
     values = np.asarray(column).tolist()
-    table = dict(codes)
+    # Of the values that occur, not of all codes: a few candidates are looked up among millions of items.
+    table: dict[Any, int] = {}
     for value in set(values):
         if value is None or value != value:
             table[value] = unknown
         elif not isinstance(value, str):
             raise ValueError(f"a category needs to be a string or None; found {value!r}")
-    return np.fromiter(map(table.get, values, repeat(otherwise)), dtype=np.int64, count=len(values))
+        else:
+            table[value] = codes.get(value, otherwise)
+    return np.fromiter(map(table.__getitem__, values), dtype=np.int64, count=len(values))
 
 
 def _frequent(column: NDArray[Any], most: int) -> tuple[str, ...]:

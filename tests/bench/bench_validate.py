@@ -162,8 +162,7 @@ def tidegate_spark(folder: Path, case: str) -> int:
     from jobs.lake import raw
     from jobs.lake.tables import RAW
     from jobs.spark import session
-    from jobs.validate.batch import NULLABLE_SHOWN, Rules, unreported
-    from jobs.validate.facts import Neighbours
+    from jobs.validate.batch import Before, Rules, unreported
     from jobs.validate.spark import Large, judge_day
     from jobs.validate.suites import Suites
 
@@ -171,7 +170,7 @@ def tidegate_spark(folder: Path, case: str) -> int:
     files = {table: raw.files(folder / case, table, DAY) for table in RAW}
     parts = {table: folder / "parts" / table for table in (*RAW, "quarantine")}
     large = Large(DAY, files, dict.fromkeys(RAW, ""), parts)
-    before = Neighbours({}, NULLABLE_SHOWN.empty_table())
+    before = Before((), {}, {})
     with session(settings, "bench-validate") as spark:
         found = judge_day(spark, rules, large, before, unreported, settings.partitions)
     return _agreed(folder, case, [(f.held, f.outcome.unexpected) for f in found["impressions"].findings if f.outcome])

@@ -1,11 +1,12 @@
 """Bundles with a known truth, features in memory, and the real server on a free port for the endpoint's tests."""
 
+import asyncio
 import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ import uvicorn
 from botocore.config import Config as ClientConfig
 
 from infra.endpoint.__main__ import listen
+from infra.endpoint.__main__ import web as served
 from infra.endpoint.app import Server
+from infra.endpoint.serving import Serving
 from jobs import bundle, config
 from jobs.bundle import Bundle
 from jobs.features.online import Published
 from models.rankers import RANKERS
 from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NUMERIC, Encodings
+from models.rankers.popularity import PopularityRanker
 from models.rankers.protocol import Columns, Predictions, TrainingData
 from models.retrieval import ItemIndex
 from models.settings import PolicySettings, RankerSettings
@@ -79,26 +83,43 @@ def training_data(seed: int = 0, n: int = 1500) -> TrainingData:
     return TrainingData(features, clicked, np.where(rng.random(n) < 0.2, clicked, 0.0), np.ones(n))
 
 
-def write_bundle(folder: Path, kind: str, name: str | None = None, seed: int = 0) -> Bundle:
+def write_bundle(
+    folder: Path, kind: str, name: str | None = None, seed: int = 0, fallback: str = "popularity", indexed: bool = True
+) -> Bundle:
     """A bundle of one kind of ranker, with index and fallback."""
     data = training_data(seed)
     users = np.random.default_rng(seed).choice(np.array([f"u{n}" for n in range(40)], dtype=object), len(data.clicked))
-    index = ItemIndex.fit(users, data.features["item_id"], 4, 7)
+    index = ItemIndex.fit(users, data.features["item_id"], 4, 7) if indexed else None
     settings = RankerSettings(xgboost_rounds=5)
-    fallback = RANKERS["popularity"].fit(data, settings)
-    return bundle.write(
-        folder, name or f"{kind}-full-{DAY}", RANKERS[kind].fit(data, settings), fallback, index, POLICY, {"seed": seed}
-    )
+    rankers = (RANKERS[of].fit(data, settings) for of in (kind, fallback))
+    return bundle.write(folder, name or f"{kind}-full-{DAY}", *rankers, index, POLICY, {"seed": seed})
+
+
+class Turning(Memory):
+    """A publication a day, each with items of its own, when the test says so."""
+
+    def turn(self) -> None:
+        """The next day is published."""
+        of = self.publication
+        assert of.day is not None
+        day = of.day + timedelta(days=1)
+        ids = np.array([f"{day}/{name}" for name in IDS], dtype=object)
+        self.publication = Published(day, {**of.items, "item_id": ids}, of.encodings)
 
 
 class Awkward:
-    """A ranker that takes its time or fails, as told; its bundle is a real one on disk."""
+    """A ranker that takes its time, waits or fails, as told; its bundle is a real one on disk."""
 
     kind = "awkward"
     seconds = 0.0
     error: Exception | None = None
+    free: threading.Event
+    """Predictions wait for it; a test that clears it sets it again."""
+    asked = 0
 
     def predict(self, features: Columns) -> Predictions:
+        type(self).asked += 1
+        type(self).free.wait(60)
         time.sleep(type(self).seconds)
         if type(self).error is not None:
             raise type(self).error
@@ -115,6 +136,79 @@ class Awkward:
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> "Awkward":
         return cls()
+
+
+class Patient(PopularityRanker):
+    """Popularity that waits to be let go: as a fallback it holds up whoever computes it."""
+
+    kind = "patient"
+    free: threading.Event
+    begun: threading.Event
+    sizes: list[int]
+    """How many items each prediction was asked for."""
+
+    def predict(self, features: Columns) -> Predictions:
+        type(self).sizes.append(len(features["item_id"]))
+        type(self).begun.set()
+        type(self).free.wait(60)
+        return super().predict(features)
+
+
+@contextmanager
+def direct(settings: config.Config, *bundles: Bundle, features: Any = None) -> Iterator["Direct"]:
+    """The application without a network, its endpoint `tidegate` serving the bundles alike as variants a, b, ..."""
+    server = Server(settings, features or Memory())
+    try:
+        variants = {chr(ord("a") + n): server._decider.ready(judged) for n, judged in enumerate(bundles)}
+        if variants:
+            server._control.serving["tidegate"] = Serving("tidegate", variants, dict.fromkeys(variants, 1.0), 100)
+        yield Direct(server)
+    finally:
+        server.close()
+
+
+class Direct:
+    """Calls the application as a server would, on this thread; several threads may."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.unread = 0
+        """Parts of the last body that were not asked for."""
+
+    def ask(
+        self,
+        path: str,
+        body: bytes | list[bytes] = b"",
+        headers: Mapping[str, str] | None = None,
+        arrived: float | None = None,
+    ) -> tuple[int, bytes]:
+        """Status and body; `arrived` is on `time.monotonic`."""
+        parts = [body] if isinstance(body, bytes) else list(body)
+        named = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http"}
+        scope |= {"path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": named}
+        scope |= {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
+        scope["state"] = {} if arrived is None else {"arrived": arrived}
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            part = parts.pop(0)
+            return {"type": "http.request", "body": part, "more_body": bool(parts)}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        asyncio.run(self.server.app(scope, receive, send))
+        self.unread = len(parts)
+        return sent[0]["status"], b"".join(message["body"] for message in sent[1:])
+
+    def invoke(self, request_id: str = "r1", arrived: float | None = None, **fields: Any) -> dict[str, Any]:
+        """The answer."""
+        body = {"request_id": request_id, "surface": "home", "k": 3, **fields}
+        status, found = self.ask("/endpoints/tidegate/invocations", json.dumps(body).encode(), arrived=arrived)
+        assert status == 200, found
+        answer: dict[str, Any] = json.loads(found)
+        return answer
 
 
 def settings(folder: Path, **overrides: str) -> config.Config:
@@ -189,7 +283,7 @@ def running(settings: config.Config, features: Any = None) -> Iterator[Client]:
     """The real application behind real HTTP on a free port, in a thread so that its rankers can be awkward."""
     server = Server(settings, features or Memory())
     listener = listen(0)
-    web = uvicorn.Server(uvicorn.Config(server.app, log_level="warning", access_log=False))
+    web = uvicorn.Server(served(server.app))
     thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -12,7 +12,6 @@ from botocore.exceptions import ClientError, WaiterError
 from infra.endpoint.state import Registry
 from jobs.bundle import Bundle
 from jobs.errors import Misconfigured
-from models.rankers import RANKERS
 from tests.infra.endpoint.rig import ROLE, Awkward, Client, running, settings, write_bundle
 
 
@@ -195,16 +194,11 @@ def test_no_request_is_lost_while_the_endpoint_is_updated(tmp_path: Path, popula
         assert not any(a["fallback"] for a in answers)
 
 
-def test_an_update_in_progress_is_not_disturbed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, popular: Bundle
-) -> None:
+def test_an_update_in_progress_is_not_disturbed(tmp_path: Path, popular: Bundle, awkward: Bundle) -> None:
     """SageMaker's own rule; two swaps at once would leave it to chance which serves."""
-    monkeypatch.setitem(RANKERS, "awkward", Awkward)
-    monkeypatch.setattr(Awkward, "seconds", 0.0)
-    slow = write_bundle(tmp_path, "awkward")
     with running(settings(tmp_path)) as client:
         client.serve(popular, "a")
-        client.config(client.model(slow, "b"), b=1.0)
+        client.config(client.model(awkward, "b"), b=1.0)
         Awkward.seconds = 0.5
         client.control.update_endpoint(EndpointName="tidegate", EndpointConfigName="b")
         assert client.control.describe_endpoint(EndpointName="tidegate")["EndpointStatus"] == "Updating"
@@ -276,3 +270,53 @@ def test_one_server_per_state_folder(tmp_path: Path) -> None:
         Registry(tmp_path)
     first.close()
     Registry(tmp_path).close()
+
+
+# -- a registry that cannot be written --------------------------------------------------------------------------------
+def test_an_operation_that_cannot_be_written_down_was_not_done(tmp_path: Path, popular: Bundle) -> None:
+    """On a full disk the caller is told; with room again the same call is the first of its kind."""
+    with running(settings(tmp_path)) as client:
+        client.serve(popular)
+        draft = tmp_path / "state" / "state.tmp"
+        draft.mkdir()  # nothing can be written there
+        with pytest.raises(ClientError, match="the registry needs to be written") as caught:
+            client.model(popular, "b")
+        assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+        with pytest.raises(ClientError, match="the registry needs to be written"):
+            client.control.delete_endpoint(EndpointName="tidegate")
+        assert client.settled()["EndpointStatus"] == "InService"
+        assert client.invoke()["bundle_sha256"] == popular.sha256
+        draft.rmdir()
+        assert client.model(popular, "b") == "b"
+
+
+def test_an_update_that_cannot_be_written_down_leaves_the_old_config_in_service(
+    tmp_path: Path, popular: Bundle, awkward: Bundle
+) -> None:
+    """A restart would serve the old one: nobody may believe in the new one meanwhile, or wait for ever."""
+    with running(settings(tmp_path)) as client:
+        client.serve(popular, "a")
+        client.config(client.model(awkward, "b"), b=1.0)
+        Awkward.free.clear()
+        client.control.update_endpoint(EndpointName="tidegate", EndpointConfigName="b")
+        (tmp_path / "state" / "state.tmp").mkdir()
+        Awkward.free.set()
+        found = client.settled()
+        assert (found["EndpointStatus"], found["EndpointConfigName"]) == ("InService", "a")
+        assert "the registry needs to be written" in found["FailureReason"]
+        assert client.invoke()["bundle_sha256"] == popular.sha256
+
+
+def test_a_restart_serves_though_nothing_can_be_written_or_one_bundle_is_broken(
+    tmp_path: Path, popular: Bundle, awkward: Bundle
+) -> None:
+    """Whatever one ranker raises when it is brought up, the other endpoint answers; so it does on a full disk."""
+    with running(settings(tmp_path)) as client:
+        client.serve(popular, "a")
+        client.serve(awkward, "b", endpoint="other")
+    (tmp_path / "state" / "state.tmp").mkdir()
+    Awkward.error = RuntimeError("out of cheese")
+    with running(settings(tmp_path)) as client:
+        assert client.invoke()["bundle_sha256"] == popular.sha256
+        found = client.settled("other")
+        assert (found["EndpointStatus"], found["FailureReason"]) == ("Failed", "out of cheese")

@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.endpoint.decide import WORKERS, Decider
+from infra.endpoint.decide import Decider
 from infra.endpoint.request import RankRequest
 from infra.endpoint.serving import Serving
 from jobs.bundle import Bundle
 from jobs.features.online import Published
-from models.rankers import RANKERS
 from models.settings import PolicySettings, TaskSettings
-from tests.infra.endpoint.rig import DAY, IDS, POLICY, Awkward, Client, Memory, running, settings, write_bundle
+from tests.infra.endpoint.rig import DAY, IDS, POLICY, Awkward, Client, Memory, running, settings
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +48,14 @@ def test_propensities_are_plackett_luce_given_everything_above(served: Client) -
 def test_the_first_place_is_drawn_as_often_as_its_propensity_says(popular: Bundle) -> None:
     """A formula may be right and the draw wrong: 2,000 requests, chi-square over the candidates (p about 1e-4)."""
     decider = Decider(Memory(), 5000, TaskSettings())
+    offer = decider.ready(popular).offer(datetime.now(UTC))
     drawn = dict.fromkeys(IDS[:8], 0)
     expected: dict[str, float] = {}
     for n in range(2000):
-        items, _ = decider._by_ranker(popular, RankRequest(request_id=f"q{n}", surface="home", k=1, candidates=IDS[:8]))
-        drawn[items[0]["item_id"]] += 1
-        expected[items[0]["item_id"]] = items[0]["propensity"]
+        asked = RankRequest(request_id=f"q{n}", surface="home", k=1, candidates=IDS[:8])
+        items = decider.by_ranker(popular, offer, asked)
+        drawn[items[0].item_id] += 1
+        expected[items[0].item_id] = items[0].propensity
     decider.close()
     assert sum(expected.values()) == pytest.approx(1.0)
     statistic = sum((drawn[item] - 2000 * p) ** 2 / (2000 * p) for item, p in expected.items())
@@ -140,15 +141,6 @@ def test_unknown_endpoint_and_variant_are_validation_errors(served: Client) -> N
 
 
 # -- the timer --------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def awkward(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bundle:
-    """A real bundle whose ranker does as the test says; it answers properly while it is brought up."""
-    monkeypatch.setitem(RANKERS, "awkward", Awkward)
-    monkeypatch.setattr(Awkward, "seconds", 0.0)
-    monkeypatch.setattr(Awkward, "error", None)
-    return write_bundle(tmp_path, "awkward")
-
-
 def test_a_late_ranker_is_answered_for_by_popularity_within_the_promise(tmp_path: Path, awkward: Bundle) -> None:
     """The timer is 60 ms, the ranker takes a second: the answer comes long before it, with true propensities."""
     with running(settings(tmp_path, ENDPOINT__TIMEOUT_MS="60")) as client:
@@ -156,7 +148,7 @@ def test_a_late_ranker_is_answered_for_by_popularity_within_the_promise(tmp_path
         Awkward.seconds = 1.0
         client.invoke("warm up boto3")
         took = []
-        for n in range(2 * WORKERS):
+        for n in range(8):
             started = time.perf_counter()
             answer = client.invoke(f"r{n}", candidates=IDS[:10], k=10)
             took.append(time.perf_counter() - started)
@@ -208,11 +200,11 @@ def test_before_the_first_feature_day_the_endpoint_answers_and_says_so(boosted: 
             return []
 
     decider = Decider(Nothing(), 5000, TaskSettings())
-    decider.warm(boosted)
+    variant = decider.ready(boosted)
     asked = RankRequest(request_id="r", surface="home", k=2, candidates=IDS[:4])
-    answer = asyncio.run(decider.answer(boosted, asked, "a"))
+    answer = asyncio.run(decider.answer(variant, "a", asked, time.monotonic() + 5))
     decider.close()
-    assert (len(answer["items"]), answer["fallback"], answer["features_day"]) == (2, False, None)
+    assert (len(answer.items), answer.fallback, answer.features_day) == (2, False, None)
 
 
 class TwoDays(Memory):
@@ -265,12 +257,13 @@ def test_a_request_is_answered_with_what_counts_as_known_at_its_time(
 
     decider = Decider(TwoDays(), 5000, TaskSettings())
     asked = RankRequest(request_id="r", user_id="u1", surface="home", k=1, candidates=IDS, event_time=event_time)
-    answer = asyncio.run(decider.answer(replace(popular, ranker=Watched()), asked, "a"))
-    _, of_fallback = decider._by_popularity(popular, asked)
+    variant = decider.ready(replace(popular, ranker=Watched()))
+    in_time, late = (decider.answer(variant, "a", asked, time.monotonic() + left) for left in (60, -60))
+    for answer, fallback in ((asyncio.run(in_time), False), (asyncio.run(late), True)):
+        assert answer.fallback == fallback
+        assert answer.features_day == (None if day is None else day.isoformat())
     decider.close()
-    assert answer["features_day"] == (None if day is None else day.isoformat())
-    assert of_fallback == day
-    [columns] = seen
+    _, columns = seen  # the first one was to see whether it answers at all
     listed = 0 if day is None else len(IDS) if day == DAY else len(IDS) // 2
     assert np.count_nonzero(~np.isnan(columns["item_click_rate"])) == listed
     clicked = columns["item_id"][columns["user_clicked_item"] == 1.0].tolist()
@@ -281,10 +274,11 @@ def test_epsilon_greedy_and_greedy_bundles_serve_their_own_policy(boosted: Bundl
     """The policy travels in the bundle; a greedy slate is certain and says so."""
     decider = Decider(Memory(), 5000, TaskSettings())
     asked = RankRequest(request_id="r", surface="home", k=3, candidates=IDS[:9])
-    greedy, _ = decider._by_ranker(replace(boosted, policy=PolicySettings(kind="greedy")), asked)
+    variant = decider.ready(replace(boosted, policy=PolicySettings(kind="greedy")))
+    greedy = decider.by_ranker(variant.bundle, variant.offer(asked.at()), asked)
     decider.close()
-    assert [i["p_click"] for i in greedy] == sorted((i["p_click"] for i in greedy), reverse=True)
-    assert greedy[0]["propensity"] > 0
+    assert [i.p_click for i in greedy] == sorted((i.p_click for i in greedy), reverse=True)
+    assert greedy[0].propensity > 0
 
 
 # -- variants and capture ---------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """One clock: at any time of day a request is served, trained on and replayed with the very same columns."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
@@ -68,8 +69,8 @@ class Shop:
             snapshots = (self.world.lake.read(table) for table in ("users", "items"))
             online.publish(self.config, day, rows, *snapshots)
         self.ranker = Watched()
-        self.bundle = replace(popular, ranker=self.ranker)
         self.decider = Decider(online.OnlineFeatures(self.config), 20_000, self.config.tasks)
+        self.variant = self.decider.ready(replace(popular, ranker=self.ranker))
 
     @property
     def config(self) -> Config:
@@ -101,9 +102,9 @@ class Shop:
             k=1,
             event_time=row["event_time"].isoformat(),
         )
-        answer = asyncio.run(self.decider.answer(self.bundle, request, "a"))
-        assert not answer["fallback"]
-        return self.ranker.shown, answer["features_day"]
+        answer = asyncio.run(self.decider.answer(self.variant, "a", request, time.monotonic() + 20))
+        assert not answer.fallback
+        return self.ranker.shown, answer.features_day
 
 
 @pytest.fixture(scope="module")
@@ -125,14 +126,16 @@ def test_training_replay_monitoring_and_serving_see_the_same(
     test = test.filter(pc.equal(test["split"], "test"))
     placed, _ = first_placements(test, shop.world.lake.read("requests", [ASKED]))
     assert len(placed) == len(shown)
-    found = decisions(placed, known_before(Run(STAGES["backtest"], shop.config, DAY), ASKED, snapshots=DAY))
-    assert disagreement(placed, found) == {}
+    found = decisions(placed)
+    before = known_before(Run(STAGES["backtest"], shop.config, DAY), ASKED, snapshots=DAY)
+    replayed = candidate_columns(placed, found.row, found.item_ids[found.item], before)
+    assert disagreement(placed, replayed, found.shown).differing == 0
     known = known_before(Run(STAGES["monitor"], shop.config, ASKED), ASKED, with_users=True)
     logged = shop.world.lake.read("impressions", [ASKED])
     for row in shown:
         columns, day = shop.served(row)
-        [n] = np.flatnonzero(found.request_id == row["request_id"])
-        check_same(columns, {name: column[found.row == n] for name, column in found.columns.items()}, row)
+        n = placed["request_id"].to_pylist().index(row["request_id"])
+        check_same(columns, {name: column[found.row == n] for name, column in replayed.items()}, row)
         mine = logged.filter(pc.equal(logged["request_id"], row["request_id"]))
         monitored = candidate_columns(mine, np.zeros(len(ITEMS), np.int64), np.array(ITEMS, dtype=object), known)
         check_same(columns, monitored, row)

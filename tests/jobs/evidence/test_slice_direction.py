@@ -10,7 +10,7 @@ from jobs.evidence import page
 from jobs.evidence.detail import sliced
 from jobs.evidence.document import Document
 from jobs.evidence.scored import Scored
-from models.evaluation.gate import Evidence, judge
+from models.evaluation.gate import Evidence, SliceFinding, judge
 from models.settings import GateSettings
 from tests.jobs.evidence.evidence_documents import Tree, troubled, written
 
@@ -60,9 +60,9 @@ def test_a_challenger_that_spoils_one_slice_is_held_in_every_metric(metric: str,
         attributes={"device": np.where(tv, "tv", "phone").astype(object)},
     )  # fmt: skip
     settings = GateSettings(slice_metric=metric)
-    slices = sliced(rows, settings)["slices"]
-    assert [part["value"] for part in slices] == ["phone", "tv"]
-    tree = {"comparison": {}, "value": {}, "test_rows": n, "same_candidate": False, "slices": slices}
-    (rule,) = (r for r in judge(Evidence.from_dict(tree), settings).rules if r.name == "slices")
+    slices = sliced(rows, settings).slices
+    assert [part.value for part in slices] == ["phone", "tv"]
+    parts = tuple(SliceFinding(part.attribute, part.value, part.difference.measured()) for part in slices)
+    (rule,) = (r for r in judge(Evidence({}, {}, n, slices=parts), settings).rules if r.name == "slices")
     assert rule.outcome == ("hold" if hurt else "pass")
     assert ("device=tv" in rule.reason) == hurt

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from jobs.backtest import job as backtest
@@ -17,6 +18,7 @@ from jobs.lake.store import Lake
 from jobs.monitor import job
 from jobs.promote import job as promote
 from jobs.serving import captured
+from jobs.serving.answer import Answer, Placement
 from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import (
     DAY,
@@ -90,12 +92,15 @@ def serve(
             {
                 "request_id": place["request_id"],
                 "items": [],
+                "bundle_version": row["candidate_id"],
                 "bundle_sha256": row["bundle_sha256"],
+                "variant": "live",
                 "fallback": fallback,
                 "features_day": seen,
             },
         )
-        answer["items"].append({"item_id": place["item_id"], "position": place["position"], "p_click": p_click})
+        scores = dict.fromkeys(("score", "p_click"), p_click) | {"p_conversion": 0.0, "propensity": 0.5}
+        answer["items"].append({"item_id": place["item_id"], "position": place["position"], **scores})
     folder = config.endpoint.state / "capture" / f"date={LIVE_DAY}"
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({"request": {}, "response": answer, "at": "x"}) for answer in answers.values()]
@@ -201,12 +206,26 @@ def test_without_a_capture_the_skew_is_unknown_not_zero(config: Config) -> None:
     assert found["value"]["value"] is not None
 
 
-def test_a_torn_line_and_a_repeated_answer_do_not_count() -> None:
-    """A killed endpoint may leave half a line; a client that retried gets the first answer twice."""
+def test_a_torn_line_is_counted_and_a_repeated_answer_does_not_count(tmp_path: Path) -> None:
+    """A killed endpoint may leave half a line, within a character even; a client that retried is answered twice."""
 
-    def line(p: float) -> str:
-        items = [{"item_id": "i", "position": 1, "p_click": p}]
-        return json.dumps({"response": {"request_id": "r", "items": items, "fallback": False}}) + "\n"
+    def line(p: float, request: str = "r") -> bytes:
+        answer = Answer(request, [Placement("ü", 1, p, p, 0.0, 0.5)], "m", "s", "live", False, None)
+        return orjson.dumps({"response": answer}) + b"\n"
 
-    found = captured.placements([line(0.1), line(0.2), line(0.3)[:20]])
-    assert found["served_p_click"].to_pylist() == [0.1]
+    torn = line(0.3)[: line(0.3).index("ü".encode()) + 1]
+    (tmp_path / "9.jsonl").write_bytes(line(0.1) + line(0.2) + torn)
+    (tmp_path / "10.jsonl").write_bytes(line(0.4) + torn + line(0.5, "swallowed") + line(0.6, "s"))
+    found = captured.placements(captured.lines(tmp_path))
+    assert found.rows["served_p_click"].to_pylist() == [0.1, 0.6]
+    assert found.torn == 2
+
+
+def test_torn_lines_are_a_figure_of_the_report(config: Config) -> None:
+    """Whoever reads the report sees that answers are missing from it."""
+    serve(config)
+    path = config.endpoint.state / "capture" / f"date={LIVE_DAY}" / "0.jsonl"
+    path.write_text(path.read_text() + '{"endpoint": "tid')
+    monitored(config)
+    assert report(config)["capture_torn_lines"]["value"] == 1.0
+    assert report(config)["skew_max"]["value"] == pytest.approx(0.0, abs=1e-6)

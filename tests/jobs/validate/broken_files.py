@@ -358,7 +358,7 @@ for kind, mark in {
         "clicks",
         f"the folder is a table of {kind}",
         lambda raw, mark=mark: _touch(f"../{mark}")(raw),
-        refused(rf"^folder .*/clicks needs to hold plain Parquet files, .*; found .* in the {kind} format"),
+        refused(rf"^folder .*/clicks needs to hold plain Parquet files, .*; found a table in the {kind} format"),
     )
 FILES.of_files("clicks", "a writer's own marks", _touch("_SUCCESS"), HARMLESS)
 FILES.of_files("clicks", "a hidden checksum file", _touch("hour=10/.part-0.parquet.crc"), HARMLESS)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.config import SparkSettings
-from jobs.errors import Refused
+from jobs.errors import NotReady, Refused
 from jobs.lake import raw
 from jobs.lake.tables import LAKE, RAW
 from jobs.validate import batch
@@ -161,6 +161,19 @@ def test_what_a_worker_refuses_is_refused_in_the_same_words(spark: Any, tmp_path
     with pytest.raises(Refused) as there:
         on_spark(spark, rules, tmp_path, [FIRST])
     assert str(there.value) == str(here.value)
+
+
+def test_a_file_that_is_replaced_meanwhile_is_waited_for(spark: Any, tmp_path: Path) -> None:
+    """A worker's `NotReady` stays one: the run is tried again, and nobody looks for a bug."""
+    from jobs.asof.spark import refusals
+    from jobs.validate.spark import _read_by_workers, _schema
+
+    gone = _read_by_workers(spark, [tmp_path / "part-0.parquet"], raw.parse, _schema("users"))
+    with (
+        pytest.raises(NotReady, match=rf"^raw file {tmp_path}/part-0\.parquet needs to stay .*: run again$"),
+        refusals(),
+    ):
+        gone.collect()
 
 
 def test_too_many_bad_rows_in_all_buckets_together_refuse_the_day(spark: Any, tmp_path: Path) -> None:

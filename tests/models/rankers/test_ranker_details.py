@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,6 +120,20 @@ def test_a_category_that_is_a_number_is_refused() -> None:
     """1 and "1" would be two categories: the caller has to decide."""
     with pytest.raises(ValueError, match="string or None"):
         codes_of(np.array(["a", 1], dtype=object), {}, otherwise=0, unknown=0)
+
+
+def test_a_few_values_are_looked_up_without_a_walk_over_all_codes() -> None:
+    """A fallback scores 20 candidates of a million items: what it costs must not depend on the million."""
+
+    class Codes(dict[str, int]):
+        def keys(self) -> Any:
+            raise AssertionError("every code is looked at")
+
+        __iter__ = items = values = copy = keys
+
+    column = np.array(["b", None, "new", float("nan"), "a", "b"], dtype=object)
+    found = codes_of(column, Codes(a=5, b=6), otherwise=1, unknown=0)
+    assert found.tolist() == [6, 0, 1, 0, 5, 6]
 
 
 def test_packed_gradient_equals_the_dense_one() -> None:

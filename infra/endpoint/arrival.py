@@ -1,0 +1,41 @@
+"""When a request arrived: not when its turn came, but when its bytes reached this machine.
+
+A busy event loop reads its sockets late, and a caller has waited that long already. Linux knows how long ago a
+connection last received data (`TCP_INFO`, tcp(7)), to some milliseconds; elsewhere the wait in the socket is not seen.
+"""
+
+import socket
+import struct
+import sys
+import time
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+ARRIVED = "arrived"
+TCP_INFO = socket.TCP_INFO if sys.platform == "linux" else None
+LAST_RECEIVED = struct.Struct("=52xI")
+"""`tcpi_last_data_recv` of `struct tcp_info` in linux/tcp.h: milliseconds."""
+
+
+class Stamped(HttpToolsProtocol):  # type: ignore[misc]
+    """uvicorn's HTTP/1.1, whose requests know when they arrived."""
+
+    def on_message_begin(self) -> None:
+        """At the first byte of a request."""
+        super().on_message_begin()
+        waited = seconds_in_socket(self.transport.get_extra_info("socket"))
+        self.scope["state"][ARRIVED] = time.monotonic() - waited
+
+
+def arrived(state: Any) -> float:
+    """The moment on `time.monotonic`; now, where the server does not say."""
+    return float(getattr(state, ARRIVED, time.monotonic()))
+
+
+def seconds_in_socket(connection: socket.socket | None) -> float:
+    """How long ago the last data of a connection came; 0.0 where nobody knows."""
+    if TCP_INFO is None or connection is None:
+        return 0.0
+    found = connection.getsockopt(socket.IPPROTO_TCP, TCP_INFO, LAST_RECEIVED.size)
+    return LAST_RECEIVED.unpack(found)[0] / 1000 if len(found) == LAST_RECEIVED.size else 0.0

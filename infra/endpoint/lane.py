@@ -1,0 +1,77 @@
+"""One ranker's thread, with no more work in front of it than can be done in time.
+
+A caller's time runs from the arrival of its request, so work that would be done too late is not taken at all: its
+request is better answered by popularity at once than after a wait. Work that was taken and whose time is over before
+its turn comes is not begun. A ranker that hangs holds up its own lane and nobody else's.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+WEIGHT = 1 / 8
+"""Of the newest piece of work in the mean of what they take: about the last dozen count."""
+SPARE = 1 / 8
+"""Of the budget, not given away when work is taken: some work takes longer than the mean, and answers must be sent."""
+LONGEST = 1 / 2
+"""Of the budget: a piece of work is never thought to take longer, or nobody would notice that a slow ranker is quick
+again. With SPARE below 1, so that an idle lane takes whatever has just arrived."""
+
+
+class Late(Exception):
+    """The work's time was over, or would have been before its end; nothing of it was done."""
+
+
+class Lane:
+    """Runs work one piece after another, in the order it came: a ranker need not be safe to call from two threads."""
+
+    def __init__(self, budget: float, clock: Callable[[], float]) -> None:
+        """`budget`: seconds that a request has from its arrival; deadlines are on `clock`, in seconds."""
+        self._budget = budget
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(1, "rank")
+        self._ahead = 0
+        self._began: float | None = None
+        self._seconds: float | None = None
+
+    def take(self, work: Callable[[], T], deadline: float) -> Future[T] | None:
+        """The work's outcome, or None where it would not be done by the deadline. A cancelled one makes room."""
+        with self._lock:
+            now = self._clock()
+            if now + (self._ahead + 1) * self._each(now) > deadline - SPARE * self._budget:
+                return None
+            self._ahead += 1
+        future = self._pool.submit(self._run, work, deadline)
+        future.add_done_callback(self._done)
+        return future
+
+    def close(self) -> None:
+        """Begin nothing more; what is under way ends by itself."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, work: Callable[[], T], deadline: float) -> T:
+        with self._lock:
+            began = self._clock()
+            if began + self._each(began) > deadline:
+                raise Late
+            self._began = began
+        try:
+            return work()
+        finally:
+            with self._lock:
+                took = self._clock() - began
+                self._seconds = took if self._seconds is None else self._seconds + WEIGHT * (took - self._seconds)
+                self._began = None
+
+    def _each(self, now: float) -> float:
+        """Seconds that a piece of work takes, as far as is known: the mean, or longer if the one under way has."""
+        usual = self._seconds or 0.0
+        under_way = 0.0 if self._began is None else now - self._began
+        return min(max(usual, under_way), LONGEST * self._budget)
+
+    def _done(self, _: Future[T]) -> None:
+        with self._lock:
+            self._ahead -= 1

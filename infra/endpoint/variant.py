@@ -1,0 +1,58 @@
+"""A bundle in service: what it offers of each publication, and the thread its ranker runs on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.endpoint.catalogue import Catalogue, Column
+from infra.endpoint.lane import Lane
+from jobs.bundle import Bundle
+from models.rankers.protocol import Predictions
+
+
+@dataclass(frozen=True)
+class Scored:
+    """n candidates, (n,) object, and what was predicted of each."""
+
+    item_ids: Column
+    predictions: Predictions
+
+    def only(self, rows: NDArray[np.int64]) -> "Scored":
+        """These rows, in this order."""
+        found = self.predictions
+        return Scored(self.item_ids[rows], Predictions(found.p_click[rows], found.p_conversion[rows]))
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One publication for one bundle; all of it is of the same day, and nothing of it changes."""
+
+    day: date | None
+    """None before the first publication."""
+    available_at: datetime
+    """What is asked before it is answered with an older one."""
+    catalogue: Catalogue
+    popular: Scored
+    """The best of the catalogue by the fallback's click probability, best first."""
+
+    @property
+    def popular_ids(self) -> Sequence[str]:
+        ids: list[str] = self.popular.item_ids.tolist()
+        return ids
+
+
+class Variant:
+    """A request takes one offer and keeps it; the refreshing thread replaces `offers` whole."""
+
+    def __init__(self, bundle: Bundle, lane: Lane, offers: Sequence[Offer]) -> None:
+        """`offers`: newest first, the last one available since ever."""
+        self.bundle = bundle
+        self.lane = lane
+        self.offers = offers
+
+    def offer(self, at: datetime) -> Offer:
+        """The newest that counts as known at a moment: `jobs.asof.clock`, as in training."""
+        return next(offer for offer in self.offers if offer.available_at <= at)

@@ -1,0 +1,92 @@
+"""`python -m tests.bench.callers URL PATH BODIES CALLERS RATE SECONDS`: HTTP load from one light process, as JSON.
+
+CALLERS connections. RATE 0: each asks again as soon as it is answered. RATE r: r requests a second come at evenly
+spaced moments whether or not others are answered, and one waits for a free connection; its time counts from its moment,
+so that a server which stalls cannot hide what waited (coordinated omission). BODIES names a file with one body a line.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+
+WARM_UP_SECONDS = 1.0
+FALLBACK = b'"fallback":true'
+
+
+class Caller:
+    """One keep-alive connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def connected(cls, url: str) -> "Caller":
+        parts = urlsplit(url)
+        return cls(*await asyncio.open_connection(parts.hostname, parts.port))
+
+    async def ask(self, request: bytes) -> tuple[int, bool]:
+        """The status and whether popularity answered."""
+        self._writer.write(request)
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        body = await self._reader.readexactly(length)
+        return int(head.split(b" ", 2)[1]), FALLBACK in body
+
+
+class Load:
+    """What came of the requests: (moment, seconds, status, fallback) each."""
+
+    def __init__(self, path: str, bodies: list[bytes], rate: float, seconds: float) -> None:
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+        self._requests = [head.encode() + f"{len(body)}\r\n\r\n".encode() + body for body in bodies]
+        self._rate, self._numbers = rate, count()
+        self._start = time.perf_counter()
+        self._end = self._start + WARM_UP_SECONDS + seconds
+        self.found: list[tuple[float, float, int, bool]] = []
+
+    async def call(self, caller: Caller) -> None:
+        """Ask until the time is over."""
+        while True:
+            number = next(self._numbers)
+            moment = self._start + number / self._rate if self._rate else time.perf_counter()
+            if moment >= self._end:
+                return
+            if (early := moment - time.perf_counter()) > 0:
+                await asyncio.sleep(early)
+            status, fallback = await caller.ask(self._requests[number % len(self._requests)])
+            self.found.append((moment, time.perf_counter() - moment, status, fallback))
+
+    def figures(self) -> dict[str, float]:
+        """Of the requests after the warm-up."""
+        kept = [row for row in self.found if row[0] >= self._start + WARM_UP_SECONDS]
+        took = np.array([seconds for _, seconds, _, _ in kept]) * 1000
+        spent = max(moment + seconds for moment, seconds, _, _ in kept) - self._start - WARM_UP_SECONDS
+        fallback = sum(row[3] for row in kept)
+        return {
+            "requests": len(kept),
+            "per_second": len(kept) / spent,
+            "ranked_per_second": (len(kept) - fallback) / spent,
+            "p50_ms": float(np.quantile(took, 0.5)),
+            "p99_ms": float(np.quantile(took, 0.99)),
+            "max_ms": float(took.max()),
+            "fallback_share": fallback / len(kept),
+            "errors": sum(row[2] != 200 for row in kept),
+        }
+
+
+async def main(url: str, path: str, bodies: str, callers: str, rate: str, seconds: str) -> None:
+    """Connect, ask, print."""
+    connected = [await Caller.connected(url) for _ in range(int(callers))]
+    load = Load(path, Path(bodies).read_bytes().splitlines(), float(rate), float(seconds))
+    await asyncio.gather(*(load.call(caller) for caller in connected))
+    print(json.dumps(load.figures()))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

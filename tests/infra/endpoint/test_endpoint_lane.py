@@ -1,0 +1,180 @@
+"""The queue in front of a ranker: it holds what can be done in time, and nothing late is begun."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.endpoint.lane import LONGEST, SPARE, Lane, Late
+
+BUDGET = 1.0
+
+
+class Clock:
+    """Seconds, as the test says."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Held:
+    """Work that is under way until it is let go, and takes so many of the clock's seconds."""
+
+    def __init__(self, clock: Clock, seconds: float = 0.0) -> None:
+        self.begun, self.let_go = threading.Event(), threading.Event()
+        self._clock, self._seconds = clock, seconds
+
+    def __call__(self) -> float:
+        self.begun.set()
+        self.let_go.wait(30)
+        self._clock.now += self._seconds
+        return self._clock.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def lane(clock: Clock) -> Iterator[Lane]:
+    made = Lane(BUDGET, clock)
+    yield made
+    made.close()
+
+
+def done(lane: Lane, clock: Clock, seconds: float) -> None:
+    """A piece of work that took so long."""
+    held = Held(clock, seconds)
+    held.let_go.set()
+    taken(lane.take(held, clock.now + BUDGET)).result(30)
+
+
+def taken(work: Future[Any] | None) -> Future[Any]:
+    assert work is not None
+    return work
+
+
+def nothing() -> None:
+    """Work of no time at all."""
+
+
+def test_work_that_would_be_done_too_late_is_not_taken(lane: Lane, clock: Clock) -> None:
+    """Each piece takes a tenth of the budget and an eighth of it is spare: eight fit, the one under way included."""
+    done(lane, clock, BUDGET / 10)
+    held = Held(clock)
+    taken(lane.take(held, clock.now + BUDGET))
+    assert held.begun.wait(30)
+    fitting = [lane.take(nothing, clock.now + BUDGET) for _ in range(20)]
+    assert sum(work is not None for work in fitting) == int((1 - SPARE) * 10) - 1
+    assert all(work is None for work in fitting[7:])
+    held.let_go.set()
+
+
+def test_time_that_is_over_or_nearly_over_takes_nothing(lane: Lane, clock: Clock) -> None:
+    """A request that waited elsewhere has less left, though the lane is idle."""
+    done(lane, clock, BUDGET / 10)
+    assert lane.take(nothing, clock.now) is None
+    assert lane.take(nothing, clock.now - 1) is None
+    assert lane.take(nothing, clock.now + BUDGET / 10) is None
+    taken(lane.take(nothing, clock.now + BUDGET / 10 + SPARE * BUDGET)).result(30)
+
+
+def test_what_nobody_waits_for_any_more_makes_room(lane: Lane, clock: Clock) -> None:
+    """A caller answered by popularity cancels its work: it is not run, and the next one has its place."""
+    done(lane, clock, BUDGET / 4)
+    held, ran = Held(clock), threading.Event()
+    taken(lane.take(held, clock.now + BUDGET))
+    assert held.begun.wait(30)
+    left = [taken(lane.take(ran.set, clock.now + BUDGET)) for _ in range(2)]
+    assert lane.take(ran.set, clock.now + BUDGET) is None
+    assert all(work.cancel() for work in left)
+    last = taken(lane.take(nothing, clock.now + BUDGET))
+    held.let_go.set()
+    last.result(30)
+    assert not ran.is_set()
+
+
+def test_work_whose_time_is_over_before_its_turn_is_not_begun(lane: Lane, clock: Clock) -> None:
+    """The one before took longer than anybody knew; the worker goes on with who can still be served."""
+    held, ran = Held(clock, BUDGET), threading.Event()
+    taken(lane.take(held, clock.now + BUDGET))
+    late = taken(lane.take(ran.set, clock.now + BUDGET))
+    held.let_go.set()
+    with pytest.raises(Late):
+        late.result(30)
+    assert not ran.is_set()
+    taken(lane.take(nothing, clock.now + BUDGET)).result(30)
+
+
+def test_a_ranker_that_hangs_is_not_waited_for_by_many(lane: Lane, clock: Clock) -> None:
+    """Once the work under way has used up half the budget, whoever comes is sent away at once."""
+    held = Held(clock)
+    taken(lane.take(held, clock.now + BUDGET))
+    assert held.begun.wait(30)
+    clock.now += LONGEST * BUDGET
+    assert lane.take(nothing, clock.now + BUDGET) is None
+    held.let_go.set()
+
+
+@pytest.mark.parametrize("seconds", [BUDGET, 100 * BUDGET])
+def test_a_slow_ranker_is_asked_again_when_it_is_idle(lane: Lane, clock: Clock, seconds: float) -> None:
+    """Otherwise nobody would ever notice that it is quick again."""
+    for _ in range(20):
+        done(lane, clock, seconds)
+    held = Held(clock)
+    taken(lane.take(held, clock.now + BUDGET))
+    assert held.begun.wait(30)
+    assert lane.take(nothing, clock.now + BUDGET) is None, "one at a time is enough to notice"
+    held.let_go.set()
+
+
+def test_a_failure_is_the_callers_and_the_lane_goes_on(lane: Lane, clock: Clock) -> None:
+    """Whatever a ranker raises."""
+
+    def fail() -> None:
+        raise RuntimeError("out of cheese")
+
+    with pytest.raises(RuntimeError, match="cheese"):
+        taken(lane.take(fail, clock.now + BUDGET)).result(30)
+    taken(lane.take(nothing, clock.now + BUDGET)).result(30)
+
+
+PIECES = st.lists(
+    st.tuples(st.floats(0, BUDGET), st.floats(-BUDGET / 4, 2 * BUDGET), st.floats(0, BUDGET)), max_size=30
+)
+
+
+@settings(deadline=None)
+@given(PIECES)
+def test_nothing_is_begun_late_or_out_of_turn(pieces: list[tuple[float, float, float]]) -> None:
+    """Any work (seconds it takes, seconds left when it comes, pause after it) behind a piece that is under way."""
+    clock = Clock()
+    lane, held = Lane(BUDGET, clock), Held(clock)
+    taken(lane.take(held, BUDGET))
+    assert held.begun.wait(30)
+    begun: list[tuple[int, float, float]] = []
+
+    def piece(number: int, seconds: float, deadline: float) -> Callable[[], None]:
+        def run() -> None:
+            begun.append((number, clock.now, deadline))
+            clock.now += seconds
+
+        return run
+
+    futures = []
+    for number, (seconds, left, pause) in enumerate(pieces):
+        deadline = clock.now + left
+        futures.append(lane.take(piece(number, seconds, deadline), deadline))
+        clock.now += pause
+    held.let_go.set()
+    ran = {n for n, future in enumerate(futures) if future is not None and future.exception(30) is None}
+    lane.close()
+    assert [number for number, _, _ in begun] == sorted(ran)
+    assert all(at <= deadline for _, at, deadline in begun)

@@ -1,0 +1,146 @@
+"""A change of publication under load: no request fails, waits for it, or sees half of two days."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from jobs import config
+from jobs.bundle import Bundle
+from jobs.features import online
+from tests.infra.endpoint.rig import DAY, IDS, Patient, Turning, direct, settings
+from tests.jobs import small_lake
+
+THREADS, DAYS, ANSWERS = 8, 40, 10
+
+
+@contextmanager
+def switched_everywhere() -> Iterator[Any]:
+    """Yields a trace function that lets another thread run after every line of the endpoint's code."""
+
+    def traced(frame: FrameType, event: str, _: Any) -> Any:
+        if "infra/endpoint/" not in frame.f_code.co_filename or "tests" in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            time.sleep(0)
+        return traced
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield traced
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_requests_at_the_change_of_day_see_one_day_whole(tmp_path: Path, patient: Bundle) -> None:
+    """Threads ask on both ways, by the ranker and by popularity, while day after day is published."""
+    features, failures, answered = Turning(), [], []
+    bundles = [replace(patient, sha256=f"{n}" * 64) for n in range(4)]
+    done = threading.Event()
+    with direct(settings(tmp_path), *bundles, features=features) as server, switched_everywhere() as traced:
+
+        def ask(caller: int) -> None:
+            sys.settrace(traced)
+            number = 0
+            while not done.is_set():
+                number += 1
+                late = time.monotonic() - 60 * (number % 2)
+                try:
+                    answer = server.invoke(f"r{caller}-{number}", arrived=late)
+                except Exception as error:  # noqa: BLE001 - a thread's failure is the test's
+                    failures.append(error)
+                    return
+                start = "i" if answer["features_day"] == str(DAY) else answer["features_day"]
+                if not answer["items"] or not all(item["item_id"].startswith(start) for item in answer["items"]):
+                    failures.append(AssertionError(answer))
+                answered.append(number)
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            for caller in range(THREADS):
+                pool.submit(ask, caller)
+            for _ in range(DAYS):
+                features.turn()
+                server.server._decider.refresh()
+                enough = len(answered) + ANSWERS
+                while len(answered) < enough and not failures:
+                    time.sleep(0.001)
+            done.set()
+        assert failures == []
+        assert server.invoke()["features_day"] == str(features.publication.day)
+
+
+def test_a_table_is_built_aside_and_once(tmp_path: Path, patient: Bundle) -> None:
+    """While the new day's table is under way, everybody is answered from the old one, popularity's requests too."""
+    features = Turning()
+    with direct(settings(tmp_path), patient, features=features) as server, ThreadPoolExecutor(THREADS) as pool:
+        Patient.free.clear()
+        Patient.begun.clear()
+        Patient.sizes.clear()
+        features.turn()
+        refreshing = [pool.submit(server.server._decider.refresh) for _ in range(2)]
+        assert Patient.begun.wait(30)
+        for n in range(20):
+            ranked = server.invoke(f"r{n}")
+            popular = server.invoke(f"p{n}", arrived=time.monotonic() - 60)
+            assert (ranked["fallback"], popular["fallback"]) == (False, True)
+            assert ranked["features_day"] == popular["features_day"] == str(DAY)
+        Patient.free.set()
+        for future in refreshing:
+            future.result(30)
+        answers = list(pool.map(lambda n: server.invoke(f"n{n}", arrived=time.monotonic() - 60), range(50)))
+        assert {answer["features_day"] for answer in answers} == {str(features.publication.day)}
+        assert Patient.sizes == [len(IDS)], "one table for the day, and no request asked for another"
+
+
+def test_a_bundle_brought_up_at_the_change_of_day_is_of_the_new_day(tmp_path: Path, patient: Bundle) -> None:
+    """What was made ready from the old publication is brought up to date before it serves."""
+    features = Turning()
+    with direct(settings(tmp_path), features=features) as server, ThreadPoolExecutor(2) as pool:
+        decider = server.server._decider
+        Patient.free.clear()
+        Patient.begun.clear()
+        ready = pool.submit(decider.ready, patient)
+        assert Patient.begun.wait(30)
+        features.turn()
+        decider.refresh()
+        Patient.free.set()
+        assert ready.result(30).offer(datetime.now(UTC)).day == features.publication.day
+
+
+def test_one_thread_packs_a_new_publication_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The online store's reader: when a look at the marker is due and slow, one request pays for it, not all."""
+    tree = config.load({"TIDEGATE_ENV": "test", "TIDEGATE__FEATURES__ONLINE_PATH": str(tmp_path / "online")})
+    world = small_lake.World()
+    online.publish(tree, small_lake.TEST_DAY, small_lake.feature_tables(world, small_lake.TEST_DAY))
+    reader = online.OnlineFeatures(tree)
+    reader.refresh()
+    looking, go_on, looks = threading.Event(), threading.Event(), []
+    really = online._publication
+
+    def slowly(store: Any) -> Any:
+        looks.append(threading.get_ident())
+        looking.set()
+        go_on.wait(30)
+        return really(store)
+
+    monkeypatch.setattr(online, "_publication", slowly)
+    monkeypatch.setattr(online, "CHECK_SECONDS", 0.0)
+    with ThreadPoolExecutor(THREADS) as pool:
+        first = pool.submit(reader.published)
+        assert looking.wait(30)
+        others = [pool.submit(reader.user, "u000003", small_lake.TEST_DAY) for _ in range(THREADS - 1)]
+        assert all(future.result(30) is not None for future in others)
+        assert not first.done()
+        assert len(looks) == 1
+        go_on.set()
+        assert [published.day for published in first.result(30)] == [small_lake.TEST_DAY]
