@@ -94,14 +94,18 @@ def log_ranker(
         return str(run)
 
 
-def log_evidence(config: Config, run_id: str, metrics: Mapping[str, float], folder: Path) -> None:
-    """The run of the challenger carries the figures, one commit, and under `EVIDENCE` the pack in place of an older."""
+def log_evidence(config: Config, run_id: str, metrics: Mapping[str, float], files: Mapping[str, str]) -> None:
+    """The run of the challenger carries the figures, one commit, and under `EVIDENCE` the files of the pack.
+
+    They take the place of older ones by name; MLflow keeps an older verdict, which says which document it is on.
+    """
     with _reached(config) as client:
         from mlflow.entities import Metric
 
         at = int(time.time() * 1000)
         client.log_batch(run_id, metrics=[Metric(name, figure, at, 0) for name, figure in metrics.items()])
-        client.log_artifacts(run_id, str(folder), EVIDENCE)
+        for name, content in files.items():
+            client.log_text(run_id, content, f"{EVIDENCE}/{name}")
 
 
 def artifact_url(config: Config, run_id: str, path: str) -> str | None:

@@ -24,6 +24,7 @@ from infra.endpoint.request import RankRequest
 from infra.endpoint.variant import Offer, Scored, Variant
 from jobs.bundle import Bundle
 from jobs.features.online import Published
+from jobs.serving.answer import Answer, Placement
 from models.policies.choice import slate
 from models.rankers.features import Encodings
 from models.rankers.protocol import Columns, Predictions, Ranker
@@ -42,7 +43,7 @@ NOTHING = Published(None, {}, Encodings.unknown())
 Packed = tuple[Published, Catalogue]
 RANKED, BUSY, LATE, FAILED = OUTCOMES = ("ranked", "busy", "late", "failed")
 """What became of a request: the ranker answered; or it could not have been in time, or was not, or raised."""
-Items = list[dict[str, Any]]
+Items = list[Placement]
 _log = logging.getLogger(__name__)
 
 
@@ -92,22 +93,22 @@ class Decider:
         waited = self._clock() - arrived
         return arrived + self._timeout - waited
 
-    async def answer(self, variant: Variant, name: str, request: RankRequest, deadline: float) -> dict[str, Any]:
+    async def answer(self, variant: Variant, name: str, request: RankRequest, deadline: float) -> Answer:
         """The response; `fallback` says that popularity made it, because the ranker was busy, late or raised."""
         offer = variant.offer(request.at())
         items, outcome = await self._ranked(variant, offer, request, deadline)
         if items is None:
             items = by_popularity(variant.bundle, offer, request)
         self.outcomes[variant.bundle.candidate_id, outcome] += 1
-        return {
-            "request_id": request.request_id,
-            "items": items,
-            "bundle_version": variant.bundle.candidate_id,
-            "bundle_sha256": variant.bundle.sha256,
-            "variant": name,
-            "fallback": outcome != RANKED,
-            "features_day": None if offer.day is None else offer.day.isoformat(),
-        }
+        return Answer(
+            request_id=request.request_id,
+            items=items,
+            bundle_version=variant.bundle.candidate_id,
+            bundle_sha256=variant.bundle.sha256,
+            variant=name,
+            fallback=outcome != RANKED,
+            features_day=None if offer.day is None else offer.day.isoformat(),
+        )
 
     def ready(self, bundle: Bundle) -> Variant:
         """The bundle once it has answered by its ranker and by its fallback; raises what they raise."""
@@ -244,14 +245,7 @@ def _placed(scored: Scored, request: RankRequest, policy: PolicySettings) -> Ite
     placed = scored.only(chosen)
     columns = (placed.item_ids, placed.predictions.p_click, placed.predictions.p_conversion, propensities)
     return [
-        {
-            "item_id": item,
-            "position": place,
-            "score": p_click,
-            "p_click": p_click,
-            "p_conversion": p_conversion,
-            "propensity": propensity,
-        }
+        Placement(item, place, p_click, p_click, p_conversion, propensity)
         for place, (item, p_click, p_conversion, propensity) in enumerate(
             zip(*(column.tolist() for column in columns), strict=True), start=1
         )

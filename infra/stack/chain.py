@@ -13,8 +13,8 @@ from infra.stack.airflow_api import Airflow
 from infra.stack.processes import StackError
 
 POLL_SECONDS = 1.0
-ANSWER_AFTER_SECONDS = 2.5
-"""An approval answered in its first second can be lost: Airflow is still parking the task."""
+ANSWER_AFTER_SECONDS = 8.0
+"""The process that asked lives on for some five seconds; answered before it ends, Airflow takes the task for dead."""
 APPEAR_SECONDS = 60.0
 RUN_SECONDS = 1800.0
 FAILED = {"failed", "upstream_failed", "up_for_retry", "up_for_reschedule"}

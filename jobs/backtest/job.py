@@ -4,6 +4,7 @@ The document is the record; MLflow and the folder beside the bundle hold copies 
 """
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import pyarrow.compute as pc
 from jobs import bundle, tracking
 from jobs.bundle import Bundle
 from jobs.deployments import ledger
-from jobs.errors import NotReady
 from jobs.evidence import computed, core, data_warnings, pack
 from jobs.evidence.dataset import published
+from jobs.evidence.document import Document
 from jobs.flow import VALIDATED
-from jobs.lake.run import Run, code_version
+from jobs.lake.run import Run
 from jobs.lake.tables import LAKE
 from models.rankers import BASELINE
 
@@ -29,28 +30,32 @@ def run(run: Run) -> dict[str, Any]:
     challenger = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
     champion, deployed = _champion(run, challenger, candidates[BASELINE])
     run.say(f"challenger {challenger.candidate_id}, champion {champion.candidate_id}")
-    examples = run.read("examples", [run.day], where={"mode": run.mode})
-    test = examples.filter(pc.equal(examples["split"], "test")).combine_chunks()
-    if not len(test):
-        raise NotReady(f"the backtest needs test rows in examples {run.partition}; found none of {len(examples)}")
-    document = computed.document(run, test, (champion, challenger))
-    document["challenger"] |= {"run_id": row["run_id"]}
-    document["champion"] |= {"deployed": deployed}
-    days = data_warnings.span(pc.unique(pc.cast(examples["event_time"], pa.date32())).to_pylist())
-    document["warnings"] = data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED})
-    document["dataset"] = published(run.lineage("examples", run.partition))
-    document["lineage"] = {"code_version": code_version(), "config_hash": run.config.digest(run.stage.name)}
-    _deliver(run, document, row["run_id"])
-    findings = {f"{name}_difference": sides["difference"] for name, sides in document["comparison"].items()}
+    days = data_warnings.span(_days(run))
+    origin = computed.Origin(
+        run_id=row["run_id"],
+        deployed=deployed,
+        warnings=data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED}),
+        dataset=published(run.lineage("examples", run.partition)),
+    )
+    document = computed.document(run, computed.held_out(run), (champion, challenger), origin)
+    _deliver(run, document)
+    truth = document.truth
     return {
         "challenger": challenger.candidate_id,
         "champion": champion.candidate_id,
-        "decisions": document["data"]["decisions"],
-        "value": document["value"],
-        "logging": document["logging"]["value"],
-        "truth": document.get("truth"),
-        **findings,
+        "decisions": document.data.decisions,
+        "value": document.value.model_dump(),
+        "logging": document.logging.value.model_dump(),
+        "truth": None if truth is None else truth.model_dump(),
+        **{f"{name}_difference": sides.difference.model_dump() for name, sides in document.comparison.items()},
     }
+
+
+def _days(run: Run) -> list[date]:
+    """The days the examples come from."""
+    times = run.read("examples", [run.day], where={"mode": run.mode}, columns=["event_time"])["event_time"]
+    days: list[date] = pc.unique(pc.cast(times, pa.date32())).to_pylist()
+    return days
 
 
 def _champion(run: Run, challenger: Bundle, baseline: Mapping[str, Any]) -> tuple[Bundle, bool]:
@@ -62,16 +67,16 @@ def _champion(run: Run, challenger: Bundle, baseline: Mapping[str, Any]) -> tupl
     return bundle.load(Path(found["bundle"]), found["bundle_sha256"]), row is not None
 
 
-def _deliver(run: Run, document: dict[str, Any], run_id: str) -> None:
-    """Files and MLflow first, the table last: published evidence is complete everywhere."""
-    challenger = document["challenger"]
-    folder = pack.write(run, document)
-    tracking.log_evidence(run.config, run_id, core.figures(document), folder)
+def _deliver(run: Run, document: Document) -> None:
+    """MLflow first, which may be down; then the record; the pack last, once there is such evidence."""
+    made = pack.of(run, document)
+    tracking.log_evidence(run.config, document.challenger.run_id, core.figures(document), made.files)
     row = {
-        "candidate_id": challenger["candidate_id"],
-        "champion_id": document["champion"]["candidate_id"],
-        "bundle_sha256": challenger["bundle_sha256"],
+        "candidate_id": document.challenger.candidate_id,
+        "champion_id": document.champion.candidate_id,
+        "bundle_sha256": document.challenger.bundle_sha256,
         "document": pack.text(document),
         "document_sha256": pack.sha256(document),
     }
     run.publish("evidence", run.partition, pa.Table.from_pylist([row], LAKE["evidence"].schema))
+    made.put()

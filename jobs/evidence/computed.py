@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -13,76 +13,108 @@ import pyarrow.compute as pc
 
 from jobs import bundle
 from jobs.bundle import Bundle
+from jobs.errors import NotReady
 from jobs.evidence import conversions, core, detail, pages
-from jobs.evidence.document import SCHEMA_VERSION
-from jobs.evidence.scored import SIDES, Pair, Scored, compared, scored, with_known_click
+from jobs.evidence.document import (
+    SCHEMA_VERSION,
+    Challenger,
+    Champion,
+    Document,
+    Lineage,
+    Logged,
+    Sides,
+    Truth,
+    Warned,
+    stated,
+)
+from jobs.evidence.replayed import Replayed, replayed
+from jobs.evidence.scored import AT_ONCE, SIDES, Pair, Scored, as_shown, compared, scored, with_known_click
 from jobs.flow import FEATURES
-from jobs.lake.run import Run
-from jobs.moment.columns import ranker_columns, strings
-from jobs.moment.decisions import Decisions, Disagreement, decisions, disagreement, first_placements, joined
+from jobs.lake.run import Run, code_version
+from jobs.moment.columns import strings
 from jobs.moment.identity import IDENTIFYING, IDENTITY, identities
-from jobs.moment.known import known_before
 from jobs.outcomes import closes_on
 from jobs.sources.world.truth import true_probabilities
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Finding, Refusal
-from models.rankers.protocol import Floats
 
-ASKED = ("request_id", "candidates", "slate_size")
 DATA = ("examples", "requests", "items", *FEATURES)
 
 
-def document(run: Run, test: pa.Table, pair: Pair) -> dict[str, Any]:
-    """The evidence of the run's day and mode on `test`; same inputs, same document: no clock, no run id."""
+def held_out(run: Run) -> pa.Table:
+    """The test rows of the run's day and mode; raises `NotReady` where there are none."""
+    test = run.read("examples", [run.day], where={"mode": run.mode}, rows=pc.field("split") == "test")
+    if not len(test):
+        raise NotReady(f"{run.stage.name} needs test rows in examples {run.partition}; found none")
+    return test.combine_chunks()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the stage that writes an evidence first knows of it; an evidence computed again has the same."""
+
+    run_id: str
+    """MLflow's, of the challenger."""
+    deployed: bool
+    """Whether the champion ever was."""
+    warnings: list[Warned]
+    dataset: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, first: Document) -> Self:
+        """That of an evidence."""
+        return cls(first.challenger.run_id, first.champion.deployed, first.warnings, first.dataset)
+
+
+def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int = AT_ONCE) -> Document:
+    """The evidence of the run's day and mode on `test`; same inputs, same document: no clock, no run id but MLflow's.
+
+    Columns of `at_once` rows or candidates are held together.
+    """
     settings, seed = run.config.gate, run.config.ranker.seed
-    rows = scored(test, {side: found.ranker for side, found in zip(SIDES, pair, strict=True)}, _identity(run))
-    comparison = compared(rows, *SIDES, settings, seed)
+    rows = scored(test, {side: found.ranker for side, found in zip(SIDES, pair, strict=True)}, _identity(run), at_once)
+    comparison = {metric: Sides.of(sides) for metric, sides in compared(rows, *SIDES, settings, seed).items()}
     run.say(f"compared on {len(rows)} of {len(test)} test rows")
-    replay = _replayed(run, test)
-    found = replay.found
-    predicted = {} if found is None else {s: core.predicted(found, b) for s, b in zip(SIDES, pair, strict=True)}
-    chosen = {s: core.choices(found, b, predicted[s]) for s, b in zip(SIDES, pair, strict=True) if found is not None}
-    why_not = core.unfit(replay.left_out, settings)
-    fit = None if why_not else found
-    values = core.value(fit, chosen, why_not or "", settings)
-    run.say(f"replayed {0 if found is None else len(found)} decisions")
+    replay = replayed(run, test, pair, at_once)
+    run.say(f"replayed {len(replay)} decisions")
     champion, challenger = pair
-    logging = values.pop("logging")
-    parity = _parity(run, test, rows)
+    value, (popularity, rise) = core.value(replay, settings), detail.spread(replay, seed, settings)
     closing = closes_on(pc.max(test["event_time"]).as_py(), run.config.attribution)
-    written: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "day": run.day.isoformat(),
-        "mode": run.mode,
-        "challenger": _side(challenger),
-        "champion": _side(champion),
-        "bundle_sha256": challenger.sha256,
-        "policy": challenger.policy.model_dump(mode="json"),
-        "same_candidate": challenger.candidate_id == champion.candidate_id,
-        "test_rows": len(rows),
-        "comparison": {m: {s: f.as_dict() for s, f in sides.items()} for m, sides in comparison.items()},
-        "value": {side: finding.as_dict() for side, finding in values.items()},
-        "estimators": detail.second_opinions(fit, chosen, predicted.get("champion"), settings),
-        "logging": {"value": logging.as_dict()},
-        "replay": core.replay_kind(found, replay.left_out),
-        "conversions": conversions.section(fit, chosen, why_not or "", closing, settings),
-        "pages": pages.section(test, fit, dict(zip(SIDES, pair, strict=True)), predicted, settings),
-        "calibration": detail.calibration(rows, settings),
-        "slices": detail.sliced(rows, settings),
-        **detail.spread(found, chosen, replay.catalogue, seed, settings),
-        "parity": None if parity is None else parity.as_dict(),
-        "data": core.data_card(test, found, replay.left_out) | {"versions": {t: run.inputs.get(t) for t in DATA}},
-        "diagnostics": {
-            "weights": {} if found is None else core.trust(found, chosen),
-            "skew": replay.differing.skew,
-            "differing_columns": replay.differing.shares,
-        },
-        "gate": settings.model_dump(mode="json"),
-        "limitations": list(core.LIMITATIONS),
-    }
-    if found is not None and replay.truth is not None:
-        written["truth"] = core.true_value(found, chosen, replay.truth) | _true_means(run, with_known_click(test))
-    return written
+    parity = _parity(run, test, rows, at_once)
+    return Document(
+        schema_version=SCHEMA_VERSION,
+        day=run.day.isoformat(),
+        mode=run.mode,
+        challenger=_challenger(challenger, origin.run_id),
+        champion=_champion(champion, origin.deployed),
+        same_candidate=challenger.candidate_id == champion.candidate_id,
+        test_rows=len(rows),
+        comparison=comparison,
+        value=Sides(champion=value.champion, challenger=value.challenger, difference=value.difference),
+        estimators=detail.second_opinions(replay, settings),
+        logging=Logged(value=value.logging),
+        replay=core.replay_kind(len(replay), replay.left_out),
+        pages=pages.section(test, replay, dict(zip(SIDES, pair, strict=True)), settings),
+        conversions=conversions.section(replay, closing, settings),
+        truth=_truth(run, replay, test),
+        calibration=detail.calibration(rows, settings),
+        slices=detail.sliced(rows, settings),
+        popularity=popularity,
+        concentration_rise=rise,
+        parity=None if parity is None else stated(parity),
+        data=core.data_card(test, replay, {table: run.inputs.get(table) for table in DATA}),
+        dataset=origin.dataset,
+        warnings=origin.warnings,
+        diagnostics=core.trust(replay),
+        gate=settings,
+        lineage=Lineage(code_version=code_version(), config_hash=run.config.digest("backtest")),
+        limitations=list(core.LIMITATIONS),
+    )
+
+
+def _truth(run: Run, replay: Replayed, test: pa.Table) -> Truth | None:
+    found = core.true_value(replay)
+    return None if found is None else found.model_copy(update=_true_means(run, with_known_click(test)))
 
 
 def _true_means(run: Run, rows: pa.Table) -> dict[str, float]:
@@ -100,7 +132,7 @@ def _true_means(run: Run, rows: pa.Table) -> dict[str, float]:
     return {"p_click": float(click), "p_conversion": float(conversion)}
 
 
-def _parity(run: Run, test: pa.Table, rows: Scored) -> Finding | None:
+def _parity(run: Run, test: pa.Table, rows: Scored, at_once: int) -> Finding | None:
     """A warm start's log-loss minus that of the newest full training's challenger, on the same rows; else None."""
     if run.mode == "full":
         return None
@@ -110,8 +142,7 @@ def _parity(run: Run, test: pa.Table, rows: Scored) -> Finding | None:
         return Refusal("a warm start is held against the newest full training; found none")
     newest = max(chosen, key=lambda row: str(row["day"]))
     full = bundle.load(Path(newest["bundle"]), newest["bundle_sha256"])
-    expected = full.ranker.predict(ranker_columns(with_known_click(test))).p_click
-    warm = rows.as_shown["challenger"]
+    expected, warm = as_shown(with_known_click(test), full, at_once), rows.as_shown["challenger"]
     found = compare(rows.clicked, expected, warm, rows.requests, rows.users, run.config.gate, metrics=["log_loss"])
     return found["log_loss"]["difference"]
 
@@ -123,53 +154,23 @@ def _identity(run: Run) -> pa.Table:
     return identities(run.newest("items", IDENTIFYING), run.config.dataset.selection)
 
 
-def _side(side: Bundle) -> dict[str, Any]:
-    return {
-        "candidate_id": side.candidate_id,
-        "ranker": side.ranker.kind,
-        "bundle_sha256": side.sha256,
-        "policy": side.policy.model_dump(mode="json"),
-        "lineage": dict(side.manifest["lineage"]),
-    }
-
-
-@dataclass(frozen=True)
-class Replay:
-    """The decisions of all test days (None where none can be replayed) and what is to be said of them."""
-
-    found: Decisions | None
-    left_out: dict[str, int]
-    differing: Disagreement
-    catalogue: int
-    """Items that existed."""
-    truth: Floats | None
-    """Each candidate's true click probability in the simulated world; only for the eyes, the gate never sees it."""
-
-
-def _replayed(run: Run, test: pa.Table) -> Replay:
-    """The test days' decisions, features as known before each day."""
-    days = sorted(pc.unique(pc.cast(test["event_time"], pa.date32())).to_pylist())
-    published = set(run.published_days("requests"))
-    requests = run.read(
-        "requests", [d for d in days if d in published], columns=["request_id", "candidates", "slate_size"]
+def _challenger(side: Bundle, run_id: str) -> Challenger:
+    return Challenger(
+        candidate_id=side.candidate_id,
+        ranker=side.ranker.kind,
+        bundle_sha256=side.sha256,
+        policy=side.policy,
+        lineage=dict(side.manifest["lineage"]),
+        run_id=run_id,
     )
-    placed, left_out = first_placements(test, requests)
-    of_day = pc.cast(placed["event_time"], pa.date32())
-    parts, truths = [], []
-    differing = Disagreement()
-    catalogue = 0
-    for day in days:
-        mine = placed.filter(pc.equal(of_day, pa.scalar(day)))
-        if not len(mine):
-            continue
-        # Attributes of a dataset are those of its day, not of each example's: jobs.assemble takes them so.
-        known = known_before(run, day, snapshots=run.day)
-        catalogue = len(known[-1].items)
-        part = decisions(mine, known)
-        row = part.row
-        parts.append(part)
-        truths.append(true_probabilities(run.config, day, part.user_id[row], part.item_id, part.surface[row]))
-        differing += disagreement(mine, part)
-    told = [truth.click for truth in truths if truth is not None]
-    truth = np.concatenate(told) if parts and len(told) == len(parts) else None
-    return Replay(joined(parts) if parts else None, left_out, differing, catalogue, truth)
+
+
+def _champion(side: Bundle, deployed: bool) -> Champion:
+    return Champion(
+        candidate_id=side.candidate_id,
+        ranker=side.ranker.kind,
+        bundle_sha256=side.sha256,
+        policy=side.policy,
+        lineage=dict(side.manifest["lineage"]),
+        deployed=deployed,
+    )

@@ -4,40 +4,39 @@ A conversion takes days, and a known one is known before the lack of one can be:
 So a row counts when its label is closed, whatever it says; `jobs.outcomes` decides, and an open one is unknown.
 """
 
-from collections.abc import Mapping
 from datetime import date
-from typing import Any
 
 import numpy as np
 
 from jobs.evidence import core
-from jobs.moment.decisions import Decisions
+from jobs.evidence.document import Conversions
+from jobs.evidence.replayed import Replayed
 from models.evaluation.estimate import Refusal
-from models.rankers.protocol import Floats
 from models.settings import GateSettings
 
 
-def section(
-    found: Decisions | None, chosen: Mapping[str, Floats], why_not: str, closes_on: date, settings: GateSettings
-) -> dict[str, Any]:
-    """What the document says of them; arguments as for `core.value`, `found.converted` NaN where the label is open.
+def section(replay: Replayed, closes_on: date, settings: GateSettings) -> Conversions:
+    """What the document says of them; `converted` of the decisions is NaN where the label is open.
 
     Refused where fewer than `settings.min_known_share` of the decisions are closed.
     """
-    decisions = 0 if found is None else len(found)
-    closed = 0 if found is None else int((~np.isnan(found.converted)).sum())
-    if found is None:
-        findings = core.refused(Refusal(why_not))
+    converted, decisions = replay.found.converted, len(replay)
+    closed = int((~np.isnan(converted)).sum())
+    if replay.refusal:
+        found = core.refused(replay.refusal)
     elif not closed or closed < (settings.min_known_share or 0.0) * decisions:
-        findings = core.refused(_open(closed, decisions, closes_on, settings))
+        found = core.refused(_open(closed, decisions, closes_on, settings))
     else:
-        findings = core.replayed(found, chosen, found.converted, settings)
-    return {
-        "decisions": decisions,
-        "closed": closed,
-        "closes_on": closes_on.isoformat(),
-        **{side: finding.as_dict() for side, finding in findings.items()},
-    }
+        found = core.earned(replay, converted, settings)
+    return Conversions(
+        decisions=decisions,
+        closed=closed,
+        closes_on=closes_on.isoformat(),
+        champion=found.champion,
+        challenger=found.challenger,
+        difference=found.difference,
+        logging=found.logging,
+    )
 
 
 def _open(closed: int, decisions: int, closes_on: date, settings: GateSettings) -> Refusal:

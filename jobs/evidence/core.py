@@ -1,23 +1,37 @@
-"""What the held-out rows and the logged decisions say of challenger and champion, as one JSON document. No I/O.
+"""What the held-out rows and the logged decisions say of challenger and champion, and what the gate sees of it. No I/O.
 
 `jobs.evidence.detail` has calibration, slices, popularity bias and further estimators; `jobs.evidence.pages` has whole
 pages, `jobs.evidence.conversions` conversions.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.bundle import Bundle
+from jobs.evidence.document import (
+    Data,
+    Diagnostics,
+    Document,
+    Earned,
+    Estimated,
+    Finding,
+    Histogram,
+    Kind,
+    Replay,
+    Sides,
+    Truth,
+    Weights,
+    stated,
+)
+from jobs.evidence.replayed import Replayed
 from jobs.evidence.scored import SIDES
-from jobs.moment.decisions import FIRST_MISSING, FIRST_TWICE, Decisions
-from models.evaluation.estimate import Finding, Refusal
-from models.evaluation.gate import Evidence
-from models.evaluation.off_policy import diagnostics, snips, snips_difference
-from models.policies.choice import first_choice
+from jobs.moment.decisions import Decisions
+from models.evaluation.diagnostics import WeightStatistics
+from models.evaluation.estimate import Refusal
+from models.evaluation.gate import Evidence, SliceFinding
+from models.evaluation.off_policy import snips, snips_difference
 from models.rankers.protocol import Floats
 from models.settings import GateSettings
 
@@ -37,87 +51,37 @@ LIMITATIONS = (
 )
 
 
-def predicted(found: Decisions, side: Bundle) -> Floats:
-    """(n,) the bundle's p_click of each candidate, asked at that moment."""
-    p_click: Floats = side.ranker.predict(found.columns).p_click
-    return p_click
+def value(replay: Replayed, settings: GateSettings) -> Earned:
+    """Clicks per request under champion and challenger, their difference, and `logging`: what was really earned."""
+    return refused(replay.refusal) if replay.refusal else earned(replay, replay.found.clicked, settings)
 
 
-def choices(found: Decisions, side: Bundle, p_click: Floats) -> Floats:
-    """(n,) the probability that the bundle's policy would have placed each candidate first, given its `p_click`."""
-    return first_choice(p_click, found.offsets, side.policy)
-
-
-def unfit(left_out: Mapping[str, int], settings: GateSettings) -> str | None:
-    """Why no value can be told from a replay: it has no request, or too many had to be left out as incomplete.
-
-    `left_out` as `jobs.moment.decisions.first_placements` counts. Where the item or the click had a part in what is
-    missing, the requests that are left are not a sample of those that were answered, and no weight makes them one.
-    """
-    reasons = {reason: n for reason, n in left_out.items() if reason != "requests"}
-    if left_out["requests"] == sum(reasons.values()):
-        counted = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in left_out.items() if n)
-        return f"a replay needs requests with candidates and a propensity; found none: {counted or 'no requests'}"
-    asked = left_out["requests"] - reasons["no_propensity"] - reasons["no_candidates"]
-    lacking = reasons[FIRST_MISSING] + reasons[FIRST_TWICE]
-    return incomplete(lacking, asked, "requests with one first placement", settings)
-
-
-def incomplete(lacking: int, asked: int, what: str, settings: GateSettings) -> str | None:
-    """Why a value cannot be told where more than `settings.max_incomplete_share` of those asked for are incomplete."""
-    limit = settings.max_incomplete_share
-    if limit is None or lacking <= limit * asked:
-        return None
-    return (
-        f"a replay needs {what} in at least {100 * (1 - limit):.4g}% of cases, since what is missing may depend on what"
-        f" was clicked; found {lacking} of {asked} otherwise"
-    )
-
-
-def value(
-    found: Decisions | None, chosen: Mapping[str, Floats], why_not: str, settings: GateSettings
-) -> dict[str, Finding]:
-    """Clicks per request under champion and challenger, their difference, and `logging`: what was really earned.
-
-    `chosen`: side to the probability of each candidate. Without decisions every entry is a refusal saying `why_not`.
-    """
-    if found is None:
-        return refused(Refusal(why_not))
-    return replayed(found, chosen, found.clicked, settings)
-
-
-def refused(reason: Refusal) -> dict[str, Finding]:
+def refused(reason: Refusal) -> Earned:
     """One reason for every side."""
-    return dict.fromkeys((*SIDES, "difference", "logging"), reason)
+    return Earned.of(dict.fromkeys(Earned.model_fields, reason))
 
 
-def replayed(
-    found: Decisions, chosen: Mapping[str, Floats], reward: Floats, settings: GateSettings
-) -> dict[str, Finding]:
+def earned(replay: Replayed, reward: Floats, settings: GateSettings) -> Earned:
     """As `value`, of any `reward` (m,) of a first placement; decisions whose reward is NaN are left out."""
-    rows = np.flatnonzero(~np.isnan(reward))
+    rows, found = np.flatnonzero(~np.isnan(reward)), replay.found
     reward, logged, users = reward[rows], found.propensity[rows], found.cluster[rows]
-    champion, challenger = (found.of_taken(chosen[side])[rows] for side in SIDES)
+    champion, challenger = (found.of_taken(replay.chosen[side])[rows] for side in SIDES)
 
-    def earned(target: Floats) -> Finding:
-        return snips(reward=reward, logged=logged, target=target, clusters=users, settings=settings)
+    def by(target: Floats) -> Finding:
+        return stated(snips(reward=reward, logged=logged, target=target, clusters=users, settings=settings))
 
-    return {
-        "champion": earned(champion),
-        "challenger": earned(challenger),
-        "difference": snips_difference(
-            reward=reward,
-            logged=logged,
-            champion=champion,
-            challenger=challenger,
-            clusters=users,
-            settings=settings,
-        ),
-        "logging": earned(logged),
-    }
+    difference = snips_difference(
+        reward=reward,
+        logged=logged,
+        champion=champion,
+        challenger=challenger,
+        clusters=users,
+        settings=settings,
+    )
+    return Earned(champion=by(champion), challenger=by(challenger), difference=stated(difference), logging=by(logged))
 
 
-SAYS = {
+SAYS: dict[Kind, tuple[str, str]] = {
     "session_replay": (
         "what another policy would have earned on these very requests: it chooses among the candidates that were logged"
         " for them, and each logged choice counts by how much likelier that policy would have made it.",
@@ -134,109 +98,126 @@ SAYS = {
 """What each kind of replay can and cannot say."""
 
 
-def replay_kind(found: Decisions | None, left_out: Mapping[str, int]) -> dict[str, Any]:
+def replay_kind(replayed: int, left_out: Mapping[str, int]) -> Replay:
     """Session replay where any request's candidates and propensity were logged; slate re-ranking of all others.
 
     A request whose first click is not known yet is neither.
     """
-    replayed, unknown = 0 if found is None else len(found), left_out["click_unknown"]
-    kind = "session_replay" if replayed else "slate_re_ranking"
-    return {
-        "kind": kind,
-        "requests": {
+    unknown = left_out["click_unknown"]
+    kind: Kind = "session_replay" if replayed else "slate_re_ranking"
+    can_say, cannot_say = SAYS[kind]
+    return Replay(
+        kind=kind,
+        requests={
             "session_replay": replayed,
             "slate_re_ranking": left_out["requests"] - replayed - unknown,
             "click_unknown": unknown,
         },
-        **dict(zip(("can_say", "cannot_say"), SAYS[kind], strict=True)),
-    }
+        can_say=can_say,
+        cannot_say=cannot_say,
+    )
 
 
-def true_value(found: Decisions, chosen: Mapping[str, Floats], probability: Floats) -> dict[str, float]:
-    """The same clicks per request by expectation, from each candidate's true click probability (n,).
+def true_value(replay: Replayed) -> Truth | None:
+    """The same clicks per request by expectation, where each candidate's true click probability is known.
 
     `logging` is the expectation over clicks of what was shown; its choices stay as they fell.
     """
-    truth = {side: float((chosen[side] * probability).sum() / len(found)) for side in SIDES}
-    return {
-        **truth,
-        "difference": truth["challenger"] - truth["champion"],
-        "logging": float((probability * found.taken).sum() / len(found)),
-    }
+    if replay.truth is None:
+        return None
+    champion, challenger = (float((replay.chosen[side] * replay.truth).sum() / len(replay)) for side in SIDES)
+    return Truth(
+        champion=champion,
+        challenger=challenger,
+        difference=challenger - champion,
+        logging=float((replay.truth * replay.found.taken).sum() / len(replay)),
+    )
 
 
-def trust(found: Decisions, chosen: Mapping[str, Floats]) -> dict[str, dict[str, Any]]:
-    """How far the weights of each side can be trusted, and how many there are of each size."""
-    sides: dict[str, dict[str, Any]] = {}
-    for side in SIDES:
-        target = found.of_taken(chosen[side])
-        at = np.searchsorted(WEIGHT_EDGES, target / found.propensity, side="right") - 1
-        counts = np.bincount(at, minlength=len(WEIGHT_EDGES)).tolist()
-        told: dict[str, Any] = diagnostics(logged=found.propensity, target=target).as_dict()
-        sides[side] = told | {"histogram": {"edges": list(WEIGHT_EDGES), "counts": counts}}
-    return sides
+def trust(replay: Replayed) -> Diagnostics:
+    """How far the weights of each side can be trusted, and how many decisions have features other than trained on."""
+    weights = {side: _weights(replay.found, replay.chosen[side]) for side in (SIDES if len(replay) else ())}
+    return Diagnostics(weights=weights, skew=replay.differing.skew, differing_columns=replay.differing.shares)
 
 
-def data_card(test: pa.Table, found: Decisions | None, left_out: Mapping[str, int]) -> dict[str, Any]:
+def _weights(found: Decisions, chosen: Floats) -> Weights:
+    target = found.of_taken(chosen)
+    told = WeightStatistics.of(found.propensity, target).diagnostics()
+    at = np.searchsorted(WEIGHT_EDGES, target / found.propensity, side="right") - 1
+    return Weights(
+        n=told.n,
+        mean_weight=told.mean_weight,
+        mean_weight_stderr=told.mean_weight_stderr,
+        largest_weight=told.largest_weight,
+        largest_weight_share=told.largest_weight_share,
+        effective_n=told.effective_n,
+        never_taken_share=told.never_taken_share,
+        tail_shape=told.tail_shape,
+        smallest_logged=told.smallest_logged,
+        histogram=Histogram(edges=list(WEIGHT_EDGES), counts=np.bincount(at, minlength=len(WEIGHT_EDGES)).tolist()),
+    )
+
+
+def data_card(test: pa.Table, replay: Replayed, versions: Mapping[str, int | None]) -> Data:
     """What the evidence rests on: rows, rates, span, who decided, and what could not be replayed."""
     known = test["clicked"].is_valid()
     times = pc.min_max(test["event_time"])
     policies = pc.value_counts(test["policy"]).to_pylist()
-    return {
-        "test_rows": len(test),
-        "test_rows_known": int(pc.sum(known).as_py() or 0),
-        "click_rate": pc.mean(pc.cast(test["clicked"], pa.float64())).as_py(),
-        "users": pc.count_distinct(test["user_id"]).as_py(),
-        "items": pc.count_distinct(test["item_id"]).as_py(),
-        "event_time": [str(times["min"].as_py()), str(times["max"].as_py())],
-        "policies": {entry["values"]: entry["counts"] for entry in sorted(policies, key=lambda e: str(e["values"]))},
-        "decisions": 0 if found is None else len(found),
-        "candidates_per_decision": None if found is None else len(found.item_id) / len(found),
-        "left_out": dict(left_out),
-    }
-
-
-def gate_evidence(document: Mapping[str, Any]) -> Evidence:
-    """The part of a document that the gate may see; whatever else it says, the truth above all, stays out."""
-    sliced = document["slices"]
-    same = ("comparison", "value", "test_rows", "same_candidate", "mode", "parity", "concentration_rise")
-    return Evidence.from_dict(
-        {key: document[key] for key in same}
-        | {
-            "estimators": {name: sides["difference"] for name, sides in document["estimators"].items()}
-            | {"pages": whole_pages(document["pages"]["depths"])},
-            "known_share": document["test_rows"] / max(1, document["data"]["test_rows"]),
-            "calibration": document["calibration"]["challenger"]["error"],
-            "slices": sliced["slices"],
-            "reversals": [reversal["attribute"] for reversal in sliced["reversals"]],
-            "skew": document["diagnostics"]["skew"],
-            "conversions": document["conversions"]["difference"],
-        }
+    return Data(
+        test_rows=len(test),
+        test_rows_known=int(pc.sum(known).as_py() or 0),
+        click_rate=pc.mean(pc.cast(test["clicked"], pa.float64())).as_py(),
+        users=pc.count_distinct(test["user_id"]).as_py(),
+        items=pc.count_distinct(test["item_id"]).as_py(),
+        event_time=[str(times["min"].as_py()), str(times["max"].as_py())],
+        policies={entry["values"]: entry["counts"] for entry in sorted(policies, key=lambda e: str(e["values"]))},
+        decisions=len(replay),
+        candidates_per_decision=len(replay.found.item) / len(replay) if len(replay) else None,
+        left_out=dict(replay.left_out),
+        versions=dict(versions),
     )
 
 
-def whole_pages(depths: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+def gate_evidence(document: Document) -> Evidence:
+    """The part of a document that the gate may see; whatever else it says, the truth above all, stays out."""
+    estimators = {name: sides.difference.measured() for name, sides in document.estimators.items()}
+    parts = [SliceFinding(s.attribute, s.value, s.difference.measured()) for s in document.slices.slices]
+    return Evidence(
+        comparison={metric: sides.measured() for metric, sides in document.comparison.items()},
+        value=document.value.measured(),
+        test_rows=document.test_rows,
+        same_candidate=document.same_candidate,
+        estimators=estimators | {"pages": whole_pages(document.pages.depths).measured()},
+        conversions=document.conversions.difference.measured(),
+        known_share=document.test_rows / max(1, document.data.test_rows),
+        calibration=document.calibration["challenger"].error.measured(),
+        slices=tuple(parts),
+        reversals=tuple(reversal.attribute for reversal in document.slices.reversals),
+        concentration_rise=document.concentration_rise.measured(),
+        skew=document.diagnostics.skew,
+        mode=document.mode,
+        parity=None if document.parity is None else document.parity.measured(),
+    )
+
+
+def whole_pages(depths: Mapping[str, Sides]) -> Finding:
     """The difference on as many places as its weights can carry; that of the first place where they carry none."""
-    known = [places for places, depth in depths.items() if "value" in depth["difference"]]
-    if known:
-        return dict(depths[max(known, key=int)]["difference"])
-    reason = "whole pages need a replayed decision without a gap below its first placement; found none"
-    return dict(depths["1"]["difference"]) if depths else Refusal(reason).as_dict()
+    known = [places for places, depth in depths.items() if isinstance(depth.difference, Estimated)]
+    if known or depths:
+        return depths[max(known, key=int, default="1")].difference
+    return stated(Refusal("whole pages need a replayed decision without a gap below its first placement; found none"))
 
 
-def figures(document: Mapping[str, Any]) -> dict[str, float]:
+def figures(document: Document) -> dict[str, float]:
     """Every estimate of a document as flat metrics: `value.challenger`, `value.challenger.low`, …"""
+    groups: dict[str, Sides] = {**document.comparison, "value": document.value, "conversions": document.conversions}
+    groups |= {f"pages.{places}": depth for places, depth in document.pages.depths.items()}
+    found = {f"{group}.{side}": finding for group, sides in groups.items() for side, finding in sides.findings.items()}
+    found["value.logging"] = document.logging.value
     flat: dict[str, float] = {}
-    logging = {"logging": document["logging"]["value"]}
-    groups = {**document["comparison"], "value": {**document["value"], **logging}}
-    groups |= {f"pages.{places}": depth for places, depth in document["pages"]["depths"].items()}
-    groups["conversions"] = {side: document["conversions"][side] for side in (*SIDES, "difference", "logging")}
-    for group, sides in groups.items():
-        for side, finding in sides.items():
-            for part in ("value", "low", "high"):
-                if part in finding:
-                    suffix = "" if part == "value" else f".{part}"
-                    flat[f"{group}.{side}{suffix}"] = float(finding[part])
-    for side, figure in (document.get("truth") or {}).items():
-        flat[f"truth.{side}"] = float(figure)
+    for name, finding in found.items():
+        if isinstance(finding, Estimated):
+            flat |= {name: finding.value, f"{name}.low": finding.low, f"{name}.high": finding.high}
+    if document.truth is not None:
+        flat |= {f"truth.{side}": figure for side, figure in document.truth}
     return flat

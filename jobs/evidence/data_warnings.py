@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
+from jobs.evidence.document import Warned, WarnedDay
+
 SHOWN = 8
 """So many rules have a line on the page; the document has all."""
 
@@ -20,30 +22,31 @@ def span(days: Iterable[date]) -> list[date]:
     return [found[0] + timedelta(days=n) for n in range((found[-1] - found[0]).days + 1)] if found else []
 
 
-def by_rule(lineages: Mapping[str, Mapping[date, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def by_rule(lineages: Mapping[str, Mapping[date, Mapping[str, Any]]]) -> list[Warned]:
     """Each rule that failed, worst first: those of most days, then of most rows.
 
-    `lineages`: of each validated table, the lineage of the commit that published a day. An entry has `table`,
-    `expectation`, `needs`, `notes` and `days`: of each day, oldest first, `rows` (how many broke it; null where the
-    rule is about the day or its columns) and `found` (the day's figure; null where it is about something else).
+    `lineages`: of each validated table, the lineage of the commit that published a day. A rule's days are in order, and
+    its words are those of the newest.
     """
-    rules: dict[tuple[str, str], dict[str, Any]] = {}
+    found: dict[tuple[str, str], list[tuple[date, Mapping[str, Any]]]] = {}
     for table, days in lineages.items():
         for day in sorted(days):
             for warning in json.loads(json.loads(days[day]["notes"]).get("warnings", "[]")):
-                said = {name: warning[name] for name in ("expectation", "needs", "notes")}
-                rule = rules.setdefault((table, said["expectation"]), {"table": table, **said, "days": []})
-                rule |= said  # a rule's words may change: the newest count
-                rule["days"].append({"day": day.isoformat(), "rows": warning["rows"], "found": warning["found"]})
-    return sorted(rules.values(), key=_mildness)
+                found.setdefault((table, warning["expectation"]), []).append((day, warning))
+    return sorted((_rule(table, name, warnings) for (table, name), warnings in found.items()), key=_mildness)
 
 
-def _mildness(rule: Mapping[str, Any]) -> tuple[int, int, str, str]:
-    rows = sum(day["rows"] or 0 for day in rule["days"])
-    return (-len(rule["days"]), -rows, rule["table"], rule["expectation"])
+def _rule(table: str, expectation: str, warnings: Sequence[tuple[date, Mapping[str, Any]]]) -> Warned:
+    newest = warnings[-1][1]
+    days = [WarnedDay(day=day.isoformat(), rows=said["rows"], found=said["found"]) for day, said in warnings]
+    return Warned(table=table, expectation=expectation, needs=newest["needs"], notes=newest["notes"], days=days)
 
 
-def html(rules: Sequence[Mapping[str, Any]]) -> str:
+def _mildness(rule: Warned) -> tuple[int, int, str, str]:
+    return (-len(rule.days), -sum(day.rows or 0 for day in rule.days), rule.table, rule.expectation)
+
+
+def html(rules: Sequence[Warned]) -> str:
     """A section of the page: a line per rule, at most `SHOWN`."""
     if not rules:
         return "<h2>Warnings on its data</h2><p>None on any day its examples come from.</p>"
@@ -52,12 +55,12 @@ def html(rules: Sequence[Mapping[str, Any]]) -> str:
     return f"<h2>Warnings on its data</h2><ul>{lines}</ul>{more}"
 
 
-def _line(rule: Mapping[str, Any]) -> str:
-    last = rule["days"][-1]
-    if last["rows"] is not None:
-        found = f" ({last['rows']:,} rows)"
+def _line(rule: Warned) -> str:
+    last = rule.days[-1]
+    if last.rows is not None:
+        found = f" ({last.rows:,} rows)"
     else:
-        found = "" if last["found"] is None else f" (found {last['found']:.4g})"
-    days = f"{len(rule['days'])} day{'s' if len(rule['days']) > 1 else ''}, last {last['day']}{found}"
-    told = markup.escape(f"needs {rule['needs']}. {rule['notes']}")
-    return f"<b>{markup.escape(rule['table'])}.{markup.escape(rule['expectation'])}</b> on {days}: {told}"
+        found = "" if last.found is None else f" (found {last.found:.4g})"
+    days = f"{len(rule.days)} day{'s' if len(rule.days) > 1 else ''}, last {last.day}{found}"
+    told = markup.escape(f"needs {rule.needs}. {rule.notes}")
+    return f"<b>{markup.escape(rule.table)}.{markup.escape(rule.expectation)}</b> on {days}: {told}"

@@ -1,19 +1,30 @@
-"""What the evidence says beyond one figure a metric: calibration, slices, popularity bias, further estimators.
+"""What the evidence says beyond one figure a metric: calibration, slices, popularity bias, further estimators."""
 
-Every function returns JSON-ready mappings; a finding is an estimate or a refusal with its reason.
-"""
-
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from jobs.evidence.document import (
+    Calibration,
+    Curve,
+    Finding,
+    Refused,
+    ReliabilityBin,
+    Reversal,
+    Side,
+    Sides,
+    Slice,
+    Slices,
+    Spread,
+    stated,
+)
+from jobs.evidence.replayed import Replayed
 from jobs.evidence.scored import SIDES, Scored
 from jobs.moment.decisions import Decisions
-from models.evaluation import weighting
+from models.evaluation import estimate, weighting
 from models.evaluation.calibration import calibration_error, ece, ece_by_chance, reliability
 from models.evaluation.comparison import compare, figure_of
-from models.evaluation.estimate import Finding, Refusal
+from models.evaluation.estimate import Refusal
 from models.evaluation.popularity import (
     SHARES,
     Concentration,
@@ -25,43 +36,44 @@ from models.evaluation.popularity import (
 from models.evaluation.slices import reversals, slices
 from models.evaluation.sufficient import SufficientStatistics
 from models.evaluation.weighting import Log
-from models.rankers.protocol import Floats
 from models.settings import GateSettings
 
 RELIABILITY_BINS = 10
 DOUBLY_ROBUST = {"dr": weighting.dr, "sndr": weighting.sndr}
 
 
-def calibration(rows: Scored, settings: GateSettings) -> dict[str, dict[str, Any]]:
+def calibration(rows: Scored, settings: GateSettings) -> dict[Side, Calibration]:
     """Per side: mean prediction and click rate, the debiased error, both plain ECEs, and the bins of a diagram."""
     return {side: _calibrated(rows, side, settings) for side in SIDES}
 
 
-def _calibrated(rows: Scored, side: str, settings: GateSettings) -> dict[str, Any]:
+def _calibrated(rows: Scored, side: Side, settings: GateSettings) -> Calibration:
     p = rows.as_shown[side]
     if not len(rows):
-        reason = Refusal("calibration needs rows with a known click; found none").as_dict()
-        return {"rows": 0, "predicted": None, "observed": None, "error": reason, "reliability": []}
+        reason = Refusal("calibration needs rows with a known click; found none")
+        return Calibration(rows=0, predicted=None, observed=None, error=stated(reason), reliability=[])
     bins = reliability(rows.clicked, p, bins=RELIABILITY_BINS, confidence=settings.confidence)
-    return {
-        "rows": len(rows),
-        "predicted": float(p.mean()),
-        "observed": float(rows.clicked.mean()),
-        "predicted_conversion": float(rows.p_conversion[side].mean()),
-        "error": calibration_error(rows.clicked, p, settings=settings, clusters=rows.users).as_dict(),
-        "ece_equal_mass": ece(rows.clicked, p, settings=settings, clusters=rows.users).as_dict(),
-        "ece_equal_width": ece(rows.clicked, p, kind="width", settings=settings, clusters=rows.users).as_dict(),
-        "ece_by_chance": ece_by_chance(p),
-        "reliability": [b.as_dict() for b in bins],
-    }
+    return Calibration(
+        rows=len(rows),
+        predicted=float(p.mean()),
+        observed=float(rows.clicked.mean()),
+        predicted_conversion=float(rows.p_conversion[side].mean()),
+        error=stated(calibration_error(rows.clicked, p, settings=settings, clusters=rows.users)),
+        ece_equal_mass=stated(ece(rows.clicked, p, settings=settings, clusters=rows.users)),
+        ece_equal_width=stated(ece(rows.clicked, p, kind="width", settings=settings, clusters=rows.users)),
+        ece_by_chance=ece_by_chance(p),
+        reliability=[
+            ReliabilityBin(n=b.n, predicted=b.predicted, observed=b.observed, low=b.low, high=b.high) for b in bins
+        ],
+    )
 
 
-def sliced(rows: Scored, settings: GateSettings) -> dict[str, Any]:
+def sliced(rows: Scored, settings: GateSettings) -> Slices:
     """Challenger minus champion in `settings.slice_metric` per slice, and the attributes with a reversal."""
     metric = settings.slice_metric
     scores = rows.asked_by(metric)
 
-    def difference(chosen: Any, confidence: float) -> Finding:
+    def difference(chosen: Any, confidence: float) -> estimate.Finding:
         labels = rows.clicked[chosen]
         if labels.min() == labels.max():
             return Refusal(f"{metric} needs clicked and unclicked rows; found {int(labels.sum())} of {len(labels)}")
@@ -73,75 +85,77 @@ def sliced(rows: Scored, settings: GateSettings) -> dict[str, Any]:
     compared = compare(rows.clicked, champion, challenger, rows.requests, rows.users, settings, metrics=[metric])
     overall = compared[metric]["difference"]
     found = slices(rows.attributes, difference, confidence=settings.confidence, min_rows=settings.min_slice_rows)
-    return {
-        "metric": metric,
-        "slices": [part.as_dict() for part in found],
-        "reversals": [r.as_dict() for r in reversals(overall, found)],
-    }
+    return Slices(
+        metric=metric,
+        slices=[
+            Slice(attribute=s.attribute, value=s.value, n=s.n, share=s.share, difference=stated(s.difference))
+            for s in found
+        ],
+        reversals=[
+            Reversal(attribute=r.attribute, overall=r.overall, slices=dict(r.slices)) for r in reversals(overall, found)
+        ],
+    )
 
 
-def spread(found: Decisions | None, chosen: Mapping[str, Floats], catalogue: int, seed: int, gate: GateSettings) -> Any:
+def spread(replay: Replayed, seed: int, gate: GateSettings) -> tuple[dict[Side, Spread], Finding]:
     """Per side: the popularity curve, coverage, and how much likelier popular candidates are placed first.
 
-    Popular are the items with the most clicks known before, up to a fifth of all those clicks. `concentration_rise`:
-    by how much fewer items the challenger's recommendations come from than the champion's.
+    Popular are the items with the most clicks known before, up to a fifth of all those clicks. The finding: by how much
+    fewer items the challenger's recommendations come from than the champion's.
     """
-    if found is None:
-        none = Refusal("the popularity curve needs replayed decisions; found none")
-        return {"popularity": {}, "concentration_rise": none.as_dict()}
-    items, rows, at = np.unique(found.item_id.astype(str), return_index=True, return_inverse=True)
-    past = np.nan_to_num(found.columns["item_impressions"] * found.columns["item_click_rate"])[rows]
-    popular = np.isin(at, popular_items(np.arange(len(items)), past))
+    if not len(replay):
+        return {}, stated(Refusal("the popularity curve needs replayed decisions; found none"))
+    found, chosen = replay.found, replay.chosen
+    ids = found.item_ids.tolist()
+    order = np.argsort(sorted(range(len(ids)), key=ids.__getitem__))
+    at = order[found.item]
+    past = np.nan_to_num(replay.past_clicks)[np.unique(at, return_index=True)[1]]
+    popular = np.isin(at, popular_items(np.arange(len(ids)), past))
     users, wanted = found.cluster[found.row], (found.taken & (found.clicked[found.row] > 0))
-    of, sides = max(catalogue, len(items)), dict[str, Any]()
+    of, sides = max(replay.catalogue, len(ids)), dict[Side, Spread]()
     for side in SIDES:
-        curve = concentration(at, chosen[side], of, settings=gate, seed=seed, clusters=users)
         gap = exposure_gap(chosen[side], popular, settings=gate, seed=seed, clusters=users)
         fair = exposure_gap(chosen[side], popular, wanted=wanted, settings=gate, seed=seed, clusters=users)
-        sides[side] = {
-            "curve": _curve(curve),
-            "statistical_parity": gap.as_dict(),
-            "preference_conditioned": fair.as_dict(),
-        }
+        sides[side] = Spread(
+            curve=_curve(concentration(at, chosen[side], of, settings=gate, seed=seed, clusters=users)),
+            statistical_parity=stated(gap),
+            preference_conditioned=stated(fair),
+        )
     before, after = (chosen[side] for side in SIDES)
-    rise = concentration_rise(at, before, after, of, settings=gate, seed=seed, clusters=users)
-    return {"popularity": sides, "concentration_rise": rise.as_dict()}
+    return sides, stated(concentration_rise(at, before, after, of, settings=gate, seed=seed, clusters=users))
 
 
-def _curve(found: Concentration | Refusal) -> dict[str, Any]:
+def _curve(found: Concentration | Refusal) -> Curve | Refused:
     if isinstance(found, Refusal):
-        return found.as_dict()
-    return {
-        "recommendations": list(SHARES),
-        "items": [share.as_dict() for share in found.items_behind],
-        "coverage": found.coverage.as_dict(),
-    }
+        return Refused.of(found)
+    items = [stated(share) for share in found.items_behind]
+    return Curve(recommendations=list(SHARES), items=items, coverage=stated(found.coverage))
 
 
-def second_opinions(
-    found: Decisions | None, chosen: Mapping[str, Floats], predicted: Floats | None, settings: GateSettings
-) -> dict[str, dict[str, Any]]:
-    """Doubly robust estimates of both sides and their difference; `predicted` (n,) is a model's p_click per candidate.
+def second_opinions(replay: Replayed, settings: GateSettings) -> dict[str, Sides]:
+    """Doubly robust estimates of both sides and their difference; the champion's p_click is their model of clicks.
 
     The model was trained on earlier days, so it never saw these rewards and needs no cross-fitting. Both sides use the
     same one: a difference in the estimates is then the policies', not the models'.
     """
-    if found is None or predicted is None:
-        return {}
-    logs = []
+    if replay.refusal:
+        return dict.fromkeys(DOUBLY_ROBUST, Sides.of(dict.fromkeys(Sides.model_fields, replay.refusal)))
+    found, predicted = replay.found, replay.predicted["champion"]
+    row, logs = found.row, []
     for side in SIDES:
-        expected = np.bincount(found.row, weights=chosen[side] * predicted, minlength=len(found)).astype(np.float64)
-        taken = found.of_taken(chosen[side]), found.of_taken(predicted)
+        chosen = replay.chosen[side]
+        expected = np.bincount(row, weights=chosen * predicted, minlength=len(found)).astype(np.float64)
+        taken = found.of_taken(chosen), found.of_taken(predicted)
         logs.append(Log.checked(found.clicked, found.propensity, taken[0], taken[1], expected))
-    opinions: dict[str, dict[str, Any]] = {}
+    opinions = {}
     for name, estimator in DOUBLY_ROBUST.items():
-        terms = [estimator(log) for log in logs]
-        sides = {side: [term] for side, term in zip(SIDES, terms, strict=True)} | {"difference": terms}
-        opinions[name] = {side: _estimated(which, found, settings).as_dict() for side, which in sides.items()}
+        champion, challenger = (estimator(log) for log in logs)
+        terms = {"champion": [champion], "challenger": [challenger], "difference": [champion, challenger]}
+        opinions[name] = Sides.of({side: _estimated(which, found, settings) for side, which in terms.items()})
     return opinions
 
 
-def _estimated(terms: list[weighting.Terms], found: Decisions, settings: GateSettings) -> Finding:
+def _estimated(terms: list[weighting.Terms], found: Decisions, settings: GateSettings) -> estimate.Finding:
     if len(np.unique(found.cluster)) < 2:
         return Refusal("an interval needs at least 2 users", len(found))
     confidence = settings.confidence if len(terms) == 1 else settings.value_confidence

@@ -1,16 +1,23 @@
-"""The schema of `evidence.json`: what a backtest writes down, typed, so that readers need not guess.
+"""The evidence on a challenger as a typed value: computed, judged and shown as such, JSON only where it is stored.
 
-An unknown key, a missing one and a figure that is not finite are errors: a document that validates can be judged and
+An unknown key, a missing one and a figure that is not sound are errors: a document that validates can be judged and
 shown. `SCHEMA_VERSION` rises whenever a reader of the version before would misread the document.
 """
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.evaluation import estimate
+from models.evaluation.estimate import Estimate, Refusal
+from models.evaluation.gate import Verdict
 from models.settings import GateSettings, PolicySettings
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION: Literal[5] = 5
+Side = Literal["champion", "challenger"]
+_OR_ABSENT: Any = Field(None, exclude_if=lambda value: value is None)
 
 
 class Part(BaseModel):
@@ -20,7 +27,7 @@ class Part(BaseModel):
 
 
 class Estimated(Part):
-    """`models.evaluation.estimate.Estimate`."""
+    """`models.evaluation.estimate.Estimate`, as sound as that."""
 
     value: float
     stderr: float
@@ -28,6 +35,15 @@ class Estimated(Part):
     high: float
     n: int
     effective_n: float
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> Self:
+        self.measured()
+        return self
+
+    def measured(self) -> Estimate:
+        """The estimate itself."""
+        return Estimate(self.value, self.stderr, self.low, self.high, self.n, self.effective_n)
 
 
 class Refused(Part):
@@ -37,8 +53,24 @@ class Refused(Part):
     n: int
     effective_n: float
 
+    @classmethod
+    def of(cls, found: Refusal) -> Self:
+        """With its reason."""
+        return cls(refused=found.reason, n=found.n, effective_n=found.effective_n)
+
+    def measured(self) -> Refusal:
+        """The refusal itself."""
+        return Refusal(self.refused, self.n, self.effective_n)
+
 
 Finding = Estimated | Refused
+
+
+def stated(found: estimate.Finding) -> Finding:
+    """What a document says of a finding; `measured` of that is the finding again."""
+    if isinstance(found, Refusal):
+        return Refused.of(found)
+    return Estimated(**asdict(found))
 
 
 class Sides(Part):
@@ -48,8 +80,28 @@ class Sides(Part):
     challenger: Finding
     difference: Finding
 
+    @classmethod
+    def of(cls, found: Mapping[str, estimate.Finding]) -> Self:
+        """By the fields' names."""
+        return cls.model_validate({name: stated(found[name]) for name in cls.model_fields})
 
-class Champion(Part):
+    @property
+    def findings(self) -> dict[str, Finding]:
+        """By side."""
+        return {name: found for name, found in self if isinstance(found, Estimated | Refused)}
+
+    def measured(self) -> dict[str, estimate.Finding]:
+        """The findings themselves by side."""
+        return {name: found.measured() for name, found in self.findings.items()}
+
+
+class Earned(Sides):
+    """Rewards per request or page of both sides, their difference, and what was really earned."""
+
+    logging: Finding
+
+
+class Candidate(Part):
     """Which bundle a side is and what its bytes depend on."""
 
     candidate_id: str
@@ -57,19 +109,20 @@ class Champion(Part):
     bundle_sha256: str
     policy: PolicySettings
     lineage: dict[str, Any]
+
+
+class Champion(Candidate):
+    """What serves, or would."""
+
     deployed: bool
     """False: nothing was ever deployed, and the fallback stands in."""
 
 
-class Challenger(Part):
-    """As for the champion; `run_id` is the MLflow run that holds bundle and evidence."""
+class Challenger(Candidate):
+    """What may take its place."""
 
-    candidate_id: str
-    ranker: str
-    bundle_sha256: str
-    policy: PolicySettings
-    lineage: dict[str, Any]
     run_id: str
+    """Of the MLflow run that holds bundle and evidence."""
 
 
 class ReliabilityBin(Part):
@@ -93,9 +146,9 @@ class Calibration(Part):
     observed: float | None
     predicted_conversion: float | None = None
     error: Finding
-    ece_equal_mass: Finding | None = None
-    ece_equal_width: Finding | None = None
-    ece_by_chance: float | None = None
+    ece_equal_mass: Finding | None = _OR_ABSENT
+    ece_equal_width: Finding | None = _OR_ABSENT
+    ece_by_chance: float | None = _OR_ABSENT
     reliability: list[ReliabilityBin]
 
 
@@ -149,7 +202,7 @@ class Histogram(Part):
 
 
 class Weights(Part):
-    """`models.evaluation.diagnostics.Diagnostics` of one side, with the weights counted by size."""
+    """Of one side: `models.evaluation.diagnostics.Diagnostics` as far as a replay has it; weights counted by size."""
 
     n: int
     mean_weight: float
@@ -160,11 +213,6 @@ class Weights(Part):
     never_taken_share: float
     tail_shape: float | None
     smallest_logged: float
-    certain_share: float
-    inverse_propensity: float | None
-    inverse_propensity_stderr: float | None
-    unsupported_mass: float | None
-    logging_drift: float | None
     histogram: Histogram
 
 
@@ -173,7 +221,7 @@ class Diagnostics(Part):
     `differing_columns`: the same for each column that differs anywhere.
     """
 
-    weights: dict[Literal["champion", "challenger"], Weights]
+    weights: dict[Side, Weights]
     skew: float | None
     differing_columns: dict[str, float]
 
@@ -218,15 +266,6 @@ class Logged(Part):
     value: Finding
 
 
-class Depth(Part):
-    """Clicks per page on its first places: of both sides, their difference, and what was really earned."""
-
-    champion: Finding
-    challenger: Finding
-    difference: Finding
-    logging: Finding
-
-
 class Pages(Part):
     """Whole pages, their placements weighed by all down to them (`models.evaluation.page_values`)."""
 
@@ -235,30 +274,29 @@ class Pages(Part):
     """Of the longest page."""
     left_out: dict[str, int]
     """How many of `decisions` are no whole page, by reason."""
-    depths: dict[str, Depth]
+    depths: dict[str, Earned]
     """By how many of the first places count, from "1" to the end or the first that is refused; none without a page."""
+
+
+Kind = Literal["session_replay", "slate_re_ranking"]
 
 
 class Replay(Part):
     """Which kind of replay the requests allow, how many each, and what the kind named can and cannot say."""
 
-    kind: Literal["session_replay", "slate_re_ranking"]
+    kind: Kind
     requests: dict[Literal["session_replay", "slate_re_ranking", "click_unknown"], int]
     can_say: str
     cannot_say: str
 
 
-class Conversions(Part):
+class Conversions(Earned):
     """Conversions per request, on the decisions whose conversion label is closed."""
 
     decisions: int
     closed: int
     closes_on: str
     """At the end of this day the last label of the test rows is closed."""
-    champion: Finding
-    challenger: Finding
-    difference: Finding
-    logging: Finding
 
 
 class Truth(Part):
@@ -290,8 +328,6 @@ class Document(Part):
     mode: Literal["full", "warm"]
     challenger: Challenger
     champion: Champion
-    bundle_sha256: str
-    policy: PolicySettings
     same_candidate: bool
     test_rows: int
     comparison: dict[str, Sides]
@@ -301,10 +337,10 @@ class Document(Part):
     replay: Replay
     pages: Pages
     conversions: Conversions
-    truth: Truth | None = None
-    calibration: dict[Literal["champion", "challenger"], Calibration]
+    truth: Truth | None = _OR_ABSENT
+    calibration: dict[Side, Calibration]
     slices: Slices
-    popularity: dict[Literal["champion", "challenger"], Spread]
+    popularity: dict[Side, Spread]
     concentration_rise: Finding
     parity: Finding | None
     data: Data
@@ -330,9 +366,20 @@ class JudgedRule(Part):
 class Judgement(Part):
     """`verdict.json`: `models.evaluation.gate.Verdict`, written beside the evidence by `promote`."""
 
+    evidence_sha256: str
+    """Of the document it is on."""
     verdict: Literal["promote", "hold", "refuse"]
     reasons: list[str]
     rules: list[JudgedRule]
+
+    @classmethod
+    def of(cls, verdict: Verdict, evidence_sha256: str) -> Self:
+        """The verdict with every rule."""
+        rules = [
+            JudgedRule(name=rule.name, figure=rule.figure, bound=rule.bound, outcome=rule.outcome, reason=rule.reason)
+            for rule in verdict.rules
+        ]
+        return cls(evidence_sha256=evidence_sha256, verdict=verdict.verdict, reasons=verdict.reasons, rules=rules)
 
 
 class LabelChange(Part):

@@ -1,8 +1,6 @@
 """What `matured.html` shows: the first figures beside those with every label in, and what that did to the verdict."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -41,9 +39,8 @@ class Section:
     lines: list[Line]
 
 
-def section(tree: Mapping[str, Any]) -> Section:
-    """What the section says of `matured.json`; raises pydantic's ValidationError where that is not of the schema."""
-    found = Matured.model_validate(tree)
+def section(found: Matured) -> Section:
+    """What the section says."""
     return Section(found, headline(found), label_lines(found), lines(found))
 
 

@@ -1,74 +1,98 @@
 """The evidence pack of a candidate: `evidence.json`, the page, and beside its bundle what came of it since.
 
-`verdict.json` is there once there is a verdict, `matured.json` once every label was in. The latter stays as long as the
-pack is about the very document it was computed for.
+`verdict.json` is there once there is a verdict, `matured.json` once every label was in. A pack belongs to one document:
+either stays as long as the pack is about the very document it was made of, and never lies beside another.
+
+A stage publishes its table first and puts the pack there after it: whatever fails on the way, the old pack stays whole.
 """
 
 import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+from pydantic import ValidationError
+
+from jobs.errors import Refused
 from jobs.evidence import page
+from jobs.evidence.document import SCHEMA_VERSION, Document, Judgement, Matured, Part
 from jobs.lake.run import Run
 from jobs.lake.swap import swap
 
 DOCUMENT, PAGE, VERDICT, MATURED = "evidence.json", "evidence.html", "verdict.json", "matured.json"
+Told = TypeVar("Told", Judgement, Matured)
 
 
-def write(
-    run: Run,
-    document: Mapping[str, Any],
-    judgement: Mapping[str, Any] | None = None,
-    matured: Mapping[str, Any] | None = None,
-) -> Path:
-    """The folder `<bundles>/<candidate>.evidence`, replaced as one: readers see the old pack or the new one, whole."""
-    folder = _folder(run, document)
-    if matured is None:
-        matured = _kept(folder, document)
-    draft = folder.with_name(f".{folder.name}.{run.run_id}")
-    draft.mkdir(parents=True)
-    (draft / DOCUMENT).write_text(_json(document))
-    (draft / PAGE).write_text(page.html(document, judgement, matured))
-    for name, tree in ((VERDICT, judgement), (MATURED, matured)):
-        if tree is not None:
-            (draft / name).write_text(_json(tree))
-    swap(draft, folder)
-    shutil.rmtree(draft, ignore_errors=True)  # what lay there before
-    return folder
+@dataclass(frozen=True)
+class Pack:
+    """The files of one document, by name; nothing is on disk before `put`."""
+
+    folder: Path
+    files: Mapping[str, str]
+    draft: Path
+
+    def put(self) -> None:
+        """The folder is replaced as one: readers see the old pack or this one, whole."""
+        self.draft.mkdir(parents=True)
+        for name, content in self.files.items():
+            (self.draft / name).write_text(content)
+        swap(self.draft, self.folder)
+        shutil.rmtree(self.draft, ignore_errors=True)  # what lay there before
 
 
-def judgement(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The verdict beside this very document; None where nobody has judged it, or the pack is about another."""
-    folder = _folder(run, document)
-    return _read(folder / VERDICT) if _read(folder / DOCUMENT) == document else None
+def of(run: Run, document: Document, judgement: Judgement | None = None, matured: Matured | None = None) -> Pack:
+    """The pack `<bundles>/<candidate>.evidence`; verdict and re-evaluation of this document stay unless given anew."""
+    folder, sha = _folder(run, document.challenger.candidate_id), sha256(document)
+    verdict = judgement or _beside(folder / VERDICT, Judgement, sha)
+    again = matured or _beside(folder / MATURED, Matured, sha)
+    parts = {DOCUMENT: document, VERDICT: verdict, MATURED: again}
+    files = {name: _json(part) for name, part in parts.items() if part is not None}
+    # Of what is stored, so that whoever reads the document back makes the same page: order of keys included.
+    files[PAGE] = page.html(Document.model_validate_json(text(document)), verdict, again)
+    return Pack(folder, files, folder.with_name(f".{folder.name}.{run.run_id}"))
 
 
-def sha256(document: Mapping[str, Any]) -> str:
+def judgement(run: Run, candidate_id: str, evidence_sha256: str) -> Judgement | None:
+    """The verdict on this very document; None where nobody has judged it, or the pack is about another."""
+    return _beside(_folder(run, candidate_id) / VERDICT, Judgement, evidence_sha256)
+
+
+def parsed(text: str, stage: str) -> Document:
+    """The document of a row of `evidence`; raises `Refused` where it is of another schema."""
+    tree = json.loads(text)
+    found = tree.get("schema_version")
+    if found != SCHEMA_VERSION:
+        raise Refused(f"{stage} needs evidence of schema_version {SCHEMA_VERSION}; found {found}: run backtest again")
+    try:
+        return Document.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Refused(f"{stage} needs evidence of its schema; found at {where}: {first['msg']}") from error
+
+
+def sha256(document: Document) -> str:
     """What tells one document from another: the digest of the text in the table `evidence`."""
     return hashlib.sha256(text(document).encode()).hexdigest()
 
 
-def text(document: Mapping[str, Any]) -> str:
+def text(document: Document) -> str:
     """The document as the table has it: one line, sorted, finite."""
-    return json.dumps(document, sort_keys=True, allow_nan=False)
+    return json.dumps(document.model_dump(mode="json"), sort_keys=True, allow_nan=False)
 
 
-def _folder(run: Run, document: Mapping[str, Any]) -> Path:
-    return run.config.bundles / f"{document['challenger']['candidate_id']}.evidence"
+def _folder(run: Run, candidate_id: str) -> Path:
+    return run.config.bundles / f"{candidate_id}.evidence"
 
 
-def _kept(folder: Path, document: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What was computed for this very document; of another one it says nothing."""
-    matured = _read(folder / MATURED)
-    return matured if matured is not None and matured["evidence_sha256"] == sha256(document) else None
+def _beside(path: Path, kind: type[Told], evidence_sha256: str) -> Told | None:
+    """What a file says of this very document; of another it says nothing."""
+    tree = json.loads(path.read_text()) if path.is_file() else {}
+    return kind.model_validate(tree) if tree.get("evidence_sha256") == evidence_sha256 else None
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    return dict(json.loads(path.read_text())) if path.is_file() else None
-
-
-def _json(tree: Mapping[str, Any]) -> str:
-    return json.dumps(tree, indent=1, sort_keys=True, allow_nan=False)
+def _json(part: Part) -> str:
+    return json.dumps(part.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False)

@@ -3,7 +3,7 @@
 `page.html` is the page's text and order, `page.css` its looks; here stands what its rows and charts show.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,17 @@ from markupsafe import Markup
 
 from jobs.evidence import charts, data_warnings, dataset, wording
 from jobs.evidence.charts import Mark, Scale
-from jobs.evidence.document import Curve, Document, Estimated, Finding, Judgement, Sides, Slice, Weights
+from jobs.evidence.document import (
+    Curve,
+    Document,
+    Estimated,
+    Finding,
+    Judgement,
+    Matured,
+    Sides,
+    Slice,
+    Weights,
+)
 from jobs.evidence.matured import section
 from jobs.evidence.scored import SIDES
 from models.evaluation.comparison import LOWER_IS_BETTER
@@ -38,24 +48,15 @@ class Row:
     flag: str = ""
 
 
-def html(
-    document: Mapping[str, Any],
-    judgement: Mapping[str, Any] | None = None,
-    matured: Mapping[str, Any] | None = None,
-) -> str:
-    """The page on a document, with the verdict and what `reevaluate` found where there are such.
-
-    Raises pydantic's ValidationError for a document, verdict or re-evaluation that is not of the schema.
-    """
-    found = Document.model_validate(document)
-    verdict = None if judgement is None else Judgement.model_validate(judgement)
+def html(found: Document, judgement: Judgement | None = None, matured: Matured | None = None) -> str:
+    """The page on a document, with the verdict and what `reevaluate` found where there are such."""
     slices = slice_rows(found)
     return _template().render(
         d=found,
-        verdict=verdict,
+        verdict=judgement,
         matured=None if matured is None else section(matured),
-        outcome="none" if verdict is None else verdict.verdict,
-        headline=wording.headline(found, verdict),
+        outcome="none" if judgement is None else judgement.verdict,
+        headline=wording.headline(found, judgement),
         earned=earned_rows(found),
         earned_axis=earned_axis(found),
         lifts=lift_rows(found),
@@ -70,7 +71,7 @@ def html(
         histogram=histogram(found),
         curves=popularity_curves(found),
         dataset_section=Markup(dataset.html(found.dataset)),
-        warnings_section=Markup(data_warnings.html(document["warnings"])),
+        warnings_section=Markup(data_warnings.html(found.warnings)),
         w=wording,
         sides=SIDES,
     )
@@ -221,8 +222,7 @@ def slice_rows(document: Document) -> list[Row]:
     rows = []
     for part in sorted(document.slices.slices, key=badness):
         name = f"{part.attribute.removeprefix('attributes.').replace('_', ' ')}: {part.value.removesuffix('.0')}"
-        bound = None if limit is None else -limit
-        chart = _chart(name, "challenger", part.difference, scale, None, bound)
+        chart = _chart(name, "challenger", part.difference, scale, None, _slice_bound(document), bad_below=not lower)
         note = f"{part.n:,} rows, {wording.share(part.share)}"
         rows.append(Row(name, note, chart, part.difference, flag=_slice_flag(part.difference, limit, lower)))
     return rows
@@ -237,9 +237,15 @@ def _slice_flag(found: Finding, limit: float | None, lower: bool) -> str:
     return "worse for sure" if best < 0 else ""
 
 
+def _slice_bound(document: Document) -> float | None:
+    """The difference from which on a slice is worse than allowed: below it, or above where lower is better."""
+    limit = document.gate.max_slice_drop
+    return limit if limit is None or document.slices.metric in LOWER_IS_BETTER else -limit
+
+
 def _slice_scale(document: Document) -> Scale:
     found = [part.difference for part in document.slices.slices]
-    reach = [0.0] if document.gate.max_slice_drop is None else [0.0, -document.gate.max_slice_drop]
+    reach = [0.0, _slice_bound(document) or 0.0]
     return Scale.around([*_ends(found), *reach], flipped=document.slices.metric in LOWER_IS_BETTER)
 
 

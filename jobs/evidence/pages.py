@@ -5,7 +5,6 @@ A placement's propensity is conditional on all above it, so a page counts only i
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +12,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.bundle import Bundle
-from jobs.evidence import core
+from jobs.evidence.document import Earned, Pages, Side
+from jobs.evidence.replayed import Replayed, incomplete
 from jobs.evidence.scored import SIDES
-from jobs.moment.columns import numbers, strings
-from jobs.moment.decisions import Decisions, Ints, Strings
-from models.evaluation.estimate import Refusal
+from jobs.moment.columns import numbers
+from jobs.moment.decisions import Decisions, Ints
 from models.evaluation.page_values import Depth, PageStatistics
 from models.policies.choice import placed_choice
 from models.rankers.protocol import Floats
@@ -25,6 +24,8 @@ from models.settings import GateSettings
 
 MOST_PLACES = 20
 """No page is weighed further down."""
+PLACEMENT = ["request_id", "position", "item_id", "clicked", "propensity"]
+"""What is read of each."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def shown_pages(test: pa.Table, found: Decisions) -> tuple[ShownPages, dict[str,
     Left out as a whole: a placement without a propensity or with a click that is not known; a position that is missing
     or taken twice; an item that is not among the candidates or is there, or on the page, twice.
     """
-    at = pc.index_in(test["request_id"], pa.array(found.request_id, pa.string()))
-    rows = test.filter(at.is_valid())
+    at = pc.index_in(test["request_id"], found.request_id)
+    rows = test.select(PLACEMENT).filter(at.is_valid())
     decision, position = (
         column.combine_chunks().to_numpy(zero_copy_only=False).astype(np.int64)
         for column in (at.drop_null(), rows["position"])
@@ -67,9 +68,9 @@ def shown_pages(test: pa.Table, found: Decisions) -> tuple[ShownPages, dict[str,
     decision, position, rows = decision[order], position[order], rows.take(pa.array(order))
     starts = np.searchsorted(decision, np.arange(len(found)))
     place = np.arange(len(decision)) - starts[decision] + 1
-    candidate, listed_twice = _candidates(strings(rows["item_id"]), decision, found)
+    candidate, listed_twice = _candidates(rows["item_id"], decision, found)
     clicked, propensity = numbers(rows["clicked"]), numbers(rows["propensity"])
-    shown = np.bincount(candidate[candidate >= 0], minlength=len(found.item_id))
+    shown = np.bincount(candidate[candidate >= 0], minlength=len(found.item))
     conditions = {
         "no_propensity": np.isnan(propensity),
         "click_unknown": np.isnan(clicked),
@@ -86,26 +87,27 @@ def shown_pages(test: pa.Table, found: Decisions) -> tuple[ShownPages, dict[str,
     return ShownPages(decision[kept], place[kept], candidate[kept], clicked[kept], propensity[kept]), left_out
 
 
-def _candidates(item: Strings, decision: Ints, found: Decisions) -> tuple[Ints, NDArray[np.bool_]]:
+def _candidates(item: pa.ChunkedArray, decision: Ints, found: Decisions) -> tuple[Ints, NDArray[np.bool_]]:
     """(p,) the candidate that each shown item is, -1 for none; (m,) whether a decision lists an item twice."""
-    codes = pa.array(np.concatenate([found.item_id, item]), pa.string()).dictionary_encode().indices.to_numpy()
-    many, n = int(codes.max(initial=0)) + 1, len(found.item_id)
-    key, wanted = found.row * many + codes[:n], decision * many + codes[n:]
+    shown = pc.fill_null(pc.index_in(item, pa.array(found.item_ids, pa.string())), -1).to_numpy()
+    many, n = len(found.item_ids), len(found.item)
+    key = found.row * many + found.item
+    wanted = np.where(shown < 0, -1, decision * many + shown)
     order = np.argsort(key, kind="stable")
-    again = np.flatnonzero(key[order[1:]] == key[order[:-1]])
-    twice = np.bincount(found.row[order[again]], minlength=len(found)) > 0
-    at = np.minimum(np.searchsorted(key[order], wanted), n - 1)
-    return np.where(key[order[at]] == wanted, order[at], -1), twice
+    key = key[order]
+    twice = np.bincount(found.row[order[1:][key[1:] == key[:-1]]], minlength=len(found)) > 0
+    at = np.minimum(np.searchsorted(key, wanted), n - 1)
+    return np.where(key[at] == wanted, order[at], -1), twice
 
 
 def placed(found: Decisions, pages: ShownPages, side: Bundle, p_click: Floats) -> Floats:
     """(p,) the probability that the bundle's policy would place each item where it stood, given all above it."""
-    place = np.zeros(len(found.item_id), np.int64)
+    place = np.zeros(len(found.item), np.int64)
     place[pages.candidate] = pages.place
     return placed_choice(p_click, found.offsets, place, side.policy)[pages.candidate]
 
 
-def earned(found: Decisions, pages: ShownPages, chances: Mapping[str, Floats], settings: GateSettings) -> list[Depth]:
+def earned(found: Decisions, pages: ShownPages, chances: Mapping[Side, Floats], settings: GateSettings) -> list[Depth]:
     """Clicks per page by depth; `chances`: side to what `placed` gives. Empty without a whole page."""
     kept = pages.place <= MOST_PLACES
     if not kept.any():
@@ -122,39 +124,19 @@ def earned(found: Decisions, pages: ShownPages, chances: Mapping[str, Floats], s
     return statistics.depths(settings)
 
 
-def section(
-    test: pa.Table,
-    found: Decisions | None,
-    sides: Mapping[str, Bundle],
-    predicted: Mapping[str, Floats],
-    settings: GateSettings,
-) -> dict[str, Any]:
-    """What the document says of whole pages; `predicted`: side to the p_click of each candidate."""
-    if found is None:
-        return {"pages": 0, "places": 0, "left_out": {"decisions": 0}, "depths": {}}
-    pages, left_out = shown_pages(test, found)
-    depths = _depths(found, pages, left_out, sides, predicted, settings)
-    return {
-        "pages": pages.pages,
-        "places": pages.places,
-        "left_out": left_out,
-        "depths": {str(depth.places): depth.as_dict() for depth in depths},
+def section(test: pa.Table, replay: Replayed, sides: Mapping[Side, Bundle], settings: GateSettings) -> Pages:
+    """What the document says of whole pages."""
+    if not len(replay):
+        return Pages(pages=0, places=0, left_out={"decisions": 0}, depths={})
+    pages, left_out = shown_pages(test, replay.found)
+    gaps, of = left_out["position_missing"], left_out["decisions"]
+    refusal = replay.refusal or incomplete(gaps, of, "pages without a gap or a place taken twice", settings)
+    if refusal:
+        depths = [Depth(1, refusal, refusal, refusal, refusal)]
+    else:
+        chances = {side: placed(replay.found, pages, bundle, replay.predicted[side]) for side, bundle in sides.items()}
+        depths = earned(replay.found, pages, chances, settings)
+    found = {
+        str(depth.places): Earned.of({name: getattr(depth, name) for name in Earned.model_fields}) for depth in depths
     }
-
-
-def _depths(
-    found: Decisions,
-    pages: ShownPages,
-    left_out: Mapping[str, int],
-    sides: Mapping[str, Bundle],
-    predicted: Mapping[str, Floats],
-    settings: GateSettings,
-) -> list[Depth]:
-    """As `earned`; the first place alone, refused, where too many pages have a gap."""
-    lacking, asked = left_out["position_missing"], left_out["decisions"]
-    why_not = core.incomplete(lacking, asked, "pages without a gap or a place taken twice", settings)
-    if why_not:
-        refusal = Refusal(why_not, asked)
-        return [Depth(1, refusal, refusal, refusal, refusal)]
-    chances = {side: placed(found, pages, bundle, predicted[side]) for side, bundle in sides.items()}
-    return earned(found, pages, chances, settings)
+    return Pages(pages=pages.pages, places=pages.places, left_out=left_out, depths=found)

@@ -3,7 +3,7 @@
 `train` chooses among the rankers it fitted by what `backtest` will judge the chosen one by.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.bundle import Bundle
-from jobs.moment.columns import numbers, ranker_columns
+from jobs.evidence.document import Side
+from jobs.moment.columns import attribute_keys, numbers, ranker_columns
 from jobs.moment.decisions import clusters
 from models.evaluation.comparison import LOWER_IS_BETTER, METRICS, compare
 from models.evaluation.estimate import Finding
@@ -22,9 +23,11 @@ from models.rankers.protocol import Floats, Ranker
 from models.settings import GateSettings
 
 Ints = NDArray[np.int64]
-SIDES = ("champion", "challenger")
+SIDES: tuple[Side, Side] = ("champion", "challenger")
 Pair = tuple[Bundle, Bundle]
 """Champion, challenger."""
+AT_ONCE = 1 << 16
+"""Rows (or candidates) whose columns are held together: about 70 MiB. No figure depends on it."""
 NEW_ITEM_DAYS = 7.0
 SLICED = ("surface", "device", "region", "item_category", "position")
 """Columns that are attributes as they are; `attributes.*` of users, items and requests join them."""
@@ -54,30 +57,38 @@ class Scored:
         return self.as_shown if metric in LOWER_IS_BETTER else self.as_first
 
 
-def scored(rows: pa.Table, rankers: Mapping[str, Ranker], identity: pa.Table) -> Scored:
+def scored(rows: pa.Table, rankers: Mapping[str, Ranker], identity: pa.Table, at_once: int = AT_ONCE) -> Scored:
     """The rankers, by name, on those of `rows` (of `examples`) with a known click; the others say nothing yet.
 
     `identity`: the catalogue's `jobs.moment.identity.IDENTITY`, which tells items that are there under several ids.
     """
     rows = with_known_click(rows)
-    shown = ranker_columns(rows)
-    first = {**shown, "position": np.full(len(rows), float(SERVING_POSITION))}
-    codes = rows["request_id"].combine_chunks().dictionary_encode().indices
-    said = {name: ranker.predict(shown) for name, ranker in rankers.items()}
+    keys = attribute_keys(rows["attributes"])
+    parts = [_part(rows.slice(start, at_once), rankers, keys) for start in range(0, max(len(rows), 1), at_once)]
+
+    def whole(of: Callable[[_Part], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        return {name: np.concatenate([of(part)[name] for part in parts]) for name in of(parts[0])}
+
     return Scored(
         clicked=numbers(rows["clicked"]),
         users=clusters(rows),
-        requests=codes.to_numpy().astype(np.int64),
-        as_shown={name: found.p_click for name, found in said.items()},
-        as_first={name: ranker.predict(first).p_click for name, ranker in rankers.items()},
-        p_conversion={name: found.p_conversion for name, found in said.items()},
-        attributes=_attributes(rows, shown, identity),
+        requests=rows["request_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64),
+        as_shown=whole(lambda part: part.as_shown),
+        as_first=whole(lambda part: part.as_first),
+        p_conversion=whole(lambda part: part.p_conversion),
+        attributes=whole(lambda part: part.attributes) | _of_rows(rows, identity),
     )
 
 
-def with_known_click(rows: pa.Table) -> pa.Table:
+def as_shown(rows: pa.Table, side: Bundle, at_once: int) -> Floats:
+    """(n,) the bundle's p_click of rows at the position that was shown."""
+    parts = (rows.slice(start, at_once) for start in range(0, max(len(rows), 1), at_once))
+    return np.concatenate([side.ranker.predict(ranker_columns(part)).p_click for part in parts])
+
+
+def with_known_click(test: pa.Table) -> pa.Table:
     """The rows whose click is known."""
-    return rows.filter(rows["clicked"].is_valid())
+    return test.filter(test["clicked"].is_valid()) if test["clicked"].null_count else test
 
 
 def compared(
@@ -104,13 +115,36 @@ def compared(
     }
 
 
-def _attributes(rows: pa.Table, shown: Mapping[str, NDArray[Any]], identity: pa.Table) -> dict[str, NDArray[Any]]:
+@dataclass(frozen=True)
+class _Part:
+    """As `Scored`, of some rows."""
+
+    as_shown: Mapping[str, Floats]
+    as_first: Mapping[str, Floats]
+    p_conversion: Mapping[str, Floats]
+    attributes: Mapping[str, NDArray[Any]]
+
+
+def _part(rows: pa.Table, rankers: Mapping[str, Ranker], keys: list[str]) -> _Part:
+    shown = ranker_columns(rows, keys)
+    first = {**shown, "position": np.full(len(rows), float(SERVING_POSITION))}
+    said = {name: ranker.predict(shown) for name, ranker in rankers.items()}
     found = {name: shown[name] for name in shown if name in SLICED or name.startswith(ATTRIBUTE_PREFIX)}
     age = shown["item_age_days"]
     known = np.where(np.isnan(age), "unknown", np.where(age < NEW_ITEM_DAYS, "new", "older"))
     found["item_age"] = known.astype(object)
     found["user_known"] = np.where(np.isnan(shown["user_impressions"]), "unknown", "known").astype(object)
-    found["seen_before"] = _seen_before(rows)
+    return _Part(
+        as_shown={name: of.p_click for name, of in said.items()},
+        as_first={name: ranker.predict(first).p_click for name, ranker in rankers.items()},
+        p_conversion={name: of.p_conversion for name, of in said.items()},
+        attributes=found,
+    )
+
+
+def _of_rows(rows: pa.Table, identity: pa.Table) -> dict[str, NDArray[Any]]:
+    """The attributes that other rows, or the catalogue, have a part in."""
+    found: dict[str, NDArray[Any]] = {"seen_before": _seen_before(rows)}
     if len(identity):
         several = pa.chunked_array([*identity["item_id"].chunks, *identity["identity"].chunks], pa.string())
         copied = pc.is_in(rows["item_id"], pc.unique(several)).to_numpy()

@@ -8,21 +8,31 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from jobs.lake.log import blamed
 from jobs.lake.tables import LAKE
 
+BATCH_ROWS = 1 << 14
+"""Rows decoded together where only some are wanted."""
 
-def read_part(path: Path | str, table: str, columns: Sequence[str]) -> pa.Table:
-    """Columns of a part file in the contract's types.
+
+def read_part(path: Path | str, table: str, columns: Sequence[str], rows: pc.Expression | None = None) -> pa.Table:
+    """Columns of a part file in the contract's types; of `rows` alone, where an expression of these columns is given.
 
     Raises `Refused` naming the file where it is no Parquet, lacks a column, or holds other values than the contract's.
     """
     schema = pa.schema([LAKE[table].schema.field(name) for name in columns])
     try:
-        return pq.ParquetFile(path).read(columns=list(columns)).select(columns).cast(schema)
+        file = pq.ParquetFile(path)
+        if rows is None:
+            return file.read(columns=list(columns)).select(columns).cast(schema)
+        # A dataset's scanner would decode a row group of a million rows whole before it filters.
+        batches = file.iter_batches(BATCH_ROWS, columns=list(columns))
+        kept = [pa.Table.from_batches([batch]).select(columns).cast(schema).filter(rows) for batch in batches]
+        return pa.concat_tables(kept) if kept else schema.empty_table()
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise blamed(f"table {table} needs the columns {', '.join(columns)} in part file {path}", error) from error
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.config import ROOT, Config
 from jobs.errors import NotReady
@@ -101,12 +102,13 @@ class Run:
         days: Iterable[date] | None = None,
         where: Partition | None = None,
         columns: list[str] | None = None,
+        rows: pc.Expression | None = None,
     ) -> pa.Table:
         """`Lake.read` at the version this run first saw, remembered as lineage."""
         for column in LAKE[table].columns if columns is None else columns:
             if not self._reads(table).takes(column):
                 raise PermissionError(f"jobs.flow does not let {self.stage.name} read {table}.{column}")
-        return self._lake.rows(table, self.files(table, days, where), columns)
+        return self._lake.read_files(table, self.files(table, days, where), columns, rows)
 
     def files(
         self, table: str, days: Iterable[date] | None = None, where: Partition | None = None

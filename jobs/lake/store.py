@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 import deltalake
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, create_table_with_add_actions
@@ -130,20 +131,29 @@ class Lake:
         days: Iterable[date] | None = None,
         where: Partition | None = None,
         columns: list[str] | None = None,
+        rows: pc.Expression | None = None,
         version: int | None = None,
     ) -> pa.Table:
-        """The rows as one Arrow table of the contract's types, partition columns (strings) last."""
-        return self.rows(table, self.files(table, days, where, version), columns)
+        """The rows as one Arrow table of the contract's types, partition columns (strings) last.
 
-    def rows(
-        self, table: str, files: Iterable[tuple[str, dict[str, str]]], columns: list[str] | None = None
+        `rows`, in terms of the columns read, keeps those it is true for; the others are dropped as they are read, so
+        few rows of a large table take the memory of few.
+        """
+        return self.read_files(table, self.files(table, days, where, version), columns, rows)
+
+    def read_files(
+        self,
+        table: str,
+        files: Iterable[tuple[str, dict[str, str]]],
+        columns: list[str] | None = None,
+        rows: pc.Expression | None = None,
     ) -> pa.Table:
         """`read` of what `files` found."""
         spec = _spec(table)
         names = list(spec.columns) if columns is None else columns
         parts = []
         for path, values in files:
-            part = read_part(path, table, names)
+            part = read_part(path, table, names, rows)
             for key in spec.partition:
                 part = part.append_column(key, pa.array([values[key]] * len(part), pa.string()))
             parts.append(part)

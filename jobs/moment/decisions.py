@@ -3,10 +3,10 @@
 A decision is the first placement of a request: its propensity depends on nothing else on the page.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from jobs.asof.clock import instants, seen
 from jobs.asof.core import ABSENT
 from jobs.moment.columns import (
+    Columns,
     attribute_columns,
     attribute_keys,
     encodings_of,
@@ -25,7 +26,7 @@ from jobs.moment.columns import (
     strings,
     user_arrays,
 )
-from models.rankers.features import ATTRIBUTE_PREFIX, decision_columns
+from models.rankers.features import ATTRIBUTE_PREFIX, Encodings, decision_columns
 from models.rankers.protocol import Floats
 from models.settings import TaskSettings
 
@@ -51,6 +52,11 @@ class Known:
     """Only where the rows' own attributes do not say what is known of the user: raw impressions, unlike examples."""
     tasks: TaskSettings
 
+    @cached_property
+    def rates(self) -> Encodings:
+        """`encodings` as rankers look them up."""
+        return encodings_of(self.encodings)
+
 
 @dataclass(frozen=True)
 class Decisions:
@@ -63,16 +69,13 @@ class Decisions:
     propensity: Floats
     cluster: Ints
     """(m,) the user as an integer; an unknown user is its own cluster."""
-    request_id: Strings
-    policy: Strings
-    user_id: Strings
-    surface: Strings
-    item_id: Strings
-    """(n,) the candidates."""
+    request_id: pa.ChunkedArray
+    item_ids: Strings
+    """(k,) the items that are a candidate anywhere."""
+    item: Ints
+    """(n,) which of them each candidate is."""
     taken: NDArray[np.bool_]
     """(n,) whether the candidate is the item that was shown first."""
-    columns: dict[str, NDArray[Any]]
-    """(n,) each: what a ranker sees."""
 
     def __len__(self) -> int:
         return len(self.clicked)
@@ -82,9 +85,23 @@ class Decisions:
         """(n,) the decision each candidate belongs to."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
+    @property
+    def shown(self) -> Ints:
+        """(m,) the candidate that is the item shown first; of a candidate listed twice the first."""
+        taken = np.flatnonzero(self.taken)
+        return taken[np.unique(self.row[taken], return_index=True)[1]]
+
     def of_taken(self, probability: Floats) -> Floats:
         """(m,) the probability of what was shown, from the probability of each candidate (n,)."""
         return np.bincount(self.row, weights=probability * self.taken, minlength=len(self)).astype(np.float64)
+
+    def parts(self, first: int, last: int, candidates: int) -> Iterator[tuple[int, int]]:
+        """The decisions from `first` to before `last` in parts of at most so many candidates, or of a single one."""
+        while first < last:
+            upto = int(np.searchsorted(self.offsets, self.offsets[first] + candidates, side="right")) - 1
+            end = min(max(upto, first + 1), last)
+            yield first, end
+            first = end
 
 
 @dataclass(frozen=True)
@@ -157,48 +174,23 @@ def _highest(examples: pa.Table) -> tuple[Ints, Ints, Ints, NDArray[np.bool_]]:
     return order[first], position[first], places, again[first + 1]
 
 
-def decisions(placed: pa.Table, known: Sequence[Known]) -> Decisions:
-    """The placements of one day with every candidate's columns, features as each request sees `known` (`seen_by`)."""
+def decisions(placed: pa.Table) -> Decisions:
+    """The first placements with the candidates they were chosen from, each of which lists the item that was shown."""
     lists = placed["candidates"].combine_chunks()
-    items = strings(pc.list_flatten(lists))
-    sizes = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
-    row = np.repeat(np.arange(len(placed)), sizes)
-    shown = strings(placed["item_id"])
+    row, listed = pc.list_parent_indices(lists).to_numpy(), pc.list_flatten(lists).dictionary_encode()
+    item = listed.indices.to_numpy().astype(np.int64)
+    shown = pc.index_in(placed["item_id"], listed.dictionary).to_numpy()
+    sizes = np.bincount(row, minlength=len(placed))
     return Decisions(
         offsets=np.concatenate([[0], np.cumsum(sizes)]),
         clicked=numbers(placed["clicked"]),
         converted=numbers(placed["converted"]),
         propensity=numbers(placed["propensity"]),
         cluster=clusters(placed),
-        request_id=strings(placed["request_id"]),
-        policy=strings(placed["policy"]),
-        user_id=strings(placed["user_id"]),
-        surface=strings(placed["surface"]),
-        item_id=items,
-        taken=items == shown[row],
-        columns=candidate_columns(placed, row, items, known),
-    )
-
-
-def joined(parts: Sequence[Decisions]) -> Decisions:
-    """Several days as one; raises ValueError for none."""
-    if len(parts) == 1:
-        return parts[0]
-    names = sorted(set().union(*(part.columns for part in parts)))
-
-    def column(part: Decisions, name: str) -> NDArray[Any]:
-        return part.columns.get(name, np.full(len(part.item_id), None, dtype=object))
-
-    users = np.concatenate([part.user_id for part in parts])
-    return Decisions(
-        offsets=np.concatenate([[0], *(np.diff(part.offsets) for part in parts)]).cumsum(),
-        cluster=clusters(pa.table({"user_id": pa.array(users, pa.string())})),
-        columns={name: np.concatenate([column(part, name) for part in parts]) for name in names},
-        user_id=users,
-        **{
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("clicked", "converted", "propensity", "request_id", "policy", "surface", "item_id", "taken")
-        },
+        request_id=placed["request_id"],
+        item_ids=strings(listed.dictionary),
+        item=item,
+        taken=item == shown[row],
     )
 
 
@@ -213,29 +205,26 @@ def clusters(rows: pa.Table) -> Ints:
     return named
 
 
-def disagreement(placed: pa.Table, found: Decisions) -> Disagreement:
+def disagreement(placed: pa.Table, columns: Columns, shown: Ints) -> Disagreement:
     """Where the shown items have other values here than in `examples`, columns that only one side has included.
 
-    Both sides follow the same point-in-time rule by different code: any difference is a bug or a table that changed in
-    between. The position is left out: here it is always the serving one.
+    `columns` of candidates, of which `shown` (m,) are those that were placed. Both sides follow the same point-in-time
+    rule by different code: any difference is a bug or a table that changed in between. The position is left out: here
+    it is always the serving one.
     """
     logged = ranker_columns(placed, at_serving_position=True)
-    first = np.flatnonzero(found.taken)
-    shown = first[np.unique(found.row[first], return_index=True)[1]]
-    unknown = np.full(len(found), None, dtype=object)
+    unknown = np.full(len(placed), None, dtype=object)
     wrong = {}
-    for name in sorted({*logged, *found.columns}):
+    for name in sorted({*logged, *columns}):
         expected = logged.get(name, unknown)
-        replayed = found.columns[name][shown] if name in found.columns else unknown
+        replayed = columns[name][shown] if name in columns else unknown
         if expected.dtype == object:
             wrong[name] = expected != replayed
         else:
             wrong[name] = ~np.isclose(expected, replayed.astype(np.float64), rtol=1e-5, atol=1e-8, equal_nan=True)
-    anywhere = np.zeros(len(found), bool)
-    for differs in wrong.values():
-        anywhere |= differs
-    columns = {name: int(differs.sum()) for name, differs in wrong.items() if differs.any()}
-    return Disagreement(len(found), int(anywhere.sum()), columns)
+    anywhere = np.logical_or.reduce(list(wrong.values()))
+    columns_differing = {name: int(differs.sum()) for name, differs in wrong.items() if differs.any()}
+    return Disagreement(len(placed), int(anywhere.sum()), columns_differing)
 
 
 def _where(condition: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
@@ -260,7 +249,7 @@ def seen_by(placed: pa.Table, known: Sequence[Known]) -> Ints:
     return seen(instants([one.available_at for one in known]), placed["event_time"])
 
 
-def candidate_columns(placed: pa.Table, row: Ints, items: Strings, known: Sequence[Known]) -> dict[str, NDArray[Any]]:
+def candidate_columns(placed: pa.Table, row: Ints, items: Strings, known: Sequence[Known]) -> Columns:
     """The ranker columns of item `items[i]` for the user and context of `placed[row[i]]`, features as seen then.
 
     An item that those features lack has no attributes either: the endpoint did not have it in its catalogue.
@@ -281,21 +270,21 @@ def _nothing(known: Known) -> Known:
     return replace(known, users=users, **{name: getattr(known, name).slice(0, 0) for name in tables})
 
 
-def _laid_out(parts: Sequence[tuple[Ints, dict[str, NDArray[Any]]]], n: int) -> dict[str, NDArray[Any]]:
+def _laid_out(parts: Sequence[tuple[Ints, Columns]], n: int) -> Columns:
     """n rows of columns from parts of them; what a part lacks is None there."""
-    found: dict[str, NDArray[Any]] = {}
+    found: Columns = {}
     for rows, columns in parts:
         for name, column in columns.items():
             found.setdefault(name, np.full(n, None if column.dtype == object else np.nan, column.dtype))[rows] = column
     return found
 
 
-def _columns(placed: pa.Table, row: Ints, items: Strings, known: Known) -> dict[str, NDArray[Any]]:
+def _columns(placed: pa.Table, row: Ints, items: Strings, known: Known) -> Columns:
     """`candidate_columns` of rows that all see the same."""
     ids, rows_of_item = pa.array(items, pa.string()), _rows(known.item_features["item_id"])
     at = rows_of_item(ids)
-    features = {**item_arrays(known.item_features, at), "item_id": items}
-    of_source = item_arrays(known.item_features, rows_of_item(placed["source_item_id"]))
+    features = {**item_arrays(*_asked(known.item_features, at)), "item_id": items}
+    of_source = item_arrays(*_asked(known.item_features, rows_of_item(placed["source_item_id"])))
     context = {name: strings(placed[name])[row] for name in ("surface", "device", "region", "query")}
     context["source_category"] = of_source["category"][row]
     keys = attribute_keys(placed["attributes"])
@@ -304,17 +293,17 @@ def _columns(placed: pa.Table, row: Ints, items: Strings, known: Known) -> dict[
     listed = pc.if_else(pa.array(at != ABSENT), ids, None)
     context.update(_attributes(ITEM_PREFIX, listed, known.items, "item_id"))
     if known.users is not None:
-        of_user = _attributes(USER_PREFIX, placed["user_id"], known.users, "user_id")
-        context.update({name: column[row] for name, column in of_user.items()})
-    users = user_arrays(known.user_features, _rows(known.user_features["user_id"])(placed["user_id"])[row])
-    return decision_columns(users, features, context, encodings_of(known.encodings), known.tasks)
+        own = _attributes(USER_PREFIX, placed["user_id"], known.users, "user_id")
+        context.update({name: column[row] for name, column in own.items()})
+    of_user, at = _asked(known.user_features, _rows(known.user_features["user_id"])(placed["user_id"]))
+    return decision_columns(user_arrays(of_user, at[row]), features, context, known.rates, known.tasks)
 
 
 def _attributes(
     prefix: str, wanted: pa.Array | pa.ChunkedArray, snapshot: pa.Table, key: str
 ) -> dict[str, NDArray[np.object_]]:
     """`attributes.<prefix><key>` of each wanted id, from a snapshot of items or users."""
-    at = _rows(snapshot[key])(wanted)
+    snapshot, at = _asked(snapshot, _rows(snapshot[key])(wanted))
     found = attribute_columns(snapshot["attributes"], attribute_keys(snapshot["attributes"]))
     return {
         ATTRIBUTE_PREFIX + prefix + name.removeprefix(ATTRIBUTE_PREFIX): _chosen(column, at)
@@ -331,6 +320,13 @@ def _rows(keys: pa.ChunkedArray) -> Callable[[pa.Array | pa.ChunkedArray], Ints]
         return np.asarray(whole.to_numpy(zero_copy_only=False), dtype=np.int64)
 
     return rows
+
+
+def _asked(features: pa.Table, at: Ints) -> tuple[pa.Table, Ints]:
+    """The rows that are asked for, and where each is then: few decisions must not cost as much as all users."""
+    asked, place = np.unique(at[at >= 0]), np.full(len(features) + 1, -1)
+    place[asked] = np.arange(len(asked))
+    return features.take(pa.array(asked)), place[at]
 
 
 def _chosen(values: Strings, at: Ints) -> Strings:

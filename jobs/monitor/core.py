@@ -21,7 +21,7 @@ from jobs.config import MonitoringSettings
 from jobs.lake.findings import figures, finding_note
 from jobs.moment.columns import numbers, strings
 from jobs.moment.decisions import Known, candidate_columns, clusters
-from jobs.serving.served import FALLBACK
+from jobs.serving.answer import FALLBACK
 from models.evaluation import ranking
 from models.evaluation.estimate import Estimate, Finding, Refusal
 from models.rankers.protocol import Floats

@@ -24,7 +24,8 @@ from jobs.moment.known import known_before, promised_before
 from jobs.monitor import core
 from jobs.outcomes import immature_note, told_by, with_clicks
 from jobs.serving import captured
-from jobs.serving.served import FALLBACK, served_by
+from jobs.serving.answer import FALLBACK
+from jobs.serving.served import served_by
 from models.evaluation.estimate import Refusal
 
 IMPRESSIONS = [

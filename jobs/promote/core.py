@@ -7,6 +7,7 @@ from typing import Any
 from jobs.deployments.release import SHA_DIGITS
 from jobs.evidence import pack, wording
 from jobs.evidence.document import Document, Estimated, Finding, Judgement
+from jobs.evidence.scored import SIDES
 from models.evaluation.gate import VALUE
 
 SHOWN = ("auc", "log_loss", "ndcg_at_10")
@@ -20,13 +21,11 @@ def standing(existing: Iterable[Mapping[str, Any]], verdict: Mapping[str, Any]) 
     return {**verdict, "decided_at": next(same, verdict["decided_at"])}
 
 
-def summary(document: Mapping[str, Any], judgement: Mapping[str, Any], page: str | Path) -> str:
+def summary(found: Document, verdict: Judgement, page: str | Path) -> str:
     """What the person who approves reads first, as Markdown: the verdict, five figures, the reasons, the page.
 
-    It ends with what a yes is bound to. `document` and `judgement` are of the evidence pack's schema; `page` is a URL,
-    or the path where there is none.
+    It ends with what a yes is bound to. `page` is a URL, or the path where there is none.
     """
-    found, verdict = Document.model_validate(document), Judgement.model_validate(judgement)
     challenger, champion = found.challenger.candidate_id, found.champion.candidate_id
     against = [rule for rule in verdict.rules if rule.outcome == verdict.verdict] or [
         rule for rule in verdict.rules if rule.name in (VALUE, *found.comparison)
@@ -38,7 +37,7 @@ def summary(document: Mapping[str, Any], judgement: Mapping[str, Any], page: str
         f"`{challenger}` against `{champion}`",
         _table(found),
         "\n".join(reasons),
-        f"A yes is for evidence `{pack.sha256(document)[:SHA_DIGITS]}` on bundle "
+        f"A yes is for evidence `{pack.sha256(found)[:SHA_DIGITS]}` on bundle "
         f"`{found.challenger.bundle_sha256[:SHA_DIGITS]}`, as long as {_opponent(found)} serves.",
         where,
     ]
@@ -58,7 +57,7 @@ def _table(found: Document) -> str:
         f"| {name} | {wording.of_side(of.champion)} | {wording.of_side(of.challenger)} | {_difference(of.difference)} |"
         for name, of in sides.items()
     ]
-    errors = [found.calibration[side].error for side in ("champion", "challenger")]
+    errors = [found.calibration[side].error for side in SIDES]
     rows.append(f"| Calibration error | {' | '.join(wording.of_side(error) for error in errors)} | |")
     return "\n".join(["|  | champion | challenger | difference |", "| --- | ---: | ---: | ---: |", *rows])
 

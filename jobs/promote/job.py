@@ -4,7 +4,6 @@ It registers a model version in MLflow and leaves the champion alias alone; `dep
 this evidence, this bundle and this champion, which the report names.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from jobs.deployments.release import check_opponent, opponent_sha256
 from jobs.errors import NotReady, Refused
 from jobs.evidence import pack
 from jobs.evidence.core import gate_evidence
-from jobs.evidence.document import SCHEMA_VERSION
+from jobs.evidence.document import Judgement
 from jobs.lake.run import Run, now
 from jobs.lake.tables import LAKE
 from jobs.promote import core
@@ -35,19 +34,16 @@ def run(run: Run) -> dict[str, Any]:
             f"found {candidate and candidate['bundle_sha256'][:12]}: run backtest again"
         )
     judged = bundle.load(Path(candidate["bundle"]), evidence["bundle_sha256"])
-    document = json.loads(evidence["document"])
-    if document.get("schema_version") != SCHEMA_VERSION:
-        raise Refused(
-            f"promote needs evidence of schema_version {SCHEMA_VERSION}; found {document.get('schema_version')}: "
-            "run backtest again"
-        )
+    document = pack.parsed(evidence["document"], run.stage.name)
+    told = document.model_dump(mode="json")
     champion = ledger.champion(run, run.config.endpoint.name)
     if champion is None or champion["bundle_sha256"] != evidence["bundle_sha256"]:  # else it serves already
-        check_opponent(document, champion, "run backtest again")
+        check_opponent(told, champion, "run backtest again")
     verdict = judge(gate_evidence(document).with_latency(latency_ms(judged)), run.config.gate)
     run.say(f"{verdict.verdict}: {'; '.join(verdict.reasons)}")
-    folder = pack.write(run, document, verdict.as_dict())
-    tracking.log_evidence(run.config, candidate["run_id"], {}, folder)
+    judgement = Judgement.of(verdict, evidence["document_sha256"])
+    made = pack.of(run, document, judgement)
+    tracking.log_evidence(run.config, candidate["run_id"], {}, made.files)
     url = tracking.artifact_url(run.config, candidate["run_id"], f"{tracking.EVIDENCE}/{pack.PAGE}")
     version = tracking.register(
         run.config,
@@ -68,6 +64,7 @@ def run(run: Run) -> dict[str, Any]:
     }
     row = core.standing(run.read("promotions", where=run.partition).to_pylist(), row)
     run.publish("promotions", run.partition, pa.Table.from_pylist([row], LAKE["promotions"].schema))
+    made.put()
     return {
         "verdict": verdict.verdict,
         "reasons": verdict.reasons,
@@ -76,8 +73,8 @@ def run(run: Run) -> dict[str, Any]:
         "model_version": version,
         "evidence_sha256": row["evidence_sha256"],
         "bundle_sha256": row["bundle_sha256"],
-        "champion_sha256": opponent_sha256(document),
-        "summary": core.summary(document, verdict.as_dict(), url or folder / pack.PAGE),
+        "champion_sha256": opponent_sha256(told),
+        "summary": core.summary(document, judgement, url or made.folder / pack.PAGE),
     }
 
 

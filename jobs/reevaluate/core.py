@@ -7,7 +7,7 @@ settings have become.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -17,25 +17,26 @@ import pyarrow.compute as pc
 
 from jobs.asof.core import ABSENT, first_known, take
 from jobs.deployments.release import PROMOTE
-from jobs.evidence.document import Judgement, LabelChange, Moved
+from jobs.evidence.document import Document, Estimated, Finding, Judgement, LabelChange, Moved, Part, Refused
 from jobs.outcomes import Outcome, as_known, told_by
 
 OUTCOMES: tuple[Outcome, ...] = ("clicked", "converted")
 LABELS = ("impression_id", "event_time", "known_at", *told_by("clicked"), *told_by("converted"))
 LATENCY = "latency_ms"
-Finding = Mapping[str, Any]
-"""`Estimate.as_dict()` or `Refusal.as_dict()`."""
 
 
-def closes_on(document: Mapping[str, Any]) -> date | None:
-    """The day at whose end the labels of all test rows are closed; None where a document of older days does not say."""
-    told = document.get("conversions", {}).get("closes_on")
+def closes_on(tree: Mapping[str, Any]) -> date | None:
+    """The day at whose end the labels of all test rows are closed; None where a document of older days does not say.
+
+    `tree`: a document of whatever schema.
+    """
+    told = tree.get("conversions", {}).get("closes_on")
     return None if told is None else date.fromisoformat(told)
 
 
-def days_of(document: Mapping[str, Any]) -> list[date]:
+def days_of(event_time: Sequence[str]) -> list[date]:
     """The days from the oldest to the newest test row of the evidence, both included."""
-    first, last = (datetime.fromisoformat(at).date() for at in document["data"]["event_time"])
+    first, last = (datetime.fromisoformat(at).date() for at in event_time)
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
@@ -62,51 +63,44 @@ def label_changes(before: pa.Table, after: pa.Table) -> list[LabelChange]:
     return [LabelChange(outcome=outcome, before=was, after=now, rows=n) for (outcome, was, now), n in ordered]
 
 
-def findings(document: Mapping[str, Any]) -> dict[str, Finding]:
+def findings(document: Document) -> dict[str, Finding]:
     """Every figure of a document that has an interval or was refused, by its path: `auc.difference`, `value.champion`.
 
     Metrics of the comparison lose that word. What lies in lists (slices, bins) has no name of its own and is left out.
     """
-    return {path.removeprefix("comparison."): found for path, found in _walked(document, "")}
+    return {path.removeprefix("comparison."): found for path, found in _walked(dict(document), "")}
 
 
-def _walked(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, Finding]]:
-    for name in sorted(tree):
-        part = tree[name]
-        if isinstance(part, Mapping):
-            if "refused" in part or {"value", "low", "high"} <= part.keys():
-                yield f"{path}{name}", part
-            else:
-                yield from _walked(part, f"{path}{name}.")
+def _walked(parts: Mapping[str, Any], path: str) -> Iterator[tuple[str, Finding]]:
+    for name in sorted(parts):
+        part = parts[name]
+        if isinstance(part, Estimated | Refused):
+            yield f"{path}{name}", part
+        elif isinstance(part, Part | dict):
+            yield from _walked(dict(part), f"{path}{name}.")
 
 
-def moved(first: Mapping[str, Any], matured: Mapping[str, Any]) -> list[Moved]:
+def moved(first: Document, matured: Document) -> list[Moved]:
     """Each figure of either document, first, matured, and matured minus first; None where it was refused or is absent.
 
     Both are computed from the same rows, so the difference has no interval of its own: it is what the labels changed.
     """
     before, after = findings(first), findings(matured)
-    return [_moved(name, before.get(name, {}), after.get(name, {})) for name in sorted({*before, *after})]
+    return [_moved(name, before.get(name), after.get(name)) for name in sorted({*before, *after})]
 
 
-def _moved(name: str, first: Finding, matured: Finding) -> Moved:
-    both = "value" in first and "value" in matured
+def _moved(name: str, first: Finding | None, matured: Finding | None) -> Moved:
+    before, after = (found if isinstance(found, Estimated) else None for found in (first, matured))
     return Moved(
         figure=name,
-        first=first.get("value"),
-        first_low=first.get("low"),
-        first_high=first.get("high"),
-        matured=matured.get("value"),
-        matured_low=matured.get("low"),
-        matured_high=matured.get("high"),
-        difference=matured["value"] - first["value"] if both else None,
+        first=before and before.value,
+        first_low=before and before.low,
+        first_high=before and before.high,
+        matured=after and after.value,
+        matured_low=after and after.low,
+        matured_high=after and after.high,
+        difference=after.value - before.value if before and after else None,
     )
-
-
-def completed(first: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]:
-    """What was computed again, and from the first document what only the stage that wrote it knows."""
-    sides = {side: {**first[side], **again[side]} for side in ("challenger", "champion")}
-    return {**first, **again, **sides}
 
 
 def latency_ms(judgement: Judgement | None) -> float | None:

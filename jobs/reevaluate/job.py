@@ -16,7 +16,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
 from jobs import bundle, tracking
 from jobs.bundle import Bundle
@@ -24,8 +23,10 @@ from jobs.deployments import ledger
 from jobs.errors import Refused
 from jobs.evidence import computed, pack
 from jobs.evidence import core as backtest
-from jobs.evidence.document import SCHEMA_VERSION, Document, Judgement, Matured
-from jobs.lake.run import Run, code_version
+from jobs.evidence.computed import Origin
+from jobs.evidence.document import Document, Judgement, Matured
+from jobs.evidence.pack import Pack
+from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
 from jobs.outcomes import closes_at
@@ -56,8 +57,11 @@ def run(run: Run) -> dict[str, Any]:
         closing = _closing(run, day)
         if not closing:
             run.say(f"{day}: no evidence closes")
-        rows = [_reevaluated(run, day, row) for row in closing]
+        done = [_reevaluated(run, day, row) for row in closing]
+        rows = [row for row, _ in done]
         run.publish("reevaluations", {"day": str(day)}, pa.Table.from_pylist(rows, LAKE["reevaluations"].schema))
+        for made in (made for _, made in done if made is not None):
+            made.put()
         reevaluated[str(day)] = len(rows)
         changed[str(day)] = [row["candidate_id"] for row in rows if row["changed"]]
         alarmed[str(day)] = [row["candidate_id"] for row in rows if row["alarm"]]
@@ -66,21 +70,21 @@ def run(run: Run) -> dict[str, Any]:
 
 
 def _closing(run: Run, day: date) -> list[Row]:
-    """The rows of `evidence` whose labels close at the end of `day`, by day and mode, with the document parsed.
+    """The rows of `evidence` whose labels close at the end of `day`, by day and mode.
 
     Raises `NotReady` where `attribute` has not run for `day`, or for any day since the oldest test day of those rows:
     late events would miss.
     """
     written = [d for d in run.published_days("evidence") if d <= day]
-    rows = [{**row, "document": json.loads(row["document"])} for row in run.read("evidence", written).to_pylist()]
-    found = [row for row in rows if core.closes_on(row["document"]) == day]
-    oldest = min((core.days_of(row["document"])[0] for row in found), default=day)
+    rows = [(row, json.loads(row["document"])) for row in run.read("evidence", written).to_pylist()]
+    found = [(row, tree) for row, tree in rows if core.closes_on(tree) == day]
+    oldest = min((core.days_of(tree["data"]["event_time"])[0] for _, tree in found), default=day)
     run.files("labels", [oldest + timedelta(days=n) for n in range((day - oldest).days + 1)])
-    return sorted(found, key=lambda row: (row["day"], row["mode"]))
+    return sorted((row for row, _ in found), key=lambda row: (row["day"], row["mode"]))
 
 
-def _reevaluated(run: Run, day: date, row: Row) -> Row:
-    """The row of one evidence: everything computed and delivered, or why not."""
+def _reevaluated(run: Run, day: date, row: Row) -> tuple[Row, Pack | None]:
+    """The row of one evidence, everything computed and in MLflow, with the pack to put there; or why not."""
     standing = _standing(run, row)
     told = {
         **{name: row[name] for name in ("candidate_id", "champion_id", "bundle_sha256", "mode")},
@@ -89,18 +93,22 @@ def _reevaluated(run: Run, day: date, row: Row) -> Row:
         "deployed": standing.deployed,
     }
     try:
-        matured, again = _computed(run, day, row, standing)
+        first = pack.parsed(row["document"], run.stage.name)
+        matured, again = _computed(run, day, first, standing)
     except Refused as error:
         run.say(f"{row['candidate_id']}: {error}")
         nothing: Row = dict.fromkeys(LAKE["reevaluations"].columns)
         nothing |= {name: [] for name in ("matured_reasons", "label_changes", "figures")}
         alarm = core.alarming(standing.deployed, None)
-        return nothing | told | {"first_verdict": standing.verdict, "alarm": alarm, "refused": str(error)}
-    _deliver(run, row, matured, again)
+        return nothing | told | {"first_verdict": standing.verdict, "alarm": alarm, "refused": str(error)}, None
+    made = pack.of(run, first, matured=matured)
+    figures = backtest.figures(again.model_copy(update={"truth": None}))
+    metrics = {f"matured.{name}": figure for name, figure in figures.items()}
+    tracking.log_evidence(run.config, first.challenger.run_id, metrics, made.files)
     run.say(f"{row['candidate_id']}: {matured.first_verdict or 'not judged'} -> {matured.matured_verdict or 'unknown'}")
     alarm = core.alarming(standing.deployed, matured.matured_verdict)
     found = matured.model_dump(exclude={"day", "evidence_sha256"})
-    return told | found | {"alarm": alarm, "document": pack.text(again)}
+    return told | found | {"alarm": alarm, "document": pack.text(again)}, made
 
 
 def _standing(run: Run, row: Row) -> Standing:
@@ -108,35 +116,31 @@ def _standing(run: Run, row: Row) -> Standing:
     mine = ("day", "mode", "candidate_id", "bundle_sha256")
     judged = next((r for r in run.read("promotions").to_pylist() if all(r[name] == row[name] for name in mine)), None)
     of_this = judged is not None and judged["evidence_sha256"] == row["document_sha256"]
-    beside = pack.judgement(run, row["document"])
     return Standing(
         verdict=judged["verdict"] if judged is not None and of_this else None,
-        judgement=None if beside is None else Judgement.model_validate(beside),
+        judgement=pack.judgement(run, row["candidate_id"], row["document_sha256"]),
         deployed=any(all(r[name] == row[name] for name in mine) for r in ledger.deployed(run)),
     )
 
 
-def _computed(run: Run, day: date, row: Row, standing: Standing) -> tuple[Matured, dict[str, Any]]:
+def _computed(run: Run, day: date, first: Document, standing: Standing) -> tuple[Matured, Document]:
     """What `matured.json` says, and the matured document; raises `Refused` where it cannot be computed again."""
-    first = _of_the_schema(row)
     as_judged = _as_judged(run, first)
-    examples = as_judged.read("examples", [as_judged.day], where={"mode": first.mode})
-    test = examples.filter(pc.equal(examples["split"], "test")).combine_chunks()
+    test = computed.held_out(as_judged)
     late_days = run.config.attribution.late_days
-    labelled = core.relabelled(test, _labels(run, day, row["document"]), _cut(day), late_days)
+    labelled = core.relabelled(test, _labels(run, day, first), _cut(day), late_days)
     pair = _bundle(run, first.champion.bundle_sha256), _bundle(run, first.challenger.bundle_sha256)
-    again = core.completed(row["document"], computed.document(as_judged, labelled, pair))
+    again = computed.document(as_judged, labelled, pair, Origin.of(first))
     for table, version in as_judged.inputs.items():
         if table in run.stage.reads:
             run.inputs.setdefault(table, version)
-    again["lineage"] = {"code_version": code_version(), "config_hash": as_judged.config.digest("backtest")}
     verdict, refused = _verdict(again, first.gate, standing)
     matured = Matured(
-        evidence_sha256=row["document_sha256"],
+        evidence_sha256=pack.sha256(first),
         day=day.isoformat(),
         test_rows=len(test),
         label_changes=core.label_changes(test, labelled),
-        figures=core.moved(row["document"], again),
+        figures=core.moved(first, again),
         first_verdict=standing.verdict,
         matured_verdict=None if verdict is None else verdict.verdict,
         changed=core.changed(standing.verdict, None if verdict is None else verdict.verdict),
@@ -144,16 +148,6 @@ def _computed(run: Run, day: date, row: Row, standing: Standing) -> tuple[Mature
         refused=refused,
     )
     return matured, again
-
-
-def _of_the_schema(row: Row) -> Document:
-    try:
-        return Document.model_validate(row["document"])
-    except ValidationError as error:
-        found = row["document"].get("schema_version")
-        raise Refused(
-            f"evidence must be a document of schema_version {SCHEMA_VERSION}; found {found}: {error.errors()[0]['msg']}"
-        ) from error
 
 
 def _as_judged(run: Run, first: Document) -> Run:
@@ -169,9 +163,9 @@ def _cut(day: date) -> datetime:
     return midnight(day + timedelta(days=1))
 
 
-def _labels(run: Run, day: date, document: dict[str, Any]) -> pa.Table:
+def _labels(run: Run, day: date, first: Document) -> pa.Table:
     """The labels of the test days; raises `Refused` where some are open still, by windows that were set since."""
-    labels = run.read("labels", core.days_of(document), columns=list(core.LABELS))
+    labels = run.read("labels", core.days_of(first.data.event_time), columns=list(core.LABELS))
     last = pc.max(closes_at(labels["matures_at"], "converted", run.config.attribution.late_days)).as_py()
     if last is not None and last > _cut(day):
         raise Refused(f"labels must be closed at the end of {day}, as when they were judged; found some open to {last}")
@@ -187,7 +181,7 @@ def _bundle(run: Run, sha256: str) -> Bundle:
     return bundle.load(Path(folder), sha256)
 
 
-def _verdict(again: dict[str, Any], gate: GateSettings, standing: Standing) -> tuple[Verdict | None, str | None]:
+def _verdict(again: Document, gate: GateSettings, standing: Standing) -> tuple[Verdict | None, str | None]:
     """What the gate says now, or why it cannot; latency is not asked where nobody had judged, since nobody measured."""
     found, latency = backtest.gate_evidence(again), core.latency_ms(standing.judgement)
     if latency is not None:
@@ -195,12 +189,3 @@ def _verdict(again: dict[str, Any], gate: GateSettings, standing: Standing) -> t
     if standing.verdict is not None and gate.max_latency_ms is not None:
         return None, f"the latency of the first verdict must be in {pack.VERDICT} beside this evidence; found none"
     return judge(found, gate.model_copy(update={"max_latency_ms": None})), None
-
-
-def _deliver(run: Run, row: Row, matured: Matured, again: dict[str, Any]) -> None:
-    """Page and metrics, before the table; the first document and its verdict stay as they are."""
-    first = row["document"]
-    folder = pack.write(run, first, pack.judgement(run, first), matured.model_dump(mode="json"))
-    figures = backtest.figures({name: part for name, part in again.items() if name != "truth"})
-    metrics = {f"matured.{name}": figure for name, figure in figures.items()}
-    tracking.log_evidence(run.config, first["challenger"]["run_id"], metrics, folder)

@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from jobs.serving.answer import Answer
+
 OPEN_DAYS = 8
 SAY_SECONDS = 60.0
 """While lines are lost that is said once in so long, not once a request; and so long without a loss is a recovery."""
@@ -44,7 +46,7 @@ class Capture:
         """Whether a line was lost a short while ago, with nothing known of a recovery."""
         return self._last_loss is not None
 
-    def write(self, day: date, endpoint: str, request: dict[str, Any], response: dict[str, Any]) -> None:
+    def write(self, day: date, endpoint: str, request: dict[str, Any], response: Answer) -> None:
         """One line: what was asked, what was answered, by which endpoint, when. Raises nothing of the disk's."""
         line = {"endpoint": endpoint, "request": request, "response": response, "at": datetime.now(UTC).isoformat()}
         content = orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from jobs.serving.answer import Answer, Placement, answer_of
+
 SCHEMA = pa.schema(
     [
         ("request_id", pa.string()),
@@ -20,7 +22,7 @@ SCHEMA = pa.schema(
 
 
 class Placements(NamedTuple):
-    """What was answered, and how many lines could not be read."""
+    """What was answered, and how many lines hold no answer."""
 
     rows: pa.Table
     torn: int
@@ -40,20 +42,20 @@ def placements(captured: Iterable[str]) -> Placements:
     torn = 0
     for text in captured:
         try:
-            response = json.loads(text)["response"]
-        except json.JSONDecodeError:
+            answer = answer_of(json.loads(text)["response"])
+        except (ValueError, LookupError, TypeError):
             torn += 1
             continue
-        rows.setdefault(response["request_id"], [_row(response, place) for place in response["items"]])
+        rows.setdefault(answer.request_id, [_row(answer, place) for place in answer.items])
     return Placements(pa.Table.from_pylist([row for answer in rows.values() for row in answer], SCHEMA), torn)
 
 
-def _row(response: dict[str, Any], place: dict[str, Any]) -> dict[str, Any]:
+def _row(answer: Answer, place: Placement) -> dict[str, Any]:
     return {
-        "request_id": response["request_id"],
-        "item_id": place["item_id"],
-        "bundle_sha256": response.get("bundle_sha256"),
-        "fallback": bool(response["fallback"]),
-        "features_day": response.get("features_day"),
-        "served_p_click": float(place["p_click"]),
+        "request_id": answer.request_id,
+        "item_id": place.item_id,
+        "bundle_sha256": answer.bundle_sha256,
+        "fallback": answer.fallback,
+        "features_day": answer.features_day,
+        "served_p_click": place.p_click,
     }

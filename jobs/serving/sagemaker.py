@@ -16,6 +16,7 @@ from jobs.config import EndpointSettings
 from jobs.deployments.release import Release
 from jobs.errors import Misconfigured, NotReady, Refused
 from jobs.serving import aws_errors
+from jobs.serving.answer import Answer, answer_of
 
 SHA256_VARIABLE = "TIDEGATE_BUNDLE_SHA256"
 IMAGE = "tidegate-serving"
@@ -115,7 +116,7 @@ class Endpoint:
 
     def smoke(self, release: Release) -> None:
         """One real answer by the release's ranker; raises `Refused` where another bundle or the fallback answers."""
-        answer: dict[str, Any] = {}
+        answer: Answer | None = None
         for number in range(SMOKE_TRIES):
             body = {"request_id": f"smoke-{release.config}-{number}", "surface": "home", "k": 1}
             with self._reached():
@@ -125,15 +126,25 @@ class Endpoint:
                     ContentType="application/json",
                     Body=orjson.dumps(body),
                 )
-                answer = orjson.loads(response["Body"].read())
-            if not answer["fallback"]:
+            answer = self._understood(response["Body"].read())
+            if not answer.fallback:
                 break
-        found = (answer["bundle_version"], answer["bundle_sha256"], bool(answer["fallback"]), bool(answer["items"]))
-        if found != (release.candidate_id, release.bundle_sha256, False, True):
+        if answer is None or not (
+            answer.items
+            and not answer.fallback
+            and (answer.bundle_version, answer.bundle_sha256) == (release.candidate_id, release.bundle_sha256)
+        ):
+            found = "nothing" if answer is None else f"{answer.policy} ({answer.bundle_sha256[:12]}…)"
             raise Refused(
                 f"endpoint {self.name} must answer with {release.candidate_id} ({release.bundle_sha256[:12]}…) and not "
-                f"with the fallback; found {found[0]} ({found[1][:12]}…), fallback {found[2]}"
+                f"with the fallback; found {found}"
             )
+
+    def _understood(self, body: bytes) -> Answer:
+        try:
+            return answer_of(orjson.loads(body))
+        except ValueError as error:
+            raise Refused(f"endpoint {self.name} must answer as its contract says; found {error}") from error
 
     def remove(self) -> None:
         """There is no endpoint; models and configs stay."""

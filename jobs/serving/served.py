@@ -5,8 +5,7 @@ from collections.abc import Collection
 import pyarrow as pa
 import pyarrow.compute as pc
 
-FALLBACK = "+fallback"
-"""Follows a candidate's name where its fallback answered."""
+from jobs.serving.answer import FALLBACK
 
 
 def served_by(policy: pa.ChunkedArray, candidates: Collection[str]) -> pa.ChunkedArray:

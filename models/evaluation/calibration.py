@@ -4,8 +4,8 @@ A binned error is never zero: a bin's click rate strays from its mean prediction
 the plain ECE is biased upwards, the more the smaller the log; `calibration_error` takes that part off.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +31,6 @@ class Reliability:
     low: float
     high: float
     n: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """A JSON-ready mapping."""
-        return asdict(self)
 
 
 def reliability(

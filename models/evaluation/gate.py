@@ -34,16 +34,6 @@ class Rule:
     outcome: Outcome
     reason: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """A JSON-ready mapping."""
-        return {
-            "name": self.name,
-            "figure": self.figure,
-            "bound": self.bound,
-            "outcome": self.outcome,
-            "reason": self.reason,
-        }
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -66,10 +56,6 @@ class Verdict:
         """What stands in the way, one sentence a rule; for a promote, what was shown."""
         against = [f"{r.name}: {r.reason}" for r in self.rules if r.outcome == self.verdict]
         return against or [f"{r.name}: {r.reason}" for r in self.rules]
-
-    def as_dict(self) -> dict[str, Any]:
-        """A JSON-ready mapping."""
-        return {"verdict": self.verdict, "reasons": self.reasons, "rules": [r.as_dict() for r in self.rules]}
 
 
 @dataclass(frozen=True)
@@ -111,54 +97,6 @@ class Evidence:
     latency_ms: float | None = None
     mode: Literal["full", "warm"] = "full"
     parity: Finding | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """A JSON-ready mapping for `from_dict`."""
-        return {
-            "comparison": {m: _tree(sides) for m, sides in self.comparison.items()},
-            "value": _tree(self.value),
-            "estimators": _tree(self.estimators),
-            "conversions": None if self.conversions is None else self.conversions.as_dict(),
-            "test_rows": self.test_rows,
-            "same_candidate": self.same_candidate,
-            "known_share": self.known_share,
-            "calibration": None if self.calibration is None else self.calibration.as_dict(),
-            "slices": None
-            if self.slices is None
-            else [
-                {"attribute": s.attribute, "value": s.value, "difference": s.difference.as_dict()} for s in self.slices
-            ],
-            "reversals": list(self.reversals),
-            "concentration_rise": None if self.concentration_rise is None else self.concentration_rise.as_dict(),
-            "skew": self.skew,
-            "latency_ms": self.latency_ms,
-            "mode": self.mode,
-            "parity": None if self.parity is None else self.parity.as_dict(),
-        }
-
-    @classmethod
-    def from_dict(cls, tree: Mapping[str, Any]) -> Self:
-        """The evidence `as_dict` wrote; a finding that is not sound (NaN, a missing figure) becomes a refusal."""
-        slices = tree.get("slices")
-        return cls(
-            comparison={m: _findings(sides) for m, sides in tree["comparison"].items()},
-            value=_findings(tree["value"]),
-            test_rows=int(tree["test_rows"]),
-            same_candidate=bool(tree["same_candidate"]),
-            estimators=_findings(tree.get("estimators") or {}),
-            conversions=_optional(tree.get("conversions")),
-            known_share=tree.get("known_share"),
-            calibration=_optional(tree.get("calibration")),
-            slices=None
-            if slices is None
-            else tuple(SliceFinding(s["attribute"], s["value"], _finding(s["difference"])) for s in slices),
-            reversals=tuple(tree.get("reversals") or ()),
-            concentration_rise=_optional(tree.get("concentration_rise")),
-            skew=tree.get("skew"),
-            latency_ms=tree.get("latency_ms"),
-            mode=tree.get("mode", "full"),
-            parity=_optional(tree.get("parity")),
-        )
 
     def with_latency(self, latency_ms: float) -> Self:
         """The same, with the latency measured where the gate runs."""
@@ -370,24 +308,3 @@ def _usable(name: str, found: Finding | None, bound: float) -> Estimate | Rule:
 def _interval(e: Estimate, sign: str = "+") -> str:
     figures = f"{e.value:{sign}.5f} [{e.low:{sign}.5f}, {e.high:{sign}.5f}]"
     return f"{figures}, n {e.n}, effective n {e.effective_n:.0f}"
-
-
-def _tree(findings: Mapping[str, Finding]) -> dict[str, dict[str, Any]]:
-    return {name: found.as_dict() for name, found in findings.items()}
-
-
-def _findings(tree: Mapping[str, Any]) -> dict[str, Finding]:
-    return {name: _finding(found) for name, found in tree.items()}
-
-
-def _optional(tree: Mapping[str, Any] | None) -> Finding | None:
-    return None if tree is None else _finding(tree)
-
-
-def _finding(tree: Mapping[str, Any]) -> Finding:
-    if "refused" in tree:
-        return Refusal(str(tree["refused"]), int(tree.get("n", 0)), float(tree.get("effective_n", 0.0)))
-    try:
-        return Estimate(**tree)
-    except (TypeError, ValueError) as error:
-        return Refusal(f"the figure is not sound: {error}")

@@ -5,7 +5,7 @@ The estimator is `models.evaluation.slates.snrips`: the first place alone is `sn
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +31,6 @@ class Depth:
     challenger: Finding
     difference: Finding
     logging: Finding
-
-    def as_dict(self) -> dict[str, Any]:
-        """A JSON-ready mapping of the four findings."""
-        return {side: getattr(self, side).as_dict() for side in (*SIDES, "difference")}
 
 
 @dataclass(frozen=True)

@@ -29,16 +29,6 @@ class Slice:
     share: float
     difference: Finding
 
-    def as_dict(self) -> dict[str, Any]:
-        """A JSON-ready mapping."""
-        return {
-            "attribute": self.attribute,
-            "value": self.value,
-            "n": self.n,
-            "share": self.share,
-            "difference": self.difference.as_dict(),
-        }
-
 
 @dataclass(frozen=True)
 class Reversal:
@@ -47,10 +37,6 @@ class Reversal:
     attribute: str
     overall: float
     slices: Mapping[str, float]
-
-    def as_dict(self) -> dict[str, Any]:
-        """A JSON-ready mapping."""
-        return {"attribute": self.attribute, "overall": self.overall, "slices": dict(self.slices)}
 
 
 def slices(

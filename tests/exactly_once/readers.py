@@ -92,6 +92,7 @@ def _bundles(world: SmallWorld) -> dict[Unit, str]:
             sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
             assert all(sizes.values()), sizes
             document = _document((folder / "evidence.json").read_text())
+            _of_one_document(folder)
             names = sorted(set(sizes) - {"verdict.json", "matured.json"})  # promote and reevaluate add them
             found["evidence", folder.name] = _digest(json.dumps([document, names], sort_keys=True).encode())
             if "matured.json" in sizes:
@@ -105,6 +106,15 @@ def _bundles(world: SmallWorld) -> dict[Unit, str]:
         assert files == json.loads(manifest)["files"], folder
         found["bundle", folder.name] = _digest(manifest)
     return found
+
+
+def _of_one_document(folder: Path) -> None:
+    """Verdict and re-evaluation say which evidence they are on: the one beside them."""
+    document = json.dumps(json.loads((folder / "evidence.json").read_text()), sort_keys=True)
+    for name in ("verdict.json", "matured.json"):
+        if (folder / name).exists():
+            told = json.loads((folder / name).read_text())["evidence_sha256"]
+            assert told == _digest(document.encode()), folder / name
 
 
 def databases(world: SmallWorld) -> None:

@@ -21,11 +21,11 @@ MOMENTS: dict[str, tuple[str, ...]] = {
     "featurize": ("commit:2", "sql:2"),  # items published, users not; nothing online yet, then a part of it
     "assemble": ("half:1", "commit:1"),
     "train": ("commit:1", "saved:30"),  # bundles in place, candidates not; in the middle of a run of MLflow
-    "backtest": ("half:1", "saved:1"),
-    "promote": ("commit:1", "saved:4"),
+    "backtest": ("half:1", "saved:1", "committed:1"),  # the last: the record is there, its pack is not
+    "promote": ("commit:1", "saved:4", "committed:1"),
     "monitor": ("half:1",),
     "experiment": ("commit:1",),
-    "reevaluate": ("half:1", "saved:1"),  # pack and metrics are there, the table not
+    "reevaluate": ("half:1", "saved:1", "committed:1"),  # metrics are there; then the table too; the pack is not
     "deploy": ("committed:1", "send:6", "saved:1"),  # approved; in talks with the endpoint; before the alias
 }
 """Where each stage dies, the first time as a process of its own, then forked from a warm one."""

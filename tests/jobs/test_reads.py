@@ -6,8 +6,10 @@ stage takes its one-process way (Spark reads the same lists of columns, and its 
 
 import importlib
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import config
+from jobs.errors import NotReady
 from jobs.flow import STAGES
 from jobs.lake.run import Approval, Run
 from jobs.lake.tables import LAKE
@@ -65,6 +68,16 @@ class Watched:
         self.days[self.stage, table] |= {(self.day, part[4:]) for part in parts if part.startswith("day=")}
 
 
+def in_service(endpoint: Endpoint) -> None:
+    """Wait until the process listens."""
+    for _ in range(300):
+        with suppress(NotReady):
+            endpoint.serving()
+            return
+        time.sleep(0.2)
+    raise TimeoutError("the endpoint needs to listen within a minute; it did not")
+
+
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """What a chain of two days read."""
@@ -84,7 +97,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         for stage in MODEL:
             told = run(stage, TRAINED, variables=EARLY if stage == "backtest" else {})
         with world.endpoint():
-            Endpoint(config.load(world.env()).endpoint)
+            in_service(Endpoint(config.load(world.env()).endpoint))
             names = ("evidence_sha256", "bundle_sha256", "champion_sha256")
             run("deploy", TRAINED, approval=Approval("alice", **{name: told[name] for name in names}))
             for stage in DATA:

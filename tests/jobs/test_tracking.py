@@ -91,9 +91,7 @@ def test_what_mlflow_will_never_accept_is_a_setting(config: Config, tmp_path: Pa
 
 def test_evidence_lands_in_the_challengers_run(config: Config, tmp_path: Path) -> None:
     run = log(config, tmp_path / "bundle")
-    folder = tmp_path / "pack"
-    folder.mkdir()
-    (folder / "evidence.json").write_text("{}")
-    tracking.log_evidence(config, run, {"value.challenger": 0.2}, folder)
-    assert sorted(p.name for p in config.tracking.artifacts.rglob("evidence/*")) == ["evidence.json"]
+    for text in ("old", "{}"):
+        tracking.log_evidence(config, run, {"value.challenger": 0.2}, {"evidence.json": text})
+    assert [(p.name, p.read_text()) for p in config.tracking.artifacts.rglob("evidence/*")] == [("evidence.json", "{}")]
     assert tracking.artifact_url(config, run, "evidence/evidence.html") is None  # nobody serves a bare database

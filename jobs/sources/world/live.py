@@ -23,6 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from jobs.config import EndpointSettings
 from jobs.errors import Misconfigured, Refused
 from jobs.lake.tables import STR
+from jobs.serving.answer import Answer, answer_of
 from jobs.sources.world.logger import Logger
 from models.world import Shown, World, answered, draw_requests, show
 
@@ -100,7 +101,7 @@ class LiveTraffic:
                 policies.append(policy)
         return rows, items, propensities, policies
 
-    def _invoke(self, client: Any, body: dict[str, Any]) -> dict[str, Any] | None:
+    def _invoke(self, client: Any, body: dict[str, Any]) -> Answer | None:
         """One answer; None where the call failed and the page fell back to the logging policy."""
         try:
             response = client.invoke_endpoint(
@@ -111,8 +112,10 @@ class LiveTraffic:
             )
         except (BotoCoreError, ClientError):
             return None
-        answer: dict[str, Any] = json.loads(response["Body"].read())
-        return answer
+        try:
+            return answer_of(json.loads(response["Body"].read()))
+        except ValueError as error:
+            raise Refused(f"the endpoint must answer as its contract says; found {error}") from error
 
     def _in_service(self) -> Any | None:
         """A runtime client, or None where no endpoint of that name is in service."""
@@ -144,18 +147,18 @@ def live_users(user_ids: list[str], share: float) -> np.ndarray[Any, np.dtype[np
     return np.array([zlib.crc32(user.encode()) / 2**32 < share for user in user_ids], dtype=bool)
 
 
-def slate_of(response: dict[str, Any], body: dict[str, Any], size: int) -> tuple[list[int], list[float | None], str]:
+def slate_of(answer: Answer, body: dict[str, Any], size: int) -> tuple[list[int], list[float | None], str]:
     """Item indices and propensities by place, and the policy's name; `Refused` where an item was not a candidate."""
     item: list[int] = [-1] * size
     propensity: list[float | None] = [None] * size
-    for place in response["items"][:size]:
-        if place["item_id"] not in body["candidates"] or not 1 <= place["position"] <= size:
+    for place in answer.items[:size]:
+        if place.item_id not in body["candidates"] or not 1 <= place.position <= size:
             raise Refused(
                 f"the endpoint must place candidates of {body['request_id']} at positions 1..{size}; found {place}"
             )
-        item[place["position"] - 1] = int(place["item_id"][1:])
-        propensity[place["position"] - 1] = place.get("propensity")
-    return item, propensity, response["bundle_version"] + ("+fallback" if response.get("fallback") else "")
+        item[place.position - 1] = int(place.item_id[1:])
+        propensity[place.position - 1] = place.propensity
+    return item, propensity, answer.policy
 
 
 def _body(asked: dict[str, Any], size: int) -> dict[str, Any]:

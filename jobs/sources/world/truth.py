@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.config import Config
@@ -44,7 +45,7 @@ def true_probabilities(
     world = _world(config.world)
     users = _index(user_id, "u", world.settings.users)
     items = _index(item_id, "i", len(world.items))
-    known, place = np.unique(np.asarray(surface, dtype=str), return_inverse=True)
+    place, known = _coded(surface)
     first, last = world.span
     if users is None or items is None or not set(known) <= set(SURFACES) or not first <= day <= last:
         return None
@@ -62,9 +63,15 @@ def _world(settings: WorldSettings) -> World:
 
 def _index(ids: NDArray[Any], prefix: str, count: int) -> Ints | None:
     """Ids like `u000123` back to indices; None where one of them is no such id."""
-    text = np.asarray(ids, dtype=str)
+    codes, texts = _coded(ids)
     try:
-        index = np.char.lstrip(text, prefix).astype(np.int64)
+        index = np.array([int(str(text).lstrip(prefix)) for text in texts], dtype=np.int64)
     except ValueError:
         return None
-    return index if not len(index) or (index.min() >= 0 and index.max() < count) else None
+    return index[codes] if not len(index) or (index.min() >= 0 and index.max() < count) else None
+
+
+def _coded(values: NDArray[Any]) -> tuple[Ints, list[str | None]]:
+    """(n,) which of the distinct values each is, and those: a million ids are a few thousand texts."""
+    coded = pa.array(values, pa.string()).dictionary_encode(null_encoding="encode")
+    return coded.indices.to_numpy().astype(np.int64), coded.dictionary.to_pylist()

@@ -134,6 +134,7 @@ def test_the_endpoint_says_so_as_a_model_error(tmp_path: Path, popular: Bundle) 
         assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 424
 
 
+@settings(**PATIENT)
 @given(st.dictionaries(st.one_of(st.sampled_from(OURS), st.text(min_size=1, max_size=20)), st.one_of(st.none(), words)))
 def test_every_word_of_a_context_is_one_column_and_no_other_changes(context: dict[str, str | None]) -> None:
     """Columns of their own by their own names, anything else as an attribute: what training calls them too."""

@@ -54,8 +54,8 @@ def test_the_first_place_is_drawn_as_often_as_its_propensity_says(popular: Bundl
     for n in range(2000):
         asked = RankRequest(request_id=f"q{n}", surface="home", k=1, candidates=IDS[:8])
         items = decider.by_ranker(popular, offer, asked)
-        drawn[items[0]["item_id"]] += 1
-        expected[items[0]["item_id"]] = items[0]["propensity"]
+        drawn[items[0].item_id] += 1
+        expected[items[0].item_id] = items[0].propensity
     decider.close()
     assert sum(expected.values()) == pytest.approx(1.0)
     statistic = sum((drawn[item] - 2000 * p) ** 2 / (2000 * p) for item, p in expected.items())
@@ -204,7 +204,7 @@ def test_before_the_first_feature_day_the_endpoint_answers_and_says_so(boosted: 
     asked = RankRequest(request_id="r", surface="home", k=2, candidates=IDS[:4])
     answer = asyncio.run(decider.answer(variant, "a", asked, time.monotonic() + 5))
     decider.close()
-    assert (len(answer["items"]), answer["fallback"], answer["features_day"]) == (2, False, None)
+    assert (len(answer.items), answer.fallback, answer.features_day) == (2, False, None)
 
 
 class TwoDays(Memory):
@@ -260,8 +260,8 @@ def test_a_request_is_answered_with_what_counts_as_known_at_its_time(
     variant = decider.ready(replace(popular, ranker=Watched()))
     in_time, late = (decider.answer(variant, "a", asked, time.monotonic() + left) for left in (60, -60))
     for answer, fallback in ((asyncio.run(in_time), False), (asyncio.run(late), True)):
-        assert answer["fallback"] == fallback
-        assert answer["features_day"] == (None if day is None else day.isoformat())
+        assert answer.fallback == fallback
+        assert answer.features_day == (None if day is None else day.isoformat())
     decider.close()
     _, columns = seen  # the first one was to see whether it answers at all
     listed = 0 if day is None else len(IDS) if day == DAY else len(IDS) // 2
@@ -277,8 +277,8 @@ def test_epsilon_greedy_and_greedy_bundles_serve_their_own_policy(boosted: Bundl
     variant = decider.ready(replace(boosted, policy=PolicySettings(kind="greedy")))
     greedy = decider.by_ranker(variant.bundle, variant.offer(asked.at()), asked)
     decider.close()
-    assert [i["p_click"] for i in greedy] == sorted((i["p_click"] for i in greedy), reverse=True)
-    assert greedy[0]["propensity"] > 0
+    assert [i.p_click for i in greedy] == sorted((i.p_click for i in greedy), reverse=True)
+    assert greedy[0].propensity > 0
 
 
 # -- variants and capture ---------------------------------------------------------------------------------------------

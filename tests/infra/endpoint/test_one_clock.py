@@ -103,8 +103,8 @@ class Shop:
             event_time=row["event_time"].isoformat(),
         )
         answer = asyncio.run(self.decider.answer(self.variant, "a", request, time.monotonic() + 20))
-        assert not answer["fallback"]
-        return self.ranker.shown, answer["features_day"]
+        assert not answer.fallback
+        return self.ranker.shown, answer.features_day
 
 
 @pytest.fixture(scope="module")
@@ -126,14 +126,16 @@ def test_training_replay_monitoring_and_serving_see_the_same(
     test = test.filter(pc.equal(test["split"], "test"))
     placed, _ = first_placements(test, shop.world.lake.read("requests", [ASKED]))
     assert len(placed) == len(shown)
-    found = decisions(placed, known_before(Run(STAGES["backtest"], shop.config, DAY), ASKED, snapshots=DAY))
-    assert disagreement(placed, found).differing == 0
+    found = decisions(placed)
+    before = known_before(Run(STAGES["backtest"], shop.config, DAY), ASKED, snapshots=DAY)
+    replayed = candidate_columns(placed, found.row, found.item_ids[found.item], before)
+    assert disagreement(placed, replayed, found.shown).differing == 0
     known = known_before(Run(STAGES["monitor"], shop.config, ASKED), ASKED, with_users=True)
     logged = shop.world.lake.read("impressions", [ASKED])
     for row in shown:
         columns, day = shop.served(row)
-        [n] = np.flatnonzero(found.request_id == row["request_id"])
-        check_same(columns, {name: column[found.row == n] for name, column in found.columns.items()}, row)
+        n = placed["request_id"].to_pylist().index(row["request_id"])
+        check_same(columns, {name: column[found.row == n] for name, column in replayed.items()}, row)
         mine = logged.filter(pc.equal(logged["request_id"], row["request_id"]))
         monitored = candidate_columns(mine, np.zeros(len(ITEMS), np.int64), np.array(ITEMS, dtype=object), known)
         check_same(columns, monitored, row)

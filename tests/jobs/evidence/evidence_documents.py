@@ -6,12 +6,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from jobs.backtest import job
-from jobs.evidence import core
-from jobs.evidence.core import gate_evidence
+from jobs.evidence import computed, core, pack, page
+from jobs.evidence.document import Document, Judgement, Matured
+from jobs.evidence.scored import Pair
+from jobs.lake.run import Run
 from jobs.lake.store import Lake
-from models.evaluation.gate import judge
-from models.settings import GateSettings
+from models.evaluation.gate import Evidence, judge
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
 
@@ -31,10 +34,31 @@ def written(tmp: Path, session: Path) -> Tree:
     return dict(json.loads(row["document"]))
 
 
+def of_rows(run: Run, rows: pa.Table, pair: Pair) -> Tree:
+    """The document on these test rows, nobody's yet."""
+    origin = computed.Origin(run_id="run", deployed=False, warnings=[], dataset=None)
+    return computed.document(run, rows, pair, origin).model_dump(mode="json")
+
+
+def seen_by_the_gate(document: Tree) -> Evidence:
+    """What the gate may see of it."""
+    return core.gate_evidence(Document.model_validate(document))
+
+
 def judged(document: Tree, latency_ms: float = 3.21) -> Tree:
     """The real gate's verdict."""
-    evidence = gate_evidence(document).with_latency(latency_ms)
-    return judge(evidence, GateSettings(**document["gate"])).as_dict()
+    found = Document.model_validate(document)
+    verdict = judge(seen_by_the_gate(document).with_latency(latency_ms), found.gate)
+    return Judgement.of(verdict, pack.sha256(found)).model_dump(mode="json")
+
+
+def shown(document: Tree, judgement: Tree | None = None, matured: Tree | None = None) -> str:
+    """The page, from what lies on disk; raises pydantic's ValidationError where that is of no schema."""
+    return page.html(
+        Document.model_validate(document),
+        None if judgement is None else Judgement.model_validate(judgement),
+        None if matured is None else Matured.model_validate(matured),
+    )
 
 
 def without_replay(document: Tree, reason: str) -> Tree:
@@ -49,7 +73,8 @@ def without_replay(document: Tree, reason: str) -> Tree:
         "popularity": {},
         "diagnostics": {"weights": {}, "skew": None, "differing_columns": {}},
     }
-    changed["replay"] = core.replay_kind(None, {"requests": 600, "no_propensity": 600, "click_unknown": 0})
+    left_out = {"requests": 600, "no_propensity": 600, "click_unknown": 0}
+    changed["replay"] = core.replay_kind(0, left_out).model_dump(mode="json")
     changed["pages"] |= {"pages": 0, "places": 0, "left_out": {"decisions": 0}, "depths": {}}
     changed["conversions"] |= {"decisions": 0, "closed": 0}
     changed["conversions"] |= dict.fromkeys(("champion", "challenger", "difference", "logging"), refusal)

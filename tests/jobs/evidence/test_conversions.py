@@ -11,12 +11,13 @@ import pytest
 
 from jobs import bundle
 from jobs.config import Config
-from jobs.evidence import computed, core
-from jobs.evidence.document import Replay
+from jobs.evidence import core
+from jobs.evidence.document import Document, Replay
 from jobs.evidence.scored import Pair
 from models.evaluation.estimate import Estimate
 from models.evaluation.gate import judge
 from models.settings import GateSettings
+from tests.jobs.evidence.evidence_documents import of_rows, seen_by_the_gate
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import SLATE, TEST_DAY, World, a_run, examples, publish_all, settings
 
@@ -59,7 +60,7 @@ def test_closed_conversions_are_estimated_as_clicks_are(lake: tuple[Config, Pair
     """Half of all clicks convert, so every side must earn about half its clicks, and the logs exactly their share."""
     config, pair = lake
     rows = bought()
-    found = computed.document(a_run("backtest", config), rows, pair)
+    found = of_rows(a_run("backtest", config), rows, pair)
     section = found["conversions"]
     assert (section["decisions"], section["closed"], section["closes_on"]) == (N, N, "2026-01-17")
     first = np.arange(len(rows)) % SLATE == 0
@@ -67,7 +68,7 @@ def test_closed_conversions_are_estimated_as_clicks_are(lake: tuple[Config, Pair
     for side in ("champion", "challenger"):
         assert abs(section[side]["value"] - BUYS * found["value"][side]["value"]) < 3 * section[side]["stderr"]
     assert section["difference"]["low"] > 0
-    assert core.figures(found)["conversions.difference"] == section["difference"]["value"]
+    assert core.figures(Document.model_validate(found))["conversions.difference"] == section["difference"]["value"]
 
 
 @pytest.mark.parametrize(("closed", "told"), [(0.0, "found 0,"), (0.5, "found 3")])
@@ -75,7 +76,7 @@ def test_open_conversions_are_refused_with_the_day_they_close(
     lake: tuple[Config, Pair], closed: float, told: str
 ) -> None:
     config, pair = lake
-    section = computed.document(a_run("backtest", config), as_of(bought(), closed), pair)["conversions"]
+    section = of_rows(a_run("backtest", config), as_of(bought(), closed), pair)["conversions"]
     for side in ("champion", "challenger", "difference", "logging"):
         assert "at least 90% of 600 decisions" in section[side]["refused"]
         assert told in section[side]["refused"]
@@ -86,9 +87,9 @@ def test_a_part_of_closed_labels_gives_the_figure_of_that_part(lake: tuple[Confi
     """95 % closed: as if the day had ended there, not as if nobody had bought afterwards."""
     config, pair = lake
     part = as_of(bought(), 0.95)
-    section = computed.document(a_run("backtest", config), part, pair)["conversions"]
+    section = of_rows(a_run("backtest", config), part, pair)["conversions"]
     closed = part.filter(part["converted"].is_valid())
-    alone = computed.document(a_run("backtest", config), closed, pair)["conversions"]
+    alone = of_rows(a_run("backtest", config), closed, pair)["conversions"]
     assert N > section["closed"] == alone["decisions"] > 0.9 * N
     for side in ("champion", "challenger", "difference", "logging"):
         assert section[side] == pytest.approx(alone[side])
@@ -98,7 +99,7 @@ def test_the_gate_asks_for_conversions_where_the_settings_do(lake: tuple[Config,
     config, pair = lake
     strict = GateSettings(max_conversion_drop=0.0)
     for rows, outcome in ((bought(), "pass"), (as_of(bought(), 0.5), "refuse")):
-        found = core.gate_evidence(computed.document(a_run("backtest", config), rows, pair)).with_latency(1.0)
+        found = seen_by_the_gate(of_rows(a_run("backtest", config), rows, pair)).with_latency(1.0)
         rules = {rule.name: rule.outcome for rule in judge(found, strict).rules}
         assert rules["conversions"] == outcome
         assert "conversions" not in {rule.name for rule in judge(found, GateSettings()).rules}
@@ -123,14 +124,14 @@ def without_propensity(rows: pa.Table, requests: int) -> pa.Table:
 def test_it_says_which_kind_of_replay_it_is(lake: tuple[Config, Pair], missing: int, kind: str) -> None:
     """Logs may be mixed; what is only re-ranked never becomes a value."""
     config, pair = lake
-    found = computed.document(a_run("backtest", config), without_propensity(bought(), missing), pair)
+    found = of_rows(a_run("backtest", config), without_propensity(bought(), missing), pair)
     told = Replay.model_validate(found["replay"])
     assert told.kind == kind
     assert told.requests == {"session_replay": N - missing, "slate_re_ranking": missing, "click_unknown": 0}
     assert ("refused" in found["value"]["difference"]) == (kind == "slate_re_ranking")
     assert "value" in found["comparison"]["ndcg_at_10"]["difference"]
     if kind == "slate_re_ranking":
-        rules = {rule.name: rule.outcome for rule in judge(core.gate_evidence(found), GateSettings()).rules}
+        rules = {rule.name: rule.outcome for rule in judge(seen_by_the_gate(found), GateSettings()).rules}
         assert rules["value"] == "refuse"
         assert found["pages"]["depths"] == {}
         assert "no value" in told.cannot_say

@@ -10,6 +10,7 @@ import pytest
 from jobs.backtest import job
 from jobs.config import Config, LakeSettings
 from jobs.evidence import data_warnings
+from jobs.evidence.document import Warned
 from jobs.flow import STAGES, VALIDATED
 from jobs.lake.run import Run
 from jobs.lake.store import Lake
@@ -36,7 +37,8 @@ def validated(config: Config, day: date, *, shifted: int = 0, misspelt: bool = F
 def seen(config: Config, days: list[date]) -> list[dict[str, Any]]:
     """The warnings of these days, as the backtest reads them."""
     run = Run(STAGES["backtest"], config, max(days))
-    return data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED})
+    found = data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED})
+    return [rule.model_dump() for rule in found]
 
 
 @pytest.fixture
@@ -109,7 +111,7 @@ def test_the_page_has_room_for_the_worst_and_counts_the_rest() -> None:
     day = {"day": "2026-01-02", "rows": None, "found": 0.123456}
     rule = {"table": "clicks", "needs": "a < b", "notes": "Breaks.", "days": [day]}
     rules = [rule | {"expectation": f"rule_{n}"} for n in range(data_warnings.SHOWN + 2)]
-    page = data_warnings.html(rules)
+    page = data_warnings.html([Warned.model_validate(rule) for rule in rules])
     assert page.count("<li>") == data_warnings.SHOWN
     assert "2 more in evidence.json" in page
     assert "(found 0.1235): needs a &lt; b. Breaks." in page

@@ -10,13 +10,14 @@ import pytest
 
 from jobs import bundle
 from jobs.config import Config
-from jobs.evidence import computed, core
+from jobs.evidence.replayed import unfit
 from jobs.evidence.scored import Pair
 from jobs.moment.decisions import FIRST_MISSING, FIRST_TWICE, first_placements
-from models.evaluation.estimate import Estimate
+from models.evaluation.estimate import Estimate, Refusal
 from models.evaluation.gate import judge
 from models.evaluation.off_policy import snips
 from models.settings import GateSettings
+from tests.jobs.evidence.evidence_documents import of_rows, seen_by_the_gate
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import (
     CANDIDATES,
@@ -47,7 +48,7 @@ def found(lake: tuple[Config, Pair], rows: pa.Table, **gate: Any) -> dict[str, A
     """The document on these test rows."""
     config, pair = lake
     config = config.model_copy(update={"gate": config.gate.model_copy(update=gate)})
-    return computed.document(a_run("backtest", config), rows, pair)
+    return of_rows(a_run("backtest", config), rows, pair)
 
 
 def without(rows: pa.Table, wanted: Callable[[np.ndarray, np.ndarray], np.ndarray], place: int = 1) -> pa.Table:
@@ -105,7 +106,7 @@ def test_placements_that_go_missing_for_their_click_are_no_value_anywhere(lake: 
     assert document["logging"]["value"]["refused"].endswith(reason)
     assert document["replay"]["requests"]["session_replay"] == document["data"]["decisions"]
     gate = GateSettings(**document["gate"])
-    rules = {rule.name: rule for rule in judge(core.gate_evidence(document), gate).rules}
+    rules = {rule.name: rule for rule in judge(seen_by_the_gate(document), gate).rules}
     assert rules["value"].reason.endswith(reason)
     assert {rules[name].outcome for name in ("value", "value.dr", "value.pages", "conversions")} == {"refuse"}
 
@@ -128,10 +129,12 @@ def test_the_share_is_of_the_requests_that_could_be_replayed(reason: str) -> Non
     left_out = {"requests": 10_000, "no_propensity": 8_500, "no_candidates": 500, "shown_item_not_a_candidate": 9}
     left_out |= dict.fromkeys((FIRST_MISSING, FIRST_TWICE, "certain_choice", "click_unknown"), 0)
     settings = GateSettings(max_incomplete_share=0.01)
-    assert core.unfit(left_out | {reason: 10}, settings) is None
-    assert "found 11 of 1000 otherwise" in str(core.unfit(left_out | {reason: 11}, settings))
-    assert core.unfit(left_out | {reason: 900}, GateSettings(max_incomplete_share=None)) is None
-    gone = core.unfit(left_out | {reason: 991}, GateSettings(max_incomplete_share=None))
+    assert unfit(left_out | {reason: 10}, settings) is None
+    refusal = unfit(left_out | {reason: 11}, settings)
+    assert refusal is not None
+    assert (refusal.n, "found 11 of 1000 otherwise" in refusal.reason) == (1000, True)
+    assert unfit(left_out | {reason: 900}, GateSettings(max_incomplete_share=None)) is None
+    gone = unfit(left_out | {reason: 991}, GateSettings(max_incomplete_share=None))
     assert "found none: 10000 requests, 8500 no propensity, 500 no candidates" in str(gone)
     assert f"991 {reason.replace('_', ' ')}" in str(gone)
 
@@ -145,12 +148,13 @@ def test_pages_with_a_gap_are_refused_alone(lake: tuple[Config, Pair]) -> None:
     whole, kept, refused = found(lake, rows), found(lake, few), found(lake, many)
     assert [d["pages"]["left_out"]["position_missing"] for d in (whole, kept, refused)] == [0, 10, 12]
     assert kept["value"] == refused["value"] == whole["value"]
-    assert isinstance(core.gate_evidence(kept).estimators["pages"], Estimate)
+    assert isinstance(seen_by_the_gate(kept).estimators["pages"], Estimate)
     [(depth, sides)] = refused["pages"]["depths"].items()
     assert depth == "1"
     for side in (*SIDES, "logging"):
         assert "pages without a gap or a place taken twice in at least 99% of cases" in sides[side]["refused"]
-    assert core.gate_evidence(refused).estimators["pages"].as_dict() == sides["difference"]
+    refusal = {"reason": sides["difference"]["refused"], "n": N, "effective_n": 0.0}
+    assert seen_by_the_gate(refused).estimators["pages"] == Refusal(**refusal)
 
 
 def test_one_place_decided_alone_is_a_first_choice_wherever_it_stands() -> None:

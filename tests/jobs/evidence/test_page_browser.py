@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from jobs.evidence import page
 from tests.jobs.evidence.evidence_documents import complete, judged, troubled, without_replay, written
+from tests.jobs.evidence.evidence_documents import shown as shown_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
@@ -132,7 +132,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     bare = without_replay(document, "a replay needs requests with candidates and a propensity; found none")
     shapes = {"promote": (document, judged(document)), "trouble": (long, judged(long)), "refuse": (bare, judged(bare))}
     for name, (shape, judgement) in {**shapes, "unjudged": (complete(document), None)}.items():
-        (folder / f"{name}.html").write_text(page.html(shape, judgement))
+        (folder / f"{name}.html").write_text(shown_page(shape, judgement))
     return {path.stem: path for path in folder.glob("*.html")}
 
 

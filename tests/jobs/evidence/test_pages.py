@@ -9,11 +9,13 @@ import pyarrow as pa
 import pytest
 
 from jobs import bundle
-from jobs.evidence import computed, core, pages
-from jobs.evidence.document import Pages
-from jobs.moment.decisions import Decisions, decisions, first_placements, joined
+from jobs.evidence import core, pages
+from jobs.evidence.document import Pages, stated
+from jobs.moment.decisions import Decisions, decisions, first_placements
+from models.evaluation.estimate import Estimate, Refusal
 from models.settings import PolicySettings
-from tests.jobs.moment.test_decisions import N, known, placed
+from tests.jobs.evidence.evidence_documents import of_rows, seen_by_the_gate
+from tests.jobs.moment.test_decisions import N, placed
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import (
     CANDIDATES,
@@ -32,7 +34,7 @@ from tests.jobs.small_lake import (
 def replayed(**changes: Any) -> tuple[pa.Table, Decisions]:
     rows, requests = placed(**changes)
     table, _ = first_placements(rows, requests)
-    return rows, decisions(table, known())
+    return rows, decisions(table)
 
 
 def second_of_every_fourth(value: Any) -> Any:
@@ -48,7 +50,7 @@ def test_every_placement_is_found_whatever_the_order_of_rows() -> None:
         assert sum(left_out.values()) == left_out["decisions"] == N
         assert shown.place.tolist() == [1, 2, 3] * N
         assert found.row[shown.candidate].tolist() == shown.decision.tolist() == np.repeat(np.arange(N), SLATE).tolist()
-        assert found.item_id[shown.candidate].tolist() == rows["item_id"].to_pylist()
+        assert found.item_ids[found.item[shown.candidate]].tolist() == rows["item_id"].to_pylist()
         assert shown.propensity.tolist() == rows["propensity"].to_pylist()
         assert shown.clicked.tolist() == rows["clicked"].cast(pa.float64()).to_pylist()
 
@@ -72,15 +74,19 @@ def test_a_page_with_something_missing_is_left_out_as_a_whole(column: str, value
 
 
 def test_pages_of_several_days_keep_their_own_candidates() -> None:
-    """Days are replayed one by one and joined: a page must not find the next day's candidates."""
+    """A page must not find the next day's candidates."""
     days = [TEST_DAY, TEST_DAY + timedelta(days=1)]
     rows = pa.concat_tables([examples(World(), day, "test", N) for day in days])
     table, _ = first_placements(rows, pa.concat_tables([requests_table(World(), day, N) for day in days]))
-    parts = [table.filter(pa.array([at.date() == day for at in table["event_time"].to_pylist()])) for day in days]
-    found = joined([decisions(part, known()) for part in parts])
+    found = decisions(table)
     shown, left_out = pages.shown_pages(rows, found)
     assert (shown.pages, sum(left_out.values())) == (2 * N, 2 * N)
-    placements = zip(found.request_id[shown.decision], shown.place, found.item_id[shown.candidate], strict=True)
+    placements = zip(
+        found.request_id.take(pa.array(shown.decision)).to_pylist(),
+        shown.place,
+        found.item_ids[found.item[shown.candidate]],
+        strict=True,
+    )
     assert sorted(placements) == sorted(
         zip(*(rows[name].to_pylist() for name in ("request_id", "position", "item_id")), strict=True)
     )
@@ -91,7 +97,7 @@ def test_an_item_twice_leaves_the_page_out() -> None:
     rows, found = replayed(item_id=lambda v: [v[n - 1] if n % 12 == 1 else item for n, item in enumerate(v)])
     assert pages.shown_pages(rows, found)[1]["item_twice"] == 10
     rows, found = replayed()
-    found.item_id[7 * CANDIDATES] = found.item_id[7 * CANDIDATES + 1]
+    found.item[7 * CANDIDATES] = found.item[7 * CANDIDATES + 1]
     shown, left_out = pages.shown_pages(rows, found)
     assert left_out["item_twice"] + left_out["shown_item_not_a_candidate"] == 1
     assert 7 not in shown.decision
@@ -110,7 +116,7 @@ def test_each_placement_has_the_sides_own_probability(tmp_path: Path, tmp_path_f
     side = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
     rows, found = replayed()
     shown, _ = pages.shown_pages(rows, found)
-    p_click = np.random.default_rng(0).uniform(0.01, 0.5, len(found.item_id))
+    p_click = np.random.default_rng(0).uniform(0.01, 0.5, len(found.item))
     chance = pages.placed(found, shown, side, p_click)
     for page in range(N):
         left = dict(enumerate(p_click[found.offsets[page] : found.offsets[page + 1]] ** (1 / side.policy.temperature)))
@@ -129,7 +135,7 @@ def test_the_estimate_covers_the_truth_and_starts_at_the_value(
     publish_all(config, world, n=1_000, train_days=1)
     rows = publish_candidates(config, {"popularity": popularity(), "logistic": linear(1.0)}, "logistic")
     pair = tuple(bundle.load(Path(row["bundle"]), row["bundle_sha256"]) for row in rows)
-    found = computed.document(a_run("backtest", config), examples(world, TEST_DAY, "test", 2_000), pair)
+    found = of_rows(a_run("backtest", config), examples(world, TEST_DAY, "test", 2_000), pair)
     section = Pages.model_validate(found["pages"])
     assert (section.pages, section.places, len(section.depths)) == (2_000, SLATE, SLATE)
     for side in ("champion", "challenger", "difference"):
@@ -139,7 +145,7 @@ def test_the_estimate_covers_the_truth_and_starts_at_the_value(
     for places, depth in found["pages"]["depths"].items():
         for side, truth in exact.items():
             assert abs(depth[side]["value"] - truth[int(places) - 1]) < 4 * depth[side]["stderr"], (side, places)
-    assert core.gate_evidence(found).estimators["pages"].as_dict() == found["pages"]["depths"][str(SLATE)]["difference"]
+    assert seen_by_the_gate(found).estimators["pages"] == section.depths[str(SLATE)].difference.measured()
     assert DAY.isoformat() == found["day"]
 
 
@@ -160,8 +166,11 @@ def true_clicks(world: World, drawn: dict[str, np.ndarray], policy: PolicySettin
 
 
 def test_the_gate_sees_as_many_places_as_are_known_and_says_why_there_are_none() -> None:
-    known, refused = {"value": 1.0}, {"refused": "too few"}
-    depths = {str(n): {"difference": known | {"n": n} if n < 10 else refused} for n in range(1, 11)}
-    assert core.whole_pages(depths) == {"value": 1.0, "n": 9}
-    assert core.whole_pages({"1": {"difference": refused}}) == refused
-    assert "found none" in core.whole_pages({})["refused"]
+    refused = core.refused(Refusal("too few"))
+    depths = {str(n): refused for n in range(1, 11)}
+    for n in range(1, 10):
+        found = stated(Estimate(1.0, 0.1, 0.8, 1.2, n, n))
+        depths[str(n)] = refused.model_copy(update={"difference": found})
+    assert core.whole_pages(depths).n == 9
+    assert core.whole_pages({"1": refused}) == refused.difference
+    assert "found none" in str(core.whole_pages({}))

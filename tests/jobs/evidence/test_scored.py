@@ -32,8 +32,8 @@ def test_items_under_several_ids_are_a_slice_of_their_own() -> None:
     found = scored(rows, PAIR, identity).attributes["item_ids"]
     several = {"i000003", "i000007", "i000020", "i000021"}
     assert found.tolist() == ["several" if item in several else "one" for item in rows["item_id"].to_pylist()]
-    parts = sliced(scored(rows, PAIR, identity), GateSettings(min_slice_rows=20))["slices"]
-    mine = {part["value"]: part["n"] for part in parts if part["attribute"] == "item_ids"}
+    parts = sliced(scored(rows, PAIR, identity), GateSettings(min_slice_rows=20)).slices
+    mine = {part.value: part.n for part in parts if part.attribute == "item_ids"}
     assert mine == {value: found.tolist().count(value) for value in ("several", "one")}
 
 

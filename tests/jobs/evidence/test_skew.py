@@ -11,21 +11,24 @@ import pyarrow.compute as pc
 import pytest
 
 from jobs import bundle
-from jobs.evidence import computed, core
 from models.evaluation.gate import judge
 from models.settings import GateSettings
+from tests.jobs.evidence.evidence_documents import of_rows, seen_by_the_gate
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import (
     TEST_DAY,
+    USERS,
     World,
     a_run,
     examples,
     item_features,
+    known_from,
     publish,
     publish_all,
     publish_features,
     requests_table,
     settings,
+    times,
     user_features,
 )
 
@@ -54,12 +57,20 @@ def shown(day: date) -> tuple[np.ndarray, np.ndarray]:
     return drawn["item"][:, 0], drawn["user"]
 
 
+def seen(day: date, damaged: dict[date, Damage]) -> tuple[np.ndarray, np.ndarray]:
+    """Of each request of a day, by the features it saw: below which item and from which user on they are damaged."""
+    own, before = (damaged.get(one, Damage(0, USERS)) for one in (day, day - timedelta(days=1)))
+    late = np.array([at >= known_from(day - timedelta(days=1)) for at in times(day, DAYS[day])])
+    return np.where(late, own.items, before.items), np.where(late, own.users, before.users)
+
+
 def document(tmp_path: Path, session: Path, damaged: dict[date, Damage]) -> dict[str, Any]:
     """The evidence on two test days, the features before some of them published again since."""
     config, world = settings(tmp_path, session, gate__bootstrap_replicates="50"), World()
     publish_all(config, world, n=DAYS[TEST_DAY] // 2)
     publish(config, "requests", requests_table(world, EARLY, DAYS[EARLY]), day=str(EARLY))
-    publish_features(config, world, EARLY - timedelta(days=1))
+    for back in (1, 2):
+        publish_features(config, world, EARLY - timedelta(days=back))
     for day, damage in damaged.items():
         before = day - timedelta(days=1)
         items, users = item_features(world, before), user_features(world, before)
@@ -70,7 +81,7 @@ def document(tmp_path: Path, session: Path, damaged: dict[date, Damage]) -> dict
     made = publish_candidates(config, {"popularity": popularity(), "logistic": linear(1.0)}, "logistic")
     champion, challenger = (bundle.load(Path(row["bundle"]), row["bundle_sha256"]) for row in made)
     test = pa.concat_tables([examples(world, day, "test", n) for day, n in DAYS.items()])
-    return computed.document(a_run("backtest", config), test, (champion, challenger))
+    return of_rows(a_run("backtest", config), test, (champion, challenger))
 
 
 @pytest.mark.parametrize(
@@ -89,16 +100,17 @@ def test_skew_is_the_share_of_decisions_of_all_days_in_which_any_column_differs(
 ) -> None:
     found = document(tmp_path, tmp_path_factory.getbasetemp(), damaged)
     n, prices, rates, anywhere = sum(DAYS.values()), 0, 0, 0
-    for day, damage in damaged.items():
+    for day in DAYS:
         item, user = shown(day)
-        price, rate = (item < damage.items) & (item % 5 > 0), user >= damage.users  # every fifth item has no price
+        items_below, users_from = seen(day, damaged)
+        price, rate = (item < items_below) & (item % 5 > 0), user >= users_from  # every fifth item has no price
         prices, rates, anywhere = prices + price.sum(), rates + rate.sum(), anywhere + (price | rate).sum()
     diagnostics = found["diagnostics"]
     assert found["data"]["decisions"] == n
     assert diagnostics["skew"] == pytest.approx(anywhere / n)
     expected = {name: k / n for name, k in (("item_price", prices), ("user_click_rate", rates)) if k}
     assert diagnostics["differing_columns"] == pytest.approx(expected)
-    evidence = core.gate_evidence(found).with_latency(1.0)
+    evidence = seen_by_the_gate(found).with_latency(1.0)
     assert evidence.skew == diagnostics["skew"]
     [rule] = [rule for rule in judge(evidence, GateSettings()).rules if rule.name == "skew"]
     assert rule.outcome == ("refuse" if damaged else "pass")

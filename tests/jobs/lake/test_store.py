@@ -14,6 +14,7 @@ from pathlib import Path
 
 import polars
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake.exceptions import DeltaError
 from hypothesis import given, settings
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from jobs.config import ROOT
 from jobs.errors import Misconfigured, NotReady, Refused
+from jobs.lake import parts
 from jobs.lake.log import blamed
 from jobs.lake.store import NEVER, Lake, Lineage, midnight
 from jobs.lake.tables import LAKE, conform
@@ -63,6 +65,22 @@ def test_an_older_version_stays_readable(lake: Lake) -> None:
     lake.publish("quarantine", slot(1), rows("b"), LINEAGE)
     assert keys(lake, version=before) == ["a"]
     assert keys(lake) == ["b"]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+def test_only_the_rows_asked_for_are_kept_in_their_order(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """However a file is cut to pieces, and where it holds none of them or no row at all."""
+    monkeypatch.setattr(parts, "BATCH_ROWS", batch)
+    for day, published in ((1, "abcab"), (2, "cc"), (3, "")):
+        lake.publish("quarantine", slot(day), rows(*published), LINEAGE)
+    wanted = pc.field("row_key") != "c"
+    found = lake.read("quarantine", rows=wanted)
+    whole = lake.read("quarantine")
+    assert found.column("row_key").to_pylist() == list("abab")
+    assert found.equals(whole.filter(wanted))
+    assert lake.read("quarantine", columns=["row_key"], rows=wanted).column_names == ["row_key", "day", "table"]
 
 
 def test_an_empty_day_is_not_a_missing_day(lake: Lake) -> None:

@@ -1,5 +1,6 @@
 """Which logged decisions can be replayed, and what the rankers are shown of them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
@@ -11,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.lake.store import midnight
-from jobs.moment.decisions import Disagreement, Known, clusters, decisions, disagreement, first_placements, joined
+from jobs.moment.columns import Columns
+from jobs.moment.decisions import (
+    Decisions,
+    Disagreement,
+    Known,
+    candidate_columns,
+    clusters,
+    decisions,
+    disagreement,
+    first_placements,
+)
 from models.settings import TaskSettings
 from tests.jobs.small_lake import (
     SLATE,
@@ -118,16 +129,27 @@ def test_requests_without_candidates_are_left_out() -> None:
     assert (len(found), left_out["no_candidates"]) == (N - 3, 3)
 
 
+def columns_of(table: pa.Table, some: Sequence[Known]) -> tuple[Decisions, Columns]:
+    """The decisions, and what a ranker sees of all their candidates."""
+    found = decisions(table)
+    return found, candidate_columns(table, found.row, found.item_ids[found.item], some)
+
+
+def compared(table: pa.Table, some: Sequence[Known]) -> Disagreement:
+    found, columns = columns_of(table, some)
+    return disagreement(table, columns, found.shown)
+
+
 def test_the_shown_item_has_the_columns_it_had_in_training() -> None:
     """Replay and dataset take features by different code: a difference would make it another model's estimate."""
     table, _ = first_placements(*placed())
-    assert disagreement(table, decisions(table, known())) == Disagreement(N, 0, {})
+    assert compared(table, known()) == Disagreement(N, 0, {})
     older, newer = known()
     # Features that were computed at midnight and served from six on: a quarter of the day would see them too early.
     at_midnight = replace(newer, available_at=midnight(TEST_DAY))
-    early = disagreement(table, decisions(table, [older, at_midnight]))
+    early = compared(table, [older, at_midnight])
     assert early == Disagreement(N, N // 4, {"item_age_days": N // 4})
-    late = disagreement(table, decisions(table, [older]))
+    late = compared(table, [older])
     assert late == Disagreement(N, N - N // 4, {"item_age_days": N - N // 4})
 
 
@@ -138,7 +160,7 @@ def test_what_only_one_side_knows_differs_too() -> None:
     kind = some[0].items.schema.field("attributes")
     colours = pa.array([[("colour", "red")]] * len(some[0].items), kind.type)
     other = some[0].items.set_column(some[0].items.schema.get_field_index("attributes"), kind, colours)
-    found = disagreement(table, decisions(table, [replace(one, items=other) for one in some]))
+    found = compared(table, [replace(one, items=other) for one in some])
     assert found == Disagreement(N, N, {"attributes.item.colour": N, "attributes.item.tier": N})
 
 
@@ -163,60 +185,72 @@ def test_before_the_first_publication_nothing_is_known_of_anybody() -> None:
     """The small hours of the second day ever: the rows are replayed as they were served, with nothing."""
     table, _ = first_placements(*placed())
     _, newer = known()
-    found = decisions(table, [newer])
+    found, columns = columns_of(table, [newer])
     early = (np.array(table["event_time"].to_pylist()) < newer.available_at)[found.row]
     assert 0 < early.mean() < 1
     for name in ("user_impressions", "item_age_days", "encoded_category"):
-        assert (np.isnan(found.columns[name]) == early).all(), name
-    assert [tier is None for tier in found.columns["attributes.item.tier"]] == early.tolist()
-    assert set(found.columns["attributes.daypart"]) == {"night", "noon"}, "what the request says is known"
+        assert (np.isnan(columns[name]) == early).all(), name
+    assert [tier is None for tier in columns["attributes.item.tier"]] == early.tolist()
+    assert set(columns["attributes.daypart"]) == {"night", "noon"}, "what the request says is known"
 
 
 def test_an_item_the_publication_lacks_has_no_attributes() -> None:
     """Listed since: the endpoint's catalogue did not have it, whatever a later snapshot says."""
     table, _ = first_placements(*placed())
     older, newer = known()
-    found = decisions(table, [replace(older, item_features=older.item_features.slice(1)), newer])
+    found, columns = columns_of(table, [replace(older, item_features=older.item_features.slice(1)), newer])
     early = (np.array(table["event_time"].to_pylist()) < newer.available_at)[found.row]
-    first = found.item_id == "i000000"
-    assert set(found.columns["attributes.item.tier"][first & early]) == {None}
-    assert set(found.columns["attributes.item.tier"][first & ~early]) == {"plus"}
+    first = np.array([item == "i000000" for item in found.item_ids])[found.item]
+    assert set(columns["attributes.item.tier"][first & early]) == {None}
+    assert set(columns["attributes.item.tier"][first & ~early]) == {"plus"}
 
 
 def test_every_candidate_has_its_own_item_and_the_requests_user() -> None:
     table, _ = first_placements(*placed())
-    world, found = World(), decisions(table, known())
-    row = found.row
-    user = np.array([int(u[1:]) for u in found.user_id])[row]
-    item = np.array([int(i[1:]) for i in found.item_id])
+    world = World()
+    found, columns = columns_of(table, known())
+    user = np.array([int(u[1:]) for u in table["user_id"].to_pylist()])[found.row]
+    item = np.array([int(i[1:]) for i in found.item_ids])[found.item]
+    assert item.tolist() == [int(i[1:]) for candidates in table["candidates"].to_pylist() for i in candidates]
     liked = world.taste[user] == world.category[item]
-    assert found.columns["user_item_interest"].tolist() == np.where(liked, 3.0, 1.0).tolist()
-    assert found.columns["attributes.item.tier"].tolist() == ["basic" if n % 2 else "plus" for n in item]
-    assert found.columns["attributes.user.segment"].tolist() == world.segment[user].tolist()
-    assert found.columns["position"].tolist() == [1.0] * len(item)
+    assert columns["user_item_interest"].tolist() == np.where(liked, 3.0, 1.0).tolist()
+    assert columns["attributes.item.tier"].tolist() == ["basic" if n % 2 else "plus" for n in item]
+    assert columns["attributes.user.segment"].tolist() == world.segment[user].tolist()
+    assert columns["position"].tolist() == [1.0] * len(item)
     assert found.of_taken(np.ones(len(item))).tolist() == [1.0] * N
+    assert found.item_ids[found.item[found.shown]].tolist() == table["item_id"].to_pylist()
 
 
 def test_unknown_users_and_items_are_unknown_not_somebody_else() -> None:
     """An index of -1 once would have taken the last row."""
     table, _ = first_placements(*placed(user_id=lambda v: [None] * len(v)))
     some = known_of(TEST_DAY - timedelta(days=1))
-    found = decisions(table, known(item_features=some.item_features.slice(0, 5), items=some.items.slice(0, 5)))
-    late = np.array([int(i[1:]) >= 5 for i in found.item_id])
-    assert np.isnan(found.columns["user_click_rate"]).all()
-    assert np.isnan(found.columns["item_click_rate"][late]).all()
-    assert set(found.columns["item_category"][late]) == {None}
-    assert set(found.columns["attributes.item.tier"][late]) == {None}
+    few = known(item_features=some.item_features.slice(0, 5), items=some.items.slice(0, 5))
+    found, columns = columns_of(table, few)
+    late = np.array([int(i[1:]) >= 5 for i in found.item_ids])[found.item]
+    assert np.isnan(columns["user_click_rate"]).all()
+    assert np.isnan(columns["item_click_rate"][late]).all()
+    assert set(columns["item_category"][late]) == {None}
+    assert set(columns["attributes.item.tier"][late]) == {None}
     assert len(set(found.cluster)) == N  # each its own: unknown users are not one user
 
 
-def test_days_join_and_a_user_stays_one_cluster() -> None:
-    table, _ = first_placements(*placed())
-    part = decisions(table, known())
-    both = joined([part, part])
-    assert len(both) == 2 * N
-    assert both.offsets[-1] == 2 * part.offsets[-1]
-    assert both.cluster[:N].tolist() == both.cluster[N:].tolist()
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=30),
+    ends=st.tuples(st.integers(0, 30), st.integers(0, 30)),
+    candidates=st.integers(1, 20),
+)
+def test_parts_cover_their_decisions_in_order_and_are_as_large_as_they_may(
+    sizes: list[int], ends: tuple[int, int], candidates: int
+) -> None:
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    first, last = sorted(min(end, len(sizes)) for end in ends)
+    some = replace(decisions(first_placements(*placed())[0]), offsets=offsets)
+    parts = list(some.parts(first, last, candidates))
+    assert [n for start, end in parts for n in range(start, end)] == list(range(first, last))
+    for start, end in parts:
+        assert end == start + 1 or offsets[end] - offsets[start] <= candidates
+        assert end == last or offsets[end + 1] - offsets[start] > candidates
 
 
 def test_rows_of_one_anonymous_request_share_a_cluster() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from jobs.backtest import job as backtest
@@ -17,6 +18,7 @@ from jobs.lake.store import Lake
 from jobs.monitor import job
 from jobs.promote import job as promote
 from jobs.serving import captured
+from jobs.serving.answer import Answer, Placement
 from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import (
     DAY,
@@ -90,12 +92,15 @@ def serve(
             {
                 "request_id": place["request_id"],
                 "items": [],
+                "bundle_version": row["candidate_id"],
                 "bundle_sha256": row["bundle_sha256"],
+                "variant": "live",
                 "fallback": fallback,
                 "features_day": seen,
             },
         )
-        answer["items"].append({"item_id": place["item_id"], "position": place["position"], "p_click": p_click})
+        scores = dict.fromkeys(("score", "p_click"), p_click) | {"p_conversion": 0.0, "propensity": 0.5}
+        answer["items"].append({"item_id": place["item_id"], "position": place["position"], **scores})
     folder = config.endpoint.state / "capture" / f"date={LIVE_DAY}"
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({"request": {}, "response": answer, "at": "x"}) for answer in answers.values()]
@@ -205,9 +210,8 @@ def test_a_torn_line_is_counted_and_a_repeated_answer_does_not_count(tmp_path: P
     """A killed endpoint may leave half a line, within a character even; a client that retried is answered twice."""
 
     def line(p: float, request: str = "r") -> bytes:
-        items = [{"item_id": "ü", "position": 1, "p_click": p}]
-        answer = {"request_id": request, "items": items, "fallback": False}
-        return json.dumps({"response": answer}, ensure_ascii=False).encode() + b"\n"
+        answer = Answer(request, [Placement("ü", 1, p, p, 0.0, 0.5)], "m", "s", "live", False, None)
+        return orjson.dumps({"response": answer}) + b"\n"
 
     torn = line(0.3)[: line(0.3).index("ü".encode()) + 1]
     (tmp_path / "9.jsonl").write_bytes(line(0.1) + line(0.2) + torn)

@@ -285,8 +285,8 @@ def test_exit_codes_and_streams(folder: Path) -> None:
 
 def test_a_bug_is_told_from_the_data() -> None:
     """70, with the traceback for whoever mends it and a last line that says whose fault it is: as for every stage."""
-    program = "from jobs.__main__ import entry\nfrom jobs.off_policy import __main__ as m\n"
-    program += "m.answered = lambda *_: 1 / 0\nentry(m.main)"
+    program = "from jobs.errors import run_as_command\nfrom jobs.off_policy import __main__ as m\n"
+    program += "m.answered = lambda *_: 1 / 0\nrun_as_command(m.main)"
     path = "tests/jobs/off_policy/nothing.parquet"
     words = ["--estimator", "ips"]
     asked = subprocess.run([sys.executable, "-c", program, path, *words], cwd=ROOT, capture_output=True, text=True)
@@ -296,7 +296,8 @@ def test_a_bug_is_told_from_the_data() -> None:
         pq.write_table(pa.table({name: [0.5, 0.5] for name in ("reward", "logged", "target")}), path)
         asked = subprocess.run([sys.executable, "-c", program, path, *words], cwd=ROOT, capture_output=True, text=True)
     assert (asked.returncode, asked.stdout) == (70, "")
-    assert asked.stderr.splitlines()[-1] == "a bug in Tidegate, not in your data: ZeroDivisionError: division by zero"
+    last = "Crashed: a bug in Tidegate, not in your data: ZeroDivisionError: division by zero"
+    assert asked.stderr.splitlines()[-1] == last
 
 
 @pytest.mark.spark

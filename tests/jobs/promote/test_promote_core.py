@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from jobs.evidence.document import Document, Judgement
 from jobs.promote import core
 from tests.jobs.evidence.evidence_documents import judged as judged_by_the_gate
 from tests.jobs.evidence.evidence_documents import troubled, written
@@ -37,9 +38,13 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return written(tmp_path_factory.mktemp("evidence"), tmp_path_factory.getbasetemp())
 
 
+def summary(document: dict[str, Any], judgement: dict[str, Any], page: str) -> str:
+    return core.summary(Document.model_validate(document), Judgement.model_validate(judgement), page)
+
+
 def test_the_approver_reads_the_verdict_five_rows_the_reasons_and_the_way_to_the_page(document: dict[str, Any]) -> None:
     """In Airflow's approval, as Markdown: the verdict on the first line, the link on the last."""
-    text = core.summary(document, judged_by_the_gate(document), "http://mlflow:5000/#/page")
+    text = summary(document, judged_by_the_gate(document), "http://mlflow:5000/#/page")
     lines = text.strip().splitlines()
     assert lines[0].startswith("**Promote**: All 13 rules are cleared.")
     assert lines[-1] == "[The whole evidence](http://mlflow:5000/#/page)"
@@ -58,7 +63,7 @@ def test_the_approver_reads_the_verdict_five_rows_the_reasons_and_the_way_to_the
     serves = (
         f"as long as `{document['champion']['candidate_id']}` (`{document['champion']['bundle_sha256'][:12]}`) serves."
     )
-    assert serves in core.summary(served, judged_by_the_gate(served), "page")
+    assert serves in summary(served, judged_by_the_gate(served), "page")
     difference = document["comparison"]["auc"]["difference"]
     assert f"| +{difference['value']:.4f} [+{difference['low']:.4f} to +{difference['high']:.4f}] |" in rows[3]
 
@@ -69,7 +74,7 @@ def test_a_refusal_lists_every_reason_and_breaks_no_table(document: dict[str, An
     judgement = judged_by_the_gate(bad)
     against = [rule for rule in judgement["rules"] if rule["outcome"] == judgement["verdict"]]
     against[0]["reason"] += "\n\n# a heading"
-    text = core.summary(bad, judgement, "/bundles/x.evidence/evidence.html")
+    text = summary(bad, judgement, "/bundles/x.evidence/evidence.html")
     assert text.startswith("**Refuse**")
     assert text.rstrip().endswith("The whole evidence: `/bundles/x.evidence/evidence.html`")
     assert len([line for line in text.splitlines() if line.startswith("- ")]) == len(against)

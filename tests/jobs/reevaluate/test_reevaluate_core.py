@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jobs import config as configuration
 from jobs.attribute import job as attribute
 from jobs.config import Config
+from jobs.evidence.document import Document, Earned, Estimated, Finding, Pages, Refused, Sides, Slice, Slices
 from jobs.flow import STAGES
 from jobs.lake.run import Run
 from jobs.lake.store import Lake, Lineage, midnight
@@ -78,7 +79,7 @@ def test_the_last_event_that_can_change_a_day_comes_on_the_day_it_closes(tmp_pat
 def test_a_document_says_itself_when_it_closes() -> None:
     assert core.closes_on({"conversions": {"closes_on": "2026-01-17"}}) == date(2026, 1, 17) == CLOSING
     assert core.closes_on({"schema_version": 3}) is None
-    assert core.days_of({"data": {"event_time": ["2026-01-06 23:59:59+00:00", "2026-01-08 00:00:00+00:00"]}}) == [
+    assert core.days_of(["2026-01-06 23:59:59+00:00", "2026-01-08 00:00:00+00:00"]) == [
         date(2026, 1, 6),
         date(2026, 1, 7),
         date(2026, 1, 8),
@@ -127,50 +128,60 @@ def test_a_row_without_a_label_is_unknown_and_of_two_labels_the_one_known_first_
 FINITE = st.floats(-10, 10)
 FINDING = st.one_of(
     st.builds(
-        lambda v, r: {"value": v, "stderr": r, "low": v - r, "high": v + r, "n": 3, "effective_n": 3.0},
+        lambda v, r: Estimated(value=v, stderr=r, low=v - r, high=v + r, n=3, effective_n=3.0),
         FINITE,
         st.floats(0, 1),
     ),
-    st.just({"refused": "too few", "n": 1, "effective_n": 1.0}),
+    st.just(Refused(refused="too few", n=1, effective_n=1.0)),
 )
-SIDES = st.fixed_dictionaries({"champion": FINDING, "challenger": FINDING, "difference": FINDING})
-DOCUMENTS = st.fixed_dictionaries(
-    {
-        "comparison": st.dictionaries(st.sampled_from(["auc", "log_loss", "mrr"]), SIDES),
-        "value": SIDES,
-        "estimators": st.dictionaries(st.sampled_from(["dr", "sndr"]), SIDES),
-        "parity": st.one_of(st.none(), FINDING),
-        "pages": st.fixed_dictionaries({"places": st.just(2), "depths": st.dictionaries(st.sampled_from("12"), SIDES)}),
-        "slices": st.just({"slices": [{"value": "home", "difference": {"refused": "x"}}]}),
-        "day": st.just("2026-01-08"),
-    }
+SIDES = st.builds(Sides, champion=FINDING, challenger=FINDING, difference=FINDING)
+DEPTH = st.builds(Earned, champion=FINDING, challenger=FINDING, difference=FINDING, logging=FINDING)
+SLICE = Slice(attribute="surface", value="home", n=9, share=1.0, difference=Refused(refused="x", n=9, effective_n=9.0))
+DOCUMENTS = st.builds(
+    Document.model_construct,  # of a part of the fields
+    comparison=st.dictionaries(st.sampled_from(["auc", "log_loss", "mrr"]), SIDES),
+    value=SIDES,
+    estimators=st.dictionaries(st.sampled_from(["dr", "sndr"]), SIDES),
+    parity=st.one_of(st.none(), FINDING),
+    pages=st.builds(
+        Pages,
+        pages=st.just(1),
+        places=st.just(2),
+        left_out=st.just({}),
+        depths=st.dictionaries(st.sampled_from("12"), DEPTH),
+    ),
+    slices=st.just(Slices(metric="auc", slices=[SLICE], reversals=[])),
+    dataset=st.just({"splits": {"train": {"rows": 3}}}),
+    day=st.just("2026-01-08"),
 )
+
+
+def told(found: Finding, end: str = "value") -> float | None:
+    return getattr(found, end) if isinstance(found, Estimated) else None
 
 
 @given(DOCUMENTS, DOCUMENTS)
-def test_every_figure_of_either_document_is_told_once_and_differences_add_up(first: Any, matured: Any) -> None:
+def test_every_figure_of_either_document_is_told_once_and_differences_add_up(
+    first: Document, matured: Document
+) -> None:
     """By name, never by place: whatever a document holds, and in whatever order."""
     found = {moved.figure: moved for moved in core.moved(first, matured)}
     assert len(found) == len(core.moved(first, matured))
-    expected = {f"value.{side}" for side in first["value"]}
+    expected = {f"value.{side}" for side in Sides.model_fields}
     for document in (first, matured):
-        expected |= {f"{metric}.{side}" for metric, sides in document["comparison"].items() for side in sides}
-        expected |= {f"estimators.{name}.{side}" for name, sides in document["estimators"].items() for side in sides}
-        expected |= {f"pages.depths.{n}.{side}" for n, sides in document["pages"]["depths"].items() for side in sides}
-        expected |= {"parity"} if document["parity"] else set()
+        expected |= {f"{metric}.{side}" for metric in document.comparison for side in Sides.model_fields}
+        expected |= {f"estimators.{name}.{side}" for name in document.estimators for side in Sides.model_fields}
+        expected |= {f"pages.depths.{n}.{side}" for n in document.pages.depths for side in Earned.model_fields}
+        expected |= {"parity"} if document.parity else set()
     assert set(found) == expected
-    for side in ("champion", "challenger", "difference"):
-        one, before, after = found[f"value.{side}"], first["value"][side], matured["value"][side]
-        assert (one.first, one.first_low, one.matured_high) == (
-            before.get("value"),
-            before.get("low"),
-            after.get("high"),
-        )
-        known = "value" in before and "value" in after
-        assert one.difference == (after["value"] - before["value"] if known else None)
+    for side in Sides.model_fields:
+        one, before, after = found[f"value.{side}"], getattr(first.value, side), getattr(matured.value, side)
+        assert (one.first, one.first_low, one.matured_high) == (told(before), told(before, "low"), told(after, "high"))
+        known = isinstance(before, Estimated) and isinstance(after, Estimated)
+        assert one.difference == (after.value - before.value if known else None)
     mirrored = {moved.figure: moved.difference for moved in core.moved(matured, first)}
     assert {name: None if moved.difference is None else -moved.difference for name, moved in found.items()} == mirrored
-    shuffled = dict(reversed(first.items()))
+    shuffled = first.model_copy(update={"comparison": dict(reversed(first.comparison.items()))})
     assert core.moved(shuffled, matured) == core.moved(first, matured)
 
 

@@ -15,6 +15,7 @@ from jobs.errors import Refused
 from jobs.flow import STAGES
 from jobs.ingest.job import run
 from jobs.lake.run import Run
+from jobs.serving.answer import Answer, Placement
 from jobs.sources.world.live import live_users, slate_of
 
 DAY = date(2026, 1, 3)
@@ -42,7 +43,8 @@ class SpokenSageMaker(BaseHTTPRequestHandler):
                 for n, item in enumerate(chosen)
             ]
             fallback = body["request_id"].endswith("7")
-            answer = {"items": items, "bundle_version": "tuned-2026-01-02", "variant": "live", "fallback": fallback}
+            answer = {"items": items, "bundle_version": "tuned-2026-01-02", "bundle_sha256": "s", "variant": "live"}
+            answer |= {"fallback": fallback, "request_id": body["request_id"], "features_day": None}
         payload = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/x-amz-json-1.1")
@@ -146,15 +148,18 @@ def test_a_bootstrap_range_and_an_endpoint_out_of_service_meet_the_logging_polic
     assert ingest(tmp_path / "refused", DAY, "http://127.0.0.1:9")["live_requests"] == 0
 
 
+def answered(item: str) -> Answer:
+    """One placement whose propensity is not said."""
+    return Answer("r", [Placement(item, 1, 0.1, 0.1, 0.0, None)], "m", "s", "live", False, None)
+
+
 def test_an_item_nobody_offered_is_refused():
     """A slate from outside the candidates could not be re-weighted later."""
-    place = {"item_id": "i000009", "position": 1}
     with pytest.raises(Refused, match="i000009"):
-        slate_of({"items": [place], "bundle_version": "m"}, {"request_id": "r", "candidates": ["i000001"]}, 2)
+        slate_of(answered("i000009"), {"request_id": "r", "candidates": ["i000001"]}, 2)
 
 
 def test_places_left_empty_stay_empty():
     """A short answer is logged as it was, with unknown propensities unknown."""
-    place = {"item_id": "i000001", "position": 1, "propensity": None}
-    found = slate_of({"items": [place], "bundle_version": "m"}, {"request_id": "r", "candidates": ["i000001"]}, 2)
+    found = slate_of(answered("i000001"), {"request_id": "r", "candidates": ["i000001"]}, 2)
     assert found == ([1, -1], [None, None], "m")

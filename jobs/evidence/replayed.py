@@ -1,0 +1,162 @@
+"""The decisions of the test days as both sides would have made them: a part at a time, keeping a few numbers of each.
+
+What a ranker sees of a candidate is a hundred times what it says of it, so columns live as long as their part does.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.evidence.document import Side
+from jobs.evidence.scored import AT_ONCE, SIDES, Pair
+from jobs.lake.run import Run
+from jobs.moment.columns import Columns, strings
+from jobs.moment.decisions import (
+    FIRST_MISSING,
+    FIRST_TWICE,
+    Decisions,
+    Disagreement,
+    Ints,
+    candidate_columns,
+    decisions,
+    disagreement,
+    first_placements,
+)
+from jobs.moment.known import known_before
+from jobs.sources.world.truth import true_probabilities
+from models.evaluation.estimate import Refusal
+from models.policies.choice import first_choice
+from models.rankers.protocol import Floats
+from models.settings import GateSettings
+
+ASKED = ["request_id", "candidates", "slate_size"]
+"""What is read of `requests`."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """m decisions (none where none can be replayed), and what is to be said of their n candidates."""
+
+    found: Decisions
+    left_out: Mapping[str, int]
+    """How many requests are not replayed, by reason; all of them under `requests`."""
+    refusal: Refusal | None
+    """Why no value can be told from these decisions, see `unfit`."""
+    predicted: Mapping[Side, Floats]
+    """Side to p_click (n,), asked at that moment."""
+    chosen: Mapping[Side, Floats]
+    """Side to the probability (n,) that its policy would have placed the candidate first."""
+    past_clicks: Floats
+    """(n,) of the candidate, as known then; NaN where it was unknown."""
+    differing: Disagreement
+    catalogue: int
+    """Items that existed."""
+    truth: Floats | None
+    """(n,) true click probability in the simulated world; only for the eyes, the gate never sees it."""
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+
+def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Replayed:
+    """The decisions of the test days, features as known before each; `test` has `converted` of closed labels only.
+
+    Columns of `at_once` candidates are held together, of a decision with more than that all of its own.
+    """
+    days = sorted(pc.unique(pc.cast(test["event_time"], pa.date32())).to_pylist())
+    published = set(run.published_days("requests"))
+    placed, left_out = first_placements(
+        test, run.read("requests", [day for day in days if day in published], columns=ASKED)
+    )
+    placed = placed.take(pc.sort_indices(pc.cast(placed["event_time"], pa.date32())))
+    found, sides = decisions(placed), dict(zip(SIDES, pair, strict=True))
+    predicted: dict[Side, Floats] = {side: np.empty(len(found.item)) for side in SIDES}
+    past_clicks, truths, differing, catalogue = np.empty(len(found.item)), [], Disagreement(), 0
+    for part in _parts(run, placed, found, at_once):
+        for side, bundle in sides.items():
+            predicted[side][part.candidates] = bundle.ranker.predict(part.columns).p_click
+        past_clicks[part.candidates] = part.columns["item_impressions"] * part.columns["item_click_rate"]
+        differing += disagreement(part.placed, part.columns, part.shown)
+        catalogue = part.catalogue
+        truths.append(part.truth)
+    told = [truth for truth in truths if truth is not None]
+    return Replayed(
+        found=found,
+        left_out=left_out,
+        refusal=unfit(left_out, run.config.gate),
+        predicted=predicted,
+        chosen={side: first_choice(predicted[side], found.offsets, bundle.policy) for side, bundle in sides.items()},
+        past_clicks=past_clicks,
+        differing=differing,
+        catalogue=catalogue,
+        truth=np.concatenate(told) if told and len(told) == len(truths) else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some decisions of one day with everything a ranker sees of their candidates."""
+
+    placed: pa.Table
+    candidates: slice
+    """Where they stand among all."""
+    columns: Columns
+    shown: Ints
+    """Which of these candidates were placed first."""
+    catalogue: int
+    truth: Floats | None
+
+
+def _parts(run: Run, placed: pa.Table, found: Decisions, at_once: int) -> Iterator[_Part]:
+    """All decisions in order; `placed` is sorted by day."""
+    day_of = pc.cast(placed["event_time"], pa.date32()).to_numpy()
+    row, shown = found.row, found.shown
+    for day in np.unique(day_of).tolist():
+        # Attributes of a dataset are those of its day, not of each example's: jobs.assemble takes them so.
+        known = known_before(run, day, snapshots=run.day)
+        first, last = (int(np.searchsorted(day_of, np.datetime64(day), side=side)) for side in ("left", "right"))
+        for start, end in found.parts(first, last, at_once):
+            mine, here = placed.slice(start, end - start), slice(found.offsets[start], found.offsets[end])
+            of, items = row[here] - start, found.item_ids[found.item[here]]
+            users, surfaces = (strings(mine[name])[of] for name in ("user_id", "surface"))
+            truth = true_probabilities(run.config, day, users, items, surfaces)
+            yield _Part(
+                placed=mine,
+                candidates=here,
+                columns=candidate_columns(mine, of, items, known),
+                shown=shown[start:end] - found.offsets[start],
+                catalogue=len(known[-1].items),
+                truth=None if truth is None else truth.click,
+            )
+
+
+def unfit(left_out: Mapping[str, int], settings: GateSettings) -> Refusal | None:
+    """Why no value can be told from a replay: it has no request, or too many had to be left out as incomplete.
+
+    `left_out` as `jobs.moment.decisions.first_placements` counts. Where the item or the click had a part in what is
+    missing, the requests that are left are not a sample of those that were answered, and no weight makes them one.
+    """
+    reasons = {reason: n for reason, n in left_out.items() if reason != "requests"}
+    if left_out["requests"] == sum(reasons.values()):
+        counted = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in left_out.items() if n)
+        return Refusal(
+            f"a replay needs requests with candidates and a propensity; found none: {counted or 'no requests'}"
+        )
+    asked = left_out["requests"] - reasons["no_propensity"] - reasons["no_candidates"]
+    lacking = reasons[FIRST_MISSING] + reasons[FIRST_TWICE]
+    return incomplete(lacking, asked, "requests with one first placement", settings)
+
+
+def incomplete(lacking: int, asked: int, what: str, settings: GateSettings) -> Refusal | None:
+    """The refusal where more than `settings.max_incomplete_share` of those asked for are incomplete."""
+    limit = settings.max_incomplete_share
+    if limit is None or lacking <= limit * asked:
+        return None
+    return Refusal(
+        f"a replay needs {what} in at least {100 * (1 - limit):.4g}% of cases, since what is missing may depend on what"
+        f" was clicked; found {lacking} of {asked} otherwise",
+        asked,
+    )

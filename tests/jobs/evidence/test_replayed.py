@@ -1,0 +1,135 @@
+"""However many rows and candidates are looked at together: the same figures, to the last bit."""
+
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs import bundle
+from jobs.config import Config
+from jobs.evidence import computed
+from jobs.evidence.replayed import Replayed, replayed
+from jobs.evidence.scored import SIDES, Pair, Scored, scored
+from jobs.lake.store import Lake
+from jobs.moment.columns import attribute_keys, training_data
+from jobs.moment.identity import IDENTITY
+from models.rankers import RANKERS
+from models.rankers.protocol import Ranker
+from models.settings import RankerSettings
+from tests.jobs.small_candidates import popularity, publish_candidates
+from tests.jobs.small_lake import (
+    CANDIDATES,
+    DAY,
+    TEST_DAY,
+    World,
+    a_run,
+    examples,
+    publish,
+    publish_all,
+    publish_features,
+    requests_table,
+    settings,
+)
+
+EARLY = TEST_DAY - timedelta(days=1)
+DAYS = {EARLY: 90, TEST_DAY: 120}
+"""Test days and their requests."""
+
+
+@pytest.fixture(scope="module", params=["plackett_luce", "thompson"])
+def lake(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Pair]:
+    """Two test days, in no order; a world whose truth is known; trees that were really learned."""
+    config = settings(
+        tmp_path_factory.mktemp("lake"),
+        tmp_path_factory.getbasetemp(),
+        source__name="simulated",
+        world__first_day="2026-01-01",
+        policy__kind=request.param,
+    )
+    world = World()
+    publish_all(config, world, n=DAYS[TEST_DAY] // 2)
+    publish(config, "requests", requests_table(world, EARLY, DAYS[EARLY]), day=str(EARLY))
+    publish_features(config, world, EARLY - timedelta(days=1))
+    rows = Lake(config.lake.root).read("examples", [DAY]).drop_columns(["day", "mode"])
+    rows = pa.concat_tables([rows, sparse(examples(world, EARLY, "test", DAYS[EARLY]))])
+    rows = rows.take(pa.array(np.random.default_rng(0).permutation(len(rows))))
+    publish(config, "examples", rows, day=str(DAY), mode="full")
+    made = publish_candidates(config, {"popularity": popularity(), "xgboost": trees(rows)}, "xgboost")
+    champion, challenger = (bundle.load(Path(row["bundle"]), row["bundle_sha256"]) for row in made)
+    return config, (champion, challenger)
+
+
+def sparse(rows: pa.Table) -> pa.Table:
+    """With a request attribute that few requests have, and one row whose click is not known."""
+    maps = [
+        [*entries, ("rare", "yes")] if n % 50 < 3 else entries
+        for n, entries in enumerate(rows["attributes"].to_pylist())
+    ]
+    clicked = [None if n == 4 else value for n, value in enumerate(rows["clicked"].to_pylist())]
+    for name, values in (("attributes", maps), ("clicked", clicked)):
+        field = rows.schema.field(name)
+        rows = rows.set_column(rows.schema.get_field_index(name), field, pa.array(values, field.type))
+    return rows
+
+
+def trees(rows: pa.Table) -> Ranker:
+    data = training_data(rows, attribute_keys(rows["attributes"]))
+    return RANKERS["xgboost"].fit(data, RankerSettings(xgboost_rounds=5))
+
+
+def same(one: Any, other: Any) -> None:
+    """Arrays, mappings of arrays and all else, bit for bit."""
+    if isinstance(one, dict):
+        assert list(one) == list(other)
+        for name in one:
+            same(one[name], other[name])
+    elif isinstance(one, np.ndarray):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    elif hasattr(one, "__dataclass_fields__"):
+        for field in fields(one):
+            same(getattr(one, field.name), getattr(other, field.name))
+    else:
+        assert one == other
+
+
+@pytest.mark.parametrize("at_once", [1, 3 * CANDIDATES + 5, 100 * CANDIDATES])
+def test_how_many_candidates_are_held_together_changes_no_figure(lake: tuple[Config, Pair], at_once: int) -> None:
+    config, pair = lake
+
+    def found(at_once: int) -> Replayed:
+        run = a_run("backtest", config)
+        return replayed(run, computed.held_out(run), pair, at_once)
+
+    whole = found(10**9)
+    assert len(whole) == sum(DAYS.values())
+    assert whole.truth is not None
+    assert whole.differing.decisions == len(whole)
+    same(whole, found(at_once))
+
+
+@pytest.mark.parametrize("at_once", [1, 17, 100])
+def test_how_many_rows_are_held_together_changes_no_score(lake: tuple[Config, Pair], at_once: int) -> None:
+    config, pair = lake
+    test = computed.held_out(a_run("backtest", config))
+    rankers = {side: found.ranker for side, found in zip(SIDES, pair, strict=True)}
+
+    def found(at_once: int) -> Scored:
+        return scored(test, rankers, IDENTITY.empty_table(), at_once)
+
+    whole = found(10**9)
+    assert len(whole) == len(test) - 1
+    assert "attributes.rare" in whole.attributes
+    same(whole, found(at_once))
+
+
+def test_only_the_test_rows_are_read(lake: tuple[Config, Pair]) -> None:
+    """As a filter of the whole partition would leave them, in their order."""
+    config, _ = lake
+    rows = Lake(config.lake.root).read("examples", [DAY])
+    expected = rows.filter(pa.array([split == "test" for split in rows["split"].to_pylist()]))
+    assert computed.held_out(a_run("backtest", config)).equals(expected.combine_chunks())
