@@ -34,7 +34,7 @@ def opened(root: Path, table: str, version: int | None = None) -> deltalake.Delt
     log = root / table / FOLDER
     if not log.is_dir():
         return None
-    hollow = [entry.name for entry in os.scandir(log) if entry.name.endswith(".json") and not entry.stat().st_size]
+    hollow = [entry.name for entry in os.scandir(log) if entry.name.endswith(".json") and _is_hollow(entry)]
     if hollow:
         raise Refused(f"table {table} needs a readable log; found nothing in {log}/{min(hollow)}")
     try:
@@ -44,6 +44,13 @@ def opened(root: Path, table: str, version: int | None = None) -> deltalake.Delt
     except DeltaError as error:
         at = "" if version is None else f" at version {version}"
         raise blamed(f"table {table} needs a readable log{at} in {log}", error) from error
+
+
+def _is_hollow(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.stat().st_size == 0
+    except FileNotFoundError:
+        return False  # another engine is cleaning the log up
 
 
 def entries(root: Path, table: str, newest: int, base: int) -> Iterator[Actions]:

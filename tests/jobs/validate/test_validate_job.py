@@ -166,11 +166,14 @@ def test_hours_of_different_loggers_are_one_day(config: Config, validate: Valida
     assert [dict(m) for m in published.column("attributes").to_pylist()] == [{}] * 20 + [{"weather": "rain"}] * 20
 
 
-def test_unknown_columns_are_counted_and_left_out(config: Config, validate: Validate) -> None:
+def test_unknown_columns_are_counted_named_and_left_out(
+    config: Config, validate: Validate, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A logger may say more than is needed; somebody should know that it is not read."""
     tables = tables_of(FIRST)
     write(config.lake.raw, FIRST, {**tables, "users": tables["users"].append_column("age", pa.array([1] * N))})
     assert validate()["unknown_columns"] == 1
+    assert "; columns left out: users.age\n" in capsys.readouterr().err
 
 
 def test_what_is_known_when_is_filled_from_the_event(config: Config, validate: Validate) -> None:
