@@ -13,5 +13,6 @@ ROUNDING = 2.0**-21
 def at_most_one(values: NDArray[Any]) -> Floats:
     """The values as float64, those above 1 by no more than `ROUNDING` read as 1; all others as they are, NaN too."""
     found = np.asarray(values, dtype=np.float64)
-    over = (found > 1.0) & (found <= 1.0 + ROUNDING)
-    return np.where(over, 1.0, found) if over.any() else found
+    if found.max(initial=0.0) <= 1.0:
+        return found
+    return np.where((found > 1.0) & (found <= 1.0 + ROUNDING), 1.0, found)

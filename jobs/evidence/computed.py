@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from jobs import bundle
 from jobs.bundle import Bundle
-from jobs.errors import NotReady
+from jobs.errors import Refused
 from jobs.evidence import conversions, core, detail, pages
 from jobs.evidence.document import (
     SCHEMA_VERSION,
@@ -42,10 +42,10 @@ DATA = ("examples", "requests", "items", *FEATURES)
 
 
 def held_out(run: Run) -> pa.Table:
-    """The test rows of the run's day and mode; raises `NotReady` where there are none."""
+    """The test rows of the run's day and mode; raises `Refused` where the dataset has none: its test day was lost."""
     test = run.read("examples", [run.day], where={"mode": run.mode}, rows=pc.field("split") == "test")
     if not len(test):
-        raise NotReady(f"{run.stage.name} needs test rows in examples {run.partition}; found none")
+        raise Refused(f"{run.stage.name} needs test rows in examples {run.partition}; found none: train a later day")
     return test.combine_chunks()
 
 
