@@ -6,6 +6,7 @@ through delta-rs. Source of the protocol: https://github.com/delta-io/delta/blob
 """
 
 import json
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,13 +22,15 @@ import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, create_table_with_add_actions
 
-from jobs.errors import Misconfigured, NotReady, Refused, if_never
+from jobs.errors import Misconfigured, NotReady, Refused, if_never, one_line
 from jobs.lake import log
 from jobs.lake.parts import read_part
 from jobs.lake.tables import LAKE, Table, conform
 
 COMMIT_TRIES = 20
 """Commits to other partitions of the same table collide now and then; each try starts from the newest version."""
+MISREAD = re.compile(r"\\|%[0-9A-Fa-f]{2}|[\x00-\x1f\x7f]")
+"""What delta-rs takes for something else in a path: it would write a log where nobody looks for it."""
 NEVER = -1
 """The version of a table that does not exist yet."""
 # delta-rs would delete log entries older than 30 days with every hundredth commit: lineage and old versions stay.
@@ -71,6 +74,12 @@ class Lake:
         if "://" in str(root):
             raise Misconfigured(f"lake.root must be a local folder so far; found {root}")
         self.root = Path(root)
+        misread = MISREAD.search(str(self.root.absolute()))
+        if misread:
+            raise Misconfigured(
+                "lake.root needs a path that Delta reads as it is, without \\, %20 and the like or control characters; "
+                f"found {misread.group()!a} in {one_line(self.root.absolute())}"
+            )
         if self.root.exists() and not self.root.is_dir():
             raise Misconfigured(f"lake.root must be a folder; found a file at {root}")
 
@@ -167,11 +176,9 @@ class Lake:
 
     def history(self, table: str) -> list[dict[str, Any]]:
         """Commits, newest first, with the lineage each recorded."""
-        delta = self._open(table, None)
-        try:
-            return [] if delta is None else delta.history()
-        except DeltaError as error:
-            raise log.blamed(f"table {table} needs a readable log", error) from error
+        newest = self.version(table)
+        found = log.entries(self.root, table, NEVER if newest is None else newest, NEVER)
+        return [log.info(actions) for actions in found]
 
     def lineage(self, table: str, partition: Partition, version: int | None = None) -> dict[str, Any] | None:
         """The lineage of the commit that last replaced a partition; None where it was never published.

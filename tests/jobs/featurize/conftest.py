@@ -80,10 +80,15 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture
 def lively(tmp_path: Path) -> World:
-    """Six days, 40 users, 15 items: late events, anonymous users, an item whose category changes, one delisted.
+    """Six days, 40 users, 15 items: late events, anonymous users, an item whose category changes, one delisted."""
+    world = World(tmp_path)
+    fill(world)
+    return world
 
-    In a folder whose name Spark would take for a pattern.
-    """
+
+@pytest.fixture
+def oddly_named(tmp_path: Path) -> World:
+    """The same in a folder whose name Spark would take for a pattern."""
     world = World(tmp_path / "run[1]{a,b}*?")
     fill(world)
     return world

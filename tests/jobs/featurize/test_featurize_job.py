@@ -130,16 +130,16 @@ def test_a_catalogue_that_comes_later_is_waited_for(world: Any) -> None:
 
 
 @pytest.mark.spark
-def test_spark_gives_the_rows_of_one_process(lively: Any) -> None:
+def test_spark_gives_the_rows_of_one_process(oddly_named: Any) -> None:
     """Two engines, one core: the same rows, whichever the volume of the log chooses."""
-    last = days(lively, 6)[-1]
-    lively.run(last, since=lively.first)
-    alone = everything(lively, 6)
-    always = lively.config.spark.model_copy(update={"from_rows": 0})
-    lively.config = lively.config.model_copy(update={"spark": always})
-    lively.run(last, since=lively.first)
-    assert everything(lively, 6) == alone
-    files = lively.lake.files("user_features", [last])
-    assert len(files) == lively.config.spark.partitions
+    last = days(oddly_named, 6)[-1]
+    oddly_named.run(last, since=oddly_named.first)
+    alone = everything(oddly_named, 6)
+    always = oddly_named.config.spark.model_copy(update={"from_rows": 0})
+    oddly_named.config = oddly_named.config.model_copy(update={"spark": always})
+    oddly_named.run(last, since=oddly_named.first)
+    assert everything(oddly_named, 6) == alone
+    files = oddly_named.lake.files("user_features", [last])
+    assert len(files) == oddly_named.config.spark.partitions
     assert all(f"day={last}" in path and isinstance(values, dict) for path, values in files)
-    assert pa.concat_tables([lively.lake.read("user_features", [last])]).num_rows == 40
+    assert pa.concat_tables([oddly_named.lake.read("user_features", [last])]).num_rows == 40

@@ -89,7 +89,7 @@ def test_a_lost_day_lets_the_days_after_it_go_on_and_says_so(say: Say) -> None:
     assert card["lost_days"] == [str(LOST)]
     assert f"Days declared lost: {LOST}" in dataset.html(card)
     (warning,) = data_warnings.by_rule({"impressions": found.lineages("impressions", data_warnings.span(shown_on))})
-    assert (warning["expectation"], [day["day"] for day in warning["days"]]) == ("day_is_not_lost", [str(LOST)])
+    assert (warning.expectation, [day.day for day in warning.days]) == ("day_is_not_lost", [str(LOST)])
     page = data_warnings.html([warning])
     assert "Declared lost by ann at 20" in page
     assert "the loggers&#x27; disk burnt" in page

@@ -304,6 +304,29 @@ def test_an_error_is_the_tables_fault_only_where_the_disk_did_answer(error: Exce
     assert "[31m" not in str(found)
 
 
+@pytest.mark.parametrize("name", ["run[1]", "a{b,c}", "st*r", "wh?t", "hash#", "100%", "ü d:e", "a+b&c;d@$('e')"])
+def test_a_root_may_be_called_as_people_call_folders(tmp_path: Path, name: str) -> None:
+    """Rows, versions, a checkpoint and the history are there, and nothing beside the folder."""
+    lake = Lake(tmp_path / name)
+    for day in (1, 2):
+        lake.publish("quarantine", slot(day), rows(f"day {day}"), LINEAGE)
+    opened = lake._open("quarantine", None)
+    assert opened is not None
+    opened.create_checkpoint()
+    assert keys(lake) == ["day 1", "day 2"]
+    assert keys(lake, version=0) == ["day 1"]
+    assert [commit["tidegate.rows"] for commit in lake.history("quarantine")] == ["1", "1"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["per%20cent", "back\\slash", "line\nbreak", "tab\t"])
+def test_a_root_that_delta_reads_otherwise_is_a_wrong_setting(tmp_path: Path, name: str) -> None:
+    """delta-rs would look for the log in `per cent`, and say that the data is wrong."""
+    with pytest.raises(Misconfigured, match=r"^lake\.root needs a path that Delta reads as it is.*; found ") as said:
+        Lake(tmp_path / name)
+    assert str(said.value).isprintable()
+
+
 def test_a_root_that_is_a_file_is_a_wrong_setting(tmp_path: Path) -> None:
     """Said before any work, and not as a bug."""
     (tmp_path / "lake").write_text("")
