@@ -22,6 +22,7 @@ from typing import Literal, cast, get_args
 Days = Literal["day", "past", "newest", "around", "ever"]
 VALIDATED = ("impressions", "clicks", "purchases", "requests", "items", "users")
 SNAPSHOTS = ("items", "users")
+"""Of these, the state of a whole day; readers take the newest day at or before theirs."""
 LEDGERS = ("promotions", "deployments")
 FEATURES = ("user_features", "item_features", "encodings")
 

@@ -85,8 +85,8 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
         schema_version=SCHEMA_VERSION,
         day=run.day.isoformat(),
         mode=run.mode,
-        challenger=_challenger(challenger, origin.run_id),
-        champion=_champion(champion, origin.deployed),
+        challenger=Challenger(**_told(challenger), run_id=origin.run_id),
+        champion=Champion(**_told(champion), deployed=origin.deployed),
         same_candidate=challenger.candidate_id == champion.candidate_id,
         test_rows=len(rows),
         comparison=comparison,
@@ -154,23 +154,12 @@ def _identity(run: Run) -> pa.Table:
     return identities(run.newest("items", IDENTIFYING), run.config.dataset.selection)
 
 
-def _challenger(side: Bundle, run_id: str) -> Challenger:
-    return Challenger(
-        candidate_id=side.candidate_id,
-        ranker=side.ranker.kind,
-        bundle_sha256=side.sha256,
-        policy=side.policy,
-        lineage=dict(side.manifest["lineage"]),
-        run_id=run_id,
-    )
-
-
-def _champion(side: Bundle, deployed: bool) -> Champion:
-    return Champion(
-        candidate_id=side.candidate_id,
-        ranker=side.ranker.kind,
-        bundle_sha256=side.sha256,
-        policy=side.policy,
-        lineage=dict(side.manifest["lineage"]),
-        deployed=deployed,
-    )
+def _told(side: Bundle) -> dict[str, Any]:
+    """What either side says of itself."""
+    return {
+        "candidate_id": side.candidate_id,
+        "ranker": side.ranker.kind,
+        "bundle_sha256": side.sha256,
+        "policy": side.policy,
+        "lineage": dict(side.manifest["lineage"]),
+    }

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from jobs.featurize.categories import categories_of, slots_of
 from jobs.featurize.core import DAY_US, HOUR_US, Window, day_number
 from jobs.featurize.encodings import CLICK_DAY, KEYS
+from jobs.featurize.events import UserEvents
 from jobs.featurize.items import ItemCounts, Overall
-from jobs.featurize.users import UserEvents, user_features
+from jobs.featurize.users import user_features
 from jobs.lake.parts import read_part
 
 IDS = ("item_id", "user_id")

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +9,9 @@ from numpy.typing import NDArray
 
 from jobs.featurize.categories import NO_SLOT
 from jobs.featurize.core import DAY_US, Ints, Window, day_number
+from jobs.featurize.events import UserEvents
 from jobs.lake.tables import TIME
 from models.rankers.features import LAST_ITEMS, NO_BUCKET, SESSION_EVENTS
-
-if TYPE_CHECKING:
-    from jobs.featurize.users import UserEvents
 
 MINUTE_US = 60_000_000
 SECOND_US = 1_000_000
@@ -34,7 +31,7 @@ class LastClicks:
     users: int
 
     @classmethod
-    def of(cls, events: "UserEvents", window: Window) -> "LastClicks":
+    def of(cls, events: UserEvents, window: Window) -> "LastClicks":
         """From all their events."""
         rows = np.flatnonzero(events.clicked)
         rows = rows[np.lexsort((events.slot[rows], events.item[rows], -events.event_us[rows], events.user[rows]))]
@@ -83,7 +80,7 @@ class Sessions:
     gap_us: int
 
     @classmethod
-    def of(cls, events: "UserEvents", window: Window) -> "Sessions":
+    def of(cls, events: UserEvents, window: Window) -> "Sessions":
         """From all their events."""
         order = np.lexsort((events.slot, events.event_us, events.user))
         return cls(

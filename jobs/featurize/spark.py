@@ -18,8 +18,9 @@ from pyspark.sql import functions as fn
 from jobs.featurize.categories import NO_SLOT
 from jobs.featurize.core import DAY_US, HOUR_US, Window, day_number
 from jobs.featurize.encodings import CLICK_DAY, KEYS
+from jobs.featurize.events import UserEvents
 from jobs.featurize.items import ItemCounts, Overall
-from jobs.featurize.users import UserEvents, user_features
+from jobs.featurize.users import user_features
 from jobs.spark import as_named
 
 Writer = Callable[[tuple[pa.Scalar, ...], pa.Table], pa.Table]

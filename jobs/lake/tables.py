@@ -139,8 +139,6 @@ RAW: dict[str, Table] = {
 }
 EVENTS = ("impressions", "clicks", "purchases", "requests")
 """Raw tables with an event time; the day they belong to is the UTC date of it."""
-SNAPSHOTS = ("items", "users")
-"""Raw tables that describe the state of a whole day; readers take the newest day at or before theirs."""
 
 
 def _validated(name: str) -> Table:

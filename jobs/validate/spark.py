@@ -32,9 +32,10 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.asof.spark import BUCKET, by_bucket, fitted, refusals
+from jobs.flow import SNAPSHOTS
 from jobs.lake import raw
 from jobs.lake.parts import read_part
-from jobs.lake.tables import RAW, SNAPSHOTS
+from jobs.lake.tables import RAW
 from jobs.validate import core, evaluate, facts, profile
 from jobs.validate.batch import NULLABLE_SHOWN, Before, Keys, Report, Rules, Verdict, Written, key_columns
 from jobs.validate.columns import ROW_ATTRIBUTES, filled, holds_nothing, shape, shaped

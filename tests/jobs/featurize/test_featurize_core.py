@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from jobs.config import FeatureSettings
 from jobs.featurize import categories, core
 from jobs.featurize.encodings import CLICK_DAY, CONTEXT, encodings
+from jobs.featurize.events import UserEvents
 from jobs.featurize.items import ItemCounts, item_features, overall
-from jobs.featurize.users import UserEvents, user_features
+from jobs.featurize.users import user_features
 from jobs.lake.tables import INTEREST_BUCKETS, TIME
 from models.rankers.features import ENCODINGS, SEPARATOR
 

@@ -10,8 +10,8 @@ import pytest
 
 from jobs.errors import Refused
 from jobs.featurize import core, recent
+from jobs.featurize.events import UserEvents
 from jobs.featurize.items import ItemCounts
-from jobs.featurize.users import UserEvents
 
 AVAILABLE, ROLLING, ROLLED, KNOWN = core.available, core.rolling, ItemCounts.rolled, recent._known
 OF_USERS = UserEvents.of_users
@@ -81,6 +81,8 @@ def test_honest_rows_pass_and_a_lost_user_does_not(lively: Any, monkeypatch: pyt
     lively.run(last, since=lively.first)
     assert len(lively.lake.days("user_features")) == 6
     monkeypatch.setattr("jobs.featurize.users.USERS_AT_ONCE", 10**6)
-    monkeypatch.setattr("jobs.featurize.users.UserEvents.of_users", lambda events, low, high: OF_USERS(events, 5, high))
+    monkeypatch.setattr(
+        "jobs.featurize.events.UserEvents.of_users", lambda events, low, high: OF_USERS(events, 5, high)
+    )
     with pytest.raises(Refused, match=r"'u0.' has no row and had some event by then"):
         lively.run(last)
