@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from jobs.flow import SNAPSHOTS
 from jobs.lake.raw import Part, RawDay
-from jobs.lake.tables import EVENTS, RAW, SNAPSHOTS
+from jobs.lake.tables import EVENTS, RAW
 from jobs.validate.batch import NOTHING, Past, Rules, Verdict, verdicts
 from jobs.validate.suites import Suites
 from tests.jobs.validate.raw_days import N, Tables, put, retyped

@@ -10,8 +10,9 @@ import pytest
 
 from jobs.config import Config
 from jobs.errors import Refused
+from jobs.flow import SNAPSHOTS
 from jobs.lake.store import Lake
-from jobs.lake.tables import EVENTS, RAW, SNAPSHOTS, TIME
+from jobs.lake.tables import EVENTS, RAW, TIME
 from jobs.validate.batch import Past, key_columns
 from jobs.validate.suites import Suites
 from tests.jobs.validate.breaking import BREAKS, ROW, WARNINGS, Break, all_of, judge
