@@ -1,0 +1,99 @@
+"""Logged decisions with everything they were made among: what every counterfactual figure of two policies is made of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Side = Literal["champion", "challenger"]
+SIDES: tuple[Side, Side] = ("champion", "challenger")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """m logged decisions and the n candidates they were made among, laid end to end: `offsets[i]:offsets[i + 1]`.
+
+    The arrays are as they were logged; nothing here checks them, the estimators do (`models.evaluation.weighting.Log`).
+    """
+
+    offsets: Ints
+    """(m + 1,) from 0 to n."""
+    taken: Bools
+    """(n,) whether the candidate is what was shown; a candidate that is listed twice is taken twice."""
+    reward: Floats
+    """(m,) of what was shown, finite."""
+    logged: Floats
+    """(m,) the logging policy's probability of what it showed, in (0, 1]; NaN where it is missing."""
+    chosen: Mapping[Side, Floats]
+    """Side to (n,) its policy's probability of each candidate; a decision's sum to one."""
+    predicted: Mapping[Side, Floats]
+    """Side to (n,) the reward its ranker expects of each candidate, in [0, 1]; from earlier days' rows alone."""
+    users: Ints
+    """(m,) whose decisions depend on one another; an unknown user is one of its own."""
+    items: Ints
+    """(n,) which item each candidate is."""
+    days: Ints
+    """(m,) the day of each decision, any integers."""
+    contexts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Name to (m,) what a decision can be told apart by before it is made: surface, user_known, …; compared as text."""
+    kinds: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Name to (n,) what a candidate can be told apart by: item_category, item_age, …; compared as text."""
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    @cached_property
+    def row(self) -> Ints:
+        """(n,) the decision each candidate belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    @cached_property
+    def shown(self) -> Ints:
+        """(m,) the candidate that was shown; of one listed twice the first."""
+        at = np.flatnonzero(self.taken)
+        return at[np.unique(self.row[at], return_index=True)[1]]
+
+    def of_taken(self, figure: Floats) -> Floats:
+        """(m,) the sum over what was taken of a figure (n,) of each candidate."""
+        return np.bincount(self.row, weights=figure * self.taken, minlength=len(self)).astype(np.float64)
+
+    def of_all(self, figure: Floats) -> Floats:
+        """(m,) the sum over all candidates of a figure (n,)."""
+        return np.bincount(self.row, weights=figure, minlength=len(self)).astype(np.float64)
+
+    def target(self, side: Side) -> Floats:
+        """(m,) the side's probability of what was shown."""
+        return self.of_taken(self.chosen[side])
+
+    @property
+    def item_days(self) -> Ints:
+        """(m,) an integer for the item shown and its day: what a shock to one item on one day has in common."""
+        pairs = np.stack([self.items[self.shown], self.days])
+        return np.unique(pairs, axis=1, return_inverse=True)[1].reshape(-1)
+
+    def where(self, rows: Ints | Bools) -> Self:
+        """Only these decisions, in the order given."""
+        at = np.arange(len(self))[rows]
+        sizes = np.diff(self.offsets)[at]
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        of = np.repeat(self.offsets[at] - starts[:-1], sizes) + np.arange(starts[-1])
+        return replace(
+            self,
+            offsets=starts,
+            taken=self.taken[of],
+            reward=self.reward[at],
+            logged=self.logged[at],
+            chosen={side: figure[of] for side, figure in self.chosen.items()},
+            predicted={side: figure[of] for side, figure in self.predicted.items()},
+            users=self.users[at],
+            items=self.items[of],
+            days=self.days[at],
+            contexts={name: values[at] for name, values in self.contexts.items()},
+            kinds={name: values[of] for name, values in self.kinds.items()},
+        )
