@@ -5,10 +5,11 @@ rows resemble one another, and users are independent: so nothing is resampled, a
 interval is the same whenever it is computed. `models.evaluation.sufficient.Influence` makes the interval of the sums.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from models.evaluation.estimate import Estimate, Finding, Refusal
 from models.evaluation.moments import powers
@@ -51,6 +52,39 @@ class Linear:
 
         Refused without rows, and with fewer than two users.
         """
+        by_user = self._by(users)
+        if isinstance(by_user, Refusal):
+            return by_user
+        found = by_user.estimate(confidence)
+        if bounds is None:
+            return found
+        low, high = max(found.low, bounds[0]), min(found.high, bounds[1])
+        return replace(found, low=low, high=high)
+
+    def share(self, confidence: float, users: Ints | None = None) -> Finding:
+        """As `estimate`, of a figure in [0, 1] that is skewed by how near an end it lies: even on the logit scale.
+
+        Student's quantile as there; skewness is not taken out besides: of few clicks it cannot be told.
+        """
+        by_user = self._by(users)
+        if isinstance(by_user, Refusal):
+            return by_user
+        spread = self.value * (1 - self.value)
+        if not spread or not by_user.second:
+            return by_user.estimate(confidence)
+        reach = by_user.quantile(confidence) * by_user.stderr / spread
+        low, high = expit(logit(self.value) + np.array([-reach, reach]))
+        return Estimate(
+            self.value,
+            by_user.stderr,
+            min(float(low), self.value),
+            max(float(high), self.value),
+            by_user.rows,
+            by_user.effective_n,
+        )
+
+    def _by(self, users: Ints | None) -> Influence | Refusal:
+        """The users' influences, rows of one added up."""
         n = len(self.rows)
         if not n:
             return Refusal(self.lacking)
@@ -58,9 +92,4 @@ class Linear:
         sums = np.bincount(at, weights=self.influence).astype(np.float64, copy=False)
         if len(sums) < MIN_CLUSTERS:
             return Refusal(f"an interval needs at least {MIN_CLUSTERS} users; found {len(sums)}", n)
-        found = Influence(self.value, len(sums), n, float(n), *powers(sums)).estimate(confidence)
-        if bounds is None:
-            return found
-        return Estimate(
-            found.value, found.stderr, max(found.low, bounds[0]), min(found.high, bounds[1]), n, found.effective_n
-        )
+        return Influence(self.value, len(sums), n, float(n), *powers(sums))
