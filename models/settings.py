@@ -133,7 +133,14 @@ class GateSettings(Settings):
     must_rise: tuple[str, ...] = Field((), description="metrics that must be better for sure")
     min_test_rows: int = Field(1_000, ge=1)
     min_known_share: float | None = Field(0.9, ge=0, le=1, description="test impressions whose click is known")
-    max_calibration_error: float | None = Field(0.05, ge=0, le=1, description="the challenger's, debiased")
+    max_calibration_ratio: float | None = Field(
+        1.2,
+        gt=1,
+        description="by which factor too many, or too few, clicks it may predict; 500 clicks show it of a good model",
+    )
+    max_calibration_error: float | None = Field(
+        0.3, ge=0, description="its calibration error, debiased, as a share of the click rate"
+    )
     slice_metric: str = Field(
         "auc", description="auc, auc_pr, log_loss, normalised_entropy, or a list metric: ndcg_at_10"
     )
