@@ -43,7 +43,9 @@ def evidence(
         sides(value),
         test_rows=5000,
         known_share=1.0,
+        calibration_ratio=interval(0.98, 1.05),
         calibration=interval(0.0, 0.01),
+        click_rate=0.1,
         slices=(SliceFinding("device", "ios", interval(-0.1, 0.1)), SliceFinding("device", "tv", Refusal("one class"))),
         concentration_rise=interval(0.2, 0.3),
         skew=0.0,
@@ -56,7 +58,7 @@ def test_a_challenger_that_clears_every_rule_is_promoted_and_each_rule_says_so()
     verdict = judge(evidence(), GATE)
     assert verdict.verdict == "promote"
     names = ["test_rows", "label_maturity", "different_model", "value", "auc", "log_loss", "ndcg_at_10"]
-    names += ["calibration", "slices", "simpson", "popularity_bias", "skew", "latency_ms"]
+    names += ["calibration_ratio", "calibration", "slices", "simpson", "popularity_bias", "skew", "latency_ms"]
     assert [rule.name for rule in verdict.rules] == names
     assert {rule.outcome for rule in verdict.rules} == {"pass"}
     assert all(rule.reason for rule in verdict.rules)
@@ -86,7 +88,8 @@ def test_one_bound_that_does_not_clear_holds_and_is_named(name: str, change: Evi
     ("name", "outcome", "change"),
     [
         ("label_maturity", "refuse", {"known_share": 0.89}),
-        ("calibration", "hold", {"calibration": interval(0.0, 0.051)}),
+        ("calibration_ratio", "hold", {"calibration_ratio": interval(1.1, 1.21)}),
+        ("calibration", "hold", {"calibration": interval(0.0, 0.031)}),
         ("slices", "hold", {"slices": (SliceFinding("device", "ios", interval(-0.2, -0.051)),)}),
         ("simpson", "hold", {"reversals": ("device",)}),
         ("popularity_bias", "hold", {"concentration_rise": interval(0.4, 0.51)}),
@@ -103,7 +106,11 @@ def test_every_further_rule_can_stand_in_the_way_alone(name: str, outcome: str, 
 
 
 @pytest.mark.parametrize(
-    "missing", ["known_share", "calibration", "slices", "concentration_rise", "skew", "latency_ms"]
+    "missing",
+    [
+        *("known_share", "calibration_ratio", "calibration", "click_rate", "slices", "concentration_rise"),
+        *("skew", "latency_ms"),
+    ],
 )
 def test_a_rule_that_is_asked_and_finds_no_figure_refuses(missing: str) -> None:
     """Evidence of an older schema, or a part that was not computed, must not read as a pass."""
@@ -124,8 +131,8 @@ def test_a_warm_start_without_a_full_training_to_hold_it_against_is_refused() ->
 
 def test_a_rule_that_is_not_asked_is_not_judged() -> None:
     """None switches a rule off, by name; nothing else does."""
-    names = ("min_known_share", "max_calibration_error", "max_slice_drop", "max_concentration_rise", "max_skew")
-    quiet = GATE.model_copy(update=dict.fromkeys((*names, "max_latency_ms")))
+    names = ("min_known_share", "max_calibration_ratio", "max_calibration_error", "max_slice_drop", "max_skew")
+    quiet = GATE.model_copy(update=dict.fromkeys((*names, "max_concentration_rise", "max_latency_ms")))
     bare = Evidence(evidence().comparison, evidence().value, 5000)
     verdict = judge(bare, quiet)
     assert verdict.verdict == "promote"
