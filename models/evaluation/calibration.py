@@ -14,10 +14,10 @@ from scipy.sparse import csr_array
 from scipy.special import gammaincinv
 from scipy.stats import norm
 
-from models.evaluation.estimate import LARGEST, Estimate, Finding, Refusal, upper_tail
+from models.evaluation.estimate import Estimate, Finding, Refusal, upper_tail
 from models.evaluation.linear import Linear
 from models.evaluation.moments import powers
-from models.evaluation.ranking import checked, interval
+from models.evaluation.ranking import by_row, checked, interval
 from models.evaluation.sufficient import Influence
 from models.probabilities import at_most_one
 from models.settings import GateSettings
@@ -104,26 +104,21 @@ def calibration_ratio(
 ) -> Finding:
     """Clicks predicted over clicks that came, sum p / sum y: 1.0 if the level is right, 3.0 for three times too many.
 
-    Arguments as for `calibration_error`. The interval is that of clicks over predictions, which is close to linear in
-    the users (delta method, skewness taken out: `sufficient.Influence`), turned over. Refused without clicks, with
-    scores that are not finite, with fewer than two users, and where the clicks are too few to be told from none.
+    Arguments as for `calibration_error`. The interval is analytic over users (delta method), even on the log scale.
+    Refused without clicks, with scores that are not finite, and with fewer than two users.
     """
     labels, scores, refusal = checked(labels, scores)
     if refusal:
         return refusal
     labels, scores = _checked(labels, scores)
     n, clicks, predicted = len(labels), float(labels.sum()), float(scores.sum())
-    said = f"found {clicks:.0f} of {n} rows, {predicted:.1f} were predicted"
     if not clicks:
-        return Refusal(f"a calibration ratio needs clicks; {said}", n)
-    moved = labels / clicks - (scores / predicted if predicted else 0.0)
-    found = interval(Linear(1.0, moved, np.arange(n)), settings, clusters, None)
-    if isinstance(found, Refusal):
-        return found
+        return Refusal(
+            f"a calibration ratio needs clicks; found none of {n} rows, where {predicted:.1f} were predicted", n
+        )
     ratio = predicted / clicks
-    if found.low * LARGEST <= max(1.0, ratio):
-        return Refusal(f"a calibration ratio needs clicks enough to be told from none; {said}", n)
-    return Estimate(ratio, ratio * found.stderr, ratio / found.high, ratio / found.low, n, float(n))
+    found = Linear(ratio, (scores - ratio * labels) / clicks, np.arange(n))
+    return found.factor(settings.confidence, by_row(clusters, n))
 
 
 def calibration_error(
@@ -148,9 +143,7 @@ def calibration_error(
         return refusal
     labels, scores = _checked(labels, scores)
     n = len(labels)
-    users = np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
-    if len(users) != n:
-        raise ValueError(f"clusters need one entry per row; found {len(users)} for {n} rows")
+    users = np.unique(by_row(clusters, n), return_inverse=True)[1]
     if users.max() == users.min():
         return Refusal("an interval needs at least 2 users; found 1", n)
     square = _Square.of(labels, scores, _bins(scores, kind, bins), users)
@@ -205,13 +198,14 @@ class _Square:
     def interval(self, confidence: float) -> tuple[float, float]:
         """The true mean squares, in [0, 1], under which `found` is just not too large, and just not too small.
 
-        Skewness, and users too few to tell the noise, change by how much it counts, as they change the interval of
-        `linear`. A `found` below what noise alone makes is taken to be that: no sample shows that nothing is wrong.
+        Noise counts more where users are too few to tell it, and on the side that `linear` is skewed to. A `found`
+        below what noise alone makes is taken to be that: no sample shows that nothing is wrong.
         """
-        below, error = upper_tail(confidence), self.linear.stderr
-        far = [abs(end) / (norm.ppf(below) * error) if error else 1.0 for end in self.linear.interval(confidence)]
+        below, error, few = upper_tail(confidence), self.linear.stderr, self.linear.quantile(confidence)
+        reach = [max(few, abs(end) / error) if error else norm.ppf(below) for end in self.linear.interval(confidence)]
+        down, up = (float(far / norm.ppf(below)) ** 2 for far in reach)
         usual = max(self.found, float(np.trace(self.noise)))
-        return self._true(self.found, below, far[0] ** 2), self._true(usual, 1 - below, far[1] ** 2)
+        return self._true(self.found, below, down), self._true(usual, 1 - below, up)
 
     def _true(self, found: float, probability: float, more: float) -> float:
         """The mean square in [0, 1] that makes `found` that quantile, noise counting `more`; 0 if none does.

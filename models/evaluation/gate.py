@@ -181,7 +181,8 @@ def _level(found: Finding | None, limit: float) -> Rule:
     figure, bound = (estimate.low, 1 / limit) if too_few else (estimate.high, limit)
     passed = figure >= bound if too_few else figure <= bound
     said = f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}], n {estimate.n}"
-    reason = f"for each click that came the challenger must predict {1 / limit:.3g} to {limit:g} for sure; found {said}"
+    asked = f"{1 / limit:.3g} to {limit:g} clicks for each that came, for sure"
+    reason = f"the challenger must predict {asked}; found {said}"
     return Rule("calibration_ratio", figure, bound, "pass" if passed else "hold", reason)
 
 

@@ -5,19 +5,21 @@ rows resemble one another, and users are independent: so nothing is resampled, a
 interval is the same whenever it is computed. `models.evaluation.sufficient.Influence` makes the interval of the sums.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from models.evaluation.estimate import Estimate, Finding, Refusal
+from models.evaluation.estimate import LARGEST, Estimate, Finding, Refusal
 from models.evaluation.moments import powers
 from models.evaluation.resampling import MIN_CLUSTERS
 from models.evaluation.sufficient import Influence
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Scale = Callable[[float], float]
 
 
 @dataclass(frozen=True)
@@ -64,24 +66,28 @@ class Linear:
     def share(self, confidence: float, users: Ints | None = None) -> Finding:
         """As `estimate`, of a figure in [0, 1] that is skewed by how near an end it lies: even on the logit scale.
 
-        Student's quantile as there; skewness is not taken out besides: of few clicks it cannot be told.
+        The quantile is that of `estimate`; a skewness of users is not taken out besides: few clicks do not tell it.
         """
+        return self._even(confidence, users, (logit, expit), self.value * (1 - self.value))
+
+    def factor(self, confidence: float, users: Ints | None = None) -> Finding:
+        """As `share`, of a ratio from 0 up: even on the log scale. Refused where its upper end would be endless."""
+        return self._even(confidence, users, (np.log, np.exp), self.value)
+
+    def _even(self, confidence: float, users: Ints | None, scale: tuple[Scale, Scale], slope: float) -> Finding:
+        """Even on a scale, there and back; `slope`: of the figure by its place on the scale."""
         by_user = self._by(users)
         if isinstance(by_user, Refusal):
             return by_user
-        spread = self.value * (1 - self.value)
-        if not spread or not by_user.second:
+        if not slope or not by_user.second:
             return by_user.estimate(confidence)
-        reach = by_user.quantile(confidence) * by_user.stderr / spread
-        low, high = expit(logit(self.value) + np.array([-reach, reach]))
-        return Estimate(
-            self.value,
-            by_user.stderr,
-            min(float(low), self.value),
-            max(float(high), self.value),
-            by_user.rows,
-            by_user.effective_n,
-        )
+        reach = min(LARGEST, by_user.quantile(confidence) * by_user.stderr / slope)
+        (there, back), n = scale, by_user.rows
+        with np.errstate(over="ignore"):
+            low, high = (float(back(there(self.value) + end)) for end in (-reach, reach))
+        if high > LARGEST:
+            return Refusal(f"an interval needs more users that matter; found {by_user.matter:.1f}", n)
+        return Estimate(self.value, by_user.stderr, min(low, self.value), max(high, self.value), n, float(n))
 
     def _by(self, users: Ints | None) -> Influence | Refusal:
         """The users' influences, rows of one added up."""

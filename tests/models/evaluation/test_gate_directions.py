@@ -192,7 +192,8 @@ def test_clicks_may_be_predicted_too_many_or_too_few_by_the_factor_and_no_more(
         "calibration_ratio",
     )
     assert (found.outcome, found.figure, found.bound) == (outcome, figure, pytest.approx(bound))
-    assert f"must predict 0.8 to 1.25 for sure; found {(low + high) / 2:.3f} [{low:.3f}, {high:.3f}]" in found.reason
+    assert "must predict 0.8 to 1.25 clicks for each that came, for sure" in found.reason
+    assert f"found {(low + high) / 2:.3f} [{low:.3f}, {high:.3f}]" in found.reason
 
 
 @pytest.mark.parametrize("rate", [None, 0.0, float("nan")])
