@@ -121,6 +121,17 @@ class GateSettings(Settings):
         le=1,
         description="requests without one first placement, or pages with a gap; a value is refused",
     )
+    min_propensity: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="the least probability with which the logging policy took anything, where it is known (epsilon / "
+        "candidates): it bounds the weights, and is asked for in place of max_tail_shape",
+    )
+    balance_risk: float = Field(0.001, gt=0, lt=1, description="that right logs are refused by the balance of weights")
+    min_clicks_each_side: float = Field(
+        5.0, ge=0, description="equally weighted clicks on what either side is likelier to show than the other"
+    )
     min_decisions_that_matter: float = Field(3.0, ge=1, description="decisions (or users) that the error rests on")
     min_lift: float = Field(0.0, description="the lower bound of challenger - champion must exceed it")
     estimators: tuple[Literal["dr", "sndr", "pages"], ...] = Field(
