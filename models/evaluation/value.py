@@ -18,7 +18,7 @@ from typing import Self
 import numpy as np
 
 from models.evaluation import weighting
-from models.evaluation.balance import Balance, balances
+from models.evaluation.balance import MOST_LABELS, Balance, balances
 from models.evaluation.choices import SIDES, Choices, Floats, Ints, Side
 from models.evaluation.diagnostics import (
     Diagnostics,
@@ -31,6 +31,7 @@ from models.evaluation.estimate import Finding, Refusal
 from models.evaluation.linear import Linear
 from models.evaluation.moments import powers
 from models.evaluation.reward_models import expected_rewards
+from models.evaluation.slices import Slice
 from models.evaluation.sufficient import Influence
 from models.evaluation.weighting import Estimator, Log
 from models.settings import GateSettings
@@ -256,3 +257,36 @@ def _guarded(influence: Influence, reason: str | None, settings: GateSettings, w
     if reason:
         return Refusal(reason, influence.rows, influence.effective_n)
     return influence.estimate(settings.value_confidence if what == "difference" else settings.confidence)
+
+
+def value_slices(choices: Choices, settings: GateSettings) -> list[Slice]:
+    """Challenger minus champion on the decisions of each context, and in what each kind of candidate earns by all.
+
+    A context's is the difference on its decisions. A kind's (new items) is of the rewards of what is of that kind, per
+    decision of all: both sides may show more or fewer of them. By `snips`; intervals hold together, as
+    `models.evaluation.slices`; contexts and kinds with fewer than `settings.min_slice_rows` logged decisions have none.
+    """
+    parts = []
+    for name, labels in choices.contexts.items():
+        for code in labels.largest(settings.min_slice_rows, MOST_LABELS):
+            rows = labels.codes == code
+            parts.append((name, labels.names[code], rows, rows))
+    for name, labels in choices.kinds.items():
+        shown = replace(labels, codes=labels.codes[choices.shown])
+        for code in shown.largest(settings.min_slice_rows, MOST_LABELS):
+            parts.append((name, labels.names[code], np.ones(len(choices), bool), shown.codes == code))
+    each = 1 - (1 - settings.confidence) / max(1, len(parts))
+    _, users = np.unique(choices.users, return_inverse=True)
+    targets = {side: choices.target(side) for side in SIDES}
+    found = []
+    for name, text, rows, rewarded in parts:
+        reward, logged = (choices.reward * rewarded)[rows], choices.logged[rows]
+        logs = {side: Log.checked(reward, logged, targets[side][rows]) for side in SIDES}
+        champion, challenger = (Linear.of_terms(weighting.snips(logs[side])) for side in SIDES)
+        carried = _carried(logs["challenger"].weight - logs["champion"].weight, reward, users[rows])
+        reason = _not_carried(carried, settings)
+        difference = (challenger - champion).estimate(each, users[rows])
+        n = int(rewarded.sum())
+        told = Refusal(reason, len(reward)) if reason else difference
+        found.append(Slice(name, text, n, n / len(choices), told))
+    return found
