@@ -86,7 +86,7 @@ def test_the_verdict_comes_first_and_every_rule_has_its_row(document: Tree) -> N
     text = shown(document, judgement)
     assert judgement["verdict"] == "promote"
     assert (
-        text.index("All 14 rules are cleared") < text.index("What the gate asked") < text.index("What a request earns")
+        text.index("All 16 rules are cleared") < text.index("What the gate asked") < text.index("What a request earns")
     )
     for rule in judgement["rules"]:
         assert rule["reason"] in text
@@ -160,7 +160,7 @@ def test_without_a_replay_the_reason_stands_where_the_figures_would(document: Tr
     judgement = judged(bare)
     text = shown(bare, judgement)
     assert judgement["verdict"] == "refuse"
-    assert "The evidence cannot carry a verdict on “Earns more clicks”" in text
+    assert "The evidence cannot carry a verdict on “Enough can be replayed”, “Earns more clicks”" in text
     assert text.count(WHY_NOT) >= 4
     assert "No logged decision could be replayed" in text
     assert "Which items are shown" not in text
@@ -343,7 +343,7 @@ def test_a_gain_that_may_be_none_is_not_called_one(document: Tree) -> None:
     judgement = judged(unsure)
     said_of_it = wording.headline(Document.model_validate(unsure), Judgement.model_validate(judgement))
     assert judgement["verdict"] == "hold"
-    assert "13 of 14 rules are cleared; not cleared: “Earns more clicks”." in said_of_it
+    assert "15 of 16 rules are cleared; not cleared: “Earns more clicks”." in said_of_it
     assert (
         "+0.0040 clicks per request against the champion (95% interval −0.0110 to +0.0190), so it may be none."
         in said_of_it
