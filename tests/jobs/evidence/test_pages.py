@@ -141,8 +141,6 @@ def test_the_estimate_covers_the_truth_and_starts_at_the_value(
     for side in ("champion", "challenger", "difference"):
         depth, value = found["pages"]["depths"]["1"][side]["value"], found["estimators"]["snips"][side]["value"]
         assert depth == pytest.approx(value)
-            found["estimators"]["snips"][side]["value"]
-        )
     drawn = world.requests(TEST_DAY, 2_000)
     exact = true_clicks(world, drawn, config.policy)
     for places, depth in found["pages"]["depths"].items():
