@@ -38,7 +38,8 @@ from models.settings import GateSettings
 WEIGHT_EDGES = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Weights are counted by size between these; the last class has no end."""
 LIMITATIONS = (
-    "One day is judged; another may say otherwise. Verdicts of other days are corrected for as far as gate.looks says.",
+    "One day is judged; another may say otherwise. The interval of the value's difference allows for all looks of"
+    " gate.risk_days days at this endpoint, of whatever day, mode or challenger; other rules' intervals stand alone.",
     "The value is the click on the first placement of a request. Whole pages and conversions are estimated beside it;"
     " the gate asks them only where its settings say so.",
     "A request without its first placement is left out, one without any placement is not seen: what is missing is taken"

@@ -152,7 +152,7 @@ def _gain(document: Document) -> str:
     if not isinstance(found, Estimated):
         return _sentence(found.refused)
     gain = f"{signed(found.value)} clicks per request against the champion"
-    ends = f"{share(document.gate.value_confidence)} interval {between(found, sign=True)}"
+    ends = f"{share(document.risk.confidence)} interval {between(found, sign=True)}"
     unsure = ", so it may be none" if found.low <= 0 <= found.high else ""
     return f"The challenger would earn {gain} ({ends}){unsure}."
 

@@ -6,8 +6,9 @@ every rule is cleared. A person is asked only after a promote.
 Multiple comparisons: to be promoted every rule must pass, so a challenger that is no better passes with at most the
 probability of its most lenient rule for gain, however many rules there are (intersection-union test, Berger 1982): the
 lower bound of a two-sided interval at `confidence` errs in (1 - confidence) / 2 of cases. Slices are a search for harm:
-their intervals hold together (`models.evaluation.slices`). Judging again tomorrow is a new test and a new risk:
-verdicts that are to share one risk say so by `looks`. `tests/bench/bench_gate.py` counts both, truth known.
+their intervals hold together (`models.evaluation.slices`). Judging again tomorrow, or another challenger today, is a
+new test and a new risk: `models.evaluation.risk` says at which confidence. `tests/bench/bench_gate.py` counts, truth
+known.
 """
 
 import math

@@ -130,6 +130,25 @@ def test_conversions_stand_beside_clicks_once_they_are_closed(document: Tree) ->
     assert row in later[later.index("Conversions per request") :]
 
 
+def test_the_page_tells_how_often_was_looked_and_what_that_leaves(document: Tree) -> None:
+    """Beside the figures it widened: what was spent before, by which evidence, and what came of it."""
+    text = shown(document)
+    assert "None came before this one and spent 0%. This one is number 1 and spends 1.67%" in text
+    look = {"number": 1, "at": "2026-01-07T06:10:00+00:00", "day": "2026-01-07", "mode": "warm", "risk": 0.0123}
+    looks = [
+        look | {"candidate_id": "xgboost-warm-2026-01-07", "verdict": "hold"},
+        look | {"number": 2, "mode": "full", "candidate_id": "logistic-full-2026-01-07", "verdict": "refuse"},
+        look | {"number": 3, "mode": "full", "candidate_id": None, "verdict": None},
+    ]
+    text = shown({**document, "risk": {"look": 4, "risk": 0.0025, "shared": 0.05, "days": 14, "looks": looks}})
+    assert "any 14 days share one risk of 5%" in text
+    assert "3 came before this one and spent 2.46%. This one is number 4 and spends 0.25%" in text
+    assert "the interval of the value's difference is one of 99.8%" in text
+    assert "1 2026-01-07 06:10 2026-01-07, warm xgboost-warm-2026-01-07 Hold 1.23%" in text
+    assert "2 2026-01-07 06:10 2026-01-07, full logistic-full-2026-01-07 Refuse given back" in text
+    assert "3 2026-01-07 06:10 2026-01-07, full Not judged yet 1.23%" in text
+
+
 def test_the_page_says_which_kind_of_replay_it_is_and_what_that_cannot_say(document: Tree) -> None:
     for shape, kind in ((document, "Session replay."), (without_replay(document, WHY_NOT), "Slate re-ranking.")):
         text = shown(shape)
@@ -339,6 +358,6 @@ def test_a_gain_that_may_be_none_is_not_called_one(document: Tree) -> None:
     assert judgement["verdict"] == "hold"
     assert "12 of 13 rules are cleared; not cleared: “Earns more clicks”." in said_of_it
     assert (
-        "+0.0040 clicks per request against the champion (95% interval −0.0110 to +0.0190), so it may be none."
+        "+0.0040 clicks per request against the champion (98.3% interval −0.0110 to +0.0190), so it may be none."
         in said_of_it
     )
