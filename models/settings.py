@@ -132,7 +132,10 @@ class GateSettings(Settings):
         (), description="further estimators whose bound must clear min_lift: dr, sndr, pages"
     )
     max_conversion_drop: float | None = Field(
-        None, ge=0, description="conversions per request it may lose for sure; they are known a window after the clicks"
+        0.1,
+        ge=0,
+        le=1,
+        description="of the champion's conversions per request: a loss of more for sure holds, once labels are closed",
     )
     must_not_fall: Margins = Margins()
     must_rise: tuple[str, ...] = Field((), description="metrics that must be better for sure")

@@ -97,7 +97,7 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
         logging=Logged(value=value.logging),
         replay=core.replay_kind(len(replay), replay.left_out),
         pages=pages.section(test, replay, dict(zip(SIDES, pair, strict=True)), settings),
-        conversions=conversions.section(replay, closing, settings),
+        conversions=conversions.section(replay, closing, run.config.gate),
         truth=_truth(run, replay, test),
         calibration=detail.calibration(rows, settings),
         slices=detail.sliced(rows, settings),
@@ -164,5 +164,6 @@ def _told(side: Bundle) -> dict[str, Any]:
         "ranker": side.ranker.kind,
         "bundle_sha256": side.sha256,
         "policy": side.policy,
+        "learned_until": side.learned_until.isoformat(),
         "lineage": dict(side.manifest["lineage"]),
     }

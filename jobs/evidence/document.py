@@ -109,6 +109,8 @@ class Candidate(Part):
     ranker: str
     bundle_sha256: str
     policy: PolicySettings
+    learned_until: str
+    """No row it learned from, or was chosen on, is later, back through every warm start."""
     lineage: dict[str, Any]
 
 
@@ -397,7 +399,7 @@ class JudgedRule(Part):
     name: str
     figure: float | None
     bound: float | None
-    outcome: Literal["pass", "hold", "refuse"]
+    outcome: Literal["pass", "hold", "refuse", "unknown"]
     reason: str
 
 

@@ -46,7 +46,7 @@ def summary(found: Document, verdict: Judgement, page: str | Path) -> str:
     """
     challenger, champion = found.challenger.candidate_id, found.champion.candidate_id
     against = [rule for rule in verdict.rules if rule.outcome == verdict.verdict] or [
-        rule for rule in verdict.rules if rule.name in (VALUE, *found.comparison)
+        rule for rule in verdict.rules if rule.name in (VALUE, *found.comparison) or rule.outcome == "unknown"
     ]
     reasons = [f"- {wording.rule_name(rule.name)}: {' '.join(rule.reason.split())}" for rule in against]
     where = f"[The whole evidence]({page})" if str(page).startswith("http") else f"The whole evidence: `{page}`"

@@ -36,9 +36,10 @@ def written(tmp: Path, session: Path) -> Tree:
     return dict(json.loads(row["document"]))
 
 
-def of_rows(run: Run, rows: pa.Table, pair: Pair) -> Tree:
-    """The document on these test rows, nobody's yet."""
-    origin = computed.Origin(run_id="run", deployed=False, warnings=[], dataset=None, risk=ALONE)
+def of_rows(run: Run, rows: pa.Table, pair: Pair, risk: float = ALONE.risk) -> Tree:
+    """The document on these test rows, nobody's yet, at a look that spends `risk`."""
+    look = ALONE.model_copy(update={"risk": risk})
+    origin = computed.Origin(run_id="run", deployed=False, warnings=[], dataset=None, risk=look)
     return computed.document(run, rows, pair, origin).model_dump(mode="json")
 
 

@@ -47,7 +47,8 @@ def evidence(gain: float) -> Evidence:
         sides(around(gain)),
         test_rows=5_000,
         estimators={name: around(gain) for name in SETTINGS.estimators},
-        conversions=around(gain),
+        conversions=sides(around(gain)),
+        held_out_hours={"champion": 1.0, "challenger": 1.0},
         known_share=1.0,
         calibration=around(0.01),
         slices=(SliceFinding("device", "ios", gained(SETTINGS.slice_metric, gain)),),
@@ -69,7 +70,8 @@ def test_a_challenger_that_is_better_in_everything_is_promoted_and_one_that_is_w
 ):
     """Log-loss and its kin go down in the first and up in the second: a sign turned round anywhere shows here."""
     assert judge(evidence(0.05), SETTINGS).verdict == "promote"
-    asked_of_models = {"test_rows", "label_maturity", "different_model", "calibration", "simpson", "skew", "latency_ms"}
+    asked_of_models = {"test_rows", "label_maturity", "held_out", "different_model", "calibration", "simpson", "skew"}
+    asked_of_models |= {"latency_ms"}
     worse = [r for r in judge(evidence(-0.05), SETTINGS).rules if r.name not in asked_of_models]
     assert len(worse) == 2 * len(METRICS) + 1 + len(SETTINGS.estimators) + 4
     assert {r.outcome for r in worse} == {"hold"}
@@ -149,7 +151,6 @@ BETTER_WHEN_HIGHER: dict[str, Change] = {
     "value.dr": lambda x: replace(evidence(0.05), estimators={"dr": around(x)}),
     "value.sndr": lambda x: replace(evidence(0.05), estimators={"sndr": around(x)}),
     "value.pages": lambda x: replace(evidence(0.05), estimators={"pages": around(x)}),
-    "conversions": lambda x: replace(evidence(0.05), conversions=around(x)),
 }
 LIMITS = {
     "test_rows": (1_000, "refuse", lambda x: replace(evidence(0.05), test_rows=int(x))),
@@ -171,10 +172,18 @@ def test_what_may_not_be_high_is_held_when_it_may_be_high(name: str) -> None:
 
 @pytest.mark.parametrize("name", BETTER_WHEN_HIGHER)
 def test_what_may_not_be_low_is_held_when_it_may_be_low(name: str) -> None:
-    """The lower end decides: a value must rise for sure, conversions may fall by their margin."""
-    bound = -MARGIN if name == "conversions" else SETTINGS.min_lift
+    """The lower end decides: a value must rise for sure."""
     for away, outcome in ((0.5, "pass"), (0.0015, "pass"), (0.0005, "hold"), (-0.5, "hold")):
-        assert rule(BETTER_WHEN_HIGHER[name](bound + away), name).outcome == outcome, away
+        assert rule(BETTER_WHEN_HIGHER[name](SETTINGS.min_lift + away), name).outcome == outcome, away
+
+
+@pytest.mark.parametrize("reach", [0.0, 0.002, 0.3])
+def test_conversions_hold_where_they_fell_too_far_for_sure(reach: float) -> None:
+    """The upper end decides, at a share of the champion's: 2 % of 0.5."""
+    for high, outcome in ((0.5, "pass"), (0.0, "pass"), (-0.0099, "pass"), (-0.0101, "hold"), (-0.4, "hold")):
+        found = replace(evidence(0.05), conversions=sides(around(high - reach, reach)))
+        assert rule(found, "conversions").outcome == outcome, high
+    assert rule(found, "conversions").bound == -0.01
 
 
 @pytest.mark.parametrize("name", [*LIMITS, *CEILINGS])
