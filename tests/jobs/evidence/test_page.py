@@ -83,7 +83,7 @@ def test_the_verdict_comes_first_and_every_rule_has_its_row(document: Tree) -> N
     text = shown(document, judgement)
     assert judgement["verdict"] == "promote"
     assert (
-        text.index("All 14 rules that can be asked are cleared")
+        text.index("All 16 rules that can be asked are cleared")
         < text.index("What the gate asked")
         < text.index("What a request earns")
     )
@@ -362,7 +362,7 @@ def test_a_gain_that_may_be_none_is_not_called_one(document: Tree) -> None:
     judgement = judged(unsure)
     said_of_it = wording.headline(Document.model_validate(unsure), Judgement.model_validate(judgement))
     assert judgement["verdict"] == "hold"
-    assert "13 of 15 rules are cleared; not cleared: “Earns more clicks”." in said_of_it
+    assert "15 of 17 rules are cleared; not cleared: “Earns more clicks”." in said_of_it
     assert (
         "+0.0040 clicks per request against the champion (98.3% interval −0.0110 to +0.0190), so it may be none."
         in said_of_it
