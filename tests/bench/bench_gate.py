@@ -5,7 +5,8 @@ Promotions at a lift of 0 or below are false; `low` and `high` beside a share ar
 
     errors      verdicts at one true lift over all laws (`gate_worlds.LAWS`), `WORLDS` each, logs of `MAIN` decisions
     power       one law, true lift +1 %: ever larger logs, up to the first of which 80 % are promoted
-    fortnight   14 verdicts on 14 logs: how often at least one promotes, with and without `gate.looks`
+    fortnight   14 verdicts on 14 logs: how often at least one promotes, each at its own risk, and all
+                spending from one (`models.evaluation.risk`)
     policies    estimates of policies of very different worth, one log each, against their true values
 """
 
@@ -20,6 +21,7 @@ from scipy.stats import binomtest
 from models.evaluation.estimate import Estimate
 from models.evaluation.gate import Verdict
 from models.evaluation.off_policy import snips
+from models.evaluation.risk import spend
 from tests.bench.gate_worlds import GATE, LAWS, challenger_noise, drawn, verdict
 
 WORLDS = 200
@@ -45,11 +47,12 @@ def judged(task: Task) -> tuple[str, float]:
 def fortnight(task: Task) -> tuple[bool, bool]:
     """Whether any of `DAYS` verdicts promotes: each at its own risk, and all sharing one."""
     law, noise, decisions, seed = task
-    together = GATE.model_copy(update={"looks": DAYS})
     found: list[tuple[Verdict, Verdict]] = []
+    spent: list[float] = []
     for day in range(DAYS):
         log = drawn(LAWS[law], noise, decisions, seed * DAYS + day)
-        found.append((verdict(log), verdict(log, together)))
+        spent.append(spend(spent, 1 - GATE.confidence, expected=DAYS))
+        found.append((verdict(log), verdict(log, GATE.at(spent[-1]))))
     alone, shared = zip(*found, strict=True)
     return any(v.verdict == "promote" for v in alone), any(v.verdict == "promote" for v in shared)
 

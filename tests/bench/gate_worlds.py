@@ -229,6 +229,7 @@ METRICS = ("auc", "log_loss")
 GATE = GateSettings(
     must_not_fall=Margins(ndcg_at_10=None),
     # What a log of decisions alone cannot show is not asked; every other rule is, at its default.
+    max_conversion_drop=None,
     max_slice_drop=None,
     max_concentration_rise=None,
     max_skew=None,
@@ -256,6 +257,7 @@ def verdict(log: Log, settings: GateSettings = GATE) -> Verdict:
         comparison=compare(log.clicked, champion, challenger, log.users, log.users, settings, metrics=METRICS),
         value={"difference": difference(log, settings)},
         test_rows=len(log.clicked),
+        held_out_hours={"challenger": 1.0},  # rankers here know logits, and learn from no rows
         calibration_ratio=calibration_ratio(log.clicked, challenger, settings=settings, clusters=log.users),
         calibration=calibration_error(log.clicked, challenger, settings=settings, clusters=log.users),
         click_rate=float(log.clicked.mean()),

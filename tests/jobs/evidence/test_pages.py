@@ -139,9 +139,8 @@ def test_the_estimate_covers_the_truth_and_starts_at_the_value(
     section = Pages.model_validate(found["pages"])
     assert (section.pages, section.places, len(section.depths)) == (2_000, SLATE, SLATE)
     for side in ("champion", "challenger", "difference"):
-        assert found["pages"]["depths"]["1"][side]["value"] == pytest.approx(
-            found["estimators"]["snips"][side]["value"]
-        )
+        depth, value = found["pages"]["depths"]["1"][side]["value"], found["estimators"]["snips"][side]["value"]
+        assert depth == pytest.approx(value)
     drawn = world.requests(TEST_DAY, 2_000)
     exact = true_clicks(world, drawn, config.policy)
     for places, depth in found["pages"]["depths"].items():
