@@ -32,7 +32,7 @@ from tests.bench.click_worlds import (
     true_ratio,
 )
 
-LOGS = 500
+LOGS = 200
 GATE = GateSettings()
 SEED = 300_000
 WORLDS = tuple(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from models.evaluation.calibration import reliability
+from models.evaluation.calibration import _bins
 from models.evaluation.ranking import auc_pr_influence
 
 Floats = NDArray[np.float64]
@@ -87,9 +87,10 @@ class ClickWorld:
 def true_error(world: ClickWorld, model: str, bins: int = 15) -> float:
     """The calibration error of a model over equal parts of the rows, by its prediction."""
     p, _ = world.long
-    found = reliability(np.zeros(LONG), MODELS[model](p), bins=bins)
-    truly = reliability(np.zeros(LONG), p, bins=bins)  # every model keeps the order
-    return float(np.sqrt(sum(a.n * (a.predicted - b.predicted) ** 2 for a, b in zip(found, truly, strict=True)) / LONG))
+    says = MODELS[model](p)
+    bin_of = _bins(says, "mass", bins)
+    rows, apart = np.bincount(bin_of), np.bincount(bin_of, weights=says - p)
+    return float(np.sqrt((apart**2 / np.maximum(1, rows)).sum() / LONG))
 
 
 @cache
