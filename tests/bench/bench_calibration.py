@@ -119,11 +119,8 @@ def compared(world: ClickWorld, logs: int) -> Rows:
 
 def two_rankers(log: Clicks, before: float, after: float, step: float) -> tuple[Any, Any]:
     """Scores of two rankers whose noise is half the same."""
-    own = np.random.default_rng(len(log.p)).standard_normal(len(log.p))
-    return (
-        ranked(log.p, log.noise, before, step),
-        ranked(log.p, np.sqrt(0.5) * (log.noise + own), after, step),
-    )
+    common, own = log.noise
+    return ranked(log.p, common, before, step), ranked(log.p, np.sqrt(0.5) * (common + own), after, step)
 
 
 def cleared(log: Clicks, model: str, settings: GateSettings = GATE) -> bool:

@@ -38,7 +38,7 @@ MODELS: dict[str, Callable[[Floats], Floats]] = {
 
 @dataclass(frozen=True)
 class Clicks:
-    """A log of n rows: `clicked` 0.0 or 1.0, `p` the calibrated prediction, `users`, and `noise` for rankers."""
+    """A log of n rows: `clicked` 0.0 or 1.0, `p` the calibrated prediction, `users`, and `noise` (2, n) for rankers."""
 
     clicked: Floats
     p: Floats
@@ -73,7 +73,7 @@ class ClickWorld:
         x = self.feature_sd * (np.sqrt(OF_USER) * common + np.sqrt(1 - OF_USER) * own)
         effect = self.user_sd * rng.standard_normal(self.users)[users]
         clicked = (rng.random(len(users)) < expit(self.base + x + effect)).astype(np.float64)
-        return Clicks(clicked, _averaged(self.base + x, self.user_sd), users, rng.standard_normal(len(users)))
+        return Clicks(clicked, _averaged(self.base + x, self.user_sd), users, rng.standard_normal((2, len(users))))
 
     @cached_property
     def long(self) -> tuple[Floats, Floats]:
