@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.evaluation import off_policy, slates, weighting
-from models.evaluation.calibration import calibration_error, ece, reliability
+from models.evaluation.calibration import calibration_error, calibration_ratio, ece, reliability
 from models.evaluation.comparison import METRICS, compare
 from models.evaluation.estimate import Estimate, Refusal
 from models.evaluation.experiment import difference_of_rates
@@ -241,12 +241,13 @@ CASES: Mapping[str, Callable[[Draw], Any]] = {
     "PageStatistics": whole_pages,
     "PoissonBootstrap": resampled,
     "auc": of_rows(auc),
-    "auc_pr": of_rows(auc_pr, seed=0),
+    "auc_pr": of_rows(auc_pr),
     "log_loss": of_rows(log_loss),
     "normalised_entropy": of_rows(normalised_entropy),
     "list_metric": of_lists,
     "compare": compared,
     "calibration_error": of_rows(calibration_error),
+    "calibration_ratio": of_rows(calibration_ratio),
     "calibration_error, one bin": of_rows(partial(calibration_error, bins=1, kind="width")),
     "ece": of_rows(ece),
     "reliability": reliable,
