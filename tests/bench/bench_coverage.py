@@ -53,7 +53,6 @@ CASES = {
 SMALL = {"small sample": Setting(400, 5, 0.4, 0.1, logs=30)}
 HOPELESS = "hopeless tails"
 """No interval can be honest here: what counts is that nearly all logs are refused."""
-"""Bounds that promise 95% or more, not about 95%."""
 
 
 @dataclass(frozen=True)
