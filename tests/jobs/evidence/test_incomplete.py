@@ -118,7 +118,9 @@ def test_without_the_guard_such_a_value_would_be_far_off(lake: tuple[Config, Pai
     drawn = world.requests(TEST_DAY, N)
     truth = world.p_click(drawn["user"][:, None], drawn["candidates"], np.ones((N, CANDIDATES))).mean()
     lost = without(rows, lambda request, clicked: clicked & (request % 2 == 0))
-    naive = found(lake, lost, max_incomplete_share=None, max_mean_weight_z=100.0)["value"]["champion"]
+    naive = found(lake, lost, max_incomplete_share=None, max_mean_weight_z=100.0, balance_risk=1e-9)["value"][
+        "champion"
+    ]
     assert naive["high"] < truth - naive["stderr"]
     whole = found(lake, rows)["value"]["champion"]
     assert whole["low"] < truth < whole["high"]
@@ -149,13 +151,13 @@ def test_pages_with_a_gap_are_refused_alone(lake: tuple[Config, Pair]) -> None:
     whole, kept, refused = found(lake, rows), found(lake, few), found(lake, many)
     assert [d["pages"]["left_out"]["position_missing"] for d in (whole, kept, refused)] == [0, 10, 12]
     assert kept["value"] == refused["value"] == whole["value"]
-    assert isinstance(seen_by_the_gate(kept).estimators["pages"], Estimate)
+    assert isinstance(seen_by_the_gate(kept).estimators["pages"]["difference"], Estimate)
     [(depth, sides)] = refused["pages"]["depths"].items()
     assert depth == "1"
     for side in (*SIDES, "logging"):
         assert "pages without a gap or a place taken twice in at least 99% of cases" in sides[side]["refused"]
     refusal = {"reason": sides["difference"]["refused"], "n": N, "effective_n": 0.0}
-    assert seen_by_the_gate(refused).estimators["pages"] == Refusal(**refusal)
+    assert seen_by_the_gate(refused).estimators["pages"]["difference"] == Refusal(**refusal)
 
 
 def test_one_place_decided_alone_is_a_first_choice_wherever_it_stands() -> None:

@@ -180,7 +180,7 @@ def test_without_a_replay_the_reason_stands_where_the_figures_would(document: Tr
     judgement = judged(bare)
     text = shown(bare, judgement)
     assert judgement["verdict"] == "refuse"
-    assert "The evidence cannot carry a verdict on “Earns more clicks”" in text
+    assert "The evidence cannot carry a verdict on “Enough can be replayed”, “Earns more clicks”" in text
     assert text.count(WHY_NOT) >= 4
     assert "No logged decision could be replayed" in text
     assert "Which items are shown" not in text
