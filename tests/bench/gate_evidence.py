@@ -1,0 +1,169 @@
+"""What a world is, and its logs judged: evidence by the product's own functions, verdicts by the product's own gate."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.evaluation import weighting
+from models.evaluation.calibration import calibration_error
+from models.evaluation.choices import SIDES, Choices, Side
+from models.evaluation.comparison import compare
+from models.evaluation.estimate import Estimate, Finding
+from models.evaluation.gate import Evidence, Verdict, judge
+from models.evaluation.off_policy import snips_difference
+from models.evaluation.sufficient import SufficientStatistics
+from models.settings import GateSettings, Margins
+from tests.bench.gate_draws import Floats, Log
+
+METRICS = ("auc", "log_loss")
+"""One placement a request: list metrics would be 1 or nothing."""
+GATE = GateSettings(
+    must_not_fall=Margins(ndcg_at_10=None),
+    # What a log of decisions alone cannot show is not asked; every other rule is, at its default.
+    max_slice_drop=None,
+    max_concentration_rise=None,
+    max_skew=None,
+    max_latency_ms=None,
+    min_known_share=None,
+)
+DOUBLY_ROBUST = {"dr": weighting.dr, "sndr": weighting.sndr}
+
+
+def evidence_of(log: Log, settings: GateSettings) -> Evidence:
+    """What the product finds in a log: the value in what can be replayed, the metrics in all that was shown."""
+    parts = [log.choices] + ([] if log.unreplayed is None else [log.unreplayed])
+    clicked, users = (np.concatenate([getattr(part, name) for part in parts]) for name in ("reward", "users"))
+    champion, challenger = (np.concatenate([_scores(part, side) for part in parts]) for side in SIDES)
+    return Evidence(
+        comparison=compare(clicked, champion, challenger, users, users, settings, metrics=METRICS),
+        value={"difference": difference(log.choices, settings)},
+        estimators={name: _second_opinion(log.choices, name, settings) for name in settings.estimators},
+        test_rows=len(clicked),
+        calibration=calibration_error(clicked, challenger, settings=settings, clusters=users),
+    )
+
+
+def difference(choices: Choices, settings: GateSettings) -> Finding:
+    """The estimated value of the challenger less the champion's, per decision."""
+    return snips_difference(
+        reward=choices.reward,
+        logged=choices.logged,
+        champion=choices.target("champion"),
+        challenger=choices.target("challenger"),
+        clusters=choices.users,
+        settings=settings,
+    )
+
+
+def _second_opinion(choices: Choices, name: str, settings: GateSettings) -> Finding:
+    """As `jobs.evidence.detail.second_opinions`: the champion's predictions are the model of both sides."""
+    model = choices.predicted["champion"]
+    logs = [
+        weighting.Log.checked(
+            choices.reward,
+            choices.logged,
+            choices.target(side),
+            choices.of_taken(model),
+            choices.of_all(choices.chosen[side] * model),
+        )
+        for side in SIDES
+    ]
+    terms = [DOUBLY_ROBUST[name](log) for log in logs]
+    return SufficientStatistics.of(*terms, clusters=choices.users).estimate(settings.value_confidence)
+
+
+def _scores(choices: Choices, side: Side) -> Floats:
+    """(m,) what the side predicts for what was shown."""
+    return choices.predicted[side][choices.shown]
+
+
+def verdict(log: Log, settings: GateSettings = GATE) -> Verdict:
+    """The gate's verdict on the evidence in the log."""
+    return judge(evidence_of(log, settings), settings)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A log, what the product found in it, and what the gate made of that."""
+
+    log: Log
+    evidence: Evidence
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, log: Log, settings: GateSettings) -> "Judged":
+        """Evidence and verdict of a log."""
+        evidence = evidence_of(log, settings)
+        return cls(log, evidence, judge(evidence, settings))
+
+    def outcome(self, rule: str) -> str | None:
+        """What came of the rule of this name; None where it was not asked."""
+        return next((r.outcome for r in self.verdict.rules if r.name == rule), None)
+
+
+def promoted(found: Judged) -> bool:
+    """The gate says promote."""
+    return found.verdict.verdict == "promote"
+
+
+def refused(found: Judged) -> bool:
+    """The gate says the evidence cannot carry a verdict."""
+    return found.verdict.verdict == "refuse"
+
+
+def covered(found: Judged) -> bool | None:
+    """The difference's interval holds the true difference; None without an interval."""
+    estimate = found.evidence.value.get("difference")
+    return estimate.low <= found.log.gain <= estimate.high if isinstance(estimate, Estimate) else None
+
+
+Figure = Callable[[Judged], bool | None]
+FIGURES: Mapping[str, Figure] = {"promoted": promoted, "refused": refused, "covered": covered}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound on how often something happens, at the true lifts named: by default at every one that is 0 or less."""
+
+    figure: str
+    at_most: float | None = None
+    at_least: float | None = None
+    lifts: tuple[float, ...] | None = None
+
+    def asks(self, lift: float) -> bool:
+        """Whether it is of this lift."""
+        return lift <= 0 if self.lifts is None else lift in self.lifts
+
+    def met(self, share: float) -> bool:
+        """Whether the share is within the bound."""
+        return (self.at_most is None or share <= self.at_most) and (self.at_least is None or share >= self.at_least)
+
+    def __str__(self) -> str:
+        bounds = [("at most", self.at_most), ("at least", self.at_least)]
+        return f"{self.figure.replace('_', ' ')} " + " and ".join(f"{w} {b:.1%}" for w, b in bounds if b is not None)
+
+
+@dataclass(frozen=True)
+class World:
+    """Where the gate could go wrong in one way, and what holds if it does not.
+
+    `draw(seed, lift, decisions)`: the logs of one trial, one verdict each: of a trial with several, one promotion is
+    enough to count. `says`: one sentence. `logs`: how many trials are counted at each of `lifts`; what a trial's lifts
+    have in common need be drawn once (`functools.lru_cache`), they are drawn one after the other.
+    """
+
+    name: str
+    says: str
+    draw: Callable[[int, float, int], Iterable[Log]]
+    goals: tuple[Goal, ...]
+    lifts: tuple[float, ...] = (0.0,)
+    decisions: int = 50_000
+    logs: int = 200
+    settings: GateSettings = GATE
+    figures: Mapping[str, Figure] = field(default_factory=lambda: FIGURES)
+    """Name to what is counted; of `promoted` trials with one, of all others verdicts."""
+
+    def judged(self, seed: int, lift: float, decisions: int | None = None) -> list[Judged]:
+        """The verdicts of one trial."""
+        return [Judged.of(log, self.settings) for log in self.draw(seed, lift, decisions or self.decisions)]
