@@ -8,7 +8,7 @@ import numpy as np
 from tests.bench.gate_draws import Day, Floats, Law, Log, normal, sigmoid, tilted
 from tests.bench.gate_evidence import Goal, World
 
-LAW = Law(fewest=8, candidates=8, items=600, item_sd=0.8, match_sd=0.6, item_noise=0.5)
+LAW = Law(fewest=8, candidates=8, items=600, item_sd=0.8, match_sd=0.6, item_noise=0.35)
 SHOCKS, CHANCES = (0.0, -np.sqrt(3.0), np.sqrt(3.0)), (2 / 3, 1 / 6, 1 / 6)
 """A standard normal's stand-in, of the same moments up to the fifth."""
 

@@ -12,10 +12,10 @@ import numpy as np
 from tests.bench.gate_draws import Day, Law, Log
 from tests.bench.gate_evidence import Goal, World
 
-LAW = Law(base=-4.0, fewest=8, candidates=8)
-SHARE = 0.01
+LAW = Law(base=-4.3, fewest=8, candidates=8)
+SHARE, AMONG = 0.01, 0.2
 PROPENSITY = (0.03, 0.05)
-BELIEVED, DROPPED = 0.2, 0.02
+BELIEVED, DROPPED = 0.2, 0.01
 """What champion and challenger predict for the rarely logged item."""
 
 
@@ -24,7 +24,9 @@ def day_of(seed: int, decisions: int) -> Day:
     """Both rankers say the same but for one candidate of few requests."""
     rng = np.random.default_rng(seed)
     day = Day.of(LAW, decisions, rng)
-    found, few = day.requests, rng.random(decisions) < SHARE
+    found = day.requests
+    # Where clicks are likelier, so that there is something to lose.
+    few = (found.mean > np.quantile(found.mean, 1 - AMONG)) & (rng.random(decisions) < SHARE / AMONG)
     rare, chance = found.offsets[:-1][few], rng.uniform(*PROPENSITY, int(few.sum()))
     factor = np.ones(decisions)
     # Whatever else there is to differ about there was logged as often as it is chosen.
