@@ -121,10 +121,27 @@ class GateSettings(Settings):
         le=1,
         description="requests without one first placement, or pages with a gap; a value is refused",
     )
+    min_propensity: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="the least probability with which the logging policy took anything, where it is known (epsilon / "
+        "candidates): it bounds the weights, and is asked for in place of max_tail_shape",
+    )
+    balance_risk: float = Field(0.001, gt=0, lt=1, description="that right logs are refused by the balance of weights")
+    min_clicks_each_side: float = Field(
+        5.0, ge=0, description="equally weighted clicks on what either side is likelier to show than the other"
+    )
     min_decisions_that_matter: float = Field(3.0, ge=1, description="decisions (or users) that the error rests on")
-    min_lift: float = Field(0.0, description="the lower bound of challenger - champion must exceed it")
-    estimators: tuple[Literal["dr", "sndr", "pages"], ...] = Field(
-        (), description="further estimators whose bound must clear min_lift: dr, sndr, pages"
+    min_lift: float = Field(
+        0.001, description="the least gain worth having, a share of what the champion earns; shown for sure"
+    )
+    max_loss_to_logging: float | None = Field(
+        0.02, ge=0, description="a share of what is earned by what is shown now, that the challenger may lose for sure"
+    )
+    min_replayed_share: float | None = Field(0.8, ge=0, le=1, description="requests that can be replayed")
+    estimators: tuple[Literal["snips", "dr", "sndr", "pages"], ...] = Field(
+        (), description="further estimators whose bound must clear min_lift: snips, dr, sndr, pages"
     )
     max_conversion_drop: float | None = Field(
         None, ge=0, description="conversions per request it may lose for sure; they are known a window after the clicks"

@@ -79,6 +79,7 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
     run.say(f"replayed {len(replay)} decisions")
     champion, challenger = pair
     value, (popularity, rise) = core.value(replay, settings), detail.spread(replay, seed, settings)
+    estimates = core.estimated(value)
     closing = closes_on(pc.max(test["event_time"]).as_py(), run.config.attribution)
     parity = _parity(run, test, rows, at_once)
     return Document(
@@ -90,10 +91,13 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
         same_candidate=challenger.candidate_id == champion.candidate_id,
         test_rows=len(rows),
         comparison=comparison,
-        value=Sides(champion=value.champion, challenger=value.challenger, difference=value.difference),
-        estimators=detail.second_opinions(replay, settings),
-        logging=Logged(value=value.logging),
-        replay=core.replay_kind(len(replay), replay.left_out),
+        value=estimates[value.primary],
+        primary=value.primary,
+        estimators=estimates,
+        logging=Logged(value=stated(value.logging), difference=stated(value.of("against_logging"))),
+        power=core.power(value, len(np.unique(replay.days)), settings),
+        value_slices=detail.value_sliced(replay, settings),
+        replay=core.replay_kind(len(replay), replay.left_out, value),
         pages=pages.section(test, replay, dict(zip(SIDES, pair, strict=True)), settings),
         conversions=conversions.section(replay, closing, settings),
         truth=_truth(run, replay, test),
@@ -105,7 +109,7 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
         data=core.data_card(test, replay, {table: run.inputs.get(table) for table in DATA}),
         dataset=origin.dataset,
         warnings=origin.warnings,
-        diagnostics=core.trust(replay),
+        diagnostics=core.trust(replay, value),
         gate=settings,
         lineage=Lineage(code_version=code_version(), config_hash=run.config.digest("backtest")),
         limitations=list(core.LIMITATIONS),

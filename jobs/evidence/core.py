@@ -5,38 +5,44 @@ pages, `jobs.evidence.conversions` conversions.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.evidence.document import (
+    Balanced,
+    Carried,
     Data,
     Diagnostics,
     Document,
     Earned,
     Estimated,
-    Finding,
     Histogram,
     Kind,
+    Power,
     Replay,
+    Side,
     Sides,
     Truth,
     Weights,
-    stated,
 )
 from jobs.evidence.replayed import Replayed
 from jobs.evidence.scored import SIDES
-from jobs.moment.decisions import Decisions
-from models.evaluation.diagnostics import WeightStatistics
+from models.evaluation import diagnostics, estimate
 from models.evaluation.estimate import Refusal
 from models.evaluation.gate import Evidence, SliceFinding
-from models.evaluation.off_policy import snips, snips_difference
+from models.evaluation.power import days_needed, detectable_lift
+from models.evaluation.value import Value, value_of
+from models.evaluation.value import refused as unknown
 from models.rankers.protocol import Floats
 from models.settings import GateSettings
 
 WEIGHT_EDGES = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Weights are counted by size between these; the last class has no end."""
+MOST_GROUPS = 12
+"""Groups of the balance that are shown, those furthest apart."""
 LIMITATIONS = (
     "One day is judged; another may say otherwise. Verdicts of other days are corrected for as far as gate.looks says.",
     "The value is the click on the first placement of a request. Whole pages and conversions are estimated beside it;"
@@ -51,9 +57,16 @@ LIMITATIONS = (
 )
 
 
-def value(replay: Replayed, settings: GateSettings) -> Earned:
-    """Clicks per request under champion and challenger, their difference, and `logging`: what was really earned."""
-    return refused(replay.refusal) if replay.refusal else earned(replay, replay.found.clicked, settings)
+def value(replay: Replayed, settings: GateSettings) -> Value:
+    """Clicks per request under champion and challenger, and of what was shown, as far as the decisions can tell."""
+    if replay.refusal:
+        return unknown(replay.refusal, replay.refusal)
+    return value_of(replay.choices(replay.found.clicked), settings)
+
+
+def estimated(found: Value) -> dict[str, Sides]:
+    """Estimator to both sides and their difference."""
+    return {name: Sides.of(figures) for name, figures in found.estimates.items()}
 
 
 def refused(reason: Refusal) -> Earned:
@@ -62,23 +75,9 @@ def refused(reason: Refusal) -> Earned:
 
 
 def earned(replay: Replayed, reward: Floats, settings: GateSettings) -> Earned:
-    """As `value`, of any `reward` (m,) of a first placement; decisions whose reward is NaN are left out."""
-    rows, found = np.flatnonzero(~np.isnan(reward)), replay.found
-    reward, logged, users = reward[rows], found.propensity[rows], found.cluster[rows]
-    champion, challenger = (found.of_taken(replay.chosen[side])[rows] for side in SIDES)
-
-    def by(target: Floats) -> Finding:
-        return stated(snips(reward=reward, logged=logged, target=target, clusters=users, settings=settings))
-
-    difference = snips_difference(
-        reward=reward,
-        logged=logged,
-        champion=champion,
-        challenger=challenger,
-        clusters=users,
-        settings=settings,
-    )
-    return Earned(champion=by(champion), challenger=by(challenger), difference=stated(difference), logging=by(logged))
+    """Of any `reward` (m,) of a first placement, by self-normalised IPS; NaN is not known, and left out."""
+    found = value_of(replay.choices(reward, predicted=False), settings)
+    return Earned.of({**found.estimates[found.primary], "logging": found.logging})
 
 
 SAYS: dict[Kind, tuple[str, str]] = {
@@ -98,7 +97,7 @@ SAYS: dict[Kind, tuple[str, str]] = {
 """What each kind of replay can and cannot say."""
 
 
-def replay_kind(replayed: int, left_out: Mapping[str, int]) -> Replay:
+def replay_kind(replayed: int, left_out: Mapping[str, int], found: Value) -> Replay:
     """Session replay where any request's candidates and propensity were logged; slate re-ranking of all others.
 
     A request whose first click is not known yet is neither.
@@ -106,6 +105,7 @@ def replay_kind(replayed: int, left_out: Mapping[str, int]) -> Replay:
     unknown = left_out["click_unknown"]
     kind: Kind = "session_replay" if replayed else "slate_re_ranking"
     can_say, cannot_say = SAYS[kind]
+    share = replayed / max(1, left_out["requests"] - unknown)
     return Replay(
         kind=kind,
         requests={
@@ -113,9 +113,22 @@ def replay_kind(replayed: int, left_out: Mapping[str, int]) -> Replay:
             "slate_re_ranking": left_out["requests"] - replayed - unknown,
             "click_unknown": unknown,
         },
+        share=share,
+        whole=_whole(found.of("difference"), found.logging, share),
         can_say=can_say,
         cannot_say=cannot_say,
     )
+
+
+def _whole(difference: estimate.Finding, logging: estimate.Finding, share: float) -> tuple[float, float] | None:
+    """Bounds of the difference on all requests, the others taken to earn as much now as those replayed.
+
+    On those the challenger could earn nothing, or a click each.
+    """
+    if isinstance(difference, Refusal) or isinstance(logging, Refusal):
+        return None
+    rest = 1.0 - share
+    return share * difference.low - rest * logging.value, share * difference.high + rest * (1.0 - logging.value)
 
 
 def true_value(replay: Replayed) -> Truth | None:
@@ -134,28 +147,39 @@ def true_value(replay: Replayed) -> Truth | None:
     )
 
 
-def trust(replay: Replayed) -> Diagnostics:
-    """How far the weights of each side can be trusted, and how many decisions have features other than trained on."""
-    weights = {side: _weights(replay.found, replay.chosen[side]) for side in (SIDES if len(replay) else ())}
-    return Diagnostics(weights=weights, skew=replay.differing.skew, differing_columns=replay.differing.shares)
-
-
-def _weights(found: Decisions, chosen: Floats) -> Weights:
-    target = found.of_taken(chosen)
-    told = WeightStatistics.of(found.propensity, target).diagnostics()
-    at = np.searchsorted(WEIGHT_EDGES, target / found.propensity, side="right") - 1
-    return Weights(
-        n=told.n,
-        mean_weight=told.mean_weight,
-        mean_weight_stderr=told.mean_weight_stderr,
-        largest_weight=told.largest_weight,
-        largest_weight_share=told.largest_weight_share,
-        effective_n=told.effective_n,
-        never_taken_share=told.never_taken_share,
-        tail_shape=told.tail_shape,
-        smallest_logged=told.smallest_logged,
-        histogram=Histogram(edges=list(WEIGHT_EDGES), counts=np.bincount(at, minlength=len(WEIGHT_EDGES)).tolist()),
+def trust(replay: Replayed, found: Value) -> Diagnostics:
+    """How far the weights can be trusted, and how many decisions have features other than trained on."""
+    carried = None if found.carried is None else Carried(**asdict(found.carried))
+    return Diagnostics(
+        weights={side: _weights(replay, side, told) for side, told in found.sides.items()},
+        difference=carried,
+        balance=[Balanced(**asdict(group)) for group in found.balance[:MOST_GROUPS]],
+        groups=len(found.balance),
+        skew=replay.differing.skew,
+        differing_columns=replay.differing.shares,
     )
+
+
+def _weights(replay: Replayed, side: Side, told: diagnostics.Diagnostics) -> Weights:
+    target = replay.found.of_taken(replay.chosen[side])
+    at = np.searchsorted(WEIGHT_EDGES, target / replay.found.propensity, side="right") - 1
+    counts = np.bincount(at, minlength=len(WEIGHT_EDGES)).tolist()
+    names = [name for name in Weights.model_fields if name != "histogram"]
+    return Weights(
+        **{name: getattr(told, name) for name in names},
+        histogram=Histogram(edges=list(WEIGHT_EDGES), counts=counts),
+    )
+
+
+def power(found: Value, days: int, settings: GateSettings) -> Power | None:
+    """What lift these logs could have shown; None where they carry no difference."""
+    difference, champion = found.of("difference"), found.of("champion")
+    if isinstance(difference, Refusal) or isinstance(champion, Refusal):
+        return None
+    lift = detectable_lift(difference, champion, settings.value_confidence)
+    if lift is None:
+        return None
+    return Power(detectable_lift=lift, days=days, days_for_one_percent=days_needed(lift, days, 0.01))
 
 
 def data_card(test: pa.Table, replay: Replayed, versions: Mapping[str, int | None]) -> Data:
@@ -180,14 +204,17 @@ def data_card(test: pa.Table, replay: Replayed, versions: Mapping[str, int | Non
 
 def gate_evidence(document: Document) -> Evidence:
     """The part of a document that the gate may see; whatever else it says, the truth above all, stays out."""
-    estimators = {name: sides.difference.measured() for name, sides in document.estimators.items()}
+    estimators = {name: sides.measured() for name, sides in document.estimators.items()}
     parts = [SliceFinding(s.attribute, s.value, s.difference.measured()) for s in document.slices.slices]
     return Evidence(
         comparison={metric: sides.measured() for metric, sides in document.comparison.items()},
         value=document.value.measured(),
         test_rows=document.test_rows,
         same_candidate=document.same_candidate,
-        estimators=estimators | {"pages": whole_pages(document.pages.depths).measured()},
+        estimators=estimators | {"pages": whole_pages(document.pages.depths)},
+        logging=document.logging.value.measured(),
+        against_logging=document.logging.difference.measured(),
+        replayed_share=document.replay.share,
         conversions=document.conversions.difference.measured(),
         known_share=document.test_rows / max(1, document.data.test_rows),
         calibration=document.calibration["challenger"].error.measured(),
@@ -200,12 +227,13 @@ def gate_evidence(document: Document) -> Evidence:
     )
 
 
-def whole_pages(depths: Mapping[str, Sides]) -> Finding:
-    """The difference on as many places as its weights can carry; that of the first place where they carry none."""
+def whole_pages(depths: Mapping[str, Sides]) -> dict[str, estimate.Finding]:
+    """Both sides and their difference on as many places as weights can carry; of the first place where none can."""
     known = [places for places, depth in depths.items() if isinstance(depth.difference, Estimated)]
     if known or depths:
-        return depths[max(known, key=int, default="1")].difference
-    return stated(Refusal("whole pages need a replayed decision without a gap below its first placement; found none"))
+        return depths[max(known, key=int, default="1")].measured()
+    reason = Refusal("whole pages need a replayed decision without a gap below its first placement; found none")
+    return dict.fromkeys(Sides.model_fields, reason)
 
 
 def figures(document: Document) -> dict[str, float]:
@@ -213,7 +241,7 @@ def figures(document: Document) -> dict[str, float]:
     groups: dict[str, Sides] = {**document.comparison, "value": document.value, "conversions": document.conversions}
     groups |= {f"pages.{places}": depth for places, depth in document.pages.depths.items()}
     found = {f"{group}.{side}": finding for group, sides in groups.items() for side, finding in sides.findings.items()}
-    found["value.logging"] = document.logging.value
+    found |= {"value.logging": document.logging.value, "value.against_logging": document.logging.difference}
     flat: dict[str, float] = {}
     for name, finding in found.items():
         if isinstance(finding, Estimated):

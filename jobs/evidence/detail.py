@@ -12,7 +12,6 @@ from jobs.evidence.document import (
     ReliabilityBin,
     Reversal,
     Side,
-    Sides,
     Slice,
     Slices,
     Spread,
@@ -20,8 +19,7 @@ from jobs.evidence.document import (
 )
 from jobs.evidence.replayed import Replayed
 from jobs.evidence.scored import SIDES, Scored
-from jobs.moment.decisions import Decisions
-from models.evaluation import estimate, weighting
+from models.evaluation import estimate, slices
 from models.evaluation.calibration import calibration_error, ece, ece_by_chance, reliability
 from models.evaluation.comparison import compare, figure_of
 from models.evaluation.estimate import Refusal
@@ -33,13 +31,10 @@ from models.evaluation.popularity import (
     exposure_gap,
     popular_items,
 )
-from models.evaluation.slices import reversals, slices
-from models.evaluation.sufficient import SufficientStatistics
-from models.evaluation.weighting import Log
+from models.evaluation.value import value_slices
 from models.settings import GateSettings
 
 RELIABILITY_BINS = 10
-DOUBLY_ROBUST = {"dr": weighting.dr, "sndr": weighting.sndr}
 
 
 def calibration(rows: Scored, settings: GateSettings) -> dict[Side, Calibration]:
@@ -84,17 +79,26 @@ def sliced(rows: Scored, settings: GateSettings) -> Slices:
     champion, challenger = (scores[side] for side in SIDES)
     compared = compare(rows.clicked, champion, challenger, rows.requests, rows.users, settings, metrics=[metric])
     overall = compared[metric]["difference"]
-    found = slices(rows.attributes, difference, confidence=settings.confidence, min_rows=settings.min_slice_rows)
+    found = slices.slices(rows.attributes, difference, confidence=settings.confidence, min_rows=settings.min_slice_rows)
     return Slices(
         metric=metric,
-        slices=[
-            Slice(attribute=s.attribute, value=s.value, n=s.n, share=s.share, difference=stated(s.difference))
-            for s in found
-        ],
+        slices=[_sliced(part) for part in found],
         reversals=[
-            Reversal(attribute=r.attribute, overall=r.overall, slices=dict(r.slices)) for r in reversals(overall, found)
+            Reversal(attribute=r.attribute, overall=r.overall, slices=dict(r.slices))
+            for r in slices.reversals(overall, found)
         ],
     )
+
+
+def value_sliced(replay: Replayed, settings: GateSettings) -> list[Slice]:
+    """Challenger minus champion in clicks per request, by part of the traffic and in what kinds of items earn."""
+    if replay.refusal:
+        return []
+    return [_sliced(part) for part in value_slices(replay.choices(replay.found.clicked), settings)]
+
+
+def _sliced(s: slices.Slice) -> Slice:
+    return Slice(attribute=s.attribute, value=s.value, n=s.n, share=s.share, difference=stated(s.difference))
 
 
 def spread(replay: Replayed, seed: int, gate: GateSettings) -> tuple[dict[Side, Spread], Finding]:
@@ -130,33 +134,3 @@ def _curve(found: Concentration | Refusal) -> Curve | Refused:
         return Refused.of(found)
     items = [stated(share) for share in found.items_behind]
     return Curve(recommendations=list(SHARES), items=items, coverage=stated(found.coverage))
-
-
-def second_opinions(replay: Replayed, settings: GateSettings) -> dict[str, Sides]:
-    """Doubly robust estimates of both sides and their difference; the champion's p_click is their model of clicks.
-
-    The model was trained on earlier days, so it never saw these rewards and needs no cross-fitting. Both sides use the
-    same one: a difference in the estimates is then the policies', not the models'.
-    """
-    if replay.refusal:
-        return dict.fromkeys(DOUBLY_ROBUST, Sides.of(dict.fromkeys(Sides.model_fields, replay.refusal)))
-    found, predicted = replay.found, replay.predicted["champion"]
-    row, logs = found.row, []
-    for side in SIDES:
-        chosen = replay.chosen[side]
-        expected = np.bincount(row, weights=chosen * predicted, minlength=len(found)).astype(np.float64)
-        taken = found.of_taken(chosen), found.of_taken(predicted)
-        logs.append(Log.checked(found.clicked, found.propensity, taken[0], taken[1], expected))
-    opinions = {}
-    for name, estimator in DOUBLY_ROBUST.items():
-        champion, challenger = (estimator(log) for log in logs)
-        terms = {"champion": [champion], "challenger": [challenger], "difference": [champion, challenger]}
-        opinions[name] = Sides.of({side: _estimated(which, found, settings) for side, which in terms.items()})
-    return opinions
-
-
-def _estimated(terms: list[weighting.Terms], found: Decisions, settings: GateSettings) -> estimate.Finding:
-    if len(np.unique(found.cluster)) < 2:
-        return Refusal("an interval needs at least 2 users", len(found))
-    confidence = settings.confidence if len(terms) == 1 else settings.value_confidence
-    return SufficientStatistics.of(*terms, clusters=found.cluster).estimate(confidence)

@@ -15,7 +15,7 @@ from models.evaluation.estimate import Estimate, Refusal
 from models.evaluation.gate import Verdict
 from models.settings import GateSettings, PolicySettings
 
-SCHEMA_VERSION: Literal[5] = 5
+SCHEMA_VERSION: Literal[6] = 6
 Side = Literal["champion", "challenger"]
 _OR_ABSENT: Any = Field(None, exclude_if=lambda value: value is None)
 
@@ -93,6 +93,17 @@ class Sides(Part):
     def measured(self) -> dict[str, estimate.Finding]:
         """The findings themselves by side."""
         return {name: found.measured() for name, found in self.findings.items()}
+
+
+class Power(Part):
+    """What logs of this size can show: the smallest lift, a share of the champion's value, that 80 % of them would.
+
+    `days`: how many of them there are; `days_for_one_percent`: how many would show a lift of 1 %.
+    """
+
+    detectable_lift: float
+    days: int
+    days_for_one_percent: float
 
 
 class Earned(Sides):
@@ -213,15 +224,45 @@ class Weights(Part):
     never_taken_share: float
     tail_shape: float | None
     smallest_logged: float
+    inverse_propensity: float | None
+    inverse_propensity_stderr: float | None
+    unsupported_mass: float | None
+    logging_drift: float | None
     histogram: Histogram
+
+
+class Carried(Part):
+    """What the difference rests on: `models.evaluation.value.Carried`."""
+
+    decisions: int
+    differing: float
+    gained: float
+    lost: float
+    largest_share: float
+    tail_shape: float | None
+
+
+class Balanced(Part):
+    """A group in which the weights are checked: `models.evaluation.balance.Balance`."""
+
+    side: Side
+    group: str
+    expected: float
+    found: float
+    stderr: float
+    off: bool
 
 
 class Diagnostics(Part):
     """`skew`: share of the replayed decisions with any feature other than trained on, None without decisions;
-    `differing_columns`: the same for each column that differs anywhere.
+    `differing_columns`: the same for each column that differs anywhere. `balance`: the groups whose weights are
+    furthest from what they should be, of all `groups`.
     """
 
     weights: dict[Side, Weights]
+    difference: Carried | None
+    balance: list[Balanced]
+    groups: int
     skew: float | None
     differing_columns: dict[str, float]
 
@@ -261,9 +302,10 @@ class Warned(Part):
 
 
 class Logged(Part):
-    """What the logging policy really earned."""
+    """What the logging policy really earned, and the challenger minus that, paired."""
 
     value: Finding
+    difference: Finding
 
 
 class Pages(Part):
@@ -282,10 +324,16 @@ Kind = Literal["session_replay", "slate_re_ranking"]
 
 
 class Replay(Part):
-    """Which kind of replay the requests allow, how many each, and what the kind named can and cannot say."""
+    """Which kind of replay the requests allow, how many each, and what the kind named can and cannot say.
+
+    `share`: of the requests whose click is known, those in the session replay. `whole`: bounds of challenger minus
+    champion on all of them, the others taken to earn as much now; None where there is no difference.
+    """
 
     kind: Kind
     requests: dict[Literal["session_replay", "slate_re_ranking", "click_unknown"], int]
+    share: float
+    whole: tuple[float, float] | None
     can_say: str
     cannot_say: str
 
@@ -323,7 +371,7 @@ class Lineage(Part):
 class Document(Part):
     """The evidence on one challenger. Same inputs, same document: no clock, no run id but MLflow's."""
 
-    schema_version: Literal[5]
+    schema_version: Literal[6]
     day: str
     mode: Literal["full", "warm"]
     challenger: Challenger
@@ -332,8 +380,13 @@ class Document(Part):
     test_rows: int
     comparison: dict[str, Sides]
     value: Sides
+    """By the estimator that is believed, `primary` of `estimators`."""
+    primary: str
     estimators: dict[str, Sides]
     logging: Logged
+    power: Power | None
+    value_slices: list[Slice]
+    """In clicks per request; their intervals hold together."""
     replay: Replay
     pages: Pages
     conversions: Conversions

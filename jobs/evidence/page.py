@@ -117,12 +117,13 @@ def earned_axis(document: Document) -> Markup:
 
 def lift_rows(document: Document) -> list[Row]:
     """Challenger minus champion by every estimator; what does not clear the gate's bound is shaded."""
-    estimates = {"value": document.value} | document.estimators
-    differences = {name: sides.difference for name, sides in estimates.items()}
+    first = document.primary
+    differences = {first: document.value.difference}
+    differences |= {name: sides.difference for name, sides in document.estimators.items()}
     truth = None if document.truth is None else document.truth.difference
-    bound = document.gate.min_lift
+    bound = least_gain(document)
     scale = Scale.about_zero([*_ends(differences.values()), bound, *([] if truth is None else [truth])])
-    asked = {"value", *document.gate.estimators}
+    asked = {first, *document.gate.estimators}
     rows = []
     for name, found in differences.items():
         words, note = wording.ESTIMATORS.get(name, (name, ""))
@@ -133,6 +134,12 @@ def lift_rows(document: Document) -> list[Row]:
     return rows
 
 
+def least_gain(document: Document) -> float:
+    """The gain in clicks per request that is worth having; 0 where it is not known what the champion earns."""
+    champion = document.value.champion
+    return document.gate.min_lift * max(0.0, champion.value) if isinstance(champion, Estimated) else 0.0
+
+
 def depth_rows(document: Document) -> list[Row]:
     """Challenger minus champion on the first place, the first two, ..., all on one scale; none for pages of one."""
     if document.pages.places < 2:
@@ -140,13 +147,13 @@ def depth_rows(document: Document) -> list[Row]:
     depths = sorted(document.pages.depths.items(), key=lambda pair: int(pair[0]))
     asked = [places for places, depth in depths if isinstance(depth.difference, Estimated)][-1:]
     asked = asked if "pages" in document.gate.estimators else []
-    scale = Scale.about_zero([*_ends(depth.difference for _, depth in depths), document.gate.min_lift])
+    scale = Scale.about_zero([*_ends(depth.difference for _, depth in depths), 0.0])
     rows = []
     for places, depth in depths:
         name = "First place" if places == "1" else f"First {places} places"
         found = depth.difference
         note = f"worth {wording.number(round(found.effective_n))} pages" if isinstance(found, Estimated) else ""
-        bound = document.gate.min_lift if places in asked else None
+        bound = 0.0 if places in asked else None
         chart = _chart(f"{name}, challenger minus champion", "challenger", found, scale, None, bound)
         rows.append(Row(name, note, chart, found, before=depth.champion, after=depth.challenger))
     return rows

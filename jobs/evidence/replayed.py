@@ -3,15 +3,17 @@
 What a ranker sees of a candidate is a hundred times what it says of it, so columns live as long as their part does.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from jobs.evidence.document import Side
-from jobs.evidence.scored import AT_ONCE, SIDES, Pair
+from jobs.evidence.scored import AT_ONCE, SIDES, Pair, item_age, user_known
 from jobs.lake.run import Run
 from jobs.moment.columns import Columns, strings
 from jobs.moment.decisions import (
@@ -27,6 +29,7 @@ from jobs.moment.decisions import (
 )
 from jobs.moment.known import known_before
 from jobs.sources.world.truth import true_probabilities
+from models.evaluation.choices import Choices, Labels
 from models.evaluation.estimate import Refusal
 from models.policies.choice import first_choice
 from models.rankers.protocol import Floats
@@ -49,6 +52,12 @@ class Replayed:
     """Side to p_click (n,), asked at that moment."""
     chosen: Mapping[Side, Floats]
     """Side to the probability (n,) that its policy would have placed the candidate first."""
+    days: Ints
+    """(m,) each decision's, counted from 1970."""
+    contexts: Mapping[str, Labels]
+    """Of the m decisions."""
+    kinds: Mapping[str, Labels]
+    """Of the n candidates."""
     past_clicks: Floats
     """(n,) of the candidate, as known then; NaN where it was unknown."""
     differing: Disagreement
@@ -59,6 +68,24 @@ class Replayed:
 
     def __len__(self) -> int:
         return len(self.found)
+
+    def choices(self, reward: Floats, predicted: bool = True) -> Choices:
+        """The decisions whose reward (m,) is known; without `predicted` no ranker says anything of it."""
+        found = self.found
+        every = Choices(
+            offsets=found.offsets,
+            taken=found.taken,
+            reward=reward,
+            logged=found.propensity,
+            chosen=self.chosen,
+            predicted=self.predicted if predicted else {},
+            users=found.cluster,
+            items=found.item,
+            days=self.days,
+            contexts=self.contexts,
+            kinds=self.kinds,
+        )
+        return every.where(~np.isnan(reward)) if np.isnan(reward).any() else every
 
 
 def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Replayed:
@@ -75,11 +102,17 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
     found, sides = decisions(placed), dict(zip(SIDES, pair, strict=True))
     predicted: dict[Side, Floats] = {side: np.empty(len(found.item)) for side in SIDES}
     past_clicks, truths, differing, catalogue = np.empty(len(found.item)), [], Disagreement(), 0
+    contexts: dict[str, list[pa.DictionaryArray]] = {"surface": [], "user_known": []}
+    kinds: dict[str, list[pa.DictionaryArray]] = {"item_category": [], "item_age": []}
     for part in _parts(run, placed, found, at_once):
         for side, bundle in sides.items():
             predicted[side][part.candidates] = bundle.ranker.predict(part.columns).p_click
         past_clicks[part.candidates] = part.columns["item_impressions"] * part.columns["item_click_rate"]
         differing += disagreement(part.placed, part.columns, part.shown)
+        contexts["surface"].append(_coded(strings(part.placed["surface"])))
+        contexts["user_known"].append(_coded(user_known(part.columns)[part.shown]))
+        kinds["item_category"].append(_coded(part.columns["item_category"]))
+        kinds["item_age"].append(_coded(item_age(part.columns)))
         catalogue = part.catalogue
         truths.append(part.truth)
     told = [truth for truth in truths if truth is not None]
@@ -89,11 +122,27 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
         refusal=unfit(left_out, run.config.gate),
         predicted=predicted,
         chosen={side: first_choice(predicted[side], found.offsets, bundle.policy) for side, bundle in sides.items()},
+        days=pc.cast(placed["event_time"], pa.date32()).cast(pa.int32()).to_numpy().astype(np.int64),
+        contexts={name: _labels(parts) for name, parts in contexts.items()},
+        kinds={name: _labels(parts) for name, parts in kinds.items()},
         past_clicks=past_clicks,
         differing=differing,
         catalogue=catalogue,
         truth=np.concatenate(told) if told and len(told) == len(truths) else None,
     )
+
+
+def _coded(values: NDArray[Any]) -> pa.DictionaryArray:
+    """Texts, null for None: a text is held once however many rows have it."""
+    return pa.array(values, pa.string(), from_pandas=True).dictionary_encode()
+
+
+def _labels(parts: Sequence[pa.DictionaryArray]) -> Labels:
+    """Those of all parts; null is `unknown`."""
+    whole = pa.chunked_array(parts, pa.dictionary(pa.int32(), pa.string())).unify_dictionaries().combine_chunks()
+    names = whole.dictionary.to_pylist() if isinstance(whole, pa.DictionaryArray) else []
+    codes = [] if not names else pc.fill_null(whole.indices, len(names)).to_numpy()
+    return Labels(np.asarray(codes, dtype=np.int64), (*names, "unknown"))
 
 
 @dataclass(frozen=True)

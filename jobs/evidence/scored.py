@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from jobs.bundle import Bundle
 from jobs.evidence.document import Side
-from jobs.moment.columns import attribute_keys, numbers, ranker_columns
+from jobs.moment.columns import Columns, attribute_keys, numbers, ranker_columns
 from jobs.moment.decisions import clusters
 from models.evaluation.comparison import LOWER_IS_BETTER, METRICS, compare
 from models.evaluation.estimate import Finding
@@ -130,16 +130,24 @@ def _part(rows: pa.Table, rankers: Mapping[str, Ranker], keys: list[str]) -> _Pa
     first = {**shown, "position": np.full(len(rows), float(SERVING_POSITION))}
     said = {name: ranker.predict(shown) for name, ranker in rankers.items()}
     found = {name: shown[name] for name in shown if name in SLICED or name.startswith(ATTRIBUTE_PREFIX)}
-    age = shown["item_age_days"]
-    known = np.where(np.isnan(age), "unknown", np.where(age < NEW_ITEM_DAYS, "new", "older"))
-    found["item_age"] = known.astype(object)
-    found["user_known"] = np.where(np.isnan(shown["user_impressions"]), "unknown", "known").astype(object)
+    found |= {"item_age": item_age(shown), "user_known": user_known(shown)}
     return _Part(
         as_shown={name: of.p_click for name, of in said.items()},
         as_first={name: ranker.predict(first).p_click for name, ranker in rankers.items()},
         p_conversion={name: of.p_conversion for name, of in said.items()},
         attributes=found,
     )
+
+
+def item_age(columns: Columns) -> NDArray[np.object_]:
+    """new, older or unknown."""
+    age = columns["item_age_days"]
+    return np.where(np.isnan(age), "unknown", np.where(age < NEW_ITEM_DAYS, "new", "older")).astype(object)
+
+
+def user_known(columns: Columns) -> NDArray[np.object_]:
+    """Whether anything was known of the user."""
+    return np.where(np.isnan(columns["user_impressions"]), "unknown", "known").astype(object)
 
 
 def _of_rows(rows: pa.Table, identity: pa.Table) -> dict[str, NDArray[Any]]:

@@ -18,7 +18,7 @@ METRICS = {
     "hit_rate_at_3": ("Hit rate@3", "a clicked item is among the first three"),
 }
 ESTIMATORS = {
-    "value": ("Self-normalised IPS", "clicks re-weighted to what each policy would show"),
+    "snips": ("Self-normalised IPS", "clicks re-weighted to what each policy would show"),
     "dr": ("Doubly robust", "a click model, corrected by re-weighted clicks"),
     "sndr": ("Self-normalised doubly robust", "the same with weights that sum to one"),
     "pages": ("Whole pages", "clicks on as many of a page's first places as the weights can carry"),
@@ -29,6 +29,8 @@ RULES = {
     "label_maturity": "Clicks are known",
     "different_model": "It is another model",
     "value": "Earns more clicks",
+    "logging": "Earns what is shown now",
+    "replayed_share": "Enough can be replayed",
     "conversions": "Conversions do not fall",
     "calibration": "Probabilities are right",
     "slices": "No slice is hurt",
@@ -39,7 +41,7 @@ RULES = {
     "warm_parity": "Keeps up with the full training",
 }
 AT_MOST = {*LOWER_IS_BETTER, "calibration", "popularity_bias", "skew", "latency_ms", "warm_parity"}
-SHARES = {"label_maturity", "popularity_bias", "skew"}
+SHARES = {"label_maturity", "replayed_share", "popularity_bias", "skew"}
 OUTCOMES = {"pass": "cleared", "hold": "not cleared", "refuse": "cannot tell"}
 VERDICTS = {"promote": "Promote", "hold": "Hold", "refuse": "Refuse", None: "Not judged yet"}
 
@@ -121,7 +123,7 @@ def _of_rule(rule: JudgedRule, figure: float, written: Callable[[float, bool], s
         return share(figure)
     if base == "latency_ms":
         return f"{figure:.3g} ms"
-    return written(figure, base in METRICS or base in ("value", "conversions", "slices", "warm_parity"))
+    return written(figure, base in METRICS or base in ("value", "logging", "conversions", "slices", "warm_parity"))
 
 
 def headline(document: Document, judgement: Judgement | None) -> str:

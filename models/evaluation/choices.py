@@ -1,4 +1,4 @@
-"""Logged decisions with everything they were made among: what every counterfactual figure of two policies is made of."""
+"""Logged decisions with all they were made among: what every counterfactual figure of two policies is made of."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +13,30 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Side = Literal["champion", "challenger"]
 SIDES: tuple[Side, Side] = ("champion", "challenger")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What rows are told apart by: `codes` (n,) index `names`."""
+
+    codes: Ints
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> Self:
+        """From values (n,) that sort, compared as they are and named as text."""
+        names, codes = np.unique(values, return_inverse=True)
+        return cls(codes.reshape(-1), tuple(str(name) for name in names.tolist()))
+
+    def where(self, rows: Ints) -> Self:
+        """Only these rows."""
+        return replace(self, codes=self.codes[rows])
+
+    def largest(self, fewest: int, most: int) -> list[int]:
+        """The codes of at most `most` labels with at least `fewest` rows, the most frequent first."""
+        counts = np.bincount(self.codes, minlength=len(self.names))
+        order = np.argsort(-counts, kind="stable")[:most]
+        return [int(code) for code in order if counts[code] >= max(1, fewest)]
 
 
 @dataclass(frozen=True)
@@ -40,10 +64,10 @@ class Choices:
     """(n,) which item each candidate is."""
     days: Ints
     """(m,) the day of each decision, any integers."""
-    contexts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """Name to (m,) what a decision can be told apart by before it is made: surface, user_known, …; compared as text."""
-    kinds: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """Name to (n,) what a candidate can be told apart by: item_category, item_age, …; compared as text."""
+    contexts: Mapping[str, Labels] = field(default_factory=dict)
+    """Name to (m,) what a decision can be told apart by before it is made: surface, user_known, …"""
+    kinds: Mapping[str, Labels] = field(default_factory=dict)
+    """Name to (n,) what a candidate can be told apart by: item_category, item_age, …"""
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -58,6 +82,15 @@ class Choices:
         """(m,) the candidate that was shown; of one listed twice the first."""
         at = np.flatnonzero(self.taken)
         return at[np.unique(self.row[at], return_index=True)[1]]
+
+    def favourite(self, side: Side) -> Bools:
+        """(n,) the candidate of each decision that the side is likeliest to take, of ties the first."""
+        chosen = self.chosen[side]
+        best = np.flatnonzero(chosen == np.maximum.reduceat(chosen, self.offsets[:-1])[self.row])
+        first = best[np.unique(self.row[best], return_index=True)[1]]
+        found = np.zeros(len(chosen), bool)
+        found[first] = True
+        return found
 
     def of_taken(self, figure: Floats) -> Floats:
         """(m,) the sum over what was taken of a figure (n,) of each candidate."""
@@ -94,6 +127,6 @@ class Choices:
             users=self.users[at],
             items=self.items[of],
             days=self.days[at],
-            contexts={name: values[at] for name, values in self.contexts.items()},
-            kinds={name: values[of] for name, values in self.kinds.items()},
+            contexts={name: labels.where(at) for name, labels in self.contexts.items()},
+            kinds={name: labels.where(of) for name, labels in self.kinds.items()},
         )

@@ -256,7 +256,12 @@ def weights_refused(found: Diagnostics, settings: GateSettings) -> str | None:
             f"the logging policy must be able to take what the target does, up to"
             f" {settings.max_unsupported_mass:.1%}; found {found.unsupported_mass:.1%} of its choices without support"
         )
-    if found.tail_shape is not None and found.tail_shape > settings.max_tail_shape:
+    least = settings.min_propensity
+    if least is not None and found.smallest_logged < least * (1 - ROUNDING):
+        return (
+            f"no decision may be logged with less than gate.min_propensity, {least:g}; found {found.smallest_logged:g}"
+        )
+    if least is None and found.tail_shape is not None and found.tail_shape > settings.max_tail_shape:
         return (
             f"the largest weights need a Pareto shape of at most {settings.max_tail_shape:g}, or their mean cannot be"
             f" told; found {found.tail_shape:.2f}"
@@ -266,21 +271,20 @@ def weights_refused(found: Diagnostics, settings: GateSettings) -> str | None:
             f"the days need to be of one logging policy, with a stability index of at most"
             f" {settings.max_logging_drift:g}; found {found.logging_drift:.2f}"
         )
-    return _off_one("weight", found.mean_weight, found.mean_weight_stderr, settings) or _off_one(
-        "1 / (propensity x candidates)", found.inverse_propensity, found.inverse_propensity_stderr, settings
-    )
-
-
-def _off_one(what: str, mean: float | None, stderr: float | None, settings: GateSettings) -> str | None:
-    if mean is None or stderr is None:
-        return None
-    away = abs(mean - 1.0)
-    if away <= settings.max_mean_weight_z * stderr + 1e-9:
-        return None
-    return (
-        f"the mean {what} needs to be within {settings.max_mean_weight_z:g} standard errors of 1, or the logged"
-        f" propensities are not the logging policy's; found {_figure(mean)} +- {_figure(stderr)}"
-    )
+    reach = settings.max_mean_weight_z
+    if abs(found.mean_weight - 1.0) > reach * found.mean_weight_stderr + 1e-9:
+        return (
+            f"the mean weight needs to be within {reach:g} standard errors of 1, or the logged propensities are not the"
+            f" logging policy's; found {_figure(found.mean_weight)} +- {_figure(found.mean_weight_stderr)}"
+        )
+    inverse, error = found.inverse_propensity, found.inverse_propensity_stderr
+    # Below 1 some candidates had no chance; where a side wants those, its mean weight says so.
+    if inverse is not None and error is not None and inverse - 1.0 > reach * error + 1e-9:
+        return (
+            f"the mean 1 / (propensity x candidates) can be at most 1, or the logged propensities are too small; found"
+            f" {_figure(inverse)} +- {_figure(error)}"
+        )
+    return None
 
 
 def _figure(value: float) -> str:

@@ -21,7 +21,10 @@ from models.settings import GateSettings
 
 Outcome = Literal["pass", "hold", "refuse"]
 VALUE = "value"
+LOGGING = "logging"
 NO_FIGURE = "the evidence has no such figure"
+POINT = 1e-9
+"""An interval narrower than this, against its value, is none."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ class Evidence:
     """What the gate looks at; None or an empty mapping is missing evidence, and a rule that needs it refuses.
 
     `comparison`: metric to champion, challenger, difference, as `comparison.compare` returns it. `value`: the same
-    three for the counterfactual value per decision. `estimators`: further estimators of that difference by name.
+    three for the counterfactual value per decision. `estimators`: the same of further estimators, by name. `logging`:
+    what was earned per decision by what was shown; `against_logging`: the challenger's value minus that.
+    `replayed_share`: of the requests with a known click, how many could be replayed.
     `conversions`: that difference in conversions instead of clicks.
     `test_rows`: impressions the comparison rests on; `known_share`: share of test impressions with a known click.
     `calibration`: the challenger's `calibration_error`. `slices` and `reversals` (attributes with a Simpson's paradox):
@@ -86,7 +91,10 @@ class Evidence:
     value: Mapping[str, Finding]
     test_rows: int
     same_candidate: bool = False
-    estimators: Mapping[str, Finding] = field(default_factory=dict)
+    estimators: Mapping[str, Mapping[str, Finding]] = field(default_factory=dict)
+    logging: Finding | None = None
+    against_logging: Finding | None = None
+    replayed_share: float | None = None
     conversions: Finding | None = None
     known_share: float | None = None
     calibration: Finding | None = None
@@ -115,7 +123,9 @@ def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
             _enough_rows(evidence.test_rows, settings.min_test_rows),
             *_asked(_known_share, evidence.known_share, settings.min_known_share),
             _another_model(evidence.same_candidate),
+            *_asked(_replayed, evidence.replayed_share, settings.min_replayed_share),
             *_value(evidence, settings),
+            *_asked(_as_good_as_shown, evidence, settings.max_loss_to_logging),
             *_asked(_converts, evidence.conversions, settings.max_conversion_drop),
             *_metrics(evidence, settings),
             *_asked(_calibrated, evidence.calibration, settings.max_calibration_error),
@@ -145,11 +155,45 @@ def _another_model(same: bool) -> Rule:
     return Rule("different_model", None, None, "hold" if same else "pass", reason)
 
 
+def _replayed(found: float, needed: float) -> Rule:
+    """Requests that cannot be replayed may lose whatever the others gain."""
+    return _at_least("replayed_share", found, needed, "of the requests replayed", "refuse")
+
+
 def _value(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
     """The counterfactual value must rise by the main estimator and by each further one that the settings name."""
-    yield _better(VALUE, evidence.value.get("difference"), settings.min_lift)
+    yield _gains(VALUE, evidence.value, settings.min_lift)
     for name in settings.estimators:
-        yield _better(f"{VALUE}.{name}", evidence.estimators.get(name), settings.min_lift)
+        yield _gains(f"{VALUE}.{name}", evidence.estimators.get(name, {}), settings.min_lift)
+
+
+def _gains(name: str, sides: Mapping[str, Finding], lift: float) -> Rule:
+    """A gain worth having, for sure: above `lift` of what the champion earns, by an interval that is one."""
+    champion, difference = (_usable(name, sides.get(side), lift) for side in ("champion", "difference"))
+    if isinstance(champion, Rule):
+        return champion
+    if isinstance(difference, Rule):
+        return difference
+    if difference.low > 0 and difference.high - difference.low <= POINT * difference.value:
+        said = f"a gain needs an interval; found {_interval(difference)}, which is a point: nothing tells its error"
+        return Rule(name, difference.low, 0.0, "refuse", said)
+    bound = lift * max(0.0, champion.value)
+    return _better(name, difference, bound, f" ({lift:.2%} of the champion's {champion.value:.5f})")
+
+
+def _as_good_as_shown(evidence: Evidence, share: float) -> Rule:
+    """Whatever the champion is, users must not get less than what they are shown now."""
+    logging, difference = (_usable(LOGGING, found, -share) for found in (evidence.logging, evidence.against_logging))
+    if isinstance(logging, Rule):
+        return logging
+    if isinstance(difference, Rule):
+        return difference
+    bound = -share * max(0.0, logging.value)
+    reason = (
+        f"the challenger may earn at most {share:.2%} less than what is shown now, {logging.value:.5f};"
+        f" challenger - shown is {_interval(difference)}"
+    )
+    return Rule(LOGGING, difference.low, bound, "pass" if difference.low >= bound else "hold", reason)
 
 
 def _converts(found: Finding | None, margin: float) -> Rule:
@@ -242,12 +286,12 @@ def _asked(rule: Any, found: Any, limit: float | None) -> Iterator[Rule]:
         yield rule(found, limit)
 
 
-def _better(name: str, found: Finding | None, lift: float) -> Rule:
+def _better(name: str, found: Finding | None, lift: float, of: str = "") -> Rule:
     estimate = _usable(name, found, lift)
     if isinstance(estimate, Rule):
         return estimate
     passed = estimate.low > lift
-    reason = f"challenger - champion must be above {lift:g} for sure; found {_interval(estimate)}"
+    reason = f"challenger - champion must be above {lift:g}{of} for sure; found {_interval(estimate)}"
     return Rule(name, estimate.low, lift, "pass" if passed else "hold", reason)
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from models.evaluation.estimate import Estimate, Finding, Refusal
 from models.evaluation.moments import powers
 from models.evaluation.resampling import MIN_CLUSTERS
-from models.evaluation.sufficient import Influence
+from models.evaluation.sufficient import Influence, WeightSums
+from models.evaluation.weighting import Terms
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,6 +38,21 @@ class Linear:
         n = len(values)
         value = float(values.mean()) if n else float("nan")
         return cls(value, (values - value) / max(1, n), np.arange(n) if rows is None else rows, lacking)
+
+    @classmethod
+    def of_terms(cls, terms: Terms) -> "Linear":
+        """An off-policy estimate, by the delta method; NaN where the target never takes what was logged.
+
+        Raises ValueError for weights too large to be summed.
+        """
+        WeightSums.of(terms.weight).need_sums()
+        n, total = len(terms.weight), float(terms.weight.sum())
+        plain = float(terms.plain.mean()) if n else float("nan")
+        influence = (terms.plain - plain) / max(1, n)
+        if total:
+            ratio = float(terms.ratio.sum()) / total
+            return cls(plain + ratio, influence + (terms.ratio - ratio * terms.weight) / total, np.arange(n))
+        return cls(plain if terms.plain.any() else float("nan"), influence, np.arange(n))
 
     def __sub__(self, other: "Linear") -> "Linear":
         """The difference of two figures of the same rows: what they share cancels. Raises ValueError for others."""

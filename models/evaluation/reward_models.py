@@ -15,58 +15,47 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, logit
 
+from models.evaluation.choices import SIDES, Choices
 from models.evaluation.hashing import hashed
 from models.evaluation.weighting import Floats, need_one_length
 
 Ints = NDArray[np.int64]
 STEPS = 25
 CONVERGED = 1e-10
-DECISIONS_AT_ONCE = 2_048
+FOLDS = 3
+SURE = 1e-6
+"""Predictions are kept this far from 0 and 1 before their log-odds are taken."""
 Model = Callable[[Floats], Floats]
 """From features (m, d) to expected rewards (m,)."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """What could have been done in k decisions, m actions laid end to end.
-
-    `features` (m, d), of decision and action together; `decision` (m,) 0 to k - 1; `target` (m,) the target policy's
-    probabilities.
-    """
-
-    features: Floats
-    decision: Ints
-    target: Floats
-
-
-@dataclass(frozen=True)
 class CrossFitted:
-    """Predictions (n,) for estimators with a model, and what has to be said about the folds."""
+    """A model for each fold of users, made of the other folds' rows; and what has to be said about the folds."""
 
-    predicted_logged: Floats
-    predicted_target: Floats
+    models: tuple[Model, ...]
+    seed: int
     notes: tuple[str, ...]
+
+    def predict(self, users: Ints, features: Floats) -> Floats:
+        """(m,) what is expected of rows with `features` (m, d), each by the model that never saw its user (m,)."""
+        fold, expected = _folds(users, len(self.models), self.seed), np.zeros(len(users))
+        for number, model in enumerate(self.models):
+            own = np.flatnonzero(fold == number)
+            expected[own] = model(features[own])
+        return expected
 
 
 def cross_fitted(
-    *,
-    reward: Floats,
-    users: Ints,
-    taken: Floats,
-    options: Callable[[Ints], Options],
-    folds: int = 3,
-    penalty: float = 1.0,
-    seed: int = 0,
+    *, reward: Floats, users: Ints, taken: Floats, folds: int = FOLDS, penalty: float = 1.0, seed: int = 0
 ) -> CrossFitted:
-    """q(x, taken) and the target's mean of q, each from a model of the other folds' users.
+    """Models of the reward (n,) 0.0 or 1.0 of what was taken, `taken` (n, d) features of decision and action together.
 
-    `reward` (n,) 0.0 or 1.0. `users` (n,) integers: a user's fold is a hash, the same in every run and partition.
-    `taken` (n, d) features of each decision with its action. `options`: from row numbers (k,) to what else could have
-    been done there; asked for a few thousand decisions at a time, so that no array of decisions x actions is held. The
-    model is `logistic` with `penalty`. Where a fold's training rows have one class only, a constant stands in, and
-    `notes` says so. Raises ValueError for fewer than 2 folds, unequal lengths, or rewards other than 0 and 1.
+    `users` (n,) integers: a user's fold is a hash, the same in every run and partition. The model is `logistic` with
+    `penalty`. Where a fold's training rows have one class only, a constant stands in, and `notes` says so. Raises
+    ValueError for fewer than 2 folds, unequal lengths, or rewards other than 0 and 1.
     """
     rewards, features = np.asarray(reward, dtype=np.float64), np.asarray(taken, dtype=np.float64)
     need_one_length({"reward": rewards, "users": np.asarray(users), "taken": features[:, 0]})
@@ -74,21 +63,26 @@ def cross_fitted(
         raise ValueError(f"cross-fitting needs at least 2 folds; found {folds}")
     if not np.isin(rewards, (0.0, 1.0)).all():
         raise ValueError("a reward model needs rewards that are 0 or 1; found others")
-    fold = (hashed(users, seed) % np.uint64(folds)).astype(np.int64)
-    predicted, expected = np.zeros(len(rewards)), np.zeros(len(rewards))
-    notes = []
-    for number in range(folds):
-        own = np.flatnonzero(fold == number)
-        model, note = _of_others(features[fold != number], rewards[fold != number], penalty)
-        if note:
-            notes.append(f"fold {number + 1} of {folds}: {note}")
-        predicted[own] = model(features[own])
-        for start in range(0, len(own), DECISIONS_AT_ONCE):
-            rows = own[start : start + DECISIONS_AT_ONCE]
-            found = options(rows)
-            worth = found.target * model(found.features)
-            expected[rows] = np.bincount(found.decision, weights=worth, minlength=len(rows))
-    return CrossFitted(predicted, expected, tuple(notes))
+    fold = _folds(users, folds, seed)
+    found = [_of_others(features[fold != number], rewards[fold != number], penalty) for number in range(folds)]
+    notes = [f"fold {number + 1} of {folds}: {note}" for number, (_, note) in enumerate(found) if note]
+    return CrossFitted(tuple(model for model, _ in found), seed, tuple(notes))
+
+
+def expected_rewards(choices: Choices) -> Floats | None:
+    """(n,) of each candidate, cross-fitted by user from the log-odds both rankers give what was taken.
+
+    None where a ranker predicts nothing, or rewards are other than 0 and 1: then there is no such model.
+    """
+    if set(choices.predicted) != set(SIDES) or not np.isin(choices.reward, (0.0, 1.0)).all():
+        return None
+    said = np.column_stack([logit(np.clip(choices.predicted[side], SURE, 1 - SURE)) for side in SIDES])
+    found = cross_fitted(reward=choices.reward, users=choices.users, taken=said[choices.shown])
+    return found.predict(choices.users[choices.row], said)
+
+
+def _folds(users: Ints, folds: int, seed: int) -> Ints:
+    return (hashed(users, seed) % np.uint64(folds)).astype(np.int64)
 
 
 def _of_others(features: Floats, reward: Floats, penalty: float) -> tuple[Model, str | None]:

@@ -14,7 +14,9 @@ from jobs.evidence.document import Document, Judgement, Matured
 from jobs.evidence.scored import Pair
 from jobs.lake.run import Run
 from jobs.lake.store import Lake
+from models.evaluation.estimate import Refusal
 from models.evaluation.gate import Evidence, judge
+from models.evaluation.value import refused as unknown
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
 
@@ -66,15 +68,20 @@ def without_replay(document: Tree, reason: str) -> Tree:
     changed = copy.deepcopy(document)
     refusal = {"refused": reason, "n": 0, "effective_n": 0.0}
     changed["value"] = dict.fromkeys(("champion", "challenger", "difference"), refusal)
-    changed["logging"] = {"value": refusal}
+    changed["logging"] = {"value": refusal, "difference": refusal}
     changed["concentration_rise"] = refusal
     changed |= {
         "estimators": {},
+        "power": None,
+        "value_slices": [],
         "popularity": {},
-        "diagnostics": {"weights": {}, "skew": None, "differing_columns": {}},
+        "diagnostics": {
+            **{"weights": {}, "difference": None, "balance": [], "groups": 0},
+            **{"skew": None, "differing_columns": {}},
+        },
     }
     left_out = {"requests": 600, "no_propensity": 600, "click_unknown": 0}
-    changed["replay"] = core.replay_kind(0, left_out).model_dump(mode="json")
+    changed["replay"] = core.replay_kind(0, left_out, unknown(Refusal(reason), Refusal(reason))).model_dump(mode="json")
     changed["pages"] |= {"pages": 0, "places": 0, "left_out": {"decisions": 0}, "depths": {}}
     changed["conversions"] |= {"decisions": 0, "closed": 0}
     changed["conversions"] |= dict.fromkeys(("champion", "challenger", "difference", "logging"), refusal)

@@ -43,6 +43,9 @@ def evidence(
         sides(value),
         test_rows=5000,
         known_share=1.0,
+        logging=interval(0.1, 0.2),
+        against_logging=GAIN,
+        replayed_share=1.0,
         calibration=interval(0.0, 0.01),
         slices=(SliceFinding("device", "ios", interval(-0.1, 0.1)), SliceFinding("device", "tv", Refusal("one class"))),
         concentration_rise=interval(0.2, 0.3),
@@ -55,7 +58,17 @@ def test_a_challenger_that_clears_every_rule_is_promoted_and_each_rule_says_so()
     """The person who approves reads these sentences."""
     verdict = judge(evidence(), GATE)
     assert verdict.verdict == "promote"
-    names = ["test_rows", "label_maturity", "different_model", "value", "auc", "log_loss", "ndcg_at_10"]
+    names = [
+        "test_rows",
+        "label_maturity",
+        "different_model",
+        "replayed_share",
+        "value",
+        "logging",
+        "auc",
+        "log_loss",
+        "ndcg_at_10",
+    ]
     names += ["calibration", "slices", "simpson", "popularity_bias", "skew", "latency_ms"]
     assert [rule.name for rule in verdict.rules] == names
     assert {rule.outcome for rule in verdict.rules} == {"pass"}
@@ -86,6 +99,8 @@ def test_one_bound_that_does_not_clear_holds_and_is_named(name: str, change: Evi
     ("name", "outcome", "change"),
     [
         ("label_maturity", "refuse", {"known_share": 0.89}),
+        ("replayed_share", "refuse", {"replayed_share": 0.79}),
+        ("logging", "hold", {"against_logging": interval(-0.0031, 0.01)}),
         ("calibration", "hold", {"calibration": interval(0.0, 0.051)}),
         ("slices", "hold", {"slices": (SliceFinding("device", "ios", interval(-0.2, -0.051)),)}),
         ("simpson", "hold", {"reversals": ("device",)}),
@@ -103,14 +118,25 @@ def test_every_further_rule_can_stand_in_the_way_alone(name: str, outcome: str, 
 
 
 @pytest.mark.parametrize(
-    "missing", ["known_share", "calibration", "slices", "concentration_rise", "skew", "latency_ms"]
+    "missing",
+    [
+        "known_share",
+        "replayed_share",
+        "logging",
+        "against_logging",
+        "calibration",
+        "slices",
+        "concentration_rise",
+        "skew",
+        "latency_ms",
+    ],
 )
 def test_a_rule_that_is_asked_and_finds_no_figure_refuses(missing: str) -> None:
     """Evidence of an older schema, or a part that was not computed, must not read as a pass."""
     assert judge(replace(evidence(), **{missing: None}), GATE).verdict == "refuse"  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("missing", ["known_share", "skew", "latency_ms"])
+@pytest.mark.parametrize("missing", ["known_share", "replayed_share", "skew", "latency_ms"])
 def test_a_nan_limit_figure_refuses(missing: str) -> None:
     """NaN is neither above nor below a limit."""
     assert judge(replace(evidence(), **{missing: math.nan}), GATE).verdict == "refuse"  # type: ignore[arg-type]
@@ -124,7 +150,15 @@ def test_a_warm_start_without_a_full_training_to_hold_it_against_is_refused() ->
 
 def test_a_rule_that_is_not_asked_is_not_judged() -> None:
     """None switches a rule off, by name; nothing else does."""
-    names = ("min_known_share", "max_calibration_error", "max_slice_drop", "max_concentration_rise", "max_skew")
+    names = (
+        "min_known_share",
+        "min_replayed_share",
+        "max_loss_to_logging",
+        "max_calibration_error",
+        "max_slice_drop",
+        "max_concentration_rise",
+        "max_skew",
+    )
     quiet = GATE.model_copy(update=dict.fromkeys((*names, "max_latency_ms")))
     bare = Evidence(evidence().comparison, evidence().value, 5000)
     verdict = judge(bare, quiet)
@@ -140,13 +174,13 @@ def test_metrics_and_estimators_that_the_settings_name_are_asked() -> None:
         metric: sides(lower if metric in ("log_loss", "normalised_entropy") else better)
         for metric in Margins.model_fields
     }
-    found = replace(evidence(), comparison=comparison, estimators={"dr": GAIN})
+    found = replace(evidence(), comparison=comparison, estimators={"dr": sides(GAIN)})
     verdict = judge(found, EVERY_METRIC)
     assert verdict.verdict == "promote", verdict.reasons
     assert {"auc.rises", "log_loss.rises", "value.dr", "recall_at_1"} <= {rule.name for rule in verdict.rules}
     flat = {**comparison, "log_loss": sides(interval(-0.01, 0.0005))}
     assert judge(replace(found, comparison=flat), EVERY_METRIC).verdict == "hold"
-    assert judge(replace(found, estimators={"dr": interval(-0.001, 0.02)}), EVERY_METRIC).verdict == "hold"
+    assert judge(replace(found, estimators={"dr": sides(interval(-0.001, 0.02))}), EVERY_METRIC).verdict == "hold"
     assert judge(replace(found, estimators={}), EVERY_METRIC).verdict == "refuse"
 
 
@@ -217,5 +251,6 @@ def test_it_promotes_exactly_when_every_bound_clears(
     """The whole policy in one line: no combination of good and bad news adds up to a promotion."""
     found = evidence(*(interval(*bounds) for bounds in (value, log_loss, auc, ndcg)))
     verdict = judge(replace(found, test_rows=rows, same_candidate=same), GATE).verdict
-    clears = value[0] > 0 and log_loss[1] <= 0.002 and auc[0] >= -0.005 and ndcg[0] >= -0.005 and not same
-    assert verdict == ("refuse" if rows < 1000 else "promote" if clears else "hold")
+    point = value[0] > 0 and value[1] - value[0] <= 1e-9 * value[0]
+    clears = value[0] > GATE.min_lift * 0.15 and log_loss[1] <= 0.002 and auc[0] >= -0.005 and ndcg[0] >= -0.005 and not same
+    assert verdict == ("refuse" if rows < 1000 or point else "promote" if clears else "hold")

@@ -46,7 +46,10 @@ def evidence(gain: float) -> Evidence:
         {metric: sides(gained(metric, gain)) for metric in METRICS},
         sides(around(gain)),
         test_rows=5_000,
-        estimators={name: around(gain) for name in SETTINGS.estimators},
+        estimators={name: sides(around(gain)) for name in SETTINGS.estimators},
+        logging=around(0.5),
+        against_logging=around(gain),
+        replayed_share=1.0,
         conversions=around(gain),
         known_share=1.0,
         calibration=around(0.01),
@@ -69,9 +72,18 @@ def test_a_challenger_that_is_better_in_everything_is_promoted_and_one_that_is_w
 ):
     """Log-loss and its kin go down in the first and up in the second: a sign turned round anywhere shows here."""
     assert judge(evidence(0.05), SETTINGS).verdict == "promote"
-    asked_of_models = {"test_rows", "label_maturity", "different_model", "calibration", "simpson", "skew", "latency_ms"}
+    asked_of_models = {
+        "test_rows",
+        "label_maturity",
+        "replayed_share",
+        "different_model",
+        "calibration",
+        "simpson",
+        "skew",
+        "latency_ms",
+    }
     worse = [r for r in judge(evidence(-0.05), SETTINGS).rules if r.name not in asked_of_models]
-    assert len(worse) == 2 * len(METRICS) + 1 + len(SETTINGS.estimators) + 4
+    assert len(worse) == 2 * len(METRICS) + 1 + len(SETTINGS.estimators) + 5
     assert {r.outcome for r in worse} == {"hold"}
 
 
@@ -146,14 +158,16 @@ BETTER_WHEN_LOWER: dict[str, Change] = {
 }
 BETTER_WHEN_HIGHER: dict[str, Change] = {
     "value": lambda x: replace(evidence(0.05), value=sides(around(x))),
-    "value.dr": lambda x: replace(evidence(0.05), estimators={"dr": around(x)}),
-    "value.sndr": lambda x: replace(evidence(0.05), estimators={"sndr": around(x)}),
-    "value.pages": lambda x: replace(evidence(0.05), estimators={"pages": around(x)}),
+    "value.dr": lambda x: replace(evidence(0.05), estimators={"dr": sides(around(x))}),
+    "value.sndr": lambda x: replace(evidence(0.05), estimators={"sndr": sides(around(x))}),
+    "value.pages": lambda x: replace(evidence(0.05), estimators={"pages": sides(around(x))}),
     "conversions": lambda x: replace(evidence(0.05), conversions=around(x)),
+    "logging": lambda x: replace(evidence(0.05), against_logging=around(x)),
 }
 LIMITS = {
     "test_rows": (1_000, "refuse", lambda x: replace(evidence(0.05), test_rows=int(x))),
     "label_maturity": (0.9, "refuse", lambda x: replace(evidence(0.05), known_share=x)),
+    "replayed_share": (0.8, "refuse", lambda x: replace(evidence(0.05), replayed_share=x)),
 }
 CEILINGS = {
     "skew": (0.001, "refuse", lambda x: replace(evidence(0.05), skew=x)),
@@ -172,7 +186,7 @@ def test_what_may_not_be_high_is_held_when_it_may_be_high(name: str) -> None:
 @pytest.mark.parametrize("name", BETTER_WHEN_HIGHER)
 def test_what_may_not_be_low_is_held_when_it_may_be_low(name: str) -> None:
     """The lower end decides: a value must rise for sure, conversions may fall by their margin."""
-    bound = -MARGIN if name == "conversions" else SETTINGS.min_lift
+    bound = {"conversions": -MARGIN, "logging": -SETTINGS.max_loss_to_logging * 0.5}.get(name, SETTINGS.min_lift * 0.5)
     for away, outcome in ((0.5, "pass"), (0.0015, "pass"), (0.0005, "hold"), (-0.5, "hold")):
         assert rule(BETTER_WHEN_HIGHER[name](bound + away), name).outcome == outcome, away
 
@@ -205,3 +219,22 @@ def test_a_slice_metric_that_does_not_exist_is_an_error_that_names_the_choices(n
         ValidationError, match=f"slice_metric\n.*must be one of {choices}, hit_rate_at_<k>.*; not {name}"
     ):
         GateSettings(slice_metric=name)
+
+
+@pytest.mark.parametrize("name", ["value", "value.dr"])
+def test_a_point_is_no_gain(name: str) -> None:
+    """However high: contributions that do not differ say nothing of their error, and rounding is no gain."""
+    for value, outcome in ((0.3, "refuse"), (1e-17, "refuse"), (0.0, "hold"), (-0.3, "hold")):
+        point = Estimate(value, 0.0, value, value, 5_000, 3_000.0)
+        change = {"value": lambda f: {"value": sides(f)}, "value.dr": lambda f: {"estimators": {"dr": sides(f)}}}[name]
+        assert rule(replace(evidence(0.05), **change(point)), name).outcome == outcome, value  # type: ignore[arg-type]
+
+
+def test_a_gain_must_be_worth_having() -> None:
+    """0.1 % of what the champion earns by default; and what it earns must be known."""
+    worth = SETTINGS.min_lift * 0.5
+    tiny = replace(evidence(0.05), value=sides(Estimate(worth, worth / 8, worth / 2, 2 * worth, 5_000, 3_000.0)))
+    assert rule(tiny, "value").outcome == "hold"
+    assert rule(tiny, "value", SETTINGS.model_copy(update={"min_lift": 0.0})).outcome == "pass"
+    unknown = replace(tiny, value={"difference": tiny.value["difference"]})
+    assert rule(unknown, "value").outcome == "refuse"

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from sklearn.model_selection import KFold
 from models.evaluation.estimate import Estimate
 from models.evaluation.hashing import hashed
 from models.evaluation.off_policy import dm, dr, ips
-from models.evaluation.reward_models import CrossFitted, Options, cross_fitted, logistic
+from models.evaluation.reward_models import cross_fitted, logistic
 
 OPEN_BANDIT = Path(__file__).resolve().parents[4] / "shared" / "data" / "open_bandit"
 RNG = np.random.default_rng(0)
@@ -67,19 +66,23 @@ def features(liking: np.ndarray, action: np.ndarray) -> np.ndarray:
     return np.column_stack([liking, np.eye(ACTIONS)[action]])
 
 
-def fitted(log: dict[str, np.ndarray], target: np.ndarray, seed: int = 0) -> CrossFitted:
-    def options(rows: np.ndarray) -> Options:
-        decision = np.repeat(np.arange(len(rows)), ACTIONS)
-        action = np.tile(np.arange(ACTIONS), len(rows))
-        return Options(features(log["liking"][rows][decision], action), decision, target[action])
+@dataclass(frozen=True)
+class Fitted:
+    """Predictions (n,) for estimators with a model."""
 
-    return cross_fitted(
-        reward=log["reward"],
-        users=log["users"],
-        taken=features(log["liking"], log["action"]),
-        options=options,
-        seed=seed,
-    )
+    predicted_logged: np.ndarray
+    predicted_target: np.ndarray
+    notes: tuple[str, ...]
+
+
+def fitted(log: dict[str, np.ndarray], target: np.ndarray, seed: int = 0) -> Fitted:
+    users, liking = log["users"], log["liking"]
+    taken = features(liking, log["action"])
+    found = cross_fitted(reward=log["reward"], users=users, taken=taken, seed=seed)
+    n = len(users)
+    every = features(np.repeat(liking, ACTIONS), np.tile(np.arange(ACTIONS), n))
+    expected = found.predict(np.repeat(users, ACTIONS), every).reshape(n, ACTIONS) @ target
+    return Fitted(found.predict(users, taken), expected, found.notes)
 
 
 def test_a_cross_fitted_model_narrows_the_estimate() -> None:
@@ -136,16 +139,12 @@ def test_impossible_folds_and_rewards_are_errors() -> None:
     """One fold is no cross-fitting; euros need another model than a logistic one."""
     log, _, _ = world(50, 5)
     given = {"users": log["users"], "taken": features(log["liking"], log["action"])}
-
-    def options(rows: np.ndarray) -> Options:
-        return Options(np.zeros((0, 7)), np.zeros(0, int), np.zeros(0))
-
     with pytest.raises(ValueError, match=r"^cross-fitting needs at least 2 folds; found 1$"):
-        cross_fitted(reward=log["reward"], **given, options=options, folds=1)
+        cross_fitted(reward=log["reward"], **given, folds=1)
     with pytest.raises(ValueError, match=r"^a reward model needs rewards that are 0 or 1; found others$"):
-        cross_fitted(reward=log["reward"] * 2.5, **given, options=options)
+        cross_fitted(reward=log["reward"] * 2.5, **given)
     with pytest.raises(ValueError, match="one length"):
-        cross_fitted(reward=log["reward"][1:], **given, options=options)
+        cross_fitted(reward=log["reward"][1:], **given)
 
 
 LOGS = [("random", "bts", "men"), ("random", "bts", "all"), ("bts", "random", "men")]
@@ -200,26 +199,18 @@ class RawLog:
         predicted = {"predicted_logged": np.zeros(len(reward)), "predicted_target": np.zeros(len(reward))}
         for place in np.unique(position):
             at = np.flatnonzero(position == place)
-            found = cross_fitted(
-                reward=reward[at],
-                users=folds_of[at],
-                taken=np.column_stack([context[at], items[action[at]]]),
-                options=partial(_options, context[at], items, self.target[:, place]),
-                seed=seed,
-            )
-            predicted["predicted_logged"][at] = found.predicted_logged
-            predicted["predicted_target"][at] = found.predicted_target
+            shown = np.column_stack([context[at], items[action[at]]])
+            found = cross_fitted(reward=reward[at], users=folds_of[at], taken=shown, seed=seed)
+            predicted["predicted_logged"][at] = found.predict(folds_of[at], shown)
+            for item, chance in zip(items, self.target[:, place], strict=True):
+                every = np.column_stack([context[at], np.tile(item, (len(at), 1))])
+                predicted["predicted_target"][at] += chance * found.predict(folds_of[at], every)
         log = {
             "reward": reward,
             "logged": self.rows["propensity_score"].to_numpy(),
             "target": self.target[action, position],
         }
         return dm(**log, predicted_target=predicted["predicted_target"]), dr(**log, **predicted)
-
-
-def _options(context: np.ndarray, items: np.ndarray, target: np.ndarray, rows: np.ndarray) -> Options:
-    decision, item = np.repeat(np.arange(len(rows)), len(items)), np.tile(np.arange(len(items)), len(rows))
-    return Options(np.column_stack([context[rows][decision], items[item]]), decision, target[item])
 
 
 def reference_folds(n: int) -> np.ndarray:

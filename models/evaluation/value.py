@@ -1,0 +1,292 @@
+"""What two policies would have earned on logged decisions, and their difference, as far as the logs can tell.
+
+Two estimators stand side by side: self-normalised IPS, and self-normalised doubly robust with a reward model that is
+cross-fitted by user on these very decisions from what both rankers say (`models.evaluation.reward_models`). The
+difference is that of the narrower one. Doubly robust is seldom much narrower, since of a rare click little can be
+foreseen; what it brings is that propensities which are wrong by some percent hardly move it, as long as the model
+foresees the reward of what they are wrong about.
+
+The difference has guards of its own: two policies may differ in a hundredth of the decisions, and what carries both
+estimates then says nothing of what carries their difference.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import numpy as np
+
+from models.evaluation import weighting
+from models.evaluation.balance import MOST_LABELS, Balance, balances
+from models.evaluation.choices import SIDES, Choices, Floats, Ints, Side
+from models.evaluation.diagnostics import (
+    Diagnostics,
+    WeightStatistics,
+    missing_propensities,
+    tail_shape,
+    weights_refused,
+)
+from models.evaluation.estimate import Finding, Refusal
+from models.evaluation.linear import Linear
+from models.evaluation.moments import powers
+from models.evaluation.reward_models import expected_rewards
+from models.evaluation.slices import Slice
+from models.evaluation.sufficient import Influence
+from models.evaluation.weighting import Estimator, Log
+from models.settings import GateSettings
+
+ESTIMATORS = ("snips", "dr", "sndr")
+AS_ONE = 1e-9
+"""Probabilities this near are the same choice: rounding is no difference between policies."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What the difference of two policies rests on: the decisions they would make otherwise, and clicks on either side.
+
+    `differing`: share of the logged decisions that one side is likelier to make. `gained`, `lost`: how many equally
+    weighted rewards (of as many users) the decisions are worth that the challenger is likelier to make, and those the
+    champion is. `largest_share`: of the weights' differences, the largest. `tail_shape`: of them, as of weights.
+    """
+
+    decisions: int
+    differing: float
+    gained: float
+    lost: float
+    largest_share: float
+    tail_shape: float | None
+
+
+@dataclass(frozen=True)
+class Value:
+    """Rewards per decision of both sides and of what was shown, and the differences, paired.
+
+    `estimates`: estimator to side (or `difference`, or `against_logging`: challenger minus what was shown) to finding.
+    `primary`: the estimator that is believed.
+    """
+
+    estimates: Mapping[str, Mapping[str, Finding]]
+    primary: str
+    logging: Finding
+    sides: Mapping[Side, Diagnostics] = field(default_factory=dict)
+    carried: Carried | None = None
+    balance: tuple[Balance, ...] = ()
+
+    def of(self, what: str) -> Finding:
+        """The primary estimator's finding."""
+        return self.estimates[self.primary][what]
+
+
+FIGURES = (*SIDES, "difference", "against_logging")
+
+
+def value_of(choices: Choices, settings: GateSettings) -> Value:
+    """Every estimate of both sides on the decisions, or why these cannot carry it; the reward is any number.
+
+    The reward model needs rewards of 0 and 1 and predictions of both sides; without them `snips` stands alone. The
+    difference's interval is at `settings.value_confidence`, all others at `settings.confidence`. Raises ValueError as
+    `models.evaluation.weighting.Log.checked` does.
+    """
+    _, users = np.unique(choices.users, return_inverse=True)
+    shown = Linear.mean(choices.reward)
+    logging = shown.estimate(settings.confidence, users)
+    refusal = missing_propensities(choices.logged) or (logging if isinstance(logging, Refusal) else None)
+    if refusal:
+        return refused(refusal, logging)
+    expected = expected_rewards(choices)
+    logs = {side: _log(choices, side, expected) for side in SIDES}
+    weights = {side: logs[side].weight for side in SIDES}
+    told = {side: _diagnosed(choices, side, users, settings) for side in SIDES}
+    balance = tuple(balances(choices, settings.balance_risk))
+    carried = _carried(weights["challenger"] - weights["champion"], choices.reward, users)
+    unfit = {side: _unfit(side, told[side], balance, settings) for side in SIDES}
+    either = next((f"{side}: {reason}" for side, reason in unfit.items() if reason), None)
+    reasons: dict[str, str | None] = {
+        **{str(side): reason for side, reason in unfit.items()},
+        "difference": either or _not_carried(carried, settings),
+        "against_logging": unfit["challenger"],
+    }
+    shocks = _Shocks.of(choices, expected)
+    estimates: dict[str, dict[str, Finding]] = {}
+    variance = {}
+    for name in ESTIMATORS if expected is not None else ESTIMATORS[:1]:
+        lines = {side: Linear.of_terms(_TERMS[name](logs[side])) for side in SIDES}
+        champion, challenger = (lines[side] for side in SIDES)
+        figures: dict[str, tuple[Linear, Floats]] = {
+            "champion": (champion, weights["champion"]),
+            "challenger": (challenger, weights["challenger"]),
+            "difference": (challenger - champion, weights["challenger"] - weights["champion"]),
+            "against_logging": (challenger - shown, weights["challenger"] - 1.0),
+        }
+        found = {what: shocks.influence(line, weight, users) for what, (line, weight) in figures.items()}
+        variance[name] = found["difference"].second
+        worth: dict[str, float] = {
+            "champion": told["champion"].effective_n,
+            "challenger": told["challenger"].effective_n,
+        }
+        worth |= {"difference": min(worth.values()), "against_logging": worth["challenger"]}
+        estimates[name] = {
+            what: _guarded(replace(influence, effective_n=worth[what]), reasons[what], settings, what)
+            for what, influence in found.items()
+        }
+    primary = "sndr" if variance.get("sndr", math.inf) < variance["snips"] else "snips"
+    return Value(estimates, primary, logging, told, carried, balance)
+
+
+def refused(reason: Refusal, logging: Finding) -> Value:
+    """One reason for every figure but what was shown."""
+    return Value({ESTIMATORS[0]: dict.fromkeys(FIGURES, reason)}, ESTIMATORS[0], logging)
+
+
+_TERMS: Mapping[str, Estimator] = {"snips": weighting.snips, "dr": weighting.dr, "sndr": weighting.sndr}
+
+
+def _log(choices: Choices, side: Side, expected: Floats | None) -> Log:
+    if expected is None:
+        return Log.checked(choices.reward, choices.logged, choices.target(side))
+    of_all = choices.of_all(choices.chosen[side] * expected)
+    return Log.checked(choices.reward, choices.logged, choices.target(side), expected[choices.shown], of_all)
+
+
+def _diagnosed(choices: Choices, side: Side, users: Ints, settings: GateSettings) -> Diagnostics:
+    """Of the side's weights; what they lack to a mean of one, for sure, the logging policy never took."""
+    candidates = np.diff(choices.offsets)
+    told = WeightStatistics.of(choices.logged, choices.target(side), users, candidates, day=choices.days).diagnostics()
+    surely = 1.0 - told.mean_weight - settings.max_mean_weight_z * told.mean_weight_stderr
+    return replace(told, unsupported_mass=max(0.0, surely))
+
+
+def _unfit(side: Side, told: Diagnostics, balance: Sequence[Balance], settings: GateSettings) -> str | None:
+    """Why the side's weights cannot carry an estimate."""
+    reason = weights_refused(told, settings)
+    return reason or next((group.reason for group in balance if group.off and group.side == side), None)
+
+
+def _carried(weights: Floats, reward: Floats, users: Ints) -> Carried:
+    """From the weights' difference (m,), challenger's minus champion's."""
+    size = np.abs(weights)
+    differs = size > AS_ONE
+    gained, lost = (_worth(np.maximum(sign * weights, 0.0) * np.abs(reward), users) for sign in (1.0, -1.0))
+    return Carried(
+        decisions=len(weights),
+        differing=float(differs.mean()),
+        gained=gained,
+        lost=lost,
+        largest_share=float(size.max(initial=0.0) / size.sum()) if differs.any() else 0.0,
+        tail_shape=tail_shape(size[differs], int(differs.sum())),
+    )
+
+
+def _by(at: Ints, figure: Floats) -> Floats:
+    """Its sums by an integer from 0."""
+    return np.bincount(at, weights=figure).astype(np.float64, copy=False)
+
+
+def _worth(rewards: Floats, users: Ints) -> float:
+    """Kish's effective number of users' rewards."""
+    sums = _by(users, rewards)
+    squares = float((sums * sums).sum())
+    return float(sums.sum()) ** 2 / squares if squares else 0.0
+
+
+def _not_carried(carried: Carried, settings: GateSettings) -> str | None:
+    """Why these decisions tell nothing of the difference; the plainest reason first."""
+    if not carried.differing:
+        return f"champion and challenger choose alike in all {carried.decisions} decisions; there is nothing to compare"
+    of = f"among {carried.differing:.2%} of {carried.decisions} decisions, where the sides differ"
+    for side, found in (("champion", carried.lost), ("challenger", carried.gained)):
+        if found < settings.min_clicks_each_side:
+            return (
+                f"the difference needs at least {settings.min_clicks_each_side:g} clicks on what the {side} is likelier"
+                f" to show; found {found:.1f} equally weighted ones {of}"
+            )
+    if carried.largest_share > settings.max_weight_share:
+        return (
+            f"no decision may hold more than {settings.max_weight_share:.1%} of the weights' difference;"
+            f" found {carried.largest_share:.1%} in one {of}"
+        )
+    if settings.min_propensity is None and (carried.tail_shape or 0.0) > settings.max_tail_shape:
+        return (
+            f"the largest differences of weights need a Pareto shape of at most {settings.max_tail_shape:g}, or their"
+            f" mean cannot be told; found {carried.tail_shape:.2f} {of}"
+        )
+    return None
+
+
+@dataclass(frozen=True)
+class _Shocks:
+    """What users, and what items on a day, have in common.
+
+    An item that is liked more, or less, on the day of the log than on others moves all its clicks together. What the
+    reward model did not foresee is summed by item and day: by how much those sums vary more than single users' do is
+    the shocks' part of the variance (two-way clustering, Cameron, Gelbach & Miller 2011, of the residual alone, since
+    that an item is liked more every day is no shock).
+    """
+
+    surprise: Floats
+    item_day: Ints
+    both: Ints
+
+    @classmethod
+    def of(cls, choices: Choices, expected: Floats | None) -> Self:
+        item_day = choices.item_days
+        known = choices.reward.mean() if expected is None else expected[choices.shown]
+        pairs = np.unique(choices.users, return_inverse=True)[1] * (int(item_day.max(initial=0)) + 1) + item_day
+        return cls(choices.reward - known, item_day, np.unique(pairs, return_inverse=True)[1])
+
+    def influence(self, line: Linear, weights: Floats, users: Ints) -> Influence:
+        """Of a figure that multiplies rewards with `weights` (m,); units are users."""
+        sums = _by(users, line.influence)
+        second, third, fourth = powers(sums)
+        moved = weights * self.surprise / len(weights)
+        together, of_items = powers(_by(self.both, moved)), powers(_by(self.item_day, moved))
+        shock = max(0.0, of_items[0] - together[0])
+        if second and shock:
+            second, fourth = second + shock, fourth + of_items[2] * (shock / of_items[0]) ** 2
+        return Influence(line.value, len(sums), len(weights), float(len(weights)), second, third, fourth)
+
+
+def _guarded(influence: Influence, reason: str | None, settings: GateSettings, what: str) -> Finding:
+    """The estimate, unless there is a reason against one or too little to tell its error from."""
+    if reason is None and influence.matter < settings.min_decisions_that_matter:
+        reason = (
+            f"the interval needs at least {settings.min_decisions_that_matter:g} decisions (or users) that matter;"
+            f" found {influence.matter:.1f} among {influence.units}"
+        )
+    if reason:
+        return Refusal(reason, influence.rows, influence.effective_n)
+    return influence.estimate(settings.value_confidence if what == "difference" else settings.confidence)
+
+
+def value_slices(choices: Choices, settings: GateSettings) -> list[Slice]:
+    """Challenger minus champion on the decisions of each context, and in what each kind of candidate earns by all.
+
+    A context's is the difference on its decisions. A kind's (new items) is of the rewards of what is of that kind, per
+    decision of all: both sides may show more or fewer of them. By `snips`; intervals hold together, as
+    `models.evaluation.slices`; contexts and kinds with fewer than `settings.min_slice_rows` logged decisions have none.
+    """
+    parts = []
+    for name, labels in choices.contexts.items():
+        for code in labels.largest(settings.min_slice_rows, MOST_LABELS):
+            rows = labels.codes == code
+            parts.append((name, labels.names[code], rows, rows))
+    for name, labels in choices.kinds.items():
+        shown = replace(labels, codes=labels.codes[choices.shown])
+        for code in shown.largest(settings.min_slice_rows, MOST_LABELS):
+            parts.append((name, labels.names[code], np.ones(len(choices), bool), shown.codes == code))
+    each = 1 - (1 - settings.confidence) / max(1, len(parts))
+    _, users = np.unique(choices.users, return_inverse=True)
+    targets = {side: choices.target(side) for side in SIDES}
+    found = []
+    for name, text, rows, rewarded in parts:
+        reward, logged = (choices.reward * rewarded)[rows], choices.logged[rows]
+        logs = {side: Log.checked(reward, logged, targets[side][rows]) for side in SIDES}
+        champion, challenger = (Linear.of_terms(weighting.snips(logs[side])) for side in SIDES)
+        carried = _carried(logs["challenger"].weight - logs["champion"].weight, reward, users[rows])
+        reason = _not_carried(carried, settings)
+        difference = (challenger - champion).estimate(each, users[rows])
+        n = int(rewarded.sum())
+        told = Refusal(reason, len(reward)) if reason else difference
+        found.append(Slice(name, text, n, n / len(choices), told))
+    return found
