@@ -7,6 +7,7 @@ by the product's own functions and judged by the product's own gate. A team adds
     promoted    share of trials with a promotion, `low` and `high` Wilson's interval; false where the lift is 0 or less
     refused     share of verdicts that are refusals; so are a world's further figures
     covered     share of the difference's intervals that hold the true difference, where there is one
+    against     which rules stand in the way, and in how many verdicts
     goals       met, or those that are not
 
 A goal is met when the share itself is within its bound: of 200 trials a true 2.5 % is often 3 %, the interval says so.
@@ -15,8 +16,10 @@ A goal is met when the share itself is within its bound: of 200 trials a true 2.
 import importlib
 import os
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +34,16 @@ POWER, LAWS_WITH_POWER, NONE_BETTER = 0.85, 4, 0.025
 Row = dict[str, Any]
 Task = tuple[World, int, int]
 """World, seed, decisions."""
-Counted = tuple[dict[str, list[bool]], float, float]
-"""Each figure's answers of one trial, and the mean true lifts over champion and logging policy."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What is counted of one trial: each figure's answers, mean true lifts, and the rules that were not passed."""
+
+    figures: Mapping[str, list[bool]]
+    lift: float
+    over_logging: float
+    against: Counter[str]
 
 
 def worlds() -> list[World]:
@@ -50,8 +61,14 @@ def trial(task: Task) -> list[Counted]:
         answers = {name: [figure(one) for one in found] for name, figure in world.figures.items()}
         figures = {name: [bool(a) for a in every if a is not None] for name, every in answers.items()}
         figures["promoted"] = [any(figures["promoted"])]
-        over_logging = [one.log.worth["challenger"] / one.log.worth["logging"] - 1 for one in found]
-        counted.append((figures, float(np.mean([one.log.lift for one in found])), float(np.mean(over_logging))))
+        counted.append(
+            Counted(
+                figures,
+                float(np.mean([one.log.lift for one in found])),
+                float(np.mean([one.log.worth["challenger"] / one.log.worth["logging"] - 1 for one in found])),
+                Counter(rule.name for one in found for rule in one.verdict.rules if rule.outcome != "pass"),
+            )
+        )
     return counted
 
 
@@ -61,21 +78,23 @@ def rows_of(pool: ProcessPoolExecutor, world: World, trials: int, decisions: int
     found = list(pool.map(trial, [(world, seed, decisions) for seed in range(trials)]))
     seconds = round((time.perf_counter() - started) / len(world.lifts), 1)
     for at, lift in enumerate(world.lifts):
-        figures, true, over = zip(*(counted[at] for counted in found), strict=True)
-        every = {name: [answer for one in figures for answer in one[name]] for name in world.figures}
+        counted = [of_trial[at] for of_trial in found]
+        every = {name: [answer for one in counted for answer in one.figures[name]] for name in world.figures}
         shares = {name: float(np.mean(answers)) if answers else None for name, answers in every.items()}
         interval = binomtest(sum(every["promoted"]), trials).proportion_ci(method="wilson")
+        against = sum((one.against for one in counted), Counter[str]())
         missed = [str(goal) for goal in world.goals if goal.asks(lift) and not _met(goal, shares)]
         yield {
             "lift": lift,
-            "true_lift": float(np.mean(true)),
-            "over_logging": float(np.mean(over)),
+            "true_lift": float(np.mean([one.lift for one in counted])),
+            "over_logging": float(np.mean([one.over_logging for one in counted])),
             "trials": trials,
             "decisions": decisions,
             "promoted": shares.pop("promoted"),
             "low": float(interval.low),
             "high": float(interval.high),
             **shares,
+            "against": ", ".join(f"{name} {n}" for name, n in against.most_common(3)),
             "goals": f"MISSED {'; '.join(missed)}" if missed else "met" if world.goals else "none",
             "seconds": seconds,
         }

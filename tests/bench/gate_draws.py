@@ -14,16 +14,18 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.choices import SIDES, Choices, Side
+from models.evaluation.choices import SIDES, Choices, Labels, Side
 from models.policies.choice import first_choice
 from models.settings import PolicySettings
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-SURFACES = np.array(["home", "search", "similar"])
+SURFACES = ("home", "search", "similar")
 SURFACE_LOGITS = np.array([0.0, 0.15, -0.1])
-CATEGORIES, OLDEST_WEEKS = 12, 5
+KIND = tuple("abcdefghij")
+KINDS = {"item_category": 1, "item_age": 7}
+"""What items can be told apart by, and how many of them in a row are of one kind."""
 NEWTON_STEPS = 12
 PLACKETT_LUCE = PolicySettings()
 
@@ -311,8 +313,8 @@ class Day:
             users=found.users,
             items=found.items,
             days=found.days,
-            contexts={"surface": SURFACES[found.surfaces]},
-            kinds={"item_category": found.items % CATEGORIES, "item_age": found.items // 7 % OLDEST_WEEKS},
+            contexts={"surface": Labels(found.surfaces, SURFACES)},
+            kinds={name: Labels(found.items // step % len(KIND), KIND) for name, step in KINDS.items()},
         )
 
 

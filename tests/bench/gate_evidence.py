@@ -5,14 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.evaluation import weighting
 from models.evaluation.calibration import calibration_error
 from models.evaluation.choices import SIDES, Choices, Side
 from models.evaluation.comparison import compare
-from models.evaluation.estimate import Estimate, Finding
+from models.evaluation.estimate import Estimate
 from models.evaluation.gate import Evidence, Verdict, judge
-from models.evaluation.off_policy import snips_difference
-from models.evaluation.sufficient import SufficientStatistics
+from models.evaluation.value import value_of
 from models.settings import GateSettings, Margins
 from tests.bench.gate_draws import Floats, Log
 
@@ -27,7 +25,6 @@ GATE = GateSettings(
     max_latency_ms=None,
     min_known_share=None,
 )
-DOUBLY_ROBUST = {"dr": weighting.dr, "sndr": weighting.sndr}
 
 
 def evidence_of(log: Log, settings: GateSettings) -> Evidence:
@@ -35,42 +32,17 @@ def evidence_of(log: Log, settings: GateSettings) -> Evidence:
     parts = [log.choices] + ([] if log.unreplayed is None else [log.unreplayed])
     clicked, users = (np.concatenate([getattr(part, name) for part in parts]) for name in ("reward", "users"))
     champion, challenger = (np.concatenate([_scores(part, side) for part in parts]) for side in SIDES)
+    value = value_of(log.choices, settings)
     return Evidence(
         comparison=compare(clicked, champion, challenger, users, users, settings, metrics=METRICS),
-        value={"difference": difference(log.choices, settings)},
-        estimators={name: _second_opinion(log.choices, name, settings) for name in settings.estimators},
+        value=value.estimates[value.primary],
+        estimators=value.estimates,
+        logging=value.logging,
+        against_logging=value.of("against_logging"),
+        replayed_share=len(log.choices) / len(clicked),
         test_rows=len(clicked),
         calibration=calibration_error(clicked, challenger, settings=settings, clusters=users),
     )
-
-
-def difference(choices: Choices, settings: GateSettings) -> Finding:
-    """The estimated value of the challenger less the champion's, per decision."""
-    return snips_difference(
-        reward=choices.reward,
-        logged=choices.logged,
-        champion=choices.target("champion"),
-        challenger=choices.target("challenger"),
-        clusters=choices.users,
-        settings=settings,
-    )
-
-
-def _second_opinion(choices: Choices, name: str, settings: GateSettings) -> Finding:
-    """As `jobs.evidence.detail.second_opinions`: the champion's predictions are the model of both sides."""
-    model = choices.predicted["champion"]
-    logs = [
-        weighting.Log.checked(
-            choices.reward,
-            choices.logged,
-            choices.target(side),
-            choices.of_taken(model),
-            choices.of_all(choices.chosen[side] * model),
-        )
-        for side in SIDES
-    ]
-    terms = [DOUBLY_ROBUST[name](log) for log in logs]
-    return SufficientStatistics.of(*terms, clusters=choices.users).estimate(settings.value_confidence)
 
 
 def _scores(choices: Choices, side: Side) -> Floats:

@@ -30,6 +30,6 @@ WORLDS = (
         says=f"Epsilon-greedy among {LAW.fewest} to {LAW.candidates} candidates: no propensity below {SMALLEST:g}.",
         draw=draw,
         goals=(Goal("promoted", at_most=0.025), Goal("refused", at_most=0.05)),
-        settings=GATE,
+        settings=GATE.model_copy(update={"min_propensity": SMALLEST}),
     ),
 )

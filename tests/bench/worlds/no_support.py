@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from models.evaluation.choices import Labels
 from tests.bench.gate_draws import Day, Law, Log
 from tests.bench.gate_evidence import Goal, World
 
@@ -26,7 +27,10 @@ def draw(seed: int, lift: float, decisions: int) -> Iterator[Log]:
     scores["champion"][last] = DISLIKED
     scores["challenger"][last] = np.where(rng.random(decisions) < LIKED, BELIEVED, DISLIKED)
     day = replace(day, logging=found.rescaled(logging)).with_rankers(scores)
-    yield day.log(rng, day.tilted(lift, p))
+    log = day.log(rng, day.tilted(lift, p))
+    new = np.zeros(len(found.items), dtype=np.int64)
+    new[last] = 1
+    yield replace(log, choices=replace(log.choices, kinds={"item_age": Labels(new, ("old", "new"))}))
 
 
 WORLDS = (

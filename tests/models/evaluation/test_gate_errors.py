@@ -11,9 +11,10 @@ import pytest
 
 from models.evaluation.choices import SIDES
 from models.evaluation.estimate import Estimate
+from models.evaluation.value import value_of
 from tests.bench.bench_gate import rows_of, worlds
 from tests.bench.gate_draws import Day, Law, tilted
-from tests.bench.gate_evidence import GATE, Goal, World, difference, evidence_of, verdict
+from tests.bench.gate_evidence import GATE, Goal, World, evidence_of, verdict
 from tests.bench.worlds import equal, laws, strong_user_effects, unexplored
 
 LOGS = 40
@@ -92,7 +93,7 @@ def test_the_worlds_estimates_are_unbiased() -> None:
     errors = []
     for seed in range(LOGS):
         log = day_of(seed, 4_000, replace(SMALL, challenger_noise=0.4)).log(np.random.default_rng(seed))
-        found = difference(log.choices, GATE)
+        found = value_of(log.choices, GATE).of("difference")
         assert isinstance(found, Estimate)
         errors.append((found.value - log.gain) / found.stderr)
     assert abs(np.mean(errors)) < 3 / np.sqrt(LOGS)
