@@ -12,6 +12,8 @@ below says which stage does what.
 - **Up for reschedule, "NotReady"**: a table of the window is missing a day. Look at `daily_data`.
 - **`train` or `backtest`, "Refused"**: the data cannot carry the claim, or the champion's bundle is not the one that
   was judged. No candidate is proposed and the champion keeps serving.
+- **`backtest`, "NotReady: … another writer committed first"**: the other training began its look in the same second;
+  the next try sees it. Nothing to do.
 - **`propose`**: the challenger exists but `promotion` was not started; clear this task only.
 - **Anything else** is a crash, tried three times.
 - It can wait until morning: the champion serves on, and tomorrow's warm start sees these days too.

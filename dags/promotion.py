@@ -20,6 +20,8 @@ way to force it.
 - **`promote` or `deploy`, "Refused: … was judged against …"**: another model went live since the backtest, so nobody
   knows yet whether this one is better. Clear `backtest` with all downstream in the DAG that started this run: it
   proposes anew, and you are asked again on fresh evidence. Nothing was changed.
+- **`promote`, "Refused: look … must judge one evidence" or "… was refused, so look … spends no risk"**: other evidence,
+  or other settings, than the look was begun for. Clear `backtest` with all downstream in the DAG that started this run.
 - **`approve`**: answered in the very seconds in which it was asked, which Airflow takes for a death. Clear it, answer
   again.
 - **`deploy`, "Refused: … said yes to …"**: it was judged again while the question was open. Clear `promote` with

@@ -12,6 +12,8 @@ does what.
 - **Up for reschedule, "NotReady"**: `daily_data` of the last days is not finished. Look there first.
 - **`train` or `backtest`, "Refused"**: the data cannot carry the claim (too few rows, one class only). No candidate is
   proposed and the champion keeps serving. The message says what was needed and what was found.
+- **`backtest`, "NotReady: … another writer committed first"**: the other training began its look in the same second;
+  the next try sees it. Nothing to do.
 - **`propose`**: the challenger exists but `promotion` was not started; clear this task only.
 - **Anything else** is a crash, tried three times; `train` is the hungriest stage, so look at memory first.
 - Nobody is served worse: the champion stays until somebody approves another.

@@ -14,10 +14,12 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from jobs.errors import Refused
+from jobs.lake.store import midnight
 from jobs.lake.swap import swap
 from models.rankers import RANKERS
 from models.rankers.protocol import Ranker
@@ -40,6 +42,23 @@ class Bundle:
     index: ItemIndex | None
     policy: PolicySettings
     manifest: Mapping[str, Any]
+
+    @property
+    def learned_until(self) -> datetime:
+        """No row that it, or what its training started from, learned from or was chosen on is later than this.
+
+        An older bundle does not say; a training sees nothing later than its day, so the end of that is as true. Raises
+        `Refused` where it says neither.
+        """
+        lineage = self.manifest["lineage"]
+        if "learned_until" in lineage:
+            return datetime.fromisoformat(lineage["learned_until"])
+        if "day" in lineage:
+            return midnight(date.fromisoformat(lineage["day"]) + timedelta(days=1)) - timedelta(microseconds=1)
+        raise Refused(
+            f"bundle {self.candidate_id} must say until when it learned, by learned_until or its day; found neither in"
+            " its lineage: train again"
+        )
 
 
 def write(

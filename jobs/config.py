@@ -2,8 +2,8 @@
 
 Values come from `infra/env/<env>.toml` (TIDEGATE_ENV names it, `local` by default), overridden by `TIDEGATE__A__B`
 environment variables; what neither says keeps the default written beside the field. An override of a group
-(`TIDEGATE__GATE='{"looks": 3}'`) changes the keys it names and keeps the others; a more specific variable wins over it.
-A list or a mapping is one value: it is given whole, as JSON.
+(`TIDEGATE__GATE='{"risk_days": 7}'`) changes the keys it names and keeps the others; a more specific variable wins over
+it. A list or a mapping is one value: it is given whole, as JSON.
 """
 
 import hashlib

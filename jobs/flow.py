@@ -23,7 +23,7 @@ Days = Literal["day", "past", "newest", "around", "ever"]
 VALIDATED = ("impressions", "clicks", "purchases", "requests", "items", "users")
 SNAPSHOTS = ("items", "users")
 """Of these, the state of a whole day; readers take the newest day at or before theirs."""
-LEDGERS = ("promotions", "deployments")
+LEDGERS = ("looks", "promotions", "deployments")
 FEATURES = ("user_features", "item_features", "encodings")
 
 
@@ -104,7 +104,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         examples            day    * -impression_id -propensity -policy -query -source_item_id
         deployments         ever   *"""),
     _stage("backtest", "challenger and champion on the same held-out rows; what the logs can and cannot tell",
-           per="mode", writes="evidence", reads="""
+           per="mode", writes="looks evidence", reads="""
         examples            day    *
         requests            past   request_id candidates slate_size
         user_features       past   *
@@ -112,6 +112,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         encodings           past   *
         items               newest item_id category price title attributes
         candidates          ever   *
+        promotions          ever   look verdict candidate_id bundle_sha256 evidence_sha256
         deployments         ever   *
         impressions         past   .
         clicks              past   .

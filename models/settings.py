@@ -103,11 +103,16 @@ class GateSettings(Settings):
     """What a challenger must show before a person is even asked."""
 
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    looks: int = Field(
-        1,
+    risk_days: int = Field(
+        14,
         ge=1,
-        description="verdicts that share one risk of a false promotion: 14 for a fortnight of daily ones; the value's "
-        "difference is then judged at 1 - (1 - confidence) / looks (Bonferroni)",
+        description="all looks of so many days share one risk of a false promotion, 1 - confidence (half of it on the "
+        "side of a gain); the ledger of looks counts them, whatever day, mode or challenger they are of",
+    )
+    expected_looks: int = Field(
+        2,
+        ge=1,
+        description="of those days: so many spend alike, each further one less; a wrong number costs power, never risk",
     )
     min_effective_n: float = Field(200.0, ge=1, description="below it the counterfactual estimate is refused")
     max_weight_share: float = Field(0.05, gt=0, le=1, description="largest single weight / sum of weights")
@@ -144,7 +149,10 @@ class GateSettings(Settings):
         (), description="further estimators whose bound must clear min_lift: snips, dr, sndr, pages"
     )
     max_conversion_drop: float | None = Field(
-        None, ge=0, description="conversions per request it may lose for sure; they are known a window after the clicks"
+        0.1,
+        ge=0,
+        le=1,
+        description="of the champion's conversions per request: a loss of more for sure holds, once labels are closed",
     )
     must_not_fall: Margins = Margins()
     must_rise: tuple[str, ...] = Field((), description="metrics that must be better for sure")
@@ -181,5 +189,20 @@ class GateSettings(Settings):
 
     @property
     def value_confidence(self) -> float:
-        """The confidence of the value's difference, the rule that a gain is shown by; see `looks`."""
-        return 1 - (1 - self.confidence) / self.looks
+        """The confidence of the value's difference, by which a gain is shown, of a look that is the only one."""
+        return self.confidence
+
+    def at(self, risk: float) -> "GateSettings":
+        """The same for a look that may spend `risk`, in (0, 1); see `models.evaluation.risk`."""
+        return LookSettings.model_validate({**dict(self), "risk": risk})
+
+
+class LookSettings(GateSettings):
+    """The gate's settings at one look among several, whose share of the risk the ledger has told."""
+
+    risk: float = Field(gt=0, lt=1)
+
+    @property
+    def value_confidence(self) -> float:
+        """That of the interval which errs in `risk` of cases."""
+        return 1 - self.risk

@@ -4,6 +4,7 @@ The document is the record; MLflow and the folder beside the bundle hold copies 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle, tracking
+from jobs.backtest import looks
 from jobs.bundle import Bundle
 from jobs.deployments import ledger
 from jobs.evidence import computed, core, data_warnings, pack
@@ -30,14 +32,19 @@ def run(run: Run) -> dict[str, Any]:
     challenger = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
     champion, deployed = _champion(run, challenger, candidates[BASELINE])
     run.say(f"challenger {challenger.candidate_id}, champion {champion.candidate_id}")
-    days = data_warnings.span(_days(run))
+    days, test = data_warnings.span(_days(run)), computed.held_out(run)
     origin = computed.Origin(
         run_id=row["run_id"],
         deployed=deployed,
         warnings=data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED}),
         dataset=published(run.lineage("examples", run.partition)),
+        risk=looks.begun(run, challenger.sha256),
     )
-    document = computed.document(run, computed.held_out(run), (champion, challenger), origin)
+    document = computed.document(run, test, (champion, challenger), origin)
+    if looks.judged_otherwise(run, document.risk, pack.sha256(document)):
+        run.say(f"look {document.risk.look} was judged on another evidence: this one is a look of its own")
+        origin = replace(origin, risk=looks.begin(run))
+        document = computed.document(run, test, (champion, challenger), origin)
     _deliver(run, document)
     truth = document.truth
     return {
@@ -47,6 +54,7 @@ def run(run: Run) -> dict[str, Any]:
         "value": document.value.model_dump(),
         "logging": document.logging.value.model_dump(),
         "truth": None if truth is None else truth.model_dump(),
+        "risk": document.risk.model_dump(exclude={"looks"}),
         **{f"{name}_difference": sides.difference.model_dump() for name, sides in document.comparison.items()},
     }
 

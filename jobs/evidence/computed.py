@@ -22,6 +22,7 @@ from jobs.evidence.document import (
     Document,
     Lineage,
     Logged,
+    Risk,
     Sides,
     Truth,
     Warned,
@@ -59,11 +60,12 @@ class Origin:
     """Whether the champion ever was."""
     warnings: list[Warned]
     dataset: dict[str, Any] | None
+    risk: Risk
 
     @classmethod
     def of(cls, first: Document) -> Self:
         """That of an evidence."""
-        return cls(first.challenger.run_id, first.champion.deployed, first.warnings, first.dataset)
+        return cls(first.challenger.run_id, first.champion.deployed, first.warnings, first.dataset, first.risk)
 
 
 def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int = AT_ONCE) -> Document:
@@ -71,7 +73,7 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
 
     Columns of `at_once` rows or candidates are held together.
     """
-    settings, seed = run.config.gate, run.config.ranker.seed
+    settings, seed = run.config.gate.at(origin.risk.risk), run.config.ranker.seed
     rows = scored(test, {side: found.ranker for side, found in zip(SIDES, pair, strict=True)}, _identity(run), at_once)
     comparison = {metric: Sides.of(sides) for metric, sides in compared(rows, *SIDES, settings, seed).items()}
     run.say(f"compared on {len(rows)} of {len(test)} test rows")
@@ -99,7 +101,7 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
         value_slices=detail.value_sliced(replay, settings),
         replay=core.replay_kind(len(replay), replay.left_out, value),
         pages=pages.section(test, replay, dict(zip(SIDES, pair, strict=True)), settings),
-        conversions=conversions.section(replay, closing, settings),
+        conversions=conversions.section(replay, closing, run.config.gate),
         truth=_truth(run, replay, test),
         calibration=detail.calibration(rows, settings),
         slices=detail.sliced(rows, settings),
@@ -110,7 +112,8 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
         dataset=origin.dataset,
         warnings=origin.warnings,
         diagnostics=core.trust(replay, value),
-        gate=settings,
+        gate=run.config.gate,
+        risk=origin.risk,
         lineage=Lineage(code_version=code_version(), config_hash=run.config.digest("backtest")),
         limitations=list(core.LIMITATIONS),
     )
@@ -165,5 +168,6 @@ def _told(side: Bundle) -> dict[str, Any]:
         "ranker": side.ranker.kind,
         "bundle_sha256": side.sha256,
         "policy": side.policy,
+        "learned_until": side.learned_until.isoformat(),
         "lineage": dict(side.manifest["lineage"]),
     }

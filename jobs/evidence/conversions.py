@@ -27,7 +27,8 @@ def section(replay: Replayed, closes_on: date, settings: GateSettings) -> Conver
     elif not closed or closed < (settings.min_known_share or 0.0) * decisions:
         found = core.refused(_open(closed, decisions, closes_on, settings))
     else:
-        found = core.earned(replay, converted, settings)
+        # The gate looks for harm here: a side that sells nothing is that, and no lack of evidence.
+        found = core.earned(replay, converted, settings.model_copy(update={"min_clicks_each_side": 0.0}))
     return Conversions(
         decisions=decisions,
         closed=closed,

@@ -6,6 +6,7 @@ pages, `jobs.evidence.conversions` conversions.
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from jobs.evidence.document import (
     Balanced,
+    Candidate,
     Carried,
     Data,
     Diagnostics,
@@ -44,9 +46,10 @@ WEIGHT_EDGES = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 MOST_GROUPS = 12
 """Groups of the balance that are shown, those furthest apart."""
 LIMITATIONS = (
-    "One day is judged; another may say otherwise. Verdicts of other days are corrected for as far as gate.looks says.",
-    "The value is the click on the first placement of a request. Whole pages and conversions are estimated beside it;"
-    " the gate asks them only where its settings say so.",
+    "One day is judged; another may say otherwise. The interval of the value's difference allows for all looks of"
+    " gate.risk_days days at this endpoint, of whatever day, mode or challenger; other rules' intervals stand alone.",
+    "The value is the click on the first placement of a request. Whole pages are estimated beside it; the gate asks"
+    " them only where its settings say so. Conversions are asked once their labels are closed: before, nobody knows.",
     "A request without its first placement is left out, one without any placement is not seen: what is missing is taken"
     " to be missing whatever was shown and clicked, up to gate.max_incomplete_share of the requests.",
     "A page is weighed by all placements down to each: right if what stands below does not change a click above it.",
@@ -210,12 +213,13 @@ def gate_evidence(document: Document) -> Evidence:
         comparison={metric: sides.measured() for metric, sides in document.comparison.items()},
         value=document.value.measured(),
         test_rows=document.test_rows,
+        held_out_hours=_held_out_hours(document),
         same_candidate=document.same_candidate,
         estimators=estimators | {"pages": whole_pages(document.pages.depths)},
         logging=document.logging.value.measured(),
         against_logging=document.logging.difference.measured(),
         replayed_share=document.replay.share,
-        conversions=document.conversions.difference.measured(),
+        conversions=document.conversions.measured(),
         known_share=document.test_rows / max(1, document.data.test_rows),
         calibration=document.calibration["challenger"].error.measured(),
         slices=tuple(parts),
@@ -225,6 +229,14 @@ def gate_evidence(document: Document) -> Evidence:
         mode=document.mode,
         parity=None if document.parity is None else document.parity.measured(),
     )
+
+
+def _held_out_hours(document: Document) -> dict[str, float]:
+    """How long after the last row that each side learned from the first test row was shown."""
+    first = datetime.fromisoformat(document.data.event_time[0])
+    sides: dict[str, Candidate] = {"champion": document.champion, "challenger": document.challenger}
+    learned = {side: datetime.fromisoformat(found.learned_until) for side, found in sides.items()}
+    return {side: (first - until) / timedelta(hours=1) for side, until in learned.items()}
 
 
 def whole_pages(depths: Mapping[str, Sides]) -> dict[str, estimate.Finding]:

@@ -4,6 +4,7 @@ An unknown key, a missing one and a figure that is not sound are errors: a docum
 shown. `SCHEMA_VERSION` rises whenever a reader of the version before would misread the document.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal, Self
@@ -119,6 +120,8 @@ class Candidate(Part):
     ranker: str
     bundle_sha256: str
     policy: PolicySettings
+    learned_until: str
+    """No row it learned from, or was chosen on, is later, back through every warm start."""
     lineage: dict[str, Any]
 
 
@@ -361,6 +364,42 @@ class Truth(Part):
     p_conversion: float | None = None
 
 
+class Look(Part):
+    """An evidence of this endpoint that was there to be judged; what a refused one could have spent was not."""
+
+    number: int
+    at: str
+    day: str
+    mode: Literal["full", "warm"]
+    risk: float
+    candidate_id: str | None
+    verdict: Literal["promote", "hold", "refuse"] | None
+    """As known when this evidence's look began; None: nobody had judged it, and it counts."""
+
+
+class Risk(Part):
+    """At which risk of a false promotion the value's difference is told, and why (`models.evaluation.risk`)."""
+
+    look: int
+    """The number of this evidence's own."""
+    risk: float
+    shared: float
+    """By all looks of any `days` days."""
+    days: int
+    looks: list[Look]
+    """Those of the `days` days before it, oldest first."""
+
+    @property
+    def confidence(self) -> float:
+        """Of the intervals of the value's difference."""
+        return 1 - self.risk
+
+    @property
+    def spent(self) -> float:
+        """By the looks before."""
+        return math.fsum(look.risk for look in self.looks if look.verdict != "refuse")
+
+
 class Lineage(Part):
     """What made the document, beside the tables in `data.versions`."""
 
@@ -402,6 +441,7 @@ class Document(Part):
     warnings: list[Warned]
     diagnostics: Diagnostics
     gate: GateSettings
+    risk: Risk
     lineage: Lineage
     limitations: list[str]
 
@@ -412,7 +452,7 @@ class JudgedRule(Part):
     name: str
     figure: float | None
     bound: float | None
-    outcome: Literal["pass", "hold", "refuse"]
+    outcome: Literal["pass", "hold", "refuse", "unknown"]
     reason: str
 
 

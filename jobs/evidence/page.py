@@ -162,10 +162,10 @@ def depth_rows(document: Document) -> list[Row]:
 def conversion_rows(document: Document) -> list[Row]:
     """Challenger minus champion in conversions per request; one row, also where it is refused."""
     found, drop = document.conversions, document.gate.max_conversion_drop
-    bound = None if drop is None else -drop
+    bound = -drop * found.champion.value if drop is not None and isinstance(found.champion, Estimated) else None
     scale = Scale.about_zero([*_ends([found.difference]), bound or 0.0])
     chart = _chart("Conversions, challenger minus champion", "challenger", found.difference, scale, None, bound)
-    note = "those of the first placement" + ("" if drop is None else f"; may be worse by {wording.setting(drop)}")
+    note = "those of the first placement" + ("" if drop is None else f"; may fall by {wording.share(drop)}")
     return [
         Row("Conversions per request", note, chart, found.difference, before=found.champion, after=found.challenger)
     ]

@@ -27,11 +27,12 @@ KINDS = {"session_replay": "Session replay", "slate_re_ranking": "Slate re-ranki
 RULES = {
     "test_rows": "Enough test rows",
     "label_maturity": "Clicks are known",
+    "held_out": "The test is on rows nobody learned from",
     "different_model": "It is another model",
     "value": "Earns more clicks",
     "logging": "Earns what is shown now",
     "replayed_share": "Enough can be replayed",
-    "conversions": "Conversions do not fall",
+    "conversions": "Conversions do not fall for sure",
     "calibration": "Probabilities are right",
     "slices": "No slice is hurt",
     "simpson": "Parts agree with the whole",
@@ -42,7 +43,7 @@ RULES = {
 }
 AT_MOST = {*LOWER_IS_BETTER, "calibration", "popularity_bias", "skew", "latency_ms", "warm_parity"}
 SHARES = {"label_maturity", "replayed_share", "popularity_bias", "skew"}
-OUTCOMES = {"pass": "cleared", "hold": "not cleared", "refuse": "cannot tell"}
+OUTCOMES = {"pass": "cleared", "hold": "not cleared", "refuse": "cannot tell", "unknown": "not known"}
 VERDICTS = {"promote": "Promote", "hold": "Hold", "refuse": "Refuse", None: "Not judged yet"}
 
 
@@ -112,7 +113,7 @@ def rule_needs(rule: JudgedRule) -> str:
     if rule.bound is None:
         return ""
     bound = _of_rule(rule, rule.bound, setting)
-    if base == "value" or kind == "rises":
+    if base in ("value", "held_out") or kind == "rises":
         return f"{'<' if base in LOWER_IS_BETTER else '>'} {bound}"
     return f"{'≤' if base in AT_MOST else '≥'} {bound}"
 
@@ -123,6 +124,8 @@ def _of_rule(rule: JudgedRule, figure: float, written: Callable[[float, bool], s
         return share(figure)
     if base == "latency_ms":
         return f"{figure:.3g} ms"
+    if base == "held_out":
+        return f"{figure:.4g} h"
     return written(figure, base in METRICS or base in ("value", "logging", "conversions", "slices", "warm_parity"))
 
 
@@ -131,12 +134,15 @@ def headline(document: Document, judgement: Judgement | None) -> str:
     if judgement is None:
         return "The evidence is complete. The gate judges it next, in the stage promote, where latency is measured."
     against = [rule for rule in judgement.rules if rule.outcome == judgement.verdict]
+    cleared = sum(rule.outcome == "pass" for rule in judgement.rules)
     if judgement.verdict == "promote":
-        return f"All {len(judgement.rules)} rules are cleared. {_gain(document)}"
+        unknown = _listed([f"“{rule_name(rule.name)}”" for rule in judgement.rules if rule.outcome == "unknown"])
+        if cleared < len(judgement.rules):
+            return f"All {cleared} rules that can be asked are cleared; not known: {unknown}. {_gain(document)}"
+        return f"All {cleared} rules are cleared. {_gain(document)}"
     names = _listed([f"“{rule_name(rule.name)}”" for rule in against])
     if judgement.verdict == "refuse":
         return f"The evidence cannot carry a verdict on {names}. {_sentence(against[0].reason)}"
-    cleared = sum(rule.outcome == "pass" for rule in judgement.rules)
     why = _gain(document) if against[0].name == "value" else _sentence(against[0].reason)
     return f"{cleared} of {len(judgement.rules)} rules are cleared; not cleared: {names}. {why}"
 
@@ -154,7 +160,7 @@ def _gain(document: Document) -> str:
     if not isinstance(found, Estimated):
         return _sentence(found.refused)
     gain = f"{signed(found.value)} clicks per request against the champion"
-    ends = f"{share(document.gate.value_confidence)} interval {between(found, sign=True)}"
+    ends = f"{share(document.risk.confidence)} interval {between(found, sign=True)}"
     unsure = ", so it may be none" if found.low <= 0 <= found.high else ""
     return f"The challenger would earn {gain} ({ends}){unsure}."
 

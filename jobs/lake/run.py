@@ -201,5 +201,5 @@ class Run:
 
 
 def now() -> datetime:
-    """The wall clock, for ledger entries only: no row of data depends on it."""
+    """The wall clock, for ledger entries only: no row of data depends on it, but for how much risk a look may spend."""
     return datetime.now(UTC)

@@ -358,6 +358,23 @@ LAKE: dict[str, Table] = {
             partition=("day", "mode"),
         ),
         Table(
+            "looks",
+            "the ledger of looks, append-only: each spends a part of one risk of a false promotion",
+            ("number",),
+            {
+                "number": _c(pa.int64()),  # 1, 2, … per endpoint
+                "at": _c(TIME),  # the wall clock when its backtest began; never earlier than the look before
+                "day": _c(STR),  # of the evidence: another clock than `at`
+                "mode": _c(STR),
+                "risk": _c(pa.float64()),  # the value's difference has the confidence 1 - risk
+                "verdict": _c(STR, "?"),  # as known when the next look began: null if nobody had judged it
+                "candidate_id": _c(STR, "?"),  # and who was judged, on which evidence
+                "bundle_sha256": _c(STR, "?"),
+                "evidence_sha256": _c(STR, "?"),
+            },
+            partition=("endpoint",),
+        ),
+        Table(
             "promotions",
             "the gate's verdict on the evidence about the challenger of a day, with its reasons",
             ("candidate_id",),
@@ -367,6 +384,7 @@ LAKE: dict[str, Table] = {
                 "bundle": _c(STR),
                 "bundle_sha256": _c(STR),
                 "evidence_sha256": _c(STR),
+                "look": _c(pa.int64()),  # whose risk the verdict spent; a refusal spends none
                 "verdict": _c(STR),  # promote, hold, refuse
                 "reasons": _c(pa.list_(STR)),
                 "decided_at": _c(TIME),

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from jobs.deployments.release import SHA_DIGITS
+from jobs.errors import Refused
 from jobs.evidence import pack, wording
 from jobs.evidence.document import Document, Estimated, Finding, Judgement
 from jobs.evidence.scored import SIDES
 from models.evaluation.gate import VALUE
 
+REFUSE = "refuse"
 SHOWN = ("auc", "log_loss", "ndcg_at_10")
 """Metrics of the short table; the page has all."""
 
@@ -21,6 +23,22 @@ def standing(existing: Iterable[Mapping[str, Any]], verdict: Mapping[str, Any]) 
     return {**verdict, "decided_at": next(same, verdict["decided_at"])}
 
 
+def check_risk(existing: Iterable[Mapping[str, Any]], verdict: Mapping[str, Any]) -> None:
+    """Raises `Refused` where the look has no risk left for the verdict: it was spent on another evidence, or this one
+    was refused and gave it back.
+    """
+    sha256, look = verdict["evidence_sha256"], verdict["look"]
+    for row in (row for row in existing if row["look"] == look):
+        if row["evidence_sha256"] != sha256:
+            other = row["evidence_sha256"][:SHA_DIGITS]
+            raise Refused(f"look {look} must judge one evidence; it has judged {other}: run backtest again")
+        if row["verdict"] == REFUSE != verdict["verdict"]:
+            raise Refused(
+                f"evidence {sha256[:SHA_DIGITS]} was refused, so look {look} spends no risk; other settings or code now"
+                f" give {verdict['verdict']}: run backtest again"
+            )
+
+
 def summary(found: Document, verdict: Judgement, page: str | Path) -> str:
     """What the person who approves reads first, as Markdown: the verdict, five figures, the reasons, the page.
 
@@ -28,7 +46,7 @@ def summary(found: Document, verdict: Judgement, page: str | Path) -> str:
     """
     challenger, champion = found.challenger.candidate_id, found.champion.candidate_id
     against = [rule for rule in verdict.rules if rule.outcome == verdict.verdict] or [
-        rule for rule in verdict.rules if rule.name in (VALUE, *found.comparison)
+        rule for rule in verdict.rules if rule.name in (VALUE, *found.comparison) or rule.outcome == "unknown"
     ]
     reasons = [f"- {wording.rule_name(rule.name)}: {' '.join(rule.reason.split())}" for rule in against]
     where = f"[The whole evidence]({page})" if str(page).startswith("http") else f"The whole evidence: `{page}`"

@@ -41,6 +41,19 @@ def run(run: Run) -> dict[str, Any]:
         check_opponent(told, champion, "run backtest again")
     verdict = judge(gate_evidence(document).with_latency(latency_ms(judged)), run.config.gate)
     run.say(f"{verdict.verdict}: {'; '.join(verdict.reasons)}")
+    row = {
+        "candidate_id": candidate["candidate_id"],
+        "champion_id": evidence["champion_id"],
+        "bundle": candidate["bundle"],
+        "bundle_sha256": candidate["bundle_sha256"],
+        "evidence_sha256": evidence["document_sha256"],
+        "look": document.risk.look,
+        "verdict": verdict.verdict,
+        "reasons": verdict.reasons,
+        "decided_at": now(),
+    }
+    before = run.read("promotions", where=run.partition).to_pylist()
+    core.check_risk(before, row)
     judgement = Judgement.of(verdict, evidence["document_sha256"])
     made = pack.of(run, document, judgement)
     tracking.log_evidence(run.config, candidate["run_id"], {}, made.files)
@@ -52,17 +65,7 @@ def run(run: Run) -> dict[str, Any]:
         candidate["bundle_sha256"],
         verdict.verdict,
     )
-    row = {
-        "candidate_id": candidate["candidate_id"],
-        "champion_id": evidence["champion_id"],
-        "bundle": candidate["bundle"],
-        "bundle_sha256": candidate["bundle_sha256"],
-        "evidence_sha256": evidence["document_sha256"],
-        "verdict": verdict.verdict,
-        "reasons": verdict.reasons,
-        "decided_at": now(),
-    }
-    row = core.standing(run.read("promotions", where=run.partition).to_pylist(), row)
+    row = core.standing(before, row)
     run.publish("promotions", run.partition, pa.Table.from_pylist([row], LAKE["promotions"].schema))
     made.put()
     return {

@@ -5,10 +5,12 @@ Not yet: hyperparameter search, calibration on the validation day.
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.errors import Refused
 from jobs.moment.columns import attribute_keys, strings, training_data
@@ -31,6 +33,8 @@ class Folds:
     validate: pa.Table
     clicks: tuple[np.ndarray[Any, np.dtype[np.object_]], np.ndarray[Any, np.dtype[np.object_]]]
     """(user ids, item ids) of the train fold's clicks whose user is known."""
+    until: datetime
+    """The event time of the newest row of either fold."""
 
 
 def folds(examples: pa.Table) -> Folds:
@@ -50,7 +54,8 @@ def folds(examples: pa.Table) -> Folds:
         )
     users, items = strings(train["user_id"]), data.features["item_id"]
     paired = (data.clicked == 1.0) & train["user_id"].is_valid().to_numpy()
-    return Folds(data, validate, (users[paired], items[paired]))
+    until = pc.max(pa.chunked_array([*train["event_time"].chunks, *validate["event_time"].chunks])).as_py()
+    return Folds(data, validate, (users[paired], items[paired]), until)
 
 
 def kinds(mode: Literal["full", "warm"], champion: str | None) -> list[str]:

@@ -92,6 +92,7 @@ def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion:
     index = core.item_index(folds.clicks, settings.seed)
     origin = {"candidate_id": champion.candidate_id, "sha256": champion.sha256} if champion else None
     continued = {champion.ranker.kind, champion.fallback.kind} if champion else set()
+    until = max([folds.until, *([champion.learned_until] if champion else [])])
     lineage = {
         "day": run.day.isoformat(),
         "mode": run.mode,
@@ -99,6 +100,7 @@ def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion:
         "columns": sorted(folds.train.features),
         "train_rows": len(folds.train.clicked),
         "data_sha256": core.fingerprint(folds.train),
+        "learned_until": until.isoformat(),  # of the rows of the whole chain of warm starts
     }
     return {
         kind: bundle.write(

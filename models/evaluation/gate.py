@@ -6,8 +6,9 @@ every rule is cleared. A person is asked only after a promote.
 Multiple comparisons: to be promoted every rule must pass, so a challenger that is no better passes with at most the
 probability of its most lenient rule for gain, however many rules there are (intersection-union test, Berger 1982): the
 lower bound of a two-sided interval at `confidence` errs in (1 - confidence) / 2 of cases. Slices are a search for harm:
-their intervals hold together (`models.evaluation.slices`). Judging again tomorrow is a new test and a new risk:
-verdicts that are to share one risk say so by `looks`. `tests/bench/bench_gate.py` counts both, truth known.
+their intervals hold together (`models.evaluation.slices`). Judging again tomorrow, or another challenger today, is a
+new test and a new risk: `models.evaluation.risk` says at which confidence. `tests/bench/bench_gate.py` counts, truth
+known.
 """
 
 import math
@@ -19,7 +20,8 @@ from models.evaluation.comparison import LOWER_IS_BETTER
 from models.evaluation.estimate import Estimate, Finding, Refusal
 from models.settings import GateSettings
 
-Outcome = Literal["pass", "hold", "refuse"]
+Outcome = Literal["pass", "hold", "refuse", "unknown"]
+"""Unknown: there is nothing to be asked (yet); it stands in nobody's way, and says why."""
 VALUE = "value"
 LOGGING = "logging"
 NO_FIGURE = "the evidence has no such figure"
@@ -47,10 +49,10 @@ class Verdict:
 
     @classmethod
     def of(cls, rules: Iterable[Rule]) -> Self:
-        """Refuse if any rule refuses, else hold if any holds, else promote; without a single rule: refuse."""
+        """Refuse if any rule refuses, else hold if any holds, else promote; where none has an answer: refuse."""
         every = tuple(rules)
-        outcomes = {rule.outcome for rule in every}
-        if "refuse" in outcomes or not every:
+        outcomes = {rule.outcome for rule in every} - {"unknown"}
+        if "refuse" in outcomes or not outcomes:
             return cls("refuse", every)
         return cls("hold" if "hold" in outcomes else "promote", every)
 
@@ -78,7 +80,8 @@ class Evidence:
     three for the counterfactual value per decision. `estimators`: the same of further estimators, by name. `logging`:
     what was earned per decision by what was shown; `against_logging`: the challenger's value minus that.
     `replayed_share`: of the requests with a known click, how many could be replayed.
-    `conversions`: that difference in conversions instead of clicks.
+    `conversions`: as `value`, in conversions instead of clicks, once their labels are closed; else refused.
+    `held_out_hours`: side to how long before the first test row the last one was that it learned from.
     `test_rows`: impressions the comparison rests on; `known_share`: share of test impressions with a known click.
     `calibration`: the challenger's `calibration_error`. `slices` and `reversals` (attributes with a Simpson's paradox):
     differences in `settings.slice_metric`. `concentration_rise`: by which share the items behind 80 % of the
@@ -90,12 +93,13 @@ class Evidence:
     comparison: Mapping[str, Mapping[str, Finding]]
     value: Mapping[str, Finding]
     test_rows: int
+    held_out_hours: Mapping[str, float] = field(default_factory=dict)
     same_candidate: bool = False
     estimators: Mapping[str, Mapping[str, Finding]] = field(default_factory=dict)
     logging: Finding | None = None
     against_logging: Finding | None = None
     replayed_share: float | None = None
-    conversions: Finding | None = None
+    conversions: Mapping[str, Finding] = field(default_factory=dict)
     known_share: float | None = None
     calibration: Finding | None = None
     slices: tuple[SliceFinding, ...] | None = None
@@ -122,6 +126,7 @@ def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
         [
             _enough_rows(evidence.test_rows, settings.min_test_rows),
             *_asked(_known_share, evidence.known_share, settings.min_known_share),
+            _held_out(evidence.held_out_hours),
             _another_model(evidence.same_candidate),
             *_asked(_replayed, evidence.replayed_share, settings.min_replayed_share),
             *_value(evidence, settings),
@@ -148,6 +153,17 @@ def _enough_rows(found: int, needed: int) -> Rule:
 def _known_share(found: float | None, needed: float) -> Rule:
     """Labels that may still come are unknown, and a test day of mostly unknown labels is not a test."""
     return _at_least("label_maturity", found, needed, "of the test impressions' clicks known", "refuse")
+
+
+def _held_out(hours: Mapping[str, float]) -> Rule:
+    """A model that has seen the test rows, itself or through what it was started from, is not tested by them."""
+    if not hours or not all(math.isfinite(between) for between in hours.values()):
+        return Rule("held_out", None, 0.0, "refuse", NO_FIGURE)
+    side = min(hours, key=hours.__getitem__)
+    between = hours[side]
+    when = f"{abs(between):.4g} hours {'before' if between > 0 else 'after'}" if between else "at the moment of"
+    reason = f"each side's last row it learned from must be before the first test row; the {side}'s is {when} it"
+    return Rule("held_out", between, 0.0, "pass" if between > 0 else "refuse", reason)
 
 
 def _another_model(same: bool) -> Rule:
@@ -196,8 +212,26 @@ def _as_good_as_shown(evidence: Evidence, share: float) -> Rule:
     return Rule(LOGGING, difference.low, bound, "pass" if difference.low >= bound else "hold", reason)
 
 
-def _converts(found: Finding | None, margin: float) -> Rule:
-    return _no_lower("conversions", found, margin)
+def _converts(found: Mapping[str, Finding], drop: float) -> Rule:
+    """A guardrail: a loss of more than `drop` of the champion's conversions for sure holds, what may be none does not.
+
+    They are rare and late: most days cannot show that there is no loss, and none can before its labels are closed.
+    """
+    name = "conversions"
+    refused = [of for side, of in found.items() if side in ("champion", "difference") and isinstance(of, Refusal)]
+    if refused:
+        return Rule(name, None, None, "unknown", refused[0].reason)
+    champion, difference = (_usable(name, found.get(side), None) for side in ("champion", "difference"))
+    if isinstance(champion, Rule):
+        return champion
+    if isinstance(difference, Rule):
+        return difference
+    bound = -drop * champion.value
+    reason = (
+        f"conversions per request may not fall for sure by more than {drop:.0%} of the champion's {champion.value:.5f};"
+        f" challenger - champion is {_interval(difference)}"
+    )
+    return Rule(name, difference.high, bound, "pass" if difference.high >= bound else "hold", reason)
 
 
 def _metrics(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
@@ -338,7 +372,7 @@ def _at_most(name: str, found: float | None, limit: float, what: str, otherwise:
     )
 
 
-def _usable(name: str, found: Finding | None, bound: float) -> Estimate | Rule:
+def _usable(name: str, found: Finding | None, bound: float | None) -> Estimate | Rule:
     """The estimate, or the rule that refuses for want of one."""
     if found is None:
         return Rule(name, None, bound, "refuse", NO_FIGURE)

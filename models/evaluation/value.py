@@ -27,7 +27,7 @@ from models.evaluation.diagnostics import (
     tail_shape,
     weights_refused,
 )
-from models.evaluation.estimate import Finding, Refusal
+from models.evaluation.estimate import LARGEST, Finding, Refusal
 from models.evaluation.linear import Linear
 from models.evaluation.moments import powers
 from models.evaluation.reward_models import expected_rewards
@@ -85,8 +85,8 @@ def value_of(choices: Choices, settings: GateSettings) -> Value:
     """Every estimate of both sides on the decisions, or why these cannot carry it; the reward is any number.
 
     The reward model needs rewards of 0 and 1 and predictions of both sides; without them `snips` stands alone. The
-    difference's interval is at `settings.value_confidence`, all others at `settings.confidence`. Raises ValueError as
-    `models.evaluation.weighting.Log.checked` does.
+    difference's interval is at `settings.value_confidence`, all others at `settings.confidence`; those of differences
+    know of items' shocks too. Raises ValueError as `models.evaluation.weighting.Log.checked` does.
     """
     _, users = np.unique(choices.users, return_inverse=True)
     shown = Linear.mean(choices.reward)
@@ -94,40 +94,31 @@ def value_of(choices: Choices, settings: GateSettings) -> Value:
     refusal = missing_propensities(choices.logged) or (logging if isinstance(logging, Refusal) else None)
     if refusal:
         return refused(refusal, logging)
+    told = {side: _diagnosed(choices, side, users, settings) for side in SIDES}
+    heaviest = next(
+        (weights_refused(told[side], settings) for side in SIDES if told[side].largest_weight >= LARGEST), None
+    )
+    if heaviest:
+        return replace(refused(Refusal(heaviest, len(choices)), logging), sides=told)
     expected = expected_rewards(choices)
     logs = {side: _log(choices, side, expected) for side in SIDES}
-    weights = {side: logs[side].weight for side in SIDES}
-    told = {side: _diagnosed(choices, side, users, settings) for side in SIDES}
-    balance = tuple(balances(choices, settings.balance_risk))
-    carried = _carried(weights["challenger"] - weights["champion"], choices.reward, users)
-    unfit = {side: _unfit(side, told[side], balance, settings) for side in SIDES}
-    either = next((f"{side}: {reason}" for side, reason in unfit.items() if reason), None)
-    reasons: dict[str, str | None] = {
-        **{str(side): reason for side, reason in unfit.items()},
-        "difference": either or _not_carried(carried, settings),
-        "against_logging": unfit["challenger"],
+    moved = {
+        "difference": logs["challenger"].weight - logs["champion"].weight,
+        "against_logging": logs["challenger"].weight - 1.0,
     }
-    shocks = _Shocks.of(choices, expected)
+    balance = tuple(balances(choices, settings.balance_risk))
+    carried = _carried(moved["difference"], choices.reward, users)
+    reasons = _reasons(told, balance, carried, settings)
+    shocks = None if expected is None else _Shocks.of(choices, expected)
     estimates: dict[str, dict[str, Finding]] = {}
     variance = {}
     for name in ESTIMATORS if expected is not None else ESTIMATORS[:1]:
-        lines = {side: Linear.of_terms(_TERMS[name](logs[side])) for side in SIDES}
-        champion, challenger = (lines[side] for side in SIDES)
-        figures: dict[str, tuple[Linear, Floats]] = {
-            "champion": (champion, weights["champion"]),
-            "challenger": (challenger, weights["challenger"]),
-            "difference": (challenger - champion, weights["challenger"] - weights["champion"]),
-            "against_logging": (challenger - shown, weights["challenger"] - 1.0),
-        }
-        found = {what: shocks.influence(line, weight, users) for what, (line, weight) in figures.items()}
+        champion, challenger = (Linear.of_terms(_TERMS[name](logs[side])) for side in SIDES)
+        lines = dict(zip(FIGURES, (champion, challenger, challenger - champion, challenger - shown), strict=True))
+        found = {what: _influence(line, users, moved.get(what), shocks) for what, line in lines.items()}
         variance[name] = found["difference"].second
-        worth: dict[str, float] = {
-            "champion": told["champion"].effective_n,
-            "challenger": told["challenger"].effective_n,
-        }
-        worth |= {"difference": min(worth.values()), "against_logging": worth["challenger"]}
         estimates[name] = {
-            what: _guarded(replace(influence, effective_n=worth[what]), reasons[what], settings, what)
+            what: _guarded(replace(influence, effective_n=_worth_of(what, told)), reasons[what], settings, what)
             for what, influence in found.items()
         }
     primary = "sndr" if variance.get("sndr", math.inf) < variance["snips"] else "snips"
@@ -157,10 +148,27 @@ def _diagnosed(choices: Choices, side: Side, users: Ints, settings: GateSettings
     return replace(told, unsupported_mass=max(0.0, surely))
 
 
-def _unfit(side: Side, told: Diagnostics, balance: Sequence[Balance], settings: GateSettings) -> str | None:
-    """Why the side's weights cannot carry an estimate."""
-    reason = weights_refused(told, settings)
-    return reason or next((group.reason for group in balance if group.off and group.side == side), None)
+def _worth_of(what: str, told: Mapping[Side, Diagnostics]) -> float:
+    """Effective n of the weights that a figure rests on; of two sides the smaller."""
+    sides = [side for side in SIDES if what in (side, "difference")] or ["challenger"]
+    return min(told[side].effective_n for side in sides)
+
+
+def _reasons(
+    told: Mapping[Side, Diagnostics], balance: Sequence[Balance], carried: Carried, settings: GateSettings
+) -> dict[str, str | None]:
+    """Why the decisions carry no such figure, by figure; None where they do."""
+    unfit = {side: weights_refused(told[side], settings) for side in SIDES}
+    for group in balance:
+        if group.off:
+            unfit[group.side] = unfit[group.side] or group.reason
+    either = next((f"{side}: {reason}" for side, reason in unfit.items() if reason), None)
+    return {
+        "champion": unfit["champion"],
+        "challenger": unfit["challenger"],
+        "difference": either or _not_carried(carried, settings),
+        "against_logging": unfit["challenger"],
+    }
 
 
 def _carried(weights: Floats, reward: Floats, users: Ints) -> Carried:
@@ -229,22 +237,27 @@ class _Shocks:
     both: Ints
 
     @classmethod
-    def of(cls, choices: Choices, expected: Floats | None) -> Self:
+    def of(cls, choices: Choices, expected: Floats) -> Self:
+        """Given what a model expects of each candidate (n,)."""
         item_day = choices.item_days
-        known = choices.reward.mean() if expected is None else expected[choices.shown]
         pairs = np.unique(choices.users, return_inverse=True)[1] * (int(item_day.max(initial=0)) + 1) + item_day
-        return cls(choices.reward - known, item_day, np.unique(pairs, return_inverse=True)[1])
+        return cls(choices.reward - expected[choices.shown], item_day, np.unique(pairs, return_inverse=True)[1])
 
-    def influence(self, line: Linear, weights: Floats, users: Ints) -> Influence:
-        """Of a figure that multiplies rewards with `weights` (m,); units are users."""
-        sums = _by(users, line.influence)
-        second, third, fourth = powers(sums)
+    def widened(self, of: Influence, weights: Floats) -> Influence:
+        """A figure that multiplies rewards with `weights` (m,), with the shocks' part in its error."""
         moved = weights * self.surprise / len(weights)
-        together, of_items = powers(_by(self.both, moved)), powers(_by(self.item_day, moved))
-        shock = max(0.0, of_items[0] - together[0])
-        if second and shock:
-            second, fourth = second + shock, fourth + of_items[2] * (shock / of_items[0]) ** 2
-        return Influence(line.value, len(sums), len(weights), float(len(weights)), second, third, fourth)
+        together, items = powers(_by(self.both, moved)), powers(_by(self.item_day, moved))
+        shock = max(0.0, items[0] - together[0])
+        if not (of.second and shock):
+            return of
+        return replace(of, second=of.second + shock, fourth=of.fourth + items[2] * (shock / items[0]) ** 2)
+
+
+def _influence(line: Linear, users: Ints, weights: Floats | None, shocks: _Shocks | None) -> Influence:
+    """Of a figure whose units are users; `weights` (m,) where it multiplies rewards that items' shocks move."""
+    sums, rows = _by(users, line.influence), len(line.influence)
+    found = Influence(line.value, len(sums), rows, float(rows), *powers(sums))
+    return found if weights is None or shocks is None else shocks.widened(found, weights)
 
 
 def _guarded(influence: Influence, reason: str | None, settings: GateSettings, what: str) -> Finding:

@@ -10,6 +10,7 @@ from models.evaluation.choices import SIDES, Choices, Side
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Estimate
 from models.evaluation.gate import Evidence, Verdict, judge
+from models.evaluation.risk import spend
 from models.evaluation.value import value_of
 from models.settings import GateSettings, Margins
 from tests.bench.gate_draws import Floats, Log
@@ -19,6 +20,7 @@ METRICS = ("auc", "log_loss")
 GATE = GateSettings(
     must_not_fall=Margins(ndcg_at_10=None),
     # What a log of decisions alone cannot show is not asked; every other rule is, at its default.
+    max_conversion_drop=None,
     max_slice_drop=None,
     max_concentration_rise=None,
     max_skew=None,
@@ -41,6 +43,7 @@ def evidence_of(log: Log, settings: GateSettings) -> Evidence:
         against_logging=value.of("against_logging"),
         replayed_share=len(log.choices) / len(clicked),
         test_rows=len(clicked),
+        held_out_hours=dict.fromkeys(SIDES, 1.0),  # rankers here know logits, and learn from no rows
         calibration=calibration_error(clicked, challenger, settings=settings, clusters=users),
     )
 
@@ -133,9 +136,18 @@ class World:
     decisions: int = 50_000
     logs: int = 200
     settings: GateSettings = GATE
+    shared: bool = False
+    """Whether the verdicts of a trial spend from one risk, as the ledger of looks does; else each has its own."""
     figures: Mapping[str, Figure] = field(default_factory=lambda: FIGURES)
     """Name to what is counted; of `promoted` trials with one, of all others verdicts."""
 
     def judged(self, seed: int, lift: float, decisions: int | None = None) -> list[Judged]:
         """The verdicts of one trial."""
-        return [Judged.of(log, self.settings) for log in self.draw(seed, lift, decisions or self.decisions)]
+        found, spent = [], list[float]()
+        for log in self.draw(seed, lift, decisions or self.decisions):
+            settings = self.settings
+            if self.shared:
+                spent.append(spend(spent, 1 - settings.confidence, settings.expected_looks))
+                settings = settings.at(spent[-1])
+            found.append(Judged.of(log, settings))
+        return found

@@ -21,6 +21,7 @@ Unit = tuple[str, ...]
 CLOCKS = {
     "candidates": ("run_id",),
     "evidence": ("document_sha256",),
+    "looks": ("at", "evidence_sha256"),
     "reevaluations": ("evidence_sha256",),
     "promotions": ("evidence_sha256", "decided_at"),
     "deployments": ("evidence_sha256", "at"),
@@ -63,6 +64,8 @@ def _document(text: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(text)
     document["challenger"].pop("run_id")
     document.pop("lineage")  # the commit the code is at, which may move while the tests run
+    for look in document["risk"]["looks"]:
+        del look["at"]
     for part in ("data", "dataset"):  # versions count the commits of a table, and a killed world has made more
         if document[part]:
             document[part].pop("versions", None)

@@ -1,5 +1,6 @@
 """Candidates for the small lake that cost nothing to train: popularity, and a ranker that knows what users like."""
 
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from jobs import bundle, tracking
 from jobs.config import Config
 from jobs.deployments.ledger import LIVE
 from jobs.lake.run import now
+from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
 from models.rankers import RANKERS
 from models.rankers.encoding import Encoding
@@ -41,13 +43,20 @@ def linear(interest: float, position: float = 0.0, age: float = 0.0) -> Ranker:
 
 
 def publish_candidates(
-    config: Config, rankers: dict[str, Ranker], chosen: str, mode: str = "full", day: str = str(DAY)
+    config: Config,
+    rankers: dict[str, Ranker],
+    chosen: str,
+    mode: str = "full",
+    day: str = str(DAY),
+    learned_until: datetime | None = None,
 ) -> list[dict[str, Any]]:
-    """What `train` leaves: bundles, MLflow runs and the table."""
+    """What `train` leaves: bundles, MLflow runs and the table; learned until the end of the validation day."""
     rows = []
+    until = learned_until or midnight(date.fromisoformat(day) - timedelta(days=1)) - timedelta(microseconds=1)
+    lineage = {"day": day, "learned_until": until.isoformat()}
     for kind, ranker in rankers.items():
         made = bundle.write(
-            config.bundles, f"{kind}-{mode}-{day}", ranker, rankers["popularity"], None, config.policy, {"day": day}
+            config.bundles, f"{kind}-{mode}-{day}", ranker, rankers["popularity"], None, config.policy, lineage
         )
         run_id = tracking.log_ranker(config, made.candidate_id, made.path, {}, {}, {"bundle_sha256": made.sha256})
         rows.append(

@@ -145,7 +145,7 @@ def test_an_override_of_a_group_changes_what_it_names_and_nothing_else(group: st
         ({"TIDEGATE__SOURCE__DATA": "/data/a b"}, "source.data", Path("/data/a b")),
         ({"TIDEGATE__TRACKING__MODEL": "null"}, "tracking.model", "null"),
         ({"TIDEGATE__TRACKING__MODEL": "7"}, "tracking.model", "7"),
-        ({"TIDEGATE__GATE": '{"looks": 3}', "TIDEGATE__GATE__LOOKS": "5"}, "gate.looks", 5),
+        ({"TIDEGATE__GATE": '{"risk_days": 3}', "TIDEGATE__GATE__RISK_DAYS": "5"}, "gate.risk_days", 5),
         ({"TIDEGATE__GATE": '{"must_not_fall": {"auc": 0.1}}', "TIDEGATE__GATE__MUST_NOT_FALL": '{"auc": 0.2}'},
          "gate.must_not_fall.auc", 0.2),
         ({"TIDEGATE__GATE__MUST_NOT_FALL__AUC": "null"}, "gate.must_not_fall.auc", None),
@@ -170,7 +170,7 @@ def test_an_override_says_what_it_means(variables: dict[str, str], path: str, fo
         ({"TIDEGATE__GATE__MUST_RISE": '["aux"]'}, r"gate\.must_rise.*must be of auc, .*not aux"),
         ({"TIDEGATE__ENV__X": "1"}, r"TIDEGATE__ENV__X needs 'env' to be a group"),
         ({"TIDEGATE__TASKS__OF_SURFACE__HOME": "search"}, r"needs 'of_surface' to be a group.*given whole"),
-        ({"TIDEGATE__GATE__LOOKS": "3", "TIDEGATE__gate__looks": "5"}, r"gate\.looks needs one variable"),
+        ({"TIDEGATE__GATE__RISK_DAYS": "3", "TIDEGATE__gate__risk_days": "5"}, r"gate\.risk_days needs one variable"),
         ({"TIDEGATE__GATE": "5", "TIDEGATE__GATE__LOOKS": "3"}, r"'gate' needs to be a group"),
         ({"TIDEGATE__GATE": "null"}, r"gate: .*found 'null'"),
         ({"TIDEGATE__GATE": '{"lokks": 3}'}, r"gate\.lokks: Extra inputs"),
@@ -241,10 +241,10 @@ def test_production_asks_at_least_what_a_laptop_asks() -> None:
     """What is promoted in production would be promoted on a laptop: a rehearsal that holds must not pass for real."""
     local, prod = load({}).gate, load({"TIDEGATE_ENV": "prod"}).gate
     assert prod != local
-    assert prod.value_confidence > local.value_confidence
     assert set(prod.estimators) >= set(local.estimators)
     assert set(prod.must_rise) >= set(local.must_rise)
-    for least in ("confidence", "looks", "min_effective_n", "min_test_rows", "min_known_share", "min_lift"):
+    assert prod.risk_days >= local.risk_days, "the more days share a risk, the less each may spend"
+    for least in ("confidence", "expected_looks", "min_effective_n", "min_test_rows", "min_known_share", "min_lift"):
         assert getattr(prod, least) >= getattr(local, least), least
     for most in (name for name in GateSettings.model_fields if name.startswith("max_")):
         loose, tight = getattr(local, most), getattr(prod, most)

@@ -3,6 +3,8 @@
 A challenger with as much noise as the champion is exactly as good, by symmetry; for another lift its noise is searched
 for on a large sample, where values are expectations over policy and clicks. One law takes users, candidates, click
 probabilities and logging policy from the product's simulated world (`models.world`), a fresh one per seed.
+
+A verdict spends what the first look of a ledger may spend, as any day's first does: power is that of the product.
 """
 
 from collections.abc import Iterator
@@ -107,6 +109,7 @@ WORLDS = (
             draw=partial(draw, name=name),
             goals=(NONE_BETTER, Goal("covered", at_least=0.93)),
             lifts=(-0.01, 0.0, 0.01),
+            shared=True,
         )
         for name in LAWS
     ),
@@ -118,5 +121,6 @@ WORLDS = (
         lifts=(0.01,),
         decisions=1_000_000,
         logs=20,
+        shared=True,
     ),
 )

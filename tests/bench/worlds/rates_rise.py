@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from tests.bench.gate_draws import Day, Law, Log
-from tests.bench.gate_evidence import GATE, Goal, World
+from tests.bench.gate_evidence import Goal, World
 
 LAW = Law(rise=float(np.log(3.0)), fewest=8, candidates=8)
 LOOKS = 6
@@ -25,12 +25,6 @@ def draw(seed: int, lift: float, decisions: int) -> Iterator[Log]:
 
 SAYS = f"Click rates rise threefold through the day; {LOOKS} verdicts on the rows so far, none better or worse"
 WORLDS = (
-    World(name="rates_rise, each alone", says=f"{SAYS}, each at its own risk.", draw=draw, goals=(), logs=60),
-    World(
-        name="rates_rise",
-        says=f"{SAYS}.",
-        draw=draw,
-        goals=(Goal("promoted", at_most=0.05),),
-        settings=GATE.model_copy(update={"looks": LOOKS}),
-    ),
+    World("rates_rise, each alone", f"{SAYS}, each at its own risk: what that costs.", draw, (), logs=60),
+    World("rates_rise", f"{SAYS}.", draw, (Goal("promoted", at_most=0.05),), shared=True),
 )

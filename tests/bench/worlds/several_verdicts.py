@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tests.bench.gate_draws import Day, Law, Log, noise
-from tests.bench.gate_evidence import GATE, Goal, World
+from tests.bench.gate_evidence import Goal, World
 
 LAW = Law(fewest=8, candidates=8)
 CHALLENGERS, DAYS = 8, 14
@@ -28,24 +28,12 @@ def daily(seed: int, lift: float, decisions: int) -> Iterator[Log]:
         yield Day.of(LAW, decisions, rng).log(rng)
 
 
-def sharing(looks: int) -> dict[str, object]:
-    """Verdicts that share one risk."""
-    return {"settings": GATE.model_copy(update={"looks": looks}), "goals": GOALS}
-
-
 EIGHT = f"{CHALLENGERS} challengers, none better or worse, are judged on one log"
 FORTNIGHT = f"A challenger a day for {DAYS} days, none better or worse"
-ALONE = {"goals": (), "logs": 60}
-"""Without a goal: what each at its own risk costs."""
+ALONE = "each at its own risk: what that costs, so without a goal."
 WORLDS = (
-    World(name="several_challengers, each alone", says=f"{EIGHT}, each at its own risk.", draw=challengers, **ALONE),
-    World(name="several_challengers", says=f"{EIGHT}.", draw=challengers, **sharing(CHALLENGERS)),
-    World(
-        name="daily_looks, each alone",
-        says=f"{FORTNIGHT}, each at its own risk.",
-        draw=daily,
-        decisions=10_000,
-        **ALONE,
-    ),
-    World(name="daily_looks", says=f"{FORTNIGHT}.", draw=daily, decisions=10_000, **sharing(DAYS)),
+    World("several_challengers, each alone", f"{EIGHT}, {ALONE}", challengers, (), logs=60),
+    World("several_challengers", f"{EIGHT}.", challengers, GOALS, shared=True),
+    World("daily_looks, each alone", f"{FORTNIGHT}, {ALONE}", daily, (), logs=60, decisions=10_000),
+    World("daily_looks", f"{FORTNIGHT}.", daily, GOALS, decisions=10_000, shared=True),
 )

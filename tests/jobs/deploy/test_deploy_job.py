@@ -105,11 +105,13 @@ def test_of_two_questions_open_the_first_answered_makes_the_second_stale(waiting
         with pytest.raises(Refused, match="run backtest again"):
             promote.run(a_run("promote", tree, DAY))
         assert champions(tree) == (name,) * 3
-        judge(tree, DAY)  # what the sentence says
-        with pytest.raises(Refused, match=r"alice said yes .* with evidence"):
-            deployed(tree, DAY, older)
-        deployed(tree, DAY)
-        assert champions(tree) == (verdict(tree)["candidate_id"],) * 3, "an older day's model is champion once live"
+        backtest.run(a_run("backtest", tree, DAY))  # what the sentence says
+        report = promote.run(a_run("promote", tree, DAY))
+        assert report["verdict"] == "refuse"
+        assert any(reason.startswith("held_out") for reason in report["reasons"]), "the newer learned its test day"
+        with pytest.raises(Refused, match="needs the verdict promote"):
+            deployed(tree, DAY)
+        assert champions(tree) == (name,) * 3
 
 
 def test_evidence_computed_again_needs_a_yes_again(waiting: Config) -> None:

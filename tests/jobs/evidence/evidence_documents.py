@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from jobs.backtest import job
 from jobs.evidence import computed, core, pack, page
-from jobs.evidence.document import Document, Judgement, Matured
+from jobs.evidence.document import Document, Judgement, Matured, Risk
 from jobs.evidence.scored import Pair
 from jobs.lake.run import Run
 from jobs.lake.store import Lake
@@ -21,6 +21,8 @@ from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
 
 Tree = dict[str, Any]
+ALONE = Risk(look=1, risk=0.05, shared=0.05, days=14, looks=[])
+"""Of a look that spends it all."""
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 
@@ -36,9 +38,10 @@ def written(tmp: Path, session: Path) -> Tree:
     return dict(json.loads(row["document"]))
 
 
-def of_rows(run: Run, rows: pa.Table, pair: Pair) -> Tree:
-    """The document on these test rows, nobody's yet."""
-    origin = computed.Origin(run_id="run", deployed=False, warnings=[], dataset=None)
+def of_rows(run: Run, rows: pa.Table, pair: Pair, risk: float = ALONE.risk) -> Tree:
+    """The document on these test rows, nobody's yet, at a look that spends `risk`."""
+    look = ALONE.model_copy(update={"risk": risk})
+    origin = computed.Origin(run_id="run", deployed=False, warnings=[], dataset=None, risk=look)
     return computed.document(run, rows, pair, origin).model_dump(mode="json")
 
 

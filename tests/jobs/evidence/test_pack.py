@@ -182,7 +182,7 @@ def test_killed_at_any_moment_the_folder_is_the_old_pack_or_the_new_one(config: 
 def test_evidence_of_no_schema_is_refused_with_the_place(config: Config) -> None:
     tree = json.loads(files(config)["evidence.json"])
     for change, sentence in (
-        ({"schema_version": 4}, "promote needs evidence of schema_version 5; found 4: run backtest again"),
+        ({"schema_version": 4}, "promote needs evidence of schema_version 6; found 4: run backtest again"),
         ({"test_rows": "many"}, "promote needs evidence of its schema; found at test_rows: "),
     ):
         with pytest.raises(Refused, match=sentence):

@@ -83,12 +83,15 @@ def test_the_verdict_comes_first_and_every_rule_has_its_row(document: Tree) -> N
     text = shown(document, judgement)
     assert judgement["verdict"] == "promote"
     assert (
-        text.index("All 13 rules are cleared") < text.index("What the gate asked") < text.index("What a request earns")
+        text.index("All 16 rules that can be asked are cleared")
+        < text.index("What the gate asked")
+        < text.index("What a request earns")
     )
     for rule in judgement["rules"]:
         assert rule["reason"] in text
     assert text.count("✓") == 0  # drawn by the style sheet: nobody has to hear it thirteen times
-    assert text.count(" cleared") == len(judgement["rules"]) + 2
+    assert text.count(" cleared") == len(judgement["rules"]) - 1 + 2
+    assert text.count(" not known") == 2  # conversions, in the headline and in their row
 
 
 def test_before_promote_the_page_says_that_nobody_judged_it(document: Tree) -> None:
@@ -126,8 +129,28 @@ def test_conversions_stand_beside_clicks_once_they_are_closed(document: Tree) ->
     later = shown(complete(document))
     assert "400 of 400 replayed decisions have a closed label" in later
     before, after, apart = (document["value"][side] for side in ("champion", "challenger", "difference"))
-    row = f"those of the first placement {said(before['value'])} {said(after['value'])} {whole(apart, True)}"
+    figures = f"{said(before['value'])} {said(after['value'])} {whole(apart, True)}"
+    row = f"those of the first placement; may fall by 10% {figures}"
     assert row in later[later.index("Conversions per request") :]
+
+
+def test_the_page_tells_how_often_was_looked_and_what_that_leaves(document: Tree) -> None:
+    """Beside the figures it widened: what was spent before, by which evidence, and what came of it."""
+    text = shown(document)
+    assert "None came before this one and spent 0%. This one is number 1 and spends 1.67%" in text
+    look = {"number": 1, "at": "2026-01-07T06:10:00+00:00", "day": "2026-01-07", "mode": "warm", "risk": 0.0123}
+    looks = [
+        look | {"candidate_id": "xgboost-warm-2026-01-07", "verdict": "hold"},
+        look | {"number": 2, "mode": "full", "candidate_id": "logistic-full-2026-01-07", "verdict": "refuse"},
+        look | {"number": 3, "mode": "full", "candidate_id": None, "verdict": None},
+    ]
+    text = shown({**document, "risk": {"look": 4, "risk": 0.0025, "shared": 0.05, "days": 14, "looks": looks}})
+    assert "any 14 days share one risk of 5%" in text
+    assert "3 came before this one and spent 2.46%. This one is number 4 and spends 0.25%" in text
+    assert "the interval of the value's difference is one of 99.8%" in text
+    assert "1 2026-01-07 06:10 2026-01-07, warm xgboost-warm-2026-01-07 Hold 1.23%" in text
+    assert "2 2026-01-07 06:10 2026-01-07, full logistic-full-2026-01-07 Refuse given back" in text
+    assert "3 2026-01-07 06:10 2026-01-07, full Not judged yet 1.23%" in text
 
 
 def test_the_page_says_which_kind_of_replay_it_is_and_what_that_cannot_say(document: Tree) -> None:
@@ -157,7 +180,7 @@ def test_without_a_replay_the_reason_stands_where_the_figures_would(document: Tr
     judgement = judged(bare)
     text = shown(bare, judgement)
     assert judgement["verdict"] == "refuse"
-    assert "The evidence cannot carry a verdict on “Earns more clicks”" in text
+    assert "The evidence cannot carry a verdict on “Enough can be replayed”, “Earns more clicks”" in text
     assert text.count(WHY_NOT) >= 4
     assert "No logged decision could be replayed" in text
     assert "Which items are shown" not in text
@@ -177,7 +200,7 @@ def test_names_of_a_log_are_text_wherever_they_stand(document: Tree) -> None:
         part["attribute"] = part["value"] = HOSTILE
     bad["slices"]["slices"][1]["difference"]["refused"] = HOSTILE
     bad["slices"]["reversals"][0] |= {"attribute": HOSTILE, "slices": {HOSTILE: 0.1}}
-    bad["data"] |= {"policies": {HOSTILE: 3}, "left_out": {HOSTILE: 3, "requests": 4}, "event_time": [HOSTILE, HOSTILE]}
+    bad["data"] |= {"policies": {HOSTILE: 3}, "left_out": {HOSTILE: 3, "requests": 4}}
     bad["diagnostics"] |= {"skew": 0.5, "differing_columns": {HOSTILE: 0.5}}
     bad["warnings"][0] |= dict.fromkeys(("table", "expectation", "needs", "notes"), HOSTILE)
     bad["limitations"] = [HOSTILE]
@@ -303,6 +326,8 @@ def test_a_mark_stands_where_its_figures_are() -> None:
         ("latency_ms", 3.214, 50.0, "≤ 50 ms", "3.21 ms"),
         ("slices", -0.06, -0.05, "≥ −0.05", "−0.0600"),
         ("simpson", None, None, "", ""),
+        ("held_out", 24.5, 0.0, "> 0 h", "24.5 h"),
+        ("conversions", -0.0012, -0.0005, "≥ −0.0005", "−0.0012"),
     ],
 )
 def test_a_rule_says_on_which_side_of_its_bound_it_clears(
@@ -337,8 +362,8 @@ def test_a_gain_that_may_be_none_is_not_called_one(document: Tree) -> None:
     judgement = judged(unsure)
     said_of_it = wording.headline(Document.model_validate(unsure), Judgement.model_validate(judgement))
     assert judgement["verdict"] == "hold"
-    assert "12 of 13 rules are cleared; not cleared: “Earns more clicks”." in said_of_it
+    assert "15 of 17 rules are cleared; not cleared: “Earns more clicks”." in said_of_it
     assert (
-        "+0.0040 clicks per request against the champion (95% interval −0.0110 to +0.0190), so it may be none."
+        "+0.0040 clicks per request against the champion (98.3% interval −0.0110 to +0.0190), so it may be none."
         in said_of_it
     )

@@ -139,13 +139,14 @@ def test_the_estimate_covers_the_truth_and_starts_at_the_value(
     section = Pages.model_validate(found["pages"])
     assert (section.pages, section.places, len(section.depths)) == (2_000, SLATE, SLATE)
     for side in ("champion", "challenger", "difference"):
-        assert found["pages"]["depths"]["1"][side] == pytest.approx(found["value"][side], rel=1e-9)
+        depth, value = found["pages"]["depths"]["1"][side]["value"], found["estimators"]["snips"][side]["value"]
+        assert depth == pytest.approx(value)
     drawn = world.requests(TEST_DAY, 2_000)
     exact = true_clicks(world, drawn, config.policy)
     for places, depth in found["pages"]["depths"].items():
         for side, truth in exact.items():
             assert abs(depth[side]["value"] - truth[int(places) - 1]) < 4 * depth[side]["stderr"], (side, places)
-    assert seen_by_the_gate(found).estimators["pages"] == section.depths[str(SLATE)].difference.measured()
+    assert seen_by_the_gate(found).estimators["pages"] == section.depths[str(SLATE)].measured()
     assert DAY.isoformat() == found["day"]
 
 
@@ -171,6 +172,6 @@ def test_the_gate_sees_as_many_places_as_are_known_and_says_why_there_are_none()
     for n in range(1, 10):
         found = stated(Estimate(1.0, 0.1, 0.8, 1.2, n, n))
         depths[str(n)] = refused.model_copy(update={"difference": found})
-    assert core.whole_pages(depths).n == 9
-    assert core.whole_pages({"1": refused}) == refused.difference
+    assert core.whole_pages(depths)["difference"].n == 9
+    assert core.whole_pages({"1": refused}) == refused.measured()
     assert "found none" in str(core.whole_pages({}))

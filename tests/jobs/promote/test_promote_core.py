@@ -46,7 +46,8 @@ def test_the_approver_reads_the_verdict_five_rows_the_reasons_and_the_way_to_the
     """In Airflow's approval, as Markdown: the verdict on the first line, the link on the last."""
     text = summary(document, judged_by_the_gate(document), "http://mlflow:5000/#/page")
     lines = text.strip().splitlines()
-    assert lines[0].startswith("**Promote**: All 13 rules are cleared.")
+    assert lines[0].startswith("**Promote**: All 16 rules that can be asked are cleared; not known: “Conversions do")
+    assert f"- Conversions do not fall for sure: {document['conversions']['difference']['refused']}" in lines
     assert lines[-1] == "[The whole evidence](http://mlflow:5000/#/page)"
     rows = [line for line in lines if line.startswith("|")]
     assert [row.split("|")[1].strip() for row in rows[2:]] == [

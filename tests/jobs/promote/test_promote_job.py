@@ -45,7 +45,7 @@ def test_a_better_challenger_is_promoted_and_the_alias_waits_for_a_person(config
     folder = config.bundles / f"{row['candidate_id']}.evidence"
     assert "| Clicks per request |" in report["summary"]
     assert str(folder / "evidence.html") in report["summary"]
-    assert "All 13 rules are cleared" in (folder / "evidence.html").read_text()
+    assert "All 16 rules that can be asked are cleared" in (folder / "evidence.html").read_text()
     assert json.loads((folder / "verdict.json").read_text())["reasons"] == report["reasons"]
     packs = list(config.tracking.artifacts.rglob("evidence/evidence.html"))
     assert [path.read_text() for path in packs] == [(folder / "evidence.html").read_text()]
@@ -122,7 +122,7 @@ def test_evidence_of_another_schema_is_refused_in_one_sentence(config: Config) -
         day=str(DAY),
         mode="full",
     )
-    with pytest.raises(Refused, match="needs evidence of schema_version 5; found 1: run backtest again"):
+    with pytest.raises(Refused, match="needs evidence of schema_version 6; found 1: run backtest again"):
         job.run(a_run("promote", config))
 
 

@@ -219,6 +219,22 @@ def test_a_verdict_that_did_not_last_is_reported_and_an_alarm_where_the_model_se
     assert report["alarms"] == int(serves)
 
 
+def test_a_loss_of_conversions_shows_once_they_are_known(config: Config) -> None:
+    """The clicks rose and were all there was to judge; what was sold fell, which nobody could know then."""
+    [promoted] = Lake(config.lake.root).read("promotions", [DAY]).to_pylist()
+    publish_ledger(config, live(promoted))
+    rows = rows_judged(config)
+    disliked = np.flatnonzero(np.array(rows["user_item_interest"].to_pylist()) == 1.0)
+    publish_labels(config, labels(rows, bought=set(disliked.tolist())))
+    reevaluated(config)
+    row = only(config)
+    assert any(reason.startswith("conversions: conversions need at least 90%") for reason in promoted["reasons"])
+    assert (row["first_verdict"], row["matured_verdict"], row["alarm"]) == ("promote", "hold", True)
+    assert [reason.partition(":")[0] for reason in row["matured_reasons"]] == ["conversions"]
+    assert figures(row)["conversions.difference"]["first"] is None
+    assert figures(row)["value.difference"]["difference"] == 0.0
+
+
 def test_the_settings_of_the_first_document_judge_again(config: Config) -> None:
     """Stricter settings since then would blame the labels for what somebody configured."""
     publish_labels(config, labels(rows_judged(config)))

@@ -40,7 +40,7 @@ def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, t
     assert candidates(config) == first
     elsewhere = {
         "monitoring__max_skew": "0.5",
-        "gate__looks": "3",
+        "gate__expected_looks": "3",
         "spark__partitions": "3",
         "features__redis_url": "redis:1",
         "dataset__retrieval__seed": "9",

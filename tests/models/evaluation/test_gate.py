@@ -42,6 +42,8 @@ def evidence(
         comparison,
         sides(value),
         test_rows=5000,
+        held_out_hours={"champion": 12.0, "challenger": 0.001},
+        conversions=sides(interval(-0.05, 0.02)),
         known_share=1.0,
         logging=interval(0.1, 0.2),
         against_logging=GAIN,
@@ -58,17 +60,8 @@ def test_a_challenger_that_clears_every_rule_is_promoted_and_each_rule_says_so()
     """The person who approves reads these sentences."""
     verdict = judge(evidence(), GATE)
     assert verdict.verdict == "promote"
-    names = [
-        "test_rows",
-        "label_maturity",
-        "different_model",
-        "replayed_share",
-        "value",
-        "logging",
-        "auc",
-        "log_loss",
-        "ndcg_at_10",
-    ]
+    names = ["test_rows", "label_maturity", "held_out", "different_model", "replayed_share", "value", "logging"]
+    names += ["conversions", "auc", "log_loss", "ndcg_at_10"]
     names += ["calibration", "slices", "simpson", "popularity_bias", "skew", "latency_ms"]
     assert [rule.name for rule in verdict.rules] == names
     assert {rule.outcome for rule in verdict.rules} == {"pass"}
@@ -99,8 +92,11 @@ def test_one_bound_that_does_not_clear_holds_and_is_named(name: str, change: Evi
     ("name", "outcome", "change"),
     [
         ("label_maturity", "refuse", {"known_share": 0.89}),
+        ("held_out", "refuse", {"held_out_hours": {"champion": 12.0, "challenger": -0.001}}),
+        ("held_out", "refuse", {"held_out_hours": {"champion": 0.0, "challenger": 12.0}}),
         ("replayed_share", "refuse", {"replayed_share": 0.79}),
         ("logging", "hold", {"against_logging": interval(-0.0031, 0.01)}),
+        ("conversions", "hold", {"conversions": sides(interval(-0.05, -0.0151))}),
         ("calibration", "hold", {"calibration": interval(0.0, 0.051)}),
         ("slices", "hold", {"slices": (SliceFinding("device", "ios", interval(-0.2, -0.051)),)}),
         ("simpson", "hold", {"reversals": ("device",)}),
@@ -136,6 +132,27 @@ def test_a_rule_that_is_asked_and_finds_no_figure_refuses(missing: str) -> None:
     assert judge(replace(evidence(), **{missing: None}), GATE).verdict == "refuse"  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("missing", ["held_out_hours", "conversions"])
+def test_an_empty_part_is_missing_too(missing: str) -> None:
+    """Nobody looked when the models had learned, or at conversions: that is no pass."""
+    verdict = judge(replace(evidence(), **{missing: {}}), GATE)  # type: ignore[arg-type]
+    assert [rule.name for rule in verdict.rules if rule.outcome == "refuse"] == [missing.removesuffix("_hours")]
+    spoilt = replace(evidence(), held_out_hours={"champion": math.nan, "challenger": 12.0})
+    assert judge(spoilt, GATE).verdict == "refuse"
+
+
+def test_what_is_not_known_yet_stands_in_nobodys_way_and_says_why() -> None:
+    """A guardrail on labels that are open for days: neither a pass nor a hold; `reevaluate` asks again."""
+    open_ = dict.fromkeys(("champion", "challenger", "difference"), Refusal("the last closes at the end of Friday"))
+    verdict = judge(replace(evidence(), conversions=open_), GATE)
+    assert verdict.verdict == "promote"
+    assert [rule for rule in verdict.rules if rule.outcome != "pass"] == [
+        Rule("conversions", None, None, "unknown", "the last closes at the end of Friday")
+    ]
+    assert "conversions: the last closes at the end of Friday" in verdict.reasons
+    assert judge(replace(evidence(value=NO_LOWER), conversions=open_), GATE).verdict == "hold"
+
+
 @pytest.mark.parametrize("missing", ["known_share", "replayed_share", "skew", "latency_ms"])
 def test_a_nan_limit_figure_refuses(missing: str) -> None:
     """NaN is neither above nor below a limit."""
@@ -154,16 +171,17 @@ def test_a_rule_that_is_not_asked_is_not_judged() -> None:
         "min_known_share",
         "min_replayed_share",
         "max_loss_to_logging",
+        "max_conversion_drop",
         "max_calibration_error",
         "max_slice_drop",
         "max_concentration_rise",
         "max_skew",
     )
     quiet = GATE.model_copy(update=dict.fromkeys((*names, "max_latency_ms")))
-    bare = Evidence(evidence().comparison, evidence().value, 5000)
+    bare = Evidence(evidence().comparison, evidence().value, 5000, held_out_hours={"challenger": 1.0})
     verdict = judge(bare, quiet)
     assert verdict.verdict == "promote"
-    assert len(verdict.rules) == 6
+    assert len(verdict.rules) == 7
     assert judge(bare, GATE).verdict == "refuse"
 
 
@@ -187,6 +205,7 @@ def test_metrics_and_estimators_that_the_settings_name_are_asked() -> None:
 def test_no_rules_is_no_verdict() -> None:
     """An empty policy promotes nothing."""
     assert Verdict.of([]).verdict == "refuse"
+    assert Verdict.of([Rule("a", None, None, "unknown", "")]).verdict == "refuse", "nor one without an answer"
     assert Verdict.of([Rule("a", None, None, "pass", "")]).verdict == "promote"
 
 
@@ -252,5 +271,7 @@ def test_it_promotes_exactly_when_every_bound_clears(
     found = evidence(*(interval(*bounds) for bounds in (value, log_loss, auc, ndcg)))
     verdict = judge(replace(found, test_rows=rows, same_candidate=same), GATE).verdict
     point = value[0] > 0 and value[1] - value[0] <= 1e-9 * value[0]
-    clears = value[0] > GATE.min_lift * 0.15 and log_loss[1] <= 0.002 and auc[0] >= -0.005 and ndcg[0] >= -0.005 and not same
+    clears = (
+        value[0] > GATE.min_lift * 0.15 and log_loss[1] <= 0.002 and auc[0] >= -0.005 and ndcg[0] >= -0.005 and not same
+    )
     assert verdict == ("refuse" if rows < 1000 or point else "promote" if clears else "hold")

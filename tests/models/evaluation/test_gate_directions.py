@@ -50,7 +50,8 @@ def evidence(gain: float) -> Evidence:
         logging=around(0.5),
         against_logging=around(gain),
         replayed_share=1.0,
-        conversions=around(gain),
+        conversions=sides(around(gain)),
+        held_out_hours={"champion": 1.0, "challenger": 1.0},
         known_share=1.0,
         calibration=around(0.01),
         slices=(SliceFinding("device", "ios", gained(SETTINGS.slice_metric, gain)),),
@@ -75,6 +76,7 @@ def test_a_challenger_that_is_better_in_everything_is_promoted_and_one_that_is_w
     asked_of_models = {
         "test_rows",
         "label_maturity",
+        "held_out",
         "replayed_share",
         "different_model",
         "calibration",
@@ -161,7 +163,6 @@ BETTER_WHEN_HIGHER: dict[str, Change] = {
     "value.dr": lambda x: replace(evidence(0.05), estimators={"dr": sides(around(x))}),
     "value.sndr": lambda x: replace(evidence(0.05), estimators={"sndr": sides(around(x))}),
     "value.pages": lambda x: replace(evidence(0.05), estimators={"pages": sides(around(x))}),
-    "conversions": lambda x: replace(evidence(0.05), conversions=around(x)),
     "logging": lambda x: replace(evidence(0.05), against_logging=around(x)),
 }
 LIMITS = {
@@ -185,10 +186,19 @@ def test_what_may_not_be_high_is_held_when_it_may_be_high(name: str) -> None:
 
 @pytest.mark.parametrize("name", BETTER_WHEN_HIGHER)
 def test_what_may_not_be_low_is_held_when_it_may_be_low(name: str) -> None:
-    """The lower end decides: a value must rise for sure, conversions may fall by their margin."""
-    bound = {"conversions": -MARGIN, "logging": -SETTINGS.max_loss_to_logging * 0.5}.get(name, SETTINGS.min_lift * 0.5)
+    """The lower end decides: a value must rise for sure, and may be below what is shown by a margin."""
+    bound = {"logging": -SETTINGS.max_loss_to_logging * 0.5}.get(name, SETTINGS.min_lift * 0.5)
     for away, outcome in ((0.5, "pass"), (0.0015, "pass"), (0.0005, "hold"), (-0.5, "hold")):
         assert rule(BETTER_WHEN_HIGHER[name](bound + away), name).outcome == outcome, away
+
+
+@pytest.mark.parametrize("reach", [0.0, 0.002, 0.3])
+def test_conversions_hold_where_they_fell_too_far_for_sure(reach: float) -> None:
+    """The upper end decides, at a share of the champion's: 2 % of 0.5."""
+    for high, outcome in ((0.5, "pass"), (0.0, "pass"), (-0.0099, "pass"), (-0.0101, "hold"), (-0.4, "hold")):
+        found = replace(evidence(0.05), conversions=sides(around(high - reach, reach)))
+        assert rule(found, "conversions").outcome == outcome, high
+    assert rule(found, "conversions").bound == -0.01
 
 
 @pytest.mark.parametrize("name", [*LIMITS, *CEILINGS])

@@ -59,17 +59,20 @@ def test_the_difference_is_paired() -> None:
     assert none.low == none.high == 0
 
 
-def test_verdicts_that_share_a_risk_are_each_held_to_a_stricter_interval() -> None:
-    """Bonferroni over `looks`: the same figure with the interval of 1 - (1 - confidence) / looks."""
+def test_a_look_that_spends_a_part_of_the_risk_is_held_to_a_stricter_interval() -> None:
+    """The same figure, its difference with the interval that errs in that part; what else is said stays as it was."""
     reward, logged, action = logs(2_000)
     target = TARGET[action]
 
-    def difference(**settings: Any) -> Estimate:
-        gate = GATE.model_copy(update=settings)
+    def difference(gate: GateSettings) -> Estimate:
         return sound(snips_difference(reward=reward, logged=logged, champion=logged, challenger=target, settings=gate))
 
-    once, fortnight = difference(), difference(looks=14)
-    assert fortnight == difference(confidence=1 - 0.05 / 14)
+    look = GATE.at(0.05 / 14)
+    once, fortnight = difference(GATE), difference(look)
+    assert fortnight == difference(GATE.model_copy(update={"confidence": 1 - 0.05 / 14}))
+    assert snips(reward=reward, logged=logged, target=target, settings=look) == snips(
+        reward=reward, logged=logged, target=target, settings=GATE
+    )
     assert fortnight.value == once.value
     assert fortnight.low < once.low < once.high < fortnight.high
 
