@@ -29,5 +29,6 @@ WORLDS = (
         says="On one day of seven the logging policy was nearly uniform.",
         draw=draw,
         goals=(Goal("refused", at_least=0.95),),
+        logs=60,
     ),
 )

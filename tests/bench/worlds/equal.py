@@ -25,5 +25,6 @@ WORLDS = (
         says="Champion and challenger differ by rounding alone.",
         draw=draw,
         goals=(Goal("promoted", at_most=0.0),),
+        logs=100,
     ),
 )

@@ -45,6 +45,7 @@ WORLDS = tuple(
         says=f"The policies' choices were logged about {LOGGED:g} times; the gate is asked to look at {name} too.",
         draw=draw,
         goals=(Goal("refused", at_least=1.0), Goal("not_refused", at_most=0.0), Goal("cleared", at_most=0.0)),
+        logs=40,
         settings=GATE.model_copy(update={"estimators": (name,)}),
         figures={**FIGURES, "not_refused": partial(not_refused, name=name), "cleared": partial(cleared, name=name)},
     )

@@ -28,5 +28,6 @@ WORLDS = (
         draw=draw,
         goals=(Goal("promoted", at_most=0.025),),
         lifts=(-0.05,),
+        logs=100,
     ),
 )

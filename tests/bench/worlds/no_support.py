@@ -40,5 +40,6 @@ WORLDS = (
         draw=draw,
         goals=(Goal("promoted", at_most=0.025), Goal("refused", at_least=0.95)),
         lifts=(-0.001,),
+        logs=100,
     ),
 )

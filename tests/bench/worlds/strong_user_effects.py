@@ -66,6 +66,7 @@ WORLDS = (
             says=f"{PER_USER}; the challenger predicts {factor:g} times the clicks, and must never pass as calibrated.",
             draw=partial(draw, factor=factor),
             goals=(Goal("calibration_passed", at_most=0.0),),
+            logs=60,
             figures=COUNTED,
         )
         for factor in (3.0, 0.001)

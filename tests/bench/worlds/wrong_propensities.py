@@ -15,6 +15,7 @@ LAW = Law(
     policy=PolicySettings(temperature=0.35),
 )  # fmt: skip
 WRONG_BY = (0.05, -0.05, 0.10, -0.10, 0.15, -0.15)
+"""Shown less often than logged makes the champion look better than it is: the harmless side, counted less often."""
 
 
 def draw(seed: int, lift: float, decisions: int, *, wrong_by: float) -> Iterator[Log]:
@@ -33,6 +34,7 @@ WORLDS = tuple(
         says=f"What the champion likes best is shown {wrong_by:+.0%} as often as the logged propensities say.",
         draw=partial(draw, wrong_by=wrong_by),
         goals=(Goal("promoted", at_most=0.05),),
+        logs=200 if wrong_by > 0 else 60,
     )
     for wrong_by in WRONG_BY
 )
