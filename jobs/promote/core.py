@@ -40,7 +40,7 @@ def check_risk(existing: Iterable[Mapping[str, Any]], verdict: Mapping[str, Any]
 
 
 def summary(found: Document, verdict: Judgement, page: str | Path) -> str:
-    """What the person who approves reads first, as Markdown: the verdict, five figures, the reasons, the page.
+    """What the person who approves reads first, as Markdown: the verdict, six figures, the reasons, the page.
 
     It ends with what a yes is bound to. `page` is a URL, or the path where there is none.
     """
@@ -68,15 +68,16 @@ def _opponent(found: Document) -> str:
 
 
 def _table(found: Document) -> str:
-    """Champion, challenger and their difference in five figures."""
+    """Champion, challenger and their difference in six figures."""
     sides = {"Clicks per request": found.value}
     sides |= {wording.metric(name): found.comparison[name] for name in SHOWN if name in found.comparison}
     rows = [
         f"| {name} | {wording.of_side(of.champion)} | {wording.of_side(of.challenger)} | {_difference(of.difference)} |"
         for name, of in sides.items()
     ]
-    errors = [found.calibration[side].error for side in SIDES]
-    rows.append(f"| Calibration error | {' | '.join(wording.of_side(error) for error in errors)} | |")
+    calibrated = [found.calibration[side] for side in SIDES]
+    rows.append(f"| Calibration | {' | '.join(wording.level(of.ratio) for of in calibrated)} | |")
+    rows.append(f"| Calibration error | {' | '.join(wording.of_side(of.error) for of in calibrated)} | |")
     return "\n".join(["|  | champion | challenger | difference |", "| --- | ---: | ---: | ---: |", *rows])
 
 

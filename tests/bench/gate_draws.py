@@ -27,6 +27,7 @@ KIND = tuple("abcdefghij")
 KINDS = {"item_category": 1, "item_age": 7}
 """What items can be told apart by, and how many of them in a row are of one kind."""
 NEWTON_STEPS = 12
+MOST_SURE = 0.999
 PLACKETT_LUCE = PolicySettings()
 
 
@@ -233,15 +234,26 @@ class Day:
     def answered(cls, law: Law, found: Requests, logging: Floats, rng: np.random.Generator) -> "Day":
         """Of these requests and the policy (n,) that answered them."""
         day = cls(law, found, logging, noise(law, found, rng))
-        scores = predicted(law, found, law.champion_noise, day.noise)
-        return day.with_rankers({"champion": scores}).challenged(noise(law, found, rng))
+        champion = predicted(law, found, law.champion_noise, day.noise)
+        return day.with_rankers({"champion": champion}).challenged(noise(law, found, rng))
 
     def challenged(self, own: Floats, size: float | None = None) -> "Day":
         """With a challenger whose noise is partly the champion's, partly its `own` (n,), and of another `size`."""
         law = self.law
         unit = law.shared * self.noise + np.sqrt(1 - law.shared**2) * own
         scores = predicted(law, self.requests, law.challenger_noise if size is None else size, unit)
-        return self.with_rankers({"challenger": scores})
+        return self.with_rankers({"challenger": scores}).trained()
+
+    def trained(self) -> "Day":
+        """With predictions scaled to as many clicks as are expected of what is shown, since rankers learn from that.
+
+        Policies choose by the ratios of predictions, so their choices stay.
+        """
+        if self.law.hidden_user_sd:  # nobody can have learnt of what is hidden
+            return self
+        clicks = float(self.logging @ self.requests.p)
+        scaled = {side: p * (clicks / float(self.logging @ p)) for side, p in self.predicted.items()}
+        return replace(self, predicted={side: np.minimum(MOST_SURE, p) for side, p in scaled.items()})
 
     def with_rankers(self, scores: Mapping[Side, Floats]) -> "Day":
         """With other predictions of the sides given, and what their policy makes of them."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.evaluation.calibration import calibration_error
+from models.evaluation.calibration import calibration_error, calibration_ratio
 from models.evaluation.choices import SIDES, Choices, Side
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Estimate
@@ -44,7 +44,9 @@ def evidence_of(log: Log, settings: GateSettings) -> Evidence:
         replayed_share=len(log.choices) / len(clicked),
         test_rows=len(clicked),
         held_out_hours=dict.fromkeys(SIDES, 1.0),  # rankers here know logits, and learn from no rows
+        calibration_ratio=calibration_ratio(clicked, challenger, settings=settings, clusters=users),
         calibration=calibration_error(clicked, challenger, settings=settings, clusters=users),
+        click_rate=float(clicked.mean()),
     )
 
 

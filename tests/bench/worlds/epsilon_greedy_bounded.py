@@ -21,7 +21,7 @@ def draw(seed: int, lift: float, decisions: int) -> Iterator[Log]:
     rng = np.random.default_rng(seed)
     day = Day.of(LAW, decisions, rng)
     logging = first_choice(day.predicted["champion"], day.requests.offsets, EXPLORING)
-    yield replace(day, logging=logging).log(rng, day.tilted(lift))
+    yield replace(day, logging=logging).trained().log(rng, day.tilted(lift))
 
 
 WORLDS = (

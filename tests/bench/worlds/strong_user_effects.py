@@ -42,7 +42,7 @@ def calibration_covered(found: Judged) -> bool | None:
 
 def calibration_passed(found: Judged) -> bool:
     """The gate takes the challenger's predictions for what happens."""
-    return found.outcome("calibration") == "pass"
+    return all(rule.outcome == "pass" for rule in found.verdict.rules if rule.name.startswith("calibration"))
 
 
 COUNTED = {**FIGURES, "calibration_covered": calibration_covered, "calibration_passed": calibration_passed}

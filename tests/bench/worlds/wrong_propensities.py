@@ -25,7 +25,7 @@ def draw(seed: int, lift: float, decisions: int, *, wrong_by: float) -> Iterator
     said = day.chosen["champion"]
     favourite = day.requests.best(day.predicted["champion"])
     true = day.requests.rescaled(said * np.where(favourite, 1 + wrong_by, 1.0))
-    yield replace(day, logging=true).log(rng, day.tilted(lift), said=said)
+    yield replace(day, logging=true).trained().log(rng, day.tilted(lift), said=said)
 
 
 WORLDS = tuple(

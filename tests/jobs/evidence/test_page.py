@@ -66,6 +66,9 @@ def test_the_figures_of_every_metric_value_estimator_and_slice_are_on_the_page(d
     for side in ("champion", "challenger"):
         error = document["calibration"][side]["error"]
         assert f"Calibration error {said(error['value'])} ({said(error['low'])} to {said(error['high'])})" in text
+        ratio = document["calibration"][side]["ratio"]
+        ends = f"{ratio['value']:.3g} × the clicks [{ratio['low']:.3g}, {ratio['high']:.3g}]"
+        assert f"were clicked. It predicts {ends}. Calibration error" in text
         weights = document["diagnostics"]["weights"][side]
         assert f"{weights['mean_weight']:.3f} ± {weights['mean_weight_stderr']:.3f}" in text
     assert f"difference {said(document['truth']['difference'], True)}. The gate never sees it." in text
@@ -83,13 +86,13 @@ def test_the_verdict_comes_first_and_every_rule_has_its_row(document: Tree) -> N
     text = shown(document, judgement)
     assert judgement["verdict"] == "promote"
     assert (
-        text.index("All 16 rules that can be asked are cleared")
+        text.index("All 17 rules that can be asked are cleared")
         < text.index("What the gate asked")
         < text.index("What a request earns")
     )
     for rule in judgement["rules"]:
         assert rule["reason"] in text
-    assert text.count("✓") == 0  # drawn by the style sheet: nobody has to hear it thirteen times
+    assert text.count("✓") == 0  # drawn by the style sheet: nobody has to hear it seventeen times
     assert text.count(" cleared") == len(judgement["rules"]) - 1 + 2
     assert text.count(" not known") == 2  # conversions, in the headline and in their row
 
@@ -323,6 +326,9 @@ def test_a_mark_stands_where_its_figures_are() -> None:
         ("test_rows", 2400.0, 1000.0, "≥ 1,000", "2,400"),
         ("label_maturity", 0.987, 0.9, "≥ 90%", "98.7%"),
         ("skew", 0.0, 0.001, "≤ 0.1%", "0%"),
+        ("calibration", 0.123456, 0.3, "≤ 30%", "12.3%"),
+        ("calibration_ratio", 3.0214, 1.2, "≤ 1.2", "3.02"),
+        ("calibration_ratio", 0.9, 1 / 1.2, "≥ 0.833", "0.9"),
         ("latency_ms", 3.214, 50.0, "≤ 50 ms", "3.21 ms"),
         ("slices", -0.06, -0.05, "≥ −0.05", "−0.0600"),
         ("simpson", None, None, "", ""),
@@ -362,7 +368,7 @@ def test_a_gain_that_may_be_none_is_not_called_one(document: Tree) -> None:
     judgement = judged(unsure)
     said_of_it = wording.headline(Document.model_validate(unsure), Judgement.model_validate(judgement))
     assert judgement["verdict"] == "hold"
-    assert "15 of 17 rules are cleared; not cleared: “Earns more clicks”." in said_of_it
+    assert "16 of 18 rules are cleared; not cleared: “Earns more clicks”." in said_of_it
     assert (
         "+0.0040 clicks per request against the champion (98.3% interval −0.0110 to +0.0190), so it may be none."
         in said_of_it
