@@ -10,6 +10,8 @@ by the product's own functions and judged by the product's own gate. A team adds
     against     which rules stand in the way, and in how many verdicts
     goals       met, or those that are not
 
+The last table, `policies`, holds estimates of policies of very different worth against their true values.
+
 A goal is met when the share itself is within its bound: of 200 trials a true 2.5 % is often 3 %, the interval says so.
 """
 
@@ -26,10 +28,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from tests.bench.gate_evidence import Goal, World
+from models.evaluation.estimate import Estimate
+from models.evaluation.value import value_of
+from tests.bench.gate_evidence import GATE, Goal, World
+from tests.bench.worlds import laws
 
 FOLDER = Path(__file__).parent / "worlds"
 SMALL_TRIALS, SMALL_DECISIONS = 2, 2_000
+POLICIES, POLICY_DECISIONS, NOISES = 40, 50_000, (0.1, 6.0)
 POWER, LAWS_WITH_POWER, NONE_BETTER = 0.85, 4, 0.025
 Row = dict[str, Any]
 Task = tuple[World, int, int]
@@ -105,6 +111,28 @@ def _met(goal: Goal, shares: Row) -> bool:
     return shares[goal.figure] is None or goal.met(shares[goal.figure])
 
 
+def policies(task: tuple[str, int, int]) -> Row:
+    """Estimates of policies of a law, from nearly perfect to nearly blind, one log each, against their true values."""
+    name, count, decisions = task
+    found: list[tuple[float, float, Estimate]] = []
+    for seed, noise in enumerate(np.geomspace(*NOISES, count)):
+        log = laws.seen_through(float(noise), 7_000_000 + seed, decisions, name=name)
+        estimate = value_of(log.choices, GATE).of("challenger")
+        if isinstance(estimate, Estimate):
+            found.append((log.worth["champion"], log.worth["challenger"], estimate))
+    champion, true = (np.array([one[side] for one in found]) for side in (0, 1))
+    values = np.array([estimate.value for _, _, estimate in found])
+    return {
+        "law": name,
+        "policies": len(found),
+        "refused": count - len(found),
+        "correlation": float(np.corrcoef(true, values)[0, 1]),
+        "sign_agreement": float(np.mean(np.sign(values - champion) == np.sign(true - champion))),
+        "covered": float(np.mean([estimate.low <= value <= estimate.high for _, value, estimate in found])),
+        "root_mean_square_error": float(np.sqrt(np.mean((true - values) ** 2))),
+    }
+
+
 def prove(small: bool) -> Iterator[tuple[str, Row]]:
     """(world, row) as they are found."""
     # Workers no more than the cores this process may use: nothing else is to be timed beside them.
@@ -112,11 +140,16 @@ def prove(small: bool) -> Iterator[tuple[str, Row]]:
         for world in worlds():
             trials, decisions = (SMALL_TRIALS, SMALL_DECISIONS) if small else (world.logs, world.decisions)
             yield from ((world.name, row) for row in rows_of(pool, world, trials, decisions))
+        names = list(laws.LAWS)[:1] if small else list(laws.LAWS)
+        for row in pool.map(
+            policies, [(name, POLICIES, SMALL_DECISIONS if small else POLICY_DECISIONS) for name in names]
+        ):
+            yield "policies", row
 
 
 def goals(rows: list[Row]) -> list[Row]:
     """Every world's, and two of the laws together: no more than 2.5 % promoted of no gain, and power at +1 %."""
-    found = {(row["table"], row["lift"]): row for row in rows}
+    found = {(row["table"], row["lift"]): row for row in rows if "lift" in row}
     judged = []
     for world in worlds():
         for goal in world.goals:
@@ -126,12 +159,12 @@ def goals(rows: list[Row]) -> list[Row]:
             )
             met = all(_met(goal, row) for row in shares.values())
             judged.append({"goal": f"{world.name}: {goal}", "found": said or "nothing to judge", "met": met})
-    laws = [row for row in rows if row["table"].startswith("law: ") and "million" not in row["table"]]
-    for lift in sorted({row["lift"] for row in laws if row["lift"] <= 0}):
-        share = float(np.mean([row["promoted"] for row in laws if row["lift"] == lift]))
+    honest = [row for row in rows if row["table"] in {f"law: {name}" for name in laws.LAWS}]
+    for lift in sorted({row["lift"] for row in honest if row["lift"] <= 0}):
+        share = float(np.mean([row["promoted"] for row in honest if row["lift"] == lift]))
         judged.append({"goal": f"laws together at {lift:+.0%}: promoted at most {NONE_BETTER:.1%}",
                        "found": f"{share:.2%}", "met": share <= NONE_BETTER})  # fmt: skip
-    power = {row["table"]: row["promoted"] for row in laws if row["lift"] == 0.01}
+    power = {row["table"]: row["promoted"] for row in honest if row["lift"] == 0.01}
     enough = sum(share >= POWER for share in power.values())
     judged.append({"goal": f"+1 % promoted in {POWER:.0%} of logs in {LAWS_WITH_POWER} of {len(power)} laws",
                    "found": ", ".join(f"{name.removeprefix('law: ')} {share:.0%}" for name, share in power.items()),

@@ -92,11 +92,15 @@ def challenger_noise(name: str, lift: float) -> float:
 
 def draw(seed: int, lift: float, decisions: int, *, name: str) -> Iterator[Log]:
     """A challenger of this lift on the law's log of this seed."""
-    size = challenger_noise(name, lift)
+    yield seen_through(challenger_noise(name, lift), seed, decisions, name=name)
+
+
+def seen_through(size: float, seed: int, decisions: int, *, name: str) -> Log:
+    """A challenger with this much noise on the law's log of this seed."""
     day = day_of(name, seed, decisions)
     own = noise(LAWS[name], day.requests, np.random.default_rng([seed, 8]))
-    # The same draws at every lift: one log, other challengers.
-    yield day.challenged(own, size).log(np.random.default_rng([seed, 9]))
+    # The same draws whatever the noise: one log, other challengers.
+    return day.challenged(own, size).log(np.random.default_rng([seed, 9]))
 
 
 NONE_BETTER = Goal("promoted", at_most=0.05)

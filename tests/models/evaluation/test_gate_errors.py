@@ -12,7 +12,7 @@ import pytest
 from models.evaluation.choices import SIDES
 from models.evaluation.estimate import Estimate
 from models.evaluation.value import value_of
-from tests.bench.bench_gate import rows_of, worlds
+from tests.bench.bench_gate import goals, rows_of, worlds
 from tests.bench.gate_draws import Day, Law, tilted
 from tests.bench.gate_evidence import GATE, Goal, World, evidence_of, verdict
 from tests.bench.worlds import equal, laws, strong_user_effects, unexplored
@@ -142,3 +142,16 @@ def test_a_goal_is_missed_by_what_it_forbids() -> None:
     power = world.goals[1]
     assert power.asks(0.01)
     assert not power.met(0.4)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_the_goals_are_judged_by_the_rows(share: float) -> None:
+    """Where everything that is counted always happens, what must not is missed; where nothing does, what must."""
+    figures = [(world, lift, dict.fromkeys(world.figures, share)) for world in WORLDS.values() for lift in world.lifts]
+    judged = goals([{"table": world.name, "lift": lift, **found} for world, lift, found in figures])
+    met = {row["goal"]: row["met"] for row in judged}
+    for world in WORLDS.values():
+        for goal in world.goals:
+            assert met[f"{world.name}: {goal}"] == (goal.at_least is not None if share else goal.at_most is not None)
+    assert met["laws together at +0%: promoted at most 2.5%"] == (share == 0)
+    assert met["+1 % promoted in 85% of logs in 4 of 6 laws"] == (share == 1)
