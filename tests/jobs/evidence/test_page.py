@@ -91,7 +91,7 @@ def test_the_verdict_comes_first_and_every_rule_has_its_row(document: Tree) -> N
         assert rule["reason"] in text
     assert text.count("✓") == 0  # drawn by the style sheet: nobody has to hear it thirteen times
     assert text.count(" cleared") == len(judgement["rules"]) - 1 + 2
-    assert text.count(" not known") == 2  # conversions, in the headline and in their row
+    assert text.count(" not known") == 2 + 1  # conversions, in the headline and in their row; and a heading
 
 
 def test_before_promote_the_page_says_that_nobody_judged_it(document: Tree) -> None:
@@ -110,8 +110,8 @@ def test_a_hold_names_what_stands_in_the_way(document: Tree) -> None:
     assert text.count("cannot tell") == 1
     assert text.count("not cleared") == 2
     lost = bad["slices"]["slices"][0]
-    section = text[text.index("Who gains, who loses") :]
-    names = [f"{part['attribute'].removeprefix('attributes.').replace('_', ' ')}: " for part in bad["slices"]["slices"]]
+    section = text[text.index("Who is hurt") :]
+    names = [wording.slice_name(part["attribute"], "") for part in bad["slices"]["slices"]]
     assert section.index(f"{names[0]}{lost['value']}") == min(section.index(name) for name in names)
     assert "−0.1100 −0.1600 to −0.0600 worse than allowed" in section
     assert "auc needs clicked and unclicked rows; found 0 of 900" in section
@@ -327,6 +327,7 @@ def test_a_mark_stands_where_its_figures_are() -> None:
         ("slices", -0.06, -0.05, "≥ −0.05", "−0.0600"),
         ("simpson", None, None, "", ""),
         ("held_out", 24.5, 0.0, "> 0 h", "24.5 h"),
+        ("held_out", 3e-10, 0.0, "> 0 h", "< 0.01 h"),
         ("conversions", -0.0012, -0.0005, "≥ −0.0005", "−0.0012"),
     ],
 )
@@ -362,7 +363,7 @@ def test_a_gain_that_may_be_none_is_not_called_one(document: Tree) -> None:
     judgement = judged(unsure)
     said_of_it = wording.headline(Document.model_validate(unsure), Judgement.model_validate(judgement))
     assert judgement["verdict"] == "hold"
-    assert "15 of 17 rules are cleared; not cleared: “Earns more clicks”." in said_of_it
+    assert "15 of 16 rules that can be asked are cleared; not cleared: “Earns more clicks”." in said_of_it
     assert (
         "+0.0040 clicks per request against the champion (98.3% interval −0.0110 to +0.0190), so it may be none."
         in said_of_it
