@@ -110,7 +110,7 @@ def test_a_hold_names_what_stands_in_the_way(document: Tree) -> None:
     assert text.count("cannot tell") == 1
     assert text.count("not cleared") == 2
     lost = bad["slices"]["slices"][0]
-    section = text[text.index("Who is hurt") :]
+    section = text[text.index("AUC in 13 parts") :]
     names = [wording.slice_name(part["attribute"], "") for part in bad["slices"]["slices"]]
     assert section.index(f"{names[0]}{lost['value']}") == min(section.index(name) for name in names)
     assert "−0.1100 −0.1600 to −0.0600 worse than allowed" in section
@@ -195,9 +195,16 @@ def test_names_of_a_log_are_text_wherever_they_stand(document: Tree) -> None:
     bad = troubled(document)
     for side in ("champion", "challenger"):
         bad[side]["candidate_id"] = HOSTILE
-        bad[side]["lineage"] = {HOSTILE: HOSTILE}
-    for part in bad["slices"]["slices"]:
+        bad[side]["lineage"] = {HOSTILE: HOSTILE, "settings": {HOSTILE: [side, HOSTILE]}, "mode": HOSTILE + side}
+    for part in (*bad["slices"]["slices"], *bad["value_slices"]):
         part["attribute"] = part["value"] = HOSTILE
+    bad["diagnostics"]["balance"][0]["group"] = HOSTILE
+    bad["value_slices"][1]["difference"]["refused"] = HOSTILE
+    bad["value"]["difference"] = {"refused": HOSTILE, "n": 3, "effective_n": 1.0}
+    bad["risk"]["looks"] = [
+        {**{"number": 1, "at": "2026-01-07T06:10:00+00:00", "day": HOSTILE, "mode": "warm", "risk": 0.01},
+         "candidate_id": HOSTILE, "verdict": None}
+    ]  # fmt: skip
     bad["slices"]["slices"][1]["difference"]["refused"] = HOSTILE
     bad["slices"]["reversals"][0] |= {"attribute": HOSTILE, "slices": {HOSTILE: 0.1}}
     bad["data"] |= {"policies": {HOSTILE: 3}, "left_out": {HOSTILE: 3, "requests": 4}}
