@@ -158,8 +158,17 @@ class GateSettings(Settings):
     must_rise: tuple[str, ...] = Field((), description="metrics that must be better for sure")
     min_test_rows: int = Field(1_000, ge=1)
     min_known_share: float | None = Field(0.9, ge=0, le=1, description="test impressions whose click is known")
-    max_calibration_error: float | None = Field(0.05, ge=0, le=1, description="the challenger's, debiased")
-    slice_metric: str = Field("auc", description="auc, log_loss, normalised_entropy, or a list metric: ndcg_at_10")
+    max_calibration_ratio: float | None = Field(
+        1.2,
+        gt=1,
+        description="by which factor too many, or too few, clicks it may predict; 500 clicks show it of a good model",
+    )
+    max_calibration_error: float | None = Field(
+        0.3, ge=0, description="its calibration error, debiased, as a share of the click rate"
+    )
+    slice_metric: str = Field(
+        "auc", description="auc, auc_pr, log_loss, normalised_entropy, or a list metric: ndcg_at_10"
+    )
     max_slice_drop: float | None = Field(0.05, ge=0, description="what no slice may lose for sure, in slice_metric")
     min_slice_rows: int = Field(500, ge=2)
     max_concentration_rise: float | None = Field(0.5, ge=0, le=1, description="shrinking of the items recommended most")
@@ -179,8 +188,7 @@ class GateSettings(Settings):
     @field_validator("slice_metric")
     @classmethod
     def _is_compared_in_slices(cls, name: str) -> str:
-        # All but AUC-PR, whose interval takes resamples of its own.
-        metrics = (metric.partition("_at_") for metric in Margins.model_fields if metric != "auc_pr")
+        metrics = (metric.partition("_at_") for metric in Margins.model_fields)
         choices = [f"{figure}_at_<k>" if k else figure for figure, _, k in metrics]
         figure, _, k = name.partition("_at_")
         if (f"{figure}_at_<k>" if k.isdecimal() and int(k) else name) not in choices:

@@ -75,7 +75,7 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
     """
     settings, seed = run.config.gate.at(origin.risk.risk), run.config.ranker.seed
     rows = scored(test, {side: found.ranker for side, found in zip(SIDES, pair, strict=True)}, _identity(run), at_once)
-    comparison = {metric: Sides.of(sides) for metric, sides in compared(rows, *SIDES, settings, seed).items()}
+    comparison = {metric: Sides.of(sides) for metric, sides in compared(rows, *SIDES, settings).items()}
     run.say(f"compared on {len(rows)} of {len(test)} test rows")
     replay = replayed(run, test, pair, at_once)
     run.say(f"replayed {len(replay)} decisions")

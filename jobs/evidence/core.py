@@ -221,7 +221,9 @@ def gate_evidence(document: Document) -> Evidence:
         replayed_share=document.replay.share,
         conversions=document.conversions.measured(),
         known_share=document.test_rows / max(1, document.data.test_rows),
+        calibration_ratio=document.calibration["challenger"].ratio.measured(),
         calibration=document.calibration["challenger"].error.measured(),
+        click_rate=document.calibration["challenger"].observed,
         slices=tuple(parts),
         reversals=tuple(reversal.attribute for reversal in document.slices.reversals),
         concentration_rise=document.concentration_rise.measured(),
@@ -254,6 +256,8 @@ def figures(document: Document) -> dict[str, float]:
     groups |= {f"pages.{places}": depth for places, depth in document.pages.depths.items()}
     found = {f"{group}.{side}": finding for group, sides in groups.items() for side, finding in sides.findings.items()}
     found |= {"value.logging": document.logging.value, "value.against_logging": document.logging.difference}
+    for side, calibration in document.calibration.items():
+        found |= {f"calibration_ratio.{side}": calibration.ratio, f"calibration_error.{side}": calibration.error}
     flat: dict[str, float] = {}
     for name, finding in found.items():
         if isinstance(finding, Estimated):

@@ -20,7 +20,7 @@ from jobs.evidence.document import (
 from jobs.evidence.replayed import Replayed
 from jobs.evidence.scored import SIDES, Scored
 from models.evaluation import estimate, slices
-from models.evaluation.calibration import calibration_error, ece, ece_by_chance, reliability
+from models.evaluation.calibration import calibration_error, calibration_ratio, ece, ece_by_chance, reliability
 from models.evaluation.comparison import compare, figure_of
 from models.evaluation.estimate import Refusal
 from models.evaluation.popularity import (
@@ -38,21 +38,22 @@ RELIABILITY_BINS = 10
 
 
 def calibration(rows: Scored, settings: GateSettings) -> dict[Side, Calibration]:
-    """Per side: mean prediction and click rate, the debiased error, both plain ECEs, and the bins of a diagram."""
+    """Per side: mean prediction, click rate and their ratio, the debiased error, both plain ECEs, a diagram's bins."""
     return {side: _calibrated(rows, side, settings) for side in SIDES}
 
 
 def _calibrated(rows: Scored, side: Side, settings: GateSettings) -> Calibration:
     p = rows.as_shown[side]
     if not len(rows):
-        reason = Refusal("calibration needs rows with a known click; found none")
-        return Calibration(rows=0, predicted=None, observed=None, error=stated(reason), reliability=[])
+        reason = stated(Refusal("calibration needs rows with a known click; found none"))
+        return Calibration(rows=0, predicted=None, observed=None, ratio=reason, error=reason, reliability=[])
     bins = reliability(rows.clicked, p, bins=RELIABILITY_BINS, confidence=settings.confidence)
     return Calibration(
         rows=len(rows),
         predicted=float(p.mean()),
         observed=float(rows.clicked.mean()),
         predicted_conversion=float(rows.p_conversion[side].mean()),
+        ratio=stated(calibration_ratio(rows.clicked, p, settings=settings, clusters=rows.users)),
         error=stated(calibration_error(rows.clicked, p, settings=settings, clusters=rows.users)),
         ece_equal_mass=stated(ece(rows.clicked, p, settings=settings, clusters=rows.users)),
         ece_equal_width=stated(ece(rows.clicked, p, kind="width", settings=settings, clusters=rows.users)),

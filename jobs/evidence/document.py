@@ -150,7 +150,8 @@ class ReliabilityBin(Part):
 
 
 class Calibration(Part):
-    """Of one side. `error` is debiased; the ECEs are plain, and `ece_by_chance` is what perfection would show.
+    """Of one side. `ratio`: clicks predicted over clicks that came. `error` is debiased; the ECEs are plain, and
+    `ece_by_chance` is what perfection would show.
 
     `predicted` is the mean p(click) at the positions shown, `predicted_conversion` the mean p(conversion).
     """
@@ -159,6 +160,7 @@ class Calibration(Part):
     predicted: float | None
     observed: float | None
     predicted_conversion: float | None = None
+    ratio: Finding
     error: Finding
     ece_equal_mass: Finding | None = _OR_ABSENT
     ece_equal_width: Finding | None = _OR_ABSENT

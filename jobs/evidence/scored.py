@@ -96,7 +96,6 @@ def compared(
     champion: str,
     challenger: str,
     settings: GateSettings,
-    seed: int = 0,
     metrics: Sequence[str] = METRICS,
 ) -> dict[str, dict[str, Finding]]:
     """`compare` of two of the rankers, each metric by the p_click it asks for."""
@@ -108,7 +107,6 @@ def compared(
             rows.requests,
             rows.users,
             settings,
-            seed,
             [metric],
         )[metric]
         for metric in metrics

@@ -33,6 +33,7 @@ RULES = {
     "logging": "Earns what is shown now",
     "replayed_share": "Enough can be replayed",
     "conversions": "Conversions do not fall for sure",
+    "calibration_ratio": "Predicts as many clicks as come",
     "calibration": "Probabilities are right",
     "slices": "No slice is hurt",
     "simpson": "Parts agree with the whole",
@@ -47,6 +48,7 @@ SETTINGS = {
     "logging": "max_loss_to_logging",
     "conversions": "max_conversion_drop",
     **{name: f"must_not_fall.{name}" for name in METRICS},
+    "calibration_ratio": "max_calibration_ratio",
     "calibration": "max_calibration_error",
     "slices": "max_slice_drop",
     "simpson": "max_slice_drop",
@@ -60,7 +62,7 @@ SLICED = {"user_known": "users", "item_age": "items"}
 OF_ITEMS = ("item_category", "item_age")
 """Slices of the value by what is shown, not by the request."""
 AT_MOST = {*LOWER_IS_BETTER, "calibration", "popularity_bias", "skew", "latency_ms", "warm_parity"}
-SHARES = {"label_maturity", "replayed_share", "popularity_bias", "skew"}
+SHARES = {"label_maturity", "replayed_share", "calibration", "popularity_bias", "skew"}
 OUTCOMES = {"pass": "cleared", "hold": "not cleared", "refuse": "cannot tell", "unknown": "not known"}
 VERDICTS = {"promote": "Promote", "hold": "Hold", "refuse": "Refuse", None: "Not judged yet"}
 
@@ -177,13 +179,17 @@ def rule_needs(rule: JudgedRule) -> str:
     bound = _of_rule(rule, rule.bound, setting)
     if base in ("value", "held_out") or kind == "rises":
         return f"{'<' if base in LOWER_IS_BETTER else '>'} {bound}"
-    return f"{'≤' if base in AT_MOST else '≥'} {bound}"
+    # A level may be off either way: the bound is the one that its worse end is held against.
+    at_most = base in AT_MOST or (base == "calibration_ratio" and rule.bound > 1)
+    return f"{'≤' if at_most else '≥'} {bound}"
 
 
 def _of_rule(rule: JudgedRule, figure: float, written: Callable[[float, bool], str]) -> str:
     base = rule.name.partition(".")[0]
     if base in SHARES:
         return share(figure)
+    if base == "calibration_ratio":
+        return f"{figure:.3g}"
     if base == "latency_ms":
         return f"{figure:.3g} ms"
     if base == "held_out":
@@ -232,6 +238,13 @@ def _gain(document: Document) -> str:
 def of_side(finding: Finding, sign: bool = False) -> str:
     """A finding as text: the value, or that it was refused."""
     return number(finding.value, sign) if isinstance(finding, Estimated) else "refused"
+
+
+def level(ratio: Finding) -> str:
+    """How many clicks are predicted for one that comes."""
+    if isinstance(ratio, Estimated):
+        return f"predicts {ratio.value:.3g} × the clicks [{ratio.low:.3g}, {ratio.high:.3g}]"
+    return "clicks predicted for each that came: refused"
 
 
 def replayed(requests: Mapping[str, int]) -> str:

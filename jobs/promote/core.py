@@ -42,7 +42,7 @@ def check_risk(existing: Iterable[Mapping[str, Any]], verdict: Mapping[str, Any]
 
 
 def summary(found: Document, verdict: Judgement, page: str | Path) -> str:
-    """What the person who approves reads first, as Markdown: the verdict, six figures, the reasons, the page.
+    """What the person who approves reads first, as Markdown: the verdict, seven figures, the reasons, the page.
 
     It ends with what a yes is bound to. `page` is a URL, or the path where there is none.
     """
@@ -71,7 +71,7 @@ def _opponent(found: Document) -> str:
 
 
 def _table(found: Document) -> str:
-    """What the challenger takes the place of, challenger and their difference in six figures; gains in percent."""
+    """What the challenger takes the place of, challenger and their difference in seven figures; gains in percent."""
     rows = [
         f"| Clicks per request, against {of.against} | {wording.of_side(of.other)} |"
         f" {wording.of_side(found.value.challenger)} | {_gain(of)} |"
@@ -82,8 +82,9 @@ def _table(found: Document) -> str:
         f"| {name} | {wording.of_side(of.champion)} | {wording.of_side(of.challenger)} | {_difference(of.difference)} |"
         for name, of in sides.items()
     ]
-    errors = [found.calibration[side].error for side in SIDES]
-    rows.append(f"| Calibration error | {' | '.join(wording.of_side(error) for error in errors)} | |")
+    calibrated = [found.calibration[side] for side in SIDES]
+    rows.append(f"| Calibration | {' | '.join(wording.level(of.ratio) for of in calibrated)} | |")
+    rows.append(f"| Calibration error | {' | '.join(wording.of_side(of.error) for of in calibrated)} | |")
     return "\n".join(["|  | before | challenger | difference |", "| --- | ---: | ---: | ---: |", *rows])
 
 

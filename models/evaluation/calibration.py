@@ -9,17 +9,24 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.sparse import csr_array
+from scipy.special import gammaincinv
 from scipy.stats import norm
 
 from models.evaluation.estimate import Estimate, Finding, Refusal, upper_tail
 from models.evaluation.linear import Linear
-from models.evaluation.ranking import checked, interval
+from models.evaluation.moments import powers
+from models.evaluation.ranking import by_row, checked, interval
+from models.evaluation.sufficient import Influence
 from models.probabilities import at_most_one
 from models.settings import GateSettings
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bins = Literal["mass", "width"]
+NORMAL = 1e10
+"""A gamma distribution of at least this shape is normal as far as a float can tell."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,28 @@ def ece_by_chance(scores: Floats, *, kind: Bins = "mass", bins: int = 15) -> flo
     return float(np.sqrt(2 / np.pi) * spread.sum() / len(scores))
 
 
+def calibration_ratio(
+    labels: Floats, scores: Floats, *, settings: GateSettings, clusters: Ints | None = None
+) -> Finding:
+    """Clicks predicted over clicks that came, sum p / sum y: 1.0 if the level is right, 3.0 for three times too many.
+
+    Arguments as for `calibration_error`. The interval is analytic over users (delta method), even on the log scale.
+    Refused without clicks, with scores that are not finite, and with fewer than two users.
+    """
+    labels, scores, refusal = checked(labels, scores)
+    if refusal:
+        return refusal
+    labels, scores = _checked(labels, scores)
+    n, clicks, predicted = len(labels), float(labels.sum()), float(scores.sum())
+    if not clicks:
+        return Refusal(
+            f"a calibration ratio needs clicks; found none of {n} rows, where {predicted:.1f} were predicted", n
+        )
+    ratio = predicted / clicks
+    found = Linear(ratio, (scores - ratio * labels) / clicks, np.arange(n))
+    return found.factor(settings.confidence, by_row(clusters, n))
+
+
 def calibration_error(
     labels: Floats,
     scores: Floats,
@@ -105,51 +134,106 @@ def calibration_error(
 
     Arguments as for `reliability` and `ranking.auc`. Each bin's squared distance, less the variance of that distance,
     is unbiased (Kumar, Liang & Ma 2019, section 4); the variance is taken over users, whose clicks resemble one
-    another. Their weighted mean is cut at 0 before the root. The interval is analytic: normal on the squared scale,
-    with variance sum share^2 (4 distance^2 s^2 + 2 s^4), then rooted. Refused without rows, with scores that are not
-    finite, or with fewer than two users.
+    another and fall into several bins. Their weighted mean is cut at 0 before the root. The interval inverts the
+    distribution of the mean square, see `_Square`; in [0, 1], it holds a true 0 with more than its confidence. Refused
+    without rows, with scores that are not finite, or with fewer than two users.
     """
     labels, scores, refusal = checked(labels, scores)
     if refusal:
         return refusal
     labels, scores = _checked(labels, scores)
     n = len(labels)
-    users = np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
-    if len(users) != n:
-        raise ValueError(f"clusters need one entry per row; found {len(users)} for {n} rows")
+    users = np.unique(by_row(clusters, n), return_inverse=True)[1]
     if users.max() == users.min():
         return Refusal("an interval needs at least 2 users; found 1", n)
-    b = _Binned.of(labels, scores, kind, bins, users)
-    square = float((b.share * (b.distance**2 - b.variance)).sum())
-    true_square = np.maximum(0.0, b.distance**2 - b.variance)
-    spread = float(np.sqrt((b.share**2 * (4 * true_square * b.variance + 2 * b.variance**2)).sum()))
+    square = _Square.of(labels, scores, _bins(scores, kind, bins), users)
+    low, high = square.interval(settings.confidence)
+    value, low, high = (float(np.sqrt(max(0.0, x))) for x in (square.debiased, low, high))
     z = float(norm.ppf(upper_tail(settings.confidence)))
-    value, low, high = (float(np.sqrt(max(0.0, square + reach * spread))) for reach in (0.0, -z, z))
-    return Estimate(value, (high - low) / (2 * z), low, high, n, float(n))
+    return Estimate(value, (high - low) / (2 * z), min(low, value), max(high, value), n, float(n))
 
 
 @dataclass(frozen=True)
-class _Binned:
-    """Per non-empty bin: its share of the rows, click rate minus mean prediction, and the variance of that."""
+class _Square:
+    """The mean square of the bins' distances, as found: a quadratic form in k normal distances.
 
-    share: Floats
-    distance: Floats
-    variance: Floats
+    `noise` (k, k): the distances' covariance over users, each times the root of its bin's share. `along`: the noise of
+    the true distances' length. `linear`: how users move `found` to first order, about 0; rows that move between bins
+    count too.
+    """
+
+    found: float
+    noise: Floats
+    along: float
+    linear: Influence
 
     @classmethod
-    def of(cls, labels: Floats, scores: Floats, kind: Bins, bins: int, users: Ints) -> "_Binned":
-        _, at = np.unique(_bins(scores, kind, bins), return_inverse=True)
-        n = np.bincount(at).astype(np.float64)
-        distance = np.bincount(at, weights=labels - scores) / n
-        pair, member = np.unique(at * (users.max() + 1) + users, return_inverse=True)
-        sums = np.bincount(member, weights=labels - scores - distance[at])
-        of_bin = pair // (users.max() + 1)
-        people = np.bincount(of_bin)
-        variance = np.bincount(of_bin, weights=sums**2) / n**2 * people / np.maximum(people - 1, 1)
+    def of(cls, labels: Floats, scores: Floats, bin_of: Ints, users: Ints) -> "_Square":
+        """All (n,); users are numbered from 0, without a gap."""
+        _, at = np.unique(bin_of, return_inverse=True)
+        n, rows = len(labels), np.bincount(at).astype(np.float64)
+        apart, root = labels - scores, np.sqrt(rows / n)
+        distance = np.bincount(at, weights=apart) / rows
+        found = float((root**2 * distance**2).sum())
+        by_user = csr_array(((apart - distance[at]) / (n * root[at]), (users, at)))
+        people = np.bincount(by_user.indices)
+        few = np.sqrt(people / np.maximum(people - 1, 1))
+        noise = (by_user.T @ by_user).toarray() * np.outer(few, few)
         # A bin where all did alike shows no variance: there the predictions' own stands in.
-        alike = (people < 2) | (np.bincount(at, weights=labels) == 0)
-        predicted = np.bincount(at, weights=scores * (1 - scores)) / n**2
-        return cls(n / len(labels), distance, np.where(alike, predicted, variance))
+        alike = np.flatnonzero((people < 2) | np.isin(np.bincount(at, weights=labels) / rows, (0.0, 1.0)))
+        noise[alike, alike] = (np.bincount(at, weights=scores * (1 - scores)) / rows)[alike] / n
+        moved = 2 * (by_user @ (root * distance)) + np.bincount(users, weights=(distance**2)[at] - found) / n
+        linear = Influence(0.0, len(moved), n, float(n), *powers(moved))
+        # Which way the true distances point is hardly known: as those found, or in proportion to the predictions.
+        usual = root * np.bincount(at, weights=scores) / rows
+        usual /= np.linalg.norm(usual) or 1.0
+        along = max(float(usual @ noise @ usual), linear.stderr**2 / (4 * found) if found else 0.0)
+        return cls(found, noise, along, linear)
+
+    @property
+    def debiased(self) -> float:
+        """Without what noise adds; below 0 where the distances are smaller than noise alone makes them."""
+        return self.found - float(np.trace(self.noise))
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """The true mean squares, in [0, 1], under which `found` is just not too large, and just not too small.
+
+        Noise counts more where users are too few to tell it, and on the side that `linear` is skewed to. A `found`
+        below what noise alone makes is taken to be that: no sample shows that nothing is wrong.
+        """
+        below, error, few = upper_tail(confidence), self.linear.stderr, self.linear.quantile(confidence)
+        reach = [max(few, abs(end) / error) if error else norm.ppf(below) for end in self.linear.interval(confidence)]
+        down, up = (float(far / norm.ppf(below)) ** 2 for far in reach)
+        usual = max(self.found, float(np.trace(self.noise)))
+        return self._true(self.found, below, down), self._true(usual, 1 - below, up)
+
+    def _true(self, found: float, probability: float, more: float) -> float:
+        """The mean square in [0, 1] that makes `found` that quantile, noise counting `more`; 0 if none does.
+
+        The distribution is Pearson's of type III with the first three cumulants of a quadratic form (Imhof 1961).
+        """
+        if not found:
+            return 0.0
+        mean, noise, along = np.trace(self.noise) / found, more * self.noise / found, more * self.along / found
+        square = noise @ noise
+        of_noise = 2 * float(np.trace(square)), 8 * float((square * noise).sum())
+
+        def missed(true: float) -> float:
+            second, third = of_noise[0] + 4 * true * along, of_noise[1] + 24 * true * along**2
+            return float(true + mean + _third_type(probability, second, third) - 1)
+
+        high = 1.0
+        while missed(high) < 0 and high * found < 1:
+            high *= 2
+        if missed(0.0) >= 0 or missed(high) < 0:
+            return 0.0 if missed(0.0) >= 0 else 1.0
+        return min(1.0, found * float(brentq(missed, 0.0, high)))
+
+
+def _third_type(probability: float, second: float, third: float) -> float:
+    """The quantile of a gamma distribution moved to mean 0, by its second and third cumulant."""
+    shape = min(NORMAL, 4 * second**3 / third**2) if third**2 else NORMAL
+    return float(np.sqrt(second / shape) * (gammaincinv(shape, probability) - shape))
 
 
 def _bins(scores: Floats, kind: Bins, bins: int) -> Ints:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from models.evaluation.estimate import Finding, Refusal
 from models.evaluation.linear import Linear
 from models.evaluation.lists import FIGURES, of_requests
-from models.evaluation.ranking import auc_influence, normalised, row_losses, weighted_auc_pr
-from models.evaluation.resampling import MIN_CLUSTERS, Bootstrap
+from models.evaluation.ranking import auc_influence, auc_pr_influence, normalised, row_losses
+from models.evaluation.resampling import MIN_CLUSTERS
 from models.settings import GateSettings
 
 Floats = NDArray[np.float64]
@@ -30,15 +30,14 @@ def compare(
     requests: Ints,
     users: Ints,
     settings: GateSettings,
-    seed: int = 0,
     metrics: Sequence[str] = METRICS,
 ) -> dict[str, dict[str, Finding]]:
     """Each metric of both rankers and of challenger minus champion, intervals by user.
 
     All (n,): `clicked` 0.0 or 1.0, `champion` and `challenger` p_click in [0, 1] for the same rows, `requests` and
-    `users` integers (give rows of an unknown user their request as user). `seed` is AUC-PR's alone. What the data
-    cannot carry is a refusal with the reason. Raises ValueError for arrays of unequal length, labels other than 0 and
-    1, scores outside [0, 1], and metrics that do not exist.
+    `users` integers (give rows of an unknown user their request as user). What the data cannot carry is a refusal with
+    the reason. Raises ValueError for arrays of unequal length, labels other than 0 and 1, scores outside [0, 1], and
+    metrics that do not exist.
     """
     arrays = [np.asarray(a, dtype=np.float64) for a in (clicked, champion, challenger)]
     labels, both = arrays[0], arrays[1:]
@@ -53,15 +52,11 @@ def compare(
         return {metric: dict.fromkeys(SIDES, Refusal(reason, len(labels))) for metric in metrics}
     found: dict[str, dict[str, Finding]] = {}
     for metric in metrics:
-        if metric == "auc_pr":
-            found[metric] = _resampled(labels, both, users, settings, seed)
-            continue
         figure = figure_of(metric, labels, requests)
         before, after = (figure(scores) for scores in both)
-        bounds = None if metric in LOWER_IS_BETTER else (0.0, 1.0)
         found[metric] = {
-            "champion": before.estimate(settings.confidence, users, bounds),
-            "challenger": after.estimate(settings.confidence, users, bounds),
+            "champion": _alone(metric, before, users, settings),
+            "challenger": _alone(metric, after, users, settings),
             "difference": (after - before).estimate(settings.confidence, users),
         }
     return found
@@ -72,6 +67,8 @@ def figure_of(metric: str, labels: Floats, requests: Ints) -> Callable[[Floats],
     name, _, k = metric.partition("_at_")
     if metric == "auc":
         return lambda scores: auc_influence(labels, scores)
+    if metric == "auc_pr":
+        return lambda scores: auc_pr_influence(labels, scores)
     if metric == "log_loss":
         return lambda scores: Linear.mean(row_losses(labels, scores))
     if metric == "normalised_entropy":
@@ -87,17 +84,10 @@ def figure_of(metric: str, labels: Floats, requests: Ints) -> Callable[[Floats],
     raise ValueError(f"a comparison knows the metrics {', '.join(known)}; found {metric!r}")
 
 
-def _resampled(
-    labels: Floats, both: Sequence[Floats], users: Ints, settings: GateSettings, seed: int
-) -> dict[str, Finding]:
-    """AUC-PR with the same resamples for both rankers."""
-    bootstrap, n = Bootstrap(users, settings.bootstrap_replicates, settings.confidence, seed), len(labels)
-    (before, first), (after, second) = (bootstrap.each(weighted_auc_pr(labels, scores)) for scores in both)
-    return {
-        "champion": bootstrap.estimate(before, first, n, (0.0, 1.0)),
-        "challenger": bootstrap.estimate(after, second, n, (0.0, 1.0)),
-        "difference": bootstrap.estimate(after - before, second - first, n),
-    }
+def _alone(metric: str, found: Linear, users: Ints, settings: GateSettings) -> Finding:
+    if metric == "auc_pr":
+        return found.share(settings.confidence, users)
+    return found.estimate(settings.confidence, users, None if metric in LOWER_IS_BETTER else (0.0, 1.0))
 
 
 def _cannot_compare(labels: Floats, both: Sequence[Floats], users: Ints) -> str | None:

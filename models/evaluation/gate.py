@@ -83,7 +83,8 @@ class Evidence:
     `conversions`: as `value`, in conversions instead of clicks, once their labels are closed; else refused.
     `held_out_hours`: side to how long before the first test row the last one was that it learned from.
     `test_rows`: impressions the comparison rests on; `known_share`: share of test impressions with a known click.
-    `calibration`: the challenger's `calibration_error`. `slices` and `reversals` (attributes with a Simpson's paradox):
+    `calibration_ratio` and `calibration`: the challenger's `calibration_ratio` and `calibration_error`; `click_rate`:
+    the share of the test rows that were clicked. `slices` and `reversals` (attributes with a Simpson's paradox):
     differences in `settings.slice_metric`. `concentration_rise`: by which share the items behind 80 % of the
     recommendations become fewer. `skew`: share of replayed decisions whose features differ from those trained on.
     `latency_ms`: p99 of one request's scoring. `parity`: a warm start's log-loss minus that of the full training it
@@ -101,7 +102,9 @@ class Evidence:
     replayed_share: float | None = None
     conversions: Mapping[str, Finding] = field(default_factory=dict)
     known_share: float | None = None
+    calibration_ratio: Finding | None = None
     calibration: Finding | None = None
+    click_rate: float | None = None
     slices: tuple[SliceFinding, ...] | None = None
     reversals: tuple[str, ...] = ()
     concentration_rise: Finding | None = None
@@ -133,7 +136,8 @@ def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
             *_asked(_as_good_as_shown, evidence, settings.max_loss_to_logging),
             *_asked(_converts, evidence.conversions, settings.max_conversion_drop),
             *_metrics(evidence, settings),
-            *_asked(_calibrated, evidence.calibration, settings.max_calibration_error),
+            *_asked(_level, evidence.calibration_ratio, settings.max_calibration_ratio),
+            *_calibrated(evidence, settings),
             *_slices(evidence, settings),
             *_asked(_spread, evidence.concentration_rise, settings.max_concentration_rise),
             *_asked(_no_skew, evidence.skew, settings.max_skew),
@@ -246,13 +250,37 @@ def _metrics(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
         yield better(f"{name}.rises", differences.get(name), 0.0)
 
 
-def _calibrated(found: Finding | None, limit: float) -> Rule:
-    estimate = _usable("calibration", found, limit)
+def _level(found: Finding | None, limit: float) -> Rule:
+    """Clicks predicted for one that comes: neither end may be off by more than the factor; the worse end is shown."""
+    estimate = _usable("calibration_ratio", found, limit)
     if isinstance(estimate, Rule):
         return estimate
-    passed = estimate.high <= limit
-    reason = f"the challenger's calibration error may be at most {limit:g}; found {_interval(estimate, sign='')}"
-    return Rule("calibration", estimate.high, limit, "pass" if passed else "hold", reason)
+    too_few = estimate.low * estimate.high < 1
+    figure, bound = (estimate.low, 1 / limit) if too_few else (estimate.high, limit)
+    passed = figure >= bound if too_few else figure <= bound
+    said = f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}], n {estimate.n}"
+    asked = f"{1 / limit:.3g} to {limit:g} clicks for each that came, for sure"
+    reason = f"the challenger must predict {asked}; found {said}"
+    return Rule("calibration_ratio", figure, bound, "pass" if passed else "hold", reason)
+
+
+def _calibrated(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
+    """As a share of the click rate: an error of 0.05 is little where half is clicked, and all where 5 % is."""
+    limit, rate = settings.max_calibration_error, evidence.click_rate
+    if limit is None:
+        return
+    estimate = _usable("calibration", evidence.calibration, limit)
+    if isinstance(estimate, Rule):
+        yield estimate
+    elif rate is None or not 0 < rate <= 1:
+        yield Rule("calibration", None, limit, "refuse", f"needs a click rate above 0; found {rate}")
+    else:
+        share = estimate.high / rate
+        reason = (
+            f"the challenger's calibration error may be at most {limit:.3g} of the click rate, {limit * rate:.5f}; "
+            f"found {_interval(estimate, sign='')}"
+        )
+        yield Rule("calibration", share, limit, "pass" if share <= limit else "hold", reason)
 
 
 def _slices(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:

@@ -5,12 +5,14 @@ rows resemble one another, and users are independent: so nothing is resampled, a
 interval is the same whenever it is computed. `models.evaluation.sufficient.Influence` makes the interval of the sums.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
-from models.evaluation.estimate import Estimate, Finding, Refusal
+from models.evaluation.estimate import LARGEST, Estimate, Finding, Refusal
 from models.evaluation.moments import powers
 from models.evaluation.resampling import MIN_CLUSTERS
 from models.evaluation.sufficient import Influence, WeightSums
@@ -18,6 +20,7 @@ from models.evaluation.weighting import Terms
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Scale = Callable[[float], float]
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,43 @@ class Linear:
 
         Refused without rows, and with fewer than two users.
         """
+        by_user = self._by(users)
+        if isinstance(by_user, Refusal):
+            return by_user
+        found = by_user.estimate(confidence)
+        if bounds is None:
+            return found
+        low, high = max(found.low, bounds[0]), min(found.high, bounds[1])
+        return replace(found, low=low, high=high)
+
+    def share(self, confidence: float, users: Ints | None = None) -> Finding:
+        """As `estimate`, of a figure in [0, 1] that is skewed by how near an end it lies: even on the logit scale.
+
+        The quantile is that of `estimate`; a skewness of users is not taken out besides: few clicks do not tell it.
+        """
+        return self._even(confidence, users, (logit, expit), self.value * (1 - self.value))
+
+    def factor(self, confidence: float, users: Ints | None = None) -> Finding:
+        """As `share`, of a ratio from 0 up: even on the log scale. Refused where its upper end would be endless."""
+        return self._even(confidence, users, (np.log, np.exp), self.value)
+
+    def _even(self, confidence: float, users: Ints | None, scale: tuple[Scale, Scale], slope: float) -> Finding:
+        """Even on a scale, there and back; `slope`: of the figure by its place on the scale."""
+        by_user = self._by(users)
+        if isinstance(by_user, Refusal):
+            return by_user
+        if not slope or not by_user.second:
+            return by_user.estimate(confidence)
+        reach = min(LARGEST, by_user.quantile(confidence) * by_user.stderr / slope)
+        (there, back), n = scale, by_user.rows
+        with np.errstate(over="ignore"):
+            low, high = (float(back(there(self.value) + end)) for end in (-reach, reach))
+        if high > LARGEST:
+            return Refusal(f"an interval needs more users that matter; found {by_user.matter:.1f}", n)
+        return Estimate(self.value, by_user.stderr, min(low, self.value), max(high, self.value), n, float(n))
+
+    def _by(self, users: Ints | None) -> Influence | Refusal:
+        """The users' influences, rows of one added up."""
         n = len(self.rows)
         if not n:
             return Refusal(self.lacking)
@@ -74,9 +114,4 @@ class Linear:
         sums = np.bincount(at, weights=self.influence).astype(np.float64, copy=False)
         if len(sums) < MIN_CLUSTERS:
             return Refusal(f"an interval needs at least {MIN_CLUSTERS} users; found {len(sums)}", n)
-        found = Influence(self.value, len(sums), n, float(n), *powers(sums)).estimate(confidence)
-        if bounds is None:
-            return found
-        return Estimate(
-            found.value, found.stderr, max(found.low, bounds[0]), min(found.high, bounds[1]), n, found.effective_n
-        )
+        return Influence(self.value, len(sums), n, float(n), *powers(sums))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.estimate import LARGEST, Finding, Refusal, exactly
-from models.evaluation.ranking import bootstrap_of
+from models.evaluation.ranking import by_row
 from models.evaluation.resampling import Bootstrap
 from models.probabilities import at_most_one
 from models.settings import GateSettings
@@ -58,7 +58,7 @@ def concentration(
     if isinstance(found, Refusal):
         return found
     n = len(at)
-    bootstrap = bootstrap_of(clusters, n, settings, seed)
+    bootstrap = _bootstrap(clusters, n, settings, seed)
     value, draws = _curves(bootstrap, at, found[0], catalogue)
     every = [bootstrap.estimate(float(v), d, n, (0.0, 1.0)) for v, d in zip(value, draws.T, strict=True)]
     return Concentration(tuple(every[:-1]), every[-1])
@@ -82,7 +82,7 @@ def concentration_rise(
     at, found = _placed(items, [before, after], catalogue)
     if isinstance(found, Refusal):
         return found
-    bootstrap = bootstrap_of(clusters, len(at), settings, seed)
+    bootstrap = _bootstrap(clusters, len(at), settings, seed)
     place = SHARES.index(BEHIND)
     (first, firsts), (last, lasts) = (_curves(bootstrap, at, side, catalogue) for side in found)
     return bootstrap.estimate(
@@ -101,6 +101,11 @@ def _placed(items: Ints, sides: Sequence[Floats], catalogue: int) -> tuple[Ints,
     if not all(side.sum() for side in checked):
         return at, Refusal(f"the popularity curve needs recommendations; found none in {len(at)} rows", len(at))
     return at, checked
+
+
+def _bootstrap(clusters: Ints | None, n: int, settings: GateSettings, seed: int) -> Bootstrap:
+    """Resamples of n rows by cluster; by default every row is its own."""
+    return Bootstrap(by_row(clusters, n), settings.bootstrap_replicates, settings.confidence, seed)
 
 
 def _curves(bootstrap: Bootstrap, at: Ints, placed: Floats, catalogue: int) -> tuple[Floats, Floats]:
@@ -143,7 +148,7 @@ def exposure_gap(
     n, popular_rows = len(rows), int(head.sum())
     if popular_rows in (0, n):
         return Refusal(f"an exposure gap needs popular and other candidates; found {popular_rows} popular of {n}", n)
-    bootstrap = bootstrap_of(None if clusters is None else np.asarray(clusters)[rows], n, settings, seed)
+    bootstrap = _bootstrap(None if clusters is None else np.asarray(clusters)[rows], n, settings, seed)
     high, highs = bootstrap.ratio(placed * head, head.astype(np.float64))
     low, lows = bootstrap.ratio(placed * ~head, (~head).astype(np.float64))
     return bootstrap.estimate(high - low, highs - lows, n, (-1.0, 1.0))

@@ -1,7 +1,7 @@
 """Clusters drawn with replacement: how far a figure would move had other users come by."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
@@ -71,11 +71,6 @@ class Bootstrap:
         some = max(1, AT_ONCE // max(1, self.clusters))
         for start in range(0, len(self._draws), some):
             yield self._draws[start : start + some].astype(np.float64)
-
-    def each(self, figure: Callable[[Floats], float]) -> tuple[float, Floats]:
-        """A figure of row weights (n,): with every weight one, and in every draw."""
-        draws = [figure(draw[self._cluster].astype(np.float64)) for draw in self._draws]
-        return figure(np.ones(len(self._cluster))), np.array(draws)
 
     def estimate(self, value: float, draws: Floats, n: int, bounds: tuple[float, float] | None = None) -> Finding:
         """The value with its interval, cut to `bounds`; a refusal where too few clusters or draws carry one."""

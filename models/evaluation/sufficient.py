@@ -53,15 +53,21 @@ class Influence:
     def interval(self, confidence: float) -> tuple[float, float]:
         """Limits that miss about equally often on either side, though contributions are skewed.
 
-        Hall's transformation takes the skewness out (Hall 1992, J. R. Stat. Soc. B 54, 221-228); the quantile is
-        Student's with `FREEDOM` x `matter` degrees of freedom, since few units tell the variance. With many like units
-        it is the usual value +- z x stderr.
+        Hall's transformation takes the skewness out (Hall 1992, J. R. Stat. Soc. B 54, 221-228) around the usual
+        value +- `quantile` x stderr.
         """
-        below = upper_tail(confidence)
+        t = self.quantile(confidence)
         if not self.second:
             return self.value, self.value
-        t = float(stdtrit(min(FREEDOM * self.matter, self.units - 1.0), below))
         return unskewed_interval(self.value, self.stderr, self.third / self.second**1.5, t)
+
+    def quantile(self, confidence: float) -> float:
+        """Student's with `FREEDOM` x `matter` degrees of freedom, since few units tell the variance; infinite of none.
+
+        With many like units it is the normal distribution's.
+        """
+        below = upper_tail(confidence)
+        return float(stdtrit(min(FREEDOM * self.matter, self.units - 1.0), below)) if self.second else math.inf
 
     def estimate(self, confidence: float) -> Estimate:
         """The value with standard error and interval; constant contributions have a standard error of 0."""

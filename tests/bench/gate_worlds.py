@@ -18,7 +18,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.calibration import calibration_error
+from models.evaluation.calibration import calibration_error, calibration_ratio
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Finding
 from models.evaluation.gate import Evidence, Verdict, judge
@@ -258,6 +258,8 @@ def verdict(log: Log, settings: GateSettings = GATE) -> Verdict:
         value={"difference": difference(log, settings)},
         test_rows=len(log.clicked),
         held_out_hours={"challenger": 1.0},  # rankers here know logits, and learn from no rows
+        calibration_ratio=calibration_ratio(log.clicked, challenger, settings=settings, clusters=log.users),
         calibration=calibration_error(log.clicked, challenger, settings=settings, clusters=log.users),
+        click_rate=float(log.clicked.mean()),
     )
     return judge(evidence, settings)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from jobs.evidence import pack
+from jobs.evidence import core, pack
 from jobs.evidence.document import Document, Earned, Estimated, Sides, stated
 from models.evaluation.estimate import Estimate, Finding, Refusal
 from models.evaluation.gate import Evidence, judge
@@ -73,6 +73,16 @@ def test_a_figure_that_is_not_sound_is_no_figure(document: Tree, change: Tree) -
         Document.model_validate(document | {"parity": sound | change})
 
 
+def test_what_either_side_predicts_is_among_the_figures_that_mlflow_shows(document: Tree) -> None:
+    """Ratio and error of both sides with their ends, to be plotted over runs."""
+    found = core.figures(Document.model_validate(document))
+    for side in ("champion", "challenger"):
+        for name, part in (("calibration_ratio", "ratio"), ("calibration_error", "error")):
+            said = document["calibration"][side][part]
+            told = [found[f"{name}.{side}{end}"] for end in ("", ".low", ".high")]
+            assert told == [said["value"], said["low"], said["high"]]
+
+
 def test_the_gate_sees_every_figure_it_asks_for(document: Tree) -> None:
     """By an account of its own, from the JSON."""
     found = seen_by_the_gate(document)
@@ -80,6 +90,8 @@ def test_the_gate_sees_every_figure_it_asks_for(document: Tree) -> None:
     assert dict(found.value) == value
     assert found.comparison["auc"]["difference"] == Estimate(**document["comparison"]["auc"]["difference"])
     assert found.calibration == Estimate(**document["calibration"]["challenger"]["error"])
+    assert found.calibration_ratio == Estimate(**document["calibration"]["challenger"]["ratio"])
+    assert found.click_rate == document["calibration"]["challenger"]["observed"]
     assert found.known_share == document["test_rows"] / document["data"]["test_rows"]
     assert len(found.slices or ()) == len(document["slices"]["slices"])
     asked = {name for name, part in vars(found).items() if part is None}

@@ -66,6 +66,9 @@ def test_the_figures_of_every_metric_value_estimator_and_slice_are_on_the_page(d
     for side in ("champion", "challenger"):
         error = document["calibration"][side]["error"]
         assert f"Calibration error {said(error['value'])} ({said(error['low'])} to {said(error['high'])})" in text
+        ratio = document["calibration"][side]["ratio"]
+        ends = f"{ratio['value']:.3g} × the clicks [{ratio['low']:.3g}, {ratio['high']:.3g}]"
+        assert f"were clicked. It predicts {ends}. Calibration error" in text
         weights = document["diagnostics"]["weights"][side]
         assert f"{weights['mean_weight']:.3f} ± {weights['mean_weight_stderr']:.3f}" in text
     assert f"difference {said(document['truth']['difference'], True)}. The gate never sees it." in text
@@ -83,13 +86,13 @@ def test_the_verdict_comes_first_and_every_rule_has_its_row(document: Tree) -> N
     text = shown(document, judgement)
     assert judgement["verdict"] == "promote"
     assert (
-        text.index("All 16 rules that can be asked are cleared")
+        text.index("All 17 rules that can be asked are cleared")
         < text.index("What the gate asked")
         < text.index("What a request earns")
     )
     for rule in judgement["rules"]:
         assert rule["reason"] in text
-    assert text.count("✓") == 0  # drawn by the style sheet: nobody has to hear it thirteen times
+    assert text.count("✓") == 0  # drawn by the style sheet: nobody has to hear it seventeen times
     assert text.count(" cleared") == len(judgement["rules"]) - 1 + 2
     assert text.count(" not known") == 2 + 1  # conversions, in the headline and in their row; and a heading
 
@@ -110,12 +113,12 @@ def test_a_hold_names_what_stands_in_the_way(document: Tree) -> None:
     assert text.count("cannot tell") == 1
     assert text.count("not cleared") == 2
     lost = bad["slices"]["slices"][0]
+    assert "home −0.0041, search −0.0093." in text[text.index("Who is hurt") :]
     section = text[text.index("AUC in 13 parts") :]
     names = [wording.slice_name(part["attribute"], "") for part in bad["slices"]["slices"]]
     assert section.index(f"{names[0]}{lost['value']}") == min(section.index(name) for name in names)
     assert "−0.1100 −0.1600 to −0.0600 worse than allowed" in section
     assert "auc needs clicked and unclicked rows; found 0 of 900" in section
-    assert "home −0.0041, search −0.0093." in section
     assert "differ from those trained on in 50% of decisions: user_clicks in 25%, item_price in 30%." in section
     assert "clicks.after_impression on 1 day, last 2026-01-05 (12 rows)" in section
 
@@ -330,6 +333,9 @@ def test_a_mark_stands_where_its_figures_are() -> None:
         ("test_rows", 2400.0, 1000.0, "≥ 1,000", "2,400"),
         ("label_maturity", 0.987, 0.9, "≥ 90%", "98.7%"),
         ("skew", 0.0, 0.001, "≤ 0.1%", "0%"),
+        ("calibration", 0.123456, 0.3, "≤ 30%", "12.3%"),
+        ("calibration_ratio", 3.0214, 1.2, "≤ 1.2", "3.02"),
+        ("calibration_ratio", 0.9, 1 / 1.2, "≥ 0.833", "0.9"),
         ("latency_ms", 3.214, 50.0, "≤ 50 ms", "3.21 ms"),
         ("slices", -0.06, -0.05, "≥ −0.05", "−0.0600"),
         ("simpson", None, None, "", ""),
@@ -370,7 +376,7 @@ def test_a_gain_that_may_be_none_is_not_called_one(document: Tree) -> None:
     judgement = judged(unsure)
     said_of_it = wording.headline(Document.model_validate(unsure), Judgement.model_validate(judgement))
     assert judgement["verdict"] == "hold"
-    assert "15 of 16 rules that can be asked are cleared; not cleared: “Earns more clicks”." in said_of_it
+    assert "16 of 17 rules that can be asked are cleared; not cleared: “Earns more clicks”." in said_of_it
     assert (
         "+0.0040 clicks per request against the champion (98.3% interval −0.0110 to +0.0190), so it may be none."
         in said_of_it

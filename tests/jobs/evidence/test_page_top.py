@@ -2,6 +2,7 @@
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def part(text: str, first: str, after: str) -> str:
 def test_a_person_meets_the_parts_in_the_order_of_the_questions(document: Tree) -> None:
     """Verdict, gains, what is open, who is hurt, looks, rules, pictures, where it comes from and the way back."""
     headings = (
-        *("Promote All 16 rules", "Against what is shown now", "Against the champion", "What is not known yet"),
+        *("Promote All 17 rules", "Against what is shown now", "Against the champion", "What is not known yet"),
         *("Who is hurt", "How often was looked", "What the gate asked", "What a request earns", "Can the logs tell?"),
         *("What it rests on", "Champion and challenger apart", "Where it comes from", "How to roll back"),
     )
@@ -352,7 +353,9 @@ def test_the_way_back_is_there_where_there_is_one(document: Tree) -> None:
     served = {**document, "mode": "warm", "champion": {**document["champion"], "deployed": True}}
     text = shown(served)
     assert "python -m jobs rollback --day 2026-01-08 --mode warm --approved-by NAME" in text
-    assert "DAG daily_warm_start for 2026-01-08" in text
+    for mode, dag in (("full", "weekly_training"), ("warm", "daily_warm_start")):
+        assert f"DAG {dag} for 2026-01-08" in shown(served | {"mode": mode})
+        assert (Path(__file__).parents[3] / "dags" / f"{dag}.py").is_file()
 
 
 def test_a_day_has_the_requests_of_the_days_the_test_spans(document: Tree) -> None:

@@ -43,11 +43,11 @@ def summary(document: dict[str, Any], judgement: dict[str, Any], page: str) -> s
     return core.summary(Document.model_validate(document), Judgement.model_validate(judgement), page)
 
 
-def test_the_approver_reads_the_verdict_six_rows_the_reasons_and_the_way_to_the_page(document: dict[str, Any]) -> None:
+def test_the_approver_reads_the_verdict_its_rows_the_reasons_and_the_way_to_the_page(document: dict[str, Any]) -> None:
     """In Airflow's approval, as Markdown: the verdict on the first line, the link on the last."""
     text = summary(document, judged_by_the_gate(document), "http://mlflow:5000/#/page")
     lines = text.strip().splitlines()
-    assert lines[0].startswith("**Promote**: All 16 rules that can be asked are cleared; not known: “Conversions do")
+    assert lines[0].startswith("**Promote**: All 17 rules that can be asked are cleared; not known: “Conversions do")
     assert f"- Conversions do not fall for sure: {document['conversions']['difference']['refused']}" in lines
     assert lines[-1] == "[The whole evidence](http://mlflow:5000/#/page)"
     rows = [line for line in lines if line.startswith("|")]
@@ -57,6 +57,7 @@ def test_the_approver_reads_the_verdict_six_rows_the_reasons_and_the_way_to_the_
         "AUC",
         "Log-loss",
         "NDCG@10",
+        "Calibration",
         "Calibration error",
     ]
     assert {row.count("|") for row in rows} == {5}

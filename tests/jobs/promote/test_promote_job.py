@@ -45,7 +45,7 @@ def test_a_better_challenger_is_promoted_and_the_alias_waits_for_a_person(config
     folder = config.bundles / f"{row['candidate_id']}.evidence"
     assert "| Clicks per request, against the champion |" in report["summary"]
     assert str(folder / "evidence.html") in report["summary"]
-    assert "All 16 rules that can be asked are cleared" in (folder / "evidence.html").read_text()
+    assert "All 17 rules that can be asked are cleared" in (folder / "evidence.html").read_text()
     assert json.loads((folder / "verdict.json").read_text())["reasons"] == report["reasons"]
     packs = list(config.tracking.artifacts.rglob("evidence/evidence.html"))
     assert [path.read_text() for path in packs] == [(folder / "evidence.html").read_text()]

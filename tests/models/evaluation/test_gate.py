@@ -48,7 +48,9 @@ def evidence(
         logging=interval(0.1, 0.2),
         against_logging=GAIN,
         replayed_share=1.0,
+        calibration_ratio=interval(0.98, 1.05),
         calibration=interval(0.0, 0.01),
+        click_rate=0.1,
         slices=(SliceFinding("device", "ios", interval(-0.1, 0.1)), SliceFinding("device", "tv", Refusal("one class"))),
         concentration_rise=interval(0.2, 0.3),
         skew=0.0,
@@ -62,7 +64,7 @@ def test_a_challenger_that_clears_every_rule_is_promoted_and_each_rule_says_so()
     assert verdict.verdict == "promote"
     names = ["test_rows", "label_maturity", "held_out", "different_model", "replayed_share", "value", "logging"]
     names += ["conversions", "auc", "log_loss", "ndcg_at_10"]
-    names += ["calibration", "slices", "simpson", "popularity_bias", "skew", "latency_ms"]
+    names += ["calibration_ratio", "calibration", "slices", "simpson", "popularity_bias", "skew", "latency_ms"]
     assert [rule.name for rule in verdict.rules] == names
     assert {rule.outcome for rule in verdict.rules} == {"pass"}
     assert all(rule.reason for rule in verdict.rules)
@@ -97,7 +99,8 @@ def test_one_bound_that_does_not_clear_holds_and_is_named(name: str, change: Evi
         ("replayed_share", "refuse", {"replayed_share": 0.79}),
         ("logging", "hold", {"against_logging": interval(-0.0031, 0.01)}),
         ("conversions", "hold", {"conversions": sides(interval(-0.05, -0.0151))}),
-        ("calibration", "hold", {"calibration": interval(0.0, 0.051)}),
+        ("calibration_ratio", "hold", {"calibration_ratio": interval(1.1, 1.21)}),
+        ("calibration", "hold", {"calibration": interval(0.0, 0.031)}),
         ("slices", "hold", {"slices": (SliceFinding("device", "ios", interval(-0.2, -0.051)),)}),
         ("simpson", "hold", {"reversals": ("device",)}),
         ("popularity_bias", "hold", {"concentration_rise": interval(0.4, 0.51)}),
@@ -120,7 +123,9 @@ def test_every_further_rule_can_stand_in_the_way_alone(name: str, outcome: str, 
         "replayed_share",
         "logging",
         "against_logging",
+        "calibration_ratio",
         "calibration",
+        "click_rate",
         "slices",
         "concentration_rise",
         "skew",
@@ -172,6 +177,7 @@ def test_a_rule_that_is_not_asked_is_not_judged() -> None:
         "min_replayed_share",
         "max_loss_to_logging",
         "max_conversion_drop",
+        "max_calibration_ratio",
         "max_calibration_error",
         "max_slice_drop",
         "max_concentration_rise",

@@ -13,8 +13,9 @@ from models.evaluation.slices import Slice, reversals
 from models.settings import GateSettings, Margins
 
 METRICS = tuple(Margins.model_fields)
-SLICED = (*(m for m in METRICS if m != "auc_pr"), "ndcg_at_5", "hit_rate_at_1")
+SLICED = (*METRICS, "ndcg_at_5", "hit_rate_at_1")
 MARGIN = 0.02
+CLICK_RATE = 0.04
 SETTINGS = GateSettings(
     must_not_fall=Margins(**dict.fromkeys(METRICS, MARGIN)),
     must_rise=METRICS,
@@ -22,6 +23,7 @@ SETTINGS = GateSettings(
     max_conversion_drop=MARGIN,
     max_slice_drop=MARGIN,
     max_warm_loss=MARGIN,
+    max_calibration_ratio=1.25,
     max_calibration_error=MARGIN,
     max_concentration_rise=MARGIN,
 )
@@ -53,7 +55,9 @@ def evidence(gain: float) -> Evidence:
         conversions=sides(around(gain)),
         held_out_hours={"champion": 1.0, "challenger": 1.0},
         known_share=1.0,
-        calibration=around(0.01),
+        calibration_ratio=around(1.0),
+        calibration=around(0.01 * CLICK_RATE, 0.001 * CLICK_RATE),
+        click_rate=CLICK_RATE,
         slices=(SliceFinding("device", "ios", gained(SETTINGS.slice_metric, gain)),),
         concentration_rise=around(-gain),
         skew=0.0,
@@ -79,6 +83,7 @@ def test_a_challenger_that_is_better_in_everything_is_promoted_and_one_that_is_w
         "held_out",
         "replayed_share",
         "different_model",
+        "calibration_ratio",
         "calibration",
         "simpson",
         "skew",
@@ -154,7 +159,7 @@ def test_a_reversal_holds_whichever_way_is_better(metric: str, gain: float) -> N
 
 Change = Callable[[float], Evidence]
 BETTER_WHEN_LOWER: dict[str, Change] = {
-    "calibration": lambda x: replace(evidence(0.05), calibration=around(x)),
+    "calibration": lambda x: replace(evidence(0.05), calibration=around(x * CLICK_RATE, 0.001 * CLICK_RATE)),
     "popularity_bias": lambda x: replace(evidence(0.05), concentration_rise=around(x)),
     "warm_parity": lambda x: replace(evidence(0.05), parity=around(x)),
 }
@@ -182,6 +187,35 @@ def test_what_may_not_be_high_is_held_when_it_may_be_high(name: str) -> None:
     change = BETTER_WHEN_LOWER[name]
     for value, outcome in ((-0.5, "pass"), (0.0, "pass"), (0.0185, "pass"), (0.0195, "hold"), (0.5, "hold")):
         assert rule(change(value), name).outcome == outcome, value
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome", "figure", "bound"),
+    [
+        (0.98, 1.03, "pass", 1.03, 1.25), (0.9, 1.0, "pass", 0.9, 0.8), (0.8, 1.25, "pass", 1.25, 1.25),
+        (0.9, 1.2501, "hold", 1.2501, 1.25), (0.7999, 1.1, "hold", 0.7999, 0.8), (0.5, 1.9, "hold", 0.5, 0.8),
+        (2.8, 3.3, "hold", 3.3, 1.25), (0.0, 0.01, "hold", 0.0, 0.8), (0.0, 0.0, "hold", 0.0, 0.8),
+        (0.3, 0.5, "hold", 0.3, 0.8),
+    ],
+)  # fmt: skip
+def test_clicks_may_be_predicted_too_many_or_too_few_by_the_factor_and_no_more(
+    low: float, high: float, outcome: str, figure: float, bound: float
+) -> None:
+    """The end that is off by the larger factor decides, whichever side of one it is on, and is what a person reads."""
+    found = rule(
+        replace(evidence(0.05), calibration_ratio=Estimate((low + high) / 2, 0.1, low, high, 90, 90.0)),
+        "calibration_ratio",
+    )
+    assert (found.outcome, found.figure, found.bound) == (outcome, figure, pytest.approx(bound))
+    assert "must predict 0.8 to 1.25 clicks for each that came, for sure" in found.reason
+    assert f"found {(low + high) / 2:.3f} [{low:.3f}, {high:.3f}]" in found.reason
+
+
+@pytest.mark.parametrize("rate", [None, 0.0, float("nan")])
+def test_an_error_without_a_click_rate_to_hold_it_against_is_refused(rate: float | None) -> None:
+    """Nobody clicked, or nobody knows: no share of nothing is small."""
+    found = rule(replace(evidence(0.05), click_rate=rate), "calibration")
+    assert (found.outcome, found.figure) == ("refuse", None)
 
 
 @pytest.mark.parametrize("name", BETTER_WHEN_HIGHER)
@@ -220,13 +254,14 @@ def test_every_metric_that_slices_may_be_compared_in_is_one_that_they_are_compar
 
 
 @pytest.mark.parametrize(
-    "name", ["", "AUC", "auc_pr", "acu", "ndcg", "ndcg_at_", "ndcg_at_0", "ndcg_at_²", "auc_at_10"]
+    "name", ["", "AUC", "auc-pr", "acu", "ndcg", "ndcg_at_", "ndcg_at_0", "ndcg_at_²", "auc_at_10"]
 )
 def test_a_slice_metric_that_does_not_exist_is_an_error_that_names_the_choices(name: str) -> None:
     """Found when the settings are read, not in the middle of a backtest, or never."""
-    choices = "auc, log_loss, normalised_entropy, ndcg_at_<k>, mrr_at_<k>, map_at_<k>, recall_at_<k>, precision_at_<k>"
+    choices = "auc, auc_pr, log_loss, normalised_entropy, ndcg_at_<k>, mrr_at_<k>, map_at_<k>, recall_at_<k>"
     with pytest.raises(
-        ValidationError, match=f"slice_metric\n.*must be one of {choices}, hit_rate_at_<k>.*; not {name}"
+        ValidationError,
+        match=f"slice_metric\n.*must be one of {choices}, precision_at_<k>, hit_rate_at_<k>.*; not {name}",
     ):
         GateSettings(slice_metric=name)
 

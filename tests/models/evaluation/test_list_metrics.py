@@ -11,7 +11,7 @@ from models.evaluation.comparison import compare
 from models.evaluation.estimate import Estimate, Refusal
 from models.evaluation.gate import Evidence, judge
 from models.evaluation.lists import FIGURES, list_metric, of_requests
-from models.evaluation.ranking import auc, auc_pr, log_loss, normalised_entropy, weighted_auc_pr
+from models.evaluation.ranking import auc, auc_pr, auc_pr_influence, log_loss, normalised_entropy
 from models.settings import GateSettings, Margins
 
 GATE = GateSettings(bootstrap_replicates=60)
@@ -154,25 +154,28 @@ def test_an_unknown_list_metric_and_k_of_zero_are_errors() -> None:
 
 
 @given(
-    rows=st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=20).filter(
-        lambda rows: any(clicked for clicked, _, _ in rows)
+    rows=st.lists(st.tuples(st.booleans(), st.integers(0, 3)), min_size=1, max_size=20).filter(
+        lambda rows: any(clicked for clicked, _ in rows)
     )
 )
 @settings(deadline=None, max_examples=60)
-def test_auc_pr_is_recall_gained_times_precision_with_weights_as_copies(rows: list[tuple[bool, int, int]]) -> None:
-    """A weight of two is the row twice: the bootstrap rests on it."""
-    y, s, w = (np.array([row[i] for row in rows], float) for i in range(3))
-    found = weighted_auc_pr(y, s)(w)
-    clicks = (w * y).sum()
-    if not clicks:
-        assert np.isnan(found)
-        return
-    total = 0.0
-    for cut in sorted(set(s), reverse=True):
-        above, here = s >= cut, s == cut
-        if (w * above).sum():
-            total += (w * y * here).sum() / clicks * (w * y * above).sum() / (w * above).sum()
-    assert found == pytest.approx(total)
+def test_auc_pr_is_recall_gained_times_precision_and_moves_with_each_row_as_it_says(
+    rows: list[tuple[bool, int]],
+) -> None:
+    """By its definition, ties one step; and its influence is the derivative by the row's weight."""
+    y, s = (np.array([row[i] for row in rows], float) for i in range(2))
+
+    def by_definition(w: np.ndarray) -> float:
+        cuts = [(s >= cut, s == cut) for cut in set(s)]
+        gained = [(w * y * here).sum() * (w * y * above).sum() / (w * above).sum() for above, here in cuts]
+        return float(sum(gained) / (w * y).sum())
+
+    found, one = auc_pr_influence(y, s), np.ones(len(y))
+    assert found.value == pytest.approx(by_definition(one))
+    assert found.influence.sum() == pytest.approx(0, abs=1e-12)
+    step = 1e-6 * np.eye(len(y))
+    slope = [(by_definition(one + e) - by_definition(one - e)) / 2e-6 for e in step]
+    np.testing.assert_allclose(found.influence, slope, atol=1e-7)
 
 
 def test_normalised_entropy_is_one_for_the_click_rate_and_lower_for_the_truth() -> None:
@@ -196,7 +199,7 @@ def test_normalised_entropy_is_one_for_the_click_rate_and_lower_for_the_truth() 
 def test_one_class_is_refused() -> None:
     """A day without clicks is an empty finding, not a crash."""
     none, half = np.zeros(5), np.full(5, 0.5)
-    assert isinstance(auc_pr(none, half, settings=GATE, seed=1), Refusal)
+    assert isinstance(auc_pr(none, half, settings=GATE), Refusal)
     assert isinstance(normalised_entropy(none, half, settings=GATE), Refusal)
 
 
@@ -209,12 +212,12 @@ def test_intervals_cover_the_figure_of_a_long_log(metric: str) -> None:
         p = np.clip(rng.beta(1, 3, (users, 1, 1)) + 0.3 * rng.beta(1, 3, (users, 3, 4)), 0, 1)
         return p.ravel(), (rng.random(p.shape) < p).astype(float).ravel(), np.repeat(np.arange(users), 12)
 
-    def figure(p: np.ndarray, y: np.ndarray, users: np.ndarray, seed: int) -> Estimate:
+    def figure(p: np.ndarray, y: np.ndarray, users: np.ndarray) -> Estimate:
         noisy = np.clip(p * 0.8 + 0.05, 0, 1)
         if metric in FIGURES:
             found = list_metric(metric, y, noisy, np.arange(len(p)) // 4, 2, clusters=users, settings=GATE)  # type: ignore[arg-type]
         elif metric == "auc_pr":
-            found = auc_pr(y, noisy, clusters=users, settings=GATE, seed=seed)
+            found = auc_pr(y, noisy, clusters=users, settings=GATE)
         else:
             found = {"auc": auc, "normalised_entropy": normalised_entropy}[metric](
                 y, noisy, clusters=users, settings=GATE
@@ -222,6 +225,6 @@ def test_intervals_cover_the_figure_of_a_long_log(metric: str) -> None:
         assert isinstance(found, Estimate)
         return found
 
-    long = figure(*log(30_000), 0).value
-    held = [(e := figure(*log(300), seed)).low <= long <= e.high for seed in range(200)]
+    long = figure(*log(30_000)).value
+    held = [(e := figure(*log(300))).low <= long <= e.high for _ in range(200)]
     assert 0.90 <= np.mean(held) <= 0.99
