@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from jobs.evidence import charts, data_warnings, dataset, wording
+from jobs.evidence import bundles, charts, data_warnings, dataset, gain, trust, unknowns, wording
 from jobs.evidence.charts import Mark, Scale
 from jobs.evidence.document import (
     Curve,
@@ -23,15 +22,11 @@ from jobs.evidence.document import (
     Matured,
     Sides,
     Slice,
-    Weights,
 )
 from jobs.evidence.matured import section
 from jobs.evidence.scored import SIDES
 from models.evaluation.comparison import LOWER_IS_BETTER
 from models.settings import GateSettings
-
-WORST_SLICES = 12
-"""So many slices have a row at once; the rest unfold."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +45,19 @@ class Row:
 
 def html(found: Document, judgement: Judgement | None = None, matured: Matured | None = None) -> str:
     """The page on a document, with the verdict and what `reevaluate` found where there are such."""
-    slices = slice_rows(found)
     return _template().render(
         d=found,
         verdict=judgement,
         matured=None if matured is None else section(matured),
         outcome="none" if judgement is None else judgement.verdict,
         headline=wording.headline(found, judgement),
+        gains=gain.gains(found),
+        unknowns=unknowns.unknowns(found, judgement, matured),
+        value_slices=value_slice_rows(found),
+        value_slice_axis=value_slice_axis(found),
+        slices=slice_rows(found),
+        slice_axis=slice_axis(found),
+        not_asked=[] if judgement is None else wording.not_asked(judgement, found.mode),
         earned=earned_rows(found),
         earned_axis=earned_axis(found),
         lifts=lift_rows(found),
@@ -64,16 +65,17 @@ def html(found: Document, judgement: Judgement | None = None, matured: Matured |
         conversions=conversion_rows(found),
         metrics=metric_rows(found),
         diagrams=diagrams(found),
-        slices=slices[:WORST_SLICES],
-        more_slices=slices[WORST_SLICES:],
-        slice_axis=slice_axis(found),
-        weights=weight_lines(found),
-        histogram=histogram(found),
+        weights=trust.weight_lines(found),
+        carried=trust.carried(found),
+        histogram=trust.histogram(found),
+        groups=trust.groups(found),
         curves=popularity_curves(found),
         dataset_section=Markup(dataset.html(found.dataset)),
         warnings_section=Markup(data_warnings.html(found.warnings)),
         w=wording,
         sides=SIDES,
+        differing=bundles.differing(found.champion, found.challenger),
+        requests_a_day=gain.requests_a_day(found),
     )
 
 
@@ -215,10 +217,42 @@ def diagrams(document: Document) -> dict[str, Markup]:
 
 
 # -- slices --------------------------------------------------------------------------------------------------------
+def value_slice_rows(document: Document) -> list[Row]:
+    """Clicks per request by part of the traffic and kind of item, worst first."""
+    scale, rows = _value_slice_scale(document), []
+    for part in _worst_first(document.value_slices, lower=False):
+        name, found = wording.slice_name(part.attribute, part.value), part.difference
+        flag = "worse for sure" if isinstance(found, Estimated) and found.high < 0 else ""
+        chart = _chart(name, "challenger", found, scale)
+        rows.append(Row(name, wording.slice_note(part), chart, found, flag=flag))
+    return rows
+
+
+def _value_slice_scale(document: Document) -> Scale:
+    return Scale.around([*_ends(part.difference for part in document.value_slices), 0.0])
+
+
+def value_slice_axis(document: Document) -> Markup:
+    """The scale under those."""
+    scale = _value_slice_scale(document)
+    return charts.axis_row(scale, {tick: wording.setting(round(tick, 12), signed=True) for tick in scale.ticks(5)})
+
+
 def slice_rows(document: Document) -> list[Row]:
     """Worst first, those that could not be compared last."""
     limit, lower = document.gate.max_slice_drop, document.slices.metric in LOWER_IS_BETTER
     scale = _slice_scale(document)
+    rows = []
+    for part in _worst_first(document.slices.slices, lower):
+        name = wording.slice_name(part.attribute, part.value)
+        chart = _chart(name, "challenger", part.difference, scale, None, _slice_bound(document), bad_below=not lower)
+        note = f"{part.n:,} rows, {wording.share(part.share)}"
+        rows.append(Row(name, note, chart, part.difference, flag=_slice_flag(part.difference, limit, lower)))
+    return rows
+
+
+def _worst_first(parts: Iterable[Slice], lower: bool) -> list[Slice]:
+    """Those without a figure last; `lower`: less is better."""
 
     def badness(part: Slice) -> tuple[bool, float, str]:
         found = part.difference
@@ -226,13 +260,7 @@ def slice_rows(document: Document) -> list[Row]:
             return False, -found.value if lower else found.value, part.attribute
         return True, 0.0, part.attribute
 
-    rows = []
-    for part in sorted(document.slices.slices, key=badness):
-        name = f"{part.attribute.removeprefix('attributes.').replace('_', ' ')}: {part.value.removesuffix('.0')}"
-        chart = _chart(name, "challenger", part.difference, scale, None, _slice_bound(document), bad_below=not lower)
-        note = f"{part.n:,} rows, {wording.share(part.share)}"
-        rows.append(Row(name, note, chart, part.difference, flag=_slice_flag(part.difference, limit, lower)))
-    return rows
+    return sorted(parts, key=badness)
 
 
 def _slice_flag(found: Finding, limit: float | None, lower: bool) -> str:
@@ -262,82 +290,7 @@ def slice_axis(document: Document) -> Markup:
     return charts.axis_row(scale, {tick: wording.setting(round(tick, 12), signed=True) for tick in scale.ticks(5)})
 
 
-# -- can the logs tell ---------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Line:
-    """A figure of both sides, what the gate wants of it, and what it means."""
-
-    name: str
-    champion: str
-    challenger: str
-    needs: str
-    meaning: str
-
-
-def weight_lines(document: Document) -> list[Line]:
-    """The figures that say how far the counterfactual estimate can be trusted."""
-    sides, gate = document.diagnostics.weights, document.gate
-    if not sides:
-        return []
-
-    def line(name: str, told: Any, needs: str, meaning: str) -> Line:
-        champion, challenger = (told(sides[side]) for side in ("champion", "challenger"))
-        return Line(name, champion, challenger, needs, meaning)
-
-    def mean(of: Weights) -> str:
-        return f"{of.mean_weight:.3f} ± {of.mean_weight_stderr:.3f}"
-
-    def tail(of: Weights) -> str:
-        return "none" if of.tail_shape is None else f"{of.tail_shape:.2f}"
-
-    return [
-        line("Decisions", lambda of: f"{of.n:,}", "", "requests whose candidates and probability were logged"),
-        line(
-            "Worth",
-            lambda of: wording.number(round(of.effective_n)),
-            f"≥ {wording.setting(gate.min_effective_n)}",
-            "effective n: so many equally weighted decisions would tell as much",
-        ),
-        line(
-            "Mean weight",
-            mean,
-            f"1 ± {gate.max_mean_weight_z:g} s.e.",
-            "with its standard error (s.e.); 1 if the logged probabilities are right and cover what the side wants",
-        ),
-        line("Largest weight", lambda of: f"{of.largest_weight:.1f}", "", "the most one decision counts for"),
-        line(
-            "Its share",
-            lambda of: wording.share(of.largest_weight_share),
-            f"≤ {wording.share(gate.max_weight_share)}",
-            "no single decision should carry the estimate",
-        ),
-        line(
-            "Tail shape",
-            tail,
-            f"≤ {gate.max_tail_shape:g}",
-            "Pareto shape of the largest weights; from 0.5 on no interval of this kind holds",
-        ),
-        line("Never taken", lambda of: wording.share(of.never_taken_share), "", "decisions this side would never make"),
-        line("Rarest logged", lambda of: wording.share(of.smallest_logged), "", "smallest probability that was logged"),
-    ]
-
-
-def histogram(document: Document) -> Markup | None:
-    """How many decisions have a weight of which size, both sides."""
-    sides = document.diagnostics.weights
-    if not sides:
-        return None
-    edges = sides["challenger"].histogram.edges
-    shares = {side: [n / sides[side].n for n in sides[side].histogram.counts] for side in ("champion", "challenger")}
-    names = [_class(low) for low in edges]
-    return charts.bars(shares, names, "weight from", "Share of decisions by size of their weight, both sides")
-
-
-def _class(low: float) -> str:
-    fractions = {0.125: "⅛", 0.25: "¼", 0.5: "½"}
-    return fractions.get(low) or f"{low:g}"
-
-
+# -- items ---------------------------------------------------------------------------------------------------------
 def popularity_curves(document: Document) -> Markup | None:
     """Share of items behind each share of first places."""
     found: dict[str, tuple[Sequence[float], Sequence[float]]] = {

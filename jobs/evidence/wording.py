@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from jobs.evidence.document import Document, Estimated, Finding, JudgedRule, Judgement
+from jobs.evidence.document import Document, Estimated, Finding, JudgedRule, Judgement, Slice
 from models.evaluation.comparison import LOWER_IS_BETTER
 
 METRICS = {
@@ -42,6 +42,25 @@ RULES = {
     "latency_ms": "Fast enough",
     "warm_parity": "Keeps up with the full training",
 }
+SETTINGS = {
+    "label_maturity": "min_known_share",
+    "replayed_share": "min_replayed_share",
+    "logging": "max_loss_to_logging",
+    "conversions": "max_conversion_drop",
+    **{name: f"must_not_fall.{name}" for name in METRICS},
+    "calibration_ratio": "max_calibration_ratio",
+    "calibration": "max_calibration_error",
+    "slices": "max_slice_drop",
+    "simpson": "max_slice_drop",
+    "popularity_bias": "max_concentration_rise",
+    "skew": "max_skew",
+    "latency_ms": "max_latency_ms",
+    "warm_parity": "max_warm_loss",
+}
+"""Of the gate: without it the rule is not asked."""
+SLICED = {"user_known": "users", "item_age": "items"}
+OF_ITEMS = ("item_category", "item_age")
+"""Slices of the value by what is shown, not by the request."""
 AT_MOST = {*LOWER_IS_BETTER, "calibration", "popularity_bias", "skew", "latency_ms", "warm_parity"}
 SHARES = {"label_maturity", "replayed_share", "calibration", "popularity_bias", "skew"}
 OUTCOMES = {"pass": "cleared", "hold": "not cleared", "refuse": "cannot tell", "unknown": "not known"}
@@ -63,7 +82,7 @@ def number(figure: float, signed: bool = False) -> str:
 def setting(figure: float, signed: bool = False) -> str:
     """A bound as somebody set it, without zeros nobody wrote."""
     size = abs(figure)
-    return _sign(figure, signed) + (f"{size:,.0f}" if size >= 100 else f"{size:g}")
+    return _sign(figure, signed) + (f"{size:,.0f}" if size >= 100 else f"{size:.4g}")
 
 
 def _sign(figure: float, signed: bool) -> str:
@@ -75,15 +94,53 @@ def signed(figure: float) -> str:
     return number(figure, signed=True)
 
 
-def share(figure: float) -> str:
+def share(figure: float, signed: bool = False) -> str:
     """A share in percent."""
-    text = f"{100 * abs(figure):.3g}%"
-    return ("−" if figure < 0 else "") + text
+    size = 100 * abs(figure)
+    return _sign(figure, signed) + (f"{size:,.0f}%" if size >= 100 else f"{size:.3g}%")
+
+
+def percent(figure: float, signed: bool = False) -> str:
+    """A share in percent with about two digits, as lifts are read."""
+    size = 100 * abs(figure)
+    text = f"{size:,.0f}%" if size >= 100 else f"{size:.1f}%" if size >= 0.95 else f"{size:.2f}%"
+    return _sign(figure, signed) + text
+
+
+def rounded(figure: float, signed: bool = False) -> str:
+    """About how many: whole from 10 on, two digits below, thousands apart."""
+    size = abs(figure)
+    text = f"{size:,.0f}" if size >= 9.95 else f"{size:.2g}"
+    return _sign(figure, signed) + text
+
+
+def chance(p: float | None) -> str:
+    """A probability in [0, 1] as a bet: `1 in 40`; None is not known."""
+    if p is None:
+        return "not known"
+    if p < 0.001:
+        return "< 1 in 1,000"
+    if p <= 0.1:
+        return f"1 in {1 / p:,.0f}"
+    return f"{100 * p:.0f} in 100" if p < 0.995 else "> 99 in 100"
 
 
 def between(found: Estimated, *, sign: bool = False) -> str:
     """Both ends of the interval."""
     return f"{number(found.low, sign)} to {number(found.high, sign)}"
+
+
+def slice_name(attribute: str, value: str) -> str:
+    """`item category: shoes`."""
+    words = SLICED.get(attribute) or attribute.removeprefix("attributes.").replace("_", " ")
+    return f"{words}: {value.removesuffix('.0')}"
+
+
+def slice_note(part: Slice) -> str:
+    """How much of the traffic a slice of the value is."""
+    if part.attribute in OF_ITEMS:
+        return f"shown first in {share(part.share)} of decisions; clicks on them per request"
+    return f"{part.n:,} decisions, {share(part.share)}"
 
 
 def metric(name: str) -> str:
@@ -101,6 +158,12 @@ def rule_name(name: str) -> str:
     if base in METRICS:
         return f"{metric(base)} does not {'rise' if base in LOWER_IS_BETTER else 'fall'}"
     return RULES.get(name, name.replace("_", " "))
+
+
+def not_asked(judgement: Judgement, mode: str) -> list[tuple[str, str]]:
+    """Rules that the verdict does not have, with the setting that would ask them; only a warm start has a parity."""
+    asked = {rule.name for rule in judgement.rules} | ({"warm_parity"} if mode == "full" else set())
+    return [(rule_name(name), f"gate.{setting}") for name, setting in SETTINGS.items() if name not in asked]
 
 
 def rule_figure(rule: JudgedRule) -> str:
@@ -130,7 +193,7 @@ def _of_rule(rule: JudgedRule, figure: float, written: Callable[[float, bool], s
     if base == "latency_ms":
         return f"{figure:.3g} ms"
     if base == "held_out":
-        return f"{figure:.4g} h"
+        return f"{figure:.4g} h" if abs(figure) >= 0.01 or not figure else f"{_sign(figure, False)}< 0.01 h"
     return written(figure, base in METRICS or base in ("value", "logging", "conversions", "slices", "warm_parity"))
 
 
@@ -147,12 +210,14 @@ def headline(document: Document, judgement: Judgement | None) -> str:
         return f"All {cleared} rules are cleared. {_gain(document)}"
     names = _listed([f"“{rule_name(rule.name)}”" for rule in against])
     if judgement.verdict == "refuse":
-        return f"The evidence cannot carry a verdict on {names}. {_sentence(against[0].reason)}"
-    why = _gain(document) if against[0].name == "value" else _sentence(against[0].reason)
-    return f"{cleared} of {len(judgement.rules)} rules are cleared; not cleared: {names}. {why}"
+        return f"The evidence cannot carry a verdict on {names}. {sentence(against[0].reason)}"
+    why = _gain(document) if against[0].name == "value" else sentence(against[0].reason)
+    asked = sum(rule.outcome != "unknown" for rule in judgement.rules)
+    return f"{cleared} of {asked} rules that can be asked are cleared; not cleared: {names}. {why}"
 
 
-def _sentence(reason: str) -> str:
+def sentence(reason: str) -> str:
+    """A reason as one."""
     return reason[:1].upper() + reason[1:] + ("" if reason.endswith(".") else ".")
 
 
@@ -163,20 +228,11 @@ def _listed(names: list[str]) -> str:
 def _gain(document: Document) -> str:
     found = document.value.difference
     if not isinstance(found, Estimated):
-        return _sentence(found.refused)
+        return sentence(found.refused)
     gain = f"{signed(found.value)} clicks per request against the champion"
     ends = f"{share(document.risk.confidence)} interval {between(found, sign=True)}"
     unsure = ", so it may be none" if found.low <= 0 <= found.high else ""
     return f"The challenger would earn {gain} ({ends}){unsure}."
-
-
-def relative(document: Document) -> str | None:
-    """The challenger's gain in percent of what the champion earns; None without both."""
-    champion, difference = document.value.champion, document.value.difference
-    if not (isinstance(champion, Estimated) and isinstance(difference, Estimated)) or champion.value <= 0:
-        return None
-    gain = difference.value / champion.value
-    return f"{'+' if gain > 0 else ''}{share(gain)}"
 
 
 def of_side(finding: Finding, sign: bool = False) -> str:

@@ -8,7 +8,9 @@ from jobs.deployments.release import SHA_DIGITS
 from jobs.errors import Refused
 from jobs.evidence import pack, wording
 from jobs.evidence.document import Document, Estimated, Finding, Judgement
+from jobs.evidence.gain import Gain, gains
 from jobs.evidence.scored import SIDES
+from jobs.evidence.unknowns import power
 from models.evaluation.gate import VALUE
 
 REFUSE = "refuse"
@@ -40,7 +42,7 @@ def check_risk(existing: Iterable[Mapping[str, Any]], verdict: Mapping[str, Any]
 
 
 def summary(found: Document, verdict: Judgement, page: str | Path) -> str:
-    """What the person who approves reads first, as Markdown: the verdict, six figures, the reasons, the page.
+    """What the person who approves reads first, as Markdown: the verdict, seven figures, the reasons, the page.
 
     It ends with what a yes is bound to. `page` is a URL, or the path where there is none.
     """
@@ -54,12 +56,13 @@ def summary(found: Document, verdict: Judgement, page: str | Path) -> str:
         f"**{wording.VERDICTS[verdict.verdict]}**: {' '.join(wording.headline(found, verdict).split())}",
         f"`{challenger}` against `{champion}`",
         _table(found),
+        _a_day(found),
         "\n".join(reasons),
         f"A yes is for evidence `{pack.sha256(found)[:SHA_DIGITS]}` on bundle "
         f"`{found.challenger.bundle_sha256[:SHA_DIGITS]}`, as long as {_opponent(found)} serves.",
         where,
     ]
-    return "\n\n".join(lines) + "\n"
+    return "\n\n".join(filter(None, lines)) + "\n"
 
 
 def _opponent(found: Document) -> str:
@@ -68,17 +71,40 @@ def _opponent(found: Document) -> str:
 
 
 def _table(found: Document) -> str:
-    """Champion, challenger and their difference in six figures."""
-    sides = {"Clicks per request": found.value}
-    sides |= {wording.metric(name): found.comparison[name] for name in SHOWN if name in found.comparison}
+    """What the challenger takes the place of, challenger and their difference in seven figures; gains in percent."""
     rows = [
+        f"| Clicks per request, against {of.against} | {wording.of_side(of.other)} |"
+        f" {wording.of_side(found.value.challenger)} | {_gain(of)} |"
+        for of in gains(found)
+    ]
+    sides = {wording.metric(name): found.comparison[name] for name in SHOWN if name in found.comparison}
+    rows += [
         f"| {name} | {wording.of_side(of.champion)} | {wording.of_side(of.challenger)} | {_difference(of.difference)} |"
         for name, of in sides.items()
     ]
     calibrated = [found.calibration[side] for side in SIDES]
     rows.append(f"| Calibration | {' | '.join(wording.level(of.ratio) for of in calibrated)} | |")
     rows.append(f"| Calibration error | {' | '.join(wording.of_side(of.error) for of in calibrated)} | |")
-    return "\n".join(["|  | champion | challenger | difference |", "| --- | ---: | ---: | ---: |", *rows])
+    return "\n".join(["|  | before | challenger | difference |", "| --- | ---: | ---: | ---: |", *rows])
+
+
+def _gain(of: Gain) -> str:
+    if of.relative is None:
+        return _difference(of.difference)
+    value, low, high = (wording.percent(figure, signed=True) for figure in of.relative)
+    return f"{value} [{low} to {high}]"
+
+
+def _a_day(found: Document) -> str:
+    """Clicks a day, the chance that they are fewer, and how small a lift such logs show."""
+    told = [
+        f"{wording.rounded(of.clicks_a_day[0], signed=True)} clicks a day against {of.against} (chance of being worse"
+        f" {wording.chance(of.chance_of_worse)})"
+        for of in gains(found)
+        if of.clicks_a_day is not None
+    ]
+    lines = [f"{', '.join(told)}."] if told else []
+    return " ".join([*lines, *([] if found.power is None else [power(found.power)])])
 
 
 def _difference(found: Finding) -> str:

@@ -42,6 +42,7 @@ TINY = {
     "dataset.warm_train_days": "2",
     "ranker.xgboost_rounds": "10",
     "gate.min_lift": "-1",
+    "gate.max_loss_to_logging": "1",
     "gate.must_not_fall.log_loss": "1",
     "gate.must_not_fall.auc": "1",
     "gate.must_not_fall.ndcg_at_10": "1",

@@ -21,7 +21,8 @@ MOMENTS: dict[str, tuple[str, ...]] = {
     "featurize": ("commit:2", "sql:2"),  # items published, users not; nothing online yet, then a part of it
     "assemble": ("half:1", "commit:1"),
     "train": ("commit:1", "saved:30"),  # bundles in place, candidates not; in the middle of a run of MLflow
-    "backtest": ("half:1", "committed:1", "saved:1", "committed:2"),  # its look began; the record is there, no pack
+    # Its look has begun, and is gone on with; then the record is there, its pack is not.
+    "backtest": ("half:1", "committed:1", "saved:1", "committed:1"),
     "promote": ("commit:1", "saved:4", "committed:1"),
     "monitor": ("half:1",),
     "experiment": ("commit:1",),

@@ -104,7 +104,7 @@ def complete(document: Tree) -> Tree:
 
 
 def troubled(document: Tree) -> Tree:
-    """A slice that lost too much, one that could not be compared, a reversal, columns that differ, a warning."""
+    """Slices that lost, some that could not be compared, a reversal, weights that are off, other columns, a warning."""
     changed = copy.deepcopy(document)
     first, second = changed["slices"]["slices"][:2]
     first["difference"] |= {"value": -0.11, "low": -0.16, "high": -0.06}
@@ -113,6 +113,12 @@ def troubled(document: Tree) -> Tree:
         "n": 900,
         "effective_n": 0.0,
     }
+    lost = {"value": -0.11, "stderr": 0.02, "low": -0.16, "high": -0.06, "n": 90, "effective_n": 90.0}
+    changed["value_slices"] = [
+        {"attribute": "surface", "value": "search", "n": 90, "share": 0.225, "difference": lost},
+        {"attribute": "item_age", "value": "new", "n": 60, "share": 0.15, "difference": second["difference"]},
+    ]
+    changed["diagnostics"]["balance"][0]["off"] = True
     changed["slices"]["reversals"] = [
         {"attribute": "surface", "overall": 0.0112, "slices": {"home": -0.0041, "search": -0.0093}}
     ]

@@ -94,7 +94,7 @@ def test_the_verdict_comes_first_and_every_rule_has_its_row(document: Tree) -> N
         assert rule["reason"] in text
     assert text.count("✓") == 0  # drawn by the style sheet: nobody has to hear it seventeen times
     assert text.count(" cleared") == len(judgement["rules"]) - 1 + 2
-    assert text.count(" not known") == 2  # conversions, in the headline and in their row
+    assert text.count(" not known") == 2 + 1  # conversions, in the headline and in their row; and a heading
 
 
 def test_before_promote_the_page_says_that_nobody_judged_it(document: Tree) -> None:
@@ -113,12 +113,12 @@ def test_a_hold_names_what_stands_in_the_way(document: Tree) -> None:
     assert text.count("cannot tell") == 1
     assert text.count("not cleared") == 2
     lost = bad["slices"]["slices"][0]
-    section = text[text.index("Who gains, who loses") :]
-    names = [f"{part['attribute'].removeprefix('attributes.').replace('_', ' ')}: " for part in bad["slices"]["slices"]]
+    assert "home −0.0041, search −0.0093." in text[text.index("Who is hurt") :]
+    section = text[text.index("AUC in 13 parts") :]
+    names = [wording.slice_name(part["attribute"], "") for part in bad["slices"]["slices"]]
     assert section.index(f"{names[0]}{lost['value']}") == min(section.index(name) for name in names)
     assert "−0.1100 −0.1600 to −0.0600 worse than allowed" in section
     assert "auc needs clicked and unclicked rows; found 0 of 900" in section
-    assert "home −0.0041, search −0.0093." in section
     assert "differ from those trained on in 50% of decisions: user_clicks in 25%, item_price in 30%." in section
     assert "clicks.after_impression on 1 day, last 2026-01-05 (12 rows)" in section
 
@@ -198,9 +198,16 @@ def test_names_of_a_log_are_text_wherever_they_stand(document: Tree) -> None:
     bad = troubled(document)
     for side in ("champion", "challenger"):
         bad[side]["candidate_id"] = HOSTILE
-        bad[side]["lineage"] = {HOSTILE: HOSTILE}
-    for part in bad["slices"]["slices"]:
+        bad[side]["lineage"] = {HOSTILE: HOSTILE, "settings": {HOSTILE: [side, HOSTILE]}, "mode": HOSTILE + side}
+    for part in (*bad["slices"]["slices"], *bad["value_slices"]):
         part["attribute"] = part["value"] = HOSTILE
+    bad["diagnostics"]["balance"][0]["group"] = HOSTILE
+    bad["value_slices"][1]["difference"]["refused"] = HOSTILE
+    bad["value"]["difference"] = {"refused": HOSTILE, "n": 3, "effective_n": 1.0}
+    bad["risk"]["looks"] = [
+        {**{"number": 1, "at": "2026-01-07T06:10:00+00:00", "day": HOSTILE, "mode": "warm", "risk": 0.01},
+         "candidate_id": HOSTILE, "verdict": None}
+    ]  # fmt: skip
     bad["slices"]["slices"][1]["difference"]["refused"] = HOSTILE
     bad["slices"]["reversals"][0] |= {"attribute": HOSTILE, "slices": {HOSTILE: 0.1}}
     bad["data"] |= {"policies": {HOSTILE: 3}, "left_out": {HOSTILE: 3, "requests": 4}}
@@ -333,6 +340,7 @@ def test_a_mark_stands_where_its_figures_are() -> None:
         ("slices", -0.06, -0.05, "≥ −0.05", "−0.0600"),
         ("simpson", None, None, "", ""),
         ("held_out", 24.5, 0.0, "> 0 h", "24.5 h"),
+        ("held_out", 3e-10, 0.0, "> 0 h", "< 0.01 h"),
         ("conversions", -0.0012, -0.0005, "≥ −0.0005", "−0.0012"),
     ],
 )
@@ -368,7 +376,7 @@ def test_a_gain_that_may_be_none_is_not_called_one(document: Tree) -> None:
     judgement = judged(unsure)
     said_of_it = wording.headline(Document.model_validate(unsure), Judgement.model_validate(judgement))
     assert judgement["verdict"] == "hold"
-    assert "16 of 18 rules are cleared; not cleared: “Earns more clicks”." in said_of_it
+    assert "16 of 17 rules that can be asked are cleared; not cleared: “Earns more clicks”." in said_of_it
     assert (
         "+0.0040 clicks per request against the champion (98.3% interval −0.0110 to +0.0190), so it may be none."
         in said_of_it

@@ -1,5 +1,6 @@
 """A verdict's row, and what the approver reads."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from jobs.evidence.document import Document, Judgement
 from jobs.promote import core
 from tests.jobs.evidence.evidence_documents import judged as judged_by_the_gate
-from tests.jobs.evidence.evidence_documents import troubled, written
+from tests.jobs.evidence.evidence_documents import troubled, without_replay, written
 
 NOON = datetime(2026, 1, 8, 12, tzinfo=UTC)
 
@@ -42,7 +43,7 @@ def summary(document: dict[str, Any], judgement: dict[str, Any], page: str) -> s
     return core.summary(Document.model_validate(document), Judgement.model_validate(judgement), page)
 
 
-def test_the_approver_reads_the_verdict_six_rows_the_reasons_and_the_way_to_the_page(document: dict[str, Any]) -> None:
+def test_the_approver_reads_the_verdict_its_rows_the_reasons_and_the_way_to_the_page(document: dict[str, Any]) -> None:
     """In Airflow's approval, as Markdown: the verdict on the first line, the link on the last."""
     text = summary(document, judged_by_the_gate(document), "http://mlflow:5000/#/page")
     lines = text.strip().splitlines()
@@ -51,7 +52,8 @@ def test_the_approver_reads_the_verdict_six_rows_the_reasons_and_the_way_to_the_
     assert lines[-1] == "[The whole evidence](http://mlflow:5000/#/page)"
     rows = [line for line in lines if line.startswith("|")]
     assert [row.split("|")[1].strip() for row in rows[2:]] == [
-        "Clicks per request",
+        "Clicks per request, against what is shown now",
+        "Clicks per request, against the champion",
         "AUC",
         "Log-loss",
         "NDCG@10",
@@ -67,7 +69,34 @@ def test_the_approver_reads_the_verdict_six_rows_the_reasons_and_the_way_to_the_
     )
     assert serves in summary(served, judged_by_the_gate(served), "page")
     difference = document["comparison"]["auc"]["difference"]
-    assert f"| +{difference['value']:.4f} [+{difference['low']:.4f} to +{difference['high']:.4f}] |" in rows[3]
+    assert f"| +{difference['value']:.4f} [+{difference['low']:.4f} to +{difference['high']:.4f}] |" in rows[4]
+
+
+def test_the_approver_reads_both_gains_in_percent_and_what_such_logs_can_show(document: dict[str, Any]) -> None:
+    """Against what users see now too: a champion may be worse than that, and a challenger only better than it."""
+    changed = {**document, "power": {"detectable_lift": 0.024, "days": 1, "days_for_one_percent": 5.8}}
+    text = summary(changed, judged_by_the_gate(changed), "page")
+    for row, (other, difference) in zip(
+        [line for line in text.splitlines() if line.startswith("| Clicks")],
+        [
+            (document["logging"]["value"], document["logging"]["difference"]),
+            (document["value"]["champion"], document["value"]["difference"]),
+        ],
+        strict=True,
+    ):
+        gain, low, high = (100 * difference[end] / other["value"] for end in ("value", "low", "high"))
+        assert f"| {other['value']:.4f} | {document['value']['challenger']['value']:.4f} |" in row
+        assert [float(figure) for figure in re.findall(r"\+(\d+\.?\d*)%", row)] == [
+            pytest.approx(figure, abs=0.51) for figure in (gain, low, high)
+        ]
+    a_day = 400 * document["logging"]["difference"]["value"]
+    assert f"+{a_day:.0f} clicks a day against what is shown now (chance of being worse < 1 in 1,000)" in text
+    assert "show a lift of 2.4% over the champion in 4 of 5 cases; a lift of 1% needs about 5.8 such days." in text
+    bare = without_replay(document, "no propensity")
+    text = summary(bare, judged_by_the_gate(bare), "page")
+    assert "| Clicks per request, against the champion | refused | refused | refused |" in text
+    assert "a day" not in text
+    assert "\n\n\n" not in text
 
 
 def test_a_refusal_lists_every_reason_and_breaks_no_table(document: dict[str, Any]) -> None:

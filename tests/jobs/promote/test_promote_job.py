@@ -43,7 +43,7 @@ def test_a_better_challenger_is_promoted_and_the_alias_waits_for_a_person(config
     bound = {name: report[f"{name}_sha256"] for name in ("evidence", "bundle", "champion")}
     assert bound == {"evidence": row["evidence_sha256"], "bundle": row["bundle_sha256"], "champion": "none"}
     folder = config.bundles / f"{row['candidate_id']}.evidence"
-    assert "| Clicks per request |" in report["summary"]
+    assert "| Clicks per request, against the champion |" in report["summary"]
     assert str(folder / "evidence.html") in report["summary"]
     assert "All 17 rules that can be asked are cleared" in (folder / "evidence.html").read_text()
     assert json.loads((folder / "verdict.json").read_text())["reasons"] == report["reasons"]

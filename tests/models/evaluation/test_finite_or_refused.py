@@ -17,15 +17,12 @@ from models.evaluation.calibration import calibration_error, calibration_ratio, 
 from models.evaluation.comparison import METRICS, compare
 from models.evaluation.estimate import Estimate, Refusal
 from models.evaluation.experiment import difference_of_rates
-from models.evaluation.intervals import ConfidenceSequence, PoissonBootstrap, empirical_bernstein
+from models.evaluation.intervals import PoissonBootstrap
 from models.evaluation.lists import FIGURES, list_metric
-from models.evaluation.marginal import mips
 from models.evaluation.page_values import PageStatistics
 from models.evaluation.popularity import concentration, concentration_rise, exposure_gap
 from models.evaluation.ranking import auc, auc_pr, log_loss, normalised_entropy
-from models.evaluation.selection import slope
 from models.evaluation.slices import reversals, slices
-from models.evaluation.sufficient import SufficientStatistics
 from models.evaluation.weighting import Log
 from models.settings import GateSettings
 
@@ -145,17 +142,6 @@ def whole_pages(draw: Draw) -> Any:
     ).depths(draw(st.sampled_from([LENIENT, GateSettings()])))  # fmt: skip
 
 
-def by_embedding(draw: Draw) -> Any:
-    n, each = rows(draw), 2
-    logged, target = (column(draw, "probability", n) for _ in range(2))
-    candidates = {name: np.column_stack([p, 1.0 - p]).ravel() for name, p in (("logged", logged), ("target", target))}
-    taken = np.tile([True, False], n)
-    return mips(
-        reward=column(draw, "number", n), decision=np.repeat(np.arange(n), each), embedding=keys(draw, each * n),
-        taken=taken, **candidates,
-    )  # fmt: skip
-
-
 def log(draw: Draw, n: int) -> Log:
     found = decisions(draw, n, *MODEL)
     return Log.checked(*(found[name] for name in weighting.RULES))
@@ -166,19 +152,6 @@ def resampled(draw: Draw) -> Any:
     terms = [draw(st.sampled_from([weighting.ips, weighting.snips, weighting.sndr]))(log(draw, n)) for _ in range(1)]
     terms = terms * draw(st.integers(1, 2))
     return PoissonBootstrap.of(*terms, users=keys(draw, n), replicates=20, seed=1).estimate(**confident(draw))
-
-
-def bounded(draw: Draw) -> Any:
-    statistics = SufficientStatistics.of(weighting.ips(log(draw, rows(draw))))
-    bounds = draw(st.sampled_from(ANY_NUMBER)), draw(st.sampled_from(ANY_NUMBER))
-    return empirical_bernstein(statistics, bounds, **confident(draw))
-
-
-def sequential(draw: Draw) -> Any:
-    n = rows(draw)
-    found = decisions(draw, n) | {"reward": column(draw, "probability", n)}
-    start = ConfidenceSequence.starting(**confident(draw))
-    return start.after(Log.checked(found["reward"], found["logged"], found["target"])).estimate()
 
 
 def of_rows(function: Callable[..., Any], **more: Any) -> Callable[[Draw], Any]:
@@ -247,13 +220,6 @@ def sliced(draw: Draw) -> Any:
     return [part.difference for part in found]
 
 
-def selected(draw: Draw) -> Any:
-    n = rows(draw)
-    found = decisions(draw, n, *MODEL)
-    kept = {name: a for name, a in found.items() if name != "predicted_logged"}
-    return slope({"dr": off_policy.dr(**found), "dm": off_policy.dm(**kept)})
-
-
 CASES: Mapping[str, Callable[[Draw], Any]] = {
     "ips": of_decisions(off_policy.ips),
     "clipped_ips": of_decisions(off_policy.clipped_ips, option="clip"),
@@ -273,11 +239,7 @@ CASES: Mapping[str, Callable[[Draw], Any]] = {
     "pseudo_inverse": of_pages(slates.pseudo_inverse),
     "pseudo_inverse_of_permutations": permutations_,
     "PageStatistics": whole_pages,
-    "mips": by_embedding,
     "PoissonBootstrap": resampled,
-    "empirical_bernstein": bounded,
-    "ConfidenceSequence": sequential,
-    "slope": selected,
     "auc": of_rows(auc),
     "auc_pr": of_rows(auc_pr),
     "log_loss": of_rows(log_loss),

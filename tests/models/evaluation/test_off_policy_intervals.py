@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.evaluation import weighting
-from models.evaluation.intervals import ConfidenceSequence, PoissonBootstrap, empirical_bernstein, poisson_counts
+from models.evaluation.intervals import PoissonBootstrap, poisson_counts
 from models.evaluation.sufficient import SufficientStatistics
 from models.evaluation.weighting import Log
 
@@ -122,87 +122,3 @@ def test_bootstraps_of_other_draws_do_not_add() -> None:
     one_user = PoissonBootstrap.of(weighting.snips(log), users=np.zeros(600, int), replicates=99, seed=1)
     with pytest.raises(ValueError, match="figure in every resample"):
         one_user.estimate()
-
-
-def test_empirical_bernstein_never_misses_more_than_promised() -> None:
-    """At n = 40, where nothing is normal yet, it still holds; it is wider than the analytic interval."""
-    runs, clip = 400, 3.0
-    for n in (40, 2_000):
-        held = 0
-        for seed in range(runs):
-            statistics = SufficientStatistics.of(weighting.clipped_ips(clip)(logs(n, seed)))
-            found = empirical_bernstein(statistics, (0.0, clip))
-            held += found.low <= TRUTH <= found.high
-        assert held >= 0.95 * runs
-    assert found.high - found.low > statistics.estimate().high - statistics.estimate().low
-
-
-def test_empirical_bernstein_by_hand_and_its_refusals() -> None:
-    """Two contributions of 1 and 0: variance 1/2; wide enough to say nothing. Ratios and clusters are refused."""
-    log = Log.checked(np.array([1.0, 0.0]), np.full(2, 0.5), np.full(2, 0.5))
-    statistics = SufficientStatistics.of(weighting.ips(log))
-    assert empirical_bernstein(statistics, (0.0, 1.0)).low == 0
-    many = SufficientStatistics.of(weighting.ips(Log.checked(np.arange(1000) % 2 * 1.0, *[np.full(1000, 0.5)] * 2)))
-    variance, doubt = 0.25 * 1000 / 999, np.log(4 / 0.05)
-    reach = np.sqrt(2 * variance * doubt / 1000) + 7 * doubt / (3 * 999)
-    assert empirical_bernstein(many, (0.0, 1.0)).high == pytest.approx(0.5 + reach)
-    with pytest.raises(ValueError, match="plain mean of independent rows"):
-        empirical_bernstein(SufficientStatistics.of(weighting.snips(log)), (0.0, 1.0))
-    four = Log.checked(np.array([1.0, 0, 1, 0]), np.full(4, 0.5), np.full(4, 0.5))
-    clusters = np.array([0, 0, 1, 1])
-    with pytest.raises(ValueError, match="plain mean of independent rows"):
-        empirical_bernstein(SufficientStatistics.of(weighting.ips(four), clusters=clusters), (0.0, 1.0))
-    with pytest.raises(ValueError, match=r"values in \[0, 0.1\]; found a mean of 0.5"):
-        empirical_bernstein(statistics, (0.0, 0.1))
-
-
-def test_a_confidence_sequence_holds_at_every_look() -> None:
-    """Looking after every decision: the sequence misses at most 5%, repeated 95% intervals miss far more often."""
-    runs, n, missed, naive = 400, 1_000, 0, 0
-    for seed in range(runs):
-        log = logs(n, seed)
-        low, high = ConfidenceSequence.starting().after(log).interval
-        missed += not low <= TRUTH <= high
-        x, t = log.weight * log.reward, np.arange(1, n + 1)
-        mean = np.cumsum(x) / t
-        reach = 1.96 * np.sqrt(np.maximum(np.cumsum(x**2) / t - mean**2, 1e-12) / t)
-        naive += bool((np.abs(mean - TRUTH) > reach)[100:].any())
-    assert missed <= 0.05 * runs
-    assert naive > 0.15 * runs
-
-
-def test_a_confidence_sequence_narrows_onto_the_truth() -> None:
-    """With enough decisions it says something, and less than the analytic interval, which looks once."""
-    log = logs(100_000, 1)
-    found = ConfidenceSequence.starting(0.95).after(log).estimate()
-    once = SufficientStatistics.of(weighting.ips(log)).estimate()
-    assert found.low <= TRUTH <= found.high
-    assert once.high - once.low < found.high - found.low < 4 * (once.high - once.low)
-    assert (found.value, found.stderr, found.n) == (once.value, once.stderr, 100_000)
-
-
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_a_confidence_sequence_runs_on(seed: int) -> None:
-    """Day by day or all at once: the same limits, empty days included."""
-    rng = np.random.default_rng(seed)
-    log = logs(500, seed)
-    days = np.split(np.arange(500), np.sort(rng.integers(0, 501, 5)))
-    running = ConfidenceSequence.starting()
-    widths = [1.0]
-    for day in days:
-        running = running.after(Log(*(a[day] for a in vars(log).values())))
-        widths.append(running.interval[1] - running.interval[0])
-    assert widths == sorted(widths, reverse=True)
-    assert running.interval == pytest.approx(ConfidenceSequence.starting().after(log).interval, abs=1e-12)
-
-
-def test_confidence_sequences_need_bounded_rewards() -> None:
-    """Bets on w (1 - r) lose without limit when a reward exceeds one."""
-    two = np.array([0.5, 0.5])
-    with pytest.raises(ValueError, match=r"rewards in \[0, 1\]; found 0 to 2"):
-        ConfidenceSequence.starting().after(Log.checked(np.array([0.0, 2.0]), two, two))
-    with pytest.raises(ValueError, match=r"in \(0, 1\)"):
-        ConfidenceSequence.starting(1.0)
-    with pytest.raises(ValueError, match="found none"):
-        ConfidenceSequence.starting().estimate()

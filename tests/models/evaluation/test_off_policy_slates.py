@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.evaluation.marginal import embedding_probabilities, mips
 from models.evaluation.off_policy import ips
 from models.evaluation.slates import cascade_dr, iips, pseudo_inverse, pseudo_inverse_of_permutations, rips
 
@@ -217,58 +216,3 @@ def test_impossible_pages_are_errors() -> None:
         pseudo_inverse_of_permutations(**given, candidates=np.full(n, 2), target_anywhere=np.ones(n))
     with pytest.raises(ValueError, match="2 or more candidates"):
         pseudo_inverse_of_permutations(**given, candidates=np.full(n, 1), target_anywhere=np.ones(n))
-
-
-def candidates(n: int, seed: int) -> tuple[Arrays, float]:
-    """n decisions among 20 items of 4 categories; rewards by category; flat candidates; the target's true value."""
-    rng = np.random.default_rng(seed)
-    items = 20
-    logged, target = rng.dirichlet(np.ones(items) * 0.3, n), rng.dirichlet(np.ones(items) * 0.3, n)
-    category = np.arange(items) % 4
-    worth = np.array([0.1, 0.2, 0.5, 0.3])
-    action = np.minimum((rng.random(n)[:, None] > logged.cumsum(axis=1)).sum(axis=1), items - 1)
-    arrays = {
-        "reward": (rng.random(n) < worth[category[action]]).astype(float),
-        "decision": np.repeat(np.arange(n), items),
-        "embedding": np.tile(category, n),
-        "taken": (np.arange(items) == action[:, None]).ravel(),
-        "logged": logged.ravel(),
-        "target": target.ravel(),
-    }
-    return arrays, float((target * worth[category]).sum(axis=1).mean())
-
-
-def test_marginal_weights_are_smaller_and_still_right() -> None:
-    """Rewards by category: MIPS covers the truth with a fraction of the IPS error."""
-    arrays, value = candidates(3_000, 2)
-    found = mips(**arrays)
-    assert found.low <= value <= found.high
-    taken = arrays["taken"]
-    plain = ips(reward=arrays["reward"], logged=arrays["logged"][taken], target=arrays["target"][taken])
-    assert found.stderr < plain.stderr / 1.5
-    assert found.effective_n > 3 * plain.effective_n
-
-
-def test_marginals_of_items_themselves_are_their_probabilities() -> None:
-    """An embedding that tells every item apart is IPS; one for all items gives weights of one, the mean reward."""
-    arrays, _ = candidates(50, 3)
-    del arrays["reward"]
-    own = embedding_probabilities(**{**arrays, "embedding": np.tile(np.arange(20), 50)}, decisions=50)
-    np.testing.assert_allclose(own, [arrays[side][arrays["taken"]] for side in ("logged", "target")])
-    at = np.random.default_rng(0).permutation(1_000)
-    one = embedding_probabilities(
-        **{k: a[at] for k, a in {**arrays, "embedding": np.zeros(1_000, int)}.items()}, decisions=50
-    )
-    np.testing.assert_allclose(one, np.ones((2, 50)))
-
-
-def test_impossible_candidates_are_errors() -> None:
-    """A decision that took two candidates, or none, and probabilities that are no distribution."""
-    arrays, _ = candidates(3, 1)
-    none = {**arrays, "taken": np.zeros(60, bool)}
-    with pytest.raises(ValueError, match=r"^each decision needs exactly one candidate taken; found 0 in decision 0$"):
-        mips(**none)
-    with pytest.raises(ValueError, match=r"^target needs to sum to 1 per decision; found 0.5 in decision 0$"):
-        mips(**{**arrays, "target": arrays["target"] / 2})
-    with pytest.raises(ValueError, match=r"^decisions need numbers from 0 to 2; found 0 to 9$"):
-        mips(**{**arrays, "decision": np.where(arrays["decision"] == 2, 9, arrays["decision"])})

@@ -1,0 +1,130 @@
+"""Six honest laws: models differ in how much noise they see through, and nothing but chance speaks against the gate.
+
+A challenger with as much noise as the champion is exactly as good, by symmetry; for another lift its noise is searched
+for on a large sample, where values are expectations over policy and clicks. One law takes users, candidates, click
+probabilities and logging policy from the product's simulated world (`models.world`), a fresh one per seed.
+
+A verdict spends what the first look of a ledger may spend, as any day's first does: power is that of the product.
+"""
+
+from collections.abc import Iterator
+from functools import cache, lru_cache, partial
+
+import numpy as np
+
+from models.settings import PolicySettings, WorldSettings
+from models.world.day import draw_requests
+from models.world.policy import softmax
+from models.world.world import World as Simulated
+from tests.bench.gate_draws import Day, Law, Log, Requests, noise
+from tests.bench.gate_evidence import Goal, World
+
+SEARCHED, STEPS = 60_000, 9
+"""Requests whose expected values a lift is searched on (its standard error is below 0.1 % of the value); halvings."""
+EPSILON_GREEDY = Law(policy=PolicySettings(kind="epsilon_greedy", epsilon=0.2), shared=0.95)
+LAWS = {
+    "plain": Law(),
+    "rare clicks": Law(base=-3.2, match_sd=1.1, candidates=20, fewest=20, items=1_000),
+    "models less alike": Law(shared=0.8, champion_noise=0.5, challenger_noise=0.5, logging_noise=0.8),
+    "near uniform policy": Law(base=-1.5, user_sd=0.8, policy=PolicySettings(temperature=1.0)),
+    "simulated world": Law(),
+    "epsilon-greedy": EPSILON_GREEDY,
+}
+"""Different click rates, candidates, similarity of the two models, and policies."""
+SIMULATED = "simulated world"
+
+
+@lru_cache(maxsize=1)
+def day_of(name: str, seed: int, decisions: int) -> Day:
+    """What a log's lifts have in common."""
+    law, rng = LAWS[name], np.random.default_rng([seed, 7])
+    if name != SIMULATED:
+        return Day.of(law, decisions, rng)
+    found, logging = simulated(seed, decisions)
+    return Day.answered(law, found, logging, rng)
+
+
+def simulated(seed: int, decisions: int) -> tuple[Requests, np.ndarray]:
+    """Requests of one day of the simulated world, and its own policy's choices."""
+    world = Simulated(WorldSettings(seed=seed, requests_per_day=decisions, candidates=12, users=5_000))
+    drawn = draw_requests(world, 0)
+    p = world.click_probability(0, drawn.user, drawn.candidates, drawn.surface)
+    appeal = np.log(p / (1 - p))
+    mean = appeal.mean(axis=1)
+    logging = softmax(world.logging_scores(0, drawn.user, drawn.candidates), world.settings.logging_temperature)
+    m, k = p.shape
+    found = Requests(
+        offsets=np.arange(m + 1) * k,
+        items=drawn.candidates.ravel(),
+        mean=mean,
+        appeal=appeal.ravel(),
+        hidden=np.zeros(m),
+        sd=float((appeal - mean[:, None]).std()),
+        users=drawn.user,
+        days=np.zeros(m, dtype=np.int64),
+        surfaces=drawn.surface,
+    )
+    return found, logging.ravel()
+
+
+@cache
+def challenger_noise(name: str, lift: float) -> float:
+    """The noise that makes the challenger's value (1 + lift) times the champion's; raises ValueError if none does."""
+    law = LAWS[name]
+    if lift == 0:
+        return law.champion_noise
+    day = day_of(name, 1, SEARCHED)
+    own = noise(law, day.requests, np.random.default_rng(1))
+    p = day.requests.p
+    before = float(day.chosen["champion"] @ p)
+
+    def missing(size: float) -> float:
+        return float(day.challenged(own, size).chosen["challenger"] @ p) / before - 1 - lift
+
+    low, high = 0.0, 2.5 * law.champion_noise
+    if missing(low) < 0 or missing(high) > 0:
+        raise ValueError(f"no challenger of {law} has a lift of {lift:+.1%}")
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if missing(middle) > 0 else (low, middle)
+    return (low + high) / 2
+
+
+def draw(seed: int, lift: float, decisions: int, *, name: str) -> Iterator[Log]:
+    """A challenger of this lift on the law's log of this seed."""
+    yield seen_through(challenger_noise(name, lift), seed, decisions, name=name)
+
+
+def seen_through(size: float, seed: int, decisions: int, *, name: str) -> Log:
+    """A challenger with this much noise on the law's log of this seed."""
+    day = day_of(name, seed, decisions)
+    own = noise(LAWS[name], day.requests, np.random.default_rng([seed, 8]))
+    # The same draws whatever the noise: one log, other challengers.
+    return day.challenged(own, size).log(np.random.default_rng([seed, 9]))
+
+
+NONE_BETTER = Goal("promoted", at_most=0.05)
+"""Of one law; the mean of all is held to half of it (`tests.bench.bench_gate`)."""
+WORLDS = (
+    *(
+        World(
+            name=f"law: {name}",
+            says="An honest log, an honest pair of models.",
+            draw=partial(draw, name=name),
+            goals=(NONE_BETTER, Goal("covered", at_least=0.93)),
+            lifts=(-0.01, 0.0, 0.01),
+            shared=True,
+        )
+        for name in LAWS
+    ),
+    World(
+        name="law: epsilon-greedy, a million",
+        says="The most wasteful way to explore, a million decisions.",
+        draw=partial(draw, name="epsilon-greedy"),
+        goals=(Goal("promoted", at_least=0.8, lifts=(0.01,)),),
+        lifts=(0.01,),
+        decisions=1_000_000,
+        logs=20,
+        shared=True,
+    ),
+)
