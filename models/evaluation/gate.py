@@ -123,14 +123,20 @@ def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
 
     A rule for gain looks at the unfavourable end of an interval, so wide intervals hold and never promote. What must
     rise must be above its bound for sure; what must not fall may not be worse by more than its margin for sure. A rule
-    whose setting is None is not asked; a rule that is asked and finds no figure refuses.
+    whose setting is None is not asked; a rule that is asked and finds no figure refuses. Of a challenger that is the
+    champion itself nothing more is asked: there is no difference to tell.
     """
+    first = [
+        _enough_rows(evidence.test_rows, settings.min_test_rows),
+        *_asked(_known_share, evidence.known_share, settings.min_known_share),
+        _held_out(evidence.held_out_hours),
+        _another_model(evidence.same_candidate),
+    ]
+    if evidence.same_candidate:
+        return Verdict.of(first)
     return Verdict.of(
         [
-            _enough_rows(evidence.test_rows, settings.min_test_rows),
-            *_asked(_known_share, evidence.known_share, settings.min_known_share),
-            _held_out(evidence.held_out_hours),
-            _another_model(evidence.same_candidate),
+            *first,
             *_asked(_replayed, evidence.replayed_share, settings.min_replayed_share),
             *_value(evidence, settings),
             *_asked(_as_good_as_shown, evidence, settings.max_loss_to_logging),

@@ -280,4 +280,4 @@ def test_it_promotes_exactly_when_every_bound_clears(
     clears = (
         value[0] > GATE.min_lift * 0.15 and log_loss[1] <= 0.002 and auc[0] >= -0.005 and ndcg[0] >= -0.005 and not same
     )
-    assert verdict == ("refuse" if rows < 1000 or point else "promote" if clears else "hold")
+    assert verdict == ("refuse" if rows < 1000 or (point and not same) else "promote" if clears else "hold")
