@@ -135,7 +135,14 @@ def test_a_verdict_says_who_had_it_deployed_by_the_ledger(tmp_path: Path, monkey
     """Approved and rolled back is not deployed; and who is champion is in the summary."""
     monkeypatch.setattr(report, "endpoint", lambda _: {})  # none runs here
     config = settings(tmp_path, tmp_path)
-    row = {"candidate_id": "c", "champion_id": "p", "bundle": "b", "bundle_sha256": "s", "evidence_sha256": "e"}
+    row = {
+        "candidate_id": "c",
+        "champion_id": "p",
+        "bundle": "b",
+        "bundle_sha256": "s",
+        "evidence_sha256": "e",
+        "look": 1,
+    }
     publish_verdicts(config, {**row, "verdict": "promote", "reasons": [], "decided_at": now()})
     publish_ledger(config, live(row, step="approved"), live(row, step="rolled back"))
     found = report.summary(config, [], {})
