@@ -103,6 +103,7 @@ def seen_through(size: float, seed: int, decisions: int, *, name: str) -> Log:
     return day.challenged(own, size).log(np.random.default_rng([seed, 9]))
 
 
+LIFTS = (-0.01, 0.0, 0.01)
 NONE_BETTER = Goal("promoted", at_most=0.05)
 """Of one law; the mean of all is held to half of it (`tests.bench.bench_gate`)."""
 WORLDS = (
@@ -111,8 +112,8 @@ WORLDS = (
             name=f"law: {name}",
             says="An honest log, an honest pair of models.",
             draw=partial(draw, name=name),
-            goals=(NONE_BETTER, Goal("covered", at_least=0.93)),
-            lifts=(-0.01, 0.0, 0.01),
+            goals=(NONE_BETTER, Goal("covered", at_least=0.93), Goal("refused", at_most=0.05, lifts=LIFTS)),
+            lifts=LIFTS,
             shared=True,
         )
         for name in LAWS
