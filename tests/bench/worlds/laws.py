@@ -114,7 +114,6 @@ WORLDS = (
             draw=partial(draw, name=name),
             goals=(NONE_BETTER, Goal("covered", at_least=0.93), Goal("refused", at_most=0.05, lifts=LIFTS)),
             lifts=LIFTS,
-            shared=True,
         )
         for name in LAWS
     ),
@@ -126,6 +125,5 @@ WORLDS = (
         lifts=(0.01,),
         decisions=1_000_000,
         logs=20,
-        shared=True,
     ),
 )
