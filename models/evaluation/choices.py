@@ -108,7 +108,8 @@ class Choices:
     def item_days(self) -> Ints:
         """(m,) an integer for the item shown and its day: what a shock to one item on one day has in common."""
         item, (names, day) = self.items[self.shown], np.unique(self.days, return_inverse=True)
-        return np.unique(item * len(names) + day, return_inverse=True)[1]
+        found: Ints = np.unique(item * len(names) + day, return_inverse=True)[1]
+        return found
 
     def where(self, rows: Ints | Bools) -> Self:
         """Only these decisions, in the order given."""

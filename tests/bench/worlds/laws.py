@@ -4,7 +4,7 @@ A challenger with as much noise as the champion is exactly as good, by symmetry;
 for on a large sample, where values are expectations over policy and clicks. One law takes users, candidates, click
 probabilities and logging policy from the product's simulated world (`models.world`), a fresh one per seed.
 
-A verdict spends what the first look of a ledger may spend, as any day's first does: power is that of the product.
+A verdict is the only look, at the gate's own confidence; what several share is `several_verdicts`.
 """
 
 from collections.abc import Iterator
