@@ -107,8 +107,9 @@ class Choices:
     @property
     def item_days(self) -> Ints:
         """(m,) an integer for the item shown and its day: what a shock to one item on one day has in common."""
-        pairs = np.stack([self.items[self.shown], self.days])
-        return np.unique(pairs, axis=1, return_inverse=True)[1].reshape(-1)
+        item, (names, day) = self.items[self.shown], np.unique(self.days, return_inverse=True)
+        found: Ints = np.unique(item * len(names) + day, return_inverse=True)[1]
+        return found
 
     def where(self, rows: Ints | Bools) -> Self:
         """Only these decisions, in the order given."""

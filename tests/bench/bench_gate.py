@@ -1,7 +1,8 @@
-"""How often the gate is wrong, counted in worlds whose truth is known: a table a row of `tests/bench/worlds`.
+"""How often the gate is wrong, counted in the worlds of `tests/bench/worlds`, whose truth is known.
 
 A world is a file there (`WORLDS`, see `gate_evidence.World`): what it draws are whole logs, whose evidence is computed
-by the product's own functions and judged by the product's own gate. A team adds its own by adding a file. A row:
+by the product's own functions and judged by the product's own gate. A team adds its own by adding a file. Of each
+the table has what it `says`, and rows:
 
     lift        true lift asked for; `true_lift` is what was drawn, `over_logging` the challenger's over what users saw
     promoted    share of trials with a promotion, `low` and `high` Wilson's interval; false where the lift is 0 or less
@@ -139,6 +140,7 @@ def prove(small: bool) -> Iterator[tuple[str, Row]]:
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for world in worlds():
             trials, decisions = (SMALL_TRIALS, SMALL_DECISIONS) if small else (world.logs, world.decisions)
+            yield world.name, {"says": world.says}
             yield from ((world.name, row) for row in rows_of(pool, world, trials, decisions))
         names = list(laws.LAWS)[:1] if small else list(laws.LAWS)
         for row in pool.map(

@@ -25,6 +25,6 @@ def draw(seed: int, lift: float, decisions: int) -> Iterator[Log]:
 
 SAYS = f"Click rates rise threefold through the day; {LOOKS} verdicts on the rows so far, none better or worse"
 WORLDS = (
-    World("rates_rise, each alone", f"{SAYS}, each at its own risk: what that costs.", draw, (), logs=30),
-    World("rates_rise", f"{SAYS}.", draw, (Goal("promoted", at_most=0.05),), logs=100, shared=True),
+    World("rates_rise, each alone", f"{SAYS}, each at its own risk: what that costs.", draw, (), logs=20),
+    World("rates_rise", f"{SAYS}.", draw, (Goal("promoted", at_most=0.05),), logs=60, shared=True),
 )

@@ -31,7 +31,7 @@ def draw(seed: int, lift: float, decisions: int, *, wrong_by: float) -> Iterator
 WORLDS = tuple(
     World(
         name=f"wrong_propensities {wrong_by:+.0%}",
-        says=f"What the champion likes best is shown {wrong_by:+.0%} as often as the logged propensities say.",
+        says=f"What the champion likes best is shown {1 + wrong_by:.0%} as often as the logged propensities say.",
         draw=partial(draw, wrong_by=wrong_by),
         goals=(Goal("promoted", at_most=0.05),),
         logs=200 if wrong_by > 0 else 60,
