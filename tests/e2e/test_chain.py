@@ -66,6 +66,7 @@ class Chain:
             "TIDEGATE__ENDPOINT__TIMEOUT_MS": "2000",
             "TIDEGATE__WORLD__LIVE_SHARE": "0.3",
             "TIDEGATE__GATE__MIN_LIFT": "-1",
+            "TIDEGATE__GATE__MAX_LOSS_TO_LOGGING": "1",
             "TIDEGATE__GATE__MUST_NOT_FALL__LOG_LOSS": "1",
             "TIDEGATE__GATE__MUST_NOT_FALL__AUC": "1",
             "TIDEGATE__GATE__MUST_NOT_FALL__NDCG_AT_10": "1",

@@ -126,7 +126,7 @@ def test_wrong_propensities_are_found_out() -> None:
 
 
 def test_propensities_are_sane_against_the_number_of_candidates() -> None:
-    """1 / (propensity x candidates) averages 1; a logger that writes ranks' softmax instead of its policy is told."""
+    """1 / (propensity x candidates) averages at most 1; a logger that writes ranks' softmax instead of its policy is told."""
     _, p, _ = logs(5000)
     three = np.full(5000, 3)
     right = figures(logged=p, target=p, candidates=three)
@@ -134,7 +134,7 @@ def test_propensities_are_sane_against_the_number_of_candidates() -> None:
     assert weights_refused(right, GATE) is None
     wrong = figures(logged=p**2, target=p**2, candidates=three)
     assert wrong.mean_weight == 1
-    assert "mean 1 / (propensity x candidates) needs" in str(weights_refused(wrong, GATE))
+    assert "mean 1 / (propensity x candidates) can be at most 1" in str(weights_refused(wrong, GATE))
     certain = figures(logged=np.ones(10), target=np.ones(10))
     assert (certain.certain_share, certain.smallest_logged) == (1.0, 1.0)
 
