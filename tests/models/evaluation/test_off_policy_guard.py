@@ -126,7 +126,7 @@ def test_wrong_propensities_are_found_out() -> None:
 
 
 def test_propensities_are_sane_against_the_number_of_candidates() -> None:
-    """1 / (propensity x candidates) averages at most 1; a logger that writes ranks' softmax instead of its policy is told."""
+    """1 / (propensity x candidates) averages at most 1; a logger that writes ranks' softmax for its policy is told."""
     _, p, _ = logs(5000)
     three = np.full(5000, 3)
     right = figures(logged=p, target=p, candidates=three)
