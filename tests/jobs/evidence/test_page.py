@@ -140,7 +140,7 @@ def test_conversions_stand_beside_clicks_once_they_are_closed(document: Tree) ->
 def test_the_page_tells_how_often_was_looked_and_what_that_leaves(document: Tree) -> None:
     """Beside the figures it widened: what was spent before, by which evidence, and what came of it."""
     text = shown(document)
-    assert "None came before this one and spent 0%. This one is number 1 and spends 1.67%" in text
+    assert "None came before this one. This one is number 1 and spends 1.67%" in text
     look = {"number": 1, "at": "2026-01-07T06:10:00+00:00", "day": "2026-01-07", "mode": "warm", "risk": 0.0123}
     looks = [
         look | {"candidate_id": "xgboost-warm-2026-01-07", "verdict": "hold"},
