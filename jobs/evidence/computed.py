@@ -29,13 +29,14 @@ from jobs.evidence.document import (
     stated,
 )
 from jobs.evidence.replayed import Replayed, replayed
-from jobs.evidence.scored import AT_ONCE, SIDES, Pair, Scored, as_shown, compared, scored, with_known_click
+from jobs.evidence.scored import AT_ONCE, Pair, Scored, as_shown, compared, scored, with_known_click
 from jobs.flow import FEATURES
 from jobs.lake.run import Run, code_version
 from jobs.moment.columns import strings
 from jobs.moment.identity import IDENTIFYING, IDENTITY, identities
 from jobs.outcomes import closes_on
 from jobs.sources.world.truth import true_probabilities
+from models.evaluation.choices import SIDES
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Finding, Refusal
 

@@ -25,14 +25,13 @@ from jobs.evidence.document import (
     Kind,
     Power,
     Replay,
-    Side,
     Sides,
     Truth,
     Weights,
 )
 from jobs.evidence.replayed import Replayed
-from jobs.evidence.scored import SIDES
 from models.evaluation import diagnostics, estimate
+from models.evaluation.choices import SIDES, Side
 from models.evaluation.estimate import Refusal
 from models.evaluation.gate import Evidence, SliceFinding
 from models.evaluation.power import days_needed, detectable_lift

@@ -11,16 +11,16 @@ from jobs.evidence.document import (
     Refused,
     ReliabilityBin,
     Reversal,
-    Side,
     Slice,
     Slices,
     Spread,
     stated,
 )
 from jobs.evidence.replayed import Replayed
-from jobs.evidence.scored import SIDES, Scored
+from jobs.evidence.scored import Scored
 from models.evaluation import estimate, slices
 from models.evaluation.calibration import calibration_error, calibration_ratio, ece, ece_by_chance, reliability
+from models.evaluation.choices import SIDES, Side
 from models.evaluation.comparison import compare, figure_of
 from models.evaluation.estimate import Refusal
 from models.evaluation.popularity import (

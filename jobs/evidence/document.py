@@ -12,12 +12,12 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.evaluation import estimate
+from models.evaluation.choices import Side
 from models.evaluation.estimate import Estimate, Refusal
 from models.evaluation.gate import Verdict
 from models.settings import GateSettings, PolicySettings
 
 SCHEMA_VERSION: Literal[6] = 6
-Side = Literal["champion", "challenger"]
 _OR_ABSENT: Any = Field(None, exclude_if=lambda value: value is None)
 
 

@@ -24,7 +24,7 @@ from jobs.evidence.document import (
     Slice,
 )
 from jobs.evidence.matured import section
-from jobs.evidence.scored import SIDES
+from models.evaluation.choices import SIDES
 from models.evaluation.comparison import LOWER_IS_BETTER
 from models.settings import GateSettings
 

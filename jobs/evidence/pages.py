@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.bundle import Bundle
-from jobs.evidence.document import Earned, Pages, Side
+from jobs.evidence.document import Earned, Pages
 from jobs.evidence.replayed import Replayed, incomplete
-from jobs.evidence.scored import SIDES
 from jobs.moment.columns import numbers
 from jobs.moment.decisions import Decisions, Ints
+from models.evaluation.choices import SIDES, Side
 from models.evaluation.page_values import Depth, PageStatistics
 from models.policies.choice import placed_choice
 from models.rankers.protocol import Floats

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.evidence.document import Side
-from jobs.evidence.scored import AT_ONCE, SIDES, Pair, item_age, user_known
+from jobs.evidence.scored import AT_ONCE, Pair, item_age, user_known
 from jobs.lake.run import Run
 from jobs.moment.columns import Columns, strings
 from jobs.moment.decisions import (
@@ -29,7 +28,7 @@ from jobs.moment.decisions import (
 )
 from jobs.moment.known import known_before
 from jobs.sources.world.truth import true_probabilities
-from models.evaluation.choices import Choices, Labels
+from models.evaluation.choices import SIDES, Choices, Labels, Side
 from models.evaluation.estimate import Refusal
 from models.policies.choice import first_choice
 from models.rankers.protocol import Floats

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.bundle import Bundle
-from jobs.evidence.document import Side
 from jobs.moment.columns import Columns, attribute_keys, numbers, ranker_columns
 from jobs.moment.decisions import clusters
 from models.evaluation.comparison import LOWER_IS_BETTER, METRICS, compare
@@ -23,7 +22,6 @@ from models.rankers.protocol import Floats, Ranker
 from models.settings import GateSettings
 
 Ints = NDArray[np.int64]
-SIDES: tuple[Side, Side] = ("champion", "challenger")
 Pair = tuple[Bundle, Bundle]
 """Champion, challenger."""
 AT_ONCE = 1 << 16

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from jobs.evidence import charts, wording
 from jobs.evidence.document import Balanced, Document, Weights
-from jobs.evidence.scored import SIDES
+from models.evaluation.choices import SIDES
 
 
 @dataclass(frozen=True)

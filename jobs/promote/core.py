@@ -9,8 +9,8 @@ from jobs.errors import Refused
 from jobs.evidence import pack, wording
 from jobs.evidence.document import Document, Estimated, Finding, Judgement
 from jobs.evidence.gain import Gain, gains
-from jobs.evidence.scored import SIDES
 from jobs.evidence.unknowns import power
+from models.evaluation.choices import SIDES
 from models.evaluation.gate import VALUE
 
 REFUSE = "refuse"

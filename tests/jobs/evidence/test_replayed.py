@@ -13,10 +13,11 @@ from jobs import bundle
 from jobs.config import Config
 from jobs.evidence import computed
 from jobs.evidence.replayed import Replayed, replayed
-from jobs.evidence.scored import SIDES, Pair, Scored, scored
+from jobs.evidence.scored import Pair, Scored, scored
 from jobs.lake.store import Lake
 from jobs.moment.columns import attribute_keys, training_data
 from jobs.moment.identity import IDENTITY
+from models.evaluation.choices import SIDES
 from models.rankers import RANKERS
 from models.rankers.protocol import Ranker
 from models.settings import RankerSettings
