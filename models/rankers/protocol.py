@@ -20,12 +20,17 @@ class TrainingData:
 
     Whether a label is known must not depend on what it says: one that may still change is NaN, also where a yes has
     been heard already.
+
+    `days`: (n,) the day of each row, days since 1970-01-01, where a ranker is to forget what it has not seen for long.
+    `held_out`: later examples to stop learning by, never learned from, where a ranker makes several passes.
     """
 
     features: Columns
     clicked: Floats
     converted: Floats
     weight: Floats
+    days: NDArray[np.int64] | None = None
+    held_out: "TrainingData | None" = None
 
     def __post_init__(self) -> None:
         n = len(self.clicked)

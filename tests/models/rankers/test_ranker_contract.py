@@ -14,10 +14,15 @@ from jobs.outcomes import as_known
 from models.rankers import RANKERS
 from models.rankers.features import CATEGORICAL, NUMERIC
 from models.rankers.protocol import Ranker, TrainingData
-from models.settings import RankerSettings
+from models.settings import MMoESettings, RankerSettings
 
 SETTINGS = RankerSettings(
-    popularity_prior_impressions=5, xgboost_rounds=15, xgboost_warm_rounds=5, logistic_steps=40, xgboost_depth=3
+    popularity_prior_impressions=5,
+    xgboost_rounds=15,
+    xgboost_warm_rounds=5,
+    logistic_steps=40,
+    xgboost_depth=3,
+    mmoe=MMoESettings(batch_size=64, experts=2, expert_width=16, tower_width=8, embedding_dimensions=8),
 )
 ITEMS = 20
 
