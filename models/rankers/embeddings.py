@@ -18,7 +18,7 @@ from models.rankers.protocol import Columns
 from models.rankers.tensors import from_bytes, to_bytes
 
 Ints = NDArray[np.int64]
-SPREAD = 0.01
+SPREAD = 0.03
 """Standard deviation of the numbers a row of a cold start begins with."""
 TABLE_FILE, VALUES_FILE = "embeddings.safetensors", "vocabulary.json"
 
@@ -221,7 +221,7 @@ def of_columns(table: Embeddings, features: Columns, sources: Mapping[str, str],
     for column, field in sources.items():
         if column in features:
             codes = table.codes(field, np.asarray(features[column])).astype(np.int32)
-            found.append(codes.reshape(n, -1))
+            found.append(codes if codes.ndim == 2 else codes[:, None])
         else:
             found.append(np.full((n, 1), table.unknown(field), dtype=np.int32))
     return np.hstack(found)

@@ -83,7 +83,7 @@ class Learner:
         Raises `Diverged` where the loss is not finite.
         """
         threads = torch.get_num_threads()
-        torch.set_num_threads(threads_for(len(rows)))
+        torch.set_num_threads(threads_for(self._settings.batch_size))
         try:
             best = float("inf")
             for epoch in range(epochs):

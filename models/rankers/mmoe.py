@@ -32,8 +32,7 @@ PARENTS = {"item_id": "item_category"}
 """A new value of the first begins where the values of its second are, on average."""
 BLOCK, BLOCKS_AT_ONCE = 64, 128
 """Rows are scored in blocks of one size: a matrix product may add in another order where there are fewer."""
-TABLE_PREFIX = "embeddings."
-INPUTS_FILE, NETWORK_FILE = "inputs.json", "network.safetensors"
+LAYOUT_FILE, NETWORK_FILE = "layout.json", "network.safetensors"
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Pruning:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Layout:
     """What the network is told of a row: numbers, then one word each of `words`, then the words of `lists`."""
 
     numeric: tuple[str, ...]
@@ -120,10 +119,10 @@ class MMoERanker:
     kind = "mmoe"
 
     def __init__(
-        self, inputs: Inputs, weights: Arrays, memory: Arrays, table: Embeddings, conversion: float | None
+        self, layout: Layout, weights: Arrays, memory: Arrays, table: Embeddings, conversion: float | None
     ) -> None:
         """`memory`: Adam's; `conversion`: a constant P(conversion | click) where its tower has not learned."""
-        self._inputs = inputs
+        self._layout = layout
         self._weights = weights
         self._memory = memory
         self._table = table
@@ -140,29 +139,29 @@ class MMoERanker:
 
         own, rng = settings.mmoe, np.random.default_rng(settings.seed)
         click, conversion = click_label(data), conversion_label(data)
-        inputs = start_from._inputs if start_from else Inputs.fit(data.features, click.rows)
+        layout = start_from._layout if start_from else Layout.fit(data.features, click.rows)
         days = np.zeros(len(click.rows), np.int64) if data.days is None else data.days[click.rows]
-        seen = inputs.seen(data.features, click.rows, days)
+        seen = layout.seen(data.features, click.rows, days)
         admission = Admission(own.admit_after, own.expire_after_days, own.max_ids)
         if start_from:
             table = start_from._table.grown(seen, admission, PARENTS, int(days.max()))
             weights, memory = start_from._weights, start_from._memory
         else:
             table = cold(seen, admission, own.embedding_dimensions, rng)
-            weights, memory = _first_weights(inputs, own, click, rng), {}
+            weights, memory = _first_weights(layout, own, click, rng), {}
         before = start_from._conversion if start_from else 0.0
         constant = None if conversion else without_conversions(data, before)
         if conversion and before is not None:  # the tower has not learned yet
             weights = {**weights, "out.bias": np.array([weights["out.bias"][0], _logit(conversion)], np.float32)}
-        rows = _batch(inputs, table, data, click, conversion is not None)
+        rows = _batch(layout, table, data, click, conversion is not None)
         if conversion is None and start_from and before is None:
             rows.rehearsed[:] = start_from.predict(data.features).p_conversion_given_click[click.rows]
         held_out = None
         if data.held_out is not None:
-            held_out = _batch(inputs, table, data.held_out, click_label(data.held_out), False)
-        learner = Learner(weights, memory, table, inputs.fields, own)
-        learner.learn(rows, own.warm_epochs if start_from else own.epochs, inputs.listed, rng, held_out)
-        ranker = cls(inputs, *learner.finished(), constant)
+            held_out = _batch(layout, table, data.held_out, click_label(data.held_out), False)
+        learner = Learner(weights, memory, table, layout.fields, own)
+        learner.learn(rows, own.warm_epochs if start_from else own.epochs, layout.listed, rng, held_out)
+        ranker = cls(layout, *learner.finished(), constant)
         if own.prune_below:
             ranker, cost = ranker.pruned(own.prune_below, data.held_out or data)
             log.info("mmoe: of %d experts %d kept: %s", len(cost.usage), len(cost.kept), cost)
@@ -171,7 +170,7 @@ class MMoERanker:
     def predict(self, features: Columns) -> Predictions:
         """Scores for n rows, float32 in numpy; no torch when serving."""
         found = [self._of_blocks(x) for x in self._blocks(features)]
-        n = len(features[self._inputs.numeric[0]])
+        n = len(features[self._layout.numeric[0]])
         both = np.concatenate([np.zeros((0, len(TASKS))), *found])[:n]
         p = 1.0 / (1.0 + np.exp(-both))
         given = p[:, 1].copy() if self._conversion is None else np.full(n, self._conversion)
@@ -182,7 +181,7 @@ class MMoERanker:
 
         Raises ValueError for no rows.
         """
-        n = len(features[self._inputs.numeric[0]])
+        n = len(features[self._layout.numeric[0]])
         if not n:
             raise ValueError("gate usage needs rows; found none")
         shares = [network.gates(np, self._weights, x) for x in self._blocks(features)]
@@ -207,7 +206,7 @@ class MMoERanker:
                 for name, value in arrays.items()
             }
 
-        found = type(self)(self._inputs, fewer(self._weights), fewer(self._memory), self._table, self._conversion)
+        found = type(self)(self._layout, fewer(self._weights), fewer(self._memory), self._table, self._conversion)
         cost = Pruning(
             tuple(usage.max(axis=0).tolist()), tuple(kept.tolist()), self.log_losses(data), found.log_losses(data)
         )
@@ -227,20 +226,20 @@ class MMoERanker:
         return losses
 
     def to_files(self) -> dict[str, bytes]:
-        """JSON and safetensors: the inputs, the network with Adam's memory, the vectors, their values."""
-        inputs = self._inputs
+        """JSON and safetensors: the layout, the network with Adam's memory, the vectors, their values."""
+        layout = self._layout
         tree: dict[str, Any] = {
-            "numeric": inputs.numeric,
-            "words": inputs.words,
-            "lists": inputs.lists,
-            "listed": inputs.listed,
-            "mean": inputs.scaling.mean.tolist(),
-            "spread": inputs.scaling.spread.tolist(),
+            "numeric": layout.numeric,
+            "words": layout.words,
+            "lists": layout.lists,
+            "listed": layout.listed,
+            "mean": layout.scaling.mean.tolist(),
+            "spread": layout.scaling.spread.tolist(),
             "conversion": self._conversion,
         }
         memory = {f"adam.{name}": value for name, value in self._memory.items()}
         return {
-            INPUTS_FILE: json.dumps(tree, indent=0).encode(),
+            LAYOUT_FILE: json.dumps(tree, indent=0).encode(),
             NETWORK_FILE: to_bytes({**self._weights, **memory}),
             **self._table.to_files(),
         }
@@ -248,22 +247,22 @@ class MMoERanker:
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
         """The very ranker `to_files` wrote."""
-        tree = json.loads(files[INPUTS_FILE])
+        tree = json.loads(files[LAYOUT_FILE])
         tensors = from_bytes(files[NETWORK_FILE])
         memory = {name.removeprefix("adam."): value for name, value in tensors.items() if name.startswith("adam.")}
         scaling = Scaling(np.array(tree["mean"]), np.array(tree["spread"]))
-        names = (tuple(tree[of]) for of in ("numeric", "words", "lists"))
+        numeric, words, lists = (tuple(tree[of]) for of in ("numeric", "words", "lists"))
         weights = {name: value for name, value in tensors.items() if not name.startswith("adam.")}
         return cls(
-            Inputs(*names, tree["listed"], scaling), weights, memory, Embeddings.from_files(files), tree["conversion"]
+            Layout(numeric, words, lists, tree["listed"], scaling), weights, memory, Embeddings.from_files(files), tree["conversion"]
         )
 
     def _blocks(self, features: Columns) -> Iterable[NDArray[np.float32]]:
         """The network's inputs, (blocks, BLOCK, m) some blocks at once; the last rows of the last one are made up."""
-        codes = self._inputs.codes(features, self._table)
-        numbers = self._inputs.numbers(features)
-        words = len(self._inputs.words)
-        unknown = np.array([self._table.unknown(field) for field in self._inputs.fields[words:]], dtype=np.int32)
+        codes = self._layout.codes(features, self._table)
+        numbers = self._layout.numbers(features)
+        words = len(self._layout.words)
+        unknown = np.array([self._table.unknown(field) for field in self._layout.fields[words:]], dtype=np.int32)
         for first in range(0, len(codes), BLOCK * BLOCKS_AT_ONCE):
             part = slice(first, first + BLOCK * BLOCKS_AT_ONCE)
             own, of = _filled(numbers[part]), _filled(codes[part])
@@ -282,9 +281,9 @@ def _filled(rows: NDArray[Any]) -> NDArray[Any]:
     return whole.reshape(-1, BLOCK, rows.shape[1])
 
 
-def _first_weights(inputs: Inputs, settings: MMoESettings, click: Label, rng: np.random.Generator) -> Arrays:
+def _first_weights(layout: Layout, settings: MMoESettings, click: Label, rng: np.random.Generator) -> Arrays:
     d = settings.embedding_dimensions
-    m = network.width(2 * len(inputs.numeric), len(inputs.words), len(inputs.lists), d)
+    m = network.width(2 * len(layout.numeric), len(layout.words), len(layout.lists), d)
     weights = network.initial(m, settings.experts, settings.expert_width, settings.tower_width, settings.shared, rng)
     weights["out.bias"][0] = _logit(click)
     return weights
@@ -295,7 +294,7 @@ def _logit(label: Label) -> float:
     return float(np.log(rate / (1 - rate)))
 
 
-def _batch(inputs: Inputs, table: Embeddings, data: TrainingData, click: Label, conversions: bool) -> "Batch":
+def _batch(layout: Layout, table: Embeddings, data: TrainingData, click: Label, conversions: bool) -> "Batch":
     """The rows whose click is known; `conversions` says whether theirs are learned from, where known too.
 
     A conversion is paid to a click: without one there is none.
@@ -303,13 +302,13 @@ def _batch(inputs: Inputs, table: Embeddings, data: TrainingData, click: Label, 
     from models.rankers.learner import Batch
 
     features = {
-        name: np.asarray(column)[click.rows] for name, column in data.features.items() if _is_input(inputs, name)
+        name: np.asarray(column)[click.rows] for name, column in data.features.items() if _is_input(layout, name)
     }
     n = len(click.rows)
     converted = data.converted[click.rows] * click.value if conversions else np.full(n, np.nan)
     return Batch(
-        inputs.numbers(features),
-        inputs.codes(features, table),
+        layout.numbers(features),
+        layout.codes(features, table),
         click.value.astype(np.float32),
         converted.astype(np.float32),
         np.full(n, np.nan, dtype=np.float32),
@@ -317,5 +316,5 @@ def _batch(inputs: Inputs, table: Embeddings, data: TrainingData, click: Label, 
     )
 
 
-def _is_input(inputs: Inputs, name: str) -> bool:
-    return name in inputs.numeric or name in inputs.sources
+def _is_input(layout: Layout, name: str) -> bool:
+    return name in layout.numeric or name in layout.sources
