@@ -26,7 +26,7 @@ from jobs.moment.columns import FEATURES, LABELS
 from jobs.moment.identity import IDENTITY
 from jobs.train import choice, core
 from models.evaluation.estimate import Estimate, Finding
-from models.rankers import BASELINE, RANKERS
+from models.rankers import BASELINE, fit
 from models.rankers.protocol import Ranker
 
 COLUMNS = ["split", "request_id", "event_time", "user_id", *LABELS, *FEATURES]
@@ -43,7 +43,7 @@ def run(run: Run) -> dict[str, Any]:
     rankers: dict[str, Ranker] = {}
     for kind in core.kinds(run.mode, champion.ranker.kind if champion else None):
         started = time.monotonic()
-        rankers[kind] = RANKERS[kind].fit(folds.train, run.config.ranker, start_from=starts.get(kind))
+        rankers[kind] = fit(kind, folds.train, run.config.ranker, starts.get(kind))
         run.say(f"{kind} fitted in {time.monotonic() - started:.1f} s" + (", continued" if kind in starts else ""))
     rows = scored(folds.validate, rankers, IDENTITY.empty_table())
     figures = choice.figures(rows, run.config.gate)
@@ -96,7 +96,6 @@ def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion:
     lineage = {
         "day": run.day.isoformat(),
         "mode": run.mode,
-        "settings": settings.model_dump(mode="json"),
         "columns": sorted(folds.train.features),
         "train_rows": len(folds.train.clicked),
         "data_sha256": core.fingerprint(folds.train),
@@ -110,7 +109,11 @@ def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion:
             rankers[BASELINE],
             index,
             run.config.policy,
-            {**lineage, "started_from": origin if kind in continued else None},
+            {
+                **lineage,
+                "settings": settings.of(*{BASELINE: None, kind: None}),  # a bundle carries both, perhaps one
+                "started_from": origin if kind in continued else None,
+            },
         )
         for kind, ranker in rankers.items()
     }
@@ -156,7 +159,7 @@ def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | No
         run.config,
         draft.candidate_id,
         draft.path,
-        params={**run.config.ranker.model_dump(mode="json"), "policy": run.config.policy.kind},
+        params={**draft.manifest["lineage"]["settings"], "policy": run.config.policy.kind},
         metrics={
             "train.rows": float(draft.manifest["lineage"]["train_rows"]),
             **(dataset.figures(card) if card else {}),

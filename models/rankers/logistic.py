@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.rankers.encoding import Encoding
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
-from models.settings import RankerSettings
+from models.settings import LogisticSettings
 
 LOGGED = frozenset(
     {"position", "user_impressions", "user_days_since_click", "item_impressions", "item_age_days", "item_price"}
@@ -64,7 +64,13 @@ class LogisticRanker:
         self._conversion = conversion
 
     @classmethod
-    def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Self | None = None) -> Self:
+    def fit(
+        cls,
+        data: TrainingData,
+        settings: LogisticSettings,
+        seed: int,  # noqa: ARG003 - nothing is drawn
+        start_from: Self | None = None,
+    ) -> Self:
         """Full-batch L-BFGS on the weighted log-loss plus L2; see `Ranker.fit`."""
         from models.rankers.lbfgs import Design, minimise  # torch: a second to import, needed only here
 
@@ -80,7 +86,9 @@ class LogisticRanker:
             rate = float(np.average(label.value, weights=label.weight))
             cold = np.zeros(design.weights)
             cold[0] = np.log(rate / (1 - rate))
-            return minimise(design.rows(label.rows), label, cold if start is None else start, settings)
+            return minimise(
+                design.rows(label.rows), label, cold if start is None else start, settings.l2, settings.steps
+            )
 
         before: Floats | float = start_from._conversion if start_from else 0.0
         if conversion is None:

@@ -10,7 +10,7 @@ from models.rankers.encoding import codes_of, require
 from models.rankers.features import IDENTITY
 from models.rankers.labels import Label, click_label, conversion_of_clicks
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
-from models.settings import RankerSettings
+from models.settings import PopularitySettings
 
 FILE = "popularity.json"
 
@@ -35,11 +35,17 @@ class PopularityRanker:
         self._table = np.array([*self._rates.values(), base], dtype=np.float64)
 
     @classmethod
-    def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Self | None = None) -> Self:
+    def fit(
+        cls,
+        data: TrainingData,
+        settings: PopularitySettings,
+        seed: int,  # noqa: ARG003 - nothing is drawn
+        start_from: Self | None = None,
+    ) -> Self:
         """Counts per item; see `Ranker.fit`."""
         require(data.features, IDENTITY)
         click, conversion = click_label(data), conversion_of_clicks(data)
-        priors = (settings.popularity_prior_impressions, settings.popularity_prior_clicks)
+        priors = (settings.prior_impressions, settings.prior_clicks)
         known, bought_before = (start_from._rates, start_from._base[1]) if start_from else ({}, 0.0)
         base = (_rate(click, 0.0, 0.0), _rate(conversion, priors[1] if bought_before else 0.0, bought_before))
         values = set(np.asarray(data.features["item_id"]).tolist())

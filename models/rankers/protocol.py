@@ -7,8 +7,6 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.settings import RankerSettings
-
 Columns = Mapping[str, NDArray[Any]]
 """Column name to an array of length n: float64 with NaN for unknown, or object holding str with None for unknown."""
 Floats = NDArray[np.float64]
@@ -62,8 +60,10 @@ class Ranker(Protocol):
     kind: str
 
     @classmethod
-    def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Self | None = None) -> Self:
-        """A new ranker; `start_from` (same class) is continued where the method can, and never changed.
+    def fit(cls, data: TrainingData, settings: Any, seed: int, start_from: Self | None = None) -> Self:
+        """A new ranker by `settings`, an instance of the class's own; `seed` is for whatever it draws.
+
+        `start_from` (same class) is continued where the method can, and never changed.
 
         Raises ValueError when no row has a known click label, or only one class of it is present.
         """

@@ -13,7 +13,7 @@ from jobs.train import job
 from tests.jobs.small_candidates import live, publish_ledger
 from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
 
-QUICK = {"ranker__logistic_steps": "5", "ranker__xgboost_rounds": "8"}
+QUICK = {"ranker__logistic__steps": "5", "ranker__xgboost__rounds": "8"}
 
 
 @pytest.fixture
@@ -54,6 +54,17 @@ def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, t
         assert found.fallback.kind == "popularity"
         assert found.index is not None
         assert "user_item_interest" in found.manifest["lineage"]["columns"]
+
+
+def test_the_settings_of_one_ranker_change_no_other(config: Config) -> None:
+    """Somebody tunes the trees: what else is trained must stay the bundle that was judged."""
+    job.run(a_run("train", config))
+    before = {row["ranker"]: row["bundle_sha256"] for row in candidates(config)}
+    trees = config.ranker.xgboost.model_copy(update={"depth": 3})
+    tuned = config.model_copy(update={"ranker": config.ranker.model_copy(update={"xgboost": trees})})
+    job.run(a_run("train", tuned))
+    after = {row["ranker"]: row["bundle_sha256"] for row in candidates(config)}
+    assert {kind for kind in before if after[kind] != before[kind]} == {"xgboost"}
 
 
 def test_a_dead_mlflow_leaves_no_half_candidate(config: Config) -> None:
