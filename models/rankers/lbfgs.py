@@ -102,8 +102,8 @@ class Design:
 def minimise(design: Design, label: Label, start: Floats, l2: float, steps: int) -> Floats:
     """Weights that minimise the weighted mean log-loss + l2 / 2 |weights - start|², the intercept free; shape (p,).
 
-    At most `steps` iterations. A cold start is all zeros but the intercept, so the penalty is then the usual one. Convex: where it begins does not
-    matter, what it is pulled towards does.
+    At most `steps` iterations. A cold start is all zeros but the intercept, so the penalty is then the usual one.
+    Convex: where it begins does not matter, what it is pulled towards does.
     """
     weights = torch.from_numpy(start.copy()).requires_grad_(True)
     anchor = torch.from_numpy(start.copy())

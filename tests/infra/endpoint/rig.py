@@ -22,7 +22,7 @@ from infra.endpoint.serving import Serving
 from jobs import bundle, config
 from jobs.bundle import Bundle
 from jobs.features.online import Published
-from models.rankers import fit
+from models.rankers import RANKERS
 from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NUMERIC, Encodings
 from models.rankers.popularity import PopularityRanker
 from models.rankers.protocol import Columns, Predictions, TrainingData
@@ -91,7 +91,7 @@ def write_bundle(
     users = np.random.default_rng(seed).choice(np.array([f"u{n}" for n in range(40)], dtype=object), len(data.clicked))
     index = ItemIndex.fit(users, data.features["item_id"], 4, 7) if indexed else None
     settings = RankerSettings(xgboost=XGBoostSettings(rounds=5))
-    rankers = (fit(of, data, settings) for of in (kind, fallback))
+    rankers = (RANKERS[of].fit(data, getattr(settings, of, None), settings.seed) for of in (kind, fallback))
     return bundle.write(folder, name or f"{kind}-full-{DAY}", *rankers, index, POLICY, {"seed": seed})
 
 
