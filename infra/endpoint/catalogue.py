@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from infra.endpoint.request import CONTEXT_COLUMNS, RankRequest
 from jobs.moment.columns import user_row
-from models.rankers.features import ATTRIBUTE_PREFIX, ITEM_NUMBERS, NO_BUCKET, Encodings, decision_columns
+from models.features import Feature, read
+from models.rankers.features import ATTRIBUTE_PREFIX, Encodings, decision_columns, packed
 from models.settings import TaskSettings
 
 NEWEST = 20
@@ -28,20 +29,20 @@ class Catalogue:
 
         Raises ValueError where a column is missing.
         """
-        missing = [name for name in ("item_id", "category", "interest_bucket", *ITEM_NUMBERS) if name not in items]
+        missing = [name for name in ("item_id", *(feature.name for feature in read("item"))) if name not in items]
         if items and missing:
             raise ValueError(f"a catalogue needs the item columns {missing}; found {sorted(items)}")
         ids = objects(items["item_id"] if items else [])
         self.ids: list[str] = ids.tolist()
         self._encodings, self._tasks = encodings, tasks
         self._rows = {item: row for row, item in enumerate(self.ids)}
-        self._numbers = {name: np.append(_floats(items, name), np.nan) for name in ITEM_NUMBERS}
-        self._bucket = np.append(np.asarray(items.get("interest_bucket", []), dtype=np.int64), NO_BUCKET)
-        self._words = {
-            name: np.append(objects(items[name] if items else []), np.array([None], dtype=object))
-            for name in ("category", *(n for n in items if n.startswith(ATTRIBUTE_PREFIX)))
+        self._features = {feature.name: _with_unknown(feature, items) for feature in read("item")}
+        self._attributes = {
+            name: np.append(objects(column), np.array([None], dtype=object))
+            for name, column in items.items()
+            if name.startswith(ATTRIBUTE_PREFIX)
         }
-        age = self._numbers["age_days"][:-1]
+        age = self._features["age_days"][:-1]
         # Unknown ages are no news; ties by id, so that a refresh changes nothing.
         youngest = sorted((days, item) for days, item in zip(age.tolist(), self.ids, strict=True) if days == days)
         self.newest: list[str] = [item for _, item in youngest[:NEWEST]]
@@ -52,22 +53,19 @@ class Catalogue:
         """What a ranker is shown for n candidates; NaN and None where user or item is unknown. No I/O."""
         n = len(candidates)
         rows = np.array([self._rows.get(item, -1) for item in candidates], dtype=np.int64)
-        items: dict[str, Column] = {name: column[rows] for name, column in self._numbers.items()}
+        items: dict[str, Column] = {name: column[rows] for name, column in self._features.items()}
         items["item_id"] = objects(candidates)
-        items["interest_bucket"] = self._bucket[rows]
-        items["category"] = self._words["category"][rows]
         source = self._rows.get(request.context.get(SOURCE_ITEM) or "", -1)
-        words = {**_context(user, request), "source_category": self._words["category"][source]}
+        words = {**_context(user, request), "source_category": self._features["category"][source]}
         context: dict[str, Column] = {name: _repeated(value, n) for name, value in words.items()}
-        for name, column in self._words.items():
-            if name.startswith(ATTRIBUTE_PREFIX):
-                context[name] = column[rows]
+        context |= {name: column[rows] for name, column in self._attributes.items()}
         return decision_columns(user_row(user, n), items, context, self._encodings, self._tasks)
 
 
 def _context(user: Mapping[str, Any] | None, request: RankRequest) -> dict[str, str | None]:
     """The request's and the user's words under the names a ranker knows them by."""
-    words: dict[str, str | None] = {"surface": request.surface, "device": None, "region": None, "query": None}
+    words: dict[str, str | None] = {"user_id": request.user_id, "surface": request.surface}
+    words |= dict.fromkeys(("device", "region", "query"))
     for key, value in request.context.items():
         if key != SOURCE_ITEM:
             words[key if key in CONTEXT_COLUMNS else ATTRIBUTE_PREFIX + key] = value
@@ -76,8 +74,10 @@ def _context(user: Mapping[str, Any] | None, request: RankRequest) -> dict[str, 
     return words
 
 
-def _floats(items: Mapping[str, Column], name: str) -> NDArray[np.float64]:
-    return np.asarray(items[name] if items else [], dtype=np.float64)
+def _with_unknown(feature: Feature, items: Mapping[str, Column]) -> Column:
+    """The column of each item, and then of the unknown one."""
+    nothing = packed(feature, [None])
+    return np.concatenate([np.asarray(items[feature.name], dtype=nothing.dtype), nothing]) if items else nothing
 
 
 def _repeated(word: str | None, n: int) -> Column:

@@ -26,8 +26,8 @@ from jobs.moment.columns import (
     strings,
     user_arrays,
 )
-from models.rankers.features import ATTRIBUTE_PREFIX, Encodings, decision_columns
-from models.rankers.protocol import Floats
+from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, Encodings, decision_columns
+from models.rankers.protocol import Floats, Inputs
 from models.settings import TaskSettings
 
 Ints = NDArray[np.int64]
@@ -205,21 +205,23 @@ def clusters(rows: pa.Table) -> Ints:
     return named
 
 
-def disagreement(placed: pa.Table, columns: Columns, shown: Ints) -> Disagreement:
-    """Where the shown items have other values here than in `examples`, columns that only one side has included.
+def disagreement(placed: pa.Table, columns: Columns, shown: Ints, inputs: Inputs = EVERYTHING) -> Disagreement:
+    """Where the shown items have other `inputs` here than in `examples`, columns that only one side has included.
 
     `columns` of candidates, of which `shown` (m,) are those that were placed. Both sides follow the same point-in-time
     rule by different code: any difference is a bug or a table that changed in between. The position is left out: here
     it is always the serving one.
     """
-    logged = ranker_columns(placed, at_serving_position=True)
+    logged = ranker_columns(placed, at_serving_position=True, inputs=inputs)
+    asked = {*logged, *(name for name in columns if name.startswith(ATTRIBUTE_PREFIX) and inputs.attributes)}
     unknown = np.full(len(placed), None, dtype=object)
     wrong = {}
-    for name in sorted({*logged, *columns}):
+    for name in sorted(asked):
         expected = logged.get(name, unknown)
         replayed = columns[name][shown] if name in columns else unknown
         if expected.dtype == object:
-            wrong[name] = expected != replayed
+            differs = expected != replayed
+            wrong[name] = differs if differs.ndim == 1 else differs.any(axis=1)
         else:
             wrong[name] = ~np.isclose(expected, replayed.astype(np.float64), rtol=1e-5, atol=1e-8, equal_nan=True)
     anywhere = np.logical_or.reduce(list(wrong.values()))
@@ -275,7 +277,8 @@ def _laid_out(parts: Sequence[tuple[Ints, Columns]], n: int) -> Columns:
     found: Columns = {}
     for rows, columns in parts:
         for name, column in columns.items():
-            found.setdefault(name, np.full(n, None if column.dtype == object else np.nan, column.dtype))[rows] = column
+            nothing = None if column.dtype == object else np.nan
+            found.setdefault(name, np.full((n, *column.shape[1:]), nothing, column.dtype))[rows] = column
     return found
 
 
@@ -285,7 +288,7 @@ def _columns(placed: pa.Table, row: Ints, items: Strings, known: Known) -> Colum
     at = rows_of_item(ids)
     features = {**item_arrays(*_asked(known.item_features, at)), "item_id": items}
     of_source = item_arrays(*_asked(known.item_features, rows_of_item(placed["source_item_id"])))
-    context = {name: strings(placed[name])[row] for name in ("surface", "device", "region", "query")}
+    context = {name: strings(placed[name])[row] for name in ("user_id", "surface", "device", "region", "query")}
     context["source_category"] = of_source["category"][row]
     keys = attribute_keys(placed["attributes"])
     of_request = attribute_columns(placed["attributes"], [key for key in keys if not key.startswith(ITEM_PREFIX)])

@@ -22,26 +22,31 @@ from jobs.evidence.scored import scored
 from jobs.lake.run import Run, code_version
 from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
-from jobs.moment.columns import FEATURES, LABELS
+from jobs.moment.columns import LABELS, columns_read
 from jobs.moment.identity import IDENTITY
 from jobs.train import choice, core
 from models.evaluation.estimate import Estimate, Finding
 from models.rankers import BASELINE, fit
+from models.rankers.features import TABLE
 from models.rankers.protocol import Ranker
 
-COLUMNS = ["split", "request_id", "event_time", "user_id", *LABELS, *FEATURES]
+COLUMNS = ("split", "request_id", "event_time", *LABELS)
+"""What is read of `examples` whatever is learned; all of `TABLE` is needed to tell validation rows apart."""
 
 
 def run(run: Run) -> dict[str, Any]:
     """Publish the `candidates` of a day and mode; returns who was chosen, why, and the validation figures."""
     champion = _champion(run)
-    examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=COLUMNS)
-    folds = core.folds(examples)
+    kinds = core.kinds(run.mode, champion.ranker.kind if champion else None)
+    inputs = core.inputs_of(kinds)
+    columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE))))
+    examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=columns)
+    folds = core.folds(examples, inputs)
     del examples  # a million rows of it, not needed beside their arrays
     run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
     starts = {ranker.kind: ranker for ranker in (champion.fallback, champion.ranker)} if champion else {}
     rankers: dict[str, Ranker] = {}
-    for kind in core.kinds(run.mode, champion.ranker.kind if champion else None):
+    for kind in kinds:
         started = time.monotonic()
         rankers[kind] = fit(kind, folds.train, run.config.ranker, starts.get(kind))
         run.say(f"{kind} fitted in {time.monotonic() - started:.1f} s" + (", continued" if kind in starts else ""))
@@ -96,11 +101,11 @@ def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion:
     lineage = {
         "day": run.day.isoformat(),
         "mode": run.mode,
-        "columns": sorted(folds.train.features),
         "train_rows": len(folds.train.clicked),
-        "data_sha256": core.fingerprint(folds.train),
         "learned_until": until.isoformat(),  # of the rows of the whole chain of warm starts
     }
+    digests = core.fingerprints(folds.train)
+    seen = {kind: core.learned_from(folds.train, core.inputs_of({kind, BASELINE})) for kind in rankers}
     return {
         kind: bundle.write(
             _drafts(run),
@@ -111,6 +116,8 @@ def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion:
             run.config.policy,
             {
                 **lineage,
+                "columns": seen[kind],
+                "data_sha256": core.fingerprint(digests, seen[kind]),
                 "settings": settings.of(*{BASELINE: None, kind: None}),  # a bundle carries both, perhaps one
                 "started_from": origin if kind in continued else None,
             },

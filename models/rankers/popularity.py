@@ -7,9 +7,8 @@ from typing import Self
 import numpy as np
 
 from models.rankers.encoding import codes_of, require
-from models.rankers.features import IDENTITY
 from models.rankers.labels import Label, click_label, conversion_of_clicks
-from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
+from models.rankers.protocol import Columns, Floats, Inputs, Predictions, TrainingData
 from models.settings import PopularitySettings
 
 FILE = "popularity.json"
@@ -25,6 +24,7 @@ class PopularityRanker:
     """
 
     kind = "popularity"
+    inputs = Inputs(ids=("item_id",))
 
     def __init__(self, rates: Mapping[str, tuple[float, float]], base: tuple[float, float]) -> None:
         """`rates`: item id to P(click), P(conversion | click); `base`: the same for an item never seen."""
@@ -43,7 +43,7 @@ class PopularityRanker:
         start_from: Self | None = None,
     ) -> Self:
         """Counts per item; see `Ranker.fit`."""
-        require(data.features, IDENTITY)
+        require(data.features, cls.inputs.ids)
         click, conversion = click_label(data), conversion_of_clicks(data)
         priors = (settings.prior_impressions, settings.prior_clicks)
         known, bought_before = (start_from._rates, start_from._base[1]) if start_from else ({}, 0.0)
@@ -64,7 +64,7 @@ class PopularityRanker:
 
     def predict(self, features: Columns) -> Predictions:
         """Looks the item up; needs only the column `item_id`."""
-        require(features, IDENTITY)
+        require(features, self.inputs.ids)
         last = len(self._rates)
         rows: Floats = self._table[codes_of(features["item_id"], self._codes, otherwise=last, unknown=last)]
         return Predictions(rows[:, 0].copy(), rows[:, 1].copy())

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.rankers.encoding import UNKNOWN_CODE, Encoding
+from models.rankers.features import TABLE
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
 from models.rankers.threads import threads_for
@@ -37,6 +38,7 @@ class XGBoostRanker:
     """
 
     kind = "xgboost"
+    inputs = TABLE
 
     def __init__(self, encoding: Encoding, click: "xgboost.Booster", conversion: "xgboost.Booster | float") -> None:
         """`conversion`: given a click, a booster or a constant."""

@@ -30,9 +30,10 @@ from jobs.asof.clock import available_at
 from jobs.bundle import Bundle
 from jobs.config import ROOT
 from jobs.features.online import publish
-from jobs.lake.tables import INTEREST_BUCKETS, LAKE
+from jobs.lake.tables import LAKE
+from models.features import INTEREST_BUCKETS, LAST_ITEMS, SESSION_EVENTS
 from models.rankers import fit
-from models.rankers.features import CATEGORICAL, LAST_ITEMS, NUMERIC, SEPARATOR, SESSION_EVENTS
+from models.rankers.features import CATEGORICAL, NUMERIC, SEPARATOR
 from models.rankers.protocol import TrainingData
 from models.retrieval import ItemIndex
 from models.settings import PolicySettings, RankerSettings

@@ -107,7 +107,7 @@ def offline_columns(world: small_lake.World, day: Any, user: int, candidates: li
     n = len(candidates)
     tables = small_lake.feature_tables(world, day)
     tiers = [dict(row["attributes"])["tier"] for row in small_lake.items(world).to_pylist()]
-    context = {name: np.full(n, None, dtype=object) for name in ("region", "query", "source_category")}
+    context = {name: np.full(n, None, dtype=object) for name in ("user_id", "region", "query", "source_category")}
     context["surface"], context["device"] = np.full(n, "home", dtype=object), np.full(n, "phone", dtype=object)
     context["attributes.item.tier"] = np.array([*tiers, None], dtype=object)[rows]
     items = {**item_arrays(tables["item_features"], rows), "item_id": np.array(candidates, dtype=object)}

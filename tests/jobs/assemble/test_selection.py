@@ -16,8 +16,7 @@ from jobs.config import SelectionSettings
 from jobs.errors import Refused
 from jobs.moment.identity import IDENTITY
 from models.rankers import fit
-from models.rankers.features import CATEGORICAL, NUMERIC
-from models.rankers.features import IDENTITY as IDENTITY_COLUMNS
+from models.rankers.features import CATEGORICAL, IDS, NUMERIC
 from models.rankers.protocol import TrainingData
 from models.settings import RankerSettings
 from tests.jobs.assemble.selection_rows import LAST, at, clicks, labelled, many
@@ -143,7 +142,7 @@ def test_weights_keep_a_rankers_probabilities_calibrated() -> None:
     at_ = np.array([int(name[1:]) for name in found["impression_id"].to_pylist()])
     weight = found["weight"].to_numpy()
     assert weight.sum() == pytest.approx(n, rel=0.01)
-    everything = {name: np.full(n, None, object) for name in (*IDENTITY_COLUMNS, *CATEGORICAL)}
+    everything = {name: np.full(n, None, object) for name in (*IDS, *CATEGORICAL)}
     everything |= {name: np.zeros(n) for name in NUMERIC} | {"user_click_rate": x}
 
     def predicted(weight: np.ndarray) -> np.ndarray:

@@ -11,8 +11,9 @@ import pytest
 from jobs.lake.tables import SUPERSEDED, TIME
 from jobs.moment.columns import numbers
 from jobs.outcomes import as_known
+from models.features import LAST_ITEMS
 from models.rankers import RANKERS, fit
-from models.rankers.features import CATEGORICAL, NUMERIC
+from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC
 from models.rankers.protocol import Ranker, TrainingData
 from models.settings import RankerSettings
 
@@ -41,6 +42,9 @@ def checkerboard(n: int = 2000, seed: int = 0, odd_is_good: bool = True) -> Trai
     features["attributes.hour"] = np.array([f"h{k}" for k in rng.integers(0, 24, n)], dtype=object)
     clicked = (rng.random(n) < np.where(good, 0.5, 0.05)).astype(float)
     converted = clicked * (rng.random(n) < 0.1)
+    names = np.array([None, *(f"i{k:03d}" for k in range(ITEMS))], dtype=object)
+    features["user_id"] = np.array([None, "ann", "bob"], dtype=object)[rng.integers(0, 3, n)]
+    features["last_items"] = names[rng.integers(0, ITEMS + 1, (n, LAST_ITEMS))]
     return TrainingData(features, clicked, converted, np.ones(n))
 
 
@@ -79,6 +83,16 @@ def test_good_items_score_above_bad_ones(ranker: Ranker) -> None:
     assert scores.p_click[good].mean() == pytest.approx(0.5, abs=0.08)
     assert scores.p_click[~good].mean() == pytest.approx(0.05, abs=0.03)
     assert scores.p_conversion[good].mean() == pytest.approx(0.05, abs=0.025)
+
+
+def test_what_it_says_it_needs_is_all_it_needs(kind: type[Ranker], ranker: Ranker, data: TrainingData) -> None:
+    """Training, evidence and the latency probe make these columns and no others."""
+    declared = {name: data.features[name] for name in kind.inputs.named}
+    if kind.inputs.attributes:
+        declared |= {name: column for name, column in data.features.items() if name.startswith(ATTRIBUTE_PREFIX)}
+    found = fit(kind.kind, replace(data, features=declared), SETTINGS)
+    assert found.to_files() == ranker.to_files()
+    np.testing.assert_array_equal(found.predict(declared).p_click, ranker.predict(data.features).p_click)
 
 
 def test_scores_are_probabilities(ranker: Ranker, data: TrainingData) -> None:
