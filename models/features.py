@@ -10,6 +10,7 @@ What is made of a user, an item and a request together is declared here too, and
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 INTEREST_BUCKETS = 32
@@ -115,6 +116,7 @@ def declared(of: Of, where: Callable[[Feature], bool] = lambda _: True) -> tuple
     return tuple(feature for feature in FEATURES if feature.of == of and where(feature))
 
 
+@cache
 def read(of: Of) -> tuple[Feature, ...]:
     """Those that rankers see, themselves or within others."""
     return declared(of, lambda feature: feature.seen != "not")

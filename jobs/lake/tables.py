@@ -305,7 +305,7 @@ LAKE: dict[str, Table] = {
                 "bundle": _c(STR),
                 "bundle_sha256": _c(STR),
                 "run_id": _c(STR, "?"),
-                "started_from": _c(STR, "?"),  # the champion a warm start continued
+                "started_from": _c(STR, "?"),  # the newest of its kind, which a warm start continued
                 "validation_log_loss": _c(pa.float64(), "?"),
                 "validation_auc": _c(pa.float64(), "?"),
             },

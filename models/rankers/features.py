@@ -1,9 +1,10 @@
 """Which columns a ranker sees, and how a user's and an item's feature rows become them.
 
-One definition for training, backtest, serving and monitoring: all of them call `decision_columns` and use these names,
-so what is trained on is what is served. One model answers every surface (a unified contextual ranker, e.g. Bhattacharya
-et al. 2024, "Joint Modeling of Search and Recommendations Via an Unified Contextual Recommender (UniCoRn)"): tasks are
-told apart by `task_type`, and context that only one surface has is imputed with a default elsewhere.
+One definition for training, backtest, serving and monitoring: all of them call `decision_columns`, by
+`jobs.moment.assembler`, and use these names, so what is trained on is what is served. One model answers every surface
+(a unified contextual ranker, e.g. Bhattacharya et al. 2024, "Joint Modeling of Search and Recommendations Via an
+Unified Contextual Recommender (UniCoRn)"): tasks are told apart by `task_type`, and context that only one surface has
+is imputed with a default elsewhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import ENCODINGS, FEATURES, Feature, Of, declared, read
+from models.features import ENCODINGS, FEATURES, Feature, Of, read
 from models.rankers.protocol import Columns, Floats, Inputs
 from models.settings import TaskSettings
 
@@ -30,6 +31,7 @@ USER_NUMBERS, ITEM_NUMBERS = _numbers("user"), _numbers("item")
 SEPARATOR = "\x1f"
 """Between the parts of a joint value."""
 _SHOWN = tuple(feature for feature in FEATURES if feature.seen == "itself")
+_OF_USER, _OF_ITEM = (tuple(feature for feature in _SHOWN if feature.of == of) for of in ("user", "item"))
 NUMERIC = tuple(feature.column for feature in _SHOWN if feature.kind == "number")
 CATEGORICAL = tuple(feature.column for feature in _SHOWN if feature.kind == "word")
 HEAVY_TAILED = frozenset(feature.column for feature in _SHOWN if feature.heavy_tailed)
@@ -167,23 +169,19 @@ def decision_columns(
         "user_id": context["user_id"],
         "item_id": items["item_id"],
         "position": context.get("position", np.full(n, float(SERVING_POSITION))),
-        **{feature.column: users[feature.name] for feature in declared("user", _itself)},
+        **{feature.column: users[feature.name] for feature in _OF_USER},
         "user_item_interest": interest_of(users["interests"], bucket),
         "user_last5_share": share_of(users["last_buckets"][:, :5], bucket),
         "user_last10_share": share_of(users["last_buckets"], bucket),
         "user_session_share": share_of(users["session_buckets"], bucket),
         "user_clicked_item": np.where(np.isnan(users["impressions"]), np.nan, clicked),
-        **{feature.column: items[feature.name] for feature in declared("item", _itself)},
+        **{feature.column: items[feature.name] for feature in _OF_ITEM},
         "task_type": task_types(context["surface"], tasks),
     }
     for name, column in context.items():
         if name in CATEGORICAL or name.startswith(ATTRIBUTE_PREFIX):
             columns[name] = column
     return columns | _of_surfaces(context, items["category"], encodings)
-
-
-def _itself(feature: Feature) -> bool:
-    return feature.seen == "itself"
 
 
 def _of_surfaces(context: Columns, category: Strings, encodings: Encodings) -> dict[str, Floats]:

@@ -25,7 +25,7 @@ from jobs.features.online import Published
 from models.rankers import RANKERS
 from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NUMERIC, Encodings
 from models.rankers.popularity import PopularityRanker
-from models.rankers.protocol import Columns, Predictions, TrainingData
+from models.rankers.protocol import Columns, Inputs, Predictions, TrainingData
 from models.retrieval import ItemIndex
 from models.settings import PolicySettings, RankerSettings, XGBoostSettings
 
@@ -111,6 +111,7 @@ class Awkward:
     """A ranker that takes its time, waits or fails, as told; its bundle is a real one on disk."""
 
     kind = "awkward"
+    inputs = Inputs(ids=("item_id",))
     seconds = 0.0
     error: Exception | None = None
     free: threading.Event
