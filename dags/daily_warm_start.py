@@ -4,9 +4,9 @@ The champion learns the newest days, and the evidence for or against the result.
 a day's labels and features; the day is the partition key.
 
 ## Reads and writes
-Reads `labels`, the feature tables, the validated events and the champion's bundle. Writes `examples` (mode warm),
-`candidates` and a bundle, `evidence`; every run and bundle is in MLflow. Then it starts the DAG `promotion`. The table
-below says which stage does what.
+Reads `labels`, the feature tables, the validated events, the champion's bundle and the newest of each kind that it
+continues. Writes `examples` (mode warm), `candidates` and a bundle, `evidence`; every run and bundle is in MLflow. Then
+it starts the DAG `promotion`. The table below says which stage does what.
 
 ## A task is red: what it means on call
 - **Up for reschedule, "NotReady"**: a table of the window is missing a day. Look at `daily_data`.

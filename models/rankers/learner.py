@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.rankers.embeddings import Embeddings
 from models.rankers.network import FIXED, Arrays, inputs, logits
-from models.rankers.protocol import Floats
+from models.rankers.protocol import Diverged, Floats
 from models.rankers.threads import threads_for
 from models.settings import MMoESettings
 
@@ -50,10 +50,6 @@ class Batch:
     def take(self, at: NDArray[np.int64]) -> "Batch":
         """Some rows, copied."""
         return Batch(*(getattr(self, field.name)[at] for field in fields(self)))
-
-
-class Diverged(ValueError):
-    """The loss is no number any more: no model comes of it."""
 
 
 class Learner:

@@ -12,22 +12,20 @@ from numpy.typing import NDArray
 from models.rankers import network
 from models.rankers.embeddings import Admission, Embeddings, Sightings, cold, of_columns, sightings
 from models.rankers.encoding import Encoding, require
-from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC
+from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, EVERYTHING, IDS, LISTS, NUMERIC
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
 from models.rankers.logistic import Scaling, logged
 from models.rankers.network import EXPERT_AXIS, TASKS, Arrays
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
 from models.rankers.tensors import from_bytes, to_bytes
-from models.settings import MMoESettings, RankerSettings
+from models.settings import MMoESettings
 
 if TYPE_CHECKING:
     from models.rankers.learner import Batch
 
 log = logging.getLogger(__name__)
-IDS = ("user_id", "item_id")
-"""Columns of ids, (n,) str or None: a ranker fitted with one needs it from then on."""
-LISTS = {"last_items": "item_id"}
-"""Columns of several values a row, (n, k) str or None, and the column whose vectors they share."""
+SHARED = dict.fromkeys(LISTS, "item_id")
+"""Lists of ids and the column whose vectors they share."""
 PARENTS = {"item_id": "item_category"}
 """A new value of the first begins where the values of its second are, on average."""
 BLOCK, BLOCKS_AT_ONCE = 64, 128
@@ -58,14 +56,14 @@ class Layout:
 
     @classmethod
     def fit(cls, features: Columns, rows: NDArray[np.int64]) -> Self:
-        """Every numeric and categorical column, each `attributes.*`, id and list column that is there.
+        """Every numeric and categorical column, each `attributes.*`, id and list column there is; needed from then on.
 
         A list is left out where the column is not there whose vectors it shares.
         """
         require(features, (*NUMERIC, *CATEGORICAL))
         attributes = sorted(name for name in features if name.startswith(ATTRIBUTE_PREFIX))
         words = (*CATEGORICAL, *attributes, *(name for name in IDS if name in features))
-        lists = tuple(name for name, of in LISTS.items() if name in features and of in words)
+        lists = tuple(name for name, of in SHARED.items() if name in features and of in words)
         listed = sum(np.asarray(features[name]).shape[1] for name in lists)
         numbers = logged(Encoding(NUMERIC, {}), {name: np.asarray(features[name])[rows] for name in NUMERIC})
         return cls(NUMERIC, words, lists, listed, Scaling.fit(numbers))
@@ -73,12 +71,12 @@ class Layout:
     @property
     def sources(self) -> dict[str, str]:
         """Each column of strings and the field whose rows it looks up."""
-        return {**{name: name for name in self.words}, **{name: LISTS[name] for name in self.lists}}
+        return {**{name: name for name in self.words}, **{name: SHARED[name] for name in self.lists}}
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The field of each code of a row."""
-        of_lists = [LISTS[name] for name in self.lists for _ in range(self.listed // max(1, len(self.lists)))]
+        of_lists = [SHARED[name] for name in self.lists for _ in range(self.listed // max(1, len(self.lists)))]
         return (*self.words, *of_lists)
 
     def numbers(self, features: Columns) -> NDArray[np.float32]:
@@ -117,6 +115,7 @@ class MMoERanker:
     """
 
     kind = "mmoe"
+    inputs = EVERYTHING
 
     def __init__(
         self, layout: Layout, weights: Arrays, memory: Arrays, table: Embeddings, conversion: float | None
@@ -129,26 +128,25 @@ class MMoERanker:
         self._conversion = conversion
 
     @classmethod
-    def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Self | None = None) -> Self:
+    def fit(cls, data: TrainingData, settings: MMoESettings, seed: int, start_from: Self | None = None) -> Self:
         """Minibatches of the weighted log-losses, one pass by default; see `Ranker.fit`.
 
-        Raises `models.rankers.learner.Diverged` (a ValueError) where the loss is not finite. Learning with no epochs
-        from rows whose ids are all known gives the parent's very bytes.
+        Learning with no epochs from rows whose ids are all known gives the parent's very bytes.
         """
         from models.rankers.learner import Learner  # torch: a second to import, needed only here
 
-        own, rng = settings.mmoe, np.random.default_rng(settings.seed)
+        rng = np.random.default_rng(seed)
         click, conversion = click_label(data), conversion_label(data)
         layout = start_from._layout if start_from else Layout.fit(data.features, click.rows)
         days = np.zeros(len(click.rows), np.int64) if data.days is None else data.days[click.rows]
         seen = layout.seen(data.features, click.rows, days)
-        admission = Admission(own.admit_after, own.expire_after_days, own.max_ids)
+        admission = Admission(settings.admit_after, settings.expire_after_days, settings.max_ids)
         if start_from:
             table = start_from._table.grown(seen, admission, PARENTS, int(days.max()))
             weights, memory = start_from._weights, start_from._memory
         else:
-            table = cold(seen, admission, own.embedding_dimensions, rng)
-            weights, memory = _first_weights(layout, own, click, rng), {}
+            table = cold(seen, admission, settings.embedding_dimensions, rng)
+            weights, memory = _first_weights(layout, settings, click, rng), {}
         before = start_from._conversion if start_from else 0.0
         constant = None if conversion else without_conversions(data, before)
         if conversion and before is not None:  # the tower has not learned yet
@@ -156,14 +154,16 @@ class MMoERanker:
         rows = _batch(layout, table, data, click, conversion is not None)
         if conversion is None and start_from and before is None:
             rows.rehearsed[:] = start_from.predict(data.features).p_conversion_given_click[click.rows]
+        epochs = settings.warm_epochs if start_from else settings.epochs
         held_out = None
-        if data.held_out is not None:
-            held_out = _batch(layout, table, data.held_out, click_label(data.held_out), False)
-        learner = Learner(weights, memory, table, layout.fields, own)
-        learner.learn(rows, own.warm_epochs if start_from else own.epochs, layout.listed, rng, held_out)
+        if data.held_out is not None and epochs > 1:
+            known = Label.of(data.held_out.clicked, data.held_out.weight)
+            held_out = _batch(layout, table, data.held_out, known, False) if len(known.rows) else None
+        learner = Learner(weights, memory, table, layout.fields, settings)
+        learner.learn(rows, epochs, layout.listed, rng, held_out)
         ranker = cls(layout, *learner.finished(), constant)
-        if own.prune_below:
-            ranker, cost = ranker.pruned(own.prune_below, data.held_out or data)
+        if settings.prune_below:
+            ranker, cost = ranker.pruned(settings.prune_below, data.held_out or data)
             log.info("mmoe: of %d experts %d kept: %s", len(cost.usage), len(cost.kept), cost)
         return ranker
 
@@ -254,7 +254,11 @@ class MMoERanker:
         numeric, words, lists = (tuple(tree[of]) for of in ("numeric", "words", "lists"))
         weights = {name: value for name, value in tensors.items() if not name.startswith("adam.")}
         return cls(
-            Layout(numeric, words, lists, tree["listed"], scaling), weights, memory, Embeddings.from_files(files), tree["conversion"]
+            Layout(numeric, words, lists, tree["listed"], scaling),
+            weights,
+            memory,
+            Embeddings.from_files(files),
+            tree["conversion"],
         )
 
     def _blocks(self, features: Columns) -> Iterable[NDArray[np.float32]]:

@@ -7,11 +7,43 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.settings import RankerSettings
-
 Columns = Mapping[str, NDArray[Any]]
-"""Column name to an array of length n: float64 with NaN for unknown, or object holding str with None for unknown."""
+"""Column name to an array: (n,) float64 with NaN for unknown, (n,) object holding str with None for unknown, or a list
+as (n, k) object, str from the left, None to its right."""
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The names of the columns that a ranker looks at, by what they hold; `a | b` is what both need.
+
+    Training and evidence make no column that nobody asks for.
+    """
+
+    numbers: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    attributes: bool = False
+    """Every `attributes.*` there is, as categories."""
+    ids: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
+
+    def __or__(self, other: "Inputs") -> "Inputs":
+        return Inputs(
+            numbers=_either(self.numbers, other.numbers),
+            categories=_either(self.categories, other.categories),
+            attributes=self.attributes or other.attributes,
+            ids=_either(self.ids, other.ids),
+            lists=_either(self.lists, other.lists),
+        )
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """All but attributes, whose names nobody knows beforehand."""
+        return (*self.ids, *self.numbers, *self.categories, *self.lists)
+
+
+def _either(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*one, *other)))
 
 
 @dataclass(frozen=True)
@@ -35,6 +67,8 @@ class TrainingData:
     def __post_init__(self) -> None:
         n = len(self.clicked)
         lengths = {name: len(column) for name, column in self.features.items()}
+        if self.days is not None:
+            lengths["days"] = len(self.days)
         if any(length != n for length in (*lengths.values(), len(self.converted), len(self.weight))):
             raise ValueError(f"training data needs columns of one length; found clicked {n}, {lengths}")
 
@@ -61,16 +95,25 @@ class Predictions:
         return p
 
 
+class Diverged(ValueError):
+    """What is minimised is no number any more: settings ask for steps too large, and no model comes of it."""
+
+
 class Ranker(Protocol):
     """Never half-fitted: an instance exists only fitted. Same data, settings and seed give the same bytes."""
 
     kind: str
+    inputs: Inputs
+    """What `fit` and `predict` are given of the columns, at least."""
 
     @classmethod
-    def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Self | None = None) -> Self:
-        """A new ranker; `start_from` (same class) is continued where the method can, and never changed.
+    def fit(cls, data: TrainingData, settings: Any, seed: int, start_from: Self | None = None) -> Self:
+        """A new ranker by `settings`, an instance of the class's own; `seed` is for whatever it draws.
 
-        Raises ValueError when no row has a known click label, or only one class of it is present.
+        `start_from` (same class) is continued where the method can, and never changed.
+
+        Raises ValueError when no row has a known click label, or only one class of it is present; `Diverged` (one too)
+        where learning does not settle.
         """
         ...
 

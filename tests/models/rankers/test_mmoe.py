@@ -15,18 +15,19 @@ from hypothesis import strategies as st
 
 from models.rankers.features import CATEGORICAL, NUMERIC
 from models.rankers.labels import click_label
-from models.rankers.learner import Batch, Diverged, Learner
+from models.rankers.learner import Batch, Learner
 from models.rankers.logistic import LogisticRanker
 from models.rankers.mmoe import MMoERanker, _batch
-from models.rankers.protocol import TrainingData
-from models.settings import MMoESettings, RankerSettings
+from models.rankers.protocol import Diverged, TrainingData
+from models.settings import LogisticSettings, MMoESettings
 from tests.models.rankers.id_world import Drawn, IdWorld, excess, log_loss
 
+SEED = 7
 SMALL: dict[str, Any] = {"experts": 3, "expert_width": 16, "tower_width": 8, "embedding_dimensions": 8}
 
 
 def fit(data: TrainingData, start_from: MMoERanker | None = None, **of: Any) -> MMoERanker:
-    return MMoERanker.fit(data, RankerSettings(mmoe=MMoESettings(**(SMALL | of))), start_from)
+    return MMoERanker.fit(data, MMoESettings(**(SMALL | of)), SEED, start_from)
 
 
 def part(data: TrainingData, where: Any) -> TrainingData:
@@ -73,8 +74,8 @@ def test_ids_are_learned_and_come_near_the_truth() -> None:
     world = IdWorld()
     train, test = world.rows(150_000, seed=2), world.rows(20_000, seed=3)
     constant = excess(test.p_click, np.full(20_000, train.data.clicked.mean()))
-    linear = LogisticRanker.fit(train.data, RankerSettings()).predict(test.data.features)
-    found = MMoERanker.fit(train.data, RankerSettings()).predict(test.data.features)
+    linear = LogisticRanker.fit(train.data, LogisticSettings(), SEED).predict(test.data.features)
+    found = MMoERanker.fit(train.data, MMoESettings(), SEED).predict(test.data.features)
     assert excess(test.p_click, linear.p_click) > 0.6 * constant
     assert excess(test.p_click, found.p_click) < 0.3 * constant
     assert log_loss(test.data.clicked, found.p_click) < log_loss(test.data.clicked, linear.p_click)
@@ -373,6 +374,6 @@ def a_hundred_million(n: int = 8192, listed: int = 100, dimensions: int = 121) -
     steps: list[float] = []
     step = Learner.step
     Learner.step = lambda *of: steps.append(step(*of)) or steps[-1]  # type: ignore[assignment,method-assign,func-returns-value]
-    ranker = MMoERanker.fit(data, RankerSettings(mmoe=MMoESettings(**size)))
+    ranker = MMoERanker.fit(data, MMoESettings(**size), SEED)
     parameters = sum(weight.size for weight in ranker._weights.values()) + ranker._table.rows.size
     print(parameters, len(steps), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
