@@ -25,6 +25,8 @@ ALMOST_ONE = 1.0 - 1e-6
 """A conversion is never surer than this in the loss, whose logarithm would else be infinite."""
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """What Adam remembers of a weight."""
+FURTHEST, BISECTIONS = 2.0, 22
+"""A shift of intercepts in logits, to a millionth."""
 REPORTS = 10
 """Lines of progress an epoch."""
 
@@ -74,7 +76,8 @@ class Learner:
                 self._adam.state[weight] = {m: torch.tensor(memory[f"{name}.{m}"]) for m in MOMENTS}
 
     def learn(self, rows: Batch, epochs: int, listed: int, rng: np.random.Generator, held_out: Batch | None) -> None:
-        """So many passes in new orders; after each but the first, back to the last one if `held_out` liked it more.
+        """So many passes in new orders; after each but the first, back to the last one if `held_out` liked it more. In
+        the end the intercepts are set so that as much is promised of all rows as came of them.
 
         Raises `Diverged` where the loss is not finite.
         """
@@ -91,8 +94,10 @@ class Learner:
                 log.info("mmoe: epoch %d, held-out log-loss %.5f", epoch + 1, found)
                 if found >= best and before is not None:
                     self._restore(before)
-                    return
+                    break
                 best = found
+            if epochs:
+                self._level(rows, listed)
         finally:
             torch.set_num_threads(threads)
 
@@ -117,6 +122,22 @@ class Learner:
                     "mmoe: epoch %d, %d of %d rows, loss %.5f", epoch + 1, done, n, np.mean(losses[-shown:]),
                     extra={"epoch": epoch + 1, "rows": done, "loss": float(np.mean(losses[-shown:]))},
                 )  # fmt: skip
+
+    def _level(self, rows: Batch, listed: int) -> None:
+        """What a last few batches leave of a bias in the mean goes: a logistic regression's intercept has none either.
+
+        Of conversions: of the rows where they are known, or as many per click as the parent promises of all rows.
+        """
+        click, conversion = self.scored(rows, listed)
+        weight = rows.weight.astype(np.float64)
+        steps = [shift(click, weight, float(weight @ rows.clicked)), 0.0]
+        p_click = weight / (1 + np.exp(-click - steps[0]))
+        for of, share in ((rows.converted, weight), (rows.rehearsed, p_click)):
+            known = ~np.isnan(of)
+            if known.any():
+                steps[1] = shift(conversion[known], p_click[known], float(share[known] @ of[known]))
+        with torch.no_grad():
+            self.weights["out.bias"] += torch.tensor(steps, dtype=torch.float32)
 
     def batches(self, rows: Batch, rng: np.random.Generator) -> Iterator[Batch]:
         """All rows in a new order, values hidden now and then so that the rest's row learns what to say of new ones."""
@@ -240,3 +261,18 @@ class Learner:
                     self._adam.state[weight] = before["moments"][name]
         self._table.rows[:] = before["rows"]
         self._table.accumulators[:] = before["accumulators"]
+
+
+def shift(logit: Floats, weight: Floats, total: float) -> float:
+    """By how much all logits must rise for the weighted sum of their probabilities to be `total`, by bisection.
+
+    At most by `FURTHEST`, either way: where nothing came, or everything, there is no such logit.
+    """
+    low, high = -FURTHEST, FURTHEST
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        if float(weight @ (1 / (1 + np.exp(-logit - middle)))) < total:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2

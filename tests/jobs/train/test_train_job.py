@@ -33,7 +33,7 @@ def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, t
     """At another place, under another gate and other alarms the same bundles; at the same place the very same rows."""
     report = job.run(a_run("train", config))
     first = candidates(config)
-    assert {row["ranker"] for row in first} == {"popularity", "logistic", "xgboost"}
+    assert {row["ranker"] for row in first} == {"popularity", "logistic", "xgboost", "mmoe"}
     assert [row["candidate_id"] for row in first if row["chosen"]] == [report["chosen"]]
     measured = {row["ranker"]: (row["validation_log_loss"], row["validation_auc"]) for row in first}
     assert {k: (v["log_loss"], v["auc"]) for k, v in report["validation"].items()} == measured
