@@ -282,7 +282,7 @@ def test_later_passes_stop_when_held_out_rows_like_them_less(world: IdWorld, dra
     assert figures[-1] >= figures[-2] == min(figures)
     by = {"stopped": stopped, "all": fit(few, **many)}
     losses = {name: log_loss(later.clicked, r.predict(later.features).p_click) for name, r in by.items()}
-    assert losses["stopped"] == pytest.approx(figures[-2], abs=1e-4)
+    assert losses["stopped"] == pytest.approx(figures[-2], abs=1e-3)  # intercepts are set afterwards
     assert losses["stopped"] < losses["all"]
 
 

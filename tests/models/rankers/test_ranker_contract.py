@@ -22,7 +22,7 @@ SETTINGS = RankerSettings.model_validate(
         "popularity": {"prior_impressions": 5},
         "logistic": {"steps": 40},
         "xgboost": {"rounds": 15, "warm_rounds": 5, "depth": 3},
-        "mmoe": {"batch_size": 32, "experts": 2, "expert_width": 16, "tower_width": 8},
+        "mmoe": {"batch_size": 64, "experts": 2, "expert_width": 16, "tower_width": 8, "learning_rate": 0.01},
     }
 )
 ITEMS = 20
