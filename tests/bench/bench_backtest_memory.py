@@ -15,6 +15,7 @@ import pyarrow as pa
 from jobs import bundle
 from jobs.config import Config
 from jobs.evidence import computed
+from jobs.evidence.held_out import held_out
 from jobs.evidence.scored import AT_ONCE
 from tests.jobs import small_candidates, small_lake
 from tests.jobs.small_lake import DAY, TEST_DAY, World, a_run, publish, publish_features, settings
@@ -51,7 +52,7 @@ def backtest(folder: Path, case: str, at_once: int) -> int:
     rows = sorted(run.read("candidates").to_pylist(), key=lambda row: bool(row["chosen"]))
     champion, challenger = (bundle.load(Path(row["bundle"]), row["bundle_sha256"]) for row in rows)
     origin = computed.Origin(run_id="run", deployed=False, warnings=[], dataset=None)
-    return computed.document(run, computed.held_out(run), (champion, challenger), origin, at_once).data.decisions
+    return computed.document(run, held_out(run), (champion, challenger), origin, at_once).data.decisions
 
 
 PEERS = {"in batches": partial(backtest, at_once=AT_ONCE), "all at once": partial(backtest, at_once=ALL)}
