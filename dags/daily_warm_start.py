@@ -4,8 +4,8 @@ The champion learns the newest days, and the evidence for or against the result.
 a day's labels and features; the day is the partition key.
 
 With `gate.days` above 1 a challenger stands for several days and is judged again each day, on all of them pooled:
-`backtest` does that for warm starts (the one trained today waits while an older one stands), `backtest_full` for the
-full training of `weekly_training`. Where nobody stands and nobody was trained, it ends well and its proposal is skipped.
+`backtest` does that for warm starts (today's is not judged while an older one stands), `backtest_full` for the full
+training of `weekly_training`. Where nobody stands and nobody was trained, it ends well and its proposal is skipped.
 
 ## Reads and writes
 Reads `labels`, the feature tables, the validated events and the champion's bundle. Writes `examples` (mode warm),

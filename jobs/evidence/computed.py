@@ -67,10 +67,9 @@ class Origin:
 
 
 def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int = AT_ONCE) -> Document:
-    """The evidence of the run's day and mode on `test`, rows of `jobs.evidence.held_out`; same inputs, same document: no
-    clock, no run id but MLflow's.
+    """The evidence of the run's day and mode on `test`; same inputs, same document: no clock, no run id but MLflow's.
 
-    Columns of `at_once` rows or candidates are held together.
+    `test` as `jobs.evidence.held_out` has it. Columns of `at_once` rows or candidates are held together.
     """
     settings, seed = run.config.gate.at(origin.risk.risk), run.config.ranker.seed
     rows = scored(test, {side: found.ranker for side, found in zip(SIDES, pair, strict=True)}, _identity(run), at_once)

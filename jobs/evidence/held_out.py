@@ -35,8 +35,8 @@ def datasets(run: Run, trained: date) -> list[Dataset]:
 def held_out(run: Run, of: Sequence[Dataset] = ()) -> pa.Table:
     """The test rows of these datasets, oldest first, by default of the run's own; `day` and `mode` say whose a row is.
 
-    Of a later dataset those shown on days after all before it, and no impression twice. Raises `Refused` where the first
-    has none: its test day was lost.
+    Of a later dataset those shown on days after all before it, and no impression twice. Raises `Refused` where the
+    first has none: its test day was lost.
     """
     (day, mode), *later = of or [(run.day, run.mode)]
     test = _test_rows(run, day, mode)

@@ -162,7 +162,7 @@ def rule_name(name: str) -> str:
 
 
 def judged_on(document: Document) -> str:
-    """Which days were judged and how long the challenger stands, of at most so many; empty where each is judged once."""
+    """Which days were judged, and on which of at most how many the challenger stands; empty where it stands for one."""
     days, most = document.days, document.gate.days
     if most == 1:
         return ""

@@ -52,9 +52,7 @@ def backtest(folder: Path, case: str, at_once: int) -> int:
     run = a_run("backtest", _config(folder, case))
     rows = sorted(run.read("candidates").to_pylist(), key=lambda row: bool(row["chosen"]))
     champion, challenger = (bundle.load(Path(row["bundle"]), row["bundle_sha256"]) for row in rows)
-    origin = computed.Origin(
-        run_id="run", trained=str(DAY), deployed=False, warnings=[], dataset=None, risk=ALONE
-    )
+    origin = computed.Origin(run_id="run", trained=str(DAY), deployed=False, warnings=[], dataset=None, risk=ALONE)
     return computed.document(run, held_out(run), (champion, challenger), origin, at_once).data.decisions
 
 
