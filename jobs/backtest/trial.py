@@ -55,29 +55,33 @@ def _standing(run: Run) -> Trial | None:
     before = [p["day"] for p in published if p["mode"] == run.mode and p["day"] < run.day.isoformat()]
     if not before:
         return None
-    of = {"day": max(before), "mode": run.mode}
-    [row] = run.read("evidence", where=of).to_pylist()
+    [row] = run.read("evidence", where={"day": max(before), "mode": run.mode}).to_pylist()
+    found = _going_on(run, row)
+    if isinstance(found, Trial):
+        return found
+    run.say(f"{row['candidate_id']} stands no longer: {found}")
+    return None
+
+
+def _going_on(run: Run, row: Row) -> Trial | str:
+    """The trial that an evidence is of, or why it has ended."""
     document = json.loads(row["document"])
     if document["schema_version"] != SCHEMA_VERSION:
-        return _ended(run, row, f"its evidence is of schema_version {document['schema_version']}")
+        return f"its evidence is of schema_version {document['schema_version']}"
     trained = date.fromisoformat(document["challenger"]["day"])
     if (run.day - trained).days >= run.config.gate.days:
-        return _ended(run, row, f"it was trained on {trained}, and stands for gate.days {run.config.gate.days}")
+        return f"it was trained on {trained}, and gate.days is {run.config.gate.days}"
     if _verdict(run, row) == PROMOTE:
-        return _ended(run, row, f"it was promoted on {row['day']}")
+        return f"it was promoted on {row['day']}"
     candidates = _candidates(run, trained)
     mine = candidates.get(document["challenger"]["ranker"])
     if mine is None or mine["bundle_sha256"] != row["bundle_sha256"]:
-        return _ended(run, row, "it was trained again since")
+        return "it was trained again since"
     found = _trial(run, trained, mine, candidates[BASELINE])
     judged = document["champion"]["bundle_sha256"], document["champion"]["deployed"]
     if (found.champion.sha256, found.deployed) != judged:
-        return _ended(run, row, f"it was judged against {row['champion_id']}; {found.champion.candidate_id} is it now")
+        return f"it was judged against {row['champion_id']}; {found.champion.candidate_id} is champion now"
     return found
-
-
-def _ended(run: Run, row: Row, why: str) -> None:
-    run.say(f"{row['candidate_id']} stands no longer: {why}")
 
 
 def _verdict(run: Run, row: Row) -> str | None:

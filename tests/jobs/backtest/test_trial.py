@@ -15,6 +15,7 @@ from jobs.evidence import pack, page, wording
 from jobs.evidence.document import Document
 from jobs.evidence.held_out import datasets, held_out
 from jobs.lake.store import Lake, midnight
+from jobs.lake.tables import LAKE
 from jobs.moment.decisions import clusters
 from jobs.promote import job as promote
 from tests.jobs.backtest.standing_lake import (
@@ -266,7 +267,17 @@ def test_one_that_was_trained_again_stands_no_longer(config: Config) -> None:
     assert judged(config, after(1)) is None
 
 
-def test_a_day_without_a_dataset_is_left_out_and_said(config: Config, tmp_path: Path) -> None:
+def test_one_that_was_judged_before_an_upgrade_stands_no_longer(config: Config) -> None:
+    """Its evidence is of another schema, which this code cannot read."""
+    judged(config, DAY)
+    old = row_of(config, DAY)
+    told = json.loads(old["document"]) | {"schema_version": 6}
+    rows = pa.Table.from_pylist([old | {"document": json.dumps(told)}]).select(list(LAKE["evidence"].columns))
+    publish(config, "evidence", rows, day=str(DAY), mode="full")
+    assert judged(config, after(1)) is None
+
+
+def test_a_day_without_a_dataset_is_left_out_and_said(config: Config) -> None:
     """And one whose test day was lost: the days after it are judged without them."""
     judged(config, DAY)
     without_test_rows(config, after(1))
