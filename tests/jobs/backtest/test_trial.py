@@ -113,9 +113,13 @@ def test_the_test_rows_of_all_its_days_are_pooled(config: Config) -> None:
 
 
 def test_no_row_is_there_twice_and_its_own_mode_is_preferred(config: Config) -> None:
-    """Test windows of two days overlap, and an impression may come again on another day under its old id."""
+    """Test windows of two days overlap, with rows of the first that came late, and an impression may come again on
+    another day under its old id.
+    """
     for mode in ("full", "warm"):
         two = pa.concat_tables([examples(World(), TEST_DAY + timedelta(days=n), "test", 2 * N) for n in (0, 1)])
+        late = pa.array([f"late {n}" if n < 5 else name for n, name in enumerate(two["impression_id"].to_pylist())])
+        two = two.set_column(two.column_names.index("impression_id"), "impression_id", late)
         publish(config, "examples", two, day=str(after(1)), mode=mode)
     again = examples(World(), TEST_DAY + timedelta(days=2), "test", 2 * N)
     old = examples(World(), TEST_DAY, "test", 2 * N)["impression_id"].to_pylist()
