@@ -57,6 +57,14 @@ class Feature:
     recounted: bool = True
     """Whether the leak audit counts it again, event by event; else it is made of what is, or is no count."""
 
+    def __post_init__(self) -> None:
+        shown = ("number", "word", "items") if self.of == "user" else ("number", "word")
+        if self.seen == "itself" and self.kind not in shown:
+            raise ValueError(
+                f"a feature of {self.of} that rankers are shown needs to be one of {', '.join(shown)} so far; "
+                f"found {self.name}, a {self.kind}"
+            )
+
     @property
     def column(self) -> str:
         """What rankers and `examples` know it by: lists are of users alone, so they need no more than their name."""

@@ -133,11 +133,12 @@ def with_unknown(feature: Feature, column: pa.ChunkedArray) -> NDArray[Any]:
         return _padded(column, feature.width, NO_BUCKET)
     if feature.kind == "vector":
         lists = column.combine_chunks()
-        flat = lists.flatten().to_numpy(zero_copy_only=False)
-        if len(flat) != len(lists) * feature.width:
+        flat, there = lists.flatten().to_numpy(zero_copy_only=False), lists.is_valid().to_numpy(zero_copy_only=False)
+        if len(flat) != there.sum() * feature.width:
             needed = f"{feature.of}_features needs {feature.width} {feature.name} a row"
-            raise Refused(f"{needed}; found {len(flat)} in {len(lists)} rows")
-        values: NDArray[Any] = flat.reshape(len(lists), feature.width)
+            raise Refused(f"{needed}; found {len(flat)} in {there.sum()} rows")
+        values: NDArray[Any] = np.full((len(lists), feature.width), np.nan, flat.dtype)
+        values[there] = flat.reshape(-1, feature.width)
     elif feature.kind == "bucket":
         values = pc.fill_null(column, NO_BUCKET).to_numpy().astype(np.int64)
     else:

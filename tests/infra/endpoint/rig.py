@@ -91,7 +91,9 @@ def write_bundle(
     users = np.random.default_rng(seed).choice(np.array([f"u{n}" for n in range(40)], dtype=object), len(data.clicked))
     index = ItemIndex.fit(users, data.features["item_id"], 4, 7) if indexed else None
     settings = RankerSettings(xgboost=XGBoostSettings(rounds=5))
-    rankers = (RANKERS[of].fit(data, getattr(settings, of, None), settings.seed) for of in (kind, fallback))
+    rankers = (
+        RANKERS[of].fit(data, getattr(settings, of, settings.popularity), settings.seed) for of in (kind, fallback)
+    )
     return bundle.write(folder, name or f"{kind}-full-{DAY}", *rankers, index, POLICY, {"seed": seed})
 
 

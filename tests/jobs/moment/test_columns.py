@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.asof.clock import instants
+from jobs.errors import Refused
 from jobs.lake.tables import ATTRIBUTES, LAKE, TIME
 from jobs.moment.columns import (
     attribute_columns,
@@ -22,8 +23,9 @@ from jobs.moment.columns import (
     strings,
     user_arrays,
     user_row,
+    with_unknown,
 )
-from models.features import INTEREST_BUCKETS, LAST_ITEMS
+from models.features import INTEREST_BUCKETS, LAST_ITEMS, Feature
 from models.rankers.features import NUMERIC, USER_NUMBERS, coded
 from models.rankers.protocol import Inputs
 
@@ -65,6 +67,15 @@ def test_the_serving_position_replaces_only_the_position() -> None:
     assert shown["position"].tolist() == [4.0]
     assert first["position"].tolist() == [1.0]
     assert set(shown) == set(first) >= set(NUMERIC)
+
+
+def test_a_vector_that_is_null_is_unknown_and_a_short_one_is_refused() -> None:
+    """Rows that were joined have nulls where the publication has no row; a list cut short is another vector."""
+    feature = Feature("item", "text", "of its title", "vector", width=2, seen="within")
+    found = with_unknown(feature, pa.chunked_array([pa.array([[1.0, 2.0], None, [3.0, 4.0]], pa.list_(pa.float32()))]))
+    np.testing.assert_array_equal(found, [[1, 2], [np.nan] * 2, [3, 4], [np.nan] * 2])
+    with pytest.raises(Refused, match="item_features needs 2 text a row; found 1 in 1 rows"):
+        with_unknown(feature, pa.chunked_array([pa.array([[1.0]], pa.list_(pa.float32()))]))
 
 
 def test_only_what_is_asked_for_is_read() -> None:
