@@ -27,6 +27,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """What Adam remembers of a weight."""
 FURTHEST, BISECTIONS = 2.0, 22
 """A shift of intercepts in logits, to a millionth."""
+ADVICE = "a smaller learning_rate may help"
 REPORTS = 10
 """Lines of progress an epoch."""
 
@@ -114,7 +115,7 @@ class Learner:
             if not np.isfinite(losses[-1]):
                 raise Diverged(
                     f"learning needs a finite loss; found {losses[-1]} in epoch {epoch + 1} after {at * size} rows: "
-                    "a smaller learning_rate may help"
+                    f"{ADVICE}"
                 )
             if (at + 1) % shown == 0 or at + 1 == steps:
                 done = min(n, (at + 1) * size)
@@ -129,6 +130,8 @@ class Learner:
         Of conversions: of the rows where they are known, or as many per click as the parent promises of all rows.
         """
         click, conversion = self.scored(rows, listed)
+        if not (np.isfinite(click).all() and np.isfinite(conversion).all()):  # of the last step no loss has told
+            raise Diverged(f"learning needs finite scores in the end; found others: {ADVICE}")
         weight = rows.weight.astype(np.float64)
         steps = [shift(click, weight, float(weight @ rows.clicked)), 0.0]
         p_click = weight / (1 + np.exp(-click - steps[0]))

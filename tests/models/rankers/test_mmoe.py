@@ -260,6 +260,8 @@ def test_a_loss_that_is_no_number_stops_the_fit(drawn: Drawn) -> None:
     """A model of NaN would be written, judged and only then found out."""
     with pytest.raises(Diverged, match=r"finite loss; found \S+ in epoch 1 after \d+ rows"):
         fit(part(drawn.data, slice(0, 3000)), learning_rate=1e30, batch_size=64)
+    with pytest.raises(Diverged, match="finite scores in the end"):  # one step, whose loss came before it
+        fit(part(drawn.data, slice(0, 3000)), learning_rate=1e30, batch_size=3000)
 
 
 def test_later_passes_stop_when_held_out_rows_like_them_less(world: IdWorld, drawn: Drawn) -> None:
