@@ -51,4 +51,4 @@ with DAG(
 
     assemble >> train >> backtest >> propose("warm")
     # Whether or not the warm start succeeds: it needs the day's test rows only.
-    assemble >> backtest_full >> propose("full", backtest="backtest_full", task_id="propose_full")
+    assemble >> backtest_full >> propose("full", backtest="backtest_full", standing=True, task_id="propose_full")

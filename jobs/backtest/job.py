@@ -58,6 +58,7 @@ def run(run: Run) -> dict[str, Any]:
     truth = document.truth
     return {
         "challenger": challenger.candidate_id,
+        "trained": judged.trained.isoformat(),
         "champion": champion.candidate_id,
         "decisions": document.data.decisions,
         "value": document.value.model_dump(),
