@@ -88,6 +88,4 @@ class Observed:
 
     def rows(self, which: Mask | Indices) -> "Observed":
         """Some of the rows."""
-        return replace(
-            self, **{name: getattr(self, name)[which] for name in ("age", "delay", "group", "weight")}
-        )
+        return replace(self, **{name: getattr(self, name)[which] for name in ("age", "delay", "group", "weight")})

@@ -42,6 +42,7 @@ Row = dict[str, Any]
 
 def logistic(clicks: Clicks, train: Indices) -> Learn:
     """The logistic ranker's head; features are positions in `clicks`."""
+
     def design(rows: Indices) -> Design:
         return Design(clicks.numbers[rows], clicks.codes[rows], clicks.sizes)
 
@@ -145,7 +146,9 @@ def averaged(law: str, seeds: list[list[Row]]) -> list[Row]:
     for row in (row for rows in seeds for row in rows):
         by[row["learner"], row["rows"], row["method"]].append(row)
     mean = {
-        key: {name: float(np.mean([row[name] for row in rows])) for name in ("log_loss", "auc", "auc_pr", "ece", "bias")}
+        key: {
+            name: float(np.mean([row[name] for row in rows])) for name in ("log_loss", "auc", "auc_pr", "ece", "bias")
+        }
         for key, rows in by.items()
     }
     found = []

@@ -95,7 +95,9 @@ def _clicks_of(world: World, day: int) -> tuple[Floats, Floats, Indices, Indices
     items, surface = world.items, requests.surface[request]
     age = np.log1p(day - items.created_day[item])
     # What an item earned before is a feature of the product too (`item_purchase_rate`): its logit, seen through noise.
-    earned = items.appetite[item] + 0.2 * np.random.default_rng([world.settings.seed, 5]).standard_normal(len(items))[item]
+    earned = (
+        items.appetite[item] + 0.2 * np.random.default_rng([world.settings.seed, 5]).standard_normal(len(items))[item]
+    )
     examined = -POSITION_DECAY[surface] * np.log1p(place)
     numbers = np.column_stack([np.log(items.price[item]), age, earned, examined])
     codes = np.column_stack(
