@@ -27,8 +27,8 @@ MIN_CLOSED = 20
 class Steps:
     """A curve that jumps at the k delays `at`, ascending: `share` (k + 1,) before the first and from each one on.
 
-    `log_variance` (k + 1,): of log F, by Greenwood's formula read backwards; infinite where F is 0. `outcomes`: how many
-    it rests on.
+    `log_variance` (k + 1,): of log F, by Greenwood's formula read backwards; infinite where F is 0. It rests on so many
+    `outcomes`.
     """
 
     at: Floats
@@ -117,9 +117,9 @@ class Drift:
 def drift(observed: Observed, recent: Mask, confidence: float = 0.95) -> Drift | Refusal:
     """Tests that outcomes of `recent` rows (n,) wait as long as those of the others, group by group.
 
-    The log-rank test of reverse hazards: at each delay t among the outcomes with delay <= t <= age, the recent ones that
-    came at t against their share of all, so that young rows are compared only over what they can have shown. The ratio
-    is Peto's one-step estimate (O - E) / V. `recent` must not depend on what came: take it from the age.
+    The log-rank test of reverse hazards: of the outcomes with delay <= t <= age, the recent ones that came at t against
+    their share of all, at each t. So young rows are compared only over what they can have shown. The ratio is Peto's
+    one-step estimate (O - E) / V. `recent` must not depend on what came: take it from the age. Rows count, not weights.
     """
     came, expected, variance = 0, 0.0, 0.0
     for one in np.unique(observed.group[observed.come]).tolist():

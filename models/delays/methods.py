@@ -4,7 +4,7 @@
     waited             closed rows only: right, and a horizon behind
     censoring_weights  closed noes and every yes, weighted by how rare rows are that could have shown it: right
     fake_negatives     for warm starts fed by what arrives; of one look at all rows it makes `as_seen`
-    plug_in            every row, "not yet" read by the delay curve: right and up to date while delays are what they were
+    plug_in            every row, "not yet" read by the delay curve: right and up to date while delays stay as they were
     exponential        the same with one exponential law, learned beside p: right where delays are exponential
     hazards            one model per stage of the wait, multiplied: right, and least hurt by new delays
 
@@ -21,7 +21,7 @@ from models.delays.curve import DelayCurve
 from models.delays.observed import Floats, Indices, Mask, Observed
 from models.delays.targets import FakeNegatives, Targets
 
-ROUNDS = 8
+ROUNDS = 5
 """How often `exponential` learns p and the rates of delay in turn."""
 SHORTEST = 1e-12
 """The least sum of delays, in days, that a rate is taken from."""
@@ -46,9 +46,9 @@ def waited(observed: Observed) -> Targets:
 
 
 def censoring_weights(observed: Observed) -> Targets:
-    """Closed rows and early outcomes, each over the share of rows old enough to show it (Robins & Rotnitzky 1992).
+    """Closed rows and early outcomes, each over the share of rows old enough to show it (Vock et al. 2016).
 
-    G(u) is the share of rows at least u old, known exactly; an outcome of delay d weighs 1 / G(d), a closed "no"
+    G(u) is the share of rows at least u old, known exactly: an outcome of delay d weighs 1 / G(d), a closed "no"
     1 / G(horizon), an open one nothing. Raises ValueError where no row is closed.
     """
     total = observed.weight.sum()
@@ -90,11 +90,10 @@ def plug_in(observed: Observed, curve: DelayCurve) -> Targets:
 
 @dataclass(frozen=True)
 class ExponentialDelays:
-    """Delays of one exponential law a group (Chapelle 2014, who has a regression for the rate): `rate`, group to 1 / the
-    mean delay in days; `otherwise` of all rows, for groups without outcomes.
+    """Delays of one exponential law a group (Chapelle 2014, who has a regression for the rate).
 
-    The law has no horizon: p is that of an outcome ever, and `seen` is below 1 at the horizon too. Rates count rows, not
-    weights.
+    `rate`: group to 1 / the mean delay in days; `otherwise`: of all rows, for groups without outcomes. Rows count, not
+    weights. The law has no horizon: p is that of an outcome ever, and some of it comes beyond.
     """
 
     rate: Mapping[int, float]
@@ -168,24 +167,14 @@ class Method(Protocol):
         ...
 
 
-def _as_seen(observed: Observed, features: Any, learn: Learn) -> Predict:
-    return learn(as_seen(observed))
+def _once(make: Callable[[Observed], Targets]) -> Method:
+    """A method that learns one model, once."""
 
+    def method(observed: Observed, features: Any, learn: Learn) -> Predict:
+        del features  # only `exponential` asks what its last model says of them
+        return learn(make(observed))
 
-def _waited(observed: Observed, features: Any, learn: Learn) -> Predict:
-    return learn(waited(observed))
-
-
-def _censoring_weights(observed: Observed, features: Any, learn: Learn) -> Predict:
-    return learn(censoring_weights(observed))
-
-
-def _fake_negatives(observed: Observed, features: Any, learn: Learn) -> Predict:
-    return learn(fake_negatives(observed))
-
-
-def _plug_in(observed: Observed, features: Any, learn: Learn) -> Predict:
-    return learn(plug_in(observed, DelayCurve.fit(observed)))
+    return method
 
 
 def _exponential(observed: Observed, features: Any, learn: Learn) -> Predict:
@@ -201,17 +190,18 @@ def _exponential(observed: Observed, features: Any, learn: Learn) -> Predict:
 
 
 def _hazards(observed: Observed, features: Any, learn: Learn) -> Predict:
+    del features
     stages = [learn(targets) for targets in hazards(observed, STAGES * observed.horizon)]
     return lambda rows: of_stages([stage(rows) for stage in stages])
 
 
 METHODS: Mapping[str, Method] = {
-    "as_seen": _as_seen,
-    "fake_negatives": _fake_negatives,
-    "waited": _waited,
-    "censoring_weights": _censoring_weights,
+    "as_seen": _once(as_seen),
+    "fake_negatives": _once(fake_negatives),
+    "waited": _once(waited),
+    "censoring_weights": _once(censoring_weights),
     "exponential": _exponential,
     "hazards": _hazards,
-    "plug_in": _plug_in,
+    "plug_in": _once(lambda observed: plug_in(observed, DelayCurve.fit(observed))),
 }
 """By name, the simplest first."""

@@ -57,12 +57,15 @@ class Targets:
 
     def at(self, logit: Floats) -> tuple[Floats, Floats, Floats]:
         """Each row's loss, its slope, and a curvature that is never too small, (m,) each, times the weight."""
-        with np.errstate(divide="ignore"):
-            hidden = np.log1p(-self.seen)
-        p, still = sigmoid(logit), sigmoid(logit + hidden)
-        no = 1 - self.label
-        loss = softplus(logit) - self.label * logit - no * softplus(logit + hidden)
-        return self.weight * loss, self.weight * (p - self.label - no * still), self.weight * p * (1 - p)
+        e = np.exp(-np.abs(logit))
+        p = np.where(logit >= 0, 1.0, e) / (1 + e)
+        loss = np.maximum(logit, 0.0) + np.log1p(e) - self.label * logit
+        slope = p - self.label
+        hidden = np.flatnonzero((self.label == 0) & (self.seen < 1))
+        still = logit[hidden] + np.log1p(-self.seen[hidden])
+        loss[hidden] -= softplus(still)
+        slope[hidden] -= sigmoid(still)
+        return self.weight * loss, self.weight * slope, self.weight * p * (1 - p)
 
 
 class FakeNegatives(Targets):

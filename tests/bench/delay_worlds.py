@@ -23,8 +23,8 @@ TRAIN_DAYS, TEST_DAYS, MOVED_DAYS = 28, 3, 7
 
 @dataclass(frozen=True)
 class Law:
-    """What differs from the stable world: `rate` in logits and `stretch` of the delay since `MOVED_DAYS` before the cut;
-    `haste` per surface: the delay of quantile u is the world's of u ** haste, so below 1 it is longer.
+    """What differs from the stable world. From `MOVED_DAYS` before the cut on: `rate` is added to the logit, delays are
+    `stretch` times as long. `haste` per surface: the delay of quantile u is the world's of u ** haste, below 1 longer.
     """
 
     rate: float = 0.0

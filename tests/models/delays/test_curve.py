@@ -1,4 +1,4 @@
-"""The delay curve against worlds whose delays are known, seen through truncation; and whether drift is told from none."""
+"""The delay curve in worlds whose delays are known, seen through truncation; and whether drift is told from none."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def by_hand() -> tuple[Floats, Floats]:
 
 
 def test_by_hand() -> None:
-    """At 3: one of the two rows as old. At 2: one of two outcomes within 2 (the youngest row counts). So 1/2 and 1/4."""
+    """At 3 one of the two rows as old, at 2 one of the two outcomes within 2, the youngest row's: so 1/2 and 1/4."""
     steps = Steps.fit(*by_hand())
     assert steps.within(np.array([0.5, 1.0, 1.9, 2.0, 3.0])).tolist() == [0.0, 0.25, 0.25, 0.5, 1.0]
     assert steps.log_variance.tolist() == [np.inf, 1.0, 0.5, 0.0]
@@ -138,8 +138,10 @@ def test_groups_that_mix_otherwise_are_no_drift() -> None:
     log = LateWorld(1, rows=40_000, slow=6.0, mix=0.9).observed
     found = drift(log, log.age < DAYS / 4)
     mixed = drift(Observed.of(log.age, log.delay, HORIZON), log.age < DAYS / 4)
-    assert isinstance(found, Drift) and found.p_value > 0.05
-    assert isinstance(mixed, Drift) and mixed.p_value < 0.001
+    assert isinstance(found, Drift)
+    assert isinstance(mixed, Drift)
+    assert found.p_value > 0.05
+    assert mixed.p_value < 0.001
 
 
 def test_drift_needs_both_sides() -> None:

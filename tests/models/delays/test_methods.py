@@ -1,4 +1,4 @@
-"""Every method in worlds whose truth is known, each also where it must fail: a simulation that cannot fail shows nothing.
+"""Every method in worlds whose truth is known, each also where it must fail: what cannot fail shows nothing.
 
 The learner is a logistic regression with the right form, so what is left is what the method did to it.
 """
@@ -65,7 +65,7 @@ def test_right_where_nothing_moves(name: str) -> None:
 
 
 def test_reading_not_yet_as_no_teaches_too_little() -> None:
-    """The newest rows make up for 7 % of all outcomes here; without them as a check the tolerance above shows nothing."""
+    """Or the tolerance above would show nothing."""
     assert bias(METHODS["as_seen"]) < -0.04
     assert bias(METHODS["as_seen"], slow=2.0) < -0.05
 
@@ -184,7 +184,7 @@ def test_exponential_is_wrong_where_delays_are_not() -> None:
 
 
 def test_fake_negatives_of_a_snapshot_are_as_seen() -> None:
-    """The documented warning: of one look at all rows nothing is left to arrive, and it learns outcomes seen per row."""
+    """The documented warning: of one look at all rows nothing is left to arrive; it learns outcomes seen per row."""
     assert bias(METHODS["fake_negatives"]) == pytest.approx(bias(METHODS["as_seen"]), abs=0.004)
     flat = Observed.of(np.full(1000, 3.0), np.where(np.arange(1000) < 120, 1.0, np.nan), HORIZON)
     learn = newton(np.zeros(1000) + np.arange(1000) % 2)
@@ -299,7 +299,7 @@ logits = st.floats(-6, 6)
 @given(st.lists(st.tuples(logits, st.booleans(), st.floats(0.1, 3), st.floats(0, 1)), min_size=1, max_size=20))
 @pytest.mark.parametrize("kind", [Targets, FakeNegatives])
 def test_slopes_are_those_of_the_losses(kind: type[Targets], rows: list[tuple[float, bool, float, float]]) -> None:
-    """Against central differences. The curvature is never below that of `Targets`' loss, so a step does not overshoot."""
+    """Against central differences. The curvature is never below the loss's own, so that no step overshoots."""
     z, label, weight, seen = (np.array(column) for column in zip(*rows, strict=True))
     targets = kind.of(np.arange(len(z)), label, weight, seen)
     step = 1e-5
