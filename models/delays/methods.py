@@ -156,7 +156,7 @@ def hazards(observed: Observed, edges: Floats, fresh: float = np.inf) -> list[Ta
 
 def of_stages(hazard: list[Floats]) -> Floats:
     """1 - (1 - h_1) ... (1 - h_K): an outcome in some stage, from its chance in each, (n,) each."""
-    return 1 - np.prod([1 - h for h in hazard], axis=0)
+    return np.asarray(1 - np.prod([1 - h for h in hazard], axis=0))
 
 
 class Method(Protocol):
