@@ -139,7 +139,9 @@ class GateSettings(Settings):
     )
     min_decisions_that_matter: float = Field(3.0, ge=1, description="decisions (or users) that the error rests on")
     min_lift: float = Field(
-        0.001, description="the least gain worth having, a share of what the champion earns; shown for sure"
+        0.001,
+        description="the least gain worth having, a share of what the champion earns: the estimate must reach it and "
+        "be above 0 for sure; below 0, a loss that may be made",
     )
     max_loss_to_logging: float | None = Field(
         0.02, ge=0, description="a share of what is earned by what is shown now, that the challenger may lose for sure"

@@ -1,6 +1,6 @@
 """`python -m infra.endpoint [--port N]`: the local endpoint on 127.0.0.1 until SIGTERM. Settings as for `jobs`.
 
-Exit codes are those of `jobs.errors`; a failure prints one sentence on stderr.
+Exit codes and the last line on stderr are those of `jobs.errors`.
 """
 
 import argparse
@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 from urllib.parse import urlparse
 
@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 from infra.endpoint.arrival import Stamped
 from jobs import config
-from jobs.errors import EXIT_OK, Misconfigured, TidegateError
+from jobs.errors import EXIT_OK, Misconfigured, run_as_command
 
 HOST = "127.0.0.1"
 BACKLOG = 256
@@ -41,7 +41,7 @@ def listen(port: int, host: str = HOST) -> socket.socket:
     return found
 
 
-def main(argv: list[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Serve until told to stop; returns the exit code."""
     settings = config.load()
     default = urlparse(settings.endpoint.url).port
@@ -80,17 +80,10 @@ def web(app: Starlette) -> uvicorn.Config:
     )
 
 
-def entry(run: Callable[[list[str]], int]) -> NoReturn:
-    """End the process with the exit code of `run`; an error's is its own, with one sentence on stderr."""
+def entry(run: Callable[[Sequence[str]], int]) -> NoReturn:
+    """End the process as every command does; a ranker that never came back is not waited for."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        code = run(sys.argv[1:])
-    except TidegateError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        code = error.exit_code
-    sys.stderr.flush()
-    # A ranker that never came back still has its thread; the interpreter would wait for it for ever.
-    os._exit(code)
+    run_as_command(run)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ local endpoint. SIGTERM ends it after the requests under way. The platform route
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
@@ -63,7 +64,7 @@ def application(judged: Bundle, features: Features, settings: Config) -> Starlet
     )
 
 
-def main(argv: list[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Load, answer once, then serve until told to stop."""
     parser = argparse.ArgumentParser(prog="python -m infra.endpoint.container", description="Serve one bundle.")
     parser.add_argument("command", nargs="?", choices=["serve"], default="serve", help="SageMaker passes it")

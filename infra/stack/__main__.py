@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -33,7 +34,7 @@ from infra.stack.memory import Peak
 from infra.stack.processes import Component, Stack, StackError
 from jobs import config
 from jobs.config import ROOT
-from jobs.errors import TidegateError, UsageError
+from jobs.errors import UsageError, run_as_command
 
 VAR = ROOT / "var"
 TABLE_WIDTH = 116
@@ -217,7 +218,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see `python -m infra.stack --help`")
 
 
-def _options(argv: list[str]) -> argparse.Namespace:
+def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="python -m infra.stack", description="Airflow, MLflow and the endpoint, and the demo.")
     parser.add_argument("action", choices=["demo", "up", "down", "airflow", "pilot"])
     parser.add_argument("--source", default="simulated", help="a file of jobs/sources, by its name")
@@ -230,9 +231,17 @@ def _options(argv: list[str]) -> argparse.Namespace:
     return options
 
 
-def main(argv: list[str]) -> int:
-    """Do what was asked; returns the exit code."""
-    options = _options(argv)
+def main(argv: Sequence[str]) -> int:
+    """Do what was asked; returns the exit code, a shell's own where it was interrupted."""
+    try:
+        return _done(_options(argv))
+    except KeyboardInterrupt:
+        with suppress(BrokenPipeError):
+            print("interrupted: everything that was started is stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _done(options: argparse.Namespace) -> int:
     if options.data is not None and not options.data.is_dir():
         raise UsageError(f"--data must be a folder; found {options.data}")
     if options.action == "demo":
@@ -248,12 +257,4 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (TidegateError, StackError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(getattr(error, "exit_code", 1))
-    except KeyboardInterrupt:
-        with suppress(BrokenPipeError):
-            print("interrupted: everything that was started is stopped", file=sys.stderr)
-        sys.exit(130)
+    run_as_command(main)

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from jobs.config import ROOT
+from jobs.errors import TidegateError
 
 MARK = "TIDEGATE_STACK"
 """Environment variable every process of a stack carries, its own children included, whoever their parent is by now."""
@@ -25,8 +26,10 @@ START_TIME_SLACK = 1.0
 """psutil's start times of one process differ by rounding; another process with its id would differ by far more."""
 
 
-class StackError(Exception):
+class StackError(TidegateError):
     """The stack cannot do what was asked; the sentence says what was needed and what was found."""
+
+    exit_code = 69
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def lift_rows(document: Document) -> list[Row]:
     differences = {first: document.value.difference}
     differences |= {name: sides.difference for name, sides in document.estimators.items()}
     truth = None if document.truth is None else document.truth.difference
-    bound = least_gain(document)
+    bound = sure_gain(document)
     scale = Scale.about_zero([*_ends(differences.values()), bound, *([] if truth is None else [truth])])
     asked = {first, *document.gate.estimators}
     rows = []
@@ -136,10 +136,10 @@ def lift_rows(document: Document) -> list[Row]:
     return rows
 
 
-def least_gain(document: Document) -> float:
-    """The gain in clicks per request that is worth having; 0 where it is not known what the champion earns."""
+def sure_gain(document: Document) -> float:
+    """The gain in clicks per request that must be there for sure: none, unless the settings allow a loss."""
     champion = document.value.champion
-    return document.gate.min_lift * max(0.0, champion.value) if isinstance(champion, Estimated) else 0.0
+    return min(0.0, document.gate.min_lift) * max(0.0, champion.value) if isinstance(champion, Estimated) else 0.0
 
 
 def depth_rows(document: Document) -> list[Row]:

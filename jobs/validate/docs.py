@@ -6,13 +6,13 @@ Prints the page to open. The pages are Great Expectations' own rendering; this m
 import json
 import logging
 import os
-import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jobs import config
-from jobs.errors import EXIT_OK, NotReady, TidegateError
+from jobs.errors import EXIT_OK, NotReady, UsageError, run_as_command
 from jobs.validate.suites import FOLDER
 
 SITE = "docs"
@@ -90,15 +90,13 @@ def _described(rule: dict[str, Any]) -> str:
     return words.replace("$", "$$")  # the renderer's templates take a single one for a parameter
 
 
-def main() -> int:
+def main(argv: Sequence[str]) -> int:
     """Render what the configured lake's results hold; returns the exit code."""
-    try:
-        print(render(config.load().lake.results))
-    except TidegateError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return error.exit_code
+    if argv:
+        raise UsageError(f"python -m jobs.validate.docs takes no words; found {' '.join(argv)}")
+    print(render(config.load().lake.results))
     return EXIT_OK
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_command(main)

@@ -194,7 +194,12 @@ def _value(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
 
 
 def _gains(name: str, sides: Mapping[str, Finding], lift: float) -> Rule:
-    """A gain worth having, for sure: above `lift` of what the champion earns, by an interval that is one."""
+    """A gain for sure, by an interval that is one, and one worth having: at least `lift` of what the champion earns.
+
+    That it is a gain is asked of the lower end, that it is worth having of the value itself (a dual criterion, as
+    Roychoudhury, Scheuer & Neuenschwander 2018): sure of the first, a least gain costs no power to show the second. A
+    `lift` below 0 is a loss that may be made, and asked of the lower end too.
+    """
     champion, difference = (_usable(name, sides.get(side), lift) for side in ("champion", "difference"))
     if isinstance(champion, Rule):
         return champion
@@ -203,8 +208,15 @@ def _gains(name: str, sides: Mapping[str, Finding], lift: float) -> Rule:
     if difference.low > 0 and difference.high - difference.low <= POINT * difference.value:
         said = f"a gain needs an interval; found {_interval(difference)}, which is a point: nothing tells its error"
         return Rule(name, difference.low, 0.0, "refuse", said)
-    bound = lift * max(0.0, champion.value)
-    return _better(name, difference, bound, f" ({lift:.2%} of the champion's {champion.value:.5f})")
+    worth = lift * max(0.0, champion.value)
+    sure = min(0.0, worth)
+    reason = (
+        f"challenger - champion must be above {sure:g} for sure, and itself at least {worth:g} ({lift:.2%} of the"
+        f" champion's {champion.value:.5f}); found {_interval(difference)}"
+    )
+    if difference.low > sure and difference.value < worth:
+        return Rule(name, difference.value, worth, "hold", reason)
+    return Rule(name, difference.low, sure, "pass" if difference.low > sure else "hold", reason)
 
 
 def _as_good_as_shown(evidence: Evidence, share: float) -> Rule:
@@ -354,12 +366,12 @@ def _asked(rule: Any, found: Any, limit: float | None) -> Iterator[Rule]:
         yield rule(found, limit)
 
 
-def _better(name: str, found: Finding | None, lift: float, of: str = "") -> Rule:
+def _better(name: str, found: Finding | None, lift: float) -> Rule:
     estimate = _usable(name, found, lift)
     if isinstance(estimate, Rule):
         return estimate
     passed = estimate.low > lift
-    reason = f"challenger - champion must be above {lift:g}{of} for sure; found {_interval(estimate)}"
+    reason = f"challenger - champion must be above {lift:g} for sure; found {_interval(estimate)}"
     return Rule(name, estimate.low, lift, "pass" if passed else "hold", reason)
 
 

@@ -277,7 +277,6 @@ def test_it_promotes_exactly_when_every_bound_clears(
     found = evidence(*(interval(*bounds) for bounds in (value, log_loss, auc, ndcg)))
     verdict = judge(replace(found, test_rows=rows, same_candidate=same), GATE).verdict
     point = value[0] > 0 and value[1] - value[0] <= 1e-9 * value[0]
-    clears = (
-        value[0] > GATE.min_lift * 0.15 and log_loss[1] <= 0.002 and auc[0] >= -0.005 and ndcg[0] >= -0.005 and not same
-    )
+    gains = value[0] > 0 and sum(value) / 2 >= GATE.min_lift * 0.15
+    clears = gains and log_loss[1] <= 0.002 and auc[0] >= -0.005 and ndcg[0] >= -0.005 and not same
     assert verdict == ("refuse" if rows < 1000 or (point and not same) else "promote" if clears else "hold")

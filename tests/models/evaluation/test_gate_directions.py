@@ -221,7 +221,7 @@ def test_an_error_without_a_click_rate_to_hold_it_against_is_refused(rate: float
 @pytest.mark.parametrize("name", BETTER_WHEN_HIGHER)
 def test_what_may_not_be_low_is_held_when_it_may_be_low(name: str) -> None:
     """The lower end decides: a value must rise for sure, and may be below what is shown by a margin."""
-    bound = {"logging": -SETTINGS.max_loss_to_logging * 0.5}.get(name, SETTINGS.min_lift * 0.5)
+    bound = {"logging": -SETTINGS.max_loss_to_logging * 0.5}.get(name, 0.0)
     for away, outcome in ((0.5, "pass"), (0.0015, "pass"), (0.0005, "hold"), (-0.5, "hold")):
         assert rule(BETTER_WHEN_HIGHER[name](bound + away), name).outcome == outcome, away
 
@@ -276,10 +276,19 @@ def test_a_point_is_no_gain(name: str) -> None:
 
 
 def test_a_gain_must_be_worth_having() -> None:
-    """0.1 % of what the champion earns by default; and what it earns must be known."""
+    """0.1 % of what the champion earns by default, by the estimate itself; and what it earns must be known."""
     worth = SETTINGS.min_lift * 0.5
-    tiny = replace(evidence(0.05), value=sides(Estimate(worth, worth / 8, worth / 2, 2 * worth, 5_000, 3_000.0)))
-    assert rule(tiny, "value").outcome == "hold"
-    assert rule(tiny, "value", SETTINGS.model_copy(update={"min_lift": 0.0})).outcome == "pass"
+    for value, outcome in ((0.9 * worth, "hold"), (1.1 * worth, "pass")):
+        tiny = replace(evidence(0.05), value=sides(Estimate(value, value / 8, value / 2, 2 * value, 5_000, 3_000.0)))
+        assert rule(tiny, "value").outcome == outcome
+        assert rule(tiny, "value", SETTINGS.model_copy(update={"min_lift": 0.0})).outcome == "pass"
     unknown = replace(tiny, value={"difference": tiny.value["difference"]})
     assert rule(unknown, "value").outcome == "refuse"
+
+
+def test_a_loss_that_may_be_made_is_asked_of_the_lower_end() -> None:
+    """With a lift below 0 the rule is one of non-inferiority."""
+    lenient = SETTINGS.model_copy(update={"min_lift": -0.02})
+    for low, outcome in ((-0.009, "pass"), (-0.011, "hold")):
+        found = replace(evidence(0.05), value=sides(Estimate(0.0, 0.005, low, 0.01, 5_000, 3_000.0)))
+        assert rule(found, "value", lenient).outcome == outcome
