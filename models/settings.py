@@ -64,6 +64,22 @@ class TaskSettings(Settings):
     otherwise: str = Field("recommend", description="the task of a surface that is not named")
 
 
+class DelaySettings(Settings):
+    """How training reads conversions that may still come. Clicks are closed in every dataset: its embargo sees to it.
+
+    `plug_in`: every click, "not yet" read by how conversions are delayed (`models.delays`), learned by surface from the
+    dataset's own days; a warm start, whose days are too young for that, takes what its predecessor learned.
+    `censoring_weights`: closed ones and every early yes, weighted by the share of clicks old enough to show it.
+    `waited`: closed ones only.
+    """
+
+    conversion: Literal["waited", "censoring_weights", "plug_in"] = "plug_in"
+    recent_days: int = Field(
+        7, ge=1, description="whose delays are compared with those of the days before; what differs breaks plug_in"
+    )
+    drift_risk: float = Field(0.01, gt=0, lt=1, description="that equal delays are told to have drifted")
+
+
 class RankerSettings(Settings):
     """Hyperparameters of every ranker; one seed for all."""
 

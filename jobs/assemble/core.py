@@ -30,7 +30,7 @@ from jobs.errors import NotReady, Refused
 from jobs.lake.store import midnight
 from jobs.lake.tables import ATTRIBUTES, LAKE
 from jobs.moment.columns import encodings_seen, numbers, strings, user_arrays
-from jobs.outcomes import as_known, so_far, told_by
+from jobs.outcomes import as_known, heard_at, so_far, told_by
 from models.rankers.features import (
     CATEGORICAL,
     ITEM_NUMBERS,
@@ -85,7 +85,7 @@ ENCODINGS = LAKE["encodings"].schema
 LABELLED = pa.schema(
     [
         *_types("impressions", IMPRESSION_COLUMNS),
-        *_types("examples", ("split", "clicked", "converted")),
+        *_types("examples", ("split", "clicked", "converted", "conversion_heard_at")),
         ("revenue_micros", pa.int64()),  # of a conversion known at the cut, in millionths: sums are exact in any order
     ]
 )
@@ -151,8 +151,9 @@ def _days(last: date, count: int) -> list[date]:
 def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table:
     """`LABELLED`: the unique impressions known before the cut, each with its split and its outcomes as known there.
 
-    An outcome that is open at the cut is null (unknown) whatever has been heard of it, see `jobs.outcomes`; revenue is
-    what has been heard, since surfaces are only weighed against each other by it.
+    An outcome that is open at the cut is null (unknown) whatever has been heard of it, see `jobs.outcomes`; beside it
+    lies since when a conversion has been heard of, for who can learn from open ones. Revenue is what has been heard,
+    since surfaces are only weighed against each other by it.
     """
     shown = first_known(impressions, "impression_id")
     shown = shown.filter(pc.less(shown.column("ingested_at"), pa.scalar(data.cut)))
@@ -166,6 +167,7 @@ def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table
     label = take(unique, np.asarray(pc.fill_null(rows, ABSENT).to_numpy(), dtype=np.int64))
     columns = [*shown.select(IMPRESSION_COLUMNS).columns, pa.array(names[split], pa.string())]
     columns += [as_known(label, outcome, data.cut, data.late_days) for outcome in ("clicked", "converted")]
+    columns.append(heard_at(label, "converted", data.cut))
     revenue = pc.round(pc.multiply(label.column("conversion_value"), 1e6)).cast(pa.int64())
     columns.append(pc.if_else(so_far(label, "converted", data.cut), revenue, 0))
     return pa.Table.from_arrays(columns, schema=LABELLED).filter(pa.array(split < len(data.splits)))

@@ -4,7 +4,7 @@ Not yet: hyperparameter search, calibration on the validation day.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -12,11 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.config import AttributionSettings
 from jobs.errors import Refused
 from jobs.moment.columns import attribute_keys, strings, training_data
+from jobs.train.delays import Conversions, conversions
+from models.delays.curve import DelayCurve
+from models.delays.targets import Targets
 from models.rankers import BASELINE, RANKERS
 from models.rankers.protocol import TrainingData
 from models.retrieval import ItemIndex
+from models.settings import DelaySettings
 
 FIRST_WARM = "xgboost"
 """What a warm start fits where there is no learned champion to continue."""
@@ -33,14 +38,23 @@ class Folds:
     validate: pa.Table
     clicks: tuple[np.ndarray[Any, np.dtype[np.object_]], np.ndarray[Any, np.dtype[np.object_]]]
     """(user ids, item ids) of the train fold's clicks whose user is known."""
+    conversions: Conversions
+    """What the train fold's conversions teach by their delays: `train.conversion`, and how it came about."""
     until: datetime
     """The event time of the newest row of either fold."""
 
 
-def folds(examples: pa.Table) -> Folds:
+def folds(
+    examples: pa.Table,
+    cut: datetime,
+    windows: AttributionSettings,
+    delays: DelaySettings,
+    before: DelayCurve | None = None,
+) -> Folds:
     """The train split as arrays, with the attributes that occur in it or in the validate split, and that.
 
-    Raises `Refused` when there is nothing to learn from.
+    `cut` is the dataset's, `before` the delay curve of what is continued, see `jobs.train.delays`. Raises `Refused`
+    when there is nothing to learn from.
     """
     keys = attribute_keys(examples["attributes"])
     split = strings(examples["split"])
@@ -55,7 +69,8 @@ def folds(examples: pa.Table) -> Folds:
     users, items = strings(train["user_id"]), data.features["item_id"]
     paired = (data.clicked == 1.0) & train["user_id"].is_valid().to_numpy()
     until = pc.max(pa.chunked_array([*train["event_time"].chunks, *validate["event_time"].chunks])).as_py()
-    return Folds(data, validate, (users[paired], items[paired]), until)
+    learned = conversions(train, data, cut, windows, delays, before)
+    return Folds(replace(data, conversion=learned.targets), validate, (users[paired], items[paired]), learned, until)
 
 
 def kinds(mode: Literal["full", "warm"], champion: str | None) -> list[str]:
@@ -73,7 +88,9 @@ def item_index(pairs: tuple[Any, Any], seed: int) -> ItemIndex | None:
 def fingerprint(data: TrainingData) -> str:
     """A sha256 of everything a ranker learns from: the same rows in the same order give the same digest."""
     digest = hashlib.sha256()
-    labels = {"clicked": data.clicked, "converted": data.converted, "weight": data.weight}
+    labels: dict[str, Any] = {"clicked": data.clicked, "converted": data.converted, "weight": data.weight}
+    if data.conversion is not None:
+        labels |= {f"conversion.{field.name}": getattr(data.conversion, field.name) for field in fields(Targets)}
     for name, column in (*sorted(data.features.items()), *labels.items()):
         digest.update(name.encode())
         if column.dtype == object:

@@ -8,6 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,33 @@ from jobs.errors import Refused
 from jobs.evidence import dataset
 from jobs.evidence.scored import scored
 from jobs.lake.run import Run, code_version
+from jobs.lake.store import midnight
 from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import FEATURES, LABELS
 from jobs.moment.identity import IDENTITY
 from jobs.train import choice, core
+from models.delays.curve import Drift
 from models.evaluation.estimate import Estimate, Finding
 from models.rankers import BASELINE, RANKERS
 from models.rankers.protocol import Ranker
 
-COLUMNS = ["split", "request_id", "event_time", "user_id", *LABELS, *FEATURES]
+COLUMNS = ["split", "request_id", "event_time", "user_id", "conversion_heard_at", *LABELS, *FEATURES]
 
 
 def run(run: Run) -> dict[str, Any]:
     """Publish the `candidates` of a day and mode; returns who was chosen, why, and the validation figures."""
     champion = _champion(run)
     examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=COLUMNS)
-    folds = core.folds(examples)
+    cut = midnight(run.day + timedelta(days=1))
+    before = champion.delays if champion else None
+    folds = core.folds(examples, cut, run.config.attribution, run.config.delays, before)
     del examples  # a million rows of it, not needed beside their arrays
     run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
+    run.say(folds.conversions.why)
+    drifted = _drift(folds, run.config.delays.drift_risk)
+    if drifted:
+        run.say(drifted)
     starts = {ranker.kind: ranker for ranker in (champion.fallback, champion.ranker)} if champion else {}
     rankers: dict[str, Ranker] = {}
     for kind in core.kinds(run.mode, champion.ranker.kind if champion else None):
@@ -62,9 +71,24 @@ def run(run: Run) -> dict[str, Any]:
         "chosen": drafts[chosen].candidate_id,
         "why": why,
         "started_from": _started_from(drafts[chosen]),
+        "conversions": folds.conversions.why,
+        "delay_drift": drifted,
         "train_rows": len(folds.train.clicked),
         "validation": {kind: _values(figures[kind]) for kind in sorted(figures)},
     }
+
+
+def _drift(folds: core.Folds, risk: float) -> str | None:
+    """A warning where conversions of the last days take longer, or shorter, than those before; None where not."""
+    found = folds.conversions.drift
+    if not isinstance(found, Drift) or found.p_value >= risk:
+        return None
+    way, said = ("longer", "few") if found.longer.value > 0 else ("shorter", "many")
+    ratio = f"{found.longer.value:+.3f} [{found.longer.low:+.3f}, {found.longer.high:+.3f}]"
+    return (
+        f"delays drift: recent conversions take {way} than those before (p {found.p_value:.2g}, log ratio {ratio}), "
+        f"so the delay curve promises too {said}"
+    )
 
 
 def _champion(run: Run) -> Bundle | None:
@@ -96,6 +120,7 @@ def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion:
     lineage = {
         "day": run.day.isoformat(),
         "mode": run.mode,
+        "delays": run.config.delays.model_dump(mode="json"),
         "settings": settings.model_dump(mode="json"),
         "columns": sorted(folds.train.features),
         "train_rows": len(folds.train.clicked),
@@ -111,6 +136,7 @@ def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion:
             index,
             run.config.policy,
             {**lineage, "started_from": origin if kind in continued else None},
+            folds.conversions.curve,
         )
         for kind, ranker in rankers.items()
     }

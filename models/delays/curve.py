@@ -8,19 +8,25 @@ no rate of outcomes and no count of rows, so it does not mind when those change;
 age wait alike. `drift` tests that.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import erfc, sqrt
 from statistics import NormalDist
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.delays.observed import Floats, Indices, Mask, Observed
 from models.evaluation.estimate import Estimate, Refusal, upper_tail
 
 MIN_CLOSED = 20
 """A curve is learned only from at least this many outcomes of closed rows: they alone say how long the longest wait."""
+
+
+KEPT_STEPS = 200
+"""A curve that is written down has at most so many steps, and is at most one part in so many lower than it was."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,12 @@ class Steps:
         share = np.append(np.cumprod(keep[::-1])[::-1], 1.0)
         return cls(at, share, np.append(np.cumsum(terms[::-1])[::-1], 0.0), len(delay))
 
+    def thinned(self) -> Self:
+        """The same with at most `KEPT_STEPS` steps, each where the curve has risen by another part of 1."""
+        kept = np.unique(np.searchsorted(self.share[1:], np.linspace(0, 1, KEPT_STEPS)))
+        above = np.append(0, kept + 1)
+        return type(self)(self.at[kept], self.share[above], self.log_variance[above], self.outcomes)
+
     def within(self, time: Floats) -> Floats:
         """F at each time, (n,), in [0, 1]."""
         return self.share[np.searchsorted(self.at, time, side="right")]
@@ -65,7 +77,7 @@ class DelayCurve:
 
     horizon: float
     pooled: Steps
-    groups: Mapping[int, Steps]
+    groups: Mapping[Any, Steps]
 
     @classmethod
     def fit(cls, observed: Observed) -> Self:
@@ -78,28 +90,52 @@ class DelayCurve:
             )
         come = observed.rows(observed.come)
         group, count = np.unique(come.group[come.closed], return_counts=True)
-        enough = group[count >= MIN_CLOSED]
         found = {}
-        for one in enough.tolist() if len(np.unique(observed.group)) > 1 else []:
+        for one in group[count >= MIN_CLOSED].tolist():
             mine = come.group == one
-            found[int(one)] = Steps.fit(come.delay[mine], come.elapsed[mine])
+            found[one] = Steps.fit(come.delay[mine], come.elapsed[mine])
         return cls(observed.horizon, Steps.fit(come.delay, come.elapsed), found)
 
-    def seen(self, age: Floats, group: Indices) -> Floats:
+    def seen(self, age: Floats, group: NDArray[Any]) -> Floats:
         """F at each row's age, (n,), in [0, 1]; 1 from the horizon on."""
         return self._of(age, group, "within")
 
-    def stderr(self, age: Floats, group: Indices) -> Floats:
+    def stderr(self, age: Floats, group: NDArray[Any]) -> Floats:
         """The standard error of `seen`, (n,); 0 from the horizon on, NaN where F is 0 and nothing is known of it."""
         return self._of(age, group, "stderr")
 
-    def _of(self, age: Floats, group: Indices, what: str) -> Floats:
+    def _of(self, age: Floats, group: NDArray[Any], what: str) -> Floats:
         found = np.asarray(getattr(self.pooled, what)(age), np.float64)
         for one, steps in self.groups.items():
             mine = group == one
             found[mine] = getattr(steps, what)(age[mine])
         found[age >= self.horizon] = 1.0 if what == "within" else 0.0
         return found
+
+    def to_json(self) -> bytes:
+        """`thinned` curves, for groups that are strings; same curve, same bytes."""
+
+        def written(steps: Steps) -> dict[str, Any]:
+            thin = steps.thinned()
+            variance = [value if np.isfinite(value) else None for value in thin.log_variance.tolist()]
+            return {"at": thin.at.tolist(), "share": thin.share.tolist(), "log_variance": variance,
+                    "outcomes": thin.outcomes}  # fmt: skip
+
+        groups = {str(one): written(steps) for one, steps in self.groups.items()}
+        tree = {"horizon": self.horizon, "pooled": written(self.pooled), "groups": groups}
+        return json.dumps(tree, sort_keys=True).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self:
+        """What `to_json` wrote."""
+
+        def read(tree: Mapping[str, Any]) -> Steps:
+            variance = [np.inf if value is None else value for value in tree["log_variance"]]
+            return Steps(np.array(tree["at"]), np.array(tree["share"]), np.array(variance), tree["outcomes"])
+
+        tree = json.loads(content)
+        groups = {one: read(steps) for one, steps in tree["groups"].items()}
+        return cls(tree["horizon"], read(tree["pooled"]), groups)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.delays.curve import DelayCurve
-from models.delays.observed import Floats, Indices, Mask, Observed
+from models.delays.observed import Floats, Mask, Observed
 from models.delays.targets import FakeNegatives, Targets
 
 ROUNDS = 5
@@ -96,7 +97,7 @@ class ExponentialDelays:
     weights. The law has no horizon: p is that of an outcome ever, and some of it comes beyond.
     """
 
-    rate: Mapping[int, float]
+    rate: Mapping[Any, float]
     otherwise: float
 
     @classmethod
@@ -115,9 +116,9 @@ class ExponentialDelays:
             return float(observed.come[mine].sum() / max(time[mine].sum(), SHORTEST))
 
         groups = np.unique(observed.group[observed.come]).tolist()
-        return cls({int(one): rate(observed.group == one) for one in groups}, rate(np.ones(len(observed), bool)))
+        return cls({one: rate(observed.group == one) for one in groups}, rate(np.ones(len(observed), bool)))
 
-    def within(self, time: Floats, group: Indices) -> Floats:
+    def within(self, time: Floats, group: NDArray[Any]) -> Floats:
         """1 - exp(-rate x time), (n,)."""
         rate = np.full(len(time), self.otherwise)
         for one, mine in self.rate.items():

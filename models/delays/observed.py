@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,8 @@ class Observed:
     """n rows that started at some time and may each earn one outcome within `horizon`. All times in one unit: days.
 
     `age` (n,): from the start to the cut, at least 0. `delay` (n,): from the start until the outcome was *heard of*, at
-    most the age and the horizon; NaN where it has not been. `group` (n,): small integers, what the delay depends on.
-    `weight` (n,): how many rows it stands for; the delay curve counts rows, not weights.
+    most the age and the horizon; NaN where it has not been. `group` (n,): what the delay depends on, few integers or
+    strings. `weight` (n,): how many rows it stands for; the delay curve counts rows, not weights.
 
     What came after the horizon is no outcome. A row as old as the horizon is *closed*: what it says is final. Whether a
     row is closed depends on its age alone, never on what it says.
@@ -28,7 +29,7 @@ class Observed:
     age: Floats
     delay: Floats
     horizon: float
-    group: Indices
+    group: NDArray[Any]
     weight: Floats
 
     @classmethod
@@ -37,7 +38,7 @@ class Observed:
         age: Floats,
         delay: Floats,
         horizon: float,
-        group: Indices | None = None,
+        group: NDArray[Any] | None = None,
         weight: Floats | None = None,
     ) -> "Observed":
         """One group and weights of one where none are given."""
@@ -46,7 +47,7 @@ class Observed:
             np.asarray(age, np.float64),
             np.asarray(delay, np.float64),
             float(horizon),
-            np.zeros(n, np.int64) if group is None else np.asarray(group, np.int64),
+            np.zeros(n, np.int64) if group is None else np.asarray(group),
             np.ones(n) if weight is None else np.asarray(weight, np.float64),
         )
 

@@ -83,7 +83,7 @@ class Design:
         numbers = torch.from_numpy(self._numbers)
         packs = self.packs()
         joint_codes = [torch.from_numpy(pack.codes) for pack in packs]
-        of_rows = _log_loss(label) if isinstance(label, Label) else _targets(label)
+        of_rows = _row_losses(label)
         d = numbers.shape[1]
 
         def evaluate(weights: torch.Tensor) -> tuple[float, torch.Tensor]:
@@ -101,6 +101,12 @@ class Design:
 
 RowLosses = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """Logits (n,) to each row's part of the mean loss and the slope of it, float32."""
+
+
+def _row_losses(label: Label | Targets) -> RowLosses:
+    if isinstance(label, Targets):
+        return _targets(label)
+    return _log_loss(label) if label.seen is None else _targets(label.targets)
 
 
 def _log_loss(label: Label) -> RowLosses:

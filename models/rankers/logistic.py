@@ -77,7 +77,7 @@ class LogisticRanker:
         design = Design(scaling.apply(numbers), encoding.codes(data.features), encoding.sizes)
 
         def head(label: Label, start: Floats | None) -> Floats:
-            rate = float(np.average(label.value, weights=label.weight))
+            rate = label.rate()
             cold = np.zeros(design.weights)
             cold[0] = np.log(rate / (1 - rate))
             return minimise(design.rows(label.rows), label, cold if start is None else start, settings)

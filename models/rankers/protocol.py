@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from models.delays.targets import Targets
 from models.settings import RankerSettings
 
 Columns = Mapping[str, NDArray[Any]]
@@ -20,12 +21,16 @@ class TrainingData:
 
     Whether a label is known must not depend on what it says: one that may still change is NaN, also where a yes has
     been heard already.
+
+    `conversion`: what conversions of clicked rows teach, the open ones read as "so far no, so old" (`models.delays`),
+    in place of `converted`. None: they teach nothing until they are closed.
     """
 
     features: Columns
     clicked: Floats
     converted: Floats
     weight: Floats
+    conversion: Targets | None = None
 
     def __post_init__(self) -> None:
         n = len(self.clicked)

@@ -6,8 +6,8 @@ product's own conversion heads on a few columns (price, age, past earnings and p
 region, segment, category, tier): L-BFGS by `models.rankers.lbfgs`, and trees with the settings of
 `models.rankers.xgboost`. Not the whole ranker: other columns, no missing values.
 
-Figures are exact expectations over the final labels, which the world knows: no label is drawn for them, and seeds differ
-in what was learned only. Tables: `delay`, means over seeds, of rows
+Figures are exact expectations over the final labels, which the world knows: no label is drawn for them, and what
+differs between seeds is what was learned. Tables: `delay`, means over seeds, of rows
 
     closed       of the gap in log-loss between as_seen and the oracle (final labels), both on the same rows
     loss         log-loss less the oracle's on the same rows, in 1e-4 nats; auc, auc_pr; ece over ten equal bins; bias:
