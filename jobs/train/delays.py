@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.config import AttributionSettings
+from jobs.errors import Refused
 from jobs.lake.tables import TIME
 from jobs.moment.columns import strings
 from models.delays.curve import MIN_CLOSED, DelayCurve, Drift, drift
@@ -75,9 +76,15 @@ def conversions(
 def observed_at(
     train: pa.Table, data: TrainingData, cut: datetime, windows: AttributionSettings
 ) -> tuple[NDArray[np.int64], Observed]:
-    """The clicked rows, and what was heard of their conversions. One that is closed is as old as the horizon."""
+    """The clicked rows, and what was heard of their conversions. One that is closed is as old as the horizon.
+
+    Raises `Refused` for a conversion heard of after the cut.
+    """
     rows = np.flatnonzero((data.clicked == 1.0) & (data.weight > 0))
     clicks = train.select(["event_time", "conversion_heard_at", "surface"]).take(pa.array(rows))
+    ahead = pc.sum(pc.greater_equal(clicks["conversion_heard_at"], pa.scalar(cut, TIME))).as_py()
+    if ahead:
+        raise Refused(f"conversions need to be heard of before the cut, {cut}; found {ahead} heard of later")
     horizon = horizon_days(windows)
     shown = _days(clicks["event_time"])
     age = _days(pa.chunked_array([pa.array([cut], TIME)]))[0] - shown
