@@ -74,10 +74,6 @@ class DelaySettings(Settings):
     """
 
     conversion: Literal["waited", "censoring_weights", "plug_in"] = "plug_in"
-    recent_days: int = Field(
-        7, ge=1, description="whose delays are compared with those of the days before; what differs breaks plug_in"
-    )
-    drift_risk: float = Field(0.01, gt=0, lt=1, description="that equal delays are told to have drifted")
 
 
 class RankerSettings(Settings):

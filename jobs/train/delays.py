@@ -24,6 +24,9 @@ from models.evaluation.estimate import Refusal
 from models.rankers.protocol import TrainingData
 from models.settings import DelaySettings
 
+RECENT_DAYS, DRIFT_RISK = 7, 0.01
+"""Whose delays are compared with those before; how often equal delays are told to drift."""
+
 
 @dataclass(frozen=True)
 class Conversions:
@@ -34,6 +37,19 @@ class Conversions:
     drift: Drift | Refusal
     why: str
     """What was done, in a sentence."""
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence where conversions of the last days take longer, or shorter, than those before; None where not."""
+        found = self.drift
+        if isinstance(found, Refusal) or found.p_value >= DRIFT_RISK:
+            return None
+        way, said = ("longer", "few") if found.longer.value > 0 else ("shorter", "many")
+        ratio = f"{found.longer.value:+.3f} [{found.longer.low:+.3f}, {found.longer.high:+.3f}]"
+        return (
+            f"delays drift: recent conversions take {way} than before (p {found.p_value:.2g}, log ratio {ratio}), "
+            f"so the delay curve promises too {said}"
+        )
 
 
 def horizon_days(windows: AttributionSettings) -> float:
@@ -55,7 +71,7 @@ def conversions(
     neither, conversions are waited for, as by the setting `waited`.
     """
     rows, observed = observed_at(train, data, cut, windows)
-    moved = drift(observed, observed.age < settings.recent_days)
+    moved = drift(observed, observed.age < RECENT_DAYS)
     own = int((observed.come & observed.closed).sum()) >= MIN_CLOSED
     same = before if before is not None and before.horizon == observed.horizon else None
     curve = DelayCurve.fit(observed) if own else same

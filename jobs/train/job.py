@@ -27,7 +27,6 @@ from jobs.lake.tables import LAKE
 from jobs.moment.columns import FEATURES, LABELS
 from jobs.moment.identity import IDENTITY
 from jobs.train import choice, core
-from models.delays.curve import Drift
 from models.evaluation.estimate import Estimate, Finding
 from models.rankers import BASELINE, RANKERS
 from models.rankers.protocol import Ranker
@@ -45,9 +44,8 @@ def run(run: Run) -> dict[str, Any]:
     del examples  # a million rows of it, not needed beside their arrays
     run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
     run.say(folds.conversions.why)
-    drifted = _drift(folds, run.config.delays.drift_risk)
-    if drifted:
-        run.say(drifted)
+    if folds.conversions.warning:
+        run.say(folds.conversions.warning)
     starts = {ranker.kind: ranker for ranker in (champion.fallback, champion.ranker)} if champion else {}
     rankers: dict[str, Ranker] = {}
     for kind in core.kinds(run.mode, champion.ranker.kind if champion else None):
@@ -72,23 +70,10 @@ def run(run: Run) -> dict[str, Any]:
         "why": why,
         "started_from": _started_from(drafts[chosen]),
         "conversions": folds.conversions.why,
-        "delay_drift": drifted,
+        "delay_drift": folds.conversions.warning,
         "train_rows": len(folds.train.clicked),
         "validation": {kind: _values(figures[kind]) for kind in sorted(figures)},
     }
-
-
-def _drift(folds: core.Folds, risk: float) -> str | None:
-    """A warning where conversions of the last days take longer, or shorter, than those before; None where not."""
-    found = folds.conversions.drift
-    if not isinstance(found, Drift) or found.p_value >= risk:
-        return None
-    way, said = ("longer", "few") if found.longer.value > 0 else ("shorter", "many")
-    ratio = f"{found.longer.value:+.3f} [{found.longer.low:+.3f}, {found.longer.high:+.3f}]"
-    return (
-        f"delays drift: recent conversions take {way} than those before (p {found.p_value:.2g}, log ratio {ratio}), "
-        f"so the delay curve promises too {said}"
-    )
 
 
 def _champion(run: Run) -> Bundle | None:
