@@ -31,7 +31,7 @@ from models.delays.observed import Floats, Indices
 from models.delays.targets import Targets, sigmoid
 from models.rankers.lbfgs import Design, minimise
 from models.rankers.xgboost import BINS
-from models.settings import RankerSettings
+from models.settings import DelaySettings, RankerSettings
 from tests.bench.delay_worlds import LAWS, MOVED_DAYS, TRAIN_DAYS, Clicks, Sample, sample
 
 SEEDS, REQUESTS, FIRST_SEED = 5, 9_000, 50_000
@@ -180,3 +180,23 @@ def prove(small: bool) -> Iterator[tuple[str, Row]]:
     for law, of in found.items():
         yield from (("delay", row) for row in averaged(law, [rows for rows, _ in of]))
         yield "drift", {"world": law, "found": float(np.mean([moved for _, moved in of])), "seeds": len(of)}
+
+
+DEFAULT, STRETCHED = DelaySettings().conversion, "delays stretch"
+
+
+def goals(rows: list[Row]) -> list[Row]:
+    """The default closes 70 % of the gap wherever delays stay as they were, and is calibrated there."""
+    asked = [row for row in rows if row["table"] == "delay" and row["method"] == DEFAULT and row["world"] != STRETCHED]
+    judged = []
+    for learner, of in ((learner, rows) for learner in LEARNERS for rows in ("all", NEWEST)):
+        mine = [row for row in asked if (row["learner"], row["rows"]) == (learner, of)]
+        closed, ece = min(mine, key=lambda row: float(row["closed"])), max(mine, key=lambda row: float(row["ece"]))
+        name = f"{DEFAULT}, {learner}, rows {of}"
+        judged += [
+            {"goal": f"{name}: closes at least 70 % of the gap", "met": closed["closed"] >= 0.7,
+             "found": f"{closed['closed']:.0%} at least, {closed['world']}"},
+            {"goal": f"{name}: calibration error at most 0.01", "met": ece["ece"] <= 0.01,
+             "found": f"{ece['ece']:.4f} at most, {ece['world']}"},
+        ]  # fmt: skip
+    return judged
