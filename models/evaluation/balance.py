@@ -102,10 +102,11 @@ def _groups(choices: Choices, side: Side, figures: dict[str, Floats]) -> Iterato
             there = labels.codes == code
             yield f"{name} {labels.names[code]}", whole * there, weight * there
     for name, labels in choices.kinds.items():
-        shown = labels.codes[choices.shown]
-        for code in labels.largest(FEWEST, MOST_LABELS):
-            at = np.flatnonzero(labels.codes == code)
-            own = np.bincount(choices.row[at], weights=chosen[at], minlength=len(choices)).astype(
-                np.float64, copy=False
-            )
-            yield f"{name} {labels.names[code]}", own, weight * (shown == code)
+        told = labels.largest(FEWEST, MOST_LABELS)
+        place = np.full(len(labels.names), len(told))
+        place[told] = np.arange(len(told))
+        at = place[labels.codes]
+        own = np.bincount(choices.row * (len(told) + 1) + at, chosen, len(choices) * (len(told) + 1))
+        shares = own.reshape(len(choices), -1)
+        for number, code in enumerate(told):
+            yield f"{name} {labels.names[code]}", shares[:, number], weight * (at[choices.shown] == number)

@@ -43,6 +43,8 @@ class Labels:
 class Choices:
     """m logged decisions and the n candidates they were made among, laid end to end: `offsets[i]:offsets[i + 1]`.
 
+    Each has at least one, what was shown.
+
     The arrays are as they were logged; nothing here checks them, the estimators do (`models.evaluation.weighting.Log`).
     """
 
@@ -94,11 +96,12 @@ class Choices:
 
     def of_taken(self, figure: Floats) -> Floats:
         """(m,) the sum over what was taken of a figure (n,) of each candidate."""
-        return np.bincount(self.row, weights=figure * self.taken, minlength=len(self)).astype(np.float64)
+        at = np.flatnonzero(self.taken)
+        return np.bincount(self.row[at], weights=figure[at], minlength=len(self)).astype(np.float64, copy=False)
 
     def of_all(self, figure: Floats) -> Floats:
         """(m,) the sum over all candidates of a figure (n,)."""
-        return np.bincount(self.row, weights=figure, minlength=len(self)).astype(np.float64)
+        return np.add.reduceat(figure, self.offsets[:-1]) if len(self) else np.zeros(0)
 
     def target(self, side: Side) -> Floats:
         """(m,) the side's probability of what was shown."""

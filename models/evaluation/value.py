@@ -29,6 +29,7 @@ from models.evaluation.diagnostics import (
 )
 from models.evaluation.estimate import LARGEST, Finding, Refusal
 from models.evaluation.linear import Linear
+from models.evaluation.marginal import AS_ONE, marginal_difference
 from models.evaluation.moments import powers
 from models.evaluation.reward_models import expected_rewards
 from models.evaluation.slices import Slice
@@ -37,8 +38,6 @@ from models.evaluation.weighting import Estimator, Log
 from models.settings import GateSettings
 
 ESTIMATORS = ("snips", "dr", "sndr")
-AS_ONE = 1e-9
-"""Probabilities this near are the same choice: rounding is no difference between policies."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,9 @@ class Value:
     sides: Mapping[Side, Diagnostics] = field(default_factory=dict)
     carried: Carried | None = None
     balance: tuple[Balance, ...] = ()
+    marginal: Mapping[str, Finding] = field(default_factory=dict)
+    """A second opinion that is biased (`models.evaluation.marginal`): its `difference`, and how far it is `apart` from
+    the primary one, refused where that is. It knows no propensities, so it stands where they cannot carry a value."""
 
     def of(self, what: str) -> Finding:
         """The primary estimator's finding."""
@@ -111,18 +113,24 @@ def value_of(choices: Choices, settings: GateSettings) -> Value:
     reasons = _reasons(told, balance, carried, settings)
     shocks = None if expected is None else _Shocks.of(choices, expected)
     estimates: dict[str, dict[str, Finding]] = {}
-    variance = {}
+    variance, differences = {}, {}
     for name in ESTIMATORS if expected is not None else ESTIMATORS[:1]:
         champion, challenger = (Linear.of_terms(_TERMS[name](logs[side])) for side in SIDES)
         lines = dict(zip(FIGURES, (champion, challenger, challenger - champion, challenger - shown), strict=True))
         found = {what: _influence(line, users, moved.get(what), shocks) for what, line in lines.items()}
-        variance[name] = found["difference"].second
+        variance[name], differences[name] = found["difference"].second, lines["difference"]
         estimates[name] = {
             what: _guarded(replace(influence, effective_n=_worth_of(what, told)), reasons[what], settings, what)
             for what, influence in found.items()
         }
     primary = "sndr" if variance.get("sndr", math.inf) < variance["snips"] else "snips"
-    return Value(estimates, primary, logging, told, carried, balance)
+    second: dict[str, Finding] = {}
+    if expected is not None:
+        line, reason = marginal_difference(choices, expected), reasons["difference"]
+        apart = Refusal(reason, len(choices)) if reason else None
+        second = {"difference": line.estimate(settings.value_confidence, users)}
+        second |= {"apart": apart or (line - differences[primary]).estimate(settings.value_confidence, users)}
+    return Value(estimates, primary, logging, told, carried, balance, second)
 
 
 def refused(reason: Refusal, logging: Finding) -> Value:

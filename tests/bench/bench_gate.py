@@ -8,6 +8,7 @@ the table has what it `says`, and rows:
     promoted    share of trials with a promotion, `low` and `high` Wilson's interval; false where the lift is 0 or less
     refused     share of verdicts that are refusals; so are a world's further figures
     covered     share of the difference's intervals that hold the true difference, where there is one
+    possible    share of logs in which the best unbiased estimator there can be would show the gain, where it is known
     against     which rules stand in the way, and in how many verdicts
     goals       met, or those that are not
 
@@ -20,18 +21,18 @@ import importlib
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
-from models.evaluation.estimate import Estimate
+from models.evaluation.estimate import Estimate, upper_tail
 from models.evaluation.value import value_of
-from tests.bench.gate_evidence import GATE, Goal, World
+from tests.bench.gate_evidence import GATE, Goal, Judged, World
 from tests.bench.worlds import laws
 
 FOLDER = Path(__file__).parent / "worlds"
@@ -50,6 +51,7 @@ class Counted:
     figures: Mapping[str, list[bool]]
     lift: float
     over_logging: float
+    possible: float | None
     against: Counter[str]
 
 
@@ -59,24 +61,29 @@ def worlds() -> list[World]:
     return [world for name in names for world in importlib.import_module(f"tests.bench.worlds.{name}").WORLDS]
 
 
-def trial(task: Task) -> list[Counted]:
-    """What is counted of one trial at each of the world's lifts."""
+def trial(task: Task) -> dict[float, Counted]:
+    """What is counted of one trial, by lift."""
     world, seed, decisions = task
-    counted = []
-    for lift in world.lifts:
+    counted = {}
+    for lift in world.lifts_of(seed):
         found = world.judged(seed, lift, decisions)
         answers = {name: [figure(one) for one in found] for name, figure in world.figures.items()}
         figures = {name: [bool(a) for a in every if a is not None] for name, every in answers.items()}
         figures["promoted"] = [any(figures["promoted"])]
-        counted.append(
-            Counted(
-                figures,
-                float(np.mean([one.log.lift for one in found])),
-                float(np.mean([one.log.worth["challenger"] / one.log.worth["logging"] - 1 for one in found])),
-                Counter(rule.name for one in found for rule in one.verdict.rules if rule.outcome != "pass"),
-            )
+        counted[lift] = Counted(
+            figures,
+            float(np.mean([one.log.lift for one in found])),
+            float(np.mean([one.log.worth["challenger"] / one.log.worth["logging"] - 1 for one in found])),
+            _possible(found, world.settings.confidence),
+            Counter(rule.name for one in found for rule in one.verdict.rules if rule.outcome != "pass"),
         )
     return counted
+
+
+def _possible(found: Sequence[Judged], confidence: float) -> float | None:
+    """How likely an efficient estimator shows the gain, of logs with one verdict that know their bound."""
+    bounds = [one.log.gain / one.log.least_stderr for one in found if one.log.least_stderr]
+    return float(norm.sf(norm.ppf(upper_tail(confidence)) - bounds[0])) if len(bounds) == 1 else None
 
 
 def rows_of(pool: ProcessPoolExecutor, world: World, trials: int, decisions: int) -> Iterator[Row]:
@@ -84,22 +91,24 @@ def rows_of(pool: ProcessPoolExecutor, world: World, trials: int, decisions: int
     started = time.perf_counter()
     found = list(pool.map(trial, [(world, seed, decisions) for seed in range(trials)]))
     seconds = round((time.perf_counter() - started) / len(world.lifts), 1)
-    for at, lift in enumerate(world.lifts):
-        counted = [of_trial[at] for of_trial in found]
+    for lift in world.lifts:
+        counted = [of_trial[lift] for of_trial in found if lift in of_trial]
         every = {name: [answer for one in counted for answer in one.figures[name]] for name in world.figures}
         shares = {name: float(np.mean(answers)) if answers else None for name, answers in every.items()}
-        interval = binomtest(sum(every["promoted"]), trials).proportion_ci(method="wilson")
+        interval = binomtest(sum(every["promoted"]), len(counted)).proportion_ci(method="wilson")
         against = sum((one.against for one in counted), Counter[str]())
+        possible = [one.possible for one in counted if one.possible is not None]
         missed = [str(goal) for goal in world.goals if goal.asks(lift) and not _met(goal, shares)]
         yield {
             "lift": lift,
             "true_lift": float(np.mean([one.lift for one in counted])),
             "over_logging": float(np.mean([one.over_logging for one in counted])),
-            "trials": trials,
+            "trials": len(counted),
             "decisions": decisions,
             "promoted": shares.pop("promoted"),
             "low": float(interval.low),
             "high": float(interval.high),
+            "possible": float(np.mean(possible)) if possible else None,
             **shares,
             "against": ", ".join(f"{name} {n}" for name, n in against.most_common(3)),
             "goals": f"MISSED {'; '.join(missed)}" if missed else "met" if world.goals else "none",

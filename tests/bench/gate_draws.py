@@ -190,6 +190,8 @@ class Log:
     unreplayed_worth: Mapping[str, float] | None = None
     calibration: float | None = None
     """The challenger's true calibration error on what was shown, where a world tells it."""
+    least_stderr: float | None = None
+    """That of the gain by the best unbiased estimator there can be, where a world tells it (`Day.least_stderr`)."""
 
     @property
     def gain(self) -> float:
@@ -280,6 +282,18 @@ class Day:
         """Expected clicks per request of champion, challenger and logging, on `rows` (m,) by default on all."""
         at, m = self._of(rows), len(self.requests) if rows is None else int(rows.sum())
         return {name: float(of[at] @ p[at]) / m for name, of in (*self.chosen.items(), ("logging", self.logging))}
+
+    def least_stderr(self) -> float:
+        """The semiparametric efficiency bound of the difference's standard error, requests independent.
+
+        sqrt(E[sum over candidates of (challenger - champion)² / logging x p (1 - p)] + the requests' own variance) over
+        sqrt(m) (Hahn 1998; Dudík et al. 2014): no unbiased estimator that knows the propensities has a smaller one.
+        """
+        p, moved = self.requests.p, self.chosen["challenger"] - self.chosen["champion"]
+        noise_of = np.divide(moved**2, self.logging, out=np.zeros_like(moved), where=moved != 0) * p * (1 - p)
+        gains = np.add.reduceat(moved * p, self.requests.offsets[:-1])
+        m = len(self.requests)
+        return float(np.sqrt((noise_of.sum() / m + gains.var()) / m))
 
     def log(
         self,

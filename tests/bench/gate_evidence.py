@@ -8,10 +8,10 @@ import numpy as np
 from models.evaluation.calibration import calibration_error, calibration_ratio
 from models.evaluation.choices import SIDES, Choices, Side
 from models.evaluation.comparison import compare
-from models.evaluation.estimate import Estimate
+from models.evaluation.estimate import Estimate, Finding
 from models.evaluation.gate import Evidence, Verdict, judge
 from models.evaluation.risk import spend
-from models.evaluation.value import value_of
+from models.evaluation.value import Value, value_of
 from models.settings import GateSettings, Margins
 from tests.bench.gate_draws import Floats, Log
 
@@ -29,12 +29,11 @@ GATE = GateSettings(
 )
 
 
-def evidence_of(log: Log, settings: GateSettings) -> Evidence:
+def evidence_of(log: Log, value: Value, settings: GateSettings) -> Evidence:
     """What the product finds in a log: the value in what can be replayed, the metrics in all that was shown."""
     parts = [log.choices] + ([] if log.unreplayed is None else [log.unreplayed])
     clicked, users = (np.concatenate([getattr(part, name) for part in parts]) for name in ("reward", "users"))
     champion, challenger = (np.concatenate([_scores(part, side) for part in parts]) for side in SIDES)
-    value = value_of(log.choices, settings)
     return Evidence(
         comparison=compare(clicked, champion, challenger, users, users, settings, metrics=METRICS),
         value=value.estimates[value.primary],
@@ -57,7 +56,7 @@ def _scores(choices: Choices, side: Side) -> Floats:
 
 def verdict(log: Log, settings: GateSettings = GATE) -> Verdict:
     """The gate's verdict on the evidence in the log."""
-    return judge(evidence_of(log, settings), settings)
+    return Judged.of(log, settings).verdict
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,14 @@ class Judged:
     log: Log
     evidence: Evidence
     verdict: Verdict
+    marginal: Mapping[str, Finding]
 
     @classmethod
     def of(cls, log: Log, settings: GateSettings) -> "Judged":
         """Evidence and verdict of a log."""
-        evidence = evidence_of(log, settings)
-        return cls(log, evidence, judge(evidence, settings))
+        value = value_of(log.choices, settings)
+        evidence = evidence_of(log, value, settings)
+        return cls(log, evidence, judge(evidence, settings), value.marginal)
 
     def outcome(self, rule: str) -> str | None:
         """What came of the rule of this name; None where it was not asked."""
@@ -95,8 +96,23 @@ def covered(found: Judged) -> bool | None:
     return estimate.low <= found.log.gain <= estimate.high if isinstance(estimate, Estimate) else None
 
 
+def second_covered(found: Judged) -> bool | None:
+    """The biased second opinion's interval holds the true difference; None without one."""
+    estimate = found.marginal.get("difference")
+    return estimate.low <= found.log.gain <= estimate.high if isinstance(estimate, Estimate) else None
+
+
+def second_shows(found: Judged) -> bool:
+    """The biased second opinion is sure of a gain."""
+    estimate = found.marginal.get("difference")
+    return isinstance(estimate, Estimate) and estimate.low > 0
+
+
+FEW = 60
 Figure = Callable[[Judged], bool | None]
 FIGURES: Mapping[str, Figure] = {"promoted": promoted, "refused": refused, "covered": covered}
+SECOND: Mapping[str, Figure] = {**FIGURES, "second_covered": second_covered, "second_shows": second_shows}
+"""With what `models.evaluation.marginal` says."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +158,12 @@ class World:
     """Whether the verdicts of a trial spend from one risk, as the ledger of looks does; else each has its own."""
     figures: Mapping[str, Figure] = field(default_factory=lambda: FIGURES)
     """Name to what is counted; of `promoted` trials with one, of all others verdicts."""
+    few: tuple[float, ...] = ()
+    """Lifts at which `FEW` trials are enough."""
+
+    def lifts_of(self, seed: int) -> list[float]:
+        """Those that the trial of this seed is counted at."""
+        return [lift for lift in self.lifts if seed < FEW or lift not in self.few]
 
     def judged(self, seed: int, lift: float, decisions: int | None = None) -> list[Judged]:
         """The verdicts of one trial."""

@@ -14,7 +14,7 @@ from models.evaluation.estimate import Estimate
 from models.evaluation.value import value_of
 from tests.bench.bench_gate import goals, rows_of, worlds
 from tests.bench.gate_draws import Day, Law, tilted
-from tests.bench.gate_evidence import GATE, Goal, World, evidence_of, verdict
+from tests.bench.gate_evidence import GATE, Goal, Judged, World, verdict
 from tests.bench.worlds import equal, laws, strong_user_effects, unexplored
 
 LOGS = 40
@@ -122,7 +122,7 @@ def test_the_true_calibration_error_is_what_a_log_of_ever_new_users_shows(monkey
     """It is told by expectation over users; without rows of one user in common, the product's interval holds it."""
     monkeypatch.setattr(strong_user_effects, "LAW", replace(strong_user_effects.LAW, per_user=1))
     (log,) = strong_user_effects.draw(0, 0.0, 50_000, factor=1.5)
-    found = evidence_of(log, GATE).calibration
+    found = Judged.of(log, GATE).evidence.calibration
     assert isinstance(found, Estimate)
     assert found.low <= log.calibration <= found.high  # type: ignore[operator]
     assert found.high - found.low < 0.2 * found.value
