@@ -36,7 +36,10 @@ def run(run: Run) -> dict[str, Any]:
     origin = computed.Origin(
         run_id=row["run_id"],
         deployed=deployed,
-        warnings=data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED}),
+        warnings=[
+            *data_warnings.of_delays(challenger.manifest["lineage"]),
+            *data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED}),
+        ],
         dataset=published(run.lineage("examples", run.partition)),
         risk=looks.begun(run, challenger.sha256),
     )

@@ -6,6 +6,7 @@ delay can be known at the cut, late events included. Surfaces wait differently: 
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,13 @@ class Conversions:
     drift: Drift | Refusal
     why: str
     """What was done, in a sentence."""
+
+    @property
+    def drifted(self) -> dict[str, Any] | None:
+        """What a bundle says of it, for the evidence: the log ratio and the sentence; None without a warning."""
+        if self.warning is None or isinstance(self.drift, Refusal):
+            return None
+        return {"log_ratio": round(self.drift.longer.value, 6), "said": self.warning}
 
     @property
     def warning(self) -> str | None:

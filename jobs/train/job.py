@@ -106,6 +106,7 @@ def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion:
         "day": run.day.isoformat(),
         "mode": run.mode,
         "delays": run.config.delays.model_dump(mode="json"),
+        "delay_drift": folds.conversions.drifted,
         "settings": settings.model_dump(mode="json"),
         "columns": sorted(folds.train.features),
         "train_rows": len(folds.train.clicked),

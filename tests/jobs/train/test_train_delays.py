@@ -10,6 +10,7 @@ import pytest
 
 from jobs.config import AttributionSettings
 from jobs.errors import Refused
+from jobs.evidence.data_warnings import html, of_delays
 from jobs.lake.tables import TIME
 from jobs.train.delays import Conversions, conversions, horizon_days, observed_at
 from models.delays.curve import DelayCurve, Drift
@@ -127,4 +128,9 @@ def test_drift_is_looked_for_in_the_last_days() -> None:
     assert found.warning is not None
     assert "recent conversions take longer than before" in found.warning
     assert found.warning.endswith("promises too few")
-    assert learned(train_fold(3)).warning is None
+    still = learned(train_fold(3))
+    assert (still.warning, still.drifted) == (None, None)
+    (warned,) = of_delays({"day": "2026-01-31", "delay_drift": found.drifted})
+    assert warned.days[0].found == pytest.approx(found.drift.longer.value, abs=1e-6)
+    assert found.warning in html([warned])
+    assert of_delays({"day": "2026-01-31", "delay_drift": still.drifted}) == of_delays({}) == []
