@@ -3,6 +3,7 @@
 So no reader looks ahead of its own cut, and none learns from a label that may still change. An outcome is *open* until
 nothing that may still come can change it, and then *closed*. While it is open, what it says is unknown, whatever has
 been heard already: a yes can be known early, a no never, and who keeps the one and drops the other learns too much.
+Training may learn from open conversions all the same, by `heard_at` and their age, never as an answer.
 
     converted   closes at the midnight after the last day its purchase can be heard of. A purchase counts up to
                 `window_days` after its click, and that up to `click_window_days` after its impression: this is the

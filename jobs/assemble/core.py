@@ -124,7 +124,7 @@ class Dataset:
 def dataset(day: date, settings: DatasetSettings, windows: AttributionSettings, published: Sequence[date]) -> Dataset:
     """The dataset of `day`: test days end a click window before it, validation before them, training before those.
 
-    So every click is closed at the cut, the midnight after `day`; conversions are only of the older train days. Train
+    So every click is closed at the cut, the midnight after `day`; conversions only of the older train days are. Train
     days before the first of `published` are left out; raises `NotReady` where none is left.
     """
     last = day - timedelta(days=windows.click_window_days)
