@@ -105,7 +105,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         deployments         ever   *"""),
     _stage("backtest", "challenger and champion on the same held-out rows; what the logs can and cannot tell",
            per="mode", writes="looks evidence", reads="""
-        examples            day    *
+        examples            past   *
         requests            past   request_id candidates slate_size
         user_features       past   *
         item_features       past   *
@@ -120,7 +120,8 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         users               past   ."""),
     _stage("promote", "the gate's verdict on the evidence against what serves, with reasons", per="mode",
            writes="promotions", reads="""
-        evidence,candidates day    *
+        evidence            day    *
+        candidates          past   *
         deployments         ever   *"""),
     _stage("deploy", "an approved bundle reaches the endpoint; ledger and champion alias follow", per="mode",
            writes="deployments", reads="""

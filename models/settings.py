@@ -126,6 +126,12 @@ class GateSettings(Settings):
         ge=1,
         description="of those days: so many spend alike, each further one less; a wrong number costs power, never risk",
     )
+    days: int = Field(
+        1,
+        ge=1,
+        description="for so many days, of its training and after it, a challenger may stand: each is one more look, on "
+        "all of them pooled; a promotion or a new champion ends it, and only then is another of its mode judged",
+    )
     min_effective_n: float = Field(200.0, ge=1, description="below it the counterfactual estimate is refused")
     max_weight_share: float = Field(0.05, gt=0, le=1, description="largest single weight / sum of weights")
     max_tail_shape: float = Field(0.5, gt=0, description="Pareto shape of the largest weights, see tail_shape")

@@ -45,8 +45,8 @@ WEIGHT_EDGES = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 MOST_GROUPS = 12
 """Groups of the balance that are shown, those furthest apart."""
 LIMITATIONS = (
-    "One day is judged; another may say otherwise. The interval of the value's difference allows for all looks of"
-    " gate.risk_days days at this endpoint, of whatever day, mode or challenger; other rules' intervals stand alone.",
+    "The interval of the value's difference allows for all looks of gate.risk_days days at this endpoint, of whatever"
+    " day, mode or challenger; other rules' intervals stand alone.",
     "The value is the click on the first placement of a request. Whole pages are estimated beside it; the gate asks"
     " them only where its settings say so. Conversions are asked once their labels are closed: before, nobody knows.",
     "A request without its first placement is left out, one without any placement is not seen: what is missing is taken"
@@ -57,6 +57,13 @@ LIMITATIONS = (
     "Positions: AUC and NDCG@10 score every item as if shown first, log-loss and calibration at the position shown.",
     "The challenger is replayed on the candidates the logging policy had, not on what its own retrieval would find.",
 )
+
+
+def limitations(days: int) -> list[str]:
+    """What evidence on the rows of so many days cannot say."""
+    judged = "One day is judged; another" if days == 1 else f"{days} days are judged; others"
+    first, *others = LIMITATIONS
+    return [f"{judged} may say otherwise. {first}", *others]
 
 
 def value(replay: Replayed, settings: GateSettings) -> Value:

@@ -5,6 +5,7 @@ What a ranker sees of a candidate is a hundred times what it says of it, so colu
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,8 @@ class Replayed:
 
 
 def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Replayed:
-    """The decisions of the test days, features as known before each; `test` has `converted` of closed labels only.
+    """The decisions of the test days, features as known before each; `test` has `converted` of closed labels only, and
+    in `day` whose dataset a row is of (`jobs.evidence.held_out`): all rows of an event day are of one.
 
     Columns of `at_once` candidates are held together, of a decision with more than that all of its own.
     """
@@ -163,9 +165,9 @@ def _parts(run: Run, placed: pa.Table, found: Decisions, at_once: int) -> Iterat
     day_of = pc.cast(placed["event_time"], pa.date32()).to_numpy()
     row, shown = found.row, found.shown
     for day in np.unique(day_of).tolist():
-        # Attributes of a dataset are those of its day, not of each example's: jobs.assemble takes them so.
-        known = known_before(run, day, snapshots=run.day)
         first, last = (int(np.searchsorted(day_of, np.datetime64(day), side=side)) for side in ("left", "right"))
+        # Attributes of a dataset are those of its day, not of each example's: jobs.assemble takes them so.
+        known = known_before(run, day, snapshots=date.fromisoformat(placed["day"][first].as_py()))
         for start, end in found.parts(first, last, at_once):
             mine, here = placed.slice(start, end - start), slice(found.offsets[start], found.offsets[end])
             of, items = row[here] - start, found.item_ids[found.item[here]]

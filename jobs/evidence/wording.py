@@ -1,6 +1,7 @@
 """What a person reads: names of rules and metrics, figures as text, and the sentence that sums up a verdict."""
 
 from collections.abc import Callable, Mapping
+from datetime import date, timedelta
 
 from jobs.evidence.document import Document, Estimated, Finding, JudgedRule, Judgement, Slice
 from models.evaluation.comparison import LOWER_IS_BETTER
@@ -158,6 +159,19 @@ def rule_name(name: str) -> str:
     if base in METRICS:
         return f"{metric(base)} does not {'rise' if base in LOWER_IS_BETTER else 'fall'}"
     return RULES.get(name, name.replace("_", " "))
+
+
+def judged_on(document: Document) -> str:
+    """Which days were judged, and on which of at most how many the challenger stands; empty where it stands for one."""
+    days, most = document.days, document.gate.days
+    if most == 1:
+        return ""
+    first, last = (date.fromisoformat(day) for day in (days[0], days[-1]))
+    span = (str(first + timedelta(days=n)) for n in range((last - first).days + 1))
+    without = [day for day in span if day not in days]
+    lacking = f" without {_listed(without)}" if without else ""
+    told = f"one day, {days[0]}" if len(days) == 1 else f"{len(days)} days, {days[0]} to {days[-1]}{lacking}"
+    return f"Judged on {told}. This is day {document.number} of at most {most} that the challenger stands."
 
 
 def not_asked(judgement: Judgement, mode: str) -> list[tuple[str, str]]:

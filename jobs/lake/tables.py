@@ -401,7 +401,7 @@ LAKE: dict[str, Table] = {
                 "step": _c(STR),  # approved, live, rolled back
                 "at": _c(TIME),  # the wall clock; never earlier than the step before
                 "candidate_id": _c(STR),
-                "day": _c(STR),  # of the data the candidate was trained on: another clock than `at`
+                "day": _c(STR),  # of the evidence: another clock than `at`
                 "mode": _c(STR),
                 "bundle": _c(STR),
                 "bundle_sha256": _c(STR),
