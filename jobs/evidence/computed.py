@@ -95,6 +95,7 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
         value=estimates[value.primary],
         primary=value.primary,
         estimators=estimates,
+        marginal=core.marginal(value),
         logging=Logged(value=stated(value.logging), difference=stated(value.of("against_logging"))),
         power=core.power(value, len(np.unique(replay.days)), settings),
         value_slices=detail.value_sliced(replay, settings),

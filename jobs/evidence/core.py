@@ -23,11 +23,13 @@ from jobs.evidence.document import (
     Estimated,
     Histogram,
     Kind,
+    Marginal,
     Power,
     Replay,
     Sides,
     Truth,
     Weights,
+    stated,
 )
 from jobs.evidence.replayed import Replayed
 from models.evaluation import diagnostics, estimate
@@ -76,6 +78,11 @@ def value(replay: Replayed, settings: GateSettings) -> Value:
 def estimated(found: Value) -> dict[str, Sides]:
     """Estimator to both sides and their difference."""
     return {name: Sides.of(figures) for name, figures in found.estimates.items()}
+
+
+def marginal(found: Value) -> Marginal | None:
+    """The second opinion; None where no ranker predicts rewards."""
+    return Marginal(**{name: stated(figure) for name, figure in found.marginal.items()}) if found.marginal else None
 
 
 def refused(reason: Refusal) -> Earned:

@@ -97,6 +97,13 @@ class Sides(Part):
         return {name: found.measured() for name, found in self.findings.items()}
 
 
+class Marginal(Part):
+    """A biased second opinion (`models.evaluation.marginal`), and how far it is from the estimate that is believed."""
+
+    difference: Finding
+    apart: Finding
+
+
 class Power(Part):
     """What logs of this size can show: the smallest lift, a share of the champion's value, that 80 % of them would.
 
@@ -438,6 +445,7 @@ class Document(Part):
     """By the estimator that is believed, `primary` of `estimators`."""
     primary: str
     estimators: dict[str, Sides]
+    marginal: Marginal | None = _OR_ABSENT
     logging: Logged
     power: Power | None
     value_slices: list[Slice]

@@ -33,7 +33,7 @@ class Pack:
     folder: Path
     files: Mapping[str, str]
     draft: Path
-    logged_in: str
+    logged_in: str = ""
     """The folder of the MLflow run's evidence they go to, "" or one with a slash at its end."""
 
     @property

@@ -22,6 +22,7 @@ ESTIMATORS = {
     "snips": ("Self-normalised IPS", "clicks re-weighted to what each policy would show"),
     "dr": ("Doubly robust", "a click model, corrected by re-weighted clicks"),
     "sndr": ("Self-normalised doubly robust", "the same with weights that sum to one"),
+    "marginal": ("One weight a kind of candidate", "narrow, and biased as far as kinds hide what the logs chose by"),
     "pages": ("Whole pages", "clicks on as many of a page's first places as the weights can carry"),
 }
 KINDS = {"session_replay": "Session replay", "slate_re_ranking": "Slate re-ranking"}
@@ -172,6 +173,15 @@ def judged_on(document: Document) -> str:
     lacking = f" without {_listed(without)}" if without else ""
     told = f"one day, {days[0]}" if len(days) == 1 else f"{len(days)} days, {days[0]} to {days[-1]}{lacking}"
     return f"Judged on {told}. This is day {document.number} of at most {most} that the challenger stands."
+
+
+def apart(document: Document) -> str:
+    """How far the biased second opinion is from the estimate that is believed."""
+    found = None if document.marginal is None else document.marginal.apart
+    if not isinstance(found, Estimated):
+        return "how far off it is nothing can tell here"
+    away = f"{number(found.value, signed=True)} ({between(found, sign=True)})"
+    return f"{away} from the first estimate" + ("" if found.low <= 0 <= found.high else ", so biased here")
 
 
 def not_asked(judgement: Judgement, mode: str) -> list[tuple[str, str]]:
