@@ -8,9 +8,9 @@ With `gate.days` above 1 a challenger stands for several days and is judged agai
 training of `weekly_training`. Where nobody stands and nobody was trained, it ends well and its proposal is skipped.
 
 ## Reads and writes
-Reads `labels`, the feature tables, the validated events and the champion's bundle. Writes `examples` (mode warm),
-`candidates` and a bundle, `evidence`; every run and bundle is in MLflow. Then it starts the DAG `promotion`. The table
-below says which stage does what.
+Reads `labels`, the feature tables, the validated events, the champion's bundle and the newest of each kind that it
+continues. Writes `examples` (mode warm), `candidates` and a bundle, `evidence`; every run and bundle is in MLflow. Then
+it starts the DAG `promotion`. The table below says which stage does what.
 
 ## A task is red: what it means on call
 - **Up for reschedule, "NotReady"**: a table of the window is missing a day. Look at `daily_data`.

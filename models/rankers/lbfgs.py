@@ -15,7 +15,6 @@ from models.delays.targets import Targets
 from models.rankers.labels import Label
 from models.rankers.protocol import Floats
 from models.rankers.threads import threads_for
-from models.settings import RankerSettings
 
 PACK_SIZE = 1 << 16
 """Most joint codes in a pack: its table stays in the processor's cache."""
@@ -130,11 +129,11 @@ def _targets(targets: Targets) -> RowLosses:
     return of_rows
 
 
-def minimise(design: Design, label: Label | Targets, start: Floats, settings: RankerSettings) -> Floats:
+def minimise(design: Design, label: Label | Targets, start: Floats, l2: float, steps: int) -> Floats:
     """Weights that minimise the weighted mean loss + l2 / 2 |weights - start|², the intercept free; shape (p,).
 
-    A cold start is all zeros but the intercept, so the penalty is then the usual one. Convex: where it begins does not
-    matter, what it is pulled towards does.
+    At most `steps` iterations. A cold start is all zeros but the intercept, so the penalty is then the usual one.
+    Convex: where it begins does not matter, what it is pulled towards does.
     """
     weights = torch.from_numpy(start.copy()).requires_grad_(True)
     anchor = torch.from_numpy(start.copy())
@@ -143,8 +142,8 @@ def minimise(design: Design, label: Label | Targets, start: Floats, settings: Ra
     log_loss = design.loss(label)
     optimiser = torch.optim.LBFGS(
         [weights],
-        max_iter=settings.logistic_steps,
-        max_eval=2 * settings.logistic_steps,
+        max_iter=steps,
+        max_eval=2 * steps,
         history_size=10,
         tolerance_grad=1e-6,
         tolerance_change=TOLERANCE,
@@ -155,8 +154,8 @@ def minimise(design: Design, label: Label | Targets, start: Floats, settings: Ra
         with torch.no_grad():
             away = (weights - anchor) * penalised
             value, gradient = log_loss(weights)
-            weights.grad = gradient + settings.logistic_l2 * away
-            return value + settings.logistic_l2 / 2 * float(away @ away)
+            weights.grad = gradient + l2 * away
+            return value + l2 / 2 * float(away @ away)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(threads_for(len(label.rows)))

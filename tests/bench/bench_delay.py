@@ -49,7 +49,7 @@ def logistic(clicks: Clicks, train: Indices) -> Learn:
     def learn(targets: Targets) -> Predict:
         start = np.zeros(design(train[:1]).weights)
         start[0] = np.log(targets.rate() / (1 - targets.rate()))
-        weights = minimise(design(train[targets.rows]), targets, start, SETTINGS)
+        weights = minimise(design(train[targets.rows]), targets, start, SETTINGS.logistic.l2, SETTINGS.logistic.steps)
         return lambda rows: sigmoid(_logits(weights, clicks, rows))
 
     return learn
@@ -75,11 +75,11 @@ def trees(clicks: Clicks, train: Indices) -> Learn:
         )
         parameters = {
             "objective": "binary:logistic", "base_score": targets.rate(), "tree_method": "hist", "max_bin": BINS,
-            "max_depth": SETTINGS.xgboost_depth, "eta": SETTINGS.xgboost_eta, "seed": SETTINGS.seed, "nthread": 1,
-            "lambda": SETTINGS.xgboost_conversion_l2, "verbosity": 0,
+            "max_depth": SETTINGS.xgboost.depth, "eta": SETTINGS.xgboost.eta, "seed": SETTINGS.seed, "nthread": 1,
+            "lambda": SETTINGS.xgboost.conversion_l2, "verbosity": 0,
         }  # fmt: skip
         booster = xgb.train(
-            parameters, matrix, SETTINGS.xgboost_rounds, obj=lambda logit, _: targets.at(logit.astype(np.float64))[1:]
+            parameters, matrix, SETTINGS.xgboost.rounds, obj=lambda logit, _: targets.at(logit.astype(np.float64))[1:]
         )
         return lambda rows: booster.inplace_predict(table[rows]).astype(np.float64)
 

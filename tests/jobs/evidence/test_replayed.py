@@ -18,9 +18,9 @@ from jobs.lake.store import Lake
 from jobs.moment.columns import attribute_keys, training_data
 from jobs.moment.identity import IDENTITY
 from models.evaluation.choices import SIDES
-from models.rankers import RANKERS
+from models.rankers import fit
 from models.rankers.protocol import Ranker
-from models.settings import RankerSettings
+from models.settings import RankerSettings, XGBoostSettings
 from tests.jobs.small_candidates import popularity, publish_candidates
 from tests.jobs.small_lake import (
     CANDIDATES,
@@ -79,7 +79,7 @@ def sparse(rows: pa.Table) -> pa.Table:
 
 def trees(rows: pa.Table) -> Ranker:
     data = training_data(rows, attribute_keys(rows["attributes"]))
-    return RANKERS["xgboost"].fit(data, RankerSettings(xgboost_rounds=5))
+    return fit("xgboost", data, RankerSettings(xgboost=XGBoostSettings(rounds=5)))
 
 
 def same(one: Any, other: Any) -> None:

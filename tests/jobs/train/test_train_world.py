@@ -17,7 +17,7 @@ from jobs.lake.store import Lake, midnight
 from jobs.moment.columns import ranker_columns, strings
 from jobs.sources.world.truth import Probabilities, true_probabilities
 from jobs.train import core
-from models.rankers import RANKERS
+from models.rankers import RANKERS, fit
 from models.rankers.protocol import Ranker
 from tests.jobs.small_lake import settings
 
@@ -34,8 +34,8 @@ WORLD = {
     "features__online": "false",
     "dataset__train_days": "12",
     "dataset__warm_train_days": "3",
-    "ranker__xgboost_rounds": "60",
-    "ranker__xgboost_warm_rounds": "10",
+    "ranker__xgboost__rounds": "60",
+    "ranker__xgboost__warm_rounds": "10",
 }
 """Nine days of closed conversions, 3,100 of 14,000 clicks: a standard error of 1.6 %. Features look back six days only:
 purchases lag behind clicks when the world begins, and an item's purchase rate of a month would grow all the while."""
@@ -62,7 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     folds = core.folds(examples, cut, config.attribution, config.delays, before)
     assert np.isnan(folds.train.converted).all(), "of the days of a warm start no conversion is closed"
     assert folds.train.conversion is not None, "and yet they teach"
-    warm = {kind: RANKERS[kind].fit(folds.train, config.ranker, start_from=full[kind]) for kind in full}
+    warm = {kind: fit(kind, folds.train, config.ranker, full[kind]) for kind in full}
     return {mode: (rankers, *held_out(config, mode)) for mode, rankers in (("full", full), ("warm", warm))}
 
 

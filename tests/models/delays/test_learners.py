@@ -12,7 +12,7 @@ from models.delays.observed import Floats
 from models.delays.targets import Targets, sigmoid
 from models.rankers.labels import Label
 from models.rankers.lbfgs import Design, minimise
-from models.settings import RankerSettings
+from models.settings import LogisticSettings
 from tests.models.delays.late_world import DAYS, LateWorld
 from tests.models.delays.test_methods import newton
 
@@ -31,7 +31,7 @@ def test_the_logistic_head_finds_the_minimum(targets: Targets) -> None:
     """L-BFGS in single precision ends where Newton's method does, on a loss that is not the log-loss too."""
     numbers = WORLD.x[targets.rows, None].astype(np.float32)
     design = Design(numbers, np.zeros((len(targets), 0), np.int32), ())
-    found = minimise(design, targets, start(targets), RankerSettings(logistic_l2=0.0))
+    found = minimise(design, targets, start(targets), 0.0, LogisticSettings().steps)
     asked = np.linspace(-2, 2, 5)
     assert sigmoid(found[0] + found[1] * asked) == pytest.approx(newton(WORLD.x)(targets)(asked), rel=2e-3)
 
