@@ -64,6 +64,18 @@ class TaskSettings(Settings):
     otherwise: str = Field("recommend", description="the task of a surface that is not named")
 
 
+class DelaySettings(Settings):
+    """How training reads conversions that may still come. Clicks are closed in every dataset: its embargo sees to it.
+
+    `plug_in`: every click, "not yet" read by how conversions are delayed (`models.delays`), learned by surface from the
+    dataset's own days; a warm start, whose days are too young for that, takes what its predecessor learned.
+    `censoring_weights`: closed ones and every early yes, weighted by the share of clicks old enough to show it.
+    `waited`: closed ones only.
+    """
+
+    conversion: Literal["waited", "censoring_weights", "plug_in"] = "plug_in"
+
+
 class EncodingSettings(Settings):
     """What every ranker that encodes categories can be told; their own settings add to it."""
 

@@ -29,7 +29,7 @@ from jobs.lake.store import midnight
 from jobs.lake.tables import ATTRIBUTES, LAKE
 from jobs.moment.assembler import Moments, assembled
 from jobs.moment.columns import Columns, encodings_seen, item_arrays, numbers, strings, user_arrays
-from jobs.outcomes import as_known, so_far, told_by
+from jobs.outcomes import as_known, heard_at, so_far, told_by
 from models.features import read
 from models.rankers.features import CATEGORICAL, LISTS, NUMERIC, Encodings, Strings
 from models.settings import TaskSettings
@@ -76,7 +76,7 @@ ENCODINGS = LAKE["encodings"].schema
 LABELLED = pa.schema(
     [
         *_types("impressions", IMPRESSION_COLUMNS),
-        *_types("examples", ("split", "clicked", "converted")),
+        *_types("examples", ("split", "clicked", "converted", "conversion_heard_at")),
         ("revenue_micros", pa.int64()),  # of a conversion known at the cut, in millionths: sums are exact in any order
     ]
 )
@@ -115,7 +115,7 @@ class Dataset:
 def dataset(day: date, settings: DatasetSettings, windows: AttributionSettings, published: Sequence[date]) -> Dataset:
     """The dataset of `day`: test days end a click window before it, validation before them, training before those.
 
-    So every click is closed at the cut, the midnight after `day`; conversions are only of the older train days. Train
+    So every click is closed at the cut, the midnight after `day`; conversions only of the older train days are. Train
     days before the first of `published` are left out; raises `NotReady` where none is left.
     """
     last = day - timedelta(days=windows.click_window_days)
@@ -142,8 +142,9 @@ def _days(last: date, count: int) -> list[date]:
 def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table:
     """`LABELLED`: the unique impressions known before the cut, each with its split and its outcomes as known there.
 
-    An outcome that is open at the cut is null (unknown) whatever has been heard of it, see `jobs.outcomes`; revenue is
-    what has been heard, since surfaces are only weighed against each other by it.
+    An outcome that is open at the cut is null (unknown) whatever has been heard of it, see `jobs.outcomes`; beside it
+    lies since when a conversion has been heard of, for who can learn from open ones. Revenue is what has been heard,
+    since surfaces are only weighed against each other by it.
     """
     shown = first_known(impressions, "impression_id")
     shown = shown.filter(pc.less(shown.column("ingested_at"), pa.scalar(data.cut)))
@@ -157,6 +158,7 @@ def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table
     label = take(unique, np.asarray(pc.fill_null(rows, ABSENT).to_numpy(), dtype=np.int64))
     columns = [*shown.select(IMPRESSION_COLUMNS).columns, pa.array(names[split], pa.string())]
     columns += [as_known(label, outcome, data.cut, data.late_days) for outcome in ("clicked", "converted")]
+    columns.append(heard_at(label, "converted", data.cut))
     revenue = pc.round(pc.multiply(label.column("conversion_value"), 1e6)).cast(pa.int64())
     columns.append(pc.if_else(so_far(label, "converted", data.cut), revenue, 0))
     return pa.Table.from_arrays(columns, schema=LABELLED).filter(pa.array(split < len(data.splits)))

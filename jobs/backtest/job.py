@@ -43,7 +43,10 @@ def run(run: Run) -> dict[str, Any]:
         run_id=judged.run_id,
         trained=judged.trained.isoformat(),
         deployed=judged.deployed,
-        warnings=data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED}),
+        warnings=[
+            *data_warnings.of_delays(challenger.manifest["lineage"]),
+            *data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED}),
+        ],
         dataset=published(run.lineage("examples", own)),
         risk=looks.begun(run, challenger.sha256),
     )

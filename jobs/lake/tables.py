@@ -271,6 +271,7 @@ LAKE: dict[str, Table] = {
                 "split": _c(STR),  # train, validate, test
                 "clicked": _c(pa.bool_(), "?"),  # null: open at the cut, whatever has been heard of it
                 "converted": _c(pa.bool_(), "?"),
+                "conversion_heard_at": _c(TIME, "?"),  # of what the cut has heard, open or closed; null: nothing so far
                 "weight": _c(pa.float64()),  # how many impressions it stands for; 1 outside train
                 **_shown("surface", "position"),  # `models.features`
                 "query": _c(STR, "?"),

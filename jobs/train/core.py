@@ -5,7 +5,7 @@ Not yet: hyperparameter search, calibration on the validation day.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import reduce
 from operator import or_
@@ -17,13 +17,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.asof.core import DAY_US, microseconds
+from jobs.config import AttributionSettings
 from jobs.errors import Refused
 from jobs.moment.columns import LABELS, attribute_keys, strings, training_data
+from jobs.train.delays import Conversions, conversions
+from models.delays.curve import DelayCurve
+from models.delays.targets import Targets
 from models.rankers import BASELINE, RANKERS
 from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, IDS
 from models.rankers.protocol import Inputs, TrainingData
 from models.retrieval import ItemIndex
+from models.settings import DelaySettings
 
+TAUGHT = "conversion."
+"""Before the parts of what open conversions teach, among digests."""
 FIRST_WARM = "xgboost"
 """What a warm start fits where there is no learned champion to continue."""
 INDEX_DIMENSIONS = 16
@@ -39,6 +46,8 @@ class Folds:
     validate: pa.Table
     clicks: tuple[np.ndarray[Any, np.dtype[np.object_]], np.ndarray[Any, np.dtype[np.object_]]]
     """(user ids, item ids) of the train fold's clicks whose user is known."""
+    conversions: Conversions
+    """What the train fold's conversions teach by their delays: `train.conversion`, and how it came about."""
     until: datetime
     """The event time of the newest row of either fold."""
 
@@ -48,10 +57,18 @@ def inputs_of(kinds: Iterable[str]) -> Inputs:
     return reduce(or_, (RANKERS[kind].inputs for kind in kinds), Inputs(ids=IDS))
 
 
-def folds(examples: pa.Table, inputs: Inputs = EVERYTHING) -> Folds:
+def folds(
+    examples: pa.Table,
+    cut: datetime,
+    windows: AttributionSettings,
+    delays: DelaySettings,
+    before: DelayCurve | None = None,
+    inputs: Inputs = EVERYTHING,
+) -> Folds:
     """The `inputs` of the train split as arrays, with attributes that occur in either split; and the validate split.
 
-    Raises `Refused` when there is nothing to learn from.
+    `cut` is the dataset's, `before` the delay curve of what is continued, see `jobs.train.delays`. Raises `Refused`
+    when there is nothing to learn from.
     """
     keys = attribute_keys(examples["attributes"])
     split = strings(examples["split"])
@@ -66,8 +83,14 @@ def folds(examples: pa.Table, inputs: Inputs = EVERYTHING) -> Folds:
     users, items = (data.features[name] for name in IDS)
     paired = (data.clicked == 1.0) & train["user_id"].is_valid().to_numpy()
     until = pc.max(pa.chunked_array([*train["event_time"].chunks, *validate["event_time"].chunks])).as_py()
-    data = replace(data, days=_days(train["event_time"]), held_out=training_data(validate, keys, inputs))
-    return Folds(data, validate, (users[paired], items[paired]), until)
+    learned = conversions(train, data, cut, windows, delays, before)
+    data = replace(
+        data,
+        days=_days(train["event_time"]),
+        held_out=training_data(validate, keys, inputs),
+        conversion=learned.targets,
+    )
+    return Folds(data, validate, (users[paired], items[paired]), learned, until)
 
 
 def kinds(mode: Literal["full", "warm"], champion: str | None) -> list[str]:
@@ -90,16 +113,18 @@ def learned_from(data: TrainingData, inputs: Inputs) -> list[str]:
 
 def fingerprints(data: TrainingData) -> dict[str, str]:
     """A sha256 of each column and each label: the same rows in the same order give the same digest."""
-    labels = {name: getattr(data, name) for name in LABELS}
+    labels: dict[str, Any] = {name: getattr(data, name) for name in LABELS}
     if data.days is not None:
         labels["days"] = data.days
+    if data.conversion is not None:
+        labels |= {f"{TAUGHT}{field.name}": getattr(data.conversion, field.name) for field in fields(Targets)}
     return {name: _digest(column) for name, column in {**data.features, **labels}.items()}
 
 
 def fingerprint(digests: Mapping[str, str], columns: Sequence[str]) -> str:
     """A sha256 of everything that a ranker of these columns learns from, from the `fingerprints` of the data."""
-    days = ("days",) if "days" in digests else ()
-    lines = [f"{name} {digests[name]}" for name in (*columns, *LABELS, *days)]
+    taught = sorted(name for name in digests if name == "days" or name.startswith(TAUGHT))
+    lines = [f"{name} {digests[name]}" for name in (*columns, *LABELS, *taught)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -7,8 +7,8 @@ candidate. A bundle that was deployed is never replaced by different bytes.
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,20 @@ from jobs.errors import Misconfigured, Refused
 from jobs.evidence import dataset
 from jobs.evidence.scored import scored
 from jobs.lake.run import Run, code_version
+from jobs.lake.store import midnight
 from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import LABELS, columns_read
 from jobs.moment.identity import IDENTITY
 from jobs.train import choice, core
 from jobs.train.progress import said
+from models.delays.curve import DelayCurve
 from models.evaluation.estimate import Estimate, Finding
 from models.rankers import BASELINE, fit
 from models.rankers.features import TABLE
 from models.rankers.protocol import Diverged, Ranker, TrainingData
 
-COLUMNS = ("split", "request_id", "event_time", *LABELS)
+COLUMNS = ("split", "request_id", "event_time", "surface", "conversion_heard_at", *LABELS)
 """What is read of `examples` whatever is learned; all of `TABLE` is needed to tell validation rows apart."""
 
 
@@ -43,10 +45,14 @@ def run(run: Run) -> dict[str, Any]:
     inputs = core.inputs_of(kinds)
     columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE))))
     examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=columns)
-    folds = core.folds(examples, inputs)
+    origins = _origins(run, kinds, champion)
+    cut, before = midnight(run.day + timedelta(days=1)), _curve(origins.values())
+    folds = core.folds(examples, cut, run.config.attribution, run.config.delays, before, inputs)
     del examples  # a million rows of it, not needed beside their arrays
     run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
-    origins = _origins(run, kinds, champion)
+    run.say(folds.conversions.why)
+    if folds.conversions.warning:
+        run.say(folds.conversions.warning)
     rankers: dict[str, Ranker] = {}
     for kind in kinds:
         started = time.monotonic()
@@ -72,6 +78,8 @@ def run(run: Run) -> dict[str, Any]:
         "chosen": drafts[chosen].candidate_id,
         "why": why,
         "started_from": _started_from(drafts[chosen]),
+        "conversions": folds.conversions.why,
+        "delay_drift": folds.conversions.warning,
         "train_rows": len(folds.train.clicked),
         "validation": {kind: _values(figures[kind]) for kind in sorted(figures)},
     }
@@ -128,6 +136,12 @@ def _origins(run: Run, kinds: Sequence[str], champion: Bundle | None) -> dict[st
     return found
 
 
+def _curve(origins: Iterable[Bundle]) -> DelayCurve | None:
+    """The newest delay curve among what is continued; None where nobody has one."""
+    known = [origin for origin in origins if origin.delays is not None]
+    return max(known, key=lambda origin: origin.learned_until).delays if known else None
+
+
 def _of_kind(kind: str, origin: Bundle) -> Ranker:
     return origin.ranker if origin.ranker.kind == kind else origin.fallback
 
@@ -145,6 +159,8 @@ def _draft(
     lineage = {
         "day": run.day.isoformat(),
         "mode": run.mode,
+        "delays": run.config.delays.model_dump(mode="json"),
+        "delay_drift": folds.conversions.drifted,
         "train_rows": len(folds.train.clicked),
     }
     digests = core.fingerprints(folds.train)
@@ -165,6 +181,7 @@ def _draft(
                 "started_from": _named(origins.get(kind)),
                 "learned_until": _learned_until(folds, [origins.get(kind), origins.get(BASELINE)]).isoformat(),
             },
+            folds.conversions.curve,
         )
         for kind, ranker in rankers.items()
     }

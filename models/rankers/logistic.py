@@ -81,7 +81,7 @@ class LogisticRanker:
         design = Design(scaling.apply(numbers), encoding.codes(data.features), encoding.sizes)
 
         def head(label: Label, start: Floats | None) -> Floats:
-            rate = float(np.average(label.value, weights=label.weight))
+            rate = label.rate()
             cold = np.zeros(design.weights)
             cold[0] = np.log(rate / (1 - rate))
             return minimise(

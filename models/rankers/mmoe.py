@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -109,7 +109,8 @@ class MMoERanker:
     A warm start continues weights, Adam's moments, vectors and their accumulators. Vectors are copied by id; an id not
     seen keeps its bytes, and goes when it was not seen for `expire_after_days`. Vectors are float16 between fits and in
     serving, so a day's change of less than half a step of float16 is lost. Admission counts the rows of one training:
-    what is rare on every single day waits for the next full one. Where a warm start knows too few conversions it
+    what is rare on every single day waits for the next full one. Conversions are waited
+    for until they are closed: it does not read open ones by the delay curve yet. Where a warm start knows too few it
     rehearses its parent's P(conversion | click) on the new rows: close to what it was, not equal, since the experts it
     rests on go on learning. Scores need numpy only; there is no ONNX file, for the environment has no runtime for it.
     """
@@ -135,7 +136,7 @@ class MMoERanker:
         """
         from models.rankers.learner import Learner  # torch: a second to import, needed only here
 
-        rng = np.random.default_rng(seed)
+        rng, data = np.random.default_rng(seed), replace(data, conversion=None)
         click, conversion = click_label(data), conversion_label(data)
         layout = start_from._layout if start_from else Layout.fit(data.features, click.rows)
         days = np.zeros(len(click.rows), np.int64) if data.days is None else data.days[click.rows]

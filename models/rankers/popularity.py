@@ -57,9 +57,10 @@ class PopularityRanker:
             before[:, 1] = base[1]
         columns = []
         for at, (label, prior) in enumerate(zip((click, conversion), priors, strict=True)):
-            seen = np.bincount(row_codes[label.rows], weights=label.weight, minlength=len(items) + 1)
+            seen = np.bincount(row_codes[label.rows], weights=label.exposed, minlength=len(items) + 1)
             hits = np.bincount(row_codes[label.rows], weights=label.weight * label.value, minlength=len(items) + 1)
-            columns.append((hits + prior * before[:, at]) / (seen + prior))
+            # Of open rows more may have come than was to be expected by now, but no more than one each.
+            columns.append(np.minimum((hits + prior * before[:, at]) / (seen + prior), 1.0))
         return cls({item: (float(columns[0][at]), float(columns[1][at])) for item, at in codes.items()}, base)
 
     def predict(self, features: Columns) -> Predictions:
@@ -87,8 +88,8 @@ class PopularityRanker:
 
 def _rate(label: Label, prior: float, before: float) -> float:
     """The weighted share of ones with `prior` rows of the rate `before`; 0.0 where there are no rows at all."""
-    rows = float(label.weight.sum()) + prior
-    return (float((label.weight * label.value).sum()) + prior * before) / rows if rows else 0.0
+    rows = float(label.exposed.sum()) + prior
+    return min(1.0, (float((label.weight * label.value).sum()) + prior * before) / rows) if rows else 0.0
 
 
 def _given_click(click: float, conversion: float) -> tuple[float, float]:

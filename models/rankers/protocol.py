@@ -7,6 +7,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from models.delays.targets import Targets
+
 Columns = Mapping[str, NDArray[Any]]
 """Column name to an array: (n,) float64 with NaN for unknown, (n,) object holding str with None for unknown, or a list
 as (n, k) object, str from the left, None to its right."""
@@ -53,6 +55,8 @@ class TrainingData:
     Whether a label is known must not depend on what it says: one that may still change is NaN, also where a yes has
     been heard already.
 
+    `conversion`: what conversions of clicked rows teach, the open ones read as "so far no, so old" (`models.delays`),
+    in place of `converted`. None: they teach nothing until they are closed.
     `days`: (n,) the day of each row, days since 1970-01-01, where a ranker is to forget what it has not seen for long.
     `held_out`: later examples to stop learning by, never learned from, where a ranker makes several passes.
     """
@@ -61,6 +65,7 @@ class TrainingData:
     clicked: Floats
     converted: Floats
     weight: Floats
+    conversion: Targets | None = None
     days: NDArray[np.int64] | None = None
     held_out: "TrainingData | None" = None
 

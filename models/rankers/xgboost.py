@@ -129,7 +129,16 @@ def _boosted(
         "verbosity": 0,
     }
     rounds = settings.rounds if start is None else settings.warm_rounds
-    return xgb.train(parameters, matrix, num_boost_round=rounds, xgb_model=start)
+    if label.seen is None:
+        return xgb.train(parameters, matrix, num_boost_round=rounds, xgb_model=start)
+    targets = label.targets
+    if start is None:  # xgboost would begin at the mean label, of which some have not come
+        parameters["base_score"] = targets.rate()
+
+    def slopes(logit: NDArray[np.float32], _: object) -> tuple[Floats, Floats]:
+        return targets.at(logit.astype(np.float64))[1:]
+
+    return xgb.train(parameters, matrix, num_boost_round=rounds, xgb_model=start, obj=slopes)
 
 
 def _table(encoding: Encoding, features: Columns) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from jobs.config import Config
 from jobs.flow import STAGES
 from jobs.lake.run import Run
 from jobs.lake.store import Lake, Lineage, midnight
-from jobs.lake.tables import LAKE
+from jobs.lake.tables import LAKE, TIME
 from models.features import INTEREST_BUCKETS
 from models.rankers.features import ITEM_NUMBERS, SEPARATOR, USER_NUMBERS
 
@@ -263,6 +263,7 @@ def examples(world: World, day: date, split: str, n: int) -> pa.Table:
         "split": [split] * len(user),
         "clicked": drawn["clicked"].ravel(),
         "converted": pa.nulls(len(user), pa.bool_()),
+        "conversion_heard_at": pa.nulls(len(user), TIME),
         "weight": np.ones(len(user)),
         "user_item_interest": interest,
         "user_last5_share": (user % CATEGORIES == world.category[item]) * 1.0,

@@ -40,6 +40,7 @@ REACHES = {
     "features.encoding_prior_impressions": "featurize",
     "features.encoding_min_impressions": "featurize",
     "dataset": "assemble",
+    "delays": "train",
     "tasks": "assemble",
     "ranker": "train",
     "policy": "train",

@@ -1,22 +1,30 @@
 """Which rankers a run fits, and what they learn from."""
 
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from jobs.config import AttributionSettings
 from jobs.errors import Refused
+from jobs.lake.store import midnight
 from jobs.train import core
 from models.rankers.features import EVERYTHING, IDS, LISTS, TABLE
 from models.rankers.protocol import Inputs
+from models.settings import DelaySettings
 from tests.jobs.small_lake import DAY, World, examples
+
+
+def folds(rows: pa.Table) -> core.Folds:
+    return core.folds(rows, midnight(DAY + timedelta(days=1)), AttributionSettings(), DelaySettings())
 
 
 def test_the_validate_split_is_chosen_on_as_it_is() -> None:
     """All of its traffic, rows without a label included, and none of another day."""
     parts = [examples(World(), DAY, split, 20) for split in ("train", "validate", "test")]
-    found = core.folds(pa.concat_tables(parts))
+    found = folds(pa.concat_tables(parts))
     assert found.validate.equals(parts[1])
     assert len(found.train.clicked) == len(parts[0])
 
@@ -25,7 +33,7 @@ def test_a_train_fold_without_clicks_is_refused() -> None:
     rows = examples(World(), DAY, "train", 20)
     silent = rows.set_column(rows.column_names.index("clicked"), "clicked", pa.array([False] * len(rows)))
     with pytest.raises(Refused, match=r"60 with a known label, 0 clicked"):
-        core.folds(silent)
+        folds(silent)
 
 
 @pytest.mark.parametrize(

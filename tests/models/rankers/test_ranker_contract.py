@@ -11,6 +11,10 @@ import pytest
 from jobs.lake.tables import SUPERSEDED, TIME
 from jobs.moment.columns import numbers
 from jobs.outcomes import as_known
+from models.delays.curve import DelayCurve
+from models.delays.methods import as_seen, plug_in
+from models.delays.observed import Observed
+from models.delays.targets import Targets
 from models.features import LAST_ITEMS
 from models.rankers import RANKERS, fit
 from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC
@@ -278,6 +282,60 @@ def test_early_conversions_among_open_labels_teach_nothing(kind: type[Ranker], d
     before, after = (r.predict(data.features).p_conversion_given_click for r in (full, warm))
     # Experts that clicks go on teaching are held to what they said of conversions, not frozen.
     np.testing.assert_allclose(after, before, rtol=0.2 if kind.kind == "mmoe" else 1e-12)
+
+
+def waiting(data: TrainingData, seed: int, days: tuple[float, float]) -> tuple[TrainingData, Observed]:
+    """`data` bought as in `bought`, and what a cut sees of its clicks: how old, and what has been heard of so far."""
+    rng, n = np.random.default_rng(seed), len(data.clicked)
+    age = CUT_DAY - np.sort(rng.uniform(*days, n))
+    good = data.features["item_category"] == "good"
+    happened = (data.clicked == 1.0) & (rng.random(n) < np.where(good, *CONVERTS))
+    delay = np.where(happened, 7 * rng.random(n) ** 3, np.nan)
+    clicks = np.flatnonzero(data.clicked == 1.0)
+    observed = Observed.of(age, np.where(delay <= age, delay, np.nan), 7.0).rows(clicks)
+    return replace(data, converted=np.full(n, np.nan)), observed
+
+
+def taught(data: TrainingData, targets: Targets) -> TrainingData:
+    """With the rows of clicks as rows of all."""
+    return replace(data, conversion=replace(targets, rows=np.flatnonzero(data.clicked == 1.0)[targets.rows]))
+
+
+def test_open_conversions_teach_by_how_they_are_delayed(kind: type[Ranker], data: TrainingData) -> None:
+    """A full training of all days, then a warm start of three whose every conversion is open and whose rate has fallen
+    by half: read by the delay curve both find the truth. As seen, "not yet" read as "no", the warm start falls too far.
+    """
+    rows, observed = waiting(checkerboard(60_000, seed=1), 1, (0, CUT_DAY))
+    curve = DelayCurve.fit(observed)
+    full = fit(kind.kind, taught(rows, plug_in(observed, curve)), SETTINGS)
+    assert per_click(full, data) == pytest.approx(TRUTH, rel=0.05)
+    rows, observed = waiting(checkerboard(60_000, seed=2), 2, (CUT_DAY - 3, CUT_DAY))
+    assert not observed.closed.any()
+    half = observed.come & (np.random.default_rng(0).random(len(observed.age)) < 0.5)
+    observed = replace(observed, delay=np.where(half, np.nan, observed.delay))
+    groups = {"xgboost": {"warm_rounds": 40}, "popularity": {"prior_clicks": 1.0}}
+    settings = SETTINGS.model_copy(
+        update={name: getattr(SETTINGS, name).model_copy(update=of) for name, of in groups.items()}
+    )
+    warm = fit(kind.kind, taught(rows, plug_in(observed, curve)), settings, full)
+    assert per_click(warm, data) == pytest.approx(TRUTH / 2, rel=0.1)
+    assert per_click(fit(kind.kind, taught(rows, as_seen(observed)), settings, full), data) < 0.42 * TRUTH
+    assert same(kind.from_files(warm.to_files()), warm, data)
+
+
+def test_where_all_is_closed_open_conversions_change_nothing(kind: type[Ranker], data: TrainingData) -> None:
+    """To the byte: a method that waits is the ranker that knows of no methods."""
+    targets = Targets.of(np.arange(len(data.clicked)), data.converted == 1.0, data.weight)
+    clicks = np.flatnonzero(data.clicked == 1.0)
+    found = fit(kind.kind, replace(data, conversion=targets.take(clicks)), SETTINGS)
+    assert found.to_files() == fit(kind.kind, data, SETTINGS).to_files()
+
+
+def test_conversions_of_rows_that_were_not_clicked_are_refused(kind: type[Ranker], data: TrainingData) -> None:
+    """P(conversion | click) is learned from clicks: any other row would make it smaller."""
+    targets = Targets.of(np.arange(len(data.clicked)), data.converted == 1.0, data.weight)
+    with pytest.raises(ValueError, match="those of clicked rows"):
+        fit(kind.kind, replace(data, conversion=targets), SETTINGS)
 
 
 def test_a_warm_start_learns_from_conversions_that_are_closed(kind: type[Ranker], data: TrainingData) -> None:
