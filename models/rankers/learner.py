@@ -37,7 +37,8 @@ class Batch:
     """n encoded rows: numbers (n, k), rows of the table (n, words + listed), labels and weights (n,).
 
     `converted` is NaN where unknown; `rehearsed` is what the parent says of P(conversion | click), NaN where it is not
-    to be held to.
+    to be held to. `seen` and `of_click`, of a clicked row whose conversion is learned given the click: how much of it
+    was to be seen by now, and its weight (`models.delays.targets.Targets`); NaN and 0 elsewhere.
     """
 
     numbers: NDArray[np.float32]
@@ -46,6 +47,8 @@ class Batch:
     converted: NDArray[np.float32]
     rehearsed: NDArray[np.float32]
     weight: NDArray[np.float32]
+    seen: NDArray[np.float32]
+    of_click: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.clicked)
@@ -135,7 +138,11 @@ class Learner:
         weight = rows.weight.astype(np.float64)
         steps = [shift(click, weight, float(weight @ rows.clicked)), 0.0]
         p_click = weight / (1 + np.exp(-click - steps[0]))
-        for of, share in ((rows.converted, weight), (rows.rehearsed, p_click)):
+        given = ~np.isnan(rows.seen)
+        if given.any():
+            counts = rows.of_click[given].astype(np.float64)
+            steps[1] = shift(conversion[given], counts * rows.seen[given], float(counts @ rows.converted[given]))
+        for of, share in ((np.where(given.any(), np.nan, rows.converted), weight), (rows.rehearsed, p_click)):
             known = ~np.isnan(of)
             if known.any():
                 steps[1] = shift(conversion[known], p_click[known], float(share[known] @ of[known]))
@@ -191,10 +198,13 @@ class Learner:
         known = np.flatnonzero(~np.isnan(batch.converted))
         if len(known):
             at = torch.from_numpy(known)
-            log_p = (functional.logsigmoid(click) + functional.logsigmoid(conversion))[at]
-            log_not = torch.log1p(-torch.exp(log_p).clip(max=ALMOST_ONE))
+            given = torch.from_numpy(~np.isnan(batch.seen[known]))
+            log_p = functional.logsigmoid(conversion)[at] + functional.logsigmoid(click)[at] * ~given
+            seen = torch.from_numpy(np.nan_to_num(batch.seen[known], nan=1.0))
+            log_not = torch.log1p(-(torch.exp(log_p) * seen).clip(max=ALMOST_ONE))
             yes = torch.from_numpy(batch.converted)[at]
-            loss = loss - (weight[at] * (yes * log_p + (1 - yes) * log_not)).sum() / len(batch)
+            counts = torch.where(given, torch.from_numpy(batch.of_click)[at], weight[at])
+            loss = loss - (counts * (yes * log_p + (1 - yes) * log_not)).sum() / len(batch)
         held = np.flatnonzero(~np.isnan(batch.rehearsed))
         if len(held):
             at = torch.from_numpy(held)

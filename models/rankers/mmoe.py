@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -109,8 +109,8 @@ class MMoERanker:
     A warm start continues weights, Adam's moments, vectors and their accumulators. Vectors are copied by id; an id not
     seen keeps its bytes, and goes when it was not seen for `expire_after_days`. Vectors are float16 between fits and in
     serving, so a day's change of less than half a step of float16 is lost. Admission counts the rows of one training:
-    what is rare on every single day waits for the next full one. Conversions are waited
-    for until they are closed: it does not read open ones by the delay curve yet. Where a warm start knows too few it
+    what is rare on every single day waits for the next full one. Where open
+    conversions teach too, they are learned of clicks alone. Where a warm start knows too few it
     rehearses its parent's P(conversion | click) on the new rows: close to what it was, not equal, since the experts it
     rests on go on learning. Scores need numpy only; there is no ONNX file, for the environment has no runtime for it.
     """
@@ -136,7 +136,7 @@ class MMoERanker:
         """
         from models.rankers.learner import Learner  # torch: a second to import, needed only here
 
-        rng, data = np.random.default_rng(seed), replace(data, conversion=None)
+        rng = np.random.default_rng(seed)
         click, conversion = click_label(data), conversion_label(data)
         layout = start_from._layout if start_from else Layout.fit(data.features, click.rows)
         days = np.zeros(len(click.rows), np.int64) if data.days is None else data.days[click.rows]
@@ -152,14 +152,14 @@ class MMoERanker:
         constant = None if conversion else without_conversions(data, before)
         if conversion and before is not None:  # the tower has not learned yet
             weights = {**weights, "out.bias": np.array([weights["out.bias"][0], _logit(conversion)], np.float32)}
-        rows = _batch(layout, table, data, click, conversion is not None)
+        rows = _batch(layout, table, data, click, conversion)
         if conversion is None and start_from and before is None:
             rows.rehearsed[:] = start_from.predict(data.features).p_conversion_given_click[click.rows]
         epochs = settings.warm_epochs if start_from else settings.epochs
         held_out = None
         if data.held_out is not None and epochs > 1:
             known = Label.of(data.held_out.clicked, data.held_out.weight)
-            held_out = _batch(layout, table, data.held_out, known, False) if len(known.rows) else None
+            held_out = _batch(layout, table, data.held_out, known, None) if len(known.rows) else None
         learner = Learner(weights, memory, table, layout.fields, settings)
         learner.learn(rows, epochs, layout.listed, rng, held_out)
         ranker = cls(layout, *learner.finished(), constant)
@@ -295,12 +295,12 @@ def _first_weights(layout: Layout, settings: MMoESettings, click: Label, rng: np
 
 
 def _logit(label: Label) -> float:
-    rate = float(np.average(label.value, weights=label.weight))
+    rate = label.rate()
     return float(np.log(rate / (1 - rate)))
 
 
-def _batch(layout: Layout, table: Embeddings, data: TrainingData, click: Label, conversions: bool) -> "Batch":
-    """The rows whose click is known; `conversions` says whether theirs are learned from, where known too.
+def _batch(layout: Layout, table: Embeddings, data: TrainingData, click: Label, conversion: Label | None) -> "Batch":
+    """The rows whose click is known; `conversion`: theirs, of all rows where closed, or as `data.conversion` says.
 
     A conversion is paid to a click: without one there is none.
     """
@@ -310,7 +310,14 @@ def _batch(layout: Layout, table: Embeddings, data: TrainingData, click: Label, 
         name: np.asarray(column)[click.rows] for name, column in data.features.items() if _is_input(layout, name)
     }
     n = len(click.rows)
-    converted = data.converted[click.rows] * click.value if conversions else np.full(n, np.nan)
+    converted, seen, of_click = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n)
+    closed = conversion is not None and conversion.seen is None
+    if conversion is not None and closed and np.array_equal(conversion.weight, data.weight[conversion.rows]):
+        converted = data.converted[click.rows] * click.value
+    elif conversion is not None:
+        at = np.searchsorted(click.rows, conversion.rows)
+        converted[at], of_click[at] = conversion.value, conversion.weight / click.weight.mean()
+        seen[at] = 1.0 if conversion.seen is None else conversion.seen
     return Batch(
         layout.numbers(features),
         layout.codes(features, table),
@@ -318,6 +325,8 @@ def _batch(layout: Layout, table: Embeddings, data: TrainingData, click: Label, 
         converted.astype(np.float32),
         np.full(n, np.nan, dtype=np.float32),
         (click.weight / click.weight.mean()).astype(np.float32),
+        seen.astype(np.float32),
+        of_click.astype(np.float32),
     )
 
 

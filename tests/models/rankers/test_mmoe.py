@@ -98,7 +98,7 @@ def test_the_trainer_and_the_server_say_the_same(world: IdWorld, drawn: Drawn, m
     data = odd(world)
 
     def batch_of(learner: Learner) -> Batch:
-        return _batch(layout[0], learner._table, data, click_label(data), False)
+        return _batch(layout[0], learner._table, data, click_label(data), None)
 
     from models.rankers.mmoe import Layout
 
