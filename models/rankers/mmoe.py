@@ -311,8 +311,7 @@ def _batch(layout: Layout, table: Embeddings, data: TrainingData, click: Label, 
     }
     n = len(click.rows)
     converted, seen, of_click = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n)
-    closed = conversion is not None and conversion.seen is None
-    if conversion is not None and closed and np.array_equal(conversion.weight, data.weight[conversion.rows]):
+    if conversion is not None and _closed(conversion, data):
         converted = data.converted[click.rows] * click.value
     elif conversion is not None:
         at = np.searchsorted(click.rows, conversion.rows)
@@ -328,6 +327,12 @@ def _batch(layout: Layout, table: Embeddings, data: TrainingData, click: Label, 
         seen.astype(np.float32),
         of_click.astype(np.float32),
     )
+
+
+def _closed(conversion: Label, data: TrainingData) -> bool:
+    """Whether the label says no more than `data.converted` does."""
+    own = (data.converted[conversion.rows], data.weight[conversion.rows])
+    return conversion.seen is None and all(map(np.array_equal, own, (conversion.value, conversion.weight)))
 
 
 def _is_input(layout: Layout, name: str) -> bool:
