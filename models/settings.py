@@ -64,6 +64,40 @@ class TaskSettings(Settings):
     otherwise: str = Field("recommend", description="the task of a surface that is not named")
 
 
+class RetrievalSettings(Settings):
+    """The first stage: how each retriever learns, how vectors are indexed, what a retriever must show to be chosen.
+
+    No job reads these yet: the bundle's index is still `models.retrieval.ItemIndex`.
+    """
+
+    seed: int = 7
+    k: int = Field(100, ge=1, description="candidates a retriever is judged by: recall@k")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval; challengers share what it leaves")
+    half_life_days: float = Field(7.0, gt=0, description="popularity: an interaction this old counts half")
+    item_cf_neighbours: int = Field(100, ge=1, description="kept per item")
+    item_cf_shrinkage: float = Field(10.0, ge=0, description="added to a cosine's denominator: few users tell little")
+    ease_l2: float = Field(200.0, gt=0)
+    ease_max_items: int = Field(5_000, ge=2, description="items with interactions; their square is kept and inverted")
+    ials_dimensions: int = Field(32, ge=1)
+    ials_iterations: int = Field(12, ge=1)
+    ials_unobserved: float = Field(0.1, gt=0, description="weight of a pair that was not seen together; tune with l2")
+    ials_l2: float = Field(0.01, gt=0)
+    ials_l2_exponent: float = Field(1.0, ge=0, le=1, description="0: the same for all; 1: in proportion to frequency")
+    ials_start: float = Field(0.1, gt=0, description="standard deviation of the first vectors' lengths")
+    content_dimensions: int = Field(32, ge=1)
+    content_buckets: int = Field(4_096, ge=16, description="words are hashed into so many columns")
+    index_kind: Literal["auto", "exact", "ivf", "pq", "hnsw"] = Field(
+        "auto", description="auto: exact up to index_exact_max_items vectors, ivf above"
+    )
+    index_exact_max_items: int = Field(300_000, ge=1, description="a scan of half precision reads 2 bytes a dimension")
+    ivf_probed_share: float = Field(0.06, gt=0, le=1, description="lists a search looks into, of all")
+    pq_refine: int = Field(8, ge=1, description="so many times k codes are looked at again in half precision")
+    hnsw_links: int = Field(32, ge=4)
+    hnsw_breadth: int = Field(200, ge=1, description="of the search when the graph is built, and at least k when asked")
+    canary_queries: int = Field(64, ge=1)
+    canary_min_recall: float = Field(0.9, gt=0, le=1, description="of the exact answers, when built and when loaded")
+
+
 class RankerSettings(Settings):
     """Hyperparameters of every ranker; one seed for all."""
 
