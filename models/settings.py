@@ -90,7 +90,7 @@ class RetrievalSettings(Settings):
         "auto", description="auto: exact up to index_exact_max_items vectors, ivf above"
     )
     index_exact_max_items: int = Field(300_000, ge=1, description="a scan of half precision reads 2 bytes a dimension")
-    ivf_probed_share: float = Field(0.06, gt=0, le=1, description="lists a search looks into, of all")
+    ivf_probed: int = Field(64, ge=1, description="lists a search looks into, of about 2 sqrt(vectors)")
     pq_refine: int = Field(8, ge=1, description="so many times k codes are looked at again in half precision")
     hnsw_links: int = Field(32, ge=4)
     hnsw_breadth: int = Field(200, ge=1, description="of the search when the graph is built, and at least k when asked")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,12 @@ class Canary:
 
     def to_files(self) -> dict[str, bytes]:
         """Arrays."""
-        arrays = {"queries": self.queries, "answers": self.answers, "ends": self.ends, "k": np.array(self.k)}
+        arrays: dict[str, NDArray[Any]] = {
+            "queries": self.queries,
+            "answers": self.answers,
+            "ends": self.ends,
+            "k": np.array(self.k),
+        }
         return {f"canary.{name}.npy": array_bytes(array) for name, array in arrays.items()}
 
     @classmethod

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,6 @@ from models.retrieval.canary import Canary
 from models.retrieval.interactions import Bools, Floats, Ints
 from models.retrieval.protocol import array_bytes, array_of
 from models.settings import RetrievalSettings
-
-if TYPE_CHECKING:
-    import faiss
 
 INDEX_FILE, CODES_FILE, FACTS_FILE = "vectors.faiss", "vectors.codes.npy", "vectors.json"
 MIN_TRAINED = 1_000
@@ -53,14 +50,16 @@ class VectorIndex:
     are the more is searched, so build again daily.
     """
 
-    def __init__(self, index: "faiss.Index", codes: Ints, facts: Facts, canary: Canary) -> None:
-        """`codes`: the item of each of the index's rows, ascending. Raises ValueError where the canary does not sing.
+    def __init__(self, index: Any, codes: Ints, facts: Facts, canary: Canary) -> None:
+        """`index`: faiss's; `codes`: the item of each of its rows, ascending. Raises ValueError where a canary dies.
 
         A canary that finds less than `facts.min_recall` of its exact answers is an index that was built, saved or read
         wrongly, or whose approximation is too coarse.
         """
+        if index.ntotal != len(codes):
+            raise ValueError(f"an index needs an item for each of its {index.ntotal} rows; found {len(codes)}")
         self._index, self._codes, self._facts, self._canary = index, codes, facts, canary
-        self.canary_recall = canary.recall(self.search(canary.queries, canary.k)[0])
+        self.canary_recall = canary.recall(self.search(canary.queries.astype(np.float64), canary.k)[0])
         if self.canary_recall < facts.min_recall:
             raise ValueError(
                 f"an index needs to find {facts.min_recall:g} of the exact answers to its canary's {canary.size}"
@@ -115,12 +114,15 @@ class VectorIndex:
     def search(self, queries: Floats, k: int, removed: Bools | None = None) -> tuple[Ints, Floats]:
         """Codes (n, k) and inner products (n, k), largest first, of `queries` (n, d); -1 and -inf where none is left.
 
-        None of `removed` (items,) comes back, whatever is asked. Raises ValueError for k < 1, another width, or numbers
-        that are not finite.
+        None of `removed` (items,) comes back, whatever is asked. A query of zeros says nothing and gets items in no
+        order: ask a retriever's popularity instead. Raises ValueError for k < 1, another width, numbers that are not
+        finite, or a `removed` that does not tell of every item.
         """
         if k < 1:
             raise ValueError(f"a search needs k >= 1; found {k}")
         _need_numbers(queries, "queries", self._width)
+        if removed is not None and len(removed) <= self._codes[-1]:
+            raise ValueError(f"removed needs an entry for each item up to {self._codes[-1]}; found {len(removed)}")
         barred = np.zeros(len(self._codes), dtype=bool) if removed is None else removed[self._codes]
         asked = min(k + int(barred.sum()), len(self._codes))
         scores, at = self._searched(np.ascontiguousarray(queries, dtype=np.float32), asked)
@@ -135,10 +137,8 @@ class VectorIndex:
 
     def to_files(self) -> dict[str, bytes]:
         """The index in faiss's own format, its items, its canary, and facts as JSON."""
-        import faiss
-
         return {
-            INDEX_FILE: faiss.serialize_index(self._index).tobytes(),
+            INDEX_FILE: _library().serialize_index(self._index).tobytes(),
             CODES_FILE: array_bytes(self._codes),
             FACTS_FILE: json.dumps(asdict(self._facts), sort_keys=True).encode(),
             **self._canary.to_files(),
@@ -147,22 +147,18 @@ class VectorIndex:
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
         """The very index `to_files` wrote; raises ValueError where it no longer finds what its canary knows."""
-        import faiss
-
-        index = faiss.deserialize_index(np.frombuffer(files[INDEX_FILE], dtype=np.uint8))
+        index = _library().deserialize_index(np.frombuffer(files[INDEX_FILE], dtype=np.uint8))
         return cls(index, array_of(files[CODES_FILE]), Facts(**json.loads(files[FACTS_FILE])), Canary.from_files(files))
 
     @property
     def _width(self) -> int:
-        return self._canary.queries.shape[1]
+        return int(self._canary.queries.shape[1])
 
     def _searched(self, queries: NDArray[np.float32], k: int) -> tuple[Floats, Ints]:
         """faiss's own answer: products of scaled vectors and rows of the index, -1 where it found fewer."""
-        import faiss
-
         wide = _even(queries) if self.kind == "pq" else queries
         if self.kind == "hnsw":
-            parameters = faiss.SearchParametersHNSW(efSearch=max(self._facts.breadth, k))
+            parameters = _library().SearchParametersHNSW(efSearch=max(self._facts.breadth, k))
             scores, at = self._index.search(wide, k, params=parameters)
         else:
             scores, at = self._index.search(wide, k)
@@ -187,15 +183,14 @@ def _kind(n: int, settings: RetrievalSettings) -> str:
 
 def _empty(kind: str, n: int, d: int, settings: RetrievalSettings) -> Any:
     """An untrained index for n vectors (n, d)."""
-    import faiss
-
+    faiss = _library()
     product, half = faiss.METRIC_INNER_PRODUCT, faiss.ScalarQuantizer.QT_fp16
     if kind == "exact":
         return faiss.IndexScalarQuantizer(d, half, product)
     if kind == "ivf":
         lists = max(1, min(round(LISTS_PER_ROOT * n**0.5), n // TRAINED_PER_LIST))
         index = faiss.index_factory(d, f"IVF{lists},SQfp16", product)
-        index.nprobe = max(1, round(settings.ivf_probed_share * lists))
+        index.nprobe = min(settings.ivf_probed, lists)
         return index
     if kind == "pq":
         # Four bits for two dimensions each: what fast-scan reads from registers. Then a look in half precision.
@@ -218,11 +213,17 @@ def _need_numbers(vectors: Floats, name: str, width: int | None = None) -> None:
         raise ValueError(f"{name} need finite numbers of shape {wanted}; found shape {vectors.shape} or others")
 
 
+def _library() -> Any:
+    """faiss, loaded when it is needed; its stubs do not know its own classes."""
+    import faiss
+
+    return faiss
+
+
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
     """faiss with so many threads: the same bytes on every machine."""
-    import faiss
-
+    faiss = _library()
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(count)
     try:
