@@ -86,6 +86,13 @@ class RetrievalSettings(Settings):
     ials_start: float = Field(0.1, gt=0, description="standard deviation of the first vectors' lengths")
     content_dimensions: int = Field(32, ge=1)
     content_buckets: int = Field(4_096, ge=16, description="words are hashed into so many columns")
+    two_tower_dimensions: int = Field(32, ge=1)
+    two_tower_hidden: int = Field(64, ge=1)
+    two_tower_history: int = Field(50, ge=1, description="items before an interaction that training looks at")
+    two_tower_epochs: int = Field(5, ge=1)
+    two_tower_batch: int = Field(512, ge=2)
+    two_tower_rate: float = Field(0.05, gt=0)
+    two_tower_dropout: float = Field(0.1, ge=0, lt=1, description="items' own parts left out: words must do alone")
     index_kind: Literal["auto", "exact", "ivf", "pq", "hnsw"] = Field(
         "auto", description="auto: exact up to index_exact_max_items vectors, ivf above"
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.retrieval.interactions import Floats, Interactions, Sparse
 from models.retrieval.popularity import FILE as POPULAR_FILE
@@ -25,7 +26,7 @@ class ContentRetriever:
 
     kind = "content"
 
-    def __init__(self, vectors: Floats, popular: Floats) -> None:
+    def __init__(self, vectors: NDArray[np.float32], popular: Floats) -> None:
         """`vectors` (items, d) in single precision."""
         self._vectors, self.popular = vectors, popular
 
@@ -33,8 +34,7 @@ class ContentRetriever:
     def fit(cls, interactions: Interactions, settings: RetrievalSettings) -> Self:
         """Reads the items' text alone; raises ValueError where no item has a word. See `Retriever.fit`."""
         popular = popularity(interactions, settings.half_life_days)
-        words = _weighted_words(interactions.text, settings.content_buckets)
-        return cls(_reduced(words, settings.content_dimensions, settings.seed), popular)
+        return cls(content_vectors(interactions, settings), popular)
 
     @property
     def item_vectors(self) -> Floats:
@@ -62,6 +62,12 @@ class ContentRetriever:
         return cls(array_of(files[VECTORS_FILE]), array_of(files[POPULAR_FILE]))
 
 
+def content_vectors(interactions: Interactions, settings: RetrievalSettings) -> NDArray[np.float32]:
+    """(items, d) of length one, zeros without words; raises ValueError where no item has a word."""
+    words = _weighted_words(interactions.text, settings.content_buckets)
+    return _reduced(words, settings.content_dimensions, settings.seed)
+
+
 def _weighted_words(texts: tuple[str, ...], buckets: int) -> Sparse:
     """(items, buckets that occur): rarity log((1 + items) / (1 + items with it)) + 1, rows of length one."""
     from scipy.sparse import csr_array
@@ -76,7 +82,7 @@ def _weighted_words(texts: tuple[str, ...], buckets: int) -> Sparse:
     return csr_array((rarity[column] / length[row], (row, column)), shape=(len(words), len(rarity)))
 
 
-def _reduced(words: Sparse, dimensions: int, seed: int) -> Floats:
+def _reduced(words: Sparse, dimensions: int, seed: int) -> NDArray[np.float32]:
     """(items, d) in single precision; all words where they are no more than the dimensions."""
     from scipy.sparse.linalg import svds
 
@@ -87,5 +93,5 @@ def _reduced(words: Sparse, dimensions: int, seed: int) -> Floats:
         left, strength, _ = svds(words, k=dimensions, v0=start)
         vectors = left * strength
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    found: Floats = np.where(length > 1e-9, vectors / np.maximum(length, 1e-9), 0.0).astype(np.float32)
+    found: NDArray[np.float32] = np.where(length > 1e-9, vectors / np.maximum(length, 1e-9), 0.0).astype(np.float32)
     return found

@@ -10,7 +10,9 @@ from models.retrieval.protocol import candidates
 from models.settings import RetrievalSettings
 from tests.models.retrieval.worlds import GROUPS, ITEMS_PER_GROUP, grouped
 
-SETTINGS = RetrievalSettings(ease_l2=5, item_cf_shrinkage=1, ials_dimensions=8, content_dimensions=8)
+SETTINGS = RetrievalSettings(
+    ease_l2=5, item_cf_shrinkage=1, ials_dimensions=8, content_dimensions=8, two_tower_batch=64, two_tower_epochs=10
+)
 ITEMS = GROUPS * ITEMS_PER_GROUP
 
 
