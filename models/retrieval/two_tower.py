@@ -20,9 +20,9 @@ Singles = NDArray[np.float32]
 
 
 class TwoTower:
-    """P(next item | history) by a softmax over a batch's own next items, corrected for how often each is among them
-    (Yi et al. 2019); a user is the mean of the history's input vectors through one hidden layer (as Covington et al.
-    2016).
+    """P(next item | history) by a softmax over a batch's own next items, corrected for how probably each is among
+    them (after Yi et al. 2019); a user is the mean of the history's input vectors, through one hidden layer (after
+    Covington et al. 2016).
 
     An item's vector is its own part plus a linear map of its words. Own parts are dropped now and then in training, so
     that words alone place an item nobody has taken up yet; a user never seen is a history like any other. An item's
@@ -177,8 +177,9 @@ def _towers(steps: Steps, content: Any, rng: np.random.Generator, settings: Retr
         for before, item in steps.batches(rng, settings.two_tower_batch):
             dense.zero_grad()
             users = _users(before, inputs, layers, rng, settings.two_tower_dropout)
-            items = outputs.vectors(item, rng.random(len(item)) >= settings.two_tower_dropout)
-            _loss(users, items, item, often).backward()
+            different, label = np.unique(item, return_inverse=True)
+            items = outputs.vectors(different, rng.random(len(different)) >= settings.two_tower_dropout)
+            _loss(users, items, label, 1 - (1 - often[different]) ** len(item)).backward()
             dense.step()
             inputs.learn(settings.two_tower_rate)
             outputs.learn(settings.two_tower_rate)
@@ -206,11 +207,13 @@ def _users(before: Ints, inputs: Table, layers: Mapping[str, Any], rng: np.rando
     return hidden @ layers["second"] + layers["second_bias"]
 
 
-def _loss(users: Any, items: Any, item: Ints, often: Floats) -> Any:
-    """The mean cross entropy of each user's next item among the batch's; the same item twice is no negative."""
+def _loss(users: Any, items: Any, label: Ints, included: Floats) -> Any:
+    """The mean cross entropy of each user's next item, `items[label]`, among the batch's different ones.
+
+    `included`: how probably each is among them. Classes drawn as a set, each for itself, and less the logarithm of
+    that, make it the softmax over all items (Jean et al. 2015); an item counted as often as it occurs would not.
+    """
     import torch
 
-    logits = users @ items[:, :-1].T + items[:, -1] - torch.from_numpy(np.log(often[item]).astype(np.float32))
-    twin = (item[:, None] == item[None, :]) & ~np.eye(len(item), dtype=bool)
-    logits = logits.masked_fill(torch.from_numpy(twin), -torch.inf)
-    return torch.nn.functional.cross_entropy(logits, torch.arange(len(item)))
+    logits = users @ items[:, :-1].T + items[:, -1] - torch.from_numpy(np.log(included).astype(np.float32))
+    return torch.nn.functional.cross_entropy(logits, torch.from_numpy(label))
