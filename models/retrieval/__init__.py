@@ -11,10 +11,12 @@ from models.retrieval.index import ItemIndex
 from models.retrieval.item_cf import ItemCF
 from models.retrieval.popularity import PopularityRetriever
 from models.retrieval.protocol import Retriever
+from models.retrieval.skip_gram import SkipGram
 from models.retrieval.two_tower import TwoTower
 
 RETRIEVERS: dict[str, type[Retriever]] = {
-    retriever.kind: retriever for retriever in (PopularityRetriever, ItemCF, Ease, Ials, ContentRetriever, TwoTower)
+    retriever.kind: retriever
+    for retriever in (PopularityRetriever, ItemCF, Ease, Ials, SkipGram, ContentRetriever, TwoTower)
 }
 """Simplest first: the first of two that are as good is chosen."""
 

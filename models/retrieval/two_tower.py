@@ -5,18 +5,16 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.retrieval.batch_softmax import Singles, Table, one_thread, softmax_loss
 from models.retrieval.content import content_vectors
-from models.retrieval.interactions import Bools, Floats, Interactions, Ints, Sparse
+from models.retrieval.interactions import Floats, Interactions, Ints, Sparse
 from models.retrieval.popularity import FILE as POPULAR_FILE
 from models.retrieval.popularity import popularity
 from models.retrieval.protocol import array_bytes, array_of, need_width
 from models.settings import RetrievalSettings
 
 PARTS = ("inputs", "outputs", "first", "first_bias", "second", "second_bias")
-TINY = 1e-8
-Singles = NDArray[np.float32]
 
 
 class TwoTower:
@@ -107,61 +105,15 @@ class Steps:
             yield self.before[at], self.item[at]
 
 
-class Table:
-    """Vectors of items: own parts, and a linear map of what is known of them; own parts learn by row-wise Adagrad."""
-
-    def __init__(self, rng: np.random.Generator, content: Any, width: int) -> None:
-        """`content` (items, c), a tensor."""
-        import torch
-
-        items = len(content)
-        self.own = torch.from_numpy((0.1 * rng.standard_normal((items, width)) / np.sqrt(width)).astype(np.float32))
-        self.seen = torch.zeros(items)
-        self.content = content
-        self.map = torch.zeros((content.shape[1], width), requires_grad=True)
-        self._rows: list[tuple[Any, Any]] = []
-
-    def vectors(self, items: Ints, kept: Bools) -> Any:
-        """(n, width) of (n,) items, whose own parts count where `kept`; remembered for `learn`."""
-        import torch
-
-        unique, inverse = np.unique(items, return_inverse=True)
-        at = torch.from_numpy(unique)
-        rows = self.own[at].requires_grad_()
-        self._rows.append((at, rows))
-        own = rows[torch.from_numpy(inverse)] * torch.from_numpy(kept.astype(np.float32))[:, None]
-        return own + self.content[torch.from_numpy(items)] @ self.map
-
-    def learn(self, rate: float) -> None:
-        """One step along the gradients of the rows that were asked for: rows not asked for stay bit for bit."""
-        import torch
-
-        with torch.no_grad():
-            for at, rows in self._rows:
-                self.seen[at] += rows.grad.pow(2).mean(dim=1)
-                self.own[at] -= rate * rows.grad / (self.seen[at].sqrt() + TINY)[:, None]
-        self._rows.clear()
-
-    def whole(self) -> Singles:
-        """(items, width): every item's vector; of one that was never learned, what is known of it alone."""
-        own = self.own.numpy() * (self.seen.numpy() > 0)[:, None]
-        found: Singles = own + self.content.numpy() @ self.map.detach().numpy()
-        return found
-
-
 def _trained(interactions: Interactions, settings: RetrievalSettings) -> dict[str, Singles]:
-    """The parts; torch runs on one thread meanwhile, so that sums come out the same everywhere."""
+    """The parts."""
     import torch
 
     steps = Steps.of(interactions, settings.two_tower_history)
     rng = np.random.default_rng(settings.seed)
     known = content_vectors(interactions, settings) if interactions.text else np.zeros((interactions.items, 0), "f4")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return _towers(steps, torch.from_numpy(known), rng, settings)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _towers(steps: Steps, content: Any, rng: np.random.Generator, settings: RetrievalSettings) -> dict[str, Singles]:
@@ -179,7 +131,7 @@ def _towers(steps: Steps, content: Any, rng: np.random.Generator, settings: Retr
             users = _users(before, inputs, layers, rng, settings.two_tower_dropout)
             different, label = np.unique(item, return_inverse=True)
             items = outputs.vectors(different, rng.random(len(different)) >= settings.two_tower_dropout)
-            _loss(users, items, label, 1 - (1 - often[different]) ** len(item)).backward()
+            softmax_loss(users, items, label, 1 - (1 - often[different]) ** len(item)).backward()
             dense.step()
             inputs.learn(settings.two_tower_rate)
             outputs.learn(settings.two_tower_rate)
@@ -205,15 +157,3 @@ def _users(before: Ints, inputs: Table, layers: Mapping[str, Any], rng: np.rando
     total = torch.zeros((len(before), vectors.shape[1])).index_add(0, torch.from_numpy(row), vectors)
     hidden = torch.relu(total / counts[:, None] @ layers["first"] + layers["first_bias"])
     return hidden @ layers["second"] + layers["second_bias"]
-
-
-def _loss(users: Any, items: Any, label: Ints, included: Floats) -> Any:
-    """The mean cross entropy of each user's next item, `items[label]`, among the batch's different ones.
-
-    `included`: how probably each is among them. Classes drawn as a set, each for itself, and less the logarithm of
-    that, make it the softmax over all items (Jean et al. 2015); an item counted as often as it occurs would not.
-    """
-    import torch
-
-    logits = users @ items[:, :-1].T + items[:, -1] - torch.from_numpy(np.log(included).astype(np.float32))
-    return torch.nn.functional.cross_entropy(logits, torch.from_numpy(label))

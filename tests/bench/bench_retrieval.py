@@ -72,12 +72,16 @@ def figures(finding: Finding) -> str:
 
 
 def compared(before: Interactions, after: Interactions, settings: RetrievalSettings) -> tuple[list[Any], HeldOut]:
-    """(quality, seconds to learn, seconds to rank) of each retriever, and what they were held to."""
+    """(quality, seconds to learn, seconds to rank) of each retriever that can learn, and what they were held to."""
     held_out = HeldOut.of(before, after)
     found = []
     for kind in RETRIEVERS.values():
         started = time.perf_counter()
-        retriever = kind.fit(before, settings)
+        try:
+            retriever = kind.fit(before, settings)
+        except ValueError as refused:
+            print(f"{kind.kind} is left out: {refused}", flush=True)
+            continue
         fitted = time.perf_counter()
         found.append((quality(retriever, held_out, settings.k), fitted - started, time.perf_counter() - fitted))
     return found, held_out

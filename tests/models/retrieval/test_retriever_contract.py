@@ -11,8 +11,9 @@ from models.settings import RetrievalSettings
 from tests.models.retrieval.worlds import GROUPS, ITEMS_PER_GROUP, grouped
 
 SETTINGS = RetrievalSettings(
-    ease_l2=5, item_cf_shrinkage=1, ials_dimensions=8, content_dimensions=8, two_tower_batch=64, two_tower_epochs=10
-)
+    ease_l2=5, item_cf_shrinkage=1, ials_dimensions=8, ials_unobserved=0.1, ials_l2=0.01, content_dimensions=8,
+    two_tower_batch=64, two_tower_epochs=10, skip_gram_batch=64, skip_gram_epochs=5,
+)  # fmt: skip
 ITEMS = GROUPS * ITEMS_PER_GROUP
 
 

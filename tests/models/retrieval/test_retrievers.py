@@ -13,6 +13,7 @@ from models.retrieval.interactions import Interactions
 from models.retrieval.item_cf import ItemCF
 from models.retrieval.popularity import popularity
 from models.retrieval.protocol import candidates
+from models.retrieval.skip_gram import neighbours
 from models.settings import RetrievalSettings
 from tests.models.retrieval.worlds import GROUPS, grouped
 
@@ -164,6 +165,25 @@ def test_content_without_reduction_is_the_cosine_of_rare_words() -> None:
     np.testing.assert_allclose(found, [1, cosine, 0, 0], atol=1e-6)
     with pytest.raises(ValueError, match="items with words"):
         ContentRetriever.fit(Interactions(data.user, data.item, data.time, data.weight, 1, 4), RetrievalSettings())
+
+
+@pytest.mark.parametrize(("window", "pause"), [(1, 1.0), (3, 0.5), (10, 100.0)])
+def test_skip_gram_pairs_are_those_of_a_walk_through_each_session(window: int, pause: float) -> None:
+    """In plain Python: a pause ends a session, an item is no neighbour of itself, nobody meets another user's."""
+    data = small()
+    expected = []
+    for user in range(data.users):
+        rows = np.flatnonzero(data.user == user)
+        rows = rows[np.lexsort((data.item[rows], data.time[rows]))]
+        for a, row in enumerate(rows):
+            for b in range(a + 1, min(len(rows), a + window + 1)):
+                between = data.time[rows[a : b + 1]]
+                if (np.diff(between) <= pause).all() and data.item[row] != data.item[rows[b]]:
+                    expected += [(data.item[row], data.item[rows[b]]), (data.item[rows[b]], data.item[row])]
+    found = neighbours(data, window, pause)
+    assert sorted(zip(*(column.tolist() for column in found), strict=True)) == sorted(expected)
+    with pytest.raises(ValueError, match="sessions of two items; found none in 1 interactions"):
+        neighbours(data.at(np.array([0])), window, pause)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from models.retrieval.batch_softmax import Table, softmax_loss
 from models.retrieval.interactions import Interactions
 from models.retrieval.protocol import candidates
-from models.retrieval.two_tower import Steps, Table, TwoTower, _loss
+from models.retrieval.two_tower import Steps, TwoTower
 from models.settings import RetrievalSettings
 from tests.models.retrieval.worlds import GROUPS, grouped
 
@@ -36,7 +37,7 @@ def test_the_loss_is_a_softmax_corrected_for_inclusion() -> None:
     for row in range(5):
         logits = [float(users[row] @ items[at, :3] + items[at, 3]) - np.log(included[at]) for at in range(4)]
         losses.append(np.log(np.exp(logits).sum()) - logits[label[row]])
-    assert float(_loss(users, items, label, included)) == pytest.approx(np.mean(losses), rel=1e-5)
+    assert float(softmax_loss(users, items, label, included)) == pytest.approx(np.mean(losses), rel=1e-5)
 
 
 def test_a_step_moves_only_the_rows_that_were_asked_for() -> None:
