@@ -16,8 +16,8 @@ from models.retrieval.interactions import Bools, Floats, Interactions, Ints, Spa
 from models.retrieval.protocol import Retriever, candidates
 from models.settings import RetrievalSettings
 
-BATCH = 512
-"""Users ranked at once: each takes a row of scores over all items."""
+CELLS = 4_000_000
+"""Scores held at once: users ranked together x items."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,11 @@ class Quality:
 def quality(retriever: Retriever, held_out: HeldOut, k: int) -> Quality:
     """Ranks all items for every user; raises ValueError for k < 1."""
     n, items = held_out.taken.shape
+    batch = max(1, CELLS // items)
     offered = np.concatenate(
         [
-            candidates(retriever, held_out.history[start : start + BATCH], k, held_out.removed)
-            for start in range(0, n, BATCH)
+            candidates(retriever, held_out.history[start : start + batch], k, held_out.removed)
+            for start in range(0, n, batch)
         ]
     )
     new = held_out.taken * held_out.new.astype(np.float64)[None, :]

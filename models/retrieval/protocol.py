@@ -12,7 +12,8 @@ from models.settings import RetrievalSettings
 
 
 class Retriever(Protocol):
-    """Never half-fitted: an instance exists only fitted. Same interactions, settings and seed give the same bytes.
+    """Never half-fitted: an instance exists only fitted. Same interactions, settings and seed give the same bytes, on
+    one linear algebra library with as many threads: sums that are dealt otherwise round otherwise.
 
     It knows items, not users: a user is the items of a history, so users never seen in training get an answer.
     """
