@@ -30,7 +30,7 @@ SETTINGS = RetrievalSettings()
 WORLD = WorldSettings(days=28, requests_per_day=30_000, users=10_000)
 SMALL_WORLD = WorldSettings(days=8, requests_per_day=3_000, users=500, items=150, new_items_per_day=5)
 HELD_OUT_FROM = 19_111 + 16 / 24
-"""Midnight of 30 April 2022 in China, in days since 1970: the log's own column of dates is not in order of its times."""
+"""Midnight of 30 April 2022 in China, in days since 1970: the log's column of dates is not in order of its times."""
 VECTORS, SMALL_VECTORS, DIMENSIONS = 50_000, 2_000, 32
 
 
