@@ -16,7 +16,8 @@ a no is an answer. Where the gate says hold or refuse, `approve` and `deploy` ar
 way to force it.
 
 ## A task is red: what it means on call
-- **`promote`, "NotReady"**: the evidence of this day and mode is not there. Look at the DAG that started this run.
+- **`promote`, "NotReady"**: the evidence of this day and mode is not there, or its challenger was trained again since.
+  Look at the DAG that started this run.
 - **`promote` or `deploy`, "Refused: … was judged against …"**: another model went live since the backtest, so nobody
   knows yet whether this one is better. Clear `backtest` with all downstream in the DAG that started this run: it
   proposes anew, and you are asked again on fresh evidence. Nothing was changed.

@@ -6,7 +6,8 @@ just ended.
 ## Reads and writes
 Reads `labels`, the feature tables and the validated events. Writes `examples` (mode full), `candidates` and a bundle,
 `evidence`; every run and bundle is in MLflow. Then it starts the DAG `promotion`. The table below says which stage
-does what.
+does what. With `gate.days` above 1 the challenger stands for as many days: `daily_warm_start` judges it again on each.
+With more than 7 it may stand still when the next is trained; that one is not judged then.
 
 ## A task is red: what it means on call
 - **Up for reschedule, "NotReady"**: `daily_data` of the last days is not finished. Look there first.

@@ -5,7 +5,7 @@ row counts as known (`jobs.asof.clock`). Tidegate's datasets are joined by `jobs
 these views gives the same rows, slower, and a test holds the two together. Online rows come by
 `jobs.features.online.publish`.
 
-A view has the columns that `jobs.lake.tables` declares: a feature added there is served.
+A view has the columns of its table, which are the features that `models.features` declares: one added there is served.
 Feast does not enforce a TTL online; readers look at a row's `available_at` instead. Attributes and the
 publication marker are written online only: the lake has no such columns.
 """

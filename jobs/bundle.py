@@ -4,6 +4,7 @@
     ranker/…            the ranker's own files (no pickle)
     fallback/…          the popularity ranker that answers when the ranker is late or down
     retrieval/…         the item index, where one was built
+    delays/curve.json   how conversions were delayed in its training, where that could be told
 
 Backtest, endpoint and monitor all load through `load`; a bundle's own sha256 is that of its manifest.
 """
@@ -21,6 +22,7 @@ from typing import Any
 from jobs.errors import Refused
 from jobs.lake.store import midnight
 from jobs.lake.swap import swap
+from models.delays.curve import DelayCurve
 from models.rankers import RANKERS
 from models.rankers.protocol import Ranker
 from models.retrieval import ItemIndex
@@ -42,6 +44,7 @@ class Bundle:
     index: ItemIndex | None
     policy: PolicySettings
     manifest: Mapping[str, Any]
+    delays: DelayCurve | None
 
     @property
     def learned_until(self) -> datetime:
@@ -69,6 +72,7 @@ def write(
     index: ItemIndex | None,
     policy: PolicySettings,
     lineage: Mapping[str, Any],
+    delays: DelayCurve | None = None,
 ) -> Bundle:
     """Write `folder/<candidate_id>` whole or not at all, replacing an older one of that name; returns it loaded.
 
@@ -78,6 +82,7 @@ def write(
         "ranker": ranker.to_files(),
         "fallback": fallback.to_files(),
         "retrieval": index.to_files() if index else {},
+        "delays": {"curve.json": delays.to_json()} if delays else {},
     }
     files = {f"{part}/{name}": content for part, contents in parts.items() for name, content in contents.items()}
     manifest = {
@@ -128,7 +133,7 @@ def load(path: Path, expected_sha256: str | None = None) -> Bundle:
     def part(prefix: str) -> dict[str, bytes]:
         return {name.removeprefix(prefix + "/"): data for name, data in found.items() if name.startswith(prefix + "/")}
 
-    retrieval = part("retrieval")
+    retrieval, delays = part("retrieval"), part("delays")
     return Bundle(
         candidate_id=manifest["candidate_id"],
         path=path,
@@ -138,6 +143,7 @@ def load(path: Path, expected_sha256: str | None = None) -> Bundle:
         index=ItemIndex.from_files(retrieval) if retrieval else None,
         policy=PolicySettings.model_validate(manifest["policy"]),
         manifest=manifest,
+        delays=DelayCurve.from_json(delays["curve.json"]) if delays else None,
     )
 
 

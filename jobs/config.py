@@ -20,7 +20,15 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from jobs.errors import Misconfigured
 from jobs.flow import STAGES
-from models.settings import GateSettings, PolicySettings, RankerSettings, Settings, TaskSettings, WorldSettings
+from models.settings import (
+    DelaySettings,
+    GateSettings,
+    PolicySettings,
+    RankerSettings,
+    Settings,
+    TaskSettings,
+    WorldSettings,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "TIDEGATE__"
@@ -263,6 +271,7 @@ class Config(Settings):
     features: Annotated[FeatureSettings, Changes("featurize")] = FeatureSettings()
     dataset: Annotated[DatasetSettings, Changes("assemble")] = DatasetSettings()
     tasks: Annotated[TaskSettings, Changes("assemble")] = TaskSettings()
+    delays: Annotated[DelaySettings, Changes("train")] = DelaySettings()
     ranker: Annotated[RankerSettings, Changes("train")] = RankerSettings()
     policy: Annotated[PolicySettings, Changes("train")] = PolicySettings()
     gate: Annotated[GateSettings, Changes("train")] = GateSettings()

@@ -101,11 +101,12 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         users               newest user_id attributes"""),
     _stage("train", "rankers are fitted; the best on the validation day becomes the challenger", per="mode",
            writes="candidates", reads="""
-        examples            day    * -impression_id -propensity -policy -query -source_item_id
+        examples            day    * -impression_id -propensity -policy -query -source_item_id -last_items
+        candidates          ever   *
         deployments         ever   *"""),
     _stage("backtest", "challenger and champion on the same held-out rows; what the logs can and cannot tell",
            per="mode", writes="looks evidence", reads="""
-        examples            day    *
+        examples            past   *
         requests            past   request_id candidates slate_size
         user_features       past   *
         item_features       past   *
@@ -120,7 +121,8 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         users               past   ."""),
     _stage("promote", "the gate's verdict on the evidence against what serves, with reasons", per="mode",
            writes="promotions", reads="""
-        evidence,candidates day    *
+        evidence            day    *
+        candidates          past   *
         deployments         ever   *"""),
     _stage("deploy", "an approved bundle reaches the endpoint; ledger and champion alias follow", per="mode",
            writes="deployments", reads="""

@@ -3,6 +3,7 @@
 So no reader looks ahead of its own cut, and none learns from a label that may still change. An outcome is *open* until
 nothing that may still come can change it, and then *closed*. While it is open, what it says is unknown, whatever has
 been heard already: a yes can be known early, a no never, and who keeps the one and drops the other learns too much.
+Training may learn from open conversions all the same, by `heard_at` and their age, never as an answer.
 
     converted   closes at the midnight after the last day its purchase can be heard of. A purchase counts up to
                 `window_days` after its click, and that up to `click_window_days` after its impression: this is the
@@ -38,18 +39,27 @@ def told_by(outcome: Outcome) -> tuple[str, ...]:
 def so_far(labels: pa.Table, outcome: Outcome, cut: datetime) -> pa.ChunkedArray:
     """Whether the outcome was known before `cut`, (n,) without nulls: False where there is no label.
 
-    It is what a run of `attribute` with only the rows ingested before `cut` would have said, whatever came later. Of an
-    open outcome it is no answer, only what has been heard.
+    Of an open outcome it is no answer, only what has been heard.
+    """
+    return pc.is_valid(heard_at(labels, outcome, cut))
+
+
+def heard_at(labels: pa.Table, outcome: Outcome, cut: datetime) -> pa.ChunkedArray:
+    """Since when the outcome was known before `cut`, (n,): null where it was not, or where there is no label.
+
+    It is what a run of `attribute` with only the rows ingested before `cut` would have said, whatever came later.
     """
     happened, known_at, superseded, _ = (labels.column(name) for name in told_by(outcome))
     at = pa.scalar(cut, TIME)
-    for_good = pc.and_(happened, pc.less(known_at, at))
+    for_good = pc.fill_null(pc.and_(happened, pc.less(known_at, at)), False)
     lists = superseded.combine_chunks()
     entries = lists.flatten()
     held = pc.and_(pc.less(entries.field("known_at"), at), pc.less_equal(at, entries.field("until")))
-    then = np.zeros(len(labels), bool)
-    then[pc.list_parent_indices(lists).filter(held).to_numpy()] = True
-    return pc.or_(pc.fill_null(for_good, False), pa.chunked_array([pa.array(then)]))
+    then = np.full(len(labels), -1)
+    rows = np.flatnonzero(pc.fill_null(held, False).to_numpy(zero_copy_only=False))
+    then[pc.list_parent_indices(lists).to_numpy()[rows]] = rows
+    meanwhile = entries.field("known_at").take(pa.array(then, mask=then < 0))
+    return pc.if_else(for_good, known_at, pa.chunked_array([meanwhile]))
 
 
 def closes_at(matures: Any, outcome: Outcome, late_days: int) -> Any:

@@ -4,7 +4,7 @@
 """
 
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -111,24 +111,68 @@ class RetrievalSettings(Settings):
     canary_min_recall: float = Field(0.9, gt=0, le=1, description="of the exact answers, when built and when loaded")
 
 
-class RankerSettings(Settings):
-    """Hyperparameters of every ranker; one seed for all."""
+class DelaySettings(Settings):
+    """How training reads conversions that may still come. Clicks are closed in every dataset: its embargo sees to it.
 
-    seed: int = 7
-    popularity_prior_impressions: float = Field(50.0, gt=0, description="pseudo-impressions at the mean rate")
-    popularity_prior_clicks: float = Field(50.0, gt=0, description="pseudo-clicks at the mean conversions per click")
-    logistic_l2: float = Field(1e-4, ge=0)
-    logistic_steps: int = Field(60, ge=1, description="at most this many L-BFGS iterations")
-    xgboost_rounds: int = Field(60, ge=1)
-    xgboost_warm_rounds: int = Field(10, ge=1, description="rounds added by a daily warm start")
-    xgboost_depth: int = Field(5, ge=1, le=12)
-    xgboost_eta: float = Field(0.15, gt=0, le=1)
-    xgboost_conversion_l2: float = Field(
+    `plug_in`: every click, "not yet" read by how conversions are delayed (`models.delays`), learned by surface from the
+    dataset's own days; a warm start, whose days are too young for that, takes what its predecessor learned.
+    `censoring_weights`: closed ones and every early yes, weighted by the share of clicks old enough to show it.
+    `waited`: closed ones only.
+    """
+
+    conversion: Literal["waited", "censoring_weights", "plug_in"] = "plug_in"
+
+
+class EncodingSettings(Settings):
+    """What every ranker that encodes categories can be told; their own settings add to it."""
+
+    max_categories: int = Field(64, ge=1, description="values kept per categorical feature; the rest share one")
+
+
+class PopularitySettings(Settings):
+    """How slowly an item's own rates replace what was believed of it before."""
+
+    prior_impressions: float = Field(50.0, gt=0, description="pseudo-impressions at the mean rate")
+    prior_clicks: float = Field(50.0, gt=0, description="pseudo-clicks at the mean conversions per click")
+
+
+class LogisticSettings(EncodingSettings):
+    """How far the weights may go."""
+
+    l2: float = Field(1e-4, ge=0)
+    steps: int = Field(60, ge=1, description="at most this many L-BFGS iterations")
+
+
+class XGBoostSettings(EncodingSettings):
+    """How many trees, how deep, and how much each may say."""
+
+    rounds: int = Field(60, ge=1)
+    warm_rounds: int = Field(10, ge=1, description="rounds added by a daily warm start")
+    depth: int = Field(5, ge=1, le=12)
+    eta: float = Field(0.15, gt=0, le=1)
+    conversion_l2: float = Field(
         100.0,
         ge=0,
         description="shrinks the leaves of P(conversion | click), which has a tenth of the rows to learn from",
     )
-    max_categories: int = Field(64, ge=1, description="values kept per categorical feature; the rest share one")
+
+
+class RankerSettings(Settings):
+    """The settings of each ranker by its kind; one seed for all.
+
+    A new ranker adds its class above and its line here: not in its own file, since that loads numpy, and DAGs, which
+    read all settings, are parsed every few seconds.
+    """
+
+    seed: int = 7
+    popularity: PopularitySettings = PopularitySettings()
+    logistic: LogisticSettings = LogisticSettings()
+    xgboost: XGBoostSettings = XGBoostSettings()
+
+    def of(self, *kinds: str) -> dict[str, Any]:
+        """What made rankers of these kinds, flat, as JSON has it: the seed, and `<kind>.<name>` of each setting."""
+        found = self.model_dump(mode="json")
+        return {"seed": self.seed} | {f"{kind}.{name}": value for kind in kinds for name, value in found[kind].items()}
 
 
 class Margins(Settings):
@@ -160,6 +204,12 @@ class GateSettings(Settings):
         2,
         ge=1,
         description="of those days: so many spend alike, each further one less; a wrong number costs power, never risk",
+    )
+    days: int = Field(
+        1,
+        ge=1,
+        description="for so many days, of its training and after it, a challenger may stand: each is one more look, on "
+        "all of them pooled; a promotion or a new champion ends it, and only then is another of its mode judged",
     )
     min_effective_n: float = Field(200.0, ge=1, description="below it the counterfactual estimate is refused")
     max_weight_share: float = Field(0.05, gt=0, le=1, description="largest single weight / sum of weights")

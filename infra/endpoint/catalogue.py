@@ -1,14 +1,17 @@
 """One publication of features, packed for serving: any list of ids becomes row-aligned columns by one array lookup."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infra.endpoint.request import CONTEXT_COLUMNS, RankRequest
+from jobs.moment.assembler import Moments, assembled
 from jobs.moment.columns import user_row
-from models.rankers.features import ATTRIBUTE_PREFIX, ITEM_NUMBERS, NO_BUCKET, Encodings, decision_columns
+from models.features import Feature, read
+from models.rankers.features import ATTRIBUTE_PREFIX, Encodings, packed
 from models.settings import TaskSettings
 
 NEWEST = 20
@@ -28,20 +31,20 @@ class Catalogue:
 
         Raises ValueError where a column is missing.
         """
-        missing = [name for name in ("item_id", "category", "interest_bucket", *ITEM_NUMBERS) if name not in items]
+        missing = [name for name in ("item_id", *(feature.name for feature in read("item"))) if name not in items]
         if items and missing:
             raise ValueError(f"a catalogue needs the item columns {missing}; found {sorted(items)}")
         ids = objects(items["item_id"] if items else [])
         self.ids: list[str] = ids.tolist()
-        self._encodings, self._tasks = encodings, tasks
+        self.encodings, self._tasks = encodings, tasks
         self._rows = {item: row for row, item in enumerate(self.ids)}
-        self._numbers = {name: np.append(_floats(items, name), np.nan) for name in ITEM_NUMBERS}
-        self._bucket = np.append(np.asarray(items.get("interest_bucket", []), dtype=np.int64), NO_BUCKET)
-        self._words = {
-            name: np.append(objects(items[name] if items else []), np.array([None], dtype=object))
-            for name in ("category", *(n for n in items if n.startswith(ATTRIBUTE_PREFIX)))
+        self.features = {feature.name: _with_unknown(feature, items) for feature in read("item")}
+        self.attributes = {
+            name: np.append(objects(column), np.array([None], dtype=object))
+            for name, column in items.items()
+            if name.startswith(ATTRIBUTE_PREFIX)
         }
-        age = self._numbers["age_days"][:-1]
+        age = self.features["age_days"][:-1]
         # Unknown ages are no news; ties by id, so that a refresh changes nothing.
         youngest = sorted((days, item) for days, item in zip(age.tolist(), self.ids, strict=True) if days == days)
         self.newest: list[str] = [item for _, item in youngest[:NEWEST]]
@@ -52,32 +55,59 @@ class Catalogue:
         """What a ranker is shown for n candidates; NaN and None where user or item is unknown. No I/O."""
         n = len(candidates)
         rows = np.array([self._rows.get(item, -1) for item in candidates], dtype=np.int64)
-        items: dict[str, Column] = {name: column[rows] for name, column in self._numbers.items()}
-        items["item_id"] = objects(candidates)
-        items["interest_bucket"] = self._bucket[rows]
-        items["category"] = self._words["category"][rows]
-        source = self._rows.get(request.context.get(SOURCE_ITEM) or "", -1)
-        words = {**_context(user, request), "source_category": self._words["category"][source]}
-        context: dict[str, Column] = {name: _repeated(value, n) for name, value in words.items()}
-        for name, column in self._words.items():
-            if name.startswith(ATTRIBUTE_PREFIX):
-                context[name] = column[rows]
-        return decision_columns(user_row(user, n), items, context, self._encodings, self._tasks)
+        words = {name: _repeated(word, n) for name, word in _words(request).items()}
+        known = Online(self, rows, user, self._rows.get(request.context.get(SOURCE_ITEM) or "", -1))
+        return assembled(Moments(objects(candidates), words), known, self._tasks)
 
 
-def _context(user: Mapping[str, Any] | None, request: RankRequest) -> dict[str, str | None]:
-    """The request's and the user's words under the names a ranker knows them by."""
-    words: dict[str, str | None] = {"surface": request.surface, "device": None, "region": None, "query": None}
+@dataclass(frozen=True)
+class Online:
+    """What one packed publication says of the items of n rows, and of one user (None: unknown)."""
+
+    catalogue: Catalogue
+    rows: NDArray[np.int64]
+    user: Mapping[str, Any] | None
+    source: int
+    """The row of the item whose page it is."""
+
+    @property
+    def encodings(self) -> Encodings:
+        """See `Knowledge`."""
+        return self.catalogue.encodings
+
+    def users(self) -> dict[str, Column]:
+        """See `Knowledge`."""
+        return user_row(self.user, len(self.rows))
+
+    def items(self) -> dict[str, Column]:
+        """See `Knowledge`."""
+        return {name: column[self.rows] for name, column in self.catalogue.features.items()}
+
+    def source_category(self) -> Column:
+        """See `Knowledge`."""
+        return _repeated(self.catalogue.features["category"][self.source], len(self.rows))
+
+    def attributes(self) -> dict[str, Column]:
+        """See `Knowledge`."""
+        of_user = dict((self.user or {}).get("attributes") or {})
+        found = {f"{ATTRIBUTE_PREFIX}user.{key}": _repeated(word, len(self.rows)) for key, word in of_user.items()}
+        return found | {name: column[self.rows] for name, column in self.catalogue.attributes.items()}
+
+
+def _words(request: RankRequest) -> dict[str, str | None]:
+    """What the request says, under the names a ranker knows it by."""
+    words: dict[str, str | None] = {"user_id": request.user_id, "surface": request.surface}
+    words |= dict.fromkeys(("device", "region", "query"))
     for key, value in request.context.items():
         if key != SOURCE_ITEM:
             words[key if key in CONTEXT_COLUMNS else ATTRIBUTE_PREFIX + key] = value
-    for key, value in dict((user or {}).get("attributes") or {}).items():
-        words[f"{ATTRIBUTE_PREFIX}user.{key}"] = value
     return words
 
 
-def _floats(items: Mapping[str, Column], name: str) -> NDArray[np.float64]:
-    return np.asarray(items[name] if items else [], dtype=np.float64)
+def _with_unknown(feature: Feature, items: Mapping[str, Column]) -> Column:
+    """The column of each item, and then of the unknown one."""
+    nothing = packed(feature, [None])
+    return np.concatenate([np.asarray(items[feature.name], dtype=nothing.dtype), nothing]) if items else nothing
 
 
 def _repeated(word: str | None, n: int) -> Column:

@@ -16,12 +16,10 @@ none, since it was not in the endpoint's catalogue.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from jobs.asof.clock import seen
 from jobs.asof.core import ABSENT, Indices, first_known, latest, microseconds, take
@@ -29,17 +27,11 @@ from jobs.config import AttributionSettings, DatasetSettings
 from jobs.errors import NotReady, Refused
 from jobs.lake.store import midnight
 from jobs.lake.tables import ATTRIBUTES, LAKE
-from jobs.moment.columns import encodings_seen, numbers, strings, user_arrays
-from jobs.outcomes import as_known, so_far, told_by
-from models.rankers.features import (
-    CATEGORICAL,
-    ITEM_NUMBERS,
-    NO_BUCKET,
-    NUMERIC,
-    USER_NUMBERS,
-    Encodings,
-    decision_columns,
-)
+from jobs.moment.assembler import Moments, assembled
+from jobs.moment.columns import Columns, encodings_seen, item_arrays, numbers, strings, user_arrays
+from jobs.outcomes import as_known, heard_at, so_far, told_by
+from models.features import read
+from models.rankers.features import CATEGORICAL, LISTS, NUMERIC, Encodings, Strings
 from models.settings import TaskSettings
 
 IMPRESSION_COLUMNS = (
@@ -65,9 +57,8 @@ LABEL_COLUMNS = (
     *told_by("converted"),
     "conversion_value",
 )
-USER_LISTS = tuple(name for name, column in LAKE["user_features"].columns.items() if pa.types.is_list(column.type))
-USER_COLUMNS = ("user_id", "available_at", *USER_NUMBERS, *USER_LISTS)
-ITEM_COLUMNS = ("item_id", "available_at", *ITEM_NUMBERS, "category", "interest_bucket")
+USER_COLUMNS = ("user_id", "available_at", *(feature.name for feature in read("user")))
+ITEM_COLUMNS = ("item_id", "available_at", *(feature.name for feature in read("item")))
 OF_ITEM = "item:"
 """What a feature column of an item is called while the row waits for its user's."""
 SOURCE_CATEGORY = "source_category"
@@ -85,7 +76,7 @@ ENCODINGS = LAKE["encodings"].schema
 LABELLED = pa.schema(
     [
         *_types("impressions", IMPRESSION_COLUMNS),
-        *_types("examples", ("split", "clicked", "converted")),
+        *_types("examples", ("split", "clicked", "converted", "conversion_heard_at")),
         ("revenue_micros", pa.int64()),  # of a conversion known at the cut, in millionths: sums are exact in any order
     ]
 )
@@ -124,7 +115,7 @@ class Dataset:
 def dataset(day: date, settings: DatasetSettings, windows: AttributionSettings, published: Sequence[date]) -> Dataset:
     """The dataset of `day`: test days end a click window before it, validation before them, training before those.
 
-    So every click is closed at the cut, the midnight after `day`; conversions are only of the older train days. Train
+    So every click is closed at the cut, the midnight after `day`; conversions only of the older train days are. Train
     days before the first of `published` are left out; raises `NotReady` where none is left.
     """
     last = day - timedelta(days=windows.click_window_days)
@@ -151,8 +142,9 @@ def _days(last: date, count: int) -> list[date]:
 def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table:
     """`LABELLED`: the unique impressions known before the cut, each with its split and its outcomes as known there.
 
-    An outcome that is open at the cut is null (unknown) whatever has been heard of it, see `jobs.outcomes`; revenue is
-    what has been heard, since surfaces are only weighed against each other by it.
+    An outcome that is open at the cut is null (unknown) whatever has been heard of it, see `jobs.outcomes`; beside it
+    lies since when a conversion has been heard of, for who can learn from open ones. Revenue is what has been heard,
+    since surfaces are only weighed against each other by it.
     """
     shown = first_known(impressions, "impression_id")
     shown = shown.filter(pc.less(shown.column("ingested_at"), pa.scalar(data.cut)))
@@ -166,6 +158,7 @@ def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table
     label = take(unique, np.asarray(pc.fill_null(rows, ABSENT).to_numpy(), dtype=np.int64))
     columns = [*shown.select(IMPRESSION_COLUMNS).columns, pa.array(names[split], pa.string())]
     columns += [as_known(label, outcome, data.cut, data.late_days) for outcome in ("clicked", "converted")]
+    columns.append(heard_at(label, "converted", data.cut))
     revenue = pc.round(pc.multiply(label.column("conversion_value"), 1e6)).cast(pa.int64())
     columns.append(pc.if_else(so_far(label, "converted", data.cut), revenue, 0))
     return pa.Table.from_arrays(columns, schema=LABELLED).filter(pa.array(split < len(data.splits)))
@@ -216,10 +209,13 @@ def examples(
     """
     found = _seen(rows, features, "user_id", publications)
     rates = encodings_seen(encodings, publications, rows.column("event_time"))
-    columns = _decision_columns(rows, features, found, rates, tasks)
+    words = {name: strings(rows.column(name)) for name in ("user_id", "surface", "device", "region", "query")}
+    moments = Moments(strings(rows.column("item_id")), words, numbers(rows.column("position")))
+    columns = assembled(moments, AsOf(rows, features, found, rates), tasks)
     schema = LAKE["examples"].schema
     ready = {name: columns[name] for name in (*NUMERIC, *CATEGORICAL)}
     made = {name: pa.array(values, from_pandas=True) for name, values in ready.items()}
+    made |= {name: take(features.select([name]), found).column(0) for name in LISTS}  # no string becomes an object
     made["attributes"] = merged(
         [rows.column(name).combine_chunks() for name in ("attributes", "user_attributes", "item_attributes")]
     )
@@ -257,18 +253,30 @@ def refuse_leaks(rows: pa.Table, available_at: pa.ChunkedArray, table: str) -> N
         )
 
 
-def _decision_columns(
-    rows: pa.Table, features: pa.Table, found: Indices, rates: Encodings, tasks: TaskSettings
-) -> dict[str, NDArray[Any]]:
-    items: dict[str, NDArray[Any]] = {name: numbers(rows.column(OF_ITEM + name)) for name in ITEM_NUMBERS}
-    items["item_id"] = strings(rows.column("item_id"))
-    items["category"] = strings(rows.column(OF_ITEM + "category"))
-    bucket = pc.fill_null(rows.column(OF_ITEM + "interest_bucket"), NO_BUCKET)
-    items["interest_bucket"] = np.asarray(bucket.to_numpy(), dtype=np.int64)
-    words = ("surface", "device", "region", "query", SOURCE_CATEGORY)
-    context: dict[str, NDArray[Any]] = {name: strings(rows.column(name)) for name in words}
-    context["position"] = numbers(rows.column("position"))
-    return decision_columns(user_arrays(features, found), items, context, rates, tasks)
+@dataclass(frozen=True)
+class AsOf:
+    """What impressions saw, by time: `WITH_SOURCES` rows, and the user's row found in `features` for each of them."""
+
+    rows: pa.Table
+    features: pa.Table
+    found: Indices
+    encodings: Encodings
+
+    def users(self) -> Columns:
+        """See `Knowledge`."""
+        return user_arrays(self.features, self.found)
+
+    def items(self) -> Columns:
+        """See `Knowledge`."""
+        return item_arrays(self.rows, np.arange(len(self.rows)), OF_ITEM)
+
+    def source_category(self) -> Strings:
+        """See `Knowledge`."""
+        return strings(self.rows.column(SOURCE_CATEGORY))
+
+    def attributes(self) -> Columns:
+        """None: they stay the maps they are, since nobody knows their keys before all parts are written."""
+        return {}
 
 
 def merged(maps: Sequence[pa.MapArray]) -> pa.MapArray:

@@ -3,41 +3,51 @@
 The document is the record; MLflow and the folder beside the bundle hold copies of it with a page for people.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date
-from pathlib import Path
+from datetime import date, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs import bundle, tracking
-from jobs.backtest import looks
-from jobs.bundle import Bundle
-from jobs.deployments import ledger
-from jobs.evidence import computed, core, data_warnings, pack
+from jobs import tracking
+from jobs.backtest import looks, trial
+from jobs.errors import NotReady
+from jobs.evidence import computed, core, data_warnings, pack, wording
 from jobs.evidence.dataset import published
 from jobs.evidence.document import Document
+from jobs.evidence.held_out import datasets, held_out
 from jobs.flow import VALIDATED
 from jobs.lake.run import Run
 from jobs.lake.tables import LAKE
-from models.rankers import BASELINE
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Publish the `evidence` on the challenger of a day and mode; returns the estimates behind the verdict."""
-    candidates = {row["ranker"]: row for row in run.read("candidates", [run.day], where=run.partition).to_pylist()}
-    row = next(row for row in candidates.values() if row["chosen"])
-    challenger = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
-    champion, deployed = _champion(run, challenger, candidates[BASELINE])
+    """Publish the `evidence` of a day and mode on its challenger; returns the estimates behind the verdict.
+
+    Where nobody is to be judged nothing is published, no look begins, and the report's challenger is None: neither was
+    one trained nor does one stand, or the day adds no row to what the one that stands was judged on.
+    """
+    judged = trial.of_the_day(run)
+    if judged is None:
+        run.say(f"no challenger stands or was trained on {run.day}, {run.mode}")
+        return {"challenger": None}
+    challenger, champion = judged.challenger, judged.champion
     run.say(f"challenger {challenger.candidate_id}, champion {champion.candidate_id}")
-    days, test = data_warnings.span(_days(run)), computed.held_out(run)
+    test = _test_rows(run, judged.trained)
+    if test is None:
+        run.say(f"{run.day} adds no test row: {challenger.candidate_id} was judged on all there are")
+        return {"challenger": None}
+    days, own = data_warnings.span(_days(run, judged.trained, test)), _partition(run, judged.trained)
     origin = computed.Origin(
-        run_id=row["run_id"],
-        deployed=deployed,
-        warnings=data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED}),
-        dataset=published(run.lineage("examples", run.partition)),
+        run_id=judged.run_id,
+        trained=judged.trained.isoformat(),
+        deployed=judged.deployed,
+        warnings=[
+            *data_warnings.of_delays(challenger.manifest["lineage"]),
+            *data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED}),
+        ],
+        dataset=published(run.lineage("examples", own)),
         risk=looks.begun(run, challenger.sha256),
     )
     document = computed.document(run, test, (champion, challenger), origin)
@@ -45,10 +55,13 @@ def run(run: Run) -> dict[str, Any]:
         run.say(f"look {document.risk.look} was judged on another evidence: this one is a look of its own")
         origin = replace(origin, risk=looks.begin(run))
         document = computed.document(run, test, (champion, challenger), origin)
+    if told := wording.judged_on(document):
+        run.say(told)
     _deliver(run, document)
     truth = document.truth
     return {
         "challenger": challenger.candidate_id,
+        "trained": judged.trained.isoformat(),
         "champion": champion.candidate_id,
         "decisions": document.data.decisions,
         "value": document.value.model_dump(),
@@ -59,26 +72,38 @@ def run(run: Run) -> dict[str, Any]:
     }
 
 
-def _days(run: Run) -> list[date]:
-    """The days the examples come from."""
-    times = run.read("examples", [run.day], where={"mode": run.mode}, columns=["event_time"])["event_time"]
+def _test_rows(run: Run, trained: date) -> pa.Table | None:
+    """All rows a challenger is judged on; None where the run's day has none to add to those of the days before.
+
+    Raises `NotReady` where the run's day has no dataset yet.
+    """
+    of = datasets(run, trained)
+    if not of or of[-1][0] != run.day:
+        raise NotReady(f"table examples needs a dataset of {run.day}, full or warm; found none: run assemble first")
+    days = (trained + timedelta(days=n) for n in range((run.day - trained).days))
+    if lacking := [str(day) for day in days if day not in dict(of)]:
+        run.say(f"left out, without a dataset: {', '.join(lacking)}")
+    test = held_out(run, of)
+    return test if test["day"][-1].as_py() == run.day.isoformat() else None
+
+
+def _partition(run: Run, trained: date) -> dict[str, str]:
+    """That of the challenger's own dataset."""
+    return {"day": trained.isoformat(), "mode": run.mode}
+
+
+def _days(run: Run, trained: date, test: pa.Table) -> list[date]:
+    """The days the examples come from, those it learned from and those it is judged on."""
+    own = run.read("examples", where=_partition(run, trained), columns=["event_time"])
+    times = pa.chunked_array([*own["event_time"].chunks, *test["event_time"].chunks], test["event_time"].type)
     days: list[date] = pc.unique(pc.cast(times, pa.date32())).to_pylist()
     return days
-
-
-def _champion(run: Run, challenger: Bundle, baseline: Mapping[str, Any]) -> tuple[Bundle, bool]:
-    """What serves, as it was judged, or served before the challenger; else what the endpoint's fallback would serve."""
-    row = ledger.champion(
-        run, run.config.endpoint.name, where=lambda row: bool(row["bundle_sha256"] != challenger.sha256)
-    )
-    found = baseline if row is None else row
-    return bundle.load(Path(found["bundle"]), found["bundle_sha256"]), row is not None
 
 
 def _deliver(run: Run, document: Document) -> None:
     """MLflow first, which may be down; then the record; the pack last, once there is such evidence."""
     made = pack.of(run, document)
-    tracking.log_evidence(run.config, document.challenger.run_id, core.figures(document), made.files)
+    tracking.log_evidence(run.config, document.challenger.run_id, core.figures(document), made.logged)
     row = {
         "candidate_id": document.challenger.candidate_id,
         "champion_id": document.champion.candidate_id,

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from jobs import bundle
 from jobs.bundle import Bundle
-from jobs.errors import Refused
 from jobs.evidence import conversions, core, detail, pages
 from jobs.evidence.document import (
     SCHEMA_VERSION,
@@ -28,6 +27,7 @@ from jobs.evidence.document import (
     Warned,
     stated,
 )
+from jobs.evidence.held_out import judged_on
 from jobs.evidence.replayed import Replayed, replayed
 from jobs.evidence.scored import AT_ONCE, Pair, Scored, as_shown, compared, scored, with_known_click
 from jobs.flow import FEATURES
@@ -43,20 +43,14 @@ from models.evaluation.estimate import Finding, Refusal
 DATA = ("examples", "requests", "items", *FEATURES)
 
 
-def held_out(run: Run) -> pa.Table:
-    """The test rows of the run's day and mode; raises `Refused` where the dataset has none: its test day was lost."""
-    test = run.read("examples", [run.day], where={"mode": run.mode}, rows=pc.field("split") == "test")
-    if not len(test):
-        raise Refused(f"{run.stage.name} needs test rows in examples {run.partition}; found none: train a later day")
-    return test.combine_chunks()
-
-
 @dataclass(frozen=True)
 class Origin:
     """What the stage that writes an evidence first knows of it; an evidence computed again has the same."""
 
     run_id: str
     """MLflow's, of the challenger."""
+    trained: str
+    """The day of the challenger's training."""
     deployed: bool
     """Whether the champion ever was."""
     warnings: list[Warned]
@@ -66,13 +60,16 @@ class Origin:
     @classmethod
     def of(cls, first: Document) -> Self:
         """That of an evidence."""
-        return cls(first.challenger.run_id, first.champion.deployed, first.warnings, first.dataset, first.risk)
+        challenger = first.challenger
+        return cls(
+            challenger.run_id, challenger.day, first.champion.deployed, first.warnings, first.dataset, first.risk
+        )
 
 
 def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int = AT_ONCE) -> Document:
     """The evidence of the run's day and mode on `test`; same inputs, same document: no clock, no run id but MLflow's.
 
-    Columns of `at_once` rows or candidates are held together.
+    `test` as `jobs.evidence.held_out` has it. Columns of `at_once` rows or candidates are held together.
     """
     settings, seed = run.config.gate.at(origin.risk.risk), run.config.ranker.seed
     rows = scored(test, {side: found.ranker for side, found in zip(SIDES, pair, strict=True)}, _identity(run), at_once)
@@ -84,19 +81,21 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
     value, (popularity, rise) = core.value(replay, settings), detail.spread(replay, seed, settings)
     estimates = core.estimated(value)
     closing = closes_on(pc.max(test["event_time"]).as_py(), run.config.attribution)
-    parity = _parity(run, test, rows, at_once)
+    parity, judged = _parity(run, test, rows, origin.trained, at_once), judged_on(test)
     return Document(
         schema_version=SCHEMA_VERSION,
         day=run.day.isoformat(),
         mode=run.mode,
-        challenger=Challenger(**_told(challenger), run_id=origin.run_id),
+        challenger=Challenger(**_told(challenger), run_id=origin.run_id, day=origin.trained),
         champion=Champion(**_told(champion), deployed=origin.deployed),
         same_candidate=challenger.candidate_id == champion.candidate_id,
+        judged_on=judged,
         test_rows=len(rows),
         comparison=comparison,
         value=estimates[value.primary],
         primary=value.primary,
         estimators=estimates,
+        marginal=core.marginal(value),
         logging=Logged(value=stated(value.logging), difference=stated(value.of("against_logging"))),
         power=core.power(value, len(np.unique(replay.days)), settings),
         value_slices=detail.value_sliced(replay, settings),
@@ -116,7 +115,7 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
         gate=run.config.gate,
         risk=origin.risk,
         lineage=Lineage(code_version=code_version(), config_hash=run.config.digest("backtest")),
-        limitations=list(core.LIMITATIONS),
+        limitations=core.limitations(sum(len(of.days) for of in judged)),
     )
 
 
@@ -140,12 +139,15 @@ def _true_means(run: Run, rows: pa.Table) -> dict[str, float]:
     return {"p_click": float(click), "p_conversion": float(conversion)}
 
 
-def _parity(run: Run, test: pa.Table, rows: Scored, at_once: int) -> Finding | None:
-    """A warm start's log-loss minus that of the newest full training's challenger, on the same rows; else None."""
+def _parity(run: Run, test: pa.Table, rows: Scored, trained: str, at_once: int) -> Finding | None:
+    """A warm start's log-loss minus that of the newest full training's challenger, on the same rows; else None.
+
+    The newest when the warm start was `trained`: one since then may have learned from these rows.
+    """
     if run.mode == "full":
         return None
     candidates = run.read("candidates", where={"mode": "full"}).to_pylist()
-    chosen = [row for row in candidates if row["chosen"] and row["day"] <= run.day.isoformat()]
+    chosen = [row for row in candidates if row["chosen"] and row["day"] <= trained]
     if not chosen:
         return Refusal("a warm start is held against the newest full training; found none")
     newest = max(chosen, key=lambda row: str(row["day"]))

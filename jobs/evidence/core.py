@@ -23,11 +23,13 @@ from jobs.evidence.document import (
     Estimated,
     Histogram,
     Kind,
+    Marginal,
     Power,
     Replay,
     Sides,
     Truth,
     Weights,
+    stated,
 )
 from jobs.evidence.replayed import Replayed
 from models.evaluation import diagnostics, estimate
@@ -45,8 +47,8 @@ WEIGHT_EDGES = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 MOST_GROUPS = 12
 """Groups of the balance that are shown, those furthest apart."""
 LIMITATIONS = (
-    "One day is judged; another may say otherwise. The interval of the value's difference allows for all looks of"
-    " gate.risk_days days at this endpoint, of whatever day, mode or challenger; other rules' intervals stand alone.",
+    "The interval of the value's difference allows for all looks of gate.risk_days days at this endpoint, of whatever"
+    " day, mode or challenger; other rules' intervals stand alone.",
     "The value is the click on the first placement of a request. Whole pages are estimated beside it; the gate asks"
     " them only where its settings say so. Conversions are asked once their labels are closed: before, nobody knows.",
     "A request without its first placement is left out, one without any placement is not seen: what is missing is taken"
@@ -59,6 +61,13 @@ LIMITATIONS = (
 )
 
 
+def limitations(days: int) -> list[str]:
+    """What evidence on the rows of so many days cannot say."""
+    judged = "One day is judged; another" if days == 1 else f"{days} days are judged; others"
+    first, *others = LIMITATIONS
+    return [f"{judged} may say otherwise. {first}", *others]
+
+
 def value(replay: Replayed, settings: GateSettings) -> Value:
     """Clicks per request under champion and challenger, and of what was shown, as far as the decisions can tell."""
     if replay.refusal:
@@ -69,6 +78,11 @@ def value(replay: Replayed, settings: GateSettings) -> Value:
 def estimated(found: Value) -> dict[str, Sides]:
     """Estimator to both sides and their difference."""
     return {name: Sides.of(figures) for name, figures in found.estimates.items()}
+
+
+def marginal(found: Value) -> Marginal | None:
+    """The second opinion; None where no ranker predicts rewards."""
+    return Marginal(**{name: stated(figure) for name, figure in found.marginal.items()}) if found.marginal else None
 
 
 def refused(reason: Refusal) -> Earned:

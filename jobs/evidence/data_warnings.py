@@ -1,4 +1,5 @@
-"""What `validate` warned of on the days a dataset comes from, for whoever approves a model that learned from them.
+"""What `validate` warned of on the days a dataset comes from, for whoever approves a model that learned from them;
+and training, of how its conversions were delayed.
 
 A warning stops no day, so it must be seen where somebody decides: every rule that failed is in the document with its
 days, and the page shows the worst.
@@ -34,6 +35,17 @@ def by_rule(lineages: Mapping[str, Mapping[date, Mapping[str, Any]]]) -> list[Wa
             for warning in json.loads(json.loads(days[day]["notes"]).get("warnings", "[]")):
                 found.setdefault((table, warning["expectation"]), []).append((day, warning))
     return sorted((_rule(table, name, warnings) for (table, name), warnings in found.items()), key=_mildness)
+
+
+def of_delays(lineage: Mapping[str, Any]) -> list[Warned]:
+    """That the delays of conversions drifted, where a bundle's training found it; bundles of before do not say."""
+    drifted = lineage.get("delay_drift")
+    if not drifted:
+        return []
+    day = WarnedDay(day=lineage["day"], rows=None, found=drifted["log_ratio"])
+    needs = "conversions of the last days to take as long as those before"
+    notes = f"In training, {drifted['said']}."
+    return [Warned(table="examples", expectation="delays_as_before", needs=needs, notes=notes, days=[day])]
 
 
 def _rule(table: str, expectation: str, warnings: Sequence[tuple[date, Mapping[str, Any]]]) -> Warned:

@@ -7,6 +7,7 @@ shown. `SCHEMA_VERSION` rises whenever a reader of the version before would misr
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import date
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,7 +18,7 @@ from models.evaluation.estimate import Estimate, Refusal
 from models.evaluation.gate import Verdict
 from models.settings import GateSettings, PolicySettings
 
-SCHEMA_VERSION: Literal[6] = 6
+SCHEMA_VERSION: Literal[7] = 7
 _OR_ABSENT: Any = Field(None, exclude_if=lambda value: value is None)
 
 
@@ -96,6 +97,13 @@ class Sides(Part):
         return {name: found.measured() for name, found in self.findings.items()}
 
 
+class Marginal(Part):
+    """A biased second opinion (`models.evaluation.marginal`), and how far it is from the estimate that is believed."""
+
+    difference: Finding
+    apart: Finding
+
+
 class Power(Part):
     """What logs of this size can show: the smallest lift, a share of the champion's value, that 80 % of them would.
 
@@ -137,6 +145,8 @@ class Challenger(Candidate):
 
     run_id: str
     """Of the MLflow run that holds bundle and evidence."""
+    day: str
+    """Of its training; the evidence's own is later where it stands for several."""
 
 
 class ReliabilityBin(Part):
@@ -288,6 +298,15 @@ class Data(Part):
     versions: dict[str, int | None]
 
 
+class Judged(Part):
+    """Test rows of the dataset of a `day` and mode, all shown on `days` that no dataset before it has."""
+
+    day: str
+    mode: Literal["full", "warm"]
+    days: list[str]
+    rows: int
+
+
 class WarnedDay(Part):
     """`rows`: how many broke the rule; None where it is about the day, which `found` may then describe."""
 
@@ -412,18 +431,21 @@ class Lineage(Part):
 class Document(Part):
     """The evidence on one challenger. Same inputs, same document: no clock, no run id but MLflow's."""
 
-    schema_version: Literal[6]
+    schema_version: Literal[7]
     day: str
     mode: Literal["full", "warm"]
     challenger: Challenger
     champion: Champion
     same_candidate: bool
+    judged_on: list[Judged]
+    """The test rows, oldest dataset first: the challenger's own, and of each day since on which it stood."""
     test_rows: int
     comparison: dict[str, Sides]
     value: Sides
     """By the estimator that is believed, `primary` of `estimators`."""
     primary: str
     estimators: dict[str, Sides]
+    marginal: Marginal | None = _OR_ABSENT
     logging: Logged
     power: Power | None
     value_slices: list[Slice]
@@ -446,6 +468,16 @@ class Document(Part):
     risk: Risk
     lineage: Lineage
     limitations: list[str]
+
+    @property
+    def days(self) -> list[str]:
+        """Those its test rows were shown on, in order."""
+        return [day for judged in self.judged_on for day in judged.days]
+
+    @property
+    def number(self) -> int:
+        """Which of the at most `gate.days` days the challenger stands this one is, from 1 on."""
+        return (date.fromisoformat(self.day) - date.fromisoformat(self.challenger.day)).days + 1
 
 
 class JudgedRule(Part):

@@ -1,7 +1,6 @@
 """What the challenger gains against what is shown now and against the champion, in the figures a person asks for."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from statistics import NormalDist
 
 from jobs.evidence.document import Document, Estimated, Finding
@@ -54,7 +53,6 @@ def gains(document: Document) -> tuple[Gain, Gain]:
 
 
 def requests_a_day(document: Document) -> float:
-    """Requests whose click is known, replayed or not, on each of the days the test rows span."""
-    first, last = (datetime.fromisoformat(at).date() for at in document.data.event_time)
+    """Requests whose click is known, replayed or not, on each of the days with test rows."""
     requests = document.replay.requests
-    return (requests["session_replay"] + requests["slate_re_ranking"]) / ((last - first).days + 1)
+    return (requests["session_replay"] + requests["slate_re_ranking"]) / len(document.days)

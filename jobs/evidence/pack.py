@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -33,6 +33,13 @@ class Pack:
     folder: Path
     files: Mapping[str, str]
     draft: Path
+    logged_in: str = ""
+    """The folder of the MLflow run's evidence they go to, "" or one with a slash at its end."""
+
+    @property
+    def logged(self) -> dict[str, str]:
+        """The files as the MLflow run has them."""
+        return {self.logged_in + name: content for name, content in self.files.items()}
 
     def put(self) -> None:
         """The folder is replaced as one: readers see the old pack or this one, whole."""
@@ -44,20 +51,30 @@ class Pack:
 
 
 def of(run: Run, document: Document, judgement: Judgement | None = None, matured: Matured | None = None) -> Pack:
-    """The pack `<bundles>/<candidate>.evidence`; verdict and re-evaluation of this document stay unless given anew."""
-    folder, sha = _folder(run, document.challenger.candidate_id), sha256(document)
+    """The pack of a document; its verdict and re-evaluation stay unless given anew.
+
+    It is `<bundles>/<candidate>.evidence`, of a later day on which the challenger stood `<candidate>.<day>.evidence`:
+    what was found on the days before stays what it was.
+    """
+    challenger, sha = document.challenger, sha256(document)
+    folder = _folder(run, challenger.candidate_id, document.day, challenger.day)
     verdict = judgement or _beside(folder / VERDICT, Judgement, sha)
     again = matured or _beside(folder / MATURED, Matured, sha)
     parts = {DOCUMENT: document, VERDICT: verdict, MATURED: again}
     files = {name: _json(part) for name, part in parts.items() if part is not None}
     # Of what is stored, so that whoever reads the document back makes the same page: order of keys included.
     files[PAGE] = page.html(Document.model_validate_json(text(document)), verdict, again)
-    return Pack(folder, files, folder.with_name(f".{folder.name}.{run.run_id}"))
+    logged_in = "" if document.day == challenger.day else f"{document.day}/"
+    return Pack(folder, files, folder.with_name(f".{folder.name}.{run.run_id}"), logged_in)
 
 
-def judgement(run: Run, candidate_id: str, evidence_sha256: str) -> Judgement | None:
-    """The verdict on this very document; None where nobody has judged it, or the pack is about another."""
-    return _beside(_folder(run, candidate_id) / VERDICT, Judgement, evidence_sha256)
+def judgement(run: Run, row: Mapping[str, Any]) -> Judgement | None:
+    """The verdict on the very document of a row of `evidence`; None where nobody has judged it, or the pack is about
+    another.
+    """
+    trained = json.loads(row["document"]).get("challenger", {}).get("day", row["day"])
+    folder = _folder(run, row["candidate_id"], row["day"], trained)
+    return _beside(folder / VERDICT, Judgement, row["document_sha256"])
 
 
 def parsed(text: str, stage: str) -> Document:
@@ -84,8 +101,8 @@ def text(document: Document) -> str:
     return json.dumps(document.model_dump(mode="json"), sort_keys=True, allow_nan=False)
 
 
-def _folder(run: Run, candidate_id: str) -> Path:
-    return run.config.bundles / f"{candidate_id}.evidence"
+def _folder(run: Run, candidate_id: str, day: str, trained: str) -> Path:
+    return run.config.bundles / (f"{candidate_id}.evidence" if day == trained else f"{candidate_id}.{day}.evidence")
 
 
 def _beside(path: Path, kind: type[Told], evidence_sha256: str) -> Told | None:

@@ -122,6 +122,8 @@ def lift_rows(document: Document) -> list[Row]:
     first = document.primary
     differences = {first: document.value.difference}
     differences |= {name: sides.difference for name, sides in document.estimators.items()}
+    if document.marginal is not None:
+        differences["marginal"] = document.marginal.difference
     truth = None if document.truth is None else document.truth.difference
     bound = sure_gain(document)
     scale = Scale.about_zero([*_ends(differences.values()), bound, *([] if truth is None else [truth])])
@@ -129,6 +131,8 @@ def lift_rows(document: Document) -> list[Row]:
     rows = []
     for name, found in differences.items():
         words, note = wording.ESTIMATORS.get(name, (name, ""))
+        if name == "marginal":
+            note = f"{note}; {wording.apart(document)}"
         held = bound if name in asked else None
         note = note if name in asked else f"{note}; a second opinion the gate does not ask"
         chart = _chart(f"{words}, challenger minus champion", "challenger", found, scale, truth, held)

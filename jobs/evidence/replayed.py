@@ -5,6 +5,7 @@ What a ranker sees of a candidate is a hundred times what it says of it, so colu
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.evidence.scored import AT_ONCE, Pair, item_age, user_known
+from jobs.evidence.scored import AT_ONCE, Pair, asked_for, item_age, user_known
 from jobs.lake.run import Run
 from jobs.moment.columns import Columns, strings
 from jobs.moment.decisions import (
@@ -31,7 +32,8 @@ from jobs.sources.world.truth import true_probabilities
 from models.evaluation.choices import SIDES, Choices, Labels, Side
 from models.evaluation.estimate import Refusal
 from models.policies.choice import first_choice
-from models.rankers.protocol import Floats
+from models.rankers.features import IDS
+from models.rankers.protocol import Floats, Inputs
 from models.settings import GateSettings
 
 ASKED = ["request_id", "candidates", "slate_size"]
@@ -88,7 +90,8 @@ class Replayed:
 
 
 def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Replayed:
-    """The decisions of the test days, features as known before each; `test` has `converted` of closed labels only.
+    """The decisions of the test days, features as known before each; `test` has `converted` of closed labels only, and
+    in `day` whose dataset a row is of (`jobs.evidence.held_out`): all rows of an event day are of one.
 
     Columns of `at_once` candidates are held together, of a decision with more than that all of its own.
     """
@@ -99,6 +102,7 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
     )
     placed = placed.take(pc.sort_indices(pc.cast(placed["event_time"], pa.date32())))
     found, sides = decisions(placed), dict(zip(SIDES, pair, strict=True))
+    inputs = asked_for(bundle.ranker for bundle in pair) | Inputs(ids=IDS)
     predicted: dict[Side, Floats] = {side: np.empty(len(found.item)) for side in SIDES}
     past_clicks, truths, differing, catalogue = np.empty(len(found.item)), [], Disagreement(), 0
     contexts: dict[str, list[pa.DictionaryArray]] = {"surface": [], "user_known": []}
@@ -107,7 +111,7 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
         for side, bundle in sides.items():
             predicted[side][part.candidates] = bundle.ranker.predict(part.columns).p_click
         past_clicks[part.candidates] = part.columns["item_impressions"] * part.columns["item_click_rate"]
-        differing += disagreement(part.placed, part.columns, part.shown)
+        differing += disagreement(part.placed, part.columns, part.shown, inputs)
         contexts["surface"].append(_coded(strings(part.placed["surface"])))
         contexts["user_known"].append(_coded(user_known(part.columns)[part.shown]))
         kinds["item_category"].append(_coded(part.columns["item_category"]))
@@ -163,9 +167,9 @@ def _parts(run: Run, placed: pa.Table, found: Decisions, at_once: int) -> Iterat
     day_of = pc.cast(placed["event_time"], pa.date32()).to_numpy()
     row, shown = found.row, found.shown
     for day in np.unique(day_of).tolist():
-        # Attributes of a dataset are those of its day, not of each example's: jobs.assemble takes them so.
-        known = known_before(run, day, snapshots=run.day)
         first, last = (int(np.searchsorted(day_of, np.datetime64(day), side=side)) for side in ("left", "right"))
+        # Attributes of a dataset are those of its day, not of each example's: jobs.assemble takes them so.
+        known = known_before(run, day, snapshots=date.fromisoformat(placed["day"][first].as_py()))
         for start, end in found.parts(first, last, at_once):
             mine, here = placed.slice(start, end - start), slice(found.offsets[start], found.offsets[end])
             of, items = row[here] - start, found.item_ids[found.item[here]]

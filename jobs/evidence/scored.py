@@ -3,8 +3,10 @@
 `train` chooses among the rankers it fitted by what `backtest` will judge the chosen one by.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,8 @@ from jobs.moment.columns import Columns, attribute_keys, numbers, ranker_columns
 from jobs.moment.decisions import clusters
 from models.evaluation.comparison import LOWER_IS_BETTER, METRICS, compare
 from models.evaluation.estimate import Finding
-from models.rankers.features import ATTRIBUTE_PREFIX, SERVING_POSITION
-from models.rankers.protocol import Floats, Ranker
+from models.rankers.features import ATTRIBUTE_PREFIX, SERVING_POSITION, TABLE
+from models.rankers.protocol import Floats, Inputs, Ranker
 from models.settings import GateSettings
 
 Ints = NDArray[np.int64]
@@ -81,7 +83,13 @@ def scored(rows: pa.Table, rankers: Mapping[str, Ranker], identity: pa.Table, at
 def as_shown(rows: pa.Table, side: Bundle, at_once: int) -> Floats:
     """(n,) the bundle's p_click of rows at the position that was shown."""
     parts = (rows.slice(start, at_once) for start in range(0, max(len(rows), 1), at_once))
-    return np.concatenate([side.ranker.predict(ranker_columns(part)).p_click for part in parts])
+    ranker = side.ranker
+    return np.concatenate([ranker.predict(ranker_columns(part, inputs=ranker.inputs)).p_click for part in parts])
+
+
+def asked_for(rankers: Iterable[Ranker]) -> Inputs:
+    """What the rankers need, and what rows are told apart by: all of a table's numbers and categories."""
+    return reduce(or_, (ranker.inputs for ranker in rankers), TABLE)
 
 
 def with_known_click(test: pa.Table) -> pa.Table:
@@ -122,7 +130,7 @@ class _Part:
 
 
 def _part(rows: pa.Table, rankers: Mapping[str, Ranker], keys: list[str]) -> _Part:
-    shown = ranker_columns(rows, keys)
+    shown = ranker_columns(rows, keys, inputs=asked_for(rankers.values()))
     first = {**shown, "position": np.full(len(rows), float(SERVING_POSITION))}
     said = {name: ranker.predict(shown) for name, ranker in rankers.items()}
     found = {name: shown[name] for name in shown if name in SLICED or name.startswith(ATTRIBUTE_PREFIX)}

@@ -1,6 +1,7 @@
 """What a person reads: names of rules and metrics, figures as text, and the sentence that sums up a verdict."""
 
 from collections.abc import Callable, Mapping
+from datetime import date, timedelta
 
 from jobs.evidence.document import Document, Estimated, Finding, JudgedRule, Judgement, Slice
 from models.evaluation.comparison import LOWER_IS_BETTER
@@ -21,6 +22,7 @@ ESTIMATORS = {
     "snips": ("Self-normalised IPS", "clicks re-weighted to what each policy would show"),
     "dr": ("Doubly robust", "a click model, corrected by re-weighted clicks"),
     "sndr": ("Self-normalised doubly robust", "the same with weights that sum to one"),
+    "marginal": ("One weight a kind of candidate", "narrow, and biased as far as kinds hide what the logs chose by"),
     "pages": ("Whole pages", "clicks on as many of a page's first places as the weights can carry"),
 }
 KINDS = {"session_replay": "Session replay", "slate_re_ranking": "Slate re-ranking"}
@@ -158,6 +160,28 @@ def rule_name(name: str) -> str:
     if base in METRICS:
         return f"{metric(base)} does not {'rise' if base in LOWER_IS_BETTER else 'fall'}"
     return RULES.get(name, name.replace("_", " "))
+
+
+def judged_on(document: Document) -> str:
+    """Which days were judged, and on which of at most how many the challenger stands; empty where it stands for one."""
+    days, most = document.days, document.gate.days
+    if most == 1:
+        return ""
+    first, last = (date.fromisoformat(day) for day in (days[0], days[-1]))
+    span = (str(first + timedelta(days=n)) for n in range((last - first).days + 1))
+    without = [day for day in span if day not in days]
+    lacking = f" without {_listed(without)}" if without else ""
+    told = f"one day, {days[0]}" if len(days) == 1 else f"{len(days)} days, {days[0]} to {days[-1]}{lacking}"
+    return f"Judged on {told}. This is day {document.number} of at most {most} that the challenger stands."
+
+
+def apart(document: Document) -> str:
+    """How far the biased second opinion is from the estimate that is believed."""
+    found = None if document.marginal is None else document.marginal.apart
+    if not isinstance(found, Estimated):
+        return "how far off it is nothing can tell here"
+    away = f"{number(found.value, signed=True)} ({between(found, sign=True)})"
+    return f"{away} from the first estimate" + ("" if found.low <= 0 <= found.high else ", so biased here")
 
 
 def not_asked(judgement: Judgement, mode: str) -> list[tuple[str, str]]:

@@ -32,8 +32,9 @@ from jobs.asof.clock import published_at, refuse_early
 from jobs.config import Config
 from jobs.errors import NotReady
 from jobs.flow import FEATURES
-from jobs.lake.tables import INTEREST_BUCKETS, LAKE, TIME
-from models.rankers.features import ATTRIBUTE_PREFIX, NO_BUCKET, Encodings
+from jobs.lake.tables import LAKE, TIME
+from models.features import Feature, declared
+from models.rankers.features import ATTRIBUTE_PREFIX, Encodings, packed
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -47,10 +48,6 @@ WRITE_ROWS = 10_000
 READ_KEYS = 1_000
 CHECK_SECONDS = 1.0
 """How old the reader's idea of the newest publication may be."""
-USER_NUMBERS, ITEM_NUMBERS = (
-    tuple(name for name, column in LAKE[table].columns.items() if column.type == pa.float64())
-    for table in ("user_features", "item_features")
-)
 Columns = dict[str, NDArray[Any]]
 _SERVICES: "WeakKeyDictionary[FeatureStore, dict[str, Any]]" = WeakKeyDictionary()
 """The services each store was asked for; definitions are applied when publishing, never under a reader."""
@@ -78,8 +75,9 @@ class Published:
     items: Columns
     """Every item, sorted by id: what `decision_columns` takes, and their attributes.
 
-    item_id, category: object; interest_bucket: int64, `NO_BUCKET` without a category; the rest float64, NaN where
-    unknown; `attributes.item.<key>`: object, None where an item lacks the key. Do not write into the arrays.
+    item_id: object; by the name of each declared feature: numbers float64, NaN where unknown; words object, None where
+    unknown; buckets int64, `NO_BUCKET` where unknown; vectors float64, lists object or int8 as `decision_columns` takes
+    them; `attributes.item.<key>`: object, None where an item lacks the key. Do not write into the arrays.
     """
     encodings: Encodings
     available_at: datetime = ALWAYS
@@ -161,8 +159,8 @@ class OnlineFeatures:
     def user(self, user_id: str, day: date) -> dict[str, Any] | None:
         """A user's features of a day online, or None where neither features nor attributes are known of it.
 
-        `USER_NUMBERS`: float, NaN where unknown. interests: (INTEREST_BUCKETS,)
-        float64, NaN where unknown. last_items: list of ids, newest first; last_buckets, session_buckets: lists of ints.
+        By the name of each declared feature: a number as float, NaN where unknown; a word or bucket, None where
+        unknown; a vector (width,) float64, NaN where unknown; a list of ids or ints, newest first.
         attributes: dict of strings.
         available_at: from when the features count as known, None where there are none.
         """
@@ -234,10 +232,8 @@ class _Slot:
             # Not among this day's rows: the window has emptied, and the as-of join offline knows nothing either.
             rows = {name: value if name == "attributes" else [None] for name, value in rows.items()}
             available = None
-        found: dict[str, Any] = {name: _number(rows[name][0]) for name in USER_NUMBERS} | {"available_at": available}
-        interests = rows["interests"][0]
-        found["interests"] = np.array(interests or np.full(INTEREST_BUCKETS, np.nan), dtype=np.float64)
-        found |= {name: list(rows[name][0] or []) for name in ("last_items", "last_buckets", "session_buckets")}
+        found = {feature.name: _value(feature, rows[feature.name][0]) for feature in declared("user")}
+        found["available_at"] = available
         found["attributes"] = json.loads(rows["attributes"][0] or "{}")
         return found
 
@@ -410,18 +406,19 @@ def _digest(table: pa.Table) -> str:
     return hashlib.sha256(values.encode()).hexdigest()[:16]
 
 
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
+def _value(feature: Feature, value: Any) -> Any:
+    """A feature as Feast gives it, or what stands for it where that is None."""
+    if feature.kind == "vector":
+        return np.array(value or np.full(feature.width, np.nan), dtype=np.float64)
+    if feature.kind in ("items", "buckets"):
+        return list(value or [])
+    return float("nan") if value is None and feature.kind == "number" else value
 
 
 def _packed(rows: dict[str, list[Any]], item_ids: list[str], attributes: list[str | None]) -> Columns:
     """Feast's answer as arrays."""
     columns: Columns = {"item_id": np.array(item_ids, dtype=object)}
-    for name in ITEM_NUMBERS:
-        columns[name] = np.array([_number(value) for value in rows.get(name, [])], dtype=np.float64)
-    columns["category"] = np.array(rows.get("category", []), dtype=object)
-    buckets = [NO_BUCKET if bucket is None else bucket for bucket in rows.get("interest_bucket", [])]
-    columns["interest_bucket"] = np.array(buckets, dtype=np.int64)
+    columns |= {feature.name: packed(feature, rows.get(feature.name, [])) for feature in declared("item")}
     maps = [json.loads(text or "{}") for text in attributes]
     for key in sorted({key for pairs in maps for key in pairs}):
         column = [pairs.get(key) for pairs in maps]

@@ -9,12 +9,13 @@ happened and was known before the midnight that ends the day; and its row must c
 conversions, or used before it could be served), a loss, or a bug; in each case the day must not be published.
 
 Keys with events of the next day are looked at first: they are where looking ahead shows. What is not counted again
-(interests, buckets, joint encodings) is made of the same counts.
+(the declaration says so of interests and buckets; joint encodings) is made of the same counts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from jobs.config import FeatureSettings
 from jobs.errors import Refused
 from jobs.lake.parts import scanned
 from jobs.lake.store import midnight
-from models.rankers.features import LAST_ITEMS
+from models.features import LAST_ITEMS, Of, declared, rule_of
 
 SAMPLE = 10
 """Keys of the day's events, of the next day's and of the published rows, so many each."""
@@ -136,44 +137,84 @@ class Audit:
         return {kind: self.files[kind] for kind in ("impressions", "clicks", "purchases")}
 
 
+@dataclass(frozen=True)
+class Recount:
+    """The known events of one user or item before a midnight: what is counted again, event by event."""
+
+    events: Sequence[Event]
+    """Newest first; equal times by item."""
+    end: datetime
+    overall: Mapping[str, float]
+    settings: FeatureSettings
+
+    def rate(self, top: str, bottom: str, prior: str, span: timedelta | None = None) -> float:
+        """Events of a kind per event of another, smoothed, of the whole window or the last `span`."""
+        recent = [e for e in self.events if span is None or e["event_time"] >= self.end - span]
+        return _rate(recent, top, bottom, self.overall[prior], self.settings)
+
+    @cached_property
+    def clicks(self) -> Sequence[Event]:
+        """Newest first."""
+        return [e for e in self.events if e["kind"] == "clicks"]
+
+    @cached_property
+    def session(self) -> Sequence[Event]:
+        """The newest events, up to a long pause."""
+        gap, n = timedelta(minutes=self.settings.session_gap_minutes), 1
+        while n < len(self.events) and self.events[n - 1]["event_time"] - self.events[n]["event_time"] <= gap:
+            n += 1
+        return self.events[:n]
+
+
+OF_USERS: dict[str, Callable[[Recount], Any]] = {
+    "impressions": lambda of: _count(of.events, "impressions"),
+    "clicks": lambda of: _count(of.events, "clicks"),
+    "click_rate": lambda of: of.rate("clicks", "impressions", "click_rate"),
+    "days_since_click": lambda of: (of.end - of.clicks[0]["event_time"]) / DAY if of.clicks else None,
+    "last_items": lambda of: list(dict.fromkeys(e["item_id"] for e in of.clicks))[:LAST_ITEMS],
+    "session_events": lambda of: len(of.session),
+    "session_clicks": lambda of: _count(of.session, "clicks"),
+    "session_seconds": lambda of: (of.session[0]["event_time"] - of.session[-1]["event_time"]).total_seconds(),
+    "days_since_session": lambda of: (of.end - of.session[0]["event_time"]) / DAY,
+}
+OF_ITEMS: dict[str, Callable[[Recount], Any]] = {
+    "impressions": lambda of: _count(of.events, "impressions"),
+    "clicks": lambda of: _count(of.events, "clicks"),
+    "click_rate": lambda of: of.rate("clicks", "impressions", "click_rate"),
+    "click_rate_7d": lambda of: of.rate("clicks", "impressions", "click_rate", 7 * DAY),
+    "click_rate_1d": lambda of: of.rate("clicks", "impressions", "click_rate", DAY),
+    "click_rate_1h": lambda of: of.rate("clicks", "impressions", "click_rate", HOUR),
+    "purchase_rate": lambda of: of.rate("purchases", "clicks", "purchase_rate"),
+}
+"""How each feature that is declared to be recounted is, by other code than that which published it."""
+
+
 def _user(
     events: Sequence[Event], end: datetime, overall: Mapping[str, float], settings: FeatureSettings
 ) -> Row | None:
     """What a user's row must say; None where there must be none."""
-    events = sorted((e for e in events if e["kind"] != "purchases"), key=lambda e: e["event_time"], reverse=True)
-    if not events:
-        return None
-    session = 1
-    gap = timedelta(minutes=settings.session_gap_minutes)
-    while session < len(events) and events[session - 1]["event_time"] - events[session]["event_time"] <= gap:
-        session += 1
-    clicks = sorted((e for e in events if e["kind"] == "clicks"), key=lambda e: (end - e["event_time"], e["item_id"]))
-    newest, oldest = events[0]["event_time"], events[session - 1]["event_time"]
-    return {
-        "impressions": len(events) - len(clicks),
-        "clicks": len(clicks),
-        "click_rate": _rate(events, "clicks", "impressions", overall["click_rate"], settings),
-        "days_since_click": (end - clicks[0]["event_time"]) / DAY if clicks else None,
-        "last_items": list(dict.fromkeys(e["item_id"] for e in clicks))[:LAST_ITEMS],
-        "session_events": session,
-        "session_clicks": _count(events[:session], "clicks"),
-        "session_seconds": (newest - oldest).total_seconds(),
-        "days_since_session": (end - newest) / DAY,
-    }
+    own = [e for e in events if e["kind"] != "purchases"]
+    return _recounted("user", OF_USERS, own, end, overall, settings) if own else None
 
 
 def _item(events: Sequence[Event], end: datetime, overall: Mapping[str, float], settings: FeatureSettings) -> Row:
     """What an item's row must say."""
-    wanted: Row = {
-        "impressions": _count(events, "impressions"),
-        "clicks": _count(events, "clicks"),
-        "purchase_rate": _rate(events, "purchases", "clicks", overall["purchase_rate"], settings),
-    }
-    spans = {"": settings.long_term_days * DAY, "_7d": 7 * DAY, "_1d": DAY, "_1h": HOUR}
-    for name, span in spans.items():
-        recent = [e for e in events if e["event_time"] >= end - span]
-        wanted[f"click_rate{name}"] = _rate(recent, "clicks", "impressions", overall["click_rate"], settings)
-    return wanted
+    return _recounted("item", OF_ITEMS, events, end, overall, settings)
+
+
+def _recounted(
+    of: Of,
+    rules: dict[str, Callable[[Recount], Any]],
+    events: Sequence[Event],
+    end: datetime,
+    overall: Mapping[str, float],
+    settings: FeatureSettings,
+) -> Row:
+    """Every feature that is declared to be; raises ValueError where one has no rule here."""
+    newest_first = sorted(events, key=lambda e: (end - e["event_time"], e["item_id"]))
+    known = Recount(newest_first, end, overall, settings)
+    features = declared(of, lambda feature: feature.recounted)
+    return {feature.name: rule_of(rules, feature, __name__)(known) for feature in features}
 
 
 def _rate(events: Sequence[Event], top: str, bottom: str, prior: float, settings: FeatureSettings) -> float:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.featurize.core import Ints, day_number
-from jobs.lake.tables import INTEREST_BUCKETS
+from models.features import INTEREST_BUCKETS
 
 NO_SLOT = INTEREST_BUCKETS
 """The slot of events whose item has no category: they count for the user, for no interest."""

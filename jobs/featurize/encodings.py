@@ -14,7 +14,8 @@ import pyarrow as pa
 from jobs.featurize.core import Floats, Ints, Window, available, ratio, rolling, smoothed
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import strings
-from models.rankers.features import ENCODINGS, coded, joint
+from models.features import ENCODINGS
+from models.rankers.features import coded, joint
 
 CONTEXT = ("surface", "query", "source_category", "item_category")
 CLICK_DAY = "click_day"

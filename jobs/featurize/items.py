@@ -1,7 +1,9 @@
 """What was known of items at the end of a day: counts, rates over several windows, age, price and category."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +13,9 @@ from numpy.typing import NDArray
 from jobs.featurize.categories import interest_buckets
 from jobs.featurize.core import Floats, Ints, Window, available, days_before, ratio, rolling, smoothed
 from jobs.lake.tables import LAKE
+from models.features import declared, rule_of
 
-RECENT_DAYS = (7, 1)
+Values: TypeAlias = "pa.Array | pa.ChunkedArray | Floats"
 
 
 @dataclass(frozen=True)
@@ -65,37 +68,80 @@ def overall(counts: ItemCounts, window: Window) -> Overall:
     return Overall(ratio(clicked, shown), ratio(bought, clicked))
 
 
+class ItemsOfDay:
+    """The items of a day's snapshot, sorted: what the rules count from."""
+
+    def __init__(self, counted: "Counted", day: date, at: int, snapshot: pa.Table, rows: Ints, prior: Overall) -> None:
+        """`at`: which of the window's days; `rows`: the codes of the snapshot's items."""
+        self.day, self.snapshot = day, snapshot
+        self._counted, self._at, self._rows, self._prior = counted, at, rows, prior
+
+    def counted(self, kind: str, days: int | None = None, last_hour: bool = False) -> Ints:
+        """Events of a kind of the last so many days (the long-term window by default), as known at the day's end."""
+        found: Ints = self._counted(kind, days, last_hour)[self._rows, self._at]
+        return found
+
+    def click_rate(self, days: int | None = None, last_hour: bool = False) -> Floats:
+        """Clicks per impression of a span, smoothed by everybody's of the long-term window."""
+        clicks, shown = (self.counted(kind, days, last_hour) for kind in ("clicks", "impressions"))
+        return smoothed(clicks, shown, self._prior.click_rate[self._at], self._counted.pseudo_count)
+
+    def purchase_rate(self) -> Floats:
+        """Purchases per click, smoothed likewise."""
+        prior = self._prior.purchase_rate[self._at]
+        return smoothed(self.counted("purchases"), self.counted("clicks"), prior, self._counted.pseudo_count)
+
+
+class Counted:
+    """Events of a kind and a span per item and day, (items, days), each summed up once."""
+
+    def __init__(self, counts: ItemCounts, codes: Ints, items: int, window: Window) -> None:
+        self._counts, self._codes, self._items, self._window = counts, codes, items, window
+        self._found: dict[tuple[str, int, bool], Ints] = {}
+
+    def __call__(self, kind: str, days: int | None, last_hour: bool) -> Ints:
+        # Never longer than what a run of one day reads.
+        span = min(days or self._window.long_term_days, self._window.long_term_days)
+        if (kind, span, last_hour) not in self._found:
+            found = self._counts.rolled(kind, self._codes, self._items, self._window, span, last_hour)
+            self._found[kind, span, last_hour] = found
+        return self._found[kind, span, last_hour]
+
+    @property
+    def pseudo_count(self) -> float:
+        """Impressions that the rate of everybody stands for."""
+        return self._window.settings.prior_impressions
+
+
+RULES: dict[str, Callable[[ItemsOfDay], Values]] = {
+    "impressions": lambda of: of.counted("impressions").astype(np.float64),
+    "clicks": lambda of: of.counted("clicks").astype(np.float64),
+    "click_rate": lambda of: of.click_rate(),
+    "click_rate_7d": lambda of: of.click_rate(7),
+    "click_rate_1d": lambda of: of.click_rate(1),
+    "click_rate_1h": lambda of: of.click_rate(1, last_hour=True),
+    "purchase_rate": lambda of: of.purchase_rate(),
+    "age_days": lambda of: days_before(of.day, of.snapshot["created_at"]),
+    "price": lambda of: of.snapshot["price"],
+    "category": lambda of: of.snapshot["category"],
+    "interest_bucket": lambda of: interest_buckets(of.snapshot["category"]),
+}
+"""How each declared feature of items is counted, one value per item of the snapshot."""
+
+
 def item_features(counts: ItemCounts, snapshots: Sequence[pa.Table], window: Window) -> Iterator[pa.Table]:
     """One `item_features` table per feature day, sorted by item: every item of that day's snapshot, seen or not."""
     prior = overall(counts, window)
     ids = pa.chunked_array([s["item_id"].cast(pa.string()).combine_chunks() for s in snapshots]).unique()
     codes = pc.fill_null(pc.index_in(counts.item_id, ids), -1).to_numpy(zero_copy_only=False).astype(np.int64)
-
-    def rolled(kind: str, window_days: int = window.long_term_days, last_hour: bool = False) -> Ints:
-        return counts.rolled(kind, codes, len(ids), window, window_days, last_hour)
-
-    shown, clicked, bought = rolled("impressions"), rolled("clicks"), rolled("purchases")
-    # Never longer than what a run of one day reads.
-    spans = {days: min(days, window.long_term_days) for days in RECENT_DAYS}
-    recent = {f"{days}d": (rolled("clicks", span), rolled("impressions", span)) for days, span in spans.items()}
-    recent["1h"] = (rolled("clicks", 1, True), rolled("impressions", 1, True))
-    p = window.settings.prior_impressions
+    counted = Counted(counts, codes, len(ids), window)
     for at, (day, snapshot) in enumerate(zip(window.days, snapshots, strict=True)):
         snapshot = snapshot.sort_by("item_id")
         rows = pc.index_in(snapshot["item_id"].cast(pa.string()), ids).to_numpy().astype(np.int64)
-        rate = prior.click_rate[at]
-        rates = {f"click_rate_{name}": smoothed(c[rows, at], n[rows, at], rate, p) for name, (c, n) in recent.items()}
+        of = ItemsOfDay(counted, day, at, snapshot, rows, prior)
         columns = {
             "item_id": snapshot["item_id"],
             "available_at": available(day, len(rows), window.settings),
-            "impressions": shown[rows, at].astype(np.float64),
-            "clicks": clicked[rows, at].astype(np.float64),
-            "click_rate": smoothed(clicked[rows, at], shown[rows, at], rate, p),
-            **rates,
-            "purchase_rate": smoothed(bought[rows, at], clicked[rows, at], prior.purchase_rate[at], p),
-            "age_days": days_before(day, snapshot["created_at"]),
-            "price": snapshot["price"],
-            "category": snapshot["category"],
-            "interest_bucket": interest_buckets(snapshot["category"]),
+            **{feature.name: rule_of(RULES, feature, __name__)(of) for feature in declared("item")},
         }
         yield pa.table(columns, schema=LAKE["item_features"].schema)

@@ -11,7 +11,8 @@ from jobs.featurize.categories import NO_SLOT
 from jobs.featurize.core import DAY_US, Ints, Window, day_number
 from jobs.featurize.events import UserEvents
 from jobs.lake.tables import TIME
-from models.rankers.features import LAST_ITEMS, NO_BUCKET, SESSION_EVENTS
+from models.features import LAST_ITEMS, SESSION_EVENTS
+from models.rankers.features import NO_BUCKET
 
 MINUTE_US = 60_000_000
 SECOND_US = 1_000_000

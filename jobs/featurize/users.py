@@ -1,17 +1,23 @@
 """What was known of users at the end of a day: activity, long-term interests, last items and last session."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from jobs.featurize.core import DAY_US, Ints, Window, available, days_before, rolling, smoothed
+from jobs.featurize.core import DAY_US, Floats, Ints, Window, available, days_before, rolling, smoothed
 from jobs.featurize.events import UserEvents
 from jobs.featurize.items import Overall
 from jobs.featurize.recent import LastClicks, Sessions
-from jobs.lake.tables import INTEREST_BUCKETS, LAKE
+from jobs.lake.tables import LAKE
+from models.features import INTEREST_BUCKETS, declared, rule_of
 
+Values: TypeAlias = "pa.Array | Floats"
 USERS_AT_ONCE = 4096
 """Users per dense (users, days, slots) block: what bounds memory, whatever the size of a Spark partition."""
 
@@ -27,31 +33,104 @@ def user_features(events: UserEvents, prior: Overall, window: Window) -> list[pa
     return [pa.concat_tables(tables) if tables else schema.empty_table() for tables in blocks]
 
 
+@dataclass(frozen=True)
+class UsersOfDay:
+    """Some users at the end of a day: what the rules count from. Rows are the users with an event in its window."""
+
+    day: date
+    at: int
+    """Which of the window's days."""
+    rows: Ints
+    """Codes of the users."""
+    events: UserEvents
+    window: Window
+    prior: Overall
+    shown: Ints
+    """(users, slots, days) impressions in the long-term window; the last slot is of items without a category."""
+    clicked: Ints
+    last_clicks: LastClicks
+    sessions: Sessions
+
+    @cached_property
+    def impressions(self) -> Ints:
+        """Of the long-term window."""
+        found: Ints = self.shown[self.rows, :, self.at].sum(axis=1)
+        return found
+
+    @cached_property
+    def clicks(self) -> Ints:
+        """Of the long-term window."""
+        found: Ints = self.clicked[self.rows, :, self.at].sum(axis=1)
+        return found
+
+    @cached_property
+    def rate(self) -> Floats:
+        """Clicks per impression, smoothed."""
+        return smoothed(self.clicks, self.impressions, self.prior.click_rate[self.at], self.pseudo_count)
+
+    @property
+    def pseudo_count(self) -> float:
+        """Impressions that the rate of everybody stands for."""
+        return self.window.settings.prior_impressions
+
+    @cached_property
+    def last(self) -> tuple[pa.Array, pa.Array, pa.Array]:
+        """See `LastClicks.at`."""
+        return self.last_clicks.at(self.day, self.rows)
+
+    @cached_property
+    def session(self) -> Mapping[str, Values]:
+        """See `Sessions.at`."""
+        return self.sessions.at(self.day, self.rows)
+
+    def counted(self, clicked: bool, days: int) -> Ints:
+        """Impressions, or clicks, of the last so many days, as known at the end of the day."""
+        window = Window([self.day], self.window.settings)
+        which = np.flatnonzero(self.events.clicked == clicked)
+        of, event_day, start_day = self.events.user, self.events.event_us // DAY_US, self.events.start_day
+        users, span = len(self.events.user_ids), min(days, window.long_term_days)
+        found: Ints = rolling(of[which], users, event_day[which], start_day[which], None, window, span)[:, 0]
+        return found[self.rows]
+
+
+RULES: dict[str, Callable[[UsersOfDay], Values]] = {
+    "impressions": lambda of: of.impressions.astype(np.float64),
+    "clicks": lambda of: of.clicks.astype(np.float64),
+    "click_rate": lambda of: of.rate,
+    "days_since_click": lambda of: days_before(of.day, of.last[0]),
+    "interests": lambda of: _interests(of),
+    "last_items": lambda of: of.last[1],
+    "last_buckets": lambda of: of.last[2],
+    "session_events": lambda of: of.session["session_events"],
+    "session_clicks": lambda of: of.session["session_clicks"],
+    "session_seconds": lambda of: of.session["session_seconds"],
+    "session_buckets": lambda of: of.session["session_buckets"],
+    "days_since_session": lambda of: of.session["days_since_session"],
+}
+"""How each declared feature of users is counted, one value per row."""
+
+
 def _user_block(events: UserEvents, prior: Overall, window: Window) -> Iterator[pa.Table]:
     """`user_features` of one block of users, day by day."""
     shown, clicked = (_counts(events, window, which) for which in (False, True))
-    shown_all, clicked_all = shown.sum(axis=1), clicked.sum(axis=1)
-    last_clicks, sessions = LastClicks.of(events, window), Sessions.of(events, window)
-    p = window.settings.prior_impressions
+    active = shown.sum(axis=1) + clicked.sum(axis=1)
+    recent = LastClicks.of(events, window), Sessions.of(events, window)
     for at, day in enumerate(window.days):
-        rows = np.flatnonzero(shown_all[:, at] + clicked_all[:, at])
-        rate = smoothed(clicked_all[rows, at], shown_all[rows, at], prior.click_rate[at], p)
-        in_bucket, seen = clicked[rows, :INTEREST_BUCKETS, at], shown[rows, :INTEREST_BUCKETS, at]
-        expected = np.divide(in_bucket, rate[:, None], out=np.zeros(in_bucket.shape), where=in_bucket > 0)
-        last_us, last_items, last_buckets = last_clicks.at(day, rows)
+        rows = np.flatnonzero(active[:, at])
+        of = UsersOfDay(day, at, rows, events, window, prior, shown, clicked, *recent)
         columns = {
             "user_id": events.user_ids.take(pa.array(rows)),
             "available_at": available(day, len(rows), window.settings),
-            "impressions": shown_all[rows, at].astype(np.float64),
-            "clicks": clicked_all[rows, at].astype(np.float64),
-            "click_rate": rate,
-            "days_since_click": days_before(day, last_us),
-            "interests": _lists(((expected + p) / (seen + p)).astype(np.float32)),
-            "last_items": last_items,
-            "last_buckets": last_buckets,
-            **sessions.at(day, rows),
+            **{feature.name: rule_of(RULES, feature, __name__)(of) for feature in declared("user")},
         }
         yield pa.table(columns, schema=LAKE["user_features"].schema)
+
+
+def _interests(of: UsersOfDay) -> pa.Array:
+    """Each bucket's click rate, shrunk towards the user's own, over that."""
+    in_bucket, seen = (counts[of.rows, :INTEREST_BUCKETS, of.at] for counts in (of.clicked, of.shown))
+    expected = np.divide(in_bucket, of.rate[:, None], out=np.zeros(in_bucket.shape), where=in_bucket > 0)
+    return _lists(((expected + of.pseudo_count) / (seen + of.pseudo_count)).astype(np.float32))
 
 
 def _counts(events: UserEvents, window: Window, clicked: bool) -> Ints:

@@ -1,4 +1,5 @@
-"""Every table of Tidegate: key, columns, types, partitioning. The only place a column is defined.
+"""Every table of Tidegate: key, columns, types, partitioning. The only place a column is defined, but
+for features, which `models.features` declares.
 
 `RAW` is the contract with a team's loggers (plain Parquet, `date=YYYY-MM-DD/hour=HH`); `LAKE` is what stages
 publish (Delta). Times are UTC microseconds, ids are strings, days are UTC dates.
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from jobs.errors import Refused
+from models.features import FEATURES, Kind, Of, declared
 
 TIME = pa.timestamp("us", tz="UTC")
 STR = pa.string()
@@ -32,8 +34,15 @@ MOVED = pa.list_(
 """Figures of the evidence by their path (`auc.difference`), first and matured; null where one was refused."""
 Tables = Mapping[str, pa.Table]
 """Raw table name (`RAW`) to rows in its raw columns, events sorted by time."""
-INTEREST_BUCKETS = 32
-"""Categories are hashed into this many buckets; a user's interests are one float per bucket."""
+TYPES: dict[Kind, pa.DataType] = {
+    "number": pa.float64(),
+    "word": STR,
+    "bucket": pa.int32(),
+    "vector": pa.list_(pa.float32()),
+    "items": pa.list_(STR),
+    "buckets": pa.list_(pa.int32()),
+}
+"""Of a feature, by what kind of value it is."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +161,20 @@ def _validated(name: str) -> Table:
     return Table(name, f"{raw.doc}, validated", raw.key, columns)
 
 
-_KNOWN_FEATURES = {
-    "available_at": _c(TIME),
-    "impressions": _c(pa.float64()),
-    "clicks": _c(pa.float64()),
-}
+def _features(of: Of) -> dict[str, Column]:
+    """The columns of users' or items' feature rows, as they are declared."""
+    found = {feature.name: Column(TYPES[feature.kind], nullable=feature.unknown) for feature in declared(of)}
+    return {"available_at": _c(TIME), **found}
+
+
+def _shown(*but: str) -> dict[str, Column]:
+    """What rankers are shown, `but` some; what there is no row for, of a user or an item, is unknown."""
+    return {
+        feature.column: Column(TYPES[feature.kind], nullable=feature.unknown or feature.of != "decision")
+        for feature in FEATURES
+        if feature.seen == "itself" and feature.column not in but
+    }
+
 
 LAKE: dict[str, Table] = {
     t.name: t
@@ -215,47 +233,24 @@ LAKE: dict[str, Table] = {
             "user_features",
             "what was known of a user at the end of a day (available_at: when it counts as known, see jobs.asof.clock)",
             ("user_id",),
-            {
-                "user_id": _c(STR),
-                **_KNOWN_FEATURES,  # over the long-term window
-                "click_rate": _c(pa.float64()),
-                "days_since_click": _c(pa.float64(), "?"),
-                "interests": _c(pa.list_(pa.float32())),  # (INTEREST_BUCKETS,) smoothed click rate / own rate
-                "last_items": _c(pa.list_(STR)),  # up to 10 clicked items, newest first
-                "last_buckets": _c(pa.list_(pa.int32())),  # their interest buckets, -1 where there is no category
-                "session_events": _c(pa.float64()),  # the last session: impressions and clicks without a long pause
-                "session_clicks": _c(pa.float64()),
-                "session_seconds": _c(pa.float64()),  # from its first event to its last
-                "session_buckets": _c(pa.list_(pa.int32())),  # of its up to 20 newest events, newest first
-                "days_since_session": _c(pa.float64()),  # from its last event to the midnight
-            },
+            {"user_id": _c(STR), **_features("user")},
         ),
         Table(
             "item_features",
             "what was known of an item at the end of a day (available_at: as of users)",
             ("item_id",),
-            {
-                "item_id": _c(STR),
-                **_KNOWN_FEATURES,  # over the long-term window
-                "click_rate": _c(pa.float64()),
-                "click_rate_7d": _c(pa.float64()),
-                "click_rate_1d": _c(pa.float64()),
-                "click_rate_1h": _c(pa.float64()),  # of the hour before the midnight
-                "purchase_rate": _c(pa.float64()),  # purchases per click, smoothed, by when they were known
-                "age_days": _c(pa.float64(), "?"),
-                "price": _c(pa.float64(), "?"),
-                "category": _c(STR, "?"),
-                "interest_bucket": _c(pa.int32(), "?"),
-            },
+            {"item_id": _c(STR), **_features("item")},
         ),
         Table(
             "encodings",
             "the smoothed click rate of every value of a target encoding at the end of a day (as features, as known)",
             ("encoding", "value"),
             {
-                "encoding": _c(STR),  # a name of `models.rankers.features.ENCODINGS`
+                "encoding": _c(STR),  # a name of `models.features.ENCODINGS`
                 "value": _c(STR),  # its columns' values, joined by U+001F
-                **_KNOWN_FEATURES,  # over the long-term window; clicks of these impressions
+                "available_at": _c(TIME),
+                "impressions": _c(pa.float64()),  # over the long-term window
+                "clicks": _c(pa.float64()),  # of these impressions
                 "click_rate": _c(pa.float64()),
             },
         ),
@@ -276,36 +271,9 @@ LAKE: dict[str, Table] = {
                 "split": _c(STR),  # train, validate, test
                 "clicked": _c(pa.bool_(), "?"),  # null: open at the cut, whatever has been heard of it
                 "converted": _c(pa.bool_(), "?"),
+                "conversion_heard_at": _c(TIME, "?"),  # of what the cut has heard, open or closed; null: nothing so far
                 "weight": _c(pa.float64()),  # how many impressions it stands for; 1 outside train
-                "user_impressions": _c(pa.float64(), "?"),
-                "user_click_rate": _c(pa.float64(), "?"),
-                "user_days_since_click": _c(pa.float64(), "?"),
-                "user_session_events": _c(pa.float64(), "?"),
-                "user_session_clicks": _c(pa.float64(), "?"),
-                "user_session_seconds": _c(pa.float64(), "?"),
-                "user_days_since_session": _c(pa.float64(), "?"),
-                "user_item_interest": _c(pa.float64(), "?"),
-                "user_last5_share": _c(pa.float64(), "?"),  # of the last 5 clicked items: in the item's category
-                "user_last10_share": _c(pa.float64(), "?"),
-                "user_session_share": _c(pa.float64(), "?"),  # of the last session's events: in the item's category
-                "user_clicked_item": _c(pa.float64(), "?"),  # 1 where the item is among the last 10 clicked
-                "item_impressions": _c(pa.float64(), "?"),
-                "item_click_rate": _c(pa.float64(), "?"),
-                "item_click_rate_7d": _c(pa.float64(), "?"),
-                "item_click_rate_1d": _c(pa.float64(), "?"),
-                "item_click_rate_1h": _c(pa.float64(), "?"),
-                "item_purchase_rate": _c(pa.float64(), "?"),
-                "item_age_days": _c(pa.float64(), "?"),
-                "item_price": _c(pa.float64(), "?"),
-                "item_category": _c(STR, "?"),
-                "encoded_category": _c(pa.float64(), "?"),  # target encodings: smoothed click rates known before
-                "encoded_surface_category": _c(pa.float64(), "?"),
-                "encoded_source_category": _c(pa.float64(), "?"),
-                "encoded_query_category": _c(pa.float64(), "?"),
-                "source_same_category": _c(pa.float64()),  # 1 where the page's item is of the item's category
-                "task_type": _c(STR),
-                "device": _c(STR, "?"),
-                "region": _c(STR, "?"),
+                **_shown("surface", "position"),  # `models.features`
                 "query": _c(STR, "?"),
                 "source_item_id": _c(STR, "?"),
                 "attributes": _c(ATTRIBUTES),  # the impression's, `user.` and `item.` attributes in one map
@@ -338,7 +306,7 @@ LAKE: dict[str, Table] = {
                 "bundle": _c(STR),
                 "bundle_sha256": _c(STR),
                 "run_id": _c(STR, "?"),
-                "started_from": _c(STR, "?"),  # the champion a warm start continued
+                "started_from": _c(STR, "?"),  # the newest of its kind, which a warm start continued
                 "validation_log_loss": _c(pa.float64(), "?"),
                 "validation_auc": _c(pa.float64(), "?"),
             },
@@ -400,7 +368,7 @@ LAKE: dict[str, Table] = {
                 "step": _c(STR),  # approved, live, rolled back
                 "at": _c(TIME),  # the wall clock; never earlier than the step before
                 "candidate_id": _c(STR),
-                "day": _c(STR),  # of the data the candidate was trained on: another clock than `at`
+                "day": _c(STR),  # of the evidence: another clock than `at`
                 "mode": _c(STR),
                 "bundle": _c(STR),
                 "bundle_sha256": _c(STR),

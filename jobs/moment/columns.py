@@ -15,24 +15,10 @@ from numpy.typing import NDArray
 from jobs.asof.clock import seen
 from jobs.asof.core import microseconds
 from jobs.errors import Refused
-from jobs.lake.tables import INTEREST_BUCKETS
-from models.rankers.features import (
-    ATTRIBUTE_PREFIX,
-    CATEGORICAL,
-    IDENTITY,
-    ITEM_NUMBERS,
-    LAST_ITEMS,
-    NO_BUCKET,
-    NUMERIC,
-    SERVING_POSITION,
-    SESSION_EVENTS,
-    USER_NUMBERS,
-    Encodings,
-)
-from models.rankers.protocol import Floats, TrainingData
+from models.features import Feature, Of, read
+from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, NO_BUCKET, SERVING_POSITION, WIDTHS, Encodings, packed
+from models.rankers.protocol import Floats, Inputs, TrainingData
 
-FEATURES = (*IDENTITY, *NUMERIC, *CATEGORICAL, "attributes")
-"""The columns of `examples` that a ranker may look at."""
 LABELS = ("clicked", "converted", "weight")
 Columns = dict[str, NDArray[Any]]
 Indices = NDArray[np.int64]
@@ -90,71 +76,81 @@ def _entries(maps: pa.MapArray) -> tuple[NDArray[np.int64], pa.Array, pa.Array]:
     return rows, maps.keys.slice(first, length), maps.items.slice(first, length)
 
 
+def columns_read(inputs: Inputs) -> tuple[str, ...]:
+    """The columns of `examples` that `ranker_columns` reads."""
+    return (*inputs.named, *(("attributes",) if inputs.attributes else ()))
+
+
 def ranker_columns(
-    examples: pa.Table, keys: Iterable[str] | None = None, at_serving_position: bool = False
+    examples: pa.Table,
+    keys: Iterable[str] | None = None,
+    at_serving_position: bool = False,
+    inputs: Inputs = EVERYTHING,
 ) -> dict[str, NDArray[Any]]:
-    """The features of `examples`, row by row; `keys` names the attributes wanted (default: those that occur).
+    """The `inputs` in `examples`, row by row; `keys` names the attributes wanted (default: those that occur).
 
     `at_serving_position` asks what the ranker would say if every item were shown first: that is how items compare.
     """
-    columns: dict[str, NDArray[Any]] = {name: strings(examples[name]) for name in (*IDENTITY, *CATEGORICAL)}
-    columns.update({name: numbers(examples[name]) for name in NUMERIC})
-    wanted = attribute_keys(examples["attributes"]) if keys is None else keys
-    columns.update(attribute_columns(examples["attributes"], wanted))
-    if at_serving_position:
+    columns: dict[str, NDArray[Any]] = {name: strings(examples[name]) for name in (*inputs.ids, *inputs.categories)}
+    columns.update({name: numbers(examples[name]) for name in inputs.numbers})
+    columns.update({name: _padded(examples[name], WIDTHS[name], None)[:-1] for name in inputs.lists})
+    if inputs.attributes:
+        wanted = attribute_keys(examples["attributes"]) if keys is None else keys
+        columns.update(attribute_columns(examples["attributes"], wanted))
+    if at_serving_position and "position" in columns:
         columns["position"] = np.full(len(examples), float(SERVING_POSITION))
     return columns
 
 
-def training_data(examples: pa.Table, keys: Iterable[str]) -> TrainingData:
-    """What a ranker learns from; unknown labels are NaN."""
+def training_data(examples: pa.Table, keys: Iterable[str], inputs: Inputs = EVERYTHING) -> TrainingData:
+    """What a ranker of these inputs learns from; unknown labels are NaN."""
     clicked, converted, weight = (numbers(examples[name]) for name in LABELS)
-    return TrainingData(ranker_columns(examples, keys), clicked, converted, weight)
+    return TrainingData(ranker_columns(examples, keys, inputs=inputs), clicked, converted, weight)
 
 
 def user_arrays(features: pa.Table, at: Indices) -> Columns:
     """Row `at[i]` of `user_features` for each of n rows; what nobody knows where it is -1.
 
-    Raises `Refused` where a row has not `INTEREST_BUCKETS` interests.
+    Raises `Refused` for a vector of another length than declared.
     """
-    found: Columns = {name: np.append(numbers(features[name]), np.nan)[at] for name in USER_NUMBERS}
-    lists = features["interests"].combine_chunks()
-    flat = lists.flatten().to_numpy(zero_copy_only=False)
-    if len(flat) != len(lists) * INTEREST_BUCKETS:
-        raise Refused(f"user_features needs {INTEREST_BUCKETS} interests a row; found {len(flat)} in {len(lists)} rows")
-    unknown = np.full((1, INTEREST_BUCKETS), np.nan, np.float32)
-    found["interests"] = np.concatenate([flat.reshape(len(lists), INTEREST_BUCKETS), unknown])[at]
-    found["last_items"] = _padded(features["last_items"], LAST_ITEMS, None)[at]
-    for name, width in (("last_buckets", LAST_ITEMS), ("session_buckets", SESSION_EVENTS)):
-        found[name] = _padded(features[name], width, NO_BUCKET)[at]
-    return found
+    return _arrays("user", features, at)
+
+
+def item_arrays(features: pa.Table, at: Indices, prefix: str = "") -> Columns:
+    """Likewise of `item_features`, without the id; `prefix` is what its columns are called with."""
+    return _arrays("item", features, at, prefix)
+
+
+def _arrays(of: Of, features: pa.Table, at: Indices, prefix: str = "") -> Columns:
+    return {feature.name: with_unknown(feature, features[prefix + feature.name])[at] for feature in read(of)}
+
+
+def with_unknown(feature: Feature, column: pa.ChunkedArray) -> NDArray[Any]:
+    """A feature's m rows as an array of m + 1: the last, which index -1 finds, is what nobody knows."""
+    if feature.kind == "items":
+        return _padded(column, feature.width, None)
+    if feature.kind == "buckets":
+        return _padded(column, feature.width, NO_BUCKET)
+    if feature.kind == "vector":
+        lists = column.combine_chunks()
+        flat, there = lists.flatten().to_numpy(zero_copy_only=False), lists.is_valid().to_numpy(zero_copy_only=False)
+        if len(flat) != there.sum() * feature.width:
+            needed = f"{feature.of}_features needs {feature.width} {feature.name} a row"
+            raise Refused(f"{needed}; found {len(flat)} in {there.sum()} rows")
+        values: NDArray[Any] = np.full((len(lists), feature.width), np.nan, flat.dtype)
+        values[there] = flat.reshape(-1, feature.width)
+    elif feature.kind == "bucket":
+        values = pc.fill_null(column, NO_BUCKET).to_numpy().astype(np.int64)
+    else:
+        values = numbers(column) if feature.kind == "number" else strings(column)
+    return np.concatenate([values, packed(feature, [None]).astype(values.dtype)])
 
 
 def user_row(user: Mapping[str, Any] | None, n: int) -> Columns:
     """One user's features for n rows, from a row of `user_features` as a mapping; None: an unknown user."""
     known = user or {}
-    numeric = {name: float("nan") if known.get(name) is None else float(known[name]) for name in USER_NUMBERS}
-    interests = known.get("interests")
-    rows: Columns = {
-        "interests": np.full(INTEREST_BUCKETS, np.nan) if interests is None else np.asarray(interests, np.float64),
-        "last_items": np.full(LAST_ITEMS, None, dtype=object),
-        "last_buckets": np.full(LAST_ITEMS, NO_BUCKET, np.int8),
-        "session_buckets": np.full(SESSION_EVENTS, NO_BUCKET, np.int8),
-    }
-    for name in ("last_items", "last_buckets", "session_buckets"):
-        values = list(known.get(name) or [])
-        rows[name][: len(values)] = values
-    columns: Columns = {name: np.full(n, value) for name, value in numeric.items()}
-    return columns | {name: np.broadcast_to(row, (n, len(row))) for name, row in rows.items()}
-
-
-def item_arrays(features: pa.Table, at: Indices) -> Columns:
-    """Row `at[i]` of `item_features` for each of n rows, without the id; what nobody knows where it is -1."""
-    found: Columns = {name: np.append(numbers(features[name]), np.nan)[at] for name in ITEM_NUMBERS}
-    bucket = pc.fill_null(features["interest_bucket"], NO_BUCKET).to_numpy().astype(np.int64)
-    found["interest_bucket"] = np.append(bucket, NO_BUCKET)[at]
-    found["category"] = np.append(strings(features["category"]), np.array([None], dtype=object))[at]
-    return found
+    rows = {feature.name: packed(feature, [known.get(feature.name)]) for feature in read("user")}
+    return {name: np.broadcast_to(row[0], (n, *row.shape[1:])) for name, row in rows.items()}
 
 
 def encodings_of(table: pa.Table) -> Encodings:
@@ -181,9 +177,12 @@ def _rates(table: pa.Table, at: Indices, publications: int) -> dict[str, dict[st
 
 
 def _padded(lists: pa.ChunkedArray, width: int, filler: int | None) -> NDArray[Any]:
-    """(m + 1, width): each list's first values, then `filler`; the last row, which index -1 finds, is all of it."""
+    """(m + 1, width): each list's first values, then `filler`; the last row, which index -1 finds, is all of it.
+
+    A null list is empty.
+    """
     whole = lists.combine_chunks()
-    lengths = np.diff(np.asarray(whole.offsets))
+    lengths = pc.fill_null(pc.list_value_length(whole), 0).to_numpy(zero_copy_only=False)
     row = np.repeat(np.arange(len(whole)), lengths)
     place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     flat = whole.flatten()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from jobs.asof.clock import instants, seen
 from jobs.asof.core import ABSENT
+from jobs.moment.assembler import Moments, assembled
 from jobs.moment.columns import (
     Columns,
     attribute_columns,
@@ -26,8 +27,8 @@ from jobs.moment.columns import (
     strings,
     user_arrays,
 )
-from models.rankers.features import ATTRIBUTE_PREFIX, Encodings, decision_columns
-from models.rankers.protocol import Floats
+from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, Encodings
+from models.rankers.protocol import Floats, Inputs
 from models.settings import TaskSettings
 
 Ints = NDArray[np.int64]
@@ -205,21 +206,23 @@ def clusters(rows: pa.Table) -> Ints:
     return named
 
 
-def disagreement(placed: pa.Table, columns: Columns, shown: Ints) -> Disagreement:
-    """Where the shown items have other values here than in `examples`, columns that only one side has included.
+def disagreement(placed: pa.Table, columns: Columns, shown: Ints, inputs: Inputs = EVERYTHING) -> Disagreement:
+    """Where the shown items have other `inputs` here than in `examples`, columns that only one side has included.
 
     `columns` of candidates, of which `shown` (m,) are those that were placed. Both sides follow the same point-in-time
     rule by different code: any difference is a bug or a table that changed in between. The position is left out: here
     it is always the serving one.
     """
-    logged = ranker_columns(placed, at_serving_position=True)
+    logged = ranker_columns(placed, at_serving_position=True, inputs=inputs)
+    asked = {*logged, *(name for name in columns if name.startswith(ATTRIBUTE_PREFIX) and inputs.attributes)}
     unknown = np.full(len(placed), None, dtype=object)
     wrong = {}
-    for name in sorted({*logged, *columns}):
+    for name in sorted(asked):
         expected = logged.get(name, unknown)
         replayed = columns[name][shown] if name in columns else unknown
         if expected.dtype == object:
-            wrong[name] = expected != replayed
+            differs = expected != replayed
+            wrong[name] = differs if differs.ndim == 1 else differs.any(axis=1)
         else:
             wrong[name] = ~np.isclose(expected, replayed.astype(np.float64), rtol=1e-5, atol=1e-8, equal_nan=True)
     anywhere = np.logical_or.reduce(list(wrong.values()))
@@ -275,28 +278,53 @@ def _laid_out(parts: Sequence[tuple[Ints, Columns]], n: int) -> Columns:
     found: Columns = {}
     for rows, columns in parts:
         for name, column in columns.items():
-            found.setdefault(name, np.full(n, None if column.dtype == object else np.nan, column.dtype))[rows] = column
+            nothing = None if column.dtype == object else np.nan
+            found.setdefault(name, np.full((n, *column.shape[1:]), nothing, column.dtype))[rows] = column
     return found
+
+
+class Midnight:
+    """What one publication says of items `items[i]` and of who and what was about in `placed[row[i]]`."""
+
+    def __init__(self, known: Known, placed: pa.Table, row: Ints, items: Strings) -> None:
+        self.encodings = known.rates
+        self._known, self._placed, self._row = known, placed, row
+        self._rows_of_item = _rows(known.item_features["item_id"])
+        self._ids = pa.array(items, pa.string())
+        self._at = self._rows_of_item(self._ids)
+
+    def users(self) -> Columns:
+        """See `Knowledge`."""
+        features = self._known.user_features
+        of_user, at = _asked(features, _rows(features["user_id"])(self._placed["user_id"]))
+        return user_arrays(of_user, at[self._row])
+
+    def items(self) -> Columns:
+        """See `Knowledge`."""
+        return item_arrays(*_asked(self._known.item_features, self._at))
+
+    def source_category(self) -> Strings:
+        """See `Knowledge`."""
+        at = self._rows_of_item(self._placed["source_item_id"])
+        of_source: Strings = item_arrays(*_asked(self._known.item_features, at))["category"]
+        return of_source[self._row]
+
+    def attributes(self) -> Columns:
+        """See `Knowledge`; of the user only where there is a snapshot, else the rows' own say it."""
+        listed = pc.if_else(pa.array(self._at != ABSENT), self._ids, None)
+        found: Columns = {**_attributes(ITEM_PREFIX, listed, self._known.items, "item_id")}
+        if self._known.users is not None:
+            own = _attributes(USER_PREFIX, self._placed["user_id"], self._known.users, "user_id")
+            found |= {name: column[self._row] for name, column in own.items()}
+        return found
 
 
 def _columns(placed: pa.Table, row: Ints, items: Strings, known: Known) -> Columns:
     """`candidate_columns` of rows that all see the same."""
-    ids, rows_of_item = pa.array(items, pa.string()), _rows(known.item_features["item_id"])
-    at = rows_of_item(ids)
-    features = {**item_arrays(*_asked(known.item_features, at)), "item_id": items}
-    of_source = item_arrays(*_asked(known.item_features, rows_of_item(placed["source_item_id"])))
-    context = {name: strings(placed[name])[row] for name in ("surface", "device", "region", "query")}
-    context["source_category"] = of_source["category"][row]
-    keys = attribute_keys(placed["attributes"])
-    of_request = attribute_columns(placed["attributes"], [key for key in keys if not key.startswith(ITEM_PREFIX)])
-    context.update({name: column[row] for name, column in of_request.items()})
-    listed = pc.if_else(pa.array(at != ABSENT), ids, None)
-    context.update(_attributes(ITEM_PREFIX, listed, known.items, "item_id"))
-    if known.users is not None:
-        own = _attributes(USER_PREFIX, placed["user_id"], known.users, "user_id")
-        context.update({name: column[row] for name, column in own.items()})
-    of_user, at = _asked(known.user_features, _rows(known.user_features["user_id"])(placed["user_id"]))
-    return decision_columns(user_arrays(of_user, at[row]), features, context, known.rates, known.tasks)
+    words = {name: strings(placed[name])[row] for name in ("user_id", "surface", "device", "region", "query")}
+    keys = [key for key in attribute_keys(placed["attributes"]) if not key.startswith(ITEM_PREFIX)]
+    words |= {name: column[row] for name, column in attribute_columns(placed["attributes"], keys).items()}
+    return assembled(Moments(items, words), Midnight(known, placed, row, items), known.tasks)
 
 
 def _attributes(

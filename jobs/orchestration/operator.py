@@ -174,8 +174,9 @@ def stage(
     mode: str | None = None,
     approval: Mapping[str, str] | None = None,
     publishes: Sequence[str] = (),
+    task_id: str | None = None,
 ) -> StageOperator:
-    """A task that runs the stage `name` of `jobs.flow`; its task id is the stage's name.
+    """A task that runs the stage `name` of `jobs.flow`; its task id is the stage's name unless it has one of its own.
 
     `ranged` takes the run's `since` too; `publishes` are the tables whose days other DAGs wait for.
     """
@@ -184,7 +185,7 @@ def stage(
     if unknown:
         raise ValueError(f"{name} writes {', '.join(spec.writes)}; found {', '.join(sorted(unknown))}")
     return StageOperator(
-        task_id=name,
+        task_id=task_id or name,
         stage=name,
         since="{{ params.since or '' }}" if ranged else None,
         mode=mode,

@@ -55,6 +55,7 @@ def summary(found: Document, verdict: Judgement, page: str | Path) -> str:
     lines = [
         f"**{wording.VERDICTS[verdict.verdict]}**: {' '.join(wording.headline(found, verdict).split())}",
         f"`{challenger}` against `{champion}`",
+        wording.judged_on(found),
         _table(found),
         _a_day(found),
         "\n".join(reasons),

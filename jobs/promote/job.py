@@ -26,7 +26,9 @@ from models.evaluation.gate import judge
 def run(run: Run) -> dict[str, Any]:
     """Publish the `promotions` row of a day and mode; returns the verdict and what an approver should read."""
     evidence = _only(run, "evidence")
-    candidates = run.read("candidates", [run.day], where=run.partition).to_pylist()
+    document = pack.parsed(evidence["document"], run.stage.name)
+    trained = {"day": document.challenger.day, "mode": run.mode}
+    candidates = run.read("candidates", where=trained).to_pylist()
     candidate = next((c for c in candidates if c["candidate_id"] == evidence["candidate_id"]), None)
     if candidate is None or candidate["bundle_sha256"] != evidence["bundle_sha256"]:
         raise NotReady(
@@ -34,7 +36,6 @@ def run(run: Run) -> dict[str, Any]:
             f"found {candidate and candidate['bundle_sha256'][:12]}: run backtest again"
         )
     judged = bundle.load(Path(candidate["bundle"]), evidence["bundle_sha256"])
-    document = pack.parsed(evidence["document"], run.stage.name)
     told = document.model_dump(mode="json")
     champion = ledger.champion(run, run.config.endpoint.name)
     if champion is None or champion["bundle_sha256"] != evidence["bundle_sha256"]:  # else it serves already
@@ -56,8 +57,9 @@ def run(run: Run) -> dict[str, Any]:
     core.check_risk(before, row)
     judgement = Judgement.of(verdict, evidence["document_sha256"])
     made = pack.of(run, document, judgement)
-    tracking.log_evidence(run.config, candidate["run_id"], {}, made.files)
-    url = tracking.artifact_url(run.config, candidate["run_id"], f"{tracking.EVIDENCE}/{pack.PAGE}")
+    tracking.log_evidence(run.config, candidate["run_id"], {}, made.logged)
+    page = f"{tracking.EVIDENCE}/{made.logged_in}{pack.PAGE}"
+    url = tracking.artifact_url(run.config, candidate["run_id"], page)
     version = tracking.register(
         run.config,
         candidate["run_id"],

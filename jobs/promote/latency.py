@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.bundle import Bundle
+from models.features import LAST_ITEMS
 from models.policies.choice import slate
-from models.rankers.features import CATEGORICAL, IDENTITY, NUMERIC
 
 CANDIDATES, PLACES = 100, 10
 REQUESTS, WARM_UP = 200, 20
@@ -17,12 +17,13 @@ REQUESTS, WARM_UP = 200, 20
 def latency_ms(side: Bundle) -> float:
     """The 99th percentile of scoring 100 candidates and drawing a slate of 10, in milliseconds, over 200 requests.
 
-    Features are random numbers and unknown categories: what a model costs does not depend on their values. Features'
-    look-up and the network are the endpoint's and are not in it.
+    Features are random numbers, unknown categories and ids: what a model costs does not depend on their values.
+    Features' look-up and the network are the endpoint's and are not in it.
     """
-    rng = np.random.default_rng(0)
-    columns: dict[str, NDArray[Any]] = {name: rng.random(CANDIDATES) for name in NUMERIC}
-    columns |= {name: np.full(CANDIDATES, None, dtype=object) for name in (*IDENTITY, *CATEGORICAL)}
+    rng, inputs = np.random.default_rng(0), side.ranker.inputs
+    columns: dict[str, NDArray[Any]] = {name: rng.random(CANDIDATES) for name in inputs.numbers}
+    columns |= {name: np.full(CANDIDATES, None, dtype=object) for name in (*inputs.ids, *inputs.categories)}
+    columns |= {name: np.full((CANDIDATES, LAST_ITEMS), None, dtype=object) for name in inputs.lists}
     seconds = []
     for _ in range(WARM_UP + REQUESTS):
         started = time.perf_counter()

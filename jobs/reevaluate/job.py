@@ -21,7 +21,7 @@ from jobs import bundle, tracking
 from jobs.bundle import Bundle
 from jobs.deployments import ledger
 from jobs.errors import Refused
-from jobs.evidence import computed, pack
+from jobs.evidence import computed, held_out, pack
 from jobs.evidence import core as backtest
 from jobs.evidence.computed import Origin
 from jobs.evidence.document import Document, Judgement, Matured
@@ -104,7 +104,7 @@ def _reevaluated(run: Run, day: date, row: Row) -> tuple[Row, Pack | None]:
     made = pack.of(run, first, matured=matured)
     figures = backtest.figures(again.model_copy(update={"truth": None}))
     metrics = {f"matured.{name}": figure for name, figure in figures.items()}
-    tracking.log_evidence(run.config, first.challenger.run_id, metrics, made.files)
+    tracking.log_evidence(run.config, first.challenger.run_id, metrics, made.logged)
     run.say(f"{row['candidate_id']}: {matured.first_verdict or 'not judged'} -> {matured.matured_verdict or 'unknown'}")
     alarm = core.alarming(standing.deployed, matured.matured_verdict)
     found = matured.model_dump(exclude={"day", "evidence_sha256"})
@@ -118,7 +118,7 @@ def _standing(run: Run, row: Row) -> Standing:
     of_this = judged is not None and judged["evidence_sha256"] == row["document_sha256"]
     return Standing(
         verdict=judged["verdict"] if judged is not None and of_this else None,
-        judgement=pack.judgement(run, row["candidate_id"], row["document_sha256"]),
+        judgement=pack.judgement(run, row),
         deployed=any(all(r[name] == row[name] for name in mine) for r in ledger.deployed(run)),
     )
 
@@ -126,7 +126,7 @@ def _standing(run: Run, row: Row) -> Standing:
 def _computed(run: Run, day: date, first: Document, standing: Standing) -> tuple[Matured, Document]:
     """What `matured.json` says, and the matured document; raises `Refused` where it cannot be computed again."""
     as_judged = _as_judged(run, first)
-    test = computed.held_out(as_judged)
+    test = held_out.judged(as_judged, first.judged_on)
     late_days = run.config.attribution.late_days
     labelled = core.relabelled(test, _labels(run, day, first), _cut(day), late_days)
     pair = _bundle(run, first.champion.bundle_sha256), _bundle(run, first.challenger.bundle_sha256)

@@ -4,20 +4,32 @@ Not yet: hyperparameter search, calibration on the validation day.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from jobs.config import AttributionSettings
 from jobs.errors import Refused
-from jobs.moment.columns import attribute_keys, strings, training_data
+from jobs.moment.columns import LABELS, attribute_keys, strings, training_data
+from jobs.train.delays import Conversions, conversions
+from models.delays.curve import DelayCurve
+from models.delays.targets import Targets
 from models.rankers import BASELINE, RANKERS
-from models.rankers.protocol import TrainingData
+from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, IDS
+from models.rankers.protocol import Inputs, TrainingData
 from models.retrieval import ItemIndex
+from models.settings import DelaySettings
 
+TAUGHT = "conversion."
+"""Before the parts of what open conversions teach, among digests."""
 FIRST_WARM = "xgboost"
 """What a warm start fits where there is no learned champion to continue."""
 INDEX_DIMENSIONS = 16
@@ -33,29 +45,45 @@ class Folds:
     validate: pa.Table
     clicks: tuple[np.ndarray[Any, np.dtype[np.object_]], np.ndarray[Any, np.dtype[np.object_]]]
     """(user ids, item ids) of the train fold's clicks whose user is known."""
+    conversions: Conversions
+    """What the train fold's conversions teach by their delays: `train.conversion`, and how it came about."""
     until: datetime
     """The event time of the newest row of either fold."""
 
 
-def folds(examples: pa.Table) -> Folds:
-    """The train split as arrays, with the attributes that occur in it or in the validate split, and that.
+def inputs_of(kinds: Iterable[str]) -> Inputs:
+    """What rankers of these kinds learn from, and an item index: what a bundle of one of them was made of."""
+    return reduce(or_, (RANKERS[kind].inputs for kind in kinds), Inputs(ids=IDS))
 
-    Raises `Refused` when there is nothing to learn from.
+
+def folds(
+    examples: pa.Table,
+    cut: datetime,
+    windows: AttributionSettings,
+    delays: DelaySettings,
+    before: DelayCurve | None = None,
+    inputs: Inputs = EVERYTHING,
+) -> Folds:
+    """The `inputs` of the train split as arrays, with attributes that occur in either split; and the validate split.
+
+    `cut` is the dataset's, `before` the delay curve of what is continued, see `jobs.train.delays`. Raises `Refused`
+    when there is nothing to learn from.
     """
     keys = attribute_keys(examples["attributes"])
     split = strings(examples["split"])
     train, validate = (examples.filter(pa.array(split == name)) for name in ("train", "validate"))
-    data = training_data(train, keys)
+    data = training_data(train, keys, inputs | Inputs(ids=IDS))
     known = data.clicked[np.isfinite(data.clicked) & (data.weight > 0)]
     if len(np.unique(known)) < 2:
         raise Refused(
             "training needs impressions with and without a click in the train split; "
             f"found {len(train)} rows, {len(known)} with a known label, {int(known.sum())} clicked"
         )
-    users, items = strings(train["user_id"]), data.features["item_id"]
+    users, items = (data.features[name] for name in IDS)
     paired = (data.clicked == 1.0) & train["user_id"].is_valid().to_numpy()
     until = pc.max(pa.chunked_array([*train["event_time"].chunks, *validate["event_time"].chunks])).as_py()
-    return Folds(data, validate, (users[paired], items[paired]), until)
+    learned = conversions(train, data, cut, windows, delays, before)
+    return Folds(replace(data, conversion=learned.targets), validate, (users[paired], items[paired]), learned, until)
 
 
 def kinds(mode: Literal["full", "warm"], champion: str | None) -> list[str]:
@@ -70,16 +98,33 @@ def item_index(pairs: tuple[Any, Any], seed: int) -> ItemIndex | None:
     return ItemIndex.fit(users, items, INDEX_DIMENSIONS, seed) if len(users) >= INDEX_MIN_CLICKS else None
 
 
-def fingerprint(data: TrainingData) -> str:
-    """A sha256 of everything a ranker learns from: the same rows in the same order give the same digest."""
-    digest = hashlib.sha256()
-    labels = {"clicked": data.clicked, "converted": data.converted, "weight": data.weight}
-    for name, column in (*sorted(data.features.items()), *labels.items()):
-        digest.update(name.encode())
-        if column.dtype == object:
-            coded = pa.array(column, pa.string()).dictionary_encode()
-            digest.update("\0".join(coded.dictionary.to_pylist()).encode())
-            column = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        # -0.0 and the many NaNs must not tell equal rows apart.
-        digest.update(np.where(np.isnan(column), np.nan, column + 0.0).tobytes())
+def learned_from(data: TrainingData, inputs: Inputs) -> list[str]:
+    """The names of the columns that rankers of these inputs look at, sorted."""
+    attributes = [name for name in data.features if name.startswith(ATTRIBUTE_PREFIX)] if inputs.attributes else []
+    return sorted([*inputs.named, *attributes])
+
+
+def fingerprints(data: TrainingData) -> dict[str, str]:
+    """A sha256 of each column and each label: the same rows in the same order give the same digest."""
+    labels: dict[str, Any] = {name: getattr(data, name) for name in LABELS}
+    if data.conversion is not None:
+        labels |= {f"{TAUGHT}{field.name}": getattr(data.conversion, field.name) for field in fields(Targets)}
+    return {name: _digest(column) for name, column in {**data.features, **labels}.items()}
+
+
+def fingerprint(digests: Mapping[str, str], columns: Sequence[str]) -> str:
+    """A sha256 of everything that a ranker of these columns learns from, from the `fingerprints` of the data."""
+    taught = sorted(name for name in digests if name.startswith(TAUGHT))
+    lines = [f"{name} {digests[name]}" for name in (*columns, *LABELS, *taught)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _digest(column: NDArray[Any]) -> str:
+    digest = hashlib.sha256(repr(column.shape).encode())
+    if column.dtype == object:
+        coded = pa.array(column.ravel(), pa.string()).dictionary_encode()
+        digest.update("\0".join(coded.dictionary.to_pylist()).encode())
+        column = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    # -0.0 and the many NaNs must not tell equal rows apart.
+    digest.update(np.where(np.isnan(column), np.nan, column + 0.0).tobytes())
     return digest.hexdigest()

@@ -7,7 +7,8 @@ candidate. A bundle that was deployed is never replaced by different bytes.
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +21,50 @@ from jobs.errors import Refused
 from jobs.evidence import dataset
 from jobs.evidence.scored import scored
 from jobs.lake.run import Run, code_version
+from jobs.lake.store import midnight
 from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
-from jobs.moment.columns import FEATURES, LABELS
+from jobs.moment.columns import LABELS, columns_read
 from jobs.moment.identity import IDENTITY
 from jobs.train import choice, core
+from models.delays.curve import DelayCurve
 from models.evaluation.estimate import Estimate, Finding
-from models.rankers import BASELINE, RANKERS
+from models.rankers import BASELINE, fit
+from models.rankers.features import TABLE
 from models.rankers.protocol import Ranker
 
-COLUMNS = ["split", "request_id", "event_time", "user_id", *LABELS, *FEATURES]
+COLUMNS = ("split", "request_id", "event_time", "surface", "conversion_heard_at", *LABELS)
+"""What is read of `examples` whatever is learned; all of `TABLE` is needed to tell validation rows apart."""
 
 
 def run(run: Run) -> dict[str, Any]:
     """Publish the `candidates` of a day and mode; returns who was chosen, why, and the validation figures."""
     champion = _champion(run)
-    examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=COLUMNS)
-    folds = core.folds(examples)
+    kinds = core.kinds(run.mode, champion.ranker.kind if champion else None)
+    inputs = core.inputs_of(kinds)
+    columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE))))
+    examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=columns)
+    origins = _origins(run, kinds, champion)
+    cut, before = midnight(run.day + timedelta(days=1)), _curve(origins.values())
+    folds = core.folds(examples, cut, run.config.attribution, run.config.delays, before, inputs)
     del examples  # a million rows of it, not needed beside their arrays
     run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
-    starts = {ranker.kind: ranker for ranker in (champion.fallback, champion.ranker)} if champion else {}
+    run.say(folds.conversions.why)
+    if folds.conversions.warning:
+        run.say(folds.conversions.warning)
     rankers: dict[str, Ranker] = {}
-    for kind in core.kinds(run.mode, champion.ranker.kind if champion else None):
+    for kind in kinds:
         started = time.monotonic()
-        rankers[kind] = RANKERS[kind].fit(folds.train, run.config.ranker, start_from=starts.get(kind))
-        run.say(f"{kind} fitted in {time.monotonic() - started:.1f} s" + (", continued" if kind in starts else ""))
+        start_from = _of_kind(kind, origins[kind]) if kind in origins else None
+        rankers[kind] = fit(kind, folds.train, run.config.ranker, start_from)
+        continued = f", continues {origins[kind].candidate_id}" if kind in origins else ""
+        run.say(f"{kind} fitted in {time.monotonic() - started:.1f} s{continued}")
     rows = scored(folds.validate, rankers, IDENTITY.empty_table())
     figures = choice.figures(rows, run.config.gate)
     chosen, why = choice.choose(rows, figures, run.config.gate)
     run.say(f"{chosen} is the challenger: {why}")
     try:
-        drafts = _draft(run, folds, rankers, champion if starts else None)
+        drafts = _draft(run, folds, rankers, origins)
         _guard_deployed(run, drafts)
         found = [_row(run, drafts[kind], kind == chosen, _values(figures[kind])) for kind in sorted(drafts)]
         for draft in drafts.values():
@@ -62,14 +76,16 @@ def run(run: Run) -> dict[str, Any]:
         "chosen": drafts[chosen].candidate_id,
         "why": why,
         "started_from": _started_from(drafts[chosen]),
+        "conversions": folds.conversions.why,
+        "delay_drift": folds.conversions.warning,
         "train_rows": len(folds.train.clicked),
         "validation": {kind: _values(figures[kind]) for kind in sorted(figures)},
     }
 
 
 def _champion(run: Run) -> Bundle | None:
-    """What a warm start continues, as it was judged: the champion, or what served before it where the champion came out
-    of this very training, or has learnt later days than it may see.
+    """Whose kind a warm start fits, as it was judged: the champion, or what served before it where the champion came
+    out of this very training, or has learnt later days than it may see.
     """
     if run.mode != "warm":
         return None
@@ -82,26 +98,63 @@ def _champion(run: Run) -> Bundle | None:
     return None if row is None else bundle.load(Path(row["bundle"]), row["bundle_sha256"])
 
 
+def _origins(run: Run, kinds: Sequence[str], champion: Bundle | None) -> dict[str, Bundle]:
+    """What a warm start continues, by kind: the newest bundle of that kind, deployed or not, which is still there.
+
+    A network that learns its ids day by day must not lose the days since it was last deployed. Never one of this very
+    training or of a later day; of one day that of the full training. Without any, the part of the champion's bundle
+    that is of the kind.
+    """
+    if run.mode != "warm":
+        return {}
+    own, found = tuple(run.partition.values()), dict[str, Bundle]()
+    earlier = [
+        row
+        for row in run.read("candidates").to_pylist()
+        if row["day"] <= run.day.isoformat() and (row["day"], row["mode"]) != own and Path(row["bundle"]).is_dir()
+    ]
+    for kind in kinds:
+        newest = max(
+            (row for row in earlier if row["ranker"] == kind),
+            key=lambda row: (row["day"], row["mode"] == "full"),
+            default=None,
+        )
+        if newest is not None:
+            found[kind] = bundle.load(Path(newest["bundle"]), newest["bundle_sha256"])
+        elif champion is not None and kind in (champion.ranker.kind, champion.fallback.kind):
+            found[kind] = champion
+    return found
+
+
+def _curve(origins: Iterable[Bundle]) -> DelayCurve | None:
+    """The newest delay curve among what is continued; None where nobody has one."""
+    known = [origin for origin in origins if origin.delays is not None]
+    return max(known, key=lambda origin: origin.learned_until).delays if known else None
+
+
+def _of_kind(kind: str, origin: Bundle) -> Ranker:
+    return origin.ranker if origin.ranker.kind == kind else origin.fallback
+
+
 def _drafts(run: Run) -> Path:
     return run.config.bundles / f".drafts-{run.run_id}"
 
 
-def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion: Bundle | None) -> dict[str, Bundle]:
+def _draft(
+    run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], origins: Mapping[str, Bundle]
+) -> dict[str, Bundle]:
     """One bundle per ranker, out of sight; the lineage is what the bytes depend on and nothing else."""
     settings = run.config.ranker
     index = core.item_index(folds.clicks, settings.seed)
-    origin = {"candidate_id": champion.candidate_id, "sha256": champion.sha256} if champion else None
-    continued = {champion.ranker.kind, champion.fallback.kind} if champion else set()
-    until = max([folds.until, *([champion.learned_until] if champion else [])])
     lineage = {
         "day": run.day.isoformat(),
         "mode": run.mode,
-        "settings": settings.model_dump(mode="json"),
-        "columns": sorted(folds.train.features),
+        "delays": run.config.delays.model_dump(mode="json"),
+        "delay_drift": folds.conversions.drifted,
         "train_rows": len(folds.train.clicked),
-        "data_sha256": core.fingerprint(folds.train),
-        "learned_until": until.isoformat(),  # of the rows of the whole chain of warm starts
     }
+    digests = core.fingerprints(folds.train)
+    seen = {kind: core.learned_from(folds.train, core.inputs_of({kind, BASELINE})) for kind in rankers}
     return {
         kind: bundle.write(
             _drafts(run),
@@ -110,10 +163,27 @@ def _draft(run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], champion:
             rankers[BASELINE],
             index,
             run.config.policy,
-            {**lineage, "started_from": origin if kind in continued else None},
+            {
+                **lineage,
+                "columns": seen[kind],
+                "data_sha256": core.fingerprint(digests, seen[kind]),
+                "settings": settings.of(*{BASELINE: None, kind: None}),  # a bundle carries both, perhaps one
+                "started_from": _named(origins.get(kind)),
+                "learned_until": _learned_until(folds, [origins.get(kind), origins.get(BASELINE)]).isoformat(),
+            },
+            folds.conversions.curve,
         )
         for kind, ranker in rankers.items()
     }
+
+
+def _named(origin: Bundle | None) -> dict[str, str] | None:
+    return None if origin is None else {"candidate_id": origin.candidate_id, "sha256": origin.sha256}
+
+
+def _learned_until(folds: core.Folds, origins: Sequence[Bundle | None]) -> datetime:
+    """Of the rows of the whole chain of warm starts, the fallback's too."""
+    return max([folds.until, *(origin.learned_until for origin in origins if origin is not None)])
 
 
 def _started_from(draft: Bundle) -> str | None:
@@ -156,7 +226,7 @@ def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | No
         run.config,
         draft.candidate_id,
         draft.path,
-        params={**run.config.ranker.model_dump(mode="json"), "policy": run.config.policy.kind},
+        params={**draft.manifest["lineage"]["settings"], "policy": run.config.policy.kind},
         metrics={
             "train.rows": float(draft.manifest["lineage"]["train_rows"]),
             **(dataset.figures(card) if card else {}),

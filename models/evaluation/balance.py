@@ -107,6 +107,6 @@ def _groups(choices: Choices, side: Side, figures: dict[str, Floats]) -> Iterato
         place[told] = np.arange(len(told))
         at = place[labels.codes]
         own = np.bincount(choices.row * (len(told) + 1) + at, chosen, len(choices) * (len(told) + 1))
-        shares = own.reshape(len(choices), -1)
+        shares = own.astype(np.float64, copy=False).reshape(len(choices), -1)
         for number, code in enumerate(told):
             yield f"{name} {labels.names[code]}", shares[:, number], weight * (at[choices.shown] == number)

@@ -1,11 +1,20 @@
-"""Every ranker by its kind. Importing this loads neither torch nor xgboost: the classes do, when they need them."""
+"""Every ranker by its kind. Importing this loads neither torch nor xgboost: the classes do, when they need them.
+
+A ranker is one file, named here; its settings are a class of `models.settings`, named in `RankerSettings`.
+"""
 
 from models.rankers.logistic import LogisticRanker
 from models.rankers.popularity import PopularityRanker
-from models.rankers.protocol import Ranker
+from models.rankers.protocol import Ranker, TrainingData
 from models.rankers.xgboost import XGBoostRanker
+from models.settings import RankerSettings
 
 RANKERS: dict[str, type[Ranker]] = {ranker.kind: ranker for ranker in (PopularityRanker, LogisticRanker, XGBoostRanker)}
 """Weakest first: a training run fits them in this order."""
 BASELINE = PopularityRanker.kind
 """Fitted every time: the endpoint's fallback, and the champion where none was ever deployed."""
+
+
+def fit(kind: str, data: TrainingData, settings: RankerSettings, start_from: Ranker | None = None) -> Ranker:
+    """A new ranker of a kind by its own settings; see `Ranker.fit`."""
+    return RANKERS[kind].fit(data, getattr(settings, kind), settings.seed, start_from=start_from)

@@ -1,9 +1,10 @@
 """Which columns a ranker sees, and how a user's and an item's feature rows become them.
 
-One definition for training, backtest, serving and monitoring: all of them call `decision_columns` and use these names,
-so what is trained on is what is served. One model answers every surface (a unified contextual ranker, e.g. Bhattacharya
-et al. 2024, "Joint Modeling of Search and Recommendations Via an Unified Contextual Recommender (UniCoRn)"): tasks are
-told apart by `task_type`, and context that only one surface has is imputed with a default elsewhere.
+One definition for training, backtest, serving and monitoring: all of them call `decision_columns`, by
+`jobs.moment.assembler`, and use these names, so what is trained on is what is served. One model answers every surface
+(a unified contextual ranker, e.g. Bhattacharya et al. 2024, "Joint Modeling of Search and Recommendations Via an
+Unified Contextual Recommender (UniCoRn)"): tasks are told apart by `task_type`, and context that only one surface has
+is imputed with a default elsewhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,55 +14,64 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.rankers.protocol import Columns, Floats
+from models.features import ENCODINGS, FEATURES, Feature, Of, read
+from models.rankers.protocol import Columns, Floats, Inputs
 from models.settings import TaskSettings
 
 Ints = NDArray[np.int64]
 Strings = NDArray[np.object_]
 
-USER_NUMBERS = (
-    *("impressions", "click_rate", "days_since_click"),
-    *("session_events", "session_clicks", "session_seconds", "days_since_session"),
-)
-ITEM_NUMBERS = (
-    *("impressions", "click_rate", "click_rate_7d", "click_rate_1d", "click_rate_1h"),
-    *("purchase_rate", "age_days", "price"),
-)
-"""The numbers of a user's and an item's feature row that `decision_columns` takes, in training and in serving."""
-LAST_ITEMS = 10
-"""How many of a user's last clicked items are known, newest first."""
-SESSION_EVENTS = 20
-"""How many of a session's events have their category known, newest first."""
-ENCODINGS: dict[str, tuple[str, ...]] = {
-    "category": ("item_category",),
-    "surface_category": ("surface", "item_category"),
-    "source_category": ("source_category", "item_category"),
-    "query_category": ("query", "item_category"),
-}
-"""Target encodings: name to the columns whose joint value has a click rate; the first is what the others fall back to.
 
-`source_category` is that of the item whose page it is, `query` what was searched for: context of one surface each.
-"""
+def _numbers(of: Of) -> tuple[str, ...]:
+    return tuple(feature.name for feature in read(of) if feature.kind == "number")
+
+
+USER_NUMBERS, ITEM_NUMBERS = _numbers("user"), _numbers("item")
+"""The numbers of a user's and an item's feature row that `decision_columns` takes, in training and in serving."""
 SEPARATOR = "\x1f"
 """Between the parts of a joint value."""
-NUMERIC = (
-    "position",
-    *(f"user_{name}" for name in USER_NUMBERS),
-    *("user_item_interest", "user_last5_share", "user_last10_share", "user_session_share", "user_clicked_item"),
-    *(f"item_{name}" for name in ITEM_NUMBERS),
-    *(f"encoded_{name}" for name in ENCODINGS),
-    "source_same_category",
-)
-CATEGORICAL = ("task_type", "surface", "item_category", "device", "region")
+_SHOWN = tuple(feature for feature in FEATURES if feature.seen == "itself")
+_OF_USER, _OF_ITEM = (tuple(feature for feature in _SHOWN if feature.of == of) for of in ("user", "item"))
+NUMERIC = tuple(feature.column for feature in _SHOWN if feature.kind == "number")
+CATEGORICAL = tuple(feature.column for feature in _SHOWN if feature.kind == "word")
+HEAVY_TAILED = frozenset(feature.column for feature in _SHOWN if feature.heavy_tailed)
+"""Those of `NUMERIC` to be looked at as log(1 + x)."""
 ATTRIBUTE_PREFIX = "attributes."
 """Every key of the `attributes` map becomes one more categorical column `attributes.<key>`."""
-IDENTITY = ("item_id",)
-"""Rankers that remember items (popularity) may use it; it is never fed to a model as a number."""
+IDS = ("user_id", "item_id")
+"""Who looks at what, for rankers that remember users or items; never a number or one of few categories."""
+WIDTHS = {feature.column: feature.width for feature in _SHOWN if feature.kind == "items"}
+LISTS = tuple(WIDTHS)
+"""Ids of one user, (n, `WIDTHS[name]`), newest first."""
+TABLE = Inputs(numbers=NUMERIC, categories=CATEGORICAL, attributes=True)
+"""What a ranker of numbers and categories needs."""
+EVERYTHING = TABLE | Inputs(ids=IDS, lists=LISTS)
 
 SERVING_POSITION = 1
 """Position is a feature when learning (people look at the top) and fixed to this when scores are compared."""
 NO_BUCKET = -1
 """In an array of interest buckets: no category, or no item at all."""
+
+
+def packed(feature: Feature, values: Sequence[Any]) -> NDArray[Any]:
+    """A feature of m users or items as an array: (m,), or (m, width) of lists and vectors, which begin at the left.
+
+    Where a value is None, and to the right of what a list has: NaN of numbers and vectors, `NO_BUCKET` of buckets, None
+    of words and items.
+    """
+    shape = (len(values), feature.width) if feature.kind in ("vector", "items", "buckets") else (len(values),)
+    if feature.kind in ("number", "vector"):
+        column: NDArray[Any] = np.full(shape, np.nan)
+    elif feature.kind in ("bucket", "buckets"):
+        column = np.full(shape, NO_BUCKET, np.int64 if feature.kind == "bucket" else np.int8)
+    else:
+        column = np.full(shape, None, dtype=object)
+    for row, value in enumerate(values):
+        if value is not None and len(shape) > 1:
+            column[row, : len(value)] = value[: feature.width]
+        elif value is not None:
+            column[row] = value
+    return column
 
 
 @dataclass(frozen=True)
@@ -148,25 +158,24 @@ def decision_columns(
 ) -> dict[str, NDArray[Any]]:
     """Row-aligned user features, item features and context become a ranker's columns; n rows in, n rows out.
 
-    `users`: `USER_NUMBERS` (n,), interests (n, buckets), NaN where the user is unknown; last_items (n, LAST_ITEMS)
-    newest first, None where there are fewer, and their last_buckets; session_buckets (n, SESSION_EVENTS).
-    `items`: item_id, `ITEM_NUMBERS`, category, interest_bucket (`NO_BUCKET` where there is no category).
-    `context`: surface, device, region, query, source_category (None off the surfaces that have them) and any
+    `users`, `items`: the features that `models.features.read` names: numbers and words (n,), vectors, items and buckets
+    (n, width) from the left; unknown is NaN, None or `NO_BUCKET`. `items` has item_id beside them.
+    `context`: user_id, surface, device, region, query, source_category (None off the surfaces that have them) and any
     `attributes.<key>`; `position` where it is known, else the serving one.
     """
     n, bucket = len(items["item_id"]), items["interest_bucket"]
     clicked = (users["last_items"] == items["item_id"][:, None]).any(axis=1)
     columns: dict[str, NDArray[Any]] = {
+        "user_id": context["user_id"],
         "item_id": items["item_id"],
         "position": context.get("position", np.full(n, float(SERVING_POSITION))),
-        **{f"user_{name}": users[name] for name in USER_NUMBERS},
+        **{feature.column: users[feature.name] for feature in _OF_USER},
         "user_item_interest": interest_of(users["interests"], bucket),
         "user_last5_share": share_of(users["last_buckets"][:, :5], bucket),
         "user_last10_share": share_of(users["last_buckets"], bucket),
         "user_session_share": share_of(users["session_buckets"], bucket),
         "user_clicked_item": np.where(np.isnan(users["impressions"]), np.nan, clicked),
-        **{f"item_{name}": items[name] for name in ITEM_NUMBERS},
-        "item_category": items["category"],
+        **{feature.column: items[feature.name] for feature in _OF_ITEM},
         "task_type": task_types(context["surface"], tasks),
     }
     for name, column in context.items():

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.delays.targets import Targets
 from models.rankers.labels import Label
 from models.rankers.protocol import Floats
 from models.rankers.threads import threads_for
-from models.settings import RankerSettings
 
 PACK_SIZE = 1 << 16
 """Most joint codes in a pack: its table stays in the processor's cache."""
@@ -77,13 +77,12 @@ class Design:
             at = end
         return packs
 
-    def loss(self, label: Label) -> Callable[[torch.Tensor], tuple[float, torch.Tensor]]:
-        """A function from weights (float64) to the weighted mean log-loss and its gradient."""
+    def loss(self, label: Label | Targets) -> Callable[[torch.Tensor], tuple[float, torch.Tensor]]:
+        """A function from weights (float64) to the weighted mean log-loss, or that of `Targets`, and its gradient."""
         numbers = torch.from_numpy(self._numbers)
         packs = self.packs()
         joint_codes = [torch.from_numpy(pack.codes) for pack in packs]
-        y = torch.from_numpy(label.value.astype(np.float32))
-        share = torch.from_numpy((label.weight / label.weight.sum()).astype(np.float32))
+        of_rows = _row_losses(label)
         d = numbers.shape[1]
 
         def evaluate(weights: torch.Tensor) -> tuple[float, torch.Tensor]:
@@ -91,20 +90,50 @@ class Design:
             logit = torch.mv(numbers, w[1 : 1 + d]).add_(w[0])
             for pack, codes in zip(packs, joint_codes, strict=True):
                 logit += torch.index_select(pack.table(w[1 + d :]), 0, codes)
-            losses = torch.nn.functional.softplus(logit) - y * logit
-            residual = torch.sigmoid(logit).sub_(y).mul_(share)
+            losses, residual = of_rows(logit)
             parts = [residual.sum(dtype=torch.float64).view(1), torch.mv(numbers.T, residual).double()]
             gradient = torch.cat([*parts, *(pack.gradient(residual) for pack in packs)])
-            return float((losses * share).sum(dtype=torch.float64)), gradient
+            return float(losses.sum(dtype=torch.float64)), gradient
 
         return evaluate
 
 
-def minimise(design: Design, label: Label, start: Floats, settings: RankerSettings) -> Floats:
-    """Weights that minimise the weighted mean log-loss + l2 / 2 |weights - start|², the intercept free; shape (p,).
+RowLosses = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""Logits (n,) to each row's part of the mean loss and the slope of it, float32."""
 
-    A cold start is all zeros but the intercept, so the penalty is then the usual one. Convex: where it begins does not
-    matter, what it is pulled towards does.
+
+def _row_losses(label: Label | Targets) -> RowLosses:
+    if isinstance(label, Targets):
+        return _targets(label)
+    return _log_loss(label) if label.seen is None else _targets(label.targets)
+
+
+def _log_loss(label: Label) -> RowLosses:
+    y = torch.from_numpy(label.value.astype(np.float32))
+    share = torch.from_numpy((label.weight / label.weight.sum()).astype(np.float32))
+
+    def of_rows(logit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        losses = torch.nn.functional.softplus(logit) - y * logit
+        return losses * share, torch.sigmoid(logit).sub_(y).mul_(share)
+
+    return of_rows
+
+
+def _targets(targets: Targets) -> RowLosses:
+    total = targets.weight.sum()
+
+    def of_rows(logit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        losses, slopes, _ = targets.at(logit.double().numpy())
+        return torch.from_numpy(losses / total).float(), torch.from_numpy(slopes / total).float()
+
+    return of_rows
+
+
+def minimise(design: Design, label: Label | Targets, start: Floats, l2: float, steps: int) -> Floats:
+    """Weights that minimise the weighted mean loss + l2 / 2 |weights - start|², the intercept free; shape (p,).
+
+    At most `steps` iterations. A cold start is all zeros but the intercept, so the penalty is then the usual one.
+    Convex: where it begins does not matter, what it is pulled towards does.
     """
     weights = torch.from_numpy(start.copy()).requires_grad_(True)
     anchor = torch.from_numpy(start.copy())
@@ -113,8 +142,8 @@ def minimise(design: Design, label: Label, start: Floats, settings: RankerSettin
     log_loss = design.loss(label)
     optimiser = torch.optim.LBFGS(
         [weights],
-        max_iter=settings.logistic_steps,
-        max_eval=2 * settings.logistic_steps,
+        max_iter=steps,
+        max_eval=2 * steps,
         history_size=10,
         tolerance_grad=1e-6,
         tolerance_change=TOLERANCE,
@@ -125,8 +154,8 @@ def minimise(design: Design, label: Label, start: Floats, settings: RankerSettin
         with torch.no_grad():
             away = (weights - anchor) * penalised
             value, gradient = log_loss(weights)
-            weights.grad = gradient + settings.logistic_l2 * away
-            return value + settings.logistic_l2 / 2 * float(away @ away)
+            weights.grad = gradient + l2 * away
+            return value + l2 / 2 * float(away @ away)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(threads_for(len(label.rows)))

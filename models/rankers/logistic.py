@@ -9,14 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.rankers.encoding import Encoding
+from models.rankers.features import HEAVY_TAILED, TABLE
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
-from models.settings import RankerSettings
+from models.settings import LogisticSettings
 
-LOGGED = frozenset(
-    {"position", "user_impressions", "user_days_since_click", "item_impressions", "item_age_days", "item_price"}
-)
-"""Numeric columns with a heavy tail: log(1 + x) before standardising, negative values read as 0."""
 LARGEST = 8.0
 """Standardised values are cut here, so that one absurd count cannot decide a score."""
 ENCODING_FILE, WEIGHTS_FILE = "encoding.json", "logistic.json"
@@ -55,6 +52,7 @@ class LogisticRanker:
     """
 
     kind = "logistic"
+    inputs = TABLE
 
     def __init__(self, encoding: Encoding, scaling: Scaling, click: Floats, conversion: Floats | float) -> None:
         """`click`, `conversion` (given a click): intercept, numeric weights, category weights; or a constant."""
@@ -64,7 +62,13 @@ class LogisticRanker:
         self._conversion = conversion
 
     @classmethod
-    def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Self | None = None) -> Self:
+    def fit(
+        cls,
+        data: TrainingData,
+        settings: LogisticSettings,
+        seed: int,  # noqa: ARG003 - nothing is drawn
+        start_from: Self | None = None,
+    ) -> Self:
         """Full-batch L-BFGS on the weighted log-loss plus L2; see `Ranker.fit`."""
         from models.rankers.lbfgs import Design, minimise  # torch: a second to import, needed only here
 
@@ -77,10 +81,12 @@ class LogisticRanker:
         design = Design(scaling.apply(numbers), encoding.codes(data.features), encoding.sizes)
 
         def head(label: Label, start: Floats | None) -> Floats:
-            rate = float(np.average(label.value, weights=label.weight))
+            rate = label.rate()
             cold = np.zeros(design.weights)
             cold[0] = np.log(rate / (1 - rate))
-            return minimise(design.rows(label.rows), label, cold if start is None else start, settings)
+            return minimise(
+                design.rows(label.rows), label, cold if start is None else start, settings.l2, settings.steps
+            )
 
         before: Floats | float = start_from._conversion if start_from else 0.0
         if conversion is None:
@@ -122,9 +128,9 @@ class LogisticRanker:
 
 
 def _logged(encoding: Encoding, features: Columns) -> Floats:
-    """The numeric columns, heavy-tailed ones as log(1 + x)."""
+    """The numeric columns, heavy-tailed ones as log(1 + x), of them negative values read as 0."""
     numbers = encoding.numbers(features)
-    heavy = [at for at, name in enumerate(encoding.numeric) if name in LOGGED]
+    heavy = [at for at, name in enumerate(encoding.numeric) if name in HEAVY_TAILED]
     numbers[:, heavy] = np.log1p(np.maximum(numbers[:, heavy], 0.0))
     return numbers
 

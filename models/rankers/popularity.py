@@ -7,10 +7,9 @@ from typing import Self
 import numpy as np
 
 from models.rankers.encoding import codes_of, require
-from models.rankers.features import IDENTITY
 from models.rankers.labels import Label, click_label, conversion_of_clicks
-from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
-from models.settings import RankerSettings
+from models.rankers.protocol import Columns, Floats, Inputs, Predictions, TrainingData
+from models.settings import PopularitySettings
 
 FILE = "popularity.json"
 
@@ -25,6 +24,7 @@ class PopularityRanker:
     """
 
     kind = "popularity"
+    inputs = Inputs(ids=("item_id",))
 
     def __init__(self, rates: Mapping[str, tuple[float, float]], base: tuple[float, float]) -> None:
         """`rates`: item id to P(click), P(conversion | click); `base`: the same for an item never seen."""
@@ -35,11 +35,17 @@ class PopularityRanker:
         self._table = np.array([*self._rates.values(), base], dtype=np.float64)
 
     @classmethod
-    def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Self | None = None) -> Self:
+    def fit(
+        cls,
+        data: TrainingData,
+        settings: PopularitySettings,
+        seed: int,  # noqa: ARG003 - nothing is drawn
+        start_from: Self | None = None,
+    ) -> Self:
         """Counts per item; see `Ranker.fit`."""
-        require(data.features, IDENTITY)
+        require(data.features, cls.inputs.ids)
         click, conversion = click_label(data), conversion_of_clicks(data)
-        priors = (settings.popularity_prior_impressions, settings.popularity_prior_clicks)
+        priors = (settings.prior_impressions, settings.prior_clicks)
         known, bought_before = (start_from._rates, start_from._base[1]) if start_from else ({}, 0.0)
         base = (_rate(click, 0.0, 0.0), _rate(conversion, priors[1] if bought_before else 0.0, bought_before))
         values = set(np.asarray(data.features["item_id"]).tolist())
@@ -51,14 +57,15 @@ class PopularityRanker:
             before[:, 1] = base[1]
         columns = []
         for at, (label, prior) in enumerate(zip((click, conversion), priors, strict=True)):
-            seen = np.bincount(row_codes[label.rows], weights=label.weight, minlength=len(items) + 1)
+            seen = np.bincount(row_codes[label.rows], weights=label.exposed, minlength=len(items) + 1)
             hits = np.bincount(row_codes[label.rows], weights=label.weight * label.value, minlength=len(items) + 1)
-            columns.append((hits + prior * before[:, at]) / (seen + prior))
+            # Of open rows more may have come than was to be expected by now, but no more than one each.
+            columns.append(np.minimum((hits + prior * before[:, at]) / (seen + prior), 1.0))
         return cls({item: (float(columns[0][at]), float(columns[1][at])) for item, at in codes.items()}, base)
 
     def predict(self, features: Columns) -> Predictions:
         """Looks the item up; needs only the column `item_id`."""
-        require(features, IDENTITY)
+        require(features, self.inputs.ids)
         last = len(self._rates)
         rows: Floats = self._table[codes_of(features["item_id"], self._codes, otherwise=last, unknown=last)]
         return Predictions(rows[:, 0].copy(), rows[:, 1].copy())
@@ -81,8 +88,8 @@ class PopularityRanker:
 
 def _rate(label: Label, prior: float, before: float) -> float:
     """The weighted share of ones with `prior` rows of the rate `before`; 0.0 where there are no rows at all."""
-    rows = float(label.weight.sum()) + prior
-    return (float((label.weight * label.value).sum()) + prior * before) / rows if rows else 0.0
+    rows = float(label.exposed.sum()) + prior
+    return min(1.0, (float((label.weight * label.value).sum()) + prior * before) / rows) if rows else 0.0
 
 
 def _given_click(click: float, conversion: float) -> tuple[float, float]:

@@ -7,11 +7,45 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.settings import RankerSettings
+from models.delays.targets import Targets
 
 Columns = Mapping[str, NDArray[Any]]
-"""Column name to an array of length n: float64 with NaN for unknown, or object holding str with None for unknown."""
+"""Column name to an array: (n,) float64 with NaN for unknown, (n,) object holding str with None for unknown, or a list
+as (n, k) object, str from the left, None to its right."""
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The names of the columns that a ranker looks at, by what they hold; `a | b` is what both need.
+
+    Training and evidence make no column that nobody asks for.
+    """
+
+    numbers: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    attributes: bool = False
+    """Every `attributes.*` there is, as categories."""
+    ids: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
+
+    def __or__(self, other: "Inputs") -> "Inputs":
+        return Inputs(
+            numbers=_either(self.numbers, other.numbers),
+            categories=_either(self.categories, other.categories),
+            attributes=self.attributes or other.attributes,
+            ids=_either(self.ids, other.ids),
+            lists=_either(self.lists, other.lists),
+        )
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """All but attributes, whose names nobody knows beforehand."""
+        return (*self.ids, *self.numbers, *self.categories, *self.lists)
+
+
+def _either(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*one, *other)))
 
 
 @dataclass(frozen=True)
@@ -20,12 +54,16 @@ class TrainingData:
 
     Whether a label is known must not depend on what it says: one that may still change is NaN, also where a yes has
     been heard already.
+
+    `conversion`: what conversions of clicked rows teach, the open ones read as "so far no, so old" (`models.delays`),
+    in place of `converted`. None: they teach nothing until they are closed.
     """
 
     features: Columns
     clicked: Floats
     converted: Floats
     weight: Floats
+    conversion: Targets | None = None
 
     def __post_init__(self) -> None:
         n = len(self.clicked)
@@ -60,10 +98,14 @@ class Ranker(Protocol):
     """Never half-fitted: an instance exists only fitted. Same data, settings and seed give the same bytes."""
 
     kind: str
+    inputs: Inputs
+    """What `fit` and `predict` are given of the columns, at least."""
 
     @classmethod
-    def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Self | None = None) -> Self:
-        """A new ranker; `start_from` (same class) is continued where the method can, and never changed.
+    def fit(cls, data: TrainingData, settings: Any, seed: int, start_from: Self | None = None) -> Self:
+        """A new ranker by `settings`, an instance of the class's own; `seed` is for whatever it draws.
+
+        `start_from` (same class) is continued where the method can, and never changed.
 
         Raises ValueError when no row has a known click label, or only one class of it is present.
         """

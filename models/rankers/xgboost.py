@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.rankers.encoding import UNKNOWN_CODE, Encoding
+from models.rankers.features import TABLE
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
 from models.rankers.threads import threads_for
-from models.settings import RankerSettings
+from models.settings import XGBoostSettings
 
 if TYPE_CHECKING:
     import xgboost
@@ -31,12 +32,13 @@ ENCODING_FILE, CLICK_FILE, CONVERSION_FILE, CONSTANT_FILE = (
 class XGBoostRanker:
     """Two boosters (click, conversion) over raw numbers and category codes; unknown goes its own way in every split.
 
-    A warm start keeps the given ranker's encoding and trees and adds `xgboost_warm_rounds` trees on the new data, none
-    for conversions where it knows too few; the given ranker is not touched. Trees are not pruned or refreshed yet, so a
+    A warm start keeps the given ranker's encoding and trees and adds `warm_rounds` trees on the new data, none for
+    conversions where it knows too few; the given ranker is not touched. Trees are not pruned or refreshed yet, so a
     chain of warm starts only grows.
     """
 
     kind = "xgboost"
+    inputs = TABLE
 
     def __init__(self, encoding: Encoding, click: "xgboost.Booster", conversion: "xgboost.Booster | float") -> None:
         """`conversion`: given a click, a booster or a constant."""
@@ -46,7 +48,7 @@ class XGBoostRanker:
         self._threads = 0
 
     @classmethod
-    def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Self | None = None) -> Self:
+    def fit(cls, data: TrainingData, settings: XGBoostSettings, seed: int, start_from: Self | None = None) -> Self:
         """Histogram boosting of the weighted log-loss; see `Ranker.fit`."""
         click, conversion = click_label(data), conversion_label(data)
         encoding = (
@@ -58,8 +60,8 @@ class XGBoostRanker:
             after = without_conversions(data, before)
         else:
             learned = None if isinstance(before, float) else before
-            after = _boosted(table, conversion, encoding, settings, learned, settings.xgboost_conversion_l2)
-        return cls(encoding, _boosted(table, click, encoding, settings, start_from and start_from._click), after)
+            after = _boosted(table, conversion, encoding, settings, seed, learned, settings.conversion_l2)
+        return cls(encoding, _boosted(table, click, encoding, settings, seed, start_from and start_from._click), after)
 
     def predict(self, features: Columns) -> Predictions:
         """Scores for n rows."""
@@ -97,7 +99,8 @@ def _boosted(
     table: NDArray[np.float32],
     label: Label,
     encoding: Encoding,
-    settings: RankerSettings,
+    settings: XGBoostSettings,
+    seed: int,
     start: "xgboost.Booster | None",
     l2: float = 1.0,
 ) -> "xgboost.Booster":
@@ -117,16 +120,25 @@ def _boosted(
     parameters = {
         "objective": "binary:logistic",
         "tree_method": "hist",
-        "max_depth": settings.xgboost_depth,
-        "eta": settings.xgboost_eta,
+        "max_depth": settings.depth,
+        "eta": settings.eta,
         "max_bin": BINS,
         "lambda": l2,
-        "seed": settings.seed,
+        "seed": seed,
         "nthread": threads_for(len(known)),
         "verbosity": 0,
     }
-    rounds = settings.xgboost_rounds if start is None else settings.xgboost_warm_rounds
-    return xgb.train(parameters, matrix, num_boost_round=rounds, xgb_model=start)
+    rounds = settings.rounds if start is None else settings.warm_rounds
+    if label.seen is None:
+        return xgb.train(parameters, matrix, num_boost_round=rounds, xgb_model=start)
+    targets = label.targets
+    if start is None:  # xgboost would begin at the mean label, of which some have not come
+        parameters["base_score"] = targets.rate()
+
+    def slopes(logit: NDArray[np.float32], _: object) -> tuple[Floats, Floats]:
+        return targets.at(logit.astype(np.float64))[1:]
+
+    return xgb.train(parameters, matrix, num_boost_round=rounds, xgb_model=start, obj=slopes)
 
 
 def _table(encoding: Encoding, features: Columns) -> NDArray[np.float32]:

@@ -12,8 +12,8 @@ from jobs.asof.clock import available_at
 from jobs.config import Config, FeatureSettings
 from jobs.flow import STAGES
 from jobs.lake.store import Lake, Lineage, midnight
-from jobs.lake.tables import INTEREST_BUCKETS, LAKE
-from models.rankers.features import ENCODINGS
+from jobs.lake.tables import LAKE
+from models.features import ENCODINGS, INTEREST_BUCKETS
 
 CASES = {"1M impressions, 30 days": (1_000_000, 30, 20_000, 2_000)}
 """Impressions, days, users, items."""

@@ -15,8 +15,10 @@ import pyarrow as pa
 from jobs import bundle
 from jobs.config import Config
 from jobs.evidence import computed
+from jobs.evidence.held_out import held_out
 from jobs.evidence.scored import AT_ONCE
 from tests.jobs import small_candidates, small_lake
+from tests.jobs.evidence.evidence_documents import ALONE
 from tests.jobs.small_lake import DAY, TEST_DAY, World, a_run, publish, publish_features, settings
 
 CASES = {"200k test rows, 20 candidates": (50_000, 5)}
@@ -50,8 +52,8 @@ def backtest(folder: Path, case: str, at_once: int) -> int:
     run = a_run("backtest", _config(folder, case))
     rows = sorted(run.read("candidates").to_pylist(), key=lambda row: bool(row["chosen"]))
     champion, challenger = (bundle.load(Path(row["bundle"]), row["bundle_sha256"]) for row in rows)
-    origin = computed.Origin(run_id="run", deployed=False, warnings=[], dataset=None)
-    return computed.document(run, computed.held_out(run), (champion, challenger), origin, at_once).data.decisions
+    origin = computed.Origin(run_id="run", trained=str(DAY), deployed=False, warnings=[], dataset=None, risk=ALONE)
+    return computed.document(run, held_out(run), (champion, challenger), origin, at_once).data.decisions
 
 
 PEERS = {"in batches": partial(backtest, at_once=AT_ONCE), "all at once": partial(backtest, at_once=ALL)}

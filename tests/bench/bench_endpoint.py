@@ -30,9 +30,10 @@ from jobs.asof.clock import available_at
 from jobs.bundle import Bundle
 from jobs.config import ROOT
 from jobs.features.online import publish
-from jobs.lake.tables import INTEREST_BUCKETS, LAKE
-from models.rankers import RANKERS
-from models.rankers.features import CATEGORICAL, LAST_ITEMS, NUMERIC, SEPARATOR, SESSION_EVENTS
+from jobs.lake.tables import LAKE
+from models.features import INTEREST_BUCKETS, LAST_ITEMS, SESSION_EVENTS
+from models.rankers import fit
+from models.rankers.features import CATEGORICAL, NUMERIC, SEPARATOR
 from models.rankers.protocol import TrainingData
 from models.retrieval import ItemIndex
 from models.settings import PolicySettings, RankerSettings
@@ -94,7 +95,7 @@ def trained(folder: Path, rng: np.random.Generator) -> Bundle:
     columns |= {name: rng.choice(np.array([*SURFACES, None], dtype=object), ROWS) for name in CATEGORICAL}
     clicked = (rng.random(ROWS) < 0.3 * columns["item_click_rate"]).astype(float)
     data = TrainingData(columns, clicked, np.where(rng.random(ROWS) < 0.1, clicked, 0.0), np.ones(ROWS))
-    ranker, fallback = (RANKERS[kind].fit(data, RankerSettings()) for kind in ("xgboost", "popularity"))
+    ranker, fallback = (fit(kind, data, RankerSettings()) for kind in ("xgboost", "popularity"))
     index = ItemIndex.fit(ids("u", rng.integers(0, USERS, ROWS)), columns["item_id"], 16, 7)
     return bundle.write(folder, f"xgboost-full-{DAY}", ranker, fallback, index, PolicySettings(), {"seed": 0})
 

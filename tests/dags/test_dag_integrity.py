@@ -14,7 +14,10 @@ pytestmark = pytest.mark.airflow
 EDGES = {
     "daily_data": {("ingest", "validate"), ("validate", "attribute"), ("validate", "featurize")},
     "weekly_training": {("assemble", "train"), ("train", "backtest"), ("backtest", "propose")},
-    "daily_warm_start": {("assemble", "train"), ("train", "backtest"), ("backtest", "propose")},
+    "daily_warm_start": {
+        *{("assemble", "train"), ("train", "backtest"), ("backtest", "propose")},
+        *{("assemble", "backtest_full"), ("backtest_full", "propose_full")},
+    },
     "promotion": {("promote", "approve"), ("approve", "deploy")},
     "daily_monitoring": set(),
 }

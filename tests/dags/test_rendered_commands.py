@@ -27,6 +27,7 @@ GOLDEN = {
         "assemble": f"python -m jobs assemble --day {DAY} --mode warm",
         "train": f"python -m jobs train --day {DAY} --mode warm",
         "backtest": f"python -m jobs backtest --day {DAY} --mode warm",
+        "backtest_full": f"python -m jobs backtest --day {DAY} --mode full",
     },
     ("promotion", None): {
         "promote": f"python -m jobs promote --day {DAY} --mode warm",
@@ -106,12 +107,54 @@ def test_without_a_day_the_task_fails_for_good(dags: dict[str, Any]) -> None:
         rendered(dags["daily_data"], None)["ingest"].argv()
 
 
-@pytest.mark.parametrize(("mode", "name"), [("full", "weekly_training"), ("warm", "daily_warm_start")])
-def test_a_proposal_carries_day_and_mode(dags: dict[str, Any], mode: str, name: str) -> None:
+PROPOSALS = [
+    ("full", "weekly_training", "propose"),
+    ("warm", "daily_warm_start", "propose"),
+    ("full", "daily_warm_start", "propose_full"),
+]
+
+
+@pytest.mark.parametrize(("mode", "name", "task_id"), PROPOSALS)
+def test_a_proposal_carries_day_and_mode(dags: dict[str, Any], mode: str, name: str, task_id: str) -> None:
     """One promotion per day and mode, whatever started the training."""
-    task = dags[name].get_task("propose").prepare_for_execution()
+    task = dags[name].get_task(task_id).prepare_for_execution()
     context = {"params": {"day": None}, "dag_run": SimpleNamespace(partition_key=WEEK)}
     context |= dags[name].user_defined_macros
     task.render_template_fields(context, dags[name].get_template_env())
     assert task.conf == {"day": DAY, "mode": mode}
     assert task.trigger_run_id == f"{mode}-{DAY}"
+
+
+@pytest.mark.parametrize(("mode", "name", "task_id"), PROPOSALS)
+def test_who_was_not_judged_is_not_proposed(
+    dags: dict[str, Any], mode: str, name: str, task_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report of the backtest above it decides, and of no other; a day without a challenger is skipped, not red.
+
+    The daily look at full trainings proposes only one that stands: asked twice, a person's answer would be cleared.
+    """
+    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    triggered = []
+    monkeypatch.setattr(TriggerDagRunOperator, "execute", lambda self, context: triggered.append(self.task_id))
+    task = dags[name].get_task(task_id)
+    [backtest] = task.upstream_task_ids
+    assert dags[name].get_task(backtest).mode == mode
+    task.conf = {"day": DAY, "mode": mode}
+    of_the_day = {"challenger": "c", "trained": DAY}
+    reports = [
+        ({"challenger": "c", "trained": "2026-01-01"}, None),
+        ({"challenger": None}, "judged no challenger"),
+        (of_the_day, "its own training proposes it" if task_id == "propose_full" else None),
+    ]
+    for report, skipped in reports:
+        of = {backtest: report}
+        context = {"ti": SimpleNamespace(xcom_pull=lambda task_ids, of=of: of.get(task_ids, {"challenger": "o"}))}
+        triggered.clear()
+        if skipped:
+            with pytest.raises(AirflowSkipException, match=skipped):
+                task.execute(context)
+        else:
+            task.execute(context)
+        assert bool(triggered) is (skipped is None)

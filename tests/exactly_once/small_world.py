@@ -40,7 +40,7 @@ TINY = {
     "attribution.window_days": "1",
     "dataset.train_days": "3",
     "dataset.warm_train_days": "2",
-    "ranker.xgboost_rounds": "10",
+    "ranker.xgboost.rounds": "10",
     "gate.min_lift": "-1",
     "gate.max_loss_to_logging": "1",
     "gate.must_not_fall.log_loss": "1",

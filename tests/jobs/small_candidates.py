@@ -12,11 +12,12 @@ from jobs.deployments.ledger import LIVE
 from jobs.lake.run import now
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
-from models.rankers import RANKERS
+from models.rankers import fit
 from models.rankers.encoding import Encoding
 from models.rankers.features import CATEGORICAL, NUMERIC
 from models.rankers.logistic import LogisticRanker, Scaling
 from models.rankers.protocol import Ranker, TrainingData
+from models.settings import RankerSettings
 from tests.jobs.small_lake import DAY, ITEMS, item_ids, publish
 
 
@@ -24,9 +25,10 @@ def popularity() -> Ranker:
     """Every item the same."""
     items = np.array(item_ids(np.arange(ITEMS)) * 2, dtype=object)
     clicked = np.repeat([0.0, 1.0], ITEMS)
-    return RANKERS["popularity"].fit(
+    return fit(
+        "popularity",
         TrainingData({"item_id": items}, clicked, np.full(2 * ITEMS, np.nan), np.repeat([4.0, 1.0], ITEMS)),
-        _settings(),
+        RankerSettings(),
     )
 
 
@@ -99,9 +101,3 @@ def publish_verdicts(config: Config, *rows: dict[str, Any], day: str = str(DAY),
     names = LAKE["promotions"].columns
     table = pa.Table.from_pylist([{name: row[name] for name in names} for row in rows], LAKE["promotions"].schema)
     publish(config, "promotions", table, day=day, mode=mode)
-
-
-def _settings() -> Any:
-    from models.settings import RankerSettings
-
-    return RankerSettings()

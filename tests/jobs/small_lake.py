@@ -20,7 +20,8 @@ from jobs.config import Config
 from jobs.flow import STAGES
 from jobs.lake.run import Run
 from jobs.lake.store import Lake, Lineage, midnight
-from jobs.lake.tables import INTEREST_BUCKETS, LAKE
+from jobs.lake.tables import LAKE, TIME
+from models.features import INTEREST_BUCKETS
 from models.rankers.features import ITEM_NUMBERS, SEPARATOR, USER_NUMBERS
 
 DAY = date(2026, 1, 8)
@@ -262,6 +263,7 @@ def examples(world: World, day: date, split: str, n: int) -> pa.Table:
         "split": [split] * len(user),
         "clicked": drawn["clicked"].ravel(),
         "converted": pa.nulls(len(user), pa.bool_()),
+        "conversion_heard_at": pa.nulls(len(user), TIME),
         "weight": np.ones(len(user)),
         "user_item_interest": interest,
         "user_last5_share": (user % CATEGORIES == world.category[item]) * 1.0,
@@ -273,6 +275,7 @@ def examples(world: World, day: date, split: str, n: int) -> pa.Table:
         "encoded_source_category": 0.1 + 0.01 * world.category[item],
         "encoded_query_category": 0.1 + 0.01 * world.category[item],
         "source_same_category": np.zeros(len(user)),
+        "last_items": users["last_items"].take(pa.array(user)),
         "task_type": ["recommend"] * len(user),
         "query": pa.nulls(len(user), pa.string()),
         "source_item_id": pa.nulls(len(user), pa.string()),

@@ -9,7 +9,7 @@ import pytest
 from jobs import bundle
 from jobs.bundle import Bundle
 from jobs.errors import Refused
-from models.rankers import RANKERS
+from models.rankers import fit
 from models.rankers.protocol import TrainingData
 from models.retrieval import ItemIndex
 from models.settings import PolicySettings, RankerSettings
@@ -21,7 +21,7 @@ def popularity(clicks: int = 3) -> "bundle.Ranker":
     items = np.array(["a", "b"] * 5, dtype=object)
     clicked = np.array([1.0] * clicks + [0.0] * (10 - clicks))
     data = TrainingData({"item_id": items}, clicked, np.full(10, np.nan), np.ones(10))
-    return RANKERS["popularity"].fit(data, RankerSettings())
+    return fit("popularity", data, RankerSettings())
 
 
 def written(folder: Path, clicks: int = 3, index: ItemIndex | None = None) -> Bundle:

@@ -40,6 +40,7 @@ REACHES = {
     "features.encoding_prior_impressions": "featurize",
     "features.encoding_min_impressions": "featurize",
     "dataset": "assemble",
+    "delays": "train",
     "tasks": "assemble",
     "ranker": "train",
     "policy": "train",
@@ -187,9 +188,20 @@ def test_no_file_repeats_a_default() -> None:
     """Each default is written once: a file says only what differs."""
     defaults = Config().model_dump(mode="json")
     for path in (ROOT / "infra" / "env").glob("*.toml"):
-        for group, values in tomllib.loads(path.read_text()).items():
-            for key, value in values.items():
-                assert defaults[group][key] != value, f"{path.name}: {group}.{key} repeats its default"
+        for keys, found in said(tomllib.loads(path.read_text())):
+            default: Any = defaults
+            for key in keys:
+                default = default[key]
+            assert default != found, f"{path.name}: {'.'.join(keys)} repeats its default"
+
+
+def said(tree: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path and value of all that a file says."""
+    for key, found in tree.items():
+        if isinstance(found, dict):
+            yield from (((key, *keys), value) for keys, value in said(found))
+        else:
+            yield (key,), found
 
 
 def reach(leaf: str) -> set[str]:

@@ -12,7 +12,7 @@ from jobs.attribute.core import attribute
 from jobs.config import AttributionSettings
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE, TIME
-from jobs.outcomes import as_known, closed, closes_on, so_far
+from jobs.outcomes import as_known, closed, closes_on, heard_at, so_far
 from tests.jobs.attribute.attribution_oracle import START, events, random_events
 
 CUT = datetime(2026, 1, 31, tzinfo=UTC)
@@ -59,6 +59,19 @@ def test_a_label_is_true_false_or_unknown(
     # Beside other rows too: lists are read from where they lie.
     told = [label(False, None, -48, [(-3, 9)]), row, label(False, None, -48)]
     assert known(*told, late_days=late_days) == [True, wanted, False]
+
+
+@given(st.lists(st.tuples(st.sampled_from([True, False, None]), HOURS, st.one_of(st.none(), SPANS)), min_size=1))
+@settings(deadline=None)
+def test_an_outcome_is_heard_of_exactly_where_it_has_come_so_far(rows: list[Any]) -> None:
+    """Always before the cut, and since a time that tells it: that of the label, or of what held meanwhile."""
+    fields = [LAKE["labels"].schema.field(name) for name in label(None, None, None)]
+    labels = pa.Table.from_pylist([label(one, at, 100, spans) for one, at, spans in rows], pa.schema(fields))
+    heard = heard_at(labels, "converted", CUT).to_pylist()
+    assert [time is not None for time in heard] == so_far(labels, "converted", CUT).to_pylist()
+    for time, row in zip(heard, labels.to_pylist(), strict=True):
+        told = [row["conversion_known_at"], *(span["known_at"] for span in row["conversion_superseded"] or [])]
+        assert time is None or (time < CUT and time in told)
 
 
 def test_an_open_conversion_is_unknown_whatever_has_been_heard() -> None:

@@ -25,9 +25,9 @@ from jobs.features.online import Published
 from models.rankers import RANKERS
 from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NUMERIC, Encodings
 from models.rankers.popularity import PopularityRanker
-from models.rankers.protocol import Columns, Predictions, TrainingData
+from models.rankers.protocol import Columns, Inputs, Predictions, TrainingData
 from models.retrieval import ItemIndex
-from models.settings import PolicySettings, RankerSettings
+from models.settings import PolicySettings, RankerSettings, XGBoostSettings
 
 ITEMS = 60
 IDS = [f"i{n:06d}" for n in range(ITEMS)]
@@ -90,8 +90,10 @@ def write_bundle(
     data = training_data(seed)
     users = np.random.default_rng(seed).choice(np.array([f"u{n}" for n in range(40)], dtype=object), len(data.clicked))
     index = ItemIndex.fit(users, data.features["item_id"], 4, 7) if indexed else None
-    settings = RankerSettings(xgboost_rounds=5)
-    rankers = (RANKERS[of].fit(data, settings) for of in (kind, fallback))
+    settings = RankerSettings(xgboost=XGBoostSettings(rounds=5))
+    rankers = (
+        RANKERS[of].fit(data, getattr(settings, of, settings.popularity), settings.seed) for of in (kind, fallback)
+    )
     return bundle.write(folder, name or f"{kind}-full-{DAY}", *rankers, index, POLICY, {"seed": seed})
 
 
@@ -111,6 +113,7 @@ class Awkward:
     """A ranker that takes its time, waits or fails, as told; its bundle is a real one on disk."""
 
     kind = "awkward"
+    inputs = Inputs(ids=("item_id",))
     seconds = 0.0
     error: Exception | None = None
     free: threading.Event
@@ -127,7 +130,7 @@ class Awkward:
         return Predictions(np.full(n, 0.5), np.full(n, 0.1))
 
     @classmethod
-    def fit(cls, data: TrainingData, settings: RankerSettings, start_from: Any = None) -> "Awkward":
+    def fit(cls, data: TrainingData, settings: Any, seed: int, start_from: Any = None) -> "Awkward":
         return cls()
 
     def to_files(self) -> dict[str, bytes]:

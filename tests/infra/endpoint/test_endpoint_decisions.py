@@ -18,6 +18,7 @@ from infra.endpoint.request import RankRequest
 from infra.endpoint.serving import Serving
 from jobs.bundle import Bundle
 from jobs.features.online import Published
+from models.rankers.features import EVERYTHING
 from models.settings import PolicySettings, TaskSettings
 from tests.infra.endpoint.rig import DAY, IDS, POLICY, Awkward, Client, Memory, running, settings
 
@@ -250,6 +251,7 @@ def test_a_request_is_answered_with_what_counts_as_known_at_its_time(
 
     class Watched:
         kind = "watched"
+        inputs = EVERYTHING
 
         def predict(self, features: Any) -> Any:
             seen.append(features)

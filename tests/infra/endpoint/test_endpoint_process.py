@@ -22,9 +22,9 @@ from jobs.bundle import Bundle
 from jobs.config import ROOT
 from jobs.features.online import publish
 from jobs.moment.columns import encodings_of, item_arrays, user_arrays
-from models.rankers import RANKERS
+from models.rankers import fit
 from models.rankers.features import decision_columns
-from models.settings import PolicySettings, RankerSettings, TaskSettings
+from models.settings import PolicySettings, RankerSettings, TaskSettings, XGBoostSettings
 from tests.infra.endpoint.rig import Client, training_data
 from tests.jobs import small_lake
 
@@ -81,8 +81,8 @@ def environment(root: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def greedy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle whose scores can be recomputed outside."""
-    data, rules = training_data(5), RankerSettings(xgboost_rounds=5)
-    ranker, fallback = (RANKERS[kind].fit(data, rules) for kind in ("xgboost", "popularity"))
+    data, rules = training_data(5), RankerSettings(xgboost=XGBoostSettings(rounds=5))
+    ranker, fallback = (fit(kind, data, rules) for kind in ("xgboost", "popularity"))
     folder = tmp_path_factory.mktemp("judged")
     return bundle.write(folder, "xgboost-full-2026-01-08", ranker, fallback, None, PolicySettings(kind="greedy"), {})
 
@@ -107,7 +107,7 @@ def offline_columns(world: small_lake.World, day: Any, user: int, candidates: li
     n = len(candidates)
     tables = small_lake.feature_tables(world, day)
     tiers = [dict(row["attributes"])["tier"] for row in small_lake.items(world).to_pylist()]
-    context = {name: np.full(n, None, dtype=object) for name in ("region", "query", "source_category")}
+    context = {name: np.full(n, None, dtype=object) for name in ("user_id", "region", "query", "source_category")}
     context["surface"], context["device"] = np.full(n, "home", dtype=object), np.full(n, "phone", dtype=object)
     context["attributes.item.tier"] = np.array([*tiers, None], dtype=object)[rows]
     items = {**item_arrays(tables["item_features"], rows), "item_id": np.array(candidates, dtype=object)}

@@ -23,6 +23,7 @@ from jobs.flow import FEATURES, STAGES
 from jobs.lake.run import Run
 from jobs.moment.decisions import candidate_columns, decisions, disagreement, first_placements, seen_by
 from jobs.moment.known import known_before
+from models.rankers.features import EVERYTHING
 from models.rankers.protocol import Columns, Predictions
 from tests.jobs.assemble.assemble_world import DAY, TEST, World, at
 
@@ -40,6 +41,7 @@ class Watched:
     """A ranker that remembers what it was shown."""
 
     kind = "watched"
+    inputs = EVERYTHING
 
     def __init__(self) -> None:
         self.shown: Columns = {}

@@ -14,7 +14,8 @@ from jobs.config import Config, DatasetSettings
 from jobs.flow import STAGES
 from jobs.lake.run import Run
 from jobs.lake.store import Lake, Lineage
-from jobs.lake.tables import INTEREST_BUCKETS, LAKE
+from jobs.lake.tables import LAKE
+from models.features import INTEREST_BUCKETS
 from models.rankers.features import ITEM_NUMBERS, SEPARATOR, USER_NUMBERS
 
 FIRST, DAY = date(2026, 1, 1), date(2026, 1, 7)

@@ -128,6 +128,9 @@ def test_labels_are_those_known_at_the_cut(world: World) -> None:
     assert [rows[row["impression_id"]] for row in test[:3]] == [(True, None), (False, None), (False, None)]
     wanted = [(True, True), (True, False), (False, False), (True, None)]
     assert [rows[row["impression_id"]] for row in train[:4]] == wanted
+    heard = {row["impression_id"]: row["conversion_heard_at"] for row in world.examples()}
+    assert [heard[row["impression_id"]] for row in test[:3]] == [known, None, None]
+    assert [heard[row["impression_id"]] for row in train[:4]] == [known, None, None, known]
 
 
 def test_an_impression_known_only_after_the_cut_is_left_out(world: World) -> None:

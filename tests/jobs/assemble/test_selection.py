@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jobs.assemble import selection
-from jobs.config import RankerSettings, SelectionSettings
+from jobs.config import SelectionSettings
 from jobs.errors import Refused
 from jobs.moment.identity import IDENTITY
-from models.rankers import RANKERS
-from models.rankers.features import CATEGORICAL, NUMERIC
-from models.rankers.features import IDENTITY as IDENTITY_COLUMNS
+from models.rankers import fit
+from models.rankers.features import CATEGORICAL, IDS, NUMERIC
 from models.rankers.protocol import TrainingData
+from models.settings import RankerSettings
 from tests.jobs.assemble.selection_rows import LAST, at, clicks, labelled, many
 
 NOBODY, ALONE = clicks([]), IDENTITY.empty_table()
@@ -142,13 +142,13 @@ def test_weights_keep_a_rankers_probabilities_calibrated() -> None:
     at_ = np.array([int(name[1:]) for name in found["impression_id"].to_pylist()])
     weight = found["weight"].to_numpy()
     assert weight.sum() == pytest.approx(n, rel=0.01)
-    everything = {name: np.full(n, None, object) for name in (*IDENTITY_COLUMNS, *CATEGORICAL)}
+    everything = {name: np.full(n, None, object) for name in (*IDS, *CATEGORICAL)}
     everything |= {name: np.zeros(n) for name in NUMERIC} | {"user_click_rate": x}
 
     def predicted(weight: np.ndarray) -> np.ndarray:
         train = {name: column[at_] for name, column in everything.items()}
         data = TrainingData(train, clicked[at_].astype(float), np.full(len(at_), np.nan), weight)
-        return np.asarray(RANKERS["logistic"].fit(data, RankerSettings()).predict(everything).p_click)
+        return np.asarray(fit("logistic", data, RankerSettings()).predict(everything).p_click)
 
     weighted, unweighted = predicted(weight), predicted(np.ones(len(at_)))
     fifth = np.digitize(x, np.quantile(x, [0.2, 0.4, 0.6, 0.8]))

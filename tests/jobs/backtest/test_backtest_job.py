@@ -10,7 +10,7 @@ import pytest
 
 from jobs.backtest import job
 from jobs.config import Config
-from jobs.errors import NotReady, Refused
+from jobs.errors import Refused
 from jobs.evidence import pack
 from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE
@@ -167,9 +167,11 @@ def test_a_tampered_challenger_is_refused(config: Config) -> None:
     assert Lake(config.lake.root).version("evidence") is None
 
 
-def test_no_candidates_yet_is_not_ready(config: Config) -> None:
-    with pytest.raises(NotReady, match="candidates"):
-        job.run(a_run("backtest", config))
+def test_without_a_challenger_there_is_nothing_to_do(config: Config) -> None:
+    """A day on which nobody was trained, as most are of full trainings: no red task, no evidence, no look."""
+    assert job.run(a_run("backtest", config)) == {"challenger": None}
+    for table in ("evidence", "looks"):
+        assert Lake(config.lake.root).version(table) is None
 
 
 def test_the_gate_never_sees_the_truth(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -44,7 +44,7 @@ LENIENT = {
     "gate__max_slice_drop": "1",
     "gate__max_concentration_rise": "1",
     "gate__max_latency_ms": "10000",
-    "ranker__xgboost_rounds": "5",
+    "ranker__xgboost__rounds": "5",
 }
 NEXT = DAY + timedelta(days=1)
 

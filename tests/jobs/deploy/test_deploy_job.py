@@ -318,6 +318,22 @@ def test_a_way_back_makes_the_one_before_champion_for_everybody(world: Config) -
         assert champions(tree) == (second,) * 3
 
 
+def test_a_candidate_of_an_earlier_day_goes_live_on_what_was_found_since(waiting: Config) -> None:
+    """It stood for a second day: the yes, the ledger and the way back are of the evidence's day."""
+    with serving(waiting) as tree:
+        tree = tree.model_copy(update={"gate": tree.gate.model_copy(update={"days": 2})})
+        rewritten(tree, verdict="hold")
+        first = verdict(tree)["candidate_id"]
+        report = judge(tree, NEXT)
+        assert report["candidate_id"] == verdict(tree, NEXT)["candidate_id"] == first
+        deployed(tree, NEXT)
+        assert champions(tree) == (first,) * 3
+        [step] = {(row["day"], row["evidence_sha256"]) for row in ledger.steps(Lake(tree.lake.root), "tidegate")}
+        assert step == (str(NEXT), report["evidence_sha256"])
+        with pytest.raises(Refused, match="it is the first"):
+            rolled_back(tree, NEXT)
+
+
 def test_only_what_serves_can_be_taken_back_and_only_by_somebody(world: Config) -> None:
     with serving(world) as tree:
         with pytest.raises(Refused, match=r"found .* of 2026-01-08, full"):

@@ -39,9 +39,13 @@ def written(tmp: Path, session: Path) -> Tree:
 
 
 def of_rows(run: Run, rows: pa.Table, pair: Pair, risk: float = ALONE.risk) -> Tree:
-    """The document on these test rows, nobody's yet, at a look that spends `risk`."""
+    """The document on these test rows of the run's own dataset, nobody's yet, at a look that spends `risk`."""
+    for name, value in run.partition.items():
+        rows = rows if name in rows.column_names else rows.append_column(name, pa.array([value] * len(rows)))
     look = ALONE.model_copy(update={"risk": risk})
-    origin = computed.Origin(run_id="run", deployed=False, warnings=[], dataset=None, risk=look)
+    origin = computed.Origin(
+        run_id="run", trained=run.day.isoformat(), deployed=False, warnings=[], dataset=None, risk=look
+    )
     return computed.document(run, rows, pair, origin).model_dump(mode="json")
 
 

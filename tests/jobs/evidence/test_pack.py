@@ -48,9 +48,13 @@ def files(config: Config) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder(config).iterdir()}
 
 
-def recorded(config: Config) -> str:
+def row_of(config: Config) -> dict[str, Any]:
     [row] = Lake(config.lake.root).read("evidence", [DAY]).to_pylist()
-    return str(row["document_sha256"])
+    return dict(row)
+
+
+def recorded(config: Config) -> str:
+    return str(row_of(config)["document_sha256"])
 
 
 def of_one_document(config: Config) -> set[str]:
@@ -124,14 +128,14 @@ def test_a_verdict_on_another_document_is_none_on_this(config: Config) -> None:
     """Also where somebody laid it there, or an older version of the code wrote one that does not say."""
     run, path = a_run("promote", config), folder(config) / "verdict.json"
     found = json.loads(path.read_text())
-    assert pack.judgement(run, CANDIDATE, recorded(config)) == Judgement.model_validate(found)
+    assert pack.judgement(run, row_of(config)) == Judgement.model_validate(found)
     document = pack.parsed(files(config)["evidence.json"], "test")
     for tree in (found | {"evidence_sha256": "0" * 64}, {k: v for k, v in found.items() if k != "evidence_sha256"}):
         path.write_text(json.dumps(tree))
-        assert pack.judgement(run, CANDIDATE, recorded(config)) is None
+        assert pack.judgement(run, row_of(config)) is None
         assert set(pack.of(run, document).files) == {"evidence.html", "evidence.json"}
     path.unlink()
-    assert pack.judgement(run, CANDIDATE, recorded(config)) is None
+    assert pack.judgement(run, row_of(config)) is None
 
 
 # -- kills ---------------------------------------------------------------------------------------------------------
@@ -182,7 +186,7 @@ def test_killed_at_any_moment_the_folder_is_the_old_pack_or_the_new_one(config: 
 def test_evidence_of_no_schema_is_refused_with_the_place(config: Config) -> None:
     tree = json.loads(files(config)["evidence.json"])
     for change, sentence in (
-        ({"schema_version": 4}, "promote needs evidence of schema_version 6; found 4: run backtest again"),
+        ({"schema_version": 4}, "promote needs evidence of schema_version 7; found 4: run backtest again"),
         ({"test_rows": "many"}, "promote needs evidence of its schema; found at test_rows: "),
     ):
         with pytest.raises(Refused, match=sentence):

@@ -55,6 +55,8 @@ def test_the_figures_of_every_metric_value_estimator_and_slice_are_on_the_page(d
     assert whole(document["logging"]["value"]) in text
     for sides in (document["value"], *document["estimators"].values()):
         assert whole(sides["difference"], True) in text
+    assert whole(document["marginal"]["difference"], True) in text
+    assert wording.apart(Document.model_validate(document)) in text
     first = document["pages"]["depths"]["1"]
     before, after = (said(first[side]["value"]) for side in ("champion", "challenger"))
     row = f"worth {first['difference']['effective_n']:.0f} pages {before} {after} {whole(first['difference'], True)}"

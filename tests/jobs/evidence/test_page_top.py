@@ -70,7 +70,7 @@ def clicks(figure: float) -> str:
 def test_each_tile_says_what_the_challenger_gains_and_how_likely_it_is_none(document: Tree, days: int) -> None:
     """Counted anew: percent of what the other earns, clicks of a day's requests, and the normal tail below zero."""
     changed = copy.deepcopy(document)
-    changed["data"]["event_time"] = ["2026-01-07 23:59:00+00:00", f"2026-01-0{6 + days} 00:01:00+00:00"]
+    changed["judged_on"][0]["days"] = ["2026-01-07", "2026-01-09", "2026-01-10"][:days]  # one between was lost
     changed["replay"] |= {"share": 0.8, "whole": [-0.1, 0.3]}
     changed["replay"]["requests"] |= {"session_replay": 400, "slate_re_ranking": 100, "click_unknown": 7}
     changed["value"]["difference"] |= {"value": 0.02, "stderr": 0.0102, "low": -0.004, "high": 0.044}

@@ -11,16 +11,16 @@ import pytest
 
 from jobs import bundle
 from jobs.config import Config
-from jobs.evidence import computed
+from jobs.evidence.held_out import held_out
 from jobs.evidence.replayed import Replayed, replayed
 from jobs.evidence.scored import Pair, Scored, scored
 from jobs.lake.store import Lake
 from jobs.moment.columns import attribute_keys, training_data
 from jobs.moment.identity import IDENTITY
 from models.evaluation.choices import SIDES
-from models.rankers import RANKERS
+from models.rankers import fit
 from models.rankers.protocol import Ranker
-from models.settings import RankerSettings
+from models.settings import RankerSettings, XGBoostSettings
 from tests.jobs.small_candidates import popularity, publish_candidates
 from tests.jobs.small_lake import (
     CANDIDATES,
@@ -79,7 +79,7 @@ def sparse(rows: pa.Table) -> pa.Table:
 
 def trees(rows: pa.Table) -> Ranker:
     data = training_data(rows, attribute_keys(rows["attributes"]))
-    return RANKERS["xgboost"].fit(data, RankerSettings(xgboost_rounds=5))
+    return fit("xgboost", data, RankerSettings(xgboost=XGBoostSettings(rounds=5)))
 
 
 def same(one: Any, other: Any) -> None:
@@ -104,7 +104,7 @@ def test_how_many_candidates_are_held_together_changes_no_figure(lake: tuple[Con
 
     def found(at_once: int) -> Replayed:
         run = a_run("backtest", config)
-        return replayed(run, computed.held_out(run), pair, at_once)
+        return replayed(run, held_out(run), pair, at_once)
 
     whole = found(10**9)
     assert len(whole) == sum(DAYS.values())
@@ -116,7 +116,7 @@ def test_how_many_candidates_are_held_together_changes_no_figure(lake: tuple[Con
 @pytest.mark.parametrize("at_once", [1, 17, 100])
 def test_how_many_rows_are_held_together_changes_no_score(lake: tuple[Config, Pair], at_once: int) -> None:
     config, pair = lake
-    test = computed.held_out(a_run("backtest", config))
+    test = held_out(a_run("backtest", config))
     rankers = {side: found.ranker for side, found in zip(SIDES, pair, strict=True)}
 
     def found(at_once: int) -> Scored:
@@ -133,4 +133,4 @@ def test_only_the_test_rows_are_read(lake: tuple[Config, Pair]) -> None:
     config, _ = lake
     rows = Lake(config.lake.root).read("examples", [DAY])
     expected = rows.filter(pa.array([split == "test" for split in rows["split"].to_pylist()]))
-    assert computed.held_out(a_run("backtest", config)).equals(expected.combine_chunks())
+    assert held_out(a_run("backtest", config)).equals(expected.combine_chunks())

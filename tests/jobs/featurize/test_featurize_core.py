@@ -18,8 +18,9 @@ from jobs.featurize.encodings import CLICK_DAY, CONTEXT, encodings
 from jobs.featurize.events import UserEvents
 from jobs.featurize.items import ItemCounts, item_features, overall
 from jobs.featurize.users import user_features
-from jobs.lake.tables import INTEREST_BUCKETS, TIME
-from models.rankers.features import ENCODINGS, SEPARATOR
+from jobs.lake.tables import TIME
+from models.features import ENCODINGS, INTEREST_BUCKETS
+from models.rankers.features import SEPARATOR
 
 FIRST = date(2026, 1, 1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -20,9 +20,10 @@ from jobs.features import online
 from jobs.features.online import OnlineFeatures
 from jobs.flow import FEATURES
 from jobs.lake.store import midnight
-from jobs.lake.tables import INTEREST_BUCKETS, LAKE, TIME
+from jobs.lake.tables import LAKE, TIME
 from jobs.moment.columns import encodings_of, encodings_seen, item_arrays, user_arrays, user_row
-from models.rankers.features import NUMERIC, USER_NUMBERS, decision_columns
+from models.features import INTEREST_BUCKETS
+from models.rankers.features import ITEM_NUMBERS, NUMERIC, USER_NUMBERS, decision_columns
 from models.settings import TaskSettings
 from tests.delta_extension import delta_extension
 
@@ -66,7 +67,7 @@ def check_equal(world: Any, settings: Any, day: Any) -> None:
         assert (row["days_since_click"] is None) == math.isnan(found["days_since_click"])
     items, wanted = published.items, world.rows("item_features", day)
     assert items["item_id"].tolist() == [row["item_id"] for row in wanted]
-    for name in online.ITEM_NUMBERS:
+    for name in ("clicks", *ITEM_NUMBERS):
         offline = np.array([math.nan if row[name] is None else row[name] for row in wanted])
         np.testing.assert_array_equal(items[name], offline)
     assert items["category"].tolist() == [row["category"] for row in wanted]
@@ -217,7 +218,8 @@ def test_a_rankers_columns_are_the_same_from_both_sides(lively: Any) -> None:
     items = published.items
     n = len(items["item_id"])
     at = pc.index_in(pa.array(items["item_id"], pa.string()), table["item_features"]["item_id"]).to_numpy()
-    words = {"surface": "similar", "device": None, "region": None, "query": "c1", "source_category": "c2"}
+    words = {"user_id": "u", "surface": "similar", "device": None, "region": None}
+    words |= {"query": "c1", "source_category": "c2"}
     context = {name: np.full(n, word, dtype=object) for name, word in words.items()}
     offline_items = {**item_arrays(table["item_features"], at.astype(np.int64)), "item_id": items["item_id"]}
     rates = encodings_of(table["encodings"])
@@ -233,7 +235,7 @@ def test_a_rankers_columns_are_the_same_from_both_sides(lively: Any) -> None:
             np.testing.assert_array_equal(found[name], column, err_msg=name)
             if name in NUMERIC and len(set(column[~np.isnan(column)])) > 1:
                 informed.add(name)
-    flat = {"position", *(f"user_{name}" for name in online.USER_NUMBERS)}
+    flat = {"position", *(f"user_{name}" for name in USER_NUMBERS)}
     assert set(NUMERIC) - informed <= flat, "a number that tells no items apart would prove nothing"
 
 

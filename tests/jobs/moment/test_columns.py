@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.asof.clock import instants
-from jobs.lake.tables import ATTRIBUTES, INTEREST_BUCKETS, LAKE, TIME
+from jobs.errors import Refused
+from jobs.lake.tables import ATTRIBUTES, LAKE, TIME
 from jobs.moment.columns import (
     attribute_columns,
     attribute_keys,
+    columns_read,
     encodings_of,
     encodings_seen,
     numbers,
@@ -21,8 +23,11 @@ from jobs.moment.columns import (
     strings,
     user_arrays,
     user_row,
+    with_unknown,
 )
+from models.features import INTEREST_BUCKETS, LAST_ITEMS, Feature
 from models.rankers.features import NUMERIC, USER_NUMBERS, coded
+from models.rankers.protocol import Inputs
 
 ENTRIES = st.dictionaries(st.sampled_from(["a", "b", "item.c"]), st.sampled_from(["x", "y"]), max_size=3)
 
@@ -62,6 +67,41 @@ def test_the_serving_position_replaces_only_the_position() -> None:
     assert shown["position"].tolist() == [4.0]
     assert first["position"].tolist() == [1.0]
     assert set(shown) == set(first) >= set(NUMERIC)
+
+
+def test_a_vector_that_is_null_is_unknown_and_a_short_one_is_refused() -> None:
+    """Rows that were joined have nulls where the publication has no row; a list cut short is another vector."""
+    feature = Feature("item", "text", "of its title", "vector", width=2, seen="within")
+    found = with_unknown(feature, pa.chunked_array([pa.array([[1.0, 2.0], None, [3.0, 4.0]], pa.list_(pa.float32()))]))
+    np.testing.assert_array_equal(found, [[1, 2], [np.nan] * 2, [3, 4], [np.nan] * 2])
+    with pytest.raises(Refused, match="item_features needs 2 text a row; found 1 in 1 rows"):
+        with_unknown(feature, pa.chunked_array([pa.array([[1.0]], pa.list_(pa.float32()))]))
+
+
+def test_only_what_is_asked_for_is_read() -> None:
+    """A million rows of ten strings each are made for a ranker that looks at them, not for trees."""
+    rows = [
+        {"user_id": "u", "last_items": ["a", "b"], "device": "phone", "attributes": [("daypart", "night")]},
+        {"user_id": None, "last_items": None, "device": None, "attributes": []},
+        {"user_id": "v", "last_items": [], "device": None, "attributes": []},
+        {"user_id": "w", "last_items": [str(n) for n in range(12)], "device": None, "attributes": []},
+    ]
+    schema = pa.schema([("user_id", pa.string()), ("last_items", pa.list_(pa.string())), ("device", pa.string()),
+                        ("attributes", ATTRIBUTES)])  # fmt: skip
+    table = pa.Table.from_pylist(rows, schema)
+    asked = Inputs(ids=("user_id",), lists=("last_items",))
+    for part, offset in ((table, 0), (table.slice(1), 1), (pa.concat_tables([table, table]).slice(4), 0)):
+        found = ranker_columns(part, inputs=asked)
+        assert {name: column.shape for name, column in found.items()} == {
+            "user_id": (4 - offset,),
+            "last_items": (4 - offset, LAST_ITEMS),
+        }
+        assert found["user_id"].tolist() == ["u", None, "v", "w"][offset:]
+        wanted = [["a", "b", *[None] * 8], [None] * 10, [None] * 10, [str(n) for n in range(10)]]
+        assert found["last_items"].tolist() == wanted[offset:]
+    both = asked | Inputs(categories=("device",), attributes=True) | Inputs(ids=("user_id",))
+    assert columns_read(both) == ("user_id", "device", "last_items", "attributes")
+    assert set(ranker_columns(table, inputs=both)) == {"user_id", "device", "last_items", "attributes.daypart"}
 
 
 def test_a_users_row_is_the_same_from_a_table_and_from_a_mapping() -> None:

@@ -23,6 +23,7 @@ from jobs.moment.decisions import (
     disagreement,
     first_placements,
 )
+from models.rankers.features import TABLE
 from models.settings import TaskSettings
 from tests.jobs.small_lake import (
     SLATE,
@@ -162,6 +163,18 @@ def test_what_only_one_side_knows_differs_too() -> None:
     other = some[0].items.set_column(some[0].items.schema.get_field_index("attributes"), kind, colours)
     found = compared(table, [replace(one, items=other) for one in some])
     assert found == Disagreement(N, N, {"attributes.item.colour": N, "attributes.item.tier": N})
+
+
+def test_a_list_of_ids_is_compared_where_a_ranker_looks_at_it() -> None:
+    """Other last items are another sequence to a ranker that reads them, and nothing to one that does not."""
+    table, _ = first_placements(*placed())
+    found, columns = columns_of(table, known())
+    filled = np.array([["x", *[None] * 9]] * len(found.item), dtype=object)
+    other = {**columns, "last_items": filled}
+    assert disagreement(table, other, found.shown) == Disagreement(N, N, {"last_items": N})
+    assert disagreement(table, other, found.shown, TABLE) == Disagreement(N, 0, {})
+    nobody = {**columns, "user_id": np.full(len(found.item), None, dtype=object)}
+    assert disagreement(table, nobody, found.shown).columns == {"user_id": N}
 
 
 DISAGREEMENTS = st.builds(

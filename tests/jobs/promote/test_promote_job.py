@@ -122,7 +122,7 @@ def test_evidence_of_another_schema_is_refused_in_one_sentence(config: Config) -
         day=str(DAY),
         mode="full",
     )
-    with pytest.raises(Refused, match="needs evidence of schema_version 6; found 1: run backtest again"):
+    with pytest.raises(Refused, match="needs evidence of schema_version 7; found 1: run backtest again"):
         job.run(a_run("promote", config))
 
 

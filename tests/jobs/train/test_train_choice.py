@@ -13,6 +13,7 @@ from jobs.evidence.scored import Scored, scored
 from jobs.moment.identity import IDENTITY
 from jobs.train import choice
 from models.evaluation.estimate import Estimate, Refusal
+from models.rankers.features import TABLE
 from models.rankers.protocol import Floats, Predictions
 from models.settings import GateSettings, Margins
 from tests.jobs.small_lake import TEST_DAY, World, examples
@@ -142,6 +143,7 @@ class Says:
     """A ranker of one sentence."""
 
     kind = "says"
+    inputs = TABLE
 
     def __init__(self, p_click: Any) -> None:
         self.p_click = p_click

@@ -1,5 +1,7 @@
 """`train` on a small lake: same inputs, same bytes; no half candidates; warm starts continue the champion."""
 
+import shutil
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from jobs.train import job
 from tests.jobs.small_candidates import live, publish_ledger
 from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
 
-QUICK = {"ranker__logistic_steps": "5", "ranker__xgboost_rounds": "8"}
+QUICK = {"ranker__logistic__steps": "5", "ranker__xgboost__rounds": "8"}
 
 
 @pytest.fixture
@@ -23,8 +25,8 @@ def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     return made
 
 
-def candidates(config: Config, mode: str = "full") -> list[dict[str, Any]]:
-    return Lake(config.lake.root).read("candidates", [DAY], where={"mode": mode}).to_pylist()
+def candidates(config: Config, mode: str = "full", day: date = DAY) -> list[dict[str, Any]]:
+    return Lake(config.lake.root).read("candidates", [day], where={"mode": mode}).to_pylist()
 
 
 def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, tmp_path_factory: Any) -> None:
@@ -53,7 +55,20 @@ def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, t
         found = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
         assert found.fallback.kind == "popularity"
         assert found.index is not None
-        assert "user_item_interest" in found.manifest["lineage"]["columns"]
+        told = found.manifest["lineage"]["columns"]
+        assert ("user_item_interest" in told) == (row["ranker"] != "popularity"), "what its bytes depend on"
+        assert "last_items" not in told, "none of these looks at them"
+
+
+def test_the_settings_of_one_ranker_change_no_other(config: Config) -> None:
+    """Somebody tunes the trees: what else is trained must stay the bundle that was judged."""
+    job.run(a_run("train", config))
+    before = {row["ranker"]: row["bundle_sha256"] for row in candidates(config)}
+    trees = config.ranker.xgboost.model_copy(update={"depth": 3})
+    tuned = config.model_copy(update={"ranker": config.ranker.model_copy(update={"xgboost": trees})})
+    job.run(a_run("train", tuned))
+    after = {row["ranker"]: row["bundle_sha256"] for row in candidates(config)}
+    assert {kind for kind in before if after[kind] != before[kind]} == {"xgboost"}
 
 
 def test_a_dead_mlflow_leaves_no_half_candidate(config: Config) -> None:
@@ -78,7 +93,7 @@ def test_a_warm_start_without_a_champion_starts_afresh(config: Config) -> None:
 
 
 def test_a_warm_start_continues_the_deployed_champion(config: Config) -> None:
-    """Not the newest candidate and not the best one: the one that serves."""
+    """The one that serves, where it is the newest of its kind."""
     job.run(a_run("train", config))
     champion = next(row for row in candidates(config) if row["ranker"] == "xgboost")
     publish_ledger(config, live(champion))
@@ -86,7 +101,8 @@ def test_a_warm_start_continues_the_deployed_champion(config: Config) -> None:
     job.run(a_run("train", config, mode="warm"))
     rows = {row["ranker"]: row for row in candidates(config, "warm")}
     assert set(rows) == {"popularity", "xgboost"}
-    assert rows["xgboost"]["started_from"] == rows["popularity"]["started_from"] == champion["candidate_id"]
+    assert rows["xgboost"]["started_from"] == champion["candidate_id"]
+    assert rows["popularity"]["started_from"] == f"popularity-full-{DAY}"
     origin = bundle.load(Path(rows["xgboost"]["bundle"])).manifest["lineage"]["started_from"]
     assert origin == {"candidate_id": champion["candidate_id"], "sha256": champion["bundle_sha256"]}
     # Again, after the warm candidate itself was deployed: it does not continue itself.
@@ -94,6 +110,28 @@ def test_a_warm_start_continues_the_deployed_champion(config: Config) -> None:
     publish_ledger(config, live(champion), again)
     job.run(a_run("train", config, mode="warm"))
     assert {row["ranker"]: row for row in candidates(config, "warm")} == rows
+
+
+def test_a_warm_start_continues_the_newest_of_its_kind_deployed_or_not(config: Config) -> None:
+    """What was learned since the last deployment is kept, chosen or not; a bundle that is gone is passed over."""
+    job.run(a_run("train", config))
+    champion = next(row for row in candidates(config) if row["ranker"] == "xgboost")
+    publish_ledger(config, live(champion))
+    for day in (DAY + timedelta(days=1), DAY + timedelta(days=2)):
+        publish_all(config, World(), day=day, mode="warm", n=100)
+        job.run(a_run("train", config, mode="warm", day=day))
+    rows = {row["ranker"]: row for row in candidates(config, "warm", DAY + timedelta(days=2))}
+    yesterday = {kind: f"{kind}-warm-{DAY + timedelta(days=1)}" for kind in ("popularity", "xgboost")}
+    assert {kind: row["started_from"] for kind, row in rows.items()} == yesterday
+    made = bundle.load(Path(rows["xgboost"]["bundle"]))
+    origin = bundle.load(config.bundles / yesterday["xgboost"])
+    assert made.manifest["lineage"]["started_from"]["sha256"] == origin.sha256
+    assert made.learned_until >= origin.learned_until > bundle.load(Path(champion["bundle"])).learned_until
+    shutil.rmtree(config.bundles / yesterday["xgboost"])
+    job.run(a_run("train", config, mode="warm", day=DAY + timedelta(days=2)))
+    rows = {row["ranker"]: row for row in candidates(config, "warm", DAY + timedelta(days=2))}
+    assert rows["xgboost"]["started_from"] == champion["candidate_id"]
+    assert rows["popularity"]["started_from"] == yesterday["popularity"]
 
 
 def test_a_warm_start_of_an_older_day_continues_what_had_learnt_no_later_days(config: Config) -> None:
@@ -104,7 +142,8 @@ def test_a_warm_start_of_an_older_day_continues_what_had_learnt_no_later_days(co
     publish_ledger(config, live(earlier), live(later, day="2026-01-09", before=earlier["candidate_id"]))
     publish_all(config, World(), mode="warm", n=100)
     job.run(a_run("train", config, mode="warm"))
-    assert {row["started_from"] for row in candidates(config, "warm")} == {earlier["candidate_id"]}
+    started = {row["started_from"] for row in candidates(config, "warm")}
+    assert started == {earlier["candidate_id"], f"popularity-full-{DAY}"}
 
 
 def test_a_tampered_champion_is_not_continued(config: Config) -> None:

@@ -27,7 +27,7 @@ HONEST = datetime(2026, 1, 6, 23, 45, 36, tzinfo=UTC)
 
 @pytest.fixture
 def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    quick = {"ranker__logistic_steps": "5", "ranker__xgboost_rounds": "8", "ranker__xgboost_warm_rounds": "2"}
+    quick = {"ranker__logistic__steps": "5", "ranker__xgboost__rounds": "8", "ranker__xgboost__warm_rounds": "2"}
     made = settings(tmp_path, tmp_path_factory.getbasetemp(), gate__bootstrap_replicates="50", **quick)
     publish_all(made, World(), n=N)
     return made

@@ -13,11 +13,11 @@ from jobs import bundle
 from jobs.config import Config
 from jobs.flow import STAGES
 from jobs.lake.run import Run
-from jobs.lake.store import Lake
+from jobs.lake.store import Lake, midnight
 from jobs.moment.columns import ranker_columns, strings
 from jobs.sources.world.truth import Probabilities, true_probabilities
 from jobs.train import core
-from models.rankers import RANKERS
+from models.rankers import RANKERS, fit
 from models.rankers.protocol import Ranker
 from tests.jobs.small_lake import settings
 
@@ -34,8 +34,8 @@ WORLD = {
     "features__online": "false",
     "dataset__train_days": "12",
     "dataset__warm_train_days": "3",
-    "ranker__xgboost_rounds": "60",
-    "ranker__xgboost_warm_rounds": "10",
+    "ranker__xgboost__rounds": "60",
+    "ranker__xgboost__warm_rounds": "10",
 }
 """Nine days of closed conversions, 3,100 of 14,000 clicks: a standard error of 1.6 %. Features look back six days only:
 purchases lag behind clicks when the world begins, and an item's purchase rate of a month would grow all the while."""
@@ -55,10 +55,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     run("train", config, day)
     run("assemble", config, day + timedelta(days=1), mode="warm")
     rows = Lake(config.lake.root).read("candidates", [day]).to_pylist()
-    full = {row["ranker"]: bundle.load(Path(row["bundle"]), row["bundle_sha256"]).ranker for row in rows}
-    folds = core.folds(Lake(config.lake.root).read("examples", where={"mode": "warm"}))
+    bundles = {row["ranker"]: bundle.load(Path(row["bundle"]), row["bundle_sha256"]) for row in rows}
+    full = {kind: found.ranker for kind, found in bundles.items()}
+    examples, cut = Lake(config.lake.root).read("examples", where={"mode": "warm"}), midnight(day + timedelta(days=2))
+    before = bundles["xgboost"].delays
+    folds = core.folds(examples, cut, config.attribution, config.delays, before)
     assert np.isnan(folds.train.converted).all(), "of the days of a warm start no conversion is closed"
-    warm = {kind: RANKERS[kind].fit(folds.train, config.ranker, start_from=full[kind]) for kind in full}
+    assert folds.train.conversion is not None, "and yet they teach"
+    warm = {kind: fit(kind, folds.train, config.ranker, full[kind]) for kind in full}
     return {mode: (rankers, *held_out(config, mode)) for mode, rankers in (("full", full), ("warm", warm))}
 
 

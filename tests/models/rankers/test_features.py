@@ -7,14 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.features import LAST_ITEMS, SESSION_EVENTS
 from models.rankers.features import (
-    CATEGORICAL,
+    EVERYTHING,
     ITEM_NUMBERS,
-    LAST_ITEMS,
     NO_BUCKET,
-    NUMERIC,
     SEPARATOR,
-    SESSION_EVENTS,
     USER_NUMBERS,
     Encodings,
     coded,
@@ -72,7 +70,8 @@ def decided(surface: str, **context: Any) -> dict[str, Any]:
     items: dict[str, Any] = {name: np.zeros(2) for name in ITEM_NUMBERS}
     items |= {"item_id": objects(["i0", "i1"]), "category": objects(["a", None])}
     items["interest_bucket"] = np.array([3, NO_BUCKET])
-    words = dict.fromkeys(("device", "region", "query", "source_category")) | {"surface": surface} | context
+    words = dict.fromkeys(("device", "region", "query", "source_category"))
+    words |= {"surface": surface, "user_id": "u"} | context
     rates = {"category": {"a": 0.1}, "surface_category": {f"home{SEPARATOR}a": 0.2}}
     rates["source_category"] = {f"a{SEPARATOR}a": 0.3}
     known = {name: {value: np.array([rate]) for value, rate in of.items()} for name, of in rates.items()}
@@ -83,7 +82,9 @@ def decided(surface: str, **context: Any) -> dict[str, Any]:
 def test_context_of_one_surface_is_a_default_elsewhere() -> None:
     """The category's own rate stands in for a joint one; there is no other page's item to be like."""
     home, similar = decided("home"), decided("similar", source_category="a")
-    assert set(home) >= {*NUMERIC, *CATEGORICAL, "item_id"}
+    assert set(home) == set(EVERYTHING.named)
+    assert home["user_id"].tolist() == ["u", "u"]
+    assert home["last_items"].tolist() == [["i0", *[None] * (LAST_ITEMS - 1)]] * 2
     names = ("category", "surface_category", "source_category", "query_category")
     assert [home[f"encoded_{name}"][0] for name in names] == [0.1, 0.2, 0.1, 0.1]
     assert [similar[f"encoded_{name}"][0] for name in names] == [0.1, 0.1, 0.3, 0.1]

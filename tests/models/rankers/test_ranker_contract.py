@@ -11,13 +11,22 @@ import pytest
 from jobs.lake.tables import SUPERSEDED, TIME
 from jobs.moment.columns import numbers
 from jobs.outcomes import as_known
-from models.rankers import RANKERS
-from models.rankers.features import CATEGORICAL, NUMERIC
+from models.delays.curve import DelayCurve
+from models.delays.methods import as_seen, plug_in
+from models.delays.observed import Observed
+from models.delays.targets import Targets
+from models.features import LAST_ITEMS
+from models.rankers import RANKERS, fit
+from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC
 from models.rankers.protocol import Ranker, TrainingData
 from models.settings import RankerSettings
 
-SETTINGS = RankerSettings(
-    popularity_prior_impressions=5, xgboost_rounds=15, xgboost_warm_rounds=5, logistic_steps=40, xgboost_depth=3
+SETTINGS = RankerSettings.model_validate(
+    {
+        "popularity": {"prior_impressions": 5},
+        "logistic": {"steps": 40},
+        "xgboost": {"rounds": 15, "warm_rounds": 5, "depth": 3},
+    }
 )
 ITEMS = 20
 
@@ -37,6 +46,9 @@ def checkerboard(n: int = 2000, seed: int = 0, odd_is_good: bool = True) -> Trai
     features["attributes.hour"] = np.array([f"h{k}" for k in rng.integers(0, 24, n)], dtype=object)
     clicked = (rng.random(n) < np.where(good, 0.5, 0.05)).astype(float)
     converted = clicked * (rng.random(n) < 0.1)
+    names = np.array([None, *(f"i{k:03d}" for k in range(ITEMS))], dtype=object)
+    features["user_id"] = np.array([None, "ann", "bob"], dtype=object)[rng.integers(0, 3, n)]
+    features["last_items"] = names[rng.integers(0, ITEMS + 1, (n, LAST_ITEMS))]
     return TrainingData(features, clicked, converted, np.ones(n))
 
 
@@ -57,7 +69,7 @@ def kind(request: pytest.FixtureRequest) -> type[Ranker]:
 
 @pytest.fixture(scope="module")
 def ranker(kind: type[Ranker], data: TrainingData) -> Ranker:
-    return kind.fit(data, SETTINGS)
+    return fit(kind.kind, data, SETTINGS)
 
 
 def same(a: Ranker, b: Ranker, data: TrainingData) -> bool:
@@ -75,6 +87,16 @@ def test_good_items_score_above_bad_ones(ranker: Ranker) -> None:
     assert scores.p_click[good].mean() == pytest.approx(0.5, abs=0.08)
     assert scores.p_click[~good].mean() == pytest.approx(0.05, abs=0.03)
     assert scores.p_conversion[good].mean() == pytest.approx(0.05, abs=0.025)
+
+
+def test_what_it_says_it_needs_is_all_it_needs(kind: type[Ranker], ranker: Ranker, data: TrainingData) -> None:
+    """Training, evidence and the latency probe make these columns and no others."""
+    declared = {name: data.features[name] for name in kind.inputs.named}
+    if kind.inputs.attributes:
+        declared |= {name: column for name, column in data.features.items() if name.startswith(ATTRIBUTE_PREFIX)}
+    found = fit(kind.kind, replace(data, features=declared), SETTINGS)
+    assert found.to_files() == ranker.to_files()
+    np.testing.assert_array_equal(found.predict(declared).p_click, ranker.predict(data.features).p_click)
 
 
 def test_scores_are_probabilities(ranker: Ranker, data: TrainingData) -> None:
@@ -110,21 +132,21 @@ def test_saving_and_loading_changes_nothing(kind: type[Ranker], ranker: Ranker, 
 
 def test_same_seed_same_bytes(kind: type[Ranker], ranker: Ranker, data: TrainingData) -> None:
     """A bundle's sha256 is its identity: a re-run must give the same one."""
-    assert kind.fit(data, SETTINGS).to_files() == ranker.to_files()
+    assert fit(kind.kind, data, SETTINGS).to_files() == ranker.to_files()
 
 
 def test_a_second_fit_is_independent_of_the_first(kind: type[Ranker], ranker: Ranker, data: TrainingData) -> None:
     """State shared between fits would let one day's model leak into another's."""
     before = ranker.to_files()
-    kind.fit(checkerboard(seed=5, odd_is_good=False), SETTINGS)
+    fit(kind.kind, checkerboard(seed=5, odd_is_good=False), SETTINGS)
     assert ranker.to_files() == before
-    assert kind.fit(data, SETTINGS).to_files() == before
+    assert fit(kind.kind, data, SETTINGS).to_files() == before
 
 
 def test_an_unknown_column_is_ignored(kind: type[Ranker], ranker: Ranker, data: TrainingData) -> None:
     """Examples carry more columns than a ranker knows."""
     more = {**data.features, "unheard_of": np.arange(len(data.clicked))}
-    assert kind.fit(replace(data, features=more), SETTINGS).to_files() == ranker.to_files()
+    assert fit(kind.kind, replace(data, features=more), SETTINGS).to_files() == ranker.to_files()
     assert np.array_equal(ranker.predict(more).p_click, ranker.predict(data.features).p_click)
 
 
@@ -135,7 +157,7 @@ def test_a_missing_column_is_an_error(kind: type[Ranker], ranker: Ranker, data: 
     with pytest.raises(ValueError, match=name):
         ranker.predict(less)
     with pytest.raises(ValueError, match=name):
-        kind.fit(replace(data, features=less), SETTINGS)
+        fit(kind.kind, replace(data, features=less), SETTINGS)
 
 
 def test_unknown_labels_teach_nothing(kind: type[Ranker], ranker: Ranker, data: TrainingData) -> None:
@@ -150,7 +172,7 @@ def test_unknown_labels_teach_nothing(kind: type[Ranker], ranker: Ranker, data: 
         np.concatenate([data.converted, unknown]),
         np.ones(len(data.clicked) + 500),
     )
-    found, expected = kind.fit(more, SETTINGS).predict(data.features), ranker.predict(data.features)
+    found, expected = fit(kind.kind, more, SETTINGS).predict(data.features), ranker.predict(data.features)
     np.testing.assert_allclose(found.p_click, expected.p_click, atol=1e-6)
     np.testing.assert_allclose(found.p_conversion, expected.p_conversion, atol=1e-6)
 
@@ -160,8 +182,8 @@ def test_a_weight_counts_as_so_many_rows(kind: type[Ranker], data: TrainingData)
     few = rows(data, slice(0, 1000))
     first = np.arange(1000) < 500
     twice = rows(few, np.concatenate([np.arange(1000), np.flatnonzero(first)]))
-    weighted = kind.fit(replace(few, weight=1.0 + first), SETTINGS).predict(data.features)
-    repeated = kind.fit(twice, SETTINGS).predict(data.features)
+    weighted = fit(kind.kind, replace(few, weight=1.0 + first), SETTINGS).predict(data.features)
+    repeated = fit(kind.kind, twice, SETTINGS).predict(data.features)
     # Trees place their bins by rows, not by weight, so they agree less closely.
     assert np.abs(weighted.p_click - repeated.p_click).mean() < (0.04 if kind.kind == "xgboost" else 0.002)
 
@@ -171,7 +193,7 @@ def test_a_warm_start_changes_the_challenger_and_not_the_champion(
 ) -> None:
     """The champion serves while its successor is trained from it."""
     before = ranker.to_files()
-    challenger = kind.fit(checkerboard(seed=2), SETTINGS, ranker)
+    challenger = fit(kind.kind, checkerboard(seed=2), SETTINGS, ranker)
     assert ranker.to_files() == before
     assert not same(challenger, ranker, data)
     good = data.features["item_category"] == "good"
@@ -190,20 +212,20 @@ def test_a_warm_start_follows_a_change(kind: type[Ranker], ranker: Ranker, data:
         scores = r.predict(data.features).p_click
         return float(scores[good].mean() - scores[~good].mean())
 
-    assert gap(kind.fit(flipped, SETTINGS, ranker)) < gap(ranker) - 0.2
+    assert gap(fit(kind.kind, flipped, SETTINGS, ranker)) < gap(ranker) - 0.2
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0, np.nan])
 def test_one_class_of_clicks_is_refused(kind: type[Ranker], data: TrainingData, label: float) -> None:
     """A day whose clicks went missing must not become a model."""
     with pytest.raises(ValueError, match="clicked and unclicked"):
-        kind.fit(replace(data, clicked=np.full(len(data.clicked), label)), SETTINGS)
+        fit(kind.kind, replace(data, clicked=np.full(len(data.clicked), label)), SETTINGS)
 
 
 @pytest.mark.parametrize("converted", [0.0, np.nan])
 def test_without_conversions_none_are_promised(kind: type[Ranker], data: TrainingData, converted: float) -> None:
     """Real logs may have no conversions at all (Open Bandit): the ranker still fits."""
-    ranker = kind.fit(replace(data, converted=np.full(len(data.clicked), converted)), SETTINGS)
+    ranker = fit(kind.kind, replace(data, converted=np.full(len(data.clicked), converted)), SETTINGS)
     assert ranker.predict(data.features).p_conversion.max() == 0.0
     assert same(kind.from_files(ranker.to_files()), ranker, data)
 
@@ -212,7 +234,7 @@ def test_too_few_conversions_give_a_constant_rate_per_click(kind: type[Ranker], 
     """A handful of conversions is a rate, not a model."""
     converted = np.zeros(len(data.clicked))
     converted[np.flatnonzero(data.clicked)[:5]] = 1.0
-    scores = kind.fit(replace(data, converted=converted), SETTINGS).predict(data.features)
+    scores = fit(kind.kind, replace(data, converted=converted), SETTINGS).predict(data.features)
     assert scores.p_conversion.mean() == pytest.approx(5 / len(data.clicked), rel=0.1)
 
 
@@ -252,29 +274,83 @@ def test_early_conversions_among_open_labels_teach_nothing(kind: type[Ranker], d
     """Of the newest days only purchases are heard of, never that there will be none. Who learns from them promises too
     much; the days of a warm start are all of that kind, and then what is known of conversions stays as it was.
     """
-    full = kind.fit(bought(checkerboard(60_000, seed=1), 1, (0, CUT_DAY)), SETTINGS)
+    full = fit(kind.kind, bought(checkerboard(60_000, seed=1), 1, (0, CUT_DAY)), SETTINGS)
     assert per_click(full, data) == pytest.approx(TRUTH, rel=0.05)
-    warm = kind.fit(bought(checkerboard(9_000, seed=2), 2, (CUT_DAY - 3, CUT_DAY)), SETTINGS, full)
+    warm = fit(kind.kind, bought(checkerboard(9_000, seed=2), 2, (CUT_DAY - 3, CUT_DAY)), SETTINGS, full)
     assert per_click(warm, data) == pytest.approx(TRUTH, rel=0.05)
     before, after = (r.predict(data.features).p_conversion_given_click for r in (full, warm))
     np.testing.assert_allclose(after, before, rtol=1e-12)
 
 
+def waiting(data: TrainingData, seed: int, days: tuple[float, float]) -> tuple[TrainingData, Observed]:
+    """`data` bought as in `bought`, and what a cut sees of its clicks: how old, and what has been heard of so far."""
+    rng, n = np.random.default_rng(seed), len(data.clicked)
+    age = CUT_DAY - np.sort(rng.uniform(*days, n))
+    good = data.features["item_category"] == "good"
+    happened = (data.clicked == 1.0) & (rng.random(n) < np.where(good, *CONVERTS))
+    delay = np.where(happened, 7 * rng.random(n) ** 3, np.nan)
+    clicks = np.flatnonzero(data.clicked == 1.0)
+    observed = Observed.of(age, np.where(delay <= age, delay, np.nan), 7.0).rows(clicks)
+    return replace(data, converted=np.full(n, np.nan)), observed
+
+
+def taught(data: TrainingData, targets: Targets) -> TrainingData:
+    """With the rows of clicks as rows of all."""
+    return replace(data, conversion=replace(targets, rows=np.flatnonzero(data.clicked == 1.0)[targets.rows]))
+
+
+def test_open_conversions_teach_by_how_they_are_delayed(kind: type[Ranker], data: TrainingData) -> None:
+    """A full training of all days, then a warm start of three whose every conversion is open and whose rate has fallen
+    by half: read by the delay curve both find the truth. As seen, "not yet" read as "no", the warm start falls too far.
+    """
+    rows, observed = waiting(checkerboard(60_000, seed=1), 1, (0, CUT_DAY))
+    curve = DelayCurve.fit(observed)
+    full = fit(kind.kind, taught(rows, plug_in(observed, curve)), SETTINGS)
+    assert per_click(full, data) == pytest.approx(TRUTH, rel=0.05)
+    rows, observed = waiting(checkerboard(60_000, seed=2), 2, (CUT_DAY - 3, CUT_DAY))
+    assert not observed.closed.any()
+    half = observed.come & (np.random.default_rng(0).random(len(observed.age)) < 0.5)
+    observed = replace(observed, delay=np.where(half, np.nan, observed.delay))
+    groups = {"xgboost": {"warm_rounds": 40}, "popularity": {"prior_clicks": 1.0}}
+    settings = SETTINGS.model_copy(
+        update={name: getattr(SETTINGS, name).model_copy(update=of) for name, of in groups.items()}
+    )
+    warm = fit(kind.kind, taught(rows, plug_in(observed, curve)), settings, full)
+    assert per_click(warm, data) == pytest.approx(TRUTH / 2, rel=0.1)
+    assert per_click(fit(kind.kind, taught(rows, as_seen(observed)), settings, full), data) < 0.42 * TRUTH
+    assert same(kind.from_files(warm.to_files()), warm, data)
+
+
+def test_where_all_is_closed_open_conversions_change_nothing(kind: type[Ranker], data: TrainingData) -> None:
+    """To the byte: a method that waits is the ranker that knows of no methods."""
+    targets = Targets.of(np.arange(len(data.clicked)), data.converted == 1.0, data.weight)
+    clicks = np.flatnonzero(data.clicked == 1.0)
+    found = fit(kind.kind, replace(data, conversion=targets.take(clicks)), SETTINGS)
+    assert found.to_files() == fit(kind.kind, data, SETTINGS).to_files()
+
+
+def test_conversions_of_rows_that_were_not_clicked_are_refused(kind: type[Ranker], data: TrainingData) -> None:
+    """P(conversion | click) is learned from clicks: any other row would make it smaller."""
+    targets = Targets.of(np.arange(len(data.clicked)), data.converted == 1.0, data.weight)
+    with pytest.raises(ValueError, match="those of clicked rows"):
+        fit(kind.kind, replace(data, conversion=targets), SETTINGS)
+
+
 def test_a_warm_start_learns_from_conversions_that_are_closed(kind: type[Ranker], data: TrainingData) -> None:
     """Where purchases come within the day there is no reason to wait for the next full training."""
-    full = kind.fit(bought(checkerboard(20_000, seed=1), 1, (0, CUT_DAY)), SETTINGS)
+    full = fit(kind.kind, bought(checkerboard(20_000, seed=1), 1, (0, CUT_DAY)), SETTINGS)
     eager = checkerboard(20_000, seed=2)
-    warm = kind.fit(replace(eager, converted=eager.clicked * (np.arange(20_000) % 3 > 0)), SETTINGS, full)
+    warm = fit(kind.kind, replace(eager, converted=eager.clicked * (np.arange(20_000) % 3 > 0)), SETTINGS, full)
     assert per_click(warm, data) > 1.5 * per_click(full, data)
 
 
 def test_a_warm_start_keeps_a_constant_rate_per_click(kind: type[Ranker], data: TrainingData) -> None:
     """A log with few conversions has a rate instead of a model; three days that know of none must not forget it."""
     converted = np.where(np.cumsum(data.clicked) <= 10, data.clicked, 0.0)
-    full = kind.fit(replace(data, converted=converted), SETTINGS)
+    full = fit(kind.kind, replace(data, converted=converted), SETTINGS)
     assert per_click(full, data) == pytest.approx(10 / data.clicked.sum(), rel=0.15)
     unknown = replace(checkerboard(seed=2), converted=np.full(len(data.clicked), np.nan))
-    warm = kind.fit(unknown, SETTINGS, full)
+    warm = fit(kind.kind, unknown, SETTINGS, full)
     assert per_click(warm, data) == pytest.approx(per_click(full, data), rel=0.15)
 
 
@@ -282,9 +358,9 @@ def test_a_warm_start_of_a_ranker_that_knew_no_conversions_takes_the_rate_it_see
     kind: type[Ranker], data: TrainingData
 ) -> None:
     """The first full training of a new log has no closed label at all: nothing is no knowledge worth keeping."""
-    silent = kind.fit(replace(data, converted=np.full(len(data.clicked), np.nan)), SETTINGS)
+    silent = fit(kind.kind, replace(data, converted=np.full(len(data.clicked), np.nan)), SETTINGS)
     converted = np.where(np.cumsum(data.clicked) <= 10, data.clicked, 0.0)
-    warm = kind.fit(replace(data, converted=converted), SETTINGS, silent)
+    warm = fit(kind.kind, replace(data, converted=converted), SETTINGS, silent)
     assert per_click(warm, data) == pytest.approx(10 / data.clicked.sum(), rel=0.2)
 
 
@@ -297,8 +373,8 @@ def test_no_conversion_is_likelier_than_its_click(kind: type[Ranker], share: flo
     busy = replace(busy, converted=busy.clicked * (np.random.default_rng(0).random(len(busy.clicked)) < share))
     quiet.clicked[np.random.default_rng(1).random(len(quiet.clicked)) < 0.9] = 0.0
     quiet = replace(quiet, converted=np.full(len(quiet.clicked), np.nan))
-    full = kind.fit(busy, SETTINGS)
-    for ranker in (full, kind.fit(quiet, SETTINGS, full)):
+    full = fit(kind.kind, busy, SETTINGS)
+    for ranker in (full, fit(kind.kind, quiet, SETTINGS, full)):
         for rows_of in (busy, quiet, checkerboard(seed=3)):
             scores = ranker.predict(rows_of.features)
             assert (scores.p_conversion <= scores.p_click).all()
@@ -313,4 +389,4 @@ def test_impossible_labels_and_weights_are_refused(
     column = getattr(data, name).copy()
     column[3] = value
     with pytest.raises(ValueError, match=r"label|weights"):
-        kind.fit(replace(data, **{name: column}), SETTINGS)
+        fit(kind.kind, replace(data, **{name: column}), SETTINGS)

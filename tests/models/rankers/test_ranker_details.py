@@ -11,14 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.rankers import RANKERS
+from models.rankers import RANKERS, fit
 from models.rankers.encoding import Encoding, codes_of
 from models.rankers.features import CATEGORICAL, NUMERIC
 from models.rankers.labels import Label
 from models.rankers.lbfgs import Design
 from models.rankers.popularity import FILE, PopularityRanker
 from models.rankers.protocol import Predictions, TrainingData
-from models.settings import RankerSettings
+from models.settings import PopularitySettings, RankerSettings, XGBoostSettings
+
+SEED = 7
 
 
 def items_only(items: list[str], clicked: list[float]) -> TrainingData:
@@ -36,19 +38,27 @@ def test_importing_the_rankers_loads_no_heavy_library() -> None:
     assert found.stdout.strip() == "set()"
 
 
+def test_every_ranker_has_settings_of_its_own_and_no_settings_are_of_no_ranker() -> None:
+    """Two lists that must name the same: a ranker without its group would fail only when it is fitted."""
+    assert set(RankerSettings.model_fields) == {"seed", *RANKERS}
+    given = RankerSettings(xgboost=XGBoostSettings(depth=3))
+    assert given.of("popularity") == {"seed": 7, "popularity.prior_impressions": 50.0, "popularity.prior_clicks": 50.0}
+    assert given.of("xgboost")["xgboost.depth"] == 3
+
+
 def test_popularity_by_hand() -> None:
     """(clicks + prior x mean) / (impressions + prior); the mean for an item never seen."""
     data = items_only(["a", "a", "a", "b"], [1, 1, 0, 0])
-    ranker = PopularityRanker.fit(data, RankerSettings(popularity_prior_impressions=2))
+    ranker = PopularityRanker.fit(data, PopularitySettings(prior_impressions=2), SEED)
     p = ranker.predict({"item_id": np.array(["a", "b", "new", None], dtype=object)}).p_click
     np.testing.assert_allclose(p, [3 / 5, 1 / 3, 0.5, 0.5])
 
 
 def test_popularity_warm_start_updates_the_old_rate_and_keeps_items_it_does_not_see() -> None:
     """Overlapping warm-start windows must not count a day twice."""
-    settings = RankerSettings(popularity_prior_impressions=2)
-    before = PopularityRanker.fit(items_only(["a", "a", "a", "b"], [1, 1, 0, 0]), settings)
-    after = PopularityRanker.fit(items_only(["b", "b"], [1, 0]), settings, before)
+    settings = PopularitySettings(prior_impressions=2)
+    before = PopularityRanker.fit(items_only(["a", "a", "a", "b"], [1, 1, 0, 0]), settings, SEED)
+    after = PopularityRanker.fit(items_only(["b", "b"], [1, 0]), settings, SEED, before)
     p = after.predict({"item_id": np.array(["a", "b"], dtype=object)}).p_click
     np.testing.assert_allclose(p, [3 / 5, (1 + 2 / 3) / 4])
 
@@ -57,14 +67,14 @@ def test_popularity_knows_conversions_by_its_clicks() -> None:
     """(conversions + prior x mean) / (clicks + prior) of the clicks whose conversion is known, whatever the rest says;
     a warm start adds its few to what was known before.
     """
-    settings = RankerSettings(popularity_prior_clicks=2)
+    settings = PopularitySettings(prior_clicks=2)
     data = items_only(["a", "a", "a", "a", "b", "b"], [1, 1, 1, 0, 1, 0])
     data = replace(data, converted=np.array([1, 0, np.nan, 0, 0, 0]))
-    before = PopularityRanker.fit(data, settings)
+    before = PopularityRanker.fit(data, settings, SEED)
     asked = {"item_id": np.array(["a", "b", "new"], dtype=object)}
     np.testing.assert_allclose(before.predict(asked).p_conversion_given_click, [(1 + 2 / 3) / 4, 2 / 3 / 3, 1 / 3])
     days = replace(items_only(["b", "b", "c"], [1, 0, 1]), converted=np.array([1, np.nan, np.nan]))
-    after = PopularityRanker.fit(days, settings, before).predict(asked)
+    after = PopularityRanker.fit(days, settings, SEED, before).predict(asked)
     np.testing.assert_allclose(after.p_conversion_given_click, [5 / 12, (1 + 2 * 2 / 9) / 3, (1 + 2 / 3) / 3])
 
 
@@ -99,7 +109,7 @@ def test_an_absent_attribute_is_unknown(kind: str) -> None:
     features |= {name: np.full(500, None, dtype=object) for name in (*CATEGORICAL, "attributes.x")}
     features["attributes.x"] = np.where(rng.random(500) < 0.5, "on", "off").astype(object)
     clicked = ((features["attributes.x"] == "on") ^ (rng.random(500) < 0.1)).astype(float)
-    ranker = RANKERS[kind].fit(TrainingData(features, clicked, np.full(500, np.nan), np.ones(500)), RankerSettings())
+    ranker = fit(kind, TrainingData(features, clicked, np.full(500, np.nan), np.ones(500)), RankerSettings())
     without = {name: column for name, column in features.items() if name != "attributes.x"}
     unknown = {**features, "attributes.x": np.full(500, None, dtype=object)}
     assert np.array_equal(ranker.predict(without).p_click, ranker.predict(unknown).p_click)

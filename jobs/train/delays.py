@@ -1,0 +1,123 @@
+"""What the conversions of a training set teach, open ones included, as of its cut. No I/O.
+
+A conversion's age and delay are counted from its impression to when it was *heard of*, so that an age says exactly what
+delay can be known at the cut, late events included. Surfaces wait differently: each has its own delay curve.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs.config import AttributionSettings
+from jobs.errors import Refused
+from jobs.lake.tables import TIME
+from jobs.moment.columns import strings
+from models.delays.curve import MIN_CLOSED, DelayCurve, Drift, drift
+from models.delays.methods import censoring_weights, plug_in
+from models.delays.observed import Floats, Observed
+from models.delays.targets import Targets
+from models.evaluation.estimate import Refusal
+from models.rankers.protocol import TrainingData
+from models.settings import DelaySettings
+
+RECENT_DAYS, DRIFT_RISK = 7, 0.01
+"""Whose delays are compared with those before; how often equal delays are told to drift."""
+
+
+@dataclass(frozen=True)
+class Conversions:
+    """What rankers learn conversions from (None: closed ones only), by which curve, and whether delays drift."""
+
+    targets: Targets | None
+    curve: DelayCurve | None
+    drift: Drift | Refusal
+    why: str
+    """What was done, in a sentence."""
+
+    @property
+    def drifted(self) -> dict[str, Any] | None:
+        """What a bundle says of it, for the evidence: the log ratio and the sentence; None without a warning."""
+        if self.warning is None or isinstance(self.drift, Refusal):
+            return None
+        return {"log_ratio": round(self.drift.longer.value, 6), "said": self.warning}
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence where conversions of the last days take longer, or shorter, than those before; None where not."""
+        found = self.drift
+        if isinstance(found, Refusal) or found.p_value >= DRIFT_RISK:
+            return None
+        way, said = ("longer", "few") if found.longer.value > 0 else ("shorter", "many")
+        ratio = f"{found.longer.value:+.3f} [{found.longer.low:+.3f}, {found.longer.high:+.3f}]"
+        return (
+            f"delays drift: recent conversions take {way} than before (p {found.p_value:.2g}, log ratio {ratio}), "
+            f"so the delay curve promises too {said}"
+        )
+
+
+def horizon_days(windows: AttributionSettings) -> float:
+    """By when an impression's conversion is closed: its windows, at most the rest of that day, and late events."""
+    return float(windows.click_window_days + windows.window_days + 1 + windows.late_days)
+
+
+def conversions(
+    train: pa.Table,
+    data: TrainingData,
+    cut: datetime,
+    windows: AttributionSettings,
+    settings: DelaySettings,
+    before: DelayCurve | None = None,
+) -> Conversions:
+    """Of the train rows and their arrays, as heard of before `cut`; `before` is the curve of what is continued.
+
+    The curve is that of these rows where enough of them are closed, else `before` where that has the same horizon. With
+    neither, conversions are waited for, as by the setting `waited`.
+    """
+    rows, observed = observed_at(train, data, cut, windows)
+    moved = drift(observed, observed.age < RECENT_DAYS)
+    own = int((observed.come & observed.closed).sum()) >= MIN_CLOSED
+    same = before if before is not None and before.horizon == observed.horizon else None
+    curve = DelayCurve.fit(observed) if own else same
+    if settings.conversion == "waited":
+        return Conversions(None, curve, moved, "open conversions are waited for")
+    if settings.conversion == "plug_in" and curve is not None:
+        found = plug_in(observed, curve)
+        whose = "these days'" if own else "the predecessor's"
+        why = f"open conversions are read by {whose} delay curve"
+    elif settings.conversion == "censoring_weights" and observed.closed.any():
+        found, why = censoring_weights(observed), "early conversions stand for clicks too young to show theirs"
+    else:
+        return Conversions(None, curve, moved, "open conversions are waited for: too few are closed to tell delays")
+    placed = Targets(rows[found.rows], found.label, found.weight, found.seen)
+    return Conversions(placed, curve, moved, why)
+
+
+def observed_at(
+    train: pa.Table, data: TrainingData, cut: datetime, windows: AttributionSettings
+) -> tuple[NDArray[np.int64], Observed]:
+    """The clicked rows, and what was heard of their conversions. One that is closed is as old as the horizon.
+
+    Raises `Refused` for a conversion heard of after the cut.
+    """
+    rows = np.flatnonzero((data.clicked == 1.0) & (data.weight > 0))
+    clicks = train.select(["event_time", "conversion_heard_at", "surface"]).take(pa.array(rows))
+    ahead = pc.sum(pc.greater_equal(clicks["conversion_heard_at"], pa.scalar(cut, TIME))).as_py()
+    if ahead:
+        raise Refused(f"conversions need to be heard of before the cut, {cut}; found {ahead} heard of later")
+    horizon = horizon_days(windows)
+    shown = _days(clicks["event_time"])
+    age = _days(pa.chunked_array([pa.array([cut], TIME)]))[0] - shown
+    age = np.where(np.isnan(data.converted[rows]), age, np.maximum(age, horizon))
+    delay = np.minimum(_days(clicks["conversion_heard_at"]) - shown, horizon)
+    return rows, Observed.of(age, delay, horizon, strings(clicks["surface"]), data.weight[rows])
+
+
+def _days(times: pa.ChunkedArray) -> Floats:
+    """Days since 1970, NaN where null."""
+    counted = pc.cast(times.cast(pa.int64()), pa.float64())
+    return np.asarray(pc.fill_null(counted, float("nan")).to_numpy()) / (timedelta(days=1) / timedelta(microseconds=1))

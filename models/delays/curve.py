@@ -1,0 +1,186 @@
+"""The delay curve: F(t) = P(heard of within t | heard of within the horizon), and whether it drifts.
+
+A young row can only show short delays, so the delays seen so far are too short: they are right-truncated by age. Read
+backwards in time they are left-truncated survival times, which a product-limit estimate treats exactly: of the outcomes
+that came within t on rows at least as old as t, what share came at t itself (the *reverse hazard*). One minus these,
+multiplied from the horizon down, is F (Lynden-Bell 1971; Kalbfleisch & Lawless 1989; actuaries' chain ladder). It needs
+no rate of outcomes and no count of rows, so it does not mind when those change; it takes for granted that rows of every
+age wait alike. `drift` tests that.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import erfc, sqrt
+from statistics import NormalDist
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.delays.observed import Floats, Indices, Mask, Observed
+from models.evaluation.estimate import Estimate, Refusal, upper_tail
+
+MIN_CLOSED = 20
+"""A curve is learned only from at least this many outcomes of closed rows: they alone say how long the longest wait."""
+
+
+KEPT_STEPS = 200
+"""A curve that is written down has at most so many steps, and is at most one part in so many lower than it was."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A curve that jumps at the k delays `at`, ascending: `share` (k + 1,) before the first and from each one on.
+
+    `log_variance` (k + 1,): of log F, by Greenwood's formula read backwards; infinite where F is 0. It rests on so many
+    `outcomes`.
+    """
+
+    at: Floats
+    share: Floats
+    log_variance: Floats
+    outcomes: int
+
+    @classmethod
+    def fit(cls, delay: Floats, age: Floats) -> Self:
+        """Of outcomes that came: each one's delay and its row's age, (m,) with delay <= age."""
+        at, count = np.unique(delay, return_counts=True)
+        risk = _at_risk(at, delay, age)
+        left = risk - count
+        keep = left / risk
+        with np.errstate(divide="ignore"):
+            terms = np.where(left > 0, count / (risk * np.maximum(left, 1)), np.inf)
+        share = np.append(np.cumprod(keep[::-1])[::-1], 1.0)
+        return cls(at, share, np.append(np.cumsum(terms[::-1])[::-1], 0.0), len(delay))
+
+    def thinned(self) -> Self:
+        """The same with at most `KEPT_STEPS` steps, each where the curve has risen by another part of 1."""
+        kept = np.unique(np.searchsorted(self.share[1:], np.linspace(0, 1, KEPT_STEPS)))
+        above = np.append(0, kept + 1)
+        return type(self)(self.at[kept], self.share[above], self.log_variance[above], self.outcomes)
+
+    def within(self, time: Floats) -> Floats:
+        """F at each time, (n,), in [0, 1]."""
+        return self.share[np.searchsorted(self.at, time, side="right")]
+
+    def stderr(self, time: Floats) -> Floats:
+        """The standard error of F at each time, (n,); NaN where F is 0 and nothing is known of it."""
+        here = np.searchsorted(self.at, time, side="right")
+        known = np.isfinite(self.log_variance[here])
+        return np.where(known, self.share[here] * np.sqrt(np.where(known, self.log_variance[here], 0.0)), np.nan)
+
+
+@dataclass(frozen=True)
+class DelayCurve:
+    """A curve per group that has enough closed outcomes, and the one of all rows for every other group."""
+
+    horizon: float
+    pooled: Steps
+    groups: Mapping[Any, Steps]
+
+    @classmethod
+    def fit(cls, observed: Observed) -> Self:
+        """Raises ValueError where fewer than `MIN_CLOSED` outcomes of closed rows have come: F has no scale then."""
+        closed = int((observed.come & observed.closed).sum())
+        if closed < MIN_CLOSED:
+            raise ValueError(
+                f"a delay curve needs at least {MIN_CLOSED} outcomes of rows as old as the horizon, "
+                f"{observed.horizon:g}; found {closed}"
+            )
+        come = observed.rows(observed.come)
+        group, count = np.unique(come.group[come.closed], return_counts=True)
+        found = {}
+        for one in group[count >= MIN_CLOSED].tolist():
+            mine = come.group == one
+            found[one] = Steps.fit(come.delay[mine], come.elapsed[mine])
+        return cls(observed.horizon, Steps.fit(come.delay, come.elapsed), found)
+
+    def seen(self, age: Floats, group: NDArray[Any]) -> Floats:
+        """F at each row's age, (n,), in [0, 1]; 1 from the horizon on."""
+        return self._of(age, group, "within")
+
+    def stderr(self, age: Floats, group: NDArray[Any]) -> Floats:
+        """The standard error of `seen`, (n,); 0 from the horizon on, NaN where F is 0 and nothing is known of it."""
+        return self._of(age, group, "stderr")
+
+    def _of(self, age: Floats, group: NDArray[Any], what: str) -> Floats:
+        found = np.asarray(getattr(self.pooled, what)(age), np.float64)
+        for one, steps in self.groups.items():
+            mine = group == one
+            found[mine] = getattr(steps, what)(age[mine])
+        found[age >= self.horizon] = 1.0 if what == "within" else 0.0
+        return found
+
+    def to_json(self) -> bytes:
+        """`thinned` curves, for groups that are strings; same curve, same bytes."""
+
+        def written(steps: Steps) -> dict[str, Any]:
+            thin = steps.thinned()
+            variance = [value if np.isfinite(value) else None for value in thin.log_variance.tolist()]
+            return {"at": thin.at.tolist(), "share": thin.share.tolist(), "log_variance": variance,
+                    "outcomes": thin.outcomes}  # fmt: skip
+
+        groups = {str(one): written(steps) for one, steps in self.groups.items()}
+        tree = {"horizon": self.horizon, "pooled": written(self.pooled), "groups": groups}
+        return json.dumps(tree, sort_keys=True).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self:
+        """What `to_json` wrote."""
+
+        def read(tree: Mapping[str, Any]) -> Steps:
+            variance = [np.inf if value is None else value for value in tree["log_variance"]]
+            return Steps(np.array(tree["at"]), np.array(tree["share"]), np.array(variance), tree["outcomes"])
+
+        tree = json.loads(content)
+        groups = {one: read(steps) for one, steps in tree["groups"].items()}
+        return cls(tree["horizon"], read(tree["pooled"]), groups)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How the delays of recent rows differ from the others': `longer` is the log ratio of their reverse hazards.
+
+    Above 0 recent outcomes take longer: F then says too much of young rows, and who divides by it promises too few
+    outcomes. `p_value`: two-sided, in [0, 1].
+    """
+
+    longer: Estimate
+    p_value: float
+
+
+def drift(observed: Observed, recent: Mask, confidence: float = 0.95) -> Drift | Refusal:
+    """Tests that outcomes of `recent` rows (n,) wait as long as those of the others, group by group.
+
+    The log-rank test of reverse hazards: of the outcomes with delay <= t <= age, the recent ones that came at t against
+    their share of all, at each t. So young rows are compared only over what they can have shown. The ratio is Peto's
+    one-step estimate (O - E) / V. `recent` must not depend on what came: take it from the age. Rows count, not weights.
+    """
+    came, expected, variance = 0, 0.0, 0.0
+    for one in np.unique(observed.group[observed.come]).tolist():
+        mine = observed.come & (observed.group == one)
+        delay, age, new = observed.delay[mine], observed.elapsed[mine], recent[mine]
+        at, where = np.unique(delay, return_inverse=True)
+        both = np.bincount(where)
+        risk, risk_new = (_at_risk(at, delay[of], age[of]) for of in (slice(None), new))
+        share = risk_new / risk
+        came += int(new.sum())
+        expected += float((both * share).sum())
+        several = risk > 1
+        ties = (risk - both)[several] / (risk - 1)[several]
+        variance += float((both[several] * share[several] * (1 - share[several]) * ties).sum())
+    n = int(observed.come.sum())
+    if variance <= 0:
+        return Refusal("delays of recent rows need others of the same ages to be compared with; found none", n)
+    value, error = (came - expected) / variance, 1 / sqrt(variance)
+    half = NormalDist().inv_cdf(upper_tail(confidence)) * error
+    longer = Estimate(value, error, value - half, value + half, n, float(variance))
+    return Drift(longer, erfc(abs(value / error) / sqrt(2)))
+
+
+def _at_risk(at: Floats, delay: Floats, age: Floats) -> Indices:
+    """How many outcomes have delay <= t <= age, at each t."""
+    return np.asarray(
+        np.searchsorted(np.sort(delay), at, side="right") - np.searchsorted(np.sort(age), at, side="left"), np.int64
+    )

@@ -1,0 +1,136 @@
+"""What open conversions teach: only what the cut has heard, by the days' own delay curve or their predecessor's."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs.config import AttributionSettings
+from jobs.errors import Refused
+from jobs.evidence.data_warnings import html, of_delays
+from jobs.lake.tables import TIME
+from jobs.train.delays import Conversions, conversions, horizon_days, observed_at
+from models.delays.curve import DelayCurve, Drift
+from models.delays.targets import Targets
+from models.evaluation.estimate import Refusal
+from models.rankers.protocol import TrainingData
+from models.settings import DelaySettings
+
+CUT = datetime(2026, 2, 1, tzinfo=UTC)
+WINDOWS = AttributionSettings()
+HORIZON = horizon_days(WINDOWS)
+ROWS, RATE = 20_000, 0.2
+SHOWN = pa.schema([("event_time", TIME), ("conversion_heard_at", TIME), ("surface", pa.string())])
+
+
+def train_fold(seed: int = 0, days: tuple[float, float] = (3, 28), slow: float = 1.0) -> tuple[pa.Table, TrainingData]:
+    """Rows shown so many days before the cut, half of them clicked, on two surfaces; closed after ten days and what was
+    left of the day. Conversions take up to ten days, `slow` times as long on search.
+    """
+    rng = np.random.default_rng(seed)
+    age, surface = rng.uniform(*days, ROWS), rng.integers(0, 2, ROWS)
+    clicked, converts = rng.random(ROWS) < 0.5, rng.random(ROWS) < RATE
+    delay = 10 * rng.random(ROWS) ** np.where(surface == 1, 4 / slow, 4.0)
+    heard = clicked & converts & (delay < age)
+    times = [CUT - timedelta(days=float(at)) for at in age]
+    come = zip(times, delay, heard, strict=True)
+    told = [at + timedelta(days=float(wait)) if yes else None for at, wait, yes in come]
+    shown = pa.table([times, told, np.array(["home", "search"])[surface]], SHOWN)
+    closed = np.ceil(age) >= 11  # whole days from the midnight before the row to the cut, which is one
+    converted = np.where(closed, heard.astype(float), np.nan)
+    return shown, TrainingData({}, clicked.astype(float), converted, np.ones(ROWS))
+
+
+def learned(rows: tuple[pa.Table, TrainingData], before: DelayCurve | None = None, **settings: Any) -> Conversions:
+    return conversions(*rows, CUT, WINDOWS, DelaySettings(**settings), before)
+
+
+def rate(targets: Targets | None) -> float:
+    assert targets is not None
+    return targets.rate()
+
+
+def test_clicks_teach_as_far_as_they_were_to_be_seen() -> None:
+    """Every click once, closed ones in full, and together the true rate, where what has been heard falls short."""
+    rows = train_fold()
+    found = learned(rows)
+    data, targets = rows[1], found.targets
+    assert targets is not None
+    assert np.array_equal(targets.rows, np.flatnonzero(data.clicked == 1.0))
+    closed = ~np.isnan(data.converted[targets.rows])
+    assert 0 < closed.mean() < 1
+    assert (targets.seen[closed] == 1).all()
+    assert np.array_equal(targets.label[closed], data.converted[targets.rows][closed])
+    assert (targets.seen[~closed] < 1).mean() > 0.9
+    assert rate(targets) == pytest.approx(RATE, abs=0.012)
+
+
+def test_the_newest_days_teach_by_the_curve_of_their_predecessor() -> None:
+    """Three days of which nothing is closed: waiting knows nothing, and what has been heard is a third too little."""
+    before = learned(train_fold(1, slow=2.0)).curve
+    assert before is not None
+    assert set(before.groups) == {"home", "search"}
+    fresh = train_fold(2, (0, 3), slow=2.0)
+    found = learned(fresh, DelayCurve.from_json(before.to_json()))
+    assert found.curve is not None
+    assert found.why == "open conversions are read by the predecessor's delay curve"
+    assert rate(found.targets) == pytest.approx(RATE, abs=0.015)
+    _, observed = observed_at(*fresh, CUT, WINDOWS)
+    assert observed.come.mean() < 0.75 * RATE
+    assert learned(fresh).targets is None
+    assert learned(fresh, replace(before, horizon=before.horizon + 1)).targets is None, "of another window"
+
+
+def test_a_setting_says_how() -> None:
+    """Waiting is what a ranker does by itself; censoring weights use closed rows and early conversions."""
+    rows = train_fold()
+    assert learned(rows, conversion="waited").targets is None
+    weighted = learned(rows, conversion="censoring_weights").targets
+    assert weighted is not None
+    assert (weighted.seen == 1).all()
+    assert float(np.average(weighted.label, weights=weighted.weight)) == pytest.approx(RATE, abs=0.012)
+
+
+def test_a_conversion_heard_of_after_the_cut_is_refused() -> None:
+    """The dataset holds none; one that leaked in must stop the run, not teach."""
+    shown, data = train_fold()
+    times = shown["conversion_heard_at"].to_pylist()
+    times[int(np.flatnonzero(data.clicked == 1.0)[0])] = CUT + timedelta(seconds=1)
+    leaking = shown.set_column(1, "conversion_heard_at", pa.array(times, TIME))
+    with pytest.raises(Refused, match=r"heard of before the cut, .*; found 1 heard of later"):
+        learned((leaking, data))
+
+
+def test_a_log_without_conversions_waits() -> None:
+    """Real logs may have none (KuaiRand): there is no curve, and nothing to learn by one."""
+    shown, data = train_fold()
+    silent = shown.set_column(1, "conversion_heard_at", pa.nulls(ROWS, TIME))
+    found = learned((silent, replace(data, converted=np.where(np.isnan(data.converted), np.nan, 0.0))))
+    assert (found.targets, found.curve) == (None, None)
+    assert isinstance(found.drift, Refusal)
+    assert found.warning is None
+
+
+def test_drift_is_looked_for_in_the_last_days() -> None:
+    """Rows of the last week that wait twice as long as those before."""
+    (old, old_data), (new, new_data) = train_fold(1, (7, 28)), train_fold(2, (0, 7), slow=2.0)
+
+    def both(name: str) -> np.ndarray:
+        return np.concatenate([getattr(old_data, name), getattr(new_data, name)])
+
+    data = TrainingData({}, both("clicked"), both("converted"), both("weight"))
+    found = learned((pa.concat_tables([old, new]), data))
+    assert isinstance(found.drift, Drift)
+    assert found.drift.longer.low > 0
+    assert found.warning is not None
+    assert "recent conversions take longer than before" in found.warning
+    assert found.warning.endswith("promises too few")
+    still = learned(train_fold(3))
+    assert (still.warning, still.drifted) == (None, None)
+    (warned,) = of_delays({"day": "2026-01-31", "delay_drift": found.drifted})
+    assert warned.days[0].found == pytest.approx(found.drift.longer.value, abs=1e-6)
+    assert found.warning in html([warned])
+    assert of_delays({"day": "2026-01-31", "delay_drift": still.drifted}) == of_delays({}) == []
