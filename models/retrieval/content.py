@@ -64,8 +64,8 @@ class ContentRetriever:
 
 def content_vectors(interactions: Interactions, settings: RetrievalSettings) -> NDArray[np.float32]:
     """(items, d) of length one, zeros without words; raises ValueError where no item has a word."""
-    words = _weighted_words(interactions.text, settings.content_buckets)
-    return _reduced(words, settings.content_dimensions, settings.seed)
+    words = _weighted_words(interactions.text, settings.content.buckets)
+    return _reduced(words, settings.content.dimensions, settings.seed)
 
 
 def _weighted_words(texts: tuple[str, ...], buckets: int) -> Sparse:

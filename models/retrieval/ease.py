@@ -29,15 +29,15 @@ class Ease:
 
     @classmethod
     def fit(cls, interactions: Interactions, settings: RetrievalSettings) -> Self:
-        """One inverse; raises ValueError for more than `ease_max_items` items with interactions."""
+        """One inverse; raises ValueError for more than `ease.max_items` items with interactions."""
         popular = popularity(interactions, settings.half_life_days)
         matrix = (interactions.matrix() > 0).astype(np.float64)
         items = np.flatnonzero(np.asarray(matrix.sum(axis=0)) > 0)
-        if len(items) > settings.ease_max_items:
-            raise ValueError(f"EASE is for at most {settings.ease_max_items} items; found {len(items)}")
+        if len(items) > settings.ease.max_items:
+            raise ValueError(f"EASE is for at most {settings.ease.max_items} items; found {len(items)}")
         known = matrix[:, items]
         gram = (known.T @ known).toarray()
-        gram[np.diag_indices_from(gram)] += settings.ease_l2
+        gram[np.diag_indices_from(gram)] += settings.ease.l2
         inverse = np.linalg.inv(gram)
         weights = -inverse / np.diag(inverse)
         weights[np.diag_indices_from(weights)] = 0.0

@@ -53,13 +53,13 @@ class Ials:
     def fit(cls, interactions: Interactions, settings: RetrievalSettings) -> Self:
         """Alternates between users and items; see `Retriever.fit`."""
         popular = popularity(interactions, settings.half_life_days)
-        penalty = Penalty(settings.ials_unobserved, settings.ials_l2, settings.ials_l2_exponent)
+        penalty = Penalty(settings.ials.unobserved, settings.ials.l2, settings.ials.l2_exponent)
         by_user = interactions.matrix()
         by_item = by_user.T.tocsr()
-        d = settings.ials_dimensions
+        d = settings.ials.dimensions
         rng = np.random.default_rng(settings.seed)
-        items = rng.standard_normal((interactions.items, d)) * settings.ials_start / np.sqrt(d)
-        for _ in range(settings.ials_iterations):
+        items = rng.standard_normal((interactions.items, d)) * settings.ials.start / np.sqrt(d)
+        for _ in range(settings.ials.iterations):
             users = solved(by_user, items, _gram(items), penalty)
             items = solved(by_item, users, _gram(users), penalty)
         return cls(items.astype(np.float32), penalty, popular)

@@ -32,7 +32,7 @@ class ItemCF:
     def fit(cls, interactions: Interactions, settings: RetrievalSettings) -> Self:
         """Sparse sums; see `Retriever.fit`."""
         popular = popularity(interactions, settings.half_life_days)
-        return cls(_neighbours(interactions.matrix(), settings.item_cf_neighbours, settings.item_cf_shrinkage), popular)
+        return cls(_neighbours(interactions.matrix(), settings.item_cf.neighbours, settings.item_cf.shrinkage), popular)
 
     def scores(self, history: Sparse) -> Floats:
         """Sums of similarities; weights of the history do not matter."""

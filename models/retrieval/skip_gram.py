@@ -33,13 +33,13 @@ class SkipGram:
         import torch
 
         popular = popularity(interactions, settings.half_life_days)
-        pairs = neighbours(interactions, settings.skip_gram_window, settings.skip_gram_pause_days)
+        pairs = neighbours(interactions, settings.skip_gram.window, settings.skip_gram.pause_days)
         rng = np.random.default_rng(settings.seed)
         nothing = torch.zeros((interactions.items, 0))
         often = np.bincount(pairs[1], minlength=interactions.items) / len(pairs[1])
         with one_thread():
-            inputs = Table(rng, nothing, settings.skip_gram_dimensions)
-            outputs = Table(rng, nothing, settings.skip_gram_dimensions + 1)
+            inputs = Table(rng, nothing, settings.skip_gram.dimensions)
+            outputs = Table(rng, nothing, settings.skip_gram.dimensions + 1)
             for item, other in _batches(pairs, rng, settings):
                 different, label = np.unique(other, return_inverse=True)
                 users, items = (
@@ -47,8 +47,8 @@ class SkipGram:
                     for table, codes in ((inputs, item), (outputs, different))
                 )
                 softmax_loss(users, items, label, 1 - (1 - often[different]) ** len(other)).backward()
-                inputs.learn(settings.skip_gram_rate)
-                outputs.learn(settings.skip_gram_rate)
+                inputs.learn(settings.skip_gram.rate)
+                outputs.learn(settings.skip_gram.rate)
         return cls(inputs.whole(), outputs.whole(), popular)
 
     @property
@@ -104,8 +104,8 @@ def neighbours(interactions: Interactions, window: int, pause_days: float) -> tu
 
 def _batches(pairs: tuple[Ints, Ints], rng: np.random.Generator, settings: RetrievalSettings) -> Iterator[list[Ints]]:
     """All pairs once an epoch, shuffled."""
-    for _ in range(settings.skip_gram_epochs):
+    for _ in range(settings.skip_gram.epochs):
         order = rng.permutation(len(pairs[0]))
-        for start in range(0, len(order), settings.skip_gram_batch):
-            at = order[start : start + settings.skip_gram_batch]
+        for start in range(0, len(order), settings.skip_gram.batch):
+            at = order[start : start + settings.skip_gram.batch]
             yield [column[at] for column in pairs]

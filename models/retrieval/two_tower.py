@@ -25,7 +25,7 @@ class TwoTower:
     An item's vector is its own part plus a linear map of its words. Own parts are dropped now and then in training, so
     that words alone place an item nobody has taken up yet; a user never seen is a history like any other. An item's
     last number is its bias, met by a 1 of the user. Training sees the items before an interaction, at most
-    `two_tower_history` of them; an answer sees the whole history, in no order.
+    `history` of them; an answer sees the whole history, in no order.
     """
 
     kind = "two_tower"
@@ -109,7 +109,7 @@ def _trained(interactions: Interactions, settings: RetrievalSettings) -> dict[st
     """The parts."""
     import torch
 
-    steps = Steps.of(interactions, settings.two_tower_history)
+    steps = Steps.of(interactions, settings.two_tower.history)
     rng = np.random.default_rng(settings.seed)
     known = content_vectors(interactions, settings) if interactions.text else np.zeros((interactions.items, 0), "f4")
     with one_thread():
@@ -119,22 +119,22 @@ def _trained(interactions: Interactions, settings: RetrievalSettings) -> dict[st
 def _towers(steps: Steps, content: Any, rng: np.random.Generator, settings: RetrievalSettings) -> dict[str, Singles]:
     import torch
 
-    d, hidden = settings.two_tower_dimensions, settings.two_tower_hidden
+    d, hidden = settings.two_tower.dimensions, settings.two_tower.hidden
     inputs, outputs = Table(rng, content, d), Table(rng, content, d + 1)
     shapes = {"first": (d, hidden), "first_bias": (hidden,), "second": (hidden, d), "second_bias": (d,)}
     layers = {name: torch.from_numpy(_start(rng, shape)).requires_grad_() for name, shape in shapes.items()}
-    dense = torch.optim.Adagrad([*layers.values(), inputs.map, outputs.map], lr=settings.two_tower_rate)
+    dense = torch.optim.Adagrad([*layers.values(), inputs.map, outputs.map], lr=settings.two_tower.rate)
     often = np.bincount(steps.item, minlength=len(content)) / len(steps.item)
-    for _ in range(settings.two_tower_epochs):
-        for before, item in steps.batches(rng, settings.two_tower_batch):
+    for _ in range(settings.two_tower.epochs):
+        for before, item in steps.batches(rng, settings.two_tower.batch):
             dense.zero_grad()
-            users = _users(before, inputs, layers, rng, settings.two_tower_dropout)
+            users = _users(before, inputs, layers, rng, settings.two_tower.dropout)
             different, label = np.unique(item, return_inverse=True)
-            items = outputs.vectors(different, rng.random(len(different)) >= settings.two_tower_dropout)
+            items = outputs.vectors(different, rng.random(len(different)) >= settings.two_tower.dropout)
             softmax_loss(users, items, label, 1 - (1 - often[different]) ** len(item)).backward()
             dense.step()
-            inputs.learn(settings.two_tower_rate)
-            outputs.learn(settings.two_tower_rate)
+            inputs.learn(settings.two_tower.rate)
+            outputs.learn(settings.two_tower.rate)
     learned = {name: layer.detach().numpy() for name, layer in layers.items()}
     return {"inputs": inputs.whole(), "outputs": outputs.whole(), **learned}
 

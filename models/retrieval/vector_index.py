@@ -89,8 +89,10 @@ class VectorIndex:
             wide = _even(scaled) if kind == "pq" else scaled
             index.train(wide)
             index.add(wide)
-        facts = Facts(kind, embeddings_version(vectors), scale, settings.hnsw_breadth, settings.canary_min_recall)
-        canary = Canary.of(scaled, codes, queries, settings.k, settings.canary_queries)
+        facts = Facts(
+            kind, embeddings_version(vectors), scale, settings.index.hnsw_breadth, settings.index.canary_min_recall
+        )
+        canary = Canary.of(scaled, codes, queries, settings.k, settings.index.canary_queries)
         return cls(index, codes, facts, canary)
 
     @property
@@ -173,9 +175,9 @@ def embeddings_version(vectors: Floats) -> str:
 
 def _kind(n: int, settings: RetrievalSettings) -> str:
     """The kind that was asked for, or by size."""
-    kind = settings.index_kind
+    kind = settings.index.kind
     if kind == "auto":
-        kind = "exact" if n <= settings.index_exact_max_items else "ivf"
+        kind = "exact" if n <= settings.index.exact_max_items else "ivf"
     if kind in ("ivf", "pq") and n < MIN_TRAINED:
         raise ValueError(f"an index of kind {kind} needs at least {MIN_TRAINED} vectors; found {n}: use auto")
     return kind
@@ -190,15 +192,15 @@ def _empty(kind: str, n: int, d: int, settings: RetrievalSettings) -> Any:
     if kind == "ivf":
         lists = max(1, min(round(LISTS_PER_ROOT * n**0.5), n // TRAINED_PER_LIST))
         index = faiss.index_factory(d, f"IVF{lists},SQfp16", product)
-        index.nprobe = min(settings.ivf_probed, lists)
+        index.nprobe = min(settings.index.ivf_probed, lists)
         return index
     if kind == "pq":
         # Four bits for two dimensions each: what fast-scan reads from registers. Then a look in half precision.
         index = faiss.index_factory(d + d % 2, f"PQ{(d + 1) // 2}x4fs,Refine(SQfp16)", product)
-        index.k_factor = settings.pq_refine
+        index.k_factor = settings.index.pq_refine
         return index
-    index = faiss.IndexHNSWSQ(d, half, settings.hnsw_links, product)
-    index.hnsw.efConstruction = settings.hnsw_breadth
+    index = faiss.IndexHNSWSQ(d, half, settings.index.hnsw_links, product)
+    index.hnsw.efConstruction = settings.index.hnsw_breadth
     return index
 
 

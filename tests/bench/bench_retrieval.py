@@ -22,7 +22,7 @@ from models.retrieval import RETRIEVERS
 from models.retrieval.evaluation import HeldOut, Quality, choose, quality
 from models.retrieval.interactions import Interactions
 from models.retrieval.vector_index import VectorIndex
-from models.settings import RetrievalSettings, WorldSettings
+from models.settings import IndexSettings, RetrievalSettings, WorldSettings
 from models.world import DAY, World, draw_day
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "kuairand"
@@ -167,7 +167,9 @@ def indexes(n: int, settings: RetrievalSettings) -> Iterator[dict[str, Any]]:
         for size in (n, 200)
     )
     for kind in ("exact", "ivf", "pq", "hnsw"):
-        wanted = settings.model_copy(update={"index_kind": kind, "canary_queries": 200, "canary_min_recall": 0.01})
+        wanted = settings.model_copy(
+            update={"index": IndexSettings(kind=kind, canary_queries=200, canary_min_recall=0.01)}
+        )
         started = time.perf_counter()
         index = VectorIndex.build(vectors, queries, wanted)
         built = time.perf_counter()

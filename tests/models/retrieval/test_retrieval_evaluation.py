@@ -16,7 +16,7 @@ from models.retrieval.popularity import PopularityRetriever
 from models.settings import RetrievalSettings
 from tests.models.retrieval.worlds import grouped
 
-SETTINGS = RetrievalSettings(ease_l2=5, item_cf_shrinkage=1)
+SETTINGS = RetrievalSettings(ease={"l2": 5}, item_cf={"shrinkage": 1})
 
 
 def split(data: Interactions, cut: float = 8.0) -> tuple[Interactions, Interactions]:

@@ -11,9 +11,13 @@ from models.settings import RetrievalSettings
 from tests.models.retrieval.worlds import GROUPS, ITEMS_PER_GROUP, grouped
 
 SETTINGS = RetrievalSettings(
-    ease_l2=5, item_cf_shrinkage=1, ials_dimensions=8, ials_unobserved=0.1, ials_l2=0.01, content_dimensions=8,
-    two_tower_batch=64, two_tower_epochs=10, skip_gram_batch=64, skip_gram_epochs=5,
-)  # fmt: skip
+    ease={"l2": 5},
+    item_cf={"shrinkage": 1},
+    ials={"dimensions": 8, "unobserved": 0.1, "l2": 0.01},
+    content={"dimensions": 8},
+    two_tower={"batch": 64, "epochs": 10},
+    skip_gram={"batch": 64, "epochs": 5},
+)
 ITEMS = GROUPS * ITEMS_PER_GROUP
 
 

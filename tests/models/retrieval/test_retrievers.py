@@ -53,14 +53,14 @@ def test_item_cf_is_the_dense_cosine() -> None:
     length = np.linalg.norm(dense, axis=0)
     cosine = dense.T @ dense / (np.outer(length, length) + shrinkage)
     np.fill_diagonal(cosine, 0)
-    settings = RetrievalSettings(item_cf_shrinkage=shrinkage)
+    settings = RetrievalSettings(item_cf={"shrinkage": shrinkage})
     history = data.matrix()
     np.testing.assert_allclose(ItemCF.fit(data, settings).scores(history), (dense > 0) @ cosine, atol=1e-12)
     for kept in (1, 3):
         least = -np.sort(-cosine, axis=1)[:, kept - 1]
         near = np.where(cosine >= least[:, None], cosine, 0.0)
         assert ((near > 0).sum(axis=1) == kept).all()  # no ties in this log, or the comparison would be loose
-        few = ItemCF.fit(data, RetrievalSettings(item_cf_shrinkage=shrinkage, item_cf_neighbours=kept))
+        few = ItemCF.fit(data, RetrievalSettings(item_cf={"shrinkage": shrinkage, "neighbours": kept}))
         np.testing.assert_allclose(few.scores(history), (dense > 0) @ near, atol=1e-12)
 
 
@@ -73,7 +73,7 @@ def test_ease_is_the_constrained_least_squares() -> None:
         others = np.delete(np.arange(9), item)
         left = x[:, others].T @ x[:, others] + l2 * np.eye(8)
         expected[others, item] = np.linalg.solve(left, x[:, others].T @ x[:, item])
-    found = Ease.fit(data, RetrievalSettings(ease_l2=l2)).scores(data.matrix())
+    found = Ease.fit(data, RetrievalSettings(ease={"l2": l2})).scores(data.matrix())
     np.testing.assert_allclose(found, x @ expected, atol=1e-5)
 
 
@@ -81,11 +81,11 @@ def test_ease_leaves_out_items_nobody_took_up_and_refuses_too_many() -> None:
     """The catalogue may be larger than what its square is affordable for; the error says by how much."""
     data = small()
     wider = Interactions(data.user, data.item * 2, data.time, data.weight, data.users, 40)
-    narrow, wide = (Ease.fit(d, RetrievalSettings(ease_l2=3)).scores(d.matrix()) for d in (data, wider))
+    narrow, wide = (Ease.fit(d, RetrievalSettings(ease={"l2": 3})).scores(d.matrix()) for d in (data, wider))
     np.testing.assert_allclose(wide[:, ::2][:, :9], narrow, atol=1e-6)
     assert not wide[:, 1::2].any()
     with pytest.raises(ValueError, match="at most 8 items; found 9"):
-        Ease.fit(data, RetrievalSettings(ease_max_items=8))
+        Ease.fit(data, RetrievalSettings(ease={"max_items": 8}))
 
 
 PENALTY = Penalty(unobserved=0.2, l2=0.05, exponent=1.0)
@@ -133,9 +133,9 @@ def test_ials_solves_in_blocks_as_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     """Where a block ends must not matter, nor a user without a history in between."""
     data = small(n=40)
     assert (np.diff(data.matrix().indptr) == 0).any()
-    whole = Ials.fit(data, RetrievalSettings(ials_dimensions=4)).user_vectors(data.matrix())
+    whole = Ials.fit(data, RetrievalSettings(ials={"dimensions": 4})).user_vectors(data.matrix())
     monkeypatch.setattr("models.retrieval.ials.BLOCK", 7)
-    again = Ials.fit(data, RetrievalSettings(ials_dimensions=4)).user_vectors(data.matrix())
+    again = Ials.fit(data, RetrievalSettings(ials={"dimensions": 4})).user_vectors(data.matrix())
     np.testing.assert_allclose(again, whole, atol=1e-9)
     assert not whole[np.diff(data.matrix().indptr) == 0].any()
 
@@ -148,7 +148,7 @@ def test_content_finds_an_item_nobody_has_taken_up() -> None:
     histories = Interactions(
         np.arange(GROUPS), np.arange(GROUPS), np.zeros(GROUPS), np.ones(GROUPS), GROUPS, data.items
     ).matrix()
-    settings = RetrievalSettings(content_dimensions=8)
+    settings = RetrievalSettings(content={"dimensions": 8})
     found = candidates(ContentRetriever.fit(old, settings), histories, 11)
     assert all(new[group] in found[group] for group in range(GROUPS))
     blind = candidates(ItemCF.fit(old, settings), histories, 11)

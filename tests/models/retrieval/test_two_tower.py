@@ -11,7 +11,7 @@ from models.retrieval.two_tower import Steps, TwoTower
 from models.settings import RetrievalSettings
 from tests.models.retrieval.worlds import GROUPS, grouped
 
-SETTINGS = RetrievalSettings(content_dimensions=8, two_tower_batch=64, two_tower_epochs=20)
+SETTINGS = RetrievalSettings(content={"dimensions": 8}, two_tower={"batch": 64, "epochs": 20})
 
 
 def test_histories_are_what_came_before_newest_first() -> None:
@@ -62,9 +62,8 @@ def test_scores_are_log_probabilities_though_a_batch_is_no_fair_sample(chances: 
         rng.integers(0, users, n), rng.choice(items, n, p=chances), rng.random(n), np.ones(n), users, items
     )
     settings = RetrievalSettings(
-        two_tower_batch=batch, two_tower_epochs=3, two_tower_dimensions=4, two_tower_hidden=8, two_tower_rate=0.02,
-        two_tower_history=5,
-    )  # fmt: skip
+        two_tower={"batch": batch, "epochs": 3, "dimensions": 4, "hidden": 8, "rate": 0.02, "history": 5}
+    )
     scores = TwoTower.fit(data, settings).scores(data.matrix())
     found = np.exp(scores - scores.max(axis=1, keepdims=True))
     np.testing.assert_allclose((found / found.sum(axis=1, keepdims=True)).mean(axis=0), chances, atol=0.05)

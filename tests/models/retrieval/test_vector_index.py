@@ -30,7 +30,7 @@ QUERIES = vectors(seed=0, n=400)[1::5] * 1e6
 
 
 def of(kind: str, **change: float) -> RetrievalSettings:
-    return RetrievalSettings(index_kind=kind, k=20, **change)  # type: ignore[arg-type]
+    return RetrievalSettings(k=20, index={"kind": kind, **change})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -144,7 +144,9 @@ def test_the_kind_goes_by_size_unless_asked_for() -> None:
     """Exact while a scan is affordable; and a kind that cannot be trained says so."""
     auto = RetrievalSettings(k=20)
     assert VectorIndex.build(vectors(), QUERIES, auto).kind == "exact"
-    assert VectorIndex.build(vectors(), QUERIES, auto.model_copy(update={"index_exact_max_items": 1_000})).kind == "ivf"
+    assert (
+        VectorIndex.build(vectors(), QUERIES, RetrievalSettings(k=20, index={"exact_max_items": 1_000})).kind == "ivf"
+    )
     with pytest.raises(ValueError, match="at least 1000 vectors; found 80: use auto"):
         VectorIndex.build(vectors()[:100], QUERIES, of("pq"))
 
@@ -173,7 +175,7 @@ def test_bad_arguments_are_errors(index: VectorIndex) -> None:
 def test_it_serves_what_the_retriever_would_rank() -> None:
     """From interactions to an answer: the exact index of iALS vectors has the order of iALS's own scores."""
     data = grouped()
-    retriever = Ials.fit(data, RetrievalSettings(ials_dimensions=8))
+    retriever = Ials.fit(data, RetrievalSettings(ials={"dimensions": 8}))
     history = data.matrix()
     queries = retriever.user_vectors(history)
     index = VectorIndex.build(retriever.item_vectors, queries, of("exact"))
