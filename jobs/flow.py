@@ -101,7 +101,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         users               newest user_id attributes"""),
     _stage("train", "rankers are fitted; the best on the validation day becomes the challenger", per="mode",
            writes="candidates", reads="""
-        examples            day    * -impression_id -propensity -policy -query -source_item_id -last_items
+        examples            day    * -impression_id -propensity -policy -query -source_item_id
         candidates          ever   *
         deployments         ever   *"""),
     _stage("backtest", "challenger and champion on the same held-out rows; what the logs can and cannot tell",

@@ -199,6 +199,35 @@ class XGBoostSettings(EncodingSettings):
     )
 
 
+class MMoESettings(Settings):
+    """The multi-task network: its size, how it learns, and which ids it remembers.
+
+    100 million parameters are `max_ids` 3,000,000 at `embedding_dimensions` 32, mostly.
+    """
+
+    experts: int = Field(4, ge=1, description="shared by all tasks, or of each task where they share none")
+    shared: bool = Field(True, description="experts are; without it and with one expert, tasks share vectors only")
+    expert_width: int = Field(64, ge=1)
+    tower_width: int = Field(32, ge=1)
+    embedding_dimensions: int = Field(16, ge=1, description="of an id's, a category's and a last item's vector")
+    batch_size: int = Field(512, ge=1)
+    epochs: int = Field(
+        1, ge=0, description="passes; ids are learned by heart in the second: stops early on held-out rows"
+    )
+    warm_epochs: int = Field(1, ge=0, description="passes of a daily warm start over its rows")
+    learning_rate: float = Field(5e-3, gt=0, description="Adam's, of the network; falls to 0 over a fit")
+    embedding_learning_rate: float = Field(0.1, gt=0, description="row-wise AdaGrad's, of the vectors")
+    id_dropout: float = Field(
+        0.02, ge=0, lt=1, description="values shown as if never seen, from which the vector of such is learned"
+    )
+    admit_after: int = Field(5, ge=1, description="rows of one training that an id must be in to get a vector")
+    expire_after_days: int = Field(30, ge=1, description="days without a row after which an id's vector is dropped")
+    max_ids: int = Field(3_000_000, ge=1, description="vectors per id or category column, the most frequent")
+    prune_below: float = Field(
+        0.0, ge=0, lt=1, description="drops experts that no task gives this share of its gate, on average; 0: none"
+    )
+
+
 class RankerSettings(Settings):
     """The settings of each ranker by its kind; one seed for all.
 
@@ -210,6 +239,7 @@ class RankerSettings(Settings):
     popularity: PopularitySettings = PopularitySettings()
     logistic: LogisticSettings = LogisticSettings()
     xgboost: XGBoostSettings = XGBoostSettings()
+    mmoe: MMoESettings = MMoESettings()
 
     def of(self, *kinds: str) -> dict[str, Any]:
         """What made rankers of these kinds, flat, as JSON has it: the seed, and `<kind>.<name>` of each setting."""

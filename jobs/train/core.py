@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from jobs.asof.core import DAY_US, microseconds
 from jobs.config import AttributionSettings
 from jobs.errors import Refused
 from jobs.moment.columns import LABELS, attribute_keys, strings, training_data
@@ -83,7 +84,13 @@ def folds(
     paired = (data.clicked == 1.0) & train["user_id"].is_valid().to_numpy()
     until = pc.max(pa.chunked_array([*train["event_time"].chunks, *validate["event_time"].chunks])).as_py()
     learned = conversions(train, data, cut, windows, delays, before)
-    return Folds(replace(data, conversion=learned.targets), validate, (users[paired], items[paired]), learned, until)
+    data = replace(
+        data,
+        days=_days(train["event_time"]),
+        held_out=training_data(validate, keys, inputs),
+        conversion=learned.targets,
+    )
+    return Folds(data, validate, (users[paired], items[paired]), learned, until)
 
 
 def kinds(mode: Literal["full", "warm"], champion: str | None) -> list[str]:
@@ -107,6 +114,8 @@ def learned_from(data: TrainingData, inputs: Inputs) -> list[str]:
 def fingerprints(data: TrainingData) -> dict[str, str]:
     """A sha256 of each column and each label: the same rows in the same order give the same digest."""
     labels: dict[str, Any] = {name: getattr(data, name) for name in LABELS}
+    if data.days is not None:
+        labels["days"] = data.days
     if data.conversion is not None:
         labels |= {f"{TAUGHT}{field.name}": getattr(data.conversion, field.name) for field in fields(Targets)}
     return {name: _digest(column) for name, column in {**data.features, **labels}.items()}
@@ -114,9 +123,15 @@ def fingerprints(data: TrainingData) -> dict[str, str]:
 
 def fingerprint(digests: Mapping[str, str], columns: Sequence[str]) -> str:
     """A sha256 of everything that a ranker of these columns learns from, from the `fingerprints` of the data."""
-    taught = sorted(name for name in digests if name.startswith(TAUGHT))
+    taught = sorted(name for name in digests if name == "days" or name.startswith(TAUGHT))
     lines = [f"{name} {digests[name]}" for name in (*columns, *LABELS, *taught)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _days(times: pa.ChunkedArray) -> NDArray[np.int64]:
+    """(n,) the UTC day of each time, days since 1970-01-01."""
+    found: NDArray[np.int64] = microseconds(times) // DAY_US
+    return found
 
 
 def _digest(column: NDArray[Any]) -> str:

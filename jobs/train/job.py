@@ -17,7 +17,7 @@ import pyarrow as pa
 from jobs import bundle, tracking
 from jobs.bundle import Bundle
 from jobs.deployments import ledger
-from jobs.errors import Refused
+from jobs.errors import Misconfigured, Refused
 from jobs.evidence import dataset
 from jobs.evidence.scored import scored
 from jobs.lake.run import Run, code_version
@@ -27,11 +27,12 @@ from jobs.lake.tables import LAKE
 from jobs.moment.columns import LABELS, columns_read
 from jobs.moment.identity import IDENTITY
 from jobs.train import choice, core
+from jobs.train.progress import said
 from models.delays.curve import DelayCurve
 from models.evaluation.estimate import Estimate, Finding
 from models.rankers import BASELINE, fit
 from models.rankers.features import TABLE
-from models.rankers.protocol import Ranker
+from models.rankers.protocol import Diverged, Ranker, TrainingData
 
 COLUMNS = ("split", "request_id", "event_time", "surface", "conversion_heard_at", *LABELS)
 """What is read of `examples` whatever is learned; all of `TABLE` is needed to tell validation rows apart."""
@@ -56,7 +57,8 @@ def run(run: Run) -> dict[str, Any]:
     for kind in kinds:
         started = time.monotonic()
         start_from = _of_kind(kind, origins[kind]) if kind in origins else None
-        rankers[kind] = fit(kind, folds.train, run.config.ranker, start_from)
+        with said(run.say):
+            rankers[kind] = _fitted(run, kind, folds.train, start_from)
         continued = f", continues {origins[kind].candidate_id}" if kind in origins else ""
         run.say(f"{kind} fitted in {time.monotonic() - started:.1f} s{continued}")
     rows = scored(folds.validate, rankers, IDENTITY.empty_table())
@@ -81,6 +83,14 @@ def run(run: Run) -> dict[str, Any]:
         "train_rows": len(folds.train.clicked),
         "validation": {kind: _values(figures[kind]) for kind in sorted(figures)},
     }
+
+
+def _fitted(run: Run, kind: str, data: TrainingData, start_from: Ranker | None) -> Ranker:
+    """Raises `Misconfigured` where the settings make learning diverge."""
+    try:
+        return fit(kind, data, run.config.ranker, start_from)
+    except Diverged as error:
+        raise Misconfigured(f"the settings ranker.{kind}.* must let it learn: {error}") from error
 
 
 def _champion(run: Run) -> Bundle | None:

@@ -4,12 +4,15 @@ A ranker is one file, named here; its settings are a class of `models.settings`,
 """
 
 from models.rankers.logistic import LogisticRanker
+from models.rankers.mmoe import MMoERanker
 from models.rankers.popularity import PopularityRanker
 from models.rankers.protocol import Ranker, TrainingData
 from models.rankers.xgboost import XGBoostRanker
 from models.settings import RankerSettings
 
-RANKERS: dict[str, type[Ranker]] = {ranker.kind: ranker for ranker in (PopularityRanker, LogisticRanker, XGBoostRanker)}
+RANKERS: dict[str, type[Ranker]] = {
+    ranker.kind: ranker for ranker in (PopularityRanker, LogisticRanker, XGBoostRanker, MMoERanker)
+}
 """Weakest first: a training run fits them in this order."""
 BASELINE = PopularityRanker.kind
 """Fitted every time: the endpoint's fallback, and the champion where none was ever deployed."""

@@ -76,7 +76,7 @@ class LogisticRanker:
         encoding = (
             start_from._encoding if start_from else Encoding.fit(data.features, click.rows, settings.max_categories)
         )
-        numbers = _logged(encoding, data.features)
+        numbers = logged(encoding, data.features)
         scaling = start_from._scaling if start_from else Scaling.fit(numbers[click.rows])
         design = Design(scaling.apply(numbers), encoding.codes(data.features), encoding.sizes)
 
@@ -97,7 +97,7 @@ class LogisticRanker:
 
     def predict(self, features: Columns) -> Predictions:
         """Scores for n rows in float64 numpy; no torch when serving."""
-        numbers = self._scaling.apply(_logged(self._encoding, features)).astype(np.float64)
+        numbers = self._scaling.apply(logged(self._encoding, features)).astype(np.float64)
         codes = self._encoding.codes(features)
         p_click = _probability(self._click, numbers, codes, self._encoding.sizes)
         if isinstance(self._conversion, float):
@@ -127,7 +127,7 @@ class LogisticRanker:
         )
 
 
-def _logged(encoding: Encoding, features: Columns) -> Floats:
+def logged(encoding: Encoding, features: Columns) -> Floats:
     """The numeric columns, heavy-tailed ones as log(1 + x), of them negative values read as 0."""
     numbers = encoding.numbers(features)
     heavy = [at for at, name in enumerate(encoding.numeric) if name in HEAVY_TAILED]

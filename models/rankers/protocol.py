@@ -57,6 +57,8 @@ class TrainingData:
 
     `conversion`: what conversions of clicked rows teach, the open ones read as "so far no, so old" (`models.delays`),
     in place of `converted`. None: they teach nothing until they are closed.
+    `days`: (n,) the day of each row, days since 1970-01-01, where a ranker is to forget what it has not seen for long.
+    `held_out`: later examples to stop learning by, never learned from, where a ranker makes several passes.
     """
 
     features: Columns
@@ -64,10 +66,14 @@ class TrainingData:
     converted: Floats
     weight: Floats
     conversion: Targets | None = None
+    days: NDArray[np.int64] | None = None
+    held_out: "TrainingData | None" = None
 
     def __post_init__(self) -> None:
         n = len(self.clicked)
         lengths = {name: len(column) for name, column in self.features.items()}
+        if self.days is not None:
+            lengths["days"] = len(self.days)
         if any(length != n for length in (*lengths.values(), len(self.converted), len(self.weight))):
             raise ValueError(f"training data needs columns of one length; found clicked {n}, {lengths}")
 
@@ -94,6 +100,10 @@ class Predictions:
         return p
 
 
+class Diverged(ValueError):
+    """What is minimised is no number any more: settings ask for steps too large, and no model comes of it."""
+
+
 class Ranker(Protocol):
     """Never half-fitted: an instance exists only fitted. Same data, settings and seed give the same bytes."""
 
@@ -107,7 +117,8 @@ class Ranker(Protocol):
 
         `start_from` (same class) is continued where the method can, and never changed.
 
-        Raises ValueError when no row has a known click label, or only one class of it is present.
+        Raises ValueError when no row has a known click label, or only one class of it is present; `Diverged` (one too)
+        where learning does not settle.
         """
         ...
 

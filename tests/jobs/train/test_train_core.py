@@ -39,7 +39,7 @@ def test_a_train_fold_without_clicks_is_refused() -> None:
 @pytest.mark.parametrize(
     ("mode", "champion", "expected"),
     [
-        ("full", None, {"popularity", "logistic", "xgboost"}),
+        ("full", None, {"popularity", "logistic", "xgboost", "mmoe"}),
         ("warm", "logistic", {"popularity", "logistic"}),
         ("warm", "xgboost", {"popularity", "xgboost"}),
         ("warm", None, {"popularity", "xgboost"}),

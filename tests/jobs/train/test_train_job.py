@@ -9,7 +9,7 @@ import pytest
 
 from jobs import bundle
 from jobs.config import Config
-from jobs.errors import NotReady, Refused
+from jobs.errors import Misconfigured, NotReady, Refused
 from jobs.lake.store import Lake
 from jobs.train import job
 from tests.jobs.small_candidates import live, publish_ledger
@@ -33,7 +33,7 @@ def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, t
     """At another place, under another gate and other alarms the same bundles; at the same place the very same rows."""
     report = job.run(a_run("train", config))
     first = candidates(config)
-    assert {row["ranker"] for row in first} == {"popularity", "logistic", "xgboost"}
+    assert {row["ranker"] for row in first} == {"popularity", "logistic", "xgboost", "mmoe"}
     assert [row["candidate_id"] for row in first if row["chosen"]] == [report["chosen"]]
     measured = {row["ranker"]: (row["validation_log_loss"], row["validation_auc"]) for row in first}
     assert {k: (v["log_loss"], v["auc"]) for k, v in report["validation"].items()} == measured
@@ -57,7 +57,7 @@ def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, t
         assert found.index is not None
         told = found.manifest["lineage"]["columns"]
         assert ("user_item_interest" in told) == (row["ranker"] != "popularity"), "what its bytes depend on"
-        assert "last_items" not in told, "none of these looks at them"
+        assert ("last_items" in told) == (row["ranker"] == "mmoe"), "the others do not look at them"
 
 
 def test_the_settings_of_one_ranker_change_no_other(config: Config) -> None:
@@ -69,6 +69,13 @@ def test_the_settings_of_one_ranker_change_no_other(config: Config) -> None:
     job.run(a_run("train", tuned))
     after = {row["ranker"]: row["bundle_sha256"] for row in candidates(config)}
     assert {kind for kind in before if after[kind] != before[kind]} == {"xgboost"}
+
+
+def test_settings_that_make_learning_diverge_are_misconfigured(config: Config) -> None:
+    """A retry cannot help, and it is not the data's fault."""
+    wild = config.ranker.mmoe.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(Misconfigured, match=r"ranker\.mmoe\.\* must let it learn"):
+        job.run(a_run("train", config.model_copy(update={"ranker": config.ranker.model_copy(update={"mmoe": wild})})))
 
 
 def test_a_dead_mlflow_leaves_no_half_candidate(config: Config) -> None:

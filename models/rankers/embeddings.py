@@ -1,0 +1,227 @@
+"""Vectors of words: one row per kept value of a field, found by the value, so that a table can grow and lose rows.
+
+Every field (a category, an attribute, the user's or the item's id) has a row for what is unknown, one for what is
+known but not kept, and one per kept value. All fields share one table of one width.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.rankers.encoding import FIRST_KEPT_CODE, REST_CODE, UNKNOWN_CODE, codes_of
+from models.rankers.protocol import Columns
+from models.rankers.tensors import from_bytes, to_bytes
+
+Ints = NDArray[np.int64]
+SPREAD = 0.03
+"""Standard deviation of the numbers a row of a cold start begins with."""
+TABLE_FILE, VALUES_FILE = "embeddings.safetensors", "vocabulary.json"
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Which values get a row of their own, and for how long; the fields are those of `MMoESettings`."""
+
+    admit_after: int
+    expire_after_days: int
+    max_values: int
+
+
+@dataclass(frozen=True)
+class Sightings:
+    """The distinct values of a field in the rows learned from: how often, on which day last, and their parent's value.
+
+    `parents`: of the field that `PARENTS` names, None where unknown or where the field has no parent.
+    """
+
+    values: list[str]
+    count: Ints
+    last_day: Ints
+    parents: list[str | None]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """N rows of d numbers: field by field the unknown, the rest, then `values` of the field in order.
+
+    `rows` is (N, d), float16 at rest and float32 while learning; `accumulators` (N,) float32 are row-wise AdaGrad's
+    sums; `last_seen` (N,) int32 is the last day a row was looked up in learning, days since 1970-01-01.
+    """
+
+    values: Mapping[str, tuple[str, ...]]
+    rows: NDArray[Any]
+    accumulators: NDArray[np.float32]
+    last_seen: NDArray[np.int32]
+
+    @cached_property
+    def first(self) -> dict[str, int]:
+        """Where each field's rows begin."""
+        sizes = [FIRST_KEPT_CODE + len(kept) for kept in self.values.values()]
+        return dict(zip(self.values, np.cumsum([0, *sizes])[:-1].tolist(), strict=True))
+
+    @cached_property
+    def row_of(self) -> dict[str, dict[str, int]]:
+        """Field, then value, to its row."""
+        return {
+            field: {value: at for at, value in enumerate(kept, start=self.first[field] + FIRST_KEPT_CODE)}
+            for field, kept in self.values.items()
+        }
+
+    def unknown(self, field: str) -> int:
+        """The row of a field's unknown value."""
+        return self.first[field] + UNKNOWN_CODE
+
+    def rest(self, field: str) -> int:
+        """The row of a field's values that have none of their own."""
+        return self.first[field] + REST_CODE
+
+    def codes(self, field: str, column: NDArray[Any]) -> Ints:
+        """(n,) or (n, k) strings become rows of the same shape; raises ValueError for what is no string nor unknown."""
+        flat = codes_of(column.ravel(), self.row_of[field], otherwise=self.rest(field), unknown=self.unknown(field))
+        return flat.reshape(column.shape)
+
+    def grown(
+        self, seen: Mapping[str, Sightings], admission: Admission, parents: Mapping[str, str], today: int
+    ) -> "Embeddings":
+        """The same table, float32, for the values of `seen`: rows are copied by value, bit for bit.
+
+        A value not seen for more than `expire_after_days` before `today` loses its row. One seen `admit_after` times
+        gets one while the field has fewer than `max_values`, the most frequent first, ties to the smaller. It begins
+        as the mean of the rows that its parent's value has in `seen` (of `parents`, field to its parent field), else as
+        the field's rest, with a fresh accumulator.
+        """
+        values: dict[str, tuple[str, ...]] = {}
+        sources, starts = [], []
+        for field, before in self.values.items():
+            now, first = seen[field], self.first[field]
+            last = dict(zip(before, self.last_seen[first + FIRST_KEPT_CODE :].tolist(), strict=False))
+            last.update((v, d) for v, d in zip(now.values, now.last_day.tolist(), strict=True) if v in last)
+            kept = [value for value in before if today - last[value] <= admission.expire_after_days]
+            new = admitted(now, admission, len(kept), set(before))
+            values[field] = (*kept, *new)
+            own = [self.row_of[field][value] for value in kept]
+            sources.append(np.array([self.unknown(field), self.rest(field), *own], dtype=np.int64))
+            starts.append(self._starts(field, now, new) if field in parents else self._rests(field, len(new)))
+        table = _laid(self, values, sources, starts)
+        return _seen_again(table, seen)
+
+    def _rests(self, field: str, n: int) -> NDArray[np.float32]:
+        return np.repeat(self.rows[[self.rest(field)]].astype(np.float32), n, axis=0)
+
+    def _starts(self, field: str, now: Sightings, new: list[str]) -> NDArray[np.float32]:
+        """Where new values begin: at the mean of the known values of `now` with the same parent."""
+        starts = self._rests(field, len(new))
+        known: dict[str | None, list[int]] = {}
+        for value, parent in zip(now.values, now.parents, strict=True):
+            if value in self.row_of[field]:
+                known.setdefault(parent, []).append(self.row_of[field][value])
+        means = {parent: self.rows[at].astype(np.float32).mean(axis=0) for parent, at in known.items() if parent}
+        parent_of = dict(zip(now.values, now.parents, strict=True))
+        for at, value in enumerate(new):
+            if parent_of[value] in means:
+                starts[at] = means[parent_of[value]]  # type: ignore[index]
+        return starts
+
+    def at_rest(self) -> "Embeddings":
+        """The same with rows as float16: what a bundle holds, and what is judged."""
+        return Embeddings(self.values, self.rows.astype(np.float16), self.accumulators, self.last_seen)
+
+    def to_files(self) -> dict[str, bytes]:
+        """A safetensors file and the values as JSON."""
+        tensors = {"rows": self.rows, "accumulators": self.accumulators, "last_seen": self.last_seen}
+        return {
+            TABLE_FILE: to_bytes(tensors),
+            VALUES_FILE: json.dumps(list(self.values.items()), ensure_ascii=False, separators=(",", ":")).encode(),
+        }
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> Self:
+        """The very table `to_files` wrote."""
+        tensors = from_bytes(files[TABLE_FILE])
+        values = {field: tuple(kept) for field, kept in json.loads(files[VALUES_FILE])}
+        return cls(values, tensors["rows"], tensors["accumulators"], tensors["last_seen"])
+
+
+def cold(seen: Mapping[str, Sightings], admission: Admission, dimensions: int, rng: np.random.Generator) -> Embeddings:
+    """A first table of small random float32 rows; who gets one is as in `Embeddings.grown`."""
+    values = {field: tuple(admitted(now, admission, 0, set())) for field, now in seen.items()}
+    n = sum(FIRST_KEPT_CODE + len(kept) for kept in values.values())
+    rows = rng.standard_normal((n, dimensions), dtype=np.float32)
+    rows *= np.float32(SPREAD)
+    return _seen_again(Embeddings(values, rows, np.zeros(n, np.float32), np.zeros(n, np.int32)), seen)
+
+
+def admitted(now: Sightings, admission: Admission, held: int, known: set[str]) -> list[str]:
+    """The values of `now` that get a row beside `held` others: often enough seen and not `known`, in order."""
+    new = np.flatnonzero(now.count >= admission.admit_after).tolist()
+    often = sorted((-int(now.count[at]), now.values[at]) for at in new if now.values[at] not in known)
+    return sorted(value for _, value in often[: max(0, admission.max_values - held)])
+
+
+def sightings(
+    columns: Iterable[tuple[NDArray[Any], Ints]], parent: tuple[NDArray[Any], NDArray[Any]] | None = None
+) -> Sightings:
+    """Of one field in one or more columns, each (n,) or (n, k) with the day of each of its n rows.
+
+    `parent`: a column of the field and that of its parent, row by row; a value's last row that knows says which.
+    Raises ValueError for what is neither a string nor unknown.
+    """
+    flat, days = [], []
+    for column, day in columns:
+        flat.append(column.ravel())
+        days.append(np.repeat(day, column.shape[1]) if column.ndim == 2 else day)
+    listed = np.concatenate(flat).tolist()
+    table = {value: at for at, value in enumerate(dict.fromkeys(listed))}
+    codes = np.fromiter(map(table.__getitem__, listed), dtype=np.int64, count=len(listed))
+    words = [value for value in table if value is not None and value == value]
+    wrong = next((value for value in words if not isinstance(value, str)), None)
+    if wrong is not None:
+        raise ValueError(f"a category needs to be a string or None; found {wrong!r}")
+    at = np.fromiter(map(table.__getitem__, words), dtype=np.int64, count=len(words))
+    last = np.zeros(len(table), dtype=np.int64)
+    np.maximum.at(last, codes, np.concatenate(days))
+    of: dict[str, str | None] = {}
+    if parent is not None:
+        of = {v: p for v, p in zip(parent[0].tolist(), parent[1].tolist(), strict=True) if isinstance(p, str)}
+    return Sightings(words, np.bincount(codes, minlength=len(table))[at], last[at], [of.get(word) for word in words])
+
+
+def _laid(
+    before: Embeddings,
+    values: Mapping[str, tuple[str, ...]],
+    sources: list[Ints],
+    starts: list[NDArray[np.float32]],
+) -> Embeddings:
+    """A table of each field's copied rows and then its new ones."""
+    rows, accumulators, last_seen = [], [], []
+    for source, start in zip(sources, starts, strict=True):
+        rows += [before.rows[source].astype(np.float32), start]
+        accumulators += [before.accumulators[source], np.zeros(len(start), np.float32)]
+        last_seen += [before.last_seen[source], np.zeros(len(start), np.int32)]
+    return Embeddings(values, np.concatenate(rows), np.concatenate(accumulators), np.concatenate(last_seen))
+
+
+def _seen_again(table: Embeddings, seen: Mapping[str, Sightings]) -> Embeddings:
+    last_seen = table.last_seen.copy()
+    for field, now in seen.items():
+        rows = np.array([table.row_of[field].get(value, -1) for value in now.values], dtype=np.int64)
+        there = rows >= 0
+        np.maximum.at(last_seen, rows[there], now.last_day[there].astype(np.int32))
+    return Embeddings(table.values, table.rows, table.accumulators, last_seen)
+
+
+def of_columns(table: Embeddings, features: Columns, sources: Mapping[str, str], n: int) -> NDArray[np.int32]:
+    """(n, width) rows of the columns that `sources` names, column to field; an absent one is unknown throughout."""
+    found = []
+    for column, field in sources.items():
+        if column in features:
+            codes = table.codes(field, np.asarray(features[column])).astype(np.int32)
+            found.append(codes if codes.ndim == 2 else codes[:, None])
+        else:
+            found.append(np.full((n, 1), table.unknown(field), dtype=np.int32))
+    return np.hstack(found)

@@ -1,0 +1,291 @@
+"""Minibatches through the network: Adam on its weights, row-wise AdaGrad on the rows that a batch looked up.
+
+The embedding table is a plain array outside autograd: a batch's distinct rows are taken out, learned from and put
+back, so that a row nobody looked up keeps its bytes (no momentum, no decay) and costs nothing.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.rankers.embeddings import Embeddings
+from models.rankers.network import FIXED, Arrays, inputs, logits
+from models.rankers.protocol import Diverged, Floats
+from models.rankers.threads import threads_for
+from models.settings import MMoESettings
+
+log = logging.getLogger(__name__)
+EPSILON = 1e-8
+ALMOST_ONE = 1.0 - 1e-6
+"""A conversion is never surer than this in the loss, whose logarithm would else be infinite."""
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+"""What Adam remembers of a weight."""
+FURTHEST, BISECTIONS = 2.0, 22
+"""A shift of intercepts in logits, to a millionth."""
+ADVICE = "a smaller learning_rate may help"
+REPORTS = 10
+"""Lines of progress an epoch."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """n encoded rows: numbers (n, k), rows of the table (n, words + listed), labels and weights (n,).
+
+    `converted` is NaN where unknown; `rehearsed` is what the parent says of P(conversion | click), NaN where it is not
+    to be held to. `seen` and `of_click`, of a clicked row whose conversion is learned given the click: how much of it
+    was to be seen by now, and its weight (`models.delays.targets.Targets`); NaN and 0 elsewhere.
+    """
+
+    numbers: NDArray[np.float32]
+    codes: NDArray[np.int32]
+    clicked: NDArray[np.float32]
+    converted: NDArray[np.float32]
+    rehearsed: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    seen: NDArray[np.float32]
+    of_click: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.clicked)
+
+    def take(self, at: NDArray[np.int64]) -> "Batch":
+        """Some rows, copied."""
+        return Batch(*(getattr(self, field.name)[at] for field in fields(self)))
+
+
+class Learner:
+    """A network and a table that learn; begins where it is told to."""
+
+    def __init__(
+        self, weights: Arrays, memory: Arrays, table: Embeddings, fields: tuple[str, ...], settings: MMoESettings
+    ) -> None:
+        """`memory`: Adam's moments as `<weight>.<moment>`, empty at first; `fields`: that of each column of codes.
+
+        `table` is float32 and learned in place.
+        """
+        self._table, self._settings = table, settings
+        self._slot = np.zeros(len(table.rows), dtype=np.int64)
+        self._unknown = np.array([table.unknown(field) for field in fields], dtype=np.int32)
+        self._rest = np.array([table.rest(field) for field in fields], dtype=np.int32)
+        self.weights = {name: torch.tensor(value, requires_grad=name not in FIXED) for name, value in weights.items()}
+        learned = [weight for name, weight in self.weights.items() if name not in FIXED]
+        self._adam = torch.optim.Adam(learned, lr=settings.learning_rate)
+        for name, weight in self.weights.items():
+            if f"{name}.step" in memory:
+                self._adam.state[weight] = {m: torch.tensor(memory[f"{name}.{m}"]) for m in MOMENTS}
+
+    def learn(self, rows: Batch, epochs: int, listed: int, rng: np.random.Generator, held_out: Batch | None) -> None:
+        """So many passes in new orders; after each but the first, back to the last one if `held_out` liked it more. In
+        the end the intercepts are set so that as much is promised of all rows as came of them.
+
+        Raises `Diverged` where the loss is not finite.
+        """
+        threads = torch.get_num_threads()
+        torch.set_num_threads(threads_for(self._settings.batch_size))
+        try:
+            best = float("inf")
+            for epoch in range(epochs):
+                before = self._copied() if held_out is not None and epoch else None
+                self._pass(rows, epoch, epochs, listed, rng)
+                if held_out is None or epochs == 1:
+                    continue
+                found = self.log_loss(held_out, listed)
+                log.info("mmoe: epoch %d, held-out log-loss %.5f", epoch + 1, found)
+                if found >= best and before is not None:
+                    self._restore(before)
+                    break
+                best = found
+            if epochs:
+                self._level(rows, listed)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _pass(self, rows: Batch, epoch: int, epochs: int, listed: int, rng: np.random.Generator) -> None:
+        n, size = len(rows), self._settings.batch_size
+        steps = -(-n // size)
+        shown, losses = max(1, steps // REPORTS), []
+        for at, batch in enumerate(self.batches(rows, rng)):
+            # Falls to nothing at the end of the fit: what the last batches happened to hold must not show.
+            self._adam.param_groups[0]["lr"] = self._settings.learning_rate * (
+                1 - (epoch * steps + at) / (epochs * steps)
+            )
+            losses.append(self.step(batch, listed))
+            if not np.isfinite(losses[-1]):
+                raise Diverged(
+                    f"learning needs a finite loss; found {losses[-1]} in epoch {epoch + 1} after {at * size} rows: "
+                    f"{ADVICE}"
+                )
+            if (at + 1) % shown == 0 or at + 1 == steps:
+                done = min(n, (at + 1) * size)
+                log.info(
+                    "mmoe: epoch %d, %d of %d rows, loss %.5f", epoch + 1, done, n, np.mean(losses[-shown:]),
+                    extra={"epoch": epoch + 1, "rows": done, "loss": float(np.mean(losses[-shown:]))},
+                )  # fmt: skip
+
+    def _level(self, rows: Batch, listed: int) -> None:
+        """What a last few batches leave of a bias in the mean goes: a logistic regression's intercept has none either.
+
+        Of conversions: of the rows where they are known, or as many per click as the parent promises of all rows.
+        """
+        click, conversion = self.scored(rows, listed)
+        if not (np.isfinite(click).all() and np.isfinite(conversion).all()):  # of the last step no loss has told
+            raise Diverged(f"learning needs finite scores in the end; found others: {ADVICE}")
+        weight = rows.weight.astype(np.float64)
+        steps = [shift(click, weight, float(weight @ rows.clicked)), 0.0]
+        p_click = weight / (1 + np.exp(-click - steps[0]))
+        given = ~np.isnan(rows.seen)
+        if given.any():
+            counts = rows.of_click[given].astype(np.float64)
+            steps[1] = shift(conversion[given], counts * rows.seen[given], float(counts @ rows.converted[given]))
+        for of, share in ((np.where(given.any(), np.nan, rows.converted), weight), (rows.rehearsed, p_click)):
+            known = ~np.isnan(of)
+            if known.any():
+                steps[1] = shift(conversion[known], p_click[known], float(share[known] @ of[known]))
+        with torch.no_grad():
+            self.weights["out.bias"] += torch.tensor(steps, dtype=torch.float32)
+
+    def batches(self, rows: Batch, rng: np.random.Generator) -> Iterator[Batch]:
+        """All rows in a new order, values hidden now and then so that the rest's row learns what to say of new ones."""
+        order = rng.permutation(len(rows))
+        for first in range(0, len(rows), self._settings.batch_size):
+            batch = rows.take(order[first : first + self._settings.batch_size])
+            hidden = rng.random(batch.codes.shape, dtype=np.float32) < self._settings.id_dropout
+            np.copyto(batch.codes, self._rest, where=hidden & (batch.codes != self._unknown))
+            yield batch
+
+    def step(self, batch: Batch, listed: int) -> float:
+        """One batch learned from; returns its weighted mean loss before, in nats, summed over the tasks."""
+        at, slots = self._distinct(batch.codes)
+        rows = torch.from_numpy(self._table.rows[at]).requires_grad_()
+        looked = torch.nn.functional.embedding(torch.from_numpy(slots), rows)
+        loss = self._loss(batch, logits(torch, self.weights, self._inputs(batch, looked, listed)))
+        self._adam.zero_grad(set_to_none=True)
+        loss.backward()
+        self._adam.step()
+        self._descend(at, rows.grad.numpy())
+        return float(loss.detach())
+
+    def _distinct(self, codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The distinct rows and where each code's is among them; no sorting: a slot per row of the table says."""
+        flat = codes.ravel()
+        places = np.arange(len(flat))
+        self._slot[flat] = places
+        at = flat[self._slot[flat] == places]
+        self._slot[at] = places[: len(at)]
+        return at.astype(np.int64), self._slot[flat].reshape(codes.shape)
+
+    def _inputs(self, batch: Batch, looked: torch.Tensor, listed: int) -> torch.Tensor:
+        words = batch.codes.shape[1] - listed
+        present = (batch.codes[:, words:] != self._unknown[words:]).astype(np.float32)
+        return inputs(torch, torch.from_numpy(batch.numbers), looked, torch.from_numpy(present))
+
+    def _loss(self, batch: Batch, found: list[torch.Tensor]) -> torch.Tensor:
+        """-log P(click) and, where a conversion is known of an impression, -log P(click) P(conversion | click) (Ma et
+        al. 2018, "Entire Space Multi-Task Model"); each the mean over the batch's rows, by weight.
+
+        Where the parent's P(conversion | click) is rehearsed, its cross entropy with what is said now stands for the
+        second (Li & Hoiem 2016, "Learning without Forgetting").
+        """
+        functional = torch.nn.functional
+        click, conversion = found
+        weight = torch.from_numpy(batch.weight)
+        loss = functional.binary_cross_entropy_with_logits(click, torch.from_numpy(batch.clicked), weight=weight)
+        known = np.flatnonzero(~np.isnan(batch.converted))
+        if len(known):
+            at = torch.from_numpy(known)
+            given = torch.from_numpy(~np.isnan(batch.seen[known]))
+            log_p = functional.logsigmoid(conversion)[at] + functional.logsigmoid(click)[at] * ~given
+            seen = torch.from_numpy(np.nan_to_num(batch.seen[known], nan=1.0))
+            log_not = torch.log1p(-(torch.exp(log_p) * seen).clip(max=ALMOST_ONE))
+            yes = torch.from_numpy(batch.converted)[at]
+            counts = torch.where(given, torch.from_numpy(batch.of_click)[at], weight[at])
+            loss = loss - (counts * (yes * log_p + (1 - yes) * log_not)).sum() / len(batch)
+        held = np.flatnonzero(~np.isnan(batch.rehearsed))
+        if len(held):
+            at = torch.from_numpy(held)
+            loss = loss + functional.binary_cross_entropy_with_logits(
+                conversion[at], torch.from_numpy(batch.rehearsed)[at], weight=weight[at], reduction="sum"
+            ) / len(batch)
+        return loss
+
+    def _descend(self, at: NDArray[np.int64], gradient: NDArray[np.float32]) -> None:
+        """Row-wise AdaGrad: a row's step shrinks with the sum of its mean squared gradients (Duchi et al. 2011)."""
+        table = self._table
+        table.accumulators[at] += np.square(gradient).mean(axis=1)
+        rate = self._settings.embedding_learning_rate / (np.sqrt(table.accumulators[at]) + EPSILON)
+        table.rows[at] -= rate[:, None] * gradient
+
+    def log_loss(self, rows: Batch, listed: int) -> float:
+        """The weighted mean log-loss of clicks, in nats."""
+        clicked = rows.clicked.astype(np.float64)
+        logit = self.scored(rows, listed)[0]
+        losses = np.logaddexp(0.0, logit) - clicked * logit
+        return float(np.average(losses, weights=rows.weight))
+
+    def scored(self, rows: Batch, listed: int) -> list[Floats]:
+        """The logits of each task by the learner's own library, float64 of float32."""
+        found = []
+        with torch.no_grad():
+            for first in range(0, len(rows), self._settings.batch_size):
+                batch = rows.take(np.arange(first, min(len(rows), first + self._settings.batch_size)))
+                looked = torch.from_numpy(self._table.rows[batch.codes].astype(np.float32))
+                found.append(logits(torch, self.weights, self._inputs(batch, looked, listed)))
+        return [np.concatenate([part[at].numpy() for part in found]).astype(np.float64) for at in range(len(found[0]))]
+
+    def finished(self) -> tuple[Arrays, Arrays, Embeddings]:
+        """Weights, Adam's memory and the table; its rows are rounded to float16 here too, so that `scored` after this
+        is the trainer's view of the very model that is stored.
+        """
+        weights = {name: weight.detach().numpy().copy() for name, weight in self.weights.items()}
+        memory = {
+            f"{name}.{moment}": np.asarray(self._adam.state[weight][moment].numpy()).astype(np.float32)
+            for name, weight in self.weights.items()
+            for moment in MOMENTS
+            if moment in self._adam.state.get(weight, {})
+        }
+        stored = self._table.at_rest()
+        self._table = Embeddings(stored.values, stored.rows, stored.accumulators, stored.last_seen)
+        return weights, memory, stored
+
+    def _copied(self) -> Mapping[str, Any]:
+        weights = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        moments = {
+            name: {key: value.clone() for key, value in self._adam.state[weight].items()}
+            for name, weight in self.weights.items()
+            if name not in FIXED
+        }
+        return {
+            "weights": weights,
+            "moments": moments,
+            "rows": self._table.rows.copy(),
+            "accumulators": self._table.accumulators.copy(),
+        }
+
+    def _restore(self, before: Mapping[str, Any]) -> None:
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(before["weights"][name])
+                if name in before["moments"]:
+                    self._adam.state[weight] = before["moments"][name]
+        self._table.rows[:] = before["rows"]
+        self._table.accumulators[:] = before["accumulators"]
+
+
+def shift(logit: Floats, weight: Floats, total: float) -> float:
+    """By how much all logits must rise for the weighted sum of their probabilities to be `total`, by bisection.
+
+    At most by `FURTHEST`, either way: where nothing came, or everything, there is no such logit.
+    """
+    low, high = -FURTHEST, FURTHEST
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        if float(weight @ (1 / (1 + np.exp(-logit - middle)))) < total:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2

@@ -1,0 +1,110 @@
+"""The multi-gate mixture of experts (Ma et al. 2018, "Modeling Task Relationships in Multi-task Learning with
+Multi-gate Mixture-of-Experts", KDD) as one formula, for the learner's torch and for serving's numpy alike.
+
+Functions take `xp`, the library of their arrays: what is judged and served is the formula that learned.
+
+Weights by name, for m inputs, E experts of width H, T tasks and towers of width W:
+
+    experts.weight (m, E, H)  experts.bias (E, H)      gates.weight (m, T, E)  gates.bias (T, E)  gates.open (T, E)
+    towers.weight (T, H, W)   towers.bias (T, W)       out.weight (T, W)       out.bias (T,)      wide.weight (m, T)
+
+`gates.open` is 0 where a task may use an expert and minus infinity where not; it is not learned. `wide` is a linear
+path beside the experts (Cheng et al. 2016, "Wide & Deep Learning for Recommender Systems").
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TASKS = ("click", "conversion")
+"""What is predicted of an impression: P(click), P(conversion | click)."""
+EXPERT_AXIS = {"experts.weight": 1, "experts.bias": 0, "gates.weight": 2, "gates.bias": 1, "gates.open": 1}
+"""Of the weights that have one; the others do not know how many experts there are."""
+FIXED = frozenset({"gates.open"})
+Weights = Mapping[str, Any]
+"""Weights of either library, by name."""
+Arrays = dict[str, NDArray[np.float32]]
+
+
+def width(numbers: int, words: int, lists: int, dimensions: int) -> int:
+    """How many inputs m the network has."""
+    return numbers + words * dimensions + (dimensions + 1 if lists else 0) + dimensions
+
+
+def inputs(xp: Any, numbers: Any, looked: Any, present: Any) -> Any:
+    """(..., m) of (..., k) numbers and the vectors looked up, (..., words + listed, d), the listed ones last.
+
+    `present` (..., listed) is 1 where a list has an entry, else 0; its vectors are averaged over those. The last d
+    inputs are the sum over all pairs of vectors of their products (He & Chua 2017, "Neural Factorization Machines",
+    equation 4): what a user makes of an item is such a product, and layers of sums learn it slowly.
+    """
+    listed = present.shape[-1]
+    words = looked.shape[-2] - listed
+    own = looked[..., :words, :]
+    parts = [numbers, own.reshape((*own.shape[:-2], -1))]
+    total, squares = own.sum(-2), (own * own).sum(-2)
+    if listed:
+        count = present.sum(-1)[..., None]
+        pooled = (looked[..., words:, :] * present[..., None]).sum(-2) / count.clip(min=1)
+        parts += [pooled, count / listed]
+        total, squares = total + pooled, squares + pooled * pooled
+    return xp.concatenate([*parts, (total * total - squares) / 2], -1)
+
+
+def gates(xp: Any, weights: Weights, x: Any) -> Any:
+    """(..., T, E): how much each task takes of each expert; sums to 1 over the experts."""
+    m, tasks, experts = weights["gates.weight"].shape
+    flat = x @ weights["gates.weight"].reshape((m, tasks * experts))
+    logits = flat.reshape((*x.shape[:-1], tasks, experts)) + weights["gates.bias"] + weights["gates.open"]
+    shares = xp.exp(logits - xp.amax(logits, -1)[..., None])
+    return shares / shares.sum(-1)[..., None]
+
+
+def logits(xp: Any, weights: Weights, x: Any) -> list[Any]:
+    """One (...) for each of `TASKS`, of (..., m) inputs."""
+    m, experts, wide = weights["experts.weight"].shape
+    hidden = x @ weights["experts.weight"].reshape((m, experts * wide))
+    hidden = (hidden.reshape((*x.shape[:-1], experts, wide)) + weights["experts.bias"]).clip(min=0)
+    mixed = gates(xp, weights, x) @ hidden
+    straight = x @ weights["wide.weight"]
+    found = []
+    for at in range(len(TASKS)):
+        tower = (mixed[..., at, :] @ weights["towers.weight"][at] + weights["towers.bias"][at]).clip(min=0)
+        deep = (tower * weights["out.weight"][at]).sum(-1)
+        found.append(deep + straight[..., at] + weights["out.bias"][at])
+    return found
+
+
+def initial(
+    m: int, experts: int, expert_width: int, tower_width: int, shared: bool, rng: np.random.Generator
+) -> Arrays:
+    """Random weights (He et al. 2015 before rectifiers), nothing on the linear path, gates that begin even.
+
+    Not `shared`: each task has `experts` of its own, which the other's gate is closed to.
+    """
+    tasks = len(TASKS)
+    total = experts if shared else experts * tasks
+
+    def drawn(fan_in: int, *shape: int) -> NDArray[np.float32]:
+        return rng.standard_normal(shape, dtype=np.float32) * np.float32(np.sqrt(2.0 / fan_in))
+
+    def nothing(*shape: int) -> NDArray[np.float32]:
+        return np.zeros(shape, dtype=np.float32)
+
+    closed = nothing(tasks, total)
+    if not shared:
+        closed += np.where(np.arange(total) // experts == np.arange(tasks)[:, None], 0.0, -np.inf).astype(np.float32)
+    return {
+        "experts.weight": drawn(m, m, total, expert_width),
+        "experts.bias": nothing(total, expert_width),
+        "gates.weight": nothing(m, tasks, total),
+        "gates.bias": nothing(tasks, total),
+        "gates.open": closed,
+        "towers.weight": drawn(expert_width, tasks, expert_width, tower_width),
+        "towers.bias": nothing(tasks, tower_width),
+        "out.weight": drawn(2 * tower_width, tasks, tower_width),
+        "out.bias": nothing(tasks),
+        "wide.weight": nothing(m, tasks),
+    }

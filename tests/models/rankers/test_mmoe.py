@@ -1,0 +1,381 @@
+"""What the network promises beyond the contract: ids are learned, warm starts copy by row, both libraries agree."""
+
+import logging
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.rankers.features import CATEGORICAL, NUMERIC
+from models.rankers.labels import click_label
+from models.rankers.learner import Batch, Learner
+from models.rankers.logistic import LogisticRanker
+from models.rankers.mmoe import MMoERanker, _batch
+from models.rankers.protocol import Diverged, TrainingData
+from models.settings import LogisticSettings, MMoESettings
+from tests.models.rankers.id_world import Drawn, IdWorld, excess, log_loss
+
+SEED = 7
+SMALL: dict[str, Any] = {"experts": 3, "expert_width": 16, "tower_width": 8, "embedding_dimensions": 8}
+
+
+def fit(data: TrainingData, start_from: MMoERanker | None = None, **of: Any) -> MMoERanker:
+    return MMoERanker.fit(data, MMoESettings(**(SMALL | of)), SEED, start_from)
+
+
+def part(data: TrainingData, where: Any) -> TrainingData:
+    features = {name: column[where] for name, column in data.features.items()}
+    return TrainingData(features, data.clicked[where], data.converted[where], data.weight[where])
+
+
+def having(data: TrainingData, **columns: Any) -> TrainingData:
+    return replace(data, features={**data.features, **columns})
+
+
+@pytest.fixture(scope="module")
+def world() -> IdWorld:
+    return IdWorld(users=300, items=150)
+
+
+@pytest.fixture(scope="module")
+def drawn(world: IdWorld) -> Drawn:
+    return world.rows(12_000, seed=2)
+
+
+@pytest.fixture(scope="module")
+def ranker(drawn: Drawn) -> MMoERanker:
+    return fit(drawn.data)
+
+
+def odd(world: IdWorld, n: int = 500) -> TrainingData:
+    """Rows as bad as they come: unseen ids and categories, unknown ones, NaN and infinite numbers, an empty list."""
+    data = world.rows(n, seed=11).data
+    features = {name: column.copy() for name, column in data.features.items()}
+    features["item_id"][::5] = "unheard"
+    features["user_id"][::7] = None
+    features["item_category"][::3] = "new category"
+    features["last_items"][::4] = None
+    features["last_items"][1::4] = "unheard"
+    features["item_price"][::2] = np.nan
+    features["user_impressions"][::9] = np.inf
+    del features["attributes.hour"]
+    return replace(data, features=features)
+
+
+def test_ids_are_learned_and_come_near_the_truth() -> None:
+    """Numbers tell little of who likes what: a ranker with ids closes most of what others leave, in one pass."""
+    world = IdWorld()
+    train, test = world.rows(150_000, seed=2), world.rows(20_000, seed=3)
+    constant = excess(test.p_click, np.full(20_000, train.data.clicked.mean()))
+    linear = LogisticRanker.fit(train.data, LogisticSettings(), SEED).predict(test.data.features)
+    found = MMoERanker.fit(train.data, MMoESettings(), SEED).predict(test.data.features)
+    assert excess(test.p_click, linear.p_click) > 0.6 * constant
+    assert excess(test.p_click, found.p_click) < 0.3 * constant
+    assert log_loss(test.data.clicked, found.p_click) < log_loss(test.data.clicked, linear.p_click)
+    assert excess(test.p_conversion, found.p_conversion) < 0.5 * excess(test.p_conversion, linear.p_conversion)
+    assert found.p_click.mean() == pytest.approx(test.p_click.mean(), rel=0.05)
+    assert found.p_conversion.mean() == pytest.approx(test.p_conversion.mean(), rel=0.08)
+
+
+def test_the_trainer_and_the_server_say_the_same(world: IdWorld, drawn: Drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch learned it and numpy serves it, from half-precision vectors: what was judged must be what answers."""
+    kept: list[Learner] = []
+    finished, exact = Learner.finished, []
+
+    def watched(learner: Learner) -> Any:
+        kept.append(learner)
+        exact.append(learner.scored(batch_of(learner), 10))
+        return finished(learner)
+
+    monkeypatch.setattr(Learner, "finished", watched)
+    data = odd(world)
+
+    def batch_of(learner: Learner) -> Batch:
+        return _batch(layout[0], learner._table, data, click_label(data), None)
+
+    from models.rankers.mmoe import Layout
+
+    layout = [Layout.fit(drawn.data.features, np.arange(len(drawn.data.clicked)))]
+    served = fit(drawn.data).predict(data.features)
+    by_trainer = kept[0].scored(batch_of(kept[0]), 10)
+    for of, p in zip(range(2), (served.p_click, served.p_conversion_given_click), strict=True):
+        np.testing.assert_allclose(1 / (1 + np.exp(-by_trainer[of])), p, rtol=0, atol=1e-5)
+        # What rounding the vectors to half precision changed at all.
+        np.testing.assert_allclose(1 / (1 + np.exp(-exact[0][of])), p, rtol=0, atol=1e-3)
+    assert np.ptp(served.p_click) > 0.1
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(0, 399), min_size=1, max_size=200))
+def test_a_row_scores_the_same_wherever_it_stands(world: IdWorld, ranker: MMoERanker, places: list[int]) -> None:
+    """To the last bit, in a request of any size and order: a matrix product must not add differently."""
+    rows = world.rows(400, seed=5).data
+    whole = ranker.predict(rows.features)
+    some = ranker.predict(part(rows, places).features)
+    assert np.array_equal(some.p_click, whole.p_click[places])
+    assert np.array_equal(some.p_conversion_given_click, whole.p_conversion_given_click[places])
+
+
+def test_scoring_needs_no_torch(ranker: MMoERanker, tmp_path: Path) -> None:
+    """The endpoint must not carry half a gigabyte of library, nor wait for it."""
+    for name, content in ranker.to_files().items():
+        (tmp_path / name).write_bytes(content)
+    code = f"""
+import sys, pathlib
+from models.rankers.mmoe import MMoERanker
+from tests.models.rankers.id_world import IdWorld
+files = {{path.name: path.read_bytes() for path in pathlib.Path({str(tmp_path)!r}).iterdir()}}
+print(len(MMoERanker.from_files(files).predict(IdWorld(300, 150).rows(7, 1).data.features).p_click))
+print({{"torch", "xgboost", "scipy"}} & set(sys.modules))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split("\n")[:2] == ["7", "set()"]
+
+
+def test_an_id_column_it_learned_is_needed_from_then_on(ranker: MMoERanker, drawn: Drawn) -> None:
+    """A dropped id must stop the run, not make everybody unknown; who never had it does not miss it."""
+    for name in ("user_id", "item_id", "last_items"):
+        less = {column: values for column, values in drawn.data.features.items() if column != name}
+        with pytest.raises(ValueError, match=name):
+            ranker.predict(less)
+    few = part(drawn.data, slice(0, 3000))
+    without = {name: column for name, column in few.features.items() if name not in ("user_id", "last_items")}
+    assert np.isfinite(fit(replace(few, features=without)).predict(without).p_click).all()
+
+
+def test_a_weight_undoes_sampling(world: IdWorld, drawn: Drawn) -> None:
+    """Of the rows without a click a quarter is kept, at four times the weight: the rate is that of all rows."""
+    clicked = drawn.data.clicked == 1.0
+    kept = clicked | (np.random.default_rng(0).random(len(clicked)) < 0.25)
+    sampled = part(drawn.data, kept)
+    weighted = replace(sampled, weight=np.where(sampled.clicked == 1.0, 1.0, 4.0))
+    test = world.rows(5000, seed=4)
+    rate = test.p_click.mean()
+    assert fit(weighted).predict(test.data.features).p_click.mean() == pytest.approx(rate, rel=0.15)
+    assert fit(sampled).predict(test.data.features).p_click.mean() > 1.5 * rate
+
+
+# --- warm starts
+
+
+def test_no_epochs_change_nothing(ranker: MMoERanker, drawn: Drawn) -> None:
+    """Continuing with nothing to learn gives the parent's very bytes: copying rows loses no bit."""
+    assert fit(drawn.data, ranker, warm_epochs=0).to_files() == ranker.to_files()
+
+
+def test_no_rows_are_refused(ranker: MMoERanker, drawn: Drawn) -> None:
+    """As the contract says: a day without clicks must not become a model, not even the parent's copy."""
+    with pytest.raises(ValueError, match="clicked and unclicked"):
+        fit(part(drawn.data, slice(0, 0)), ranker)
+
+
+def test_ids_not_seen_keep_their_bytes(world: IdWorld, ranker: MMoERanker) -> None:
+    """A user who stayed away a day is who she was: no momentum, no decay, no rounding moves her."""
+    data = world.rows(4000, seed=6).data
+    here = np.char.find(data.features["user_id"].astype(str), "u1") == 0
+    # No row hidden either: whose value is hidden is drawn, and the rest's vector is then nobody's.
+    warm = fit(part(data, here), ranker, id_dropout=0.0)
+    before, after = ranker._table, warm._table
+    away = [user for user in before.values["user_id"] if not user.startswith("u1")]
+    there = [user for user in before.values["user_id"] if user.startswith("u1")]
+    assert len(away) > 100
+    assert len(there) > 50
+    for user in away:
+        old, new = before.row_of["user_id"][user], after.row_of["user_id"][user]
+        assert before.rows[old].tobytes() == after.rows[new].tobytes()
+        assert before.accumulators[old] == after.accumulators[new]
+    moved = [
+        before.rows[before.row_of["user_id"][u]].tobytes() != after.rows[after.row_of["user_id"][u]].tobytes()
+        for u in there
+    ]
+    assert all(moved)
+    grown = [
+        after.accumulators[after.row_of["user_id"][u]] > before.accumulators[before.row_of["user_id"][u]] for u in there
+    ]
+    assert all(grown)
+
+
+def test_a_new_item_begins_as_its_category_is(world: IdWorld, ranker: MMoERanker) -> None:
+    """Through the ranker's own columns: the vectors of the category's known items, averaged, and a fresh start."""
+    data = world.rows(3000, seed=7).data
+    items = data.features["item_id"].copy()
+    mine = data.features["item_category"] == "c3"
+    items[np.flatnonzero(mine)[:20]] = "brand new"
+    warm = fit(having(data, item_id=items), ranker, warm_epochs=0)
+    before, after = ranker._table, warm._table
+    known = sorted(set(items[mine]) - {"brand new"} | set())
+    rows = [before.row_of["item_id"][item] for item in known if item in before.row_of["item_id"]]
+    new = after.row_of["item_id"]["brand new"]
+    np.testing.assert_allclose(after.rows[new], before.rows[rows].astype(np.float32).mean(axis=0), atol=1e-3)
+    assert after.accumulators[new] == 0.0
+    assert "brand new" not in before.row_of["item_id"]
+
+
+def test_rare_ids_wait_and_old_ones_go(drawn: Drawn) -> None:
+    """Memory is for who comes again; the day is the data's, not a clock's."""
+    few = part(drawn.data, slice(0, 4000))
+    users = few.features["user_id"].copy()
+    users[:4], users[4:9] = "four rows", "five rows"
+    first = fit(replace(having(few, user_id=users), days=np.full(4000, 100)))
+    assert "five rows" in first._table.row_of["user_id"]
+    assert "four rows" not in first._table.row_of["user_id"]
+    later = part(drawn.data, slice(4000, 8000))
+    for day, there in ((130, True), (131, False)):
+        warm = fit(replace(later, days=np.full(4000, day)), first)
+        assert ("five rows" in warm._table.row_of["user_id"]) is there
+        assert set(later.features["user_id"]) & set(first._table.values["user_id"]) <= set(
+            warm._table.row_of["user_id"]
+        )
+    capped = fit(few, max_ids=10)._table
+    counts = {user: (few.features["user_id"] == user).sum() for user in set(few.features["user_id"])}
+    assert sorted(capped.values["user_id"]) == sorted(sorted(counts, key=lambda u: (-counts[u], u))[:10])
+
+
+def test_the_rest_is_learned_by_hiding_ids(world: IdWorld, drawn: Drawn) -> None:
+    """Someone new is like the average of those known, not like a random vector."""
+    test = world.rows(6000, seed=8)
+    strangers = {name: column.copy() for name, column in test.data.features.items()}
+    strangers["user_id"][:] = "stranger"
+    strangers["item_id"][:] = "new"
+
+    def misses(**of: Any) -> float:
+        return excess(test.p_click, fit(drawn.data, **of).predict(strangers).p_click)
+
+    constant = excess(test.p_click, np.full(6000, drawn.data.clicked.mean()))
+    assert misses(id_dropout=0.05) < constant
+    assert misses(id_dropout=0.05) < misses(id_dropout=0.0)
+
+
+# --- learning
+
+
+def test_a_loss_that_is_no_number_stops_the_fit(drawn: Drawn) -> None:
+    """A model of NaN would be written, judged and only then found out."""
+    with pytest.raises(Diverged, match=r"finite loss; found \S+ in epoch 1 after \d+ rows"):
+        fit(part(drawn.data, slice(0, 3000)), learning_rate=1e30, batch_size=64)
+    with pytest.raises(Diverged, match="finite scores in the end"):  # one step, whose loss came before it
+        fit(part(drawn.data, slice(0, 3000)), learning_rate=1e30, batch_size=3000)
+
+
+def test_later_passes_stop_when_held_out_rows_like_them_less(world: IdWorld, drawn: Drawn) -> None:
+    """Ids are learned by heart in later passes: of twenty, the one before it got worse is kept."""
+    few, later = part(drawn.data, slice(0, 2500)), world.rows(4000, seed=9).data
+    many = {"epochs": 20, "batch_size": 64}
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("models.rankers")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        stopped = fit(replace(few, held_out=later), **many)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    figures = [float(line.rpartition(" ")[2]) for line in said if "held-out" in line]
+    assert 2 <= len(figures) < 20
+    assert figures[-1] >= figures[-2] == min(figures)
+    by = {"stopped": stopped, "all": fit(few, **many)}
+    losses = {name: log_loss(later.clicked, r.predict(later.features).p_click) for name, r in by.items()}
+    assert losses["stopped"] == pytest.approx(figures[-2], abs=1e-3)  # intercepts are set afterwards
+    assert losses["stopped"] < losses["all"]
+
+
+def test_progress_is_told(drawn: Drawn, caplog: pytest.LogCaptureFixture) -> None:
+    """Ten lines an epoch with the rows done and the loss; whoever listens has the time of each and so the rate."""
+    with caplog.at_level(logging.INFO, "models.rankers"):
+        fit(drawn.data, batch_size=100)
+    rows = [record.rows for record in caplog.records if hasattr(record, "rows")]
+    assert rows == [1200 * k for k in range(1, 11)]
+    assert all(0 < record.loss < 3 for record in caplog.records if hasattr(record, "loss"))
+
+
+# --- experts
+
+
+def test_each_task_shares_out_its_gate(ranker: MMoERanker, drawn: Drawn) -> None:
+    usage = ranker.gate_usage(drawn.data.features)
+    assert usage.shape == (2, 3)
+    np.testing.assert_allclose(usage.sum(axis=1), 1.0, atol=1e-6)
+    # Of a batch and of its parts, by their sizes: the mean over rows, made-up ones not among them.
+    parts = [ranker.gate_usage(part(drawn.data, at).features) for at in (slice(0, 100), slice(100, 400))]
+    whole = ranker.gate_usage(part(drawn.data, slice(0, 400)).features)
+    np.testing.assert_allclose((100 * parts[0] + 300 * parts[1]) / 400, whole, atol=1e-6)
+
+
+def test_an_expert_nobody_asks_is_dropped_for_nothing(ranker: MMoERanker, drawn: Drawn) -> None:
+    """And one that is used is paid for, in the log-loss that is reported."""
+    weights = {name: value.copy() for name, value in ranker._weights.items()}
+    weights["gates.bias"][:, 1] = -40.0
+    lazy = MMoERanker(ranker._layout, weights, ranker._memory, ranker._table, ranker._conversion)
+    fewer, cost = lazy.pruned(0.01, drawn.data)
+    assert cost.kept == (0, 2)
+    assert cost.usage[1] < 1e-6
+    np.testing.assert_allclose(
+        fewer.predict(drawn.data.features).p_click, lazy.predict(drawn.data.features).p_click, atol=1e-6
+    )
+    assert cost.log_loss_after == pytest.approx(cost.log_loss_before, abs=1e-6)
+    assert MMoERanker.from_files(fewer.to_files()).to_files() == fewer.to_files()
+    again = fit(part(drawn.data, slice(0, 2000)), fewer)
+    assert again.gate_usage(drawn.data.features).shape == (2, 2)
+    one, dear = ranker.pruned(0.999, drawn.data)
+    assert 1 <= len(dear.kept) <= 2
+    assert (
+        dear.log_loss_after["click"]
+        == log_loss(drawn.data.clicked, one.predict(drawn.data.features).p_click)
+        != pytest.approx(dear.log_loss_before["click"], abs=1e-6)
+    )
+
+
+def test_tasks_apart_have_experts_of_their_own(drawn: Drawn) -> None:
+    """Single-task: whatever the conversion's expert says, the click's answer is the same."""
+    apart = fit(part(drawn.data, slice(0, 3000)), experts=1, shared=False)
+    np.testing.assert_array_equal(apart.gate_usage(drawn.data.features), np.eye(2))
+    weights = {name: value.copy() for name, value in apart._weights.items()}
+    weights["experts.weight"][:, 1] = 1.0
+    other = MMoERanker(apart._layout, weights, {}, apart._table, None)
+    found, changed = (r.predict(drawn.data.features) for r in (apart, other))
+    assert np.array_equal(found.p_click, changed.p_click)
+    assert not np.allclose(found.p_conversion_given_click, changed.p_conversion_given_click)
+
+
+# --- size
+
+
+def test_a_hundred_million_parameters_are_built_and_take_steps_in_four_gigabytes() -> None:
+    """In a process of its own, whose peak is read; the sizes are settings and nothing else."""
+    code = """
+import sys; sys.path.insert(0, ".")
+from tests.models.rankers.test_mmoe import a_hundred_million
+a_hundred_million()
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    parameters, steps, peak_mib = (float(word) for word in found.stdout.split()[-3:])
+    assert parameters >= 100e6
+    assert steps >= 2
+    assert peak_mib < 4096
+
+
+def a_hundred_million(n: int = 8192, listed: int = 100, dimensions: int = 121) -> None:
+    """Prints the parameters, the steps taken and the peak memory in MiB of a fit where every id is another."""
+    features: dict[str, Any] = {name: np.zeros(n) for name in NUMERIC}
+    features |= {name: np.full(n, "a", dtype=object) for name in CATEGORICAL}
+    features["item_id"] = np.array([f"i{k}" for k in range(n)], dtype=object)
+    features["user_id"] = np.array([f"u{k}" for k in range(n)], dtype=object)
+    features["last_items"] = np.array([f"l{k}" for k in range(n * listed)], dtype=object).reshape(n, listed)
+    clicked = (np.arange(n) % 10 == 0).astype(float)
+    data = TrainingData(features, clicked, np.full(n, np.nan), np.ones(n))
+    size = {"embedding_dimensions": dimensions, "admit_after": 1, "batch_size": 2048}
+    steps: list[float] = []
+    step = Learner.step
+    Learner.step = lambda *of: steps.append(step(*of)) or steps[-1]  # type: ignore[assignment,method-assign,func-returns-value]
+    ranker = MMoERanker.fit(data, MMoESettings(**size), SEED)
+    parameters = sum(weight.size for weight in ranker._weights.values()) + ranker._table.rows.size
+    print(parameters, len(steps), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
