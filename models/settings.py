@@ -64,6 +64,95 @@ class TaskSettings(Settings):
     otherwise: str = Field("recommend", description="the task of a surface that is not named")
 
 
+class ItemCFSettings(Settings):
+    """Which items count as neighbours."""
+
+    neighbours: int = Field(100, ge=1, description="kept per item")
+    shrinkage: float = Field(10.0, ge=0, description="added to a cosine's denominator: few users tell little")
+
+
+class EaseSettings(Settings):
+    """How far the weights may go, and up to how many items."""
+
+    l2: float = Field(1_000.0, gt=0)
+    max_items: int = Field(5_000, ge=2, description="items with interactions; their square is kept and inverted")
+
+
+class IalsSettings(Settings):
+    """The recipe of Rendle et al. (2021)."""
+
+    dimensions: int = Field(32, ge=1)
+    iterations: int = Field(12, ge=1)
+    unobserved: float = Field(0.03, gt=0, description="weight of a pair that was not seen together; tune with l2")
+    l2: float = Field(0.03, gt=0)
+    l2_exponent: float = Field(1.0, ge=0, le=1, description="0: the same for all; 1: in proportion to frequency")
+    start: float = Field(0.1, gt=0, description="standard deviation of the first vectors' lengths")
+
+
+class ContentSettings(Settings):
+    """How words become vectors."""
+
+    dimensions: int = Field(32, ge=1)
+    buckets: int = Field(4_096, ge=16, description="words are hashed into so many columns")
+
+
+class SkipGramSettings(Settings):
+    """How items learn from their neighbours in a session."""
+
+    dimensions: int = Field(32, ge=1)
+    window: int = Field(5, ge=1, description="neighbours on either side in a session")
+    pause_days: float = Field(7.0, gt=0, description="a longer pause of the user ends a session")
+    epochs: int = Field(2, ge=1)
+    batch: int = Field(1_024, ge=2)
+    rate: float = Field(0.05, gt=0)
+
+
+class TwoTowerSettings(Settings):
+    """How histories learn to meet what came next."""
+
+    dimensions: int = Field(32, ge=1)
+    hidden: int = Field(64, ge=1)
+    history: int = Field(50, ge=1, description="items before an interaction that training looks at")
+    epochs: int = Field(2, ge=1)
+    batch: int = Field(512, ge=2)
+    rate: float = Field(0.05, gt=0)
+    dropout: float = Field(0.1, ge=0, lt=1, description="items' own parts left out: words must do alone")
+
+
+class IndexSettings(Settings):
+    """How vectors are indexed, and what an index must find."""
+
+    kind: Literal["auto", "exact", "ivf", "pq", "hnsw"] = Field(
+        "auto", description="auto: exact up to exact_max_items vectors, ivf above"
+    )
+    exact_max_items: int = Field(300_000, ge=1, description="a scan of half precision reads 2 bytes a dimension")
+    ivf_probed: int = Field(64, ge=1, description="lists a search looks into, of about 2 sqrt(vectors)")
+    pq_refine: int = Field(8, ge=1, description="so many times k codes are looked at again in half precision")
+    hnsw_links: int = Field(32, ge=4)
+    hnsw_breadth: int = Field(200, ge=1, description="of the search when the graph is built, and at least k when asked")
+    canary_queries: int = Field(64, ge=1)
+    canary_min_recall: float = Field(0.9, gt=0, le=1, description="of the exact answers, when built and when loaded")
+
+
+class RetrievalSettings(Settings):
+    """The first stage: how each retriever learns, how vectors are indexed, what a retriever must show to be chosen.
+
+    No job reads these yet: the bundle's index is still `models.retrieval.ItemIndex`.
+    """
+
+    seed: int = 7
+    k: int = Field(100, ge=1, description="candidates a retriever is judged by: recall@k")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval; challengers share what it leaves")
+    half_life_days: float = Field(7.0, gt=0, description="popularity: an interaction this old counts half")
+    item_cf: ItemCFSettings = ItemCFSettings()
+    ease: EaseSettings = EaseSettings()
+    ials: IalsSettings = IalsSettings()
+    content: ContentSettings = ContentSettings()
+    skip_gram: SkipGramSettings = SkipGramSettings()
+    two_tower: TwoTowerSettings = TwoTowerSettings()
+    index: IndexSettings = IndexSettings()
+
+
 class DelaySettings(Settings):
     """How training reads conversions that may still come. Clicks are closed in every dataset: its embargo sees to it.
 

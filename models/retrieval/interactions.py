@@ -1,0 +1,68 @@
+"""Who took up which item when: what every retriever learns from, as arrays of codes."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Sparse = Any
+"""A scipy.sparse csr_array of float64."""
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """n interactions: `user` (n,) in 0..users-1, `item` (n,) in 0..items-1, `time` (n,) in days, `weight` (n,) >= 0.
+
+    `users` and `items` count all there are, those without interactions too. `text` says what is known of each item
+    (title, category), or is empty. Raises ValueError for lengths, codes, times or weights that are not so.
+    """
+
+    user: Ints
+    item: Ints
+    time: Floats
+    weight: Floats
+    users: int
+    items: int
+    text: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        lengths = [len(column) for column in (self.user, self.item, self.time, self.weight)]
+        if len(set(lengths)) > 1:
+            raise ValueError(f"interactions need columns of one length; found {lengths}")
+        for name, codes, count in (("user", self.user, self.users), ("item", self.item, self.items)):
+            if len(codes) and not 0 <= codes.min() <= codes.max() < count:
+                raise ValueError(f"{name} codes need to be in [0, {count}); found {codes.min()}..{codes.max()}")
+        if not (np.isfinite(self.time).all() and np.isfinite(self.weight).all() and (self.weight >= 0).all()):
+            raise ValueError("interactions need finite times and finite weights >= 0; found others")
+        if self.text and len(self.text) != self.items:
+            raise ValueError(f"text is needed for each of {self.items} items, or none; found {len(self.text)}")
+
+    def at(self, rows: Bools | Ints) -> Self:
+        """Those rows, of the same users and items."""
+        return type(self)(
+            self.user[rows], self.item[rows], self.time[rows], self.weight[rows], self.users, self.items, self.text
+        )
+
+    def matrix(self) -> Sparse:
+        """(users, items): the largest weight of each pair, so that who takes one thing up a hundred times is one user.
+
+        Pairs of weight 0 are not in it.
+        """
+        from scipy.sparse import csr_array
+
+        order = np.lexsort((-self.weight, self.item, self.user))
+        user, item, weight = self.user[order], self.item[order], self.weight[order]
+        first = np.ones(len(user), dtype=bool)
+        first[1:] = (user[1:] != user[:-1]) | (item[1:] != item[:-1])
+        first &= weight > 0
+        return csr_array((weight[first], (user[first], item[first])), shape=(self.users, self.items))
+
+
+def need_some(interactions: Interactions) -> None:
+    """Raise ValueError where there is nothing to learn from."""
+    if not len(interactions.weight) or not interactions.weight.any():
+        raise ValueError(f"a retriever needs interactions with a weight; found none in {len(interactions.weight)} rows")
