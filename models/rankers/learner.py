@@ -25,6 +25,8 @@ ALMOST_ONE = 1.0 - 1e-6
 """A conversion is never surer than this in the loss, whose logarithm would else be infinite."""
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """What Adam remembers of a weight."""
+LEVEL_MOVES = 0.1
+"""By how much the conversions per click are expected to have moved since the parent, as a share."""
 FURTHEST, BISECTIONS = 2.0, 22
 """A shift of intercepts in logits, to a millionth."""
 ADVICE = "a smaller learning_rate may help"
@@ -62,13 +64,19 @@ class Learner:
     """A network and a table that learn; begins where it is told to."""
 
     def __init__(
-        self, weights: Arrays, memory: Arrays, table: Embeddings, fields: tuple[str, ...], settings: MMoESettings
+        self,
+        weights: Arrays,
+        memory: Arrays,
+        table: Embeddings,
+        fields: tuple[str, ...],
+        settings: MMoESettings,
+        goes_on: bool = False,
     ) -> None:
         """`memory`: Adam's moments as `<weight>.<moment>`, empty at first; `fields`: that of each column of codes.
 
-        `table` is float32 and learned in place.
+        `table` is float32 and learned in place. `goes_on`: a warm start of a network that has learned conversions.
         """
-        self._table, self._settings = table, settings
+        self._table, self._settings, self._goes_on = table, settings, goes_on
         self._slot = np.zeros(len(table.rows), dtype=np.int64)
         self._unknown = np.array([table.unknown(field) for field in fields], dtype=np.int32)
         self._rest = np.array([table.rest(field) for field in fields], dtype=np.int32)
@@ -86,7 +94,7 @@ class Learner:
         Raises `Diverged` where the loss is not finite.
         """
         threads = torch.get_num_threads()
-        torch.set_num_threads(threads_for(self._settings.batch_size))
+        torch.set_num_threads(threads_for(len(rows)))
         try:
             best = float("inf")
             for epoch in range(epochs):
@@ -130,7 +138,9 @@ class Learner:
     def _level(self, rows: Batch, listed: int) -> None:
         """What a last few batches leave of a bias in the mean goes: a logistic regression's intercept has none either.
 
-        Of conversions: of the rows where they are known, or as many per click as the parent promises of all rows.
+        Of conversions: of the rows where they are known, or as many per click as the parent promises of all rows. A
+        warm start knows few, so its level is taken for a measurement of one that moves by about `LEVEL_MOVES` between
+        trainings: with k conversions that came, k / (k + 1 / `LEVEL_MOVES`²) of the way.
         """
         click, conversion = self.scored(rows, listed)
         if not (np.isfinite(click).all() and np.isfinite(conversion).all()):  # of the last step no loss has told
@@ -141,13 +151,20 @@ class Learner:
         given = ~np.isnan(rows.seen)
         if given.any():
             counts = rows.of_click[given].astype(np.float64)
-            steps[1] = shift(conversion[given], counts * rows.seen[given], float(counts @ rows.converted[given]))
+            came = float(counts @ rows.converted[given])
+            steps[1] = self._believed(came) * shift(conversion[given], counts * rows.seen[given], came)
         for of, share in ((np.where(given.any(), np.nan, rows.converted), weight), (rows.rehearsed, p_click)):
             known = ~np.isnan(of)
             if known.any():
-                steps[1] = shift(conversion[known], p_click[known], float(share[known] @ of[known]))
+                came = float(share[known] @ of[known])
+                believed = self._believed(came) if of is not rows.rehearsed else 1.0
+                steps[1] = believed * shift(conversion[known], p_click[known], came)
         with torch.no_grad():
             self.weights["out.bias"] += torch.tensor(steps, dtype=torch.float32)
+
+    def _believed(self, came: float) -> float:
+        """How far a level that so many conversions tell is followed, in (0, 1]."""
+        return came / (came + LEVEL_MOVES**-2) if self._goes_on else 1.0
 
     def batches(self, rows: Batch, rng: np.random.Generator) -> Iterator[Batch]:
         """All rows in a new order, values hidden now and then so that the rest's row learns what to say of new ones."""

@@ -137,6 +137,8 @@ class MMoERanker:
         from models.rankers.learner import Learner  # torch: a second to import, needed only here
 
         rng = np.random.default_rng(seed)
+        if start_from:
+            data = start_from._newer(data)
         click, conversion = click_label(data), conversion_label(data)
         layout = start_from._layout if start_from else Layout.fit(data.features, click.rows)
         days = np.zeros(len(click.rows), np.int64) if data.days is None else data.days[click.rows]
@@ -160,13 +162,27 @@ class MMoERanker:
         if data.held_out is not None and epochs > 1:
             known = Label.of(data.held_out.clicked, data.held_out.weight)
             held_out = _batch(layout, table, data.held_out, known, None) if len(known.rows) else None
-        learner = Learner(weights, memory, table, layout.fields, settings)
+        goes_on = start_from is not None and before is None and conversion is not None
+        rate = settings.warm_learning_rate if start_from else settings.learning_rate
+        settings = settings.model_copy(update={"learning_rate": rate})
+        learner = Learner(weights, memory, table, layout.fields, settings, goes_on)
         learner.learn(rows, epochs, layout.listed, rng, held_out)
         ranker = cls(layout, *learner.finished(), constant)
         if settings.prune_below:
             ranker, cost = ranker.pruned(settings.prune_below, data.held_out or data)
             log.info("mmoe: of %d experts %d kept: %s", len(cost.usage), len(cost.kept), cost)
         return ranker
+
+    def _newer(self, data: TrainingData) -> TrainingData:
+        """The rows of days after the last it learned from; all where days are not told, or those tell no clicks.
+
+        What it has learned once it would learn by heart: of a warm start's days most are its parent's too.
+        """
+        if data.days is None:
+            return data
+        newer = data.where(np.flatnonzero(data.days > self._table.last_seen.max(initial=0)))
+        told = Label.of(newer.clicked, newer.weight)
+        return newer if min(told.per_class()) else data
 
     def predict(self, features: Columns) -> Predictions:
         """Scores for n rows, float32 in numpy; no torch when serving."""

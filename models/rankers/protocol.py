@@ -1,7 +1,7 @@
 """What every ranker is: fitted by construction, two probabilities out, plain bytes to disk and back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -68,6 +68,24 @@ class TrainingData:
     conversion: Targets | None = None
     days: NDArray[np.int64] | None = None
     held_out: "TrainingData | None" = None
+
+    def where(self, rows: NDArray[np.int64]) -> "TrainingData":
+        """Only these rows, ascending; what is held out stays."""
+        place = np.full(len(self.clicked), -1)
+        place[rows] = np.arange(len(rows))
+        taught = self.conversion
+        if taught is not None:
+            kept = np.flatnonzero(place[taught.rows] >= 0)
+            taught = replace(taught.take(kept), rows=place[taught.rows[kept]])
+        return replace(
+            self,
+            features={name: np.asarray(column)[rows] for name, column in self.features.items()},
+            clicked=self.clicked[rows],
+            converted=self.converted[rows],
+            weight=self.weight[rows],
+            conversion=taught,
+            days=None if self.days is None else self.days[rows],
+        )
 
     def __post_init__(self) -> None:
         n = len(self.clicked)

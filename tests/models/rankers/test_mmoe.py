@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.delays.targets import Targets
 from models.rankers.features import CATEGORICAL, NUMERIC
 from models.rankers.labels import click_label
 from models.rankers.learner import Batch, Learner
@@ -379,3 +380,45 @@ def a_hundred_million(n: int = 8192, listed: int = 100, dimensions: int = 121) -
     ranker = MMoERanker.fit(data, MMoESettings(**size), SEED)
     parameters = sum(weight.size for weight in ranker._weights.values()) + ranker._table.rows.size
     print(parameters, len(steps), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def test_a_warm_start_learns_no_day_twice(world: IdWorld, drawn: Drawn) -> None:
+    """A second pass over rows learns their ids by heart, and most days of a warm start are its parent's too."""
+    first = fit(replace(drawn.data, days=np.full(len(drawn.data.clicked), 100)))
+    newer = world.rows(3_000, seed=31).data
+    n = len(drawn.data.clicked)
+    both = TrainingData(
+        {name: np.concatenate([column, newer.features[name]]) for name, column in drawn.data.features.items()},
+        np.concatenate([drawn.data.clicked, newer.clicked]),
+        np.concatenate([drawn.data.converted, newer.converted]),
+        np.concatenate([drawn.data.weight, newer.weight]),
+        days=np.concatenate([np.full(n, 100), np.full(3_000, 101)]),
+    )
+    own = fit(replace(newer, days=np.full(3_000, 101)), first)
+    assert fit(both, first).to_files() == own.to_files()
+    assert own.to_files() != first.to_files()
+    silent = replace(both, clicked=np.where(both.days == 101, 0.0, both.clicked))
+    assert fit(silent, first).to_files() != first.to_files()  # a day without clicks teaches with the others
+
+
+def test_only_these_rows_take_their_conversions_along() -> None:
+    """What open conversions teach points at rows by their place, which moves."""
+    taught = Targets.of(np.array([1, 3, 4]), np.array([True, False, True]), np.ones(3), np.array([1.0, 0.5, 1.0]))
+    data = TrainingData({"x": np.arange(5.0)}, np.ones(5), np.full(5, np.nan), np.ones(5), taught, np.arange(5))
+    found = data.where(np.array([0, 3, 4]))
+    assert found.features["x"].tolist() == [0, 3, 4]
+    assert found.days is not None
+    assert found.days.tolist() == [0, 3, 4]
+    assert found.conversion is not None
+    assert (found.conversion.rows.tolist(), found.conversion.label.tolist()) == ([1, 2], [0, 1])
+    assert found.conversion.seen.tolist() == [0.5, 1.0]
+
+
+def test_few_conversions_move_the_level_of_a_warm_start_a_part_of_the_way() -> None:
+    """A hundred are half believed; a cold start has nothing else to believe."""
+    learner = Learner.__new__(Learner)
+    learner._goes_on = True
+    assert learner._believed(100) == pytest.approx(0.5)
+    assert learner._believed(0) == 0.0
+    learner._goes_on = False
+    assert learner._believed(1) == 1.0
