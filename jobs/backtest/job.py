@@ -30,6 +30,7 @@ def run(run: Run) -> dict[str, Any]:
     """
     judged = trial.of_the_day(run)
     if judged is None:
+        _need_no_candidate(run)
         run.say(f"no challenger stands or was trained on {run.day}, {run.mode}")
         return {"challenger": None}
     challenger, champion = judged.challenger, judged.champion
@@ -70,6 +71,16 @@ def run(run: Run) -> dict[str, Any]:
         "risk": document.risk.model_dump(exclude={"looks"}),
         **{f"{name}_difference": sides.difference.model_dump() for name, sides in document.comparison.items()},
     }
+
+
+def _need_no_candidate(run: Run) -> None:
+    """Raises `NotReady` where one is still to come: the day has no dataset yet, or has one to train it from."""
+    modes = [found["mode"] for found in run.partitions("examples") if found["day"] == run.day.isoformat()]
+    if not modes or run.mode in modes:
+        before = "train" if modes else "assemble"
+        raise NotReady(
+            f"table candidates needs one of {run.day}, {run.mode}, or one that stands; found none: run {before} first"
+        )
 
 
 def _test_rows(run: Run, trained: date) -> pa.Table | None:

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.backtest import job
 from jobs.config import Config
-from jobs.errors import Refused
+from jobs.errors import NotReady, Refused
 from jobs.evidence import pack
 from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE
@@ -168,8 +168,13 @@ def test_a_tampered_challenger_is_refused(config: Config) -> None:
 
 
 def test_without_a_challenger_there_is_nothing_to_do(config: Config) -> None:
-    """A day on which nobody was trained, as most are of full trainings: no red task, no evidence, no look."""
-    assert job.run(a_run("backtest", config)) == {"challenger": None}
+    """A day on which nobody was trained, as most are of full trainings: no red task, no evidence, no look.
+
+    With a dataset of the mode somebody is still to be trained, and that is waited for.
+    """
+    assert job.run(a_run("backtest", config, mode="warm")) == {"challenger": None}
+    with pytest.raises(NotReady, match="needs one of 2026-01-08, full, or one that stands; found none: run train"):
+        job.run(a_run("backtest", config))
     for table in ("evidence", "looks"):
         assert Lake(config.lake.root).version(table) is None
 
