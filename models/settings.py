@@ -26,7 +26,7 @@ class WorldSettings(Settings):
     new_items_per_day: int = Field(20, ge=0)
     categories: int = Field(24, ge=2)
     latent_dimensions: int = Field(8, ge=2)
-    requests_per_day: int = Field(9_000, ge=20)
+    requests_per_day: int = Field(8_000, ge=20)
     candidates: int = Field(20, ge=4, description="items retrieval offers the logging policy per request")
     slate_size: int = Field(4, ge=1)
     logging_temperature: float = Field(0.6, gt=0)
@@ -207,7 +207,7 @@ class MMoESettings(Settings):
 
     experts: int = Field(4, ge=1, description="shared by all tasks, or of each task where they share none")
     shared: bool = Field(True, description="experts are; without it and with one expert, tasks share vectors only")
-    expert_width: int = Field(64, ge=1)
+    expert_width: int = Field(32, ge=1)
     tower_width: int = Field(32, ge=1)
     embedding_dimensions: int = Field(16, ge=1, description="of an id's, a category's and a last item's vector")
     batch_size: int = Field(1024, ge=1)
