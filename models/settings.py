@@ -215,9 +215,9 @@ class MMoESettings(Settings):
         1, ge=0, description="passes; ids are learned by heart in the second: stops early on held-out rows"
     )
     warm_epochs: int = Field(1, ge=0, description="passes of a daily warm start over its rows")
-    learning_rate: float = Field(5e-3, gt=0, description="Adam's, of the network; falls to 0 over a fit")
+    learning_rate: float = Field(7e-3, gt=0, description="Adam's, of the network; falls to 0 over a fit")
     warm_learning_rate: float = Field(1e-3, gt=0, description="the same in a warm start, which goes on, not begins")
-    embedding_learning_rate: float = Field(0.1, gt=0, description="row-wise AdaGrad's, of the vectors")
+    embedding_learning_rate: float = Field(0.15, gt=0, description="row-wise AdaGrad's, of the vectors")
     id_dropout: float = Field(
         0.02, ge=0, lt=1, description="values shown as if never seen, from which the vector of such is learned"
     )

@@ -24,7 +24,10 @@ from models.settings import LogisticSettings, MMoESettings
 from tests.models.rankers.id_world import Drawn, IdWorld, excess, log_loss
 
 SEED = 7
-SMALL: dict[str, Any] = {"experts": 3, "expert_width": 16, "tower_width": 8, "embedding_dimensions": 8}
+SMALL: dict[str, Any] = {
+    "experts": 3, "expert_width": 16, "tower_width": 8, "embedding_dimensions": 8,
+    "batch_size": 512, "learning_rate": 5e-3, "embedding_learning_rate": 0.1,
+}  # fmt: skip
 
 
 def fit(data: TrainingData, start_from: MMoERanker | None = None, **of: Any) -> MMoERanker:
