@@ -83,7 +83,7 @@ def balances(choices: Choices, risk: float) -> list[Balance]:
 
 def _figures(choices: Choices) -> dict[str, Floats]:
     """Name to (n,) what may go wrong with a candidate, whichever side takes it."""
-    more = choices.chosen["challenger"] - choices.chosen["champion"]
+    more = choices.moved
     found = {"all candidates": np.ones(len(more))}
     found |= {f"the {side}'s favourites": choices.favourite(side).astype(np.float64) for side in SIDES}
     found |= {"what the challenger shows more": (more > 0).astype(np.float64)}

@@ -13,6 +13,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Side = Literal["champion", "challenger"]
 SIDES: tuple[Side, Side] = ("champion", "challenger")
+AS_ONE = 1e-9
+"""Probabilities this near are the same choice: rounding is no difference between policies."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ class Choices:
         """(m,) the candidate that was shown; of one listed twice the first."""
         at = np.flatnonzero(self.taken)
         return at[np.unique(self.row[at], return_index=True)[1]]
+
+    @cached_property
+    def moved(self) -> Floats:
+        """(n,) by how much likelier the challenger takes each candidate than the champion."""
+        return self.chosen["challenger"] - self.chosen["champion"]
 
     def favourite(self, side: Side) -> Bools:
         """(n,) the candidate of each decision that the side is likeliest to take, of ties the first."""

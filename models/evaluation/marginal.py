@@ -14,11 +14,9 @@ on the same decisions shows how large the bias may be. A second opinion, therefo
 
 import numpy as np
 
-from models.evaluation.choices import Choices, Floats, Ints
+from models.evaluation.choices import AS_ONE, Choices, Floats, Ints
 from models.evaluation.linear import Linear
 
-AS_ONE = 1e-9
-"""Probabilities this near are the same choice: rounding is no difference between policies."""
 MOST, FEWEST = 10, 50
 """Levels of expected reward a side has at most; decisions a level has at least."""
 
@@ -29,8 +27,7 @@ def marginal_difference(choices: Choices, expected: Floats) -> Linear:
     The influence takes the reward model as given, as that of `dr` does.
     """
     kind = kinds(choices, expected)
-    moved = choices.chosen["challenger"] - choices.chosen["champion"]
-    shown = kind[choices.shown]
+    moved, shown = choices.moved, kind[choices.shown]
     rows = np.bincount(shown, minlength=int(kind.max(initial=0)) + 1)
     surprise = choices.reward - expected[choices.shown]
     # A kind that was never shown keeps what the model says of it.
@@ -47,7 +44,7 @@ def kinds(choices: Choices, expected: Floats) -> Ints:
 
     Levels are quantiles of what was shown: each has about as many decisions to tell its mean surprise.
     """
-    moved = choices.chosen["challenger"] - choices.chosen["champion"]
+    moved = choices.moved
     side = 1 + np.sign(moved).astype(np.int64) * (np.abs(moved) > AS_ONE)
     found = np.zeros(len(moved), dtype=np.int64)
     for number in range(3):

@@ -19,7 +19,7 @@ import numpy as np
 
 from models.evaluation import weighting
 from models.evaluation.balance import MOST_LABELS, Balance, balances
-from models.evaluation.choices import SIDES, Choices, Floats, Ints, Side
+from models.evaluation.choices import AS_ONE, SIDES, Choices, Floats, Ints, Side
 from models.evaluation.diagnostics import (
     Diagnostics,
     WeightStatistics,
@@ -29,7 +29,7 @@ from models.evaluation.diagnostics import (
 )
 from models.evaluation.estimate import LARGEST, Finding, Refusal
 from models.evaluation.linear import Linear
-from models.evaluation.marginal import AS_ONE, marginal_difference
+from models.evaluation.marginal import marginal_difference
 from models.evaluation.moments import powers
 from models.evaluation.reward_models import expected_rewards
 from models.evaluation.slices import Slice

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.delays.targets import sigmoid
 from models.rankers.embeddings import Embeddings
 from models.rankers.network import FIXED, Arrays, inputs, logits
 from models.rankers.protocol import Diverged, Floats
@@ -147,18 +148,18 @@ class Learner:
             raise Diverged(f"learning needs finite scores in the end; found others: {ADVICE}")
         weight = rows.weight.astype(np.float64)
         steps = [shift(click, weight, float(weight @ rows.clicked)), 0.0]
-        p_click = weight / (1 + np.exp(-click - steps[0]))
+        p_click = weight * sigmoid(click + steps[0])
         given = ~np.isnan(rows.seen)
         if given.any():
             counts = rows.of_click[given].astype(np.float64)
             came = float(counts @ rows.converted[given])
             steps[1] = self._believed(came) * shift(conversion[given], counts * rows.seen[given], came)
-        for of, share in ((np.where(given.any(), np.nan, rows.converted), weight), (rows.rehearsed, p_click)):
-            known = ~np.isnan(of)
-            if known.any():
-                came = float(share[known] @ of[known])
-                believed = self._believed(came) if of is not rows.rehearsed else 1.0
-                steps[1] = believed * shift(conversion[known], p_click[known], came)
+        elif (closed := ~np.isnan(rows.converted)).any():
+            came = float(weight[closed] @ rows.converted[closed])
+            steps[1] = self._believed(came) * shift(conversion[closed], p_click[closed], came)
+        if (rehearsed := ~np.isnan(rows.rehearsed)).any():
+            promised = float(p_click[rehearsed] @ rows.rehearsed[rehearsed])
+            steps[1] = shift(conversion[rehearsed], p_click[rehearsed], promised)
         with torch.no_grad():
             self.weights["out.bias"] += torch.tensor(steps, dtype=torch.float32)
 
@@ -301,7 +302,7 @@ def shift(logit: Floats, weight: Floats, total: float) -> float:
     low, high = -FURTHEST, FURTHEST
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        if float(weight @ (1 / (1 + np.exp(-logit - middle)))) < total:
+        if float(weight @ sigmoid(logit + middle)) < total:
             low = middle
         else:
             high = middle

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from models.delays.targets import sigmoid
 from models.rankers import network
 from models.rankers.embeddings import Admission, Embeddings, Sightings, cold, of_columns, sightings
 from models.rankers.encoding import Encoding, require
@@ -189,7 +190,7 @@ class MMoERanker:
         found = [self._of_blocks(x) for x in self._blocks(features)]
         n = len(features[self._layout.numeric[0]])
         both = np.concatenate([np.zeros((0, len(TASKS))), *found])[:n]
-        p = 1.0 / (1.0 + np.exp(-both))
+        p = sigmoid(both)
         given = p[:, 1].copy() if self._conversion is None else np.full(n, self._conversion)
         return Predictions(p[:, 0].copy(), given)
 
