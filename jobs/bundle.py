@@ -3,7 +3,7 @@
     manifest.json       kind, candidate, schema, policy, lineage, files -> sha256
     ranker/…            the ranker's own files (no pickle)
     fallback/…          the popularity ranker that answers when the ranker is late or down
-    retrieval/…         the item index, where one was built
+    retrieval/…         which items are worth ranking where a request names none: the retriever, its index and canary
     delays/curve.json   how conversions were delayed in its training, where that could be told
 
 Backtest, endpoint and monitor all load through `load`; a bundle's own sha256 is that of its manifest.
@@ -25,11 +25,11 @@ from jobs.lake.swap import swap
 from models.delays.curve import DelayCurve
 from models.rankers import RANKERS
 from models.rankers.protocol import Ranker
-from models.retrieval import ItemIndex
+from models.retrieval import FirstStage
 from models.settings import PolicySettings
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Bundle:
     sha256: str
     ranker: Ranker
     fallback: Ranker
-    index: ItemIndex | None
+    retrieval: FirstStage | None
+    """None where nobody known had clicked anything."""
     policy: PolicySettings
     manifest: Mapping[str, Any]
     delays: DelayCurve | None
@@ -69,7 +70,7 @@ def write(
     candidate_id: str,
     ranker: Ranker,
     fallback: Ranker,
-    index: ItemIndex | None,
+    retrieval: FirstStage | None,
     policy: PolicySettings,
     lineage: Mapping[str, Any],
     delays: DelayCurve | None = None,
@@ -81,7 +82,7 @@ def write(
     parts = {
         "ranker": ranker.to_files(),
         "fallback": fallback.to_files(),
-        "retrieval": index.to_files() if index else {},
+        "retrieval": retrieval.to_files() if retrieval else {},
         "delays": {"curve.json": delays.to_json()} if delays else {},
     }
     files = {f"{part}/{name}": content for part, contents in parts.items() for name, content in contents.items()}
@@ -90,6 +91,7 @@ def write(
         "candidate_id": candidate_id,
         "ranker": ranker.kind,
         "fallback": fallback.kind,
+        "retriever": retrieval.kind if retrieval else None,
         "policy": policy.model_dump(mode="json"),
         "lineage": dict(lineage),
         "files": {name: _sha256(content) for name, content in sorted(files.items())},
@@ -105,7 +107,9 @@ def write(
 
 
 def load(path: Path, expected_sha256: str | None = None) -> Bundle:
-    """The bundle at `path`; raises `Refused` when any file differs from its manifest or it is not the one expected."""
+    """The bundle at `path`; raises `Refused` when any file differs from its manifest, it is not the one expected, or an
+    index of its retrieval does not find what its canary knows.
+    """
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
         raise Refused(f"a bundle needs {MANIFEST}; found none in {path}")
@@ -140,11 +144,20 @@ def load(path: Path, expected_sha256: str | None = None) -> Bundle:
         sha256=sha256,
         ranker=RANKERS[manifest["ranker"]].from_files(part("ranker")),
         fallback=RANKERS[manifest["fallback"]].from_files(part("fallback")),
-        index=ItemIndex.from_files(retrieval) if retrieval else None,
+        retrieval=_first_stage(path, retrieval) if retrieval else None,
         policy=PolicySettings.model_validate(manifest["policy"]),
         manifest=manifest,
         delays=DelayCurve.from_json(delays["curve.json"]) if delays else None,
     )
+
+
+def _first_stage(path: Path, files: Mapping[str, bytes]) -> FirstStage:
+    try:
+        return FirstStage.from_files(files)
+    except ValueError as error:
+        raise Refused(
+            f"bundle {path.name} needs a retrieval that finds what it found when it was built: {error}"
+        ) from error
 
 
 def _sha256(content: bytes) -> str:

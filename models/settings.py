@@ -137,11 +137,15 @@ class IndexSettings(Settings):
 class RetrievalSettings(Settings):
     """The first stage: how each retriever learns, how vectors are indexed, what a retriever must show to be chosen.
 
-    No job reads these yet: the bundle's index is still `models.retrieval.ItemIndex`.
+    Popularity always is one of them, and is served unless another is better for sure.
     """
 
+    kinds: tuple[Literal["item_cf", "ease", "ials", "skip_gram", "content", "two_tower"], ...] = Field(
+        ("item_cf", "ease", "ials", "content", "two_tower"),
+        description="retrievers fitted beside popularity; skip_gram is slow, and nowhere better than two_tower yet",
+    )
     seed: int = 7
-    k: int = Field(100, ge=1, description="candidates a retriever is judged by: recall@k")
+    k: int = Field(100, ge=1, description="candidates a retriever is judged by, recall@k, and offers for ranking")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval; challengers share what it leaves")
     half_life_days: float = Field(7.0, gt=0, description="popularity: an interaction this old counts half")
     item_cf: ItemCFSettings = ItemCFSettings()

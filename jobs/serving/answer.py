@@ -39,6 +39,9 @@ class Answer:
     """Popularity made it, because the ranker was busy, late or raised."""
     features_day: str | None
     """The day of the features it saw; None where nothing was online."""
+    retrieved_by: str | None = None
+    """Who found the candidates of a request that brought none: the bundle's retriever; `content` or `popularity`, where
+    it knew nothing of the user's last items, or there were none."""
 
     @property
     def policy(self) -> str:

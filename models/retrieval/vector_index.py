@@ -1,7 +1,7 @@
 """An index of item vectors: the items with the largest inner products, exact or nearly so, never a removed one.
 
 At k = 1000 a graph (hnsw) is slower and less exact than a scan in half precision or inverted lists: it is an option
-only. No bundle holds this index yet: `jobs.bundle` still writes `ItemIndex`.
+only.
 """
 
 import hashlib

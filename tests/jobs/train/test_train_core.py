@@ -3,7 +3,6 @@
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -70,9 +69,3 @@ def test_the_fingerprint_follows_content_only() -> None:
         changed = rows.set_column(rows.column_names.index(name), field, pa.array(values, field.type))
         assert told(changed) != first, name
         assert (told(changed, TABLE) == told(rows, TABLE)) == (name in (*IDS, *LISTS)), "nobody asked for it"
-
-
-def test_few_clicks_make_no_index() -> None:
-    users, items = (np.array([f"{p}{n % 9}" for n in range(300)], dtype=object) for p in "ui")
-    assert core.item_index((users[:199], items[:199]), 0) is None
-    assert core.item_index((users, items), 0) is not None

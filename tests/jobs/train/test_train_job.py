@@ -54,7 +54,8 @@ def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, t
     for row in first:
         found = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
         assert found.fallback.kind == "popularity"
-        assert found.index is not None
+        assert found.retrieval is not None
+        assert found.retrieval.kind == report["retrieval"]["chosen"]
         told = found.manifest["lineage"]["columns"]
         assert ("user_item_interest" in told) == (row["ranker"] != "popularity"), "what its bytes depend on"
         assert ("last_items" in told) == (row["ranker"] == "mmoe"), "the others do not look at them"
@@ -112,6 +113,13 @@ def test_a_warm_start_continues_the_deployed_champion(config: Config) -> None:
     assert rows["popularity"]["started_from"] == f"popularity-full-{DAY}"
     origin = bundle.load(Path(rows["xgboost"]["bundle"])).manifest["lineage"]["started_from"]
     assert origin == {"candidate_id": champion["candidate_id"], "sha256": champion["bundle_sha256"]}
+    warm, full = (bundle.load(Path(row["bundle"])) for row in (rows["xgboost"], champion))
+    assert warm.retrieval is not None
+    assert full.retrieval is not None
+    assert warm.retrieval.to_files() == full.retrieval.to_files(), "a few days make no retriever: the parent's is kept"
+    assert warm.manifest["lineage"]["retrieval"]["taken_from"]["candidate_id"] in {
+        row["started_from"] for row in rows.values()
+    }
     # Again, after the warm candidate itself was deployed: it does not continue itself.
     again = live(rows["xgboost"], before=champion["candidate_id"])
     publish_ledger(config, live(champion), again)
