@@ -134,6 +134,16 @@ class IndexSettings(Settings):
     canary_min_recall: float = Field(0.9, gt=0, le=1, description="of the exact answers, when built and when loaded")
 
 
+class LightSettings(Settings):
+    """The stage between retrieval and a bundle's ranker, off by default: a quick ranker leaves it fewer candidates.
+
+    It cuts whatever is to be ranked, retrieved or brought by the request, and so in a replay what was logged.
+    """
+
+    ranker: Literal["popularity", "logistic"] | None = Field(None, description="fitted in the same training; None: off")
+    keeps: int = Field(200, ge=1, description="candidates of a request that it leaves; fewer are all left")
+
+
 class RetrievalSettings(Settings):
     """The first stage: how each retriever learns, how vectors are indexed, what a retriever must show to be chosen.
 
@@ -155,6 +165,7 @@ class RetrievalSettings(Settings):
     skip_gram: SkipGramSettings = SkipGramSettings()
     two_tower: TwoTowerSettings = TwoTowerSettings()
     index: IndexSettings = IndexSettings()
+    light: LightSettings = LightSettings()
 
 
 class DelaySettings(Settings):

@@ -184,6 +184,9 @@ class Decider:
         if not candidates:
             return Slate([], by)
         columns = offer.catalogue.columns(candidates, user, request)
+        left = bundle.kept(columns, np.array([0, len(candidates)]))
+        if left is not None:
+            columns = {name: column[left] for name, column in columns.items()}
         return Slate(_placed(_scored(bundle.ranker, columns), request, bundle.policy), by)
 
     def _say(self, bundle: Bundle, request: RankRequest, error: Exception) -> None:

@@ -85,10 +85,13 @@ def folds(
     return Folds(data, validate, learned, until)
 
 
-def kinds(mode: Literal["full", "warm"], champion: str | None) -> list[str]:
-    """The rankers a run fits: all of them, or in a warm start the champion's kind beside the baseline."""
+def kinds(mode: Literal["full", "warm"], champion: str | None, light: str | None = None) -> list[str]:
+    """The rankers a run fits: all of them, or in a warm start the champion's kind beside the baseline, and the kind of
+    the light stage where there is one.
+    """
     wanted = set(RANKERS) if mode == "full" else {BASELINE, champion or BASELINE}
-    return [kind for kind in RANKERS if kind in (wanted if wanted != {BASELINE} else {BASELINE, FIRST_WARM})]
+    wanted = wanted if wanted != {BASELINE} else {BASELINE, FIRST_WARM}
+    return [kind for kind in RANKERS if kind in wanted | {light}]
 
 
 def learned_from(data: TrainingData, inputs: Inputs) -> list[str]:

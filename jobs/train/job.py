@@ -41,7 +41,7 @@ COLUMNS = ("split", "request_id", "event_time", "surface", "conversion_heard_at"
 def run(run: Run) -> dict[str, Any]:
     """Publish the `candidates` of a day and mode; returns who was chosen, why, and the validation figures."""
     champion = _champion(run)
-    kinds = core.kinds(run.mode, champion.ranker.kind if champion else None)
+    kinds = core.kinds(run.mode, champion.ranker.kind if champion else None, run.config.retrieval.light.ranker)
     inputs = core.inputs_of(kinds)
     columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE))))
     examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=columns)
@@ -163,7 +163,9 @@ def _draft(
     first: retrieval.Trained,
 ) -> dict[str, Bundle]:
     """One bundle per ranker, out of sight; the lineage is what the bytes depend on and nothing else."""
-    settings = run.config.ranker
+    settings, stage = run.config.ranker, run.config.retrieval.light
+    light = None if stage.ranker is None else bundle.Light(rankers[stage.ranker], stage.keeps)
+    held = {kind: list(dict.fromkeys([BASELINE, kind, *([stage.ranker] if stage.ranker else [])])) for kind in rankers}
     lineage = {
         "day": run.day.isoformat(),
         "mode": run.mode,
@@ -171,9 +173,10 @@ def _draft(
         "delay_drift": folds.conversions.drifted,
         "train_rows": len(folds.train.clicked),
         "retrieval": first.lineage,
+        "light": stage.model_dump(mode="json") if light else None,
     }
     digests = core.fingerprints(folds.train)
-    seen = {kind: core.learned_from(folds.train, core.inputs_of({kind, BASELINE})) for kind in rankers}
+    seen = {kind: core.learned_from(folds.train, core.inputs_of(held[kind])) for kind in rankers}
     return {
         kind: bundle.write(
             _drafts(run),
@@ -186,13 +189,12 @@ def _draft(
                 **lineage,
                 "columns": seen[kind],
                 "data_sha256": core.fingerprint(digests, seen[kind]),
-                "settings": settings.of(*{BASELINE: None, kind: None}),  # a bundle carries both, perhaps one
+                "settings": settings.of(*held[kind]),  # of all that a bundle carries
                 "started_from": _named(origins.get(kind)),
-                "learned_until": _learned_until(
-                    folds, [origins.get(kind), origins.get(BASELINE), first.origin]
-                ).isoformat(),
+                "learned_until": _learned_until(folds, [*map(origins.get, held[kind]), first.origin]).isoformat(),
             },
             folds.conversions.curve,
+            light,
         )
         for kind, ranker in rankers.items()
     }
@@ -203,7 +205,7 @@ def _named(origin: Bundle | None) -> dict[str, str] | None:
 
 
 def _learned_until(folds: core.Folds, origins: Sequence[Bundle | None]) -> datetime:
-    """Of the rows of the whole chain of warm starts, the fallback's and the retriever's too."""
+    """Of the rows of the whole chain of warm starts, of all that a bundle carries."""
     return max([folds.until, *(origin.learned_until for origin in origins if origin is not None)])
 
 

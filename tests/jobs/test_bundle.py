@@ -55,6 +55,21 @@ def test_it_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert found.retrieval.search(["i1"]) == made.retrieval.search(["i1"])
 
 
+def test_a_light_stage_comes_back_and_cuts_as_before(tmp_path: Path) -> None:
+    """Three of five candidates of each request by its own ranker; none where there is no such stage."""
+    heavy, light = popularity(3), popularity(8)
+    made = bundle.write(tmp_path, "a", heavy, heavy, None, POLICY, {}, light=bundle.Light(light, 2))
+    found = bundle.load(made.path, made.sha256)
+    columns = {"item_id": np.array(["a", "b", "new", "b", "a"], dtype=object)}
+    offsets = np.array([0, 3, 5])
+    left = found.kept(columns, offsets)
+    assert left is not None
+    assert left.tolist() == [True, True, False, True, True]
+    assert found.rankers == (found.ranker, found.light.ranker)  # type: ignore[union-attr]
+    assert found.manifest["light"] == {"ranker": "popularity", "keeps": 2}
+    assert written(tmp_path).kept(columns, offsets) is None
+
+
 def test_same_content_same_sha_and_another_content_another(tmp_path: Path) -> None:
     """A sha that followed the clock or the folder could not tell whether the model changed."""
     first, second, other = (written(tmp_path / name, clicks) for name, clicks in (("x", 3), ("y", 3), ("z", 4)))

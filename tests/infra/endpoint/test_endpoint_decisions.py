@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.endpoint.decide import Decider
+from infra.endpoint.decide import Decider, _candidates
 from infra.endpoint.request import RankRequest
 from infra.endpoint.serving import Serving
-from jobs.bundle import Bundle
+from jobs.bundle import Bundle, Light
 from jobs.features.online import Published
+from models.policies.choice import placed_choice
 from models.rankers.features import EVERYTHING
 from models.settings import PolicySettings, TaskSettings
 from tests.infra.endpoint.rig import DAY, IDS, POLICY, Awkward, Client, Memory, first_stage, running, settings
@@ -332,6 +333,29 @@ def test_a_removed_item_never_comes_back_by_any_way(boosted: Bundle, popular: Bu
     assert len(asyncio.run(decider.answer(variant, "a", request, time.monotonic() + 60)).items) == len(gone)
     decider.close()
     nothing.close()
+
+
+@pytest.mark.parametrize("fields", [{"candidates": IDS[:15]}, {"user_id": "u1"}])
+def test_three_stages_serve_what_a_replay_judges(boosted: Bundle, fields: dict[str, Any]) -> None:
+    """Candidates, the light ranker's six best, the ranker: every propensity is the one that evidence computes."""
+    staged = replace(boosted, light=Light(boosted.fallback, 6))
+    decider = Decider(Memory(), 5000, TaskSettings())
+    asked = RankRequest.model_validate({"request_id": "r", "surface": "home", "k": 20, **fields})
+    offer = decider.ready(staged).offer(asked.at())
+    made = decider.by_ranker(staged, offer, asked)
+    every, _ = _candidates(staged, offer, Memory().user("u1", DAY) if asked.user_id else None, asked)
+    columns = offer.catalogue.columns(every, Memory().user("u1", DAY) if asked.user_id else None, asked)
+    decider.close()
+    offsets = np.array([0, len(every)])
+    light, p_click = (ranker.predict(columns).p_click for ranker in (boosted.fallback, boosted.ranker))
+    best = sorted(range(len(every)), key=lambda at: (-light[at], at))[:6]
+    assert {item.item_id for item in made.items} == {every[at] for at in best}
+    place = np.zeros(len(every), dtype=np.int64)
+    for item in made.items:
+        place[every.index(item.item_id)] = item.position
+    judged = placed_choice(p_click, offsets, place, staged.policy, staged.kept(columns, offsets))
+    for item in made.items:
+        assert item.propensity == pytest.approx(judged[every.index(item.item_id)])
 
 
 def test_epsilon_greedy_and_greedy_bundles_serve_their_own_policy(boosted: Bundle) -> None:

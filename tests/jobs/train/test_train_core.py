@@ -47,6 +47,7 @@ def test_a_train_fold_without_clicks_is_refused() -> None:
 )
 def test_a_warm_start_fits_the_champions_kind(mode: Any, champion: str | None, expected: set[str]) -> None:
     assert set(core.kinds(mode, champion)) == expected
+    assert set(core.kinds(mode, champion, "logistic")) == {*expected, "logistic"}, "for the light stage"
 
 
 def test_the_fingerprint_follows_content_only() -> None:

@@ -72,6 +72,26 @@ def test_the_settings_of_one_ranker_change_no_other(config: Config) -> None:
     assert {kind for kind in before if after[kind] != before[kind]} == {"xgboost"}
 
 
+def test_a_light_stage_is_of_the_same_training_and_is_off_by_default(config: Config) -> None:
+    """A warm start fits its kind too; the lineage says what it learned from and by which settings."""
+    job.run(a_run("train", config))
+    assert all(bundle.load(Path(row["bundle"])).light is None for row in candidates(config))
+    publish_all(config, World(), mode="warm", n=100)
+    light = config.retrieval.light.model_copy(update={"ranker": "logistic", "keeps": 7})
+    staged = config.model_copy(update={"retrieval": config.retrieval.model_copy(update={"light": light})})
+    job.run(a_run("train", staged, mode="warm"))
+    rows = candidates(config, "warm")
+    assert {row["ranker"] for row in rows} == {"popularity", "logistic", "xgboost"}
+    logistic = next(row for row in rows if row["ranker"] == "logistic")
+    for row in rows:
+        made = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
+        assert made.light is not None
+        assert made.light.keeps == 7
+        assert made.light.ranker.to_files() == bundle.load(Path(logistic["bundle"])).ranker.to_files()
+        assert "logistic.l2" in made.manifest["lineage"]["settings"]
+        assert "user_item_interest" in made.manifest["lineage"]["columns"]
+
+
 def test_settings_that_make_learning_diverge_are_misconfigured(config: Config) -> None:
     """A retry cannot help, and it is not the data's fault."""
     wild = config.ranker.mmoe.model_copy(update={"learning_rate": 1e30})
