@@ -83,6 +83,8 @@ class Decider:
         """Requests' arrivals are on `clock`, in seconds."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
         """Answers by (candidate id, outcome) since the start."""
+        self.retrieved: Counter[tuple[str, str]] = Counter()
+        """Of these the requests without candidates, by (candidate id, who found them)."""
         self._features = features
         self._tasks = tasks
         self._timeout = timeout_ms / 1000
@@ -111,6 +113,8 @@ class Decider:
         if made is None:
             made = by_popularity(variant.bundle, offer, request)
         self.outcomes[variant.bundle.candidate_id, outcome] += 1
+        if made.retrieved_by is not None:
+            self.retrieved[variant.bundle.candidate_id, made.retrieved_by] += 1
         return Answer(
             request_id=request.request_id,
             items=made.items,

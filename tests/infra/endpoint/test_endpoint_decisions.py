@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -106,6 +107,8 @@ def test_who_retrieved_is_said_and_nobody_is_left_without_an_answer(served: Clie
     assert not {item["item_id"] for item in known["items"]} & set(IDS[:2]), "the user has clicked these"
     of_source = served.invoke(user_id="nobody", surface="similar", context={"source_item_id": IDS[55]}, k=60)
     assert of_source["retrieved_by"] == "content", "an item without clicks has words"
+    with urlopen(f"{served.url}/metrics") as counted:
+        assert b'by="content"} 1' in counted.read()
     found = {int(item["item_id"][1:]) for item in of_source["items"]}
     assert {n for n in range(40) if n % 4 == 55 % 4} <= found
 
