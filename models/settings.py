@@ -4,9 +4,9 @@
 """
 
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Settings(BaseModel):
@@ -62,6 +62,28 @@ class TaskSettings(Settings):
         "notification": "notify",
     }
     otherwise: str = Field("recommend", description="the task of a surface that is not named")
+
+
+class OutcomeSettings(Settings):
+    """A further outcome of an impression, told by the events of `feedback` that have its name.
+
+    An event belongs to an impression as a click does, within `window_days`; so long the outcome is open.
+    """
+
+    kind: Literal["binary", "value"] = Field(
+        "binary", description="whether it happened; or how much, the sum of its events' values, 0 without any"
+    )
+    window_days: int = Field(1, ge=1, description="impression to event; of test rows a click window is closed")
+    through: Literal["clicked"] | None = Field(
+        None, description="`clicked`: it counts only of impressions that were clicked, and is learned given the click"
+    )
+    unit: str = Field("", description="of a value, for people: seconds")
+
+    @model_validator(mode="after")
+    def _only_values_have_units(self) -> Self:
+        if self.unit and self.kind == "binary":
+            raise ValueError(f"a binary outcome needs no unit; found {self.unit!r}")
+        return self
 
 
 class ItemCFSettings(Settings):
