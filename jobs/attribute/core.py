@@ -177,7 +177,9 @@ def named_feedback(
     return pa.concat_tables([FED.empty_table(), *parts])
 
 
-def latest_feedback(fed: pa.Table, impressions: pa.Table, settings: AttributionSettings, outcomes: Outcomes) -> pa.Table:
+def latest_feedback(
+    fed: pa.Table, impressions: pa.Table, settings: AttributionSettings, outcomes: Outcomes
+) -> pa.Table:
     """`FED`: as `latest_impression`."""
     parts = [
         latest_impression(fed.filter(pc.equal(fed.column("outcome"), name)), impressions, rules)
@@ -395,7 +397,9 @@ def counted(earned: pa.Table) -> pa.Table:
 def _with_shown(clicks: pa.Table, impressions: pa.Table, found: Indices, until: pa.Array) -> pa.Table:
     shown = take(impressions.select(["impression_id", "event_time", "ingested_at", "user_id"]), found)
     names = [*clicks.column_names, *SHOWN, "until"]
-    return pa.Table.from_arrays([*clicks.columns, *shown.columns, until], schema=pa.schema([FED.field(n) for n in names]))
+    return pa.Table.from_arrays(
+        [*clicks.columns, *shown.columns, until], schema=pa.schema([FED.field(n) for n in names])
+    )
 
 
 def _known_at(matched: pa.Table) -> pa.ChunkedArray:

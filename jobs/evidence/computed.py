@@ -80,7 +80,7 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
     champion, challenger = pair
     value, (popularity, rise) = core.value(replay, settings), detail.spread(replay, seed, settings)
     estimates = core.estimated(value)
-    closing = closes_on(pc.max(test["event_time"]).as_py(), run.config.attribution)
+    closing = closes_on(pc.max(test["event_time"]).as_py(), run.config.attribution, run.config.outcomes)
     parity, judged = _parity(run, test, rows, origin.trained, at_once), judged_on(test)
     return Document(
         schema_version=SCHEMA_VERSION,

@@ -295,7 +295,9 @@ LAKE: dict[str, Table] = {
                 "clicked": _c(pa.bool_(), "?"),  # null: open at the cut, whatever has been heard of it
                 "converted": _c(pa.bool_(), "?"),
                 "conversion_heard_at": _c(TIME, "?"),  # of what the cut has heard, open or closed; null: nothing so far
-                "outcomes": _c(VALUES, "?"),  # further ones by name: 0 or 1, or the value; one that is open is not there
+                "outcomes": _c(
+                    VALUES, "?"
+                ),  # further ones by name: 0 or 1, or the value; one that is open is not there
                 "weight": _c(pa.float64()),  # how many impressions it stands for; 1 outside train
                 **_shown("surface", "position"),  # `models.features`
                 "query": _c(STR, "?"),
@@ -510,4 +512,6 @@ def _kind(type_: pa.DataType) -> str:
             return kind
     if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
         return f"list of {_kind(type_.value_type)}"
+    if pa.types.is_struct(type_):
+        return f"struct of {[(field_.name, _kind(field_.type)) for field_ in type_]}"
     return str(type_)

@@ -155,6 +155,7 @@ def by_nested_loops(found: dict[str, list[Row]], settings: AttributionSettings) 
                 "conversion_credit": round(shown["credit"], 9),
                 "conversion_value": round(shown["value"], 9),
                 "matures_at": ripe + timedelta(days=settings.window_days),
+                "outcomes": None,
             }
         )
     return sorted(labels, key=lambda row: (row["event_time"], row["impression_id"]))
