@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from jobs.errors import Misconfigured
 from jobs.flow import STAGES
 from models.settings import (
+    OUTCOME_METRICS,
     DelaySettings,
     GateSettings,
     OutcomeSettings,
@@ -296,6 +297,15 @@ class Config(Settings):
             taken = ", ".join(TAKEN)
             raise ValueError(f"outcomes need names of a-z, 0-9 and _ other than {taken}; found {', '.join(wrong)}")
         return dict(sorted(outcomes.items()))
+
+    @model_validator(mode="after")
+    def _gate_names_declared_outcomes(self) -> Self:
+        named = [name for name in (*self.gate.must_rise, *self.gate.outcomes_must_not_fall) if "." in name]
+        known = {f"{name}.{metric}" for name, of in self.outcomes.items() for metric in OUTCOME_METRICS[of.kind]}
+        if wrong := sorted(set(named) - known):
+            there = ", ".join(sorted(known)) or "none: no further outcome is declared"
+            raise ValueError(f"gate: metrics of further outcomes are {there}; found {', '.join(wrong)}")
+        return self
 
     def digest(self, stage: str) -> str:
         """Sixteen hex digits that change with every setting that can change a row `stage` writes, and with no other.

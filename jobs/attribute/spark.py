@@ -29,7 +29,8 @@ def write_labels(
 ) -> pa.Table:
     """Write the labels of `days` as `folder/day=…/part-….parquet`, one file a day, in the core's order.
 
-    `events` names the part files of the event tables, `feedback` where a further outcome is declared. Returns `core.COUNTED` of parts: rows of a day add up.
+    `events` names the part files of the event tables, `feedback` where a further outcome is declared.
+    Returns `core.COUNTED` of parts: rows of a day add up.
     """
     impressions = _read(spark, events["impressions"], "impressions")
     clicks = _read(spark, events["clicks"], "clicks")

@@ -13,7 +13,7 @@ from jobs.lake.tables import RAW, Tables
 from jobs.sources import Source
 
 NEEDED = tuple(name for name in RAW if name not in OPTIONAL)
-"""Without requests nothing can be replayed exactly, and without feedback there are no further outcomes; all else works."""
+"""Without requests nothing can be replayed exactly, without feedback there are no further outcomes; all else works."""
 
 
 def source(config: Config) -> Source:

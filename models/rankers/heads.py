@@ -1,8 +1,8 @@
-"""What a network's further tasks predict: an outcome beside click and conversion, each by a tower and a gate of its own.
+"""What a network's further tasks predict: outcomes beside click and conversion, each by a tower and a gate of its own.
 
-A binary outcome is a logistic regression on the tower. A value is one on the log scale (the Poisson quasi-likelihood:
-Gourieroux, Monfort & Trognon 1984): it is right in the mean whatever the distribution, with zeros and a long tail, where
-a squared error on log1p is right in a geometric mean and has to be corrected. An outcome through a click is learned of
+A binary outcome is a logistic regression on the tower. A value is a log-linear one by the Poisson quasi-likelihood
+(Gourieroux, Monfort & Trognon 1984): right in the mean whatever the distribution, with zeros and a long tail, where a
+squared error on log1p is right in a geometric mean and has to be corrected. An outcome through a click is learned of
 clicked rows, and what is said of an impression is p(click) times that.
 """
 

@@ -116,7 +116,8 @@ class MMoERanker:
     conversions teach too, they are learned of clicks alone. Where a warm start knows too few it
     rehearses its parent's P(conversion | click) on the new rows: close to what it was, not equal, since the experts it
     rests on go on learning. A further outcome has a task of its own (see `models.rankers.heads`) from the full training
-    on that knows enough of it. Scores need numpy only; there is no ONNX file, for the environment has no runtime for it.
+    on that knows enough of it. Scores need numpy only; there is no ONNX file, for the environment has no runtime for
+    it.
     """
 
     kind = "mmoe"

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TASKS = ("click", "conversion")
-"""What is predicted of an impression: P(click), P(conversion | click). Further tasks follow, see `models.rankers.heads`."""
+"""What is predicted of an impression: P(click), P(conversion | click); `models.rankers.heads` may follow."""
 EXPERT_AXIS = {"experts.weight": 1, "experts.bias": 0, "gates.weight": 2, "gates.bias": 1, "gates.open": 1}
 """Of the weights that have one; the others do not know how many experts there are."""
 FIXED = frozenset({"gates.open"})

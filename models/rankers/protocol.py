@@ -116,7 +116,7 @@ class TrainingData:
 class Predictions:
     """Probabilities per row, shape (n,), in [0, 1]: of a click given the impression, of a conversion given the click.
 
-    `outcomes`: of further ones by name, those the ranker has learned: a probability or a mean value, given the impression.
+    `outcomes`: of further ones by name, those the ranker has learned: a probability or a mean value per impression.
 
     Raises ValueError for the second outside [0, 1] (NaN aside).
     """

@@ -18,7 +18,7 @@ Tables = dict[str, pa.Table]
 def tables_of(day: date, n: int = N) -> Tables:
     """A flawless day of n rows a table: n / 2 requests that place both of their candidates, either order as likely.
 
-    Each impression is clicked, bought and liked, all known within a second. The other half of the requests showed nothing.
+    Each impression is clicked, bought and liked, all known within a second. The other half of the requests showed none.
     """
     start = datetime(day.year, day.month, day.day, 10, tzinfo=UTC)
     numbers = range(n)

@@ -1,4 +1,4 @@
-"""Further outcomes of the network, in a world that knows each one's truth: a like, one through the click, and an amount."""
+"""Further outcomes of the network, in a world that knows the truth: with and without a click, binary and amounts."""
 
 from dataclasses import replace
 from typing import Any
@@ -165,5 +165,5 @@ def test_other_rankers_take_no_notice(kind: str, told: Told) -> None:
 
 def test_a_label_of_another_length_is_refused(told: Told) -> None:
     """Rows are told apart by their place."""
-    with pytest.raises(ValueError, match="columns of one length; found clicked 12000, .*'like': 5"):
+    with pytest.raises(ValueError, match=r"columns of one length; found clicked 12000, .*'like': 5"):
         shuffled(told.data, "like", np.ones(5))
