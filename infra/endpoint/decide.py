@@ -49,10 +49,11 @@ RANKED, BUSY, LATE, FAILED = OUTCOMES = ("ranked", "busy", "late", "failed")
 
 
 class Slate(NamedTuple):
-    """What is answered, and who found its candidates where the request brought none."""
+    """What is answered, and where the request brought no candidates who found them, and which."""
 
     items: list[Placement]
-    retrieved_by: str | None
+    retrieved_by: str | None = None
+    candidates: list[str] | None = None
 
 
 _log = logging.getLogger(__name__)
@@ -124,6 +125,7 @@ class Decider:
             fallback=outcome != RANKED,
             features_day=None if offer.day is None else offer.day.isoformat(),
             retrieved_by=made.retrieved_by,
+            candidates=made.candidates,
         )
 
     def ready(self, bundle: Bundle) -> Variant:
@@ -185,13 +187,14 @@ class Decider:
         if request.user_id is not None and offer.day is not None:
             user = self._features.user(request.user_id, offer.day)
         candidates, by = _candidates(bundle, offer, user, request)
+        told = None if by is None else candidates
         if not candidates:
-            return Slate([], by)
+            return Slate([], by, told)
         columns = offer.catalogue.columns(candidates, user, request)
         left = bundle.kept(columns, np.array([0, len(candidates)]))
         if left is not None:
             columns = {name: column[left] for name, column in columns.items()}
-        return Slate(_placed(_scored(bundle.ranker, columns), request, bundle.policy), by)
+        return Slate(_placed(_scored(bundle.ranker, columns), request, bundle.policy), by, told)
 
     def _say(self, bundle: Bundle, request: RankRequest, error: Exception) -> None:
         if self._clock() - self._said >= SAY_SECONDS:
@@ -219,9 +222,9 @@ class Decider:
 def by_popularity(bundle: Bundle, offer: Offer, request: RankRequest) -> Slate:
     """From memory only, the user unknown; the slate is drawn by the bundle's policy, so propensities are true."""
     if request.candidates is None:
-        return Slate(_placed(offer.popular, request, bundle.policy), POPULARITY)
+        return Slate(_placed(offer.popular, request, bundle.policy), POPULARITY, offer.popular_ids)
     scored = _scored(bundle.fallback, {"item_id": objects(_allowed(offer, request.candidates))})
-    return Slate(_placed(scored, request, bundle.policy), None)
+    return Slate(_placed(scored, request, bundle.policy))
 
 
 def _offers(bundle: Bundle, packed: Sequence[Packed], made: Sequence[Offer] = ()) -> Sequence[Offer]:
@@ -254,7 +257,7 @@ def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: 
 # -- candidates -----------------------------------------------------------------------------------------------------
 def _candidates(
     bundle: Bundle, offer: Offer, user: Mapping[str, Any] | None, request: RankRequest
-) -> tuple[Sequence[str], str | None]:
+) -> tuple[list[str], str | None]:
     """The request's own; else what the bundle's retriever finds for the user's last items (and the source item, if
     any), with the newest items, which it cannot know. And who found them. None that is removed.
     """
@@ -264,7 +267,7 @@ def _candidates(
     source = request.context.get(SOURCE_ITEM)
     if source is not None:
         recent.append(source)
-    found = Found(list(offer.popular_ids), POPULARITY)
+    found = Found(offer.popular_ids, POPULARITY)
     if bundle.retrieval is not None:
         found = bundle.retrieval.search(recent, offer.barred)
     return list(dict.fromkeys([*found.items, *offer.catalogue.newest(offer.removed)])), found.by

@@ -44,7 +44,7 @@ class Offer:
     """What the bundle's retriever must not find: these, and what the catalogue does not list. None: no retriever."""
 
     @property
-    def popular_ids(self) -> Sequence[str]:
+    def popular_ids(self) -> list[str]:
         ids: list[str] = self.popular.item_ids.tolist()
         return ids
 

@@ -128,7 +128,8 @@ class VectorIndex:
         barred = np.zeros(len(self._codes), dtype=bool) if removed is None else removed[self._codes]
         scores, at, allowed = self._allowed(np.ascontiguousarray(queries, dtype=np.float32), k, barred)
         first = np.argsort(~allowed, axis=1, kind="stable")[:, :k]
-        allowed, at, scores = (np.take_along_axis(found, first, axis=1) for found in (allowed, at, scores))
+        allowed, at = np.take_along_axis(allowed, first, axis=1), np.take_along_axis(at, first, axis=1)
+        scores = np.take_along_axis(scores, first, axis=1)
         shape, width = (len(queries), k), first.shape[1]
         codes, products = np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf)
         codes[:, :width] = np.where(allowed, self._codes[at], -1)

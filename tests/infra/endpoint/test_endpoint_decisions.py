@@ -105,6 +105,9 @@ def test_who_retrieved_is_said_and_nobody_is_left_without_an_answer(served: Clie
     )  # fmt: skip
     assert (known["retrieved_by"], unknown["retrieved_by"], given["retrieved_by"]) == ("item_cf", "popularity", None)
     assert not {item["item_id"] for item in known["items"]} & set(IDS[:2]), "the user has clicked these"
+    assert given["candidates"] is None
+    for answer in (known, unknown):  # k is more than there are: all of them are placed
+        assert sorted(answer["candidates"]) == sorted(item["item_id"] for item in answer["items"])
     of_source = served.invoke(user_id="nobody", surface="similar", context={"source_item_id": IDS[55]}, k=60)
     assert of_source["retrieved_by"] == "content", "an item without clicks has words"
     with urlopen(f"{served.url}/metrics") as counted:
