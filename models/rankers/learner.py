@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csc_array
 
 from models.delays.targets import sigmoid
 from models.rankers.embeddings import Embeddings
 from models.rankers.network import FIXED, Arrays, inputs, logits
 from models.rankers.protocol import Diverged, Floats
-from models.rankers.threads import threads_for
 from models.settings import MMoESettings
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ LEVEL_MOVES = 0.1
 FURTHEST, BISECTIONS = 2.0, 22
 """A shift of intercepts in logits, to a millionth."""
 ADVICE = "a smaller learning_rate may help"
+THREADS = 1
+"""A batch is too small to share: two threads spend their time waiting for each other, on a busy machine most of it."""
 REPORTS = 10
 """Lines of progress an epoch."""
 
@@ -56,8 +58,8 @@ class Batch:
     def __len__(self) -> int:
         return len(self.clicked)
 
-    def take(self, at: NDArray[np.int64]) -> "Batch":
-        """Some rows, copied."""
+    def take(self, at: NDArray[np.int64] | slice) -> "Batch":
+        """Some rows, copied unless they are a slice."""
         return Batch(*(getattr(self, field.name)[at] for field in fields(self)))
 
 
@@ -83,7 +85,7 @@ class Learner:
         self._rest = np.array([table.rest(field) for field in fields], dtype=np.int32)
         self.weights = {name: torch.tensor(value, requires_grad=name not in FIXED) for name, value in weights.items()}
         learned = [weight for name, weight in self.weights.items() if name not in FIXED]
-        self._adam = torch.optim.Adam(learned, lr=settings.learning_rate)
+        self._adam = torch.optim.Adam(learned, lr=settings.learning_rate, fused=True)
         for name, weight in self.weights.items():
             if f"{name}.step" in memory:
                 self._adam.state[weight] = {m: torch.tensor(memory[f"{name}.{m}"]) for m in MOMENTS}
@@ -95,7 +97,7 @@ class Learner:
         Raises `Diverged` where the loss is not finite.
         """
         threads = torch.get_num_threads()
-        torch.set_num_threads(threads_for(len(rows)))
+        torch.set_num_threads(THREADS)
         try:
             best = float("inf")
             for epoch in range(epochs):
@@ -179,13 +181,13 @@ class Learner:
     def step(self, batch: Batch, listed: int) -> float:
         """One batch learned from; returns its weighted mean loss before, in nats, summed over the tasks."""
         at, slots = self._distinct(batch.codes)
-        rows = torch.from_numpy(self._table.rows[at]).requires_grad_()
-        looked = torch.nn.functional.embedding(torch.from_numpy(slots), rows)
-        loss = self._loss(batch, logits(torch, self.weights, self._inputs(batch, looked, listed)))
+        looked, present = self._looked(batch, listed)
+        x = inputs(torch, torch.from_numpy(batch.numbers), looked, present).requires_grad_()
+        loss = self._loss(batch, logits(torch, self.weights, x))
         self._adam.zero_grad(set_to_none=True)
         loss.backward()
         self._adam.step()
-        self._descend(at, rows.grad.numpy())
+        self._descend(at, summed(looked_gradient(x.grad, looked, present), slots, len(at)))
         return float(loss.detach())
 
     def _distinct(self, codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -197,10 +199,11 @@ class Learner:
         self._slot[at] = places[: len(at)]
         return at.astype(np.int64), self._slot[flat].reshape(codes.shape)
 
-    def _inputs(self, batch: Batch, looked: torch.Tensor, listed: int) -> torch.Tensor:
+    def _looked(self, batch: Batch, listed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The vectors of a batch, (n, words + listed, d), and which of the listed ones there are."""
         words = batch.codes.shape[1] - listed
         present = (batch.codes[:, words:] != self._unknown[words:]).astype(np.float32)
-        return inputs(torch, torch.from_numpy(batch.numbers), looked, torch.from_numpy(present))
+        return torch.from_numpy(self._table.rows.take(batch.codes, axis=0)), torch.from_numpy(present)
 
     def _loss(self, batch: Batch, found: list[torch.Tensor]) -> torch.Tensor:
         """-log P(click) and, where a conversion is known of an impression, -log P(click) P(conversion | click) (Ma et
@@ -250,9 +253,10 @@ class Learner:
         found = []
         with torch.no_grad():
             for first in range(0, len(rows), self._settings.batch_size):
-                batch = rows.take(np.arange(first, min(len(rows), first + self._settings.batch_size)))
-                looked = torch.from_numpy(self._table.rows[batch.codes].astype(np.float32))
-                found.append(logits(torch, self.weights, self._inputs(batch, looked, listed)))
+                batch = rows.take(slice(first, first + self._settings.batch_size))
+                looked, present = self._looked(batch, listed)
+                x = inputs(torch, torch.from_numpy(batch.numbers), looked.float(), present)
+                found.append(logits(torch, self.weights, x))
         return [np.concatenate([part[at].numpy() for part in found]).astype(np.float64) for at in range(len(found[0]))]
 
     def finished(self) -> tuple[Arrays, Arrays, Embeddings]:
@@ -292,6 +296,35 @@ class Learner:
                     self._adam.state[weight] = before["moments"][name]
         self._table.rows[:] = before["rows"]
         self._table.accumulators[:] = before["accumulators"]
+
+
+def looked_gradient(gradient: torch.Tensor, looked: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    """(n, words + listed, d): that of the vectors looked up, given the (n, m) one of `network.inputs`; by hand, for
+    tracing those sums would cost more than the network itself.
+    """
+    listed, d = present.shape[-1], looked.shape[-1]
+    words = looked.shape[-2] - listed
+    last = gradient.shape[-1] - d
+    product, end = gradient[:, None, last:], last - (d + 1 if listed else 0)
+    own, found = looked[:, :words], torch.empty_like(looked)
+    total = own.sum(1, keepdim=True)
+    if listed:
+        share = present / present.sum(1, keepdim=True).clip(min=1)
+        pooled = share[:, None] @ looked[:, words:]
+        total += pooled
+        of_pooled = torch.addcmul(gradient[:, None, end : end + d], product, total - pooled)
+        torch.mul(share[..., None], of_pooled, out=found[:, words:])
+    of_words = gradient[:, end - words * d : end].reshape(own.shape)
+    torch.sub(total, own, out=found[:, :words]).mul_(product).add_(of_words)
+    return found
+
+
+def summed(gradient: torch.Tensor, slots: NDArray[np.int64], n: int) -> NDArray[np.float32]:
+    """(n, d): the sums of the (..., d) gradients whose (...) slots are the same, in their order."""
+    flat = gradient.reshape(-1, gradient.shape[-1]).numpy()
+    one = np.ones(len(flat), dtype=np.float32)
+    found: NDArray[np.float32] = csc_array((one, slots.ravel(), np.arange(len(flat) + 1)), shape=(n, len(flat))) @ flat
+    return found
 
 
 def shift(logit: Floats, weight: Floats, total: float) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.delays.targets import sigmoid
 from models.rankers import network
-from models.rankers.embeddings import Admission, Embeddings, Sightings, cold, of_columns, sightings
+from models.rankers.embeddings import Admission, Embeddings, Sightings, Words, cold, of_columns, sightings
 from models.rankers.encoding import Encoding, require
 from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, EVERYTHING, IDS, LISTS, NUMERIC
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
@@ -31,6 +31,8 @@ PARENTS = {"item_id": "item_category"}
 """A new value of the first begins where the values of its second are, on average."""
 BLOCK, BLOCKS_AT_ONCE = 64, 128
 """Rows are scored in blocks of one size: a matrix product may add in another order where there are fewer."""
+ROWS_AT_ONCE = 8_192
+"""Numbers are prepared in as many rows as a processor keeps at hand."""
 LAYOUT_FILE, NETWORK_FILE = "layout.json", "network.safetensors"
 
 
@@ -66,8 +68,9 @@ class Layout:
         words = (*CATEGORICAL, *attributes, *(name for name in IDS if name in features))
         lists = tuple(name for name, of in SHARED.items() if name in features and of in words)
         listed = sum(np.asarray(features[name]).shape[1] for name in lists)
-        numbers = logged(Encoding(NUMERIC, {}), {name: np.asarray(features[name])[rows] for name in NUMERIC})
-        return cls(NUMERIC, words, lists, listed, Scaling.fit(numbers))
+        one = [Scaling.fit(logged(Encoding((name,), {}), _rows(features, (name,), rows))) for name in NUMERIC]
+        scaling = Scaling(np.concatenate([of.mean for of in one]), np.concatenate([of.spread for of in one]))
+        return cls(NUMERIC, words, lists, listed, scaling)
 
     @property
     def sources(self) -> dict[str, str]:
@@ -82,25 +85,39 @@ class Layout:
 
     def numbers(self, features: Columns) -> NDArray[np.float32]:
         """(n, 2 numeric): logarithms of what is heavy-tailed, standardised, and one flag per missing value."""
-        return self.scaling.apply(logged(Encoding(self.numeric, {}), features))
+        require(features, self.numeric)
+        encoding, n = Encoding(self.numeric, {}), len(features[self.numeric[0]])
+        found = np.empty((n, 2 * len(self.numeric)), dtype=np.float32)
+        for first in range(0, n, ROWS_AT_ONCE):  # a million rows in double precision would be a gigabyte, five times
+            part = slice(first, first + ROWS_AT_ONCE)
+            some = {name: features[name][part] for name in self.numeric}
+            found[part] = self.scaling.apply(logged(encoding, some))
+        return found
 
-    def codes(self, features: Columns, table: Embeddings) -> NDArray[np.int32]:
+    def codes(self, features: Mapping[str, NDArray[Any] | Words], table: Embeddings, n: int) -> NDArray[np.int32]:
         """(n, words + listed) rows of the table; a missing `attributes.*` column is unknown, any other an error."""
         require(features, [name for name in self.sources if not name.startswith(ATTRIBUTE_PREFIX)])
-        return of_columns(table, features, self.sources, len(features[self.numeric[0]]))
+        return of_columns(table, features, self.sources, n)
 
-    def seen(self, features: Columns, rows: NDArray[np.int64], days: NDArray[np.int64]) -> dict[str, Sightings]:
-        """Of each field, in some rows of the columns that look it up."""
-        columns = {
-            name: np.asarray(features[name])[rows] if name in features else np.full(len(rows), None, dtype=object)
-            for name in self.sources
-        }
+    def hashed(self, features: Columns, rows: NDArray[np.int64]) -> dict[str, Words]:
+        """The columns of strings there are, of some rows."""
+        return {name: Words.of(column) for name, column in _rows(features, self.sources, rows).items()}
+
+    def seen(self, columns: Mapping[str, Words], days: NDArray[np.int64]) -> dict[str, Sightings]:
+        """Of each field, in the columns that look it up, whose rows are of these days."""
+        nothing = Words([None], np.zeros(len(days), np.int32))
         found = {}
         for field in self.words:
-            mine = [(columns[name], days) for name, of in self.sources.items() if of == field]
+            mine = [(columns.get(name, nothing), days) for name, of in self.sources.items() if of == field]
             parent = (columns[field], columns[PARENTS[field]]) if field in PARENTS else None
             found[field] = sightings(mine, parent)
         return found
+
+
+def _rows(features: Columns, names: Iterable[str], rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Those columns there are, of some rows: copied only where these are not all."""
+    there = {name: np.asarray(features[name]) for name in names if name in features}
+    return {name: column if len(column) == len(rows) else column[rows] for name, column in there.items()}
 
 
 class MMoERanker:
@@ -143,7 +160,8 @@ class MMoERanker:
         click, conversion = click_label(data), conversion_label(data)
         layout = start_from._layout if start_from else Layout.fit(data.features, click.rows)
         days = np.zeros(len(click.rows), np.int64) if data.days is None else data.days[click.rows]
-        seen = layout.seen(data.features, click.rows, days)
+        words = layout.hashed(data.features, click.rows)
+        seen = layout.seen(words, days)
         admission = Admission(settings.admit_after, settings.expire_after_days, settings.max_ids)
         if start_from:
             table = start_from._table.grown(seen, admission, PARENTS, int(days.max()))
@@ -155,14 +173,15 @@ class MMoERanker:
         constant = None if conversion else without_conversions(data, before)
         if conversion and before is not None:  # the tower has not learned yet
             weights = {**weights, "out.bias": np.array([weights["out.bias"][0], _logit(conversion)], np.float32)}
-        rows = _batch(layout, table, data, click, conversion)
+        rows = _batch(layout, table, data, click, conversion, words)
         if conversion is None and start_from and before is None:
             rows.rehearsed[:] = start_from.predict(data.features).p_conversion_given_click[click.rows]
         epochs = settings.warm_epochs if start_from else settings.epochs
         held_out = None
         if data.held_out is not None and epochs > 1:
             known = Label.of(data.held_out.clicked, data.held_out.weight)
-            held_out = _batch(layout, table, data.held_out, known, None) if len(known.rows) else None
+            later = layout.hashed(data.held_out.features, known.rows)
+            held_out = _batch(layout, table, data.held_out, known, None, later) if len(known.rows) else None
         goes_on = start_from is not None and before is None and conversion is not None
         rate = settings.warm_learning_rate if start_from else settings.learning_rate
         settings = settings.model_copy(update={"learning_rate": rate})
@@ -203,9 +222,8 @@ class MMoERanker:
         if not n:
             raise ValueError("gate usage needs rows; found none")
         shares = [network.gates(np, self._weights, x) for x in self._blocks(features)]
-        mean: Floats = np.concatenate([part.reshape(-1, *part.shape[2:]) for part in shares])[:n].mean(
-            axis=0, dtype=np.float64
-        )
+        by_row = [np.moveaxis(part, -1, 1).reshape(-1, *part.shape[1:3]) for part in shares]
+        mean: Floats = np.concatenate(by_row)[:n].mean(axis=0, dtype=np.float64)
         return mean
 
     def pruned(self, below: float, data: TrainingData) -> tuple[Self, Pruning]:
@@ -281,7 +299,7 @@ class MMoERanker:
 
     def _blocks(self, features: Columns) -> Iterable[NDArray[np.float32]]:
         """The network's inputs, (blocks, BLOCK, m) some blocks at once; the last rows of the last one are made up."""
-        codes = self._layout.codes(features, self._table)
+        codes = self._layout.codes(features, self._table, len(features[self._layout.numeric[0]]))
         numbers = self._layout.numbers(features)
         words = len(self._layout.words)
         unknown = np.array([self._table.unknown(field) for field in self._layout.fields[words:]], dtype=np.int32)
@@ -316,16 +334,20 @@ def _logit(label: Label) -> float:
     return float(np.log(rate / (1 - rate)))
 
 
-def _batch(layout: Layout, table: Embeddings, data: TrainingData, click: Label, conversion: Label | None) -> "Batch":
+def _batch(
+    layout: Layout,
+    table: Embeddings,
+    data: TrainingData,
+    click: Label,
+    conversion: Label | None,
+    words: Mapping[str, Words],
+) -> "Batch":
     """The rows whose click is known; `conversion`: theirs, of all rows where closed, or as `data.conversion` says.
 
     A conversion is paid to a click: without one there is none.
     """
     from models.rankers.learner import Batch
 
-    features = {
-        name: np.asarray(column)[click.rows] for name, column in data.features.items() if _is_input(layout, name)
-    }
     n = len(click.rows)
     converted, seen, of_click = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n)
     if conversion is not None and _closed(conversion, data):
@@ -335,8 +357,8 @@ def _batch(layout: Layout, table: Embeddings, data: TrainingData, click: Label, 
         converted[at], of_click[at] = conversion.value, conversion.weight / click.weight.mean()
         seen[at] = 1.0 if conversion.seen is None else conversion.seen
     return Batch(
-        layout.numbers(features),
-        layout.codes(features, table),
+        layout.numbers(_rows(data.features, layout.numeric, click.rows)),
+        layout.codes(words, table, n),
         click.value.astype(np.float32),
         converted.astype(np.float32),
         np.full(n, np.nan, dtype=np.float32),
@@ -350,7 +372,3 @@ def _closed(conversion: Label, data: TrainingData) -> bool:
     """Whether the label says no more than `data.converted` does."""
     own = (data.converted[conversion.rows], data.weight[conversion.rows])
     return conversion.seen is None and all(map(np.array_equal, own, (conversion.value, conversion.weight)))
-
-
-def _is_input(layout: Layout, name: str) -> bool:
-    return name in layout.numeric or name in layout.sources

@@ -102,7 +102,8 @@ def test_the_trainer_and_the_server_say_the_same(world: IdWorld, drawn: Drawn, m
     data = odd(world)
 
     def batch_of(learner: Learner) -> Batch:
-        return _batch(layout[0], learner._table, data, click_label(data), None)
+        click = click_label(data)
+        return _batch(layout[0], learner._table, data, click, None, layout[0].hashed(data.features, click.rows))
 
     from models.rankers.mmoe import Layout
 
