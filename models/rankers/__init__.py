@@ -6,7 +6,7 @@ A ranker is one file, named here; its settings are a class of `models.settings`,
 from models.rankers.logistic import LogisticRanker
 from models.rankers.mmoe import MMoERanker
 from models.rankers.popularity import PopularityRanker
-from models.rankers.protocol import Ranker, TrainingData
+from models.rankers.protocol import Checkpoints, Ranker, Resumable, TrainingData
 from models.rankers.xgboost import XGBoostRanker
 from models.settings import RankerSettings
 
@@ -18,6 +18,19 @@ BASELINE = PopularityRanker.kind
 """Fitted every time: the endpoint's fallback, and the champion where none was ever deployed."""
 
 
-def fit(kind: str, data: TrainingData, settings: RankerSettings, start_from: Ranker | None = None) -> Ranker:
-    """A new ranker of a kind by its own settings; see `Ranker.fit`."""
-    return RANKERS[kind].fit(data, getattr(settings, kind), settings.seed, start_from=start_from)
+RESUMABLE: dict[str, type[Resumable]] = {ranker.kind: ranker for ranker in (MMoERanker,)}
+"""Those that learn in steps and can go on from a checkpoint."""
+
+
+def fit(
+    kind: str,
+    data: TrainingData,
+    settings: RankerSettings,
+    start_from: Ranker | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Ranker:
+    """A new ranker of a kind by its own settings; see `Ranker.fit`. `checkpoints` is for those of `RESUMABLE`."""
+    own = getattr(settings, kind)
+    if kind in RESUMABLE:
+        return RESUMABLE[kind].fit(data, own, settings.seed, start_from=start_from, checkpoints=checkpoints)
+    return RANKERS[kind].fit(data, own, settings.seed, start_from=start_from)

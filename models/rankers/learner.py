@@ -4,6 +4,8 @@ The embedding table is a plain array outside autograd: a batch's distinct rows a
 back, so that a row nobody looked up keeps its bytes (no momentum, no decay) and costs nothing.
 """
 
+import hashlib
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -15,9 +17,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
 from models.delays.targets import sigmoid
+from models.rankers.checkpoints import Kept, Progress
 from models.rankers.embeddings import Embeddings
 from models.rankers.network import FIXED, Arrays, inputs, logits
-from models.rankers.protocol import Diverged, Floats
+from models.rankers.protocol import Checkpoints, Diverged, Floats
 from models.settings import MMoESettings
 
 log = logging.getLogger(__name__)
@@ -33,6 +36,10 @@ FURTHEST, BISECTIONS = 2.0, 22
 ADVICE = "a smaller learning_rate may help"
 THREADS = 1
 """A batch is too small to share: two threads spend their time waiting for each other, on a busy machine most of it."""
+EVERY, WRITTEN_A_STEP = 250, 100_000
+"""A checkpoint every so many steps, or one step for each so many numbers of the table."""
+WEIGHT = "weight."
+"""What begins the names of weights beside their moments."""
 REPORTS = 10
 """Lines of progress an epoch."""
 
@@ -58,9 +65,14 @@ class Batch:
     def __len__(self) -> int:
         return len(self.clicked)
 
+    @property
+    def arrays(self) -> list[NDArray[Any]]:
+        """All of them, in the order of the fields."""
+        return [getattr(self, field.name) for field in fields(self)]
+
     def take(self, at: NDArray[np.int64] | slice) -> "Batch":
         """Some rows, copied unless they are a slice."""
-        return Batch(*(getattr(self, field.name)[at] for field in fields(self)))
+        return Batch(*(array[at] for array in self.arrays))
 
 
 class Learner:
@@ -90,53 +102,85 @@ class Learner:
             if f"{name}.step" in memory:
                 self._adam.state[weight] = {m: torch.tensor(memory[f"{name}.{m}"]) for m in MOMENTS}
 
-    def learn(self, rows: Batch, epochs: int, listed: int, rng: np.random.Generator, held_out: Batch | None) -> None:
+    def learn(
+        self,
+        rows: Batch,
+        epochs: int,
+        listed: int,
+        rng: np.random.Generator,
+        held_out: Batch | None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         """So many passes in new orders; after each but the first, back to the last one if `held_out` liked it more. In
         the end the intercepts are set so that as much is promised of all rows as came of them.
 
         Raises `Diverged` where the loss is not finite.
         """
+        kept = None if checkpoints is None else Kept(checkpoints, self._identity(rows, epochs, rng, held_out))
+        moved, at = ({}, Progress()) if kept is None else kept.found(rng)
+        if moved:
+            self._restore(moved)
+            log.info("mmoe: goes on from epoch %d, step %d", at.epoch + 1, at.step)
         threads = torch.get_num_threads()
         torch.set_num_threads(THREADS)
         try:
-            best = float("inf")
-            for epoch in range(epochs):
-                before = self._copied() if held_out is not None and epoch else None
-                self._pass(rows, epoch, epochs, listed, rng)
+            while at.epoch < epochs:
+                if at.step == 0 and held_out is not None:
+                    at.before = self._copied() if at.epoch else None
+                self._pass(rows, at, epochs, listed, rng, kept)
+                at.epoch, at.step = at.epoch + 1, 0
                 if held_out is None or epochs == 1:
                     continue
                 found = self.log_loss(held_out, listed)
-                log.info("mmoe: epoch %d, held-out log-loss %.5f", epoch + 1, found)
-                if found >= best and before is not None:
-                    self._restore(before)
+                log.info("mmoe: epoch %d, held-out log-loss %.5f", at.epoch, found)
+                if found >= at.best and at.before is not None:
+                    self._restore(at.before)
                     break
-                best = found
+                at.best = found
             if epochs:
                 self._level(rows, listed)
         finally:
             torch.set_num_threads(threads)
 
-    def _pass(self, rows: Batch, epoch: int, epochs: int, listed: int, rng: np.random.Generator) -> None:
+    def _pass(
+        self, rows: Batch, at: Progress, epochs: int, listed: int, rng: np.random.Generator, kept: Kept | None
+    ) -> None:
         n, size = len(rows), self._settings.batch_size
         steps = -(-n // size)
         shown, losses = max(1, steps // REPORTS), []
-        for at, batch in enumerate(self.batches(rows, rng)):
+        for batch in self.batches(rows, rng, at):
             # Falls to nothing at the end of the fit: what the last batches happened to hold must not show.
             self._adam.param_groups[0]["lr"] = self._settings.learning_rate * (
-                1 - (epoch * steps + at) / (epochs * steps)
+                1 - (at.epoch * steps + at.step) / (epochs * steps)
             )
             losses.append(self.step(batch, listed))
             if not np.isfinite(losses[-1]):
                 raise Diverged(
-                    f"learning needs a finite loss; found {losses[-1]} in epoch {epoch + 1} after {at * size} rows: "
-                    f"{ADVICE}"
+                    f"learning needs a finite loss; found {losses[-1]} in epoch {at.epoch + 1} after {at.step * size} "
+                    f"rows: {ADVICE}"
                 )
-            if (at + 1) % shown == 0 or at + 1 == steps:
-                done = min(n, (at + 1) * size)
+            at.step += 1
+            if at.step % shown == 0 or at.step == steps:
+                done = min(n, at.step * size)
                 log.info(
-                    "mmoe: epoch %d, %d of %d rows, loss %.5f", epoch + 1, done, n, np.mean(losses[-shown:]),
-                    extra={"epoch": epoch + 1, "rows": done, "loss": float(np.mean(losses[-shown:]))},
+                    "mmoe: epoch %d, %d of %d rows, loss %.5f", at.epoch + 1, done, n, np.mean(losses[-shown:]),
+                    extra={"epoch": at.epoch + 1, "rows": done, "loss": float(np.mean(losses[-shown:]))},
                 )  # fmt: skip
+            if kept is not None and at.step < steps and at.step % self._every() == 0:
+                kept.keep(self._copied(), at, rng)
+
+    def _every(self) -> int:
+        """Steps between checkpoints: more of them where there is more to write."""
+        return max(EVERY, self._table.rows.size // WRITTEN_A_STEP)
+
+    def _identity(self, rows: Batch, epochs: int, rng: np.random.Generator, held_out: Batch | None) -> str:
+        """The sha256 of everything that decides what a fit comes to."""
+        said = {"settings": self._settings.model_dump(mode="json"), "epochs": epochs, "goes_on": self._goes_on}
+        found = hashlib.sha256(json.dumps([said, rng.bit_generator.state], sort_keys=True).encode())
+        for array in (*self._copied().values(), *rows.arrays, *(held_out.arrays if held_out else ())):
+            found.update(f"{array.dtype}{array.shape}".encode())
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
 
     def _level(self, rows: Batch, listed: int) -> None:
         """What a last few batches leave of a bias in the mean goes: a logistic regression's intercept has none either.
@@ -169,10 +213,20 @@ class Learner:
         """How far a level that so many conversions tell is followed, in (0, 1]."""
         return came / (came + LEVEL_MOVES**-2) if self._goes_on else 1.0
 
-    def batches(self, rows: Batch, rng: np.random.Generator) -> Iterator[Batch]:
-        """All rows in a new order, values hidden now and then so that the rest's row learns what to say of new ones."""
+    def batches(self, rows: Batch, rng: np.random.Generator, at: Progress) -> Iterator[Batch]:
+        """All rows in a new order, values hidden now and then so that the rest's row learns what to say of new ones.
+
+        From the step on that `at` says, as if those before it had been drawn.
+        """
+        now = rng.bit_generator.state
+        if at.step:
+            rng.bit_generator.state = at.drawn_from
+        else:
+            at.drawn_from = now
         order = rng.permutation(len(rows))
-        for first in range(0, len(rows), self._settings.batch_size):
+        if at.step:
+            rng.bit_generator.state = now
+        for first in range(at.step * self._settings.batch_size, len(rows), self._settings.batch_size):
             batch = rows.take(order[first : first + self._settings.batch_size])
             hidden = rng.random(batch.codes.shape, dtype=np.float32) < self._settings.id_dropout
             np.copyto(batch.codes, self._rest, where=hidden & (batch.codes != self._unknown))
@@ -274,26 +328,24 @@ class Learner:
         self._table = Embeddings(stored.values, stored.rows, stored.accumulators, stored.last_seen)
         return weights, memory, stored
 
-    def _copied(self) -> Mapping[str, Any]:
-        weights = {name: weight.detach().clone() for name, weight in self.weights.items()}
+    def _copied(self) -> dict[str, NDArray[Any]]:
+        """All that learning moves."""
+        weights = {f"{WEIGHT}{name}": weight.detach().numpy().copy() for name, weight in self.weights.items()}
         moments = {
-            name: {key: value.clone() for key, value in self._adam.state[weight].items()}
+            f"{name}.{moment}": self._adam.state[weight][moment].numpy().copy()
             for name, weight in self.weights.items()
-            if name not in FIXED
+            for moment in MOMENTS
+            if moment in self._adam.state.get(weight, {})
         }
-        return {
-            "weights": weights,
-            "moments": moments,
-            "rows": self._table.rows.copy(),
-            "accumulators": self._table.accumulators.copy(),
-        }
+        table = {"rows": self._table.rows.copy(), "accumulators": self._table.accumulators.copy()}
+        return weights | moments | table
 
-    def _restore(self, before: Mapping[str, Any]) -> None:
+    def _restore(self, before: Mapping[str, NDArray[Any]]) -> None:
         with torch.no_grad():
             for name, weight in self.weights.items():
-                weight.copy_(before["weights"][name])
-                if name in before["moments"]:
-                    self._adam.state[weight] = before["moments"][name]
+                weight.copy_(torch.tensor(before[f"{WEIGHT}{name}"]))
+                if f"{name}.step" in before:
+                    self._adam.state[weight] = {m: torch.tensor(before[f"{name}.{m}"]) for m in MOMENTS}
         self._table.rows[:] = before["rows"]
         self._table.accumulators[:] = before["accumulators"]
 

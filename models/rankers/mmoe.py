@@ -17,7 +17,7 @@ from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, EVERYTHING, I
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
 from models.rankers.logistic import Scaling, logged
 from models.rankers.network import EXPERT_AXIS, TASKS, Arrays
-from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
+from models.rankers.protocol import Checkpoints, Columns, Floats, Predictions, TrainingData
 from models.rankers.tensors import from_bytes, to_bytes
 from models.settings import MMoESettings
 
@@ -147,8 +147,15 @@ class MMoERanker:
         self._conversion = conversion
 
     @classmethod
-    def fit(cls, data: TrainingData, settings: MMoESettings, seed: int, start_from: Self | None = None) -> Self:
-        """Minibatches of the weighted log-losses, one pass by default; see `Ranker.fit`.
+    def fit(
+        cls,
+        data: TrainingData,
+        settings: MMoESettings,
+        seed: int,
+        start_from: Self | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> Self:
+        """Minibatches of the weighted log-losses, one pass by default; see `Resumable.fit`.
 
         Learning with no epochs from rows whose ids are all known gives the parent's very bytes.
         """
@@ -186,7 +193,7 @@ class MMoERanker:
         rate = settings.warm_learning_rate if start_from else settings.learning_rate
         settings = settings.model_copy(update={"learning_rate": rate})
         learner = Learner(weights, memory, table, layout.fields, settings, goes_on)
-        learner.learn(rows, epochs, layout.listed, rng, held_out)
+        learner.learn(rows, epochs, layout.listed, rng, held_out, checkpoints)
         ranker = cls(layout, *learner.finished(), constant)
         if settings.prune_below:
             ranker, cost = ranker.pruned(settings.prune_below, data.held_out or data)

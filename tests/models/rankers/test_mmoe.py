@@ -4,19 +4,22 @@ import logging
 import resource
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.delays.targets import Targets
+from models.rankers import network
 from models.rankers.features import CATEGORICAL, NUMERIC
 from models.rankers.labels import click_label
-from models.rankers.learner import Batch, Learner
+from models.rankers.learner import Batch, Learner, looked_gradient, summed
 from models.rankers.logistic import LogisticRanker
 from models.rankers.mmoe import MMoERanker, _batch
 from models.rankers.protocol import Diverged, TrainingData
@@ -426,3 +429,148 @@ def test_few_conversions_move_the_level_of_a_warm_start_a_part_of_the_way() -> N
     assert learner._believed(0) == 0.0
     learner._goes_on = False
     assert learner._believed(1) == 1.0
+
+
+# --- checkpoints
+
+
+class Shelf:
+    """Keeps what was saved last, and breaks after so many times."""
+
+    def __init__(self, content: bytes | None = None, breaks_after: int | None = None) -> None:
+        self.content, self.left = content, breaks_after
+
+    def load(self) -> bytes | None:
+        return self.content
+
+    def save(self, content: bytes) -> None:
+        self.content = content
+        if self.left is not None:
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+
+class File:
+    """A checkpoint as a file, replaced whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self) -> bytes | None:
+        return self.path.read_bytes() if self.path.exists() else None
+
+    def save(self, content: bytes) -> None:
+        self.path.with_suffix(".part").write_bytes(content)
+        self.path.with_suffix(".part").replace(self.path)
+
+
+def kept_fit(shelf: Any, data: TrainingData, **of: Any) -> MMoERanker:
+    """Saves every third step."""
+    from models.rankers import learner
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learner, "EVERY", 3)
+        return MMoERanker.fit(data, MMoESettings(**(SMALL | of)), SEED, None, shelf)
+
+
+def steps_of(fit: Any) -> int:
+    """How many steps it took."""
+    taken, step = [0], Learner.step
+
+    def counted(*of: Any) -> float:
+        taken[0] += 1
+        return step(*of)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Learner, "step", counted)
+        fit()
+    return taken[0]
+
+
+SLOWLY = """
+import sys, time, pathlib
+from models.rankers.learner import Learner
+from tests.models.rankers.test_mmoe import File, IdWorld, kept_fit
+step = Learner.step
+Learner.step = lambda *of: (time.sleep(0.02), step(*of))[1]
+kept_fit(File(pathlib.Path(sys.argv[1])), IdWorld(users=300, items=150).rows(20_000, seed=2).data)
+"""
+
+
+def test_a_fit_that_was_killed_goes_on_to_the_same_bytes(world: IdWorld, tmp_path: Path) -> None:
+    """SIGKILL at any time, by a machine that was taken away: the rerun ends where an undisturbed one does."""
+    store = File(tmp_path / "checkpoint")
+    with subprocess.Popen([sys.executable, "-c", SLOWLY, str(store.path)]) as process:
+        while not store.path.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    data = world.rows(20_000, seed=2).data
+    whole = fit(data)
+    found: list[MMoERanker] = []
+    steps = steps_of(lambda: found.append(kept_fit(store, data)))
+    assert 0 < steps <= 40 - 3
+    assert found[0].to_files() == whole.to_files()
+
+
+def test_a_fit_goes_on_in_any_pass(world: IdWorld, drawn: Drawn) -> None:
+    """What it would go back to, when held-out rows like a pass less, is kept too."""
+    data = replace(part(drawn.data, slice(0, 2500)), held_out=world.rows(2000, seed=9).data)
+    many = {"epochs": 6, "batch_size": 256}
+    whole = fit(data, **many)
+    for times in (1, 4, 8):
+        shelf = Shelf(breaks_after=times)
+        with pytest.raises(KeyboardInterrupt):
+            kept_fit(shelf, data, **many)
+        assert kept_fit(Shelf(shelf.content), data, **many).to_files() == whole.to_files()
+
+
+def test_a_checkpoint_of_another_fit_is_left_aside(drawn: Drawn) -> None:
+    """Rows that changed since, or settings: to go on from there would be a model of nothing."""
+    data = part(drawn.data, slice(0, 6000))
+    shelf = Shelf(breaks_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        kept_fit(shelf, data)
+    assert steps_of(lambda: kept_fit(Shelf(shelf.content), data)) == 12 - 6
+    relabelled = replace(data, clicked=np.roll(data.clicked, 1))
+    for rows, of in ((relabelled, {}), (data, {"learning_rate": 1e-3}), (part(data, slice(0, 5900)), {})):
+        found: list[MMoERanker] = []
+        assert (
+            steps_of(lambda found=found, rows=rows, of=of: found.append(kept_fit(Shelf(shelf.content), rows, **of)))
+            == 12
+        )
+        assert found[0].to_files() == fit(rows, **of).to_files()
+
+
+# --- what learning is made of
+
+
+def test_the_gradient_by_hand_is_that_of_the_formula() -> None:
+    """Of lists with and without entries, and of networks that have no lists."""
+    torch.manual_seed(1)
+    for words, listed in ((3, 4), (2, 0)):
+        looked = torch.randn(7, words + listed, 5, requires_grad=True)
+        present = (torch.rand(7, listed) < 0.6).float()
+        present[0] = 0.0
+        x = network.inputs(torch, torch.randn(7, 6), looked, present)
+        gradient = torch.randn_like(x)
+        x.backward(gradient)
+        found = looked_gradient(gradient, looked.detach(), present)
+        np.testing.assert_allclose(found.numpy(), looked.grad.numpy(), atol=1e-5)
+
+
+def test_gradients_are_summed_by_the_row_they_are_of() -> None:
+    slots = np.array([[0, 2], [2, 1], [0, 0]])
+    gradient = torch.arange(12.0).reshape(3, 2, 2)
+    expected = np.zeros((3, 2), np.float32)
+    np.add.at(expected, slots, gradient.numpy())
+    np.testing.assert_array_equal(summed(gradient, slots, 3), expected)
+
+
+def test_many_rows_are_prepared_as_few_are(world: IdWorld, ranker: MMoERanker) -> None:
+    """In blocks, for memory's sake: where one ends must not show."""
+    features = world.rows(20_000, seed=3).data.features
+    whole = ranker._layout.numbers(features)
+    some = ranker._layout.numbers({name: column[8_000:8_400] for name, column in features.items()})
+    assert np.array_equal(whole[8_000:8_400], some, equal_nan=True)
