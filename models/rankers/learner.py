@@ -8,17 +8,18 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csc_array
 
 from models.delays.targets import sigmoid
 from models.rankers.checkpoints import Kept, Progress
 from models.rankers.embeddings import Embeddings
+from models.rankers.gradients import looked_gradient, summed
+from models.rankers.heads import MOST, Head
 from models.rankers.network import FIXED, Arrays, inputs, logits
 from models.rankers.protocol import Checkpoints, Diverged, Floats
 from models.settings import MMoESettings
@@ -61,6 +62,8 @@ class Batch:
     weight: NDArray[np.float32]
     seen: NDArray[np.float32]
     of_click: NDArray[np.float32]
+    further: NDArray[np.float32]
+    """(n, heads) what `models.rankers.heads` teach, NaN where unknown."""
 
     def __len__(self) -> int:
         return len(self.clicked)
@@ -86,12 +89,15 @@ class Learner:
         fields: tuple[str, ...],
         settings: MMoESettings,
         goes_on: bool = False,
+        heads: tuple[Head, ...] = (),
     ) -> None:
         """`memory`: Adam's moments as `<weight>.<moment>`, empty at first; `fields`: that of each column of codes.
 
         `table` is float32 and learned in place. `goes_on`: a warm start of a network that has learned conversions.
+        `heads`: its further tasks.
         """
         self._table, self._settings, self._goes_on = table, settings, goes_on
+        self._heads = heads
         self._slot = np.zeros(len(table.rows), dtype=np.int64)
         self._unknown = np.array([table.unknown(field) for field in fields], dtype=np.int32)
         self._rest = np.array([table.rest(field) for field in fields], dtype=np.int32)
@@ -176,6 +182,7 @@ class Learner:
     def _identity(self, rows: Batch, epochs: int, rng: np.random.Generator, held_out: Batch | None) -> str:
         """The sha256 of everything that decides what a fit comes to."""
         said = {"settings": self._settings.model_dump(mode="json"), "epochs": epochs, "goes_on": self._goes_on}
+        said["heads"] = [asdict(head) for head in self._heads]
         found = hashlib.sha256(json.dumps([said, rng.bit_generator.state], sort_keys=True).encode())
         for array in (*self._copied().values(), *rows.arrays, *(held_out.arrays if held_out else ())):
             found.update(f"{array.dtype}{array.shape}".encode())
@@ -189,8 +196,10 @@ class Learner:
         warm start knows few, so its level is taken for a measurement of one that moves by about `LEVEL_MOVES` between
         trainings: with k conversions that came, k / (k + 1 / `LEVEL_MOVES`²) of the way.
         """
-        click, conversion = self.scored(rows, listed)
-        if not (np.isfinite(click).all() and np.isfinite(conversion).all()):  # of the last step no loss has told
+        click, conversion, *others = self.scored(rows, listed)
+        if not all(
+            np.isfinite(found).all() for found in (click, conversion, *others)
+        ):  # of the last step no loss has told
             raise Diverged(f"learning needs finite scores in the end; found others: {ADVICE}")
         weight = rows.weight.astype(np.float64)
         steps = [shift(click, weight, float(weight @ rows.clicked)), 0.0]
@@ -206,8 +215,21 @@ class Learner:
         if (rehearsed := ~np.isnan(rows.rehearsed)).any():
             promised = float(p_click[rehearsed] @ rows.rehearsed[rehearsed])
             steps[1] = shift(conversion[rehearsed], p_click[rehearsed], promised)
+        steps += [self._further_step(*found, weight) for found in zip(self._heads, others, rows.further.T, strict=True)]
         with torch.no_grad():
             self.weights["out.bias"] += torch.tensor(steps, dtype=torch.float32)
+
+    def _further_step(self, head: Head, logit: Floats, label: NDArray[np.float32], weight: Floats) -> float:
+        """By how much the intercept of a further task must rise for its sum to be what came, where that is known."""
+        known = ~np.isnan(label)
+        came = float(weight[known] @ label[known])
+        if not came:
+            return 0.0
+        if head.kind == "binary":
+            step = shift(logit[known], weight[known], came)
+        else:
+            step = float(np.log(came / (weight[known] @ np.exp(np.minimum(logit[known], MOST)))))
+        return self._believed(float((label[known] > 0).sum())) * min(max(step, -FURTHEST), FURTHEST)
 
     def _believed(self, came: float) -> float:
         """How far a level that so many conversions tell is followed, in (0, 1]."""
@@ -267,7 +289,7 @@ class Learner:
         second (Li & Hoiem 2016, "Learning without Forgetting").
         """
         functional = torch.nn.functional
-        click, conversion = found
+        click, conversion, *others = found
         weight = torch.from_numpy(batch.weight)
         loss = functional.binary_cross_entropy_with_logits(click, torch.from_numpy(batch.clicked), weight=weight)
         known = np.flatnonzero(~np.isnan(batch.converted))
@@ -280,6 +302,8 @@ class Learner:
             yes = torch.from_numpy(batch.converted)[at]
             counts = torch.where(given, torch.from_numpy(batch.of_click)[at], weight[at])
             loss = loss - (counts * (yes * log_p + (1 - yes) * log_not)).sum() / len(batch)
+        for head, logit, label in zip(self._heads, others, batch.further.T, strict=True):
+            loss = loss + _further_loss(head, logit, label, weight) / len(batch)
         held = np.flatnonzero(~np.isnan(batch.rehearsed))
         if len(held):
             at = torch.from_numpy(held)
@@ -350,33 +374,18 @@ class Learner:
         self._table.accumulators[:] = before["accumulators"]
 
 
-def looked_gradient(gradient: torch.Tensor, looked: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """(n, words + listed, d): that of the vectors looked up, given the (n, m) one of `network.inputs`; by hand, for
-    tracing those sums would cost more than the network itself.
-    """
-    listed, d = present.shape[-1], looked.shape[-1]
-    words = looked.shape[-2] - listed
-    last = gradient.shape[-1] - d
-    product, end = gradient[:, None, last:], last - (d + 1 if listed else 0)
-    own, found = looked[:, :words], torch.empty_like(looked)
-    total = own.sum(1, keepdim=True)
-    if listed:
-        share = present / present.sum(1, keepdim=True).clip(min=1)
-        pooled = share[:, None] @ looked[:, words:]
-        total += pooled
-        of_pooled = torch.addcmul(gradient[:, None, end : end + d], product, total - pooled)
-        torch.mul(share[..., None], of_pooled, out=found[:, words:])
-    of_words = gradient[:, end - words * d : end].reshape(own.shape)
-    torch.sub(total, own, out=found[:, :words]).mul_(product).add_(of_words)
-    return found
-
-
-def summed(gradient: torch.Tensor, slots: NDArray[np.int64], n: int) -> NDArray[np.float32]:
-    """(n, d): the sums of the (..., d) gradients whose (...) slots are the same, in their order."""
-    flat = gradient.reshape(-1, gradient.shape[-1]).numpy()
-    one = np.ones(len(flat), dtype=np.float32)
-    found: NDArray[np.float32] = csc_array((one, slots.ravel(), np.arange(len(flat) + 1)), shape=(n, len(flat))) @ flat
-    return found
+def _further_loss(
+    head: Head, logit: torch.Tensor, label: NDArray[np.float32], weight: torch.Tensor
+) -> torch.Tensor | float:
+    """Summed over the rows where it is known: -log P, or that of a Poisson variable, whatever the value's own law."""
+    known = np.flatnonzero(~np.isnan(label))
+    if not len(known):
+        return 0.0
+    at, came = torch.from_numpy(known), torch.from_numpy(label[known])
+    if head.kind == "binary":
+        loss = torch.nn.functional.binary_cross_entropy_with_logits
+        return loss(logit[at], came, weight=weight[at], reduction="sum")
+    return (weight[at] * (torch.exp(logit[at].clip(max=MOST)) - came * logit[at])).sum()
 
 
 def shift(logit: Floats, weight: Floats, total: float) -> float:

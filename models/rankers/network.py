@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TASKS = ("click", "conversion")
-"""What is predicted of an impression: P(click), P(conversion | click)."""
+"""What is predicted of an impression: P(click), P(conversion | click); `models.rankers.heads` may follow."""
 EXPERT_AXIS = {"experts.weight": 1, "experts.bias": 0, "gates.weight": 2, "gates.bias": 1, "gates.open": 1}
 """Of the weights that have one; the others do not know how many experts there are."""
 FIXED = frozenset({"gates.open"})
@@ -68,7 +68,7 @@ def _shares(xp: Any, weights: Weights, flat: Any) -> Any:
 
 
 def logits(xp: Any, weights: Weights, x: Any) -> list[Any]:
-    """One (..., n) for each of `TASKS`, of (..., n, m) inputs.
+    """One (..., n) for each of `TASKS` and what follows them, of (..., n, m) inputs.
 
     Experts, gates and the linear path look at the inputs in one product, and rows come last from then on: what is done
     row by row is done to long vectors.
@@ -97,13 +97,18 @@ def _parts(x: Any, sizes: Sequence[int]) -> Any:
 
 
 def initial(
-    m: int, experts: int, expert_width: int, tower_width: int, shared: bool, rng: np.random.Generator
+    m: int,
+    experts: int,
+    expert_width: int,
+    tower_width: int,
+    shared: bool,
+    rng: np.random.Generator,
+    tasks: int = len(TASKS),
 ) -> Arrays:
     """Random weights (He et al. 2015 before rectifiers), nothing on the linear path, gates that begin even.
 
-    Not `shared`: each task has `experts` of its own, which the other's gate is closed to.
+    Not `shared`: each task has `experts` of its own, which the others' gates are closed to.
     """
-    tasks = len(TASKS)
     total = experts if shared else experts * tasks
 
     def drawn(fan_in: int, *shape: int) -> NDArray[np.float32]:

@@ -71,7 +71,7 @@ def test_the_last_event_that_can_change_a_day_comes_on_the_day_it_closes(tmp_pat
     at_the_end = midnight(closing + timedelta(days=1))
     assert as_known(label, "converted", at_the_end, windows.late_days).to_pylist() == [True]
     assert as_known(label, "converted", told, windows.late_days).to_pylist() == [None]
-    assert closes_on(SHOWN, windows) == closing
+    assert closes_on(SHOWN, windows, {}) == closing
     publish(config, "purchases", bought.date(), purchase, {**purchase, "purchase_id": "q"})
     assert str(FIRST) not in run(closing + timedelta(days=1))
 
@@ -95,9 +95,9 @@ SOME = st.sets(st.integers(0, len(ROWS) - 1))
 def test_only_the_outcomes_are_replaced_and_every_change_is_counted(late: Any, bought: Any, taken: Any) -> None:
     """As known at the first cut they are what was judged, whatever came later; at the last cut all is told."""
     found = labels(ROWS, late, bought, taken)
-    then = core.relabelled(ROWS, found, FIRST_CUT, LATE_DAYS)
+    then = core.relabelled(ROWS, found, FIRST_CUT, LATE_DAYS, {})
     assert then["clicked"].equals(ROWS["clicked"])
-    now = core.relabelled(ROWS, found, LAST_CUT, LATE_DAYS)
+    now = core.relabelled(ROWS, found, LAST_CUT, LATE_DAYS, {})
     rest = [name for name in ROWS.column_names if name not in core.OUTCOMES]
     assert now.select(rest).equals(ROWS.select(rest))
     assert now.schema == ROWS.schema
@@ -119,8 +119,10 @@ def test_a_row_without_a_label_is_unknown_and_of_two_labels_the_one_known_first_
     later = pa.array([other["known_at"][0].as_py() + MINUTE], other.schema.field("known_at").type)
     other = other.set_column(other.schema.get_field_index("known_at"), other.schema.field("known_at"), later)
     for order in ([found, other], [other, found]):
-        assert core.relabelled(ROWS, pa.concat_tables(order), LAST_CUT, LATE_DAYS)["clicked"][clicked].as_py() is True
-    rest = core.relabelled(ROWS, found.slice(1), LAST_CUT, LATE_DAYS)
+        assert (
+            core.relabelled(ROWS, pa.concat_tables(order), LAST_CUT, LATE_DAYS, {})["clicked"][clicked].as_py() is True
+        )
+    rest = core.relabelled(ROWS, found.slice(1), LAST_CUT, LATE_DAYS, {})
     assert (rest["clicked"][0].as_py(), rest["converted"][0].as_py()) == (None, None)
 
 
