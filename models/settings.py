@@ -225,14 +225,12 @@ class XGBoostSettings(EncodingSettings):
     )
 
 
-class MMoESettings(Settings):
-    """The multi-task network: its size, how it learns, and which ids it remembers.
+class NetworkSettings(Settings):
+    """A network over vectors of ids: its size, how it learns, and which ids it remembers.
 
     100 million parameters are `max_ids` 3,000,000 at `embedding_dimensions` 32, mostly.
     """
 
-    experts: int = Field(4, ge=1, description="shared by all tasks, or of each task where they share none")
-    shared: bool = Field(True, description="experts are; without it and with one expert, tasks share vectors only")
     expert_width: int = Field(32, ge=1)
     tower_width: int = Field(32, ge=1)
     embedding_dimensions: int = Field(16, ge=1, description="of an id's, a category's and a last item's vector")
@@ -250,9 +248,19 @@ class MMoESettings(Settings):
     admit_after: int = Field(5, ge=1, description="rows of one training that an id must be in to get a vector")
     expire_after_days: int = Field(30, ge=1, description="days without a row after which an id's vector is dropped")
     max_ids: int = Field(3_000_000, ge=1, description="vectors per id or category column, the most frequent")
+
+
+class MMoESettings(NetworkSettings):
+    """The multi-task network's experts."""
+
+    experts: int = Field(4, ge=1, description="shared by all tasks")
     prune_below: float = Field(
         0.0, ge=0, lt=1, description="drops experts that no task gives this share of its gate, on average; 0: none"
     )
+
+
+class SingleTaskSettings(NetworkSettings):
+    """A network for each task: `expert_width` is that of its hidden layer."""
 
 
 class RankerSettings(Settings):
@@ -266,6 +274,7 @@ class RankerSettings(Settings):
     popularity: PopularitySettings = PopularitySettings()
     logistic: LogisticSettings = LogisticSettings()
     xgboost: XGBoostSettings = XGBoostSettings()
+    single_task: SingleTaskSettings = SingleTaskSettings()
     mmoe: MMoESettings = MMoESettings()
 
     def of(self, *kinds: str) -> dict[str, Any]:

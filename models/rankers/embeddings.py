@@ -26,7 +26,7 @@ TABLE_FILE, VALUES_FILE = "embeddings.safetensors", "vocabulary.json"
 
 @dataclass(frozen=True)
 class Admission:
-    """Which values get a row of their own, and for how long; the fields are those of `MMoESettings`."""
+    """Which values get a row of their own, and for how long; the fields are those of `NetworkSettings`."""
 
     admit_after: int
     expire_after_days: int

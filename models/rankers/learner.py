@@ -22,7 +22,7 @@ from models.rankers.gradients import looked_gradient, summed
 from models.rankers.heads import MOST, Head
 from models.rankers.network import FIXED, Arrays, inputs, logits
 from models.rankers.protocol import Checkpoints, Diverged, Floats
-from models.settings import MMoESettings
+from models.settings import NetworkSettings
 
 log = logging.getLogger(__name__)
 EPSILON = 1e-8
@@ -87,7 +87,7 @@ class Learner:
         memory: Arrays,
         table: Embeddings,
         fields: tuple[str, ...],
-        settings: MMoESettings,
+        settings: NetworkSettings,
         goes_on: bool = False,
         heads: tuple[Head, ...] = (),
     ) -> None:
@@ -126,7 +126,7 @@ class Learner:
         moved, at = ({}, Progress()) if kept is None else kept.found(rng)
         if moved:
             self._restore(moved)
-            log.info("mmoe: goes on from epoch %d, step %d", at.epoch + 1, at.step)
+            log.info("network: goes on from epoch %d, step %d", at.epoch + 1, at.step)
         threads = torch.get_num_threads()
         torch.set_num_threads(THREADS)
         try:
@@ -138,7 +138,7 @@ class Learner:
                 if held_out is None or epochs == 1:
                     continue
                 found = self.log_loss(held_out, listed)
-                log.info("mmoe: epoch %d, held-out log-loss %.5f", at.epoch, found)
+                log.info("network: epoch %d, held-out log-loss %.5f", at.epoch, found)
                 if found >= at.best and at.before is not None:
                     self._restore(at.before)
                     break
@@ -169,7 +169,7 @@ class Learner:
             if at.step % shown == 0 or at.step == steps:
                 done = min(n, at.step * size)
                 log.info(
-                    "mmoe: epoch %d, %d of %d rows, loss %.5f", at.epoch + 1, done, n, np.mean(losses[-shown:]),
+                    "network: epoch %d, %d of %d rows, loss %.5f", at.epoch + 1, done, n, np.mean(losses[-shown:]),
                     extra={"epoch": at.epoch + 1, "rows": done, "loss": float(np.mean(losses[-shown:]))},
                 )  # fmt: skip
             if kept is not None and at.step < steps and at.step % self._every() == 0:

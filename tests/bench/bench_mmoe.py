@@ -29,8 +29,9 @@ from models.evaluation.ranking import auc
 from models.rankers import RANKERS
 from models.rankers.labels import click_label
 from models.rankers.learner import Batch, Learner
-from models.rankers.mmoe import MMoERanker, _batch
+from models.rankers.mmoe import MMoERanker
 from models.rankers.protocol import Ranker
+from models.rankers.vectors import _batch
 from models.settings import GateSettings, MMoESettings, RankerSettings
 from tests.models.rankers.id_world import Drawn, IdWorld, excess
 
@@ -40,7 +41,6 @@ RATES = (3e-3, 1e-2)
 TEST_ROWS, CANDIDATES = 30_000, 500
 WORLDS = {50_000: 5, 200_000: 3}
 """Training rows to worlds drawn."""
-SINGLE = "mmoe, one expert a task"
 FOUR_TIMES = {"epochs": 4}
 
 
@@ -54,7 +54,7 @@ PEERS: dict[str, Callable[[Drawn, int], Ranker]] = {
     "logistic": lambda drawn, seed: fitted("logistic", drawn, seed),
     "xgboost": lambda drawn, seed: fitted("xgboost", drawn, seed),
     "mmoe": lambda drawn, seed: fitted("mmoe", drawn, seed),
-    SINGLE: lambda drawn, seed: fitted("mmoe", drawn, seed, experts=1, shared=False),
+    "single_task": lambda drawn, seed: fitted("single_task", drawn, seed),
     "mmoe, four epochs": lambda drawn, seed: fitted("mmoe", drawn, seed, **FOUR_TIMES),
 }
 

@@ -20,11 +20,14 @@ from models.rankers import network
 from models.rankers.features import CATEGORICAL, NUMERIC
 from models.rankers.gradients import looked_gradient, summed
 from models.rankers.labels import click_label
+from models.rankers.layout import Layout
 from models.rankers.learner import Batch, Learner
 from models.rankers.logistic import LogisticRanker
-from models.rankers.mmoe import MMoERanker, _batch
+from models.rankers.mmoe import MMoERanker
 from models.rankers.protocol import Diverged, TrainingData
-from models.settings import LogisticSettings, MMoESettings
+from models.rankers.single_task import SingleTaskRanker
+from models.rankers.vectors import _batch
+from models.settings import LogisticSettings, MMoESettings, SingleTaskSettings
 from tests.models.rankers.id_world import Drawn, IdWorld, excess, log_loss
 
 SEED = 7
@@ -108,8 +111,6 @@ def test_the_trainer_and_the_server_say_the_same(world: IdWorld, drawn: Drawn, m
     def batch_of(learner: Learner) -> Batch:
         click = click_label(data)
         return _batch(layout[0], learner._table, data, click, None, layout[0].hashed(data.features, click.rows))
-
-    from models.rankers.mmoe import Layout
 
     layout = [Layout.fit(drawn.data.features, np.arange(len(drawn.data.clicked)))]
     served = fit(drawn.data).predict(data.features)
@@ -345,11 +346,13 @@ def test_an_expert_nobody_asks_is_dropped_for_nothing(ranker: MMoERanker, drawn:
 
 def test_tasks_apart_have_experts_of_their_own(drawn: Drawn) -> None:
     """Single-task: whatever the conversion's expert says, the click's answer is the same."""
-    apart = fit(part(drawn.data, slice(0, 3000)), experts=1, shared=False)
-    np.testing.assert_array_equal(apart.gate_usage(drawn.data.features), np.eye(2))
+    small = SingleTaskSettings(**{name: value for name, value in SMALL.items() if name != "experts"})
+    apart = SingleTaskRanker.fit(part(drawn.data, slice(0, 3000)), small, SEED)
+    shares = network.gates(np, apart._weights, next(iter(apart._blocks(drawn.data.features))))
+    np.testing.assert_array_equal(shares, np.broadcast_to(np.eye(2)[..., None], shares.shape))
     weights = {name: value.copy() for name, value in apart._weights.items()}
     weights["experts.weight"][:, 1] = 1.0
-    other = MMoERanker(apart._layout, weights, {}, apart._table, None)
+    other = SingleTaskRanker(apart._layout, weights, {}, apart._table, None)
     found, changed = (r.predict(drawn.data.features) for r in (apart, other))
     assert np.array_equal(found.p_click, changed.p_click)
     assert not np.allclose(found.p_conversion_given_click, changed.p_conversion_given_click)
