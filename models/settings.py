@@ -44,9 +44,25 @@ class PolicySettings(Settings):
     """How scores become a slate and the probabilities that get logged."""
 
     kind: Literal["greedy", "epsilon_greedy", "plackett_luce", "thompson"] = "plackett_luce"
-    temperature: float = Field(0.5, gt=0, description="Plackett-Luce: probability goes as p_click ** (1 / T)")
+    temperature: float = Field(0.5, gt=0, description="Plackett-Luce: probability goes as score ** (1 / T)")
     epsilon: float = Field(0.1, ge=0, le=1, description="epsilon-greedy: share of uniform choices")
     evidence: float = Field(200.0, gt=0, description="Thompson: impressions a score is believed as if seen in")
+    score_weights: dict[str, float] = Field(
+        {"click": 1.0},
+        description="what a click, a conversion or a further binary outcome is worth beside the others: items rank "
+        "by the mean of their probabilities by weight; a mapping, given whole",
+    )
+
+    @field_validator("score_weights")
+    @classmethod
+    def _weigh_something(cls, weights: dict[str, float]) -> dict[str, float]:
+        if (
+            not weights
+            or not all(0 <= weight < float("inf") for weight in weights.values())
+            or not any(weights.values())
+        ):
+            raise ValueError(f"weights of a score need to be finite, at least 0 and one of them above; found {weights}")
+        return dict(sorted(weights.items()))
 
 
 class TaskSettings(Settings):

@@ -130,6 +130,11 @@ class Predictions:
         if given.shape != self.p_click.shape or ((given < 0) | (given > 1)).any():
             raise ValueError(f"a conversion given a click needs one probability per row, in [0, 1]; found {given}")
 
+    def take(self, rows: NDArray[np.int64]) -> "Predictions":
+        """Some rows, in this order."""
+        outcomes = {name: of[rows] for name, of in self.outcomes.items()}
+        return Predictions(self.p_click[rows], self.p_conversion_given_click[rows], outcomes)
+
     @property
     def p_conversion(self) -> Floats:
         """Of a conversion given the impression: a click comes first, so never above `p_click`, rounding included."""
