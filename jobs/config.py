@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -409,9 +409,15 @@ def _merge(tree: dict[str, Any], group: type[BaseModel], given: Mapping[str, Any
 
 
 def _kinds(group: type[BaseModel], key: str) -> tuple[Any, ...]:
-    """The types a field may have; none where there is no such field."""
+    """The types a field may have; none where there is no such field. A mapping is one, whatever it holds."""
     field = group.model_fields.get(key)
-    return () if field is None else (get_args(field.annotation) or (field.annotation,))
+    if field is None:
+        return ()
+    return (
+        (field.annotation,)
+        if get_origin(field.annotation) is dict
+        else get_args(field.annotation) or (field.annotation,)
+    )
 
 
 def _group(group: type[BaseModel] | None, key: str) -> type[BaseModel] | None:

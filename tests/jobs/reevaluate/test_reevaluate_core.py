@@ -19,6 +19,7 @@ from jobs.lake.store import Lake, Lineage, midnight
 from jobs.lake.tables import LAKE
 from jobs.outcomes import as_known, closes_on
 from jobs.reevaluate import core
+from models.settings import OutcomeSettings
 from tests.jobs.reevaluate.closing_lake import CLOSING, FIRST_CUT, LAST_CUT, LATE_DAYS, labels
 from tests.jobs.small_lake import TEST_DAY, World, examples
 
@@ -110,6 +111,29 @@ def test_only_the_outcomes_are_replaced_and_every_change_is_counted(late: Any, b
         a != b for a, b in zip(was, expected, strict=True)
     )
     assert all(c.before is not c.after and c.rows for c in changes)
+
+
+def test_a_further_outcome_is_filled_in_once_it_is_closed() -> None:
+    """One of a long window was open when it was judged; nothing else of the rows changes."""
+    found, like = labels(ROWS), {"like": OutcomeSettings(window_days=5)}
+    told = [
+        [
+            {
+                "outcome": "like",
+                "matures_at": row["event_time"] + timedelta(days=5),
+                "events": [{"value": 0.0, "known_at": row["known_at"], "until": None}] if n % 2 else None,
+            }
+        ]
+        for n, row in enumerate(found.to_pylist())
+    ]
+    at = found.schema.get_field_index("outcomes")
+    found = found.set_column(at, found.schema.field("outcomes"), pa.array(told, found.schema.field("outcomes").type))
+    before = core.relabelled(ROWS, found, FIRST_CUT, LATE_DAYS, like)
+    assert before["outcomes"].to_pylist() == [[]] * len(ROWS)
+    after = core.relabelled(ROWS, found, LAST_CUT, LATE_DAYS, like)
+    assert after["outcomes"].to_pylist() == [[("like", float(n % 2))] for n in range(len(ROWS))]
+    assert after.drop_columns(["outcomes", *core.OUTCOMES]).equals(ROWS.drop_columns(["outcomes", *core.OUTCOMES]))
+    assert after.schema == ROWS.schema
 
 
 def test_a_row_without_a_label_is_unknown_and_of_two_labels_the_one_known_first_counts() -> None:
