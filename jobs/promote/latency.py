@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from jobs.bundle import Bundle
 from models.features import LAST_ITEMS
 from models.policies.choice import slate
+from models.policies.score import score
 
 CANDIDATES, PLACES = 100, 10
 """Candidates where the bundle retrieves none itself."""
@@ -35,6 +36,6 @@ def latency_ms(side: Bundle) -> float:
         started = time.perf_counter()
         left = side.kept(columns, every)
         seen = columns if left is None else {name: column[left] for name, column in columns.items()}
-        slate(side.ranker.predict(seen).p_click, PLACES, side.policy, rng)
+        slate(score(side.ranker.predict(seen), side.policy), PLACES, side.policy, rng)
         seconds.append(time.perf_counter() - started)
     return 1000 * float(np.quantile(seconds[WARM_UP:], 0.99))

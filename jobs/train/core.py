@@ -23,7 +23,7 @@ from jobs.moment.columns import LABELS, attribute_keys, strings, training_data
 from jobs.train.delays import Conversions, conversions
 from models.delays.curve import DelayCurve
 from models.delays.targets import Targets
-from models.rankers import BASELINE, RANKERS
+from models.rankers import BASELINE, BY_NAME, RANKERS
 from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, IDS
 from models.rankers.protocol import Inputs, TrainingData
 from models.settings import DelaySettings, OutcomeSettings
@@ -90,10 +90,10 @@ def folds(
 
 
 def kinds(mode: Literal["full", "warm"], champion: str | None, light: str | None = None) -> list[str]:
-    """The rankers a run fits: all of them, or in a warm start the champion's kind beside the baseline, and the kind of
-    the light stage where there is one.
+    """The rankers a run fits: all of them but `BY_NAME`, or in a warm start the champion's kind beside the baseline;
+    and the kind of the light stage where there is one.
     """
-    wanted = set(RANKERS) if mode == "full" else {BASELINE, champion or BASELINE}
+    wanted = set(RANKERS) - BY_NAME if mode == "full" else {BASELINE, champion or BASELINE}
     wanted = wanted if wanted != {BASELINE} else {BASELINE, FIRST_WARM}
     return [kind for kind in RANKERS if kind in wanted | {light}]
 

@@ -26,6 +26,7 @@ OTHER: dict[str, Any] = {
     "retrieval.confidence": 0.9,
     "retrieval.kinds": ["ease"],
     "gate.slice_metric": "log_loss",
+    "policy.score_weights": {"click": 1.0, "conversion": 20.0},
     "tasks.of_surface": {"feed": "recommend"},
     "world.slate_size": 3,
 }

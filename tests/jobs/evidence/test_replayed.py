@@ -111,7 +111,7 @@ def test_a_light_stage_takes_part_in_the_replay_as_it_does_in_serving(lake: tupl
     for first, last in pairwise(offsets):
         left = np.flatnonzero(kept[first:last]) + first
         assert len(left) == 5
-        alone = first_choice(found.predicted["challenger"][left], np.array([0, 5]), challenger.policy)
+        alone = first_choice(found.scores["challenger"][left], np.array([0, 5]), challenger.policy)
         np.testing.assert_allclose(chosen[left], alone)
         assert chosen[first:last].sum() == pytest.approx(1)
         cut += int(found.found.taken[first:last][~kept[first:last]].sum())
@@ -131,6 +131,20 @@ def test_how_many_candidates_are_held_together_changes_no_figure(lake: tuple[Con
     assert whole.truth is not None
     assert whole.differing.decisions == len(whole)
     same(whole, found(at_once))
+
+
+def test_a_side_is_replayed_by_what_its_own_policy_ranks_by(lake: tuple[Config, Pair]) -> None:
+    """As it serves: what its conversions are worth moves its choices, and the other side's not."""
+    config, (champion, challenger) = lake
+    run = a_run("backtest", config)
+    policy = challenger.policy.model_copy(update={"score_weights": {"click": 1.0, "conversion": 50.0}})
+    weighed = replace(challenger, policy=policy)
+    before, found = (replayed(run, held_out(run), (champion, side), 10**9) for side in (challenger, weighed))
+    same(before.predicted, found.predicted)
+    same(before.chosen["champion"], found.chosen["champion"])
+    assert not np.array_equal(before.chosen["challenger"], found.chosen["challenger"])
+    expected = first_choice(found.scores["challenger"], found.found.offsets, policy)
+    np.testing.assert_array_equal(found.chosen["challenger"], expected)
 
 
 @pytest.mark.parametrize("at_once", [1, 17, 100])
