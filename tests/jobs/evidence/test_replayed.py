@@ -143,7 +143,7 @@ def test_a_side_is_replayed_by_what_its_own_policy_ranks_by(lake: tuple[Config, 
     same(before.predicted, found.predicted)
     same(before.chosen["champion"], found.chosen["champion"])
     assert not np.array_equal(before.chosen["challenger"], found.chosen["challenger"])
-    expected = first_choice(found.scores["challenger"], found.found.offsets, policy)
+    expected = first_choice(found.scores["challenger"], found.found.offsets, policy, found.kept["challenger"])
     np.testing.assert_array_equal(found.chosen["challenger"], expected)
 
 
