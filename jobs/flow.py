@@ -89,7 +89,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         impressions         past   impression_id event_time ingested_at user_id item_id surface query source_item_id
         clicks              past   impression_id event_time ingested_at user_id item_id
         purchases           past   event_time ingested_at user_id item_id
-        items               past   item_id created_at category price attributes
+        items               past   item_id created_at category price attributes removed
         users               newest user_id attributes"""),
     _stage("assemble", "labels meet the features known before them, split by time", per="mode",
            writes="examples retrieval_negatives", reads="""
@@ -103,6 +103,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
     _stage("train", "rankers are fitted; the best on the validation day becomes the challenger", per="mode",
            writes="candidates", reads="""
         examples            day    * -impression_id -propensity -policy -query -source_item_id
+        items               newest item_id category title removed
         candidates          ever   *
         deployments         ever   *"""),
     _stage("backtest", "challenger and champion on the same held-out rows; what the logs can and cannot tell",

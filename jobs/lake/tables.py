@@ -147,6 +147,7 @@ _ITEM = {
     "category": _c(STR, "??"),
     "price": _c(pa.float64(), "??"),
     "title": _c(STR, "??"),
+    "removed": _c(pa.bool_(), "??"),  # deleted or blocked: never offered again; null is false
 }
 _USER = {"user_id": _c(STR), "created_at": _c(TIME, "??")}
 

@@ -26,7 +26,6 @@ from models.delays.targets import Targets
 from models.rankers import BASELINE, BY_NAME, RANKERS
 from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, IDS
 from models.rankers.protocol import Inputs, TrainingData
-from models.retrieval import ItemIndex
 from models.settings import DelaySettings, OutcomeSettings
 
 TAUGHT = "conversion."
@@ -35,19 +34,14 @@ FURTHER = "outcome."
 """Before the name of a further outcome, among them."""
 FIRST_WARM = "xgboost"
 """What a warm start fits where there is no learned champion to continue."""
-INDEX_DIMENSIONS = 16
-INDEX_MIN_CLICKS = 200
-"""Fewer clicks place items by chance; then there is no index, and requests bring their own candidates."""
 
 
 @dataclass(frozen=True)
 class Folds:
-    """What is learned from, what the choice is made on, and the clicks an item index is built from."""
+    """What is learned from, and what the choice is made on."""
 
     train: TrainingData
     validate: pa.Table
-    clicks: tuple[np.ndarray[Any, np.dtype[np.object_]], np.ndarray[Any, np.dtype[np.object_]]]
-    """(user ids, item ids) of the train fold's clicks whose user is known."""
     conversions: Conversions
     """What the train fold's conversions teach by their delays: `train.conversion`, and how it came about."""
     until: datetime
@@ -55,7 +49,7 @@ class Folds:
 
 
 def inputs_of(kinds: Iterable[str]) -> Inputs:
-    """What rankers of these kinds learn from, and an item index: what a bundle of one of them was made of."""
+    """What rankers of these kinds learn from, and retrievers: what a bundle of one of them was made of."""
     return reduce(or_, (RANKERS[kind].inputs for kind in kinds), Inputs(ids=IDS))
 
 
@@ -84,8 +78,6 @@ def folds(
             "training needs impressions with and without a click in the train split; "
             f"found {len(train)} rows, {len(known)} with a known label, {int(known.sum())} clicked"
         )
-    users, items = (data.features[name] for name in IDS)
-    paired = (data.clicked == 1.0) & train["user_id"].is_valid().to_numpy()
     until = pc.max(pa.chunked_array([*train["event_time"].chunks, *validate["event_time"].chunks])).as_py()
     learned = conversions(train, data, cut, windows, delays, before)
     data = replace(
@@ -94,19 +86,16 @@ def folds(
         held_out=training_data(validate, keys, inputs, outcomes),
         conversion=learned.targets,
     )
-    return Folds(data, validate, (users[paired], items[paired]), learned, until)
+    return Folds(data, validate, learned, until)
 
 
-def kinds(mode: Literal["full", "warm"], champion: str | None) -> list[str]:
-    """The rankers a run fits: all of them but `BY_NAME`, or in a warm start the champion's kind beside the baseline."""
+def kinds(mode: Literal["full", "warm"], champion: str | None, light: str | None = None) -> list[str]:
+    """The rankers a run fits: all of them but `BY_NAME`, or in a warm start the champion's kind beside the baseline;
+    and the kind of the light stage where there is one.
+    """
     wanted = set(RANKERS) - BY_NAME if mode == "full" else {BASELINE, champion or BASELINE}
-    return [kind for kind in RANKERS if kind in (wanted if wanted != {BASELINE} else {BASELINE, FIRST_WARM})]
-
-
-def item_index(pairs: tuple[Any, Any], seed: int) -> ItemIndex | None:
-    """The index of the clicked items, None where the clicks are too few to place them."""
-    users, items = pairs
-    return ItemIndex.fit(users, items, INDEX_DIMENSIONS, seed) if len(users) >= INDEX_MIN_CLICKS else None
+    wanted = wanted if wanted != {BASELINE} else {BASELINE, FIRST_WARM}
+    return [kind for kind in RANKERS if kind in wanted | {light}]
 
 
 def learned_from(data: TrainingData, inputs: Inputs) -> list[str]:

@@ -26,7 +26,7 @@ from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import LABELS, columns_read
 from jobs.moment.identity import IDENTITY
-from jobs.train import choice, core
+from jobs.train import choice, core, retrieval
 from jobs.train.progress import said
 from models.delays.curve import DelayCurve
 from models.evaluation.estimate import Estimate, Finding
@@ -41,7 +41,7 @@ COLUMNS = ("split", "request_id", "event_time", "surface", "conversion_heard_at"
 def run(run: Run) -> dict[str, Any]:
     """Publish the `candidates` of a day and mode; returns who was chosen, why, and the validation figures."""
     champion = _champion(run)
-    kinds = core.kinds(run.mode, champion.ranker.kind if champion else None)
+    kinds = core.kinds(run.mode, champion.ranker.kind if champion else None, run.config.retrieval.light.ranker)
     inputs = core.inputs_of(kinds)
     further = run.config.outcomes if inputs.outcomes else {}
     columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE), *(("outcomes",) if further else ()))))
@@ -49,6 +49,7 @@ def run(run: Run) -> dict[str, Any]:
     origins = _origins(run, kinds, champion)
     cut, before = midnight(run.day + timedelta(days=1)), _curve(origins.values())
     folds = core.folds(examples, cut, run.config.attribution, run.config.delays, before, inputs, further)
+    clicks = retrieval.clicks_of(examples)
     del examples  # a million rows of it, not needed beside their arrays
     run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
     run.say(folds.conversions.why)
@@ -66,10 +67,13 @@ def run(run: Run) -> dict[str, Any]:
     figures = choice.figures(rows, run.config.gate)
     chosen, why = choice.choose(rows, figures, run.config.gate)
     run.say(f"{chosen} is the challenger: {why}")
+    first = retrieval.first_stage(run, clicks, origins)
     try:
-        drafts = _draft(run, folds, rankers, origins)
+        drafts = _draft(run, folds, rankers, origins, first)
         _guard_deployed(run, drafts)
-        found = [_row(run, drafts[kind], kind == chosen, _values(figures[kind])) for kind in sorted(drafts)]
+        found = [
+            _row(run, drafts[kind], kind == chosen, _values(figures[kind]), first.metrics) for kind in sorted(drafts)
+        ]
         for draft in drafts.values():
             _place(draft, run.config.bundles)
     finally:
@@ -82,6 +86,7 @@ def run(run: Run) -> dict[str, Any]:
         "conversions": folds.conversions.why,
         "delay_drift": folds.conversions.warning,
         "train_rows": len(folds.train.clicked),
+        "retrieval": first.report,
         "validation": {kind: _values(figures[kind]) for kind in sorted(figures)},
     }
 
@@ -152,38 +157,46 @@ def _drafts(run: Run) -> Path:
 
 
 def _draft(
-    run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], origins: Mapping[str, Bundle]
+    run: Run,
+    folds: core.Folds,
+    rankers: Mapping[str, Ranker],
+    origins: Mapping[str, Bundle],
+    first: retrieval.Trained,
 ) -> dict[str, Bundle]:
     """One bundle per ranker, out of sight; the lineage is what the bytes depend on and nothing else."""
-    settings = run.config.ranker
-    index = core.item_index(folds.clicks, settings.seed)
+    settings, stage = run.config.ranker, run.config.retrieval.light
+    light = None if stage.ranker is None else bundle.Light(rankers[stage.ranker], stage.keeps)
+    held = {kind: list(dict.fromkeys([BASELINE, kind, *([stage.ranker] if stage.ranker else [])])) for kind in rankers}
     lineage = {
         "day": run.day.isoformat(),
         "mode": run.mode,
         "delays": run.config.delays.model_dump(mode="json"),
         "delay_drift": folds.conversions.drifted,
         "train_rows": len(folds.train.clicked),
+        "retrieval": first.lineage,
+        "light": stage.model_dump(mode="json") if light else None,
     }
     digests = core.fingerprints(folds.train)
-    seen = {kind: core.learned_from(folds.train, core.inputs_of({kind, BASELINE})) for kind in rankers}
+    seen = {kind: core.learned_from(folds.train, core.inputs_of(held[kind])) for kind in rankers}
     return {
         kind: bundle.write(
             _drafts(run),
             f"{kind}-{run.mode}-{run.day}",
             ranker,
             rankers[BASELINE],
-            index,
+            first.stage,
             run.config.policy,
             {
                 **lineage,
                 "columns": seen[kind],
                 **_declared(folds, kind),
                 "data_sha256": core.fingerprint(digests, seen[kind]),
-                "settings": settings.of(*{BASELINE: None, kind: None}),  # a bundle carries both, perhaps one
+                "settings": settings.of(*held[kind]),  # of all that a bundle carries
                 "started_from": _named(origins.get(kind)),
-                "learned_until": _learned_until(folds, [origins.get(kind), origins.get(BASELINE)]).isoformat(),
+                "learned_until": _learned_until(folds, [*map(origins.get, held[kind]), first.origin]).isoformat(),
             },
             folds.conversions.curve,
+            light,
         )
         for kind, ranker in rankers.items()
     }
@@ -200,7 +213,7 @@ def _named(origin: Bundle | None) -> dict[str, str] | None:
 
 
 def _learned_until(folds: core.Folds, origins: Sequence[Bundle | None]) -> datetime:
-    """Of the rows of the whole chain of warm starts, the fallback's too."""
+    """Of the rows of the whole chain of warm starts, of all that a bundle carries."""
     return max([folds.until, *(origin.learned_until for origin in origins if origin is not None)])
 
 
@@ -236,8 +249,10 @@ def _place(draft: Bundle, folder: Path) -> None:
     swap(draft.path, final)
 
 
-def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | None]) -> dict[str, Any]:
-    """The row of a ranker in `candidates`, after MLflow has its run, the figures of its dataset among it."""
+def _row(
+    run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | None], retrieved: Mapping[str, float]
+) -> dict[str, Any]:
+    """The row of a ranker in `candidates`, after MLflow has its run, with the figures of its dataset and retrievers."""
     card = dataset.published(run.lineage("examples", run.partition))
     origin = _started_from(draft)
     run_id = tracking.log_ranker(
@@ -249,6 +264,7 @@ def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | No
             "train.rows": float(draft.manifest["lineage"]["train_rows"]),
             **(dataset.figures(card) if card else {}),
             **{f"validation.{name}": value for name, value in figures.items() if value is not None},
+            **retrieved,
         },
         tags={
             "stage": run.stage.name,

@@ -54,7 +54,8 @@ def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, t
     for row in first:
         found = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
         assert found.fallback.kind == "popularity"
-        assert found.index is not None
+        assert found.retrieval is not None
+        assert found.retrieval.kind == report["retrieval"]["chosen"]
         told = found.manifest["lineage"]["columns"]
         assert ("user_item_interest" in told) == (row["ranker"] != "popularity"), "what its bytes depend on"
         assert ("last_items" in told) == (row["ranker"] == "mmoe"), "the others do not look at them"
@@ -69,6 +70,26 @@ def test_the_settings_of_one_ranker_change_no_other(config: Config) -> None:
     job.run(a_run("train", tuned))
     after = {row["ranker"]: row["bundle_sha256"] for row in candidates(config)}
     assert {kind for kind in before if after[kind] != before[kind]} == {"xgboost"}
+
+
+def test_a_light_stage_is_of_the_same_training_and_is_off_by_default(config: Config) -> None:
+    """A warm start fits its kind too; the lineage says what it learned from and by which settings."""
+    job.run(a_run("train", config))
+    assert all(bundle.load(Path(row["bundle"])).light is None for row in candidates(config))
+    publish_all(config, World(), mode="warm", n=100)
+    light = config.retrieval.light.model_copy(update={"ranker": "logistic", "keeps": 7})
+    staged = config.model_copy(update={"retrieval": config.retrieval.model_copy(update={"light": light})})
+    job.run(a_run("train", staged, mode="warm"))
+    rows = candidates(config, "warm")
+    assert {row["ranker"] for row in rows} == {"popularity", "logistic", "xgboost"}
+    logistic = next(row for row in rows if row["ranker"] == "logistic")
+    for row in rows:
+        made = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
+        assert made.light is not None
+        assert made.light.keeps == 7
+        assert made.light.ranker.to_files() == bundle.load(Path(logistic["bundle"])).ranker.to_files()
+        assert "logistic.l2" in made.manifest["lineage"]["settings"]
+        assert "user_item_interest" in made.manifest["lineage"]["columns"]
 
 
 def test_settings_that_make_learning_diverge_are_misconfigured(config: Config) -> None:
@@ -112,6 +133,13 @@ def test_a_warm_start_continues_the_deployed_champion(config: Config) -> None:
     assert rows["popularity"]["started_from"] == f"popularity-full-{DAY}"
     origin = bundle.load(Path(rows["xgboost"]["bundle"])).manifest["lineage"]["started_from"]
     assert origin == {"candidate_id": champion["candidate_id"], "sha256": champion["bundle_sha256"]}
+    warm, full = (bundle.load(Path(row["bundle"])) for row in (rows["xgboost"], champion))
+    assert warm.retrieval is not None
+    assert full.retrieval is not None
+    assert warm.retrieval.to_files() == full.retrieval.to_files(), "a few days make no retriever: the parent's is kept"
+    assert warm.manifest["lineage"]["retrieval"]["taken_from"]["candidate_id"] in {
+        row["started_from"] for row in rows.values()
+    }
     # Again, after the warm candidate itself was deployed: it does not continue itself.
     again = live(rows["xgboost"], before=champion["candidate_id"])
     publish_ledger(config, live(champion), again)
