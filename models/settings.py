@@ -326,6 +326,12 @@ class GateSettings(Settings):
         le=1,
         description="of the champion's conversions per request: a loss of more for sure holds, once labels are closed",
     )
+    max_conversion_drop_so_far: float | None = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="the same before they are closed, by the delay curve and an interval that knows how wrong it is",
+    )
     must_not_fall: Margins = Margins()
     must_rise: tuple[str, ...] = Field((), description="metrics that must be better for sure")
     min_test_rows: int = Field(1_000, ge=1)

@@ -17,7 +17,8 @@ from jobs.config import AttributionSettings
 from jobs.errors import Refused
 from jobs.lake.tables import TIME
 from jobs.moment.columns import strings
-from models.delays.curve import MIN_CLOSED, DelayCurve, Drift, drift
+from jobs.train import delay_curves
+from models.delays.curve import DRIFT_RISK, MIN_CLOSED, DelayCurve, Drift, drift
 from models.delays.methods import censoring_weights, plug_in
 from models.delays.observed import Floats, Observed
 from models.delays.targets import Targets
@@ -25,8 +26,8 @@ from models.evaluation.estimate import Refusal
 from models.rankers.protocol import TrainingData
 from models.settings import DelaySettings
 
-RECENT_DAYS, DRIFT_RISK = 7, 0.01
-"""Whose delays are compared with those before; how often equal delays are told to drift."""
+RECENT_DAYS = 7
+"""Whose delays are compared with those before."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Conversions:
     drift: Drift | Refusal
     why: str
     """What was done, in a sentence."""
+    published: pa.Table
+    """What `delay_curves` says of it."""
 
     @property
     def drifted(self) -> dict[str, Any] | None:
@@ -83,8 +86,9 @@ def conversions(
     own = int((observed.come & observed.closed).sum()) >= MIN_CLOSED
     same = before if before is not None and before.horizon == observed.horizon else None
     curve = DelayCurve.fit(observed) if own else same
+    published = delay_curves.rows(curve, observed, RECENT_DAYS, "own" if own else "parent")
     if settings.conversion == "waited":
-        return Conversions(None, curve, moved, "open conversions are waited for")
+        return Conversions(None, curve, moved, "open conversions are waited for", published)
     if settings.conversion == "plug_in" and curve is not None:
         found = plug_in(observed, curve)
         whose = "these days'" if own else "the predecessor's"
@@ -92,9 +96,10 @@ def conversions(
     elif settings.conversion == "censoring_weights" and observed.closed.any():
         found, why = censoring_weights(observed), "early conversions stand for clicks too young to show theirs"
     else:
-        return Conversions(None, curve, moved, "open conversions are waited for: too few are closed to tell delays")
+        why = "open conversions are waited for: too few are closed to tell delays"
+        return Conversions(None, curve, moved, why, published)
     placed = Targets(rows[found.rows], found.label, found.weight, found.seen)
-    return Conversions(placed, curve, moved, why)
+    return Conversions(placed, curve, moved, why, published)
 
 
 def observed_at(

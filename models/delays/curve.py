@@ -25,6 +25,8 @@ MIN_CLOSED = 20
 """A curve is learned only from at least this many outcomes of closed rows: they alone say how long the longest wait."""
 
 
+DRIFT_RISK, DRIFT_CONFIDENCE = 0.01, 0.95
+"""How often delays that stay as they were are told to drift; of the interval of how far they did."""
 KEPT_STEPS = 200
 """A curve that is written down has at most so many steps, and is at most one part in so many lower than it was."""
 
@@ -63,6 +65,18 @@ class Steps:
     def within(self, time: Floats) -> Floats:
         """F at each time, (n,), in [0, 1]."""
         return self.share[np.searchsorted(self.at, time, side="right")]
+
+    def variance(self, effect: Floats, time: Floats) -> float:
+        """Of the sum of effect x log F at n times: what is wrong at one time is wrong at all before it.
+
+        Infinite where a time with an effect has F = 0.
+        """
+        here = np.searchsorted(self.at, time, side="right")
+        moved = np.cumsum(np.bincount(here, weights=effect, minlength=len(self.share)))[:-1]
+        with np.errstate(invalid="ignore"):
+            of_step = self.log_variance[:-1] - self.log_variance[1:]
+        felt = moved != 0
+        return float((of_step[felt] * moved[felt] ** 2).sum())
 
     def stderr(self, time: Floats) -> Floats:
         """The standard error of F at each time, (n,); NaN where F is 0 and nothing is known of it."""
@@ -103,6 +117,17 @@ class DelayCurve:
     def stderr(self, age: Floats, group: NDArray[Any]) -> Floats:
         """The standard error of `seen`, (n,); 0 from the horizon on, NaN where F is 0 and nothing is known of it."""
         return self._of(age, group, "stderr")
+
+    def variance(self, effect: Floats, age: Floats, group: NDArray[Any]) -> float:
+        """Of the sum of effect x log F over n rows, at most: groups are independent of one another, and the curve of
+        all may err with them.
+        """
+        own, pooled = 0.0, age < self.horizon
+        for one, steps in self.groups.items():
+            mine = (group == one) & (age < self.horizon)
+            pooled &= ~mine
+            own += steps.variance(effect[mine], age[mine])
+        return float((np.sqrt(own) + np.sqrt(self.pooled.variance(effect[pooled], age[pooled]))) ** 2)
 
     def _of(self, age: Floats, group: NDArray[Any], what: str) -> Floats:
         found = np.asarray(getattr(self.pooled, what)(age), np.float64)
@@ -150,7 +175,7 @@ class Drift:
     p_value: float
 
 
-def drift(observed: Observed, recent: Mask, confidence: float = 0.95) -> Drift | Refusal:
+def drift(observed: Observed, recent: Mask, confidence: float = DRIFT_CONFIDENCE) -> Drift | Refusal:
     """Tests that outcomes of `recent` rows (n,) wait as long as those of the others, group by group.
 
     The log-rank test of reverse hazards: of the outcomes with delay <= t <= age, the recent ones that came at t against
@@ -177,6 +202,20 @@ def drift(observed: Observed, recent: Mask, confidence: float = 0.95) -> Drift |
     half = NormalDist().inv_cdf(upper_tail(confidence)) * error
     longer = Estimate(value, error, value - half, value + half, n, float(variance))
     return Drift(longer, erfc(abs(value / error) / sqrt(2)))
+
+
+def counted(observed: Observed, ends: Floats) -> tuple[Indices, Indices]:
+    """Of the stages (ends[k - 1], ends[k]], the first from 0: outcomes that came in it, and those that were at risk to.
+
+    (k,) each. Both of rows as old as the stage's end, whose outcome came by then: one over the other is the stage's
+    reverse hazard (a development factor of the chain ladder). `ends` ascend and are at most the horizon.
+    """
+    come = observed.rows(observed.come)
+    risk = _at_risk(ends, come.delay, come.elapsed)
+    before = np.append(0.0, ends[:-1])
+    old = [int(((come.delay <= start) & (come.elapsed >= end)).sum()) for start, end in zip(before, ends, strict=True)]
+    old[:1] = [0]  # what came at once came in the first stage
+    return np.asarray(risk - np.array(old, np.int64)), risk
 
 
 def _at_risk(at: Floats, delay: Floats, age: Floats) -> Indices:

@@ -84,6 +84,33 @@ def test_the_newest_days_teach_by_the_curve_of_their_predecessor() -> None:
     assert learned(fresh, replace(before, horizon=before.horizon + 1)).targets is None, "of another window"
 
 
+def test_the_curve_is_published_on_a_grid_of_ages() -> None:
+    """What a dashboard plots: true shares of each surface, the counts behind them, and whose curve it is."""
+    rows = train_fold()
+    found = learned(rows)
+    table = found.published.to_pandas()
+    assert set(table.origin) == {"own"}
+    assert table.groupby("group").size().to_dict() == dict.fromkeys(("all", "surface: home", "surface: search"), 44)
+    assert table.age_days.max() == HORIZON
+    for group in ("surface: home", "surface: search"):
+        mine = table[table.group == group].set_index("age_days")
+        assert mine.share.loc[[1.0, 4.0, 9.0]].to_list() == pytest.approx((np.array([1, 4, 9]) / 10) ** 0.25, abs=0.04)
+        assert mine.share.is_monotonic_increasing
+        assert mine.share.iloc[-1] == 1.0
+    _, observed = observed_at(*rows, CUT, WINDOWS)
+    last = table[(table.group == "all") & (table.age_days == HORIZON)].iloc[0]
+    assert last.at_risk == (observed.come & observed.closed).sum()
+    assert last.reverse_hazard == last.came / last.at_risk
+    assert isinstance(found.drift, Drift)
+    assert last.drift_log_ratio == found.drift.longer.value
+    young = learned(train_fold(2, (0, 3)), found.curve).published.to_pandas()
+    assert set(young.origin) == {"parent"}
+    pooled = young[young.group == "all"].share.to_numpy()
+    assert pooled == pytest.approx(table[table.group == "all"].share.to_numpy())
+    assert (young[young.age_days > 3].at_risk == 0).all(), "counts are of these days"
+    assert learned(train_fold(2, (0, 3))).published.num_rows == 0
+
+
 def test_a_setting_says_how() -> None:
     """Waiting is what a ranker does by itself; censoring weights use closed rows and early conversions."""
     rows = train_fold()

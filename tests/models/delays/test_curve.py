@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.delays.curve import KEPT_STEPS, MIN_CLOSED, DelayCurve, Drift, Steps, drift
+from models.delays.curve import KEPT_STEPS, MIN_CLOSED, DelayCurve, Drift, Steps, counted, drift
 from models.delays.observed import Floats, Observed
 from models.evaluation.estimate import Refusal
 from tests.models.delays.late_world import DAYS, HORIZON, LateWorld, within
@@ -77,6 +77,20 @@ def test_by_hand() -> None:
     assert steps.log_variance.tolist() == [np.inf, 1.0, 0.5, 0.0]
     assert steps.stderr(np.array([2.5]))[0] == pytest.approx(0.5 * np.sqrt(0.5))
     assert np.isnan(steps.stderr(np.array([0.5]))[0])
+
+
+def test_stages_counted_by_hand_chain_to_the_curve() -> None:
+    """At the jumps of the curve one minus came / at risk is the factor between its steps; it counts as one would."""
+    log = LateWorld(3, rows=400).observed
+    ends = np.append(AGES, HORIZON)
+    came, risk = counted(log, ends)
+    for k, (start, end) in enumerate(zip(np.append(-1.0, AGES), ends, strict=True)):
+        asked = log.come & (log.elapsed >= end) & (log.delay <= end)
+        assert (came[k], risk[k]) == ((asked & (log.delay > start)).sum(), asked.sum())
+    every = np.unique(log.delay[log.come])
+    came, risk = counted(log, every)
+    left = 1 - came / risk
+    assert np.append(np.cumprod(left[::-1])[::-1][1:], 1.0) == pytest.approx(pooled(log).share[1:])
 
 
 def test_groups_have_their_own_curves_and_small_ones_that_of_all() -> None:
