@@ -34,9 +34,9 @@ from models.delays.curve import DelayCurve, Drift, drift
 from models.delays.methods import METHODS, Learn, Predict, plug_in
 from models.delays.observed import Floats, Indices
 from models.delays.targets import Targets, sigmoid
+from models.evaluation.estimate import Estimate
 from models.rankers.lbfgs import Design, minimise
 from models.rankers.xgboost import BINS
-from models.evaluation.estimate import Estimate
 from models.settings import DelaySettings, RankerSettings
 from tests.bench.delay_worlds import LAWS, MOVED_DAYS, TRAIN_DAYS, Clicks, Sample, sample
 from tests.models.delays import so_far_world
