@@ -158,11 +158,15 @@ class DelaySettings(Settings):
 
     `plug_in`: every click, "not yet" read by how conversions are delayed (`models.delays`), learned by surface from the
     dataset's own days; a warm start, whose days are too young for that, takes what its predecessor learned.
-    `censoring_weights`: closed ones and every early yes, weighted by the share of clicks old enough to show it.
+    `em`: the same by an exponential law of delays that needs no closed label (Chapelle 2014).
+    `censoring_weights`: closed ones and every early yes, weighted by the share of clicks old enough to show it (IPCW).
+    `hazards`: a model for each stage of the wait, of clicks past it, multiplied; not for mmoe.
+    `fake_negatives`: every click as a no, and once more as a yes when it converts (FNW); on the snapshot that a dataset
+    is this learns what has been heard so far, which is too little; not for mmoe.
     `waited`: closed ones only.
     """
 
-    conversion: Literal["waited", "censoring_weights", "plug_in"] = "plug_in"
+    conversion: Literal["waited", "em", "censoring_weights", "hazards", "fake_negatives", "plug_in"] = "plug_in"
 
 
 class EncodingSettings(Settings):

@@ -4,7 +4,7 @@ Not yet: hyperparameter search, calibration on the validation day.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import reduce
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from jobs.asof.core import DAY_US, microseconds
 from jobs.config import AttributionSettings
-from jobs.errors import Refused
+from jobs.errors import Misconfigured, Refused
 from jobs.moment.columns import LABELS, attribute_keys, strings, training_data
 from jobs.train.delays import Conversions, conversions
 from models.delays.curve import DelayCurve
+from models.delays.methods import SEVERAL
 from models.delays.targets import Targets
 from models.rankers import BASELINE, RANKERS
 from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, IDS
@@ -99,6 +100,25 @@ def kinds(mode: Literal["full", "warm"], champion: str | None) -> list[str]:
     return [kind for kind in RANKERS if kind in (wanted if wanted != {BASELINE} else {BASELINE, FIRST_WARM})]
 
 
+def carried(kinds: Sequence[str], delays: DelaySettings, say: Callable[[str], None]) -> list[str]:
+    """Those of the rankers that can learn conversions as the setting says.
+
+    A full training goes on without the others, and says so; raises `Misconfigured` where only the baseline is left, as
+    in a warm start of one of them.
+    """
+    if delays.conversion not in SEVERAL:
+        return list(kinds)
+    found = [kind for kind in kinds if RANKERS[kind].several_labels]
+    unfit = ", ".join(kind for kind in kinds if kind not in found)
+    if unfit and set(found) <= {BASELINE}:
+        raise Misconfigured(
+            f"delays.conversion = {delays.conversion} needs a ranker that takes several labels a click; found {unfit}"
+        )
+    if unfit:
+        say(f"not trained: {unfit}, which has one label a click; delays.conversion = {delays.conversion} needs several")
+    return found
+
+
 def item_index(pairs: tuple[Any, Any], seed: int) -> ItemIndex | None:
     """The index of the clicked items, None where the clicks are too few to place them."""
     users, items = pairs
@@ -116,8 +136,10 @@ def fingerprints(data: TrainingData) -> dict[str, str]:
     labels: dict[str, Any] = {name: getattr(data, name) for name in LABELS}
     if data.days is not None:
         labels["days"] = data.days
-    if data.conversion is not None:
-        labels |= {f"{TAUGHT}{field.name}": getattr(data.conversion, field.name) for field in fields(Targets)}
+    taught = (data.conversion,) if isinstance(data.conversion, Targets) else data.conversion or ()
+    for stage, targets in enumerate(taught):
+        part = TAUGHT if len(taught) == 1 else f"{TAUGHT}{stage}."
+        labels |= {f"{part}{field.name}": getattr(targets, field.name) for field in fields(Targets)}
     return {name: _digest(column) for name, column in {**data.features, **labels}.items()}
 
 

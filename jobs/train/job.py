@@ -42,6 +42,7 @@ def run(run: Run) -> dict[str, Any]:
     """Publish the `candidates` and `delay_curves` of a day and mode; returns who was chosen, why, and the figures."""
     champion = _champion(run)
     kinds = core.kinds(run.mode, champion.ranker.kind if champion else None)
+    kinds = core.carried(kinds, run.config.delays, run.say)
     inputs = core.inputs_of(kinds)
     columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE))))
     examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=columns)

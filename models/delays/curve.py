@@ -56,6 +56,38 @@ class Steps:
         share = np.append(np.cumprod(keep[::-1])[::-1], 1.0)
         return cls(at, share, np.append(np.cumsum(terms[::-1])[::-1], 0.0), len(delay))
 
+    def contradicted(self, delay: Floats, age: Floats) -> bool:
+        """Whether outcomes (m,) that it was not learned from wait otherwise, at `DRIFT_RISK`.
+
+        By the curve log F(age) - log F(delay) is exponential with mean one: the one-sample log-rank test of its reverse
+        hazards. The curve's own error is not counted, so it is contradicted a little too often.
+        """
+        if not len(delay):
+            return False
+        least = 0.5 / KEPT_STEPS
+        waited = np.log(np.maximum(self.within(age), least) / np.maximum(self.within(delay), least))
+        off = abs(np.log(max(float(waited.mean()), least))) * sqrt(len(delay))
+        return erfc(off / sqrt(2)) < DRIFT_RISK
+
+    def renewed(self, delay: Floats, age: Floats) -> Self:
+        """With newer outcomes (m,), delay <= age, in place of what it says of delays up to some T.
+
+        T is the greatest age that `MIN_CLOSED` of them have reached: up to there they tell F(t) / F(T), and of F(T)
+        they tell nothing, that stays. It stays as it is where fewer than `MIN_CLOSED` came.
+        """
+        if len(delay) < MIN_CLOSED:
+            return self
+        until = float(np.sort(age)[-MIN_CLOSED])
+        mine = delay <= until
+        own = self.fit(delay[mine], np.minimum(age[mine], until))
+        here = int(np.searchsorted(self.at, until, side="right"))
+        return type(self)(
+            np.concatenate([own.at, self.at[here:]]),
+            np.concatenate([own.share * self.share[here], self.share[here + 1 :]]),
+            np.concatenate([own.log_variance + self.log_variance[here], self.log_variance[here + 1 :]]),
+            self.outcomes + own.outcomes,
+        )
+
     def thinned(self) -> Self:
         """The same with at most `KEPT_STEPS` steps, each where the curve has risen by another part of 1."""
         kept = np.unique(np.searchsorted(self.share[1:], np.linspace(0, 1, KEPT_STEPS)))
@@ -109,6 +141,22 @@ class DelayCurve:
             mine = come.group == one
             found[one] = Steps.fit(come.delay[mine], come.elapsed[mine])
         return cls(observed.horizon, Steps.fit(come.delay, come.elapsed), found)
+
+    def renewed(self, observed: Observed) -> Self:
+        """With what rows it was not learned from say otherwise, group by group; itself where they do not contradict it.
+
+        For rows too young to tell a curve of their own, as a warm start's are: see `Steps.renewed`.
+        """
+        come = observed.rows(observed.come)
+
+        def newer(steps: Steps, mine: Mask) -> Steps:
+            delay, age = come.delay[mine], come.elapsed[mine]
+            return steps.renewed(delay, age) if steps.contradicted(delay, age) else steps
+
+        pooled = newer(self.pooled, np.ones(len(come), bool))
+        groups = {one: newer(steps, come.group == one) for one, steps in self.groups.items()}
+        same = pooled is self.pooled and all(groups[one] is steps for one, steps in self.groups.items())
+        return self if same else type(self)(self.horizon, pooled, groups)
 
     def seen(self, age: Floats, group: NDArray[Any]) -> Floats:
         """F at each row's age, (n,), in [0, 1]; 1 from the horizon on."""

@@ -118,6 +118,7 @@ class MMoERanker:
 
     kind = "mmoe"
     inputs = EVERYTHING
+    several_labels = False
 
     def __init__(
         self, layout: Layout, weights: Arrays, memory: Arrays, table: Embeddings, conversion: float | None

@@ -20,6 +20,9 @@ decision before they close (`tests.models.delays.so_far_world`), a row per world
     held         share of the intervals that hold the truth; bias: mean value / mean truth - 1; heard: the same of what
                  has been heard, nothing added
     width        of the interval, in truths; warned: how often delays are said to drift
+
+and `renewed`, what a warm start's three days do to its parent's curve: errors of log F at half a day to four, in 1e-3,
+of the parent's curve carried, renewed in any case, and renewed where it is contradicted, as training does.
 """
 
 from collections import defaultdict
@@ -31,7 +34,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from models.delays.curve import DelayCurve, Drift, drift
-from models.delays.methods import METHODS, Learn, Predict, plug_in
+from models.delays.methods import METHODS, Learn, Predict, learned, taught
 from models.delays.observed import Floats, Indices
 from models.delays.targets import Targets, sigmoid
 from models.evaluation.estimate import Estimate
@@ -40,6 +43,7 @@ from models.rankers.xgboost import BINS
 from models.settings import DelaySettings, RankerSettings
 from tests.bench.delay_worlds import LAWS, MOVED_DAYS, TRAIN_DAYS, Clicks, Sample, sample
 from tests.models.delays import so_far_world
+from tests.models.delays.late_world import DAYS, LateWorld, within
 
 SEEDS, REQUESTS, FIRST_SEED = 5, 9_000, 50_000
 SO_FAR_WORLDS = 300
@@ -95,7 +99,7 @@ def trees(clicks: Clicks, train: Indices) -> Learn:
 
 
 LEARNERS: dict[str, tuple[Callable[[Clicks, Indices], Learn], tuple[str, ...]]] = {
-    "logistic": (logistic, tuple(METHODS)),
+    "logistic": (logistic, METHODS),
     "xgboost": (trees, ("as_seen", "plug_in")),
 }
 
@@ -112,13 +116,13 @@ def fitted(of: Sample, learner: str) -> Iterator[tuple[str, str, Predict]]:
         if rows == "all":
             curve = DelayCurve.fit(observed)
             for name in names:
-                yield rows, name, METHODS[name](observed, train, learn)
+                yield rows, name, learned(taught(name, observed), learn)
             if learner == "logistic":
                 one = DelayCurve(curve.horizon, curve.pooled, {})
-                yield rows, "plug_in, one curve", learn(plug_in(observed, one))
+                yield rows, "plug_in, one curve", learned(taught("plug_in", observed, one), learn)
         else:
-            yield rows, "as_seen", METHODS["as_seen"](observed, train, learn)
-            yield rows, "plug_in", learn(plug_in(observed, curve))
+            yield rows, "as_seen", learned(taught("as_seen", observed), learn)
+            yield rows, "plug_in", learned(taught("plug_in", observed, curve), learn)
 
 
 def judged(p: Floats, said: Floats) -> dict[str, float]:
@@ -194,6 +198,23 @@ def so_far(law: str, worlds: int) -> Iterator[Row]:
         }  # fmt: skip
 
 
+def renewed(stretch: float, clicks: int, worlds: int) -> Row:
+    """Three days of so many clicks, three to six days old, whose delays are `stretch` times their parent's."""
+    at = np.array([0.5, 1.0, 2.0, 4.0])
+    truth = within(at, stretch)
+    errors: dict[str, list[Floats]] = defaultdict(list)
+    for seed in range(FIRST_SEED, FIRST_SEED + worlds):
+        parent = DelayCurve.fit(LateWorld(seed).observed).pooled
+        log = LateWorld(seed + worlds, rows=clicks * DAYS // 3, stretch=stretch).observed
+        young = log.rows(log.come & (log.age > 3) & (log.age < 6))
+        new = parent.renewed(young.delay, young.elapsed)
+        kept = new if parent.contradicted(young.delay, young.elapsed) else parent
+        for name, steps in (("carried", parent), ("renewed", new), ("where_contradicted", kept)):
+            errors[name].append(np.log(steps.within(at) / truth))
+    figures = {name: 1e3 * float(np.sqrt(np.mean(np.square(of)))) for name, of in errors.items()}
+    return {"stretch": stretch, "clicks": clicks, "worlds": worlds, **figures}
+
+
 def prove(small: bool) -> Iterator[tuple[str, Row]]:
     """(table, row), world by world."""
     torch.set_num_threads(1)
@@ -207,6 +228,9 @@ def prove(small: bool) -> Iterator[tuple[str, Row]]:
         yield "drift", {"world": law, "found": float(np.mean([moved for _, moved in of])), "seeds": len(of)}
     for law in so_far_world.LAWS:
         yield from (("so_far", row) for row in so_far(law, 4 if small else SO_FAR_WORLDS))
+    for stretch in (1.0, 1.3, 2.0):
+        for clicks in (1_000, 4_000, 16_000):
+            yield "renewed", renewed(stretch, clicks, 2 if small else 100)
 
 
 DEFAULT, STRETCHED = DelaySettings().conversion, "delays stretch"

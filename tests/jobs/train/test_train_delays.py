@@ -14,6 +14,7 @@ from jobs.evidence.data_warnings import html, of_delays
 from jobs.lake.tables import TIME
 from jobs.train.delays import Conversions, conversions, horizon_days, observed_at
 from models.delays.curve import DelayCurve, Drift
+from models.delays.methods import Taught, taught
 from models.delays.targets import Targets
 from models.evaluation.estimate import Refusal
 from models.rankers.protocol import TrainingData
@@ -48,8 +49,8 @@ def learned(rows: tuple[pa.Table, TrainingData], before: DelayCurve | None = Non
     return conversions(*rows, CUT, WINDOWS, DelaySettings(**settings), before)
 
 
-def rate(targets: Targets | None) -> float:
-    assert targets is not None
+def rate(targets: Taught | None) -> float:
+    assert isinstance(targets, Targets)
     return targets.rate()
 
 
@@ -58,7 +59,7 @@ def test_clicks_teach_as_far_as_they_were_to_be_seen() -> None:
     rows = train_fold()
     found = learned(rows)
     data, targets = rows[1], found.targets
-    assert targets is not None
+    assert isinstance(targets, Targets)
     assert np.array_equal(targets.rows, np.flatnonzero(data.clicked == 1.0))
     closed = ~np.isnan(data.converted[targets.rows])
     assert 0 < closed.mean() < 1
@@ -116,9 +117,44 @@ def test_a_setting_says_how() -> None:
     rows = train_fold()
     assert learned(rows, conversion="waited").targets is None
     weighted = learned(rows, conversion="censoring_weights").targets
-    assert weighted is not None
+    assert isinstance(weighted, Targets)
     assert (weighted.seen == 1).all()
     assert float(np.average(weighted.label, weights=weighted.weight)) == pytest.approx(RATE, abs=0.012)
+
+
+def test_further_settings_are_the_methods_of_the_bench() -> None:
+    """Placed on the rows of clicks; fake negatives are told to be no more than what has been heard."""
+    rows = train_fold()
+    data, (of_clicks, observed) = rows[1], observed_at(*rows, CUT, WINDOWS)
+    for method in ("em", "censoring_weights", "hazards", "fake_negatives"):
+        found, made = learned(rows, conversion=method), taught(method, observed)
+        assert isinstance(found.targets, tuple) == isinstance(made, tuple) == (method == "hazards")
+        pairs = zip(*(of if isinstance(of, tuple) else (of,) for of in (found.targets, made)), strict=True)
+        for placed, plain in pairs:
+            assert type(placed) is type(plain)
+            assert np.array_equal(placed.rows, of_clicks[plain.rows])
+            assert (data.clicked[placed.rows] == 1.0).all()
+            assert np.array_equal(placed.seen, plain.seen)
+        assert found.curve is not None, "published whatever is learned by"
+    fake = learned(rows, conversion="fake_negatives")
+    assert rate(fake.targets) == pytest.approx(observed.come.mean(), rel=1e-6)
+    assert "what has been heard so far, which is too little" in fake.why
+    young = train_fold(2, (0, 3))
+    assert learned(young, conversion="hazards").targets is None
+    assert learned(young, conversion="em").targets is not None, "it needs no closed label"
+
+
+def test_a_warm_start_renews_what_its_days_contradict() -> None:
+    """Of days that wait three times as long as their parent's, up to their own age; and says so."""
+    before = learned(train_fold(1)).curve
+    slower = learned(train_fold(2, (0, 6), slow=4.0), before)
+    assert before is not None
+    assert slower.curve is not None
+    assert set(slower.published["origin"].to_pylist()) == {"both"}
+    assert slower.why.endswith("read by the predecessor's delay curve, renewed where these days contradict it")
+    at = np.array([2.0])
+    assert slower.curve.seen(at, np.array(["search"])) < before.seen(at, np.array(["search"])) - 0.1
+    assert slower.curve.seen(at, np.array(["home"])) == before.seen(at, np.array(["home"]))
 
 
 def test_a_conversion_heard_of_after_the_cut_is_refused() -> None:
