@@ -39,9 +39,10 @@ COLUMNS = ("split", "request_id", "event_time", "surface", "conversion_heard_at"
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Publish the `candidates` of a day and mode; returns who was chosen, why, and the validation figures."""
+    """Publish the `candidates` and `delay_curves` of a day and mode; returns who was chosen, why, and the figures."""
     champion = _champion(run)
     kinds = core.kinds(run.mode, champion.ranker.kind if champion else None, run.config.retrieval.light.ranker)
+    kinds = core.carried(kinds, run.config.delays, run.say)
     inputs = core.inputs_of(kinds)
     further = run.config.outcomes if inputs.outcomes else {}
     columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE), *(("outcomes",) if further else ()))))
@@ -78,6 +79,7 @@ def run(run: Run) -> dict[str, Any]:
             _place(draft, run.config.bundles)
     finally:
         shutil.rmtree(_drafts(run), ignore_errors=True)
+    run.publish("delay_curves", run.partition, folds.conversions.published)
     run.publish("candidates", run.partition, pa.Table.from_pylist(found, LAKE["candidates"].schema), notes={"why": why})
     return {
         "chosen": drafts[chosen].candidate_id,
