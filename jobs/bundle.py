@@ -27,6 +27,7 @@ from jobs.errors import Refused
 from jobs.lake.store import midnight
 from jobs.lake.swap import swap
 from models.delays.curve import DelayCurve
+from models.policies.score import score
 from models.policies.stages import kept
 from models.rankers import RANKERS
 from models.rankers.protocol import Columns, Ranker
@@ -74,7 +75,7 @@ class Bundle:
         """
         if self.light is None or np.diff(offsets).max(initial=0) <= self.light.keeps:
             return None
-        return kept(self.light.ranker.predict(columns).p_click, offsets, self.light.keeps)
+        return kept(score(self.light.ranker.predict(columns), self.policy), offsets, self.light.keeps)
 
     @property
     def learned_until(self) -> datetime:

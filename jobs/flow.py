@@ -101,7 +101,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         items               newest item_id category price title attributes
         users               newest user_id attributes"""),
     _stage("train", "rankers are fitted; the best on the validation day becomes the challenger", per="mode",
-           writes="candidates", reads="""
+           writes="candidates delay_curves", reads="""
         examples            day    * -impression_id -propensity -policy -query -source_item_id
         items               newest item_id category title removed
         candidates          ever   *
@@ -115,6 +115,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         encodings           past   *
         items               newest item_id category price title attributes
         candidates          ever   *
+        delay_curves        past   *
         promotions          ever   look verdict candidate_id bundle_sha256 evidence_sha256
         deployments         ever   *
         impressions         past   .
@@ -158,6 +159,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         encodings           past   *
         items               newest item_id category price title attributes
         candidates          ever   *
+        delay_curves        past   *
         promotions          ever   *
         deployments         ever   *"""),
 )}

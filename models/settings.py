@@ -215,11 +215,15 @@ class DelaySettings(Settings):
 
     `plug_in`: every click, "not yet" read by how conversions are delayed (`models.delays`), learned by surface from the
     dataset's own days; a warm start, whose days are too young for that, takes what its predecessor learned.
-    `censoring_weights`: closed ones and every early yes, weighted by the share of clicks old enough to show it.
+    `em`: the same by an exponential law of delays that needs no closed label (Chapelle 2014).
+    `censoring_weights`: closed ones and every early yes, weighted by the share of clicks old enough to show it (IPCW).
+    `hazards`: a model for each stage of the wait, of clicks past it, multiplied; not for mmoe.
+    `fake_negatives`: every click as a no, and once more as a yes when it converts (FNW); on the snapshot that a dataset
+    is this learns what has been heard so far, which is too little; not for mmoe.
     `waited`: closed ones only.
     """
 
-    conversion: Literal["waited", "censoring_weights", "plug_in"] = "plug_in"
+    conversion: Literal["waited", "em", "censoring_weights", "hazards", "fake_negatives", "plug_in"] = "plug_in"
 
 
 class EncodingSettings(Settings):
@@ -391,6 +395,12 @@ class GateSettings(Settings):
         ge=0,
         le=1,
         description="of the champion's conversions per request: a loss of more for sure holds, once labels are closed",
+    )
+    max_conversion_drop_so_far: float | None = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="the same before they are closed, by the delay curve and an interval that knows how wrong it is",
     )
     must_not_fall: Margins = Margins()
     must_rise: tuple[str, ...] = Field(

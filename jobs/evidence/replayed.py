@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from jobs.asof.core import DAY_US, microseconds
 from jobs.evidence.scored import AT_ONCE, Pair, asked_for, item_age, user_known
 from jobs.lake.run import Run
-from jobs.moment.columns import Columns, strings
+from jobs.moment.columns import Columns, numbers, strings
 from jobs.moment.decisions import (
     FIRST_MISSING,
     FIRST_TWICE,
@@ -60,6 +61,10 @@ class Replayed:
     """Side to the probability (n,) that its policy would have placed the candidate first; 0 where it was not kept."""
     days: Ints
     """(m,) each decision's, counted from 1970."""
+    open_days: Floats
+    """(m,) since the decision at its dataset's cut; infinite where its conversion is closed."""
+    converted_so_far: Floats
+    """(m,) 1.0 where its conversion is closed and came, or is open and has been heard of by the cut."""
     contexts: Mapping[str, Labels]
     """Of the m decisions."""
     kinds: Mapping[str, Labels]
@@ -145,6 +150,8 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
             side: first_choice(scores[side], found.offsets, bundle.policy, kept[side]) for side, bundle in sides.items()
         },
         days=pc.cast(placed["event_time"], pa.date32()).cast(pa.int32()).to_numpy().astype(np.int64),
+        open_days=_open_days(placed),
+        converted_so_far=_so_far(placed),
         contexts={name: _labels(parts) for name, parts in contexts.items()},
         kinds={name: _labels(parts) for name, parts in kinds.items()},
         past_clicks=past_clicks,
@@ -152,6 +159,18 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
         catalogue=catalogue,
         truth=np.concatenate(told) if told and len(told) == len(truths) else None,
     )
+
+
+def _open_days(placed: pa.Table) -> Floats:
+    """The dataset of a day is cut at the end of it."""
+    cut = strings(placed["day"]).astype("datetime64[D]") + 1
+    waited = cut.astype("datetime64[us]").astype(np.int64) - microseconds(placed["event_time"])
+    return np.where(placed["converted"].is_valid().to_numpy(), np.inf, np.maximum(waited / DAY_US, 0.0))
+
+
+def _so_far(placed: pa.Table) -> Floats:
+    heard = placed["conversion_heard_at"].is_valid()
+    return numbers(pc.coalesce(placed["converted"], heard))
 
 
 def _coded(values: NDArray[Any]) -> pa.DictionaryArray:

@@ -4,7 +4,7 @@ Not yet: hyperparameter search, calibration on the validation day.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import reduce
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from jobs.asof.core import DAY_US, microseconds
 from jobs.config import AttributionSettings
-from jobs.errors import Refused
+from jobs.errors import Misconfigured, Refused
 from jobs.moment.columns import LABELS, attribute_keys, strings, training_data
 from jobs.train.delays import Conversions, conversions
 from models.delays.curve import DelayCurve
+from models.delays.methods import SEVERAL
 from models.delays.targets import Targets
 from models.rankers import BASELINE, BY_NAME, RANKERS
 from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, IDS
@@ -98,6 +99,25 @@ def kinds(mode: Literal["full", "warm"], champion: str | None, light: str | None
     return [kind for kind in RANKERS if kind in wanted | {light}]
 
 
+def carried(kinds: Sequence[str], delays: DelaySettings, say: Callable[[str], None]) -> list[str]:
+    """Those of the rankers that can learn conversions as the setting says.
+
+    A full training goes on without the others, and says so; raises `Misconfigured` where only the baseline is left, as
+    in a warm start of one of them.
+    """
+    if delays.conversion not in SEVERAL:
+        return list(kinds)
+    found = [kind for kind in kinds if RANKERS[kind].several_labels]
+    unfit = ", ".join(kind for kind in kinds if kind not in found)
+    if unfit and set(found) <= {BASELINE}:
+        raise Misconfigured(
+            f"delays.conversion = {delays.conversion} needs a ranker that takes several labels a click; found {unfit}"
+        )
+    if unfit:
+        say(f"not trained: {unfit}, which has one label a click; delays.conversion = {delays.conversion} needs several")
+    return found
+
+
 def learned_from(data: TrainingData, inputs: Inputs) -> list[str]:
     """The names of the columns that rankers of these inputs look at, and of further outcomes they learn, sorted."""
     attributes = [name for name in data.features if name.startswith(ATTRIBUTE_PREFIX)] if inputs.attributes else []
@@ -111,8 +131,10 @@ def fingerprints(data: TrainingData) -> dict[str, str]:
     labels |= {f"{FURTHER}{name}": of.label for name, of in data.outcomes.items()}
     if data.days is not None:
         labels["days"] = data.days
-    if data.conversion is not None:
-        labels |= {f"{TAUGHT}{field.name}": getattr(data.conversion, field.name) for field in fields(Targets)}
+    taught = (data.conversion,) if isinstance(data.conversion, Targets) else data.conversion or ()
+    for stage, targets in enumerate(taught):
+        part = TAUGHT if len(taught) == 1 else f"{TAUGHT}{stage}."
+        labels |= {f"{part}{field.name}": getattr(targets, field.name) for field in fields(Targets)}
     return {name: _digest(column) for name, column in {**data.features, **labels}.items()}
 
 

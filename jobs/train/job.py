@@ -39,9 +39,10 @@ COLUMNS = ("split", "request_id", "event_time", "surface", "conversion_heard_at"
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Publish the `candidates` of a day and mode; returns who was chosen, why, and the validation figures."""
+    """Publish the `candidates` and `delay_curves` of a day and mode; returns who was chosen, why, and the figures."""
     champion = _champion(run)
     kinds = core.kinds(run.mode, champion.ranker.kind if champion else None, run.config.retrieval.light.ranker)
+    kinds = core.carried(kinds, run.config.delays, run.say)
     inputs = core.inputs_of(kinds)
     further = run.config.outcomes if inputs.outcomes else {}
     columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE), *(("outcomes",) if further else ()))))
@@ -78,6 +79,7 @@ def run(run: Run) -> dict[str, Any]:
             _place(draft, run.config.bundles)
     finally:
         shutil.rmtree(_drafts(run), ignore_errors=True)
+    run.publish("delay_curves", run.partition, folds.conversions.published)
     run.publish("candidates", run.partition, pa.Table.from_pylist(found, LAKE["candidates"].schema), notes={"why": why})
     return {
         "chosen": drafts[chosen].candidate_id,
@@ -165,6 +167,8 @@ def _draft(
 ) -> dict[str, Bundle]:
     """One bundle per ranker, out of sight; the lineage is what the bytes depend on and nothing else."""
     settings, stage = run.config.ranker, run.config.retrieval.light
+    if stage.ranker is not None and stage.ranker not in rankers:
+        raise Misconfigured(f"retrieval.light.ranker needs a ranker that this training fits; found {stage.ranker}")
     light = None if stage.ranker is None else bundle.Light(rankers[stage.ranker], stage.keeps)
     held = {kind: list(dict.fromkeys([BASELINE, kind, *([stage.ranker] if stage.ranker else [])])) for kind in rankers}
     lineage = {

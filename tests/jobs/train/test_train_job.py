@@ -11,7 +11,8 @@ from jobs import bundle
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady, Refused
 from jobs.lake.store import Lake
-from jobs.train import job
+from jobs.train import core, job
+from models.settings import DelaySettings
 from tests.jobs.small_candidates import live, publish_ledger
 from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
 
@@ -90,6 +91,18 @@ def test_a_light_stage_is_of_the_same_training_and_is_off_by_default(config: Con
         assert made.light.ranker.to_files() == bundle.load(Path(logistic["bundle"])).ranker.to_files()
         assert "logistic.l2" in made.manifest["lineage"]["settings"]
         assert "user_item_interest" in made.manifest["lineage"]["columns"]
+
+
+def test_a_method_that_a_ranker_cannot_carry(config: Config, capsys: Any) -> None:
+    """A full training goes on without it and says so; a warm start of it can fit nothing, and fails before it tries."""
+    staged = config.model_copy(update={"delays": DelaySettings(conversion="hazards")})
+    job.run(a_run("train", staged))
+    assert {row["ranker"] for row in candidates(config)} == {"popularity", "logistic", "xgboost"}
+    assert "not trained: mmoe, which has one label a click" in capsys.readouterr().err
+    said = r"delays\.conversion = fake_negatives needs a ranker that takes several labels a click; found mmoe"
+    with pytest.raises(Misconfigured, match=said):
+        core.carried(["popularity", "mmoe"], DelaySettings(conversion="fake_negatives"), print)
+    assert core.carried(["popularity", "mmoe"], DelaySettings(conversion="em"), print) == ["popularity", "mmoe"]
 
 
 def test_settings_that_make_learning_diverge_are_misconfigured(config: Config) -> None:
