@@ -5,6 +5,7 @@
     fallback/…          the popularity ranker that answers when the ranker is late or down
     retrieval/…         the item index, where one was built
     delays/curve.json   how conversions were delayed in its training, where that could be told
+    probe/rows.json     rows on which a chain of warm starts is watched, the same along the chain
 
 Backtest, endpoint and monitor all load through `load`; a bundle's own sha256 is that of its manifest.
 """
@@ -29,6 +30,7 @@ from models.retrieval import ItemIndex
 from models.settings import PolicySettings
 
 MANIFEST = "manifest.json"
+PROBE = "probe/rows.json"
 SCHEMA_VERSION = 1
 
 
@@ -45,6 +47,12 @@ class Bundle:
     policy: PolicySettings
     manifest: Mapping[str, Any]
     delays: DelayCurve | None
+
+    @property
+    def probe(self) -> bytes | None:
+        """Its probe rows as `train` wrote them; None in a bundle of before there were any."""
+        path = self.path / PROBE
+        return path.read_bytes() if path.is_file() else None
 
     @property
     def learned_until(self) -> datetime:
@@ -73,6 +81,7 @@ def write(
     policy: PolicySettings,
     lineage: Mapping[str, Any],
     delays: DelayCurve | None = None,
+    probe: bytes | None = None,
 ) -> Bundle:
     """Write `folder/<candidate_id>` whole or not at all, replacing an older one of that name; returns it loaded.
 
@@ -85,6 +94,8 @@ def write(
         "delays": {"curve.json": delays.to_json()} if delays else {},
     }
     files = {f"{part}/{name}": content for part, contents in parts.items() for name, content in contents.items()}
+    if probe is not None:
+        files[PROBE] = probe
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "candidate_id": candidate_id,

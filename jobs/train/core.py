@@ -48,8 +48,10 @@ class Folds:
     """(user ids, item ids) of the train fold's clicks whose user is known."""
     conversions: Conversions
     """What the train fold's conversions teach by their delays: `train.conversion`, and how it came about."""
+    taught_until: datetime
+    """The event time of the newest row of the train fold."""
     until: datetime
-    """The event time of the newest row of either fold."""
+    """That of either fold."""
 
 
 def inputs_of(kinds: Iterable[str]) -> Inputs:
@@ -82,7 +84,7 @@ def folds(
         )
     users, items = (data.features[name] for name in IDS)
     paired = (data.clicked == 1.0) & train["user_id"].is_valid().to_numpy()
-    until = pc.max(pa.chunked_array([*train["event_time"].chunks, *validate["event_time"].chunks])).as_py()
+    taught, chosen = (pc.max(fold["event_time"]).as_py() for fold in (train, validate))
     learned = conversions(train, data, cut, windows, delays, before)
     data = replace(
         data,
@@ -90,7 +92,8 @@ def folds(
         held_out=training_data(validate, keys, inputs),
         conversion=learned.targets,
     )
-    return Folds(data, validate, (users[paired], items[paired]), learned, until)
+    until = taught if chosen is None else max(taught, chosen)
+    return Folds(data, validate, (users[paired], items[paired]), learned, taught, until)
 
 
 def kinds(mode: Literal["full", "warm"], champion: str | None) -> list[str]:

@@ -3,36 +3,67 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+
+from models.rankers.protocol import Ranker
 
 RANKERS = "models.rankers"
 
 
+@dataclass(frozen=True)
+class Step:
+    """A point of a ranker's curve: rows learned from so far (each pass counts), and what was measured there."""
+
+    rows: int
+    loss: float | None
+    """What it minimises, in nats a row."""
+    validation_log_loss: float | None
+    rows_per_second: float | None
+    """Since the point before it; None at the first of a pass."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A ranker, the points of its curve where it learns by steps, and whether this training taught it anything."""
+
+    ranker: Ranker
+    steps: list[Step]
+    learned: bool = True
+
+
 class _Said(logging.Handler):
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], steps: list[Step]) -> None:
         super().__init__(logging.INFO)
-        self._say = say
+        self._say, self._steps = say, steps
         self._last: tuple[float, int] | None = None
+        self._before = 0
+        """Rows of the passes that are done."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """A record with `rows`, the rows done of an epoch, is told with the rows a second since the one before."""
-        rows = getattr(record, "rows", None)
-        rate = ""
-        if rows is not None and self._last is not None and rows > self._last[1]:
-            rate = f", {(rows - self._last[1]) / max(record.created - self._last[0], 1e-6):,.0f} rows/s"
+        """A record with `rows`, the rows done of a pass, is told with the rows a second since the one before."""
+        rows, rate = getattr(record, "rows", None), None
         if rows is not None:
+            if self._last is not None and rows > self._last[1]:
+                rate = (rows - self._last[1]) / max(record.created - self._last[0], 1e-6)
+            elif self._last is not None:
+                self._before += self._last[1]
             self._last = (record.created, rows)
-        self._say(record.getMessage() + rate)
+            loss, held_out = getattr(record, "loss", None), getattr(record, "validation_log_loss", None)
+            if loss is not None or held_out is not None:
+                self._steps.append(Step(self._before + rows, loss, held_out, rate))
+        self._say(record.getMessage() + ("" if rate is None else f", {rate:,.0f} rows/s"))
 
 
 @contextmanager
-def said(say: Callable[[str], None]) -> Iterator[None]:
-    """While inside, `say` is told what rankers log."""
-    logger, handler = logging.getLogger(RANKERS), _Said(say)
+def said(say: Callable[[str], None]) -> Iterator[list[Step]]:
+    """While inside, `say` is told what rankers log, and the list that it gives is filled with the points of a curve."""
+    steps: list[Step] = []
+    logger, handler = logging.getLogger(RANKERS), _Said(say, steps)
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        yield
+        yield steps
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
