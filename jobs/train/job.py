@@ -48,11 +48,7 @@ def run(run: Run) -> dict[str, Any]:
     chain.need_a_full_training(continued, run.config.warm)
     folds = _folds(run, kinds, continued)
     digests = Digests.of(folds.train)
-    fits: dict[str, Fitted] = {}
-    for kind in kinds:
-        origin = continued.get(kind)
-        made_of = fitting.made_of(run, kind, folds.train, digests, origin)
-        fits[kind] = fitting.fitted(run, kind, folds.train, made_of, origin)
+    fits = fitting.all_fitted(run, kinds, folds.train, digests, continued)
     rivals, sides = chain.rivals(continued)
     rows = scored(folds.validate, {**{kind: fits[kind].ranker for kind in kinds}, **rivals}, IDENTITY.empty_table())
     mine, gate = rows.of(kinds), run.config.gate

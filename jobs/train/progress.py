@@ -1,6 +1,7 @@
 """What rankers say while they learn, with the rate of rows that their own messages lack: models know no clock."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from models.rankers.protocol import Ranker
 
 RANKERS = "models.rankers"
+_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,14 @@ class Fitted:
 
 
 class _Said(logging.Handler):
+    """Hears its own thread only: another ranker may learn in another."""
+
+    level_before = logging.NOTSET
+
     def __init__(self, say: Callable[[str], None], steps: list[Step]) -> None:
         super().__init__(logging.INFO)
+        thread = threading.get_ident()
+        self.addFilter(lambda record: record.thread == thread)
         self._say, self._steps = say, steps
         self._last: tuple[float, int] | None = None
         self._before = 0
@@ -56,14 +64,22 @@ class _Said(logging.Handler):
 
 @contextmanager
 def said(say: Callable[[str], None]) -> Iterator[list[Step]]:
-    """While inside, `say` is told what rankers log, and the list that it gives is filled with the points of a curve."""
+    """While inside, `say` is told what rankers log in this thread; the list it gives gathers a curve's points."""
     steps: list[Step] = []
     logger, handler = logging.getLogger(RANKERS), _Said(say, steps)
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    with _LOCK:
+        if not _listeners(logger):
+            _Said.level_before = logger.level
+            logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
     try:
         yield steps
     finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
+        with _LOCK:
+            logger.removeHandler(handler)
+            if not _listeners(logger):
+                logger.setLevel(_Said.level_before)
+
+
+def _listeners(logger: logging.Logger) -> list[logging.Handler]:
+    return [handler for handler in logger.handlers if isinstance(handler, _Said)]

@@ -17,7 +17,7 @@ from models.delays.targets import sigmoid
 from models.rankers.embeddings import Embeddings
 from models.rankers.network import FIXED, Arrays, inputs, logits
 from models.rankers.protocol import Diverged, Floats
-from models.rankers.threads import threads_for
+from models.rankers.threads import threads_to_learn
 from models.settings import MMoESettings
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Learner:
         Raises `Diverged` where the loss is not finite.
         """
         threads = torch.get_num_threads()
-        torch.set_num_threads(threads_for(len(rows)))
+        torch.set_num_threads(threads_to_learn(len(rows)))
         try:
             best = float("inf")
             for epoch in range(epochs):

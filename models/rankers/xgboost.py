@@ -12,7 +12,7 @@ from models.rankers.features import TABLE
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
 from models.rankers.rounds import TRAIN, told
-from models.rankers.threads import threads_for
+from models.rankers.threads import threads_for, threads_to_learn
 from models.settings import XGBoostSettings
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _boosted(
         "feature_types": ["float"] * len(encoding.numeric) + ["c"] * len(encoding.vocabularies),
         "enable_categorical": True,
         "max_bin": BINS,
-        "nthread": threads_for(len(known)),
+        "nthread": threads_to_learn(len(known)),
     }
     cuts = None
     if len(known) > CUT_ROWS:
@@ -129,7 +129,7 @@ def _boosted(
         "max_bin": BINS,
         "lambda": l2,
         "seed": seed,
-        "nthread": threads_for(len(known)),
+        "nthread": threads_to_learn(len(known)),
         "verbosity": 0,
     }
     rounds = settings.rounds if start is None else settings.warm_rounds
