@@ -42,9 +42,9 @@ def all_fitted(
 ) -> dict[str, Fitted]:
     """By kind, in the order given; see `fitted`.
 
-    Two at a time, a thread each (`models.rankers.threads`): of the demo's month the network takes 22 s of a core and the
-    regression 8, trees 20 beside them; a second thread would make the network's 29 without halving them. What one of
-    them finds does not depend on the other. Threads that wait sleep, or they would spin in the way of the others.
+    Two at a time, a thread each (`models.rankers.threads`): of the demo's month the network takes 22 s of a core and
+    the regression 8, trees 20 beside them; two threads would make the network's 29. What one of them finds does not
+    depend on the other. Threads that wait sleep, or they would spin in the way of the others.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
