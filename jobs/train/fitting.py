@@ -100,6 +100,7 @@ def made_of(run: Run, kind: str, data: TrainingData, digests: Digests, origin: O
     return {
         "data": core.fingerprint(digests.train, columns),
         "held_out": digests.held_out,
+        "outcomes": {name: of.declared.model_dump(mode="json") for name, of in data.outcomes.items()},
         "settings": run.config.ranker.of(kind),
         "continues": None if origin is None else [origin.parent.sha256, str(origin.taught_until)],
     }

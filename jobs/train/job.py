@@ -93,10 +93,11 @@ def run(run: Run) -> dict[str, Any]:
 
 def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> core.Folds:
     inputs = core.inputs_of(kinds)
-    columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE))))
+    further = run.config.outcomes if inputs.outcomes else {}
+    columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE), *(("outcomes",) if further else ()))))
     examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=columns)
     cut, before = midnight(run.day + timedelta(days=1)), curve(continued.values())
-    folds = core.folds(examples, cut, run.config.attribution, run.config.delays, before, inputs)
+    folds = core.folds(examples, cut, run.config.attribution, run.config.delays, before, inputs, further)
     run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
     run.say(folds.conversions.why)
     if folds.conversions.warning:
@@ -160,6 +161,7 @@ def _draft(
             {
                 **lineage,
                 "columns": seen[kind],
+                **_declared(folds, kind),
                 "data_sha256": core.fingerprint(digests.train, seen[kind]),
                 "settings": settings.of(*{BASELINE: None, kind: None}),  # a bundle carries both, perhaps one
                 "started_from": _named(continued.get(kind)),
@@ -172,6 +174,12 @@ def _draft(
         )
         for kind, fitted in fits.items()
     }
+
+
+def _declared(folds: core.Folds, kind: str) -> dict[str, Any]:
+    """The further outcomes as a ranker of a kind was told of them; nothing where there are none for it."""
+    outcomes = folds.train.outcomes if core.inputs_of({kind}).outcomes else {}
+    return {"outcomes": {name: of.declared.model_dump() for name, of in outcomes.items()}} if outcomes else {}
 
 
 def _named(origin: Origin | None) -> dict[str, str] | None:
