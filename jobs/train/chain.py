@@ -21,7 +21,7 @@ from models.settings import GateSettings
 Against = Mapping[str, Mapping[str, Finding]]
 PARENT, FULL = "parent", "full"
 """What a warm start is compared with: what it continued, and the newest full training of its kind."""
-ONCE = ("popularity", "mmoe")
+ONCE = ("popularity", "single_task", "mmoe")
 """Kinds that count or memorise, whose warm start takes a row twice for two. The others gain by seeing the days around
 the new one again, at their small rates: trees 0.0005 AUC in five warm starts, where the new day alone cost 0.0004."""
 NEAREST = 1e-6

@@ -23,7 +23,7 @@ from jobs.moment.columns import LABELS, attribute_keys, strings, training_data
 from jobs.train.delays import Conversions, conversions
 from models.delays.curve import DelayCurve
 from models.delays.targets import Targets
-from models.rankers import BASELINE, RANKERS
+from models.rankers import BASELINE, BY_NAME, RANKERS
 from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, IDS
 from models.rankers.protocol import Inputs, TrainingData
 from models.retrieval import ItemIndex
@@ -101,8 +101,8 @@ def folds(
 
 
 def kinds(mode: Literal["full", "warm"], champion: str | None) -> list[str]:
-    """The rankers a run fits: all of them, or in a warm start the champion's kind beside the baseline."""
-    wanted = set(RANKERS) if mode == "full" else {BASELINE, champion or BASELINE}
+    """The rankers a run fits: all of them but `BY_NAME`, or in a warm start the champion's kind beside the baseline."""
+    wanted = set(RANKERS) - BY_NAME if mode == "full" else {BASELINE, champion or BASELINE}
     return [kind for kind in RANKERS if kind in (wanted if wanted != {BASELINE} else {BASELINE, FIRST_WARM})]
 
 

@@ -11,7 +11,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,11 @@ class Finished:
         swap(draft, path)
         shutil.rmtree(draft, ignore_errors=True)  # what lay there before, not whole
 
+    def partial(self, kind: str, made_of: Mapping[str, Any]) -> "Partial":
+        """Where a ranker that learns in steps keeps how far it has come."""
+        path = self._path(kind, made_of)
+        return Partial(path.with_name(f"{path.name}.part"))
+
     def clear(self) -> None:
         """The training is published: nobody comes back to them."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -67,6 +72,24 @@ class Finished:
     def _path(self, kind: str, made_of: Mapping[str, Any]) -> Path:
         told = json.dumps({**made_of, "code": _code()}, sort_keys=True, default=str)
         return self.folder / f"{kind}-{_sha256(told.encode())[:16]}"
+
+
+@dataclass(frozen=True)
+class Partial:
+    """One checkpoint in a file, see `models.rankers.protocol.Checkpoints`."""
+
+    path: Path
+
+    def load(self) -> bytes | None:
+        """The last one whole."""
+        return self.path.read_bytes() if self.path.is_file() else None
+
+    def save(self, content: bytes) -> None:
+        """Instead of the one before, in one step."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_name(f".{self.path.name}")
+        draft.write_bytes(content)
+        draft.replace(self.path)
 
 
 @cache

@@ -80,7 +80,8 @@ def fitted(run: Run, kind: str, data: TrainingData, made_of: Mapping[str, Any], 
         return Fitted(*kept)
     try:
         with said(run.say) as steps:
-            ranker = fit(kind, rows, run.config.ranker, None if origin is None else origin.ranker)
+            start_from = None if origin is None else origin.ranker
+            ranker = fit(kind, rows, run.config.ranker, start_from, finished.partial(kind, made_of))
     except Diverged as error:
         raise Misconfigured(f"the settings ranker.{kind}.* must let it learn: {error}") from error
     finished.put(kind, made_of, ranker, steps)
