@@ -66,6 +66,7 @@ def views(lake: Path) -> dict[str, FeatureView]:
         "day": String,
         "versions": String,
         "item_ids": Array(String),
+        "removed": Array(String),
         "encodings": Array(String),
         "values": Array(String),
     }

@@ -2,8 +2,9 @@
 
     manifest.json       kind, candidate, schema, policy, lineage, files -> sha256
     ranker/…            the ranker's own files (no pickle)
+    light/…             the light ranker that leaves the ranker fewer candidates, where there is such a stage
     fallback/…          the popularity ranker that answers when the ranker is late or down
-    retrieval/…         the item index, where one was built
+    retrieval/…         which items are worth ranking where a request names none: the retriever, its index and canary
     delays/curve.json   how conversions were delayed in its training, where that could be told
     probe/rows.json     rows on which a chain of warm starts is watched, the same along the chain
 
@@ -20,18 +21,31 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from jobs.errors import Refused
 from jobs.lake.store import midnight
 from jobs.lake.swap import swap
 from models.delays.curve import DelayCurve
+from models.policies.score import score
+from models.policies.stages import kept
 from models.rankers import RANKERS
-from models.rankers.protocol import Ranker
-from models.retrieval import ItemIndex
+from models.rankers.protocol import Columns, Ranker
+from models.retrieval import FirstStage
 from models.settings import PolicySettings
 
 MANIFEST = "manifest.json"
 PROBE = "probe/rows.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Light:
+    """The stage before the ranker: of a request's candidates the `keeps` best by a quicker ranker."""
+
+    ranker: Ranker
+    keeps: int
 
 
 @dataclass(frozen=True)
@@ -43,10 +57,27 @@ class Bundle:
     sha256: str
     ranker: Ranker
     fallback: Ranker
-    index: ItemIndex | None
+    retrieval: FirstStage | None
+    """None where nobody known had clicked anything."""
     policy: PolicySettings
     manifest: Mapping[str, Any]
     delays: DelayCurve | None
+    light: Light | None = None
+
+    @property
+    def rankers(self) -> tuple[Ranker, ...]:
+        """All that look at candidates: the ranker, and the light one where there is such a stage."""
+        return (self.ranker,) if self.light is None else (self.ranker, self.light.ranker)
+
+    def kept(self, columns: Columns, offsets: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """(n,) which candidates of each request reach the ranker; None: all do.
+
+        `columns` of n candidates laid end to end, request i has `offsets[i]:offsets[i + 1]`. One definition for serving
+        and replay: a candidate that is cut is shown with probability 0 by either.
+        """
+        if self.light is None or np.diff(offsets).max(initial=0) <= self.light.keeps:
+            return None
+        return kept(score(self.light.ranker.predict(columns), self.policy), offsets, self.light.keeps)
 
     @property
     def probe(self) -> bytes | None:
@@ -77,10 +108,11 @@ def write(
     candidate_id: str,
     ranker: Ranker,
     fallback: Ranker,
-    index: ItemIndex | None,
+    retrieval: FirstStage | None,
     policy: PolicySettings,
     lineage: Mapping[str, Any],
     delays: DelayCurve | None = None,
+    light: Light | None = None,
     probe: bytes | None = None,
 ) -> Bundle:
     """Write `folder/<candidate_id>` whole or not at all, replacing an older one of that name; returns it loaded.
@@ -89,8 +121,9 @@ def write(
     """
     parts = {
         "ranker": ranker.to_files(),
+        "light": light.ranker.to_files() if light else {},
         "fallback": fallback.to_files(),
-        "retrieval": index.to_files() if index else {},
+        "retrieval": retrieval.to_files() if retrieval else {},
         "delays": {"curve.json": delays.to_json()} if delays else {},
     }
     files = {f"{part}/{name}": content for part, contents in parts.items() for name, content in contents.items()}
@@ -100,7 +133,9 @@ def write(
         "schema_version": SCHEMA_VERSION,
         "candidate_id": candidate_id,
         "ranker": ranker.kind,
+        "light": {"ranker": light.ranker.kind, "keeps": light.keeps} if light else None,
         "fallback": fallback.kind,
+        "retriever": retrieval.kind if retrieval else None,
         "policy": policy.model_dump(mode="json"),
         "lineage": dict(lineage),
         "files": {name: _sha256(content) for name, content in sorted(files.items())},
@@ -116,7 +151,9 @@ def write(
 
 
 def load(path: Path, expected_sha256: str | None = None) -> Bundle:
-    """The bundle at `path`; raises `Refused` when any file differs from its manifest or it is not the one expected."""
+    """The bundle at `path`; raises `Refused` when any file differs from its manifest, it is not the one expected, or an
+    index of its retrieval does not find what its canary knows.
+    """
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
         raise Refused(f"a bundle needs {MANIFEST}; found none in {path}")
@@ -144,18 +181,28 @@ def load(path: Path, expected_sha256: str | None = None) -> Bundle:
     def part(prefix: str) -> dict[str, bytes]:
         return {name.removeprefix(prefix + "/"): data for name, data in found.items() if name.startswith(prefix + "/")}
 
-    retrieval, delays = part("retrieval"), part("delays")
+    retrieval, delays, light = part("retrieval"), part("delays"), manifest["light"]
     return Bundle(
         candidate_id=manifest["candidate_id"],
         path=path,
         sha256=sha256,
         ranker=RANKERS[manifest["ranker"]].from_files(part("ranker")),
         fallback=RANKERS[manifest["fallback"]].from_files(part("fallback")),
-        index=ItemIndex.from_files(retrieval) if retrieval else None,
+        retrieval=_first_stage(path, retrieval) if retrieval else None,
         policy=PolicySettings.model_validate(manifest["policy"]),
         manifest=manifest,
         delays=DelayCurve.from_json(delays["curve.json"]) if delays else None,
+        light=Light(RANKERS[light["ranker"]].from_files(part("light")), light["keeps"]) if light else None,
     )
+
+
+def _first_stage(path: Path, files: Mapping[str, bytes]) -> FirstStage:
+    try:
+        return FirstStage.from_files(files)
+    except ValueError as error:
+        raise Refused(
+            f"bundle {path.name} needs a retrieval that finds what it found when it was built: {error}"
+        ) from error
 
 
 def _sha256(content: bytes) -> str:

@@ -28,6 +28,7 @@ from models.settings import (
     OutcomeSettings,
     PolicySettings,
     RankerSettings,
+    RetrievalSettings,
     Settings,
     TaskSettings,
     WorldSettings,
@@ -300,6 +301,7 @@ class Config(Settings):
     delays: Annotated[DelaySettings, Changes("train")] = DelaySettings()
     ranker: Annotated[RankerSettings, Changes("train")] = RankerSettings()
     warm: Annotated[WarmStartSettings, Changes("train")] = WarmStartSettings()
+    retrieval: Annotated[RetrievalSettings, Changes("train")] = RetrievalSettings()
     policy: Annotated[PolicySettings, Changes("train")] = PolicySettings()
     gate: Annotated[GateSettings, Changes("train")] = GateSettings()
     tracking: Annotated[TrackingSettings, NO_ROW] = TrackingSettings()

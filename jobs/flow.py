@@ -89,7 +89,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         impressions         past   impression_id event_time ingested_at user_id item_id surface query source_item_id
         clicks              past   impression_id event_time ingested_at user_id item_id
         purchases           past   event_time ingested_at user_id item_id
-        items               past   item_id created_at category price attributes
+        items               past   item_id created_at category price attributes removed
         users               newest user_id attributes"""),
     _stage("assemble", "labels meet the features known before them, split by time", per="mode",
            writes="examples retrieval_negatives", reads="""
@@ -101,8 +101,9 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         items               newest item_id category price title attributes
         users               newest user_id attributes"""),
     _stage("train", "rankers are fitted; the best on the validation day becomes the challenger", per="mode",
-           writes="candidates", reads="""
+           writes="candidates delay_curves", reads="""
         examples            day    * -impression_id -propensity -policy -query -source_item_id
+        items               newest item_id category title removed
         candidates          ever   *
         deployments         ever   *"""),
     _stage("backtest", "challenger and champion on the same held-out rows; what the logs can and cannot tell",
@@ -114,6 +115,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         encodings           past   *
         items               newest item_id category price title attributes
         candidates          ever   *
+        delay_curves        past   *
         promotions          ever   look verdict candidate_id bundle_sha256 evidence_sha256
         deployments         ever   *
         impressions         past   .
@@ -157,6 +159,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         encodings           past   *
         items               newest item_id category price title attributes
         candidates          ever   *
+        delay_curves        past   *
         promotions          ever   *
         deployments         ever   *"""),
 )}

@@ -176,14 +176,28 @@ class IndexSettings(Settings):
     canary_min_recall: float = Field(0.9, gt=0, le=1, description="of the exact answers, when built and when loaded")
 
 
+class LightSettings(Settings):
+    """The stage between retrieval and a bundle's ranker, off by default: a quick ranker leaves it fewer candidates.
+
+    It cuts whatever is to be ranked, retrieved or brought by the request, and so in a replay what was logged.
+    """
+
+    ranker: Literal["popularity", "logistic"] | None = Field(None, description="fitted in the same training; None: off")
+    keeps: int = Field(200, ge=1, description="candidates of a request that it leaves; fewer are all left")
+
+
 class RetrievalSettings(Settings):
     """The first stage: how each retriever learns, how vectors are indexed, what a retriever must show to be chosen.
 
-    No job reads these yet: the bundle's index is still `models.retrieval.ItemIndex`.
+    Popularity always is one of them, and is served unless another is better for sure.
     """
 
+    kinds: tuple[Literal["item_cf", "ease", "ials", "skip_gram", "content", "two_tower"], ...] = Field(
+        ("item_cf", "ease", "ials", "content", "two_tower"),
+        description="retrievers fitted beside popularity; skip_gram is slow, and nowhere better than two_tower yet",
+    )
     seed: int = 7
-    k: int = Field(100, ge=1, description="candidates a retriever is judged by: recall@k")
+    k: int = Field(100, ge=1, description="candidates a retriever is judged by, recall@k, and offers for ranking")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval; challengers share what it leaves")
     half_life_days: float = Field(7.0, gt=0, description="popularity: an interaction this old counts half")
     item_cf: ItemCFSettings = ItemCFSettings()
@@ -193,6 +207,7 @@ class RetrievalSettings(Settings):
     skip_gram: SkipGramSettings = SkipGramSettings()
     two_tower: TwoTowerSettings = TwoTowerSettings()
     index: IndexSettings = IndexSettings()
+    light: LightSettings = LightSettings()
 
 
 class DelaySettings(Settings):
@@ -200,11 +215,15 @@ class DelaySettings(Settings):
 
     `plug_in`: every click, "not yet" read by how conversions are delayed (`models.delays`), learned by surface from the
     dataset's own days; a warm start, whose days are too young for that, takes what its predecessor learned.
-    `censoring_weights`: closed ones and every early yes, weighted by the share of clicks old enough to show it.
+    `em`: the same by an exponential law of delays that needs no closed label (Chapelle 2014).
+    `censoring_weights`: closed ones and every early yes, weighted by the share of clicks old enough to show it (IPCW).
+    `hazards`: a model for each stage of the wait, of clicks past it, multiplied; not for mmoe.
+    `fake_negatives`: every click as a no, and once more as a yes when it converts (FNW); on the snapshot that a dataset
+    is this learns what has been heard so far, which is too little; not for mmoe.
     `waited`: closed ones only.
     """
 
-    conversion: Literal["waited", "censoring_weights", "plug_in"] = "plug_in"
+    conversion: Literal["waited", "em", "censoring_weights", "hazards", "fake_negatives", "plug_in"] = "plug_in"
 
 
 class EncodingSettings(Settings):
@@ -379,6 +398,12 @@ class GateSettings(Settings):
         ge=0,
         le=1,
         description="of the champion's conversions per request: a loss of more for sure holds, once labels are closed",
+    )
+    max_conversion_drop_so_far: float | None = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="the same before they are closed, by the delay curve and an interval that knows how wrong it is",
     )
     must_not_fall: Margins = Margins()
     must_rise: tuple[str, ...] = Field(

@@ -70,7 +70,8 @@ class Server:
         return Response(status_code=200)
 
     async def _metrics(self, _request: Request) -> Response:
-        text = metrics.answers(self._decider.outcomes) + metrics.captured(self._capture.written, self._capture.lost)
+        text = metrics.answers(self._decider.outcomes) + metrics.retrieved(self._decider.retrieved)
+        text += metrics.captured(self._capture.written, self._capture.lost)
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
     async def _operate(self, request: Request) -> Response:

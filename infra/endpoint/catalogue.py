@@ -1,7 +1,8 @@
 """One publication of features, packed for serving: any list of ids becomes row-aligned columns by one array lookup."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from models.rankers.features import ATTRIBUTE_PREFIX, Encodings, packed
 from models.settings import TaskSettings
 
 NEWEST = 20
-"""So many of the youngest items join what retrieval finds: nothing else would ever show them."""
+"""So many of the youngest items join what retrieval finds: it knows what its training knew, and nothing younger."""
 SOURCE_ITEM = "source_item_id"
 """The context key of the item whose page it is: its category is looked up, the id itself is no feature."""
 Column = NDArray[Any]
@@ -47,7 +48,11 @@ class Catalogue:
         age = self.features["age_days"][:-1]
         # Unknown ages are no news; ties by id, so that a refresh changes nothing.
         youngest = sorted((days, item) for days, item in zip(age.tolist(), self.ids, strict=True) if days == days)
-        self.newest: list[str] = [item for _, item in youngest[:NEWEST]]
+        self._by_age = [item for _, item in youngest]
+
+    def newest(self, removed: Collection[str]) -> list[str]:
+        """The `NEWEST` youngest items that are not removed."""
+        return list(islice((item for item in self._by_age if item not in removed), NEWEST))
 
     def columns(
         self, candidates: Sequence[str], user: Mapping[str, Any] | None, request: RankRequest

@@ -49,7 +49,8 @@ def application(judged: Bundle, features: Features, settings: Config) -> Starlet
         return _json(await decider.answer(variant, VARIANT, asked, deadline), 200)
 
     async def counters(_request: Request) -> Response:
-        return Response(metrics.answers(decider.outcomes), media_type=metrics.CONTENT_TYPE)
+        text = metrics.answers(decider.outcomes) + metrics.retrieved(decider.retrieved)
+        return Response(text, media_type=metrics.CONTENT_TYPE)
 
     async def gone(_request: Request, _error: Exception) -> Response:
         return Response(status_code=400)

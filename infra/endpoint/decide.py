@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
 import numpy as np
@@ -29,9 +29,12 @@ from models.policies.choice import slate
 from models.policies.score import score
 from models.rankers.features import Encodings
 from models.rankers.protocol import Columns, Predictions, Ranker
+from models.retrieval import Found
+from models.retrieval.first_stage import POPULARITY
 from models.settings import PolicySettings, TaskSettings
 
-RETRIEVED = 100
+POPULAR = 100
+"""So many of the catalogue's most popular items are held for whoever must be answered at once."""
 PROBE = RankRequest(request_id="probe", surface="home", k=1)
 REFRESH_SECONDS = 0.8
 """Sooner than a reader would look by itself, so that it never does so inside a request."""
@@ -44,7 +47,16 @@ NOTHING = Published(None, {}, Encodings.unknown())
 Packed = tuple[Published, Catalogue]
 RANKED, BUSY, LATE, FAILED = OUTCOMES = ("ranked", "busy", "late", "failed")
 """What became of a request: the ranker answered; or it could not have been in time, or was not, or raised."""
-Items = list[Placement]
+
+
+class Slate(NamedTuple):
+    """What is answered, and where the request brought no candidates who found them, and which."""
+
+    items: list[Placement]
+    retrieved_by: str | None = None
+    candidates: list[str] | None = None
+
+
 _log = logging.getLogger(__name__)
 
 
@@ -73,6 +85,8 @@ class Decider:
         """Requests' arrivals are on `clock`, in seconds."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
         """Answers by (candidate id, outcome) since the start."""
+        self.retrieved: Counter[tuple[str, str]] = Counter()
+        """Of these the requests without candidates, by (candidate id, who found them)."""
         self._features = features
         self._tasks = tasks
         self._timeout = timeout_ms / 1000
@@ -97,18 +111,22 @@ class Decider:
     async def answer(self, variant: Variant, name: str, request: RankRequest, deadline: float) -> Answer:
         """The response; `fallback` says that popularity made it, because the ranker was busy, late or raised."""
         offer = variant.offer(request.at())
-        items, outcome = await self._ranked(variant, offer, request, deadline)
-        if items is None:
-            items = by_popularity(variant.bundle, offer, request)
+        made, outcome = await self._ranked(variant, offer, request, deadline)
+        if made is None:
+            made = by_popularity(variant.bundle, offer, request)
         self.outcomes[variant.bundle.candidate_id, outcome] += 1
+        if made.retrieved_by is not None:
+            self.retrieved[variant.bundle.candidate_id, made.retrieved_by] += 1
         return Answer(
             request_id=request.request_id,
-            items=items,
+            items=made.items,
             bundle_version=variant.bundle.candidate_id,
             bundle_sha256=variant.bundle.sha256,
             variant=name,
             fallback=outcome != RANKED,
             features_day=None if offer.day is None else offer.day.isoformat(),
+            retrieved_by=made.retrieved_by,
+            candidates=made.candidates,
         )
 
     def ready(self, bundle: Bundle) -> Variant:
@@ -146,8 +164,8 @@ class Decider:
     # -- the ranker's way -------------------------------------------------------------------------
     async def _ranked(
         self, variant: Variant, offer: Offer, request: RankRequest, deadline: float
-    ) -> tuple[Items | None, str]:
-        """The ranker's items, None where it did not answer in time or at all; and what became of it."""
+    ) -> tuple[Slate | None, str]:
+        """The ranker's slate, None where it did not answer in time or at all; and what became of it."""
         work = variant.lane.take(lambda: self.by_ranker(variant.bundle, offer, request), deadline)
         if work is None:
             return None, BUSY
@@ -164,14 +182,20 @@ class Decider:
             self._say(variant.bundle, request, error)
             return None, FAILED
 
-    def by_ranker(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Items:
+    def by_ranker(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Slate:
         """On the variant's thread: may read the online store, may take long, may raise."""
         user = None
         if request.user_id is not None and offer.day is not None:
             user = self._features.user(request.user_id, offer.day)
-        candidates = request.candidates or _retrieved(bundle, offer, user, request)
+        candidates, by = _candidates(bundle, offer, user, request)
+        told = None if by is None else candidates
+        if not candidates:
+            return Slate([], by, told)
         columns = offer.catalogue.columns(candidates, user, request)
-        return _placed(_scored(bundle.ranker, columns), request, bundle.policy)
+        left = bundle.kept(columns, np.array([0, len(candidates)]))
+        if left is not None:
+            columns = {name: column[left] for name, column in columns.items()}
+        return Slate(_placed(_scored(bundle.ranker, columns), request, bundle.policy), by, told)
 
     def _say(self, bundle: Bundle, request: RankRequest, error: Exception) -> None:
         if self._clock() - self._said >= SAY_SECONDS:
@@ -196,39 +220,62 @@ class Decider:
 
 
 # -- popularity's way ---------------------------------------------------------------------------------------------
-def by_popularity(bundle: Bundle, offer: Offer, request: RankRequest) -> Items:
+def by_popularity(bundle: Bundle, offer: Offer, request: RankRequest) -> Slate:
     """From memory only, the user unknown; the slate is drawn by the bundle's policy, so propensities are true."""
-    scored = offer.popular
-    if request.candidates is not None:
-        scored = _scored(bundle.fallback, {"item_id": objects(request.candidates)})
-    return _placed(scored, request, bundle.policy)
+    if request.candidates is None:
+        return Slate(_placed(offer.popular, request, bundle.policy), POPULARITY, offer.popular_ids)
+    scored = _scored(bundle.fallback, {"item_id": objects(_allowed(offer, request.candidates))})
+    return Slate(_placed(scored, request, bundle.policy))
 
 
 def _offers(bundle: Bundle, packed: Sequence[Packed], made: Sequence[Offer] = ()) -> Sequence[Offer]:
     """Those of every publication, what was `made` before as it is; raises what the fallback raises."""
-    there = {id(offer.catalogue): offer for offer in made}
-    return [there.get(id(catalogue)) or _offer(bundle, published, catalogue) for published, catalogue in packed]
+    removed = _removed(bundle, packed)
+    there = {id(offer.catalogue): offer for offer in made if offer.removed == removed}
+    return [there.get(id(catalogue)) or _offer(bundle, one, catalogue, removed) for one, catalogue in packed]
 
 
-def _offer(bundle: Bundle, published: Published, catalogue: Catalogue) -> Offer:
+def _removed(bundle: Bundle, packed: Sequence[Packed]) -> frozenset[str]:
+    """What the newest publication says, at once and for every moment; before the first, what its training knew."""
+    newest = packed[0][0]
+    if newest.day is None and bundle.retrieval is not None:
+        return bundle.retrieval.removed
+    return newest.removed
+
+
+def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: frozenset[str]) -> Offer:
     """The fallback is asked for items alone, which is all that popularity looks at."""
-    ids: Sequence[str] = catalogue.ids
-    if not ids and bundle.index is not None:
-        ids = bundle.index.search([], RETRIEVED)
+    first = bundle.retrieval
+    barred = None if first is None else first.barred(removed, catalogue.ids or None)
+    ids = [item for item in catalogue.ids if item not in removed]
+    if not catalogue.ids and first is not None:
+        ids = first.search((), barred).items
     found = _scored(bundle.fallback, {"item_id": objects(ids)})
-    best = np.argsort(-score(found.predictions, bundle.policy), kind="stable")[:RETRIEVED]
-    return Offer(published.day, published.available_at, catalogue, found.only(best))
+    best = np.argsort(-score(found.predictions, bundle.policy), kind="stable")[:POPULAR]
+    return Offer(published.day, published.available_at, catalogue, found.only(best), removed, barred)
 
 
 # -- candidates -----------------------------------------------------------------------------------------------------
-def _retrieved(bundle: Bundle, offer: Offer, user: Mapping[str, Any] | None, request: RankRequest) -> Sequence[str]:
-    """What the index finds near the user's last items (and the source item, if any), plus the newest items."""
-    recent = list((user or {}).get("last_items") or [])
+def _candidates(
+    bundle: Bundle, offer: Offer, user: Mapping[str, Any] | None, request: RankRequest
+) -> tuple[list[str], str | None]:
+    """The request's own; else what the bundle's retriever finds for the user's last items (and the source item, if
+    any), with the newest items, which it cannot know. And who found them. None that is removed.
+    """
+    if request.candidates is not None:
+        return _allowed(offer, request.candidates), None
+    recent = [item for item in (user or {}).get("last_items", ()) if item is not None]
     source = request.context.get(SOURCE_ITEM)
     if source is not None:
-        recent.insert(0, source)
-    found = offer.popular_ids if bundle.index is None else bundle.index.search(recent, RETRIEVED)
-    return list(dict.fromkeys([*found, *offer.catalogue.newest]))
+        recent.append(source)
+    found = Found(offer.popular_ids, POPULARITY)
+    if bundle.retrieval is not None:
+        found = bundle.retrieval.search(recent, offer.barred)
+    return list(dict.fromkeys([*found.items, *offer.catalogue.newest(offer.removed)])), found.by
+
+
+def _allowed(offer: Offer, candidates: Sequence[str]) -> list[str]:
+    return [item for item in candidates if item not in offer.removed]
 
 
 # -- from columns to a slate ----------------------------------------------------------------------------------------
@@ -238,7 +285,7 @@ def _scored(ranker: Ranker, columns: Columns) -> Scored:
     return Scored(ids, ranker.predict(columns) if len(ids) else Predictions(np.zeros(0), np.zeros(0)))
 
 
-def _placed(scored: Scored, request: RankRequest, policy: PolicySettings) -> Items:
+def _placed(scored: Scored, request: RankRequest, policy: PolicySettings) -> list[Placement]:
     """The policy's slate over a ranker's scores; the draw depends on the request id alone. No rows, no items."""
     if not len(scored.item_ids):
         return []

@@ -13,6 +13,12 @@ def answers(outcomes: Mapping[tuple[str, str], int]) -> str:
     return _counter("tidegate_answers_total", "Answers; all but the ranked ones were made by popularity.", samples)
 
 
+def retrieved(finders: Mapping[tuple[str, str], int]) -> str:
+    """Answers to requests that brought no candidates, by bundle and who found them."""
+    samples = [({"bundle": bundle, "by": by}, n) for (bundle, by), n in sorted(finders.items())]
+    return _counter("tidegate_retrieved_total", "Answers whose candidates were retrieved, by what found them.", samples)
+
+
 def captured(written: int, lost: int) -> str:
     """Lines of the data capture."""
     samples = [({"outcome": "lost"}, lost), ({"outcome": "written"}, written)]

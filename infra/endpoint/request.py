@@ -37,7 +37,7 @@ def at_most(most: int) -> BeforeValidator:
 
 
 class RankRequest(BaseModel):
-    """One decision to make. Without `candidates` the bundle's index retrieves them."""
+    """One decision to make. Without `candidates` the bundle's retriever finds them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 

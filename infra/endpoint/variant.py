@@ -11,6 +11,7 @@ from infra.endpoint.catalogue import Catalogue, Column
 from infra.endpoint.lane import Lane
 from jobs.bundle import Bundle
 from models.rankers.protocol import Predictions
+from models.retrieval.interactions import Bools
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,13 @@ class Offer:
     catalogue: Catalogue
     popular: Scored
     """The best of the catalogue by the fallback's scores, best first."""
+    removed: frozenset[str]
+    """Items that are never offered: those of the newest publication, whatever is asked and for when."""
+    barred: Bools | None
+    """What the bundle's retriever must not find: these, and what the catalogue does not list. None: no retriever."""
 
     @property
-    def popular_ids(self) -> Sequence[str]:
+    def popular_ids(self) -> list[str]:
         ids: list[str] = self.popular.item_ids.tolist()
         return ids
 

@@ -5,7 +5,7 @@ percentages and no view box: they stretch with their column while dots stay roun
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -137,13 +137,14 @@ class Square:
         """Up."""
         return round(SIZE - BOTTOM - (SIZE - BOTTOM - TOP) * figure / self.top, 1)
 
-    def axes(self, across: str, up: str) -> str:
-        """Both axes in percent, with a faint grid."""
+    def axes(self, across: str, up: str, figure_across: Callable[[float], str] | None = None) -> str:
+        """Both axes in percent unless `figure_across` writes the horizontal one, with a faint grid."""
+        written = figure_across or percent
         lines = []
         for figure in ticks(0.0, self.right, 5):
             x = self.x(figure)
             lines.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{self.y(0)}" y2="{self.y(self.top)}"/>')
-            lines.append(f'<text x="{x}" y="{SIZE - BOTTOM + 16}" text-anchor="middle">{percent(figure)}</text>')
+            lines.append(f'<text x="{x}" y="{SIZE - BOTTOM + 16}" text-anchor="middle">{written(figure)}</text>')
         for figure in ticks(0.0, self.top, 5):
             y = self.y(figure)
             lines.append(f'<line class="grid" x1="{self.x(0)}" x2="{self.x(self.right)}" y1="{y}" y2="{y}"/>')
@@ -196,6 +197,28 @@ def curves(sides: Mapping[str, tuple[Sequence[float], Sequence[float]]], across:
         points = " ".join(f"{x},{y}" for x, y in places)
         parts.append(f'<g class="{side}"><polyline class="curve" points="{points}"/>')
         parts += [f'<circle class="dot" cx="{x}" cy="{y}" r="3.5"/>' for x, y in places[1:]] + ["</g>"]
+    return _square("".join(parts), says)
+
+
+def rising(
+    at: Sequence[float],
+    share: Sequence[float],
+    band: Sequence[tuple[float, float]],
+    before: Sequence[float] | None,
+    says: str,
+) -> Markup:
+    """A share in [0, 1] that rises over days `at`, from the origin, within its band; `before` is dashed beneath it."""
+    plane = Square(at[-1], 1.0)
+
+    def points(ys: Sequence[float]) -> list[str]:
+        return [f"{plane.x(x)},{plane.y(y)}" for x, y in zip((0.0, *at), (0.0, *ys), strict=True)]
+
+    around = " ".join([*points([high for _, high in band]), *reversed(points([low for low, _ in band]))])
+    parts = [plane.axes("days since the impression", "heard of", "{:g}".format)]
+    parts.append(f'<g class="challenger"><polygon class="band" points="{around}"/></g>')
+    if before is not None:
+        parts.append(f'<g class="logging"><polyline class="curve before" points="{" ".join(points(before))}"/></g>')
+    parts.append(f'<g class="challenger"><polyline class="curve" points="{" ".join(points(share))}"/></g>')
     return _square("".join(parts), says)
 
 

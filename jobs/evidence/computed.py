@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from jobs import bundle
 from jobs.bundle import Bundle
-from jobs.evidence import conversions, core, detail, outcomes, pages
+from jobs.evidence import conversions, core, delays, detail, outcomes, pages
 from jobs.evidence.document import (
     SCHEMA_VERSION,
     Challenger,
@@ -82,7 +82,7 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
     run.say(f"replayed {len(replay)} decisions")
     champion, challenger = pair
     value, (popularity, rise) = core.value(replay, settings), detail.spread(replay, seed, settings)
-    estimates = core.estimated(value)
+    estimates, delayed = core.estimated(value), delays.section(run, origin.trained)
     closing = closes_on(pc.max(test["event_time"]).as_py(), run.config.attribution, run.config.outcomes)
     parity, judged = _parity(run, test, rows, origin.trained, at_once), judged_on(test)
     return Document(
@@ -105,6 +105,8 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
         replay=core.replay_kind(len(replay), replay.left_out, value),
         pages=pages.section(test, replay, dict(zip(SIDES, pair, strict=True)), settings),
         conversions=conversions.section(replay, closing, run.config.gate),
+        conversions_so_far=conversions.so_far(replay, challenger.delays, delayed, run.config.gate),
+        delays=delayed,
         outcomes=outcomes.sections(rows, declared, settings),
         truth=_truth(run, replay, test),
         calibration=detail.calibration(rows, settings),

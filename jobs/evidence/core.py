@@ -50,7 +50,8 @@ LIMITATIONS = (
     "The interval of the value's difference allows for all looks of gate.risk_days days at this endpoint, of whatever"
     " day, mode or challenger; other rules' intervals stand alone.",
     "The value is the click on the first placement of a request. Whole pages are estimated beside it; the gate asks"
-    " them only where its settings say so. Conversions are asked once their labels are closed: before, nobody knows.",
+    " them only where its settings say so. Conversions are asked once their labels are closed; before that by the delay"
+    " curve, which takes delays to stay as they were and to be the same whatever is shown.",
     "A request without its first placement is left out, one without any placement is not seen: what is missing is taken"
     " to be missing whatever was shown and clicked, up to gate.max_incomplete_share of the requests.",
     "A page is weighed by all placements down to each: right if what stands below does not change a click above it.",
@@ -235,6 +236,7 @@ def gate_evidence(document: Document) -> Evidence:
         against_logging=document.logging.difference.measured(),
         replayed_share=document.replay.share,
         conversions=document.conversions.measured(),
+        conversions_so_far=document.conversions_so_far.measured() if document.conversions_so_far else {},
         known_share=document.test_rows / max(1, document.data.test_rows),
         calibration_ratio=document.calibration["challenger"].ratio.measured(),
         calibration=document.calibration["challenger"].error.measured(),
@@ -277,6 +279,8 @@ def figures(document: Document) -> dict[str, float]:
     groups |= {f"outcomes.{name}": sides for name, sides in _of_outcomes(document).items()}
     groups |= {f"pages.{places}": depth for places, depth in document.pages.depths.items()}
     found = {f"{group}.{side}": finding for group, sides in groups.items() for side, finding in sides.findings.items()}
+    if (early := document.conversions_so_far) is not None:
+        found |= {f"conversions_so_far.{name}": finding for name, finding in early.findings.items()}
     found |= {"value.logging": document.logging.value, "value.against_logging": document.logging.difference}
     for side, calibration in document.calibration.items():
         found |= {f"outcomes.{name}.ratio.{side}": of.ratio[side] for name, of in document.outcomes.items()}

@@ -371,6 +371,49 @@ class Conversions(Earned):
     """At the end of this day the last label of the test rows is closed."""
 
 
+class ConversionsSoFar(Earned):
+    """Conversions per request by the delay curve, before their labels are closed (`models.delays.so_far`).
+
+    `counted`: of the `decisions` those old enough, closed ones among them, `heard` of which a conversion has come so
+    far; `seen`: the mean share of theirs that was to be heard of by then. `drifted`: delays have moved for sure.
+    """
+
+    against_logging: Finding
+    decisions: int
+    counted: int
+    heard: int
+    seen: float | None
+    drifted: bool
+
+
+class Delayed(Part):
+    """How long conversions of a group of clicks took until they were heard of, as the challenger's training saw it.
+
+    `share`: of those that come within the horizon, by each age; 1 at the last. `before`: the same by the curve
+    published before, None where it has no such group. `drift`: the log ratio of the last days' reverse hazards with its
+    interval, above 0 where they wait longer; None where it cannot be told.
+    """
+
+    group: str
+    outcomes: int
+    age_days: list[float]
+    share: list[float]
+    stderr: list[float | None]
+    before: list[float] | None
+    drift: tuple[float, float, float] | None
+    drift_p_value: float | None
+
+
+class Delays(Part):
+    """The delay curves of a training (table `delay_curves`). `origin`: own, parent, both; `before`: of which day."""
+
+    day: str
+    mode: Literal["full", "warm"]
+    origin: str
+    before: str | None
+    groups: list[Delayed]
+
+
 class OutcomeFindings(Part):
     """How both sides predict a further outcome on the `closed` ones of the test `rows`; `comparison` by metric.
 
@@ -471,6 +514,8 @@ class Document(Part):
     replay: Replay
     pages: Pages
     conversions: Conversions
+    conversions_so_far: ConversionsSoFar | None = _OR_ABSENT
+    delays: Delays | None = _OR_ABSENT
     outcomes: dict[str, OutcomeFindings] = Field({}, exclude_if=lambda found: not found)
     """By name, the further ones that were declared."""
     truth: Truth | None = _OR_ABSENT

@@ -11,7 +11,11 @@ from models.evaluation.comparison import LOWER_IS_BETTER
 
 DIFFERENCE = ".difference"
 FIRST_OF_ALL = ("value.champion", "value.challenger", "value.difference")
-VALUES = {"value": "Clicks per request", "conversions": "Conversions per request"}
+VALUES = {
+    "value": "Clicks per request",
+    "conversions": "Conversions per request",
+    "conversions_so_far": "Conversions per request, first by the delay curve",
+}
 PAGES = "pages.depths."
 OF_OUTCOMES = "outcomes."
 KNOWN = {None: "unknown", True: "yes", False: "no"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from jobs.evidence import bundles, charts, data_warnings, dataset, gain, trust, unknowns, wording
+from jobs.evidence import bundles, charts, data_warnings, dataset, delays, gain, trust, unknowns, wording
 from jobs.evidence.charts import Mark, Scale
 from jobs.evidence.document import (
     Curve,
@@ -57,12 +57,13 @@ def html(found: Document, judgement: Judgement | None = None, matured: Matured |
         value_slice_axis=value_slice_axis(found),
         slices=slice_rows(found),
         slice_axis=slice_axis(found),
-        not_asked=[] if judgement is None else wording.not_asked(judgement, found.mode),
+        not_asked=[] if judgement is None else wording.not_asked(judgement, found),
         earned=earned_rows(found),
         earned_axis=earned_axis(found),
         lifts=lift_rows(found),
         depths=depth_rows(found),
         conversions=conversion_rows(found),
+        delay_pictures=delays.pictures(found),
         outcomes=outcome_rows(found),
         metrics=metric_rows(found),
         diagrams=diagrams(found),
@@ -167,15 +168,31 @@ def depth_rows(document: Document) -> list[Row]:
 
 
 def conversion_rows(document: Document) -> list[Row]:
-    """Challenger minus champion in conversions per request; one row, also where it is refused."""
-    found, drop = document.conversions, document.gate.max_conversion_drop
-    bound = -drop * found.champion.value if drop is not None and isinstance(found.champion, Estimated) else None
-    scale = Scale.about_zero([*_ends([found.difference]), bound or 0.0])
-    chart = _chart("Conversions, challenger minus champion", "challenger", found.difference, scale, None, bound)
-    note = "those of the first placement" + ("" if drop is None else f"; may fall by {wording.share(drop)}")
-    return [
-        Row("Conversions per request", note, chart, found.difference, before=found.champion, after=found.challenger)
+    """Challenger minus champion in conversions per request: by closed labels, also where that is refused, and by the
+    delay curve as long as any is open. On one scale.
+    """
+    gate, early = document.gate, document.conversions_so_far
+    said = "those of the first placement"
+    asked: list[tuple[str, str, Sides, float | None]] = [
+        ("Conversions per request", said, document.conversions, gate.max_conversion_drop)
     ]
+    if early is not None and document.conversions.closed < document.conversions.decisions:
+        said = "what open ones will come to" + ("; delays drift: trust its interval only" if early.drifted else "")
+        asked.append(("By the delay curve", said, early, gate.max_conversion_drop_so_far))
+    bounds = [_drop(sides, drop) for _, _, sides, drop in asked]
+    scale = Scale.about_zero([*_ends(of.difference for _, _, of, _ in asked), *(bound or 0.0 for bound in bounds)])
+    rows = []
+    for (name, note, sides, drop), bound in zip(asked, bounds, strict=True):
+        found = sides.difference
+        chart = _chart(f"{name}, challenger minus champion", "challenger", found, scale, None, bound)
+        allowed = "" if drop is None else f"; may fall by {wording.share(drop)}"
+        rows.append(Row(name, note + allowed, chart, found, before=sides.champion, after=sides.challenger))
+    return rows
+
+
+def _drop(sides: Sides, drop: float | None) -> float | None:
+    """The difference from which on conversions fell by more than allowed."""
+    return -drop * sides.champion.value if drop is not None and isinstance(sides.champion, Estimated) else None
 
 
 def outcome_rows(document: Document) -> dict[str, list[Row]]:

@@ -18,7 +18,7 @@ from jobs.moment.columns import numbers
 from jobs.moment.decisions import Decisions, Ints
 from models.evaluation.choices import SIDES, Side
 from models.evaluation.page_values import Depth, PageStatistics
-from models.policies.choice import placed_choice
+from models.policies.choice import Bools, placed_choice
 from models.rankers.protocol import Floats
 from models.settings import GateSettings
 
@@ -100,11 +100,14 @@ def _candidates(item: pa.ChunkedArray, decision: Ints, found: Decisions) -> tupl
     return np.where(key[at] == wanted, order[at], -1), twice
 
 
-def placed(found: Decisions, pages: ShownPages, side: Bundle, scores: Floats) -> Floats:
-    """(p,) the probability that the bundle's policy would place each item where it stood, given all above it."""
+def placed(found: Decisions, pages: ShownPages, side: Bundle, scores: Floats, kept: Bools | None = None) -> Floats:
+    """(p,) the probability that the bundle's policy would place each item where it stood, given all above it.
+
+    0 for a candidate that its light stage has not `kept` (n,).
+    """
     place = np.zeros(len(found.item), np.int64)
     place[pages.candidate] = pages.place
-    return placed_choice(scores, found.offsets, place, side.policy)[pages.candidate]
+    return placed_choice(scores, found.offsets, place, side.policy, kept)[pages.candidate]
 
 
 def earned(found: Decisions, pages: ShownPages, chances: Mapping[Side, Floats], settings: GateSettings) -> list[Depth]:
@@ -134,7 +137,10 @@ def section(test: pa.Table, replay: Replayed, sides: Mapping[Side, Bundle], sett
     if refusal:
         depths = [Depth(1, refusal, refusal, refusal, refusal)]
     else:
-        chances = {side: placed(replay.found, pages, bundle, replay.scores[side]) for side, bundle in sides.items()}
+        chances = {
+            side: placed(replay.found, pages, bundle, replay.scores[side], replay.kept[side])
+            for side, bundle in sides.items()
+        }
         depths = earned(replay.found, pages, chances, settings)
     found = {
         str(depth.places): Earned.of({name: getattr(depth, name) for name in Earned.model_fields}) for depth in depths

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from jobs.asof.core import DAY_US, microseconds
 from jobs.evidence.scored import AT_ONCE, Pair, asked_for, item_age, user_known
 from jobs.lake.run import Run
-from jobs.moment.columns import Columns, strings
+from jobs.moment.columns import Columns, numbers, strings
 from jobs.moment.decisions import (
     FIRST_MISSING,
     FIRST_TWICE,
@@ -31,7 +32,7 @@ from jobs.moment.known import known_before
 from jobs.sources.world.truth import true_probabilities
 from models.evaluation.choices import SIDES, Choices, Labels, Side
 from models.evaluation.estimate import Refusal
-from models.policies.choice import first_choice
+from models.policies.choice import Bools, first_choice
 from models.policies.score import score
 from models.rankers.features import IDS
 from models.rankers.protocol import Floats, Inputs
@@ -54,10 +55,16 @@ class Replayed:
     """Side to p_click (n,), asked at that moment."""
     scores: Mapping[Side, Floats]
     """Side to what its policy ranks by (n,)."""
+    kept: Mapping[Side, Bools]
+    """Side to the candidates (n,) that its light stage, where it has one, would have left for its ranker."""
     chosen: Mapping[Side, Floats]
-    """Side to the probability (n,) that its policy would have placed the candidate first."""
+    """Side to the probability (n,) that its policy would have placed the candidate first; 0 where it was not kept."""
     days: Ints
     """(m,) each decision's, counted from 1970."""
+    open_days: Floats
+    """(m,) since the decision at its dataset's cut; infinite where its conversion is closed."""
+    converted_so_far: Floats
+    """(m,) 1.0 where its conversion is closed and came, or is open and has been heard of by the cut."""
     contexts: Mapping[str, Labels]
     """Of the m decisions."""
     kinds: Mapping[str, Labels]
@@ -96,6 +103,9 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
     """The decisions of the test days, features as known before each; `test` has `converted` of closed labels only, and
     in `day` whose dataset a row is of (`jobs.evidence.held_out`): all rows of an event day are of one.
 
+    Both sides choose from what was logged, as they do where a request brings its candidates: a bundle's light stage
+    cuts these, its retriever has no part. What a ranker says of a candidate that was cut still foretells its reward.
+
     Columns of `at_once` candidates are held together, of a decision with more than that all of its own.
     """
     days = sorted(pc.unique(pc.cast(test["event_time"], pa.date32())).to_pylist())
@@ -105,9 +115,10 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
     )
     placed = placed.take(pc.sort_indices(pc.cast(placed["event_time"], pa.date32())))
     found, sides = decisions(placed), dict(zip(SIDES, pair, strict=True))
-    inputs = asked_for(bundle.ranker for bundle in pair) | Inputs(ids=IDS)
+    inputs = asked_for(ranker for bundle in pair for ranker in bundle.rankers) | Inputs(ids=IDS)
     predicted: dict[Side, Floats] = {side: np.empty(len(found.item)) for side in SIDES}
     scores: dict[Side, Floats] = {side: np.empty(len(found.item)) for side in SIDES}
+    kept: dict[Side, Bools] = {side: np.ones(len(found.item), dtype=bool) for side in SIDES}
     past_clicks, truths, differing, catalogue = np.empty(len(found.item)), [], Disagreement(), 0
     contexts: dict[str, list[pa.DictionaryArray]] = {"surface": [], "user_known": []}
     kinds: dict[str, list[pa.DictionaryArray]] = {"item_category": [], "item_age": []}
@@ -116,6 +127,9 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
             said = bundle.ranker.predict(part.columns)
             predicted[side][part.candidates] = said.p_click
             scores[side][part.candidates] = score(said, bundle.policy)
+            left = bundle.kept(part.columns, part.offsets)
+            if left is not None:
+                kept[side][part.candidates] = left
         past_clicks[part.candidates] = part.columns["item_impressions"] * part.columns["item_click_rate"]
         differing += disagreement(part.placed, part.columns, part.shown, inputs)
         contexts["surface"].append(_coded(strings(part.placed["surface"])))
@@ -131,8 +145,13 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
         refusal=unfit(left_out, run.config.gate),
         predicted=predicted,
         scores=scores,
-        chosen={side: first_choice(scores[side], found.offsets, bundle.policy) for side, bundle in sides.items()},
+        kept=kept,
+        chosen={
+            side: first_choice(scores[side], found.offsets, bundle.policy, kept[side]) for side, bundle in sides.items()
+        },
         days=pc.cast(placed["event_time"], pa.date32()).cast(pa.int32()).to_numpy().astype(np.int64),
+        open_days=_open_days(placed),
+        converted_so_far=_so_far(placed),
         contexts={name: _labels(parts) for name, parts in contexts.items()},
         kinds={name: _labels(parts) for name, parts in kinds.items()},
         past_clicks=past_clicks,
@@ -140,6 +159,18 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
         catalogue=catalogue,
         truth=np.concatenate(told) if told and len(told) == len(truths) else None,
     )
+
+
+def _open_days(placed: pa.Table) -> Floats:
+    """The dataset of a day is cut at the end of it."""
+    cut = strings(placed["day"]).astype("datetime64[D]") + 1
+    waited = cut.astype("datetime64[us]").astype(np.int64) - microseconds(placed["event_time"])
+    return np.where(placed["converted"].is_valid().to_numpy(), np.inf, np.maximum(waited / DAY_US, 0.0))
+
+
+def _so_far(placed: pa.Table) -> Floats:
+    heard = placed["conversion_heard_at"].is_valid()
+    return numbers(pc.coalesce(placed["converted"], heard))
 
 
 def _coded(values: NDArray[Any]) -> pa.DictionaryArray:
@@ -162,6 +193,8 @@ class _Part:
     placed: pa.Table
     candidates: slice
     """Where they stand among all."""
+    offsets: Ints
+    """Of its m decisions, (m + 1,) from 0."""
     columns: Columns
     shown: Ints
     """Which of these candidates were placed first."""
@@ -185,6 +218,7 @@ def _parts(run: Run, placed: pa.Table, found: Decisions, at_once: int) -> Iterat
             yield _Part(
                 placed=mine,
                 candidates=here,
+                offsets=found.offsets[start : end + 1] - found.offsets[start],
                 columns=candidate_columns(mine, of, items, known),
                 shown=shown[start:end] - found.offsets[start],
                 catalogue=len(known[-1].items),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from jobs.evidence import wording
-from jobs.evidence.document import Document, Judgement, Matured, Power
+from jobs.evidence.document import Document, Estimated, Judgement, Matured, Power
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ def unknowns(document: Document, judgement: Judgement | None, matured: Matured |
     """Labels to come, requests that were not replayed, rules without an answer, and how small a gain can be seen."""
     found = [*_labels(document, matured), *_requests(document)]
     replayed = document.conversions
-    told = {"conversions"} if replayed.closed < replayed.decisions or not replayed.decisions else set()
+    told = {"conversions_so_far"}  # by the labels to come
+    told |= {"conversions"} if replayed.closed < replayed.decisions or not replayed.decisions else set()
     for rule in () if judgement is None else judgement.rules:
         if rule.outcome == "unknown" and rule.name not in told:
             found.append(Unknown(wording.rule_name(rule.name), wording.sentence(rule.reason)))
@@ -54,7 +55,7 @@ def _labels(document: Document, matured: Matured | None) -> list[Unknown]:
             Unknown(
                 "Conversions",
                 f"{of.closed:,} of {of.decisions:,} replayed decisions have a closed label; the last closes at the end"
-                f" of {closing}, and the evidence is computed again then.{since}",
+                f" of {closing}, and the evidence is computed again then.{since}{_by_the_curve(document)}",
             )
         )
     for name, outcome in document.outcomes.items():
@@ -67,6 +68,15 @@ def _labels(document: Document, matured: Matured | None) -> list[Unknown]:
                 )
             )
     return found
+
+
+def _by_the_curve(document: Document) -> str:
+    """What they will come to, as far as it can be told."""
+    early = document.conversions_so_far
+    if early is None or not isinstance(early.difference, Estimated):
+        return ""
+    told = f"{wording.signed(early.difference.value)} ({wording.between(early.difference, sign=True)})"
+    return f" By the delay curve challenger minus champion will be {told} conversions per request."
 
 
 def _requests(document: Document) -> list[Unknown]:

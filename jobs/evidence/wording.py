@@ -32,6 +32,8 @@ ESTIMATORS = {
     "marginal": ("One weight a kind of candidate", "narrow, and biased as far as kinds hide what the logs chose by"),
     "pages": ("Whole pages", "clicks on as many of a page's first places as the weights can carry"),
 }
+CURVE_OF = {"parent": "its parent's curve", "both": "its parent's curve, its first days by what is newer"}
+"""Where a delay curve that is not its training's own comes from."""
 KINDS = {"session_replay": "Session replay", "slate_re_ranking": "Slate re-ranking"}
 RULES = {
     "test_rows": "Enough test rows",
@@ -42,6 +44,7 @@ RULES = {
     "logging": "Earns what is shown now",
     "replayed_share": "Enough can be replayed",
     "conversions": "Conversions do not fall for sure",
+    "conversions_so_far": "Nor will they, by the delay curve",
     "calibration_ratio": "Predicts as many clicks as come",
     "calibration": "Probabilities are right",
     "slices": "No slice is hurt",
@@ -56,6 +59,7 @@ SETTINGS = {
     "replayed_share": "min_replayed_share",
     "logging": "max_loss_to_logging",
     "conversions": "max_conversion_drop",
+    "conversions_so_far": "max_conversion_drop_so_far",
     **{name: f"must_not_fall.{name}" for name in METRICS},
     "calibration_ratio": "max_calibration_ratio",
     "calibration": "max_calibration_error",
@@ -72,6 +76,7 @@ OF_ITEMS = ("item_category", "item_age")
 """Slices of the value by what is shown, not by the request."""
 AT_MOST = {*LOWER_IS_BETTER, "calibration", "popularity_bias", "skew", "latency_ms", "warm_parity"}
 SHARES = {"label_maturity", "replayed_share", "calibration", "popularity_bias", "skew"}
+DIFFERENCES = {"value", "logging", "conversions", "conversions_so_far", "slices", "warm_parity"}
 OUTCOMES = {"pass": "cleared", "hold": "not cleared", "refuse": "cannot tell", "unknown": "not known"}
 VERDICTS = {"promote": "Promote", "hold": "Hold", "refuse": "Refuse", None: "Not judged yet"}
 
@@ -201,9 +206,12 @@ def apart(document: Document) -> str:
     return f"{away} from the first estimate" + ("" if found.low <= 0 <= found.high else ", so biased here")
 
 
-def not_asked(judgement: Judgement, mode: str) -> list[tuple[str, str]]:
-    """Rules that the verdict does not have, with the setting that would ask them; only a warm start has a parity."""
-    asked = {rule.name for rule in judgement.rules} | ({"warm_parity"} if mode == "full" else set())
+def not_asked(judgement: Judgement, document: Document) -> list[tuple[str, str]]:
+    """Rules that the verdict does not have, with the setting that would ask them; only a warm start has a parity, and
+    only who has a delay curve conversions by it.
+    """
+    asked = {rule.name for rule in judgement.rules} | ({"warm_parity"} if document.mode == "full" else set())
+    asked |= {"conversions_so_far"} if document.conversions_so_far is None else set()
     return [(rule_name(name), f"gate.{setting}") for name, setting in SETTINGS.items() if name not in asked]
 
 
@@ -236,7 +244,7 @@ def _of_rule(rule: JudgedRule, figure: float, written: Callable[[float, bool], s
         return f"{figure:.3g} ms"
     if base == "held_out":
         return f"{figure:.4g} h" if abs(figure) >= 0.01 or not figure else f"{_sign(figure, False)}< 0.01 h"
-    return written(figure, base in METRICS or base in ("value", "logging", "conversions", "slices", "warm_parity"))
+    return written(figure, base in METRICS or base in DIFFERENCES)
 
 
 def headline(document: Document, judgement: Judgement | None) -> str:

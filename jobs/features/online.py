@@ -26,6 +26,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.asof.clock import published_at, refuse_early
@@ -64,6 +65,8 @@ class Publication:
     item_ids: Sequence[str]
     encodings: Sequence[tuple[str, str]]
     """(encoding, value) pairs."""
+    removed: Sequence[str] = ()
+    """Items that are deleted or blocked, sorted."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class Published:
     encodings: Encodings
     available_at: datetime = ALWAYS
     """What is asked before it must not be answered with this."""
+    removed: frozenset[str] = frozenset()
+    """Items that must not be offered, whenever it is asked: of all publications the newest one's count."""
 
 
 def publish(
@@ -91,7 +96,9 @@ def publish(
     users: pa.Table | None = None,
     items: pa.Table | None = None,
 ) -> int:
-    """Put a day's feature tables (`rows`, by name) and the snapshots' attributes online; returns the keys written.
+    """Put a day's feature tables (`rows`, by name) and what the snapshots say besides online; returns the keys written.
+
+    `users`: their attributes; `items`: likewise, and which of them are removed.
 
     They take the place of the older of the two days online. Writes nothing and returns 0 where both are newer: a
     backfill must not turn back the endpoint. Safe to repeat. Raises `NotReady` where Redis does not answer, `Refused`
@@ -119,7 +126,9 @@ def publish(
             keys += 0 if unchanged else _write(store, view, table)
         item_ids = sorted(views["item_features"]["item_id"].to_pylist())
         pairs = zip(*(views["encodings"][name].to_pylist() for name in ("encoding", "value")), strict=True)
-        _write(store, "publications", _marker(Publication(day, at, versions, item_ids, list(pairs)), at))
+        _write(
+            store, "publications", _marker(Publication(day, at, versions, item_ids, list(pairs), _removed(items)), at)
+        )
         return keys
 
 
@@ -347,6 +356,7 @@ def _publication(store: "FeatureStore") -> Publication | None:
         versions=json.loads(row["versions"][0]),
         item_ids=tuple(row["item_ids"][0] or ()),
         encodings=tuple(zip(row["encodings"][0] or (), row["values"][0] or (), strict=True)),
+        removed=tuple(row["removed"][0] or ()),
     )
 
 
@@ -356,7 +366,8 @@ def _read_publication(store: "FeatureStore", newest: Publication) -> Published:
     named, values = ([pair[part] for pair in newest.encodings] for part in (0, 1))
     rates = _read_all(store, "encodings", {"encoding": named, "value": values})
     items = _packed(rows, list(newest.item_ids), rows.get("attributes", []))
-    return Published(newest.day, items, _encodings(newest.encodings, rates.get("click_rate", [])), newest.available_at)
+    encodings = _encodings(newest.encodings, rates.get("click_rate", []))
+    return Published(newest.day, items, encodings, newest.available_at, frozenset(newest.removed))
 
 
 @contextmanager
@@ -386,6 +397,13 @@ def _attributes(snapshot: pa.Table, key: str, at: datetime) -> pa.Table:
     return pa.table({key: snapshot[key], "available_at": times, "attributes": pa.array(texts, pa.string())})
 
 
+def _removed(items: pa.Table | None) -> list[str]:
+    """The ids of a snapshot's removed items."""
+    if items is None:
+        return []
+    return sorted(items.filter(pc.fill_null(items["removed"], False))["item_id"].to_pylist())
+
+
 def _marker(publication: Publication | None, at: datetime) -> pa.Table:
     """One row; of no publication, that there is none."""
     row = {
@@ -394,6 +412,7 @@ def _marker(publication: Publication | None, at: datetime) -> pa.Table:
         "day": publication.day.isoformat() if publication else "",
         "versions": json.dumps(publication.versions if publication else {}, sort_keys=True),
         "item_ids": publication.item_ids if publication else [],
+        "removed": publication.removed if publication else [],
         "encodings": [name for name, _ in publication.encodings] if publication else [],
         "values": [value for _, value in publication.encodings] if publication else [],
     }

@@ -71,6 +71,10 @@ def run(run: Run) -> dict[str, Any]:
     return {**counts, "online_keys": keys, "late_minutes": late, "alarms": 1, "alarmed": alarmed}
 
 
+ITEMS_ONLINE = ["item_id", "attributes", "removed"]
+"""What the endpoint is told of the catalogue's snapshot."""
+
+
 def _put_online(run: Run) -> tuple[int, int]:
     """The two newest days are in the online store; returns the keys written and the minutes the run's day came late."""
     from jobs.features import online
@@ -81,7 +85,7 @@ def _put_online(run: Run) -> tuple[int, int]:
             rows = {table: run.read(table, [day]) for table in FEATURES}
             known_users = any(listed <= day for listed in run.published_days("users"))
             users = run.newest("users", ["user_id", "attributes"], day) if known_users else None
-            keys += online.publish(run.config, day, rows, users, run.newest("items", ["item_id", "attributes"], day))
+            keys += online.publish(run.config, day, rows, users, run.newest("items", ITEMS_ONLINE, day))
     # A day that was there is being corrected.
     return keys, 0 if run.day in there else late_minutes(run.day, now(), run.config.features)
 

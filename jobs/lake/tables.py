@@ -147,6 +147,7 @@ _ITEM = {
     "category": _c(STR, "??"),
     "price": _c(pa.float64(), "??"),
     "title": _c(STR, "??"),
+    "removed": _c(pa.bool_(), "??"),  # deleted or blocked: never offered again; null is false
 }
 _USER = {"user_id": _c(STR), "created_at": _c(TIME, "??")}
 
@@ -335,6 +336,27 @@ LAKE: dict[str, Table] = {
                 "started_from": _c(STR, "?"),  # the newest of its kind, which a warm start continued
                 "validation_log_loss": _c(pa.float64(), "?"),
                 "validation_auc": _c(pa.float64(), "?"),
+            },
+            partition=("day", "mode"),
+        ),
+        Table(
+            "delay_curves",
+            "how long conversions of a training's clicks took until they were heard of, by surface and age",
+            ("group", "age_days"),
+            {
+                "group": _c(STR),  # `all`, or `surface: <its name>` where it has enough conversions for its own curve
+                "age_days": _c(pa.float64()),  # quarters of a day up to the horizon, when every label is closed
+                "share": _c(pa.float64()),  # of the conversions there will be, how many are heard of by that age
+                "stderr": _c(pa.float64(), "?"),  # null where the share is 0 and nothing is known of it
+                "came": _c(pa.int64()),  # of these days' clicks so old, conversions heard of since the age before
+                "at_risk": _c(pa.int64()),  # and until this age; came / at_risk is the reverse hazard
+                "reverse_hazard": _c(pa.float64(), "?"),  # null where nothing was at risk
+                "outcomes": _c(pa.int64()),  # conversions the group's curve rests on
+                "origin": _c(STR),  # whose the curve is: own, parent (of a warm start), both
+                "drift_log_ratio": _c(pa.float64(), "?"),  # of the last days' reverse hazards; above 0 they wait longer
+                "drift_low": _c(pa.float64(), "?"),
+                "drift_high": _c(pa.float64(), "?"),
+                "drift_p_value": _c(pa.float64(), "?"),
             },
             partition=("day", "mode"),
         ),

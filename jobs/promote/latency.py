@@ -1,6 +1,8 @@
 """How long a bundle takes to answer one request, measured where the gate runs."""
 
 import time
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -12,22 +14,28 @@ from models.policies.choice import slate
 from models.policies.score import score
 
 CANDIDATES, PLACES = 100, 10
+"""Candidates where the bundle retrieves none itself."""
 REQUESTS, WARM_UP = 200, 20
 
 
 def latency_ms(side: Bundle) -> float:
-    """The 99th percentile of scoring 100 candidates and drawing a slate of 10, in milliseconds, over 200 requests.
+    """The 99th percentile of ranking as many candidates as the bundle retrieves, by its light stage too where it has
+    one, and drawing a slate of 10, in milliseconds, over 200 requests.
 
     Features are random numbers, unknown categories and ids: what a model costs does not depend on their values.
     Features' look-up and the network are the endpoint's and are not in it.
     """
-    rng, inputs = np.random.default_rng(0), side.ranker.inputs
-    columns: dict[str, NDArray[Any]] = {name: rng.random(CANDIDATES) for name in inputs.numbers}
-    columns |= {name: np.full(CANDIDATES, None, dtype=object) for name in (*inputs.ids, *inputs.categories)}
-    columns |= {name: np.full((CANDIDATES, LAST_ITEMS), None, dtype=object) for name in inputs.lists}
+    rng, inputs = np.random.default_rng(0), reduce(or_, (ranker.inputs for ranker in side.rankers))
+    n = CANDIDATES if side.retrieval is None else side.retrieval.k
+    columns: dict[str, NDArray[Any]] = {name: rng.random(n) for name in inputs.numbers}
+    columns |= {name: np.full(n, None, dtype=object) for name in (*inputs.ids, *inputs.categories)}
+    columns |= {name: np.full((n, LAST_ITEMS), None, dtype=object) for name in inputs.lists}
+    every = np.array([0, n])
     seconds = []
     for _ in range(WARM_UP + REQUESTS):
         started = time.perf_counter()
-        slate(score(side.ranker.predict(columns), side.policy), PLACES, side.policy, rng)
+        left = side.kept(columns, every)
+        seen = columns if left is None else {name: column[left] for name, column in columns.items()}
+        slate(score(side.ranker.predict(seen), side.policy), PLACES, side.policy, rng)
         seconds.append(time.perf_counter() - started)
     return 1000 * float(np.quantile(seconds[WARM_UP:], 0.99))

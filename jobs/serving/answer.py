@@ -39,6 +39,11 @@ class Answer:
     """Popularity made it, because the ranker was busy, late or raised."""
     features_day: str | None
     """The day of the features it saw; None where nothing was online."""
+    retrieved_by: str | None = None
+    """Who found the candidates of a request that brought none: the bundle's retriever; `content` or `popularity`, where
+    it knew nothing of the user's last items, or there were none."""
+    candidates: list[str] | None = None
+    """What was chosen from then, for whoever logs requests: without it the decision can never be replayed."""
 
     @property
     def policy(self) -> str:

@@ -4,7 +4,7 @@ Not yet: hyperparameter search, calibration on the validation day.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import reduce
@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 
 from jobs.asof.core import DAY_US, microseconds
 from jobs.config import AttributionSettings
-from jobs.errors import Refused
+from jobs.errors import Misconfigured, Refused
 from jobs.moment.columns import LABELS, attribute_keys, strings, training_data
 from jobs.train.delays import Conversions, conversions
 from models.delays.curve import DelayCurve
+from models.delays.methods import SEVERAL
 from models.delays.targets import Targets
 from models.rankers import BASELINE, BY_NAME, RANKERS
 from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, IDS
 from models.rankers.protocol import Inputs, TrainingData
-from models.retrieval import ItemIndex
 from models.settings import DelaySettings, OutcomeSettings
 
 TAUGHT = "conversion."
@@ -35,19 +35,14 @@ FURTHER = "outcome."
 """Before the name of a further outcome, among them."""
 FIRST_WARM = "xgboost"
 """What a warm start fits where there is no learned champion to continue."""
-INDEX_DIMENSIONS = 16
-INDEX_MIN_CLICKS = 200
-"""Fewer clicks place items by chance; then there is no index, and requests bring their own candidates."""
 
 
 @dataclass(frozen=True)
 class Folds:
-    """What is learned from, what the choice is made on, and the clicks an item index is built from."""
+    """What is learned from, and what the choice is made on."""
 
     train: TrainingData
     validate: pa.Table
-    clicks: tuple[np.ndarray[Any, np.dtype[np.object_]], np.ndarray[Any, np.dtype[np.object_]]]
-    """(user ids, item ids) of the train fold's clicks whose user is known."""
     conversions: Conversions
     """What the train fold's conversions teach by their delays: `train.conversion`, and how it came about."""
     taught_until: datetime
@@ -57,7 +52,7 @@ class Folds:
 
 
 def inputs_of(kinds: Iterable[str]) -> Inputs:
-    """What rankers of these kinds learn from, and an item index: what a bundle of one of them was made of."""
+    """What rankers of these kinds learn from, and retrievers: what a bundle of one of them was made of."""
     return reduce(or_, (RANKERS[kind].inputs for kind in kinds), Inputs(ids=IDS))
 
 
@@ -86,8 +81,6 @@ def folds(
             "training needs impressions with and without a click in the train split; "
             f"found {len(train)} rows, {len(known)} with a known label, {int(known.sum())} clicked"
         )
-    users, items = (data.features[name] for name in IDS)
-    paired = (data.clicked == 1.0) & train["user_id"].is_valid().to_numpy()
     taught, chosen = (pc.max(fold["event_time"]).as_py() for fold in (train, validate))
     learned = conversions(train, data, cut, windows, delays, before)
     data = replace(
@@ -97,19 +90,35 @@ def folds(
         conversion=learned.targets,
     )
     until = taught if chosen is None else max(taught, chosen)
-    return Folds(data, validate, (users[paired], items[paired]), learned, taught, until)
+    return Folds(data, validate, learned, taught, until)
 
 
-def kinds(mode: Literal["full", "warm"], champion: str | None) -> list[str]:
-    """The rankers a run fits: all of them but `BY_NAME`, or in a warm start the champion's kind beside the baseline."""
+def kinds(mode: Literal["full", "warm"], champion: str | None, light: str | None = None) -> list[str]:
+    """The rankers a run fits: all of them but `BY_NAME`, or in a warm start the champion's kind beside the baseline;
+    and the kind of the light stage where there is one.
+    """
     wanted = set(RANKERS) - BY_NAME if mode == "full" else {BASELINE, champion or BASELINE}
-    return [kind for kind in RANKERS if kind in (wanted if wanted != {BASELINE} else {BASELINE, FIRST_WARM})]
+    wanted = wanted if wanted != {BASELINE} else {BASELINE, FIRST_WARM}
+    return [kind for kind in RANKERS if kind in wanted | {light}]
 
 
-def item_index(pairs: tuple[Any, Any], seed: int) -> ItemIndex | None:
-    """The index of the clicked items, None where the clicks are too few to place them."""
-    users, items = pairs
-    return ItemIndex.fit(users, items, INDEX_DIMENSIONS, seed) if len(users) >= INDEX_MIN_CLICKS else None
+def carried(kinds: Sequence[str], delays: DelaySettings, say: Callable[[str], None]) -> list[str]:
+    """Those of the rankers that can learn conversions as the setting says.
+
+    A full training goes on without the others, and says so; raises `Misconfigured` where only the baseline is left, as
+    in a warm start of one of them.
+    """
+    if delays.conversion not in SEVERAL:
+        return list(kinds)
+    found = [kind for kind in kinds if RANKERS[kind].several_labels]
+    unfit = ", ".join(kind for kind in kinds if kind not in found)
+    if unfit and set(found) <= {BASELINE}:
+        raise Misconfigured(
+            f"delays.conversion = {delays.conversion} needs a ranker that takes several labels a click; found {unfit}"
+        )
+    if unfit:
+        say(f"not trained: {unfit}, which has one label a click; delays.conversion = {delays.conversion} needs several")
+    return found
 
 
 def learned_from(data: TrainingData, inputs: Inputs) -> list[str]:
@@ -125,8 +134,10 @@ def fingerprints(data: TrainingData) -> dict[str, str]:
     labels |= {f"{FURTHER}{name}": of.label for name, of in data.outcomes.items()}
     if data.days is not None:
         labels["days"] = data.days
-    if data.conversion is not None:
-        labels |= {f"{TAUGHT}{field.name}": getattr(data.conversion, field.name) for field in fields(Targets)}
+    taught = (data.conversion,) if isinstance(data.conversion, Targets) else data.conversion or ()
+    for stage, targets in enumerate(taught):
+        part = TAUGHT if len(taught) == 1 else f"{TAUGHT}{stage}."
+        labels |= {f"{part}{field.name}": getattr(targets, field.name) for field in fields(Targets)}
     return {name: _digest(column) for name, column in {**data.features, **labels}.items()}
 
 

@@ -4,7 +4,7 @@ A conversion's age and delay are counted from its impression to when it was *hea
 delay can be known at the cut, late events included. Surfaces wait differently: each has its own delay curve.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,27 +17,30 @@ from jobs.config import AttributionSettings
 from jobs.errors import Refused
 from jobs.lake.tables import TIME
 from jobs.moment.columns import strings
-from models.delays.curve import MIN_CLOSED, DelayCurve, Drift, drift
-from models.delays.methods import censoring_weights, plug_in
+from jobs.train import delay_curves
+from models.delays.curve import DRIFT_RISK, MIN_CLOSED, DelayCurve, Drift, drift
+from models.delays.methods import Taught, taught
 from models.delays.observed import Floats, Observed
 from models.delays.targets import Targets
 from models.evaluation.estimate import Refusal
 from models.rankers.protocol import TrainingData
 from models.settings import DelaySettings
 
-RECENT_DAYS, DRIFT_RISK = 7, 0.01
-"""Whose delays are compared with those before; how often equal delays are told to drift."""
+RECENT_DAYS = 7
+"""Whose delays are compared with those before."""
 
 
 @dataclass(frozen=True)
 class Conversions:
     """What rankers learn conversions from (None: closed ones only), by which curve, and whether delays drift."""
 
-    targets: Targets | None
+    targets: Taught | None
     curve: DelayCurve | None
     drift: Drift | Refusal
     why: str
     """What was done, in a sentence."""
+    published: pa.Table
+    """What `delay_curves` says of it."""
 
     @property
     def drifted(self) -> dict[str, Any] | None:
@@ -75,26 +78,54 @@ def conversions(
 ) -> Conversions:
     """Of the train rows and their arrays, as heard of before `cut`; `before` is the curve of what is continued.
 
-    The curve is that of these rows where enough of them are closed, else `before` where that has the same horizon. With
-    neither, conversions are waited for, as by the setting `waited`.
+    The curve is that of these rows where enough of them are closed, else `before` where that has the same horizon, of
+    which they renew what they contradict (`DelayCurve.renewed`). With neither, conversions are waited for, as by the
+    setting `waited`.
     """
     rows, observed = observed_at(train, data, cut, windows)
     moved = drift(observed, observed.age < RECENT_DAYS)
     own = int((observed.come & observed.closed).sum()) >= MIN_CLOSED
     same = before if before is not None and before.horizon == observed.horizon else None
-    curve = DelayCurve.fit(observed) if own else same
-    if settings.conversion == "waited":
-        return Conversions(None, curve, moved, "open conversions are waited for")
-    if settings.conversion == "plug_in" and curve is not None:
-        found = plug_in(observed, curve)
-        whose = "these days'" if own else "the predecessor's"
-        why = f"open conversions are read by {whose} delay curve"
-    elif settings.conversion == "censoring_weights" and observed.closed.any():
-        found, why = censoring_weights(observed), "early conversions stand for clicks too young to show theirs"
-    else:
-        return Conversions(None, curve, moved, "open conversions are waited for: too few are closed to tell delays")
-    placed = Targets(rows[found.rows], found.label, found.weight, found.seen)
-    return Conversions(placed, curve, moved, why)
+    curve = DelayCurve.fit(observed) if own else same and same.renewed(observed)
+    origin = "own" if own else "parent" if curve is same else "both"
+    published = delay_curves.rows(curve, observed, RECENT_DAYS, origin)
+    found, why = _taught(settings.conversion, observed, curve, WHOSE[origin])
+    return Conversions(_placed(found, rows), curve, moved, why, published)
+
+
+WHOSE = {
+    "own": "these days' delay curve",
+    "parent": "the predecessor's delay curve",
+    "both": "the predecessor's delay curve, renewed where these days contradict it",
+}
+WHY = {
+    "em": "open conversions are read by an exponential law of delays",
+    "censoring_weights": "early conversions stand for clicks too young to show theirs",
+    "hazards": "conversions are learned stage by stage of the wait, from clicks past each",
+    "fake_negatives": "open conversions are taken for none until they come: of a snapshot, as here, this learns what"
+    " has been heard so far, which is too little",
+}
+
+
+def _taught(method: str, observed: Observed, curve: DelayCurve | None, whose: str) -> tuple[Taught | None, str]:
+    """What rankers learn by the method, and why; None where they wait for closed conversions."""
+    if method == "waited":
+        return None, "open conversions are waited for"
+    if method == "plug_in" and curve is not None:
+        return taught(method, observed, curve), f"open conversions are read by {whose}"
+    needs_closed = method in ("censoring_weights", "hazards")
+    if method == "plug_in" or (needs_closed and not observed.closed.any()) or not observed.come.any():
+        return None, "open conversions are waited for: too few are closed to tell delays"
+    return taught(method, observed), WHY[method]
+
+
+def _placed(found: Taught | None, rows: NDArray[np.int64]) -> Taught | None:
+    """With positions in the training rows."""
+    if found is None:
+        return None
+    if isinstance(found, Targets):
+        return replace(found, rows=rows[found.rows])
+    return tuple(replace(stage, rows=rows[stage.rows]) for stage in found)
 
 
 def observed_at(

@@ -24,7 +24,7 @@ from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import LABELS, columns_read
 from jobs.moment.identity import IDENTITY
-from jobs.train import chain, choice, core, fitting, probe, tracked
+from jobs.train import chain, choice, core, fitting, probe, retrieval, tracked
 from jobs.train.chain import Drift, Link
 from jobs.train.fitting import Digests
 from jobs.train.origins import Origin, champion, curve, origins
@@ -43,10 +43,11 @@ def run(run: Run) -> dict[str, Any]:
     `full_training` names the kinds whose warm starts keep losing, with the reason: the DAG then starts a full one.
     """
     serving = champion(run)
-    kinds = core.kinds(run.mode, serving.ranker.kind if serving else None)
+    kinds = core.kinds(run.mode, serving.ranker.kind if serving else None, run.config.retrieval.light.ranker)
+    kinds = core.carried(kinds, run.config.delays, run.say)
     continued = origins(run, kinds, serving)
     chain.need_a_full_training(continued, run.config.warm)
-    folds = _folds(run, kinds, continued)
+    folds, clicks = _folds(run, kinds, continued)
     digests = Digests.of(folds.train)
     fits = fitting.all_fitted(run, kinds, folds.train, digests, continued)
     rivals, sides = chain.rivals(continued)
@@ -55,6 +56,7 @@ def run(run: Run) -> dict[str, Any]:
     figures = choice.figures(mine, gate)
     chosen, why = choice.choose(mine, figures, gate)
     run.say(f"{chosen} is the challenger: {why}")
+    first = retrieval.first_stage(run, clicks, {kind: origin.parent for kind, origin in continued.items()})
     probes = {kind: _probe(kind, folds, continued.get(kind)) for kind in kinds}
     links = {kind: Link(0, folds.taught_until) for kind in kinds} | {
         kind: _link(
@@ -65,15 +67,16 @@ def run(run: Run) -> dict[str, Any]:
     for said in (alarms := chain.alarms(links, run.config.warm)):
         run.say(said)
     try:
-        drafts = _draft(run, folds, fits, continued, links, probes, digests)
+        drafts = _draft(run, folds, fits, continued, links, probes, digests, first)
         _guard_deployed(run, drafts)
         values = {kind: _values(figures[kind]) for kind in figures}
-        logged = tracked.log(run, drafts, fits, links, values, chosen)
+        logged = tracked.log(run, drafts, fits, links, values, chosen, first.metrics)
         found = [_row(run, drafts[kind], kind == chosen, values[kind], logged[kind]) for kind in sorted(drafts)]
         for draft in drafts.values():
             _place(draft, run.config.bundles)
     finally:
         shutil.rmtree(_drafts(run), ignore_errors=True)
+    run.publish("delay_curves", run.partition, folds.conversions.published)
     run.publish("candidates", run.partition, pa.Table.from_pylist(found, LAKE["candidates"].schema), notes={"why": why})
     fitting.store(run).clear()
     return {
@@ -83,6 +86,7 @@ def run(run: Run) -> dict[str, Any]:
         "conversions": folds.conversions.why,
         "delay_drift": folds.conversions.warning,
         "train_rows": len(folds.train.clicked),
+        "retrieval": first.report,
         "validation": {kind: values[kind] for kind in sorted(values)},
         "chain": {kind: links[kind].report for kind in sorted(links)},
         "full_training": chain.full_training_due(links, run.config.warm),
@@ -91,7 +95,7 @@ def run(run: Run) -> dict[str, Any]:
     }
 
 
-def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> core.Folds:
+def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> tuple[core.Folds, pa.Table]:
     inputs = core.inputs_of(kinds)
     further = run.config.outcomes if inputs.outcomes else {}
     columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE), *(("outcomes",) if further else ()))))
@@ -102,7 +106,7 @@ def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> c
     run.say(folds.conversions.why)
     if folds.conversions.warning:
         run.say(folds.conversions.warning)
-    return folds
+    return folds, retrieval.clicks_of(examples)
 
 
 def _probe(kind: str, folds: core.Folds, origin: Origin | None) -> bytes:
@@ -138,38 +142,43 @@ def _draft(
     links: Mapping[str, Link],
     probes: Mapping[str, bytes],
     digests: Digests,
+    first: retrieval.Trained,
 ) -> dict[str, Bundle]:
     """One bundle per ranker, out of sight; the lineage is what the bytes depend on and nothing else."""
-    settings = run.config.ranker
-    index = core.item_index(folds.clicks, settings.seed)
+    settings, stage = run.config.ranker, run.config.retrieval.light
+    light = None if stage.ranker is None else bundle.Light(fits[stage.ranker].ranker, stage.keeps)
+    held = {kind: list(dict.fromkeys([BASELINE, kind, *([stage.ranker] if stage.ranker else [])])) for kind in fits}
     lineage = {
         "day": run.day.isoformat(),
         "mode": run.mode,
         "delays": run.config.delays.model_dump(mode="json"),
         "delay_drift": folds.conversions.drifted,
         "train_rows": len(folds.train.clicked),
+        "retrieval": first.lineage,
+        "light": stage.model_dump(mode="json") if light else None,
     }
-    seen = {kind: core.learned_from(folds.train, core.inputs_of({kind, BASELINE})) for kind in fits}
+    seen = {kind: core.learned_from(folds.train, core.inputs_of(held[kind])) for kind in fits}
     return {
         kind: bundle.write(
             _drafts(run),
             f"{kind}-{run.mode}-{run.day}",
             fitted.ranker,
             fits[BASELINE].ranker,
-            index,
+            first.stage,
             run.config.policy,
             {
                 **lineage,
                 "columns": seen[kind],
                 **_declared(folds, kind),
                 "data_sha256": core.fingerprint(digests.train, seen[kind]),
-                "settings": settings.of(*{BASELINE: None, kind: None}),  # a bundle carries both, perhaps one
+                "settings": settings.of(*held[kind]),  # of all that a bundle carries
                 "started_from": _named(continued.get(kind)),
-                "learned_until": _learned_until(folds, [continued.get(kind), continued.get(BASELINE)]).isoformat(),
+                "learned_until": _learned_until(folds, [*map(continued.get, held[kind])], first.origin).isoformat(),
                 "chain": links[kind].lineage,
                 "moved_far": chain.moved_far(links[kind], run.config.warm),
             },
             folds.conversions.curve,
+            light,
             probes[kind],
         )
         for kind, fitted in fits.items()
@@ -186,9 +195,10 @@ def _named(origin: Origin | None) -> dict[str, str] | None:
     return None if origin is None else {"candidate_id": origin.parent.candidate_id, "sha256": origin.parent.sha256}
 
 
-def _learned_until(folds: core.Folds, continued: Sequence[Origin | None]) -> datetime:
-    """Of the rows of the whole chain of warm starts, the fallback's too."""
-    return max([folds.until, *(origin.parent.learned_until for origin in continued if origin is not None)])
+def _learned_until(folds: core.Folds, continued: Sequence[Origin | None], first: Bundle | None) -> datetime:
+    """Of the rows of the whole chain of warm starts, of all that a bundle carries."""
+    parents = [*(origin.parent for origin in continued if origin is not None), *([first] if first else [])]
+    return max([folds.until, *(parent.learned_until for parent in parents)])
 
 
 def _started_from(draft: Bundle) -> str | None:

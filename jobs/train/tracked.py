@@ -21,10 +21,11 @@ def log(
     links: Mapping[str, Link],
     validation: Values,
     chosen: str,
+    retrieved: Mapping[str, float],
 ) -> dict[str, str]:
     """By kind the id of its run. The training's own has the figures of the challenger.
 
-    A figure that the validation rows cannot carry is the one thing a run lacks.
+    A run lacks only what its validation rows cannot carry, and a warm start, which retrieves as it did, figures of it.
     """
     tags = {
         "stage": run.stage.name,
@@ -45,6 +46,7 @@ def log(
             "train.rows": float(lineage["train_rows"]),
             **links[kind].figures,
             **of_rows,
+            **retrieved,
             **{f"validation.{name}": value for name, value in figures.items() if value is not None},
         }
         started_from = lineage["started_from"]

@@ -187,6 +187,8 @@ def _type_name(kind: pa.DataType) -> str:
         return "string"
     if kind == TIME:
         return "datetime64[us, UTC]"
+    if kind == pa.bool_():
+        return "bool"
     return str(kind.to_pandas_dtype().__name__) if kind in (pa.int32(), pa.float64()) else f"{kind}[pyarrow]"
 
 

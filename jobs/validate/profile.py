@@ -66,7 +66,7 @@ class Points:
 
 
 def profile(rows: pa.Table) -> pa.Table:
-    """One row per column (`LAKE["profiles"]`): lists and maps are only counted, times are µs since 1970."""
+    """One row per column (`LAKE["profiles"]`): lists and maps are only counted, times are µs since 1970, true is 1."""
     return _table([_column(name, rows.column(name)) for name in rows.column_names])
 
 
@@ -92,6 +92,8 @@ def _column(name: str, column: pa.ChunkedArray) -> Row:
         return {**counts, "kind": "text", "distinct_sketch": _sketch(there)}
     if column.type == TIME:
         return {**counts, "kind": "time", **_of_numbers(there.cast(pa.int64()))}
+    if pa.types.is_boolean(column.type):
+        return {**counts, "kind": "number", **_of_numbers(there.cast(pa.int8()))}
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         return {**counts, "kind": "number", **_of_numbers(there)}
     return {**counts, "kind": "nested"}

@@ -25,6 +25,8 @@ MIN_CLOSED = 20
 """A curve is learned only from at least this many outcomes of closed rows: they alone say how long the longest wait."""
 
 
+DRIFT_RISK, DRIFT_CONFIDENCE = 0.01, 0.95
+"""How often delays that stay as they were are told to drift; of the interval of how far they did."""
 KEPT_STEPS = 200
 """A curve that is written down has at most so many steps, and is at most one part in so many lower than it was."""
 
@@ -54,6 +56,38 @@ class Steps:
         share = np.append(np.cumprod(keep[::-1])[::-1], 1.0)
         return cls(at, share, np.append(np.cumsum(terms[::-1])[::-1], 0.0), len(delay))
 
+    def contradicted(self, delay: Floats, age: Floats) -> bool:
+        """Whether outcomes (m,) that it was not learned from wait otherwise, at `DRIFT_RISK`.
+
+        By the curve log F(age) - log F(delay) is exponential with mean one: the one-sample log-rank test of its reverse
+        hazards. The curve's own error is not counted, so it is contradicted a little too often.
+        """
+        if not len(delay):
+            return False
+        least = 0.5 / KEPT_STEPS
+        waited = np.log(np.maximum(self.within(age), least) / np.maximum(self.within(delay), least))
+        off = abs(np.log(max(float(waited.mean()), least))) * sqrt(len(delay))
+        return erfc(off / sqrt(2)) < DRIFT_RISK
+
+    def renewed(self, delay: Floats, age: Floats) -> Self:
+        """With newer outcomes (m,), delay <= age, in place of what it says of delays up to some T.
+
+        T is the greatest age that `MIN_CLOSED` of them have reached: up to there they tell F(t) / F(T), and of F(T)
+        they tell nothing, that stays. It stays as it is where fewer than `MIN_CLOSED` came.
+        """
+        if len(delay) < MIN_CLOSED:
+            return self
+        until = float(np.sort(age)[-MIN_CLOSED])
+        mine = delay <= until
+        own = self.fit(delay[mine], np.minimum(age[mine], until))
+        here = int(np.searchsorted(self.at, until, side="right"))
+        return type(self)(
+            np.concatenate([own.at, self.at[here:]]),
+            np.concatenate([own.share * self.share[here], self.share[here + 1 :]]),
+            np.concatenate([own.log_variance + self.log_variance[here], self.log_variance[here + 1 :]]),
+            self.outcomes + own.outcomes,
+        )
+
     def thinned(self) -> Self:
         """The same with at most `KEPT_STEPS` steps, each where the curve has risen by another part of 1."""
         kept = np.unique(np.searchsorted(self.share[1:], np.linspace(0, 1, KEPT_STEPS)))
@@ -63,6 +97,18 @@ class Steps:
     def within(self, time: Floats) -> Floats:
         """F at each time, (n,), in [0, 1]."""
         return self.share[np.searchsorted(self.at, time, side="right")]
+
+    def variance(self, effect: Floats, time: Floats) -> float:
+        """Of the sum of effect x log F at n times: what is wrong at one time is wrong at all before it.
+
+        Infinite where a time with an effect has F = 0.
+        """
+        here = np.searchsorted(self.at, time, side="right")
+        moved = np.cumsum(np.bincount(here, weights=effect, minlength=len(self.share)))[:-1]
+        with np.errstate(invalid="ignore"):
+            of_step = self.log_variance[:-1] - self.log_variance[1:]
+        felt = moved != 0
+        return float((of_step[felt] * moved[felt] ** 2).sum())
 
     def stderr(self, time: Floats) -> Floats:
         """The standard error of F at each time, (n,); NaN where F is 0 and nothing is known of it."""
@@ -96,6 +142,22 @@ class DelayCurve:
             found[one] = Steps.fit(come.delay[mine], come.elapsed[mine])
         return cls(observed.horizon, Steps.fit(come.delay, come.elapsed), found)
 
+    def renewed(self, observed: Observed) -> Self:
+        """With what rows it was not learned from say otherwise, group by group; itself where they do not contradict it.
+
+        For rows too young to tell a curve of their own, as a warm start's are: see `Steps.renewed`.
+        """
+        come = observed.rows(observed.come)
+
+        def newer(steps: Steps, mine: Mask) -> Steps:
+            delay, age = come.delay[mine], come.elapsed[mine]
+            return steps.renewed(delay, age) if steps.contradicted(delay, age) else steps
+
+        pooled = newer(self.pooled, np.ones(len(come), bool))
+        groups = {one: newer(steps, come.group == one) for one, steps in self.groups.items()}
+        same = pooled is self.pooled and all(groups[one] is steps for one, steps in self.groups.items())
+        return self if same else type(self)(self.horizon, pooled, groups)
+
     def seen(self, age: Floats, group: NDArray[Any]) -> Floats:
         """F at each row's age, (n,), in [0, 1]; 1 from the horizon on."""
         return self._of(age, group, "within")
@@ -103,6 +165,17 @@ class DelayCurve:
     def stderr(self, age: Floats, group: NDArray[Any]) -> Floats:
         """The standard error of `seen`, (n,); 0 from the horizon on, NaN where F is 0 and nothing is known of it."""
         return self._of(age, group, "stderr")
+
+    def variance(self, effect: Floats, age: Floats, group: NDArray[Any]) -> float:
+        """Of the sum of effect x log F over n rows, at most: groups are independent of one another, and the curve of
+        all may err with them.
+        """
+        own, pooled = 0.0, age < self.horizon
+        for one, steps in self.groups.items():
+            mine = (group == one) & (age < self.horizon)
+            pooled &= ~mine
+            own += steps.variance(effect[mine], age[mine])
+        return float((np.sqrt(own) + np.sqrt(self.pooled.variance(effect[pooled], age[pooled]))) ** 2)
 
     def _of(self, age: Floats, group: NDArray[Any], what: str) -> Floats:
         found = np.asarray(getattr(self.pooled, what)(age), np.float64)
@@ -150,7 +223,7 @@ class Drift:
     p_value: float
 
 
-def drift(observed: Observed, recent: Mask, confidence: float = 0.95) -> Drift | Refusal:
+def drift(observed: Observed, recent: Mask, confidence: float = DRIFT_CONFIDENCE) -> Drift | Refusal:
     """Tests that outcomes of `recent` rows (n,) wait as long as those of the others, group by group.
 
     The log-rank test of reverse hazards: of the outcomes with delay <= t <= age, the recent ones that came at t against
@@ -177,6 +250,20 @@ def drift(observed: Observed, recent: Mask, confidence: float = 0.95) -> Drift |
     half = NormalDist().inv_cdf(upper_tail(confidence)) * error
     longer = Estimate(value, error, value - half, value + half, n, float(variance))
     return Drift(longer, erfc(abs(value / error) / sqrt(2)))
+
+
+def counted(observed: Observed, ends: Floats) -> tuple[Indices, Indices]:
+    """Of the stages (ends[k - 1], ends[k]], the first from 0: outcomes that came in it, and those that were at risk to.
+
+    (k,) each. Both of rows as old as the stage's end, whose outcome came by then: one over the other is the stage's
+    reverse hazard (a development factor of the chain ladder). `ends` ascend and are at most the horizon.
+    """
+    come = observed.rows(observed.come)
+    risk = _at_risk(ends, come.delay, come.elapsed)
+    before = np.append(0.0, ends[:-1])
+    old = [int(((come.delay <= start) & (come.elapsed >= end)).sum()) for start, end in zip(before, ends, strict=True)]
+    old[:1] = [0]  # what came at once came in the first stage
+    return np.asarray(risk - np.array(old, np.int64)), risk
 
 
 def _at_risk(at: Floats, delay: Floats, age: Floats) -> Indices:

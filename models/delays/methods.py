@@ -5,15 +5,15 @@
     censoring_weights  closed noes and every yes, weighted by how rare rows are that could have shown it: right
     fake_negatives     for warm starts fed by what arrives; of one look at all rows it makes `as_seen`
     plug_in            every row, "not yet" read by the delay curve: right and up to date while delays stay as they were
-    exponential        the same with one exponential law, learned beside p: right where delays are exponential
+    em                 the same with an exponential law a group (Chapelle 2014): right where delays are exponential
     hazards            one model per stage of the wait, multiplied: right, and least hurt by new delays
 
-Each makes `Targets` (`hazards` several) of `Observed`; `METHODS` also runs the learner and gives back what predicts.
+Each makes `Targets` (`hazards` several) of `Observed`: `taught`, by name, is what training and `make bench` ask.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,8 @@ from models.delays.curve import DelayCurve
 from models.delays.observed import Floats, Mask, Observed
 from models.delays.targets import FakeNegatives, Targets
 
-ROUNDS = 5
-"""How often `exponential` learns p and the rates of delay in turn."""
+ROUNDS, SETTLED = 300, 1e-5
+"""How often `em` takes p and the rates of delay in turn at most, and by how much, as a share, they still move then."""
 SHORTEST = 1e-12
 """The least sum of delays, in days, that a rate is taken from."""
 STAGES = np.array([0.02, 0.15, 0.4, 1.0])
@@ -125,15 +125,39 @@ class ExponentialDelays:
             rate[group == one] = mine
         return -np.expm1(-rate * time)
 
-    def updated(self, observed: Observed, p: Floats) -> Self:
-        """After the E-step with p of an outcome ever, (n,), the next M-step."""
-        hidden = p * (1 - self.within(observed.elapsed, observed.group))
-        return self.fit(observed, hidden / (1 - p + hidden))
+    @classmethod
+    def alone(cls, observed: Observed) -> Self:
+        """By expectation and maximisation with one rate of outcomes a group, until neither moves.
+
+        What an outcome depends on besides its group need not be known: of rows that do not depend on their age, delays
+        say the same whatever p each has. Raises ValueError where no outcome has come.
+        """
+        found, p = cls.fit(observed), np.zeros(len(observed))
+        groups = [observed.group == one for one in np.unique(observed.group).tolist()]
+        for mine in groups:
+            p[mine] = observed.come[mine].mean()
+        for _ in range(ROUNDS):
+            hidden = p * (1 - found.within(observed.elapsed, observed.group))
+            still = np.where(observed.come, 1.0, hidden / (1 - p + hidden))
+            moved = p.copy()
+            for mine in groups:
+                p[mine] = still[mine].mean()
+            found = cls.fit(observed, still)
+            if np.abs(p - moved).max() < SETTLED * p.max():
+                break
+        return found
 
     def targets(self, observed: Observed) -> Targets:
-        """As `plug_in`, by this law."""
+        """As `plug_in`, by this law cut off at the horizon: p is that of an outcome within it."""
         seen = self.within(observed.elapsed, observed.group)
+        ends = self.within(np.full(len(observed), observed.horizon), observed.group)
+        seen = np.where(observed.closed, 1.0, np.minimum(seen / ends, 1.0))
         return Targets.of(np.arange(len(observed)), observed.come, observed.weight, seen)
+
+
+def em(observed: Observed) -> Targets:
+    """`plug_in` by an exponential law of delays that needs no closed row: the days of a warm start tell it too."""
+    return ExponentialDelays.alone(observed).targets(observed)
 
 
 def hazards(observed: Observed, edges: Floats, fresh: float = np.inf) -> list[Targets]:
@@ -160,49 +184,38 @@ def of_stages(hazard: list[Floats]) -> Floats:
     return np.asarray(1 - np.prod([1 - h for h in hazard], axis=0))
 
 
-class Method(Protocol):
-    """Learns p(outcome within the horizon) of `features`, whose rows are those of `observed`."""
-
-    def __call__(self, observed: Observed, features: Any, learn: Learn) -> Predict:
-        """What predicts p of any features."""
-        ...
+Taught = Targets | tuple[Targets, ...]
+"""What one model learns, or one a stage of the wait, whose answers are multiplied (`of_stages`)."""
 
 
-def _once(make: Callable[[Observed], Targets]) -> Method:
-    """A method that learns one model, once."""
+def taught(method: str, observed: Observed, curve: DelayCurve | None = None) -> Taught:
+    """By the name of a method; `curve` is that of `plug_in`, by default the rows' own.
 
-    def method(observed: Observed, features: Any, learn: Learn) -> Predict:
-        del features  # only `exponential` asks what its last model says of them
-        return learn(make(observed))
-
-    return method
-
-
-def _exponential(observed: Observed, features: Any, learn: Learn) -> Predict:
-    delays = ExponentialDelays.fit(observed)
-    for _ in range(ROUNDS):
-        ever = learn(delays.targets(observed))
-        p = ever(features)
-        delays, before = delays.updated(observed, p), delays
-    # Of the outcomes ever, those within the horizon: one share for all rows, since rows to come have no group.
-    at_horizon = before.within(np.full(len(observed), observed.horizon), observed.group)
-    share = float((p * at_horizon).sum() / p.sum())
-    return lambda rows: ever(rows) * share
+    Raises ValueError where the method needs rows that are not there, see each.
+    """
+    if method == "plug_in":
+        return plug_in(observed, curve or DelayCurve.fit(observed))
+    if method == "hazards":
+        return tuple(hazards(observed, STAGES * observed.horizon))
+    return _ONCE[method](observed)
 
 
-def _hazards(observed: Observed, features: Any, learn: Learn) -> Predict:
-    del features
-    stages = [learn(targets) for targets in hazards(observed, STAGES * observed.horizon)]
-    return lambda rows: of_stages([stage(rows) for stage in stages])
-
-
-METHODS: Mapping[str, Method] = {
-    "as_seen": _once(as_seen),
-    "fake_negatives": _once(fake_negatives),
-    "waited": _once(waited),
-    "censoring_weights": _once(censoring_weights),
-    "exponential": _exponential,
-    "hazards": _hazards,
-    "plug_in": _once(lambda observed: plug_in(observed, DelayCurve.fit(observed))),
+_ONCE: Mapping[str, Callable[[Observed], Targets]] = {
+    "as_seen": as_seen,
+    "fake_negatives": fake_negatives,
+    "waited": waited,
+    "censoring_weights": censoring_weights,
+    "em": em,
 }
+METHODS = (*_ONCE, "hazards", "plug_in")
 """By name, the simplest first."""
+SEVERAL = frozenset({"fake_negatives", "hazards"})
+"""Of these a click may teach more than once: a learner that has one label a row cannot carry them."""
+
+
+def learned(of: Taught, learn: Learn) -> Predict:
+    """P(outcome within the horizon) by one model, or one a stage."""
+    if isinstance(of, Targets):
+        return learn(of)
+    stages = [learn(targets) for targets in of]
+    return lambda rows: of_stages([stage(rows) for stage in stages])

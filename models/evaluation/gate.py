@@ -81,6 +81,7 @@ class Evidence:
     what was earned per decision by what was shown; `against_logging`: the challenger's value minus that.
     `replayed_share`: of the requests with a known click, how many could be replayed.
     `conversions`: as `value`, in conversions instead of clicks, once their labels are closed; else refused.
+    `conversions_so_far`: the same by the delay curve, before they are; empty without one.
     `held_out_hours`: side to how long before the first test row the last one was that it learned from.
     `test_rows`: impressions the comparison rests on; `known_share`: share of test impressions with a known click.
     `calibration_ratio` and `calibration`: the challenger's `calibration_ratio` and `calibration_error`; `click_rate`:
@@ -101,6 +102,7 @@ class Evidence:
     against_logging: Finding | None = None
     replayed_share: float | None = None
     conversions: Mapping[str, Finding] = field(default_factory=dict)
+    conversions_so_far: Mapping[str, Finding] = field(default_factory=dict)
     known_share: float | None = None
     calibration_ratio: Finding | None = None
     calibration: Finding | None = None
@@ -141,6 +143,7 @@ def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
             *_value(evidence, settings),
             *_asked(_as_good_as_shown, evidence, settings.max_loss_to_logging),
             *_asked(_converts, evidence.conversions, settings.max_conversion_drop),
+            *_will_convert(evidence.conversions_so_far, settings.max_conversion_drop_so_far),
             *_metrics(evidence, settings),
             *_asked(_level, evidence.calibration_ratio, settings.max_calibration_ratio),
             *_calibrated(evidence, settings),
@@ -239,7 +242,19 @@ def _converts(found: Mapping[str, Finding], drop: float) -> Rule:
 
     They are rare and late: most days cannot show that there is no loss, and none can before its labels are closed.
     """
-    name = "conversions"
+    return _no_sure_loss("conversions", "conversions per request", found, drop)
+
+
+def _will_convert(found: Mapping[str, Finding], drop: float | None) -> Iterator[Rule]:
+    """The same guardrail before the labels are closed, by an interval that knows how wrong the delay curve may be.
+
+    It can hold and never promotes: without an interval nothing is known, and without a curve nothing is asked.
+    """
+    if found and drop is not None:
+        yield _no_sure_loss("conversions_so_far", "conversions per request, by the delay curve,", found, drop)
+
+
+def _no_sure_loss(name: str, what: str, found: Mapping[str, Finding], drop: float) -> Rule:
     refused = [of for side, of in found.items() if side in ("champion", "difference") and isinstance(of, Refusal)]
     if refused:
         return Rule(name, None, None, "unknown", refused[0].reason)
@@ -250,7 +265,7 @@ def _converts(found: Mapping[str, Finding], drop: float) -> Rule:
         return difference
     bound = -drop * champion.value
     reason = (
-        f"conversions per request may not fall for sure by more than {drop:.0%} of the champion's {champion.value:.5f};"
+        f"{what} may not fall for sure by more than {drop:.0%} of the champion's {champion.value:.5f};"
         f" challenger - champion is {_interval(difference)}"
     )
     return Rule(name, difference.high, bound, "pass" if difference.high >= bound else "hold", reason)

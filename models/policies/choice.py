@@ -11,6 +11,7 @@ from models.settings import PolicySettings
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 NODES = 129
 """Of Thompson's quadrature, over 16 standard deviations: its error is below 1e-9."""
 AT_ONCE = 1 << 16
@@ -19,15 +20,18 @@ SMALLEST = 1e-12
 """A score below this is read as this, so that Plackett-Luce leaves no candidate without a chance."""
 
 
-def first_choice(scores: Floats, offsets: Ints, settings: PolicySettings) -> Floats:
+def first_choice(scores: Floats, offsets: Ints, settings: PolicySettings, kept: Bools | None = None) -> Floats:
     """The probability that each candidate is placed first among those of its own segment, shape (n,), in [0, 1].
 
     `scores`: (n,) in [0, 1] (`models.policies.score`), segments laid end to end. `offsets`: (m + 1,) from 0 to n;
     segment i is `offsets[i]:offsets[i + 1]`, perhaps empty. Sums to one in each other. Greedy shares ties equally;
     epsilon-greedy mixes in a uniform choice; Plackett-Luce is a softmax of log(score) / temperature (Luce 1959,
-    Plackett 1975); Thompson sampling believes each score as much as `evidence` impressions would. Raises ValueError for
-    scores outside [0, 1] or offsets that do not cover them.
+    Plackett 1975); Thompson sampling believes each score as much as `evidence` impressions would. Candidates that an
+    earlier stage has not `kept` (n,) are none: their probability is 0. Raises ValueError for scores outside [0, 1] or
+    offsets that do not cover them.
     """
+    if kept is not None and not kept.all():
+        return _among(scores, offsets, settings, kept)
     scores = _checked(scores)
     offsets = np.asarray(offsets, dtype=np.int64)
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(scores) or (np.diff(offsets) < 0).any():
@@ -53,23 +57,34 @@ def first_choice(scores: Floats, offsets: Ints, settings: PolicySettings) -> Flo
     return at_most_one((1.0 - epsilon) * greedy + epsilon / spread(sizes.astype(np.float64)))
 
 
-def placed_choice(scores: Floats, offsets: Ints, place: Ints, settings: PolicySettings) -> Floats:
+def _among(scores: Floats, offsets: Ints, settings: PolicySettings, kept: Bools) -> Floats:
+    """`first_choice` of what was kept."""
+    before = np.concatenate([[0], np.cumsum(kept)])
+    chance = np.zeros(len(scores))
+    chance[kept] = first_choice(scores[kept], before[np.asarray(offsets, dtype=np.int64)], settings)
+    return chance
+
+
+def placed_choice(
+    scores: Floats, offsets: Ints, place: Ints, settings: PolicySettings, kept: Bools | None = None
+) -> Floats:
     """The probability of each candidate at the place where it stands, given what stands above it on its page; (n,).
 
-    `scores`, `offsets` as for `first_choice`; `place`: (n,) from 1, the top, downwards without a gap, 0 for candidates
-    that are not on the page (their result is 0). A policy chooses each place among what is left, so this is as exact as
-    `first_choice` and equals the propensity that `slate` gives; for as many passes over the candidates as there are
-    places. Raises ValueError as `first_choice`, and where a segment's places are not 1, 2, ... k.
+    `scores`, `offsets`, `kept` as for `first_choice`; `place`: (n,) from 1, the top, downwards without a gap, 0 for
+    candidates that are not on the page (their result is 0). A policy chooses each place among what is left, so this is
+    as exact as `first_choice` and equals the propensity that `slate` gives; for as many passes over the candidates as
+    there are places. Raises ValueError as `first_choice`, and where a segment's places are not 1, 2, ... k.
     """
     scores, offsets, place = _checked(scores), np.asarray(offsets, dtype=np.int64), np.asarray(place, dtype=np.int64)
     if len(place) != len(scores) or (place < 0).any():
         raise ValueError(f"places need {len(scores)} numbers of at least 0; found {len(place)}, {place[place < 0][:3]}")
     row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     depth = np.bincount(row[place > 0], minlength=len(offsets) - 1)
+    there = np.ones(len(scores), dtype=bool) if kept is None else kept
     _need_whole_pages(row, place, depth)
     chance = np.zeros(len(scores))
     for k in range(1, int(depth.max(initial=0)) + 1):
-        left = np.flatnonzero((depth[row] >= k) & ((place == 0) | (place >= k)))
+        left = np.flatnonzero((depth[row] >= k) & ((place == 0) | (place >= k)) & there)
         bounds = np.concatenate([[0], np.cumsum(np.bincount(row[left], minlength=len(depth)))])
         here = place[left] == k
         chance[left[here]] = first_choice(scores[left], bounds, settings)[here]

@@ -1,5 +1,6 @@
 """What the labels of a training set can teach, and what to say of conversions when too few are known."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -27,6 +28,8 @@ class Label:
     value: Floats
     weight: Floats
     seen: Floats | None = None
+    loss: type[Targets] = Targets
+    """Whose loss it is; of any but the plain one a row may be there twice, as a 0 and as a 1."""
 
     @classmethod
     def of(cls, label: Floats, weight: Floats) -> "Label":
@@ -44,16 +47,25 @@ class Label:
     def targets(self) -> Targets:
         """What a learner minimises."""
         seen = np.ones(len(self.rows)) if self.seen is None else self.seen
-        return Targets(self.rows, self.value, self.weight, seen)
+        return self.loss(self.rows, self.value, self.weight, seen)
+
+    @property
+    def final(self) -> bool:
+        """Whether its loss is the plain log-loss of final labels."""
+        return self.seen is None and self.loss is Targets
 
     @property
     def exposed(self) -> Floats:
-        """How many rows each counts for where outcomes are divided by rows: an open one as far as it was to be seen."""
+        """How many rows each counts for where outcomes are divided by rows: an open one as far as it was to be seen,
+        and the outcome of a fake negative not again.
+        """
+        if self.loss is not Targets:
+            return self.weight * (1 - self.value)
         return self.weight if self.seen is None else self.weight * self.seen
 
     def rate(self) -> float:
         """The weighted share of ones, an open row counting as far as it was to be seen."""
-        return float(np.average(self.value, weights=self.weight)) if self.seen is None else self.targets.rate()
+        return float(np.average(self.value, weights=self.weight)) if self.final else self.targets.rate()
 
     def per_class(self) -> tuple[int, int]:
         """How many rows are 0 and how many are 1."""
@@ -73,26 +85,46 @@ def click_label(data: TrainingData) -> Label:
     return label
 
 
-def conversion_of_clicks(data: TrainingData) -> Label:
-    """The conversion labels of clicked rows: the closed ones, or what `data.conversion` makes of the open ones too.
+def conversion_of_clicks(data: TrainingData) -> tuple[Label, ...]:
+    """The conversion labels of clicked rows: the closed ones, or what `data.conversion` makes of the open ones too; one
+    label, or one a stage of the wait.
 
     A conversion is paid to a click, so p_conversion = p_click x P(conversion | click), and the second factor is learned
     from clicks alone: a tenth of the rows, and never more conversions than clicks. What is assumed is that clicks which
     were not made would have converted like those that were (Ma et al. 2018 call it sample selection bias).
     """
-    if data.conversion is None:
-        return Label.of(np.where(data.clicked == 1.0, data.converted, np.nan), data.weight)
-    found = data.conversion
-    if not (data.clicked[found.rows] == 1.0).all():
+    taught = data.conversion
+    if taught is None:
+        return (_closed_conversions(data),)
+    stages = (taught,) if isinstance(taught, Targets) else taught
+    if not all((data.clicked[of.rows] == 1.0).all() for of in stages):
         raise ValueError("conversions need to be those of clicked rows; found others")
-    final = bool((found.seen == 1.0).all())
-    return Label(found.rows, found.label, found.weight, None if final else found.seen)
+    return tuple(
+        Label(of.rows, of.label, of.weight, None if (of.seen == 1.0).all() else of.seen, type(of)) for of in stages
+    )
+
+
+def counted_conversions(data: TrainingData) -> Label:
+    """One label for whoever counts: `conversion_of_clicks`, or the closed conversions where it is in stages."""
+    labels = conversion_of_clicks(data)
+    return labels[0] if len(labels) == 1 else _closed_conversions(data)
+
+
+def _closed_conversions(data: TrainingData) -> Label:
+    return Label.of(np.where(data.clicked == 1.0, data.converted, np.nan), data.weight)
+
+
+def conversion_labels(data: TrainingData) -> tuple[Label | None, ...]:
+    """`conversion_of_clicks`, None for a stage of which either class has fewer than `MIN_PER_CLASS` rows."""
+    return tuple(label if min(label.per_class()) >= MIN_PER_CLASS else None for label in conversion_of_clicks(data))
 
 
 def conversion_label(data: TrainingData) -> Label | None:
-    """`conversion_of_clicks`, or None where either class has fewer than `MIN_PER_CLASS` rows."""
-    label = conversion_of_clicks(data)
-    return label if min(label.per_class()) >= MIN_PER_CLASS else None
+    """That of a ranker with one label a click. Raises ValueError where clicks teach in stages, or twice."""
+    labels = conversion_of_clicks(data)
+    if len(labels) > 1 or labels[0].loss is not Targets:
+        raise ValueError("this ranker needs one conversion label a click; found stages of the wait or fake negatives")
+    return conversion_labels(data)[0]
 
 
 def conversions_per_click(data: TrainingData) -> float:
@@ -101,8 +133,23 @@ def conversions_per_click(data: TrainingData) -> float:
     0.0 where nothing is known: no conversion was ever seen, so none is promised. It stands in for P(conversion | click)
     in rankers without enough conversions to learn from.
     """
-    label = conversion_of_clicks(data)
+    label = counted_conversions(data)
     return min(1.0, float((label.weight * label.value).sum() / (label.exposed.sum() + 1.0)))
+
+
+def conversion_heads(
+    data: TrainingData, before: tuple[Head, ...] | float, learn: Callable[[Label, Head | None], Head]
+) -> tuple[Head, ...] | float:
+    """P(conversion | click) as one head, or one a stage of the wait (`models.delays.methods.of_stages`), or a constant.
+
+    `learn` makes a head of a label, beginning at that of the ranker it continues (`before`; 0.0: it knew of none). A
+    stage with too few conversions keeps the head it had; where there was none, see `without_conversions`.
+    """
+    labels = conversion_labels(data)
+    had = before if isinstance(before, tuple) and len(before) == len(labels) else (None,) * len(labels)
+    heads = [head if label is None else learn(label, head) for label, head in zip(labels, had, strict=True)]
+    known = tuple(head for head in heads if head is not None)
+    return known if len(known) == len(heads) else without_conversions(data, before)
 
 
 def without_conversions(data: TrainingData, before: Head | float) -> Head | float:

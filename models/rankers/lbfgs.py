@@ -105,7 +105,7 @@ RowLosses = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 def _row_losses(label: Label | Targets) -> RowLosses:
     if isinstance(label, Targets):
         return _targets(label)
-    return _log_loss(label) if label.seen is None else _targets(label.targets)
+    return _log_loss(label) if label.final else _targets(label.targets)
 
 
 def _log_loss(label: Label) -> RowLosses:

@@ -8,9 +8,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from models.delays.methods import of_stages
 from models.rankers.encoding import Encoding
 from models.rankers.features import HEAVY_TAILED, TABLE
-from models.rankers.labels import Label, click_label, conversion_label, without_conversions
+from models.rankers.labels import Label, click_label, conversion_heads
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
 from models.settings import LogisticSettings
 
@@ -53,9 +54,14 @@ class LogisticRanker:
 
     kind = "logistic"
     inputs = TABLE
+    several_labels = True
 
-    def __init__(self, encoding: Encoding, scaling: Scaling, click: Floats, conversion: Floats | float) -> None:
-        """`click`, `conversion` (given a click): intercept, numeric weights, category weights; or a constant."""
+    def __init__(
+        self, encoding: Encoding, scaling: Scaling, click: Floats, conversion: tuple[Floats, ...] | float
+    ) -> None:
+        """`click`, `conversion` (given a click, one or of each stage of the wait): intercept, numeric weights, category
+        weights; or a constant.
+        """
         self._encoding = encoding
         self._scaling = scaling
         self._click = click
@@ -72,7 +78,7 @@ class LogisticRanker:
         """Full-batch L-BFGS on the weighted log-loss plus L2; see `Ranker.fit`."""
         from models.rankers.lbfgs import Design, minimise  # torch: a second to import, needed only here
 
-        click, conversion = click_label(data), conversion_label(data)
+        click = click_label(data)
         encoding = (
             start_from._encoding if start_from else Encoding.fit(data.features, click.rows, settings.max_categories)
         )
@@ -88,12 +94,8 @@ class LogisticRanker:
                 design.rows(label.rows), label, cold if start is None else start, settings.l2, settings.steps
             )
 
-        before: Floats | float = start_from._conversion if start_from else 0.0
-        if conversion is None:
-            after = without_conversions(data, before)
-        else:
-            after = head(conversion, None if isinstance(before, float) else before)
-        return cls(encoding, scaling, head(click, start_from._click if start_from else None), after)
+        conversion = conversion_heads(data, start_from._conversion if start_from else 0.0, head)
+        return cls(encoding, scaling, head(click, start_from._click if start_from else None), conversion)
 
     def predict(self, features: Columns) -> Predictions:
         """Scores for n rows in float64 numpy; no torch when serving."""
@@ -102,7 +104,9 @@ class LogisticRanker:
         p_click = _probability(self._click, numbers, codes, self._encoding.sizes)
         if isinstance(self._conversion, float):
             return Predictions(p_click, np.full(len(p_click), self._conversion))
-        return Predictions(p_click, _probability(self._conversion, numbers, codes, self._encoding.sizes))
+        return Predictions(
+            p_click, of_stages([_probability(of, numbers, codes, self._encoding.sizes) for of in self._conversion])
+        )
 
     def to_files(self) -> dict[str, bytes]:
         """Two JSON files: the encoding, and the weights in its order."""
@@ -110,7 +114,9 @@ class LogisticRanker:
             "mean": self._scaling.mean.tolist(),
             "spread": self._scaling.spread.tolist(),
             "click": self._click.tolist(),
-            "conversion": self._conversion if isinstance(self._conversion, float) else self._conversion.tolist(),
+            "conversion": self._conversion
+            if isinstance(self._conversion, float)
+            else [of.tolist() for of in self._conversion],
         }
         return {ENCODING_FILE: self._encoding.to_json(), WEIGHTS_FILE: json.dumps(weights, indent=0).encode()}
 
@@ -119,11 +125,13 @@ class LogisticRanker:
         """The very ranker `to_files` wrote."""
         tree = json.loads(files[WEIGHTS_FILE])
         conversion = tree["conversion"]
+        if isinstance(conversion, list) and not isinstance(conversion[0], list):
+            conversion = [conversion]  # written when there was only one
         return cls(
             Encoding.from_json(files[ENCODING_FILE]),
             Scaling(np.array(tree["mean"]), np.array(tree["spread"])),
             np.array(tree["click"]),
-            np.array(conversion) if isinstance(conversion, list) else float(conversion),
+            tuple(map(np.array, conversion)) if isinstance(conversion, list) else float(conversion),
         )
 
 

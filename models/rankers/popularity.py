@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 
 from models.rankers.encoding import codes_of, require
-from models.rankers.labels import Label, click_label, conversion_of_clicks
+from models.rankers.labels import Label, click_label, counted_conversions
 from models.rankers.protocol import Columns, Floats, Inputs, Predictions, TrainingData
 from models.settings import PopularitySettings
 
@@ -25,6 +25,7 @@ class PopularityRanker:
 
     kind = "popularity"
     inputs = Inputs(ids=("item_id",))
+    several_labels = True
 
     def __init__(self, rates: Mapping[str, tuple[float, float]], base: tuple[float, float]) -> None:
         """`rates`: item id to P(click), P(conversion | click); `base`: the same for an item never seen."""
@@ -44,7 +45,7 @@ class PopularityRanker:
     ) -> Self:
         """Counts per item; see `Ranker.fit`."""
         require(data.features, cls.inputs.ids)
-        click, conversion = click_label(data), conversion_of_clicks(data)
+        click, conversion = click_label(data), counted_conversions(data)
         priors = (settings.prior_impressions, settings.prior_clicks)
         known, bought_before = (start_from._rates, start_from._base[1]) if start_from else ({}, 0.0)
         base = (_rate(click, 0.0, 0.0), _rate(conversion, priors[1] if bought_before else 0.0, bought_before))

@@ -68,7 +68,7 @@ class TrainingData:
     been heard already.
 
     `conversion`: what conversions of clicked rows teach, the open ones read as "so far no, so old" (`models.delays`),
-    in place of `converted`. None: they teach nothing until they are closed.
+    in place of `converted`; several: one a stage of the wait. None: they teach nothing until they are closed.
     `days`: (n,) the day of each row, days since 1970-01-01, where a ranker is to forget what it has not seen for long.
     `outcomes`: further ones by name.
     `held_out`: later examples to stop learning by, never learned from, where a ranker makes several passes.
@@ -78,7 +78,7 @@ class TrainingData:
     clicked: Floats
     converted: Floats
     weight: Floats
-    conversion: Targets | None = None
+    conversion: Targets | tuple[Targets, ...] | None = None
     days: NDArray[np.int64] | None = None
     held_out: "TrainingData | None" = None
     outcomes: Mapping[str, FurtherOutcome] = field(default_factory=dict)
@@ -87,10 +87,14 @@ class TrainingData:
         """Only these rows, ascending; what is held out stays."""
         place = np.full(len(self.clicked), -1)
         place[rows] = np.arange(len(rows))
+
+        def placed(taught: Targets) -> Targets:
+            kept = np.flatnonzero(place[taught.rows] >= 0)
+            return replace(taught.take(kept), rows=place[taught.rows[kept]])
+
         taught = self.conversion
         if taught is not None:
-            kept = np.flatnonzero(place[taught.rows] >= 0)
-            taught = replace(taught.take(kept), rows=place[taught.rows[kept]])
+            taught = placed(taught) if isinstance(taught, Targets) else tuple(map(placed, taught))
         return replace(
             self,
             features={name: np.asarray(column)[rows] for name, column in self.features.items()},
@@ -169,6 +173,8 @@ class Ranker(Protocol):
     kind: str
     inputs: Inputs
     """What `fit` and `predict` are given of the columns, at least."""
+    several_labels: bool
+    """Whether a click may teach its conversion more than once: in stages of the wait, or as a fake negative."""
 
     @classmethod
     def fit(cls, data: TrainingData, settings: Any, seed: int, start_from: Self | None = None) -> Self:

@@ -53,6 +53,7 @@ class VectorRanker:
 
     kind: str
     inputs = EVERYTHING | Inputs(outcomes=True)
+    several_labels = False
 
     def __init__(
         self,

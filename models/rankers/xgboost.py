@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from models.delays.methods import of_stages
 from models.rankers.encoding import UNKNOWN_CODE, Encoding
 from models.rankers.features import TABLE
-from models.rankers.labels import Label, click_label, conversion_label, without_conversions
+from models.rankers.labels import Label, click_label, conversion_heads
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
 from models.rankers.rounds import TRAIN, told
 from models.rankers.threads import threads_for, threads_to_learn
@@ -41,9 +42,12 @@ class XGBoostRanker:
 
     kind = "xgboost"
     inputs = TABLE
+    several_labels = True
 
-    def __init__(self, encoding: Encoding, click: "xgboost.Booster", conversion: "xgboost.Booster | float") -> None:
-        """`conversion`: given a click, a booster or a constant."""
+    def __init__(
+        self, encoding: Encoding, click: "xgboost.Booster", conversion: "tuple[xgboost.Booster, ...] | float"
+    ) -> None:
+        """`conversion`: given a click, a booster, or one a stage of the wait; or a constant."""
         self._encoding = encoding
         self._click = click
         self._conversion = conversion
@@ -52,18 +56,18 @@ class XGBoostRanker:
     @classmethod
     def fit(cls, data: TrainingData, settings: XGBoostSettings, seed: int, start_from: Self | None = None) -> Self:
         """Histogram boosting of the weighted log-loss; see `Ranker.fit`."""
-        click, conversion = click_label(data), conversion_label(data)
+        click = click_label(data)
         encoding = (
             start_from._encoding if start_from else Encoding.fit(data.features, click.rows, settings.max_categories)
         )
         table = _table(encoding, data.features)
-        before: xgboost.Booster | float = start_from._conversion if start_from else 0.0
-        if conversion is None:
-            after = without_conversions(data, before)
-        else:
-            learned = None if isinstance(before, float) else before
-            after = _boosted(table, conversion, encoding, settings, seed, learned, settings.conversion_l2)
-        return cls(encoding, _boosted(table, click, encoding, settings, seed, start_from and start_from._click), after)
+
+        def head(label: Label, before: "xgboost.Booster | None") -> "xgboost.Booster":
+            return _boosted(table, label, encoding, settings, seed, before, settings.conversion_l2)
+
+        conversion = conversion_heads(data, start_from._conversion if start_from else 0.0, head)
+        clicks = _boosted(table, click, encoding, settings, seed, start_from and start_from._click)
+        return cls(encoding, clicks, conversion)
 
     def predict(self, features: Columns) -> Predictions:
         """Scores for n rows."""
@@ -72,14 +76,13 @@ class XGBoostRanker:
         p_click = _probability(self._click, table)
         if isinstance(self._conversion, float):
             return Predictions(p_click, np.full(len(p_click), self._conversion))
-        return Predictions(p_click, _probability(self._conversion, table))
+        return Predictions(p_click, of_stages([_probability(of, table) for of in self._conversion]))
 
     def _use(self, threads: int) -> None:
         """Only on a change: it configures the booster anew, which must not happen under another thread's request."""
         if threads != self._threads:
-            for booster in (self._click, self._conversion):
-                if not isinstance(booster, float):
-                    booster.set_param({"nthread": threads})
+            for booster in (self._click, *(self._conversion if isinstance(self._conversion, tuple) else ())):
+                booster.set_param({"nthread": threads})
             self._threads = threads
 
     def to_files(self) -> dict[str, bytes]:
@@ -87,13 +90,14 @@ class XGBoostRanker:
         files = {ENCODING_FILE: self._encoding.to_json(), CLICK_FILE: bytes(self._click.save_raw("ubj"))}
         if isinstance(self._conversion, float):
             return {**files, CONSTANT_FILE: json.dumps(self._conversion).encode()}
-        return {**files, CONVERSION_FILE: bytes(self._conversion.save_raw("ubj"))}
+        return files | {_of_stage(k): bytes(of.save_raw("ubj")) for k, of in enumerate(self._conversion)}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
         """The very ranker `to_files` wrote."""
         constant = files.get(CONSTANT_FILE)
-        conversion = float(json.loads(constant)) if constant is not None else _booster(files[CONVERSION_FILE])
+        boosters = tuple(_booster(files[_of_stage(k)]) for k in range(len(files)) if _of_stage(k) in files)
+        conversion = boosters if constant is None else float(json.loads(constant))
         return cls(Encoding.from_json(files[ENCODING_FILE]), _booster(files[CLICK_FILE]), conversion)
 
 
@@ -133,7 +137,7 @@ def _boosted(
         "verbosity": 0,
     }
     rounds = settings.rounds if start is None else settings.warm_rounds
-    if label.seen is None:
+    if label.final:
         return xgb.train(
             parameters,
             matrix,
@@ -151,6 +155,11 @@ def _boosted(
         return targets.at(logit.astype(np.float64))[1:]
 
     return xgb.train(parameters, matrix, num_boost_round=rounds, xgb_model=start, obj=slopes)
+
+
+def _of_stage(number: int) -> str:
+    """The file of a stage's booster; the first, mostly the only one, has no number."""
+    return CONVERSION_FILE if not number else CONVERSION_FILE.replace(".", f".{number}.")
 
 
 def _table(encoding: Encoding, features: Columns) -> NDArray[np.float32]:

@@ -29,6 +29,7 @@ class ContentRetriever:
     def __init__(self, vectors: NDArray[np.float32], popular: Floats) -> None:
         """`vectors` (items, d) in single precision."""
         self._vectors, self.popular = vectors, popular
+        self._wide = vectors.astype(np.float64)
 
     @classmethod
     def fit(cls, interactions: Interactions, settings: RetrievalSettings) -> Self:
@@ -39,7 +40,7 @@ class ContentRetriever:
     @property
     def item_vectors(self) -> Floats:
         """(items, d); zeros for an item without words."""
-        return self._vectors.astype(np.float64)
+        return self._wide
 
     def user_vectors(self, history: Sparse) -> Floats:
         """(n, d): the mean of the history's vectors, by weight."""

@@ -33,10 +33,13 @@ class HeldOut:
     removed: Bools
 
     @classmethod
-    def of(cls, before: Interactions, after: Interactions, removed: Bools | None = None) -> Self:
+    def of(
+        cls, before: Interactions, after: Interactions, removed: Bools | None = None, newest: int | None = None
+    ) -> Self:
         """From interactions learned from and held out, of the same users and items.
 
-        What a user took up before is not counted again. Raises ValueError for held-out interactions that are not all
+        What a user took up before is not counted again. A `history` has the `newest` so many items a user took up, as
+        serving will know them; all of them by default. Raises ValueError for held-out interactions that are not all
         later, or when nothing is left.
         """
         if len(before.time) and len(after.time) and after.time.min() < before.time.max():
@@ -54,7 +57,8 @@ class HeldOut:
         if not len(users):
             raise ValueError(f"an evaluation needs users who took up something new; found none in {len(after.time)}")
         new = np.asarray((history > 0).sum(axis=0)) == 0
-        return cls(history[users], taken[users], new, gone)
+        known = history if newest is None else before.newest(newest).matrix()
+        return cls(known[users], taken[users], new, gone)
 
 
 @dataclass(frozen=True)

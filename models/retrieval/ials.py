@@ -47,7 +47,8 @@ class Ials:
     def __init__(self, vectors: Floats, penalty: Penalty, popular: Floats) -> None:
         """`vectors` (items, d) in single precision."""
         self._vectors, self._penalty, self.popular = vectors, penalty, popular
-        self._gram = _gram(vectors.astype(np.float64))
+        self._wide = vectors.astype(np.float64)
+        self._gram = _gram(self._wide)
 
     @classmethod
     def fit(cls, interactions: Interactions, settings: RetrievalSettings) -> Self:
@@ -67,7 +68,7 @@ class Ials:
     @property
     def item_vectors(self) -> Floats:
         """(items, d); zeros for an item without interactions."""
-        return self._vectors.astype(np.float64)
+        return self._wide
 
     def user_vectors(self, history: Sparse) -> Floats:
         """(n, d): the least-squares vector of each history, its weights as in training."""

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,7 @@ class Retriever(Protocol):
         ...
 
 
+@runtime_checkable
 class VectorRetriever(Retriever, Protocol):
     """A retriever whose scores are inner products, so that an index can search them."""
 
@@ -65,12 +66,26 @@ def candidates(retriever: Retriever, history: Sparse, k: int, removed: Bools | N
     if removed is not None:
         scores[:, removed] = -np.inf
     by_popularity = np.argsort(-retriever.popular, kind="stable")
-    ordered = scores[:, by_popularity]
-    best = np.argsort(-ordered, axis=1, kind="stable")[:, :k]
-    found = np.where(np.take_along_axis(ordered, best, axis=1) > -np.inf, by_popularity[best], -1)
-    filled = np.full((found.shape[0], k), -1, dtype=np.int64)
-    filled[:, : found.shape[1]] = found
-    return filled
+    rows = [best(row, by_popularity, k) for row in scores]
+    return np.array(rows, dtype=np.int64).reshape(len(rows), k)
+
+
+def best(scores: Floats, by_popularity: Ints, k: int) -> Ints:
+    """(k,) codes of the largest of one row's scores (items,), largest first; -1 where only -inf is left.
+
+    Ties go to whoever comes first in `by_popularity` (items,).
+    """
+    ordered = scores[by_popularity]
+    size = min(k, len(ordered))
+    found = np.full(k, -1, dtype=np.int64)
+    if not size:
+        return found
+    least = np.partition(ordered, len(ordered) - size)[len(ordered) - size]
+    above = np.flatnonzero(ordered > least)
+    level = np.flatnonzero(ordered == least)[: size - len(above)]
+    at = np.concatenate([above[np.argsort(-ordered[above], kind="stable")], level])
+    found[:size] = np.where(ordered[at] > -np.inf, by_popularity[at], -1)
+    return found
 
 
 def array_bytes(array: NDArray[Any]) -> bytes:

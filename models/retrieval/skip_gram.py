@@ -26,6 +26,7 @@ class SkipGram:
     def __init__(self, inputs: Singles, outputs: Singles, popular: Floats) -> None:
         """`inputs` (items, d), `outputs` (items, d + 1); zeros for an item without neighbours."""
         self._inputs, self._outputs, self.popular = inputs, outputs, popular
+        self._wide = inputs.astype(np.float64), outputs.astype(np.float64)
 
     @classmethod
     def fit(cls, interactions: Interactions, settings: RetrievalSettings) -> Self:
@@ -54,14 +55,14 @@ class SkipGram:
     @property
     def item_vectors(self) -> Floats:
         """(items, d + 1)."""
-        return self._outputs.astype(np.float64)
+        return self._wide[1]
 
     def user_vectors(self, history: Sparse) -> Floats:
         """(n, d + 1): the mean of the history's input vectors and a 1; zeros for an empty history."""
         need_width(history, len(self.popular))
         seen = (history > 0).astype(np.float64)
         count = np.asarray(seen.sum(axis=1))[:, None]
-        mean = (seen @ self._inputs.astype(np.float64)) / np.maximum(count, 1.0)
+        mean = (seen @ self._wide[0]) / np.maximum(count, 1.0)
         return np.hstack([mean, (count > 0).astype(np.float64)])
 
     def scores(self, history: Sparse) -> Floats:

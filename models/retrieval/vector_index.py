@@ -1,7 +1,7 @@
 """An index of item vectors: the items with the largest inner products, exact or nearly so, never a removed one.
 
 At k = 1000 a graph (hnsw) is slower and less exact than a scan in half precision or inverted lists: it is an option
-only. No bundle holds this index yet: `jobs.bundle` still writes `ItemIndex`.
+only.
 """
 
 import hashlib
@@ -46,8 +46,8 @@ class Facts:
 class VectorIndex:
     """Item codes by inner product. Items without a direction (zeros) and items removed when it was built are not in it.
 
-    Items removed later are asked for on top of k and left out of every answer: exact for any number, but the more they
-    are the more is searched, so build again daily.
+    Items removed later are looked past in every answer: as exact for any number, but where the nearest are gone more is
+    searched.
     """
 
     def __init__(self, index: Any, codes: Ints, facts: Facts, canary: Canary) -> None:
@@ -126,11 +126,10 @@ class VectorIndex:
         if removed is not None and len(removed) <= self._codes[-1]:
             raise ValueError(f"removed needs an entry for each item up to {self._codes[-1]}; found {len(removed)}")
         barred = np.zeros(len(self._codes), dtype=bool) if removed is None else removed[self._codes]
-        asked = min(k + int(barred.sum()), len(self._codes))
-        scores, at = self._searched(np.ascontiguousarray(queries, dtype=np.float32), asked)
-        allowed = (at >= 0) & ~barred[at]
+        scores, at, allowed = self._allowed(np.ascontiguousarray(queries, dtype=np.float32), k, barred)
         first = np.argsort(~allowed, axis=1, kind="stable")[:, :k]
-        allowed, at, scores = (np.take_along_axis(found, first, axis=1) for found in (allowed, at, scores))
+        allowed, at = np.take_along_axis(allowed, first, axis=1), np.take_along_axis(at, first, axis=1)
+        scores = np.take_along_axis(scores, first, axis=1)
         shape, width = (len(queries), k), first.shape[1]
         codes, products = np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf)
         codes[:, :width] = np.where(allowed, self._codes[at], -1)
@@ -155,6 +154,20 @@ class VectorIndex:
     @property
     def _width(self) -> int:
         return int(self._canary.queries.shape[1])
+
+    def _allowed(self, queries: NDArray[np.float32], k: int, barred: Bools) -> tuple[Floats, Ints, Bools]:
+        """Products, rows of the index and which of them may come back: k each, or as many as there are.
+
+        `barred`, by row of the index, are looked past: twice k is asked for first, more only while too few are left.
+        """
+        most = min(k + int(barred.sum()), len(self._codes))
+        asked = min(2 * k, most)
+        while True:
+            scores, at = self._searched(queries, asked)
+            allowed = (at >= 0) & ~barred[at]
+            if asked == most or (allowed.sum(axis=1) >= k).all():
+                return scores, at, allowed
+            asked = min(4 * asked, most)
 
     def _searched(self, queries: NDArray[np.float32], k: int) -> tuple[Floats, Ints]:
         """faiss's own answer: products of scaled vectors and rows of the index, -1 where it found fewer."""

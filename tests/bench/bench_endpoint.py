@@ -35,8 +35,10 @@ from models.features import INTEREST_BUCKETS, LAST_ITEMS, SESSION_EVENTS
 from models.rankers import fit
 from models.rankers.features import CATEGORICAL, NUMERIC, SEPARATOR
 from models.rankers.protocol import TrainingData
-from models.retrieval import ItemIndex
-from models.settings import PolicySettings, RankerSettings
+from models.retrieval import FirstStage
+from models.retrieval.ials import Ials
+from models.retrieval.interactions import Interactions
+from models.settings import PolicySettings, RankerSettings, RetrievalSettings
 from tests.infra.endpoint.rig import Client
 
 DAY = date(2026, 1, 8)
@@ -96,8 +98,11 @@ def trained(folder: Path, rng: np.random.Generator) -> Bundle:
     clicked = (rng.random(ROWS) < 0.3 * columns["item_click_rate"]).astype(float)
     data = TrainingData(columns, clicked, np.where(rng.random(ROWS) < 0.1, clicked, 0.0), np.ones(ROWS))
     ranker, fallback = (fit(kind, data, RankerSettings()) for kind in ("xgboost", "popularity"))
-    index = ItemIndex.fit(ids("u", rng.integers(0, USERS, ROWS)), columns["item_id"], 16, 7)
-    return bundle.write(folder, f"xgboost-full-{DAY}", ranker, fallback, index, PolicySettings(), {"seed": 0})
+    settings, taken = RetrievalSettings(), (rng.integers(0, USERS, ROWS), rng.integers(0, ITEMS, ROWS))
+    clicks = Interactions(*taken, np.zeros(ROWS), np.ones(ROWS), USERS, ITEMS)
+    retriever, none = Ials.fit(clicks, settings), np.zeros(ITEMS, dtype=bool)
+    first = FirstStage.build(ids("i", range(ITEMS)), [retriever], clicks.matrix()[:500], settings, none)
+    return bundle.write(folder, f"xgboost-full-{DAY}", ranker, fallback, first, PolicySettings(), {"seed": 0})
 
 
 def bodies(rng: np.random.Generator) -> list[bytes]:

@@ -3,6 +3,8 @@
     world      clicks of the simulated world: learned from all days but the last, held to the last
     kuairand   clicks of KuaiRand-Pure, 25-29 April, held to 30 April; left out where ../shared/data has none
     chosen     what `choose` makes of each log
+    served     a bundle's first stage on the world's clicks, a tenth of the items removed since it was built: the share
+               of the judged candidates it finds, milliseconds a search
     index      vectors in clusters: recall of the exact answers, build seconds, milliseconds a query, MiB
 
 Clicks fall on what was shown, and the world's logging policy hardly knows tastes: recall@k of its log favours what it
@@ -18,9 +20,10 @@ import numpy as np
 import pandas as pd
 
 from models.evaluation.estimate import Estimate, Finding
-from models.retrieval import RETRIEVERS
+from models.retrieval import RETRIEVERS, FirstStage
 from models.retrieval.evaluation import HeldOut, Quality, choose, quality
 from models.retrieval.interactions import Interactions
+from models.retrieval.protocol import candidates
 from models.retrieval.vector_index import VectorIndex
 from models.settings import IndexSettings, RetrievalSettings, WorldSettings
 from models.world import DAY, World, draw_day
@@ -137,6 +140,7 @@ def prove(small: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     users = np.flatnonzero(np.diff((taken - taken.multiply(before.matrix() > 0)).tocsr().indptr))
     yield "true click rate", true_click_rates(world, users[:1_000], [_first(q, 1_000) for q in qualities])
     yield "chosen", _chosen("world", qualities, settings)
+    yield from (("served", row) for row in served(before, settings))
     if DATA.is_dir() and not small:
         before, after = kuairand()
         found, held_out = compared(before, after, settings)
@@ -147,6 +151,27 @@ def prove(small: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     elif not small:
         yield "kuairand", {"skipped": "needs ../shared/data/kuairand"}
     yield from (("index", row) for row in indexes(SMALL_VECTORS if small else VECTORS, settings))
+
+
+def served(data: Interactions, settings: RetrievalSettings) -> Iterator[dict[str, Any]]:
+    """A row per chosen retriever: by its scores alone, and through an index."""
+    ids = [f"i{item:06d}" for item in range(data.items)]
+    rows = data.newest(10).matrix()[: data.users // 2]
+    histories = rows[np.flatnonzero(np.diff(rows.indptr))[:200]]
+    gone = np.random.default_rng(7).random(data.items) < 0.1
+    for kind in ("item_cf", "ease", "ials"):
+        chosen, content = (RETRIEVERS[of].fit(data, settings) for of in (kind, "content"))
+        stage = FirstStage.build(ids, [chosen, content], histories, settings, np.zeros(data.items, dtype=bool))
+        barred = stage.barred([ids[item] for item in np.flatnonzero(gone)])
+        asked = [[ids[item] for item in histories[[row]].indices] for row in range(histories.shape[0])]
+        started = time.perf_counter()
+        found = [set(stage.search(recent, barred).items) for recent in asked]
+        took = time.perf_counter() - started
+        judged = candidates(chosen, histories, settings.k, gone)
+        same = [np.mean([ids[item] in one for item in row]) for one, row in zip(found, judged, strict=True)]
+        row = {"kind": kind, "items": data.items, "k": settings.k, "found": float(np.mean(same))}
+        yield {**row, "removed_found": sum(ids[i] in one for one in found for i in np.flatnonzero(gone)),
+               "search_ms": round(took / len(asked) * 1000, 3)}  # fmt: skip
 
 
 def _first(of_one: Quality, rows: int) -> Quality:

@@ -10,7 +10,13 @@ import pytest
 from jobs.lake.tables import RAW, TIME
 from jobs.validate.suites import FOLDER, SCOPES, expectation
 
-TYPES = {pa.string(): "string", TIME: "datetime64[us, UTC]", pa.int32(): "int32", pa.float64(): "float64"}
+TYPES = {
+    pa.string(): "string",
+    TIME: "datetime64[us, UTC]",
+    pa.int32(): "int32",
+    pa.float64(): "float64",
+    pa.bool_(): "bool",
+}
 
 
 def entries(table: str) -> list[dict[str, Any]]:

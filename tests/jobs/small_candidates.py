@@ -12,6 +12,7 @@ from jobs.deployments.ledger import LIVE
 from jobs.lake.run import now
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
+from models.delays.curve import DelayCurve
 from models.rankers import fit
 from models.rankers.encoding import Encoding
 from models.rankers.features import CATEGORICAL, NUMERIC
@@ -51,14 +52,15 @@ def publish_candidates(
     mode: str = "full",
     day: str = str(DAY),
     learned_until: datetime | None = None,
+    delays: DelayCurve | None = None,
 ) -> list[dict[str, Any]]:
-    """What `train` leaves: bundles, MLflow runs and the table; learned until the end of the validation day."""
+    """What `train` leaves: bundles, MLflow runs and the tables; learned until the end of the validation day."""
     rows = []
     until = learned_until or midnight(date.fromisoformat(day) - timedelta(days=1)) - timedelta(microseconds=1)
     lineage = {"day": day, "learned_until": until.isoformat()}
     for kind, ranker in rankers.items():
         made = bundle.write(
-            config.bundles, f"{kind}-{mode}-{day}", ranker, rankers["popularity"], None, config.policy, lineage
+            config.bundles, f"{kind}-{mode}-{day}", ranker, rankers["popularity"], None, config.policy, lineage, delays
         )
         run_id = tracking.log_ranker(config, made.candidate_id, made.path, {}, {}, {"bundle_sha256": made.sha256})
         rows.append(
@@ -74,6 +76,7 @@ def publish_candidates(
                 "validation_auc": None,
             }
         )
+    publish(config, "delay_curves", LAKE["delay_curves"].schema.empty_table(), day=day, mode=mode)
     publish(config, "candidates", pa.Table.from_pylist(rows, LAKE["candidates"].schema), day=day, mode=mode)
     return rows
 

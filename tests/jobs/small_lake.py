@@ -206,6 +206,7 @@ def items(world: World) -> pa.Table:
             "category": [f"category-{c}" for c in world.category],
             "price": pa.nulls(ITEMS, pa.float64()),
             "title": pa.nulls(ITEMS, pa.string()),
+            "removed": pa.nulls(ITEMS, pa.bool_()),
             "attributes": pa.array(
                 [[("tier", "basic" if n % 2 else "plus")] for n in range(ITEMS)],
                 LAKE["items"].schema.field("attributes").type,

@@ -11,8 +11,10 @@ from jobs.bundle import Bundle
 from jobs.errors import Refused
 from models.rankers import fit
 from models.rankers.protocol import TrainingData
-from models.retrieval import ItemIndex
-from models.settings import PolicySettings, RankerSettings
+from models.retrieval import RETRIEVERS, FirstStage
+from models.retrieval.interactions import Interactions
+from models.settings import PolicySettings, RankerSettings, RetrievalSettings
+from tests.models.retrieval.worlds import grouped
 
 POLICY = PolicySettings(temperature=0.7)
 
@@ -24,22 +26,48 @@ def popularity(clicks: int = 3) -> "bundle.Ranker":
     return fit("popularity", data, RankerSettings())
 
 
-def written(folder: Path, clicks: int = 3, index: ItemIndex | None = None) -> Bundle:
+def written(folder: Path, clicks: int = 3, retrieval: FirstStage | None = None) -> Bundle:
     ranker = popularity(clicks)
-    return bundle.write(folder, "popularity-full-2026-01-08", ranker, ranker, index, POLICY, {"day": "2026-01-08"})
+    return bundle.write(folder, "popularity-full-2026-01-08", ranker, ranker, retrieval, POLICY, {"day": "2026-01-08"})
+
+
+def first_stage(*kinds: str) -> FirstStage:
+    return first_stage_of(grouped(), *kinds)
+
+
+def first_stage_of(data: Interactions, *kinds: str) -> FirstStage:
+    settings = RetrievalSettings(k=5, ials={"dimensions": 8}, content={"dimensions": 4})
+    retrievers = [RETRIEVERS[kind].fit(data, settings) for kind in kinds or ("ials",)]
+    ids = [f"i{n}" for n in range(data.items)]
+    return FirstStage.build(ids, retrievers, data.matrix(), settings, np.zeros(data.items, dtype=bool))
 
 
 def test_it_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    users = [f"u{n % 7}" for n in range(40)]
-    items = [f"i{n % 5}" for n in range(40)]
-    made = written(tmp_path, index=ItemIndex.fit(users, items, 2, 0))
+    made = written(tmp_path, retrieval=first_stage("ials", "content"))
     found = bundle.load(made.path, made.sha256)
     columns = {"item_id": np.array(["a", "b", "new"], dtype=object)}
     assert found.ranker.predict(columns).p_click.tolist() == popularity().predict(columns).p_click.tolist()
     assert found.fallback.kind == "popularity"
     assert found.policy == POLICY
-    assert found.index is not None
-    assert found.index.search(["i1"], 3) == made.index.search(["i1"], 3)  # type: ignore[union-attr]
+    assert found.retrieval is not None
+    assert made.retrieval is not None
+    assert found.retrieval.to_files() == made.retrieval.to_files()
+    assert found.retrieval.search(["i1"]) == made.retrieval.search(["i1"])
+
+
+def test_a_light_stage_comes_back_and_cuts_as_before(tmp_path: Path) -> None:
+    """Three of five candidates of each request by its own ranker; none where there is no such stage."""
+    heavy, light = popularity(3), popularity(8)
+    made = bundle.write(tmp_path, "a", heavy, heavy, None, POLICY, {}, light=bundle.Light(light, 2))
+    found = bundle.load(made.path, made.sha256)
+    columns = {"item_id": np.array(["a", "b", "new", "b", "a"], dtype=object)}
+    offsets = np.array([0, 3, 5])
+    left = found.kept(columns, offsets)
+    assert left is not None
+    assert left.tolist() == [True, True, False, True, True]
+    assert found.rankers == (found.ranker, found.light.ranker)  # type: ignore[union-attr]
+    assert found.manifest["light"] == {"ranker": "popularity", "keeps": 2}
+    assert written(tmp_path).kept(columns, offsets) is None
 
 
 def test_same_content_same_sha_and_another_content_another(tmp_path: Path) -> None:
@@ -83,6 +111,24 @@ def test_writing_again_replaces_it_whole_and_leaves_nothing_behind(tmp_path: Pat
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     made = written(tmp_path)
     manifest = json.loads((made.path / bundle.MANIFEST).read_text())
-    (made.path / bundle.MANIFEST).write_text(json.dumps({**manifest, "schema_version": 2}))
-    with pytest.raises(Refused, match="schema_version 1; found 2"):
+    (made.path / bundle.MANIFEST).write_text(json.dumps({**manifest, "schema_version": 3}))
+    with pytest.raises(Refused, match="schema_version 2; found 3"):
         bundle.load(made.path)
+
+
+@pytest.mark.parametrize("harm", ["vectors", "index"])
+def test_an_index_that_does_not_find_what_it_should_is_refused(tmp_path: Path, harm: str) -> None:
+    """Every file is as its manifest says, and still the bundle would offer the wrong items: the canary knows."""
+    files = first_stage("ials").to_files()
+    other = first_stage_of(grouped(seed=9)).to_files()
+    broken = "ials/ials.items.npy" if harm == "vectors" else "ials/vectors.faiss"
+    assert files[broken] != other[broken]
+
+    class Broken:
+        kind = "ials"
+
+        def to_files(self) -> dict[str, bytes]:
+            return {**files, broken: other[broken]}
+
+    with pytest.raises(Refused, match="needs a retrieval that finds what it found when it was built"):
+        written(tmp_path, retrieval=Broken())  # type: ignore[arg-type]

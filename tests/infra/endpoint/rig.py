@@ -26,8 +26,9 @@ from models.rankers import RANKERS
 from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NUMERIC, Encodings
 from models.rankers.popularity import PopularityRanker
 from models.rankers.protocol import Columns, Inputs, Predictions, TrainingData
-from models.retrieval import ItemIndex
-from models.settings import PolicySettings, RankerSettings, XGBoostSettings
+from models.retrieval import RETRIEVERS, FirstStage
+from models.retrieval.interactions import Interactions
+from models.settings import PolicySettings, RankerSettings, RetrievalSettings, XGBoostSettings
 
 ITEMS = 60
 IDS = [f"i{n:06d}" for n in range(ITEMS)]
@@ -83,18 +84,30 @@ def training_data(seed: int = 0, n: int = 1500) -> TrainingData:
     return TrainingData(features, clicked, np.where(rng.random(n) < 0.2, clicked, 0.0), np.ones(n))
 
 
+RETRIEVAL = RetrievalSettings(k=20, item_cf={"shrinkage": 1}, content={"dimensions": 4})
+
+
+def first_stage(*kinds: str, seed: int = 0, removed: Sequence[str] = ()) -> FirstStage:
+    """Retrievers of 40 users' clicks on all items but the last ten, whose words say one of four categories."""
+    rng = np.random.default_rng(seed)
+    user, item = rng.integers(0, 40, 600), rng.integers(0, ITEMS - 10, 600)
+    text = tuple(f"category{n % 4}" for n in range(ITEMS))
+    data = Interactions(user, item, rng.random(600), np.ones(600), 40, ITEMS, text)
+    retrievers = [RETRIEVERS[kind].fit(data, RETRIEVAL) for kind in kinds]
+    return FirstStage.build(IDS, retrievers, data.matrix(), RETRIEVAL, np.isin(IDS, removed))
+
+
 def write_bundle(
     folder: Path, kind: str, name: str | None = None, seed: int = 0, fallback: str = "popularity", indexed: bool = True
 ) -> Bundle:
-    """A bundle of one kind of ranker, with index and fallback."""
+    """A bundle of one kind of ranker, with retrieval and fallback."""
     data = training_data(seed)
-    users = np.random.default_rng(seed).choice(np.array([f"u{n}" for n in range(40)], dtype=object), len(data.clicked))
-    index = ItemIndex.fit(users, data.features["item_id"], 4, 7) if indexed else None
+    retrieval = first_stage("item_cf", "content", seed=seed) if indexed else None
     settings = RankerSettings(xgboost=XGBoostSettings(rounds=5))
     rankers = (
         RANKERS[of].fit(data, getattr(settings, of, settings.popularity), settings.seed) for of in (kind, fallback)
     )
-    return bundle.write(folder, name or f"{kind}-full-{DAY}", *rankers, index, POLICY, {"seed": seed})
+    return bundle.write(folder, name or f"{kind}-full-{DAY}", *rankers, retrieval, POLICY, {"seed": seed})
 
 
 class Turning(Memory):

@@ -8,19 +8,21 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.endpoint.decide import Decider
+from infra.endpoint.decide import Decider, _candidates
 from infra.endpoint.request import RankRequest
 from infra.endpoint.serving import Serving
-from jobs.bundle import Bundle
+from jobs.bundle import Bundle, Light
 from jobs.features.online import Published
+from models.policies.choice import placed_choice
 from models.rankers.features import EVERYTHING
 from models.settings import PolicySettings, TaskSettings
-from tests.infra.endpoint.rig import DAY, IDS, POLICY, Awkward, Client, Memory, running, settings
+from tests.infra.endpoint.rig import DAY, IDS, POLICY, Awkward, Client, Memory, first_stage, running, settings
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def test_the_first_place_is_drawn_as_often_as_its_propensity_says(popular: Bundl
     expected: dict[str, float] = {}
     for n in range(2000):
         asked = RankRequest(request_id=f"q{n}", surface="home", k=1, candidates=IDS[:8])
-        items = decider.by_ranker(popular, offer, asked)
+        items = decider.by_ranker(popular, offer, asked).items
         drawn[items[0].item_id] += 1
         expected[items[0].item_id] = items[0].propensity
     decider.close()
@@ -94,6 +96,24 @@ def test_without_candidates_retrieval_offers_old_and_newest_items(served: Client
     shown = [i["item_id"] for i in answer["items"]]
     assert len(set(shown)) == len(shown)
     assert IDS[-1] in shown, "age 0"
+
+
+def test_who_retrieved_is_said_and_nobody_is_left_without_an_answer(served: Client) -> None:
+    """The user's last items find neighbours; who is unknown, or knows only what nobody clicked, is told apart."""
+    known, unknown, given = (
+        served.invoke(user_id="u1", k=60), served.invoke(user_id="nobody", k=60), served.invoke(candidates=IDS[:3])
+    )  # fmt: skip
+    assert (known["retrieved_by"], unknown["retrieved_by"], given["retrieved_by"]) == ("item_cf", "popularity", None)
+    assert not {item["item_id"] for item in known["items"]} & set(IDS[:2]), "the user has clicked these"
+    assert given["candidates"] is None
+    for answer in (known, unknown):  # k is more than there are: all of them are placed
+        assert sorted(answer["candidates"]) == sorted(item["item_id"] for item in answer["items"])
+    of_source = served.invoke(user_id="nobody", surface="similar", context={"source_item_id": IDS[55]}, k=60)
+    assert of_source["retrieved_by"] == "content", "an item without clicks has words"
+    with urlopen(f"{served.url}/metrics") as counted:
+        assert b'by="content"} 1' in counted.read()
+    found = {int(item["item_id"][1:]) for item in of_source["items"]}
+    assert {n for n in range(40) if n % 4 == 55 % 4} <= found
 
 
 def test_k_is_cut_to_the_candidates(served: Client) -> None:
@@ -193,12 +213,15 @@ def test_a_ranker_that_cannot_answer_at_all_is_not_put_in_service(
         assert "out of cheese" in found["FailureReason"]
 
 
+class Nothing(Memory):
+    """Before the first publication."""
+
+    def published(self) -> Sequence[Published]:
+        return []
+
+
 def test_before_the_first_feature_day_the_endpoint_answers_and_says_so(boosted: Bundle) -> None:
     """No features at all: everything is unknown, nothing breaks, and `features_day` is null."""
-
-    class Nothing(Memory):
-        def published(self) -> Sequence[Published]:
-            return []
 
     decider = Decider(Nothing(), 5000, TaskSettings())
     variant = decider.ready(boosted)
@@ -272,12 +295,81 @@ def test_a_request_is_answered_with_what_counts_as_known_at_its_time(
     assert clicked == ([] if day is None else [IDS[day.day]])
 
 
+def test_a_removed_item_never_comes_back_by_any_way(boosted: Bundle, popular: Bundle) -> None:
+    """Own candidates, retriever, content, popularity, the newest, the fallback, before any publication; whatever the
+    moment asked for: a block counts at once, and ends with the publication that lifts it.
+    """
+    gone = frozenset([IDS[n] for n in (0, 1, 7, 12, 40, 59)])
+
+    class Blocked(TwoDays):
+        removed = gone
+
+        def published(self) -> Sequence[Published]:
+            return [replace(self.both[0], removed=self.removed), self.both[1]]
+
+    before = replace(boosted, retrieval=first_stage("ials", removed=sorted(gone)))
+    features = Blocked()
+    decider, nothing = Decider(features, 5000, TaskSettings()), Decider(Nothing(), 5000, TaskSettings())
+    asked = [
+        {"candidates": [*sorted(gone), *IDS[2:6]]},
+        {"candidates": sorted(gone)},
+        {"user_id": "u1"},
+        {"user_id": "nobody"},
+        {"context": {"source_item_id": IDS[55]}, "surface": "similar"},
+        {"user_id": "u1", "event_time": "2026-01-10T05:00:00"},
+        {"user_id": "u1", "event_time": "2026-01-01T00:00:00"},
+    ]
+    shown = set()
+    for maker, bundle in ((decider, boosted), (decider, popular), (decider, before), (nothing, before)):
+        variant = maker.ready(bundle)
+        for number, fields in enumerate(asked):
+            request = RankRequest.model_validate({"request_id": f"r{number}", "surface": "home", "k": 200, **fields})
+            for left in (60, -60):
+                answer = asyncio.run(maker.answer(variant, "a", request, time.monotonic() + left))
+                items = {item.item_id for item in answer.items}
+                assert answer.fallback == (left < 0)
+                assert bool(items) == (fields.get("candidates") != sorted(gone))
+                assert not items & gone
+                shown |= items
+    assert len(shown) > 50
+    features.removed = frozenset()
+    variant = decider.ready(boosted)
+    decider.refresh()
+    request = RankRequest(request_id="r", surface="home", k=200, candidates=sorted(gone))
+    assert len(asyncio.run(decider.answer(variant, "a", request, time.monotonic() + 60)).items) == len(gone)
+    decider.close()
+    nothing.close()
+
+
+@pytest.mark.parametrize("fields", [{"candidates": IDS[:15]}, {"user_id": "u1"}])
+def test_three_stages_serve_what_a_replay_judges(boosted: Bundle, fields: dict[str, Any]) -> None:
+    """Candidates, the light ranker's six best, the ranker: every propensity is the one that evidence computes."""
+    staged = replace(boosted, light=Light(boosted.fallback, 6))
+    decider = Decider(Memory(), 5000, TaskSettings())
+    asked = RankRequest.model_validate({"request_id": "r", "surface": "home", "k": 20, **fields})
+    offer = decider.ready(staged).offer(asked.at())
+    made = decider.by_ranker(staged, offer, asked)
+    every, _ = _candidates(staged, offer, Memory().user("u1", DAY) if asked.user_id else None, asked)
+    columns = offer.catalogue.columns(every, Memory().user("u1", DAY) if asked.user_id else None, asked)
+    decider.close()
+    offsets = np.array([0, len(every)])
+    light, p_click = (ranker.predict(columns).p_click for ranker in (boosted.fallback, boosted.ranker))
+    best = sorted(range(len(every)), key=lambda at: (-light[at], at))[:6]
+    assert {item.item_id for item in made.items} == {every[at] for at in best}
+    place = np.zeros(len(every), dtype=np.int64)
+    for item in made.items:
+        place[every.index(item.item_id)] = item.position
+    judged = placed_choice(p_click, offsets, place, staged.policy, staged.kept(columns, offsets))
+    for item in made.items:
+        assert item.propensity == pytest.approx(judged[every.index(item.item_id)])
+
+
 def test_epsilon_greedy_and_greedy_bundles_serve_their_own_policy(boosted: Bundle) -> None:
     """The policy travels in the bundle; a greedy slate is certain and says so."""
     decider = Decider(Memory(), 5000, TaskSettings())
     asked = RankRequest(request_id="r", surface="home", k=3, candidates=IDS[:9])
     variant = decider.ready(replace(boosted, policy=PolicySettings(kind="greedy")))
-    greedy = decider.by_ranker(variant.bundle, variant.offer(asked.at()), asked)
+    greedy = decider.by_ranker(variant.bundle, variant.offer(asked.at()), asked).items
     decider.close()
     assert [i.p_click for i in greedy] == sorted((i.p_click for i in greedy), reverse=True)
     assert greedy[0].propensity > 0

@@ -1,5 +1,6 @@
 """Conversions count once their labels are closed, never because one is known early; and which kind of replay it is."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,16 @@ from jobs.config import Config
 from jobs.evidence import core
 from jobs.evidence.document import Document, Replay
 from jobs.evidence.scored import Pair
-from models.evaluation.gate import Rule, judge
+from jobs.lake.store import midnight
+from jobs.lake.tables import TIME
+from models.delays.curve import DelayCurve
+from models.delays.observed import Observed
+from models.evaluation.estimate import Estimate, Refusal
+from models.evaluation.gate import Evidence, Rule, judge
 from models.settings import GateSettings
-from tests.jobs.evidence.evidence_documents import of_rows, seen_by_the_gate
+from tests.jobs.evidence.evidence_documents import Page, of_rows, seen_by_the_gate, shown
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
-from tests.jobs.small_lake import SLATE, TEST_DAY, World, a_run, examples, publish_all, settings
+from tests.jobs.small_lake import DAY, SLATE, TEST_DAY, World, a_run, examples, publish_all, settings
 
 N = 600
 BUYS = 0.5
@@ -124,6 +130,85 @@ def test_the_gate_asks_for_conversions_once_they_are_closed(lake: tuple[Config, 
     assert "the last one closes at the end of 2026-01-17" in open_.reason
     gate = GateSettings(max_conversion_drop=None)
     assert "conversions" not in {r.name for r in judge(seen_by_the_gate(gained), gate).rules}
+
+
+def test_before_they_close_the_delay_curve_tells_them(lake: tuple[Config, Pair]) -> None:
+    """Two in five of what will be bought have been heard of by the cut: as many times over, they are what closes later.
+
+    The curve is that of a training whose conversions came as fast.
+    """
+    config, (champion, challenger) = lake
+    curve = soon_within(10.0)
+    pair = champion, replace(challenger, delays=curve)
+    rows = heard_so_far(bought(), curve.horizon)
+    run = a_run("backtest", config)
+    found = of_rows(run, rows, pair)
+    early = found["conversions_so_far"]
+    assert found["conversions"]["closed"] == 0
+    assert (early["decisions"], early["counted"], early["drifted"]) == (N, N, False)
+    assert early["seen"] == pytest.approx(0.38, abs=0.02), "between one day and two, of ten"
+    later = of_rows(run, bought(), pair)
+    closed = later["conversions"]
+    for side in ("champion", "challenger", "difference", "logging"):
+        assert early[side]["low"] < closed[side]["value"] < early[side]["high"]
+        assert early[side]["stderr"] > 1.5 * closed[side]["stderr"]
+        assert later["conversions_so_far"][side] == pytest.approx(closed[side]), "once closed they are one figure"
+    assert "conversions_so_far" not in of_rows(run, rows, lake[1]), "its training had no curve"
+    figures = core.figures(Document.model_validate(found))
+    assert figures["conversions_so_far.against_logging"] == early["against_logging"]["value"]
+    page = Page(shown(found)).text
+    assert "By the delay curve" in page
+    assert "conversions of 600 decisions have been heard of" in page
+    assert "By the delay curve challenger minus champion will be" in page
+
+
+@pytest.mark.parametrize(
+    ("champion", "difference", "outcome"),
+    [
+        ((0.05, 0.04, 0.06), (-0.02, -0.03, -0.01), "hold"),
+        ((0.05, 0.04, 0.06), (-0.02, -0.05, 0.0), "pass"),
+        (None, None, "unknown"),
+    ],
+)
+def test_what_they_will_come_to_can_hold_and_never_promotes(
+    champion: Any, difference: Any, outcome: str, lake: tuple[Config, Pair]
+) -> None:
+    """A sure loss of more than a tenth by the curve holds; what may be none, or has no interval, is nothing."""
+
+    def estimate(of: Any) -> Any:
+        return Estimate(of[0], 0.005, of[1], of[2], 500, 500.0) if of else Refusal("too young")
+
+    config, pair = lake
+    evidence = seen_by_the_gate(of_rows(a_run("backtest", config), bought(), pair))
+    found = {"champion": estimate(champion), "difference": estimate(difference)}
+    seen = replace(evidence, conversions_so_far=found)
+    assert judge_of(seen)["conversions_so_far"].outcome == outcome
+    assert "conversions_so_far" not in judge_of(evidence), "no curve"
+    assert "conversions_so_far" not in judge_of(seen, max_conversion_drop_so_far=None)
+
+
+def judge_of(evidence: Evidence, **settings: Any) -> dict[str, Rule]:
+    return {rule.name: rule for rule in judge(evidence, GateSettings(**settings)).rules}
+
+
+def soon_within(horizon: float) -> DelayCurve:
+    """The curve of a training of which half had come after a quarter of the horizon."""
+    delay = horizon * np.random.default_rng(0).random(4_000) ** 2
+    return DelayCurve.fit(Observed.of(np.full(4_000, horizon), delay, horizon))
+
+
+def heard_so_far(rows: pa.Table, horizon: float) -> pa.Table:
+    """As a dataset has them the day after: all of them open, and heard of what came by then."""
+    shown_at = rows["event_time"].to_pylist()
+    waits = horizon * np.random.default_rng(5).random(len(rows)) ** 2
+    cut = midnight(DAY + timedelta(days=1))
+    heard = [
+        at + timedelta(days=float(wait)) if buys and at + timedelta(days=float(wait)) < cut else None
+        for at, wait, buys in zip(shown_at, waits, rows["converted"].to_pylist(), strict=True)
+    ]
+    at = rows.schema.get_field_index("conversion_heard_at")
+    open_ = converted(rows, [None] * len(rows))
+    return open_.set_column(at, rows.schema.field("conversion_heard_at"), pa.array(heard, TIME))
 
 
 def test_a_team_that_sells_nothing_is_not_stopped_by_it(lake: tuple[Config, Pair]) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from models.policies.choice import first_choice
 from models.rankers import fit
 from models.rankers.protocol import Ranker
 from models.settings import RankerSettings, XGBoostSettings
-from tests.jobs.small_candidates import popularity, publish_candidates
+from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import (
     CANDIDATES,
     DAY,
@@ -62,7 +63,7 @@ def lake(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config
     publish(config, "examples", rows, day=str(DAY), mode="full")
     made = publish_candidates(config, {"popularity": popularity(), "xgboost": trees(rows)}, "xgboost")
     champion, challenger = (bundle.load(Path(row["bundle"]), row["bundle_sha256"]) for row in made)
-    return config, (champion, challenger)
+    return config, (champion, replace(challenger, light=bundle.Light(linear(0.7, age=0.01), 5)))
 
 
 def sparse(rows: pa.Table) -> pa.Table:
@@ -97,6 +98,24 @@ def same(one: Any, other: Any) -> None:
             same(getattr(one, field.name), getattr(other, field.name))
     else:
         assert one == other
+
+
+def test_a_light_stage_takes_part_in_the_replay_as_it_does_in_serving(lake: tuple[Config, Pair]) -> None:
+    """What it cuts has no chance, what is left has the chances of a request that brought nothing else."""
+    config, (champion, challenger) = lake
+    run = a_run("backtest", config)
+    found = replayed(run, held_out(run), (champion, challenger))
+    assert found.kept["champion"].all()
+    offsets, chosen, kept = found.found.offsets, found.chosen["challenger"], found.kept["challenger"]
+    cut = 0
+    for first, last in pairwise(offsets):
+        left = np.flatnonzero(kept[first:last]) + first
+        assert len(left) == 5
+        alone = first_choice(found.predicted["challenger"][left], np.array([0, 5]), challenger.policy)
+        np.testing.assert_allclose(chosen[left], alone)
+        assert chosen[first:last].sum() == pytest.approx(1)
+        cut += int(found.found.taken[first:last][~kept[first:last]].sum())
+    assert cut > 20, "logged items among them, whose clicks it cannot earn"
 
 
 @pytest.mark.parametrize("at_once", [1, 3 * CANDIDATES + 5, 100 * CANDIDATES])

@@ -240,15 +240,21 @@ def test_a_rankers_columns_are_the_same_from_both_sides(lively: Any) -> None:
 
 
 def test_logs_without_users_go_online(world: Any) -> None:
-    """No user rows and no users snapshot: items are online all the same."""
-    world.put("items", world.first, [world.item("i1", None), world.item("i2", price=None)])
+    """No user rows and no users snapshot: items are online all the same, and which of them are removed."""
+    blocked = [world.item("i1", None, removed=True), world.item("i2", price=None, removed=False)]
+    world.put("items", world.first, blocked)
     for table in ("impressions", "clicks", "purchases"):
         world.put(table, world.first, [])
     settings = going_online(world)
     assert world.run(world.first, settings=settings)["online_keys"] == 4
     reader = OnlineFeatures(settings)
     assert reader.published()[0].items["item_id"].tolist() == ["i1", "i2"]
+    assert reader.published()[0].removed == {"i1"}
     assert reader.user("u1", world.first) is None
+    world.put("items", world.first, [world.item("i1", None), world.item("i2", price=None, removed=True)])
+    world.run(world.first, settings=settings)  # blocked in between: the same day again is enough
+    assert reader.refresh()
+    assert reader.published()[0].removed == {"i2"}
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -48,6 +47,7 @@ def test_a_train_fold_without_clicks_is_refused() -> None:
 )
 def test_a_warm_start_fits_the_champions_kind(mode: Any, champion: str | None, expected: set[str]) -> None:
     assert set(core.kinds(mode, champion)) == expected
+    assert set(core.kinds(mode, champion, "logistic")) == {*expected, "logistic"}, "for the light stage"
 
 
 def test_the_fingerprint_follows_content_only() -> None:
@@ -70,9 +70,3 @@ def test_the_fingerprint_follows_content_only() -> None:
         changed = rows.set_column(rows.column_names.index(name), field, pa.array(values, field.type))
         assert told(changed) != first, name
         assert (told(changed, TABLE) == told(rows, TABLE)) == (name in (*IDS, *LISTS)), "nobody asked for it"
-
-
-def test_few_clicks_make_no_index() -> None:
-    users, items = (np.array([f"{p}{n % 9}" for n in range(300)], dtype=object) for p in "ui")
-    assert core.item_index((users[:199], items[:199]), 0) is None
-    assert core.item_index((users, items), 0) is not None

@@ -14,6 +14,7 @@ from jobs.evidence.data_warnings import html, of_delays
 from jobs.lake.tables import TIME
 from jobs.train.delays import Conversions, conversions, horizon_days, observed_at
 from models.delays.curve import DelayCurve, Drift
+from models.delays.methods import Taught, taught
 from models.delays.targets import Targets
 from models.evaluation.estimate import Refusal
 from models.rankers.protocol import TrainingData
@@ -48,8 +49,8 @@ def learned(rows: tuple[pa.Table, TrainingData], before: DelayCurve | None = Non
     return conversions(*rows, CUT, WINDOWS, DelaySettings(**settings), before)
 
 
-def rate(targets: Targets | None) -> float:
-    assert targets is not None
+def rate(targets: Taught | None) -> float:
+    assert isinstance(targets, Targets)
     return targets.rate()
 
 
@@ -58,7 +59,7 @@ def test_clicks_teach_as_far_as_they_were_to_be_seen() -> None:
     rows = train_fold()
     found = learned(rows)
     data, targets = rows[1], found.targets
-    assert targets is not None
+    assert isinstance(targets, Targets)
     assert np.array_equal(targets.rows, np.flatnonzero(data.clicked == 1.0))
     closed = ~np.isnan(data.converted[targets.rows])
     assert 0 < closed.mean() < 1
@@ -84,14 +85,76 @@ def test_the_newest_days_teach_by_the_curve_of_their_predecessor() -> None:
     assert learned(fresh, replace(before, horizon=before.horizon + 1)).targets is None, "of another window"
 
 
+def test_the_curve_is_published_on_a_grid_of_ages() -> None:
+    """What a dashboard plots: true shares of each surface, the counts behind them, and whose curve it is."""
+    rows = train_fold()
+    found = learned(rows)
+    table = found.published.to_pandas()
+    assert set(table.origin) == {"own"}
+    assert table.groupby("group").size().to_dict() == dict.fromkeys(("all", "surface: home", "surface: search"), 44)
+    assert table.age_days.max() == HORIZON
+    for group in ("surface: home", "surface: search"):
+        mine = table[table.group == group].set_index("age_days")
+        assert mine.share.loc[[1.0, 4.0, 9.0]].to_list() == pytest.approx((np.array([1, 4, 9]) / 10) ** 0.25, abs=0.04)
+        assert mine.share.is_monotonic_increasing
+        assert mine.share.iloc[-1] == 1.0
+    _, observed = observed_at(*rows, CUT, WINDOWS)
+    last = table[(table.group == "all") & (table.age_days == HORIZON)].iloc[0]
+    assert last.at_risk == (observed.come & observed.closed).sum()
+    assert last.reverse_hazard == last.came / last.at_risk
+    assert isinstance(found.drift, Drift)
+    assert last.drift_log_ratio == found.drift.longer.value
+    young = learned(train_fold(2, (0, 3)), found.curve).published.to_pandas()
+    assert set(young.origin) == {"parent"}
+    pooled = young[young.group == "all"].share.to_numpy()
+    assert pooled == pytest.approx(table[table.group == "all"].share.to_numpy())
+    assert (young[young.age_days > 3].at_risk == 0).all(), "counts are of these days"
+    assert learned(train_fold(2, (0, 3))).published.num_rows == 0
+
+
 def test_a_setting_says_how() -> None:
     """Waiting is what a ranker does by itself; censoring weights use closed rows and early conversions."""
     rows = train_fold()
     assert learned(rows, conversion="waited").targets is None
     weighted = learned(rows, conversion="censoring_weights").targets
-    assert weighted is not None
+    assert isinstance(weighted, Targets)
     assert (weighted.seen == 1).all()
     assert float(np.average(weighted.label, weights=weighted.weight)) == pytest.approx(RATE, abs=0.012)
+
+
+def test_further_settings_are_the_methods_of_the_bench() -> None:
+    """Placed on the rows of clicks; fake negatives are told to be no more than what has been heard."""
+    rows = train_fold()
+    data, (of_clicks, observed) = rows[1], observed_at(*rows, CUT, WINDOWS)
+    for method in ("em", "censoring_weights", "hazards", "fake_negatives"):
+        found, made = learned(rows, conversion=method), taught(method, observed)
+        assert isinstance(found.targets, tuple) == isinstance(made, tuple) == (method == "hazards")
+        pairs = zip(*(of if isinstance(of, tuple) else (of,) for of in (found.targets, made)), strict=True)
+        for placed, plain in pairs:
+            assert type(placed) is type(plain)
+            assert np.array_equal(placed.rows, of_clicks[plain.rows])
+            assert (data.clicked[placed.rows] == 1.0).all()
+            assert np.array_equal(placed.seen, plain.seen)
+        assert found.curve is not None, "published whatever is learned by"
+    fake = learned(rows, conversion="fake_negatives")
+    assert rate(fake.targets) == pytest.approx(observed.come.mean(), rel=1e-6)
+    assert "what has been heard so far, which is too little" in fake.why
+    young = train_fold(2, (0, 3))
+    assert learned(young, conversion="hazards").targets is None
+    assert learned(young, conversion="em").targets is not None, "it needs no closed label"
+
+
+def test_a_warm_start_renews_what_its_days_contradict() -> None:
+    """Of days that wait three times as long as their parent's, up to their own age; and says so."""
+    before = learned(train_fold(1)).curve
+    slower = learned(train_fold(2, (0, 6), slow=4.0), before)
+    assert before is not None
+    assert slower.curve is not None
+    assert set(slower.published["origin"].to_pylist()) == {"both"}
+    assert slower.why.endswith("read by the predecessor's delay curve, renewed where these days contradict it")
+    at = np.array([2.0])
+    assert slower.curve.seen(at, np.array(["search"])) < before.seen(at, np.array(["search"])) - 0.1
+    assert slower.curve.seen(at, np.array(["home"])) == before.seen(at, np.array(["home"]))
 
 
 def test_a_conversion_heard_of_after_the_cut_is_refused() -> None:

@@ -11,7 +11,8 @@ from jobs import bundle, tracking
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady, Refused
 from jobs.lake.store import Lake
-from jobs.train import job
+from jobs.train import core, job
+from models.settings import DelaySettings
 from tests.jobs.small_candidates import live, publish_ledger
 from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
 
@@ -54,7 +55,8 @@ def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, t
     for row in first:
         found = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
         assert found.fallback.kind == "popularity"
-        assert found.index is not None
+        assert found.retrieval is not None
+        assert found.retrieval.kind == report["retrieval"]["chosen"]
         told = found.manifest["lineage"]["columns"]
         assert ("user_item_interest" in told) == (row["ranker"] != "popularity"), "what its bytes depend on"
         assert ("last_items" in told) == (row["ranker"] == "mmoe"), "the others do not look at them"
@@ -72,7 +74,8 @@ def test_trainings_compare_in_one_table(config: Config) -> None:
     parents = {run.info.run_id: run for run in runs if run not in children}
     assert sorted(run.data.tags["training"] for run in parents.values()) == ["full-2026-01-08", "warm-2026-01-09"]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == set(parents)
-    figures = [{name for name in run.data.metrics if not name.startswith("curve.")} for run in runs]
+    of_some = ("curve.", "retrieval.")
+    figures = [{name for name in run.data.metrics if not name.startswith(of_some)} for run in runs]
     assert {"validation.log_loss", "chain.log_loss_minus_full", "train.rows"} <= figures[0]
     assert all(names == figures[0] for names in figures)
     by_steps = {run.data.tags["ranker"] for run in children if "curve.loss" in run.data.metrics}
@@ -91,6 +94,38 @@ def test_the_settings_of_one_ranker_change_no_other(config: Config) -> None:
     job.run(a_run("train", tuned))
     after = {row["ranker"]: row["bundle_sha256"] for row in candidates(config)}
     assert {kind for kind in before if after[kind] != before[kind]} == {"xgboost"}
+
+
+def test_a_light_stage_is_of_the_same_training_and_is_off_by_default(config: Config) -> None:
+    """A warm start fits its kind too; the lineage says what it learned from and by which settings."""
+    job.run(a_run("train", config))
+    assert all(bundle.load(Path(row["bundle"])).light is None for row in candidates(config))
+    publish_all(config, World(), mode="warm", n=100)
+    light = config.retrieval.light.model_copy(update={"ranker": "logistic", "keeps": 7})
+    staged = config.model_copy(update={"retrieval": config.retrieval.model_copy(update={"light": light})})
+    job.run(a_run("train", staged, mode="warm"))
+    rows = candidates(config, "warm")
+    assert {row["ranker"] for row in rows} == {"popularity", "logistic", "xgboost"}
+    logistic = next(row for row in rows if row["ranker"] == "logistic")
+    for row in rows:
+        made = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
+        assert made.light is not None
+        assert made.light.keeps == 7
+        assert made.light.ranker.to_files() == bundle.load(Path(logistic["bundle"])).ranker.to_files()
+        assert "logistic.l2" in made.manifest["lineage"]["settings"]
+        assert "user_item_interest" in made.manifest["lineage"]["columns"]
+
+
+def test_a_method_that_a_ranker_cannot_carry(config: Config, capsys: Any) -> None:
+    """A full training goes on without it and says so; a warm start of it can fit nothing, and fails before it tries."""
+    staged = config.model_copy(update={"delays": DelaySettings(conversion="hazards")})
+    job.run(a_run("train", staged))
+    assert {row["ranker"] for row in candidates(config)} == {"popularity", "logistic", "xgboost"}
+    assert "not trained: mmoe, which has one label a click" in capsys.readouterr().err
+    said = r"delays\.conversion = fake_negatives needs a ranker that takes several labels a click; found mmoe"
+    with pytest.raises(Misconfigured, match=said):
+        core.carried(["popularity", "mmoe"], DelaySettings(conversion="fake_negatives"), print)
+    assert core.carried(["popularity", "mmoe"], DelaySettings(conversion="em"), print) == ["popularity", "mmoe"]
 
 
 def test_settings_that_make_learning_diverge_are_misconfigured(config: Config) -> None:
@@ -136,6 +171,13 @@ def test_a_warm_start_continues_the_deployed_champion(config: Config) -> None:
     assert rows["popularity"]["started_from"] == f"popularity-full-{DAY}"
     origin = bundle.load(Path(rows["xgboost"]["bundle"])).manifest["lineage"]["started_from"]
     assert origin == {"candidate_id": champion["candidate_id"], "sha256": champion["bundle_sha256"]}
+    warm, full = (bundle.load(Path(row["bundle"])) for row in (rows["xgboost"], champion))
+    assert warm.retrieval is not None
+    assert full.retrieval is not None
+    assert warm.retrieval.to_files() == full.retrieval.to_files(), "a few days make no retriever: the parent's is kept"
+    assert warm.manifest["lineage"]["retrieval"]["taken_from"]["candidate_id"] in {
+        row["started_from"] for row in rows.values()
+    }
     # Again, after the warm candidate itself was deployed: it does not continue itself.
     again = live(rows["xgboost"], before=champion["candidate_id"])
     publish_ledger(config, live(champion), again)

@@ -86,6 +86,7 @@ def tables_of(day: date, n: int = N) -> Tables:
             "category": ["toys"] * n,
             "price": [9.5] * n,
             "title": ["a toy"] * n,
+            "removed": [k % 9 == 4 for k in numbers],
         },
         "users": {"user_id": users, "created_at": [start] * n},
     }

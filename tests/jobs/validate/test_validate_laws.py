@@ -23,8 +23,9 @@ TEXTS = ["a", "b", "c", "r", "i00", "", "null", " a", "a\u200b", "\x00", "x" * 3
 TIMES = [AT, AT + timedelta(hours=1), AT + timedelta(days=1), AT - timedelta(days=9_000), None]
 NUMBERS = [0.0, -0.0, 0.5, 1.0, 1.0 + 1e-12, -1.0, 5e-324, 1e308, float("inf"), float("-inf"), float("nan"), None]
 WHOLES = [0, 1, 2, -1, 1_000, 1_001, 2**31 - 1, -(2**31), None]
+FLAGS = [True, False, None]
 LISTS = [[], ["a"], ["a", "a"], ["a", None], ["", "b"], ["i00", "b"], ["x" * 300], None]
-POOLS = {"string": TEXTS, "timestamp[us, tz=UTC]": TIMES, "double": NUMBERS, "int32": WHOLES}
+POOLS = {"string": TEXTS, "timestamp[us, tz=UTC]": TIMES, "double": NUMBERS, "int32": WHOLES, "bool": FLAGS}
 
 
 def rows(table: str) -> st.SearchStrategy[pa.Table]:

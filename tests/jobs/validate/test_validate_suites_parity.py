@@ -55,7 +55,7 @@ def empty_frame(rows: pa.Table) -> pd.DataFrame:
     kinds = {field.name: field.type for field in rows.schema}
     kinds |= {f"{name}.element": kind.value_type for name, kind in kinds.items() if pa.types.is_list(kind)}
     plain = {pa.string(): pd.StringDtype("pyarrow"), TIME: pd.DatetimeTZDtype("us", "UTC")}
-    plain |= {kind: np.dtype(kind.to_pandas_dtype()) for kind in (pa.int32(), pa.float64())}
+    plain |= {kind: np.dtype(kind.to_pandas_dtype()) for kind in (pa.int32(), pa.float64(), pa.bool_())}
     return pd.DataFrame({name: pd.Series(dtype=plain.get(kind, pd.ArrowDtype(kind))) for name, kind in kinds.items()})
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.delays.curve import KEPT_STEPS, MIN_CLOSED, DelayCurve, Drift, Steps, drift
+from models.delays.curve import KEPT_STEPS, MIN_CLOSED, DelayCurve, Drift, Steps, counted, drift
 from models.delays.observed import Floats, Observed
 from models.evaluation.estimate import Refusal
 from tests.models.delays.late_world import DAYS, HORIZON, LateWorld, within
@@ -77,6 +77,20 @@ def test_by_hand() -> None:
     assert steps.log_variance.tolist() == [np.inf, 1.0, 0.5, 0.0]
     assert steps.stderr(np.array([2.5]))[0] == pytest.approx(0.5 * np.sqrt(0.5))
     assert np.isnan(steps.stderr(np.array([0.5]))[0])
+
+
+def test_stages_counted_by_hand_chain_to_the_curve() -> None:
+    """At the jumps of the curve one minus came / at risk is the factor between its steps; it counts as one would."""
+    log = LateWorld(3, rows=400).observed
+    ends = np.append(AGES, HORIZON)
+    came, risk = counted(log, ends)
+    for k, (start, end) in enumerate(zip(np.append(-1.0, AGES), ends, strict=True)):
+        asked = log.come & (log.elapsed >= end) & (log.delay <= end)
+        assert (came[k], risk[k]) == ((asked & (log.delay > start)).sum(), asked.sum())
+    every = np.unique(log.delay[log.come])
+    came, risk = counted(log, every)
+    left = 1 - came / risk
+    assert np.append(np.cumprod(left[::-1])[::-1][1:], 1.0) == pytest.approx(pooled(log).share[1:])
 
 
 def test_groups_have_their_own_curves_and_small_ones_that_of_all() -> None:
@@ -166,3 +180,48 @@ def test_drift_needs_both_sides() -> None:
     log = LateWorld(0).observed
     for recent in (log.age >= 0, log.age < 0):
         assert isinstance(drift(log, recent), Refusal)
+
+
+def days_old(seed: int, rows: int, **law: float) -> Observed:
+    """Of a log only the rows three to six days old, as a warm start has them; none of them is closed."""
+    log = LateWorld(seed, rows=rows, **law).observed
+    return log.rows((log.age > 3) & (log.age < 6))
+
+
+def test_newer_days_renew_a_curve_only_where_they_contradict_it() -> None:
+    """Where nothing moved it stays the better known curve; where delays stretched what the newer days can tell, up to
+    their age, is theirs, and half the error of the rate is gone.
+    """
+    parents = [DelayCurve.fit(LateWorld(seed).observed) for seed in range(40)]
+    still = [parent.renewed(days_old(1_000 + k, 40_000)) is parent for k, parent in enumerate(parents)]
+    assert np.mean(still) > 0.8
+    errors = []
+    for k, parent in enumerate(parents):
+        young = days_old(2_000 + k, 60_000, stretch=2.0)
+        renewed = parent.renewed(young)
+        assert renewed is not parent
+        shares = [of.pooled.within(AGES) for of in (parent, renewed)]
+        errors.append([np.log(share / within(AGES, 2.0)) for share in shares])
+    carried, renewed_ = np.mean(errors, axis=0)
+    assert (carried[2:6] > 0.03).all()
+    assert (np.abs(renewed_[2:6]) < 0.5 * carried[2:6]).all()
+
+
+def test_a_renewed_curve_is_a_curve() -> None:
+    """It rises to 1, keeps the end it knows nothing of, knows its error, and survives being written down."""
+    parent = DelayCurve.fit(LateWorld(1, slow=2.0).observed)
+    young = days_old(2, 60_000, stretch=3.0)
+    renewed = parent.renewed(young)
+    for one, steps in (("all", renewed.pooled), *renewed.groups.items()):
+        before = parent.pooled if one == "all" else parent.groups[one]
+        assert (np.diff(steps.share) >= 0).all()
+        assert (np.diff(steps.at) > 0).all()
+        assert len(steps.share) == len(steps.at) + 1 == len(steps.log_variance)
+        late = np.array([6.2, 6.9])
+        assert steps.within(late) == pytest.approx(before.within(late))
+        assert steps.stderr(np.array([1.0])) > 0
+    again = DelayCurve.from_json(renewed.to_json())
+    assert again.pooled.within(AGES) == pytest.approx(renewed.pooled.within(AGES), abs=1 / KEPT_STEPS)
+    few = young.rows(np.flatnonzero(young.come)[: MIN_CLOSED - 1])
+    assert parent.pooled.renewed(few.delay, few.elapsed) is parent.pooled
+    assert not parent.pooled.contradicted(few.delay[:0], few.elapsed[:0])

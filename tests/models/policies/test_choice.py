@@ -1,5 +1,7 @@
 """Laws of the probabilities that get logged: backtests divide by them."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from models.policies.choice import first_choice, placed_choice, slate
+from models.policies.stages import kept
 from models.settings import PolicySettings
 
 POLICIES = [
@@ -177,3 +180,32 @@ def test_a_page_with_a_gap_is_refused(place: list[int]) -> None:
     """What stood in the gap is unknown, and so is what was left for the places below."""
     with pytest.raises(ValueError, match="places"):
         placed_choice(np.full(3, 0.5), np.array([0, 3]), np.array(place), POLICIES[0])
+
+
+@given(segments=SEGMENTS, policy=st.sampled_from(POLICIES), keep=st.integers(1, 4), data=st.data())
+@settings(deadline=None, max_examples=60)
+def test_what_a_stage_cuts_is_as_if_it_had_never_been_a_candidate(
+    segments: list[list[float]], policy: PolicySettings, keep: int, data: st.DataObject
+) -> None:
+    """A light stage before the policy: serving drops what it cuts, a replay gives it no chance, at any place."""
+    offsets = np.cumsum([0, *map(len, segments)])
+    scores = np.array([x for s in segments for x in s])
+    light = np.array(data.draw(st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=len(scores), max_size=len(scores))))
+    left = kept(light, offsets, keep)
+    place = np.zeros(len(scores), dtype=np.int64)
+    for first, last in pairwise(offsets):
+        best = sorted(range(first, last), key=lambda at: (-light[at], at))[:keep]
+        assert np.flatnonzero(left[first:last]).tolist() == sorted(at - first for at in best)
+        place[best] = np.arange(1, len(best) + 1)
+    bounds = np.concatenate([[0], np.cumsum([left[a:b].sum() for a, b in pairwise(offsets)])])
+    alone = np.zeros(len(scores))
+    alone[left] = first_choice(scores[left], bounds.astype(np.int64), policy)
+    np.testing.assert_allclose(first_choice(scores, offsets, policy, left), alone)
+    alone[left] = placed_choice(scores[left], bounds.astype(np.int64), place[left], policy)
+    np.testing.assert_allclose(placed_choice(scores, offsets, place, policy, left), alone)
+
+
+def test_a_stage_refuses_what_it_cannot_cut_by() -> None:
+    for scores, keep in ((np.array([0.1, np.nan]), 1), (np.array([0.1, 0.2]), 0), (np.array([0.1]), 1)):
+        with pytest.raises(ValueError, match="a stage keeps at least one"):
+            kept(scores, np.array([0, 2]), keep)

@@ -12,7 +12,8 @@ from jobs.lake.tables import SUPERSEDED, TIME
 from jobs.moment.columns import numbers
 from jobs.outcomes import as_known
 from models.delays.curve import DelayCurve
-from models.delays.methods import as_seen, plug_in
+from models.delays.methods import METHODS, SEVERAL, as_seen, plug_in
+from models.delays.methods import taught as asked
 from models.delays.observed import Observed
 from models.delays.targets import Targets
 from models.features import LAST_ITEMS
@@ -324,6 +325,38 @@ def test_open_conversions_teach_by_how_they_are_delayed(kind: type[Ranker], data
     assert per_click(warm, data) == pytest.approx(TRUTH / 2, rel=0.1)
     assert per_click(fit(kind.kind, taught(rows, as_seen(observed)), settings, full), data) < 0.42 * TRUTH
     assert same(kind.from_files(warm.to_files()), warm, data)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("as_seen", "waited")])
+def test_every_way_to_read_open_conversions_can_be_asked(kind: type[Ranker], data: TrainingData, method: str) -> None:
+    """As training asks it: right on average and by item, whole on disk, and a warm start goes on from it.
+
+    Fake negatives of a snapshot learn what has been heard so far; a ranker that has one label a click says no to what
+    needs several.
+    """
+    rows, observed = waiting(checkerboard(20_000, seed=1), 1, (0, CUT_DAY))
+    clicks = np.flatnonzero(rows.clicked == 1.0)
+    rows.converted[clicks] = np.where(observed.closed, observed.come, np.nan)
+    made = asked(method, observed)
+    stages = made if isinstance(made, tuple) else (made,)
+    placed = tuple(replace(stage, rows=clicks[stage.rows]) for stage in stages)
+    rows = replace(rows, conversion=placed if len(placed) > 1 else placed[0])
+    if method in SEVERAL and not kind.several_labels:
+        with pytest.raises(ValueError, match="one conversion label a click"):
+            fit(kind.kind, rows, SETTINGS)
+        return
+    found = fit(kind.kind, rows, SETTINGS)
+    expected = observed.come.mean() if method == "fake_negatives" else TRUTH
+    assert per_click(found, data) == pytest.approx(expected, rel=0.15 if method == "em" else 0.06)
+    good = data.features["item_category"] == "good"
+    given = found.predict(data.features).p_conversion_given_click
+    assert given[good].mean() > 1.05 * given[~good].mean()
+    assert same(kind.from_files(found.to_files()), found, data)
+    warm = fit(kind.kind, rows, SETTINGS, found)
+    assert per_click(warm, data) == pytest.approx(per_click(found, data), rel=0.1)
+    if method == "hazards":  # the last week's clicks are past the first stages only: it keeps what it knew of the last
+        young = rows.where(np.arange(int(0.65 * len(rows.clicked)) + 1, len(rows.clicked)))
+        assert per_click(fit(kind.kind, young, SETTINGS, found), data) == pytest.approx(TRUTH, rel=0.1)
 
 
 def test_where_all_is_closed_open_conversions_change_nothing(kind: type[Ranker], data: TrainingData) -> None:

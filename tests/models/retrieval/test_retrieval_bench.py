@@ -36,6 +36,13 @@ def test_only_words_find_new_items(tables: dict[str, list[dict[str, Any]]]) -> N
     assert new["item_cf"] == new["ease"] == new["ials"] == new["popularity"] == 0
 
 
+def test_what_is_served_is_nearly_what_was_judged(tables: dict[str, list[dict[str, Any]]]) -> None:
+    """By scores to the item; through an index of half precision all but ties; and nothing that was removed since."""
+    for row in tables["served"]:
+        assert row["found"] > (0.97 if row["kind"] == "ials" else 0.999)
+        assert row["removed_found"] == 0
+
+
 def test_every_index_finds_nearly_all(tables: dict[str, list[dict[str, Any]]]) -> None:
     """On two thousand vectors in clusters."""
     assert {row["kind"] for row in tables["index"]} == {"exact", "ivf", "pq", "hnsw"}

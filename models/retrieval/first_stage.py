@@ -1,0 +1,169 @@
+"""The first stage of a bundle: which items may be worth ranking for a history of items, and who found them.
+
+Only items the training knew can be found; a younger one has to be offered by whoever knows today's catalogue.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from models.retrieval.content import ContentRetriever
+from models.retrieval.ease import Ease
+from models.retrieval.ials import Ials
+from models.retrieval.interactions import Bools, Ints, Sparse
+from models.retrieval.item_cf import ItemCF
+from models.retrieval.popularity import PopularityRetriever
+from models.retrieval.protocol import Retriever, VectorRetriever, best
+from models.retrieval.skip_gram import SkipGram
+from models.retrieval.two_tower import TwoTower
+from models.retrieval.vector_index import VectorIndex, embeddings_version
+from models.settings import RetrievalSettings
+
+RETRIEVERS: dict[str, type[Retriever]] = {
+    retriever.kind: retriever
+    for retriever in (PopularityRetriever, ItemCF, Ease, Ials, SkipGram, ContentRetriever, TwoTower)
+}
+"""Simplest first: the first of two that are as good is chosen."""
+POPULARITY = PopularityRetriever.kind
+STAGE_FILE, ITEMS_FILE = "stage.json", "items.json"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Item ids, best first, and the kind of the retriever that found them."""
+
+    items: list[str]
+    by: str
+
+
+class Finder:
+    """A retriever, with an index of its vectors where its scores are inner products."""
+
+    def __init__(self, retriever: Retriever, index: VectorIndex | None) -> None:
+        """Raises ValueError for an index of other embeddings than the retriever's."""
+        if isinstance(retriever, VectorRetriever) != (index is not None):
+            raise ValueError(f"an index is needed of a retriever with vectors, and of no other; found {retriever.kind}")
+        if index is not None and isinstance(retriever, VectorRetriever):
+            index.need_version(embeddings_version(retriever.item_vectors))
+        self.retriever, self.index = retriever, index
+
+    @classmethod
+    def build(cls, retriever: Retriever, histories: Sparse, settings: RetrievalSettings, removed: Bools) -> Self:
+        """`histories` (n, items) like those that will come; raises what `VectorIndex.build` raises."""
+        if not isinstance(retriever, VectorRetriever):
+            return cls(retriever, None)
+        vectors = retriever.item_vectors
+        queries = retriever.user_vectors(histories)
+        asked = queries[queries.any(axis=1)]
+        return cls(retriever, VectorIndex.build(vectors, asked if len(asked) else vectors, settings, removed))
+
+    def find(self, history: Sparse, k: int, barred: Bools, by_popularity: Ints) -> Ints | None:
+        """(k,) item codes, -1 where none is left, none of `barred`; None where the history (1, items) says nothing."""
+        if self.index is not None and isinstance(self.retriever, VectorRetriever):
+            query = self.retriever.user_vectors(history)
+            return self.index.search(query, k, barred)[0][0] if query.any() else None
+        scores = self.retriever.scores(history)[0]
+        if self.retriever.kind != POPULARITY and scores.min() == scores.max():
+            return None
+        return best(np.where(barred, -np.inf, scores), by_popularity, k)
+
+    def to_files(self) -> dict[str, bytes]:
+        """Those of the retriever and of its index."""
+        return {**self.retriever.to_files(), **(self.index.to_files() if self.index else {})}
+
+    @classmethod
+    def from_files(cls, kind: str, files: Mapping[str, bytes]) -> Self:
+        """Raises ValueError where the index does not find what its canary knows, or is of other embeddings."""
+        retriever = RETRIEVERS[kind].from_files(files)
+        vectors = isinstance(retriever, VectorRetriever)
+        return cls(retriever, VectorIndex.from_files(files) if vectors else None)
+
+
+class FirstStage:
+    """The retriever that was chosen; for a history it knows nothing of the content's, where items have words; for
+    whoever has no history at all the most popular items.
+    """
+
+    def __init__(self, items: Sequence[str], finders: Sequence[Finder], k: int, removed: Collection[str] = ()) -> None:
+        """`items`: their ids by code; `finders` in the order in which they are asked, `k`: how many items to find.
+
+        `removed`: items that were removed when it was built.
+        """
+        self.items, self.k, self.removed = list(items), k, frozenset(removed)
+        self._finders = list(finders)
+        self._code = {item: code for code, item in enumerate(self.items)}
+        self._by_popularity = np.argsort(-finders[0].retriever.popular, kind="stable")
+
+    @classmethod
+    def build(
+        cls,
+        items: Sequence[str],
+        retrievers: Sequence[Retriever],
+        histories: Sparse,
+        settings: RetrievalSettings,
+        removed: Bools,
+    ) -> Self:
+        """With indexes of what has vectors, without the items `removed` (items,); raises what `Finder.build` raises."""
+        finders = [Finder.build(retriever, histories, settings, removed) for retriever in retrievers]
+        return cls(items, finders, settings.k, [items[code] for code in np.flatnonzero(removed).tolist()])
+
+    @property
+    def kind(self) -> str:
+        """That of the retriever that was chosen."""
+        return self._finders[0].retriever.kind
+
+    @property
+    def canary_recalls(self) -> dict[str, float]:
+        """Of each retriever with an index: the share of its canary's exact answers that the index finds."""
+        return {one.retriever.kind: one.index.canary_recall for one in self._finders if one.index is not None}
+
+    def barred(self, removed: Collection[str], listed: Collection[str] | None = None) -> Bools:
+        """(items,) which must not be found: the `removed`, and where there is a catalogue those it does not list."""
+        codes = [self._code[item] for item in removed if item in self._code]
+        found = np.zeros(len(self.items), dtype=bool)
+        if listed is not None:
+            found[:] = True
+            found[[self._code[item] for item in listed if item in self._code]] = False
+        found[codes] = True
+        return found
+
+    def search(self, recent: Sequence[str], barred: Bools | None = None) -> Found:
+        """Up to `k` items for the items last taken up, in any order; none of those, none that is `barred` (items,).
+
+        Nobody who says what is barred means: what was removed when it was built.
+        """
+        from scipy.sparse import csr_array
+
+        codes = np.array(sorted({self._code[item] for item in recent if item in self._code}), dtype=np.int64)
+        history = csr_array((np.ones(len(codes)), codes, np.array([0, len(codes)])), shape=(1, len(self.items)))
+        gone = self.barred(self.removed) if barred is None else barred.copy()
+        gone[codes] = True
+        for finder in self._finders if len(codes) else ():
+            found = finder.find(history, self.k, gone, self._by_popularity)
+            if found is not None and (found >= 0).any():
+                return Found(self._named(found), finder.retriever.kind)
+        left = self._by_popularity[~gone[self._by_popularity]]
+        return Found(self._named(left[: self.k]), POPULARITY)
+
+    def _named(self, codes: Ints) -> list[str]:
+        return [self.items[code] for code in codes.tolist() if code >= 0]
+
+    def to_files(self) -> dict[str, bytes]:
+        """The item ids and the order of the retrievers as JSON, each retriever's files in a folder of its kind."""
+        by_kind = {one.retriever.kind: one.to_files() for one in self._finders}
+        files = {f"{kind}/{name}": content for kind, own in by_kind.items() for name, content in own.items()}
+        stage = {"k": self.k, "kinds": list(by_kind), "removed": sorted(self.removed)}
+        return {STAGE_FILE: json.dumps(stage).encode(), ITEMS_FILE: json.dumps(self.items).encode(), **files}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> Self:
+        """The very stage `to_files` wrote; raises ValueError where an index is not as good as when it was built."""
+        stage = json.loads(files[STAGE_FILE])
+        finders = []
+        for kind in stage["kinds"]:
+            own = {name.removeprefix(f"{kind}/"): data for name, data in files.items() if name.startswith(f"{kind}/")}
+            finders.append(Finder.from_files(kind, own))
+        return cls(json.loads(files[ITEMS_FILE]), finders, int(stage["k"]), stage["removed"])
