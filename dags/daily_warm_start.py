@@ -18,6 +18,10 @@ it starts the DAG `promotion`. The table below says which stage does what.
   was judged. No candidate is proposed and the champion keeps serving. A challenger that stands is judged tomorrow.
 - **`backtest` or `backtest_full`, "NotReady: … another writer committed first"**: another backtest began its look in
   the same second; the next try sees it. Nothing to do.
+- **`train`, "Refused: … needs a full training"**: `weekly_training` has not succeeded for more than a week. Look there;
+  afterwards clear this.
+- **`full_training` is not skipped**: a kind's warm starts lost to what they continued `warm.max_losses` times in a row
+  (Slack says which). `weekly_training` has been started for the day; if that is green there is nothing to do.
 - **`propose` or `propose_full`**: the challenger exists but `promotion` was not started; clear this task only. Skipped:
   nobody was judged.
 - **Anything else** is a crash, tried three times.
@@ -33,7 +37,7 @@ Where another model has gone live since, a backtest that is cleared judges nobod
 
 from airflow.sdk import DAG
 
-from jobs.orchestration import on_tables, propose, stage, standing_orders
+from jobs.orchestration import full_training, on_tables, propose, stage, standing_orders
 
 STAGES = ("assemble", "train", "backtest")
 
@@ -50,5 +54,6 @@ with DAG(
     backtest_full = stage("backtest", mode="full", task_id="backtest_full")
 
     assemble >> train >> backtest >> propose("warm")
+    train >> full_training()
     # Whether or not the warm start succeeds: it needs the day's test rows only.
     assemble >> backtest_full >> propose("full", backtest="backtest_full", standing=True, task_id="propose_full")

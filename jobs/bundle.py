@@ -6,6 +6,7 @@
     fallback/…          the popularity ranker that answers when the ranker is late or down
     retrieval/…         which items are worth ranking where a request names none: the retriever, its index and canary
     delays/curve.json   how conversions were delayed in its training, where that could be told
+    probe/rows.json     rows on which a chain of warm starts is watched, the same along the chain
 
 Backtest, endpoint and monitor all load through `load`; a bundle's own sha256 is that of its manifest.
 """
@@ -35,6 +36,7 @@ from models.retrieval import FirstStage
 from models.settings import PolicySettings
 
 MANIFEST = "manifest.json"
+PROBE = "probe/rows.json"
 SCHEMA_VERSION = 2
 
 
@@ -78,6 +80,12 @@ class Bundle:
         return kept(score(self.light.ranker.predict(columns), self.policy), offsets, self.light.keeps)
 
     @property
+    def probe(self) -> bytes | None:
+        """Its probe rows as `train` wrote them; None in a bundle of before there were any."""
+        path = self.path / PROBE
+        return path.read_bytes() if path.is_file() else None
+
+    @property
     def learned_until(self) -> datetime:
         """No row that it, or what its training started from, learned from or was chosen on is later than this.
 
@@ -105,6 +113,7 @@ def write(
     lineage: Mapping[str, Any],
     delays: DelayCurve | None = None,
     light: Light | None = None,
+    probe: bytes | None = None,
 ) -> Bundle:
     """Write `folder/<candidate_id>` whole or not at all, replacing an older one of that name; returns it loaded.
 
@@ -118,6 +127,8 @@ def write(
         "delays": {"curve.json": delays.to_json()} if delays else {},
     }
     files = {f"{part}/{name}": content for part, contents in parts.items() for name, content in contents.items()}
+    if probe is not None:
+        files[PROBE] = probe
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "candidate_id": candidate_id,

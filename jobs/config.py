@@ -212,6 +212,23 @@ class DatasetSettings(Settings):
     retrieval: Annotated[RetrievalNegativeSettings, Changes("assemble", only=True)] = RetrievalNegativeSettings()
 
 
+class WarmStartSettings(Settings):
+    """When a chain of warm starts has gone on for too long, or one of them too far."""
+
+    max_depth: int = Field(
+        7, ge=1, description="warm starts in a row of a kind; one more is refused until a full training"
+    )
+    max_drift: float = Field(
+        0.5,
+        gt=0,
+        description="mean change of p_click's logit against what is continued, on the chain's frozen probe rows; above "
+        "it an alarm, and a warning on the evidence",
+    )
+    max_losses: int = Field(
+        2, ge=1, description="warm starts in a row that lose to what they continue; then a full training is started"
+    )
+
+
 class TrackingSettings(Settings):
     """MLflow: where runs are logged and under which name models are registered."""
 
@@ -283,6 +300,7 @@ class Config(Settings):
     tasks: Annotated[TaskSettings, Changes("assemble")] = TaskSettings()
     delays: Annotated[DelaySettings, Changes("train")] = DelaySettings()
     ranker: Annotated[RankerSettings, Changes("train")] = RankerSettings()
+    warm: Annotated[WarmStartSettings, Changes("train")] = WarmStartSettings()
     retrieval: Annotated[RetrievalSettings, Changes("train")] = RetrievalSettings()
     policy: Annotated[PolicySettings, Changes("train")] = PolicySettings()
     gate: Annotated[GateSettings, Changes("train")] = GateSettings()

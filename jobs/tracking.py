@@ -5,20 +5,25 @@ its candidate and sha256, a model version likewise, so a retried stage adds noth
 """
 
 import fcntl
+import json
 import logging
 import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady, Refused, TidegateError, causes, of_the_disk, one_line
 
-ALIAS = "champion"
+ALIAS, CHALLENGER = "champion", "challenger"
+"""Of the registered model: the version that serves, and the newest that was judged and does not."""
+TRAINING, PARENT = "training", "mlflow.parentRunId"
+"""Tags: the name of a training on its run, and its run's id on those of its rankers, which MLflow shows below it."""
 EVIDENCE = "evidence"
 """The folder of a run's artifacts that holds its evidence pack."""
 WORTH_WAITING = (
@@ -54,6 +59,8 @@ STAYS = (
 """What databases say that no waiting changes."""
 SETTLED_SECONDS = 60
 """A half-made SQLite file that nobody has touched for so long is nobody's work in progress."""
+MOST_METRICS, MOST_PARAMS, FIRST_METRICS = 1_000, 100, 800
+"""Of one call of MLflow's; with parameters and tags beside them at most the last."""
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # A stage that cannot reach MLflow ends as `NotReady` in seconds; the orchestrator has the patience.
@@ -65,6 +72,47 @@ QUIET = {
 }
 
 
+@dataclass(frozen=True)
+class Dataset:
+    """The rows a run learned from: a partition of a Delta table at a version, and a digest of what was read."""
+
+    name: str
+    digest: str
+    path: Path
+    version: int
+    profile: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Figures at a step of a run."""
+
+    step: int
+    metrics: Mapping[str, float]
+
+
+def begin_training(config: Config, name: str, tags: Mapping[str, str]) -> str:
+    """The id of the run that the rankers of one training are children of; a retried training finds its own again.
+
+    Raises `NotReady` when MLflow cannot be reached.
+    """
+    with _reached(config) as client:
+        experiment = _experiment(client, config)
+        wanted = f"tags.{TRAINING} = '{name}'"
+        found = client.search_runs([experiment], wanted, max_results=1, order_by=["attributes.start_time ASC"])
+        if found:
+            return str(found[0].info.run_id)
+        run = client.create_run(experiment, run_name=name, tags={**tags, TRAINING: name})
+        return str(run.info.run_id)
+
+
+def end_training(config: Config, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """What came of it: the figures of its challenger, so that a table of trainings compares weeks."""
+    with _reached(config) as client:
+        _batch(client, run_id, metrics, tags=tags)
+        client.set_terminated(run_id)
+
+
 def log_ranker(
     config: Config,
     candidate_id: str,
@@ -72,23 +120,27 @@ def log_ranker(
     params: Mapping[str, object],
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
+    parent: str | None = None,
+    curve: Sequence[Point] = (),
+    data: Dataset | None = None,
 ) -> str:
     """The id of the finished run that holds the ranker of `bundle`; `tags` must carry `bundle_sha256`.
 
-    Raises `NotReady` when MLflow cannot be reached.
+    `parent` is the run of its training, `curve` what was measured while it learned, `data` what it learned from. Raises
+    `NotReady` when MLflow cannot be reached.
     """
+    told = {**tags, "candidate_id": candidate_id} | ({PARENT: parent} if parent else {})
     with _reached(config) as client:
         experiment = _experiment(client, config)
         run = _finished(client, experiment, candidate_id, tags["bundle_sha256"])
         if run is None:
-            run = client.create_run(experiment, run_name=candidate_id).info.run_id
-            for name, value in params.items():
-                client.log_param(run, name, value)
-            for name, figure in metrics.items():
-                client.log_metric(run, name, figure)
+            run = client.create_run(experiment, run_name=candidate_id, tags=told).info.run_id
+            _batch(client, run, metrics, params, curve=curve)
+            if data is not None:
+                _log_input(client, run, data)
             client.log_artifacts(run, str(bundle), "bundle")
-        for name, text in {**tags, "candidate_id": candidate_id}.items():
-            client.set_tag(run, name, text)
+        else:
+            _batch(client, run, {}, tags=told)
         # Last: only a finished run is ever found again.
         client.set_terminated(run)
         return str(run)
@@ -100,10 +152,7 @@ def log_evidence(config: Config, run_id: str, metrics: Mapping[str, float], file
     They take the place of older ones by name; MLflow keeps an older verdict, which says which document it is on.
     """
     with _reached(config) as client:
-        from mlflow.entities import Metric
-
-        at = int(time.time() * 1000)
-        client.log_batch(run_id, metrics=[Metric(name, figure, at, 0) for name, figure in metrics.items()])
+        _batch(client, run_id, metrics)
         for name, content in files.items():
             client.log_text(run_id, content, f"{EVIDENCE}/{name}")
 
@@ -118,8 +167,18 @@ def artifact_url(config: Config, run_id: str, path: str) -> str | None:
         return f"{uri}/#/experiments/{experiment}/runs/{run_id}/artifacts/{path}"
 
 
-def register(config: Config, run_id: str, candidate_id: str, bundle_sha256: str, verdict: str) -> int:
-    """The model version of this bundle, with the verdict as a tag; the alias stays where it is."""
+def register(
+    config: Config,
+    run_id: str,
+    candidate_id: str,
+    bundle_sha256: str,
+    verdict: str,
+    evidence: Mapping[str, str] | None = None,
+) -> int:
+    """The model version of this bundle, with the verdict and where the `evidence` is as tags.
+
+    The alias `CHALLENGER` points at it: the newest that was judged. `ALIAS` stays where it is.
+    """
     with _reached(config) as client:
         name = config.tracking.model
         _registered_model(client, name)
@@ -128,12 +187,14 @@ def register(config: Config, run_id: str, candidate_id: str, bundle_sha256: str,
             source = f"{client.get_run(run_id).info.artifact_uri}/bundle"
             tags = {"candidate_id": candidate_id, "bundle_sha256": bundle_sha256}
             version = int(client.create_model_version(name, source, run_id, tags=tags).version)
-        client.set_model_version_tag(name, str(version), "verdict", verdict)
+        for tag, text in {"verdict": verdict, **(evidence or {})}.items():
+            client.set_model_version_tag(name, str(version), tag, text)
+        client.set_registered_model_alias(name, CHALLENGER, str(version))
         return version
 
 
 def move_champion(config: Config, candidate_id: str, bundle_sha256: str | None = None) -> int:
-    """The alias `champion` points at the newest version of this candidate; returns that version.
+    """The alias `champion` points at the newest version of this candidate, `challenger` no longer; returns the version.
 
     Raises `Refused` when `promote` never registered it.
     """
@@ -143,6 +204,8 @@ def move_champion(config: Config, candidate_id: str, bundle_sha256: str | None =
         if version is None:
             raise Refused(f"the alias {ALIAS} needs a registered version of {candidate_id} in {name}; found none")
         client.set_registered_model_alias(name, ALIAS, str(version))
+        if str(client.get_registered_model(name).aliases.get(CHALLENGER)) == str(version):
+            client.delete_registered_model_alias(name, CHALLENGER)
         return version
 
 
@@ -312,6 +375,39 @@ def _experiment(client: Any, config: Config) -> str:
                 raise
             found = client.get_experiment_by_name(name)
     return str(found.experiment_id)
+
+
+def _batch(
+    client: Any,
+    run_id: str,
+    metrics: Mapping[str, float],
+    params: Mapping[str, object] | None = None,
+    tags: Mapping[str, str] | None = None,
+    curve: Sequence[Point] = (),
+) -> None:
+    """All in as few commits as MLflow allows: one each used to cost three seconds a run."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    at = int(time.time() * 1000)
+    points = [Point(0, metrics), *curve]
+    figures = [Metric(name, value, at, point.step) for point in points for name, value in point.metrics.items()]
+    told = [RunTag(name, text) for name, text in (tags or {}).items()]
+    given = [Param(name, str(value)) for name, value in (params or {}).items()]
+    client.log_batch(run_id, figures[:FIRST_METRICS], given[:MOST_PARAMS], told)
+    for first in range(MOST_PARAMS, len(given), MOST_PARAMS):
+        client.log_batch(run_id, params=given[first : first + MOST_PARAMS])
+    for first in range(FIRST_METRICS, len(figures), MOST_METRICS):
+        client.log_batch(run_id, metrics=figures[first : first + MOST_METRICS])
+
+
+def _log_input(client: Any, run_id: str, data: Dataset) -> None:
+    """As `mlflow.data` writes a version of a Delta table down, without the Spark session that it would ask for."""
+    from mlflow.entities import Dataset as Entity
+    from mlflow.entities import DatasetInput, InputTag
+
+    source = json.dumps({"path": str(data.path), "delta_table_version": data.version})
+    entity = Entity(data.name, data.digest[:36], "delta_table", source, profile=json.dumps(dict(data.profile)))
+    client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
 
 
 def _registered_model(client: Any, name: str) -> None:

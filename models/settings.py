@@ -253,6 +253,9 @@ class XGBoostSettings(EncodingSettings):
     warm_rounds: int = Field(10, ge=1, description="rounds added by a daily warm start")
     depth: int = Field(5, ge=1, le=12)
     eta: float = Field(0.15, gt=0, le=1)
+    warm_eta: float = Field(
+        0.03, gt=0, le=1, description="eta of a daily warm start, whose one day would else outweigh a month"
+    )
     conversion_l2: float = Field(
         100.0,
         ge=0,

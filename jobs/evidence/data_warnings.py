@@ -48,6 +48,23 @@ def of_delays(lineage: Mapping[str, Any]) -> list[Warned]:
     return [Warned(table="examples", expectation="delays_as_before", needs=needs, notes=notes, days=[day])]
 
 
+def of_drift(lineage: Mapping[str, Any]) -> list[Warned]:
+    """That a warm start moved further than it may; a full training, or a bundle of before, says nothing."""
+    moved = lineage.get("moved_far")
+    if not moved:
+        return []
+    day = WarnedDay(day=lineage["day"], rows=None, found=moved["mean"])
+    return [
+        Warned(
+            table="examples",
+            expectation="warm_start_moves_little",
+            needs="a warm start to say nearly what it continues says",
+            notes=f"In training, {moved['said']}.",
+            days=[day],
+        )
+    ]
+
+
 def _rule(table: str, expectation: str, warnings: Sequence[tuple[date, Mapping[str, Any]]]) -> Warned:
     newest = warnings[-1][1]
     days = [WarnedDay(day=day.isoformat(), rows=said["rows"], found=said["found"]) for day, said in warnings]

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -55,6 +55,12 @@ class Scored:
 
     def __len__(self) -> int:
         return len(self.clicked)
+
+    def of(self, names: Iterable[str]) -> "Scored":
+        """The same rows, of some of the rankers, in that order."""
+        wanted = list(names)
+        first, shown, later = ({n: by[n] for n in wanted} for by in (self.as_first, self.as_shown, self.p_conversion))
+        return replace(self, as_shown=shown, as_first=first, p_conversion=later)
 
     def asked_by(self, metric: str) -> Mapping[str, Floats]:
         """The p_click a metric is of: an order is of items each shown first, a probability of what was shown."""

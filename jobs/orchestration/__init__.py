@@ -7,13 +7,14 @@
 from jobs.orchestration.operator import stage, table
 from jobs.orchestration.person import APPROVAL, approval
 from jobs.orchestration.schedule import MODE, daily, on_tables, standing_orders, weekly
-from jobs.orchestration.trigger import propose
+from jobs.orchestration.trigger import full_training, propose
 
 __all__ = [
     "APPROVAL",
     "MODE",
     "approval",
     "daily",
+    "full_training",
     "on_tables",
     "propose",
     "stage",

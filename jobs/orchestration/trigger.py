@@ -1,4 +1,4 @@
-"""A challenger with evidence is proposed for promotion in a run of its own."""
+"""A challenger with evidence is proposed for promotion in a run of its own; so is a full training that is due."""
 
 from datetime import timedelta
 from typing import Any
@@ -11,6 +11,8 @@ from jobs.orchestration.day import resolve
 BACKTEST = "backtest"
 CHALLENGER = "challenger"
 """Of `backtest`'s report: who was judged; null where nobody was."""
+TRAIN, DUE = "train", "full_training"
+"""Whose report says which kinds are due for a full training, and where."""
 TRAINED = "trained"
 """Of it too: on which day that was trained."""
 
@@ -59,6 +61,36 @@ def propose(mode: str, *, backtest: str = BACKTEST, standing: bool = False, task
         execution_timeout=timedelta(minutes=10),
         doc_md=f"Starts the DAG `promotion` for the challenger of this day and mode that `{backtest}` judged; skipped "
         "where it judged none.",
+    )
+
+
+class FullTraining(TriggerDagRunOperator):
+    """Starts `weekly_training` where the task `train` says that a kind's warm starts keep losing; else it is skipped.
+
+    Cleared, it starts no second one of the same day.
+    """
+
+    def execute(self, context: Any) -> Any:
+        """Trigger; raises `AirflowSkipException` where no full training is due."""
+        report = context["ti"].xcom_pull(task_ids=TRAIN) or {}
+        if not report.get(DUE):
+            raise AirflowSkipException(f"{TRAIN} asks for no full training: no warm start keeps losing")
+        return super().execute(context)
+
+
+def full_training() -> FullTraining:
+    """Start `weekly_training` for this run's day, once, where `train` asks for it."""
+    return FullTraining(
+        task_id="full_training",
+        trigger_dag_id="weekly_training",
+        trigger_run_id="due-{{ day_of(params, dag_run.partition_key) }}",
+        conf={"day": "{{ day_of(params, dag_run.partition_key) }}"},
+        logical_date=None,
+        skip_when_already_exists=True,
+        retries=2,
+        execution_timeout=timedelta(minutes=10),
+        doc_md="Starts the DAG `weekly_training` for this day where warm starts keep losing to what they continue; "
+        "skipped where none does.",
     )
 
 

@@ -66,6 +66,7 @@ def run(run: Run) -> dict[str, Any]:
         candidate["candidate_id"],
         candidate["bundle_sha256"],
         verdict.verdict,
+        {"evidence_sha256": evidence["document_sha256"], "evidence": f"runs:/{candidate['run_id']}/{page}"},
     )
     row = core.standing(before, row)
     run.publish("promotions", run.partition, pa.Table.from_pylist([row], LAKE["promotions"].schema))

@@ -45,8 +45,10 @@ class Folds:
     validate: pa.Table
     conversions: Conversions
     """What the train fold's conversions teach by their delays: `train.conversion`, and how it came about."""
+    taught_until: datetime
+    """The event time of the newest row of the train fold."""
     until: datetime
-    """The event time of the newest row of either fold."""
+    """That of either fold."""
 
 
 def inputs_of(kinds: Iterable[str]) -> Inputs:
@@ -79,7 +81,7 @@ def folds(
             "training needs impressions with and without a click in the train split; "
             f"found {len(train)} rows, {len(known)} with a known label, {int(known.sum())} clicked"
         )
-    until = pc.max(pa.chunked_array([*train["event_time"].chunks, *validate["event_time"].chunks])).as_py()
+    taught, chosen = (pc.max(fold["event_time"]).as_py() for fold in (train, validate))
     learned = conversions(train, data, cut, windows, delays, before)
     data = replace(
         data,
@@ -87,7 +89,8 @@ def folds(
         held_out=training_data(validate, keys, inputs, outcomes),
         conversion=learned.targets,
     )
-    return Folds(data, validate, learned, until)
+    until = taught if chosen is None else max(taught, chosen)
+    return Folds(data, validate, learned, taught, until)
 
 
 def kinds(mode: Literal["full", "warm"], champion: str | None, light: str | None = None) -> list[str]:

@@ -1,86 +1,84 @@
 """`train`: rankers are fitted on the train split; the best on the validation split becomes the challenger.
 
 Bundles are drafted, logged to MLflow and only then moved into place and published, so a run that dies leaves no half
-candidate. A bundle that was deployed is never replaced by different bytes.
+candidate. A bundle that was deployed is never replaced by different bytes. What a run that was killed had finished, the
+next one takes as it is (`jobs.train.finished`).
 """
 
-import json
 import shutil
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from jobs import bundle, tracking
+from jobs import bundle
 from jobs.bundle import Bundle
 from jobs.deployments import ledger
 from jobs.errors import Misconfigured, Refused
-from jobs.evidence import dataset
 from jobs.evidence.scored import scored
-from jobs.lake.run import Run, code_version
+from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import LABELS, columns_read
 from jobs.moment.identity import IDENTITY
-from jobs.train import choice, core, retrieval
-from jobs.train.progress import said
-from models.delays.curve import DelayCurve
+from jobs.train import chain, choice, core, fitting, probe, retrieval, tracked
+from jobs.train.chain import Drift, Link
+from jobs.train.fitting import Digests
+from jobs.train.origins import Origin, champion, curve, origins
+from jobs.train.progress import Fitted
 from models.evaluation.estimate import Estimate, Finding
-from models.rankers import BASELINE, fit
+from models.rankers import BASELINE, RANKERS
 from models.rankers.features import TABLE
-from models.rankers.protocol import Diverged, Ranker, TrainingData
 
 COLUMNS = ("split", "request_id", "event_time", "surface", "conversion_heard_at", *LABELS)
 """What is read of `examples` whatever is learned; all of `TABLE` is needed to tell validation rows apart."""
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Publish the `candidates` and `delay_curves` of a day and mode; returns who was chosen, why, and the figures."""
-    champion = _champion(run)
-    kinds = core.kinds(run.mode, champion.ranker.kind if champion else None, run.config.retrieval.light.ranker)
+    """Publish the `candidates` of a day and mode; returns who was chosen, why, and the validation figures.
+
+    `full_training` names the kinds whose warm starts keep losing, with the reason: the DAG then starts a full one.
+    """
+    serving = champion(run)
+    kinds = core.kinds(run.mode, serving.ranker.kind if serving else None, run.config.retrieval.light.ranker)
     kinds = core.carried(kinds, run.config.delays, run.say)
-    inputs = core.inputs_of(kinds)
-    further = run.config.outcomes if inputs.outcomes else {}
-    columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE), *(("outcomes",) if further else ()))))
-    examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=columns)
-    origins = _origins(run, kinds, champion)
-    cut, before = midnight(run.day + timedelta(days=1)), _curve(origins.values())
-    folds = core.folds(examples, cut, run.config.attribution, run.config.delays, before, inputs, further)
-    clicks = retrieval.clicks_of(examples)
-    del examples  # a million rows of it, not needed beside their arrays
-    run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
-    run.say(folds.conversions.why)
-    if folds.conversions.warning:
-        run.say(folds.conversions.warning)
-    rankers: dict[str, Ranker] = {}
-    for kind in kinds:
-        started = time.monotonic()
-        start_from = _of_kind(kind, origins[kind]) if kind in origins else None
-        with said(run.say):
-            rankers[kind] = _fitted(run, kind, folds.train, start_from)
-        continued = f", continues {origins[kind].candidate_id}" if kind in origins else ""
-        run.say(f"{kind} fitted in {time.monotonic() - started:.1f} s{continued}")
-    rows = scored(folds.validate, rankers, IDENTITY.empty_table())
-    figures = choice.figures(rows, run.config.gate)
-    chosen, why = choice.choose(rows, figures, run.config.gate)
+    continued = origins(run, kinds, serving)
+    chain.need_a_full_training(continued, run.config.warm)
+    folds, clicks = _folds(run, kinds, continued)
+    digests = Digests.of(folds.train)
+    fits = fitting.all_fitted(run, kinds, folds.train, digests, continued)
+    rivals, sides = chain.rivals(continued)
+    rows = scored(folds.validate, {**{kind: fits[kind].ranker for kind in kinds}, **rivals}, IDENTITY.empty_table())
+    mine, gate = rows.of(kinds), run.config.gate
+    figures = choice.figures(mine, gate)
+    chosen, why = choice.choose(mine, figures, gate)
     run.say(f"{chosen} is the challenger: {why}")
-    first = retrieval.first_stage(run, clicks, origins)
+    first = retrieval.first_stage(run, clicks, {kind: origin.parent for kind, origin in continued.items()})
+    probes = {kind: _probe(kind, folds, continued.get(kind)) for kind in kinds}
+    links = {kind: Link(0, folds.taught_until) for kind in kinds} | {
+        kind: _link(
+            run, folds, fits[kind], origin, probes[kind], chain.compare(rows, kind, sides[kind], run.config.gate)
+        )
+        for kind, origin in continued.items()
+    }
+    for said in (alarms := chain.alarms(links, run.config.warm)):
+        run.say(said)
     try:
-        drafts = _draft(run, folds, rankers, origins, first)
+        drafts = _draft(run, folds, fits, continued, links, probes, digests, first)
         _guard_deployed(run, drafts)
-        found = [
-            _row(run, drafts[kind], kind == chosen, _values(figures[kind]), first.metrics) for kind in sorted(drafts)
-        ]
+        values = {kind: _values(figures[kind]) for kind in figures}
+        logged = tracked.log(run, drafts, fits, links, values, chosen, first.metrics)
+        found = [_row(run, drafts[kind], kind == chosen, values[kind], logged[kind]) for kind in sorted(drafts)]
         for draft in drafts.values():
             _place(draft, run.config.bundles)
     finally:
         shutil.rmtree(_drafts(run), ignore_errors=True)
     run.publish("delay_curves", run.partition, folds.conversions.published)
     run.publish("candidates", run.partition, pa.Table.from_pylist(found, LAKE["candidates"].schema), notes={"why": why})
+    fitting.store(run).clear()
     return {
         "chosen": drafts[chosen].candidate_id,
         "why": why,
@@ -89,69 +87,47 @@ def run(run: Run) -> dict[str, Any]:
         "delay_drift": folds.conversions.warning,
         "train_rows": len(folds.train.clicked),
         "retrieval": first.report,
-        "validation": {kind: _values(figures[kind]) for kind in sorted(figures)},
+        "validation": {kind: values[kind] for kind in sorted(values)},
+        "chain": {kind: links[kind].report for kind in sorted(links)},
+        "full_training": chain.full_training_due(links, run.config.warm),
+        "alarms": len(alarms),
+        "alarmed": {str(run.day): alarms},
     }
 
 
-def _fitted(run: Run, kind: str, data: TrainingData, start_from: Ranker | None) -> Ranker:
-    """Raises `Misconfigured` where the settings make learning diverge."""
-    try:
-        return fit(kind, data, run.config.ranker, start_from)
-    except Diverged as error:
-        raise Misconfigured(f"the settings ranker.{kind}.* must let it learn: {error}") from error
+def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> tuple[core.Folds, pa.Table]:
+    inputs = core.inputs_of(kinds)
+    further = run.config.outcomes if inputs.outcomes else {}
+    columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE), *(("outcomes",) if further else ()))))
+    examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=columns)
+    cut, before = midnight(run.day + timedelta(days=1)), curve(continued.values())
+    folds = core.folds(examples, cut, run.config.attribution, run.config.delays, before, inputs, further)
+    run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
+    run.say(folds.conversions.why)
+    if folds.conversions.warning:
+        run.say(folds.conversions.warning)
+    return folds, retrieval.clicks_of(examples)
 
 
-def _champion(run: Run) -> Bundle | None:
-    """Whose kind a warm start fits, as it was judged: the champion, or what served before it where the champion came
-    out of this very training, or has learnt later days than it may see.
-    """
-    if run.mode != "warm":
-        return None
-    own = tuple(run.partition.values())
-    row = ledger.champion(
-        run,
-        run.config.endpoint.name,
-        where=lambda row: row["day"] <= run.day.isoformat() and (row["day"], row["mode"]) != own,
+def _probe(kind: str, folds: core.Folds, origin: Origin | None) -> bytes:
+    """The rows its chain is watched on: its parent's, or new ones where that has none that the ranker can read."""
+    inputs = RANKERS[kind].inputs
+    before = None if origin is None else origin.parent.probe
+    if before is not None and probe.holds(before, inputs):
+        return before
+    later = folds.train.held_out
+    return probe.frozen((folds.train if later is None or not len(later.clicked) else later).features, inputs)
+
+
+def _link(run: Run, folds: core.Folds, fitted: Fitted, origin: Origin, frozen: bytes, against: chain.Against) -> Link:
+    columns = probe.columns(frozen)
+    drift = Drift.of(*(ranker.predict(columns).p_click for ranker in (origin.ranker, fitted.ranker)))
+    found = chain.link(origin, fitted, folds.taught_until, drift, against)
+    run.say(
+        f"{origin.kind} is warm start {found.depth} of its chain and moved by {drift.mean:.4f} in logits"
+        + (f"; lost to what it continued, {found.lost_in_a_row} in a row" if found.lost_in_a_row else "")
     )
-    return None if row is None else bundle.load(Path(row["bundle"]), row["bundle_sha256"])
-
-
-def _origins(run: Run, kinds: Sequence[str], champion: Bundle | None) -> dict[str, Bundle]:
-    """What a warm start continues, by kind: the newest bundle of that kind, deployed or not, which is still there.
-
-    A network that learns its ids day by day must not lose the days since it was last deployed. Never one of this very
-    training or of a later day; of one day that of the full training. Without any, the part of the champion's bundle
-    that is of the kind.
-    """
-    if run.mode != "warm":
-        return {}
-    own, found = tuple(run.partition.values()), dict[str, Bundle]()
-    earlier = [
-        row
-        for row in run.read("candidates").to_pylist()
-        if row["day"] <= run.day.isoformat() and (row["day"], row["mode"]) != own and Path(row["bundle"]).is_dir()
-    ]
-    for kind in kinds:
-        newest = max(
-            (row for row in earlier if row["ranker"] == kind),
-            key=lambda row: (row["day"], row["mode"] == "full"),
-            default=None,
-        )
-        if newest is not None:
-            found[kind] = bundle.load(Path(newest["bundle"]), newest["bundle_sha256"])
-        elif champion is not None and kind in (champion.ranker.kind, champion.fallback.kind):
-            found[kind] = champion
     return found
-
-
-def _curve(origins: Iterable[Bundle]) -> DelayCurve | None:
-    """The newest delay curve among what is continued; None where nobody has one."""
-    known = [origin for origin in origins if origin.delays is not None]
-    return max(known, key=lambda origin: origin.learned_until).delays if known else None
-
-
-def _of_kind(kind: str, origin: Bundle) -> Ranker:
-    return origin.ranker if origin.ranker.kind == kind else origin.fallback
 
 
 def _drafts(run: Run) -> Path:
@@ -161,16 +137,19 @@ def _drafts(run: Run) -> Path:
 def _draft(
     run: Run,
     folds: core.Folds,
-    rankers: Mapping[str, Ranker],
-    origins: Mapping[str, Bundle],
+    fits: Mapping[str, Fitted],
+    continued: Mapping[str, Origin],
+    links: Mapping[str, Link],
+    probes: Mapping[str, bytes],
+    digests: Digests,
     first: retrieval.Trained,
 ) -> dict[str, Bundle]:
     """One bundle per ranker, out of sight; the lineage is what the bytes depend on and nothing else."""
     settings, stage = run.config.ranker, run.config.retrieval.light
-    if stage.ranker is not None and stage.ranker not in rankers:
+    if stage.ranker is not None and stage.ranker not in fits:
         raise Misconfigured(f"retrieval.light.ranker needs a ranker that this training fits; found {stage.ranker}")
-    light = None if stage.ranker is None else bundle.Light(rankers[stage.ranker], stage.keeps)
-    held = {kind: list(dict.fromkeys([BASELINE, kind, *([stage.ranker] if stage.ranker else [])])) for kind in rankers}
+    light = None if stage.ranker is None else bundle.Light(fits[stage.ranker].ranker, stage.keeps)
+    held = {kind: list(dict.fromkeys([BASELINE, kind, *([stage.ranker] if stage.ranker else [])])) for kind in fits}
     lineage = {
         "day": run.day.isoformat(),
         "mode": run.mode,
@@ -180,29 +159,31 @@ def _draft(
         "retrieval": first.lineage,
         "light": stage.model_dump(mode="json") if light else None,
     }
-    digests = core.fingerprints(folds.train)
-    seen = {kind: core.learned_from(folds.train, core.inputs_of(held[kind])) for kind in rankers}
+    seen = {kind: core.learned_from(folds.train, core.inputs_of(held[kind])) for kind in fits}
     return {
         kind: bundle.write(
             _drafts(run),
             f"{kind}-{run.mode}-{run.day}",
-            ranker,
-            rankers[BASELINE],
+            fitted.ranker,
+            fits[BASELINE].ranker,
             first.stage,
             run.config.policy,
             {
                 **lineage,
                 "columns": seen[kind],
                 **_declared(folds, kind),
-                "data_sha256": core.fingerprint(digests, seen[kind]),
+                "data_sha256": core.fingerprint(digests.train, seen[kind]),
                 "settings": settings.of(*held[kind]),  # of all that a bundle carries
-                "started_from": _named(origins.get(kind)),
-                "learned_until": _learned_until(folds, [*map(origins.get, held[kind]), first.origin]).isoformat(),
+                "started_from": _named(continued.get(kind)),
+                "learned_until": _learned_until(folds, [*map(continued.get, held[kind])], first.origin).isoformat(),
+                "chain": links[kind].lineage,
+                "moved_far": chain.moved_far(links[kind], run.config.warm),
             },
             folds.conversions.curve,
             light,
+            probes[kind],
         )
-        for kind, ranker in rankers.items()
+        for kind, fitted in fits.items()
     }
 
 
@@ -212,13 +193,14 @@ def _declared(folds: core.Folds, kind: str) -> dict[str, Any]:
     return {"outcomes": {name: of.declared.model_dump() for name, of in outcomes.items()}} if outcomes else {}
 
 
-def _named(origin: Bundle | None) -> dict[str, str] | None:
-    return None if origin is None else {"candidate_id": origin.candidate_id, "sha256": origin.sha256}
+def _named(origin: Origin | None) -> dict[str, str] | None:
+    return None if origin is None else {"candidate_id": origin.parent.candidate_id, "sha256": origin.parent.sha256}
 
 
-def _learned_until(folds: core.Folds, origins: Sequence[Bundle | None]) -> datetime:
+def _learned_until(folds: core.Folds, continued: Sequence[Origin | None], first: Bundle | None) -> datetime:
     """Of the rows of the whole chain of warm starts, of all that a bundle carries."""
-    return max([folds.until, *(origin.learned_until for origin in origins if origin is not None)])
+    parents = [*(origin.parent for origin in continued if origin is not None), *([first] if first else [])]
+    return max([folds.until, *(parent.learned_until for parent in parents)])
 
 
 def _started_from(draft: Bundle) -> str | None:
@@ -253,36 +235,8 @@ def _place(draft: Bundle, folder: Path) -> None:
     swap(draft.path, final)
 
 
-def _row(
-    run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | None], retrieved: Mapping[str, float]
-) -> dict[str, Any]:
-    """The row of a ranker in `candidates`, after MLflow has its run, with the figures of its dataset and retrievers."""
-    card = dataset.published(run.lineage("examples", run.partition))
-    origin = _started_from(draft)
-    run_id = tracking.log_ranker(
-        run.config,
-        draft.candidate_id,
-        draft.path,
-        params={**draft.manifest["lineage"]["settings"], "policy": run.config.policy.kind},
-        metrics={
-            "train.rows": float(draft.manifest["lineage"]["train_rows"]),
-            **(dataset.figures(card) if card else {}),
-            **{f"validation.{name}": value for name, value in figures.items() if value is not None},
-            **retrieved,
-        },
-        tags={
-            "stage": run.stage.name,
-            "day": run.day.isoformat(),
-            "mode": run.mode,
-            "ranker": draft.ranker.kind,
-            "chosen": str(chosen).lower(),
-            "bundle_sha256": draft.sha256,
-            "started_from": origin or "",
-            "code_version": code_version(),
-            "config_hash": run.config.digest(run.stage.name),
-            "inputs": json.dumps(run.inputs, sort_keys=True),
-        },
-    )
+def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | None], run_id: str) -> dict[str, Any]:
+    """The row of a ranker in `candidates`, after MLflow has its run."""
     return {
         "candidate_id": draft.candidate_id,
         "ranker": draft.ranker.kind,
@@ -290,7 +244,7 @@ def _row(
         "bundle": str(run.config.bundles / draft.candidate_id),
         "bundle_sha256": draft.sha256,
         "run_id": run_id,
-        "started_from": origin,
+        "started_from": _started_from(draft),
         "validation_log_loss": figures["log_loss"],
         "validation_auc": figures["auc"],
     }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.delays.targets import Targets
 from models.rankers.labels import Label
 from models.rankers.protocol import Floats
-from models.rankers.threads import threads_for
+from models.rankers.threads import threads_to_learn
 
 PACK_SIZE = 1 << 16
 """Most joint codes in a pack: its table stays in the processor's cache."""
@@ -158,7 +158,7 @@ def minimise(design: Design, label: Label | Targets, start: Floats, l2: float, s
             return value + l2 / 2 * float(away @ away)
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(threads_for(len(label.rows)))
+    torch.set_num_threads(threads_to_learn(len(label.rows)))
     try:
         optimiser.step(closure)
     finally:

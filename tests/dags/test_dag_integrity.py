@@ -16,7 +16,7 @@ EDGES = {
     "weekly_training": {("assemble", "train"), ("train", "backtest"), ("backtest", "propose")},
     "daily_warm_start": {
         *{("assemble", "train"), ("train", "backtest"), ("backtest", "propose")},
-        *{("assemble", "backtest_full"), ("backtest_full", "propose_full")},
+        *{("assemble", "backtest_full"), ("backtest_full", "propose_full"), ("train", "full_training")},
     },
     "promotion": {("promote", "approve"), ("approve", "deploy")},
     "daily_monitoring": set(),

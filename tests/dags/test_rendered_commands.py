@@ -158,3 +158,26 @@ def test_who_was_not_judged_is_not_proposed(
         else:
             task.execute(context)
         assert bool(triggered) is (skipped is None)
+
+
+def test_a_full_training_is_started_only_where_one_is_due(
+    dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the report of the day's own `train`, for the same day, under one name: cleared, it starts no second."""
+    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    triggered = []
+    monkeypatch.setattr(TriggerDagRunOperator, "execute", lambda self, context: triggered.append(self.trigger_dag_id))
+    dag = dags["daily_warm_start"]
+    task = dag.get_task("full_training").prepare_for_execution()
+    context = {"params": {"day": None}, "dag_run": SimpleNamespace(partition_key=DAY)} | dag.user_defined_macros
+    task.render_template_fields(context, dag.get_template_env())
+    assert (task.conf, task.trigger_run_id) == ({"day": DAY}, f"due-{DAY}")
+    assert task.skip_when_already_exists
+    for report in ({"full_training": {}}, {}, None):
+        with pytest.raises(AirflowSkipException, match="no warm start keeps losing"):
+            task.execute({"ti": SimpleNamespace(xcom_pull=lambda task_ids, report=report: report)})
+    due = {"full_training": {"xgboost": "2 warm starts in a row lost"}}
+    task.execute({"ti": SimpleNamespace(xcom_pull=lambda task_ids: due if task_ids == "train" else None)})
+    assert triggered == ["weekly_training"]

@@ -47,6 +47,7 @@ REACHES = {
     "features.encoding_min_impressions": "featurize",
     "dataset": "assemble",
     "delays": "train",
+    "warm": "train",
     "tasks": "assemble",
     "ranker": "train",
     "retrieval": "train",

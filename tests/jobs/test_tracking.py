@@ -38,6 +38,54 @@ def test_a_version_is_registered_once_and_its_verdict_follows(config: Config, tm
     assert tracking.champion(config) is None  # a verdict alone moves no alias
 
 
+def test_the_newest_judged_version_is_challenger_until_it_serves(config: Config, tmp_path: Path) -> None:
+    """With where its evidence is; aliases of one name say who serves and who wants to."""
+    other = "logistic-full-2026-01-08"
+    first = tracking.register(config, log(config, tmp_path / "a"), ID, "sha-1", "promote", {"evidence": "runs:/1/page"})
+    assert aliases(config) == {"challenger": str(first)}
+    tracking.move_champion(config, ID)
+    assert aliases(config) == {"champion": str(first)}
+    second = tracking.register(config, log(config, tmp_path / "b", "sha-2", other), other, "sha-2", "hold")
+    assert aliases(config) == {"champion": str(first), "challenger": str(second)}
+    tracking.register(config, log(config, tmp_path / "a"), ID, "sha-1", "hold")
+    tracking.move_champion(config, other)
+    assert aliases(config) == {"champion": str(second), "challenger": str(first)}
+    with tracking._reached(config) as client:
+        found = client.get_model_version(config.tracking.model, str(first))
+    assert (found.tags["verdict"], found.tags["evidence"]) == ("hold", "runs:/1/page")
+
+
+def aliases(config: Config) -> dict[str, str]:
+    with tracking._reached(config) as client:
+        found = client.get_registered_model(config.tracking.model).aliases
+        return {alias: str(version) for alias, version in found.items()}
+
+
+def test_a_training_is_found_again_with_its_rankers_below_it(config: Config, tmp_path: Path) -> None:
+    """Its own run has the figures of the challenger; curves go by rows, the dataset is a version of a Delta table."""
+    (tmp_path / "bundle").mkdir()
+    training = tracking.begin_training(config, "full-2026-01-08", {"day": "2026-01-08"})
+    assert tracking.begin_training(config, "full-2026-01-08", {}) == training
+    assert tracking.begin_training(config, "warm-2026-01-08", {}) != training
+    curve = [tracking.Point(n, {"curve.loss": 1 / n}) for n in range(1, 1_200)]
+    many = {f"ranker.{n}": n for n in range(130)}
+    data = tracking.Dataset("examples", "d" * 64, tmp_path / "examples", 3, {"rows": 9.0})
+    sha = {"bundle_sha256": "sha-1"}
+    child = tracking.log_ranker(config, ID, tmp_path / "bundle", many, {"a": 1.0}, sha, training, curve, data)
+    tracking.end_training(config, training, {"a": 1.0}, {"chosen": "xgboost"})
+    with tracking._reached(config) as client:
+        found = client.get_run(child)
+        assert found.data.tags["mlflow.parentRunId"] == training
+        assert len(found.data.params) == 130
+        steps = [(m.step, m.value) for m in client.get_metric_history(child, "curve.loss")]
+        assert sorted(steps) == [(n, 1 / n) for n in range(1, 1_200)]
+        [given] = found.inputs.dataset_inputs
+        assert given.dataset.digest == "d" * 36
+        assert '"delta_table_version": 3' in given.dataset.source
+        told = client.get_run(training)
+        assert (told.info.status, told.data.metrics, told.data.tags["chosen"]) == ("FINISHED", {"a": 1.0}, "xgboost")
+
+
 def test_the_alias_moves_to_the_right_candidate_not_to_the_newest(config: Config, tmp_path: Path) -> None:
     other = "logistic-full-2026-01-08"
     tracking.register(config, log(config, tmp_path / "a"), ID, "sha-1", "promote")

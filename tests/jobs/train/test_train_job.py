@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs import bundle
+from jobs import bundle, tracking
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady, Refused
 from jobs.lake.store import Lake
@@ -60,6 +60,29 @@ def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, t
         told = found.manifest["lineage"]["columns"]
         assert ("user_item_interest" in told) == (row["ranker"] != "popularity"), "what its bytes depend on"
         assert ("last_items" in told) == (row["ranker"] == "mmoe"), "the others do not look at them"
+
+
+def test_trainings_compare_in_one_table(config: Config) -> None:
+    """A full training and a warm start: a run each, below it one per ranker, and no figure that some lack."""
+    job.run(a_run("train", config))
+    publish_all(config, World(), day=DAY + timedelta(days=1), mode="warm", n=100)
+    report = job.run(a_run("train", config, day=DAY + timedelta(days=1), mode="warm"))
+    with tracking._reached(config) as client:
+        [experiment] = [e for e in client.search_experiments() if e.name == config.tracking.experiment]
+        runs = client.search_runs([experiment.experiment_id])
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    parents = {run.info.run_id: run for run in runs if run not in children}
+    assert sorted(run.data.tags["training"] for run in parents.values()) == ["full-2026-01-08", "warm-2026-01-09"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == set(parents)
+    of_some = ("curve.", "retrieval.")
+    figures = [{name for name in run.data.metrics if not name.startswith(of_some)} for run in runs]
+    assert {"validation.log_loss", "chain.log_loss_minus_full", "train.rows"} <= figures[0]
+    assert all(names == figures[0] for names in figures)
+    by_steps = {run.data.tags["ranker"] for run in children if "curve.loss" in run.data.metrics}
+    assert by_steps == {"xgboost", "mmoe"}
+    challenger = {parent.data.tags["challenger"] for parent in parents.values()}
+    assert report["chosen"] in challenger
+    assert all(run.inputs.dataset_inputs for run in children)
 
 
 def test_the_settings_of_one_ranker_change_no_other(config: Config) -> None:
@@ -118,7 +141,9 @@ def test_a_dead_mlflow_leaves_no_half_candidate(config: Config) -> None:
     with pytest.raises(NotReady, match="MLflow must answer"):
         job.run(a_run("train", down))
     assert Lake(config.lake.root).version("candidates") is None
-    assert list(config.bundles.iterdir()) == []
+    assert [path.name for path in config.bundles.iterdir()] == [f".checkpoints-full-{DAY}"], (
+        "what the retry begins with"
+    )
 
 
 def test_no_examples_yet_is_not_ready(config: Config) -> None:

@@ -26,7 +26,7 @@ SETTINGS = RankerSettings.model_validate(
     {
         "popularity": {"prior_impressions": 5},
         "logistic": {"steps": 40},
-        "xgboost": {"rounds": 15, "warm_rounds": 5, "depth": 3},
+        "xgboost": {"rounds": 15, "warm_rounds": 5, "warm_eta": 0.15, "depth": 3},
         "mmoe": {"batch_size": 64, "experts": 2, "expert_width": 16, "tower_width": 8, "learning_rate": 0.01},
         "single_task": {"batch_size": 64, "expert_width": 16, "tower_width": 8, "learning_rate": 0.01},
     }
@@ -428,3 +428,17 @@ def test_impossible_labels_and_weights_are_refused(
     column[3] = value
     with pytest.raises(ValueError, match=r"label|weights"):
         fit(kind.kind, replace(data, **{name: column}), SETTINGS)
+
+
+def test_trees_see_positions_where_pages_are_as_long_as_the_step_of_evenly_spaced_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bins read off every eighth row of pages of four knew one position: no tree asked for it, which cost 0.02 AUC."""
+    monkeypatch.setattr("models.rankers.xgboost.CUT_ROWS", 500)
+    data = checkerboard(n=4_000)
+    position = np.tile([1.0, 2.0, 3.0, 4.0], 1_000)
+    clicked = (np.random.default_rng(1).random(4_000) < np.where(position == 1, 0.6, 0.1)).astype(float)
+    data = replace(data, features={**data.features, "position": position}, clicked=clicked, converted=clicked * 0)
+    ranker = fit("xgboost", data, RankerSettings())
+    said = ranker.predict(data.features).p_click
+    assert said[position == 1].mean() > 2 * said[position > 1].mean()

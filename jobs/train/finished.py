@@ -1,0 +1,105 @@
+"""Rankers that a training finished before it was ended: the next try of the very same training takes them as they are.
+
+They lie beside the bundles, out of sight, a folder per training and in it one per ranker, named by a digest of all that
+its bytes depend on: data, settings, what it continues, the code of `models` and the lock of its libraries. A folder is
+moved into place when it is whole. The training that publishes deletes its folder; `python -m jobs vacuum` one that
+nobody came back to.
+"""
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jobs.config import ROOT
+from jobs.lake.swap import swap
+from jobs.train.progress import Step
+from models.rankers import RANKERS
+from models.rankers.protocol import Ranker
+
+RECORD = "record.json"
+PREFIX = ".checkpoints-"
+
+
+class Finished:
+    """The finished rankers of one training (a day and mode)."""
+
+    def __init__(self, bundles: Path, training: str) -> None:
+        self.folder = bundles / f"{PREFIX}{training}"
+
+    def get(self, kind: str, made_of: Mapping[str, Any]) -> tuple[Ranker, list[Step]] | None:
+        """The ranker made of the very same, and its curve; None where there is none, or not whole."""
+        path = self._path(kind, made_of)
+        try:
+            record = json.loads((path / RECORD).read_text())
+            files = {name: (path / name).read_bytes() for name in record["files"]}
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        if {name: _sha256(content) for name, content in files.items()} != record["files"]:
+            return None
+        return RANKERS[kind].from_files(files), [Step(**step) for step in record["steps"]]
+
+    def put(self, kind: str, made_of: Mapping[str, Any], ranker: Ranker, steps: list[Step]) -> None:
+        """Keep a ranker that is done."""
+        path = self._path(kind, made_of)
+        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        draft.mkdir(parents=True)
+        files = ranker.to_files()
+        for name, content in files.items():
+            (draft / name).write_bytes(content)
+        record = {
+            "files": {name: _sha256(content) for name, content in files.items()},
+            "steps": [asdict(step) for step in steps],
+        }
+        (draft / RECORD).write_text(json.dumps(record))
+        swap(draft, path)
+        shutil.rmtree(draft, ignore_errors=True)  # what lay there before, not whole
+
+    def partial(self, kind: str, made_of: Mapping[str, Any]) -> "Partial":
+        """Where a ranker that learns in steps keeps how far it has come."""
+        path = self._path(kind, made_of)
+        return Partial(path.with_name(f"{path.name}.part"))
+
+    def clear(self) -> None:
+        """The training is published: nobody comes back to them."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, kind: str, made_of: Mapping[str, Any]) -> Path:
+        told = json.dumps({**made_of, "code": _code()}, sort_keys=True, default=str)
+        return self.folder / f"{kind}-{_sha256(told.encode())[:16]}"
+
+
+@dataclass(frozen=True)
+class Partial:
+    """One checkpoint in a file, see `models.rankers.protocol.Checkpoints`."""
+
+    path: Path
+
+    def load(self) -> bytes | None:
+        """The last one whole."""
+        return self.path.read_bytes() if self.path.is_file() else None
+
+    def save(self, content: bytes) -> None:
+        """Instead of the one before, in one step."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_name(f".{self.path.name}")
+        draft.write_bytes(content)
+        draft.replace(self.path)
+
+
+@cache
+def _code() -> str:
+    """A digest of the sources of `models` and of the lock: a commit is too coarse where somebody works on them."""
+    digest = hashlib.sha256()
+    for path in [ROOT / "requirements.lock", *sorted((ROOT / "models").rglob("*.py"))]:
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

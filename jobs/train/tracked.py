@@ -1,0 +1,90 @@
+"""A training in MLflow: one run, and below it one per ranker, each with the same figures, so that a table compares."""
+
+import json
+from collections.abc import Mapping
+
+from jobs import tracking
+from jobs.bundle import Bundle
+from jobs.evidence import dataset
+from jobs.lake.run import Run, code_version
+from jobs.tracking import Dataset, Point
+from jobs.train.chain import Link
+from jobs.train.progress import Fitted
+
+Values = Mapping[str, Mapping[str, float | None]]
+
+
+def log(
+    run: Run,
+    drafts: Mapping[str, Bundle],
+    fits: Mapping[str, Fitted],
+    links: Mapping[str, Link],
+    validation: Values,
+    chosen: str,
+    retrieved: Mapping[str, float],
+) -> dict[str, str]:
+    """By kind the id of its run. The training's own has the figures of the challenger.
+
+    A run lacks only what its validation rows cannot carry, and a warm start, which retrieves as it did, figures of it.
+    """
+    tags = {
+        "stage": run.stage.name,
+        "day": run.day.isoformat(),
+        "mode": run.mode,
+        "code_version": code_version(),
+        "config_hash": run.config.digest(run.stage.name),
+        "inputs": json.dumps(run.inputs, sort_keys=True),
+    }
+    card = dataset.published(run.lineage("examples", run.partition))
+    of_rows = dataset.figures(card) if card else {}
+    training = tracking.begin_training(run.config, f"{run.mode}-{run.day}", tags)
+    logged: dict[str, str] = {}
+    metrics: dict[str, dict[str, float]] = {}
+    for kind in sorted(drafts):
+        lineage, figures = drafts[kind].manifest["lineage"], validation[kind]
+        metrics[kind] = {
+            "train.rows": float(lineage["train_rows"]),
+            **links[kind].figures,
+            **of_rows,
+            **retrieved,
+            **{f"validation.{name}": value for name, value in figures.items() if value is not None},
+        }
+        started_from = lineage["started_from"]
+        logged[kind] = tracking.log_ranker(
+            run.config,
+            drafts[kind].candidate_id,
+            drafts[kind].path,
+            params={**lineage["settings"], "policy": run.config.policy.kind},
+            metrics=metrics[kind],
+            tags={
+                **tags,
+                "ranker": kind,
+                "chosen": str(kind == chosen).lower(),
+                "bundle_sha256": drafts[kind].sha256,
+                "started_from": started_from["candidate_id"] if started_from else "",
+            },
+            parent=training,
+            curve=_curve(fits[kind]),
+            data=_data(run, lineage["data_sha256"], of_rows),
+        )
+    told = {"chosen": chosen, "challenger": drafts[chosen].candidate_id, "rankers": ", ".join(sorted(drafts))}
+    tracking.end_training(run.config, training, metrics[chosen], {**tags, **told})
+    return logged
+
+
+def _curve(fitted: Fitted) -> list[Point]:
+    """By rows learned from; a ranker that learns in one go has none."""
+    points = []
+    for at in fitted.steps:
+        found = {
+            "curve.loss": at.loss,
+            "curve.validation_log_loss": at.validation_log_loss,
+            "curve.rows_per_second": at.rows_per_second,
+        }
+        points.append(Point(at.rows, {name: value for name, value in found.items() if value is not None}))
+    return points
+
+
+def _data(run: Run, sha256: str, of_rows: Mapping[str, float]) -> Dataset:
+    name = f"examples {run.mode} {run.day}"
+    return Dataset(name, sha256, run.config.lake.root / "examples", run.inputs["examples"], of_rows)
