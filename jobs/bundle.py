@@ -1,7 +1,7 @@
 """The bundle: one directory per model, every file's sha256 in its manifest. What serves is what was judged.
 
     manifest.json       kind, candidate, schema, policy, lineage, files -> sha256
-    ranker/…            the ranker's own files (no pickle)
+    ranker/…            the ranker's own files (no pickle), and what maps its probabilities where something does
     fallback/…          the popularity ranker that answers when the ranker is late or down
     retrieval/…         the item index, where one was built
     delays/curve.json   how conversions were delayed in its training, where that could be told
@@ -23,8 +23,8 @@ from jobs.errors import Refused
 from jobs.lake.store import midnight
 from jobs.lake.swap import swap
 from models.delays.curve import DelayCurve
-from models.rankers import RANKERS
-from models.rankers.protocol import Ranker
+from models.rankers import load as load_ranker
+from models.rankers.protocol import Scorer
 from models.retrieval import ItemIndex
 from models.settings import PolicySettings
 
@@ -39,8 +39,8 @@ class Bundle:
     candidate_id: str
     path: Path
     sha256: str
-    ranker: Ranker
-    fallback: Ranker
+    ranker: Scorer
+    fallback: Scorer
     index: ItemIndex | None
     policy: PolicySettings
     manifest: Mapping[str, Any]
@@ -67,8 +67,8 @@ class Bundle:
 def write(
     folder: Path,
     candidate_id: str,
-    ranker: Ranker,
-    fallback: Ranker,
+    ranker: Scorer,
+    fallback: Scorer,
     index: ItemIndex | None,
     policy: PolicySettings,
     lineage: Mapping[str, Any],
@@ -138,8 +138,8 @@ def load(path: Path, expected_sha256: str | None = None) -> Bundle:
         candidate_id=manifest["candidate_id"],
         path=path,
         sha256=sha256,
-        ranker=RANKERS[manifest["ranker"]].from_files(part("ranker")),
-        fallback=RANKERS[manifest["fallback"]].from_files(part("fallback")),
+        ranker=load_ranker(manifest["ranker"], part("ranker")),
+        fallback=load_ranker(manifest["fallback"], part("fallback")),
         index=ItemIndex.from_files(retrieval) if retrieval else None,
         policy=PolicySettings.model_validate(manifest["policy"]),
         manifest=manifest,

@@ -188,10 +188,14 @@ class LogisticSettings(EncodingSettings):
 class XGBoostSettings(EncodingSettings):
     """How many trees, how deep, and how much each may say."""
 
-    rounds: int = Field(60, ge=1)
-    warm_rounds: int = Field(10, ge=1, description="rounds added by a daily warm start")
+    rounds: int = Field(60, ge=1, description="at most so many: the held-out rows tell when to stop")
+    warm_rounds: int = Field(10, ge=1, description="rounds added by a daily warm start, at most")
+    stop_after: int = Field(15, ge=0, description="rounds without a gain on the held-out rows; 0: never stops early")
     depth: int = Field(5, ge=1, le=12)
     eta: float = Field(0.15, gt=0, le=1)
+    min_child_weight: float | None = Field(
+        None, ge=0, description="least sum of p (1 - p) in a leaf; none: the root of that of all rows"
+    )
     conversion_l2: float = Field(
         100.0,
         ge=0,

@@ -27,7 +27,7 @@ from jobs.features.online import Published
 from jobs.serving.answer import Answer, Placement
 from models.policies.choice import slate
 from models.rankers.features import Encodings
-from models.rankers.protocol import Columns, Predictions, Ranker
+from models.rankers.protocol import Columns, Predictions, Scorer
 from models.settings import PolicySettings, TaskSettings
 
 RETRIEVED = 100
@@ -231,7 +231,7 @@ def _retrieved(bundle: Bundle, offer: Offer, user: Mapping[str, Any] | None, req
 
 
 # -- from columns to a slate ----------------------------------------------------------------------------------------
-def _scored(ranker: Ranker, columns: Columns) -> Scored:
+def _scored(ranker: Scorer, columns: Columns) -> Scored:
     """No rows, no predictions: a ranker need not know what to do with none."""
     ids = columns["item_id"]
     return Scored(ids, ranker.predict(columns) if len(ids) else Predictions(np.zeros(0), np.zeros(0)))

@@ -1,6 +1,6 @@
 """Which rankers a mode fits and what they learn from. No I/O.
 
-Not yet: hyperparameter search, calibration on the validation day.
+Not yet: hyperparameter search.
 """
 
 import hashlib

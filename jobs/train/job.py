@@ -19,20 +19,21 @@ from jobs.bundle import Bundle
 from jobs.deployments import ledger
 from jobs.errors import Misconfigured, Refused
 from jobs.evidence import dataset
-from jobs.evidence.scored import scored
+from jobs.evidence.scored import scored, with_known_click
 from jobs.lake.run import Run, code_version
 from jobs.lake.store import midnight
 from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
-from jobs.moment.columns import LABELS, columns_read
+from jobs.moment.columns import LABELS, columns_read, numbers
 from jobs.moment.identity import IDENTITY
-from jobs.train import choice, core
+from jobs.train import calibrate, choice, core
 from jobs.train.progress import said
 from models.delays.curve import DelayCurve
 from models.evaluation.estimate import Estimate, Finding
 from models.rankers import BASELINE, fit
 from models.rankers.features import TABLE
-from models.rankers.protocol import Diverged, Ranker, TrainingData
+from models.rankers.labels import click_label
+from models.rankers.protocol import Diverged, Ranker, Scorer, TrainingData
 
 COLUMNS = ("split", "request_id", "event_time", "surface", "conversion_heard_at", *LABELS)
 """What is read of `examples` whatever is learned; all of `TABLE` is needed to tell validation rows apart."""
@@ -62,18 +63,23 @@ def run(run: Run) -> dict[str, Any]:
         continued = f", continues {origins[kind].candidate_id}" if kind in origins else ""
         run.say(f"{kind} fitted in {time.monotonic() - started:.1f} s{continued}")
     rows = scored(folds.validate, rankers, IDENTITY.empty_table())
-    figures = choice.figures(rows, run.config.gate)
-    chosen, why = choice.choose(rows, figures, run.config.gate)
+    converted = numbers(with_known_click(folds.validate)["converted"])
+    found = calibrate.calibrate(rankers, rows, converted, run.config.gate)
+    for kind, told in found.told.items():
+        run.say(f"p(click) of {kind}: {calibrate.sentence(told)}")
+    figures = choice.figures(found.rows, run.config.gate)
+    chosen, why = choice.choose(found.rows, figures, run.config.gate, click_label(folds.train).rate())
     run.say(f"{chosen} is the challenger: {why}")
     try:
-        drafts = _draft(run, folds, rankers, origins)
+        drafts = _draft(run, folds, found, origins)
         _guard_deployed(run, drafts)
-        found = [_row(run, drafts[kind], kind == chosen, _values(figures[kind])) for kind in sorted(drafts)]
+        published = [_row(run, drafts[kind], kind == chosen, _values(figures[kind])) for kind in sorted(drafts)]
         for draft in drafts.values():
             _place(draft, run.config.bundles)
     finally:
         shutil.rmtree(_drafts(run), ignore_errors=True)
-    run.publish("candidates", run.partition, pa.Table.from_pylist(found, LAKE["candidates"].schema), notes={"why": why})
+    rows_of_it = pa.Table.from_pylist(published, LAKE["candidates"].schema)
+    run.publish("candidates", run.partition, rows_of_it, notes={"why": why})
     return {
         "chosen": drafts[chosen].candidate_id,
         "why": why,
@@ -85,7 +91,7 @@ def run(run: Run) -> dict[str, Any]:
     }
 
 
-def _fitted(run: Run, kind: str, data: TrainingData, start_from: Ranker | None) -> Ranker:
+def _fitted(run: Run, kind: str, data: TrainingData, start_from: Scorer | None) -> Ranker:
     """Raises `Misconfigured` where the settings make learning diverge."""
     try:
         return fit(kind, data, run.config.ranker, start_from)
@@ -142,7 +148,7 @@ def _curve(origins: Iterable[Bundle]) -> DelayCurve | None:
     return max(known, key=lambda origin: origin.learned_until).delays if known else None
 
 
-def _of_kind(kind: str, origin: Bundle) -> Ranker:
+def _of_kind(kind: str, origin: Bundle) -> Scorer:
     return origin.ranker if origin.ranker.kind == kind else origin.fallback
 
 
@@ -151,10 +157,10 @@ def _drafts(run: Run) -> Path:
 
 
 def _draft(
-    run: Run, folds: core.Folds, rankers: Mapping[str, Ranker], origins: Mapping[str, Bundle]
+    run: Run, folds: core.Folds, made: calibrate.Calibration, origins: Mapping[str, Bundle]
 ) -> dict[str, Bundle]:
     """One bundle per ranker, out of sight; the lineage is what the bytes depend on and nothing else."""
-    settings = run.config.ranker
+    settings, rankers = run.config.ranker, made.rankers
     index = core.item_index(folds.clicks, settings.seed)
     lineage = {
         "day": run.day.isoformat(),
@@ -177,6 +183,7 @@ def _draft(
                 **lineage,
                 "columns": seen[kind],
                 "data_sha256": core.fingerprint(digests, seen[kind]),
+                "calibration": made.told[kind],
                 "settings": settings.of(*{BASELINE: None, kind: None}),  # a bundle carries both, perhaps one
                 "started_from": _named(origins.get(kind)),
                 "learned_until": _learned_until(folds, [origins.get(kind), origins.get(BASELINE)]).isoformat(),
@@ -240,6 +247,7 @@ def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | No
         metrics={
             "train.rows": float(draft.manifest["lineage"]["train_rows"]),
             **(dataset.figures(card) if card else {}),
+            **calibrate.metrics(draft.manifest["lineage"]["calibration"]),
             **{f"validation.{name}": value for name, value in figures.items() if value is not None},
         },
         tags={

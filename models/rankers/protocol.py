@@ -122,12 +122,27 @@ class Diverged(ValueError):
     """What is minimised is no number any more: settings ask for steps too large, and no model comes of it."""
 
 
-class Ranker(Protocol):
-    """Never half-fitted: an instance exists only fitted. Same data, settings and seed give the same bytes."""
+class Scorer(Protocol):
+    """What scores: a ranker, or one whose words are mapped (`models.rankers.calibrated`)."""
 
     kind: str
     inputs: Inputs
-    """What `fit` and `predict` are given of the columns, at least."""
+    """What `predict` is given of the columns, at least."""
+
+    def predict(self, features: Columns) -> Predictions:
+        """Scores for n rows; columns unknown to the ranker are ignored, a missing one raises ValueError."""
+        ...
+
+    def to_files(self) -> dict[str, bytes]:
+        """File name to content, no pickle; the whole ranker."""
+        ...
+
+
+class Ranker(Scorer, Protocol):
+    """Never half-fitted: an instance exists only fitted. Same data, settings and seed give the same bytes.
+
+    `inputs` are what `fit` is given too.
+    """
 
     @classmethod
     def fit(cls, data: TrainingData, settings: Any, seed: int, start_from: Self | None = None) -> Self:
@@ -138,14 +153,6 @@ class Ranker(Protocol):
         Raises ValueError when no row has a known click label, or only one class of it is present; `Diverged` (one too)
         where learning does not settle.
         """
-        ...
-
-    def predict(self, features: Columns) -> Predictions:
-        """Scores for n rows; columns unknown to the ranker are ignored, a missing one raises ValueError."""
-        ...
-
-    def to_files(self) -> dict[str, bytes]:
-        """File name to content, no pickle; the whole ranker."""
         ...
 
     @classmethod

@@ -18,7 +18,7 @@ from models.delays.targets import Targets
 from models.features import LAST_ITEMS
 from models.rankers import RANKERS, fit
 from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC
-from models.rankers.protocol import Ranker, TrainingData
+from models.rankers.protocol import Ranker, Scorer, TrainingData
 from models.settings import RankerSettings
 
 SETTINGS = RankerSettings.model_validate(
@@ -73,7 +73,7 @@ def ranker(kind: type[Ranker], data: TrainingData) -> Ranker:
     return fit(kind.kind, data, SETTINGS)
 
 
-def same(a: Ranker, b: Ranker, data: TrainingData) -> bool:
+def same(a: Scorer, b: Scorer, data: TrainingData) -> bool:
     found, expected = a.predict(data.features), b.predict(data.features)
     return np.array_equal(found.p_click, expected.p_click) and np.array_equal(found.p_conversion, expected.p_conversion)
 
