@@ -93,10 +93,15 @@ def folds(
     return Folds(data, validate, (users[paired], items[paired]), learned, until)
 
 
-def kinds(mode: Literal["full", "warm"], champion: str | None) -> list[str]:
-    """The rankers a run fits: all of them, or in a warm start the champion's kind beside the baseline."""
-    wanted = set(RANKERS) if mode == "full" else {BASELINE, champion or BASELINE}
-    return [kind for kind in RANKERS if kind in (wanted if wanted != {BASELINE} else {BASELINE, FIRST_WARM})]
+def kinds(mode: Literal["full", "warm"], champion: str | None, of: Sequence[str]) -> list[str]:
+    """The rankers a run fits, the baseline among them: those `of` the settings, in a warm start the champion's kind."""
+    fitted = [kind for kind in RANKERS if kind in (BASELINE, *of)]
+    if mode == "full":
+        return fitted
+    continued = FIRST_WARM if FIRST_WARM in fitted else fitted[-1]
+    if champion is not None and champion != BASELINE:
+        continued = champion
+    return [kind for kind in RANKERS if kind in (BASELINE, continued)]
 
 
 def item_index(pairs: tuple[Any, Any], seed: int) -> ItemIndex | None:

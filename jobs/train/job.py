@@ -42,7 +42,7 @@ COLUMNS = ("split", "request_id", "event_time", "surface", "conversion_heard_at"
 def run(run: Run) -> dict[str, Any]:
     """Publish the `candidates` of a day and mode; returns who was chosen, why, and the validation figures."""
     champion = _champion(run)
-    kinds = core.kinds(run.mode, champion.ranker.kind if champion else None)
+    kinds = core.kinds(run.mode, champion.ranker.kind if champion else None, run.config.ranker.kinds)
     inputs = core.inputs_of(kinds)
     columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE))))
     examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=columns)

@@ -6,6 +6,8 @@ A ranker is one file, named here; its settings are a class of `models.settings`,
 from collections.abc import Mapping
 
 from models.rankers import calibrated
+from models.rankers.crosses import CrossesRanker
+from models.rankers.factorization import FactorizationRanker
 from models.rankers.logistic import LogisticRanker
 from models.rankers.mmoe import MMoERanker
 from models.rankers.popularity import PopularityRanker
@@ -13,10 +15,12 @@ from models.rankers.protocol import Ranker, Scorer, TrainingData
 from models.rankers.xgboost import XGBoostRanker
 from models.settings import RankerSettings
 
-RANKERS: dict[str, type[Ranker]] = {
-    ranker.kind: ranker for ranker in (PopularityRanker, LogisticRanker, XGBoostRanker, MMoERanker)
-}
-"""Weakest first: a training run fits them in this order."""
+_WEAKEST_FIRST: tuple[type[Ranker], ...] = (
+    *(PopularityRanker, LogisticRanker, CrossesRanker, FactorizationRanker),
+    *(XGBoostRanker, MMoERanker),
+)
+RANKERS: dict[str, type[Ranker]] = {ranker.kind: ranker for ranker in _WEAKEST_FIRST}
+"""A training run fits those of `RankerSettings.kinds`, in this order."""
 BASELINE = PopularityRanker.kind
 """Fitted every time: the endpoint's fallback, and the champion where none was ever deployed."""
 

@@ -267,7 +267,9 @@ class _Cells:
         logit = log_p - log_not
         low, width = logit.min(), max(float(np.ptp(logit)), SETTLED) / CELLS
         at = np.minimum(((logit - low) / width).astype(np.int64), CELLS - 1)
-        sums: list[Floats] = [np.bincount(at, of, CELLS) for of in (log_p, log_not, np.ones(len(rows)), rows.came)]
+        sums: list[Floats] = [
+            np.bincount(at, of, CELLS).astype(np.float64) for of in (log_p, log_not, np.ones(len(rows)), rows.came)
+        ]
         log_p, log_not, n, came = (of[sums[2] > 0] for of in sums)
         return cls(log_p / n, log_not / n, n, came)
 

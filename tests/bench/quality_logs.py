@@ -70,8 +70,9 @@ class Logs:
 
     @property
     def learned(self) -> TrainingData:
-        """As a training run hands it to a ranker."""
-        return replace(self.train.data, held_out=self.validate.data)
+        """As a training run hands it to a ranker: a conversion comes of a click."""
+        own, later = (replace(of, converted=of.converted * of.clicked) for of in (self.train.data, self.validate.data))
+        return replace(own, held_out=later)
 
 
 def staged(folder: Path, days: tuple[date, date], settings: Mapping[str, str]) -> Config:
