@@ -9,20 +9,23 @@ it. A list or a mapping is one value: it is given whole, as JSON.
 import hashlib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from jobs.errors import Misconfigured
 from jobs.flow import STAGES
 from models.settings import (
+    OUTCOME_METRICS,
     DelaySettings,
     GateSettings,
+    OutcomeSettings,
     PolicySettings,
     RankerSettings,
     Settings,
@@ -32,6 +35,9 @@ from models.settings import (
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "TIDEGATE__"
+OUTCOME_NAME = re.compile("[a-z][a-z0-9_]*")
+TAKEN = ("click", "clicked", "conversion", "converted")
+"""Names of what every impression has."""
 
 
 @dataclass(frozen=True)
@@ -268,6 +274,9 @@ class Config(Settings):
     # How much may be bad decides whether a day is published, not what it then says.
     validation: Annotated[ValidationSettings, NO_ROW] = ValidationSettings()
     attribution: Annotated[AttributionSettings, Changes("attribute")] = AttributionSettings()
+    outcomes: Annotated[dict[str, OutcomeSettings], Changes("attribute")] = Field(
+        {}, description="further outcomes by name, beside click and conversion; a mapping, given whole"
+    )
     features: Annotated[FeatureSettings, Changes("featurize")] = FeatureSettings()
     dataset: Annotated[DatasetSettings, Changes("assemble")] = DatasetSettings()
     tasks: Annotated[TaskSettings, Changes("assemble")] = TaskSettings()
@@ -279,6 +288,24 @@ class Config(Settings):
     endpoint: Annotated[EndpointSettings, NO_ROW] = EndpointSettings()
     monitoring: Annotated[MonitoringSettings, Changes("monitor")] = MonitoringSettings()
     timeouts: Annotated[TimeoutSettings, NO_ROW] = TimeoutSettings()
+
+    @field_validator("outcomes")
+    @classmethod
+    def _are_named_like_columns(cls, outcomes: dict[str, OutcomeSettings]) -> dict[str, OutcomeSettings]:
+        wrong = [name for name in outcomes if not OUTCOME_NAME.fullmatch(name) or name in TAKEN]
+        if wrong:
+            taken = ", ".join(TAKEN)
+            raise ValueError(f"outcomes need names of a-z, 0-9 and _ other than {taken}; found {', '.join(wrong)}")
+        return dict(sorted(outcomes.items()))
+
+    @model_validator(mode="after")
+    def _gate_names_declared_outcomes(self) -> Self:
+        named = [name for name in (*self.gate.must_rise, *self.gate.outcomes_must_not_fall) if "." in name]
+        known = {f"{name}.{metric}" for name, of in self.outcomes.items() for metric in OUTCOME_METRICS[of.kind]}
+        if wrong := sorted(set(named) - known):
+            there = ", ".join(sorted(known)) or "none: no further outcome is declared"
+            raise ValueError(f"gate: metrics of further outcomes are {there}; found {', '.join(wrong)}")
+        return self
 
     def digest(self, stage: str) -> str:
         """Sixteen hex digits that change with every setting that can change a row `stage` writes, and with no other.
@@ -374,9 +401,15 @@ def _merge(tree: dict[str, Any], group: type[BaseModel], given: Mapping[str, Any
 
 
 def _kinds(group: type[BaseModel], key: str) -> tuple[Any, ...]:
-    """The types a field may have; none where there is no such field."""
+    """The types a field may have; none where there is no such field. A mapping is one, whatever it holds."""
     field = group.model_fields.get(key)
-    return () if field is None else (get_args(field.annotation) or (field.annotation,))
+    if field is None:
+        return ()
+    return (
+        (field.annotation,)
+        if get_origin(field.annotation) is dict
+        else get_args(field.annotation) or (field.annotation,)
+    )
 
 
 def _group(group: type[BaseModel] | None, key: str) -> type[BaseModel] | None:

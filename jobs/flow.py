@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 Days = Literal["day", "past", "newest", "around", "ever"]
-VALIDATED = ("impressions", "clicks", "purchases", "requests", "items", "users")
+VALIDATED = ("impressions", "clicks", "purchases", "feedback", "requests", "items", "users")
 SNAPSHOTS = ("items", "users")
 """Of these, the state of a whole day; readers take the newest day at or before theirs."""
 LEDGERS = ("looks", "promotions", "deployments")
@@ -77,12 +77,13 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
     _stage("ingest", "a source's own files become the raw lake",
            writes="raw", reads=""),
     _stage("validate", "raw events are checked against the suites; bad rows are set aside",
-           writes="quarantine profiles impressions clicks purchases requests items users", reads="""
+           writes="quarantine profiles impressions clicks purchases feedback requests items users", reads="""
         raw                 day    *"""),
     _stage("attribute", "conversions join the impressions that earned them",
            writes="labels", reads="""
         impressions         around impression_id request_id event_time ingested_at user_id item_id
-        clicks,purchases    around *"""),
+        clicks,purchases    around *
+        feedback            around *"""),
     _stage("featurize", "what was known of users, items and contexts at the end of the day",
            writes="user_features item_features encodings", reads="""
         impressions         past   impression_id event_time ingested_at user_id item_id surface query source_item_id
@@ -118,6 +119,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         impressions         past   .
         clicks              past   .
         purchases           past   .
+        feedback            past   .
         users               past   ."""),
     _stage("promote", "the gate's verdict on the evidence against what serves, with reasons", per="mode",
            writes="promotions", reads="""

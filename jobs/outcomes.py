@@ -9,21 +9,26 @@ Training may learn from open conversions all the same, by `heard_at` and their a
                 `window_days` after its click, and that up to `click_window_days` after its impression: this is the
                 label's `matures_at`. And it may come `late_days` after its own day.
     clicked     closes at `click_matures_at`, `click_window_days` after its impression; late clicks are not waited for.
+    further     closes as a click does, its own `window_days` after its impression; where it counts only of clicked
+                impressions, not before these are closed. A value is then the sum of its events' values.
 
 Clicks of the newest days are what a dataset is for: waiting for those that come late would make every dataset
 `late_days` older. The embargo of a dataset is its click window, so all its clicks are closed, and its train days are
 older than late clicks can be unless `validate_days + test_days` is less than `late_days`. `reevaluate` counts them all.
 """
 
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from jobs.config import AttributionSettings
-from jobs.lake.tables import TIME
+from jobs.lake.tables import TIME, VALUES
+from models.settings import OutcomeSettings
 
 Outcome = Literal["clicked", "converted"]
 MATURES = {"clicked": "click_matures_at", "converted": "matures_at"}
@@ -76,11 +81,55 @@ def closed(labels: pa.Table, outcome: Outcome, cut: datetime, late_days: int) ->
     return pc.fill_null(known, False)
 
 
-def closes_on(shown: datetime, settings: AttributionSettings) -> date:
-    """The day at whose end both outcomes of an impression shown at `shown` are closed, late events included."""
+def further_as_known(
+    labels: pa.Table, outcomes: Mapping[str, OutcomeSettings], cut: datetime, late_days: int
+) -> pa.Array:
+    """`jobs.lake.tables.VALUES` (n,): each further outcome that is closed at `cut`; an open or undeclared one is not
+    there, nor any without a label. All null where `outcomes` is empty.
+
+    What is said is what a run of `attribute` with only the rows ingested before `cut` would have said.
+    """
+    if not outcomes:
+        return pa.nulls(len(labels), VALUES)
+    names = sorted(outcomes)
+    said = np.column_stack([_further(labels, name, outcomes[name], cut, late_days) for name in names])
+    closed = ~np.isnan(said)
+    keys = np.broadcast_to(np.array(names, object), said.shape)[closed]
+    offsets = np.append(0, np.cumsum(closed.sum(axis=1))).astype(np.int32)
+    return pa.MapArray.from_arrays(pa.array(offsets), pa.array(keys, pa.string()), pa.array(said[closed]))
+
+
+def _further(
+    labels: pa.Table, name: str, outcome: OutcomeSettings, cut: datetime, late_days: int
+) -> NDArray[np.float64]:
+    """(n,) 0 or 1, or the value, as heard of before `cut`; NaN while it is open."""
+    lists = labels.column("outcomes").combine_chunks()
+    entries, parent = lists.flatten(), pc.list_parent_indices(lists).to_numpy()
+    mine = np.flatnonzero(pc.equal(entries.field("outcome"), name).to_numpy(zero_copy_only=False))
+    entries, parent = entries.take(pa.array(mine)), parent[mine]
+    at = pa.scalar(cut, TIME)
+    found, events = np.full(len(labels), np.nan), entries.field("events")
+    closes = pc.less_equal(entries.field("matures_at"), at).to_numpy(zero_copy_only=False)
+    found[parent[closes]] = 0.0
+    told, of = events.flatten(), parent[pc.list_parent_indices(events).to_numpy()]
+    held = pc.and_(pc.less(told.field("known_at"), at), pc.fill_null(pc.less_equal(at, told.field("until")), True))
+    counts = held.to_numpy(zero_copy_only=False)
+    heard = np.bincount(of[counts], told.field("value").to_numpy()[counts], minlength=len(labels))
+    if outcome.kind == "binary":
+        heard = (np.bincount(of[counts], minlength=len(labels)) > 0).astype(np.float64)
+    found += heard
+    if outcome.through is not None:
+        through = pc.cast(as_known(labels, outcome.through, cut, late_days), pa.float64())
+        found *= pc.fill_null(through, float("nan")).to_numpy()
+    return found
+
+
+def closes_on(shown: datetime, settings: AttributionSettings, outcomes: Mapping[str, OutcomeSettings]) -> date:
+    """The day at whose end all outcomes of an impression shown at `shown` are closed, late purchases included."""
     matures = pa.scalar(shown + timedelta(days=settings.click_window_days + settings.window_days), TIME)
     midnight: datetime = closes_at(matures, "converted", settings.late_days).as_py()
-    return (midnight - timedelta(microseconds=1)).date()
+    last = max([midnight, *(shown + timedelta(days=of.window_days) for of in outcomes.values())])
+    return (last - timedelta(microseconds=1)).date()
 
 
 def as_known(labels: pa.Table, outcome: Outcome, cut: datetime, late_days: int) -> pa.ChunkedArray:

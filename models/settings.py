@@ -4,9 +4,9 @@
 """
 
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Settings(BaseModel):
@@ -62,6 +62,32 @@ class TaskSettings(Settings):
         "notification": "notify",
     }
     otherwise: str = Field("recommend", description="the task of a surface that is not named")
+
+
+class OutcomeSettings(Settings):
+    """A further outcome of an impression, told by the events of `feedback` that have its name.
+
+    An event belongs to an impression as a click does, within `window_days`; so long the outcome is open.
+    """
+
+    kind: Literal["binary", "value"] = Field(
+        "binary", description="whether it happened; or how much, the sum of its events' values, 0 without any"
+    )
+    window_days: int = Field(1, ge=1, description="impression to event; of test rows a click window is closed")
+    through: Literal["clicked"] | None = Field(
+        None, description="`clicked`: it counts only of impressions that were clicked, and is learned given the click"
+    )
+    unit: str = Field("", description="of a value, for people: seconds")
+
+    @model_validator(mode="after")
+    def _only_values_have_units(self) -> Self:
+        if self.unit and self.kind == "binary":
+            raise ValueError(f"a binary outcome needs no unit; found {self.unit!r}")
+        return self
+
+
+OUTCOME_METRICS = {"binary": ("auc", "log_loss"), "value": ("auc_upper_half", "normalised_squared_error")}
+"""What a further outcome of a kind is judged by, see `models.evaluation.outcomes`; a gate names one `like.auc`."""
 
 
 class ItemCFSettings(Settings):
@@ -368,7 +394,12 @@ class GateSettings(Settings):
         description="of the champion's conversions per request: a loss of more for sure holds, once labels are closed",
     )
     must_not_fall: Margins = Margins()
-    must_rise: tuple[str, ...] = Field((), description="metrics that must be better for sure")
+    must_rise: tuple[str, ...] = Field(
+        (), description="metrics that must be better for sure; of a further outcome `<outcome>.<metric>`: like.auc"
+    )
+    outcomes_must_not_fall: dict[str, float] = Field(
+        {}, description="by how much a challenger may be worse in a metric of a further outcome, for sure: like.auc"
+    )
     min_test_rows: int = Field(1_000, ge=1)
     min_known_share: float | None = Field(0.9, ge=0, le=1, description="test impressions whose click is known")
     max_calibration_ratio: float | None = Field(
@@ -393,10 +424,21 @@ class GateSettings(Settings):
     @field_validator("must_rise")
     @classmethod
     def _is_a_metric(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = sorted(set(names) - set(Margins.model_fields))
+        unknown = sorted(name for name in set(names) - set(Margins.model_fields) if not _of_an_outcome(name))
         if unknown:
             raise ValueError(f"must be of {', '.join(Margins.model_fields)}; not {', '.join(unknown)}")
         return names
+
+    @field_validator("outcomes_must_not_fall")
+    @classmethod
+    def _are_margins_of_outcomes(cls, margins: dict[str, float]) -> dict[str, float]:
+        wrong = [name for name, margin in margins.items() if not _of_an_outcome(name) or margin < 0]
+        if wrong:
+            known = ", ".join(metric for metrics in OUTCOME_METRICS.values() for metric in metrics)
+            raise ValueError(
+                f"needs <outcome>.<metric>, a metric of {known}, and margins from 0; not {', '.join(wrong)}"
+            )
+        return margins
 
     @field_validator("slice_metric")
     @classmethod
@@ -416,6 +458,12 @@ class GateSettings(Settings):
     def at(self, risk: float) -> "GateSettings":
         """The same for a look that may spend `risk`, in (0, 1); see `models.evaluation.risk`."""
         return LookSettings.model_validate({**dict(self), "risk": risk})
+
+
+def _of_an_outcome(name: str) -> bool:
+    """Whether it may be a metric of a further outcome; which there are, `jobs.config` knows."""
+    outcome, _, metric = name.partition(".")
+    return bool(outcome) and any(metric in metrics for metrics in OUTCOME_METRICS.values())
 
 
 class LookSettings(GateSettings):

@@ -14,7 +14,7 @@ none, since it was not in the endpoint's catalogue.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -29,10 +29,10 @@ from jobs.lake.store import midnight
 from jobs.lake.tables import ATTRIBUTES, LAKE
 from jobs.moment.assembler import Moments, assembled
 from jobs.moment.columns import Columns, encodings_seen, item_arrays, numbers, strings, user_arrays
-from jobs.outcomes import as_known, heard_at, so_far, told_by
+from jobs.outcomes import as_known, further_as_known, heard_at, so_far, told_by
 from models.features import read
 from models.rankers.features import CATEGORICAL, LISTS, NUMERIC, Encodings, Strings
-from models.settings import TaskSettings
+from models.settings import OutcomeSettings, TaskSettings
 
 IMPRESSION_COLUMNS = (
     "impression_id",
@@ -56,6 +56,7 @@ LABEL_COLUMNS = (
     *told_by("clicked"),
     *told_by("converted"),
     "conversion_value",
+    "outcomes",
 )
 USER_COLUMNS = ("user_id", "available_at", *(feature.name for feature in read("user")))
 ITEM_COLUMNS = ("item_id", "available_at", *(feature.name for feature in read("item")))
@@ -76,7 +77,7 @@ ENCODINGS = LAKE["encodings"].schema
 LABELLED = pa.schema(
     [
         *_types("impressions", IMPRESSION_COLUMNS),
-        *_types("examples", ("split", "clicked", "converted", "conversion_heard_at")),
+        *_types("examples", ("split", "clicked", "converted", "conversion_heard_at", "outcomes")),
         ("revenue_micros", pa.int64()),  # of a conversion known at the cut, in millionths: sums are exact in any order
     ]
 )
@@ -99,12 +100,14 @@ WITH_SOURCES = pa.schema([*WITH_ITEMS, (SOURCE_CATEGORY, pa.string())])
 class Dataset:
     """Which days are learned from, chosen on and judged on; and `cut`: what was known later does not exist.
 
-    `late_days`: how late an event may come, for an outcome that is open at the cut is unknown.
+    `late_days`: how late an event may come, for an outcome that is open at the cut is unknown. `outcomes`: the further
+    ones that are carried.
     """
 
     splits: Mapping[str, Sequence[date]]
     cut: datetime
     late_days: int
+    outcomes: Mapping[str, OutcomeSettings] = field(default_factory=dict)
 
     @property
     def days(self) -> list[date]:
@@ -159,6 +162,7 @@ def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table
     columns = [*shown.select(IMPRESSION_COLUMNS).columns, pa.array(names[split], pa.string())]
     columns += [as_known(label, outcome, data.cut, data.late_days) for outcome in ("clicked", "converted")]
     columns.append(heard_at(label, "converted", data.cut))
+    columns.append(further_as_known(label, data.outcomes, data.cut, data.late_days))
     revenue = pc.round(pc.multiply(label.column("conversion_value"), 1e6)).cast(pa.int64())
     columns.append(pc.if_else(so_far(label, "converted", data.cut), revenue, 0))
     return pa.Table.from_arrays(columns, schema=LABELLED).filter(pa.array(split < len(data.splits)))

@@ -4,6 +4,7 @@ Beside it `retrieval_negatives`, empty unless a setting asks for them. Both comm
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def run(run: Run) -> dict[str, Any]:
     settings = run.config.dataset
     published = run.published_days("impressions")
     data = core.dataset(run.day, settings, run.config.attribution, published)
+    data = replace(data, outcomes=run.config.outcomes)
     if run.mode == "warm":
         data = core.warm(data, settings.warm_train_days)
     run.files("labels", [run.day])

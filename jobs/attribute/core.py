@@ -9,12 +9,17 @@ hash buckets of that key:
     credits                a purchase pays its user's clicks on it        (user_id, item_id)
     labels                 one row per impression, with its credits       (impression_id)
 
+Events of declared further outcomes find their impressions by the same steps, `named_feedback` and `latest_feedback`,
+and are credited to them alone.
+
 The rule is about what happened: a late click can take over a purchase (or a late impression a click) that an earlier
 one was credited with. What was told before stays readable: the credit that ended is kept with the time it ended, and
 `as_known` gives for any T the label of a run that had only the rows ingested before T.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -25,22 +30,33 @@ from jobs.asof.core import ABSENT, DAY_US, Indices, Spans, first_known, latest, 
 from jobs.attribute.shares import Paid, paid
 from jobs.attribute.takeover import NEVER, as_lists, merged, reigns
 from jobs.config import AttributionSettings
-from jobs.lake.tables import LAKE, STR, SUPERSEDED, TIME
+from jobs.lake.tables import LAKE, OUTCOMES, STR, SUPERSEDED, TIME
+from models.settings import OutcomeSettings
 
+Outcomes = Mapping[str, OutcomeSettings]
+"""Further ones by name, in order of names."""
+NONE: Outcomes = MappingProxyType({})
 COLUMNS = {
     "impressions": ("impression_id", "request_id", "event_time", "ingested_at", "user_id", "item_id"),
     "clicks": ("click_id", "impression_id", "event_time", "ingested_at", "user_id", "item_id"),
     "purchases": ("purchase_id", "event_time", "ingested_at", "user_id", "item_id", "value"),
 }
 """What attribution looks at."""
+FEEDBACK = ("feedback_id", "outcome", "impression_id", "event_time", "ingested_at", "user_id", "item_id", "value")
+"""Likewise, where further outcomes are declared."""
+LOOKED_AT = {**COLUMNS, "feedback": FEEDBACK}
 SHOWN = {"shown_id": STR, "shown_at": TIME, "shown_known_at": TIME, "shown_user_id": STR}
 """What a click knows of its impression: id, time, when it was known, whose; null where it has none."""
 MATCHED = pa.schema(
     [*((name, LAKE["clicks"].columns[name].type) for name in COLUMNS["clicks"]), *SHOWN.items(), ("until", TIME)]
 )
 """Clicks with their impression: one row a click for good, and one more for each it had until a better one was known."""
+OF_FEEDBACK = [("outcome", STR), ("value", pa.float64())]
+FED = pa.schema([*list(MATCHED)[: len(COLUMNS["clicks"])], *OF_FEEDBACK, *list(MATCHED)[len(COLUMNS["clicks"]) :]])
+"""Likewise events of further outcomes, their ids as `click_id`: they find their impressions as clicks do."""
 CREDITS = pa.schema(
     [
+        ("outcome", STR),  # of a further outcome its name, else null
         ("bought", pa.bool_()),  # a purchase, else a click
         ("event_time", TIME),
         ("ingested_at", TIME),
@@ -49,12 +65,12 @@ CREDITS = pa.schema(
         ("known_at", TIME),  # the credit held for every T after this
         ("until", TIME),  # up to this, null: for good
         ("credit", pa.float64()),  # the share of the purchase, 0 for a click and for what ended
-        ("value", pa.float64()),  # that share of its value
+        ("value", pa.float64()),  # that share of its value; of a further outcome the event's
         ("paid", pa.bool_()),  # a click has it; every click
         ("counts", pa.bool_()),  # one row of each event
     ]
 )
-"""One row per click and impression, and per purchase, click it pays and impression of that."""
+"""One row per click (or event of a further outcome) and impression, and per purchase, click it pays and impression."""
 COUNTED = pa.schema(
     [
         ("day", STR),
@@ -65,19 +81,31 @@ COUNTED = pa.schema(
 
 
 def attribute(
-    impressions: pa.Table, clicks: pa.Table, purchases: pa.Table, settings: AttributionSettings
+    impressions: pa.Table,
+    clicks: pa.Table,
+    purchases: pa.Table,
+    settings: AttributionSettings,
+    feedback: pa.Table | None = None,
+    outcomes: Outcomes = NONE,
 ) -> tuple[pa.Table, pa.Table]:
-    """The `labels` rows of all impressions given, by event time and id, and the `CREDITS`: every step at once."""
+    """The `labels` rows of all impressions given, by event time and id, and the `CREDITS`: every step at once.
+
+    `feedback` may be left out where no further outcome is declared.
+    """
     seen = unique(impressions, "impressions", settings)
     matched = named_impression(unique(clicks, "clicks", settings), seen, settings)
     matched = latest_impression(matched, seen, settings)
     earned = credits(unique(purchases, "purchases", settings), matched, settings)
-    return labels(seen, earned, settings), earned
+    if feedback is not None:
+        fed = named_feedback(unique(feedback, "feedback", settings), seen, settings, outcomes)
+        fed = latest_feedback(fed, seen, settings, outcomes)
+        earned = pa.concat_tables([earned, feedback_credits(fed)])
+    return labels(seen, earned, settings, outcomes), earned
 
 
 def unique(rows: pa.Table, table: str, settings: AttributionSettings) -> pa.Table:
     """The events without copies: of rows with one id at most `late_days` days apart only the one known first counts."""
-    return first_known(rows.select(COLUMNS[table]), LAKE[table].key[0], within_days=settings.late_days)
+    return first_known(rows.select(LOOKED_AT[table]), LAKE[table].key[0], within_days=settings.late_days)
 
 
 def named_impression(clicks: pa.Table, impressions: pa.Table, settings: AttributionSettings) -> pa.Table:
@@ -123,7 +151,7 @@ def latest_impression(matched: pa.Table, impressions: pa.Table, settings: Attrib
     limit = np.where(named, microseconds(clicks.column("shown_known_at")), NEVER)[rows][before.left]
     until = np.minimum(before.until, limit)
     over = np.flatnonzero((until != NEVER) & (before.since < until))
-    plain = clicks.select(COLUMNS["clicks"])
+    plain = clicks.drop_columns([*SHOWN, "until"])
     for_good, unnamed_rows = pa.nulls(int((~named).sum()), TIME), pa.array(~named)
     parts = [
         matched.filter(pc.invert(asking)),
@@ -134,6 +162,43 @@ def latest_impression(matched: pa.Table, impressions: pa.Table, settings: Attrib
         ),
     ]
     return pa.concat_tables(parts)
+
+
+def named_feedback(
+    feedback: pa.Table, impressions: pa.Table, settings: AttributionSettings, outcomes: Outcomes
+) -> pa.Table:
+    """`FED`: as `named_impression`, each event of a declared outcome by that one's window; others are left out."""
+    names = ["click_id" if name == "feedback_id" else name for name in feedback.column_names]
+    events = feedback.rename_columns(names).select(FED.names[: -len(SHOWN) - 1])
+    parts = [
+        named_impression(events.filter(pc.equal(events.column("outcome"), name)), impressions, rules)
+        for name, rules in _windows(settings, outcomes)
+    ]
+    return pa.concat_tables([FED.empty_table(), *parts])
+
+
+def latest_feedback(
+    fed: pa.Table, impressions: pa.Table, settings: AttributionSettings, outcomes: Outcomes
+) -> pa.Table:
+    """`FED`: as `latest_impression`."""
+    parts = [
+        latest_impression(fed.filter(pc.equal(fed.column("outcome"), name)), impressions, rules)
+        for name, rules in _windows(settings, outcomes)
+    ]
+    return pa.concat_tables([FED.empty_table(), *parts])
+
+
+def _windows(settings: AttributionSettings, outcomes: Outcomes) -> list[tuple[str, AttributionSettings]]:
+    """Each outcome with the rules for clicks as they would be with its window."""
+    return [(name, settings.model_copy(update={"click_window_days": of.window_days})) for name, of in outcomes.items()]
+
+
+def feedback_credits(fed: pa.Table) -> pa.Table:
+    """`CREDITS`: every event of a further outcome, credited to its impression with all its value."""
+    found = _click_credits(fed)
+    columns = dict(zip(CREDITS.names, found.columns, strict=True))
+    columns |= {"outcome": fed.column("outcome"), "value": pc.fill_null(fed.column("value"), 0.0)}
+    return pa.table(columns, schema=CREDITS)
 
 
 def credits(purchases: pa.Table, matched: pa.Table, settings: AttributionSettings) -> pa.Table:
@@ -170,8 +235,9 @@ def purchase_credits(purchases: pa.Table, matched: pa.Table, settings: Attributi
 def _click_credits(matched: pa.Table) -> pa.Table:
     nothing = pa.array(np.zeros(len(matched)))
     columns = {
+        "outcome": pa.nulls(len(matched), STR),
         "bought": pa.array(np.zeros(len(matched), bool)),
-        **{name: matched.column(name) for name in CREDITS.names[1:5]},
+        **{name: matched.column(name) for name in ("event_time", "ingested_at", "shown_id", "shown_at")},
         "known_at": _known_at(matched),
         "until": matched.column("until"),
         "credit": nothing,
@@ -203,6 +269,7 @@ def _credited(purchases: pa.Table, pairs: Paid, shown: pa.Table, until: Indices 
     mine = purchases.select(["event_time", "ingested_at", "value"]).take(pa.array(pairs.purchase))
     first = np.append(True, pairs.purchase[1:] != pairs.purchase[:-1])[: len(until)]
     columns = {
+        "outcome": pa.nulls(len(until), STR),
         "bought": pa.array(np.ones(len(until), bool)),
         **{name: mine.column(name) for name in ("event_time", "ingested_at")},
         **{name: shown.column(name) for name in ("shown_id", "shown_at")},
@@ -225,12 +292,14 @@ def _same_event(ids: pa.ChunkedArray, times: pa.ChunkedArray, events: pa.Table, 
     return latest(pa.table({key: ids, "event_time": times}), events, keys=(key,))
 
 
-def labels(impressions: pa.Table, earned: pa.Table, settings: AttributionSettings) -> pa.Table:
+def labels(
+    impressions: pa.Table, earned: pa.Table, settings: AttributionSettings, outcomes: Outcomes = NONE
+) -> pa.Table:
     """The `labels` rows of unique `impressions`: what came of each, from when it was known, what was said before."""
     row = _same_event(earned.column("shown_id"), earned.column("shown_at"), impressions, "impression_id")
-    bought = _flags(earned.column("bought"))
+    bought, click = _flags(earned.column("bought")), _flags(earned.column("outcome").is_null())
     mine = np.flatnonzero((row != ABSENT) & bought)
-    clicked = _outcome(earned, row, np.flatnonzero((row != ABSENT) & ~bought), len(impressions))
+    clicked = _outcome(earned, row, np.flatnonzero((row != ABSENT) & ~bought & click), len(impressions))
     converted = _outcome(earned, row, mine, len(impressions))
     credit, value = (np.asarray(earned.column(name).to_numpy(), dtype=np.float64)[mine] for name in ("credit", "value"))
     # In one order, because a float sum depends on it.
@@ -250,10 +319,39 @@ def labels(impressions: pa.Table, earned: pa.Table, settings: AttributionSetting
         "conversion_credit": np.bincount(row[mine][order], credit[order], minlength=len(impressions)),
         "conversion_value": np.bincount(row[mine][order], value[order], minlength=len(impressions)),
         "matures_at": pc.add(shown, timedelta(days=window)),
+        "outcomes": _further(earned, row, shown, outcomes),
     }
     schema = LAKE["labels"].schema
     table = pa.table({name: columns[name] for name in schema.names}).cast(schema)
     return table.sort_by([("event_time", "ascending"), ("impression_id", "ascending")])
+
+
+def _further(earned: pa.Table, row: Indices, shown: pa.ChunkedArray, outcomes: Outcomes) -> pa.Array:
+    """`jobs.lake.tables.OUTCOMES` of the impressions shown at `shown`, null where no further outcome is declared."""
+    names, size = list(outcomes), len(shown)
+    if not names:
+        return pa.nulls(size, OUTCOMES)
+    which = _rows(pc.index_in(earned.column("outcome"), pa.array(names, STR), skip_nulls=True))
+    mine = np.flatnonzero((row != ABSENT) & (which != ABSENT))
+    place = row[mine] * len(names) + which[mine]
+    value = np.asarray(earned.column("value").to_numpy(), dtype=np.float64)[mine]
+    since, until = (microseconds(earned.column(name))[mine] for name in ("known_at", "until"))
+    until[_flags(earned.column("until").is_null())[mine]] = NEVER
+    # In one order, because a float sum depends on it.
+    order = np.lexsort((value, until, since, place))
+    event = OUTCOMES.value_type.field("events").type.value_type
+    events = pa.StructArray.from_arrays(
+        [pa.array(value[order]), _times(since[order]), _times(until[order])], fields=list(event)
+    )
+    shown_us = microseconds(shown)[:, None] + np.array([_us(outcomes[name].window_days) for name in names])
+    told = [
+        pa.array(np.tile(np.array(names, object), size), STR),
+        _times(shown_us.ravel()),
+        as_lists(place[order], events, size * len(names)),
+    ]
+    entries = pa.StructArray.from_arrays(told, fields=list(OUTCOMES.value_type))
+    offsets = np.arange(0, size * len(names) + 1, len(names), dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), entries).cast(OUTCOMES)
 
 
 def _outcome(earned: pa.Table, row: Indices, of: Indices, size: int) -> tuple[pa.Array, pa.Array]:
@@ -279,7 +377,7 @@ def _outcome(earned: pa.Table, row: Indices, of: Indices, size: int) -> tuple[pa
 
 def counted(earned: pa.Table) -> pa.Table:
     """`COUNTED`: what happened to the clicks and purchases of each day; counts of parts add up."""
-    earned = earned.filter(earned.column("counts"))
+    earned = earned.filter(pc.and_(earned.column("counts"), earned.column("outcome").is_null()))
     click = pc.invert(earned.column("bought"))
     credited, paid = earned.column("shown_id").is_valid(), earned.column("paid")
     late = pc.greater(pc.days_between(earned.column("event_time"), earned.column("ingested_at")), 0)
@@ -298,7 +396,10 @@ def counted(earned: pa.Table) -> pa.Table:
 
 def _with_shown(clicks: pa.Table, impressions: pa.Table, found: Indices, until: pa.Array) -> pa.Table:
     shown = take(impressions.select(["impression_id", "event_time", "ingested_at", "user_id"]), found)
-    return pa.Table.from_arrays([*clicks.select(COLUMNS["clicks"]).columns, *shown.columns, until], schema=MATCHED)
+    names = [*clicks.column_names, *SHOWN, "until"]
+    return pa.Table.from_arrays(
+        [*clicks.columns, *shown.columns, until], schema=pa.schema([FED.field(n) for n in names])
+    )
 
 
 def _known_at(matched: pa.Table) -> pa.ChunkedArray:

@@ -34,6 +34,8 @@ def run(run: Run) -> dict[str, Any]:
     parts = {table: _parts(run, table) for table in ("clicks", "purchases")}
     anonymous = any(_has_nulls(file, "user_id") for file in chain.from_iterable(parts["clicks"].values()))
     parts["impressions"] = _parts(run, "impressions", anonymous)
+    if run.config.outcomes:
+        parts["feedback"] = _parts(run, "feedback")
     days = [day for day in _computed(run) if day in parts["impressions"]]
     events = sum(_row_count(chain.from_iterable(found.values())) for found in parts.values())
     engine = in_one_process if events < run.config.spark.from_rows else on_spark
@@ -50,6 +52,7 @@ def run(run: Run) -> dict[str, Any]:
             continue
         counts = facts[day]
         counts.update(_outcomes(rows))
+        counts.update(_further(rows, run.config.outcomes))
         counts["duplicates"] = _copies(parts, day, counts)
         run.publish("labels", {"day": day.isoformat()}, files, dict(counts))
         if day in run.days:
@@ -69,9 +72,10 @@ def in_one_process(run: Run, parts: Mapping[str, Parts], days: list[date], folde
                 *(read_part(file, table, columns) for file in chain.from_iterable(parts[table].values())),
             ]
         )
-        for table, columns in core.COLUMNS.items()
+        for table, columns in core.LOOKED_AT.items()
+        if table in parts
     }
-    labels, earned = core.attribute(**events, settings=run.config.attribution)
+    labels, earned = core.attribute(**events, settings=run.config.attribution, outcomes=run.config.outcomes)
     shown_on = labels.column("event_time").cast(pa.date32())
     for day in days:
         path = folder / f"day={day}" / "part-0.parquet"
@@ -89,7 +93,8 @@ def on_spark(run: Run, parts: Mapping[str, Parts], days: list[date], folder: Pat
     with session(run.config.spark, run.stage.name) as spark:
         run.say("Spark is up")
         names = [day.isoformat() for day in days]
-        return write_labels(spark, events, names, run.config.attribution, run.config.spark.partitions, folder)
+        rules, buckets = (run.config.attribution, run.config.outcomes), run.config.spark.partitions
+        return write_labels(spark, events, names, *rules, buckets, folder)
 
 
 def by_day(counted: pa.Table, days: list[date]) -> dict[date, Counter[str]]:
@@ -103,7 +108,9 @@ def by_day(counted: pa.Table, days: list[date]) -> dict[date, Counter[str]]:
 
 
 def _computed(run: Run) -> list[date]:
-    first = run.days[0] - timedelta(days=run.config.attribution.late_days + _reach_days(run.config.attribution))
+    """The run's days, and those before them whose labels an event known since may change."""
+    reach = max(_reach_days(run.config.attribution), _widest_days(run.config.outcomes))
+    first = run.days[0] - timedelta(days=run.config.attribution.late_days + reach)
     return [first + timedelta(days=n) for n in range((run.day - first).days + 1)]
 
 
@@ -112,27 +119,43 @@ def _reach_days(settings: AttributionSettings) -> int:
     return settings.click_window_days + settings.window_days
 
 
+def _widest_days(outcomes: core.Outcomes) -> int:
+    """The longest window of a further outcome."""
+    return max((of.window_days for of in outcomes.values()), default=0)
+
+
 def read_days(
-    table: str, first: date, last: date, settings: AttributionSettings, anonymous: bool = True
+    table: str,
+    first: date,
+    last: date,
+    settings: AttributionSettings,
+    anonymous: bool = True,
+    outcomes: core.Outcomes = core.NONE,
 ) -> tuple[date, date]:
     """The days of an event table (both included) that can tell in any way on the labels of `first`..`last`.
 
     A purchase is shared among the clicks of a window before it, the latest of which may lie a click window after the
     impression; an anonymous click's user is known from its impression, a click window from it either side (without
-    such clicks fewer impressions tell); and whether an event counts is told by copies up to `late_days` away.
+    such clicks fewer impressions tell); and whether an event counts is told by copies up to `late_days` away. An event
+    of a further outcome lies within its window either side of its impression, and may name another one that far away.
     """
     window, click_window, late = settings.window_days, settings.click_window_days, settings.late_days
     before = {"purchases": click_window, "clicks": click_window + window}
-    before["impressions"] = 2 * click_window + window if anonymous else click_window
-    after = {"purchases": 0, "clicks": 0, "impressions": click_window}
-    reach = timedelta(days=_reach_days(settings) + after[table] + late)
+    widest = _widest_days(outcomes)
+    before["impressions"] = max(2 * click_window + window if anonymous else click_window, widest)
+    before["feedback"] = widest
+    reach_days = _reach_days(settings)
+    after = {"purchases": reach_days, "clicks": reach_days, "feedback": widest}
+    after["impressions"] = max(reach_days + click_window, 2 * widest)
+    reach = timedelta(days=after[table] + late)
     return first - timedelta(days=before[table] + late), last + reach
 
 
 def _parts(run: Run, table: str, anonymous: bool = True) -> Parts:
     """The part files the computed days depend on; raises `NotReady` where one of the run's own days is missing."""
     run.files(table, run.days)
-    first, last = read_days(table, _computed(run)[0], run.day, run.config.attribution, anonymous)
+    rules = run.config.attribution, anonymous, run.config.outcomes
+    first, last = read_days(table, _computed(run)[0], run.day, *rules)
     found: Parts = {}
     for path, partition in run.files(table):
         day = date.fromisoformat(partition["day"])
@@ -155,9 +178,16 @@ def _outcomes(rows: pa.Table) -> Counter[str]:
     return Counter({"impressions": len(rows), **counts})
 
 
+def _further(rows: pa.Table, outcomes: core.Outcomes) -> Counter[str]:
+    """How many of a day's impressions have an event of each further outcome."""
+    entries = rows.column("outcomes").combine_chunks().flatten()
+    happened = entries.filter(entries.field("events").is_valid()).field("outcome")
+    return Counter({f"outcome.{name}": pc.sum(pc.equal(happened, name), min_count=0).as_py() for name in outcomes})
+
+
 def _copies(parts: Mapping[str, Parts], day: date, counts: Mapping[str, int]) -> int:
-    """How many rows of a day's events were further copies of one already counted."""
-    rows = sum(_row_count(found.get(day, [])) for found in parts.values())
+    """How many rows of a day's events were further copies of one already counted; of `feedback` nobody counts them."""
+    rows = sum(_row_count(parts[table].get(day, [])) for table in core.COLUMNS)
     return rows - sum(counts[name] for name in ("impressions", "clicks", "attributed", "unattributed"))
 
 

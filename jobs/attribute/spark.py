@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.asof.spark import in_buckets, in_shared_buckets, read_parts
+from jobs.asof.spark import Two, in_buckets, in_shared_buckets, read_parts
 from jobs.attribute import core
 from jobs.config import AttributionSettings
 from jobs.lake.tables import LAKE
@@ -23,24 +23,30 @@ def write_labels(
     events: Mapping[str, list[str]],
     days: list[str],
     settings: AttributionSettings,
+    outcomes: core.Outcomes,
     buckets: int,
     folder: Path,
 ) -> pa.Table:
     """Write the labels of `days` as `folder/day=…/part-….parquet`, one file a day, in the core's order.
 
-    `events` names the part files of the three event tables. Returns `core.COUNTED` of parts: rows of a day add up.
+    `events` names the part files of the event tables, `feedback` where a further outcome is declared.
+    Returns `core.COUNTED` of parts: rows of a day add up.
     """
     impressions = _read(spark, events["impressions"], "impressions")
     clicks = _read(spark, events["clicks"], "clicks")
     purchases = _read(spark, events["purchases"], "purchases")
-    earned = _credits(impressions, clicks, purchases, settings, buckets).persist()
+    earned = _credits(impressions, clicks, purchases, settings, buckets)
+    if "feedback" in events:
+        feedback = _read(spark, events["feedback"], "feedback")
+        earned = earned.unionByName(_feedback_credits(impressions, feedback, settings, outcomes, buckets))
+    earned = earned.persist()
     labels = in_shared_buckets(
         impressions,
         ["impression_id"],
         earned.where("shown_id is not null"),
         ["shown_id"],
         buckets,
-        partial(_labels, settings),
+        partial(_labels, settings, outcomes),
         LAKE["labels"].schema,
     )
     wanted = labels.withColumn("day", _day()).where(F.col("day").isin(days))
@@ -56,8 +62,10 @@ def _counted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield from core.counted(pa.Table.from_batches([batch])).combine_chunks().to_batches()
 
 
-def _labels(settings: AttributionSettings, impressions: pa.Table, earned: pa.Table) -> pa.Table:
-    return core.labels(core.unique(impressions, "impressions", settings), earned, settings)
+def _labels(
+    settings: AttributionSettings, outcomes: core.Outcomes, impressions: pa.Table, earned: pa.Table
+) -> pa.Table:
+    return core.labels(core.unique(impressions, "impressions", settings), earned, settings, outcomes)
 
 
 def _credits(
@@ -72,21 +80,9 @@ def _credits(
         buckets,
         partial(_named, settings),
         core.MATCHED,
-    ).persist()
-    asking = F.col("user_id").isNotNull() & F.coalesce(F.col("shown_known_at") > F.col("ingested_at"), F.lit(True))
-    orphans = matched.where(asking)
-    count = orphans.count()
-    if count:
-        found = in_shared_buckets(
-            orphans,
-            ["user_id", "item_id"],
-            _shown_to(orphans, count, impressions, settings, buckets),
-            ["user_id", "item_id"],
-            buckets,
-            partial(core.latest_impression, settings=settings),
-            core.MATCHED,
-        )
-        matched = matched.where(~asking).unionByName(found)
+    )
+    latest = partial(core.latest_impression, settings=settings)
+    matched = _with_latest(matched, impressions, settings, buckets, latest, core.MATCHED)
     return in_shared_buckets(
         _unique(purchases, "purchases", settings, buckets),
         ["user_id", "item_id"],
@@ -96,6 +92,52 @@ def _credits(
         partial(core.credits, settings=settings),
         core.CREDITS,
     )
+
+
+def _with_latest(
+    matched: DataFrame,
+    impressions: DataFrame,
+    settings: AttributionSettings,
+    buckets: int,
+    function: Two,
+    schema: pa.Schema,
+) -> DataFrame:
+    """`function`, a `latest_*` of the core, on the events that ask for another impression than the one they name."""
+    matched = matched.persist()
+    asking = F.col("user_id").isNotNull() & F.coalesce(F.col("shown_known_at") > F.col("ingested_at"), F.lit(True))
+    orphans = matched.where(asking)
+    count = orphans.count()
+    if not count:
+        return matched
+    shown = _shown_to(orphans, count, impressions, settings, buckets)
+    keys = ["user_id", "item_id"]
+    found = in_shared_buckets(orphans, keys, shown, keys, buckets, function, schema)
+    return matched.where(~asking).unionByName(found)
+
+
+def _feedback_credits(
+    impressions: DataFrame, feedback: DataFrame, settings: AttributionSettings, outcomes: core.Outcomes, buckets: int
+) -> DataFrame:
+    """`core.CREDITS` of all events of further outcomes."""
+    fed = in_shared_buckets(
+        _unique(feedback, "feedback", settings, buckets),
+        [F.coalesce("impression_id", "feedback_id")],
+        impressions,
+        ["impression_id"],
+        buckets,
+        partial(_named_feedback, settings, outcomes),
+        core.FED,
+    )
+    latest = partial(core.latest_feedback, settings=settings, outcomes=outcomes)
+    fed = _with_latest(fed, impressions, settings, buckets, latest, core.FED)
+    return in_buckets(fed, ["click_id"], buckets, core.feedback_credits, core.CREDITS)
+
+
+def _named_feedback(
+    settings: AttributionSettings, outcomes: core.Outcomes, feedback: pa.Table, impressions: pa.Table
+) -> pa.Table:
+    seen = core.unique(impressions, "impressions", settings)
+    return core.named_feedback(feedback, seen, settings, outcomes)
 
 
 def _named(settings: AttributionSettings, clicks: pa.Table, impressions: pa.Table) -> pa.Table:
@@ -128,4 +170,4 @@ def _read(spark: SparkSession, paths: list[str], table: str) -> DataFrame:
 
 
 def _schema(table: str) -> pa.Schema:
-    return pa.schema([(name, LAKE[table].columns[name].type) for name in core.COLUMNS[table]])
+    return pa.schema([(name, LAKE[table].columns[name].type) for name in core.LOOKED_AT[table]])

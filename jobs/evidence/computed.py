@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from jobs import bundle
 from jobs.bundle import Bundle
-from jobs.evidence import conversions, core, detail, pages
+from jobs.evidence import conversions, core, detail, outcomes, pages
 from jobs.evidence.document import (
     SCHEMA_VERSION,
     Challenger,
@@ -39,6 +39,7 @@ from jobs.sources.world.truth import true_probabilities
 from models.evaluation.choices import SIDES
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Finding, Refusal
+from models.rankers.protocol import Scorer
 
 DATA = ("examples", "requests", "items", *FEATURES)
 
@@ -72,7 +73,9 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
     `test` as `jobs.evidence.held_out` has it. Columns of `at_once` rows or candidates are held together.
     """
     settings, seed = run.config.gate.at(origin.risk.risk), run.config.ranker.seed
-    rows = scored(test, {side: found.ranker for side, found in zip(SIDES, pair, strict=True)}, _identity(run), at_once)
+    rankers: dict[str, Scorer] = {side: of.ranker for side, of in zip(SIDES, pair, strict=True)}
+    declared = run.config.outcomes
+    rows = scored(test, rankers, _identity(run), at_once, tuple(declared))
     comparison = {metric: Sides.of(sides) for metric, sides in compared(rows, *SIDES, settings).items()}
     run.say(f"compared on {len(rows)} of {len(test)} test rows")
     replay = replayed(run, test, pair, at_once)
@@ -80,7 +83,7 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
     champion, challenger = pair
     value, (popularity, rise) = core.value(replay, settings), detail.spread(replay, seed, settings)
     estimates = core.estimated(value)
-    closing = closes_on(pc.max(test["event_time"]).as_py(), run.config.attribution)
+    closing = closes_on(pc.max(test["event_time"]).as_py(), run.config.attribution, run.config.outcomes)
     parity, judged = _parity(run, test, rows, origin.trained, at_once), judged_on(test)
     return Document(
         schema_version=SCHEMA_VERSION,
@@ -102,6 +105,7 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
         replay=core.replay_kind(len(replay), replay.left_out, value),
         pages=pages.section(test, replay, dict(zip(SIDES, pair, strict=True)), settings),
         conversions=conversions.section(replay, closing, run.config.gate),
+        outcomes=outcomes.sections(rows, declared, settings),
         truth=_truth(run, replay, test),
         calibration=detail.calibration(rows, settings),
         slices=detail.sliced(rows, settings),

@@ -223,7 +223,9 @@ def gate_evidence(document: Document) -> Evidence:
     estimators = {name: sides.measured() for name, sides in document.estimators.items()}
     parts = [SliceFinding(s.attribute, s.value, s.difference.measured()) for s in document.slices.slices]
     return Evidence(
-        comparison={metric: sides.measured() for metric, sides in document.comparison.items()},
+        comparison={
+            metric: sides.measured() for metric, sides in {**document.comparison, **_of_outcomes(document)}.items()
+        },
         value=document.value.measured(),
         test_rows=document.test_rows,
         held_out_hours=_held_out_hours(document),
@@ -246,6 +248,12 @@ def gate_evidence(document: Document) -> Evidence:
     )
 
 
+def _of_outcomes(document: Document) -> dict[str, Sides]:
+    """The comparison in every metric of a further outcome, by `<outcome>.<metric>`."""
+    found = document.outcomes.items()
+    return {f"{name}.{metric}": sides for name, of in found for metric, sides in of.comparison.items()}
+
+
 def _held_out_hours(document: Document) -> dict[str, float]:
     """How long after the last row that each side learned from the first test row was shown."""
     first = datetime.fromisoformat(document.data.event_time[0])
@@ -266,10 +274,12 @@ def whole_pages(depths: Mapping[str, Sides]) -> dict[str, estimate.Finding]:
 def figures(document: Document) -> dict[str, float]:
     """Every estimate of a document as flat metrics: `value.challenger`, `value.challenger.low`, …"""
     groups: dict[str, Sides] = {**document.comparison, "value": document.value, "conversions": document.conversions}
+    groups |= {f"outcomes.{name}": sides for name, sides in _of_outcomes(document).items()}
     groups |= {f"pages.{places}": depth for places, depth in document.pages.depths.items()}
     found = {f"{group}.{side}": finding for group, sides in groups.items() for side, finding in sides.findings.items()}
     found |= {"value.logging": document.logging.value, "value.against_logging": document.logging.difference}
     for side, calibration in document.calibration.items():
+        found |= {f"outcomes.{name}.ratio.{side}": of.ratio[side] for name, of in document.outcomes.items()}
         found |= {f"calibration_ratio.{side}": calibration.ratio, f"calibration_error.{side}": calibration.error}
     flat: dict[str, float] = {}
     for name, finding in found.items():

@@ -371,6 +371,24 @@ class Conversions(Earned):
     """At the end of this day the last label of the test rows is closed."""
 
 
+class OutcomeFindings(Part):
+    """How both sides predict a further outcome on the `closed` ones of the test `rows`; `comparison` by metric.
+
+    `observed` and `predicted` are means over those; `ratio` is what was predicted over what came. A side that does not
+    predict it is refused.
+    """
+
+    kind: Literal["binary", "value"]
+    through: Literal["clicked"] | None
+    unit: str
+    rows: int
+    closed: int
+    observed: float | None
+    predicted: dict[Side, float | None]
+    ratio: dict[Side, Finding]
+    comparison: dict[str, Sides]
+
+
 class Truth(Part):
     """Expected clicks per request in the simulated world; only for the eyes, the gate never sees it.
 
@@ -453,6 +471,8 @@ class Document(Part):
     replay: Replay
     pages: Pages
     conversions: Conversions
+    outcomes: dict[str, OutcomeFindings] = Field({}, exclude_if=lambda found: not found)
+    """By name, the further ones that were declared."""
     truth: Truth | None = _OR_ABSENT
     calibration: dict[Side, Calibration]
     slices: Slices

@@ -13,6 +13,7 @@ DIFFERENCE = ".difference"
 FIRST_OF_ALL = ("value.champion", "value.challenger", "value.difference")
 VALUES = {"value": "Clicks per request", "conversions": "Conversions per request"}
 PAGES = "pages.depths."
+OF_OUTCOMES = "outcomes."
 KNOWN = {None: "unknown", True: "yes", False: "no"}
 
 
@@ -87,6 +88,8 @@ def _name(figure: str) -> str:
     base = _base(figure)
     if figure.startswith(PAGES):
         return "Clicks on the first place" if base == "1" else f"Clicks on the first {base} places"
+    if figure.startswith(OF_OUTCOMES):
+        return f"{wording.metric(base)} of {figure.removeprefix(OF_OUTCOMES).partition('.')[0]}"
     known = {name: words for name, (words, _) in {**wording.METRICS, **wording.ESTIMATORS}.items()} | VALUES
     return known.get(base) or figure.removesuffix(DIFFERENCE).replace("_", " ").replace(".", ": ")
 

@@ -3,7 +3,7 @@
 `page.html` is the page's text and order, `page.css` its looks; here stands what its rows and charts show.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -63,6 +63,7 @@ def html(found: Document, judgement: Judgement | None = None, matured: Matured |
         lifts=lift_rows(found),
         depths=depth_rows(found),
         conversions=conversion_rows(found),
+        outcomes=outcome_rows(found),
         metrics=metric_rows(found),
         diagrams=diagrams(found),
         weights=trust.weight_lines(found),
@@ -177,10 +178,29 @@ def conversion_rows(document: Document) -> list[Row]:
     ]
 
 
+def outcome_rows(document: Document) -> dict[str, list[Row]]:
+    """Of each further outcome, every metric's difference, as `metric_rows`."""
+    gate = document.gate
+    return {
+        name: [
+            _metric_row(
+                metric,
+                sides,
+                _margin(f"{name}.{metric}", gate, gate.outcomes_must_not_fall.get),
+                wording.OUTCOMES_METRICS,
+            )
+            for metric, sides in found.comparison.items()
+        ]
+        for name, found in document.outcomes.items()
+    }
+
+
 # -- ranking and probabilities -------------------------------------------------------------------------------------
 def metric_rows(document: Document) -> list[Row]:
     """Every metric's difference on a scale of its own, zero lines aligned, better always on the right."""
-    rows = [_metric_row(name, sides, document.gate) for name, sides in document.comparison.items()]
+    gate = document.gate
+    margins = gate.must_not_fall.model_dump().get
+    rows = [_metric_row(name, sides, _margin(name, gate, margins)) for name, sides in document.comparison.items()]
     order = list(wording.METRICS)
     names = list(document.comparison)
     return [row for _, row in sorted(zip(names, rows, strict=True), key=lambda p: _place(order, p[0]))]
@@ -190,12 +210,18 @@ def _place(order: list[str], name: str) -> tuple[int, str]:
     return (order.index(name) if name in order else len(order), name)
 
 
-def _metric_row(name: str, sides: Sides, gate: GateSettings) -> Row:
+def _margin(name: str, gate: GateSettings, margins: Callable[[str], float | None]) -> float | None:
+    """By how much it may be worse; None where the gate does not ask."""
+    return 0.0 if name in gate.must_rise else margins(name)
+
+
+def _metric_row(
+    name: str, sides: Sides, margin: float | None, known: Mapping[str, tuple[str, str]] = wording.METRICS
+) -> Row:
     lower = name in LOWER_IS_BETTER
-    margin = 0.0 if name in gate.must_rise else getattr(gate.must_not_fall, name, None)
     bound = None if margin is None else (margin if lower else -margin)
     scale = Scale.about_zero([*_ends([sides.difference]), bound or 0.0], flipped=lower)
-    words, note = wording.METRICS.get(name, (name, ""))
+    words, note = known.get(name, (name, ""))
     asked = "" if bound is None else f"may be worse by {wording.setting(abs(bound))}"
     chart = _chart(
         f"{words}, challenger minus champion", "challenger", sides.difference, scale, None, bound, bad_below=not lower

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.bundle import Bundle
-from jobs.moment.columns import Columns, attribute_keys, numbers, ranker_columns
+from jobs.moment.columns import Columns, attribute_keys, numbers, outcome_columns, ranker_columns
 from jobs.moment.decisions import clusters
 from models.evaluation.comparison import LOWER_IS_BETTER, METRICS, compare
 from models.evaluation.estimate import Finding
@@ -48,6 +48,10 @@ class Scored:
     """At the position that was shown."""
     attributes: Mapping[str, NDArray[Any]]
     """What rows can be told apart by."""
+    outcomes: Mapping[str, Floats] = field(default_factory=dict)
+    """Further outcomes by name, NaN where one is not known."""
+    predicted: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
+    """Of each, by those rankers that predict it."""
 
     def __len__(self) -> int:
         return len(self.clicked)
@@ -57,9 +61,16 @@ class Scored:
         return self.as_shown if metric in LOWER_IS_BETTER else self.as_first
 
 
-def scored(rows: pa.Table, rankers: Mapping[str, Scorer], identity: pa.Table, at_once: int = AT_ONCE) -> Scored:
+def scored(
+    rows: pa.Table,
+    rankers: Mapping[str, Scorer],
+    identity: pa.Table,
+    at_once: int = AT_ONCE,
+    outcomes: Sequence[str] = (),
+) -> Scored:
     """The rankers, by name, on those of `rows` (of `examples`) with a known click; the others say nothing yet.
 
+    `outcomes`: which further ones are looked at.
     `identity`: the catalogue's `jobs.moment.identity.IDENTITY`, which tells items that are there under several ids.
     """
     rows = with_known_click(rows)
@@ -77,6 +88,15 @@ def scored(rows: pa.Table, rankers: Mapping[str, Scorer], identity: pa.Table, at
         as_first=whole(lambda part: part.as_first),
         p_conversion=whole(lambda part: part.p_conversion),
         attributes=whole(lambda part: part.attributes) | _of_rows(rows, identity),
+        outcomes=outcome_columns(rows["outcomes"], outcomes) if outcomes else {},
+        predicted={
+            outcome: {
+                name: np.concatenate([part.predicted[name][outcome] for part in parts])
+                for name, of in parts[0].predicted.items()
+                if outcome in of
+            }
+            for outcome in outcomes
+        },
     )
 
 
@@ -127,6 +147,8 @@ class _Part:
     as_first: Mapping[str, Floats]
     p_conversion: Mapping[str, Floats]
     attributes: Mapping[str, NDArray[Any]]
+    predicted: Mapping[str, Mapping[str, Floats]]
+    """Further outcomes by ranker, then name."""
 
 
 def _part(rows: pa.Table, rankers: Mapping[str, Scorer], keys: list[str]) -> _Part:
@@ -140,6 +162,7 @@ def _part(rows: pa.Table, rankers: Mapping[str, Scorer], keys: list[str]) -> _Pa
         as_first={name: ranker.predict(first).p_click for name, ranker in rankers.items()},
         p_conversion={name: of.p_conversion for name, of in said.items()},
         attributes=found,
+        predicted={name: of.outcomes for name, of in said.items()},
     )
 
 

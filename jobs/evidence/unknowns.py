@@ -57,6 +57,15 @@ def _labels(document: Document, matured: Matured | None) -> list[Unknown]:
                 f" of {closing}, and the evidence is computed again then.{since}",
             )
         )
+    for name, outcome in document.outcomes.items():
+        if outcome.closed < outcome.rows:
+            found.append(
+                Unknown(
+                    f"Outcome {name}",
+                    f"{outcome.closed:,} of {outcome.rows:,} test impressions are closed; all of them by the end of"
+                    f" {closing}, and the evidence is computed again then.{since}",
+                )
+            )
     return found
 
 

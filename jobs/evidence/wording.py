@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 
-from jobs.evidence.document import Document, Estimated, Finding, JudgedRule, Judgement, Slice
+from jobs.evidence.document import Document, Estimated, Finding, JudgedRule, Judgement, OutcomeFindings, Slice
 from models.evaluation.comparison import LOWER_IS_BETTER
 
 METRICS = {
@@ -18,6 +18,13 @@ METRICS = {
     "precision_at_3": ("Precision@3", "how much of the first three places was clicked"),
     "hit_rate_at_3": ("Hit rate@3", "a clicked item is among the first three"),
 }
+OUTCOMES_METRICS = {
+    "auc": ("AUC", "how often a row with it is scored above one without"),
+    "log_loss": ("Log-loss", "surprise at what happened, in nats; lower is better"),
+    "auc_upper_half": ("AUC, upper half", "how often a value above the median is scored above one that is not"),
+    "normalised_squared_error": ("Squared error", "over the variance: 1 is always the mean; lower is better"),
+}
+"""Of a further outcome."""
 ESTIMATORS = {
     "snips": ("Self-normalised IPS", "clicks re-weighted to what each policy would show"),
     "dr": ("Doubly robust", "a click model, corrected by re-weighted clicks"),
@@ -147,12 +154,22 @@ def slice_note(part: Slice) -> str:
 
 def metric(name: str) -> str:
     """A metric as people call it."""
-    return METRICS.get(name, (name.replace("_", " "), ""))[0]
+    return {**OUTCOMES_METRICS, **METRICS}.get(name, (name.replace("_", " "), ""))[0]
+
+
+def mean_of(outcome: OutcomeFindings, mean: float) -> str:
+    """A share of impressions, or an amount in its unit."""
+    return share(mean) if outcome.kind == "binary" else f"{number(mean)} {outcome.unit}".rstrip()
 
 
 def rule_name(name: str) -> str:
     """What a rule asks, in a few words."""
     base, _, kind = name.partition(".")
+    outcome, _, figure = name.removesuffix(".rises").partition(".")
+    if figure in OUTCOMES_METRICS:
+        lower, rises = figure in LOWER_IS_BETTER, name.endswith(".rises")
+        does = ("falls" if lower else "rises") if rises else ("does not rise" if lower else "does not fall")
+        return f"{metric(figure)} of {outcome} {does}"
     if kind == "rises":
         return f"{metric(base)} rises" if base not in LOWER_IS_BETTER else f"{metric(base)} falls"
     if base == "value" and kind:
@@ -197,14 +214,15 @@ def rule_figure(rule: JudgedRule) -> str:
 
 def rule_needs(rule: JudgedRule) -> str:
     """The bound with the side of it that clears."""
-    base, _, kind = rule.name.partition(".")
+    base = rule.name.partition(".")[0]
     if rule.bound is None:
         return ""
     bound = _of_rule(rule, rule.bound, setting)
-    if base in ("value", "held_out") or kind == "rises":
-        return f"{'<' if base in LOWER_IS_BETTER else '>'} {bound}"
+    figure = rule.name.removesuffix(".rises").rpartition(".")[2]
+    if base in ("value", "held_out") or rule.name.endswith(".rises"):
+        return f"{'<' if figure in LOWER_IS_BETTER else '>'} {bound}"
     # A level may be off either way: the bound is the one that its worse end is held against.
-    at_most = base in AT_MOST or (base == "calibration_ratio" and rule.bound > 1)
+    at_most = base in AT_MOST or figure in LOWER_IS_BETTER or (base == "calibration_ratio" and rule.bound > 1)
     return f"{'≤' if at_most else '≥'} {bound}"
 
 

@@ -16,8 +16,9 @@ from jobs.errors import NotReady, Refused, if_never, of_the_disk, one_line
 from jobs.lake.formats import table_format
 from jobs.lake.tables import RAW
 
-OPTIONAL = ("requests",)
-"""A raw lake may have no folder at all for these: such a source logs no candidates, and the table stays empty."""
+OPTIONAL = ("requests", "feedback")
+"""A raw lake may have no folder at all for these: a source that logs no candidates, or no further outcomes; the table
+stays empty."""
 HOUR = re.compile(r"hour=\d\d/[^/\x00-\x1f\ud800-\udfff]+\.parquet")
 """Names are UTF-8 without line breaks: they appear in sentences, and Arrow opens no others."""
 HIDDEN = (".", "_")

@@ -1,7 +1,8 @@
 """The raw lake's files: `<raw>/<table>/date=YYYY-MM-DD/hour=HH/*.parquet`, a day of a table swapped in whole.
 
 A day's own rows are `part-0.parquet`; what arrived on a later day L is `late-<L>.parquet` beside them. Killed anywhere,
-a table's day is the old one or the new one; only a day of six tables is six swaps, which running it again completes.
+a table's day is the old one or the new one; only a day of seven tables is seven swaps, which running it again
+completes.
 """
 
 import fcntl
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jobs.lake.raw import OPTIONAL
 from jobs.lake.swap import swap
 from jobs.lake.tables import EVENTS, RAW, Tables
 
@@ -53,7 +55,8 @@ def alone(raw: Path) -> Iterator[None]:
 
 
 def write_day(raw: Path, day: date, tables: Tables) -> int:
-    """Replace the day's own rows of all six tables, late arrivals kept; returns how many rows."""
+    """Replace the day's own rows of all tables, late arrivals kept; returns how many rows. An optional one may lack."""
+    tables = {name: RAW[name].schema.empty_table() for name in OPTIONAL} | dict(tables)
     drafts = {name: _draft(raw, name, day) for name in RAW}
     try:
         jobs = [job for name, draft in drafts.items() for job in _by_hour(name, tables[name], draft)]

@@ -16,8 +16,20 @@ from models.features import FEATURES, Kind, Of, declared
 TIME = pa.timestamp("us", tz="UTC")
 STR = pa.string()
 ATTRIBUTES = pa.map_(STR, STR)
+VALUES = pa.map_(STR, pa.float64())
 SUPERSEDED = pa.list_(pa.struct([("known_at", TIME), ("until", TIME)]))
 """When an outcome was thought true until a late event said otherwise: it held for every T, `known_at < T <= until`."""
+OUTCOMES = pa.list_(
+    pa.struct(
+        [
+            ("outcome", STR),
+            ("matures_at", TIME),
+            ("events", pa.list_(pa.struct([("value", pa.float64()), ("known_at", TIME), ("until", TIME)]))),
+        ]
+    )
+)
+"""An impression's further outcomes, those declared when it was attributed, by name: until when one may come, and its
+events: an event held for every T, `known_at < T`, for good or up to `until`, where a better impression was known."""
 LABEL_CHANGES = pa.list_(
     pa.struct([("outcome", STR), ("before", pa.bool_()), ("after", pa.bool_()), ("rows", pa.int64())])
 )
@@ -111,6 +123,15 @@ _PURCHASE = {
     "item_id": _c(STR),
     "value": _c(pa.float64(), "??"),
 }
+_FEEDBACK = {
+    "feedback_id": _c(STR),
+    "outcome": _c(STR),
+    "impression_id": _c(STR, "??"),
+    **_EVENT,
+    "user_id": _c(STR, "??"),
+    "item_id": _c(STR),
+    "value": _c(pa.float64(), "??"),
+}
 _REQUEST = {
     "request_id": _c(STR),
     "event_time": _c(TIME),
@@ -141,12 +162,13 @@ RAW: dict[str, Table] = {
         ),
         Table("clicks", "one click", ("click_id",), _CLICK),
         Table("purchases", "one conversion of any kind", ("purchase_id",), _PURCHASE),
+        Table("feedback", "one event of a further outcome, a like or a watch time say", ("feedback_id",), _FEEDBACK),
         Table("requests", "one decision and what it chose from", ("request_id",), _REQUEST),
         Table("items", "the catalogue as of a day", ("item_id",), _ITEM, extra_prefix="feature_"),
         Table("users", "the users as of a day", ("user_id",), _USER, extra_prefix="feature_"),
     )
 }
-EVENTS = ("impressions", "clicks", "purchases", "requests")
+EVENTS = ("impressions", "clicks", "purchases", "feedback", "requests")
 """Raw tables with an event time; the day they belong to is the UTC date of it."""
 
 
@@ -227,6 +249,7 @@ LAKE: dict[str, Table] = {
                 "conversion_credit": _c(pa.float64()),  # sum of its shares; `converted` is credit > 0
                 "conversion_value": _c(pa.float64()),  # sum of share x value; like the credit, as of the run
                 "matures_at": _c(TIME),  # until then a purchase may be made, and told later
+                "outcomes": _c(OUTCOMES, "?"),  # null: none was declared, see `jobs.outcomes`
             },
         ),
         Table(
@@ -272,6 +295,9 @@ LAKE: dict[str, Table] = {
                 "clicked": _c(pa.bool_(), "?"),  # null: open at the cut, whatever has been heard of it
                 "converted": _c(pa.bool_(), "?"),
                 "conversion_heard_at": _c(TIME, "?"),  # of what the cut has heard, open or closed; null: nothing so far
+                "outcomes": _c(
+                    VALUES, "?"
+                ),  # further ones by name: 0 or 1, or the value; one that is open is not there
                 "weight": _c(pa.float64()),  # how many impressions it stands for; 1 outside train
                 **_shown("surface", "position"),  # `models.features`
                 "query": _c(STR, "?"),
@@ -486,4 +512,6 @@ def _kind(type_: pa.DataType) -> str:
             return kind
     if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
         return f"list of {_kind(type_.value_type)}"
+    if pa.types.is_struct(type_):
+        return f"struct of {[(field_.name, _kind(field_.type)) for field_ in type_]}"
     return str(type_)

@@ -17,7 +17,8 @@ from jobs.asof.core import microseconds
 from jobs.errors import Refused
 from models.features import Feature, Of, read
 from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, NO_BUCKET, SERVING_POSITION, WIDTHS, Encodings, packed
-from models.rankers.protocol import Floats, Inputs, TrainingData
+from models.rankers.protocol import Floats, FurtherOutcome, Inputs, TrainingData
+from models.settings import OutcomeSettings
 
 LABELS = ("clicked", "converted", "weight")
 Columns = dict[str, NDArray[Any]]
@@ -68,6 +69,17 @@ def attribute_columns(column: pa.ChunkedArray, keys: Iterable[str]) -> dict[str,
     return columns
 
 
+def outcome_columns(column: pa.ChunkedArray, names: Iterable[str]) -> dict[str, Floats]:
+    """Each further outcome of `examples.outcomes`, (n,): 0 or 1, or the value; NaN where it is unknown."""
+    rows, keys, values = _entries(column.combine_chunks())
+    columns = {}
+    for name in names:
+        mine = np.flatnonzero(pc.equal(keys, name).to_numpy(zero_copy_only=False))
+        columns[name] = found = np.full(len(column), np.nan)
+        found[rows[mine]] = values.take(pa.array(mine)).to_numpy()
+    return columns
+
+
 def _entries(maps: pa.MapArray) -> tuple[NDArray[np.int64], pa.Array, pa.Array]:
     """Every entry of a map array: its row, key and value. (`pc.list_flatten` of a sliced map aborts the process.)"""
     offsets = np.asarray(maps.offsets)
@@ -102,10 +114,19 @@ def ranker_columns(
     return columns
 
 
-def training_data(examples: pa.Table, keys: Iterable[str], inputs: Inputs = EVERYTHING) -> TrainingData:
-    """What a ranker of these inputs learns from; unknown labels are NaN."""
+def training_data(
+    examples: pa.Table,
+    keys: Iterable[str],
+    inputs: Inputs = EVERYTHING,
+    outcomes: Mapping[str, OutcomeSettings] | None = None,
+) -> TrainingData:
+    """What a ranker of these inputs learns from, of the further `outcomes` declared too; unknown labels are NaN."""
     clicked, converted, weight = (numbers(examples[name]) for name in LABELS)
-    return TrainingData(ranker_columns(examples, keys, inputs=inputs), clicked, converted, weight)
+    declared = outcomes if outcomes and inputs.outcomes else {}
+    found = outcome_columns(examples["outcomes"], declared) if declared else {}
+    further = {name: FurtherOutcome(declared[name], label) for name, label in found.items()}
+    features = ranker_columns(examples, keys, inputs=inputs)
+    return TrainingData(features, clicked, converted, weight, outcomes=further)
 
 
 def user_arrays(features: pa.Table, at: Indices) -> Columns:

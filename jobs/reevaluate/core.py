@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 from jobs.asof.core import ABSENT, first_known, take
 from jobs.deployments.release import PROMOTE
 from jobs.evidence.document import Document, Estimated, Finding, Judgement, LabelChange, Moved, Part, Refused
-from jobs.outcomes import Outcome, as_known, told_by
+from jobs.outcomes import Outcome, as_known, further_as_known, told_by
+from models.settings import OutcomeSettings
 
 OUTCOMES: tuple[Outcome, ...] = ("clicked", "converted")
-LABELS = ("impression_id", "event_time", "known_at", *told_by("clicked"), *told_by("converted"))
+LABELS = ("impression_id", "event_time", "known_at", *told_by("clicked"), *told_by("converted"), "outcomes")
 LATENCY = "latency_ms"
 
 
@@ -40,8 +41,10 @@ def days_of(event_time: Sequence[str]) -> list[date]:
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
-def relabelled(test: pa.Table, labels: pa.Table, cut: datetime, late_days: int) -> pa.Table:
-    """`test` with `clicked` and `converted` as known at `cut`, null (unknown) while open; all else as it was.
+def relabelled(
+    test: pa.Table, labels: pa.Table, cut: datetime, late_days: int, further: Mapping[str, OutcomeSettings]
+) -> pa.Table:
+    """`test` with its outcomes, `further` ones too, as known at `cut`, null (unknown) while open; all else as it was.
 
     Of labels with one `impression_id` the one known first counts, as in the dataset the rows come from.
     """
@@ -50,7 +53,8 @@ def relabelled(test: pa.Table, labels: pa.Table, cut: datetime, late_days: int) 
     label = take(unique, np.asarray(rows.to_numpy(), dtype=np.int64))
     for outcome in OUTCOMES:
         test = test.set_column(test.schema.get_field_index(outcome), outcome, as_known(label, outcome, cut, late_days))
-    return test
+    outcomes = further_as_known(label, further, cut, late_days)
+    return test.set_column(test.schema.get_field_index("outcomes"), test.schema.field("outcomes"), outcomes)
 
 
 def label_changes(before: pa.Table, after: pa.Table) -> list[LabelChange]:

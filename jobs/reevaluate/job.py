@@ -128,7 +128,7 @@ def _computed(run: Run, day: date, first: Document, standing: Standing) -> tuple
     as_judged = _as_judged(run, first)
     test = held_out.judged(as_judged, first.judged_on)
     late_days = run.config.attribution.late_days
-    labelled = core.relabelled(test, _labels(run, day, first), _cut(day), late_days)
+    labelled = core.relabelled(test, _labels(run, day, first), _cut(day), late_days, run.config.outcomes)
     pair = _bundle(run, first.champion.bundle_sha256), _bundle(run, first.challenger.bundle_sha256)
     again = computed.document(as_judged, labelled, pair, Origin.of(first))
     for table, version in as_judged.inputs.items():

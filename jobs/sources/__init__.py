@@ -24,7 +24,8 @@ class Source(Protocol):
         ...
 
     def day(self, day: date) -> Tables | None:
-        """All six raw tables of `day` as known at its end; None where they already lie in the raw lake.
+        """All raw tables of `day` as known at its end, `feedback` where it has any; None where they already lie in the
+        raw lake.
 
         Raises `UsageError` naming the span for a day outside it, `Misconfigured` for files that are not what is needed.
         """

@@ -1,12 +1,15 @@
 """KuaiRand-Pure (Gao et al. 2022): real short-video impressions of six days, without propensities.
 
 `tab` is the surface; `is_click` the click, logged at the impression's time for want of its own; `long_view` the
-conversion, at click time plus play time. Nobody logged what the app chose from, so there are no requests, and no
-propensity is invented. Columns derived from the outcome (finish, like, play time, ...) never become features. The log's
-own days are Chinese ones; here days are UTC, so the hours before the first whole UTC day are left out and the last day
-ends at 16:00. 3 % of the rows are in the log twice: they keep one id each, as any logger's duplicates.
+conversion, at click time plus play time. Of further outcomes it tells those that are declared by a name of `FEEDBACK`,
+when the video was left: a like, the seconds watched, the long view once more. Nobody logged what the app chose from, so
+there are no requests, and no propensity is invented. Columns derived from the outcome (finish, like, play time, ...)
+never become features. The log's own days are Chinese ones; here days are UTC, so the hours before the first whole UTC
+day are left out and the last day ends at 16:00. 3 % of the rows are in the log twice: they keep one id each, as any
+logger's duplicates.
 """
 
+from collections.abc import Sequence
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +27,8 @@ SPAN = (date(2022, 4, 25), date(2022, 4, 30))
 LOG, USERS, VIDEOS = "val.parquet", "user_features_pure.csv", "video_features_basic_pure.csv"
 LAYOUT = f"{LOG}, {USERS}, {VIDEOS} of KuaiRand-Pure"
 LOG_COLUMNS = ["user_id", "video_id", "time_ms", "tab", "is_click", "long_view", "play_time_ms"]
+FEEDBACK = {"like": ("is_like", None), "watch_time": ("play_time_ms", 1000.0), "long_view": ("long_view", None)}
+"""A further outcome's name, the log's column of it, and by what its value is divided; None: it has none."""
 USER_FEATURES = [
     "user_active_degree",
     "follow_user_num_range",
@@ -37,21 +42,22 @@ POLICY = "kuaishou"
 
 def source(config: Config) -> Source:
     """The files in `source.data`."""
-    return KuaiRand(config.source.data)
+    return KuaiRand(config.source.data, [name for name in FEEDBACK if name in config.outcomes])
 
 
 class KuaiRand:
     """The three files in `data`."""
 
-    def __init__(self, data: Path | None) -> None:
+    def __init__(self, data: Path | None, outcomes: Sequence[str] = ()) -> None:
         self._data = data
+        self._outcomes = outcomes
 
     def span(self) -> tuple[date, date]:
         """The days of the log, by UTC."""
         return SPAN
 
     def day(self, day: date) -> Tables:
-        """All six tables; requests have no rows. A purchase lies on the day its video was watched to the end."""
+        """All tables; requests have no rows. A purchase, and feedback, lies on the day its video was left."""
         within(day, SPAN, "kuairand")
         log = _on(self._log, "event_time", day)
         clicked = log.filter(pc.equal(log.column("is_click"), 1))
@@ -61,6 +67,7 @@ class KuaiRand:
             "impressions": log.select(shown),
             "clicks": clicked.select(["click_id", "impression_id", "event_time", "user_id", "item_id"]),
             "purchases": bought.select(["purchase_id", "event_time", "user_id", "item_id"]),
+            "feedback": _on(self._fed, "event_time", day),
             "requests": RAW["requests"].schema.empty_table(),
             "items": self._items(day),
             "users": self._users,
@@ -80,11 +87,12 @@ class KuaiRand:
 
     @cached_property
     def _log(self) -> pa.Table:
-        log = read_parquet(self._folder / LOG, LOG_COLUMNS)
+        wanted = list(dict.fromkeys([*LOG_COLUMNS, *(FEEDBACK[name][0] for name in self._outcomes)]))
+        log = read_parquet(self._folder / LOG, wanted)
         try:
-            numbers = {name: log.column(name).cast(pa.int64()) for name in LOG_COLUMNS}
+            numbers = {name: log.column(name).cast(pa.int64()) for name in wanted}
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise Misconfigured(f"source.data: {LOG} needs whole numbers in {LOG_COLUMNS}; found: {error}") from error
+            raise Misconfigured(f"source.data: {LOG} needs whole numbers in {wanted}; found: {error}") from error
         texts = {name: pc.cast(column, pa.string()) for name, column in numbers.items()}
         request = pc.binary_join_element_wise("k", texts["user_id"], texts["video_id"], texts["time_ms"], "-")
         impression = pc.binary_join_element_wise(request, "1", "-")
@@ -100,9 +108,7 @@ class KuaiRand:
                 "surface": pc.binary_join_element_wise("tab", texts["tab"], "-"),
                 "position": pa.array([1] * len(log), pa.int32()),  # the log has none: one video fills the screen
                 "policy": pa.array([POLICY] * len(log)),
-                "is_click": numbers["is_click"],
-                "long_view": numbers["long_view"],
-                "play_time_ms": numbers["play_time_ms"],
+                **{name: numbers[name] for name in wanted if name not in ("user_id", "video_id", "time_ms", "tab")},
             }
         )
         rows = rows.filter(pc.greater_equal(pc.cast(rows.column("event_time"), pa.date32()), pa.scalar(SPAN[0])))
@@ -111,10 +117,24 @@ class KuaiRand:
     @cached_property
     def _bought(self) -> pa.Table:
         viewed = self._log.filter(pc.equal(self._log.column("long_view"), 1))
-        watched = pc.multiply(viewed.column("play_time_ms"), 1000).cast(pa.duration("us"))
-        at = viewed.column_names.index("event_time")
-        viewed = viewed.set_column(at, "event_time", pc.add(viewed.column("event_time"), watched))
-        return viewed.sort_by([("event_time", "ascending"), ("purchase_id", "ascending")])
+        return _left(viewed).sort_by([("event_time", "ascending"), ("purchase_id", "ascending")])
+
+    @cached_property
+    def _fed(self) -> pa.Table:
+        """`feedback` of all days: an event where there was something, none where the column is 0."""
+        parts = [RAW["feedback"].schema.empty_table().drop_columns(["ingested_at"])]
+        for name in self._outcomes:
+            column, divisor = FEEDBACK[name]
+            rows = _left(self._log.filter(pc.greater(self._log.column(column), 0)))
+            amount = pc.divide(rows.column(column).cast(pa.float64()), divisor) if divisor else pa.nulls(len(rows))
+            ids = rows.column("impression_id")
+            named = {
+                "feedback_id": pc.binary_join_element_wise(name, ids, "-"),
+                "outcome": pa.array([name] * len(rows)),
+            }
+            kept = {of: rows.column(of) for of in ("impression_id", "event_time", "user_id", "item_id")}
+            parts.append(pa.table({**named, **kept, "value": amount}).cast(parts[0].schema))
+        return pa.concat_tables(parts).sort_by([("event_time", "ascending"), ("feedback_id", "ascending")])
 
     def _items(self, day: date) -> pa.Table:
         columns = ["video_id", "upload_dt", "tag", *VIDEO_FEATURES]
@@ -136,6 +156,13 @@ class KuaiRand:
         found = read_csv(self._folder / USERS, USERS, ["user_id", *USER_FEATURES], ["user_id", *USER_FEATURES])
         features = {f"feature_{name}": found.column(name) for name in USER_FEATURES}
         return pa.table({"user_id": found.column("user_id"), **features}).sort_by("user_id")
+
+
+def _left(rows: pa.Table) -> pa.Table:
+    """The rows at the time their video was left."""
+    watched = pc.multiply(rows.column("play_time_ms"), 1000).cast(pa.duration("us"))
+    at = rows.column_names.index("event_time")
+    return rows.set_column(at, "event_time", pc.add(rows.column("event_time"), watched))
 
 
 def _on(table: pa.Table, column: str, day: date) -> pa.Table:

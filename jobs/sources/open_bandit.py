@@ -51,7 +51,7 @@ class OpenBandit:
         return SPAN
 
     def day(self, day: date) -> Tables:
-        """All six tables; users, purchases have no rows."""
+        """All tables; users, purchases have no rows."""
         within(day, SPAN, "open-bandit")
         log = self._log.filter(pc.equal(pc.cast(self._log.column("event_time"), pa.date32()), pa.scalar(day)))
         clicked = log.filter(pc.equal(log.column("click"), 1))

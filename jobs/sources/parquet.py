@@ -8,11 +8,12 @@ from pathlib import Path
 
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady, if_never
+from jobs.lake.raw import OPTIONAL
 from jobs.lake.tables import RAW, Tables
 from jobs.sources import Source
 
-NEEDED = tuple(name for name in RAW if name != "requests")
-"""Without requests nothing can be replayed exactly, but all else works."""
+NEEDED = tuple(name for name in RAW if name not in OPTIONAL)
+"""Without requests nothing can be replayed exactly, without feedback there are no further outcomes; all else works."""
 
 
 def source(config: Config) -> Source:

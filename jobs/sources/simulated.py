@@ -42,7 +42,7 @@ class Simulated:
         return self._logger
 
     def day(self, day: date) -> Tables:
-        """All six tables of a day as known at its end."""
+        """All tables of a day as known at its end; nothing but clicks and purchases comes of an impression."""
         within(day, self.span(), "simulated")
         index = self.world.index(day)
         return {

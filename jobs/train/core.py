@@ -27,10 +27,12 @@ from models.rankers import BASELINE, RANKERS
 from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, IDS
 from models.rankers.protocol import Inputs, TrainingData
 from models.retrieval import ItemIndex
-from models.settings import DelaySettings
+from models.settings import DelaySettings, OutcomeSettings
 
 TAUGHT = "conversion."
 """Before the parts of what open conversions teach, among digests."""
+FURTHER = "outcome."
+"""Before the name of a further outcome, among them."""
 FIRST_WARM = "xgboost"
 """What a warm start fits where there is no learned champion to continue."""
 INDEX_DIMENSIONS = 16
@@ -64,16 +66,18 @@ def folds(
     delays: DelaySettings,
     before: DelayCurve | None = None,
     inputs: Inputs = EVERYTHING,
+    outcomes: Mapping[str, OutcomeSettings] | None = None,
 ) -> Folds:
     """The `inputs` of the train split as arrays, with attributes that occur in either split; and the validate split.
 
-    `cut` is the dataset's, `before` the delay curve of what is continued, see `jobs.train.delays`. Raises `Refused`
+    `cut` is the dataset's, `before` the delay curve of what is continued, see `jobs.train.delays`, `outcomes`
+    are the further ones declared. Raises `Refused`
     when there is nothing to learn from.
     """
     keys = attribute_keys(examples["attributes"])
     split = strings(examples["split"])
     train, validate = (examples.filter(pa.array(split == name)) for name in ("train", "validate"))
-    data = training_data(train, keys, inputs | Inputs(ids=IDS))
+    data = training_data(train, keys, inputs | Inputs(ids=IDS), outcomes)
     known = data.clicked[np.isfinite(data.clicked) & (data.weight > 0)]
     if len(np.unique(known)) < 2:
         raise Refused(
@@ -87,7 +91,7 @@ def folds(
     data = replace(
         data,
         days=_days(train["event_time"]),
-        held_out=training_data(validate, keys, inputs),
+        held_out=training_data(validate, keys, inputs, outcomes),
         conversion=learned.targets,
     )
     return Folds(data, validate, (users[paired], items[paired]), learned, until)
@@ -111,14 +115,16 @@ def item_index(pairs: tuple[Any, Any], seed: int) -> ItemIndex | None:
 
 
 def learned_from(data: TrainingData, inputs: Inputs) -> list[str]:
-    """The names of the columns that rankers of these inputs look at, sorted."""
+    """The names of the columns that rankers of these inputs look at, and of further outcomes they learn, sorted."""
     attributes = [name for name in data.features if name.startswith(ATTRIBUTE_PREFIX)] if inputs.attributes else []
-    return sorted([*inputs.named, *attributes])
+    further = [f"{FURTHER}{name}" for name in data.outcomes] if inputs.outcomes else []
+    return sorted([*inputs.named, *attributes, *further])
 
 
 def fingerprints(data: TrainingData) -> dict[str, str]:
     """A sha256 of each column and each label: the same rows in the same order give the same digest."""
     labels: dict[str, Any] = {name: getattr(data, name) for name in LABELS}
+    labels |= {f"{FURTHER}{name}": of.label for name, of in data.outcomes.items()}
     if data.days is not None:
         labels["days"] = data.days
     if data.conversion is not None:

@@ -44,11 +44,12 @@ def run(run: Run) -> dict[str, Any]:
     champion = _champion(run)
     kinds = core.kinds(run.mode, champion.ranker.kind if champion else None, run.config.ranker.kinds)
     inputs = core.inputs_of(kinds)
-    columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE))))
+    further = run.config.outcomes if inputs.outcomes else {}
+    columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE), *(("outcomes",) if further else ()))))
     examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=columns)
     origins = _origins(run, kinds, champion)
     cut, before = midnight(run.day + timedelta(days=1)), _curve(origins.values())
-    folds = core.folds(examples, cut, run.config.attribution, run.config.delays, before, inputs)
+    folds = core.folds(examples, cut, run.config.attribution, run.config.delays, before, inputs, further)
     del examples  # a million rows of it, not needed beside their arrays
     run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
     run.say(folds.conversions.why)
@@ -182,6 +183,7 @@ def _draft(
             {
                 **lineage,
                 "columns": seen[kind],
+                **_declared(folds, kind),
                 "data_sha256": core.fingerprint(digests, seen[kind]),
                 "calibration": made.told[kind],
                 "settings": settings.of(*{BASELINE: None, kind: None}),  # a bundle carries both, perhaps one
@@ -192,6 +194,12 @@ def _draft(
         )
         for kind, ranker in rankers.items()
     }
+
+
+def _declared(folds: core.Folds, kind: str) -> dict[str, Any]:
+    """The further outcomes as a ranker of a kind was told of them; nothing where there are none for it."""
+    outcomes = folds.train.outcomes if core.inputs_of({kind}).outcomes else {}
+    return {"outcomes": {name: of.declared.model_dump() for name, of in outcomes.items()}} if outcomes else {}
 
 
 def _named(origin: Bundle | None) -> dict[str, str] | None:

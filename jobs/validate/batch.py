@@ -183,7 +183,7 @@ def verdicts(
     report: Report = unreported,
     elsewhere: Elsewhere = _here,
 ) -> Iterator[tuple[date, dict[str, Verdict]]]:
-    """Each day with the verdict on its six tables, in order; raises `Refused` in place of the first refused day."""
+    """Each day with the verdict on its tables, in order; raises `Refused` in place of the first refused day."""
     memory = _Memory(rules, past)
     for day in days:
         before = memory.before(day)

@@ -39,6 +39,7 @@ REFERENCES = {
     "impressions": {"known_user_share": ("user_id", "users"), "known_item_share": ("item_id", "items")},
     "clicks": {"known_item_share": ("item_id", "items")},
     "purchases": {"known_item_share": ("item_id", "items")},
+    "feedback": {"known_item_share": ("item_id", "items")},
     "requests": {"known_candidate_share": ("candidates", "items")},
 }
 """Figures of a table that say which ids of a column are in a snapshot of the day."""
@@ -98,7 +99,7 @@ def of_own(name: str, rows: pa.Table, day: date, ids_before: pa.Array | pa.Chunk
         facts["created_after_days"] = created - day_number(day)
     if name == "requests":
         facts |= _of_candidates(rows)
-    if name == "clicks":
+    if name in ("clicks", "feedback"):
         joinable = pc.or_(rows.column("impression_id").is_valid(), rows.column("user_id").is_valid())
         facts["has_impression_or_user"] = _number(joinable)
     return facts

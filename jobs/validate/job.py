@@ -1,4 +1,4 @@
-"""`validate`: a day's raw tables are held against their suites, all six before any is published.
+"""`validate`: a day's raw tables are held against their suites, all before any is published.
 
 Rows that break a critical expectation go to `quarantine` with its name, the reason and their content; a day whose
 columns, figures or share of bad rows break one is refused whole. Days are taken oldest first, and the first refused day
@@ -6,7 +6,7 @@ ends the run. Earlier days whose raw files changed since (late arrivals) are tak
 day, refused or not, is left as Great Expectations results (`jobs.validate.results`).
 
 A crash between two commits misleads nobody: of each table quarantine and profile are committed before the table itself,
-and of the six tables `impressions` comes last. Every stage downstream needs the day's impressions, so a first
+and of the tables `impressions` comes last. Every stage downstream needs the day's impressions, so a first
 publication that died half-way is `NotReady` there; one that died replacing a day is taken again by the next run, since
 the raw files of the day are not those its commits name.
 """

@@ -67,7 +67,7 @@ class Large:
     files: Mapping[str, Sequence[Path]]
     fingerprints: Mapping[str, str]
     folders: Mapping[str, Path]
-    """Staging folders of the six tables and of quarantine."""
+    """Staging folders of the tables and of quarantine."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Judge:
 def judge_day(
     spark: SparkSession, rules: Rules, large: Large, before: Before, report: Report, buckets: int
 ) -> dict[str, Verdict]:
-    """The verdict on the six tables of a day, their rows in part files; raises `Refused`."""
+    """The verdict on the tables of a day, their rows in part files; raises `Refused`."""
     # Stages of an adaptive plan are submitted as jobs of their own.
     spark.conf.set("spark.sql.adaptive.enabled", "false")
     columns = {table: _columns(rules.suites, table, large, report) for table in RAW}

@@ -20,7 +20,12 @@ METRICS = (
     *("ndcg_at_10", "mrr_at_10", "map_at_10", "recall_at_1", "precision_at_3", "hit_rate_at_3"),
 )
 """What a comparison shows by default; a list metric is `<name>_at_<k>`."""
-LOWER_IS_BETTER = ("log_loss", "normalised_entropy")
+LOWER_IS_BETTER = ("log_loss", "normalised_entropy", "normalised_squared_error")
+
+
+def lower_is_better(metric: str) -> bool:
+    """Of a metric, or of one of a further outcome: `like.log_loss`."""
+    return metric.rpartition(".")[2] in LOWER_IS_BETTER
 
 
 def compare(

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
-from models.evaluation.comparison import LOWER_IS_BETTER
+from models.evaluation.comparison import LOWER_IS_BETTER, lower_is_better
 from models.evaluation.estimate import Estimate, Finding, Refusal
 from models.settings import GateSettings
 
@@ -261,11 +261,26 @@ def _metrics(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
     differences = {name: sides.get("difference") for name, sides in evidence.comparison.items()}
     for name, margin in settings.must_not_fall.model_dump().items():
         if margin is not None:
-            rule = _no_higher if name in LOWER_IS_BETTER else _no_lower
+            rule = _no_higher if lower_is_better(name) else _no_lower
             yield rule(name, differences.get(name), margin)
+    for name, margin in settings.outcomes_must_not_fall.items():
+        rule = _no_higher if lower_is_better(name) else _no_lower
+        yield _unless_new(name, evidence, rule(name, differences.get(name), margin), or_open=True)
     for name in settings.must_rise:
-        better = _lower if name in LOWER_IS_BETTER else _better
-        yield better(f"{name}.rises", differences.get(name), 0.0)
+        better = _lower if lower_is_better(name) else _better
+        yield _unless_new(name, evidence, better(f"{name}.rises", differences.get(name), 0.0))
+
+
+def _unless_new(name: str, evidence: Evidence, rule: Rule, or_open: bool = False) -> Rule:
+    """Nothing is to be asked of a further outcome that only the challenger predicts.
+
+    `or_open`: nor, of a guardrail, where neither side has a figure, since labels are not closed yet.
+    """
+    sides = evidence.comparison.get(name, {})
+    champion, challenger = sides.get("champion"), sides.get("challenger")
+    if "." in name and isinstance(champion, Refusal) and (or_open or not isinstance(challenger, Refusal)):
+        return replace(rule, outcome="unknown", reason=champion.reason)
+    return rule
 
 
 def _level(found: Finding | None, limit: float) -> Rule:

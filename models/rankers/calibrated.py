@@ -30,9 +30,8 @@ class Calibrated:
         """Scores for n rows."""
         require(features, (SURFACE,))
         found, surface = self.ranker.predict(features), features[SURFACE]
-        return Predictions(
-            self._click(found.p_click, surface), self._conversion(found.p_conversion_given_click, surface)
-        )
+        click, given = self._click(found.p_click, surface), self._conversion(found.p_conversion_given_click, surface)
+        return Predictions(click, given, found.outcomes)
 
     def to_files(self) -> dict[str, bytes]:
         """Those of the ranker within, and one of JSON for each outcome whose words are mapped."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.delays.targets import sigmoid
 from models.rankers.embeddings import Embeddings
+from models.rankers.heads import MOST, Head
 from models.rankers.network import FIXED, Arrays, inputs, logits
 from models.rankers.protocol import Diverged, Floats
 from models.rankers.threads import threads_for
@@ -52,6 +53,8 @@ class Batch:
     weight: NDArray[np.float32]
     seen: NDArray[np.float32]
     of_click: NDArray[np.float32]
+    further: NDArray[np.float32]
+    """(n, heads) what `models.rankers.heads` teach, NaN where unknown."""
 
     def __len__(self) -> int:
         return len(self.clicked)
@@ -72,12 +75,15 @@ class Learner:
         fields: tuple[str, ...],
         settings: MMoESettings,
         goes_on: bool = False,
+        heads: tuple[Head, ...] = (),
     ) -> None:
         """`memory`: Adam's moments as `<weight>.<moment>`, empty at first; `fields`: that of each column of codes.
 
         `table` is float32 and learned in place. `goes_on`: a warm start of a network that has learned conversions.
+        `heads`: its further tasks.
         """
         self._table, self._settings, self._goes_on = table, settings, goes_on
+        self._heads = heads
         self._slot = np.zeros(len(table.rows), dtype=np.int64)
         self._unknown = np.array([table.unknown(field) for field in fields], dtype=np.int32)
         self._rest = np.array([table.rest(field) for field in fields], dtype=np.int32)
@@ -143,8 +149,10 @@ class Learner:
         warm start knows few, so its level is taken for a measurement of one that moves by about `LEVEL_MOVES` between
         trainings: with k conversions that came, k / (k + 1 / `LEVEL_MOVES`²) of the way.
         """
-        click, conversion = self.scored(rows, listed)
-        if not (np.isfinite(click).all() and np.isfinite(conversion).all()):  # of the last step no loss has told
+        click, conversion, *others = self.scored(rows, listed)
+        if not all(
+            np.isfinite(found).all() for found in (click, conversion, *others)
+        ):  # of the last step no loss has told
             raise Diverged(f"learning needs finite scores in the end; found others: {ADVICE}")
         weight = rows.weight.astype(np.float64)
         steps = [shift(click, weight, float(weight @ rows.clicked)), 0.0]
@@ -160,8 +168,21 @@ class Learner:
         if (rehearsed := ~np.isnan(rows.rehearsed)).any():
             promised = float(p_click[rehearsed] @ rows.rehearsed[rehearsed])
             steps[1] = shift(conversion[rehearsed], p_click[rehearsed], promised)
+        steps += [self._further_step(*found, weight) for found in zip(self._heads, others, rows.further.T, strict=True)]
         with torch.no_grad():
             self.weights["out.bias"] += torch.tensor(steps, dtype=torch.float32)
+
+    def _further_step(self, head: Head, logit: Floats, label: NDArray[np.float32], weight: Floats) -> float:
+        """By how much the intercept of a further task must rise for its sum to be what came, where that is known."""
+        known = ~np.isnan(label)
+        came = float(weight[known] @ label[known])
+        if not came:
+            return 0.0
+        if head.kind == "binary":
+            step = shift(logit[known], weight[known], came)
+        else:
+            step = float(np.log(came / (weight[known] @ np.exp(np.minimum(logit[known], MOST)))))
+        return self._believed(float((label[known] > 0).sum())) * min(max(step, -FURTHEST), FURTHEST)
 
     def _believed(self, came: float) -> float:
         """How far a level that so many conversions tell is followed, in (0, 1]."""
@@ -210,7 +231,7 @@ class Learner:
         second (Li & Hoiem 2016, "Learning without Forgetting").
         """
         functional = torch.nn.functional
-        click, conversion = found
+        click, conversion, *others = found
         weight = torch.from_numpy(batch.weight)
         loss = functional.binary_cross_entropy_with_logits(click, torch.from_numpy(batch.clicked), weight=weight)
         known = np.flatnonzero(~np.isnan(batch.converted))
@@ -223,6 +244,8 @@ class Learner:
             yes = torch.from_numpy(batch.converted)[at]
             counts = torch.where(given, torch.from_numpy(batch.of_click)[at], weight[at])
             loss = loss - (counts * (yes * log_p + (1 - yes) * log_not)).sum() / len(batch)
+        for head, logit, label in zip(self._heads, others, batch.further.T, strict=True):
+            loss = loss + _further_loss(head, logit, label, weight) / len(batch)
         held = np.flatnonzero(~np.isnan(batch.rehearsed))
         if len(held):
             at = torch.from_numpy(held)
@@ -292,6 +315,20 @@ class Learner:
                     self._adam.state[weight] = before["moments"][name]
         self._table.rows[:] = before["rows"]
         self._table.accumulators[:] = before["accumulators"]
+
+
+def _further_loss(
+    head: Head, logit: torch.Tensor, label: NDArray[np.float32], weight: torch.Tensor
+) -> torch.Tensor | float:
+    """Summed over the rows where it is known: -log P, or that of a Poisson variable, whatever the value's own law."""
+    known = np.flatnonzero(~np.isnan(label))
+    if not len(known):
+        return 0.0
+    at, came = torch.from_numpy(known), torch.from_numpy(label[known])
+    if head.kind == "binary":
+        loss = torch.nn.functional.binary_cross_entropy_with_logits
+        return loss(logit[at], came, weight=weight[at], reduction="sum")
+    return (weight[at] * (torch.exp(logit[at].clip(max=MOST)) - came * logit[at])).sum()
 
 
 def shift(logit: Floats, weight: Floats, total: float) -> float:

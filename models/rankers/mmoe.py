@@ -3,21 +3,23 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.delays.targets import sigmoid
+from models.rankers import heads as further
 from models.rankers import network
 from models.rankers.embeddings import Admission, Embeddings, Sightings, cold, of_columns, sightings
 from models.rankers.encoding import Encoding, require
 from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, EVERYTHING, IDS, LISTS, NUMERIC
+from models.rankers.heads import Head
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
 from models.rankers.logistic import Scaling, logged
 from models.rankers.network import EXPERT_AXIS, TASKS, Arrays
-from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
+from models.rankers.protocol import Columns, Floats, Inputs, Predictions, TrainingData
 from models.rankers.tensors import from_bytes, to_bytes
 from models.settings import MMoESettings
 
@@ -113,21 +115,32 @@ class MMoERanker:
     what is rare on every single day waits for the next full one. Where open
     conversions teach too, they are learned of clicks alone. Where a warm start knows too few it
     rehearses its parent's P(conversion | click) on the new rows: close to what it was, not equal, since the experts it
-    rests on go on learning. Scores need numpy only; there is no ONNX file, for the environment has no runtime for it.
+    rests on go on learning. A further outcome has a task of its own (see `models.rankers.heads`) from the full training
+    on that knows enough of it. Scores need numpy only; there is no ONNX file, for the environment has no runtime for
+    it.
     """
 
     kind = "mmoe"
-    inputs = EVERYTHING
+    inputs = EVERYTHING | Inputs(outcomes=True)
 
     def __init__(
-        self, layout: Layout, weights: Arrays, memory: Arrays, table: Embeddings, conversion: float | None
+        self,
+        layout: Layout,
+        weights: Arrays,
+        memory: Arrays,
+        table: Embeddings,
+        conversion: float | None,
+        heads: tuple[Head, ...] = (),
     ) -> None:
-        """`memory`: Adam's; `conversion`: a constant P(conversion | click) where its tower has not learned."""
+        """`memory`: Adam's; `conversion`: a constant P(conversion | click) where its tower has not learned; `heads`: of
+        further outcomes.
+        """
         self._layout = layout
         self._weights = weights
         self._memory = memory
         self._table = table
         self._conversion = conversion
+        self._heads = heads
 
     @classmethod
     def fit(cls, data: TrainingData, settings: MMoESettings, seed: int, start_from: Self | None = None) -> Self:
@@ -142,6 +155,7 @@ class MMoERanker:
             data = start_from._newer(data)
         click, conversion = click_label(data), conversion_label(data)
         layout = start_from._layout if start_from else Layout.fit(data.features, click.rows)
+        heads = start_from._heads if start_from else further.heads(data, click.rows)
         days = np.zeros(len(click.rows), np.int64) if data.days is None else data.days[click.rows]
         seen = layout.seen(data.features, click.rows, days)
         admission = Admission(settings.admit_after, settings.expire_after_days, settings.max_ids)
@@ -150,25 +164,26 @@ class MMoERanker:
             weights, memory = start_from._weights, start_from._memory
         else:
             table = cold(seen, admission, settings.embedding_dimensions, rng)
-            weights, memory = _first_weights(layout, settings, click, rng), {}
+            weights, memory = _first_weights(layout, settings, click, _first_biases(heads, data, click), rng), {}
         before = start_from._conversion if start_from else 0.0
         constant = None if conversion else without_conversions(data, before)
         if conversion and before is not None:  # the tower has not learned yet
-            weights = {**weights, "out.bias": np.array([weights["out.bias"][0], _logit(conversion)], np.float32)}
-        rows = _batch(layout, table, data, click, conversion)
+            weights = {**weights, "out.bias": weights["out.bias"].copy()}
+            weights["out.bias"][TASKS.index("conversion")] = _logit(conversion)
+        rows = _batch(layout, table, data, click, conversion, heads)
         if conversion is None and start_from and before is None:
             rows.rehearsed[:] = start_from.predict(data.features).p_conversion_given_click[click.rows]
         epochs = settings.warm_epochs if start_from else settings.epochs
         held_out = None
         if data.held_out is not None and epochs > 1:
             known = Label.of(data.held_out.clicked, data.held_out.weight)
-            held_out = _batch(layout, table, data.held_out, known, None) if len(known.rows) else None
+            held_out = _batch(layout, table, data.held_out, known, None, heads) if len(known.rows) else None
         goes_on = start_from is not None and before is None and conversion is not None
         rate = settings.warm_learning_rate if start_from else settings.learning_rate
         settings = settings.model_copy(update={"learning_rate": rate})
-        learner = Learner(weights, memory, table, layout.fields, settings, goes_on)
+        learner = Learner(weights, memory, table, layout.fields, settings, goes_on, heads)
         learner.learn(rows, epochs, layout.listed, rng, held_out)
-        ranker = cls(layout, *learner.finished(), constant)
+        ranker = cls(layout, *learner.finished(), constant, heads)
         if settings.prune_below:
             ranker, cost = ranker.pruned(settings.prune_below, data.held_out or data)
             log.info("mmoe: of %d experts %d kept: %s", len(cost.usage), len(cost.kept), cost)
@@ -189,10 +204,10 @@ class MMoERanker:
         """Scores for n rows, float32 in numpy; no torch when serving."""
         found = [self._of_blocks(x) for x in self._blocks(features)]
         n = len(features[self._layout.numeric[0]])
-        both = np.concatenate([np.zeros((0, len(TASKS))), *found])[:n]
+        both = np.concatenate([np.zeros((0, len(self._weights["out.bias"]))), *found])[:n]
         p = sigmoid(both)
         given = p[:, 1].copy() if self._conversion is None else np.full(n, self._conversion)
-        return Predictions(p[:, 0].copy(), given)
+        return Predictions(p[:, 0].copy(), given, further.predictions(self._heads, both[:, len(TASKS) :], p[:, 0]))
 
     def gate_usage(self, features: Columns) -> Floats:
         """(tasks, experts): the mean share that each task's gate gives to each expert; a task's sum to 1.
@@ -224,7 +239,9 @@ class MMoERanker:
                 for name, value in arrays.items()
             }
 
-        found = type(self)(self._layout, fewer(self._weights), fewer(self._memory), self._table, self._conversion)
+        found = type(self)(
+            self._layout, fewer(self._weights), fewer(self._memory), self._table, self._conversion, self._heads
+        )
         cost = Pruning(
             tuple(usage.max(axis=0).tolist()), tuple(kept.tolist()), self.log_losses(data), found.log_losses(data)
         )
@@ -255,6 +272,8 @@ class MMoERanker:
             "spread": layout.scaling.spread.tolist(),
             "conversion": self._conversion,
         }
+        if self._heads:
+            tree["heads"] = [asdict(head) for head in self._heads]
         memory = {f"adam.{name}": value for name, value in self._memory.items()}
         return {
             LAYOUT_FILE: json.dumps(tree, indent=0).encode(),
@@ -277,6 +296,7 @@ class MMoERanker:
             memory,
             Embeddings.from_files(files),
             tree["conversion"],
+            tuple(Head(**head) for head in tree.get("heads", ())),
         )
 
     def _blocks(self, features: Columns) -> Iterable[NDArray[np.float32]]:
@@ -293,7 +313,7 @@ class MMoERanker:
 
     def _of_blocks(self, x: NDArray[np.float32]) -> Floats:
         found = network.logits(np, self._weights, x)
-        return np.stack(found, axis=-1).reshape(-1, len(TASKS)).astype(np.float64)
+        return np.stack(found, axis=-1).reshape(-1, len(found)).astype(np.float64)
 
 
 def _filled(rows: NDArray[Any]) -> NDArray[Any]:
@@ -303,12 +323,22 @@ def _filled(rows: NDArray[Any]) -> NDArray[Any]:
     return whole.reshape(-1, BLOCK, rows.shape[1])
 
 
-def _first_weights(layout: Layout, settings: MMoESettings, click: Label, rng: np.random.Generator) -> Arrays:
+def _first_weights(
+    layout: Layout, settings: MMoESettings, click: Label, biases: list[float], rng: np.random.Generator
+) -> Arrays:
+    """`biases`: of the further tasks."""
     d = settings.embedding_dimensions
     m = network.width(2 * len(layout.numeric), len(layout.words), len(layout.lists), d)
-    weights = network.initial(m, settings.experts, settings.expert_width, settings.tower_width, settings.shared, rng)
+    sizes = settings.experts, settings.expert_width, settings.tower_width
+    weights = network.initial(m, *sizes, settings.shared, rng, len(TASKS) + len(biases))
     weights["out.bias"][0] = _logit(click)
+    weights["out.bias"][len(TASKS) :] = biases
     return weights
+
+
+def _first_biases(heads: tuple[Head, ...], data: TrainingData, click: Label) -> list[float]:
+    taught = further.labels(heads, data, click.rows).astype(np.float64)
+    return [head.first_bias(label) for head, label in zip(heads, taught.T, strict=True)]
 
 
 def _logit(label: Label) -> float:
@@ -316,7 +346,14 @@ def _logit(label: Label) -> float:
     return float(np.log(rate / (1 - rate)))
 
 
-def _batch(layout: Layout, table: Embeddings, data: TrainingData, click: Label, conversion: Label | None) -> "Batch":
+def _batch(
+    layout: Layout,
+    table: Embeddings,
+    data: TrainingData,
+    click: Label,
+    conversion: Label | None,
+    heads: tuple[Head, ...] = (),
+) -> "Batch":
     """The rows whose click is known; `conversion`: theirs, of all rows where closed, or as `data.conversion` says.
 
     A conversion is paid to a click: without one there is none.
@@ -343,6 +380,7 @@ def _batch(layout: Layout, table: Embeddings, data: TrainingData, click: Label, 
         (click.weight / click.weight.mean()).astype(np.float32),
         seen.astype(np.float32),
         of_click.astype(np.float32),
+        further.labels(heads, data, click.rows),
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TASKS = ("click", "conversion")
-"""What is predicted of an impression: P(click), P(conversion | click)."""
+"""What is predicted of an impression: P(click), P(conversion | click); `models.rankers.heads` may follow."""
 EXPERT_AXIS = {"experts.weight": 1, "experts.bias": 0, "gates.weight": 2, "gates.bias": 1, "gates.open": 1}
 """Of the weights that have one; the others do not know how many experts there are."""
 FIXED = frozenset({"gates.open"})
@@ -63,14 +63,14 @@ def gates(xp: Any, weights: Weights, x: Any) -> Any:
 
 
 def logits(xp: Any, weights: Weights, x: Any) -> list[Any]:
-    """One (...) for each of `TASKS`, of (..., m) inputs."""
+    """One (...) for each of `TASKS` and what follows them, of (..., m) inputs."""
     m, experts, wide = weights["experts.weight"].shape
     hidden = x @ weights["experts.weight"].reshape((m, experts * wide))
     hidden = (hidden.reshape((*x.shape[:-1], experts, wide)) + weights["experts.bias"]).clip(min=0)
     mixed = gates(xp, weights, x) @ hidden
     straight = x @ weights["wide.weight"]
     found = []
-    for at in range(len(TASKS)):
+    for at in range(len(weights["out.bias"])):
         tower = (mixed[..., at, :] @ weights["towers.weight"][at] + weights["towers.bias"][at]).clip(min=0)
         deep = (tower * weights["out.weight"][at]).sum(-1)
         found.append(deep + straight[..., at] + weights["out.bias"][at])
@@ -78,13 +78,18 @@ def logits(xp: Any, weights: Weights, x: Any) -> list[Any]:
 
 
 def initial(
-    m: int, experts: int, expert_width: int, tower_width: int, shared: bool, rng: np.random.Generator
+    m: int,
+    experts: int,
+    expert_width: int,
+    tower_width: int,
+    shared: bool,
+    rng: np.random.Generator,
+    tasks: int = len(TASKS),
 ) -> Arrays:
     """Random weights (He et al. 2015 before rectifiers), nothing on the linear path, gates that begin even.
 
-    Not `shared`: each task has `experts` of its own, which the other's gate is closed to.
+    Not `shared`: each task has `experts` of its own, which the others' gates are closed to.
     """
-    tasks = len(TASKS)
     total = experts if shared else experts * tasks
 
     def drawn(fan_in: int, *shape: int) -> NDArray[np.float32]:

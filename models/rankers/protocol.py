@@ -1,13 +1,14 @@
 """What every ranker is: fitted by construction, two probabilities out, plain bytes to disk and back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.delays.targets import Targets
+from models.settings import OutcomeSettings
 
 Columns = Mapping[str, NDArray[Any]]
 """Column name to an array: (n,) float64 with NaN for unknown, (n,) object holding str with None for unknown, or a list
@@ -28,6 +29,8 @@ class Inputs:
     """Every `attributes.*` there is, as categories."""
     ids: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
+    outcomes: bool = False
+    """Every further outcome that is declared, to learn and predict it: no column to look at."""
 
     def __or__(self, other: "Inputs") -> "Inputs":
         return Inputs(
@@ -36,6 +39,7 @@ class Inputs:
             attributes=self.attributes or other.attributes,
             ids=_either(self.ids, other.ids),
             lists=_either(self.lists, other.lists),
+            outcomes=self.outcomes or other.outcomes,
         )
 
     @property
@@ -49,6 +53,14 @@ def _either(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class FurtherOutcome:
+    """One beside click and conversion: as declared, and its `label` (n,), 0 or 1 or a value from 0 up, NaN unknown."""
+
+    declared: OutcomeSettings
+    label: Floats
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """n examples. Labels are 0.0 or 1.0, NaN where unknown at the cut: such a row teaches that label nothing.
 
@@ -58,6 +70,7 @@ class TrainingData:
     `conversion`: what conversions of clicked rows teach, the open ones read as "so far no, so old" (`models.delays`),
     in place of `converted`. None: they teach nothing until they are closed.
     `days`: (n,) the day of each row, days since 1970-01-01, where a ranker is to forget what it has not seen for long.
+    `outcomes`: further ones by name.
     `held_out`: later examples to stop learning by, never learned from, where a ranker makes several passes.
     """
 
@@ -68,6 +81,7 @@ class TrainingData:
     conversion: Targets | None = None
     days: NDArray[np.int64] | None = None
     held_out: "TrainingData | None" = None
+    outcomes: Mapping[str, FurtherOutcome] = field(default_factory=dict)
 
     def where(self, rows: NDArray[np.int64]) -> "TrainingData":
         """Only these rows, ascending; what is held out stays."""
@@ -85,11 +99,13 @@ class TrainingData:
             weight=self.weight[rows],
             conversion=taught,
             days=None if self.days is None else self.days[rows],
+            outcomes={name: replace(of, label=of.label[rows]) for name, of in self.outcomes.items()},
         )
 
     def __post_init__(self) -> None:
         n = len(self.clicked)
         lengths = {name: len(column) for name, column in self.features.items()}
+        lengths |= {name: len(of.label) for name, of in self.outcomes.items()}
         if self.days is not None:
             lengths["days"] = len(self.days)
         if any(length != n for length in (*lengths.values(), len(self.converted), len(self.weight))):
@@ -100,11 +116,14 @@ class TrainingData:
 class Predictions:
     """Probabilities per row, shape (n,), in [0, 1]: of a click given the impression, of a conversion given the click.
 
+    `outcomes`: of further ones by name, those the ranker has learned: a probability or a mean value per impression.
+
     Raises ValueError for the second outside [0, 1] (NaN aside).
     """
 
     p_click: Floats
     p_conversion_given_click: Floats
+    outcomes: Mapping[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         given = self.p_conversion_given_click

@@ -102,6 +102,7 @@ def _shown(
         "conversion_credit": bought.astype(float),
         "conversion_value": np.where(bought, 9.5, 0.0),
         "matures_at": _times(at + 8 * 86_400e6),
+        "outcomes": pa.nulls(len(clicked), LAKE["labels"].schema.field("outcomes").type),
     }
     return shown, labels
 

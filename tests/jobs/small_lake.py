@@ -20,7 +20,7 @@ from jobs.config import Config
 from jobs.flow import STAGES
 from jobs.lake.run import Run
 from jobs.lake.store import Lake, Lineage, midnight
-from jobs.lake.tables import LAKE, TIME
+from jobs.lake.tables import LAKE, TIME, VALUES
 from models.features import INTEREST_BUCKETS
 from models.rankers.features import ITEM_NUMBERS, SEPARATOR, USER_NUMBERS
 
@@ -264,6 +264,7 @@ def examples(world: World, day: date, split: str, n: int) -> pa.Table:
         "clicked": drawn["clicked"].ravel(),
         "converted": pa.nulls(len(user), pa.bool_()),
         "conversion_heard_at": pa.nulls(len(user), TIME),
+        "outcomes": pa.nulls(len(user), VALUES),
         "weight": np.ones(len(user)),
         "user_item_interest": interest,
         "user_last5_share": (user % CATEGORIES == world.category[item]) * 1.0,
@@ -341,7 +342,7 @@ def publish_served(
     fields |= {"known_at": rows["event_time"], "click_known_at": rows["event_time"], "click_matures_at": mature}
     fields |= {"converted": [False] * len(rows), "conversion_known_at": [None] * len(rows), "matures_at": mature}
     fields |= {"conversion_credit": [0.0] * len(rows), "conversion_value": [0.0] * len(rows), "clicked": clicked}
-    fields |= dict.fromkeys(("click_superseded", "conversion_superseded"), [None] * len(rows))
+    fields |= dict.fromkeys(("click_superseded", "conversion_superseded", "outcomes"), [None] * len(rows))
     labels = pa.table({name: fields[name] for name in LAKE["labels"].columns}, schema=LAKE["labels"].schema)
     publish(settings, "impressions", shown, day=str(day))
     publish(settings, "labels", labels, day=str(day))

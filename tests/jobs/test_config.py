@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -18,6 +18,8 @@ from models.settings import GateSettings, Settings
 ENVIRONMENTS = sorted(path.stem for path in (ROOT / "infra" / "env").glob("*.toml"))
 OTHER: dict[str, Any] = {
     "source.name": "open-bandit",
+    "outcomes": {"like": {"kind": "value", "unit": "s"}},
+    "gate.outcomes_must_not_fall": {"like.auc": 0.01},
     "gate.estimators": ["pages"],
     "gate.must_rise": ["map_at_10"],
     "gate.confidence": 0.9,
@@ -33,6 +35,7 @@ REACHES = {
     "attribution.click_window_days": "validate",
     "attribution.late_days": "validate",
     "attribution": "attribute",
+    "outcomes": "attribute",
     "features.long_term_days": "featurize",
     "features.prior_impressions": "featurize",
     "features.available_after_hours": "featurize",
@@ -53,7 +56,8 @@ REACHES = {
 def groups(group: type[BaseModel] = Config, path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     """Every group of settings below `group`, by its path."""
     for name, field in group.model_fields.items():
-        for kind in (field.annotation, *get_args(field.annotation)):
+        kinds = () if get_origin(field.annotation) is dict else get_args(field.annotation)
+        for kind in (field.annotation, *kinds):
             if isinstance(kind, type) and issubclass(kind, Settings):
                 yield path + name, kind
                 yield from groups(kind, f"{path}{name}.")
@@ -113,6 +117,12 @@ def test_the_environment_overrides_the_file_and_the_file_the_default() -> None:
     assert load({"TIDEGATE__GATE__ESTIMATORS": '["dr", "pages"]'}).gate.estimators == ("dr", "pages")
 
 
+def needed(leaf: str) -> dict[str, str]:
+    """What must be set for a setting to mean anything."""
+    rows = {variable("dataset.selection.max_train_rows"): "9"} if "shares" in leaf else {}
+    return rows | ({variable("outcomes"): '{"like": {}}'} if leaf == "gate.outcomes_must_not_fall" else {})
+
+
 def flat(config: Config) -> dict[str, Any]:
     """Every setting by its path."""
     return {leaf: value(config, leaf) for leaf in LEAVES}
@@ -124,9 +134,7 @@ def test_an_override_of_a_group_changes_what_it_names_and_nothing_else(group: st
     """One key as JSON used to throw away what the file says of the whole group: all of production's gate."""
     outermost, *between = group.split(".")
     for leaf in (leaf for leaf in LEAVES if leaf.rpartition(".")[0] == group):
-        given = {"TIDEGATE_ENV": env} | (
-            {variable("dataset.selection.max_train_rows"): "9"} if "shares" in leaf else {}
-        )
+        given = {"TIDEGATE_ENV": env} | needed(leaf)
         before = load(given)
         nested: Any = {leaf.rpartition(".")[2]: another(before, leaf)}
         after = load({**given, variable(group): json.dumps(nested)})
@@ -169,6 +177,19 @@ def test_an_override_says_what_it_means(variables: dict[str, str], path: str, fo
         ({"TIDEGATE__SOURCE__NAME": "kafka"}, r"source\.name.*found 'kafka'"),
         ({"TIDEGATE__GATE__ESTIMATORS": '["ddr"]'}, r"gate\.estimators.*'dr', 'sndr' or 'pages'"),
         ({"TIDEGATE__GATE__MUST_RISE": '["aux"]'}, r"gate\.must_rise.*must be of auc, .*not aux"),
+        ({"TIDEGATE__OUTCOMES": '{"Like": {}}'}, r"outcomes need names of a-z, 0-9 and _ other than .*; found Like"),
+        ({"TIDEGATE__OUTCOMES": '{"clicked": {}}'}, r"other than click, clicked, .*; found clicked"),
+        ({"TIDEGATE__OUTCOMES": '{"like": {"through": "like"}}'}, r"outcomes\.like\.through.*'clicked', found 'like'"),
+        ({"TIDEGATE__OUTCOMES": '{"like": {"through": "watch"}, "watch": {"through": "like"}}'}, r"watch\.through"),
+        ({"TIDEGATE__OUTCOMES": '{"like": {"kind": "rank"}}'}, r"outcomes\.like\.kind.*found 'rank'"),
+        ({"TIDEGATE__OUTCOMES": '{"like": {"unit": "s"}}'}, r"outcomes\.like: .*a binary outcome needs no unit"),
+        ({"TIDEGATE__OUTCOMES__LIKE": "{}"}, r"needs 'outcomes' to be a group.*given whole"),
+        ({"TIDEGATE__GATE__MUST_RISE": '["like.auc"]'}, r"further outcomes are none.*; found like\.auc"),
+        (
+            {"TIDEGATE__OUTCOMES": '{"like": {}}', "TIDEGATE__GATE__MUST_RISE": '["like.auc_upper_half"]'},
+            r"metrics of further outcomes are like\.auc, like\.log_loss; found like\.auc_upper_half",
+        ),
+        ({"TIDEGATE__GATE__OUTCOMES_MUST_NOT_FALL": '{"auc": 0.1}'}, r"needs <outcome>\.<metric>.*not auc"),
         ({"TIDEGATE__ENV__X": "1"}, r"TIDEGATE__ENV__X needs 'env' to be a group"),
         ({"TIDEGATE__TASKS__OF_SURFACE__HOME": "search"}, r"needs 'of_surface' to be a group.*given whole"),
         ({"TIDEGATE__GATE__RISK_DAYS": "3", "TIDEGATE__gate__risk_days": "5"}, r"gate\.risk_days needs one variable"),
@@ -206,7 +227,7 @@ def said(tree: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 def reach(leaf: str) -> set[str]:
     """The stages whose digest a setting changes, in truth."""
-    given = {variable("dataset.selection.max_train_rows"): "9"} if "shares" in leaf else {}
+    given = needed(leaf)
     before = load(given)
     found = another(before, leaf)
     text = found if isinstance(found, str) else json.dumps(found)

@@ -109,7 +109,7 @@ def test_the_day_it_closes_on_is_the_first_whose_end_closes_it(shown: Any, windo
     rules = AttributionSettings(window_days=window, click_window_days=click, late_days=late)
     shown = shown.replace(tzinfo=UTC)
     row = pa.table({"matures_at": pa.array([shown + timedelta(days=window + click)], TIME)})
-    end = midnight(closes_on(shown, rules) + timedelta(days=1))
+    end = midnight(closes_on(shown, rules, {}) + timedelta(days=1))
     assert closed(row, "converted", end, late).to_pylist() == [True]
     assert closed(row, "converted", end - timedelta(microseconds=1), late).to_pylist() == [False]
 

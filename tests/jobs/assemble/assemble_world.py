@@ -17,6 +17,7 @@ from jobs.lake.store import Lake, Lineage
 from jobs.lake.tables import LAKE
 from models.features import INTEREST_BUCKETS
 from models.rankers.features import ITEM_NUMBERS, SEPARATOR, USER_NUMBERS
+from models.settings import OutcomeSettings
 
 FIRST, DAY = date(2026, 1, 1), date(2026, 1, 7)
 """Published days 1..7: with the test settings, 1..4 train (6 are wanted), 5 validates, 6 tests, 7 is embargoed."""
@@ -116,11 +117,26 @@ def busy(world: World) -> None:
             label |= {"clicked": clicked, "click_known_at": known if clicked else None}
             label |= {"conversion_value": 0.1 * float(rng.integers(1, 99)), "conversion_known_at": known}
             label |= {"converted": clicked and bought, "conversion_credit": float(clicked and bought)}
+            label["outcomes"] = further(label, known)
         world.put("labels", day, list(labels.values()))
     catalogue = [{"item_id": item, "attributes": [], "category": "c", "price": 1.0, "title": "x"} for item in ITEMS[1:]]
     for day in world.shown:
         world.features(day, items=(*ITEMS[:2], "far"))
     world.put("items", FIRST, [*catalogue, {"item_id": "tea", "attributes": [("tier", "plus")]}])
+
+
+DECLARED = {"like": OutcomeSettings(), "watch": OutcomeSettings(kind="value", window_days=4, through="clicked")}
+
+
+def further(label: dict[str, Any], known: datetime) -> list[dict[str, Any]]:
+    """Of every third impression a like, of each two parts of a view."""
+    minute, shown = known.minute, label["event_time"]
+    parts = [{"value": minute / 10, "known_at": known, "until": None}] * 2
+    liked = [{"value": 0.0, "known_at": known, "until": None}] if minute % 3 == 0 else None
+    return [
+        {"outcome": "like", "matures_at": shown + timedelta(days=1), "events": liked},
+        {"outcome": "watch", "matures_at": shown + timedelta(days=4), "events": parts},
+    ]
 
 
 EVERYTHING = {

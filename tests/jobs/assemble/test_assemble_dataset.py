@@ -7,7 +7,7 @@ import pytest
 
 from jobs.evidence.dataset import figures
 from jobs.flow import STAGES
-from tests.jobs.assemble.assemble_world import DAY, EVERYTHING, TRAIN, World, busy, on_spark, with_dataset
+from tests.jobs.assemble.assemble_world import DAY, DECLARED, EVERYTHING, TRAIN, World, busy, on_spark, with_dataset
 
 
 @pytest.fixture
@@ -86,6 +86,7 @@ def test_spark_is_the_core(world: World, chosen: dict[str, Any], partitions: int
     """The same examples, negatives and card from any number of buckets as from one process; copies, maps and nulls."""
     busy(world)
     with_dataset(world, chosen)
+    world.config = world.config.model_copy(update={"outcomes": DECLARED})
     counts = world.assemble()
     examples, negatives, card = (
         world.examples(),
@@ -98,6 +99,10 @@ def test_spark_is_the_core(world: World, chosen: dict[str, Any], partitions: int
     assert sorted(world.lake.read("retrieval_negatives", [DAY]).to_pylist(), key=by_id) == sorted(negatives, key=by_id)
     assert world.card() == card
     assert len(negatives) > 0 or not chosen
+    told = [dict(row["outcomes"]) for row in examples]
+    assert all("like" in one for one in told)
+    assert 0 < sum("watch" in one for one in told) < len(told), "open in the newest rows"
+    assert {one["watch"] > 0 for one in told if "watch" in one} == {True, False}
 
 
 def by_id(row: dict[str, Any]) -> tuple[str, int]:

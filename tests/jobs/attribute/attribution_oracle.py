@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.attribute.core import COLUMNS
+from jobs.attribute.core import COLUMNS, LOOKED_AT
 from jobs.config import AttributionSettings
 from jobs.lake.tables import LAKE
 
@@ -16,7 +16,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 def events(table: str, rows: list[Row]) -> pa.Table:
     """Rows of an event table, with the columns attribution looks at."""
-    types = pa.schema([(name, LAKE[table].columns[name].type) for name in COLUMNS[table]])
+    types = pa.schema([(name, LAKE[table].columns[name].type) for name in LOOKED_AT[table]])
     return pa.Table.from_pylist(rows, schema=types)
 
 
@@ -63,7 +63,7 @@ def known_before(found: dict[str, list[Row]], cut: datetime) -> dict[str, list[R
 def unique(rows: list[Row], table: str, settings: AttributionSettings) -> list[Row]:
     """Rows that are no copy: of no row with the same id, known earlier, on a day at most `late_days` away."""
     key = LAKE[table].key[0]
-    rest = [name for name in COLUMNS[table] if name not in (key, "ingested_at", "event_time")]
+    rest = [name for name in LOOKED_AT[table] if name not in (key, "ingested_at", "event_time")]
 
     def order(row: Row) -> tuple[Any, ...]:
         return (row["ingested_at"], row["event_time"], *((row[name] is None, row[name]) for name in rest))
@@ -155,6 +155,7 @@ def by_nested_loops(found: dict[str, list[Row]], settings: AttributionSettings) 
                 "conversion_credit": round(shown["credit"], 9),
                 "conversion_value": round(shown["value"], 9),
                 "matures_at": ripe + timedelta(days=settings.window_days),
+                "outcomes": None,
             }
         )
     return sorted(labels, key=lambda row: (row["event_time"], row["impression_id"]))

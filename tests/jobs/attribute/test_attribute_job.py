@@ -27,6 +27,7 @@ from tests.jobs.attribute.attribution_oracle import (
     rounded,
     unique,
 )
+from tests.jobs.attribute.test_attribute_outcomes import DECLARED, with_feedback
 
 FIRST = START.date()
 LINEAGE = Lineage("test", "run0", "code", "settings")
@@ -219,7 +220,8 @@ def test_spark_is_the_core(settings: Config, tmp_path: Path) -> None:
     from jobs.attribute.spark import write_labels
     from jobs.spark import session
 
-    found = {table: events(table, rows) for table, rows in random_events(11, 400).items()}
+    rows_of = with_feedback(random_events(11, 400), 11)
+    found = {table: events(table, rows) for table, rows in rows_of.items()}
     files, odd = {}, tmp_path / "run[1]{a,b}*?"
     odd.mkdir()
     for table, rows in found.items():
@@ -230,10 +232,10 @@ def test_spark_is_the_core(settings: Config, tmp_path: Path) -> None:
     with session(settings.spark, "test") as spark:
         for model in ("last_click", "time_decay"):
             rules = AttributionSettings(model=model)
-            labels, earned = core.attribute(**found, settings=rules)
+            labels, earned = core.attribute(**found, settings=rules, outcomes=DECLARED)
             assert pc.count(labels.column("conversion_superseded")).as_py() > 0
             days = sorted(set(labels.column("event_time").cast(pa.date32()).cast(pa.string()).to_pylist()))
-            counted = write_labels(spark, files, days, rules, 3, odd / model)
+            counted = write_labels(spark, files, days, rules, DECLARED, 3, odd / model)
             paths = sorted(odd.glob(f"{model}/*/*.parquet"))
             written = [pq.ParquetFile(path).read().cast(LAKE["labels"].schema) for path in paths]
             assert pa.concat_tables(written).equals(labels)

@@ -19,6 +19,7 @@ from jobs.lake.store import Lake, Lineage, midnight
 from jobs.lake.tables import LAKE
 from jobs.outcomes import as_known, closes_on
 from jobs.reevaluate import core
+from models.settings import OutcomeSettings
 from tests.jobs.reevaluate.closing_lake import CLOSING, FIRST_CUT, LAST_CUT, LATE_DAYS, labels
 from tests.jobs.small_lake import TEST_DAY, World, examples
 
@@ -71,7 +72,7 @@ def test_the_last_event_that_can_change_a_day_comes_on_the_day_it_closes(tmp_pat
     at_the_end = midnight(closing + timedelta(days=1))
     assert as_known(label, "converted", at_the_end, windows.late_days).to_pylist() == [True]
     assert as_known(label, "converted", told, windows.late_days).to_pylist() == [None]
-    assert closes_on(SHOWN, windows) == closing
+    assert closes_on(SHOWN, windows, {}) == closing
     publish(config, "purchases", bought.date(), purchase, {**purchase, "purchase_id": "q"})
     assert str(FIRST) not in run(closing + timedelta(days=1))
 
@@ -95,9 +96,9 @@ SOME = st.sets(st.integers(0, len(ROWS) - 1))
 def test_only_the_outcomes_are_replaced_and_every_change_is_counted(late: Any, bought: Any, taken: Any) -> None:
     """As known at the first cut they are what was judged, whatever came later; at the last cut all is told."""
     found = labels(ROWS, late, bought, taken)
-    then = core.relabelled(ROWS, found, FIRST_CUT, LATE_DAYS)
+    then = core.relabelled(ROWS, found, FIRST_CUT, LATE_DAYS, {})
     assert then["clicked"].equals(ROWS["clicked"])
-    now = core.relabelled(ROWS, found, LAST_CUT, LATE_DAYS)
+    now = core.relabelled(ROWS, found, LAST_CUT, LATE_DAYS, {})
     rest = [name for name in ROWS.column_names if name not in core.OUTCOMES]
     assert now.select(rest).equals(ROWS.select(rest))
     assert now.schema == ROWS.schema
@@ -112,6 +113,29 @@ def test_only_the_outcomes_are_replaced_and_every_change_is_counted(late: Any, b
     assert all(c.before is not c.after and c.rows for c in changes)
 
 
+def test_a_further_outcome_is_filled_in_once_it_is_closed() -> None:
+    """One of a long window was open when it was judged; nothing else of the rows changes."""
+    found, like = labels(ROWS), {"like": OutcomeSettings(window_days=5)}
+    told = [
+        [
+            {
+                "outcome": "like",
+                "matures_at": row["event_time"] + timedelta(days=5),
+                "events": [{"value": 0.0, "known_at": row["known_at"], "until": None}] if n % 2 else None,
+            }
+        ]
+        for n, row in enumerate(found.to_pylist())
+    ]
+    at = found.schema.get_field_index("outcomes")
+    found = found.set_column(at, found.schema.field("outcomes"), pa.array(told, found.schema.field("outcomes").type))
+    before = core.relabelled(ROWS, found, FIRST_CUT, LATE_DAYS, like)
+    assert before["outcomes"].to_pylist() == [[]] * len(ROWS)
+    after = core.relabelled(ROWS, found, LAST_CUT, LATE_DAYS, like)
+    assert after["outcomes"].to_pylist() == [[("like", float(n % 2))] for n in range(len(ROWS))]
+    assert after.drop_columns(["outcomes", *core.OUTCOMES]).equals(ROWS.drop_columns(["outcomes", *core.OUTCOMES]))
+    assert after.schema == ROWS.schema
+
+
 def test_a_row_without_a_label_is_unknown_and_of_two_labels_the_one_known_first_counts() -> None:
     found = labels(ROWS)
     clicked = ROWS["clicked"].to_pylist().index(True)
@@ -119,8 +143,10 @@ def test_a_row_without_a_label_is_unknown_and_of_two_labels_the_one_known_first_
     later = pa.array([other["known_at"][0].as_py() + MINUTE], other.schema.field("known_at").type)
     other = other.set_column(other.schema.get_field_index("known_at"), other.schema.field("known_at"), later)
     for order in ([found, other], [other, found]):
-        assert core.relabelled(ROWS, pa.concat_tables(order), LAST_CUT, LATE_DAYS)["clicked"][clicked].as_py() is True
-    rest = core.relabelled(ROWS, found.slice(1), LAST_CUT, LATE_DAYS)
+        assert (
+            core.relabelled(ROWS, pa.concat_tables(order), LAST_CUT, LATE_DAYS, {})["clicked"][clicked].as_py() is True
+        )
+    rest = core.relabelled(ROWS, found.slice(1), LAST_CUT, LATE_DAYS, {})
     assert (rest["clicked"][0].as_py(), rest["converted"][0].as_py()) == (None, None)
 
 

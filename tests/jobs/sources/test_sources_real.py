@@ -52,7 +52,7 @@ def rows(root: Path, name: str) -> pa.Table:
 
 def holds_contract(tables: dict) -> None:
     """Every column named and typed as in `RAW`."""
-    assert set(tables) == set(RAW)
+    assert set(tables) | {"feedback"} == set(RAW)
     for name, found in tables.items():
         spec = RAW[name]
         for column in found.column_names:
@@ -115,7 +115,7 @@ def test_open_bandit_is_the_same_from_the_wheel(tmp_path):
                 wheel.write(LOGS / "open_bandit" / policy / "all" / name, f"{INSIDE}{policy}/all/{name}")
     day = date(2019, 11, 25)
     one, other = OpenBandit(None, cache).day(day), OpenBandit(LOGS / "open_bandit", cache).day(day)
-    assert all(one[name].equals(other[name]) for name in RAW)
+    assert all(one[name].equals(other[name]) for name in one)
 
 
 def test_a_wheel_without_the_files_is_named(tmp_path):
@@ -158,6 +158,27 @@ def test_kuairand_keeps_the_contract_and_buys_after_watching():
     pairs = bought.join(clicks, "impression_id", join_type="inner", right_suffix="_click")
     assert len(pairs) > 3000
     assert pc.all(pc.greater_equal(pairs.column("event_time"), pairs.column("event_time_click"))).as_py()
+
+
+@needs_kuairand
+def test_kuairand_tells_the_outcomes_that_are_declared():
+    """A like and the seconds watched, of the very impression, when the video was left; none that nobody asked for."""
+    day = date(2022, 4, 27)
+    plain = KuaiRand(LOGS / "kuairand").day(day)
+    assert len(plain["feedback"]) == 0
+    tables = KuaiRand(LOGS / "kuairand", ["like", "watch_time"]).day(day)
+    holds_contract(tables)
+    assert all(tables[name].equals(plain[name]) for name in RAW if name != "feedback")
+    by_outcome = Counter(tables["feedback"].column("outcome").to_pylist())
+    assert set(by_outcome) == {"like", "watch_time"}
+    shown = len(tables["impressions"])
+    assert 0.01 < by_outcome["like"] / shown < 0.03
+    watched = tables["feedback"].filter(pc.equal(tables["feedback"].column("outcome"), "watch_time"))
+    assert 10 < pc.sum(watched.column("value")).as_py() / shown < 40, "seconds of an impression, 21 on average"
+    at = pc.index_in(watched.column("impression_id"), tables["impressions"].column("impression_id").combine_chunks())
+    began = tables["impressions"].column("event_time").take(at)
+    seconds = pc.divide(pc.cast(pc.subtract(watched.column("event_time"), began), pa.int64()).cast(pa.float64()), 1e6)
+    assert pc.all(pc.less(pc.abs(pc.subtract(seconds, watched.column("value"))), 1e-3)).as_py()
 
 
 @pytest.mark.parametrize(

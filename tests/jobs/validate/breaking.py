@@ -63,18 +63,20 @@ def known(seconds: int) -> Break:
     return lambda rows: put(rows, "ingested_at", rows.column("event_time")[ROW].as_py() + timedelta(seconds=seconds))
 
 
-TIMED = ("impressions", "clicks", "purchases")
+TIMED = ("impressions", "clicks", "purchases", "feedback")
 DAY_SECONDS = 86_400
 BREAKS: dict[tuple[str, str], Break] = {
     **nulls("impressions", "impression_id request_id event_time item_id surface position policy"),
     **nulls("clicks", "click_id event_time item_id"),
     **nulls("purchases", "purchase_id event_time user_id item_id"),
+    **nulls("feedback", "feedback_id outcome event_time item_id"),
     **nulls("requests", "request_id event_time surface policy candidates slate_size"),
     **nulls("items", "item_id"),
     **nulls("users", "user_id"),
     **words_for_nothing("impressions", "impression_id request_id item_id"),
     **words_for_nothing("clicks", "click_id item_id"),
     **words_for_nothing("purchases", "purchase_id user_id item_id"),
+    **words_for_nothing("feedback", "feedback_id outcome item_id impression_id user_id"),
     **words_for_nothing("requests", "request_id"),
     **words_for_nothing("items", "item_id"),
     **words_for_nothing("users", "user_id"),
@@ -84,12 +86,14 @@ BREAKS: dict[tuple[str, str], Break] = {
     **wrapped("impressions", "impression_id request_id item_id user_id"),
     **wrapped("clicks", "click_id impression_id item_id user_id"),
     **wrapped("purchases", "purchase_id user_id item_id"),
+    **wrapped("feedback", "feedback_id outcome impression_id item_id user_id"),
     **wrapped("requests", "request_id user_id"),
     **wrapped("items", "item_id"),
     **wrapped("users", "user_id"),
     **endless("impressions", "impression_id request_id user_id item_id surface policy device region source_item_id"),
     **endless("clicks", "click_id impression_id user_id item_id"),
     **endless("purchases", "purchase_id user_id item_id"),
+    **endless("feedback", "feedback_id outcome impression_id user_id item_id"),
     **endless("requests", "request_id user_id surface policy"),
     **endless("items", "item_id category"),
     **endless("users", "user_id"),
@@ -106,6 +110,7 @@ BREAKS: dict[tuple[str, str], Break] = {
     ("impressions", "position_from_one"): partial(put, column="position", value=0),
     ("impressions", "propensity_in_unit_interval"): partial(put, column="propensity", value=1.5),
     ("purchases", "value_not_negative"): partial(put, column="value", value=-1.0),
+    ("feedback", "value_not_negative"): partial(put, column="value", value=-1.0),
     ("requests", "slate_size_positive"): partial(put, column="slate_size", value=0),
     ("requests", "has_candidates"): partial(put, column="candidates", value=[]),
     ("requests", "candidates_real"): partial(put, column="candidates", value=["i01", None, "i02"]),
@@ -151,7 +156,10 @@ WARNINGS: dict[tuple[str, str], Break] = {
     ("clicks", "named_impression_share"): partial(all_of, column="impression_id", value=None),
     ("clicks", "known_impression_share"): partial(some_of, column="impression_id", value="x", count=5),
     ("clicks", "clicked_item_share"): partial(put, column="item_id", value="i00"),
-    ("clicks", "has_impression_or_user"): lambda rows: put(put(rows, "impression_id", None), "user_id", None),
+    **{
+        (t, "has_impression_or_user"): lambda rows: put(put(rows, "impression_id", None), "user_id", None)
+        for t in ("clicks", "feedback")
+    },
     ("clicks", "not_before_impression"): lambda rows: put(
         rows, "event_time", rows.column("event_time")[ROW].as_py() - timedelta(seconds=9)
     ),

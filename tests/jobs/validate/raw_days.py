@@ -18,7 +18,7 @@ Tables = dict[str, pa.Table]
 def tables_of(day: date, n: int = N) -> Tables:
     """A flawless day of n rows a table: n / 2 requests that place both of their candidates, either order as likely.
 
-    Each impression is clicked and bought, all known within a second. The other half of the requests showed nothing.
+    Each impression is clicked, bought and liked, all known within a second. The other half of the requests showed none.
     """
     start = datetime(day.year, day.month, day.day, 10, tzinfo=UTC)
     numbers = range(n)
@@ -55,6 +55,16 @@ def tables_of(day: date, n: int = N) -> Tables:
         },
         "purchases": {
             "purchase_id": ids["purchases"],
+            "event_time": known,
+            "ingested_at": known,
+            "user_id": users,
+            "item_id": items,
+            "value": [9.5] * n,
+        },
+        "feedback": {
+            "feedback_id": ids["feedback"],
+            "outcome": ["like"] * n,
+            "impression_id": ids["impressions"],
             "event_time": known,
             "ingested_at": known,
             "user_id": users,

@@ -46,8 +46,10 @@ REFUSALS: dict[tuple[str, str], tuple[Break, str]] = {
         "found clicked_item_share 0;",
     ),
 }
+SELDOM = ("purchases", "feedback")
+"""Events that no hour needs to have."""
 FROM_HISTORY = {(table, "volume_believable") for table in RAW} | {
-    (table, "no_half_day_silence") for table in EVENTS if table != "purchases"
+    (table, "no_half_day_silence") for table in EVENTS if table not in SELDOM
 }
 FROM_YESTERDAY = {(table, f"{RAW[table].key[0]}_new") for table in EVENTS}
 
@@ -106,7 +108,7 @@ def test_the_last_good_days_are_those_of_the_lake_and_of_this_run(
         assert Lake(config.lake.root).days("purchases") == days[:3]
 
 
-@pytest.mark.parametrize("table", [table for table in EVENTS if table != "purchases"])
+@pytest.mark.parametrize("table", [table for table in EVENTS if table not in SELDOM])
 def test_a_logger_that_died_at_ten_refuses_the_day(suites: Suites, table: str) -> None:
     """More than a thousand events and none in half of the day: published, the rest would count as never happened."""
     tables = {name: spread(rows) if name != table else rows for name, rows in tables_of(FIRST, BIG).items()}
@@ -147,5 +149,5 @@ def test_no_expectation_goes_untested(suites: Suites) -> None:
     assert critical == set(BREAKS) | set(REFUSALS) | FROM_HISTORY | FROM_YESTERDAY
     columns = {(table, "columns_known") for table in RAW}  # types and required columns have tests of their own
     volumes = {(table, "volume_usual") for table in RAW}
-    silences = {(table, "no_long_silence") for table in EVENTS if table != "purchases"}
+    silences = {(table, "no_long_silence") for table in EVENTS if table not in SELDOM}
     assert (set(rules) - critical) | columns == set(WARNINGS) | volumes | silences
