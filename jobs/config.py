@@ -299,6 +299,14 @@ class Config(Settings):
         return dict(sorted(outcomes.items()))
 
     @model_validator(mode="after")
+    def _scores_weigh_probabilities(self) -> Self:
+        known = ["click", "conversion", *(name for name, of in self.outcomes.items() if of.kind == "binary")]
+        wrong = sorted(set(self.policy.score_weights) - set(known))
+        if wrong:
+            raise ValueError(f"policy.score_weights: binary outcomes are {', '.join(known)}; found {', '.join(wrong)}")
+        return self
+
+    @model_validator(mode="after")
     def _gate_names_declared_outcomes(self) -> Self:
         named = [name for name in (*self.gate.must_rise, *self.gate.outcomes_must_not_fall) if "." in name]
         known = {f"{name}.{metric}" for name, of in self.outcomes.items() for metric in OUTCOME_METRICS[of.kind]}

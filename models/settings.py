@@ -44,9 +44,25 @@ class PolicySettings(Settings):
     """How scores become a slate and the probabilities that get logged."""
 
     kind: Literal["greedy", "epsilon_greedy", "plackett_luce", "thompson"] = "plackett_luce"
-    temperature: float = Field(0.5, gt=0, description="Plackett-Luce: probability goes as p_click ** (1 / T)")
+    temperature: float = Field(0.5, gt=0, description="Plackett-Luce: probability goes as score ** (1 / T)")
     epsilon: float = Field(0.1, ge=0, le=1, description="epsilon-greedy: share of uniform choices")
     evidence: float = Field(200.0, gt=0, description="Thompson: impressions a score is believed as if seen in")
+    score_weights: dict[str, float] = Field(
+        {"click": 1.0},
+        description="what a click, a conversion or a further binary outcome is worth beside the others: items rank "
+        "by the mean of their probabilities by weight; a mapping, given whole",
+    )
+
+    @field_validator("score_weights")
+    @classmethod
+    def _weigh_something(cls, weights: dict[str, float]) -> dict[str, float]:
+        if (
+            not weights
+            or not all(0 <= weight < float("inf") for weight in weights.values())
+            or not any(weights.values())
+        ):
+            raise ValueError(f"weights of a score need to be finite, at least 0 and one of them above; found {weights}")
+        return dict(sorted(weights.items()))
 
 
 class TaskSettings(Settings):
@@ -251,14 +267,12 @@ class XGBoostSettings(EncodingSettings):
     )
 
 
-class MMoESettings(Settings):
-    """The multi-task network: its size, how it learns, and which ids it remembers.
+class NetworkSettings(Settings):
+    """A network over vectors of ids: its size, how it learns, and which ids it remembers.
 
     100 million parameters are `max_ids` 3,000,000 at `embedding_dimensions` 32, mostly.
     """
 
-    experts: int = Field(4, ge=1, description="shared by all tasks, or of each task where they share none")
-    shared: bool = Field(True, description="experts are; without it and with one expert, tasks share vectors only")
     expert_width: int = Field(32, ge=1)
     tower_width: int = Field(32, ge=1)
     embedding_dimensions: int = Field(16, ge=1, description="of an id's, a category's and a last item's vector")
@@ -276,9 +290,19 @@ class MMoESettings(Settings):
     admit_after: int = Field(5, ge=1, description="rows of one training that an id must be in to get a vector")
     expire_after_days: int = Field(30, ge=1, description="days without a row after which an id's vector is dropped")
     max_ids: int = Field(3_000_000, ge=1, description="vectors per id or category column, the most frequent")
+
+
+class MMoESettings(NetworkSettings):
+    """The multi-task network's experts."""
+
+    experts: int = Field(4, ge=1, description="shared by all tasks")
     prune_below: float = Field(
         0.0, ge=0, lt=1, description="drops experts that no task gives this share of its gate, on average; 0: none"
     )
+
+
+class SingleTaskSettings(NetworkSettings):
+    """A network for each task: `expert_width` is that of its hidden layer."""
 
 
 class RankerSettings(Settings):
@@ -299,6 +323,7 @@ class RankerSettings(Settings):
     crosses: CrossesSettings = CrossesSettings()
     factorization: FactorizationSettings = FactorizationSettings()
     xgboost: XGBoostSettings = XGBoostSettings()
+    single_task: SingleTaskSettings = SingleTaskSettings()
     mmoe: MMoESettings = MMoESettings()
 
     @field_validator("kinds")

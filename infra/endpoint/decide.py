@@ -26,6 +26,7 @@ from jobs.bundle import Bundle
 from jobs.features.online import Published
 from jobs.serving.answer import Answer, Placement
 from models.policies.choice import slate
+from models.policies.score import score
 from models.rankers.features import Encodings
 from models.rankers.protocol import Columns, Predictions, Scorer
 from models.settings import PolicySettings, TaskSettings
@@ -215,7 +216,7 @@ def _offer(bundle: Bundle, published: Published, catalogue: Catalogue) -> Offer:
     if not ids and bundle.index is not None:
         ids = bundle.index.search([], RETRIEVED)
     found = _scored(bundle.fallback, {"item_id": objects(ids)})
-    best = np.argsort(-found.predictions.p_click, kind="stable")[:RETRIEVED]
+    best = np.argsort(-score(found.predictions, bundle.policy), kind="stable")[:RETRIEVED]
     return Offer(published.day, published.available_at, catalogue, found.only(best))
 
 
@@ -238,15 +239,17 @@ def _scored(ranker: Scorer, columns: Columns) -> Scored:
 
 
 def _placed(scored: Scored, request: RankRequest, policy: PolicySettings) -> Items:
-    """The policy's slate over a ranker's probabilities; the draw depends on the request id alone. No rows, no items."""
+    """The policy's slate over a ranker's scores; the draw depends on the request id alone. No rows, no items."""
     if not len(scored.item_ids):
         return []
-    chosen, propensities = slate(scored.predictions.p_click, request.k, policy, _rng(request.request_id))
+    scores = score(scored.predictions, policy)
+    chosen, propensities = slate(scores, request.k, policy, _rng(request.request_id))
     placed = scored.only(chosen)
-    columns = (placed.item_ids, placed.predictions.p_click, placed.predictions.p_conversion, propensities)
+    said = placed.predictions
+    columns = (placed.item_ids, scores[chosen], said.p_click, said.p_conversion, propensities)
     return [
-        Placement(item, place, p_click, p_click, p_conversion, propensity)
-        for place, (item, p_click, p_conversion, propensity) in enumerate(
+        Placement(item, place, ranked_by, p_click, p_conversion, propensity)
+        for place, (item, ranked_by, p_click, p_conversion, propensity) in enumerate(
             zip(*(column.tolist() for column in columns), strict=True), start=1
         )
     ]

@@ -22,8 +22,7 @@ class Scored:
 
     def only(self, rows: NDArray[np.int64]) -> "Scored":
         """These rows, in this order."""
-        found = self.predictions
-        return Scored(self.item_ids[rows], Predictions(found.p_click[rows], found.p_conversion[rows]))
+        return Scored(self.item_ids[rows], self.predictions.take(rows))
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Offer:
     """What is asked before it is answered with an older one."""
     catalogue: Catalogue
     popular: Scored
-    """The best of the catalogue by the fallback's click probability, best first."""
+    """The best of the catalogue by the fallback's scores, best first."""
 
     @property
     def popular_ids(self) -> Sequence[str]:

@@ -100,11 +100,11 @@ def _candidates(item: pa.ChunkedArray, decision: Ints, found: Decisions) -> tupl
     return np.where(key[at] == wanted, order[at], -1), twice
 
 
-def placed(found: Decisions, pages: ShownPages, side: Bundle, p_click: Floats) -> Floats:
+def placed(found: Decisions, pages: ShownPages, side: Bundle, scores: Floats) -> Floats:
     """(p,) the probability that the bundle's policy would place each item where it stood, given all above it."""
     place = np.zeros(len(found.item), np.int64)
     place[pages.candidate] = pages.place
-    return placed_choice(p_click, found.offsets, place, side.policy)[pages.candidate]
+    return placed_choice(scores, found.offsets, place, side.policy)[pages.candidate]
 
 
 def earned(found: Decisions, pages: ShownPages, chances: Mapping[Side, Floats], settings: GateSettings) -> list[Depth]:
@@ -134,7 +134,7 @@ def section(test: pa.Table, replay: Replayed, sides: Mapping[Side, Bundle], sett
     if refusal:
         depths = [Depth(1, refusal, refusal, refusal, refusal)]
     else:
-        chances = {side: placed(replay.found, pages, bundle, replay.predicted[side]) for side, bundle in sides.items()}
+        chances = {side: placed(replay.found, pages, bundle, replay.scores[side]) for side, bundle in sides.items()}
         depths = earned(replay.found, pages, chances, settings)
     found = {
         str(depth.places): Earned.of({name: getattr(depth, name) for name in Earned.model_fields}) for depth in depths

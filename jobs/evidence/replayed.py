@@ -32,6 +32,7 @@ from jobs.sources.world.truth import true_probabilities
 from models.evaluation.choices import SIDES, Choices, Labels, Side
 from models.evaluation.estimate import Refusal
 from models.policies.choice import first_choice
+from models.policies.score import score
 from models.rankers.features import IDS
 from models.rankers.protocol import Floats, Inputs
 from models.settings import GateSettings
@@ -51,6 +52,8 @@ class Replayed:
     """Why no value can be told from these decisions, see `unfit`."""
     predicted: Mapping[Side, Floats]
     """Side to p_click (n,), asked at that moment."""
+    scores: Mapping[Side, Floats]
+    """Side to what its policy ranks by (n,)."""
     chosen: Mapping[Side, Floats]
     """Side to the probability (n,) that its policy would have placed the candidate first."""
     days: Ints
@@ -104,12 +107,15 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
     found, sides = decisions(placed), dict(zip(SIDES, pair, strict=True))
     inputs = asked_for(bundle.ranker for bundle in pair) | Inputs(ids=IDS)
     predicted: dict[Side, Floats] = {side: np.empty(len(found.item)) for side in SIDES}
+    scores: dict[Side, Floats] = {side: np.empty(len(found.item)) for side in SIDES}
     past_clicks, truths, differing, catalogue = np.empty(len(found.item)), [], Disagreement(), 0
     contexts: dict[str, list[pa.DictionaryArray]] = {"surface": [], "user_known": []}
     kinds: dict[str, list[pa.DictionaryArray]] = {"item_category": [], "item_age": []}
     for part in _parts(run, placed, found, at_once):
         for side, bundle in sides.items():
-            predicted[side][part.candidates] = bundle.ranker.predict(part.columns).p_click
+            said = bundle.ranker.predict(part.columns)
+            predicted[side][part.candidates] = said.p_click
+            scores[side][part.candidates] = score(said, bundle.policy)
         past_clicks[part.candidates] = part.columns["item_impressions"] * part.columns["item_click_rate"]
         differing += disagreement(part.placed, part.columns, part.shown, inputs)
         contexts["surface"].append(_coded(strings(part.placed["surface"])))
@@ -124,7 +130,8 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
         left_out=left_out,
         refusal=unfit(left_out, run.config.gate),
         predicted=predicted,
-        chosen={side: first_choice(predicted[side], found.offsets, bundle.policy) for side, bundle in sides.items()},
+        scores=scores,
+        chosen={side: first_choice(scores[side], found.offsets, bundle.policy) for side, bundle in sides.items()},
         days=pc.cast(placed["event_time"], pa.date32()).cast(pa.int32()).to_numpy().astype(np.int64),
         contexts={name: _labels(parts) for name, parts in contexts.items()},
         kinds={name: _labels(parts) for name, parts in kinds.items()},

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from jobs.bundle import Bundle
 from models.features import LAST_ITEMS
 from models.policies.choice import slate
+from models.policies.score import score
 
 CANDIDATES, PLACES = 100, 10
 REQUESTS, WARM_UP = 200, 20
@@ -27,6 +28,6 @@ def latency_ms(side: Bundle) -> float:
     seconds = []
     for _ in range(WARM_UP + REQUESTS):
         started = time.perf_counter()
-        slate(side.ranker.predict(columns).p_click, PLACES, side.policy, rng)
+        slate(score(side.ranker.predict(columns), side.policy), PLACES, side.policy, rng)
         seconds.append(time.perf_counter() - started)
     return 1000 * float(np.quantile(seconds[WARM_UP:], 0.99))

@@ -22,8 +22,8 @@ SMALLEST = 1e-12
 def first_choice(scores: Floats, offsets: Ints, settings: PolicySettings) -> Floats:
     """The probability that each candidate is placed first among those of its own segment, shape (n,), in [0, 1].
 
-    `scores`: (n,) p_click in [0, 1], segments laid end to end. `offsets`: (m + 1,) from 0 to n; segment i is
-    `offsets[i]:offsets[i + 1]` and may be empty. Sums to one within each non-empty segment. Greedy shares ties equally;
+    `scores`: (n,) in [0, 1] (`models.policies.score`), segments laid end to end. `offsets`: (m + 1,) from 0 to n;
+    segment i is `offsets[i]:offsets[i + 1]`, perhaps empty. Sums to one in each other. Greedy shares ties equally;
     epsilon-greedy mixes in a uniform choice; Plackett-Luce is a softmax of log(score) / temperature (Luce 1959,
     Plackett 1975); Thompson sampling believes each score as much as `evidence` impressions would. Raises ValueError for
     scores outside [0, 1] or offsets that do not cover them.

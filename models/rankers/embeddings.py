@@ -5,16 +5,17 @@ known but not kept, and one per kept value. All fields share one table of one wi
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.rankers.encoding import FIRST_KEPT_CODE, REST_CODE, UNKNOWN_CODE, codes_of
-from models.rankers.protocol import Columns
 from models.rankers.tensors import from_bytes, to_bytes
 
 Ints = NDArray[np.int64]
@@ -25,11 +26,36 @@ TABLE_FILE, VALUES_FILE = "embeddings.safetensors", "vocabulary.json"
 
 @dataclass(frozen=True)
 class Admission:
-    """Which values get a row of their own, and for how long; the fields are those of `MMoESettings`."""
+    """Which values get a row of their own, and for how long; the fields are those of `NetworkSettings`."""
 
     admit_after: int
     expire_after_days: int
     max_values: int
+
+
+@dataclass(frozen=True)
+class Words:
+    """A column of strings, each hashed once: its distinct values, None where unknown, and which of them stands where.
+
+    `at` is (n,) or (n, k) positions in `values`, all of which occur.
+    """
+
+    values: list[str | None]
+    at: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, column: "NDArray[Any] | Words") -> "Words":
+        """Raises ValueError for what is neither a string nor unknown."""
+        if isinstance(column, Words):
+            return column
+        listed = column.ravel().tolist()
+        places: defaultdict[Any, int] = defaultdict(count().__next__)
+        at = np.fromiter(map(places.__getitem__, listed), dtype=np.int32, count=len(listed))
+        values = [None if value is None or value != value else value for value in places]
+        wrong = next((value for value in values if not (value is None or isinstance(value, str))), None)
+        if wrong is not None:
+            raise ValueError(f"a category needs to be a string or None; found {wrong!r}")
+        return cls(values, at.reshape(column.shape))
 
 
 @dataclass(frozen=True)
@@ -80,10 +106,15 @@ class Embeddings:
         """The row of a field's values that have none of their own."""
         return self.first[field] + REST_CODE
 
-    def codes(self, field: str, column: NDArray[Any]) -> Ints:
+    def codes(self, field: str, column: NDArray[Any] | Words) -> Ints:
         """(n,) or (n, k) strings become rows of the same shape; raises ValueError for what is no string nor unknown."""
-        flat = codes_of(column.ravel(), self.row_of[field], otherwise=self.rest(field), unknown=self.unknown(field))
-        return flat.reshape(column.shape)
+        rest, unknown = self.rest(field), self.unknown(field)
+        if isinstance(column, Words):
+            row_of = self.row_of[field]
+            rows = [unknown if value is None else row_of.get(value, rest) for value in column.values]
+            found: Ints = np.array(rows, dtype=np.int64)[column.at]
+            return found
+        return codes_of(column.ravel(), self.row_of[field], otherwise=rest, unknown=unknown).reshape(column.shape)
 
     def grown(
         self, seen: Mapping[str, Sightings], admission: Admission, parents: Mapping[str, str], today: int
@@ -164,31 +195,36 @@ def admitted(now: Sightings, admission: Admission, held: int, known: set[str]) -
 
 
 def sightings(
-    columns: Iterable[tuple[NDArray[Any], Ints]], parent: tuple[NDArray[Any], NDArray[Any]] | None = None
+    columns: Iterable[tuple[NDArray[Any] | Words, Ints]],
+    parent: tuple[NDArray[Any] | Words, NDArray[Any] | Words] | None = None,
 ) -> Sightings:
     """Of one field in one or more columns, each (n,) or (n, k) with the day of each of its n rows.
 
     `parent`: a column of the field and that of its parent, row by row; a value's last row that knows says which.
     Raises ValueError for what is neither a string nor unknown.
     """
-    flat, days = [], []
-    for column, day in columns:
-        flat.append(column.ravel())
-        days.append(np.repeat(day, column.shape[1]) if column.ndim == 2 else day)
-    listed = np.concatenate(flat).tolist()
-    table = {value: at for at, value in enumerate(dict.fromkeys(listed))}
-    codes = np.fromiter(map(table.__getitem__, listed), dtype=np.int64, count=len(listed))
-    words = [value for value in table if value is not None and value == value]
-    wrong = next((value for value in words if not isinstance(value, str)), None)
-    if wrong is not None:
-        raise ValueError(f"a category needs to be a string or None; found {wrong!r}")
-    at = np.fromiter(map(table.__getitem__, words), dtype=np.int64, count=len(words))
-    last = np.zeros(len(table), dtype=np.int64)
-    np.maximum.at(last, codes, np.concatenate(days))
-    of: dict[str, str | None] = {}
-    if parent is not None:
-        of = {v: p for v, p in zip(parent[0].tolist(), parent[1].tolist(), strict=True) if isinstance(p, str)}
-    return Sightings(words, np.bincount(codes, minlength=len(table))[at], last[at], [of.get(word) for word in words])
+    found: dict[str, tuple[int, int]] = {}
+    for column, days in columns:
+        words = Words.of(column)
+        flat, size = words.at.ravel(), len(words.values)
+        last = np.zeros(size, dtype=np.int64)
+        np.maximum.at(last, flat, np.repeat(days, words.at.shape[1]) if words.at.ndim == 2 else days)
+        counts = np.bincount(flat, minlength=size)
+        for value, n, day in zip(words.values, counts.tolist(), last.tolist(), strict=True):
+            if value is not None:
+                before = found.get(value, (0, 0))
+                found[value] = (before[0] + n, max(before[1], day))
+    of = {} if parent is None else _parents(*map(Words.of, parent))
+    both = np.array(list(found.values()), dtype=np.int64).reshape(-1, 2)
+    return Sightings(list(found), both[:, 0], both[:, 1], [of.get(value) for value in found])
+
+
+def _parents(words: Words, of: Words) -> dict[str | None, str | None]:
+    """What stands beside a value in its last row where anything does."""
+    known = np.array([value is not None for value in of.values], dtype=bool)[of.at]
+    beside = np.full(len(words.values), -1)
+    beside[words.at[known]] = of.at[known]
+    return {value: of.values[at] for value, at in zip(words.values, beside.tolist(), strict=True) if at >= 0}
 
 
 def _laid(
@@ -215,12 +251,14 @@ def _seen_again(table: Embeddings, seen: Mapping[str, Sightings]) -> Embeddings:
     return Embeddings(table.values, table.rows, table.accumulators, last_seen)
 
 
-def of_columns(table: Embeddings, features: Columns, sources: Mapping[str, str], n: int) -> NDArray[np.int32]:
+def of_columns(
+    table: Embeddings, features: Mapping[str, NDArray[Any] | Words], sources: Mapping[str, str], n: int
+) -> NDArray[np.int32]:
     """(n, width) rows of the columns that `sources` names, column to field; an absent one is unknown throughout."""
     found = []
     for column, field in sources.items():
         if column in features:
-            codes = table.codes(field, np.asarray(features[column])).astype(np.int32)
+            codes = table.codes(field, features[column]).astype(np.int32)
             found.append(codes if codes.ndim == 2 else codes[:, None])
         else:
             found.append(np.full((n, 1), table.unknown(field), dtype=np.int32))

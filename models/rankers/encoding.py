@@ -75,7 +75,7 @@ class Encoding:
         return cls(tuple(tree["numeric"]), {name: tuple(kept) for name, kept in tree["vocabularies"]})
 
 
-def require(features: Columns, names: Iterable[str]) -> None:
+def require(features: Mapping[str, object], names: Iterable[str]) -> None:
     """Raises ValueError naming the columns that `features` lacks."""
     missing = [name for name in names if name not in features]
     if missing:

@@ -4,9 +4,11 @@ The embedding table is a plain array outside autograd: a batch's distinct rows a
 back, so that a row nobody looked up keeps its bytes (no momentum, no decay) and costs nothing.
 """
 
+import hashlib
+import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from models.delays.targets import sigmoid
+from models.rankers.checkpoints import Kept, Progress
 from models.rankers.embeddings import Embeddings
+from models.rankers.gradients import looked_gradient, summed
 from models.rankers.heads import MOST, Head
 from models.rankers.network import FIXED, Arrays, inputs, logits
-from models.rankers.protocol import Diverged, Floats
-from models.rankers.threads import threads_for
-from models.settings import MMoESettings
+from models.rankers.protocol import Checkpoints, Diverged, Floats
+from models.settings import NetworkSettings
 
 log = logging.getLogger(__name__)
 EPSILON = 1e-8
@@ -32,6 +35,12 @@ LEVEL_MOVES = 0.1
 FURTHEST, BISECTIONS = 2.0, 22
 """A shift of intercepts in logits, to a millionth."""
 ADVICE = "a smaller learning_rate may help"
+THREADS = 1
+"""A batch is too small to share: two threads spend their time waiting for each other, on a busy machine most of it."""
+EVERY, WRITTEN_A_STEP = 250, 100_000
+"""A checkpoint every so many steps, or one step for each so many numbers of the table."""
+WEIGHT = "weight."
+"""What begins the names of weights beside their moments."""
 REPORTS = 10
 """Lines of progress an epoch."""
 
@@ -59,9 +68,14 @@ class Batch:
     def __len__(self) -> int:
         return len(self.clicked)
 
-    def take(self, at: NDArray[np.int64]) -> "Batch":
-        """Some rows, copied."""
-        return Batch(*(getattr(self, field.name)[at] for field in fields(self)))
+    @property
+    def arrays(self) -> list[NDArray[Any]]:
+        """All of them, in the order of the fields."""
+        return [getattr(self, field.name) for field in fields(self)]
+
+    def take(self, at: NDArray[np.int64] | slice) -> "Batch":
+        """Some rows, copied unless they are a slice."""
+        return Batch(*(array[at] for array in self.arrays))
 
 
 class Learner:
@@ -73,7 +87,7 @@ class Learner:
         memory: Arrays,
         table: Embeddings,
         fields: tuple[str, ...],
-        settings: MMoESettings,
+        settings: NetworkSettings,
         goes_on: bool = False,
         heads: tuple[Head, ...] = (),
     ) -> None:
@@ -89,58 +103,91 @@ class Learner:
         self._rest = np.array([table.rest(field) for field in fields], dtype=np.int32)
         self.weights = {name: torch.tensor(value, requires_grad=name not in FIXED) for name, value in weights.items()}
         learned = [weight for name, weight in self.weights.items() if name not in FIXED]
-        self._adam = torch.optim.Adam(learned, lr=settings.learning_rate)
+        self._adam = torch.optim.Adam(learned, lr=settings.learning_rate, fused=True)
         for name, weight in self.weights.items():
             if f"{name}.step" in memory:
                 self._adam.state[weight] = {m: torch.tensor(memory[f"{name}.{m}"]) for m in MOMENTS}
 
-    def learn(self, rows: Batch, epochs: int, listed: int, rng: np.random.Generator, held_out: Batch | None) -> None:
+    def learn(
+        self,
+        rows: Batch,
+        epochs: int,
+        listed: int,
+        rng: np.random.Generator,
+        held_out: Batch | None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         """So many passes in new orders; after each but the first, back to the last one if `held_out` liked it more. In
         the end the intercepts are set so that as much is promised of all rows as came of them.
 
         Raises `Diverged` where the loss is not finite.
         """
+        kept = None if checkpoints is None else Kept(checkpoints, self._identity(rows, epochs, rng, held_out))
+        moved, at = ({}, Progress()) if kept is None else kept.found(rng)
+        if moved:
+            self._restore(moved)
+            log.info("network: goes on from epoch %d, step %d", at.epoch + 1, at.step)
         threads = torch.get_num_threads()
-        torch.set_num_threads(threads_for(len(rows)))
+        torch.set_num_threads(THREADS)
         try:
-            best = float("inf")
-            for epoch in range(epochs):
-                before = self._copied() if held_out is not None and epoch else None
-                self._pass(rows, epoch, epochs, listed, rng)
+            while at.epoch < epochs:
+                if at.step == 0 and held_out is not None:
+                    at.before = self._copied() if at.epoch else None
+                self._pass(rows, at, epochs, listed, rng, kept)
+                at.epoch, at.step = at.epoch + 1, 0
                 if held_out is None or epochs == 1:
                     continue
                 found = self.log_loss(held_out, listed)
-                log.info("mmoe: epoch %d, held-out log-loss %.5f", epoch + 1, found)
-                if found >= best and before is not None:
-                    self._restore(before)
+                log.info("network: epoch %d, held-out log-loss %.5f", at.epoch, found)
+                if found >= at.best and at.before is not None:
+                    self._restore(at.before)
                     break
-                best = found
+                at.best = found
             if epochs:
                 self._level(rows, listed)
         finally:
             torch.set_num_threads(threads)
 
-    def _pass(self, rows: Batch, epoch: int, epochs: int, listed: int, rng: np.random.Generator) -> None:
+    def _pass(
+        self, rows: Batch, at: Progress, epochs: int, listed: int, rng: np.random.Generator, kept: Kept | None
+    ) -> None:
         n, size = len(rows), self._settings.batch_size
         steps = -(-n // size)
         shown, losses = max(1, steps // REPORTS), []
-        for at, batch in enumerate(self.batches(rows, rng)):
+        for batch in self.batches(rows, rng, at):
             # Falls to nothing at the end of the fit: what the last batches happened to hold must not show.
             self._adam.param_groups[0]["lr"] = self._settings.learning_rate * (
-                1 - (epoch * steps + at) / (epochs * steps)
+                1 - (at.epoch * steps + at.step) / (epochs * steps)
             )
             losses.append(self.step(batch, listed))
             if not np.isfinite(losses[-1]):
                 raise Diverged(
-                    f"learning needs a finite loss; found {losses[-1]} in epoch {epoch + 1} after {at * size} rows: "
-                    f"{ADVICE}"
+                    f"learning needs a finite loss; found {losses[-1]} in epoch {at.epoch + 1} after {at.step * size} "
+                    f"rows: {ADVICE}"
                 )
-            if (at + 1) % shown == 0 or at + 1 == steps:
-                done = min(n, (at + 1) * size)
+            at.step += 1
+            if at.step % shown == 0 or at.step == steps:
+                done = min(n, at.step * size)
                 log.info(
-                    "mmoe: epoch %d, %d of %d rows, loss %.5f", epoch + 1, done, n, np.mean(losses[-shown:]),
-                    extra={"epoch": epoch + 1, "rows": done, "loss": float(np.mean(losses[-shown:]))},
+                    "network: epoch %d, %d of %d rows, loss %.5f", at.epoch + 1, done, n, np.mean(losses[-shown:]),
+                    extra={"epoch": at.epoch + 1, "rows": done, "loss": float(np.mean(losses[-shown:]))},
                 )  # fmt: skip
+            if kept is not None and at.step < steps and at.step % self._every() == 0:
+                kept.keep(self._copied(), at, rng)
+
+    def _every(self) -> int:
+        """Steps between checkpoints: more of them where there is more to write."""
+        return max(EVERY, self._table.rows.size // WRITTEN_A_STEP)
+
+    def _identity(self, rows: Batch, epochs: int, rng: np.random.Generator, held_out: Batch | None) -> str:
+        """The sha256 of everything that decides what a fit comes to."""
+        said = {"settings": self._settings.model_dump(mode="json"), "epochs": epochs, "goes_on": self._goes_on}
+        said["heads"] = [asdict(head) for head in self._heads]
+        found = hashlib.sha256(json.dumps([said, rng.bit_generator.state], sort_keys=True).encode())
+        for array in (*self._copied().values(), *rows.arrays, *(held_out.arrays if held_out else ())):
+            found.update(f"{array.dtype}{array.shape}".encode())
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
 
     def _level(self, rows: Batch, listed: int) -> None:
         """What a last few batches leave of a bias in the mean goes: a logistic regression's intercept has none either.
@@ -188,10 +235,20 @@ class Learner:
         """How far a level that so many conversions tell is followed, in (0, 1]."""
         return came / (came + LEVEL_MOVES**-2) if self._goes_on else 1.0
 
-    def batches(self, rows: Batch, rng: np.random.Generator) -> Iterator[Batch]:
-        """All rows in a new order, values hidden now and then so that the rest's row learns what to say of new ones."""
+    def batches(self, rows: Batch, rng: np.random.Generator, at: Progress) -> Iterator[Batch]:
+        """All rows in a new order, values hidden now and then so that the rest's row learns what to say of new ones.
+
+        From the step on that `at` says, as if those before it had been drawn.
+        """
+        now = rng.bit_generator.state
+        if at.step:
+            rng.bit_generator.state = at.drawn_from
+        else:
+            at.drawn_from = now
         order = rng.permutation(len(rows))
-        for first in range(0, len(rows), self._settings.batch_size):
+        if at.step:
+            rng.bit_generator.state = now
+        for first in range(at.step * self._settings.batch_size, len(rows), self._settings.batch_size):
             batch = rows.take(order[first : first + self._settings.batch_size])
             hidden = rng.random(batch.codes.shape, dtype=np.float32) < self._settings.id_dropout
             np.copyto(batch.codes, self._rest, where=hidden & (batch.codes != self._unknown))
@@ -200,13 +257,13 @@ class Learner:
     def step(self, batch: Batch, listed: int) -> float:
         """One batch learned from; returns its weighted mean loss before, in nats, summed over the tasks."""
         at, slots = self._distinct(batch.codes)
-        rows = torch.from_numpy(self._table.rows[at]).requires_grad_()
-        looked = torch.nn.functional.embedding(torch.from_numpy(slots), rows)
-        loss = self._loss(batch, logits(torch, self.weights, self._inputs(batch, looked, listed)))
+        looked, present = self._looked(batch, listed)
+        x = inputs(torch, torch.from_numpy(batch.numbers), looked, present).requires_grad_()
+        loss = self._loss(batch, logits(torch, self.weights, x))
         self._adam.zero_grad(set_to_none=True)
         loss.backward()
         self._adam.step()
-        self._descend(at, rows.grad.numpy())
+        self._descend(at, summed(looked_gradient(x.grad, looked, present), slots, len(at)))
         return float(loss.detach())
 
     def _distinct(self, codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -218,10 +275,11 @@ class Learner:
         self._slot[at] = places[: len(at)]
         return at.astype(np.int64), self._slot[flat].reshape(codes.shape)
 
-    def _inputs(self, batch: Batch, looked: torch.Tensor, listed: int) -> torch.Tensor:
+    def _looked(self, batch: Batch, listed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The vectors of a batch, (n, words + listed, d), and which of the listed ones there are."""
         words = batch.codes.shape[1] - listed
         present = (batch.codes[:, words:] != self._unknown[words:]).astype(np.float32)
-        return inputs(torch, torch.from_numpy(batch.numbers), looked, torch.from_numpy(present))
+        return torch.from_numpy(self._table.rows.take(batch.codes, axis=0)), torch.from_numpy(present)
 
     def _loss(self, batch: Batch, found: list[torch.Tensor]) -> torch.Tensor:
         """-log P(click) and, where a conversion is known of an impression, -log P(click) P(conversion | click) (Ma et
@@ -273,9 +331,10 @@ class Learner:
         found = []
         with torch.no_grad():
             for first in range(0, len(rows), self._settings.batch_size):
-                batch = rows.take(np.arange(first, min(len(rows), first + self._settings.batch_size)))
-                looked = torch.from_numpy(self._table.rows[batch.codes].astype(np.float32))
-                found.append(logits(torch, self.weights, self._inputs(batch, looked, listed)))
+                batch = rows.take(slice(first, first + self._settings.batch_size))
+                looked, present = self._looked(batch, listed)
+                x = inputs(torch, torch.from_numpy(batch.numbers), looked.float(), present)
+                found.append(logits(torch, self.weights, x))
         return [np.concatenate([part[at].numpy() for part in found]).astype(np.float64) for at in range(len(found[0]))]
 
     def finished(self) -> tuple[Arrays, Arrays, Embeddings]:
@@ -293,26 +352,24 @@ class Learner:
         self._table = Embeddings(stored.values, stored.rows, stored.accumulators, stored.last_seen)
         return weights, memory, stored
 
-    def _copied(self) -> Mapping[str, Any]:
-        weights = {name: weight.detach().clone() for name, weight in self.weights.items()}
+    def _copied(self) -> dict[str, NDArray[Any]]:
+        """All that learning moves."""
+        weights = {f"{WEIGHT}{name}": weight.detach().numpy().copy() for name, weight in self.weights.items()}
         moments = {
-            name: {key: value.clone() for key, value in self._adam.state[weight].items()}
+            f"{name}.{moment}": self._adam.state[weight][moment].numpy().copy()
             for name, weight in self.weights.items()
-            if name not in FIXED
+            for moment in MOMENTS
+            if moment in self._adam.state.get(weight, {})
         }
-        return {
-            "weights": weights,
-            "moments": moments,
-            "rows": self._table.rows.copy(),
-            "accumulators": self._table.accumulators.copy(),
-        }
+        table = {"rows": self._table.rows.copy(), "accumulators": self._table.accumulators.copy()}
+        return weights | moments | table
 
-    def _restore(self, before: Mapping[str, Any]) -> None:
+    def _restore(self, before: Mapping[str, NDArray[Any]]) -> None:
         with torch.no_grad():
             for name, weight in self.weights.items():
-                weight.copy_(before["weights"][name])
-                if name in before["moments"]:
-                    self._adam.state[weight] = before["moments"][name]
+                weight.copy_(torch.tensor(before[f"{WEIGHT}{name}"]))
+                if f"{name}.step" in before:
+                    self._adam.state[weight] = {m: torch.tensor(before[f"{name}.{m}"]) for m in MOMENTS}
         self._table.rows[:] = before["rows"]
         self._table.accumulators[:] = before["accumulators"]
 

@@ -12,7 +12,7 @@ Weights by name, for m inputs, E experts of width H, T tasks and towers of width
 path beside the experts (Cheng et al. 2016, "Wide & Deep Learning for Recommender Systems").
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,27 +54,46 @@ def inputs(xp: Any, numbers: Any, looked: Any, present: Any) -> Any:
 
 
 def gates(xp: Any, weights: Weights, x: Any) -> Any:
-    """(..., T, E): how much each task takes of each expert; sums to 1 over the experts."""
-    m, tasks, experts = weights["gates.weight"].shape
-    flat = x @ weights["gates.weight"].reshape((m, tasks * experts))
-    logits = flat.reshape((*x.shape[:-1], tasks, experts)) + weights["gates.bias"] + weights["gates.open"]
-    shares = xp.exp(logits - xp.amax(logits, -1)[..., None])
-    return shares / shares.sum(-1)[..., None]
+    """(..., T, E, n): how much each task takes of each expert; sums to 1 over the experts."""
+    m = x.shape[-1]
+    return _shares(xp, weights, xp.swapaxes(weights["gates.weight"].reshape((m, -1)), 0, 1) @ xp.swapaxes(x, -1, -2))
+
+
+def _shares(xp: Any, weights: Weights, flat: Any) -> Any:
+    _, tasks, experts = weights["gates.weight"].shape
+    before = (weights["gates.bias"] + weights["gates.open"])[..., None]
+    logits = flat.reshape((*flat.shape[:-2], tasks, experts, flat.shape[-1])) + before
+    shares = xp.exp(logits - xp.amax(logits, -2)[..., None, :])
+    return shares / shares.sum(-2)[..., None, :]
 
 
 def logits(xp: Any, weights: Weights, x: Any) -> list[Any]:
-    """One (...) for each of `TASKS` and what follows them, of (..., m) inputs."""
+    """One (..., n) for each of `TASKS` and what follows them, of (..., n, m) inputs.
+
+    Experts, gates and the linear path look at the inputs in one product, and rows come last from then on: what is done
+    row by row is done to long vectors.
+    """
     m, experts, wide = weights["experts.weight"].shape
-    hidden = x @ weights["experts.weight"].reshape((m, experts * wide))
-    hidden = (hidden.reshape((*x.shape[:-1], experts, wide)) + weights["experts.bias"]).clip(min=0)
-    mixed = gates(xp, weights, x) @ hidden
-    straight = x @ weights["wide.weight"]
-    found = []
-    for at in range(len(weights["out.bias"])):
-        tower = (mixed[..., at, :] @ weights["towers.weight"][at] + weights["towers.bias"][at]).clip(min=0)
-        deep = (tower * weights["out.weight"][at]).sum(-1)
-        found.append(deep + straight[..., at] + weights["out.bias"][at])
-    return found
+    named = [weights[name].reshape((m, -1)) for name in ("experts.weight", "gates.weight", "wide.weight")]
+    flat = xp.swapaxes(xp.concatenate(named, -1), 0, 1) @ xp.swapaxes(x, -1, -2)
+    hidden, of_gates, straight = _parts(flat, [weight.shape[-1] for weight in named])
+    hidden = hidden.reshape((*x.shape[:-2], experts, wide, x.shape[-2])) + weights["experts.bias"][..., None]
+    shares = _shares(xp, weights, of_gates)
+    mixed = (shares[..., None, :] * _rectified(hidden)[..., None, :, :, :]).sum(-3)
+    towers = xp.swapaxes(weights["towers.weight"], -1, -2) @ mixed + weights["towers.bias"][..., None]
+    deep = (_rectified(towers) * weights["out.weight"][..., None]).sum(-2)
+    found = deep + straight + weights["out.bias"][..., None]
+    return [found[..., at, :] for at in range(found.shape[-2])]
+
+
+def _rectified(x: Any) -> Any:
+    """Nothing below 0, by the one step that torch has for it."""
+    return x.relu() if hasattr(x, "relu") else x.clip(min=0)
+
+
+def _parts(x: Any, sizes: Sequence[int]) -> Any:
+    """The last axis but one in parts, by the one step that torch has for it."""
+    return x.split(sizes, -2) if hasattr(x, "split") else np.split(x, np.cumsum(sizes)[:-1], -2)
 
 
 def initial(

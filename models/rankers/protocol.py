@@ -130,6 +130,11 @@ class Predictions:
         if given.shape != self.p_click.shape or ((given < 0) | (given > 1)).any():
             raise ValueError(f"a conversion given a click needs one probability per row, in [0, 1]; found {given}")
 
+    def take(self, rows: NDArray[np.int64]) -> "Predictions":
+        """Some rows, in this order."""
+        outcomes = {name: of[rows] for name, of in self.outcomes.items()}
+        return Predictions(self.p_click[rows], self.p_conversion_given_click[rows], outcomes)
+
     @property
     def p_conversion(self) -> Floats:
         """Of a conversion given the impression: a click comes first, so never above `p_click`, rounding included."""
@@ -139,6 +144,23 @@ class Predictions:
 
 class Diverged(ValueError):
     """What is minimised is no number any more: settings ask for steps too large, and no model comes of it."""
+
+
+class Checkpoints(Protocol):
+    """Where a fit keeps how far it has come: killed and begun again with the same store, it ends with the very bytes
+    of one that was left alone.
+
+    A fit saves now and then and loads once, when it begins; what is not of its own data, settings, seed and parent it
+    leaves aside and begins anew. It clears nothing: whoever made the store drops it once the ranker is safe.
+    """
+
+    def load(self) -> bytes | None:
+        """What was saved last; None where nothing was."""
+        ...
+
+    def save(self, content: bytes) -> None:
+        """Instead of what was saved before: all of it or, where this is cut short, the former still."""
+        ...
 
 
 class Scorer(Protocol):
@@ -177,4 +199,20 @@ class Ranker(Scorer, Protocol):
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
         """The very ranker `to_files` wrote."""
+        ...
+
+
+class Resumable(Ranker, Protocol):
+    """A ranker that learns in steps, and so need not begin anew."""
+
+    @classmethod
+    def fit(
+        cls,
+        data: TrainingData,
+        settings: Any,
+        seed: int,
+        start_from: Self | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> Self:
+        """As `Ranker.fit`; with `checkpoints` it goes on from there and saves there, which changes no byte."""
         ...

@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 
 DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
 NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
+METADATA = "__metadata__"
 ALIGNED = 8
 """The header is filled up with spaces to so many bytes, so that numbers start where a processor likes them to."""
 
 
-def to_bytes(tensors: Mapping[str, NDArray[Any]]) -> bytes:
-    """The same arrays in the same order give the same bytes.
+def to_bytes(tensors: Mapping[str, NDArray[Any]], about: Mapping[str, str] | None = None) -> bytes:
+    """The same arrays in the same order give the same bytes; `about` is text that goes with them.
 
     Raises ValueError for an array whose type the format has no name for here (see `DTYPES`).
     """
-    header: dict[str, Any] = {}
+    header: dict[str, Any] = {} if about is None else {METADATA: dict(about)}
     parts, end = [], 0
     for name, tensor in tensors.items():
         if tensor.dtype not in NAMES:
@@ -46,11 +47,10 @@ def from_bytes(content: bytes) -> dict[str, NDArray[Any]]:
 
     Raises ValueError where the content ends before its header says.
     """
-    (length,) = struct.unpack_from("<Q", content)
-    first = 8 + length
+    header, first = _header(content)
     found = {}
-    for name, about in json.loads(content[8:first]).items():
-        if name == "__metadata__":
+    for name, about in header.items():
+        if name == METADATA:
             continue
         begin, end = about["data_offsets"]
         if first + end > len(content):
@@ -59,3 +59,14 @@ def from_bytes(content: bytes) -> dict[str, NDArray[Any]]:
         flat = np.frombuffer(content, dtype, (end - begin) // dtype.itemsize, first + begin)
         found[name] = flat.reshape(about["shape"])
     return found
+
+
+def about_of(content: bytes) -> dict[str, str]:
+    """The text that `to_bytes` was given, or nothing."""
+    return dict(_header(content)[0].get(METADATA, {}))
+
+
+def _header(content: bytes) -> tuple[dict[str, Any], int]:
+    """What the file says of itself, and where its numbers begin."""
+    (length,) = struct.unpack_from("<Q", content)
+    return json.loads(content[8 : 8 + length]), 8 + length

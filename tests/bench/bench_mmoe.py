@@ -5,11 +5,21 @@
     serving    milliseconds of one request of 500 candidates
     pruning    what dropping experts by the use of gates costs
 
-The world is `tests.models.rankers.id_world`. torch-rechub is no peer here: its wheels bring a CUDA stack.
+    peer       the same network in torch-rechub on the same encoded rows: rows a second of one thread, AUC
+
+The world is `tests.models.rankers.id_world`. torch-rechub is installed without what it depends on (its wheels would
+bring a CUDA stack) into `var/bench-rechub`, on the first run, and learns with the torch that is here; seconds are of
+the processor, its loader and ours included, and the best of its `RATES` counts.
 """
 
+import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,16 +27,20 @@ import numpy as np
 from models.evaluation.estimate import Estimate
 from models.evaluation.ranking import auc
 from models.rankers import RANKERS
-from models.rankers.learner import Learner
+from models.rankers.labels import click_label
+from models.rankers.learner import Batch, Learner
 from models.rankers.mmoe import MMoERanker
 from models.rankers.protocol import Ranker
+from models.rankers.vectors import _batch
 from models.settings import GateSettings, MMoESettings, RankerSettings
 from tests.models.rankers.id_world import Drawn, IdWorld, excess
 
+ROOT = Path(__file__).resolve().parents[2]
+SIDE, PEER = ROOT / "var" / "bench-rechub", "torch-rechub==0.9.0"
+RATES = (3e-3, 1e-2)
 TEST_ROWS, CANDIDATES = 30_000, 500
 WORLDS = {50_000: 5, 200_000: 3}
 """Training rows to worlds drawn."""
-SINGLE = "mmoe, one expert a task"
 FOUR_TIMES = {"epochs": 4}
 
 
@@ -40,7 +54,7 @@ PEERS: dict[str, Callable[[Drawn, int], Ranker]] = {
     "logistic": lambda drawn, seed: fitted("logistic", drawn, seed),
     "xgboost": lambda drawn, seed: fitted("xgboost", drawn, seed),
     "mmoe": lambda drawn, seed: fitted("mmoe", drawn, seed),
-    SINGLE: lambda drawn, seed: fitted("mmoe", drawn, seed, experts=1, shared=False),
+    "single_task": lambda drawn, seed: fitted("single_task", drawn, seed),
     "mmoe, four epochs": lambda drawn, seed: fitted("mmoe", drawn, seed, **FOUR_TIMES),
 }
 
@@ -74,9 +88,9 @@ def figures(test: Drawn, p_click: Any, p_conversion: Any) -> dict[str, float]:
     }
 
 
-def speed(rows: int) -> dict[str, Any]:
+def speed(drawn: Drawn) -> dict[str, Any]:
     """Of one fit by defaults; processor seconds, so that a busy machine does not count."""
-    drawn = IdWorld(users=20_000, items=2_000).rows(rows, 1)
+    rows = len(drawn.p_click)
     spent = {"step": 0.0, "learn": 0.0}
     kept = {name: getattr(Learner, name) for name in spent}
 
@@ -148,23 +162,103 @@ def pruning(rows: int) -> Iterator[dict[str, Any]]:
         yield {"below": below, "kept": len(cost.kept), "usage": [round(of, 3) for of in cost.usage], **losses}
 
 
+def peer(rows: int) -> Iterator[dict[str, Any]]:
+    """Ours by its defaults, then torch-rechub at each rate; ours again with its clock alone, as it was first."""
+    if not (SIDE / "torch_rechub").exists():
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(SIDE), PEER]
+        subprocess.run(pip, check=True)
+    world = IdWorld(users=20_000, items=2_000)
+    train, test = world.rows(rows, 1), world.rows(TEST_ROWS, 2)
+    spent = speed(train)
+    ranker = MMoERanker.fit(train.data, MMoESettings(), 7)
+    said = ranker.predict(test.data.features)
+    found = {"who": "ours", "rows_per_s": spent["learning_rows_per_s"], "loader_share": spent["loader_share"]}
+    yield found | areas(test, said.p_click, said.p_conversion)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_encoded(ranker, train, test, folder)
+        for rate in RATES:
+            command = [sys.executable, "-m", "tests.bench.rechub_peer", name, str(folder / "found.json"), str(rate)]
+            path = os.pathsep.join([str(SIDE), os.environ.get("PYTHONPATH", "")])
+            subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, check=True)
+            of, told = json.loads((folder / "found.json").read_text()), np.load(folder / "found.npy")
+            speeds = {
+                "rows_per_s": of["rows"] / of["seconds"],
+                "loader_share": 1 - of["step_seconds"] * -(-of["rows"] // MMoESettings().batch_size) / of["seconds"],
+            }
+            yield {"who": f"torch-rechub, rate {rate:g}"} | speeds | areas(test, told[:, 0], told[:, 1])
+
+
+def areas(test: Drawn, p_click: Any, p_conversion: Any) -> dict[str, float]:
+    """AUC of clicks and of conversions among all impressions."""
+    pairs = {"auc": (test.data.clicked, p_click), "auc_conversion": (test.data.converted, p_conversion)}
+    found = {name: auc(y, p.astype(np.float64), settings=GateSettings()) for name, (y, p) in pairs.items()}
+    return {name: of.value if isinstance(of, Estimate) else float("nan") for name, of in found.items()}
+
+
+def write_encoded(ranker: MMoERanker, train: Drawn, test: Drawn, folder: Path) -> None:
+    """Each field's own codes, 0 where unknown, as the peer's tables want them; and the sizes of everything."""
+    layout, table, settings = ranker._layout, ranker._table, MMoESettings()
+    for name, drawn in (("train", train), ("test", test)):
+        rows = _encoded(ranker, drawn)
+        codes = rows.codes - np.array([table.first[field] for field in layout.fields], dtype=np.int32)
+        words = {_plain(field): codes[:, at] for at, field in enumerate(layout.words)}
+        y = np.column_stack([rows.clicked, rows.converted])
+        last = codes[:, len(layout.words) :]
+        np.savez(folder / f"{name}.npz", numbers=rows.numbers, last_items=last, y=y, **words)
+    about = {
+        "words": {_plain(field): len(table.values[field]) + 2 for field in layout.words},
+        "numbers": rows.numbers.shape[1],
+        "dimensions": settings.embedding_dimensions,
+        "experts": settings.experts,
+        "expert_width": settings.expert_width,
+        "tower_width": settings.tower_width,
+        "batch": settings.batch_size,
+    }
+    (folder / "about.json").write_text(json.dumps(about))
+
+
+def _plain(field: str) -> str:
+    """Without the dot, which the peer's library keeps for itself."""
+    return field.replace(".", "_")
+
+
+def _encoded(ranker: MMoERanker, drawn: Drawn) -> Batch:
+    click = click_label(drawn.data)
+    words = ranker._layout.hashed(drawn.data.features, click.rows)
+    encoded = _batch(ranker._layout, ranker._table, drawn.data, click, None, words)
+    encoded.converted[:] = drawn.data.converted
+    return encoded
+
+
 def prove(small: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """(table, row) as they are found."""
     for rows, seeds in ({5_000: 2} if small else WORLDS).items():
         for row in quality(rows, seeds):
             yield "quality", row
-    yield "speed", speed(5_000 if small else 300_000)
+    yield "speed", speed(IdWorld(users=20_000, items=2_000).rows(5_000 if small else 300_000, 1))
+    for row in peer(5_000 if small else 200_000):
+        yield "peer", row
     yield "serving", serving(3 if small else 200)
     for row in pruning(5_000 if small else 100_000):
         yield "pruning", row
 
 
 def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """MMoE closes most of what the linear ranker leaves; the loader takes at most a tenth of learning."""
+    """MMoE closes most of what the linear ranker leaves, and is faster than a peer without being worse."""
     most = {row["ranker"]: row for row in rows if row["table"] == "quality" and row["rows"] == 200_000}
     left = most["mmoe"]["click"] / most["logistic"]["click"]
     share = next(row["loader_share"] for row in rows if row["table"] == "speed")
+    ours, *theirs = (row for row in rows if row["table"] == "peer")
+    faster = ours["rows_per_s"] / max(row["rows_per_s"] for row in theirs)
+    better = {name: ours[name] - max(row[name] for row in theirs) for name in ("auc", "auc_conversion")}
     return [
+        {"goal": "at least twice torch-rechub's rows a second", "found": f"{faster:.1f}", "met": faster >= 2},
+        {
+            "goal": "AUC of clicks and of conversions at most 0.001 below torch-rechub's",
+            "found": ", ".join(f"{of:+.4f}" for of in better.values()),
+            "met": min(better.values()) >= -0.001,
+        },
         {"goal": "mmoe leaves at most half of logistic's excess log-loss", "found": f"{left:.2f}", "met": left <= 0.5},
         {"goal": "the loader takes at most 10 % of learning", "found": f"{share:.1%}", "met": share <= 0.1},
     ]

@@ -25,6 +25,7 @@ OTHER: dict[str, Any] = {
     "gate.must_rise": ["map_at_10"],
     "gate.confidence": 0.9,
     "gate.slice_metric": "log_loss",
+    "policy.score_weights": {"click": 1.0, "conversion": 20.0},
     "tasks.of_surface": {"feed": "recommend"},
     "world.slate_size": 3,
 }

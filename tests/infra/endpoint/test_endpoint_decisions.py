@@ -283,6 +283,20 @@ def test_epsilon_greedy_and_greedy_bundles_serve_their_own_policy(boosted: Bundl
     assert greedy[0].propensity > 0
 
 
+def test_what_outcomes_are_worth_orders_the_items(boosted: Bundle) -> None:
+    """By the bundle's own weights, the score and the probabilities it is made of in the answer."""
+    decider = Decider(Memory(), 5000, TaskSettings())
+    asked = RankRequest(request_id="r", surface="home", k=9, candidates=IDS[:9])
+    weights = {"click": 1.0, "conversion": 1000.0}
+    variant = decider.ready(replace(boosted, policy=PolicySettings(kind="greedy", score_weights=weights)))
+    items = decider.by_ranker(variant.bundle, variant.offer(asked.at()), asked)
+    decider.close()
+    scores = [item.score for item in items]
+    assert scores == sorted(scores, reverse=True)
+    assert scores == pytest.approx([(i.p_click + 1000 * i.p_conversion) / 1001 for i in items])
+    assert scores != pytest.approx([i.p_click for i in items])
+
+
 # -- variants and capture ---------------------------------------------------------------------------------------------
 def test_users_keep_their_variant_and_weights_share_them_out() -> None:
     """A user does not change sides between requests; a new weight moves only the users between the borders."""

@@ -88,7 +88,7 @@ def greedy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def test_the_process_serves_what_the_lake_says(home: Path, greedy: Bundle) -> None:
-    """From Feast's store to the answer: every p_click equals the bundle's own prediction on the lake's rows."""
+    """From Feast's store to the answer: every probability equals the bundle's own on the lake's rows."""
     with process("infra.endpoint", environment(home)) as (_, url):
         client = Client(url)
         client.serve(greedy)
@@ -97,8 +97,10 @@ def test_the_process_serves_what_the_lake_says(home: Path, greedy: Bundle) -> No
         assert (answer["fallback"], answer["features_day"]) == (False, small_lake.TEST_DAY.isoformat())
     world, day = small_lake.World(), small_lake.TEST_DAY
     columns = offline_columns(world, day, 3, candidates)
-    expected = dict(zip(candidates, greedy.ranker.predict(columns).p_click, strict=True))
-    assert {i["item_id"]: i["p_click"] for i in answer["items"]} == pytest.approx(expected, rel=1e-12)
+    said = greedy.ranker.predict(columns)
+    for name in ("p_click", "p_conversion"):
+        expected = dict(zip(candidates, getattr(said, name), strict=True))
+        assert {i["item_id"]: i[name] for i in answer["items"]} == pytest.approx(expected, rel=1e-12)
 
 
 def offline_columns(world: small_lake.World, day: Any, user: int, candidates: list[str]) -> dict[str, Any]:

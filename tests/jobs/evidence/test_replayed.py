@@ -1,6 +1,6 @@
 """However many rows and candidates are looked at together: the same figures, to the last bit."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from jobs.lake.store import Lake
 from jobs.moment.columns import attribute_keys, training_data
 from jobs.moment.identity import IDENTITY
 from models.evaluation.choices import SIDES
+from models.policies.choice import first_choice
 from models.rankers import fit
 from models.rankers.protocol import Ranker
 from models.settings import RankerSettings, XGBoostSettings
@@ -111,6 +112,20 @@ def test_how_many_candidates_are_held_together_changes_no_figure(lake: tuple[Con
     assert whole.truth is not None
     assert whole.differing.decisions == len(whole)
     same(whole, found(at_once))
+
+
+def test_a_side_is_replayed_by_what_its_own_policy_ranks_by(lake: tuple[Config, Pair]) -> None:
+    """As it serves: what its conversions are worth moves its choices, and the other side's not."""
+    config, (champion, challenger) = lake
+    run = a_run("backtest", config)
+    policy = challenger.policy.model_copy(update={"score_weights": {"click": 1.0, "conversion": 50.0}})
+    weighed = replace(challenger, policy=policy)
+    before, found = (replayed(run, held_out(run), (champion, side), 10**9) for side in (challenger, weighed))
+    same(before.predicted, found.predicted)
+    same(before.chosen["champion"], found.chosen["champion"])
+    assert not np.array_equal(before.chosen["challenger"], found.chosen["challenger"])
+    expected = first_choice(found.scores["challenger"], found.found.offsets, policy)
+    np.testing.assert_array_equal(found.chosen["challenger"], expected)
 
 
 @pytest.mark.parametrize("at_once", [1, 17, 100])

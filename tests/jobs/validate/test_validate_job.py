@@ -58,7 +58,7 @@ def test_running_again_gives_the_same_rows(config: Config, validate: Validate) -
 
 
 def test_a_refused_day_publishes_nothing_and_the_days_before_it_stay(config: Config, validate: Validate) -> None:
-    """All six tables are looked at before any is published; later days are not begun."""
+    """All tables are looked at before any is published; later days are not begun."""
     write(config.lake.raw, FIRST, tables_of(FIRST))
     validate()
     before = versions(config)

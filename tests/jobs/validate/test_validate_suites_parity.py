@@ -1,4 +1,4 @@
-"""The six real suites say of real frames what Great Expectations says: of a damaged day and of a simulated one."""
+"""The real suites say of real frames what Great Expectations says: of a damaged day and of a simulated one."""
 
 from datetime import timedelta
 
