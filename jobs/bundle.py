@@ -1,7 +1,7 @@
 """The bundle: one directory per model, every file's sha256 in its manifest. What serves is what was judged.
 
     manifest.json       kind, candidate, schema, policy, lineage, files -> sha256
-    ranker/…            the ranker's own files (no pickle)
+    ranker/…            the ranker's own files (no pickle), and what maps its probabilities where something does
     light/…             the light ranker that leaves the ranker fewer candidates, where there is such a stage
     fallback/…          the popularity ranker that answers when the ranker is late or down
     retrieval/…         which items are worth ranking where a request names none: the retriever, its index and canary
@@ -30,8 +30,8 @@ from jobs.lake.swap import swap
 from models.delays.curve import DelayCurve
 from models.policies.score import score
 from models.policies.stages import kept
-from models.rankers import RANKERS
-from models.rankers.protocol import Columns, Ranker
+from models.rankers import load as load_ranker
+from models.rankers.protocol import Columns, Scorer
 from models.retrieval import FirstStage
 from models.settings import PolicySettings
 
@@ -44,7 +44,7 @@ SCHEMA_VERSION = 2
 class Light:
     """The stage before the ranker: of a request's candidates the `keeps` best by a quicker ranker."""
 
-    ranker: Ranker
+    ranker: Scorer
     keeps: int
 
 
@@ -55,8 +55,8 @@ class Bundle:
     candidate_id: str
     path: Path
     sha256: str
-    ranker: Ranker
-    fallback: Ranker
+    ranker: Scorer
+    fallback: Scorer
     retrieval: FirstStage | None
     """None where nobody known had clicked anything."""
     policy: PolicySettings
@@ -65,7 +65,7 @@ class Bundle:
     light: Light | None = None
 
     @property
-    def rankers(self) -> tuple[Ranker, ...]:
+    def rankers(self) -> tuple[Scorer, ...]:
         """All that look at candidates: the ranker, and the light one where there is such a stage."""
         return (self.ranker,) if self.light is None else (self.ranker, self.light.ranker)
 
@@ -106,8 +106,8 @@ class Bundle:
 def write(
     folder: Path,
     candidate_id: str,
-    ranker: Ranker,
-    fallback: Ranker,
+    ranker: Scorer,
+    fallback: Scorer,
     retrieval: FirstStage | None,
     policy: PolicySettings,
     lineage: Mapping[str, Any],
@@ -186,13 +186,13 @@ def load(path: Path, expected_sha256: str | None = None) -> Bundle:
         candidate_id=manifest["candidate_id"],
         path=path,
         sha256=sha256,
-        ranker=RANKERS[manifest["ranker"]].from_files(part("ranker")),
-        fallback=RANKERS[manifest["fallback"]].from_files(part("fallback")),
+        ranker=load_ranker(manifest["ranker"], part("ranker")),
+        fallback=load_ranker(manifest["fallback"], part("fallback")),
         retrieval=_first_stage(path, retrieval) if retrieval else None,
         policy=PolicySettings.model_validate(manifest["policy"]),
         manifest=manifest,
         delays=DelayCurve.from_json(delays["curve.json"]) if delays else None,
-        light=Light(RANKERS[light["ranker"]].from_files(part("light")), light["keeps"]) if light else None,
+        light=Light(load_ranker(light["ranker"], part("light")), light["keeps"]) if light else None,
     )
 
 

@@ -246,15 +246,41 @@ class LogisticSettings(EncodingSettings):
     steps: int = Field(60, ge=1, description="at most this many L-BFGS iterations")
 
 
+class CrossesSettings(EncodingSettings):
+    """How far the weights may go."""
+
+    l2: float = Field(20.0, ge=0, description="rows that speak for each weight to stay where it was")
+    steps: int = Field(40, ge=1, description="at most this many L-BFGS iterations")
+
+
+class FactorizationSettings(Settings):
+    """The factorisation machine: its size, how it learns, and which words it remembers."""
+
+    dimensions: int = Field(8, ge=1, description="of a word's vector")
+    batch_size: int = Field(1024, ge=1)
+    epochs: int = Field(1, ge=0, description="passes; ids are learned by heart in further ones")
+    warm_epochs: int = Field(1, ge=0, description="passes of a daily warm start over its rows")
+    rate: float = Field(0.05, gt=0, description="row-wise AdaGrad's, of vectors and of words' own weights")
+    linear_rate: float = Field(0.05, gt=0, description="AdaGrad's, of the numbers' weights")
+    l2: float = Field(10.0, ge=0, description="rows that speak, in every batch that has it, for a vector to be 0")
+    admit_after: int = Field(5, ge=1, description="rows of one training that a word must be in to get a vector")
+    expire_after_days: int = Field(30, ge=1, description="days without a row after which a word's vector is dropped")
+    max_ids: int = Field(3_000_000, ge=1, description="vectors per column, the most frequent")
+
+
 class XGBoostSettings(EncodingSettings):
     """How many trees, how deep, and how much each may say."""
 
-    rounds: int = Field(60, ge=1)
-    warm_rounds: int = Field(10, ge=1, description="rounds added by a daily warm start")
+    rounds: int = Field(60, ge=1, description="at most so many: the held-out rows tell when to stop")
+    warm_rounds: int = Field(10, ge=1, description="rounds added by a daily warm start, at most")
+    stop_after: int = Field(15, ge=0, description="rounds without a gain on the held-out rows; 0: never stops early")
     depth: int = Field(5, ge=1, le=12)
     eta: float = Field(0.15, gt=0, le=1)
     warm_eta: float = Field(
         0.03, gt=0, le=1, description="eta of a daily warm start, whose one day would else outweigh a month"
+    )
+    min_child_weight: float | None = Field(
+        None, ge=0, description="least sum of p (1 - p) in a leaf; none: the root of that of all rows"
     )
     conversion_l2: float = Field(
         100.0,
@@ -309,11 +335,26 @@ class RankerSettings(Settings):
     """
 
     seed: int = 7
+    kinds: tuple[str, ...] = Field(
+        ("popularity", "logistic", "xgboost", "mmoe"),
+        min_length=1,
+        description="which a full training fits, of those below; popularity always",
+    )
     popularity: PopularitySettings = PopularitySettings()
     logistic: LogisticSettings = LogisticSettings()
+    crosses: CrossesSettings = CrossesSettings()
+    factorization: FactorizationSettings = FactorizationSettings()
     xgboost: XGBoostSettings = XGBoostSettings()
     single_task: SingleTaskSettings = SingleTaskSettings()
     mmoe: MMoESettings = MMoESettings()
+
+    @field_validator("kinds")
+    @classmethod
+    def _are_rankers(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        known = [name for name in cls.model_fields if name not in ("seed", "kinds")]
+        if unknown := sorted(set(kinds) - set(known)):
+            raise ValueError(f"must be of {', '.join(known)}; not {', '.join(unknown)}")
+        return kinds
 
     def of(self, *kinds: str) -> dict[str, Any]:
         """What made rankers of these kinds, flat, as JSON has it: the seed, and `<kind>.<name>` of each setting."""

@@ -28,7 +28,7 @@ from jobs.serving.answer import Answer, Placement
 from models.policies.choice import slate
 from models.policies.score import score
 from models.rankers.features import Encodings
-from models.rankers.protocol import Columns, Predictions, Ranker
+from models.rankers.protocol import Columns, Predictions, Scorer
 from models.retrieval import Found
 from models.retrieval.first_stage import POPULARITY
 from models.settings import PolicySettings, TaskSettings
@@ -279,7 +279,7 @@ def _allowed(offer: Offer, candidates: Sequence[str]) -> list[str]:
 
 
 # -- from columns to a slate ----------------------------------------------------------------------------------------
-def _scored(ranker: Ranker, columns: Columns) -> Scored:
+def _scored(ranker: Scorer, columns: Columns) -> Scored:
     """No rows, no predictions: a ranker need not know what to do with none."""
     ids = columns["item_id"]
     return Scored(ids, ranker.predict(columns) if len(ids) else Predictions(np.zeros(0), np.zeros(0)))

@@ -39,7 +39,7 @@ from jobs.sources.world.truth import true_probabilities
 from models.evaluation.choices import SIDES
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Finding, Refusal
-from models.rankers.protocol import Ranker
+from models.rankers.protocol import Scorer
 
 DATA = ("examples", "requests", "items", *FEATURES)
 
@@ -73,7 +73,7 @@ def document(run: Run, test: pa.Table, pair: Pair, origin: Origin, at_once: int 
     `test` as `jobs.evidence.held_out` has it. Columns of `at_once` rows or candidates are held together.
     """
     settings, seed = run.config.gate.at(origin.risk.risk), run.config.ranker.seed
-    rankers: dict[str, Ranker] = {side: of.ranker for side, of in zip(SIDES, pair, strict=True)}
+    rankers: dict[str, Scorer] = {side: of.ranker for side, of in zip(SIDES, pair, strict=True)}
     declared = run.config.outcomes
     rows = scored(test, rankers, _identity(run), at_once, tuple(declared))
     comparison = {metric: Sides.of(sides) for metric, sides in compared(rows, *SIDES, settings).items()}

@@ -20,7 +20,7 @@ from jobs.moment.decisions import clusters
 from models.evaluation.comparison import LOWER_IS_BETTER, METRICS, compare
 from models.evaluation.estimate import Finding
 from models.rankers.features import ATTRIBUTE_PREFIX, SERVING_POSITION, TABLE
-from models.rankers.protocol import Floats, Inputs, Ranker
+from models.rankers.protocol import Floats, Inputs, Scorer
 from models.settings import GateSettings
 
 Ints = NDArray[np.int64]
@@ -69,7 +69,7 @@ class Scored:
 
 def scored(
     rows: pa.Table,
-    rankers: Mapping[str, Ranker],
+    rankers: Mapping[str, Scorer],
     identity: pa.Table,
     at_once: int = AT_ONCE,
     outcomes: Sequence[str] = (),
@@ -113,7 +113,7 @@ def as_shown(rows: pa.Table, side: Bundle, at_once: int) -> Floats:
     return np.concatenate([ranker.predict(ranker_columns(part, inputs=ranker.inputs)).p_click for part in parts])
 
 
-def asked_for(rankers: Iterable[Ranker]) -> Inputs:
+def asked_for(rankers: Iterable[Scorer]) -> Inputs:
     """What the rankers need, and what rows are told apart by: all of a table's numbers and categories."""
     return reduce(or_, (ranker.inputs for ranker in rankers), TABLE)
 
@@ -157,7 +157,7 @@ class _Part:
     """Further outcomes by ranker, then name."""
 
 
-def _part(rows: pa.Table, rankers: Mapping[str, Ranker], keys: list[str]) -> _Part:
+def _part(rows: pa.Table, rankers: Mapping[str, Scorer], keys: list[str]) -> _Part:
     shown = ranker_columns(rows, keys, inputs=asked_for(rankers.values()))
     first = {**shown, "position": np.full(len(rows), float(SERVING_POSITION))}
     said = {name: ranker.predict(shown) for name, ranker in rankers.items()}

@@ -15,7 +15,7 @@ from jobs.train.choice import CHOSEN_BY, MEASURED, Worse
 from jobs.train.origins import Origin
 from jobs.train.progress import Fitted
 from models.evaluation.estimate import Estimate, Finding, Refusal
-from models.rankers.protocol import Floats, Ranker, TrainingData
+from models.rankers.protocol import Floats, Scorer, TrainingData
 from models.settings import GateSettings
 
 Against = Mapping[str, Mapping[str, Finding]]
@@ -118,9 +118,9 @@ def to_learn(data: TrainingData, origin: Origin) -> TrainingData | None:
     return data.where(rows) if origin.kind in ONCE else data
 
 
-def rivals(origins: Mapping[str, Origin]) -> tuple[dict[str, Ranker], dict[str, dict[str, str]]]:
+def rivals(origins: Mapping[str, Origin]) -> tuple[dict[str, Scorer], dict[str, dict[str, str]]]:
     """What warm starts are compared with, by a name; and by kind the name of its `PARENT` and of its `FULL`."""
-    rankers: dict[str, Ranker] = {}
+    rankers: dict[str, Scorer] = {}
     sides: dict[str, dict[str, str]] = {}
     for kind, origin in origins.items():
         sides[kind] = {}

@@ -1,7 +1,9 @@
 """Which of the rankers just fitted becomes the challenger: by what it will be judged by. No I/O."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from jobs.evidence.scored import Scored, compared
 from models.evaluation.comparison import LOWER_IS_BETTER
@@ -12,6 +14,8 @@ from models.settings import GateSettings
 CHOSEN_BY = ("ndcg_at_10", "log_loss")
 """The order of a request's items, each as if shown first; then the probabilities, at the positions shown."""
 MEASURED = (*CHOSEN_BY, "auc")
+BASE_RATE = "train rate"
+"""A ranker of one number."""
 
 
 def figures(rows: Scored, settings: GateSettings) -> dict[str, dict[str, Finding]]:
@@ -23,8 +27,13 @@ def figures(rows: Scored, settings: GateSettings) -> dict[str, dict[str, Finding
     return found
 
 
-def choose(rows: Scored, found: Mapping[str, Mapping[str, Finding]], settings: GateSettings) -> tuple[str, str]:
+def choose(
+    rows: Scored, found: Mapping[str, Mapping[str, Finding]], settings: GateSettings, rate: float
+) -> tuple[str, str]:
     """The challenger and why; `rows` has the rankers simplest first, `found` their `figures`.
+
+    None is offered whose log-loss is above that of `rate`, the train rows' own, said of every row: such a one has
+    learned nothing that holds. Where none is below it the baseline stands, which serves without a ranker anyway.
 
     By each of `CHOSEN_BY` in turn the best is kept, and who equals it: worse by at most one standard error of the
     paired difference (the one-standard-error rule, Breiman et al. 1984, section 3.4.3). Of those left the simplest is
@@ -42,7 +51,17 @@ def choose(rows: Scored, found: Mapping[str, Mapping[str, Finding]], settings: G
     def worse(kind: str, other: str, metric: str) -> Worse:
         return Worse.of(compared(rows, other, kind, settings, metrics=[metric])[metric], metric)
 
+    constant = {BASE_RATE: np.full(len(rows), rate)}
+    with_rate = replace(rows, as_shown={**rows.as_shown, **constant}, as_first={**rows.as_first, **constant})
+    lost = [
+        kind for kind in kept
+        if Worse.of(compared(with_rate, BASE_RATE, kind, settings, metrics=["log_loss"])["log_loss"], "log_loss").by > 0
+    ]  # fmt: skip
+    kept = [kind for kind in kept if kind not in lost]
     margin, said = settings.must_not_fall.log_loss, []
+    said += [f"log_loss of {kind}, {known[kind]['log_loss']:.6f}, is above the train rate's" for kind in lost]
+    if not kept:
+        return BASELINE, f"none is better than the train rate, {rate:.6f}: {'; '.join(said)}: the baseline stands"
     if BASELINE in kept and margin is not None:
         wrong = [kind for kind in kept if worse(kind, BASELINE, "log_loss").at_least > margin]
         kept = [kind for kind in kept if kind not in wrong]

@@ -1,6 +1,6 @@
 """Which rankers a mode fits and what they learn from. No I/O.
 
-Not yet: hyperparameter search, calibration on the validation day.
+Not yet: hyperparameter search.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from jobs.train.delays import Conversions, conversions
 from models.delays.curve import DelayCurve
 from models.delays.methods import SEVERAL
 from models.delays.targets import Targets
-from models.rankers import BASELINE, BY_NAME, RANKERS
+from models.rankers import BASELINE, RANKERS
 from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, IDS
 from models.rankers.protocol import Inputs, TrainingData
 from models.settings import DelaySettings, OutcomeSettings
@@ -93,13 +93,19 @@ def folds(
     return Folds(data, validate, learned, taught, until)
 
 
-def kinds(mode: Literal["full", "warm"], champion: str | None, light: str | None = None) -> list[str]:
-    """The rankers a run fits: all of them but `BY_NAME`, or in a warm start the champion's kind beside the baseline;
+def kinds(
+    mode: Literal["full", "warm"], champion: str | None, of: Sequence[str], light: str | None = None
+) -> list[str]:
+    """The rankers a run fits, the baseline among them: those `of` the settings, in a warm start the champion's kind;
     and the kind of the light stage where there is one.
     """
-    wanted = set(RANKERS) - BY_NAME if mode == "full" else {BASELINE, champion or BASELINE}
-    wanted = wanted if wanted != {BASELINE} else {BASELINE, FIRST_WARM}
-    return [kind for kind in RANKERS if kind in wanted | {light}]
+    fitted = [kind for kind in RANKERS if kind in (BASELINE, *of)]
+    if mode == "full":
+        return [kind for kind in RANKERS if kind in (*fitted, light)]
+    continued = FIRST_WARM if FIRST_WARM in fitted else fitted[-1]
+    if champion is not None and champion != BASELINE:
+        continued = champion
+    return [kind for kind in RANKERS if kind in (BASELINE, continued, light)]
 
 
 def carried(kinds: Sequence[str], delays: DelaySettings, say: Callable[[str], None]) -> list[str]:

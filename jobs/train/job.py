@@ -7,6 +7,7 @@ next one takes as it is (`jobs.train.finished`).
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,33 +18,37 @@ from jobs import bundle
 from jobs.bundle import Bundle
 from jobs.deployments import ledger
 from jobs.errors import Misconfigured, Refused
-from jobs.evidence.scored import scored
+from jobs.evidence.scored import scored, with_known_click
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
-from jobs.moment.columns import LABELS, columns_read
+from jobs.moment.columns import LABELS, columns_read, numbers
 from jobs.moment.identity import IDENTITY
-from jobs.train import chain, choice, core, fitting, probe, retrieval, tracked
+from jobs.train import calibrate, chain, choice, core, fitting, probe, retrieval, tracked
 from jobs.train.chain import Drift, Link
 from jobs.train.fitting import Digests
 from jobs.train.origins import Origin, champion, curve, origins
 from jobs.train.progress import Fitted
 from models.evaluation.estimate import Estimate, Finding
 from models.rankers import BASELINE, RANKERS
+from models.rankers.calibrated import uncalibrated
 from models.rankers.features import TABLE
+from models.rankers.labels import click_label
+from models.rankers.protocol import Scorer
 
 COLUMNS = ("split", "request_id", "event_time", "surface", "conversion_heard_at", *LABELS)
 """What is read of `examples` whatever is learned; all of `TABLE` is needed to tell validation rows apart."""
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Publish the `candidates` of a day and mode; returns who was chosen, why, and the validation figures.
+    """Publish the `candidates` and `delay_curves` of a day and mode; returns who was chosen, why, and the figures.
 
     `full_training` names the kinds whose warm starts keep losing, with the reason: the DAG then starts a full one.
     """
     serving = champion(run)
-    kinds = core.kinds(run.mode, serving.ranker.kind if serving else None, run.config.retrieval.light.ranker)
+    light = run.config.retrieval.light.ranker
+    kinds = core.kinds(run.mode, serving.ranker.kind if serving else None, run.config.ranker.kinds, light)
     kinds = core.carried(kinds, run.config.delays, run.say)
     continued = origins(run, kinds, serving)
     chain.need_a_full_training(continued, run.config.warm)
@@ -52,22 +57,33 @@ def run(run: Run) -> dict[str, Any]:
     fits = fitting.all_fitted(run, kinds, folds.train, digests, continued)
     rivals, sides = chain.rivals(continued)
     rows = scored(folds.validate, {**{kind: fits[kind].ranker for kind in kinds}, **rivals}, IDENTITY.empty_table())
-    mine, gate = rows.of(kinds), run.config.gate
+    gate, taught = run.config.gate, {kind: uncalibrated(of.ranker) for kind, of in fits.items() if of.learned}
+    made = calibrate.calibrate(taught, rows, numbers(with_known_click(folds.validate)["converted"]), gate)
+    for kind, told in made.told.items():
+        run.say(f"p(click) of {kind}: {calibrate.sentence(told)}")
+    rankers: dict[str, Scorer] = {kind: made.rankers.get(kind, fits[kind].ranker) for kind in kinds}
+    rows, mine = made.rows, made.rows.of(kinds)
     figures = choice.figures(mine, gate)
-    chosen, why = choice.choose(mine, figures, gate)
+    chosen, why = choice.choose(mine, figures, gate, click_label(folds.train).rate())
     run.say(f"{chosen} is the challenger: {why}")
     first = retrieval.first_stage(run, clicks, {kind: origin.parent for kind, origin in continued.items()})
     probes = {kind: _probe(kind, folds, continued.get(kind)) for kind in kinds}
     links = {kind: Link(0, folds.taught_until) for kind in kinds} | {
         kind: _link(
-            run, folds, fits[kind], origin, probes[kind], chain.compare(rows, kind, sides[kind], run.config.gate)
+            run,
+            folds.taught_until,
+            replace(fits[kind], ranker=rankers[kind]),
+            origin,
+            probes[kind],
+            chain.compare(rows, kind, sides[kind], gate),
         )
         for kind, origin in continued.items()
     }
     for said in (alarms := chain.alarms(links, run.config.warm)):
         run.say(said)
     try:
-        drafts = _draft(run, folds, fits, continued, links, probes, digests, first)
+        calibration = {kind: made.told.get(kind, {}) for kind in kinds}
+        drafts = _draft(run, folds, rankers, calibration, continued, links, probes, digests, first)
         _guard_deployed(run, drafts)
         values = {kind: _values(figures[kind]) for kind in figures}
         logged = tracked.log(run, drafts, fits, links, values, chosen, first.metrics)
@@ -119,10 +135,12 @@ def _probe(kind: str, folds: core.Folds, origin: Origin | None) -> bytes:
     return probe.frozen((folds.train if later is None or not len(later.clicked) else later).features, inputs)
 
 
-def _link(run: Run, folds: core.Folds, fitted: Fitted, origin: Origin, frozen: bytes, against: chain.Against) -> Link:
+def _link(
+    run: Run, taught_until: datetime, fitted: Fitted, origin: Origin, frozen: bytes, against: chain.Against
+) -> Link:
     columns = probe.columns(frozen)
     drift = Drift.of(*(ranker.predict(columns).p_click for ranker in (origin.ranker, fitted.ranker)))
-    found = chain.link(origin, fitted, folds.taught_until, drift, against)
+    found = chain.link(origin, fitted, taught_until, drift, against)
     run.say(
         f"{origin.kind} is warm start {found.depth} of its chain and moved by {drift.mean:.4f} in logits"
         + (f"; lost to what it continued, {found.lost_in_a_row} in a row" if found.lost_in_a_row else "")
@@ -137,7 +155,8 @@ def _drafts(run: Run) -> Path:
 def _draft(
     run: Run,
     folds: core.Folds,
-    fits: Mapping[str, Fitted],
+    rankers: Mapping[str, Scorer],
+    calibration: Mapping[str, calibrate.Told],
     continued: Mapping[str, Origin],
     links: Mapping[str, Link],
     probes: Mapping[str, bytes],
@@ -146,10 +165,10 @@ def _draft(
 ) -> dict[str, Bundle]:
     """One bundle per ranker, out of sight; the lineage is what the bytes depend on and nothing else."""
     settings, stage = run.config.ranker, run.config.retrieval.light
-    if stage.ranker is not None and stage.ranker not in fits:
+    if stage.ranker is not None and stage.ranker not in rankers:
         raise Misconfigured(f"retrieval.light.ranker needs a ranker that this training fits; found {stage.ranker}")
-    light = None if stage.ranker is None else bundle.Light(fits[stage.ranker].ranker, stage.keeps)
-    held = {kind: list(dict.fromkeys([BASELINE, kind, *([stage.ranker] if stage.ranker else [])])) for kind in fits}
+    light = None if stage.ranker is None else bundle.Light(rankers[stage.ranker], stage.keeps)
+    held = {kind: list(dict.fromkeys([BASELINE, kind, *([stage.ranker] if stage.ranker else [])])) for kind in rankers}
     lineage = {
         "day": run.day.isoformat(),
         "mode": run.mode,
@@ -159,13 +178,13 @@ def _draft(
         "retrieval": first.lineage,
         "light": stage.model_dump(mode="json") if light else None,
     }
-    seen = {kind: core.learned_from(folds.train, core.inputs_of(held[kind])) for kind in fits}
+    seen = {kind: core.learned_from(folds.train, core.inputs_of(held[kind])) for kind in rankers}
     return {
         kind: bundle.write(
             _drafts(run),
             f"{kind}-{run.mode}-{run.day}",
-            fitted.ranker,
-            fits[BASELINE].ranker,
+            ranker,
+            rankers[BASELINE],
             first.stage,
             run.config.policy,
             {
@@ -173,6 +192,7 @@ def _draft(
                 "columns": seen[kind],
                 **_declared(folds, kind),
                 "data_sha256": core.fingerprint(digests.train, seen[kind]),
+                "calibration": calibration[kind],
                 "settings": settings.of(*held[kind]),  # of all that a bundle carries
                 "started_from": _named(continued.get(kind)),
                 "learned_until": _learned_until(folds, [*map(continued.get, held[kind])], first.origin).isoformat(),
@@ -183,7 +203,7 @@ def _draft(
             light,
             probes[kind],
         )
-        for kind, fitted in fits.items()
+        for kind, ranker in rankers.items()
     }
 
 

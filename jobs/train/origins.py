@@ -11,7 +11,7 @@ from jobs.bundle import Bundle
 from jobs.deployments import ledger
 from jobs.lake.run import Run
 from models.delays.curve import DelayCurve
-from models.rankers.protocol import Ranker
+from models.rankers.protocol import Scorer
 
 Row = dict[str, Any]
 
@@ -25,11 +25,11 @@ class Origin:
     full: Bundle | None
 
     @property
-    def ranker(self) -> Ranker:
+    def ranker(self) -> Scorer:
         """What is continued."""
         return self.part(self.parent)
 
-    def part(self, of: Bundle) -> Ranker:
+    def part(self, of: Bundle) -> Scorer:
         """That of a bundle which is of the kind: of a champion continued for want of another perhaps its fallback."""
         return of.ranker if of.ranker.kind == self.kind else of.fallback
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from models.rankers.protocol import Ranker
+from models.rankers.protocol import Scorer
 
 RANKERS = "models.rankers"
 _LOCK = threading.Lock()
@@ -28,7 +28,7 @@ class Step:
 class Fitted:
     """A ranker, the points of its curve where it learns by steps, and whether this training taught it anything."""
 
-    ranker: Ranker
+    ranker: Scorer
     steps: list[Step]
     learned: bool = True
 

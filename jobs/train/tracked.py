@@ -8,6 +8,7 @@ from jobs.bundle import Bundle
 from jobs.evidence import dataset
 from jobs.lake.run import Run, code_version
 from jobs.tracking import Dataset, Point
+from jobs.train import calibrate
 from jobs.train.chain import Link
 from jobs.train.progress import Fitted
 
@@ -25,7 +26,8 @@ def log(
 ) -> dict[str, str]:
     """By kind the id of its run. The training's own has the figures of the challenger.
 
-    A run lacks only what its validation rows cannot carry, and a warm start, which retrieves as it did, figures of it.
+    Only what the validation rows cannot carry a run may lack; the baseline a calibration, for it has none; a warm
+    start figures of retrieval, for it retrieves as it did.
     """
     tags = {
         "stage": run.stage.name,
@@ -46,6 +48,7 @@ def log(
             "train.rows": float(lineage["train_rows"]),
             **links[kind].figures,
             **of_rows,
+            **calibrate.metrics(lineage["calibration"]),
             **retrieved,
             **{f"validation.{name}": value for name, value in figures.items() if value is not None},
         }

@@ -3,22 +3,26 @@
 A ranker is one file, named here; its settings are a class of `models.settings`, named in `RankerSettings`.
 """
 
+from collections.abc import Mapping
 from typing import cast
 
+from models.rankers import calibrated
+from models.rankers.crosses import CrossesRanker
+from models.rankers.factorization import FactorizationRanker
 from models.rankers.logistic import LogisticRanker
 from models.rankers.mmoe import MMoERanker
 from models.rankers.popularity import PopularityRanker
-from models.rankers.protocol import Checkpoints, Ranker, Resumable, TrainingData
+from models.rankers.protocol import Checkpoints, Ranker, Resumable, Scorer, TrainingData
 from models.rankers.single_task import SingleTaskRanker
 from models.rankers.xgboost import XGBoostRanker
 from models.settings import RankerSettings
 
-RANKERS: dict[str, type[Ranker]] = {
-    ranker.kind: ranker for ranker in (PopularityRanker, LogisticRanker, XGBoostRanker, SingleTaskRanker, MMoERanker)
-}
-"""Weakest first: a training run fits them in this order, but for `BY_NAME`."""
-BY_NAME = frozenset({SingleTaskRanker.kind})
-"""Those that a full training leaves out."""
+_WEAKEST_FIRST: tuple[type[Ranker], ...] = (
+    *(PopularityRanker, LogisticRanker, CrossesRanker, FactorizationRanker),
+    *(XGBoostRanker, SingleTaskRanker, MMoERanker),
+)
+RANKERS: dict[str, type[Ranker]] = {ranker.kind: ranker for ranker in _WEAKEST_FIRST}
+"""A training run fits those of `RankerSettings.kinds`, in this order."""
 BASELINE = PopularityRanker.kind
 """Fitted every time: the endpoint's fallback, and the champion where none was ever deployed."""
 RESUMABLE: dict[str, type[Resumable]] = {ranker.kind: ranker for ranker in (SingleTaskRanker, MMoERanker)}
@@ -29,12 +33,20 @@ def fit(
     kind: str,
     data: TrainingData,
     settings: RankerSettings,
-    start_from: Ranker | None = None,
+    start_from: Scorer | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> Ranker:
-    """A new ranker of a kind by its own settings; see `Ranker.fit`. `checkpoints` is for those of `RESUMABLE`."""
-    own = getattr(settings, kind)
+    """A new ranker of a kind by its own settings; see `Ranker.fit`. Of a calibrated one the ranker within goes on.
+
+    `checkpoints` is for those of `RESUMABLE`.
+    """
+    own, before = getattr(settings, kind), None if start_from is None else calibrated.uncalibrated(start_from)
     if kind in RESUMABLE:
-        before = cast(Resumable | None, start_from)
-        return RESUMABLE[kind].fit(data, own, settings.seed, start_from=before, checkpoints=checkpoints)
-    return RANKERS[kind].fit(data, own, settings.seed, start_from=start_from)
+        going_on = cast(Resumable | None, before)
+        return RESUMABLE[kind].fit(data, own, settings.seed, start_from=going_on, checkpoints=checkpoints)
+    return RANKERS[kind].fit(data, own, settings.seed, start_from=before)
+
+
+def load(kind: str, files: Mapping[str, bytes]) -> Scorer:
+    """The very ranker that wrote the files, with what maps its words."""
+    return calibrated.from_files(RANKERS[kind], files)

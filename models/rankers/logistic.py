@@ -13,7 +13,6 @@ from models.rankers.encoding import Encoding
 from models.rankers.features import HEAVY_TAILED, TABLE
 from models.rankers.labels import Label, click_label, conversion_heads
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
-from models.settings import LogisticSettings
 
 LARGEST = 8.0
 """Standardised values are cut here, so that one absurd count cannot decide a score."""
@@ -71,28 +70,27 @@ class LogisticRanker:
     def fit(
         cls,
         data: TrainingData,
-        settings: LogisticSettings,
+        settings: Any,
         seed: int,  # noqa: ARG003 - nothing is drawn
         start_from: Self | None = None,
     ) -> Self:
-        """Full-batch L-BFGS on the weighted log-loss plus L2; see `Ranker.fit`."""
-        from models.rankers.lbfgs import Design, minimise  # torch: a second to import, needed only here
-
+        """Full-batch L-BFGS on the weighted log-loss plus L2, by `LogisticSettings`; see `Ranker.fit`."""
         click = click_label(data)
         encoding = (
             start_from._encoding if start_from else Encoding.fit(data.features, click.rows, settings.max_categories)
         )
         numbers = logged(encoding, data.features)
         scaling = start_from._scaling if start_from else Scaling.fit(numbers[click.rows])
-        design = Design(scaling.apply(numbers), encoding.codes(data.features), encoding.sizes)
+        codes, sizes = cls._codes(encoding, data.features)
+        scaled = scaling.apply(numbers)
 
         def head(label: Label, start: Floats | None) -> Floats:
-            rate = label.rate()
-            cold = np.zeros(design.weights)
-            cold[0] = np.log(rate / (1 - rate))
-            return minimise(
-                design.rows(label.rows), label, cold if start is None else start, settings.l2, settings.steps
-            )
+            if start is None:
+                rate = label.rate()
+                start = np.zeros(1 + scaled.shape[1] + sum(sizes))
+                start[0] = np.log(rate / (1 - rate))
+            rows = slice(None) if len(label.rows) == len(scaled) else label.rows  # all of them are no copy
+            return cls._minimised(scaled[rows], codes[rows], sizes, label, start, settings)
 
         conversion = conversion_heads(data, start_from._conversion if start_from else 0.0, head)
         return cls(encoding, scaling, head(click, start_from._click if start_from else None), conversion)
@@ -100,13 +98,31 @@ class LogisticRanker:
     def predict(self, features: Columns) -> Predictions:
         """Scores for n rows in float64 numpy; no torch when serving."""
         numbers = self._scaling.apply(logged(self._encoding, features)).astype(np.float64)
-        codes = self._encoding.codes(features)
-        p_click = _probability(self._click, numbers, codes, self._encoding.sizes)
+        codes, sizes = self._codes(self._encoding, features)
+        p_click = _probability(self._click, numbers, codes, sizes)
         if isinstance(self._conversion, float):
             return Predictions(p_click, np.full(len(p_click), self._conversion))
-        return Predictions(
-            p_click, of_stages([_probability(of, numbers, codes, self._encoding.sizes) for of in self._conversion])
-        )
+        return Predictions(p_click, of_stages([_probability(of, numbers, codes, sizes) for of in self._conversion]))
+
+    @classmethod
+    def _codes(cls, encoding: Encoding, features: Columns) -> tuple[NDArray[np.int32], tuple[int, ...]]:
+        """(n, c) which weight of each category a row has, and how many weights each has."""
+        return encoding.codes(features), encoding.sizes
+
+    @classmethod
+    def _minimised(
+        cls,
+        numbers: NDArray[np.float32],
+        codes: NDArray[np.int32],
+        sizes: tuple[int, ...],
+        label: Label,
+        start: Floats,
+        settings: Any,
+    ) -> Floats:
+        """The weights of a label's rows, from `start`."""
+        from models.rankers.lbfgs import Design, minimise  # torch: a second to import, needed only here
+
+        return minimise(Design(numbers, codes, sizes), label, start, settings.l2, settings.steps)
 
     def to_files(self) -> dict[str, bytes]:
         """Two JSON files: the encoding, and the weights in its order."""

@@ -167,12 +167,28 @@ class Checkpoints(Protocol):
         ...
 
 
-class Ranker(Protocol):
-    """Never half-fitted: an instance exists only fitted. Same data, settings and seed give the same bytes."""
+class Scorer(Protocol):
+    """What scores: a ranker, or one whose words are mapped (`models.rankers.calibrated`)."""
 
     kind: str
     inputs: Inputs
-    """What `fit` and `predict` are given of the columns, at least."""
+    """What `predict` is given of the columns, at least."""
+
+    def predict(self, features: Columns) -> Predictions:
+        """Scores for n rows; columns unknown to the ranker are ignored, a missing one raises ValueError."""
+        ...
+
+    def to_files(self) -> dict[str, bytes]:
+        """File name to content, no pickle; the whole ranker."""
+        ...
+
+
+class Ranker(Scorer, Protocol):
+    """Never half-fitted: an instance exists only fitted. Same data, settings and seed give the same bytes.
+
+    `inputs` are what `fit` is given too.
+    """
+
     several_labels: bool
     """Whether a click may teach its conversion more than once: in stages of the wait, or as a fake negative."""
 
@@ -185,14 +201,6 @@ class Ranker(Protocol):
         Raises ValueError when no row has a known click label, or only one class of it is present; `Diverged` (one too)
         where learning does not settle.
         """
-        ...
-
-    def predict(self, features: Columns) -> Predictions:
-        """Scores for n rows; columns unknown to the ranker are ignored, a missing one raises ValueError."""
-        ...
-
-    def to_files(self) -> dict[str, bytes]:
-        """File name to content, no pickle; the whole ranker."""
         ...
 
     @classmethod

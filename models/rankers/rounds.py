@@ -13,12 +13,12 @@ TRAIN, HELD_OUT = "train", "held_out"
 """Names of xgboost's `evals`: the rows learned from, and later ones."""
 
 
-def told(rows: int, rounds: int) -> "TrainingCallback":
+def reported(rows: int, rounds: int) -> "TrainingCallback":
     """A callback that logs the newest losses of `TRAIN` and `HELD_OUT`, where they are measured; each round is a pass
     over `rows` rows."""
     from xgboost.callback import TrainingCallback
 
-    class Told(TrainingCallback):  # type: ignore[misc] # xgboost's base is untyped
+    class Reported(TrainingCallback):  # type: ignore[misc] # xgboost's base is untyped
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002 - xgboost's interface
             done = self.rounds = getattr(self, "rounds", 0) + 1
             if done % max(1, rounds // REPORTS) and done != rounds:
@@ -31,4 +31,4 @@ def told(rows: int, rounds: int) -> "TrainingCallback":
             log.info("xgboost: %d of %d rounds, %s", done, rounds, words, extra={"rows": done * rows, **found})
             return False
 
-    return Told()
+    return Reported()

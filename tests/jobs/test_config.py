@@ -21,6 +21,7 @@ OTHER: dict[str, Any] = {
     "outcomes": {"like": {"kind": "value", "unit": "s"}},
     "gate.outcomes_must_not_fall": {"like.auc": 0.01},
     "gate.estimators": ["pages"],
+    "ranker.kinds": ["crosses"],
     "gate.must_rise": ["map_at_10"],
     "gate.confidence": 0.9,
     "retrieval.confidence": 0.9,

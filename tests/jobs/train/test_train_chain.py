@@ -25,6 +25,7 @@ from tests.jobs.small_lake import DAY, World, a_run, publish, publish_all, setti
 QUICK = {
     "ranker__logistic__steps": "5",
     "ranker__xgboost__rounds": "8",
+    "ranker__xgboost__stop_after": "0",  # else further trees that lose on the held-out rows are none
     "ranker__mmoe__batch_size": "8192",
     "dataset__train_days": "4",
 }

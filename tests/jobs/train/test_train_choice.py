@@ -55,8 +55,17 @@ def unknown(appeal: Floats, rng: Any) -> Floats:
     return np.full(len(appeal), math.nan)
 
 
-def chosen(rows: Scored, settings: GateSettings = SETTINGS) -> str:
-    return choice.choose(rows, choice.figures(rows, settings), settings)[0]
+def chosen(rows: Scored, settings: GateSettings = SETTINGS, rate: float | None = None) -> str:
+    return choice.choose(rows, choice.figures(rows, settings), settings, base(rows) if rate is None else rate)[0]
+
+
+def base(rows: Scored) -> float:
+    """What the train rows' rate would be, had they been drawn as these."""
+    return float(rows.clicked.mean())
+
+
+FAR_OFF = 0.001
+"""A train rate that every ranker betters."""
 
 
 @pytest.mark.parametrize("order", itertools.permutations(["popularity", "logistic", "xgboost"]))
@@ -82,7 +91,7 @@ def test_a_lead_within_noise_is_none_until_there_is_enough_data(requests: int, e
         assert isinstance(before, Estimate)
         assert isinstance(after, Estimate)
         assert sign * (after.value - before.value) > 0
-    assert choice.choose(rows, found, SETTINGS)[0] == expected
+    assert choice.choose(rows, found, SETTINGS, base(rows))[0] == expected
 
 
 def test_who_ranks_alike_is_told_apart_by_probabilities() -> None:
@@ -93,7 +102,7 @@ def test_who_ranks_alike_is_told_apart_by_probabilities() -> None:
 
     says = {"logistic": half, "xgboost": knows(1.0)}
     rows = validation(2_000, says)
-    kind, why = choice.choose(rows, choice.figures(rows, SETTINGS), SETTINGS)
+    kind, why = choice.choose(rows, choice.figures(rows, SETTINGS), SETTINGS, FAR_OFF)
     assert kind == "xgboost"
     assert re.search(
         r"best ndcg_at_10 logistic 0\.\d+, equalled by xgboost within .*; best log_loss xgboost 0\.\d+$", why
@@ -107,8 +116,28 @@ def test_the_best_order_is_no_use_with_probabilities_the_gate_would_hold() -> No
         return sigmoid(4 * appeal)
 
     rows = validation(2_000, {"popularity": knows(0.1, 0.3), "logistic": knows(0.6, 0.2), "xgboost": certain})
-    assert chosen(rows) == "logistic"
-    assert chosen(rows, GateSettings(must_not_fall=Margins(log_loss=None))) == "xgboost"
+    assert chosen(rows, rate=FAR_OFF) == "logistic"
+    assert chosen(rows, GateSettings(must_not_fall=Margins(log_loss=None)), FAR_OFF) == "xgboost"
+
+
+def test_none_is_offered_that_knows_less_than_the_train_rate() -> None:
+    """However well it orders: trees of a sparse log can be worse than saying the same of everybody. The next best is
+    offered; of a log where nobody has learned anything the baseline stands, and why.
+    """
+
+    def sharp(appeal: Floats, rng: Any) -> Floats:
+        return sigmoid(6 * appeal)
+
+    no_margin = GateSettings(must_not_fall=Margins(log_loss=None))
+    rows = validation(2_000, {"popularity": knows(0.1, 0.3), "logistic": knows(0.6, 0.2), "xgboost": sharp})
+    kind, why = choice.choose(rows, choice.figures(rows, no_margin), no_margin, base(rows))
+    assert kind == "logistic"
+    assert re.search(r"log_loss of xgboost, 1\.\d+, is above the train rate's", why)
+    rows = validation(2_000, {"popularity": knows(0.0, 0.5), "xgboost": sharp})
+    kind, why = choice.choose(rows, choice.figures(rows, no_margin), no_margin, base(rows))
+    assert kind == "popularity"
+    assert why.startswith("none is better than the train rate, 0.2")
+    assert "popularity" in why
 
 
 @pytest.mark.parametrize("broken", ["popularity", "logistic", "xgboost"])
@@ -125,7 +154,7 @@ def test_a_fold_without_both_outcomes_chooses_nothing(clicks: list[bool | None])
     rows = scored(relabelled(clicks), rankers, IDENTITY.empty_table())
     found = choice.figures(rows, SETTINGS)
     assert isinstance(found["logistic"]["log_loss"], Refusal)
-    kind, why = choice.choose(rows, found, SETTINGS)
+    kind, why = choice.choose(rows, found, SETTINGS, 0.1)
     assert kind == "popularity"
     assert "clicked and unclicked rows" in why
 

@@ -12,7 +12,7 @@ from jobs.lake.store import midnight
 from jobs.train import core
 from models.rankers.features import EVERYTHING, IDS, LISTS, TABLE
 from models.rankers.protocol import Inputs
-from models.settings import DelaySettings
+from models.settings import DelaySettings, RankerSettings
 from tests.jobs.small_lake import DAY, World, examples
 
 
@@ -46,8 +46,30 @@ def test_a_train_fold_without_clicks_is_refused() -> None:
     ],
 )
 def test_a_warm_start_fits_the_champions_kind(mode: Any, champion: str | None, expected: set[str]) -> None:
-    assert set(core.kinds(mode, champion)) == expected
-    assert set(core.kinds(mode, champion, "logistic")) == {*expected, "logistic"}, "for the light stage"
+    assert set(core.kinds(mode, champion, RankerSettings().kinds)) == expected
+    with_light = core.kinds(mode, champion, RankerSettings().kinds, "logistic")
+    assert set(with_light) == {*expected, "logistic"}, "for the light stage"
+
+
+@pytest.mark.parametrize(
+    ("mode", "champion", "of", "expected"),
+    [
+        ("full", None, ["mmoe"], ["popularity", "mmoe"]),
+        ("full", None, ["popularity"], ["popularity"]),
+        ("warm", "mmoe", ["logistic"], ["popularity", "mmoe"]),
+        ("warm", None, ["logistic", "mmoe"], ["popularity", "mmoe"]),
+    ],
+)
+def test_settings_say_which_rankers_are_fitted(
+    mode: Any, champion: str | None, of: list[str], expected: list[str]
+) -> None:
+    """The baseline always; what serves goes on whatever is fitted anew."""
+    assert core.kinds(mode, champion, of) == expected
+
+
+def test_a_ranker_nobody_knows_is_misconfigured() -> None:
+    with pytest.raises(ValueError, match="must be of popularity, logistic"):
+        RankerSettings(kinds=("logistic", "forest"))
 
 
 def test_the_fingerprint_follows_content_only() -> None:

@@ -17,8 +17,9 @@ from jobs.lake.store import Lake, midnight
 from jobs.moment.columns import ranker_columns, strings
 from jobs.sources.world.truth import Probabilities, true_probabilities
 from jobs.train import core
-from models.rankers import BY_NAME, RANKERS, fit
-from models.rankers.protocol import Ranker
+from models.rankers import fit
+from models.rankers.protocol import Scorer
+from models.settings import RankerSettings
 from tests.jobs.small_lake import settings
 
 WORLD = {
@@ -39,7 +40,7 @@ WORLD = {
 }
 """Nine days of closed conversions, 3,100 of 14,000 clicks: a standard error of 1.6 %. Features look back six days only:
 purchases lag behind clicks when the world begins, and an item's purchase rate of a month would grow all the while."""
-Trained = tuple[dict[str, Ranker], dict[str, np.ndarray], Probabilities]
+Trained = tuple[dict[str, Scorer], dict[str, np.ndarray], Probabilities]
 """Rankers, the columns of the test rows as shown, and what is true of these."""
 
 
@@ -80,7 +81,7 @@ def held_out(config: Config, mode: str) -> tuple[dict[str, np.ndarray], Probabil
     return ranker_columns(rows), truth
 
 
-@pytest.mark.parametrize("kind", [kind for kind in RANKERS if kind not in BY_NAME])
+@pytest.mark.parametrize("kind", RankerSettings().kinds)
 @pytest.mark.parametrize("mode", ["full", "warm"])
 def test_mean_probabilities_are_true(trained: dict[str, Trained], mode: str, kind: str) -> None:
     """Training on early conversions promised four times those that come, and a warm start sixteen a click."""

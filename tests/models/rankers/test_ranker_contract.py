@@ -19,7 +19,7 @@ from models.delays.targets import Targets
 from models.features import LAST_ITEMS
 from models.rankers import RANKERS, fit
 from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC
-from models.rankers.protocol import Ranker, TrainingData
+from models.rankers.protocol import Ranker, Scorer, TrainingData
 from models.settings import RankerSettings
 
 SETTINGS = RankerSettings.model_validate(
@@ -27,13 +27,14 @@ SETTINGS = RankerSettings.model_validate(
         "popularity": {"prior_impressions": 5},
         "logistic": {"steps": 40},
         "xgboost": {"rounds": 15, "warm_rounds": 5, "warm_eta": 0.15, "depth": 3},
+        "factorization": {"batch_size": 64, "rate": 0.07, "linear_rate": 0.03},
         "mmoe": {"batch_size": 64, "experts": 2, "expert_width": 16, "tower_width": 8, "learning_rate": 0.01},
         "single_task": {"batch_size": 64, "expert_width": 16, "tower_width": 8, "learning_rate": 0.01},
     }
 )
 ITEMS = 20
 NETWORKS = ("single_task", "mmoe")
-LESS_CLOSE = {"xgboost": 0.04} | dict.fromkeys(NETWORKS, 0.08)
+LESS_CLOSE = {"xgboost": 0.04, "factorization": 0.08} | dict.fromkeys(NETWORKS, 0.08)
 
 
 def checkerboard(n: int = 2000, seed: int = 0, odd_is_good: bool = True) -> TrainingData:
@@ -77,7 +78,7 @@ def ranker(kind: type[Ranker], data: TrainingData) -> Ranker:
     return fit(kind.kind, data, SETTINGS)
 
 
-def same(a: Ranker, b: Ranker, data: TrainingData) -> bool:
+def same(a: Scorer, b: Scorer, data: TrainingData) -> bool:
     found, expected = a.predict(data.features), b.predict(data.features)
     return np.array_equal(found.p_click, expected.p_click) and np.array_equal(found.p_conversion, expected.p_conversion)
 

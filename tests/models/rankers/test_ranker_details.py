@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.rankers import RANKERS, fit
+from models.rankers.crosses import BUCKETS, CROSSES, crossed
 from models.rankers.encoding import Encoding, codes_of
-from models.rankers.features import CATEGORICAL, NUMERIC
+from models.rankers.features import CATEGORICAL, IDS, NUMERIC
 from models.rankers.labels import Label
 from models.rankers.lbfgs import Design
 from models.rankers.popularity import FILE, PopularityRanker
@@ -21,6 +22,8 @@ from models.rankers.protocol import Predictions, TrainingData
 from models.settings import PopularitySettings, RankerSettings, XGBoostSettings
 
 SEED = 7
+HASHED = [15619, 15619, 29784, 29784, 29784, 29784, 29784, 29784]
+"""Buckets of a in every column."""
 
 
 def items_only(items: list[str], clicked: list[float]) -> TrainingData:
@@ -40,7 +43,7 @@ def test_importing_the_rankers_loads_no_heavy_library() -> None:
 
 def test_every_ranker_has_settings_of_its_own_and_no_settings_are_of_no_ranker() -> None:
     """Two lists that must name the same: a ranker without its group would fail only when it is fitted."""
-    assert set(RankerSettings.model_fields) == {"seed", *RANKERS}
+    assert set(RankerSettings.model_fields) == {"seed", "kinds", *RANKERS}
     given = RankerSettings(xgboost=XGBoostSettings(depth=3))
     assert given.of("popularity") == {"seed": 7, "popularity.prior_impressions": 50.0, "popularity.prior_clicks": 50.0}
     assert given.of("xgboost")["xgboost.depth"] == 3
@@ -101,12 +104,12 @@ def test_the_product_never_exceeds_p_click(rows: list[tuple[float, float]]) -> N
     assert (found.p_conversion <= found.p_click).all()
 
 
-@pytest.mark.parametrize("kind", ["logistic", "xgboost"])
+@pytest.mark.parametrize("kind", ["logistic", "crosses", "factorization", "xgboost"])
 def test_an_absent_attribute_is_unknown(kind: str) -> None:
     """An absent key of the attributes map means unknown: the day a logger stops sending one, scores go on."""
     rng = np.random.default_rng(0)
     features = {name: rng.standard_normal(500) for name in NUMERIC}
-    features |= {name: np.full(500, None, dtype=object) for name in (*CATEGORICAL, "attributes.x")}
+    features |= {name: np.full(500, None, dtype=object) for name in (*CATEGORICAL, *IDS, "attributes.x")}
     features["attributes.x"] = np.where(rng.random(500) < 0.5, "on", "off").astype(object)
     clicked = ((features["attributes.x"] == "on") ^ (rng.random(500) < 0.1)).astype(float)
     ranker = fit(kind, TrainingData(features, clicked, np.full(500, np.nan), np.ones(500)), RankerSettings())
@@ -164,3 +167,31 @@ def test_packed_gradient_equals_the_dense_one() -> None:
     loss, gradient = design.loss(label)(torch.from_numpy(weights))
     assert loss == pytest.approx(-(share * np.where(label.value > 0, np.log(p), np.log1p(-p))).sum(), rel=1e-5)
     np.testing.assert_allclose(gradient.numpy(), dense.T @ (share * (p - label.value)), atol=1e-6)
+
+
+def test_crosses_tell_what_no_weight_of_a_column_can() -> None:
+    """On one surface an item is clicked, on the other it is not: each by itself says a half of everything."""
+    rng = np.random.default_rng(0)
+    n = 4_000
+    features = {name: np.zeros(n) for name in NUMERIC}
+    features |= {name: np.full(n, None, dtype=object) for name in (*CATEGORICAL, *IDS)}
+    item, surface = rng.integers(0, 2, n), rng.integers(0, 2, n)
+    features["item_id"] = np.array(["i", "j"], dtype=object)[item]
+    features["surface"] = np.array(["home", "search"], dtype=object)[surface]
+    likely = item == surface
+    clicked = (rng.random(n) < np.where(likely, 0.8, 0.2)).astype(float)
+    data = TrainingData(features, clicked, np.full(n, np.nan), np.ones(n))
+    for kind, apart in (("logistic", 0.0), ("crosses", 0.6)):
+        p = fit(kind, data, RankerSettings()).predict(features).p_click
+        assert p[likely].mean() - p[~likely].mean() == pytest.approx(apart, abs=0.1)
+
+
+def test_a_bucket_of_a_cross_is_the_same_on_every_machine_and_follows_both_parts() -> None:
+    columns = {name: np.array(["a", "a", "b", None], dtype=object) for name in {n for c in CROSSES for n in c}}
+    found = crossed(columns)
+    assert found.shape == (4, len(CROSSES))
+    assert ((found >= 0) & (found < BUCKETS)).all()
+    assert (found[0] == found[1]).all()
+    assert (found[0] != found[2]).all()
+    assert (found[0] != found[3]).all()
+    assert found[0].tolist() == HASHED

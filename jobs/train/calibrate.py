@@ -1,0 +1,118 @@
+"""What maps each ranker's probabilities to what came of them on the validation rows, and what that changes. No I/O.
+
+The validation day is the newest whose clicks are closed, and its conversions count where they are closed. The same rows
+choose the challenger, so each is judged by words mapped by what *other* users' rows teach (`cross_fitted`); the map
+that is kept is of all of them. The baseline stays as it is: it answers at the endpoint knowing items alone.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.evidence.scored import Scored
+from models.evaluation.calibration import calibration_ratio, ece
+from models.evaluation.estimate import Estimate
+from models.rankers import BASELINE
+from models.rankers.calibrated import SURFACE, calibrated
+from models.rankers.protocol import Floats, Ranker, Scorer
+from models.rankers.recalibration import Outcomes, Recalibration, cross_fitted
+from models.settings import GateSettings
+
+ALL = "all"
+"""Of every surface, in a report."""
+Told = dict[str, dict[str, dict[str, Any]]]
+"""Outcome, then surface or `ALL`, to which map, of how many rows, and `ece` and `ratio` before and after; None where
+the rows carry no such figure."""
+NAMELESS = re.compile(r"[^A-Za-z0-9_\-. ]")
+"""What MLflow takes in no name."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The rankers as they are to serve, the rows to judge them by, and what is told of either."""
+
+    rankers: dict[str, Scorer]
+    rows: Scored
+    told: dict[str, Told]
+
+
+def calibrate(rankers: Mapping[str, Ranker], rows: Scored, converted: Floats, settings: GateSettings) -> Calibration:
+    """`rows` as the rankers told them; `converted` (n,) of the rows, NaN where open."""
+    found: dict[str, Scorer] = dict(rankers)
+    shown, first, told = dict(rows.as_shown), dict(rows.as_first), {kind: Told() for kind in rankers}
+    surface = rows.attributes[SURFACE]
+    for kind, ranker in rankers.items():
+        if kind == BASELINE or not np.isfinite(rows.as_shown[kind]).all():
+            continue
+        clicks = Outcomes(rows.as_shown[kind], rows.clicked, rows.users, surface)
+        click, parts = Recalibration.fit(clicks), cross_fitted(clicks)
+        shown[kind] = _crossed(parts, rows.as_shown[kind], surface)
+        first[kind] = _crossed(parts, rows.as_first[kind], surface)
+        told[kind]["click"] = _told(click, clicks, shown[kind], settings)
+        at = np.flatnonzero((rows.clicked == 1.0) & np.isfinite(converted) & (rows.as_shown[kind] > 0))
+        given = np.minimum(rows.p_conversion[kind][at] / rows.as_shown[kind][at], 1.0)
+        bought = Outcomes(given, converted[at], rows.users[at], surface[at])
+        conversion = Recalibration.fit(bought)
+        if len(bought):
+            after = _crossed(cross_fitted(bought), given, surface[at])
+            told[kind]["conversion_given_click"] = _told(conversion, bought, after, settings)
+        found[kind] = calibrated(ranker, click, conversion)
+    return Calibration(found, replace(rows, as_shown=shown, as_first=first), told)
+
+
+def metrics(told: Told) -> dict[str, float]:
+    """The figures by name, for people to plot: `calibration.<outcome>.<surface>.<figure>_<before or after>`."""
+    return {
+        f"calibration.{outcome}.{NAMELESS.sub('_', surface)}.{figure}_{when}": value
+        for outcome, surfaces in told.items()
+        for surface, of in surfaces.items()
+        for figure in ("ece", "ratio")
+        for when, value in zip(("before", "after"), of[figure], strict=True)
+        if value is not None
+    }
+
+
+def sentence(told: Told) -> str:
+    """What was done to P(click), in a line."""
+    of = told.get("click")
+    if of is None:
+        return "stays as it is"
+    maps = ", ".join(f"{name} {part['map']}" for name, part in of.items())
+    every = of[ALL]
+    ratio, error = (
+        " to ".join("unknown" if v is None else f"{v:.4f}" for v in every[name]) for name in ("ratio", "ece")
+    )
+    return f"{maps}; predicted / clicks {ratio}, ECE {error} on rows it was not mapped by"
+
+
+def _crossed(parts: list[tuple[NDArray[np.int64], Recalibration]], said: Floats, surface: NDArray[Any]) -> Floats:
+    found = said.copy()
+    for at, of_others in parts:
+        found[at] = of_others(said[at], surface[at])
+    return found
+
+
+def _told(kept: Recalibration, rows: Outcomes, after: Floats, settings: GateSettings) -> dict[str, dict[str, Any]]:
+    names = np.unique(rows.surface.astype(str)).tolist()
+    parts = {ALL: np.arange(len(rows))} | {name: np.flatnonzero(rows.surface == name) for name in names}
+    return {
+        name: {
+            "map": kept.kind_on(name),
+            "rows": len(at),
+            "came": int(rows.came[at].sum()),
+            **_figures(rows.where(at), after[at], settings),
+        }
+        for name, at in parts.items()
+    }
+
+
+def _figures(rows: Outcomes, after: Floats, settings: GateSettings) -> dict[str, list[float | None]]:
+    found: dict[str, list[float | None]] = {}
+    for name, of in (("ece", ece), ("ratio", calibration_ratio)):
+        sides = [of(rows.came, said, settings=settings, clusters=rows.users) for said in (rows.said, after)]
+        found[name] = [round(side.value, 6) if isinstance(side, Estimate) else None for side in sides]
+    return found

@@ -1,0 +1,58 @@
+"""A ranker whose probabilities are mapped to what came of them on held-out rows; to whoever asks, a ranker like any."""
+
+from collections.abc import Mapping
+
+from models.rankers.encoding import require
+from models.rankers.protocol import Columns, Inputs, Predictions, Ranker, Scorer
+from models.rankers.recalibration import Recalibration
+
+CLICK_FILE, CONVERSION_FILE = "click.calibration.json", "conversion.calibration.json"
+"""Beside the files of the ranker within."""
+SURFACE = "surface"
+
+
+class Calibrated:
+    """P(click) and P(conversion | click) of the ranker within, each by its recalibration.
+
+    Of its ranker's kind: a warm start continues the ranker within, whose words are recalibrated anew. Monotone in those
+    words on any one surface; P(conversion) stays a part of P(click).
+    """
+
+    def __init__(self, ranker: Ranker, click: Recalibration, conversion: Recalibration) -> None:
+        """`conversion`: of P(conversion | click)."""
+        self.kind = ranker.kind
+        self.inputs = ranker.inputs | Inputs(categories=(SURFACE,))
+        self.ranker = ranker
+        self._click = click
+        self._conversion = conversion
+
+    def predict(self, features: Columns) -> Predictions:
+        """Scores for n rows."""
+        require(features, (SURFACE,))
+        found, surface = self.ranker.predict(features), features[SURFACE]
+        click, given = self._click(found.p_click, surface), self._conversion(found.p_conversion_given_click, surface)
+        return Predictions(click, given, found.outcomes)
+
+    def to_files(self) -> dict[str, bytes]:
+        """Those of the ranker within, and one of JSON for each outcome whose words are mapped."""
+        maps = {CLICK_FILE: self._click, CONVERSION_FILE: self._conversion}
+        return {**self.ranker.to_files(), **{name: of.to_json() for name, of in maps.items() if of.changes}}
+
+
+def calibrated(ranker: Ranker, click: Recalibration, conversion: Recalibration) -> Scorer:
+    """The ranker itself where neither changes anything."""
+    return Calibrated(ranker, click, conversion) if click.changes or conversion.changes else ranker
+
+
+def from_files(kind: type[Ranker], files: Mapping[str, bytes]) -> Scorer:
+    """The very ranker of a kind that wrote the files, calibrated or not."""
+    click, conversion = (
+        Recalibration.from_json(files[name]) if name in files else Recalibration()
+        for name in (CLICK_FILE, CONVERSION_FILE)
+    )
+    return calibrated(kind.from_files(files), click, conversion)
+
+
+def uncalibrated(ranker: Scorer) -> Ranker:
+    """What training continues: the ranker within, or itself."""
+    return ranker.ranker if isinstance(ranker, Calibrated) else ranker  # type: ignore[return-value]

@@ -1,0 +1,117 @@
+"""Logistic regression with crosses: ids and pairs of categories have weights of their own, found by hashing."""
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.hashing import scrambled
+from models.rankers.encoding import Encoding, require
+from models.rankers.features import IDS, TABLE
+from models.rankers.labels import Label
+from models.rankers.logistic import ENCODING_FILE, LogisticRanker, Scaling
+from models.rankers.protocol import Columns, Floats, Inputs
+from models.rankers.tensors import from_bytes, to_bytes
+
+CROSSES = (
+    ("user_id",),
+    ("item_id",),
+    ("user_id", "item_category"),
+    ("user_id", "surface"),
+    ("item_id", "surface"),
+    ("item_category", "surface"),
+    ("item_category", "device"),
+    ("item_category", "region"),
+)
+"""Whose joint values have a weight each."""
+BUCKETS = 1 << 16
+"""Weights of one cross: of more values some share theirs. A pack of `models.rankers.lbfgs` has room for so many."""
+WEIGHTS_FILE, CONSTANT_FILE = "crosses.safetensors", "crosses.json"
+STAGE = "conversion."
+"""What begins the names of weights of P(conversion | click): one stage of the wait each, mostly one in all."""
+
+
+class CrossesRanker(LogisticRanker):
+    """The weights of `LogisticRanker`, and one per bucket of each of `CROSSES` (the hashing trick, Weinberger et al.
+    2009): a list of known values is never kept, and one never seen has the weight nothing moved, or a stranger's.
+
+    Every weight is pulled towards 0 (in a warm start: towards what it was) as if so many rows as `l2` spoke for that,
+    however many there are: what a user or an item did in a few rows counts little.
+    """
+
+    kind = "crosses"
+    inputs = TABLE | Inputs(ids=IDS)
+
+    def to_files(self) -> dict[str, bytes]:
+        """The encoding as JSON, the weights as safetensors; a constant P(conversion | click) as JSON."""
+        tensors = {"mean": self._scaling.mean, "spread": self._scaling.spread, "click": self._click}
+        files = {ENCODING_FILE: self._encoding.to_json()}
+        if isinstance(self._conversion, float):
+            return {**files, WEIGHTS_FILE: to_bytes(tensors), CONSTANT_FILE: json.dumps(self._conversion).encode()}
+        stages = {f"{STAGE}{k}": of for k, of in enumerate(self._conversion)}
+        return {**files, WEIGHTS_FILE: to_bytes(tensors | stages)}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> Self:
+        """The very ranker `to_files` wrote."""
+        tensors = from_bytes(files[WEIGHTS_FILE])
+        conversion: tuple[Floats, ...] | float = tuple(
+            tensors[f"{STAGE}{k}"] for k in range(len(tensors)) if f"{STAGE}{k}" in tensors
+        )
+        if CONSTANT_FILE in files:
+            conversion = float(json.loads(files[CONSTANT_FILE]))
+        scaling = Scaling(tensors["mean"], tensors["spread"])
+        return cls(Encoding.from_json(files[ENCODING_FILE]), scaling, tensors["click"], conversion)
+
+    @classmethod
+    def _codes(cls, encoding: Encoding, features: Columns) -> tuple[NDArray[np.int32], tuple[int, ...]]:
+        codes, sizes = super()._codes(encoding, features)
+        return np.hstack([codes, crossed(features)]), (*sizes, *[BUCKETS] * len(CROSSES))
+
+    @classmethod
+    def _minimised(
+        cls,
+        numbers: NDArray[np.float32],
+        codes: NDArray[np.int32],
+        sizes: tuple[int, ...],
+        label: Label,
+        start: Floats,
+        settings: Any,
+    ) -> Floats:
+        """Only weights that some row has are moved: to all others nothing but the pull to where they are happens."""
+        from models.rankers.lbfgs import Design, minimise  # torch: a second to import, needed only here
+
+        first = 1 + numbers.shape[1] + np.cumsum([0, *sizes[:-1]])
+        used, compact = [np.arange(first[0])], np.empty_like(codes)
+        for at in range(codes.shape[1]):
+            values, compact[:, at] = np.unique(codes[:, at], return_inverse=True)
+            used.append(first[at] + values)
+        at_once, l2 = np.concatenate(used), settings.l2 / label.exposed.sum()
+        design = Design(numbers, compact, tuple(len(values) for values in used[1:]))
+        found = start.copy()
+        found[at_once] = minimise(design, label, start[at_once], l2, settings.steps)
+        return found
+
+
+def crossed(features: Columns) -> NDArray[np.int32]:
+    """(n, crosses) buckets; what is unknown is a value like any."""
+    names = list(dict.fromkeys(name for cross in CROSSES for name in cross))
+    require(features, names)
+    words = {name: _words(np.asarray(features[name])) for name in names}
+    found = np.empty((len(words[names[0]]), len(CROSSES)), dtype=np.int32)
+    for at, cross in enumerate(CROSSES):
+        joint = np.zeros(len(found), dtype=np.uint64)
+        for name in cross:
+            joint = scrambled(joint ^ words[name])
+        found[:, at] = joint % np.uint64(BUCKETS)
+    return found
+
+
+def _words(column: NDArray[Any]) -> NDArray[np.uint64]:
+    """(n,) a number of each string, the same on every machine."""
+    values = column.tolist()
+    table = {value: 0 if value is None or value != value else zlib.crc32(value.encode()) + 1 for value in set(values)}
+    return np.fromiter(map(table.__getitem__, values), dtype=np.uint64, count=len(values))

@@ -1,0 +1,112 @@
+"""What maps each ranker's words, and what is told of it, by rows it was not mapped by."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs.evidence.scored import Scored
+from jobs.train import calibrate
+from models.rankers import BASELINE
+from models.rankers.calibrated import Calibrated
+from models.rankers.features import TABLE
+from models.rankers.protocol import Floats, Predictions
+from models.settings import GateSettings
+
+SETTINGS = GateSettings(bootstrap_replicates=50)
+N = 12_000
+
+
+class Named:
+    """A ranker that is only passed around."""
+
+    inputs = TABLE
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def predict(self, features: Any) -> Predictions:
+        return Predictions(features["said"], features["given"])
+
+
+def rows(says: Any, seed: int = 0, given: float = 0.2) -> tuple[Scored, Floats]:
+    """Rows whose rankers say what `says` makes of the truth; conversions convert a fifth of clicks, half are open."""
+    rng = np.random.default_rng(seed)
+    truth = 1 / (1 + np.exp(-rng.normal(-1.5, 1.0, N)))
+    clicked = (rng.random(N) < truth).astype(float)
+    converted = np.where(rng.random(N) < 0.5, clicked * (rng.random(N) < 0.2), np.nan)
+    said = {BASELINE: np.full(N, 0.5), "xgboost": says(truth)}
+    surface = np.array(["home", "se|arch"], dtype=object)[rng.integers(0, 2, N)]
+    found = Scored(
+        clicked=clicked,
+        users=np.arange(N) // 3,
+        requests=np.arange(N) // 3,
+        as_shown=said,
+        as_first={name: np.minimum(of * 1.1, 1.0) for name, of in said.items()},
+        p_conversion={name: of * given for name, of in said.items()},
+        attributes={"surface": surface},
+    )
+    return found, converted
+
+
+def made(found: Scored, converted: Floats) -> calibrate.Calibration:
+    rankers: Any = {kind: Named(kind) for kind in found.as_shown}
+    return calibrate.calibrate(rankers, found, converted, SETTINGS)
+
+
+def test_a_ranker_that_promises_too_much_is_set_right_and_the_figures_say_so() -> None:
+    plain, converted = rows(lambda truth: np.minimum(2 * truth, 0.99), given=0.4)
+    found = made(plain, converted)
+    ranker = found.rankers["xgboost"]
+    assert isinstance(ranker, Calibrated)
+    told = found.told["xgboost"]
+    for outcome, before in (("click", 1.8), ("conversion_given_click", 2.0)):
+        every = told[outcome][calibrate.ALL]
+        assert every["map"] != "none"
+        assert every["ratio"][0] == pytest.approx(before, rel=0.15)
+        assert every["ratio"][1] == pytest.approx(1.0, abs=0.03)
+        assert every["ece"][1] < every["ece"][0] / 4
+    assert set(told["click"]) == {calibrate.ALL, "home", "se|arch"}
+    assert told["conversion_given_click"][calibrate.ALL]["rows"] < plain.clicked.sum() * 0.6, "open ones tell nothing"
+    figures = calibrate.metrics(told)
+    assert figures["calibration.click.se_arch.ratio_before"] == told["click"]["se|arch"]["ratio"][0]
+    assert "predicted / clicks 1." in calibrate.sentence(told)
+
+
+def test_who_is_right_stays_the_very_ranker() -> None:
+    plain, converted = rows(lambda truth: truth)
+    found = made(plain, converted)
+    assert found.rankers["xgboost"].kind == "xgboost"
+    assert not isinstance(found.rankers["xgboost"], Calibrated)
+    np.testing.assert_allclose(found.rows.as_shown["xgboost"], plain.as_shown["xgboost"], atol=0.05)
+
+
+def test_the_baseline_is_no_ranker_of_surfaces() -> None:
+    """It answers at the endpoint knowing nothing but items, so it is judged as what it answers, wrong or not."""
+    plain, converted = rows(lambda truth: np.sqrt(truth))
+    found = made(plain, converted)
+    assert not isinstance(found.rankers[BASELINE], Calibrated)
+    assert np.array_equal(found.rows.as_shown[BASELINE], plain.as_shown[BASELINE])
+    assert found.told[BASELINE] == {}
+    assert calibrate.sentence(found.told[BASELINE]) == "stays as it is"
+
+
+def test_nothing_is_judged_on_rows_it_was_mapped_by() -> None:
+    """Turn one user's clicks: the words it is judged by are those they were, though the map that serves is another."""
+    plain, converted = rows(lambda truth: np.sqrt(truth))
+    mine = plain.users == 7
+    turned = replace(plain, clicked=np.where(mine, 1 - plain.clicked, plain.clicked))
+    before, after = made(plain, converted), made(turned, converted)
+    assert np.array_equal(before.rows.as_shown["xgboost"][mine], after.rows.as_shown["xgboost"][mine])
+    assert not np.array_equal(before.rows.as_shown["xgboost"], after.rows.as_shown["xgboost"])
+    asked = {"surface": plain.attributes["surface"], "said": plain.as_shown["xgboost"], "given": np.zeros(N)}
+    serving = [of.rankers["xgboost"].predict(asked).p_click for of in (before, after)]
+    assert not np.array_equal(*serving)
+
+
+def test_a_ranker_that_says_nan_is_left_to_the_choice() -> None:
+    plain, converted = rows(lambda truth: np.where(truth < 0.5, truth, np.nan))
+    found = made(plain, converted)
+    assert not isinstance(found.rankers["xgboost"], Calibrated)
+    assert np.isnan(found.rows.as_shown["xgboost"]).any(), "choice refuses it with a reason"
