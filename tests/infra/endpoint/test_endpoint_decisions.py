@@ -381,7 +381,7 @@ def test_what_outcomes_are_worth_orders_the_items(boosted: Bundle) -> None:
     asked = RankRequest(request_id="r", surface="home", k=9, candidates=IDS[:9])
     weights = {"click": 1.0, "conversion": 1000.0}
     variant = decider.ready(replace(boosted, policy=PolicySettings(kind="greedy", score_weights=weights)))
-    items = decider.by_ranker(variant.bundle, variant.offer(asked.at()), asked)
+    items = decider.by_ranker(variant.bundle, variant.offer(asked.at()), asked).items
     decider.close()
     scores = [item.score for item in items]
     assert scores == sorted(scores, reverse=True)

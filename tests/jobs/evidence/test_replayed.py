@@ -19,6 +19,7 @@ from jobs.lake.store import Lake
 from jobs.moment.columns import attribute_keys, training_data
 from jobs.moment.identity import IDENTITY
 from models.evaluation.choices import SIDES
+from models.policies.choice import first_choice
 from models.rankers import fit
 from models.rankers.protocol import Ranker
 from models.settings import RankerSettings, XGBoostSettings
