@@ -145,6 +145,8 @@ def test_a_side_is_replayed_by_what_its_own_policy_ranks_by(lake: tuple[Config, 
     assert not np.array_equal(before.chosen["challenger"], found.chosen["challenger"])
     expected = first_choice(found.scores["challenger"], found.found.offsets, policy, found.kept["challenger"])
     np.testing.assert_array_equal(found.chosen["challenger"], expected)
+    same(before.scores["challenger"], before.predicted["challenger"])
+    assert not np.array_equal(found.scores["challenger"], found.predicted["challenger"])
 
 
 @pytest.mark.parametrize("at_once", [1, 17, 100])
