@@ -96,7 +96,8 @@ class Partial:
 def _code() -> str:
     """A digest of the sources of `models` and of the lock: a commit is too coarse where somebody works on them."""
     digest = hashlib.sha256()
-    for path in [ROOT / "requirements.lock", *sorted((ROOT / "models").rglob("*.py"))]:
+    lock = ROOT / "requirements.lock"  # not there where Tidegate is installed without its repository
+    for path in [*([lock] if lock.is_file() else []), *sorted((ROOT / "models").rglob("*.py"))]:
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from jobs.lake import tables
 from jobs.lake.store import Lineage
 from jobs.lake.tables import ATTRIBUTES, TIME, Table
 
@@ -20,6 +21,7 @@ VALUES: dict[pa.DataType, list[Any]] = {
     pa.bool_(): [True, False],
     pa.binary(): [b"", bytes(range(256))],
     ATTRIBUTES: [[("a", "1"), ("b.c", "ü")], [], [("", "")]],
+    tables.VALUES: [[("like", 1.0), ("watch_time", 1e308)], [], [("", -0.0)]],
 }
 
 

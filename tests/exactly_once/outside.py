@@ -71,6 +71,7 @@ NAMES: dict[pa.DataType, tuple[str, Any]] = {
     pa.bool_(): ("BOOLEAN", polars.Boolean()),
     pa.binary(): ("BLOB", polars.Binary()),
     pa.map_(pa.string(), pa.string()): ("MAP(VARCHAR, VARCHAR)", polars.Map(polars.String(), polars.String())),
+    pa.map_(pa.string(), pa.float64()): ("MAP(VARCHAR, DOUBLE)", polars.Map(polars.String(), polars.Float64())),
 }
 """What DuckDB and Polars call a type; nested types are made of these."""
 

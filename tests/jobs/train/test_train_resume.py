@@ -85,7 +85,7 @@ def test_what_was_finished_of_other_data_or_settings_is_not_taken(
         with pytest.raises(Exception, match="MLflow must answer"):
             job.run(a_run("train", config))
         said = capsys.readouterr().err
-        return {kind for kind in ("popularity", "logistic", "xgboost", "mmoe") if f"{kind} fitted in" in said}
+        return {kind for kind in ("popularity", "logistic", "xgboost", "mmoe") if f"s] {kind} fitted in" in said}
 
     assert tried(down) == {"popularity", "logistic", "xgboost", "mmoe"}
     assert tried(down) == set()

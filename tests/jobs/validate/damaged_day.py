@@ -20,6 +20,8 @@ def damaged(day: date) -> Tables:
     clicks = put(clicks, "event_time", clicks.column("event_time")[4].as_py() - timedelta(seconds=9), 4)
     tables["clicks"] = pa.concat_tables([put(clicks, "item_id", "", 2), clicks.slice(3, 1)])
     tables["purchases"] = put(put(tables["purchases"], "value", float("inf"), 3), "user_id", None, 4)
+    told = put(put(tables["feedback"], "value", -1.0, 0), "impression_id", "unknown", 1)
+    tables["feedback"] = pa.concat_tables([put(told, "outcome", None, 2), told.slice(3, 1)])
     asked = put(put(tables["requests"], "candidates", [], 0), "candidates", ["i01", None, "i01"], 1)
     tables["requests"] = put(asked, "event_time", datetime(2030, 1, 1, tzinfo=UTC), 2)
     tables["items"] = put(put(tables["items"], "price", -1.0, 0), "category", None, 1)

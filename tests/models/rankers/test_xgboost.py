@@ -77,7 +77,7 @@ def test_a_warm_start_that_is_no_better_on_held_out_rows_adds_nothing() -> None:
 def test_a_warm_start_keeps_the_trees_that_help() -> None:
     full = XGBoostRanker.fit(checkerboard(2_000, 1), XGBoostSettings(rounds=5), SEED)
     data = replace(checkerboard(4_000, 2), held_out=checkerboard(2_000, 3))
-    warm = XGBoostRanker.fit(data, XGBoostSettings(warm_rounds=40), SEED, full)
+    warm = XGBoostRanker.fit(data, XGBoostSettings(warm_rounds=40, warm_eta=0.15), SEED, full)
     assert 5 < trees(warm) < 45
     fresh = checkerboard(10_000, 4)
     assert loss(warm, fresh) < loss(full, fresh) - 0.01
