@@ -193,8 +193,8 @@ class RetrievalSettings(Settings):
     """
 
     kinds: tuple[Literal["item_cf", "ease", "ials", "skip_gram", "content", "two_tower"], ...] = Field(
-        ("item_cf", "ease", "ials", "content", "two_tower"),
-        description="retrievers fitted beside popularity; skip_gram is slow, and nowhere better than two_tower yet",
+        ("item_cf", "ease", "content", "two_tower"),
+        description="fitted beside popularity; ials and skip_gram are slow, and nowhere better than two_tower yet",
     )
     seed: int = 7
     k: int = Field(100, ge=1, description="candidates a retriever is judged by, recall@k, and offers for ranking")

@@ -17,7 +17,7 @@ from jobs.evidence.scored import Scored
 from models.evaluation.calibration import calibration_ratio, ece
 from models.evaluation.estimate import Estimate
 from models.rankers import BASELINE
-from models.rankers.calibrated import SURFACE, calibrated
+from models.rankers.calibrated import SURFACE, calibrated, maps_of
 from models.rankers.protocol import Floats, Ranker, Scorer
 from models.rankers.recalibration import Outcomes, Recalibration, cross_fitted
 from models.settings import GateSettings
@@ -40,25 +40,36 @@ class Calibration:
     told: dict[str, Told]
 
 
-def calibrate(rankers: Mapping[str, Ranker], rows: Scored, converted: Floats, settings: GateSettings) -> Calibration:
-    """`rows` as the rankers told them; `converted` (n,) of the rows, NaN where open."""
+def calibrate(
+    rankers: Mapping[str, Ranker],
+    rows: Scored,
+    converted: Floats,
+    settings: GateSettings,
+    continued: Mapping[str, Scorer] | None = None,
+) -> Calibration:
+    """`rows` as the rankers told them; `converted` (n,) of the rows, NaN where open.
+
+    `continued`: what a ranker went on from, whose maps it keeps where these rows show no better one. A map that came
+    and went from day to day would change how sharply a policy chooses, and with it what a model earns, for no reason.
+    """
     found: dict[str, Scorer] = dict(rankers)
     shown, first, told = dict(rows.as_shown), dict(rows.as_first), {kind: Told() for kind in rankers}
     surface = rows.attributes[SURFACE]
     for kind, ranker in rankers.items():
         if kind == BASELINE or not np.isfinite(rows.as_shown[kind]).all():
             continue
+        of_click, of_conversion = maps_of((continued or {}).get(kind, ranker))
         clicks = Outcomes(rows.as_shown[kind], rows.clicked, rows.users, surface)
-        click, parts = Recalibration.fit(clicks), cross_fitted(clicks)
+        click, parts = Recalibration.fit(clicks, of_click), cross_fitted(clicks, of_click)
         shown[kind] = _crossed(parts, rows.as_shown[kind], surface)
         first[kind] = _crossed(parts, rows.as_first[kind], surface)
         told[kind]["click"] = _told(click, clicks, shown[kind], settings)
         at = np.flatnonzero((rows.clicked == 1.0) & np.isfinite(converted) & (rows.as_shown[kind] > 0))
         given = np.minimum(rows.p_conversion[kind][at] / rows.as_shown[kind][at], 1.0)
         bought = Outcomes(given, converted[at], rows.users[at], surface[at])
-        conversion = Recalibration.fit(bought)
+        conversion = Recalibration.fit(bought, of_conversion)
         if len(bought):
-            after = _crossed(cross_fitted(bought), given, surface[at])
+            after = _crossed(cross_fitted(bought, of_conversion), given, surface[at])
             told[kind]["conversion_given_click"] = _told(conversion, bought, after, settings)
         found[kind] = calibrated(ranker, click, conversion)
     return Calibration(found, replace(rows, as_shown=shown, as_first=first), told)

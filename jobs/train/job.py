@@ -58,7 +58,9 @@ def run(run: Run) -> dict[str, Any]:
     rivals, sides = chain.rivals(continued)
     rows = scored(folds.validate, {**{kind: fits[kind].ranker for kind in kinds}, **rivals}, IDENTITY.empty_table())
     gate, taught = run.config.gate, {kind: uncalibrated(of.ranker) for kind, of in fits.items() if of.learned}
-    made = calibrate.calibrate(taught, rows, numbers(with_known_click(folds.validate)["converted"]), gate)
+    converted = numbers(with_known_click(folds.validate)["converted"])
+    parents = {kind: origin.ranker for kind, origin in continued.items()}
+    made = calibrate.calibrate(taught, rows, converted, gate, parents)
     for kind, told in made.told.items():
         run.say(f"p(click) of {kind}: {calibrate.sentence(told)}")
     rankers: dict[str, Scorer] = {kind: made.rankers.get(kind, fits[kind].ranker) for kind in kinds}

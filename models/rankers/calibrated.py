@@ -53,6 +53,11 @@ def from_files(kind: type[Ranker], files: Mapping[str, bytes]) -> Scorer:
     return calibrated(kind.from_files(files), click, conversion)
 
 
+def maps_of(ranker: Scorer) -> tuple[Recalibration, Recalibration]:
+    """Of P(click) and of P(conversion | click); of a ranker itself they change nothing."""
+    return (ranker._click, ranker._conversion) if isinstance(ranker, Calibrated) else (Recalibration(), Recalibration())
+
+
 def uncalibrated(ranker: Scorer) -> Ranker:
     """What training continues: the ranker within, or itself."""
     return ranker.ranker if isinstance(ranker, Calibrated) else ranker  # type: ignore[return-value]

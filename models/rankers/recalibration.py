@@ -155,22 +155,25 @@ class Recalibration:
         return cls(everywhere, {name.removeprefix("surface "): own for name, own in maps.items()})
 
     @classmethod
-    def fit(cls, rows: Outcomes, fold_seed: int = 0) -> Self:
+    def fit(cls, rows: Outcomes, before: Self | None = None) -> Self:
         """A map of all rows, then one of each surface in its place, each where it helps for sure.
 
+        `before` is what stays where none does: that of a ranker which is continued, whose scale a policy is used to.
         Raises ValueError for outcomes other than 0 and 1, or words outside [0, 1].
         """
         if not np.isin(rows.came, (0.0, 1.0)).all() or not ((rows.said >= 0) & (rows.said <= 1)).all():
             raise ValueError("a recalibration needs outcomes of 0 or 1 and words in [0, 1]; found others")
+        before = before or cls()
         if rows.rarer < MIN_PER_CLASS:
-            return cls()
-        fold = folds(rows.users, fold_seed)
+            return before
+        fold = folds(rows.users, 0)
         now = crossed(rows, fold, lambda part: fitted(part))
-        kept = helps(rows, rows.said, now, RISK)
-        everywhere = fitted(rows) if kept else None
-        now = now if kept else rows.said
+        mapped = before(rows.said, rows.surface)
+        kept = helps(rows, mapped, now, RISK)
+        everywhere = fitted(rows) if kept else before.everywhere
+        now = now if kept else mapped
         names = np.unique(rows.surface.astype(str)).tolist()
-        own = {}
+        own = {} if kept else dict(before.of_surface)
         for name in names if len(names) > 1 else []:
             here = np.flatnonzero(rows.surface == name)
             part = rows.where(here)
@@ -181,11 +184,12 @@ class Recalibration:
         return cls(everywhere, own)
 
 
-def cross_fitted(rows: Outcomes) -> list[tuple[NDArray[np.int64], Recalibration]]:
+def cross_fitted(rows: Outcomes, before: Recalibration | None = None) -> list[tuple[NDArray[np.int64], Recalibration]]:
     """Each fold's rows, and the recalibration that all other folds' rows teach, decisions included."""
     fold = folds(rows.users, 1)
     return [
-        (np.flatnonzero(fold == at), Recalibration.fit(rows.where(np.flatnonzero(fold != at)))) for at in range(FOLDS)
+        (np.flatnonzero(fold == at), Recalibration.fit(rows.where(np.flatnonzero(fold != at)), before))
+        for at in range(FOLDS)
     ]
 
 

@@ -9,13 +9,14 @@ import pytest
 from jobs.evidence.scored import Scored
 from jobs.train import calibrate
 from models.rankers import BASELINE
-from models.rankers.calibrated import Calibrated
+from models.rankers.calibrated import Calibrated, maps_of
 from models.rankers.features import TABLE
 from models.rankers.protocol import Floats, Predictions
 from models.settings import GateSettings
 
 SETTINGS = GateSettings(bootstrap_replicates=50)
 N = 12_000
+PARTS = ("as_shown", "as_first", "p_conversion", "attributes")
 
 
 class Named:
@@ -28,6 +29,9 @@ class Named:
 
     def predict(self, features: Any) -> Predictions:
         return Predictions(features["said"], features["given"])
+
+    def to_files(self) -> dict[str, bytes]:
+        return {"name": self.kind.encode()}
 
 
 def rows(says: Any, seed: int = 0, given: float = 0.2) -> tuple[Scored, Floats]:
@@ -50,9 +54,9 @@ def rows(says: Any, seed: int = 0, given: float = 0.2) -> tuple[Scored, Floats]:
     return found, converted
 
 
-def made(found: Scored, converted: Floats) -> calibrate.Calibration:
+def made(found: Scored, converted: Floats, continued: Any = None) -> calibrate.Calibration:
     rankers: Any = {kind: Named(kind) for kind in found.as_shown}
-    return calibrate.calibrate(rankers, found, converted, SETTINGS)
+    return calibrate.calibrate(rankers, found, converted, SETTINGS, continued)
 
 
 def test_a_ranker_that_promises_too_much_is_set_right_and_the_figures_say_so() -> None:
@@ -80,6 +84,26 @@ def test_who_is_right_stays_the_very_ranker() -> None:
     assert found.rankers["xgboost"].kind == "xgboost"
     assert not isinstance(found.rankers["xgboost"], Calibrated)
     np.testing.assert_allclose(found.rows.as_shown["xgboost"], plain.as_shown["xgboost"], atol=0.05)
+
+
+def test_a_warm_start_keeps_its_parents_map_until_rows_show_a_better_one() -> None:
+    """Few rows show nothing; that the ranker says the truth by now, many do. What it is judged by is mapped alike."""
+    parent = made(*rows(np.sqrt)).rankers["xgboost"]
+    few, converted = rows(np.sqrt, seed=1)
+    few = replace(few, clicked=np.where(few.users < 60, few.clicked, np.nan))
+    known = np.isfinite(few.clicked)
+    few = replace(
+        few,
+        **{name: getattr(few, name)[known] for name in ("clicked", "users", "requests")},
+        **{name: {k: of[known] for k, of in getattr(few, name).items()} for name in PARTS},
+    )
+    kept = made(few, converted[known], {"xgboost": parent})
+    assert kept.rankers["xgboost"].to_files() == parent.to_files()
+    mapped = maps_of(parent)[0](few.as_shown["xgboost"], few.attributes["surface"])
+    np.testing.assert_array_equal(kept.rows.as_shown["xgboost"], mapped)
+    right = made(*rows(lambda truth: truth, seed=2), {"xgboost": parent})
+    assert maps_of(right.rankers["xgboost"])[0] != maps_of(parent)[0]
+    assert right.told["xgboost"]["click"][calibrate.ALL]["ratio"][1] == pytest.approx(1.0, abs=0.03)
 
 
 def test_the_baseline_is_no_ranker_of_surfaces() -> None:
