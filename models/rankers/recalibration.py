@@ -7,7 +7,7 @@ on these very rows.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any, Self
@@ -167,7 +167,7 @@ class Recalibration:
         if rows.rarer < MIN_PER_CLASS:
             return before
         fold = folds(rows.users, 0)
-        now = crossed(rows, fold, lambda part: fitted(part))
+        now = crossed(rows, fold)
         mapped = before(rows.said, rows.surface)
         kept = helps(rows, mapped, now, RISK)
         everywhere = fitted(rows) if kept else before.everywhere
@@ -177,9 +177,7 @@ class Recalibration:
         for name in names if len(names) > 1 else []:
             here = np.flatnonzero(rows.surface == name)
             part = rows.where(here)
-            if part.rarer >= MIN_PER_CLASS and helps(
-                part, now[here], crossed(part, fold[here], lambda part: fitted(part)), RISK / len(names)
-            ):
+            if part.rarer >= MIN_PER_CLASS and helps(part, now[here], crossed(part, fold[here]), RISK / len(names)):
                 own[name] = fitted(part)
         return cls(everywhere, own)
 
@@ -198,13 +196,13 @@ def folds(users: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     return (hashed(users, seed) % np.uint64(FOLDS)).astype(np.int64)
 
 
-def crossed(rows: Outcomes, fold: NDArray[np.int64], fit: Callable[[Outcomes], Map]) -> Floats:
+def crossed(rows: Outcomes, fold: NDArray[np.int64]) -> Floats:
     """(n,) what each row is mapped to by the rows of other folds."""
     found = rows.said.copy()
     for at in range(FOLDS):
         here, others = np.flatnonzero(fold == at), rows.where(np.flatnonzero(fold != at))
         if others.rarer:
-            found[here] = fit(others)(rows.said[here])
+            found[here] = fitted(others)(rows.said[here])
     return found
 
 

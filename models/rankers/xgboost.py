@@ -198,19 +198,11 @@ def _boosted(
         def obj(logit: NDArray[np.float32], _: object) -> tuple[Floats, Floats]:
             return targets.at(logit.astype(np.float64))[1:]
 
-    said = [reported(len(known), rounds)] if curve else None
-    if later is None or not settings.stop_after:
-        return xgb.train(
-            parameters,
-            matrix,
-            num_boost_round=rounds,
-            xgb_model=start,
-            obj=obj,
-            evals=[(matrix, TRAIN)] if curve else None,
-            verbose_eval=False,
-            callbacks=said,
-        )
-    told = xgb.QuantileDMatrix(later.table, label=later.label.value, weight=later.label.weight, ref=matrix, **shape)
+    evals = [(matrix, TRAIN)] if curve else []
+    later = later if settings.stop_after else None
+    if later is not None:
+        told = xgb.QuantileDMatrix(later.table, label=later.label.value, weight=later.label.weight, ref=matrix, **shape)
+        evals.append((told, HELD_OUT))  # the last of them tells when to stop
     losses: dict[str, dict[str, list[float]]] = {}
     found = xgb.train(
         parameters,
@@ -218,13 +210,13 @@ def _boosted(
         num_boost_round=rounds,
         xgb_model=start,
         obj=obj,
-        evals=[*([(matrix, TRAIN)] if curve else []), (told, HELD_OUT)],  # the last of them tells when to stop
+        evals=evals,
         evals_result=losses,
-        early_stopping_rounds=settings.stop_after,
+        early_stopping_rounds=None if later is None else settings.stop_after,
         verbose_eval=False,
-        callbacks=said,
+        callbacks=[reported(len(known), rounds)] if curve else None,
     )
-    return _best(found, losses[HELD_OUT]["logloss"], start, told)
+    return found if later is None else _best(found, losses[HELD_OUT]["logloss"], start, told)
 
 
 def _best(
