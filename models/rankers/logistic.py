@@ -141,8 +141,6 @@ class LogisticRanker:
         """The very ranker `to_files` wrote."""
         tree = json.loads(files[WEIGHTS_FILE])
         conversion = tree["conversion"]
-        if isinstance(conversion, list) and not isinstance(conversion[0], list):
-            conversion = [conversion]  # written when there was only one
         return cls(
             Encoding.from_json(files[ENCODING_FILE]),
             Scaling(np.array(tree["mean"]), np.array(tree["spread"])),
