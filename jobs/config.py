@@ -272,6 +272,11 @@ class ReleaseSettings(Settings):
     alarming_slow: float = Field(0.05, gt=0, lt=1)
     slow_ms: int = Field(100, ge=1, description="from a request's arrival")
 
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Names of the steps between the approval and live."""
+        return (*(("shadow",) if self.shadow_percent else ()), *(f"canary-{share:g}" for share in self.canary_percent))
+
     @field_validator("canary_percent")
     @classmethod
     def _rise(cls, shares: tuple[float, ...]) -> tuple[float, ...]:

@@ -53,10 +53,8 @@ class Step:
 
 def plan(settings: ReleaseSettings, champion: Row | None) -> tuple[Step, ...]:
     """The steps after approval; where nothing serves there is no traffic to share, and the first model goes live."""
-    if champion is None:
-        return (Step(LIVE, ALL),)
-    shadow = (Step(SHADOW, 0.0),) if settings.shadow_percent else ()
-    return (*shadow, *(Step(CANARY, share) for share in settings.canary_percent), Step(LIVE, ALL))
+    between = () if champion is None else settings.steps
+    return (*(Step(SHADOW if name == SHADOW else CANARY, rank(name)) for name in between), Step(LIVE, ALL))
 
 
 def next_step(

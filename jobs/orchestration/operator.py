@@ -49,7 +49,7 @@ class StageOperator(BaseOperator):
     should start for each day of a bootstrap. Alarms in the report are told in Slack.
     """
 
-    template_fields: Sequence[str] = ("day", "partition_key", "since", "mode", "approval", "command")
+    template_fields: Sequence[str] = ("day", "partition_key", "since", "mode", "step", "approval", "command")
     ui_color = "#dbeef4"
 
     def __init__(
@@ -60,15 +60,22 @@ class StageOperator(BaseOperator):
         partition_key: str | None = "{{ dag_run.partition_key or '' }}",
         since: str | None = None,
         mode: str | None = None,
+        step: str | None = None,
         approval: Mapping[str, str] | None = None,
+        asked_every: timedelta = NOT_READY_DELAY,
+        asked_at_most: int | None = NOT_READY_TRIES,
         **kwargs: Any,
     ) -> None:
+        """`asked_every`, `asked_at_most` (None: as often as it says so): of a stage that is not ready."""
         super().__init__(**kwargs)
         self.stage = stage
         self.day = day
         self.partition_key = partition_key
         self.since = since
         self.mode = mode
+        self.step = step
+        self.asked_every = asked_every
+        self.asked_at_most = asked_at_most
         self.approval = dict(approval or {})
         self.command = ""
         """Filled when templates are rendered: what the UI shows and what one would type."""
@@ -78,7 +85,7 @@ class StageOperator(BaseOperator):
     def argv(self) -> list[str]:
         """The words after `python`, once templates are rendered; raises `AirflowFailException` without a day."""
         words = ["-m", "jobs", self.stage, "--day", resolve(self.day, self.partition_key).isoformat()]
-        for flag, value in (("since", self.since), ("mode", self.mode)):
+        for flag, value in (("since", self.since), ("mode", self.mode), ("step", self.step)):
             if value:
                 words += [f"--{flag}", value]
         # One word, since what a person writes may begin with a dash.
@@ -143,9 +150,9 @@ class StageOperator(BaseOperator):
             return AirflowFailException(last)
         if code != NotReady.exit_code:
             return AirflowException(f"{last} (exit code {code})")
-        if waited + 1 >= NOT_READY_TRIES:
-            return AirflowFailException(f"{last} (asked {waited + 1} times in {NOT_READY_DELAY * waited} h)")
-        again = datetime.now(UTC) + NOT_READY_DELAY
+        if self.asked_at_most is not None and waited + 1 >= self.asked_at_most:
+            return AirflowFailException(f"{last} (asked {waited + 1} times in {self.asked_every * waited} h)")
+        again = datetime.now(UTC) + self.asked_every
         self.log.warning("%s; asked again at %s", last, again.isoformat(timespec="seconds"))
         return AirflowRescheduleException(again)
 
@@ -172,6 +179,7 @@ def stage(
     *,
     ranged: bool = False,
     mode: str | None = None,
+    step: str | None = None,
     approval: Mapping[str, str] | None = None,
     publishes: Sequence[str] = (),
     task_id: str | None = None,
@@ -189,6 +197,7 @@ def stage(
         stage=name,
         since="{{ params.since or '' }}" if ranged else None,
         mode=mode,
+        step=step,
         approval=approval,
         outlets=[table(t) for t in publishes],
         doc_md=f"{spec.doc[0].upper()}{spec.doc[1:]}.\n\nReads {', '.join(spec.reads) or 'the source'}; "
