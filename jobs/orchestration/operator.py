@@ -62,11 +62,10 @@ class StageOperator(BaseOperator):
         mode: str | None = None,
         step: str | None = None,
         approval: Mapping[str, str] | None = None,
-        asked_every: timedelta = NOT_READY_DELAY,
-        asked_at_most: int | None = NOT_READY_TRIES,
+        asked_every: timedelta | None = None,
         **kwargs: Any,
     ) -> None:
-        """`asked_every`, `asked_at_most` (None: as often as it says so): of a stage that is not ready."""
+        """`asked_every`: of a stage with patience of its own, which is asked while it says that it is not ready."""
         super().__init__(**kwargs)
         self.stage = stage
         self.day = day
@@ -75,7 +74,6 @@ class StageOperator(BaseOperator):
         self.mode = mode
         self.step = step
         self.asked_every = asked_every
-        self.asked_at_most = asked_at_most
         self.approval = dict(approval or {})
         self.command = ""
         """Filled when templates are rendered: what the UI shows and what one would type."""
@@ -150,9 +148,9 @@ class StageOperator(BaseOperator):
             return AirflowFailException(last)
         if code != NotReady.exit_code:
             return AirflowException(f"{last} (exit code {code})")
-        if self.asked_at_most is not None and waited + 1 >= self.asked_at_most:
-            return AirflowFailException(f"{last} (asked {waited + 1} times in {self.asked_every * waited} h)")
-        again = datetime.now(UTC) + self.asked_every
+        if self.asked_every is None and waited + 1 >= NOT_READY_TRIES:
+            return AirflowFailException(f"{last} (asked {waited + 1} times in {NOT_READY_DELAY * waited} h)")
+        again = datetime.now(UTC) + (self.asked_every or NOT_READY_DELAY)
         self.log.warning("%s; asked again at %s", last, again.isoformat(timespec="seconds"))
         return AirflowRescheduleException(again)
 

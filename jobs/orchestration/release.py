@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from itertools import pairwise
 
 from jobs import config
 from jobs.orchestration.operator import CRASH_DELAY, CRASH_TRIES, StageOperator, stage
@@ -17,7 +18,7 @@ def release(mode: str, approval: Mapping[str, str]) -> list[StageOperator]:
     """
     planned = config.load().release.steps
     tasks = [stage("deploy", mode=mode, approval=approval, step=planned[0] if planned else None)]
-    for name, following in zip(planned, (*planned[1:], LIVE), strict=True):
+    for name, following in pairwise((*planned, LIVE)):
         tasks.append(_watch(name, mode))
         tasks.append(stage("deploy", task_id=_task_id(following), mode=mode, approval=approval, step=following))
     return tasks
@@ -31,7 +32,6 @@ def _watch(name: str, mode: str) -> StageOperator:
         mode=mode,
         step=name,
         asked_every=timedelta(seconds=settings.release.poll_seconds),
-        asked_at_most=None,
         doc_md=f"Looks at every answer since the step `{name}` until it passes; an alarm, or "
         f"{settings.release.patience_seconds} s without a verdict, brings the champion back.",
         retries=CRASH_TRIES - 1,
