@@ -63,9 +63,13 @@ class StageOperator(BaseOperator):
         step: str | None = None,
         approval: Mapping[str, str] | None = None,
         asked_every: timedelta | None = None,
+        of: str | None = None,
         **kwargs: Any,
     ) -> None:
-        """`asked_every`: of a stage with patience of its own, which is asked while it says that it is not ready."""
+        """`asked_every`: of a stage with patience of its own, which is asked while it says that it is not ready.
+
+        `of`: the stage whose `timeouts` it has, by default itself.
+        """
         super().__init__(**kwargs)
         self.stage = stage
         self.day = day
@@ -74,6 +78,7 @@ class StageOperator(BaseOperator):
         self.mode = mode
         self.step = step
         self.asked_every = asked_every
+        self.of = of or stage
         self.approval = dict(approval or {})
         self.command = ""
         """Filled when templates are rendered: what the UI shows and what one would type."""
@@ -114,7 +119,7 @@ class StageOperator(BaseOperator):
             code = self._running.run(self._hear)
         except AirflowTaskTimeout as late:
             raise AirflowException(
-                f"{self.stage} must end within {self.execution_timeout} (timeouts.{self.stage}_minutes) and was ended, "
+                f"{self.stage} must end within {self.execution_timeout} (timeouts.{self.of}_minutes) and was ended, "
                 f"with all it had started; it last said: {self._last() or 'nothing'}"
             ) from late
         if self._running.killed:

@@ -29,6 +29,7 @@ def _watch(name: str, mode: str) -> StageOperator:
     return StageOperator(
         task_id=f"watch_{_task_id(name)}",
         stage="watch",
+        of="deploy",
         mode=mode,
         step=name,
         asked_every=timedelta(seconds=settings.release.poll_seconds),

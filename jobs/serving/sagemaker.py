@@ -1,7 +1,8 @@
 """An endpoint behind boto3: the same calls reach AWS or the local endpoint, one URL decides.
 
 Not yet: uploading the bundle to S3 (the model's data is the bundle's folder, which only the local endpoint can read),
-the execution role and image of a real account.
+the execution role and image of a real account; and reading its data capture back from S3, without which a watch there
+sees nothing.
 """
 
 from collections.abc import Iterator
