@@ -109,7 +109,7 @@ def placed_choice(
     `scores`, `offsets`, `kept` and `surfaces` as for `first_choice`; `place`: (n,) from 1, the top, downwards without a
     gap, 0 for candidates that are not on the page (their result is 0). A policy chooses each place among what is left,
     so this is as exact as `first_choice` and equals the propensity that `slate` gives; for as many passes over the
-    candidates as there are places. Raises ValueError as `first_choice`, and where a segment's places are not 1, 2, ... k.
+    candidates as there are places. Raises ValueError as `first_choice`, and where a page's places are not 1, 2, ... k.
     """
     scores, offsets, place = _checked(scores), np.asarray(offsets, dtype=np.int64), np.asarray(place, dtype=np.int64)
     if len(place) != len(scores) or (place < 0).any():
