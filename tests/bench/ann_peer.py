@@ -18,7 +18,7 @@ import numpy as np
 Search = Callable[[Any, int], Any]
 """(1, d) and k to (k,) items, best first."""
 Row = dict[str, Any]
-BURSTS = 5
+BURSTS = 3
 LINKS, BREADTH = 32, 200
 """Of a graph when it is built: what our own is built with."""
 BREADTHS = (1_000, 1_500, 2_500, 4_000)

@@ -35,8 +35,9 @@ DRAWING = ROOT / "docs" / "ann.svg"
 SIDE = ROOT / "var" / "ann-env"
 PACKAGES = ("numpy==2.4.6", "hnswlib==0.8.0", "scann==1.4.2", "protobuf==7.36.2")
 N, D, USERS, KS = 1_000_000, 64, 300, (1_000, 100)
-SMALL, SMALL_USERS, SMALL_KS = 3_000, 20, (100, 20)
+SMALL, SMALL_USERS, SMALL_KS = 2_000, 10, (100, 20)
 SIZES = (30_000, 100_000, 300_000)
+KINDS = ("exact", "ivf", "pq", "hnsw")
 PROBED, REFINED = (8, 16, 32, 64, 128, 256), (1, 2, 4, 8, 16)
 """Lists a search of ivf looks into; so many times k codes of pq are looked at again."""
 
@@ -101,7 +102,7 @@ def million(n: int, users: int, ks: tuple[int, ...], folder: Path | None) -> Ite
 
     items, asked = embeddings(n, users)
     truth = nearest(items, asked, max(ks))
-    for kind in ("exact", "ivf", "pq", "hnsw"):
+    for kind in KINDS:
         points, about = ours(kind, items, asked)
         faiss.omp_set_num_threads(1)
         yield from (about | row for row in measured(points, asked, truth, ks))
@@ -162,7 +163,7 @@ def drawn(rows: list[Mapping[str, Any]]) -> bytes:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    matplotlib.rcParams |= {"svg.hashsalt": "ann", "font.size": 9}
+    matplotlib.rcParams |= {"svg.hashsalt": "ann", "svg.fonttype": "none", "font.size": 9}
     known = [row for row in rows if "recall" in row]
     ks = sorted({row["k"] for row in known}, reverse=True)
     figure, panels = pyplot.subplots(1, len(ks), figsize=(9, 3.6), sharey=True, layout="constrained")
