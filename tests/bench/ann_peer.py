@@ -22,7 +22,7 @@ BURSTS = 3
 LINKS, BREADTH = 32, 200
 """Of a graph when it is built: what our own is built with."""
 BREADTHS = (1_000, 1_500, 2_500, 4_000)
-SCANN = ((25, 2), (50, 2), (100, 2), (100, 4), (200, 4), (400, 4))
+SCANN = ((25, 2), (50, 2), (100, 4), (200, 4), (200, 8), (400, 16))
 """Leaves that are searched, of 2 sqrt(n), and so many times k looked at again in single precision."""
 
 
