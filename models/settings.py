@@ -207,7 +207,9 @@ class IndexSettings(Settings):
     kind: Literal["auto", "exact", "ivf", "pq", "hnsw"] = Field(
         "auto", description="auto: exact up to exact_max_items vectors, ivf above"
     )
-    exact_max_items: int = Field(300_000, ge=1, description="a scan of half precision reads 2 bytes a dimension")
+    exact_max_items: int = Field(
+        100_000, ge=1, description="a scan of so many takes twice as long as lists, of a million ten times"
+    )
     ivf_probed: int = Field(
         128,
         ge=1,
