@@ -85,7 +85,8 @@ def _by_surface(
     settings: PolicySettings, surfaces: Surfaces | None, offsets: Ints
 ) -> Iterator[tuple[PolicySettings, Ints, Ints]]:
     """Each policy that there is, its segments' candidates, and the offsets of those laid end to end."""
-    sizes = np.diff(np.asarray(offsets, dtype=np.int64))
+    offsets = np.asarray(offsets, dtype=np.int64)
+    sizes = np.diff(offsets)
     if surfaces is None or len(surfaces) != len(sizes):
         found = "none" if surfaces is None else len(surfaces)
         raise ValueError(f"a policy by surface needs the surface of each of {len(sizes)} segments; found {found}")

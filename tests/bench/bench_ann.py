@@ -169,9 +169,10 @@ def drawn(rows: list[Mapping[str, Any]]) -> bytes:
     figure, panels = pyplot.subplots(1, len(ks), figsize=(9, 3.6), sharey=True, layout="constrained")
     for k, panel in zip(ks, panels, strict=True):
         for index in dict.fromkeys(row["index"] for row in known):
-            line = sorted((row["p50_ms"], row["recall"]) for row in known if (row["index"], row["k"]) == (index, k))
-            panel.plot(*zip(*line, strict=True), "o-", label=index, markersize=3, linewidth=1)
-        panel.set(xscale="log", xlabel="p50 of one search, ms", title=f"the {k} nearest")
+            line = sorted((row["recall"], row["p50_ms"]) for row in known if (row["index"], row["k"]) == (index, k))
+            recall, p50 = zip(*line, strict=True)
+            panel.plot(p50, recall, "o-", label=index, markersize=3, linewidth=1)
+        panel.set(xscale="log", xlabel="p50 of one search, ms of a processor", title=f"the {k} nearest")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("recall")
     panels[0].legend(loc="lower right")
