@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.delays.targets import sigmoid
+from models.rankers import graph
+from models.rankers.graph import Traced
 from models.rankers.labels import MIN_PER_CLASS
 from models.rankers.protocol import Floats, FurtherOutcome, TrainingData
 
@@ -35,6 +37,11 @@ class Head:
     def said(self, logit: Floats, p_click: Floats) -> Floats:
         """(n,) the probability, or the mean value, of an impression."""
         found = sigmoid(logit) if self.kind == "binary" else self.scale * np.exp(np.minimum(logit, MOST))
+        return found * p_click if self.given_click else found
+
+    def traced(self, logit: Traced, p_click: Traced) -> Traced:
+        """As `said`."""
+        found = graph.sigmoid(logit) if self.kind == "binary" else graph.exp(logit.clip(max=MOST)) * self.scale
         return found * p_click if self.given_click else found
 
     def first_bias(self, label: Floats) -> float:
