@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from models.rankers.encoding import codes_of, require
 from models.rankers.graph import Encoded, Graph, Said, Traced
+from models.rankers.heads import Head
 from models.rankers.protocol import Columns, Inputs, Predictions, Ranker, Scorer
 from models.rankers.recalibration import Recalibration
 from models.rankers.served import exportable, plain
@@ -37,7 +38,12 @@ class Calibrated:
         require(features, (SURFACE,))
         found, surface = self.ranker.predict(features), features[SURFACE]
         click, given = self._click(found.p_click, surface), self._conversion(found.p_conversion_given_click, surface)
-        return Predictions(click, given, found.outcomes)
+        return Predictions(click, given, found.outcomes, found.quantiles)
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """Those of the ranker within."""
+        return exportable(self.ranker).heads
 
     def encoded(self, features: Columns) -> Encoded[NDArray[Any]]:
         """Those of the ranker within, and the number of the surface: 0 of one that has no map of its own."""
@@ -52,7 +58,7 @@ class Calibrated:
         said = exportable(self.ranker).traced(to, Encoded(given.numbers, given.codes[..., :last]))
         surface, codes = given.codes[..., last], self._surfaces
         click = self._click.traced(said.click, surface, codes)
-        return Said(click, self._conversion.traced(said.conversion, surface, codes), said.outcomes)
+        return Said(click, self._conversion.traced(said.conversion, surface, codes), said.further)
 
     @property
     def _surfaces(self) -> dict[str, int]:

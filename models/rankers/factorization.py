@@ -15,6 +15,7 @@ from models.rankers.embeddings import ROWS, TABLE_FILE, Admission, Embeddings, S
 from models.rankers.encoding import Encoding, require
 from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, IDS, NUMERIC, TABLE
 from models.rankers.graph import Encoded, Graph, Said, Traced
+from models.rankers.heads import Head
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
 from models.rankers.logistic import Scaling, logged
 from models.rankers.protocol import Columns, Diverged, Floats, Inputs, Predictions, TrainingData
@@ -100,6 +101,7 @@ class FactorizationRanker:
     kind = "factorization"
     inputs = TABLE | Inputs(ids=IDS)
     several_labels = False
+    heads: tuple[Head, ...] = ()
 
     def __init__(self, words: tuple[str, ...], scaling: Scaling, click: Machine, conversion: Machine | float) -> None:
         """`words`: the columns of strings; `conversion`: given a click, a machine or a constant."""

@@ -8,10 +8,9 @@ comes in, its rows, is open; all other sizes are known while tracing.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -37,11 +36,14 @@ class Encoded(NamedTuple, Generic[A]):
 
 
 class Said(NamedTuple):
-    """What a graph says of each row, as `Predictions`: P(click), P(conversion | click), further outcomes by name."""
+    """What a graph says of n rows: P(click) and P(conversion | click), (n,), as `Predictions`.
+
+    `further`: what the `heads` of further outcomes are told, P(click) before it is mapped (n,) and logits (n, heads).
+    """
 
     click: "Traced"
     conversion: "Traced"
-    outcomes: "Mapping[str, Traced]" = MappingProxyType({})
+    further: "tuple[Traced, ...]" = ()
 
 
 @dataclass

@@ -15,6 +15,7 @@ from models.rankers import graph
 from models.rankers.encoding import Encoding
 from models.rankers.features import HEAVY_TAILED, TABLE
 from models.rankers.graph import Encoded, Graph, Said, Traced
+from models.rankers.heads import Head
 from models.rankers.labels import Label, click_label, conversion_heads
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
 
@@ -66,6 +67,7 @@ class LogisticRanker:
     kind = "logistic"
     inputs = TABLE
     several_labels = True
+    heads: tuple[Head, ...] = ()
 
     def __init__(
         self, encoding: Encoding, scaling: Scaling, click: Floats, conversion: tuple[Floats, ...] | float

@@ -11,12 +11,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from models.rankers import heads as further
 from models.rankers.graph import BLOCK, Encoded, Graph, Said, Traced
+from models.rankers.heads import Head
 from models.rankers.protocol import Columns, Inputs, Predictions, Scorer
 
 GRAPH_FILE = "ranker.onnx"
-CLICK, CONVERSION, OUTCOME = "p_click", "p_conversion_given_click", "outcome."
-"""What the graph says, as the fields of `Encoded` are what it is given; an outcome has its name behind the last."""
+SAYS = ("p_click", "p_conversion_given_click", "p_click_of_outcomes", "logits_of_outcomes")
+"""What comes out of the graph, the last two where there are further outcomes; the fields of `Encoded` go in."""
 CLOSE = 1e-5
 """How far a graph may be from its ranker in any probability; of a value, as a share of it."""
 AT_ONCE = 128 * BLOCK
@@ -29,6 +31,11 @@ class Unlike(ValueError):
 @runtime_checkable
 class Exportable(Scorer, Protocol):
     """A ranker that can be written down as a graph."""
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """Of further outcomes, whose values by groups are looked up behind the graph."""
+        ...
 
     def encoded(self, features: Columns) -> Encoded[NDArray[Any]]:
         """What the graph is given of n rows; raises as `predict` does."""
@@ -49,7 +56,6 @@ class Served:
         self.ranker = ranker
         self._content = content
         self._session = _session(content, files)
-        self._names = [of.name for of in self._session.get_outputs()]
 
     @classmethod
     def of(cls, ranker: Exportable, rows: Columns) -> "Served":
@@ -57,10 +63,8 @@ class Served:
         to, files, encoded = Graph(), ranker.to_files(), ranker.encoded(rows)
         given = (to.given(name, of.dtype, of.shape[1]) for name, of in encoded._asdict().items())
         said = ranker.traced(to, Encoded(*given))
-        to.give(CLICK, said.click)
-        to.give(CONVERSION, said.conversion)
-        for name, outcome in said.outcomes.items():
-            to.give(OUTCOME + name, outcome)
+        for name, of in zip(SAYS, (said.click, said.conversion, *said.further), strict=False):
+            to.give(name, of)
         found = cls(ranker, to.to_bytes(), files)
         apart = furthest(ranker.predict(rows), found.predict(rows))
         if not apart <= CLOSE:  # NaN is not close either
@@ -77,9 +81,12 @@ class Served:
             self._session.run(None, {name: _filled(of[at : at + AT_ONCE]) for name, of in given._asdict().items()})
             for at in range(0, max(1, n), AT_ONCE)
         ]
-        found = dict(zip(self._names, (np.concatenate(of)[:n] for of in zip(*parts, strict=True)), strict=True))
-        click, conversion = found.pop(CLICK), found.pop(CONVERSION)
-        return Predictions(click, conversion, {name.removeprefix(OUTCOME): of for name, of in found.items()})
+        click, conversion, *rest = (np.concatenate(of)[:n] for of in zip(*parts, strict=True))
+        if not rest:
+            return Predictions(click, conversion)
+        (within, logits), heads = rest, self.ranker.heads
+        outcomes = further.predictions(heads, logits, within, features)
+        return Predictions(click, conversion, outcomes, further.quantiles(heads, logits, within))
 
     def to_files(self) -> dict[str, bytes]:
         """Those of the ranker, and the graph."""

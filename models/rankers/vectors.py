@@ -127,7 +127,11 @@ class VectorRanker:
         settings = settings.model_copy(update={"learning_rate": rate})
         learner = Learner(weights, memory, table, layout.fields, settings, goes_on, heads)
         learner.learn(rows, epochs, layout.listed, rng, held_out, checkpoints)
-        return cls(layout, *learner.finished(), constant, heads)
+        found = cls(layout, *learner.finished(), constant, heads)
+        if not start_from and any(head.by for head in heads):
+            said = found.predict(data.features)
+            found._heads = further.levelled(heads, data, said.outcomes, said.p_click)
+        return found
 
     def _newer(self, data: TrainingData) -> TrainingData:
         """The rows of days after the last it learned from; all where days are not told, or those tell no clicks.
@@ -147,7 +151,9 @@ class VectorRanker:
         both = np.concatenate([np.zeros((0, len(self._weights["out.bias"]))), *found])[:n]
         p = sigmoid(both)
         given = p[:, 1].copy() if self._conversion is None else np.full(n, self._conversion)
-        return Predictions(p[:, 0].copy(), given, further.predictions(self._heads, both[:, len(TASKS) :], p[:, 0]))
+        logit, of = both[:, len(TASKS) :], self._heads
+        outcomes = further.predictions(of, logit, p[:, 0], features)
+        return Predictions(p[:, 0].copy(), given, outcomes, further.quantiles(of, logit, p[:, 0]))
 
     def encoded(self, features: Columns) -> Encoded[NDArray[Any]]:
         """Numbers as they come, and rows of the table."""
@@ -168,8 +174,14 @@ class VectorRanker:
         click, given_click = map(graph.sigmoid, logits[: len(TASKS)])
         if self._conversion is not None:
             given_click = graph.full_like(click, self._conversion)
-        heads = zip(self._heads, logits[len(TASKS) :], strict=True)
-        return Said(click, given_click, {head.name: head.traced(logit, click) for head, logit in heads})
+        if not self._heads:
+            return Said(click, given_click)
+        return Said(click, given_click, (click, graph.concatenate([of[..., None] for of in logits[len(TASKS) :]], -1)))
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """Of further outcomes."""
+        return self._heads
 
     def _nowhere(self) -> NDArray[np.int32]:
         """(listed,) the row of each place of a list that holds nothing."""
@@ -225,7 +237,7 @@ class VectorRanker:
             memory,
             Embeddings.from_files(files),
             tree["conversion"],
-            tuple(Head(**head) for head in tree.get("heads", ())),
+            tuple(further.read(head) for head in tree.get("heads", ())),
         )
 
     def _blocks(self, features: Columns) -> Iterable[NDArray[np.float32]]:
