@@ -31,11 +31,12 @@ from jobs.train.fitting import Digests
 from jobs.train.origins import Origin, champion, curve, origins
 from jobs.train.progress import Fitted
 from models.evaluation.estimate import Estimate, Finding
-from models.rankers import BASELINE, RANKERS
+from models.rankers import BASELINE, RANKERS, exported
 from models.rankers.calibrated import uncalibrated
 from models.rankers.features import TABLE
 from models.rankers.labels import click_label
 from models.rankers.protocol import Scorer
+from models.rankers.served import Unlike
 
 COLUMNS = ("split", "request_id", "event_time", "surface", "conversion_heard_at", *LABELS)
 """What is read of `examples` whatever is learned; all of `TABLE` is needed to tell validation rows apart."""
@@ -165,10 +166,14 @@ def _draft(
     digests: Digests,
     first: retrieval.Trained,
 ) -> dict[str, Bundle]:
-    """One bundle per ranker, out of sight; the lineage is what the bytes depend on and nothing else."""
+    """One bundle per ranker, out of sight; the lineage is what the bytes depend on and nothing else.
+
+    Raises `Refused` where a graph does not say what its ranker says: another one would serve than is judged.
+    """
     settings, stage = run.config.ranker, run.config.retrieval.light
     if stage.ranker is not None and stage.ranker not in rankers:
         raise Misconfigured(f"retrieval.light.ranker needs a ranker that this training fits; found {stage.ranker}")
+    rankers = {kind: _served(ranker, probes[kind]) for kind, ranker in rankers.items()}
     light = None if stage.ranker is None else bundle.Light(rankers[stage.ranker], stage.keeps)
     held = {kind: list(dict.fromkeys([BASELINE, kind, *([stage.ranker] if stage.ranker else [])])) for kind in rankers}
     lineage = {
@@ -207,6 +212,14 @@ def _draft(
         )
         for kind, ranker in rankers.items()
     }
+
+
+def _served(ranker: Scorer, frozen: bytes) -> Scorer:
+    """As it will be judged and served: by its graph where it has one, compared on its probe rows."""
+    try:
+        return exported(ranker, probe.columns(frozen))
+    except Unlike as error:
+        raise Refused(f"a bundle must score as what was trained: {error}") from error
 
 
 def _declared(folds: core.Folds, kind: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from models.rankers.factorization import FactorizationRanker
 from models.rankers.logistic import LogisticRanker
 from models.rankers.mmoe import MMoERanker
 from models.rankers.popularity import PopularityRanker
-from models.rankers.protocol import Checkpoints, Ranker, Resumable, Scorer, TrainingData
+from models.rankers.protocol import Checkpoints, Columns, Ranker, Resumable, Scorer, TrainingData
+from models.rankers.served import GRAPH_FILE, Exportable, Served, exportable
 from models.rankers.single_task import SingleTaskRanker
 from models.rankers.xgboost import XGBoostRanker
 from models.settings import RankerSettings
@@ -48,5 +49,15 @@ def fit(
 
 
 def load(kind: str, files: Mapping[str, bytes]) -> Scorer:
-    """The very ranker that wrote the files, with what maps its words."""
-    return calibrated.from_files(RANKERS[kind], files)
+    """The very ranker that wrote the files, with what maps its words; scored by its graph where there is one."""
+    found = calibrated.from_files(RANKERS[kind], files)
+    return Served(exportable(found), files[GRAPH_FILE], files) if GRAPH_FILE in files else found
+
+
+def exported(ranker: Scorer, rows: Columns) -> Scorer:
+    """The ranker with a graph that it is scored by from now on, where its kind has one; popularity and trees do not,
+    which are sooner done as they are. Raises `models.rankers.served.Unlike` where the two differ on these rows.
+    """
+    if isinstance(ranker, Served) or not isinstance(calibrated.uncalibrated(ranker), Exportable):
+        return ranker
+    return Served.of(exportable(ranker), rows)
