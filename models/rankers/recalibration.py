@@ -19,7 +19,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.delays.targets import Targets
 from models.evaluation.hashing import hashed
 from models.rankers.protocol import Floats
 
@@ -37,6 +36,8 @@ SMALLEST = 1e-9
 CELLS = 2_000
 """Of rows whose logits differ by less than that part of their range."""
 STEPS, SETTLED, LARGEST = 50, 1e-7, 700.0
+FURTHEST = 50.0
+"""No shift is: it would take the least that is said for the most."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,8 @@ class Recalibration:
         """
         if not np.isin(rows.came, (0.0, 1.0)).all() or not ((rows.said >= 0) & (rows.said <= 1)).all():
             raise ValueError("a recalibration needs outcomes of 0 or 1 and words in [0, 1]; found others")
+        if rows.seen is not None and not ((rows.seen >= 0) & (rows.seen <= 1)).all():
+            raise ValueError("what was to be seen needs to be a share in [0, 1]; found others")
         before = before or cls()
         if rows.rarer < MIN_PER_CLASS:
             return before
@@ -250,22 +253,18 @@ def shift(rows: Outcomes, seen: Floats) -> Beta:
 
     What one row tells speaks for c = 0.
     """
+    from scipy.optimize import brentq
+
     p = np.clip(rows.said, SMALLEST, 1 - SMALLEST)
-    logit = np.log(p) - np.log1p(-p)
-    targets = Targets.of(np.arange(len(rows)), rows.came > 0, np.ones(len(rows)), seen)
+    odds, come = p / (1 - p), rows.came > 0
+    heard, silent, share = odds[come], odds[~come], seen[~come]
 
-    def at(c: float) -> tuple[float, float, float]:
-        loss, slope, curve = (float(of.sum()) for of in targets.at(logit + c))
-        return loss + c**2 / 2, slope + c, curve + 1
+    def slope(c: float) -> float:
+        now = np.exp(c) * silent
+        still = float((share * now / (1 + now) / (1 + now * (1 - share))).sum())
+        return c + still - float((1 / (1 + np.exp(c) * heard)).sum())
 
-    c, now = 0.0, at(0.0)
-    for _ in range(STEPS):
-        step = now[1] / now[2]
-        while (then := at(c - step))[0] > now[0] and abs(step) > SETTLED:
-            step /= 2
-        if abs(step) <= SETTLED:
-            break
-        c, now = c - step, then
+    c = float(brentq(slope, -FURTHEST, FURTHEST, xtol=SETTLED))
     return Beta(1.0, 1.0, c)
 
 
