@@ -20,7 +20,7 @@ from jobs.asof.core import DAY_US, microseconds
 from jobs.config import AttributionSettings
 from jobs.errors import Misconfigured, Refused
 from jobs.moment.columns import LABELS, attribute_keys, strings, training_data
-from jobs.train.delays import Conversions, conversions
+from jobs.train.delays import Conversions, Newest, conversions, newest
 from models.delays.curve import DelayCurve
 from models.delays.methods import SEVERAL
 from models.delays.targets import Targets
@@ -45,6 +45,8 @@ class Folds:
     validate: pa.Table
     conversions: Conversions
     """What the train fold's conversions teach by their delays: `train.conversion`, and how it came about."""
+    newest: Newest | None
+    """The last days' clicks of both folds, to tell the level of conversions by; None where their curve is in doubt."""
     taught_until: datetime
     """The event time of the newest row of the train fold."""
     until: datetime
@@ -90,7 +92,9 @@ def folds(
         conversion=learned.targets,
     )
     until = taught if chosen is None else max(taught, chosen)
-    return Folds(data, validate, learned, taught, until)
+    sure = learned.curve if learned.doubt is None else None
+    clicks = None if sure is None else newest(examples, keys, inputs | Inputs(ids=IDS), cut, windows, sure)
+    return Folds(data, validate, learned, clicks, taught, until)
 
 
 def kinds(

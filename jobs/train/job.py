@@ -61,9 +61,10 @@ def run(run: Run) -> dict[str, Any]:
     gate, taught = run.config.gate, {kind: uncalibrated(of.ranker) for kind, of in fits.items() if of.learned}
     converted = numbers(with_known_click(folds.validate)["converted"])
     parents = {kind: origin.ranker for kind, origin in continued.items()}
-    made = calibrate.calibrate(taught, rows, converted, gate, parents)
+    made = calibrate.calibrate(taught, rows, converted, gate, parents, folds.newest)
     for kind, told in made.told.items():
         run.say(f"p(click) of {kind}: {calibrate.sentence(told)}")
+        run.say(f"p(conversion | click) of {kind}: {calibrate.sentence(told, 'conversion_given_click')}")
     rankers: dict[str, Scorer] = {kind: made.rankers.get(kind, fits[kind].ranker) for kind in kinds}
     rows, mine = made.rows, made.rows.of(kinds)
     figures = choice.figures(mine, gate)
@@ -125,6 +126,8 @@ def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> t
     run.say(folds.conversions.why)
     if folds.conversions.warning:
         run.say(folds.conversions.warning)
+    if folds.conversions.doubt:
+        run.say(f"the level of conversions is not read off the last days' clicks: {folds.conversions.doubt}")
     return folds, retrieval.clicks_of(examples)
 
 
