@@ -309,7 +309,7 @@ class Learner:
         words = batch.codes.shape[1] - listed
         present = (batch.codes[:, words:] != self._unknown[words:]).astype(np.float32)
         looked = self._rows.index_select(0, self._tensor(batch.codes.ravel()))
-        return looked.view(*batch.codes.shape, -1), self._tensor(present)
+        return looked.view(*batch.codes.shape, self._rows.shape[1]), self._tensor(present)
 
     def _loss(self, batch: Batch, found: list[torch.Tensor], n: int) -> torch.Tensor:
         """-log P(click) and, where a conversion is known of an impression, -log P(click) P(conversion | click) (Ma et
