@@ -287,6 +287,9 @@ class XGBoostSettings(EncodingSettings):
         ge=0,
         description="shrinks the leaves of P(conversion | click), which has a tenth of the rows to learn from",
     )
+    spark_tasks: int = Field(
+        2, ge=1, description="of Spark that grow its trees together, from `spark.from_rows` rows on; all at once"
+    )
 
 
 class NetworkSettings(Settings):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain as chain_of
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from jobs.train.origins import Origin
 from jobs.train.progress import Fitted, said
 from models.rankers import RANKERS, fit
 from models.rankers.protocol import Diverged, NoDevice, TrainingData
+from models.rankers.xgboost import Elsewhere
 
 if TYPE_CHECKING:
     from models.rankers.group import Group
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 APART = ("popularity", "xgboost")
 """Kinds that learn without torch, whose number of threads is one for a whole process: beside those that learn with it.
 A kind that is not named here waits for its turn."""
+DISTRIBUTED = "xgboost"
+"""What Spark learns from `spark.from_rows` rows on."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,8 @@ def fitted(
     try:
         with said(run.say) as steps:
             start_from = None if origin is None else origin.ranker
-            ranker = fit(kind, rows, run.config.ranker, start_from, finished.partial(kind, made_of))
+            elsewhere = on_spark(run) if made_of["on_spark"] else None
+            ranker = fit(kind, rows, run.config.ranker, start_from, finished.partial(kind, made_of), elsewhere)
     except (Diverged, NoDevice) as error:
         raise Misconfigured(f"the settings ranker.{kind}.* must let it learn: {error}") from error
     if group is None or group.rank == 0:
@@ -110,6 +115,13 @@ def fitted(
     continued = "" if origin is None else f", continues {origin.parent.candidate_id} with {len(rows.clicked)} rows"
     run.say(f"{kind} fitted in {time.monotonic() - started:.1f} s{continued}")
     return Fitted(ranker, steps)
+
+
+def on_spark(run: Run) -> Elsewhere:
+    """Grows trees by Spark (`jobs.train.spark`)."""
+    from jobs.train.spark import grown
+
+    return partial(grown, run)
 
 
 def store(run: Run) -> Finished:
@@ -127,6 +139,7 @@ def made_of(
         "held_out": digests.held_out,
         "outcomes": {name: of.declared.model_dump(mode="json") for name, of in data.outcomes.items()},
         "settings": run.config.ranker.of(kind),
+        "on_spark": kind == DISTRIBUTED and len(data.clicked) >= run.config.spark.from_rows,
         "processes": 1 if group is None else group.size,
         "continues": None if origin is None else [origin.parent.sha256, str(origin.taught_until)],
     }
