@@ -25,7 +25,7 @@ from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import LABELS, columns_read, numbers
 from jobs.moment.identity import IDENTITY
-from jobs.train import calibrate, chain, choice, core, fitting, probe, retrieval, tracked
+from jobs.train import calibrate, chain, choice, core, fitting, probe, processes, retrieval, tracked
 from jobs.train.chain import Drift, Link
 from jobs.train.fitting import Digests
 from jobs.train.origins import Origin, champion, curve, origins
@@ -46,6 +46,7 @@ def run(run: Run) -> dict[str, Any]:
     """Publish the `candidates` and `delay_curves` of a day and mode; returns who was chosen, why, and the figures.
 
     `full_training` names the kinds whose warm starts keep losing, with the reason: the DAG then starts a full one.
+    Of several processes (`jobs.train.processes`) all but the first publish nothing.
     """
     serving = champion(run)
     light = run.config.retrieval.light.ranker
@@ -55,7 +56,10 @@ def run(run: Run) -> dict[str, Any]:
     chain.need_a_full_training(continued, run.config.warm)
     folds, clicks = _folds(run, kinds, continued)
     digests = Digests.of(folds.train)
-    fits = fitting.all_fitted(run, kinds, folds.train, digests, continued)
+    with processes.joined(run) as group:
+        fits = fitting.all_fitted(run, kinds, folds.train, digests, continued, group)
+    if group is not None and group.rank:
+        return {"process": group.rank, "learned": list(fits)}
     rivals, sides = chain.rivals(continued)
     rows = scored(folds.validate, {**{kind: fits[kind].ranker for kind in kinds}, **rivals}, IDENTITY.empty_table())
     gate, taught = run.config.gate, {kind: uncalibrated(of.ranker) for kind, of in fits.items() if of.learned}

@@ -15,7 +15,7 @@ from models.rankers.popularity import PopularityRanker
 from models.rankers.protocol import Checkpoints, Columns, Ranker, Resumable, Scorer, TrainingData
 from models.rankers.served import GRAPH_FILE, Exportable, Served, exportable
 from models.rankers.single_task import SingleTaskRanker
-from models.rankers.xgboost import XGBoostRanker
+from models.rankers.xgboost import Elsewhere, XGBoostRanker
 from models.settings import RankerSettings
 
 _WEAKEST_FIRST: tuple[type[Ranker], ...] = (
@@ -36,15 +36,19 @@ def fit(
     settings: RankerSettings,
     start_from: Scorer | None = None,
     checkpoints: Checkpoints | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Ranker:
     """A new ranker of a kind by its own settings; see `Ranker.fit`. Of a calibrated one the ranker within goes on.
 
-    `checkpoints` is for those of `RESUMABLE`.
+    `checkpoints` is for those of `RESUMABLE`, `elsewhere` for XGBoost.
     """
     own, before = getattr(settings, kind), None if start_from is None else calibrated.uncalibrated(start_from)
     if kind in RESUMABLE:
         going_on = cast(Resumable | None, before)
         return RESUMABLE[kind].fit(data, own, settings.seed, start_from=going_on, checkpoints=checkpoints)
+    if kind == XGBoostRanker.kind:
+        trees = cast(XGBoostRanker | None, before)
+        return XGBoostRanker.fit(data, own, settings.seed, start_from=trees, elsewhere=elsewhere)
     return RANKERS[kind].fit(data, own, settings.seed, start_from=before)
 
 

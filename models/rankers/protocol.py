@@ -154,6 +154,10 @@ class Diverged(ValueError):
     """What is minimised is no number any more: settings ask for steps too large, and no model comes of it."""
 
 
+class NoDevice(ValueError):
+    """Settings ask for a device that this machine does not have."""
+
+
 class Checkpoints(Protocol):
     """Where a fit keeps how far it has come: killed and begun again with the same store, it ends with the very bytes
     of one that was left alone.

@@ -2,9 +2,9 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +59,19 @@ class XGBoostRanker:
         self._threads = 0
 
     @classmethod
-    def fit(cls, data: TrainingData, settings: XGBoostSettings, seed: int, start_from: Self | None = None) -> Self:
-        """Histogram boosting of the weighted log-loss; see `Ranker.fit`."""
+    def fit(
+        cls,
+        data: TrainingData,
+        settings: XGBoostSettings,
+        seed: int,
+        start_from: Self | None = None,
+        elsewhere: "Elsewhere | None" = None,
+    ) -> Self:
+        """Histogram boosting of the weighted log-loss; see `Ranker.fit`.
+
+        `elsewhere` grows the trees that tell clicks. Those of conversions are grown here in any case: clicks are a
+        tenth of the rows, and whoever grows trees elsewhere knows no loss of open labels.
+        """
         click = click_label(data)
         encoding = (
             start_from._encoding if start_from else Encoding.fit(data.features, click.rows, settings.max_categories)
@@ -74,7 +85,9 @@ class XGBoostRanker:
 
         conversion = conversion_heads(data, start_from._conversion if start_from else 0.0, head)
         started = start_from and start_from._click
-        clicks = _boosted(table, click, encoding, settings, seed, started, held_out.click, curve=True)
+        clicks = _boosted(
+            table, click, encoding, settings, seed, started, held_out.click, curve=True, elsewhere=elsewhere
+        )
         return cls(encoding, clicks, conversion)
 
     def predict(self, features: Columns) -> Predictions:
@@ -110,7 +123,7 @@ class XGBoostRanker:
 
 
 @dataclass(frozen=True)
-class _Later:
+class Later:
     """Held-out rows that tell a label: their table, labels and weights."""
 
     table: NDArray[np.float32]
@@ -121,8 +134,8 @@ class _Later:
 class _HeldOut:
     """What is held out of either label; None where its rows tell only one class of it, or none."""
 
-    click: _Later | None
-    conversion: _Later | None
+    click: Later | None
+    conversion: Later | None
 
 
 def _held_out(encoding: Encoding, data: TrainingData | None) -> _HeldOut:
@@ -130,8 +143,30 @@ def _held_out(encoding: Encoding, data: TrainingData | None) -> _HeldOut:
         return _HeldOut(None, None)
     table = _table(encoding, data.features)
     labels = Label.of(data.clicked, data.weight), counted_conversions(data)
-    told = [_Later(table[label.rows], label) if min(label.per_class()) else None for label in labels]
+    told = [Later(table[label.rows], label) if min(label.per_class()) else None for label in labels]
     return _HeldOut(*told)
+
+
+@dataclass(frozen=True)
+class Boosting:
+    """What trees are to be grown from: (n, k) rows, NaN where unknown, and their label, whose values are final.
+
+    `types`: xgboost's of the k columns; `parameters`: xgboost's own, but for threads; `start`: what is continued;
+    `stop_after` so many rounds without a gain on `later`, if that is there.
+    """
+
+    table: NDArray[np.float32]
+    label: Label
+    types: list[str]
+    parameters: Mapping[str, Any]
+    rounds: int
+    start: "xgboost.Booster | None"
+    later: Later | None
+    stop_after: int
+
+
+Elsewhere = Callable[[Boosting], "tuple[xgboost.Booster, list[float]]"]
+"""Grows them; returns the booster with all its trees and, after each new one, the log-loss of `later`, if any."""
 
 
 def leaf_weight(label: Label) -> float:
@@ -152,29 +187,19 @@ def _boosted(
     settings: XGBoostSettings,
     seed: int,
     start: "xgboost.Booster | None",
-    later: _Later | None,
+    later: Later | None,
     l2: float = 1.0,
     curve: bool = False,
+    elsewhere: Elsewhere | None = None,
 ) -> "xgboost.Booster":
     """A booster of the known rows; `start` is continued in a copy. `l2`: xgboost's lambda, 1 is its own default.
 
     With `later`, which tells when to stop, its last trees are left out again where it does better without. `curve`: its
-    losses are said while it learns.
+    losses are said while it learns here, not `elsewhere`.
     """
     import xgboost as xgb
 
     known = table[label.rows]
-    shape = {
-        "feature_types": ["float"] * len(encoding.numeric) + ["c"] * len(encoding.vocabularies),
-        "enable_categorical": True,
-        "max_bin": BINS,
-        "nthread": threads_to_learn(len(known)),
-    }
-    cuts = None
-    if len(known) > CUT_ROWS:
-        drawn = np.sort(np.random.default_rng(seed).choice(len(known), CUT_ROWS, replace=False))
-        cuts = xgb.QuantileDMatrix(known[drawn], **shape)
-    matrix = xgb.QuantileDMatrix(known, label=label.value, weight=label.weight, ref=cuts, **shape)
     least = settings.min_child_weight
     parameters = {
         "objective": "binary:logistic",
@@ -185,10 +210,31 @@ def _boosted(
         "max_bin": BINS,
         "lambda": l2,
         "seed": seed,
-        "nthread": threads_to_learn(len(known)),
         "verbosity": 0,
     }
     rounds = settings.rounds if start is None else settings.warm_rounds
+    later = later if settings.stop_after else None
+    types = ["float"] * len(encoding.numeric) + ["c"] * len(encoding.vocabularies)
+    if elsewhere is not None:
+        found, history = elsewhere(Boosting(known, label, types, parameters, rounds, start, later, settings.stop_after))
+        if later is None:
+            return found
+        told = xgb.DMatrix(
+            later.table, later.label.value, weight=later.label.weight, feature_types=types, enable_categorical=True
+        )
+        return _best(found, history, start, told)
+    parameters["nthread"] = threads_to_learn(len(known))
+    shape = {
+        "feature_types": types,
+        "enable_categorical": True,
+        "max_bin": BINS,
+        "nthread": threads_to_learn(len(known)),
+    }
+    cuts = None
+    if len(known) > CUT_ROWS:
+        drawn = np.sort(np.random.default_rng(seed).choice(len(known), CUT_ROWS, replace=False))
+        cuts = xgb.QuantileDMatrix(known[drawn], **shape)
+    matrix = xgb.QuantileDMatrix(known, label=label.value, weight=label.weight, ref=cuts, **shape)
     obj = None
     if not label.final:
         targets = label.targets
@@ -199,7 +245,6 @@ def _boosted(
             return targets.at(logit.astype(np.float64))[1:]
 
     evals = [(matrix, TRAIN)] if curve else []
-    later = later if settings.stop_after else None
     if later is not None:
         told = xgb.QuantileDMatrix(later.table, label=later.label.value, weight=later.label.weight, ref=matrix, **shape)
         evals.append((told, HELD_OUT))  # the last of them tells when to stop
@@ -220,7 +265,7 @@ def _boosted(
 
 
 def _best(
-    found: "xgboost.Booster", losses: list[float], start: "xgboost.Booster | None", told: "xgboost.QuantileDMatrix"
+    found: "xgboost.Booster", losses: list[float], start: "xgboost.Booster | None", told: "xgboost.DMatrix"
 ) -> "xgboost.Booster":
     """`found` up to the tree with the least loss, the first of equals; a copy of `start` where none betters its own."""
     best = int(np.argmin(losses))
