@@ -289,6 +289,12 @@ class XGBoostSettings(EncodingSettings):
     )
 
 
+class LambdaMARTSettings(XGBoostSettings):
+    """The same, of the trees that order lists, of those that say how likely a click is, and of conversions; a leaf of
+    the first needs its share of what all pairs tell, so `min_child_weight` is that of the others.
+    """
+
+
 class NetworkSettings(Settings):
     """A network over vectors of ids: its size, how it learns, and which ids it remembers.
 
@@ -345,6 +351,7 @@ class RankerSettings(Settings):
     crosses: CrossesSettings = CrossesSettings()
     factorization: FactorizationSettings = FactorizationSettings()
     xgboost: XGBoostSettings = XGBoostSettings()
+    lambdamart: LambdaMARTSettings = LambdaMARTSettings()
     single_task: SingleTaskSettings = SingleTaskSettings()
     mmoe: MMoESettings = MMoESettings()
 
