@@ -290,9 +290,12 @@ class XGBoostSettings(EncodingSettings):
 
 
 class LambdaMARTSettings(XGBoostSettings):
-    """The same, of the trees that order lists, of those that say how likely a click is, and of conversions; a leaf of
-    the first needs its share of what all pairs tell, so `min_child_weight` is that of the others.
+    """The same, of the trees that order lists, of those that say how likely a click is, and of conversions.
+
+    A leaf of the first needs its share of what all pairs tell: `min_child_weight` is that of the others.
     """
+
+    rounds: int = Field(120, ge=1, description="at most so many: an order takes more trees than a rate")
 
 
 class NetworkSettings(Settings):

@@ -17,7 +17,7 @@ from jobs.train.progress import Fitted, said
 from models.rankers import RANKERS, fit
 from models.rankers.protocol import Diverged, TrainingData
 
-APART = ("popularity", "xgboost")
+APART = ("popularity", "xgboost", "lambdamart")
 """Kinds that learn without torch, whose number of threads is one for a whole process: beside those that learn with it.
 A kind that is not named here waits for its turn."""
 

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 FOLDS = 3
 """Of lists, each of which is scored by trees of the others' clicks, to see what a score is worth."""
+ORDER = {
+    "objective": "rank:ndcg",
+    "lambdarank_normalization": False,
+    "lambdarank_score_normalization": False,
+}
+LOSS = "softmax"
 FLATTEST = 1e-3
 """Least slope of the map: a flat one would make all items alike."""
 LEVEL_FILE, MAP_FILE = "level.ubj", "map.json"
@@ -56,6 +62,15 @@ class Lists:
         """Of the n rows those of some lists."""
         which, ids = np.unique(self.ids[kept], return_inverse=True)
         return type(self)(self.rows[kept], ids, self.value[kept], self.weight[which])
+
+    def loss(self, scores: NDArray[np.floating[Any]]) -> float:
+        """Mean over lists of -log of the share that clicked items have in the softmax of the n rows' scores (ListNet's
+        top one, Cao et al. 2007): smooth, where NDCG jumps with the place of one click."""
+        first = np.flatnonzero(np.diff(self.ids, prepend=-1))
+        top = np.maximum.reduceat(scores, first)
+        total = top + np.log(np.add.reduceat(np.exp(scores - top[self.ids]), first))
+        clicked = np.bincount(self.ids, self.value * scores) / np.bincount(self.ids, self.value)
+        return float(np.average(total - clicked, weights=self.weight))
 
     @property
     def clicks(self) -> float:
@@ -173,7 +188,7 @@ def _ordered(
     if not len(lists.rows) and start is not None:
         return start.copy()
     matrix = _matrix(table, lists, encoding, seed)
-    parameters = growing(settings, len(lists.rows), seed, warm=start is not None) | {"objective": "rank:ndcg"}
+    parameters = growing(settings, len(lists.rows), seed, warm=start is not None) | ORDER
     if not len(lists.rows):
         return xgb.train(parameters, matrix, 0)
     stump = xgb.train({**parameters, "max_depth": 1, "min_child_weight": 0.0}, matrix, 1)
@@ -181,24 +196,23 @@ def _ordered(
     if rounds is None:
         rounds = settings.rounds if start is None else settings.warm_rounds
     parameters["min_child_weight"] = known / max(1.0, lists.clicks) ** 0.5
-    told = None
-    if later is not None and len(later[1].rows) and settings.stop_after:
-        told = _matrix(*later, encoding, seed, matrix)
-    found: dict[str, dict[str, list[float]]] = {}
+    if later is None or not len(later[1].rows) or not settings.stop_after:
+        return xgb.train(parameters, matrix, rounds, xgb_model=start)
+    held_out = later[1]
+    losses: dict[str, dict[str, list[float]]] = {}
     booster = xgb.train(
-        parameters,
+        {**parameters, "disable_default_eval_metric": True},
         matrix,
-        num_boost_round=rounds,
+        rounds,
         xgb_model=start,
-        evals=[] if told is None else [(told, HELD_OUT)],
-        evals_result=found,
-        early_stopping_rounds=None if told is None else settings.stop_after,
+        evals=[(_matrix(*later, encoding, seed, matrix), HELD_OUT)],
+        evals_result=losses,
+        custom_metric=lambda scores, _: (LOSS, held_out.loss(scores)),
+        early_stopping_rounds=settings.stop_after,
         verbose_eval=False,
     )
-    if told is None:
-        return booster
-    metric, values = next(iter(found[HELD_OUT].items()))
-    return best(booster, values, start, told, metric, most=True)
+    own = np.inf if start is None else held_out.loss(_scores(start, later[0][held_out.rows]))
+    return best(booster, losses[HELD_OUT][LOSS], start, own)
 
 
 def _matrix(

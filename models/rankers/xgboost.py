@@ -233,7 +233,10 @@ def boosted(
         verbose_eval=False,
         callbacks=[reported(len(known), rounds)] if curve else None,
     )
-    return found if later is None else best(found, losses[HELD_OUT]["logloss"], start, told, "log-loss")
+    if later is None:
+        return found
+    own = np.inf if start is None else float(start.eval(told).rpartition(":")[2])
+    return best(found, losses[HELD_OUT]["logloss"], start, own)
 
 
 def binned(
@@ -273,27 +276,19 @@ def growing(settings: XGBoostSettings, rows: int, seed: int, warm: bool) -> dict
 
 
 def best(
-    found: "xgboost.Booster",
-    values: list[float],
-    start: "xgboost.Booster | None",
-    told: "xgboost.QuantileDMatrix",
-    metric: str,
-    most: bool = False,
+    found: "xgboost.Booster", losses: list[float], start: "xgboost.Booster | None", own: float
 ) -> "xgboost.Booster":
-    """`found` up to the tree with the least of a metric, the first of equals; a copy of `start` where none betters its
-    own. `most`: the metric is the better the more it is."""
-    at = int(np.argmax(values) if most else np.argmin(values))
+    """`found` up to the tree with the least loss, the first of equals; a copy of `start` where none betters `own`."""
+    at = int(np.argmin(losses))
     before = 0
     if start is not None:
         before = start.num_boosted_rounds()
-        own = float(start.eval(told).rpartition(":")[2])
-        better = values[at] > own if most else values[at] < own
-        log.info("xgboost: of %d further trees %d kept, held-out %s %.5f, before %.5f",
-                 len(values), at + 1 if better else 0, metric, values[at] if better else own, own)  # fmt: skip
-        if not better:
+        log.info("xgboost: of %d further trees %d kept, held-out loss %.5f, before %.5f",
+                 len(losses), at + 1 if losses[at] < own else 0, min(own, losses[at]), own)  # fmt: skip
+        if own <= losses[at]:
             return start.copy()
     else:
-        log.info("xgboost: of %d trees %d kept, held-out %s %.5f", len(values), at + 1, metric, values[at])
+        log.info("xgboost: of %d trees %d kept, held-out loss %.5f", len(losses), at + 1, losses[at])
     kept = found[: before + at + 1]
     kept.set_attr(best_iteration=None, best_score=None)
     return kept
