@@ -338,6 +338,15 @@ class XGBoostSettings(EncodingSettings):
     )
 
 
+class LambdaMARTSettings(XGBoostSettings):
+    """The same, of the trees that order lists, of those that say how likely a click is, and of conversions.
+
+    A leaf of the first needs its share of what all pairs tell: `min_child_weight` is that of the others.
+    """
+
+    rounds: int = Field(120, ge=1, description="at most so many: an order takes more trees than a rate")
+
+
 class NetworkSettings(Settings):
     """A network over vectors of ids: its size, how it learns, and which ids it remembers.
 
@@ -397,6 +406,7 @@ class RankerSettings(Settings):
     crosses: CrossesSettings = CrossesSettings()
     factorization: FactorizationSettings = FactorizationSettings()
     xgboost: XGBoostSettings = XGBoostSettings()
+    lambdamart: LambdaMARTSettings = LambdaMARTSettings()
     single_task: SingleTaskSettings = SingleTaskSettings()
     mmoe: MMoESettings = MMoESettings()
 

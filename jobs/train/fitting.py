@@ -22,7 +22,7 @@ from models.rankers.xgboost import Elsewhere
 if TYPE_CHECKING:
     from models.rankers.group import Group
 
-APART = ("popularity", "xgboost")
+APART = ("popularity", "xgboost", "lambdamart")
 """Kinds that learn without torch, whose number of threads is one for a whole process: beside those that learn with it.
 A kind that is not named here waits for its turn."""
 DISTRIBUTED = "xgboost"

@@ -9,6 +9,7 @@ from typing import cast
 from models.rankers import calibrated
 from models.rankers.crosses import CrossesRanker
 from models.rankers.factorization import FactorizationRanker
+from models.rankers.lambdamart import LambdaMARTRanker
 from models.rankers.logistic import LogisticRanker
 from models.rankers.mmoe import MMoERanker
 from models.rankers.popularity import PopularityRanker
@@ -20,7 +21,7 @@ from models.settings import RankerSettings
 
 _WEAKEST_FIRST: tuple[type[Ranker], ...] = (
     *(PopularityRanker, LogisticRanker, CrossesRanker, FactorizationRanker),
-    *(XGBoostRanker, SingleTaskRanker, MMoERanker),
+    *(XGBoostRanker, LambdaMARTRanker, SingleTaskRanker, MMoERanker),
 )
 RANKERS: dict[str, type[Ranker]] = {ranker.kind: ranker for ranker in _WEAKEST_FIRST}
 """A training run fits those of `RankerSettings.kinds`, in this order."""
