@@ -333,6 +333,18 @@ class XGBoostSettings(EncodingSettings):
         ge=0,
         description="shrinks the leaves of P(conversion | click), which has a tenth of the rows to learn from",
     )
+    spark_tasks: int = Field(
+        2, ge=1, description="of Spark that grow its trees together, from `spark.from_rows` rows on; all at once"
+    )
+
+
+class LambdaMARTSettings(XGBoostSettings):
+    """The same, of the trees that order lists, of those that say how likely a click is, and of conversions.
+
+    A leaf of the first needs its share of what all pairs tell: `min_child_weight` is that of the others.
+    """
+
+    rounds: int = Field(120, ge=1, description="at most so many: an order takes more trees than a rate")
 
 
 class NetworkSettings(Settings):
@@ -358,6 +370,9 @@ class NetworkSettings(Settings):
     admit_after: int = Field(5, ge=1, description="rows of one training that an id must be in to get a vector")
     expire_after_days: int = Field(30, ge=1, description="days without a row after which an id's vector is dropped")
     max_ids: int = Field(3_000_000, ge=1, description="vectors per id or category column, the most frequent")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where it learns; auto: on a CUDA device where there is one"
+    )
 
 
 class MMoESettings(NetworkSettings):
@@ -391,6 +406,7 @@ class RankerSettings(Settings):
     crosses: CrossesSettings = CrossesSettings()
     factorization: FactorizationSettings = FactorizationSettings()
     xgboost: XGBoostSettings = XGBoostSettings()
+    lambdamart: LambdaMARTSettings = LambdaMARTSettings()
     single_task: SingleTaskSettings = SingleTaskSettings()
     mmoe: MMoESettings = MMoESettings()
 
