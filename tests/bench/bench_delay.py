@@ -61,7 +61,7 @@ from tests.models.delays.late_world import DAYS, LateWorld, newton, within
 
 SEEDS, REQUESTS, FIRST_SEED = 5, 9_000, 50_000
 SO_FAR_WORLDS = 300
-LEVEL_WORLDS = 400
+LEVEL_WORLDS = 200
 NEWEST, CALIBRATED = "newest", ", calibrated"
 SETTINGS = RankerSettings()
 Row = dict[str, Any]
