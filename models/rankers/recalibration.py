@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.hashing import hashed
+from models.rankers import graph
+from models.rankers.graph import Traced
 from models.rankers.protocol import Floats
 
 BETA_FROM, ISOTONIC_FROM = 1_000, 10_000
@@ -58,6 +60,11 @@ class Beta:
         found: Floats = 1.0 / (1.0 + np.exp(-np.clip(logit, -LARGEST, LARGEST)))
         return found
 
+    def traced(self, p: Traced) -> Traced:
+        """As a call."""
+        p = p.clip(SMALLEST, 1 - SMALLEST)
+        return graph.sigmoid(graph.log(p) * self.a - graph.log(1.0 - p) * self.b + self.c)
+
     @property
     def kind(self) -> str:
         """shift, platt or beta."""
@@ -83,6 +90,15 @@ class Isotonic:
     def __call__(self, p: Floats) -> Floats:
         """(n,) of (n,), both in [0, 1]."""
         return np.interp(p, [0.0, *self.said, 1.0], [0.0, *self.comes, 1.0])
+
+    def traced(self, p: Traced) -> Traced:
+        """As a call: what each stretch that p has come through adds."""
+        said, comes = np.array([0.0, *self.said, 1.0]), np.array([0.0, *self.comes, 1.0])
+        wide = np.flatnonzero(np.diff(said) > 0)
+        first, last = said[wide], said[wide + 1]
+        slope = (comes[wide + 1] - comes[wide]) / (last - first)
+        through: Traced = ((p[..., None].clip(first, last) - first) * slope).sum(-1)
+        return through + float(comes[wide[0]])
 
     @property
     def kind(self) -> str:
@@ -149,6 +165,13 @@ class Recalibration:
         for name, own in self.of_surface.items():
             here = surface == name
             found[here] = own(said[here])
+        return found
+
+    def traced(self, said: Traced, surface: Traced, codes: Mapping[str, int]) -> Traced:
+        """As a call; `codes`: the number of each surface that is named."""
+        found = said if self.everywhere is None else self.everywhere.traced(said)
+        for name, own in self.of_surface.items():
+            found = graph.where(surface.equals(codes[name]), own.traced(said), found)
         return found
 
     @property
