@@ -32,7 +32,7 @@ of the parent's curve carried, renewed in any case, and renewed where it is cont
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
@@ -61,7 +61,7 @@ from tests.models.delays.late_world import DAYS, LateWorld, newton, within
 
 SEEDS, REQUESTS, FIRST_SEED = 5, 9_000, 50_000
 SO_FAR_WORLDS = 300
-LEVEL_WORLDS = 400
+LEVEL_WORLDS = 200
 NEWEST, CALIBRATED = "newest", ", calibrated"
 SETTINGS = RankerSettings()
 Row = dict[str, Any]
@@ -209,7 +209,7 @@ def judged(p: Floats, said: Floats, surface: Indices) -> dict[str, float]:
     }
 
 
-def of_seed(law: str, seed: int, requests: int) -> tuple[list[Row], bool]:
+def of_seed(law: str, seed: int, requests: int, learners: Iterable[str] = tuple(LEARNERS)) -> tuple[list[Row], bool]:
     """The figures of every learner, rows and method in one drawn world; and whether drift was found at 1 %."""
     of = sample(seed, requests, LAWS[law])
     train, test = (np.flatnonzero(side) for side in (of.clicks.day < TRAIN_DAYS, of.clicks.day >= TRAIN_DAYS))
@@ -217,7 +217,7 @@ def of_seed(law: str, seed: int, requests: int) -> tuple[list[Row], bool]:
     moved = drift(observed, observed.age < RECENT_DAYS)
     drifts = isinstance(moved, Drift) and moved.p_value < DRIFT_RISK
     found: list[Row] = []
-    for learner in LEARNERS:
+    for learner in learners:
         for rows, method, predict, mapped in fitted(of, learner, drifts):
             figures = judged(of.p[test], within_one(predict(test)), of.clicks.surface[test])
             found.append({"learner": learner, "rows": rows, "method": method, **figures, "mapped": float(mapped)})

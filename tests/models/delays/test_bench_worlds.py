@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.delays.observed import Observed
-from tests.bench.bench_delay import averaged, judged, of_seed
+from tests.bench.bench_delay import CALIBRATED, averaged, judged, of_seed
 from tests.bench.delay_worlds import HORIZON, LAWS, TRAIN_DAYS, sample
 
 
@@ -25,7 +25,8 @@ def test_figures_are_expectations_over_outcomes() -> None:
     rng = np.random.default_rng(0)
     p = rng.uniform(0.02, 0.4, 500)
     said = np.clip(1.2 * p + 0.02 * rng.standard_normal(500), 0.01, 0.99)
-    found = judged(p, said)
+    everywhere = np.zeros(500, dtype=np.int64)
+    found = judged(p, said, everywhere)
     losses, higher = [], []
     for _ in range(400):
         y = rng.random(500) < p
@@ -35,14 +36,17 @@ def test_figures_are_expectations_over_outcomes() -> None:
     assert found["auc"] == pytest.approx(np.mean(higher), abs=0.01)
     assert found["bias"] == pytest.approx(said.mean() / p.mean() - 1)
     assert found["ece"] == pytest.approx(said.mean() - p.mean(), rel=0.05)
-    assert judged(p, p)["ece"] == 0
-    assert judged(p, p)["log_loss"] < found["log_loss"]
+    assert judged(p, p, everywhere)["ece"] == 0
+    assert judged(p, p, everywhere)["log_loss"] < found["log_loss"]
 
 
 def test_the_curve_follows_a_risen_rate_and_as_seen_does_not() -> None:
-    """One small log: bias of the newest week, within what so few clicks can tell."""
-    rows = averaged("rates rise", [of_seed("rates rise", 7, 1_500)[0]])
+    """One small log: bias of the newest week, within what so few clicks can tell; of the month, once it is shifted."""
+    learners = ("logistic", "xgboost")
+    rows = averaged("rates rise", [of_seed("rates rise", 7, 1_500, learners)[0]])
     bias = {(row["learner"], row["rows"], row["method"]): row["bias"] for row in rows}
-    for learner in ("logistic", "xgboost"):
+    for learner in learners:
         assert bias[learner, "newest", "as_seen"] < -0.15
         assert abs(bias[learner, "newest", "plug_in"] - bias[learner, "newest", "oracle"]) < 0.08
+        assert min(bias[learner, "all", "plug_in"], bias[learner, "all", "oracle"]) < -0.2
+        assert abs(bias[learner, "all", f"plug_in{CALIBRATED}"]) < 0.1
