@@ -301,7 +301,7 @@ def _placed(scored: Scored, request: RankRequest, policy: PolicySettings) -> lis
     if not len(scored.item_ids):
         return []
     scores = score(scored.predictions, policy)
-    chosen, propensities = slate(scores, request.k, policy, _rng(request.request_id))
+    chosen, propensities = slate(scores, request.k, policy.on(request.surface), _rng(request.request_id))
     placed = scored.only(chosen)
     said = placed.predictions
     columns = (placed.item_ids, scores[chosen], said.p_click, said.p_conversion, propensities)

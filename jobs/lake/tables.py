@@ -148,6 +148,7 @@ _ITEM = {
     "price": _c(pa.float64(), "??"),
     "title": _c(STR, "??"),
     "removed": _c(pa.bool_(), "??"),  # deleted or blocked: never offered again; null is false
+    "feature_vector": _c(pa.list_(pa.float64()), "??"),  # of its image, say: items alike have vectors alike
 }
 _USER = {"user_id": _c(STR), "created_at": _c(TIME, "??")}
 

@@ -28,6 +28,7 @@ OTHER: dict[str, Any] = {
     "retrieval.kinds": ["ease"],
     "gate.slice_metric": "log_loss",
     "policy.score_weights": {"click": 1.0, "conversion": 20.0},
+    "policy.surfaces": {"search": {"temperature": 0.25}},
     "tasks.of_surface": {"feed": "recommend"},
     "world.slate_size": 3,
     "release.canary_percent": [10, 50],

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.endpoint.decide import Decider, _candidates
+from infra.endpoint.decide import Decider, _candidates, by_popularity
 from infra.endpoint.request import RankRequest
 from infra.endpoint.serving import Serving
 from jobs.bundle import Bundle, Light
 from jobs.features.online import Published
 from models.policies.choice import placed_choice
 from models.rankers.features import EVERYTHING
-from models.settings import PolicySettings, TaskSettings
+from models.settings import PolicySettings, SurfaceSettings, TaskSettings
 from tests.infra.endpoint.rig import DAY, IDS, POLICY, Awkward, Client, Memory, first_stage, running, settings
 
 
@@ -374,6 +374,26 @@ def test_epsilon_greedy_and_greedy_bundles_serve_their_own_policy(boosted: Bundl
     decider.close()
     assert [i.p_click for i in greedy] == sorted((i.p_click for i in greedy), reverse=True)
     assert greedy[0].propensity > 0
+
+
+def test_a_surface_is_explored_as_its_own_policy_says(boosted: Bundle) -> None:
+    """By ranker and by fallback: every propensity is the one that evidence computes for the request's surface."""
+    surfaces = {"search": SurfaceSettings(kind="epsilon_greedy", epsilon=0.3), "home": SurfaceSettings(temperature=2.0)}
+    several = replace(boosted, policy=PolicySettings(surfaces=surfaces))
+    decider, offsets = Decider(Memory(), 5000, TaskSettings()), np.array([0, 9])
+    variant, logged = decider.ready(several), {}
+    for surface in ("search", "home", "notification"):
+        asked = RankRequest(request_id="r", surface=surface, k=9, candidates=IDS[:9])
+        offer = variant.offer(asked.at())
+        for made in (decider.by_ranker(several, offer, asked), by_popularity(several, offer, asked)):
+            scores, place = np.zeros(9), np.zeros(9, dtype=np.int64)
+            for item in made.items:
+                scores[IDS.index(item.item_id)], place[IDS.index(item.item_id)] = item.score, item.position
+            judged = placed_choice(scores, offsets, place, several.policy, None, np.array([surface], dtype=object))
+            assert [item.propensity for item in made.items] == pytest.approx(judged[np.argsort(place)].tolist())
+            logged.setdefault(surface, []).append(made.items[0].propensity)
+    decider.close()
+    assert len({tuple(of) for of in logged.values()}) == 3
 
 
 def test_what_outcomes_are_worth_orders_the_items(boosted: Bundle) -> None:
