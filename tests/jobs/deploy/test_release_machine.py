@@ -180,20 +180,22 @@ class Releases(RuleBasedStateMachine):
         if ledger.under_way(self.history) is None and champion["candidate_id"] != name:
             self.history = ledger.append(self.run, self.history, self.release(name).step(APPROVED, champion["config"]))
 
-    @rule(found=st.sampled_from(list(Found)), seconds=st.sampled_from([1.0, PATIENCE]))
-    def watched(self, found: Found, seconds: float) -> None:
-        if (begun := ledger.under_way(self.history)) is not None:
+    @rule(
+        found=st.sampled_from([*Found, None, *[Found.PASSED] * 4]), seconds=st.sampled_from([1.0, 1.0, 1.0, PATIENCE])
+    )
+    def watched(self, found: Found | None, seconds: float) -> None:
+        """None: a person goes back. Most pass, or few releases would come far."""
+        if (begun := ledger.under_way(self.history)) is None:
+            return
+        if found is None:
+            self.move(lambda: self.back("bob went back"))
+        else:
             self.move(lambda: self.take(traffic.of_step(begun), Report(found, "because", seconds)))
 
-    @rule(calls=st.integers(1, 24), found=st.sampled_from([Found.PASSED, Found.FAILED]))
-    def killed(self, calls: int, found: Found) -> None:
+    @rule(calls=st.integers(1, 24), found=st.sampled_from([*[Found.PASSED] * 3, Found.FAILED, None]))
+    def killed(self, calls: int, found: Found | None) -> None:
         self.kill_at = calls
         self.watched(found, 1.0)
-
-    @rule()
-    def by_hand(self) -> None:
-        if ledger.under_way(self.history) is not None:
-            self.move(lambda: self.back("bob went back"))
 
     @rule()
     def loaded(self) -> None:
