@@ -45,5 +45,5 @@ def test_spark_grows_the_trees_that_one_process_does(tmp_path: Path, tmp_path_fa
         assert found[mode]["validation_auc"] > 0.6
         assert abs(trees(found[mode]) - trees(here[mode])) <= 3
     assert found["warm"]["started_from"] == found["full"]["candidate_id"]
-    assert trees(found["full"]) < 12, "the held-out rows told when to stop"
+    assert trees(found["full"]) < trees(found["warm"]) < trees(found["full"]) + 5, "held-out rows tell where it ends"
     assert not list((there.lake.root / "candidates" / "parts").glob("*/rows.parquet"))
