@@ -109,7 +109,9 @@ class LambdaMARTRanker(XGBoostRanker):
         self._shared = shared(encoding)
 
     @classmethod
-    def fit(cls, data: TrainingData, settings: XGBoostSettings, seed: int, start_from: Self | None = None) -> Self:
+    def fit(  # type: ignore[override] # its trees are all grown here
+        cls, data: TrainingData, settings: XGBoostSettings, seed: int, start_from: Self | None = None
+    ) -> Self:
         """See `Ranker.fit`; raises ValueError too where nobody says which rows were shown together."""
         rows = Rows.of(data, settings, start_from)
         if data.groups is None:
