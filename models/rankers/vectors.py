@@ -117,7 +117,7 @@ class VectorRanker:
             rows.rehearsed[:] = start_from.predict(data.features).p_conversion_given_click[click.rows]
         epochs = settings.warm_epochs if start_from else settings.epochs
         held_out = None
-        if data.held_out is not None and epochs > 1:
+        if data.held_out is not None and epochs:
             known = Label.of(data.held_out.clicked, data.held_out.weight)
             later = layout.hashed(data.held_out.features, known.rows)
             held_out = _batch(layout, table, data.held_out, known, None, later, heads) if len(known.rows) else None

@@ -310,9 +310,17 @@ def test_a_second_pass_is_a_loss_where_ids_are_many() -> None:
 
 
 def test_progress_is_told(drawn: Drawn, caplog: pytest.LogCaptureFixture) -> None:
-    """Ten lines an epoch with the rows done and the loss; whoever listens has the time of each and so the rate."""
+    """Ten lines an epoch with the rows done, the loss and that of rows held out; whoever listens has the time of each
+    and so the rate. Watching changes nothing.
+    """
+    data = replace(drawn.data, held_out=part(drawn.data, slice(0, 1000)))
     with caplog.at_level(logging.INFO, "models.rankers"):
-        fit(drawn.data, batch_size=100)
+        watched = fit(data, batch_size=100)
+    assert watched.to_files() == fit(drawn.data, batch_size=100).to_files()
+    told = [record.validation_log_loss for record in caplog.records if hasattr(record, "rows")]
+    said = watched.predict(data.held_out.features).p_click
+    assert told[-1] < told[0]
+    assert told[-1] == pytest.approx(log_loss(data.held_out.clicked, said), abs=0.002), "but for the level set later"
     rows = [record.rows for record in caplog.records if hasattr(record, "rows")]
     assert rows == [1200 * k for k in range(1, 11)]
     assert all(0 < record.loss < 3 for record in caplog.records if hasattr(record, "loss"))
