@@ -320,10 +320,13 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _scores_weigh_probabilities(self) -> Self:
-        known = ["click", "conversion", *(name for name, of in self.outcomes.items() if of.kind == "binary")]
+        further = (name for name, of in self.outcomes.items() if of.kind == "binary" or of.quantiles_by)
+        known = ["click", "conversion", *further]
         wrong = sorted(set(self.policy.score_weights) - set(known))
         if wrong:
-            raise ValueError(f"policy.score_weights: binary outcomes are {', '.join(known)}; found {', '.join(wrong)}")
+            raise ValueError(
+                f"policy.score_weights: outcomes between 0 and 1 are {', '.join(known)}; found {', '.join(wrong)}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -94,11 +94,18 @@ class OutcomeSettings(Settings):
         None, description="`clicked`: it counts only of impressions that were clicked, and is learned given the click"
     )
     unit: str = Field("", description="of a value, for people: seconds")
+    quantiles_by: str = Field(
+        "",
+        description="of a value: learn its quantile among rows of the same value of this attribute instead, so that "
+        "what is long is not preferred for being long (`item.duration` of a watch time)",
+    )
 
     @model_validator(mode="after")
     def _only_values_have_units(self) -> Self:
         if self.unit and self.kind == "binary":
             raise ValueError(f"a binary outcome needs no unit; found {self.unit!r}")
+        if self.quantiles_by and self.kind == "binary":
+            raise ValueError(f"a binary outcome has no quantiles; found quantiles_by = {self.quantiles_by!r}")
         return self
 
 

@@ -31,7 +31,7 @@ class Calibrated:
         require(features, (SURFACE,))
         found, surface = self.ranker.predict(features), features[SURFACE]
         click, given = self._click(found.p_click, surface), self._conversion(found.p_conversion_given_click, surface)
-        return Predictions(click, given, found.outcomes)
+        return Predictions(click, given, found.outcomes, found.quantiles)
 
     def to_files(self) -> dict[str, bytes]:
         """Those of the ranker within, and one of JSON for each outcome whose words are mapped."""

@@ -242,7 +242,7 @@ class Learner:
         came = float(weight[known] @ label[known])
         if not came:
             return 0.0
-        if head.kind == "binary":
+        if head.a_share:
             step = shift(logit[known], weight[known], came)
         else:
             step = float(np.log(came / (weight[known] @ np.exp(np.minimum(logit[known], MOST)))))
@@ -406,7 +406,7 @@ def _further_loss(
     if not len(known):
         return 0.0
     at, came = torch.from_numpy(known), torch.from_numpy(label[known])
-    if head.kind == "binary":
+    if head.a_share:
         loss = torch.nn.functional.binary_cross_entropy_with_logits
         return loss(logit[at], came, weight=weight[at], reduction="sum")
     return (weight[at] * (torch.exp(logit[at].clip(max=MOST)) - came * logit[at])).sum()

@@ -121,6 +121,8 @@ class Predictions:
     """Probabilities per row, shape (n,), in [0, 1]: of a click given the impression, of a conversion given the click.
 
     `outcomes`: of further ones by name, those the ranker has learned: a probability or a mean value per impression.
+    `quantiles`: of those that are values, in [0, 1] of rows of one group (see `OutcomeSettings.quantiles_by`); None
+    where the value alone is known.
 
     Raises ValueError for the second outside [0, 1] (NaN aside).
     """
@@ -128,6 +130,7 @@ class Predictions:
     p_click: Floats
     p_conversion_given_click: Floats
     outcomes: Mapping[str, Floats] = field(default_factory=dict)
+    quantiles: Mapping[str, Floats | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         given = self.p_conversion_given_click
@@ -137,7 +140,8 @@ class Predictions:
     def take(self, rows: NDArray[np.int64]) -> "Predictions":
         """Some rows, in this order."""
         outcomes = {name: of[rows] for name, of in self.outcomes.items()}
-        return Predictions(self.p_click[rows], self.p_conversion_given_click[rows], outcomes)
+        quantiles = {name: None if of is None else of[rows] for name, of in self.quantiles.items()}
+        return Predictions(self.p_click[rows], self.p_conversion_given_click[rows], outcomes, quantiles)
 
     @property
     def p_conversion(self) -> Floats:

@@ -126,7 +126,11 @@ class VectorRanker:
         settings = settings.model_copy(update={"learning_rate": rate})
         learner = Learner(weights, memory, table, layout.fields, settings, goes_on, heads)
         learner.learn(rows, epochs, layout.listed, rng, held_out, checkpoints)
-        return cls(layout, *learner.finished(), constant, heads)
+        found = cls(layout, *learner.finished(), constant, heads)
+        if not start_from and any(head.by for head in heads):
+            said = found.predict(data.features)
+            found._heads = further.levelled(heads, data, said.outcomes, said.p_click)
+        return found
 
     def _newer(self, data: TrainingData) -> TrainingData:
         """The rows of days after the last it learned from; all where days are not told, or those tell no clicks.
@@ -146,7 +150,9 @@ class VectorRanker:
         both = np.concatenate([np.zeros((0, len(self._weights["out.bias"]))), *found])[:n]
         p = sigmoid(both)
         given = p[:, 1].copy() if self._conversion is None else np.full(n, self._conversion)
-        return Predictions(p[:, 0].copy(), given, further.predictions(self._heads, both[:, len(TASKS) :], p[:, 0]))
+        logit, of = both[:, len(TASKS) :], self._heads
+        outcomes = further.predictions(of, logit, p[:, 0], features)
+        return Predictions(p[:, 0].copy(), given, outcomes, further.quantiles(of, logit, p[:, 0]))
 
     def log_losses(self, data: TrainingData) -> dict[str, float]:
         """Weighted mean log-loss in nats by task, of the rows whose label is known: P(click), P(conversion)."""
@@ -197,7 +203,7 @@ class VectorRanker:
             memory,
             Embeddings.from_files(files),
             tree["conversion"],
-            tuple(Head(**head) for head in tree.get("heads", ())),
+            tuple(further.read(head) for head in tree.get("heads", ())),
         )
 
     def _blocks(self, features: Columns) -> Iterable[NDArray[np.float32]]:
