@@ -37,7 +37,7 @@ from models.settings import PolicySettings
 
 MANIFEST = "manifest.json"
 PROBE = "probe/rows.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -306,13 +306,23 @@ class NetworkSettings(Settings):
     tower_width: int = Field(32, ge=1)
     embedding_dimensions: int = Field(16, ge=1, description="of an id's, a category's and a last item's vector")
     batch_size: int = Field(1024, ge=1)
-    epochs: int = Field(
-        1, ge=0, description="passes; ids are learned by heart in the second: stops early on held-out rows"
+    epochs: int | None = Field(
+        None,
+        ge=0,
+        description="passes, stopped early on held-out rows; none: as many as whole_rows holds, from 1 to 3, and 1 "
+        "where nothing is held out",
     )
+    whole_rows: int = Field(1_000_000, ge=1, description="of so many rows or more one pass is all by default")
     warm_epochs: int = Field(1, ge=0, description="passes of a daily warm start over its rows")
     learning_rate: float = Field(7e-3, gt=0, description="Adam's, of the network; falls to 0 over a fit")
     warm_learning_rate: float = Field(1e-3, gt=0, description="the same in a warm start, which goes on, not begins")
     embedding_learning_rate: float = Field(0.15, gt=0, description="row-wise AdaGrad's, of the vectors")
+    embedding_caution: float = Field(
+        1.0,
+        ge=0,
+        description="what AdaGrad's sums begin with, in squared gradients of one row of the logs: a vector of few rows "
+        "moves little, so that further passes learn fewer ids by heart; 0: its first step is as long as any",
+    )
     id_dropout: float = Field(
         0.02, ge=0, lt=1, description="values shown as if never seen, from which the vector of such is learned"
     )

@@ -6,24 +6,24 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
 
-def looked_gradient(gradient: torch.Tensor, looked: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+def looked_gradient(gradient: torch.Tensor, looked: torch.Tensor, present: torch.Tensor, items: int) -> torch.Tensor:
     """(n, words + listed, d): that of the vectors looked up, given the (n, m) one of `network.inputs`; by hand, for
     tracing those sums would cost more than the network itself.
     """
     listed, d = present.shape[-1], looked.shape[-1]
     words = looked.shape[-2] - listed
-    last = gradient.shape[-1] - d
+    last, asking = gradient.shape[-1] - d, words - items
     product, end = gradient[:, None, last:], last - (d + 1 if listed else 0)
-    own, found = looked[:, :words], torch.empty_like(looked)
-    total = own.sum(1, keepdim=True)
+    found = torch.empty_like(looked)
+    asks, item = looked[:, :asking].sum(1, keepdim=True), looked[:, asking:words].sum(1, keepdim=True)
     if listed:
         share = present / present.sum(1, keepdim=True).clip(min=1)
-        pooled = share[:, None] @ looked[:, words:]
-        total += pooled
-        of_pooled = torch.addcmul(gradient[:, None, end : end + d], product, total - pooled)
+        asks += share[:, None] @ looked[:, words:]
+        of_pooled = torch.addcmul(gradient[:, None, end : end + d], product, item)
         torch.mul(share[..., None], of_pooled, out=found[:, words:])
-    of_words = gradient[:, end - words * d : end].reshape(own.shape)
-    torch.sub(total, own, out=found[:, :words]).mul_(product).add_(of_words)
+    of_words = gradient[:, end - words * d : end].reshape(-1, words, d)
+    torch.addcmul(of_words[:, :asking], product, item, out=found[:, :asking])
+    torch.addcmul(of_words[:, asking:], product, asks, out=found[:, asking:words])
     return found
 
 

@@ -25,6 +25,7 @@ from models.settings import NetworkSettings
 if TYPE_CHECKING:
     from models.rankers.learner import Batch
 
+MOST_PASSES = 3
 BLOCK, BLOCKS_AT_ONCE = 64, 128
 """Rows are scored in blocks of one size: a matrix product may add in another order where there are fewer."""
 LAYOUT_FILE, NETWORK_FILE = "layout.json", "network.safetensors"
@@ -99,7 +100,8 @@ class VectorRanker:
         days = np.zeros(len(click.rows), np.int64) if data.days is None else data.days[click.rows]
         words = layout.hashed(data.features, click.rows)
         seen = layout.seen(words, days)
-        admission = Admission(settings.admit_after, settings.expire_after_days, settings.max_ids)
+        first_sum = settings.embedding_caution / settings.batch_size**2
+        admission = Admission(settings.admit_after, settings.expire_after_days, settings.max_ids, first_sum)
         if start_from:
             table = start_from._table.grown(seen, admission, PARENTS, int(days.max()))
             weights, memory = start_from._weights, start_from._memory
@@ -115,7 +117,7 @@ class VectorRanker:
         rows = _batch(layout, table, data, click, conversion, words, heads)
         if conversion is None and start_from and before is None:
             rows.rehearsed[:] = start_from.predict(data.features).p_conversion_given_click[click.rows]
-        epochs = settings.warm_epochs if start_from else settings.epochs
+        epochs = settings.warm_epochs if start_from else _passes(settings, len(rows), data.held_out is not None)
         held_out = None
         if data.held_out is not None and epochs:
             known = Label.of(data.held_out.clicked, data.held_out.weight)
@@ -124,7 +126,7 @@ class VectorRanker:
         goes_on = start_from is not None and before is None and conversion is not None
         rate = settings.warm_learning_rate if start_from else settings.learning_rate
         settings = settings.model_copy(update={"learning_rate": rate})
-        learner = Learner(weights, memory, table, layout.fields, settings, goes_on, heads)
+        learner = Learner(weights, memory, table, layout.fields, layout.items, settings, goes_on, heads)
         learner.learn(rows, epochs, layout.listed, rng, held_out, checkpoints)
         found = cls(layout, *learner.finished(), constant, heads)
         if not start_from and any(head.by for head in heads):
@@ -216,7 +218,8 @@ class VectorRanker:
             part = slice(first, first + BLOCK * BLOCKS_AT_ONCE)
             own, of = _filled(numbers[part]), _filled(codes[part])
             looked = self._table.rows[of].astype(np.float32)
-            yield network.inputs(np, own, looked, (of[..., words:] != unknown).astype(np.float32))
+            present = (of[..., words:] != unknown).astype(np.float32)
+            yield network.inputs(np, own, looked, present, self._layout.items)
 
     def _of_blocks(self, x: NDArray[np.float32]) -> Floats:
         found = network.logits(np, self._weights, x)
@@ -245,6 +248,13 @@ def _first_biases(heads: tuple[Head, ...], data: TrainingData, click: Label) -> 
     """Of each task: what it says before it has learned anything; 0 of a conversion, until enough are known."""
     taught = further.labels(heads, data, click.rows).astype(np.float64)
     return [_logit(click), 0.0, *(head.first_bias(label) for head, label in zip(heads, taught.T, strict=True))]
+
+
+def _passes(settings: NetworkSettings, rows: int, held_out: bool) -> int:
+    """Of a full training: few rows are gone through again, as far as the held-out ones allow."""
+    if settings.epochs is not None:
+        return settings.epochs
+    return min(MOST_PASSES, max(1, settings.whole_rows // max(1, rows))) if held_out else 1
 
 
 def _logit(label: Label) -> float:

@@ -4,7 +4,8 @@
                told: clicks and long views; left out where ../shared/data has none. Beside a plain LightGBM on the
                same columns (in `var/lightgbm-env`, made on the first run) and a plain xgboost
     world      a simulated day's requests, each ranker's first choice of its candidates: the true clicks it earns, as a
-               share of the way from the logging policy to the best choice
+               share of the way from the logging policy to the best choice; beside them how far any could come from
+               such clicks (`tests.bench.world_law`)
     ranker     seconds to learn
 
 Intervals are by user. GAUC is the mean of users' AUC by their positives, NDCG@5 of a user's day as one list; both of
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from jobs import config
 from models.evaluation.calibration import ece
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Estimate, Finding
@@ -31,7 +33,9 @@ from models.rankers.protocol import Floats, Predictions, Scorer
 from models.rankers.recalibration import Outcomes, Recalibration
 from models.rankers.xgboost import _table
 from models.settings import GateSettings, RankerSettings
+from models.world import World
 from tests.bench import quality_logs as logs
+from tests.bench import world_law
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE = ROOT / "var" / "lightgbm-env"
@@ -163,11 +167,14 @@ def both(said: Predictions) -> dict[str, Floats]:
 def world(small: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """A row a ranker: its true clicks a request, and how much of the way from logged to best choices it has come."""
     with tempfile.TemporaryDirectory() as folder:
-        of, asked = logs.world(Path(folder), logs.SMALL_WORLD if small else logs.WORLD)
+        settings = logs.SMALL_WORLD if small else logs.WORLD
+        of, asked = logs.world(Path(folder), settings)
     logging, best = asked.truth[asked.shown], asked.value(asked.truth)
     way = float((best - logging).mean())
     for name, value in (("logging policy", logging), ("best choice", best)):
         yield "world", {"ranker": name, "clicks_a_request": float(value.mean())}
+    for name, share in world_law.shares(World(config.load(logs.environment(settings)).world)).items():
+        yield "world", {"ranker": name, "share": share}
     test = of.test
     for kind in list(RANKERS)[:2] if small else RANKERS:
         _, made, seconds = learned(of, kind)

@@ -3,12 +3,12 @@
 A ranker has to find the law and the numbers in it; here the law is given (`models.world`: who looks where, that appeal
 is a quality and a product of eight tastes, how widely all of these spread), and only the numbers are learned.
 
-    told      every item's quality and character are told, a user's taste is learned from its clicks: no ranker that
-              sees clicks and columns can do better, but for what Laplace's approximation is off by
-    learned   items are learned too, by variational Bayes (Jaakkola & Jordan 2000, "Bayesian parameter estimation via
-              variational methods", for the logistic; mean field between users and items as in Lim & Teh 2007,
-              "Variational Bayesian approach to movie rating prediction"), from clicks, categories, segments, price and
-              tier, with what the logging policy believes of each item told: more than its impressions show
+    items told   every item's quality and character are told, a user's taste is learned from its clicks: no ranker
+                 that sees clicks and columns can do better, but for what Laplace's approximation is off by
+    law told     items are learned too, by variational Bayes (Jaakkola & Jordan 2000, "Bayesian parameter estimation
+                 via variational methods", for the logistic; mean field between users and items as in Lim & Teh 2007,
+                 "Variational Bayesian approach to movie rating prediction"), from clicks, categories, segments, price
+                 and tier, with what the logging policy believes of each item told: more than its impressions show
 """
 
 from dataclasses import dataclass
@@ -84,6 +84,21 @@ class Believed:
         square = np.stack([flat[1][some] @ flat[0][of] for of, some in zip(user, candidates, strict=True)])
         spread = np.maximum(square - mean**2, 0.0)
         return expit((mean + _novelty(world, day, candidates)) / np.sqrt(1 + np.pi / 8 * spread))
+
+
+def shares(world: World) -> dict[str, float]:
+    """By name, of the last day's requests: the share of the way from the logging policy to the best choice."""
+    last = world.settings.days - 1
+    rows, day = seen(world, last), draw_day(world, last)
+    asked = day.requests
+    truth = world.click_probability(last, asked.user, asked.candidates, asked.surface)
+    shown = np.take_along_axis(truth, (asked.candidates == day.shown.item[:, :1]).argmax(axis=1)[:, None], axis=1)
+    found = {}
+    for name, of in (("items told", told), ("law told", learned)):
+        best = of(world, rows).scores(world, last, asked.user, asked.candidates).argmax(axis=1)
+        value = np.take_along_axis(truth, best[:, None], axis=1)
+        found[name] = float((value - shown).mean() / (truth.max(axis=1)[:, None] - shown).mean())
+    return found
 
 
 def told(world: World, rows: Seen) -> Believed:
