@@ -306,13 +306,12 @@ class NetworkSettings(Settings):
     tower_width: int = Field(32, ge=1)
     embedding_dimensions: int = Field(16, ge=1, description="of an id's, a category's and a last item's vector")
     batch_size: int = Field(1024, ge=1)
-    epochs: int | None = Field(
-        None,
+    epochs: int = Field(
+        1,
         ge=0,
-        description="passes, stopped early on held-out rows; none: as many as whole_rows holds, from 1 to 3, and 1 "
-        "where nothing is held out",
+        description="passes, stopped early on held-out rows: of few rows two more may pay, where embedding_caution "
+        "keeps ids from being learned by heart",
     )
-    whole_rows: int = Field(1_000_000, ge=1, description="of so many rows or more one pass is all by default")
     warm_epochs: int = Field(1, ge=0, description="passes of a daily warm start over its rows")
     learning_rate: float = Field(7e-3, gt=0, description="Adam's, of the network; falls to 0 over a fit")
     warm_learning_rate: float = Field(1e-3, gt=0, description="the same in a warm start, which goes on, not begins")

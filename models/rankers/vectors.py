@@ -25,7 +25,6 @@ from models.settings import NetworkSettings
 if TYPE_CHECKING:
     from models.rankers.learner import Batch
 
-MOST_PASSES = 3
 BLOCK, BLOCKS_AT_ONCE = 64, 128
 """Rows are scored in blocks of one size: a matrix product may add in another order where there are fewer."""
 LAYOUT_FILE, NETWORK_FILE = "layout.json", "network.safetensors"
@@ -117,7 +116,7 @@ class VectorRanker:
         rows = _batch(layout, table, data, click, conversion, words, heads)
         if conversion is None and start_from and before is None:
             rows.rehearsed[:] = start_from.predict(data.features).p_conversion_given_click[click.rows]
-        epochs = settings.warm_epochs if start_from else _passes(settings, len(rows), data.held_out is not None)
+        epochs = settings.warm_epochs if start_from else settings.epochs
         held_out = None
         if data.held_out is not None and epochs:
             known = Label.of(data.held_out.clicked, data.held_out.weight)
@@ -248,13 +247,6 @@ def _first_biases(heads: tuple[Head, ...], data: TrainingData, click: Label) -> 
     """Of each task: what it says before it has learned anything; 0 of a conversion, until enough are known."""
     taught = further.labels(heads, data, click.rows).astype(np.float64)
     return [_logit(click), 0.0, *(head.first_bias(label) for head, label in zip(heads, taught.T, strict=True))]
-
-
-def _passes(settings: NetworkSettings, rows: int, held_out: bool) -> int:
-    """Of a full training: few rows are gone through again, as far as the held-out ones allow."""
-    if settings.epochs is not None:
-        return settings.epochs
-    return min(MOST_PASSES, max(1, settings.whole_rows // max(1, rows))) if held_out else 1
 
 
 def _logit(label: Label) -> float:

@@ -32,7 +32,7 @@ from models.rankers.encoding import Encoding
 from models.rankers.protocol import Floats, Predictions, Scorer
 from models.rankers.recalibration import Outcomes, Recalibration
 from models.rankers.xgboost import _table
-from models.settings import GateSettings, RankerSettings
+from models.settings import GateSettings, MMoESettings, RankerSettings
 from models.world import World
 from tests.bench import quality_logs as logs
 from tests.bench import world_law
@@ -46,10 +46,10 @@ PEERS = ("lightgbm, plain", "xgboost, plain")
 MMOE_OVER_XGBOOST = 1.2
 
 
-def learned(of: logs.Logs, kind: str) -> tuple[Scorer, Scorer, float]:
+def learned(of: logs.Logs, kind: str, settings: RankerSettings = SETTINGS) -> tuple[Scorer, Scorer, float]:
     """A ranker as `jobs.train` makes it: fitted, calibrated on the validation rows; before and after, and seconds."""
     started = time.perf_counter()
-    plain, rows = fit(kind, of.learned, SETTINGS), of.validate
+    plain, rows = fit(kind, of.learned, settings), of.validate
     said, surface = plain.predict(rows.data.features), rows.data.features["surface"]
     click = Recalibration.fit(Outcomes(said.p_click, rows.data.clicked, rows.users, surface))
     at = np.flatnonzero((rows.data.clicked == 1.0) & np.isfinite(rows.data.converted))
@@ -167,17 +167,20 @@ def both(said: Predictions) -> dict[str, Floats]:
 def world(small: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """A row a ranker: its true clicks a request, and how much of the way from logged to best choices it has come."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = logs.SMALL_WORLD if small else logs.WORLD
-        of, asked = logs.world(Path(folder), settings)
+        sizes = logs.SMALL_WORLD if small else logs.WORLD
+        of, asked = logs.world(Path(folder), sizes)
     logging, best = asked.truth[asked.shown], asked.value(asked.truth)
     way = float((best - logging).mean())
     for name, value in (("logging policy", logging), ("best choice", best)):
         yield "world", {"ranker": name, "clicks_a_request": float(value.mean())}
-    for name, share in world_law.shares(World(config.load(logs.environment(settings)).world)).items():
+    for name, share in world_law.shares(World(config.load(logs.environment(sizes)).world)).items():
         yield "world", {"ranker": name, "share": share}
     test = of.test
-    for kind in list(RANKERS)[:2] if small else RANKERS:
-        _, made, seconds = learned(of, kind)
+    fits = [(kind, kind, SETTINGS) for kind in (list(RANKERS)[:2] if small else RANKERS)]
+    if not small:
+        fits.append(("mmoe, three passes", "mmoe", RankerSettings(mmoe=MMoESettings(epochs=3))))
+    for name, kind, settings in fits:
+        _, made, seconds = learned(of, kind, settings)
         value = asked.value(made.predict(asked.columns).p_click)
         apart = value - logging - (value - logging).mean() / way * (best - logging)
         error = float(apart.std() / way / np.sqrt(len(apart)))
@@ -186,7 +189,7 @@ def world(small: bool) -> Iterator[tuple[str, dict[str, Any]]]:
         yield (
             "world",
             {
-                "ranker": kind,
+                "ranker": name,
                 "clicks_a_request": float(value.mean()),
                 "share": share,
                 "share_low": share - 1.96 * error,

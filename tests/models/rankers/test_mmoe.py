@@ -27,7 +27,7 @@ from models.rankers.logistic import LogisticRanker
 from models.rankers.mmoe import MMoERanker
 from models.rankers.protocol import Diverged, TrainingData
 from models.rankers.single_task import SingleTaskRanker
-from models.rankers.vectors import _batch, _passes
+from models.rankers.vectors import _batch
 from models.settings import LogisticSettings, MMoESettings, SingleTaskSettings
 from tests.models.rankers.id_world import Drawn, IdWorld, excess, log_loss
 
@@ -306,13 +306,6 @@ def test_further_passes_learn_ids_by_heart_and_caution_keeps_most_of_that_away()
     own = {"admit_after": 1, "batch_size": 256, "epochs": 3}
     rash, careful = (fit(train.data, embedding_caution=c, **own).predict(test.data.features) for c in (0.0, 1.0))
     assert excess(test.p_click, careful.p_click) < 0.6 * excess(test.p_click, rash.p_click)
-
-
-def test_few_rows_are_gone_through_again_where_some_are_held_out() -> None:
-    settings = MMoESettings(whole_rows=1000)
-    assert [_passes(settings, rows, held_out=True) for rows in (1, 333, 400, 600, 1000, 10**6)] == [3, 3, 2, 1, 1, 1]
-    assert _passes(settings, 1, held_out=False) == 1
-    assert _passes(MMoESettings(epochs=0), 1, held_out=True) == 0
 
 
 def test_progress_is_told(drawn: Drawn, caplog: pytest.LogCaptureFixture) -> None:
