@@ -307,20 +307,17 @@ class NetworkSettings(Settings):
     embedding_dimensions: int = Field(16, ge=1, description="of an id's, a category's and a last item's vector")
     batch_size: int = Field(1024, ge=1)
     epochs: int = Field(
-        1,
-        ge=0,
-        description="passes, stopped early on held-out rows: of few rows two more may pay, where embedding_caution "
-        "keeps ids from being learned by heart",
+        1, ge=0, description="passes; ids are learned by heart in the second: stops early on held-out rows"
     )
     warm_epochs: int = Field(1, ge=0, description="passes of a daily warm start over its rows")
     learning_rate: float = Field(7e-3, gt=0, description="Adam's, of the network; falls to 0 over a fit")
     warm_learning_rate: float = Field(1e-3, gt=0, description="the same in a warm start, which goes on, not begins")
     embedding_learning_rate: float = Field(0.15, gt=0, description="row-wise AdaGrad's, of the vectors")
     embedding_caution: float = Field(
-        1.0,
+        0.0,
         ge=0,
-        description="what AdaGrad's sums begin with, in squared gradients of one row of the logs: a vector of few rows "
-        "moves little, so that further passes learn fewer ids by heart; 0: its first step is as long as any",
+        description="what AdaGrad's sums begin with, in squared gradients of one row of the logs: above 0 a vector of "
+        "few rows moves little, so that further passes learn fewer ids by heart",
     )
     id_dropout: float = Field(
         0.02, ge=0, lt=1, description="values shown as if never seen, from which the vector of such is learned"

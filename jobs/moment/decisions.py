@@ -27,13 +27,13 @@ from jobs.moment.columns import (
     strings,
     user_arrays,
 )
-from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, ITEM_PREFIX, Encodings
+from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, Encodings
 from models.rankers.protocol import Floats, Inputs
 from models.settings import TaskSettings
 
 Ints = NDArray[np.int64]
 Strings = NDArray[np.object_]
-USER_PREFIX = "user."
+ITEM_PREFIX, USER_PREFIX = "item.", "user."
 """Attributes of the item and of the user; all others describe the request. Only the item's differ by candidate."""
 FIRST_MISSING, FIRST_TWICE = "first_placement_missing", "first_placement_twice"
 """Why a request is incomplete: nobody can tell what its first decision was."""

@@ -34,12 +34,16 @@ _SHOWN = tuple(feature for feature in FEATURES if feature.seen == "itself")
 _OF_USER, _OF_ITEM = (tuple(feature for feature in _SHOWN if feature.of == of) for of in ("user", "item"))
 NUMERIC = tuple(feature.column for feature in _SHOWN if feature.kind == "number")
 CATEGORICAL = tuple(feature.column for feature in _SHOWN if feature.kind == "word")
+OF_REQUEST = tuple(
+    feature.column
+    for feature in _SHOWN
+    if (feature.of == "user" and feature.kind == "number") or (feature.of == "decision" and feature.kind == "word")
+)
+"""Those of `NUMERIC` and `CATEGORICAL` that all items of a request have in common: its user's, and what it says."""
 HEAVY_TAILED = frozenset(feature.column for feature in _SHOWN if feature.heavy_tailed)
 """Those of `NUMERIC` to be looked at as log(1 + x)."""
 ATTRIBUTE_PREFIX = "attributes."
 """Every key of the `attributes` map becomes one more categorical column `attributes.<key>`."""
-ITEM_PREFIX = "item."
-"""What begins the keys of an item's attributes."""
 IDS = ("user_id", "item_id")
 """Who looks at what, for rankers that remember users or items; never a number or one of few categories."""
 WIDTHS = {feature.column: feature.width for feature in _SHOWN if feature.kind == "items"}
@@ -53,12 +57,6 @@ SERVING_POSITION = 1
 """Position is a feature when learning (people look at the top) and fixed to this when scores are compared."""
 NO_BUCKET = -1
 """In an array of interest buckets: no category, or no item at all."""
-
-
-def of_item(column: str) -> bool:
-    """Whether it says what the item is, whoever asks for it."""
-    features = (feature.column for feature in _OF_ITEM)
-    return column in ("item_id", *features) or column.startswith(ATTRIBUTE_PREFIX + ITEM_PREFIX)
 
 
 def packed(feature: Feature, values: Sequence[Any]) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.rankers.embeddings import Embeddings, Sightings, Words, of_columns, sightings
 from models.rankers.encoding import Encoding, require
-from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, IDS, LISTS, NUMERIC, of_item
+from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, IDS, LISTS, NUMERIC
 from models.rankers.logistic import Scaling, logged
 from models.rankers.protocol import Columns
 
@@ -23,7 +23,7 @@ ROWS_AT_ONCE = 8_192
 
 @dataclass(frozen=True)
 class Layout:
-    """What the network is told of a row: numbers, one word each of `words`, the item's last, then those of `lists`."""
+    """What the network is told of a row: numbers, then one word each of `words`, then the words of `lists`."""
 
     numeric: tuple[str, ...]
     words: tuple[str, ...]
@@ -41,17 +41,11 @@ class Layout:
         require(features, (*NUMERIC, *CATEGORICAL))
         attributes = sorted(name for name in features if name.startswith(ATTRIBUTE_PREFIX))
         words = (*CATEGORICAL, *attributes, *(name for name in IDS if name in features))
-        words = tuple(sorted(words, key=of_item))
         lists = tuple(name for name, of in SHARED.items() if name in features and of in words)
         listed = sum(np.asarray(features[name]).shape[1] for name in lists)
         one = [Scaling.fit(logged(Encoding((name,), {}), rows_of(features, (name,), rows))) for name in NUMERIC]
         scaling = Scaling(np.concatenate([of.mean for of in one]), np.concatenate([of.spread for of in one]))
         return cls(NUMERIC, words, lists, listed, scaling)
-
-    @property
-    def items(self) -> int:
-        """How many words are the item's."""
-        return sum(map(of_item, self.words))
 
     @property
     def sources(self) -> dict[str, str]:

@@ -89,19 +89,17 @@ class Learner:
         memory: Arrays,
         table: Embeddings,
         fields: tuple[str, ...],
-        items: int,
         settings: NetworkSettings,
         goes_on: bool = False,
         heads: tuple[Head, ...] = (),
     ) -> None:
         """`memory`: Adam's moments as `<weight>.<moment>`, empty at first; `fields`: that of each column of codes;
-        `items`: how many words are the item's, see `network.inputs`.
 
         `table` is float32 and learned in place. `goes_on`: a warm start of a network that has learned conversions.
         `heads`: its further tasks.
         """
         self._table, self._settings, self._goes_on = table, settings, goes_on
-        self._heads, self._items = heads, items
+        self._heads = heads
         self._slot = np.zeros(len(table.rows), dtype=np.int64)
         self._unknown = np.array([table.unknown(field) for field in fields], dtype=np.int32)
         self._rest = np.array([table.rest(field) for field in fields], dtype=np.int32)
@@ -277,12 +275,12 @@ class Learner:
         """One batch learned from; returns its weighted mean loss before, in nats, summed over the tasks."""
         at, slots = self._distinct(batch.codes)
         looked, present = self._looked(batch, listed)
-        x = inputs(torch, torch.from_numpy(batch.numbers), looked, present, self._items).requires_grad_()
+        x = inputs(torch, torch.from_numpy(batch.numbers), looked, present).requires_grad_()
         loss = self._loss(batch, logits(torch, self.weights, x))
         self._adam.zero_grad(set_to_none=True)
         loss.backward()
         self._adam.step()
-        self._descend(at, summed(looked_gradient(x.grad, looked, present, self._items), slots, len(at)))
+        self._descend(at, summed(looked_gradient(x.grad, looked, present), slots, len(at)))
         return float(loss.detach())
 
     def _distinct(self, codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -352,7 +350,7 @@ class Learner:
             for first in range(0, len(rows), self._settings.batch_size):
                 batch = rows.take(slice(first, first + self._settings.batch_size))
                 looked, present = self._looked(batch, listed)
-                x = inputs(torch, torch.from_numpy(batch.numbers), looked.float(), present, self._items)
+                x = inputs(torch, torch.from_numpy(batch.numbers), looked.float(), present)
                 found.append(logits(torch, self.weights, x))
         return [np.concatenate([part[at].numpy() for part in found]).astype(np.float64) for at in range(len(found[0]))]
 

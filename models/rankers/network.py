@@ -33,26 +33,24 @@ def width(numbers: int, words: int, lists: int, dimensions: int) -> int:
     return numbers + words * dimensions + (dimensions + 1 if lists else 0) + dimensions
 
 
-def inputs(xp: Any, numbers: Any, looked: Any, present: Any, items: int) -> Any:
+def inputs(xp: Any, numbers: Any, looked: Any, present: Any) -> Any:
     """(..., m) of (..., k) numbers and the vectors looked up, (..., words + listed, d), the listed ones last.
 
-    `present` (..., listed) is 1 where a list has an entry, else 0; its vectors are averaged over those. `items`: how
-    many words, the last of them, are the item's; all else is of who asks, and where. The last d inputs are the product
-    of the two sides' sums, and so the sum over all pairs of one of each (bilinear pooling as He & Chua 2017, "Neural
-    Factorization Machines", equation 4, without the pairs within a side, which order nobody's items): what a user makes
-    of an item is such a product, and layers of sums learn it slowly.
+    `present` (..., listed) is 1 where a list has an entry, else 0; its vectors are averaged over those. The last d
+    inputs are the sum over all pairs of vectors of their products (He & Chua 2017, "Neural Factorization Machines",
+    equation 4): what a user makes of an item is such a product, and layers of sums learn it slowly.
     """
     listed = present.shape[-1]
     words, d = looked.shape[-2] - listed, looked.shape[-1]
     own = looked[..., :words, :]
     parts = [numbers, own.reshape((*own.shape[:-2], words * d))]
-    asks = own[..., : words - items, :].sum(-2)
+    total, squares = own.sum(-2), (own * own).sum(-2)
     if listed:
         count = present.sum(-1)[..., None]
         pooled = (looked[..., words:, :] * present[..., None]).sum(-2) / count.clip(min=1)
         parts += [pooled, count / listed]
-        asks = asks + pooled
-    return xp.concatenate([*parts, asks * own[..., words - items :, :].sum(-2)], -1)
+        total, squares = total + pooled, squares + pooled * pooled
+    return xp.concatenate([*parts, (total * total - squares) / 2], -1)
 
 
 def gates(xp: Any, weights: Weights, x: Any) -> Any:

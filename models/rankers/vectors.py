@@ -125,7 +125,7 @@ class VectorRanker:
         goes_on = start_from is not None and before is None and conversion is not None
         rate = settings.warm_learning_rate if start_from else settings.learning_rate
         settings = settings.model_copy(update={"learning_rate": rate})
-        learner = Learner(weights, memory, table, layout.fields, layout.items, settings, goes_on, heads)
+        learner = Learner(weights, memory, table, layout.fields, settings, goes_on, heads)
         learner.learn(rows, epochs, layout.listed, rng, held_out, checkpoints)
         found = cls(layout, *learner.finished(), constant, heads)
         if not start_from and any(head.by for head in heads):
@@ -217,8 +217,7 @@ class VectorRanker:
             part = slice(first, first + BLOCK * BLOCKS_AT_ONCE)
             own, of = _filled(numbers[part]), _filled(codes[part])
             looked = self._table.rows[of].astype(np.float32)
-            present = (of[..., words:] != unknown).astype(np.float32)
-            yield network.inputs(np, own, looked, present, self._layout.items)
+            yield network.inputs(np, own, looked, (of[..., words:] != unknown).astype(np.float32))
 
     def _of_blocks(self, x: NDArray[np.float32]) -> Floats:
         found = network.logits(np, self._weights, x)

@@ -44,6 +44,7 @@ SETTINGS, GATE = RankerSettings(), GateSettings()
 TARGETS = ("click", "long_view")
 PEERS = ("lightgbm, plain", "xgboost, plain")
 MMOE_OVER_XGBOOST = 1.2
+CAREFUL = MMoESettings(epochs=3, embedding_caution=1.0)
 
 
 def learned(of: logs.Logs, kind: str, settings: RankerSettings = SETTINGS) -> tuple[Scorer, Scorer, float]:
@@ -178,7 +179,7 @@ def world(small: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     test = of.test
     fits = [(kind, kind, SETTINGS) for kind in (list(RANKERS)[:2] if small else RANKERS)]
     if not small:
-        fits.append(("mmoe, three passes", "mmoe", RankerSettings(mmoe=MMoESettings(epochs=3))))
+        fits.append(("mmoe, three passes", "mmoe", RankerSettings(mmoe=CAREFUL)))
     for name, kind, settings in fits:
         _, made, seconds = learned(of, kind, settings)
         value = asked.value(made.predict(asked.columns).p_click)

@@ -225,7 +225,7 @@ def test_a_new_item_begins_as_its_category_is(world: IdWorld, ranker: MMoERanker
     rows = [before.row_of["item_id"][item] for item in known if item in before.row_of["item_id"]]
     new = after.row_of["item_id"]["brand new"]
     np.testing.assert_allclose(after.rows[new], before.rows[rows].astype(np.float32).mean(axis=0), atol=1e-3)
-    assert after.accumulators[new] == np.float32(1 / 512**2), "one row's gradient in a batch"
+    assert after.accumulators[new] == 0.0
     assert "brand new" not in before.row_of["item_id"]
 
 
@@ -299,13 +299,20 @@ def test_later_passes_stop_when_held_out_rows_like_them_less(world: IdWorld, dra
     assert losses["stopped"] < losses["all"]
 
 
-def test_further_passes_learn_ids_by_heart_and_caution_keeps_most_of_that_away() -> None:
-    """What a few rows say of an id is learned in the first pass, and what they happened to hold in the next."""
+def test_a_second_pass_is_a_loss_where_ids_are_many() -> None:
+    """So there is one by default: what a few rows say of an id is learned in the first, and by heart in the next.
+    Caution keeps most of that away.
+    """
+    assert MMoESettings().epochs == MMoESettings().warm_epochs == 1
     many = IdWorld(users=4000, items=1500)
     train, test = many.rows(20_000, seed=2), many.rows(10_000, seed=3)
-    own = {"admit_after": 1, "batch_size": 256, "epochs": 3}
-    rash, careful = (fit(train.data, embedding_caution=c, **own).predict(test.data.features) for c in (0.0, 1.0))
-    assert excess(test.p_click, careful.p_click) < 0.6 * excess(test.p_click, rash.p_click)
+    own = {"admit_after": 1, "batch_size": 256}
+    once, thrice, careful = (
+        excess(test.p_click, fit(train.data, **own, **of).predict(test.data.features).p_click)
+        for of in ({}, {"epochs": 3}, {"epochs": 3, "embedding_caution": 1.0})
+    )
+    assert once < 0.9 * thrice
+    assert careful < 0.6 * thrice
 
 
 def test_progress_is_told(drawn: Drawn, caplog: pytest.LogCaptureFixture) -> None:
@@ -581,14 +588,14 @@ def test_a_checkpoint_of_another_fit_is_left_aside(drawn: Drawn) -> None:
 def test_the_gradient_by_hand_is_that_of_the_formula() -> None:
     """Of lists with and without entries, and of networks that have no lists."""
     torch.manual_seed(1)
-    for words, listed, items in ((3, 4, 1), (5, 0, 2)):
+    for words, listed in ((3, 4), (2, 0)):
         looked = torch.randn(7, words + listed, 5, requires_grad=True)
         present = (torch.rand(7, listed) < 0.6).float()
         present[0] = 0.0
-        x = network.inputs(torch, torch.randn(7, 6), looked, present, items)
+        x = network.inputs(torch, torch.randn(7, 6), looked, present)
         gradient = torch.randn_like(x)
         x.backward(gradient)
-        found = looked_gradient(gradient, looked.detach(), present, items)
+        found = looked_gradient(gradient, looked.detach(), present)
         np.testing.assert_allclose(found.numpy(), looked.grad.numpy(), atol=1e-5)
 
 
