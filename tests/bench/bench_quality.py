@@ -6,7 +6,7 @@
     world      a simulated day's requests, each ranker's first choice of its candidates: the true clicks it earns, as a
                share of the way from the logging policy to the best choice; beside them how far any could come from
                such clicks (`tests.bench.world_law`)
-    ranker     seconds to learn
+    ranker     seconds to learn; one that orders lists is told requests, of KuaiRand, which has no pages, users' days
 
 Intervals are by user. GAUC is the mean of users' AUC by their positives, NDCG@5 of a user's day as one list; both of
 users with some of either. Every figure is of probabilities as they would serve, `ece_plain` of those as fitted.
@@ -31,7 +31,7 @@ from models.rankers.calibrated import calibrated
 from models.rankers.encoding import Encoding
 from models.rankers.protocol import Floats, Predictions, Scorer
 from models.rankers.recalibration import Outcomes, Recalibration
-from models.rankers.xgboost import _table
+from models.rankers.xgboost import table_of
 from models.settings import GateSettings, MMoESettings, RankerSettings
 from models.world import World
 from tests.bench import quality_logs as logs
@@ -97,7 +97,7 @@ def peers(of: logs.Logs, folder: Path) -> Iterator[tuple[str, dict[str, Floats] 
     """What each makes of the columns that trees see, or why there is nothing."""
     train, test = of.train.data, of.test.data
     encoding = Encoding.fit(train.features, np.arange(len(train.clicked)), SETTINGS.xgboost.max_categories)
-    tables = {"train": _table(encoding, train.features), "test": _table(encoding, test.features)}
+    tables = {"train": table_of(encoding, train.features), "test": table_of(encoding, test.features)}
     numbers, categories = len(encoding.numeric), len(encoding.vocabularies)
     labels = dict(zip(TARGETS, (train.clicked, train.converted), strict=True))
     rows, out = folder / "rows.npz", folder / "scores.npz"
