@@ -98,7 +98,7 @@ class Learner:
         goes_on: bool = False,
         heads: tuple[Head, ...] = (),
     ) -> None:
-        """`memory`: Adam's moments as `<weight>.<moment>`, empty at first; `fields`: that of each column of codes;
+        """`memory`: Adam's moments as `<weight>.<moment>`, empty at first; `fields`: that of each column of codes.
 
         `table` is float32 and may be learned in place. `goes_on`: a warm start of a network that has learned
         conversions. `heads`: its further tasks. Raises `NoDevice`.
