@@ -364,6 +364,12 @@ class NetworkSettings(Settings):
     learning_rate: float = Field(7e-3, gt=0, description="Adam's, of the network; falls to 0 over a fit")
     warm_learning_rate: float = Field(1e-3, gt=0, description="the same in a warm start, which goes on, not begins")
     embedding_learning_rate: float = Field(0.15, gt=0, description="row-wise AdaGrad's, of the vectors")
+    embedding_caution: float = Field(
+        0.0,
+        ge=0,
+        description="what AdaGrad's sums begin with, in squared gradients of one row of the logs: above 0 a vector of "
+        "few rows moves little, so that further passes learn fewer ids by heart",
+    )
     id_dropout: float = Field(
         0.02, ge=0, lt=1, description="values shown as if never seen, from which the vector of such is learned"
     )

@@ -7,7 +7,7 @@ next one takes as it is (`jobs.train.finished`).
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from models.rankers import BASELINE, RANKERS, exported
 from models.rankers.calibrated import uncalibrated
 from models.rankers.features import TABLE
 from models.rankers.labels import click_label
+from models.rankers.mmoe import MMoERanker
 from models.rankers.protocol import Scorer
 from models.rankers.served import Unlike
 
@@ -205,6 +206,7 @@ def _draft(
                 **lineage,
                 "columns": seen[kind],
                 **_declared(folds, kind),
+                **_pruned(ranker),
                 "data_sha256": core.fingerprint(digests.train, seen[kind]),
                 "calibration": calibration[kind],
                 "settings": settings.of(*held[kind]),  # of all that a bundle carries
@@ -233,6 +235,13 @@ def _declared(folds: core.Folds, kind: str) -> dict[str, Any]:
     """The further outcomes as a ranker of a kind was told of them; nothing where there are none for it."""
     outcomes = folds.train.outcomes if core.inputs_of({kind}).outcomes else {}
     return {"outcomes": {name: of.declared.model_dump() for name, of in outcomes.items()}} if outcomes else {}
+
+
+def _pruned(ranker: Scorer) -> dict[str, Any]:
+    """Which experts its training dropped, and what that cost; nothing where it was not to drop any."""
+    within = uncalibrated(ranker)
+    cost = within.pruning if isinstance(within, MMoERanker) else None
+    return {"pruning": asdict(cost)} if cost else {}
 
 
 def _named(origin: Origin | None) -> dict[str, str] | None:

@@ -11,6 +11,7 @@ from jobs.tracking import Dataset, Point
 from jobs.train import calibrate
 from jobs.train.chain import Link
 from jobs.train.progress import Fitted
+from models.rankers.mmoe import Pruning
 
 Values = Mapping[str, Mapping[str, float | None]]
 
@@ -27,7 +28,7 @@ def log(
     """By kind the id of its run. The training's own has the figures of the challenger.
 
     Only what the validation rows cannot carry a run may lack; the baseline a calibration, for it has none; a warm
-    start figures of retrieval, for it retrieves as it did.
+    start figures of retrieval, for it retrieves as it did; all but what was to drop experts what that cost.
     """
     tags = {
         "stage": run.stage.name,
@@ -44,11 +45,13 @@ def log(
     metrics: dict[str, dict[str, float]] = {}
     for kind in sorted(drafts):
         lineage, figures = drafts[kind].manifest["lineage"], validation[kind]
+        cost = lineage.get("pruning")
         metrics[kind] = {
             "train.rows": float(lineage["train_rows"]),
             **links[kind].figures,
             **of_rows,
             **calibrate.metrics(lineage["calibration"]),
+            **({f"pruning.{name}": of for name, of in Pruning(**cost).figures.items()} if cost else {}),
             **retrieved,
             **{f"validation.{name}": value for name, value in figures.items() if value is not None},
         }

@@ -28,11 +28,15 @@ ROWS = "rows"
 
 @dataclass(frozen=True)
 class Admission:
-    """Which values get a row of their own, and for how long; the fields are those of `NetworkSettings`."""
+    """Which values get a row of their own, and for how long; the fields are those of `NetworkSettings`.
+
+    `first_sum`: what AdaGrad's sum of a new row begins with.
+    """
 
     admit_after: int
     expire_after_days: int
     max_values: int
+    first_sum: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ class Embeddings:
             own = [self.row_of[field][value] for value in kept]
             sources.append(np.array([self.unknown(field), self.rest(field), *own], dtype=np.int64))
             starts.append(self._starts(field, now, new) if field in parents else self._rests(field, len(new)))
-        table = _laid(self, values, sources, starts)
+        table = _laid(self, values, sources, starts, admission.first_sum)
         return _seen_again(table, seen)
 
     def _rests(self, field: str, n: int) -> NDArray[np.float32]:
@@ -186,7 +190,8 @@ def cold(seen: Mapping[str, Sightings], admission: Admission, dimensions: int, r
     n = sum(FIRST_KEPT_CODE + len(kept) for kept in values.values())
     rows = rng.standard_normal((n, dimensions), dtype=np.float32)
     rows *= np.float32(SPREAD)
-    return _seen_again(Embeddings(values, rows, np.zeros(n, np.float32), np.zeros(n, np.int32)), seen)
+    sums = np.full(n, admission.first_sum, np.float32)
+    return _seen_again(Embeddings(values, rows, sums, np.zeros(n, np.int32)), seen)
 
 
 def admitted(now: Sightings, admission: Admission, held: int, known: set[str]) -> list[str]:
@@ -234,12 +239,13 @@ def _laid(
     values: Mapping[str, tuple[str, ...]],
     sources: list[Ints],
     starts: list[NDArray[np.float32]],
+    first_sum: float,
 ) -> Embeddings:
     """A table of each field's copied rows and then its new ones."""
     rows, accumulators, last_seen = [], [], []
     for source, start in zip(sources, starts, strict=True):
         rows += [before.rows[source].astype(np.float32), start]
-        accumulators += [before.accumulators[source], np.zeros(len(start), np.float32)]
+        accumulators += [before.accumulators[source], np.full(len(start), first_sum, np.float32)]
         last_seen += [before.last_seen[source], np.zeros(len(start), np.int32)]
     return Embeddings(values, np.concatenate(rows), np.concatenate(accumulators), np.concatenate(last_seen))
 

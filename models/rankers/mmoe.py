@@ -1,7 +1,9 @@
 """MMoE: one network for every outcome, whose experts all tasks share."""
 
+import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Self
 
 import numpy as np
@@ -13,6 +15,7 @@ from models.rankers.vectors import Experts, VectorRanker
 from models.settings import MMoESettings
 
 log = logging.getLogger(__name__)
+PRUNING_FILE = "pruning.json"
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,19 @@ class Pruning:
     log_loss_before: dict[str, float]
     log_loss_after: dict[str, float]
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """How many experts stayed, and by how much each task's log-loss rose (nats)."""
+        rose = {f"{task}_log_loss": self.log_loss_after[task] - before for task, before in self.log_loss_before.items()}
+        return {"experts": float(len(self.kept)), **rose}
+
 
 class MMoERanker(VectorRanker):
     """Experts that all tasks share, a gate and a tower for each (see `models.rankers.network`)."""
 
     kind = "mmoe"
+    pruning: Pruning | None = None
+    """Of the fit it comes of, where that was to prune; told again by its files."""
 
     @classmethod
     def fit(
@@ -44,6 +55,21 @@ class MMoERanker(VectorRanker):
         if settings.prune_below:
             ranker, cost = ranker.pruned(settings.prune_below, data.held_out or data)
             log.info("mmoe: of %d experts %d kept: %s", len(cost.usage), len(cost.kept), cost)
+            ranker.pruning = cost
+        return ranker
+
+    def to_files(self) -> dict[str, bytes]:
+        """Those of every network, and what pruning cost."""
+        cost = {PRUNING_FILE: json.dumps(asdict(self.pruning)).encode()} if self.pruning else {}
+        return {**super().to_files(), **cost}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> Self:
+        """The very ranker `to_files` wrote."""
+        ranker = super().from_files(files)
+        if PRUNING_FILE in files:
+            told = json.loads(files[PRUNING_FILE])
+            ranker.pruning = Pruning(**told | {name: tuple(told[name]) for name in ("usage", "kept")})
         return ranker
 
     def gate_usage(self, features: Columns) -> Floats:

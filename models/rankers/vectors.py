@@ -100,7 +100,8 @@ class VectorRanker:
         days = np.zeros(len(click.rows), np.int64) if data.days is None else data.days[click.rows]
         words = layout.hashed(data.features, click.rows)
         seen = layout.seen(words, days)
-        admission = Admission(settings.admit_after, settings.expire_after_days, settings.max_ids)
+        first_sum = settings.embedding_caution / settings.batch_size**2
+        admission = Admission(settings.admit_after, settings.expire_after_days, settings.max_ids, first_sum)
         if start_from:
             table = start_from._table.grown(seen, admission, PARENTS, int(days.max()))
             weights, memory = start_from._weights, start_from._memory
@@ -118,7 +119,7 @@ class VectorRanker:
             rows.rehearsed[:] = start_from.predict(data.features).p_conversion_given_click[click.rows]
         epochs = settings.warm_epochs if start_from else settings.epochs
         held_out = None
-        if data.held_out is not None and epochs > 1:
+        if data.held_out is not None and epochs:
             known = Label.of(data.held_out.clicked, data.held_out.weight)
             later = layout.hashed(data.held_out.features, known.rows)
             held_out = _batch(layout, table, data.held_out, known, None, later, heads) if len(known.rows) else None

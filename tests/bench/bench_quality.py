@@ -4,7 +4,8 @@
                told: clicks and long views; left out where ../shared/data has none. Beside a plain LightGBM on the
                same columns (in `var/lightgbm-env`, made on the first run) and a plain xgboost
     world      a simulated day's requests, each ranker's first choice of its candidates: the true clicks it earns, as a
-               share of the way from the logging policy to the best choice
+               share of the way from the logging policy to the best choice; beside them how far any could come from
+               such clicks (`tests.bench.world_law`)
     ranker     seconds to learn; one that orders lists is told requests, of KuaiRand, which has no pages, users' days
 
 Intervals are by user. GAUC is the mean of users' AUC by their positives, NDCG@5 of a user's day as one list; both of
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from jobs import config
 from models.evaluation.calibration import ece
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Estimate, Finding
@@ -30,8 +32,10 @@ from models.rankers.encoding import Encoding
 from models.rankers.protocol import Floats, Predictions, Scorer
 from models.rankers.recalibration import Outcomes, Recalibration
 from models.rankers.xgboost import table_of
-from models.settings import GateSettings, RankerSettings
+from models.settings import GateSettings, MMoESettings, RankerSettings
+from models.world import World
 from tests.bench import quality_logs as logs
+from tests.bench import world_law
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE = ROOT / "var" / "lightgbm-env"
@@ -40,12 +44,13 @@ SETTINGS, GATE = RankerSettings(), GateSettings()
 TARGETS = ("click", "long_view")
 PEERS = ("lightgbm, plain", "xgboost, plain")
 MMOE_OVER_XGBOOST = 1.2
+CAREFUL = MMoESettings(epochs=3, embedding_caution=1.0)
 
 
-def learned(of: logs.Logs, kind: str) -> tuple[Scorer, Scorer, float]:
+def learned(of: logs.Logs, kind: str, settings: RankerSettings = SETTINGS) -> tuple[Scorer, Scorer, float]:
     """A ranker as `jobs.train` makes it: fitted, calibrated on the validation rows; before and after, and seconds."""
     started = time.perf_counter()
-    plain, rows = fit(kind, of.learned, SETTINGS), of.validate
+    plain, rows = fit(kind, of.learned, settings), of.validate
     said, surface = plain.predict(rows.data.features), rows.data.features["surface"]
     click = Recalibration.fit(Outcomes(said.p_click, rows.data.clicked, rows.users, surface))
     at = np.flatnonzero((rows.data.clicked == 1.0) & np.isfinite(rows.data.converted))
@@ -163,14 +168,20 @@ def both(said: Predictions) -> dict[str, Floats]:
 def world(small: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """A row a ranker: its true clicks a request, and how much of the way from logged to best choices it has come."""
     with tempfile.TemporaryDirectory() as folder:
-        of, asked = logs.world(Path(folder), logs.SMALL_WORLD if small else logs.WORLD)
+        sizes = logs.SMALL_WORLD if small else logs.WORLD
+        of, asked = logs.world(Path(folder), sizes)
     logging, best = asked.truth[asked.shown], asked.value(asked.truth)
     way = float((best - logging).mean())
     for name, value in (("logging policy", logging), ("best choice", best)):
         yield "world", {"ranker": name, "clicks_a_request": float(value.mean())}
+    for name, share in world_law.shares(World(config.load(logs.environment(sizes)).world)).items():
+        yield "world", {"ranker": name, "share": share}
     test = of.test
-    for kind in list(RANKERS)[:2] if small else RANKERS:
-        _, made, seconds = learned(of, kind)
+    fits = [(kind, kind, SETTINGS) for kind in (list(RANKERS)[:2] if small else RANKERS)]
+    if not small:
+        fits.append(("mmoe, three passes", "mmoe", RankerSettings(mmoe=CAREFUL)))
+    for name, kind, settings in fits:
+        _, made, seconds = learned(of, kind, settings)
         value = asked.value(made.predict(asked.columns).p_click)
         apart = value - logging - (value - logging).mean() / way * (best - logging)
         error = float(apart.std() / way / np.sqrt(len(apart)))
@@ -179,7 +190,7 @@ def world(small: bool) -> Iterator[tuple[str, dict[str, Any]]]:
         yield (
             "world",
             {
-                "ranker": kind,
+                "ranker": name,
                 "clicks_a_request": float(value.mean()),
                 "share": share,
                 "share_low": share - 1.96 * error,

@@ -76,6 +76,11 @@ class Logs:
         return replace(own, held_out=later)
 
 
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings as the environment names them."""
+    return {f"TIDEGATE__{name}": value for name, value in settings.items()}
+
+
 def staged(folder: Path, days: tuple[date, date], settings: Mapping[str, str]) -> Config:
     """The lake below `folder` after the stages before `assemble`, of `days` (first, last)."""
     found = config.load(
@@ -84,7 +89,7 @@ def staged(folder: Path, days: tuple[date, date], settings: Mapping[str, str]) -
             "TIDEGATE__LAKE__ROOT": str(folder / "lake"),
             "TIDEGATE__LAKE__RAW": str(folder / "raw"),
             "TIDEGATE__FEATURES__ONLINE": "false",
-            **{f"TIDEGATE__{name}": value for name, value in settings.items()},
+            **environment(settings),
         }
     )
     for stage in STAGED:

@@ -76,7 +76,12 @@ def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, t
 
 
 def test_trainings_compare_in_one_table(config: Config) -> None:
-    """A full training and a warm start: a run each, below it one per ranker, and no figure that some lack."""
+    """A full training and a warm start: a run each, below it one per ranker, and no figure that some lack.
+
+    What dropping experts costs stands in the run and the lineage of the network alone.
+    """
+    mmoe = config.ranker.mmoe.model_copy(update={"prune_below": 0.99})
+    config = config.model_copy(update={"ranker": config.ranker.model_copy(update={"mmoe": mmoe})})
     job.run(a_run("train", config))
     publish_all(config, World(), day=DAY + timedelta(days=1), mode="warm", n=100)
     report = job.run(a_run("train", config, day=DAY + timedelta(days=1), mode="warm"))
@@ -87,12 +92,20 @@ def test_trainings_compare_in_one_table(config: Config) -> None:
     parents = {run.info.run_id: run for run in runs if run not in children}
     assert sorted(run.data.tags["training"] for run in parents.values()) == ["full-2026-01-08", "warm-2026-01-09"]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == set(parents)
-    of_some = ("calibration.", "curve.", "retrieval.")
+    of_some = ("calibration.", "curve.", "pruning.", "retrieval.")
     figures = [{name for name in run.data.metrics if not name.startswith(of_some)} for run in runs]
     assert {"validation.log_loss", "chain.log_loss_minus_full", "train.rows"} <= figures[0]
     assert all(names == figures[0] for names in figures)
     by_steps = {run.data.tags["ranker"] for run in children if "curve.loss" in run.data.metrics}
     assert by_steps == {"xgboost", "mmoe"}
+    told = {run.data.tags["ranker"] for run in children if "curve.validation_log_loss" in run.data.metrics}
+    assert told == by_steps
+    pruned = [bundle.load(Path(row["bundle"])).manifest["lineage"].get("pruning") for row in candidates(config)]
+    [cost] = [of for of in pruned if of]
+    assert 1 <= len(cost["kept"]) <= 2 < len(cost["usage"])
+    of_experts = [run.data.metrics for run in children if "pruning.experts" in run.data.metrics]
+    rise = cost["log_loss_after"]["click"] - cost["log_loss_before"]["click"]
+    assert [(of["pruning.experts"], of["pruning.click_log_loss"]) for of in of_experts] == [(len(cost["kept"]), rise)]
     challenger = {parent.data.tags["challenger"] for parent in parents.values()}
     assert report["chosen"] in challenger
     assert all(run.inputs.dataset_inputs for run in children)

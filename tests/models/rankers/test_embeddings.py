@@ -52,8 +52,9 @@ def test_a_table_grown_by_day_is_the_plain_rule(days: list[list[Any]]) -> None:
 
 def test_a_new_value_begins_at_the_mean_of_its_kind() -> None:
     """A new item is first of all one of its category; one of an unheard category is one of the rest."""
-    admission = Admission(1, 30, 100)
+    admission = Admission(1, 30, 100, first_sum=0.5)
     before = table(["a", "b", "c"], admission)
+    assert set(before.accumulators) == {0.5}
     items, kinds = words(["a", "b", "c", "new", "odd", "none"]), words(["x", "x", "y", "x", "z", None])
     seen = {"id": sightings([(items, np.zeros(6, np.int64))], (items, kinds))}
     before.accumulators[:] = 7.0
@@ -64,7 +65,7 @@ def test_a_new_value_begins_at_the_mean_of_its_kind() -> None:
     for value in ("odd", "none"):
         np.testing.assert_array_equal(after.rows[row[value]], before.rows[before.rest("id")].astype(np.float32))
     fresh = {value: after.accumulators[row[value]] for value in row}
-    assert fresh == {"a": 7.0, "b": 7.0, "c": 7.0, "new": 0.0, "odd": 0.0, "none": 0.0}
+    assert fresh == {"a": 7.0, "b": 7.0, "c": 7.0, "new": 0.5, "odd": 0.5, "none": 0.5}
 
 
 def test_a_list_shares_the_rows_of_its_items() -> None:

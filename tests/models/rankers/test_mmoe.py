@@ -300,19 +300,33 @@ def test_later_passes_stop_when_held_out_rows_like_them_less(world: IdWorld, dra
 
 
 def test_a_second_pass_is_a_loss_where_ids_are_many() -> None:
-    """So there is one by default: what a few rows say of an id is learned in the first, and by heart in the next."""
+    """So there is one by default: what a few rows say of an id is learned in the first, and by heart in the next.
+    Caution keeps most of that away.
+    """
     assert MMoESettings().epochs == MMoESettings().warm_epochs == 1
     many = IdWorld(users=4000, items=1500)
     train, test = many.rows(20_000, seed=2), many.rows(10_000, seed=3)
     own = {"admit_after": 1, "batch_size": 256}
-    once, thrice = (fit(train.data, epochs=epochs, **own).predict(test.data.features) for epochs in (1, 3))
-    assert excess(test.p_click, once.p_click) < 0.9 * excess(test.p_click, thrice.p_click)
+    once, thrice, careful = (
+        excess(test.p_click, fit(train.data, **own, **of).predict(test.data.features).p_click)
+        for of in ({}, {"epochs": 3}, {"epochs": 3, "embedding_caution": 1.0})
+    )
+    assert once < 0.9 * thrice
+    assert careful < 0.6 * thrice
 
 
 def test_progress_is_told(drawn: Drawn, caplog: pytest.LogCaptureFixture) -> None:
-    """Ten lines an epoch with the rows done and the loss; whoever listens has the time of each and so the rate."""
+    """Ten lines an epoch with the rows done, the loss and that of rows held out; whoever listens has the time of each
+    and so the rate. Watching changes nothing.
+    """
+    data = replace(drawn.data, held_out=part(drawn.data, slice(0, 1000)))
     with caplog.at_level(logging.INFO, "models.rankers"):
-        fit(drawn.data, batch_size=100)
+        watched = fit(data, batch_size=100)
+    assert watched.to_files() == fit(drawn.data, batch_size=100).to_files()
+    told = [record.validation_log_loss for record in caplog.records if hasattr(record, "rows")]
+    said = watched.predict(data.held_out.features).p_click
+    assert told[-1] < told[0]
+    assert told[-1] == pytest.approx(log_loss(data.held_out.clicked, said), abs=0.002), "but for the level set later"
     rows = [record.rows for record in caplog.records if hasattr(record, "rows")]
     assert rows == [1200 * k for k in range(1, 11)]
     assert all(0 < record.loss < 3 for record in caplog.records if hasattr(record, "loss"))
