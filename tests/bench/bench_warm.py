@@ -9,12 +9,12 @@ day, a test day. On the first day all three are one full training. From then on,
     stale   never trained again
 
 is calibrated by the day's validation rows (stale keeps its first map) and judged on its test rows, which nobody has
-learned from. Tables: `days`, a row a world, ranker and day; `fortnight`, a row a world's drift and ranker with paired
-differences, intervals by user:
+learned from, by what the world knows: figures are expectations over clicks, none is drawn for them. Tables: `days`, a
+row a world, ranker and day; `fortnight`, a row a drift and ranker with paired differences, intervals by user:
 
     auc         as if all items were shown first, as candidates are chosen by; at the place they had: auc_shown,
-                log_loss, ratio (sum p / clicks)
-    young       auc of items shown before they were a day old; since: of those created after the stale one last learned
+                log_loss, ratio (sum p / sum of the truth)
+    young       auc of items shown before they were a day old; newer: of those created after the stale one last learned
     cost        processor seconds of all the fortnight's fits of `warm`, as a share of `full`'s; one, of a warm start
 """
 
@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from jobs.evidence.scored import Scored, scored
+from jobs.evidence.scored import scored
 from jobs.moment.identity import IDENTITY
 from jobs.train.chain import to_learn
 from jobs.train.core import Folds
 from models.delays.curve import DelayCurve
-from models.evaluation.comparison import figure_of
 from models.evaluation.estimate import Estimate, Finding, Refusal
 from models.evaluation.linear import Linear
 from models.rankers import fit
@@ -66,7 +65,9 @@ SMALL_WORLD = WORLD | {
 GATE = GateSettings()
 WITHIN, AT_MOST = 0.001, 0.25
 """AUC that a warm start may lose to a full training, and its share of that one's cost."""
-SIDES = ("full", "warm", "stale")
+SIDES, TRUTH = ("full", "warm", "stale"), "truth"
+A_WORLD = 10**9
+"""Users of different worlds are told apart by that."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,15 @@ class Made:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the three say of one day's test rows, (n,) all: `users` are the same integers on every day of a world."""
+    """What the three say of one day's test rows, and what is true of them; arrays are (n,).
 
-    rows: Scored
+    `first`, `shown`: P(click) by side, and as `TRUTH`, were the item shown first, and at the place it had.
+    """
+
+    first: Mapping[str, Floats]
+    shown: Mapping[str, Floats]
     users: NDArray[np.int64]
+    """The same integers on every day of a world."""
     age_days: Floats
     newer: NDArray[np.bool_]
     """Whether the item was created after the stale one last learned."""
@@ -147,8 +153,10 @@ def lived(of: Iterable[Day], kinds: Sequence[str]) -> Iterator[tuple[str, Day, J
 def judged(day: Day, test: pa.Table, sides: Mapping[str, Made]) -> Judged:
     """The three on the test rows."""
     rows = scored(test, {side: of.ranker for side, of in sides.items()}, IDENTITY.empty_table())
+    shown, first = day.truth(test)
     return Judged(
-        rows,
+        {**rows.as_first, TRUTH: first},
+        {**rows.as_shown, TRUTH: shown},
         _users(test["user_id"].to_pylist()),
         *day.ages(test, sides["stale"].taught_until),
         sides["warm"].depth,
@@ -156,70 +164,82 @@ def judged(day: Day, test: pa.Table, sides: Mapping[str, Made]) -> Judged:
     )
 
 
-def told(kind: str, day: Day, of: Judged) -> dict[str, Any]:
-    """A row of `days`."""
-    found: dict[str, Any] = {"ranker": kind, "day": str(day.day), "rows": len(of.rows), "depth": of.depth}
-    for side in SIDES:
-        shown = of.rows.as_shown[side]
-        found[f"auc_{side}"] = figure_of("auc", of.rows.clicked, of.rows.requests)(of.rows.as_first[side]).value
-        found[f"log_loss_{side}"] = figure_of("log_loss", of.rows.clicked, of.rows.requests)(shown).value
-        found[f"ratio_{side}"] = float(shown.sum() / of.rows.clicked.sum())
-    return found | {f"seconds_{side}": of.seconds[side] for side in ("full", "warm")}
+def auc(truth: Floats, scores: Floats) -> Linear:
+    """The AUC to expect of rows (n,) that are clicked with probability `truth`, as in
+    `models.evaluation.ranking.auc_influence`, a row being clicked and not, each as far as it is likely."""
+    values, at = np.unique(scores, return_inverse=True)
+    clicked, other = (np.bincount(at, weights=w, minlength=len(values)) for w in (truth, 1 - truth))
+    positive, negative = clicked.sum(), other.sum()
+    below = ((np.cumsum(other) - other / 2) / negative)[at]
+    above = ((positive - np.cumsum(clicked) + clicked / 2) / positive)[at]
+    value = float(truth @ below / positive)
+    influence = truth * (below - value) / positive + (1 - truth) * (above - value) / negative
+    return Linear(value, influence, np.arange(len(truth)))
 
 
-METRICS: dict[str, Callable[[Judged, str], tuple[str, Floats, NDArray[np.bool_]]]] = {
-    "auc": lambda of, side: ("auc", of.rows.as_first[side], of.age_days >= 0),
-    "auc_shown": lambda of, side: ("auc", of.rows.as_shown[side], of.age_days >= 0),
-    "log_loss": lambda of, side: ("log_loss", of.rows.as_shown[side], of.age_days >= 0),
-    "auc_young": lambda of, side: ("auc", of.rows.as_first[side], of.age_days < 1),
-    "auc_since": lambda of, side: ("auc", of.rows.as_first[side], of.newer),
+def log_loss(truth: Floats, said: Floats) -> Linear:
+    """The mean log-loss to expect, in nats."""
+    return Linear.mean(-truth * np.log(said) - (1 - truth) * np.log1p(-said))
+
+
+def _all(day: Judged) -> NDArray[np.bool_]:
+    return np.ones(len(day.users), dtype=bool)
+
+
+METRICS: dict[str, tuple[Callable[[Floats, Floats], Linear], str, Callable[[Judged], NDArray[np.bool_]]]] = {
+    "auc": (auc, "first", _all),
+    "auc_shown": (auc, "shown", _all),
+    "log_loss": (log_loss, "shown", _all),
+    "auc_young": (auc, "first", lambda day: day.age_days < 1),
+    "auc_newer": (auc, "first", lambda day: day.newer),
 }
 """By name: the figure, the scores it is of, and which rows."""
 
 
-def apart(worlds: Sequence[Sequence[Judged]], metric: str, one: str, other: str) -> Finding:
-    """`one` minus `other`, the mean over the days of some worlds, interval by user of a world.
+def found(day: Judged, metric: str, side: str) -> Linear:
+    """A metric of one of the three on its rows."""
+    figure, place, rows = METRICS[metric]
+    said, here = getattr(day, place), rows(day)
+    return figure(said[TRUTH][here], said[side][here])
 
-    A day without both outcomes among the metric's rows has no figure and is left out.
-    """
-    values, influences, users = [], [], []
-    for number, world in enumerate(worlds):
-        for day in world:
-            (name, mine, here), (_, theirs, _) = METRICS[metric](day, one), METRICS[metric](day, other)
-            clicked = day.rows.clicked[here]
-            if len(np.unique(clicked)) < 2:
-                continue
-            figure = figure_of(name, clicked, day.rows.requests[here])
-            found = figure(mine[here]) - figure(theirs[here])
-            values.append(found.value)
-            influences.append(found.influence)
-            users.append(day.users[here] + number * 10**9)
-    if not values:
-        return Refusal("a difference needs a day with clicked and unclicked rows; found none")
-    influence = np.concatenate([of / len(values) for of in influences])
-    mean = Linear(float(np.mean(values)), influence, np.arange(len(influence)))
+
+def apart(worlds: Sequence[Sequence[Judged]], metric: str, one: str, other: str) -> Finding:
+    """`one` minus `other`, the mean over the days of some worlds, interval by user of a world."""
+    days = [(number, day) for number, world in enumerate(worlds) for day in world if METRICS[metric][2](day).any()]
+    if not days:
+        return Refusal(f"{metric} needs such rows; found none")
+    differences = [found(day, metric, one) - found(day, metric, other) for _, day in days]
+    influence = np.concatenate([of.influence / len(days) for of in differences])
+    users = [day.users[METRICS[metric][2](day)] + number * A_WORLD for number, day in days]
+    mean = Linear(float(np.mean([of.value for of in differences])), influence, np.arange(len(influence)))
     return mean.estimate(GATE.confidence, np.concatenate(users))
+
+
+def told(kind: str, day: date, of: Judged) -> dict[str, Any]:
+    """A row of `days`."""
+    row: dict[str, Any] = {"ranker": kind, "day": str(day), "rows": len(of.users), "depth": of.depth}
+    for side in SIDES:
+        row |= {f"{metric}_{side}": found(of, metric, side).value for metric in ("auc", "log_loss")}
+        row[f"ratio_{side}"] = float(of.shown[side].sum() / of.shown[TRUTH].sum())
+    return row | {f"seconds_{side}": of.seconds[side] for side in ("full", "warm")}
 
 
 def fortnight(kind: str, worlds: Sequence[Sequence[Judged]]) -> dict[str, Any]:
     """A row of `fortnight`, from the days of some worlds."""
     every = [day for world in worlds for day in world]
-    spent = {side: sum(day.seconds[side] for day in every) for side in ("full", "warm")}
-    ones = [day.seconds["warm"] for day in every if day.depth]
-    found: dict[str, Any] = {"ranker": kind, "worlds": len(worlds), "days": len(every)}
+    row: dict[str, Any] = {"ranker": kind, "worlds": len(worlds), "days": len(every)}
     for side in SIDES:
-        values = [figure_of("auc", day.rows.clicked, day.rows.requests)(day.rows.as_first[side]).value for day in every]
-        found[f"auc_{side}"] = float(np.mean(values))
-        clicks, said = (sum(float(of.sum()) for of in each) for each in zip(
-            *((day.rows.clicked, day.rows.as_shown[side]) for day in every), strict=True))  # fmt: skip
-        found[f"ratio_{side}"] = said / clicks
+        row[f"auc_{side}"] = float(np.mean([found(day, "auc", side).value for day in every]))
+        row[f"ratio_{side}"] = float(np.mean([day.shown[side].sum() / day.shown[TRUTH].sum() for day in every]))
     for metric in METRICS:
         for other in ("full", "stale"):
-            found[f"{metric}_over_{other}"] = interval(apart(worlds, metric, "warm", other))
-    return found | {
-        "cost": spent["warm"] / spent["full"],
-        "one": float(np.mean(ones)) * len(every) / spent["full"],
-        "seconds_full": spent["full"] / len(every),
+            row[f"{metric}_over_{other}"] = interval(apart(worlds, metric, "warm", other))
+    full = sum(day.seconds["full"] for day in every)
+    ones = [day.seconds["warm"] for day in every if day.depth]
+    return row | {
+        "cost": sum(day.seconds["warm"] for day in every) / full,
+        "one": float(np.mean(ones)) * len(every) / full,
+        "seconds_full": full / len(every),
     }
 
 
@@ -240,9 +260,9 @@ def prove(small: bool) -> Iterator[tuple[str, dict[str, Any]]]:
             for kind in kinds:
                 worlds[kind].append([])
             with tempfile.TemporaryDirectory() as folder:
-                for kind, day, found in lived(days(Path(folder), count, settings), kinds):
-                    worlds[kind][-1].append(found)
-                    yield "days", {"drift": name, "seed": seed, **told(kind, day, found)}
+                for kind, day, of in lived(days(Path(folder), count, settings), kinds):
+                    worlds[kind][-1].append(of)
+                    yield "days", {"drift": name, "seed": seed, **told(kind, day.day, of)}
         for kind in kinds:
             yield "fortnight", {"drift": name, **fortnight(kind, worlds[kind])}
 

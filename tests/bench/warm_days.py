@@ -21,6 +21,8 @@ from jobs.flow import STAGES
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.tables import TIME
+from jobs.moment.columns import strings
+from jobs.sources.world.truth import true_probabilities
 from jobs.train.core import Folds, folds
 from models.delays.curve import DelayCurve
 from models.rankers.protocol import Floats
@@ -60,6 +62,19 @@ class Day:
         born = self.items["created_at"].cast(TIME).take(at)
         age: Floats = (microseconds(rows["event_time"]) - microseconds(born)) / DAY_US
         return age, pc.greater(born, pa.scalar(since, TIME)).to_numpy()
+
+    def truth(self, rows: pa.Table) -> tuple[Floats, Floats]:
+        """(n,) P(click) of each row, where it was shown, and had it been shown first."""
+        names = [strings(rows[name]) for name in ("user_id", "item_id", "surface")]
+        shown = self.day - timedelta(days=self.config.attribution.click_window_days)
+        at, first = (
+            true_probabilities(self.config, shown, *names, place) for place in (rows["position"].to_numpy(), 1)
+        )
+        if at is None or first is None:
+            raise ValueError(
+                f"the truth of rows needs the world that made them; found source {self.config.source.name}"
+            )
+        return at.click, first.click
 
     @property
     def _published(self) -> list[date]:

@@ -11,9 +11,10 @@ import pytest
 from jobs import config
 from jobs.config import Config
 from jobs.lake.store import midnight
-from models.evaluation.comparison import compare
 from models.evaluation.estimate import Refusal
-from tests.bench.bench_warm import GATE, Judged, apart, fortnight, goals, lived, told
+from models.evaluation.linear import Linear
+from models.evaluation.ranking import auc_influence, row_losses
+from tests.bench.bench_warm import TRUTH, Judged, apart, auc, fortnight, goals, lived, log_loss, told
 from tests.bench.warm_days import Day
 from tests.jobs.small_lake import DAY, ITEMS, World, examples, item_ids
 
@@ -37,6 +38,20 @@ class TurnedWorld(World):
         return 1 - super().p_click(user, item, position)
 
 
+class SmallDay(Day):
+    """A day of `World`, or of `TurnedWorld` from `TURNED` on."""
+
+    def truth(self, rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        user, item = (np.array([int(name[1:]) for name in rows[of].to_pylist()]) for of in ("user_id", "item_id"))
+        position = rows["position"].to_numpy()
+        world = of_day(self.day - timedelta(days=1))
+        return world.p_click(user, item, position), world.p_click(user, item, np.ones(len(position)))
+
+
+def of_day(shown: date) -> World:
+    return (TurnedWorld if shown >= TURNED else World)()
+
+
 def some_days(conf: Config) -> Iterator[Day]:
     """Datasets of days in a row; item 0 is older than all of them, the others were created on `DAY`."""
     created = [midnight(DAY - timedelta(days=30 * (n == 0))) for n in range(ITEMS)]
@@ -45,42 +60,44 @@ def some_days(conf: Config) -> Iterator[Day]:
         rows = []
         for back in range(TRAIN_DAYS + 2, 0, -1):
             shown, split = day - timedelta(days=back), {1: "test", 2: "validate"}.get(back, "train")
-            rows.append(examples((TurnedWorld if shown >= TURNED else World)(), shown, split, REQUESTS))
-        yield Day(day, pa.concat_tables(rows), items, conf)
+            rows.append(examples(of_day(shown), shown, split, REQUESTS))
+        yield SmallDay(day, pa.concat_tables(rows), items, conf)
 
 
 @pytest.fixture(scope="module")
-def judged() -> dict[date, tuple[Day, Judged]]:
+def judged() -> dict[date, Judged]:
     """By day, of a chain that may be one warm start deep, in a world that turns at once."""
-    return {day.day: (day, found) for _, day, found in lived(some_days(config.load(SETTINGS)), [KIND])}
+    return {day.day: found for _, day, found in lived(some_days(config.load(SETTINGS)), [KIND])}
 
 
-def test_every_day_is_one_more_warm_start_until_a_full_training(judged: dict[date, tuple[Day, Judged]]) -> None:
+def test_every_day_is_one_more_warm_start_until_a_full_training(judged: dict[date, Judged]) -> None:
     """The first day only begins the chain; a full training of the chain is that day's own, and costs what it costs."""
     days = [DAY + timedelta(days=n) for n in range(1, DAYS)]
     assert list(judged) == days
-    assert [judged[day][1].depth for day in days] == [1, 0, 1]
-    again = judged[days[1]][1]
-    assert (again.rows.as_first["warm"] == again.rows.as_first["full"]).all()
+    assert [judged[day].depth for day in days] == [1, 0, 1]
+    again = judged[days[1]]
+    assert (again.first["warm"] == again.first["full"]).all()
     assert again.seconds["warm"] == again.seconds["full"]
-    first = judged[days[0]][1]
-    assert (first.rows.as_first["warm"] != first.rows.as_first["full"]).any()
+    first = judged[days[0]]
+    assert (first.first["warm"] != first.first["full"]).any()
 
 
-def test_all_are_judged_on_the_day_that_none_has_seen(judged: dict[date, tuple[Day, Judged]]) -> None:
-    """The rows of the test day, items as old as they then were."""
-    day, found = judged[DAY + timedelta(days=2)]
-    rows = day.examples.filter(pa.array([split == "test" for split in day.examples["split"].to_pylist()]))
-    assert found.rows.clicked.tolist() == [float(clicked) for clicked in rows["clicked"].to_pylist()]
+def test_all_are_judged_on_the_day_that_none_has_seen(judged: dict[date, Judged]) -> None:
+    """The rows of the test day, with what is true of them; items as old as they then were."""
+    found, shown = judged[DAY + timedelta(days=2)], DAY + timedelta(days=1)
+    rows = examples(TurnedWorld(), shown, "test", REQUESTS)
+    clicked = np.array(rows["clicked"].to_pylist(), float)
+    assert abs((clicked - found.shown[TRUTH]).mean()) < 0.05
+    assert np.corrcoef(clicked, found.shown[TRUTH])[0, 1] > 0.3
     old = np.array(rows["item_id"].to_pylist()) == item_ids(np.array([0]))[0]
     assert found.age_days[old].min() >= 31
     assert 1 <= found.age_days[~old].min() < found.age_days[~old].max() < 2
     assert (found.newer == ~old).all()
 
 
-def test_who_learned_the_turn_beats_who_did_not(judged: dict[date, tuple[Day, Judged]]) -> None:
+def test_who_learned_the_turn_beats_who_did_not(judged: dict[date, Judged]) -> None:
     """A row of the table says so, with a sure interval; against itself nothing differs."""
-    days = [found for _, found in judged.values()]
+    days = list(judged.values())
     row = fortnight(KIND, [days])
     assert row["auc_over_stale"][1] > 0.2
     assert row["auc_warm"] - row["auc_stale"] == pytest.approx(row["auc_over_stale"][0], abs=1e-5)
@@ -88,25 +105,33 @@ def test_who_learned_the_turn_beats_who_did_not(judged: dict[date, tuple[Day, Ju
     assert row["cost"] == pytest.approx(sum(d.seconds["warm"] for d in days) / sum(d.seconds["full"] for d in days))
     same = apart([days], "log_loss", "full", "full")
     assert (same.value, same.low, same.high) == (0, 0, 0)
-    assert set(told(KIND, *judged[DAY + timedelta(days=1)])) >= {"auc_full", "log_loss_warm", "ratio_stale"}
+    assert set(told(KIND, DAY, days[0])) >= {"auc_full", "log_loss_warm", "ratio_stale"}
 
 
-def test_a_difference_of_one_day_is_that_of_a_comparison(judged: dict[date, tuple[Day, Judged]]) -> None:
-    """The same figure and interval by user. Users of another world are others: two worlds have half the variance."""
-    _, found = judged[DAY + timedelta(days=1)]
-    first = found.rows.as_first
-    users = np.unique(found.users, return_inverse=True)[1]
-    ours = apart([[found]], "auc", "warm", "stale")
-    theirs = compare(found.rows.clicked, first["stale"], first["warm"], found.rows.requests, users, GATE, ["auc"])
-    assert ours == theirs["auc"]["difference"]
-    twice = apart([[found], [found]], "auc", "warm", "stale")
-    assert twice.value == pytest.approx(ours.value)
-    assert twice.stderr == pytest.approx(ours.stderr / np.sqrt(2), rel=0.01)
+def test_figures_are_expectations_over_clicks(judged: dict[date, Judged]) -> None:
+    """Against clicks drawn many times; and of clicks that are certain they are the figures of the evidence."""
+    found, rng = judged[DAY + timedelta(days=1)], np.random.default_rng(0)
+    truth, said = found.shown[TRUTH], found.shown["warm"]
+    draws = [(rng.random(len(truth)) < truth).astype(float) for _ in range(200)]
+    for figure, drawn in ((auc, auc_influence), (log_loss, lambda y, s: Linear.mean(row_losses(y, s)))):
+        values = [drawn(clicked, said).value for clicked in draws]
+        assert figure(truth, said).value == pytest.approx(np.mean(values), abs=4 * np.std(values) / np.sqrt(200))
+        certain, known = figure(draws[0], said), drawn(draws[0], said)
+        assert certain.value == pytest.approx(known.value)
+        np.testing.assert_allclose(certain.influence, known.influence, atol=1e-12)
 
 
-def test_a_day_without_such_rows_has_no_say(judged: dict[date, tuple[Day, Judged]]) -> None:
-    """Items are young on one day only here; where that has none clicked, others count alone."""
-    _, found = judged[DAY + timedelta(days=1)]
+def test_another_world_has_other_users(judged: dict[date, Judged]) -> None:
+    """Of two worlds alike the variance of a difference is half."""
+    found = judged[DAY + timedelta(days=1)]
+    once, twice = (apart([[found]] * n, "auc", "warm", "stale") for n in (1, 2))
+    assert twice.value == pytest.approx(once.value)
+    assert twice.stderr == pytest.approx(once.stderr / np.sqrt(2), rel=0.02)
+
+
+def test_a_day_without_such_rows_has_no_say(judged: dict[date, Judged]) -> None:
+    """Items are young on one day only here."""
+    found = judged[DAY + timedelta(days=1)]
     older = replace(found, age_days=found.age_days + 30)
     assert apart([[found, older]], "auc_young", "warm", "stale") == apart([[found]], "auc_young", "warm", "stale")
     assert isinstance(apart([[older]], "auc_young", "warm", "stale"), Refusal)

@@ -25,7 +25,8 @@ from models.settings import RankerSettings
 SETTINGS = RankerSettings.model_validate(
     {
         "popularity": {"prior_impressions": 5},
-        "logistic": {"steps": 40},
+        "logistic": {"steps": 40, "warm_memory": 0.5},
+        "crosses": {"warm_memory": 0.5},
         "xgboost": {"rounds": 15, "warm_rounds": 5, "warm_eta": 0.15, "depth": 3},
         "factorization": {"batch_size": 64, "rate": 0.07, "linear_rate": 0.03},
         "mmoe": {"batch_size": 64, "experts": 2, "expert_width": 16, "tower_width": 8, "learning_rate": 0.01},
