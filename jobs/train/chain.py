@@ -105,8 +105,8 @@ def need_a_full_training(origins: Mapping[str, Origin], settings: WarmStartSetti
 def to_learn(data: TrainingData, kind: str, taught_until: datetime | None) -> TrainingData | None:
     """What a warm start learns from: all rows, of kinds of `ONCE` those of days that nobody of the chain has learned.
 
-    All where `taught_until`, the chain's newest row, is not known. None where no row is new, or none that tell clicks from their absence:
-    the parent then stays as it is.
+    All where `taught_until`, the chain's newest row, is not known. None where no row is new, or none that tell clicks
+    from their absence: the parent then stays as it is.
     """
     if taught_until is None or data.days is None:
         return data
