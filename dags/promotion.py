@@ -1,7 +1,8 @@
 """# Promotion
 
-The gate's verdict on a challenger, a person's answer, and the endpoint. Started by `weekly_training` and
-`daily_warm_start`, never by the calendar.
+The gate's verdict on a challenger, a person's answer, and its way to people: all at once, or, where the settings plan
+it (`release`), as a shadow and by growing shares of the traffic, each watched before the next. Started by
+`weekly_training` and `daily_warm_start`, never by the calendar.
 
 ## Reads and writes
 Reads `evidence`, `candidates` and the ledger of releases, `deployments`. Writes `promotions`; `deploy` writes a row a
@@ -32,22 +33,29 @@ way to force it.
 - **`deploy`, "NotReady: … must go live or back first"**: another release died half-way. Its own `deploy`, cleared, goes
   on or goes back.
 - **`deploy`, anything else**: the endpoint did not take the model; it still serves the one before. See its own log.
+- **`watch_…`, "Refused: … was rolled back: …"**: the answers of that step were alarming, or too few told anything until
+  patience was over (no traffic is no pass). The champion has all traffic again and nothing else is to be done; the
+  sentence counts what was seen. Clear `deploy` with all downstream to release it again.
+- **a step after a watch, "NotReady: … must be watched on"**: what had passed when it was watched does not any more. It
+  asks again, and goes back when patience is over.
 
 ## Going back
 `python -m jobs rollback --day D --mode M --approved-by NAME`: the model of that day and mode leaves, the one before it
-serves again and is champion. `python -m jobs champion` says what serves by the ledger.
+serves again and is champion; in the middle of a release too, which it ends. `python -m jobs champion` says what serves
+by the ledger.
 
 ## Clearing
 Always safe. Clearing `promote` judges the same evidence again; clearing `approve` asks again; clearing `deploy`
-deploys the same bundle again, or changes nothing where it serves already.
+deploys the same bundle again, or changes nothing where it serves already. A step that is behind is not taken again, and
+a watch of it looks at nothing; no step is taken whose watch has not passed.
 
 ## By hand
 *Trigger* with a Day and a Mode that were trained.
 """
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, chain
 
-from jobs.orchestration import APPROVAL, MODE, approval, stage, standing_orders
+from jobs.orchestration import APPROVAL, MODE, approval, release, stage, standing_orders
 
 STAGES = ("promote", "deploy")
 orders = standing_orders(__doc__, STAGES, ("model", "approval"))
@@ -55,6 +63,5 @@ orders["params"] |= MODE
 
 with DAG("promotion", schedule=None, max_active_runs=4, **orders):
     promote = stage("promote", mode="{{ params.mode }}")
-    deploy = stage("deploy", mode="{{ params.mode }}", approval=APPROVAL)
 
-    promote >> approval() >> deploy
+    chain(promote, approval(), *release(mode="{{ params.mode }}", approval=APPROVAL))

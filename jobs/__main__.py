@@ -20,8 +20,8 @@ from jobs import config
 from jobs.errors import EXIT_OK, UsageError, run_as_command
 from jobs.flow import STAGES
 
-ROLLBACK = "rollback"
-"""No stage of the flow: a step back that the stage `deploy` records."""
+OF_DEPLOY = ("rollback", "watch")
+"""No stages of the flow: what the stage `deploy` records of a release besides."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,7 +47,7 @@ def _time(text: str) -> datetime:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m jobs", description="Run one stage of the flow by hand.")
     parser.add_argument(
-        "stage", nargs="?", help=f"config, vacuum, lose, champion, rollback, or one of: {', '.join(STAGES)}"
+        "stage", nargs="?", help=f"config, vacuum, lose, champion, rollback, watch, or one of: {', '.join(STAGES)}"
     )
     parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
     parser.add_argument("--since", type=_day, help="also process every day from here to --day")
@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{name}-sha", default="", metavar="SHA", help="deploy: what they read; promote prints it"
         )
+    parser.add_argument(
+        "--step", help="deploy: as far as shadow, canary-PERCENT or live (the default); watch: the step to watch"
+    )
     parser.add_argument("--as-of", type=_time, metavar="TIME", help="champion: what served then (now by default)")
     return parser
 
@@ -97,13 +100,13 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     if options.stage == "lose":
         return _lose(settings, options)
-    if options.stage not in (*STAGES, ROLLBACK):
+    if options.stage not in (*STAGES, *OF_DEPLOY):
         raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
     if options.day is None:
         raise UsageError(f"{options.stage} needs --day YYYY-MM-DD; found none")
     if options.since is not None and options.since > options.day:
         raise UsageError(f"--since must not be after --day; found {options.since} and {options.day}")
-    stage = STAGES["deploy" if options.stage == ROLLBACK else options.stage]
+    stage = STAGES["deploy" if options.stage in OF_DEPLOY else options.stage]
     if stage.per == "mode" and options.since is not None:
         raise UsageError(f"--since is for stages that publish days; {stage.name} publishes one model's day")
 
@@ -111,9 +114,9 @@ def main(argv: Sequence[str]) -> int:
 
     read = (options.evidence_sha, options.bundle_sha, options.champion_sha)
     approval = Approval(options.approved_by, options.why, *read)
-    run = Run(stage, settings, options.day, options.since, options.mode, approval)
+    run = Run(stage, settings, options.day, options.since, options.mode, approval, options.step)
     started = time.monotonic()
-    module = "jobs.deploy.rollback" if options.stage == ROLLBACK else stage.module
+    module = f"jobs.deploy.{options.stage}" if options.stage in OF_DEPLOY else stage.module
     counts = importlib.import_module(module).run(run)
     report = {
         "stage": options.stage,

@@ -1,7 +1,8 @@
 """The bundle: one directory per model, every file's sha256 in its manifest. What serves is what was judged.
 
     manifest.json       kind, candidate, schema, policy, lineage, files -> sha256
-    ranker/…            the ranker's own files (no pickle), and what maps its probabilities where something does
+    ranker/…            the ranker's own files (no pickle), what maps its probabilities where something does, and its
+                        ONNX graph (`models.rankers.served`), whose tables are those files
     light/…             the light ranker that leaves the ranker fewer candidates, where there is such a stage
     fallback/…          the popularity ranker that answers when the ranker is late or down
     retrieval/…         which items are worth ranking where a request names none: the retriever, its index and canary

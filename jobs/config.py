@@ -248,6 +248,59 @@ class EndpointSettings(Settings):
     state: Path = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
 
 
+class ReleaseSettings(Settings):
+    """The way of an approved model from no traffic to all of it, and what ends it on the way.
+
+    A share of bad answers is tested as they come (`models.evaluation.sequential`): an alarming one rolls back, a
+    tolerated one passes, what tells neither waits. All tests of a release share its risk. By default a release has one
+    step, all at once: where nobody asks, nothing can be watched.
+    """
+
+    shadow_percent: float = Field(0.0, ge=0, le=100, description="requests that a shadow answers unseen; 0: no shadow")
+    canary_percent: tuple[float, ...] = Field((), description="shares of the traffic, each above the one before")
+    watch_seconds: int = Field(300, ge=0, description="the least time at a step")
+    patience_seconds: int = Field(3600, ge=0, description="at a step; one that has not passed by then is rolled back")
+    poll_seconds: int = Field(60, ge=1, description="between two looks of a watch in Airflow")
+    risk: float = Field(
+        0.01, gt=0, lt=1, description="that a tolerable release is rolled back; or a bad one passes a rule"
+    )
+    tolerated_failed: float = Field(1e-3, gt=0, lt=1, description="answers whose ranker raised")
+    alarming_failed: float = Field(1e-2, gt=0, lt=1)
+    tolerated_fallback: float = Field(0.02, gt=0, lt=1, description="answers that popularity made, for whatever reason")
+    alarming_fallback: float = Field(0.1, gt=0, lt=1)
+    tolerated_slow: float = Field(0.01, gt=0, lt=1, description="answers that took longer than `slow_ms`: 0.01 is p99")
+    alarming_slow: float = Field(0.05, gt=0, lt=1)
+    slow_ms: int = Field(100, ge=1, description="from a request's arrival")
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Names of the steps between the approval and live."""
+        return (*(("shadow",) if self.shadow_percent else ()), *(f"canary-{share:g}" for share in self.canary_percent))
+
+    @field_validator("canary_percent")
+    @classmethod
+    def _rise(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        if list(shares) != sorted(set(shares)) or not all(0 < share < 100 for share in shares):
+            raise ValueError("must be above 0, rise, and stay below 100, which is live")
+        return shares
+
+    @model_validator(mode="after")
+    def _alarms_are_above_what_is_tolerated(self) -> Self:
+        for what in ("failed", "fallback", "slow"):
+            tolerated, alarming = getattr(self, f"tolerated_{what}"), getattr(self, f"alarming_{what}")
+            if tolerated >= alarming:
+                raise ValueError(f"alarming_{what} must be above tolerated_{what}; found {alarming} and {tolerated}")
+        return self
+
+    @model_validator(mode="after")
+    def _patience_outlasts_the_watch(self) -> Self:
+        if self.patience_seconds < self.watch_seconds:
+            raise ValueError(
+                f"patience_seconds must be at least watch_seconds, {self.watch_seconds}; found {self.patience_seconds}"
+            )
+        return self
+
+
 class MonitoringSettings(Settings):
     """When the daily serving report raises an alarm; an alarm is a figure, it never fails the stage."""
 
@@ -306,6 +359,7 @@ class Config(Settings):
     gate: Annotated[GateSettings, Changes("train")] = GateSettings()
     tracking: Annotated[TrackingSettings, NO_ROW] = TrackingSettings()
     endpoint: Annotated[EndpointSettings, NO_ROW] = EndpointSettings()
+    release: Annotated[ReleaseSettings, NO_ROW] = ReleaseSettings()
     monitoring: Annotated[MonitoringSettings, Changes("monitor")] = MonitoringSettings()
     timeouts: Annotated[TimeoutSettings, NO_ROW] = TimeoutSettings()
 
@@ -320,10 +374,13 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _scores_weigh_probabilities(self) -> Self:
-        known = ["click", "conversion", *(name for name, of in self.outcomes.items() if of.kind == "binary")]
+        further = (name for name, of in self.outcomes.items() if of.kind == "binary" or of.quantiles_by)
+        known = ["click", "conversion", *further]
         wrong = sorted(set(self.policy.score_weights) - set(known))
         if wrong:
-            raise ValueError(f"policy.score_weights: binary outcomes are {', '.join(known)}; found {', '.join(wrong)}")
+            raise ValueError(
+                f"policy.score_weights: outcomes between 0 and 1 are {', '.join(known)}; found {', '.join(wrong)}"
+            )
         return self
 
     @model_validator(mode="after")

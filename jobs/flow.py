@@ -103,7 +103,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
     _stage("train", "rankers are fitted; the best on the validation day becomes the challenger", per="mode",
            writes="candidates delay_curves", reads="""
         examples            day    * -impression_id -propensity -policy -query -source_item_id
-        items               newest item_id category title removed
+        items               newest item_id category title removed feature_vector
         candidates          ever   *
         deployments         ever   *"""),
     _stage("backtest", "challenger and champion on the same held-out rows; what the logs can and cannot tell",

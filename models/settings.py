@@ -40,13 +40,30 @@ class WorldSettings(Settings):
     )
 
 
+PolicyKind = Literal["greedy", "epsilon_greedy", "plackett_luce", "thompson"]
+EXPLORED_BY = {"epsilon": "epsilon_greedy", "temperature": "plackett_luce", "evidence": "thompson"}
+"""Which kind of policy a setting is of."""
+
+
+class SurfaceSettings(Settings):
+    """How a surface's policy differs; what is not given is as for every other surface."""
+
+    kind: PolicyKind | None = None
+    temperature: float | None = Field(None, gt=0)
+    epsilon: float | None = Field(None, ge=0, le=1)
+    evidence: float | None = Field(None, gt=0)
+
+
 class PolicySettings(Settings):
     """How scores become a slate and the probabilities that get logged."""
 
-    kind: Literal["greedy", "epsilon_greedy", "plackett_luce", "thompson"] = "plackett_luce"
+    kind: PolicyKind = "plackett_luce"
     temperature: float = Field(0.5, gt=0, description="Plackett-Luce: probability goes as score ** (1 / T)")
     epsilon: float = Field(0.1, ge=0, le=1, description="epsilon-greedy: share of uniform choices")
     evidence: float = Field(200.0, gt=0, description="Thompson: impressions a score is believed as if seen in")
+    surfaces: dict[str, SurfaceSettings] = Field(
+        {}, description="surfaces that explore more, less or otherwise; a mapping, given whole"
+    )
     score_weights: dict[str, float] = Field(
         {"click": 1.0},
         description="what a click, a conversion or a further binary outcome is worth beside the others: items rank "
@@ -63,6 +80,22 @@ class PolicySettings(Settings):
         ):
             raise ValueError(f"weights of a score need to be finite, at least 0 and one of them above; found {weights}")
         return dict(sorted(weights.items()))
+
+    @model_validator(mode="after")
+    def _surfaces_set_what_their_kind_reads(self) -> Self:
+        for surface, own in sorted(self.surfaces.items()):
+            kind = own.kind or self.kind
+            idle = [name for name, of in EXPLORED_BY.items() if getattr(own, name) is not None and of != kind]
+            if idle:
+                raise ValueError(f"surface {surface} has a policy of kind {kind}, which reads no {', '.join(idle)}")
+        return self
+
+    def on(self, surface: str | None) -> Self:
+        """The policy of one surface, the same on all; None: a surface that was not told."""
+        if not self.surfaces:
+            return self
+        own = self.surfaces.get(surface or "", SurfaceSettings()).model_dump(exclude_none=True)
+        return self.model_copy(update={**own, "surfaces": {}})
 
 
 class TaskSettings(Settings):
@@ -94,11 +127,18 @@ class OutcomeSettings(Settings):
         None, description="`clicked`: it counts only of impressions that were clicked, and is learned given the click"
     )
     unit: str = Field("", description="of a value, for people: seconds")
+    quantiles_by: str = Field(
+        "",
+        description="of a value: learn its quantile among rows of the same value of this attribute instead, so that "
+        "what is long is not preferred for being long (`item.duration` of a watch time)",
+    )
 
     @model_validator(mode="after")
     def _only_values_have_units(self) -> Self:
         if self.unit and self.kind == "binary":
             raise ValueError(f"a binary outcome needs no unit; found {self.unit!r}")
+        if self.quantiles_by and self.kind == "binary":
+            raise ValueError(f"a binary outcome has no quantiles; found quantiles_by = {self.quantiles_by!r}")
         return self
 
 
@@ -167,8 +207,14 @@ class IndexSettings(Settings):
     kind: Literal["auto", "exact", "ivf", "pq", "hnsw"] = Field(
         "auto", description="auto: exact up to exact_max_items vectors, ivf above"
     )
-    exact_max_items: int = Field(300_000, ge=1, description="a scan of half precision reads 2 bytes a dimension")
-    ivf_probed: int = Field(64, ge=1, description="lists a search looks into, of about 2 sqrt(vectors)")
+    exact_max_items: int = Field(
+        100_000, ge=1, description="a scan of so many takes twice as long as lists, of a million ten times"
+    )
+    ivf_probed: int = Field(
+        128,
+        ge=1,
+        description="lists a search looks into, of about 2 sqrt(vectors); of a million finds 0.96 of the 1,000 nearest",
+    )
     pq_refine: int = Field(8, ge=1, description="so many times k codes are looked at again in half precision")
     hnsw_links: int = Field(32, ge=4)
     hnsw_breadth: int = Field(200, ge=1, description="of the search when the graph is built, and at least k when asked")
@@ -295,6 +341,18 @@ class XGBoostSettings(EncodingSettings):
         ge=0,
         description="shrinks the leaves of P(conversion | click), which has a tenth of the rows to learn from",
     )
+    spark_tasks: int = Field(
+        2, ge=1, description="of Spark that grow its trees together, from `spark.from_rows` rows on; all at once"
+    )
+
+
+class LambdaMARTSettings(XGBoostSettings):
+    """The same, of the trees that order lists, of those that say how likely a click is, and of conversions.
+
+    A leaf of the first needs its share of what all pairs tell: `min_child_weight` is that of the others.
+    """
+
+    rounds: int = Field(120, ge=1, description="at most so many: an order takes more trees than a rate")
 
 
 class NetworkSettings(Settings):
@@ -320,6 +378,9 @@ class NetworkSettings(Settings):
     admit_after: int = Field(5, ge=1, description="rows of one training that an id must be in to get a vector")
     expire_after_days: int = Field(30, ge=1, description="days without a row after which an id's vector is dropped")
     max_ids: int = Field(3_000_000, ge=1, description="vectors per id or category column, the most frequent")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where it learns; auto: on a CUDA device where there is one"
+    )
 
 
 class MMoESettings(NetworkSettings):
@@ -353,6 +414,7 @@ class RankerSettings(Settings):
     crosses: CrossesSettings = CrossesSettings()
     factorization: FactorizationSettings = FactorizationSettings()
     xgboost: XGBoostSettings = XGBoostSettings()
+    lambdamart: LambdaMARTSettings = LambdaMARTSettings()
     single_task: SingleTaskSettings = SingleTaskSettings()
     mmoe: MMoESettings = MMoESettings()
 

@@ -1,6 +1,7 @@
 """HTTP in front of control plane and decisions: the shapes, headers and error bodies boto3 expects."""
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from uuid import uuid4
 
 import orjson
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -19,10 +21,11 @@ from infra.endpoint.arrival import arrived
 from infra.endpoint.control import Control
 from infra.endpoint.decide import Decider, Features
 from infra.endpoint.errors import BadRequest, Rejected
-from infra.endpoint.request import body_of, parse
+from infra.endpoint.request import RankRequest, body_of, parse
+from infra.endpoint.serving import Shadow
 from infra.endpoint.state import Registry
 from jobs.config import Config
-from jobs.serving.capture import Capture
+from jobs.serving.capture import CAPTURE, SHADOWS, Capture
 
 AMZ_JSON = "application/x-amz-json-1.1"
 TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
@@ -37,7 +40,8 @@ class Server:
         self._registry = Registry(config.endpoint.state)
         self._loads = ThreadPoolExecutor(1, "load")
         self._decider = Decider(features, config.endpoint.timeout_ms, config.tasks)
-        self._capture = Capture(config.endpoint.state / "capture")
+        self._capture = Capture(config.endpoint.state / CAPTURE)
+        self._shadows = Capture(config.endpoint.state / SHADOWS)
         self._control = Control(
             self._registry, config.endpoint.region, self._loads, self._decider.ready, lambda: not self._capture.losing
         )
@@ -64,6 +68,7 @@ class Server:
         self._loads.shutdown(cancel_futures=True)
         self._decider.close()
         self._capture.close()
+        self._shadows.close()
         self._registry.close()
 
     async def _ping(self, _request: Request) -> Response:
@@ -88,7 +93,8 @@ class Server:
         return _answer(found, 200, AMZ_JSON)
 
     async def _invoke(self, request: Request) -> Response:
-        deadline = self._decider.deadline(arrived(request.state))
+        began = arrived(request.state)
+        deadline = self._decider.deadline(began)
         name = request.path_params["name"]
         serving = self._control.serving.get(name)
         if serving is None:
@@ -107,8 +113,20 @@ class Server:
         variant = target or serving.choose(asked.user_id or asked.request_id)
         answer = await self._decider.answer(serving.variants[variant], variant, asked, deadline)
         if serving.captures(asked.request_id):
-            self._capture.write(asked.day(), name, asked.model_dump(exclude_unset=True), answer)
-        return _answer(answer, 200, "application/json", {INVOKED_VARIANT: variant})
+            asking = asked.model_dump(exclude_unset=True)
+            self._capture.write(asked.day(), name, asking, answer, self._decider.milliseconds(began))
+        response = _answer(answer, 200, "application/json", {INVOKED_VARIANT: variant})
+        if serving.shadow is not None and target is None and serving.shadowed(asked.request_id):
+            response.background = BackgroundTask(self._shadow, name, serving.shadow, asked)
+        return response
+
+    async def _shadow(self, endpoint: str, shadow: Shadow, asked: RankRequest) -> None:
+        """Once the answer has left: what the shadow says, in as much time, is captured and shown to nobody."""
+        began = time.monotonic()
+        deadline = self._decider.deadline(began)
+        answer = await self._decider.answer(shadow.variant, shadow.name, asked, deadline, shown=False)
+        asking = asked.model_dump(exclude_unset=True)
+        self._shadows.write(asked.day(), endpoint, asking, answer, self._decider.milliseconds(began))
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

@@ -12,27 +12,31 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any
 
 from infra.endpoint.errors import Rejected
 from infra.endpoint.payload import (
-    NAME,
     SHA256,
     SHA256_VARIABLE,
     check,
+    check_variants,
     check_weights,
     folder_of,
     known,
     models_of,
     new_name,
     sha256_of,
+    shadow_share,
+    shadows_of,
     weights_of,
 )
-from infra.endpoint.serving import Serving
+from infra.endpoint.serving import Serving, Shadow
 from infra.endpoint.state import Endpoint, Registry
 from infra.endpoint.variant import Variant
 from jobs import bundle
 from jobs.errors import TidegateError
+from jobs.serving.capture import CAPTURE
 
 ARN = "arn:aws:sagemaker:{region}:000000000000:{kind}/{name}"
 ONE_PROCESS = {"CurrentInstanceCount": 1, "DesiredInstanceCount": 1}
@@ -130,13 +134,9 @@ class Control:
     def create_endpoint_config(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Remember which models share the traffic by which weights, and what share of it is captured."""
         name = new_name(payload, "EndpointConfigName", self._state.configs)
-        variants = payload.get("ProductionVariants") or []
-        names = [v.get("VariantName", "") for v in variants]
-        if not variants or len(set(names)) != len(names) or not all(NAME.fullmatch(n) for n in names):
-            raise Rejected(f"ProductionVariants needs distinct, valid VariantNames; found {names}")
-        for variant in variants:
+        check_variants(payload)
+        for variant in (*payload["ProductionVariants"], *shadows_of(payload)):
             known(variant, "ModelName", self._state.models, "model")
-        check_weights(weights_of(payload))
         percentage = payload.get("DataCaptureConfig", {}).get("InitialSamplingPercentage", 100)
         if not 0 <= percentage <= 100:
             raise Rejected(f"InitialSamplingPercentage must be in 0..100; found {percentage}")
@@ -196,7 +196,7 @@ class Control:
             raise Rejected(f"endpoint {name} must be in service to share its traffic anew; found {endpoint.status}")
         endpoint.weights, endpoint.modified = weights, time.time()
         self._registry.save()
-        self.serving[name] = Serving(name, serving.variants, weights, serving.capture_percentage)
+        self.serving[name] = replace(serving, weights=weights)
         return {"EndpointArn": self._arn("endpoint", name)}
 
     def describe_endpoint(self, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,12 +218,18 @@ class Control:
                 {"VariantName": v, "CurrentWeight": w, "DesiredWeight": w, **ONE_PROCESS}
                 for v, w in self.serving[name].weights.items()
             ]
+            shadow = self.serving[name].shadow
+            if shadow is not None:
+                weight = shadow.share * sum(self.serving[name].weights.values())
+                body["ShadowProductionVariants"] = [
+                    {"VariantName": shadow.name, "CurrentWeight": weight, "DesiredWeight": weight, **ONE_PROCESS}
+                ]
             percentage = self.serving[name].capture_percentage
             body["DataCaptureConfig"] = {
                 "EnableCapture": percentage > 0,
                 "CaptureStatus": "Started" if percentage > 0 and self._captures() else "Stopped",
                 "CurrentSamplingPercentage": percentage,
-                "DestinationS3Uri": (self._registry.folder / "capture").resolve().as_uri(),
+                "DestinationS3Uri": (self._registry.folder / CAPTURE).resolve().as_uri(),
                 "KmsKeyId": "",
             }
         return body
@@ -301,13 +307,20 @@ class Control:
 
     def _load(self, name: str, config: str, weights: dict[str, float]) -> Serving:
         body = self._state.configs[config]
-        bundles = {
-            v["VariantName"]: self._bundle(self._state.models[v["ModelName"]]) for v in body["ProductionVariants"]
-        }
-        variants = {variant: self._ready(loaded) for variant, loaded in bundles.items()}
+        variants = {v["VariantName"]: self._variant(name, v) for v in body["ProductionVariants"]}
+        shadows = [Shadow(v["VariantName"], self._variant(name, v), shadow_share(body)) for v in shadows_of(body)]
         capture = body.get("DataCaptureConfig", {})
         percentage = capture.get("InitialSamplingPercentage", 100) if capture.get("EnableCapture") else 0
-        return Serving(name, variants, weights, percentage)
+        return Serving(name, variants, weights, percentage, config, *shadows)
+
+    def _variant(self, name: str, asked: Mapping[str, Any]) -> Variant:
+        """The one that answers at the endpoint already where it is of these bytes: a champion beside its canary."""
+        model = self._state.models[asked["ModelName"]]
+        serving = self.serving.get(name)
+        there = {} if serving is None else {v.bundle.sha256: v for v in serving.variants.values()}
+        if serving is not None and serving.shadow is not None:
+            there[serving.shadow.variant.bundle.sha256] = serving.shadow.variant
+        return there.get(sha256_of(model)) or self._ready(self._bundle(model))
 
     def _bundle(self, model: Mapping[str, Any]) -> bundle.Bundle:
         """The judged bundle: our own copy where it is whole, else the folder the model names, copied once verified."""

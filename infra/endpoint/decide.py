@@ -100,6 +100,10 @@ class Decider:
         self.refresh()
         threading.Thread(target=self._keep_fresh, name="refresh", daemon=True).start()
 
+    def milliseconds(self, since: float) -> float:
+        """From a moment until now."""
+        return (self._clock() - since) * 1000
+
     def deadline(self, arrived: float) -> float:
         """Until when the ranker may answer a request that arrived then and is looked at now.
 
@@ -108,14 +112,20 @@ class Decider:
         waited = self._clock() - arrived
         return arrived + self._timeout - waited
 
-    async def answer(self, variant: Variant, name: str, request: RankRequest, deadline: float) -> Answer:
-        """The response; `fallback` says that popularity made it, because the ranker was busy, late or raised."""
+    async def answer(
+        self, variant: Variant, name: str, request: RankRequest, deadline: float, shown: bool = True
+    ) -> Answer:
+        """The response; `fallback` says that popularity made it, because the ranker was busy, late or raised.
+
+        Only what is `shown` is counted.
+        """
         offer = variant.offer(request.at())
         made, outcome = await self._ranked(variant, offer, request, deadline)
         if made is None:
             made = by_popularity(variant.bundle, offer, request)
-        self.outcomes[variant.bundle.candidate_id, outcome] += 1
-        if made.retrieved_by is not None:
+        if shown:
+            self.outcomes[variant.bundle.candidate_id, outcome] += 1
+        if shown and made.retrieved_by is not None:
             self.retrieved[variant.bundle.candidate_id, made.retrieved_by] += 1
         return Answer(
             request_id=request.request_id,
@@ -127,6 +137,7 @@ class Decider:
             features_day=None if offer.day is None else offer.day.isoformat(),
             retrieved_by=made.retrieved_by,
             candidates=made.candidates,
+            fallback_reason=None if outcome == RANKED else outcome,
         )
 
     def ready(self, bundle: Bundle) -> Variant:
@@ -290,7 +301,7 @@ def _placed(scored: Scored, request: RankRequest, policy: PolicySettings) -> lis
     if not len(scored.item_ids):
         return []
     scores = score(scored.predictions, policy)
-    chosen, propensities = slate(scores, request.k, policy, _rng(request.request_id))
+    chosen, propensities = slate(scores, request.k, policy.on(request.surface), _rng(request.request_id))
     placed = scored.only(chosen)
     said = placed.predictions
     columns = (placed.item_ids, scores[chosen], said.p_click, said.p_conversion, propensities)

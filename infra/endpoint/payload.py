@@ -21,7 +21,13 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "CreateModel": ("ModelName", "PrimaryContainer", "ExecutionRoleArn", "Tags", "EnableNetworkIsolation"),
     "DescribeModel": ("ModelName",),
     "DeleteModel": ("ModelName",),
-    "CreateEndpointConfig": ("EndpointConfigName", "ProductionVariants", "DataCaptureConfig", "Tags"),
+    "CreateEndpointConfig": (
+        "EndpointConfigName",
+        "ProductionVariants",
+        "ShadowProductionVariants",
+        "DataCaptureConfig",
+        "Tags",
+    ),
     "DescribeEndpointConfig": ("EndpointConfigName",),
     "DeleteEndpointConfig": ("EndpointConfigName",),
     "CreateEndpoint": ("EndpointName", "EndpointConfigName", "Tags"),
@@ -83,6 +89,33 @@ def check_weights(weights: Mapping[str, float]) -> None:
         raise Rejected(f"variant weights must not be negative and not all zero; found {dict(weights)}")
 
 
+def check_variants(config: Mapping[str, Any]) -> None:
+    """Raises `Rejected` for variants that no config may have; SageMaker's own rule of shadows is one beside one."""
+    shown, shadows = config.get("ProductionVariants") or [], shadows_of(config)
+    names = [v.get("VariantName", "") for v in (*shown, *shadows)]
+    if not shown or len(set(names)) != len(names) or not all(NAME.fullmatch(n) for n in names):
+        raise Rejected(f"ProductionVariants needs distinct, valid VariantNames; found {names}")
+    if shadows and (len(shown), len(shadows)) != (1, 1):
+        raise Rejected(
+            "ShadowProductionVariants needs one variant beside one of ProductionVariants; "
+            f"found {len(shadows)} beside {len(shown)}"
+        )
+    check_weights(weights_of(config))
+    if shadows and not 0 < shadow_share(config) <= 1:
+        raise Rejected(f"a shadow's weight over the shown one's must be in (0, 1]; found {shadow_share(config)}")
+
+
+def shadows_of(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A config's variants that answer to nobody."""
+    return list(config.get("ShadowProductionVariants") or [])
+
+
+def shadow_share(config: Mapping[str, Any]) -> float:
+    """Of the requests that a config's shadow answers too: its weight over that of the shown variant."""
+    [shadow], [shown] = shadows_of(config), weights_of(config).values()
+    return float(shadow.get("InitialVariantWeight", 1.0)) / shown
+
+
 def weights_of(config: Mapping[str, Any]) -> dict[str, float]:
     """A config's variants and their weights."""
     return {v["VariantName"]: float(v.get("InitialVariantWeight", 1.0)) for v in config["ProductionVariants"]}
@@ -90,7 +123,7 @@ def weights_of(config: Mapping[str, Any]) -> dict[str, float]:
 
 def models_of(config: Mapping[str, Any]) -> set[str]:
     """The models a config names."""
-    return {v["ModelName"] for v in config["ProductionVariants"]}
+    return {v["ModelName"] for v in (*config["ProductionVariants"], *shadows_of(config))}
 
 
 def sha256_of(model: Mapping[str, Any]) -> str:

@@ -8,6 +8,15 @@ from infra.endpoint.variant import Variant
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """A variant that answers a share of the requests, in [0, 1], to nobody."""
+
+    name: str
+    variant: Variant
+    share: float
+
+
+@dataclass(frozen=True)
 class Serving:
     """The variants of one endpoint config, loaded. Immutable: a request sees one config from start to end."""
 
@@ -15,21 +24,28 @@ class Serving:
     variants: Mapping[str, Variant]
     weights: Mapping[str, float]
     capture_percentage: int
+    config: str = ""
+    shadow: Shadow | None = None
 
     def choose(self, key: str) -> str:
         """The variant of a user (or request) id: the same key gets the same variant while the weights stay.
 
         The unit interval is divided by the weights in the config's order; the key's hash is a point of it, so a
-        change of weights moves only the users between the old and the new borders.
+        change of weights moves only the users between the old and the new borders. Another config draws anew: the same
+        users would else be the canary of every release.
         """
         total = sum(self.weights.values())
-        point = unit_hash(f"{self.endpoint}:{key}") * total
+        point = unit_hash(f"{self.endpoint}:{self.config}:{key}") * total
         passed = 0.0
         for name, weight in self.weights.items():
             passed += weight
             if point < passed:
                 return name
         return [name for name, weight in self.weights.items() if weight > 0][-1]
+
+    def shadowed(self, request_id: str) -> bool:
+        """Whether the shadow answers this request too."""
+        return self.shadow is not None and unit_hash(f"shadow:{self.config}:{request_id}") < self.shadow.share
 
     def captures(self, request_id: str) -> bool:
         """Whether this request belongs to the captured sample."""

@@ -1,11 +1,13 @@
 """`deploy`: the bundle that was judged and approved, and no other, answers at the endpoint; then it is champion.
 
 Before anything is touched, verdict, evidence, bundle and champion must be the very ones the person said yes to, and the
-champion must be what the ledger and the endpoint itself say serves now. Then: *approved* into the ledger, model and
-config created, endpoint switched, one smoke request, MLflow's alias, *live* into the ledger. What fails on the way puts
-the champion back and is *rolled back* in the ledger. Killed anywhere, a rerun goes on or goes back, since the ledger
-knows what served before. Run again after it ended well it changes nothing, and puts right an endpoint or an alias that
-no longer is what the ledger says. It does not shift traffic step by step yet: the switch is all at once.
+champion must be what the ledger and the endpoint itself say serves now. Then *approved* goes into the ledger, and the
+model takes the steps that the settings plan (`jobs.deployments.steps`), as far as `--step` says: a shadow, shares of
+the traffic, *live*. Each is a change of the endpoint, one smoke request and a row of the ledger, and is taken only once
+the one before has been seen to do well (`watch`); until then this is `NotReady`. What fails on the way puts the
+champion back and is *rolled back* in the ledger. Killed anywhere, a rerun goes on or goes back, since the ledger knows
+what served before. Run again after it ended well it changes nothing, and puts right an endpoint or an alias that no
+longer is what the ledger says.
 """
 
 import json
@@ -14,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs import bundle
-from jobs.deploy import traffic
+from jobs.deploy import traffic, watch
 from jobs.deployments import ledger, release
-from jobs.deployments.ledger import APPROVED, LIVE, Row
+from jobs.deployments import steps as way
+from jobs.deployments.ledger import APPROVED, LIVE, ROLLED_BACK, Row
 from jobs.deployments.release import Release
 from jobs.errors import Refused, TidegateError
 from jobs.lake.run import Run
@@ -24,7 +27,11 @@ from jobs.serving.sagemaker import Endpoint
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Deploy the day's and mode's approved candidate; returns the endpoint, its variant, the sha and who approved."""
+    """Deploy the day's and mode's approved candidate; returns the endpoint, its variant, the sha and who approved.
+
+    Raises `NotReady` where a step must be watched on before the next may be taken.
+    """
+    target = way.rank(run.step or LIVE)
     endpoint = Endpoint(run.config.endpoint)
     steps = ledger.steps(run, endpoint.name)
     begun = traffic.mine(run, ledger.under_way(steps))
@@ -44,13 +51,27 @@ def run(run: Run) -> dict[str, Any]:
     before = None if champion is None else str(champion["config"])
     if begun is None:
         steps = ledger.append(run, steps, wanted.step(APPROVED, before))
-    try:
-        traffic.put_live(run, endpoint, wanted)
-        ledger.append(run, steps, wanted.step(LIVE, before))
-    except Exception as error:
-        _undo(run, endpoint, steps, error)
-        raise
+    _forward(run, endpoint, steps, wanted, target)
     return _report(endpoint, wanted, wanted.by)
+
+
+def _forward(run: Run, endpoint: Endpoint, steps: list[Row], wanted: Release, target: float) -> None:
+    """Every step up to `target`, each once it may be taken; what fails on the way goes back."""
+    champion, settings = ledger.last_live(steps), run.config.release
+    while way.rank_of(steps[-1]) < target:
+        found = None if steps[-1]["step"] == APPROVED else watch.report(run, endpoint, steps)
+        step = way.next_step(steps, way.plan(settings, champion), found, settings.patience_seconds)
+        if step is None:
+            raise watch.waits(steps[-1], found)
+        if step.step != ROLLED_BACK and way.rank(step.name) > target:
+            return
+        try:
+            if step.step == ROLLED_BACK:
+                raise Refused(f"{wanted.candidate_id} must do well as {way.name_of(steps[-1])}; {step.why}")
+            steps = traffic.take(run, endpoint, steps, wanted, step)
+        except Exception as error:
+            _undo(run, endpoint, steps, error)
+            raise
 
 
 def _allowed(run: Run, endpoint: Endpoint, steps: Sequence[Row]) -> Release:
@@ -59,23 +80,23 @@ def _allowed(run: Run, endpoint: Endpoint, steps: Sequence[Row]) -> Release:
     wanted = release.approved(ledger.decision(run, run.partition), evidence, run.approval)
     bundle.load(Path(wanted.bundle), wanted.bundle_sha256)
     run.say(f"{wanted.candidate_id} is the bundle that was judged, approved by {wanted.by}")
-    champion, begun = ledger.last_live(steps), ledger.under_way(steps)
+    champion = ledger.last_live(steps)
     if wanted.is_of(champion):
         return wanted
     document = next(e["document"] for e in evidence if e["document_sha256"] == wanted.evidence_sha256)
     remedy = "run backtest and promote again, and approve what they find"
     release.check_opponent(json.loads(document), champion, remedy)
-    _check_endpoint(endpoint, champion, begun)
+    _check_endpoint(endpoint, steps)
     return wanted
 
 
-def _check_endpoint(endpoint: Endpoint, champion: Row | None, begun: Row | None) -> None:
+def _check_endpoint(endpoint: Endpoint, steps: Sequence[Row]) -> None:
     """Raises `Refused` where the endpoint serves anything but what the ledger says.
 
     One that is down or gone stands in nobody's way: what is sick must be replaceable.
     """
-    serving, known = endpoint.serving(), {row["config"] for row in (champion, begun) if row is not None}
-    if serving is None or serving in known:
+    serving, champion = endpoint.serving(), ledger.last_live(steps)
+    if serving is None or serving in traffic.configs(steps):
         return
     recorded, remedy = "nothing", "delete that endpoint, or name another in endpoint.name"
     if champion is not None:

@@ -54,5 +54,5 @@ def _back_from_live(run: Run, endpoint: Endpoint, steps: list[Row], by: str, why
         run,
         steps,
         {**of_step(live).step(ROLLED_BACK, live["before"]), "by": by, "why": why},
-        {**earlier.step(LIVE, target["before"]), "by": by, "why": why},
+        {**earlier.step(LIVE, target["before"], 100.0), "by": by, "why": why},
     )

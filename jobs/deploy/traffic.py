@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from jobs import tracking
 from jobs.deployments import ledger
-from jobs.deployments.ledger import ROLLED_BACK, Row
+from jobs.deployments.ledger import CANARY, LIVE, ROLLED_BACK, SHADOW, Row
 from jobs.deployments.release import Release, of_step
+from jobs.deployments.steps import Step
 from jobs.errors import NotReady
 from jobs.lake.run import Run
 from jobs.serving.sagemaker import Endpoint
@@ -34,6 +35,28 @@ def answers_with(run: Run, endpoint: Endpoint, wanted: Release) -> None:
     endpoint.switch(wanted.config)
     endpoint.smoke(wanted)
     run.say(f"{endpoint.name} answers with {wanted.config}")
+
+
+def configs(steps: Sequence[Row]) -> set[str]:
+    """Of the endpoint, with which it may be found by the ledger: the champion's, and all of a release under way."""
+    found = {row["config"] for row in (ledger.last_live(steps), ledger.under_way(steps)) if row is not None}
+    if ledger.under_way(steps) is not None:
+        release = of_step(steps[-1])
+        found |= {release.shared(step, ledger.begun(steps)) for step in (SHADOW, CANARY)}
+    return found
+
+
+def take(run: Run, endpoint: Endpoint, steps: Sequence[Row], wanted: Release, step: Step) -> list[Row]:
+    """The endpoint does what a step says, and the ledger says so too; safe to repeat. Returns the ledger."""
+    champion, config = ledger.last_live(steps), wanted.shared(step.step, ledger.begun(steps))
+    if step.step == LIVE or champion is None:
+        put_live(run, endpoint, wanted)
+    elif step.step == SHADOW:
+        endpoint.shadow(of_step(champion), wanted, config, run.config.release.shadow_percent)
+    else:
+        endpoint.share(of_step(champion), wanted, config, step.share)
+    run.say(f"{wanted.candidate_id} is at {step.name}")
+    return ledger.append(run, steps, wanted.step(step.step, steps[-1]["before"], step.share))
 
 
 def put_live(run: Run, endpoint: Endpoint, wanted: Release) -> None:

@@ -14,7 +14,7 @@ from jobs.lake.run import Run, now
 from jobs.lake.tables import LAKE
 
 TABLE = "deployments"
-APPROVED, LIVE, ROLLED_BACK = "approved", "live", "rolled back"
+APPROVED, SHADOW, CANARY, LIVE, ROLLED_BACK = "approved", "shadow", "canary", "live", "rolled back"
 ENDED = (LIVE, ROLLED_BACK)
 """After any other step a release is under way."""
 
@@ -64,6 +64,11 @@ def before(known: Sequence[Row], live: Row) -> Row | None:
 def under_way(known: Sequence[Row]) -> Row | None:
     """The last step of a release that has neither gone live nor been rolled back; None where all have ended."""
     return known[-1] if known and known[-1]["step"] not in ENDED else None
+
+
+def begun(known: Sequence[Row]) -> int:
+    """The number of the approval with which the newest release began: no other release has it."""
+    return int(next(row["number"] for row in reversed(known) if row["step"] == APPROVED))
 
 
 def deployed(source: Reader) -> list[Row]:

@@ -44,10 +44,14 @@ class Release:
         """Of the production variant."""
         return endpoint_name(self.candidate_id)
 
-    def step(self, step: str, before: str | None) -> dict[str, Any]:
-        """A row of the ledger, but for its number and time."""
+    def shared(self, step: str, number: int) -> str:
+        """Of the endpoint config in which it is a shadow or a canary, by the number of its approval."""
+        return endpoint_name(self.candidate_id, f"{self.bundle_sha256[:SHA_DIGITS]}-{step}-{number}")
+
+    def step(self, step: str, before: str | None, share: float = 0.0) -> dict[str, Any]:
+        """A row of the ledger, but for its number and time; `share` is of the requests it answers, in percent."""
         names = ("candidate_id", "day", "mode", "bundle", "bundle_sha256", "evidence_sha256", "config", "by", "why")
-        return {**{name: getattr(self, name) for name in names}, "step": step, "before": before}
+        return {**{name: getattr(self, name) for name in names}, "step": step, "share": share, "before": before}
 
     def is_of(self, row: Row | None) -> bool:
         """Whether a row of the ledger is about these very bytes."""

@@ -18,7 +18,7 @@ from jobs.moment.columns import numbers
 from jobs.moment.decisions import Decisions, Ints
 from models.evaluation.choices import SIDES, Side
 from models.evaluation.page_values import Depth, PageStatistics
-from models.policies.choice import Bools, placed_choice
+from models.policies.choice import Bools, Surfaces, placed_choice
 from models.rankers.protocol import Floats
 from models.settings import GateSettings
 
@@ -100,14 +100,21 @@ def _candidates(item: pa.ChunkedArray, decision: Ints, found: Decisions) -> tupl
     return np.where(key[at] == wanted, order[at], -1), twice
 
 
-def placed(found: Decisions, pages: ShownPages, side: Bundle, scores: Floats, kept: Bools | None = None) -> Floats:
+def placed(
+    found: Decisions,
+    pages: ShownPages,
+    side: Bundle,
+    scores: Floats,
+    kept: Bools | None = None,
+    surfaces: Surfaces | None = None,
+) -> Floats:
     """(p,) the probability that the bundle's policy would place each item where it stood, given all above it.
 
-    0 for a candidate that its light stage has not `kept` (n,).
+    0 for a candidate that its light stage has not `kept` (n,). `surfaces` (m,): the decisions'.
     """
     place = np.zeros(len(found.item), np.int64)
     place[pages.candidate] = pages.place
-    return placed_choice(scores, found.offsets, place, side.policy, kept)[pages.candidate]
+    return placed_choice(scores, found.offsets, place, side.policy, kept, surfaces)[pages.candidate]
 
 
 def earned(found: Decisions, pages: ShownPages, chances: Mapping[Side, Floats], settings: GateSettings) -> list[Depth]:
@@ -138,7 +145,7 @@ def section(test: pa.Table, replay: Replayed, sides: Mapping[Side, Bundle], sett
         depths = [Depth(1, refusal, refusal, refusal, refusal)]
     else:
         chances = {
-            side: placed(replay.found, pages, bundle, replay.scores[side], replay.kept[side])
+            side: placed(replay.found, pages, bundle, replay.scores[side], replay.kept[side], replay.surfaces)
             for side, bundle in sides.items()
         }
         depths = earned(replay.found, pages, chances, settings)

@@ -32,7 +32,7 @@ from jobs.moment.known import known_before
 from jobs.sources.world.truth import true_probabilities
 from models.evaluation.choices import SIDES, Choices, Labels, Side
 from models.evaluation.estimate import Refusal
-from models.policies.choice import Bools, first_choice
+from models.policies.choice import Bools, Surfaces, first_choice
 from models.policies.score import score
 from models.rankers.features import IDS
 from models.rankers.protocol import Floats, Inputs
@@ -59,6 +59,8 @@ class Replayed:
     """Side to the candidates (n,) that its light stage, where it has one, would have left for its ranker."""
     chosen: Mapping[Side, Floats]
     """Side to the probability (n,) that its policy would have placed the candidate first; 0 where it was not kept."""
+    surfaces: Surfaces
+    """(m,) each decision's."""
     days: Ints
     """(m,) each decision's, counted from 1970."""
     open_days: Floats
@@ -139,6 +141,7 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
         catalogue = part.catalogue
         truths.append(part.truth)
     told = [truth for truth in truths if truth is not None]
+    surfaces = strings(placed["surface"])
     return Replayed(
         found=found,
         left_out=left_out,
@@ -147,8 +150,10 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
         scores=scores,
         kept=kept,
         chosen={
-            side: first_choice(scores[side], found.offsets, bundle.policy, kept[side]) for side, bundle in sides.items()
+            side: first_choice(scores[side], found.offsets, bundle.policy, kept[side], surfaces)
+            for side, bundle in sides.items()
         },
+        surfaces=surfaces,
         days=pc.cast(placed["event_time"], pa.date32()).cast(pa.int32()).to_numpy().astype(np.int64),
         open_days=_open_days(placed),
         converted_so_far=_so_far(placed),

@@ -63,6 +63,8 @@ class Run:
     since: date | None = None
     mode: Mode = "full"
     approval: Approval = Approval()
+    step: str | None = None
+    """Of a release: as far as `deploy` shall go (None: to the end), or the one that `watch` watches."""
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     rows: int = 0
     """Rows published so far."""

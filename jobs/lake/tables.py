@@ -148,6 +148,7 @@ _ITEM = {
     "price": _c(pa.float64(), "??"),
     "title": _c(STR, "??"),
     "removed": _c(pa.bool_(), "??"),  # deleted or blocked: never offered again; null is false
+    "feature_vector": _c(pa.list_(pa.float64()), "??"),  # of its image, say: items alike have vectors alike
 }
 _USER = {"user_id": _c(STR), "created_at": _c(TIME, "??")}
 
@@ -413,7 +414,8 @@ LAKE: dict[str, Table] = {
             ("number",),
             {
                 "number": _c(pa.int64()),  # 1, 2, … per endpoint: the order of the steps
-                "step": _c(STR),  # approved, live, rolled back
+                "step": _c(STR),  # approved, shadow, canary, live, rolled back
+                "share": _c(pa.float64()),  # of the requests that the candidate answers from then on, in percent
                 "at": _c(TIME),  # the wall clock; never earlier than the step before
                 "candidate_id": _c(STR),
                 "day": _c(STR),  # of the evidence: another clock than `at`

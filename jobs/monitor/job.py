@@ -25,6 +25,7 @@ from jobs.monitor import core
 from jobs.outcomes import immature_note, told_by, with_clicks
 from jobs.serving import captured
 from jobs.serving.answer import FALLBACK
+from jobs.serving.capture import CAPTURE
 from jobs.serving.served import served_by
 from models.evaluation.estimate import Refusal
 
@@ -59,7 +60,7 @@ def _day(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.Figur
     candidate = _most_served(served, deployed)
     evidence = _evidence(run, candidate)
     settings, alarms = run.config.gate, run.config.monitoring
-    folder = run.config.endpoint.state / "capture" / f"date={day}"
+    folder = run.config.endpoint.state / CAPTURE / f"date={day}"
     found = captured.placements(captured.lines(folder))
     answered = core.with_capture(served, found.rows)
     known = known_before(run, day, with_users=True)

@@ -49,7 +49,7 @@ class StageOperator(BaseOperator):
     should start for each day of a bootstrap. Alarms in the report are told in Slack.
     """
 
-    template_fields: Sequence[str] = ("day", "partition_key", "since", "mode", "approval", "command")
+    template_fields: Sequence[str] = ("day", "partition_key", "since", "mode", "step", "approval", "command")
     ui_color = "#dbeef4"
 
     def __init__(
@@ -60,15 +60,25 @@ class StageOperator(BaseOperator):
         partition_key: str | None = "{{ dag_run.partition_key or '' }}",
         since: str | None = None,
         mode: str | None = None,
+        step: str | None = None,
         approval: Mapping[str, str] | None = None,
+        asked_every: timedelta | None = None,
+        of: str | None = None,
         **kwargs: Any,
     ) -> None:
+        """`asked_every`: of a stage with patience of its own, which is asked while it says that it is not ready.
+
+        `of`: the stage whose `timeouts` it has, by default itself.
+        """
         super().__init__(**kwargs)
         self.stage = stage
         self.day = day
         self.partition_key = partition_key
         self.since = since
         self.mode = mode
+        self.step = step
+        self.asked_every = asked_every
+        self.of = of or stage
         self.approval = dict(approval or {})
         self.command = ""
         """Filled when templates are rendered: what the UI shows and what one would type."""
@@ -78,7 +88,7 @@ class StageOperator(BaseOperator):
     def argv(self) -> list[str]:
         """The words after `python`, once templates are rendered; raises `AirflowFailException` without a day."""
         words = ["-m", "jobs", self.stage, "--day", resolve(self.day, self.partition_key).isoformat()]
-        for flag, value in (("since", self.since), ("mode", self.mode)):
+        for flag, value in (("since", self.since), ("mode", self.mode), ("step", self.step)):
             if value:
                 words += [f"--{flag}", value]
         # One word, since what a person writes may begin with a dash.
@@ -109,7 +119,7 @@ class StageOperator(BaseOperator):
             code = self._running.run(self._hear)
         except AirflowTaskTimeout as late:
             raise AirflowException(
-                f"{self.stage} must end within {self.execution_timeout} (timeouts.{self.stage}_minutes) and was ended, "
+                f"{self.stage} must end within {self.execution_timeout} (timeouts.{self.of}_minutes) and was ended, "
                 f"with all it had started; it last said: {self._last() or 'nothing'}"
             ) from late
         if self._running.killed:
@@ -143,9 +153,9 @@ class StageOperator(BaseOperator):
             return AirflowFailException(last)
         if code != NotReady.exit_code:
             return AirflowException(f"{last} (exit code {code})")
-        if waited + 1 >= NOT_READY_TRIES:
+        if self.asked_every is None and waited + 1 >= NOT_READY_TRIES:
             return AirflowFailException(f"{last} (asked {waited + 1} times in {NOT_READY_DELAY * waited} h)")
-        again = datetime.now(UTC) + NOT_READY_DELAY
+        again = datetime.now(UTC) + (self.asked_every or NOT_READY_DELAY)
         self.log.warning("%s; asked again at %s", last, again.isoformat(timespec="seconds"))
         return AirflowRescheduleException(again)
 
@@ -172,6 +182,7 @@ def stage(
     *,
     ranged: bool = False,
     mode: str | None = None,
+    step: str | None = None,
     approval: Mapping[str, str] | None = None,
     publishes: Sequence[str] = (),
     task_id: str | None = None,
@@ -189,6 +200,7 @@ def stage(
         stage=name,
         since="{{ params.since or '' }}" if ranged else None,
         mode=mode,
+        step=step,
         approval=approval,
         outlets=[table(t) for t in publishes],
         doc_md=f"{spec.doc[0].upper()}{spec.doc[1:]}.\n\nReads {', '.join(spec.reads) or 'the source'}; "

@@ -20,7 +20,7 @@ REQUESTS, WARM_UP = 200, 20
 
 def latency_ms(side: Bundle) -> float:
     """The 99th percentile of ranking as many candidates as the bundle retrieves, by its light stage too where it has
-    one, and drawing a slate of 10, in milliseconds, over 200 requests.
+    one, and drawing a slate of 10, in milliseconds, over 200 requests; of every surface's policy in turn.
 
     Features are random numbers, unknown categories and ids: what a model costs does not depend on their values.
     Features' look-up and the network are the endpoint's and are not in it.
@@ -30,12 +30,12 @@ def latency_ms(side: Bundle) -> float:
     columns: dict[str, NDArray[Any]] = {name: rng.random(n) for name in inputs.numbers}
     columns |= {name: np.full(n, None, dtype=object) for name in (*inputs.ids, *inputs.categories)}
     columns |= {name: np.full((n, LAST_ITEMS), None, dtype=object) for name in inputs.lists}
-    every = np.array([0, n])
+    every, policies = np.array([0, n]), [side.policy.on(surface) for surface in (None, *side.policy.surfaces)]
     seconds = []
-    for _ in range(WARM_UP + REQUESTS):
+    for number in range(WARM_UP + REQUESTS):
         started = time.perf_counter()
         left = side.kept(columns, every)
         seen = columns if left is None else {name: column[left] for name, column in columns.items()}
-        slate(score(side.ranker.predict(seen), side.policy), PLACES, side.policy, rng)
+        slate(score(side.ranker.predict(seen), side.policy), PLACES, policies[number % len(policies)], rng)
         seconds.append(time.perf_counter() - started)
     return 1000 * float(np.quantile(seconds[WARM_UP:], 0.99))

@@ -44,6 +44,8 @@ class Answer:
     it knew nothing of the user's last items, or there were none."""
     candidates: list[str] | None = None
     """What was chosen from then, for whoever logs requests: without it the decision can never be replayed."""
+    fallback_reason: str | None = None
+    """`busy`, `late` or `failed`; None where the ranker answered."""
 
     @property
     def policy(self) -> str:

@@ -14,6 +14,8 @@ import orjson
 
 from jobs.serving.answer import Answer
 
+CAPTURE, SHADOWS = "capture", "shadows"
+"""Folders of an endpoint's state: what was shown, and what its shadow would have said."""
 OPEN_DAYS = 8
 SAY_SECONDS = 60.0
 """While lines are lost that is said once in so long, not once a request; and so long without a loss is a recovery."""
@@ -46,9 +48,13 @@ class Capture:
         """Whether a line was lost a short while ago, with nothing known of a recovery."""
         return self._last_loss is not None
 
-    def write(self, day: date, endpoint: str, request: dict[str, Any], response: Answer) -> None:
-        """One line: what was asked, what was answered, by which endpoint, when. Raises nothing of the disk's."""
-        line = {"endpoint": endpoint, "request": request, "response": response, "at": datetime.now(UTC).isoformat()}
+    def write(self, day: date, endpoint: str, request: dict[str, Any], response: Answer, ms: float) -> None:
+        """One line: what was asked, what was answered, by which endpoint, when, `ms` after it was asked.
+
+        Raises nothing of the disk's.
+        """
+        at = datetime.now(UTC).isoformat()
+        line = {"endpoint": endpoint, "request": request, "response": response, "at": at, "ms": round(ms, 2)}
         content = orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
         with self._lock:
             try:

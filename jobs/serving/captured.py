@@ -1,7 +1,8 @@
-"""The endpoint's data capture as rows: what was really answered, one row per placement."""
+"""The endpoint's data capture, read back: what was really answered, as rows, one per placement, or one by one."""
 
 import json
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,39 @@ class Placements(NamedTuple):
 
     rows: pa.Table
     torn: int
+
+
+class Said(NamedTuple):
+    """An answer, when it was given and how long that took."""
+
+    at: datetime
+    ms: float
+    answer: Answer
+
+
+def since(folder: Path, endpoint: str, at: datetime, bundle_sha256: str) -> list[Said]:
+    """What a bundle has answered at an endpoint since a moment, in its order, whichever day the requests were of.
+
+    Torn lines are left out: they are of no answer that anybody can judge.
+    """
+    found = []
+    for path in folder.glob("date=*/*.jsonl"):
+        if datetime.fromtimestamp(path.stat().st_mtime, UTC) < at:
+            continue
+        with path.open(encoding="utf-8", errors="replace") as file:
+            # Most lines are not of this bundle, and the longest part of a line is its candidates.
+            found += [said for text in file if bundle_sha256 in text and (said := _said(text, endpoint)) is not None]
+    mine = [said for said in found if said.at >= at and said.answer.bundle_sha256 == bundle_sha256]
+    return sorted(mine, key=lambda said: said.at)
+
+
+def _said(text: str, endpoint: str) -> Said | None:
+    try:
+        line = json.loads(text)
+        said = Said(datetime.fromisoformat(line["at"]), float(line["ms"]), answer_of(line["response"]))
+    except (ValueError, LookupError, TypeError):
+        return None
+    return said if line["endpoint"] == endpoint else None
 
 
 def lines(folder: Path) -> Iterable[str]:

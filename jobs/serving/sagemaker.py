@@ -1,7 +1,8 @@
 """An endpoint behind boto3: the same calls reach AWS or the local endpoint, one URL decides.
 
 Not yet: uploading the bundle to S3 (the model's data is the bundle's folder, which only the local endpoint can read),
-the execution role and image of a real account, shadow and canary traffic.
+the execution role and image of a real account; and reading its data capture back from S3, without which a watch there
+sees nothing.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from jobs.deployments.release import Release
 from jobs.errors import Misconfigured, NotReady, Refused
 from jobs.serving import aws_errors
 from jobs.serving.answer import Answer, answer_of
+from jobs.serving.capture import CAPTURE
 
 SHA256_VARIABLE = "TIDEGATE_BUNDLE_SHA256"
 IMAGE = "tidegate-serving"
@@ -43,7 +45,7 @@ class Endpoint:
 
         self.name = settings.name
         self._url = settings.url
-        self._capture = (settings.state / "capture").resolve().as_uri()
+        self._capture = (settings.state / CAPTURE).resolve().as_uri()
         local = urlsplit(settings.url).hostname in LOOPBACK
         self._delay = LOCAL_DELAY_SECONDS if local else AWS_DELAY_SECONDS
         # A made-up key is good for a server that checks none, and must never be sent anywhere else.
@@ -64,23 +66,47 @@ class Endpoint:
 
     def prepare(self, release: Release) -> None:
         """The model and the endpoint config of a release exist; raises `Refused` where another model has the name."""
+        self._model(release)
+        self._config(release.config, ProductionVariants=[_variant(release, release.variant, 1.0)])
+
+    def shadow(self, champion: Release, release: Release, config: str, percent: float) -> None:
+        """The endpoint answers with the champion as before; of so many requests the release's answer is captured."""
+        self._model(champion)
+        self._model(release)
+        self._config(
+            config,
+            ProductionVariants=[_variant(champion, champion.config, 100.0)],
+            ShadowProductionVariants=[_variant(release, release.config, percent)],
+        )
+        self.switch(config)
+        self.smoke(champion, champion.config)
+
+    def share(self, champion: Release, release: Release, config: str, percent: float) -> None:
+        """The release answers `percent` of the requests, the champion the others.
+
+        It gets none before it has answered one that was sent to it alone. Larger shares of one config keep their users.
+        """
+        self._model(champion)
+        self._model(release)
+        variants = [_variant(champion, champion.config, 1.0), _variant(release, release.config, 0.0)]
+        self._config(config, ProductionVariants=variants)
+        self.switch(config)
+        self.smoke(release, release.config)
+        weights = {champion.config: 100.0 - percent, release.config: percent}
+        found = self._described() or {}
+        if {v["VariantName"]: v["DesiredWeight"] for v in found.get("ProductionVariants", [])} != weights:
+            desired = [{"VariantName": name, "DesiredWeight": weight} for name, weight in weights.items()]
+            with self._reached():
+                self._control.update_endpoint_weights_and_capacities(
+                    EndpointName=self.name, DesiredWeightsAndCapacities=desired
+                )
+            self._settled()
+
+    def _model(self, release: Release) -> None:
         container = {
             "Image": IMAGE,
             "ModelDataUrl": Path(release.bundle).resolve().as_uri(),
             "Environment": {SHA256_VARIABLE: release.bundle_sha256},
-        }
-        variant = {
-            "VariantName": release.variant,
-            "ModelName": release.config,
-            "InitialInstanceCount": 1,
-            "InstanceType": INSTANCE,
-            "InitialVariantWeight": 1.0,
-        }
-        capture = {
-            "EnableCapture": True,
-            "InitialSamplingPercentage": 100,
-            "DestinationS3Uri": self._capture,
-            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
         }
         with self._reached():
             model = self._found("describe_model", ModelName=release.config)
@@ -90,10 +116,22 @@ class Endpoint:
                 raise Refused(
                     f"model {release.config} must be bundle {release.bundle_sha256[:12]}…; another has its name"
                 )
-            if self._found("describe_endpoint_config", EndpointConfigName=release.config) is None:
-                self._control.create_endpoint_config(
-                    EndpointConfigName=release.config, ProductionVariants=[variant], DataCaptureConfig=capture
-                )
+
+    def _config(self, name: str, **variants: list[dict[str, Any]]) -> None:
+        capture = {
+            "EnableCapture": True,
+            "InitialSamplingPercentage": 100,
+            "DestinationS3Uri": self._capture,
+            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+        }
+        with self._reached():
+            found = self._found("describe_endpoint_config", EndpointConfigName=name)
+            if found is None:
+                self._control.create_endpoint_config(EndpointConfigName=name, DataCaptureConfig=capture, **variants)
+                return
+        for kind, wanted in variants.items():
+            if (there := _models(found.get(kind, []))) != _models(wanted):
+                raise Refused(f"endpoint config {name} must have the {kind} {_models(wanted)}; it has {there}")
 
     def switch(self, config: str) -> None:
         """The endpoint serves `config`; raises `Refused` with the endpoint's reason where it would not."""
@@ -114,15 +152,18 @@ class Endpoint:
                 f"with {settled['EndpointConfigName']}: {reason}"
             )
 
-    def smoke(self, release: Release) -> None:
-        """One real answer by the release's ranker; raises `Refused` where another bundle or the fallback answers."""
+    def smoke(self, release: Release, variant: str | None = None) -> None:
+        """One real answer by the release's ranker; raises `Refused` where another bundle or the fallback answers.
+
+        `variant`: its name where it shares the endpoint.
+        """
         answer: Answer | None = None
         for number in range(SMOKE_TRIES):
             body = {"request_id": f"smoke-{release.config}-{number}", "surface": "home", "k": 1}
             with self._reached():
                 response = self._runtime.invoke_endpoint(
                     EndpointName=self.name,
-                    TargetVariant=release.variant,
+                    TargetVariant=variant or release.variant,
                     ContentType="application/json",
                     Body=orjson.dumps(body),
                 )
@@ -204,3 +245,18 @@ class Endpoint:
             raise Misconfigured(f"the endpoint at {self._url} needs AWS credentials and a region: {error}") from error
         except (boto.HTTPClientError, boto.ConnectionError, boto.CredentialRetrievalError, boto.WaiterError) as error:
             raise NotReady(f"the endpoint must answer at {self._url}; found: {error}") from error
+
+
+def _variant(release: Release, name: str, weight: float) -> dict[str, Any]:
+    return {
+        "VariantName": name,
+        "ModelName": release.config,
+        "InitialInstanceCount": 1,
+        "InstanceType": INSTANCE,
+        "InitialVariantWeight": weight,
+    }
+
+
+def _models(variants: list[dict[str, Any]]) -> dict[str, str]:
+    """Variants by name, and what they serve."""
+    return {variant["VariantName"]: variant["ModelName"] for variant in variants}

@@ -14,6 +14,7 @@ from datetime import date
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -37,6 +38,8 @@ USER_FEATURES = [
     "register_days_range",
 ]
 VIDEO_FEATURES = ["video_type", "upload_type", "music_type"]
+DURATIONS = [0, 15, 30, 60, 120, 240]
+"""Seconds from which on a video is counted to the next range."""
 POLICY = "kuaishou"
 
 
@@ -138,7 +141,7 @@ class KuaiRand:
 
     def _items(self, day: date) -> pa.Table:
         columns = ["video_id", "upload_dt", "tag", *VIDEO_FEATURES]
-        found = read_csv(self._folder / VIDEOS, VIDEOS, columns, columns)
+        found = read_csv(self._folder / VIDEOS, VIDEOS, [*columns, "video_duration"], columns)
         uploaded = pc.strptime(found.column("upload_dt"), format="%Y-%m-%d", unit="us").cast(TIME)
         items = pa.table(
             {
@@ -146,6 +149,7 @@ class KuaiRand:
                 "created_at": uploaded,
                 "category": found.column("tag"),
                 **{f"feature_{name}": found.column(name) for name in VIDEO_FEATURES},
+                "feature_duration": _ranges(found.column("video_duration")),
             }
         )
         here = pc.fill_null(pc.less_equal(pc.cast(uploaded, pa.date32()), pa.scalar(day)), True)
@@ -156,6 +160,14 @@ class KuaiRand:
         found = read_csv(self._folder / USERS, USERS, ["user_id", *USER_FEATURES], ["user_id", *USER_FEATURES])
         features = {f"feature_{name}": found.column(name) for name in USER_FEATURES}
         return pa.table({"user_id": found.column("user_id"), **features}).sort_by("user_id")
+
+
+def _ranges(milliseconds: pa.ChunkedArray) -> pa.Array:
+    """How long a video is, as one of a few ranges in seconds: `15-30`, the last `240-`; None where unknown."""
+    seconds = pc.divide(pc.cast(milliseconds, pa.float64()), 1000.0).to_numpy()
+    names = [f"{low}-{high}" for low, high in zip(DURATIONS, [*DURATIONS[1:], ""], strict=True)]
+    at = np.searchsorted(DURATIONS, np.nan_to_num(seconds), side="right") - 1
+    return pa.array([None if np.isnan(of) else names[n] for of, n in zip(seconds, at, strict=True)], pa.string())
 
 
 def _left(rows: pa.Table) -> pa.Table:

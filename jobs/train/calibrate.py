@@ -3,6 +3,10 @@
 The validation day is the newest whose clicks are closed, and its conversions count where they are closed. The same rows
 choose the challenger, so each is judged by words mapped by what *other* users' rows teach (`cross_fitted`); the map
 that is kept is of all of them. The baseline stays as it is: it answers at the endpoint knowing items alone.
+
+Where too few conversions are closed, P(conversion | click) is shifted by what was heard of those of the last days'
+clicks, against what was to be heard by the delay curve: a month of training outvotes its last week, and what is closed
+is too old to know it. Not while delays drift: the curve is wrong then, and the shift would be.
 """
 
 import re
@@ -14,19 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.evidence.scored import Scored
+from jobs.train.delays import Newest
 from models.evaluation.calibration import calibration_ratio, ece
 from models.evaluation.estimate import Estimate
 from models.rankers import BASELINE
 from models.rankers.calibrated import SURFACE, calibrated, maps_of
 from models.rankers.protocol import Floats, Ranker, Scorer
-from models.rankers.recalibration import Outcomes, Recalibration, cross_fitted
+from models.rankers.recalibration import MIN_PER_CLASS, Outcomes, Recalibration, cross_fitted
 from models.settings import GateSettings
 
 ALL = "all"
 """Of every surface, in a report."""
 Told = dict[str, dict[str, dict[str, Any]]]
 """Outcome, then surface or `ALL`, to which map, of how many rows, and `ece` and `ratio` before and after; None where
-the rows carry no such figure."""
+the rows carry no such figure. Of open conversions they are of what was to be heard of by now, and of what was."""
 NAMELESS = re.compile(r"[^A-Za-z0-9_\-. ]")
 """What MLflow takes in no name."""
 
@@ -46,8 +51,9 @@ def calibrate(
     converted: Floats,
     settings: GateSettings,
     continued: Mapping[str, Scorer] | None = None,
+    newest: Newest | None = None,
 ) -> Calibration:
-    """`rows` as the rankers told them; `converted` (n,) of the rows, NaN where open.
+    """`rows` as the rankers told them; `converted` (n,) of the rows, NaN where open; `newest` where they are too few.
 
     `continued`: what a ranker went on from, whose maps it keeps where these rows show no better one. A map that came
     and went from day to day would change how sharply a policy chooses, and with it what a model earns, for no reason.
@@ -64,12 +70,12 @@ def calibrate(
         shown[kind] = _crossed(parts, rows.as_shown[kind], surface)
         first[kind] = _crossed(parts, rows.as_first[kind], surface)
         told[kind]["click"] = _told(click, clicks, shown[kind], settings)
-        at = np.flatnonzero((rows.clicked == 1.0) & np.isfinite(converted) & (rows.as_shown[kind] > 0))
-        given = np.minimum(rows.p_conversion[kind][at] / rows.as_shown[kind][at], 1.0)
-        bought = Outcomes(given, converted[at], rows.users[at], surface[at])
+        bought = _closed(rows, kind, converted)
+        if newest is not None and bought.rarer < MIN_PER_CLASS:
+            bought = _so_far(newest, ranker)
         conversion = Recalibration.fit(bought, of_conversion)
         if len(bought):
-            after = _crossed(cross_fitted(bought, of_conversion), given, surface[at])
+            after = _crossed(cross_fitted(bought, of_conversion), bought.said, bought.surface)
             told[kind]["conversion_given_click"] = _told(conversion, bought, after, settings)
         found[kind] = calibrated(ranker, click, conversion)
     return Calibration(found, replace(rows, as_shown=shown, as_first=first), told)
@@ -87,9 +93,9 @@ def metrics(told: Told) -> dict[str, float]:
     }
 
 
-def sentence(told: Told) -> str:
-    """What was done to P(click), in a line."""
-    of = told.get("click")
+def sentence(told: Told, outcome: str = "click") -> str:
+    """What was done to the words of an outcome, in a line."""
+    of = told.get(outcome)
     if of is None:
         return "stays as it is"
     maps = ", ".join(f"{name} {part['map']}" for name, part in of.items())
@@ -97,7 +103,19 @@ def sentence(told: Told) -> str:
     ratio, error = (
         " to ".join("unknown" if v is None else f"{v:.4f}" for v in every[name]) for name in ("ratio", "ece")
     )
-    return f"{maps}; predicted / clicks {ratio}, ECE {error} on rows it was not mapped by"
+    return f"{maps}; predicted / {outcome.split('_')[0]}s {ratio}, ECE {error} on rows it was not mapped by"
+
+
+def _closed(rows: Scored, kind: str, converted: Floats) -> Outcomes:
+    """The validation clicks whose conversions are."""
+    at = np.flatnonzero((rows.clicked == 1.0) & np.isfinite(converted) & (rows.as_shown[kind] > 0))
+    given = np.minimum(rows.p_conversion[kind][at] / rows.as_shown[kind][at], 1.0)
+    return Outcomes(given, converted[at], rows.users[at], rows.attributes[SURFACE][at])
+
+
+def _so_far(newest: Newest, ranker: Ranker) -> Outcomes:
+    given = ranker.predict(newest.features).p_conversion_given_click
+    return Outcomes(given, newest.came, newest.users, newest.features[SURFACE], newest.seen)
 
 
 def _crossed(parts: list[tuple[NDArray[np.int64], Recalibration]], said: Floats, surface: NDArray[Any]) -> Floats:
@@ -124,6 +142,7 @@ def _told(kept: Recalibration, rows: Outcomes, after: Floats, settings: GateSett
 def _figures(rows: Outcomes, after: Floats, settings: GateSettings) -> dict[str, list[float | None]]:
     found: dict[str, list[float | None]] = {}
     for name, of in (("ece", ece), ("ratio", calibration_ratio)):
-        sides = [of(rows.came, said, settings=settings, clusters=rows.users) for said in (rows.said, after)]
+        words = (rows.by_now(said) for said in (rows.said, after))
+        sides = [of(rows.came, said, settings=settings, clusters=rows.users) for said in words]
         found[name] = [round(side.value, 6) if isinstance(side, Estimate) else None for side in sides]
     return found

@@ -20,7 +20,8 @@ from jobs.asof.core import DAY_US, microseconds
 from jobs.config import AttributionSettings
 from jobs.errors import Misconfigured, Refused
 from jobs.moment.columns import LABELS, attribute_keys, strings, training_data
-from jobs.train.delays import Conversions, conversions
+from jobs.moment.decisions import clusters
+from jobs.train.delays import Conversions, Newest, conversions, newest
 from models.delays.curve import DelayCurve
 from models.delays.methods import SEVERAL
 from models.delays.targets import Targets
@@ -33,6 +34,8 @@ TAUGHT = "conversion."
 """Before the parts of what open conversions teach, among digests."""
 FURTHER = "outcome."
 """Before the name of a further outcome, among them."""
+PLACED = ("days", "groups")
+"""What `TrainingData` may say of where each row belongs."""
 FIRST_WARM = "xgboost"
 """What a warm start fits where there is no learned champion to continue."""
 
@@ -45,6 +48,8 @@ class Folds:
     validate: pa.Table
     conversions: Conversions
     """What the train fold's conversions teach by their delays: `train.conversion`, and how it came about."""
+    newest: Newest | None
+    """The last days' clicks of both folds, to tell the level of conversions by; None where their curve is in doubt."""
     taught_until: datetime
     """The event time of the newest row of the train fold."""
     until: datetime
@@ -86,11 +91,14 @@ def folds(
     data = replace(
         data,
         days=_days(train["event_time"]),
-        held_out=training_data(validate, keys, inputs, outcomes),
+        groups=lists(train),
+        held_out=replace(training_data(validate, keys, inputs, outcomes), groups=lists(validate)),
         conversion=learned.targets,
     )
     until = taught if chosen is None else max(taught, chosen)
-    return Folds(data, validate, learned, taught, until)
+    sure = learned.curve if learned.doubt is None else None
+    clicks = None if sure is None else newest(examples, keys, inputs | Inputs(ids=IDS), cut, windows, sure)
+    return Folds(data, validate, learned, clicks, taught, until)
 
 
 def kinds(
@@ -138,8 +146,7 @@ def fingerprints(data: TrainingData) -> dict[str, str]:
     """A sha256 of each column and each label: the same rows in the same order give the same digest."""
     labels: dict[str, Any] = {name: getattr(data, name) for name in LABELS}
     labels |= {f"{FURTHER}{name}": of.label for name, of in data.outcomes.items()}
-    if data.days is not None:
-        labels["days"] = data.days
+    labels |= {name: of for name in PLACED if (of := getattr(data, name)) is not None}
     taught = (data.conversion,) if isinstance(data.conversion, Targets) else data.conversion or ()
     for stage, targets in enumerate(taught):
         part = TAUGHT if len(taught) == 1 else f"{TAUGHT}{stage}."
@@ -149,9 +156,18 @@ def fingerprints(data: TrainingData) -> dict[str, str]:
 
 def fingerprint(digests: Mapping[str, str], columns: Sequence[str]) -> str:
     """A sha256 of everything that a ranker of these columns learns from, from the `fingerprints` of the data."""
-    taught = sorted(name for name in digests if name == "days" or name.startswith(TAUGHT))
+    taught = sorted(name for name in digests if name in PLACED or name.startswith(TAUGHT))
     lines = [f"{name} {digests[name]}" for name in (*columns, *LABELS, *taught)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def lists(rows: pa.Table) -> NDArray[np.int64]:
+    """(n,) the list each row was shown in: its request; where no request shows two items, its user's day."""
+    request: NDArray[np.int64] = rows["request_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(int)
+    if len(request) > request.max(initial=-1) + 1:
+        return request
+    day = _days(rows["event_time"])
+    return np.unique(np.column_stack([clusters(rows), day]), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _days(times: pa.ChunkedArray) -> NDArray[np.int64]:

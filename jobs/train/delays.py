@@ -4,6 +4,7 @@ A conversion's age and delay are counted from its impression to when it was *hea
 delay can be known at the cut, late events included. Surfaces wait differently: each has its own delay curve.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,18 +17,19 @@ from numpy.typing import NDArray
 from jobs.config import AttributionSettings
 from jobs.errors import Refused
 from jobs.lake.tables import TIME
-from jobs.moment.columns import strings
+from jobs.moment.columns import strings, training_data
+from jobs.moment.decisions import clusters
 from jobs.train import delay_curves
 from models.delays.curve import DRIFT_RISK, MIN_CLOSED, DelayCurve, Drift, drift
 from models.delays.methods import Taught, taught
 from models.delays.observed import Floats, Observed
 from models.delays.targets import Targets
 from models.evaluation.estimate import Refusal
-from models.rankers.protocol import TrainingData
+from models.rankers.protocol import Columns, Inputs, TrainingData
 from models.settings import DelaySettings
 
 RECENT_DAYS = 7
-"""Whose delays are compared with those before."""
+"""Whose delays are compared with those before, and whose clicks tell the level of conversions."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Conversions:
     """What was done, in a sentence."""
     published: pa.Table
     """What `delay_curves` says of it."""
+    renewed: bool = False
+    """Whether the days contradicted the curve of what is continued."""
 
     @property
     def drifted(self) -> dict[str, Any] | None:
@@ -61,6 +65,30 @@ class Conversions:
             f"delays drift: recent conversions take {way} than before (p {found.p_value:.2g}, log ratio {ratio}), "
             f"so the delay curve promises too {said}"
         )
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the curve is not to be believed of the newest days; None where nothing speaks against it."""
+        if self.curve is None:
+            return "no delay curve is known"
+        if self.warning is not None:
+            return "delays drift"
+        return "the newest days contradict the predecessor's delay curve" if self.renewed else None
+
+
+@dataclass(frozen=True)
+class Newest:
+    """n clicks of the last days, learned from or held out: `came` 1.0 where their conversion was heard of before the
+    cut, else 0.0; `seen`, in [0, 1], how much of it was to be.
+    """
+
+    features: Columns
+    came: Floats
+    seen: Floats
+    users: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.came)
 
 
 def horizon_days(windows: AttributionSettings) -> float:
@@ -90,7 +118,21 @@ def conversions(
     origin = "own" if own else "parent" if curve is same else "both"
     published = delay_curves.rows(curve, observed, RECENT_DAYS, origin)
     found, why = _taught(settings.conversion, observed, curve, WHOSE[origin])
-    return Conversions(_placed(found, rows), curve, moved, why, published)
+    return Conversions(_placed(found, rows), curve, moved, why, published, origin == "both")
+
+
+def newest(
+    examples: pa.Table, keys: Sequence[str], inputs: Inputs, cut: datetime, windows: AttributionSettings, by: DelayCurve
+) -> Newest:
+    """The clicks of `RECENT_DAYS` before the cut, test rows left out, with `inputs` and the attributes of `keys`."""
+    since = pa.scalar(cut - timedelta(days=RECENT_DAYS), TIME)
+    mine = pc.and_(pc.greater_equal(examples["event_time"], since), pc.not_equal(examples["split"], "test"))
+    clicks = examples.filter(pc.and_kleene(mine, examples["clicked"]))
+    data = training_data(clicks, keys, inputs)
+    rows, observed = observed_at(clicks, data, cut, windows)
+    features = {name: column[rows] for name, column in data.features.items()}
+    seen = by.seen(observed.age, observed.group)
+    return Newest(features, observed.come.astype(np.float64), seen, clusters(clicks)[rows])
 
 
 WHOSE = {

@@ -5,21 +5,28 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain as chain_of
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.errors import Misconfigured
 from jobs.lake.run import Run
-from jobs.train import chain, core
+from jobs.train import chain, core, processes
 from jobs.train.finished import Finished
 from jobs.train.origins import Origin
 from jobs.train.progress import Fitted, said
 from models.rankers import RANKERS, fit
-from models.rankers.protocol import Diverged, TrainingData
+from models.rankers.protocol import Diverged, NoDevice, TrainingData
+from models.rankers.xgboost import Elsewhere
 
-APART = ("popularity", "xgboost")
+if TYPE_CHECKING:
+    from models.rankers.group import Group
+
+APART = ("popularity", "xgboost", "lambdamart")
 """Kinds that learn without torch, whose number of threads is one for a whole process: beside those that learn with it.
 A kind that is not named here waits for its turn."""
+DISTRIBUTED = "xgboost"
+"""What Spark learns from `spark.from_rows` rows on."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,14 @@ class Digests:
 
 
 def all_fitted(
-    run: Run, kinds: Sequence[str], data: TrainingData, digests: Digests, origins: Mapping[str, Origin]
+    run: Run,
+    kinds: Sequence[str],
+    data: TrainingData,
+    digests: Digests,
+    origins: Mapping[str, Origin],
+    group: "Group | None" = None,
 ) -> dict[str, Fitted]:
-    """By kind, in the order given; see `fitted`.
+    """By kind, in the order given; see `fitted`. Of a group's processes but the first only those learned together.
 
     Two at a time, a thread each (`models.rankers.threads`): of the demo's month the network takes 22 s of a core and
     the regression 8, trees 20 beside them; two threads would make the network's 29. What one of them finds does not
@@ -52,20 +64,30 @@ def all_fitted(
         found = {}
         for kind in mine:
             origin = origins.get(kind)
-            found[kind] = fitted(run, kind, data, made_of(run, kind, data, digests, origin), origin)
+            together = group if kind in processes.TOGETHER else None
+            found[kind] = fitted(run, kind, data, made_of(run, kind, data, digests, origin, together), origin, together)
         return found
 
+    kinds = processes.shared(kinds, group)
     lanes = [[kind for kind in kinds if (kind in APART) is apart] for apart in (True, False)]
     with ThreadPoolExecutor(len(lanes)) as pool:
         found = dict(chain_of(*(part.items() for part in pool.map(lane, lanes))))
     return {kind: found[kind] for kind in kinds}
 
 
-def fitted(run: Run, kind: str, data: TrainingData, made_of: Mapping[str, Any], origin: Origin | None) -> Fitted:
+def fitted(
+    run: Run,
+    kind: str,
+    data: TrainingData,
+    made_of: Mapping[str, Any],
+    origin: Origin | None,
+    group: "Group | None" = None,
+) -> Fitted:
     """The ranker of a kind: a fit from scratch, or what `origin` becomes by rows some of which are new to its chain.
 
-    Without new rows the parent's very ranker. `made_of` tells apart all that the bytes depend on. Raises
-    `Misconfigured` where the settings make learning diverge.
+    Without new rows the parent's very ranker. `made_of` tells apart all that the bytes depend on; `group` are the
+    processes that learn it together. Raises `Misconfigured` where the settings make learning diverge, or name a device
+    that is not there.
     """
     started, finished = time.monotonic(), store(run)
     rows = data
@@ -75,19 +97,31 @@ def fitted(run: Run, kind: str, data: TrainingData, made_of: Mapping[str, Any], 
             run.say(f"{kind} stays {origin.parent.candidate_id}: no rows that it has not learned")
             return Fitted(origin.ranker, [], learned=False)
         rows = learned
-    if (kept := finished.get(kind, made_of)) is not None:
+    kept = finished.get(kind, made_of)
+    if group is not None:
+        processes.agree(group, kind, (made_of, kept is not None))
+    if kept is not None:
         run.say(f"{kind} was finished by a try that was ended: taken as it is")
         return Fitted(*kept)
     try:
         with said(run.say) as steps:
             start_from = None if origin is None else origin.ranker
-            ranker = fit(kind, rows, run.config.ranker, start_from, finished.partial(kind, made_of))
-    except Diverged as error:
+            elsewhere = on_spark(run) if made_of["on_spark"] else None
+            ranker = fit(kind, rows, run.config.ranker, start_from, finished.partial(kind, made_of), elsewhere)
+    except (Diverged, NoDevice) as error:
         raise Misconfigured(f"the settings ranker.{kind}.* must let it learn: {error}") from error
-    finished.put(kind, made_of, ranker, steps)
+    if group is None or group.rank == 0:
+        finished.put(kind, made_of, ranker, steps)
     continued = "" if origin is None else f", continues {origin.parent.candidate_id} with {len(rows.clicked)} rows"
     run.say(f"{kind} fitted in {time.monotonic() - started:.1f} s{continued}")
     return Fitted(ranker, steps)
+
+
+def on_spark(run: Run) -> Elsewhere:
+    """Grows trees by Spark (`jobs.train.spark`)."""
+    from jobs.train.spark import grown
+
+    return partial(grown, run)
 
 
 def store(run: Run) -> Finished:
@@ -95,7 +129,9 @@ def store(run: Run) -> Finished:
     return Finished(run.config.bundles, f"{run.mode}-{run.day}")
 
 
-def made_of(run: Run, kind: str, data: TrainingData, digests: Digests, origin: Origin | None) -> dict[str, Any]:
+def made_of(
+    run: Run, kind: str, data: TrainingData, digests: Digests, origin: Origin | None, group: "Group | None" = None
+) -> dict[str, Any]:
     """All that the bytes of a ranker depend on, but for the code."""
     columns = core.learned_from(data, RANKERS[kind].inputs)
     return {
@@ -103,5 +139,7 @@ def made_of(run: Run, kind: str, data: TrainingData, digests: Digests, origin: O
         "held_out": digests.held_out,
         "outcomes": {name: of.declared.model_dump(mode="json") for name, of in data.outcomes.items()},
         "settings": run.config.ranker.of(kind),
+        "on_spark": kind == DISTRIBUTED and len(data.clicked) >= run.config.spark.from_rows,
+        "processes": 1 if group is None else group.size,
         "continues": None if origin is None else [origin.parent.sha256, str(origin.taught_until)],
     }

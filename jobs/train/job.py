@@ -25,17 +25,18 @@ from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import LABELS, columns_read, numbers
 from jobs.moment.identity import IDENTITY
-from jobs.train import calibrate, chain, choice, core, fitting, probe, retrieval, tracked
+from jobs.train import calibrate, chain, choice, core, fitting, probe, processes, retrieval, tracked
 from jobs.train.chain import Drift, Link
 from jobs.train.fitting import Digests
 from jobs.train.origins import Origin, champion, curve, origins
 from jobs.train.progress import Fitted
 from models.evaluation.estimate import Estimate, Finding
-from models.rankers import BASELINE, RANKERS
+from models.rankers import BASELINE, RANKERS, exported
 from models.rankers.calibrated import uncalibrated
 from models.rankers.features import TABLE
 from models.rankers.labels import click_label
 from models.rankers.protocol import Scorer
+from models.rankers.served import Unlike
 
 COLUMNS = ("split", "request_id", "event_time", "surface", "conversion_heard_at", *LABELS)
 """What is read of `examples` whatever is learned; all of `TABLE` is needed to tell validation rows apart."""
@@ -45,6 +46,7 @@ def run(run: Run) -> dict[str, Any]:
     """Publish the `candidates` and `delay_curves` of a day and mode; returns who was chosen, why, and the figures.
 
     `full_training` names the kinds whose warm starts keep losing, with the reason: the DAG then starts a full one.
+    Of several processes (`jobs.train.processes`) all but the first publish nothing.
     """
     serving = champion(run)
     light = run.config.retrieval.light.ranker
@@ -54,15 +56,19 @@ def run(run: Run) -> dict[str, Any]:
     chain.need_a_full_training(continued, run.config.warm)
     folds, clicks = _folds(run, kinds, continued)
     digests = Digests.of(folds.train)
-    fits = fitting.all_fitted(run, kinds, folds.train, digests, continued)
+    with processes.joined(run) as group:
+        fits = fitting.all_fitted(run, kinds, folds.train, digests, continued, group)
+    if group is not None and group.rank:
+        return {"process": group.rank, "learned": list(fits)}
     rivals, sides = chain.rivals(continued)
     rows = scored(folds.validate, {**{kind: fits[kind].ranker for kind in kinds}, **rivals}, IDENTITY.empty_table())
     gate, taught = run.config.gate, {kind: uncalibrated(of.ranker) for kind, of in fits.items() if of.learned}
     converted = numbers(with_known_click(folds.validate)["converted"])
     parents = {kind: origin.ranker for kind, origin in continued.items()}
-    made = calibrate.calibrate(taught, rows, converted, gate, parents)
+    made = calibrate.calibrate(taught, rows, converted, gate, parents, folds.newest)
     for kind, told in made.told.items():
         run.say(f"p(click) of {kind}: {calibrate.sentence(told)}")
+        run.say(f"p(conversion | click) of {kind}: {calibrate.sentence(told, 'conversion_given_click')}")
     rankers: dict[str, Scorer] = {kind: made.rankers.get(kind, fits[kind].ranker) for kind in kinds}
     rows, mine = made.rows, made.rows.of(kinds)
     figures = choice.figures(mine, gate)
@@ -124,6 +130,8 @@ def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> t
     run.say(folds.conversions.why)
     if folds.conversions.warning:
         run.say(folds.conversions.warning)
+    if folds.conversions.doubt:
+        run.say(f"the level of conversions is not read off the last days' clicks: {folds.conversions.doubt}")
     return folds, retrieval.clicks_of(examples)
 
 
@@ -165,10 +173,14 @@ def _draft(
     digests: Digests,
     first: retrieval.Trained,
 ) -> dict[str, Bundle]:
-    """One bundle per ranker, out of sight; the lineage is what the bytes depend on and nothing else."""
+    """One bundle per ranker, out of sight; the lineage is what the bytes depend on and nothing else.
+
+    Raises `Refused` where a graph does not say what its ranker says: another one would serve than is judged.
+    """
     settings, stage = run.config.ranker, run.config.retrieval.light
     if stage.ranker is not None and stage.ranker not in rankers:
         raise Misconfigured(f"retrieval.light.ranker needs a ranker that this training fits; found {stage.ranker}")
+    rankers = {kind: _served(ranker, probes[kind]) for kind, ranker in rankers.items()}
     light = None if stage.ranker is None else bundle.Light(rankers[stage.ranker], stage.keeps)
     held = {kind: list(dict.fromkeys([BASELINE, kind, *([stage.ranker] if stage.ranker else [])])) for kind in rankers}
     lineage = {
@@ -207,6 +219,14 @@ def _draft(
         )
         for kind, ranker in rankers.items()
     }
+
+
+def _served(ranker: Scorer, frozen: bytes) -> Scorer:
+    """As it will be judged and served: by its graph where it has one, compared on its probe rows."""
+    try:
+        return exported(ranker, probe.columns(frozen))
+    except Unlike as error:
+        raise Refused(f"a bundle must score as what was trained: {error}") from error
 
 
 def _declared(folds: core.Folds, kind: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from jobs.asof.core import DAY_US, microseconds
 from jobs.bundle import Bundle
 from jobs.errors import Misconfigured
 from jobs.lake.run import Run
+from jobs.moment.columns import numbers
 from models.evaluation.estimate import Estimate, Finding
 from models.features import LAST_ITEMS
 from models.retrieval import RETRIEVERS, FirstStage, Retriever
@@ -33,6 +34,7 @@ from models.retrieval.popularity import PopularityRetriever
 from models.settings import RetrievalSettings
 
 POPULARITY = PopularityRetriever.kind
+CATALOGUE = ["item_id", "category", "title", "removed", "feature_vector"]
 Figures = dict[str, float | None]
 
 
@@ -93,8 +95,12 @@ def first_stage(run: Run, clicks: pa.Table, origins: Mapping[str, Bundle]) -> Tr
 
 def fitted(run: Run, clicks: pa.Table) -> Trained:
     """Raises `Misconfigured` where the settings of the index do not fit."""
-    settings, catalogue = run.config.retrieval, run.newest("items", ["item_id", "category", "title", "removed"])
+    settings, catalogue = run.config.retrieval, run.newest("items", CATALOGUE)
     ids, data, held = _interactions(clicks, catalogue)
+    given = len(catalogue) - catalogue["feature_vector"].null_count
+    if given:
+        taken = 0 if data.vectors is None else np.count_nonzero(data.vectors.any(axis=1))
+        run.say(f"{taken} of {given} items' vectors are of one length and finite; content reads those")
     gone = set(catalogue.filter(pc.fill_null(catalogue["removed"], False))["item_id"].to_pylist())
     removed = np.array([item in gone for item in ids], dtype=bool)
     judged = _judged(run, data, held, removed)
@@ -177,8 +183,8 @@ def _why(chosen: Chosen, figures: Mapping[str, Figures], settings: RetrievalSett
 def _interactions(clicks: pa.Table, items: pa.Table) -> tuple[list[str], Interactions, Interactions]:
     """Item ids by code, and the clicks of the train and of the validate split, of the same users and items.
 
-    Items are those of the catalogue and whatever else was clicked; what is known of one are its title and category.
-    In one order however the rows lie: sums depend on it.
+    Items are those of the catalogue and whatever else was clicked; what is known of one are its title, its category and
+    its vector. In one order however the rows lie: sums depend on it.
     """
     clicks = clicks.sort_by([(name, "ascending") for name in ("event_time", "user_id", "item_id")])
     title, category = (pc.fill_null(items[name].cast(pa.string()), "") for name in ("title", "category"))
@@ -191,9 +197,27 @@ def _interactions(clicks: pa.Table, items: pa.Table) -> tuple[list[str], Interac
         _codes(clicks[name], known) for name, known in (("user_id", users), ("item_id", pa.array(ids, pa.string())))
     )
     when = microseconds(clicks["event_time"]) / DAY_US
-    every = Interactions(user, item, when, np.ones(len(clicks)), len(users), len(ids), text)
+    vectors = _vectors(items, ids)
+    every = Interactions(user, item, when, np.ones(len(clicks)), len(users), len(ids), text, vectors)
     train, validate = (np.flatnonzero(pc.equal(clicks["split"], split)) for split in ("train", "validate"))
     return ids, every.at(train), every.at(validate)
+
+
+def _vectors(items: pa.Table, ids: list[str]) -> NDArray[np.float32]:
+    """(items, d) of those that have as many numbers as most, all finite; zeros for the others, d is 0 without any.
+
+    Vectors of another length are another model's: nothing can be compared to them.
+    """
+    lengths = pc.fill_null(pc.list_value_length(items["feature_vector"]), 0).to_numpy()
+    counts = np.bincount(lengths[lengths > 0])
+    d = int(np.argmax(counts)) if len(counts) else 0
+    found = np.zeros((len(ids), d), dtype=np.float32)
+    if d:
+        rows = items.filter(pa.array(lengths == d))
+        vectors = numbers(pc.list_flatten(rows["feature_vector"])).reshape(-1, d).astype(np.float32)
+        finite = np.isfinite(vectors).all(axis=1)
+        found[_codes(rows["item_id"], pa.array(ids, pa.string()))[finite]] = vectors[finite]
+    return found
 
 
 def _codes(values: pa.ChunkedArray, known: pa.Array) -> NDArray[np.int64]:

@@ -137,9 +137,16 @@ def _cast(column: pa.ChunkedArray, needed: pa.DataType) -> pa.ChunkedArray:
         return column.cast(needed)
     if needed == STR and found in TEXT:
         return column.cast(needed)
-    if pa.types.is_list(needed) and _is_list(found) and _value_type(found.value_type) in (*TEXT, pa.null()):
+    if pa.types.is_list(needed) and _is_list(found) and _may_be(_value_type(found.value_type), needed.value_type):
         return column.cast(needed)
     return column
+
+
+def _may_be(found: pa.DataType, needed: pa.DataType) -> bool:
+    """Whether values of a list are texts where texts are needed, or numbers where numbers are; nulls are either."""
+    if pa.types.is_floating(needed):
+        return bool(pa.types.is_floating(found) or pa.types.is_integer(found) or pa.types.is_null(found))
+    return found in (*TEXT, pa.null())
 
 
 def _in_utc(times: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.evaluation.choices import SIDES, Choices, Floats, Side
+from models.evaluation.choices import SIDES, Choices, Floats, Ints, Side
 from models.evaluation.moments import powers
 from models.evaluation.sufficient import Influence
 
@@ -58,11 +58,11 @@ def balances(choices: Choices, risk: float) -> list[Balance]:
     Intervals are by user at 1 - risk / groups, as an estimate's (`models.evaluation.sufficient.Influence`). A group in
     which nothing varies, or that is nobody's choice, is left out.
     """
-    figures = _figures(choices)
+    figures, kinds = _figures(choices), _kinds(choices)
     groups = [
         (side, name, expected, found)
         for side in SIDES
-        for name, expected, found in _groups(choices, side, figures)
+        for name, expected, found in _groups(choices, side, figures, kinds)
         if expected.any() or found.any()
     ]
     _, user = np.unique(choices.users, return_inverse=True)
@@ -91,7 +91,23 @@ def _figures(choices: Choices) -> dict[str, Floats]:
     return found | {f"the {side}'s scores": predicted for side, predicted in choices.predicted.items()}
 
 
-def _groups(choices: Choices, side: Side, figures: dict[str, Floats]) -> Iterator[tuple[str, Floats, Floats]]:
+def _kinds(choices: Choices) -> list[tuple[list[str], Ints, Ints]]:
+    """Of each kind the names of its groups, (n,) the cell of decision and group each candidate is in, (m,) the group
+    of what was shown; the last group is of all candidates that are in none."""
+    found = []
+    for name, labels in choices.kinds.items():
+        told = labels.largest(FEWEST, MOST_LABELS)
+        place = np.full(len(labels.names), len(told))
+        place[told] = np.arange(len(told))
+        at = place[labels.codes]
+        names = [f"{name} {labels.names[code]}" for code in told]
+        found.append((names, choices.row * (len(told) + 1) + at, at[choices.shown]))
+    return found
+
+
+def _groups(
+    choices: Choices, side: Side, figures: dict[str, Floats], kinds: list[tuple[list[str], Ints, Ints]]
+) -> Iterator[tuple[str, Floats, Floats]]:
     """Name, (m,) the side's own mean of the group in each decision, (m,) what the weights make of what was taken."""
     chosen, weight = choices.chosen[side], choices.target(side) / choices.logged
     for name, h in figures.items():
@@ -101,12 +117,9 @@ def _groups(choices: Choices, side: Side, figures: dict[str, Floats]) -> Iterato
         for code in labels.largest(FEWEST, MOST_LABELS):
             there = labels.codes == code
             yield f"{name} {labels.names[code]}", whole * there, weight * there
-    for name, labels in choices.kinds.items():
-        told = labels.largest(FEWEST, MOST_LABELS)
-        place = np.full(len(labels.names), len(told))
-        place[told] = np.arange(len(told))
-        at = place[labels.codes]
-        own = np.bincount(choices.row * (len(told) + 1) + at, chosen, len(choices) * (len(told) + 1))
-        shares = own.astype(np.float64, copy=False).reshape(len(choices), -1)
-        for number, code in enumerate(told):
-            yield f"{name} {labels.names[code]}", shares[:, number], weight * (at[choices.shown] == number)
+    for names, cell, shown in kinds:
+        own = np.bincount(cell, chosen, len(choices) * (len(names) + 1))
+        # Laid out by group, so that each is read in one piece.
+        shares = np.ascontiguousarray(own.astype(np.float64, copy=False).reshape(len(choices), -1).T)
+        for number, name in enumerate(names):
+            yield name, shares[number], weight * (shown == number)

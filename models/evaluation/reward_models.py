@@ -119,10 +119,11 @@ def logistic(features: Floats, reward: Floats, penalty: float) -> Model:
         gradient = design.T @ (p - reward) + shrink * weights
         curvature = (design * (p * (1.0 - p))[:, None]).T @ design + np.diag(shrink)
         step, size = np.linalg.solve(curvature + 1e-9 * np.eye(len(weights)), gradient), 1.0
-        while size > 1e-6 and loss(weights - size * step) > current:
+        previous, nearer = current, loss(weights - step)
+        while size > 1e-6 and nearer > previous:
             size /= 2
-        weights = weights - size * step
-        previous, current = current, loss(weights)
+            nearer = loss(weights - size * step)
+        weights, current = weights - size * step, nearer
         if previous - current <= CONVERGED * abs(current):
             break
     return lambda rows: expit(weights[0] + rows @ weights[1:])

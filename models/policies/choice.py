@@ -1,6 +1,8 @@
 """From scores to a slate and to the probabilities that get logged: every policy in closed form, none sampled twice."""
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,8 @@ from models.settings import PolicySettings
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Surfaces = NDArray[Any]
+"""(m,) each segment's surface, None where it was not told."""
 NODES = 129
 """Of Thompson's quadrature, over 16 standard deviations: its error is below 1e-9."""
 AT_ONCE = 1 << 16
@@ -20,16 +24,28 @@ SMALLEST = 1e-12
 """A score below this is read as this, so that Plackett-Luce leaves no candidate without a chance."""
 
 
-def first_choice(scores: Floats, offsets: Ints, settings: PolicySettings, kept: Bools | None = None) -> Floats:
+def first_choice(
+    scores: Floats,
+    offsets: Ints,
+    settings: PolicySettings,
+    kept: Bools | None = None,
+    surfaces: Surfaces | None = None,
+) -> Floats:
     """The probability that each candidate is placed first among those of its own segment, shape (n,), in [0, 1].
 
     `scores`: (n,) in [0, 1] (`models.policies.score`), segments laid end to end. `offsets`: (m + 1,) from 0 to n;
     segment i is `offsets[i]:offsets[i + 1]`, perhaps empty. Sums to one in each other. Greedy shares ties equally;
     epsilon-greedy mixes in a uniform choice; Plackett-Luce is a softmax of log(score) / temperature (Luce 1959,
     Plackett 1975); Thompson sampling believes each score as much as `evidence` impressions would. Candidates that an
-    earlier stage has not `kept` (n,) are none: their probability is 0. Raises ValueError for scores outside [0, 1] or
-    offsets that do not cover them.
+    earlier stage has not `kept` (n,) are none: their probability is 0. A policy that differs by surface needs to know
+    the segments' `surfaces`. Raises ValueError for scores outside [0, 1], offsets that do not cover them, or no surface
+    where there must be one.
     """
+    if settings.surfaces:
+        chance = np.zeros(len(scores))
+        for policy, rows, bounds in _by_surface(settings, surfaces, offsets):
+            chance[rows] = first_choice(scores[rows], bounds, policy, None if kept is None else kept[rows])
+        return chance
     if kept is not None and not kept.all():
         return _among(scores, offsets, settings, kept)
     scores = _checked(scores)
@@ -65,15 +81,36 @@ def _among(scores: Floats, offsets: Ints, settings: PolicySettings, kept: Bools)
     return chance
 
 
+def _by_surface(
+    settings: PolicySettings, surfaces: Surfaces | None, offsets: Ints
+) -> Iterator[tuple[PolicySettings, Ints, Ints]]:
+    """Each policy that there is, its segments' candidates, and the offsets of those laid end to end."""
+    offsets = np.asarray(offsets, dtype=np.int64)
+    sizes = np.diff(offsets)
+    if surfaces is None or len(surfaces) != len(sizes):
+        found = "none" if surfaces is None else len(surfaces)
+        raise ValueError(f"a policy by surface needs the surface of each of {len(sizes)} segments; found {found}")
+    named = [surface if surface in settings.surfaces else None for surface in surfaces.tolist()]
+    for surface in dict.fromkeys(named):
+        mine = np.array([name == surface for name in named])
+        rows = np.flatnonzero(np.repeat(mine, sizes))
+        yield settings.on(surface), rows, np.concatenate([[0], np.cumsum(sizes[mine])])
+
+
 def placed_choice(
-    scores: Floats, offsets: Ints, place: Ints, settings: PolicySettings, kept: Bools | None = None
+    scores: Floats,
+    offsets: Ints,
+    place: Ints,
+    settings: PolicySettings,
+    kept: Bools | None = None,
+    surfaces: Surfaces | None = None,
 ) -> Floats:
     """The probability of each candidate at the place where it stands, given what stands above it on its page; (n,).
 
-    `scores`, `offsets`, `kept` as for `first_choice`; `place`: (n,) from 1, the top, downwards without a gap, 0 for
-    candidates that are not on the page (their result is 0). A policy chooses each place among what is left, so this is
-    as exact as `first_choice` and equals the propensity that `slate` gives; for as many passes over the candidates as
-    there are places. Raises ValueError as `first_choice`, and where a segment's places are not 1, 2, ... k.
+    `scores`, `offsets`, `kept` and `surfaces` as for `first_choice`; `place`: (n,) from 1, the top, downwards without a
+    gap, 0 for candidates that are not on the page (their result is 0). A policy chooses each place among what is left,
+    so this is as exact as `first_choice` and equals the propensity that `slate` gives; for as many passes over the
+    candidates as there are places. Raises ValueError as `first_choice`, and where a page's places are not 1, 2, ... k.
     """
     scores, offsets, place = _checked(scores), np.asarray(offsets, dtype=np.int64), np.asarray(place, dtype=np.int64)
     if len(place) != len(scores) or (place < 0).any():
@@ -82,6 +119,11 @@ def placed_choice(
     depth = np.bincount(row[place > 0], minlength=len(offsets) - 1)
     there = np.ones(len(scores), dtype=bool) if kept is None else kept
     _need_whole_pages(row, place, depth)
+    if settings.surfaces:
+        chance = np.zeros(len(scores))
+        for policy, rows, bounds in _by_surface(settings, surfaces, offsets):
+            chance[rows] = placed_choice(scores[rows], bounds, place[rows], policy, there[rows])
+        return chance
     chance = np.zeros(len(scores))
     for k in range(1, int(depth.max(initial=0)) + 1):
         left = np.flatnonzero((depth[row] >= k) & ((place == 0) | (place >= k)) & there)
@@ -105,9 +147,12 @@ def slate(scores: Floats, k: int, settings: PolicySettings, rng: np.random.Gener
     """The top k places drawn from the policy: candidate numbers and propensities, both (min(k, n),).
 
     A propensity is the probability of that candidate at that place given everything placed above it, in (0, 1]; their
-    product is the probability of the whole ordered slate. The first place follows `first_choice` exactly. Raises
-    ValueError for k < 1, no candidates or scores outside [0, 1].
+    product is the probability of the whole ordered slate. The first place follows `first_choice` exactly. `settings`
+    are one surface's (`PolicySettings.on`). Raises ValueError for k < 1, no candidates, scores outside [0, 1], or a
+    policy that differs by surface.
     """
+    if settings.surfaces:
+        raise ValueError(f"a slate needs the policy of its surface; found those of {', '.join(settings.surfaces)}")
     scores = _checked(scores)
     if k < 1 or not len(scores):
         raise ValueError(f"a slate needs k >= 1 and at least one candidate; found k={k}, {len(scores)} candidates")

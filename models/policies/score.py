@@ -9,9 +9,11 @@ from models.settings import PolicySettings
 def score(said: Predictions, settings: PolicySettings) -> Floats:
     """(n,) in [0, 1]: the mean of an impression's probabilities of the outcomes of `score_weights`, by weight.
 
-    An outcome that the ranker has not learned has no say; where none is left it is p_click.
+    Of a value its quantile counts. An outcome that the ranker has not learned, or as a value alone, has no say; where
+    none is left it is p_click.
     """
-    known = {"click": said.p_click, "conversion": said.p_conversion, **said.outcomes}
+    told = {"click": said.p_click, "conversion": said.p_conversion, **said.outcomes, **said.quantiles}
+    known = {name: of for name, of in told.items() if of is not None}
     weights = {name: weight for name, weight in settings.score_weights.items() if weight > 0 and name in known}
     if set(weights) <= {"click"}:
         return said.p_click

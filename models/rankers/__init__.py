@@ -9,17 +9,19 @@ from typing import cast
 from models.rankers import calibrated
 from models.rankers.crosses import CrossesRanker
 from models.rankers.factorization import FactorizationRanker
+from models.rankers.lambdamart import LambdaMARTRanker
 from models.rankers.logistic import LogisticRanker
 from models.rankers.mmoe import MMoERanker
 from models.rankers.popularity import PopularityRanker
-from models.rankers.protocol import Checkpoints, Ranker, Resumable, Scorer, TrainingData
+from models.rankers.protocol import Checkpoints, Columns, Ranker, Resumable, Scorer, TrainingData
+from models.rankers.served import GRAPH_FILE, Exportable, Served, exportable
 from models.rankers.single_task import SingleTaskRanker
-from models.rankers.xgboost import XGBoostRanker
+from models.rankers.xgboost import Elsewhere, XGBoostRanker
 from models.settings import RankerSettings
 
 _WEAKEST_FIRST: tuple[type[Ranker], ...] = (
     *(PopularityRanker, LogisticRanker, CrossesRanker, FactorizationRanker),
-    *(XGBoostRanker, SingleTaskRanker, MMoERanker),
+    *(XGBoostRanker, LambdaMARTRanker, SingleTaskRanker, MMoERanker),
 )
 RANKERS: dict[str, type[Ranker]] = {ranker.kind: ranker for ranker in _WEAKEST_FIRST}
 """A training run fits those of `RankerSettings.kinds`, in this order."""
@@ -35,18 +37,32 @@ def fit(
     settings: RankerSettings,
     start_from: Scorer | None = None,
     checkpoints: Checkpoints | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Ranker:
     """A new ranker of a kind by its own settings; see `Ranker.fit`. Of a calibrated one the ranker within goes on.
 
-    `checkpoints` is for those of `RESUMABLE`.
+    `checkpoints` is for those of `RESUMABLE`, `elsewhere` for XGBoost.
     """
     own, before = getattr(settings, kind), None if start_from is None else calibrated.uncalibrated(start_from)
     if kind in RESUMABLE:
         going_on = cast(Resumable | None, before)
         return RESUMABLE[kind].fit(data, own, settings.seed, start_from=going_on, checkpoints=checkpoints)
+    if kind == XGBoostRanker.kind:
+        trees = cast(XGBoostRanker | None, before)
+        return XGBoostRanker.fit(data, own, settings.seed, start_from=trees, elsewhere=elsewhere)
     return RANKERS[kind].fit(data, own, settings.seed, start_from=before)
 
 
 def load(kind: str, files: Mapping[str, bytes]) -> Scorer:
-    """The very ranker that wrote the files, with what maps its words."""
-    return calibrated.from_files(RANKERS[kind], files)
+    """The very ranker that wrote the files, with what maps its words; scored by its graph where there is one."""
+    found = calibrated.from_files(RANKERS[kind], files)
+    return Served(exportable(found), files[GRAPH_FILE], files) if GRAPH_FILE in files else found
+
+
+def exported(ranker: Scorer, rows: Columns) -> Scorer:
+    """The ranker with a graph that it is scored by from now on, where its kind has one; popularity and trees do not,
+    which are sooner done as they are. Raises `models.rankers.served.Unlike` where the two differ on these rows.
+    """
+    if isinstance(ranker, Served) or not isinstance(calibrated.uncalibrated(ranker), Exportable):
+        return ranker
+    return Served.of(exportable(ranker), rows)

@@ -1,10 +1,17 @@
 """A ranker whose probabilities are mapped to what came of them on held-out rows; to whoever asks, a ranker like any."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from models.rankers.encoding import require
+import numpy as np
+from numpy.typing import NDArray
+
+from models.rankers.encoding import codes_of, require
+from models.rankers.graph import Encoded, Graph, Said, Traced
+from models.rankers.heads import Head
 from models.rankers.protocol import Columns, Inputs, Predictions, Ranker, Scorer
 from models.rankers.recalibration import Recalibration
+from models.rankers.served import exportable, plain
 
 CLICK_FILE, CONVERSION_FILE = "click.calibration.json", "conversion.calibration.json"
 """Beside the files of the ranker within."""
@@ -31,7 +38,32 @@ class Calibrated:
         require(features, (SURFACE,))
         found, surface = self.ranker.predict(features), features[SURFACE]
         click, given = self._click(found.p_click, surface), self._conversion(found.p_conversion_given_click, surface)
-        return Predictions(click, given, found.outcomes)
+        return Predictions(click, given, found.outcomes, found.quantiles)
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """Those of the ranker within."""
+        return exportable(self.ranker).heads
+
+    def encoded(self, features: Columns) -> Encoded[NDArray[Any]]:
+        """Those of the ranker within, and the number of the surface: 0 of one that has no map of its own."""
+        require(features, (SURFACE,))
+        within = exportable(self.ranker).encoded(features)
+        surface = codes_of(features[SURFACE], self._surfaces, otherwise=0, unknown=0).astype(np.int32)
+        return Encoded(within.numbers, np.column_stack([within.codes, surface]))
+
+    def traced(self, to: Graph, given: Encoded[Traced]) -> Said:
+        """As `predict`."""
+        last = given.codes.shape[-1] - 1
+        said = exportable(self.ranker).traced(to, Encoded(given.numbers, given.codes[..., :last]))
+        surface, codes = given.codes[..., last], self._surfaces
+        click = self._click.traced(said.click, surface, codes)
+        return Said(click, self._conversion.traced(said.conversion, surface, codes), said.further)
+
+    @property
+    def _surfaces(self) -> dict[str, int]:
+        named = sorted({*self._click.of_surface, *self._conversion.of_surface})
+        return {name: at for at, name in enumerate(named, start=1)}
 
     def to_files(self) -> dict[str, bytes]:
         """Those of the ranker within, and one of JSON for each outcome whose words are mapped."""
@@ -55,9 +87,11 @@ def from_files(kind: type[Ranker], files: Mapping[str, bytes]) -> Scorer:
 
 def maps_of(ranker: Scorer) -> tuple[Recalibration, Recalibration]:
     """Of P(click) and of P(conversion | click); of a ranker itself they change nothing."""
+    ranker = plain(ranker)
     return (ranker._click, ranker._conversion) if isinstance(ranker, Calibrated) else (Recalibration(), Recalibration())
 
 
 def uncalibrated(ranker: Scorer) -> Ranker:
     """What training continues: the ranker within, or itself."""
+    ranker = plain(ranker)
     return ranker.ranker if isinstance(ranker, Calibrated) else ranker  # type: ignore[return-value]

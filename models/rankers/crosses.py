@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.evaluation.hashing import scrambled
 from models.rankers.encoding import Encoding, require
 from models.rankers.features import IDS, TABLE
+from models.rankers.graph import Graph, Traced
 from models.rankers.labels import Label
 from models.rankers.logistic import ENCODING_FILE, LogisticRanker, Scaling
 from models.rankers.protocol import Columns, Floats, Inputs
@@ -30,8 +31,9 @@ CROSSES = (
 BUCKETS = 1 << 16
 """Weights of one cross: of more values some share theirs. A pack of `models.rankers.lbfgs` has room for so many."""
 WEIGHTS_FILE, CONSTANT_FILE = "crosses.safetensors", "crosses.json"
-STAGE = "conversion."
-"""What begins the names of weights of P(conversion | click): one stage of the wait each, mostly one in all."""
+CLICK, STAGE = "click", "conversion."
+"""Names of weights: of P(click), and what begins those of P(conversion | click): one stage of the wait each, mostly one
+in all."""
 
 
 class CrossesRanker(LogisticRanker):
@@ -47,7 +49,7 @@ class CrossesRanker(LogisticRanker):
 
     def to_files(self) -> dict[str, bytes]:
         """The encoding as JSON, the weights as safetensors; a constant P(conversion | click) as JSON."""
-        tensors = {"mean": self._scaling.mean, "spread": self._scaling.spread, "click": self._click}
+        tensors = {"mean": self._scaling.mean, "spread": self._scaling.spread, CLICK: self._click}
         files = {ENCODING_FILE: self._encoding.to_json()}
         if isinstance(self._conversion, float):
             return {**files, WEIGHTS_FILE: to_bytes(tensors), CONSTANT_FILE: json.dumps(self._conversion).encode()}
@@ -64,12 +66,20 @@ class CrossesRanker(LogisticRanker):
         if CONSTANT_FILE in files:
             conversion = float(json.loads(files[CONSTANT_FILE]))
         scaling = Scaling(tensors["mean"], tensors["spread"])
-        return cls(Encoding.from_json(files[ENCODING_FILE]), scaling, tensors["click"], conversion)
+        return cls(Encoding.from_json(files[ENCODING_FILE]), scaling, tensors[CLICK], conversion)
 
     @classmethod
     def _codes(cls, encoding: Encoding, features: Columns) -> tuple[NDArray[np.int32], tuple[int, ...]]:
         codes, sizes = super()._codes(encoding, features)
-        return np.hstack([codes, crossed(features)]), (*sizes, *[BUCKETS] * len(CROSSES))
+        return np.hstack([codes, crossed(features)]), sizes
+
+    @classmethod
+    def _sizes(cls, encoding: Encoding) -> tuple[int, ...]:
+        return (*super()._sizes(encoding), *[BUCKETS] * len(CROSSES))
+
+    def _heads(self, to: Graph) -> list[Traced]:
+        stored = to.stored(WEIGHTS_FILE, self.to_files()[WEIGHTS_FILE])
+        return [of for name, of in stored.items() if name == CLICK or name.startswith(STAGE)]
 
     @classmethod
     def _minimised(

@@ -22,6 +22,8 @@ Ints = NDArray[np.int64]
 SPREAD = 0.03
 """Standard deviation of the numbers a row of a cold start begins with."""
 TABLE_FILE, VALUES_FILE = "embeddings.safetensors", "vocabulary.json"
+ROWS = "rows"
+"""The name of the vectors in the first."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class Embeddings:
 
     def to_files(self) -> dict[str, bytes]:
         """A safetensors file and the values as JSON."""
-        tensors = {"rows": self.rows, "accumulators": self.accumulators, "last_seen": self.last_seen}
+        tensors = {ROWS: self.rows, "accumulators": self.accumulators, "last_seen": self.last_seen}
         return {
             TABLE_FILE: to_bytes(tensors),
             VALUES_FILE: json.dumps(list(self.values.items()), ensure_ascii=False, separators=(",", ":")).encode(),
@@ -175,7 +177,7 @@ class Embeddings:
         """The very table `to_files` wrote."""
         tensors = from_bytes(files[TABLE_FILE])
         values = {field: tuple(kept) for field, kept in json.loads(files[VALUES_FILE])}
-        return cls(values, tensors["rows"], tensors["accumulators"], tensors["last_seen"])
+        return cls(values, tensors[ROWS], tensors["accumulators"], tensors["last_seen"])
 
 
 def cold(seen: Mapping[str, Sightings], admission: Admission, dimensions: int, rng: np.random.Generator) -> Embeddings:

@@ -4,15 +4,18 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.delays.targets import Targets, sigmoid
-from models.rankers.embeddings import Admission, Embeddings, Sightings, cold, of_columns, sightings
+from models.rankers import graph
+from models.rankers.embeddings import ROWS, TABLE_FILE, Admission, Embeddings, Sightings, cold, of_columns, sightings
 from models.rankers.encoding import Encoding, require
 from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, IDS, NUMERIC, TABLE
+from models.rankers.graph import Encoded, Graph, Said, Traced
+from models.rankers.heads import Head
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
 from models.rankers.logistic import Scaling, logged
 from models.rankers.protocol import Columns, Diverged, Floats, Inputs, Predictions, TrainingData
@@ -64,6 +67,16 @@ class Machine:
         found: Floats = total[:, -1] + (np.square(total[:, :-1]).sum(axis=1) - squares) / 2
         return found
 
+    def traced(self, stored: Traced, numbers: Traced, codes: Traced) -> Traced:
+        """(n,) the logits, of the table as it is stored."""
+        d = stored.shape[-1] - 1
+        looked = graph.take(stored, codes).astype(np.float32)
+        vectors, own = looked[..., :d], looked[..., d].sum(-1)
+        whole = vectors.sum(-2)
+        pairs = (whole * whole).sum(-1) - (vectors * vectors).sum(-2).sum(-1)
+        of_numbers = (numbers * self.linear[1:]).sum(-1)
+        return own.astype(np.float64) + pairs.astype(np.float64) / 2.0 + of_numbers.astype(np.float64) + self.linear[:1]
+
     def to_files(self, name: str) -> dict[str, bytes]:
         """The table's files and one of the numbers' weights."""
         files = {**self.table.to_files(), WEIGHTS_FILE: to_bytes({"linear": self.linear, "squares": self.squares})}
@@ -88,6 +101,7 @@ class FactorizationRanker:
     kind = "factorization"
     inputs = TABLE | Inputs(ids=IDS)
     several_labels = False
+    heads: tuple[Head, ...] = ()
 
     def __init__(self, words: tuple[str, ...], scaling: Scaling, click: Machine, conversion: Machine | float) -> None:
         """`words`: the columns of strings; `conversion`: given a click, a machine or a constant."""
@@ -125,6 +139,25 @@ class FactorizationRanker:
         if isinstance(self._conversion, float):
             return Predictions(p_click, np.full(len(p_click), self._conversion))
         return Predictions(p_click, _probability(self._conversion, self._words, numbers, features))
+
+    def encoded(self, features: Columns) -> Encoded[NDArray[Any]]:
+        """Numbers as they come, and the rows of each machine's table."""
+        numbers = Encoding(NUMERIC, {}).numbers(features)
+        machines = [self._click, *([] if isinstance(self._conversion, float) else [self._conversion])]
+        return Encoded(numbers, np.hstack([_codes(of, self._words, features, len(numbers)) for of in machines]))
+
+    def traced(self, to: Graph, given: Encoded[Traced]) -> Said:
+        """As `predict`, with sums in float32."""
+        numbers, files, width = self._scaling.traced(given.numbers, NUMERIC), self.to_files(), len(self._words)
+
+        def probability(machine: Machine, name: str, codes: Traced) -> Traced:
+            file = f"{name}.{TABLE_FILE}"
+            return graph.sigmoid(machine.traced(to.stored(file, files[file])[ROWS], numbers, codes))
+
+        click = probability(self._click, CLICK, given.codes[..., :width])
+        if isinstance(self._conversion, float):
+            return Said(click, graph.full_like(click, self._conversion))
+        return Said(click, probability(self._conversion, CONVERSION, given.codes[..., width:]))
 
     def to_files(self) -> dict[str, bytes]:
         """JSON and safetensors: the layout, each machine's vectors, their values and weights."""
@@ -256,6 +289,9 @@ def _scaled(scaling: Scaling, features: Columns) -> Floats:
 
 
 def _probability(machine: Machine, words: tuple[str, ...], numbers: Floats, features: Columns) -> Floats:
+    return sigmoid(machine.logits(numbers, _codes(machine, words, features, len(numbers))))
+
+
+def _codes(machine: Machine, words: tuple[str, ...], features: Columns, n: int) -> NDArray[np.int32]:
     require(features, [name for name in words if not name.startswith(ATTRIBUTE_PREFIX)])
-    codes = of_columns(machine.table, features, {name: name for name in words}, len(numbers))
-    return sigmoid(machine.logits(numbers, codes))
+    return of_columns(machine.table, features, {name: name for name in words}, n)

@@ -34,6 +34,12 @@ _SHOWN = tuple(feature for feature in FEATURES if feature.seen == "itself")
 _OF_USER, _OF_ITEM = (tuple(feature for feature in _SHOWN if feature.of == of) for of in ("user", "item"))
 NUMERIC = tuple(feature.column for feature in _SHOWN if feature.kind == "number")
 CATEGORICAL = tuple(feature.column for feature in _SHOWN if feature.kind == "word")
+OF_REQUEST = tuple(
+    feature.column
+    for feature in _SHOWN
+    if (feature.of == "user" and feature.kind == "number") or (feature.of == "decision" and feature.kind == "word")
+)
+"""Those of `NUMERIC` and `CATEGORICAL` that all items of a request have in common: its user's, and what it says."""
 HEAVY_TAILED = frozenset(feature.column for feature in _SHOWN if feature.heavy_tailed)
 """Those of `NUMERIC` to be looked at as log(1 + x)."""
 ATTRIBUTE_PREFIX = "attributes."

@@ -27,9 +27,16 @@ def looked_gradient(gradient: torch.Tensor, looked: torch.Tensor, present: torch
     return found
 
 
-def summed(gradient: torch.Tensor, slots: NDArray[np.int64], n: int) -> NDArray[np.float32]:
+def summed(gradient: torch.Tensor, slots: NDArray[np.int64], n: int) -> torch.Tensor:
     """(n, d): the sums of the (..., d) gradients whose (...) slots are the same, in their order."""
-    flat = gradient.reshape(-1, gradient.shape[-1]).numpy()
-    one = np.ones(len(flat), dtype=np.float32)
-    found: NDArray[np.float32] = csc_array((one, slots.ravel(), np.arange(len(flat) + 1)), shape=(n, len(flat))) @ flat
-    return found
+    flat = gradient.reshape(-1, gradient.shape[-1])
+    if flat.device.type == "cpu":
+        one = np.ones(len(flat), dtype=np.float32)
+        places = csc_array((one, slots.ravel(), np.arange(len(flat) + 1)), shape=(n, len(flat)))
+        return torch.from_numpy(places @ flat.numpy())  # several times faster there than torch's own
+    return put(flat, torch.from_numpy(slots.ravel()).to(flat.device), n)
+
+
+def put(gradient: torch.Tensor, slots: torch.Tensor, n: int) -> torch.Tensor:
+    """The same of (k, d) and (k,) on any device; CUDA sorts the slots first, so that sums come out the same."""
+    return gradient.new_zeros(n, gradient.shape[-1]).index_put_((slots,), gradient, accumulate=True)

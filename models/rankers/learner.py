@@ -1,7 +1,9 @@
 """Minibatches through the network: Adam on its weights, row-wise AdaGrad on the rows that a batch looked up.
 
-The embedding table is a plain array outside autograd: a batch's distinct rows are taken out, learned from and put
-back, so that a row nobody looked up keeps its bytes (no momentum, no decay) and costs nothing.
+The embedding table lies outside autograd: a batch's distinct rows are taken out, learned from and put back, so that a
+row nobody looked up keeps its bytes (no momentum, no decay) and costs nothing. Weights and table are on the device that
+the settings name. Several processes share out each batch (`models.rankers.group`): what is added up is the gradient of
+the weights and of the batch's distinct rows, which all of them know, and so in one message.
 """
 
 import hashlib
@@ -9,6 +11,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +20,10 @@ from numpy.typing import NDArray
 
 from models.delays.targets import sigmoid
 from models.rankers.checkpoints import Kept, Progress
+from models.rankers.devices import device_of
 from models.rankers.embeddings import Embeddings
 from models.rankers.gradients import looked_gradient, summed
+from models.rankers.group import Group, Shared
 from models.rankers.heads import MOST, Head
 from models.rankers.network import FIXED, Arrays, inputs, logits
 from models.rankers.protocol import Checkpoints, Diverged, Floats
@@ -93,20 +98,32 @@ class Learner:
     ) -> None:
         """`memory`: Adam's moments as `<weight>.<moment>`, empty at first; `fields`: that of each column of codes.
 
-        `table` is float32 and learned in place. `goes_on`: a warm start of a network that has learned conversions.
-        `heads`: its further tasks.
+        `table` is float32 and may be learned in place. `goes_on`: a warm start of a network that has learned
+        conversions. `heads`: its further tasks. Raises `NoDevice`.
         """
         self._table, self._settings, self._goes_on = table, settings, goes_on
         self._heads = heads
+        self._device, self._group = device_of(settings.device), Group.joined()
+        self._rows, self._sums = self._tensor(table.rows), self._tensor(table.accumulators)
         self._slot = np.zeros(len(table.rows), dtype=np.int64)
         self._unknown = np.array([table.unknown(field) for field in fields], dtype=np.int32)
         self._rest = np.array([table.rest(field) for field in fields], dtype=np.int32)
-        self.weights = {name: torch.tensor(value, requires_grad=name not in FIXED) for name, value in weights.items()}
-        learned = [weight for name, weight in self.weights.items() if name not in FIXED]
-        self._adam = torch.optim.Adam(learned, lr=settings.learning_rate, fused=True)
+        self.weights = {
+            name: torch.tensor(value, device=self._device, requires_grad=name not in FIXED)
+            for name, value in weights.items()
+        }
+        self._learned = [weight for name, weight in self.weights.items() if name not in FIXED]
+        self._adam = torch.optim.Adam(self._learned, lr=settings.learning_rate, fused=True)
         for name, weight in self.weights.items():
             if f"{name}.step" in memory:
-                self._adam.state[weight] = {m: torch.tensor(memory[f"{name}.{m}"]) for m in MOMENTS}
+                self._adam.state[weight] = {m: self._copy(memory[f"{name}.{m}"]) for m in MOMENTS}
+
+    def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
+        """An array where learning happens: itself on the processor, a copy on another device."""
+        return torch.from_numpy(array).to(self._device)
+
+    def _copy(self, array: NDArray[Any]) -> torch.Tensor:
+        return torch.tensor(array, device=self._device)
 
     def learn(
         self,
@@ -122,11 +139,15 @@ class Learner:
 
         Raises `Diverged` where the loss is not finite.
         """
-        kept = None if checkpoints is None else Kept(checkpoints, self._identity(rows, epochs, rng, held_out))
+        kept = None
+        if checkpoints is not None:
+            kept = Kept(Shared(checkpoints, self._group), self._identity(rows, epochs, rng, held_out))
         moved, at = ({}, Progress()) if kept is None else kept.found(rng)
         if moved:
             self._restore(moved)
             log.info("network: goes on from epoch %d, step %d", at.epoch + 1, at.step)
+        if self._device.type != "cpu" or self._group.size > 1:
+            log.info("network: learns on %s, %d processes together", self._device, self._group.size)
         threads = torch.get_num_threads()
         torch.set_num_threads(THREADS)
         try:
@@ -183,6 +204,7 @@ class Learner:
         """The sha256 of everything that decides what a fit comes to."""
         said = {"settings": self._settings.model_dump(mode="json"), "epochs": epochs, "goes_on": self._goes_on}
         said["heads"] = [asdict(head) for head in self._heads]
+        said["processes"] = self._group.size
         found = hashlib.sha256(json.dumps([said, rng.bit_generator.state], sort_keys=True).encode())
         for array in (*self._copied().values(), *rows.arrays, *(held_out.arrays if held_out else ())):
             found.update(f"{array.dtype}{array.shape}".encode())
@@ -217,7 +239,7 @@ class Learner:
             steps[1] = shift(conversion[rehearsed], p_click[rehearsed], promised)
         steps += [self._further_step(*found, weight) for found in zip(self._heads, others, rows.further.T, strict=True)]
         with torch.no_grad():
-            self.weights["out.bias"] += torch.tensor(steps, dtype=torch.float32)
+            self.weights["out.bias"] += torch.tensor(steps, dtype=torch.float32, device=self._device)
 
     def _further_step(self, head: Head, logit: Floats, label: NDArray[np.float32], weight: Floats) -> float:
         """By how much the intercept of a further task must rise for its sum to be what came, where that is known."""
@@ -225,7 +247,7 @@ class Learner:
         came = float(weight[known] @ label[known])
         if not came:
             return 0.0
-        if head.kind == "binary":
+        if head.a_share:
             step = shift(logit[known], weight[known], came)
         else:
             step = float(np.log(came / (weight[known] @ np.exp(np.minimum(logit[known], MOST)))))
@@ -255,16 +277,23 @@ class Learner:
             yield batch
 
     def step(self, batch: Batch, listed: int) -> float:
-        """One batch learned from; returns its weighted mean loss before, in nats, summed over the tasks."""
+        """One batch learned from; returns its weighted mean loss before, in nats, summed over the tasks.
+
+        By all processes of a group together, each of which is given the same batch.
+        """
         at, slots = self._distinct(batch.codes)
-        looked, present = self._looked(batch, listed)
-        x = inputs(torch, torch.from_numpy(batch.numbers), looked, present).requires_grad_()
-        loss = self._loss(batch, logits(torch, self.weights, x))
+        part = self._group.part(len(batch))
+        mine = batch.take(part)
+        looked, present = self._looked(mine, listed)
+        x = inputs(torch, self._tensor(mine.numbers), looked, present).requires_grad_()
+        loss = self._loss(mine, logits(torch, self.weights, x), len(batch))
         self._adam.zero_grad(set_to_none=True)
         loss.backward()
+        found, gradient = loss.detach(), summed(looked_gradient(x.grad, looked, present), slots[part], len(at))
+        self._group.add_up(found, gradient, *(weight.grad for weight in self._learned))
         self._adam.step()
-        self._descend(at, summed(looked_gradient(x.grad, looked, present), slots, len(at)))
-        return float(loss.detach())
+        self._descend(self._tensor(at), gradient)
+        return float(found)
 
     def _distinct(self, codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The distinct rows and where each code's is among them; no sorting: a slot per row of the table says."""
@@ -279,45 +308,46 @@ class Learner:
         """The vectors of a batch, (n, words + listed, d), and which of the listed ones there are."""
         words = batch.codes.shape[1] - listed
         present = (batch.codes[:, words:] != self._unknown[words:]).astype(np.float32)
-        return torch.from_numpy(self._table.rows.take(batch.codes, axis=0)), torch.from_numpy(present)
+        looked = self._rows.index_select(0, self._tensor(batch.codes.ravel()))
+        return looked.view(*batch.codes.shape, self._rows.shape[1]), self._tensor(present)
 
-    def _loss(self, batch: Batch, found: list[torch.Tensor]) -> torch.Tensor:
+    def _loss(self, batch: Batch, found: list[torch.Tensor], n: int) -> torch.Tensor:
         """-log P(click) and, where a conversion is known of an impression, -log P(click) P(conversion | click) (Ma et
-        al. 2018, "Entire Space Multi-Task Model"); each the mean over the batch's rows, by weight.
+        al. 2018, "Entire Space Multi-Task Model"); each the sum over the rows, by weight, divided by `n`.
 
         Where the parent's P(conversion | click) is rehearsed, its cross entropy with what is said now stands for the
         second (Li & Hoiem 2016, "Learning without Forgetting").
         """
         functional = torch.nn.functional
         click, conversion, *others = found
-        weight = torch.from_numpy(batch.weight)
-        loss = functional.binary_cross_entropy_with_logits(click, torch.from_numpy(batch.clicked), weight=weight)
+        weight = self._tensor(batch.weight)
+        cross_entropy = partial(functional.binary_cross_entropy_with_logits, reduction="sum")
+        loss = cross_entropy(click, self._tensor(batch.clicked), weight=weight) / n
         known = np.flatnonzero(~np.isnan(batch.converted))
         if len(known):
-            at = torch.from_numpy(known)
-            given = torch.from_numpy(~np.isnan(batch.seen[known]))
+            at = self._tensor(known)
+            given = self._tensor(~np.isnan(batch.seen[known]))
             log_p = functional.logsigmoid(conversion)[at] + functional.logsigmoid(click)[at] * ~given
-            seen = torch.from_numpy(np.nan_to_num(batch.seen[known], nan=1.0))
+            seen = self._tensor(np.nan_to_num(batch.seen[known], nan=1.0))
             log_not = torch.log1p(-(torch.exp(log_p) * seen).clip(max=ALMOST_ONE))
-            yes = torch.from_numpy(batch.converted)[at]
-            counts = torch.where(given, torch.from_numpy(batch.of_click)[at], weight[at])
-            loss = loss - (counts * (yes * log_p + (1 - yes) * log_not)).sum() / len(batch)
+            yes = self._tensor(batch.converted)[at]
+            counts = torch.where(given, self._tensor(batch.of_click)[at], weight[at])
+            loss = loss - (counts * (yes * log_p + (1 - yes) * log_not)).sum() / n
         for head, logit, label in zip(self._heads, others, batch.further.T, strict=True):
-            loss = loss + _further_loss(head, logit, label, weight) / len(batch)
+            loss = loss + _further_loss(head, logit, label, weight) / n
         held = np.flatnonzero(~np.isnan(batch.rehearsed))
         if len(held):
-            at = torch.from_numpy(held)
-            loss = loss + functional.binary_cross_entropy_with_logits(
-                conversion[at], torch.from_numpy(batch.rehearsed)[at], weight=weight[at], reduction="sum"
-            ) / len(batch)
+            at = self._tensor(held)
+            said = self._tensor(batch.rehearsed)[at]
+            loss = loss + cross_entropy(conversion[at], said, weight=weight[at]) / n
         return loss
 
-    def _descend(self, at: NDArray[np.int64], gradient: NDArray[np.float32]) -> None:
+    def _descend(self, at: torch.Tensor, gradient: torch.Tensor) -> None:
         """Row-wise AdaGrad: a row's step shrinks with the sum of its mean squared gradients (Duchi et al. 2011)."""
-        table = self._table
-        table.accumulators[at] += np.square(gradient).mean(axis=1)
-        rate = self._settings.embedding_learning_rate / (np.sqrt(table.accumulators[at]) + EPSILON)
-        table.rows[at] -= rate[:, None] * gradient
+        sums = self._sums[at] + gradient.square().mean(1)
+        self._sums[at] = sums
+        rate = self._settings.embedding_learning_rate / (sums.sqrt() + EPSILON)
+        self._rows.index_add_(0, at, gradient * -rate[:, None])
 
     def log_loss(self, rows: Batch, listed: int) -> float:
         """The weighted mean log-loss of clicks, in nats."""
@@ -333,45 +363,52 @@ class Learner:
             for first in range(0, len(rows), self._settings.batch_size):
                 batch = rows.take(slice(first, first + self._settings.batch_size))
                 looked, present = self._looked(batch, listed)
-                x = inputs(torch, torch.from_numpy(batch.numbers), looked.float(), present)
+                x = inputs(torch, self._tensor(batch.numbers), looked.float(), present)
                 found.append(logits(torch, self.weights, x))
-        return [np.concatenate([part[at].numpy() for part in found]).astype(np.float64) for at in range(len(found[0]))]
+        return [torch.cat(parts).cpu().numpy().astype(np.float64) for parts in zip(*found, strict=True)]
 
     def finished(self) -> tuple[Arrays, Arrays, Embeddings]:
         """Weights, Adam's memory and the table; its rows are rounded to float16 here too, so that `scored` after this
         is the trainer's view of the very model that is stored.
         """
-        weights = {name: weight.detach().numpy().copy() for name, weight in self.weights.items()}
+        weights = {name: _array(weight) for name, weight in self.weights.items()}
         memory = {
-            f"{name}.{moment}": np.asarray(self._adam.state[weight][moment].numpy()).astype(np.float32)
+            f"{name}.{moment}": _array(self._adam.state[weight][moment]).astype(np.float32)
             for name, weight in self.weights.items()
             for moment in MOMENTS
             if moment in self._adam.state.get(weight, {})
         }
-        stored = self._table.at_rest()
-        self._table = Embeddings(stored.values, stored.rows, stored.accumulators, stored.last_seen)
+        rows, sums = self._rows.cpu().numpy(), self._sums.cpu().numpy()
+        stored = Embeddings(self._table.values, rows, sums, self._table.last_seen).at_rest()
+        self._table, self._rows = stored, self._tensor(stored.rows)
         return weights, memory, stored
 
     def _copied(self) -> dict[str, NDArray[Any]]:
         """All that learning moves."""
-        weights = {f"{WEIGHT}{name}": weight.detach().numpy().copy() for name, weight in self.weights.items()}
+        weights = {f"{WEIGHT}{name}": _array(weight) for name, weight in self.weights.items()}
         moments = {
-            f"{name}.{moment}": self._adam.state[weight][moment].numpy().copy()
+            f"{name}.{moment}": _array(self._adam.state[weight][moment])
             for name, weight in self.weights.items()
             for moment in MOMENTS
             if moment in self._adam.state.get(weight, {})
         }
-        table = {"rows": self._table.rows.copy(), "accumulators": self._table.accumulators.copy()}
+        table = {"rows": _array(self._rows), "accumulators": _array(self._sums)}
         return weights | moments | table
 
     def _restore(self, before: Mapping[str, NDArray[Any]]) -> None:
         with torch.no_grad():
             for name, weight in self.weights.items():
-                weight.copy_(torch.tensor(before[f"{WEIGHT}{name}"]))
+                weight.copy_(self._copy(before[f"{WEIGHT}{name}"]))
                 if f"{name}.step" in before:
-                    self._adam.state[weight] = {m: torch.tensor(before[f"{name}.{m}"]) for m in MOMENTS}
-        self._table.rows[:] = before["rows"]
-        self._table.accumulators[:] = before["accumulators"]
+                    self._adam.state[weight] = {m: self._copy(before[f"{name}.{m}"]) for m in MOMENTS}
+        self._rows.copy_(self._copy(before["rows"]))
+        self._sums.copy_(self._copy(before["accumulators"]))
+
+
+def _array(tensor: torch.Tensor) -> NDArray[Any]:
+    """A copy on the processor."""
+    found: NDArray[Any] = tensor.detach().cpu().numpy().copy()
+    return found
 
 
 def _further_loss(
@@ -381,8 +418,8 @@ def _further_loss(
     known = np.flatnonzero(~np.isnan(label))
     if not len(known):
         return 0.0
-    at, came = torch.from_numpy(known), torch.from_numpy(label[known])
-    if head.kind == "binary":
+    at, came = (torch.from_numpy(array).to(logit.device) for array in (known, label[known]))
+    if head.a_share:
         loss = torch.nn.functional.binary_cross_entropy_with_logits
         return loss(logit[at], came, weight=weight[at], reduction="sum")
     return (weight[at] * (torch.exp(logit[at].clip(max=MOST)) - came * logit[at])).sum()

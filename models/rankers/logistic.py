@@ -1,16 +1,21 @@
 """Logistic regression: every feature's say is one weight that a person can read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import mul
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.delays.methods import of_stages
+from models.rankers import graph
 from models.rankers.encoding import Encoding
 from models.rankers.features import HEAVY_TAILED, TABLE
+from models.rankers.graph import Encoded, Graph, Said, Traced
+from models.rankers.heads import Head
 from models.rankers.labels import Label, click_label, conversion_heads
 from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
 
@@ -42,6 +47,14 @@ class Scaling:
         scaled[missing] = 0.0
         return np.hstack([scaled, missing]).astype(np.float32)
 
+    def traced(self, numbers: Traced, names: Sequence[str]) -> Traced:
+        """What `apply` makes of `logged`, of numbers (..., numeric) with NaN as they come."""
+        heavy = numbers.graph.constant([name in HEAVY_TAILED for name in names])
+        small = graph.where(heavy, graph.log(numbers.clip(min=0.0) + 1.0), numbers)
+        scaled = ((small - self.mean) / self.spread).astype(np.float32).clip(-LARGEST, LARGEST)
+        missing = graph.isnan(numbers)
+        return graph.concatenate([graph.where(missing, 0.0, scaled), missing.astype(np.float32)], -1)
+
 
 class LogisticRanker:
     """Weights over standardised numbers, missing flags and one-hot categories, one set per label.
@@ -55,6 +68,7 @@ class LogisticRanker:
     kind = "logistic"
     inputs = TABLE
     several_labels = True
+    heads: tuple[Head, ...] = ()
 
     def __init__(
         self, encoding: Encoding, scaling: Scaling, click: Floats, conversion: tuple[Floats, ...] | float
@@ -107,10 +121,40 @@ class LogisticRanker:
             return Predictions(p_click, np.full(len(p_click), self._conversion))
         return Predictions(p_click, of_stages([_probability(of, numbers, codes, sizes) for of in self._conversion]))
 
+    def encoded(self, features: Columns) -> Encoded[NDArray[Any]]:
+        """Numbers as they come, and which weight of each category."""
+        return Encoded(self._encoding.numbers(features), self._codes(self._encoding, features)[0])
+
+    def traced(self, to: Graph, given: Encoded[Traced]) -> Said:
+        """As `predict`, but for the product with the numbers, which is in float32."""
+        scaled = self._scaling.traced(given.numbers, self._encoding.numeric)
+        first = 1 + scaled.shape[-1]
+        weights = graph.concatenate([of[..., None] for of in self._heads(to)], -1)  # a head a column, looked up at once
+        at = given.codes + np.cumsum([first, *self._sizes(self._encoding)[:-1]])
+        of_codes, of_numbers = graph.take(weights, at), scaled @ weights[..., 1:first, :].astype(np.float32)
+        logits = of_numbers.astype(np.float64) + weights[..., 0, :]
+        click, *stages = (
+            graph.sigmoid(logits[..., head] + of_codes[..., head].sum(-1)) for head in range(weights.shape[-1])
+        )
+        if isinstance(self._conversion, float):
+            return Said(click, graph.full_like(click, self._conversion))
+        none = reduce(mul, (1.0 - hazard for hazard in stages))
+        return Said(click, 1.0 - none)
+
+    def _heads(self, to: Graph) -> list[Traced]:
+        """The weights of a click, then those of each stage of the wait."""
+        conversion = () if isinstance(self._conversion, float) else self._conversion
+        return [to.constant(of) for of in (self._click, *conversion)]
+
     @classmethod
     def _codes(cls, encoding: Encoding, features: Columns) -> tuple[NDArray[np.int32], tuple[int, ...]]:
         """(n, c) which weight of each category a row has, and how many weights each has."""
-        return encoding.codes(features), encoding.sizes
+        return encoding.codes(features), cls._sizes(encoding)
+
+    @classmethod
+    def _sizes(cls, encoding: Encoding) -> tuple[int, ...]:
+        """How many weights each category has."""
+        return encoding.sizes
 
     @classmethod
     def _minimised(

@@ -41,9 +41,9 @@ def inputs(xp: Any, numbers: Any, looked: Any, present: Any) -> Any:
     equation 4): what a user makes of an item is such a product, and layers of sums learn it slowly.
     """
     listed = present.shape[-1]
-    words = looked.shape[-2] - listed
+    words, d = looked.shape[-2] - listed, looked.shape[-1]
     own = looked[..., :words, :]
-    parts = [numbers, own.reshape((*own.shape[:-2], -1))]
+    parts = [numbers, own.reshape((*own.shape[:-2], words * d))]
     total, squares = own.sum(-2), (own * own).sum(-2)
     if listed:
         count = present.sum(-1)[..., None]

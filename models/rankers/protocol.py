@@ -70,6 +70,7 @@ class TrainingData:
     `conversion`: what conversions of clicked rows teach, the open ones read as "so far no, so old" (`models.delays`),
     in place of `converted`; several: one a stage of the wait. None: they teach nothing until they are closed.
     `days`: (n,) the day of each row, days since 1970-01-01, where a ranker is to forget what it has not seen for long.
+    `groups`: (n,) the list each row was shown in, any integers, where a ranker learns to order lists.
     `outcomes`: further ones by name.
     `held_out`: later examples to stop learning by, never learned from, where a ranker makes several passes.
     """
@@ -80,6 +81,7 @@ class TrainingData:
     weight: Floats
     conversion: Targets | tuple[Targets, ...] | None = None
     days: NDArray[np.int64] | None = None
+    groups: NDArray[np.int64] | None = None
     held_out: "TrainingData | None" = None
     outcomes: Mapping[str, FurtherOutcome] = field(default_factory=dict)
 
@@ -103,6 +105,7 @@ class TrainingData:
             weight=self.weight[rows],
             conversion=taught,
             days=None if self.days is None else self.days[rows],
+            groups=None if self.groups is None else self.groups[rows],
             outcomes={name: replace(of, label=of.label[rows]) for name, of in self.outcomes.items()},
         )
 
@@ -110,8 +113,7 @@ class TrainingData:
         n = len(self.clicked)
         lengths = {name: len(column) for name, column in self.features.items()}
         lengths |= {name: len(of.label) for name, of in self.outcomes.items()}
-        if self.days is not None:
-            lengths["days"] = len(self.days)
+        lengths |= {name: len(of) for name, of in (("days", self.days), ("groups", self.groups)) if of is not None}
         if any(length != n for length in (*lengths.values(), len(self.converted), len(self.weight))):
             raise ValueError(f"training data needs columns of one length; found clicked {n}, {lengths}")
 
@@ -121,6 +123,8 @@ class Predictions:
     """Probabilities per row, shape (n,), in [0, 1]: of a click given the impression, of a conversion given the click.
 
     `outcomes`: of further ones by name, those the ranker has learned: a probability or a mean value per impression.
+    `quantiles`: of those that are values, in [0, 1] of rows of one group (see `OutcomeSettings.quantiles_by`); None
+    where the value alone is known.
 
     Raises ValueError for the second outside [0, 1] (NaN aside).
     """
@@ -128,6 +132,7 @@ class Predictions:
     p_click: Floats
     p_conversion_given_click: Floats
     outcomes: Mapping[str, Floats] = field(default_factory=dict)
+    quantiles: Mapping[str, Floats | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         given = self.p_conversion_given_click
@@ -137,7 +142,8 @@ class Predictions:
     def take(self, rows: NDArray[np.int64]) -> "Predictions":
         """Some rows, in this order."""
         outcomes = {name: of[rows] for name, of in self.outcomes.items()}
-        return Predictions(self.p_click[rows], self.p_conversion_given_click[rows], outcomes)
+        quantiles = {name: None if of is None else of[rows] for name, of in self.quantiles.items()}
+        return Predictions(self.p_click[rows], self.p_conversion_given_click[rows], outcomes, quantiles)
 
     @property
     def p_conversion(self) -> Floats:
@@ -148,6 +154,10 @@ class Predictions:
 
 class Diverged(ValueError):
     """What is minimised is no number any more: settings ask for steps too large, and no model comes of it."""
+
+
+class NoDevice(ValueError):
+    """Settings ask for a device that this machine does not have."""
 
 
 class Checkpoints(Protocol):

@@ -4,6 +4,10 @@ A map is monotone, so within a surface the order of items stays. It is kept only
 are better told with it, for sure: users are dealt to `FOLDS` folds, and every row is mapped by what the other folds'
 rows teach. `cross_fitted` deals them once more around all of that, the decision included: what it gives may be judged
 on these very rows.
+
+Where outcomes may still come, rows tell by how much of them was to be heard of by now (`Outcomes.seen`): what is said,
+times that, is the chance of having heard. Such rows may be ones the ranker learned from, so that they carry a shift of
+the logit and no slope: a ranker is sharper on what it learned from, but its level there is no better.
 """
 
 import json
@@ -16,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.hashing import hashed
+from models.rankers import graph
+from models.rankers.graph import Traced
 from models.rankers.protocol import Floats
 
 BETA_FROM, ISOTONIC_FROM = 1_000, 10_000
@@ -32,11 +38,16 @@ SMALLEST = 1e-9
 CELLS = 2_000
 """Of rows whose logits differ by less than that part of their range."""
 STEPS, SETTLED, LARGEST = 50, 1e-7, 700.0
+FURTHEST = 50.0
+"""No shift is: it would take the least that is said for the most."""
 
 
 @dataclass(frozen=True)
 class Beta:
-    """logit q = a ln p - b ln(1 - p) + c with a, b >= 0 (Kull, Silva Filho & Flach 2017); Platt's (1999) has a = b."""
+    """logit q = a ln p - b ln(1 - p) + c with a, b >= 0 (Kull, Silva Filho & Flach 2017); Platt's (1999) has a = b.
+
+    A shift has a = b = 1: the odds times exp(c), the same for all.
+    """
 
     a: float
     b: float
@@ -49,10 +60,17 @@ class Beta:
         found: Floats = 1.0 / (1.0 + np.exp(-np.clip(logit, -LARGEST, LARGEST)))
         return found
 
+    def traced(self, p: Traced) -> Traced:
+        """As a call."""
+        p = p.clip(SMALLEST, 1 - SMALLEST)
+        return graph.sigmoid(graph.log(p) * self.a - graph.log(1.0 - p) * self.b + self.c)
+
     @property
     def kind(self) -> str:
-        """platt or beta."""
-        return "platt" if self.a == self.b else "beta"
+        """shift, platt or beta."""
+        if self.a == self.b:
+            return "shift" if self.a == 1 else "platt"
+        return "beta"
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -73,6 +91,15 @@ class Isotonic:
         """(n,) of (n,), both in [0, 1]."""
         return np.interp(p, [0.0, *self.said, 1.0], [0.0, *self.comes, 1.0])
 
+    def traced(self, p: Traced) -> Traced:
+        """As a call: what each stretch that p has come through adds."""
+        said, comes = np.array([0.0, *self.said, 1.0]), np.array([0.0, *self.comes, 1.0])
+        wide = np.flatnonzero(np.diff(said) > 0)
+        first, last = said[wide], said[wide + 1]
+        slope = (comes[wide + 1] - comes[wide]) / (last - first)
+        through: Traced = ((p[..., None].clip(first, last) - first) * slope).sum(-1)
+        return through + float(comes[wide[0]])
+
     @property
     def kind(self) -> str:
         """Its name."""
@@ -89,19 +116,24 @@ Map = Beta | Isotonic
 
 @dataclass(frozen=True)
 class Outcomes:
-    """n rows: what was said (in [0, 1]), whether it came (0.0 or 1.0), by whom (integers) and on which surface."""
+    """n rows: what was said (in [0, 1]), whether it came (0.0 or 1.0), by whom (integers) and on which surface.
+
+    `seen` (n,), in [0, 1]: P(heard of by now | comes); None: every row is closed, and none was learned from.
+    """
 
     said: Floats
     came: Floats
     users: NDArray[np.int64]
     surface: NDArray[Any]
+    seen: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.said)
 
     def where(self, at: NDArray[Any]) -> "Outcomes":
         """Some rows."""
-        return Outcomes(self.said[at], self.came[at], self.users[at], self.surface[at])
+        seen = None if self.seen is None else self.seen[at]
+        return Outcomes(self.said[at], self.came[at], self.users[at], self.surface[at], seen)
 
     @property
     def rarer(self) -> int:
@@ -109,9 +141,13 @@ class Outcomes:
         came = int(self.came.sum())
         return min(came, len(self) - came)
 
+    def by_now(self, said: Floats) -> Floats:
+        """(n,) the chance that it was heard of by now, by these words."""
+        return said if self.seen is None else said * self.seen
+
     def losses(self, said: Floats) -> Floats:
         """(n,) the log-loss of these rows by other words, in nats."""
-        p = np.clip(said, SMALLEST, 1 - SMALLEST)
+        p = np.clip(self.by_now(said), SMALLEST, 1 - SMALLEST)
         found: Floats = -np.where(self.came > 0, np.log(p), np.log1p(-p))
         return found
 
@@ -131,13 +167,20 @@ class Recalibration:
             found[here] = own(said[here])
         return found
 
+    def traced(self, said: Traced, surface: Traced, codes: Mapping[str, int]) -> Traced:
+        """As a call; `codes`: the number of each surface that is named."""
+        found = said if self.everywhere is None else self.everywhere.traced(said)
+        for name, own in self.of_surface.items():
+            found = graph.where(surface.equals(codes[name]), own.traced(said), found)
+        return found
+
     @property
     def changes(self) -> bool:
         """Whether it maps anything."""
         return self.everywhere is not None or bool(self.of_surface)
 
     def kind_on(self, surface: str) -> str:
-        """platt, beta, isotonic or none."""
+        """shift, platt, beta, isotonic or none."""
         own = self.of_surface.get(surface, self.everywhere)
         return "none" if own is None else own.kind
 
@@ -163,6 +206,8 @@ class Recalibration:
         """
         if not np.isin(rows.came, (0.0, 1.0)).all() or not ((rows.said >= 0) & (rows.said <= 1)).all():
             raise ValueError("a recalibration needs outcomes of 0 or 1 and words in [0, 1]; found others")
+        if rows.seen is not None and not ((rows.seen >= 0) & (rows.seen <= 1)).all():
+            raise ValueError("what was to be seen needs to be a share in [0, 1]; found others")
         before = before or cls()
         if rows.rarer < MIN_PER_CLASS:
             return before
@@ -215,11 +260,35 @@ def helps(rows: Outcomes, before: Floats, after: Floats, risk: float) -> bool:
 
 
 def fitted(rows: Outcomes) -> Map:
-    """The map that the rows carry: Platt's, a beta or an isotonic one by the rows of the rarer class."""
+    """The map that the rows carry: Platt's, a beta or an isotonic one by the rows of the rarer class; of open rows a
+    shift.
+    """
+    if rows.seen is not None:
+        return shift(rows, rows.seen)
     if rows.rarer >= ISOTONIC_FROM:
         return isotonic(rows)
     found = beta(rows) if rows.rarer >= BETA_FROM else platt(rows)
     return found if found.a or found.b else Beta(1.0, 1.0, 0.0)  # a flat one would make all items alike
+
+
+def shift(rows: Outcomes, seen: Floats) -> Beta:
+    """logit q = logit p + c, by the likelihood of what was heard of by now (`models.delays.methods.plug_in`).
+
+    What one row tells speaks for c = 0.
+    """
+    from scipy.optimize import brentq
+
+    p = np.clip(rows.said, SMALLEST, 1 - SMALLEST)
+    odds, come = p / (1 - p), rows.came > 0
+    heard, silent, share = odds[come], odds[~come], seen[~come]
+
+    def slope(c: float) -> float:
+        now = np.exp(c) * silent
+        still = float((share * now / (1 + now) / (1 + now * (1 - share))).sum())
+        return c + still - float((1 / (1 + np.exp(c) * heard)).sum())
+
+    c = float(brentq(slope, -FURTHEST, FURTHEST, xtol=SETTLED))
+    return Beta(1.0, 1.0, c)
 
 
 def platt(rows: Outcomes) -> Beta:

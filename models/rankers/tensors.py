@@ -61,6 +61,17 @@ def from_bytes(content: bytes) -> dict[str, NDArray[Any]]:
     return found
 
 
+def places(content: bytes) -> dict[str, tuple[np.dtype[Any], list[int], int, int]]:
+    """Of each array its type, its shape, and where its numbers lie in the file: the first byte and how many."""
+    header, first = _header(content)
+    found = {}
+    for name, about in header.items():
+        if name != METADATA:
+            begin, end = about["data_offsets"]
+            found[name] = np.dtype(DTYPES[about["dtype"]]), about["shape"], first + begin, end - begin
+    return found
+
+
 def about_of(content: bytes) -> dict[str, str]:
     """The text that `to_bytes` was given, or nothing."""
     return dict(_header(content)[0].get(METADATA, {}))

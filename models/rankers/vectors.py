@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.delays.targets import sigmoid
+from models.rankers import graph, network
 from models.rankers import heads as further
-from models.rankers import network
-from models.rankers.embeddings import Admission, Embeddings, Words, cold
+from models.rankers.embeddings import ROWS, TABLE_FILE, Admission, Embeddings, Words, cold
+from models.rankers.encoding import Encoding
 from models.rankers.features import EVERYTHING
+from models.rankers.graph import BLOCK, OPEN, Encoded, Graph, Said, Traced
 from models.rankers.heads import Head
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
 from models.rankers.layout import PARENTS, Layout, rows_of
@@ -25,8 +27,7 @@ from models.settings import NetworkSettings
 if TYPE_CHECKING:
     from models.rankers.learner import Batch
 
-BLOCK, BLOCKS_AT_ONCE = 64, 128
-"""Rows are scored in blocks of one size: a matrix product may add in another order where there are fewer."""
+BLOCKS_AT_ONCE = 128
 LAYOUT_FILE, NETWORK_FILE = "layout.json", "network.safetensors"
 
 
@@ -47,8 +48,8 @@ class VectorRanker:
     what is rare on every single day waits for the next full one. Where open conversions teach too, they are learned of
     clicks alone. Where a warm start knows too few it rehearses its parent's P(conversion | click) on the new rows:
     close to what it was, not equal, since what it rests on goes on learning. A further outcome has a task of its own
-    (see `models.rankers.heads`) from the full training on that knows enough of it. Scores need numpy only; there is no
-    ONNX file, for the environment has no runtime for it.
+    (see `models.rankers.heads`) from the full training on that knows enough of it. Scores need numpy only, or
+    ONNX Runtime.
     """
 
     kind: str
@@ -126,7 +127,11 @@ class VectorRanker:
         settings = settings.model_copy(update={"learning_rate": rate})
         learner = Learner(weights, memory, table, layout.fields, settings, goes_on, heads)
         learner.learn(rows, epochs, layout.listed, rng, held_out, checkpoints)
-        return cls(layout, *learner.finished(), constant, heads)
+        found = cls(layout, *learner.finished(), constant, heads)
+        if not start_from and any(head.by for head in heads):
+            said = found.predict(data.features)
+            found._heads = further.levelled(heads, data, said.outcomes, said.p_click)
+        return found
 
     def _newer(self, data: TrainingData) -> TrainingData:
         """The rows of days after the last it learned from; all where days are not told, or those tell no clicks.
@@ -146,7 +151,42 @@ class VectorRanker:
         both = np.concatenate([np.zeros((0, len(self._weights["out.bias"]))), *found])[:n]
         p = sigmoid(both)
         given = p[:, 1].copy() if self._conversion is None else np.full(n, self._conversion)
-        return Predictions(p[:, 0].copy(), given, further.predictions(self._heads, both[:, len(TASKS) :], p[:, 0]))
+        logit, of = both[:, len(TASKS) :], self._heads
+        outcomes = further.predictions(of, logit, p[:, 0], features)
+        return Predictions(p[:, 0].copy(), given, outcomes, further.quantiles(of, logit, p[:, 0]))
+
+    def encoded(self, features: Columns) -> Encoded[NDArray[Any]]:
+        """Numbers as they come, and rows of the table."""
+        numbers = Encoding(self._layout.numeric, {}).numbers(features)
+        return Encoded(numbers, self._layout.codes(features, self._table, len(numbers)))
+
+    def traced(self, to: Graph, given: Encoded[Traced]) -> Said:
+        """As `predict`, in the same blocks: the formula of `models.rankers.network` once more."""
+        layout, files = self._layout, self.to_files()
+        table = to.stored(TABLE_FILE, files[TABLE_FILE])[ROWS]
+        numbers = layout.scaling.traced(given.numbers, layout.numeric)
+        present = given.codes[..., len(layout.words) :].differs(self._nowhere()).astype(np.float32)
+        looked = graph.take(table, given.codes).astype(np.float32)
+        own, looked, present = (of.reshape((OPEN, BLOCK, *of.shape[1:])) for of in (numbers, looked, present))
+        x = network.inputs(graph, own, looked, present)
+        found = network.logits(graph, to.stored(NETWORK_FILE, files[NETWORK_FILE]), x)
+        logits = [of.reshape((OPEN,)).astype(np.float64) for of in found]
+        click, given_click = map(graph.sigmoid, logits[: len(TASKS)])
+        if self._conversion is not None:
+            given_click = graph.full_like(click, self._conversion)
+        if not self._heads:
+            return Said(click, given_click)
+        return Said(click, given_click, (click, graph.concatenate([of[..., None] for of in logits[len(TASKS) :]], -1)))
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """Of further outcomes."""
+        return self._heads
+
+    def _nowhere(self) -> NDArray[np.int32]:
+        """(listed,) the row of each place of a list that holds nothing."""
+        fields = self._layout.fields[len(self._layout.words) :]
+        return np.array([self._table.unknown(field) for field in fields], dtype=np.int32)
 
     def log_losses(self, data: TrainingData) -> dict[str, float]:
         """Weighted mean log-loss in nats by task, of the rows whose label is known: P(click), P(conversion)."""
@@ -197,15 +237,14 @@ class VectorRanker:
             memory,
             Embeddings.from_files(files),
             tree["conversion"],
-            tuple(Head(**head) for head in tree.get("heads", ())),
+            tuple(further.read(head) for head in tree.get("heads", ())),
         )
 
     def _blocks(self, features: Columns) -> Iterable[NDArray[np.float32]]:
         """The network's inputs, (blocks, BLOCK, m) some blocks at once; the last rows of the last one are made up."""
         codes = self._layout.codes(features, self._table, len(features[self._layout.numeric[0]]))
         numbers = self._layout.numbers(features)
-        words = len(self._layout.words)
-        unknown = np.array([self._table.unknown(field) for field in self._layout.fields[words:]], dtype=np.int32)
+        words, unknown = len(self._layout.words), self._nowhere()
         for first in range(0, len(codes), BLOCK * BLOCKS_AT_ONCE):
             part = slice(first, first + BLOCK * BLOCKS_AT_ONCE)
             own, of = _filled(numbers[part]), _filled(codes[part])

@@ -2,9 +2,9 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,37 +59,46 @@ class XGBoostRanker:
         self._threads = 0
 
     @classmethod
-    def fit(cls, data: TrainingData, settings: XGBoostSettings, seed: int, start_from: Self | None = None) -> Self:
-        """Histogram boosting of the weighted log-loss; see `Ranker.fit`."""
-        click = click_label(data)
-        encoding = (
-            start_from._encoding if start_from else Encoding.fit(data.features, click.rows, settings.max_categories)
+    def fit(
+        cls,
+        data: TrainingData,
+        settings: XGBoostSettings,
+        seed: int,
+        start_from: Self | None = None,
+        elsewhere: "Elsewhere | None" = None,
+    ) -> Self:
+        """Histogram boosting of the weighted log-loss; see `Ranker.fit`.
+
+        `elsewhere` grows the trees that tell clicks. Those of conversions are grown here in any case: clicks are a
+        tenth of the rows, and whoever grows trees elsewhere knows no loss of open labels.
+        """
+        rows = Rows.of(data, settings, start_from)
+        conversion = rows.conversions(data, settings, seed, start_from)
+        started, later = start_from and start_from._click, rows.later.click
+        clicks = boosted(
+            rows.table, rows.click, rows.encoding, settings, seed, started, later, curve=True, elsewhere=elsewhere
         )
-        table, held_out = _table(encoding, data.features), _held_out(encoding, data.held_out)
-        in_stages = len(conversion_of_clicks(data)) > 1  # what is held out knows conversions, not their stages
-
-        def head(label: Label, before: "xgboost.Booster | None") -> "xgboost.Booster":
-            later = None if in_stages else held_out.conversion
-            return _boosted(table, label, encoding, settings, seed, before, later, settings.conversion_l2)
-
-        conversion = conversion_heads(data, start_from._conversion if start_from else 0.0, head)
-        started = start_from and start_from._click
-        clicks = _boosted(table, click, encoding, settings, seed, started, held_out.click, curve=True)
-        return cls(encoding, clicks, conversion)
+        return cls(rows.encoding, clicks, conversion)
 
     def predict(self, features: Columns) -> Predictions:
         """Scores for n rows."""
-        table = _table(self._encoding, features)
+        table = table_of(self._encoding, features)
         self._use(threads_for(len(table)))
-        p_click = _probability(self._click, table)
+        p_click = self._p_click(table)
         if isinstance(self._conversion, float):
             return Predictions(p_click, np.full(len(p_click), self._conversion))
         return Predictions(p_click, of_stages([_probability(of, table) for of in self._conversion]))
 
+    def _p_click(self, table: NDArray[np.float32]) -> Floats:
+        return _probability(self._click, table)
+
+    def _boosters(self) -> "tuple[xgboost.Booster, ...]":
+        return (self._click, *(self._conversion if isinstance(self._conversion, tuple) else ()))
+
     def _use(self, threads: int) -> None:
         """Only on a change: it configures the booster anew, which must not happen under another thread's request."""
         if threads != self._threads:
-            for booster in (self._click, *(self._conversion if isinstance(self._conversion, tuple) else ())):
+            for booster in self._boosters():
                 booster.set_param({"nthread": threads})
             self._threads = threads
 
@@ -104,34 +113,88 @@ class XGBoostRanker:
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
         """The very ranker `to_files` wrote."""
         constant = files.get(CONSTANT_FILE)
-        boosters = tuple(_booster(files[_of_stage(k)]) for k in range(len(files)) if _of_stage(k) in files)
+        boosters = tuple(from_bytes(files[_of_stage(k)]) for k in range(len(files)) if _of_stage(k) in files)
         conversion = boosters if constant is None else float(json.loads(constant))
-        return cls(Encoding.from_json(files[ENCODING_FILE]), _booster(files[CLICK_FILE]), conversion)
+        return cls(Encoding.from_json(files[ENCODING_FILE]), from_bytes(files[CLICK_FILE]), conversion)
 
 
 @dataclass(frozen=True)
-class _Later:
-    """Held-out rows that tell a label: their table, labels and weights."""
+class Later:
+    """Held-out rows that tell a label: table, labels and weights; `offset`: the logits that trees are added to."""
 
     table: NDArray[np.float32]
     label: Label
+    offset: Floats | None = None
 
 
 @dataclass(frozen=True)
-class _HeldOut:
+class HeldOut:
     """What is held out of either label; None where its rows tell only one class of it, or none."""
 
-    click: _Later | None
-    conversion: _Later | None
+    click: Later | None = None
+    conversion: Later | None = None
+
+    @classmethod
+    def of(cls, encoding: Encoding, data: TrainingData | None) -> Self:
+        """By the label's rows."""
+        if data is None or not len(data.clicked):
+            return cls()
+        table = table_of(encoding, data.features)
+        labels = Label.of(data.clicked, data.weight), counted_conversions(data)
+        return cls(*(Later(table[label.rows], label) if min(label.per_class()) else None for label in labels))
 
 
-def _held_out(encoding: Encoding, data: TrainingData | None) -> _HeldOut:
-    if data is None or not len(data.clicked):
-        return _HeldOut(None, None)
-    table = _table(encoding, data.features)
-    labels = Label.of(data.clicked, data.weight), counted_conversions(data)
-    told = [_Later(table[label.rows], label) if min(label.per_class()) else None for label in labels]
-    return _HeldOut(*told)
+@dataclass(frozen=True)
+class Rows:
+    """What trees are grown from: the table of all rows, which of them tell clicks, and what is held out."""
+
+    encoding: Encoding
+    table: NDArray[np.float32]
+    click: Label
+    later: HeldOut
+
+    @classmethod
+    def of(cls, data: TrainingData, settings: XGBoostSettings, start_from: "XGBoostRanker | None") -> Self:
+        """By the encoding of the ranker that is continued, or a new one."""
+        click = click_label(data)
+        encoding = (
+            start_from._encoding if start_from else Encoding.fit(data.features, click.rows, settings.max_categories)
+        )
+        return cls(encoding, table_of(encoding, data.features), click, HeldOut.of(encoding, data.held_out))
+
+    def conversions(
+        self, data: TrainingData, settings: XGBoostSettings, seed: int, start_from: "XGBoostRanker | None"
+    ) -> "tuple[xgboost.Booster, ...] | float":
+        """P(conversion | click): a booster, one a stage of the wait, or a constant."""
+        in_stages = len(conversion_of_clicks(data)) > 1  # what is held out knows conversions, not their stages
+        later = None if in_stages else self.later.conversion
+
+        def head(label: Label, before: "xgboost.Booster | None") -> "xgboost.Booster":
+            return boosted(self.table, label, self.encoding, settings, seed, before, later, settings.conversion_l2)
+
+        return conversion_heads(data, start_from._conversion if start_from else 0.0, head)
+
+
+@dataclass(frozen=True)
+class Boosting:
+    """What trees are to be grown from: (n, k) rows, NaN where unknown, and their label, whose values are final.
+
+    `types`: xgboost's of the k columns; `parameters`: xgboost's own, but for threads; `start`: what is continued;
+    `stop_after` so many rounds without a gain on `later`, if that is there.
+    """
+
+    table: NDArray[np.float32]
+    label: Label
+    types: list[str]
+    parameters: Mapping[str, Any]
+    rounds: int
+    start: "xgboost.Booster | None"
+    later: Later | None
+    stop_after: int
+
+
+Elsewhere = Callable[[Boosting], "tuple[xgboost.Booster, list[float]]"]
+"""Grows them; returns the booster with all its trees and, after each new one, the log-loss of `later`, if any."""
 
 
 def leaf_weight(label: Label) -> float:
@@ -145,50 +208,50 @@ def leaf_weight(label: Label) -> float:
     return max(1.0, float(np.sqrt(rate * (1.0 - rate) * label.exposed.sum())))
 
 
-def _boosted(
+def boosted(
     table: NDArray[np.float32],
     label: Label,
     encoding: Encoding,
     settings: XGBoostSettings,
     seed: int,
     start: "xgboost.Booster | None",
-    later: _Later | None,
+    later: Later | None,
     l2: float = 1.0,
     curve: bool = False,
+    offset: Floats | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> "xgboost.Booster":
     """A booster of the known rows; `start` is continued in a copy. `l2`: xgboost's lambda, 1 is its own default.
 
     With `later`, which tells when to stop, its last trees are left out again where it does better without. `curve`: its
-    losses are said while it learns.
+    losses are said while it learns here, not `elsewhere`. `offset`: (n,) the logits of all rows that its trees are
+    added to.
     """
     import xgboost as xgb
 
     known = table[label.rows]
-    shape = {
-        "feature_types": ["float"] * len(encoding.numeric) + ["c"] * len(encoding.vocabularies),
-        "enable_categorical": True,
-        "max_bin": BINS,
-        "nthread": threads_to_learn(len(known)),
-    }
-    cuts = None
-    if len(known) > CUT_ROWS:
-        drawn = np.sort(np.random.default_rng(seed).choice(len(known), CUT_ROWS, replace=False))
-        cuts = xgb.QuantileDMatrix(known[drawn], **shape)
-    matrix = xgb.QuantileDMatrix(known, label=label.value, weight=label.weight, ref=cuts, **shape)
     least = settings.min_child_weight
     parameters = {
+        **growing(settings, seed, warm=start is not None),
         "objective": "binary:logistic",
-        "tree_method": "hist",
-        "max_depth": settings.depth,
-        "eta": settings.eta if start is None else settings.warm_eta,
         "min_child_weight": leaf_weight(label) if least is None else least,
-        "max_bin": BINS,
         "lambda": l2,
-        "seed": seed,
-        "nthread": threads_to_learn(len(known)),
-        "verbosity": 0,
     }
     rounds = settings.rounds if start is None else settings.warm_rounds
+    later = later if settings.stop_after else None
+    if elsewhere is not None:
+        types = feature_types(encoding)
+        found, history = elsewhere(Boosting(known, label, types, parameters, rounds, start, later, settings.stop_after))
+        if later is None:
+            return found
+        told = xgb.DMatrix(
+            later.table, later.label.value, weight=later.label.weight, feature_types=types, enable_categorical=True
+        )
+        return best(found, history, start, _loss(start, told))
+    parameters["nthread"] = threads_to_learn(len(known))
+    matrix = binned(known, encoding, seed, label=label)
+    if offset is not None:
+        matrix.set_base_margin(offset[label.rows])
     obj = None
     if not label.final:
         targets = label.targets
@@ -199,9 +262,10 @@ def _boosted(
             return targets.at(logit.astype(np.float64))[1:]
 
     evals = [(matrix, TRAIN)] if curve else []
-    later = later if settings.stop_after else None
     if later is not None:
-        told = xgb.QuantileDMatrix(later.table, label=later.label.value, weight=later.label.weight, ref=matrix, **shape)
+        told = binned(later.table, encoding, seed, matrix, later.label)
+        if later.offset is not None:
+            told.set_base_margin(later.offset)
         evals.append((told, HELD_OUT))  # the last of them tells when to stop
     losses: dict[str, dict[str, list[float]]] = {}
     found = xgb.train(
@@ -216,25 +280,71 @@ def _boosted(
         verbose_eval=False,
         callbacks=[reported(len(known), rounds)] if curve else None,
     )
-    return found if later is None else _best(found, losses[HELD_OUT]["logloss"], start, told)
+    if later is None:
+        return found
+    return best(found, losses[HELD_OUT]["logloss"], start, _loss(start, told))
 
 
-def _best(
-    found: "xgboost.Booster", losses: list[float], start: "xgboost.Booster | None", told: "xgboost.QuantileDMatrix"
+def _loss(booster: "xgboost.Booster | None", told: "xgboost.DMatrix") -> float:
+    """Of the rows told, in xgboost's own words; none is infinitely wrong."""
+    return np.inf if booster is None else float(booster.eval(told).rpartition(":")[2])
+
+
+def feature_types(encoding: Encoding) -> list[str]:
+    """xgboost's of the table's columns."""
+    return ["float"] * len(encoding.numeric) + ["c"] * len(encoding.vocabularies)
+
+
+def binned(
+    rows: NDArray[np.float32],
+    encoding: Encoding,
+    seed: int,
+    like: "xgboost.QuantileDMatrix | None" = None,
+    label: Label | None = None,
+) -> "xgboost.QuantileDMatrix":
+    """The rows in bins, those of `like` or their own, with what `label` says of each."""
+    import xgboost as xgb
+
+    shape = {
+        "feature_types": feature_types(encoding),
+        "enable_categorical": True,
+        "max_bin": BINS,
+        "nthread": threads_to_learn(len(rows)),
+    }
+    if like is None and len(rows) > CUT_ROWS:
+        drawn = np.sort(np.random.default_rng(seed).choice(len(rows), CUT_ROWS, replace=False))
+        like = xgb.QuantileDMatrix(rows[drawn], **shape)
+    said = {} if label is None else {"label": label.value, "weight": label.weight}
+    return xgb.QuantileDMatrix(rows, ref=like, **said, **shape)
+
+
+def growing(settings: XGBoostSettings, seed: int, warm: bool) -> dict[str, Any]:
+    """xgboost's parameters of trees, whatever is minimised; but for its threads."""
+    return {
+        "tree_method": "hist",
+        "max_depth": settings.depth,
+        "eta": settings.warm_eta if warm else settings.eta,
+        "max_bin": BINS,
+        "seed": seed,
+        "verbosity": 0,
+    }
+
+
+def best(
+    found: "xgboost.Booster", losses: list[float], start: "xgboost.Booster | None", own: float
 ) -> "xgboost.Booster":
-    """`found` up to the tree with the least loss, the first of equals; a copy of `start` where none betters its own."""
-    best = int(np.argmin(losses))
+    """`found` up to the tree with the least loss, the first of equals; a copy of `start` where none betters `own`."""
+    at = int(np.argmin(losses))
     before = 0
     if start is not None:
         before = start.num_boosted_rounds()
-        own = float(start.eval(told).rpartition(":")[2])
-        log.info("xgboost: of %d further trees %d kept, held-out log-loss %.5f, before %.5f",
-                 len(losses), best + 1 if losses[best] < own else 0, min(own, losses[best]), own)  # fmt: skip
-        if own <= losses[best]:
+        log.info("xgboost: of %d further trees %d kept, held-out loss %.5f, before %.5f",
+                 len(losses), at + 1 if losses[at] < own else 0, min(own, losses[at]), own)  # fmt: skip
+        if own <= losses[at]:
             return start.copy()
     else:
-        log.info("xgboost: of %d trees %d kept, held-out log-loss %.5f", len(losses), best + 1, losses[best])
-    kept = found[: before + best + 1]
+        log.info("xgboost: of %d trees %d kept, held-out loss %.5f", len(losses), at + 1, losses[at])
+    kept = found[: before + at + 1]
     kept.set_attr(best_iteration=None, best_score=None)
     return kept
 
@@ -244,7 +354,7 @@ def _of_stage(number: int) -> str:
     return CONVERSION_FILE if not number else CONVERSION_FILE.replace(".", f".{number}.")
 
 
-def _table(encoding: Encoding, features: Columns) -> NDArray[np.float32]:
+def table_of(encoding: Encoding, features: Columns) -> NDArray[np.float32]:
     """(n, numeric + categorical) float32; NaN where a number or a category is unknown."""
     codes = encoding.codes(features).astype(np.float32)
     codes[codes == UNKNOWN_CODE] = np.nan
@@ -258,7 +368,7 @@ def _probability(booster: "xgboost.Booster", table: NDArray[np.float32]) -> Floa
     return p
 
 
-def _booster(content: bytes) -> "xgboost.Booster":
+def from_bytes(content: bytes) -> "xgboost.Booster":
     import xgboost as xgb
 
     booster = xgb.Booster()

@@ -1,9 +1,9 @@
-"""Content: items near in words to those of the history, so that an item nobody has taken up yet can be found."""
+"""Content: items like those of the history in words or images, so that one nobody has taken up yet can be found."""
 
 import re
 import zlib
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,9 @@ WORD = re.compile(r"\w+")
 
 class ContentRetriever:
     """Words are hashed into buckets (Weinberger et al. 2009), weighted by rarity, and cut to few dimensions by a
-    truncated SVD (latent semantic indexing, Deerwester et al. 1990); vectors have length one. A user is the mean of the
-    history's vectors. It knows words as they are written: neither their stems nor what they mean.
+    truncated SVD (latent semantic indexing, Deerwester et al. 1990); given vectors, of images say, are cut likewise and
+    stand beside them: a likeness is the mean of both. Vectors have length one. A user is the mean of the history's
+    vectors. It knows words as they are written: neither their stems nor what they mean.
     """
 
     kind = "content"
@@ -33,13 +34,16 @@ class ContentRetriever:
 
     @classmethod
     def fit(cls, interactions: Interactions, settings: RetrievalSettings) -> Self:
-        """Reads the items' text alone; raises ValueError where no item has a word. See `Retriever.fit`."""
+        """Reads the items' text and vectors alone; raises ValueError where there are none. See `Retriever.fit`."""
         popular = popularity(interactions, settings.half_life_days)
-        return cls(content_vectors(interactions, settings), popular)
+        vectors = content_vectors(interactions, settings)
+        if not vectors.shape[1]:
+            raise ValueError(f"content needs items with words or vectors; found none in {interactions.items} items")
+        return cls(vectors, popular)
 
     @property
     def item_vectors(self) -> Floats:
-        """(items, d); zeros for an item without words."""
+        """(items, d); zeros for an item without words and vector."""
         return self._wide
 
     def user_vectors(self, history: Sparse) -> Floats:
@@ -64,9 +68,24 @@ class ContentRetriever:
 
 
 def content_vectors(interactions: Interactions, settings: RetrievalSettings) -> NDArray[np.float32]:
-    """(items, d) of length one, zeros without words; raises ValueError where no item has a word."""
-    words = _weighted_words(interactions.text, settings.content.buckets)
-    return _reduced(words, settings.content.dimensions, settings.seed)
+    """(items, d) of length one, zeros for items without words and vector.
+
+    d is at most `content.dimensions` of words and as many of given vectors; 0 where no item has any.
+    """
+    parts = [_reduced(part, settings.content.dimensions, settings.seed) for part in _known(interactions, settings)]
+    return parts[0] if len(parts) == 1 else _of_length_one(np.hstack([np.zeros((interactions.items, 0)), *parts]))
+
+
+def _known(interactions: Interactions, settings: RetrievalSettings) -> list[Sparse]:
+    """What is known of the items, rows of length one: words, given vectors, either, both or none."""
+    from scipy.sparse import csr_array
+
+    found = []
+    if WORD.search(" ".join(interactions.text)):
+        found.append(_weighted_words(interactions.text, settings.content.buckets))
+    if interactions.vectors is not None and interactions.vectors.any():
+        found.append(csr_array(_of_length_one(interactions.vectors).astype(np.float64)))
+    return found
 
 
 def _weighted_words(texts: tuple[str, ...], buckets: int) -> Sparse:
@@ -74,8 +93,6 @@ def _weighted_words(texts: tuple[str, ...], buckets: int) -> Sparse:
     from scipy.sparse import csr_array
 
     words = [sorted({zlib.crc32(word.encode()) % buckets for word in WORD.findall(text.lower())}) for text in texts]
-    if not any(words):
-        raise ValueError(f"content vectors need items with words; found none in {len(texts)} texts")
     row = np.repeat(np.arange(len(words)), [len(of_item) for of_item in words])
     _, column = np.unique(np.concatenate([np.array(of_item, dtype=np.int64) for of_item in words]), return_inverse=True)
     rarity = np.log((1 + len(words)) / (1 + np.bincount(column))) + 1
@@ -84,7 +101,7 @@ def _weighted_words(texts: tuple[str, ...], buckets: int) -> Sparse:
 
 
 def _reduced(words: Sparse, dimensions: int, seed: int) -> NDArray[np.float32]:
-    """(items, d) in single precision; all words where they are no more than the dimensions."""
+    """(items, d) in single precision; all columns where they are no more than the dimensions."""
     from scipy.sparse.linalg import svds
 
     if min(words.shape) <= dimensions:
@@ -93,6 +110,11 @@ def _reduced(words: Sparse, dimensions: int, seed: int) -> NDArray[np.float32]:
         start = np.random.default_rng(seed).standard_normal(min(words.shape))
         left, strength, _ = svds(words, k=dimensions, v0=start)
         vectors = left * strength
+    return _of_length_one(vectors)
+
+
+def _of_length_one(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Rows (n, d) of zeros stay so."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     found: NDArray[np.float32] = np.where(length > 1e-9, vectors / np.maximum(length, 1e-9), 0.0).astype(np.float32)
     return found

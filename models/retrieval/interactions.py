@@ -1,6 +1,6 @@
 """Who took up which item when: what every retriever learns from, as arrays of codes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +18,8 @@ class Interactions:
     """n interactions: `user` (n,) in 0..users-1, `item` (n,) in 0..items-1, `time` (n,) in days, `weight` (n,) >= 0.
 
     `users` and `items` count all there are, those without interactions too. `text` says what is known of each item
-    (title, category), or is empty. Raises ValueError for lengths, codes, times or weights that are not so.
+    (title, category), or is empty; `vectors` (items, d) are given ones, of its image say, zeros where it has none.
+    Raises ValueError for lengths, codes, times, weights or vectors that are not so.
     """
 
     user: Ints
@@ -28,6 +29,7 @@ class Interactions:
     users: int
     items: int
     text: tuple[str, ...] = ()
+    vectors: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         lengths = [len(column) for column in (self.user, self.item, self.time, self.weight)]
@@ -40,12 +42,12 @@ class Interactions:
             raise ValueError("interactions need finite times and finite weights >= 0; found others")
         if self.text and len(self.text) != self.items:
             raise ValueError(f"text is needed for each of {self.items} items, or none; found {len(self.text)}")
+        if self.vectors is not None and (len(self.vectors) != self.items or not np.isfinite(self.vectors).all()):
+            raise ValueError(f"a vector of finite numbers is needed for each of {self.items} items; found others")
 
     def at(self, rows: Bools | Ints) -> Self:
         """Those rows, of the same users and items."""
-        return type(self)(
-            self.user[rows], self.item[rows], self.time[rows], self.weight[rows], self.users, self.items, self.text
-        )
+        return replace(self, user=self.user[rows], item=self.item[rows], time=self.time[rows], weight=self.weight[rows])
 
     def newest(self, count: int) -> Self:
         """Of each user and item the latest interaction, and of each user those of the `count` items taken up last.

@@ -111,7 +111,7 @@ def _trained(interactions: Interactions, settings: RetrievalSettings) -> dict[st
 
     steps = Steps.of(interactions, settings.two_tower.history)
     rng = np.random.default_rng(settings.seed)
-    known = content_vectors(interactions, settings) if interactions.text else np.zeros((interactions.items, 0), "f4")
+    known = content_vectors(interactions, settings)
     with one_thread():
         return _towers(steps, torch.from_numpy(known), rng, settings)
 

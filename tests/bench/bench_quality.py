@@ -29,7 +29,7 @@ from models.rankers.calibrated import calibrated
 from models.rankers.encoding import Encoding
 from models.rankers.protocol import Floats, Predictions, Scorer
 from models.rankers.recalibration import Outcomes, Recalibration
-from models.rankers.xgboost import _table
+from models.rankers.xgboost import table_of
 from models.settings import GateSettings, RankerSettings
 from tests.bench import quality_logs as logs
 
@@ -92,7 +92,7 @@ def peers(of: logs.Logs, folder: Path) -> Iterator[tuple[str, dict[str, Floats] 
     """What each makes of the columns that trees see, or why there is nothing."""
     train, test = of.train.data, of.test.data
     encoding = Encoding.fit(train.features, np.arange(len(train.clicked)), SETTINGS.xgboost.max_categories)
-    tables = {"train": _table(encoding, train.features), "test": _table(encoding, test.features)}
+    tables = {"train": table_of(encoding, train.features), "test": table_of(encoding, test.features)}
     numbers, categories = len(encoding.numeric), len(encoding.vocabularies)
     labels = dict(zip(TARGETS, (train.clicked, train.converted), strict=True))
     rows, out = folder / "rows.npz", folder / "scores.npz"

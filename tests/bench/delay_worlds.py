@@ -50,6 +50,7 @@ class Clicks:
     codes: NDArray[np.int32]
     sizes: tuple[int, ...]
     surface: Indices
+    user: Indices
     chance: Floats
     """P(conversion | click) in the stable world."""
 
@@ -78,14 +79,14 @@ def clicks(seed: int, requests: int) -> Clicks:
     """All clicks of the training days and the days judged."""
     world = World(WorldSettings(seed=seed, requests_per_day=requests, days=TRAIN_DAYS + TEST_DAYS))
     days = [_clicks_of(world, day) for day in range(TRAIN_DAYS + TEST_DAYS)]
-    day, numbers, codes, surface, chance = (np.concatenate([of[k] for of in days]) for k in range(5))
+    day, numbers, codes, surface, user, chance = (np.concatenate([of[k] for of in days]) for k in range(6))
     known = day < TRAIN_DAYS
     numbers = (numbers - numbers[known].mean(axis=0)) / numbers[known].std(axis=0)
     sizes = tuple(int(size) + 1 for size in codes.max(axis=0))
-    return Clicks(day, numbers.astype(np.float32), codes.astype(np.int32), sizes, surface, chance)
+    return Clicks(day, numbers.astype(np.float32), codes.astype(np.int32), sizes, surface, user, chance)
 
 
-def _clicks_of(world: World, day: int) -> tuple[Floats, Floats, Indices, Indices, Floats]:
+def _clicks_of(world: World, day: int) -> tuple[Floats, Floats, Indices, Indices, Indices, Floats]:
     requests = draw_requests(world, day)
     shown = show(world, day, requests)
     outcomes = respond(world, day, requests, shown)
@@ -104,7 +105,7 @@ def _clicks_of(world: World, day: int) -> tuple[Floats, Floats, Indices, Indices
         [surface, requests.device[request], world.users.region[user], world.users.segment[user], items.category[item],
          items.tier[item]]
     )  # fmt: skip
-    return outcomes.click_time[request, place] / DAY, numbers, codes, surface, chance
+    return outcomes.click_time[request, place] / DAY, numbers, codes, surface, user, chance
 
 
 def sample(seed: int, requests: int, law: Law) -> Sample:

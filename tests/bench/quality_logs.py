@@ -28,6 +28,7 @@ from jobs.lake.store import midnight
 from jobs.moment.columns import attribute_keys, numbers, training_data
 from jobs.moment.decisions import clusters, decisions, first_placements
 from jobs.sources.kuairand import LOG, SPAN
+from jobs.train.core import lists
 from models.rankers.protocol import Columns, Floats, TrainingData
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "kuairand"
@@ -107,7 +108,8 @@ def examples(conf: Config, days: tuple[date, date], folder: Path) -> tuple[Run, 
 def logs(rows: pa.Table, clicked: Floats, converted: Floats) -> Logs:
     """By split; labels (n,) are those of all rows."""
     keys = attribute_keys(rows["attributes"])
-    whole = replace(training_data(rows, keys), clicked=clicked, converted=converted, weight=np.ones(len(rows)))
+    whole = training_data(rows, keys)
+    whole = replace(whole, clicked=clicked, converted=converted, weight=np.ones(len(rows)), groups=lists(rows))
     users, split = clusters(rows), np.asarray(rows["split"].to_pylist(), dtype=object)
     found = {}
     for name in ("train", "validate", "test"):

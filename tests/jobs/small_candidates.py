@@ -86,7 +86,15 @@ def live(row: dict[str, Any], **changes: Any) -> dict[str, Any]:
     day = row.get("day", str(DAY))
     return {
         **{name: row[name] for name in ("candidate_id", "bundle", "bundle_sha256")},
-        **{"step": LIVE, "day": day, "mode": row.get("mode", "full"), "at": now(), "by": "me", "why": ""},
+        **{
+            "step": LIVE,
+            "share": 100.0,
+            "day": day,
+            "mode": row.get("mode", "full"),
+            "at": now(),
+            "by": "me",
+            "why": "",
+        },
         **{"evidence_sha256": row.get("evidence_sha256", "x"), "config": row["candidate_id"], "before": None},
         **changes,
     }

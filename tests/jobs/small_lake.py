@@ -207,6 +207,7 @@ def items(world: World) -> pa.Table:
             "price": pa.nulls(ITEMS, pa.float64()),
             "title": pa.nulls(ITEMS, pa.string()),
             "removed": pa.nulls(ITEMS, pa.bool_()),
+            "feature_vector": pa.nulls(ITEMS, pa.list_(pa.float64())),
             "attributes": pa.array(
                 [[("tier", "basic" if n % 2 else "plus")] for n in range(ITEMS)],
                 LAKE["items"].schema.field("attributes").type,

@@ -13,10 +13,10 @@ from models.rankers import fit
 from models.rankers.protocol import TrainingData
 from models.retrieval import RETRIEVERS, FirstStage
 from models.retrieval.interactions import Interactions
-from models.settings import PolicySettings, RankerSettings, RetrievalSettings
+from models.settings import PolicySettings, RankerSettings, RetrievalSettings, SurfaceSettings
 from tests.models.retrieval.worlds import grouped
 
-POLICY = PolicySettings(temperature=0.7)
+POLICY = PolicySettings(temperature=0.7, surfaces={"search": SurfaceSettings(kind="epsilon_greedy", epsilon=0.01)})
 
 
 def popularity(clicks: int = 3) -> "bundle.Ranker":

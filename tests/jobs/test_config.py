@@ -28,8 +28,10 @@ OTHER: dict[str, Any] = {
     "retrieval.kinds": ["ease"],
     "gate.slice_metric": "log_loss",
     "policy.score_weights": {"click": 1.0, "conversion": 20.0},
+    "policy.surfaces": {"search": {"temperature": 0.25}},
     "tasks.of_surface": {"feed": "recommend"},
     "world.slate_size": 3,
+    "release.canary_percent": [10, 50],
 }
 """Another value of what has no obvious one."""
 
@@ -201,6 +203,12 @@ def test_an_override_says_what_it_means(variables: dict[str, str], path: str, fo
         ({"TIDEGATE__GATE__RISK_DAYS": "3", "TIDEGATE__gate__risk_days": "5"}, r"gate\.risk_days needs one variable"),
         ({"TIDEGATE__GATE": "5", "TIDEGATE__GATE__LOOKS": "3"}, r"'gate' needs to be a group"),
         ({"TIDEGATE__GATE": "null"}, r"gate: .*found 'null'"),
+        ({"TIDEGATE__RELEASE__CANARY_PERCENT": "[25, 5]"}, r"release\.canary_percent.*rise, and stay below 100"),
+        ({"TIDEGATE__RELEASE__CANARY_PERCENT": "[5, 100]"}, r"release\.canary_percent.*rise, and stay below 100"),
+        ({"TIDEGATE__RELEASE__ALARMING_SLOW": "0.01"}, r"alarming_slow must be above tolerated_slow; found 0\.01 and"),
+        ({"TIDEGATE__RELEASE__ALARMING_FAILED": "0.001"}, r"alarming_failed must be above tolerated_failed"),
+        ({"TIDEGATE__RELEASE__TOLERATED_FALLBACK": "0.1"}, r"alarming_fallback must be above tolerated_fallback"),
+        ({"TIDEGATE__RELEASE__PATIENCE_SECONDS": "299"}, r"patience_seconds must be at least .*, 300; found 299"),
         ({"TIDEGATE__GATE": '{"lokks": 3}'}, r"gate\.lokks: Extra inputs"),
         ({"TIDEGATE__GATE__MIN_TEST_ROWS": "null"}, r"gate\.min_test_rows.*found 'null'"),
     ],
@@ -254,7 +262,8 @@ def test_a_setting_changes_the_digest_of_the_stages_it_reaches_and_of_no_other(l
 def test_neither_place_nor_alarm_reaches_a_bundle_or_its_evidence() -> None:
     """Somebody moves a folder or mutes an alarm: what is deployed stays deployed, and an approval stays good."""
     nothing = ("bundles", "lake", "spark", "validation", "tracking", "endpoint", "source.data", "features.online",
-               "features.online_store", "features.online_path", "features.redis_url", "monitoring")  # fmt: skip
+               "features.online_store", "features.online_path", "features.redis_url", "monitoring",
+               "release")  # fmt: skip
     for leaf in LEAVES:
         if any(f"{leaf}.".startswith(f"{prefix}.") for prefix in nothing):
             assert not reach(leaf) & {"train", "backtest", "promote", "deploy"}, leaf

@@ -49,7 +49,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 def write(capture: Capture, name: str, padding: int = 0) -> None:
     """One line."""
-    capture.write(DAY, "e", {"request_id": name}, {"request_id": name, "items": ["ü" * padding]})
+    capture.write(DAY, "e", {"request_id": name}, {"request_id": name, "items": ["ü" * padding]}, 1.0)
 
 
 def texts(folder: Path) -> dict[str, str]:
@@ -174,7 +174,7 @@ from jobs.serving.capture import Capture
 folder, filler = Path(sys.argv[1]), Path(sys.argv[1]) / "filler"
 capture = Capture(folder / "capture")
 answer = {"items": ["x" * 500]}
-capture.write(date(2026, 1, 10), "e", {"request_id": "before"}, answer)
+capture.write(date(2026, 1, 10), "e", {"request_id": "before"}, answer, 1.0)
 filler.write_bytes(bytes(1 << 12))
 with filler.open("ab", buffering=0) as file:
     try:
@@ -183,9 +183,9 @@ with filler.open("ab", buffering=0) as file:
     except OSError:
         pass
 for n in range(20):
-    capture.write(date(2026, 1, 10), "e", {"request_id": f"full{n}"}, answer)
+    capture.write(date(2026, 1, 10), "e", {"request_id": f"full{n}"}, answer, 1.0)
 filler.unlink()
-capture.write(date(2026, 1, 10), "e", {"request_id": "after"}, answer)
+capture.write(date(2026, 1, 10), "e", {"request_id": "after"}, answer, 1.0)
 capture.close()
 print(capture.lost, capture.written, (folder / "capture/date=2026-01-10/0.jsonl").read_text().count("\\n"))
 """

@@ -72,7 +72,20 @@ VARIANT = {"VariantName": "v", "ModelName": "a"}
         (
             "create_endpoint_config",
             {"EndpointConfigName": "s", "ProductionVariants": [VARIANT], "ShadowProductionVariants": [VARIANT]},
-            "does not do ShadowProductionVariants yet",
+            "distinct",
+        ),
+        *(
+            (
+                "create_endpoint_config",
+                {"EndpointConfigName": "s", "ProductionVariants": [VARIANT], "ShadowProductionVariants": shadows},
+                message,
+            )
+            for shadows, message in (
+                ([{**VARIANT, "VariantName": name} for name in "xy"], "one variant beside one .* found 2 beside 1"),
+                ([{**VARIANT, "VariantName": "x", "ModelName": "z"}], "Could not find model 'z'"),
+                ([{**VARIANT, "VariantName": "x", "InitialVariantWeight": 0.0}], "must be in .0, 1.; found 0.0"),
+                ([{**VARIANT, "VariantName": "x", "InitialVariantWeight": 1.5}], "must be in .0, 1.; found 1.5"),
+            )
         ),
         ("create_endpoint_config", {"EndpointConfigName": "s", "ProductionVariants": [VARIANT, VARIANT]}, "distinct"),
         (

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,14 +15,14 @@ import numpy as np
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.endpoint.decide import Decider, _candidates
+from infra.endpoint.decide import Decider, _candidates, by_popularity
 from infra.endpoint.request import RankRequest
 from infra.endpoint.serving import Serving
 from jobs.bundle import Bundle, Light
 from jobs.features.online import Published
 from models.policies.choice import placed_choice
 from models.rankers.features import EVERYTHING
-from models.settings import PolicySettings, TaskSettings
+from models.settings import PolicySettings, SurfaceSettings, TaskSettings
 from tests.infra.endpoint.rig import DAY, IDS, POLICY, Awkward, Client, Memory, first_stage, running, settings
 
 
@@ -375,6 +376,26 @@ def test_epsilon_greedy_and_greedy_bundles_serve_their_own_policy(boosted: Bundl
     assert greedy[0].propensity > 0
 
 
+def test_a_surface_is_explored_as_its_own_policy_says(boosted: Bundle) -> None:
+    """By ranker and by fallback: every propensity is the one that evidence computes for the request's surface."""
+    surfaces = {"search": SurfaceSettings(kind="epsilon_greedy", epsilon=0.3), "home": SurfaceSettings(temperature=2.0)}
+    several = replace(boosted, policy=PolicySettings(surfaces=surfaces))
+    decider, offsets = Decider(Memory(), 5000, TaskSettings()), np.array([0, 9])
+    variant, logged = decider.ready(several), {}
+    for surface in ("search", "home", "notification"):
+        asked = RankRequest(request_id="r", surface=surface, k=9, candidates=IDS[:9])
+        offer = variant.offer(asked.at())
+        for made in (decider.by_ranker(several, offer, asked), by_popularity(several, offer, asked)):
+            scores, place = np.zeros(9), np.zeros(9, dtype=np.int64)
+            for item in made.items:
+                scores[IDS.index(item.item_id)], place[IDS.index(item.item_id)] = item.score, item.position
+            judged = placed_choice(scores, offsets, place, several.policy, None, np.array([surface], dtype=object))
+            assert [item.propensity for item in made.items] == pytest.approx(judged[np.argsort(place)].tolist())
+            logged.setdefault(surface, []).append(made.items[0].propensity)
+    decider.close()
+    assert len({tuple(of) for of in logged.values()}) == 3
+
+
 def test_what_outcomes_are_worth_orders_the_items(boosted: Bundle) -> None:
     """By the bundle's own weights, the score and the probabilities it is made of in the answer."""
     decider = Decider(Memory(), 5000, TaskSettings())
@@ -394,12 +415,15 @@ def test_users_keep_their_variant_and_weights_share_them_out() -> None:
     """A user does not change sides between requests; a new weight moves only the users between the borders."""
     keys = [f"u{n}" for n in range(4000)]
     even = Serving("e", {}, {"a": 1.0, "b": 1.0}, 0)
+    other = [replace(even, config="another").choose(k) for k in keys]
     tilted = Serving("e", {}, {"a": 3.0, "b": 1.0}, 0)
     before, after = [even.choose(k) for k in keys], [tilted.choose(k) for k in keys]
     assert before == [even.choose(k) for k in keys]
     assert before.count("a") / 4000 == pytest.approx(0.5, abs=0.03)
     assert after.count("a") / 4000 == pytest.approx(0.75, abs=0.03)
     assert all(new == "a" for old, new in zip(before, after, strict=True) if old == "a")
+    both = sum(one == two == "b" for one, two in zip(before, other, strict=True))
+    assert both / 4000 == pytest.approx(0.25, abs=0.03), "another config's are others: no user is always the canary"
     assert {Serving("e", {}, {"a": 0.0, "b": 1.0, "c": 0.0}, 0).choose(k) for k in keys} == {"b"}
 
 
@@ -425,6 +449,53 @@ def test_weights_take_effect_at_once(tmp_path: Path, popular: Bundle, boosted: B
         found = client.runtime.invoke_endpoint(EndpointName="tidegate", TargetVariant="a", Body=body)
         assert found["InvokedProductionVariant"] == "a"
     assert not list((tmp_path / "state" / "capture").rglob("*.jsonl")), "capture is off unless the config asks for it"
+
+
+def test_a_shadow_is_asked_and_captured_and_shown_to_nobody(tmp_path: Path, popular: Bundle, awkward: Bundle) -> None:
+    """One that raises too, and one that is late: who asks sees the shown variant alone, and is not kept waiting."""
+    with running(settings(tmp_path)) as client:
+        client.model(popular, "a")
+        client.model(awkward, "b")
+        variant = {"InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}
+        shown, shadow = (
+            [{**variant, "VariantName": name, "ModelName": name, "InitialVariantWeight": weight}]
+            for name, weight in (("a", 100.0), ("b", 50.0))
+        )
+        capture = {
+            "EnableCapture": True,
+            "InitialSamplingPercentage": 100,
+            "DestinationS3Uri": "file:///capture",
+            "CaptureOptions": [{"CaptureMode": "Output"}],
+        }
+        client.control.create_endpoint_config(
+            EndpointConfigName="s",
+            ProductionVariants=shown,
+            ShadowProductionVariants=shadow,
+            DataCaptureConfig=capture,
+        )
+        with pytest.raises(ClientError, match="must not be named by an endpoint config; found in s"):
+            client.control.delete_model(ModelName="b")
+        client.control.create_endpoint(EndpointName="tidegate", EndpointConfigName="s")
+        described = client.settled()
+        assert [v["VariantName"] for v in described["ProductionVariants"]] == ["a"]
+        assert [(v["VariantName"], v["CurrentWeight"]) for v in described["ShadowProductionVariants"]] == [("b", 50.0)]
+        Awkward.error = RuntimeError("out of cheese")
+        answers = [client.invoke(f"r{n}", user_id=f"u{n}") for n in range(200)]
+        Awkward.error, Awkward.free = None, threading.Event()
+        began = time.monotonic()
+        answers += [client.invoke(f"late{n}") for n in range(3)]
+        assert time.monotonic() - began < 4, "a shadow that hangs holds up nobody; its own timer is 5 s"
+        Awkward.free.set()
+        text = urlopen(f"{client.url}/metrics").read().decode()
+    assert {(a["variant"], a["bundle_sha256"], a["fallback"]) for a in answers} == {("a", popular.sha256, False)}
+    found = [json.loads(line) for p in (tmp_path / "state" / "shadows").rglob("*.jsonl") for line in p.open()]
+    assert {line["response"]["bundle_sha256"] for line in found} == {awkward.sha256}
+    failed = [line for line in found if line["response"]["fallback_reason"] == "failed"]
+    assert 70 <= len(failed) <= 130, "half of the requests are its sample"
+    assert all(line["ms"] > 0 for line in found)
+    captured = [json.loads(line) for p in (tmp_path / "state" / "capture").rglob("*.jsonl") for line in p.open()]
+    assert [line["response"]["bundle_sha256"] for line in captured] == [popular.sha256] * 203
+    assert awkward.candidate_id not in text, "what nobody saw is no answer"
 
 
 def test_every_answer_is_captured_once_under_its_own_day(tmp_path: Path, popular: Bundle) -> None:

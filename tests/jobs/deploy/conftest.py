@@ -1,11 +1,12 @@
 """Judged once a session; every test works on copies."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jobs.config import Config
-from tests.jobs.deploy.deploy_world import copied, judged_in_turn, judged_twice
+from tests.jobs.deploy.deploy_world import Forked, copied, judged_in_turn, judged_twice
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +32,10 @@ def waiting(judged: Path, tmp_path: Path) -> Config:
 def world(succession: Path, tmp_path: Path) -> Config:
     """The first model is champion by the ledger, the second is approved; the endpoint is to be started."""
     return copied(succession, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[Forked]:
+    process = Forked()
+    yield process
+    process.close()

@@ -4,7 +4,6 @@ The stages are forked from a warm process and killed by the shim of `tests/exact
 """
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +40,6 @@ STEPS = {
     "commit:2": "the alias names it, the ledger not yet",
 }
 """A moment of an undisturbed `deploy`, as the shim counts them: two `send` a request."""
-
-
-@pytest.fixture(scope="module")
-def forked() -> Iterator[Forked]:
-    process = Forked()
-    yield process
-    process.close()
 
 
 def killed(forked: Forked, tree: Config, stage: str, day: Any, moment: str) -> None:

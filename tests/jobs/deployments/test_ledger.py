@@ -37,7 +37,15 @@ def step(name: str, kind: str = LIVE, day: str = "2026-01-08", **more: Any) -> d
     """A row about the model `name`, trained on `day`."""
     return {
         **{"candidate_id": name, "bundle": name, "bundle_sha256": f"sha-{name}", "config": name, "day": day},
-        **{"mode": "full", "evidence_sha256": "e", "step": kind, "before": None, "by": "alice", "why": ""},
+        **{
+            "mode": "full",
+            "evidence_sha256": "e",
+            "step": kind,
+            "share": 0.0,
+            "before": None,
+            "by": "alice",
+            "why": "",
+        },
         **{"endpoint": "tidegate", **more},
     }
 

@@ -201,6 +201,7 @@ def test_names_of_a_log_are_text_wherever_they_stand(document: Tree) -> None:
     for side in ("champion", "challenger"):
         bad[side]["candidate_id"] = HOSTILE
         bad[side]["lineage"] = {HOSTILE: HOSTILE, "settings": {HOSTILE: [side, HOSTILE]}, "mode": HOSTILE + side}
+        bad[side]["policy"]["surfaces"] = {HOSTILE: {"temperature": 0.1}}
     for part in (*bad["slices"]["slices"], *bad["value_slices"]):
         part["attribute"] = part["value"] = HOSTILE
     bad["diagnostics"]["balance"][0]["group"] = HOSTILE
@@ -223,6 +224,7 @@ def test_names_of_a_log_are_text_wherever_they_stand(document: Tree) -> None:
     assert sorted({tag for tag, _ in read.tags}) == sorted({tag for tag, _ in plain.tags})
     assert not any(name.startswith("on") for _, found in read.tags for name in found)
     assert read.text.count(HOSTILE) > 10
+    assert read.text.count(f"; on {HOSTILE} temperature 0.1") == 2
 
 
 @pytest.mark.parametrize("kind", ["promote", "refuse", "unjudged"])

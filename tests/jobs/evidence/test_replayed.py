@@ -12,6 +12,7 @@ import pytest
 
 from jobs import bundle
 from jobs.config import Config
+from jobs.evidence import pages
 from jobs.evidence.held_out import held_out
 from jobs.evidence.replayed import Replayed, replayed
 from jobs.evidence.scored import Pair, Scored, scored
@@ -22,7 +23,7 @@ from models.evaluation.choices import SIDES
 from models.policies.choice import first_choice
 from models.rankers import fit
 from models.rankers.protocol import Ranker
-from models.settings import RankerSettings, XGBoostSettings
+from models.settings import PolicySettings, RankerSettings, SurfaceSettings, XGBoostSettings
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import (
     CANDIDATES,
@@ -131,6 +132,30 @@ def test_how_many_candidates_are_held_together_changes_no_figure(lake: tuple[Con
     assert whole.truth is not None
     assert whole.differing.decisions == len(whole)
     same(whole, found(at_once))
+
+
+def test_a_side_is_replayed_by_each_surfaces_own_policy(lake: tuple[Config, Pair]) -> None:
+    """As it serves, first places and whole pages; surfaces that nobody named, and the other side, as ever."""
+    config, (champion, challenger) = lake
+    policy = PolicySettings(surfaces={"search": SurfaceSettings(kind="epsilon_greedy", epsilon=0.5)})
+    one, several = (replace(challenger, policy=of) for of in (PolicySettings(), policy))
+    run = a_run("backtest", config)
+    test = held_out(run)
+    asked = pa.array(["search" if of[-1] in "13579" else "home" for of in test["request_id"].to_pylist()])
+    test = test.set_column(test.schema.get_field_index("surface"), "surface", asked)
+    before, found = (replayed(a_run("backtest", config), test, (champion, side), 10**9) for side in (one, several))
+    same(before.chosen["champion"], found.chosen["champion"])
+    seen = set()
+    for n, (first, last) in enumerate(pairwise(found.found.offsets)):
+        at, seen = slice(first, last), seen | {found.surfaces[n]}
+        scores, kept = found.scores["challenger"][at], found.kept["challenger"][at]
+        alone = first_choice(scores, np.array([0, last - first]), policy.on(found.surfaces[n]), kept)
+        np.testing.assert_allclose(found.chosen["challenger"][at], alone)
+        if found.surfaces[n] == "home":
+            same(before.chosen["challenger"][at], found.chosen["challenger"][at])
+    assert seen == {"home", "search"}
+    sides = {"champion": champion, "challenger": several}
+    assert pages.section(test, found, sides, config.gate).pages > 100
 
 
 def test_a_side_is_replayed_by_what_its_own_policy_ranks_by(lake: tuple[Config, Pair]) -> None:

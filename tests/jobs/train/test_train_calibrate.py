@@ -8,6 +8,7 @@ import pytest
 
 from jobs.evidence.scored import Scored
 from jobs.train import calibrate
+from jobs.train.delays import Newest
 from models.rankers import BASELINE
 from models.rankers.calibrated import Calibrated, maps_of
 from models.rankers.features import TABLE
@@ -54,9 +55,29 @@ def rows(says: Any, seed: int = 0, given: float = 0.2) -> tuple[Scored, Floats]:
     return found, converted
 
 
-def made(found: Scored, converted: Floats, continued: Any = None) -> calibrate.Calibration:
+def first(found: Scored, n: int) -> Scored:
+    """Some of the rows."""
+    return replace(
+        found,
+        **{name: getattr(found, name)[:n] for name in ("clicked", "users", "requests")},
+        **{name: {k: of[:n] for k, of in getattr(found, name).items()} for name in PARTS},
+    )
+
+
+def made(
+    found: Scored, converted: Floats, continued: Any = None, newest: Newest | None = None
+) -> calibrate.Calibration:
     rankers: Any = {kind: Named(kind) for kind in found.as_shown}
-    return calibrate.calibrate(rankers, found, converted, SETTINGS, continued)
+    return calibrate.calibrate(rankers, found, converted, SETTINGS, continued, newest)
+
+
+def young(rate: float, says: float, seed: int = 0) -> Newest:
+    """Clicks of which `rate` convert and `says` is said to; half as many are heard of by now, and were to be."""
+    rng = np.random.default_rng(seed)
+    surface = np.array(["home", "se|arch"], dtype=object)[rng.integers(0, 2, N)]
+    features = {"said": np.full(N, 0.5), "given": np.full(N, says), "surface": surface}
+    seen = rng.uniform(0.2, 0.8, N)
+    return Newest(features, (rng.random(N) < rate * seen).astype(float), seen, np.arange(N) // 2)
 
 
 def test_a_ranker_that_promises_too_much_is_set_right_and_the_figures_say_so() -> None:
@@ -89,21 +110,56 @@ def test_who_is_right_stays_the_very_ranker() -> None:
 def test_a_warm_start_keeps_its_parents_map_until_rows_show_a_better_one() -> None:
     """Few rows show nothing; that the ranker says the truth by now, many do. What it is judged by is mapped alike."""
     parent = made(*rows(np.sqrt)).rankers["xgboost"]
-    few, converted = rows(np.sqrt, seed=1)
-    few = replace(few, clicked=np.where(few.users < 60, few.clicked, np.nan))
-    known = np.isfinite(few.clicked)
-    few = replace(
-        few,
-        **{name: getattr(few, name)[known] for name in ("clicked", "users", "requests")},
-        **{name: {k: of[known] for k, of in getattr(few, name).items()} for name in PARTS},
-    )
-    kept = made(few, converted[known], {"xgboost": parent})
+    whole, converted = rows(np.sqrt, seed=1)
+    few = first(whole, 180)
+    kept = made(few, converted[:180], {"xgboost": parent})
     assert kept.rankers["xgboost"].to_files() == parent.to_files()
     mapped = maps_of(parent)[0](few.as_shown["xgboost"], few.attributes["surface"])
     np.testing.assert_array_equal(kept.rows.as_shown["xgboost"], mapped)
     right = made(*rows(lambda truth: truth, seed=2), {"xgboost": parent})
     assert maps_of(right.rankers["xgboost"])[0] != maps_of(parent)[0]
     assert right.told["xgboost"]["click"][calibrate.ALL]["ratio"][1] == pytest.approx(1.0, abs=0.03)
+
+
+def test_conversions_that_are_not_in_yet_tell_the_level_of_the_last_days() -> None:
+    """Of the validation clicks nothing is closed. What is told is of what was to be heard of by now."""
+    plain, unknown = first(rows(lambda truth: truth)[0], 90), np.full(90, np.nan)
+    newest = young(rate=0.3, says=0.2)
+    found = made(plain, unknown, newest=newest)
+    _, shift = maps_of(found.rankers["xgboost"])
+    assert shift.kind_on("home") == "shift"
+    assert found.rankers["xgboost"].predict(newest.features).p_conversion_given_click.mean() == pytest.approx(
+        0.3, abs=0.015
+    )
+    told = found.told["xgboost"]["conversion_given_click"][calibrate.ALL]
+    assert told["map"] == "shift"
+    assert told["came"] == newest.came.sum()
+    assert told["ratio"] == [pytest.approx(2 / 3, rel=0.05), pytest.approx(1.0, abs=0.03)]
+    assert told["ece"][1] < told["ece"][0] / 4
+    assert "shift; predicted / conversions 0.6" in calibrate.sentence(found.told["xgboost"], "conversion_given_click")
+    assert made(plain, unknown).told["xgboost"].keys() == {"click"}, "without them it is left as it is"
+    right = made(plain, unknown, newest=young(rate=0.2, says=0.2, seed=1))
+    assert not maps_of(right.rankers["xgboost"])[1].changes
+
+
+def test_closed_conversions_go_before_open_ones() -> None:
+    """They are of rows that nobody learned from, and carry more than a shift."""
+    plain, converted = rows(lambda truth: truth, given=0.4)
+    newest = young(rate=0.3, says=0.2)
+    told = made(plain, converted, newest=newest).told["xgboost"]["conversion_given_click"][calibrate.ALL]
+    assert told["map"] == "platt"
+    assert told["came"] == np.nansum(converted)
+
+
+def test_a_shift_stays_until_the_last_days_show_a_better_one() -> None:
+    """What is continued, by its shift, is right: the ranker within says as before, and nothing moves."""
+    plain, unknown = first(rows(lambda truth: truth)[0], 90), np.full(90, np.nan)
+    parent = made(plain, unknown, newest=young(rate=0.3, says=0.2)).rankers["xgboost"]
+    for newest in (young(rate=0.3, says=0.2, seed=1), None):
+        kept = made(plain, unknown, {"xgboost": parent}, newest)
+        assert maps_of(kept.rankers["xgboost"])[1] == maps_of(parent)[1]
+    back = made(plain, unknown, {"xgboost": parent}, young(rate=0.2, says=0.2, seed=2))
+    assert maps_of(back.rankers["xgboost"])[1] != maps_of(parent)[1]
 
 
 def test_the_baseline_is_no_ranker_of_surfaces() -> None:

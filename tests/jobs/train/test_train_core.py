@@ -1,9 +1,12 @@
 """Which rankers a run fits, and what they learn from."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from jobs.config import AttributionSettings
@@ -92,3 +95,38 @@ def test_the_fingerprint_follows_content_only() -> None:
         changed = rows.set_column(rows.column_names.index(name), field, pa.array(values, field.type))
         assert told(changed) != first, name
         assert (told(changed, TABLE) == told(rows, TABLE)) == (name in (*IDS, *LISTS)), "nobody asked for it"
+
+
+def test_a_list_is_a_request_and_where_that_shows_one_item_the_users_day() -> None:
+    """KuaiRand logs no pages: without its users' days nothing could be ordered. Who has no name stands alone."""
+    start = midnight(DAY)
+
+    def rows(requests: list[str]) -> pa.Table:
+        times = [start, start + timedelta(hours=5), start + timedelta(days=1), start, start, start]
+        users = ["ann", "ann", "ann", "bob", None, None]
+        return pa.table(
+            {"request_id": requests, "user_id": pa.array(users, pa.string()), "event_time": pa.array(times)}
+        )
+
+    def together(requests: list[str]) -> list[list[int]]:
+        found = core.lists(rows(requests))
+        return [np.flatnonzero(found == one).tolist() for one in np.unique(found)]
+
+    assert together(["r1", "r2", "r1", "r3", "r4", "r5"]) == [[0, 2], [1], [3], [4], [5]]
+    assert sorted(together(["r1", "r2", "r3", "r4", "r5", "r6"])) == [[0, 1], [2], [3], [4], [5]]
+    assert not len(core.lists(rows(["r"] * 6).slice(0, 0)))
+
+
+def test_rankers_are_told_what_was_shown_together() -> None:
+    """Of either split; and other lists are other data."""
+    rows = pa.concat_tables([examples(World(), DAY, split, 20) for split in ("train", "validate")])
+    found = folds(rows)
+    groups = found.train.groups
+    assert groups is not None
+    requests = rows.filter(pc.equal(rows["split"], "train"))["request_id"].to_pylist()
+    assert len(set(zip(requests, groups.tolist(), strict=True))) == len(set(requests))
+    assert found.train.held_out is not None
+    assert found.train.held_out.groups is not None
+    other = replace(found.train, groups=groups + 1)
+    one, two = (core.fingerprint(core.fingerprints(of), ["position"]) for of in (found.train, other))
+    assert one != two

@@ -6,18 +6,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from jobs.config import AttributionSettings
 from jobs.errors import Refused
 from jobs.evidence.data_warnings import html, of_delays
-from jobs.lake.tables import TIME
+from jobs.lake.tables import ATTRIBUTES, TIME
+from jobs.train import core
 from jobs.train.delays import Conversions, conversions, horizon_days, observed_at
 from models.delays.curve import DelayCurve, Drift
 from models.delays.methods import Taught, taught
 from models.delays.targets import Targets
 from models.evaluation.estimate import Refusal
-from models.rankers.protocol import TrainingData
+from models.rankers.protocol import Inputs, TrainingData
 from models.settings import DelaySettings
 
 CUT = datetime(2026, 2, 1, tzinfo=UTC)
@@ -175,6 +177,55 @@ def test_a_log_without_conversions_waits() -> None:
     assert (found.targets, found.curve) == (None, None)
     assert isinstance(found.drift, Refusal)
     assert found.warning is None
+
+
+def folded(rows: pa.Table, before: DelayCurve | None = None) -> core.Folds:
+    return core.folds(rows, CUT, WINDOWS, DelaySettings(), before, Inputs(categories=("surface",)))
+
+
+def in_examples(*parts: tuple[tuple[pa.Table, TrainingData], str]) -> pa.Table:
+    """Training folds as rows of `examples`, each of a split."""
+    tables = []
+    for (shown, data), split in parts:
+        users = pa.array([f"u{k % 5_000}" for k in range(len(shown))])
+        made = {"split": [split] * len(shown), "user_id": users, "item_id": users, "weight": data.weight}
+        made |= {"clicked": pa.array(data.clicked == 1.0), "attributes": pa.nulls(len(shown), ATTRIBUTES)}
+        made["converted"] = pa.array(np.where(np.isnan(data.converted), None, data.converted == 1.0), pa.bool_())
+        tables.append(pa.table({**{name: shown[name] for name in shown.column_names}, **made}))
+    return pa.concat_tables(tables)
+
+
+def test_the_last_days_clicks_tell_the_level_learned_from_or_held_out() -> None:
+    """Those of seven days, none that is judged; and what was heard of them is what was to be."""
+    rows = in_examples((train_fold(1, (3, 28)), "train"), (train_fold(2, (2, 3)), "validate"))
+    judged = in_examples((train_fold(3, (1, 2)), "test"))
+    found = folded(pa.concat_tables([rows, judged]))
+    newest = found.newest
+    assert newest is not None
+    recent = pc.greater_equal(rows["event_time"], pa.scalar(CUT - timedelta(days=7), TIME))
+    clicked = rows.filter(pc.and_(recent, rows["clicked"]))
+    assert 0 < pc.sum(pc.equal(clicked["split"], "train")).as_py() < len(clicked)
+    assert len(newest) == len(clicked)
+    assert newest.came.tolist() == clicked["conversion_heard_at"].is_valid().to_pylist()
+    assert list(newest.features["surface"]) == clicked["surface"].to_pylist()
+    assert len(set(newest.users)) == len(pc.unique(clicked["user_id"]))
+    assert (RATE * newest.seen).mean() == pytest.approx(newest.came.mean(), rel=0.04)
+    assert newest.came.mean() < 0.9 * RATE
+
+
+def test_the_last_days_tell_no_level_where_their_curve_is_in_doubt() -> None:
+    """While delays drift, where no curve is known, and where they contradict their predecessor's."""
+    old, slower = (train_fold(1, (7, 28)), "train"), (train_fold(2, (0, 7), slow=2.0), "train")
+    drifting = folded(in_examples(old, slower))
+    assert drifting.conversions.curve is not None, "and training goes on by it"
+    assert (drifting.newest, drifting.conversions.doubt) == (None, "delays drift")
+    alone = folded(in_examples((train_fold(2, (0, 6)), "train")))
+    assert (alone.newest, alone.conversions.doubt) == (None, "no delay curve is known")
+    before = learned(train_fold(1)).curve
+    assert folded(in_examples((train_fold(2, (0, 6)), "train")), before).newest is not None
+    renewed = folded(in_examples((train_fold(2, (0, 6), slow=4.0), "train")), before)
+    assert renewed.newest is None
+    assert renewed.conversions.doubt == "the newest days contradict the predecessor's delay curve"
 
 
 def test_drift_is_looked_for_in_the_last_days() -> None:

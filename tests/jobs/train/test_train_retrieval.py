@@ -1,5 +1,6 @@
 """The first stage of a training: chosen by evidence, judged as served, kept by warm starts, the same to the byte."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,13 @@ def clicks(data: Interactions, cut: float = 8.0) -> pa.Table:
     )
 
 
-def catalogue(config: Config, data: Interactions) -> None:
+def catalogue(config: Config, data: Interactions, vectors: dict[int, list[float]] | None = None) -> None:
     rows = items(World()).slice(0, 0)
     words = [
-        {"item_id": f"i{n:06d}", "title": text, "attributes": [], "removed": n in REMOVED or None}
+        {
+            **{"item_id": f"i{n:06d}", "title": text, "attributes": [], "removed": n in REMOVED or None},
+            "feature_vector": (vectors or {}).get(n),
+        }
         for n, text in enumerate(data.text)
     ]
     publish(config, "items", pa.Table.from_pylist(words, rows.schema), day="2026-01-06")
@@ -106,6 +110,26 @@ def test_the_same_clicks_in_any_order_give_the_same_stage(config: Config) -> Non
     assert second.stage is not None
     assert first.stage.to_files() == second.stage.to_files()
     assert first.report == second.report
+
+
+def test_given_vectors_of_the_catalogue_are_content(config: Config) -> None:
+    """Of the length that most have, and finite; another model's are not compared to them."""
+    ids = [f"i{n}" for n in range(7)]
+    given = [[1, 2], None, [3, 4], [5.0], [float("nan"), 1], [None, 1], []]
+    rows = pa.table({"item_id": ids, "feature_vector": pa.array(given, pa.list_(pa.float64()))})
+    assert (
+        retrieval._vectors(rows, ["i2", "i0", "i6", "i3", "i4", "i5", "x"]).tolist() == [[3, 4], [1, 2]] + [[0, 0]] * 5
+    )
+    assert retrieval._vectors(rows.slice(1, 1), ids).shape == (7, 0)
+    data = grouped(users=100)
+    catalogue(
+        config,
+        replace(data, text=("",) * data.items),
+        {n: [float(n % GROUPS == g) for g in range(GROUPS)] for n in range(data.items)},
+    )
+    stage = retrieval.fitted(a_run("train", config), clicks(data)).stage
+    assert stage is not None
+    assert "content" in stage.canary_recalls
 
 
 def test_settings_of_an_index_that_cannot_be_are_misconfigured(config: Config) -> None:

@@ -111,6 +111,13 @@ TYPES.as_type(
 )
 TYPES.as_type("items", "prices are text", "price", lambda c: pa.array(["9.50"] * N), _needs("price", "string"))
 TYPES.as_type(
+    "items",
+    "vectors are lists of text",
+    "feature_vector",
+    lambda c: pa.array([["0.5", "0.1"]] * N),
+    _needs("feature_vector", "string"),
+)
+TYPES.as_type(
     "purchases",
     "values are text with a currency",
     "value",
@@ -183,6 +190,9 @@ TYPES.as_type("impressions", "surfaces as a dictionary", "surface", lambda c: c.
 TYPES.as_type("impressions", "positions as unsigned bytes", "position", lambda c: c.cast(pa.uint8()), HARMLESS)
 TYPES.as_type("impressions", "positions as floats that are whole", "position", lambda c: c.cast(pa.float64()), HARMLESS)
 TYPES.as_type("impressions", "propensities as half floats", "propensity", lambda c: c.cast(pa.float16()), HARMLESS)
+TYPES.as_type(
+    "items", "vectors of single precision", "feature_vector", lambda c: c.cast(pa.list_(pa.float32())), HARMLESS
+)
 TYPES.as_type("clicks", "times in milliseconds", "event_time", lambda c: c.cast(pa.timestamp("ms", "UTC")), HARMLESS)
 TYPES.as_type(
     "clicks",

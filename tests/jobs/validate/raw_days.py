@@ -87,6 +87,7 @@ def tables_of(day: date, n: int = N) -> Tables:
             "price": [9.5] * n,
             "title": ["a toy"] * n,
             "removed": [k % 9 == 4 for k in numbers],
+            "feature_vector": [[0.5, float(k)] if k % 2 else None for k in numbers],
         },
         "users": {"user_id": users, "created_at": [start] * n},
     }

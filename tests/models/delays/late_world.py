@@ -5,8 +5,9 @@ from functools import cached_property
 
 import numpy as np
 
+from models.delays.methods import Learn, Predict
 from models.delays.observed import Floats, Indices, Observed
-from models.delays.targets import sigmoid
+from models.delays.targets import Targets, sigmoid
 
 HORIZON, DAYS = 7.0, 28
 SCALE, SHAPE = 1.5, 0.7
@@ -71,3 +72,20 @@ class LateWorld:
         """What the log says at the cut."""
         age, group, _, _, delay = self._drawn
         return Observed.of(age, np.where(delay <= age, delay, np.nan), HORIZON, group)
+
+
+def newton(x: Floats) -> Learn:
+    """Intercept and slope of `x` by Newton's method on whatever loss."""
+
+    def learn(targets: Targets) -> Predict:
+        design = np.column_stack([np.ones(len(targets)), x[targets.rows]])
+        weights = np.array([np.log(targets.rate() / (1 - targets.rate())), 0.0])
+        for _ in range(200):
+            _, slope, curvature = targets.at(design @ weights)
+            step = np.linalg.solve(design.T @ (design * curvature[:, None]), design.T @ slope)
+            weights = weights - step
+            if np.abs(step).max() < 1e-7:
+                break
+        return lambda rows: sigmoid(weights[0] + weights[1] * rows)
+
+    return learn

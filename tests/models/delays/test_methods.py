@@ -30,26 +30,9 @@ from models.delays.methods import (
 )
 from models.delays.observed import Floats, Observed
 from models.delays.targets import FakeNegatives, Targets, sigmoid
-from tests.models.delays.late_world import DAYS, HORIZON, LateWorld
+from tests.models.delays.late_world import DAYS, HORIZON, LateWorld, newton
 
 LOGS = 20
-
-
-def newton(x: Floats) -> Learn:
-    """Intercept and slope of `x` by Newton's method on whatever loss."""
-
-    def learn(targets: Targets) -> Predict:
-        design = np.column_stack([np.ones(len(targets)), x[targets.rows]])
-        weights = np.array([np.log(targets.rate() / (1 - targets.rate())), 0.0])
-        for _ in range(200):
-            _, slope, curvature = targets.at(design @ weights)
-            step = np.linalg.solve(design.T @ (design * curvature[:, None]), design.T @ slope)
-            weights = weights - step
-            if np.abs(step).max() < 1e-7:
-                break
-        return lambda rows: sigmoid(weights[0] + weights[1] * rows)
-
-    return learn
 
 
 def bias(method: Callable[[Observed, Floats, Learn], Predict], logs: int = LOGS, **law: float) -> float:

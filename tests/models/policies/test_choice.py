@@ -10,7 +10,7 @@ from scipy.special import ndtr
 
 from models.policies.choice import first_choice, placed_choice, slate
 from models.policies.stages import kept
-from models.settings import PolicySettings
+from models.settings import PolicySettings, SurfaceSettings
 
 POLICIES = [
     PolicySettings(kind="greedy"),
@@ -18,7 +18,8 @@ POLICIES = [
     PolicySettings(kind="plackett_luce", temperature=0.5),
     PolicySettings(kind="thompson", evidence=30),
 ]
-SEGMENTS = st.lists(st.lists(st.floats(0, 1), max_size=6), max_size=6)
+PAGE = st.lists(st.floats(0, 1), max_size=6)
+SEGMENTS = st.lists(PAGE, max_size=6)
 
 
 @given(segments=SEGMENTS, policy=st.sampled_from(POLICIES))
@@ -209,3 +210,71 @@ def test_a_stage_refuses_what_it_cannot_cut_by() -> None:
     for scores, keep in ((np.array([0.1, np.nan]), 1), (np.array([0.1, 0.2]), 0), (np.array([0.1]), 1)):
         with pytest.raises(ValueError, match="a stage keeps at least one"):
             kept(scores, np.array([0, 2]), keep)
+
+
+BY_SURFACE = PolicySettings(
+    kind="epsilon_greedy",
+    epsilon=0.2,
+    surfaces={
+        "search": SurfaceSettings(epsilon=0.02),
+        "home": SurfaceSettings(kind="thompson", evidence=30),
+        "similar": SurfaceSettings(kind="plackett_luce"),
+    },
+)
+
+
+@given(
+    pages=st.lists(st.tuples(st.sampled_from(["home", "search", "similar", "other", None]), PAGE), max_size=6),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=40)
+def test_each_surface_has_its_own_policy(pages: list[tuple[str | None, list[float]]], seed: int) -> None:
+    """Pages of several surfaces laid end to end get what each gets alone, by its surface's policy, at every place."""
+    rng, first, place, logged, cut = np.random.default_rng(seed), [], [], [], []
+    for surface, page in pages:
+        scores, policy = np.array(page), BY_SURFACE.on(surface)
+        left, at, chance = rng.random(len(page)) < 0.7, np.zeros(len(page), int), np.zeros(len(page))
+        if left.any():
+            order, chance[np.flatnonzero(left)[order]] = slate(scores[left], 2, policy, rng)
+            at[np.flatnonzero(left)[order]] = np.arange(1, len(order) + 1)
+        first.append(first_choice(scores, np.array([0, len(page)]), policy, left))
+        place, logged, cut = [*place, *at], [*logged, *chance], [*cut, *left]
+    surfaces = np.array([*(surface for surface, _ in pages), None], dtype=object)[:-1]
+    offsets, scores = (
+        np.cumsum([0, *(len(page) for _, page in pages)]),
+        np.array([x for _, page in pages for x in page]),
+    )
+    kept_ = np.array(cut, dtype=bool)
+    found = first_choice(scores, offsets, BY_SURFACE, kept_, surfaces)
+    np.testing.assert_array_equal(found, np.concatenate([[], *first]))
+    found = placed_choice(scores, offsets, np.array(place, dtype=int), BY_SURFACE, kept_, surfaces)
+    np.testing.assert_allclose(found, logged, rtol=1e-9, atol=1e-12)
+
+
+def test_a_surface_differs_in_what_is_said_of_it_alone() -> None:
+    """The rest is the policy's own, for surfaces nobody named all of it."""
+    assert BY_SURFACE.on("search") == PolicySettings(kind="epsilon_greedy", epsilon=0.02)
+    assert BY_SURFACE.on("home") == PolicySettings(kind="thompson", epsilon=0.2, evidence=30)
+    assert BY_SURFACE.on("similar").temperature == PolicySettings().temperature
+    assert BY_SURFACE.on("other") == BY_SURFACE.on(None) == PolicySettings(kind="epsilon_greedy", epsilon=0.2)
+
+
+def test_a_policy_by_surface_must_be_told_the_surface() -> None:
+    """Propensities of another surface's policy would be wrong without a sign of it."""
+    scores, offsets = np.full(3, 0.5), np.array([0, 2, 3])
+    for surfaces, found in ((None, "none"), (np.array(["home"], dtype=object), "1")):
+        with pytest.raises(ValueError, match=f"the surface of each of 2 segments; found {found}"):
+            first_choice(scores, offsets, BY_SURFACE, None, surfaces)
+        with pytest.raises(ValueError, match=f"the surface of each of 2 segments; found {found}"):
+            placed_choice(scores, offsets, np.array([1, 0, 1]), BY_SURFACE, None, surfaces)
+    with pytest.raises(ValueError, match="needs the policy of its surface; found those of search, home, similar"):
+        slate(scores, 1, BY_SURFACE, np.random.default_rng(0))
+
+
+def test_a_surface_sets_only_what_its_kind_of_policy_reads() -> None:
+    """An epsilon that nothing reads would be a share of exploration that never comes."""
+    with pytest.raises(ValueError, match="surface search has a policy of kind plackett_luce, which reads no epsilon"):
+        PolicySettings(surfaces={"search": {"epsilon": 0.1}})  # type: ignore[dict-item]
+    for wrong in ({"epsilon": 1.5, "kind": "epsilon_greedy"}, {"temperature": 0.0}, {"explores": 0.1}):
+        with pytest.raises(ValueError, match=r"surfaces\.search"):
+            PolicySettings(surfaces={"search": wrong})  # type: ignore[dict-item]

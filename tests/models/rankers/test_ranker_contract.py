@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from jobs.lake.tables import SUPERSEDED, TIME
 from jobs.moment.columns import numbers
@@ -22,20 +23,24 @@ from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC
 from models.rankers.protocol import Ranker, Scorer, TrainingData
 from models.settings import RankerSettings
 
+TREES = {"rounds": 15, "warm_rounds": 5, "warm_eta": 0.15, "depth": 3}
 SETTINGS = RankerSettings.model_validate(
     {
         "popularity": {"prior_impressions": 5},
         "logistic": {"steps": 40, "warm_memory": 0.5},
         "crosses": {"warm_memory": 0.5},
-        "xgboost": {"rounds": 15, "warm_rounds": 5, "warm_eta": 0.15, "depth": 3},
+        "xgboost": TREES,
+        "lambdamart": TREES,
         "factorization": {"batch_size": 64, "rate": 0.07, "linear_rate": 0.03},
         "mmoe": {"batch_size": 64, "experts": 2, "expert_width": 16, "tower_width": 8, "learning_rate": 0.01},
         "single_task": {"batch_size": 64, "expert_width": 16, "tower_width": 8, "learning_rate": 0.01},
     }
 )
 ITEMS = 20
+SHOWN = 4
+"""Items a request."""
 NETWORKS = ("single_task", "mmoe")
-LESS_CLOSE = {"xgboost": 0.04, "factorization": 0.08} | dict.fromkeys(NETWORKS, 0.08)
+LESS_CLOSE = {"xgboost": 0.04, "lambdamart": 0.06, "factorization": 0.08} | dict.fromkeys(NETWORKS, 0.08)
 
 
 def checkerboard(n: int = 2000, seed: int = 0, odd_is_good: bool = True) -> TrainingData:
@@ -56,12 +61,11 @@ def checkerboard(n: int = 2000, seed: int = 0, odd_is_good: bool = True) -> Trai
     names = np.array([None, *(f"i{k:03d}" for k in range(ITEMS))], dtype=object)
     features["user_id"] = np.array([None, "ann", "bob"], dtype=object)[rng.integers(0, 3, n)]
     features["last_items"] = names[rng.integers(0, ITEMS + 1, (n, LAST_ITEMS))]
-    return TrainingData(features, clicked, converted, np.ones(n))
+    return TrainingData(features, clicked, converted, np.ones(n), groups=np.arange(n) // SHOWN)
 
 
-def rows(data: TrainingData, where: Any) -> TrainingData:
-    features = {name: column[where] for name, column in data.features.items()}
-    return TrainingData(features, data.clicked[where], data.converted[where], data.weight[where])
+def rows(data: TrainingData, where: slice | NDArray[np.int64]) -> TrainingData:
+    return data.where(np.arange(len(data.clicked))[where])
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +182,7 @@ def test_unknown_labels_teach_nothing(kind: type[Ranker], ranker: Ranker, data: 
         np.concatenate([data.clicked, unknown]),
         np.concatenate([data.converted, unknown]),
         np.ones(len(data.clicked) + 500),
+        groups=np.arange(len(data.clicked) + 500) // SHOWN,
     )
     found, expected = fit(kind.kind, more, SETTINGS).predict(data.features), ranker.predict(data.features)
     np.testing.assert_allclose(found.p_click, expected.p_click, atol=1e-6)
@@ -319,7 +324,7 @@ def test_open_conversions_teach_by_how_they_are_delayed(kind: type[Ranker], data
     assert not observed.closed.any()
     half = observed.come & (np.random.default_rng(0).random(len(observed.age)) < 0.5)
     observed = replace(observed, delay=np.where(half, np.nan, observed.delay))
-    groups = {"xgboost": {"warm_rounds": 40}, "popularity": {"prior_clicks": 1.0}}
+    groups = {"xgboost": {"warm_rounds": 40}, "lambdamart": {"warm_rounds": 40}, "popularity": {"prior_clicks": 1.0}}
     settings = SETTINGS.model_copy(
         update={name: getattr(SETTINGS, name).model_copy(update=of) for name, of in groups.items()}
     )

@@ -1,5 +1,6 @@
 """Probabilities mapped to what came of them: better where they were wrong, untouched where they were right."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,64 @@ def test_help_is_told_by_users_not_by_rows() -> None:
     assert not helps(alike, said, after, 0.05)
 
 
+def open_rows(n: int, seed: int, says: Any = lambda truth, on: truth) -> tuple[Outcomes, Floats]:
+    """As `drawn`, of which each was to be heard of by now with a chance of its own."""
+    rows, truth = drawn(n, seed, says)
+    rng = np.random.default_rng([seed, 1])
+    seen = rng.uniform(0.2, 1.0, n)
+    return replace(rows, came=rows.came * (rng.random(n) < seen), seen=seen), truth
+
+
+def too_low(truth: Floats, on: Any) -> Floats:
+    """Odds of six tenths where odds are 1 to 7, and sharper than is true, as a ranker is on rows it learned from."""
+    return sigmoid(1.3 * (logit(truth) + 2.0) - 2.5)
+
+
+def test_open_rows_tell_the_level_by_what_was_to_be_heard_of() -> None:
+    """A shift, however wrong the slope: rows learned from know none. Read as closed they would promise too little."""
+    rows, truth = open_rows(8_000, 1, too_low)
+    found = Recalibration.fit(rows)
+    assert found.everywhere is not None
+    assert (found.everywhere.kind, found.kind_on("home")) == ("shift", "shift")
+    assert Recalibration.from_json(found.to_json()) == found
+    after = found(rows.said, rows.surface)
+    assert rows.said.sum() / truth.sum() < 0.8
+    assert after.sum() / truth.sum() == pytest.approx(1.0, abs=0.05)
+    closed = Recalibration.fit(replace(rows, seen=None))(rows.said, rows.surface)
+    assert closed.sum() / truth.sum() < 0.7
+
+
+def test_a_surface_is_shifted_by_its_own_open_rows() -> None:
+    rows, truth = open_rows(16_000, 1, lambda truth, on: sigmoid(logit(truth) - 0.8 * on))
+    found = Recalibration.fit(rows)
+    assert found.of_surface
+    after = found(rows.said, rows.surface)
+    for name in SURFACES:
+        here = rows.surface == name
+        assert after[here].sum() / truth[here].sum() == pytest.approx(1.0, abs=0.07)
+
+
+def test_right_words_are_not_shifted_by_open_rows() -> None:
+    kept = []
+    for seed in range(20):
+        rows, _ = open_rows(4_000, seed)
+        kept.append(Recalibration.fit(rows).changes)
+    assert sum(kept) <= 2
+
+
+@pytest.mark.parametrize("said", [1e-9, 0.02, 0.5, 1 - 1e-9])
+def test_the_shift_is_the_likeliest(said: float) -> None:
+    """Also from words so absurd that Newton's step overshoots: no step makes the loss larger."""
+    rows, _ = open_rows(2_000, 3, lambda truth, on: np.full(len(truth), said))
+    assert rows.seen is not None
+    found = recalibration.shift(rows, rows.seen)
+
+    def loss(c: float) -> float:
+        return float(rows.losses(Beta(1.0, 1.0, c)(rows.said)).sum()) + c**2 / 2
+
+    assert loss(found.c) < min(loss(found.c - 0.02), loss(found.c + 0.02))
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(["platt", "beta", "isotonic"]), st.floats(-3, 3), st.floats(-2, 2))
 def test_every_map_is_monotone_and_gives_probabilities(seed: int, kind: str, slope: float, shift: float) -> None:
@@ -149,3 +208,9 @@ def test_what_is_no_probability_or_no_outcome_is_refused(said: float, came: floa
     rows.said[3], rows.came[3] = said, came
     with pytest.raises(ValueError, match=r"words in \[0, 1\]"):
         Recalibration.fit(rows)
+
+
+def test_what_was_to_be_heard_of_is_a_share() -> None:
+    rows, _ = open_rows(4_000, 1)
+    with pytest.raises(ValueError, match=r"a share in \[0, 1\]"):
+        Recalibration.fit(replace(rows, seen=np.full(4_000, 1.5)))

@@ -1,5 +1,6 @@
 """Each retriever against the sum, the equations or the dense matrix its docstring names."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -163,8 +164,23 @@ def test_content_without_reduction_is_the_cosine_of_rare_words() -> None:
     twice, once = np.log(5 / 3) + 1, np.log(5 / 2) + 1
     cosine = twice**2 / (np.hypot(twice, once) * np.hypot(twice, twice))
     np.testing.assert_allclose(found, [1, cosine, 0, 0], atol=1e-6)
-    with pytest.raises(ValueError, match="items with words"):
+    with pytest.raises(ValueError, match="items with words or vectors; found none in 4 items"):
         ContentRetriever.fit(Interactions(data.user, data.item, data.time, data.weight, 1, 4), RetrievalSettings())
+
+
+def test_given_vectors_stand_beside_words() -> None:
+    """An image's vector finds a new item that has no word; of items with both the likeness is the mean of the two."""
+    text, images = ("red shoe", "red shoe", "", ""), np.array([[3, 0], [0, 2], [1, 0], [0, 0]], dtype=np.float32)
+    data = Interactions(np.array([0]), np.array([0]), np.zeros(1), np.ones(1), 1, 4, text, images)
+    found = ContentRetriever.fit(data, RetrievalSettings()).scores(data.matrix())[0]
+    np.testing.assert_allclose(found, [1, 0.5, np.sqrt(0.5), 0], atol=1e-6)
+    alone = ContentRetriever.fit(replace(data, text=()), RetrievalSettings()).scores(data.matrix())[0]
+    np.testing.assert_allclose(alone, [1, 0, 1, 0], atol=1e-6)
+    many = np.random.default_rng(0).standard_normal((50, 40)).astype(np.float32)
+    wide = Interactions(data.user, data.item, data.time, data.weight, 1, 50, (), many)
+    assert ContentRetriever.fit(wide, RetrievalSettings(content={"dimensions": 8})).item_vectors.shape == (50, 8)
+    with pytest.raises(ValueError, match="finite numbers is needed for each of 4 items"):
+        replace(data, vectors=images[:3])
 
 
 @pytest.mark.parametrize(("window", "pause"), [(1, 1.0), (3, 0.5), (10, 100.0)])

@@ -1,0 +1,105 @@
+"""`watch`: whether the step that a release is at has been seen to do well; an alarm, or patience at its end, goes back.
+
+It reads the endpoint's data capture: every answer of the candidate since the step was taken, shown or (a shadow's) not.
+Clicks are not looked at: they come with the day's logs, after the release. Safe to repeat, and to kill anywhere.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jobs.config import ReleaseSettings
+from jobs.deploy import traffic
+from jobs.deployments import ledger, steps
+from jobs.deployments.ledger import APPROVED, ROLLED_BACK, SHADOW, Row
+from jobs.deployments.release import of_step
+from jobs.deployments.steps import Found, Report
+from jobs.errors import NotReady, Refused
+from jobs.lake.run import Run, now
+from jobs.serving.capture import CAPTURE, SHADOWS
+from jobs.serving.captured import Said, since
+from jobs.serving.sagemaker import Endpoint
+from models.evaluation.sequential import share_verdict
+
+FAILED = "failed"
+"""Of `Answer.fallback_reason`: the ranker raised."""
+RULES = 3
+
+
+def run(run: Run) -> dict[str, Any]:
+    """What was found of the step, once it has passed or is behind; raises `NotReady` while it must be waited for.
+
+    Raises `Refused` where the release has gone back, now or before.
+    """
+    endpoint = Endpoint(run.config.endpoint)
+    history = ledger.steps(run, endpoint.name)
+    begun = traffic.mine(run, ledger.under_way(history))
+    if begun is None or begun["step"] == APPROVED or not _is_at(run, begun):
+        return _behind(run, history, begun)
+    found = report(run, endpoint, history)
+    champion = ledger.last_live(history)
+    step = steps.next_step(
+        history, steps.plan(run.config.release, champion), found, run.config.release.patience_seconds
+    )
+    name = steps.name_of(begun)
+    if step is None:
+        raise waits(begun, found)
+    if step.step == ROLLED_BACK:
+        traffic.go_back(run, endpoint, history, str(step.why))
+        raise Refused(f"{name} of {begun['candidate_id']} was rolled back: {step.why}")
+    run.say(f"{name} passed: {found.why}")
+    return {"endpoint": endpoint.name, "step": name, "found": found.found, "why": found.why}
+
+
+def waits(begun: Row, found: Report | None) -> NotReady:
+    """Why the step that a release is at must be watched on."""
+    why = "nothing was found yet" if found is None else f"{found.found} after {found.seconds:.0f} s: {found.why}"
+    return NotReady(f"{begun['candidate_id']} as {steps.name_of(begun)} must be watched on; {why}")
+
+
+def report(run: Run, endpoint: Endpoint, history: Sequence[Row]) -> Report:
+    """Of the last step, which is a shadow or a canary: each rule at an equal part of the release's risk."""
+    row, settings = history[-1], run.config.release
+    seconds = (now() - row["at"]).total_seconds()
+    config = of_step(row).shared(row["step"], ledger.begun(history))
+    if (serving := endpoint.serving()) != config:
+        return Report(Found.ERROR, f"the endpoint must serve {config}; found {serving}", seconds)
+    folder = run.config.endpoint.state / (SHADOWS if row["step"] == SHADOW else CAPTURE)
+    said = since(folder, endpoint.name, row["at"], row["bundle_sha256"])
+    watched = len(steps.plan(settings, row)) - 1
+    found, why = _judged(said, settings, settings.risk / (RULES * max(1, watched)))
+    if found is Found.PASSED and seconds < settings.watch_seconds:
+        found, why = Found.INCONCLUSIVE, f"{why}; watched for {settings.watch_seconds} s at least"
+    return Report(found, why, seconds)
+
+
+def _judged(said: Sequence[Said], settings: ReleaseSettings, risk: float) -> tuple[Found, str]:
+    bad = {
+        "failed": np.array([one.answer.fallback_reason == FAILED for one in said], dtype=bool),
+        "fallback": np.array([one.answer.fallback for one in said], dtype=bool),
+        "slow": np.array([one.ms > settings.slow_ms for one in said], dtype=bool),
+    }
+    limits = {name: (getattr(settings, f"tolerated_{name}"), getattr(settings, f"alarming_{name}")) for name in bad}
+    verdicts = {name: Found(share_verdict(rows, *limits[name], risk)) for name, rows in bad.items()}
+    why = f"of {len(said)} answers " + ", ".join(
+        f"{int(bad[name].sum())} {name} ({limits[name][0]:.1%} tolerated, {limits[name][1]:.1%} alarming: {verdict})"
+        for name, verdict in verdicts.items()
+    )
+    if Found.FAILED in verdicts.values():
+        return Found.FAILED, why
+    return (Found.PASSED if set(verdicts.values()) == {Found.PASSED} else Found.INCONCLUSIVE), why
+
+
+def _is_at(run: Run, begun: Row) -> bool:
+    return run.step is None or run.step == steps.name_of(begun)
+
+
+def _behind(run: Run, history: Sequence[Row], begun: Row | None) -> dict[str, Any]:
+    """Nothing to watch: the release is at another step, went live, or was taken back, which is said again."""
+    mine = [row for row in history if traffic.is_mine(run, row)]
+    if begun is None and mine and mine[-1]["step"] == ROLLED_BACK:
+        raise Refused(f"{mine[-1]['candidate_id']} was rolled back: {mine[-1]['why']}")
+    at = steps.name_of(mine[-1]) if mine else "no step"
+    run.say(f"nothing to watch: the release is at {at}")
+    return {"endpoint": run.config.endpoint.name, "step": at, "found": None, "why": ""}
