@@ -289,7 +289,7 @@ class LinearSettings(EncodingSettings):
     """What a daily warm start of weights keeps."""
 
     warm_memory: float = Field(
-        9.0, ge=0, description="for how many times its own rows what it continues speaks, as a month for three days"
+        4.0, ge=0, description="for how many times its own rows what it continues speaks; 0: they alone are heard"
     )
 
 
