@@ -5,7 +5,7 @@
                same columns (in `var/lightgbm-env`, made on the first run) and a plain xgboost
     world      a simulated day's requests, each ranker's first choice of its candidates: the true clicks it earns, as a
                share of the way from the logging policy to the best choice
-    ranker     seconds to learn
+    ranker     seconds to learn; one that orders lists is told requests, of KuaiRand, which has no pages, users' days
 
 Intervals are by user. GAUC is the mean of users' AUC by their positives, NDCG@5 of a user's day as one list; both of
 users with some of either. Every figure is of probabilities as they would serve, `ece_plain` of those as fitted.

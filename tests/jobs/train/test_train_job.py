@@ -12,6 +12,7 @@ from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady, Refused
 from jobs.lake.store import Lake
 from jobs.train import core, job
+from models.rankers import served
 from models.settings import DelaySettings
 from tests.jobs.small_candidates import live, publish_ledger
 from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
@@ -28,6 +29,18 @@ def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 def candidates(config: Config, mode: str = "full", day: date = DAY) -> list[dict[str, Any]]:
     return Lake(config.lake.root).read("candidates", [day], where={"mode": mode}).to_pylist()
+
+
+def test_a_graph_that_differs_from_its_ranker_leaves_no_candidate(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What serves would be another model than the one that was trained and chosen."""
+    monkeypatch.setattr(served, "CLOSE", -1.0)
+    with pytest.raises(Refused, match="a bundle must score as what was trained: the graph of logistic"):
+        job.run(a_run("train", config))
+    assert not list(config.bundles.rglob("manifest.json"))
+    with pytest.raises(NotReady):
+        candidates(config)
 
 
 def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, tmp_path_factory: Any) -> None:
