@@ -156,8 +156,10 @@ def test_a_warm_start_goes_on_with_the_tasks_it_has(ranker: MMoERanker, later: T
 @pytest.mark.parametrize("kind", [kind for kind, of in RANKERS.items() if not of.inputs.outcomes])
 def test_other_rankers_take_no_notice(kind: str, told: Told) -> None:
     """They say that they predict none, and learn the same bytes with them or without."""
-    some = RankerSettings.model_validate({"xgboost": {"rounds": 3}, "logistic": {"steps": 5}})
-    short: Any = told.data.where(np.arange(2_000))
+    some = RankerSettings.model_validate(
+        {"xgboost": {"rounds": 3}, "lambdamart": {"rounds": 3}, "logistic": {"steps": 5}}
+    )
+    short: Any = replace(told.data.where(np.arange(2_000)), groups=np.arange(2_000) // 4)
     one, other = (fit(kind, data, some) for data in (short, replace(short, outcomes={})))
     assert one.to_files() == other.to_files()
     assert not one.predict(short.features).outcomes

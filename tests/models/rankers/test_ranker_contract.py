@@ -21,6 +21,7 @@ from models.features import LAST_ITEMS
 from models.rankers import RANKERS, fit
 from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC
 from models.rankers.protocol import Ranker, Scorer, TrainingData
+from models.rankers.vectors import VectorRanker
 from models.settings import RankerSettings
 
 TREES = {"rounds": 15, "warm_rounds": 5, "warm_eta": 0.15, "depth": 3}
@@ -120,12 +121,15 @@ def test_scores_are_probabilities(ranker: Ranker, data: TrainingData) -> None:
 
 
 def test_a_row_scores_the_same_alone_as_in_a_batch(ranker: Ranker, data: TrainingData) -> None:
-    """The endpoint scores a handful, the backtest thousands: what is judged must be what is served."""
-    batch = ranker.predict(data.features)
+    """The endpoint scores a handful, the backtest thousands: what is judged must be what is served.
+
+    To the last bit but for a network's, whose products some processors add in an order that depends on the place.
+    """
+    batch, least = ranker.predict(data.features), 1e-6 * isinstance(ranker, VectorRanker)
     for at in range(0, 50, 7):
         alone = ranker.predict(rows(data, slice(at, at + 1)).features)
-        assert alone.p_click[0] == batch.p_click[at]
-        assert alone.p_conversion[0] == batch.p_conversion[at]
+        assert abs(alone.p_click[0] - batch.p_click[at]) <= least
+        assert abs(alone.p_conversion[0] - batch.p_conversion[at]) <= least
 
 
 def test_no_rows_give_no_scores(ranker: Ranker, data: TrainingData) -> None:

@@ -141,7 +141,7 @@ def test_stages_of_the_wait_are_multiplied(data: TrainingData) -> None:
 
 
 def test_popularity_and_trees_serve_themselves(data: TrainingData) -> None:
-    assert set(RANKERS) - set(GRAPHED) == {"popularity", "xgboost"}
+    assert set(RANKERS) - set(GRAPHED) == {"popularity", "xgboost", "lambdamart"}
     for kind in ("popularity", "xgboost"):
         ranker = calibrated(fit(kind, data, SETTINGS), CLICK, CONVERSION)
         assert exported(ranker, data.features) is ranker
