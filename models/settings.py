@@ -285,14 +285,22 @@ class PopularitySettings(Settings):
     prior_clicks: float = Field(50.0, gt=0, description="pseudo-clicks at the mean conversions per click")
 
 
-class LogisticSettings(EncodingSettings):
+class LinearSettings(EncodingSettings):
+    """What a daily warm start of weights keeps."""
+
+    warm_memory: float = Field(
+        4.0, ge=0, description="for how many times its own rows what it continues speaks; 0: they alone are heard"
+    )
+
+
+class LogisticSettings(LinearSettings):
     """How far the weights may go."""
 
     l2: float = Field(1e-4, ge=0)
     steps: int = Field(60, ge=1, description="at most this many L-BFGS iterations")
 
 
-class CrossesSettings(EncodingSettings):
+class CrossesSettings(LinearSettings):
     """How far the weights may go."""
 
     l2: float = Field(20.0, ge=0, description="rows that speak for each weight to stay where it was")

@@ -102,20 +102,20 @@ def need_a_full_training(origins: Mapping[str, Origin], settings: WarmStartSetti
             )
 
 
-def to_learn(data: TrainingData, origin: Origin) -> TrainingData | None:
+def to_learn(data: TrainingData, kind: str, taught_until: datetime | None) -> TrainingData | None:
     """What a warm start learns from: all rows, of kinds of `ONCE` those of days that nobody of the chain has learned.
 
-    All where its bundles do not say what was. None where no row is new, or none that tell clicks from their absence:
-    the parent then stays as it is.
+    All where `taught_until`, the chain's newest row, is not known. None where no row is new, or none that tell clicks
+    from their absence: the parent then stays as it is.
     """
-    if origin.taught_until is None or data.days is None:
+    if taught_until is None or data.days is None:
         return data
-    last = (origin.taught_until.date() - date(1970, 1, 1)).days
+    last = (taught_until.date() - date(1970, 1, 1)).days
     rows: NDArray[np.int64] = np.flatnonzero(data.days > last)
     known = data.clicked[rows][np.isfinite(data.clicked[rows]) & (data.weight[rows] > 0)]
     if len(np.unique(known)) < 2:
         return None
-    return data.where(rows) if origin.kind in ONCE else data
+    return data.where(rows) if kind in ONCE else data
 
 
 def rivals(origins: Mapping[str, Origin]) -> tuple[dict[str, Scorer], dict[str, dict[str, str]]]:

@@ -92,7 +92,7 @@ def fitted(
     started, finished = time.monotonic(), store(run)
     rows = data
     if origin is not None:
-        learned = chain.to_learn(data, origin)
+        learned = chain.to_learn(data, kind, origin.taught_until)
         if learned is None:
             run.say(f"{kind} stays {origin.parent.candidate_id}: no rows that it has not learned")
             return Fitted(origin.ranker, [], learned=False)

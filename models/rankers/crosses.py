@@ -90,6 +90,7 @@ class CrossesRanker(LogisticRanker):
         label: Label,
         start: Floats,
         settings: Any,
+        memory: float,
     ) -> Floats:
         """Only weights that some row has are moved: to all others nothing but the pull to where they are happens."""
         from models.rankers.lbfgs import Design, minimise  # torch: a second to import, needed only here
@@ -102,7 +103,7 @@ class CrossesRanker(LogisticRanker):
         at_once, l2 = np.concatenate(used), settings.l2 / label.exposed.sum()
         design = Design(numbers, compact, tuple(len(values) for values in used[1:]))
         found = start.copy()
-        found[at_once] = minimise(design, label, start[at_once], l2, settings.steps)
+        found[at_once] = minimise(design, label, start[at_once], l2, settings.steps, memory)
         return found
 
 

@@ -83,19 +83,38 @@ class Design:
         packs = self.packs()
         joint_codes = [torch.from_numpy(pack.codes) for pack in packs]
         of_rows = _row_losses(label)
-        d = numbers.shape[1]
 
         def evaluate(weights: torch.Tensor) -> tuple[float, torch.Tensor]:
-            w = weights.float()
-            logit = torch.mv(numbers, w[1 : 1 + d]).add_(w[0])
-            for pack, codes in zip(packs, joint_codes, strict=True):
-                logit += torch.index_select(pack.table(w[1 + d :]), 0, codes)
+            logit = _logits(numbers, packs, joint_codes, weights.float())
             losses, residual = of_rows(logit)
-            parts = [residual.sum(dtype=torch.float64).view(1), torch.mv(numbers.T, residual).double()]
-            gradient = torch.cat([*parts, *(pack.gradient(residual) for pack in packs)])
-            return float(losses.sum(dtype=torch.float64)), gradient
+            return float(losses.sum(dtype=torch.float64)), _by_weight(numbers, packs, residual)
 
         return evaluate
+
+    def curvature(self, label: Label | Targets, weights: Floats) -> Floats:
+        """(p,) how sharply the mean loss bends in each weight alone, at `weights`: how much these rows know of it."""
+        numbers, packs, w = torch.from_numpy(self._numbers), self.packs(), torch.from_numpy(weights).float()
+        logit = _logits(numbers, packs, [torch.from_numpy(pack.codes) for pack in packs], w)
+        targets = label if isinstance(label, Targets) else label.targets
+        bent = targets.at(logit.double().numpy())[2] / targets.weight.sum()
+        found: Floats = _by_weight(numbers.square(), packs, torch.from_numpy(bent).float()).numpy()
+        return found
+
+
+def _logits(
+    numbers: torch.Tensor, packs: list[Pack], joint_codes: list[torch.Tensor], weights: torch.Tensor
+) -> torch.Tensor:
+    d = numbers.shape[1]
+    logit = torch.mv(numbers, weights[1 : 1 + d]).add_(weights[0])
+    for pack, codes in zip(packs, joint_codes, strict=True):
+        logit += torch.index_select(pack.table(weights[1 + d :]), 0, codes)
+    return logit
+
+
+def _by_weight(numbers: torch.Tensor, packs: list[Pack], of_rows: torch.Tensor) -> torch.Tensor:
+    """(p,) sums of (n,) over the rows that have each weight, times their numbers."""
+    parts = [of_rows.sum(dtype=torch.float64).view(1), torch.mv(numbers.T, of_rows).double()]
+    return torch.cat([*parts, *(pack.gradient(of_rows) for pack in packs)])
 
 
 RowLosses = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -129,16 +148,22 @@ def _targets(targets: Targets) -> RowLosses:
     return of_rows
 
 
-def minimise(design: Design, label: Label | Targets, start: Floats, l2: float, steps: int) -> Floats:
+def minimise(
+    design: Design, label: Label | Targets, start: Floats, l2: float, steps: int, memory: float = 0.0
+) -> Floats:
     """Weights that minimise the weighted mean loss + l2 / 2 |weights - start|², the intercept free; shape (p,).
 
     At most `steps` iterations. A cold start is all zeros but the intercept, so the penalty is then the usual one.
-    Convex: where it begins does not matter, what it is pulled towards does.
+    Convex: where it begins does not matter, what it is pulled towards does. `memory`: for how many times these rows
+    `start` speaks; each weight is then pulled the harder the more such rows know of it (the diagonal of Laplace's
+    approximation: Kirkpatrick et al. 2017, "Overcoming catastrophic forgetting").
     """
     weights = torch.from_numpy(start.copy()).requires_grad_(True)
     anchor = torch.from_numpy(start.copy())
-    penalised = torch.ones_like(anchor)
-    penalised[0] = 0.0
+    pull = torch.full_like(anchor, l2)
+    if memory:
+        pull += memory * torch.from_numpy(design.curvature(label, start))
+    pull[0] = 0.0
     log_loss = design.loss(label)
     optimiser = torch.optim.LBFGS(
         [weights],
@@ -152,10 +177,10 @@ def minimise(design: Design, label: Label | Targets, start: Floats, l2: float, s
 
     def closure() -> float:
         with torch.no_grad():
-            away = (weights - anchor) * penalised
+            away = weights - anchor
             value, gradient = log_loss(weights)
-            weights.grad = gradient + l2 * away
-            return value + l2 / 2 * float(away @ away)
+            weights.grad = gradient + pull * away
+            return value + float(pull @ away.square()) / 2
 
     threads = torch.get_num_threads()
     torch.set_num_threads(threads_to_learn(len(label.rows)))

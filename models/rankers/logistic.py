@@ -60,8 +60,9 @@ class LogisticRanker:
     """Weights over standardised numbers, missing flags and one-hot categories, one set per label.
 
     A warm start keeps the given ranker's encoding, begins at its weights and is pulled towards them instead of towards
-    zero, so that what the new days say nothing about stays as it was: P(conversion | click) as a whole where they know
-    too few conversions. It has no interactions yet.
+    zero, as if they spoke for `warm_memory` times its rows: a few days would else overrule a month. What the new days
+    say nothing about stays as it was: P(conversion | click) as a whole where they know too few conversions. It has no
+    interactions yet.
     """
 
     kind = "logistic"
@@ -98,13 +99,15 @@ class LogisticRanker:
         codes, sizes = cls._codes(encoding, data.features)
         scaled = scaling.apply(numbers)
 
-        def head(label: Label, start: Floats | None) -> Floats:
+        def head(label: Label, before: Floats | None) -> Floats:
+            start, memory = before, settings.warm_memory
             if start is None:
+                memory = 0.0
                 rate = label.rate()
                 start = np.zeros(1 + scaled.shape[1] + sum(sizes))
                 start[0] = np.log(rate / (1 - rate))
             rows = slice(None) if len(label.rows) == len(scaled) else label.rows  # all of them are no copy
-            return cls._minimised(scaled[rows], codes[rows], sizes, label, start, settings)
+            return cls._minimised(scaled[rows], codes[rows], sizes, label, start, settings, memory)
 
         conversion = conversion_heads(data, start_from._conversion if start_from else 0.0, head)
         return cls(encoding, scaling, head(click, start_from._click if start_from else None), conversion)
@@ -162,11 +165,12 @@ class LogisticRanker:
         label: Label,
         start: Floats,
         settings: Any,
+        memory: float,
     ) -> Floats:
-        """The weights of a label's rows, from `start`."""
+        """The weights of a label's rows, from `start`, which speaks for `memory` times as many."""
         from models.rankers.lbfgs import Design, minimise  # torch: a second to import, needed only here
 
-        return minimise(Design(numbers, codes, sizes), label, start, settings.l2, settings.steps)
+        return minimise(Design(numbers, codes, sizes), label, start, settings.l2, settings.steps, memory)
 
     def to_files(self) -> dict[str, bytes]:
         """Two JSON files: the encoding, and the weights in its order."""

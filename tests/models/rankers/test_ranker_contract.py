@@ -28,7 +28,8 @@ TREES = {"rounds": 15, "warm_rounds": 5, "warm_eta": 0.15, "depth": 3}
 SETTINGS = RankerSettings.model_validate(
     {
         "popularity": {"prior_impressions": 5},
-        "logistic": {"steps": 40},
+        "logistic": {"steps": 40, "warm_memory": 0.5},
+        "crosses": {"warm_memory": 0.5},
         "xgboost": TREES,
         "lambdamart": TREES,
         "factorization": {"batch_size": 64, "rate": 0.07, "linear_rate": 0.03},

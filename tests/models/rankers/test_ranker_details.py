@@ -16,7 +16,7 @@ from models.rankers.crosses import BUCKETS, CROSSES, crossed
 from models.rankers.encoding import Encoding, codes_of
 from models.rankers.features import CATEGORICAL, IDS, NUMERIC
 from models.rankers.labels import Label
-from models.rankers.lbfgs import Design
+from models.rankers.lbfgs import Design, minimise
 from models.rankers.popularity import FILE, PopularityRanker
 from models.rankers.protocol import Predictions, TrainingData
 from models.settings import PopularitySettings, RankerSettings, XGBoostSettings
@@ -167,6 +167,31 @@ def test_packed_gradient_equals_the_dense_one() -> None:
     loss, gradient = design.loss(label)(torch.from_numpy(weights))
     assert loss == pytest.approx(-(share * np.where(label.value > 0, np.log(p), np.log1p(-p))).sum(), rel=1e-5)
     np.testing.assert_allclose(gradient.numpy(), dense.T @ (share * (p - label.value)), atol=1e-6)
+    bent = np.square(dense).T @ (share * p * (1 - p))
+    np.testing.assert_allclose(design.curvature(label, weights), bent, atol=1e-6)
+
+
+def test_who_speaks_for_the_rows_of_before_goes_where_all_rows_would() -> None:
+    """Nine days, then a tenth one alone: as all ten say where the nine are remembered; else as the tenth day says.
+
+    The intercept apart, which is free to follow the newest level.
+    """
+    rng = np.random.default_rng(0)
+    n, days, start = 20_000, 10, np.zeros(6)
+    numbers = rng.standard_normal((n, 2)).astype(np.float32)
+    codes = rng.choice(3, (n, 1), p=[0.6, 0.3, 0.1]).astype(np.int32)
+    logit = -1 + numbers @ [1.0, -0.5] + np.array([0, 0.7, -0.7])[codes[:, 0]]
+    clicked = (rng.random(n) < 1 / (1 + np.exp(-logit))).astype(float)
+
+    def learned(rows: slice, start: np.ndarray, memory: float) -> np.ndarray:
+        label = Label.of(clicked[rows], np.ones(len(clicked[rows])))
+        return minimise(Design(numbers[rows], codes[rows], (3,)), label, start, 1e-4, 60, memory)
+
+    tenth = slice(n - n // days, None)
+    before, whole = learned(slice(0, n - n // days), start, 0.0), learned(slice(None), start, 0.0)
+    away = {memory: np.abs(learned(tenth, before, memory) - whole)[1:].max() for memory in (0.0, days - 1, 1e6)}
+    assert away[days - 1] < away[1e6] / 2 < away[0.0] / 10
+    assert away[1e6] == pytest.approx(np.abs(before - whole)[1:].max(), rel=0.01)
 
 
 def test_crosses_tell_what_no_weight_of_a_column_can() -> None:
