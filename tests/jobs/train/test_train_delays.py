@@ -188,8 +188,12 @@ def in_examples(*parts: tuple[tuple[pa.Table, TrainingData], str]) -> pa.Table:
     tables = []
     for (shown, data), split in parts:
         users = pa.array([f"u{k % 5_000}" for k in range(len(shown))])
-        made = {"split": [split] * len(shown), "user_id": users, "item_id": users, "weight": data.weight}
-        made |= {"clicked": pa.array(data.clicked == 1.0), "attributes": pa.nulls(len(shown), ATTRIBUTES)}
+        made = {"split": [split] * len(shown), "user_id": users, "item_id": users, "request_id": users}
+        made |= {
+            "weight": data.weight,
+            "clicked": pa.array(data.clicked == 1.0),
+            "attributes": pa.nulls(len(shown), ATTRIBUTES),
+        }
         made["converted"] = pa.array(np.where(np.isnan(data.converted), None, data.converted == 1.0), pa.bool_())
         tables.append(pa.table({**{name: shown[name] for name in shown.column_names}, **made}))
     return pa.concat_tables(tables)
