@@ -53,6 +53,7 @@ TYPES: dict[Kind, pa.DataType] = {
     "vector": pa.list_(pa.float32()),
     "items": pa.list_(STR),
     "buckets": pa.list_(pa.int32()),
+    "counts": VALUES,
 }
 """Of a feature, by what kind of value it is."""
 
