@@ -69,6 +69,7 @@ def tables(rng: np.random.Generator, at: datetime) -> dict[str, pa.Table]:
             "item_id": ids("i", range(ITEMS)),
             "category": [f"category-{c}" for c in category],
             "interest_bucket": buckets[category],
+            "outcomes": None,
         },
         "user_features": {
             "user_id": ids("u", range(USERS)),
@@ -76,6 +77,7 @@ def tables(rng: np.random.Generator, at: datetime) -> dict[str, pa.Table]:
             "last_items": [ids("i", rng.integers(0, ITEMS, LAST_ITEMS)) for _ in range(USERS)],
             "last_buckets": list(rng.integers(0, INTEREST_BUCKETS, (USERS, LAST_ITEMS))),
             "session_buckets": list(rng.integers(0, INTEREST_BUCKETS, (USERS, SESSION_EVENTS))),
+            "outcomes": None,
         },
         "encodings": {"encoding": [name for name, _ in pairs], "value": [value for _, value in pairs]},
     }
