@@ -346,7 +346,9 @@ def _attributes(
 
 def _counts(of: Of, features: pa.Table, at: Ints) -> dict[str, NDArray[np.object_]]:
     """`attributes.<of>.outcomes.<name>` of row `at[i]` of the features, what there is no row for (-1) None."""
-    features, at = _asked(features, at)
+    if features[OUTCOMES].null_count == len(features):
+        return {}  # none is declared
+    features, at = _asked(features.select([OUTCOMES]), at)
     words = pa.chunked_array([outcome_words(features[OUTCOMES], of)])
     return {name: _chosen(column, at) for name, column in attribute_columns(words, attribute_keys(words)).items()}
 
