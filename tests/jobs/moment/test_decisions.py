@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.lake.store import midnight
@@ -248,6 +248,7 @@ def test_unknown_users_and_items_are_unknown_not_somebody_else() -> None:
     assert len(set(found.cluster)) == N  # each its own: unknown users are not one user
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=30),
     ends=st.tuples(st.integers(0, 30), st.integers(0, 30)),
