@@ -142,8 +142,8 @@ def _commonest(given: NDArray[Any]) -> int:
 def _of_length(given: NDArray[Any], d: int) -> NDArray[np.float32]:
     """(n, d) those of d finite numbers, NaN in place of all others."""
     wide = widened(given, d).astype(np.float32, copy=False)
-    fit: NDArray[np.bool_] = np.isfinite(wide[:, :d]).all(axis=1) & np.isnan(wide[:, d:]).all(axis=1)
-    return np.where(fit[:, None], wide[:, :d], np.float32(np.nan))
+    whole = np.column_stack([np.isfinite(wide[:, :d]), np.isnan(wide[:, d:])]).all(axis=1, keepdims=True)
+    return np.where(whole, wide[:, :d], np.float32(np.nan))
 
 
 def rows_of(features: Columns, names: Iterable[str], rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

@@ -38,6 +38,7 @@ def shown(n: int, seed: int, items: tuple[int, int]) -> TrainingData:
     features: dict[str, Any] = {name: rng.standard_normal(n) for name in NUMERIC}
     features |= {name: np.array(["a", "b"], dtype=object)[rng.integers(0, 2, n)] for name in CATEGORICAL}
     features["item_id"] = np.array([f"i{k}" for k in item], dtype=object)
+    features["last_items"] = np.array([None, *features["item_id"][:9]], dtype=object)[rng.integers(0, 10, (n, 3))]
     vectors = of[item].astype(np.float32)
     vectors[item % 11 > 0, D:] = np.nan
     vectors[item % 7 == 0] = np.nan
@@ -59,7 +60,7 @@ def auc(clicked: Floats, p: Floats) -> float:
 
 @pytest.fixture(scope="module")
 def data() -> TrainingData:
-    return shown(8_000, 1, (0, OLD))
+    return shown(6_000, 1, (0, OLD))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_a_catalogue_without_vectors_changes_no_byte(data: TrainingData) -> None
 
 
 def test_the_length_is_that_of_most_and_what_is_not_finite_is_none(data: TrainingData) -> None:
-    layout = Layout.fit(data.features, np.arange(8_000))
+    layout = Layout.fit(data.features, np.arange(6_000))
     assert layout.vector == D
     given = np.array([[1, 2, 3, 4, 5, np.nan], [1, 2, np.nan, 4, 5, np.nan], [1, 2, 3, 4, np.inf, np.nan],
                       [1, 2, 3, 4, np.nan, np.nan], [1, 2, 3, 4, 5, 6], [np.nan] * 6], np.float32)  # fmt: skip
