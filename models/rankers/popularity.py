@@ -79,9 +79,6 @@ class PopularityRanker:
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
         """The very ranker `to_files` wrote."""
         tree = json.loads(files[FILE])
-        if "rates" in tree:  # written when the second was P(conversion), and could exceed the first
-            tree["items"] = {item: _given_click(*pair) for item, pair in tree["rates"].items()}
-            tree["base"] = _given_click(*tree["base"])
         return cls(
             {item: (pair[0], pair[1]) for item, pair in tree["items"].items()}, (tree["base"][0], tree["base"][1])
         )
@@ -91,7 +88,3 @@ def _rate(label: Label, prior: float, before: float) -> float:
     """The weighted share of ones with `prior` rows of the rate `before`; 0.0 where there are no rows at all."""
     rows = float(label.exposed.sum()) + prior
     return min(1.0, (float((label.weight * label.value).sum()) + prior * before) / rows) if rows else 0.0
-
-
-def _given_click(click: float, conversion: float) -> tuple[float, float]:
-    return click, min(1.0, conversion / click) if click else 0.0

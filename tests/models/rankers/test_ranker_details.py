@@ -1,6 +1,5 @@
 """What each ranker promises beyond the contract."""
 
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +16,7 @@ from models.rankers.encoding import Encoding, codes_of
 from models.rankers.features import CATEGORICAL, IDS, NUMERIC
 from models.rankers.labels import Label
 from models.rankers.lbfgs import Design, minimise
-from models.rankers.popularity import FILE, PopularityRanker
+from models.rankers.popularity import PopularityRanker
 from models.rankers.protocol import Predictions, TrainingData
 from models.settings import PopularitySettings, RankerSettings, XGBoostSettings
 
@@ -79,15 +78,6 @@ def test_popularity_knows_conversions_by_its_clicks() -> None:
     days = replace(items_only(["b", "b", "c"], [1, 0, 1]), converted=np.array([1, np.nan, np.nan]))
     after = PopularityRanker.fit(days, settings, SEED, before).predict(asked)
     np.testing.assert_allclose(after.p_conversion_given_click, [5 / 12, (1 + 2 * 2 / 9) / 3, (1 + 2 / 3) / 3])
-
-
-def test_popularity_reads_the_files_of_bundles_that_serve_since_before() -> None:
-    """They hold P(conversion) of an impression, which could exceed P(click): given a click it is their ratio, or 1."""
-    old = {"base": [0.1, 0.02], "rates": {"a": [0.2, 0.05], "b": [0.1, 0.4], "c": [0.0, 0.1]}}
-    ranker = PopularityRanker.from_files({FILE: json.dumps(old).encode()})
-    found = ranker.predict({"item_id": np.array(["a", "b", "c", "new"], dtype=object)})
-    np.testing.assert_allclose(found.p_conversion_given_click, [0.25, 1.0, 0.0, 0.2])
-    np.testing.assert_allclose(found.p_click, [0.2, 0.1, 0.0, 0.1])
 
 
 @pytest.mark.parametrize("given", [[0.5, 1.01], [-0.01, 0.5], [0.5]])
