@@ -20,7 +20,7 @@ from feast.data_format import DeltaFormat
 from feast.types import Array, Float32, Float64, Int32, String
 
 from jobs.flow import FEATURES
-from jobs.lake.tables import LAKE
+from jobs.lake.tables import LAKE, VALUES
 
 AVAILABLE_AT = "available_at"
 ONLINE_ONLY = timedelta(0)
@@ -39,8 +39,11 @@ TYPES = {
     pa.list_(pa.float32()): Array(Float32),
     pa.list_(pa.int32()): Array(Int32),
     pa.list_(pa.string()): Array(String),
+    VALUES: String,
 }
-"""Rates are Float64 and interests Array(Float32), so that what is read online equals the lake bit by bit."""
+"""A map of numbers is a JSON text online.
+
+Rates are Float64 and interests Array(Float32), so that what is read online equals the lake bit by bit."""
 KEEP = timedelta(days=1) - timedelta(microseconds=1)
 """From a row's `available_at` until the next day's; Feast's bound is inclusive.
 

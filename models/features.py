@@ -31,8 +31,8 @@ ENCODINGS: dict[str, tuple[str, ...]] = {
 """
 
 Of = Literal["user", "item", "decision"]
-Kind = Literal["number", "word", "bucket", "vector", "given", "items", "buckets"]
-Seen = Literal["itself", "within", "not"]
+Kind = Literal["number", "word", "bucket", "vector", "given", "items", "buckets", "counts"]
+Seen = Literal["itself", "within", "words", "not"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Feature:
     doc: str
     kind: Kind = "number"
     """number: float; word: one of few strings; bucket: a hashed category; vector: floats; given: as many floats as
-    the catalogue brings; items: ids of items; buckets: hashed categories."""
+    the catalogue brings; items: ids of items; buckets: hashed categories; counts: a number by further outcome, of those
+    that settings declare."""
     unknown: bool = False
     """Whether a row of its table may lack it; where there is no row all of them are unknown."""
     heavy_tailed: bool = False
@@ -53,7 +54,8 @@ class Feature:
     width: int = 1
     """How many values a list or a vector has at most."""
     seen: Seen = "itself"
-    """Whether rankers are shown it as a column, only what is made of it, or nothing."""
+    """Whether rankers are shown it as a column, only what is made of it, words of it among the attributes of its user
+    or item (`models.rankers.features.steps`), or nothing."""
     recounted: bool = True
     """Whether the leak audit counts it again, event by event; else it is made of what is, or is no count."""
 
@@ -64,6 +66,8 @@ class Feature:
                 f"a feature of {self.of} that rankers are shown needs to be one of {', '.join(shown)} so far; "
                 f"found {self.name}, a {self.kind}"
             )
+        if (self.seen == "words") != (self.kind == "counts"):
+            raise ValueError(f"counts, and no other kind, are seen as words; found {self.name}, a {self.kind}")
 
     @property
     def column(self) -> str:
@@ -92,6 +96,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("user", "session_buckets", "interest buckets of its newest events, newest first", "buckets",
             width=SESSION_EVENTS, seen="within", recounted=False),
     Feature("user", "days_since_session", "from its last event to the midnight"),
+    Feature("user", "outcomes", "by further outcome: events, or the sum of their values", "counts", unknown=True,
+            seen="words"),
     # -- of a user and an item ------------------------------------------------------------------------------------
     Feature("decision", "user_item_interest", "the user's interest in the item's bucket", unknown=True),
     Feature("decision", "user_last5_share", "of the last 5 clicked items: in the item's bucket", unknown=True),
@@ -106,6 +112,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("item", "click_rate_1d", "of the last day"),
     Feature("item", "click_rate_1h", "of the hour before the midnight"),
     Feature("item", "purchase_rate", "purchases per click, smoothed, by when they were known"),
+    Feature("item", "outcomes", "by further outcome, likewise", "counts", unknown=True, seen="words"),
     Feature("item", "age_days", "since its creation", unknown=True, heavy_tailed=True, recounted=False),
     Feature("item", "price", "as listed", unknown=True, heavy_tailed=True, recounted=False),
     Feature("item", "category", "as listed", "word", unknown=True, recounted=False),
@@ -121,6 +128,10 @@ FEATURES: tuple[Feature, ...] = (
 )  # fmt: skip
 
 
+OUTCOMES = "outcomes"
+"""The name of the counts of users and of items."""
+
+
 def declared(of: Of, where: Callable[[Feature], bool] = lambda _: True) -> tuple[Feature, ...]:
     """The features of one kind of thing that a condition holds for, as they are declared."""
     return tuple(feature for feature in FEATURES if feature.of == of and where(feature))
@@ -128,8 +139,8 @@ def declared(of: Of, where: Callable[[Feature], bool] = lambda _: True) -> tuple
 
 @cache
 def read(of: Of) -> tuple[Feature, ...]:
-    """Those that rankers see, themselves or within others."""
-    return declared(of, lambda feature: feature.seen != "not")
+    """Those that rankers see, themselves or within others; of counts they are told among the attributes."""
+    return declared(of, lambda feature: feature.seen in ("itself", "within"))
 
 
 def rule_of(rules: dict[str, Callable[..., Any]], feature: Feature, where: str) -> Callable[..., Any]:

@@ -28,9 +28,9 @@ from jobs.errors import NotReady, Refused
 from jobs.lake.store import midnight
 from jobs.lake.tables import ATTRIBUTES, LAKE
 from jobs.moment.assembler import Moments, assembled
-from jobs.moment.columns import Columns, encodings_seen, item_arrays, numbers, strings, user_arrays
+from jobs.moment.columns import Columns, encodings_seen, item_arrays, numbers, outcome_words, strings, user_arrays
 from jobs.outcomes import as_known, further_as_known, heard_at, so_far, told_by
-from models.features import read
+from models.features import OUTCOMES, read
 from models.rankers.features import CATEGORICAL, LISTS, NUMERIC, VECTORS, Encodings, Strings
 from models.settings import OutcomeSettings, TaskSettings
 
@@ -58,8 +58,8 @@ LABEL_COLUMNS = (
     "conversion_value",
     "outcomes",
 )
-USER_COLUMNS = ("user_id", "available_at", *(feature.name for feature in read("user")))
-ITEM_COLUMNS = ("item_id", "available_at", *(feature.name for feature in read("item")))
+USER_COLUMNS = ("user_id", "available_at", *(feature.name for feature in read("user")), OUTCOMES)
+ITEM_COLUMNS = ("item_id", "available_at", *(feature.name for feature in read("item")), OUTCOMES)
 OF_ITEM = "item:"
 """What a feature column of an item is called while the row waits for its user's."""
 SOURCE_CATEGORY = "source_category"
@@ -92,7 +92,7 @@ SCHEMAS = {
 """What is read of each table."""
 ATTRIBUTED = pa.schema([*SELECTED, ("item_attributes", ATTRIBUTES)])
 """`SELECTED` with the item snapshot's attributes, keys already prefixed; a null map where there is none."""
-WITH_ITEMS = pa.schema([*ATTRIBUTED, *((OF_ITEM + n, t) for n, t in _types("item_features", ITEM_COLUMNS[2:]))])
+WITH_ITEMS = pa.schema([*ATTRIBUTED, *((OF_ITEM + of.name, of.type) for of in [*ITEM_FEATURES][2:])])
 WITH_SOURCES = pa.schema([*WITH_ITEMS, (SOURCE_CATEGORY, pa.string())])
 
 
@@ -221,9 +221,12 @@ def examples(
     made = {name: pa.array(values, from_pandas=True) for name, values in ready.items()}
     made |= {name: take(features.select([name]), found).column(0) for name in LISTS}  # no string becomes an object
     made |= {of.column: rows.column(OF_ITEM + of.name) for of in read("item") if of.column in VECTORS}
-    made["attributes"] = merged(
-        [rows.column(name).combine_chunks() for name in ("attributes", "user_attributes", "item_attributes")]
+    own, of_user, of_item = (
+        rows.column(name).combine_chunks() for name in ("attributes", "user_attributes", "item_attributes")
     )
+    user_counts = outcome_words(take(features.select([OUTCOMES]), found).column(0), "user")
+    item_counts = outcome_words(rows.column(OF_ITEM + OUTCOMES), "item")
+    made["attributes"] = merged([own, of_user, user_counts, of_item, item_counts])
     table = pa.table({name: made[name] if name in made else rows.column(name) for name in schema.names}).cast(schema)
     return table.take(
         pc.sort_indices(

@@ -34,8 +34,8 @@ from jobs.config import Config
 from jobs.errors import NotReady
 from jobs.flow import FEATURES
 from jobs.lake.tables import LAKE, TIME
-from models.features import Feature, declared
-from models.rankers.features import ATTRIBUTE_PREFIX, Encodings, packed
+from models.features import OUTCOMES, Feature, declared
+from models.rankers.features import ATTRIBUTE_PREFIX, COUNT_PREFIX, Encodings, packed, steps
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -171,7 +171,8 @@ class OnlineFeatures:
 
         By the name of each declared feature: a number as float, NaN where unknown; a word or bucket, None where
         unknown; a vector (width,) float64, NaN where unknown; a list of ids or ints, newest first.
-        attributes: dict of strings.
+        outcomes: dict of numbers, None where unknown.
+        attributes: dict of strings, with the words of these numbers (`outcomes.<name>`).
         available_at: from when the features count as known, None where there are none.
         """
         self._refresh_if_due()
@@ -244,7 +245,7 @@ class _Slot:
             available = None
         found = {feature.name: _value(feature, rows[feature.name][0]) for feature in declared("user")}
         found["available_at"] = available
-        found["attributes"] = json.loads(rows["attributes"][0] or "{}")
+        found["attributes"] = json.loads(rows["attributes"][0] or "{}") | _words(rows[OUTCOMES][0])
         return found
 
 
@@ -387,8 +388,18 @@ def _reachable(config: Config) -> Iterator[None]:
 
 # -- rows -----------------------------------------------------------------------------------------------------------
 def _of(rows: pa.Table, table: str) -> pa.Table:
-    """Only the table's own columns (no partition columns)."""
-    return rows.select(list(LAKE[table].columns))
+    """Only the table's own columns (no partition columns); Feast has no maps of numbers: counts become a JSON text."""
+    own = rows.select(list(LAKE[table].columns))
+    if OUTCOMES not in own.column_names:
+        return own
+    texts = [None if pairs is None else json.dumps(dict(pairs)) for pairs in own[OUTCOMES].to_pylist()]
+    return own.set_column(own.column_names.index(OUTCOMES), OUTCOMES, pa.array(texts, pa.string()))
+
+
+def _words(counts: str | None) -> dict[str, str]:
+    """What rankers are told of counts, by attribute."""
+    known = json.loads(counts or "{}")
+    return dict(zip((COUNT_PREFIX + name for name in known), steps(np.array([*known.values()], float)), strict=True))
 
 
 def _attributes(snapshot: pa.Table, key: str, at: datetime) -> pa.Table:
@@ -432,6 +443,8 @@ def _value(feature: Feature, value: Any) -> Any:
         return np.array(value or np.full(feature.width, np.nan), dtype=np.float64)
     if feature.kind in ("items", "buckets"):
         return list(value or [])
+    if feature.kind == "counts":
+        return None if value is None else json.loads(value)
     return float("nan") if value is None and feature.kind == "number" else value
 
 
@@ -439,7 +452,8 @@ def _packed(rows: dict[str, list[Any]], item_ids: list[str], attributes: list[st
     """Feast's answer as arrays."""
     columns: Columns = {"item_id": np.array(item_ids, dtype=object)}
     columns |= {feature.name: packed(feature, rows.get(feature.name, [])) for feature in declared("item")}
-    maps = [json.loads(text or "{}") for text in attributes]
+    counts = columns.pop(OUTCOMES).tolist()
+    maps = [json.loads(text or "{}") | _words(count) for text, count in zip(attributes, counts, strict=True)]
     for key in sorted({key for pairs in maps for key in pairs}):
         column = [pairs.get(key) for pairs in maps]
         columns[f"{ATTRIBUTE_PREFIX}item.{key}"] = np.array(column, dtype=object)

@@ -9,23 +9,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.featurize.categories import categories_of, slots_of
-from jobs.featurize.core import DAY_US, HOUR_US, Window, day_number
+from jobs.featurize.categories import NO_SLOT, categories_of, slots_of
+from jobs.featurize.core import DAY_US, FEEDBACK, HOUR_US, PARTS, Window, day_number
 from jobs.featurize.encodings import CLICK_DAY, KEYS
-from jobs.featurize.events import UserEvents
+from jobs.featurize.events import FED, UserEvents
 from jobs.featurize.items import ItemCounts, Overall
 from jobs.featurize.users import user_features
 from jobs.lake.parts import read_part
 
 IDS = ("item_id", "user_id")
-MORE = {"impressions": ("impression_id", "surface", "query", "source_item_id"), "clicks": ("impression_id",)}
+MORE = {
+    "impressions": ("impression_id", "surface", "query", "source_item_id"),
+    "clicks": ("impression_id",),
+    FEEDBACK: ("outcome", "value"),
+}
 """What a table's events have beside ids and times."""
 Events = dict[str, pa.Table]
 
 
 def known_events(files: dict[str, list[str]], window: Window) -> Events:
     """Per table the events that count for some feature day: ids and context, event_us, event_day, start_day."""
-    return {table: _known(table, paths, [*IDS, *MORE.get(table, ())], window) for table, paths in files.items()}
+    events = {table: _known(table, paths, [*IDS, *MORE.get(table, ())], window) for table, paths in files.items()}
+    if FEEDBACK in events:
+        events[FEEDBACK] = _in_parts(events[FEEDBACK], window)
+    return events
 
 
 def item_counts(events: Events) -> ItemCounts:
@@ -34,9 +41,15 @@ def item_counts(events: Events) -> ItemCounts:
     grouped = []
     for kind, table in events.items():
         last_hour = table["event_us"].to_numpy() % DAY_US >= DAY_US - HOUR_US
-        counted = table.append_column("last_hour", pa.array(last_hour)).group_by(keys).aggregate([([], "count_all")])
-        counted = counted.rename_columns([*keys, "n"])
-        grouped.append(counted.append_column("kind", pa.repeat(kind, len(counted))))
+        table = table.append_column("last_hour", pa.array(last_hour))
+        if kind == FEEDBACK:
+            counted = table.group_by([*keys, "outcome"]).aggregate([("parts", "sum")])
+            kinds = pc.binary_join_element_wise(kind, counted["outcome"], ".")
+            counted = counted.drop_columns(["outcome"])
+        else:
+            counted = table.group_by(keys).aggregate([([], "count_all")])
+            kinds = pa.repeat(kind, len(counted))
+        grouped.append(counted.rename_columns([*keys, "n"]).append_column("kind", kinds))
     return ItemCounts.of(pa.concat_tables(grouped))
 
 
@@ -51,7 +64,12 @@ def user_tables(events: Events, history: pa.Table, prior: Overall, window: Windo
         parts.append(
             pa.table({**columns, "slot": slots, "event_us": table["event_us"], "start_day": table["start_day"]})
         )
-    return user_features(UserEvents.of(pa.concat_tables(parts)), prior, window)
+    if FEEDBACK in events:
+        fed = events[FEEDBACK].filter(pc.is_valid(events[FEEDBACK]["user_id"]))
+        columns = {name: fed[name] for name in ("user_id", "event_us", "start_day", *FED)}
+        n = len(fed)
+        parts.append(pa.table({**columns, "clicked": np.full(n, False), "slot": np.full(n, NO_SLOT, np.int64)}))
+    return user_features(UserEvents.of(pa.concat_tables(parts, promote_options="default")), prior, window)
 
 
 def context_counts(events: Events, history: pa.Table) -> pa.Table:
@@ -73,6 +91,15 @@ def context_counts(events: Events, history: pa.Table) -> pa.Table:
     )
     counted = table.filter(table["item_category"].is_valid()).group_by(list(KEYS)).aggregate([([], "count_all")])
     return counted.rename_columns([*KEYS, "n"])
+
+
+def _in_parts(feedback: pa.Table, window: Window) -> pa.Table:
+    """Events of declared outcomes, with `parts` for `value`: how much each counts, in thousandths."""
+    feedback = feedback.filter(pc.is_in(feedback["outcome"], pa.array([*window.outcomes], pa.string())))
+    value = pc.fill_null(feedback["value"], 0.0).to_numpy()
+    summed = pc.is_in(feedback["outcome"], pa.array(window.values, pa.string())).to_numpy()
+    parts = np.where(summed, np.floor(value * PARTS + 0.5), PARTS).astype(np.int64)
+    return feedback.drop_columns(["value"]).append_column("parts", pa.array(parts))
 
 
 def _known(name: str, paths: Sequence[str], columns: Sequence[str], window: Window) -> pa.Table:

@@ -13,9 +13,10 @@ Keys with events of the next day are looked at first: they are where looking ahe
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,13 @@ from jobs.errors import Refused
 from jobs.lake.parts import scanned
 from jobs.lake.store import midnight
 from models.features import LAST_ITEMS, Of, declared, rule_of
+from models.settings import OutcomeSettings
 
 SAMPLE = 10
 """Keys of the day's events, of the next day's and of the published rows, so many each."""
 CLOSE = 1e-9
+FED = "feedback"
+"""What an event of a further outcome is called."""
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 Event = dict[str, Any]
 Row = dict[str, Any]
@@ -49,10 +53,11 @@ class Audit:
     """The validated part files of a run, and what is needed to count from them again."""
 
     files: Mapping[str, Sequence[str]]
-    """Of impressions, clicks and purchases."""
+    """Of impressions, clicks and purchases; of feedback where further outcomes are declared."""
     snapshots: Mapping[date, pa.Table]
     """Items by day."""
     settings: FeatureSettings
+    outcomes: Mapping[str, OutcomeSettings] = field(default_factory=dict)
 
     def refuse_leaks(self, day: date, tables: Mapping[str, pa.Table | Sequence[Path]]) -> None:
         """Raise `Refused` where a sampled row of `day` is not what was known at the midnight that ends it.
@@ -69,7 +74,7 @@ class Audit:
             found = {row[key]: row for row in source.to_table(filter=_one_of(key, ids)).to_pylist()}
             events = self._events(key, ids, end)
             for one in ids:
-                wanted = (_user if key == "user_id" else _item)(events[one], end, overall, self.settings)
+                wanted = (_user if key == "user_id" else _item)(events[one], end, overall, self)
                 if key == "item_id" and one not in found:
                     continue  # not in the day's catalogue
                 _compare(name, day, one, found.get(one), None if wanted is None else known_from | wanted)
@@ -106,6 +111,10 @@ class Audit:
             rows = _dataset(files, kind).to_table(columns=["user_id", "item_id", "event_time"], filter=mine)
             for row in rows.to_pylist():
                 found[row[key]].append(row | {"kind": kind})
+        if self.outcomes:
+            fed, mine = _dataset(self.files[FED], FED), self._known(end) & _one_of(key, ids)
+            for row in fed.to_table(columns=[key, "event_time", "outcome", "value"], filter=mine).to_pylist():
+                found[row[key]].append(row | {"kind": FED})
         return found
 
     def _category(self, day: date, encodings: ds.Dataset, end: datetime, known_from: Row) -> None:
@@ -143,9 +152,12 @@ class Recount:
 
     events: Sequence[Event]
     """Newest first; equal times by item."""
+    feedback: Sequence[Event]
+    """Of further outcomes, declared or not."""
     end: datetime
     overall: Mapping[str, float]
     settings: FeatureSettings
+    outcomes: Mapping[str, OutcomeSettings]
 
     def rate(self, top: str, bottom: str, prior: str, span: timedelta | None = None) -> float:
         """Events of a kind per event of another, smoothed, of the whole window or the last `span`."""
@@ -156,6 +168,15 @@ class Recount:
     def clicks(self) -> Sequence[Event]:
         """Newest first."""
         return [e for e in self.events if e["kind"] == "clicks"]
+
+    def further(self) -> list[tuple[str, float]] | None:
+        """Each declared outcome and its events, or the sum of their values to a thousandth; None: none is declared."""
+        found = {}
+        for name, of in self.outcomes.items():
+            mine = [e for e in self.feedback if e["outcome"] == name]
+            summed = sum(floor((e["value"] or 0.0) * 1_000 + 0.5) for e in mine) / 1_000
+            found[name] = summed if of.kind == "value" else float(len(mine))
+        return [*found.items()] or None
 
     @cached_property
     def session(self) -> Sequence[Event]:
@@ -176,6 +197,7 @@ OF_USERS: dict[str, Callable[[Recount], Any]] = {
     "session_clicks": lambda of: _count(of.session, "clicks"),
     "session_seconds": lambda of: (of.session[0]["event_time"] - of.session[-1]["event_time"]).total_seconds(),
     "days_since_session": lambda of: (of.end - of.session[0]["event_time"]) / DAY,
+    "outcomes": lambda of: of.further(),
 }
 OF_ITEMS: dict[str, Callable[[Recount], Any]] = {
     "impressions": lambda of: _count(of.events, "impressions"),
@@ -185,21 +207,20 @@ OF_ITEMS: dict[str, Callable[[Recount], Any]] = {
     "click_rate_1d": lambda of: of.rate("clicks", "impressions", "click_rate", DAY),
     "click_rate_1h": lambda of: of.rate("clicks", "impressions", "click_rate", HOUR),
     "purchase_rate": lambda of: of.rate("purchases", "clicks", "purchase_rate"),
+    "outcomes": lambda of: of.further(),
 }
 """How each feature that is declared to be recounted is, by other code than that which published it."""
 
 
-def _user(
-    events: Sequence[Event], end: datetime, overall: Mapping[str, float], settings: FeatureSettings
-) -> Row | None:
+def _user(events: Sequence[Event], end: datetime, overall: Mapping[str, float], audit: Audit) -> Row | None:
     """What a user's row must say; None where there must be none."""
     own = [e for e in events if e["kind"] != "purchases"]
-    return _recounted("user", OF_USERS, own, end, overall, settings) if own else None
+    return _recounted("user", OF_USERS, own, end, overall, audit) if any(e["kind"] != FED for e in own) else None
 
 
-def _item(events: Sequence[Event], end: datetime, overall: Mapping[str, float], settings: FeatureSettings) -> Row:
+def _item(events: Sequence[Event], end: datetime, overall: Mapping[str, float], audit: Audit) -> Row:
     """What an item's row must say."""
-    return _recounted("item", OF_ITEMS, events, end, overall, settings)
+    return _recounted("item", OF_ITEMS, events, end, overall, audit)
 
 
 def _recounted(
@@ -208,11 +229,13 @@ def _recounted(
     events: Sequence[Event],
     end: datetime,
     overall: Mapping[str, float],
-    settings: FeatureSettings,
+    audit: Audit,
 ) -> Row:
     """Every feature that is declared to be; raises ValueError where one has no rule here."""
-    newest_first = sorted(events, key=lambda e: (end - e["event_time"], e["item_id"]))
-    known = Recount(newest_first, end, overall, settings)
+    feedback = [e for e in events if e["kind"] == FED]
+    others = (e for e in events if e["kind"] != FED)
+    newest_first = sorted(others, key=lambda e: (end - e["event_time"], e["item_id"]))
+    known = Recount(newest_first, feedback, end, overall, audit.settings, audit.outcomes)
     features = declared(of, lambda feature: feature.recounted)
     return {feature.name: rule_of(rules, feature, __name__)(known) for feature in features}
 

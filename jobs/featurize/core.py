@@ -10,6 +10,9 @@ Smoothing, with p pseudo-impressions (`features.prior_impressions`) and r the ra
     interests[b]  = (clicks_b / u + p) / (impressions_b + p)   u: the user's own click_rate; no evidence: 1.0
     encoding[v]   = (clicks_v + e c) / (impressions_v + e)     c: the rate of v's item category, r for that itself;
                                                                e: `features.encoding_prior_impressions`
+Further outcomes are counts alone, without a rate: per user and per item, events of each that is declared, or the sum of
+their values to a thousandth (whole thousandths add up the same in any order). An event counts as it came, on
+whichever impression, clicked or not: `through` and `window_days` are of labels.
 Interests are bucket b's click rate, shrunk towards u, over u. Rates are cut at 1 (clicks of unlogged impressions).
 
 What a daily batch cannot know: anything after the midnight. The "last hour" is the hour before it, the "session" the
@@ -21,8 +24,8 @@ Here: windows and rates. `items`, `users`, `recent` (a user's last clicks and se
 (which category an item was in, when) make the tables. Not done yet: decay inside the window, position-corrected rates.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
@@ -33,7 +36,8 @@ from numpy.typing import NDArray
 
 from jobs.asof.clock import available_at
 from jobs.config import FeatureSettings
-from jobs.lake.tables import TIME
+from jobs.lake.tables import STR, TIME, VALUES
+from models.settings import OutcomeSettings
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -41,6 +45,9 @@ Floats = NDArray[np.float64]
 DAY_US = 86_400_000_000
 HOUR_US = 3_600_000_000
 EPOCH = date(1970, 1, 1)
+FEEDBACK = "feedback"
+PARTS = 1_000
+"""Of an event of a further outcome: whole thousandths are summed, see `in_parts`."""
 
 
 def day_number(day: date) -> int:
@@ -55,6 +62,13 @@ class Window:
     days: Sequence[date]
     """Consecutive, oldest first."""
     settings: FeatureSettings
+    outcomes: Mapping[str, OutcomeSettings] = field(default_factory=dict)
+    """The further ones that are counted."""
+
+    @property
+    def values(self) -> list[str]:
+        """The outcomes of which values are summed; of the others, events are counted."""
+        return [name for name, of in self.outcomes.items() if of.kind == "value"]
 
     @property
     def long_term_days(self) -> int:
@@ -101,6 +115,15 @@ def smoothed(successes: NDArray[Any], trials: NDArray[Any], prior: NDArray[Any] 
 def ratio(top: Ints, bottom: Ints) -> Floats:
     """top / bottom, at most 1, and 0 where there is nothing below."""
     return np.minimum(np.divide(top, bottom, out=np.zeros(len(top)), where=bottom > 0), 1.0)
+
+
+def by_outcome(parts: Mapping[str, Ints], n: int) -> pa.Array:
+    """`jobs.lake.tables.VALUES` (n,): each outcome's number from its thousandths; all null where none is declared."""
+    if not parts:
+        return pa.nulls(n, VALUES)
+    offsets = np.arange(0, n * len(parts) + 1, len(parts), dtype=np.int32)
+    names, numbers = np.tile(np.array([*parts], dtype=object), n), np.column_stack([*parts.values()]) / PARTS
+    return pa.MapArray.from_arrays(pa.array(offsets), pa.array(names, STR), pa.array(numbers.ravel()))
 
 
 def available(day: date, n: int, settings: FeatureSettings) -> pa.Array:

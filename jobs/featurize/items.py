@@ -11,7 +11,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.featurize.categories import interest_buckets
-from jobs.featurize.core import Floats, Ints, Window, available, days_before, ratio, rolling, smoothed
+from jobs.featurize.core import (
+    FEEDBACK,
+    Floats,
+    Ints,
+    Window,
+    available,
+    by_outcome,
+    days_before,
+    ratio,
+    rolling,
+    smoothed,
+)
 from jobs.lake.tables import LAKE
 from models.features import declared, rule_of
 
@@ -28,7 +39,10 @@ class Overall:
 
 @dataclass(frozen=True)
 class ItemCounts:
-    """Events per (kind, item, event day, day known, last hour), any order. `kind`: impressions, clicks or purchases."""
+    """Events per (kind, item, event day, day known, last hour), any order.
+
+    `kind`: impressions, clicks, purchases, or `kind_of` a further outcome, whose `n` is in thousandths.
+    """
 
     kind: NDArray[np.object_]
     item_id: pa.Array
@@ -58,6 +72,11 @@ class ItemCounts:
         return rolling(codes[rows], size, self.event_day[rows], self.start_day[rows], self.n[rows], window, window_days)
 
 
+def kind_of(outcome: str) -> str:
+    """What the events of a further outcome are counted as."""
+    return f"{FEEDBACK}.{outcome}"
+
+
 def overall(counts: ItemCounts, window: Window) -> Overall:
     """The rates of all events together; 0 where there are none."""
     everything = np.zeros(len(counts.n), np.int64)
@@ -80,6 +99,10 @@ class ItemsOfDay:
         """Events of a kind of the last so many days (the long-term window by default), as known at the day's end."""
         found: Ints = self._counted(kind, days, last_hour)[self._rows, self._at]
         return found
+
+    def outcomes(self) -> pa.Array:
+        """See `by_outcome`."""
+        return by_outcome({name: self.counted(kind_of(name)) for name in self._counted.outcomes}, len(self._rows))
 
     def click_rate(self, days: int | None = None, last_hour: bool = False) -> Floats:
         """Clicks per impression of a span, smoothed by everybody's of the long-term window."""
@@ -108,6 +131,11 @@ class Counted:
         return self._found[kind, span, last_hour]
 
     @property
+    def outcomes(self) -> list[str]:
+        """The further ones that are counted."""
+        return [*self._window.outcomes]
+
+    @property
     def pseudo_count(self) -> float:
         """Impressions that the rate of everybody stands for."""
         return self._window.settings.prior_impressions
@@ -121,6 +149,7 @@ RULES: dict[str, Callable[[ItemsOfDay], Values]] = {
     "click_rate_1d": lambda of: of.click_rate(1),
     "click_rate_1h": lambda of: of.click_rate(1, last_hour=True),
     "purchase_rate": lambda of: of.purchase_rate(),
+    "outcomes": lambda of: of.outcomes(),
     "age_days": lambda of: days_before(of.day, of.snapshot["created_at"]),
     "price": lambda of: of.snapshot["price"],
     "category": lambda of: of.snapshot["category"],

@@ -18,7 +18,7 @@ from jobs.asof.clock import late_minutes
 from jobs.errors import NotReady
 from jobs.featurize.audit import Audit, audited_days
 from jobs.featurize.categories import category_history, in_order
-from jobs.featurize.core import Window
+from jobs.featurize.core import FEEDBACK, Window
 from jobs.featurize.encodings import encodings
 from jobs.featurize.items import ItemCounts, item_features, overall
 from jobs.flow import FEATURES
@@ -40,8 +40,10 @@ class Counted:
 
 def run(run: Run) -> dict[str, Any]:
     """Publish each of the run's days; returns the newest day's users and items, the keys put online, and any alarm."""
-    window = Window(run.days, run.config.features)
-    files = {table: _event_files(run, table, window) for table in COUNTED}
+    outcomes = run.config.outcomes
+    window = Window(run.days, run.config.features, outcomes)
+    counted_tables = (*COUNTED, FEEDBACK) if outcomes else COUNTED
+    files = {table: _event_files(run, table, window) for table in counted_tables}
     snapshots = _item_snapshots(run, window)
     listed = [snapshots[max(d for d in snapshots if d <= day)] for day in run.days]
     history = in_order(category_history(list(snapshots.items())))
@@ -50,7 +52,7 @@ def run(run: Run) -> dict[str, Any]:
     run.say(f"{events} events in {sum(map(len, files.values()))} files, {len(listed[-1])} items: {engine.__name__}")
     counted = engine(run, files, history, window)
     item_tables, encoding_tables = item_features(counted.items, listed, window), encodings(counted.contexts, window)
-    audit, audited = Audit(files, snapshots, run.config.features), audited_days(run.days)
+    audit, audited = Audit(files, snapshots, run.config.features, outcomes), audited_days(run.days)
     users = items = 0
     for day, *tables in zip(run.days, counted.users_of_day, item_tables, encoding_tables, strict=True):
         of_day: dict[str, Data] = dict(zip(FEATURES, tables, strict=True))

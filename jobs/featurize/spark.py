@@ -16,9 +16,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as fn
 
 from jobs.featurize.categories import NO_SLOT
-from jobs.featurize.core import DAY_US, HOUR_US, Window, day_number
+from jobs.featurize.core import DAY_US, FEEDBACK, HOUR_US, PARTS, Window, day_number
 from jobs.featurize.encodings import CLICK_DAY, KEYS
-from jobs.featurize.events import UserEvents
+from jobs.featurize.events import FED, UserEvents
 from jobs.featurize.items import ItemCounts, Overall
 from jobs.featurize.users import user_features
 from jobs.spark import as_named
@@ -36,14 +36,22 @@ class Part:
 
 
 def item_counts(spark: SparkSession, files: dict[str, list[str]], window: Window) -> ItemCounts:
-    """Impressions, clicks and purchases per item, event day, day known and last hour; small enough for one machine."""
-    kinds = [_known(spark, paths, window).withColumn("kind", fn.lit(kind)) for kind, paths in files.items()]
+    """How many events of each kind per item, event day, day known and last hour; small enough for one machine."""
+    kinds = [
+        _known(spark, paths, window).withColumn("kind", fn.lit(kind)).withColumn("n", fn.lit(1))
+        for kind, paths in files.items()
+        if kind != FEEDBACK
+    ]
+    if FEEDBACK in files:
+        fed = _fed(spark, files[FEEDBACK], window)
+        named = fn.concat_ws(".", fn.lit(FEEDBACK), "outcome")
+        kinds.append(fed.withColumn("kind", named).withColumnRenamed("parts", "n").drop("outcome"))
     union = kinds[0]
     for other in kinds[1:]:
         union = union.unionByName(other, allowMissingColumns=True)
     last_hour = fn.pmod("event_us", fn.lit(DAY_US)) >= DAY_US - HOUR_US
     keys = ("kind", "item_id", "event_day", "start_day", "last_hour")
-    grouped = union.withColumn("last_hour", last_hour).groupBy(*keys).agg(fn.count("*").alias("n"))
+    grouped = union.withColumn("last_hour", last_hour).groupBy(*keys).agg(fn.sum("n").alias("n"))
     return ItemCounts.of(grouped.toArrow())
 
 
@@ -88,9 +96,13 @@ def user_parts(
         & (fn.col("event_day") >= fn.col("from_day"))
         & (fn.col("event_day") < fn.col("until_day"))
     )
+    both = shown.unionByName(clicked)
+    more: Sequence[str] = ()
+    if FEEDBACK in files:
+        fed = _fed(spark, files[FEEDBACK], window).withColumn("clicked", fn.lit(False))
+        both, more = both.unionByName(fed, allowMissingColumns=True), FED
     events = (
-        shown.unionByName(clicked)
-        .where(fn.col("user_id").isNotNull())
+        both.where(fn.col("user_id").isNotNull())
         .join(fn.broadcast(slots), within, "left")
         .select(
             fn.pmod(fn.crc32("user_id"), fn.lit(buckets)).cast("int").alias("bucket"),
@@ -100,12 +112,21 @@ def user_parts(
             fn.coalesce("slot", fn.lit(NO_SLOT)).alias("slot"),
             "event_us",
             "start_day",
+            *more,
         )
     )
     write = _writer(folder, prior, window)
     found = events.groupBy("bucket").applyInArrow(write, "day string, path string, rows long").collect()
     parts = [Part(date.fromisoformat(row["day"]), Path(row["path"]), int(row["rows"])) for row in found]
     return sorted(parts, key=lambda part: part.path.as_posix())
+
+
+def _fed(spark: SparkSession, paths: Sequence[str], window: Window) -> DataFrame:
+    """Known events of declared outcomes, with `parts` for `value`: how much each counts, in thousandths."""
+    events = _known(spark, paths, window, "outcome", "value").where(fn.col("outcome").isin([*window.outcomes]))
+    value = fn.floor(fn.coalesce("value", fn.lit(0.0)) * PARTS + 0.5)
+    parts = fn.when(fn.col("outcome").isin(window.values), value).otherwise(PARTS)
+    return events.withColumn("parts", parts.cast("long")).drop("value")
 
 
 def _known(spark: SparkSession, paths: Sequence[str], window: Window, *more: str) -> DataFrame:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from jobs.featurize.core import DAY_US, Floats, Ints, Window, available, days_before, rolling, smoothed
+from jobs.featurize.core import DAY_US, Floats, Ints, Window, available, by_outcome, days_before, rolling, smoothed
 from jobs.featurize.events import UserEvents
 from jobs.featurize.items import Overall
 from jobs.featurize.recent import LastClicks, Sessions
@@ -48,6 +48,8 @@ class UsersOfDay:
     shown: Ints
     """(users, slots, days) impressions in the long-term window; the last slot is of items without a category."""
     clicked: Ints
+    fed: Mapping[str, Ints]
+    """By further outcome, (users, days) thousandths in the long-term window."""
     last_clicks: LastClicks
     sessions: Sessions
 
@@ -72,6 +74,11 @@ class UsersOfDay:
     def pseudo_count(self) -> float:
         """Impressions that the rate of everybody stands for."""
         return self.window.settings.prior_impressions
+
+    @property
+    def outcomes(self) -> pa.Array:
+        """See `by_outcome`."""
+        return by_outcome({name: parts[self.rows, self.at] for name, parts in self.fed.items()}, len(self.rows))
 
     @cached_property
     def last(self) -> tuple[pa.Array, pa.Array, pa.Array]:
@@ -106,6 +113,7 @@ RULES: dict[str, Callable[[UsersOfDay], Values]] = {
     "session_seconds": lambda of: of.session["session_seconds"],
     "session_buckets": lambda of: of.session["session_buckets"],
     "days_since_session": lambda of: of.session["days_since_session"],
+    "outcomes": lambda of: of.outcomes,
 }
 """How each declared feature of users is counted, one value per row."""
 
@@ -114,10 +122,11 @@ def _user_block(events: UserEvents, prior: Overall, window: Window) -> Iterator[
     """`user_features` of one block of users, day by day."""
     shown, clicked = (_counts(events, window, which) for which in (False, True))
     active = shown.sum(axis=1) + clicked.sum(axis=1)
+    fed = {name: _fed(events, window, name) for name in window.outcomes}
     recent = LastClicks.of(events, window), Sessions.of(events, window)
     for at, day in enumerate(window.days):
         rows = np.flatnonzero(active[:, at])
-        of = UsersOfDay(day, at, rows, events, window, prior, shown, clicked, *recent)
+        of = UsersOfDay(day, at, rows, events, window, prior, shown, clicked, fed, *recent)
         columns = {
             "user_id": events.user_ids.take(pa.array(rows)),
             "available_at": available(day, len(rows), window.settings),
@@ -147,6 +156,15 @@ def _counts(events: UserEvents, window: Window, clicked: bool) -> Ints:
         window.long_term_days,
     )
     return found.reshape(users, slots, len(window.days))
+
+
+def _fed(events: UserEvents, window: Window, outcome: str) -> Ints:
+    """(users, days): of one further outcome, thousandths in the long-term window."""
+    fed = events.feedback
+    rows = np.flatnonzero(fed.outcome == outcome)
+    event_day, start_day = fed.event_us[rows] // DAY_US, fed.start_day[rows]
+    days = window.long_term_days
+    return rolling(fed.user[rows], len(events.user_ids), event_day, start_day, fed.parts[rows], window, days)
 
 
 def _lists(matrix: NDArray[np.float32]) -> pa.Array:

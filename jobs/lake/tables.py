@@ -54,6 +54,7 @@ TYPES: dict[Kind, pa.DataType] = {
     "given": pa.list_(pa.float32()),
     "items": pa.list_(STR),
     "buckets": pa.list_(pa.int32()),
+    "counts": VALUES,
 }
 """Of a feature, by what kind of value it is."""
 

@@ -18,12 +18,14 @@ from jobs.errors import Refused
 from models.features import Feature, Of, read
 from models.rankers.features import (
     ATTRIBUTE_PREFIX,
+    COUNT_PREFIX,
     EVERYTHING,
     NO_BUCKET,
     SERVING_POSITION,
     WIDTHS,
     Encodings,
     packed,
+    steps,
     there,
 )
 from models.rankers.protocol import Floats, FurtherOutcome, Inputs, TrainingData
@@ -76,6 +78,18 @@ def attribute_columns(column: pa.ChunkedArray, keys: Iterable[str]) -> dict[str,
         columns[ATTRIBUTE_PREFIX + key] = found = np.full(len(column), None, dtype=object)
         found[rows[mine]] = values[mine]
     return columns
+
+
+def outcome_words(column: pa.ChunkedArray, of: Of) -> pa.MapArray:
+    """`jobs.lake.tables.ATTRIBUTES` (n,) of the counts of users or items: `<of>.outcomes.<name>` to the number's step.
+
+    Where the counts are null there is nothing to tell: an empty map.
+    """
+    maps = column.combine_chunks()
+    maps = maps.take(pa.array(np.arange(len(maps))))  # unsliced: keys and items are the whole of it
+    keys = pc.binary_join_element_wise(f"{of}.{COUNT_PREFIX}", maps.keys, "")
+    words = pa.array(steps(maps.items.to_numpy(zero_copy_only=False)), pa.string())
+    return pa.MapArray.from_arrays(np.asarray(maps.offsets), keys, words)
 
 
 def outcome_columns(column: pa.ChunkedArray, names: Iterable[str]) -> dict[str, Floats]:

@@ -24,10 +24,12 @@ from jobs.moment.columns import (
     encodings_of,
     item_arrays,
     numbers,
+    outcome_words,
     ranker_columns,
     strings,
     user_arrays,
 )
+from models.features import OUTCOMES, Of
 from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, VECTORS, Encodings, widened
 from models.rankers.protocol import Floats, Inputs
 from models.settings import TaskSettings
@@ -328,8 +330,11 @@ class Midnight:
         """See `Knowledge`; of the user only where there is a snapshot, else the rows' own say it."""
         listed = pc.if_else(pa.array(self._at != ABSENT), self._ids, None)
         found: Columns = {**_attributes(ITEM_PREFIX, listed, self._known.items, "item_id")}
+        found |= _counts("item", self._known.item_features, self._at)
         if self._known.users is not None:
+            features = self._known.user_features
             own = _attributes(USER_PREFIX, self._placed["user_id"], self._known.users, "user_id")
+            own |= _counts("user", features, _rows(features["user_id"])(self._placed["user_id"]))
             found |= {name: column[self._row] for name, column in own.items()}
         return found
 
@@ -352,6 +357,13 @@ def _attributes(
         ATTRIBUTE_PREFIX + prefix + name.removeprefix(ATTRIBUTE_PREFIX): _chosen(column, at)
         for name, column in found.items()
     }
+
+
+def _counts(of: Of, features: pa.Table, at: Ints) -> dict[str, NDArray[np.object_]]:
+    """`attributes.<of>.outcomes.<name>` of row `at[i]` of the features, what there is no row for (-1) None."""
+    features, at = _asked(features, at)
+    words = pa.chunked_array([outcome_words(features[OUTCOMES], of)])
+    return {name: _chosen(column, at) for name, column in attribute_columns(words, attribute_keys(words)).items()}
 
 
 def _rows(keys: pa.ChunkedArray) -> Callable[[pa.Array | pa.ChunkedArray], Ints]:

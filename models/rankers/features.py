@@ -44,6 +44,8 @@ HEAVY_TAILED = frozenset(feature.column for feature in _SHOWN if feature.heavy_t
 """Those of `NUMERIC` to be looked at as log(1 + x)."""
 ATTRIBUTE_PREFIX = "attributes."
 """Every key of the `attributes` map becomes one more categorical column `attributes.<key>`."""
+COUNT_PREFIX = "outcomes."
+"""Of the attributes of a user or an item that say how many events of a further outcome there were, see `steps`."""
 IDS = ("user_id", "item_id")
 """Who looks at what, for rankers that remember users or items; never a number or one of few categories."""
 WIDTHS = {feature.column: feature.width for feature in _SHOWN if feature.kind == "items"}
@@ -98,6 +100,17 @@ def there(vectors: Columns) -> dict[str, NDArray[Any]]:
     """Columns of given vectors without what is to the right of the longest; none of those that nobody has."""
     longest = {name: np.flatnonzero(~np.isnan(of).all(axis=0)).max(initial=-1) + 1 for name, of in vectors.items()}
     return {name: vectors[name][:, :width] for name, width in longest.items() if width}
+
+
+def steps(numbers: Floats) -> Strings:
+    """(n,) each number as a word, the power of two at or below it: "0", "0.5", "1", "2", "4", ...; "0" below 0 too.
+
+    Any outcome that settings declare becomes one more category so; steps that double tell few from many, in any unit.
+    """
+    exponent = np.frexp(np.maximum(numbers, 0.0))[1]
+    found, code = np.unique(np.where(numbers > 0, exponent, np.iinfo(np.int32).min), return_inverse=True)
+    words = [f"{2.0 ** (int(e) - 1):.15g}" if e > np.iinfo(np.int32).min else "0" for e in found]
+    return np.array(words, dtype=object)[code]
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ def tables(rng: np.random.Generator, at: datetime) -> dict[str, pa.Table]:
             "category": [f"category-{c}" for c in category],
             "interest_bucket": buckets[category],
             "vector": [None] * ITEMS,
+            "outcomes": None,
         },
         "user_features": {
             "user_id": ids("u", range(USERS)),
@@ -77,6 +78,7 @@ def tables(rng: np.random.Generator, at: datetime) -> dict[str, pa.Table]:
             "last_items": [ids("i", rng.integers(0, ITEMS, LAST_ITEMS)) for _ in range(USERS)],
             "last_buckets": list(rng.integers(0, INTEREST_BUCKETS, (USERS, LAST_ITEMS))),
             "session_buckets": list(rng.integers(0, INTEREST_BUCKETS, (USERS, SESSION_EVENTS))),
+            "outcomes": None,
         },
         "encodings": {"encoding": [name for name, _ in pairs], "value": [value for _, value in pairs]},
     }

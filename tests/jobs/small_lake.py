@@ -135,6 +135,7 @@ def user_features(world: World, day: date) -> pa.Table:
                 [[BUCKETS[n % CATEGORIES], BUCKETS[0]] for n in range(USERS)], pa.list_(pa.int32())
             ),
             "days_since_session": np.arange(USERS) / 10,
+            "outcomes": pa.nulls(USERS, VALUES),
         },
         schema=LAKE["user_features"].schema,
     )
@@ -153,6 +154,7 @@ def item_features(world: World, day: date) -> pa.Table:
             "click_rate_1d": rate,
             "click_rate_1h": rate,
             "purchase_rate": np.full(ITEMS, 0.1),
+            "outcomes": pa.nulls(ITEMS, VALUES),
             "age_days": np.full(ITEMS, float((day - date(2026, 1, 1)).days)),
             "price": pa.array([None if n % 5 == 0 else float(n) for n in range(ITEMS)], pa.float64()),
             "category": [f"category-{c}" for c in world.category],

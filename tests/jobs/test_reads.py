@@ -111,6 +111,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 FURTHER: dict[tuple[str, str], set[str]] = {
     ("attribute", "feedback"): set(LAKE["feedback"].columns),
+    ("featurize", "feedback"): set(LAKE["feedback"].columns) - {"feedback_id", "impression_id"},
     ("train", "examples"): {"outcomes"},
 }
 """Read where a further outcome is declared; here is none: `tests/e2e/test_added_outcome.py` follows one."""

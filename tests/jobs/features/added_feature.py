@@ -38,7 +38,7 @@ from jobs.moment.known import known_before  # noqa: E402
 from models.rankers import fit  # noqa: E402
 from models.rankers.features import EVERYTHING, HEAVY_TAILED  # noqa: E402
 from models.rankers.protocol import Columns, Predictions, TrainingData  # noqa: E402
-from tests.jobs.featurize.conftest import World, fill  # noqa: E402
+from tests.jobs.featurize.conftest import OUTCOMES, World, fill  # noqa: E402
 
 users.RULES["clicks_2d"] = lambda of: of.counted(clicked=True, days=2).astype(np.float64)
 items.RULES["weekday"] = lambda of: pc.cast(pc.day_of_week(of.snapshot["created_at"]), pa.string())
@@ -58,7 +58,7 @@ class Watched:
 
 def main(root: Path) -> dict[str, Any]:
     """The new columns where they arrive, and in how many rows two sides differ in any column."""
-    world = World(root, features__online="true")
+    world = World(root, features__online="true", outcomes=OUTCOMES)
     fill(world)
     days = [world.first + timedelta(days=n) for n in range(6)]
     world.run(days[-1], since=days[0])
@@ -74,10 +74,13 @@ def main(root: Path) -> dict[str, Any]:
     found["replay"] = [len(test), disagreement(test, replayed, everywhere).differing]
     trained = ranker_columns(rows, inputs=EVERYTHING)
     found["trained"] = {name: sorted(set(map(str, trained[name]))) for name in ("user_clicks_2d", "item_weekday")}
+    told = [f"attributes.{of}.outcomes.{name}" for of in ("user", "item") for name in ("like", "watch")]
+    found["learned"] = {name: len(set(trained[name].tolist())) for name in told}
     served, monitored = served_and_monitored(world, root)
     found["columns"] = sorted({*served} ^ {*monitored})
     found["differ"] = [name for name in monitored if not same(served[name], monitored[name])]
     found["served"] = {name: list(map(str, served[name])) for name in ("user_clicks_2d", "item_weekday")}
+    found["told"] = [[word is not None for word in served[name]] for name in told]
     found["by_hand"] = clicks_before(world, "u03", days=2)
     return found
 

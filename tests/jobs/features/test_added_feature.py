@@ -30,6 +30,10 @@ def test_an_added_feature_arrives_in_training_rows_replay_and_a_served_request(t
         "item_weekday": ["2", "None", "None"],
     }
     assert found["by_hand"] > 0
+    assert min(found["learned"].values()) > 3, "words of the counts of further outcomes, and unknown"
+    assert found["told"] == [[True] * 3, [True] * 3, [True, True, False], [True, True, False]], (
+        "no such item: no counts"
+    )
 
 
 def test_every_declared_feature_has_its_rules_and_no_rule_is_of_none() -> None:
@@ -47,6 +51,8 @@ def test_what_rankers_cannot_be_shown_yet_is_said_where_it_is_declared() -> None
     with pytest.raises(ValueError, match=r"one of number, word, given so far; found text, a vector"):
         Feature("item", "text", "of its title", "vector", width=8)
     Feature("item", "text", "of its title", "vector", width=8, seen="within")
+    with pytest.raises(ValueError, match="counts, and no other kind, are seen as words; found likes, a counts"):
+        Feature("item", "likes", "by kind", "counts", seen="not")
 
 
 def test_what_a_ranker_is_shown_is_a_column_of_the_examples() -> None:

@@ -16,6 +16,7 @@ from jobs.lake.store import Lake, Lineage
 from jobs.lake.tables import LAKE
 
 FIRST = date(2026, 1, 1)
+OUTCOMES = '{"like": {}, "watch": {"kind": "value"}}'
 LINEAGE = Lineage("test", "run", "code", "config")
 
 
@@ -80,8 +81,11 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture
 def lively(tmp_path: Path) -> World:
-    """Six days, 40 users, 15 items: late events, anonymous users, an item whose category changes, one delisted."""
-    world = World(tmp_path)
+    """Six days, 40 users, 15 items: late events, anonymous users, an item whose category changes, one delisted.
+
+    Two further outcomes.
+    """
+    world = World(tmp_path, outcomes=OUTCOMES)
     fill(world)
     return world
 
@@ -89,7 +93,7 @@ def lively(tmp_path: Path) -> World:
 @pytest.fixture
 def oddly_named(tmp_path: Path) -> World:
     """The same in a folder whose name Spark would take for a pattern."""
-    world = World(tmp_path / "run[1]{a,b}*?")
+    world = World(tmp_path / "run[1]{a,b}*?", outcomes=OUTCOMES)
     fill(world)
     return world
 
@@ -126,7 +130,12 @@ def fill(world: World, days: int = 6) -> None:
         ]
         world.put("items", day, listed)
         world.put("users", day, [{"user_id": f"u{k:02d}", "attributes": [("club", str(k % 5))]} for k in range(45)])
-        for table, size, step in (("impressions", 160, 7), ("clicks", 40, 11), ("purchases", 8, 13)):
+        for table, size, step in (
+            ("impressions", 160, 7),
+            ("clicks", 40, 11),
+            ("purchases", 8, 13),
+            ("feedback", 90, 17),
+        ):
             world.put(table, day, [_event(table, n, k, step) for k in range(size)])
         world.put("requests", day, [])
 
@@ -143,4 +152,6 @@ def _event(table: str, n: int, k: int, step: int) -> dict[str, Any]:
     elif table == "clicks":
         shown = FIRST + timedelta(days=n - (k % 5 == 4 and n > 0))  # now and then one of the day before, or one twice
         more = {"impression_id": None if k % 9 == 7 else f"impressions-{shown}-{k * 3 % 90}"}
+    elif table == "feedback":
+        more = {"outcome": ("like", "watch", "share")[k % 3], "value": None if k % 7 == 2 else k * 0.1}
     return event(user, f"i{(k * k + step * n) % 16:02d}", when, known, **more)  # i15 is in no snapshot

@@ -1,6 +1,7 @@
 """The stage on a small lake: only the past counts, a range is its days, a rerun is the same, and the engines agree."""
 
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import deltalake
@@ -9,6 +10,8 @@ import pytest
 
 from jobs import config
 from jobs.errors import NotReady
+from jobs.lake.tables import LAKE
+from tests.jobs.featurize.conftest import OUTCOMES, World
 
 TABLES = ("user_features", "item_features", "encodings")
 
@@ -39,17 +42,18 @@ def test_what_happens_or_becomes_known_after_midnight_changes_nothing(lively: An
     day, tomorrow = days(lively, 6)[3], days(lively, 6)[4]
     lively.run(day)
     before = everything(lively, 0) | {(t, day): lively.rows(t, day) for t in TABLES}
-    late = [lively.event("u01", "i01", lively.at(3, h), lively.at(4, 0)) for h in range(24)]
-    for table in ("impressions", "clicks", "purchases"):
+    late = [lively.event("u01", "i01", lively.at(3, h), lively.at(4, 0), outcome="like") for h in range(24)]
+    for table in ("impressions", "clicks", "purchases", "feedback"):
         kept = lively.lake.read(table, [day]).drop(["day"]).to_pylist()
-        lively.put(table, day, [*kept, *[row | {f"{table[:-1]}_id": f"late-{n}"} for n, row in enumerate(late)]])
-        lively.put(table, tomorrow, [lively.event("u01", "i01", lively.at(4, 0)) for _ in range(50)])
+        lively.put(table, day, [*kept, *[row | {LAKE[table].key[0]: f"late-{n}"} for n, row in enumerate(late)]])
+        lively.put(table, tomorrow, [lively.event("u01", "i01", lively.at(4, 0), outcome="like")] * 50)
     lively.put("items", tomorrow, [lively.item("i01", "other")])
     lively.run(day)
     assert {(t, day): lively.rows(t, day) for t in TABLES} == before
     lively.run(tomorrow)
     (found,) = [row for row in lively.rows("item_features", tomorrow) if row["item_id"] == "i01"]
     assert found["impressions"] >= 74  # the late ones count from the day they were known
+    assert dict(found["outcomes"])["like"] >= 74
 
 
 def test_the_window_forgets(world: Any) -> None:
@@ -70,6 +74,47 @@ def test_the_window_forgets(world: Any) -> None:
     last = world.rows("item_features", days(world, 3)[-1])
     assert [row["click_rate"] for row in last] == [0.0, 0.0]
     assert world.rows("user_features", world.first)[0]["days_since_click"] == 11 / 24
+
+
+def test_events_of_declared_outcomes_are_counted_from_when_they_were_known(tmp_path: Path) -> None:
+    """By hand, over two days: a late like, a nameless one, values to a thousandth; whoever else acts is no row."""
+    world = World(tmp_path, outcomes=OUTCOMES, features__long_term_days="2")
+    noon = [world.at(n) for n in range(3)]
+    fed = [
+        [
+            world.event("u1", "i1", noon[0], outcome="like"),
+            world.event("u1", "i1", noon[0], noon[1], outcome="like"),
+            world.event("u2", "i1", noon[0], outcome="share"),
+        ],
+        [
+            world.event(None, "i1", noon[1], outcome="like"),
+            world.event("u2", "i1", noon[1], outcome="watch"),
+            *(world.event("u1", "i1", noon[1], outcome="watch", value=value) for value in (0.1, 0.2, 0.0004)),
+        ],
+        [],
+    ]
+    for n, day in enumerate(days(world, 3)):
+        world.put("items", day, [world.item("i1"), world.item("i2")])
+        world.put("impressions", day, [world.event("u1", "i2", noon[n])])
+        world.put("clicks", day, [])
+        world.put("purchases", day, [])
+        world.put("feedback", day, fed[n])
+    world.run(days(world, 3)[-1], since=world.first)
+    users = [world.rows("user_features", day) for day in days(world, 3)]
+    assert [[(row["user_id"], dict(row["outcomes"])) for row in rows] for rows in users] == [
+        [("u1", {"like": 1.0, "watch": 0.0})],
+        [("u1", {"like": 2.0, "watch": 0.3})],
+        [("u1", {"like": 0.0, "watch": 0.3})],
+    ]
+    items = [[dict(row["outcomes"]) for row in world.rows("item_features", day)] for day in days(world, 3)]
+    nothing = {"like": 0.0, "watch": 0.0}
+    assert items == [
+        [{"like": 1.0, "watch": 0.0}, nothing],
+        [{"like": 3.0, "watch": 0.3}, nothing],
+        [{"like": 1.0, "watch": 0.3}, nothing],
+    ]
+    world.run(days(world, 3)[-1], settings=world.config.model_copy(update={"outcomes": {}}))
+    assert [row["outcomes"] for row in world.rows("user_features", days(world, 3)[-1])] == [None]
 
 
 def test_rows_that_another_writer_deleted_count_no_more(lively: Any) -> None:

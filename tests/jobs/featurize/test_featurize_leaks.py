@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from jobs.errors import Refused
-from jobs.featurize import core, recent
+from jobs.featurize import core, recent, users
 from jobs.featurize.events import UserEvents
 from jobs.featurize.items import ItemCounts
 
 AVAILABLE, ROLLING, ROLLED, KNOWN = core.available, core.rolling, ItemCounts.rolled, recent._known
-OF_USERS = UserEvents.of_users
+OF_USERS, FED = UserEvents.of_users, users._fed
 
 
 def a_day_early(day: Any, n: int, settings: Any) -> Any:
@@ -36,6 +36,16 @@ def conversions_ahead(counts: ItemCounts, kind: str, *more: Any) -> Any:
     """Only conversions do: the leak that makes an offline AUC shine."""
     shifted = replace(counts, start_day=counts.start_day - 1)
     return ROLLED(shifted if kind == "purchases" else counts, kind, *more)
+
+
+def feedback_ahead(counts: ItemCounts, kind: str, *more: Any) -> Any:
+    """Only a further outcome's events do, on the items' side."""
+    return ROLLED(replace(counts, start_day=counts.start_day - kind.startswith("feedback")), kind, *more)
+
+
+def fed_ahead(events: UserEvents, *more: Any) -> Any:
+    """And on the users' side."""
+    return FED(replace(events, feedback=replace(events.feedback, start_day=events.feedback.start_day - 1)), *more)
 
 
 def recent_ahead(event_us: Any, start_day: Any, day: Any, window_days: int) -> Any:
@@ -61,6 +71,8 @@ def as_they_happen(event_us: Any, start_day: Any, day: Any, window_days: int) ->
         ("items.rolling", a_day_ahead, "user_features of 2026-01-01 .* click_rate of 'u"),  # its prior is everybody's
         ("encodings.rolling", a_day_ahead, "encodings of 2026-01-01 .* of 'c"),
         ("items.ItemCounts.rolled", conversions_ahead, "item_features of 2026-01-01 .* purchase_rate of 'i"),
+        ("items.ItemCounts.rolled", feedback_ahead, "item_features of 2026-01-01 .* outcomes of 'i"),
+        ("users._fed", fed_ahead, "user_features of 2026-01-01 .* outcomes of 'u"),
         ("recent._known", recent_ahead, "user_features of 2026-01-01 .* of 'u"),
         ("recent._known", as_they_happen, "user_features of .* of 'u"),
     ],

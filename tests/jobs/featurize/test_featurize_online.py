@@ -23,7 +23,7 @@ from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE, TIME
 from jobs.moment.columns import encodings_of, encodings_seen, item_arrays, user_arrays, user_row
 from models.features import INTEREST_BUCKETS
-from models.rankers.features import ITEM_NUMBERS, NUMERIC, USER_NUMBERS, decision_columns
+from models.rankers.features import ITEM_NUMBERS, NUMERIC, USER_NUMBERS, decision_columns, steps
 from models.settings import TaskSettings
 from tests.delta_extension import delta_extension
 
@@ -48,6 +48,12 @@ def online_now(settings: Any) -> list[date]:
     return [published.day for published in OnlineFeatures(settings).published()]
 
 
+def words_of(row: dict[str, Any]) -> dict[str, str]:
+    """What rankers are told of a row's counts."""
+    counts = dict(row["outcomes"])
+    return {f"outcomes.{name}": steps(np.array([number]))[0] for name, number in counts.items()}
+
+
 def check_equal(world: Any, settings: Any, day: Any) -> None:
     """Every user and item of the lake's day, read online, is that row."""
     reader = OnlineFeatures(settings)
@@ -58,10 +64,11 @@ def check_equal(world: Any, settings: Any, day: Any) -> None:
     for row in rows:
         found = reader.user(row["user_id"], day)
         assert found is not None
-        assert found["attributes"] == clubs[row["user_id"]]
+        assert found["attributes"] == clubs[row["user_id"]] | words_of(row)
+        assert found["outcomes"] == dict(row["outcomes"])
         assert found["interests"].dtype == np.float64
         assert found["interests"].tolist() == row["interests"]
-        for name in set(row) - {"user_id", "interests", "days_since_click", "day"}:
+        for name in set(row) - {"user_id", "interests", "outcomes", "days_since_click", "day"}:
             assert found[name] == row[name], name
         assert found["days_since_click"] == row["days_since_click"] or math.isnan(found["days_since_click"])
         assert (row["days_since_click"] is None) == math.isnan(found["days_since_click"])
@@ -79,6 +86,10 @@ def check_equal(world: Any, settings: Any, day: Any) -> None:
     assert [len(row) for row in vectors[:4]] == [0, 3, 4, 2]
     quality = {row["item_id"]: dict(row["attributes"]).get("quality") for row in world.rows("items", day)}
     assert dict(zip(items["item_id"], items["attributes.item.quality"], strict=True)) == quality
+    for name in ("outcomes.like", "outcomes.watch"):
+        words = items[f"attributes.item.{name}"].tolist()
+        assert words == [words_of(row)[name] for row in wanted]
+        assert len(set(words)) > 2
     rates = published.encodings.rates
     assert {(name, value): rate[0] for name, of in rates.items() for value, rate in of.items()} == {
         (row["encoding"], row["value"]): row["click_rate"] for row in world.rows("encodings", day)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobs.asof.clock import instants
 from jobs.errors import Refused
-from jobs.lake.tables import ATTRIBUTES, LAKE, TIME
+from jobs.lake.tables import ATTRIBUTES, LAKE, TIME, VALUES
 from jobs.moment.columns import (
     attribute_columns,
     attribute_keys,
@@ -19,6 +19,7 @@ from jobs.moment.columns import (
     encodings_of,
     encodings_seen,
     numbers,
+    outcome_words,
     ranker_columns,
     strings,
     user_arrays,
@@ -146,3 +147,15 @@ def test_one_publication_is_what_all_rows_see() -> None:
     words = [coded(np.array(["a", "b", "a"], dtype=object))]
     np.testing.assert_array_equal(encodings_of(table).of("category", words), [0.5, np.nan, 0.5])
     np.testing.assert_array_equal(encodings_of(table.slice(1)).of("category", words), [np.nan] * 3)
+
+
+def test_counts_of_outcomes_are_told_in_steps_that_double() -> None:
+    """Each number by the power of two at or below it; null ones tell nothing; a slice is read from its begin."""
+    numbered = [("a", 0.0), ("b", 0.001), ("c", 0.75), ("d", 1.0), ("e", 1.999), ("f", 2.0), ("g", 1023.0), ("h", -3.0)]
+    counts = pa.chunked_array([pa.array([[("z", 9.0)], None, numbered, []], VALUES)]).slice(1)
+    words = outcome_words(counts, "item")
+    assert words.type == ATTRIBUTES
+    steps = ["0", "0.0009765625", "0.5", "1", "1", "2", "512", "0"]
+    told = [(f"item.outcomes.{name}", step) for (name, _), step in zip(numbered, steps, strict=True)]
+    assert words.to_pylist() == [[], told, []]
+    assert outcome_words(pa.chunked_array([], VALUES), "user").to_pylist() == []
