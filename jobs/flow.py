@@ -90,7 +90,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         clicks              past   impression_id event_time ingested_at user_id item_id
         purchases           past   event_time ingested_at user_id item_id
         feedback            past   outcome event_time ingested_at user_id item_id value
-        items               past   item_id created_at category price attributes removed
+        items               past   item_id created_at category price attributes removed feature_vector
         users               newest user_id attributes"""),
     _stage("assemble", "labels meet the features known before them, split by time", per="mode",
            writes="examples retrieval_negatives", reads="""

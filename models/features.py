@@ -31,7 +31,7 @@ ENCODINGS: dict[str, tuple[str, ...]] = {
 """
 
 Of = Literal["user", "item", "decision"]
-Kind = Literal["number", "word", "bucket", "vector", "items", "buckets", "counts"]
+Kind = Literal["number", "word", "bucket", "vector", "given", "items", "buckets", "counts"]
 Seen = Literal["itself", "within", "words", "not"]
 
 
@@ -44,8 +44,9 @@ class Feature:
     name: str
     doc: str
     kind: Kind = "number"
-    """number: float; word: one of few strings; bucket: a hashed category; vector: floats; items: ids of items;
-    buckets: hashed categories; counts: a number by further outcome, of those that settings declare."""
+    """number: float; word: one of few strings; bucket: a hashed category; vector: floats; given: as many floats as
+    the catalogue brings; items: ids of items; buckets: hashed categories; counts: a number by further outcome, of those
+    that settings declare."""
     unknown: bool = False
     """Whether a row of its table may lack it; where there is no row all of them are unknown."""
     heavy_tailed: bool = False
@@ -59,7 +60,7 @@ class Feature:
     """Whether the leak audit counts it again, event by event; else it is made of what is, or is no count."""
 
     def __post_init__(self) -> None:
-        shown = ("number", "word", "items") if self.of == "user" else ("number", "word")
+        shown = ("number", "word", *{"user": ("items",), "item": ("given",)}.get(self.of, ()))
         if self.seen == "itself" and self.kind not in shown:
             raise ValueError(
                 f"a feature of {self.of} that rankers are shown needs to be one of {', '.join(shown)} so far; "
@@ -115,6 +116,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("item", "age_days", "since its creation", unknown=True, heavy_tailed=True, recounted=False),
     Feature("item", "price", "as listed", unknown=True, heavy_tailed=True, recounted=False),
     Feature("item", "category", "as listed", "word", unknown=True, recounted=False),
+    Feature("item", "vector", "as given, of its image say: items alike have vectors alike", "given", unknown=True,
+            recounted=False),
     Feature("item", "interest_bucket", "the category, hashed", "bucket", unknown=True, seen="within", recounted=False),
     # -- of the request and the item ------------------------------------------------------------------------------
     *(Feature("decision", f"encoded_{name}", f"click rate by {', '.join(of)}", unknown=True)

@@ -12,7 +12,7 @@ from infra.endpoint.request import CONTEXT_COLUMNS, RankRequest
 from jobs.moment.assembler import Moments, assembled
 from jobs.moment.columns import user_row
 from models.features import Feature, read
-from models.rankers.features import ATTRIBUTE_PREFIX, Encodings, packed
+from models.rankers.features import ATTRIBUTE_PREFIX, Encodings, packed, widened
 from models.settings import TaskSettings
 
 NEWEST = 20
@@ -112,7 +112,12 @@ def _words(request: RankRequest) -> dict[str, str | None]:
 def _with_unknown(feature: Feature, items: Mapping[str, Column]) -> Column:
     """The column of each item, and then of the unknown one."""
     nothing = packed(feature, [None])
-    return np.concatenate([np.asarray(items[feature.name], dtype=nothing.dtype), nothing]) if items else nothing
+    if not items:
+        return nothing
+    known = np.asarray(items[feature.name], dtype=nothing.dtype)
+    if feature.kind == "given":
+        nothing = widened(nothing, known.shape[1])
+    return np.concatenate([known, nothing])
 
 
 def _repeated(word: str | None, n: int) -> Column:

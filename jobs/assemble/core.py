@@ -31,7 +31,7 @@ from jobs.moment.assembler import Moments, assembled
 from jobs.moment.columns import Columns, encodings_seen, item_arrays, numbers, outcome_words, strings, user_arrays
 from jobs.outcomes import as_known, further_as_known, heard_at, so_far, told_by
 from models.features import OUTCOMES, read
-from models.rankers.features import CATEGORICAL, LISTS, NUMERIC, Encodings, Strings
+from models.rankers.features import CATEGORICAL, LISTS, NUMERIC, VECTORS, Encodings, Strings
 from models.settings import OutcomeSettings, TaskSettings
 
 IMPRESSION_COLUMNS = (
@@ -220,6 +220,7 @@ def examples(
     ready = {name: columns[name] for name in (*NUMERIC, *CATEGORICAL)}
     made = {name: pa.array(values, from_pandas=True) for name, values in ready.items()}
     made |= {name: take(features.select([name]), found).column(0) for name in LISTS}  # no string becomes an object
+    made |= {of.column: rows.column(OF_ITEM + of.name) for of in read("item") if of.column in VECTORS}
     own, of_user, of_item = (
         rows.column(name).combine_chunks() for name in ("attributes", "user_attributes", "item_attributes")
     )

@@ -79,8 +79,9 @@ class Published:
     """Every item, sorted by id: what `decision_columns` takes, and their attributes.
 
     item_id: object; by the name of each declared feature: numbers float64, NaN where unknown; words object, None where
-    unknown; buckets int64, `NO_BUCKET` where unknown; vectors float64, lists object or int8 as `decision_columns` takes
-    them; `attributes.item.<key>`: object, None where an item lacks the key. Do not write into the arrays.
+    unknown; buckets int64, `NO_BUCKET` where unknown; vectors float64, given ones float32, lists object or int8 as
+    `decision_columns` takes them; `attributes.item.<key>`: object, None where an item lacks the key. Do not write into
+    the arrays.
     """
     encodings: Encodings
     available_at: datetime = ALWAYS

@@ -153,6 +153,7 @@ RULES: dict[str, Callable[[ItemsOfDay], Values]] = {
     "age_days": lambda of: days_before(of.day, of.snapshot["created_at"]),
     "price": lambda of: of.snapshot["price"],
     "category": lambda of: of.snapshot["category"],
+    "vector": lambda of: of.snapshot["feature_vector"].cast(pa.list_(pa.float32())),
     "interest_bucket": lambda of: interest_buckets(of.snapshot["category"]),
 }
 """How each declared feature of items is counted, one value per item of the snapshot."""

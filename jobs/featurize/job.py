@@ -135,4 +135,6 @@ def _item_snapshots(run: Run, window: Window) -> dict[date, pa.Table]:
     earlier = [day for day in published if day <= window.event_days[0]][-1:]
     wanted = earlier + [day for day in published if window.event_days[0] < day <= run.days[-1]]
     columns = ["item_id", "created_at", "category", "price"]
-    return {day: run.read("items", [day], columns=columns) for day in wanted}
+    listed = {max(d for d in wanted if d <= day) for day in run.days}
+    # Vectors are wide, and of the days before nobody asks for them.
+    return {d: run.read("items", [d], columns=[*columns, "feature_vector"] if d in listed else columns) for d in wanted}

@@ -51,6 +51,7 @@ TYPES: dict[Kind, pa.DataType] = {
     "word": STR,
     "bucket": pa.int32(),
     "vector": pa.list_(pa.float32()),
+    "given": pa.list_(pa.float32()),
     "items": pa.list_(STR),
     "buckets": pa.list_(pa.int32()),
     "counts": VALUES,

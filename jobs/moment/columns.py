@@ -26,6 +26,7 @@ from models.rankers.features import (
     Encodings,
     packed,
     steps,
+    there,
 )
 from models.rankers.protocol import Floats, FurtherOutcome, Inputs, TrainingData
 from models.settings import OutcomeSettings
@@ -112,7 +113,7 @@ def _entries(maps: pa.MapArray) -> tuple[NDArray[np.int64], pa.Array, pa.Array]:
 
 def columns_read(inputs: Inputs) -> tuple[str, ...]:
     """The columns of `examples` that `ranker_columns` reads."""
-    return (*inputs.named, *(("attributes",) if inputs.attributes else ()))
+    return (*inputs.named, *inputs.vectors, *(("attributes",) if inputs.attributes else ()))
 
 
 def ranker_columns(
@@ -128,6 +129,7 @@ def ranker_columns(
     columns: dict[str, NDArray[Any]] = {name: strings(examples[name]) for name in (*inputs.ids, *inputs.categories)}
     columns.update({name: numbers(examples[name]) for name in inputs.numbers})
     columns.update({name: _padded(examples[name], WIDTHS[name], None)[:-1] for name in inputs.lists})
+    columns.update(there({name: _given(examples[name]) for name in inputs.vectors}))
     if inputs.attributes:
         wanted = attribute_keys(examples["attributes"]) if keys is None else keys
         columns.update(attribute_columns(examples["attributes"], wanted))
@@ -174,6 +176,9 @@ def with_unknown(feature: Feature, column: pa.ChunkedArray) -> NDArray[Any]:
         return _padded(column, feature.width, None)
     if feature.kind == "buckets":
         return _padded(column, feature.width, NO_BUCKET)
+    if feature.kind == "given":
+        given = _given(column)
+        return np.concatenate([given, np.full((1, given.shape[1]), np.nan, given.dtype)])
     if feature.kind == "vector":
         lists = column.combine_chunks()
         flat, there = lists.flatten().to_numpy(zero_copy_only=False), lists.is_valid().to_numpy(zero_copy_only=False)
@@ -217,6 +222,16 @@ def _rates(table: pa.Table, at: Indices, publications: int) -> dict[str, dict[st
             of[value] = np.full(publications, np.nan)
         of[value][publication] = rate
     return rates
+
+
+def _given(lists: pa.ChunkedArray) -> NDArray[np.float32]:
+    """(m, longest): each vector, then NaN."""
+    whole = lists.combine_chunks()
+    lengths = pc.fill_null(pc.list_value_length(whole), 0).to_numpy(zero_copy_only=False)
+    found = np.full((len(whole), int(lengths.max(initial=0))), np.nan, np.float32)
+    flat = pc.fill_null(whole.flatten(), np.nan).to_numpy(zero_copy_only=False)
+    found[np.arange(found.shape[1]) < lengths[:, None]] = flat
+    return found
 
 
 def _padded(lists: pa.ChunkedArray, width: int, filler: int | None) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,7 @@ from jobs.moment.columns import (
     user_arrays,
 )
 from models.features import OUTCOMES, Of
-from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, Encodings
+from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, VECTORS, Encodings, widened
 from models.rankers.protocol import Floats, Inputs
 from models.settings import TaskSettings
 
@@ -217,19 +218,30 @@ def disagreement(placed: pa.Table, columns: Columns, shown: Ints, inputs: Inputs
     """
     logged = ranker_columns(placed, at_serving_position=True, inputs=inputs)
     asked = {*logged, *(name for name in columns if name.startswith(ATTRIBUTE_PREFIX) and inputs.attributes)}
+    asked |= {name for name in inputs.vectors if name in columns}
     unknown = np.full(len(placed), None, dtype=object)
     wrong = {}
     for name in sorted(asked):
-        expected = logged.get(name, unknown)
-        replayed = columns[name][shown] if name in columns else unknown
+        nothing = np.empty((len(placed), 0), np.float32) if name in VECTORS else unknown
+        expected = logged.get(name, nothing)
+        replayed = columns[name][shown] if name in columns else nothing
         if expected.dtype == object:
             differs = expected != replayed
             wrong[name] = differs if differs.ndim == 1 else differs.any(axis=1)
+        elif name in VECTORS:
+            expected, replayed = _alike(expected, replayed)
+            wrong[name] = ~np.isclose(expected, replayed, rtol=1e-5, atol=1e-8, equal_nan=True).all(axis=1)
         else:
             wrong[name] = ~np.isclose(expected, replayed.astype(np.float64), rtol=1e-5, atol=1e-8, equal_nan=True)
     anywhere = np.logical_or.reduce(list(wrong.values()))
     columns_differing = {name: int(differs.sum()) for name, differs in wrong.items() if differs.any()}
     return Disagreement(len(placed), int(anywhere.sum()), columns_differing)
+
+
+def _alike(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Given vectors of either, as wide as the wider ones."""
+    width = max(one.shape[1], other.shape[1])
+    return widened(one, width), widened(other, width)
 
 
 def _where(condition: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
@@ -281,7 +293,10 @@ def _laid_out(parts: Sequence[tuple[Ints, Columns]], n: int) -> Columns:
     for rows, columns in parts:
         for name, column in columns.items():
             nothing = None if column.dtype == object else np.nan
-            found.setdefault(name, np.full((n, *column.shape[1:]), nothing, column.dtype))[rows] = column
+            into = found.get(name, np.full((n, *column.shape[1:]), nothing, column.dtype))
+            into, column = _alike(into, column) if name in VECTORS else (into, column)
+            into[rows] = column
+            found[name] = into
     return found
 
 

@@ -139,7 +139,8 @@ def learned_from(data: TrainingData, inputs: Inputs) -> list[str]:
     """The names of the columns that rankers of these inputs look at, and of further outcomes they learn, sorted."""
     attributes = [name for name in data.features if name.startswith(ATTRIBUTE_PREFIX)] if inputs.attributes else []
     further = [f"{FURTHER}{name}" for name in data.outcomes] if inputs.outcomes else []
-    return sorted([*inputs.named, *attributes, *further])
+    vectors = [name for name in inputs.vectors if name in data.features]
+    return sorted([*inputs.named, *vectors, *attributes, *further])
 
 
 def fingerprints(data: TrainingData) -> dict[str, str]:

@@ -23,7 +23,7 @@ def frozen(features: Columns, inputs: Inputs) -> bytes:
         if column.dtype == object:
             tree["words"][name] = part.tolist()
         else:
-            tree["numbers"][name] = [None if value != value else value for value in part.astype(float).tolist()]
+            tree["numbers"][name] = _without_nan(part.astype(float).tolist())
     return json.dumps(tree).encode()
 
 
@@ -39,5 +39,10 @@ def holds(content: bytes, inputs: Inputs) -> bool:
     return set(inputs.named) <= set(columns(content))
 
 
+def _without_nan(values: list[Any]) -> list[Any]:
+    """Numbers, or vectors of them: JSON has no NaN."""
+    return [_without_nan(of) if isinstance(of, list) else None if of != of else of for of in values]
+
+
 def _wanted(name: str, inputs: Inputs) -> bool:
-    return name in inputs.named or (inputs.attributes and name.startswith(ATTRIBUTE_PREFIX))
+    return name in inputs.named or name in inputs.vectors or (inputs.attributes and name.startswith(ATTRIBUTE_PREFIX))

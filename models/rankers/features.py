@@ -53,7 +53,9 @@ LISTS = tuple(WIDTHS)
 """Ids of one user, (n, `WIDTHS[name]`), newest first."""
 TABLE = Inputs(numbers=NUMERIC, categories=CATEGORICAL, attributes=True)
 """What a ranker of numbers and categories needs."""
-EVERYTHING = TABLE | Inputs(ids=IDS, lists=LISTS)
+VECTORS = tuple(feature.column for feature in _SHOWN if feature.kind == "given")
+"""What the catalogue gives of an item, (n, the longest), each as long as it was given."""
+EVERYTHING = TABLE | Inputs(ids=IDS, lists=LISTS, vectors=VECTORS)
 
 SERVING_POSITION = 1
 """Position is a feature when learning (people look at the top) and fixed to this when scores are compared."""
@@ -62,24 +64,42 @@ NO_BUCKET = -1
 
 
 def packed(feature: Feature, values: Sequence[Any]) -> NDArray[Any]:
-    """A feature of m users or items as an array: (m,), or (m, width) of lists and vectors, which begin at the left.
+    """A feature of m users or items as an array: (m,), or (m, width) of lists and vectors, which begin at the left;
+    of given vectors (m, the longest).
 
     Where a value is None, and to the right of what a list has: NaN of numbers and vectors, `NO_BUCKET` of buckets, None
     of words and items.
     """
-    shape = (len(values), feature.width) if feature.kind in ("vector", "items", "buckets") else (len(values),)
-    if feature.kind in ("number", "vector"):
-        column: NDArray[Any] = np.full(shape, np.nan)
+    shape: tuple[int, ...] = (len(values),)
+    if feature.kind in ("vector", "items", "buckets"):
+        shape = (len(values), feature.width)
+    elif feature.kind == "given":
+        shape = (len(values), max((len(value) for value in values if value is not None), default=0))
+    if feature.kind == "given":
+        column: NDArray[Any] = np.full(shape, np.nan, np.float32)
+    elif feature.kind in ("number", "vector"):
+        column = np.full(shape, np.nan)
     elif feature.kind in ("bucket", "buckets"):
         column = np.full(shape, NO_BUCKET, np.int64 if feature.kind == "bucket" else np.int8)
     else:
         column = np.full(shape, None, dtype=object)
     for row, value in enumerate(values):
         if value is not None and len(shape) > 1:
-            column[row, : len(value)] = value[: feature.width]
+            column[row, : len(value)] = value[: shape[1]]
         elif value is not None:
             column[row] = value
     return column
+
+
+def widened(vectors: NDArray[Any], width: int) -> NDArray[Any]:
+    """Given vectors (n, k) as (n, `width` or more): NaN to their right."""
+    return np.pad(vectors, ((0, 0), (0, max(0, width - vectors.shape[1]))), constant_values=np.nan)
+
+
+def there(vectors: Columns) -> dict[str, NDArray[Any]]:
+    """Columns of given vectors without what is to the right of the longest; none of those that nobody has."""
+    longest = {name: np.flatnonzero(~np.isnan(of).all(axis=0)).max(initial=-1) + 1 for name, of in vectors.items()}
+    return {name: vectors[name][:, :width] for name, width in longest.items() if width}
 
 
 def steps(numbers: Floats) -> Strings:
@@ -178,7 +198,8 @@ def decision_columns(
     """Row-aligned user features, item features and context become a ranker's columns; n rows in, n rows out.
 
     `users`, `items`: the features that `models.features.read` names: numbers and words (n,), vectors, items and buckets
-    (n, width) from the left; unknown is NaN, None or `NO_BUCKET`. `items` has item_id beside them.
+    (n, width) from the left; unknown is NaN, None or `NO_BUCKET`. `items` has item_id beside them. Given vectors that
+    no row has are no column.
     `context`: user_id, surface, device, region, query, source_category (None off the surfaces that have them) and any
     `attributes.<key>`; `position` where it is known, else the serving one.
     """
@@ -194,7 +215,8 @@ def decision_columns(
         "user_last10_share": share_of(users["last_buckets"], bucket),
         "user_session_share": share_of(users["session_buckets"], bucket),
         "user_clicked_item": np.where(np.isnan(users["impressions"]), np.nan, clicked),
-        **{feature.column: items[feature.name] for feature in _OF_ITEM},
+        **{feature.column: items[feature.name] for feature in _OF_ITEM if feature.column not in VECTORS},
+        **there({feature.column: items[feature.name] for feature in _OF_ITEM if feature.column in VECTORS}),
         "task_type": task_types(context["surface"], tasks),
     }
     for name, column in context.items():

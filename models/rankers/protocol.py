@@ -11,8 +11,8 @@ from models.delays.targets import Targets
 from models.settings import OutcomeSettings
 
 Columns = Mapping[str, NDArray[Any]]
-"""Column name to an array: (n,) float64 with NaN for unknown, (n,) object holding str with None for unknown, or a list
-as (n, k) object, str from the left, None to its right."""
+"""Column name to an array: (n,) float64 with NaN for unknown, (n,) object holding str with None for unknown, a list as
+(n, k) object, str from the left, None to its right, or vectors as (n, k) float32, likewise with NaN."""
 Floats = NDArray[np.float64]
 
 
@@ -29,6 +29,8 @@ class Inputs:
     """Every `attributes.*` there is, as categories."""
     ids: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
+    """Those there are: where nobody has one there is no column."""
     outcomes: bool = False
     """Every further outcome that is declared, to learn and predict it: no column to look at."""
 
@@ -39,12 +41,13 @@ class Inputs:
             attributes=self.attributes or other.attributes,
             ids=_either(self.ids, other.ids),
             lists=_either(self.lists, other.lists),
+            vectors=_either(self.vectors, other.vectors),
             outcomes=self.outcomes or other.outcomes,
         )
 
     @property
     def named(self) -> tuple[str, ...]:
-        """All but attributes, whose names nobody knows beforehand."""
+        """All but attributes, whose names nobody knows beforehand, and vectors, which there need not be."""
         return (*self.ids, *self.numbers, *self.categories, *self.lists)
 
 

@@ -1,6 +1,7 @@
 """A network over vectors of users, items, categories and the last items clicked: what the kinds of it share."""
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -17,7 +18,7 @@ from models.rankers.features import EVERYTHING
 from models.rankers.graph import BLOCK, OPEN, Encoded, Graph, Said, Traced
 from models.rankers.heads import Head
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
-from models.rankers.layout import PARENTS, Layout, rows_of
+from models.rankers.layout import PARENTS, VECTOR, Layout, rows_of
 from models.rankers.logistic import Scaling
 from models.rankers.network import TASKS, Arrays
 from models.rankers.protocol import Checkpoints, Columns, Floats, Inputs, Predictions, TrainingData
@@ -27,6 +28,7 @@ from models.settings import NetworkSettings
 if TYPE_CHECKING:
     from models.rankers.learner import Batch
 
+log = logging.getLogger(__name__)
 BLOCKS_AT_ONCE = 128
 LAYOUT_FILE, NETWORK_FILE = "layout.json", "network.safetensors"
 
@@ -96,6 +98,8 @@ class VectorRanker:
             data = start_from._newer(data)
         click, conversion = click_label(data), conversion_label(data)
         layout = start_from._layout if start_from else Layout.fit(data.features, click.rows)
+        if start_from and (others := layout.otherwise_long(rows_of(data.features, (VECTOR,), click.rows))):
+            log.warning("network: %d rows have an item's vector of another length than %d: none", others, layout.vector)
         heads = start_from._heads if start_from else further.heads(data, click.rows)
         days = np.zeros(len(click.rows), np.int64) if data.days is None else data.days[click.rows]
         words = layout.hashed(data.features, click.rows)
@@ -157,15 +161,18 @@ class VectorRanker:
         return Predictions(p[:, 0].copy(), given, outcomes, further.quantiles(of, logit, p[:, 0]))
 
     def encoded(self, features: Columns) -> Encoded[NDArray[Any]]:
-        """Numbers as they come, and rows of the table."""
-        numbers = Encoding(self._layout.numeric, {}).numbers(features)
-        return Encoded(numbers, self._layout.codes(features, self._table, len(numbers)))
+        """Numbers and vectors as they come, and rows of the table."""
+        layout = self._layout
+        numbers = np.hstack([Encoding(layout.numeric, {}).numbers(features), layout.vectors(features)])
+        return Encoded(numbers, layout.codes(features, self._table, len(numbers)))
 
     def traced(self, to: Graph, given: Encoded[Traced]) -> Said:
         """As `predict`, in the same blocks: the formula of `models.rankers.network` once more."""
         layout, files = self._layout, self.to_files()
         table = to.stored(TABLE_FILE, files[TABLE_FILE])[ROWS]
-        numbers = layout.scaling.traced(given.numbers, layout.numeric)
+        numbers = layout.scaling.traced(given.numbers, (*layout.numeric, *[VECTOR] * layout.vector))
+        if layout.vector:
+            numbers = numbers[..., : layout.width]
         present = given.codes[..., len(layout.words) :].differs(self._nowhere()).astype(np.float32)
         looked = graph.take(table, given.codes).astype(np.float32)
         own, looked, present = (of.reshape((OPEN, BLOCK, *of.shape[1:])) for of in (numbers, looked, present))
@@ -206,6 +213,7 @@ class VectorRanker:
         """JSON and safetensors: the layout, the network with Adam's memory, the vectors, their values."""
         layout = self._layout
         tree: dict[str, Any] = {
+            **({"vector": layout.vector} if layout.vector else {}),
             "numeric": layout.numeric,
             "words": layout.words,
             "lists": layout.lists,
@@ -233,7 +241,7 @@ class VectorRanker:
         numeric, words, lists = (tuple(tree[of]) for of in ("numeric", "words", "lists"))
         weights = {name: value for name, value in tensors.items() if not name.startswith("adam.")}
         return cls(
-            Layout(numeric, words, lists, tree["listed"], scaling),
+            Layout(numeric, words, lists, tree["listed"], scaling, tree.get("vector", 0)),
             weights,
             memory,
             Embeddings.from_files(files),
@@ -268,7 +276,7 @@ def _first_weights(
     layout: Layout, settings: NetworkSettings, experts: Experts, biases: list[float], rng: np.random.Generator
 ) -> Arrays:
     """`biases`: of the tasks."""
-    m = network.width(2 * len(layout.numeric), len(layout.words), len(layout.lists), settings.embedding_dimensions)
+    m = network.width(layout.width, len(layout.words), len(layout.lists), settings.embedding_dimensions)
     sizes = experts.number, settings.expert_width, settings.tower_width
     weights = network.initial(m, *sizes, experts.shared, rng, len(biases))
     weights["out.bias"][:] = biases
@@ -310,7 +318,7 @@ def _batch(
         converted[at], of_click[at] = conversion.value, conversion.weight / click.weight.mean()
         seen[at] = 1.0 if conversion.seen is None else conversion.seen
     return Batch(
-        layout.numbers(rows_of(data.features, layout.numeric, click.rows)),
+        layout.numbers(rows_of(data.features, layout.of_numbers, click.rows)),
         layout.codes(words, table, n),
         click.value.astype(np.float32),
         converted.astype(np.float32),

@@ -69,6 +69,7 @@ def tables(rng: np.random.Generator, at: datetime) -> dict[str, pa.Table]:
             "item_id": ids("i", range(ITEMS)),
             "category": [f"category-{c}" for c in category],
             "interest_bucket": buckets[category],
+            "vector": [None] * ITEMS,
             "outcomes": None,
         },
         "user_features": {

@@ -47,6 +47,7 @@ class Memory:
             "item_id": np.array(IDS, dtype=object),
             "category": np.array([f"category-{n % 4}" for n in range(ITEMS)], dtype=object),
             "interest_bucket": np.arange(ITEMS) % 4,
+            "vector": np.empty((ITEMS, 0), np.float32),
             "attributes.item.tier": np.array(["basic", "plus"] * (ITEMS // 2), dtype=object),
             **{name: rng.random(ITEMS) for name in ITEM_NUMBERS},
             "age_days": np.arange(ITEMS)[::-1].astype(float),

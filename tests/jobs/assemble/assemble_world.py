@@ -64,13 +64,14 @@ class World:
         user |= {"last_items": ["tea", "pot"], "last_buckets": [7, 3], "session_buckets": [3, 7, 7, -1]}
         item = dict.fromkeys(("clicks", *ITEM_NUMBERS), 100.0 + day.day)
         item |= {"price": 9.5, "category": "drinks", "interest_bucket": 7}
+        vectors = {"tea": [day.day, 0.5], "mug": [1.0, 2.0, day.day]}
         rates = {("category", "drinks"): day.day / 100, ("source_category", f"drinks{SEPARATOR}drinks"): day.day / 50}
         keys = [dict(zip(("encoding", "value"), key, strict=True)) for key in rates]
         counts = {"impressions": 9.0, "clicks": 1.0}
         rows = [k | known | counts | {"click_rate": rate} for k, rate in zip(keys, rates.values(), strict=True)]
         self.put("encodings", day, rows)
         self.put("user_features", day, [{"user_id": u, **known, **user, "interests": interests} for u in users])
-        self.put("item_features", day, [{"item_id": i, **known, **item} for i in items])
+        self.put("item_features", day, [{"item_id": i, **known, **item, "vector": vectors.get(i)} for i in items])
 
     def fill(self, more: dict[date, list[dict[str, Any]]] | None = None, last: date = DAY) -> None:
         """Every day: two impressions a user, labels without outcome, features, and snapshots on the first."""

@@ -48,7 +48,7 @@ def test_every_declared_feature_has_its_rules_and_no_rule_is_of_none() -> None:
 
 def test_what_rankers_cannot_be_shown_yet_is_said_where_it_is_declared() -> None:
     """A vector of an item would be missing from the examples, in training only."""
-    with pytest.raises(ValueError, match=r"one of number, word so far; found text, a vector"):
+    with pytest.raises(ValueError, match=r"one of number, word, given so far; found text, a vector"):
         Feature("item", "text", "of its title", "vector", width=8)
     Feature("item", "text", "of its title", "vector", width=8, seen="within")
     with pytest.raises(ValueError, match="counts, and no other kind, are seen as words; found likes, a counts"):

@@ -122,6 +122,7 @@ def fill(world: World, days: int = 6) -> None:
                 None if k == 7 else f"c{(k + (n // 3 if k == 3 else 0)) % 4}",
                 price=None if k == 5 else k * 1.1,
                 created_at=None if k == 6 else at(-k, 7.3),
+                feature_vector=[k * 0.7, float(n), *[1.0] * (k % 3)] if k % 4 else None,
                 attributes=[("quality", str(k % 3))] if k % 2 else [],
             )
             for k in range(15)

@@ -83,6 +83,7 @@ def snapshot(content: dict[str, str | None]) -> pa.Table:
             "created_at": pa.array([moment(-30)] * n, TIME),
             "category": pa.array(list(content.values()), pa.string()),
             "price": pa.nulls(n, pa.float64()),
+            "feature_vector": pa.nulls(n, pa.list_(pa.float64())),
         }
     )
 

@@ -81,6 +81,9 @@ def check_equal(world: Any, settings: Any, day: Any) -> None:
     assert items["interest_bucket"].tolist() == [
         -1 if row["interest_bucket"] is None else row["interest_bucket"] for row in wanted
     ]
+    vectors = [[value for value in row if value == value] for row in items["vector"].tolist()]
+    assert vectors == [row["vector"] or [] for row in wanted]
+    assert [len(row) for row in vectors[:4]] == [0, 3, 4, 2]
     quality = {row["item_id"]: dict(row["attributes"]).get("quality") for row in world.rows("items", day)}
     assert dict(zip(items["item_id"], items["attributes.item.quality"], strict=True)) == quality
     for name in ("outcomes.like", "outcomes.watch"):

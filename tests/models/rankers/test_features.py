@@ -70,6 +70,7 @@ def decided(surface: str, **context: Any) -> dict[str, Any]:
     items: dict[str, Any] = {name: np.zeros(2) for name in ITEM_NUMBERS}
     items |= {"item_id": objects(["i0", "i1"]), "category": objects(["a", None])}
     items["interest_bucket"] = np.array([3, NO_BUCKET])
+    items["vector"] = np.empty((2, 0), np.float32)
     words = dict.fromkeys(("device", "region", "query", "source_category"))
     words |= {"surface": surface, "user_id": "u"} | context
     rates = {"category": {"a": 0.1}, "surface_category": {f"home{SEPARATOR}a": 0.2}}
