@@ -122,7 +122,10 @@ def test_a_component_that_is_never_ready_is_named_with_its_last_words(stack: Sta
 def test_every_child_carries_the_mark_of_its_own_stack(stack: Stack) -> None:
     """Two stacks side by side end only their own."""
     stack.start(component("sleeper", SLEEPS))
-    assert psutil.Process(stack.processes[1]["pid"]).environ()[MARK] == stack.mark
+    sleeper, until = psutil.Process(stack.processes[1]["pid"]), time.monotonic() + 10
+    while MARK not in sleeper.environ() and time.monotonic() < until:  # forked, and not yet the program it becomes
+        time.sleep(0.05)
+    assert sleeper.environ()[MARK] == stack.mark
 
 
 def test_ports_are_free_and_different() -> None:

@@ -20,7 +20,6 @@ from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE
 from jobs.promote import job as promote
 from jobs.serving.sagemaker import Endpoint
-from models.rankers import RANKERS
 from tests.jobs.deploy.deploy_world import NEXT, champions, deployed, judge, rolled_back, serving, steps, verdict, yes
 from tests.jobs.small_lake import DAY, a_run, publish
 
@@ -228,7 +227,7 @@ def test_a_first_model_that_fails_late_leaves_no_alias(waiting: Config, monkeypa
 def test_a_bundle_that_only_falls_back_fails_its_smoke_test(waiting: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """It answers while it is brought up and raises afterwards: not deployed, and no endpoint is left behind."""
     answered: list[int] = []
-    ranker = RANKERS[bundle.load(Path(verdict(waiting)["bundle"])).ranker.kind]
+    ranker = type(bundle.load(Path(verdict(waiting)["bundle"])).ranker)
     predict = ranker.predict
 
     def once(self: Any, features: Any) -> Any:

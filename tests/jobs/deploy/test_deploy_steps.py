@@ -23,7 +23,6 @@ from jobs.errors import NotReady, Refused
 from jobs.lake.store import Lake
 from jobs.serving import sagemaker
 from jobs.serving.sagemaker import Endpoint
-from models.rankers import RANKERS
 from tests.jobs.deploy.deploy_world import (
     NEXT,
     Forked,
@@ -137,8 +136,8 @@ def test_an_alarm_goes_back_and_so_does_silence_once_patience_is_over(
         first, second = champions(tree)[0], verdict(tree, NEXT)["candidate_id"]
         people = People(tree)
         step(tree, "canary-20")
-        kind = RANKERS[bundle.load(Path(verdict(tree, NEXT)["bundle"])).ranker.kind]
-        sick = bundle.load(Path(verdict(tree, NEXT)["bundle"])).ranker.to_files()
+        ranker = bundle.load(Path(verdict(tree, NEXT)["bundle"])).ranker
+        kind, sick = type(ranker), ranker.to_files()
         predict = kind.predict
 
         def raises(self: Any, features: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs import config as configuration
@@ -92,6 +92,7 @@ ROWS = examples(World(), TEST_DAY, "test", 20)
 SOME = st.sets(st.integers(0, len(ROWS) - 1))
 
 
+@settings(deadline=None)
 @given(SOME, SOME, SOME)
 def test_only_the_outcomes_are_replaced_and_every_change_is_counted(late: Any, bought: Any, taken: Any) -> None:
     """As known at the first cut they are what was judged, whatever came later; at the last cut all is told."""

@@ -25,7 +25,9 @@ NUMBERS = [0.0, -0.0, 0.5, 1.0, 1.0 + 1e-12, -1.0, 5e-324, 1e308, float("inf"), 
 WHOLES = [0, 1, 2, -1, 1_000, 1_001, 2**31 - 1, -(2**31), None]
 FLAGS = [True, False, None]
 LISTS = [[], ["a"], ["a", "a"], ["a", None], ["", "b"], ["i00", "b"], ["x" * 300], None]
+VECTORS = [[], [0.5], [0.5, -1.0], [0.5, None], [float("nan"), 1.0], [float("inf")], [0.0] * 300, None]
 POOLS = {"string": TEXTS, "timestamp[us, tz=UTC]": TIMES, "double": NUMBERS, "int32": WHOLES, "bool": FLAGS}
+POOLS |= {"list<item: double>": VECTORS}
 
 
 def rows(table: str) -> st.SearchStrategy[pa.Table]:

@@ -322,14 +322,14 @@ def test_progress_is_told(drawn: Drawn, caplog: pytest.LogCaptureFixture) -> Non
     data = replace(drawn.data, held_out=part(drawn.data, slice(0, 1000)))
     with caplog.at_level(logging.INFO, "models.rankers"):
         watched = fit(data, batch_size=100)
+    records = [record for record in caplog.records if hasattr(record, "rows")]
     assert watched.to_files() == fit(drawn.data, batch_size=100).to_files()
-    told = [record.validation_log_loss for record in caplog.records if hasattr(record, "rows")]
+    told = [record.validation_log_loss for record in records]
     said = watched.predict(data.held_out.features).p_click
     assert told[-1] < told[0]
     assert told[-1] == pytest.approx(log_loss(data.held_out.clicked, said), abs=0.002), "but for the level set later"
-    rows = [record.rows for record in caplog.records if hasattr(record, "rows")]
-    assert rows == [1200 * k for k in range(1, 11)]
-    assert all(0 < record.loss < 3 for record in caplog.records if hasattr(record, "loss"))
+    assert [record.rows for record in records] == [1200 * k for k in range(1, 11)]
+    assert all(0 < record.loss < 3 for record in records)
 
 
 # --- experts
