@@ -12,7 +12,7 @@ import pytest
 from jobs.flow import STAGES
 from tests.exactly_once.killed import Killed, disturbed
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 MOMENTS: dict[str, tuple[str, ...]] = {
     "ingest": ("half:40", "rename:2"),  # a draft half written; late events laid by half
