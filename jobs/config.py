@@ -276,6 +276,9 @@ class EndpointSettings(Settings):
     region: str = "eu-central-1"
     timeout_ms: int = Field(60, ge=1, description="from a request's arrival; then popularity answers")
     state: Path = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
+    alarms_url: str | None = Field(
+        None, description="a CloudWatch whose alarms roll updates of the local endpoint back; none by default"
+    )
     surfaces: dict[str, ServedSurfaceSettings] = Field(
         {},
         description="by name; those not named have the defaults. A surface that neither this nor the bundle's training"
