@@ -5,17 +5,17 @@ old config or by the new one, never by neither. An update that fails leaves the 
 `FailureReason`.
 """
 
-import gc
 import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
 from infra.endpoint.errors import Rejected
+from infra.endpoint.fleet import Fleet
 from infra.endpoint.payload import (
     SHA256,
     SHA256_VARIABLE,
@@ -33,7 +33,6 @@ from infra.endpoint.payload import (
 )
 from infra.endpoint.serving import Serving, Shadow
 from infra.endpoint.state import Endpoint, Registry
-from infra.endpoint.variant import Variant
 from jobs import bundle
 from jobs.errors import TidegateError
 from jobs.serving.capture import CAPTURE
@@ -52,10 +51,10 @@ class Control:
         registry: Registry,
         region: str,
         loads: Executor,
-        ready: Callable[[bundle.Bundle], Variant],
+        ready: Callable[[bundle.Standby], Fleet],
         captures: Callable[[], bool],
     ) -> None:
-        """`loads` runs what takes time; `ready` makes a loaded bundle answer once before it may serve.
+        """`loads` runs what takes time; `ready` begins what answers for a bundle, once it has answered.
 
         `captures`: whether the data capture can be written.
         """
@@ -90,7 +89,6 @@ class Control:
             except Exception as error:  # noqa: BLE001 - one bundle's trouble must not keep the others from serving
                 endpoint.status, endpoint.failure = "Failed", str(error)
         self._save_or_say()
-        _freeze()
 
     # -- models -----------------------------------------------------------------------------------
     def create_model(self, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,19 +265,21 @@ class Control:
         name = self._idle_endpoint(payload)
         del self._state.endpoints[name]
         self._registry.save()
-        self.serving.pop(name, None)
+        before = self.serving.pop(name, None)
+        _retire(() if before is None else before.fleets, None)
         return {}
 
     # -- bringing up ------------------------------------------------------------------------------
     def _bring_up(self, name: str, config: str) -> None:
         """Load and swap, on the loading thread; the outcome is the endpoint's status."""
+        loaded = None
         try:
             weights = weights_of(self._state.configs[config])
-            self._swap(name, config, self._load(name, config, weights))
+            loaded = self._load(name, config, weights)
+            self._swap(name, config, loaded)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the status must say so instead of hanging
             self._give_up(name, f"{type(error).__name__}: {error}")
-            return
-        _freeze()
+            _retire(() if loaded is None else loaded.fleets, self.serving.get(name))
 
     def _swap(self, name: str, config: str, serving: Serving) -> None:
         """Raises `Rejected` where it cannot be written down: a restart would serve another config than was told."""
@@ -288,7 +288,9 @@ class Control:
             endpoint.status, endpoint.failure, endpoint.updating_to = "InService", None, None
             endpoint.config, endpoint.weights, endpoint.modified = config, dict(serving.weights), time.time()
             self._registry.save()
+            before = self.serving.get(name)
             self.serving[name] = serving
+        _retire(() if before is None else before.fleets, serving)
 
     def _give_up(self, name: str, failure: str) -> None:
         """A failed update leaves the old config in service; a failed creation serves nothing."""
@@ -307,33 +309,37 @@ class Control:
 
     def _load(self, name: str, config: str, weights: dict[str, float]) -> Serving:
         body = self._state.configs[config]
-        variants = {v["VariantName"]: self._variant(name, v) for v in body["ProductionVariants"]}
-        shadows = [Shadow(v["VariantName"], self._variant(name, v), shadow_share(body)) for v in shadows_of(body)]
+        fleets: dict[str, Fleet] = {}
+        try:
+            for variant in (*body["ProductionVariants"], *shadows_of(body)):
+                fleets[variant["VariantName"]] = self._fleet(name, variant)
+        except Exception:
+            _retire(fleets.values(), self.serving.get(name))
+            raise
+        shadows = [Shadow(v["VariantName"], fleets.pop(v["VariantName"]), shadow_share(body)) for v in shadows_of(body)]
         capture = body.get("DataCaptureConfig", {})
         percentage = capture.get("InitialSamplingPercentage", 100) if capture.get("EnableCapture") else 0
-        return Serving(name, variants, weights, percentage, config, *shadows)
+        return Serving(name, fleets, weights, percentage, config, *shadows)
 
-    def _variant(self, name: str, asked: Mapping[str, Any]) -> Variant:
+    def _fleet(self, name: str, asked: Mapping[str, Any]) -> Fleet:
         """The one that answers at the endpoint already where it is of these bytes: a champion beside its canary."""
         model = self._state.models[asked["ModelName"]]
         serving = self.serving.get(name)
-        there = {} if serving is None else {v.bundle.sha256: v for v in serving.variants.values()}
-        if serving is not None and serving.shadow is not None:
-            there[serving.shadow.variant.bundle.sha256] = serving.shadow.variant
+        there = {} if serving is None else {fleet.bundle.sha256: fleet for fleet in serving.fleets}
         return there.get(sha256_of(model)) or self._ready(self._bundle(model))
 
-    def _bundle(self, model: Mapping[str, Any]) -> bundle.Bundle:
+    def _bundle(self, model: Mapping[str, Any]) -> bundle.Standby:
         """The judged bundle: our own copy where it is whole, else the folder the model names, copied once verified."""
         sha256, source = sha256_of(model), folder_of(model["PrimaryContainer"]["ModelDataUrl"])
         kept = self._registry.kept(sha256)
         if kept.is_dir():
             try:
-                return bundle.load(kept, sha256)
+                return bundle.standby(kept, sha256)
             except TidegateError:
                 pass  # a damaged copy: the source may still be what was judged
-        loaded = bundle.load(source, sha256)
+        bundle.standby(source, sha256)
         self._registry.keep(sha256, source)
-        return loaded
+        return bundle.standby(kept, sha256)
 
     def _idle_endpoint(self, payload: Mapping[str, Any]) -> str:
         name = known(payload, "EndpointName", self._state.endpoints, "endpoint")
@@ -346,10 +352,12 @@ class Control:
         return ARN.format(region=self._region, kind=kind, name=name)
 
 
-def _freeze() -> None:
-    """Keep loaded models out of the garbage collector's way: a full collection would cost a request its promise."""
-    gc.collect()
-    gc.freeze()
+def _retire(before: Collection[Fleet], now: Serving | None) -> None:
+    """Whoever no longer serves may go."""
+    serving = () if now is None else now.fleets
+    for fleet in before:
+        if all(fleet is not one for one in serving):
+            fleet.close()
 
 
 def _without_tags(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,21 +8,25 @@ fallback answers from memory, on the caller's thread, without I/O.
 import asyncio
 import hashlib
 import logging
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
 import numpy as np
+import orjson
 
+from infra.endpoint import metrics
+from infra.endpoint.arrival import deadline
 from infra.endpoint.catalogue import SOURCE_ITEM, Catalogue, objects
 from infra.endpoint.lane import Lane, Late
 from infra.endpoint.request import RankRequest
-from infra.endpoint.variant import Offer, Scored, Variant
-from jobs.bundle import Bundle
+from infra.endpoint.variant import Offer, Popular, Scored, Variant
+from jobs.bundle import Bundle, Standby
 from jobs.features.online import Published
 from jobs.serving.answer import Answer, Placement
 from models.policies.choice import slate
@@ -45,8 +49,10 @@ SAY_SECONDS = 60.0
 NOTHING = Published(None, {}, Encodings.unknown())
 """What is known before the first publication."""
 Packed = tuple[Published, Catalogue]
-RANKED, BUSY, LATE, FAILED = OUTCOMES = ("ranked", "busy", "late", "failed")
+RANKED, BUSY, LATE, FAILED = "ranked", "busy", "late", "failed"
 """What became of a request: the ranker answered; or it could not have been in time, or was not, or raised."""
+DOWN, HUNG = "down", "hung"
+"""No process of the variant was there to ask, or the one that was asked said nothing in time."""
 
 
 class Slate(NamedTuple):
@@ -87,6 +93,8 @@ class Decider:
         """Answers by (candidate id, outcome) since the start."""
         self.retrieved: Counter[tuple[str, str]] = Counter()
         """Of these the requests without candidates, by (candidate id, who found them)."""
+        self.stages = metrics.stages()
+        """How long each step of a ranked answer took."""
         self._features = features
         self._tasks = tasks
         self._timeout = timeout_ms / 1000
@@ -100,45 +108,20 @@ class Decider:
         self.refresh()
         threading.Thread(target=self._keep_fresh, name="refresh", daemon=True).start()
 
-    def milliseconds(self, since: float) -> float:
-        """From a moment until now."""
-        return (self._clock() - since) * 1000
-
     def deadline(self, arrived: float) -> float:
-        """Until when the ranker may answer a request that arrived then and is looked at now.
+        """Until when the ranker may answer a request that arrived then and is looked at now."""
+        return deadline(arrived, self._timeout, self._clock())
 
-        The server was so busy that the request waited until now; its answer will wait as long to be sent.
-        """
-        waited = self._clock() - arrived
-        return arrived + self._timeout - waited
-
-    async def answer(
-        self, variant: Variant, name: str, request: RankRequest, deadline: float, shown: bool = True
-    ) -> Answer:
-        """The response; `fallback` says that popularity made it, because the ranker was busy, late or raised.
-
-        Only what is `shown` is counted.
-        """
+    async def answer(self, variant: Variant, name: str, request: RankRequest, deadline: float) -> Answer:
+        """The response; `fallback` says that popularity made it, because the ranker was busy, late or raised."""
         offer = variant.offer(request.at())
         made, outcome = await self._ranked(variant, offer, request, deadline)
         if made is None:
             made = by_popularity(variant.bundle, offer, request)
-        if shown:
-            self.outcomes[variant.bundle.candidate_id, outcome] += 1
-        if shown and made.retrieved_by is not None:
+        self.outcomes[variant.bundle.candidate_id, outcome] += 1
+        if made.retrieved_by is not None:
             self.retrieved[variant.bundle.candidate_id, made.retrieved_by] += 1
-        return Answer(
-            request_id=request.request_id,
-            items=made.items,
-            bundle_version=variant.bundle.candidate_id,
-            bundle_sha256=variant.bundle.sha256,
-            variant=name,
-            fallback=outcome != RANKED,
-            features_day=None if offer.day is None else offer.day.isoformat(),
-            retrieved_by=made.retrieved_by,
-            candidates=made.candidates,
-            fallback_reason=None if outcome == RANKED else outcome,
-        )
+        return answered(variant.bundle, name, request, offer, made, outcome)
 
     def ready(self, bundle: Bundle) -> Variant:
         """The bundle once it has answered by its ranker and by its fallback; raises what they raise."""
@@ -164,6 +147,11 @@ class Decider:
             ]
             for variant in self._variants:
                 variant.offers = _offers(variant.bundle, self._packed, variant.offers)
+
+    def features_age(self) -> float:
+        """Seconds since the newest publication counted as known; NaN before the first."""
+        newest = self._packed[0][0]
+        return math.nan if newest.day is None else (datetime.now(UTC) - newest.available_at).total_seconds()
 
     def close(self) -> None:
         """Stop taking work."""
@@ -195,18 +183,24 @@ class Decider:
 
     def by_ranker(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Slate:
         """On the variant's thread: may read the online store, may take long, may raise."""
-        user = None
+        user, took = None, self.stages.labels
         if request.user_id is not None and offer.day is not None:
-            user = self._features.user(request.user_id, offer.day)
-        candidates, by = _candidates(bundle, offer, user, request)
-        told = None if by is None else candidates
+            with took("features").time():
+                user = self._features.user(request.user_id, offer.day)
+        with took("retrieve").time():
+            candidates, by = _candidates(bundle, offer, user, request)
+        shown = None if by is None else candidates
         if not candidates:
-            return Slate([], by, told)
-        columns = offer.catalogue.columns(candidates, user, request)
-        left = bundle.kept(columns, np.array([0, len(candidates)]))
-        if left is not None:
-            columns = {name: column[left] for name, column in columns.items()}
-        return Slate(_placed(_scored(bundle.ranker, columns), request, bundle.policy), by, told)
+            return Slate([], by, shown)
+        with took("columns").time():
+            columns = offer.catalogue.columns(candidates, user, request)
+        with took("rank").time():
+            left = bundle.kept(columns, np.array([0, len(candidates)]))
+            if left is not None:
+                columns = {name: column[left] for name, column in columns.items()}
+            scored = _scored(bundle.ranker, columns)
+        with took("slate").time():
+            return Slate(_placed(scored, request, bundle.policy), by, shown)
 
     def _say(self, bundle: Bundle, request: RankRequest, error: Exception) -> None:
         if self._clock() - self._said >= SAY_SECONDS:
@@ -231,12 +225,49 @@ class Decider:
 
 
 # -- popularity's way ---------------------------------------------------------------------------------------------
-def by_popularity(bundle: Bundle, offer: Offer, request: RankRequest) -> Slate:
+def by_popularity(bundle: Standby, offer: Popular, request: RankRequest) -> Slate:
     """From memory only, the user unknown; the slate is drawn by the bundle's policy, so propensities are true."""
     if request.candidates is None:
         return Slate(_placed(offer.popular, request, bundle.policy), POPULARITY, offer.popular_ids)
     scored = _scored(bundle.fallback, {"item_id": objects(_allowed(offer, request.candidates))})
     return Slate(_placed(scored, request, bundle.policy))
+
+
+def answered(bundle: Standby, name: str, request: RankRequest, offer: Popular, made: Slate, outcome: str) -> Answer:
+    """The slate as variant `name` of a bundle says it."""
+    return Answer(
+        request_id=request.request_id,
+        items=made.items,
+        bundle_version=bundle.candidate_id,
+        bundle_sha256=bundle.sha256,
+        variant=name,
+        fallback=outcome != RANKED,
+        features_day=None if offer.day is None else offer.day.isoformat(),
+        retrieved_by=made.retrieved_by,
+        candidates=made.candidates,
+        fallback_reason=None if outcome == RANKED else outcome,
+    )
+
+
+def told(offers: Sequence[Popular]) -> bytes:
+    """What popularity must know, for `heard` in another process."""
+    said = [(offer.day, offer.available_at, offer.popular_ids) for offer in offers]
+    return orjson.dumps({"offers": said, "removed": sorted(offers[0].removed)})
+
+
+def heard(bundle: Standby, content: bytes) -> Sequence[Popular]:
+    """The same offers, as `bundle` scores them."""
+    said = orjson.loads(content)
+    removed = frozenset(said["removed"])
+    return [
+        Popular(
+            None if day is None else date.fromisoformat(day),
+            datetime.fromisoformat(available_at),
+            _scored(bundle.fallback, {"item_id": objects(ids)}),
+            removed,
+        )
+        for day, available_at, ids in said["offers"]
+    ]
 
 
 def _offers(bundle: Bundle, packed: Sequence[Packed], made: Sequence[Offer] = ()) -> Sequence[Offer]:
@@ -263,7 +294,7 @@ def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: 
         ids = first.search((), barred).items
     found = _scored(bundle.fallback, {"item_id": objects(ids)})
     best = np.argsort(-score(found.predictions, bundle.policy), kind="stable")[:POPULAR]
-    return Offer(published.day, published.available_at, catalogue, found.only(best), removed, barred)
+    return Offer(published.day, published.available_at, found.only(best), removed, catalogue, barred)
 
 
 # -- candidates -----------------------------------------------------------------------------------------------------
@@ -285,7 +316,7 @@ def _candidates(
     return list(dict.fromkeys([*found.items, *offer.catalogue.newest(offer.removed)])), found.by
 
 
-def _allowed(offer: Offer, candidates: Sequence[str]) -> list[str]:
+def _allowed(offer: Popular, candidates: Sequence[str]) -> list[str]:
     return [item for item in candidates if item not in offer.removed]
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from infra.endpoint.variant import Variant
+from infra.endpoint.fleet import Fleet
 
 
 @dataclass(frozen=True)
@@ -12,20 +12,33 @@ class Shadow:
     """A variant that answers a share of the requests, in [0, 1], to nobody."""
 
     name: str
-    variant: Variant
+    variant: Fleet
     share: float
 
 
 @dataclass(frozen=True)
 class Serving:
-    """The variants of one endpoint config, loaded. Immutable: a request sees one config from start to end."""
+    """The variants of one endpoint config, each a fleet that has answered.
+
+    Immutable: a request sees one config from start to end.
+    """
 
     endpoint: str
-    variants: Mapping[str, Variant]
+    variants: Mapping[str, Fleet]
     weights: Mapping[str, float]
     capture_percentage: int
     config: str = ""
     shadow: Shadow | None = None
+
+    def named(self) -> list[tuple[str, Fleet]]:
+        """All that answer, the shadow last."""
+        shadow = [] if self.shadow is None else [(self.shadow.name, self.shadow.variant)]
+        return [*self.variants.items(), *shadow]
+
+    @property
+    def fleets(self) -> list[Fleet]:
+        """All that answer."""
+        return [fleet for _, fleet in self.named()]
 
     def choose(self, key: str) -> str:
         """The variant of a user (or request) id: the same key gets the same variant while the weights stay.
