@@ -152,8 +152,8 @@ class Process:
         try:
             with closing(listen_at(self._address, BACKLOG)) as listener:
                 self._instance = instance = await self._spawn(self._fleet.bundle, listener)
-        except OSError as error:
-            return ENDED, f"it could not be begun: {error}"
+        except Exception as error:  # noqa: BLE001 - whatever is in the way may go away: it is tried again
+            return ENDED, f"it could not be begun: {type(error).__name__}: {error}"
         ended = asyncio.ensure_future(instance.wait())
         ended.add_done_callback(lambda _: self._stirred.set())
         try:

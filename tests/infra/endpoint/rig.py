@@ -20,11 +20,15 @@ from infra.endpoint.__main__ import listen
 from infra.endpoint.__main__ import web as served
 from infra.endpoint.app import Server
 from infra.endpoint.container import application
+from infra.endpoint.decide import Decider
 from infra.endpoint.fleet import Spawn
-from infra.endpoint.serving import Serving
+from infra.endpoint.request import RankRequest
+from infra.endpoint.serving import Serving, unit_hash
+from infra.endpoint.variant import Variant
 from jobs import bundle, config
 from jobs.bundle import Bundle, Standby
 from jobs.features.online import Published
+from jobs.serving.answer import Answer
 from models.rankers import RANKERS
 from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NUMERIC, Encodings
 from models.rankers.popularity import PopularityRanker
@@ -238,6 +242,29 @@ def looped() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
 
 
 @contextmanager
+def deciding(*bundles: Bundle, features: Any) -> Iterator["Deciding"]:
+    """What decides in a variant's process, called on the test's own threads."""
+    decider = Decider(features, 5000, config.load({"TIDEGATE_ENV": "test"}).tasks)
+    try:
+        yield Deciding(decider, [decider.ready(judged) for judged in bundles])
+    finally:
+        decider.close()
+
+
+class Deciding:
+    """Several threads may ask; each request is some variant's, always the same one."""
+
+    def __init__(self, decider: Decider, variants: Sequence[Variant]) -> None:
+        self.decider, self._variants = decider, variants
+
+    def invoke(self, request_id: str = "r1", left: float = 60.0) -> Answer:
+        """The answer with so many seconds left."""
+        asked = RankRequest(request_id=request_id, surface="home", k=3)
+        variant = self._variants[int(unit_hash(request_id) * len(self._variants))]
+        return asyncio.run(self.decider.answer(variant, "a", asked, time.monotonic() + left))
+
+
+@contextmanager
 def direct(settings: config.Config, *bundles: Bundle, features: Any = None) -> Iterator["Direct"]:
     """The application without a network, its endpoint `tidegate` serving the bundles alike as variants a, b, ..."""
     server = Server(settings, threads(settings, features))
@@ -268,11 +295,12 @@ class Direct:
         body: bytes | list[bytes] = b"",
         headers: Mapping[str, str] | None = None,
         arrived: float | None = None,
+        method: str = "POST",
     ) -> tuple[int, bytes]:
         """Status and body; `arrived` is on `time.monotonic`."""
         parts = [body] if isinstance(body, bytes) else list(body)
         named = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
-        scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http"}
+        scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http"}
         scope |= {"path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": named}
         scope |= {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
         scope["state"] = {} if arrived is None else {"arrived": arrived}
@@ -288,6 +316,10 @@ class Direct:
         self._run(self.server.app(scope, receive, send))
         self.unread = len(parts)
         return sent[0]["status"], b"".join(message["body"] for message in sent[1:])
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body."""
+        return self.ask(path, method="GET")
 
     def invoke(self, request_id: str = "r1", arrived: float | None = None, **fields: Any) -> dict[str, Any]:
         """The answer."""
