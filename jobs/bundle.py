@@ -58,6 +58,7 @@ class Standby:
     sha256: str
     fallback: Scorer
     policy: PolicySettings
+    manifest: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,6 @@ class Bundle(Standby):
     ranker: Scorer
     retrieval: FirstStage | None
     """None where nobody known had clicked anything."""
-    manifest: Mapping[str, Any]
     delays: DelayCurve | None
     light: Light | None = None
 
@@ -186,6 +186,7 @@ def standby(path: Path, expected_sha256: str) -> Standby:
         sha256=sha256,
         fallback=load_ranker(manifest["fallback"], _part(files, "fallback")),
         policy=PolicySettings.model_validate(manifest["policy"]),
+        manifest=manifest,
     )
 
 

@@ -19,11 +19,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from infra.endpoint import metrics
+from infra.endpoint.alarms import alarms_of
 from infra.endpoint.arrival import arrived
 from infra.endpoint.control import BUSY, Control
-from infra.endpoint.decide import RANKED
+from infra.endpoint.decide import RANKED, admitted
 from infra.endpoint.errors import BadRequest, Rejected
-from infra.endpoint.fleet import Fleets, Spawn
+from infra.endpoint.processes import Launcher, Spawn
 from infra.endpoint.request import RankRequest, body_of, parse
 from infra.endpoint.serving import Shadow
 from infra.endpoint.state import Registry
@@ -47,11 +48,14 @@ class Server:
         """`spawn` begins a process of a variant."""
         self._registry = Registry(config.endpoint.state)
         self._loads = ThreadPoolExecutor(1, "load")
-        self._fleets = Fleets(config.endpoint, spawn)
+        self._surfaces = config.endpoint.surfaces
+        self._launcher = Launcher(config.endpoint, spawn)
         self._capture = Capture(config.endpoint.state / CAPTURE)
         self._shadows = Capture(config.endpoint.state / SHADOWS)
         self._control = Control(
-            self._registry, config.endpoint.region, self._loads, self._fleets.ready, lambda: not self._capture.losing
+            *(self._registry, config.endpoint.region, self._loads, self._launcher.ready),
+            lambda: not self._capture.losing,
+            alarms_of(config.endpoint),
         )
         self._answers: Counter[tuple[str, str]] = Counter()
         self._retrieved: Counter[tuple[str, str]] = Counter()
@@ -71,7 +75,7 @@ class Server:
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """In service again before the first request is taken; processes ended and files closed after the last one."""
-        self._fleets.open()
+        self._launcher.open()
         try:
             await run_in_threadpool(self._control.resume)
             yield
@@ -80,7 +84,8 @@ class Server:
 
     async def _close(self) -> None:
         """Take no more work and let another server have the folder."""
-        await self._fleets.close()
+        self._control.close()
+        await self._launcher.close()
         await run_in_threadpool(self._loads.shutdown, cancel_futures=True)
         self._capture.close()
         self._shadows.close()
@@ -94,15 +99,16 @@ class Server:
 
     async def _metrics(self, _request: Request) -> Response:
         serving = list(self._control.serving.values())
-        places = [(s.endpoint, name, fleet) for s in serving for name, fleet in s.named()]
-        asked = [(e, v, n, process) for e, v, fleet in places for n, process in enumerate(fleet.processes)]
-        pages = await asyncio.gather(*(process.page() for *_, process in asked))
-        labels = [{"endpoint": e, "variant": v, "process": str(n)} for e, v, n, _ in asked]
+        both = [one for s in serving for one in (s, *(() if s.incoming is None else (s.incoming.serving,)))]
+        there = {(s.endpoint, name, of.bundle.candidate_id): of for s in both for name, of in s.named()}
+        asked = [(*labels, str(n), place) for labels, of in there.items() for n, place in enumerate(of.places)]
+        pages = await asyncio.gather(*(place.page() for *_, place in asked))
+        labels = [dict(zip((*metrics.OF_BUNDLE, "process"), of, strict=True)) for *of, _ in asked]
         theirs = metrics.joined(zip(labels, pages, strict=True))
         ours: list[metrics.Family] = [
             *(metrics.answers(self._answers), metrics.retrieved(self._retrieved), metrics.refused(self._refusals)),
-            *(metrics.captured(self._capture.written, self._capture.lost), metrics.restarted(self._fleets.restarts)),
-            *(metrics.processes({(e, v): fleet.up for e, v, fleet in places}), self._seconds),
+            *(metrics.captured(self._capture.written, self._capture.lost), metrics.restarted(self._launcher.restarts)),
+            *(metrics.processes({of: processes.up for of, processes in there.items()}), self._seconds),
         ]
         # What was answered is counted here: it may have been popularity, and nobody may have been shown it.
         mine = {"tidegate_answers", "tidegate_retrieved"}
@@ -133,12 +139,16 @@ class Server:
         if serving is None:
             return self._invalid("", f"Endpoint {name} needs to exist and be in service; it does not")
         target = request.headers.get(TARGET_VARIANT)
-        if target is not None and target not in serving.variants:
+        if target is not None and target not in serving.of("", target).variants:
             return self._invalid(name, f"TargetVariant must be one of {', '.join(serving.variants)}; found {target!r}")
         try:
-            asked = parse(body)
-            variant = target or serving.choose(asked.user_id or asked.request_id)
-            answer = await serving.variants[variant].answer(variant, asked, body, began)
+            asked = parse(body, RankRequest)
+            key = asked.user_id or asked.request_id
+            serving = serving.of(key, target)
+            variant = target or serving.choose(key)
+            processes = serving.variants[variant]
+            asked = admitted(self._surfaces, processes.bundle, asked)
+            answer = await processes.answer(variant, asked, body, began)
         except BadRequest as error:
             self._refusals[name, "ModelError"] += 1
             return _model_error(str(error))
@@ -155,7 +165,7 @@ class Server:
         self._answers[answer.bundle_version, answer.fallback_reason or RANKED] += 1
         if answer.retrieved_by is not None:
             self._retrieved[answer.bundle_version, answer.retrieved_by] += 1
-        self._seconds.labels(endpoint, answer.variant).observe(time.monotonic() - began)
+        self._seconds.labels(endpoint, answer.variant, answer.bundle_version).observe(time.monotonic() - began)
 
     def _invalid(self, endpoint: str, message: str) -> Response:
         """The data plane's own refusal."""

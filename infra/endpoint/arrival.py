@@ -18,6 +18,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 ARRIVED = "arrived"
 HANDED_ON = "x-tidegate-arrived"
 """The header in which the platform says when a request came to it."""
+AS_VARIANT = "x-tidegate-variant"
+"""The header with the name under which a process answers."""
 TCP_INFO = socket.TCP_INFO if sys.platform == "linux" else None
 LAST_RECEIVED = struct.Struct("=52xI")
 """`tcpi_last_data_recv` of `struct tcp_info` in linux/tcp.h: milliseconds."""

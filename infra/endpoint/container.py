@@ -1,8 +1,9 @@
 """`python -m infra.endpoint.container [serve]`: SageMaker's container contract around one bundle.
 
-`GET /ping` says 200 once the bundle is loaded and has answered, `POST /invocations` decides. SIGTERM ends it after the
-requests under way. The platform routes, captures and weighs; this only ranks. The local platform begins it with `--fd`,
-a socket that listens already, and ends it; `GET /offers` tells that one what popularity offers while this is away.
+`GET /ping` says 200 once the bundle is loaded and has answered, `POST /invocations` decides, beside the other calls of
+`calls.CALLS`; `GET /openapi.json` describes them. SIGTERM ends it after the requests under way. The platform routes,
+captures and weighs; this only ranks. The local platform begins it with `--fd`, a socket that listens already, and ends
+it; `GET /offers` tells that one what popularity offers while this is away.
 """
 
 import argparse
@@ -13,22 +14,17 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import orjson
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.endpoint import metrics
+from infra.endpoint import calls, metrics
 from infra.endpoint.__main__ import HOST, entry, listen, one_thread_per_pool, serve
-from infra.endpoint.arrival import first_arrived
 from infra.endpoint.child import end_with_the_platform
 from infra.endpoint.decide import Decider, Features, told
-from infra.endpoint.errors import BadRequest
-from infra.endpoint.fleet import OFFERS
-from infra.endpoint.fleet import VARIANT as OF_VARIANT
 from infra.endpoint.payload import SHA256_VARIABLE
-from infra.endpoint.request import body_of, parse
+from infra.endpoint.processes import OFFERS
 from infra.endpoint.variant import Offer, Variant
 from jobs import bundle, config
 from jobs.bundle import Bundle
@@ -41,8 +37,8 @@ VARIANT = "container"
 
 
 def application(judged: Bundle, features: Features, settings: Config) -> Starlette:
-    """The two routes over one bundle; raises what the bundle raises when it cannot answer."""
-    decider = Decider(features, settings.endpoint.timeout_ms, settings.tasks)
+    """The calls of one bundle; raises what the bundle raises when it cannot answer."""
+    decider = Decider(features, settings.endpoint.timeout_ms, settings.tasks, surfaces=settings.endpoint.surfaces)
     variant = decider.ready(judged)
 
     offers = Offers(variant)
@@ -52,15 +48,6 @@ def application(judged: Bundle, features: Features, settings: Config) -> Starlet
 
     async def popularity(_request: Request) -> Response:
         return Response(offers.told()[1], media_type="application/json")
-
-    async def invocations(request: Request) -> Response:
-        deadline = decider.deadline(first_arrived(request))
-        try:
-            asked = parse(await body_of(request))
-        except BadRequest as error:
-            return _json({"error": str(error)}, 400)
-        name = request.headers.get(OF_VARIANT, VARIANT)
-        return _json(await decider.answer(variant, name, asked, deadline), 200)
 
     async def counters(_request: Request) -> Response:
         families: list[metrics.Family] = [
@@ -74,17 +61,14 @@ def application(judged: Bundle, features: Features, settings: Config) -> Starlet
         yield
         decider.close()
 
-    async def gone(_request: Request, _error: Exception) -> Response:
-        return Response(status_code=400)
-
     return Starlette(
         routes=[
-            Route("/invocations", invocations, methods=["POST"]),
+            *calls.routes(decider, variant, VARIANT),
             Route("/ping", ping, methods=["GET"]),
             Route("/offers", popularity, methods=["GET"]),
             Route("/metrics", counters, methods=["GET"]),
         ],
-        exception_handlers={ClientDisconnect: gone},
+        exception_handlers=calls.HANDLERS,
         lifespan=lifespan,
     )
 
@@ -129,10 +113,6 @@ def main(argv: Sequence[str]) -> int:
     judged = bundle.load(options.model, options.sha256)
     serve(application(judged, OnlineFeatures(settings), settings), listener)
     return EXIT_OK
-
-
-def _json(body: object, status: int) -> Response:
-    return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What `GET /metrics` shows, in Prometheus' text format 0.0.4 and since the process started.
 
 A process of a variant counts what it answers; the platform counts what was returned, whoever made it, and shows beside
-it what its processes say of themselves, each by endpoint, variant and process.
+it what its processes say of themselves, each by endpoint, variant, bundle and process.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,6 +15,8 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 BUCKETS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Seconds; finest around the ranker's time and below the promise."""
 Family = Metric | Histogram
+OF_BUNDLE = ("endpoint", "variant", "bundle")
+"""Labels of what answers: two configs of an update may name their variants alike."""
 Counts = Mapping[tuple[str, str], int]
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -28,7 +30,7 @@ def stages() -> Histogram:
 def whole() -> Histogram:
     """Seconds from a request's arrival until its answer was made."""
     text = "Seconds from the arrival of a request until its answer was made."
-    return Histogram("tidegate_answer_seconds", text, ["endpoint", "variant"], registry=None, buckets=BUCKETS)
+    return Histogram("tidegate_answer_seconds", text, OF_BUNDLE, registry=None, buckets=BUCKETS)
 
 
 def answers(outcomes: Counts) -> Metric:
@@ -68,10 +70,10 @@ def feature_age(seconds: float) -> Metric:
     return GaugeMetricFamily("tidegate_features_age_seconds", text, value=seconds)
 
 
-def processes(of: Mapping[tuple[str, str], int]) -> Metric:
-    """Processes that may be asked, by endpoint and variant."""
-    found = GaugeMetricFamily("tidegate_processes", "Processes that may be asked.", labels=["endpoint", "variant"])
-    for labels, number in sorted(of.items()):
+def processes(up: Mapping[tuple[str, str, str], int]) -> Metric:
+    """Processes that may be asked, by `OF_BUNDLE`."""
+    found = GaugeMetricFamily("tidegate_processes", "Processes that may be asked.", labels=OF_BUNDLE)
+    for labels, number in sorted(up.items()):
         found.add_metric(labels, number)
     return found
 

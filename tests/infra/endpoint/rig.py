@@ -21,7 +21,7 @@ from infra.endpoint.__main__ import web as served
 from infra.endpoint.app import Server
 from infra.endpoint.container import application
 from infra.endpoint.decide import Decider
-from infra.endpoint.fleet import Spawn
+from infra.endpoint.processes import Spawn
 from infra.endpoint.request import RankRequest
 from infra.endpoint.serving import Serving, unit_hash
 from infra.endpoint.variant import Variant
@@ -272,7 +272,7 @@ def direct(settings: config.Config, *bundles: Bundle, features: Any = None) -> I
         lifespan = server.app.router.lifespan_context(server.app)
         run(lifespan.__aenter__())
         try:
-            variants = {chr(ord("a") + n): server._fleets.ready(judged) for n, judged in enumerate(bundles)}
+            variants = {chr(ord("a") + n): server._launcher.ready(judged) for n, judged in enumerate(bundles)}
             if variants:
                 server._control.serving["tidegate"] = Serving("tidegate", variants, dict.fromkeys(variants, 1.0), 100)
             yield Direct(server, run)

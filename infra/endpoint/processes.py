@@ -2,7 +2,7 @@
 
 A process may be asked once it has said /ping, which it does after it verified every file of its bundle. From then on it
 is pinged; one that ends is begun anew at once, then with longer and longer pauses; one that says nothing for
-`endpoint.hung_seconds` is killed and begun anew. Meanwhile a request goes to another process of the fleet, else to the
+`endpoint.hung_seconds` is killed and begun anew. Meanwhile a request goes to another process of the bundle, else to the
 platform's own popularity, from memory: of each bundle it holds the fallback and what that offers, no more.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from infra.endpoint.arrival import HANDED_ON, deadline
+from infra.endpoint.arrival import AS_VARIANT, HANDED_ON, deadline
 from infra.endpoint.decide import BUSY, DOWN, FAILED, HUNG, answered, by_popularity, heard
 from infra.endpoint.errors import BadRequest
 from infra.endpoint.request import RankRequest
@@ -44,8 +44,8 @@ DRAIN_SECONDS = 30.0
 """For the requests under way of a process that was told to end."""
 GRACE = 1 / 4
 """Of the budget: so much later than a process's own timer the platform's own says that it did not answer."""
-VARIANT, OFFERS = "x-tidegate-variant", "x-tidegate-offers"
-"""Headers: the name under which a process answers, and which offers of popularity it has."""
+OFFERS = "x-tidegate-offers"
+"""The header in which a ping says which offers of popularity a process has."""
 ENDED = "ended"
 _log = logging.getLogger(__name__)
 
@@ -76,15 +76,15 @@ Spawn = Callable[[Standby, socket.socket], Awaitable[Instance]]
 
 
 class Process:
-    """One place in a fleet, and the instances that fill it one after another."""
+    """One place among those of a bundle, and the instances that fill it one after another."""
 
-    def __init__(self, fleet: "Fleet", address: str, spawn: Spawn, hung_seconds: float) -> None:
+    def __init__(self, of: "Processes", address: str, spawn: Spawn, hung_seconds: float) -> None:
         self.up = False
         """Whether it may be asked: it has answered, and nothing since says that it would not."""
         self.under_way = 0
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once the first instance has answered; raises `NotReady` where that could not."""
-        self._fleet = fleet
+        self._of = of
         self._address = address
         self._spawn = spawn
         self._hung_seconds = hung_seconds
@@ -126,7 +126,7 @@ class Process:
         await self._kept_up
 
     async def _keep_up(self) -> None:
-        """As long as the fleet is wanted, an instance after another."""
+        """As long as one is wanted, an instance after another."""
         pause, longest = PAUSES
         while not self._ending:
             began = time.monotonic()
@@ -135,14 +135,14 @@ class Process:
                 return
             if not self.started.done():
                 self.started.set_exception(
-                    NotReady(f"a process of {self._fleet.bundle.candidate_id} needs to answer before it serves: {said}")
+                    NotReady(f"a process of {self._of.bundle.candidate_id} needs to answer before it serves: {said}")
                 )
                 return
-            self._fleet.restarts[self._fleet.bundle.candidate_id, why] += 1
+            self._of.restarts[self._of.bundle.candidate_id, why] += 1
             if time.monotonic() - began > STEADY_SECONDS:
                 pause = PAUSES[0]
             _log.warning(
-                "a process of %s %s and is begun anew in %g s: %s", self._fleet.bundle.candidate_id, why, pause, said
+                "a process of %s %s and is begun anew in %g s: %s", self._of.bundle.candidate_id, why, pause, said
             )
             await self._stirred_within(pause, lambda: self._ending)
             pause = min(2 * pause, longest)
@@ -151,7 +151,7 @@ class Process:
         """One instance from its start to its end: why it ended, and what it said last."""
         try:
             with closing(listen_at(self._address, BACKLOG)) as listener:
-                self._instance = instance = await self._spawn(self._fleet.bundle, listener)
+                self._instance = instance = await self._spawn(self._of.bundle, listener)
         except Exception as error:  # noqa: BLE001 - whatever is in the way may go away: it is tried again
             return ENDED, f"it could not be begun: {type(error).__name__}: {error}"
         ended = asyncio.ensure_future(instance.wait())
@@ -160,7 +160,7 @@ class Process:
             why = await self._watched(ended)
         finally:
             self.up = False
-            # Whoever is being answered still is; nobody else comes to a fleet that ends.
+            # Whoever is being answered still is; nobody else comes to what ends.
             if self._ending and not ended.done():
                 await self._stirred_within(DRAIN_SECONDS, lambda: self.under_way == 0)
                 instance.terminate()
@@ -193,8 +193,8 @@ class Process:
     async def _ping(self, seconds: float) -> None:
         reply = await self._wire.ask("GET", "/ping", seconds)
         version = reply.headers.get(OFFERS, "")
-        if version != self._fleet.version:
-            self._fleet.take_up(version, (await self._wire.ask("GET", "/offers", seconds)).body)
+        if version != self._of.version:
+            self._of.take_up(version, (await self._wire.ask("GET", "/offers", seconds)).body)
 
     async def _stirred_within(self, seconds: float, enough: Callable[[], bool]) -> None:
         """Until it is enough, or the time is over."""
@@ -205,26 +205,30 @@ class Process:
                 await asyncio.wait_for(self._stirred.wait(), left)
 
 
-class Fleet:
+class Processes:
     """What a variant of a config is to the platform. Its methods are for the thread of the event loop, but `close`."""
 
     def __init__(
-        self, bundle: Standby, budget: float, leave: Callable[["Fleet"], None], restarts: Counter[tuple[str, str]]
+        self,
+        bundle: Standby,
+        settings: EndpointSettings,
+        leave: Callable[["Processes"], None],
+        restarts: Counter[tuple[str, str]],
     ) -> None:
-        """`budget`: seconds that a request has from its arrival; `leave` and `restarts`: see `Fleets`."""
+        """`leave` and `restarts`: see `Launcher`."""
         self.bundle = bundle
-        self.processes: list[Process] = []
+        self.places: list[Process] = []
         self.version = ""
         """Which offers these are."""
         self.offers: Sequence[Popular] = ()
         self.restarts = restarts
-        self._budget = budget
+        self._settings = settings
         self._leave = leave
 
     @property
     def up(self) -> int:
         """Processes that may be asked."""
-        return sum(process.up for process in self.processes)
+        return sum(process.up for process in self.places)
 
     def take_up(self, version: str, content: bytes) -> None:
         """What popularity offers from now on."""
@@ -232,10 +236,11 @@ class Fleet:
 
     async def answer(self, name: str, request: RankRequest, body: bytes, arrived: float) -> Answer:
         """The response as variant `name`, in time in any case; raises `BadRequest` where a process says so."""
-        until = deadline(arrived, self._budget, time.monotonic())
-        reason = BUSY
+        own = self._settings.surfaces.get(request.surface)
+        budget = (self._settings.timeout_ms if own is None or own.timeout_ms is None else own.timeout_ms) / 1000
+        until, reason = deadline(arrived, budget, time.monotonic()), BUSY
         if time.monotonic() < until:
-            found = await self._asked(name, request, body, arrived, until + GRACE * self._budget)
+            found = await self._asked(name, request, body, arrived, until + GRACE * budget)
             if isinstance(found, Answer):
                 return found
             reason = found
@@ -248,13 +253,13 @@ class Fleet:
 
     async def end(self) -> None:
         """Now, after the requests under way."""
-        await asyncio.gather(*(process.end() for process in self.processes))
+        await asyncio.gather(*(process.end() for process in self.places))
 
     async def _asked(self, name: str, request: RankRequest, body: bytes, arrived: float, until: float) -> Answer | str:
         """A process's answer, or why there is none. A decision may be made twice: who dies is followed by another."""
-        headers = {HANDED_ON: repr(arrived), VARIANT: name}
+        headers = {HANDED_ON: repr(arrived), AS_VARIANT: name}
         while (left := until - time.monotonic()) > 0:
-            process = min((one for one in self.processes if one.up), key=lambda one: one.under_way, default=None)
+            process = min((one for one in self.places if one.up), key=lambda one: one.under_way, default=None)
             if process is None:
                 return DOWN
             if process.under_way >= UNDER_WAY:
@@ -282,33 +287,33 @@ class Fleet:
         return FAILED
 
 
-class Fleets:
-    """All fleets of a platform; the one that left last stays loaded for a while, for a way back without a load."""
+class Launcher:
+    """All processes of a platform; of the bundle that left last they stay a while, for a way back without a load."""
 
     def __init__(self, settings: EndpointSettings, spawn: Spawn) -> None:
         self.restarts: Counter[tuple[str, str]] = Counter()
         """By (candidate id, why)."""
-        self.all: set[Fleet] = set()
+        self.all: set[Processes] = set()
         self._settings = settings
         self._spawn = spawn
         self._folder = settings.state / "processes"
         self._sockets = ""
         self._numbers = itertools.count()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._left: tuple[Fleet, asyncio.TimerHandle] | None = None
+        self._left: tuple[Processes, asyncio.TimerHandle] | None = None
         self._ends: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def open(self) -> None:
-        """On the event loop that fleets will live on."""
+        """On the event loop that all of them will live on."""
         self._loop = asyncio.get_running_loop()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in self._folder.glob("*.sock"):
             left.unlink()
         self._sockets = reachable(self._folder)
 
-    def ready(self, bundle: Standby) -> Fleet:
-        """A fleet whose every process has answered; from any thread but the loop's. Raises `NotReady` else."""
+    def ready(self, bundle: Standby) -> Processes:
+        """Those of a bundle, once all have answered; from any thread but the loop's. Raises `NotReady` else."""
         return self._on_loop(self._ready(bundle))
 
     async def close(self) -> None:
@@ -316,49 +321,49 @@ class Fleets:
         self._closed = True
         if self._left is not None:
             self._left[1].cancel()
-        await asyncio.gather(*(fleet.end() for fleet in self.all), *self._ends)
+        await asyncio.gather(*(these.end() for these in self.all), *self._ends)
 
-    def _on_loop(self, work: Coroutine[Any, Any, Fleet]) -> Fleet:
+    def _on_loop(self, work: Coroutine[Any, Any, Processes]) -> Processes:
         if self._loop is None or self._closed:
             work.close()
             raise NotReady("processes need an endpoint that is running")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    async def _ready(self, bundle: Standby) -> Fleet:
+    async def _ready(self, bundle: Standby) -> Processes:
         if self._left is not None and self._left[0].bundle.sha256 == bundle.sha256 and self._left[0].up:
-            fleet, timer = self._left
+            these, timer = self._left
             timer.cancel()
             self._left = None
-            return fleet
-        fleet = Fleet(bundle, self._settings.timeout_ms / 1000, self._leave, self.restarts)
-        self.all.add(fleet)
+            return these
+        these = Processes(bundle, self._settings, self._leave, self.restarts)
+        self.all.add(these)
         for _ in range(self._settings.processes):
             address = f"{self._sockets}/{bundle.sha256[:8]}-{next(self._numbers)}.sock"
-            fleet.processes.append(Process(fleet, address, self._spawn, self._settings.hung_seconds))
+            these.places.append(Process(these, address, self._spawn, self._settings.hung_seconds))
         try:
-            await asyncio.gather(*(process.started for process in fleet.processes))
+            await asyncio.gather(*(process.started for process in these.places))
         except NotReady:
-            self._end(fleet)
+            self._end(these)
             raise
-        return fleet
+        return these
 
-    def _leave(self, fleet: Fleet) -> None:
+    def _leave(self, these: Processes) -> None:
         if self._loop is not None and not self._closed:
-            self._loop.call_soon_threadsafe(self._stay, fleet)
+            self._loop.call_soon_threadsafe(self._stay, these)
 
-    def _stay(self, fleet: Fleet) -> None:
+    def _stay(self, these: Processes) -> None:
         if self._left is not None:
             self._left[1].cancel()
             self._end(self._left[0])
-        timer = asyncio.get_running_loop().call_later(self._settings.keep_loaded_seconds, self._over, fleet)
-        self._left = fleet, timer
+        timer = asyncio.get_running_loop().call_later(self._settings.keep_loaded_seconds, self._over, these)
+        self._left = these, timer
 
-    def _over(self, fleet: Fleet) -> None:
+    def _over(self, these: Processes) -> None:
         self._left = None
-        self._end(fleet)
+        self._end(these)
 
-    def _end(self, fleet: Fleet) -> None:
-        self.all.discard(fleet)
-        task = asyncio.ensure_future(fleet.end())
+    def _end(self, these: Processes) -> None:
+        self.all.discard(these)
+        task = asyncio.ensure_future(these.end())
         self._ends.add(task)
         task.add_done_callback(self._ends.discard)
