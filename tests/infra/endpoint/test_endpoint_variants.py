@@ -177,7 +177,7 @@ def test_metrics_are_prometheus_own(platform: Platform, popular: Bundle) -> None
         platform.client.invoke(f"m{n}", candidates=IDS[:9])
     found = platform.metrics()
     stages = [s for s in found["tidegate_stage_seconds"].samples if s.name.endswith("_count")]
-    assert {s.labels["stage"] for s in stages} == {"retrieve", "columns", "rank", "slate"}, "nothing is online to read"
+    assert {s.labels["stage"] for s in stages} == {"features", "retrieve", "columns", "rank", "slate"}
     assert {s.labels["variant"] for s in stages} == {"a"}
     assert {s.labels["process"] for s in stages} <= {"0", "1"}
     [whole] = [s for s in found["tidegate_answer_seconds"].samples if s.name.endswith("_count")]
