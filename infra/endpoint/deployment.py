@@ -77,9 +77,7 @@ def _blue_green(policy: Mapping[str, Any], counts: Mapping[str, int], alarms: tu
     kind = routing["Type"]
     wanted = {CANARY: {"CanarySize"}, LINEAR: {"LinearStepSize"}}.get(kind, set())
     if (found := {name for name in LIMITS if routing.get(name)}) != wanted:
-        raise Rejected(
-            f"TrafficRoutingConfiguration of {kind} needs {_named(wanted)} and no other; found {_named(found)}"
-        )
+        raise Rejected(f"TrafficRoutingConfiguration of {kind} needs {_named(wanted)}; found {_named(found)}")
     shares: tuple[float, ...] = (1.0,)
     if kind == CANARY:
         shares = (_share("CanarySize", routing["CanarySize"], counts, LIMITS["CanarySize"]), 1.0)
@@ -124,4 +122,4 @@ def _steps(step: float) -> tuple[float, ...]:
 
 
 def _named(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "nothing"
+    return ", ".join(sorted(names)) or "no size"
