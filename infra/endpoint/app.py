@@ -87,7 +87,8 @@ class Server:
         service, _, operation = request.headers.get("x-amz-target", "").partition(".")
         try:
             if service != "SageMaker":
-                raise Rejected(f"X-Amz-Target must be SageMaker.<Operation>; found {service!r}", "UnknownOperation")
+                said = f"X-Amz-Target must be SageMaker.<Operation>; found {service!r}"
+                raise Rejected(said, "UnknownOperationException", 404)
             payload = _json_object(await body_of(request))
             found = await run_in_threadpool(self._control.call, operation, payload)
         except BadRequest as error:

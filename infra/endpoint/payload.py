@@ -52,7 +52,8 @@ QUOTA = 100
 def check(operation: str, payload: Mapping[str, Any]) -> None:
     """Raises `Rejected` where the operation is none of ours, or the payload asks for more than is done."""
     if operation not in PARAMETERS:
-        raise Rejected(f"the local endpoint does {', '.join(PARAMETERS)}; found {operation}", "UnknownOperation")
+        there = ", ".join(PARAMETERS)
+        raise Rejected(f"the local endpoint does {there}; found {operation}", "UnknownOperationException", 404)
     unknown = sorted(set(payload) - set(PARAMETERS[operation]))
     if unknown:
         raise Rejected(f"{operation} on the local endpoint does not do {', '.join(unknown)} yet")
