@@ -40,7 +40,7 @@ class Server:
     def __init__(self, config: Config, features: Features) -> None:
         self._registry = Registry(config.endpoint.state)
         self._loads = ThreadPoolExecutor(1, "load")
-        self._decider = Decider(features, config.endpoint.timeout_ms, config.tasks)
+        self._decider = Decider(features, config.endpoint.timeout_ms, config.tasks, surfaces=config.endpoint.surfaces)
         self._capture = Capture(config.endpoint.state / CAPTURE)
         self._shadows = Capture(config.endpoint.state / SHADOWS)
         self._control = Control(
@@ -112,12 +112,13 @@ class Server:
         except BadRequest as error:
             return _invalid(str(error))
         try:
-            asked = parse(body)
+            asked = parse(body, RankRequest)
+            key = asked.user_id or asked.request_id
+            serving = serving.of(key, target)
+            variant = target or serving.choose(key)
+            asked = self._decider.admitted(serving.variants[variant].bundle, asked)
         except BadRequest as error:
             return _model_error(str(error))
-        key = asked.user_id or asked.request_id
-        serving = serving.of(key, target)
-        variant = target or serving.choose(key)
         answer = await self._decider.answer(serving.variants[variant], variant, asked, deadline)
         if serving.captures(asked.request_id):
             asking = asked.model_dump(exclude_unset=True)
