@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from infra.endpoint import fleets
+from infra.endpoint import updates
 from infra.endpoint.control import Control
 from infra.endpoint.errors import Rejected
 from infra.endpoint.serving import Serving
@@ -125,8 +125,8 @@ class Plane:
 @pytest.fixture
 def plane(tmp_path: Path, popular: Bundle, boosted: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plane]:
     """The endpoint serves config a (model a, one variant v); config b has model b under the same variant's name."""
-    monkeypatch.setattr(fleets, "_freeze", lambda: None)
-    monkeypatch.setattr(fleets, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(updates, "_freeze", lambda: None)
+    monkeypatch.setattr(updates, "GRACE_SECONDS", 0.0)
     made = Plane(tmp_path / "state")
     for name, judged in (("a", popular), ("b", boosted)):
         made.model(name, judged)
@@ -382,7 +382,7 @@ def test_a_restart_long_after_the_limit_goes_back(plane: Plane) -> None:
 def test_a_server_that_is_restarted_again_and_again_takes_the_update_for_the_reason(plane: Plane) -> None:
     """A config that kills the server would else come back with it for ever."""
     plane.update("b", DeploymentConfig=CANARY)
-    for _ in range(fleets.MOST_RESTARTS):
+    for _ in range(updates.MOST_RESTARTS):
         plane.restart()
         assert plane.status() == ("Updating", "a")
     plane.restart()
@@ -540,8 +540,8 @@ def test_a_quota_is_a_quota(plane: Plane) -> None:
 def test_looks_are_taken_without_being_asked_for(tmp_path: Path, popular: Bundle, boosted: Bundle) -> None:
     """The real thread, on the real clock."""
     plane = Plane(tmp_path / "state")
-    plane.control._fleets._looks = True
-    plane.control._fleets._clock = time.time
+    plane.control._updates._looks = True
+    plane.control._updates._clock = time.time
     for name, judged in (("a", popular), ("b", boosted)):
         plane.model(name, judged)
         plane.config(name, {"v": {}})
