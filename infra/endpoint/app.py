@@ -22,6 +22,7 @@ from infra.endpoint.arrival import arrived
 from infra.endpoint.control import Control
 from infra.endpoint.decide import Decider, Features
 from infra.endpoint.errors import BadRequest, Rejected
+from infra.endpoint.models import source_of
 from infra.endpoint.request import RankRequest, body_of, parse
 from infra.endpoint.serving import Shadow
 from infra.endpoint.state import Registry
@@ -47,6 +48,7 @@ class Server:
             *(self._registry, config.endpoint.region, self._loads, self._decider.ready),
             lambda: not self._capture.losing,
             alarms_of(config.endpoint),
+            source=source_of(config.endpoint),
         )
         self.app = Starlette(
             routes=[

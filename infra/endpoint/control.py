@@ -15,6 +15,7 @@ from typing import Any
 from infra.endpoint import described
 from infra.endpoint.deployment import asked_of, plan_of, served_of
 from infra.endpoint.errors import Rejected
+from infra.endpoint.models import Folders, Source
 from infra.endpoint.payload import (
     SHA256,
     SHA256_VARIABLE,
@@ -23,7 +24,6 @@ from infra.endpoint.payload import (
     check_variants,
     check_weights,
     counts_of,
-    folder_of,
     known,
     models_of,
     new_name,
@@ -54,11 +54,13 @@ class Control:
         alarms: Ask | None = None,
         clock: Callable[[], float] = time.time,
         looks: bool = True,
+        source: Source | None = None,
     ) -> None:
         """`loads` runs what takes time; `ready` makes a loaded bundle answer once before it may serve.
 
         `captures`: whether the data capture can be written. `alarms`: asks CloudWatch; None: there is none, and an
         update that names alarms is refused. `looks`: whether updates under way are looked at without `look`.
+        `source`: where bundles come from; folders of this machine where it is not said.
         """
         self._registry = registry
         self._state = registry.state
@@ -67,7 +69,8 @@ class Control:
         self._alarms = alarms
         self._clock = clock
         self._lock = threading.RLock()
-        self._updates = Updates(registry, self._lock, loads, ready, alarms, clock, looks)
+        self._source = source or Folders()
+        self._updates = Updates(registry, self._lock, loads, ready, alarms, clock, looks, self._source)
 
     def call(self, operation: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The response body of one operation; raises `Rejected` with SageMaker's error code."""
@@ -103,9 +106,9 @@ class Control:
             raise Rejected(
                 f"PrimaryContainer.Environment needs {SHA256_VARIABLE}, the judged bundle's; found {sha256!r}"
             )
-        folder = folder_of(container.get("ModelDataUrl"))
+        folder = self._source.check(container.get("ModelDataUrl"))
         try:
-            there = (folder / bundle.MANIFEST).is_file()
+            there = folder is None or (folder / bundle.MANIFEST).is_file()
         except OSError:  # a name too long for any file system
             there = False
         if not there:

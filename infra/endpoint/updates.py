@@ -16,7 +16,8 @@ from typing import Any
 
 from infra.endpoint.deployment import plan_of
 from infra.endpoint.errors import Rejected
-from infra.endpoint.payload import folder_of, sha256_of, shadow_share, shadows_of
+from infra.endpoint.models import Source
+from infra.endpoint.payload import sha256_of, shadow_share, shadows_of
 from infra.endpoint.serving import Incoming, Serving, Shadow
 from infra.endpoint.shift import Alarms, Phase, Plan, Shift, moved, together
 from infra.endpoint.state import Deployment, Endpoint, Kept, Registry, Served
@@ -47,6 +48,7 @@ class Updates:
         alarms: Ask | None,
         clock: Callable[[], float],
         looks: bool,
+        source: Source,
     ) -> None:
         """`lock` is held by whoever changes the registry; `looks`: a thread looks at updates while there are any."""
         self.serving: dict[str, Serving] = {}
@@ -58,6 +60,7 @@ class Updates:
         self._alarms = alarms
         self._clock = clock
         self._looks = looks
+        self._source = source
         self._incoming: dict[str, Serving] = {}
         self._kept: dict[str, Serving] = {}
         self._leaving: list[tuple[float, Callable[[], None]]] = []
@@ -148,17 +151,18 @@ class Updates:
         return [of[name] for of in (self._kept, self._incoming, self.serving) if name in of]
 
     def _bundle(self, model: Mapping[str, Any]) -> bundle.Bundle:
-        """The judged bundle: our own copy where it is whole, else the folder the model names, copied once verified."""
-        sha256, source = sha256_of(model), folder_of(model["PrimaryContainer"]["ModelDataUrl"])
+        """The judged bundle: our own copy where it is whole, else what the model names, copied once verified."""
+        sha256 = sha256_of(model)
         kept = self._registry.kept(sha256)
         if kept.is_dir():
             try:
                 return bundle.load(kept, sha256)
             except TidegateError:
                 pass  # a damaged copy: the source may still be what was judged
-        loaded = bundle.load(source, sha256)
-        self._registry.keep(sha256, source)
-        return loaded
+        with self._source.folder(model["PrimaryContainer"]["ModelDataUrl"]) as folder:
+            loaded = bundle.load(folder, sha256)
+            self._registry.keep(sha256, folder)
+        return replace(loaded, path=kept)
 
     # -- moving the traffic -----------------------------------------------------------------------
     def look(self) -> None:
