@@ -268,6 +268,37 @@ class ServedSurfaceSettings(Settings):
         return self
 
 
+class AwsSettings(Settings):
+    """What an endpoint needs of an AWS account; without a bucket its models are folders, which only ours can read."""
+
+    bucket: str | None = Field(None, min_length=3, description="bundles lie there as model.tar.gz")
+    prefix: str = Field("tidegate", min_length=1, description="of every key in the bucket")
+    role: str = Field("arn:aws:iam::000000000000:role/tidegate", description="what SageMaker may do, on our behalf")
+    image: str = Field("tidegate-serving", min_length=1, description="of infra/containers, in the account's registry")
+    instance_type: str = Field("ml.m5.large", pattern=r"ml\.[a-z0-9.-]+")
+    instances: int = Field(1, ge=1, description="of a variant; the fewest, where they are scaled")
+    most_instances: int | None = Field(None, ge=1, description="application autoscaling goes up to so many; none: off")
+    invocations_per_instance: float = Field(3000.0, gt=0, description="a minute; what autoscaling aims at")
+    bake_seconds: int = Field(
+        0, ge=0, le=3600, description="a model that goes live is watched so long by alarms of its own; 0: by none"
+    )
+    kept_seconds: int = Field(0, ge=0, le=3600, description="with `bake_seconds`: the old one stays loaded so long")
+    alarm_seconds: int = Field(60, ge=10, multiple_of=10, description="period of an alarm")
+    alarming_errors: float = Field(0.01, gt=0, lt=1, description="share of answers of status 5xx")
+    alarming_p99_ms: float = Field(100.0, gt=0, description="99th percentile of the model's own time")
+    s3_url: str | None = Field(None, description="where AWS itself is not meant; so are the next two")
+    cloudwatch_url: str | None = None
+    autoscaling_url: str | None = None
+
+    @model_validator(mode="after")
+    def _most_is_not_below_the_fewest(self) -> Self:
+        if self.most_instances is not None and self.most_instances < self.instances:
+            raise ValueError(
+                f"most_instances must be at least instances, {self.instances}; found {self.most_instances}"
+            )
+        return self
+
+
 class EndpointSettings(Settings):
     """The SageMaker contract; one URL changes it from the local endpoint to AWS."""
 
@@ -280,8 +311,9 @@ class EndpointSettings(Settings):
     hung_seconds: float = Field(10.0, gt=0, description="without an answer to a ping; then a process is begun anew")
     keep_loaded_seconds: float = Field(600.0, ge=0, description="after its last request, for a way back without a load")
     alarms_url: str | None = Field(
-        None, description="a CloudWatch whose alarms roll updates of the local endpoint back; none by default"
+        None, description="the CloudWatch whose alarms roll updates of the local endpoint back; none by default"
     )
+    aws: AwsSettings = AwsSettings()
     surfaces: dict[str, ServedSurfaceSettings] = Field(
         {},
         description="by name; those not named have the defaults. A surface that neither this nor the bundle's training"

@@ -24,6 +24,7 @@ from infra.endpoint.arrival import arrived
 from infra.endpoint.control import BUSY, Control
 from infra.endpoint.decide import RANKED, admitted
 from infra.endpoint.errors import BadRequest, Rejected
+from infra.endpoint.models import source_of
 from infra.endpoint.processes import Launcher, Spawn
 from infra.endpoint.request import RankRequest, body_of, parse
 from infra.endpoint.serving import Shadow
@@ -56,6 +57,7 @@ class Server:
             *(self._registry, config.endpoint.region, self._loads, self._launcher.ready),
             lambda: not self._capture.losing,
             alarms_of(config.endpoint),
+            source=source_of(config.endpoint),
         )
         self._answers: Counter[tuple[str, str]] = Counter()
         self._retrieved: Counter[tuple[str, str]] = Counter()
@@ -119,7 +121,8 @@ class Server:
         service, _, operation = request.headers.get("x-amz-target", "").partition(".")
         try:
             if service != "SageMaker":
-                raise Rejected(f"X-Amz-Target must be SageMaker.<Operation>; found {service!r}", "UnknownOperation")
+                said = f"X-Amz-Target must be SageMaker.<Operation>; found {service!r}"
+                raise Rejected(said, "UnknownOperationException", 404)
             payload = _json_object(await body_of(request))
             found = await run_in_threadpool(self._control.call, operation, payload)
         except BadRequest as error:

@@ -1,6 +1,6 @@
 """The SageMaker operations that deploys use, over the local registry; a name nothing knows is a ValidationException.
 
-What an update does with an endpoint's traffic is `fleets`; an update that fails, or is rolled back, leaves the old
+What an update does with an endpoint's traffic is `updates`; an update that fails, or is rolled back, leaves the old
 config in service and says why in `FailureReason`.
 """
 
@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from infra.endpoint import described
-from infra.endpoint.deployment import asked_of, fleet_of, plan_of
+from infra.endpoint.deployment import asked_of, plan_of, served_of
 from infra.endpoint.errors import Rejected
-from infra.endpoint.fleets import Ask, Fleets
+from infra.endpoint.models import Folders, Source
 from infra.endpoint.payload import (
     SHA256,
     SHA256_VARIABLE,
@@ -24,7 +24,6 @@ from infra.endpoint.payload import (
     check_variants,
     check_weights,
     counts_of,
-    folder_of,
     known,
     models_of,
     new_name,
@@ -34,6 +33,7 @@ from infra.endpoint.payload import (
 from infra.endpoint.processes import Processes
 from infra.endpoint.serving import Serving
 from infra.endpoint.state import Deployment, Endpoint, Registry
+from infra.endpoint.updates import Ask, Updates
 from jobs import bundle
 from jobs.serving.capture import CAPTURE
 
@@ -54,11 +54,13 @@ class Control:
         alarms: Ask | None = None,
         clock: Callable[[], float] = time.time,
         looks: bool = True,
+        source: Source | None = None,
     ) -> None:
         """`loads` runs what takes time; `ready` begins what answers for a bundle, once it has answered.
 
         `captures`: whether the data capture can be written. `alarms`: asks CloudWatch; None: there is none, and an
         update that names alarms is refused. `looks`: whether updates under way are looked at without `look`.
+        `source`: where bundles come from; folders of this machine where it is not said.
         """
         self._registry = registry
         self._state = registry.state
@@ -67,7 +69,8 @@ class Control:
         self._alarms = alarms
         self._clock = clock
         self._lock = threading.RLock()
-        self._fleets = Fleets(registry, self._lock, loads, ready, alarms, clock, looks)
+        self._source = source or Folders()
+        self._updates = Updates(registry, self._lock, loads, ready, alarms, clock, looks, self._source)
 
     def call(self, operation: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The response body of one operation; raises `Rejected` with SageMaker's error code."""
@@ -79,19 +82,19 @@ class Control:
     @property
     def serving(self) -> dict[str, Serving]:
         """What answers an endpoint's requests, by its name; reading it needs no lock."""
-        return self._fleets.serving
+        return self._updates.serving
 
     def resume(self) -> None:
         """Serve what the registry says is in service, and go on with what is under way."""
-        self._fleets.resume()
+        self._updates.resume()
 
     def look(self) -> None:
         """Take every update under way a step further where it may be taken now."""
-        self._fleets.look()
+        self._updates.look()
 
     def close(self) -> None:
         """Begin nothing any more."""
-        self._fleets.close()
+        self._updates.close()
 
     # -- models -----------------------------------------------------------------------------------
     def create_model(self, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,9 +106,9 @@ class Control:
             raise Rejected(
                 f"PrimaryContainer.Environment needs {SHA256_VARIABLE}, the judged bundle's; found {sha256!r}"
             )
-        folder = folder_of(container.get("ModelDataUrl"))
+        folder = self._source.check(container.get("ModelDataUrl"))
         try:
-            there = (folder / bundle.MANIFEST).is_file()
+            there = folder is None or (folder / bundle.MANIFEST).is_file()
         except OSError:  # a name too long for any file system
             there = False
         if not there:
@@ -164,10 +167,10 @@ class Control:
         name = new_name(payload, "EndpointName", self._state.endpoints)
         config = known(payload, "EndpointConfigName", self._state.configs, "endpoint configuration")
         at = self._clock()
-        fleet = fleet_of(config, self._state.configs[config])
-        self._state.endpoints[name] = Endpoint(fleet, "Creating", at, at)
+        served = served_of(config, self._state.configs[config])
+        self._state.endpoints[name] = Endpoint(served, "Creating", at, at)
         self._registry.save()
-        self._fleets.create(name)
+        self._updates.create(name)
         return {"EndpointArn": self._arn("endpoint", name)}
 
     def update_endpoint(self, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,23 +179,23 @@ class Control:
         config = known(payload, "EndpointConfigName", self._state.configs, "endpoint configuration")
         endpoint = self._state.endpoints[name]
         asked = asked_of(payload, endpoint.last_deployment)
-        fleet = fleet_of(config, self._state.configs[config], payload, endpoint.fleet)
-        plan = plan_of(asked, fleet.counts)
+        served = served_of(config, self._state.configs[config], payload, endpoint.served)
+        plan = plan_of(asked, served.counts)
         if plan.alarms and self._alarms is None:
             raise Rejected("AutoRollbackConfiguration needs a CloudWatch to ask; found no endpoint.alarms_url")
         now = self._clock()
-        endpoint.deployment = Deployment(fleet, dict(asked), now)
+        endpoint.deployment = Deployment(served, dict(asked), now)
         endpoint.last_deployment = payload.get("DeploymentConfig", endpoint.last_deployment)
         endpoint.status, endpoint.failure, endpoint.modified = "Updating", None, now
         self._registry.save()
-        self._fleets.update(name)
+        self._updates.update(name)
         return {"EndpointArn": self._arn("endpoint", name)}
 
     def update_endpoint_weights_and_capacities(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Share the traffic anew at once; instances are noted, for how many processes answer is a setting."""
         name = self._idle_endpoint(payload)
         endpoint, serving = self._state.endpoints[name], self.serving.get(name)
-        weights, counts = dict(endpoint.fleet.weights), dict(endpoint.fleet.counts)
+        weights, counts = dict(endpoint.served.weights), dict(endpoint.served.counts)
         for change in payload.get("DesiredWeightsAndCapacities", []):
             variant = change.get("VariantName")
             if variant not in weights:
@@ -203,7 +206,7 @@ class Control:
         check_quota(counts)
         if serving is None:
             raise Rejected(f"endpoint {name} must be in service to share its traffic anew; found {endpoint.status}")
-        endpoint.fleet = replace(endpoint.fleet, weights=weights, counts=counts)
+        endpoint.served = replace(endpoint.served, weights=weights, counts=counts)
         endpoint.modified = self._clock()
         self._registry.save()
         self.serving[name] = replace(serving, weights=weights)
@@ -216,14 +219,14 @@ class Control:
         body = {
             "EndpointName": name,
             "EndpointArn": self._arn("endpoint", name),
-            "EndpointConfigName": endpoint.fleet.config,
+            "EndpointConfigName": endpoint.served.config,
             "EndpointStatus": endpoint.status,
             "CreationTime": endpoint.created,
             "LastModifiedTime": endpoint.modified,
             **described.deployments(endpoint, self._state.configs),
         }
         if serving is not None:
-            body |= described.variants(endpoint.fleet, serving)
+            body |= described.variants(endpoint.served, serving)
             folder = (self._registry.folder / CAPTURE).resolve().as_uri()
             body["DataCaptureConfig"] = described.capture(serving, folder, self._captures())
         return body
@@ -261,7 +264,7 @@ class Control:
         name = self._idle_endpoint(payload)
         del self._state.endpoints[name]
         self._registry.save()
-        self._fleets.drop(name)
+        self._updates.drop(name)
         return {}
 
     def _idle_endpoint(self, payload: Mapping[str, Any]) -> str:

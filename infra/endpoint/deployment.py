@@ -6,7 +6,7 @@ from typing import Any
 from infra.endpoint.errors import Rejected
 from infra.endpoint.payload import capture_of, check_weights, counts_of, weights_of
 from infra.endpoint.shift import MOST_SECONDS, ROUNDING, Plan
-from infra.endpoint.state import Fleet
+from infra.endpoint.state import Served
 
 ALL_AT_ONCE, CANARY, LINEAR = "ALL_AT_ONCE", "CANARY", "LINEAR"
 LIMITS = {"CanarySize": (0.0, 0.5), "LinearStepSize": (0.1, 0.5)}
@@ -28,9 +28,9 @@ def asked_of(payload: Mapping[str, Any], last: Mapping[str, Any] | None) -> Mapp
     return last or DEFAULT
 
 
-def fleet_of(
-    name: str, config: Mapping[str, Any], payload: Mapping[str, Any] | None = None, before: Fleet | None = None
-) -> Fleet:
+def served_of(
+    name: str, config: Mapping[str, Any], payload: Mapping[str, Any] | None = None, before: Served | None = None
+) -> Served:
     """What a config brings into service; of what an update retains, variants known by name keep what they had."""
     weights, counts, capture = weights_of(config), counts_of(config), capture_of(config)
     retained = _retained(payload or {})
@@ -41,7 +41,7 @@ def fleet_of(
     if before is not None and "DataCaptureConfig" in retained:
         capture = before.capture
     check_weights(weights)
-    return Fleet(name, weights, counts, capture)
+    return Served(name, weights, counts, capture)
 
 
 def _retained(payload: Mapping[str, Any]) -> frozenset[str]:
@@ -77,9 +77,7 @@ def _blue_green(policy: Mapping[str, Any], counts: Mapping[str, int], alarms: tu
     kind = routing["Type"]
     wanted = {CANARY: {"CanarySize"}, LINEAR: {"LinearStepSize"}}.get(kind, set())
     if (found := {name for name in LIMITS if routing.get(name)}) != wanted:
-        raise Rejected(
-            f"TrafficRoutingConfiguration of {kind} needs {_named(wanted)} and no other; found {_named(found)}"
-        )
+        raise Rejected(f"TrafficRoutingConfiguration of {kind} needs {_named(wanted)}; found {_named(found)}")
     shares: tuple[float, ...] = (1.0,)
     if kind == CANARY:
         shares = (_share("CanarySize", routing["CanarySize"], counts, LIMITS["CanarySize"]), 1.0)
@@ -124,4 +122,4 @@ def _steps(step: float) -> tuple[float, ...]:
 
 
 def _named(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "nothing"
+    return ", ".join(sorted(names)) or "no size"

@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from infra.endpoint.deployment import fleet_of
+from infra.endpoint.deployment import served_of
 from infra.endpoint.payload import shadows_of
 from infra.endpoint.serving import Serving
 from infra.endpoint.shift import Phase
-from infra.endpoint.state import Deployment, Endpoint, Fleet
+from infra.endpoint.state import Deployment, Endpoint, Served
 
 
-def variants(fleet: Fleet, serving: Serving) -> dict[str, Any]:
+def variants(served: Served, serving: Serving) -> dict[str, Any]:
     """What answers, and what its shadow is; instances are as they were asked for."""
     body: dict[str, Any] = {
-        "ProductionVariants": [_summary(name, weight, fleet.counts[name]) for name, weight in fleet.weights.items()]
+        "ProductionVariants": [_summary(name, weight, served.counts[name]) for name, weight in served.weights.items()]
     }
     if serving.shadow is not None:
         weight = serving.shadow.share * sum(serving.weights.values())
@@ -42,14 +42,14 @@ def deployments(endpoint: Endpoint, configs: Mapping[str, Mapping[str, Any]]) ->
         body["LastDeploymentConfig"] = endpoint.last_deployment
     under_way = endpoint.deployment
     if endpoint.status == "Creating":
-        under_way = Deployment(fleet_of(endpoint.fleet.config, configs[endpoint.fleet.config]), {}, endpoint.created)
+        under_way = Deployment(served_of(endpoint.served.config, configs[endpoint.served.config]), {}, endpoint.created)
     if under_way is not None:
-        body["PendingDeploymentSummary"] = _pending(under_way, configs[under_way.fleet.config])
+        body["PendingDeploymentSummary"] = _pending(under_way, configs[under_way.served.config])
     return body
 
 
 def _pending(deployment: Deployment, config: Mapping[str, Any]) -> dict[str, Any]:
-    fleet, phase = deployment.fleet, deployment.phase
+    served, phase = deployment.served, deployment.phase
     status: dict[str, Any] = {
         "Status": "Deleting" if phase == Phase.ROLLING_BACK else phase,
         "StartTime": deployment.started + deployment.since,
@@ -58,18 +58,18 @@ def _pending(deployment: Deployment, config: Mapping[str, Any]) -> dict[str, Any
     types = {v["VariantName"]: v["InstanceType"] for v in config["ProductionVariants"] if "InstanceType" in v}
     shown = [
         {
-            **_summary(name, weight, fleet.counts[name]),
+            **_summary(name, weight, served.counts[name]),
             **({"InstanceType": types[name]} if name in types else {}),
             "VariantStatus": [status],
         }
-        for name, weight in fleet.weights.items()
+        for name, weight in served.weights.items()
     ]
     shadows = [
         {**_summary(v["VariantName"], float(v.get("InitialVariantWeight", 1.0)), 1), "VariantStatus": [status]}
         for v in shadows_of(config)
     ]
     return {
-        "EndpointConfigName": fleet.config,
+        "EndpointConfigName": served.config,
         "StartTime": deployment.started,
         "ProductionVariants": shown,
         **({"ShadowProductionVariants": shadows} if shadows else {}),

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+MODELLED = ("ResourceInUse", "ResourceLimitExceeded", "ResourceNotFound", "ConflictException")
+"""Codes that the service model has shapes for, whose member is `Message`; of the others AWS writes it small."""
+
 
 class Rejected(Exception):
     """The control plane's refusal; `code` is what boto3 shows as `error.response["Error"]["Code"]`."""
@@ -14,7 +17,7 @@ class Rejected(Exception):
 
     def body(self) -> dict[str, Any]:
         """The JSON body of the control plane (AWS JSON 1.1)."""
-        return {"__type": self.code, "message": self.message}
+        return {"__type": self.code, "Message" if self.code in MODELLED else "message": self.message}
 
 
 class BadRequest(Exception):

@@ -7,9 +7,7 @@ of botocore.
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from infra.endpoint import shapes
 from infra.endpoint.errors import Rejected
@@ -52,7 +50,8 @@ QUOTA = 100
 def check(operation: str, payload: Mapping[str, Any]) -> None:
     """Raises `Rejected` where the operation is none of ours, or the payload asks for more than is done."""
     if operation not in PARAMETERS:
-        raise Rejected(f"the local endpoint does {', '.join(PARAMETERS)}; found {operation}", "UnknownOperation")
+        there = ", ".join(PARAMETERS)
+        raise Rejected(f"the local endpoint does {there}; found {operation}", "UnknownOperationException", 404)
     unknown = sorted(set(payload) - set(PARAMETERS[operation]))
     if unknown:
         raise Rejected(f"{operation} on the local endpoint does not do {', '.join(unknown)} yet")
@@ -124,17 +123,6 @@ def models_of(config: Mapping[str, Any]) -> set[str]:
 def sha256_of(model: Mapping[str, Any]) -> str:
     """The judged bundle's, of a model."""
     return str(model["PrimaryContainer"]["Environment"][SHA256_VARIABLE])
-
-
-def folder_of(url: object) -> Path:
-    """The folder that a `ModelDataUrl` names; raises `Rejected` where it is none."""
-    try:
-        parts = urlparse(url if isinstance(url, str) else "")
-    except ValueError:  # an address that is none
-        parts = urlparse("")
-    if parts.scheme != "file" or not parts.path:
-        raise Rejected(f"ModelDataUrl must be file:///path/of/a/bundle here (S3 only on AWS); found {url!r}")
-    return Path(unquote(parts.path))
 
 
 def new_name(payload: Mapping[str, Any], key: str, taken: Mapping[str, Any]) -> str:

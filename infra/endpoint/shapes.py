@@ -60,6 +60,8 @@ def complaints(shape: Any, value: Any, path: str = "") -> Iterator[str]:
 
 def _broken(shape: Any, value: Any) -> str | None:
     rules, sized = shape.metadata, shape.type_name in ("string", "list", "map", "blob")
+    if isinstance(value, bool) and shape.type_name != "boolean":  # which boto3 takes for a number
+        return f"be of type {shape.type_name}"
     if "enum" in rules and value not in rules["enum"]:
         return f"satisfy enum value set: [{', '.join(rules['enum'])}]"
     if "max" in rules and (len(value) if sized else value) > rules["max"]:

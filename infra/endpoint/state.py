@@ -22,7 +22,7 @@ SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
-class Fleet:
+class Served:
     """An endpoint config in service: its variants' weights and instances as they are now, and the captured percentage.
 
     Instances are noted, since an update may retain them; how many processes answer is the server's own setting.
@@ -41,7 +41,7 @@ class Deployment:
     `started` is on the wall clock, for it must outlast the server; `since` counts from there.
     """
 
-    fleet: Fleet
+    served: Served
     asked: dict[str, Any]
     started: float
     phase: str = "Creating"
@@ -55,15 +55,15 @@ class Deployment:
 class Kept:
     """What served before, still loaded until a time."""
 
-    fleet: Fleet
+    served: Served
     until: float
 
 
 @dataclass
 class Endpoint:
-    """One endpoint: `fleet` is what serves (or is being created), whatever an update is bringing up beside it."""
+    """One endpoint: `served` is what serves (or is being created), whatever an update is bringing up beside it."""
 
-    fleet: Fleet
+    served: Served
     status: str
     created: float
     modified: float
@@ -76,7 +76,7 @@ class Endpoint:
     @property
     def configs(self) -> set[str]:
         """Those that answer, or may soon."""
-        return {self.fleet.config} | ({self.deployment.fleet.config} if self.deployment else set())
+        return {self.served.config} | ({self.deployment.served.config} if self.deployment else set())
 
 
 @dataclass
@@ -163,12 +163,16 @@ class Registry:
 
 
 def _endpoint(
-    fleet: dict[str, Any], deployment: dict[str, Any] | None, kept: dict[str, Any] | None, **rest: Any
+    served: dict[str, Any], deployment: dict[str, Any] | None, kept: dict[str, Any] | None, **rest: Any
 ) -> Endpoint:
     """Of the file's values."""
+
+    def inside(values: dict[str, Any]) -> dict[str, Any]:
+        return {**values, "served": Served(**values["served"])}
+
     return Endpoint(
-        Fleet(**fleet),
-        deployment=None if deployment is None else Deployment(**{**deployment, "fleet": Fleet(**deployment["fleet"])}),
-        kept=None if kept is None else Kept(**{**kept, "fleet": Fleet(**kept["fleet"])}),
+        Served(**served),
+        deployment=None if deployment is None else Deployment(**inside(deployment)),
+        kept=None if kept is None else Kept(**inside(kept)),
         **rest,
     )

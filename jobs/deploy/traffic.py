@@ -29,10 +29,13 @@ def is_mine(run: Run, step: Row) -> bool:
     return {name: step[name] for name in run.partition} == run.partition
 
 
-def answers_with(run: Run, endpoint: Endpoint, wanted: Release) -> None:
-    """The endpoint serves a release, and one request was answered by it; safe to repeat."""
+def answers_with(run: Run, endpoint: Endpoint, wanted: Release, guarded: bool = False) -> None:
+    """The endpoint serves a release, and one request was answered by it; safe to repeat.
+
+    `guarded`: alarms of its own may take it back; not on the way back, which must not wait.
+    """
     endpoint.prepare(wanted)
-    endpoint.switch(wanted.config)
+    endpoint.switch(wanted.config, guarded)
     endpoint.smoke(wanted)
     run.say(f"{endpoint.name} answers with {wanted.config}")
 
@@ -62,7 +65,7 @@ def take(run: Run, endpoint: Endpoint, steps: Sequence[Row], wanted: Release, st
 
 def put_live(run: Run, endpoint: Endpoint, wanted: Release) -> None:
     """The endpoint answers with a release, and the alias names it; safe to repeat."""
-    answers_with(run, endpoint, wanted)
+    answers_with(run, endpoint, wanted, guarded=True)
     tracking.move_champion(run.config, wanted.candidate_id, wanted.bundle_sha256)
 
 

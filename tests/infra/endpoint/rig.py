@@ -36,6 +36,7 @@ from models.rankers.protocol import Columns, Inputs, Predictions, TrainingData
 from models.retrieval import RETRIEVERS, FirstStage
 from models.retrieval.interactions import Interactions
 from models.settings import PolicySettings, RankerSettings, RetrievalSettings, XGBoostSettings
+from tests.infra.endpoint import service_model
 
 ITEMS = 60
 IDS = [f"i{n:06d}" for n in range(ITEMS)]
@@ -345,6 +346,14 @@ class Client:
         self.url = url
         self.control = boto3.client("sagemaker", config=patience, **options)
         self.runtime = boto3.client("sagemaker-runtime", config=patience, **options)
+        self.answered: set[tuple[str, int]] = set()
+        """Operations and statuses of the answers so far, each held against the service model."""
+        for client in (self.control, self.runtime):
+            client.meta.events.register("before-parse", self._conforms)
+
+    def _conforms(self, operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
+        service_model.conforms(operation_model, response_dict)
+        self.answered.add((operation_model.name, response_dict["status_code"]))
 
     def model(self, judged: Bundle, name: str, sha256: str | None = None) -> str:
         container = {

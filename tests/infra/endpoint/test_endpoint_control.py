@@ -260,7 +260,7 @@ def test_an_update_cut_off_by_a_restart_is_taken_back(tmp_path: Path, popular: B
     path = tmp_path / "state" / "state.json"
     state = json.loads(path.read_text())
     found = state["endpoints"]["tidegate"]
-    deployment = {"fleet": {**found["fleet"], "config": "b"}, "asked": {}, "started": found["created"]}
+    deployment = {"served": {**found["served"], "config": "b"}, "asked": {}, "started": found["created"]}
     found.update(status="Updating", deployment=deployment)
     path.write_text(json.dumps(state))
     with running(settings(tmp_path)) as client:

@@ -15,11 +15,12 @@ from typing import Any
 
 from infra.endpoint.deployment import plan_of
 from infra.endpoint.errors import Rejected
-from infra.endpoint.payload import folder_of, sha256_of, shadow_share, shadows_of
+from infra.endpoint.models import Source
+from infra.endpoint.payload import sha256_of, shadow_share, shadows_of
 from infra.endpoint.processes import Processes
 from infra.endpoint.serving import Incoming, Serving, Shadow
 from infra.endpoint.shift import Alarms, Phase, Plan, Shift, moved, together
-from infra.endpoint.state import Deployment, Endpoint, Fleet, Kept, Registry
+from infra.endpoint.state import Deployment, Endpoint, Kept, Registry, Served
 from jobs import bundle
 from jobs.errors import TidegateError
 
@@ -34,7 +35,7 @@ SETTLED = ("InService", "UpdateRollbackFailed")
 _log = logging.getLogger(__name__)
 
 
-class Fleets:
+class Updates:
     """`serving` maps an endpoint's name to what answers its requests; reading it needs no lock."""
 
     def __init__(
@@ -46,6 +47,7 @@ class Fleets:
         alarms: Ask | None,
         clock: Callable[[], float],
         looks: bool,
+        source: Source,
     ) -> None:
         """`lock` is held by whoever changes the registry; `looks`: a thread looks at updates while there are any."""
         self.serving: dict[str, Serving] = {}
@@ -57,6 +59,7 @@ class Fleets:
         self._alarms = alarms
         self._clock = clock
         self._looks = looks
+        self._source = source
         self._incoming: dict[str, Serving] = {}
         self._kept: dict[str, Serving] = {}
         self._leaving: list[tuple[float, Callable[[], None]]] = []
@@ -84,7 +87,7 @@ class Fleets:
     def _bring_up(self, name: str) -> None:
         endpoint = self._state.endpoints[name]
         try:
-            loaded = self._load(name, endpoint.fleet)
+            loaded = self._load(name, endpoint.served)
             with self._lock, self._registry.unchanged_on_error():
                 endpoint = self._state.endpoints[name]
                 endpoint.status, endpoint.failure, endpoint.modified = "InService", None, self._clock()
@@ -103,7 +106,7 @@ class Fleets:
         if deployment is None:
             return
         try:
-            loaded = self._load(name, deployment.fleet)
+            loaded = self._load(name, deployment.served)
         except Exception as error:  # noqa: BLE001 - as above
             self._give_up(name, deployment.started, f"{type(error).__name__}: {error}")
             return
@@ -123,18 +126,18 @@ class Fleets:
         endpoint = self._state.endpoints.get(name)
         return endpoint is not None and endpoint.deployment is not None and endpoint.deployment.started == started
 
-    def _load(self, name: str, fleet: Fleet) -> Serving:
+    def _load(self, name: str, served: Served) -> Serving:
         """Raises what its variants' processes raise; those that were begun for it are ended again then."""
-        body = self._state.configs[fleet.config]
-        found: dict[str, Processes] = {}
+        body = self._state.configs[served.config]
+        made: dict[str, Processes] = {}
         try:
-            for variant in (*body["ProductionVariants"], *shadows_of(body)):
-                found[variant["VariantName"]] = self._variant(name, variant)
+            for asked in (*body["ProductionVariants"], *shadows_of(body)):
+                made[asked["VariantName"]] = self._variant(name, asked)
         except Exception:
-            self._retire(name, Serving(name, found, {}, 0))
+            self._leave(name, list(made.values()))
             raise
-        shadows = [Shadow(v["VariantName"], found.pop(v["VariantName"]), shadow_share(body)) for v in shadows_of(body)]
-        return Serving(name, found, fleet.weights, fleet.capture, fleet.config, next(iter(shadows), None))
+        shadows = [Shadow(v["VariantName"], made.pop(v["VariantName"]), shadow_share(body)) for v in shadows_of(body)]
+        return Serving(name, made, served.weights, served.capture, served.config, next(iter(shadows), None))
 
     def _variant(self, name: str, asked: Mapping[str, Any]) -> Processes:
         """Those that are loaded at the endpoint already where they are of these bytes: a champion beside its canary."""
@@ -146,16 +149,17 @@ class Fleets:
         return [of[name] for of in (self._kept, self._incoming, self.serving) if name in of]
 
     def _bundle(self, model: Mapping[str, Any]) -> bundle.Standby:
-        """The judged bundle: our own copy where it is whole, else the folder the model names, copied once verified."""
-        sha256, source = sha256_of(model), folder_of(model["PrimaryContainer"]["ModelDataUrl"])
+        """The judged bundle: our own copy where it is whole, else what the model names, copied once verified."""
+        sha256 = sha256_of(model)
         kept = self._registry.kept(sha256)
         if kept.is_dir():
             try:
                 return bundle.standby(kept, sha256)
             except TidegateError:
                 pass  # a damaged copy: the source may still be what was judged
-        bundle.standby(source, sha256)
-        self._registry.keep(sha256, source)
+        with self._source.folder(model["PrimaryContainer"]["ModelDataUrl"]) as folder:
+            bundle.standby(folder, sha256)
+            self._registry.keep(sha256, folder)
         return bundle.standby(kept, sha256)
 
     # -- moving the traffic -----------------------------------------------------------------------
@@ -174,7 +178,7 @@ class Fleets:
         deployment = None if endpoint is None else endpoint.deployment
         if deployment is None:
             return
-        plan = plan_of(deployment.asked, deployment.fleet.counts)
+        plan = plan_of(deployment.asked, deployment.served.counts)
         # CloudWatch may take its time to answer: nobody waits for it but this update.
         states = self._alarms(plan.alarms) if self._alarms and plan.alarms else {}
         with self._lock:
@@ -222,9 +226,9 @@ class Fleets:
 
     def _write_end(self, name: str, plan: Plan) -> None:
         endpoint, now = self._state.endpoints[name], self._clock()
-        fleet = self._deployment(name).fleet
-        endpoint.kept = Kept(endpoint.fleet, now + plan.kept_seconds) if plan.kept_seconds else None
-        endpoint.fleet, endpoint.deployment = fleet, None
+        served = self._deployment(name).served
+        endpoint.kept = Kept(endpoint.served, now + plan.kept_seconds) if plan.kept_seconds else None
+        endpoint.served, endpoint.deployment = served, None
         endpoint.status, endpoint.failure, endpoint.modified = "InService", None, now
 
     def _end(self, name: str) -> None:
@@ -255,7 +259,7 @@ class Fleets:
     def _send(self, name: str, share: float) -> None:
         """So much of the traffic to what comes in."""
         deployment = self._deployment(name)
-        salt = f"{deployment.fleet.config}@{deployment.started}"
+        salt = f"{deployment.served.config}@{deployment.started}"
         incoming = Incoming(self._incoming[name], share, salt) if share > 0 else None
         self.serving[name] = replace(self.serving[name], incoming=incoming)
 
@@ -283,11 +287,15 @@ class Fleets:
 
     # -- variants that leave ----------------------------------------------------------------------
     def _retire(self, name: str, *gone: Serving) -> None:
+        self._leave(name, [variant for serving in gone for _, variant in serving.named()])
+
+    def _leave(self, name: str, gone: Sequence[Processes]) -> None:
         """What no config of the endpoint has any more is closed, once no request has it any more."""
         live = {id(variant) for serving in self._loaded(name) for _, variant in serving.named()}
-        leaving = {id(v): v for serving in gone for _, v in serving.named() if id(v) not in live}
-        at = time.monotonic() + GRACE_SECONDS
-        self._leaving += [(at, variant.close) for variant in leaving.values()]
+        leaving = {id(variant): variant for variant in gone if id(variant) not in live}
+        with self._lock:
+            at = time.monotonic() + GRACE_SECONDS
+            self._leaving += [(at, variant.close) for variant in leaving.values()]
         self._watch()
 
     def _close_what_left(self) -> None:
@@ -340,7 +348,7 @@ class Fleets:
 
     def _resume(self, name: str, endpoint: Endpoint) -> None:
         deployment, endpoint.deployment = endpoint.deployment, None
-        old, failure = self._try(name, endpoint.fleet)
+        old, failure = self._try(name, endpoint.served)
         if old is not None:
             self.serving[name] = old
             if endpoint.status not in SETTLED:
@@ -349,19 +357,19 @@ class Fleets:
             self._resume_shift(name, endpoint, deployment, failure)
         elif deployment is not None:
             # The load may be what ended the server: nobody has met this config, so nobody misses it.
-            endpoint.failure = f"the update to {deployment.fleet.config} was interrupted by a restart"
+            endpoint.failure = f"the update to {deployment.served.config} was interrupted by a restart"
         if name not in self.serving:
             endpoint.status, endpoint.failure = "Failed", failure
 
     def _resume_shift(self, name: str, endpoint: Endpoint, deployment: Deployment, failure: str | None) -> None:
         """Both configs had requests: the update goes on, or back, or the new one stays where the old cannot be had."""
         goes_on = deployment.phase != Phase.ROLLING_BACK and deployment.restarts <= MOST_RESTARTS
-        config = deployment.fleet.config
+        config = deployment.served.config
         if not goes_on and failure is None:
             why = deployment.why or f"the server was restarted {deployment.restarts} times during it"
             endpoint.failure = f"the update to {config} was rolled back: {why}"
             return
-        new, second = self._try(name, deployment.fleet)
+        new, second = self._try(name, deployment.served)
         if failure is None and new is not None:
             endpoint.deployment, endpoint.status = deployment, "Updating"
             # Nobody watched while nobody answered: the step is baked anew, the limit counts as before.
@@ -371,7 +379,7 @@ class Fleets:
         elif failure is None:
             endpoint.failure = f"the update to {config} was rolled back: {second}"
         elif new is not None:
-            endpoint.fleet, endpoint.status = deployment.fleet, "UpdateRollbackFailed"
+            endpoint.served, endpoint.status = deployment.served, "UpdateRollbackFailed"
             endpoint.failure = f"{config} serves, since the config before it cannot be had back: {failure}"
             self.serving[name] = new
 
@@ -380,16 +388,16 @@ class Fleets:
         endpoint = self._state.endpoints.get(name)
         if endpoint is None or endpoint.kept is None:
             return
-        found, failure = self._try(name, endpoint.kept.fleet)
+        found, failure = self._try(name, endpoint.kept.served)
         with self._lock:
             if found is not None and name in self._state.endpoints and endpoint.kept is not None:
                 self._kept[name] = found
             elif failure is not None:
                 _log.error("%s is not kept for endpoint %s: %s", endpoint.kept, name, failure)
 
-    def _try(self, name: str, fleet: Fleet) -> tuple[Serving | None, str | None]:
+    def _try(self, name: str, served: Served) -> tuple[Serving | None, str | None]:
         try:
-            return self._load(name, fleet), None
+            return self._load(name, served), None
         except Exception as error:  # noqa: BLE001 - one bundle's trouble must not keep the others from serving
             return None, str(error)
 
