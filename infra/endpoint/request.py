@@ -39,8 +39,6 @@ NOTHING = ("null", "NULL", "Null", "none", "None", "nil", "nan", "NaN", "undefin
 """What programs write where they have no id."""
 NOBODY = ("anonymous", "guest", "unknown", "-1")
 """Ids that many people share: one profile for all of them would be wrong for each."""
-MOMENT = "moment"
-"""In the OpenAPI document: what `datetime.fromisoformat` reads."""
 ENCODER = json.JSONEncoder(default=str)
 
 
@@ -104,7 +102,7 @@ class Asked(BaseModel):
 
     request_id: Id
     """The draw depends on it alone; the first answer to a request is the one that counts."""
-    event_time: Annotated[str, Field(json_schema_extra={"format": MOMENT})] | None = None
+    event_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
     """ISO 8601, UTC where it has no zone: what was known then is what may be used. Now, where it is not given."""
 
     @model_validator(mode="before")
