@@ -1,4 +1,4 @@
-"""A small version of `tests/bench/bench_serving.py`: the real container is asked, and what it costs follows from that."""
+"""A small version of `tests/bench/bench_serving.py`: the real container is asked, and what that costs."""
 
 import pytest
 
