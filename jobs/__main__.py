@@ -1,7 +1,9 @@
 """`python -m jobs`: list the stages; `python -m jobs <stage> --day D`: run one. The very command Airflow runs.
 
 `python -m jobs config` prints the settings, `python -m jobs vacuum` deletes what dead runs left behind.
-`python -m jobs champion` prints what serves, by the ledger; `python -m jobs rollback --day D` takes a model back.
+`python -m jobs champion` prints what serves, by the ledger, or served (`--as-of TIME`).
+`python -m jobs rollback` takes the newest release back, with `--day D` that of a day.
+`python -m jobs reject --day D` notes a person's no.
 `python -m jobs lose` lists the days whose events will never come, and declares one with `--day D --why ...`.
 The last line on stdout is one JSON object: stage, day, mode, rows, seconds, run_id and the stage's own counts.
 Exit codes are those of `jobs.errors`; a failure ends stderr with one line.
@@ -20,7 +22,7 @@ from jobs import config
 from jobs.errors import EXIT_OK, UsageError, run_as_command
 from jobs.flow import STAGES
 
-OF_DEPLOY = ("rollback", "watch")
+OF_DEPLOY = ("rollback", "reject", "watch")
 """No stages of the flow: what the stage `deploy` records of a release besides."""
 
 
@@ -47,14 +49,16 @@ def _time(text: str) -> datetime:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m jobs", description="Run one stage of the flow by hand.")
     parser.add_argument(
-        "stage", nargs="?", help=f"config, vacuum, lose, champion, rollback, watch, or one of: {', '.join(STAGES)}"
+        "stage",
+        nargs="?",
+        help=f"config, vacuum, lose, champion, {', '.join(OF_DEPLOY)}, or one of: {', '.join(STAGES)}",
     )
     parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
     parser.add_argument("--since", type=_day, help="also process every day from here to --day")
     parser.add_argument("--mode", choices=["full", "warm"], default="full", help="weekly full or daily warm start")
-    parser.add_argument("--approved-by", default="", metavar="NAME", help="deploy, rollback: who said yes")
+    parser.add_argument("--approved-by", default="", metavar="NAME", help="deploy, rollback, reject: who says so")
     parser.add_argument(
-        "--why", default="", help="deploy, rollback: a note for the record; lose: why events never come"
+        "--why", default="", help="deploy, rollback, reject: a note for the record; lose: why events never come"
     )
     parser.add_argument("--by", help="lose: who says so; the login name by default")
     for name in ("evidence", "bundle", "champion"):
@@ -102,6 +106,15 @@ def main(argv: Sequence[str]) -> int:
         return _lose(settings, options)
     if options.stage not in (*STAGES, *OF_DEPLOY):
         raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
+    if options.stage == "rollback" and options.day is None:
+        from jobs.deploy import rollback
+        from jobs.lake.store import Lake
+
+        newest = rollback.newest(Lake(settings.lake.root), settings.endpoint.name)
+        if isinstance(newest, str):
+            print(json.dumps({"stage": "rollback", "nothing": newest}))
+            return EXIT_OK
+        options.day, options.mode = date.fromisoformat(newest["day"]), newest["mode"]
     if options.day is None:
         raise UsageError(f"{options.stage} needs --day YYYY-MM-DD; found none")
     if options.since is not None and options.since > options.day:

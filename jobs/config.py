@@ -276,6 +276,9 @@ class EndpointSettings(Settings):
     region: str = "eu-central-1"
     timeout_ms: int = Field(60, ge=1, description="from a request's arrival; then popularity answers")
     state: Path = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
+    alarms_url: str | None = Field(
+        None, description="a CloudWatch whose alarms roll updates of the local endpoint back; none by default"
+    )
     surfaces: dict[str, ServedSurfaceSettings] = Field(
         {},
         description="by name; those not named have the defaults. A surface that neither this nor the bundle's training"
@@ -308,11 +311,15 @@ class ReleaseSettings(Settings):
     step, all at once: where nobody asks, nothing can be watched.
     """
 
+    approvers: tuple[str, ...] = Field(
+        (), description="names whose yes counts, as Airflow knows its users; none: whoever may answer there"
+    )
     shadow_percent: float = Field(0.0, ge=0, le=100, description="requests that a shadow answers unseen; 0: no shadow")
     canary_percent: tuple[float, ...] = Field((), description="shares of the traffic, each above the one before")
     watch_seconds: int = Field(300, ge=0, description="the least time at a step")
     patience_seconds: int = Field(3600, ge=0, description="at a step; one that has not passed by then is rolled back")
     poll_seconds: int = Field(60, ge=1, description="between two looks of a watch in Airflow")
+    answer_hours: int = Field(0, ge=0, description="until a question in Airflow is a no if nobody answers; 0: no limit")
     risk: float = Field(
         0.01, gt=0, lt=1, description="that a tolerable release is rolled back; or a bad one passes a rule"
     )

@@ -41,7 +41,7 @@ def configs(steps: Sequence[Row]) -> set[str]:
     """Of the endpoint, with which it may be found by the ledger: the champion's, and all of a release under way."""
     found = {row["config"] for row in (ledger.last_live(steps), ledger.under_way(steps)) if row is not None}
     if ledger.under_way(steps) is not None:
-        release = of_step(steps[-1])
+        release = of_step(ledger.moves(steps)[-1])
         found |= {release.shared(step, ledger.begun(steps)) for step in (SHADOW, CANARY)}
     return found
 
@@ -56,7 +56,8 @@ def take(run: Run, endpoint: Endpoint, steps: Sequence[Row], wanted: Release, st
     else:
         endpoint.share(of_step(champion), wanted, config, step.share)
     run.say(f"{wanted.candidate_id} is at {step.name}")
-    return ledger.append(run, steps, wanted.step(step.step, steps[-1]["before"], step.share))
+    row = wanted.step(step.step, ledger.moves(steps)[-1]["before"], step.share)
+    return ledger.append(run, steps, {**row, "why": step.why or wanted.why})
 
 
 def put_live(run: Run, endpoint: Endpoint, wanted: Release) -> None:
@@ -70,10 +71,9 @@ def go_back(run: Run, endpoint: Endpoint, steps: Sequence[Row], why: str) -> lis
 
     Raises `NotReady`, and touches nothing, where another run has written the ledger since: that one has taken over.
     """
-    if len(ledger.steps(replace(run, inputs={}), endpoint.name)) != len(steps):
-        raise NotReady(
-            f"the release of {steps[-1]['candidate_id']} must be ours to end; another run has gone on with it"
-        )
+    begun = ledger.moves(steps)[-1]
+    if ledger.moves(ledger.steps(replace(run, inputs={}), endpoint.name))[-1]["number"] != begun["number"]:
+        raise NotReady(f"the release of {begun['candidate_id']} must be ours to end; another run has gone on with it")
     champion = ledger.last_live(steps)
     run.say(f"back to {champion['config'] if champion else 'no endpoint'}: {why}")
     if champion is None:
@@ -82,7 +82,7 @@ def go_back(run: Run, endpoint: Endpoint, steps: Sequence[Row], why: str) -> lis
         endpoint.prepare(of_step(champion))
         endpoint.switch(champion["config"])
     follow(run, champion)
-    return ledger.append(run, steps, {**of_step(steps[-1]).step(ROLLED_BACK, steps[-1]["before"]), "why": why})
+    return ledger.append(run, steps, {**of_step(begun).step(ROLLED_BACK, begun["before"]), "why": why})
 
 
 def follow(run: Run, champion: Row | None) -> None:

@@ -60,7 +60,7 @@ def waits(begun: Row, found: Report | None) -> NotReady:
 
 def report(run: Run, endpoint: Endpoint, history: Sequence[Row]) -> Report:
     """Of the last step, which is a shadow or a canary: each rule at an equal part of the release's risk."""
-    row, settings = history[-1], run.config.release
+    row, settings = ledger.moves(history)[-1], run.config.release
     seconds = (now() - row["at"]).total_seconds()
     config = of_step(row).shared(row["step"], ledger.begun(history))
     if (serving := endpoint.serving()) != config:
@@ -97,7 +97,7 @@ def _is_at(run: Run, begun: Row) -> bool:
 
 def _behind(run: Run, history: Sequence[Row], begun: Row | None) -> dict[str, Any]:
     """Nothing to watch: the release is at another step, went live, or was taken back, which is said again."""
-    mine = [row for row in history if traffic.is_mine(run, row)]
+    mine = [row for row in ledger.moves(history) if traffic.is_mine(run, row)]
     if begun is None and mine and mine[-1]["step"] == ROLLED_BACK:
         raise Refused(f"{mine[-1]['candidate_id']} was rolled back: {mine[-1]['why']}")
     at = steps.name_of(mine[-1]) if mine else "no step"

@@ -125,9 +125,15 @@ def rolled_back(tree: Config, day: date = NEXT, by: str = "bob") -> dict[str, An
 
 
 def steps(tree: Config) -> list[tuple[str, str]]:
-    """The ledger in short."""
-    found = ledger.steps(Lake(tree.lake.root), tree.endpoint.name)
+    """The steps of releases in short."""
+    found = ledger.moves(ledger.steps(Lake(tree.lake.root), tree.endpoint.name))
     return [(row["candidate_id"], row["step"]) for row in found]
+
+
+def noes(tree: Config) -> list[dict[str, Any]]:
+    """What was refused or rejected."""
+    found = ledger.steps(Lake(tree.lake.root), tree.endpoint.name)
+    return [row for row in found if row["step"] in ledger.NOTED]
 
 
 def champions(tree: Config) -> tuple[str | None, str | None, str | None]:
