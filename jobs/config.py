@@ -276,6 +276,9 @@ class EndpointSettings(Settings):
     region: str = "eu-central-1"
     timeout_ms: int = Field(60, ge=1, description="from a request's arrival; then popularity answers")
     state: Path = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
+    processes: int = Field(1, ge=1, le=64, description="of each variant; one for each core that is its own")
+    hung_seconds: float = Field(10.0, gt=0, description="without an answer to a ping; then a process is begun anew")
+    keep_loaded_seconds: float = Field(600.0, ge=0, description="after its last request, for a way back without a load")
     alarms_url: str | None = Field(
         None, description="a CloudWatch whose alarms roll updates of the local endpoint back; none by default"
     )

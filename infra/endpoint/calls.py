@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from infra.endpoint import generic
-from infra.endpoint.arrival import arrived
+from infra.endpoint.arrival import AS_VARIANT, first_arrived
 from infra.endpoint.decide import Decider
 from infra.endpoint.errors import BadRequest, Conflict, Unavailable
 from infra.endpoint.openapi import Described, document
@@ -70,7 +70,8 @@ def routes(decider: Decider, variant: Variant, name: str) -> list[Route]:
 
 
 async def _called(call: Call, decider: Decider, variant: Variant, name: str, request: Request) -> Response:
-    deadline = decider.deadline(arrived(request.state))
+    deadline = decider.deadline(first_arrived(request))
+    name = request.headers.get(AS_VARIANT, name)
     try:
         asked = parse(await body_of(request), call.asks)
         return said(await call.answer(decider, variant, name, asked, deadline), 200)

@@ -31,9 +31,9 @@ from infra.endpoint.payload import (
     sha256_of,
     shadows_of,
 )
+from infra.endpoint.processes import Processes
 from infra.endpoint.serving import Serving
 from infra.endpoint.state import Deployment, Endpoint, Registry
-from infra.endpoint.variant import Variant
 from jobs import bundle
 from jobs.serving.capture import CAPTURE
 
@@ -49,13 +49,13 @@ class Control:
         registry: Registry,
         region: str,
         loads: Executor,
-        ready: Callable[[bundle.Bundle], Variant],
+        ready: Callable[[bundle.Standby], Processes],
         captures: Callable[[], bool],
         alarms: Ask | None = None,
         clock: Callable[[], float] = time.time,
         looks: bool = True,
     ) -> None:
-        """`loads` runs what takes time; `ready` makes a loaded bundle answer once before it may serve.
+        """`loads` runs what takes time; `ready` begins what answers for a bundle, once it has answered.
 
         `captures`: whether the data capture can be written. `alarms`: asks CloudWatch; None: there is none, and an
         update that names alarms is refused. `looks`: whether updates under way are looked at without `look`.

@@ -5,7 +5,6 @@ An update loads its config beside the serving one, and every request is answered
 file at most a step behind. On the way back it is done first: a full disk keeps nobody with a bad model.
 """
 
-import gc
 import logging
 import threading
 import time
@@ -17,10 +16,10 @@ from typing import Any
 from infra.endpoint.deployment import plan_of
 from infra.endpoint.errors import Rejected
 from infra.endpoint.payload import folder_of, sha256_of, shadow_share, shadows_of
+from infra.endpoint.processes import Processes
 from infra.endpoint.serving import Incoming, Serving, Shadow
 from infra.endpoint.shift import Alarms, Phase, Plan, Shift, moved, together
 from infra.endpoint.state import Deployment, Endpoint, Fleet, Kept, Registry
-from infra.endpoint.variant import Variant
 from jobs import bundle
 from jobs.errors import TidegateError
 
@@ -43,7 +42,7 @@ class Fleets:
         registry: Registry,
         lock: threading.RLock,
         loads: Executor,
-        ready: Callable[[bundle.Bundle], Variant],
+        ready: Callable[[bundle.Standby], Processes],
         alarms: Ask | None,
         clock: Callable[[], float],
         looks: bool,
@@ -98,7 +97,6 @@ class Fleets:
                 endpoint.failure = f"{type(error).__name__}: {error}"
                 self._save_or_say()
             return
-        _freeze()
 
     def _bring_in(self, name: str) -> None:
         deployment = self._state.endpoints[name].deployment
@@ -114,7 +112,6 @@ class Fleets:
                 self._incoming[name] = loaded
         self._look_at(name)
         self._watch()
-        _freeze()
 
     def _give_up(self, name: str, started: float, failure: str) -> None:
         """What could not be loaded leaves the old config in service, or what there was of it."""
@@ -127,32 +124,39 @@ class Fleets:
         return endpoint is not None and endpoint.deployment is not None and endpoint.deployment.started == started
 
     def _load(self, name: str, fleet: Fleet) -> Serving:
+        """Raises what its variants' processes raise; those that were begun for it are ended again then."""
         body = self._state.configs[fleet.config]
-        variants = {v["VariantName"]: self._variant(name, v) for v in body["ProductionVariants"]}
-        shadows = [Shadow(v["VariantName"], self._variant(name, v), shadow_share(body)) for v in shadows_of(body)]
-        return Serving(name, variants, fleet.weights, fleet.capture, fleet.config, next(iter(shadows), None))
+        found: dict[str, Processes] = {}
+        try:
+            for variant in (*body["ProductionVariants"], *shadows_of(body)):
+                found[variant["VariantName"]] = self._variant(name, variant)
+        except Exception:
+            self._retire(name, Serving(name, found, {}, 0))
+            raise
+        shadows = [Shadow(v["VariantName"], found.pop(v["VariantName"]), shadow_share(body)) for v in shadows_of(body)]
+        return Serving(name, found, fleet.weights, fleet.capture, fleet.config, next(iter(shadows), None))
 
-    def _variant(self, name: str, asked: Mapping[str, Any]) -> Variant:
-        """The one that is loaded at the endpoint already where it is of these bytes: a champion beside its canary."""
+    def _variant(self, name: str, asked: Mapping[str, Any]) -> Processes:
+        """Those that are loaded at the endpoint already where they are of these bytes: a champion beside its canary."""
         model = self._state.models[asked["ModelName"]]
-        there = {v.bundle.sha256: v for serving in self._loaded(name) for v in _variants(serving)}
+        there = {v.bundle.sha256: v for serving in self._loaded(name) for _, v in serving.named()}
         return there.get(sha256_of(model)) or self._ready(self._bundle(model))
 
     def _loaded(self, name: str) -> list[Serving]:
         return [of[name] for of in (self._kept, self._incoming, self.serving) if name in of]
 
-    def _bundle(self, model: Mapping[str, Any]) -> bundle.Bundle:
+    def _bundle(self, model: Mapping[str, Any]) -> bundle.Standby:
         """The judged bundle: our own copy where it is whole, else the folder the model names, copied once verified."""
         sha256, source = sha256_of(model), folder_of(model["PrimaryContainer"]["ModelDataUrl"])
         kept = self._registry.kept(sha256)
         if kept.is_dir():
             try:
-                return bundle.load(kept, sha256)
+                return bundle.standby(kept, sha256)
             except TidegateError:
                 pass  # a damaged copy: the source may still be what was judged
-        loaded = bundle.load(source, sha256)
+        bundle.standby(source, sha256)
         self._registry.keep(sha256, source)
-        return loaded
+        return bundle.standby(kept, sha256)
 
     # -- moving the traffic -----------------------------------------------------------------------
     def look(self) -> None:
@@ -280,11 +284,10 @@ class Fleets:
     # -- variants that leave ----------------------------------------------------------------------
     def _retire(self, name: str, *gone: Serving) -> None:
         """What no config of the endpoint has any more is closed, once no request has it any more."""
-        live = {id(variant) for serving in self._loaded(name) for variant in _variants(serving)}
-        leaving = {id(v): v for serving in gone for v in _variants(serving) if id(v) not in live}
+        live = {id(variant) for serving in self._loaded(name) for _, variant in serving.named()}
+        leaving = {id(v): v for serving in gone for _, v in serving.named() if id(v) not in live}
         at = time.monotonic() + GRACE_SECONDS
-        closes = [getattr(variant, "close", None) for variant in leaving.values()]
-        self._leaving += [(at, close) for close in closes if close is not None]
+        self._leaving += [(at, variant.close) for variant in leaving.values()]
         self._watch()
 
     def _close_what_left(self) -> None:
@@ -334,7 +337,6 @@ class Fleets:
                 self._loads.submit(self._keep_again, name)
         self._save_or_say()
         self._watch()
-        _freeze()
 
     def _resume(self, name: str, endpoint: Endpoint) -> None:
         deployment, endpoint.deployment = endpoint.deployment, None
@@ -397,13 +399,3 @@ class Fleets:
             self._registry.save()
         except OSError as error:
             _log.error("the registry needs to be written, or a restart begins from an older one; found: %s", error)
-
-
-def _variants(serving: Serving) -> list[Variant]:
-    return [*serving.variants.values(), *([] if serving.shadow is None else [serving.shadow.variant])]
-
-
-def _freeze() -> None:
-    """Keep loaded models out of the garbage collector's way: a full collection would cost a request its promise."""
-    gc.collect()
-    gc.freeze()

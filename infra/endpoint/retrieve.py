@@ -5,7 +5,7 @@ from typing import Any
 
 from infra.endpoint.catalogue import SOURCE_ITEM
 from infra.endpoint.request import RankRequest
-from infra.endpoint.variant import Offer
+from infra.endpoint.variant import Offer, Popular
 from jobs.bundle import Bundle
 from models.retrieval import Found
 from models.retrieval.first_stage import POPULARITY
@@ -39,6 +39,6 @@ def search(bundle: Bundle, offer: Offer, items: Sequence[str], most: int | None)
     return Found(offer.popular_ids[:most], POPULARITY, offer.popular.predictions.p_click[:most])
 
 
-def allowed(offer: Offer, items: Sequence[str]) -> list[str]:
+def allowed(offer: Popular, items: Sequence[str]) -> list[str]:
     """Those that are not removed."""
     return [item for item in items if item not in offer.removed]

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from infra.endpoint.variant import Variant
+from infra.endpoint.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -12,16 +12,19 @@ class Shadow:
     """A variant that answers a share of the requests, in [0, 1], to nobody."""
 
     name: str
-    variant: Variant
+    variant: Processes
     share: float
 
 
 @dataclass(frozen=True)
 class Serving:
-    """The variants of one endpoint config, loaded. Immutable: a request sees one config from start to end."""
+    """The variants of one endpoint config, every process of which has answered.
+
+    Immutable: a request sees one config from start to end.
+    """
 
     endpoint: str
-    variants: Mapping[str, Variant]
+    variants: Mapping[str, Processes]
     weights: Mapping[str, float]
     capture_percentage: int
     config: str = ""
@@ -40,6 +43,11 @@ class Serving:
         if unit_hash(f"shift:{self.endpoint}:{self.incoming.salt}:{key}") < self.incoming.share:
             both.reverse()
         return next((one for one in both if target in one.variants), both[0])
+
+    def named(self) -> list[tuple[str, Processes]]:
+        """All that answer, the shadow last."""
+        shadow = [] if self.shadow is None else [(self.shadow.name, self.shadow.variant)]
+        return [*self.variants.items(), *shadow]
 
     def choose(self, key: str) -> str:
         """The variant of a user (or request) id: the same key gets the same variant while the weights stay.

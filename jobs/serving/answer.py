@@ -41,7 +41,7 @@ class Answer:
     bundle_sha256: str
     variant: str
     fallback: bool
-    """Popularity made it, because the ranker was busy, late or raised."""
+    """Popularity made it, because the ranker was busy, late or raised, or its process did not answer."""
     features_day: str | None
     """The day of the features it saw; None where nothing was online."""
     retrieved_by: str | None = None
@@ -50,7 +50,7 @@ class Answer:
     candidates: list[str] | None = None
     """What was chosen from then, for whoever logs requests: without it the decision can never be replayed."""
     fallback_reason: str | None = None
-    """`busy`, `late` or `failed`; None where the ranker answered."""
+    """`busy`, `late`, `failed`, `down` or `hung`; None where the ranker answered."""
     user_known: bool | None = None
     """Whether there were features of the user; None where none was named, or popularity answered for the ranker."""
     unknown_items: list[str] | None = None

@@ -496,7 +496,7 @@ def test_a_shadow_is_asked_and_captured_and_shown_to_nobody(tmp_path: Path, popu
     assert all(line["ms"] > 0 for line in found)
     captured = [json.loads(line) for p in (tmp_path / "state" / "capture").rglob("*.jsonl") for line in p.open()]
     assert [line["response"]["bundle_sha256"] for line in captured] == [popular.sha256] * 203
-    assert awkward.candidate_id not in text, "what nobody saw is no answer"
+    assert f'tidegate_answers_total{{bundle="{awkward.candidate_id}"' not in text, "what nobody saw is no answer"
 
 
 def test_every_answer_is_captured_once_under_its_own_day(tmp_path: Path, popular: Bundle) -> None:

@@ -29,6 +29,7 @@ from jobs.lake.store import Lake
 from jobs.promote import job as promote
 from jobs.serving.sagemaker import Endpoint
 from jobs.train import job as train
+from tests.infra.endpoint.rig import threads
 from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
 
 LENIENT = {
@@ -93,7 +94,8 @@ def serving(tree: Config) -> Iterator[Config]:
     listener = listen(0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     tree = tree.model_copy(update={"endpoint": tree.endpoint.model_copy(update={"url": url, "timeout_ms": 5000})})
-    web = uvicorn.Server(uvicorn.Config(Server(tree, OnlineFeatures(tree)).app, log_level="warning", access_log=False))
+    server = Server(tree, threads(tree, OnlineFeatures(tree)))
+    web = uvicorn.Server(uvicorn.Config(server.app, log_level="warning", access_log=False))
     thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

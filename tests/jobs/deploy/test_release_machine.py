@@ -23,7 +23,6 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from infra.endpoint import fleets
 from infra.endpoint.control import Control
 from infra.endpoint.errors import Rejected
 from infra.endpoint.state import Registry
@@ -74,6 +73,11 @@ class Told:
         """Nothing is watched here."""
 
 
+def begun(judged: Any) -> Any:
+    """What answers for a bundle, as far as the control plane looks at it."""
+    return SimpleNamespace(bundle=judged, close=lambda: None)
+
+
 class Wire:
     """boto3's clients without a network; the n-th call from now may end the process before or after it is made."""
 
@@ -118,7 +122,7 @@ class Releases(RuleBasedStateMachine):
     # -- the model of the world -----------------------------------------------------------------------------------
     def start(self) -> None:
         self.registry, self.loads = Registry(self.folder), Later()
-        self.control = Control(self.registry, "here", self.loads, lambda b: SimpleNamespace(bundle=b), lambda: True)
+        self.control = Control(self.registry, "here", self.loads, begun, lambda: True)
 
     def release(self, name: str) -> Release:
         judged = self.judged[name]
@@ -264,7 +268,6 @@ def test_whatever_happens_in_whatever_order(tmp_path: Path, monkeypatch: pytest.
         rows = [{**row, "number": len(known) + n, "at": datetime.now(UTC)} for n, row in enumerate(new, 1)]
         return [*known, *rows]
 
-    monkeypatch.setattr(fleets, "_freeze", lambda: None)  # a collection of the whole test process
     monkeypatch.setattr(ledger, "append", append)
     monkeypatch.setattr(ledger, "steps", lambda run, name: run.known())
     for name in ("move_champion", "remove_champion", "champion"):
