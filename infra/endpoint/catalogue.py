@@ -125,10 +125,10 @@ def _with_unknown(feature: Feature, items: Mapping[str, Column]) -> Column:
 
 
 def _repeated(word: str | None, n: int) -> Column:
-    """As it is: `np.full` would take it for a numpy string and drop a NUL at its end."""
-    column = np.empty(n, dtype=object)
-    column.fill(word)
-    return column
+    """One cell, seen n times: what a request says once is looked up once. `np.full` would drop a NUL at its end."""
+    cell = np.empty(1, dtype=object)
+    cell.fill(word)
+    return np.broadcast_to(cell, (n,))
 
 
 def objects(values: Sequence[Any] | Column) -> Column:

@@ -208,10 +208,10 @@ class Decider:
         """What work on the variant's thread comes to, None where that is not in time or not at all; and what became
         of it. A surface may have less time.
         """
-        if isinstance(request, AskedOnSurface):
-            own = self.on(request.surface).timeout_ms
-            deadline -= 0.0 if own is None else self._timeout - own / 1000
-        taken = variant.lane.take(work, deadline)
+        own = self.on(request.surface).timeout_ms if isinstance(request, AskedOnSurface) else None
+        budget = self._timeout if own is None else own / 1000
+        deadline -= self._timeout - budget
+        taken = variant.lane.take(work, deadline, budget)
         if taken is None:
             return None, BUSY
         answer = asyncio.wrap_future(taken)

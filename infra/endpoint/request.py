@@ -39,8 +39,6 @@ NOTHING = ("null", "NULL", "Null", "none", "None", "nil", "nan", "NaN", "undefin
 """What programs write where they have no id."""
 NOBODY = ("anonymous", "guest", "unknown", "-1")
 """Ids that many people share: one profile for all of them would be wrong for each."""
-MOMENT = "moment"
-"""In the OpenAPI document: what `datetime.fromisoformat` reads."""
 ENCODER = json.JSONEncoder(default=str)
 
 
@@ -85,6 +83,12 @@ def _distinct(values: list[str]) -> list[str]:
     return values
 
 
+def _whole(value: Any) -> Any:
+    """20.0 is an integer, as JSON Schema has it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
 DISTINCT = AfterValidator(_distinct)
 MANY = {"maxItems": MAX_CANDIDATES, "uniqueItems": True}
 Ids = Annotated[list[Id], Field(min_length=1, json_schema_extra=MANY), at_most(MAX_CANDIDATES), DISTINCT]
@@ -104,7 +108,7 @@ class Asked(BaseModel):
 
     request_id: Id
     """The draw depends on it alone; the first answer to a request is the one that counts."""
-    event_time: Annotated[str, Field(json_schema_extra={"format": MOMENT})] | None = None
+    event_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
     """ISO 8601, UTC where it has no zone: what was known then is what may be used. Now, where it is not given."""
 
     @model_validator(mode="before")
@@ -152,7 +156,7 @@ class RankRequest(AskedOnSurface):
 
     candidates: Ids | None = None
     """Without them the bundle's retriever finds some."""
-    k: Annotated[int, Field(ge=1, le=MAX_K)] | None = None
+    k: Annotated[int, Field(ge=1, le=MAX_K), WHOLE] | None = None
     """Items wanted; without it as many as the surface shows."""
 
     @property
@@ -165,7 +169,7 @@ class ScoreRequest(RankRequest):
     """Candidates to score."""
 
     candidates: Ids
-    k: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)] | None = None
+    k: Annotated[int, Field(ge=1, le=MAX_CANDIDATES), WHOLE] | None = None
     """Items wanted, the best; all, without it."""
     explore: bool = False
     """Have the bundle's policy draw the slate, as an invocation does; else every candidate is scored, in order."""
@@ -181,7 +185,7 @@ class CandidatesRequest(AskedOnSurface):
 
     items: Ids | None = None
     """Taken up lately, in any order; they count instead of what is known of the user."""
-    k: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)] | None = None
+    k: Annotated[int, Field(ge=1, le=MAX_CANDIDATES), WHOLE] | None = None
     """Candidates wanted; without it as many as an invocation would rank."""
 
 

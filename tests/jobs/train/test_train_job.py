@@ -73,6 +73,7 @@ def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, t
         told = found.manifest["lineage"]["columns"]
         assert ("user_item_interest" in told) == (row["ranker"] != "popularity"), "what its bytes depend on"
         assert ("last_items" in told) == (row["ranker"] == "mmoe"), "the others do not look at them"
+        assert found.manifest["lineage"]["surfaces"] == ["home"], "what the endpoint answers for"
 
 
 def test_trainings_compare_in_one_table(config: Config) -> None:
