@@ -1,7 +1,7 @@
 """The endpoint's data capture, read back: what was really answered, as rows, one per placement, or one by one."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,11 +30,25 @@ class Placements(NamedTuple):
 
 
 class Said(NamedTuple):
-    """An answer, when it was given and how long that took."""
+    """An answer, when it was given, how long that took, and what had been asked."""
 
     at: datetime
     ms: float
     answer: Answer
+    request: Mapping[str, Any]
+
+    @property
+    def user_id(self) -> str | None:
+        """Who asked; None where nobody knows."""
+        user: str | None = self.request.get("user_id")
+        return user
+
+    @property
+    def asked_at(self) -> datetime:
+        """On the clock of the events: what the request says, else when it was answered."""
+        said = self.request.get("event_time")
+        at = self.at if said is None else datetime.fromisoformat(said)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def since(folder: Path, endpoint: str, at: datetime, bundle_sha256: str) -> list[Said]:
@@ -56,10 +70,12 @@ def since(folder: Path, endpoint: str, at: datetime, bundle_sha256: str) -> list
 def _said(text: str, endpoint: str) -> Said | None:
     try:
         line = json.loads(text)
-        said = Said(datetime.fromisoformat(line["at"]), float(line["ms"]), answer_of(line["response"]))
+        at, answer = datetime.fromisoformat(line["at"]), answer_of(line["response"])
+        said = Said(at, float(line["ms"]), answer, {**line["request"]})
+        mine = line["endpoint"] == endpoint
     except (ValueError, LookupError, TypeError):
         return None
-    return said if line["endpoint"] == endpoint else None
+    return said if mine else None
 
 
 def lines(folder: Path) -> Iterable[str]:
