@@ -238,6 +238,36 @@ class TrackingSettings(Settings):
     model: str = "tidegate-ranker"
 
 
+class ServedSurfaceSettings(Settings):
+    """What a surface is given of each request's time and of the bundle's stages.
+
+    How many candidates a light ranker leaves the ranker, and how slates are drawn, is no setting of serving: evidence
+    judged that, and it travels in the bundle. One ranker has one thread, so that there are no threads to share out.
+    """
+
+    k: int = Field(10, ge=1, le=200, description="items of an answer where the request does not say")
+    most_k: int = Field(200, ge=1, le=200, description="no request may want more")
+    retrieve: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="candidates found where a request brings none; not set: the bundle's own number",
+    )
+    timeout_ms: int | None = Field(None, ge=1, description="from a request's arrival; not set: `endpoint.timeout_ms`")
+    cached: int = Field(
+        0,
+        ge=0,
+        description="requests whose scores are held for the same user, words and candidates until the next publication;"
+        " every request has a draw of its own",
+    )
+
+    @model_validator(mode="after")
+    def _shows_no_more_than_it_may(self) -> Self:
+        if self.k > self.most_k:
+            raise ValueError(f"k must be at most most_k; found {self.k} and {self.most_k}")
+        return self
+
+
 class EndpointSettings(Settings):
     """The SageMaker contract; one URL changes it from the local endpoint to AWS."""
 
@@ -246,6 +276,31 @@ class EndpointSettings(Settings):
     region: str = "eu-central-1"
     timeout_ms: int = Field(60, ge=1, description="from a request's arrival; then popularity answers")
     state: Path = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
+    alarms_url: str | None = Field(
+        None, description="a CloudWatch whose alarms roll updates of the local endpoint back; none by default"
+    )
+    surfaces: dict[str, ServedSurfaceSettings] = Field(
+        {},
+        description="by name; those not named have the defaults. A surface that neither this nor the bundle's training"
+        " knows is refused",
+    )
+
+    @field_validator("surfaces")
+    @classmethod
+    def _are_named(cls, surfaces: dict[str, ServedSurfaceSettings]) -> dict[str, ServedSurfaceSettings]:
+        if wrong := [name for name in surfaces if not name.strip() or len(name) > 256]:
+            raise ValueError(f"surfaces need names of 1 to 256 characters; found {wrong}")
+        return surfaces
+
+    @model_validator(mode="after")
+    def _surfaces_have_no_more_time(self) -> Self:
+        """A ranker's lane is made for `timeout_ms`: it would not take work that is done later."""
+        for name, own in sorted(self.surfaces.items()):
+            if own.timeout_ms is not None and own.timeout_ms > self.timeout_ms:
+                raise ValueError(
+                    f"surfaces.{name}.timeout_ms must be at most timeout_ms, {self.timeout_ms}; found {own.timeout_ms}"
+                )
+        return self
 
 
 class ReleaseSettings(Settings):

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from infra.endpoint import metrics
+from infra.endpoint.alarms import alarms_of
 from infra.endpoint.arrival import arrived
 from infra.endpoint.control import Control
 from infra.endpoint.decide import Decider, Features
@@ -39,11 +40,13 @@ class Server:
     def __init__(self, config: Config, features: Features) -> None:
         self._registry = Registry(config.endpoint.state)
         self._loads = ThreadPoolExecutor(1, "load")
-        self._decider = Decider(features, config.endpoint.timeout_ms, config.tasks)
+        self._decider = Decider(features, config.endpoint.timeout_ms, config.tasks, surfaces=config.endpoint.surfaces)
         self._capture = Capture(config.endpoint.state / CAPTURE)
         self._shadows = Capture(config.endpoint.state / SHADOWS)
         self._control = Control(
-            self._registry, config.endpoint.region, self._loads, self._decider.ready, lambda: not self._capture.losing
+            *(self._registry, config.endpoint.region, self._loads, self._decider.ready),
+            lambda: not self._capture.losing,
+            alarms_of(config.endpoint),
         )
         self.app = Starlette(
             routes=[
@@ -65,6 +68,7 @@ class Server:
 
     def close(self) -> None:
         """Take no more work and let another server have the folder."""
+        self._control.close()
         self._loads.shutdown(cancel_futures=True)
         self._decider.close()
         self._capture.close()
@@ -100,17 +104,20 @@ class Server:
         if serving is None:
             return _invalid(f"Endpoint {name} needs to exist and be in service; it does not")
         target = request.headers.get(TARGET_VARIANT)
-        if target is not None and target not in serving.variants:
+        if target is not None and target not in serving.of("", target).variants:
             return _invalid(f"TargetVariant must be one of {', '.join(serving.variants)}; found {target!r}")
         try:
             body = await body_of(request)
         except BadRequest as error:
             return _invalid(str(error))
         try:
-            asked = parse(body)
+            asked = parse(body, RankRequest)
+            key = asked.user_id or asked.request_id
+            serving = serving.of(key, target)
+            variant = target or serving.choose(key)
+            asked = self._decider.admitted(serving.variants[variant].bundle, asked)
         except BadRequest as error:
             return _model_error(str(error))
-        variant = target or serving.choose(asked.user_id or asked.request_id)
         answer = await self._decider.answer(serving.variants[variant], variant, asked, deadline)
         if serving.captures(asked.request_id):
             asking = asked.model_dump(exclude_unset=True)

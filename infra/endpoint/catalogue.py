@@ -54,6 +54,10 @@ class Catalogue:
         """The `NEWEST` youngest items that are not removed."""
         return list(islice((item for item in self._by_age if item not in removed), NEWEST))
 
+    def unknown(self, items: Sequence[str]) -> list[str]:
+        """Those it does not know."""
+        return [item for item in items if item not in self._rows]
+
     def columns(
         self, candidates: Sequence[str], user: Mapping[str, Any] | None, request: RankRequest
     ) -> dict[str, Column]:

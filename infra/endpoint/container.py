@@ -1,7 +1,8 @@
 """`python -m infra.endpoint.container [serve]`: SageMaker's container contract around one bundle.
 
 `GET /ping` says 200 once the bundle is loaded and has answered, `POST /invocations` decides with the same code as the
-local endpoint. SIGTERM ends it after the requests under way. The platform routes, captures and weighs; this only ranks.
+local endpoint, beside the other calls of `calls.CALLS`; `GET /openapi.json` describes them. SIGTERM ends it after the
+requests under way. The platform routes, captures and weighs; this only ranks.
 """
 
 import argparse
@@ -9,19 +10,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import orjson
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.endpoint import metrics
+from infra.endpoint import calls, metrics
 from infra.endpoint.__main__ import HOST, entry, listen, serve
-from infra.endpoint.arrival import arrived
 from infra.endpoint.decide import Decider, Features
-from infra.endpoint.errors import BadRequest
 from infra.endpoint.payload import SHA256_VARIABLE
-from infra.endpoint.request import body_of, parse
 from jobs import bundle, config
 from jobs.bundle import Bundle
 from jobs.config import Config
@@ -33,35 +30,24 @@ VARIANT = "container"
 
 
 def application(judged: Bundle, features: Features, settings: Config) -> Starlette:
-    """The two routes over one bundle; raises what the bundle raises when it cannot answer."""
-    decider = Decider(features, settings.endpoint.timeout_ms, settings.tasks)
+    """The calls of one bundle; raises what the bundle raises when it cannot answer."""
+    decider = Decider(features, settings.endpoint.timeout_ms, settings.tasks, surfaces=settings.endpoint.surfaces)
     variant = decider.ready(judged)
 
     async def ping(_request: Request) -> Response:
         return Response(status_code=200)
 
-    async def invocations(request: Request) -> Response:
-        deadline = decider.deadline(arrived(request.state))
-        try:
-            asked = parse(await body_of(request))
-        except BadRequest as error:
-            return _json({"error": str(error)}, 400)
-        return _json(await decider.answer(variant, VARIANT, asked, deadline), 200)
-
     async def counters(_request: Request) -> Response:
         text = metrics.answers(decider.outcomes) + metrics.retrieved(decider.retrieved)
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
-    async def gone(_request: Request, _error: Exception) -> Response:
-        return Response(status_code=400)
-
     return Starlette(
         routes=[
-            Route("/invocations", invocations, methods=["POST"]),
+            *calls.routes(decider, variant, VARIANT),
             Route("/ping", ping, methods=["GET"]),
             Route("/metrics", counters, methods=["GET"]),
         ],
-        exception_handlers={ClientDisconnect: gone},
+        exception_handlers=calls.HANDLERS,
     )
 
 
@@ -84,10 +70,6 @@ def main(argv: Sequence[str]) -> int:
     judged = bundle.load(options.model, options.sha256)
     serve(application(judged, OnlineFeatures(settings), settings), listener)
     return EXIT_OK
-
-
-def _json(body: object, status: int) -> Response:
-    return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
 
 
 if __name__ == "__main__":

@@ -13,23 +13,27 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from typing import Any, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
 
 import numpy as np
 
-from infra.endpoint.catalogue import SOURCE_ITEM, Catalogue, objects
+from infra.endpoint.catalogue import Catalogue, objects
+from infra.endpoint.errors import BadRequest
+from infra.endpoint.held import Held
 from infra.endpoint.lane import Lane, Late
-from infra.endpoint.request import RankRequest
+from infra.endpoint.request import Asked, AskedOnSurface, RankRequest, shown
+from infra.endpoint.retrieve import allowed, candidates
 from infra.endpoint.variant import Offer, Scored, Variant
 from jobs.bundle import Bundle
+from jobs.config import ServedSurfaceSettings
 from jobs.features.online import Published
 from jobs.serving.answer import Answer, Placement
 from models.policies.choice import slate
 from models.policies.score import score
 from models.rankers.features import Encodings
 from models.rankers.protocol import Columns, Predictions, Scorer
-from models.retrieval import Found
 from models.retrieval.first_stage import POPULARITY
 from models.settings import PolicySettings, TaskSettings
 
@@ -42,11 +46,15 @@ UNSEEN = "unseen"
 """The candidate of a probe while no item is known: a ranker must be able to score an item it never saw."""
 SAY_SECONDS = 60.0
 """A ranker that fails is said once in so long, not once a request."""
+EVERY_SURFACE = ServedSurfaceSettings()
+NONE = Scored(objects([]), Predictions(np.zeros(0), np.zeros(0)))
 NOTHING = Published(None, {}, Encodings.unknown())
 """What is known before the first publication."""
 Packed = tuple[Published, Catalogue]
 RANKED, BUSY, LATE, FAILED = OUTCOMES = ("ranked", "busy", "late", "failed")
 """What became of a request: the ranker answered; or it could not have been in time, or was not, or raised."""
+S = TypeVar("S", bound=AskedOnSurface)
+T = TypeVar("T")
 
 
 class Slate(NamedTuple):
@@ -55,6 +63,18 @@ class Slate(NamedTuple):
     items: list[Placement]
     retrieved_by: str | None = None
     candidates: list[str] | None = None
+    user_known: bool | None = None
+    unknown_items: list[str] | None = None
+
+
+class Judged(NamedTuple):
+    """What a ranker says of the candidates that reach it, before anything is drawn; the rest as in `Slate`."""
+
+    scored: Scored
+    retrieved_by: str | None
+    candidates: list[str] | None
+    user_known: bool | None
+    unknown_items: list[str] | None
 
 
 _log = logging.getLogger(__name__)
@@ -80,7 +100,12 @@ class Decider:
     """Answers requests for any variant; holds the online features and keeps what variants offer up to date."""
 
     def __init__(
-        self, features: Features, timeout_ms: int, tasks: TaskSettings, clock: Callable[[], float] = time.monotonic
+        self,
+        features: Features,
+        timeout_ms: int,
+        tasks: TaskSettings,
+        clock: Callable[[], float] = time.monotonic,
+        surfaces: Mapping[str, ServedSurfaceSettings] = MappingProxyType({}),
     ) -> None:
         """Requests' arrivals are on `clock`, in seconds."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
@@ -91,6 +116,8 @@ class Decider:
         self._tasks = tasks
         self._timeout = timeout_ms / 1000
         self._clock = clock
+        self._surfaces = surfaces
+        self._held = {name: Held[Judged](own.cached) for name, own in surfaces.items() if own.cached}
         self._packed: Sequence[Packed] = ()
         """Newest first; the last is `NOTHING`."""
         self._variants: WeakSet[Variant] = WeakSet()
@@ -117,10 +144,13 @@ class Decider:
     ) -> Answer:
         """The response; `fallback` says that popularity made it, because the ranker was busy, late or raised.
 
-        Only what is `shown` is counted.
+        Only what is `shown` is counted. Raises `BadRequest` as `admitted` does.
         """
+        request = self.admitted(variant.bundle, request)
         offer = variant.offer(request.at())
-        made, outcome = await self._ranked(variant, offer, request, deadline)
+        made, outcome = await self.in_time(
+            variant, request, deadline, lambda: self.by_ranker(variant.bundle, offer, request)
+        )
         if made is None:
             made = by_popularity(variant.bundle, offer, request)
         if shown:
@@ -138,7 +168,30 @@ class Decider:
             retrieved_by=made.retrieved_by,
             candidates=made.candidates,
             fallback_reason=None if outcome == RANKED else outcome,
+            user_known=made.user_known,
+            unknown_items=made.unknown_items,
         )
+
+    def on(self, surface: str) -> ServedSurfaceSettings:
+        """What a surface is given."""
+        return self._surfaces.get(surface, EVERY_SURFACE)
+
+    def admitted(self, bundle: Bundle, request: S) -> S:
+        """The request, which says how many items it wants; raises `BadRequest` for more than its surface shows, and for
+        a surface that neither the settings nor the bundle's training knows. A bundle may not say what it knows.
+        """
+        learned = bundle.manifest["lineage"].get("surfaces")
+        if learned is not None and request.surface not in learned and request.surface not in self._surfaces:
+            known = ", ".join(sorted({*learned, *self._surfaces}))
+            raise BadRequest(f"surface must be one of {known}; found {shown(request.surface)}")
+        if not isinstance(request, RankRequest) or not request.drawn:
+            return request
+        own = self.on(request.surface)
+        if request.k is None:
+            return request.model_copy(update={"k": own.k})
+        if request.k > own.most_k:
+            raise BadRequest(f"k must be at most {own.most_k} on surface {shown(request.surface)}; found {request.k}")
+        return request
 
     def ready(self, bundle: Bundle) -> Variant:
         """The bundle once it has answered by its ranker and by its fallback; raises what they raise."""
@@ -173,14 +226,19 @@ class Decider:
             variant.lane.close()
 
     # -- the ranker's way -------------------------------------------------------------------------
-    async def _ranked(
-        self, variant: Variant, offer: Offer, request: RankRequest, deadline: float
-    ) -> tuple[Slate | None, str]:
-        """The ranker's slate, None where it did not answer in time or at all; and what became of it."""
-        work = variant.lane.take(lambda: self.by_ranker(variant.bundle, offer, request), deadline)
-        if work is None:
+    async def in_time(
+        self, variant: Variant, request: Asked, deadline: float, work: Callable[[], T]
+    ) -> tuple[T | None, str]:
+        """What work on the variant's thread comes to, None where that is not in time or not at all; and what became
+        of it. A surface may have less time.
+        """
+        if isinstance(request, AskedOnSurface):
+            own = self.on(request.surface).timeout_ms
+            deadline -= 0.0 if own is None else self._timeout - own / 1000
+        taken = variant.lane.take(work, deadline)
+        if taken is None:
             return None, BUSY
-        answer = asyncio.wrap_future(work)
+        answer = asyncio.wrap_future(taken)
         done, _ = await asyncio.wait([answer], timeout=max(0.0, deadline - self._clock()))
         if not done:
             answer.cancel()
@@ -195,20 +253,35 @@ class Decider:
 
     def by_ranker(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Slate:
         """On the variant's thread: may read the online store, may take long, may raise."""
-        user = None
-        if request.user_id is not None and offer.day is not None:
-            user = self._features.user(request.user_id, offer.day)
-        candidates, by = _candidates(bundle, offer, user, request)
-        told = None if by is None else candidates
-        if not candidates:
-            return Slate([], by, told)
-        columns = offer.catalogue.columns(candidates, user, request)
-        left = bundle.kept(columns, np.array([0, len(candidates)]))
+        held = self._held.get(request.surface) if request.drawn else None
+        if held is None:
+            judged = self._judged(bundle, offer, request)
+        else:
+            words = frozenset(request.context.items())
+            own = None if request.candidates is None else tuple(request.candidates)
+            key = (bundle.sha256, request.user_id, request.surface, words, own)
+            judged = held.of(key, offer, lambda: self._judged(bundle, offer, request))
+        return Slate(_placed(judged.scored, request, bundle.policy), *judged[1:])
+
+    def user(self, offer: Offer, user_id: str | None) -> Mapping[str, Any] | None:
+        """What was known of a user, from the online store."""
+        return None if user_id is None or offer.day is None else self._features.user(user_id, offer.day)
+
+    def _judged(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Judged:
+        user = self.user(offer, request.user_id)
+        items, by = candidates(bundle, offer, user, request, self.on(request.surface).retrieve)
+        told = None if by is None else items
+        known = None if request.user_id is None else user is not None
+        unknown = offer.catalogue.unknown(items) if by is None else None
+        if not items:
+            return Judged(NONE, by, told, known, unknown)
+        columns = offer.catalogue.columns(items, user, request)
+        left = bundle.kept(columns, np.array([0, len(items)])) if request.drawn else None
         if left is not None:
             columns = {name: column[left] for name, column in columns.items()}
-        return Slate(_placed(_scored(bundle.ranker, columns), request, bundle.policy), by, told)
+        return Judged(_scored(bundle.ranker, columns), by, told, known, unknown)
 
-    def _say(self, bundle: Bundle, request: RankRequest, error: Exception) -> None:
+    def _say(self, bundle: Bundle, request: Asked, error: Exception) -> None:
         if self._clock() - self._said >= SAY_SECONDS:
             self._said = self._clock()
             failed = self.outcomes[bundle.candidate_id, FAILED] + 1
@@ -235,7 +308,7 @@ def by_popularity(bundle: Bundle, offer: Offer, request: RankRequest) -> Slate:
     """From memory only, the user unknown; the slate is drawn by the bundle's policy, so propensities are true."""
     if request.candidates is None:
         return Slate(_placed(offer.popular, request, bundle.policy), POPULARITY, offer.popular_ids)
-    scored = _scored(bundle.fallback, {"item_id": objects(_allowed(offer, request.candidates))})
+    scored = _scored(bundle.fallback, {"item_id": objects(allowed(offer, request.candidates))})
     return Slate(_placed(scored, request, bundle.policy))
 
 
@@ -266,29 +339,6 @@ def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: 
     return Offer(published.day, published.available_at, catalogue, found.only(best), removed, barred)
 
 
-# -- candidates -----------------------------------------------------------------------------------------------------
-def _candidates(
-    bundle: Bundle, offer: Offer, user: Mapping[str, Any] | None, request: RankRequest
-) -> tuple[list[str], str | None]:
-    """The request's own; else what the bundle's retriever finds for the user's last items (and the source item, if
-    any), with the newest items, which it cannot know. And who found them. None that is removed.
-    """
-    if request.candidates is not None:
-        return _allowed(offer, request.candidates), None
-    recent = [item for item in (user or {}).get("last_items", ()) if item is not None]
-    source = request.context.get(SOURCE_ITEM)
-    if source is not None:
-        recent.append(source)
-    found = Found(offer.popular_ids, POPULARITY)
-    if bundle.retrieval is not None:
-        found = bundle.retrieval.search(recent, offer.barred)
-    return list(dict.fromkeys([*found.items, *offer.catalogue.newest(offer.removed)])), found.by
-
-
-def _allowed(offer: Offer, candidates: Sequence[str]) -> list[str]:
-    return [item for item in candidates if item not in offer.removed]
-
-
 # -- from columns to a slate ----------------------------------------------------------------------------------------
 def _scored(ranker: Scorer, columns: Columns) -> Scored:
     """No rows, no predictions: a ranker need not know what to do with none."""
@@ -297,20 +347,26 @@ def _scored(ranker: Scorer, columns: Columns) -> Scored:
 
 
 def _placed(scored: Scored, request: RankRequest, policy: PolicySettings) -> list[Placement]:
-    """The policy's slate over a ranker's scores; the draw depends on the request id alone. No rows, no items."""
+    """The policy's slate over a ranker's scores; the draw depends on the request id alone. No rows, no items.
+
+    Where nothing is to be drawn the best by score, without propensities.
+    """
     if not len(scored.item_ids):
         return []
     scores = score(scored.predictions, policy)
-    chosen, propensities = slate(scores, request.k, policy.on(request.surface), _rng(request.request_id))
+    wanted = len(scores) if request.k is None else request.k
+    drawn: list[float | None]
+    if request.drawn:
+        chosen, propensities = slate(scores, wanted, policy.on(request.surface), _rng(request.request_id))
+        drawn = propensities.tolist()
+    else:
+        chosen = np.argsort(-scores, kind="stable")[:wanted]
+        drawn = [None] * len(chosen)
     placed = scored.only(chosen)
     said = placed.predictions
-    columns = (placed.item_ids, scores[chosen], said.p_click, said.p_conversion, propensities)
-    return [
-        Placement(item, place, ranked_by, p_click, p_conversion, propensity)
-        for place, (item, ranked_by, p_click, p_conversion, propensity) in enumerate(
-            zip(*(column.tolist() for column in columns), strict=True), start=1
-        )
-    ]
+    columns = (scores[chosen], said.p_click, said.p_conversion)
+    places = range(1, len(chosen) + 1)
+    return list(map(Placement, placed.item_ids.tolist(), places, *(of.tolist() for of in columns), drawn))
 
 
 def _rng(request_id: str) -> np.random.Generator:

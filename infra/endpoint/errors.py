@@ -19,3 +19,11 @@ class Rejected(Exception):
 
 class BadRequest(Exception):
     """The serving container cannot read this request: it says 400, which the platform passes on as a ModelError."""
+
+
+class Conflict(Exception):
+    """The bundle in service cannot be asked this: 409, however often it is tried."""
+
+
+class Unavailable(Exception):
+    """Not in time, or the model raised: 503, and nothing could stand in for the answer."""

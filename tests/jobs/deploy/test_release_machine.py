@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from infra.endpoint import control
+from infra.endpoint import fleets
 from infra.endpoint.control import Control
 from infra.endpoint.errors import Rejected
 from infra.endpoint.state import Registry
@@ -264,7 +264,7 @@ def test_whatever_happens_in_whatever_order(tmp_path: Path, monkeypatch: pytest.
         rows = [{**row, "number": len(known) + n, "at": datetime.now(UTC)} for n, row in enumerate(new, 1)]
         return [*known, *rows]
 
-    monkeypatch.setattr(control, "_freeze", lambda: None)  # a collection of the whole test process
+    monkeypatch.setattr(fleets, "_freeze", lambda: None)  # a collection of the whole test process
     monkeypatch.setattr(ledger, "append", append)
     monkeypatch.setattr(ledger, "steps", lambda run, name: run.known())
     for name in ("move_champion", "remove_champion", "champion"):
