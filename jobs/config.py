@@ -353,6 +353,16 @@ class ReleaseSettings(Settings):
         0.05, ge=0, lt=1, description="canary: clicked requests below the champion's, relative; more rolls back"
     )
 
+    replay_answers: int = Field(
+        500, ge=0, description="of a step, the newest, that a watch has answered again offline; 0: none"
+    )
+    max_replay_difference: float = Field(
+        1e-4, gt=0, description="between the captured and the replayed score, probability or propensity of an item"
+    )
+    max_replay_share: float = Field(
+        0.01, ge=0, le=1, description="replayed answers that differ; above it a release goes back, and monitor alarms"
+    )
+
     @property
     def steps(self) -> tuple[str, ...]:
         """Names of the steps between the approval and live."""

@@ -6,19 +6,22 @@ and the champion's in the same time; of a canary also who clicked, as far as the
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from jobs import bundle
 from jobs.deploy import traffic
-from jobs.deploy.rules import of_canary, of_shadow
+from jobs.deploy.rules import Rules, of_canary, of_shadow
 from jobs.deployments import ledger, steps
 from jobs.deployments.ledger import APPROVED, ROLLED_BACK, SHADOW, Row
 from jobs.deployments.release import of_step
 from jobs.deployments.steps import Found, Report
 from jobs.errors import NotReady, Refused
 from jobs.lake.run import Run, now
+from jobs.moment.replay import replayed
 from jobs.serving import clicks
 from jobs.serving.capture import CAPTURE, SHADOWS
-from jobs.serving.captured import since
+from jobs.serving.captured import Said, since
 from jobs.serving.sagemaker import Endpoint
 
 
@@ -72,12 +75,26 @@ def _judged(run: Run, history: Sequence[Row], row: Row) -> tuple[Found, str]:
     risk = settings.risk / max(1, len(steps.plan(settings, champion)) - 1)
     theirs = () if champion is None else since(state / CAPTURE, name, row["at"], champion["bundle_sha256"])
     said = since(state / (SHADOWS if row["step"] == SHADOW else CAPTURE), name, row["at"], row["bundle_sha256"])
+    rules: Rules
     if row["step"] == SHADOW:
         rules = of_shadow(said, theirs, settings, risk)
     else:
         of_clicks = clicks.of(run.config.lake.raw, said, theirs, settings.click_minutes)
         rules = of_canary(said, theirs, of_clicks, settings, risk)
-    return rules.found, rules.why
+    return _served_as_judged(run, row, said, rules)
+
+
+def _served_as_judged(run: Run, row: Row, said: Sequence[Said], rules: Rules) -> tuple[Found, str]:
+    """The rules' finding, failed where the newest answers are not what the bundle says offline to the same requests."""
+    settings = run.config.release
+    newest = said[-settings.replay_answers :] if settings.replay_answers else ()
+    if not newest:
+        return rules.found, rules.why
+    judged = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
+    again = replayed(run, judged, newest, settings.max_replay_difference)
+    if again.share > settings.max_replay_share:
+        return Found.FAILED, f"it must serve what was judged; {again.why}; {rules.why}"
+    return rules.found, f"{rules.why}; {again.why}"
 
 
 def _is_at(run: Run, begun: Row) -> bool:

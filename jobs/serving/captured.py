@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,13 +51,13 @@ class Said(NamedTuple):
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def since(folder: Path, endpoint: str, at: datetime, bundle_sha256: str) -> list[Said]:
-    """What a bundle has answered at an endpoint since a moment, in its order, whichever day the requests were of.
+def since(folder: Path, endpoint: str, at: datetime, bundle_sha256: str, day: date | None = None) -> list[Said]:
+    """What a bundle has answered at an endpoint since a moment, in its order, to requests of a day, or of any.
 
     Torn lines are left out: they are of no answer that anybody can judge.
     """
     found = []
-    for path in folder.glob("date=*/*.jsonl"):
+    for path in folder.glob(f"date={day or '*'}/*.jsonl"):
         if datetime.fromtimestamp(path.stat().st_mtime, UTC) < at:
             continue
         with path.open(encoding="utf-8", errors="replace") as file:
