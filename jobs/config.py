@@ -316,6 +316,9 @@ class ReleaseSettings(Settings):
     )
     shadow_percent: float = Field(0.0, ge=0, le=100, description="requests that a shadow answers unseen; 0: no shadow")
     canary_percent: tuple[float, ...] = Field((), description="shares of the traffic, each above the one before")
+    holdout_percent: float = Field(
+        0.0, ge=0, lt=50, description="users who stay with the model before once the new one is live; 0: nobody"
+    )
     watch_seconds: int = Field(300, ge=0, description="the least time at a step")
     patience_seconds: int = Field(3600, ge=0, description="at a step; one that has not passed by then is rolled back")
     poll_seconds: int = Field(60, ge=1, description="between two looks of a watch in Airflow")

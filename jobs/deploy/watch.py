@@ -47,7 +47,8 @@ def run(run: Run) -> dict[str, Any]:
         traffic.go_back(run, endpoint, history, str(step.why))
         raise Refused(f"{name} of {begun['candidate_id']} was rolled back: {step.why}")
     run.say(f"{name} passed: {found.why}")
-    return {"endpoint": endpoint.name, "step": name, "found": found.found, "why": found.why}
+    moved = traffic.alias_moved(run, champion)
+    return {"endpoint": endpoint.name, "step": name, "found": found.found, "why": found.why, **moved}
 
 
 def waits(begun: Row, found: Report | None) -> NotReady:
