@@ -3,7 +3,7 @@
 Alarms are figures, as `monitor`'s, and are told in Slack: what a release is at, its watch holds to the same limits.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ def run(run: Run) -> dict[str, Any]:
     """What was found of each bundle that answered on the day, and which are over the limits."""
     found, alarmed = {}, []
     for row in ledger.released(run):
-        again = of_bundle(run, row)
+        again = of_bundle(run, row, run.day)
         if again is None:
             continue
         name = row["candidate_id"]
@@ -32,14 +32,14 @@ def run(run: Run) -> dict[str, Any]:
     return {"replayed": found, "alarms": len(alarmed), "alarmed": {str(run.day): alarmed}}
 
 
-def of_bundle(run: Run, row: ledger.Row) -> Replayed | None:
-    """Of a bundle that was released; None where it gave no answer on the day. Raises `Refused` for another's bytes."""
+def of_bundle(run: Run, row: ledger.Row, day: date) -> Replayed | None:
+    """Of a bundle that was released; None where it gave no answer on the day. Raises `Refused` for other bytes."""
     settings = run.config
     said = [
         one
         for kind in (CAPTURE, SHADOWS)
         for one in captured.since(
-            settings.endpoint.state / kind, settings.endpoint.name, EVER, row["bundle_sha256"], run.day
+            settings.endpoint.state / kind, settings.endpoint.name, EVER, row["bundle_sha256"], day
         )
     ]
     if not said:

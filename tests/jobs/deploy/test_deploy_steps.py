@@ -167,6 +167,27 @@ def test_an_alarm_goes_back_and_so_does_silence_once_patience_is_over(
         assert champions(tree) == (first,) * 3
 
 
+def test_answers_that_the_judged_bundle_would_not_give_go_back(world: Config) -> None:
+    """What was served is answered again offline: alike it passes and says so; one number in a hundred off goes back."""
+    with serving(by_steps(world, shadow_percent=0.0)) as tree:
+        deployed(tree)
+        first, second = champions(tree)[0], verdict(tree, NEXT)
+        step(tree, "canary-20")
+        met = People(tree).ask(100)[second["candidate_id"]]
+        assert f"replayed offline {met} of {met} answers: 0 differ, 0 in their items" in watched(tree)["why"]
+        for path in (tree.endpoint.state / "capture").glob("date=*/*.jsonl"):
+            lines = [json.loads(text) for text in path.read_text().splitlines()]
+            for line in lines:
+                if line["response"]["bundle_sha256"] == second["bundle_sha256"]:
+                    line["response"]["items"][0]["p_click"] += 0.25
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        with pytest.raises(
+            Refused, match=rf"must serve what was judged; replayed .*: {met} differ, .* by 0\.25 at most"
+        ):
+            watched(tree)
+        assert champions(tree) == (first,) * 3
+
+
 def test_no_step_passes_before_its_time(world: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(by_steps(world, shadow_percent=0.0, watch_seconds=600)) as tree:
         deployed(tree)

@@ -104,6 +104,9 @@ def test_a_day_that_is_served_round_the_clock_is_quiet(history: Config) -> None:
     assert found["skew_max"]["value"] < 1e-9
     assert found["stale_features_share"]["value"] == found["late_features_minutes"]["value"] == 0.0
     assert not SKEW & set(alarmed)
+    assert found["replay_differing_share"]["value"] == 0.0
+    assert found["replay_differing_share"]["n"] > 0.9 * found["served_requests"]["value"]
+    assert found["replay_max_difference"]["value"] < 1e-9
     again = replayed(config)
     assert again["alarms"] == 0
     [of] = again["replayed"].values()
