@@ -3,7 +3,7 @@
 `python -m jobs config` prints the settings, `python -m jobs vacuum` deletes what dead runs left behind.
 `python -m jobs champion` prints what serves, by the ledger, or served (`--as-of TIME`).
 `python -m jobs rollback` takes the newest release back, with `--day D` that of a day.
-`python -m jobs reject --day D` notes a person's no.
+`python -m jobs reject --day D` notes a person's no; `python -m jobs replay --day D` has a day's answers given again.
 `python -m jobs lose` lists the days whose events will never come, and declares one with `--day D --why ...`.
 The last line on stdout is one JSON object: stage, day, mode, rows, seconds, run_id and the stage's own counts.
 Exit codes are those of `jobs.errors`; a failure ends stderr with one line.
@@ -22,8 +22,11 @@ from jobs import config
 from jobs.errors import EXIT_OK, UsageError, run_as_command
 from jobs.flow import STAGES
 
-OF_DEPLOY = ("rollback", "reject", "watch")
-"""No stages of the flow: what the stage `deploy` records of a release besides."""
+BESIDES = {
+    **{name: ("deploy", f"jobs.deploy.{name}") for name in ("rollback", "reject", "watch")},
+    "replay": ("monitor", "jobs.monitor.replay"),
+}
+"""No stages of the flow: what else is done of a release, by which stage's right to the lake and where."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -51,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "stage",
         nargs="?",
-        help=f"config, vacuum, lose, champion, {', '.join(OF_DEPLOY)}, or one of: {', '.join(STAGES)}",
+        help=f"config, vacuum, lose, champion, {', '.join(BESIDES)}, or one of: {', '.join(STAGES)}",
     )
     parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
     parser.add_argument("--since", type=_day, help="also process every day from here to --day")
@@ -104,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     if options.stage == "lose":
         return _lose(settings, options)
-    if options.stage not in (*STAGES, *OF_DEPLOY):
+    if options.stage not in (*STAGES, *BESIDES):
         raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
     if options.stage == "rollback" and options.day is None:
         from jobs.deploy import rollback
@@ -119,7 +122,8 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"{options.stage} needs --day YYYY-MM-DD; found none")
     if options.since is not None and options.since > options.day:
         raise UsageError(f"--since must not be after --day; found {options.since} and {options.day}")
-    stage = STAGES["deploy" if options.stage in OF_DEPLOY else options.stage]
+    name, module = BESIDES.get(options.stage, (options.stage, ""))
+    stage = STAGES[name]
     if stage.per == "mode" and options.since is not None:
         raise UsageError(f"--since is for stages that publish days; {stage.name} publishes one model's day")
 
@@ -129,8 +133,7 @@ def main(argv: Sequence[str]) -> int:
     approval = Approval(options.approved_by, options.why, *read)
     run = Run(stage, settings, options.day, options.since, options.mode, approval, options.step)
     started = time.monotonic()
-    module = f"jobs.deploy.{options.stage}" if options.stage in OF_DEPLOY else stage.module
-    counts = importlib.import_module(module).run(run)
+    counts = importlib.import_module(module or stage.module).run(run)
     report = {
         "stage": options.stage,
         "day": options.day.isoformat(),

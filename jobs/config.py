@@ -351,6 +351,9 @@ class ReleaseSettings(Settings):
     )
     shadow_percent: float = Field(0.0, ge=0, le=100, description="requests that a shadow answers unseen; 0: no shadow")
     canary_percent: tuple[float, ...] = Field((), description="shares of the traffic, each above the one before")
+    holdout_percent: float = Field(
+        0.0, ge=0, lt=50, description="users who stay with the model before once the new one is live; 0: nobody"
+    )
     watch_seconds: int = Field(300, ge=0, description="the least time at a step")
     patience_seconds: int = Field(3600, ge=0, description="at a step; one that has not passed by then is rolled back")
     poll_seconds: int = Field(60, ge=1, description="between two looks of a watch in Airflow")
@@ -365,6 +368,38 @@ class ReleaseSettings(Settings):
     tolerated_slow: float = Field(0.01, gt=0, lt=1, description="answers that took longer than `slow_ms`: 0.01 is p99")
     alarming_slow: float = Field(0.05, gt=0, lt=1)
     slow_ms: int = Field(100, ge=1, description="from a request's arrival")
+    max_times: float = Field(
+        3.0, ge=1, description="a canary's share of each such answers over the champion's in the same time"
+    )
+    min_same_top: float = Field(
+        0.0, ge=0, le=1, description="shadow: requests whose first item is the champion's; 0: no limit"
+    )
+    min_overlap: float = Field(0.0, ge=0, le=1, description="shadow: of its items with the champion's; 0: no limit")
+    min_rank_correlation: float = Field(
+        -1.0, ge=-1, le=1, description="shadow: Kendall's tau of the items of both; -1: no limit"
+    )
+    max_level_ratio: float = Field(
+        10.0, ge=0, description="shadow: mean p_click over the champion's, and the other way round; 0: no limit"
+    )
+    max_latency_ratio: float = Field(
+        0.0, ge=0, description="shadow: its time over the champion's, oftener than not; 0: no limit"
+    )
+    click_minutes: int = Field(
+        15, ge=1, description="canary: a click so long after its request counts; the request counts once that is over"
+    )
+    tolerated_clicks_drop: float = Field(
+        0.05, ge=0, lt=1, description="canary: clicked requests below the champion's, relative; more rolls back"
+    )
+
+    replay_answers: int = Field(
+        500, ge=0, description="of a step, the newest, that a watch has answered again offline; 0: none"
+    )
+    max_replay_difference: float = Field(
+        1e-4, gt=0, description="between the captured and the replayed score, probability or propensity of an item"
+    )
+    max_replay_share: float = Field(
+        0.01, ge=0, le=1, description="replayed answers that differ; above it a release goes back, and monitor alarms"
+    )
 
     @property
     def steps(self) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ fallback answers from memory, on the caller's thread, without I/O.
 """
 
 import asyncio
-import hashlib
 import logging
 import math
 import threading
@@ -34,7 +33,7 @@ from jobs.bundle import Bundle, Standby
 from jobs.config import ServedSurfaceSettings
 from jobs.features.online import Published
 from jobs.serving.answer import Answer, Placement
-from models.policies.choice import slate
+from jobs.serving.slates import drawn
 from models.policies.score import score
 from models.rankers.features import Encodings
 from models.rankers.protocol import Columns, Predictions, Scorer
@@ -386,27 +385,6 @@ def _scored(ranker: Scorer, columns: Columns) -> Scored:
 
 
 def _placed(scored: Scored, request: RankRequest, policy: PolicySettings) -> list[Placement]:
-    """The policy's slate over a ranker's scores; the draw depends on the request id alone. No rows, no items.
-
-    Where nothing is to be drawn the best by score, without propensities.
-    """
-    if not len(scored.item_ids):
-        return []
-    scores = score(scored.predictions, policy)
-    wanted = len(scores) if request.k is None else request.k
-    drawn: list[float | None]
-    if request.drawn:
-        chosen, propensities = slate(scores, wanted, policy.on(request.surface), _rng(request.request_id))
-        drawn = propensities.tolist()
-    else:
-        chosen = np.argsort(-scores, kind="stable")[:wanted]
-        drawn = [None] * len(chosen)
-    placed = scored.only(chosen)
-    said = placed.predictions
-    columns = (scores[chosen], said.p_click, said.p_conversion)
-    places = range(1, len(chosen) + 1)
-    return list(map(Placement, placed.item_ids.tolist(), places, *(of.tolist() for of in columns), drawn))
-
-
-def _rng(request_id: str) -> np.random.Generator:
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:16], "big"))
+    """As `drawn` says."""
+    asked = (request.surface, request.request_id, request.k, request.drawn)
+    return drawn(scored.item_ids, scored.predictions, policy, *asked)

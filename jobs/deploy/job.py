@@ -49,16 +49,19 @@ def run(run: Run) -> dict[str, Any]:
     if begun is not None and not _goes_on(begun, wanted):
         steps = traffic.go_back(run, endpoint, steps, f"{wanted.by} approved {wanted.candidate_id} anew")
         begun = None
+    moved = {} if begun is not None else traffic.alias_moved(run, champion)
     if wanted.is_of(champion):
-        traffic.put_live(run, endpoint, wanted)
-        return _report(endpoint, wanted, str(champion["by"]) if champion else wanted.by)
+        traffic.put_live(run, endpoint, steps, wanted)
+        return _report(endpoint, wanted, str(champion["by"]) if champion else wanted.by) | moved
+    if moved:
+        traffic.follow(run, champion)
     before = None if champion is None else str(champion["config"])
     if begun is None:
         steps = ledger.append(run, steps, wanted.step(APPROVED, before))
     taken = _forward(run, endpoint, steps, wanted, target)
     told = [f"{way.name_of(row)} ({row['why']})" if row["why"] else way.name_of(row) for row in taken]
     tell = f"{wanted.candidate_id}, approved by {wanted.by}, is at {', '.join(told)}"
-    return _report(endpoint, wanted, wanted.by) | ({"tell": tell} if taken else {})
+    return _report(endpoint, wanted, wanted.by) | moved | ({"tell": tell} if taken else {})
 
 
 def _forward(run: Run, endpoint: Endpoint, steps: list[Row], wanted: Release, target: float) -> list[Row]:

@@ -65,6 +65,7 @@ def _back_from_live(run: Run, endpoint: Endpoint, steps: list[Row], by: str, why
     try:
         traffic.answers_with(run, endpoint, earlier)
     except Exception:
+        endpoint.prepare(of_step(live))  # a model that went live by growing shares has no config of its own
         endpoint.switch(live["config"])
         raise
     return ledger.append(

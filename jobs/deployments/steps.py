@@ -55,9 +55,13 @@ class Step:
 
 
 def plan(settings: ReleaseSettings, champion: Row | None) -> tuple[Step, ...]:
-    """The steps after approval; where nothing serves there is no traffic to share, and the first model goes live."""
+    """The steps after approval; where nothing serves there is no traffic to share, and the first model goes live.
+
+    Of the live one's traffic the champion keeps what is held out.
+    """
     between = () if champion is None else settings.steps
-    return (*(Step(SHADOW if name == SHADOW else CANARY, rank(name)) for name in between), Step(LIVE, ALL))
+    share = ALL if champion is None else ALL - settings.holdout_percent
+    return (*(Step(SHADOW if name == SHADOW else CANARY, rank(name)) for name in between), Step(LIVE, share))
 
 
 def next_step(

@@ -72,6 +72,11 @@ def test_from_verdict_to_traffic(world: Config) -> None:
         again = deployed(tree, NEXT, yes(tree, NEXT, by="bob"))
         assert again == report, "the deployment on record is the one that happened"
         assert len(Lake(tree.lake.root).history("deployments")) == versions
+        tracking.move_champion(tree, first["candidate_id"])
+        [[told]] = deployed(tree, NEXT)["alarmed"].values()
+        assert told == (f"MLflow's alias names {first['candidate_id']}, moved by hand: {name} is champion, and serves")
+        assert champions(tree) == (name,) * 3
+        assert len(Lake(tree.lake.root).history("deployments")) == versions
 
 
 def test_without_a_yes_nothing_moves(waiting: Config) -> None:

@@ -37,7 +37,7 @@ from jobs.serving.answer import Answer, Placement
 from jobs.serving.sagemaker import Endpoint
 from tests.infra.endpoint.rig import write_bundle
 
-SETTINGS = ReleaseSettings(shadow_percent=50, canary_percent=(5, 25))
+SETTINGS = ReleaseSettings(shadow_percent=50, canary_percent=(5, 25), holdout_percent=2)
 PATIENCE = 60.0
 GOOD, SICK = ("first", "second"), "sick"
 
@@ -233,7 +233,7 @@ class Releases(RuleBasedStateMachine):
 
     @invariant()
     def what_serves_is_approved(self) -> None:
-        """The champion, and the release under way in no larger share than its next step's."""
+        """The champion, the release under way in no larger share than its next step's, and whoever was held out."""
         if not self.history:
             return
         champion, begun = ledger.last_live(self.history), ledger.under_way(self.history)
@@ -242,6 +242,8 @@ class Releases(RuleBasedStateMachine):
         if begun is not None:
             ahead = next(step for step in plan(SETTINGS, champion) if rank(step.name) > rank_of(begun))
             allowed[begun["bundle_sha256"]] = ahead.share
+        if (stayed := ledger.before(self.history, champion)) is not None and 0 < champion["share"] < 100:
+            allowed.setdefault(stayed["bundle_sha256"], 100 - champion["share"])
         for sha256, share in self.weighted().values():
             assert share <= allowed.get(sha256, 0.0)
 
@@ -252,7 +254,9 @@ class Releases(RuleBasedStateMachine):
             champion = ledger.last_live(self.history)
             assert champion is not None
             serving = self.control.serving["tidegate"]
-            assert {v.bundle.sha256 for v in serving.variants.values()} == {champion["bundle_sha256"]}
+            held = traffic.held_out(self.history)
+            there = {champion["bundle_sha256"], *([] if held is None else [held[1]["bundle_sha256"]])}
+            assert {v.bundle.sha256 for v in serving.variants.values()} == there
             assert serving.shadow is None
             assert champion["step"] == LIVE
 

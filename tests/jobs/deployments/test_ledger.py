@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from hypothesis import given
+from hypothesis import settings as tries
 from hypothesis import strategies as st
 
 from jobs.config import Config
@@ -97,6 +98,7 @@ def test_a_model_that_serves_a_second_time_has_a_finite_past() -> None:
     assert line == ["a", "b", "a"]
 
 
+@tries(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([APPROVED, LIVE, ROLLED_BACK])), max_size=12))
 def test_the_champion_at_any_time_is_the_last_live_row_by_then(steps: list[tuple[str, str]]) -> None:
     """Against an account that is nothing but the sentence itself."""
@@ -109,6 +111,7 @@ def test_the_champion_at_any_time_is_the_last_live_row_by_then(steps: list[tuple
 KINDS = [APPROVED, CANARY, LIVE, ROLLED_BACK, *NOTED]
 
 
+@tries(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(KINDS)), max_size=14))
 def test_a_no_changes_nothing_whenever_it_is_said(said: list[tuple[str, str]]) -> None:
     """Who is champion, what served before, what is under way and what was released: as if nobody had said it."""
