@@ -26,7 +26,7 @@ down: .venv/.ready ## stop exactly what `make up` started
 	@$(BIN)/python -m infra.stack down
 
 test: .venv/.ready ## run every test
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/.ready ## lint, format, types, layers: the same as CI
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -50,8 +50,8 @@ clean: ## remove everything runs wrote (not the environment)
 	@echo "setting up .venv from requirements.lock: about 3 GB, a few minutes, once"
 	@$(PYTHON) -m venv .venv
 	@# torch first and with its own dependencies: where pip knows a CPU build it takes that, elsewhere the default one.
-	@$(BIN)/pip install -q --disable-pip-version-check 'torch==2.13.0' -c requirements.lock
+	@$(BIN)/pip install -q --no-compile --disable-pip-version-check 'torch==2.13.0' -c requirements.lock
 	@# --no-deps: the lock is complete, and pyspark-client, which overwrites files of pyspark, stays out.
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -r requirements.lock
+	@$(BIN)/pip install -q --no-compile --disable-pip-version-check --no-deps -r requirements.lock
 	@$(BIN)/python -m compileall -q -j2 .venv/lib > /dev/null || true
 	@touch .venv/.ready

@@ -153,5 +153,5 @@ def _event(table: str, n: int, k: int, step: int) -> dict[str, Any]:
         shown = FIRST + timedelta(days=n - (k % 5 == 4 and n > 0))  # now and then one of the day before, or one twice
         more = {"impression_id": None if k % 9 == 7 else f"impressions-{shown}-{k * 3 % 90}"}
     elif table == "feedback":
-        more = {"outcome": ("like", "watch", "share")[k % 3], "value": None if k % 7 == 2 else k * 0.1}
+        more = {"outcome": ("like", "watch", "share")[k % 3], "value": None if k % 7 == 2 else k * 0.12}
     return event(user, f"i{(k * k + step * n) % 16:02d}", when, known, **more)  # i15 is in no snapshot
