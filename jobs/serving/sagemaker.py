@@ -124,7 +124,7 @@ class Endpoint:
         with self._reached():
             found = self._found("describe_endpoint", EndpointName=self.name) or {}
         now = [v.get("DesiredInstanceCount", fewest) for v in found.get("ProductionVariants", [])]
-        return min(most, max(now, default=fewest))
+        return min(most, max([fewest, *now]))
 
     def _config(self, name: str, **variants: list[dict[str, Any]]) -> None:
         capture = {
