@@ -32,6 +32,7 @@ OTHER: dict[str, Any] = {
     "tasks.of_surface": {"feed": "recommend"},
     "world.slate_size": 3,
     "release.canary_percent": [10, 50],
+    "release.approvers": ["alice"],
 }
 """Another value of what has no obvious one."""
 
