@@ -112,7 +112,9 @@ def another(config: Config, path: str) -> Any:
         return str(found + timedelta(days=1))
     if isinstance(found, str | Path):
         return f"{found}-elsewhere"
-    return {Path: "/elsewhere", str: "elsewhere", int: 5, float: 0.25}[next(kind for kind in kinds if kind is not type(None))]
+    return {Path: "/elsewhere", str: "elsewhere", int: 5, float: 0.25}[
+        next(kind for kind in kinds if kind is not type(None))
+    ]
 
 
 def variable(path: str) -> str:
