@@ -2,9 +2,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOURCE ?= simulated
 DATA ?=
+BY ?= $(shell id -un)
+WHY ?=
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check bench house lock clean
+.PHONY: help setup demo up rollback down test check bench house lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -16,6 +18,9 @@ demo: .venv/.ready ## run the whole chain through Airflow; SOURCE=<a file of job
 
 up: .venv/.ready ## start Airflow, MLflow and the endpoint and leave them running for a person
 	@$(BIN)/python -m infra.stack up --source $(SOURCE) $(if $(DATA),--data $(DATA))
+
+rollback: .venv/.ready ## the newest release leaves, what served before it answers; BY=<who>, WHY=<a note>
+	@$(BIN)/python -m jobs rollback --approved-by="$(BY)" --why="$(WHY)"
 
 down: .venv/.ready ## stop exactly what `make up` started
 	@$(BIN)/python -m infra.stack down

@@ -12,8 +12,10 @@ what.
 ## Answering
 `approve` waits under *Required Actions* and shows the verdict, five figures and the way to the evidence page: read that
 first. **Approve** deploys the very bundle that was judged, in your name, in place of the very model it was compared
-with: the yes is bound to both and to the evidence you were shown. **Reject** deploys nothing; the run is green, because
-a no is an answer. Where the gate says hold or refuse, `approve` and `deploy` are skipped: nobody is asked. There is no
+with: the yes is bound to both and to the evidence you were shown. **Reject** deploys nothing: `reject` alone runs
+and notes in the ledger and on MLflow's model version who said no and why; the run is green, because a no is an answer.
+So it is, in the name of nobody, where `release.answer_hours` are over. Where `release.approvers` names people, only
+their yes counts. Where the gate says hold or refuse, `approve` and `deploy` are skipped: nobody is asked. There is no
 way to force it.
 
 ## A task is red: what it means on call
@@ -28,6 +30,8 @@ way to force it.
   again.
 - **`deploy`, "Refused: … said yes to …"**: it was judged again while the question was open. Clear `promote` with
   all downstream, and read what you are shown now.
+- **`deploy`, "Refused: a yes must come from one of …"**: whoever answered is no approver. Clear `approve`, let one of
+  them answer.
 - **`deploy`, "Refused", the bundle**: the one on disk is not the one that was judged (its sha256 differs). Nothing was
   changed; do not copy files by hand, train again.
 - **`deploy`, "NotReady: … must go live or back first"**: another release died half-way. Its own `deploy`, cleared, goes
@@ -40,9 +44,9 @@ way to force it.
   asks again, and goes back when patience is over.
 
 ## Going back
-`python -m jobs rollback --day D --mode M --approved-by NAME`: the model of that day and mode leaves, the one before it
-serves again and is champion; in the middle of a release too, which it ends. `python -m jobs champion` says what serves
-by the ledger.
+`make rollback`: the newest release leaves, the model before it serves again and is champion; in the middle of a release
+too, which it ends; with nothing to take back it says so. `python -m jobs rollback --day D --mode M --approved-by NAME`
+names the one that is meant. `python -m jobs champion` says what serves by the ledger.
 
 ## Clearing
 Always safe. Clearing `promote` judges the same evidence again; clearing `approve` asks again; clearing `deploy`
@@ -55,7 +59,7 @@ a watch of it looks at nothing; no step is taken whose watch has not passed.
 
 from airflow.sdk import DAG, chain
 
-from jobs.orchestration import APPROVAL, MODE, approval, release, stage, standing_orders
+from jobs.orchestration import APPROVAL, MODE, approval, rejection, release, stage, standing_orders
 
 STAGES = ("promote", "deploy")
 orders = standing_orders(__doc__, STAGES, ("model", "approval"))
@@ -63,5 +67,7 @@ orders["params"] |= MODE
 
 with DAG("promotion", schedule=None, max_active_runs=4, **orders):
     promote = stage("promote", mode="{{ params.mode }}")
+    approve = approval()
 
-    chain(promote, approval(), *release(mode="{{ params.mode }}", approval=APPROVAL))
+    chain(promote, approve, *release(mode="{{ params.mode }}", approval=APPROVAL))
+    chain(approve, rejection(mode="{{ params.mode }}"))

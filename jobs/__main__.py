@@ -1,7 +1,9 @@
 """`python -m jobs`: list the stages; `python -m jobs <stage> --day D`: run one. The very command Airflow runs.
 
 `python -m jobs config` prints the settings, `python -m jobs vacuum` deletes what dead runs left behind.
-`python -m jobs champion` prints what serves, by the ledger; `python -m jobs rollback --day D` takes a model back.
+`python -m jobs champion` prints what serves, by the ledger, or served (`--as-of TIME`).
+`python -m jobs rollback` takes the newest release back, with `--day D` that of a day.
+`python -m jobs reject --day D` notes a person's no; `python -m jobs replay --day D` has a day's answers given again.
 `python -m jobs lose` lists the days whose events will never come, and declares one with `--day D --why ...`.
 The last line on stdout is one JSON object: stage, day, mode, rows, seconds, run_id and the stage's own counts.
 Exit codes are those of `jobs.errors`; a failure ends stderr with one line.
@@ -20,8 +22,11 @@ from jobs import config
 from jobs.errors import EXIT_OK, UsageError, run_as_command
 from jobs.flow import STAGES
 
-OF_DEPLOY = ("rollback", "watch")
-"""No stages of the flow: what the stage `deploy` records of a release besides."""
+BESIDES = {
+    **{name: ("deploy", f"jobs.deploy.{name}") for name in ("rollback", "reject", "watch")},
+    "replay": ("monitor", "jobs.monitor.replay"),
+}
+"""No stages of the flow: what else is done of a release, by which stage's right to the lake and where."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,14 +52,16 @@ def _time(text: str) -> datetime:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m jobs", description="Run one stage of the flow by hand.")
     parser.add_argument(
-        "stage", nargs="?", help=f"config, vacuum, lose, champion, rollback, watch, or one of: {', '.join(STAGES)}"
+        "stage",
+        nargs="?",
+        help=f"config, vacuum, lose, champion, {', '.join(BESIDES)}, or one of: {', '.join(STAGES)}",
     )
     parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
     parser.add_argument("--since", type=_day, help="also process every day from here to --day")
     parser.add_argument("--mode", choices=["full", "warm"], default="full", help="weekly full or daily warm start")
-    parser.add_argument("--approved-by", default="", metavar="NAME", help="deploy, rollback: who said yes")
+    parser.add_argument("--approved-by", default="", metavar="NAME", help="deploy, rollback, reject: who says so")
     parser.add_argument(
-        "--why", default="", help="deploy, rollback: a note for the record; lose: why events never come"
+        "--why", default="", help="deploy, rollback, reject: a note for the record; lose: why events never come"
     )
     parser.add_argument("--by", help="lose: who says so; the login name by default")
     for name in ("evidence", "bundle", "champion"):
@@ -100,13 +107,23 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     if options.stage == "lose":
         return _lose(settings, options)
-    if options.stage not in (*STAGES, *OF_DEPLOY):
+    if options.stage not in (*STAGES, *BESIDES):
         raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
+    if options.stage == "rollback" and options.day is None:
+        from jobs.deploy import rollback
+        from jobs.lake.store import Lake
+
+        newest = rollback.newest(Lake(settings.lake.root), settings.endpoint.name)
+        if isinstance(newest, str):
+            print(json.dumps({"stage": "rollback", "nothing": newest}))
+            return EXIT_OK
+        options.day, options.mode = date.fromisoformat(newest["day"]), newest["mode"]
     if options.day is None:
         raise UsageError(f"{options.stage} needs --day YYYY-MM-DD; found none")
     if options.since is not None and options.since > options.day:
         raise UsageError(f"--since must not be after --day; found {options.since} and {options.day}")
-    stage = STAGES["deploy" if options.stage in OF_DEPLOY else options.stage]
+    name, module = BESIDES.get(options.stage, (options.stage, ""))
+    stage = STAGES[name]
     if stage.per == "mode" and options.since is not None:
         raise UsageError(f"--since is for stages that publish days; {stage.name} publishes one model's day")
 
@@ -116,8 +133,7 @@ def main(argv: Sequence[str]) -> int:
     approval = Approval(options.approved_by, options.why, *read)
     run = Run(stage, settings, options.day, options.since, options.mode, approval, options.step)
     started = time.monotonic()
-    module = f"jobs.deploy.{options.stage}" if options.stage in OF_DEPLOY else stage.module
-    counts = importlib.import_module(module).run(run)
+    counts = importlib.import_module(module or stage.module).run(run)
     report = {
         "stage": options.stage,
         "day": options.day.isoformat(),

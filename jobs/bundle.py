@@ -50,18 +50,24 @@ class Light:
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A loaded model: everything needed to turn features into a slate and its probabilities."""
+class Standby:
+    """What of a model answers when its ranker does not: small, and loaded without the rest."""
 
     candidate_id: str
     path: Path
     sha256: str
-    ranker: Scorer
     fallback: Scorer
-    retrieval: FirstStage | None
-    """None where nobody known had clicked anything."""
     policy: PolicySettings
     manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Bundle(Standby):
+    """A loaded model: everything needed to turn features into a slate and its probabilities."""
+
+    ranker: Scorer
+    retrieval: FirstStage | None
+    """None where nobody known had clicked anything."""
     delays: DelayCurve | None
     light: Light | None = None
 
@@ -155,6 +161,37 @@ def load(path: Path, expected_sha256: str | None = None) -> Bundle:
     """The bundle at `path`; raises `Refused` when any file differs from its manifest, it is not the one expected, or an
     index of its retrieval does not find what its canary knows.
     """
+    sha256, manifest, files = _verified(path, expected_sha256)
+    retrieval, delays, light = _part(files, "retrieval"), _part(files, "delays"), manifest["light"]
+    return Bundle(
+        candidate_id=manifest["candidate_id"],
+        path=path,
+        sha256=sha256,
+        ranker=load_ranker(manifest["ranker"], _part(files, "ranker")),
+        fallback=load_ranker(manifest["fallback"], _part(files, "fallback")),
+        retrieval=_first_stage(path, retrieval) if retrieval else None,
+        policy=PolicySettings.model_validate(manifest["policy"]),
+        manifest=manifest,
+        delays=DelayCurve.from_json(delays["curve.json"]) if delays else None,
+        light=Light(load_ranker(light["ranker"], _part(files, "light")), light["keeps"]) if light else None,
+    )
+
+
+def standby(path: Path, expected_sha256: str) -> Standby:
+    """The part of the bundle at `path` that needs no ranker; every file of it is verified as `load` does."""
+    sha256, manifest, files = _verified(path, expected_sha256)
+    return Standby(
+        candidate_id=manifest["candidate_id"],
+        path=path,
+        sha256=sha256,
+        fallback=load_ranker(manifest["fallback"], _part(files, "fallback")),
+        policy=PolicySettings.model_validate(manifest["policy"]),
+        manifest=manifest,
+    )
+
+
+def _verified(path: Path, expected_sha256: str | None) -> tuple[str, dict[str, Any], dict[str, bytes]]:
+    """The bundle's own sha256, its manifest, and its other files' content by name."""
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
         raise Refused(f"a bundle needs {MANIFEST}; found none in {path}")
@@ -178,23 +215,11 @@ def load(path: Path, expected_sha256: str | None = None) -> Bundle:
         raise Refused(
             f"bundle {path.name} needs the files its manifest names, unchanged; differing: {[n for n, _ in wrong]}"
         )
+    return sha256, manifest, found
 
-    def part(prefix: str) -> dict[str, bytes]:
-        return {name.removeprefix(prefix + "/"): data for name, data in found.items() if name.startswith(prefix + "/")}
 
-    retrieval, delays, light = part("retrieval"), part("delays"), manifest["light"]
-    return Bundle(
-        candidate_id=manifest["candidate_id"],
-        path=path,
-        sha256=sha256,
-        ranker=load_ranker(manifest["ranker"], part("ranker")),
-        fallback=load_ranker(manifest["fallback"], part("fallback")),
-        retrieval=_first_stage(path, retrieval) if retrieval else None,
-        policy=PolicySettings.model_validate(manifest["policy"]),
-        manifest=manifest,
-        delays=DelayCurve.from_json(delays["curve.json"]) if delays else None,
-        light=Light(load_ranker(light["ranker"], part("light")), light["keeps"]) if light else None,
-    )
+def _part(files: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:
+    return {name.removeprefix(prefix + "/"): data for name, data in files.items() if name.startswith(prefix + "/")}
 
 
 def _first_stage(path: Path, files: Mapping[str, bytes]) -> FirstStage:

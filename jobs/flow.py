@@ -132,7 +132,12 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
     _stage("deploy", "an approved bundle reaches the endpoint; ledger and champion alias follow", per="mode",
            writes="deployments", reads="""
         evidence            day    *
-        promotions          ever   *"""),
+        promotions          ever   *
+        user_features       ever   *
+        item_features       ever   *
+        encodings           ever   *
+        items               ever   item_id attributes removed
+        users               ever   user_id attributes"""),
     _stage("monitor", "what was served against what was judged: skew, drift, online quality",
            writes="serving_reports", reads="""
         impressions         day    * -ingested_at -propensity
@@ -140,7 +145,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         user_features       past   *
         item_features       past   *
         encodings           past   *
-        items               newest item_id attributes
+        items               newest item_id attributes removed
         users               newest user_id attributes
         evidence            ever   *
         deployments         ever   *"""),

@@ -59,6 +59,8 @@ STAYS = (
 """What databases say that no waiting changes."""
 SETTLED_SECONDS = 60
 """A half-made SQLite file that nobody has touched for so long is nobody's work in progress."""
+MOST_TAG = 5_000
+"""Characters that MLflow keeps of a tag."""
 MOST_METRICS, MOST_PARAMS, FIRST_METRICS = 1_000, 100, 800
 """Of one call of MLflow's; with parameters and tags beside them at most the last."""
 QUIET = {
@@ -191,6 +193,15 @@ def register(
             client.set_model_version_tag(name, str(version), tag, text)
         client.set_registered_model_alias(name, CHALLENGER, str(version))
         return version
+
+
+def tag(config: Config, candidate_id: str, bundle_sha256: str, tags: Mapping[str, str]) -> None:
+    """What was said of a candidate, on its model version; one that was never registered has none."""
+    with _reached(config) as client:
+        name = config.tracking.model
+        version = _version(client, name, candidate_id, bundle_sha256)
+        for key, text in tags.items() if version is not None else ():
+            client.set_model_version_tag(name, str(version), key, text[:MOST_TAG])
 
 
 def move_champion(config: Config, candidate_id: str, bundle_sha256: str | None = None) -> int:

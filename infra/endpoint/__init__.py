@@ -1,10 +1,13 @@
 """The local endpoint: the SageMaker contract for an unmodified boto3, control plane and data plane on one port.
 
-    wire       app.py (HTTP) -> control.py (operations, payload.py) -> state.py (one JSON file, replaced atomically)
-    decisions  app.py -> serving.py (which variant) -> decide.py (features, ranker, slate; popularity when late)
-    time       arrival.py (since when a caller waits) -> lane.py (a ranker's thread, and what may still wait for it)
-    evidence   jobs/serving/capture.py (one JSON line per answered request), metrics.py (counters at GET /metrics)
+One process is the platform; every variant is processes of its own, which it begins, watches and ends:
 
-`container.py` is the same decision code behind SageMaker's container contract, for AWS. Not yet: shadow variants,
-canary and linear traffic shifting, rolling updates, autoscaling; each is refused in words, none is ignored.
+    wire       app.py (HTTP) -> control.py (operations, payload.py) -> state.py (one JSON file, replaced atomically)
+    routing    app.py -> serving.py (which variant) -> fleet.py (which process, else popularity) -> wire.py, child.py
+    decisions  container.py (HTTP, SageMaker's container contract) -> decide.py (features, ranker, slate)
+    time       arrival.py (since when a caller waits) -> lane.py (a ranker's thread, and what may still wait for it)
+    evidence   jobs/serving/capture.py (one JSON line per answered request), metrics.py (GET /metrics), logs.py
+
+On AWS SageMaker is the platform, and `container.py` alone is ours. Not yet: canary and linear traffic shifting, rolling
+updates, autoscaling; each is refused in words, none is ignored.
 """

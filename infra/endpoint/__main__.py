@@ -4,7 +4,7 @@ Exit codes and the last line on stderr are those of `jobs.errors`.
 """
 
 import argparse
-import logging
+import gc
 import os
 import socket
 import sys
@@ -16,6 +16,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from infra.endpoint.arrival import Stamped
+from infra.endpoint.logs import say_in_lines
 from jobs import config
 from jobs.errors import EXIT_OK, Misconfigured, run_as_command
 
@@ -53,9 +54,9 @@ def main(argv: Sequence[str]) -> int:
     listener = listen(port)
     one_thread_per_pool()
     from infra.endpoint.app import Server
-    from jobs.features.online import OnlineFeatures
+    from infra.endpoint.child import spawned
 
-    serve(Server(settings, OnlineFeatures(settings)).app, listener)
+    serve(Server(settings, spawned).app, listener)
     return EXIT_OK
 
 
@@ -68,21 +69,29 @@ def one_thread_per_pool() -> None:
 def serve(app: Starlette, listener: socket.socket) -> None:
     """Run the application on a bound socket until SIGTERM or SIGINT."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    host, port = listener.getsockname()
-    print(f"endpoint: http://{host}:{port}", file=sys.stderr, flush=True)
+    if listener.family == socket.AF_INET:
+        host, port = listener.getsockname()
+        print(f"endpoint: http://{host}:{port}", file=sys.stderr, flush=True)
+    settle()
     uvicorn.Server(web(app)).run(sockets=[listener])
+
+
+def settle() -> None:
+    """Keep what is loaded out of the garbage collector's way: a full collection would cost a request its promise."""
+    gc.collect()
+    gc.freeze()
 
 
 def web(app: Starlette) -> uvicorn.Config:
     """How the application is served: requests know when they arrived."""
     return uvicorn.Config(
-        app, http=Stamped, log_level="warning", access_log=False, timeout_keep_alive=KEEP_ALIVE_SECONDS
+        app, loop="uvloop", http=Stamped, log_config=None, access_log=False, timeout_keep_alive=KEEP_ALIVE_SECONDS
     )
 
 
 def entry(run: Callable[[Sequence[str]], int]) -> NoReturn:
     """End the process as every command does; a ranker that never came back is not waited for."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    say_in_lines()
     run_as_command(run)
 
 

@@ -1,7 +1,9 @@
-"""HTTP in front of control plane and decisions: the shapes, headers and error bodies boto3 expects."""
+"""HTTP in front of control plane and variants: the shapes, headers and error bodies boto3 expects."""
 
+import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -17,14 +19,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from infra.endpoint import metrics
+from infra.endpoint.alarms import alarms_of
 from infra.endpoint.arrival import arrived
-from infra.endpoint.control import Control
-from infra.endpoint.decide import Decider, Features
+from infra.endpoint.control import BUSY, Control
+from infra.endpoint.decide import RANKED, admitted
 from infra.endpoint.errors import BadRequest, Rejected
+from infra.endpoint.models import source_of
+from infra.endpoint.processes import Launcher, Spawn
 from infra.endpoint.request import RankRequest, body_of, parse
 from infra.endpoint.serving import Shadow
 from infra.endpoint.state import Registry
 from jobs.config import Config
+from jobs.serving.answer import Answer
 from jobs.serving.capture import CAPTURE, SHADOWS, Capture
 
 AMZ_JSON = "application/x-amz-json-1.1"
@@ -34,17 +40,29 @@ _log = logging.getLogger(__name__)
 
 
 class Server:
-    """One process: registry, control plane, decisions, capture. Opens the state folder on construction."""
+    """The platform: registry, control plane, router, capture, and the processes of every variant, which are its own.
 
-    def __init__(self, config: Config, features: Features) -> None:
+    Opens the state folder on construction; serves once the lifespan of `app` has begun.
+    """
+
+    def __init__(self, config: Config, spawn: Spawn) -> None:
+        """`spawn` begins a process of a variant."""
         self._registry = Registry(config.endpoint.state)
         self._loads = ThreadPoolExecutor(1, "load")
-        self._decider = Decider(features, config.endpoint.timeout_ms, config.tasks)
+        self._surfaces = config.endpoint.surfaces
+        self._launcher = Launcher(config.endpoint, spawn)
         self._capture = Capture(config.endpoint.state / CAPTURE)
         self._shadows = Capture(config.endpoint.state / SHADOWS)
         self._control = Control(
-            self._registry, config.endpoint.region, self._loads, self._decider.ready, lambda: not self._capture.losing
+            *(self._registry, config.endpoint.region, self._loads, self._launcher.ready),
+            lambda: not self._capture.losing,
+            alarms_of(config.endpoint),
+            source=source_of(config.endpoint),
         )
+        self._answers: Counter[tuple[str, str]] = Counter()
+        self._retrieved: Counter[tuple[str, str]] = Counter()
+        self._refusals: Counter[tuple[str, str]] = Counter()
+        self._seconds = metrics.whole()
         self.app = Starlette(
             routes=[
                 Route("/endpoints/{name}/invocations", self._invoke, methods=["POST"]),
@@ -58,32 +76,53 @@ class Server:
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """In service again before the first request is taken; files closed after the last one."""
-        await run_in_threadpool(self._control.resume)
-        yield
-        self.close()
+        """In service again before the first request is taken; processes ended and files closed after the last one."""
+        self._launcher.open()
+        try:
+            await run_in_threadpool(self._control.resume)
+            yield
+        finally:
+            await self._close()
 
-    def close(self) -> None:
+    async def _close(self) -> None:
         """Take no more work and let another server have the folder."""
-        self._loads.shutdown(cancel_futures=True)
-        self._decider.close()
+        self._control.close()
+        await self._launcher.close()
+        await run_in_threadpool(self._loads.shutdown, cancel_futures=True)
         self._capture.close()
         self._shadows.close()
         self._registry.close()
 
     async def _ping(self, _request: Request) -> Response:
-        return Response(status_code=200)
+        """200 where every endpoint there is can be answered for, if by popularity."""
+        there, serving = list(self._registry.state.endpoints.items()), self._control.serving
+        dead = [name for name, endpoint in there if name not in serving and endpoint.status not in BUSY]
+        return Response(f"not in service: {', '.join(dead)}" if dead else "", 503 if dead else 200)
 
     async def _metrics(self, _request: Request) -> Response:
-        text = metrics.answers(self._decider.outcomes) + metrics.retrieved(self._decider.retrieved)
-        text += metrics.captured(self._capture.written, self._capture.lost)
-        return Response(text, media_type=metrics.CONTENT_TYPE)
+        serving = list(self._control.serving.values())
+        both = [one for s in serving for one in (s, *(() if s.incoming is None else (s.incoming.serving,)))]
+        there = {(s.endpoint, name, of.bundle.candidate_id): of for s in both for name, of in s.named()}
+        asked = [(*labels, str(n), place) for labels, of in there.items() for n, place in enumerate(of.places)]
+        pages = await asyncio.gather(*(place.page() for *_, place in asked))
+        labels = [dict(zip((*metrics.OF_BUNDLE, "process"), of, strict=True)) for *of, _ in asked]
+        theirs = metrics.joined(zip(labels, pages, strict=True))
+        ours: list[metrics.Family] = [
+            *(metrics.answers(self._answers), metrics.retrieved(self._retrieved), metrics.refused(self._refusals)),
+            *(metrics.captured(self._capture.written, self._capture.lost), metrics.restarted(self._launcher.restarts)),
+            *(metrics.processes({of: processes.up for of, processes in there.items()}), self._seconds),
+        ]
+        # What was answered is counted here: it may have been popularity, and nobody may have been shown it.
+        mine = {"tidegate_answers", "tidegate_retrieved"}
+        families = [*ours, *(family for family in theirs if family.name not in mine)]
+        return Response(metrics.text(families), media_type=metrics.CONTENT_TYPE)
 
     async def _operate(self, request: Request) -> Response:
         service, _, operation = request.headers.get("x-amz-target", "").partition(".")
         try:
             if service != "SageMaker":
-                raise Rejected(f"X-Amz-Target must be SageMaker.<Operation>; found {service!r}", "UnknownOperation")
+                said = f"X-Amz-Target must be SageMaker.<Operation>; found {service!r}"
+                raise Rejected(said, "UnknownOperationException", 404)
             payload = _json_object(await body_of(request))
             found = await run_in_threadpool(self._control.call, operation, payload)
         except BadRequest as error:
@@ -93,40 +132,63 @@ class Server:
         return _answer(found, 200, AMZ_JSON)
 
     async def _invoke(self, request: Request) -> Response:
-        began = arrived(request.state)
-        deadline = self._decider.deadline(began)
-        name = request.path_params["name"]
-        serving = self._control.serving.get(name)
-        if serving is None:
-            return _invalid(f"Endpoint {name} needs to exist and be in service; it does not")
-        target = request.headers.get(TARGET_VARIANT)
-        if target is not None and target not in serving.variants:
-            return _invalid(f"TargetVariant must be one of {', '.join(serving.variants)}; found {target!r}")
+        began, name = arrived(request.state), request.path_params["name"]
         try:
             body = await body_of(request)
         except BadRequest as error:
-            return _invalid(str(error))
+            return self._invalid(name, str(error))
+        # From here to the variant's own count of requests nothing is waited for: what leaves is not asked any more.
+        serving = self._control.serving.get(name)
+        if serving is None:
+            return self._invalid("", f"Endpoint {name} needs to exist and be in service; it does not")
+        target = request.headers.get(TARGET_VARIANT)
+        if target is not None and target not in serving.of("", target).variants:
+            return self._invalid(name, f"TargetVariant must be one of {', '.join(serving.variants)}; found {target!r}")
         try:
-            asked = parse(body)
+            asked = parse(body, RankRequest)
+            key = asked.user_id or asked.request_id
+            serving = serving.of(key, target)
+            variant = target or serving.choose(key)
+            processes = serving.variants[variant]
+            asked = admitted(self._surfaces, processes.bundle, asked)
+            answer = await processes.answer(variant, asked, body, began)
         except BadRequest as error:
+            self._refusals[name, "ModelError"] += 1
             return _model_error(str(error))
-        variant = target or serving.choose(asked.user_id or asked.request_id)
-        answer = await self._decider.answer(serving.variants[variant], variant, asked, deadline)
+        self._count(name, answer, began)
         if serving.captures(asked.request_id):
             asking = asked.model_dump(exclude_unset=True)
-            self._capture.write(asked.day(), name, asking, answer, self._decider.milliseconds(began))
+            self._capture.write(asked.day(), name, asking, answer, _milliseconds(began))
         response = _answer(answer, 200, "application/json", {INVOKED_VARIANT: variant})
         if serving.shadow is not None and target is None and serving.shadowed(asked.request_id):
-            response.background = BackgroundTask(self._shadow, name, serving.shadow, asked)
+            response.background = BackgroundTask(self._shadow, name, serving.shadow, asked, body)
         return response
 
-    async def _shadow(self, endpoint: str, shadow: Shadow, asked: RankRequest) -> None:
+    def _count(self, endpoint: str, answer: Answer, began: float) -> None:
+        self._answers[answer.bundle_version, answer.fallback_reason or RANKED] += 1
+        if answer.retrieved_by is not None:
+            self._retrieved[answer.bundle_version, answer.retrieved_by] += 1
+        self._seconds.labels(endpoint, answer.variant, answer.bundle_version).observe(time.monotonic() - began)
+
+    def _invalid(self, endpoint: str, message: str) -> Response:
+        """The data plane's own refusal."""
+        self._refusals[endpoint if endpoint in self._control.serving else "", "ValidationError"] += 1
+        return _answer({"Message": message}, 400, "application/json", {"x-amzn-ErrorType": "ValidationError"})
+
+    async def _shadow(self, endpoint: str, shadow: Shadow, asked: RankRequest, body: bytes) -> None:
         """Once the answer has left: what the shadow says, in as much time, is captured and shown to nobody."""
         began = time.monotonic()
-        deadline = self._decider.deadline(began)
-        answer = await self._decider.answer(shadow.variant, shadow.name, asked, deadline, shown=False)
+        try:
+            answer = await shadow.variant.answer(shadow.name, asked, body, began)
+        except BadRequest as error:
+            _log.error("%s must read what the endpoint reads; found %s", shadow.name, error)
+            return
         asking = asked.model_dump(exclude_unset=True)
-        self._shadows.write(asked.day(), endpoint, asking, answer, self._decider.milliseconds(began))
+        self._shadows.write(asked.day(), endpoint, asking, answer, _milliseconds(began))
+
+
+def _milliseconds(since: float) -> float:
+    return (time.monotonic() - since) * 1000
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -147,11 +209,6 @@ def _answer(body: Any, status: int, content_type: str, headers: dict[str, str] |
 def _refused(error: Rejected) -> Response:
     """The control plane's refusal."""
     return _answer(error.body(), error.status, AMZ_JSON, {"x-amzn-ErrorType": error.code})
-
-
-def _invalid(message: str) -> Response:
-    """The data plane's own refusal."""
-    return _answer({"Message": message}, 400, "application/json", {"x-amzn-ErrorType": "ValidationError"})
 
 
 def _model_error(message: str) -> Response:

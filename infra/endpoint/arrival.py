@@ -2,17 +2,24 @@
 
 A busy event loop reads its sockets late, and a caller has waited that long already. Linux knows how long ago a
 connection last received data (`TCP_INFO`, tcp(7)), to some milliseconds; elsewhere the wait in the socket is not seen.
+The platform hands the moment on to a variant's process: a machine has one `time.monotonic` (CLOCK_MONOTONIC).
 """
 
+import math
 import socket
 import struct
 import sys
 import time
 from typing import Any
 
+from starlette.requests import Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 ARRIVED = "arrived"
+HANDED_ON = "x-tidegate-arrived"
+"""The header in which the platform says when a request came to it."""
+AS_VARIANT = "x-tidegate-variant"
+"""The header with the name under which a process answers."""
 TCP_INFO = socket.TCP_INFO if sys.platform == "linux" else None
 LAST_RECEIVED = struct.Struct("=52xI")
 """`tcpi_last_data_recv` of `struct tcp_info` in linux/tcp.h: milliseconds."""
@@ -33,9 +40,27 @@ def arrived(state: Any) -> float:
     return float(getattr(state, ARRIVED, time.monotonic()))
 
 
+def first_arrived(request: Request) -> float:
+    """The moment at which it came to the platform, where that says so; nobody's time gets longer by what it says."""
+    here = arrived(request.state)
+    try:
+        there = float(request.headers.get(HANDED_ON, here))
+    except ValueError:
+        return here
+    return here if math.isnan(there) else min(here, there)
+
+
+def deadline(arrived: float, budget: float, now: float) -> float:
+    """Until when a ranker may answer a request that arrived then and is looked at now, `budget` in seconds.
+
+    The server was so busy that the request waited until now; its answer will wait as long to be sent.
+    """
+    return arrived + budget - (now - arrived)
+
+
 def seconds_in_socket(connection: socket.socket | None) -> float:
     """How long ago the last data of a connection came; 0.0 where nobody knows."""
-    if TCP_INFO is None or connection is None:
+    if TCP_INFO is None or connection is None or connection.family == socket.AF_UNIX:
         return 0.0
     found = connection.getsockopt(socket.IPPROTO_TCP, TCP_INFO, LAST_RECEIVED.size)
     return LAST_RECEIVED.unpack(found)[0] / 1000 if len(found) == LAST_RECEIVED.size else 0.0

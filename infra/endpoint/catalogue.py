@@ -54,6 +54,10 @@ class Catalogue:
         """The `NEWEST` youngest items that are not removed."""
         return list(islice((item for item in self._by_age if item not in removed), NEWEST))
 
+    def unknown(self, items: Sequence[str]) -> list[str]:
+        """Those it does not know."""
+        return [item for item in items if item not in self._rows]
+
     def columns(
         self, candidates: Sequence[str], user: Mapping[str, Any] | None, request: RankRequest
     ) -> dict[str, Column]:
@@ -121,10 +125,10 @@ def _with_unknown(feature: Feature, items: Mapping[str, Column]) -> Column:
 
 
 def _repeated(word: str | None, n: int) -> Column:
-    """As it is: `np.full` would take it for a numpy string and drop a NUL at its end."""
-    column = np.empty(n, dtype=object)
-    column.fill(word)
-    return column
+    """One cell, seen n times: what a request says once is looked up once. `np.full` would drop a NUL at its end."""
+    cell = np.empty(1, dtype=object)
+    cell.fill(word)
+    return np.broadcast_to(cell, (n,))
 
 
 def objects(values: Sequence[Any] | Column) -> Column:

@@ -1,27 +1,31 @@
 """`python -m infra.endpoint.container [serve]`: SageMaker's container contract around one bundle.
 
-`GET /ping` says 200 once the bundle is loaded and has answered, `POST /invocations` decides with the same code as the
-local endpoint. SIGTERM ends it after the requests under way. The platform routes, captures and weighs; this only ranks.
+`GET /ping` says 200 once the bundle is loaded and has answered, `POST /invocations` decides, beside the other calls of
+`calls.CALLS`; `GET /openapi.json` describes them. SIGTERM ends it after the requests under way. The platform routes,
+captures and weighs; this only ranks. The local platform begins it with `--fd`, a socket that listens already, and ends
+it; `GET /offers` tells that one what popularity offers while this is away.
 """
 
 import argparse
+import hashlib
 import os
-from collections.abc import Sequence
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import orjson
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.endpoint import metrics
-from infra.endpoint.__main__ import HOST, entry, listen, serve
-from infra.endpoint.arrival import arrived
-from infra.endpoint.decide import Decider, Features
-from infra.endpoint.errors import BadRequest
+from infra.endpoint import calls, metrics
+from infra.endpoint.__main__ import HOST, entry, listen, one_thread_per_pool, serve
+from infra.endpoint.child import end_with_the_platform
+from infra.endpoint.decide import Decider, Features, told
 from infra.endpoint.payload import SHA256_VARIABLE
-from infra.endpoint.request import body_of, parse
+from infra.endpoint.processes import OFFERS
+from infra.endpoint.variant import Offer, Variant
 from jobs import bundle, config
 from jobs.bundle import Bundle
 from jobs.config import Config
@@ -33,36 +37,57 @@ VARIANT = "container"
 
 
 def application(judged: Bundle, features: Features, settings: Config) -> Starlette:
-    """The two routes over one bundle; raises what the bundle raises when it cannot answer."""
-    decider = Decider(features, settings.endpoint.timeout_ms, settings.tasks)
+    """The calls of one bundle; raises what the bundle raises when it cannot answer."""
+    decider = Decider(features, settings.endpoint.timeout_ms, settings.tasks, surfaces=settings.endpoint.surfaces)
     variant = decider.ready(judged)
 
-    async def ping(_request: Request) -> Response:
-        return Response(status_code=200)
+    offers = Offers(variant)
 
-    async def invocations(request: Request) -> Response:
-        deadline = decider.deadline(arrived(request.state))
-        try:
-            asked = parse(await body_of(request))
-        except BadRequest as error:
-            return _json({"error": str(error)}, 400)
-        return _json(await decider.answer(variant, VARIANT, asked, deadline), 200)
+    async def ping(_request: Request) -> Response:
+        return Response(status_code=200, headers={OFFERS: offers.told()[0]})
+
+    async def popularity(_request: Request) -> Response:
+        return Response(offers.told()[1], media_type="application/json")
 
     async def counters(_request: Request) -> Response:
-        text = metrics.answers(decider.outcomes) + metrics.retrieved(decider.retrieved)
-        return Response(text, media_type=metrics.CONTENT_TYPE)
+        families: list[metrics.Family] = [
+            *(metrics.answers(decider.outcomes), metrics.retrieved(decider.retrieved), decider.stages),
+            *(metrics.feature_age(decider.features_age()), metrics.bundles([(judged.candidate_id, judged.sha256)])),
+        ]
+        return Response(metrics.text(families), media_type=metrics.CONTENT_TYPE)
 
-    async def gone(_request: Request, _error: Exception) -> Response:
-        return Response(status_code=400)
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        decider.close()
 
     return Starlette(
         routes=[
-            Route("/invocations", invocations, methods=["POST"]),
+            *calls.routes(decider, variant, VARIANT),
             Route("/ping", ping, methods=["GET"]),
+            Route("/offers", popularity, methods=["GET"]),
             Route("/metrics", counters, methods=["GET"]),
         ],
-        exception_handlers={ClientDisconnect: gone},
+        exception_handlers=calls.HANDLERS,
+        lifespan=lifespan,
     )
+
+
+class Offers:
+    """What a variant's popularity offers, written out once for each publication."""
+
+    def __init__(self, variant: Variant) -> None:
+        self._variant = variant
+        self._of: Sequence[Offer] = ()
+        self._told = ("", b"")
+
+    def told(self) -> tuple[str, bytes]:
+        """Its version, and what it is."""
+        now = self._variant.offers
+        if now is not self._of:
+            content = told(now)
+            self._of, self._told = now, (hashlib.sha256(content).hexdigest()[:16], content)
+        return self._told
 
 
 def main(argv: Sequence[str]) -> int:
@@ -72,22 +97,22 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--model", type=Path, default=MODEL, help=f"the bundle's folder, by default {MODEL}")
     parser.add_argument("--host", default=HOST, help="address to bind; inside a container 0.0.0.0")
     parser.add_argument("--port", type=int, default=PORT)
+    parser.add_argument("--fd", type=int, help="a listening socket; the process ends with its stdin then")
     # The platform hands the model's settings over as environment variables: this one is part of its contract.
     parser.add_argument("--sha256", default=os.environ.get(SHA256_VARIABLE), help=f"by default {SHA256_VARIABLE}")
     options = parser.parse_args(argv)
     if not options.sha256:
         raise Misconfigured(f"the container needs --sha256 or {SHA256_VARIABLE} of the judged bundle; found none")
+    if options.fd is not None:
+        end_with_the_platform()
     settings = config.load()
-    listener = listen(options.port, options.host)
+    listener = listen(options.port, options.host) if options.fd is None else socket.socket(fileno=options.fd)
+    one_thread_per_pool()
     from jobs.features.online import OnlineFeatures
 
     judged = bundle.load(options.model, options.sha256)
     serve(application(judged, OnlineFeatures(settings), settings), listener)
     return EXIT_OK
-
-
-def _json(body: object, status: int) -> Response:
-    return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,9 @@
-"""The SageMaker operations deploys use, over the local registry; a name nothing knows is a ValidationException.
+"""The SageMaker operations that deploys use, over the local registry; a name nothing knows is a ValidationException.
 
-An update loads the new variants beside the old ones and swaps them in one assignment: a request is answered by the
-old config or by the new one, never by neither. An update that fails leaves the old config in service and says why in
-`FailureReason`.
+What an update does with an endpoint's traffic is `updates`; an update that fails, or is rolled back, leaves the old
+config in service and says why in `FailureReason`.
 """
 
-import gc
-import logging
 import re
 import threading
 import time
@@ -15,82 +12,95 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
+from infra.endpoint import described
+from infra.endpoint.deployment import asked_of, plan_of, served_of
 from infra.endpoint.errors import Rejected
+from infra.endpoint.experiments import Experiments
+from infra.endpoint.models import Folders, Source
 from infra.endpoint.payload import (
     SHA256,
     SHA256_VARIABLE,
     check,
+    check_quota,
     check_variants,
     check_weights,
-    folder_of,
+    counts_of,
     known,
     models_of,
     new_name,
     sha256_of,
-    shadow_share,
     shadows_of,
-    weights_of,
 )
-from infra.endpoint.serving import Serving, Shadow
-from infra.endpoint.state import Endpoint, Registry
-from infra.endpoint.variant import Variant
+from infra.endpoint.processes import Processes
+from infra.endpoint.serving import Serving
+from infra.endpoint.state import Deployment, Endpoint, Registry
+from infra.endpoint.updates import Ask, Updates
 from jobs import bundle
-from jobs.errors import TidegateError
 from jobs.serving.capture import CAPTURE
 
 ARN = "arn:aws:sagemaker:{region}:000000000000:{kind}/{name}"
-ONE_PROCESS = {"CurrentInstanceCount": 1, "DesiredInstanceCount": 1}
-BUSY = ("Creating", "Updating")
-_log = logging.getLogger(__name__)
+BUSY = ("Creating", "Updating", "RollingBack")
 
 
 class Control:
-    """The control plane. `serving` maps an endpoint's name to what answers its requests; reading it needs no lock."""
+    """The control plane: every operation is one method of its name."""
 
     def __init__(
         self,
         registry: Registry,
         region: str,
         loads: Executor,
-        ready: Callable[[bundle.Bundle], Variant],
+        ready: Callable[[bundle.Standby], Processes],
         captures: Callable[[], bool],
+        alarms: Ask | None = None,
+        clock: Callable[[], float] = time.time,
+        looks: bool = True,
+        source: Source | None = None,
     ) -> None:
-        """`loads` runs what takes time; `ready` makes a loaded bundle answer once before it may serve.
+        """`loads` runs what takes time; `ready` begins what answers for a bundle, once it has answered.
 
-        `captures`: whether the data capture can be written.
+        `captures`: whether the data capture can be written. `alarms`: asks CloudWatch; None: there is none, and an
+        update that names alarms is refused. `looks`: whether updates under way are looked at without `look`.
+        `source`: where bundles come from; folders of this machine where it is not said.
         """
-        self.serving: dict[str, Serving] = {}
         self._registry = registry
         self._state = registry.state
         self._region = region
-        self._loads = loads
-        self._ready = ready
         self._captures = captures
+        self._alarms = alarms
+        self._clock = clock
         self._lock = threading.RLock()
+        self._source = source or Folders()
+        self._updates = Updates(registry, self._lock, loads, ready, alarms, clock, looks, self._source)
+        self._experiments = Experiments(registry, self._lock, region, clock, self.update_endpoint)
+        self._updates.beside(self._experiments)
 
     def call(self, operation: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The response body of one operation; raises `Rejected` with SageMaker's error code."""
         check(operation, payload)
-        method: Callable[[Mapping[str, Any]], dict[str, Any]] = getattr(self, _snake(operation))
+        owner = self._experiments if "InferenceExperiment" in operation else self
+        method: Callable[[Mapping[str, Any]], dict[str, Any]] = getattr(owner, _snake(operation))
         with self._lock, self._registry.unchanged_on_error():
-            return method(payload)
+            found = method(payload)
+        self._updates.watch()
+        return found
+
+    @property
+    def serving(self) -> dict[str, Serving]:
+        """What answers an endpoint's requests, by its name; reading it needs no lock."""
+        return self._updates.serving
 
     def resume(self) -> None:
-        """Load what the registry says is in service; what cannot be loaded is Failed, with the reason.
+        """Serve what the registry says is in service, and go on with what is under way."""
+        self._updates.resume()
 
-        A disk that takes no writes is no reason not to serve: it is said in the log.
-        """
-        for name, endpoint in self._state.endpoints.items():
-            if endpoint.updating_to is not None:
-                endpoint.failure = f"the update to {endpoint.updating_to} was interrupted by a restart"
-                endpoint.updating_to = None
-            try:
-                self.serving[name] = self._load(name, endpoint.config, endpoint.weights)
-                endpoint.status = "InService"
-            except Exception as error:  # noqa: BLE001 - one bundle's trouble must not keep the others from serving
-                endpoint.status, endpoint.failure = "Failed", str(error)
-        self._save_or_say()
-        _freeze()
+    def look(self) -> None:
+        """Take every update under way a step further where it may be taken now."""
+        self._updates.look()
+
+    def close(self) -> None:
+        """Begin nothing any more."""
+        self._updates.close()
 
     # -- models -----------------------------------------------------------------------------------
     def create_model(self, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,14 +112,14 @@ class Control:
             raise Rejected(
                 f"PrimaryContainer.Environment needs {SHA256_VARIABLE}, the judged bundle's; found {sha256!r}"
             )
-        folder = folder_of(container.get("ModelDataUrl"))
+        folder = self._source.check(container.get("ModelDataUrl"))
         try:
-            there = (folder / bundle.MANIFEST).is_file()
+            there = folder is None or (folder / bundle.MANIFEST).is_file()
         except OSError:  # a name too long for any file system
             there = False
         if not there:
             raise Rejected(f"ModelDataUrl must name a bundle's folder (with {bundle.MANIFEST}); found {folder}")
-        self._state.models[name] = {**payload, "CreationTime": time.time()}
+        self._state.models[name] = {**payload, "CreationTime": self._clock()}
         self._registry.save()
         return {"ModelArn": self._arn("model", name)}
 
@@ -137,10 +147,8 @@ class Control:
         check_variants(payload)
         for variant in (*payload["ProductionVariants"], *shadows_of(payload)):
             known(variant, "ModelName", self._state.models, "model")
-        percentage = payload.get("DataCaptureConfig", {}).get("InitialSamplingPercentage", 100)
-        if not 0 <= percentage <= 100:
-            raise Rejected(f"InitialSamplingPercentage must be in 0..100; found {percentage}")
-        self._state.configs[name] = {**payload, "CreationTime": time.time()}
+        check_quota(counts_of(payload))
+        self._state.configs[name] = {**payload, "CreationTime": self._clock()}
         self._registry.save()
         return {"EndpointConfigArn": self._arn("endpoint-config", name)}
 
@@ -152,9 +160,11 @@ class Control:
     def delete_endpoint_config(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Forget a config no endpoint uses."""
         name = known(payload, "EndpointConfigName", self._state.configs, "endpoint configuration")
-        used = [e for e, body in self._state.endpoints.items() if name in (body.config, body.updating_to)]
+        used = [e for e, body in self._state.endpoints.items() if name in body.configs]
         if used:
             raise Rejected(f"endpoint configuration {name} must not be in use; found in {', '.join(sorted(used))}")
+        if self._experiments.uses(name):
+            raise Rejected(f"endpoint configuration {name} must not be in use; found in an inference experiment")
         del self._state.configs[name]
         self._registry.save()
         return {}
@@ -164,37 +174,48 @@ class Control:
         """Start loading a config's variants; InService once they answer, Failed with the reason otherwise."""
         name = new_name(payload, "EndpointName", self._state.endpoints)
         config = known(payload, "EndpointConfigName", self._state.configs, "endpoint configuration")
-        at = time.time()
-        weights = weights_of(self._state.configs[config])
-        self._state.endpoints[name] = Endpoint(config, "Creating", at, at, weights)
+        at = self._clock()
+        served = served_of(config, self._state.configs[config])
+        self._state.endpoints[name] = Endpoint(served, "Creating", at, at)
         self._registry.save()
-        self._loads.submit(self._bring_up, name, config)
+        self._updates.create(name)
         return {"EndpointArn": self._arn("endpoint", name)}
 
     def update_endpoint(self, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """Start loading another config beside the serving one; swapped when loaded, left alone when it fails."""
+        """Start loading another config beside the serving one; the traffic moves as the `DeploymentConfig` says."""
         name = self._idle_endpoint(payload)
         config = known(payload, "EndpointConfigName", self._state.configs, "endpoint configuration")
         endpoint = self._state.endpoints[name]
-        endpoint.status, endpoint.updating_to, endpoint.failure = "Updating", config, None
-        endpoint.modified = time.time()
+        asked = asked_of(payload, endpoint.last_deployment)
+        served = served_of(config, self._state.configs[config], payload, endpoint.served)
+        plan = plan_of(asked, served.counts)
+        if plan.alarms and self._alarms is None:
+            raise Rejected("AutoRollbackConfiguration needs a CloudWatch to ask; found no endpoint.alarms_url")
+        now = self._clock()
+        endpoint.deployment = Deployment(served, dict(asked), now)
+        endpoint.last_deployment = payload.get("DeploymentConfig", endpoint.last_deployment)
+        endpoint.status, endpoint.failure, endpoint.modified = "Updating", None, now
         self._registry.save()
-        self._loads.submit(self._bring_up, name, config)
+        self._updates.update(name)
         return {"EndpointArn": self._arn("endpoint", name)}
 
     def update_endpoint_weights_and_capacities(self, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """Share the traffic anew at once; capacities are noted nowhere (one process serves)."""
+        """Share the traffic anew at once; instances are noted, for how many processes answer is a setting."""
         name = self._idle_endpoint(payload)
         endpoint, serving = self._state.endpoints[name], self.serving.get(name)
-        weights = dict(endpoint.weights)
+        weights, counts = dict(endpoint.served.weights), dict(endpoint.served.counts)
         for change in payload.get("DesiredWeightsAndCapacities", []):
-            if change.get("VariantName") not in weights:
-                raise Rejected(f"endpoint {name} has the variants {list(weights)}; found {change.get('VariantName')!r}")
-            weights[change["VariantName"]] = float(change.get("DesiredWeight", weights[change["VariantName"]]))
+            variant = change.get("VariantName")
+            if variant not in weights:
+                raise Rejected(f"endpoint {name} has the variants {list(weights)}; found {variant!r}")
+            weights[variant] = float(change.get("DesiredWeight", weights[variant]))
+            counts[variant] = int(change.get("DesiredInstanceCount", counts[variant]))
         check_weights(weights)
+        check_quota(counts)
         if serving is None:
             raise Rejected(f"endpoint {name} must be in service to share its traffic anew; found {endpoint.status}")
-        endpoint.weights, endpoint.modified = weights, time.time()
+        endpoint.served = replace(endpoint.served, weights=weights, counts=counts)
+        endpoint.modified = self._clock()
         self._registry.save()
         self.serving[name] = replace(serving, weights=weights)
         return {"EndpointArn": self._arn("endpoint", name)}
@@ -202,36 +223,20 @@ class Control:
     def describe_endpoint(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The status as it is; variants are listed only while they serve."""
         name = known(payload, "EndpointName", self._state.endpoints, "endpoint")
-        endpoint = self._state.endpoints[name]
-        body: dict[str, Any] = {
+        endpoint, serving = self._state.endpoints[name], self.serving.get(name)
+        body = {
             "EndpointName": name,
             "EndpointArn": self._arn("endpoint", name),
-            "EndpointConfigName": endpoint.config,
+            "EndpointConfigName": endpoint.served.config,
             "EndpointStatus": endpoint.status,
             "CreationTime": endpoint.created,
             "LastModifiedTime": endpoint.modified,
+            **described.deployments(endpoint, self._state.configs),
         }
-        if endpoint.failure:
-            body["FailureReason"] = endpoint.failure
-        if name in self.serving:
-            body["ProductionVariants"] = [
-                {"VariantName": v, "CurrentWeight": w, "DesiredWeight": w, **ONE_PROCESS}
-                for v, w in self.serving[name].weights.items()
-            ]
-            shadow = self.serving[name].shadow
-            if shadow is not None:
-                weight = shadow.share * sum(self.serving[name].weights.values())
-                body["ShadowProductionVariants"] = [
-                    {"VariantName": shadow.name, "CurrentWeight": weight, "DesiredWeight": weight, **ONE_PROCESS}
-                ]
-            percentage = self.serving[name].capture_percentage
-            body["DataCaptureConfig"] = {
-                "EnableCapture": percentage > 0,
-                "CaptureStatus": "Started" if percentage > 0 and self._captures() else "Stopped",
-                "CurrentSamplingPercentage": percentage,
-                "DestinationS3Uri": (self._registry.folder / CAPTURE).resolve().as_uri(),
-                "KmsKeyId": "",
-            }
+        if serving is not None:
+            body |= described.variants(endpoint.served, serving)
+            folder = (self._registry.folder / CAPTURE).resolve().as_uri()
+            body["DataCaptureConfig"] = described.capture(serving, folder, self._captures())
         return body
 
     def list_endpoints(self, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,73 +272,8 @@ class Control:
         name = self._idle_endpoint(payload)
         del self._state.endpoints[name]
         self._registry.save()
-        self.serving.pop(name, None)
+        self._updates.drop(name)
         return {}
-
-    # -- bringing up ------------------------------------------------------------------------------
-    def _bring_up(self, name: str, config: str) -> None:
-        """Load and swap, on the loading thread; the outcome is the endpoint's status."""
-        try:
-            weights = weights_of(self._state.configs[config])
-            self._swap(name, config, self._load(name, config, weights))
-        except Exception as error:  # noqa: BLE001 - whatever went wrong, the status must say so instead of hanging
-            self._give_up(name, f"{type(error).__name__}: {error}")
-            return
-        _freeze()
-
-    def _swap(self, name: str, config: str, serving: Serving) -> None:
-        """Raises `Rejected` where it cannot be written down: a restart would serve another config than was told."""
-        with self._lock, self._registry.unchanged_on_error():
-            endpoint = self._state.endpoints[name]
-            endpoint.status, endpoint.failure, endpoint.updating_to = "InService", None, None
-            endpoint.config, endpoint.weights, endpoint.modified = config, dict(serving.weights), time.time()
-            self._registry.save()
-            self.serving[name] = serving
-
-    def _give_up(self, name: str, failure: str) -> None:
-        """A failed update leaves the old config in service; a failed creation serves nothing."""
-        with self._lock:
-            endpoint = self._state.endpoints[name]
-            endpoint.status = "InService" if name in self.serving else "Failed"
-            endpoint.failure, endpoint.updating_to, endpoint.modified = failure, None, time.time()
-            self._save_or_say()
-
-    def _save_or_say(self) -> None:
-        """What is true is described in any case; a restart would begin from the file."""
-        try:
-            self._registry.save()
-        except OSError as error:
-            _log.error("the registry needs to be written, or a restart begins from an older one; found: %s", error)
-
-    def _load(self, name: str, config: str, weights: dict[str, float]) -> Serving:
-        body = self._state.configs[config]
-        variants = {v["VariantName"]: self._variant(name, v) for v in body["ProductionVariants"]}
-        shadows = [Shadow(v["VariantName"], self._variant(name, v), shadow_share(body)) for v in shadows_of(body)]
-        capture = body.get("DataCaptureConfig", {})
-        percentage = capture.get("InitialSamplingPercentage", 100) if capture.get("EnableCapture") else 0
-        return Serving(name, variants, weights, percentage, config, *shadows)
-
-    def _variant(self, name: str, asked: Mapping[str, Any]) -> Variant:
-        """The one that answers at the endpoint already where it is of these bytes: a champion beside its canary."""
-        model = self._state.models[asked["ModelName"]]
-        serving = self.serving.get(name)
-        there = {} if serving is None else {v.bundle.sha256: v for v in serving.variants.values()}
-        if serving is not None and serving.shadow is not None:
-            there[serving.shadow.variant.bundle.sha256] = serving.shadow.variant
-        return there.get(sha256_of(model)) or self._ready(self._bundle(model))
-
-    def _bundle(self, model: Mapping[str, Any]) -> bundle.Bundle:
-        """The judged bundle: our own copy where it is whole, else the folder the model names, copied once verified."""
-        sha256, source = sha256_of(model), folder_of(model["PrimaryContainer"]["ModelDataUrl"])
-        kept = self._registry.kept(sha256)
-        if kept.is_dir():
-            try:
-                return bundle.load(kept, sha256)
-            except TidegateError:
-                pass  # a damaged copy: the source may still be what was judged
-        loaded = bundle.load(source, sha256)
-        self._registry.keep(sha256, source)
-        return loaded
 
     def _idle_endpoint(self, payload: Mapping[str, Any]) -> str:
         name = known(payload, "EndpointName", self._state.endpoints, "endpoint")
@@ -344,12 +284,6 @@ class Control:
 
     def _arn(self, kind: str, name: str) -> str:
         return ARN.format(region=self._region, kind=kind, name=name)
-
-
-def _freeze() -> None:
-    """Keep loaded models out of the garbage collector's way: a full collection would cost a request its promise."""
-    gc.collect()
-    gc.freeze()
 
 
 def _without_tags(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,30 +6,37 @@ fallback answers from memory, on the caller's thread, without I/O.
 """
 
 import asyncio
-import hashlib
 import logging
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
-from typing import Any, NamedTuple, Protocol
+from datetime import UTC, date, datetime
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
 
 import numpy as np
+import orjson
 
-from infra.endpoint.catalogue import SOURCE_ITEM, Catalogue, objects
+from infra.endpoint import metrics
+from infra.endpoint.arrival import deadline
+from infra.endpoint.catalogue import Catalogue, objects
+from infra.endpoint.errors import BadRequest
+from infra.endpoint.held import Held
 from infra.endpoint.lane import Lane, Late
-from infra.endpoint.request import RankRequest
-from infra.endpoint.variant import Offer, Scored, Variant
-from jobs.bundle import Bundle
+from infra.endpoint.request import Asked, AskedOnSurface, RankRequest, shown
+from infra.endpoint.retrieve import allowed, candidates
+from infra.endpoint.variant import Offer, Popular, Scored, Variant
+from jobs.bundle import Bundle, Standby
+from jobs.config import ServedSurfaceSettings
 from jobs.features.online import Published
 from jobs.serving.answer import Answer, Placement
-from models.policies.choice import slate
+from jobs.serving.slates import drawn
 from models.policies.score import score
 from models.rankers.features import Encodings
 from models.rankers.protocol import Columns, Predictions, Scorer
-from models.retrieval import Found
 from models.retrieval.first_stage import POPULARITY
 from models.settings import PolicySettings, TaskSettings
 
@@ -42,11 +49,17 @@ UNSEEN = "unseen"
 """The candidate of a probe while no item is known: a ranker must be able to score an item it never saw."""
 SAY_SECONDS = 60.0
 """A ranker that fails is said once in so long, not once a request."""
+EVERY_SURFACE = ServedSurfaceSettings()
+NONE = Scored(objects([]), Predictions(np.zeros(0), np.zeros(0)))
 NOTHING = Published(None, {}, Encodings.unknown())
 """What is known before the first publication."""
 Packed = tuple[Published, Catalogue]
-RANKED, BUSY, LATE, FAILED = OUTCOMES = ("ranked", "busy", "late", "failed")
+RANKED, BUSY, LATE, FAILED = "ranked", "busy", "late", "failed"
 """What became of a request: the ranker answered; or it could not have been in time, or was not, or raised."""
+DOWN, HUNG = "down", "hung"
+"""No process of the variant was there to ask, or the one that was asked said nothing in time."""
+S = TypeVar("S", bound=AskedOnSurface)
+T = TypeVar("T")
 
 
 class Slate(NamedTuple):
@@ -55,6 +68,18 @@ class Slate(NamedTuple):
     items: list[Placement]
     retrieved_by: str | None = None
     candidates: list[str] | None = None
+    user_known: bool | None = None
+    unknown_items: list[str] | None = None
+
+
+class Judged(NamedTuple):
+    """What a ranker says of the candidates that reach it, before anything is drawn; the rest as in `Slate`."""
+
+    scored: Scored
+    retrieved_by: str | None
+    candidates: list[str] | None
+    user_known: bool | None
+    unknown_items: list[str] | None
 
 
 _log = logging.getLogger(__name__)
@@ -80,17 +105,26 @@ class Decider:
     """Answers requests for any variant; holds the online features and keeps what variants offer up to date."""
 
     def __init__(
-        self, features: Features, timeout_ms: int, tasks: TaskSettings, clock: Callable[[], float] = time.monotonic
+        self,
+        features: Features,
+        timeout_ms: int,
+        tasks: TaskSettings,
+        clock: Callable[[], float] = time.monotonic,
+        surfaces: Mapping[str, ServedSurfaceSettings] = MappingProxyType({}),
     ) -> None:
         """Requests' arrivals are on `clock`, in seconds."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
         """Answers by (candidate id, outcome) since the start."""
         self.retrieved: Counter[tuple[str, str]] = Counter()
         """Of these the requests without candidates, by (candidate id, who found them)."""
+        self.stages = metrics.stages()
+        """How long each step of a ranked answer took."""
         self._features = features
         self._tasks = tasks
         self._timeout = timeout_ms / 1000
         self._clock = clock
+        self._surfaces = surfaces
+        self._held = {name: Held[Judged](own.cached) for name, own in surfaces.items() if own.cached}
         self._packed: Sequence[Packed] = ()
         """Newest first; the last is `NOTHING`."""
         self._variants: WeakSet[Variant] = WeakSet()
@@ -100,45 +134,34 @@ class Decider:
         self.refresh()
         threading.Thread(target=self._keep_fresh, name="refresh", daemon=True).start()
 
-    def milliseconds(self, since: float) -> float:
-        """From a moment until now."""
-        return (self._clock() - since) * 1000
-
     def deadline(self, arrived: float) -> float:
-        """Until when the ranker may answer a request that arrived then and is looked at now.
+        """Until when the ranker may answer a request that arrived then and is looked at now."""
+        return deadline(arrived, self._timeout, self._clock())
 
-        The server was so busy that the request waited until now; its answer will wait as long to be sent.
-        """
-        waited = self._clock() - arrived
-        return arrived + self._timeout - waited
-
-    async def answer(
-        self, variant: Variant, name: str, request: RankRequest, deadline: float, shown: bool = True
-    ) -> Answer:
+    async def answer(self, variant: Variant, name: str, request: RankRequest, deadline: float) -> Answer:
         """The response; `fallback` says that popularity made it, because the ranker was busy, late or raised.
 
-        Only what is `shown` is counted.
+        Raises `BadRequest` as `admitted` does.
         """
+        request = self.admitted(variant.bundle, request)
         offer = variant.offer(request.at())
-        made, outcome = await self._ranked(variant, offer, request, deadline)
+        made, outcome = await self.in_time(
+            variant, request, deadline, lambda: self.by_ranker(variant.bundle, offer, request)
+        )
         if made is None:
             made = by_popularity(variant.bundle, offer, request)
-        if shown:
-            self.outcomes[variant.bundle.candidate_id, outcome] += 1
-        if shown and made.retrieved_by is not None:
+        self.outcomes[variant.bundle.candidate_id, outcome] += 1
+        if made.retrieved_by is not None:
             self.retrieved[variant.bundle.candidate_id, made.retrieved_by] += 1
-        return Answer(
-            request_id=request.request_id,
-            items=made.items,
-            bundle_version=variant.bundle.candidate_id,
-            bundle_sha256=variant.bundle.sha256,
-            variant=name,
-            fallback=outcome != RANKED,
-            features_day=None if offer.day is None else offer.day.isoformat(),
-            retrieved_by=made.retrieved_by,
-            candidates=made.candidates,
-            fallback_reason=None if outcome == RANKED else outcome,
-        )
+        return answered(variant.bundle, name, request, offer, made, outcome)
+
+    def on(self, surface: str) -> ServedSurfaceSettings:
+        """What a surface is given."""
+        return self._surfaces.get(surface, EVERY_SURFACE)
+
+    def admitted(self, bundle: Bundle, request: S) -> S:
+        """See `admitted`."""
+        return admitted(self._surfaces, bundle, request)
 
     def ready(self, bundle: Bundle) -> Variant:
         """The bundle once it has answered by its ranker and by its fallback; raises what they raise."""
@@ -165,6 +188,11 @@ class Decider:
             for variant in self._variants:
                 variant.offers = _offers(variant.bundle, self._packed, variant.offers)
 
+    def features_age(self) -> float:
+        """Seconds since the newest publication counted as known; NaN before the first."""
+        newest = self._packed[0][0]
+        return math.nan if newest.day is None else (datetime.now(UTC) - newest.available_at).total_seconds()
+
     def close(self) -> None:
         """Stop taking work."""
         self._closing.set()
@@ -173,14 +201,19 @@ class Decider:
             variant.lane.close()
 
     # -- the ranker's way -------------------------------------------------------------------------
-    async def _ranked(
-        self, variant: Variant, offer: Offer, request: RankRequest, deadline: float
-    ) -> tuple[Slate | None, str]:
-        """The ranker's slate, None where it did not answer in time or at all; and what became of it."""
-        work = variant.lane.take(lambda: self.by_ranker(variant.bundle, offer, request), deadline)
-        if work is None:
+    async def in_time(
+        self, variant: Variant, request: Asked, deadline: float, work: Callable[[], T]
+    ) -> tuple[T | None, str]:
+        """What work on the variant's thread comes to, None where that is not in time or not at all; and what became
+        of it. A surface may have less time.
+        """
+        own = self.on(request.surface).timeout_ms if isinstance(request, AskedOnSurface) else None
+        budget = self._timeout if own is None else own / 1000
+        deadline -= self._timeout - budget
+        taken = variant.lane.take(work, deadline, budget)
+        if taken is None:
             return None, BUSY
-        answer = asyncio.wrap_future(work)
+        answer = asyncio.wrap_future(taken)
         done, _ = await asyncio.wait([answer], timeout=max(0.0, deadline - self._clock()))
         if not done:
             answer.cancel()
@@ -195,20 +228,41 @@ class Decider:
 
     def by_ranker(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Slate:
         """On the variant's thread: may read the online store, may take long, may raise."""
-        user = None
-        if request.user_id is not None and offer.day is not None:
-            user = self._features.user(request.user_id, offer.day)
-        candidates, by = _candidates(bundle, offer, user, request)
-        told = None if by is None else candidates
-        if not candidates:
-            return Slate([], by, told)
-        columns = offer.catalogue.columns(candidates, user, request)
-        left = bundle.kept(columns, np.array([0, len(candidates)]))
-        if left is not None:
-            columns = {name: column[left] for name, column in columns.items()}
-        return Slate(_placed(_scored(bundle.ranker, columns), request, bundle.policy), by, told)
+        held = self._held.get(request.surface) if request.drawn else None
+        if held is None:
+            judged = self._judged(bundle, offer, request)
+        else:
+            words = frozenset(request.context.items())
+            own = None if request.candidates is None else tuple(request.candidates)
+            key = (bundle.sha256, request.user_id, request.surface, words, own)
+            judged = held.of(key, offer, lambda: self._judged(bundle, offer, request))
+        with self.stages.labels("slate").time():
+            return Slate(_placed(judged.scored, request, bundle.policy), *judged[1:])
 
-    def _say(self, bundle: Bundle, request: RankRequest, error: Exception) -> None:
+    def user(self, offer: Offer, user_id: str | None) -> Mapping[str, Any] | None:
+        """What was known of a user, from the online store."""
+        return None if user_id is None or offer.day is None else self._features.user(user_id, offer.day)
+
+    def _judged(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Judged:
+        took = self.stages.labels
+        with took("features").time():
+            user = self.user(offer, request.user_id)
+        with took("retrieve").time():
+            items, by = candidates(bundle, offer, user, request, self.on(request.surface).retrieve)
+        told = None if by is None else items
+        known = None if request.user_id is None else user is not None
+        unknown = offer.catalogue.unknown(items) if by is None else None
+        if not items:
+            return Judged(NONE, by, told, known, unknown)
+        with took("columns").time():
+            columns = offer.catalogue.columns(items, user, request)
+        with took("rank").time():
+            left = bundle.kept(columns, np.array([0, len(items)])) if request.drawn else None
+            if left is not None:
+                columns = {name: column[left] for name, column in columns.items()}
+            return Judged(_scored(bundle.ranker, columns), by, told, known, unknown)
+
+    def _say(self, bundle: Bundle, request: Asked, error: Exception) -> None:
         if self._clock() - self._said >= SAY_SECONDS:
             self._said = self._clock()
             failed = self.outcomes[bundle.candidate_id, FAILED] + 1
@@ -231,12 +285,69 @@ class Decider:
 
 
 # -- popularity's way ---------------------------------------------------------------------------------------------
-def by_popularity(bundle: Bundle, offer: Offer, request: RankRequest) -> Slate:
+def by_popularity(bundle: Standby, offer: Popular, request: RankRequest) -> Slate:
     """From memory only, the user unknown; the slate is drawn by the bundle's policy, so propensities are true."""
     if request.candidates is None:
         return Slate(_placed(offer.popular, request, bundle.policy), POPULARITY, offer.popular_ids)
-    scored = _scored(bundle.fallback, {"item_id": objects(_allowed(offer, request.candidates))})
+    scored = _scored(bundle.fallback, {"item_id": objects(allowed(offer, request.candidates))})
     return Slate(_placed(scored, request, bundle.policy))
+
+
+def admitted(surfaces: Mapping[str, ServedSurfaceSettings], bundle: Standby, request: S) -> S:
+    """The request, which says how many items it wants; raises `BadRequest` for more than its surface shows, and for a
+    surface that neither the settings nor the bundle's training knows. A bundle may not say what it knows.
+    """
+    learned = bundle.manifest["lineage"].get("surfaces")
+    if learned is not None and request.surface not in learned and request.surface not in surfaces:
+        known = ", ".join(sorted({*learned, *surfaces}))
+        raise BadRequest(f"surface must be one of {known}; found {shown(request.surface)}")
+    if not isinstance(request, RankRequest) or not request.drawn:
+        return request
+    own = surfaces.get(request.surface, EVERY_SURFACE)
+    if request.k is None:
+        return request.model_copy(update={"k": own.k})
+    if request.k > own.most_k:
+        raise BadRequest(f"k must be at most {own.most_k} on surface {shown(request.surface)}; found {request.k}")
+    return request
+
+
+def answered(bundle: Standby, name: str, request: RankRequest, offer: Popular, made: Slate, outcome: str) -> Answer:
+    """The slate as variant `name` of a bundle says it."""
+    return Answer(
+        request_id=request.request_id,
+        items=made.items,
+        bundle_version=bundle.candidate_id,
+        bundle_sha256=bundle.sha256,
+        variant=name,
+        fallback=outcome != RANKED,
+        features_day=None if offer.day is None else offer.day.isoformat(),
+        retrieved_by=made.retrieved_by,
+        candidates=made.candidates,
+        fallback_reason=None if outcome == RANKED else outcome,
+        user_known=made.user_known,
+        unknown_items=made.unknown_items,
+    )
+
+
+def told(offers: Sequence[Popular]) -> bytes:
+    """What popularity must know, for `heard` in another process."""
+    said = [(offer.day, offer.available_at, offer.popular_ids) for offer in offers]
+    return orjson.dumps({"offers": said, "removed": sorted(offers[0].removed)})
+
+
+def heard(bundle: Standby, content: bytes) -> Sequence[Popular]:
+    """The same offers, as `bundle` scores them."""
+    said = orjson.loads(content)
+    removed = frozenset(said["removed"])
+    return [
+        Popular(
+            None if day is None else date.fromisoformat(day),
+            datetime.fromisoformat(available_at),
+            _scored(bundle.fallback, {"item_id": objects(ids)}),
+            removed,
+        )
+        for day, available_at, ids in said["offers"]
+    ]
 
 
 def _offers(bundle: Bundle, packed: Sequence[Packed], made: Sequence[Offer] = ()) -> Sequence[Offer]:
@@ -263,30 +374,7 @@ def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: 
         ids = first.search((), barred).items
     found = _scored(bundle.fallback, {"item_id": objects(ids)})
     best = np.argsort(-score(found.predictions, bundle.policy), kind="stable")[:POPULAR]
-    return Offer(published.day, published.available_at, catalogue, found.only(best), removed, barred)
-
-
-# -- candidates -----------------------------------------------------------------------------------------------------
-def _candidates(
-    bundle: Bundle, offer: Offer, user: Mapping[str, Any] | None, request: RankRequest
-) -> tuple[list[str], str | None]:
-    """The request's own; else what the bundle's retriever finds for the user's last items (and the source item, if
-    any), with the newest items, which it cannot know. And who found them. None that is removed.
-    """
-    if request.candidates is not None:
-        return _allowed(offer, request.candidates), None
-    recent = [item for item in (user or {}).get("last_items", ()) if item is not None]
-    source = request.context.get(SOURCE_ITEM)
-    if source is not None:
-        recent.append(source)
-    found = Found(offer.popular_ids, POPULARITY)
-    if bundle.retrieval is not None:
-        found = bundle.retrieval.search(recent, offer.barred)
-    return list(dict.fromkeys([*found.items, *offer.catalogue.newest(offer.removed)])), found.by
-
-
-def _allowed(offer: Offer, candidates: Sequence[str]) -> list[str]:
-    return [item for item in candidates if item not in offer.removed]
+    return Offer(published.day, published.available_at, found.only(best), removed, catalogue, barred)
 
 
 # -- from columns to a slate ----------------------------------------------------------------------------------------
@@ -297,21 +385,6 @@ def _scored(ranker: Scorer, columns: Columns) -> Scored:
 
 
 def _placed(scored: Scored, request: RankRequest, policy: PolicySettings) -> list[Placement]:
-    """The policy's slate over a ranker's scores; the draw depends on the request id alone. No rows, no items."""
-    if not len(scored.item_ids):
-        return []
-    scores = score(scored.predictions, policy)
-    chosen, propensities = slate(scores, request.k, policy.on(request.surface), _rng(request.request_id))
-    placed = scored.only(chosen)
-    said = placed.predictions
-    columns = (placed.item_ids, scores[chosen], said.p_click, said.p_conversion, propensities)
-    return [
-        Placement(item, place, ranked_by, p_click, p_conversion, propensity)
-        for place, (item, ranked_by, p_click, p_conversion, propensity) in enumerate(
-            zip(*(column.tolist() for column in columns), strict=True), start=1
-        )
-    ]
-
-
-def _rng(request_id: str) -> np.random.Generator:
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:16], "big"))
+    """As `drawn` says."""
+    asked = (request.surface, request.request_id, request.k, request.drawn)
+    return drawn(scored.item_ids, scored.predictions, policy, *asked)

@@ -37,14 +37,18 @@ class Lane:
         self._began: float | None = None
         self._seconds: float | None = None
 
-    def take(self, work: Callable[[], T], deadline: float) -> Future[T] | None:
-        """The work's outcome, or None where it would not be done by the deadline. A cancelled one makes room."""
+    def take(self, work: Callable[[], T], deadline: float, budget: float | None = None) -> Future[T] | None:
+        """The work's outcome, or None where it would not be done by the deadline. A cancelled one makes room.
+
+        `budget`: that of a request that has less than the others.
+        """
+        budget = self._budget if budget is None else budget
         with self._lock:
             now = self._clock()
-            if now + (self._ahead + 1) * self._each(now) > deadline - SPARE * self._budget:
+            if now + (self._ahead + 1) * self._each(now, budget) > deadline - SPARE * budget:
                 return None
             self._ahead += 1
-        future = self._pool.submit(self._run, work, deadline)
+        future = self._pool.submit(self._run, work, deadline, budget)
         future.add_done_callback(self._done)
         return future
 
@@ -52,10 +56,10 @@ class Lane:
         """Begin nothing more; what is under way ends by itself."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, work: Callable[[], T], deadline: float) -> T:
+    def _run(self, work: Callable[[], T], deadline: float, budget: float) -> T:
         with self._lock:
             began = self._clock()
-            if began + self._each(began) > deadline:
+            if began + self._each(began, budget) > deadline:
                 raise Late
             self._began = began
         try:
@@ -66,11 +70,11 @@ class Lane:
                 self._seconds = took if self._seconds is None else self._seconds + WEIGHT * (took - self._seconds)
                 self._began = None
 
-    def _each(self, now: float) -> float:
+    def _each(self, now: float, budget: float) -> float:
         """Seconds that a piece of work takes, as far as is known: the mean, or longer if the one under way has."""
         usual = self._seconds or 0.0
         under_way = 0.0 if self._began is None else now - self._began
-        return min(max(usual, under_way), LONGEST * self._budget)
+        return min(max(usual, under_way), LONGEST * budget)
 
     def _done(self, _: Future[T]) -> None:
         with self._lock:

@@ -7,11 +7,9 @@ of botocore.
 import math
 import re
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
+from infra.endpoint import shapes
 from infra.endpoint.errors import Rejected
 
 SHA256_VARIABLE = "TIDEGATE_BUNDLE_SHA256"
@@ -31,56 +29,50 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "DescribeEndpointConfig": ("EndpointConfigName",),
     "DeleteEndpointConfig": ("EndpointConfigName",),
     "CreateEndpoint": ("EndpointName", "EndpointConfigName", "Tags"),
-    "UpdateEndpoint": ("EndpointName", "EndpointConfigName"),
+    "UpdateEndpoint": (
+        "EndpointName",
+        "EndpointConfigName",
+        "DeploymentConfig",
+        "RetainAllVariantProperties",
+        "ExcludeRetainedVariantProperties",
+        "RetainDeploymentConfig",
+    ),
     "UpdateEndpointWeightsAndCapacities": ("EndpointName", "DesiredWeightsAndCapacities"),
     "DescribeEndpoint": ("EndpointName",),
     "ListEndpoints": ("NameContains", "StatusEquals", "SortBy", "SortOrder"),
     "DeleteEndpoint": ("EndpointName",),
+    "CreateInferenceExperiment": (
+        *("Name", "Type", "Schedule", "Description", "RoleArn", "EndpointName", "ModelVariants"),
+        *("DataStorageConfig", "ShadowModeConfig", "Tags"),
+    ),
+    "DescribeInferenceExperiment": ("Name",),
+    "StartInferenceExperiment": ("Name",),
+    "StopInferenceExperiment": ("Name", "ModelVariantActions", "DesiredState", "Reason"),
+    "ListInferenceExperiments": ("NameContains", "StatusEquals", "SortBy", "SortOrder"),
+    "DeleteInferenceExperiment": ("Name",),
 }
 """What each operation understands; anything else is refused, so that nobody believes it was done."""
-ALL_AT_ONCE = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE"}}}
+QUOTA = 100
+"""Instances of one endpoint."""
 
 
 def check(operation: str, payload: Mapping[str, Any]) -> None:
     """Raises `Rejected` where the operation is none of ours, or the payload asks for more than is done."""
     if operation not in PARAMETERS:
-        raise Rejected(f"the local endpoint does {', '.join(PARAMETERS)}; found {operation}", "UnknownOperation")
-    allowed = set(PARAMETERS[operation])
-    if operation == "UpdateEndpoint":
-        allowed |= {"DeploymentConfig", "RetainAllVariantProperties"}
-    unknown = sorted(set(payload) - allowed)
+        there = ", ".join(PARAMETERS)
+        raise Rejected(f"the local endpoint does {there}; found {operation}", "UnknownOperationException", 404)
+    unknown = sorted(set(payload) - set(PARAMETERS[operation]))
     if unknown:
         raise Rejected(f"{operation} on the local endpoint does not do {', '.join(unknown)} yet")
-    _check_types(operation, payload)
-    if operation == "UpdateEndpoint":
-        _check_deployment(payload)
+    shapes.check(operation, payload)
 
 
-def _check_deployment(payload: Mapping[str, Any]) -> None:
-    """Only an all-at-once swap exists here; a config that asks for more must not look done."""
-    if payload.get("RetainAllVariantProperties"):
-        raise Rejected("UpdateEndpoint on the local endpoint does not do RetainAllVariantProperties yet")
-    asked = payload.get("DeploymentConfig", {})
-    routing = asked.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {}).get("Type", "ALL_AT_ONCE")
-    if routing != "ALL_AT_ONCE" or set(asked) - {"BlueGreenUpdatePolicy"}:
-        raise Rejected(f"UpdateEndpoint on the local endpoint does only {ALL_AT_ONCE} so far; found {asked}")
-
-
-@cache
-def _shapes() -> Any:
-    """SageMaker's own service model; reading it takes a third of a second, so the first operation does it."""
-    from botocore.session import get_session
-
-    return get_session().get_service_model("sagemaker")
-
-
-def _check_types(operation: str, payload: Mapping[str, Any]) -> None:
-    """As boto3 checks what it sends: a caller without it is told the same."""
-    from botocore.validate import ParamValidator
-
-    found = ParamValidator().validate(dict(payload), _shapes().operation_model(operation).input_shape)
-    if found.has_errors():
-        raise Rejected(f"{operation} needs SageMaker's own types; {' '.join(found.generate_report().split())[:1000]}")
+def check_quota(counts: Mapping[str, int]) -> None:
+    """Raises `Rejected` as an account's quota does: a slip of a digit must not ask for a thousand instances."""
+    if sum(counts.values()) > QUOTA:
+        raise Rejected(
+            f"an endpoint must have at most {QUOTA} instances; found {sum(counts.values())}", "ResourceLimitExceeded"
+        )
 
 
 def check_weights(weights: Mapping[str, float]) -> None:
@@ -121,6 +113,17 @@ def weights_of(config: Mapping[str, Any]) -> dict[str, float]:
     return {v["VariantName"]: float(v.get("InitialVariantWeight", 1.0)) for v in config["ProductionVariants"]}
 
 
+def counts_of(config: Mapping[str, Any]) -> dict[str, int]:
+    """A config's variants and their instances."""
+    return {v["VariantName"]: int(v.get("InitialInstanceCount", 1)) for v in config["ProductionVariants"]}
+
+
+def capture_of(config: Mapping[str, Any]) -> int:
+    """The percentage of the requests that a config captures."""
+    capture = config.get("DataCaptureConfig", {})
+    return int(capture.get("InitialSamplingPercentage", 100)) if capture.get("EnableCapture") else 0
+
+
 def models_of(config: Mapping[str, Any]) -> set[str]:
     """The models a config names."""
     return {v["ModelName"] for v in (*config["ProductionVariants"], *shadows_of(config))}
@@ -129,17 +132,6 @@ def models_of(config: Mapping[str, Any]) -> set[str]:
 def sha256_of(model: Mapping[str, Any]) -> str:
     """The judged bundle's, of a model."""
     return str(model["PrimaryContainer"]["Environment"][SHA256_VARIABLE])
-
-
-def folder_of(url: object) -> Path:
-    """The folder that a `ModelDataUrl` names; raises `Rejected` where it is none."""
-    try:
-        parts = urlparse(url if isinstance(url, str) else "")
-    except ValueError:  # an address that is none
-        parts = urlparse("")
-    if parts.scheme != "file" or not parts.path:
-        raise Rejected(f"ModelDataUrl must be file:///path/of/a/bundle here (S3 only on AWS); found {url!r}")
-    return Path(unquote(parts.path))
 
 
 def new_name(payload: Mapping[str, Any], key: str, taken: Mapping[str, Any]) -> str:

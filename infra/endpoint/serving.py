@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from infra.endpoint.variant import Variant
+from infra.endpoint.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -12,20 +12,42 @@ class Shadow:
     """A variant that answers a share of the requests, in [0, 1], to nobody."""
 
     name: str
-    variant: Variant
+    variant: Processes
     share: float
 
 
 @dataclass(frozen=True)
 class Serving:
-    """The variants of one endpoint config, loaded. Immutable: a request sees one config from start to end."""
+    """The variants of one endpoint config, every process of which has answered.
+
+    Immutable: a request sees one config from start to end.
+    """
 
     endpoint: str
-    variants: Mapping[str, Variant]
+    variants: Mapping[str, Processes]
     weights: Mapping[str, float]
     capture_percentage: int
     config: str = ""
     shadow: Shadow | None = None
+    incoming: "Incoming | None" = None
+
+    def of(self, key: str, target: str | None = None) -> "Serving":
+        """The config that answers a user's (or request's) requests while an update moves them from this one to another.
+
+        Who has moved stays moved while the share grows; another update draws anew. A variant asked for by its name is
+        found in whichever has it.
+        """
+        if self.incoming is None:
+            return self
+        both = [self, self.incoming.serving]
+        if unit_hash(f"shift:{self.endpoint}:{self.incoming.salt}:{key}") < self.incoming.share:
+            both.reverse()
+        return next((one for one in both if target in one.variants), both[0])
+
+    def named(self) -> list[tuple[str, Processes]]:
+        """All that answer, the shadow last."""
+        shadow = [] if self.shadow is None else [(self.shadow.name, self.shadow.variant)]
+        return [*self.variants.items(), *shadow]
 
     def choose(self, key: str) -> str:
         """The variant of a user (or request) id: the same key gets the same variant while the weights stay.
@@ -50,6 +72,15 @@ class Serving:
     def captures(self, request_id: str) -> bool:
         """Whether this request belongs to the captured sample."""
         return unit_hash(f"capture:{request_id}") * 100 < self.capture_percentage
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """The config that an update brings in, and its share of the requests, in [0, 1]."""
+
+    serving: Serving
+    share: float
+    salt: str
 
 
 def unit_hash(text: str) -> float:

@@ -18,20 +18,65 @@ from typing import IO, Any
 from infra.endpoint.errors import Rejected
 from jobs.errors import Misconfigured
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Served:
+    """An endpoint config in service: its variants' weights and instances as they are now, and the captured percentage.
+
+    Instances are noted, since an update may retain them; how many processes answer is the server's own setting.
+    """
+
+    config: str
+    weights: dict[str, float]
+    counts: dict[str, int]
+    capture: int
+
+
+@dataclass
+class Deployment:
+    """An update under way: what comes in, as it was asked for, and where it is (`shift.Shift`).
+
+    `started` is on the wall clock, for it must outlast the server; `since` counts from there.
+    """
+
+    served: Served
+    asked: dict[str, Any]
+    started: float
+    phase: str = "Creating"
+    share: float = 0.0
+    since: float = 0.0
+    why: str | None = None
+    restarts: int = 0
+
+
+@dataclass
+class Kept:
+    """What served before, still loaded until a time."""
+
+    served: Served
+    until: float
 
 
 @dataclass
 class Endpoint:
-    """One endpoint: `config` is what serves (or is being created), `updating_to` what an update is bringing up."""
+    """One endpoint: `served` is what serves (or is being created), whatever an update is bringing up beside it."""
 
-    config: str
+    served: Served
     status: str
     created: float
     modified: float
-    weights: dict[str, float]
-    updating_to: str | None = None
+    deployment: Deployment | None = None
+    kept: Kept | None = None
+    last_deployment: dict[str, Any] | None = None
+    """The newest `DeploymentConfig` that a caller gave."""
     failure: str | None = None
+
+    @property
+    def configs(self) -> set[str]:
+        """Those that answer, or may soon."""
+        return {self.served.config} | ({self.deployment.served.config} if self.deployment else set())
 
 
 @dataclass
@@ -41,6 +86,7 @@ class State:
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Registry:
@@ -102,7 +148,7 @@ class Registry:
         found = json.loads(self._path.read_text())
         if found.pop("schema_version", None) != SCHEMA_VERSION:
             raise Misconfigured(f"{self._path} must have schema_version {SCHEMA_VERSION}; found another one")
-        endpoints = {name: Endpoint(**values) for name, values in found.pop("endpoints").items()}
+        endpoints = {name: _endpoint(**values) for name, values in found.pop("endpoints").items()}
         return State(**found, endpoints=endpoints)
 
     @staticmethod
@@ -114,3 +160,19 @@ class Registry:
             file.close()
             raise Misconfigured(f"one endpoint server per folder; another one holds {path.parent}") from error
         return file
+
+
+def _endpoint(
+    served: dict[str, Any], deployment: dict[str, Any] | None, kept: dict[str, Any] | None, **rest: Any
+) -> Endpoint:
+    """Of the file's values."""
+
+    def inside(values: dict[str, Any]) -> dict[str, Any]:
+        return {**values, "served": Served(**values["served"])}
+
+    return Endpoint(
+        Served(**served),
+        deployment=None if deployment is None else Deployment(**inside(deployment)),
+        kept=None if kept is None else Kept(**inside(kept)),
+        **rest,
+    )

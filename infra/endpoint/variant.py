@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,25 +28,39 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Offer:
-    """One publication for one bundle; all of it is of the same day, and nothing of it changes."""
+class Popular:
+    """What popularity must know of one publication for one bundle; nothing of it changes."""
 
     day: date | None
     """None before the first publication."""
     available_at: datetime
     """What is asked before it is answered with an older one."""
-    catalogue: Catalogue
     popular: Scored
     """The best of the catalogue by the fallback's scores, best first."""
     removed: frozenset[str]
     """Items that are never offered: those of the newest publication, whatever is asked and for when."""
-    barred: Bools | None
-    """What the bundle's retriever must not find: these, and what the catalogue does not list. None: no retriever."""
 
     @property
     def popular_ids(self) -> list[str]:
         ids: list[str] = self.popular.item_ids.tolist()
         return ids
+
+
+@dataclass(frozen=True)
+class Offer(Popular):
+    """One publication for one bundle; all of it is of the same day."""
+
+    catalogue: Catalogue
+    barred: Bools | None
+    """What the bundle's retriever must not find: these, and what the catalogue does not list. None: no retriever."""
+
+
+P = TypeVar("P", bound=Popular)
+
+
+def known_at(offers: Sequence[P], at: datetime) -> P:
+    """The newest that counts as known at a moment: `jobs.asof.clock`, as in training. `offers`: newest first."""
+    return next(offer for offer in offers if offer.available_at <= at)
 
 
 class Variant:
@@ -58,5 +73,5 @@ class Variant:
         self.offers = offers
 
     def offer(self, at: datetime) -> Offer:
-        """The newest that counts as known at a moment: `jobs.asof.clock`, as in training."""
-        return next(offer for offer in self.offers if offer.available_at <= at)
+        """See `known_at`."""
+        return known_at(self.offers, at)

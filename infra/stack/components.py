@@ -128,5 +128,5 @@ def components(layout: Layout, environ: dict[str, str]) -> list[Component]:
         Component("airflow-dag-processor", airflow("dag-processor"), environ, healthy),
         Component("airflow-triggerer", airflow("triggerer", "--skip-serve-logs"), environ, healthy),
         Component("mlflow", mlflow, environ, lambda: airflow_api.answers(f"{layout.mlflow}/health")),
-        Component("endpoint", endpoint, environ, lambda: airflow_api.answers(f"{layout.endpoint}/ping")),
+        Component("endpoint", endpoint, environ, lambda: airflow_api.answers(f"{layout.endpoint}/metrics")),
     ]

@@ -6,7 +6,8 @@ model takes the steps that the settings plan (`jobs.deployments.steps`), as far 
 the traffic, *live*. Each is a change of the endpoint, one smoke request and a row of the ledger, and is taken only once
 the one before has been seen to do well (`watch`); until then this is `NotReady`. What fails on the way puts the
 champion back and is *rolled back* in the ledger. Killed anywhere, a rerun goes on or goes back, since the ledger knows
-what served before. Run again after it ended well it changes nothing, and puts right an endpoint or an alias that no
+what served before. What is refused before it is a release is a row too (*refused*), and a tag on MLflow's version: it
+changes nothing. Run again after it ended well it changes nothing, and puts right an endpoint or an alias that no
 longer is what the ledger says.
 """
 
@@ -15,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs import bundle
+from jobs import bundle, tracking
 from jobs.deploy import traffic, watch
 from jobs.deployments import ledger, release
 from jobs.deployments import steps as way
-from jobs.deployments.ledger import APPROVED, LIVE, ROLLED_BACK, Row
+from jobs.deployments.ledger import APPROVED, LIVE, REFUSED, ROLLED_BACK, Row, moves
 from jobs.deployments.release import Release
 from jobs.errors import Refused, TidegateError
 from jobs.lake.run import Run
@@ -34,44 +35,77 @@ def run(run: Run) -> dict[str, Any]:
     target = way.rank(run.step or LIVE)
     endpoint = Endpoint(run.config.endpoint)
     steps = ledger.steps(run, endpoint.name)
+    _check_approver(run, steps)
     begun = traffic.mine(run, ledger.under_way(steps))
     try:
         wanted = _allowed(run, endpoint, steps)
     except Refused as error:
         if begun is not None:
             _undo(run, endpoint, steps, error)
+        else:
+            _note(run, steps, error)
         raise
     champion = ledger.last_live(steps)
     if begun is not None and not _goes_on(begun, wanted):
         steps = traffic.go_back(run, endpoint, steps, f"{wanted.by} approved {wanted.candidate_id} anew")
         begun = None
+    moved = {} if begun is not None else traffic.alias_moved(run, champion)
     if wanted.is_of(champion):
-        traffic.put_live(run, endpoint, wanted)
-        return _report(endpoint, wanted, str(champion["by"]) if champion else wanted.by)
+        traffic.put_live(run, endpoint, steps, wanted)
+        return _report(endpoint, wanted, str(champion["by"]) if champion else wanted.by) | moved
+    if moved:
+        traffic.follow(run, champion)
     before = None if champion is None else str(champion["config"])
     if begun is None:
         steps = ledger.append(run, steps, wanted.step(APPROVED, before))
-    _forward(run, endpoint, steps, wanted, target)
-    return _report(endpoint, wanted, wanted.by)
+    taken = _forward(run, endpoint, steps, wanted, target)
+    told = [f"{way.name_of(row)} ({row['why']})" if row["why"] else way.name_of(row) for row in taken]
+    tell = f"{wanted.candidate_id}, approved by {wanted.by}, is at {', '.join(told)}"
+    return _report(endpoint, wanted, wanted.by) | moved | ({"tell": tell} if taken else {})
 
 
-def _forward(run: Run, endpoint: Endpoint, steps: list[Row], wanted: Release, target: float) -> None:
-    """Every step up to `target`, each once it may be taken; what fails on the way goes back."""
+def _forward(run: Run, endpoint: Endpoint, steps: list[Row], wanted: Release, target: float) -> list[Row]:
+    """Every step up to `target`, each once it may be taken, and those of them; what fails on the way goes back."""
+    first = len(steps)
     champion, settings = ledger.last_live(steps), run.config.release
-    while way.rank_of(steps[-1]) < target:
-        found = None if steps[-1]["step"] == APPROVED else watch.report(run, endpoint, steps)
+    while way.rank_of(at := moves(steps)[-1]) < target:
+        found = None if at["step"] == APPROVED else watch.report(run, endpoint, steps)
         step = way.next_step(steps, way.plan(settings, champion), found, settings.patience_seconds)
         if step is None:
-            raise watch.waits(steps[-1], found)
+            raise watch.waits(at, found)
         if step.step != ROLLED_BACK and way.rank(step.name) > target:
-            return
+            break
         try:
             if step.step == ROLLED_BACK:
-                raise Refused(f"{wanted.candidate_id} must do well as {way.name_of(steps[-1])}; {step.why}")
+                raise Refused(f"{wanted.candidate_id} must do well as {way.name_of(at)}; {step.why}")
             steps = traffic.take(run, endpoint, steps, wanted, step)
         except Exception as error:
             _undo(run, endpoint, steps, error)
             raise
+    return steps[first:]
+
+
+def _check_approver(run: Run, steps: list[Row]) -> None:
+    """Raises `Refused`; a release that somebody else said yes to is left alone."""
+    try:
+        release.check_approver(run.approval, run.config.release.approvers)
+    except Refused as error:
+        _note(run, steps, error)
+        raise
+
+
+def _note(run: Run, steps: list[Row], error: Refused) -> None:
+    """That it was refused, and why, where there is a verdict to refuse; what fails at that is noted on `error`."""
+    verdict = ledger.decision(run, run.partition)
+    if verdict is None:
+        return
+    said = release.unasked(verdict, run.approval.by.strip(), str(error))
+    try:
+        ledger.note(run, steps, said.step(REFUSED, None))
+        tracking.tag(run.config, said.candidate_id, said.bundle_sha256, {REFUSED: f"{said.by or 'nobody'}: {error}"})
+    except TidegateError as second:
+        error.add_note(f"and noting it failed too: {second}")
+        run.say(f"noting it failed too: {second}")
 
 
 def _allowed(run: Run, endpoint: Endpoint, steps: Sequence[Row]) -> Release:

@@ -9,11 +9,28 @@ from typing import Any
 
 from jobs.deploy import traffic
 from jobs.deployments import ledger
-from jobs.deployments.ledger import LIVE, ROLLED_BACK, Row
+from jobs.deployments.ledger import APPROVED, LIVE, ROLLED_BACK, Row
 from jobs.deployments.release import of_step, said_by
 from jobs.errors import Refused
 from jobs.lake.run import Run
 from jobs.serving.sagemaker import Endpoint
+
+
+def newest(source: ledger.Reader, endpoint: str) -> Row | str:
+    """A step of the release that one who names no day means, the newest; or why there is nothing to take back."""
+    known = ledger.moves(ledger.steps(source, endpoint))
+    if not known:
+        return "nothing to roll back: no release was ever begun"
+    begun = next(row for row in reversed(known) if row["step"] == APPROVED)
+    if ledger.under_way(known) is not None:
+        return begun
+    live = ledger.last_live(known)
+    if live is None or not of_step(begun).is_of(live):
+        serves = "no model" if live is None else live["candidate_id"]
+        return f"nothing to roll back: {begun['candidate_id']}, the newest release, has left already; {serves} serves"
+    if ledger.before(known, live) is None:
+        return f"nothing to roll back: nothing served before {live['candidate_id']}"
+    return begun
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -48,6 +65,7 @@ def _back_from_live(run: Run, endpoint: Endpoint, steps: list[Row], by: str, why
     try:
         traffic.answers_with(run, endpoint, earlier)
     except Exception:
+        endpoint.prepare(of_step(live))  # a model that went live by growing shares has no config of its own
         endpoint.switch(live["config"])
         raise
     return ledger.append(

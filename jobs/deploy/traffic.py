@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from jobs import tracking
 from jobs.deployments import ledger
 from jobs.deployments.ledger import CANARY, LIVE, ROLLED_BACK, SHADOW, Row
 from jobs.deployments.release import Release, of_step
-from jobs.deployments.steps import Step
+from jobs.deployments.steps import ALL, Step
 from jobs.errors import NotReady
 from jobs.lake.run import Run
 from jobs.serving.sagemaker import Endpoint
@@ -29,39 +30,70 @@ def is_mine(run: Run, step: Row) -> bool:
     return {name: step[name] for name in run.partition} == run.partition
 
 
-def answers_with(run: Run, endpoint: Endpoint, wanted: Release) -> None:
-    """The endpoint serves a release, and one request was answered by it; safe to repeat."""
+def answers_with(run: Run, endpoint: Endpoint, wanted: Release, guarded: bool = False) -> None:
+    """The endpoint serves a release, and one request was answered by it; safe to repeat.
+
+    `guarded`: alarms of its own may take it back; not on the way back, which must not wait.
+    """
     endpoint.prepare(wanted)
-    endpoint.switch(wanted.config)
+    endpoint.switch(wanted.config, guarded)
     endpoint.smoke(wanted)
     run.say(f"{endpoint.name} answers with {wanted.config}")
 
 
 def configs(steps: Sequence[Row]) -> set[str]:
-    """Of the endpoint, with which it may be found by the ledger: the champion's, and all of a release under way."""
+    """Of the endpoint, with which it may be found by the ledger: the champion's, and all of a release under way.
+
+    The champion's own, or the one that holds users out: until the next release takes a step, that is.
+    """
     found = {row["config"] for row in (ledger.last_live(steps), ledger.under_way(steps)) if row is not None}
     if ledger.under_way(steps) is not None:
-        release = of_step(steps[-1])
+        release = of_step(ledger.moves(steps)[-1])
         found |= {release.shared(step, ledger.begun(steps)) for step in (SHADOW, CANARY)}
+    live = ledger.last_live(steps)
+    if live is not None and 0 < live["share"] < ALL:
+        then = [row for row in steps if row["number"] <= live["number"]]
+        found.add(of_step(live).shared(CANARY, ledger.begun(then)))
     return found
+
+
+def held_out(steps: Sequence[Row]) -> tuple[Row, Row] | None:
+    """The live row, and that of the model which some users stay with; None where nobody does.
+
+    The next release ends it, whatever becomes of that.
+    """
+    live = ledger.last_live(steps)
+    if live is None or not 0 < live["share"] < ALL or ledger.begun(steps) > live["number"]:
+        return None
+    stayed = ledger.before(steps, live)
+    return None if stayed is None else (live, stayed)
 
 
 def take(run: Run, endpoint: Endpoint, steps: Sequence[Row], wanted: Release, step: Step) -> list[Row]:
     """The endpoint does what a step says, and the ledger says so too; safe to repeat. Returns the ledger."""
-    champion, config = ledger.last_live(steps), wanted.shared(step.step, ledger.begun(steps))
-    if step.step == LIVE or champion is None:
-        put_live(run, endpoint, wanted)
+    champion, number = ledger.last_live(steps), ledger.begun(steps)
+    if champion is None or step.share == ALL:
+        answers_with(run, endpoint, wanted, guarded=True)
     elif step.step == SHADOW:
-        endpoint.shadow(of_step(champion), wanted, config, run.config.release.shadow_percent)
-    else:
-        endpoint.share(of_step(champion), wanted, config, step.share)
+        shadow = wanted.shared(SHADOW, number)
+        endpoint.shadow(of_step(champion), wanted, shadow, run.config.release.shadow_percent)
+    else:  # live with some held out is a larger share of the canary's config: who had it keeps it
+        endpoint.share(of_step(champion), wanted, wanted.shared(CANARY, number), step.share)
+    if step.step == LIVE:
+        tracking.move_champion(run.config, wanted.candidate_id, wanted.bundle_sha256)
     run.say(f"{wanted.candidate_id} is at {step.name}")
-    return ledger.append(run, steps, wanted.step(step.step, steps[-1]["before"], step.share))
+    row = wanted.step(step.step, ledger.moves(steps)[-1]["before"], step.share)
+    return ledger.append(run, steps, {**row, "why": step.why or wanted.why})
 
 
-def put_live(run: Run, endpoint: Endpoint, wanted: Release) -> None:
-    """The endpoint answers with a release, and the alias names it; safe to repeat."""
-    answers_with(run, endpoint, wanted)
+def put_live(run: Run, endpoint: Endpoint, steps: Sequence[Row], wanted: Release) -> None:
+    """The endpoint answers with the champion as the ledger says, and the alias names it; safe to repeat."""
+    held = held_out(steps)
+    if held is None:
+        answers_with(run, endpoint, wanted, guarded=True)
+    else:
+        live, stayed = held
+        endpoint.share(of_step(stayed), wanted, wanted.shared(CANARY, ledger.begun(steps)), live["share"])
     tracking.move_champion(run.config, wanted.candidate_id, wanted.bundle_sha256)
 
 
@@ -70,10 +102,9 @@ def go_back(run: Run, endpoint: Endpoint, steps: Sequence[Row], why: str) -> lis
 
     Raises `NotReady`, and touches nothing, where another run has written the ledger since: that one has taken over.
     """
-    if len(ledger.steps(replace(run, inputs={}), endpoint.name)) != len(steps):
-        raise NotReady(
-            f"the release of {steps[-1]['candidate_id']} must be ours to end; another run has gone on with it"
-        )
+    begun = ledger.moves(steps)[-1]
+    if ledger.moves(ledger.steps(replace(run, inputs={}), endpoint.name))[-1]["number"] != begun["number"]:
+        raise NotReady(f"the release of {begun['candidate_id']} must be ours to end; another run has gone on with it")
     champion = ledger.last_live(steps)
     run.say(f"back to {champion['config'] if champion else 'no endpoint'}: {why}")
     if champion is None:
@@ -82,7 +113,20 @@ def go_back(run: Run, endpoint: Endpoint, steps: Sequence[Row], why: str) -> lis
         endpoint.prepare(of_step(champion))
         endpoint.switch(champion["config"])
     follow(run, champion)
-    return ledger.append(run, steps, {**of_step(steps[-1]).step(ROLLED_BACK, steps[-1]["before"]), "why": why})
+    return ledger.append(run, steps, {**of_step(begun).step(ROLLED_BACK, begun["before"]), "why": why})
+
+
+def alias_moved(run: Run, champion: Row | None) -> dict[str, Any]:
+    """What a report says where MLflow's alias names another than the ledger's champion; nothing where it does not.
+
+    Whoever moved it by hand changed nothing of what serves.
+    """
+    named, serves = tracking.champion(run.config), None if champion is None else champion["candidate_id"]
+    if named == serves:
+        return {}
+    told = f"MLflow's alias names {named or 'nothing'}, moved by hand: {serves or 'nothing'} is champion, and serves"
+    run.say(told)
+    return {"alarms": 1, "alarmed": {run.day.isoformat(): [told]}}
 
 
 def follow(run: Run, champion: Row | None) -> None:

@@ -1,30 +1,28 @@
 """`watch`: whether the step that a release is at has been seen to do well; an alarm, or patience at its end, goes back.
 
-It reads the endpoint's data capture: every answer of the candidate since the step was taken, shown or (a shadow's) not.
-Clicks are not looked at: they come with the day's logs, after the release. Safe to repeat, and to kill anywhere.
+It reads the endpoint's data capture: every answer of the candidate since the step was taken, shown or (a shadow's) not,
+and the champion's in the same time; of a canary also who clicked, as far as the raw log has come. Its rules are
+`jobs.deploy.rules`. Safe to repeat, and to kill anywhere.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from jobs.config import ReleaseSettings
+from jobs import bundle
 from jobs.deploy import traffic
+from jobs.deploy.rules import Rules, of_canary, of_shadow
 from jobs.deployments import ledger, steps
 from jobs.deployments.ledger import APPROVED, ROLLED_BACK, SHADOW, Row
 from jobs.deployments.release import of_step
 from jobs.deployments.steps import Found, Report
 from jobs.errors import NotReady, Refused
 from jobs.lake.run import Run, now
+from jobs.moment.replay import replayed
+from jobs.serving import clicks
 from jobs.serving.capture import CAPTURE, SHADOWS
 from jobs.serving.captured import Said, since
 from jobs.serving.sagemaker import Endpoint
-from models.evaluation.sequential import share_verdict
-
-FAILED = "failed"
-"""Of `Answer.fallback_reason`: the ranker raised."""
-RULES = 3
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -49,7 +47,8 @@ def run(run: Run) -> dict[str, Any]:
         traffic.go_back(run, endpoint, history, str(step.why))
         raise Refused(f"{name} of {begun['candidate_id']} was rolled back: {step.why}")
     run.say(f"{name} passed: {found.why}")
-    return {"endpoint": endpoint.name, "step": name, "found": found.found, "why": found.why}
+    moved = traffic.alias_moved(run, champion)
+    return {"endpoint": endpoint.name, "step": name, "found": found.found, "why": found.why, **moved}
 
 
 def waits(begun: Row, found: Report | None) -> NotReady:
@@ -59,36 +58,47 @@ def waits(begun: Row, found: Report | None) -> NotReady:
 
 
 def report(run: Run, endpoint: Endpoint, history: Sequence[Row]) -> Report:
-    """Of the last step, which is a shadow or a canary: each rule at an equal part of the release's risk."""
-    row, settings = history[-1], run.config.release
+    """Of the last step, which is a shadow or a canary: each step's rules share an equal part of the release's risk."""
+    row, settings = ledger.moves(history)[-1], run.config.release
     seconds = (now() - row["at"]).total_seconds()
     config = of_step(row).shared(row["step"], ledger.begun(history))
     if (serving := endpoint.serving()) != config:
         return Report(Found.ERROR, f"the endpoint must serve {config}; found {serving}", seconds)
-    folder = run.config.endpoint.state / (SHADOWS if row["step"] == SHADOW else CAPTURE)
-    said = since(folder, endpoint.name, row["at"], row["bundle_sha256"])
-    watched = len(steps.plan(settings, row)) - 1
-    found, why = _judged(said, settings, settings.risk / (RULES * max(1, watched)))
-    if found is Found.PASSED and seconds < settings.watch_seconds:
-        found, why = Found.INCONCLUSIVE, f"{why}; watched for {settings.watch_seconds} s at least"
-    return Report(found, why, seconds)
+    rules, said = _judged(run, history, row)
+    if rules.found is not Found.PASSED:
+        return Report(rules.found, rules.why, seconds)
+    if seconds < settings.watch_seconds:
+        return Report(Found.INCONCLUSIVE, f"{rules.why}; watched for {settings.watch_seconds} s at least", seconds)
+    return Report(*_served_as_judged(run, row, said, rules), seconds)
 
 
-def _judged(said: Sequence[Said], settings: ReleaseSettings, risk: float) -> tuple[Found, str]:
-    bad = {
-        "failed": np.array([one.answer.fallback_reason == FAILED for one in said], dtype=bool),
-        "fallback": np.array([one.answer.fallback for one in said], dtype=bool),
-        "slow": np.array([one.ms > settings.slow_ms for one in said], dtype=bool),
-    }
-    limits = {name: (getattr(settings, f"tolerated_{name}"), getattr(settings, f"alarming_{name}")) for name in bad}
-    verdicts = {name: Found(share_verdict(rows, *limits[name], risk)) for name, rows in bad.items()}
-    why = f"of {len(said)} answers " + ", ".join(
-        f"{int(bad[name].sum())} {name} ({limits[name][0]:.1%} tolerated, {limits[name][1]:.1%} alarming: {verdict})"
-        for name, verdict in verdicts.items()
-    )
-    if Found.FAILED in verdicts.values():
-        return Found.FAILED, why
-    return (Found.PASSED if set(verdicts.values()) == {Found.PASSED} else Found.INCONCLUSIVE), why
+def _judged(run: Run, history: Sequence[Row], row: Row) -> tuple[Rules, Sequence[Said]]:
+    """By the rules; and the candidate's answers since the step."""
+    settings, state, name = run.config.release, run.config.endpoint.state, run.config.endpoint.name
+    champion = ledger.last_live(history)
+    risk = settings.risk / max(1, len(steps.plan(settings, champion)) - 1)
+    theirs = () if champion is None else since(state / CAPTURE, name, row["at"], champion["bundle_sha256"])
+    said = since(state / (SHADOWS if row["step"] == SHADOW else CAPTURE), name, row["at"], row["bundle_sha256"])
+    if row["step"] == SHADOW:
+        return of_shadow(said, theirs, settings, risk), said
+    of_clicks = clicks.of(run.config.lake.raw, said, theirs, settings.click_minutes)
+    return of_canary(said, theirs, of_clicks, settings, risk), said
+
+
+def _served_as_judged(run: Run, row: Row, said: Sequence[Said], rules: Rules) -> tuple[Found, str]:
+    """Passed, unless the newest answers are not what the bundle says offline to the same requests.
+
+    Asked only of a step that would pass: it takes a day's feature tables.
+    """
+    settings = run.config.release
+    newest = said[-settings.replay_answers :] if settings.replay_answers else ()
+    if not newest:
+        return rules.found, rules.why
+    judged = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
+    again = replayed(run, judged, newest, settings.max_replay_difference)
+    if again.share > settings.max_replay_share:
+        return Found.FAILED, f"it must serve what was judged; {again.why}; {rules.why}"
+    return rules.found, f"{rules.why}; {again.why}"
 
 
 def _is_at(run: Run, begun: Row) -> bool:
@@ -97,7 +107,7 @@ def _is_at(run: Run, begun: Row) -> bool:
 
 def _behind(run: Run, history: Sequence[Row], begun: Row | None) -> dict[str, Any]:
     """Nothing to watch: the release is at another step, went live, or was taken back, which is said again."""
-    mine = [row for row in history if traffic.is_mine(run, row)]
+    mine = [row for row in ledger.moves(history) if traffic.is_mine(run, row)]
     if begun is None and mine and mine[-1]["step"] == ROLLED_BACK:
         raise Refused(f"{mine[-1]['candidate_id']} was rolled back: {mine[-1]['why']}")
     at = steps.name_of(mine[-1]) if mine else "no step"

@@ -2,6 +2,9 @@
 
 Its clock is the wall clock of the steps, never the day of the data. A model of an older day that was put live later,
 or put back, is the champion; a run of whatever day, a backfill too, sees what serves while it runs.
+
+What was *refused* (by `deploy`) or *rejected* (by a person) has its row too, and moved nothing: what serves, what
+served before and what is under way are the same with and without it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,8 +18,11 @@ from jobs.lake.tables import LAKE
 
 TABLE = "deployments"
 APPROVED, SHADOW, CANARY, LIVE, ROLLED_BACK = "approved", "shadow", "canary", "live", "rolled back"
+REFUSED, REJECTED = "refused", "rejected"
 ENDED = (LIVE, ROLLED_BACK)
 """After any other step a release is under way."""
+NOTED = (REFUSED, REJECTED)
+"""No steps of a release: somebody or something said no before it was one."""
 
 Row = dict[str, Any]
 """One row of `deployments` with its partition column `endpoint`."""
@@ -46,7 +52,7 @@ def champion(
 
 
 def steps(source: Reader, endpoint: str) -> list[Row]:
-    """Every step of an endpoint's releases, in their order: a handful of rows a week."""
+    """Every row of an endpoint, in their order: a handful a week. What only was said no to is among them: `moves`."""
     rows: list[Row] = source.read(TABLE).to_pylist()
     return sorted((row for row in rows if row["endpoint"] == endpoint), key=lambda row: int(row["number"]))
 
@@ -61,9 +67,20 @@ def before(known: Sequence[Row], live: Row) -> Row | None:
     return last_live([row for row in known if row["number"] < live["number"] and row["config"] == live["before"]])
 
 
+def moves(known: Sequence[Row]) -> list[Row]:
+    """The steps of releases alone."""
+    return [row for row in known if row["step"] not in NOTED]
+
+
+def newest(known: Sequence[Row]) -> Row | None:
+    """The last step that any release took; None before the first."""
+    return next((row for row in reversed(known) if row["step"] not in NOTED), None)
+
+
 def under_way(known: Sequence[Row]) -> Row | None:
     """The last step of a release that has neither gone live nor been rolled back; None where all have ended."""
-    return known[-1] if known and known[-1]["step"] not in ENDED else None
+    last = newest(known)
+    return None if last is None or last["step"] in ENDED else last
 
 
 def begun(known: Sequence[Row]) -> int:
@@ -78,7 +95,15 @@ def deployed(source: Reader) -> list[Row]:
 
 def released(source: Reader) -> list[Row]:
     """Every bundle whose release was ever begun, once each: it may have answered requests, though never live."""
-    return _once(_by_time(source))
+    return _once(moves(_by_time(source)))
+
+
+def note(run: Run, known: Sequence[Row], said: Mapping[str, Any]) -> list[Row]:
+    """As `append`, of a no; one that was said before, in the same words and of the same evidence, is there already."""
+    names = ("step", "bundle_sha256", "evidence_sha256", "by", "why")
+    if any(all(row[name] == said[name] for name in names) for row in known):
+        return list(known)
+    return append(run, known, said)
 
 
 def append(run: Run, known: Sequence[Row], *new: Mapping[str, Any]) -> list[Row]:

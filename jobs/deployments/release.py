@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,8 +61,33 @@ class Release:
 
 def of_step(row: Row) -> Release:
     """The release a row of the ledger is about."""
-    names = ("candidate_id", "day", "mode", "bundle", "bundle_sha256", "evidence_sha256", "by", "why")
-    return Release(**{name: row[name] for name in names})
+    return _release(row, row["by"], row["why"])
+
+
+def unasked(verdict: Row, by: str, why: str) -> Release:
+    """What a verdict is about, for a no to it; nothing is checked, for nothing comes of it."""
+    return _release(verdict, by, why)
+
+
+def check_approver(approval: Approval, approvers: Collection[str]) -> None:
+    """Raises `Refused` where approvers are named and whoever said yes is none of them."""
+    by = approval.by.strip()
+    if by and approvers and by not in approvers:
+        raise Refused(f"a yes must come from one of release.approvers, {', '.join(approvers)}; found {by}")
+
+
+def rejected(verdict: Row | None, said: Approval) -> Release:
+    """What somebody said no to; raises `NotReady` without a verdict, `Refused` where it is no longer what was read."""
+    if verdict is None:
+        raise NotReady("reject needs a verdict; found none: run promote first")
+    by, candidate = said.by.strip(), verdict["candidate_id"]
+    if not by:
+        raise Refused(f"reject of {candidate} needs who says no, --approved-by NAME; found none")
+    for what in ("evidence", "bundle"):
+        read = getattr(said, f"{what}_sha256").strip()
+        if read:
+            _bound(candidate, by, what, read, verdict[f"{what}_sha256"], "no")
+    return unasked(verdict, by, said.why.strip())
 
 
 def approved(row: Row | None, evidence: Iterable[Row], approval: Approval) -> Release:
@@ -100,8 +125,7 @@ def approved(row: Row | None, evidence: Iterable[Row], approval: Approval) -> Re
     }
     for what, (said, sha256) in judged.items():
         _bound(candidate, by, what, said.strip(), sha256)
-    names = ("day", "mode", "bundle", "bundle_sha256", "evidence_sha256")
-    return Release(candidate, **{name: row[name] for name in names}, by=by, why=approval.why.strip())
+    return _release(row, by, approval.why.strip())
 
 
 def said_by(approval: Approval, what: str) -> str:
@@ -136,16 +160,21 @@ def endpoint_name(candidate_id: str, suffix: str = "") -> str:
     return (words or "candidate") + tail
 
 
-def _bound(candidate: str, by: str, what: str, said: str, sha256: str) -> None:
-    """Raises `Refused` unless what somebody said yes to is what there is now."""
+def _release(row: Row, by: str, why: str) -> Release:
+    names = ("candidate_id", "day", "mode", "bundle", "bundle_sha256", "evidence_sha256")
+    return Release(**{name: row[name] for name in names}, by=by, why=why)
+
+
+def _bound(candidate: str, by: str, what: str, said: str, sha256: str, word: str = "yes") -> None:
+    """Raises `Refused` unless what somebody said yes (or no) to is what there is now."""
     if not said:
         raise Refused(
             f"{by}'s yes to {candidate} must say which {what} it is for, --{what}-sha as promote reports it; found none"
         )
     if said != sha256 and not (len(said) >= SHA_DIGITS and sha256.startswith(said)):
         raise Refused(
-            f"{by} said yes to {candidate} with {what} {_short(said)}; it has {_short(sha256)} now: "
-            "read the newest evidence and approve that"
+            f"{by} said {word} to {candidate} with {what} {_short(said)}; it has {_short(sha256)} now: "
+            f"read the newest evidence and {'approve' if word == 'yes' else 'answer'} that"
         )
 
 

@@ -5,7 +5,7 @@ ends it when patience does: nothing passes that was not seen to answer well.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from jobs.config import ReleaseSettings
@@ -39,7 +39,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Step:
-    """A step to take; `share` is of the requests that the candidate answers once it is taken, in percent."""
+    """A step to take; `share` is of the requests that the candidate answers once it is taken, in percent.
+
+    `why`: what the watch of the step before found; None where nothing was watched.
+    """
 
     step: str
     share: float
@@ -52,9 +55,13 @@ class Step:
 
 
 def plan(settings: ReleaseSettings, champion: Row | None) -> tuple[Step, ...]:
-    """The steps after approval; where nothing serves there is no traffic to share, and the first model goes live."""
+    """The steps after approval; where nothing serves there is no traffic to share, and the first model goes live.
+
+    Of the live one's traffic the champion keeps what is held out.
+    """
     between = () if champion is None else settings.steps
-    return (*(Step(SHADOW if name == SHADOW else CANARY, rank(name)) for name in between), Step(LIVE, ALL))
+    share = ALL if champion is None else ALL - settings.holdout_percent
+    return (*(Step(SHADOW if name == SHADOW else CANARY, rank(name)) for name in between), Step(LIVE, share))
 
 
 def next_step(
@@ -76,7 +83,8 @@ def next_step(
             late = report.seconds >= patience_seconds
             why = f"{report.found} after {report.seconds:.0f} s: {report.why}"
             return Step(ROLLED_BACK, 0.0, why) if late else None
-    return next(step for step in planned if rank(step.name) > rank_of(begun))
+    ahead = next(step for step in planned if rank(step.name) > rank_of(begun))
+    return ahead if report is None else replace(ahead, why=report.why)
 
 
 def rank(name: str) -> float:

@@ -416,7 +416,7 @@ LAKE: dict[str, Table] = {
             ("number",),
             {
                 "number": _c(pa.int64()),  # 1, 2, … per endpoint: the order of the steps
-                "step": _c(STR),  # approved, shadow, canary, live, rolled back
+                "step": _c(STR),  # approved, shadow, canary, live, rolled back; refused, rejected: changed nothing
                 "share": _c(pa.float64()),  # of the requests that the candidate answers from then on, in percent
                 "at": _c(TIME),  # the wall clock; never earlier than the step before
                 "candidate_id": _c(STR),
@@ -427,7 +427,7 @@ LAKE: dict[str, Table] = {
                 "evidence_sha256": _c(STR),  # what was read by whoever approved
                 "config": _c(STR),  # its name at the endpoint
                 "before": _c(STR, "?"),  # the config that served before it, and serves again should it leave
-                "by": _c(STR),  # who said yes
+                "by": _c(STR),  # who said yes, or no
                 "why": _c(STR),
             },
             partition=("endpoint",),

@@ -34,6 +34,13 @@ def known_before(run: Run, day: date, snapshots: date | None = None, with_users:
     return [_known(run, published, snapshots or published, with_users) for published in days]
 
 
+def known_of(run: Run, day: date) -> Known:
+    """What the publication of one feature day brought online; raises `NotReady` where it is not published."""
+    if day not in feature_days(run):
+        raise NotReady(f"answers with the features of {day} need {', '.join(FEATURES)} of that day; found none")
+    return _known(run, day, day, with_users=True)
+
+
 def promised_before(run: Run, day: date, known: Sequence[Known]) -> list[tuple[date, datetime]]:
     """The feature days that requests of `day` were to see, oldest first, and from when; published (`known`) or not.
 

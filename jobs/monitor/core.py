@@ -21,6 +21,7 @@ from jobs.config import MonitoringSettings
 from jobs.lake.findings import figures, finding_note
 from jobs.moment.columns import numbers, strings
 from jobs.moment.decisions import Known, candidate_columns, clusters
+from jobs.moment.replay import Replayed
 from jobs.serving.answer import FALLBACK
 from models.evaluation import ranking
 from models.evaluation.estimate import Estimate, Finding, Refusal
@@ -114,6 +115,24 @@ def skew(answered: pa.Table, offline: Floats, settings: MonitoringSettings) -> l
             f"largest |served - recomputed p_click|, alarm above {settings.max_skew:g}",
         ),
         Figure("skew_mean", exactly(float(apart.mean()), n)),
+    ]
+
+
+def replayed(
+    found: Sequence[Replayed], tolerated: float, why: str = "no captured answer could be given again"
+) -> list[Figure]:
+    """How many captured answers, shown or a shadow's, differ from what their bundle says offline, and by how much.
+
+    On the features they saw: late ones are `staleness`'s.
+    """
+    n, differing = sum(of.compared for of in found), sum(of.differing for of in found)
+    if not n:
+        return [Figure(name, Refusal(why)) for name in ("replay_differing_share", "replay_max_difference")]
+    note = "; ".join(of.why for of in found)
+    largest = max(max(of.largest.values(), default=0.0) for of in found)
+    return [
+        Figure("replay_differing_share", exactly(differing / n, n), differing / n > tolerated, note),
+        Figure("replay_max_difference", exactly(largest, n), note="of a score or probability where the items agree"),
     ]
 
 

@@ -21,7 +21,7 @@ from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
 from jobs.moment.decisions import Known
 from jobs.moment.known import known_before, promised_before
-from jobs.monitor import core
+from jobs.monitor import core, replay
 from jobs.outcomes import immature_note, told_by, with_clicks
 from jobs.serving import captured
 from jobs.serving.answer import FALLBACK
@@ -68,6 +68,7 @@ def _day(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.Figur
         *core.traffic(served, alarms),
         core.torn(found.torn),
         *_skew(run, answered, deployed, known),
+        *_replayed(run, day, deployed),
         *core.staleness(answered, promised_before(run, day, known)),
         *core.quality(answered, evidence, settings, note),
         *core.earned(served, evidence, settings, alarms, note),
@@ -90,6 +91,15 @@ def _skew(run: Run, answered: pa.Table, deployed: Sequence[ledger.Row], known: S
     rows = pa.concat_tables(compared) if compared else answered.slice(0, 0)
     found = np.concatenate(offline) if offline else np.zeros(0)
     return core.skew(rows, found, run.config.monitoring)
+
+
+def _replayed(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.Figure]:
+    """Every bundle's answers given again; one that is no longer what was judged is skew's alarm."""
+    try:
+        found = [replay.of_bundle(run, row, day) for row in deployed]
+    except Refused as error:
+        return core.replayed([], run.config.release.max_replay_share, str(error))
+    return core.replayed([one for one in found if one is not None], run.config.release.max_replay_share)
 
 
 def _most_served(served: pa.Table, deployed: Sequence[ledger.Row]) -> ledger.Row:

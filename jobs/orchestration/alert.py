@@ -1,6 +1,9 @@
 """One Slack message when a task has finally failed (which, for which day, why, and where its log is), raises alarms, or
 when a run is not done by its deadline: a worker that is killed with its task tells nothing itself.
 
+And one per step of a release: that somebody must approve, and what a stage tells (shadow, canary, live, rejected). What
+was rolled back is the failure of its watch.
+
 The webhook is the Airflow connection `slack` (conn_type slackwebhook, the URL as its password). Without it nothing is
 sent; a webhook that does not answer is logged and changes nothing.
 """
@@ -37,6 +40,17 @@ def alarm(context: Any, alarmed: Mapping[str, Sequence[str]]) -> str:
     ti = context["ti"]
     days = "; ".join(f"{day}: {', '.join(what)}" for day, what in sorted(alarmed.items()) if what)
     return f":large_orange_circle: {_plain(f'{ti.dag_id}.{ti.task_id} raises alarms: {days}')}\n{_log(ti)}"
+
+
+def told(context: Any, what: str) -> str:
+    """What a stage has to tell of a step that went well, with the log's address."""
+    ti = context["ti"]
+    return f":large_green_circle: {_plain(f'{ti.dag_id}.{ti.task_id}: {what}')}\n{_log(ti)}"
+
+
+def wanted(context: Any, subject: str, address: str) -> str:
+    """What a person is asked, and where to answer."""
+    return f":raised_hand: {_plain(f'{subject} ({_day(context)})')}\n<{_address(address)}|answer>"
 
 
 def alert(context: Any) -> None:
@@ -110,5 +124,8 @@ def _plain(text: str) -> str:
 
 
 def _log(ti: Any) -> str:
-    address = str(ti.log_url).replace("|", "%7C").replace(">", "%3E").replace("&", "&amp;")
-    return f"<{address}|log>"
+    return f"<{_address(ti.log_url)}|log>"
+
+
+def _address(url: object) -> str:
+    return str(url).replace("|", "%7C").replace(">", "%3E").replace("&", "&amp;")

@@ -1,8 +1,8 @@
 """The endpoint's data capture, read back: what was really answered, as rows, one per placement, or one by one."""
 
 import json
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,20 +30,34 @@ class Placements(NamedTuple):
 
 
 class Said(NamedTuple):
-    """An answer, when it was given and how long that took."""
+    """An answer, when it was given, how long that took, and what had been asked."""
 
     at: datetime
     ms: float
     answer: Answer
+    request: Mapping[str, Any]
+
+    @property
+    def user_id(self) -> str | None:
+        """Who asked; None where nobody knows."""
+        user: str | None = self.request.get("user_id")
+        return user
+
+    @property
+    def asked_at(self) -> datetime:
+        """On the clock of the events: what the request says, else when it was answered."""
+        said = self.request.get("event_time")
+        at = self.at if said is None else datetime.fromisoformat(said)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def since(folder: Path, endpoint: str, at: datetime, bundle_sha256: str) -> list[Said]:
-    """What a bundle has answered at an endpoint since a moment, in its order, whichever day the requests were of.
+def since(folder: Path, endpoint: str, at: datetime, bundle_sha256: str, day: date | None = None) -> list[Said]:
+    """What a bundle has answered at an endpoint since a moment, in its order, to requests of a day, or of any.
 
     Torn lines are left out: they are of no answer that anybody can judge.
     """
     found = []
-    for path in folder.glob("date=*/*.jsonl"):
+    for path in folder.glob(f"date={day or '*'}/*.jsonl"):
         if datetime.fromtimestamp(path.stat().st_mtime, UTC) < at:
             continue
         with path.open(encoding="utf-8", errors="replace") as file:
@@ -56,10 +70,12 @@ def since(folder: Path, endpoint: str, at: datetime, bundle_sha256: str) -> list
 def _said(text: str, endpoint: str) -> Said | None:
     try:
         line = json.loads(text)
-        said = Said(datetime.fromisoformat(line["at"]), float(line["ms"]), answer_of(line["response"]))
+        at, answer = datetime.fromisoformat(line["at"]), answer_of(line["response"])
+        said = Said(at, float(line["ms"]), answer, {**line["request"]})
+        mine = line["endpoint"] == endpoint
     except (ValueError, LookupError, TypeError):
         return None
-    return said if line["endpoint"] == endpoint else None
+    return said if mine else None
 
 
 def lines(folder: Path) -> Iterable[str]:

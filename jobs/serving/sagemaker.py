@@ -1,34 +1,28 @@
 """An endpoint behind boto3: the same calls reach AWS or the local endpoint, one URL decides.
 
-Not yet: uploading the bundle to S3 (the model's data is the bundle's folder, which only the local endpoint can read),
-the execution role and image of a real account; and reading its data capture back from S3, without which a watch there
-sees nothing.
+On AWS its models are on S3, its alarms are CloudWatch's and its instances autoscaling's, as `endpoint.aws` says. Not
+yet: reading its data capture back from S3, without which a watch there sees nothing.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 
 from jobs.config import EndpointSettings
 from jobs.deployments.release import Release
-from jobs.errors import Misconfigured, NotReady, Refused
-from jobs.serving import aws_errors
+from jobs.errors import NotReady, Refused
+from jobs.serving import artifact, aws_errors, guard, scaling
 from jobs.serving.answer import Answer, answer_of
+from jobs.serving.aws import client, is_local, reached
 from jobs.serving.capture import CAPTURE
 
 SHA256_VARIABLE = "TIDEGATE_BUNDLE_SHA256"
-IMAGE = "tidegate-serving"
-ROLE = "arn:aws:iam::000000000000:role/tidegate"
-INSTANCE = "ml.m5.large"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOCAL_DELAY_SECONDS, AWS_DELAY_SECONDS, PATIENCE_SECONDS = 0.2, 10.0, 1800
 SMOKE_TRIES = 5
 """A machine that is busy may miss the timer once; a bundle that cannot answer misses it every time."""
-SETTLED = ("InService", "Failed", "OutOfService", "UpdateRollbackFailed")
+ROLLBACK_FAILED = "UpdateRollbackFailed"
+SETTLED = ("InService", "Failed", "OutOfService", ROLLBACK_FAILED)
 """States an endpoint does not leave by itself, so that nobody waits for them to end."""
 
 
@@ -40,24 +34,11 @@ class Endpoint:
     """
 
     def __init__(self, settings: EndpointSettings) -> None:
-        import boto3
-        from botocore.config import Config
-
         self.name = settings.name
-        self._url = settings.url
-        self._capture = (settings.state / CAPTURE).resolve().as_uri()
-        local = urlsplit(settings.url).hostname in LOOPBACK
-        self._delay = LOCAL_DELAY_SECONDS if local else AWS_DELAY_SECONDS
-        # A made-up key is good for a server that checks none, and must never be sent anywhere else.
-        keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"} if local else {}
-        options = Config(connect_timeout=3, read_timeout=60, retries={"total_max_attempts": 3, "mode": "standard"})
-        with self._reached():
-            session = boto3.Session(region_name=settings.region, **keys)
-            try:
-                self._control = session.client("sagemaker", endpoint_url=settings.url, config=options)
-                self._runtime = session.client("sagemaker-runtime", endpoint_url=settings.url, config=options)
-            except ValueError as error:
-                raise Misconfigured(f"endpoint.url must be a URL; found {settings.url!r}") from error
+        self._settings = settings
+        self._delay = LOCAL_DELAY_SECONDS if is_local(settings.url) else AWS_DELAY_SECONDS
+        self._control = client("sagemaker", settings.region, settings.url, "endpoint.url")
+        self._runtime = client("sagemaker-runtime", settings.region, settings.url, "endpoint.url")
 
     def serving(self) -> str | None:
         """The endpoint config in service; None where the endpoint is missing or failed."""
@@ -67,7 +48,7 @@ class Endpoint:
     def prepare(self, release: Release) -> None:
         """The model and the endpoint config of a release exist; raises `Refused` where another model has the name."""
         self._model(release)
-        self._config(release.config, ProductionVariants=[_variant(release, release.variant, 1.0)])
+        self._config(release.config, ProductionVariants=[self._variant(release, release.variant, 1.0)])
 
     def shadow(self, champion: Release, release: Release, config: str, percent: float) -> None:
         """The endpoint answers with the champion as before; of so many requests the release's answer is captured."""
@@ -75,8 +56,8 @@ class Endpoint:
         self._model(release)
         self._config(
             config,
-            ProductionVariants=[_variant(champion, champion.config, 100.0)],
-            ShadowProductionVariants=[_variant(release, release.config, percent)],
+            ProductionVariants=[self._variant(champion, champion.config, 100.0)],
+            ShadowProductionVariants=[self._variant(release, release.config, percent)],
         )
         self.switch(config)
         self.smoke(champion, champion.config)
@@ -88,7 +69,7 @@ class Endpoint:
         """
         self._model(champion)
         self._model(release)
-        variants = [_variant(champion, champion.config, 1.0), _variant(release, release.config, 0.0)]
+        variants = [self._variant(champion, champion.config, 1.0), self._variant(release, release.config, 0.0)]
         self._config(config, ProductionVariants=variants)
         self.switch(config)
         self.smoke(release, release.config)
@@ -103,25 +84,53 @@ class Endpoint:
             self._settled()
 
     def _model(self, release: Release) -> None:
-        container = {
-            "Image": IMAGE,
-            "ModelDataUrl": Path(release.bundle).resolve().as_uri(),
-            "Environment": {SHA256_VARIABLE: release.bundle_sha256},
-        }
+        aws = self._settings.aws
         with self._reached():
             model = self._found("describe_model", ModelName=release.config)
             if model is None:
-                self._control.create_model(ModelName=release.config, PrimaryContainer=container, ExecutionRoleArn=ROLE)
+                folder = Path(release.bundle).resolve()
+                container = {
+                    "Image": aws.image,
+                    "ModelDataUrl": artifact.put(self._settings, folder, release.bundle_sha256)
+                    if aws.bucket
+                    else folder.as_uri(),
+                    "Environment": {SHA256_VARIABLE: release.bundle_sha256},
+                }
+                self._control.create_model(
+                    ModelName=release.config, PrimaryContainer=container, ExecutionRoleArn=aws.role
+                )
             elif model["PrimaryContainer"]["Environment"].get(SHA256_VARIABLE) != release.bundle_sha256:
                 raise Refused(
                     f"model {release.config} must be bundle {release.bundle_sha256[:12]}…; another has its name"
                 )
 
+    def _data(self, folder: Path, sha256: str) -> str:
+        return artifact.put(self._settings, folder, sha256) if self._settings.aws.bucket else folder.as_uri()
+
+    def _variant(self, release: Release, name: str, weight: float) -> dict[str, Any]:
+        return {
+            "VariantName": name,
+            "ModelName": release.config,
+            "InitialInstanceCount": self._instances(),
+            "InstanceType": self._settings.aws.instance_type,
+            "InitialVariantWeight": weight,
+        }
+
+    def _instances(self) -> int:
+        """What a new variant begins with: what autoscaling has raised is not lost by a release."""
+        fewest, most = self._settings.aws.instances, self._settings.aws.most_instances
+        if most is None:
+            return fewest
+        with self._reached():
+            found = self._found("describe_endpoint", EndpointName=self.name) or {}
+        now = [int(v.get("DesiredInstanceCount", fewest)) for v in found.get("ProductionVariants", [])]
+        return min(most, max([fewest, *now]))
+
     def _config(self, name: str, **variants: list[dict[str, Any]]) -> None:
         capture = {
             "EnableCapture": True,
             "InitialSamplingPercentage": 100,
-            "DestinationS3Uri": self._capture,
+            "DestinationS3Uri": self._capture(),
             "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
         }
         with self._reached():
@@ -133,8 +142,20 @@ class Endpoint:
             if (there := _models(found.get(kind, []))) != _models(wanted):
                 raise Refused(f"endpoint config {name} must have the {kind} {_models(wanted)}; it has {there}")
 
-    def switch(self, config: str) -> None:
-        """The endpoint serves `config`; raises `Refused` with the endpoint's reason where it would not."""
+    def _capture(self) -> str:
+        aws = self._settings.aws
+        return (
+            f"s3://{aws.bucket}/{aws.prefix}/{CAPTURE}"
+            if aws.bucket
+            else (self._settings.state / CAPTURE).resolve().as_uri()
+        )
+
+    def switch(self, config: str, guarded: bool = False) -> None:
+        """The endpoint serves `config`; raises `Refused` with the endpoint's reason where it would not.
+
+        `guarded`: the new config's own alarms take it back, where the settings give them time. SageMaker says InService
+        after that too: the config's name tells.
+        """
         found = self._described()
         if found and found["EndpointStatus"] == "Failed":
             self.remove()
@@ -142,8 +163,9 @@ class Endpoint:
         with self._reached():
             if found is None:
                 self._control.create_endpoint(EndpointName=self.name, EndpointConfigName=config)
-            elif found["EndpointConfigName"] != config:
-                self._control.update_endpoint(EndpointName=self.name, EndpointConfigName=config)
+            elif found["EndpointConfigName"] != config or found["EndpointStatus"] == ROLLBACK_FAILED:
+                how = {"DeploymentConfig": self._guard(config)} if guarded and self._settings.aws.bake_seconds else {}
+                self._control.update_endpoint(EndpointName=self.name, EndpointConfigName=config, **how)
         settled = self._settled() or {"EndpointStatus": "gone", "EndpointConfigName": "nothing"}
         if settled["EndpointStatus"] != "InService" or settled["EndpointConfigName"] != config:
             reason = settled.get("FailureReason", "no reason given")
@@ -151,6 +173,18 @@ class Endpoint:
                 f"endpoint {self.name} must serve {config}; it is {settled['EndpointStatus']} "
                 f"with {settled['EndpointConfigName']}: {reason}"
             )
+        self._follow(config, [variant["VariantName"] for variant in settled["ProductionVariants"]])
+
+    def _guard(self, config: str) -> dict[str, Any]:
+        found = self._control.describe_endpoint_config(EndpointConfigName=config)
+        return guard.deployment(self._settings, config, [v["VariantName"] for v in found["ProductionVariants"]])
+
+    def _follow(self, config: str, variants: list[str]) -> None:
+        """What AWS holds beside the endpoint is about what serves."""
+        if self._settings.aws.bake_seconds:
+            guard.sweep(self._settings, config)
+        if self._settings.aws.most_instances is not None:
+            scaling.follow(self._settings, variants)
 
     def smoke(self, release: Release, variant: str | None = None) -> None:
         """One real answer by the release's ranker; raises `Refused` where another bundle or the fallback answers.
@@ -190,6 +224,8 @@ class Endpoint:
     def remove(self) -> None:
         """There is no endpoint; models and configs stay."""
         if self._described() is not None:
+            if self._settings.aws.most_instances is not None:
+                scaling.follow(self._settings, [])
             with self._reached():
                 self._control.delete_endpoint(EndpointName=self.name)
                 self._control.get_waiter("endpoint_deleted").wait(EndpointName=self.name, WaiterConfig=self._patience())
@@ -210,11 +246,14 @@ class Endpoint:
                 )
             except WaiterError as error:
                 if "Max attempts" in str(error):
-                    raise NotReady(f"endpoint {self.name} is still not settled after {PATIENCE_SECONDS} s") from error
+                    raise NotReady(f"endpoint {self.name} is still not settled after {self._seconds()} s") from error
             return self._found("describe_endpoint", EndpointName=self.name)
 
     def _patience(self) -> dict[str, float]:
-        return {"Delay": self._delay, "MaxAttempts": int(PATIENCE_SECONDS / self._delay)}
+        return {"Delay": self._delay, "MaxAttempts": int(self._seconds() / self._delay)}
+
+    def _seconds(self) -> int:
+        return PATIENCE_SECONDS + self._settings.aws.bake_seconds
 
     def _found(self, operation: str, **key: str) -> dict[str, Any] | None:
         from botocore.exceptions import ClientError
@@ -227,34 +266,8 @@ class Endpoint:
                 return None
             raise
 
-    @contextmanager
-    def _reached(self) -> Iterator[None]:
-        """Errors on the way, by what they mean: see `jobs.serving.aws_errors` for those that AWS sends."""
-        from botocore import exceptions as boto
-
-        no_keys = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.NoAuthTokenError, boto.ProfileNotFound)
-        no_login = (boto.SSOError, boto.TokenRetrievalError, boto.LoginTokenLoadError)
-        no_region = (boto.NoRegionError, boto.InvalidRegionError)
-        try:
-            yield
-        except boto.ClientError as error:
-            kind = aws_errors.kind(error.response)
-            needs = {NotReady: "answer", Misconfigured: "let us in", Refused: "do what was asked"}[kind]
-            raise kind(f"the endpoint at {self._url} must {needs}; it said: {error}") from error
-        except (*no_keys, *no_login, *no_region) as error:
-            raise Misconfigured(f"the endpoint at {self._url} needs AWS credentials and a region: {error}") from error
-        except (boto.HTTPClientError, boto.ConnectionError, boto.CredentialRetrievalError, boto.WaiterError) as error:
-            raise NotReady(f"the endpoint must answer at {self._url}; found: {error}") from error
-
-
-def _variant(release: Release, name: str, weight: float) -> dict[str, Any]:
-    return {
-        "VariantName": name,
-        "ModelName": release.config,
-        "InitialInstanceCount": 1,
-        "InstanceType": INSTANCE,
-        "InitialVariantWeight": weight,
-    }
+    def _reached(self) -> Any:
+        return reached(f"the endpoint at {self._settings.url}")
 
 
 def _models(variants: list[dict[str, Any]]) -> dict[str, str]:

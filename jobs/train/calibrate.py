@@ -2,7 +2,8 @@
 
 The validation day is the newest whose clicks are closed, and its conversions count where they are closed. The same rows
 choose the challenger, so each is judged by words mapped by what *other* users' rows teach (`cross_fitted`); the map
-that is kept is of all of them. The baseline stays as it is: it answers at the endpoint knowing items alone.
+that is kept is of all of them. The baseline stays as it is, and is told of likewise: it answers at the endpoint knowing
+items alone.
 
 Where too few conversions are closed, P(conversion | click) is shifted by what was heard of those of the last days'
 clicks, against what was to be heard by the delay curve: a month of training outvotes its last week, and what is closed
@@ -62,17 +63,23 @@ def calibrate(
     shown, first, told = dict(rows.as_shown), dict(rows.as_first), {kind: Told() for kind in rankers}
     surface = rows.attributes[SURFACE]
     for kind, ranker in rankers.items():
-        if kind == BASELINE or not np.isfinite(rows.as_shown[kind]).all():
+        if not np.isfinite(rows.as_shown[kind]).all():
             continue
         of_click, of_conversion = maps_of((continued or {}).get(kind, ranker))
-        clicks = Outcomes(rows.as_shown[kind], rows.clicked, rows.users, surface)
+        clicks, bought = (
+            Outcomes(rows.as_shown[kind], rows.clicked, rows.users, surface),
+            _closed(rows, kind, converted),
+        )
+        if newest is not None and bought.rarer < MIN_PER_CLASS:
+            bought = _so_far(newest, ranker)
+        if kind == BASELINE:
+            outcomes = {"click": clicks} | ({"conversion_given_click": bought} if len(bought) else {})
+            told[kind] = {name: _told(Recalibration(), of, of.said, settings) for name, of in outcomes.items()}
+            continue
         click, parts = Recalibration.fit(clicks, of_click), cross_fitted(clicks, of_click)
         shown[kind] = _crossed(parts, rows.as_shown[kind], surface)
         first[kind] = _crossed(parts, rows.as_first[kind], surface)
         told[kind]["click"] = _told(click, clicks, shown[kind], settings)
-        bought = _closed(rows, kind, converted)
-        if newest is not None and bought.rarer < MIN_PER_CLASS:
-            bought = _so_far(newest, ranker)
         conversion = Recalibration.fit(bought, of_conversion)
         if len(bought):
             after = _crossed(cross_fitted(bought, of_conversion), bought.said, bought.surface)

@@ -54,6 +54,8 @@ class Folds:
     """The event time of the newest row of the train fold."""
     until: datetime
     """That of either fold."""
+    surfaces: tuple[str, ...]
+    """On which items were shown in either fold."""
 
 
 def inputs_of(kinds: Iterable[str]) -> Inputs:
@@ -98,7 +100,8 @@ def folds(
     until = taught if chosen is None else max(taught, chosen)
     sure = learned.curve if learned.doubt is None else None
     clicks = None if sure is None else newest(examples, keys, inputs | Inputs(ids=IDS), cut, windows, sure)
-    return Folds(data, validate, learned, clicks, taught, until)
+    surfaces = sorted(filter(None, pc.unique(examples["surface"]).to_pylist()))
+    return Folds(data, validate, learned, clicks, taught, until, tuple(surfaces))
 
 
 def kinds(

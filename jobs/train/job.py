@@ -207,6 +207,7 @@ def _draft(
                 "columns": seen[kind],
                 **_declared(folds, kind),
                 **_pruned(ranker),
+                **_surfaces(folds, continued.get(kind)),
                 "data_sha256": core.fingerprint(digests.train, seen[kind]),
                 "calibration": calibration[kind],
                 "settings": settings.of(*held[kind]),  # of all that a bundle carries
@@ -242,6 +243,14 @@ def _pruned(ranker: Scorer) -> dict[str, Any]:
     within = uncalibrated(ranker)
     cost = within.pruning if isinstance(within, MMoERanker) else None
     return {"pruning": asdict(cost)} if cost else {}
+
+
+def _surfaces(folds: core.Folds, origin: Origin | None) -> dict[str, Any]:
+    """Those that anybody of its chain learned from: a warm start's few days may miss one. Where the parent does not
+    say, nor can this.
+    """
+    before = [] if origin is None else origin.parent.manifest["lineage"].get("surfaces")
+    return {} if before is None else {"surfaces": sorted({*before, *folds.surfaces})}
 
 
 def _named(origin: Origin | None) -> dict[str, str] | None:

@@ -27,8 +27,8 @@ def log(
 ) -> dict[str, str]:
     """By kind the id of its run. The training's own has the figures of the challenger.
 
-    Only what the validation rows cannot carry a run may lack; the baseline a calibration, for it has none; a warm
-    start figures of retrieval, for it retrieves as it did; all but what was to drop experts what that cost.
+    Only what the validation rows cannot carry a run may lack; a warm start figures of retrieval, for it retrieves as it
+    did; all but what was to drop experts what that cost.
     """
     tags = {
         "stage": run.stage.name,

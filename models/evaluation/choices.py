@@ -84,8 +84,7 @@ class Choices:
     @cached_property
     def shown(self) -> Ints:
         """(m,) the candidate that was shown; of one listed twice the first."""
-        at = np.flatnonzero(self.taken)
-        return at[np.unique(self.row[at], return_index=True)[1]]
+        return self._first(np.flatnonzero(self.taken))
 
     @cached_property
     def moved(self) -> Floats:
@@ -96,10 +95,13 @@ class Choices:
         """(n,) the candidate of each decision that the side is likeliest to take, of ties the first."""
         chosen = self.chosen[side]
         best = np.flatnonzero(chosen == np.maximum.reduceat(chosen, self.offsets[:-1])[self.row])
-        first = best[np.unique(self.row[best], return_index=True)[1]]
         found = np.zeros(len(chosen), bool)
-        found[first] = True
+        found[self._first(best)] = True
         return found
+
+    def _first(self, at: Ints) -> Ints:
+        """The first of each decision among candidates in ascending order."""
+        return at[np.flatnonzero(np.diff(self.row[at], prepend=-1))]
 
     def of_taken(self, figure: Floats) -> Floats:
         """(m,) the sum over what was taken of a figure (n,) of each candidate."""

@@ -1,4 +1,6 @@
-"""Is a share of bad answers as small as tolerated, or alarming? Asked after every answer, at one risk for all times."""
+"""Tests that may be asked after every answer, at one risk for all times: is a share of bad answers as small as
+tolerated, or alarming; is a mean above 0, a difference between two arms for one.
+"""
 
 import math
 from typing import Literal
@@ -7,6 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Verdict = Literal["passed", "failed", "inconclusive"]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+BETS = np.geomspace(0.005, 0.95, 24)
+"""Of the most that may be lost at once: among them is one near the best for whatever mean and variance there is."""
 
 
 def share_verdict(bad: NDArray[np.bool_], tolerated: float, alarming: float, risk: float) -> Verdict:
@@ -29,3 +35,42 @@ def share_verdict(bad: NDArray[np.bool_], tolerated: float, alarming: float, ris
     if ratio.max() >= bound:
         return "failed"
     return "passed" if ratio[-1] <= -bound else "inconclusive"
+
+
+def rises(values: Floats, least: float, risk: float) -> bool:
+    """Whether n values, (n,) in their order, none below -least, have shown their mean to be above 0.
+
+    A bet on each value that can never lose more than it has (Waudby-Smith and Ramdas 2024, *Estimating means of bounded
+    random variables by betting*): the wealth of a mixture of constant bets is a nonnegative supermartingale wherever
+    each value's mean, given those before it, is at most 0, so that it ever reaches 1 / risk has at most probability
+    `risk` however often it is looked at. Once shown it stays shown. Exact at any n, for values that are rare and of
+    arms of very different size too. Raises ValueError for values below -least or a risk outside (0, 1).
+    """
+    if not least > 0 or not 0 < risk < 1 or (len(values) and not values.min() >= -least):
+        raise ValueError(f"needs values of at least -least and a risk in (0, 1); found least {least}, risk {risk}")
+    wealth = np.zeros(len(BETS))
+    for part in np.array_split(values, max(1, len(values) // 10_000)):
+        log_wealth = wealth + np.cumsum(np.log1p(np.outer(part, BETS / least)), axis=0)
+        if len(part) and np.logaddexp.reduce(log_wealth, axis=1).max() - math.log(len(BETS)) >= math.log(1 / risk):
+            return True
+        wealth = log_wealth[-1] if len(part) else wealth
+    return False
+
+
+def two_arms(treated: Bools, values: Floats) -> tuple[Floats, Floats]:
+    """Means of the treated and of the others, (m,) each, of n values in their order, (n,) each, in blocks.
+
+    A block ends with the first value that makes both arms appear in it: an order of arms decides that and no value, so
+    a difference of the two is as good as independent of the block before. What follows the last block is left for
+    later.
+    """
+    arms: tuple[list[float], list[float]] = ([], [])
+    sums, counts = [0.0, 0.0], [0, 0]
+    for arm, value in zip((~treated).astype(int).tolist(), values.tolist(), strict=True):
+        sums[arm] += value
+        counts[arm] += 1
+        if all(counts):
+            for side in (0, 1):
+                arms[side].append(sums[side] / counts[side])
+            sums, counts = [0.0, 0.0], [0, 0]
+    return np.array(arms[0]), np.array(arms[1])

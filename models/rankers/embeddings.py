@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.rankers.encoding import FIRST_KEPT_CODE, REST_CODE, UNKNOWN_CODE, codes_of
+from models.rankers.features import said_once
 from models.rankers.tensors import from_bytes, to_bytes
 
 Ints = NDArray[np.int64]
@@ -120,6 +121,8 @@ class Embeddings:
             rows = [unknown if value is None else row_of.get(value, rest) for value in column.values]
             found: Ints = np.array(rows, dtype=np.int64)[column.at]
             return found
+        if said_once(column):
+            return np.broadcast_to(self.codes(field, column[:1]), column.shape)
         return codes_of(column.ravel(), self.row_of[field], otherwise=rest, unknown=unknown).reshape(column.shape)
 
     def grown(

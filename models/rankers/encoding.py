@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC
+from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC, said_once
 from models.rankers.protocol import Columns, Floats
 
 UNKNOWN_CODE, REST_CODE, FIRST_KEPT_CODE = 0, 1, 2
@@ -87,9 +87,13 @@ def codes_of(
 ) -> NDArray[np.int64]:
     """Each value's code: `unknown` for None or NaN, `otherwise` for a value that has none.
 
-    Raises ValueError for a value that is neither a string nor unknown.
+    A column that repeats one value without a copy (`np.broadcast_to`), as what a request says once is for all its
+    candidates, is looked up once and stays so. Raises ValueError for a value that is neither a string nor unknown.
     """
-    values = np.asarray(column).tolist()
+    column = np.asarray(column)
+    if said_once(column):
+        return np.broadcast_to(codes_of(column[:1], codes, otherwise=otherwise, unknown=unknown), column.shape)
+    values = column.tolist()
     # Of the values that occur, not of all codes: a few candidates are looked up among millions of items.
     table: dict[Any, int] = {}
     for value in set(values):

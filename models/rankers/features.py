@@ -146,8 +146,16 @@ Coded = tuple[Ints, list[str]]
 """A column's codes into its distinct values, -1 for None; and those values."""
 
 
+def said_once(column: NDArray[Any]) -> bool:
+    """Whether all rows of (n, ...) are one in memory: what is true of the first is true of all."""
+    return len(column) > 1 and column.strides[0] == 0
+
+
 def coded(column: Strings) -> Coded:
-    """Codes in order of appearance."""
+    """Codes in order of appearance; a column that repeats one value without a copy is looked up once."""
+    if said_once(column):
+        codes, values = coded(column[:1])
+        return np.broadcast_to(codes, column.shape), values
     table: dict[str | None, int] = {None: -1}
     listed = column.tolist()
     for value in dict.fromkeys(listed):

@@ -4,8 +4,8 @@ Only items the training knew can be found; a younger one has to be offered by wh
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from models.retrieval.content import ContentRetriever
 from models.retrieval.ease import Ease
 from models.retrieval.ials import Ials
-from models.retrieval.interactions import Bools, Ints, Sparse
+from models.retrieval.interactions import Bools, Floats, Ints, Sparse
 from models.retrieval.item_cf import ItemCF
 from models.retrieval.popularity import PopularityRetriever
 from models.retrieval.protocol import Retriever, VectorRetriever, best
@@ -37,6 +37,17 @@ class Found:
 
     items: list[str]
     by: str
+    scores: Floats = field(compare=False)
+    """(n,) of that retriever."""
+
+
+@dataclass(frozen=True)
+class Vector:
+    """Of an item or of a history of items; two of one space have a retriever's score as their inner product."""
+
+    space: str
+    """The retriever's kind."""
+    values: Floats
 
 
 class Finder:
@@ -60,15 +71,21 @@ class Finder:
         asked = queries[queries.any(axis=1)]
         return cls(retriever, VectorIndex.build(vectors, asked if len(asked) else vectors, settings, removed))
 
-    def find(self, history: Sparse, k: int, barred: Bools, by_popularity: Ints) -> Ints | None:
-        """(k,) item codes, -1 where none is left, none of `barred`; None where the history (1, items) says nothing."""
+    def find(self, history: Sparse, k: int, barred: Bools, by_popularity: Ints) -> tuple[Ints, Floats] | None:
+        """Up to k item codes and their scores, none of `barred`; None where the history (1, items) says nothing."""
         if self.index is not None and isinstance(self.retriever, VectorRetriever):
             query = self.retriever.user_vectors(history)
-            return self.index.search(query, k, barred)[0][0] if query.any() else None
+            if not query.any():
+                return None
+            codes, products = self.index.search(query, k, barred)
+            there = codes[0] >= 0
+            return codes[0][there], products[0][there]
         scores = self.retriever.scores(history)[0]
         if self.retriever.kind != POPULARITY and scores.min() == scores.max():
             return None
-        return best(np.where(barred, -np.inf, scores), by_popularity, k)
+        found = best(np.where(barred, -np.inf, scores), by_popularity, k)
+        found = found[found >= 0]
+        return found, scores[found]
 
     def to_files(self) -> dict[str, bytes]:
         """Those of the retriever and of its index."""
@@ -130,26 +147,65 @@ class FirstStage:
         found[codes] = True
         return found
 
-    def search(self, recent: Sequence[str], barred: Bools | None = None) -> Found:
-        """Up to `k` items for the items last taken up, in any order; none of those, none that is `barred` (items,).
+    @property
+    def spaces(self) -> dict[str, tuple[str, int]]:
+        """Version (`embeddings_version`) and dimensions of each retriever with vectors, in the order of the finders."""
+        return {kind: (version, vectors.shape[1]) for kind, version, vectors in self._spaces()}
+
+    def knows(self, item: str) -> bool:
+        """Whether the training did."""
+        return item in self._code
+
+    def search(self, recent: Sequence[str], barred: Bools | None = None, k: int | None = None) -> Found:
+        """Up to `k` items (the stage's own k) for the items last taken up, in any order; none of those, none that is
+        `barred` (items,).
 
         Nobody who says what is barred means: what was removed when it was built.
         """
-        from scipy.sparse import csr_array
-
-        codes = np.array(sorted({self._code[item] for item in recent if item in self._code}), dtype=np.int64)
-        history = csr_array((np.ones(len(codes)), codes, np.array([0, len(codes)])), shape=(1, len(self.items)))
+        k = self.k if k is None else k
+        codes, history = self._history(recent)
         gone = self.barred(self.removed) if barred is None else barred.copy()
         gone[codes] = True
         for finder in self._finders if len(codes) else ():
-            found = finder.find(history, self.k, gone, self._by_popularity)
-            if found is not None and (found >= 0).any():
-                return Found(self._named(found), finder.retriever.kind)
-        left = self._by_popularity[~gone[self._by_popularity]]
-        return Found(self._named(left[: self.k]), POPULARITY)
+            found = finder.find(history, k, gone, self._by_popularity)
+            if found is not None and len(found[0]):
+                return Found(self._named(found[0]), finder.retriever.kind, found[1])
+        left = self._by_popularity[~gone[self._by_popularity]][:k]
+        return Found(self._named(left), POPULARITY, self._finders[0].retriever.popular[left])
+
+    def of_item(self, item: str) -> Vector | None:
+        """Its vector in the first space that knows it; None where none does."""
+        code = self._code.get(item)
+        for kind, _, vectors in self._spaces() if code is not None else ():
+            if vectors[code].any():
+                return Vector(kind, vectors[code])
+        return None
+
+    def of_history(self, recent: Sequence[str]) -> Vector | None:
+        """The vector of whoever took these items up, likewise."""
+        codes, history = self._history(recent)
+        for finder in self._finders if len(codes) else ():
+            if isinstance(finder.retriever, VectorRetriever):
+                found = finder.retriever.user_vectors(history)[0]
+                if found.any():
+                    return Vector(finder.retriever.kind, found)
+        return None
+
+    def _spaces(self) -> Iterator[tuple[str, str, Floats]]:
+        """Kind, version and item vectors."""
+        for one in self._finders:
+            if one.index is not None and isinstance(one.retriever, VectorRetriever):
+                yield one.retriever.kind, one.index.version, one.retriever.item_vectors
+
+    def _history(self, recent: Sequence[str]) -> tuple[Ints, Sparse]:
+        """The codes of known items, ascending, each once; and the history (1, items) of them."""
+        from scipy.sparse import csr_array
+
+        codes = np.array(sorted({self._code[item] for item in recent if item in self._code}), dtype=np.int64)
+        return codes, csr_array((np.ones(len(codes)), codes, np.array([0, len(codes)])), shape=(1, len(self.items)))
 
     def _named(self, codes: Ints) -> list[str]:
-        return [self.items[code] for code in codes.tolist() if code >= 0]
+        return [self.items[code] for code in codes.tolist()]
 
     def to_files(self) -> dict[str, bytes]:
         """The item ids and the order of the retrievers as JSON, each retriever's files in a folder of its kind."""

@@ -168,12 +168,13 @@ def _short(value: Any) -> str:
 
 
 def keep(module: ModuleType, name: str, small: bool, rows: list[Row]) -> None:
-    """Print the goals and write rows and goals."""
+    """Write the rows, which took long, then print the goals and write them too."""
+    out = ROOT / "var" / "bench" / (f"{name}.small.json" if small else f"{name}.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(rows, indent=1) + "\n")
     goals = module.goals(rows) if hasattr(module, "goals") and not small else []
     for goal in goals:
         print(f"{name:<14} {'met   ' if goal['met'] else 'MISSED'} {goal['goal']}: {goal['found']}")
-    out = ROOT / "var" / "bench" / (f"{name}.small.json" if small else f"{name}.json")
-    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps([*rows, *goals], indent=1) + "\n")
 
 

@@ -159,7 +159,7 @@ def prove(small: bool) -> Iterator[tuple[str, Row]]:
 
 
 def goals(rows: list[Row]) -> list[Row]:
-    """Every world's, and two of the laws together: no more than 2.5 % promoted of no gain, and power at +1 %."""
+    """Every world's, and two of the laws together: a single look's 2.5 % promoted of no gain, and power at +1 %."""
     found = {(row["table"], row["lift"]): row for row in rows if "lift" in row}
     judged = []
     for world in worlds():
@@ -170,11 +170,14 @@ def goals(rows: list[Row]) -> list[Row]:
             )
             met = all(_met(goal, row) for row in shares.values())
             judged.append({"goal": f"{world.name}: {goal}", "found": said or "nothing to judge", "met": met})
-    honest = [row for row in rows if row["table"] in {f"law: {name}" for name in laws.LAWS}]
+    honest = [row for row in rows if row["table"] in {f"law: {name}" for name in laws.LAWS} and "lift" in row]
     for lift in sorted({row["lift"] for row in honest if row["lift"] <= 0}):
-        share = float(np.mean([row["promoted"] for row in honest if row["lift"] == lift]))
-        judged.append({"goal": f"laws together at {lift:+.0%}: promoted at most {NONE_BETTER:.1%}",
-                       "found": f"{share:.2%}", "met": share <= NONE_BETTER})  # fmt: skip
+        counted = [(row["promoted"] * row["trials"], row["trials"]) for row in honest if row["lift"] == lift]
+        happened, trials = (round(sum(part)) for part in zip(*counted, strict=True))
+        interval = binomtest(happened, trials).proportion_ci(method="wilson")
+        judged.append({"goal": f"laws together at {lift:+.0%}: promoted not surely above {NONE_BETTER:.1%}",
+                       "found": f"{happened / trials:.2%} [{interval.low:.2%}, {interval.high:.2%}] of {trials}",
+                       "met": bool(interval.low <= NONE_BETTER)})  # fmt: skip
     power = {row["table"]: row["promoted"] for row in honest if row["lift"] == 0.01}
     enough = sum(share >= POWER for share in power.values())
     judged.append({"goal": f"+1 % promoted in {POWER:.0%} of logs in {LAWS_WITH_POWER} of {len(power)} laws",

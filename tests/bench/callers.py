@@ -69,11 +69,13 @@ class Load:
         spent = max(moment + seconds for moment, seconds, _, _ in kept) - self._start - WARM_UP_SECONDS
         fallback = sum(row[3] for row in kept)
         return {
+            "asked": len(self.found),
             "requests": len(kept),
             "per_second": len(kept) / spent,
             "ranked_per_second": (len(kept) - fallback) / spent,
             "p50_ms": float(np.quantile(took, 0.5)),
             "p99_ms": float(np.quantile(took, 0.99)),
+            "p999_ms": float(np.quantile(took, 0.999)),
             "max_ms": float(took.max()),
             "fallback_share": fallback / len(kept),
             "errors": sum(row[2] != 200 for row in kept),

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.orchestration import operator
-from jobs.orchestration.alert import MOST, alarm, alert, message
+from jobs.orchestration.alert import MOST, alarm, alert, message, send, wanted
 from jobs.orchestration.operator import StageOperator
 
 pytestmark = pytest.mark.airflow
@@ -209,6 +209,23 @@ def test_a_task_that_was_never_rendered_has_the_runs_day(failure: dict[str, Any]
     failure["ti"].task.day = "{{ params.day or '' }}"
     assert "failed for 2026-01-11:" in message(failure)
     assert "failed for 2026-01-02:" in message({**failure, "params": {"day": "2026-01-02"}})
+
+
+def test_a_step_and_a_question_are_told_with_the_way_to_them(
+    receiver: Receiver, failure: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One message each; a stage that took no step tells nothing."""
+    connect(monkeypatch, receiver.server_port)
+    monitored(
+        {"tell": "m, approved by alice, is at canary-5 (of <900> answers 0 failed)"}, failure, tmp_path, monkeypatch
+    )
+    monitored({"endpoint": "tidegate"}, failure, tmp_path, monkeypatch)
+    send(lambda: wanted(failure, "Deploy m?", "http://airflow/dags/p/required_actions?map_index=-1&x=1"))
+    step, question = [message["text"] for message in receiver.got]
+    assert "m, approved by alice, is at canary-5 (of &lt;900&gt; answers 0 failed)" in step
+    assert step.endswith("<http://airflow/log|log>")
+    assert "Deploy m? (2026-01-11)" in question
+    assert question.endswith("<http://airflow/dags/p/required_actions?map_index=-1&amp;x=1|answer>")
 
 
 def monitored(report: dict[str, Any], failure: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:

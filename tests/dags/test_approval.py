@@ -1,12 +1,12 @@
 """A person is asked about one evidence, and the answer is about that one, whatever is found meanwhile."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 
-from jobs.orchestration.person import answered
+from jobs.orchestration.person import answered, approval
 
 pytestmark = pytest.mark.airflow
 
@@ -44,17 +44,22 @@ def ask(dags: dict[str, Any], instance: Instance, monkeypatch: pytest.MonkeyPatc
     return shown
 
 
-def answer(dags: dict[str, Any], instance: Instance, note: str = "") -> None:
-    """The same task in a process of its own, hours later."""
+def answer(
+    dags: dict[str, Any], instance: Instance, note: str = "", choice: str = "Approve", by: str | None = "alice"
+) -> list[str]:
+    """The same task in a process of its own, hours later; the tasks that it skips."""
     task = dags["promotion"].get_task("approve").prepare_for_execution()
     event = {
-        "chosen_options": ["Approve"],
+        "chosen_options": [choice],
         "params_input": {"note": note},
         "responded_at": datetime(2026, 1, 12, tzinfo=UTC),
-        "responded_by_user": {"id": "7", "name": "alice"},
+        "responded_by_user": by and {"id": "7", "name": by},
     }
     context = {"ti": instance, "task": task}
+    skipped: list[str] = []
+    task.skip = lambda ti, tasks: skipped.extend(one.task_id for one in tasks)
     instance.xcom_push("return_value", task.execute_complete(context, event))
+    return skipped
 
 
 def test_the_answer_is_to_what_was_asked_not_to_what_was_found_since(
@@ -69,6 +74,27 @@ def test_the_answer_is_to_what_was_asked_not_to_what_was_found_since(
     answer(dags, instance, "why not")
     found = {flag: answered(instance, flag) for flag in ("approved-by", "why", *map(_flag, READ))}
     assert found == {"approved-by": "alice", "why": "why not", **{_flag(name): sha for name, sha in READ.items()}}
+
+
+def test_a_no_and_nobodys_answer_go_on_record_instead(dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the two ways is skipped, so that the run shows which was taken; silence is a no in nobody's name."""
+    instance = Instance(PROMOTED)
+    ask(dags, instance, monkeypatch)
+    assert answer(dags, instance) == ["reject"]
+    assert answer(dags, instance, "too many cats", "Reject", "bob") == ["deploy"]
+    assert [answered(instance, flag) for flag in ("rejected-by", "rejected-why")] == ["bob", "too many cats"]
+    assert answered(instance, "evidence-sha") == READ["evidence_sha256"]
+    assert answer(dags, instance, choice="Reject", by=None) == ["deploy"]
+    assert [answered(instance, flag) for flag in ("rejected-by", "rejected-why")] == ["nobody", "no answer in time"]
+    assert answered(instance, "approved-by") == ""
+
+
+def test_a_question_has_the_time_that_settings_give_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And then its answer is no; by default it stays open."""
+    assert (approval().defaults, approval().response_timeout) == (None, None)
+    monkeypatch.setenv("TIDEGATE__RELEASE__ANSWER_HOURS", "48")
+    asked = approval()
+    assert (asked.defaults, asked.response_timeout) == (["Reject"], timedelta(hours=48))
 
 
 def _flag(name: str) -> str:

@@ -18,7 +18,7 @@ EDGES = {
         *{("assemble", "train"), ("train", "backtest"), ("backtest", "propose")},
         *{("assemble", "backtest_full"), ("backtest_full", "propose_full"), ("train", "full_training")},
     },
-    "promotion": {("promote", "approve"), ("approve", "deploy")},
+    "promotion": {("promote", "approve"), ("approve", "deploy"), ("approve", "reject")},
     "daily_monitoring": set(),
 }
 HEADINGS = ("## Reads and writes", "## A task is red: what it means on call", "## Clearing\nAlways safe", "## By hand")

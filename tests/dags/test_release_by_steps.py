@@ -44,7 +44,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_every_step_is_watched_before_the_next(planned: Any) -> None:
     found = {(task.task_id, below) for task in planned.tasks for below in task.downstream_task_ids}
-    assert found == set(pairwise(WAY))
+    assert found == {*pairwise(WAY), ("approve", "reject")}
     assert {task.trigger_rule for task in planned.tasks} == {"all_success"}, "no step after a watch that failed"
 
 
@@ -52,7 +52,7 @@ def test_tasks_are_commands_that_say_how_far_to_go(planned: Any) -> None:
     """Each carries the very approval: it is asked about at every step."""
     tasks = rendered(planned, None, ANSWER, day=DAY, mode="warm")
     yes = f"--approved-by=alice '--why=--it is better' --evidence-sha={'e' * 64} --bundle-sha={'b' * 64}"
-    assert {name: task.command for name, task in tasks.items() if name != "promote"} == {
+    assert {name: task.command for name, task in tasks.items() if name not in ("promote", "reject")} == {
         **{
             task: f"python -m jobs deploy --day {DAY} --mode warm --step {step} {yes} --champion-sha=none"
             for task, step in (

@@ -33,6 +33,8 @@ GOLDEN = {
         "promote": f"python -m jobs promote --day {DAY} --mode warm",
         "deploy": f"python -m jobs deploy --day {DAY} --mode warm --approved-by=alice '--why=--it is better' "
         f"--evidence-sha={'e' * 64} --bundle-sha={'b' * 64} --champion-sha=none",
+        "reject": f"python -m jobs reject --day {DAY} --mode warm --approved-by=alice '--why=--it is better' "
+        f"--evidence-sha={'e' * 64} --bundle-sha={'b' * 64}",
     },
     ("daily_monitoring", DAY): {
         "monitor": f"python -m jobs monitor --day {DAY}",

@@ -32,6 +32,9 @@ OTHER: dict[str, Any] = {
     "tasks.of_surface": {"feed": "recommend"},
     "world.slate_size": 3,
     "release.canary_percent": [10, 50],
+    "release.approvers": ["somebody"],
+    "endpoint.surfaces": {"home": {"k": 4}},
+    "endpoint.aws.alarm_seconds": 120,
 }
 """Another value of what has no obvious one."""
 
@@ -109,7 +112,9 @@ def another(config: Config, path: str) -> Any:
         return str(found + timedelta(days=1))
     if isinstance(found, str | Path):
         return f"{found}-elsewhere"
-    return {Path: "/elsewhere", int: 5, float: 0.25}[next(kind for kind in kinds if kind is not type(None))]
+    return {Path: "/elsewhere", str: "elsewhere", int: 5, float: 0.25}[
+        next(kind for kind in kinds if kind is not type(None))
+    ]
 
 
 def variable(path: str) -> str:

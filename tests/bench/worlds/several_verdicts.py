@@ -32,8 +32,8 @@ EIGHT = f"{CHALLENGERS} challengers, none better or worse, are judged on one log
 FORTNIGHT = f"A challenger a day for {DAYS} days, none better or worse"
 ALONE = "each at its own risk: what that costs, so without a goal."
 WORLDS = (
-    World("several_challengers, each alone", f"{EIGHT}, {ALONE}", challengers, (), logs=20),
-    World("several_challengers", f"{EIGHT}.", challengers, GOALS, logs=100, shared=True),
+    World("several_challengers, each alone", f"{EIGHT}, {ALONE}", challengers, (), logs=10),
+    World("several_challengers", f"{EIGHT}.", challengers, GOALS, logs=80, shared=True),
     World("daily_looks, each alone", f"{FORTNIGHT}, {ALONE}", daily, (), logs=20, decisions=10_000),
     World("daily_looks", f"{FORTNIGHT}.", daily, GOALS, logs=200, decisions=10_000, shared=True),
 )

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
@@ -18,10 +19,16 @@ from botocore.config import Config as ClientConfig
 from infra.endpoint.__main__ import listen
 from infra.endpoint.__main__ import web as served
 from infra.endpoint.app import Server
-from infra.endpoint.serving import Serving
+from infra.endpoint.container import application
+from infra.endpoint.decide import Decider
+from infra.endpoint.processes import Spawn
+from infra.endpoint.request import RankRequest
+from infra.endpoint.serving import Serving, unit_hash
+from infra.endpoint.variant import Variant
 from jobs import bundle, config
-from jobs.bundle import Bundle
+from jobs.bundle import Bundle, Standby
 from jobs.features.online import Published
+from jobs.serving.answer import Answer
 from models.rankers import RANKERS
 from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NUMERIC, Encodings
 from models.rankers.popularity import PopularityRanker
@@ -29,6 +36,7 @@ from models.rankers.protocol import Columns, Inputs, Predictions, TrainingData
 from models.retrieval import RETRIEVERS, FirstStage
 from models.retrieval.interactions import Interactions
 from models.settings import PolicySettings, RankerSettings, RetrievalSettings, XGBoostSettings
+from tests.infra.endpoint import service_model
 
 ITEMS = 60
 IDS = [f"i{n:06d}" for n in range(ITEMS)]
@@ -171,24 +179,114 @@ class Patient(PopularityRanker):
         return super().predict(features)
 
 
+class Threaded:
+    """A variant's process as a thread of the test's own: the container's application on the platform's socket, so that
+    its ranker can be awkward.
+    """
+
+    def __init__(self, of: Standby, listener: socket.socket, settings: config.Config, features: Any) -> None:
+        self.said = ""
+        self._of, self._settings, self._features = of, settings, features
+        self._listener = listener.dup()  # the platform closes its own
+        self._web: uvicorn.Server | None = None
+        self._over = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            judged = self._of if isinstance(self._of, Bundle) else bundle.load(self._of.path, self._of.sha256)
+            app = application(judged, self._features, self._settings)
+        except Exception as error:  # noqa: BLE001 - as a process would end
+            self.said = f"{type(error).__name__}: {error}"
+            self._listener.close()
+            return
+        self._web = uvicorn.Server(served(app))
+        if not self._over:
+            self._web.run(sockets=[self._listener])
+
+    async def wait(self) -> None:
+        await asyncio.to_thread(self._thread.join)
+
+    def terminate(self) -> None:
+        self._over = True
+        if self._web is not None:
+            self._web.should_exit = True
+
+    def kill(self) -> None:
+        self.terminate()
+        if self._web is not None:
+            self._web.force_exit = True
+
+
+def threads(settings: config.Config, features: Any = None) -> Spawn:
+    """Begins variants as threads; all of them read the same features."""
+    features = features or Memory()
+
+    async def begun(of: Standby, listener: socket.socket) -> Threaded:
+        return Threaded(of, listener, settings, features)
+
+    return begun
+
+
+@contextmanager
+def looped() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """Runs coroutines on an event loop of its own thread, for any thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(20)
+
+
+@contextmanager
+def deciding(*bundles: Bundle, features: Any) -> Iterator["Deciding"]:
+    """What decides in a variant's process, called on the test's own threads."""
+    decider = Decider(features, 5000, config.load({"TIDEGATE_ENV": "test"}).tasks)
+    try:
+        yield Deciding(decider, [decider.ready(judged) for judged in bundles])
+    finally:
+        decider.close()
+
+
+class Deciding:
+    """Several threads may ask; each request is some variant's, always the same one."""
+
+    def __init__(self, decider: Decider, variants: Sequence[Variant]) -> None:
+        self.decider, self._variants = decider, variants
+
+    def invoke(self, request_id: str = "r1", left: float = 60.0) -> Answer:
+        """The answer with so many seconds left."""
+        asked = RankRequest(request_id=request_id, surface="home", k=3)
+        variant = self._variants[int(unit_hash(request_id) * len(self._variants))]
+        return asyncio.run(self.decider.answer(variant, "a", asked, time.monotonic() + left))
+
+
 @contextmanager
 def direct(settings: config.Config, *bundles: Bundle, features: Any = None) -> Iterator["Direct"]:
     """The application without a network, its endpoint `tidegate` serving the bundles alike as variants a, b, ..."""
-    server = Server(settings, features or Memory())
-    try:
-        variants = {chr(ord("a") + n): server._decider.ready(judged) for n, judged in enumerate(bundles)}
-        if variants:
-            server._control.serving["tidegate"] = Serving("tidegate", variants, dict.fromkeys(variants, 1.0), 100)
-        yield Direct(server)
-    finally:
-        server.close()
+    server = Server(settings, threads(settings, features))
+    with looped() as run:
+        lifespan = server.app.router.lifespan_context(server.app)
+        run(lifespan.__aenter__())
+        try:
+            variants = {chr(ord("a") + n): server._launcher.ready(judged) for n, judged in enumerate(bundles)}
+            if variants:
+                server._control.serving["tidegate"] = Serving("tidegate", variants, dict.fromkeys(variants, 1.0), 100)
+            yield Direct(server, run)
+        finally:
+            run(lifespan.__aexit__(None, None, None))
 
 
 class Direct:
-    """Calls the application as a server would, on this thread; several threads may."""
+    """Calls the application as a server would; several threads may."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
         self.server = server
+        self._run = run
         self.unread = 0
         """Parts of the last body that were not asked for."""
 
@@ -198,11 +296,12 @@ class Direct:
         body: bytes | list[bytes] = b"",
         headers: Mapping[str, str] | None = None,
         arrived: float | None = None,
+        method: str = "POST",
     ) -> tuple[int, bytes]:
         """Status and body; `arrived` is on `time.monotonic`."""
         parts = [body] if isinstance(body, bytes) else list(body)
         named = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
-        scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http"}
+        scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http"}
         scope |= {"path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": named}
         scope |= {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
         scope["state"] = {} if arrived is None else {"arrived": arrived}
@@ -215,9 +314,13 @@ class Direct:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        asyncio.run(self.server.app(scope, receive, send))
+        self._run(self.server.app(scope, receive, send))
         self.unread = len(parts)
         return sent[0]["status"], b"".join(message["body"] for message in sent[1:])
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body."""
+        return self.ask(path, method="GET")
 
     def invoke(self, request_id: str = "r1", arrived: float | None = None, **fields: Any) -> dict[str, Any]:
         """The answer."""
@@ -243,6 +346,14 @@ class Client:
         self.url = url
         self.control = boto3.client("sagemaker", config=patience, **options)
         self.runtime = boto3.client("sagemaker-runtime", config=patience, **options)
+        self.answered: set[tuple[str, int]] = set()
+        """Operations and statuses of the answers so far, each held against the service model."""
+        for client in (self.control, self.runtime):
+            client.meta.events.register("before-parse", self._conforms)
+
+    def _conforms(self, operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
+        service_model.conforms(operation_model, response_dict)
+        self.answered.add((operation_model.name, response_dict["status_code"]))
 
     def model(self, judged: Bundle, name: str, sha256: str | None = None) -> str:
         container = {
@@ -298,7 +409,7 @@ class Client:
 @contextmanager
 def running(settings: config.Config, features: Any = None) -> Iterator[Client]:
     """The real application behind real HTTP on a free port, in a thread so that its rankers can be awkward."""
-    server = Server(settings, features or Memory())
+    server = Server(settings, threads(settings, features))
     listener = listen(0)
     web = uvicorn.Server(served(server.app))
     thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]}, daemon=True)

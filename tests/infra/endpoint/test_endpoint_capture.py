@@ -159,8 +159,8 @@ def test_the_endpoint_answers_and_says_what_it_could_not_capture(tmp_path: Path,
         with urlopen(f"{client.url}/metrics") as found:
             assert found.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
             text = found.read().decode()
-        assert 'tidegate_captured_total{outcome="lost"} 1\n' in text
-        assert 'tidegate_captured_total{outcome="written"} 1\n' in text
+        assert 'tidegate_captured_total{outcome="lost"} 1.0\n' in text
+        assert 'tidegate_captured_total{outcome="written"} 1.0\n' in text
         with urlopen(f"{client.url}/ping") as found:
             assert found.status == 200, "the platform would take the endpoint away for it"
 

@@ -65,7 +65,11 @@ VARIANT = {"VariantName": "v", "ModelName": "a"}
         ("describe_endpoint", {"EndpointName": "none"}, "Could not find endpoint 'none'"),
         ("describe_model", {"ModelName": "none"}, "Could not find model"),
         ("create_endpoint", {"EndpointName": "e", "EndpointConfigName": "none"}, "Could not find endpoint conf"),
-        ("create_model", {"ModelName": "a b", "PrimaryContainer": CONTAINER}, "ModelName must match"),
+        (
+            "create_model",
+            {"ModelName": "a b", "PrimaryContainer": CONTAINER},
+            "1 validation error detected: Value 'a b' at 'modelName' failed to satisfy constraint",
+        ),
         ("create_model", {"ModelName": "m", "PrimaryContainer": CONTAINER, "ExecutionRoleArn": ROLE}, "file:///path"),
         ("create_model", {"ModelName": "m", "PrimaryContainer": {"Image": "x"}}, "needs TIDEGATE_BUNDLE_SHA256"),
         ("create_model", {"ModelName": "a", "PrimaryContainer": CONTAINER}, "already existing"),
@@ -97,19 +101,6 @@ VARIANT = {"VariantName": "v", "ModelName": "a"}
             "create_endpoint_config",
             {"EndpointConfigName": "s", "ProductionVariants": [{**VARIANT, "ModelName": "none"}]},
             "Could not find model 'none'",
-        ),
-        (
-            "update_endpoint",
-            {
-                "EndpointName": "tidegate",
-                "EndpointConfigName": "a",
-                "DeploymentConfig": {
-                    "BlueGreenUpdatePolicy": {
-                        "TrafficRoutingConfiguration": {"Type": "CANARY", "WaitIntervalInSeconds": 60}
-                    }
-                },
-            },
-            "does only .*ALL_AT_ONCE",
         ),
         (
             "update_endpoint_weights_and_capacities",
@@ -268,7 +259,9 @@ def test_an_update_cut_off_by_a_restart_is_taken_back(tmp_path: Path, popular: B
         client.serve(popular)
     path = tmp_path / "state" / "state.json"
     state = json.loads(path.read_text())
-    state["endpoints"]["tidegate"].update(status="Updating", updating_to="b")
+    found = state["endpoints"]["tidegate"]
+    deployment = {"served": {**found["served"], "config": "b"}, "asked": {}, "started": found["created"]}
+    found.update(status="Updating", deployment=deployment)
     path.write_text(json.dumps(state))
     with running(settings(tmp_path)) as client:
         found = client.settled()
@@ -332,4 +325,5 @@ def test_a_restart_serves_though_nothing_can_be_written_or_one_bundle_is_broken(
     with running(settings(tmp_path)) as client:
         assert client.invoke()["bundle_sha256"] == popular.sha256
         found = client.settled("other")
-        assert (found["EndpointStatus"], found["FailureReason"]) == ("Failed", "out of cheese")
+        assert found["EndpointStatus"] == "Failed"
+        assert found["FailureReason"].endswith("needs to answer before it serves: RuntimeError: out of cheese")

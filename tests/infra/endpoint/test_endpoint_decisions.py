@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.endpoint.decide import Decider, _candidates, by_popularity
+from infra.endpoint.decide import Decider, by_popularity
 from infra.endpoint.request import RankRequest
+from infra.endpoint.retrieve import candidates
 from infra.endpoint.serving import Serving
 from jobs.bundle import Bundle, Light
 from jobs.features.online import Published
@@ -134,7 +135,7 @@ def test_k_is_cut_to_the_candidates(served: Client) -> None:
         (b'{"request_id": "r", "surface": "home", "k": 0}', "k: Input should be greater than or equal to 1, found 0"),
         (b'{"request_id": "r", "surface": "home", "k": 1, "usr": "u"}', "usr: Extra inputs are not permitted"),
         (b'{"request_id": "r", "surface": "home", "k": 1, "candidates": []}', "candidates: List should have at least"),
-        (b'{"request_id": "r", "surface": "home", "k": 1, "candidates": ["i", "i"]}', "candidates must be distinct"),
+        (b'{"request_id": "r", "surface": "home", "k": 1, "candidates": ["i", "i"]}', "candidates: must be distinct"),
         (b'{"request_id": "r", "surface": "home", "k": 1, "event_time": "noon"}', "must be an ISO 8601 time"),
         (
             b'{"request_id": "r", "surface": "home", "k": 1, "context": {"age": 3}}',
@@ -350,7 +351,7 @@ def test_three_stages_serve_what_a_replay_judges(boosted: Bundle, fields: dict[s
     asked = RankRequest.model_validate({"request_id": "r", "surface": "home", "k": 20, **fields})
     offer = decider.ready(staged).offer(asked.at())
     made = decider.by_ranker(staged, offer, asked)
-    every, _ = _candidates(staged, offer, Memory().user("u1", DAY) if asked.user_id else None, asked)
+    every, _ = candidates(staged, offer, Memory().user("u1", DAY) if asked.user_id else None, asked)
     columns = offer.catalogue.columns(every, Memory().user("u1", DAY) if asked.user_id else None, asked)
     decider.close()
     offsets = np.array([0, len(every)])
@@ -495,7 +496,7 @@ def test_a_shadow_is_asked_and_captured_and_shown_to_nobody(tmp_path: Path, popu
     assert all(line["ms"] > 0 for line in found)
     captured = [json.loads(line) for p in (tmp_path / "state" / "capture").rglob("*.jsonl") for line in p.open()]
     assert [line["response"]["bundle_sha256"] for line in captured] == [popular.sha256] * 203
-    assert awkward.candidate_id not in text, "what nobody saw is no answer"
+    assert f'tidegate_answers_total{{bundle="{awkward.candidate_id}"' not in text, "what nobody saw is no answer"
 
 
 def test_every_answer_is_captured_once_under_its_own_day(tmp_path: Path, popular: Bundle) -> None:

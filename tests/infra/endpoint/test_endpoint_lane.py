@@ -178,3 +178,20 @@ def test_nothing_is_begun_late_or_out_of_turn(pieces: list[tuple[float, float, f
     lane.close()
     assert [number for number, _, _ in begun] == sorted(ran)
     assert all(at <= deadline for _, at, deadline in begun)
+
+
+def test_a_request_with_less_time_is_taken_by_its_own(lane: Lane, clock: Clock) -> None:
+    """What is kept in reserve is a part of its time, not of the lane's; and an idle lane takes what has just come."""
+    short = BUDGET / 20
+    assert lane.take(lambda: 1, clock.now + short) is None, "a tenth of the lane's time is less than its reserve"
+    assert taken(lane.take(lambda: 1, clock.now + short, short)).result(30) == 1
+    done(lane, clock, BUDGET / 2)
+    assert taken(lane.take(lambda: 1, clock.now + short, short)).result(30) == 1, (
+        "or nobody would learn it is quick again"
+    )
+    held = Held(clock)
+    work = taken(lane.take(held, clock.now + BUDGET))
+    held.begun.wait(30)
+    assert lane.take(lambda: 1, clock.now + short, short) is None, "another is ahead"
+    held.let_go.set()
+    work.result(30)

@@ -154,7 +154,7 @@ def test_the_container_serves_one_judged_bundle(tmp_path: Path, greedy: Bundle) 
         assert status == 400
         assert 'context: may not hold "surface"' in answer["error"]
         with urllib.request.urlopen(f"{url}/metrics", timeout=30) as found:
-            assert f'{{bundle="{greedy.candidate_id}",outcome="ranked"}} 2\n' in found.read().decode()
+            assert f'{{bundle="{greedy.candidate_id}",outcome="ranked"}} 2.0\n' in found.read().decode()
 
 
 def test_the_container_refuses_another_bundle(tmp_path: Path, greedy: Bundle) -> None:

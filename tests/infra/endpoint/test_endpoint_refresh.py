@@ -17,7 +17,7 @@ import pytest
 from jobs import config
 from jobs.bundle import Bundle
 from jobs.features import online
-from tests.infra.endpoint.rig import DAY, IDS, Patient, Turning, direct, settings
+from tests.infra.endpoint.rig import DAY, IDS, Patient, Turning, deciding
 from tests.jobs import small_lake
 
 THREADS, DAYS, ANSWERS = 8, 40, 10
@@ -42,26 +42,25 @@ def switched_everywhere() -> Iterator[Any]:
         sys.setswitchinterval(interval)
 
 
-def test_requests_at_the_change_of_day_see_one_day_whole(tmp_path: Path, patient: Bundle) -> None:
+def test_requests_at_the_change_of_day_see_one_day_whole(patient: Bundle) -> None:
     """Threads ask on both ways, by the ranker and by popularity, while day after day is published."""
     features, failures, answered = Turning(), [], []
     bundles = [replace(patient, sha256=f"{n}" * 64) for n in range(4)]
     done = threading.Event()
-    with direct(settings(tmp_path), *bundles, features=features) as server, switched_everywhere() as traced:
+    with deciding(*bundles, features=features) as server, switched_everywhere() as traced:
 
         def ask(caller: int) -> None:
             sys.settrace(traced)
             number = 0
             while not done.is_set():
                 number += 1
-                late = time.monotonic() - 60 * (number % 2)
                 try:
-                    answer = server.invoke(f"r{caller}-{number}", arrived=late)
+                    answer = server.invoke(f"r{caller}-{number}", left=60 * (number % 2))
                 except Exception as error:  # noqa: BLE001 - a thread's failure is the test's
                     failures.append(error)
                     return
-                start = "i" if answer["features_day"] == str(DAY) else answer["features_day"]
-                if not answer["items"] or not all(item["item_id"].startswith(start) for item in answer["items"]):
+                start = "i" if answer.features_day == str(DAY) else str(answer.features_day)
+                if not answer.items or not all(item.item_id.startswith(start) for item in answer.items):
                     failures.append(AssertionError(answer))
                 answered.append(number)
 
@@ -70,43 +69,43 @@ def test_requests_at_the_change_of_day_see_one_day_whole(tmp_path: Path, patient
                 pool.submit(ask, caller)
             for _ in range(DAYS):
                 features.turn()
-                server.server._decider.refresh()
+                server.decider.refresh()
                 enough = len(answered) + ANSWERS
                 while len(answered) < enough and not failures:
                     time.sleep(0.001)
             done.set()
         assert failures == []
-        assert server.invoke()["features_day"] == str(features.publication.day)
+        assert server.invoke().features_day == str(features.publication.day)
 
 
-def test_a_table_is_built_aside_and_once(tmp_path: Path, patient: Bundle) -> None:
+def test_a_table_is_built_aside_and_once(patient: Bundle) -> None:
     """While the new day's table is under way, everybody is answered from the old one, popularity's requests too."""
     features = Turning()
-    with direct(settings(tmp_path), patient, features=features) as server, ThreadPoolExecutor(THREADS) as pool:
+    with deciding(patient, features=features) as server, ThreadPoolExecutor(THREADS) as pool:
         Patient.free.clear()
         Patient.begun.clear()
         Patient.sizes.clear()
         features.turn()
-        refreshing = [pool.submit(server.server._decider.refresh) for _ in range(2)]
+        refreshing = [pool.submit(server.decider.refresh) for _ in range(2)]
         assert Patient.begun.wait(30)
         for n in range(20):
             ranked = server.invoke(f"r{n}")
-            popular = server.invoke(f"p{n}", arrived=time.monotonic() - 60)
-            assert (ranked["fallback"], popular["fallback"]) == (False, True)
-            assert ranked["features_day"] == popular["features_day"] == str(DAY)
+            popular = server.invoke(f"p{n}", left=0)
+            assert (ranked.fallback, popular.fallback) == (False, True)
+            assert ranked.features_day == popular.features_day == str(DAY)
         Patient.free.set()
         for future in refreshing:
             future.result(30)
-        answers = list(pool.map(lambda n: server.invoke(f"n{n}", arrived=time.monotonic() - 60), range(50)))
-        assert {answer["features_day"] for answer in answers} == {str(features.publication.day)}
+        answers = list(pool.map(lambda n: server.invoke(f"n{n}", left=0), range(50)))
+        assert {answer.features_day for answer in answers} == {str(features.publication.day)}
         assert Patient.sizes == [len(IDS)], "one table for the day, and no request asked for another"
 
 
-def test_a_bundle_brought_up_at_the_change_of_day_is_of_the_new_day(tmp_path: Path, patient: Bundle) -> None:
+def test_a_bundle_brought_up_at_the_change_of_day_is_of_the_new_day(patient: Bundle) -> None:
     """What was made ready from the old publication is brought up to date before it serves."""
     features = Turning()
-    with direct(settings(tmp_path), features=features) as server, ThreadPoolExecutor(2) as pool:
-        decider = server.server._decider
+    with deciding(features=features) as server, ThreadPoolExecutor(2) as pool:
+        decider = server.decider
         Patient.free.clear()
         Patient.begun.clear()
         ready = pool.submit(decider.ready, patient)

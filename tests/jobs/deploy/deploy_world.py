@@ -29,6 +29,7 @@ from jobs.lake.store import Lake
 from jobs.promote import job as promote
 from jobs.serving.sagemaker import Endpoint
 from jobs.train import job as train
+from tests.infra.endpoint.rig import threads
 from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
 
 LENIENT = {
@@ -93,7 +94,8 @@ def serving(tree: Config) -> Iterator[Config]:
     listener = listen(0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     tree = tree.model_copy(update={"endpoint": tree.endpoint.model_copy(update={"url": url, "timeout_ms": 5000})})
-    web = uvicorn.Server(uvicorn.Config(Server(tree, OnlineFeatures(tree)).app, log_level="warning", access_log=False))
+    server = Server(tree, threads(tree, OnlineFeatures(tree)))
+    web = uvicorn.Server(uvicorn.Config(server.app, log_level="warning", access_log=False))
     thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
@@ -125,9 +127,15 @@ def rolled_back(tree: Config, day: date = NEXT, by: str = "bob") -> dict[str, An
 
 
 def steps(tree: Config) -> list[tuple[str, str]]:
-    """The ledger in short."""
-    found = ledger.steps(Lake(tree.lake.root), tree.endpoint.name)
+    """The steps of releases in short."""
+    found = ledger.moves(ledger.steps(Lake(tree.lake.root), tree.endpoint.name))
     return [(row["candidate_id"], row["step"]) for row in found]
+
+
+def noes(tree: Config) -> list[dict[str, Any]]:
+    """What was refused or rejected."""
+    found = ledger.steps(Lake(tree.lake.root), tree.endpoint.name)
+    return [row for row in found if row["step"] in ledger.NOTED]
 
 
 def champions(tree: Config) -> tuple[str | None, str | None, str | None]:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from mlflow import MlflowClient
 
 from jobs import bundle, tracking
 from jobs.backtest import job as backtest
 from jobs.config import Config
+from jobs.deploy import reject, rollback
 from jobs.deployments import ledger
 from jobs.errors import NotReady, Refused
 from jobs.lake.run import Approval
@@ -20,7 +22,18 @@ from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE
 from jobs.promote import job as promote
 from jobs.serving.sagemaker import Endpoint
-from tests.jobs.deploy.deploy_world import NEXT, champions, deployed, judge, rolled_back, serving, steps, verdict, yes
+from tests.jobs.deploy.deploy_world import (
+    NEXT,
+    champions,
+    deployed,
+    judge,
+    noes,
+    rolled_back,
+    serving,
+    steps,
+    verdict,
+    yes,
+)
 from tests.jobs.small_lake import DAY, a_run, publish
 
 
@@ -38,6 +51,8 @@ def test_from_verdict_to_traffic(world: Config) -> None:
         assert champions(tree) == (first["candidate_id"],) * 3
         assert len(steps(tree)) == 2
         report = deployed(tree, NEXT)
+        name = second["candidate_id"]
+        assert report.pop("tell") == f"{name}, approved by alice, is at live (it is better)"
         assert report == {
             "endpoint": "tidegate",
             "variant": second["candidate_id"],
@@ -57,6 +72,11 @@ def test_from_verdict_to_traffic(world: Config) -> None:
         again = deployed(tree, NEXT, yes(tree, NEXT, by="bob"))
         assert again == report, "the deployment on record is the one that happened"
         assert len(Lake(tree.lake.root).history("deployments")) == versions
+        tracking.move_champion(tree, first["candidate_id"])
+        [[told]] = deployed(tree, NEXT)["alarmed"].values()
+        assert told == (f"MLflow's alias names {first['candidate_id']}, moved by hand: {name} is champion, and serves")
+        assert champions(tree) == (name,) * 3
+        assert len(Lake(tree.lake.root).history("deployments")) == versions
 
 
 def test_without_a_yes_nothing_moves(waiting: Config) -> None:
@@ -67,6 +87,8 @@ def test_without_a_yes_nothing_moves(waiting: Config) -> None:
                 deployed(tree, approval=nobody)
         assert champions(tree) == (None, None, None)
         assert steps(tree) == []
+        [no] = noes(tree)
+        assert (no["step"], no["by"], no["evidence_sha256"]) == ("refused", "", verdict(tree)["evidence_sha256"])
 
 
 def test_a_hold_is_never_deployed_whoever_asks(waiting: Config) -> None:
@@ -297,6 +319,67 @@ def test_a_release_that_may_no_longer_go_on_goes_back(world: Config, monkeypatch
         assert "has hold" in ledger.steps(Lake(tree.lake.root), "tidegate")[-1]["why"]
 
 
+# -- a no ----------------------------------------------------------------------------------------------------------
+def rejected(tree: Config, day: Any = NEXT, **said: str) -> dict[str, Any]:
+    approval = replace(yes(tree, day, by="bob"), **{"why": "too many cats", **said})
+    return reject.run(replace(a_run("deploy", tree, day), approval=approval))
+
+
+def tags(tree: Config, row: dict[str, Any]) -> dict[str, str]:
+    """Of MLflow's version of a bundle."""
+    client = MlflowClient(tracking_uri=tree.tracking.uri, registry_uri=tree.tracking.uri)
+    [found] = client.search_model_versions(f"tags.bundle_sha256 = '{row['bundle_sha256']}'")
+    return dict(found.tags)
+
+
+def test_a_persons_no_is_on_record_and_changes_nothing(world: Config) -> None:
+    """Who, why and of what; a no in the middle of a release ends nothing, and the same candidate may be approved."""
+    with serving(world) as tree:
+        deployed(tree)
+        before, row = champions(tree), verdict(tree, NEXT)
+        for _ in range(2):
+            report = rejected(tree)
+            assert report["tell"] == f"{row['candidate_id']} was rejected by bob: too many cats"
+        [no] = noes(tree)
+        assert {name: no[name] for name in ("step", "by", "why", "candidate_id")} == {
+            **{"step": "rejected", "by": "bob", "why": "too many cats", "candidate_id": row["candidate_id"]}
+        }
+        assert (no["bundle_sha256"], no["evidence_sha256"]) == (row["bundle_sha256"], row["evidence_sha256"])
+        assert tags(tree, row)["rejected"] == "bob: too many cats"
+        assert champions(tree) == before
+        with pytest.raises(Refused, match=r"bob said no to .* with evidence dddddddddddd"):
+            rejected(tree, evidence_sha256="d" * 64)
+        with pytest.raises(Refused, match="needs who says no"):
+            rejected(tree, by=" ")
+        deployed(tree, NEXT)
+        rejected(tree, why="still too many")
+        assert champions(tree) == (row["candidate_id"],) * 3
+        assert rolled_back(tree)["serves"] == before[0]
+
+
+def test_only_named_approvers_say_yes(world: Config) -> None:
+    """Another name is refused, on record, and ends nobody's release; where none is named everybody's counts."""
+    with serving(world) as tree:
+        named = tree.model_copy(update={"release": tree.release.model_copy(update={"approvers": ("alice", "carol")})})
+        deployed(named)
+        row = verdict(tree, NEXT)
+        with pytest.raises(Refused, match=r"one of release\.approvers, alice, carol; found mallory"):
+            deployed(named, NEXT, yes(tree, NEXT, by="mallory"))
+        [no] = noes(tree)
+        assert (no["step"], no["by"], no["bundle_sha256"]) == ("refused", "mallory", row["bundle_sha256"])
+        assert tags(tree, row)["refused"].startswith("mallory: a yes must come")
+        begun = ledger.append(a_run("deploy", tree, NEXT), all_rows(tree), _release(tree, NEXT).step("approved", None))
+        with pytest.raises(Refused, match="found mallory"):
+            deployed(named, NEXT, yes(tree, NEXT, by="mallory"))
+        assert ledger.under_way(all_rows(tree)) == begun[-1]
+        deployed(named, NEXT, yes(tree, NEXT, by="carol"))
+        assert champions(tree) == (row["candidate_id"],) * 3
+
+
+def all_rows(tree: Config) -> list[dict[str, Any]]:
+    return ledger.steps(Lake(tree.lake.root), "tidegate")
+
+
 # -- and back ------------------------------------------------------------------------------------------------------
 def test_a_way_back_makes_the_one_before_champion_for_everybody(world: Config) -> None:
     """Endpoint, alias and ledger; a second time it changes nothing, and the next challenger is judged against it."""
@@ -315,6 +398,26 @@ def test_a_way_back_makes_the_one_before_champion_for_everybody(world: Config) -
         assert json.loads(row["document"])["champion"]["candidate_id"] == first
         deployed(tree, NEXT)
         assert champions(tree) == (second,) * 3
+
+
+def test_who_names_no_day_takes_the_newest_release_back_once(world: Config) -> None:
+    """Twice is once: a second call must not take the one before back too; with nothing to take back it says so."""
+
+    def newest() -> Any:
+        return rollback.newest(Lake(tree.lake.root), "tidegate")
+
+    with serving(world) as tree:
+        assert rollback.newest(Lake(tree.lake.root), "elsewhere") == "nothing to roll back: no release was ever begun"
+        deployed(tree)
+        first, second = champions(tree)[0], verdict(tree, NEXT)["candidate_id"]
+        assert newest() == f"nothing to roll back: nothing served before {first}"
+        deployed(tree, NEXT)
+        assert newest()["day"] == str(NEXT)
+        rolled_back(tree)
+        rejected(tree)
+        assert newest() == f"nothing to roll back: {second}, the newest release, has left already; {first} serves"
+        ledger.append(a_run("deploy", tree, NEXT), all_rows(tree), _release(tree, NEXT).step("approved", None))
+        assert newest()["step"] == "approved"
 
 
 def test_a_candidate_of_an_earlier_day_goes_live_on_what_was_found_since(waiting: Config) -> None:

@@ -16,7 +16,7 @@ import pytest
 from jobs import bundle
 from jobs.config import Config, ReleaseSettings
 from jobs.deploy import job as deploy
-from jobs.deploy import watch
+from jobs.deploy import traffic, watch
 from jobs.deployments import ledger
 from jobs.deployments.release import endpoint_name, of_step
 from jobs.errors import NotReady, Refused
@@ -167,6 +167,27 @@ def test_an_alarm_goes_back_and_so_does_silence_once_patience_is_over(
         assert champions(tree) == (first,) * 3
 
 
+def test_answers_that_the_judged_bundle_would_not_give_go_back(world: Config) -> None:
+    """What was served is answered again offline: alike it passes and says so; one number in a hundred off goes back."""
+    with serving(by_steps(world, shadow_percent=0.0)) as tree:
+        deployed(tree)
+        first, second = champions(tree)[0], verdict(tree, NEXT)
+        step(tree, "canary-20")
+        met = People(tree).ask(100)[second["candidate_id"]]
+        assert f"replayed offline {met} of {met} answers: 0 differ, 0 in their items" in watched(tree)["why"]
+        for path in (tree.endpoint.state / "capture").glob("date=*/*.jsonl"):
+            lines = [json.loads(text) for text in path.read_text().splitlines()]
+            for line in lines:
+                if line["response"]["bundle_sha256"] == second["bundle_sha256"]:
+                    line["response"]["items"][0]["p_click"] += 0.25
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        with pytest.raises(
+            Refused, match=rf"must serve what was judged; replayed .*: {met} differ, .* by 0\.25 at most"
+        ):
+            watched(tree)
+        assert champions(tree) == (first,) * 3
+
+
 def test_no_step_passes_before_its_time(world: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(by_steps(world, shadow_percent=0.0, watch_seconds=600)) as tree:
         deployed(tree)
@@ -178,6 +199,28 @@ def test_no_step_passes_before_its_time(world: Config, monkeypatch: pytest.Monke
         monkeypatch.setattr(watch, "now", lambda: at + timedelta(seconds=601))
         step(tree, "canary-60")
         assert steps(tree)[-1] == (verdict(tree, NEXT)["candidate_id"], "canary")
+
+
+def test_some_users_stay_with_the_old_model_until_it_is_taken_back_or_the_next_one_comes(world: Config) -> None:
+    """The same ones each time they come; a deploy that is cleared leaves them, and the ledger's live row says it."""
+    with serving(by_steps(world, shadow_percent=0.0, canary_percent=(), holdout_percent=20.0)) as tree:
+        deployed(tree)
+        first, second = champions(tree)[0], verdict(tree, NEXT)["candidate_id"]
+        assert ledger_of(tree)[-1]["share"] == 100, "nothing was before it"
+        people, met = People(tree), []
+        for _ in range(2):
+            step(tree)
+            people.asked = 0
+            met.append([people.ask(1)[first] for _ in range(60)])
+        assert met[0] == met[1]
+        assert 4 <= sum(met[0]) <= 24
+        live = ledger_of(tree)[-1]
+        assert (live["step"], live["share"], champions(tree)[:2]) == ("live", 80, (second, second))
+        assert len(ledger_of(tree)) == 4
+        assert Endpoint(tree.endpoint).serving() in traffic.configs(ledger_of(tree))
+        assert rolled_back(tree)["serves"] == first
+        assert people.ask(20) == {first: 20}
+        assert champions(tree) == (first,) * 3
 
 
 def test_a_person_ends_a_canary_and_the_next_release_has_other_users(world: Config) -> None:

@@ -23,7 +23,6 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from infra.endpoint import control
 from infra.endpoint.control import Control
 from infra.endpoint.errors import Rejected
 from infra.endpoint.state import Registry
@@ -38,7 +37,7 @@ from jobs.serving.answer import Answer, Placement
 from jobs.serving.sagemaker import Endpoint
 from tests.infra.endpoint.rig import write_bundle
 
-SETTINGS = ReleaseSettings(shadow_percent=50, canary_percent=(5, 25))
+SETTINGS = ReleaseSettings(shadow_percent=50, canary_percent=(5, 25), holdout_percent=2)
 PATIENCE = 60.0
 GOOD, SICK = ("first", "second"), "sick"
 
@@ -72,6 +71,11 @@ class Told:
 
     def say(self, text: str) -> None:
         """Nothing is watched here."""
+
+
+def begun(judged: Any) -> Any:
+    """What answers for a bundle, as far as the control plane looks at it."""
+    return SimpleNamespace(bundle=judged, close=lambda: None)
 
 
 class Wire:
@@ -118,7 +122,7 @@ class Releases(RuleBasedStateMachine):
     # -- the model of the world -----------------------------------------------------------------------------------
     def start(self) -> None:
         self.registry, self.loads = Registry(self.folder), Later()
-        self.control = Control(self.registry, "here", self.loads, lambda b: SimpleNamespace(bundle=b), lambda: True)
+        self.control = Control(self.registry, "here", self.loads, begun, lambda: True)
 
     def release(self, name: str) -> Release:
         judged = self.judged[name]
@@ -229,7 +233,7 @@ class Releases(RuleBasedStateMachine):
 
     @invariant()
     def what_serves_is_approved(self) -> None:
-        """The champion, and the release under way in no larger share than its next step's."""
+        """The champion, the release under way in no larger share than its next step's, and whoever was held out."""
         if not self.history:
             return
         champion, begun = ledger.last_live(self.history), ledger.under_way(self.history)
@@ -238,6 +242,8 @@ class Releases(RuleBasedStateMachine):
         if begun is not None:
             ahead = next(step for step in plan(SETTINGS, champion) if rank(step.name) > rank_of(begun))
             allowed[begun["bundle_sha256"]] = ahead.share
+        if (stayed := ledger.before(self.history, champion)) is not None and 0 < champion["share"] < 100:
+            allowed.setdefault(stayed["bundle_sha256"], 100 - champion["share"])
         for sha256, share in self.weighted().values():
             assert share <= allowed.get(sha256, 0.0)
 
@@ -248,7 +254,9 @@ class Releases(RuleBasedStateMachine):
             champion = ledger.last_live(self.history)
             assert champion is not None
             serving = self.control.serving["tidegate"]
-            assert {v.bundle.sha256 for v in serving.variants.values()} == {champion["bundle_sha256"]}
+            held = traffic.held_out(self.history)
+            there = {champion["bundle_sha256"], *([] if held is None else [held[1]["bundle_sha256"]])}
+            assert {v.bundle.sha256 for v in serving.variants.values()} == there
             assert serving.shadow is None
             assert champion["step"] == LIVE
 
@@ -264,7 +272,6 @@ def test_whatever_happens_in_whatever_order(tmp_path: Path, monkeypatch: pytest.
         rows = [{**row, "number": len(known) + n, "at": datetime.now(UTC)} for n, row in enumerate(new, 1)]
         return [*known, *rows]
 
-    monkeypatch.setattr(control, "_freeze", lambda: None)  # a collection of the whole test process
     monkeypatch.setattr(ledger, "append", append)
     monkeypatch.setattr(ledger, "steps", lambda run, name: run.known())
     for name in ("move_champion", "remove_champion", "champion"):

@@ -7,11 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from hypothesis import given
+from hypothesis import settings as tries
 from hypothesis import strategies as st
 
 from jobs.config import Config
 from jobs.deployments import ledger
-from jobs.deployments.ledger import APPROVED, LIVE, ROLLED_BACK
+from jobs.deployments.ledger import APPROVED, CANARY, LIVE, NOTED, ROLLED_BACK
 from jobs.errors import NotReady
 from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE
@@ -97,6 +98,7 @@ def test_a_model_that_serves_a_second_time_has_a_finite_past() -> None:
     assert line == ["a", "b", "a"]
 
 
+@tries(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([APPROVED, LIVE, ROLLED_BACK])), max_size=12))
 def test_the_champion_at_any_time_is_the_last_live_row_by_then(steps: list[tuple[str, str]]) -> None:
     """Against an account that is nothing but the sentence itself."""
@@ -104,6 +106,36 @@ def test_the_champion_at_any_time_is_the_last_live_row_by_then(steps: list[tuple
     for n in range(len(steps) + 1):
         live = [name for name, kind in steps[:n] if kind == LIVE]
         assert named(ledger.champion(source, "tidegate", NOON + n * HOUR)) == (live[-1] if live else None)
+
+
+KINDS = [APPROVED, CANARY, LIVE, ROLLED_BACK, *NOTED]
+
+
+@tries(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(KINDS)), max_size=14))
+def test_a_no_changes_nothing_whenever_it_is_said(said: list[tuple[str, str]]) -> None:
+    """Who is champion, what served before, what is under way and what was released: as if nobody had said it."""
+    whole, moved = [], []
+    line: str | None = None
+    for name, kind in said:
+        whole.append(step(name, kind, before=line))
+        if kind not in NOTED:
+            moved.append(len(whole))
+        line = name if kind == LIVE else line
+    with_no = Ledger(*whole)
+    without = Ledger()
+    without.rows = [with_no.rows[n - 1] for n in moved]
+    known, alone = (ledger.steps(source, "tidegate") for source in (with_no, without))
+    assert ledger.moves(known) == alone
+    assert ledger.last_live(known) == ledger.last_live(alone)
+    assert ledger.under_way(known) == ledger.under_way(alone)
+    for live in (row for row in alone if row["step"] == LIVE):
+        assert ledger.before(known, live) == ledger.before(alone, live)
+    assert ledger.released(with_no) == ledger.released(without)
+    assert ledger.deployed(with_no) == ledger.deployed(without)
+    for n in range(len(whole) + 1):
+        at = NOON + n * HOUR
+        assert ledger.champion(with_no, "tidegate", at) == ledger.champion(without, "tidegate", at)
 
 
 @pytest.fixture
@@ -130,6 +162,15 @@ def test_steps_are_appended_numbered_and_never_changed(config: Config) -> None:
     ledger.append(a_run("deploy", other), [], step("c"))
     assert ledger.steps(Lake(config.lake.root), "tidegate") == both
     assert named(ledger.champion(Lake(config.lake.root), "other")) == "c"
+
+
+def test_a_no_in_the_same_words_is_one_row(config: Config) -> None:
+    """A task that is cleared says it again; another reason, or another evidence, is another no."""
+    no = step("a", NOTED[0], by="bob", why="no approver")
+    once = ledger.note(a_run("deploy", config), [], no)
+    assert ledger.note(a_run("deploy", config), once, no) == once
+    for other in ({"why": "the bundle"}, {"evidence_sha256": "f"}):
+        assert len(ledger.note(a_run("deploy", config), once, {**no, **other})) == 2
 
 
 def test_of_two_releases_at_a_time_one_is_told_to_come_again(config: Config) -> None:

@@ -28,6 +28,9 @@ def test_the_plan_is_the_settings_and_a_first_model_has_no_traffic_to_share() ->
     assert [step.share for step in PLANNED] == [0, 5, 25.5, 100]
     assert [step.name for step in plan(SETTINGS, None)] == ["live"]
     assert [step.name for step in plan(ReleaseSettings(), CHAMPION)] == ["live"]
+    held = ReleaseSettings(canary_percent=(5,), holdout_percent=2)
+    assert [(step.name, step.share) for step in plan(held, CHAMPION)] == [("canary-5", 5), ("live", 98)]
+    assert [step.share for step in plan(held, None)] == [100], "the first has nothing before it"
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,7 @@ def test_what_passed_goes_on_and_nothing_else_does(at: dict[str, Any], after: st
     step = next_step([row(LIVE), at], PLANNED, found(Found.PASSED), PATIENCE)
     assert step is not None
     assert step.name == after
+    assert step.why == "because", "the ledger's row says what the watch found"
     if at["step"] == APPROVED:
         return
     assert next_step([at], PLANNED, None, PATIENCE) is None

@@ -1,5 +1,6 @@
 """The simulated world round the clock: its small hours are served too; figures ring only where features are late."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -18,6 +19,7 @@ from jobs.features.online import OnlineFeatures
 from jobs.flow import STAGES
 from jobs.lake.run import Run
 from jobs.lake.store import Lake
+from jobs.monitor import replay
 from tests.infra.endpoint.rig import Client, running
 from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import settings
@@ -51,6 +53,28 @@ def found_at(config: Config, client: Client) -> Config:
     return config.model_copy(update={"endpoint": config.endpoint.model_copy(update={"url": client.url})})
 
 
+def replayed(config: Config) -> dict[str, Any]:
+    settings = config.model_copy(update={"release": config.release.model_copy(update={"max_replay_share": 0.0})})
+    return replay.run(Run(STAGES["monitor"], settings, LIVE_DAY))
+
+
+def served_wrongly(config: Config) -> None:
+    """Of the day's captured answers one says other items, one another number, one another propensity; of two more one
+    saw features that nobody published, and one was asked something that is not known.
+    """
+    [path] = (config.endpoint.state / "capture" / f"date={LIVE_DAY}").glob("*.jsonl")
+    lines = [json.loads(text) for text in path.read_text().splitlines()]
+    ranked = [line["response"] for line in lines if len(line["response"]["items"]) > 1]
+    one, other, third, unknown, torn = ranked[:5]
+    for place, item in zip(one["items"], reversed([place["item_id"] for place in one["items"]]), strict=True):
+        place["item_id"] = item
+    other["items"][0]["p_click"] += 0.25
+    third["items"][1]["propensity"] += 0.5
+    unknown["features_day"] = "2025-12-31"
+    next(line for line in lines if line["response"] is torn)["request"].pop("surface")
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 def report(config: Config) -> dict[str, dict[str, Any]]:
     return {row["metric"]: row for row in Lake(config.lake.root).read("serving_reports", [LIVE_DAY]).to_pylist()}
 
@@ -80,6 +104,21 @@ def test_a_day_that_is_served_round_the_clock_is_quiet(history: Config) -> None:
     assert found["skew_max"]["value"] < 1e-9
     assert found["stale_features_share"]["value"] == found["late_features_minutes"]["value"] == 0.0
     assert not SKEW & set(alarmed)
+    assert found["replay_differing_share"]["value"] == 0.0
+    assert found["replay_differing_share"]["n"] > 0.9 * found["served_requests"]["value"]
+    assert found["replay_max_difference"]["value"] < 1e-9
+    again = replayed(config)
+    assert again["alarms"] == 0
+    [of] = again["replayed"].values()
+    assert of["share"] == 0.0
+    assert max(of["largest"].values()) < 1e-9
+    assert set(of["largest"]) == {"score", "p_click", "p_conversion", "propensity"}
+    served_wrongly(config)
+    again = replayed(config)
+    [of] = again["replayed"].values()
+    assert again["alarms"] == 1
+    assert "3 differ, 1 in their items, numbers by 0.5 at most" in of["why"]
+    assert "1 not (the lake has no such features), 1 not (the request is not whole)" in of["why"]
 
 
 def test_a_day_whose_features_came_late_is_not(history: Config) -> None:
@@ -94,3 +133,7 @@ def test_a_day_whose_features_came_late_is_not(history: Config) -> None:
     assert 17 * 60 < found["late_features_minutes"]["value"] < 18 * 60
     assert found["skew_max"]["value"] > config.monitoring.max_skew
     assert set(alarmed) >= SKEW
+    again = replayed(config)
+    [of] = again["replayed"].values()
+    assert (again["alarms"], of["share"]) == (0, 0.0), "by the features it saw it served what was judged"
+    assert max(of["largest"].values()) < 1e-9

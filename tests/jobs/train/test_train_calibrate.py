@@ -168,8 +168,12 @@ def test_the_baseline_is_no_ranker_of_surfaces() -> None:
     found = made(plain, converted)
     assert not isinstance(found.rankers[BASELINE], Calibrated)
     assert np.array_equal(found.rows.as_shown[BASELINE], plain.as_shown[BASELINE])
-    assert found.told[BASELINE] == {}
-    assert calibrate.sentence(found.told[BASELINE]) == "stays as it is"
+    told, others = found.told[BASELINE], found.told["xgboost"]
+    assert calibrate.metrics(told).keys() == calibrate.metrics(others).keys(), "one table, no gaps"
+    for of in told.values():
+        assert all(part["map"] == "none" for part in of.values())
+        assert all(part[name][0] == part[name][1] for part in of.values() for name in ("ece", "ratio"))
+    assert told["click"]["all"]["ratio"][0] == pytest.approx(0.5 * len(plain.clicked) / plain.clicked.sum(), rel=1e-3)
 
 
 def test_nothing_is_judged_on_rows_it_was_mapped_by() -> None:

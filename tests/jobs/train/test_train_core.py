@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from jobs.config import AttributionSettings
 from jobs.errors import Refused
 from jobs.lake.store import midnight
-from jobs.train import core
+from jobs.train import core, job
 from models.rankers.features import EVERYTHING, IDS, LISTS, TABLE
 from models.rankers.protocol import Inputs
 from models.settings import DelaySettings, RankerSettings
@@ -130,3 +131,21 @@ def test_rankers_are_told_what_was_shown_together() -> None:
     other = replace(found.train, groups=groups + 1)
     one, two = (core.fingerprint(core.fingerprints(of), ["position"]) for of in (found.train, other))
     assert one != two
+
+
+def test_a_bundle_knows_the_surfaces_of_both_folds_and_of_its_parent() -> None:
+    """A warm start's few days may miss one; where the parent does not say, nor can it."""
+    parts = []
+    for split, surface in (("train", "search"), ("validate", "home")):
+        rows = examples(World(), DAY, split, 20)
+        at = rows.column_names.index("surface")
+        parts.append(rows.set_column(at, "surface", pa.array([surface] * (len(rows) - 1) + [None])))
+    found = folds(pa.concat_tables(parts))
+    assert found.surfaces == ("home", "search")
+    assert job._surfaces(found, None) == {"surfaces": ["home", "search"]}
+    says, silent = (
+        SimpleNamespace(parent=SimpleNamespace(manifest={"lineage": lineage}))
+        for lineage in ({"surfaces": ["letter"]}, {})
+    )
+    assert job._surfaces(found, says) == {"surfaces": ["home", "letter", "search"]}
+    assert job._surfaces(found, silent) == {}

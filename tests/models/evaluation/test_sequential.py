@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.evaluation.sequential import share_verdict
+from models.evaluation.sequential import rises, share_verdict, two_arms
 
 
 def test_the_bounds_are_where_the_logarithms_say() -> None:
@@ -40,10 +40,56 @@ def test_ten_times_the_tolerated_errors_are_found_within_500_answers() -> None:
 
 def _failed(row: np.ndarray, n: int) -> bool:
     # Only a bad answer can cross the bound, so only there is looked.
-    return bool(row[n - 1]) and share_verdict(row[:n], 0.001, 0.01, 0.01 / 9) == "failed"
+    return bool(row[n - 1]) and share_verdict(row[:n], 0.001, 0.01, 0.9 * 0.01 / 9) == "failed"
 
 
 @pytest.mark.parametrize("limits", [(0.0, 0.1, 0.1), (0.1, 0.1, 0.1), (0.2, 0.1, 0.1), (0.1, 1.0, 0.1), (0.1, 0.2, 0)])
 def test_limits_that_are_none_raise(limits: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="needs 0 < tolerated < alarming < 1"):
         share_verdict(np.zeros(3, bool), *limits)
+
+
+def test_a_mean_of_nothing_is_shown_no_oftener_than_the_risk_and_one_above_it_is() -> None:
+    """Rare and frequent, of arms of one to nineteen, looked at after each of 2,000 answers: 100 logs each, 5 sigma."""
+    rng, risk, n = np.random.default_rng(7), 0.05, 100
+    most = n * risk + 5 * (n * risk) ** 0.5
+    for share in (0.01, 0.3):
+        for arm in (0.05, 0.5):
+            wrong = right = 0
+            for _ in range(n):
+                treated = rng.random(2000) < arm
+                bad = rng.random(2000) < share
+                ours, theirs = two_arms(treated, bad.astype(float))
+                wrong += rises(ours - theirs, 1.0, risk)
+                sick = np.where(treated, rng.random(2000) < min(1.0, 20 * share), bad)
+                ours, theirs = two_arms(treated, sick.astype(float))
+                right += rises(ours - theirs, 1.0, risk)
+            assert wrong <= most, (share, arm, wrong)
+            assert right >= 0.9 * n, (share, arm, right)
+
+
+def test_once_shown_it_stays_shown_and_nothing_shows_nothing() -> None:
+    up = np.ones(200)
+    assert rises(up, 1.0, 0.01)
+    assert rises(np.concatenate([up, -np.ones(20_000)]), 1.0, 0.01)
+    assert not rises(np.concatenate([-np.ones(20_000), up]), 1.0, 0.01)
+    assert not rises(up[:0], 1.0, 0.01)
+    assert not rises(np.zeros(500), 1.0, 0.5)
+
+
+@pytest.mark.parametrize(("values", "least", "risk"), [([-2.0], 1.0, 0.1), ([0.0], 0.0, 0.1), ([0.0], 1.0, 1.0)])
+def test_values_below_what_may_be_lost_raise(values: list[float], least: float, risk: float) -> None:
+    with pytest.raises(ValueError, match="needs values of at least -least"):
+        rises(np.array(values), least, risk)
+
+
+def test_blocks_end_where_both_arms_have_appeared() -> None:
+    """By hand: o o t | t o | o t, and t alone is left for later. A longer log begins with the same blocks."""
+    treated = np.array([c == "t" for c in "ootttoott"])
+    values = np.array([1, 0, 1, 0, 1, 1, 0, 1, 1], float)
+    ours, theirs = two_arms(treated, values)
+    assert ours.tolist() == [1, 0.5, 1]
+    assert theirs.tolist() == [0.5, 1, 0]
+    for n in range(len(values)):
+        part = two_arms(treated[:n], values[:n])[0]
+        assert part.tolist() == ours[: len(part)].tolist()

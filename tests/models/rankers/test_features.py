@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.features import LAST_ITEMS, SESSION_EVENTS
+from models.rankers.encoding import codes_of
 from models.rankers.features import (
     EVERYTHING,
     ITEM_NUMBERS,
@@ -97,3 +98,18 @@ def test_context_of_one_surface_is_a_default_elsewhere() -> None:
 @pytest.mark.parametrize(("surface", "task"), [("search", "search"), ("similar", "similar"), ("kiosk", "recommend")])
 def test_a_surface_nobody_named_has_the_default_task(surface: str, task: str) -> None:
     assert decided(surface)["task_type"].tolist() == [task] * 2
+
+
+@pytest.mark.parametrize("word", [None, "", "a", "a\x00", "unheard of"])
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_what_a_request_says_once_has_the_codes_of_its_copies(word: str | None, n: int) -> None:
+    """One cell seen n times is looked up once; nothing else may come of it."""
+    once, copied = np.broadcast_to(objects([word]), (n,)), objects([word] * n)
+    assert coded(once)[1] == coded(copied)[1]
+    np.testing.assert_array_equal(coded(once)[0], coded(copied)[0])
+    given = ({"a": 3, "": 4, "a\x00": 5}, 1, 2)
+    found, wanted = (codes_of(of, given[0], otherwise=given[1], unknown=given[2]) for of in (once, copied))
+    np.testing.assert_array_equal(found, wanted)
+    assert found.dtype == wanted.dtype
+    with pytest.raises(ValueError, match="needs to be a string"):
+        codes_of(np.broadcast_to(objects([3]), (2,)), {}, otherwise=0, unknown=0)

@@ -1,0 +1,92 @@
+"""The container's calls over HTTP: one way from a body to an answer or a refusal, for each of them the same.
+
+A call is what it is asked, what it answers and how; routes and the OpenAPI document are made of that, so that neither
+can say what the other does not do.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from infra.endpoint import generic
+from infra.endpoint.arrival import AS_VARIANT, first_arrived
+from infra.endpoint.decide import Decider
+from infra.endpoint.errors import BadRequest, Conflict, Unavailable
+from infra.endpoint.openapi import Described, document
+from infra.endpoint.request import Asked, CandidatesRequest, EmbedRequest, RankRequest, ScoreRequest, body_of, parse
+from infra.endpoint.variant import Variant
+from jobs.serving.answer import Answer, Candidates, Embeddings
+
+REFUSED = {BadRequest: 400, Conflict: 409, Unavailable: 503}
+DOCUMENT = "/openapi.json"
+
+
+@dataclass(frozen=True)
+class Call(Described):
+    """One of the calls; `answer` is given decider, variant, its name, what is asked, and until when."""
+
+    asks: type[Asked]
+    answer: Callable[[Decider, Variant, str, Any, float], Awaitable[Any]]
+
+
+CALLS = (
+    Call(
+        "/invocations", RankRequest, Answer, "The slate of one request, drawn by the bundle's policy.", Decider.answer
+    ),
+    Call(
+        "/rank",
+        ScoreRequest,
+        Answer,
+        "Scores and probabilities of given candidates, best first; nothing is retrieved, nor drawn unless asked.",
+        Decider.answer,
+    ),
+    Call("/candidates", CandidatesRequest, Candidates, "What retrieval finds for a user or for items.", generic.find),
+    Call(
+        "/embed",
+        EmbedRequest,
+        Embeddings,
+        "Vectors of users and items, and which may be compared.",
+        generic.embed,
+        refusals={409: "The bundle in service has no vectors.", 503: "Not in time: ask again."},
+    ),
+)
+
+
+def routes(decider: Decider, variant: Variant, name: str) -> list[Route]:
+    """Every call, and the document that describes them."""
+    described = orjson.dumps(document(CALLS))
+
+    async def openapi(_request: Request) -> Response:
+        return Response(described, media_type="application/json")
+
+    calls = [Route(call.path, partial(_called, call, decider, variant, name), methods=["POST"]) for call in CALLS]
+    return [*calls, Route(DOCUMENT, openapi, methods=["GET"])]
+
+
+async def _called(call: Call, decider: Decider, variant: Variant, name: str, request: Request) -> Response:
+    deadline = decider.deadline(first_arrived(request))
+    name = request.headers.get(AS_VARIANT, name)
+    try:
+        asked = parse(await body_of(request), call.asks)
+        return said(await call.answer(decider, variant, name, asked, deadline), 200)
+    except tuple(REFUSED) as error:
+        return said({"error": str(error)}, REFUSED[type(error)])
+
+
+async def gone(_request: Request, _error: Exception) -> Response:
+    """The caller hung up before the end of its body: nobody reads this."""
+    return Response(status_code=400)
+
+
+HANDLERS: Mapping[Any, Any] = {ClientDisconnect: gone}
+
+
+def said(body: object, status: int) -> Response:
+    """As JSON."""
+    return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")

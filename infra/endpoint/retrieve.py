@@ -1,0 +1,44 @@
+"""Which items a request may be answered with: its own, or what the bundle finds; never one that is removed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from infra.endpoint.catalogue import SOURCE_ITEM
+from infra.endpoint.request import RankRequest
+from infra.endpoint.variant import Offer, Popular
+from jobs.bundle import Bundle
+from models.retrieval import Found
+from models.retrieval.first_stage import POPULARITY
+
+
+def candidates(
+    bundle: Bundle, offer: Offer, user: Mapping[str, Any] | None, request: RankRequest, most: int | None = None
+) -> tuple[list[str], str | None]:
+    """The request's own; else what the bundle's retriever finds for the user's last items (and the source item, if
+    any), with the newest items, which it cannot know. And who found them. None that is removed.
+
+    `most`: so many are looked for; None: as many as the bundle says.
+    """
+    if request.candidates is not None:
+        return allowed(offer, request.candidates), None
+    found = search(bundle, offer, recent(user, request.context), most)
+    return list(dict.fromkeys([*found.items, *offer.catalogue.newest(offer.removed)])), found.by
+
+
+def recent(user: Mapping[str, Any] | None, context: Mapping[str, str | None]) -> list[str]:
+    """The user's last items, and the item whose page it is."""
+    last = [item for item in (user or {}).get("last_items", ()) if item is not None]
+    source = context.get(SOURCE_ITEM)
+    return last if source is None else [*last, source]
+
+
+def search(bundle: Bundle, offer: Offer, items: Sequence[str], most: int | None) -> Found:
+    """For items that were taken up: what the bundle's retriever finds, or the popular ones where it has none."""
+    if bundle.retrieval is not None:
+        return bundle.retrieval.search(items, offer.barred, most)
+    return Found(offer.popular_ids[:most], POPULARITY, offer.popular.predictions.p_click[:most])
+
+
+def allowed(offer: Popular, items: Sequence[str]) -> list[str]:
+    """Those that are not removed."""
+    return [item for item in items if item not in offer.removed]

@@ -1,0 +1,188 @@
+"""Serve what was judged: captured requests answered again offline, by the same bundle on the features they saw.
+
+The features are the lake's of the answer's own `features_day`, whichever that was: being late is another alarm. From
+columns to slate it is the endpoint's code (`jobs.serving.slates`, the bundle's own stages); from lake to columns the
+one that learning and backtests use (`jobs.moment`). Candidates that a retriever found are taken as captured.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.bundle import Bundle
+from jobs.errors import NotReady
+from jobs.lake.run import Run
+from jobs.lake.tables import ATTRIBUTES, LAKE, TIME
+from jobs.moment.decisions import Known, candidate_columns
+from jobs.moment.known import known_of
+from jobs.serving.answer import Placement
+from jobs.serving.captured import Said
+from jobs.serving.slates import drawn
+from models.settings import TaskSettings
+
+SINCE_EVER = datetime.min.replace(tzinfo=UTC)
+NEVER = datetime.max.replace(tzinfo=UTC)
+COLUMNS = ("device", "region", "query", "source_item_id")
+"""Keys of a request's context that are columns of their own, as in the lake."""
+NUMBERS = ("score", "p_click", "p_conversion", "propensity")
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Of so many answers how many could be answered again, and how far the two are apart."""
+
+    answers: int = 0
+    compared: int = 0
+    other_items: int = 0
+    """Whose items, or their order, differ."""
+    differing: int = 0
+    """These, and whose items agree while a number is further off than tolerated."""
+    largest: Mapping[str, float] = field(default_factory=dict)
+    """The largest difference of each number where the items agree."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Why others were not compared."""
+
+    @property
+    def share(self) -> float:
+        """Of the compared answers that differ; 0 where none was compared."""
+        return self.differing / self.compared if self.compared else 0.0
+
+    @property
+    def why(self) -> str:
+        """In words."""
+        left = "".join(f", {n} not ({reason})" for reason, n in sorted(self.left_out.items()))
+        said = f"replayed offline {self.compared} of {self.answers} answers{left}"
+        if not self.compared:
+            return said
+        furthest = max(self.largest.values(), default=0.0)
+        return f"{said}: {self.differing} differ, {self.other_items} in their items, numbers by {furthest:.2g} at most"
+
+
+def replayed(run: Run, bundle: Bundle, said: Sequence[Said], tolerated: float) -> Replayed:
+    """What the bundle says to the same requests again; `tolerated` is of a number's difference.
+
+    One feature day at a time. An answer whose features the lake no longer has, or whose request is not whole, is left
+    out and counted.
+    """
+    by_day: dict[str | None, list[Said]] = {}
+    left_out: Counter[str] = Counter()
+    for one in said:
+        if "surface" not in one.request or (one.answer.candidates is None and "candidates" not in one.request):
+            left_out["the request is not whole"] += 1
+        else:
+            by_day.setdefault(one.answer.features_day, []).append(one)
+    found: list[tuple[Said, list[Placement]]] = []
+    for day, mine in sorted(by_day.items(), key=lambda pair: pair[0] or ""):
+        try:
+            known = _nothing(run.config.tasks) if day is None else known_of(run, date.fromisoformat(day))
+        except NotReady:
+            left_out["the lake has no such features"] += len(mine)
+            continue
+        for fallback in (False, True):
+            part = [one for one in mine if one.answer.fallback is fallback]
+            for answered, again in zip(part, _again(bundle, part, known, run, day, fallback), strict=True):
+                found.append((answered, again))
+    return _compared(len(said), found, left_out, tolerated)
+
+
+def _again(
+    bundle: Bundle, said: Sequence[Said], known: Known, run: Run, day: str | None, fallback: bool
+) -> list[list[Placement]]:
+    """The slate of each request, all of whose answers saw the same features and were made by the same ranker."""
+    if not said:
+        return []
+    shown_only = _removed(run, day)
+    lists = [_candidates(one, shown_only) for one in said]
+    offsets = np.concatenate([[0], np.cumsum([len(one) for one in lists])]).astype(np.int64)
+    items = np.empty(offsets[-1], dtype=object)
+    items[:] = [item for one in lists for item in one]
+    if not len(items):
+        return [[] for _ in said]
+    row = np.repeat(np.arange(len(said)), np.diff(offsets))
+    if fallback:
+        scored, ranker = {"item_id": items}, bundle.fallback
+    else:
+        always = replace(known, available_at=NEVER if day is None else SINCE_EVER)
+        scored, ranker = candidate_columns(_moments(said), row, items, [always]), bundle.ranker
+        kept = bundle.kept(scored, offsets)
+        if kept is not None:
+            scored, row, items = {name: column[kept] for name, column in scored.items()}, row[kept], items[kept]
+    predictions = ranker.predict(scored)
+    ends = np.searchsorted(row, np.arange(len(said) + 1))
+    slates = []
+    for number, one in enumerate(said):
+        mine = np.arange(ends[number], ends[number + 1])
+        k = int(one.request.get("k") or len(one.answer.items))
+        asked = (one.request["surface"], one.answer.request_id, k)
+        slates.append(drawn(items[mine], predictions.take(mine), bundle.policy, *asked))
+    return slates
+
+
+def _candidates(one: Said, removed: frozenset[str]) -> list[str]:
+    """What was chosen from: as the answer tells it, else the request's own that were not removed, or were shown."""
+    if one.answer.candidates is not None:
+        return one.answer.candidates
+    shown = {place.item_id for place in one.answer.items}
+    return [item for item in one.request["candidates"] if item not in removed or item in shown]
+
+
+def _removed(run: Run, day: str | None) -> frozenset[str]:
+    """Items that were deleted or blocked as of a feature day."""
+    if day is None or not any(there <= date.fromisoformat(day) for there in run.published_days("items")):
+        return frozenset()
+    rows = run.newest("items", ["item_id", "removed"], date.fromisoformat(day)).to_pylist()
+    return frozenset(row["item_id"] for row in rows if row["removed"])
+
+
+def _moments(said: Sequence[Said]) -> pa.Table:
+    """What the requests said, as impressions have it."""
+    rows: list[dict[str, Any]] = []
+    for one in said:
+        context = one.request.get("context", {})
+        rows.append(
+            {
+                "user_id": one.user_id,
+                "surface": one.request["surface"],
+                **{name: context.get(name) for name in COLUMNS},
+                "event_time": one.asked_at,
+                "attributes": [(key, word) for key, word in context.items() if key not in COLUMNS],
+            }
+        )
+    texts = [(name, pa.string()) for name in ("user_id", "surface", *COLUMNS)]
+    return pa.Table.from_pylist(rows, pa.schema([*texts, ("event_time", TIME), ("attributes", ATTRIBUTES)]))
+
+
+def _nothing(tasks: TaskSettings) -> Known:
+    """What is known before the first publication."""
+    empty: Callable[[str], pa.Table] = lambda name: LAKE[name].schema.empty_table()  # noqa: E731
+    features = (empty("user_features"), empty("item_features"), empty("encodings"))
+    return Known(date.min, NEVER, *features, empty("items"), empty("users"), tasks)
+
+
+def _compared(
+    answers: int, found: Sequence[tuple[Said, Sequence[Placement]]], left_out: Mapping[str, int], tolerated: float
+) -> Replayed:
+    other = differing = 0
+    largest = dict.fromkeys(NUMBERS, 0.0)
+    for said, again in found:
+        served = said.answer.items
+        if [place.item_id for place in served] != [place.item_id for place in again]:
+            other, differing = other + 1, differing + 1
+            continue
+        apart = {name: max((_apart(a, b, name) for a, b in zip(served, again, strict=True)), default=0.0)
+                 for name in NUMBERS}  # fmt: skip
+        differing += max(apart.values()) > tolerated
+        largest = {name: max(largest[name], apart[name]) for name in NUMBERS}
+    return Replayed(answers, len(found), other, differing, largest if found else {}, dict(left_out))
+
+
+def _apart(one: Placement, other: Placement, name: str) -> float:
+    values = getattr(one, name), getattr(other, name)
+    if None in values:
+        return 0.0 if values == (None, None) else float("inf")
+    return float(abs(values[0] - values[1]))

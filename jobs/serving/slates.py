@@ -1,0 +1,46 @@
+"""From what was predicted of a request's candidates to its slate: one function for the endpoint and for its replay."""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.serving.answer import Placement
+from models.policies.choice import slate
+from models.policies.score import score
+from models.rankers.protocol import Predictions
+from models.settings import PolicySettings
+
+
+def drawn(
+    item_ids: NDArray[np.object_],
+    predictions: Predictions,
+    policy: PolicySettings,
+    surface: str,
+    request_id: str,
+    k: int | None = None,
+    explore: bool = True,
+) -> list[Placement]:
+    """The policy's slate of k items (all, without it); the draw depends on the request id alone. No rows, no items.
+
+    Without `explore` nothing is drawn: the best by score, without propensities.
+    """
+    if not len(item_ids):
+        return []
+    scores = score(predictions, policy)
+    wanted = len(scores) if k is None else k
+    probabilities: list[float | None]
+    if explore:
+        chosen, propensities = slate(scores, wanted, policy.on(surface), _rng(request_id))
+        probabilities = propensities.tolist()
+    else:
+        chosen = np.argsort(-scores, kind="stable")[:wanted]
+        probabilities = [None] * len(chosen)
+    said = predictions.take(chosen)
+    columns = (scores[chosen], said.p_click, said.p_conversion)
+    places = range(1, len(chosen) + 1)
+    return list(map(Placement, item_ids[chosen].tolist(), places, *(of.tolist() for of in columns), probabilities))
+
+
+def _rng(request_id: str) -> np.random.Generator:
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:16], "big"))

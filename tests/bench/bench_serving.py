@@ -1,0 +1,270 @@
+"""The container's path at the size of a large catalogue: 1M items x 64, retrieve 1000, rank 1000 by MMoE, answer 50.
+
+The real container over real HTTP, one process with one thread of ranking; users' features come from Feast's SQLite
+store, a million items' are in the process. First how much one process answers to callers who ask again at once; then
+requests at 25 to 120 % of that, spread evenly, whether or not others are answered; then with candidates of the
+request's own, from 10 to 1000 and mostly few. The callers are another process on the same machine, and rows say how
+busy that was: a figure per core needs a core for the server alone. Vectors and features are random, which is the worst
+case of an index: its recall is that of `bench_ann`.
+
+    cost of a million = USD an hour of a machine / (3600 x requests a second of a core x its cores) x 1,000,000
+    cores for a load  = requests a second / those of a core, rounded up
+
+A core's requests are those of the highest load that keeps p99 and answers by the ranker; the cost is m5.xlarge's.
+"""
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, Self
+from urllib.request import urlopen
+
+import numpy as np
+import psutil
+
+from infra.endpoint.__main__ import POOLS, listen, serve
+from jobs import bundle, config
+from jobs.asof.clock import available_at
+from jobs.bundle import Bundle
+from jobs.config import ROOT, Config
+from jobs.features.online import OnlineFeatures, Published, publish
+from models.features import INTEREST_BUCKETS, LAST_ITEMS, read
+from models.rankers import exported, fit
+from models.rankers.features import CATEGORICAL, LISTS, NUMERIC, WIDTHS, Encodings
+from models.rankers.protocol import TrainingData
+from models.retrieval import FirstStage
+from models.retrieval.ials import Ials, Penalty
+from models.settings import PolicySettings, RankerSettings, RetrievalSettings
+from tests.bench.bench_endpoint import CATEGORIES, DAY, SURFACES, USERS, ids, tables
+
+LOADS = (0.25, 0.5, 0.75, 0.9, 1.2)
+"""Of what the process answers to callers who never pause."""
+CALLERS, CONNECTIONS = 2, 64
+GOAL_PER_SECOND, GOAL_MS = 150.0, 25.0
+KEPT_FALLBACK = 0.01
+"""A load that is kept has at most this share of its answers made by popularity."""
+USD_AN_HOUR, CORES = 0.269, 4
+"""Of an m5.xlarge; its cores are threads of two."""
+SIZED = (1_000, 100_000)
+"""Requests a second."""
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much there is of everything."""
+
+    items: int
+    dimensions: int
+    found: int
+    shown: int
+    rows: int
+    bodies: int
+    seconds: float
+
+
+LARGE = Size(1_000_000, 64, 1_000, 50, 200_000, 4_000, 20.0)
+SMALL = Size(3_000, 16, 200, 20, 4_000, 200, 1.0)
+
+
+class Catalogue:
+    """A day's items as arrays in the process, beside the users of the online store."""
+
+    def __init__(self, settings: Config, items: int) -> None:
+        rng = np.random.default_rng(1)
+        category = np.arange(items) % CATEGORIES
+        names = np.array([f"category-{n}" for n in range(CATEGORIES)], dtype=object)
+        columns: dict[str, Any] = {"item_id": np.array(ids("i", range(items)), dtype=object)}
+        for feature in read("item"):
+            columns[feature.name] = rng.random(items) if feature.kind == "number" else np.empty((items, 0), np.float32)
+        columns["category"] = names[category]
+        columns["interest_bucket"] = rng.integers(0, INTEREST_BUCKETS, CATEGORIES)[category]
+        rates = {"category": {name: np.array([0.1]) for name in names.tolist()}}
+        self._users = OnlineFeatures(settings)
+        at = available_at(DAY, settings.features)
+        self._published = [Published(DAY, columns, Encodings(rates, np.array([0])), at)]
+
+    def refresh(self) -> bool:
+        """Users alone may change."""
+        return self._users.refresh()
+
+    def user(self, user_id: str, day: date) -> Mapping[str, Any] | None:
+        """From the online store."""
+        return self._users.user(user_id, day)
+
+    def published(self) -> Sequence[Published]:
+        """The one day."""
+        return self._published
+
+
+def trained(folder: Path, size: Size) -> Bundle:
+    """An MMoE by its graph, of clicks that follow the item's click rate, and an index of random vectors."""
+    rng = np.random.default_rng(0)
+    columns: dict[str, Any] = {name: rng.random(size.rows) for name in NUMERIC}
+    columns["item_id"] = np.array(ids("i", rng.integers(0, size.items, size.rows)), dtype=object)
+    columns["user_id"] = np.array(ids("u", rng.integers(0, USERS, size.rows)), dtype=object)
+    columns |= {name: rng.choice(np.array([*SURFACES, None], dtype=object), size.rows) for name in CATEGORICAL}
+    for name in LISTS:
+        columns[name] = columns["item_id"][rng.integers(0, size.rows, (size.rows, WIDTHS[name]))]
+    clicked = (rng.random(size.rows) < 0.3 * columns["item_click_rate"]).astype(float)
+    bought = np.where(rng.random(size.rows) < 0.1, clicked, 0.0)
+    data = TrainingData(columns, clicked, bought, np.ones(size.rows))
+    ranker, fallback = (fit(kind, data, RankerSettings()) for kind in ("mmoe", "popularity"))
+    some = {name: column[:500] for name, column in columns.items()}
+    settings = RetrievalSettings(k=size.found)
+    vectors = rng.standard_normal((size.items, size.dimensions)).astype(np.float32)
+    retriever = Ials(vectors, Penalty(0.1, 0.01, 1.0), rng.random(size.items))
+    histories = _histories(rng, size.items)
+    none = np.zeros(size.items, dtype=bool)
+    first = FirstStage.build(ids("i", range(size.items)), [retriever], histories, settings, none)
+    name = f"mmoe-full-{DAY}"
+    return bundle.write(folder, name, exported(ranker, some), fallback, first, PolicySettings(), {"seed": 0})
+
+
+def _histories(rng: np.random.Generator, items: int) -> Any:
+    """(500, items) of as many last items as users have."""
+    from scipy.sparse import csr_array
+
+    taken = rng.integers(0, items, (500, LAST_ITEMS))
+    rows = np.repeat(np.arange(500), LAST_ITEMS)
+    return csr_array((np.ones(taken.size), (rows, taken.ravel())), shape=(500, items))
+
+
+def bodies(size: Size, brought: bool) -> list[bytes]:
+    """Requests of known users; with candidates of their own mostly few: as many as 10 to the power of 1 to 3."""
+    rng, found = np.random.default_rng(2), []
+    for n in range(size.bodies):
+        body: Row = {"request_id": f"r{n:06d}", "user_id": f"u{rng.integers(USERS):06d}", "k": size.shown}
+        body |= {"surface": SURFACES[n % len(SURFACES)], "context": {"device": "phone", "region": "north"}}
+        body["event_time"] = f"{DAY + timedelta(days=1)}T12:00:00Z"
+        if brought:
+            many = int(10 ** (1 + 2 * rng.random() ** 2))
+            body["candidates"] = ids("i", rng.choice(size.items, many, replace=False))
+        found.append(json.dumps(body).encode())
+    return found
+
+
+class Served:
+    """A container with the bundle; ends with the `with` it is in."""
+
+    def __init__(self, root: Path, size: Size) -> None:
+        environ = {**os.environ, **dict.fromkeys(POOLS, "1"), "TIDEGATE_ENV": "local"}
+        environ["TIDEGATE__FEATURES__ONLINE_PATH"] = str(root / "online")
+        tree = config.load(environ)
+        publish(tree, DAY, tables(np.random.default_rng(0), available_at(DAY, tree.features)))
+        made = trained(root / "bundles", size)
+        for name, brought in (("found", False), ("brought", True)):
+            (root / f"{name}.jsonl").write_bytes(b"\n".join(bodies(size, brought)))
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self._url, self._root = f"http://127.0.0.1:{port}", root
+        words = [str(made.path), made.sha256, str(size.items), str(port)]
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.bench_serving", *words], cwd=ROOT, env=environ
+        )
+
+    def __enter__(self) -> Self:
+        while True:
+            try:
+                urlopen(f"{self._url}/ping", timeout=60).close()
+                return self
+            except OSError:
+                if self._child.poll() is not None:
+                    raise
+                time.sleep(0.2)
+
+    def __exit__(self, *_: object) -> None:
+        self._child.send_signal(signal.SIGTERM)
+        self._child.wait(60)
+
+    def under(self, asked: str, callers: int, rate: float, seconds: float) -> Row:
+        """One measurement: so many connections, as fast as answers come (rate 0) or at a rate."""
+        words = [self._url, "/invocations", str(self._root / f"{asked}.jsonl"), str(callers), str(rate), str(seconds)]
+        process = psutil.Process(self._child.pid)
+        before, started = process.cpu_times(), time.perf_counter()
+        psutil.cpu_percent()
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.bench.callers", *words], cwd=ROOT, check=True, stdout=subprocess.PIPE
+        )
+        machine, spent = psutil.cpu_percent(), time.perf_counter() - started
+        after = process.cpu_times()
+        used = after.user + after.system - before.user - before.system
+        row = json.loads(done.stdout)
+        row |= {"cpu_ms_a_request": 1000 * used / max(1, row["asked"]), "server_cores": used / spent}
+        return {**row, "machine_busy": machine / 100, "memory_mib": process.memory_full_info().pss / 2**20}
+
+
+def prove(small: bool) -> Iterator[tuple[str, Row]]:
+    """(table, row) as they are found."""
+    size = SMALL if small else LARGE
+    with tempfile.TemporaryDirectory() as folder, Served(Path(folder), size) as served:
+        whole = served.under("found", CALLERS, 0.0, size.seconds)
+        yield "closed", {"callers": CALLERS, **whole}
+        rows = []
+        for load in LOADS:
+            rate = load * whole["per_second"]
+            rows.append({"load": load, "rate": rate, **served.under("found", CONNECTIONS, rate, size.seconds)})
+            yield "open", rows[-1]
+        yield "own candidates", {"callers": CALLERS, **served.under("brought", CALLERS, 0.0, size.seconds)}
+        for qps, row in zip(SIZED, sized(kept(rows)), strict=True):
+            yield "sizing", {"requests_per_second": qps, **row}
+
+
+def kept(rows: Sequence[Row]) -> float:
+    """Requests a second of the highest load that the process keeps; 0.0 where it keeps none."""
+    good = (
+        row["ranked_per_second"]
+        for row in rows
+        if row["p99_ms"] <= GOAL_MS and not row["errors"] and row["fallback_share"] <= KEPT_FALLBACK
+    )
+    return max(good, default=0.0)
+
+
+def sized(per_core: float) -> list[Row]:
+    """What each load of `SIZED` takes, and what a million requests cost; None where a core keeps nothing."""
+    found: list[Row] = []
+    for qps in SIZED:
+        cores = math.ceil(qps / per_core) if per_core else None
+        machines = None if cores is None else math.ceil(cores / CORES)
+        usd = USD_AN_HOUR / (3600 * per_core * CORES) * 1e6 if per_core else None
+        found.append({"per_core": per_core, "cores": cores, "m5_xlarge": machines, "usd_a_million": usd})
+    return found
+
+
+def goals(rows: list[Row]) -> list[Row]:
+    """What a core keeps at p99, and that nothing fails however much is asked."""
+    loads = [row for row in rows if row["table"] == "open"]
+    core, errors = kept(loads), sum(row["errors"] for row in loads)
+    worst = max(row["p99_ms"] for row in loads)
+    return [
+        {
+            "goal": f"at least {GOAL_PER_SECOND:g} requests/s of one core at p99 of at most {GOAL_MS:g} ms",
+            "found": f"{core:.0f}",
+            "met": core >= GOAL_PER_SECOND,
+        },
+        {"goal": "no errors at any load", "found": str(errors), "met": not errors},
+        {"goal": "p99 of at most 100 ms at any load", "found": f"{worst:.0f} ms", "met": worst <= 100},
+    ]
+
+
+def main(path: str, sha256: str, items: str, port: str) -> None:
+    """The container of this bundle and so many items, until SIGTERM."""
+    from infra.endpoint.container import application
+
+    settings = config.load()
+    listener = listen(int(port))
+    serve(application(bundle.load(Path(path), sha256), Catalogue(settings, int(items)), settings), listener)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,59 @@
+"""S3, CloudWatch and application autoscaling as moto serves them over HTTP, for unmodified boto3 clients."""
+
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+
+KEYS = {"region_name": "eu-central-1", "aws_access_key_id": "local", "aws_secret_access_key": "local"}
+
+
+class Moto:
+    """A server and clients of it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.s3 = self.client("s3")
+        self.cloudwatch = self.client("cloudwatch")
+        self.autoscaling = self.client("application-autoscaling")
+
+    def client(self, service: str) -> Any:
+        return boto3.client(service, endpoint_url=self.url, **KEYS)
+
+    def alarm(self, name: str, state: str | None = None) -> str:
+        """An alarm of that name, in a state where one is given."""
+        self.cloudwatch.put_metric_alarm(
+            AlarmName=name,
+            Namespace="AWS/SageMaker",
+            MetricName="Invocation5XXErrors",
+            Statistic="Average",
+            Period=60,
+            EvaluationPeriods=1,
+            Threshold=0.01,
+            ComparisonOperator="GreaterThanThreshold",
+            TreatMissingData="missing",
+        )
+        self.say(name, state or "INSUFFICIENT_DATA")
+        return name
+
+    def say(self, name: str, state: str) -> None:
+        self.cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="the test says so")
+
+
+@contextmanager
+def serving() -> Iterator[Moto]:
+    """A server that knows nothing yet, on a free port of this machine."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        url = f"http://{host}:{port}"
+        # What moto knows is of the process, not of the server.
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST"), timeout=30):
+            yield Moto(url)
+    finally:
+        server.stop()
