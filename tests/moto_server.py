@@ -1,5 +1,6 @@
 """S3, CloudWatch and application autoscaling as moto serves them over HTTP, for unmodified boto3 clients."""
 
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,13 +44,16 @@ class Moto:
 
 @contextmanager
 def serving() -> Iterator[Moto]:
-    """A server of its own, on a free port of this machine."""
+    """A server that knows nothing yet, on a free port of this machine."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        yield Moto(f"http://{host}:{port}")
+        url = f"http://{host}:{port}"
+        # What moto knows is of the process, not of the server.
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST"), timeout=30):
+            yield Moto(url)
     finally:
         server.stop()

@@ -15,6 +15,7 @@ from typing import Any
 from infra.endpoint import described
 from infra.endpoint.deployment import asked_of, plan_of, served_of
 from infra.endpoint.errors import Rejected
+from infra.endpoint.experiments import Experiments
 from infra.endpoint.models import Folders, Source
 from infra.endpoint.payload import (
     SHA256,
@@ -71,13 +72,18 @@ class Control:
         self._lock = threading.RLock()
         self._source = source or Folders()
         self._updates = Updates(registry, self._lock, loads, ready, alarms, clock, looks, self._source)
+        self._experiments = Experiments(registry, self._lock, region, clock, self.update_endpoint)
+        self._updates.beside(self._experiments)
 
     def call(self, operation: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The response body of one operation; raises `Rejected` with SageMaker's error code."""
         check(operation, payload)
-        method: Callable[[Mapping[str, Any]], dict[str, Any]] = getattr(self, _snake(operation))
+        owner = self._experiments if "InferenceExperiment" in operation else self
+        method: Callable[[Mapping[str, Any]], dict[str, Any]] = getattr(owner, _snake(operation))
         with self._lock, self._registry.unchanged_on_error():
-            return method(payload)
+            found = method(payload)
+        self._updates.watch()
+        return found
 
     @property
     def serving(self) -> dict[str, Serving]:
@@ -157,6 +163,8 @@ class Control:
         used = [e for e, body in self._state.endpoints.items() if name in body.configs]
         if used:
             raise Rejected(f"endpoint configuration {name} must not be in use; found in {', '.join(sorted(used))}")
+        if self._experiments.uses(name):
+            raise Rejected(f"endpoint configuration {name} must not be in use; found in an inference experiment")
         del self._state.configs[name]
         self._registry.save()
         return {}

@@ -41,6 +41,15 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "DescribeEndpoint": ("EndpointName",),
     "ListEndpoints": ("NameContains", "StatusEquals", "SortBy", "SortOrder"),
     "DeleteEndpoint": ("EndpointName",),
+    "CreateInferenceExperiment": (
+        *("Name", "Type", "Schedule", "Description", "RoleArn", "EndpointName", "ModelVariants"),
+        *("DataStorageConfig", "ShadowModeConfig", "Tags"),
+    ),
+    "DescribeInferenceExperiment": ("Name",),
+    "StartInferenceExperiment": ("Name",),
+    "StopInferenceExperiment": ("Name", "ModelVariantActions", "DesiredState", "Reason"),
+    "ListInferenceExperiments": ("NameContains", "StatusEquals", "SortBy", "SortOrder"),
+    "DeleteInferenceExperiment": ("Name",),
 }
 """What each operation understands; anything else is refused, so that nobody believes it was done."""
 QUOTA = 100

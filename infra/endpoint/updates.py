@@ -15,6 +15,7 @@ from typing import Any
 
 from infra.endpoint.deployment import plan_of
 from infra.endpoint.errors import Rejected
+from infra.endpoint.experiments import Experiments
 from infra.endpoint.models import Source
 from infra.endpoint.payload import sha256_of, shadow_share, shadows_of
 from infra.endpoint.processes import Processes
@@ -65,6 +66,11 @@ class Updates:
         self._leaving: list[tuple[float, Callable[[], None]]] = []
         self._watcher: threading.Thread | None = None
         self._closing = threading.Event()
+        self._experiments: Experiments | None = None
+
+    def beside(self, experiments: Experiments) -> None:
+        """They are looked at in turn with the updates, which they ask for."""
+        self._experiments = experiments
 
     def create(self, name: str) -> None:
         """Load a new endpoint's config on the loading thread; InService once it answers, Failed otherwise."""
@@ -114,7 +120,7 @@ class Updates:
             if self._is_under_way(name, deployment.started):
                 self._incoming[name] = loaded
         self._look_at(name)
-        self._watch()
+        self.watch()
 
     def _give_up(self, name: str, started: float, failure: str) -> None:
         """What could not be loaded leaves the old config in service, or what there was of it."""
@@ -171,6 +177,11 @@ class Updates:
                 self._let_go(name)
             except Exception as error:  # noqa: BLE001 - one endpoint's trouble must not stop the looks at the others
                 _log.error("an update of endpoint %s could not be looked at: %s", name, error, exc_info=error)
+        try:
+            if self._experiments is not None:
+                self._experiments.look()
+        except Rejected as error:  # it cannot be written down now; the next look tries again
+            _log.error("inference experiments cannot go on: %s", error)
         self._close_what_left()
 
     def _look_at(self, name: str) -> None:
@@ -237,7 +248,7 @@ class Updates:
         if before is not None and self._state.endpoints[name].kept is not None:
             self._kept[name] = replace(before, incoming=None)
         self._retire(name, *(one for one in (before, earlier) if one is not None))
-        self._watch()
+        self.watch()
 
     def _go_back(self, name: str, endpoint: Endpoint, to: Shift) -> None:
         if name in self.serving:
@@ -296,7 +307,7 @@ class Updates:
         with self._lock:
             at = time.monotonic() + GRACE_SECONDS
             self._leaving += [(at, variant.close) for variant in leaving.values()]
-        self._watch()
+        self.watch()
 
     def _close_what_left(self) -> None:
         with self._lock:
@@ -310,7 +321,7 @@ class Updates:
                 _log.error("a variant that left could not be closed: %s", error, exc_info=error)
 
     # -- the watcher ------------------------------------------------------------------------------
-    def _watch(self) -> None:
+    def watch(self) -> None:
         """A thread that looks while there is anything to look at."""
         with self._lock:
             if self._looks and self._watcher is None and self._waits() and not self._closing.is_set():
@@ -319,7 +330,10 @@ class Updates:
 
     def _waits(self) -> bool:
         found = self._state.endpoints.values()
-        return bool(self._leaving) or any(one.deployment is not None or one.kept is not None for one in found)
+        running = self._experiments is not None and self._experiments.waits()
+        return (
+            running or bool(self._leaving) or any(one.deployment is not None or one.kept is not None for one in found)
+        )
 
     def _keep_looking(self) -> None:
         while not self._closing.wait(LOOK_SECONDS):
@@ -344,7 +358,7 @@ class Updates:
             if endpoint.kept is not None:
                 self._loads.submit(self._keep_again, name)
         self._save_or_say()
-        self._watch()
+        self.watch()
 
     def _resume(self, name: str, endpoint: Endpoint) -> None:
         deployment, endpoint.deployment = endpoint.deployment, None

@@ -1,6 +1,7 @@
 """What a watch asks of a step's answers: limits of its own, limits against the champion, a shadow's agreement, clicks.
 
-Each rule is a test at its part of the release's risk (`models.evaluation.sequential`). The absolute ones pass, fail or
+Each rule is a test at its part of the step's risk (`models.evaluation.sequential`): the absolute ones share nine tenths
+of it, since most of what is wrong they find first, and what compares the rest. The absolute ones pass, fail or
 wait; all others can only fail: no hour shows that a canary's clicks are no fewer, and that nobody could read any is no
 answer.
 """
@@ -21,6 +22,8 @@ from models.evaluation.sequential import rises, share_verdict, two_arms
 FAILED = "failed"
 """Of `Answer.fallback_reason`: the ranker raised."""
 SHARES = ("failed", "fallback", "slow")
+OWN = 0.9
+"""Of a step's risk, for the absolute limits."""
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
@@ -43,9 +46,9 @@ def of_shadow(shadow: Sequence[Said], champion: Sequence[Said], settings: Releas
     )  # fmt: skip
     slower = np.array([other.ms / max(one.ms, 0.01) for one, other in pairs])
     limits = _agreement_limits(agrees, slower, settings)
-    risk /= len(SHARES) + len(limits)
-    absolute = _absolute(shadow, settings, risk)
-    broken = [words for words, values, least in limits if rises(values, least, risk)]
+    absolute = _absolute(shadow, settings, OWN * risk / len(SHARES))
+    each = (1 - OWN) * risk / max(1, len(limits))
+    broken = [words for words, values, least in limits if rises(values, least, each)]
     return _together(absolute, broken, _agreement_words(agrees, slower))
 
 
@@ -53,17 +56,16 @@ def of_canary(
     canary: Sequence[Said], champion: Sequence[Said], clicks: Clicks, settings: ReleaseSettings, risk: float
 ) -> Rules:
     """Of what a canary said, and the champion in the same time to others; and of who clicked."""
-    risk /= 2 * len(SHARES) + 1
-    absolute = _absolute(canary, settings, risk)
+    absolute, each = _absolute(canary, settings, OWN * risk / len(SHARES)), (1 - OWN) * risk / (len(SHARES) + 1)
     both = sorted([*((one, True) for one in canary), *((one, False) for one in champion)], key=lambda of: of[0].at)
     treated = np.array([is_canary for _, is_canary in both], dtype=bool)
     bad = _bad([one for one, _ in both], settings)
     worse, times = [], settings.max_times
     for name, rows in bad.items():
         ours, theirs = two_arms(treated, rows.astype(np.float64))
-        if rises(ours - times * theirs, times, risk):
+        if rises(ours - times * theirs, times, each):
             worse.append(f"{name} more than {times:g} times as often as the champion's in the same time")
-    if _clicks_fell(clicks, settings, risk):
+    if _clicks_fell(clicks, settings, each):
         worse.append(f"clicks fell by more than {settings.tolerated_clicks_drop:.0%}")
     shares = ", ".join(f"{rows[~treated].mean():.2%} {name}" for name, rows in bad.items()) if champion else "no answer"
     return _together(absolute, worse, f"the champion's {len(champion)}: {shares}; {clicks_words(clicks)}")

@@ -64,29 +64,32 @@ def report(run: Run, endpoint: Endpoint, history: Sequence[Row]) -> Report:
     config = of_step(row).shared(row["step"], ledger.begun(history))
     if (serving := endpoint.serving()) != config:
         return Report(Found.ERROR, f"the endpoint must serve {config}; found {serving}", seconds)
-    found, why = _judged(run, history, row)
-    if found is Found.PASSED and seconds < settings.watch_seconds:
-        found, why = Found.INCONCLUSIVE, f"{why}; watched for {settings.watch_seconds} s at least"
-    return Report(found, why, seconds)
+    rules, said = _judged(run, history, row)
+    if rules.found is not Found.PASSED:
+        return Report(rules.found, rules.why, seconds)
+    if seconds < settings.watch_seconds:
+        return Report(Found.INCONCLUSIVE, f"{rules.why}; watched for {settings.watch_seconds} s at least", seconds)
+    return Report(*_served_as_judged(run, row, said, rules), seconds)
 
 
-def _judged(run: Run, history: Sequence[Row], row: Row) -> tuple[Found, str]:
+def _judged(run: Run, history: Sequence[Row], row: Row) -> tuple[Rules, Sequence[Said]]:
+    """By the rules; and the candidate's answers since the step."""
     settings, state, name = run.config.release, run.config.endpoint.state, run.config.endpoint.name
     champion = ledger.last_live(history)
     risk = settings.risk / max(1, len(steps.plan(settings, champion)) - 1)
     theirs = () if champion is None else since(state / CAPTURE, name, row["at"], champion["bundle_sha256"])
     said = since(state / (SHADOWS if row["step"] == SHADOW else CAPTURE), name, row["at"], row["bundle_sha256"])
-    rules: Rules
     if row["step"] == SHADOW:
-        rules = of_shadow(said, theirs, settings, risk)
-    else:
-        of_clicks = clicks.of(run.config.lake.raw, said, theirs, settings.click_minutes)
-        rules = of_canary(said, theirs, of_clicks, settings, risk)
-    return _served_as_judged(run, row, said, rules)
+        return of_shadow(said, theirs, settings, risk), said
+    of_clicks = clicks.of(run.config.lake.raw, said, theirs, settings.click_minutes)
+    return of_canary(said, theirs, of_clicks, settings, risk), said
 
 
 def _served_as_judged(run: Run, row: Row, said: Sequence[Said], rules: Rules) -> tuple[Found, str]:
-    """The rules' finding, failed where the newest answers are not what the bundle says offline to the same requests."""
+    """Passed, unless the newest answers are not what the bundle says offline to the same requests.
+
+    Asked only of a step that would pass: it takes a day's feature tables.
+    """
     settings = run.config.release
     newest = said[-settings.replay_answers :] if settings.replay_answers else ()
     if not newest:

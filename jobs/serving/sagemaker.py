@@ -123,8 +123,8 @@ class Endpoint:
             return fewest
         with self._reached():
             found = self._found("describe_endpoint", EndpointName=self.name) or {}
-        now = [v.get("DesiredInstanceCount", fewest) for v in found.get("ProductionVariants", [])]
-        return min(most, max(now, default=fewest))
+        now = [int(v.get("DesiredInstanceCount", fewest)) for v in found.get("ProductionVariants", [])]
+        return min(most, max([fewest, *now]))
 
     def _config(self, name: str, **variants: list[dict[str, Any]]) -> None:
         capture = {

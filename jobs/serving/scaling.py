@@ -13,10 +13,8 @@ METRIC = "SageMakerVariantInvocationsPerInstance"
 
 def follow(settings: EndpointSettings, variants: Iterable[str]) -> None:
     """These variants of the endpoint are scaled, and no others of it; safe to repeat."""
-    aws = settings.aws
-    autoscaling = client(
-        "application-autoscaling", settings.region, aws.autoscaling_url, "endpoint.aws.autoscaling_url"
-    )
+    aws, service = settings.aws, "application-autoscaling"
+    autoscaling = client(service, settings.region, aws.autoscaling_url, "endpoint.aws.autoscaling_url")
     wanted = {f"{_prefix(settings.name)}{variant}" for variant in variants}
     with reached(named(service, aws.autoscaling_url)):
         for resource in sorted(_there(autoscaling, settings.name) - wanted):

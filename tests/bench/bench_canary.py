@@ -1,9 +1,10 @@
 """How often a watch rolls back what is tolerable, how soon it finds what is not, and how long a good step waits.
 
 No server: answers are drawn, the rules are `release`'s defaults, the tests are those that `watch` asks, looked at after
-each answer. A release is a shadow and two canaries: each step has a third of its risk, and each rule of a step an equal
-part of that. Tolerable is what lies on every border at once: shares as bad as tolerated, and as many times the
-champion's; clicks as far below the champion's. The champion answers 19 or 3 requests for each of a canary's.
+each answer. A release is a shadow and two canaries: each step has a third of its risk, of which its own three limits
+have `rules.OWN` and what compares the rest. Tolerable is what lies on every border at once: shares as bad as tolerated,
+and as many times the champion's; clicks as far below the champion's. The champion answers 19 or 3 requests for each of
+a canary's.
 """
 
 from collections.abc import Iterator
@@ -13,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from jobs.config import ReleaseSettings
+from jobs.deploy.rules import OWN
+from jobs.deploy.rules import SHARES as RULES
 from models.evaluation.sequential import rises, share_verdict
 
-RULES = ("failed", "fallback", "slow")
 RELEASE = ReleaseSettings(shadow_percent=100, canary_percent=(5, 25))
 STEP_RISK = RELEASE.risk / len(RELEASE.steps)
-SHADOW_RISK = STEP_RISK / (len(RULES) + 2)
-"""Its own three, and the level's two: its other limits are off."""
-CANARY_RISK = STEP_RISK / (2 * len(RULES) + 1)
-"""Its own three, these against the champion's, and clicks."""
+RULE_RISK = OWN * STEP_RISK / len(RULES)
+COMPARED_RISK = (1 - OWN) * STEP_RISK / (len(RULES) + 1)
+"""A canary's: its three against the champion's, and clicks."""
 CLICKED = 0.3
 LONGEST = 50_000
 
@@ -74,16 +75,16 @@ def _limits(rule: str) -> tuple[float, float]:
 
 def _rolled_back(rng: np.random.Generator, answers: int) -> bool:
     """Whether any test of any step fires on a release that is as bad as tolerated in every way."""
-    if any(_failed(rng.random(answers) < _limits(rule)[0], rule, SHADOW_RISK) for rule in RULES):
+    if any(_failed(rng.random(answers) < _limits(rule)[0], rule) for rule in RULES):
         return True
     for percent in RELEASE.canary_percent:
         for rule in RULES:
             bad = rng.random(answers) < _limits(rule)[0]
             theirs = _champion(rng, answers, percent, _limits(rule)[0] / RELEASE.max_times)
-            worse = rises(bad - RELEASE.max_times * theirs, RELEASE.max_times, CANARY_RISK)
-            if _failed(bad, rule, CANARY_RISK) or worse:
+            worse = rises(bad - RELEASE.max_times * theirs, RELEASE.max_times, COMPARED_RISK)
+            if _failed(bad, rule) or worse:
                 return True
-        if rises(_clicks(rng, answers, percent, CLICKED, RELEASE.tolerated_clicks_drop), 1.0, CANARY_RISK):
+        if rises(_clicks(rng, answers, percent, CLICKED, RELEASE.tolerated_clicks_drop), 1.0, COMPARED_RISK):
             return True
     return False
 
@@ -100,24 +101,24 @@ def _clicks(rng: np.random.Generator, answers: int, percent: float, clicked: flo
     return (1 - RELEASE.tolerated_clicks_drop) * _champion(rng, answers, percent, clicked) - ours
 
 
-def _failed(bad: np.ndarray, rule: str, risk: float) -> bool:
-    return share_verdict(bad, *_limits(rule), risk) == "failed"
+def _failed(bad: np.ndarray, rule: str) -> bool:
+    return share_verdict(bad, *_limits(rule), RULE_RISK) == "failed"
 
 
 def _until(verdict: str, rng: np.random.Generator, share: float, rule: str) -> int:
     """A canary's answers until the verdict, by bisection where it stays; a pass is looked for after every 25."""
     bad = rng.random(200_000) < share
     if verdict == "failed":
-        return _first(len(bad), lambda n: _failed(bad[:n], rule, CANARY_RISK))
+        return _first(len(bad), lambda n: _failed(bad[:n], rule))
     return next(
-        n for _, n in pairwise(range(0, len(bad), 25)) if share_verdict(bad[:n], *_limits(rule), CANARY_RISK) == verdict
+        n for _, n in pairwise(range(0, len(bad), 25)) if share_verdict(bad[:n], *_limits(rule), RULE_RISK) == verdict
     )
 
 
 def _until_clicks_fell(rng: np.random.Generator, percent: float, clicked: float, drop: float) -> int:
     """A canary's users; `LONGEST` where so many do not suffice."""
     values = _clicks(rng, LONGEST, percent, clicked, drop)
-    return _first(LONGEST, lambda n: rises(values[:n], 1.0, CANARY_RISK))
+    return _first(LONGEST, lambda n: rises(values[:n], 1.0, COMPARED_RISK))
 
 
 def _first(most: int, found: Any) -> int:

@@ -11,7 +11,8 @@ from jobs.tracking import QUIET
 
 os.environ.update(QUIET)
 
-import mlflow  # noqa: F401
+import mlflow.store.model_registry.sqlalchemy_store
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 import xgboost  # noqa: F401
 
 from jobs.__main__ import entry

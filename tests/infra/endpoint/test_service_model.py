@@ -5,6 +5,7 @@ test sends, and all the ways in which a call can be wrong.
 """
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,40 @@ VALID: dict[str, list[dict[str, Any]]] = {
     "ListEndpoints": [
         {"NameContains": "t", "StatusEquals": "InService", "SortBy": "Name", "SortOrder": "Ascending"},
     ],
+    "CreateInferenceExperiment": [
+        {
+            "Name": "e",
+            "Type": "ShadowMode",
+            "Schedule": {"StartTime": 2_000_000_000, "EndTime": 2_000_100_000},
+            "Description": "x",
+            "RoleArn": ROLE,
+            **NAME,
+            "ModelVariants": [
+                {
+                    "ModelName": name,
+                    "VariantName": name,
+                    "InfrastructureConfig": {
+                        "InfrastructureType": "RealTimeInference",
+                        "RealTimeInferenceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+                    },
+                }
+                for name in "ab"
+            ],
+            "DataStorageConfig": {"Destination": "s3://bucket/x"},
+            "ShadowModeConfig": {
+                "SourceModelVariantName": "a",
+                "ShadowModelVariants": [{"ShadowModelVariantName": "b", "SamplingPercentage": 50}],
+            },
+            "Tags": [{"Key": "team", "Value": "x"}],
+        }
+    ],
+    "StopInferenceExperiment": [
+        {"Name": "e", "ModelVariantActions": {"a": "Retain"}, "DesiredState": "Completed", "Reason": "x"}
+    ],
+    "ListInferenceExperiments": [
+        {"NameContains": "t", "StatusEquals": "Running", "SortBy": "Name", "SortOrder": "Ascending"},
+    ],
+    **{f"{verb}InferenceExperiment": [{"Name": "none"}] for verb in ("Describe", "Start", "Delete")},
     **{
         f"{verb}{kind}": [{f"{kind}Name": "none"}]
         for verb in ("Describe", "Delete")
@@ -163,12 +198,34 @@ def test_every_operation_answers_in_its_shape(tmp_path: Path, popular: Bundle, b
         assert client.settled()["ShadowProductionVariants"][0]["VariantName"] == "s"
         sm.describe_model(ModelName="a")
         sm.describe_endpoint_config(EndpointConfigName="s")
+        sm.update_endpoint(**NAME, EndpointConfigName="a")
+        client.settled()
+        [experiment] = VALID["CreateInferenceExperiment"]
+        sm.create_inference_experiment(**experiment)
+        sm.start_inference_experiment(Name="e")
+        until(client, "Running")
+        assert client.invoke()["bundle_sha256"] == popular.sha256, "nobody sees the shadow"
+        sm.list_inference_experiments(StatusEquals="Running")
+        sm.stop_inference_experiment(Name="e", ModelVariantActions={"a": "Remove", "b": "Promote"})
+        assert until(client, "Completed")["ModelVariants"][0]["Status"] == "Deleted"
+        assert client.invoke()["bundle_sha256"] == boosted.sha256
+        promoted = client.settled()["EndpointConfigName"]
+        sm.delete_inference_experiment(Name="e")
         sm.delete_endpoint(**NAME)
-        for name in ("a", "b", "s"):
+        for name in ("a", "b", "s", promoted, promoted.removesuffix("-promoted")):
             sm.delete_endpoint_config(EndpointConfigName=name)
         for name in "ab":
             sm.delete_model(ModelName=name)
         assert {name for name, status in client.answered if status == 200} == {*PARAMETERS, "InvokeEndpoint"}
+
+
+def until(client: Client, status: str) -> dict[str, Any]:
+    """The experiment once it is so."""
+    deadline = time.monotonic() + 60
+    while (found := client.control.describe_inference_experiment(Name="e"))["Status"] != status:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+    return dict(found)
 
 
 def test_every_error_is_in_its_shape(tmp_path: Path, popular: Bundle, boosted: Bundle) -> None:
@@ -182,6 +239,19 @@ def test_every_error_is_in_its_shape(tmp_path: Path, popular: Bundle, boosted: B
             with pytest.raises(ClientError) as caught:
                 call()
             assert caught.value.response["Error"]["Code"] == "ValidationException", name
+        [experiment] = VALID["CreateInferenceExperiment"]
+        client.model(boosted, "b")
+        client.control.create_inference_experiment(**experiment)
+        errors = client.control.exceptions
+        with pytest.raises(errors.ResourceInUse):
+            client.control.create_inference_experiment(**experiment)
+        with pytest.raises(errors.ConflictException):
+            client.control.delete_inference_experiment(Name="e")
+        for verb in ("describe", "start", "delete"):
+            with pytest.raises(errors.ResourceNotFound):
+                getattr(client.control, f"{verb}_inference_experiment")(Name="none")
+        with pytest.raises(errors.ResourceNotFound):
+            client.control.stop_inference_experiment(Name="none", ModelVariantActions={"a": "Retain"})
         with pytest.raises(ClientError) as caught:
             client.invoke(endpoint="none")
         assert caught.value.response["Error"]["Code"] == "ValidationError"

@@ -14,7 +14,7 @@ from jobs.evidence import core, pack
 from jobs.evidence.document import Document, Earned, Estimated, Sides, stated
 from models.evaluation.estimate import Estimate, Finding, Refusal
 from models.evaluation.gate import Evidence, judge
-from tests.jobs.evidence.evidence_documents import Tree, complete, judged, seen_by_the_gate, troubled, written
+from tests.jobs.evidence.evidence_documents import Tree, complete, judged, seen_by_the_gate, troubled, written_once
 from tests.jobs.evidence.evidence_documents import without_replay as bare
 
 FINITE = st.floats(-1e9, 1e9)
@@ -26,7 +26,7 @@ FINDINGS = st.one_of(ESTIMATES, st.builds(Refusal, st.text(), st.integers(0, 10*
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    return written(tmp_path_factory.mktemp("evidence"), tmp_path_factory.getbasetemp())
+    return written_once(tmp_path_factory.getbasetemp())
 
 
 @given(FINDINGS)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from jobs.evidence.document import Document, Matured
 from jobs.evidence.matured import section
 from jobs.reevaluate import core
-from tests.jobs.evidence.evidence_documents import Page, Tree, judged, written
+from tests.jobs.evidence.evidence_documents import Page, Tree, judged, written_once
 from tests.jobs.evidence.evidence_documents import shown as shown_page
 from tests.jobs.evidence.test_page_browser import CHROMIUM, FAINT, OUTSIDE, OVERFLOWING, browser
 
@@ -20,7 +20,7 @@ HOSTILE = '<script>alert("x")</script><img src=x onerror=y>\' {{ 7 * 7 }} %s'
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    return written(tmp_path_factory.mktemp("evidence"), tmp_path_factory.getbasetemp())
+    return written_once(tmp_path_factory.getbasetemp())
 
 
 def changed(document: Tree) -> Tree:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from jobs.evidence import charts, wording
 from jobs.evidence.charts import Mark, Scale
 from jobs.evidence.document import Document, JudgedRule, Judgement
-from tests.jobs.evidence.evidence_documents import Page, Tree, complete, judged, troubled, without_replay, written
+from tests.jobs.evidence.evidence_documents import Page, Tree, complete, judged, troubled, without_replay, written_once
 from tests.jobs.evidence.evidence_documents import shown as shown_page
 
 WHY_NOT = "a replay needs requests with candidates and a propensity; found none: 600 no propensity"
@@ -21,7 +21,7 @@ WHY_NOT = "a replay needs requests with candidates and a propensity; found none:
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    return written(tmp_path_factory.mktemp("evidence"), tmp_path_factory.getbasetemp())
+    return written_once(tmp_path_factory.getbasetemp())
 
 
 def shown(document: Tree, judgement: Tree | None = None) -> str:

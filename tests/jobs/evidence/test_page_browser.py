@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from tests.jobs.evidence.evidence_documents import complete, judged, troubled, without_replay, written
+from tests.jobs.evidence.evidence_documents import complete, judged, troubled, without_replay, written_once
 from tests.jobs.evidence.evidence_documents import shown as shown_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -126,7 +126,7 @@ def browser(profile: Path) -> Iterator[Tab]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same page a person gets, for each verdict and before it."""
     folder = tmp_path_factory.mktemp("pages")
-    document = written(tmp_path_factory.mktemp("evidence"), tmp_path_factory.getbasetemp())
+    document = written_once(tmp_path_factory.getbasetemp())
     long = troubled(document)
     long["challenger"]["candidate_id"] = "a-name-as-long-as-a-team-may-choose-with-no-room-to-break-it-" + "x" * 60
     bare = without_replay(document, "a replay needs requests with candidates and a propensity; found none")

@@ -12,12 +12,12 @@ from jobs.evidence.document import Document
 from jobs.evidence.scored import Scored
 from models.evaluation.gate import Evidence, SliceFinding, judge
 from models.settings import GateSettings
-from tests.jobs.evidence.evidence_documents import Tree, troubled, written
+from tests.jobs.evidence.evidence_documents import Tree, troubled, written_once
 
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    return troubled(written(tmp_path_factory.mktemp("evidence"), tmp_path_factory.getbasetemp()))
+    return troubled(written_once(tmp_path_factory.getbasetemp()))
 
 
 def mirrored(document: Tree) -> Tree:

@@ -9,7 +9,7 @@ import pytest
 from jobs.evidence.document import Document, Judgement
 from jobs.promote import core
 from tests.jobs.evidence.evidence_documents import judged as judged_by_the_gate
-from tests.jobs.evidence.evidence_documents import troubled, without_replay, written
+from tests.jobs.evidence.evidence_documents import troubled, without_replay, written_once
 
 NOON = datetime(2026, 1, 8, 12, tzinfo=UTC)
 
@@ -36,7 +36,7 @@ def test_anything_else_is_decided_now(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return written(tmp_path_factory.mktemp("evidence"), tmp_path_factory.getbasetemp())
+    return written_once(tmp_path_factory.getbasetemp())
 
 
 def summary(document: dict[str, Any], judgement: dict[str, Any], page: str) -> str:
