@@ -125,7 +125,6 @@ class Plane:
 @pytest.fixture
 def plane(tmp_path: Path, popular: Bundle, boosted: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plane]:
     """The endpoint serves config a (model a, one variant v); config b has model b under the same variant's name."""
-    monkeypatch.setattr(updates, "_freeze", lambda: None)
     monkeypatch.setattr(updates, "GRACE_SECONDS", 0.0)
     made = Plane(tmp_path / "state")
     for name, judged in (("a", popular), ("b", boosted)):
