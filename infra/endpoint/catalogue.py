@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from jobs.moment.assembler import Moments, assembled
 from jobs.moment.columns import user_row
 from models.features import Feature, read
 from models.rankers.features import ATTRIBUTE_PREFIX, Encodings, packed, widened
+from models.retrieval import FirstStage
 from models.settings import TaskSettings
 
 NEWEST = 20
@@ -39,6 +41,7 @@ class Catalogue:
         self.ids: list[str] = ids.tolist()
         self.encodings, self._tasks = encodings, tasks
         self._rows = {item: row for row, item in enumerate(self.ids)}
+        self._by_code: WeakKeyDictionary[FirstStage, NDArray[np.int64]] = WeakKeyDictionary()
         self.features = {feature.name: _with_unknown(feature, items) for feature in read("item")}
         self.attributes = {
             name: np.append(objects(column), np.array([None], dtype=object))
@@ -54,16 +57,30 @@ class Catalogue:
         """The `NEWEST` youngest items that are not removed."""
         return list(islice((item for item in self._by_age if item not in removed), NEWEST))
 
-    def unknown(self, items: Sequence[str]) -> list[str]:
-        """Those it does not know."""
-        return [item for item in items if item not in self._rows]
+    def rows(self, items: Sequence[str]) -> NDArray[np.int64]:
+        """(n,) where each item is; -1 for one that is unknown."""
+        return np.fromiter((self._rows.get(item, -1) for item in items), np.int64, len(items))
+
+    def rows_of(self, first: FirstStage) -> NDArray[np.int64]:
+        """Likewise of a retrieval's items by code; looked up once, so that nobody's request looks up a thousand."""
+        known = self._by_code.get(first)
+        if known is None:
+            known = self._by_code[first] = self.rows(first.items)
+        return known
 
     def columns(
-        self, candidates: Sequence[str], user: Mapping[str, Any] | None, request: RankRequest
+        self,
+        candidates: Sequence[str],
+        user: Mapping[str, Any] | None,
+        request: RankRequest,
+        rows: NDArray[np.int64] | None = None,
     ) -> dict[str, Column]:
-        """What a ranker is shown for n candidates; NaN and None where user or item is unknown. No I/O."""
+        """What a ranker is shown for n candidates; NaN and None where user or item is unknown. No I/O.
+
+        `rows`: theirs, where somebody has looked.
+        """
         n = len(candidates)
-        rows = np.array([self._rows.get(item, -1) for item in candidates], dtype=np.int64)
+        rows = self.rows(candidates) if rows is None else rows
         words = {name: _repeated(word, n) for name, word in _words(request).items()}
         known = Online(self, rows, user, self._rows.get(request.context.get(SOURCE_ITEM) or "", -1))
         return assembled(Moments(objects(candidates), words), known, self._tasks)

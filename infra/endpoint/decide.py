@@ -248,14 +248,14 @@ class Decider:
         with took("features").time():
             user = self.user(offer, request.user_id)
         with took("retrieve").time():
-            items, by = candidates(bundle, offer, user, request, self.on(request.surface).retrieve)
+            items, by, rows = candidates(bundle, offer, user, request, self.on(request.surface).retrieve)
         told = None if by is None else items
         known = None if request.user_id is None else user is not None
-        unknown = offer.catalogue.unknown(items) if by is None else None
+        unknown = [items[at] for at in np.flatnonzero(rows < 0).tolist()] if by is None else None
         if not items:
             return Judged(NONE, by, told, known, unknown)
         with took("columns").time():
-            columns = offer.catalogue.columns(items, user, request)
+            columns = offer.catalogue.columns(items, user, request, rows)
         with took("rank").time():
             left = bundle.kept(columns, np.array([0, len(items)])) if request.drawn else None
             if left is not None:
@@ -369,6 +369,8 @@ def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: 
     """The fallback is asked for items alone, which is all that popularity looks at."""
     first = bundle.retrieval
     barred = None if first is None else first.barred(removed, catalogue.ids or None)
+    if first is not None:
+        catalogue.rows_of(first)
     ids = [item for item in catalogue.ids if item not in removed]
     if not catalogue.ids and first is not None:
         ids = first.search((), barred).items

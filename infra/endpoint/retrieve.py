@@ -1,7 +1,10 @@
 """Which items a request may be answered with: its own, or what the bundle finds; never one that is removed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from infra.endpoint.catalogue import SOURCE_ITEM
 from infra.endpoint.request import RankRequest
@@ -11,18 +14,35 @@ from models.retrieval import Found
 from models.retrieval.first_stage import POPULARITY
 
 
+class Choice(NamedTuple):
+    """What there is to choose from."""
+
+    items: list[str]
+    by: str | None
+    """Who found them; None where the request brought them."""
+    rows: NDArray[np.int64]
+    """Of the catalogue, -1 where it does not know an item."""
+
+
 def candidates(
     bundle: Bundle, offer: Offer, user: Mapping[str, Any] | None, request: RankRequest, most: int | None = None
-) -> tuple[list[str], str | None]:
+) -> Choice:
     """The request's own; else what the bundle's retriever finds for the user's last items (and the source item, if
-    any), with the newest items, which it cannot know. And who found them. None that is removed.
+    any), with the newest items, which it cannot know. None that is removed.
 
     `most`: so many are looked for; None: as many as the bundle says.
     """
     if request.candidates is not None:
-        return allowed(offer, request.candidates), None
+        own = allowed(offer, request.candidates)
+        return Choice(own, None, offer.catalogue.rows(own))
     found = search(bundle, offer, recent(user, request.context), most)
-    return list(dict.fromkeys([*found.items, *offer.catalogue.newest(offer.removed)])), found.by
+    there = set(found.items)
+    newest = [item for item in offer.catalogue.newest(offer.removed) if item not in there]
+    if found.codes is None or bundle.retrieval is None:
+        known = offer.catalogue.rows(found.items)
+    else:
+        known = offer.catalogue.rows_of(bundle.retrieval)[found.codes]
+    return Choice([*found.items, *newest], found.by, np.concatenate([known, offer.catalogue.rows(newest)]))
 
 
 def recent(user: Mapping[str, Any] | None, context: Mapping[str, str | None]) -> list[str]:

@@ -19,9 +19,9 @@ from jobs.serving.sagemaker import Endpoint
 def newest(source: ledger.Reader, endpoint: str) -> Row | str:
     """A step of the release that one who names no day means, the newest; or why there is nothing to take back."""
     known = ledger.moves(ledger.steps(source, endpoint))
-    if not known:
+    begun = next((row for row in reversed(known) if row["step"] == APPROVED), None)
+    if begun is None:
         return "nothing to roll back: no release was ever begun"
-    begun = next(row for row in reversed(known) if row["step"] == APPROVED)
     if ledger.under_way(known) is not None:
         return begun
     live = ledger.last_live(known)

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from jobs.bundle import MANIFEST
 from jobs.config import EndpointSettings
 from jobs.deployments.release import Release
 from jobs.errors import NotReady, Refused
@@ -194,7 +195,7 @@ class Endpoint:
         """
         answer: Answer | None = None
         for number in range(SMOKE_TRIES):
-            body = {"request_id": f"smoke-{release.config}-{number}", "surface": "home", "k": 1}
+            body = {"request_id": f"smoke-{release.config}-{number}", "surface": _surface(release.bundle), "k": 1}
             with self._reached():
                 response = self._runtime.invoke_endpoint(
                     EndpointName=self.name,
@@ -273,3 +274,10 @@ class Endpoint:
 def _models(variants: list[dict[str, Any]]) -> dict[str, str]:
     """Variants by name, and what they serve."""
     return {variant["VariantName"]: variant["ModelName"] for variant in variants}
+
+
+def _surface(bundle: str) -> str:
+    """One that the bundle in a folder learned from, since it refuses others; any will do where it does not say."""
+    manifest = Path(bundle) / MANIFEST
+    lineage = orjson.loads(manifest.read_bytes())["lineage"] if manifest.is_file() else {}
+    return str(next(iter(lineage.get("surfaces", ())), "home"))

@@ -39,6 +39,8 @@ class Found:
     by: str
     scores: Floats = field(compare=False)
     """(n,) of that retriever."""
+    codes: Ints | None = field(default=None, compare=False)
+    """(n,) places in `FirstStage.items`, for whoever keeps something by them; None where it was none that found."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +171,9 @@ class FirstStage:
         for finder in self._finders if len(codes) else ():
             found = finder.find(history, k, gone, self._by_popularity)
             if found is not None and len(found[0]):
-                return Found(self._named(found[0]), finder.retriever.kind, found[1])
+                return Found(self._named(found[0]), finder.retriever.kind, found[1], found[0])
         left = self._by_popularity[~gone[self._by_popularity]][:k]
-        return Found(self._named(left), POPULARITY, self._finders[0].retriever.popular[left])
+        return Found(self._named(left), POPULARITY, self._finders[0].retriever.popular[left], left)
 
     def of_item(self, item: str) -> Vector | None:
         """Its vector in the first space that knows it; None where none does."""

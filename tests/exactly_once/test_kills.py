@@ -29,7 +29,7 @@ MOMENTS: dict[str, tuple[str, ...]] = {
     "reevaluate": ("half:1", "saved:1", "committed:1"),  # metrics are there; then the table too; the pack is not
     "deploy": ("committed:1", "send:6", "saved:1"),  # approved; in talks with the endpoint; before the alias
 }
-"""Where each stage dies, the first time as a process of its own, then forked from a warm one."""
+"""Where each stage dies: forked from a warm process, the first of some as a process of its own."""
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,8 @@ def test_without_arguments_it_lists_the_stages() -> None:
         (["train", "--day", "2026-01-02", "--since", "2026-01-01"], {}, 64, "--since is for stages that publish days"),
         (["train", "--day", "2026-01-02", "--mode", "slow"], {}, 64, "invalid choice: 'slow'"),
         (["champion", "--as-of", "yesterday"], {}, 64, "a time must be YYYY-MM-DDTHH:MM"),
-        (["rollback"], {}, 64, "rollback needs --day YYYY-MM-DD; found none"),
+        (["reject"], {}, 64, "reject needs --day YYYY-MM-DD; found none"),
+        (["reject", "--day", "2026-01-02"], {}, 75, "reject needs a verdict; found none: run promote first"),
         (["rollback", "--day", "2026-01-02"], {}, 65, "rollback needs a person's yes, --approved-by NAME; found none"),
         (["attribute", "--day", "2026-01-02", "--dry-run"], {}, 64, "unrecognized arguments: --dry-run"),
         (["config"], {"TIDEGATE_ENV": "nowhere"}, 78, "found 'nowhere'"),
@@ -65,6 +66,16 @@ def test_a_stage_whose_input_has_not_come_asks_to_be_retried(tmp_path: Path, sta
     assert found.returncode == 75, found.stderr
     assert "Traceback" not in found.stderr
     assert not list(tmp_path.rglob("*.parquet")), "nothing is half-written"
+
+
+def test_with_nothing_to_roll_back_rollback_says_so_and_ends_well(tmp_path: Path) -> None:
+    """Typed in a hurry, or twice: words, and nothing is touched; no endpoint need even be there."""
+    found = jobs("rollback", "--approved-by=bob", TIDEGATE__LAKE__ROOT=str(tmp_path / "lake"))
+    assert found.returncode == 0
+    assert json.loads(found.stdout) == {
+        "stage": "rollback",
+        "nothing": "nothing to roll back: no release was ever begun",
+    }
 
 
 def test_the_champion_is_printed_and_was_another_before(tmp_path: Path) -> None:

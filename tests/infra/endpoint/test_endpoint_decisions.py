@@ -351,7 +351,7 @@ def test_three_stages_serve_what_a_replay_judges(boosted: Bundle, fields: dict[s
     asked = RankRequest.model_validate({"request_id": "r", "surface": "home", "k": 20, **fields})
     offer = decider.ready(staged).offer(asked.at())
     made = decider.by_ranker(staged, offer, asked)
-    every, _ = candidates(staged, offer, Memory().user("u1", DAY) if asked.user_id else None, asked)
+    every, *_ = candidates(staged, offer, Memory().user("u1", DAY) if asked.user_id else None, asked)
     columns = offer.catalogue.columns(every, Memory().user("u1", DAY) if asked.user_id else None, asked)
     decider.close()
     offsets = np.array([0, len(every)])
