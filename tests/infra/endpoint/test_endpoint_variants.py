@@ -184,7 +184,7 @@ def test_metrics_are_prometheus_own(platform: Platform, popular: Bundle) -> None
     [whole] = [s for s in found["tidegate_answer_seconds"].samples if s.name.endswith("_count")]
     assert whole.labels == {"endpoint": "tidegate", "variant": "a", "bundle": popular.candidate_id}
     assert whole.value == platform.total("tidegate_answers")
-    assert {s.labels["sha256"] for s in found["tidegate_bundle"].samples} == {popular.sha256}
+    assert {s.labels["sha256"] for s in found["tidegate_bundle_info"].samples} == {popular.sha256}
     assert len(found["tidegate_features_age_seconds"].samples) == 2
     assert platform.total("tidegate_captured", outcome="written") == whole.value
 
