@@ -9,6 +9,6 @@ One process is the platform; every variant is processes of its own, which it beg
     time       arrival.py (since when a caller waits) -> lane.py (a ranker's thread, and what may still wait for it)
     evidence   jobs/serving/capture.py (one JSON line per answered request), metrics.py (GET /metrics), logs.py
 
-On AWS SageMaker is the platform, and `container.py` with what it calls is ours. What is not done here (serverless and asynchronous
-inference, several containers a model, autoscaling of our own processes) is refused in words, not ignored.
+On AWS SageMaker is the platform, and `container.py` with what it calls is ours. What is not done here (serverless and
+asynchronous inference, several containers a model, autoscaling of our own processes) is refused in words, not ignored.
 """
