@@ -14,6 +14,8 @@ from jobs.orchestration.operator import CRASH_DELAY, CRASH_TRIES, StageOperator
 PROMOTE = "promote"
 BOUND = ("evidence_sha256", "bundle_sha256", "champion_sha256")
 """Of `promote`'s report: what the question was about."""
+ANSWER = "return_value"
+"""Where Airflow keeps what a task returns."""
 ASKED = "asked"
 """The XCom that keeps it while the question is open: `promote` may report something else by the time it is answered."""
 FLAGS = ("approved-by", "why", "evidence-sha", "bundle-sha", "champion-sha")
@@ -56,13 +58,16 @@ class Approval(ApprovalOperator):
         return super().execute(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
-        """The answer, with what it is an answer to; the tasks of the other answer are skipped."""
+        """The answer, with what it is an answer to, is the XCom; the task of the other answer is skipped.
+
+        Raises `DownstreamTasksSkipped`, which is how Airflow skips: what is returned would reach nobody.
+        """
         answer = HITLOperator.execute_complete(self, context, event)
         asked = context["ti"].xcom_pull(task_ids=self.task_id, key=ASKED)
+        context["ti"].xcom_push(key=ANSWER, value={**answer, **(asked or {})})
         rejected = answer["chosen_options"] == [self.REJECT]
         following = context["task"].get_direct_relatives(upstream=False)
         self.skip(ti=context["ti"], tasks=[task for task in following if (task.task_id == REJECT) != rejected])
-        return {**answer, **(asked or {})}
 
 
 def approval() -> Approval:

@@ -4,6 +4,7 @@ On AWS its models are on S3, its alarms are CloudWatch's and its instances autos
 yet: reading its data capture back from S3, without which a watch there sees nothing.
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -238,17 +239,16 @@ class Endpoint:
         return found if found is None or found["EndpointStatus"] in SETTLED else self._settled()
 
     def _settled(self) -> dict[str, Any] | None:
-        from botocore.exceptions import WaiterError
-
-        with self._reached():
-            try:
-                self._control.get_waiter("endpoint_in_service").wait(
-                    EndpointName=self.name, WaiterConfig=self._patience()
-                )
-            except WaiterError as error:
-                if "Max attempts" in str(error):
-                    raise NotReady(f"endpoint {self.name} is still not settled after {self._seconds()} s") from error
-            return self._found("describe_endpoint", EndpointName=self.name)
+        """Asked for until it is; boto3's own waiter would wait for an UpdateRollbackFailed to become something else."""
+        until = time.monotonic() + self._seconds()
+        while True:
+            with self._reached():
+                found = self._found("describe_endpoint", EndpointName=self.name)
+            if found is None or found["EndpointStatus"] in SETTLED:
+                return found
+            if time.monotonic() > until:
+                raise NotReady(f"endpoint {self.name} is still not settled after {self._seconds()} s")
+            time.sleep(self._delay)
 
     def _patience(self) -> dict[str, float]:
         return {"Delay": self._delay, "MaxAttempts": int(self._seconds() / self._delay)}

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
+from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped, TaskAwaitingInput
 
 from jobs.orchestration.person import answered, approval
 
@@ -21,6 +21,7 @@ class Instance:
     """A task instance's XComs, as far as an approval goes."""
 
     id = "01890000-0000-7000-8000-000000000000"
+    map_index = -1
 
     def __init__(self, found: dict[str, Any]) -> None:
         self.values: dict[tuple[str, str], Any] = {("promote", "return_value"): found}
@@ -56,10 +57,9 @@ def answer(
         "responded_by_user": by and {"id": "7", "name": by},
     }
     context = {"ti": instance, "task": task}
-    skipped: list[str] = []
-    task.skip = lambda ti, tasks: skipped.extend(one.task_id for one in tasks)
-    instance.xcom_push("return_value", task.execute_complete(context, event))
-    return skipped
+    with pytest.raises(DownstreamTasksSkipped) as skipped:
+        task.execute_complete(context, event)
+    return list(skipped.value.tasks)
 
 
 def test_the_answer_is_to_what_was_asked_not_to_what_was_found_since(

@@ -9,9 +9,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
@@ -183,7 +184,7 @@ def test_metrics_are_prometheus_own(platform: Platform, popular: Bundle) -> None
     [whole] = [s for s in found["tidegate_answer_seconds"].samples if s.name.endswith("_count")]
     assert whole.labels == {"endpoint": "tidegate", "variant": "a", "bundle": popular.candidate_id}
     assert whole.value == platform.total("tidegate_answers")
-    assert {s.labels["sha256"] for s in found["tidegate_bundle"].samples} == {popular.sha256}
+    assert {s.labels["sha256"] for s in found["tidegate_bundle_info"].samples} == {popular.sha256}
     assert len(found["tidegate_features_age_seconds"].samples) == 2
     assert platform.total("tidegate_captured", outcome="written") == whole.value
 
@@ -252,6 +253,25 @@ def test_a_request_has_the_time_that_the_platform_left_it(tmp_path: Path, awkwar
         answer = server.invoke("late", arrived=time.monotonic() - 2.0)
         assert (answer["fallback_reason"], Awkward.asked) == ("busy", asked)
         assert not server.invoke("in time")["fallback"]
+
+
+def test_overload_costs_relevance_and_not_the_time(tmp_path: Path, awkward: Bundle) -> None:
+    """Sixty at once to a ranker that would take 12 s for all of them: who cannot be ranked in 2 s waits no longer."""
+    with running(settings(tmp_path, ENDPOINT__TIMEOUT_MS="2000")) as client, ThreadPoolExecutor(60) as callers:
+        client.serve(awkward)
+        Awkward.seconds = 0.2
+        client.invoke("teaches the lane how long it takes")
+
+        def ask(number: int) -> tuple[float, str | None]:
+            """Seconds, on a connection of its own, and why popularity answered."""
+            body = json.dumps({"request_id": f"r{number}", "surface": "home", "k": 3}).encode()
+            began = time.monotonic()
+            with urlopen(Request(f"{client.url}/endpoints/tidegate/invocations", body), timeout=60) as found:
+                return time.monotonic() - began, json.load(found)["fallback_reason"]
+
+        took, reasons = zip(*callers.map(ask, range(60)), strict=True)
+    assert max(took) < 6, "a busy machine is given its time, but nobody waits for the whole queue"
+    assert {None, "busy"} <= set(reasons)
 
 
 def test_health_fails_where_an_endpoint_cannot_be_answered_for(tmp_path: Path, awkward: Bundle) -> None:

@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from infra.endpoint.control import Control
+from infra.endpoint.control import BUSY, Control
 from infra.endpoint.errors import Rejected
 from infra.endpoint.state import Registry
 from jobs.config import Config, ReleaseSettings
@@ -91,6 +91,13 @@ class Wire:
     def get_waiter(self, _name: str) -> Any:
         return SimpleNamespace(wait=lambda **_: self.machine.loads.load())
 
+    def describe_endpoint(self, **payload: str) -> dict[str, Any]:
+        """What is under way has ended by the next time that somebody asks."""
+        found = self.machine.send("DescribeEndpoint", payload)
+        if found["EndpointStatus"] in BUSY:
+            self.machine.loads.load()
+        return found
+
     def invoke_endpoint(self, TargetVariant: str, **_: Any) -> dict[str, Any]:
         return self.machine.answered(TargetVariant)
 
@@ -108,6 +115,7 @@ class Releases(RuleBasedStateMachine):
         self.history: list[dict[str, Any]] = []
         self.start()
         self.endpoint = copy.copy(self.client)
+        self.endpoint._delay = 0.0
         self.endpoint._control = self.endpoint._runtime = Wire(self)
         self.run: Any = Told(lambda: self.history)
         champion = self.release("champion")

@@ -91,6 +91,22 @@ def test_a_state_it_does_not_leave_by_itself_is_not_waited_for(status: str) -> N
         assert found.serving() is None
 
 
+def test_an_update_whose_rollback_failed_ends_the_waiting() -> None:
+    """boto3's own waiter asks on for an hour: neither InService nor Failed."""
+    found = endpoint()
+    found._delay = 0.0
+    described = {"EndpointName": "tidegate", "EndpointArn": "arn:aws:sagemaker:x:1:endpoint/t" + "-" * 20}
+    described |= {"EndpointConfigName": "a", "CreationTime": 0, "LastModifiedTime": 0}
+    with Stubber(found._control) as answers:
+        answers.add_response("describe_endpoint", {**described, "EndpointStatus": "InService"})
+        answers.add_response("update_endpoint", {"EndpointArn": described["EndpointArn"]})
+        for status in ("Updating", "RollingBack", "UpdateRollbackFailed"):
+            answers.add_response("describe_endpoint", {**described, "EndpointStatus": status})
+        with pytest.raises(Refused, match="must serve b; it is UpdateRollbackFailed with a"):
+            found.switch("b")
+        answers.assert_no_pending_responses()
+
+
 class Answering(BaseHTTPRequestHandler):
     """Says the same to every request, in the shape of a JSON service."""
 
