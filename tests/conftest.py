@@ -1,6 +1,5 @@
 """What every test process needs, and which files run where and when."""
 
-import os
 import sys
 from typing import Any
 
@@ -13,10 +12,6 @@ from xdist.scheduler import LoadFileScheduling
 settings.register_profile("repeatable", derandomize=True)
 settings.register_profile("explore", derandomize=False, print_blob=True)
 settings.load_profile("repeatable")
-
-# A process a core: a pool's second thread would wait for the core of the other worker, and spin while it waits.
-for _pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_pool, "1")
 
 # A pytest-xdist worker is a `python -c`: importing pyspark's connect client there (Great Expectations does) takes it
 # for a doctest run and ends the process.
