@@ -201,7 +201,7 @@ def test_a_dead_champion_does_not_stand_in_the_way(world: Config) -> None:
 def test_an_endpoint_that_is_down_is_not_ready(waiting: Config) -> None:
     """Retry later; nobody's approval is recorded for something that could not start."""
     dead = waiting.model_copy(update={"endpoint": waiting.endpoint.model_copy(update={"url": "http://127.0.0.1:9"})})
-    with pytest.raises(NotReady, match=re.escape("must answer at http://127.0.0.1:9")):
+    with pytest.raises(NotReady, match=re.escape("the endpoint at http://127.0.0.1:9 must answer")):
         deployed(dead)
     assert steps(dead) == []
 
