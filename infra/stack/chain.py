@@ -134,6 +134,8 @@ class Chain:
         )
         self.finished.append(done)
         self.say(f"  {done.line()}")
+        if "chosen" in report:
+            self.say(f"  {'':<10} {report['why']}")
 
     def _asked(self) -> float:
         if not self.answers:
