@@ -281,9 +281,8 @@ def test_a_config_of_that_name_with_other_models_is_refused(world: Config) -> No
         champion = of_step(ledger_of(tree)[-1])
         row = verdict(tree, NEXT)
         canary = endpoint_name(row["candidate_id"], f"{row['bundle_sha256'][:12]}-canary-3")
-        sagemaker.Endpoint(tree.endpoint)._config(
-            canary, ProductionVariants=[sagemaker._variant(champion, champion.config, 1.0)]
-        )
+        endpoint = sagemaker.Endpoint(tree.endpoint)
+        endpoint._config(canary, ProductionVariants=[endpoint._variant(champion, champion.config, 1.0)])
         with pytest.raises(Refused, match=f"endpoint config {canary} must have the ProductionVariants .*; it has"):
             step(tree, "canary-20")
         assert champions(tree) == (champion.candidate_id,) * 3
