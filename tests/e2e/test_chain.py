@@ -230,7 +230,8 @@ def test_what_serves_is_what_was_judged_and_approved(chain: Chain) -> None:
     )
     steps = chain.lake.read("deployments").to_pylist()
     assert ledger["verdict"] == "promote"
-    assert [(step["step"], step["by"]) for step in steps] == [("approved", "alice"), ("live", "alice")]
+    told = [(step["step"], step["by"]) for step in steps]
+    assert told == [("refused", ""), ("refused", "alice"), ("approved", "alice"), ("live", "alice")]
     assert {step["evidence_sha256"] for step in steps} == {evidence["document_sha256"]}
     assert ledger["bundle_sha256"] == evidence["bundle_sha256"] == answer["bundle_sha256"]
     assert ledger["candidate_id"] == answer["bundle_version"]
