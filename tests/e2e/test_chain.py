@@ -193,9 +193,7 @@ def test_stages_touched_only_what_the_flow_page_names(chain: Chain) -> None:
             for name in json.loads(commit["tidegate.inputs"])
         }
         served = {"users"} if stage.name == "featurize" else set()  # read for the online store, after the commits
-        if (
-            stage.name == "deploy"
-        ):  # what a watch gives answers again with: `tests/jobs/test_reads.py` sees it read that
+        if stage.name == "deploy":  # what a watch answers again with: `tests/jobs/test_reads.py` sees it read that
             served = {"deployments", "user_features", "item_features", "encodings", "items", "users"}
         if stage.name == "reevaluate":  # no label closes so soon: `tests/jobs/reevaluate` sees it read the rest
             served = set(stage.reads) - {"evidence", "labels"}
