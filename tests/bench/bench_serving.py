@@ -1,8 +1,8 @@
 """The container's path at the size of a large catalogue: 1M items x 64, retrieve 1000, rank 1000 by MMoE, answer 50.
 
 The real container over real HTTP, one process with one thread of ranking; users' features come from Feast's SQLite
-store, a million items' are in the process. First how much one process answers to callers who ask again at once; then
-requests at 25 to 120 % of that, spread evenly, whether or not others are answered; then with candidates of the
+store, a million items' are in the process. First how much one process ranks for one caller who asks again at once (a
+second one would be answered by popularity, at no cost to speak of); then requests at 25 to 120 % of that, spread evenly, whether or not others are answered; then with candidates of the
 request's own, from 10 to 1000 and mostly few. The callers are another process on the same machine, and rows say how
 busy that was: a figure per core needs a core for the server alone. Vectors are those of `bench_ann`, which tells
 recall; features are random.
@@ -49,8 +49,8 @@ from tests.bench.bench_ann import embeddings
 from tests.bench.bench_endpoint import CATEGORIES, DAY, SURFACES, USERS, ids, tables
 
 LOADS = (0.25, 0.5, 0.75, 0.9, 1.2)
-"""Of what the process answers to callers who never pause."""
-CALLERS, CONNECTIONS = 2, 64
+"""Of what the process ranks for a caller who never pauses."""
+CALLERS, CONNECTIONS = 1, 64
 GOAL_PER_SECOND, GOAL_MS = 150.0, 25.0
 KEPT_FALLBACK = 0.01
 """A load that is kept has at most this share of its answers made by popularity."""
@@ -213,7 +213,7 @@ def prove(small: bool) -> Iterator[tuple[str, Row]]:
         yield "closed", {"callers": CALLERS, **whole}
         rows = []
         for load in LOADS:
-            rate = load * whole["per_second"]
+            rate = load * whole["ranked_per_second"]
             rows.append({"load": load, "rate": rate, **served.under("found", CONNECTIONS, rate, size.seconds)})
             yield "open", rows[-1]
         yield "own candidates", {"callers": CALLERS, **served.under("brought", CALLERS, 0.0, size.seconds)}
