@@ -2,10 +2,10 @@
 
 The real container over real HTTP, one process with one thread of ranking; users' features come from Feast's SQLite
 store, a million items' are in the process. First how much one process ranks for one caller who asks again at once (a
-second one would be answered by popularity, at no cost to speak of); then requests at 25 to 120 % of that, spread evenly, whether or not others are answered; then with candidates of the
-request's own, from 10 to 1000 and mostly few. The callers are another process on the same machine, and rows say how
-busy that was: a figure per core needs a core for the server alone. Vectors are those of `bench_ann`, which tells
-recall; features are random.
+second one would be answered by popularity, at no cost to speak of); then requests at 25 to 120 % of that, spread
+evenly, whether or not others are answered; then with candidates of the request's own, from 10 to 1000 and mostly few.
+The callers are another process on the same machine, and rows say how busy that was: a figure per core needs a core for
+the server alone. Vectors are those of `bench_ann`, which tells recall; features are random.
 
     cost of a million = USD an hour of a machine / (3600 x requests a second of a core x its cores) x 1,000,000
     cores for a load  = requests a second / those of a core, rounded up
