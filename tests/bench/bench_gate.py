@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest, norm
+from threadpoolctl import threadpool_limits
 
 from models.evaluation.estimate import Estimate, upper_tail
 from models.evaluation.value import value_of
@@ -145,8 +146,8 @@ def policies(task: tuple[str, int, int]) -> Row:
 
 def prove(small: bool) -> Iterator[tuple[str, Row]]:
     """(world, row) as they are found."""
-    # Workers no more than the cores this process may use: nothing else is to be timed beside them.
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    # Workers no more than the cores this process may use, a thread each: more of either wait for one another.
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), initializer=threadpool_limits, initargs=(1,)) as pool:
         for world in worlds():
             trials, decisions = (SMALL_TRIALS, SMALL_DECISIONS) if small else (world.logs, world.decisions)
             yield world.name, {"says": world.says}
