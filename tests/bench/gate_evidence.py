@@ -108,7 +108,7 @@ def second_shows(found: Judged) -> bool:
     return isinstance(estimate, Estimate) and estimate.low > 0
 
 
-FEW = 60
+FEW = 40
 Figure = Callable[[Judged], bool | None]
 FIGURES: Mapping[str, Figure] = {"promoted": promoted, "refused": refused, "covered": covered}
 SECOND: Mapping[str, Figure] = {**FIGURES, "second_covered": second_covered, "second_shows": second_shows}

@@ -132,6 +132,6 @@ WORLDS = (
         figures=SECOND,
         lifts=(0.01,),
         decisions=1_000_000,
-        logs=2,
+        logs=1,
     ),
 )

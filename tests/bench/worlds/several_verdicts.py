@@ -33,7 +33,7 @@ FORTNIGHT = f"A challenger a day for {DAYS} days, none better or worse"
 ALONE = "each at its own risk: what that costs, so without a goal."
 WORLDS = (
     World("several_challengers, each alone", f"{EIGHT}, {ALONE}", challengers, (), logs=10),
-    World("several_challengers", f"{EIGHT}.", challengers, GOALS, logs=80, shared=True),
+    World("several_challengers", f"{EIGHT}.", challengers, GOALS, logs=60, shared=True),
     World("daily_looks, each alone", f"{FORTNIGHT}, {ALONE}", daily, (), logs=20, decisions=10_000),
     World("daily_looks", f"{FORTNIGHT}.", daily, GOALS, logs=200, decisions=10_000, shared=True),
 )

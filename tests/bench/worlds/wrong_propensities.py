@@ -34,7 +34,7 @@ WORLDS = tuple(
         says=f"What the champion likes best is shown {1 + wrong_by:.0%} as often as the logged propensities say.",
         draw=partial(draw, wrong_by=wrong_by),
         goals=(Goal("promoted", at_most=0.05),),
-        logs=200 if wrong_by > 0 else 60,
+        logs=200 if wrong_by > 0 else 40,
     )
     for wrong_by in WRONG_BY
 )
