@@ -267,6 +267,10 @@ class ServedSurfaceSettings(Settings):
             raise ValueError(f"k must be at most most_k; found {self.k} and {self.most_k}")
         return self
 
+    def seconds(self, usual: float) -> float:
+        """A request's budget from its arrival, where the endpoint's `usual` one is so many seconds."""
+        return usual if self.timeout_ms is None else self.timeout_ms / 1000
+
 
 class AwsSettings(Settings):
     """What an endpoint needs of an AWS account; without a bucket its models are folders, which only ours can read."""

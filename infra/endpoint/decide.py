@@ -207,8 +207,9 @@ class Decider:
         """What work on the variant's thread comes to, None where that is not in time or not at all; and what became
         of it. A surface may have less time.
         """
-        own = self.on(request.surface).timeout_ms if isinstance(request, AskedOnSurface) else None
-        budget = self._timeout if own is None else own / 1000
+        budget = self._timeout
+        if isinstance(request, AskedOnSurface):
+            budget = self.on(request.surface).seconds(budget)
         deadline -= self._timeout - budget
         taken = variant.lane.take(work, deadline, budget)
         if taken is None:

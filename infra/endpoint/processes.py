@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import orjson
 
 from infra.endpoint.arrival import AS_VARIANT, HANDED_ON, deadline
-from infra.endpoint.decide import BUSY, DOWN, FAILED, HUNG, answered, by_popularity, heard
+from infra.endpoint.decide import BUSY, DOWN, EVERY_SURFACE, FAILED, HUNG, answered, by_popularity, heard
 from infra.endpoint.errors import BadRequest
 from infra.endpoint.request import RankRequest
 from infra.endpoint.variant import Popular, known_at
@@ -236,8 +236,8 @@ class Processes:
 
     async def answer(self, name: str, request: RankRequest, body: bytes, arrived: float) -> Answer:
         """The response as variant `name`, in time in any case; raises `BadRequest` where a process says so."""
-        own = self._settings.surfaces.get(request.surface)
-        budget = (self._settings.timeout_ms if own is None or own.timeout_ms is None else own.timeout_ms) / 1000
+        own = self._settings.surfaces.get(request.surface, EVERY_SURFACE)
+        budget = own.seconds(self._settings.timeout_ms / 1000)
         until, reason = deadline(arrived, budget, time.monotonic()), BUSY
         if time.monotonic() < until:
             found = await self._asked(name, request, body, arrived, until + GRACE * budget)
