@@ -306,12 +306,15 @@ class AwsSettings(Settings):
 class EndpointSettings(Settings):
     """The SageMaker contract; one URL changes it from the local endpoint to AWS."""
 
-    url: str = "http://127.0.0.1:8700"
+    url: str = Field("http://127.0.0.1:8700", description="`aws`: AWS itself, each of its services at its own address")
     name: str = "tidegate"
     region: str = "eu-central-1"
     timeout_ms: int = Field(60, ge=1, description="from a request's arrival; then popularity answers")
     state: Path = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
-    processes: int = Field(1, ge=1, le=64, description="of each variant; one for each core that is its own")
+    processes: int = Field(1, ge=1, le=64, description="of an instance of a variant; one for each core that is its own")
+    most_processes: int = Field(
+        4, ge=1, le=64, description="of a variant, however many instances are asked for; never fewer than `processes`"
+    )
     hung_seconds: float = Field(10.0, gt=0, description="without an answer to a ping; then a process is begun anew")
     keep_loaded_seconds: float = Field(600.0, ge=0, description="after its last request, for a way back without a load")
     alarms_url: str | None = Field(
@@ -323,6 +326,11 @@ class EndpointSettings(Settings):
         description="by name; those not named have the defaults. A surface that neither this nor the bundle's training"
         " knows is refused",
     )
+
+    @property
+    def on_aws(self) -> bool:
+        """Whether AWS itself is meant, no server at an address of ours."""
+        return self.url == "aws"
 
     @field_validator("surfaces")
     @classmethod
@@ -390,6 +398,12 @@ class ReleaseSettings(Settings):
     )
     click_minutes: int = Field(
         15, ge=1, description="canary: a click so long after its request counts; the request counts once that is over"
+    )
+    click_log: str | None = Field(
+        None,
+        min_length=1,
+        description="canary: where impressions and clicks lie by the hour, a folder or s3://bucket/prefix; not set:"
+        " `lake.raw`",
     )
     tolerated_clicks_drop: float = Field(
         0.05, ge=0, lt=1, description="canary: clicked requests below the champion's, relative; more rolls back"
