@@ -1,4 +1,4 @@
-"""What answers for an endpoint config: begun side by side, taken over where it is there, closed a while after it left."""
+"""What answers for an endpoint config: begun side by side, taken over where it is there, closed once it has left."""
 
 import logging
 import threading

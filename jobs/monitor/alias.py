@@ -10,7 +10,7 @@ METRIC = "alias_moved"
 
 
 def figures(run: Run) -> list[Figure]:
-    """1, an alarm, where somebody moved it by hand; as of now, whichever day is reported. None before the first release.
+    """1, an alarm, where somebody moved it by hand; as of now, whichever day is reported. None before the first model.
 
     An MLflow that does not answer is no reason to have no report.
     """
