@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from jobs.errors import Misconfigured
-from jobs.flow import STAGES
+from jobs.flow import STAGES, VALIDATED
 from models.settings import (
     OUTCOME_METRICS,
     DelaySettings,
@@ -70,6 +70,18 @@ class SourceSettings(Settings):
     data: Annotated[Path | None, NO_ROW] = Field(
         None, description="folder of a real log's files; the simulated world needs none"
     )
+    daily: Annotated[tuple[str, ...], NO_ROW] = Field(
+        (),
+        description="raw tables that come every day, beside impressions, which always do: a day without a file of one "
+        "is not ready. Of all others it is a day on which nothing happened",
+    )
+
+    @field_validator("daily")
+    @classmethod
+    def _are_raw_tables(cls, daily: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := sorted(set(daily) - set(VALIDATED)):
+            raise ValueError(f"raw tables are {', '.join(VALIDATED)}; found {', '.join(wrong)}")
+        return daily
 
     @field_validator("name")
     @classmethod
