@@ -453,9 +453,17 @@ class Margins(Settings):
     hit_rate_at_3: float | None = Field(None, ge=0)
 
 
+METRICS_ONLY = "metrics-only"
+
+
 class GateSettings(Settings):
     """What a challenger must show before a person is even asked."""
 
+    profile: Literal["counterfactual", "metrics-only"] = Field(
+        "counterfactual",
+        description="what a gain is shown by: clicks of the replayed logs; or, where those hold no propensities and "
+        "nobody can tell that value, the metrics of `must_rise` on what was shown",
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1)
     risk_days: int = Field(
         14,
@@ -579,10 +587,23 @@ class GateSettings(Settings):
             raise ValueError(f"must be one of {', '.join(choices)} with a k from 1; not {name}")
         return name
 
+    @model_validator(mode="after")
+    def _something_shows_the_gain(self) -> Self:
+        if self.profile == METRICS_ONLY and not self.must_rise:
+            raise ValueError(
+                f'{METRICS_ONLY} needs gate.must_rise, metrics that show the gain, say ["ndcg_at_10"]; found none'
+            )
+        return self
+
     @property
     def value_confidence(self) -> float:
         """The confidence of the value's difference, by which a gain is shown, of a look that is the only one."""
         return self.confidence
+
+    @property
+    def metrics_confidence(self) -> float:
+        """That of the metrics' differences: the look's own where they must show the gain."""
+        return self.value_confidence if self.profile == METRICS_ONLY else self.confidence
 
     def at(self, risk: float) -> "GateSettings":
         """The same for a look that may spend `risk`, in (0, 1); see `models.evaluation.risk`."""

@@ -18,6 +18,7 @@ from models.settings import GateSettings, Settings
 ENVIRONMENTS = sorted(path.stem for path in (ROOT / "infra" / "env").glob("*.toml"))
 OTHER: dict[str, Any] = {
     "source.name": "open-bandit",
+    "source.daily": ["clicks"],
     "outcomes": {"like": {"kind": "value", "unit": "s"}},
     "gate.outcomes_must_not_fall": {"like.auc": 0.01},
     "gate.estimators": ["pages"],
@@ -133,6 +134,8 @@ def test_the_environment_overrides_the_file_and_the_file_the_default() -> None:
 def needed(leaf: str) -> dict[str, str]:
     """What must be set for a setting to mean anything."""
     rows = {variable("dataset.selection.max_train_rows"): "9"} if "shares" in leaf else {}
+    if leaf == "gate.profile":
+        return {variable("gate.must_rise"): '["auc"]'}
     return rows | ({variable("outcomes"): '{"like": {}}'} if leaf == "gate.outcomes_must_not_fall" else {})
 
 
@@ -215,6 +218,8 @@ def test_an_override_says_what_it_means(variables: dict[str, str], path: str, fo
         ({"TIDEGATE__RELEASE__TOLERATED_FALLBACK": "0.1"}, r"alarming_fallback must be above tolerated_fallback"),
         ({"TIDEGATE__RELEASE__PATIENCE_SECONDS": "299"}, r"patience_seconds must be at least .*, 300; found 299"),
         ({"TIDEGATE__GATE": '{"lokks": 3}'}, r"gate\.lokks: Extra inputs"),
+        ({"TIDEGATE__SOURCE__DAILY": '["click"]'}, r"source\.daily.*raw tables are impressions, .*; found click"),
+        ({"TIDEGATE__GATE__PROFILE": "metrics-only"}, r"gate: .*metrics-only needs gate\.must_rise, .*found none"),
         ({"TIDEGATE__GATE__MIN_TEST_ROWS": "null"}, r"gate\.min_test_rows.*found 'null'"),
     ],
 )
