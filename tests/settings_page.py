@@ -1,4 +1,4 @@
-"""The page of settings, `docs/settings.md`, from the tree itself: `make docs` writes it again, a test holds it to it."""
+"""The page of settings, `docs/settings.md`, from the tree: `make docs` writes it again, a test holds it to the tree."""
 
 import json
 from collections.abc import Iterator
@@ -18,9 +18,10 @@ OPENING = """# Settings
 
 Every setting, its default and what it means, written from the tree itself (`make docs`). Values come from
 `infra/env/<env>.toml` (`TIDEGATE_ENV` names it, `local` by default), overridden by environment variables:
-`gate.risk_days` is `TIDEGATE__GATE__RISK_DAYS`. An override of a group (`TIDEGATE__GATE='{"risk_days": 7}'`) changes the
-keys it names; lists and maps are given whole, as JSON; `null` is none where a setting may be none. An unknown key is an
-error. `python -m jobs config` prints the tree as it is resolved; *prod* is what `prod.toml` says instead of the default.
+`gate.risk_days` is `TIDEGATE__GATE__RISK_DAYS`. An override of a group (`TIDEGATE__GATE='{"risk_days": 7}'`) changes
+the keys it names; lists and maps are given whole, as JSON; `null` is none where a setting may be none. An unknown key
+is an error. `python -m jobs config` prints the tree as it is resolved; *prod* is what `prod.toml` says instead of the
+default.
 """
 
 
