@@ -66,7 +66,7 @@ def _row(path: tuple[str, ...], key: str, field: FieldInfo, prod: Any) -> str:
     said = prod.get(key) if isinstance(prod, dict) else None
     told = "" if isinstance(default, str) and default == "" else _word(default)
     other = "" if said == default or not isinstance(prod, dict) or not _fixed(field) else _word(said)
-    text = "; ".join(part for part in (field.description or "", _allowed(field)) if part)
+    text = "; ".join(part for part in (field.description or "", allowed(field)) if part)
     return f"| `{key}` | {told} | {other} | {text.replace('|', chr(92) + '|')} |"
 
 
@@ -92,7 +92,7 @@ def _word(value: Any) -> str:
     return f"`{text}`" if text else ""
 
 
-def _allowed(field: FieldInfo) -> str:
+def allowed(field: FieldInfo) -> str:
     """The values of a choice."""
     kinds = [field.annotation]
     while kinds and get_origin(kinds[0]) is Annotated:

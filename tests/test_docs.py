@@ -23,6 +23,17 @@ def test_the_settings_are_all_on_their_page() -> None:
     assert settings_page.PAGE.read_text() == settings_page.written()
 
 
+def test_every_setting_says_what_it_means() -> None:
+    """Or which values it may have, by the names of things that the page's other rows explain."""
+    silent = [
+        ".".join((*path, key))
+        for path, group in settings_page.groups(Config, ())
+        for key, field in group.model_fields.items()
+        if settings_page.below(field) is None and not (field.description or settings_page.allowed(field))
+    ]
+    assert not silent
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     """To a file of the checkout, or a heading of a page; addresses of elsewhere are not asked."""
