@@ -16,7 +16,7 @@ from models.evaluation import off_policy, slates, weighting
 from models.evaluation.calibration import calibration_error, calibration_ratio, ece, reliability
 from models.evaluation.comparison import METRICS, compare
 from models.evaluation.estimate import Estimate, Refusal
-from models.evaluation.experiment import difference_of_rates
+from models.experiments.rates import difference_of_rates
 from models.evaluation.intervals import PoissonBootstrap
 from models.evaluation.lists import FIGURES, list_metric
 from models.evaluation.page_values import PageStatistics
