@@ -5,41 +5,19 @@ conversions that may still come what was heard is divided by how much is heard o
 tell is left out, yes or no (`jobs.outcomes`, `models.delays`).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.experiments.rules import METRICS
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Goal = Literal["engagement", "acquisition", "revenue"]
-Direction = Literal["rise", "not fall"]
 DAY = 86_400.0
 SESSION_GAP_SECONDS = 1_800.0
 LEAST_SHARE = 0.2
 """A row is left out while less than so much of what it will bring is heard of: dividing by less is mostly noise."""
-
-
-@dataclass(frozen=True)
-class MetricSet:
-    """What a goal wants to rise, and what may not fall meanwhile: its guardrails."""
-
-    goals: tuple[str, ...]
-    guardrails: tuple[str, ...]
-
-
-SETS: Mapping[str, MetricSet] = {
-    "engagement": MetricSet(("clicks_per_user", "click_rate", "sessions_per_user"), ("revenue_per_user", "retention")),
-    "acquisition": MetricSet(("conversions_per_user", "conversion_rate", "retention"), ("click_rate", "first_value")),
-    "revenue": MetricSet(("revenue_per_user", "first_value"), ("conversion_rate", "clicks_per_user", "retention")),
-}
-"""The first of the goals decides how long an experiment must run."""
-DELAYED = {"conversions_per_user", "conversion_rate", "revenue_per_user", "first_value"}
-"""Those that wait for conversions."""
-HEAVY = {"revenue_per_user", "first_value"}
-"""Those in which a few users weigh more than all others: they are winsorised."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +75,7 @@ def figures(metric: str, shown: Shown, *, retention_days: int = 7, value_days: i
             return _retained(shown, retention_days), one
         case "first_value":
             return _first_value(shown, grown, value_days), one
-    raise ValueError(f"metrics are {', '.join(sorted({m for s in SETS.values() for m in (*s.goals, *s.guardrails)}))};"
-                     f" found {metric!r}")  # fmt: skip
+    raise ValueError(f"metrics are {', '.join(METRICS)}; found {metric!r}")
 
 
 def _sum(shown: Shown, column: Floats) -> Floats:

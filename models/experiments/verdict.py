@@ -17,30 +17,10 @@ from models.evaluation.estimate import Refusal
 from models.experiments.compare import Difference
 from models.experiments.correction import adjusted
 from models.experiments.plan import days_left
+from models.experiments.rules import Rules
 
 Word = Literal["ship", "stop", "go on"]
 Found = Mapping[str, Difference | Refusal]
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What was decided before the start."""
-
-    goals: tuple[str, ...]
-    guardrails: tuple[str, ...]
-    interesting: float
-    """The relative lift of a goal worth having, above 0."""
-    margin: float
-    """A guardrail may fall by so much, relative to control."""
-    confidence: float
-    correction: str
-    start: date
-    planned_days: int
-
-    @property
-    def ends(self) -> date:
-        """The last day of the plan."""
-        return self.start + timedelta(days=self.planned_days - 1)
 
 
 @dataclass(frozen=True)

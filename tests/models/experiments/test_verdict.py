@@ -7,8 +7,9 @@ import pytest
 
 from models.evaluation.estimate import Estimate, Refusal
 from models.experiments.compare import Difference
+from models.experiments.rules import Rules
 from models.experiments.sequences import at_any_look, evidence
-from models.experiments.verdict import Rules, verdict
+from models.experiments.verdict import verdict
 
 START = date(2026, 3, 1)
 RULES = Rules(("goal", "second"), ("rail",), 0.05, 0.03, 0.95, "holm", START, 28)
