@@ -21,6 +21,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from jobs.errors import Misconfigured
 from jobs.flow import STAGES, VALIDATED
+from models.experiments.assignment import conflicts
+from models.experiments.settings import ExperimentSettings
 from models.settings import (
     OUTCOME_METRICS,
     DelaySettings,
@@ -513,6 +515,9 @@ class Config(Settings):
     endpoint: Annotated[EndpointSettings, NO_ROW] = EndpointSettings()
     release: Annotated[ReleaseSettings, NO_ROW] = ReleaseSettings()
     monitoring: Annotated[MonitoringSettings, Changes("monitor")] = MonitoringSettings()
+    experiments: Annotated[tuple[ExperimentSettings, ...], Changes("experiment", only=True)] = Field(
+        (), description="A/B tests, running or over; a list, given whole"
+    )
     timeouts: Annotated[TimeoutSettings, NO_ROW] = TimeoutSettings()
 
     @field_validator("outcomes")
@@ -523,6 +528,13 @@ class Config(Settings):
             taken = ", ".join(TAKEN)
             raise ValueError(f"outcomes need names of a-z, 0-9 and _ other than {taken}; found {', '.join(wrong)}")
         return dict(sorted(outcomes.items()))
+
+    @field_validator("experiments")
+    @classmethod
+    def _share_no_users(cls, experiments: tuple[ExperimentSettings, ...]) -> tuple[ExperimentSettings, ...]:
+        if wrong := conflicts([one.design for one in experiments]):
+            raise ValueError(f"experiments of a layer must not meet; found that {'; '.join(wrong)}")
+        return experiments
 
     @model_validator(mode="after")
     def _scores_weigh_probabilities(self) -> Self:
@@ -644,7 +656,7 @@ def _kinds(group: type[BaseModel], key: str) -> tuple[Any, ...]:
         return ()
     return (
         (field.annotation,)
-        if get_origin(field.annotation) is dict
+        if get_origin(field.annotation) in (dict, tuple)
         else get_args(field.annotation) or (field.annotation,)
     )
 
