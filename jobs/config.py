@@ -31,6 +31,7 @@ from models.settings import (
     RetrievalSettings,
     Settings,
     TaskSettings,
+    WatchSettings,
     WorldSettings,
 )
 
@@ -434,7 +435,7 @@ class ReleaseSettings(Settings):
         return self
 
 
-class MonitoringSettings(Settings):
+class MonitoringSettings(WatchSettings):
     """When the daily serving report raises an alarm; an alarm is a figure, it never fails the stage."""
 
     max_skew: float = Field(1e-3, gt=0, description="|served - recomputed p_click| of any impression")
