@@ -33,6 +33,7 @@ from models.settings import (
     RetrievalSettings,
     Settings,
     TaskSettings,
+    WatchSettings,
     WorldSettings,
 )
 
@@ -455,7 +456,7 @@ class ReleaseSettings(Settings):
         return self
 
 
-class MonitoringSettings(Settings):
+class MonitoringSettings(WatchSettings):
     """When the daily serving report raises an alarm; an alarm is a figure, it never fails the stage."""
 
     max_skew: float = Field(1e-3, gt=0, description="|served - recomputed p_click| of any impression")
