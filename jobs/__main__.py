@@ -127,18 +127,22 @@ def main(argv: Sequence[str]) -> int:
     if stage.per == "mode" and options.since is not None:
         raise UsageError(f"--since is for stages that publish days; {stage.name} publishes one model's day")
 
+    from jobs import runs
     from jobs.lake.run import Approval, Run  # pyarrow and deltalake only once the arguments are known to be good
 
     read = (options.evidence_sha, options.bundle_sha, options.champion_sha)
     approval = Approval(options.approved_by, options.why, *read)
-    run = Run(stage, settings, options.day, options.since, options.mode, approval, options.step)
+    mode = options.mode if stage.per == "mode" else None
     started = time.monotonic()
-    counts = importlib.import_module(module or stage.module).run(run)
+    with runs.recorded(settings.lake.runs, options.stage, mode or "", options.day) as ran:
+        run = Run(stage, settings, options.day, options.since, options.mode, approval, options.step)
+        counts = importlib.import_module(module or stage.module).run(run)
+        ran.rows = run.rows
     report = {
         "stage": options.stage,
         "day": options.day.isoformat(),
         "since": run.days[0].isoformat(),
-        "mode": options.mode if stage.per == "mode" else None,
+        "mode": mode,
         "rows": run.rows,
         "seconds": round(time.monotonic() - started, 1),
         "run_id": run.run_id,

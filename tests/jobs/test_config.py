@@ -18,6 +18,7 @@ from models.settings import GateSettings, Settings
 ENVIRONMENTS = sorted(path.stem for path in (ROOT / "infra" / "env").glob("*.toml"))
 OTHER: dict[str, Any] = {
     "source.name": "open-bandit",
+    "lake.stale_hours": 30,
     "outcomes": {"like": {"kind": "value", "unit": "s"}},
     "gate.outcomes_must_not_fall": {"like.auc": 0.01},
     "gate.estimators": ["pages"],
