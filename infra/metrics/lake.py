@@ -154,7 +154,7 @@ def newest(history: Sequence[dict[str, Any]]) -> Newest | None:
 
 
 def waiting(promotions: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Verdicts `promote`, the newest of each mode, that the ledger has no answer to and no later release has overtaken."""
+    """Verdicts `promote`, the newest of each mode, without an answer in the ledger and not overtaken by a release."""
     answered = {(step["bundle_sha256"], step["evidence_sha256"]) for step in steps}
     moved: datetime | None = max((step["at"] for step in ledger.moves(steps)), default=None)
     newest_of: dict[str, dict[str, Any]] = {}
@@ -170,7 +170,7 @@ def waiting(promotions: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]
 
 
 def settings_of(settings: Config) -> Iterator[Metric]:
-    """The bounds that rules compare with, the time a stage has, and which bucket of the endpoint's holds what is slow."""
+    """The bounds that rules compare with, the time a stage has, and the endpoint's bucket of what is in time."""
     bounds = GaugeMetricFamily("tidegate_setting", "A setting that rules compare with.", labels=["setting"])
     for name in COMPARED:
         group, _, field = name.partition(".")
