@@ -96,13 +96,20 @@ class SourceSettings(Settings):
 
 
 class LakeSettings(Settings):
-    """Where tables live. Only local folders are supported so far."""
+    """Where tables live, and how late they may be. Only local folders are supported so far."""
 
     root: Path = Field(ROOT / "var" / "lake", description="Delta tables")
     raw: Path = Field(ROOT / "var" / "raw", description="raw events, date=YYYY-MM-DD/hour=HH, as loggers write them")
     results: Path = Field(
         default_factory=lambda data: data["root"].parent / "validations",
         description="what the suites found, a JSON file a table and day; beside the Delta tables by default",
+    )
+    runs: Path = Field(
+        default_factory=lambda data: data["root"].parent / "runs",
+        description="what became of each stage's last run, as node exporter's textfile collector reads it",
+    )
+    stale_hours: int | None = Field(
+        None, ge=25, description="after its end a day must be published, else an alarm; none: of logs that have ended"
     )
 
 

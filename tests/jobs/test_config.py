@@ -19,6 +19,7 @@ ENVIRONMENTS = sorted(path.stem for path in (ROOT / "infra" / "env").glob("*.tom
 OTHER: dict[str, Any] = {
     "source.name": "open-bandit",
     "source.daily": ["clicks"],
+    "lake.stale_hours": 30,
     "outcomes": {"like": {"kind": "value", "unit": "s"}},
     "gate.outcomes_must_not_fall": {"like.auc": 0.01},
     "gate.estimators": ["pages"],
