@@ -619,13 +619,13 @@ def _merge(tree: dict[str, Any], group: type[BaseModel], given: Mapping[str, Any
 
 
 def _kinds(group: type[BaseModel], key: str) -> tuple[Any, ...]:
-    """The types a field may have; none where there is no such field. A mapping is one, whatever it holds."""
+    """The types a field may have; none where there is no such field. A mapping or list is one, whatever it holds."""
     field = group.model_fields.get(key)
     if field is None:
         return ()
     return (
         (field.annotation,)
-        if get_origin(field.annotation) is dict
+        if get_origin(field.annotation) in (dict, tuple)
         else get_args(field.annotation) or (field.annotation,)
     )
 

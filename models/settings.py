@@ -45,6 +45,66 @@ EXPLORED_BY = {"epsilon": "epsilon_greedy", "temperature": "plackett_luce", "evi
 """Which kind of policy a setting is of."""
 
 
+class OfItems(Settings):
+    """Items told apart by a word of theirs."""
+
+    of: str = Field(
+        "category", description="`category`, or an attribute of the item: `item.brand` is attributes.item.brand"
+    )
+
+    @field_validator("of")
+    @classmethod
+    def _is_of_items(cls, name: str) -> str:
+        if name != "category" and not (name.startswith("item.") and name != "item."):
+            raise ValueError(f"must be category or item.<attribute>; not {name}")
+        return name
+
+    @property
+    def column(self) -> str:
+        """The ranker column that has the word."""
+        return "item_category" if self.of == "category" else f"attributes.{self.of}"
+
+
+class BoostSettings(OfItems):
+    """Items of one word are worth more, or less, than what is predicted of them."""
+
+    word: str
+    times: float = Field(gt=0, description="multiplies the odds of the score, which stays a probability; 1: nothing")
+
+
+class BlockSettings(OfItems):
+    """Items of these words are not shown."""
+
+    words: tuple[str, ...] = Field(min_length=1)
+
+
+class CapSettings(OfItems):
+    """Of items with the same word, so many a page: a page may end early for it."""
+
+    most: int = Field(ge=1)
+
+
+class RepeatSettings(OfItems):
+    """What an item is worth beside those of the same word above it on the page."""
+
+    times: float = Field(gt=0, description="multiplies the odds of the score, once for each; below 1: diversity")
+
+
+class HeuristicSettings(Settings):
+    """What somebody wants of a surface's pages whatever is predicted; see `models.policies.heuristics`."""
+
+    boosts: tuple[BoostSettings, ...] = ()
+    blocks: tuple[BlockSettings, ...] = ()
+    caps: tuple[CapSettings, ...] = ()
+    repeats: tuple[RepeatSettings, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The ranker columns whose words they look at, each once."""
+        rules: tuple[OfItems, ...] = (*self.boosts, *self.blocks, *self.caps, *self.repeats)
+        return tuple(dict.fromkeys(rule.column for rule in rules))
+
+
 class SurfaceSettings(Settings):
     """How a surface's policy differs; what is not given is as for every other surface."""
 
@@ -52,6 +112,7 @@ class SurfaceSettings(Settings):
     temperature: float | None = Field(None, gt=0)
     epsilon: float | None = Field(None, ge=0, le=1)
     evidence: float | None = Field(None, gt=0)
+    heuristics: HeuristicSettings | None = Field(None, description="in place of those of every surface, all of them")
 
 
 class PolicySettings(Settings):
@@ -68,6 +129,9 @@ class PolicySettings(Settings):
         {"click": 1.0},
         description="what a click, a conversion or a further binary outcome is worth beside the others: items rank "
         "by the mean of their probabilities by weight; a mapping, given whole",
+    )
+    heuristics: HeuristicSettings = Field(
+        HeuristicSettings(), description="boosts, blocks, caps and diversity of every surface that has none of its own"
     )
 
     @field_validator("score_weights")
@@ -94,8 +158,19 @@ class PolicySettings(Settings):
         """The policy of one surface, the same on all; None: a surface that was not told."""
         if not self.surfaces:
             return self
-        own = self.surfaces.get(surface or "", SurfaceSettings()).model_dump(exclude_none=True)
+        own = {name: of for name, of in self.surfaces.get(surface or "", SurfaceSettings()) if of is not None}
         return self.model_copy(update={**own, "surfaces": {}})
+
+    @property
+    def plain(self) -> Self:
+        """The same without heuristics."""
+        return self.model_copy(update={"heuristics": HeuristicSettings()})
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The ranker columns of items that the heuristics of any surface look at."""
+        every = (self.heuristics, *(own.heuristics for own in self.surfaces.values() if own.heuristics))
+        return tuple(dict.fromkeys(column for heuristics in every for column in heuristics.columns))
 
 
 class TaskSettings(Settings):

@@ -28,7 +28,7 @@ from models.delays.targets import Targets
 from models.rankers import BASELINE, RANKERS
 from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, IDS
 from models.rankers.protocol import Inputs, TrainingData
-from models.settings import DelaySettings, OutcomeSettings
+from models.settings import DelaySettings, OutcomeSettings, PolicySettings
 
 TAUGHT = "conversion."
 """Before the parts of what open conversions teach, among digests."""
@@ -117,6 +117,14 @@ def kinds(
     if champion is not None and champion != BASELINE:
         continued = champion
     return [kind for kind in RANKERS if kind in (BASELINE, continued, light)]
+
+
+def need_words(policy: PolicySettings, examples: pa.Table) -> None:
+    """Raises `Misconfigured` where heuristics look at an attribute that no item of `examples` has: they did nothing."""
+    known = {ATTRIBUTE_PREFIX + key for key in attribute_keys(examples["attributes"])} | {"item_category"}
+    if missing := [column for column in policy.columns if column not in known]:
+        there = ", ".join(sorted(name for name in known if name.startswith(f"{ATTRIBUTE_PREFIX}item."))) or "none"
+        raise Misconfigured(f"policy.heuristics need attributes of items, of {there}; found {', '.join(missing)}")
 
 
 def carried(kinds: Sequence[str], delays: DelaySettings, say: Callable[[str], None]) -> list[str]:

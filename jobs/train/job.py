@@ -125,6 +125,7 @@ def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> t
     further = run.config.outcomes if inputs.outcomes else {}
     columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE), *(("outcomes",) if further else ()))))
     examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=columns)
+    core.need_words(run.config.policy, examples)
     cut, before = midnight(run.day + timedelta(days=1)), curve(continued.values())
     folds = core.folds(examples, cut, run.config.attribution, run.config.delays, before, inputs, further)
     run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")

@@ -28,6 +28,10 @@ OTHER: dict[str, Any] = {
     "retrieval.kinds": ["ease"],
     "gate.slice_metric": "log_loss",
     "policy.score_weights": {"click": 1.0, "conversion": 20.0},
+    "policy.heuristics.boosts": [{"of": "item.brand", "word": "a", "times": 2.0}],
+    "policy.heuristics.blocks": [{"words": ["a"]}],
+    "policy.heuristics.caps": [{"most": 2}],
+    "policy.heuristics.repeats": [{"times": 0.5}],
     "policy.surfaces": {"search": {"temperature": 0.25}},
     "tasks.of_surface": {"feed": "recommend"},
     "world.slate_size": 3,
@@ -67,7 +71,7 @@ REACHES = {
 def groups(group: type[BaseModel] = Config, path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     """Every group of settings below `group`, by its path."""
     for name, field in group.model_fields.items():
-        kinds = () if get_origin(field.annotation) is dict else get_args(field.annotation)
+        kinds = () if get_origin(field.annotation) in (dict, tuple) else get_args(field.annotation)
         for kind in (field.annotation, *kinds):
             if isinstance(kind, type) and issubclass(kind, Settings):
                 yield path + name, kind
