@@ -18,19 +18,21 @@ class Settings(BaseModel):
 class WorldSettings(Settings):
     """The simulated world: sizes, taste, noise, delay. The same settings and seed give the same bytes."""
 
-    seed: int = 20260101
-    first_day: date = date(2026, 1, 1)
+    seed: int = Field(20260101, description="of every draw")
+    first_day: date = Field(date(2026, 1, 1), description="the first day of its logs")
     days: int = Field(36, ge=3, description="days the world exists")
-    users: int = Field(20_000, ge=50)
+    users: int = Field(20_000, ge=50, description="who may ask")
     items: int = Field(2_000, ge=50, description="items that exist on the first day")
-    new_items_per_day: int = Field(20, ge=0)
-    categories: int = Field(24, ge=2)
-    latent_dimensions: int = Field(8, ge=2)
-    requests_per_day: int = Field(8_000, ge=20)
+    new_items_per_day: int = Field(20, ge=0, description="items made each day after the first")
+    categories: int = Field(24, ge=2, description="of items; tastes are for categories and items")
+    latent_dimensions: int = Field(8, ge=2, description="of a user's taste and an item's nature")
+    requests_per_day: int = Field(8_000, ge=20, description="pages asked for in a day")
     candidates: int = Field(20, ge=4, description="items retrieval offers the logging policy per request")
-    slate_size: int = Field(4, ge=1)
-    logging_temperature: float = Field(0.6, gt=0)
-    base_click_logit: float = -2.4
+    slate_size: int = Field(4, ge=1, description="items shown on a page")
+    logging_temperature: float = Field(
+        0.6, gt=0, description="of the logging policy: near 0 it shows what it likes best, far above all alike"
+    )
+    base_click_logit: float = Field(-2.4, description="log-odds of a click of no special taste at the first place")
     purchase_rate: float = Field(0.10, gt=0, lt=1, description="mean P(purchase | click)")
     drift_per_day: float = Field(0.01, ge=0, description="how far tastes walk in a day, in latent units")
     late_share: float = Field(0.01, ge=0, lt=1, description="events that arrive one or two days late")
@@ -179,12 +181,10 @@ class TaskSettings(Settings):
     A mapping that is given replaces this one whole. It is part of what a ranker learned: train again after changing it.
     """
 
-    of_surface: dict[str, str] = {
-        "home": "recommend",
-        "search": "search",
-        "similar": "similar",
-        "notification": "notify",
-    }
+    of_surface: dict[str, str] = Field(
+        {"home": "recommend", "search": "search", "similar": "similar", "notification": "notify"},
+        description="surface to task; a mapping, given whole",
+    )
     otherwise: str = Field("recommend", description="the task of a surface that is not named")
 
 
@@ -231,17 +231,17 @@ class ItemCFSettings(Settings):
 class EaseSettings(Settings):
     """How far the weights may go, and up to how many items."""
 
-    l2: float = Field(1_000.0, gt=0)
+    l2: float = Field(1_000.0, gt=0, description="of all weights")
     max_items: int = Field(5_000, ge=2, description="items with interactions; their square is kept and inverted")
 
 
 class IalsSettings(Settings):
     """The recipe of Rendle et al. (2021)."""
 
-    dimensions: int = Field(32, ge=1)
-    iterations: int = Field(12, ge=1)
+    dimensions: int = Field(32, ge=1, description="of a vector")
+    iterations: int = Field(12, ge=1, description="passes over users and items")
     unobserved: float = Field(0.03, gt=0, description="weight of a pair that was not seen together; tune with l2")
-    l2: float = Field(0.03, gt=0)
+    l2: float = Field(0.03, gt=0, description="of all vectors; tune with unobserved")
     l2_exponent: float = Field(1.0, ge=0, le=1, description="0: the same for all; 1: in proportion to frequency")
     start: float = Field(0.1, gt=0, description="standard deviation of the first vectors' lengths")
 
@@ -249,30 +249,30 @@ class IalsSettings(Settings):
 class ContentSettings(Settings):
     """How words become vectors."""
 
-    dimensions: int = Field(32, ge=1)
+    dimensions: int = Field(32, ge=1, description="of a vector")
     buckets: int = Field(4_096, ge=16, description="words are hashed into so many columns")
 
 
 class SkipGramSettings(Settings):
     """How items learn from their neighbours in a session."""
 
-    dimensions: int = Field(32, ge=1)
+    dimensions: int = Field(32, ge=1, description="of a vector")
     window: int = Field(5, ge=1, description="neighbours on either side in a session")
     pause_days: float = Field(7.0, gt=0, description="a longer pause of the user ends a session")
-    epochs: int = Field(2, ge=1)
-    batch: int = Field(1_024, ge=2)
-    rate: float = Field(0.05, gt=0)
+    epochs: int = Field(2, ge=1, description="passes over the sessions")
+    batch: int = Field(1_024, ge=2, description="pairs a step")
+    rate: float = Field(0.05, gt=0, description="of learning")
 
 
 class TwoTowerSettings(Settings):
     """How histories learn to meet what came next."""
 
-    dimensions: int = Field(32, ge=1)
-    hidden: int = Field(64, ge=1)
+    dimensions: int = Field(32, ge=1, description="of a vector")
+    hidden: int = Field(64, ge=1, description="width of either tower's hidden layer")
     history: int = Field(50, ge=1, description="items before an interaction that training looks at")
-    epochs: int = Field(2, ge=1)
-    batch: int = Field(512, ge=2)
-    rate: float = Field(0.05, gt=0)
+    epochs: int = Field(2, ge=1, description="passes over the interactions")
+    batch: int = Field(512, ge=2, description="interactions a step, each other's negatives")
+    rate: float = Field(0.05, gt=0, description="of learning")
     dropout: float = Field(0.1, ge=0, lt=1, description="items' own parts left out: words must do alone")
 
 
@@ -291,9 +291,9 @@ class IndexSettings(Settings):
         description="lists a search looks into, of about 2 sqrt(vectors); of a million finds 0.96 of the 1,000 nearest",
     )
     pq_refine: int = Field(8, ge=1, description="so many times k codes are looked at again in half precision")
-    hnsw_links: int = Field(32, ge=4)
+    hnsw_links: int = Field(32, ge=4, description="of each vector in the graph")
     hnsw_breadth: int = Field(200, ge=1, description="of the search when the graph is built, and at least k when asked")
-    canary_queries: int = Field(64, ge=1)
+    canary_queries: int = Field(64, ge=1, description="searches whose exact answers travel with the index")
     canary_min_recall: float = Field(0.9, gt=0, le=1, description="of the exact answers, when built and when loaded")
 
 
@@ -317,7 +317,7 @@ class RetrievalSettings(Settings):
         ("item_cf", "ease", "content", "two_tower"),
         description="fitted beside popularity; ials and skip_gram are slow, and nowhere better than two_tower yet",
     )
-    seed: int = 7
+    seed: int = Field(7, description="of every draw")
     k: int = Field(100, ge=1, description="candidates a retriever is judged by, recall@k, and offers for ranking")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval; challengers share what it leaves")
     half_life_days: float = Field(7.0, gt=0, description="popularity: an interaction this old counts half")
@@ -371,7 +371,7 @@ class LinearSettings(EncodingSettings):
 class LogisticSettings(LinearSettings):
     """How far the weights may go."""
 
-    l2: float = Field(1e-4, ge=0)
+    l2: float = Field(1e-4, ge=0, description="of all weights, per row")
     steps: int = Field(60, ge=1, description="at most this many L-BFGS iterations")
 
 
@@ -386,7 +386,7 @@ class FactorizationSettings(Settings):
     """The factorisation machine: its size, how it learns, and which words it remembers."""
 
     dimensions: int = Field(8, ge=1, description="of a word's vector")
-    batch_size: int = Field(1024, ge=1)
+    batch_size: int = Field(1024, ge=1, description="rows a step")
     epochs: int = Field(1, ge=0, description="passes; ids are learned by heart in further ones")
     warm_epochs: int = Field(1, ge=0, description="passes of a daily warm start over its rows")
     rate: float = Field(0.05, gt=0, description="row-wise AdaGrad's, of vectors and of words' own weights")
@@ -403,8 +403,8 @@ class XGBoostSettings(EncodingSettings):
     rounds: int = Field(60, ge=1, description="at most so many: the held-out rows tell when to stop")
     warm_rounds: int = Field(10, ge=1, description="rounds added by a daily warm start, at most")
     stop_after: int = Field(15, ge=0, description="rounds without a gain on the held-out rows; 0: never stops early")
-    depth: int = Field(5, ge=1, le=12)
-    eta: float = Field(0.15, gt=0, le=1)
+    depth: int = Field(5, ge=1, le=12, description="of a tree, at most")
+    eta: float = Field(0.15, gt=0, le=1, description="how much each tree may say")
     warm_eta: float = Field(
         0.03, gt=0, le=1, description="eta of a daily warm start, whose one day would else outweigh a month"
     )
@@ -436,10 +436,10 @@ class NetworkSettings(Settings):
     100 million parameters are `max_ids` 3,000,000 at `embedding_dimensions` 32, mostly.
     """
 
-    expert_width: int = Field(32, ge=1)
-    tower_width: int = Field(32, ge=1)
+    expert_width: int = Field(32, ge=1, description="of an expert's hidden layer")
+    tower_width: int = Field(32, ge=1, description="of a task's hidden layer")
     embedding_dimensions: int = Field(16, ge=1, description="of an id's, a category's and a last item's vector")
-    batch_size: int = Field(1024, ge=1)
+    batch_size: int = Field(1024, ge=1, description="rows a step")
     epochs: int = Field(
         1, ge=0, description="passes; ids are learned by heart in the second: stops early on held-out rows"
     )
@@ -484,7 +484,7 @@ class RankerSettings(Settings):
     read all settings, are parsed every few seconds.
     """
 
-    seed: int = 7
+    seed: int = Field(7, description="of every draw")
     kinds: tuple[str, ...] = Field(
         ("popularity", "logistic", "xgboost", "mmoe"),
         min_length=1,
@@ -516,22 +516,22 @@ class RankerSettings(Settings):
 class Margins(Settings):
     """By how much a challenger may be worse in each metric, for sure; None: that metric is not asked."""
 
-    auc: float | None = Field(0.005, ge=0)
-    auc_pr: float | None = Field(None, ge=0)
+    auc: float | None = Field(0.005, ge=0, description="area under the ROC curve")
+    auc_pr: float | None = Field(None, ge=0, description="area under precision and recall")
     log_loss: float | None = Field(0.002, ge=0, description="nats")
-    normalised_entropy: float | None = Field(None, ge=0)
-    ndcg_at_10: float | None = Field(0.005, ge=0)
-    mrr_at_10: float | None = Field(None, ge=0)
-    map_at_10: float | None = Field(None, ge=0)
-    recall_at_1: float | None = Field(None, ge=0)
-    precision_at_3: float | None = Field(None, ge=0)
-    hit_rate_at_3: float | None = Field(None, ge=0)
+    normalised_entropy: float | None = Field(None, ge=0, description="log-loss over that of the base rate")
+    ndcg_at_10: float | None = Field(0.005, ge=0, description="of a request's list")
+    mrr_at_10: float | None = Field(None, ge=0, description="of a request's list")
+    map_at_10: float | None = Field(None, ge=0, description="of a request's list")
+    recall_at_1: float | None = Field(None, ge=0, description="of a request's list")
+    precision_at_3: float | None = Field(None, ge=0, description="of a request's list")
+    hit_rate_at_3: float | None = Field(None, ge=0, description="of a request's list")
 
 
 class GateSettings(Settings):
     """What a challenger must show before a person is even asked."""
 
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
     risk_days: int = Field(
         14,
         ge=1,
@@ -604,7 +604,7 @@ class GateSettings(Settings):
     outcomes_must_not_fall: dict[str, float] = Field(
         {}, description="by how much a challenger may be worse in a metric of a further outcome, for sure: like.auc"
     )
-    min_test_rows: int = Field(1_000, ge=1)
+    min_test_rows: int = Field(1_000, ge=1, description="impressions of the test day; fewer are refused")
     min_known_share: float | None = Field(0.9, ge=0, le=1, description="test impressions whose click is known")
     max_calibration_ratio: float | None = Field(
         1.2,
@@ -618,12 +618,12 @@ class GateSettings(Settings):
         "auc", description="auc, auc_pr, log_loss, normalised_entropy, or a list metric: ndcg_at_10"
     )
     max_slice_drop: float | None = Field(0.05, ge=0, description="what no slice may lose for sure, in slice_metric")
-    min_slice_rows: int = Field(500, ge=2)
+    min_slice_rows: int = Field(500, ge=2, description="test rows that a slice needs to be judged")
     max_concentration_rise: float | None = Field(0.5, ge=0, le=1, description="shrinking of the items recommended most")
     max_skew: float | None = Field(0.001, ge=0, le=1, description="replayed decisions with other features than trained")
     max_latency_ms: float | None = Field(50.0, gt=0, description="p99 of scoring one request")
     max_warm_loss: float | None = Field(0.002, ge=0, description="nats a warm start may lose to its full training")
-    bootstrap_replicates: int = Field(200, ge=50)
+    bootstrap_replicates: int = Field(200, ge=50, description="of users, for intervals that have no closed form")
 
     @field_validator("must_rise")
     @classmethod
