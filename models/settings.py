@@ -70,20 +70,20 @@ class OfItems(Settings):
 class BoostSettings(OfItems):
     """Items of one word are worth more, or less, than what is predicted of them."""
 
-    word: str
+    word: str = Field(description="which it must have")
     times: float = Field(gt=0, description="multiplies the odds of the score, which stays a probability; 1: nothing")
 
 
 class BlockSettings(OfItems):
     """Items of these words are not shown."""
 
-    words: tuple[str, ...] = Field(min_length=1)
+    words: tuple[str, ...] = Field(min_length=1, description="one of which it has")
 
 
 class CapSettings(OfItems):
     """Of items with the same word, so many a page: a page may end early for it."""
 
-    most: int = Field(ge=1)
+    most: int = Field(ge=1, description="with the same word on one page")
 
 
 class RepeatSettings(OfItems):
@@ -95,10 +95,12 @@ class RepeatSettings(OfItems):
 class HeuristicSettings(Settings):
     """What somebody wants of a surface's pages whatever is predicted; see `models.policies.heuristics`."""
 
-    boosts: tuple[BoostSettings, ...] = ()
-    blocks: tuple[BlockSettings, ...] = ()
-    caps: tuple[CapSettings, ...] = ()
-    repeats: tuple[RepeatSettings, ...] = ()
+    boosts: tuple[BoostSettings, ...] = Field((), description="items worth more or less: of, word, times the odds")
+    blocks: tuple[BlockSettings, ...] = Field((), description="items that are not shown: of, words")
+    caps: tuple[CapSettings, ...] = Field((), description="so many a page of one word: of, most")
+    repeats: tuple[RepeatSettings, ...] = Field(
+        (), description="diversity, what each item of the same word above is worth: of, times the odds"
+    )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -477,6 +479,10 @@ class SingleTaskSettings(NetworkSettings):
     """A network for each task: `expert_width` is that of its hidden layer."""
 
 
+BY_SURFACE = "_by_surface"
+"""Follows the kind of a ranker that has one of its own for each surface (`models.rankers.by_surface`)."""
+
+
 class RankerSettings(Settings):
     """The settings of each ranker by its kind; one seed for all.
 
@@ -490,6 +496,11 @@ class RankerSettings(Settings):
         min_length=1,
         description="which a full training fits, of those below; popularity always",
     )
+    surfaces: Literal["consolidated", "bespoke", "auto"] = Field(
+        "consolidated",
+        description="one ranker for all surfaces; one for each, of that surface's rows alone; auto: both, of which the "
+        "better on the validation rows is offered to the gate",
+    )
     popularity: PopularitySettings = PopularitySettings()
     logistic: LogisticSettings = LogisticSettings()
     crosses: CrossesSettings = CrossesSettings()
@@ -502,14 +513,27 @@ class RankerSettings(Settings):
     @field_validator("kinds")
     @classmethod
     def _are_rankers(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
-        known = [name for name in cls.model_fields if name not in ("seed", "kinds")]
+        known = [name for name in cls.model_fields if name not in ("seed", "kinds", "surfaces")]
         if unknown := sorted(set(kinds) - set(known)):
             raise ValueError(f"must be of {', '.join(known)}; not {', '.join(unknown)}")
         return kinds
 
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The kinds that a full training fits, by what `surfaces` says."""
+        bespoke = tuple(kind + BY_SURFACE for kind in self.kinds if kind != "popularity")
+        return {"consolidated": self.kinds, "bespoke": bespoke or self.kinds, "auto": (*self.kinds, *bespoke)}[
+            self.surfaces
+        ]
+
+    def of_kind(self, kind: str) -> Any:
+        """The settings of a kind's own class; one by surface has those of its kind."""
+        return getattr(self, kind.removesuffix(BY_SURFACE))
+
     def of(self, *kinds: str) -> dict[str, Any]:
         """What made rankers of these kinds, flat, as JSON has it: the seed, and `<kind>.<name>` of each setting."""
         found = self.model_dump(mode="json")
+        kinds = tuple(dict.fromkeys(kind.removesuffix(BY_SURFACE) for kind in kinds))
         return {"seed": self.seed} | {f"{kind}.{name}": value for kind in kinds for name, value in found[kind].items()}
 
 
