@@ -230,6 +230,9 @@ class DatasetSettings(Settings):
     validate_days: int = Field(1, ge=1, description="days after them: rankers stop, are calibrated and chosen by these")
     test_days: int = Field(1, ge=1, description="days after those: candidates are judged on these")
     warm_train_days: int = Field(3, ge=1, description="how much of the train window a daily warm start sees")
+    without_surfaces: tuple[str, ...] = Field(
+        (), description="surfaces that no model of this pipeline is for: those that rank other entities"
+    )
     selection: SelectionSettings = SelectionSettings()
     retrieval: Annotated[RetrievalNegativeSettings, Changes("assemble", only=True)] = RetrievalNegativeSettings()
 
@@ -658,7 +661,7 @@ def _merge(tree: dict[str, Any], group: type[BaseModel], given: Mapping[str, Any
 
 
 def _kinds(group: type[BaseModel], key: str) -> tuple[Any, ...]:
-    """The types a field may have; none where there is no such field. A mapping is one, whatever it holds."""
+    """The types a field may have; none where there is no such field. A mapping or list is one, whatever it holds."""
     field = group.model_fields.get(key)
     if field is None:
         return ()
