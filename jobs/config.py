@@ -301,6 +301,10 @@ class ServedSurfaceSettings(Settings):
         return usual if self.timeout_ms is None else self.timeout_ms / 1000
 
 
+FILL_IN = "FILL IN"
+"""How a value begins that a file of settings cannot know."""
+
+
 class AwsSettings(Settings):
     """What an endpoint needs of an AWS account; without a bucket its models are folders, which only ours can read."""
 
@@ -363,6 +367,17 @@ class EndpointSettings(Settings):
     def on_aws(self) -> bool:
         """Whether AWS itself is meant, no server at an address of ours."""
         return self.url == "aws"
+
+    def filled_in(self) -> Self:
+        """Itself; raises `Misconfigured` naming what of AWS's is asked for and a team must still say."""
+        if self.on_aws or self.aws.bucket is not None:
+            open_ones = [name for name, value in self.aws if isinstance(value, str) and value.startswith(FILL_IN)]
+            if self.on_aws and self.aws.bucket is None:
+                open_ones.append("bucket")
+            if open_ones:
+                names = ", ".join(f"endpoint.aws.{name}" for name in open_ones)
+                raise Misconfigured(f"the endpoint needs {names}; found nothing that a team has filled in")
+        return self
 
     @field_validator("surfaces")
     @classmethod

@@ -36,7 +36,7 @@ class Endpoint:
 
     def __init__(self, settings: EndpointSettings) -> None:
         self.name = settings.name
-        self._settings = settings
+        self._settings = settings.filled_in()
         # AWS's control plane and its runtime are at two addresses, which boto3 knows by itself.
         self._url = None if settings.on_aws else settings.url
         self._delay = LOCAL_DELAY_SECONDS if is_local(self._url) else AWS_DELAY_SECONDS

@@ -3,10 +3,11 @@
 The real platform with two real processes a variant, Feast's Redis (one of our own), a state folder on a small disk of
 its own, an unmodified boto3, and callers in another process who ask at a steady rate whether or not others are
 answered. In turn: a deploy, the way back, a canary, a linear update, a process killed, one stopped (SIGSTOP), a disk
-that is full to its last byte, one that only the capture is kept from filling while an update is asked for, a feature
-store that is stopped, and one that is gone. A request is lost where it gets anything but status 200; popularity's
-answers are counted by their reason. After an update back to what served before, `back_seconds` pass from boto3's call
-until an answer of the old model is there. `docs/steady.svg` is drawn of every answer.
+that is full to its last byte, an update on one that is full but for what the capture leaves, a feature store that is
+stopped, one that is gone, twice as many instances and as many as before. A request is lost where it gets anything but
+status 200; popularity's answers are counted by their reason. After an update back to what served before,
+`back_seconds` pass from boto3's call until an answer of the old model is there. `docs/steady.svg` is drawn of every
+answer.
 """
 
 import json
@@ -62,7 +63,7 @@ class Size:
     """Users and items online."""
 
 
-LARGE = Size(50.0, 40.0, 2, 5.0, 2_000)
+LARGE = Size(50.0, 34.0, 2, 5.0, 2_000)
 SMALL = Size(30.0, 2.0, 2, 2.0, 200)
 
 
@@ -167,6 +168,17 @@ class Served:
         children = psutil.Process(self.child.pid).children()
         return next(one for one in children if sha256 in one.cmdline())
 
+    def scale(self, instances: int) -> None:
+        """What serves has so many instances, and waited for."""
+        now = self.client.control.describe_endpoint(EndpointName=NAME)["EndpointConfigName"]
+        change = {"VariantName": now, "DesiredInstanceCount": instances}
+        self.client.control.update_endpoint_weights_and_capacities(
+            EndpointName=NAME, DesiredWeightsAndCapacities=[change]
+        )
+        [found] = self.client.settled(NAME)["ProductionVariants"]
+        if found["CurrentInstanceCount"] != instances:
+            raise RuntimeError(f"{instances} instances must answer; found {found}")
+
     def whole(self) -> bool:
         """Whether the processes of what serves are all there."""
         return self.metric("tidegate_processes") >= self.size.processes
@@ -257,6 +269,8 @@ def phases(served: Served, size: Size) -> Iterator[tuple[str, Callable[[], float
     yield "back on a full disk", back_while_full
     yield "feature store stopped", stopped_store
     yield "feature store gone", no_store
+    yield "scaled up", lambda: served.scale(2)
+    yield "scaled down", lambda: served.scale(1)
     yield "steady again", steady
 
 
