@@ -22,6 +22,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from jobs.errors import Misconfigured
 from jobs.flow import STAGES, VALIDATED
+from models.experiments.assignment import conflicts
+from models.experiments.settings import ExperimentSettings
 from models.settings import (
     OUTCOME_METRICS,
     SPAN,
@@ -33,6 +35,7 @@ from models.settings import (
     RetrievalSettings,
     Settings,
     TaskSettings,
+    WatchSettings,
     WorldSettings,
     refuse_two,
     span_of,
@@ -98,13 +101,20 @@ class SourceSettings(Settings):
 
 
 class LakeSettings(Settings):
-    """Where tables live. Only local folders are supported so far."""
+    """Where tables live, and how late they may be. Only local folders are supported so far."""
 
     root: Path = Field(ROOT / "var" / "lake", description="Delta tables")
     raw: Path = Field(ROOT / "var" / "raw", description="raw events, date=YYYY-MM-DD/hour=HH, as loggers write them")
     results: Path = Field(
         default_factory=lambda data: data["root"].parent / "validations",
         description="what the suites found, a JSON file a table and day; beside the Delta tables by default",
+    )
+    runs: Path = Field(
+        default_factory=lambda data: data["root"].parent / "runs",
+        description="what became of each stage's last run, as node exporter's textfile collector reads it",
+    )
+    stale_hours: int | None = Field(
+        None, ge=25, description="after its end a day must be published, else an alarm; none: of logs that have ended"
     )
 
 
@@ -254,6 +264,9 @@ class DatasetSettings(Settings):
     validate_days: int = Field(1, ge=1, description="days after them: rankers stop, are calibrated and chosen by these")
     test_days: int = Field(1, ge=1, description="days after those: candidates are judged on these")
     warm_train_days: int = Field(3, ge=1, description="how much of the train window a daily warm start sees")
+    without_surfaces: tuple[str, ...] = Field(
+        (), description="surfaces that no model of this pipeline is for: those that rank other entities"
+    )
     selection: SelectionSettings = SelectionSettings()
     retrieval: Annotated[RetrievalNegativeSettings, Changes("assemble", only=True)] = RetrievalNegativeSettings()
 
@@ -487,7 +500,7 @@ class ReleaseSettings(Settings):
         return self
 
 
-class MonitoringSettings(Settings):
+class MonitoringSettings(WatchSettings):
     """When the daily serving report raises an alarm; an alarm is a figure, it never fails the stage."""
 
     max_skew: float = Field(1e-3, gt=0, description="|served - recomputed p_click| of any impression")
@@ -547,6 +560,9 @@ class Config(Settings):
     endpoint: Annotated[EndpointSettings, NO_ROW] = EndpointSettings()
     release: Annotated[ReleaseSettings, NO_ROW] = ReleaseSettings()
     monitoring: Annotated[MonitoringSettings, Changes("monitor")] = MonitoringSettings()
+    experiments: Annotated[tuple[ExperimentSettings, ...], Changes("experiment", only=True)] = Field(
+        (), description="A/B tests, running or over; a list, given whole"
+    )
     timeouts: Annotated[TimeoutSettings, NO_ROW] = TimeoutSettings()
 
     @field_validator("outcomes")
@@ -557,6 +573,13 @@ class Config(Settings):
             taken = ", ".join(TAKEN)
             raise ValueError(f"outcomes need names of a-z, 0-9 and _ other than {taken}; found {', '.join(wrong)}")
         return dict(sorted(outcomes.items()))
+
+    @field_validator("experiments")
+    @classmethod
+    def _share_no_users(cls, experiments: tuple[ExperimentSettings, ...]) -> tuple[ExperimentSettings, ...]:
+        if wrong := conflicts([one.design for one in experiments]):
+            raise ValueError(f"experiments of a layer must not meet; found that {'; '.join(wrong)}")
+        return experiments
 
     @model_validator(mode="after")
     def _scores_weigh_probabilities(self) -> Self:
@@ -672,13 +695,13 @@ def _merge(tree: dict[str, Any], group: type[BaseModel], given: Mapping[str, Any
 
 
 def _kinds(group: type[BaseModel], key: str) -> tuple[Any, ...]:
-    """The types a field may have; none where there is no such field. A mapping is one, whatever it holds."""
+    """The types a field may have; none where there is no such field. A mapping or list is one, whatever it holds."""
     field = group.model_fields.get(key)
     if field is None:
         return ()
     return (
         (field.annotation,)
-        if get_origin(field.annotation) is dict
+        if get_origin(field.annotation) in (dict, tuple)
         else get_args(field.annotation) or (field.annotation,)
     )
 

@@ -21,6 +21,7 @@ OTHER: dict[str, Any] = {
     "source.daily": ["clicks"],
     "attribution.window": "6h",
     "attribution.click_window": "90m",
+    "lake.stale_hours": 30,
     "outcomes": {"like": {"kind": "value", "unit": "s"}},
     "gate.outcomes_must_not_fall": {"like.auc": 0.01},
     "gate.estimators": ["pages"],
@@ -31,6 +32,10 @@ OTHER: dict[str, Any] = {
     "retrieval.kinds": ["ease"],
     "gate.slice_metric": "log_loss",
     "policy.score_weights": {"click": 1.0, "conversion": 20.0},
+    "policy.heuristics.boosts": [{"of": "item.brand", "word": "a", "times": 2.0}],
+    "policy.heuristics.blocks": [{"words": ["a"]}],
+    "policy.heuristics.caps": [{"most": 2}],
+    "policy.heuristics.repeats": [{"times": 0.5}],
     "policy.surfaces": {"search": {"temperature": 0.25}},
     "tasks.of_surface": {"feed": "recommend"},
     "world.slate_size": 3,
@@ -38,6 +43,7 @@ OTHER: dict[str, Any] = {
     "release.approvers": ["somebody"],
     "endpoint.surfaces": {"home": {"k": 4}},
     "endpoint.aws.alarm_seconds": 120,
+    "experiments": [{"name": "one", "arms": {"control": {}, "other": {}}, "start": "2026-01-01"}],
 }
 """Another value of what has no obvious one."""
 
@@ -64,6 +70,7 @@ REACHES = {
     "policy": "train",
     "gate": "train",
     "monitoring": "monitor",
+    "experiments": "experiment",
 }
 """The first stage whose rows a setting, or all of a group, can change; what is not here changes none."""
 
@@ -71,7 +78,7 @@ REACHES = {
 def groups(group: type[BaseModel] = Config, path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     """Every group of settings below `group`, by its path."""
     for name, field in group.model_fields.items():
-        kinds = () if get_origin(field.annotation) is dict else get_args(field.annotation)
+        kinds = () if get_origin(field.annotation) in (dict, tuple) else get_args(field.annotation)
         for kind in (field.annotation, *kinds):
             if isinstance(kind, type) and issubclass(kind, Settings):
                 yield path + name, kind
@@ -277,7 +284,7 @@ def test_a_setting_changes_the_digest_of_the_stages_it_reaches_and_of_no_other(l
     """As it is declared, and as this list has it; whoever adds a setting must decide."""
     order = list(STAGES)
     first = next((stage for prefix, stage in REACHES.items() if f"{leaf}.".startswith(f"{prefix}.")), None)
-    only = leaf.startswith("dataset.retrieval.")
+    only = leaf.startswith(("dataset.retrieval.", "experiments"))
     expected = set() if first is None else {first} if only else set(order[order.index(first) :])
     assert reach(leaf) == expected
 
