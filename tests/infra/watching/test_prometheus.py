@@ -226,6 +226,23 @@ def test_every_alarm_has_a_test_a_bound_in_time_and_says_what_to_do() -> None:
         assert "Next: " in said["description"], name
 
 
+def test_the_containers_are_given_what_there_is() -> None:
+    """Nothing here can start them: every file they mount exists, and what is scraped listens where it is scraped."""
+    folder = ROOT / "infra" / "containers"
+    compose = yaml.safe_load((folder / "compose.yaml").read_text())
+    services = compose["services"]
+    mounts = [mount.split(":")[0] for name in ("prometheus", "grafana") for mount in services[name]["volumes"]]
+    assert all((folder / mount).exists() if mount.startswith(".") else mount in compose["volumes"] for mount in mounts)
+    ports = [services[name]["command"][-1] for name in ("endpoint", "exporter")]
+    jobs = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["scrape_configs"]
+    assert [job["static_configs"][0]["targets"] for job in jobs] == [[f"127.0.0.1:{port}"] for port in ports]
+    shown = yaml.safe_load((folder / "grafana" / "dashboards.yml").read_text())["providers"][0]["options"]["path"]
+    assert any(mount.split(":")[1] == shown for mount in services["grafana"]["volumes"])
+    assert all(
+        services[name]["network_mode"] == services["endpoint"]["network_mode"] for name in ("exporter", "grafana")
+    )
+
+
 def test_the_committed_dashboards_are_what_the_code_renders() -> None:
     """`python -m infra.dashboards` writes them again."""
     assert {path.name: path.read_text() for path in BOARDS.glob("*.json")} == rendered()
