@@ -6,7 +6,7 @@ BY ?= $(shell id -un)
 WHY ?=
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up rollback status down test check bench house lock clean
+.PHONY: help setup demo up rollback status down test check bench docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,8 +37,8 @@ check: .venv/.ready ## lint, format, types, layers: the same as CI
 bench: .venv/.ready ## measure; results land in var/bench/*.json
 	@$(BIN)/python -m tests.bench
 
-house: .venv/.ready ## draw docs/house.svg again from the imports
-	@$(BIN)/python -m tests.house
+docs: .venv/.ready ## draw docs/house.svg again from the imports, write docs/settings.md from the settings
+	@$(BIN)/python -m tests.house && $(BIN)/python -m tests.settings_page
 
 lock: ## resolve requirements.lock again from pyproject.toml
 	@$(PYTHON) -m venv var/lock && var/lock/bin/pip install -q uv

@@ -20,7 +20,9 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from jobs.errors import Misconfigured
-from jobs.flow import STAGES
+from jobs.flow import STAGES, VALIDATED
+from models.experiments.assignment import conflicts
+from models.experiments.settings import ExperimentSettings
 from models.settings import (
     OUTCOME_METRICS,
     DelaySettings,
@@ -31,6 +33,7 @@ from models.settings import (
     RetrievalSettings,
     Settings,
     TaskSettings,
+    WatchSettings,
     WorldSettings,
 )
 
@@ -70,6 +73,18 @@ class SourceSettings(Settings):
     data: Annotated[Path | None, NO_ROW] = Field(
         None, description="folder of a real log's files; the simulated world needs none"
     )
+    daily: Annotated[tuple[str, ...], NO_ROW] = Field(
+        (),
+        description="raw tables that come every day, beside impressions, which always do: a day without a file of one "
+        "is not ready. Of all others it is a day on which nothing happened",
+    )
+
+    @field_validator("daily")
+    @classmethod
+    def _are_raw_tables(cls, daily: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := sorted(set(daily) - set(VALIDATED)):
+            raise ValueError(f"raw tables are {', '.join(VALIDATED)}; found {', '.join(wrong)}")
+        return daily
 
     @field_validator("name")
     @classmethod
@@ -101,8 +116,8 @@ class LakeSettings(Settings):
 class SparkSettings(Settings):
     """The Spark session every distributed stage opens."""
 
-    master: str = "local[2]"
-    driver_memory_mb: int = Field(1536, ge=512)
+    master: str = Field("local[2]", description="where Spark runs")
+    driver_memory_mb: int = Field(1536, ge=512, description="of the driver, and of all where it runs in one process")
     partitions: int = Field(4, ge=1, description="shuffle partitions and as-of buckets")
     from_rows: int = Field(
         3_000_000,
@@ -133,7 +148,7 @@ class AttributionSettings(Settings):
 class FeatureSettings(Settings):
     """Windows and smoothing of the feature tables."""
 
-    long_term_days: int = Field(30, ge=1)
+    long_term_days: int = Field(30, ge=1, description="what a user's and an item's counts look back on")
     available_after_hours: int = Field(
         6,
         ge=0,
@@ -141,7 +156,7 @@ class FeatureSettings(Settings):
         description="so long after a day's end its features count as known, in training, replay and serving alike; the "
         "daily run must have published them by then",
     )
-    prior_impressions: float = Field(20.0, gt=0)
+    prior_impressions: float = Field(20.0, gt=0, description="pseudo-impressions of a click rate")
     session_gap_minutes: int = Field(30, ge=1, description="a longer pause between a user's events ends the session")
     encoding_prior_impressions: float = Field(100.0, gt=0, description="pseudo-impressions of a target encoding")
     encoding_min_impressions: int = Field(10, ge=1, description="rarer values have no encoding; a default stands in")
@@ -150,7 +165,7 @@ class FeatureSettings(Settings):
     online_path: Annotated[Path, NO_ROW] = Field(
         ROOT / "var" / "online", description="registry, and the SQLite online store"
     )
-    redis_url: Annotated[str, NO_ROW] = "127.0.0.1:6379"
+    redis_url: Annotated[str, NO_ROW] = Field("127.0.0.1:6379", description="host:port of the Redis online store")
 
 
 class SelectionSettings(Settings):
@@ -163,7 +178,7 @@ class SelectionSettings(Settings):
         description="train on users who had clicked so many different items in the `active_days` days before the "
         "impression's; off by default, since the endpoint serves everybody",
     )
-    active_days: int = Field(28, ge=1)
+    active_days: int = Field(28, ge=1, description="see active_clicks")
     keep_anonymous: bool = Field(True, description="with `active_clicks`: whether impressions without a user are kept")
     same_items: Literal["item_id", "canonical", "content"] = Field(
         "canonical",
@@ -202,7 +217,7 @@ class RetrievalNegativeSettings(Settings):
     popularity_exponent: float = Field(
         0.75, ge=0, le=1, description="an item is drawn in proportion to (impressions + 1) to this power; 0: uniformly"
     )
-    seed: int = Field(0, ge=0, lt=10**10)
+    seed: int = Field(0, ge=0, lt=10**10, description="of the draws")
 
 
 class DatasetSettings(Settings):
@@ -211,10 +226,13 @@ class DatasetSettings(Settings):
     The embargo is attribution's click window: a click that may still come is unknown, not zero.
     """
 
-    train_days: int = Field(28, ge=1)
-    validate_days: int = Field(1, ge=1)
-    test_days: int = Field(1, ge=1)
+    train_days: int = Field(28, ge=1, description="days learned from")
+    validate_days: int = Field(1, ge=1, description="days after them: rankers stop, are calibrated and chosen by these")
+    test_days: int = Field(1, ge=1, description="days after those: candidates are judged on these")
     warm_train_days: int = Field(3, ge=1, description="how much of the train window a daily warm start sees")
+    without_surfaces: tuple[str, ...] = Field(
+        (), description="surfaces that no model of this pipeline is for: those that rank other entities"
+    )
     selection: SelectionSettings = SelectionSettings()
     retrieval: Annotated[RetrievalNegativeSettings, Changes("assemble", only=True)] = RetrievalNegativeSettings()
 
@@ -239,10 +257,14 @@ class WarmStartSettings(Settings):
 class TrackingSettings(Settings):
     """MLflow: where runs are logged and under which name models are registered."""
 
-    uri: str = Field(f"sqlite:///{ROOT / 'var' / 'mlflow' / 'mlflow.db'}", min_length=1)
+    uri: str = Field(
+        f"sqlite:///{ROOT / 'var' / 'mlflow' / 'mlflow.db'}",
+        min_length=1,
+        description="of MLflow: a server, or a database",
+    )
     artifacts: Path = Field(ROOT / "var" / "mlflow" / "artifacts", description="used when `uri` is a database")
-    experiment: str = "tidegate"
-    model: str = "tidegate-ranker"
+    experiment: str = Field("tidegate", description="the experiment that runs are logged in")
+    model: str = Field("tidegate-ranker", description="the name that candidates are registered under")
 
 
 class ServedSurfaceSettings(Settings):
@@ -286,7 +308,7 @@ class AwsSettings(Settings):
     prefix: str = Field("tidegate", min_length=1, description="of every key in the bucket")
     role: str = Field("arn:aws:iam::000000000000:role/tidegate", description="what SageMaker may do, on our behalf")
     image: str = Field("tidegate-serving", min_length=1, description="of infra/containers, in the account's registry")
-    instance_type: str = Field("ml.m5.large", pattern=r"ml\.[a-z0-9.-]+")
+    instance_type: str = Field("ml.m5.large", pattern=r"ml\.[a-z0-9.-]+", description="what a variant runs on")
     instances: int = Field(1, ge=1, description="of a variant; the fewest, where they are scaled")
     most_instances: int | None = Field(None, ge=1, description="application autoscaling goes up to so many; none: off")
     invocations_per_instance: float = Field(3000.0, gt=0, description="a minute; what autoscaling aims at")
@@ -298,8 +320,8 @@ class AwsSettings(Settings):
     alarming_errors: float = Field(0.01, gt=0, lt=1, description="share of answers of status 5xx")
     alarming_p99_ms: float = Field(100.0, gt=0, description="99th percentile of the model's own time")
     s3_url: str | None = Field(None, description="where AWS itself is not meant; so are the next two")
-    cloudwatch_url: str | None = None
-    autoscaling_url: str | None = None
+    cloudwatch_url: str | None = Field(None, description="of alarms")
+    autoscaling_url: str | None = Field(None, description="of scaling targets")
 
     @model_validator(mode="after")
     def _most_is_not_below_the_fewest(self) -> Self:
@@ -313,9 +335,12 @@ class AwsSettings(Settings):
 class EndpointSettings(Settings):
     """The SageMaker contract; one URL changes it from the local endpoint to AWS."""
 
-    url: str = "http://127.0.0.1:8700"
-    name: str = "tidegate"
-    region: str = "eu-central-1"
+    url: str = Field(
+        "http://127.0.0.1:8700",
+        description="of the control plane and of invocations: the local endpoint's, or SageMaker's",
+    )
+    name: str = Field("tidegate", description="of the endpoint, and of its row in the ledger")
+    region: str = Field("eu-central-1", description="as AWS names them")
     timeout_ms: int = Field(60, ge=1, description="from a request's arrival; then popularity answers")
     state: Path = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
     processes: int = Field(1, ge=1, le=64, description="of each variant; one for each core that is its own")
@@ -373,11 +398,11 @@ class ReleaseSettings(Settings):
         0.01, gt=0, lt=1, description="that a tolerable release is rolled back; or a bad one passes a rule"
     )
     tolerated_failed: float = Field(1e-3, gt=0, lt=1, description="answers whose ranker raised")
-    alarming_failed: float = Field(1e-2, gt=0, lt=1)
+    alarming_failed: float = Field(1e-2, gt=0, lt=1, description="such a share rolls back")
     tolerated_fallback: float = Field(0.02, gt=0, lt=1, description="answers that popularity made, for whatever reason")
-    alarming_fallback: float = Field(0.1, gt=0, lt=1)
+    alarming_fallback: float = Field(0.1, gt=0, lt=1, description="such a share rolls back")
     tolerated_slow: float = Field(0.01, gt=0, lt=1, description="answers that took longer than `slow_ms`: 0.01 is p99")
-    alarming_slow: float = Field(0.05, gt=0, lt=1)
+    alarming_slow: float = Field(0.05, gt=0, lt=1, description="such a share rolls back")
     slow_ms: int = Field(100, ge=1, description="from a request's arrival")
     max_times: float = Field(
         3.0, ge=1, description="a canary's share of each such answers over the champion's in the same time"
@@ -441,7 +466,7 @@ class ReleaseSettings(Settings):
         return self
 
 
-class MonitoringSettings(Settings):
+class MonitoringSettings(WatchSettings):
     """When the daily serving report raises an alarm; an alarm is a figure, it never fails the stage."""
 
     max_skew: float = Field(1e-3, gt=0, description="|served - recomputed p_click| of any impression")
@@ -455,18 +480,18 @@ class TimeoutSettings(Settings):
     Against a stage that hangs, so each is several times what a large day takes: raise one before the day outgrows it.
     """
 
-    ingest_minutes: int = Field(120, ge=1)
-    validate_minutes: int = Field(120, ge=1)
-    attribute_minutes: int = Field(120, ge=1)
-    featurize_minutes: int = Field(120, ge=1)
-    assemble_minutes: int = Field(180, ge=1)
-    train_minutes: int = Field(480, ge=1)
-    backtest_minutes: int = Field(240, ge=1)
-    promote_minutes: int = Field(30, ge=1)
-    deploy_minutes: int = Field(60, ge=1)
-    monitor_minutes: int = Field(60, ge=1)
-    experiment_minutes: int = Field(60, ge=1)
-    reevaluate_minutes: int = Field(240, ge=1)
+    ingest_minutes: int = Field(120, ge=1, description="of one try of `ingest`")
+    validate_minutes: int = Field(120, ge=1, description="of one try of `validate`")
+    attribute_minutes: int = Field(120, ge=1, description="of one try of `attribute`")
+    featurize_minutes: int = Field(120, ge=1, description="of one try of `featurize`")
+    assemble_minutes: int = Field(180, ge=1, description="of one try of `assemble`")
+    train_minutes: int = Field(480, ge=1, description="of one try of `train`")
+    backtest_minutes: int = Field(240, ge=1, description="of one try of `backtest`")
+    promote_minutes: int = Field(30, ge=1, description="of one try of `promote`")
+    deploy_minutes: int = Field(60, ge=1, description="of one try of `deploy`")
+    monitor_minutes: int = Field(60, ge=1, description="of one try of `monitor`")
+    experiment_minutes: int = Field(60, ge=1, description="of one try of `experiment`")
+    reevaluate_minutes: int = Field(240, ge=1, description="of one try of `reevaluate`")
 
     def of(self, stage: str) -> int:
         """Minutes of one try of a stage."""
@@ -501,6 +526,9 @@ class Config(Settings):
     endpoint: Annotated[EndpointSettings, NO_ROW] = EndpointSettings()
     release: Annotated[ReleaseSettings, NO_ROW] = ReleaseSettings()
     monitoring: Annotated[MonitoringSettings, Changes("monitor")] = MonitoringSettings()
+    experiments: Annotated[tuple[ExperimentSettings, ...], Changes("experiment", only=True)] = Field(
+        (), description="A/B tests, running or over; a list, given whole"
+    )
     timeouts: Annotated[TimeoutSettings, NO_ROW] = TimeoutSettings()
 
     @field_validator("outcomes")
@@ -511,6 +539,13 @@ class Config(Settings):
             taken = ", ".join(TAKEN)
             raise ValueError(f"outcomes need names of a-z, 0-9 and _ other than {taken}; found {', '.join(wrong)}")
         return dict(sorted(outcomes.items()))
+
+    @field_validator("experiments")
+    @classmethod
+    def _share_no_users(cls, experiments: tuple[ExperimentSettings, ...]) -> tuple[ExperimentSettings, ...]:
+        if wrong := conflicts([one.design for one in experiments]):
+            raise ValueError(f"experiments of a layer must not meet; found that {'; '.join(wrong)}")
+        return experiments
 
     @model_validator(mode="after")
     def _scores_weigh_probabilities(self) -> Self:
@@ -626,13 +661,13 @@ def _merge(tree: dict[str, Any], group: type[BaseModel], given: Mapping[str, Any
 
 
 def _kinds(group: type[BaseModel], key: str) -> tuple[Any, ...]:
-    """The types a field may have; none where there is no such field. A mapping is one, whatever it holds."""
+    """The types a field may have; none where there is no such field. A mapping or list is one, whatever it holds."""
     field = group.model_fields.get(key)
     if field is None:
         return ()
     return (
         (field.annotation,)
-        if get_origin(field.annotation) is dict
+        if get_origin(field.annotation) in (dict, tuple)
         else get_args(field.annotation) or (field.annotation,)
     )
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -34,6 +35,7 @@ from jobs.config import ServedSurfaceSettings
 from jobs.features.online import Published
 from jobs.serving.answer import Answer, Placement
 from jobs.serving.slates import drawn
+from models.policies.heuristics import words_in
 from models.policies.score import score
 from models.rankers.features import Encodings
 from models.rankers.protocol import Columns, Predictions, Scorer
@@ -262,7 +264,7 @@ class Decider:
             left = bundle.kept(columns, np.array([0, len(items)])) if request.drawn else None
             if left is not None:
                 columns = {name: column[left] for name, column in columns.items()}
-            return Judged(_scored(bundle.ranker, columns), by, told, known, unknown)
+            return Judged(_scored(bundle.ranker, columns, bundle.policy), by, told, known, unknown)
 
     def _say(self, bundle: Bundle, request: Asked, error: Exception) -> None:
         if self._clock() - self._said >= SAY_SECONDS:
@@ -291,7 +293,7 @@ def by_popularity(bundle: Standby, offer: Popular, request: RankRequest) -> Slat
     """From memory only, the user unknown; the slate is drawn by the bundle's policy, so propensities are true."""
     if request.candidates is None:
         return Slate(_placed(offer.popular, request, bundle.policy), POPULARITY, offer.popular_ids)
-    scored = _scored(bundle.fallback, {"item_id": objects(allowed(offer, request.candidates))})
+    scored = _scored(bundle.fallback, offer.columns(allowed(offer, request.candidates)), bundle.policy)
     return Slate(_placed(scored, request, bundle.policy))
 
 
@@ -333,7 +335,7 @@ def answered(bundle: Standby, name: str, request: RankRequest, offer: Popular, m
 
 def told(offers: Sequence[Popular]) -> bytes:
     """What popularity must know, for `heard` in another process."""
-    said = [(offer.day, offer.available_at, offer.popular_ids) for offer in offers]
+    said = [(offer.day, offer.available_at, offer.popular_ids, offer.words) for offer in offers]
     return orjson.dumps({"offers": said, "removed": sorted(offers[0].removed)})
 
 
@@ -342,13 +344,15 @@ def heard(bundle: Standby, content: bytes) -> Sequence[Popular]:
     said = orjson.loads(content)
     removed = frozenset(said["removed"])
     return [
-        Popular(
+        _popular(
+            bundle,
             None if day is None else date.fromisoformat(day),
             datetime.fromisoformat(available_at),
-            _scored(bundle.fallback, {"item_id": objects(ids)}),
+            ids,
             removed,
+            words,
         )
-        for day, available_at, ids in said["offers"]
+        for day, available_at, ids, words in said["offers"]
     ]
 
 
@@ -376,19 +380,34 @@ def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: 
     ids = [item for item in catalogue.ids if item not in removed]
     if not catalogue.ids and first is not None:
         ids = first.search((), barred).items
-    found = _scored(bundle.fallback, {"item_id": objects(ids)})
-    best = np.argsort(-score(found.predictions, bundle.policy), kind="stable")[:POPULAR]
-    return Offer(published.day, published.available_at, found.only(best), removed, catalogue, barred)
+    words = {column: catalogue.words(column) for column in bundle.policy.columns}
+    made = _popular(bundle, published.day, published.available_at, ids, removed, words)
+    best = np.argsort(-score(made.popular.predictions, bundle.policy), kind="stable")[:POPULAR]
+    return Offer(made.day, made.available_at, made.popular.only(best), removed, words, catalogue, barred)
+
+
+def _popular(
+    bundle: Standby,
+    day: date | None,
+    available_at: datetime,
+    ids: Sequence[str],
+    removed: frozenset[str],
+    words: Mapping[str, Mapping[str, str]],
+) -> Popular:
+    """With these items, in this order, as the bundle's fallback scores them."""
+    nobody = Popular(day, available_at, NONE, removed, words)
+    return replace(nobody, popular=_scored(bundle.fallback, nobody.columns(ids), bundle.policy))
 
 
 # -- from columns to a slate ----------------------------------------------------------------------------------------
-def _scored(ranker: Scorer, columns: Columns) -> Scored:
+def _scored(ranker: Scorer, columns: Columns, policy: PolicySettings) -> Scored:
     """No rows, no predictions: a ranker need not know what to do with none."""
     ids = columns["item_id"]
-    return Scored(ids, ranker.predict(columns) if len(ids) else Predictions(np.zeros(0), np.zeros(0)))
+    said = ranker.predict(columns) if len(ids) else Predictions(np.zeros(0), np.zeros(0))
+    return Scored(ids, said, words_in(columns, policy))
 
 
 def _placed(scored: Scored, request: RankRequest, policy: PolicySettings) -> list[Placement]:
     """As `drawn` says."""
     asked = (request.surface, request.request_id, request.k, request.drawn)
-    return drawn(scored.item_ids, scored.predictions, policy, *asked)
+    return drawn(scored.item_ids, scored.predictions, policy, *asked, scored.words)

@@ -86,6 +86,7 @@ def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         "API__WORKERS": "1",
         "API__HOST": "127.0.0.1",
+        "API__DEFAULT_WRAP": "True",
         "API__PORT": layout.airflow.rsplit(":", 1)[1],
         "API__BASE_URL": layout.airflow,
         "API__SECRET_KEY": secrets.token_hex(32),
