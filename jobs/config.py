@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
@@ -25,6 +26,7 @@ from models.experiments.assignment import conflicts
 from models.experiments.settings import ExperimentSettings
 from models.settings import (
     OUTCOME_METRICS,
+    SPAN,
     DelaySettings,
     GateSettings,
     OutcomeSettings,
@@ -35,6 +37,9 @@ from models.settings import (
     TaskSettings,
     WatchSettings,
     WorldSettings,
+    refuse_two,
+    span_of,
+    whole_days,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -139,10 +144,39 @@ class AttributionSettings(Settings):
     model: Literal["last_click", "first_click", "linear", "time_decay"] = "last_click"
     half_life_days: int = Field(7, ge=1, description="time decay: a click this much older earns half as much")
     window_days: int = Field(7, ge=1, description="click to purchase")
+    window: str | None = Field(None, pattern=SPAN, description="the same, in place of it, in hours or minutes: 6h, 90m")
     click_window_days: Annotated[int, Changes("validate")] = Field(1, ge=1, description="impression to click")
+    click_window: Annotated[str | None, Changes("validate")] = Field(
+        None, pattern=SPAN, description="the same, in place of it; a dataset still waits for whole days of clicks"
+    )
     late_days: Annotated[int, Changes("validate")] = Field(
         2, ge=0, description="how many days late an event may come, and how many apart two copies of one may lie"
     )
+
+    @model_validator(mode="after")
+    def _each_window_is_given_once(self) -> Self:
+        refuse_two(self, "window", "click_window")
+        return self
+
+    @property
+    def to_purchase(self) -> timedelta:
+        """Click to purchase."""
+        return span_of(self.window, self.window_days)
+
+    @property
+    def to_click(self) -> timedelta:
+        """Impression to click."""
+        return span_of(self.click_window, self.click_window_days)
+
+    @property
+    def purchase_days(self) -> int:
+        """Whole days that hold `to_purchase`: days of the lake are looked at whole."""
+        return whole_days(self.to_purchase)
+
+    @property
+    def click_days(self) -> int:
+        """Whole days that hold `to_click`."""
+        return whole_days(self.to_click)
 
 
 class FeatureSettings(Settings):
