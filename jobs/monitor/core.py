@@ -46,6 +46,11 @@ class Figure:
     p_value: float | None = None
     closes: str | None = None
 
+    @property
+    def said(self) -> bool | None:
+        """Whether it alarms; None where there is no figure to tell by, and nothing alarms for that."""
+        return None if isinstance(self.finding, Refusal) and not self.alarm else self.alarm
+
     def row(self, state: str = "", suspect: str = "", model: str = "") -> dict[str, Any]:
         """As the table wants it; a refused figure is null and says why."""
         return {

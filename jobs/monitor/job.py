@@ -41,9 +41,12 @@ LABELS = ["impression_id", *told_by("clicked")]
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Publish `serving_reports` of each day, and its page; returns the alarms by day, and every incident in words."""
+    """Publish `serving_reports` of each day, and its page; returns the alarms by day, and the last day's incidents.
+
+    Those of a range's other days are history: their pages tell them.
+    """
     deployed = ledger.released(run)
-    past, alarms, told = Past.of(run, run.days[0]), {}, []
+    past, alarms = Past.of(run, run.days[0]), {}
     for day in run.days:
         report, model = _day(run, day, deployed, past)
         rows = _rows(report, past, model)
@@ -52,7 +55,7 @@ def run(run: Run) -> dict[str, Any]:
         past = past.and_day(rows, day)
         where = page.put(run, day, past, found, model)
         alarms[str(day)] = sorted({figure.metric for figure in report if figure.alarm})
-        told += [{"state": one.state, "text": one.text()} for one in found]
+        told = [{"state": one.state, "text": one.text()} for one in found]
         run.say(f"{day}: {len(report)} figures, alarms: {', '.join(alarms[str(day)]) or 'none'}; {where}")
     return {"alarms": sum(map(len, alarms.values())), "alarmed": alarms, "incidents": told, "page": str(where)}
 
@@ -66,8 +69,7 @@ def _rows(report: Sequence[core.Figure], past: Past, model: str) -> list[dict[st
     ]
     rows = []
     for figure in sorted([*report, *missing], key=lambda figure: (figure.metric, figure.surface)):
-        key = figure.metric, figure.surface
-        state = past.state(*key, figure.alarm if key in there else None)
+        state = past.state(figure.metric, figure.surface, figure.said)
         suspect = incidents.cause_of(figure.metric).suspect if state in OPEN else ""
         rows.append(figure.row(state, suspect, model))
     return rows

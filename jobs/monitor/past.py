@@ -53,7 +53,8 @@ class Past:
 
     def state(self, metric: str, surface: str, alarm: bool | None) -> State:
         """What a day after these means, alarm or none; None: nobody can tell."""
-        said = {row["day"]: bool(row["alarm"]) for row in self.of_figure(metric, surface)}
+        rows = self.of_figure(metric, surface)
+        said = {row["day"]: None if row["value"] is None and not row["alarm"] else bool(row["alarm"]) for row in rows}
         days = sorted({row["day"] for row in self.rows})
         return state([*(said.get(day) for day in days), alarm], self.quiet_days)
 

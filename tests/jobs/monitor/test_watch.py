@@ -1,4 +1,4 @@
-"""A day's traffic against the reference in the bundle and the days before: real rows, real reports, incidents by day."""
+"""A day's traffic against the reference in the bundle and the days before: real rows and real reports."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -19,7 +19,6 @@ from jobs.moment.identity import IDENTITY
 from jobs.monitor import job
 from jobs.promote import job as promote
 from jobs.train.reference import reference
-from models.rankers.features import TABLE
 from tests.jobs.monitor.test_monitor_job import LIVE_DAY, RANKERS, serve
 from tests.jobs.small_candidates import live, publish_candidates, publish_ledger
 from tests.jobs.small_lake import (
@@ -172,3 +171,18 @@ def test_a_model_that_nobody_replaced_is_an_alarm(config: Config) -> None:
     alarms = config.monitoring.model_copy(update={"max_model_age_days": 2})
     old = config.model_copy(update={"monitoring": alarms})
     assert "model_age_days" in job.run(a_run("monitor", old, LIVE_DAY))["alarmed"][str(LIVE_DAY)]
+
+
+def test_a_figure_that_is_open_and_not_told_of_stays_open(restored: Config) -> None:
+    """Whatever stops it from being measured does not close what it was open for."""
+    lake = Lake(restored.lake.root)
+    eve = LIVE_DAY - timedelta(days=1)
+    rows = lake.read("serving_reports", [eve]).drop(["day"]).to_pylist()
+    gone = {**rows[0], "metric": "drift.gone", "surface": "", "alarm": True, "state": "opened"}
+    publish(
+        restored, "serving_reports", pa.Table.from_pylist([*rows, gone], LAKE["serving_reports"].schema), day=str(eve)
+    )
+    job.run(a_run("monitor", restored, LIVE_DAY))
+    found = report(restored)["drift.gone", ""]
+    assert (found["value"], found["alarm"], found["state"]) == (None, False, "open")
+    publish(restored, "serving_reports", pa.Table.from_pylist(rows, LAKE["serving_reports"].schema), day=str(eve))
