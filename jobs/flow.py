@@ -138,10 +138,11 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         encodings           ever   *
         items               ever   item_id attributes removed
         users               ever   user_id attributes"""),
-    _stage("monitor", "what was served against what was judged: skew, drift, online quality",
+    _stage("monitor", "what was served against what was judged: skew, drift, online quality; incidents",
            writes="serving_reports", reads="""
-        impressions         day    * -ingested_at -propensity
-        labels              day    impression_id clicked click_known_at click_superseded click_matures_at
+        impressions         past   * -ingested_at
+        labels              past   * -request_id -item_id -known_at -conversion_credit -conversion_value -outcomes
+        requests            past   request_id candidates
         user_features       past   *
         item_features       past   *
         encodings           past   *

@@ -434,17 +434,27 @@ LAKE: dict[str, Table] = {
         ),
         Table(
             "serving_reports",
-            "how the endpoint did on a day, one figure a row",
-            ("metric",),
+            "how the endpoint and its traffic did on a day, one figure a row",
+            ("metric", "surface"),
             {
                 "metric": _c(STR),
+                "surface": _c(STR),  # "": all of them
                 "value": _c(pa.float64(), "?"),
                 "stderr": _c(pa.float64(), "?"),
                 "low": _c(pa.float64(), "?"),
                 "high": _c(pa.float64(), "?"),
                 "n": _c(pa.int64()),
                 "effective_n": _c(pa.float64(), "?"),
+                "reference": _c(STR),  # what it is held against, "": nothing
+                "expected": _c(pa.float64(), "?"),
+                "bound_low": _c(pa.float64(), "?"),  # beyond these, for sure, it alarms
+                "bound_high": _c(pa.float64(), "?"),
+                "p_value": _c(pa.float64(), "?"),  # of a figure that is within them
                 "alarm": _c(pa.bool_()),
+                "state": _c(STR),  # of its incident: opened, open, closed; "": none
+                "suspect": _c(STR),  # whom to suspect first while it is open
+                "closes": _c(STR, "?"),  # the day at whose end the labels it counts are closed; null: they are
+                "model": _c(STR),  # the candidate that is watched
                 "note": _c(STR),
             },
         ),
