@@ -20,7 +20,9 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from jobs.errors import Misconfigured
-from jobs.flow import STAGES
+from jobs.flow import STAGES, VALIDATED
+from models.experiments.assignment import conflicts
+from models.experiments.settings import ExperimentSettings
 from models.settings import (
     OUTCOME_METRICS,
     DelaySettings,
@@ -31,6 +33,7 @@ from models.settings import (
     RetrievalSettings,
     Settings,
     TaskSettings,
+    WatchSettings,
     WorldSettings,
 )
 
@@ -70,6 +73,18 @@ class SourceSettings(Settings):
     data: Annotated[Path | None, NO_ROW] = Field(
         None, description="folder of a real log's files; the simulated world needs none"
     )
+    daily: Annotated[tuple[str, ...], NO_ROW] = Field(
+        (),
+        description="raw tables that come every day, beside impressions, which always do: a day without a file of one "
+        "is not ready. Of all others it is a day on which nothing happened",
+    )
+
+    @field_validator("daily")
+    @classmethod
+    def _are_raw_tables(cls, daily: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := sorted(set(daily) - set(VALIDATED)):
+            raise ValueError(f"raw tables are {', '.join(VALIDATED)}; found {', '.join(wrong)}")
+        return daily
 
     @field_validator("name")
     @classmethod
@@ -81,13 +96,20 @@ class SourceSettings(Settings):
 
 
 class LakeSettings(Settings):
-    """Where tables live. Only local folders are supported so far."""
+    """Where tables live, and how late they may be. Only local folders are supported so far."""
 
     root: Path = Field(ROOT / "var" / "lake", description="Delta tables")
     raw: Path = Field(ROOT / "var" / "raw", description="raw events, date=YYYY-MM-DD/hour=HH, as loggers write them")
     results: Path = Field(
         default_factory=lambda data: data["root"].parent / "validations",
         description="what the suites found, a JSON file a table and day; beside the Delta tables by default",
+    )
+    runs: Path = Field(
+        default_factory=lambda data: data["root"].parent / "runs",
+        description="what became of each stage's last run, as node exporter's textfile collector reads it",
+    )
+    stale_hours: int | None = Field(
+        None, ge=25, description="after its end a day must be published, else an alarm; none: of logs that have ended"
     )
 
 
@@ -111,6 +133,17 @@ class ValidationSettings(Settings):
     max_quarantine_share: float = Field(0.05, ge=0, le=1, description="of a table's rows of a day; above it: refused")
 
 
+class SurfaceLabelSettings(Settings):
+    """What a click is on one surface: what `clicked` says of its impressions, to training, evidence and monitoring."""
+
+    click: str | None = Field(
+        None, description="a binary outcome of `outcomes` whose events count there in place of clicks; none: clicks do"
+    )
+    click_window_days: int | None = Field(
+        None, ge=1, description="impression to that event, at most the general one; not set: the general one"
+    )
+
+
 class AttributionSettings(Settings):
     """Which clicks a purchase pays, and until when a missing one is unknown."""
 
@@ -121,6 +154,20 @@ class AttributionSettings(Settings):
     late_days: Annotated[int, Changes("validate")] = Field(
         2, ge=0, description="how many days late an event may come, and how many apart two copies of one may lie"
     )
+    surfaces: dict[str, SurfaceLabelSettings] = Field(
+        {}, description="label rules of surfaces by name: click, click_window_days; a mapping, given whole"
+    )
+
+    @model_validator(mode="after")
+    def _no_surface_waits_longer(self) -> Self:
+        """Or a dataset's embargo would not close its clicks."""
+        for name, own in self.surfaces.items():
+            if (own.click_window_days or 0) > self.click_window_days:
+                raise ValueError(
+                    f"surfaces: {name}.click_window_days must be at most click_window_days, {self.click_window_days};"
+                    f" found {own.click_window_days}"
+                )
+        return self
 
 
 class FeatureSettings(Settings):
@@ -444,7 +491,7 @@ class ReleaseSettings(Settings):
         return self
 
 
-class MonitoringSettings(Settings):
+class MonitoringSettings(WatchSettings):
     """When the daily serving report raises an alarm; an alarm is a figure, it never fails the stage."""
 
     max_skew: float = Field(1e-3, gt=0, description="|served - recomputed p_click| of any impression")
@@ -504,6 +551,9 @@ class Config(Settings):
     endpoint: Annotated[EndpointSettings, NO_ROW] = EndpointSettings()
     release: Annotated[ReleaseSettings, NO_ROW] = ReleaseSettings()
     monitoring: Annotated[MonitoringSettings, Changes("monitor")] = MonitoringSettings()
+    experiments: Annotated[tuple[ExperimentSettings, ...], Changes("experiment", only=True)] = Field(
+        (), description="A/B tests, running or over; a list, given whole"
+    )
     timeouts: Annotated[TimeoutSettings, NO_ROW] = TimeoutSettings()
 
     @field_validator("outcomes")
@@ -515,6 +565,13 @@ class Config(Settings):
             raise ValueError(f"outcomes need names of a-z, 0-9 and _ other than {taken}; found {', '.join(wrong)}")
         return dict(sorted(outcomes.items()))
 
+    @field_validator("experiments")
+    @classmethod
+    def _share_no_users(cls, experiments: tuple[ExperimentSettings, ...]) -> tuple[ExperimentSettings, ...]:
+        if wrong := conflicts([one.design for one in experiments]):
+            raise ValueError(f"experiments of a layer must not meet; found that {'; '.join(wrong)}")
+        return experiments
+
     @model_validator(mode="after")
     def _scores_weigh_probabilities(self) -> Self:
         further = (name for name, of in self.outcomes.items() if of.kind == "binary" or of.quantiles_by)
@@ -523,6 +580,19 @@ class Config(Settings):
         if wrong:
             raise ValueError(
                 f"policy.score_weights: outcomes between 0 and 1 are {', '.join(known)}; found {', '.join(wrong)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_declared_outcomes(self) -> Self:
+        longest = self.attribution.click_window_days
+        fit = [name for name, of in self.outcomes.items() if of.kind == "binary" and of.through is None]
+        fit = [name for name in fit if self.outcomes[name].window_days <= longest]
+        wrong = {name: own.click for name, own in self.attribution.surfaces.items() if own.click not in (None, *fit)}
+        if wrong:
+            raise ValueError(
+                f"attribution.surfaces: a click can be a binary outcome that is not through another, within {longest}"
+                f" days: {', '.join(fit) or 'none is declared'}; found {wrong}"
             )
         return self
 

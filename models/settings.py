@@ -552,9 +552,40 @@ class Margins(Settings):
     hit_rate_at_3: float | None = Field(None, ge=0, description="of a request's list")
 
 
+METRICS_ONLY = "metrics-only"
+
+
+class WatchSettings(Settings):
+    """From where on a day's figure is wrong, and how often an alarm may be: see `models.monitoring`.
+
+    A figure alarms when it is beyond its bound for sure. The bounds are what somebody would get up for; the noise of
+    the day's sample, and of days, is not theirs to hold.
+    """
+
+    false_alarms_a_month: float = Field(0.5, gt=0, le=10, description="of all figures together, on days of no change")
+    quiet_days: int = Field(2, ge=1, description="days in a row without an alarm after which an incident closes")
+    baseline_days: int = Field(28, ge=7, description="days before that a figure is held against, open ones left out")
+    max_drift: float = Field(0.1, gt=0, description="population stability index of a column, its bias taken off")
+    max_null_rise: float = Field(0.02, gt=0, lt=1, description="share of nulls above the reference's")
+    max_unseen: float = Field(0.02, gt=0, lt=1, description="share of words that the reference never saw")
+    max_rate_change: float = Field(0.25, gt=0, description="of a click, conversion or predicted rate, relative")
+    max_traffic_change: float = Field(0.5, gt=0, description="of requests, and of the busiest users' share, relative")
+    max_share_change: float = Field(0.1, gt=0, lt=1, description="of the new items' share, absolute")
+    max_repeated: float = Field(0.02, gt=0, lt=1, description="share of events that were there before")
+    max_weight_gap: float = Field(0.1, gt=0, description="of the propensities' mean weight from 1")
+    max_auc_shortfall: float = Field(0.01, gt=0, lt=0.5, description="AUC below what the probabilities promise")
+    max_calibration: float = Field(1.25, gt=1, description="clicks predicted over clicks that came, or the inverse")
+    max_delay_change: float = Field(0.25, gt=0, description="of the usual wait for a conversion, relative")
+
+
 class GateSettings(Settings):
     """What a challenger must show before a person is even asked."""
 
+    profile: Literal["counterfactual", "metrics-only"] = Field(
+        "counterfactual",
+        description="what a gain is shown by: clicks of the replayed logs; or, where those hold no propensities and "
+        "nobody can tell that value, the metrics of `must_rise` on what was shown",
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
     risk_days: int = Field(
         14,
@@ -678,10 +709,23 @@ class GateSettings(Settings):
             raise ValueError(f"must be one of {', '.join(choices)} with a k from 1; not {name}")
         return name
 
+    @model_validator(mode="after")
+    def _something_shows_the_gain(self) -> Self:
+        if self.profile == METRICS_ONLY and not self.must_rise:
+            raise ValueError(
+                f'{METRICS_ONLY} needs gate.must_rise, metrics that show the gain, say ["ndcg_at_10"]; found none'
+            )
+        return self
+
     @property
     def value_confidence(self) -> float:
         """The confidence of the value's difference, by which a gain is shown, of a look that is the only one."""
         return self.confidence
+
+    @property
+    def metrics_confidence(self) -> float:
+        """That of the metrics' differences: the look's own where they must show the gain."""
+        return self.value_confidence if self.profile == METRICS_ONLY else self.confidence
 
     def at(self, risk: float) -> "GateSettings":
         """The same for a look that may spend `risk`, in (0, 1); see `models.evaluation.risk`."""

@@ -60,6 +60,7 @@ RANKED, BUSY, LATE, FAILED = "ranked", "busy", "late", "failed"
 """What became of a request: the ranker answered; or it could not have been in time, or was not, or raised."""
 DOWN, HUNG = "down", "hung"
 """No process of the variant was there to ask, or the one that was asked said nothing in time."""
+OUTCOMES = (RANKED, BUSY, LATE, FAILED, DOWN, HUNG)
 S = TypeVar("S", bound=AskedOnSurface)
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from jobs.lake.findings import figures, finding_note
 from jobs.moment.columns import numbers
 from jobs.moment.decisions import clusters
 from models.evaluation.estimate import Finding
-from models.evaluation.experiment import difference_of_rates
+from models.experiments.rates import difference_of_rates
 
 EXPERIMENT = "endpoint-vs-logging"
 

@@ -39,8 +39,7 @@ def run(run: Run) -> dict[str, Any]:
     """Publish the validated tables of `run.days`, and again those of earlier days that changed; returns counts."""
     lake = run.config.lake.raw
     for day in run.days:
-        for table in RAW:
-            raw.files(lake, table, day)  # a day that has not come is said before any work
+        raw.refuse_missing(lake, day, run.config.source.daily)  # a day that has not come is said before any work
     again = _changed(run)
     days = [*again, *run.days]
     rules = Rules(
@@ -110,7 +109,7 @@ def _changed(run: Run) -> list[date]:
         day
         for day in before
         if day in published
-        and raw.arrived(lake, day)
+        and raw.arrived(lake, day, run.config.source.daily)
         and any(raw.fingerprint(lake, table, day) != _published_from(run, table, day) for table in RAW)
     ]
 

@@ -23,12 +23,13 @@ from infra.endpoint.container import application
 from infra.endpoint.decide import Decider
 from infra.endpoint.processes import Spawn
 from infra.endpoint.request import RankRequest
-from infra.endpoint.serving import Serving, unit_hash
+from infra.endpoint.serving import Serving
 from infra.endpoint.variant import Variant
 from jobs import bundle, config
 from jobs.bundle import Bundle, Standby
 from jobs.features.online import Published
 from jobs.serving.answer import Answer
+from models.experiments.assignment import unit_hash
 from models.rankers import RANKERS
 from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NUMERIC, Encodings
 from models.rankers.popularity import PopularityRanker
