@@ -334,32 +334,34 @@ def labels(
 
 @dataclass(frozen=True)
 class ClickRules:
-    """What is a click of m impressions: `name` (m,), the further outcome or None; `window` (m,) in microseconds."""
+    """What is a click of m impressions: an event of `names[code]` (m,), a click where that is "", within
+    `window` (m,) microseconds.
+    """
 
-    name: NDArray[np.object_]
+    names: tuple[str, ...]
+    code: Indices
     window: Indices
 
     @classmethod
     def of(cls, surface: pa.ChunkedArray, settings: AttributionSettings, outcomes: Outcomes) -> Self:
         """By each impression's surface."""
-        name, window = np.full(len(surface), None, object), np.full(len(surface), _us(settings.click_window_days))
+        names = ("", *sorted({own.click for own in settings.surfaces.values() if own.click is not None}))
+        code, window = np.zeros(len(surface), np.int64), np.full(len(surface), _us(settings.click_window_days))
         for on, own in settings.surfaces.items():
             mine = _flags(pc.fill_null(pc.equal(surface, on), False))
-            days = own.click_window_days or settings.click_window_days
-            name[mine], window[mine] = (
-                own.click,
-                _us(days if own.click is None else min(days, outcomes[own.click].window_days)),
-            )
-        return cls(name, window)
+            longest = outcomes[own.click].window_days if own.click else settings.click_window_days
+            code[mine] = names.index(own.click or "")
+            window[mine] = _us(min(own.click_window_days or longest, longest))
+        return cls(names, code, window)
 
     def clicks(self, earned: pa.Table, row: Indices) -> Indices:
         """The rows of `earned` that are a click of the impression each credits, `row`."""
+        named = pc.fill_null(earned.column("outcome"), "")
         known = np.flatnonzero((row != ABSENT) & ~_flags(earned.column("bought")))
-        outcome = np.array(earned.column("outcome").take(pa.array(known)).to_pylist(), object)
+        code = _rows(pc.index_in(named, pa.array(self.names, STR)))[known]
         at, shown = (microseconds(earned.column(name))[known] for name in ("event_time", "shown_at"))
-        # Of a general window steps before have seen to it; two loggers' clocks may put a click before its impression.
-        short = self.window[row[known]] < self.window.max(initial=0)
-        return known[(outcome == self.name[row[known]]) & (~short | (at - shown < self.window[row[known]]))]
+        of = row[known]
+        return known[(code == self.code[of]) & (at - shown < self.window[of])]
 
 
 def _further(earned: pa.Table, row: Indices, shown: pa.ChunkedArray, outcomes: Outcomes) -> pa.Array:
