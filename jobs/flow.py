@@ -81,7 +81,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         raw                 day    *"""),
     _stage("attribute", "conversions join the impressions that earned them",
            writes="labels", reads="""
-        impressions         around impression_id request_id event_time ingested_at user_id item_id
+        impressions         around impression_id request_id event_time ingested_at user_id item_id surface
         clicks,purchases    around *
         feedback            around *"""),
     _stage("featurize", "what was known of users, items and contexts at the end of the day",

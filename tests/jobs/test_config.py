@@ -32,6 +32,8 @@ OTHER: dict[str, Any] = {
     "retrieval.kinds": ["ease"],
     "gate.slice_metric": "log_loss",
     "policy.score_weights": {"click": 1.0, "conversion": 20.0},
+    "attribution.surfaces": {"search": {"click_window_days": 1}},
+    "dataset.without_surfaces": ["suggest"],
     "policy.heuristics.boosts": [{"of": "item.brand", "word": "a", "times": 2.0}],
     "policy.heuristics.blocks": [{"words": ["a"]}],
     "policy.heuristics.caps": [{"most": 2}],
