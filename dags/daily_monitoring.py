@@ -1,6 +1,6 @@
 """# Daily monitoring
 
-What the endpoint served, against what was judged and against the logging policy; and evidence judged again on the day
+What the endpoint served, against what was judged and against the logging policy. Evidence is judged again on the day
 its last label comes in. 06:00 UTC, for the day that has just ended; its own schedule, so that a red `daily_data` does
 not silence it.
 

@@ -127,24 +127,33 @@ def main(argv: Sequence[str]) -> int:
     if stage.per == "mode" and options.since is not None:
         raise UsageError(f"--since is for stages that publish days; {stage.name} publishes one model's day")
 
+    from jobs import runs
+    from jobs.lake import ranges
     from jobs.lake.run import Approval, Run  # pyarrow and deltalake only once the arguments are known to be good
 
     read = (options.evidence_sha, options.bundle_sha, options.champion_sha)
     approval = Approval(options.approved_by, options.why, *read)
-    run = Run(stage, settings, options.day, options.since, options.mode, approval, options.step)
+    mode = options.mode if stage.per == "mode" else None
     started = time.monotonic()
-    counts = importlib.import_module(module or stage.module).run(run)
-    report = {
-        "stage": options.stage,
-        "day": options.day.isoformat(),
-        "since": run.days[0].isoformat(),
-        "mode": options.mode if stage.per == "mode" else None,
-        "rows": run.rows,
-        "seconds": round(time.monotonic() - started, 1),
-        "run_id": run.run_id,
-        **counts,
-    }
-    print(json.dumps(report, default=str), flush=True)
+    with runs.recorded(settings.lake.runs, options.stage, mode or "", options.day) as ran:
+        run = Run(stage, settings, options.day, options.since, options.mode, approval, options.step)
+        do = importlib.import_module(module or stage.module).run
+        counts, failed = (do(run), ranges.NONE) if options.since is None else ranges.published(run, do)
+        ran.rows = run.rows
+        report = {
+            "stage": options.stage,
+            "day": options.day.isoformat(),
+            "since": run.days[0].isoformat(),
+            "mode": mode,
+            "rows": run.rows,
+            "seconds": round(time.monotonic() - started, 1),
+            "run_id": run.run_id,
+            **counts,
+            **({"by_day": ranges.summary(run, failed)} if failed else {}),
+        }
+        print(json.dumps(report, default=str), flush=True)
+        if failed:
+            raise ranges.worst(run, failed)
     return EXIT_OK
 
 

@@ -81,7 +81,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         raw                 day    *"""),
     _stage("attribute", "conversions join the impressions that earned them",
            writes="labels", reads="""
-        impressions         around impression_id request_id event_time ingested_at user_id item_id
+        impressions         around impression_id request_id event_time ingested_at user_id item_id surface
         clicks,purchases    around *
         feedback            around *"""),
     _stage("featurize", "what was known of users, items and contexts at the end of the day",
@@ -152,8 +152,9 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         deployments         ever   *"""),
     _stage("experiment", "the endpoint's requests against the logging policy's, with honest intervals",
            writes="readouts", reads="""
-        impressions         day    impression_id request_id user_id policy
-        labels              day    impression_id clicked click_known_at click_superseded click_matures_at
+        impressions         past   impression_id request_id event_time user_id surface device policy
+        labels              past   * -request_id -event_time -known_at -user_id -item_id -conversion_credit -outcomes
+        delay_curves        past   group age_days share
         deployments         ever   *"""),
     _stage("reevaluate", "evidence is computed again once every label is in; which verdicts lasted",
            writes="reevaluations", reads="""

@@ -23,7 +23,7 @@ from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
 from jobs.moment.decisions import Known
 from jobs.moment.known import known_before, promised_before
-from jobs.monitor import core, incidents, page, replay, watch
+from jobs.monitor import alias, core, incidents, page, replay, watch
 from jobs.monitor.past import OPEN, Past
 from jobs.outcomes import immature_note, told_by, with_clicks
 from jobs.serving import captured
@@ -48,14 +48,15 @@ def run(run: Run) -> dict[str, Any]:
     deployed = ledger.released(run)
     past, alarms = Past.of(run, run.days[0]), {}
     for day in run.days:
-        report, model = _day(run, day, deployed, past)
+        found, model = _day(run, day, deployed, past)
+        report = [*found, *alias.figures(run)]
         rows = _rows(report, past, model)
         run.publish("serving_reports", {"day": str(day)}, pa.Table.from_pylist(rows, LAKE["serving_reports"].schema))
-        found = incidents.incidents(rows, str(day))
+        incident = incidents.incidents(rows, str(day))
         past = past.and_day(rows, day)
-        where = page.put(run, day, past, found, model)
+        where = page.put(run, day, past, incident, model)
         alarms[str(day)] = sorted({figure.metric for figure in report if figure.alarm})
-        told = [{"state": one.state, "text": one.text()} for one in found]
+        told = [{"state": one.state, "text": one.text()} for one in incident]
         run.say(f"{day}: {len(report)} figures, alarms: {', '.join(alarms[str(day)]) or 'none'}; {where}")
     return {"alarms": sum(map(len, alarms.values())), "alarmed": alarms, "incidents": told, "page": str(where)}
 

@@ -77,7 +77,7 @@ def closed_labels(run: Run, day: date, ids: pa.ChunkedArray, cut: datetime) -> t
 def waits(run: Run, day: date) -> dict[str, tuple[Floats, Ints]]:
     """Outcome to the seconds from impression to news, of all news of the day; of the days whose outcomes may come."""
     windows = run.config.attribution
-    back = windows.click_window_days + windows.window_days + windows.late_days
+    back = windows.click_days + windows.purchase_days + windows.late_days
     there = set(run.published_days("labels"))
     days = [one for n in range(back + 1) if (one := day - timedelta(days=n)) in there]
     labels = run.read("labels", days, columns=WAITS)

@@ -70,9 +70,9 @@ def named(one: Held, run: Run, day: date) -> Figure:
     """As a row of the report; what is counted so far says when it is final."""
     windows = run.config.attribution
     final = {
-        "clicks_per_impression": day + timedelta(days=windows.click_window_days),
+        "clicks_per_impression": day + timedelta(days=windows.click_days),
         "conversions_per_impression": day
-        + timedelta(days=windows.click_window_days + windows.window_days + windows.late_days),
+        + timedelta(days=windows.click_days + windows.purchase_days + windows.late_days),
     }
     closes = str(final[one.metric]) if one.metric in final else None
     return Figure(
@@ -84,8 +84,8 @@ def named(one: Held, run: Run, day: date) -> Figure:
 def _outcomes(run: Run, day: date, profile: Profile) -> Iterator[Held]:
     """The labels of the newest day on which each outcome is closed, against what training learned from."""
     windows = run.config.attribution
-    back = {"clicked": windows.click_window_days}
-    back["converted"] = back["clicked"] + windows.window_days + windows.late_days
+    back = {"clicked": windows.click_days}
+    back["converted"] = back["clicked"] + windows.purchase_days + windows.late_days
     there = run.published_days("impressions")
     for number, name in enumerate(OUTCOMES):
         of = day - timedelta(days=back[name])
@@ -107,7 +107,7 @@ def _outcomes(run: Run, day: date, profile: Profile) -> Iterator[Held]:
 
 def _answered(run: Run, day: date, model: Bundle) -> Traffic:
     """What the model answered on the newest day whose clicks are closed, with its own probabilities."""
-    of = day - timedelta(days=run.config.attribution.click_window_days)
+    of = day - timedelta(days=run.config.attribution.click_days)
     if of not in run.published_days("impressions"):
         return _nobody(0)
     rows = run.read("impressions", [of], columns=SERVED)

@@ -2,6 +2,8 @@
 when a run is not done by its deadline: a worker that is killed with its task tells nothing itself. Of incidents that a
 stage tells of, one each: opened, still open, closed.
 
+One, too, when a stage has asked twice for an input that is not ready: waiting is not silence.
+
 And one per step of a release: that somebody must approve, and what a stage tells (shadow, canary, live, rejected). What
 was rolled back is the failure of its watch.
 
@@ -13,6 +15,7 @@ import asyncio
 import logging
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from itertools import accumulate
 from typing import Any
 
@@ -56,6 +59,13 @@ def told(context: Any, what: str) -> str:
     """What a stage has to tell of a step that went well, with the log's address."""
     ti = context["ti"]
     return f":large_green_circle: {_plain(f'{ti.dag_id}.{ti.task_id}: {what}')}\n{_log(ti)}"
+
+
+def waits(context: Any, what: str, times: int, every: timedelta) -> str:
+    """DAG, task, day and what it waits for, how often it asks again, and the log's address."""
+    ti = context["ti"]
+    again = f"asked again every {every.total_seconds() / 60:g} minutes, {times} times"
+    return f":hourglass: {_plain(f'{ti.dag_id}.{ti.task_id} waits for {_day(context)}: {what} ({again})')}\n{_log(ti)}"
 
 
 def wanted(context: Any, subject: str, address: str) -> str:

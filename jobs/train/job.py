@@ -25,13 +25,25 @@ from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import LABELS, columns_read, numbers
 from jobs.moment.identity import IDENTITY
-from jobs.train import calibrate, chain, choice, core, fitting, probe, processes, reference, retrieval, tracked
+from jobs.train import (
+    calibrate,
+    chain,
+    choice,
+    core,
+    fitting,
+    probe,
+    processes,
+    reference,
+    retrieval,
+    surfaces,
+    tracked,
+)
 from jobs.train.chain import Drift, Link
 from jobs.train.fitting import Digests
 from jobs.train.origins import Origin, champion, curve, origins
 from jobs.train.progress import Fitted
 from models.evaluation.estimate import Estimate, Finding
-from models.rankers import BASELINE, RANKERS, exported
+from models.rankers import BASELINE, EVERY_KIND, exported
 from models.rankers.calibrated import uncalibrated
 from models.rankers.features import TABLE
 from models.rankers.labels import click_label
@@ -51,7 +63,7 @@ def run(run: Run) -> dict[str, Any]:
     """
     serving = champion(run)
     light = run.config.retrieval.light.ranker
-    kinds = core.kinds(run.mode, serving.ranker.kind if serving else None, run.config.ranker.kinds, light)
+    kinds = core.kinds(run.mode, serving.ranker.kind if serving else None, run.config.ranker.trained, light)
     kinds = core.carried(kinds, run.config.delays, run.say)
     continued = origins(run, kinds, serving)
     chain.need_a_full_training(continued, run.config.warm)
@@ -75,6 +87,9 @@ def run(run: Run) -> dict[str, Any]:
     figures = choice.figures(mine, gate)
     chosen, why = choice.choose(mine, figures, gate, click_label(folds.train).rate())
     run.say(f"{chosen} is the challenger: {why}")
+    each = surfaces.bespoke_against_consolidated(mine, kinds, gate)
+    for said in surfaces.sentences(each):
+        run.say(said)
     first = retrieval.first_stage(run, clicks, {kind: origin.parent for kind, origin in continued.items()})
     probes = {kind: _probe(kind, folds, continued.get(kind)) for kind in kinds}
     links = {kind: Link(0, folds.taught_until) for kind in kinds} | {
@@ -113,6 +128,7 @@ def run(run: Run) -> dict[str, Any]:
         "delay_drift": folds.conversions.warning,
         "train_rows": len(folds.train.clicked),
         "retrieval": first.report,
+        "bespoke_minus_consolidated": each,
         "validation": {kind: values[kind] for kind in sorted(values)},
         "chain": {kind: links[kind].report for kind in sorted(links)},
         "full_training": chain.full_training_due(links, run.config.warm),
@@ -126,6 +142,8 @@ def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> t
     further = run.config.outcomes if inputs.outcomes else {}
     columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE), *(("outcomes",) if further else ()))))
     examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=columns)
+    core.need_words(run.config.policy, examples)
+    surfaces.need_same_entities(examples, _catalogue(run))
     cut, before = midnight(run.day + timedelta(days=1)), curve(continued.values())
     folds = core.folds(examples, cut, run.config.attribution, run.config.delays, before, inputs, further)
     run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
@@ -137,9 +155,16 @@ def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> t
     return folds, retrieval.clicks_of(examples)
 
 
+def _catalogue(run: Run) -> pa.ChunkedArray | None:
+    """The ids of the newest one; None where there is none."""
+    if not any(day <= run.day for day in run.published_days("items")):
+        return None
+    return run.newest("items", ["item_id"])["item_id"]
+
+
 def _probe(kind: str, folds: core.Folds, origin: Origin | None) -> bytes:
     """The rows its chain is watched on: its parent's, or new ones where that has none that the ranker can read."""
-    inputs = RANKERS[kind].inputs
+    inputs = EVERY_KIND[kind].inputs
     before = None if origin is None else origin.parent.probe
     if before is not None and probe.holds(before, inputs):
         return before

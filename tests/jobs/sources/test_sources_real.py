@@ -245,7 +245,7 @@ def test_a_teams_own_lake_is_only_looked_at(tmp_path):
     with pytest.raises(Misconfigured, match=r"lake\.raw must be the folder"):
         ingest(conf, date(2026, 1, 1))
     (tmp_path / "raw").mkdir()
-    with pytest.raises(NotReady, match="impressions, clicks"):
+    with pytest.raises(NotReady, match=r"for impressions; .*jobs lose --day 2026-01-01"):
         ingest(conf, date(2026, 1, 1))
     with pytest.raises(NotReady, match="found none"):
         open_source(conf).span()
@@ -258,3 +258,8 @@ def test_a_teams_own_lake_is_only_looked_at(tmp_path):
     assert sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "raw").rglob("*")) == before
     assert open_source(conf).span() == (date(2026, 1, 1), date(2026, 1, 1))
     assert open_source(conf).late(date(2026, 1, 1), date(2026, 1, 2)) == {}
+    shutil.rmtree(tmp_path / "raw" / "purchases")
+    assert ingest(conf, date(2026, 1, 1))["days"] == 1
+    promised = conf.model_copy(update={"source": conf.source.model_copy(update={"daily": ("clicks", "purchases")})})
+    with pytest.raises(NotReady, match=r"for purchases; .* source\.daily promises purchases: declare"):
+        ingest(promised, date(2026, 1, 1))
