@@ -28,6 +28,7 @@ OTHER: dict[str, Any] = {
     "ranker.kinds": ["crosses"],
     "gate.must_rise": ["map_at_10"],
     "gate.confidence": 0.9,
+    "monitoring.max_calibration": 1.5,
     "retrieval.confidence": 0.9,
     "retrieval.kinds": ["ease"],
     "gate.slice_metric": "log_loss",
