@@ -51,7 +51,7 @@ def overrides(source: str, data: Path | None, placed: Mapping[str, str]) -> tupl
 def _room_to_train(settings: Config, days: Days) -> int:
     """Train days the history holds beside its test, validation, embargo and first day, which has no features yet."""
     held_out = settings.dataset.validate_days + settings.dataset.test_days
-    return max(1, days.count - 1 - settings.attribution.click_window_days - held_out - 1)
+    return max(1, days.count - 1 - settings.attribution.click_days - held_out - 1)
 
 
 def history(chain: Chain, days: Days) -> None:

@@ -19,6 +19,8 @@ ENVIRONMENTS = sorted(path.stem for path in (ROOT / "infra" / "env").glob("*.tom
 OTHER: dict[str, Any] = {
     "source.name": "open-bandit",
     "source.daily": ["clicks"],
+    "attribution.window": "6h",
+    "attribution.click_window": "90m",
     "lake.stale_hours": 30,
     "outcomes": {"like": {"kind": "value", "unit": "s"}},
     "gate.outcomes_must_not_fall": {"like.auc": 0.01},
@@ -30,6 +32,8 @@ OTHER: dict[str, Any] = {
     "retrieval.kinds": ["ease"],
     "gate.slice_metric": "log_loss",
     "policy.score_weights": {"click": 1.0, "conversion": 20.0},
+    "attribution.surfaces": {"search": {"click_window_days": 1}},
+    "dataset.without_surfaces": ["suggest"],
     "policy.heuristics.boosts": [{"of": "item.brand", "word": "a", "times": 2.0}],
     "policy.heuristics.blocks": [{"words": ["a"]}],
     "policy.heuristics.caps": [{"most": 2}],
@@ -49,6 +53,7 @@ REACHES = {
     "source.name": "ingest",
     "world": "ingest",
     "attribution.click_window_days": "validate",
+    "attribution.click_window": "validate",
     "attribution.late_days": "validate",
     "attribution": "attribute",
     "outcomes": "attribute",
@@ -227,6 +232,16 @@ def test_an_override_says_what_it_means(variables: dict[str, str], path: str, fo
         ({"TIDEGATE__GATE": '{"lokks": 3}'}, r"gate\.lokks: Extra inputs"),
         ({"TIDEGATE__SOURCE__DAILY": '["click"]'}, r"source\.daily.*raw tables are impressions, .*; found click"),
         ({"TIDEGATE__GATE__PROFILE": "metrics-only"}, r"gate: .*metrics-only needs gate\.must_rise, .*found none"),
+        ({"TIDEGATE__ATTRIBUTION__WINDOW": "6 hours"}, r"attribution\.window: .*found '6 hours'"),
+        ({"TIDEGATE__ATTRIBUTION__WINDOW": "0h"}, r"attribution\.window: .*found '0h'"),
+        (
+            {"TIDEGATE__ATTRIBUTION": '{"click_window": "6h", "click_window_days": 2}'},
+            r"attribution: .*click_window and click_window_days say the same: give one",
+        ),
+        (
+            {"TIDEGATE__OUTCOMES": '{"like": {"window": "6h", "window_days": 2}}'},
+            r"window and window_days say the same",
+        ),
         ({"TIDEGATE__GATE__MIN_TEST_ROWS": "null"}, r"gate\.min_test_rows.*found 'null'"),
     ],
 )
