@@ -46,6 +46,14 @@ def open_source(config: Config) -> Source:
     return opened
 
 
+def places(config: Config) -> dict[str, str]:
+    """Settings that follow from `source.data` for a source whose files are read where they lie; mostly none."""
+    module = importlib.import_module(f"{__name__}.{config.source.name.replace('-', '_')}")
+    if config.source.data is None or not hasattr(module, "places"):
+        return {}
+    return dict(module.places(config.source.data))
+
+
 def within(day: date, span: tuple[date, date], name: str) -> None:
     """Raises `UsageError` when `day` is outside the days of the source `name`."""
     first, last = span

@@ -19,6 +19,11 @@ def source(config: Config) -> Source:
     return ParquetLake(config.lake.raw, config.source.daily)
 
 
+def places(data: Path) -> dict[str, str]:
+    """The settings that say where the data is, of `source.data`: it is the raw lake."""
+    return {"lake.raw": str(data)}
+
+
 class ParquetLake:
     """The folders under `lake.raw`."""
 
