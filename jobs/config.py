@@ -337,6 +337,10 @@ class ServedSurfaceSettings(Settings):
         return usual if self.timeout_ms is None else self.timeout_ms / 1000
 
 
+FILL_IN = "FILL IN"
+"""How a value begins that a file of settings cannot know."""
+
+
 class AwsSettings(Settings):
     """What an endpoint needs of an AWS account; without a bucket its models are folders, which only ours can read."""
 
@@ -373,13 +377,16 @@ class EndpointSettings(Settings):
 
     url: str = Field(
         "http://127.0.0.1:8700",
-        description="of the control plane and of invocations: the local endpoint's, or SageMaker's",
+        description="of the control plane and of invocations, the local endpoint's; `aws`: SageMaker, which has two",
     )
     name: str = Field("tidegate", description="of the endpoint, and of its row in the ledger")
     region: str = Field("eu-central-1", description="as AWS names them")
     timeout_ms: int = Field(60, ge=1, description="from a request's arrival; then popularity answers")
     state: Path = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
-    processes: int = Field(1, ge=1, le=64, description="of each variant; one for each core that is its own")
+    processes: int = Field(1, ge=1, le=64, description="of an instance of a variant; one for each core that is its own")
+    most_processes: int = Field(
+        4, ge=1, le=64, description="of a variant, however many instances are asked for; never fewer than `processes`"
+    )
     hung_seconds: float = Field(10.0, gt=0, description="without an answer to a ping; then a process is begun anew")
     keep_loaded_seconds: float = Field(600.0, ge=0, description="after its last request, for a way back without a load")
     alarms_url: str | None = Field(
@@ -391,6 +398,22 @@ class EndpointSettings(Settings):
         description="by name; those not named have the defaults. A surface that neither this nor the bundle's training"
         " knows is refused",
     )
+
+    @property
+    def on_aws(self) -> bool:
+        """Whether AWS itself is meant, no server at an address of ours."""
+        return self.url == "aws"
+
+    def filled_in(self) -> Self:
+        """Itself; raises `Misconfigured` naming what of AWS's is asked for and a team must still say."""
+        if self.on_aws or self.aws.bucket is not None:
+            open_ones = [name for name, value in self.aws if isinstance(value, str) and value.startswith(FILL_IN)]
+            if self.on_aws and self.aws.bucket is None:
+                open_ones.append("bucket")
+            if open_ones:
+                names = ", ".join(f"endpoint.aws.{name}" for name in open_ones)
+                raise Misconfigured(f"the endpoint needs {names}; found nothing that a team has filled in")
+        return self
 
     @field_validator("surfaces")
     @classmethod
@@ -458,6 +481,12 @@ class ReleaseSettings(Settings):
     )
     click_minutes: int = Field(
         15, ge=1, description="canary: a click so long after its request counts; the request counts once that is over"
+    )
+    click_log: str | None = Field(
+        None,
+        min_length=1,
+        description="canary: where impressions and clicks lie by the hour, a folder or s3://bucket/prefix; not set:"
+        " `lake.raw`",
     )
     tolerated_clicks_drop: float = Field(
         0.05, ge=0, lt=1, description="canary: clicked requests below the champion's, relative; more rolls back"

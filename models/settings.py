@@ -602,7 +602,7 @@ class WatchSettings(Settings):
     max_traffic_change: float = Field(0.5, gt=0, description="of requests, and of the busiest users' share, relative")
     max_share_change: float = Field(0.1, gt=0, lt=1, description="of the new items' share, absolute")
     max_repeated: float = Field(0.02, gt=0, lt=1, description="share of events that were there before")
-    max_weight_gap: float = Field(0.1, gt=0, description="of the propensities' mean weight from 1")
+    max_weight_change: float = Field(0.1, gt=0, description="of the mean weight that audits propensities, absolute")
     max_auc_shortfall: float = Field(0.01, gt=0, lt=0.5, description="AUC below what the probabilities promise")
     max_calibration: float = Field(1.25, gt=1, description="clicks predicted over clicks that came, or the inverse")
     max_delay_change: float = Field(0.25, gt=0, description="of the usual wait for a conversion, relative")

@@ -122,6 +122,9 @@ class Decider:
         """Of these the requests without candidates, by (candidate id, who found them)."""
         self.stages = metrics.stages()
         """How long each step of a ranked answer took."""
+        self.called: Counter[tuple[str, str]] = Counter()
+        """Calls by (name, outcome), whatever was called."""
+        self.call_seconds = metrics.call_seconds()
         self._features = features
         self._tasks = tasks
         self._timeout = timeout_ms / 1000

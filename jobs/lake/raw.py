@@ -193,9 +193,11 @@ def _readable(path: Path) -> Iterator[None]:
         raise _passing(error) or Refused(f"raw file {path} needs to be readable; found {error.strerror}") from error
 
 
-def parse(path: Path) -> pa.Table:
-    """The rows of one file; raises `Refused` naming it where it is not Parquet, or its values are not valid."""
-    return _parse(path, _bytes(path))
+def parse(path: Path, content: bytes | None = None) -> pa.Table:
+    """The rows of one file, whose content is at hand or read; raises `Refused` naming it where it is not Parquet, or
+    its values are not valid.
+    """
+    return _parse(path, _bytes(path) if content is None else content)
 
 
 def schema(path: Path) -> pa.Schema:

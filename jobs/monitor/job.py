@@ -21,7 +21,7 @@ from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
 from jobs.moment.decisions import Known
 from jobs.moment.known import known_before, promised_before
-from jobs.monitor import core, replay
+from jobs.monitor import alias, core, replay
 from jobs.outcomes import immature_note, told_by, with_clicks
 from jobs.serving import captured
 from jobs.serving.answer import FALLBACK
@@ -41,7 +41,7 @@ def run(run: Run) -> dict[str, Any]:
     deployed = ledger.released(run)
     alarms = {}
     for day in run.days:
-        report = _day(run, day, deployed)
+        report = [*_day(run, day, deployed), *alias.figures(run)]
         rows = [figure.row() for figure in sorted(report, key=lambda figure: figure.metric)]
         run.publish("serving_reports", {"day": str(day)}, pa.Table.from_pylist(rows, LAKE["serving_reports"].schema))
         alarms[str(day)] = [figure.metric for figure in report if figure.alarm]

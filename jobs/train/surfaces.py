@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from jobs.errors import Refused
 from jobs.evidence.scored import Scored
-from jobs.train.choice import CHOSEN_BY
+from jobs.train.choice import MEASURED
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Estimate, Finding
 from models.evaluation.slices import Ints, Reversal, Slice, reversals, slices
@@ -56,10 +56,11 @@ def need_same_entities(examples: pa.Table, catalogue: pa.ChunkedArray | None) ->
 def bespoke_against_consolidated(rows: Scored, kinds: Sequence[str], settings: GateSettings) -> dict[str, Any]:
     """Of each kind in `kinds` that is there by surface too: the difference on the same rows, by metric and surface.
 
-    The intervals of the surfaces hold together (`models.evaluation.slices`); a Simpson's paradox is named.
+    The intervals of the surfaces hold together (`models.evaluation.slices`); a Simpson's paradox is named: rankers that
+    never met have levels of their own, so that each may order its surface better and all of them together worse.
     """
     pairs = [(kind, kind + BY_SURFACE) for kind in kinds if kind + BY_SURFACE in kinds]
-    return {one: {metric: _differences(rows, one, each, metric, settings) for metric in CHOSEN_BY}
+    return {one: {metric: _differences(rows, one, each, metric, settings) for metric in MEASURED}
             for one, each in pairs}  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from infra.endpoint import updates
+from infra.endpoint import loading, updates
 from infra.endpoint.control import Control
 from infra.endpoint.errors import Rejected
 from infra.endpoint.serving import Serving
@@ -66,10 +66,12 @@ class Plane:
         self.start()
         self.control.resume()
 
-    def ready(self, judged: Bundle) -> Any:
+    def ready(self, judged: Bundle, instances: int) -> Any:
         if judged.sha256 in self.broken:
             raise RuntimeError("it does not answer")
-        return SimpleNamespace(bundle=judged, close=lambda: self.closed.append(judged.sha256))
+        close, found = lambda: self.closed.append(judged.sha256), SimpleNamespace(bundle=judged, up=1)
+        found.close, found.instances, found.scale = close, instances, lambda to: setattr(found, "instances", to)
+        return found
 
     def states(self, names: Sequence[str]) -> Mapping[str, str]:
         return {name: self.says[name] for name in names if name in self.says}
@@ -125,7 +127,7 @@ class Plane:
 @pytest.fixture
 def plane(tmp_path: Path, popular: Bundle, boosted: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plane]:
     """The endpoint serves config a (model a, one variant v); config b has model b under the same variant's name."""
-    monkeypatch.setattr(updates, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(loading, "GRACE_SECONDS", 0.0)
     made = Plane(tmp_path / "state")
     for name, judged in (("a", popular), ("b", boosted)):
         made.model(name, judged)

@@ -172,7 +172,7 @@ from datetime import date
 from jobs.serving.capture import Capture
 
 folder, filler = Path(sys.argv[1]), Path(sys.argv[1]) / "filler"
-capture = Capture(folder / "capture")
+capture = Capture(folder / "capture", spared_bytes=0)
 answer = {"items": ["x" * 500]}
 capture.write(date(2026, 1, 10), "e", {"request_id": "before"}, answer, 1.0)
 filler.write_bytes(bytes(1 << 12))

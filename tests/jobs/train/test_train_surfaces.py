@@ -82,10 +82,30 @@ def test_who_gains_where_is_told_with_intervals() -> None:
     assert home["low"] > 0 > search["high"]
     assert home["rows"] == search["rows"] == n // 2
     said = sentences(found)
-    assert len(said) == 2
+    assert len(said) == 3
+    assert not any("opposite" in one for one in said)
     assert "ndcg_at_10 of logistic, one for each surface minus one for all" in said[0]
     assert "search -0." in said[0]
     assert not bespoke_against_consolidated(rows, ["popularity", "logistic"], GateSettings())
+
+
+def test_a_paradox_is_named() -> None:
+    """Rankers that never met: each orders its surface better, and together, of other levels, they order all worse."""
+    n = 8000
+    surface = np.where(np.arange(n) // 4 % 2, "search", "home").astype(object)
+    rng = np.random.default_rng(1)
+    truth = np.where(surface == "home", 0.1, 0.5) * rng.uniform(0.5, 1.5, n)
+    one = truth * rng.uniform(0.7, 1.3, n)
+    each = truth * np.where(surface == "home", 1.0, 0.2)
+    found = bespoke_against_consolidated(
+        rows_of({"logistic": one, "logistic_by_surface": each}, truth, surface), ["logistic", "logistic_by_surface"],
+        GateSettings(),
+    )  # fmt: skip
+    auc = found["logistic"]["auc"]
+    assert auc["all"]["high"] < 0
+    assert all(of["difference"] > 0 for of in auc["surfaces"].values())
+    assert auc["reversed"]
+    assert any("the whole says the opposite of every surface" in said for said in sentences(found))
 
 
 def test_an_attribute_that_no_item_has_is_told_before_anything_is_trained() -> None:
