@@ -19,6 +19,7 @@ ENVIRONMENTS = sorted(path.stem for path in (ROOT / "infra" / "env").glob("*.tom
 OTHER: dict[str, Any] = {
     "source.name": "open-bandit",
     "source.daily": ["clicks"],
+    "features.online": True,
     "attribution.window": "6h",
     "attribution.click_window": "90m",
     "lake.stale_hours": 30,
