@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from jobs.config import Config
 from jobs.errors import Misconfigured
 from jobs.lake.tables import RAW, TIME, Tables
-from jobs.sources import Source, within
+from jobs.sources import History, Source, within
 from jobs.sources._files import folder_of, read_csv, read_parquet, whole_numbers
 
 LOG, USERS, VIDEOS = "*.parquet", "user_features_pure.csv", "video_features_basic_pure.csv"
@@ -49,7 +49,7 @@ def source(config: Config) -> Source:
     return KuaiRand(config.source.data, [name for name in FEEDBACK if name in config.outcomes])
 
 
-class KuaiRand:
+class KuaiRand(History):
     """The files in `data`."""
 
     def __init__(self, data: Path | None, outcomes: Sequence[str] = ()) -> None:
@@ -76,14 +76,6 @@ class KuaiRand:
             "items": self._items(day),
             "users": self._users,
         }
-
-    def go_live(self, day: date) -> int:  # noqa: ARG002
-        """Nothing: what was shown is history."""
-        return 0
-
-    def late(self, day: date, arrived: date) -> Tables:  # noqa: ARG002
-        """The log does not say when it became known."""
-        return {}
 
     @cached_property
     def _folder(self) -> Path:
