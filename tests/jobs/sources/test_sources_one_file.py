@@ -1,4 +1,4 @@
-"""A source is one file: the page's own, with its CSV, is put into a tree, found by its name and read; nothing else is touched."""
+"""A log in another shape is one file: found by its name, from a CSV to the labels by the page's own commands."""
 
 import json
 import re
