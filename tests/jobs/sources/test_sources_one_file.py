@@ -1,4 +1,4 @@
-"""A log in another shape is one file: found by its name, from a CSV to the labels by the page's own commands."""
+"""A source is one file: the page's own, with its CSV, is put into a tree, found by name and read; no more is touched."""
 
 import json
 import re
