@@ -6,7 +6,7 @@ next one takes as it is (`jobs.train.finished`).
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ from jobs.train.chain import Drift, Link
 from jobs.train.fitting import Digests
 from jobs.train.origins import Origin, champion, curve, origins
 from jobs.train.progress import Fitted
+from jobs.train.room import Files
 from models.evaluation.estimate import Estimate, Finding
 from models.rankers import BASELINE, RANKERS, exported
 from models.rankers.calibrated import uncalibrated
@@ -124,16 +125,23 @@ def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> t
     inputs = core.inputs_of(kinds)
     further = run.config.outcomes if inputs.outcomes else {}
     columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE), *(("outcomes",) if further else ()))))
-    examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=columns)
+    clicks: list[pa.Table] = []
+
+    def examples() -> Iterator[pa.Table]:
+        for batch in run.batches("examples", [run.day], where={"mode": run.mode}, columns=columns):
+            clicks.append(retrieval.clicks_of(batch))
+            yield batch
+
     cut, before = midnight(run.day + timedelta(days=1)), curve(continued.values())
-    folds = core.folds(examples, cut, run.config.attribution, run.config.delays, before, inputs, further)
+    windows, room = run.config.attribution, Files(run.config.bundles)
+    folds = core.folds(examples(), cut, windows, run.config.delays, before, inputs, further, room)
     run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
     run.say(folds.conversions.why)
     if folds.conversions.warning:
         run.say(folds.conversions.warning)
     if folds.conversions.doubt:
         run.say(f"the level of conversions is not read off the last days' clicks: {folds.conversions.doubt}")
-    return folds, retrieval.clicks_of(examples)
+    return folds, pa.concat_tables(clicks)
 
 
 def _probe(kind: str, folds: core.Folds, origin: Origin | None) -> bytes:

@@ -180,7 +180,7 @@ def test_a_log_without_conversions_waits() -> None:
 
 
 def folded(rows: pa.Table, before: DelayCurve | None = None) -> core.Folds:
-    return core.folds(rows, CUT, WINDOWS, DelaySettings(), before, Inputs(categories=("surface",)))
+    return core.folds([rows], CUT, WINDOWS, DelaySettings(), before, Inputs(categories=("surface",)))
 
 
 def in_examples(*parts: tuple[tuple[pa.Table, TrainingData], str]) -> pa.Table:
