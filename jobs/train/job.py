@@ -141,6 +141,7 @@ def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> t
         run.say(folds.conversions.warning)
     if folds.conversions.doubt:
         run.say(f"the level of conversions is not read off the last days' clicks: {folds.conversions.doubt}")
+    pa.default_memory_pool().release_unused()  # what batches took; else it is kept for batches that do not come
     return folds, pa.concat_tables(clicks)
 
 

@@ -109,7 +109,7 @@ class Layout:
         require(features, [name for name in self.sources if not name.startswith(ATTRIBUTE_PREFIX)])
         return of_columns(table, features, self.sources, n, room)
 
-    def hashed(self, features: Columns, rows: NDArray[np.int64], room: Room) -> dict[str, Words]:
+    def hashed(self, features: Columns, rows: NDArray[np.int64], room: Room = np.empty) -> dict[str, Words]:
         """The columns of strings there are, of some rows."""
         return {name: Words.of(column) for name, column in rows_of(features, self.sources, rows, room).items()}
 
