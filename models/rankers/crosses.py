@@ -120,12 +120,13 @@ def crossed(features: Columns, found: NDArray[np.int32]) -> None:
     require(features, names)
     words = {name: Words.of(features[name]) for name in names}
     numbers = {name: _numbers(of) for name, of in words.items()}
+    first = {cross[0]: scrambled(numbers[cross[0]]) for cross in CROSSES}
     for part in parts(len(found)):
-        told = {name: numbers[name][of.at[part]] for name, of in words.items()}
-        for at, cross in enumerate(CROSSES):
-            joint = np.zeros(len(found[part]), dtype=np.uint64)
-            for name in cross:
-                joint = scrambled(joint ^ told[name])
+        begun = {name: of[words[name].at[part]] for name, of in first.items()}
+        for at, (name, *more) in enumerate(CROSSES):
+            joint = begun[name]
+            for other in more:
+                joint = scrambled(joint ^ numbers[other][words[other].at[part]])
             found[part, at] = joint % np.uint64(BUCKETS)
 
 

@@ -145,6 +145,8 @@ class Encodings:
 
 def joint(parts: Sequence[Words]) -> Words:
     """The values of several columns as one, unknown where a part is; one string per value, not per row."""
+    if len(parts) == 1:
+        return parts[0]
     codes, values = parts[0].at.astype(np.int64), parts[0].values
     for part in parts[1:]:
         more, words = part.at, part.values

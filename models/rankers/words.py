@@ -18,7 +18,7 @@ def said_once(column: "NDArray[Any] | Words") -> bool:
     return len(array) > 1 and array.strides[0] == 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)  # not frozen: that costs a request, which makes a dozen, a tenth of each
 class Words:
     """`at` is (n,) or (n, k): which of `values`, -1 where unknown. Values are distinct; not all of them need occur.
 
@@ -36,20 +36,21 @@ class Words:
         """
         if isinstance(column, Words):
             return column
-        if said_once(column):
+        if len(column) > 1 and column.strides[0] == 0:
+            if column.ndim == 1 and isinstance(column[0], str):
+                return cls([column[0]], np.broadcast_to(np.int32(0), column.shape))
             first = cls.of(column[:1])
             return cls(first.values, np.broadcast_to(first.at, column.shape))
         listed = column.ravel().tolist()
-        codes: dict[Any, int] = {}
-        values: list[str] = []
-        for value in dict.fromkeys(listed):
-            if value is None or value != value:
-                codes[value] = -1
-            elif isinstance(value, str):
-                codes[value] = len(values)
-                values.append(value)
-            else:
-                raise ValueError(f"a category needs to be a string or None; found {value!r}")
+        distinct = dict.fromkeys(listed)
+        values = [value for value in distinct if isinstance(value, str)]
+        codes: dict[Any, int] = dict(zip(values, range(len(values)), strict=True))
+        if len(values) < len(distinct):
+            for value in distinct:
+                if value is None or value != value:
+                    codes[value] = -1
+                elif value not in codes:
+                    raise ValueError(f"a category needs to be a string or None; found {value!r}")
         return cls(values, np.fromiter(map(codes.__getitem__, listed), np.int32, len(listed)).reshape(column.shape))
 
     @classmethod
