@@ -3,7 +3,7 @@
 `jobs.config` composes these into the one configuration tree; unknown keys are refused.
 """
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -13,6 +13,29 @@ class Settings(BaseModel):
     """A frozen group of settings; an unknown key is an error, not a typo that silently does nothing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+SPAN = r"[1-9]\d*[mhd]"
+"""Of time, in minutes, hours or days: `90m`, `6h`, `7d`."""
+
+
+def span_of(text: str | None, days: int) -> timedelta:
+    """What a `SPAN` says; so many days where there is none."""
+    if text is None:
+        return timedelta(days=days)
+    return int(text[:-1]) * {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}[text[-1]]
+
+
+def whole_days(span: timedelta) -> int:
+    """The fewest days that hold it."""
+    return -(-span // timedelta(days=1))
+
+
+def refuse_two(group: BaseModel, *names: str) -> None:
+    """Raises `ValueError` for a span that is given twice, as `<name>` and as `<name>_days`."""
+    for name in names:
+        if {name, f"{name}_days"} <= group.model_fields_set and getattr(group, name) is not None:
+            raise ValueError(f"{name} and {name}_days say the same: give one of them")
 
 
 class WorldSettings(Settings):
@@ -47,6 +70,68 @@ EXPLORED_BY = {"epsilon": "epsilon_greedy", "temperature": "plackett_luce", "evi
 """Which kind of policy a setting is of."""
 
 
+class OfItems(Settings):
+    """Items told apart by a word of theirs."""
+
+    of: str = Field(
+        "category", description="`category`, or an attribute of the item: `item.brand` is attributes.item.brand"
+    )
+
+    @field_validator("of")
+    @classmethod
+    def _is_of_items(cls, name: str) -> str:
+        if name != "category" and not (name.startswith("item.") and name != "item."):
+            raise ValueError(f"must be category or item.<attribute>; not {name}")
+        return name
+
+    @property
+    def column(self) -> str:
+        """The ranker column that has the word."""
+        return "item_category" if self.of == "category" else f"attributes.{self.of}"
+
+
+class BoostSettings(OfItems):
+    """Items of one word are worth more, or less, than what is predicted of them."""
+
+    word: str = Field(description="which it must have")
+    times: float = Field(gt=0, description="multiplies the odds of the score, which stays a probability; 1: nothing")
+
+
+class BlockSettings(OfItems):
+    """Items of these words are not shown."""
+
+    words: tuple[str, ...] = Field(min_length=1, description="one of which it has")
+
+
+class CapSettings(OfItems):
+    """Of items with the same word, so many a page: a page may end early for it."""
+
+    most: int = Field(ge=1, description="with the same word on one page")
+
+
+class RepeatSettings(OfItems):
+    """What an item is worth beside those of the same word above it on the page."""
+
+    times: float = Field(gt=0, description="multiplies the odds of the score, once for each; below 1: diversity")
+
+
+class HeuristicSettings(Settings):
+    """What somebody wants of a surface's pages whatever is predicted; see `models.policies.heuristics`."""
+
+    boosts: tuple[BoostSettings, ...] = Field((), description="items worth more or less: of, word, times the odds")
+    blocks: tuple[BlockSettings, ...] = Field((), description="items that are not shown: of, words")
+    caps: tuple[CapSettings, ...] = Field((), description="so many a page of one word: of, most")
+    repeats: tuple[RepeatSettings, ...] = Field(
+        (), description="diversity, what each item of the same word above is worth: of, times the odds"
+    )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The ranker columns whose words they look at, each once."""
+        rules: tuple[OfItems, ...] = (*self.boosts, *self.blocks, *self.caps, *self.repeats)
+        return tuple(dict.fromkeys(rule.column for rule in rules))
+
+
 class SurfaceSettings(Settings):
     """How a surface's policy differs; what is not given is as for every other surface."""
 
@@ -54,6 +139,7 @@ class SurfaceSettings(Settings):
     temperature: float | None = Field(None, gt=0)
     epsilon: float | None = Field(None, ge=0, le=1)
     evidence: float | None = Field(None, gt=0)
+    heuristics: HeuristicSettings | None = Field(None, description="in place of those of every surface, all of them")
 
 
 class PolicySettings(Settings):
@@ -70,6 +156,9 @@ class PolicySettings(Settings):
         {"click": 1.0},
         description="what a click, a conversion or a further binary outcome is worth beside the others: items rank "
         "by the mean of their probabilities by weight; a mapping, given whole",
+    )
+    heuristics: HeuristicSettings = Field(
+        HeuristicSettings(), description="boosts, blocks, caps and diversity of every surface that has none of its own"
     )
 
     @field_validator("score_weights")
@@ -96,8 +185,19 @@ class PolicySettings(Settings):
         """The policy of one surface, the same on all; None: a surface that was not told."""
         if not self.surfaces:
             return self
-        own = self.surfaces.get(surface or "", SurfaceSettings()).model_dump(exclude_none=True)
+        own = {name: of for name, of in self.surfaces.get(surface or "", SurfaceSettings()) if of is not None}
         return self.model_copy(update={**own, "surfaces": {}})
+
+    @property
+    def plain(self) -> Self:
+        """The same without heuristics."""
+        return self.model_copy(update={"heuristics": HeuristicSettings()})
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The ranker columns of items that the heuristics of any surface look at."""
+        every = (self.heuristics, *(own.heuristics for own in self.surfaces.values() if own.heuristics))
+        return tuple(dict.fromkeys(column for heuristics in every for column in heuristics.columns))
 
 
 class TaskSettings(Settings):
@@ -123,6 +223,7 @@ class OutcomeSettings(Settings):
         "binary", description="whether it happened; or how much, the sum of its events' values, 0 without any"
     )
     window_days: int = Field(1, ge=1, description="impression to event; of test rows a click window is closed")
+    window: str | None = Field(None, pattern=SPAN, description="the same, in place of it, in hours or minutes: 6h, 90m")
     through: Literal["clicked"] | None = Field(
         None, description="`clicked`: it counts only of impressions that were clicked, and is learned given the click"
     )
@@ -139,7 +240,13 @@ class OutcomeSettings(Settings):
             raise ValueError(f"a binary outcome needs no unit; found {self.unit!r}")
         if self.quantiles_by and self.kind == "binary":
             raise ValueError(f"a binary outcome has no quantiles; found quantiles_by = {self.quantiles_by!r}")
+        refuse_two(self, "window")
         return self
+
+    @property
+    def span(self) -> timedelta:
+        """Impression to event."""
+        return span_of(self.window, self.window_days)
 
 
 OUTCOME_METRICS = {"binary": ("auc", "log_loss"), "value": ("auc_upper_half", "normalised_squared_error")}
@@ -402,6 +509,10 @@ class SingleTaskSettings(NetworkSettings):
     """A network for each task: `expert_width` is that of its hidden layer."""
 
 
+BY_SURFACE = "_by_surface"
+"""Follows the kind of a ranker that has one of its own for each surface (`models.rankers.by_surface`)."""
+
+
 class RankerSettings(Settings):
     """The settings of each ranker by its kind; one seed for all.
 
@@ -415,6 +526,11 @@ class RankerSettings(Settings):
         min_length=1,
         description="which a full training fits, of those below; popularity always",
     )
+    surfaces: Literal["consolidated", "bespoke", "auto"] = Field(
+        "consolidated",
+        description="one ranker for all surfaces; one for each, of that surface's rows alone; auto: both, of which the "
+        "better on the validation rows is offered to the gate",
+    )
     popularity: PopularitySettings = PopularitySettings()
     logistic: LogisticSettings = LogisticSettings()
     crosses: CrossesSettings = CrossesSettings()
@@ -427,14 +543,27 @@ class RankerSettings(Settings):
     @field_validator("kinds")
     @classmethod
     def _are_rankers(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
-        known = [name for name in cls.model_fields if name not in ("seed", "kinds")]
+        known = [name for name in cls.model_fields if name not in ("seed", "kinds", "surfaces")]
         if unknown := sorted(set(kinds) - set(known)):
             raise ValueError(f"must be of {', '.join(known)}; not {', '.join(unknown)}")
         return kinds
 
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The kinds that a full training fits, by what `surfaces` says."""
+        bespoke = tuple(kind + BY_SURFACE for kind in self.kinds if kind != "popularity")
+        return {"consolidated": self.kinds, "bespoke": bespoke or self.kinds, "auto": (*self.kinds, *bespoke)}[
+            self.surfaces
+        ]
+
+    def of_kind(self, kind: str) -> Any:
+        """The settings of a kind's own class; one by surface has those of its kind."""
+        return getattr(self, kind.removesuffix(BY_SURFACE))
+
     def of(self, *kinds: str) -> dict[str, Any]:
         """What made rankers of these kinds, flat, as JSON has it: the seed, and `<kind>.<name>` of each setting."""
         found = self.model_dump(mode="json")
+        kinds = tuple(dict.fromkeys(kind.removesuffix(BY_SURFACE) for kind in kinds))
         return {"seed": self.seed} | {f"{kind}.{name}": value for kind in kinds for name, value in found[kind].items()}
 
 
@@ -453,9 +582,41 @@ class Margins(Settings):
     hit_rate_at_3: float | None = Field(None, ge=0, description="of a request's list")
 
 
+METRICS_ONLY = "metrics-only"
+
+
+class WatchSettings(Settings):
+    """From where on a day's figure is wrong, and how often an alarm may be: see `models.monitoring`.
+
+    A figure alarms when it is beyond its bound for sure. The bounds are what somebody would get up for; the noise of
+    the day's sample, and of days, is not theirs to hold.
+    """
+
+    false_alarms_a_month: float = Field(0.5, gt=0, le=10, description="of all figures together, on days of no change")
+    quiet_days: int = Field(2, ge=1, description="days in a row without an alarm after which an incident closes")
+    baseline_days: int = Field(28, ge=7, description="days before that a figure is held against, open ones left out")
+    max_drift: float = Field(0.1, gt=0, description="population stability index of a column, its bias taken off")
+    max_null_rise: float = Field(0.02, gt=0, lt=1, description="share of nulls above the reference's")
+    max_unseen: float = Field(0.02, gt=0, lt=1, description="share of words that the reference never saw")
+    max_rate_change: float = Field(0.25, gt=0, description="of a click, conversion or predicted rate, relative")
+    max_traffic_change: float = Field(0.5, gt=0, description="of requests, and of the busiest users' share, relative")
+    max_share_change: float = Field(0.1, gt=0, lt=1, description="of the new items' share, absolute")
+    max_repeated: float = Field(0.02, gt=0, lt=1, description="share of events that were there before")
+    max_weight_change: float = Field(0.1, gt=0, description="of the mean weight that audits propensities, absolute")
+    max_auc_shortfall: float = Field(0.01, gt=0, lt=0.5, description="AUC below what the probabilities promise")
+    max_calibration: float = Field(1.25, gt=1, description="clicks predicted over clicks that came, or the inverse")
+    max_model_age_days: int = Field(14, ge=1, description="from the newest row that the live model learned from")
+    max_delay_change: float = Field(0.25, gt=0, description="of the usual wait for a conversion, relative")
+
+
 class GateSettings(Settings):
     """What a challenger must show before a person is even asked."""
 
+    profile: Literal["counterfactual", "metrics-only"] = Field(
+        "counterfactual",
+        description="what a gain is shown by: clicks of the replayed logs; or, where those hold no propensities and "
+        "nobody can tell that value, the metrics of `must_rise` on what was shown",
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
     risk_days: int = Field(
         14,
@@ -579,10 +740,23 @@ class GateSettings(Settings):
             raise ValueError(f"must be one of {', '.join(choices)} with a k from 1; not {name}")
         return name
 
+    @model_validator(mode="after")
+    def _something_shows_the_gain(self) -> Self:
+        if self.profile == METRICS_ONLY and not self.must_rise:
+            raise ValueError(
+                f'{METRICS_ONLY} needs gate.must_rise, metrics that show the gain, say ["ndcg_at_10"]; found none'
+            )
+        return self
+
     @property
     def value_confidence(self) -> float:
         """The confidence of the value's difference, by which a gain is shown, of a look that is the only one."""
         return self.confidence
+
+    @property
+    def metrics_confidence(self) -> float:
+        """That of the metrics' differences: the look's own where they must show the gain."""
+        return self.value_confidence if self.profile == METRICS_ONLY else self.confidence
 
     def at(self, risk: float) -> "GateSettings":
         """The same for a look that may spend `risk`, in (0, 1); see `models.evaluation.risk`."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.moment.columns import LABELS, attribute_keys, training_data
-from models.rankers.features import ATTRIBUTE_PREFIX
+from models.rankers.features import ATTRIBUTE_PREFIX, attribute
 from models.rankers.protocol import FurtherOutcome, Inputs, Room, TrainingData, parts
 from models.rankers.words import Words
 from models.settings import OutcomeSettings
@@ -52,7 +52,7 @@ class Gathered:
 
     def data(self, keys: Iterable[str]) -> TrainingData:
         """All rows, with the attributes of `keys`, and those alone."""
-        attributes = {f"{ATTRIBUTE_PREFIX}{key}": Words.unknown(self._n) for key in keys}
+        wanted = [f"{ATTRIBUTE_PREFIX}{key}" for key in keys]
         there = {name: array[: self._n] for name, array in self._arrays.items()}
         clicked, converted, weight = (there.pop(name) for name in LABELS)
         further = {
@@ -63,7 +63,7 @@ class Gathered:
             for name, array in there.items()
         }
         plain = {name: column for name, column in found.items() if not name.startswith(ATTRIBUTE_PREFIX)}
-        told = {name: found.get(name, nothing) for name, nothing in attributes.items()}
+        told = {name: found[name] if name in found else attribute(name, Words.unknown(self._n)) for name in wanted}
         return TrainingData({**plain, **told}, clicked, converted, weight, outcomes=further, room=self._room)
 
     def _coded(self, name: str, words: Words) -> NDArray[np.int32]:

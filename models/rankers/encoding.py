@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC
+from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC, attributes_of
 from models.rankers.protocol import Column, Columns, Floats, Room, parts, taken
 from models.rankers.words import Words, said_once
 
@@ -25,15 +25,16 @@ class Encoding:
 
     @classmethod
     def fit(cls, features: Columns, rows: NDArray[np.int64], max_categories: int) -> Self:
-        """Every numeric and categorical column of `models.rankers.features` and every `attributes.*` column present.
+        """Every numeric and categorical column of `models.rankers.features` and every `attributes.*` column present,
+        those of numbers as numbers.
 
         The `max_categories` most frequent values of a column among `rows` are kept, ties going to the smaller value.
         Raises ValueError when a named column is missing.
         """
-        attributes = sorted(name for name in features if name.startswith(ATTRIBUTE_PREFIX))
+        attributes, told = attributes_of(features)
         require(features, (*NUMERIC, *CATEGORICAL))
         kept = {name: _frequent(taken(features[name], rows), max_categories) for name in (*CATEGORICAL, *attributes)}
-        return cls(NUMERIC, kept)
+        return cls((*NUMERIC, *told), kept)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -41,17 +42,19 @@ class Encoding:
         return tuple(FIRST_KEPT_CODE + len(kept) for kept in self.vocabularies.values())
 
     def numbers(self, features: Columns) -> Floats:
-        """The numeric columns as (n, numeric), NaN where a value is unknown or not finite."""
-        require(features, self.numeric)
-        table = np.column_stack([np.asarray(features[name], dtype=np.float64) for name in self.numeric])
+        """The numeric columns as (n, numeric), NaN where a value is unknown or not finite, or an attribute missing."""
+        require(features, [name for name in self.numeric if not name.startswith(ATTRIBUTE_PREFIX)])
+        n = max(len(features[name]) for name in self.numeric if name in features)
+        unknown = np.full(n, np.nan)
+        table = np.column_stack([np.asarray(features.get(name, unknown), dtype=np.float64) for name in self.numeric])
         table[~np.isfinite(table)] = np.nan
         return table
 
     def by_parts(self, features: Columns, rows: NDArray[np.int64]) -> Iterator[Floats]:
         """`numbers` of some rows, some at once."""
-        require(features, self.numeric)
+        there = {name: features[name] for name in self.numeric if name in features}
         for part in parts(len(rows)):
-            yield self.numbers({name: features[name][rows[part]] for name in self.numeric})
+            yield self.numbers({name: column[rows[part]] for name, column in there.items()})
 
     def codes(self, features: Columns, room: Room = np.empty) -> NDArray[np.int32]:
         """The categorical columns as (n, categorical) codes in [0, size of the column).

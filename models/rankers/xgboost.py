@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.delays.methods import of_stages
-from models.rankers.encoding import UNKNOWN_CODE, Encoding, require
+from models.rankers.encoding import UNKNOWN_CODE, Encoding
 from models.rankers.features import TABLE
 from models.rankers.labels import Label, click_label, conversion_heads, conversion_of_clicks, counted_conversions
 from models.rankers.protocol import Columns, Floats, Predictions, Room, TrainingData, parts, taken
@@ -369,11 +369,11 @@ def _of_stage(number: int) -> str:
 
 def table_of(encoding: Encoding, features: Columns, room: Room = np.empty) -> NDArray[np.float32]:
     """(n, numeric + categorical) float32; NaN where a number or a category is unknown."""
-    require(features, encoding.numeric)
     codes, first = encoding.codes(features, room), len(encoding.numeric)
     table: NDArray[np.float32] = room((len(codes), first + codes.shape[1]), np.float32)
+    there = {name: features[name] for name in encoding.numeric if name in features}
     for part in parts(len(codes)):
-        table[part, :first] = encoding.numbers({name: features[name][part] for name in encoding.numeric})
+        table[part, :first] = encoding.numbers({name: column[part] for name, column in there.items()})
         table[part, first:] = np.where(codes[part] == UNKNOWN_CODE, np.float32(np.nan), codes[part])
     return table
 

@@ -106,8 +106,8 @@ def test_a_surface_nobody_named_has_the_default_task(surface: str, task: str) ->
 def test_what_a_request_says_once_has_the_codes_of_its_copies(word: str | None, n: int) -> None:
     """One cell seen n times is looked up once; nothing else may come of it."""
     once, copied = np.broadcast_to(objects([word]), (n,)), objects([word] * n)
-    assert Words.of(once)[1] == Words.of(copied)[1]
-    np.testing.assert_array_equal(Words.of(once)[0], Words.of(copied)[0])
+    assert Words.of(once).values == Words.of(copied).values
+    np.testing.assert_array_equal(Words.of(once).at, Words.of(copied).at)
     given = ({"a": 3, "": 4, "a\x00": 5}, 1, 2)
     found, wanted = (codes_of(of, given[0], otherwise=given[1], unknown=given[2]) for of in (once, copied))
     np.testing.assert_array_equal(found, wanted)
