@@ -73,6 +73,7 @@ def html(day: date, past: Past, found: Sequence[Incident], model: str) -> str:
     rows = [row for row in past.rows if row["day"] == str(day)]
     asked = [row for row in rows if row["p_value"] is not None or row["bound_high"] is not None or row["state"]]
     groups = [_group(cause.name, [row for row in asked if cause_of(row["metric"]) == cause], past) for cause in CAUSES]
+    groups.sort(key=lambda group: not any(line.state for line in group.top))
     return _template().render(
         day=day,
         model=model,
@@ -130,7 +131,7 @@ def _line(row: Row, past: Past) -> Line:
     held = f"against {row['reference']}" if row["reference"] else ""
     known = row["value"] is not None
     return Line(
-        name=name.replace("_", " "),
+        name=name.replace("p_click", "p(click)").replace("_", " "),
         note="; ".join(filter(None, (where, held, row["note"] if known else ""))),
         value=_number(row["value"]) if known else "refused",
         range=f"{_number(row['low'])} to {_number(row['high'])}" if known and row["low"] != row["high"] else "",

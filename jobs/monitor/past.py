@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
+from jobs.errors import Refused
 from jobs.lake.run import Run
 from models.evaluation.estimate import Estimate, Finding
 from models.monitoring.alarms import State, state
@@ -25,11 +26,19 @@ class Past:
 
     @classmethod
     def of(cls, run: Run, day: date) -> "Past":
-        """As many days as trends or settings look back, and as may be left out because something was open."""
+        """As many days as trends or settings look back, and as may be left out because something was open.
+
+        A report of before its columns were what they are is left out: an upgrade starts a past of its own.
+        """
         back = 2 * max(run.config.monitoring.baseline_days, TRENDS_DAYS)
-        days = [one for one in run.published_days("serving_reports") if timedelta(0) < day - one <= timedelta(back)]
-        rows = run.read("serving_reports", days).to_pylist() if days else []
-        return cls(tuple(sorted(rows, key=lambda row: row["day"])), run.config.monitoring.quiet_days)
+        rows: list[Row] = []
+        for one in sorted(run.published_days("serving_reports")):
+            if timedelta(0) < day - one <= timedelta(back):
+                try:
+                    rows += run.read("serving_reports", [one]).to_pylist()
+                except Refused as older:
+                    run.say(f"the report of {one} does not count: {older}")
+        return cls(tuple(rows), run.config.monitoring.quiet_days)
 
     def and_day(self, rows: Sequence[Row], day: date) -> "Past":
         """With one more day at the end, in place of what was published of it before."""

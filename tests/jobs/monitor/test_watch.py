@@ -1,6 +1,7 @@
 """A day's traffic against the reference in the bundle and the days before: real rows and real reports."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -186,3 +187,19 @@ def test_a_figure_that_is_open_and_not_told_of_stays_open(restored: Config) -> N
     found = report(restored)["drift.gone", ""]
     assert (found["value"], found["alarm"], found["state"]) == (None, False, "open")
     publish(restored, "serving_reports", pa.Table.from_pylist(rows, LAKE["serving_reports"].schema), day=str(eve))
+
+
+def test_a_report_of_before_an_upgrade_does_not_count_and_stops_nothing(
+    restored: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its columns were others; nobody has to run old days again before today can be watched."""
+    eve, table = LIVE_DAY - timedelta(days=1), LAKE["serving_reports"]
+    rows = Lake(restored.lake.root).read("serving_reports", [eve]).drop(["day"])
+    older = replace(table, columns={name: of for name, of in table.columns.items() if name != "surface"})
+    with monkeypatch.context() as before:
+        before.setitem(LAKE, "serving_reports", older)
+        publish(restored, "serving_reports", rows.drop(["surface"]), day=str(eve))
+    job.run(a_run("monitor", restored, LIVE_DAY))
+    assert report(restored)["clicks_per_impression", ""]["reference"] == f"{PAST - 1} days before"
+    assert f"the report of {eve} does not count" in capsys.readouterr().err
+    publish(restored, "serving_reports", rows, day=str(eve))
