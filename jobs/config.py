@@ -138,6 +138,22 @@ class ValidationSettings(Settings):
     max_quarantine_share: float = Field(0.05, ge=0, le=1, description="of a table's rows of a day; above it: refused")
 
 
+class SurfaceLabelSettings(Settings):
+    """What a click is on one surface: what `clicked` says of its impressions, to training, evidence and monitoring."""
+
+    click: str | None = Field(
+        None, description="a binary outcome of `outcomes` whose events count there in place of clicks; none: clicks do"
+    )
+    click_window_days: int | None = Field(
+        None, ge=1, description="impression to that event, at most the general one; not set: the general one"
+    )
+
+    @property
+    def span(self) -> timedelta | None:
+        """Impression to that event; None: as everywhere."""
+        return None if self.click_window_days is None else timedelta(days=self.click_window_days)
+
+
 class AttributionSettings(Settings):
     """Which clicks a purchase pays, and until when a missing one is unknown."""
 
@@ -152,6 +168,20 @@ class AttributionSettings(Settings):
     late_days: Annotated[int, Changes("validate")] = Field(
         2, ge=0, description="how many days late an event may come, and how many apart two copies of one may lie"
     )
+    surfaces: dict[str, SurfaceLabelSettings] = Field(
+        {}, description="label rules of surfaces by name: click, click_window_days; a mapping, given whole"
+    )
+
+    @model_validator(mode="after")
+    def _no_surface_waits_longer(self) -> Self:
+        """Or a dataset's embargo would not close its clicks."""
+        for name, own in self.surfaces.items():
+            if own.span is not None and own.span > self.to_click:
+                raise ValueError(
+                    f"surfaces: {name}.click_window_days must be at most the window of all, {self.to_click}; "
+                    f"found {own.click_window_days}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _each_window_is_given_once(self) -> Self:
@@ -620,6 +650,19 @@ class Config(Settings):
         if wrong:
             raise ValueError(
                 f"policy.score_weights: outcomes between 0 and 1 are {', '.join(known)}; found {', '.join(wrong)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_declared_outcomes(self) -> Self:
+        longest = self.attribution.click_window_days
+        fit = [name for name, of in self.outcomes.items() if of.kind == "binary" and of.through is None]
+        fit = [name for name in fit if self.outcomes[name].window_days <= longest]
+        wrong = {name: own.click for name, own in self.attribution.surfaces.items() if own.click not in (None, *fit)}
+        if wrong:
+            raise ValueError(
+                f"attribution.surfaces: a click can be a binary outcome that is not through another, within {longest}"
+                f" days: {', '.join(fit) or 'none is declared'}; found {wrong}"
             )
         return self
 

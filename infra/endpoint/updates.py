@@ -7,6 +7,7 @@ file at most a step behind. On the way back it is done first: a full disk keeps 
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -20,11 +21,12 @@ from infra.endpoint.processes import Processes
 from infra.endpoint.serving import Incoming, Serving
 from infra.endpoint.shift import Alarms, Phase, Plan, Shift, moved, together
 from infra.endpoint.state import Deployment, Endpoint, Kept, Registry, Served
-from jobs.errors import TidegateError
 
 Ask = Callable[[Sequence[str]], Mapping[str, str]]
 """States of CloudWatch's alarms by name."""
 LOOK_SECONDS = 0.25
+AGAIN_SECONDS = 10.0
+"""Between two tries to load what served before a restart."""
 MOST_RESTARTS = 2
 """An update during which the server was restarted more often is taken for the reason."""
 SETTLED = ("InService", "UpdateRollbackFailed")
@@ -57,6 +59,8 @@ class Updates:
         self._loading = Loading(registry, ready, source)
         self._incoming: dict[str, Serving] = {}
         self._kept: dict[str, Serving] = {}
+        self._again: dict[str, float] = {}
+        """When to try again to load what served before a restart."""
         self._watcher: threading.Thread | None = None
         self._closing = threading.Event()
         self._experiments: Experiments | None = None
@@ -79,6 +83,7 @@ class Updates:
 
     def drop(self, name: str) -> None:
         """An endpoint is gone."""
+        self._again.pop(name, None)
         gone = [found for of in (self.serving, self._incoming, self._kept) if (found := of.pop(name, None))]
         self._retire(name, *gone)
 
@@ -88,7 +93,7 @@ class Updates:
 
     # -- loading ----------------------------------------------------------------------------------
     def _bring_up(self, name: str) -> None:
-        endpoint = self._state.endpoints[name]
+        endpoint, loaded = self._state.endpoints[name], None
         try:
             loaded = self._load(name, endpoint.served)
             with self._lock, self._registry.unchanged_on_error():
@@ -102,7 +107,8 @@ class Updates:
                 endpoint.status, endpoint.modified = "Failed", self._clock()
                 endpoint.failure = f"{type(error).__name__}: {error}"
                 self._save_or_say()
-            return
+            if loaded is not None:
+                self._retire(name, loaded)
 
     def _bring_in(self, name: str) -> None:
         deployment = self._state.endpoints[name].deployment
@@ -116,6 +122,8 @@ class Updates:
         with self._lock:
             if self._is_under_way(name, deployment.started):
                 self._incoming[name] = loaded
+            else:  # it took longer than it may, and was taken back meanwhile
+                self._retire(name, loaded)
         self._look_at(name)
         self.watch()
 
@@ -133,12 +141,16 @@ class Updates:
             endpoint, serving = self._state.endpoints.get(name), self.serving.get(name)
             if endpoint is None or serving is None or endpoint.deployment is not None:
                 return None
-            wanted = [(of, endpoint.served.counts[variant]) for variant, of in serving.variants.items()]
+            # Two variants of the same bytes may be the same processes.
+            wanted: dict[int, tuple[int, Processes]] = {}
+            for variant, of in serving.variants.items():
+                least, _ = wanted.get(id(of), (0, of))
+                wanted[id(of)] = max(least, endpoint.served.counts[variant]), of
         try:
-            for of, count in wanted:
+            for count, of in wanted.values():
                 of.scale(count)
-        except TidegateError as error:
-            return str(error)
+        except Exception as error:  # noqa: BLE001 - the endpoint must not stay Updating for it
+            return f"{type(error).__name__}: {error}"
         return None
 
     def _give_up(self, name: str, started: float, failure: str) -> None:
@@ -172,6 +184,7 @@ class Updates:
         except Rejected as error:  # it cannot be written down now; the next look tries again
             _log.error("inference experiments cannot go on: %s", error)
         self._loading.close_what_left()
+        self._try_again()
 
     def _look_at(self, name: str) -> None:
         endpoint = self._state.endpoints.get(name)
@@ -307,7 +320,10 @@ class Updates:
         found = self._state.endpoints.values()
         running = self._experiments is not None and self._experiments.waits()
         return (
-            running or self._loading.waits or any(one.deployment is not None or one.kept is not None for one in found)
+            running
+            or self._loading.waits
+            or bool(self._again)
+            or any(one.deployment is not None or one.kept is not None for one in found)
         )
 
     def _keep_looking(self) -> None:
@@ -349,6 +365,37 @@ class Updates:
             endpoint.failure = f"the update to {deployment.served.config} was interrupted by a restart"
         if name not in self.serving:
             endpoint.status, endpoint.failure = "Failed", failure
+            self._again[name] = time.monotonic() + AGAIN_SECONDS
+
+    def _try_again(self) -> None:
+        """What served before the restart and could not be loaded after it, which may have been the machine's fault."""
+        for name, at in list(self._again.items()):
+            if time.monotonic() >= at:
+                self._again[name] = float("inf")
+                self._loads.submit(self._bring_back, name)
+
+    def _bring_back(self, name: str) -> None:
+        endpoint = self._state.endpoints.get(name)
+        if not self._is_lost(endpoint) or endpoint is None:
+            self._again.pop(name, None)
+            return
+        found, failure = self._try(name, endpoint.served)
+        with self._lock:
+            if found is None:
+                endpoint.failure, self._again[name] = failure, time.monotonic() + AGAIN_SECONDS
+            elif self._state.endpoints.get(name) is endpoint and self._is_lost(endpoint):
+                self._again.pop(name, None)
+                self.serving[name], endpoint.status, endpoint.failure = found, "InService", None
+                self._save_or_say()
+            else:  # the next look finds out what is wanted now
+                self._retire(name, found)
+                if name in self._again:
+                    self._again[name] = time.monotonic() + AGAIN_SECONDS
+
+    @staticmethod
+    def _is_lost(endpoint: Endpoint | None) -> bool:
+        """Failed, and nobody has asked for anything else since."""
+        return endpoint is not None and endpoint.status == "Failed" and endpoint.deployment is None
 
     def _resume_shift(self, name: str, endpoint: Endpoint, deployment: Deployment, failure: str | None) -> None:
         """Both configs had requests: the update goes on, or back, or the new one stays where the old cannot be had."""
@@ -381,6 +428,8 @@ class Updates:
         with self._lock:
             if found is not None and name in self._state.endpoints and endpoint.kept is not None:
                 self._kept[name] = found
+            elif found is not None:
+                self._retire(name, found)
             elif failure is not None:
                 _log.error("%s is not kept for endpoint %s: %s", endpoint.kept, name, failure)
 

@@ -47,6 +47,8 @@ NEWEST = "newest"
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 WRITE_ROWS = 10_000
 READ_KEYS = 1_000
+READ_SECONDS = 1.0
+"""The longest that the endpoint waits for Redis; its requests have less, and popularity answers them."""
 CHECK_SECONDS = 1.0
 """How old the reader's idea of the newest publication may be."""
 Columns = dict[str, NDArray[Any]]
@@ -223,7 +225,7 @@ class _Slot:
     def refresh(self) -> None:
         """Look at the marker, and hold what it names."""
         if self._store is None and _registry(self._config, self._name).is_file():
-            self._store = _store(self._config, self._name)
+            self._store = _store(self._config, self._name, READ_SECONDS)
         if self._store is None:
             return
         with _reachable(self._config):
@@ -272,8 +274,12 @@ def _registry(config: Config, slot: str) -> Path:
     return config.features.online_path / slot / "registry.db"
 
 
-def _store(config: Config, slot: str) -> "FeatureStore":
-    """Feast's store of a slot as configured; the registry is read once and kept."""
+def _store(config: Config, slot: str, seconds: float | None = None) -> "FeatureStore":
+    """Feast's store of a slot as configured; the registry is read once and kept.
+
+    `seconds`: so long Redis is waited for, and not asked again but where a connection had ended meanwhile. By itself
+    the client asks a store that is gone for ten seconds, and one that hangs for ever: a request would wait with it.
+    """
     import_feast()
     from feast import FeatureStore, RepoConfig
 
@@ -282,8 +288,9 @@ def _store(config: Config, slot: str) -> "FeatureStore":
     online: dict[str, Any] = {"type": "sqlite", "path": str(registry.with_name("online.db"))}
     if settings.online_store == "redis":
         # Without skip_dedup a second, corrected run of the same day would be dropped silently.
-        online = {"type": "redis", "connection_string": settings.redis_url, "skip_dedup": True}
-    return FeatureStore(
+        limits = "" if seconds is None else f",socket_timeout={seconds},socket_connect_timeout={seconds}"
+        online = {"type": "redis", "connection_string": settings.redis_url + limits, "skip_dedup": True}
+    store = FeatureStore(
         config=RepoConfig(
             project=slot,
             provider="local",
@@ -293,6 +300,15 @@ def _store(config: Config, slot: str) -> "FeatureStore":
             entity_key_serialization_version=3,
         )
     )
+    if seconds is not None and settings.online_store == "redis":
+        from redis.backoff import NoBackoff
+        from redis.exceptions import ConnectionError as Gone
+        from redis.retry import Retry
+
+        # Feast has no setting for it.
+        client = store._get_provider().online_store._get_client(store.config.online_store)
+        client.set_retry(Retry(NoBackoff(), 1, supported_errors=(Gone,)))
+    return store
 
 
 def _apply(store: "FeatureStore", config: Config, slot: str) -> None:

@@ -435,24 +435,34 @@ LAKE: dict[str, Table] = {
         ),
         Table(
             "serving_reports",
-            "how the endpoint did on a day, one figure a row",
-            ("metric",),
+            "how the endpoint and its traffic did on a day, one figure a row",
+            ("metric", "surface"),
             {
                 "metric": _c(STR),
+                "surface": _c(STR),  # "": all of them
                 "value": _c(pa.float64(), "?"),
                 "stderr": _c(pa.float64(), "?"),
                 "low": _c(pa.float64(), "?"),
                 "high": _c(pa.float64(), "?"),
                 "n": _c(pa.int64()),
                 "effective_n": _c(pa.float64(), "?"),
+                "reference": _c(STR),  # what it is held against, "": nothing
+                "expected": _c(pa.float64(), "?"),
+                "bound_low": _c(pa.float64(), "?"),  # beyond these, for sure, it alarms
+                "bound_high": _c(pa.float64(), "?"),
+                "p_value": _c(pa.float64(), "?"),  # of a figure that is within them
                 "alarm": _c(pa.bool_()),
+                "state": _c(STR),  # of its incident: opened, open, closed; "": none
+                "suspect": _c(STR),  # whom to suspect first while it is open
+                "closes": _c(STR, "?"),  # the day at whose end the labels it counts are closed; null: they are
+                "model": _c(STR),  # the candidate that is watched
                 "note": _c(STR),
             },
         ),
         Table(
             "readouts",
             "experiment readouts of a day: variant against control",
-            ("experiment", "metric"),
+            ("experiment", "variant", "metric"),
             {
                 "experiment": _c(STR),
                 "metric": _c(STR),
@@ -465,6 +475,15 @@ LAKE: dict[str, Table] = {
                 "n": _c(pa.int64()),
                 "effective_n": _c(pa.float64(), "?"),
                 "note": _c(STR),
+                # of a declared experiment; null of the endpoint against logging
+                "always_low": _c(pa.float64(), "?"),  # of the interval that may be read on any day
+                "always_high": _c(pa.float64(), "?"),
+                "p_value": _c(pa.float64(), "?"),  # of one look at a planned end; of `sample_ratio`: of the arms' users
+                "always_p": _c(pa.float64(), "?"),  # valid on any day
+                "detectable": _c(pa.float64(), "?"),  # the least lift of control that this much data shows, on any day
+                "variance_left": _c(pa.float64(), "?"),  # by what is known of users before the start; 1: nothing
+                "verdict": _c(STR, "?"),  # of the row `verdict`: ship, stop or go on, until when, and why
+                "closes_on": _c(STR, "?"),  # the day on which the last label it rests on closes
             },
         ),
         Table(
