@@ -29,7 +29,8 @@ RANKERS: dict[str, type[Ranker]] = {ranker.kind: ranker for ranker in _WEAKEST_F
 BASELINE = PopularityRanker.kind
 """Fitted every time: the endpoint's fallback, and the champion where none was ever deployed."""
 EVERY_KIND: dict[str, type[Ranker]] = RANKERS | {
-    made.kind: made for made in (by_surface(of) for of in _WEAKEST_FIRST if of is not PopularityRanker)
+    made.kind: cast(type[Ranker], made)
+    for made in (by_surface(of) for of in _WEAKEST_FIRST if of is not PopularityRanker)
 }
 """And those that have one of these for each surface, behind them: of two that are as good one is simpler than many."""
 RESUMABLE: dict[str, type[Resumable]] = {ranker.kind: ranker for ranker in (SingleTaskRanker, MMoERanker)}
