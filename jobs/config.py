@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
@@ -25,6 +26,7 @@ from models.experiments.assignment import conflicts
 from models.experiments.settings import ExperimentSettings
 from models.settings import (
     OUTCOME_METRICS,
+    SPAN,
     DelaySettings,
     GateSettings,
     OutcomeSettings,
@@ -35,6 +37,9 @@ from models.settings import (
     TaskSettings,
     WatchSettings,
     WorldSettings,
+    refuse_two,
+    span_of,
+    whole_days,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,6 +148,11 @@ class SurfaceLabelSettings(Settings):
         None, ge=1, description="impression to that event, at most the general one; not set: the general one"
     )
 
+    @property
+    def span(self) -> timedelta | None:
+        """Impression to that event; None: as everywhere."""
+        return None if self.click_window_days is None else timedelta(days=self.click_window_days)
+
 
 class AttributionSettings(Settings):
     """Which clicks a purchase pays, and until when a missing one is unknown."""
@@ -150,7 +160,11 @@ class AttributionSettings(Settings):
     model: Literal["last_click", "first_click", "linear", "time_decay"] = "last_click"
     half_life_days: int = Field(7, ge=1, description="time decay: a click this much older earns half as much")
     window_days: int = Field(7, ge=1, description="click to purchase")
+    window: str | None = Field(None, pattern=SPAN, description="the same, in place of it, in hours or minutes: 6h, 90m")
     click_window_days: Annotated[int, Changes("validate")] = Field(1, ge=1, description="impression to click")
+    click_window: Annotated[str | None, Changes("validate")] = Field(
+        None, pattern=SPAN, description="the same, in place of it; a dataset still waits for whole days of clicks"
+    )
     late_days: Annotated[int, Changes("validate")] = Field(
         2, ge=0, description="how many days late an event may come, and how many apart two copies of one may lie"
     )
@@ -162,12 +176,37 @@ class AttributionSettings(Settings):
     def _no_surface_waits_longer(self) -> Self:
         """Or a dataset's embargo would not close its clicks."""
         for name, own in self.surfaces.items():
-            if (own.click_window_days or 0) > self.click_window_days:
+            if own.span is not None and own.span > self.to_click:
                 raise ValueError(
-                    f"surfaces: {name}.click_window_days must be at most click_window_days, {self.click_window_days};"
-                    f" found {own.click_window_days}"
+                    f"surfaces: {name}.click_window_days must be at most the window of all, {self.to_click}; "
+                    f"found {own.click_window_days}"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _each_window_is_given_once(self) -> Self:
+        refuse_two(self, "window", "click_window")
+        return self
+
+    @property
+    def to_purchase(self) -> timedelta:
+        """Click to purchase."""
+        return span_of(self.window, self.window_days)
+
+    @property
+    def to_click(self) -> timedelta:
+        """Impression to click."""
+        return span_of(self.click_window, self.click_window_days)
+
+    @property
+    def purchase_days(self) -> int:
+        """Whole days that hold `to_purchase`: days of the lake are looked at whole."""
+        return whole_days(self.to_purchase)
+
+    @property
+    def click_days(self) -> int:
+        """Whole days that hold `to_click`."""
+        return whole_days(self.to_click)
 
 
 class FeatureSettings(Settings):
@@ -185,7 +224,9 @@ class FeatureSettings(Settings):
     session_gap_minutes: int = Field(30, ge=1, description="a longer pause between a user's events ends the session")
     encoding_prior_impressions: float = Field(100.0, gt=0, description="pseudo-impressions of a target encoding")
     encoding_min_impressions: int = Field(10, ge=1, description="rarer values have no encoding; a default stands in")
-    online: Annotated[bool, NO_ROW] = Field(True, description="publish the newest values to the online store")
+    online: Annotated[bool | None, NO_ROW] = Field(
+        None, description="publish the newest values to the online store; not set: where `endpoint.url` is"
+    )
     online_store: Annotated[Literal["sqlite", "redis"], NO_ROW] = "sqlite"
     online_path: Annotated[Path, NO_ROW] = Field(
         ROOT / "var" / "online", description="registry, and the SQLite online store"
@@ -326,6 +367,10 @@ class ServedSurfaceSettings(Settings):
         return usual if self.timeout_ms is None else self.timeout_ms / 1000
 
 
+FILL_IN = "FILL IN"
+"""How a value begins that a file of settings cannot know."""
+
+
 class AwsSettings(Settings):
     """What an endpoint needs of an AWS account; without a bucket its models are folders, which only ours can read."""
 
@@ -362,13 +407,16 @@ class EndpointSettings(Settings):
 
     url: str = Field(
         "http://127.0.0.1:8700",
-        description="of the control plane and of invocations: the local endpoint's, or SageMaker's",
+        description="of the control plane and of invocations, the local endpoint's; `aws`: SageMaker, which has two",
     )
     name: str = Field("tidegate", description="of the endpoint, and of its row in the ledger")
     region: str = Field("eu-central-1", description="as AWS names them")
     timeout_ms: int = Field(60, ge=1, description="from a request's arrival; then popularity answers")
     state: Path = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
-    processes: int = Field(1, ge=1, le=64, description="of each variant; one for each core that is its own")
+    processes: int = Field(1, ge=1, le=64, description="of an instance of a variant; one for each core that is its own")
+    most_processes: int = Field(
+        4, ge=1, le=64, description="of a variant, however many instances are asked for; never fewer than `processes`"
+    )
     hung_seconds: float = Field(10.0, gt=0, description="without an answer to a ping; then a process is begun anew")
     keep_loaded_seconds: float = Field(600.0, ge=0, description="after its last request, for a way back without a load")
     alarms_url: str | None = Field(
@@ -380,6 +428,22 @@ class EndpointSettings(Settings):
         description="by name; those not named have the defaults. A surface that neither this nor the bundle's training"
         " knows is refused",
     )
+
+    @property
+    def on_aws(self) -> bool:
+        """Whether AWS itself is meant, no server at an address of ours."""
+        return self.url == "aws"
+
+    def filled_in(self) -> Self:
+        """Itself; raises `Misconfigured` naming what of AWS's is asked for and a team must still say."""
+        if self.on_aws or self.aws.bucket is not None:
+            open_ones = [name for name, value in self.aws if isinstance(value, str) and value.startswith(FILL_IN)]
+            if self.on_aws and self.aws.bucket is None:
+                open_ones.append("bucket")
+            if open_ones:
+                names = ", ".join(f"endpoint.aws.{name}" for name in open_ones)
+                raise Misconfigured(f"the endpoint needs {names}; found nothing that a team has filled in")
+        return self
 
     @field_validator("surfaces")
     @classmethod
@@ -447,6 +511,12 @@ class ReleaseSettings(Settings):
     )
     click_minutes: int = Field(
         15, ge=1, description="canary: a click so long after its request counts; the request counts once that is over"
+    )
+    click_log: str | None = Field(
+        None,
+        min_length=1,
+        description="canary: where impressions and clicks lie by the hour, a folder or s3://bucket/prefix; not set:"
+        " `lake.raw`",
     )
     tolerated_clicks_drop: float = Field(
         0.05, ge=0, lt=1, description="canary: clicked requests below the champion's, relative; more rolls back"
@@ -604,6 +674,12 @@ class Config(Settings):
             there = ", ".join(sorted(known)) or "none: no further outcome is declared"
             raise ValueError(f"gate: metrics of further outcomes are {there}; found {', '.join(wrong)}")
         return self
+
+    @property
+    def online(self) -> bool:
+        """Whether the newest features go online: where it is said, else where an endpoint is configured."""
+        said = self.features.online
+        return "url" in self.endpoint.model_fields_set if said is None else said
 
     def digest(self, stage: str) -> str:
         """Sixteen hex digits that change with every setting that can change a row `stage` writes, and with no other.

@@ -3,7 +3,7 @@
 `jobs.config` composes these into the one configuration tree; unknown keys are refused.
 """
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -13,6 +13,29 @@ class Settings(BaseModel):
     """A frozen group of settings; an unknown key is an error, not a typo that silently does nothing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+SPAN = r"[1-9]\d*[mhd]"
+"""Of time, in minutes, hours or days: `90m`, `6h`, `7d`."""
+
+
+def span_of(text: str | None, days: int) -> timedelta:
+    """What a `SPAN` says; so many days where there is none."""
+    if text is None:
+        return timedelta(days=days)
+    return int(text[:-1]) * {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}[text[-1]]
+
+
+def whole_days(span: timedelta) -> int:
+    """The fewest days that hold it."""
+    return -(-span // timedelta(days=1))
+
+
+def refuse_two(group: BaseModel, *names: str) -> None:
+    """Raises `ValueError` for a span that is given twice, as `<name>` and as `<name>_days`."""
+    for name in names:
+        if {name, f"{name}_days"} <= group.model_fields_set and getattr(group, name) is not None:
+            raise ValueError(f"{name} and {name}_days say the same: give one of them")
 
 
 class WorldSettings(Settings):
@@ -200,6 +223,7 @@ class OutcomeSettings(Settings):
         "binary", description="whether it happened; or how much, the sum of its events' values, 0 without any"
     )
     window_days: int = Field(1, ge=1, description="impression to event; of test rows a click window is closed")
+    window: str | None = Field(None, pattern=SPAN, description="the same, in place of it, in hours or minutes: 6h, 90m")
     through: Literal["clicked"] | None = Field(
         None, description="`clicked`: it counts only of impressions that were clicked, and is learned given the click"
     )
@@ -216,7 +240,13 @@ class OutcomeSettings(Settings):
             raise ValueError(f"a binary outcome needs no unit; found {self.unit!r}")
         if self.quantiles_by and self.kind == "binary":
             raise ValueError(f"a binary outcome has no quantiles; found quantiles_by = {self.quantiles_by!r}")
+        refuse_two(self, "window")
         return self
+
+    @property
+    def span(self) -> timedelta:
+        """Impression to event."""
+        return span_of(self.window, self.window_days)
 
 
 OUTCOME_METRICS = {"binary": ("auc", "log_loss"), "value": ("auc_upper_half", "normalised_squared_error")}
@@ -572,9 +602,10 @@ class WatchSettings(Settings):
     max_traffic_change: float = Field(0.5, gt=0, description="of requests, and of the busiest users' share, relative")
     max_share_change: float = Field(0.1, gt=0, lt=1, description="of the new items' share, absolute")
     max_repeated: float = Field(0.02, gt=0, lt=1, description="share of events that were there before")
-    max_weight_gap: float = Field(0.1, gt=0, description="of the propensities' mean weight from 1")
+    max_weight_change: float = Field(0.1, gt=0, description="of the mean weight that audits propensities, absolute")
     max_auc_shortfall: float = Field(0.01, gt=0, lt=0.5, description="AUC below what the probabilities promise")
     max_calibration: float = Field(1.25, gt=1, description="clicks predicted over clicks that came, or the inverse")
+    max_model_age_days: int = Field(14, ge=1, description="from the newest row that the live model learned from")
     max_delay_change: float = Field(0.25, gt=0, description="of the usual wait for a conversion, relative")
 
 

@@ -32,6 +32,7 @@ from infra.endpoint.retrieve import allowed, candidates
 from infra.endpoint.variant import Offer, Popular, Scored, Variant
 from jobs.bundle import Bundle, Standby
 from jobs.config import ServedSurfaceSettings
+from jobs.errors import NotReady
 from jobs.features.online import Published
 from jobs.serving.answer import Answer, Placement
 from jobs.serving.slates import drawn
@@ -122,6 +123,9 @@ class Decider:
         """Of these the requests without candidates, by (candidate id, who found them)."""
         self.stages = metrics.stages()
         """How long each step of a ranked answer took."""
+        self.called: Counter[tuple[str, str]] = Counter()
+        """Calls by (name, outcome), whatever was called."""
+        self.call_seconds = metrics.call_seconds()
         self._features = features
         self._tasks = tasks
         self._timeout = timeout_ms / 1000
@@ -134,7 +138,9 @@ class Decider:
         self._refreshing = threading.Lock()
         self._closing = threading.Event()
         self._said = float("-inf")
-        self.refresh()
+        self._blind = False
+        """Nothing has been read since the start, for the store does not answer: popularity does."""
+        self._begin()
         threading.Thread(target=self._keep_fresh, name="refresh", daemon=True).start()
 
     def deadline(self, arrived: float) -> float:
@@ -168,7 +174,7 @@ class Decider:
 
     def ready(self, bundle: Bundle) -> Variant:
         """The bundle once it has answered by its ranker and by its fallback; raises what they raise."""
-        self.refresh()
+        self._begin()
         variant = Variant(bundle, Lane(self._timeout, self._clock), _offers(bundle, self._packed))
         offer = variant.offer(PROBE.at())
         asked = PROBE if offer.catalogue.ids else PROBE.model_copy(update={"candidates": [UNSEEN]})
@@ -178,6 +184,16 @@ class Decider:
             self._variants.add(variant)
             variant.offers = _offers(bundle, self._packed, variant.offers)
         return variant
+
+    def _begin(self) -> None:
+        """A store that does not answer now is no reason not to begin: it may be what the others died of."""
+        try:
+            self.refresh()
+        except NotReady as error:
+            _log.warning("popularity answers until online features can be read: %s", error)
+            if not self._packed:
+                self._blind = True
+                self._packed = [(NOTHING, Catalogue(NOTHING.items, NOTHING.encodings, self._tasks))]
 
     def refresh(self) -> None:
         """Take up what was published since; requests are answered from what was there before until all of it is."""
@@ -190,6 +206,7 @@ class Decider:
             ]
             for variant in self._variants:
                 variant.offers = _offers(variant.bundle, self._packed, variant.offers)
+            self._blind = False
 
     def features_age(self) -> float:
         """Seconds since the newest publication counted as known; NaN before the first."""
@@ -211,6 +228,8 @@ class Decider:
         of it. A surface may have less time.
         """
         budget = self._timeout
+        if self._blind:
+            return None, FAILED
         if isinstance(request, AskedOnSurface):
             budget = self.on(request.surface).seconds(budget)
         deadline -= self._timeout - budget
@@ -374,10 +393,10 @@ def _removed(bundle: Bundle, packed: Sequence[Packed]) -> frozenset[str]:
 def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: frozenset[str]) -> Offer:
     """The fallback is asked for items alone, which is all that popularity looks at."""
     first = bundle.retrieval
-    barred = None if first is None else first.barred(removed, catalogue.ids or None)
+    barred = None if first is None else first.barred(removed | published.unlisted, catalogue.ids or None)
     if first is not None:
         catalogue.rows_of(first)
-    ids = [item for item in catalogue.ids if item not in removed]
+    ids = [item for item in catalogue.ids if item not in removed | published.unlisted]
     if not catalogue.ids and first is not None:
         ids = first.search((), barred).items
     words = {column: catalogue.words(column) for column in bundle.policy.columns}

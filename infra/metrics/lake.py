@@ -23,8 +23,8 @@ from jobs.lake.tables import LAKE
 
 PROMOTE = "promote"
 COMPARED = (
-    *("release.slow_ms", "release.tolerated_slow", "release.tolerated_failed"),
-    *("release.alarming_failed", "release.alarming_fallback", "lake.stale_hours"),
+    *("release.slow_ms", "release.tolerated_slow", "release.tolerated_failed", "release.alarming_fallback"),
+    "lake.stale_hours",
 )
 """Settings that rules compare with: a bound is written once, in the settings."""
 DAILY = sorted(

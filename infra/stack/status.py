@@ -24,6 +24,7 @@ class Service:
     """None: it has no address of its own."""
     address: str
     log: str
+    """Below the stack's folder."""
 
     @property
     def well(self) -> bool:
@@ -51,7 +52,8 @@ def services(stack: Stack, answers: Callable[[str], bool]) -> list[Service]:
         url = urls.get({"airflow-api": "airflow"}.get(entry["name"], entry["name"]), "")
         since = datetime.fromtimestamp(entry["started"], UTC)
         heard = answers(url) if url and lives else None
-        found.append(Service(entry["name"], entry["pid"], since, lives, heard, url, entry["log"] or ""))
+        log = f"logs/{stack.log(entry['name']).name}"
+        found.append(Service(entry["name"], entry["pid"], since, lives, heard, url, log))
     return found
 
 
@@ -60,6 +62,6 @@ def table(found: list[Service], now: datetime) -> Table:
     shown = Table("service", "state", "started (UTC)", "for", "pid", "address", box=None, pad_edge=False)
     for one in found:
         age = str(now - one.since).split(".")[0] if one.alive else ""
-        where = one.address if one.well else f"{one.address} log: {one.log}".strip()
+        where = one.address if one.well else f"{one.address} see {one.log}".strip()
         shown.add_row(one.name, one.state, f"{one.since:%Y-%m-%d %H:%M:%S}", age, str(one.pid), where)
     return shown

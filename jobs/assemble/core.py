@@ -122,7 +122,7 @@ def dataset(day: date, settings: DatasetSettings, windows: AttributionSettings, 
     So every click is closed at the cut, the midnight after `day`; conversions only of the older train days are. Train
     days before the first of `published` are left out; raises `NotReady` where none is left.
     """
-    last = day - timedelta(days=windows.click_window_days)
+    last = day - timedelta(days=windows.click_days)
     test = _days(last, settings.test_days)
     validate = _days(test[0] - timedelta(days=1), settings.validate_days)
     wanted = _days(validate[0] - timedelta(days=1), settings.train_days)

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.asof.core import ABSENT, DAY_US, Indices, Spans, first_known, latest, microseconds, spans, take
+from jobs.asof.core import ABSENT, Indices, Spans, first_known, latest, microseconds, spans, take
 from jobs.attribute.shares import Paid, paid
 from jobs.attribute.takeover import NEVER, as_lists, merged, reigns
 from jobs.config import AttributionSettings
@@ -116,7 +116,7 @@ def named_impression(clicks: pa.Table, impressions: pa.Table, settings: Attribut
     Either side of it, since two loggers' clocks differ; beyond it the name counts as unknown: until
     `click_matures_at` every click must be known, and a rerun that reads fewer days must not decide otherwise.
     """
-    window = _us(settings.click_window_days)
+    window = _us(settings.to_click)
     us = microseconds(clicks.column("event_time"))
     named = pa.table({"impression_id": clicks.column("impression_id"), "event_time": _times(us + window - 1)})
     found = latest(named, impressions, keys=("impression_id",))
@@ -142,7 +142,7 @@ def latest_impression(matched: pa.Table, impressions: pa.Table, settings: Attrib
     if not len(clicks):
         return matched
     keys, known = ("user_id", "item_id"), microseconds(clicks.column("ingested_at"))
-    shown = spans(clicks, impressions, keys, _us(settings.click_window_days), tie="impression_id")
+    shown = spans(clicks, impressions, keys, _us(settings.to_click), tie="impression_id")
     best = shown.best()
     named = _flags(clicks.column("shown_id").is_valid())
     shown_known = microseconds(impressions.column("ingested_at"))
@@ -192,7 +192,10 @@ def latest_feedback(
 
 def _windows(settings: AttributionSettings, outcomes: Outcomes) -> list[tuple[str, AttributionSettings]]:
     """Each outcome with the rules for clicks as they would be with its window."""
-    return [(name, settings.model_copy(update={"click_window_days": of.window_days})) for name, of in outcomes.items()]
+    return [
+        (name, settings.model_copy(update={"click_window_days": of.window_days, "click_window": of.window}))
+        for name, of in outcomes.items()
+    ]
 
 
 def feedback_credits(fed: pa.Table) -> pa.Table:
@@ -223,7 +226,7 @@ def purchase_credits(purchases: pa.Table, matched: pa.Table, settings: Attributi
         clicks.schema.get_field_index("user_id"), "user_id", pc.coalesce(user, clicks.column("shown_user_id"))
     )
     pairs = paid(
-        spans(purchases, buyers, ("user_id", "item_id"), _us(settings.window_days), tie="click_id"),
+        spans(purchases, buyers, ("user_id", "item_id"), _us(settings.to_purchase), tie="click_id"),
         microseconds(purchases.column("event_time")),
         microseconds(clicks.column("event_time")),
         microseconds(purchases.column("ingested_at")),
@@ -311,7 +314,6 @@ def labels(
     # In one order, because a float sum depends on it.
     order = np.lexsort((value, credit, row[mine]))
     shown = impressions.column("event_time")
-    window = settings.click_window_days + settings.window_days
     columns = {
         **{name: impressions.column(name) for name in COLUMNS["impressions"]},
         "known_at": impressions.column("ingested_at"),
@@ -324,7 +326,7 @@ def labels(
         "conversion_superseded": converted[1],
         "conversion_credit": np.bincount(row[mine][order], credit[order], minlength=len(impressions)),
         "conversion_value": np.bincount(row[mine][order], value[order], minlength=len(impressions)),
-        "matures_at": pc.add(shown, timedelta(days=window)),
+        "matures_at": pc.add(shown, settings.to_click + settings.to_purchase),
         "outcomes": _further(earned, row, shown, outcomes),
     }
     schema = LAKE["labels"].schema
@@ -346,12 +348,12 @@ class ClickRules:
     def of(cls, surface: pa.ChunkedArray, settings: AttributionSettings, outcomes: Outcomes) -> Self:
         """By each impression's surface."""
         names = ("", *sorted({own.click for own in settings.surfaces.values() if own.click is not None}))
-        code, window = np.zeros(len(surface), np.int64), np.full(len(surface), _us(settings.click_window_days))
+        code, window = np.zeros(len(surface), np.int64), np.full(len(surface), _us(settings.to_click))
         for on, own in settings.surfaces.items():
             mine = _flags(pc.fill_null(pc.equal(surface, on), False))
-            longest = outcomes[own.click].window_days if own.click else settings.click_window_days
+            longest = outcomes[own.click].span if own.click else settings.to_click
             code[mine] = names.index(own.click or "")
-            window[mine] = _us(min(own.click_window_days or longest, longest))
+            window[mine] = _us(min(own.span or longest, longest))
         return cls(names, code, window)
 
     def clicks(self, earned: pa.Table, row: Indices) -> Indices:
@@ -361,8 +363,8 @@ class ClickRules:
         code = _rows(pc.index_in(named, pa.array(self.names, STR)))[known]
         at, shown = (microseconds(earned.column(name))[known] for name in ("event_time", "shown_at"))
         of = row[known]
-        found: Indices = known[(code == self.code[of]) & (at - shown < self.window[of])]
-        return found
+        counted: Indices = known[(code == self.code[of]) & (at - shown < self.window[of])]
+        return counted
 
 
 def _further(earned: pa.Table, row: Indices, shown: pa.ChunkedArray, outcomes: Outcomes) -> pa.Array:
@@ -382,7 +384,7 @@ def _further(earned: pa.Table, row: Indices, shown: pa.ChunkedArray, outcomes: O
     events = pa.StructArray.from_arrays(
         [pa.array(value[order]), _times(since[order]), _times(until[order])], fields=list(event)
     )
-    shown_us = microseconds(shown)[:, None] + np.array([_us(outcomes[name].window_days) for name in names])
+    shown_us = microseconds(shown)[:, None] + np.array([_us(outcomes[name].span) for name in names])
     told = [
         pa.array(np.tile(np.array(names, object), size), STR),
         _times(shown_us.ravel()),
@@ -460,5 +462,5 @@ def _times(us: Indices) -> pa.Array:
     return pa.array(us, pa.int64(), mask=us == NEVER).cast(TIME)
 
 
-def _us(days: int) -> int:
-    return days * DAY_US
+def _us(span: timedelta) -> int:
+    return span // timedelta(microseconds=1)

@@ -56,7 +56,7 @@ def files(raw: Path, table: str, day: date) -> list[Path]:
     if not found and table == REQUIRED:
         raise NotReady(f"{_nothing(raw, table, day)}{if_never(day)}")
     if not found and table in SNAPSHOTS:
-        earlier = (before for before in _days(raw / table) if before < day)
+        earlier = (before for before in days(raw / table) if before < day)
         return next(filter(None, (_files(raw, table, before) for before in earlier)), [])
     return found
 
@@ -82,7 +82,7 @@ def _nothing(raw: Path, table: str, day: date) -> str:
     return f"raw {table} of {day} needs {folder}/hour=HH/*.parquet; found {state}"
 
 
-def _days(folder: Path) -> list[date]:
+def days(folder: Path) -> list[date]:
     """The days that have a folder, newest first."""
     found = []
     for path in folder.glob("date=????-??-??"):
@@ -193,9 +193,11 @@ def _readable(path: Path) -> Iterator[None]:
         raise _passing(error) or Refused(f"raw file {path} needs to be readable; found {error.strerror}") from error
 
 
-def parse(path: Path) -> pa.Table:
-    """The rows of one file; raises `Refused` naming it where it is not Parquet, or its values are not valid."""
-    return _parse(path, _bytes(path))
+def parse(path: Path, content: bytes | None = None) -> pa.Table:
+    """The rows of one file, whose content is at hand or read; raises `Refused` naming it where it is not Parquet, or
+    its values are not valid.
+    """
+    return _parse(path, _bytes(path) if content is None else content)
 
 
 def schema(path: Path) -> pa.Schema:

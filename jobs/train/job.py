@@ -18,14 +18,26 @@ from jobs import bundle
 from jobs.bundle import Bundle
 from jobs.deployments import ledger
 from jobs.errors import Misconfigured, Refused
-from jobs.evidence.scored import scored, with_known_click
+from jobs.evidence.scored import Scored, scored, with_known_click
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import LABELS, columns_read, numbers
 from jobs.moment.identity import IDENTITY
-from jobs.train import calibrate, chain, choice, core, fitting, probe, processes, retrieval, surfaces, tracked
+from jobs.train import (
+    calibrate,
+    chain,
+    choice,
+    core,
+    fitting,
+    probe,
+    processes,
+    reference,
+    retrieval,
+    surfaces,
+    tracked,
+)
 from jobs.train.chain import Drift, Link
 from jobs.train.fitting import Digests
 from jobs.train.origins import Origin, champion, curve, origins
@@ -95,7 +107,8 @@ def run(run: Run) -> dict[str, Any]:
         run.say(said)
     try:
         calibration = {kind: made.told.get(kind, {}) for kind in kinds}
-        drafts = _draft(run, folds, rankers, calibration, continued, links, probes, digests, first)
+        references = {kind: _reference(folds, kind, mine) for kind in kinds}
+        drafts = _draft(run, folds, rankers, calibration, continued, links, probes, references, digests, first)
         _guard_deployed(run, drafts)
         values = {kind: _values(figures[kind]) for kind in figures}
         logged = tracked.log(run, drafts, fits, links, values, chosen, first.metrics)
@@ -184,6 +197,7 @@ def _draft(
     continued: Mapping[str, Origin],
     links: Mapping[str, Link],
     probes: Mapping[str, bytes],
+    references: Mapping[str, bytes],
     digests: Digests,
     first: retrieval.Trained,
 ) -> dict[str, Bundle]:
@@ -232,9 +246,15 @@ def _draft(
             folds.conversions.curve,
             light,
             probes[kind],
+            references[kind],
         )
         for kind, ranker in rankers.items()
     }
+
+
+def _reference(folds: core.Folds, kind: str, rows: Scored) -> bytes:
+    columns = core.learned_from(folds.train, core.inputs_of([kind]))
+    return reference.reference(folds.train, columns, rows, kind).to_json()
 
 
 def _served(ranker: Scorer, frozen: bytes) -> Scorer:

@@ -42,9 +42,7 @@ def run(run: Run) -> dict[str, Any]:
         raw.refuse_missing(lake, day, run.config.source.daily)  # a day that has not come is said before any work
     again = _changed(run)
     days = [*again, *run.days]
-    rules = Rules(
-        Suites(tuple(RAW)), run.config.validation.max_quarantine_share, run.config.attribution.click_window_days
-    )
+    rules = Rules(Suites(tuple(RAW)), run.config.validation.max_quarantine_share, run.config.attribution.click_days)
     has_aside = {(p["day"], p["table"]) for p in run.partitions("quarantine")}
     totals: Counter[str] = Counter()
     failed: Counter[str] = Counter()

@@ -170,6 +170,10 @@ def rates(traffic: Traffic, confidence: float) -> Iterator[tuple[str, str, Findi
             ("predicted_conversions", part.p_conversion),
         ):
             yield metric, surface, _mean(values, part.users, confidence), "max_rate_change"
+        first = part.of(np.flatnonzero(part.position == 1))
+        yield "mean_propensity", surface, _mean(first.propensity, first.users, confidence), "max_rate_change"
+        weight = mean_weight(first.propensity, first.candidates, confidence, first.users)
+        yield "mean_weight", surface, weight, "max_weight_change"
     for outcome, (seconds, users) in traffic.waits.items():
         yield f"{outcome}_wait_seconds", EVERYWHERE, usual(seconds, users, confidence), "max_delay_change"
     yield "busiest_users_share", EVERYWHERE, busiest_share(traffic.users), "max_traffic_change"
@@ -197,7 +201,7 @@ def _mean(values: Floats, users: Ints, confidence: float) -> Finding:
 def levels(found: Iterator[tuple[str, str, Finding, str]], before: Before, settings: WatchSettings) -> Iterator[Held]:
     """Each figure against its own days before."""
     for metric, surface, today, bound_of in found:
-        relative = bound_of != "max_share_change"
+        relative = bound_of not in ("max_share_change", "max_weight_change")
         bound = float(np.log1p(getattr(settings, bound_of))) if relative else float(getattr(settings, bound_of))
         yield held_to_days(metric, surface, today, level(today, before(metric, surface), bound, relative=relative))
 
@@ -214,13 +218,6 @@ def repeats(traffic: Traffic, before: tuple[Ints, ...], settings: WatchSettings,
     """The share of events that were there already, on this day or the one before."""
     found = repeated_share(traffic.keys, before, confidence, traffic.users)
     return _claim("repeated_share", EVERYWHERE, found, 0.0, settings.max_repeated, "no event comes twice", above=True)
-
-
-def weights(traffic: Traffic, settings: WatchSettings, confidence: float) -> Iterator[Held]:
-    """The audit of the logged propensities of first placements, by surface."""
-    for surface, part in surfaces(traffic.of(np.flatnonzero(traffic.position == 1))):
-        found = mean_weight(part.propensity, part.candidates, confidence, part.users)
-        yield _claim("mean_weight", surface, found, 1.0, settings.max_weight_gap, "right propensities")
 
 
 def promises(traffic: Traffic, settings: WatchSettings, gate: GateSettings) -> Iterator[Held]:

@@ -185,7 +185,9 @@ def _part(cell: Ints, size: int, users: Ints, weight: Floats) -> Part:
     spread = float((np.diag(covariance(of_user, shares))[there] / shares[there]).sum())
     # Of m independent rows that sum is the number of cells less one, over m.
     worth = max(1, int(there.sum()) - 1) / spread if spread else float(weight.sum())
-    return Part(n, of_user.shape[0], min(float(weight.sum()), worth), tuple(float(share) for share in shares))
+    # As many digits as mean something: sums in another order of the rows must not make other bytes.
+    effective_n = float(f"{min(float(weight.sum()), worth):.6g}")
+    return Part(n, of_user.shape[0], effective_n, tuple(round(float(share), 9) for share in shares))
 
 
 def _of_tree(tree: Mapping[str, Any]) -> Column:

@@ -49,8 +49,9 @@ def mean_weight(propensity: Floats, candidates: Floats, confidence: float, clust
     """The mean of (1 / candidates) / propensity over first placements: 1 where the propensities are those that logged.
 
     A policy that can take any of its candidates, reweighted to one that takes each alike, must have weights of mean 1;
-    no reward is looked at (see `models.evaluation.balance`, which asks it of every group). `propensity` (n,) in (0, 1],
-    `candidates` (n,) at least 1; rows without either are left out.
+    no reward is looked at (see `models.evaluation.balance`, which asks it of every group). One that leaves some out has
+    less: then it is a change from day to day that tells. `propensity` (n,) in (0, 1], `candidates` (n,) at least 1;
+    rows without either are left out.
     """
     known = np.isfinite(propensity) & np.isfinite(candidates) & (propensity > 0)
     weight = 1.0 / (candidates[known] * propensity[known])

@@ -28,9 +28,9 @@ FEWEST_CLICKS = 100
 class BySurfaceRanker:
     """`of` is the kind of each; a request, which is of one surface, is one of them's."""
 
-    kind: ClassVar[str]
-    inputs: ClassVar[Inputs]
-    several_labels: ClassVar[bool]
+    kind: str
+    inputs: Inputs
+    several_labels: bool
     of: ClassVar[type[Ranker]]
 
     def __init__(self, own: Mapping[str, Scorer], others: Scorer, further: bool) -> None:

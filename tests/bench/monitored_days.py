@@ -180,7 +180,6 @@ def held(watched: Watched, index: int, traffic: Traffic, before: History, settin
         yield from figures.drifts(traffic, watched.profile(index), settings, confidence)
         yield from figures.levels(figures.rates(traffic, confidence), days, settings)
         yield figures.repeats(traffic, watched.day(index - 1).keys, settings, confidence)
-        yield from figures.weights(traffic, settings, confidence)
         yield from figures.promises(traffic, settings, GATE)
 
     return figures.judged(list(all_of_it()), settings)

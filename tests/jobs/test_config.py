@@ -19,6 +19,9 @@ ENVIRONMENTS = sorted(path.stem for path in (ROOT / "infra" / "env").glob("*.tom
 OTHER: dict[str, Any] = {
     "source.name": "open-bandit",
     "source.daily": ["clicks"],
+    "features.online": True,
+    "attribution.window": "6h",
+    "attribution.click_window": "90m",
     "lake.stale_hours": 30,
     "outcomes": {"like": {"kind": "value", "unit": "s"}},
     "gate.outcomes_must_not_fall": {"like.auc": 0.01},
@@ -26,6 +29,7 @@ OTHER: dict[str, Any] = {
     "ranker.kinds": ["crosses"],
     "gate.must_rise": ["map_at_10"],
     "gate.confidence": 0.9,
+    "monitoring.max_calibration": 1.5,
     "retrieval.confidence": 0.9,
     "retrieval.kinds": ["ease"],
     "gate.slice_metric": "log_loss",
@@ -51,6 +55,7 @@ REACHES = {
     "source.name": "ingest",
     "world": "ingest",
     "attribution.click_window_days": "validate",
+    "attribution.click_window": "validate",
     "attribution.late_days": "validate",
     "attribution": "attribute",
     "outcomes": "attribute",
@@ -229,6 +234,16 @@ def test_an_override_says_what_it_means(variables: dict[str, str], path: str, fo
         ({"TIDEGATE__GATE": '{"lokks": 3}'}, r"gate\.lokks: Extra inputs"),
         ({"TIDEGATE__SOURCE__DAILY": '["click"]'}, r"source\.daily.*raw tables are impressions, .*; found click"),
         ({"TIDEGATE__GATE__PROFILE": "metrics-only"}, r"gate: .*metrics-only needs gate\.must_rise, .*found none"),
+        ({"TIDEGATE__ATTRIBUTION__WINDOW": "6 hours"}, r"attribution\.window: .*found '6 hours'"),
+        ({"TIDEGATE__ATTRIBUTION__WINDOW": "0h"}, r"attribution\.window: .*found '0h'"),
+        (
+            {"TIDEGATE__ATTRIBUTION": '{"click_window": "6h", "click_window_days": 2}'},
+            r"attribution: .*click_window and click_window_days say the same: give one",
+        ),
+        (
+            {"TIDEGATE__OUTCOMES": '{"like": {"window": "6h", "window_days": 2}}'},
+            r"window and window_days say the same",
+        ),
         ({"TIDEGATE__GATE__MIN_TEST_ROWS": "null"}, r"gate\.min_test_rows.*found 'null'"),
     ],
 )
@@ -319,3 +334,11 @@ def test_production_asks_at_least_what_a_laptop_asks() -> None:
     for metric, margin in local.must_not_fall.model_dump().items():
         tight = getattr(prod.must_not_fall, metric)
         assert margin is None or (tight is not None and tight <= margin), metric
+
+
+def test_features_go_online_where_an_endpoint_is_configured() -> None:
+    """Most of a featurize went into a store that nobody read; whoever names an endpoint, or says so, has it."""
+    assert not load({}).online
+    assert load({"TIDEGATE__ENDPOINT__URL": "http://127.0.0.1:8700"}).online
+    assert load({"TIDEGATE__FEATURES__ONLINE": "true"}).online
+    assert not load({"TIDEGATE__ENDPOINT__URL": "http://127.0.0.1:8700", "TIDEGATE__FEATURES__ONLINE": "false"}).online
