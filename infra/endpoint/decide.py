@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -31,9 +32,11 @@ from infra.endpoint.retrieve import allowed, candidates
 from infra.endpoint.variant import Offer, Popular, Scored, Variant
 from jobs.bundle import Bundle, Standby
 from jobs.config import ServedSurfaceSettings
+from jobs.errors import NotReady
 from jobs.features.online import Published
 from jobs.serving.answer import Answer, Placement
 from jobs.serving.slates import drawn
+from models.policies.heuristics import words_in
 from models.policies.score import score
 from models.rankers.features import Encodings
 from models.rankers.protocol import Columns, Predictions, Scorer
@@ -58,6 +61,7 @@ RANKED, BUSY, LATE, FAILED = "ranked", "busy", "late", "failed"
 """What became of a request: the ranker answered; or it could not have been in time, or was not, or raised."""
 DOWN, HUNG = "down", "hung"
 """No process of the variant was there to ask, or the one that was asked said nothing in time."""
+OUTCOMES = (RANKED, BUSY, LATE, FAILED, DOWN, HUNG)
 S = TypeVar("S", bound=AskedOnSurface)
 T = TypeVar("T")
 
@@ -119,6 +123,9 @@ class Decider:
         """Of these the requests without candidates, by (candidate id, who found them)."""
         self.stages = metrics.stages()
         """How long each step of a ranked answer took."""
+        self.called: Counter[tuple[str, str]] = Counter()
+        """Calls by (name, outcome), whatever was called."""
+        self.call_seconds = metrics.call_seconds()
         self._features = features
         self._tasks = tasks
         self._timeout = timeout_ms / 1000
@@ -131,7 +138,9 @@ class Decider:
         self._refreshing = threading.Lock()
         self._closing = threading.Event()
         self._said = float("-inf")
-        self.refresh()
+        self._blind = False
+        """Nothing has been read since the start, for the store does not answer: popularity does."""
+        self._begin()
         threading.Thread(target=self._keep_fresh, name="refresh", daemon=True).start()
 
     def deadline(self, arrived: float) -> float:
@@ -165,7 +174,7 @@ class Decider:
 
     def ready(self, bundle: Bundle) -> Variant:
         """The bundle once it has answered by its ranker and by its fallback; raises what they raise."""
-        self.refresh()
+        self._begin()
         variant = Variant(bundle, Lane(self._timeout, self._clock), _offers(bundle, self._packed))
         offer = variant.offer(PROBE.at())
         asked = PROBE if offer.catalogue.ids else PROBE.model_copy(update={"candidates": [UNSEEN]})
@@ -175,6 +184,16 @@ class Decider:
             self._variants.add(variant)
             variant.offers = _offers(bundle, self._packed, variant.offers)
         return variant
+
+    def _begin(self) -> None:
+        """A store that does not answer now is no reason not to begin: it may be what the others died of."""
+        try:
+            self.refresh()
+        except NotReady as error:
+            _log.warning("popularity answers until online features can be read: %s", error)
+            if not self._packed:
+                self._blind = True
+                self._packed = [(NOTHING, Catalogue(NOTHING.items, NOTHING.encodings, self._tasks))]
 
     def refresh(self) -> None:
         """Take up what was published since; requests are answered from what was there before until all of it is."""
@@ -187,6 +206,7 @@ class Decider:
             ]
             for variant in self._variants:
                 variant.offers = _offers(variant.bundle, self._packed, variant.offers)
+            self._blind = False
 
     def features_age(self) -> float:
         """Seconds since the newest publication counted as known; NaN before the first."""
@@ -208,6 +228,8 @@ class Decider:
         of it. A surface may have less time.
         """
         budget = self._timeout
+        if self._blind:
+            return None, FAILED
         if isinstance(request, AskedOnSurface):
             budget = self.on(request.surface).seconds(budget)
         deadline -= self._timeout - budget
@@ -261,7 +283,7 @@ class Decider:
             left = bundle.kept(columns, np.array([0, len(items)])) if request.drawn else None
             if left is not None:
                 columns = {name: column[left] for name, column in columns.items()}
-            return Judged(_scored(bundle.ranker, columns), by, told, known, unknown)
+            return Judged(_scored(bundle.ranker, columns, bundle.policy), by, told, known, unknown)
 
     def _say(self, bundle: Bundle, request: Asked, error: Exception) -> None:
         if self._clock() - self._said >= SAY_SECONDS:
@@ -290,7 +312,7 @@ def by_popularity(bundle: Standby, offer: Popular, request: RankRequest) -> Slat
     """From memory only, the user unknown; the slate is drawn by the bundle's policy, so propensities are true."""
     if request.candidates is None:
         return Slate(_placed(offer.popular, request, bundle.policy), POPULARITY, offer.popular_ids)
-    scored = _scored(bundle.fallback, {"item_id": objects(allowed(offer, request.candidates))})
+    scored = _scored(bundle.fallback, offer.columns(allowed(offer, request.candidates)), bundle.policy)
     return Slate(_placed(scored, request, bundle.policy))
 
 
@@ -332,7 +354,7 @@ def answered(bundle: Standby, name: str, request: RankRequest, offer: Popular, m
 
 def told(offers: Sequence[Popular]) -> bytes:
     """What popularity must know, for `heard` in another process."""
-    said = [(offer.day, offer.available_at, offer.popular_ids) for offer in offers]
+    said = [(offer.day, offer.available_at, offer.popular_ids, offer.words) for offer in offers]
     return orjson.dumps({"offers": said, "removed": sorted(offers[0].removed)})
 
 
@@ -341,13 +363,15 @@ def heard(bundle: Standby, content: bytes) -> Sequence[Popular]:
     said = orjson.loads(content)
     removed = frozenset(said["removed"])
     return [
-        Popular(
+        _popular(
+            bundle,
             None if day is None else date.fromisoformat(day),
             datetime.fromisoformat(available_at),
-            _scored(bundle.fallback, {"item_id": objects(ids)}),
+            ids,
             removed,
+            words,
         )
-        for day, available_at, ids in said["offers"]
+        for day, available_at, ids, words in said["offers"]
     ]
 
 
@@ -369,25 +393,40 @@ def _removed(bundle: Bundle, packed: Sequence[Packed]) -> frozenset[str]:
 def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: frozenset[str]) -> Offer:
     """The fallback is asked for items alone, which is all that popularity looks at."""
     first = bundle.retrieval
-    barred = None if first is None else first.barred(removed, catalogue.ids or None)
+    barred = None if first is None else first.barred(removed | published.unlisted, catalogue.ids or None)
     if first is not None:
         catalogue.rows_of(first)
-    ids = [item for item in catalogue.ids if item not in removed]
+    ids = [item for item in catalogue.ids if item not in removed | published.unlisted]
     if not catalogue.ids and first is not None:
         ids = first.search((), barred).items
-    found = _scored(bundle.fallback, {"item_id": objects(ids)})
-    best = np.argsort(-score(found.predictions, bundle.policy), kind="stable")[:POPULAR]
-    return Offer(published.day, published.available_at, found.only(best), removed, catalogue, barred)
+    words = {column: catalogue.words(column) for column in bundle.policy.columns}
+    made = _popular(bundle, published.day, published.available_at, ids, removed, words)
+    best = np.argsort(-score(made.popular.predictions, bundle.policy), kind="stable")[:POPULAR]
+    return Offer(made.day, made.available_at, made.popular.only(best), removed, words, catalogue, barred)
+
+
+def _popular(
+    bundle: Standby,
+    day: date | None,
+    available_at: datetime,
+    ids: Sequence[str],
+    removed: frozenset[str],
+    words: Mapping[str, Mapping[str, str]],
+) -> Popular:
+    """With these items, in this order, as the bundle's fallback scores them."""
+    nobody = Popular(day, available_at, NONE, removed, words)
+    return replace(nobody, popular=_scored(bundle.fallback, nobody.columns(ids), bundle.policy))
 
 
 # -- from columns to a slate ----------------------------------------------------------------------------------------
-def _scored(ranker: Scorer, columns: Columns) -> Scored:
+def _scored(ranker: Scorer, columns: Columns, policy: PolicySettings) -> Scored:
     """No rows, no predictions: a ranker need not know what to do with none."""
     ids = columns["item_id"]
-    return Scored(ids, ranker.predict(columns) if len(ids) else Predictions(np.zeros(0), np.zeros(0)))
+    said = ranker.predict(columns) if len(ids) else Predictions(np.zeros(0), np.zeros(0))
+    return Scored(ids, said, words_in(columns, policy))
 
 
 def _placed(scored: Scored, request: RankRequest, policy: PolicySettings) -> list[Placement]:
     """As `drawn` says."""
     asked = (request.surface, request.request_id, request.k, request.drawn)
-    return drawn(scored.item_ids, scored.predictions, policy, *asked)
+    return drawn(scored.item_ids, scored.predictions, policy, *asked, scored.words)

@@ -22,7 +22,7 @@ class Placement:
     position: int
     """1 is the top."""
     score: float
-    """What items were ordered by before the policy drew."""
+    """What items were ordered by before the policy drew, and before its heuristics."""
     p_click: float
     p_conversion: float
     """Probabilities given the impression, in [0, 1]."""

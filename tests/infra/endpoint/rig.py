@@ -408,9 +408,9 @@ class Client:
 
 
 @contextmanager
-def running(settings: config.Config, features: Any = None) -> Iterator[Client]:
+def running(settings: config.Config, features: Any = None, spawn: Spawn | None = None) -> Iterator[Client]:
     """The real application behind real HTTP on a free port, in a thread so that its rankers can be awkward."""
-    server = Server(settings, threads(settings, features))
+    server = Server(settings, spawn or threads(settings, features))
     listener = listen(0)
     web = uvicorn.Server(served(server.app))
     thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]}, daemon=True)
