@@ -39,7 +39,8 @@ class Switchback:
         """Whether blocks, counted from the start, are treated: of two that make a pair exactly one is."""
         pairs = np.unique(block // 2)
         first = np.array([unit_hash(f"switchback:{self.name}:{pair}") < 0.5 for pair in pairs.tolist()], bool)
-        return first[np.searchsorted(pairs, block // 2)] == (block % 2 == 0)
+        treated: Bools = first[np.searchsorted(pairs, block // 2)] == (block % 2 == 0)
+        return treated
 
     def difference(self, seconds: Floats, successes: Floats, trials: Floats, confidence: float) -> dict[str, Finding]:
         """Rates of both arms and their difference, of n requests by their seconds since the start.

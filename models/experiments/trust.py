@@ -55,6 +55,7 @@ def trust(
     same = float((np.sign(x) == np.sign(y)).mean())
     root = float(np.sqrt(reliable[0] * reliable[1]))
     if root < 0.1:
-        return Trust(seen, Refusal("differences between candidates are hardly more than error", n), *reliable, same)
+        noise = Refusal("differences between candidates are hardly more than error", n)
+        return Trust(seen, noise, reliable[0], reliable[1], same)
     value, low, high = (float(np.clip(of / root, -1, 1)) for of in (r, low, high))
     return Trust(seen, Estimate(value, seen.stderr / root, low, high, n, float(n)), reliable[0], reliable[1], same)

@@ -222,13 +222,12 @@ def preferred(runs: int) -> Iterator[Row]:
     lists, rng = [tuple("abcdef"), tuple("bcaefd")], np.random.default_rng(7)
     for method in get_args(Method):
         missed, pages = 0, [mixed(method, lists, 4, rng) for _ in range(300)]
-        even = [(page, -1 if n % 2 else 1) for n, page in enumerate(pages)]
         for _ in range(runs):
             user = np.repeat(np.arange(60), rng.geometric(0.15, 60))
             keen = rng.beta(1, 2, 60)[user]
-            drawn = [even[at] for at in rng.integers(0, len(even), len(user))]
-            credits = np.array([credit(page, rng.random(len(page.items)) < p)[::way]
-                                for (page, way), p in zip(drawn, keen, strict=True)])  # fmt: skip
+            drawn = zip(rng.integers(0, len(pages), len(user)), rng.choice([-1, 1], len(user)), keen, strict=True)
+            # Read forwards or backwards alike, credits prefer nobody.
+            credits = np.array([credit(pages[at], rng.random(len(pages[at].items)) < p)[::way] for at, way, p in drawn])
             [found] = preferences(credits, user, CONFIDENCE)
             missed += not (isinstance(found, Estimate) and found.low <= 0 <= found.high)
         yield "preference", {"method": method, "runs": runs, "missed": missed / runs}
