@@ -224,7 +224,9 @@ class FeatureSettings(Settings):
     session_gap_minutes: int = Field(30, ge=1, description="a longer pause between a user's events ends the session")
     encoding_prior_impressions: float = Field(100.0, gt=0, description="pseudo-impressions of a target encoding")
     encoding_min_impressions: int = Field(10, ge=1, description="rarer values have no encoding; a default stands in")
-    online: Annotated[bool, NO_ROW] = Field(True, description="publish the newest values to the online store")
+    online: Annotated[bool | None, NO_ROW] = Field(
+        None, description="publish the newest values to the online store; not set: where `endpoint.url` is"
+    )
     online_store: Annotated[Literal["sqlite", "redis"], NO_ROW] = "sqlite"
     online_path: Annotated[Path, NO_ROW] = Field(
         ROOT / "var" / "online", description="registry, and the SQLite online store"
@@ -672,6 +674,12 @@ class Config(Settings):
             there = ", ".join(sorted(known)) or "none: no further outcome is declared"
             raise ValueError(f"gate: metrics of further outcomes are {there}; found {', '.join(wrong)}")
         return self
+
+    @property
+    def online(self) -> bool:
+        """Whether the newest features go online: where it is said, else where an endpoint is configured."""
+        said = self.features.online
+        return "url" in self.endpoint.model_fields_set if said is None else said
 
     def digest(self, stage: str) -> str:
         """Sixteen hex digits that change with every setting that can change a row `stage` writes, and with no other.

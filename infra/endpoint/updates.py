@@ -141,9 +141,13 @@ class Updates:
             endpoint, serving = self._state.endpoints.get(name), self.serving.get(name)
             if endpoint is None or serving is None or endpoint.deployment is not None:
                 return None
-            wanted = [(of, endpoint.served.counts[variant]) for variant, of in serving.variants.items()]
+            # Two variants of the same bytes may be the same processes.
+            wanted: dict[int, tuple[int, Processes]] = {}
+            for variant, of in serving.variants.items():
+                least, _ = wanted.get(id(of), (0, of))
+                wanted[id(of)] = max(least, endpoint.served.counts[variant]), of
         try:
-            for of, count in wanted:
+            for count, of in wanted.values():
                 of.scale(count)
         except Exception as error:  # noqa: BLE001 - the endpoint must not stay Updating for it
             return f"{type(error).__name__}: {error}"

@@ -34,9 +34,10 @@ class Days:
 
 def overrides(source: str, data: Path | None, placed: Mapping[str, str]) -> tuple[dict[str, str], Days]:
     """The settings a source needs beside where things lie, and its days; a short log gets a short train window."""
-    from jobs.sources import open_source
+    from jobs.sources import open_source, places
 
     chosen = {"source.name": source, **({"source.data": str(data.resolve())} if data else {})}
+    chosen |= places(config.load(config.environment({**placed, **chosen})))
     settings = config.load(config.environment({**placed, **chosen}))
     days = Days(*open_source(settings).span())
     if days.count < MINIMUM_DAYS:

@@ -363,7 +363,8 @@ class ClickRules:
         code = _rows(pc.index_in(named, pa.array(self.names, STR)))[known]
         at, shown = (microseconds(earned.column(name))[known] for name in ("event_time", "shown_at"))
         of = row[known]
-        return known[(code == self.code[of]) & (at - shown < self.window[of])]
+        counted: Indices = known[(code == self.code[of]) & (at - shown < self.window[of])]
+        return counted
 
 
 def _further(earned: pa.Table, row: Indices, shown: pa.ChunkedArray, outcomes: Outcomes) -> pa.Array:

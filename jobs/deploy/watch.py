@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import bundle
+from jobs.config import Config
 from jobs.deploy import traffic
 from jobs.deploy.rules import Rules, of_canary, of_shadow
 from jobs.deployments import ledger, steps
@@ -22,7 +23,7 @@ from jobs.moment.replay import replayed
 from jobs.serving import answered, clicks
 from jobs.serving.capture import CAPTURE, SHADOWS
 from jobs.serving.captured import Said
-from jobs.serving.files import files
+from jobs.serving.files import Files, files
 from jobs.serving.sagemaker import Endpoint
 
 
@@ -85,9 +86,13 @@ def _judged(run: Run, history: Sequence[Row], row: Row) -> tuple[Rules, Sequence
     said = answered.since(endpoint, kind, row["at"], row["bundle_sha256"], until)
     if row["step"] == SHADOW:
         return of_shadow(said, theirs, settings, risk), said
-    log = files(settings.click_log or str(run.config.lake.raw), endpoint)
-    of_clicks = clicks.of(log, said, theirs, settings.click_minutes)
+    of_clicks = clicks.of(click_log(run.config), said, theirs, settings.click_minutes)
     return of_canary(said, theirs, of_clicks, settings, risk), said
+
+
+def click_log(config: Config) -> Files:
+    """Where impressions and clicks come by the hour; a loggers' bucket may be sooner than what `ingest` reads."""
+    return files(config.release.click_log or str(config.lake.raw), config.endpoint)
 
 
 def _served_as_judged(run: Run, row: Row, said: Sequence[Said], rules: Rules) -> tuple[Found, str]:

@@ -5,8 +5,9 @@ for features, which `models.features` declares.
 publish (Delta). Times are UTC microseconds, ids are strings, days are UTC dates.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -511,6 +512,31 @@ LAKE: dict[str, Table] = {
         ),
     )
 }
+
+
+def raw_tables(**rows: Sequence[Mapping[str, Any]]) -> Tables:
+    """Raw tables from rows by table name, in the contract's types; a column that no row has is left out.
+
+    Times must have a zone. Raises `Refused` naming every column whose values have no such type.
+    """
+    found, wrong = {}, []
+    for name, listed in rows.items():
+        extra = RAW[name].extra_prefix
+        columns: dict[str, Any] = {}
+        for column in dict.fromkeys(key for row in listed for key in row):
+            kind = RAW[name].columns[column].type if column in RAW[name].columns else None
+            if kind is None and not (extra and column.startswith(extra)):
+                wrong.append(f"{name}.{column}: no such column")
+                continue
+            try:
+                columns[column] = pa.array([row.get(column) for row in listed], kind)
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                wrong.append(f"{name}.{column}: {error}")
+        table = pa.table(columns) if columns else RAW[name].schema.empty_table()
+        found[name] = table.sort_by("event_time") if "event_time" in columns else table
+    if wrong:
+        raise Refused(f"raw rows need the columns of jobs.lake.tables.RAW; found {'; '.join(wrong)}")
+    return found
 
 
 def conform(data: pa.Table, table: Table) -> pa.Table:

@@ -69,7 +69,8 @@ def tuned(
         )
         depths = statistics.depths(shared)
         found[name] = next((of for of in reversed(depths) if isinstance(of.difference, Estimate)), depths[0])
-    lows = {name: of.difference.low for name, of in found.items() if _gains(of, settings)}
+    sure = {name: of.difference for name, of in found.items() if _gains(of, settings)}
+    lows = {name: of.low for name, of in sure.items() if isinstance(of, Estimate)}
     if lows:
         best = max(lows, key=lows.__getitem__)
         return Tuned(best, f"{best} earns more than {present} for sure, {_told(found[best])}", found)

@@ -19,6 +19,7 @@ ENVIRONMENTS = sorted(path.stem for path in (ROOT / "infra" / "env").glob("*.tom
 OTHER: dict[str, Any] = {
     "source.name": "open-bandit",
     "source.daily": ["clicks"],
+    "features.online": True,
     "attribution.window": "6h",
     "attribution.click_window": "90m",
     "lake.stale_hours": 30,
@@ -333,3 +334,11 @@ def test_production_asks_at_least_what_a_laptop_asks() -> None:
     for metric, margin in local.must_not_fall.model_dump().items():
         tight = getattr(prod.must_not_fall, metric)
         assert margin is None or (tight is not None and tight <= margin), metric
+
+
+def test_features_go_online_where_an_endpoint_is_configured() -> None:
+    """Most of a featurize went into a store that nobody read; whoever names an endpoint, or says so, has it."""
+    assert not load({}).online
+    assert load({"TIDEGATE__ENDPOINT__URL": "http://127.0.0.1:8700"}).online
+    assert load({"TIDEGATE__FEATURES__ONLINE": "true"}).online
+    assert not load({"TIDEGATE__ENDPOINT__URL": "http://127.0.0.1:8700", "TIDEGATE__FEATURES__ONLINE": "false"}).online

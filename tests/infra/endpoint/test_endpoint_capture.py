@@ -3,6 +3,7 @@
 import json
 import logging
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,6 +145,18 @@ def test_losses_are_said_once_a_minute_and_so_is_their_end(tmp_path: Path, caplo
     assert len(caplog.records) == 3
     capture.close()
     assert "ends; 1001 answers were lost, 6 written" in caplog.text
+
+
+def test_the_last_of_a_disk_is_left_to_the_registry(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A capture that filled the disk once kept everybody from the way back, which must be written down beside it."""
+    free = shutil.disk_usage(tmp_path).free
+    for spared, lost in ((free + 2**34, 3), (0, 0)):
+        capture = Capture(tmp_path / str(lost), spared_bytes=spared)
+        for _ in range(3):
+            write(capture, "r")
+        capture.close()
+        assert (capture.lost, capture.written, capture.losing) == (lost, 3 - lost, lost > 0)
+    assert f"the last {(free + 2**34) >> 20} MiB of the disk are no capture's" in caplog.text
 
 
 def test_the_endpoint_answers_and_says_what_it_could_not_capture(tmp_path: Path, popular: Bundle) -> None:

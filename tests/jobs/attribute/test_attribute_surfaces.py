@@ -103,7 +103,10 @@ def test_without_rules_not_a_byte_differs() -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"attribution": {"surfaces": {"feed": {"click_window_days": 2}}}}, "at most click_window_days, 1; found 2"),
+        (
+            {"attribution": {"surfaces": {"feed": {"click_window_days": 2}}}},
+            "at most the window of all, 1 day, 0:00:00; found 2",
+        ),
         ({"attribution": {"surfaces": {"feed": {"click": "view"}}}}, "none is declared; found {'feed': 'view'}"),
         (
             {"outcomes": {"watch": {"kind": "value"}}, "attribution": {"surfaces": {"feed": {"click": "watch"}}}},

@@ -3,9 +3,11 @@
 import base64
 import json
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.config import AwsSettings, EndpointSettings, ReleaseSettings
+from jobs.config import AwsSettings, EndpointSettings, ReleaseSettings, load
+from jobs.deploy import watch
 from jobs.deploy.rules import of_canary
 from jobs.errors import Misconfigured, NotReady
 from jobs.serving import answered, clicks
@@ -125,13 +128,37 @@ def test_clicks_on_s3_are_those_of_a_folder(moto: Moto, aws: EndpointSettings, t
     assert nowhere.none_read == f"raw impressions needs an hour below s3://{BUCKET}/nothing/impressions; found none"
 
 
+def test_a_watch_reads_clicks_where_the_settings_say(moto: Moto, tmp_path: Path) -> None:
+    own = {"TIDEGATE_ENV": "test", "TIDEGATE__LAKE__RAW": str(tmp_path), "TIDEGATE__ENDPOINT__AWS__S3_URL": moto.url}
+    assert watch.click_log(load(own)).address == str(tmp_path)
+    elsewhere = watch.click_log(load({**own, "TIDEGATE__RELEASE__CLICK_LOG": f"s3://{BUCKET}/raw"}))
+    assert elsewhere.address == f"s3://{BUCKET}/raw"
+    assert elsewhere.below("nothing") == []
+
+
 def test_s3_that_does_not_answer_is_waited_for_and_a_closed_one_is_not(moto: Moto) -> None:
     gone = EndpointSettings(url="aws", aws=AwsSettings(bucket=BUCKET, s3_url="http://127.0.0.1:9"))
     with pytest.raises(NotReady, match=f"s3://{BUCKET}/tidegate/capture must be readable"):
         answered.since(gone, CAPTURE, at(10), "old", at(11))
-    none = EndpointSettings(url="aws", aws=AwsSettings(bucket="no-such-bucket", s3_url=moto.url))
-    with pytest.raises((Misconfigured, NotReady), match="s3://no-such-bucket"):
-        files("s3://no-such-bucket/x", none).read("y")
+    with HTTPServer(("127.0.0.1", 0), Closed) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        closed = EndpointSettings(url="aws", aws=AwsSettings(bucket=BUCKET, s3_url=url))
+        with pytest.raises(Misconfigured, match=f"s3://{BUCKET}/tidegate/capture must be readable"):
+            answered.since(closed, CAPTURE, at(10), "old", at(11))
+        server.shutdown()
+
+
+class Closed(BaseHTTPRequestHandler):
+    """S3 that lets nobody in."""
+
+    def do_GET(self) -> None:
+        body = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
 
 def test_times_that_nobody_knows_are_no_pass(captured: None, aws: EndpointSettings) -> None:
