@@ -26,17 +26,19 @@ from infra.endpoint.catalogue import Catalogue, objects
 from infra.endpoint.errors import BadRequest
 from infra.endpoint.held import Held
 from infra.endpoint.lane import Lane, Late
+from infra.endpoint.ranking import halves, ranked, scored
 from infra.endpoint.request import Asked, AskedOnSurface, RankRequest, shown
 from infra.endpoint.retrieve import allowed, candidates
 from infra.endpoint.variant import Offer, Popular, Scored, Variant
 from jobs.bundle import Bundle, Standby
-from jobs.config import ServedSurfaceSettings
+from jobs.config import EndpointSettings, ServedSurfaceSettings
 from jobs.features.online import Published
 from jobs.serving.answer import Answer, Placement
 from jobs.serving.slates import drawn
 from models.policies.score import score
 from models.rankers.features import Encodings
-from models.rankers.protocol import Columns, Predictions, Scorer
+from models.rankers.halves import Half
+from models.rankers.protocol import Predictions
 from models.retrieval.first_stage import POPULARITY
 from models.settings import PolicySettings, TaskSettings
 
@@ -50,6 +52,7 @@ UNSEEN = "unseen"
 SAY_SECONDS = 60.0
 """A ranker that fails is said once in so long, not once a request."""
 EVERY_SURFACE = ServedSurfaceSettings()
+PRECOMPUTED_MIB = EndpointSettings().precomputed_mib
 NONE = Scored(objects([]), Predictions(np.zeros(0), np.zeros(0)))
 NOTHING = Published(None, {}, Encodings.unknown())
 """What is known before the first publication."""
@@ -111,8 +114,9 @@ class Decider:
         tasks: TaskSettings,
         clock: Callable[[], float] = time.monotonic,
         surfaces: Mapping[str, ServedSurfaceSettings] = MappingProxyType({}),
+        precomputed_mib: int = PRECOMPUTED_MIB,
     ) -> None:
-        """Requests' arrivals are on `clock`, in seconds."""
+        """Requests' arrivals are on `clock`, in seconds; `precomputed_mib`: see `EndpointSettings`."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
         """Answers by (candidate id, outcome) since the start."""
         self.retrieved: Counter[tuple[str, str]] = Counter()
@@ -124,6 +128,7 @@ class Decider:
         self._timeout = timeout_ms / 1000
         self._clock = clock
         self._surfaces = surfaces
+        self._precomputed_mib = precomputed_mib
         self._held = {name: Held[Judged](own.cached) for name, own in surfaces.items() if own.cached}
         self._packed: Sequence[Packed] = ()
         """Newest first; the last is `NOTHING`."""
@@ -166,14 +171,16 @@ class Decider:
     def ready(self, bundle: Bundle) -> Variant:
         """The bundle once it has answered by its ranker and by its fallback; raises what they raise."""
         self.refresh()
-        variant = Variant(bundle, Lane(self._timeout, self._clock), _offers(bundle, self._packed))
+        variant = Variant(
+            bundle, Lane(self._timeout, self._clock), _offers(bundle, self._packed, self._precomputed_mib)
+        )
         offer = variant.offer(PROBE.at())
         asked = PROBE if offer.catalogue.ids else PROBE.model_copy(update={"candidates": [UNSEEN]})
         self.by_ranker(bundle, offer, asked)
         by_popularity(bundle, offer, asked)
         with self._refreshing:
             self._variants.add(variant)
-            variant.offers = _offers(bundle, self._packed, variant.offers)
+            variant.offers = _offers(bundle, self._packed, self._precomputed_mib, variant.offers)
         return variant
 
     def refresh(self) -> None:
@@ -186,7 +193,8 @@ class Decider:
                 for one in (*self._features.published(), NOTHING)
             ]
             for variant in self._variants:
-                variant.offers = _offers(variant.bundle, self._packed, variant.offers)
+                most = self._precomputed_mib
+                variant.offers = _offers(variant.bundle, self._packed, most, variant.offers)
 
     def features_age(self) -> float:
         """Seconds since the newest publication counted as known; NaN before the first."""
@@ -255,13 +263,8 @@ class Decider:
         unknown = [items[at] for at in np.flatnonzero(rows < 0).tolist()] if by is None else None
         if not items:
             return Judged(NONE, by, told, known, unknown)
-        with took("columns").time():
-            columns = offer.catalogue.columns(items, user, request, rows)
-        with took("rank").time():
-            left = bundle.kept(columns, np.array([0, len(items)])) if request.drawn else None
-            if left is not None:
-                columns = {name: column[left] for name, column in columns.items()}
-            return Judged(_scored(bundle.ranker, columns), by, told, known, unknown)
+        found = ranked(bundle, offer, items, user, request, rows, lambda stage: took(stage).time())
+        return Judged(found, by, told, known, unknown)
 
     def _say(self, bundle: Bundle, request: Asked, error: Exception) -> None:
         if self._clock() - self._said >= SAY_SECONDS:
@@ -290,8 +293,8 @@ def by_popularity(bundle: Standby, offer: Popular, request: RankRequest) -> Slat
     """From memory only, the user unknown; the slate is drawn by the bundle's policy, so propensities are true."""
     if request.candidates is None:
         return Slate(_placed(offer.popular, request, bundle.policy), POPULARITY, offer.popular_ids)
-    scored = _scored(bundle.fallback, {"item_id": objects(allowed(offer, request.candidates))})
-    return Slate(_placed(scored, request, bundle.policy))
+    found = scored(bundle.fallback, {"item_id": objects(allowed(offer, request.candidates))})
+    return Slate(_placed(found, request, bundle.policy))
 
 
 def admitted(surfaces: Mapping[str, ServedSurfaceSettings], bundle: Standby, request: S) -> S:
@@ -344,18 +347,25 @@ def heard(bundle: Standby, content: bytes) -> Sequence[Popular]:
         Popular(
             None if day is None else date.fromisoformat(day),
             datetime.fromisoformat(available_at),
-            _scored(bundle.fallback, {"item_id": objects(ids)}),
+            scored(bundle.fallback, {"item_id": objects(ids)}),
             removed,
         )
         for day, available_at, ids in said["offers"]
     ]
 
 
-def _offers(bundle: Bundle, packed: Sequence[Packed], made: Sequence[Offer] = ()) -> Sequence[Offer]:
+def _offers(bundle: Bundle, packed: Sequence[Packed], most_mib: int, made: Sequence[Offer] = ()) -> Sequence[Offer]:
     """Those of every publication, what was `made` before as it is; raises what the fallback raises."""
     removed = _removed(bundle, packed)
-    there = {id(offer.catalogue): offer for offer in made if offer.removed == removed}
-    return [there.get(id(catalogue)) or _offer(bundle, one, catalogue, removed) for one, catalogue in packed]
+    before = {id(offer.catalogue): offer for offer in made}
+    found = []
+    for one, catalogue in packed:
+        there = before.get(id(catalogue))
+        if there is None or there.removed != removed:
+            known = halves(bundle, catalogue, most_mib) if there is None else there.halves
+            there = _offer(bundle, one, catalogue, removed, known)
+        found.append(there)
+    return found
 
 
 def _removed(bundle: Bundle, packed: Sequence[Packed]) -> frozenset[str]:
@@ -366,7 +376,9 @@ def _removed(bundle: Bundle, packed: Sequence[Packed]) -> frozenset[str]:
     return newest.removed
 
 
-def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: frozenset[str]) -> Offer:
+def _offer(
+    bundle: Bundle, published: Published, catalogue: Catalogue, removed: frozenset[str], known: Half | None
+) -> Offer:
     """The fallback is asked for items alone, which is all that popularity looks at."""
     first = bundle.retrieval
     barred = None if first is None else first.barred(removed, catalogue.ids or None)
@@ -375,19 +387,13 @@ def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: 
     ids = [item for item in catalogue.ids if item not in removed]
     if not catalogue.ids and first is not None:
         ids = first.search((), barred).items
-    found = _scored(bundle.fallback, {"item_id": objects(ids)})
+    found = scored(bundle.fallback, {"item_id": objects(ids)})
     best = np.argsort(-score(found.predictions, bundle.policy), kind="stable")[:POPULAR]
-    return Offer(published.day, published.available_at, found.only(best), removed, catalogue, barred)
+    return Offer(published.day, published.available_at, found.only(best), removed, catalogue, barred, known)
 
 
 # -- from columns to a slate ----------------------------------------------------------------------------------------
-def _scored(ranker: Scorer, columns: Columns) -> Scored:
-    """No rows, no predictions: a ranker need not know what to do with none."""
-    ids = columns["item_id"]
-    return Scored(ids, ranker.predict(columns) if len(ids) else Predictions(np.zeros(0), np.zeros(0)))
-
-
-def _placed(scored: Scored, request: RankRequest, policy: PolicySettings) -> list[Placement]:
+def _placed(found: Scored, request: RankRequest, policy: PolicySettings) -> list[Placement]:
     """As `drawn` says."""
     asked = (request.surface, request.request_id, request.k, request.drawn)
-    return drawn(scored.item_ids, scored.predictions, policy, *asked)
+    return drawn(found.item_ids, found.predictions, policy, *asked)
