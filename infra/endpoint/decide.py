@@ -25,7 +25,7 @@ from infra.endpoint.arrival import deadline
 from infra.endpoint.catalogue import Catalogue, objects
 from infra.endpoint.errors import BadRequest
 from infra.endpoint.held import Held
-from infra.endpoint.lane import Lane, Late
+from infra.endpoint.lane import Lane, Late, Pace
 from infra.endpoint.ranking import halves, ranked, scored
 from infra.endpoint.request import Asked, AskedOnSurface, RankRequest, shown
 from infra.endpoint.retrieve import allowed, candidates
@@ -127,6 +127,7 @@ class Decider:
         self._tasks = tasks
         self._timeout = timeout_ms / 1000
         self._clock = clock
+        self._pace = Pace(clock)
         self._surfaces = surfaces
         self._precomputed_mib = precomputed_mib
         self._held = {name: Held[Judged](own.cached) for name, own in surfaces.items() if own.cached}
@@ -215,12 +216,12 @@ class Decider:
         """What work on the variant's thread comes to, None where that is not in time or not at all; and what became
         of it. A surface may have less time.
         """
-        budget = self._timeout
-        if isinstance(request, AskedOnSurface):
-            budget = self.on(request.surface).seconds(budget)
+        own = self.on(request.surface) if isinstance(request, AskedOnSurface) else EVERY_SURFACE
+        budget = own.seconds(self._timeout)
         deadline -= self._timeout - budget
         taken = variant.lane.take(work, deadline, budget)
         if taken is None:
+            await asyncio.sleep(self._pace.wait(deadline))
             return None, BUSY
         answer = asyncio.wrap_future(taken)
         done, _ = await asyncio.wait([answer], timeout=max(0.0, deadline - self._clock()))

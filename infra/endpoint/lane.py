@@ -20,6 +20,10 @@ LONGEST = 1 / 2
 again. With SPARE below 1, so that an idle lane takes whatever has just arrived."""
 
 
+AT_ONCE_A_SECOND = 200.0
+"""Answers of popularity that are sent as soon as they are known not to be the ranker's; more of them wait."""
+
+
 class Late(Exception):
     """The work's time was over, or would have been before its end; nothing of it was done."""
 
@@ -79,3 +83,25 @@ class Lane:
     def _done(self, _: Future[T]) -> None:
         with self._lock:
             self._ahead -= 1
+
+
+class Pace:
+    """When an answer may be sent that is no ranker's: at once, but while there are too many as late as it may be.
+
+    Whoever is answered asks again. If a caller that is turned away is told so at once, and asks at once, telling it is
+    all that the process does: the fewer are ranked the more are asked. One that waits asks less often. Its answer comes
+    in time, and the ranker has the processor.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._next = float("-inf")
+
+    def wait(self, latest: float) -> float:
+        """Seconds for the next answer to wait, until `latest` on the clock at most; 0 where that is over."""
+        now = self._clock()
+        at = max(now, self._next)
+        if at >= latest:
+            return max(0.0, latest - now)
+        self._next = at + 1 / AT_ONCE_A_SECOND
+        return at - now
