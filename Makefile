@@ -6,7 +6,7 @@ BY ?= $(shell id -un)
 WHY ?=
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up rollback down test check bench house lock clean
+.PHONY: help setup demo up rollback status down test check bench docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -16,11 +16,14 @@ setup: .venv/.ready ## create .venv from requirements.lock and byte-compile it (
 demo: .venv/.ready ## run the whole chain through Airflow; SOURCE=<a file of jobs/sources>, DATA=<its folder>
 	@$(BIN)/python -m infra.stack demo --source $(SOURCE) $(if $(DATA),--data $(DATA))
 
-up: .venv/.ready ## start Airflow, MLflow and the endpoint and leave them running for a person
+up: .venv/.ready ## start Airflow, MLflow, the endpoint and what watches them, and leave them running for a person
 	@$(BIN)/python -m infra.stack up --source $(SOURCE) $(if $(DATA),--data $(DATA))
 
 rollback: .venv/.ready ## the newest release leaves, what served before it answers; BY=<who>, WHY=<a note>
 	@$(BIN)/python -m jobs rollback --approved-by="$(BY)" --why="$(WHY)"
+
+status: .venv/.ready ## which service of them lives, since when, and where
+	@$(BIN)/python -m infra.stack status
 
 down: .venv/.ready ## stop exactly what `make up` started
 	@$(BIN)/python -m infra.stack down
@@ -34,8 +37,8 @@ check: .venv/.ready ## lint, format, types, layers: the same as CI
 bench: .venv/.ready ## measure; results land in var/bench/*.json
 	@$(BIN)/python -m tests.bench
 
-house: .venv/.ready ## draw docs/house.svg again from the imports
-	@$(BIN)/python -m tests.house
+docs: .venv/.ready ## draw docs/house.svg again from the imports, write docs/settings.md from the settings
+	@$(BIN)/python -m tests.house && $(BIN)/python -m tests.settings_page
 
 lock: ## resolve requirements.lock again from pyproject.toml
 	@$(PYTHON) -m venv var/lock && var/lock/bin/pip install -q uv

@@ -23,7 +23,9 @@ Reads the source's own files (or the raw lake your loggers write). Writes the ra
 Always safe: a stage replaces its day whole, in one commit, and the same inputs give the same rows.
 
 ## By hand
-*Trigger* with a Day; with Since, every day from there is processed in one go and nothing downstream starts.
+*Trigger* with a Day; with Since, every day from there is processed in one go and nothing downstream starts. A day of it
+that is refused or missing stops none of the others: the task is red and names each; mark it a success to let the
+tasks after it take the days that are there.
 A range, one run a day, oldest first (the end is exclusive at midnight, so name the day after the last):
 `airflow backfill create --dag-id daily_data --from-date 2026-01-05 --to-date 2026-01-08 --max-active-runs 1`.
 Days that are finished start `daily_warm_start` for that day: pause it first if old days should not be trained on.

@@ -1,6 +1,6 @@
 """# Promotion
 
-The gate's verdict on a challenger, a person's answer, and its way to people: all at once, or, where the settings plan
+The gate's verdict on a challenger, a person's answer, and its way to people. All at once, or, where the settings plan
 it (`release`), as a shadow and by growing shares of the traffic, each watched before the next. Started by
 `weekly_training` and `daily_warm_start`, never by the calendar.
 

@@ -8,6 +8,7 @@
     retrieval/…         which items are worth ranking where a request names none: the retriever, its index and canary
     delays/curve.json   how conversions were delayed in its training, where that could be told
     probe/rows.json     rows on which a chain of warm starts is watched, the same along the chain
+    reference/profile.json  what it learned from and what it said of the day after, which `monitor` holds days against
 
 Backtest, endpoint and monitor all load through `load`; a bundle's own sha256 is that of its manifest.
 """
@@ -29,6 +30,7 @@ from jobs.errors import Refused
 from jobs.lake.store import midnight
 from jobs.lake.swap import swap
 from models.delays.curve import DelayCurve
+from models.monitoring.profile import Profile
 from models.policies.score import score
 from models.policies.stages import kept
 from models.rankers import load as load_ranker
@@ -38,6 +40,7 @@ from models.settings import PolicySettings
 
 MANIFEST = "manifest.json"
 PROBE = "probe/rows.json"
+REFERENCE = "reference/profile.json"
 SCHEMA_VERSION = 2
 
 
@@ -93,6 +96,12 @@ class Bundle(Standby):
         return path.read_bytes() if path.is_file() else None
 
     @property
+    def reference(self) -> Profile | None:
+        """What its training wrote of its features, outcomes and scores; None in a bundle of before that was written."""
+        path = self.path / REFERENCE
+        return Profile.from_json(path.read_bytes()) if path.is_file() else None
+
+    @property
     def learned_until(self) -> datetime:
         """No row that it, or what its training started from, learned from or was chosen on is later than this.
 
@@ -121,6 +130,7 @@ def write(
     delays: DelayCurve | None = None,
     light: Light | None = None,
     probe: bytes | None = None,
+    reference: bytes | None = None,
 ) -> Bundle:
     """Write `folder/<candidate_id>` whole or not at all, replacing an older one of that name; returns it loaded.
 
@@ -134,8 +144,7 @@ def write(
         "delays": {"curve.json": delays.to_json()} if delays else {},
     }
     files = {f"{part}/{name}": content for part, contents in parts.items() for name, content in contents.items()}
-    if probe is not None:
-        files[PROBE] = probe
+    files |= {name: content for name, content in ((PROBE, probe), (REFERENCE, reference)) if content is not None}
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "candidate_id": candidate_id,

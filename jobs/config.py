@@ -14,15 +14,19 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from jobs.errors import Misconfigured
-from jobs.flow import STAGES
+from jobs.flow import STAGES, VALIDATED
+from models.experiments.assignment import conflicts
+from models.experiments.settings import ExperimentSettings
 from models.settings import (
     OUTCOME_METRICS,
+    SPAN,
     DelaySettings,
     GateSettings,
     OutcomeSettings,
@@ -31,7 +35,11 @@ from models.settings import (
     RetrievalSettings,
     Settings,
     TaskSettings,
+    WatchSettings,
     WorldSettings,
+    refuse_two,
+    span_of,
+    whole_days,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,6 +78,18 @@ class SourceSettings(Settings):
     data: Annotated[Path | None, NO_ROW] = Field(
         None, description="folder of a real log's files; the simulated world needs none"
     )
+    daily: Annotated[tuple[str, ...], NO_ROW] = Field(
+        (),
+        description="raw tables that come every day, beside impressions, which always do: a day without a file of one "
+        "is not ready. Of all others it is a day on which nothing happened",
+    )
+
+    @field_validator("daily")
+    @classmethod
+    def _are_raw_tables(cls, daily: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := sorted(set(daily) - set(VALIDATED)):
+            raise ValueError(f"raw tables are {', '.join(VALIDATED)}; found {', '.join(wrong)}")
+        return daily
 
     @field_validator("name")
     @classmethod
@@ -81,7 +101,7 @@ class SourceSettings(Settings):
 
 
 class LakeSettings(Settings):
-    """Where tables live. Only local folders are supported so far."""
+    """Where tables live, and how late they may be. Only local folders are supported so far."""
 
     root: Path = Field(ROOT / "var" / "lake", description="Delta tables")
     raw: Path = Field(ROOT / "var" / "raw", description="raw events, date=YYYY-MM-DD/hour=HH, as loggers write them")
@@ -89,13 +109,20 @@ class LakeSettings(Settings):
         default_factory=lambda data: data["root"].parent / "validations",
         description="what the suites found, a JSON file a table and day; beside the Delta tables by default",
     )
+    runs: Path = Field(
+        default_factory=lambda data: data["root"].parent / "runs",
+        description="what became of each stage's last run, as node exporter's textfile collector reads it",
+    )
+    stale_hours: int | None = Field(
+        None, ge=25, description="after its end a day must be published, else an alarm; none: of logs that have ended"
+    )
 
 
 class SparkSettings(Settings):
     """The Spark session every distributed stage opens."""
 
-    master: str = "local[2]"
-    driver_memory_mb: int = Field(1536, ge=512)
+    master: str = Field("local[2]", description="where Spark runs")
+    driver_memory_mb: int = Field(1536, ge=512, description="of the driver, and of all where it runs in one process")
     partitions: int = Field(4, ge=1, description="shuffle partitions and as-of buckets")
     from_rows: int = Field(
         3_000_000,
@@ -111,22 +138,81 @@ class ValidationSettings(Settings):
     max_quarantine_share: float = Field(0.05, ge=0, le=1, description="of a table's rows of a day; above it: refused")
 
 
+class SurfaceLabelSettings(Settings):
+    """What a click is on one surface: what `clicked` says of its impressions, to training, evidence and monitoring."""
+
+    click: str | None = Field(
+        None, description="a binary outcome of `outcomes` whose events count there in place of clicks; none: clicks do"
+    )
+    click_window_days: int | None = Field(
+        None, ge=1, description="impression to that event, at most the general one; not set: the general one"
+    )
+
+    @property
+    def span(self) -> timedelta | None:
+        """Impression to that event; None: as everywhere."""
+        return None if self.click_window_days is None else timedelta(days=self.click_window_days)
+
+
 class AttributionSettings(Settings):
     """Which clicks a purchase pays, and until when a missing one is unknown."""
 
     model: Literal["last_click", "first_click", "linear", "time_decay"] = "last_click"
     half_life_days: int = Field(7, ge=1, description="time decay: a click this much older earns half as much")
     window_days: int = Field(7, ge=1, description="click to purchase")
+    window: str | None = Field(None, pattern=SPAN, description="the same, in place of it, in hours or minutes: 6h, 90m")
     click_window_days: Annotated[int, Changes("validate")] = Field(1, ge=1, description="impression to click")
+    click_window: Annotated[str | None, Changes("validate")] = Field(
+        None, pattern=SPAN, description="the same, in place of it; a dataset still waits for whole days of clicks"
+    )
     late_days: Annotated[int, Changes("validate")] = Field(
         2, ge=0, description="how many days late an event may come, and how many apart two copies of one may lie"
     )
+    surfaces: dict[str, SurfaceLabelSettings] = Field(
+        {}, description="label rules of surfaces by name: click, click_window_days; a mapping, given whole"
+    )
+
+    @model_validator(mode="after")
+    def _no_surface_waits_longer(self) -> Self:
+        """Or a dataset's embargo would not close its clicks."""
+        for name, own in self.surfaces.items():
+            if own.span is not None and own.span > self.to_click:
+                raise ValueError(
+                    f"surfaces: {name}.click_window_days must be at most the window of all, {self.to_click}; "
+                    f"found {own.click_window_days}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _each_window_is_given_once(self) -> Self:
+        refuse_two(self, "window", "click_window")
+        return self
+
+    @property
+    def to_purchase(self) -> timedelta:
+        """Click to purchase."""
+        return span_of(self.window, self.window_days)
+
+    @property
+    def to_click(self) -> timedelta:
+        """Impression to click."""
+        return span_of(self.click_window, self.click_window_days)
+
+    @property
+    def purchase_days(self) -> int:
+        """Whole days that hold `to_purchase`: days of the lake are looked at whole."""
+        return whole_days(self.to_purchase)
+
+    @property
+    def click_days(self) -> int:
+        """Whole days that hold `to_click`."""
+        return whole_days(self.to_click)
 
 
 class FeatureSettings(Settings):
     """Windows and smoothing of the feature tables."""
 
-    long_term_days: int = Field(30, ge=1)
+    long_term_days: int = Field(30, ge=1, description="what a user's and an item's counts look back on")
     available_after_hours: int = Field(
         6,
         ge=0,
@@ -134,16 +220,18 @@ class FeatureSettings(Settings):
         description="so long after a day's end its features count as known, in training, replay and serving alike; the "
         "daily run must have published them by then",
     )
-    prior_impressions: float = Field(20.0, gt=0)
+    prior_impressions: float = Field(20.0, gt=0, description="pseudo-impressions of a click rate")
     session_gap_minutes: int = Field(30, ge=1, description="a longer pause between a user's events ends the session")
     encoding_prior_impressions: float = Field(100.0, gt=0, description="pseudo-impressions of a target encoding")
     encoding_min_impressions: int = Field(10, ge=1, description="rarer values have no encoding; a default stands in")
-    online: Annotated[bool, NO_ROW] = Field(True, description="publish the newest values to the online store")
+    online: Annotated[bool | None, NO_ROW] = Field(
+        None, description="publish the newest values to the online store; not set: where `endpoint.url` is"
+    )
     online_store: Annotated[Literal["sqlite", "redis"], NO_ROW] = "sqlite"
     online_path: Annotated[Path, NO_ROW] = Field(
         ROOT / "var" / "online", description="registry, and the SQLite online store"
     )
-    redis_url: Annotated[str, NO_ROW] = "127.0.0.1:6379"
+    redis_url: Annotated[str, NO_ROW] = Field("127.0.0.1:6379", description="host:port of the Redis online store")
 
 
 class SelectionSettings(Settings):
@@ -156,7 +244,7 @@ class SelectionSettings(Settings):
         description="train on users who had clicked so many different items in the `active_days` days before the "
         "impression's; off by default, since the endpoint serves everybody",
     )
-    active_days: int = Field(28, ge=1)
+    active_days: int = Field(28, ge=1, description="see active_clicks")
     keep_anonymous: bool = Field(True, description="with `active_clicks`: whether impressions without a user are kept")
     same_items: Literal["item_id", "canonical", "content"] = Field(
         "canonical",
@@ -195,7 +283,7 @@ class RetrievalNegativeSettings(Settings):
     popularity_exponent: float = Field(
         0.75, ge=0, le=1, description="an item is drawn in proportion to (impressions + 1) to this power; 0: uniformly"
     )
-    seed: int = Field(0, ge=0, lt=10**10)
+    seed: int = Field(0, ge=0, lt=10**10, description="of the draws")
 
 
 class DatasetSettings(Settings):
@@ -204,10 +292,13 @@ class DatasetSettings(Settings):
     The embargo is attribution's click window: a click that may still come is unknown, not zero.
     """
 
-    train_days: int = Field(28, ge=1)
-    validate_days: int = Field(1, ge=1)
-    test_days: int = Field(1, ge=1)
+    train_days: int = Field(28, ge=1, description="days learned from")
+    validate_days: int = Field(1, ge=1, description="days after them: rankers stop, are calibrated and chosen by these")
+    test_days: int = Field(1, ge=1, description="days after those: candidates are judged on these")
     warm_train_days: int = Field(3, ge=1, description="how much of the train window a daily warm start sees")
+    without_surfaces: tuple[str, ...] = Field(
+        (), description="surfaces that no model of this pipeline is for: those that rank other entities"
+    )
     selection: SelectionSettings = SelectionSettings()
     retrieval: Annotated[RetrievalNegativeSettings, Changes("assemble", only=True)] = RetrievalNegativeSettings()
 
@@ -232,10 +323,14 @@ class WarmStartSettings(Settings):
 class TrackingSettings(Settings):
     """MLflow: where runs are logged and under which name models are registered."""
 
-    uri: str = Field(f"sqlite:///{ROOT / 'var' / 'mlflow' / 'mlflow.db'}", min_length=1)
+    uri: str = Field(
+        f"sqlite:///{ROOT / 'var' / 'mlflow' / 'mlflow.db'}",
+        min_length=1,
+        description="of MLflow: a server, or a database",
+    )
     artifacts: Path = Field(ROOT / "var" / "mlflow" / "artifacts", description="used when `uri` is a database")
-    experiment: str = "tidegate"
-    model: str = "tidegate-ranker"
+    experiment: str = Field("tidegate", description="the experiment that runs are logged in")
+    model: str = Field("tidegate-ranker", description="the name that candidates are registered under")
 
 
 class ServedSurfaceSettings(Settings):
@@ -272,6 +367,10 @@ class ServedSurfaceSettings(Settings):
         return usual if self.timeout_ms is None else self.timeout_ms / 1000
 
 
+FILL_IN = "FILL IN"
+"""How a value begins that a file of settings cannot know."""
+
+
 class AwsSettings(Settings):
     """What an endpoint needs of an AWS account; without a bucket its models are folders, which only ours can read."""
 
@@ -279,7 +378,7 @@ class AwsSettings(Settings):
     prefix: str = Field("tidegate", min_length=1, description="of every key in the bucket")
     role: str = Field("arn:aws:iam::000000000000:role/tidegate", description="what SageMaker may do, on our behalf")
     image: str = Field("tidegate-serving", min_length=1, description="of infra/containers, in the account's registry")
-    instance_type: str = Field("ml.m5.large", pattern=r"ml\.[a-z0-9.-]+")
+    instance_type: str = Field("ml.m5.large", pattern=r"ml\.[a-z0-9.-]+", description="what a variant runs on")
     instances: int = Field(1, ge=1, description="of a variant; the fewest, where they are scaled")
     most_instances: int | None = Field(None, ge=1, description="application autoscaling goes up to so many; none: off")
     invocations_per_instance: float = Field(3000.0, gt=0, description="a minute; what autoscaling aims at")
@@ -291,8 +390,8 @@ class AwsSettings(Settings):
     alarming_errors: float = Field(0.01, gt=0, lt=1, description="share of answers of status 5xx")
     alarming_p99_ms: float = Field(100.0, gt=0, description="99th percentile of the model's own time")
     s3_url: str | None = Field(None, description="where AWS itself is not meant; so are the next two")
-    cloudwatch_url: str | None = None
-    autoscaling_url: str | None = None
+    cloudwatch_url: str | None = Field(None, description="of alarms")
+    autoscaling_url: str | None = Field(None, description="of scaling targets")
 
     @model_validator(mode="after")
     def _most_is_not_below_the_fewest(self) -> Self:
@@ -306,12 +405,18 @@ class AwsSettings(Settings):
 class EndpointSettings(Settings):
     """The SageMaker contract; one URL changes it from the local endpoint to AWS."""
 
-    url: str = "http://127.0.0.1:8700"
-    name: str = "tidegate"
-    region: str = "eu-central-1"
+    url: str = Field(
+        "http://127.0.0.1:8700",
+        description="of the control plane and of invocations, the local endpoint's; `aws`: SageMaker, which has two",
+    )
+    name: str = Field("tidegate", description="of the endpoint, and of its row in the ledger")
+    region: str = Field("eu-central-1", description="as AWS names them")
     timeout_ms: int = Field(60, ge=1, description="from a request's arrival; then popularity answers")
     state: Path = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
-    processes: int = Field(1, ge=1, le=64, description="of each variant; one for each core that is its own")
+    processes: int = Field(1, ge=1, le=64, description="of an instance of a variant; one for each core that is its own")
+    most_processes: int = Field(
+        4, ge=1, le=64, description="of a variant, however many instances are asked for; never fewer than `processes`"
+    )
     hung_seconds: float = Field(10.0, gt=0, description="without an answer to a ping; then a process is begun anew")
     keep_loaded_seconds: float = Field(600.0, ge=0, description="after its last request, for a way back without a load")
     alarms_url: str | None = Field(
@@ -329,6 +434,22 @@ class EndpointSettings(Settings):
         description="by name; those not named have the defaults. A surface that neither this nor the bundle's training"
         " knows is refused",
     )
+
+    @property
+    def on_aws(self) -> bool:
+        """Whether AWS itself is meant, no server at an address of ours."""
+        return self.url == "aws"
+
+    def filled_in(self) -> Self:
+        """Itself; raises `Misconfigured` naming what of AWS's is asked for and a team must still say."""
+        if self.on_aws or self.aws.bucket is not None:
+            open_ones = [name for name, value in self.aws if isinstance(value, str) and value.startswith(FILL_IN)]
+            if self.on_aws and self.aws.bucket is None:
+                open_ones.append("bucket")
+            if open_ones:
+                names = ", ".join(f"endpoint.aws.{name}" for name in open_ones)
+                raise Misconfigured(f"the endpoint needs {names}; found nothing that a team has filled in")
+        return self
 
     @field_validator("surfaces")
     @classmethod
@@ -372,11 +493,11 @@ class ReleaseSettings(Settings):
         0.01, gt=0, lt=1, description="that a tolerable release is rolled back; or a bad one passes a rule"
     )
     tolerated_failed: float = Field(1e-3, gt=0, lt=1, description="answers whose ranker raised")
-    alarming_failed: float = Field(1e-2, gt=0, lt=1)
+    alarming_failed: float = Field(1e-2, gt=0, lt=1, description="such a share rolls back")
     tolerated_fallback: float = Field(0.02, gt=0, lt=1, description="answers that popularity made, for whatever reason")
-    alarming_fallback: float = Field(0.1, gt=0, lt=1)
+    alarming_fallback: float = Field(0.1, gt=0, lt=1, description="such a share rolls back")
     tolerated_slow: float = Field(0.01, gt=0, lt=1, description="answers that took longer than `slow_ms`: 0.01 is p99")
-    alarming_slow: float = Field(0.05, gt=0, lt=1)
+    alarming_slow: float = Field(0.05, gt=0, lt=1, description="such a share rolls back")
     slow_ms: int = Field(100, ge=1, description="from a request's arrival")
     max_times: float = Field(
         3.0, ge=1, description="a canary's share of each such answers over the champion's in the same time"
@@ -396,6 +517,12 @@ class ReleaseSettings(Settings):
     )
     click_minutes: int = Field(
         15, ge=1, description="canary: a click so long after its request counts; the request counts once that is over"
+    )
+    click_log: str | None = Field(
+        None,
+        min_length=1,
+        description="canary: where impressions and clicks lie by the hour, a folder or s3://bucket/prefix; not set:"
+        " `lake.raw`",
     )
     tolerated_clicks_drop: float = Field(
         0.05, ge=0, lt=1, description="canary: clicked requests below the champion's, relative; more rolls back"
@@ -440,7 +567,7 @@ class ReleaseSettings(Settings):
         return self
 
 
-class MonitoringSettings(Settings):
+class MonitoringSettings(WatchSettings):
     """When the daily serving report raises an alarm; an alarm is a figure, it never fails the stage."""
 
     max_skew: float = Field(1e-3, gt=0, description="|served - recomputed p_click| of any impression")
@@ -454,18 +581,18 @@ class TimeoutSettings(Settings):
     Against a stage that hangs, so each is several times what a large day takes: raise one before the day outgrows it.
     """
 
-    ingest_minutes: int = Field(120, ge=1)
-    validate_minutes: int = Field(120, ge=1)
-    attribute_minutes: int = Field(120, ge=1)
-    featurize_minutes: int = Field(120, ge=1)
-    assemble_minutes: int = Field(180, ge=1)
-    train_minutes: int = Field(480, ge=1)
-    backtest_minutes: int = Field(240, ge=1)
-    promote_minutes: int = Field(30, ge=1)
-    deploy_minutes: int = Field(60, ge=1)
-    monitor_minutes: int = Field(60, ge=1)
-    experiment_minutes: int = Field(60, ge=1)
-    reevaluate_minutes: int = Field(240, ge=1)
+    ingest_minutes: int = Field(120, ge=1, description="of one try of `ingest`")
+    validate_minutes: int = Field(120, ge=1, description="of one try of `validate`")
+    attribute_minutes: int = Field(120, ge=1, description="of one try of `attribute`")
+    featurize_minutes: int = Field(120, ge=1, description="of one try of `featurize`")
+    assemble_minutes: int = Field(180, ge=1, description="of one try of `assemble`")
+    train_minutes: int = Field(480, ge=1, description="of one try of `train`")
+    backtest_minutes: int = Field(240, ge=1, description="of one try of `backtest`")
+    promote_minutes: int = Field(30, ge=1, description="of one try of `promote`")
+    deploy_minutes: int = Field(60, ge=1, description="of one try of `deploy`")
+    monitor_minutes: int = Field(60, ge=1, description="of one try of `monitor`")
+    experiment_minutes: int = Field(60, ge=1, description="of one try of `experiment`")
+    reevaluate_minutes: int = Field(240, ge=1, description="of one try of `reevaluate`")
 
     def of(self, stage: str) -> int:
         """Minutes of one try of a stage."""
@@ -500,6 +627,9 @@ class Config(Settings):
     endpoint: Annotated[EndpointSettings, NO_ROW] = EndpointSettings()
     release: Annotated[ReleaseSettings, NO_ROW] = ReleaseSettings()
     monitoring: Annotated[MonitoringSettings, Changes("monitor")] = MonitoringSettings()
+    experiments: Annotated[tuple[ExperimentSettings, ...], Changes("experiment", only=True)] = Field(
+        (), description="A/B tests, running or over; a list, given whole"
+    )
     timeouts: Annotated[TimeoutSettings, NO_ROW] = TimeoutSettings()
 
     @field_validator("outcomes")
@@ -510,6 +640,13 @@ class Config(Settings):
             taken = ", ".join(TAKEN)
             raise ValueError(f"outcomes need names of a-z, 0-9 and _ other than {taken}; found {', '.join(wrong)}")
         return dict(sorted(outcomes.items()))
+
+    @field_validator("experiments")
+    @classmethod
+    def _share_no_users(cls, experiments: tuple[ExperimentSettings, ...]) -> tuple[ExperimentSettings, ...]:
+        if wrong := conflicts([one.design for one in experiments]):
+            raise ValueError(f"experiments of a layer must not meet; found that {'; '.join(wrong)}")
+        return experiments
 
     @model_validator(mode="after")
     def _scores_weigh_probabilities(self) -> Self:
@@ -523,6 +660,19 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _labels_are_declared_outcomes(self) -> Self:
+        longest = self.attribution.click_window_days
+        fit = [name for name, of in self.outcomes.items() if of.kind == "binary" and of.through is None]
+        fit = [name for name in fit if self.outcomes[name].window_days <= longest]
+        wrong = {name: own.click for name, own in self.attribution.surfaces.items() if own.click not in (None, *fit)}
+        if wrong:
+            raise ValueError(
+                f"attribution.surfaces: a click can be a binary outcome that is not through another, within {longest}"
+                f" days: {', '.join(fit) or 'none is declared'}; found {wrong}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _gate_names_declared_outcomes(self) -> Self:
         named = [name for name in (*self.gate.must_rise, *self.gate.outcomes_must_not_fall) if "." in name]
         known = {f"{name}.{metric}" for name, of in self.outcomes.items() for metric in OUTCOME_METRICS[of.kind]}
@@ -530,6 +680,12 @@ class Config(Settings):
             there = ", ".join(sorted(known)) or "none: no further outcome is declared"
             raise ValueError(f"gate: metrics of further outcomes are {there}; found {', '.join(wrong)}")
         return self
+
+    @property
+    def online(self) -> bool:
+        """Whether the newest features go online: where it is said, else where an endpoint is configured."""
+        said = self.features.online
+        return "url" in self.endpoint.model_fields_set if said is None else said
 
     def digest(self, stage: str) -> str:
         """Sixteen hex digits that change with every setting that can change a row `stage` writes, and with no other.
@@ -625,13 +781,13 @@ def _merge(tree: dict[str, Any], group: type[BaseModel], given: Mapping[str, Any
 
 
 def _kinds(group: type[BaseModel], key: str) -> tuple[Any, ...]:
-    """The types a field may have; none where there is no such field. A mapping is one, whatever it holds."""
+    """The types a field may have; none where there is no such field. A mapping or list is one, whatever it holds."""
     field = group.model_fields.get(key)
     if field is None:
         return ()
     return (
         (field.annotation,)
-        if get_origin(field.annotation) is dict
+        if get_origin(field.annotation) in (dict, tuple)
         else get_args(field.annotation) or (field.annotation,)
     )
 

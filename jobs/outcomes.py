@@ -6,10 +6,10 @@ been heard already: a yes can be known early, a no never, and who keeps the one 
 Training may learn from open conversions all the same, by `heard_at` and their age, never as an answer.
 
     converted   closes at the midnight after the last day its purchase can be heard of. A purchase counts up to
-                `window_days` after its click, and that up to `click_window_days` after its impression: this is the
-                label's `matures_at`. And it may come `late_days` after its own day.
-    clicked     closes at `click_matures_at`, `click_window_days` after its impression; late clicks are not waited for.
-    further     closes as a click does, its own `window_days` after its impression; where it counts only of clicked
+                `window` after its click, and that up to `click_window` after its impression: this is the label's
+                `matures_at`. And it may come `late_days` after its own day.
+    clicked     closes at `click_matures_at`, `click_window` after its impression; late clicks are not waited for.
+    further     closes as a click does, its own `window` after its impression; where it counts only of clicked
                 impressions, not before these are closed. A value is then the sum of its events' values.
 
 Clicks of the newest days are what a dataset is for: waiting for those that come late would make every dataset
@@ -126,9 +126,9 @@ def _further(
 
 def closes_on(shown: datetime, settings: AttributionSettings, outcomes: Mapping[str, OutcomeSettings]) -> date:
     """The day at whose end all outcomes of an impression shown at `shown` are closed, late purchases included."""
-    matures = pa.scalar(shown + timedelta(days=settings.click_window_days + settings.window_days), TIME)
+    matures = pa.scalar(shown + settings.to_click + settings.to_purchase, TIME)
     midnight: datetime = closes_at(matures, "converted", settings.late_days).as_py()
-    last = max([midnight, *(shown + timedelta(days=of.window_days) for of in outcomes.values())])
+    last = max([midnight, *(shown + of.span for of in outcomes.values())])
     return (last - timedelta(microseconds=1)).date()
 
 

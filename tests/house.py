@@ -1,4 +1,4 @@
-"""The drawing of the house, `docs/house.svg`, from the imports: `make house` draws it again, a test holds it to them.
+"""The drawing of the house, `docs/house.svg`, from the imports: `make docs` draws it again, a test holds it to them.
 
 Rooms stand on the floors that pyproject.toml's layer contract names, verbs on top. A line says that a room imports one
 below; those that follow from others are left out (the transitive reduction), so that the picture can be read.

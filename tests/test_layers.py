@@ -28,7 +28,7 @@ def test_only_spark_files_see_spark_and_only_orchestration_sees_airflow() -> Non
 
 
 def test_the_drawing_of_the_house_is_of_these_imports() -> None:
-    """A picture of another house misleads more than none; `make house` draws it again."""
+    """A picture of another house misleads more than none; `make docs` draws it again."""
     assert DRAWING.read_text() == svg()
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from itertools import product
 from typing import Any
 from uuid import uuid4
 
@@ -22,8 +23,9 @@ from infra.endpoint import metrics
 from infra.endpoint.alarms import alarms_of
 from infra.endpoint.arrival import arrived
 from infra.endpoint.control import BUSY, Control
-from infra.endpoint.decide import RANKED, admitted
+from infra.endpoint.decide import OUTCOMES, RANKED, admitted
 from infra.endpoint.errors import BadRequest, Rejected
+from infra.endpoint.exposed import Exposed, saying
 from infra.endpoint.models import source_of
 from infra.endpoint.processes import Launcher, Spawn
 from infra.endpoint.request import RankRequest, body_of, parse
@@ -36,6 +38,8 @@ from jobs.serving.capture import CAPTURE, SHADOWS, Capture
 AMZ_JSON = "application/x-amz-json-1.1"
 TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
 INVOKED_VARIANT = "x-Amzn-Invoked-Production-Variant"
+BUG = ("", "InternalFailure")
+"""How what is nobody's request's fault is counted."""
 _log = logging.getLogger(__name__)
 
 
@@ -50,6 +54,7 @@ class Server:
         self._registry = Registry(config.endpoint.state)
         self._loads = ThreadPoolExecutor(1, "load")
         self._surfaces = config.endpoint.surfaces
+        self._exposed = Exposed(config.experiments)
         self._launcher = Launcher(config.endpoint, spawn)
         self._capture = Capture(config.endpoint.state / CAPTURE)
         self._shadows = Capture(config.endpoint.state / SHADOWS)
@@ -61,7 +66,8 @@ class Server:
         )
         self._answers: Counter[tuple[str, str]] = Counter()
         self._retrieved: Counter[tuple[str, str]] = Counter()
-        self._refusals: Counter[tuple[str, str]] = Counter()
+        # A rate needs the 0 that was before the first.
+        self._refusals: Counter[tuple[str, str]] = Counter({BUG: 0})
         self._seconds = metrics.whole()
         self.app = Starlette(
             routes=[
@@ -70,7 +76,7 @@ class Server:
                 Route("/ping", self._ping, methods=["GET"]),
                 Route("/metrics", self._metrics, methods=["GET"]),
             ],
-            exception_handlers={ClientDisconnect: _gone, Exception: _internal_failure},
+            exception_handlers={ClientDisconnect: _gone, Exception: self._bug},
             lifespan=self._lifespan,
         )
 
@@ -107,8 +113,12 @@ class Server:
         pages = await asyncio.gather(*(place.page() for *_, place in asked))
         labels = [dict(zip((*metrics.OF_BUNDLE, "process"), of, strict=True)) for *of, _ in asked]
         theirs = metrics.joined(zip(labels, pages, strict=True))
+        # What nobody was told by a bundle in service is 0, not missing.
+        asking = [of.bundle.candidate_id for s in both for of in s.variants.values()]
+        never = dict.fromkeys(product(asking, OUTCOMES), 0)
         ours: list[metrics.Family] = [
-            *(metrics.answers(self._answers), metrics.retrieved(self._retrieved), metrics.refused(self._refusals)),
+            *(metrics.answers({**never, **self._answers}), metrics.retrieved(self._retrieved)),
+            metrics.refused(self._refusals),
             *(metrics.captured(self._capture.written, self._capture.lost), metrics.restarted(self._launcher.restarts)),
             *(metrics.processes({of: processes.up for of, processes in there.items()}), self._seconds),
         ]
@@ -148,10 +158,11 @@ class Server:
             asked = parse(body, RankRequest)
             key = asked.user_id or asked.request_id
             serving = serving.of(key, target)
-            variant = target or serving.choose(key)
+            seen = self._exposed.of(asked)
+            variant = target or self._exposed.variant(seen, serving.variants) or serving.choose(key)
             processes = serving.variants[variant]
             asked = admitted(self._surfaces, processes.bundle, asked)
-            answer = await processes.answer(variant, asked, body, began)
+            answer = saying(await processes.answer(variant, asked, body, began), seen)
         except BadRequest as error:
             self._refusals[name, "ModelError"] += 1
             return _model_error(str(error))
@@ -174,6 +185,12 @@ class Server:
         """The data plane's own refusal."""
         self._refusals[endpoint if endpoint in self._control.serving else "", "ValidationError"] += 1
         return _answer({"Message": message}, 400, "application/json", {"x-amzn-ErrorType": "ValidationError"})
+
+    async def _bug(self, _request: Request, error: Exception) -> Response:
+        self._refusals[BUG] += 1
+        _log.error("a bug of the endpoint", exc_info=error)
+        body = {"__type": "InternalFailure", "Message": f"{type(error).__name__}: {error}"}
+        return _answer(body, 500, AMZ_JSON, {"x-amzn-ErrorType": "InternalFailure"})
 
     async def _shadow(self, endpoint: str, shadow: Shadow, asked: RankRequest, body: bytes) -> None:
         """Once the answer has left: what the shadow says, in as much time, is captured and shown to nobody."""
@@ -225,9 +242,3 @@ def _model_error(message: str) -> Response:
 async def _gone(_request: Request, _error: Exception) -> Response:
     """The caller hung up before the end of its body: nobody reads this."""
     return Response(status_code=400)
-
-
-async def _internal_failure(_request: Request, error: Exception) -> Response:
-    _log.error("a bug of the endpoint", exc_info=error)
-    body = {"__type": "InternalFailure", "Message": f"{type(error).__name__}: {error}"}
-    return _answer(body, 500, AMZ_JSON, {"x-amzn-ErrorType": "InternalFailure"})

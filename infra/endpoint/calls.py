@@ -4,6 +4,7 @@ A call is what it is asked, what it answers and how; routes and the OpenAPI docu
 can say what the other does not do.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from starlette.routing import Route
 
 from infra.endpoint import generic
 from infra.endpoint.arrival import AS_VARIANT, first_arrived
-from infra.endpoint.decide import Decider
+from infra.endpoint.decide import FAILED, Decider
 from infra.endpoint.errors import BadRequest, Conflict, Unavailable
 from infra.endpoint.openapi import Described, document
 from infra.endpoint.request import Asked, CandidatesRequest, EmbedRequest, RankRequest, ScoreRequest, body_of, parse
@@ -25,6 +26,7 @@ from jobs.serving.answer import Answer, Candidates, Embeddings
 
 REFUSED = {BadRequest: 400, Conflict: 409, Unavailable: 503}
 DOCUMENT = "/openapi.json"
+ANSWERED = "answered"
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,24 @@ def routes(decider: Decider, variant: Variant, name: str) -> list[Route]:
 
 
 async def _called(call: Call, decider: Decider, variant: Variant, name: str, request: Request) -> Response:
-    deadline = decider.deadline(first_arrived(request))
+    began, path = first_arrived(request), call.path.strip("/")
+    deadline = decider.deadline(began)
     name = request.headers.get(AS_VARIANT, name)
+    outcome = FAILED  # of a bug, which the framework answers
     try:
         asked = parse(await body_of(request), call.asks)
-        return said(await call.answer(decider, variant, name, asked, deadline), 200)
+        answer = await call.answer(decider, variant, name, asked, deadline)
+        outcome = getattr(answer, "fallback_reason", None) or ANSWERED
+        return said(answer, 200)
     except tuple(REFUSED) as error:
+        outcome = f"refused with {REFUSED[type(error)]}"
         return said({"error": str(error)}, REFUSED[type(error)])
+    except ClientDisconnect:
+        outcome = "gone"
+        raise
+    finally:
+        decider.called[path, outcome] += 1
+        decider.call_seconds.labels(path, "whole").observe(time.monotonic() - began)
 
 
 async def gone(_request: Request, _error: Exception) -> Response:

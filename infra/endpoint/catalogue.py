@@ -71,6 +71,12 @@ class Catalogue:
         """(n,) where each item is; -1 for one that is unknown."""
         return np.fromiter((self._rows.get(item, -1) for item in items), np.int64, len(items))
 
+    def words(self, column: str) -> dict[str, str]:
+        """Item to its word in a ranker column that only the item has a part in; one without is left out."""
+        of = self.features["category"] if column == "item_category" else self.attributes.get(column)
+        said = () if of is None else zip(self.ids, of.tolist(), strict=False)
+        return {item: word for item, word in said if word is not None}
+
     def rows_of(self, first: FirstStage) -> NDArray[np.int64]:
         """Likewise of a retrieval's items by code; looked up once, so that nobody's request looks up a thousand."""
         known = self._by_code.get(first)

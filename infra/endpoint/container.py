@@ -55,6 +55,7 @@ def application(judged: Bundle, features: Features, settings: Config) -> Starlet
     async def counters(_request: Request) -> Response:
         families: list[metrics.Family] = [
             *(metrics.answers(decider.outcomes), metrics.retrieved(decider.retrieved), decider.stages),
+            *(metrics.called(decider.called), decider.call_seconds),
             *(metrics.feature_age(decider.features_age()), metrics.bundles([(judged.candidate_id, judged.sha256)])),
         ]
         return Response(metrics.text(families), media_type=metrics.CONTENT_TYPE)

@@ -16,6 +16,7 @@ from infra.endpoint import described
 from infra.endpoint.deployment import asked_of, plan_of, served_of
 from infra.endpoint.errors import Rejected
 from infra.endpoint.experiments import Experiments
+from infra.endpoint.loading import Ready
 from infra.endpoint.models import Folders, Source
 from infra.endpoint.payload import (
     SHA256,
@@ -31,7 +32,6 @@ from infra.endpoint.payload import (
     sha256_of,
     shadows_of,
 )
-from infra.endpoint.processes import Processes
 from infra.endpoint.serving import Serving
 from infra.endpoint.state import Deployment, Endpoint, Registry
 from infra.endpoint.updates import Ask, Updates
@@ -50,7 +50,7 @@ class Control:
         registry: Registry,
         region: str,
         loads: Executor,
-        ready: Callable[[bundle.Standby], Processes],
+        ready: Ready,
         captures: Callable[[], bool],
         alarms: Ask | None = None,
         clock: Callable[[], float] = time.time,
@@ -200,7 +200,7 @@ class Control:
         return {"EndpointArn": self._arn("endpoint", name)}
 
     def update_endpoint_weights_and_capacities(self, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """Share the traffic anew at once; instances are noted, for how many processes answer is a setting."""
+        """Share the traffic anew at once; instances come and go by and by, and the endpoint is Updating until then."""
         name = self._idle_endpoint(payload)
         endpoint, serving = self._state.endpoints[name], self.serving.get(name)
         weights, counts = dict(endpoint.served.weights), dict(endpoint.served.counts)
@@ -214,10 +214,15 @@ class Control:
         check_quota(counts)
         if serving is None:
             raise Rejected(f"endpoint {name} must be in service to share its traffic anew; found {endpoint.status}")
+        scaled = counts != endpoint.served.counts
         endpoint.served = replace(endpoint.served, weights=weights, counts=counts)
         endpoint.modified = self._clock()
+        if scaled:
+            endpoint.status, endpoint.failure = "Updating", None
         self._registry.save()
         self.serving[name] = replace(serving, weights=weights)
+        if scaled:
+            self._updates.scale(name)
         return {"EndpointArn": self._arn("endpoint", name)}
 
     def describe_endpoint(self, payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -32,12 +33,12 @@ from infra.endpoint.retrieve import allowed, candidates
 from infra.endpoint.variant import Offer, Popular, Scored, Variant
 from jobs.bundle import Bundle, Standby
 from jobs.config import EndpointSettings, ServedSurfaceSettings
+from jobs.errors import NotReady
 from jobs.features.online import Published
 from jobs.serving.answer import Answer, Placement
 from jobs.serving.slates import drawn
 from models.policies.score import score
 from models.rankers.features import Encodings
-from models.rankers.halves import Half
 from models.rankers.protocol import Predictions
 from models.retrieval.first_stage import POPULARITY
 from models.settings import PolicySettings, TaskSettings
@@ -61,6 +62,7 @@ RANKED, BUSY, LATE, FAILED = "ranked", "busy", "late", "failed"
 """What became of a request: the ranker answered; or it could not have been in time, or was not, or raised."""
 DOWN, HUNG = "down", "hung"
 """No process of the variant was there to ask, or the one that was asked said nothing in time."""
+OUTCOMES = (RANKED, BUSY, LATE, FAILED, DOWN, HUNG)
 S = TypeVar("S", bound=AskedOnSurface)
 T = TypeVar("T")
 
@@ -123,6 +125,9 @@ class Decider:
         """Of these the requests without candidates, by (candidate id, who found them)."""
         self.stages = metrics.stages()
         """How long each step of a ranked answer took."""
+        self.called: Counter[tuple[str, str]] = Counter()
+        """Calls by (name, outcome), whatever was called."""
+        self.call_seconds = metrics.call_seconds()
         self._features = features
         self._tasks = tasks
         self._timeout = timeout_ms / 1000
@@ -137,7 +142,9 @@ class Decider:
         self._refreshing = threading.Lock()
         self._closing = threading.Event()
         self._said = float("-inf")
-        self.refresh()
+        self._blind = False
+        """Nothing has been read since the start, for the store does not answer: popularity does."""
+        self._begin()
         threading.Thread(target=self._keep_fresh, name="refresh", daemon=True).start()
 
     def deadline(self, arrived: float) -> float:
@@ -171,18 +178,26 @@ class Decider:
 
     def ready(self, bundle: Bundle) -> Variant:
         """The bundle once it has answered by its ranker and by its fallback; raises what they raise."""
-        self.refresh()
-        variant = Variant(
-            bundle, Lane(self._timeout, self._clock), _offers(bundle, self._packed, self._precomputed_mib)
-        )
+        self._begin()
+        variant = Variant(bundle, Lane(self._timeout, self._clock), self._offers(bundle))
         offer = variant.offer(PROBE.at())
         asked = PROBE if offer.catalogue.ids else PROBE.model_copy(update={"candidates": [UNSEEN]})
         self.by_ranker(bundle, offer, asked)
         by_popularity(bundle, offer, asked)
         with self._refreshing:
             self._variants.add(variant)
-            variant.offers = _offers(bundle, self._packed, self._precomputed_mib, variant.offers)
+            variant.offers = self._offers(bundle, variant.offers)
         return variant
+
+    def _begin(self) -> None:
+        """A store that does not answer now is no reason not to begin: it may be what the others died of."""
+        try:
+            self.refresh()
+        except NotReady as error:
+            _log.warning("popularity answers until online features can be read: %s", error)
+            if not self._packed:
+                self._blind = True
+                self._packed = [(NOTHING, Catalogue(NOTHING.items, NOTHING.encodings, self._tasks))]
 
     def refresh(self) -> None:
         """Take up what was published since; requests are answered from what was there before until all of it is."""
@@ -194,8 +209,21 @@ class Decider:
                 for one in (*self._features.published(), NOTHING)
             ]
             for variant in self._variants:
-                most = self._precomputed_mib
-                variant.offers = _offers(variant.bundle, self._packed, most, variant.offers)
+                variant.offers = self._offers(variant.bundle, variant.offers)
+            self._blind = False
+
+    def _offers(self, bundle: Bundle, made: Sequence[Offer] = ()) -> Sequence[Offer]:
+        """Those of every publication, what was `made` before as it is; raises what the fallback raises."""
+        removed = _removed(bundle, self._packed)
+        before = {id(offer.catalogue): offer for offer in made}
+        found = []
+        for one, catalogue in self._packed:
+            there = before.get(id(catalogue))
+            if there is None or there.removed != removed:
+                known = halves(bundle, catalogue, self._precomputed_mib) if there is None else there.halves
+                there = replace(_offer(bundle, one, catalogue, removed), halves=known)
+            found.append(there)
+        return found
 
     def features_age(self) -> float:
         """Seconds since the newest publication counted as known; NaN before the first."""
@@ -216,12 +244,14 @@ class Decider:
         """What work on the variant's thread comes to, None where that is not in time or not at all; and what became
         of it. A surface may have less time.
         """
+        if self._blind:
+            return None, FAILED
         own = self.on(request.surface) if isinstance(request, AskedOnSurface) else EVERY_SURFACE
         budget = own.seconds(self._timeout)
         deadline -= self._timeout - budget
         taken = variant.lane.take(work, deadline, budget)
         if taken is None:
-            await asyncio.sleep(self._pace.wait(deadline))
+            await asyncio.sleep(self._pace.wait(deadline, variant.lane.usual))
             return None, BUSY
         answer = asyncio.wrap_future(taken)
         done, _ = await asyncio.wait([answer], timeout=max(0.0, deadline - self._clock()))
@@ -294,7 +324,7 @@ def by_popularity(bundle: Standby, offer: Popular, request: RankRequest) -> Slat
     """From memory only, the user unknown; the slate is drawn by the bundle's policy, so propensities are true."""
     if request.candidates is None:
         return Slate(_placed(offer.popular, request, bundle.policy), POPULARITY, offer.popular_ids)
-    found = scored(bundle.fallback, {"item_id": objects(allowed(offer, request.candidates))})
+    found = scored(bundle.fallback, offer.columns(allowed(offer, request.candidates)), bundle.policy)
     return Slate(_placed(found, request, bundle.policy))
 
 
@@ -336,7 +366,7 @@ def answered(bundle: Standby, name: str, request: RankRequest, offer: Popular, m
 
 def told(offers: Sequence[Popular]) -> bytes:
     """What popularity must know, for `heard` in another process."""
-    said = [(offer.day, offer.available_at, offer.popular_ids) for offer in offers]
+    said = [(offer.day, offer.available_at, offer.popular_ids, offer.words) for offer in offers]
     return orjson.dumps({"offers": said, "removed": sorted(offers[0].removed)})
 
 
@@ -345,28 +375,16 @@ def heard(bundle: Standby, content: bytes) -> Sequence[Popular]:
     said = orjson.loads(content)
     removed = frozenset(said["removed"])
     return [
-        Popular(
+        _popular(
+            bundle,
             None if day is None else date.fromisoformat(day),
             datetime.fromisoformat(available_at),
-            scored(bundle.fallback, {"item_id": objects(ids)}),
+            ids,
             removed,
+            words,
         )
-        for day, available_at, ids in said["offers"]
+        for day, available_at, ids, words in said["offers"]
     ]
-
-
-def _offers(bundle: Bundle, packed: Sequence[Packed], most_mib: int, made: Sequence[Offer] = ()) -> Sequence[Offer]:
-    """Those of every publication, what was `made` before as it is; raises what the fallback raises."""
-    removed = _removed(bundle, packed)
-    before = {id(offer.catalogue): offer for offer in made}
-    found = []
-    for one, catalogue in packed:
-        there = before.get(id(catalogue))
-        if there is None or there.removed != removed:
-            known = halves(bundle, catalogue, most_mib) if there is None else there.halves
-            there = _offer(bundle, one, catalogue, removed, known)
-        found.append(there)
-    return found
 
 
 def _removed(bundle: Bundle, packed: Sequence[Packed]) -> frozenset[str]:
@@ -377,24 +395,36 @@ def _removed(bundle: Bundle, packed: Sequence[Packed]) -> frozenset[str]:
     return newest.removed
 
 
-def _offer(
-    bundle: Bundle, published: Published, catalogue: Catalogue, removed: frozenset[str], known: Half | None
-) -> Offer:
+def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: frozenset[str]) -> Offer:
     """The fallback is asked for items alone, which is all that popularity looks at."""
     first = bundle.retrieval
-    barred = None if first is None else first.barred(removed, catalogue.ids or None)
+    barred = None if first is None else first.barred(removed | published.unlisted, catalogue.ids or None)
     if first is not None:
         catalogue.rows_of(first)
-    ids = [item for item in catalogue.ids if item not in removed]
+    ids = [item for item in catalogue.ids if item not in removed | published.unlisted]
     if not catalogue.ids and first is not None:
         ids = first.search((), barred).items
-    found = scored(bundle.fallback, {"item_id": objects(ids)})
-    best = np.argsort(-score(found.predictions, bundle.policy), kind="stable")[:POPULAR]
-    return Offer(published.day, published.available_at, found.only(best), removed, catalogue, barred, known)
+    words = {column: catalogue.words(column) for column in bundle.policy.columns}
+    made = _popular(bundle, published.day, published.available_at, ids, removed, words)
+    best = np.argsort(-score(made.popular.predictions, bundle.policy), kind="stable")[:POPULAR]
+    return Offer(made.day, made.available_at, made.popular.only(best), removed, words, catalogue, barred)
+
+
+def _popular(
+    bundle: Standby,
+    day: date | None,
+    available_at: datetime,
+    ids: Sequence[str],
+    removed: frozenset[str],
+    words: Mapping[str, Mapping[str, str]],
+) -> Popular:
+    """With these items, in this order, as the bundle's fallback scores them."""
+    nobody = Popular(day, available_at, NONE, removed, words)
+    return replace(nobody, popular=scored(bundle.fallback, nobody.columns(ids), bundle.policy))
 
 
 # -- from columns to a slate ----------------------------------------------------------------------------------------
 def _placed(found: Scored, request: RankRequest, policy: PolicySettings) -> list[Placement]:
     """As `drawn` says."""
     asked = (request.surface, request.request_id, request.k, request.drawn)
-    return drawn(found.item_ids, found.predictions, policy, *asked)
+    return drawn(found.item_ids, found.predictions, policy, *asked, found.words)

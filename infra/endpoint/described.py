@@ -11,9 +11,15 @@ from infra.endpoint.state import Deployment, Endpoint, Served
 
 
 def variants(served: Served, serving: Serving) -> dict[str, Any]:
-    """What answers, and what its shadow is; instances are as they were asked for."""
+    """What answers, and what its shadow is; instances as they are, and as they were asked for."""
     body: dict[str, Any] = {
-        "ProductionVariants": [_summary(name, weight, served.counts[name]) for name, weight in served.weights.items()]
+        "ProductionVariants": [
+            {
+                **_summary(name, weight, served.counts[name]),
+                "CurrentInstanceCount": min(served.counts[name], serving.variants[name].instances),
+            }
+            for name, weight in served.weights.items()
+        ]
     }
     if serving.shadow is not None:
         weight = serving.shadow.share * sum(serving.weights.values())

@@ -24,14 +24,16 @@ async def find(
 ) -> Candidates:
     """Items worth ranking; raises `BadRequest` as `Decider.admitted` does."""
     bundle, request = variant.bundle, decider.admitted(variant.bundle, request)
-    offer = variant.offer(request.at())
+    offer, took = variant.offer(request.at()), decider.call_seconds.labels
 
     def searched() -> tuple[Found, bool | None]:
         # Items that are given count instead of what is known of a user.
-        user = None if request.items is not None else decider.user(offer, request.user_id)
+        with took("candidates", "features").time():
+            user = None if request.items is not None else decider.user(offer, request.user_id)
         most = decider.on(request.surface).retrieve if request.k is None else request.k
         known = None if request.user_id is None or request.items is not None else user is not None
-        return search(bundle, offer, [*(request.items or ()), *recent(user, request.context)], most), known
+        with took("candidates", "retrieve").time():
+            return search(bundle, offer, [*(request.items or ()), *recent(user, request.context)], most), known
 
     found, outcome = await decider.in_time(variant, request, deadline, searched)
     unknown = None
@@ -73,11 +75,14 @@ async def embed(decider: Decider, variant: Variant, name: str, request: EmbedReq
     if first is None or not first.spaces:
         found = "no retrieval" if first is None else first.kind
         raise Conflict(f"vectors need a bundle whose retrieval has some; {bundle.candidate_id} has {found}")
-    offer = variant.offer(request.at())
+    offer, took = variant.offer(request.at()), decider.call_seconds.labels
 
     def placed() -> tuple[list[Embedding], list[Embedding]]:
-        users = ((user, first.of_history(recent(decider.user(offer, user), {}))) for user in request.users)
-        return _embedded(users), _embedded((item, first.of_item(item)) for item in request.items)
+        with took("embed", "features").time():
+            histories = [(user, recent(decider.user(offer, user), {})) for user in request.users]
+        with took("embed", "vectors").time():
+            users = _embedded((user, first.of_history(history)) for user, history in histories)
+            return users, _embedded((item, first.of_item(item)) for item in request.items)
 
     there, outcome = await decider.in_time(variant, request, deadline, placed)
     if there is None:

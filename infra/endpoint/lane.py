@@ -20,10 +20,6 @@ LONGEST = 1 / 2
 again. With SPARE below 1, so that an idle lane takes whatever has just arrived."""
 
 
-AT_ONCE_A_SECOND = 200.0
-"""Answers of popularity that are sent as soon as they are known not to be the ranker's; more of them wait."""
-
-
 class Late(Exception):
     """The work's time was over, or would have been before its end; nothing of it was done."""
 
@@ -56,6 +52,11 @@ class Lane:
         future.add_done_callback(self._done)
         return future
 
+    @property
+    def usual(self) -> float:
+        """Seconds that a piece of work takes, the mean; 0 before the first."""
+        return self._seconds or 0.0
+
     def close(self) -> None:
         """Begin nothing more; what is under way ends by itself."""
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -76,9 +77,8 @@ class Lane:
 
     def _each(self, now: float, budget: float) -> float:
         """Seconds that a piece of work takes, as far as is known: the mean, or longer if the one under way has."""
-        usual = self._seconds or 0.0
         under_way = 0.0 if self._began is None else now - self._began
-        return min(max(usual, under_way), LONGEST * budget)
+        return min(max(self.usual, under_way), LONGEST * budget)
 
     def _done(self, _: Future[T]) -> None:
         with self._lock:
@@ -97,11 +97,15 @@ class Pace:
         self._clock = clock
         self._next = float("-inf")
 
-    def wait(self, latest: float) -> float:
-        """Seconds for the next answer to wait, until `latest` on the clock at most; 0 where that is over."""
+    def wait(self, latest: float, gap: float) -> float:
+        """Seconds for the next answer to wait, until `latest` on the clock at most; 0 where that is over.
+
+        `gap`: seconds between two that wait their turn: what a ranked one takes, so that popularity, which takes a
+        tenth of that, is no more than a tenth of the work.
+        """
         now = self._clock()
         at = max(now, self._next)
         if at >= latest:
             return max(0.0, latest - now)
-        self._next = at + 1 / AT_ONCE_A_SECOND
+        self._next = at + gap
         return at - now

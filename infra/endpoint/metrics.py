@@ -27,6 +27,17 @@ def stages() -> Histogram:
     return Histogram("tidegate_stage_seconds", text, ["stage"], registry=None, buckets=BUCKETS)
 
 
+def call_seconds() -> Histogram:
+    """Seconds of a container's calls: of the whole, from arrival, and of a step of those that do not rank."""
+    text = "Seconds of a call: whole, from its arrival, and of its steps."
+    return Histogram("tidegate_call_seconds", text, ["call", "stage"], registry=None, buckets=BUCKETS)
+
+
+def called(outcomes: Counts) -> Metric:
+    """A container's calls by their name and outcome: answered, why popularity did, or the status of a refusal."""
+    return _counted("tidegate_calls", "Calls by outcome.", ("call", "outcome"), outcomes)
+
+
 def whole() -> Histogram:
     """Seconds from a request's arrival until its answer was made."""
     text = "Seconds from the arrival of a request until its answer was made."

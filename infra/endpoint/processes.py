@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import closing, suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
@@ -47,6 +47,7 @@ GRACE = 1 / 4
 OFFERS = "x-tidegate-offers"
 """The header in which a ping says which offers of popularity a process has."""
 ENDED = "ended"
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -206,29 +207,55 @@ class Process:
 
 
 class Processes:
-    """What a variant of a config is to the platform. Its methods are for the thread of the event loop, but `close`."""
+    """What a variant of a config is to the platform: `endpoint.processes` for each of its instances.
 
-    def __init__(
-        self,
-        bundle: Standby,
-        settings: EndpointSettings,
-        leave: Callable[["Processes"], None],
-        restarts: Counter[tuple[str, str]],
-    ) -> None:
-        """`leave` and `restarts`: see `Launcher`."""
+    Its methods are for the thread of the event loop, but `close` and `scale`.
+    """
+
+    def __init__(self, bundle: Standby, settings: EndpointSettings, launcher: "Launcher") -> None:
         self.bundle = bundle
         self.places: list[Process] = []
         self.version = ""
         """Which offers these are."""
         self.offers: Sequence[Popular] = ()
-        self.restarts = restarts
+        self.restarts = launcher.restarts
         self._settings = settings
-        self._leave = leave
+        self._launcher = launcher
 
     @property
     def up(self) -> int:
         """Processes that may be asked."""
         return sum(process.up for process in self.places)
+
+    @property
+    def instances(self) -> int:
+        """That there are, whatever was asked for."""
+        return len(self.places) // self._settings.processes
+
+    def scale(self, instances: int) -> None:
+        """So many instances from now on, as far as `endpoint.most_processes` lets; from any thread but the loop's.
+
+        Raises `NotReady` where a new process could not answer; then there are as many as before.
+        """
+        self._launcher.on_loop(self.resize(instances))
+
+    async def resize(self, instances: int) -> None:
+        """See `scale`. New ones are asked once they have answered; who goes answers what it was asked before."""
+        each = self._settings.processes
+        number = min(max(1, instances) * each, max(each, self._settings.most_processes))
+        new = [self._launcher.place(self) for _ in range(number - len(self.places))]
+        self.places += new
+        try:
+            await asyncio.gather(*(process.started for process in new))
+        except NotReady:
+            self._dismiss(new)
+            raise
+        self._dismiss(sorted(self.places, key=lambda process: process.up)[: len(self.places) - number])
+
+    def _dismiss(self, gone: Sequence[Process]) -> None:
+        self.places = [process for process in self.places if process not in gone]
+        for process in gone:
+            self._launcher.later(process.end())
 
     def take_up(self, version: str, content: bytes) -> None:
         """What popularity offers from now on."""
@@ -249,7 +276,7 @@ class Processes:
 
     def close(self) -> None:
         """No config names it any more: it ends after the requests under way, or a while later. From any thread."""
-        self._leave(self)
+        self._launcher.leave(self)
 
     async def end(self) -> None:
         """Now, after the requests under way."""
@@ -312,9 +339,14 @@ class Launcher:
             left.unlink()
         self._sockets = reachable(self._folder)
 
-    def ready(self, bundle: Standby) -> Processes:
+    def ready(self, bundle: Standby, instances: int = 1) -> Processes:
         """Those of a bundle, once all have answered; from any thread but the loop's. Raises `NotReady` else."""
-        return self._on_loop(self._ready(bundle))
+        return self.on_loop(self._ready(bundle, instances))
+
+    def place(self, of: Processes) -> Process:
+        """One more of a bundle's, which begins."""
+        address = f"{self._sockets}/{of.bundle.sha256[:8]}-{next(self._numbers)}.sock"
+        return Process(of, address, self._spawn, self._settings.hung_seconds)
 
     async def close(self) -> None:
         """End every process."""
@@ -323,33 +355,38 @@ class Launcher:
             self._left[1].cancel()
         await asyncio.gather(*(these.end() for these in self.all), *self._ends)
 
-    def _on_loop(self, work: Coroutine[Any, Any, Processes]) -> Processes:
+    def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        """What work on the loop comes to; raises `NotReady` where nothing runs."""
         if self._loop is None or self._closed:
             work.close()
             raise NotReady("processes need an endpoint that is running")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    async def _ready(self, bundle: Standby) -> Processes:
+    def leave(self, these: Processes) -> None:
+        """Nobody has them any more; from any thread."""
+        if self._loop is not None and not self._closed:
+            self._loop.call_soon_threadsafe(self._stay, these)
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Done while other things are; the platform's end waits for it."""
+        task = asyncio.ensure_future(work)
+        self._ends.add(task)
+        task.add_done_callback(self._ends.discard)
+
+    async def _ready(self, bundle: Standby, instances: int) -> Processes:
         if self._left is not None and self._left[0].bundle.sha256 == bundle.sha256 and self._left[0].up:
             these, timer = self._left
             timer.cancel()
             self._left = None
-            return these
-        these = Processes(bundle, self._settings, self._leave, self.restarts)
-        self.all.add(these)
-        for _ in range(self._settings.processes):
-            address = f"{self._sockets}/{bundle.sha256[:8]}-{next(self._numbers)}.sock"
-            these.places.append(Process(these, address, self._spawn, self._settings.hung_seconds))
+        else:
+            these = Processes(bundle, self._settings, self)
+            self.all.add(these)
         try:
-            await asyncio.gather(*(process.started for process in these.places))
+            await these.resize(instances)
         except NotReady:
             self._end(these)
             raise
         return these
-
-    def _leave(self, these: Processes) -> None:
-        if self._loop is not None and not self._closed:
-            self._loop.call_soon_threadsafe(self._stay, these)
 
     def _stay(self, these: Processes) -> None:
         if self._left is not None:
@@ -364,6 +401,4 @@ class Launcher:
 
     def _end(self, these: Processes) -> None:
         self.all.discard(these)
-        task = asyncio.ensure_future(these.end())
-        self._ends.add(task)
-        task.add_done_callback(self._ends.discard)
+        self.later(these.end())

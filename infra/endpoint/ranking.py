@@ -15,9 +15,11 @@ from infra.endpoint.catalogue import Catalogue, objects
 from infra.endpoint.request import RankRequest
 from infra.endpoint.variant import Offer, Scored
 from jobs.bundle import Bundle
+from models.policies.heuristics import words_in
 from models.rankers.halves import Half
 from models.rankers.protocol import Columns, Predictions, Scorer
 from models.rankers.served import Served
+from models.settings import PolicySettings
 
 MIB = 1 << 20
 SINGLE = 4
@@ -42,18 +44,22 @@ def ranked(
             left = bundle.kept(columns, np.array([0, len(items)])) if request.drawn else None
             if left is not None:
                 columns = {name: column[left] for name, column in columns.items()}
-            return scored(bundle.ranker, columns)
+            return scored(bundle.ranker, columns, bundle.policy)
     with took("columns"):
         at, kind = catalogue.kinds(rows, user)
         columns = catalogue.columns([items[place] for place in at.tolist()], user, request, rows[at])
     with took("rank"):
-        return Scored(objects(items), bundle.ranker.predict_halves(offer.halves, rows, columns, kind))
+        said = bundle.ranker.predict_halves(offer.halves, rows, columns, kind)
+        # Heuristics look at words of items, and an item that is unknown has none.
+        words = {name: catalogue.known[name][rows] for name in bundle.policy.columns if name in catalogue.known}
+        return Scored(objects(items), said, words_in({"item_id": rows, **words}, bundle.policy))
 
 
-def scored(ranker: Scorer, columns: Columns) -> Scored:
+def scored(ranker: Scorer, columns: Columns, policy: PolicySettings) -> Scored:
     """No rows, no predictions: a ranker need not know what to do with none."""
     ids = columns["item_id"]
-    return Scored(ids, ranker.predict(columns) if len(ids) else Predictions(np.zeros(0), np.zeros(0)))
+    said = ranker.predict(columns) if len(ids) else Predictions(np.zeros(0), np.zeros(0))
+    return Scored(ids, said, words_in(columns, policy))
 
 
 def halves(bundle: Bundle, catalogue: Catalogue, most_mib: int) -> Half | None:

@@ -23,6 +23,7 @@ from starlette.requests import Request
 
 from infra.endpoint.errors import BadRequest
 from jobs.lake.tables import RAW
+from models.rankers.features import NUMBER
 
 MAX_BODY = 6 * 1024 * 1024
 """SageMaker's own limit of an InvokeEndpoint body."""
@@ -97,6 +98,7 @@ Ids = Annotated[list[Id], Field(min_length=1, json_schema_extra=MANY), at_most(M
 
 def _described_context(schema: dict[str, Any]) -> None:
     taken = [{"enum": sorted(TAKEN)}, *({"pattern": f"^{re.escape(prefix)}"} for prefix in PREFIXES)]
+    schema["additionalProperties"]["anyOf"].append({"type": "number"})
     schema["maxProperties"] = MAX_CONTEXT
     schema["propertyNames"] = {"minLength": 1, "maxLength": 256, "not": {"anyOf": taken}}
 
@@ -130,6 +132,14 @@ class Asked(BaseModel):
         return self.at().date()
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> Any:
+    return str(value) if _is_number(value) else value
+
+
 class AskedOnSurface(Asked):
     """What every call says that has somebody look at items."""
 
@@ -137,7 +147,18 @@ class AskedOnSurface(Asked):
     """Left out for somebody who is not known."""
     surface: Id
     context: Annotated[dict[Word, str | None], at_most(MAX_CONTEXT)] = Field({}, json_schema_extra=_described_context)
-    """`device`, `region`, `query` and `source_item_id`, and attributes by any other name."""
+    """`device`, `region`, `query` and `source_item_id`, and attributes by any other name, words or numbers."""
+
+    @field_validator("context", mode="before")
+    @classmethod
+    def _has_numbers(cls, context: Any) -> Any:
+        """A number is an attribute that is one, see `models.rankers.features.NUMBER`."""
+        if not isinstance(context, dict):
+            return context
+        return {
+            f"{key}{NUMBER}" if _is_number(value) and key not in (*CONTEXT_COLUMNS, *TAKEN) else key: _text(value)
+            for key, value in context.items()
+        }
 
     @field_validator("context")
     @classmethod

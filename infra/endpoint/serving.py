@@ -1,10 +1,10 @@
 """What an endpoint is serving right now: loaded variants and their weights, replaced as one object by an update."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infra.endpoint.processes import Processes
+from models.experiments.assignment import unit_hash
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,3 @@ class Incoming:
     serving: Serving
     share: float
     salt: str
-
-
-def unit_hash(text: str) -> float:
-    """A number in [0, 1) that depends on nothing but the text."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") / 2**56

@@ -25,7 +25,7 @@ SCHEMA_VERSION = 2
 class Served:
     """An endpoint config in service: its variants' weights and instances as they are now, and the captured percentage.
 
-    Instances are noted, since an update may retain them; how many processes answer is the server's own setting.
+    How many processes an instance has is the server's own setting.
     """
 
     config: str

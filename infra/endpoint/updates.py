@@ -11,25 +11,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from typing import Any
 
 from infra.endpoint.deployment import plan_of
 from infra.endpoint.errors import Rejected
 from infra.endpoint.experiments import Experiments
+from infra.endpoint.loading import Loading, Ready
 from infra.endpoint.models import Source
-from infra.endpoint.payload import sha256_of, shadow_share, shadows_of
 from infra.endpoint.processes import Processes
-from infra.endpoint.serving import Incoming, Serving, Shadow
+from infra.endpoint.serving import Incoming, Serving
 from infra.endpoint.shift import Alarms, Phase, Plan, Shift, moved, together
 from infra.endpoint.state import Deployment, Endpoint, Kept, Registry, Served
-from jobs import bundle
-from jobs.errors import TidegateError
 
 Ask = Callable[[Sequence[str]], Mapping[str, str]]
 """States of CloudWatch's alarms by name."""
 LOOK_SECONDS = 0.25
-GRACE_SECONDS = 2.0
-"""A request that took a config before it left is answered by then."""
+AGAIN_SECONDS = 10.0
+"""Between two tries to load what served before a restart."""
 MOST_RESTARTS = 2
 """An update during which the server was restarted more often is taken for the reason."""
 SETTLED = ("InService", "UpdateRollbackFailed")
@@ -44,7 +41,7 @@ class Updates:
         registry: Registry,
         lock: threading.RLock,
         loads: Executor,
-        ready: Callable[[bundle.Standby], Processes],
+        ready: Ready,
         alarms: Ask | None,
         clock: Callable[[], float],
         looks: bool,
@@ -56,14 +53,14 @@ class Updates:
         self._state = registry.state
         self._lock = lock
         self._loads = loads
-        self._ready = ready
         self._alarms = alarms
         self._clock = clock
         self._looks = looks
-        self._source = source
+        self._loading = Loading(registry, ready, source)
         self._incoming: dict[str, Serving] = {}
         self._kept: dict[str, Serving] = {}
-        self._leaving: list[tuple[float, Callable[[], None]]] = []
+        self._again: dict[str, float] = {}
+        """When to try again to load what served before a restart."""
         self._watcher: threading.Thread | None = None
         self._closing = threading.Event()
         self._experiments: Experiments | None = None
@@ -80,8 +77,13 @@ class Updates:
         """Load what an endpoint's deployment brings in on the loading thread, and let it begin."""
         self._loads.submit(self._bring_in, name)
 
+    def scale(self, name: str) -> None:
+        """As many instances as the endpoint's variants are to have, and InService then; on the loading thread."""
+        self._loads.submit(self._scale, name)
+
     def drop(self, name: str) -> None:
         """An endpoint is gone."""
+        self._again.pop(name, None)
         gone = [found for of in (self.serving, self._incoming, self._kept) if (found := of.pop(name, None))]
         self._retire(name, *gone)
 
@@ -91,7 +93,7 @@ class Updates:
 
     # -- loading ----------------------------------------------------------------------------------
     def _bring_up(self, name: str) -> None:
-        endpoint = self._state.endpoints[name]
+        endpoint, loaded = self._state.endpoints[name], None
         try:
             loaded = self._load(name, endpoint.served)
             with self._lock, self._registry.unchanged_on_error():
@@ -105,7 +107,8 @@ class Updates:
                 endpoint.status, endpoint.modified = "Failed", self._clock()
                 endpoint.failure = f"{type(error).__name__}: {error}"
                 self._save_or_say()
-            return
+            if loaded is not None:
+                self._retire(name, loaded)
 
     def _bring_in(self, name: str) -> None:
         deployment = self._state.endpoints[name].deployment
@@ -119,8 +122,36 @@ class Updates:
         with self._lock:
             if self._is_under_way(name, deployment.started):
                 self._incoming[name] = loaded
+            else:  # it took longer than it may, and was taken back meanwhile
+                self._retire(name, loaded)
         self._look_at(name)
         self.watch()
+
+    def _scale(self, name: str) -> None:
+        failure = self._fit(name)
+        with self._lock:
+            endpoint = self._state.endpoints.get(name)
+            if endpoint is not None and endpoint.status == "Updating" and endpoint.deployment is None:
+                endpoint.status, endpoint.failure = "InService", failure
+                self._save_or_say()
+
+    def _fit(self, name: str) -> str | None:
+        """Variants that serve have the instances that were asked for, no more; why where they have not."""
+        with self._lock:
+            endpoint, serving = self._state.endpoints.get(name), self.serving.get(name)
+            if endpoint is None or serving is None or endpoint.deployment is not None:
+                return None
+            # Two variants of the same bytes may be the same processes.
+            wanted: dict[int, tuple[int, Processes]] = {}
+            for variant, of in serving.variants.items():
+                least, _ = wanted.get(id(of), (0, of))
+                wanted[id(of)] = max(least, endpoint.served.counts[variant]), of
+        try:
+            for count, of in wanted.values():
+                of.scale(count)
+        except Exception as error:  # noqa: BLE001 - the endpoint must not stay Updating for it
+            return f"{type(error).__name__}: {error}"
+        return None
 
     def _give_up(self, name: str, started: float, failure: str) -> None:
         """What could not be loaded leaves the old config in service, or what there was of it."""
@@ -133,40 +164,10 @@ class Updates:
         return endpoint is not None and endpoint.deployment is not None and endpoint.deployment.started == started
 
     def _load(self, name: str, served: Served) -> Serving:
-        """Raises what its variants' processes raise; those that were begun for it are ended again then."""
-        body = self._state.configs[served.config]
-        made: dict[str, Processes] = {}
-        try:
-            for asked in (*body["ProductionVariants"], *shadows_of(body)):
-                made[asked["VariantName"]] = self._variant(name, asked)
-        except Exception:
-            self._leave(name, list(made.values()))
-            raise
-        shadows = [Shadow(v["VariantName"], made.pop(v["VariantName"]), shadow_share(body)) for v in shadows_of(body)]
-        return Serving(name, made, served.weights, served.capture, served.config, next(iter(shadows), None))
-
-    def _variant(self, name: str, asked: Mapping[str, Any]) -> Processes:
-        """Those that are loaded at the endpoint already where they are of these bytes: a champion beside its canary."""
-        model = self._state.models[asked["ModelName"]]
-        there = {v.bundle.sha256: v for serving in self._loaded(name) for _, v in serving.named()}
-        return there.get(sha256_of(model)) or self._ready(self._bundle(model))
+        return self._loading.load(name, served, self._loaded(name))
 
     def _loaded(self, name: str) -> list[Serving]:
         return [of[name] for of in (self._kept, self._incoming, self.serving) if name in of]
-
-    def _bundle(self, model: Mapping[str, Any]) -> bundle.Standby:
-        """The judged bundle: our own copy where it is whole, else what the model names, copied once verified."""
-        sha256 = sha256_of(model)
-        kept = self._registry.kept(sha256)
-        if kept.is_dir():
-            try:
-                return bundle.standby(kept, sha256)
-            except TidegateError:
-                pass  # a damaged copy: the source may still be what was judged
-        with self._source.folder(model["PrimaryContainer"]["ModelDataUrl"]) as folder:
-            bundle.standby(folder, sha256)
-            self._registry.keep(sha256, folder)
-        return bundle.standby(kept, sha256)
 
     # -- moving the traffic -----------------------------------------------------------------------
     def look(self) -> None:
@@ -182,7 +183,8 @@ class Updates:
                 self._experiments.look()
         except Rejected as error:  # it cannot be written down now; the next look tries again
             _log.error("inference experiments cannot go on: %s", error)
-        self._close_what_left()
+        self._loading.close_what_left()
+        self._try_again()
 
     def _look_at(self, name: str) -> None:
         endpoint = self._state.endpoints.get(name)
@@ -248,6 +250,7 @@ class Updates:
         if before is not None and self._state.endpoints[name].kept is not None:
             self._kept[name] = replace(before, incoming=None)
         self._retire(name, *(one for one in (before, earlier) if one is not None))
+        self._loads.submit(self._fit, name)
         self.watch()
 
     def _go_back(self, name: str, endpoint: Endpoint, to: Shift) -> None:
@@ -266,6 +269,7 @@ class Updates:
         self._save_or_say()
         if gone is not None:
             self._retire(name, gone)
+            self._loads.submit(self._fit, name)
 
     def _send(self, name: str, share: float) -> None:
         """So much of the traffic to what comes in."""
@@ -301,24 +305,8 @@ class Updates:
         self._leave(name, [variant for serving in gone for _, variant in serving.named()])
 
     def _leave(self, name: str, gone: Sequence[Processes]) -> None:
-        """What no config of the endpoint has any more is closed, once no request has it any more."""
-        live = {id(variant) for serving in self._loaded(name) for _, variant in serving.named()}
-        leaving = {id(variant): variant for variant in gone if id(variant) not in live}
-        with self._lock:
-            at = time.monotonic() + GRACE_SECONDS
-            self._leaving += [(at, variant.close) for variant in leaving.values()]
+        self._loading.leave(gone, self._loaded(name))
         self.watch()
-
-    def _close_what_left(self) -> None:
-        with self._lock:
-            now = time.monotonic()
-            due = [close for at, close in self._leaving if at <= now]
-            self._leaving = [(at, close) for at, close in self._leaving if at > now]
-        for close in due:
-            try:
-                close()
-            except Exception as error:  # noqa: BLE001 - it has left already
-                _log.error("a variant that left could not be closed: %s", error, exc_info=error)
 
     # -- the watcher ------------------------------------------------------------------------------
     def watch(self) -> None:
@@ -332,7 +320,10 @@ class Updates:
         found = self._state.endpoints.values()
         running = self._experiments is not None and self._experiments.waits()
         return (
-            running or bool(self._leaving) or any(one.deployment is not None or one.kept is not None for one in found)
+            running
+            or self._loading.waits
+            or bool(self._again)
+            or any(one.deployment is not None or one.kept is not None for one in found)
         )
 
     def _keep_looking(self) -> None:
@@ -374,6 +365,37 @@ class Updates:
             endpoint.failure = f"the update to {deployment.served.config} was interrupted by a restart"
         if name not in self.serving:
             endpoint.status, endpoint.failure = "Failed", failure
+            self._again[name] = time.monotonic() + AGAIN_SECONDS
+
+    def _try_again(self) -> None:
+        """What served before the restart and could not be loaded after it, which may have been the machine's fault."""
+        for name, at in list(self._again.items()):
+            if time.monotonic() >= at:
+                self._again[name] = float("inf")
+                self._loads.submit(self._bring_back, name)
+
+    def _bring_back(self, name: str) -> None:
+        endpoint = self._state.endpoints.get(name)
+        if not self._is_lost(endpoint) or endpoint is None:
+            self._again.pop(name, None)
+            return
+        found, failure = self._try(name, endpoint.served)
+        with self._lock:
+            if found is None:
+                endpoint.failure, self._again[name] = failure, time.monotonic() + AGAIN_SECONDS
+            elif self._state.endpoints.get(name) is endpoint and self._is_lost(endpoint):
+                self._again.pop(name, None)
+                self.serving[name], endpoint.status, endpoint.failure = found, "InService", None
+                self._save_or_say()
+            else:  # the next look finds out what is wanted now
+                self._retire(name, found)
+                if name in self._again:
+                    self._again[name] = time.monotonic() + AGAIN_SECONDS
+
+    @staticmethod
+    def _is_lost(endpoint: Endpoint | None) -> bool:
+        """Failed, and nobody has asked for anything else since."""
+        return endpoint is not None and endpoint.status == "Failed" and endpoint.deployment is None
 
     def _resume_shift(self, name: str, endpoint: Endpoint, deployment: Deployment, failure: str | None) -> None:
         """Both configs had requests: the update goes on, or back, or the new one stays where the old cannot be had."""
@@ -406,6 +428,8 @@ class Updates:
         with self._lock:
             if found is not None and name in self._state.endpoints and endpoint.kept is not None:
                 self._kept[name] = found
+            elif found is not None:
+                self._retire(name, found)
             elif failure is not None:
                 _log.error("%s is not kept for endpoint %s: %s", endpoint.kept, name, failure)
 

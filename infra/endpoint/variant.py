@@ -1,16 +1,17 @@
 """A bundle in service: what it offers of each publication, and the thread its ranker runs on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.endpoint.catalogue import Catalogue, Column
+from infra.endpoint.catalogue import Catalogue, Column, objects
 from infra.endpoint.lane import Lane
 from jobs.bundle import Bundle
+from models.policies.heuristics import Words
 from models.rankers.halves import Half
 from models.rankers.protocol import Predictions
 from models.retrieval.interactions import Bools
@@ -22,10 +23,13 @@ class Scored:
 
     item_ids: Column
     predictions: Predictions
+    words: Words = field(default_factory=dict)
+    """What the policy's heuristics look at."""
 
     def only(self, rows: NDArray[np.int64]) -> "Scored":
         """These rows, in this order."""
-        return Scored(self.item_ids[rows], self.predictions.take(rows))
+        words = {column: of[rows] for column, of in self.words.items()}
+        return Scored(self.item_ids[rows], self.predictions.take(rows), words)
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,19 @@ class Popular:
     """The best of the catalogue by the fallback's scores, best first."""
     removed: frozenset[str]
     """Items that are never offered: those of the newest publication, whatever is asked and for when."""
+    words: Mapping[str, Mapping[str, str]]
+    """Column to item to its word, where heuristics of the bundle's policy look at it; an item without one is left out.
+    """
 
     @property
     def popular_ids(self) -> list[str]:
         ids: list[str] = self.popular.item_ids.tolist()
         return ids
+
+    def columns(self, items: Sequence[str]) -> dict[str, Column]:
+        """What is known here of n items: their ids, and the words that heuristics look at."""
+        known = {column: objects([of.get(item) for item in items]) for column, of in self.words.items()}
+        return {"item_id": objects(items), **known}
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
     python -m infra.stack demo [--source NAME] [--data DIR]
     python -m infra.stack up
+    python -m infra.stack status
     python -m infra.stack airflow backfill create --dag-id daily_data …
     python -m infra.stack down
 
 Everything lives under `var/<name>/`; `stack.json` there names every process that was started, so that `down` ends
-exactly those.
+exactly those and `status` tells which of them live. A stack that stays is watched: by an exporter of pipeline and host
+(infra/metrics), and by Prometheus where the machine has one.
 """

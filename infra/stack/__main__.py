@@ -1,4 +1,4 @@
-"""`python -m infra.stack demo | up | down | airflow …`: see the package's docstring."""
+"""`python -m infra.stack demo | up | status | down | airflow …`: see the package's docstring."""
 
 import argparse
 import json
@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from infra.stack import report
-from infra.stack.airflow_api import Airflow
+from infra.stack.airflow_api import Airflow, answers
 from infra.stack.chain import Chain
 from infra.stack.components import (
     MIGRATE_TIMEOUT_S,
@@ -32,9 +33,11 @@ from infra.stack.components import (
 from infra.stack.demo import Days, history, new_day, overrides
 from infra.stack.memory import Peak
 from infra.stack.processes import Component, Stack, StackError
+from infra.stack.status import services, table
+from infra.stack.watching import missing, watchers
 from jobs import config
 from jobs.config import ROOT
-from jobs.errors import UsageError, run_as_command
+from jobs.errors import EXIT_OK, UsageError, run_as_command
 
 VAR = ROOT / "var"
 TABLE_WIDTH = 116
@@ -56,12 +59,14 @@ class Standing:
         self.settings = config.load(self.environ)
         self.airflow = Airflow(layout.airflow, USER, layout.password)
 
-    def start(self) -> None:
-        """All components, ready; MLflow and the endpoint come up while Airflow's database is made."""
+    def start(self, watched: bool) -> None:
+        """All components, ready, `watched` or not; what is not Airflow comes up while Airflow's database is made."""
+        urls = self.layout.watched() if watched else self.layout.urls()
         services = components(self.layout, self.environ)
+        services += watchers(self.layout.folder, urls, self.environ) if watched else []
         airflow = [c for c in services if c.name.startswith("airflow")]
         others = [c for c in services if c not in airflow]
-        self.stack.facts = {"urls": self.layout.urls(), "user": USER}
+        self.stack.facts = {"urls": urls, "user": USER}
         for component in others:
             self.stack.start(component)
         self.stack.run(migration(self.environ), MIGRATE_TIMEOUT_S)
@@ -86,7 +91,7 @@ def demo(name: str, source: str, data: Path | None) -> int:
             extra, days = overrides(source, data, layout.settings())
             standing = Standing(stack, layout, extra, days)
             _say(f"demo: {source} logs {days.first}..{days.last}; starting Airflow, MLflow and the endpoint")
-            standing.start()
+            standing.start(watched=False)
             _say(f"ready after {time.monotonic() - began:.0f} s: Airflow {layout.airflow}, MLflow {layout.mlflow}")
             chain = standing.chain(answers=True)
             history(chain, days)
@@ -122,7 +127,7 @@ def up(name: str, source: str, data: Path | None) -> int:
             extra, days = overrides(source, data, layout.settings())
             standing = Standing(stack, layout, extra, days)
             _say("starting Airflow, MLflow and the endpoint")
-            standing.start()
+            standing.start(watched=True)
             stack.facts.update(settings=extra, days=[days.first.isoformat(), days.last.isoformat()])
             fresh = not (stack.folder / "lake" / "promotions").exists()
             if fresh:
@@ -136,6 +141,7 @@ def up(name: str, source: str, data: Path | None) -> int:
     _say(f"Airflow   {layout.airflow}   log in as {USER} / {layout.password}")
     _say(f"MLflow    {layout.mlflow}")
     _say(f"endpoint  {layout.endpoint}   (boto3: endpoint_url)")
+    _say(_watching(stack.facts["urls"]))
     if fresh:
         _say(f"{days.first}..{days.eve} is being processed and a model trained (follow it: {stack.log('pilot')});")
         _say(f"then the promotion waits for you: {layout.airflow}/required_actions")
@@ -180,6 +186,27 @@ def down(name: str | None) -> int:
     return 0
 
 
+def status(name: str | None) -> int:
+    """Print how each service stands; returns 0, or `StackError.exit_code` where one is dead or does not answer."""
+    folders = [VAR / name] if name else sorted(p.parent for p in VAR.glob("*/stack.json"))
+    stacks = [stack for stack in map(Stack.find, folders) if stack is not None]
+    code = EXIT_OK
+    for stack in stacks:
+        found = services(stack, answers)
+        _say(f"{stack.folder.name}: {sum(s.alive for s in found)} of {len(found)} processes live")
+        Console(highlight=False, width=max(TABLE_WIDTH, Console().width)).print(table(found, datetime.now(UTC)))
+        code = code if all(service.well for service in found) else StackError.exit_code
+    if not stacks:
+        _say("nothing is running")
+    return code
+
+
+def _watching(urls: Mapping[str, str]) -> str:
+    if "prometheus" in urls:
+        return f"watched   {urls['prometheus']}/alerts   (Prometheus, of endpoint, pipeline and host)"
+    return f"watched   {urls['exporter']}/metrics   ({missing()}: nobody reads it, nothing alarms)"
+
+
 def config_day(text: str) -> Any:
     """A date from the record."""
     from datetime import date
@@ -220,10 +247,10 @@ class _Parser(argparse.ArgumentParser):
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="python -m infra.stack", description="Airflow, MLflow and the endpoint, and the demo.")
-    parser.add_argument("action", choices=["demo", "up", "down", "airflow", "pilot"])
+    parser.add_argument("action", choices=["demo", "up", "down", "status", "airflow", "pilot"])
     parser.add_argument("--source", default="simulated", help="a file of jobs/sources, by its name")
     parser.add_argument("--data", type=Path, help="folder of a real log's files")
-    parser.add_argument("--name", help="folder under var/ (demo: demo, up: up, down: all that run)")
+    parser.add_argument("--name", help="folder under var/ (demo: demo, up: up, down, status: all)")
     options, rest = parser.parse_known_args(argv)
     if rest and options.action != "airflow":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -252,6 +279,8 @@ def _done(options: argparse.Namespace) -> int:
         return airflow(options.name or "up", options.rest)
     if options.action == "pilot":
         return pilot(options.name or "up")
+    if options.action == "status":
+        return status(options.name)
     return down(options.name)
 
 

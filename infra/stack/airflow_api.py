@@ -40,6 +40,14 @@ def answers(url: str) -> bool:
         return False
 
 
+def ready(url: str) -> bool:
+    """Whether something there says that all is well."""
+    try:
+        return _probe.get(url).is_success
+    except httpx.HTTPError:
+        return False
+
+
 @cache
 def warm(url: str) -> bool:
     """Make the API build what tasks talk to, which takes it seconds, now rather than inside the first task."""

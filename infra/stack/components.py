@@ -7,12 +7,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.stack import airflow_api
+from infra.stack import airflow_api, watching
 from infra.stack.processes import Component, are_free, free_ports
 from jobs import config
 from jobs.config import ROOT
 
 USER = "demo"
+PORTS = 5
+"""Of Airflow, MLflow, the endpoint and the two that watch."""
 MIGRATE_TIMEOUT_S = 120.0
 START_TIMEOUT_S = 180.0
 PARSE_TIMEOUT_S = 60.0
@@ -27,21 +29,23 @@ class Layout:
     mlflow: str
     endpoint: str
     password: str
+    exporter: str = ""
+    prometheus: str = ""
 
     @classmethod
     def at(cls, folder: Path) -> "Layout":
         """A layout on free ports; password and, where still free, ports of an earlier stack here are kept."""
         remembered = folder / "ports.json"
         earlier = json.loads(remembered.read_text()) if remembered.is_file() else []
-        ports = earlier if earlier and are_free(earlier) else free_ports(3)
+        ports = earlier if len(earlier) == PORTS and are_free(earlier) else free_ports(PORTS)
         remembered.write_text(json.dumps(ports) + "\n")
         passwords = folder / "airflow" / "passwords.json"
         if not passwords.is_file():
             passwords.parent.mkdir(parents=True, exist_ok=True)
             passwords.touch(mode=0o600)
             passwords.write_text(json.dumps({USER: secrets.token_urlsafe(9)}) + "\n")
-        airflow, mlflow, endpoint = (f"http://127.0.0.1:{port}" for port in ports)
-        return cls(folder, airflow, mlflow, endpoint, json.loads(passwords.read_text())[USER])
+        airflow, mlflow, endpoint, *watchers = (f"http://127.0.0.1:{port}" for port in ports)
+        return cls(folder, airflow, mlflow, endpoint, json.loads(passwords.read_text())[USER], *watchers)
 
     def settings(self) -> dict[str, str]:
         """The settings of `jobs.config` that place everything a stage writes in this stack's folder."""
@@ -59,6 +63,14 @@ class Layout:
     def urls(self) -> dict[str, str]:
         """What a person can open."""
         return {"airflow": self.airflow, "mlflow": self.mlflow, "endpoint": self.endpoint}
+
+    def watched(self) -> dict[str, str]:
+        """What a person can open of a stack that stays: the exporter too, and Prometheus where one can be started."""
+        return {
+            **self.urls(),
+            "exporter": self.exporter,
+            **({} if watching.missing() else {watching.BINARY: self.prometheus}),
+        }
 
 
 def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:
@@ -78,6 +90,7 @@ def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         "API__WORKERS": "1",
         "API__HOST": "127.0.0.1",
+        "API__DEFAULT_WRAP": "True",
         "API__PORT": layout.airflow.rsplit(":", 1)[1],
         "API__BASE_URL": layout.airflow,
         "API__SECRET_KEY": secrets.token_hex(32),

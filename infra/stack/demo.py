@@ -34,9 +34,10 @@ class Days:
 
 def overrides(source: str, data: Path | None, placed: Mapping[str, str]) -> tuple[dict[str, str], Days]:
     """The settings a source needs beside where things lie, and its days; a short log gets a short train window."""
-    from jobs.sources import open_source
+    from jobs.sources import open_source, places
 
     chosen = {"source.name": source, **({"source.data": str(data.resolve())} if data else {})}
+    chosen |= places(config.load(config.environment({**placed, **chosen})))
     settings = config.load(config.environment({**placed, **chosen}))
     days = Days(*open_source(settings).span())
     if days.count < MINIMUM_DAYS:
@@ -51,7 +52,7 @@ def overrides(source: str, data: Path | None, placed: Mapping[str, str]) -> tupl
 def _room_to_train(settings: Config, days: Days) -> int:
     """Train days the history holds beside its test, validation, embargo and first day, which has no features yet."""
     held_out = settings.dataset.validate_days + settings.dataset.test_days
-    return max(1, days.count - 1 - settings.attribution.click_window_days - held_out - 1)
+    return max(1, days.count - 1 - settings.attribution.click_days - held_out - 1)
 
 
 def history(chain: Chain, days: Days) -> None:

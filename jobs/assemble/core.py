@@ -101,13 +101,14 @@ class Dataset:
     """Which days are learned from, chosen on and judged on; and `cut`: what was known later does not exist.
 
     `late_days`: how late an event may come, for an outcome that is open at the cut is unknown. `outcomes`: the further
-    ones that are carried.
+    ones that are carried. `without_surfaces`: they have no rows in it.
     """
 
     splits: Mapping[str, Sequence[date]]
     cut: datetime
     late_days: int
     outcomes: Mapping[str, OutcomeSettings] = field(default_factory=dict)
+    without_surfaces: tuple[str, ...] = ()
 
     @property
     def days(self) -> list[date]:
@@ -121,7 +122,7 @@ def dataset(day: date, settings: DatasetSettings, windows: AttributionSettings, 
     So every click is closed at the cut, the midnight after `day`; conversions only of the older train days are. Train
     days before the first of `published` are left out; raises `NotReady` where none is left.
     """
-    last = day - timedelta(days=windows.click_window_days)
+    last = day - timedelta(days=windows.click_days)
     test = _days(last, settings.test_days)
     validate = _days(test[0] - timedelta(days=1), settings.validate_days)
     wanted = _days(validate[0] - timedelta(days=1), settings.train_days)
@@ -130,7 +131,8 @@ def dataset(day: date, settings: DatasetSettings, windows: AttributionSettings, 
         found = f"the first published is {min(published)}" if published else "none is published"
         raise NotReady(f"a dataset of {day} needs impressions of {wanted[-1]} or earlier to train on; {found}")
     splits = {"train": train, "validate": validate, "test": test}
-    return Dataset(splits, midnight(day + timedelta(days=1)), windows.late_days)
+    cut = midnight(day + timedelta(days=1))
+    return Dataset(splits, cut, windows.late_days, without_surfaces=settings.without_surfaces)
 
 
 def warm(data: Dataset, train_days: int) -> Dataset:
@@ -151,6 +153,8 @@ def labelled(impressions: pa.Table, labels: pa.Table, data: Dataset) -> pa.Table
     """
     shown = first_known(impressions, "impression_id")
     shown = shown.filter(pc.less(shown.column("ingested_at"), pa.scalar(data.cut)))
+    if data.without_surfaces:
+        shown = shown.filter(pc.invert(pc.is_in(shown.column("surface"), pa.array(data.without_surfaces, pa.string()))))
     names = np.array([*data.splits, None], dtype=object)
     split = np.full(len(shown), len(names) - 1)
     shown_on = day_numbers(shown.column("event_time"))

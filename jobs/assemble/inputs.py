@@ -103,7 +103,7 @@ def _available(found: Mapping[str, Sequence[tuple[str, dict[str, str]]]], day: d
 def _click_files(run: Run, data: core.Dataset, published: Sequence[date]) -> list[str]:
     """Labels whose clicks can have been known in the `active_days` before some train day."""
     train = data.splits["train"]
-    reach = run.config.dataset.selection.active_days + run.config.attribution.click_window_days
+    reach = run.config.dataset.selection.active_days + run.config.attribution.click_days
     days = [day for day in published if train[0] - timedelta(days=reach) <= day <= train[-1]]
     return [path for path, _ in run.files("labels", days)]
 

@@ -18,15 +18,17 @@ one was credited with. What was told before stays readable: the credit that ende
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.asof.core import ABSENT, DAY_US, Indices, Spans, first_known, latest, microseconds, spans, take
+from jobs.asof.core import ABSENT, Indices, Spans, first_known, latest, microseconds, spans, take
 from jobs.attribute.shares import Paid, paid
 from jobs.attribute.takeover import NEVER, as_lists, merged, reigns
 from jobs.config import AttributionSettings
@@ -37,7 +39,7 @@ Outcomes = Mapping[str, OutcomeSettings]
 """Further ones by name, in order of names."""
 NONE: Outcomes = MappingProxyType({})
 COLUMNS = {
-    "impressions": ("impression_id", "request_id", "event_time", "ingested_at", "user_id", "item_id"),
+    "impressions": ("impression_id", "request_id", "event_time", "ingested_at", "user_id", "item_id", "surface"),
     "clicks": ("click_id", "impression_id", "event_time", "ingested_at", "user_id", "item_id"),
     "purchases": ("purchase_id", "event_time", "ingested_at", "user_id", "item_id", "value"),
 }
@@ -114,7 +116,7 @@ def named_impression(clicks: pa.Table, impressions: pa.Table, settings: Attribut
     Either side of it, since two loggers' clocks differ; beyond it the name counts as unknown: until
     `click_matures_at` every click must be known, and a rerun that reads fewer days must not decide otherwise.
     """
-    window = _us(settings.click_window_days)
+    window = _us(settings.to_click)
     us = microseconds(clicks.column("event_time"))
     named = pa.table({"impression_id": clicks.column("impression_id"), "event_time": _times(us + window - 1)})
     found = latest(named, impressions, keys=("impression_id",))
@@ -140,7 +142,7 @@ def latest_impression(matched: pa.Table, impressions: pa.Table, settings: Attrib
     if not len(clicks):
         return matched
     keys, known = ("user_id", "item_id"), microseconds(clicks.column("ingested_at"))
-    shown = spans(clicks, impressions, keys, _us(settings.click_window_days), tie="impression_id")
+    shown = spans(clicks, impressions, keys, _us(settings.to_click), tie="impression_id")
     best = shown.best()
     named = _flags(clicks.column("shown_id").is_valid())
     shown_known = microseconds(impressions.column("ingested_at"))
@@ -190,7 +192,10 @@ def latest_feedback(
 
 def _windows(settings: AttributionSettings, outcomes: Outcomes) -> list[tuple[str, AttributionSettings]]:
     """Each outcome with the rules for clicks as they would be with its window."""
-    return [(name, settings.model_copy(update={"click_window_days": of.window_days})) for name, of in outcomes.items()]
+    return [
+        (name, settings.model_copy(update={"click_window_days": of.window_days, "click_window": of.window}))
+        for name, of in outcomes.items()
+    ]
 
 
 def feedback_credits(fed: pa.Table) -> pa.Table:
@@ -221,7 +226,7 @@ def purchase_credits(purchases: pa.Table, matched: pa.Table, settings: Attributi
         clicks.schema.get_field_index("user_id"), "user_id", pc.coalesce(user, clicks.column("shown_user_id"))
     )
     pairs = paid(
-        spans(purchases, buyers, ("user_id", "item_id"), _us(settings.window_days), tie="click_id"),
+        spans(purchases, buyers, ("user_id", "item_id"), _us(settings.to_purchase), tie="click_id"),
         microseconds(purchases.column("event_time")),
         microseconds(clicks.column("event_time")),
         microseconds(purchases.column("ingested_at")),
@@ -295,35 +300,71 @@ def _same_event(ids: pa.ChunkedArray, times: pa.ChunkedArray, events: pa.Table, 
 def labels(
     impressions: pa.Table, earned: pa.Table, settings: AttributionSettings, outcomes: Outcomes = NONE
 ) -> pa.Table:
-    """The `labels` rows of unique `impressions`: what came of each, from when it was known, what was said before."""
+    """The `labels` rows of unique `impressions`: what came of each, from when it was known, what was said before.
+
+    `clicked` is what counts as a click on the impression's surface (`settings.surfaces`). A purchase comes of a click
+    whatever that is.
+    """
     row = _same_event(earned.column("shown_id"), earned.column("shown_at"), impressions, "impression_id")
-    bought, click = _flags(earned.column("bought")), _flags(earned.column("outcome").is_null())
+    bought, rules = _flags(earned.column("bought")), ClickRules.of(impressions.column("surface"), settings, outcomes)
     mine = np.flatnonzero((row != ABSENT) & bought)
-    clicked = _outcome(earned, row, np.flatnonzero((row != ABSENT) & ~bought & click), len(impressions))
+    clicked = _outcome(earned, row, rules.clicks(earned, row), len(impressions))
     converted = _outcome(earned, row, mine, len(impressions))
     credit, value = (np.asarray(earned.column(name).to_numpy(), dtype=np.float64)[mine] for name in ("credit", "value"))
     # In one order, because a float sum depends on it.
     order = np.lexsort((value, credit, row[mine]))
     shown = impressions.column("event_time")
-    window = settings.click_window_days + settings.window_days
     columns = {
-        **{name: impressions.column(name) for name in COLUMNS["impressions"] if name != "ingested_at"},
+        **{name: impressions.column(name) for name in COLUMNS["impressions"]},
         "known_at": impressions.column("ingested_at"),
         "clicked": clicked[0].is_valid(),
         "click_known_at": clicked[0],
         "click_superseded": clicked[1],
-        "click_matures_at": pc.add(shown, timedelta(days=settings.click_window_days)),
+        "click_matures_at": _times(microseconds(shown) + rules.window),
         "converted": converted[0].is_valid(),
         "conversion_known_at": converted[0],
         "conversion_superseded": converted[1],
         "conversion_credit": np.bincount(row[mine][order], credit[order], minlength=len(impressions)),
         "conversion_value": np.bincount(row[mine][order], value[order], minlength=len(impressions)),
-        "matures_at": pc.add(shown, timedelta(days=window)),
+        "matures_at": pc.add(shown, settings.to_click + settings.to_purchase),
         "outcomes": _further(earned, row, shown, outcomes),
     }
     schema = LAKE["labels"].schema
     table = pa.table({name: columns[name] for name in schema.names}).cast(schema)
     return table.sort_by([("event_time", "ascending"), ("impression_id", "ascending")])
+
+
+@dataclass(frozen=True)
+class ClickRules:
+    """What is a click of m impressions: an event of `names[code]` (m,), a click where that is "", within
+    `window` (m,) microseconds.
+    """
+
+    names: tuple[str, ...]
+    code: Indices
+    window: Indices
+
+    @classmethod
+    def of(cls, surface: pa.ChunkedArray, settings: AttributionSettings, outcomes: Outcomes) -> Self:
+        """By each impression's surface."""
+        names = ("", *sorted({own.click for own in settings.surfaces.values() if own.click is not None}))
+        code, window = np.zeros(len(surface), np.int64), np.full(len(surface), _us(settings.to_click))
+        for on, own in settings.surfaces.items():
+            mine = _flags(pc.fill_null(pc.equal(surface, on), False))
+            longest = outcomes[own.click].span if own.click else settings.to_click
+            code[mine] = names.index(own.click or "")
+            window[mine] = _us(min(own.span or longest, longest))
+        return cls(names, code, window)
+
+    def clicks(self, earned: pa.Table, row: Indices) -> Indices:
+        """The rows of `earned` that are a click of the impression each credits, `row`."""
+        named = pc.fill_null(earned.column("outcome"), "")
+        known = np.flatnonzero((row != ABSENT) & ~_flags(earned.column("bought")))
+        code = _rows(pc.index_in(named, pa.array(self.names, STR)))[known]
+        at, shown = (microseconds(earned.column(name))[known] for name in ("event_time", "shown_at"))
+        of = row[known]
+        counted: Indices = known[(code == self.code[of]) & (at - shown < self.window[of])]
+        return counted
 
 
 def _further(earned: pa.Table, row: Indices, shown: pa.ChunkedArray, outcomes: Outcomes) -> pa.Array:
@@ -343,7 +384,7 @@ def _further(earned: pa.Table, row: Indices, shown: pa.ChunkedArray, outcomes: O
     events = pa.StructArray.from_arrays(
         [pa.array(value[order]), _times(since[order]), _times(until[order])], fields=list(event)
     )
-    shown_us = microseconds(shown)[:, None] + np.array([_us(outcomes[name].window_days) for name in names])
+    shown_us = microseconds(shown)[:, None] + np.array([_us(outcomes[name].span) for name in names])
     told = [
         pa.array(np.tile(np.array(names, object), size), STR),
         _times(shown_us.ravel()),
@@ -421,5 +462,5 @@ def _times(us: Indices) -> pa.Array:
     return pa.array(us, pa.int64(), mask=us == NEVER).cast(TIME)
 
 
-def _us(days: int) -> int:
-    return days * DAY_US
+def _us(span: timedelta) -> int:
+    return span // timedelta(microseconds=1)

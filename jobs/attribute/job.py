@@ -16,6 +16,7 @@ from jobs.config import AttributionSettings
 from jobs.lake.parts import read_part
 from jobs.lake.run import Run
 from jobs.lake.tables import LAKE
+from models.settings import whole_days
 
 REPORTED = ("impressions", "clicked", "converted", "attributed", "unattributed", "duplicates", "late")
 
@@ -116,12 +117,12 @@ def _computed(run: Run) -> list[date]:
 
 def _reach_days(settings: AttributionSettings) -> int:
     """From an impression to the last purchase it can earn."""
-    return settings.click_window_days + settings.window_days
+    return settings.click_days + settings.purchase_days
 
 
 def _widest_days(outcomes: core.Outcomes) -> int:
     """The longest window of a further outcome."""
-    return max((of.window_days for of in outcomes.values()), default=0)
+    return max((whole_days(of.span) for of in outcomes.values()), default=0)
 
 
 def read_days(
@@ -139,7 +140,7 @@ def read_days(
     such clicks fewer impressions tell); and whether an event counts is told by copies up to `late_days` away. An event
     of a further outcome lies within its window either side of its impression, and may name another one that far away.
     """
-    window, click_window, late = settings.window_days, settings.click_window_days, settings.late_days
+    window, click_window, late = settings.purchase_days, settings.click_days, settings.late_days
     before = {"purchases": click_window, "clicks": click_window + window}
     widest = _widest_days(outcomes)
     before["impressions"] = max(2 * click_window + window if anonymous else click_window, widest)

@@ -6,6 +6,7 @@ wait; all others can only fail: no hour shows that a canary's clicks are no fewe
 answer.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,8 @@ from models.evaluation.sequential import rises, share_verdict, two_arms
 
 FAILED = "failed"
 """Of `Answer.fallback_reason`: the ranker raised."""
-SHARES = ("failed", "fallback", "slow")
+SLOW = "slow"
+SHARES = ("failed", "fallback", SLOW)
 OWN = 0.9
 """Of a step's risk, for the absolute limits."""
 Bools = NDArray[np.bool_]
@@ -44,7 +46,7 @@ def of_shadow(shadow: Sequence[Said], champion: Sequence[Said], settings: Releas
          for one, other in pairs],
         [(_p_click(one), _p_click(other)) for one, other in pairs],
     )  # fmt: skip
-    slower = np.array([other.ms / max(one.ms, 0.01) for one, other in pairs])
+    slower = np.array([other.ms / max(one.ms, 0.01) for one, other in pairs if not math.isnan(one.ms + other.ms)])
     limits = _agreement_limits(agrees, slower, settings)
     absolute = _absolute(shadow, settings, OWN * risk / len(SHARES))
     each = (1 - OWN) * risk / max(1, len(limits))
@@ -88,6 +90,8 @@ def _absolute(said: Sequence[Said], settings: ReleaseSettings, risk: float) -> R
         f"{int(bad[name].sum())} {name} ({limits[name][0]:.1%} tolerated, {limits[name][1]:.1%} alarming: {verdict})"
         for name, verdict in verdicts.items()
     )
+    if SLOW not in bad:
+        why += "; nobody knows how long they took: that is for the alarms of their config"
     if Found.FAILED in verdicts.values():
         return Rules(Found.FAILED, why)
     return Rules(Found.PASSED if set(verdicts.values()) == {Found.PASSED} else Found.INCONCLUSIVE, why)
@@ -99,11 +103,13 @@ def _together(absolute: Rules, broken: Sequence[str], told: str) -> Rules:
 
 
 def _bad(said: Sequence[Said], settings: ReleaseSettings) -> dict[str, Bools]:
-    return {
+    """Which answers were so; without the slow ones where their times are not known, as SageMaker's are not."""
+    found = {
         "failed": np.array([one.answer.fallback_reason == FAILED for one in said], dtype=bool),
         "fallback": np.array([one.answer.fallback for one in said], dtype=bool),
-        "slow": np.array([one.ms > settings.slow_ms for one in said], dtype=bool),
+        SLOW: np.array([one.ms > settings.slow_ms for one in said], dtype=bool),
     }
+    return {name: rows for name, rows in found.items() if name != SLOW or not any(math.isnan(one.ms) for one in said)}
 
 
 def _pairs(shadow: Sequence[Said], champion: Sequence[Said]) -> list[tuple[Said, Said]]:
@@ -155,7 +161,7 @@ def _agreement_words(of: Agreement, slower: Floats) -> str:
     return (
         f"against the champion on {len(of)} requests: same top {of.same_top.mean():.0%}, overlap "
         f"{of.overlap.mean():.2f}, rank correlation {correlation}, {level} its p_click (shift {of.shift:.2f}), "
-        f"{np.median(slower):.1f} times its time"
+        + (f"{np.median(slower):.1f} times its time" if len(slower) else "in a time that nobody knows")
     )
 
 

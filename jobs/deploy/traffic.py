@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from jobs import tracking
-from jobs.deployments import ledger
+from jobs.deployments import alias, ledger
 from jobs.deployments.ledger import CANARY, LIVE, ROLLED_BACK, SHADOW, Row
 from jobs.deployments.release import Release, of_step
 from jobs.deployments.steps import ALL, Step
@@ -121,10 +121,9 @@ def alias_moved(run: Run, champion: Row | None) -> dict[str, Any]:
 
     Whoever moved it by hand changed nothing of what serves.
     """
-    named, serves = tracking.champion(run.config), None if champion is None else champion["candidate_id"]
-    if named == serves:
+    told = alias.moved(run.config, champion)
+    if told is None:
         return {}
-    told = f"MLflow's alias names {named or 'nothing'}, moved by hand: {serves or 'nothing'} is champion, and serves"
     run.say(told)
     return {"alarms": 1, "alarmed": {run.day.isoformat(): [told]}}
 

@@ -1,8 +1,8 @@
 """`watch`: whether the step that a release is at has been seen to do well; an alarm, or patience at its end, goes back.
 
-It reads the endpoint's data capture: every answer of the candidate since the step was taken, shown or (a shadow's) not,
-and the champion's in the same time; of a canary also who clicked, as far as the raw log has come. Its rules are
-`jobs.deploy.rules`. Safe to repeat, and to kill anywhere.
+It reads the endpoint's data capture, on AWS from S3: every answer of the candidate since the step was taken, shown or
+(a shadow's) not, and the champion's in the same time; of a canary also who clicked, as far as the raw log has come. Its
+rules are `jobs.deploy.rules`. Safe to repeat, and to kill anywhere.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import bundle
+from jobs.config import Config
 from jobs.deploy import traffic
 from jobs.deploy.rules import Rules, of_canary, of_shadow
 from jobs.deployments import ledger, steps
@@ -19,9 +20,10 @@ from jobs.deployments.steps import Found, Report
 from jobs.errors import NotReady, Refused
 from jobs.lake.run import Run, now
 from jobs.moment.replay import replayed
-from jobs.serving import clicks
+from jobs.serving import answered, clicks
 from jobs.serving.capture import CAPTURE, SHADOWS
-from jobs.serving.captured import Said, since
+from jobs.serving.captured import Said
+from jobs.serving.files import Files, files
 from jobs.serving.sagemaker import Endpoint
 
 
@@ -74,15 +76,23 @@ def report(run: Run, endpoint: Endpoint, history: Sequence[Row]) -> Report:
 
 def _judged(run: Run, history: Sequence[Row], row: Row) -> tuple[Rules, Sequence[Said]]:
     """By the rules; and the candidate's answers since the step."""
-    settings, state, name = run.config.release, run.config.endpoint.state, run.config.endpoint.name
+    settings, endpoint, until = run.config.release, run.config.endpoint, now()
     champion = ledger.last_live(history)
     risk = settings.risk / max(1, len(steps.plan(settings, champion)) - 1)
-    theirs = () if champion is None else since(state / CAPTURE, name, row["at"], champion["bundle_sha256"])
-    said = since(state / (SHADOWS if row["step"] == SHADOW else CAPTURE), name, row["at"], row["bundle_sha256"])
+    theirs: Sequence[Said] = ()
+    if champion is not None:
+        theirs = answered.since(endpoint, CAPTURE, row["at"], champion["bundle_sha256"], until)
+    kind = SHADOWS if row["step"] == SHADOW else CAPTURE
+    said = answered.since(endpoint, kind, row["at"], row["bundle_sha256"], until)
     if row["step"] == SHADOW:
         return of_shadow(said, theirs, settings, risk), said
-    of_clicks = clicks.of(run.config.lake.raw, said, theirs, settings.click_minutes)
+    of_clicks = clicks.of(click_log(run.config), said, theirs, settings.click_minutes)
     return of_canary(said, theirs, of_clicks, settings, risk), said
+
+
+def click_log(config: Config) -> Files:
+    """Where impressions and clicks come by the hour; a loggers' bucket may be sooner than what `ingest` reads."""
+    return files(config.release.click_log or str(config.lake.raw), config.endpoint)
 
 
 def _served_as_judged(run: Run, row: Row, said: Sequence[Said], rules: Rules) -> tuple[Found, str]:

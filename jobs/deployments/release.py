@@ -9,8 +9,11 @@ from typing import Any
 
 from jobs.errors import NotReady, Refused
 from jobs.lake.run import Approval
+from models.settings import METRICS_ONLY
 
 PROMOTE = "promote"
+NO_VALUE = f"{METRICS_ONLY}: no counterfactual value exists"
+"""In the ledger, beside why a person said yes to such an evidence."""
 NOTHING = "none"
 """In place of the champion's sha256 where the evidence compares with a stand-in, because no model was live."""
 SHA_DIGITS = 12
@@ -125,7 +128,9 @@ def approved(row: Row | None, evidence: Iterable[Row], approval: Approval) -> Re
     }
     for what, (said, sha256) in judged.items():
         _bound(candidate, by, what, said.strip(), sha256)
-    return _release(row, by, approval.why.strip())
+    gate = json.loads(found[0]["document"]).get("gate", {})
+    without = NO_VALUE if gate.get("profile") == METRICS_ONLY else ""
+    return _release(row, by, "; ".join(filter(None, [approval.why.strip(), without])))
 
 
 def said_by(approval: Approval, what: str) -> str:

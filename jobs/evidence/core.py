@@ -108,7 +108,8 @@ SAYS: dict[Kind, tuple[str, str]] = {
         "which side would have put the clicked items of the lists that were shown nearer to the top: the same lists,"
         " ordered by each side.",
         "what users would have clicked had they been shown other items or another order: without candidates and"
-        " propensities no click can be carried over to another choice, so there is no value and the gate refuses.",
+        " propensities no click can be carried over to another choice, so there is no value, and the gate refuses"
+        " unless its profile is metrics-only.",
     ),
 }
 """What each kind of replay can and cannot say."""

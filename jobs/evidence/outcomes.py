@@ -32,7 +32,7 @@ def _section(name: str, rows: Scored, outcome: OutcomeSettings, settings: GateSe
     if not closed or closed < (settings.min_known_share or 0.0) * len(rows):
         reason = Refusal(
             f"{name} needs at least {settings.min_known_share or 0:.0%} of {len(rows)} test rows closed, "
-            f"{outcome.window_days} days after they were shown; found {closed}",
+            f"{outcome.window or f'{outcome.window_days} days'} after they were shown; found {closed}",
             closed,
         )
         refused = Sides.of(dict.fromkeys(Sides.model_fields, reason))

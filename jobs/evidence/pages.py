@@ -19,6 +19,7 @@ from jobs.moment.decisions import Decisions, Ints
 from models.evaluation.choices import SIDES, Side
 from models.evaluation.page_values import Depth, PageStatistics
 from models.policies.choice import Bools, Surfaces, placed_choice
+from models.policies.heuristics import Words
 from models.rankers.protocol import Floats
 from models.settings import GateSettings
 
@@ -107,14 +108,16 @@ def placed(
     scores: Floats,
     kept: Bools | None = None,
     surfaces: Surfaces | None = None,
+    words: Words | None = None,
 ) -> Floats:
     """(p,) the probability that the bundle's policy would place each item where it stood, given all above it.
 
-    0 for a candidate that its light stage has not `kept` (n,). `surfaces` (m,): the decisions'.
+    0 for a candidate that its light stage has not `kept` (n,). `surfaces` (m,): the decisions'; `words` (n,): the
+    candidates', that its heuristics look at.
     """
     place = np.zeros(len(found.item), np.int64)
     place[pages.candidate] = pages.place
-    return placed_choice(scores, found.offsets, place, side.policy, kept, surfaces)[pages.candidate]
+    return placed_choice(scores, found.offsets, place, side.policy, kept, surfaces, words)[pages.candidate]
 
 
 def earned(found: Decisions, pages: ShownPages, chances: Mapping[Side, Floats], settings: GateSettings) -> list[Depth]:
@@ -145,7 +148,9 @@ def section(test: pa.Table, replay: Replayed, sides: Mapping[Side, Bundle], sett
         depths = [Depth(1, refusal, refusal, refusal, refusal)]
     else:
         chances = {
-            side: placed(replay.found, pages, bundle, replay.scores[side], replay.kept[side], replay.surfaces)
+            side: placed(
+                replay.found, pages, bundle, replay.scores[side], replay.kept[side], replay.surfaces, replay.words
+            )
             for side, bundle in sides.items()
         }
         depths = earned(replay.found, pages, chances, settings)

@@ -23,6 +23,7 @@ from jobs.moment.decisions import (
     Decisions,
     Disagreement,
     Ints,
+    Strings,
     candidate_columns,
     decisions,
     disagreement,
@@ -61,6 +62,8 @@ class Replayed:
     """Side to the probability (n,) that its policy would have placed the candidate first; 0 where it was not kept."""
     surfaces: Surfaces
     """(m,) each decision's."""
+    words: Mapping[str, Strings]
+    """(n,) of the candidates, what heuristics of either side's policy look at."""
     days: Ints
     """(m,) each decision's, counted from 1970."""
     open_days: Floats
@@ -124,7 +127,10 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
     past_clicks, truths, differing, catalogue = np.empty(len(found.item)), [], Disagreement(), 0
     contexts: dict[str, list[pa.DictionaryArray]] = {"surface": [], "user_known": []}
     kinds: dict[str, list[pa.DictionaryArray]] = {"item_category": [], "item_age": []}
+    words = {name: np.full(len(found.item), None, dtype=object) for side in pair for name in side.policy.columns}
     for part in _parts(run, placed, found, at_once):
+        for name in words:
+            words[name][part.candidates] = part.columns.get(name)
         for side, bundle in sides.items():
             said = bundle.ranker.predict(part.columns)
             predicted[side][part.candidates] = said.p_click
@@ -150,10 +156,11 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
         scores=scores,
         kept=kept,
         chosen={
-            side: first_choice(scores[side], found.offsets, bundle.policy, kept[side], surfaces)
+            side: first_choice(scores[side], found.offsets, bundle.policy, kept[side], surfaces, words)
             for side, bundle in sides.items()
         },
         surfaces=surfaces,
+        words=words,
         days=pc.cast(placed["event_time"], pa.date32()).cast(pa.int32()).to_numpy().astype(np.int64),
         open_days=_open_days(placed),
         converted_so_far=_so_far(placed),

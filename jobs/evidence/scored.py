@@ -19,7 +19,7 @@ from jobs.moment.columns import Columns, attribute_keys, numbers, outcome_column
 from jobs.moment.decisions import clusters
 from models.evaluation.comparison import LOWER_IS_BETTER, METRICS, compare
 from models.evaluation.estimate import Finding
-from models.rankers.features import ATTRIBUTE_PREFIX, SERVING_POSITION, TABLE
+from models.rankers.features import SERVING_POSITION, TABLE, attributes_of
 from models.rankers.protocol import Floats, Inputs, Scorer
 from models.settings import GateSettings
 
@@ -161,7 +161,7 @@ def _part(rows: pa.Table, rankers: Mapping[str, Scorer], keys: list[str]) -> _Pa
     shown = ranker_columns(rows, keys, inputs=asked_for(rankers.values()))
     first = {**shown, "position": np.full(len(rows), float(SERVING_POSITION))}
     said = {name: ranker.predict(shown) for name, ranker in rankers.items()}
-    found = {name: shown[name] for name in shown if name in SLICED or name.startswith(ATTRIBUTE_PREFIX)}
+    found = {name: shown[name] for name in (*SLICED, *attributes_of(shown)[0]) if name in shown}
     found |= {"item_age": item_age(shown), "user_known": user_known(shown)}
     return _Part(
         as_shown={name: of.p_click for name, of in said.items()},

@@ -5,6 +5,7 @@ from datetime import date, timedelta
 
 from jobs.evidence.document import Document, Estimated, Finding, JudgedRule, Judgement, OutcomeFindings, Slice
 from models.evaluation.comparison import LOWER_IS_BETTER
+from models.settings import METRICS_ONLY
 
 METRICS = {
     "auc": ("AUC", "how often a clicked item is scored above one that was not"),
@@ -71,6 +72,13 @@ SETTINGS = {
     "warm_parity": "max_warm_loss",
 }
 """Of the gate: without it the rule is not asked."""
+OF_REPLAYS = ("replayed_share", "logging", "conversions", "conversions_so_far", "popularity_bias", "skew")
+"""Those that rest on replayed decisions."""
+NO_VALUE = (
+    "These logs cannot say what the challenger would earn, against the champion or against what users see now:"
+    " that needs candidates and propensities, which a policy that explores logs. By the profile metrics-only it was"
+    " judged on the lists that were shown, where a better order need not mean more clicks."
+)
 SLICED = {"user_known": "users", "item_age": "items"}
 OF_ITEMS = ("item_category", "item_age")
 """Slices of the value by what is shown, not by the request."""
@@ -207,12 +215,18 @@ def apart(document: Document) -> str:
 
 
 def not_asked(judgement: Judgement, document: Document) -> list[tuple[str, str]]:
-    """Rules that the verdict does not have, with the setting that would ask them; only a warm start has a parity, and
-    only who has a delay curve conversions by it.
+    """Rules that the verdict does not have, with the setting that does not ask them.
+
+    Only a warm start has a parity, and only who has a delay curve conversions by it.
     """
     asked = {rule.name for rule in judgement.rules} | ({"warm_parity"} if document.mode == "full" else set())
     asked |= {"conversions_so_far"} if document.conversions_so_far is None else set()
-    return [(rule_name(name), f"gate.{setting}") for name, setting in SETTINGS.items() if name not in asked]
+    left = set(OF_REPLAYS) if document.gate.profile == METRICS_ONLY else set()
+    return [
+        (rule_name(name), f"gate.profile is {METRICS_ONLY}" if name in left else f"gate.{setting} is none")
+        for name, setting in SETTINGS.items()
+        if name not in asked
+    ]
 
 
 def rule_figure(rule: JudgedRule) -> str:
@@ -277,12 +291,24 @@ def _listed(names: list[str]) -> str:
 
 def _gain(document: Document) -> str:
     found = document.value.difference
+    if document.gate.profile == METRICS_ONLY:
+        return f"No counterfactual value exists. {_risen(document)}"
     if not isinstance(found, Estimated):
         return sentence(found.refused)
     gain = f"{signed(found.value)} clicks per request against the champion"
     ends = f"{share(document.risk.confidence)} interval {between(found, sign=True)}"
     unsure = ", so it may be none" if found.low <= 0 <= found.high else ""
     return f"The challenger would earn {gain} ({ends}){unsure}."
+
+
+def _risen(document: Document) -> str:
+    """What must rise did, of metrics on what was shown."""
+    told = []
+    for name in document.gate.must_rise:
+        found = document.comparison[name].difference if name in document.comparison else None
+        if isinstance(found, Estimated):
+            told.append(f"{metric(name)} {signed(found.value)} ({between(found, sign=True)})")
+    return f"On what was shown, challenger minus champion: {_listed(told)}." if told else "Nor has a metric a figure."
 
 
 def of_side(finding: Finding, sign: bool = False) -> str:

@@ -1,7 +1,7 @@
 """What the endpoint's requests earned against the logging policy's on the same day. No I/O.
 
 Users are assigned by whoever routes the traffic; a request whose endpoint call failed met the logging policy and counts
-there. Not yet: interleaving, sequential looks, variance reduction.
+there. Declared experiments are read by `jobs.experiment.readout`.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from jobs.lake.findings import figures, finding_note
 from jobs.moment.columns import numbers
 from jobs.moment.decisions import clusters
 from models.evaluation.estimate import Finding
-from models.evaluation.experiment import difference_of_rates
+from models.experiments.rates import difference_of_rates
 
 EXPERIMENT = "endpoint-vs-logging"
 

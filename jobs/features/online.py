@@ -47,6 +47,8 @@ NEWEST = "newest"
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 WRITE_ROWS = 10_000
 READ_KEYS = 1_000
+READ_SECONDS = 1.0
+"""The longest that the endpoint waits for Redis; its requests have less, and popularity answers them."""
 CHECK_SECONDS = 1.0
 """How old the reader's idea of the newest publication may be."""
 Columns = dict[str, NDArray[Any]]
@@ -70,6 +72,8 @@ class Publication:
     """(encoding, value) pairs."""
     removed: Sequence[str] = ()
     """Items that are deleted or blocked, sorted."""
+    unlisted: Sequence[str] = ()
+    """Items that were shown though the catalogue does not list them, sorted; none where there is no catalogue."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class Published:
     """What is asked before it must not be answered with this."""
     removed: frozenset[str] = frozenset()
     """Items that must not be offered, whenever it is asked: of all publications the newest one's count."""
+    unlisted: frozenset[str] = frozenset()
+    """Items that are known and may be ranked where a request brings them, and are never offered."""
 
 
 def publish(
@@ -130,9 +136,8 @@ def publish(
             keys += 0 if unchanged else _write(store, view, table)
         item_ids = sorted(views["item_features"]["item_id"].to_pylist())
         pairs = zip(*(views["encodings"][name].to_pylist() for name in ("encoding", "value")), strict=True)
-        _write(
-            store, "publications", _marker(Publication(day, at, versions, item_ids, list(pairs), _removed(items)), at)
-        )
+        told = (_removed(items), _unlisted(rows["item_features"], items))
+        _write(store, "publications", _marker(Publication(day, at, versions, item_ids, list(pairs), *told), at))
         return keys
 
 
@@ -223,7 +228,7 @@ class _Slot:
     def refresh(self) -> None:
         """Look at the marker, and hold what it names."""
         if self._store is None and _registry(self._config, self._name).is_file():
-            self._store = _store(self._config, self._name)
+            self._store = _store(self._config, self._name, READ_SECONDS)
         if self._store is None:
             return
         with _reachable(self._config):
@@ -269,8 +274,12 @@ def _registry(config: Config, slot: str) -> Path:
     return config.features.online_path / slot / "registry.db"
 
 
-def _store(config: Config, slot: str) -> "FeatureStore":
-    """Feast's store of a slot as configured; the registry is read once and kept."""
+def _store(config: Config, slot: str, seconds: float | None = None) -> "FeatureStore":
+    """Feast's store of a slot as configured; the registry is read once and kept.
+
+    `seconds`: so long Redis is waited for, and not asked again but where a connection had ended meanwhile. By itself
+    the client asks a store that is gone for ten seconds, and one that hangs for ever: a request would wait with it.
+    """
     import_feast()
     from feast import FeatureStore, RepoConfig
 
@@ -279,8 +288,9 @@ def _store(config: Config, slot: str) -> "FeatureStore":
     online: dict[str, Any] = {"type": "sqlite", "path": str(registry.with_name("online.db"))}
     if settings.online_store == "redis":
         # Without skip_dedup a second, corrected run of the same day would be dropped silently.
-        online = {"type": "redis", "connection_string": settings.redis_url, "skip_dedup": True}
-    return FeatureStore(
+        limits = "" if seconds is None else f",socket_timeout={seconds},socket_connect_timeout={seconds}"
+        online = {"type": "redis", "connection_string": settings.redis_url + limits, "skip_dedup": True}
+    store = FeatureStore(
         config=RepoConfig(
             project=slot,
             provider="local",
@@ -290,6 +300,15 @@ def _store(config: Config, slot: str) -> "FeatureStore":
             entity_key_serialization_version=3,
         )
     )
+    if seconds is not None and settings.online_store == "redis":
+        from redis.backoff import NoBackoff
+        from redis.exceptions import ConnectionError as Gone
+        from redis.retry import Retry
+
+        # Feast has no setting for it.
+        client = store._get_provider().online_store._get_client(store.config.online_store)
+        client.set_retry(Retry(NoBackoff(), 1, supported_errors=(Gone,)))
+    return store
 
 
 def _apply(store: "FeatureStore", config: Config, slot: str) -> None:
@@ -378,6 +397,7 @@ def _publication(store: "FeatureStore") -> Publication | None:
         item_ids=tuple(row["item_ids"][0] or ()),
         encodings=tuple(zip(row["encodings"][0] or (), row["values"][0] or (), strict=True)),
         removed=tuple(row["removed"][0] or ()),
+        unlisted=tuple(row.get("unlisted", [None])[0] or ()),
     )
 
 
@@ -386,9 +406,12 @@ def _read_publication(store: "FeatureStore", newest: Publication) -> Published:
     rows = _read_all(store, "catalogue", {"item_id": newest.item_ids})
     named, values = ([pair[part] for pair in newest.encodings] for part in (0, 1))
     rates = _read_all(store, "encodings", {"encoding": named, "value": values})
-    items = _packed(rows, list(newest.item_ids), rows.get("attributes", []))
+    removed, unlisted = frozenset(newest.removed), frozenset(newest.unlisted)
+    told = zip(newest.item_ids, rows.get("attributes", []), strict=True)
+    attributes = [None if item in unlisted else text for item, text in told]  # what left the catalogue has old ones
+    items = _packed(rows, list(newest.item_ids), attributes)
     encodings = _encodings(newest.encodings, rates.get("click_rate", []))
-    return Published(newest.day, items, encodings, newest.available_at, frozenset(newest.removed))
+    return Published(newest.day, items, encodings, newest.available_at, removed, unlisted)
 
 
 @contextmanager
@@ -435,6 +458,14 @@ def _removed(items: pa.Table | None) -> list[str]:
     return sorted(items.filter(pc.fill_null(items["removed"], False))["item_id"].to_pylist())
 
 
+def _unlisted(shown: pa.Table, items: pa.Table | None) -> list[str]:
+    """The ids of item features that a catalogue, where there is one, does not list."""
+    if items is None or not len(items):
+        return []
+    listed = pc.is_in(shown["item_id"], items["item_id"].combine_chunks())
+    return sorted(shown.filter(pc.invert(listed))["item_id"].to_pylist())
+
+
 def _marker(publication: Publication | None, at: datetime) -> pa.Table:
     """One row; of no publication, that there is none."""
     row = {
@@ -444,6 +475,7 @@ def _marker(publication: Publication | None, at: datetime) -> pa.Table:
         "versions": json.dumps(publication.versions if publication else {}, sort_keys=True),
         "item_ids": publication.item_ids if publication else [],
         "removed": publication.removed if publication else [],
+        "unlisted": publication.unlisted if publication else [],
         "encodings": [name for name, _ in publication.encodings] if publication else [],
         "values": [value for _, value in publication.encodings] if publication else [],
     }

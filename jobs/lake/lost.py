@@ -66,7 +66,7 @@ def _rows(run: Run, table: str) -> pa.Table:
 
 def _raw_files(run: Run, table: str) -> str | None:
     with suppress(Refused):
-        if raw.arrived(run.config.lake.raw, run.day):
+        if raw.arrived(run.config.lake.raw, run.day, run.config.source.daily):
             return raw.fingerprint(run.config.lake.raw, table, run.day)
     return None
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.errors import NotReady, Refused, if_never, of_the_disk, one_line
+from jobs.flow import SNAPSHOTS
 from jobs.lake.formats import table_format
 from jobs.lake.tables import RAW
 
-OPTIONAL = ("requests", "feedback")
-"""A raw lake may have no folder at all for these: a source that logs no candidates, or no further outcomes; the table
-stays empty."""
+REQUIRED = "impressions"
+"""The one table every day has; of the others a day without a file is a day on which nothing happened, unless
+`source.daily` promises one."""
 HOUR = re.compile(r"hour=\d\d/[^/\x00-\x1f\ud800-\udfff]+\.parquet")
 """Names are UTF-8 without line breaks: they appear in sentences, and Arrow opens no others."""
 HIDDEN = (".", "_")
@@ -45,16 +46,57 @@ class RawDay:
 
 
 def files(raw: Path, table: str, day: date) -> list[Path]:
-    """The Parquet files of a day, sorted; raises `NotReady` naming the folder when there are none.
+    """The Parquet files of a day, sorted: none where nothing happened, of a snapshot those of the newest day with any.
 
-    An empty day is a file without rows; an empty or absent folder is a day that has not come yet. Names that begin with
+    Raises `NotReady` naming the folder where impressions have none: that day has not come yet. Names that begin with
     a dot or an underscore are the writer's own; anything else that is no `hour=HH/….parquet` raises `Refused`: the rows
     it may hold would be missed in silence. So does a folder that is a table of Delta, Iceberg or Hudi.
     """
-    if table in OPTIONAL and not (raw / table).is_dir():
-        return []
+    found = _files(raw, table, day)
+    if not found and table == REQUIRED:
+        raise NotReady(f"{_nothing(raw, table, day)}{if_never(day)}")
+    if not found and table in SNAPSHOTS:
+        earlier = (before for before in days(raw / table) if before < day)
+        return next(filter(None, (_files(raw, table, before) for before in earlier)), [])
+    return found
+
+
+def refuse_missing(raw: Path, day: date, promised: Collection[str]) -> None:
+    """Raises as `files` does, and `NotReady` for a table that is promised of every day and has no file of this one."""
+    for table in RAW:
+        found = files(raw, table, day)
+        if table in promised and not (found and _files(raw, table, day)):
+            raise NotReady(f"{_nothing(raw, table, day)}; {how_to_do_without([table])}")
+
+
+def how_to_do_without(tables: Collection[str]) -> str:
+    """What to do about promised tables that have no file of a day."""
+    named = ", ".join(tables)
+    absent = "declare a day without any by one file without rows"
+    return f"source.daily promises {named}: {absent}, or no longer promise {named}"
+
+
+def _nothing(raw: Path, table: str, day: date) -> str:
+    folder = raw / table / f"date={day.isoformat()}"
+    state = "no Parquet file in it" if folder.is_dir() else "no such folder"
+    return f"raw {table} of {day} needs {folder}/hour=HH/*.parquet; found {state}"
+
+
+def days(folder: Path) -> list[date]:
+    """The days that have a folder, newest first."""
+    found = []
+    for path in folder.glob("date=????-??-??"):
+        with suppress(ValueError):
+            found.append(date.fromisoformat(path.name.removeprefix("date=")))
+    return sorted(found, reverse=True)
+
+
+def _files(raw: Path, table: str, day: date) -> list[Path]:
+    """The files in a day's own folder."""
     _refuse_table_format(raw / table)
     folder = raw / table / f"date={day.isoformat()}"
+    if folder.is_file():
+        raise Refused(f"raw {table} of {day} needs a folder {folder}; found a file of that name")
     found: list[Path] = []
     strange: list[Path] = []
     for path in _below(folder):
@@ -69,9 +111,6 @@ def files(raw: Path, table: str, day: date) -> list[Path]:
             f"raw {table} of {day} needs nothing but files hour=HH/*.parquet below {folder}; found "
             f"{', '.join(_printable(path.relative_to(folder)) for path in strange[:3])}; nothing of {day} was published"
         )
-    if not found:
-        state = "no Parquet file in it" if folder.is_dir() else "no such folder"
-        raise NotReady(f"raw {table} of {day} needs {folder}/hour=HH/*.parquet; found {state}{if_never(day)}")
     return found
 
 
@@ -105,12 +144,13 @@ def _below(folder: Path) -> Iterator[Path]:
         raise _passing(error) or Refused(f"raw folder {folder} needs to be readable; found {error.strerror}") from error
 
 
-def arrived(raw: Path, day: date) -> bool:
-    """Whether every raw table has its files of a day."""
+def arrived(raw: Path, day: date, promised: Collection[str]) -> bool:
+    """Whether a day has impressions and all that is promised of it."""
     try:
-        return all(files(raw, table, day) is not None for table in RAW)
+        refuse_missing(raw, day, promised)
     except NotReady:
         return False
+    return True
 
 
 def fingerprint(raw: Path, table: str, day: date) -> str:
@@ -119,7 +159,7 @@ def fingerprint(raw: Path, table: str, day: date) -> str:
 
 
 def read(raw: Path, table: str, day: date) -> RawDay:
-    """A day of a table; raises `Refused` naming a file that is not Parquet, `NotReady` when there are no files."""
+    """A day of a table; raises `Refused` naming a file that is not Parquet, and as `files` does."""
     paths = files(raw, table, day)
     with ThreadPoolExecutor(READERS) as pool:
         contents = list(pool.map(_bytes, paths))
@@ -153,9 +193,11 @@ def _readable(path: Path) -> Iterator[None]:
         raise _passing(error) or Refused(f"raw file {path} needs to be readable; found {error.strerror}") from error
 
 
-def parse(path: Path) -> pa.Table:
-    """The rows of one file; raises `Refused` naming it where it is not Parquet, or its values are not valid."""
-    return _parse(path, _bytes(path))
+def parse(path: Path, content: bytes | None = None) -> pa.Table:
+    """The rows of one file, whose content is at hand or read; raises `Refused` naming it where it is not Parquet, or
+    its values are not valid.
+    """
+    return _parse(path, _bytes(path) if content is None else content)
 
 
 def schema(path: Path) -> pa.Schema:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.lake.raw import OPTIONAL
+from jobs.errors import Refused
 from jobs.lake.swap import swap
 from jobs.lake.tables import EVENTS, RAW, Tables
 
@@ -55,8 +55,13 @@ def alone(raw: Path) -> Iterator[None]:
 
 
 def write_day(raw: Path, day: date, tables: Tables) -> int:
-    """Replace the day's own rows of all tables, late arrivals kept; returns how many rows. An optional one may lack."""
-    tables = {name: RAW[name].schema.empty_table() for name in OPTIONAL} | dict(tables)
+    """Replace the day's own rows of all tables, late arrivals kept; returns how many rows.
+
+    A table that is not given had none; `Refused` where that is the impressions.
+    """
+    if LAST not in tables:
+        raise Refused(f"a source needs to give {LAST} of {day}; found {', '.join(tables) or 'no table'}")
+    tables = {name: table.schema.empty_table() for name, table in RAW.items()} | dict(tables)
     drafts = {name: _draft(raw, name, day) for name in RAW}
     try:
         jobs = [job for name, draft in drafts.items() for job in _by_hour(name, tables[name], draft)]

@@ -24,6 +24,7 @@ from models.rankers.features import (
     SERVING_POSITION,
     WIDTHS,
     Encodings,
+    attribute,
     packed,
     steps,
     there,
@@ -132,7 +133,8 @@ def ranker_columns(
     columns.update(there({name: _given(examples[name]) for name in inputs.vectors}))
     if inputs.attributes:
         wanted = attribute_keys(examples["attributes"]) if keys is None else keys
-        columns.update(attribute_columns(examples["attributes"], wanted))
+        found = attribute_columns(examples["attributes"], wanted)
+        columns.update({name: attribute(name, column) for name, column in found.items()})
     if at_serving_position and "position" in columns:
         columns["position"] = np.full(len(examples), float(SERVING_POSITION))
     return columns

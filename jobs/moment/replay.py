@@ -18,11 +18,13 @@ from jobs.bundle import Bundle
 from jobs.errors import NotReady
 from jobs.lake.run import Run
 from jobs.lake.tables import ATTRIBUTES, LAKE, TIME
+from jobs.moment.columns import Columns
 from jobs.moment.decisions import Known, candidate_columns
 from jobs.moment.known import known_of
 from jobs.serving.answer import Placement
 from jobs.serving.captured import Said
 from jobs.serving.slates import drawn
+from models.policies.heuristics import words_in
 from models.settings import TaskSettings
 
 SINCE_EVER = datetime.min.replace(tzinfo=UTC)
@@ -104,22 +106,23 @@ def _again(
     if not len(items):
         return [[] for _ in said]
     row = np.repeat(np.arange(len(said)), np.diff(offsets))
-    if fallback:
-        scored, ranker = {"item_id": items}, bundle.fallback
-    else:
+    scored: Columns = {"item_id": items}
+    if bundle.policy.columns or not fallback:
         always = replace(known, available_at=NEVER if day is None else SINCE_EVER)
-        scored, ranker = candidate_columns(_moments(said), row, items, [always]), bundle.ranker
-        kept = bundle.kept(scored, offsets)
-        if kept is not None:
-            scored, row, items = {name: column[kept] for name, column in scored.items()}, row[kept], items[kept]
-    predictions = ranker.predict(scored)
+        scored = candidate_columns(_moments(said), row, items, [always])
+    kept = None if fallback else bundle.kept(scored, offsets)
+    if kept is not None:
+        scored, row, items = {name: column[kept] for name, column in scored.items()}, row[kept], items[kept]
+    predictions = (bundle.fallback if fallback else bundle.ranker).predict(scored)
+    words = words_in(scored, bundle.policy)
     ends = np.searchsorted(row, np.arange(len(said) + 1))
     slates = []
     for number, one in enumerate(said):
         mine = np.arange(ends[number], ends[number + 1])
         k = int(one.request.get("k") or len(one.answer.items))
         asked = (one.request["surface"], one.answer.request_id, k)
-        slates.append(drawn(items[mine], predictions.take(mine), bundle.policy, *asked))
+        of = {column: word[mine] for column, word in words.items()}
+        slates.append(drawn(items[mine], predictions.take(mine), bundle.policy, *asked, words=of))
     return slates
 
 

@@ -6,6 +6,7 @@ import shlex
 import signal
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from airflow.sdk import Asset, BaseOperator
@@ -20,7 +21,7 @@ from jobs import config
 from jobs.config import ROOT
 from jobs.errors import EXIT_OK, KINDS, Misconfigured, NotReady, Refused, UsageError
 from jobs.flow import STAGES
-from jobs.orchestration.alert import alarm, send, told
+from jobs.orchestration.alert import alarm, incident, send, told, waits
 from jobs.orchestration.day import resolve
 from jobs.orchestration.process import Command, python
 
@@ -31,6 +32,8 @@ TOLD = re.compile(rf"({'|'.join(kind.__name__ for kind in KINDS)}): ")
 NOT_READY_DELAY = timedelta(minutes=10)
 NOT_READY_TRIES = 12
 """Two hours for an input that is late, in each of the `CRASH_TRIES`: waiting costs none of them."""
+TOLD_AT = 2
+"""The time it is said in Slack that a stage waits: an input may be some minutes late every day."""
 CRASH_DELAY = timedelta(minutes=1)
 CRASH_TRIES = 3
 
@@ -46,7 +49,8 @@ class StageOperator(BaseOperator):
     Exit 0 succeeds; 64, 65 and 78 fail at once; 75 waits and asks again, as a sensor does; everything else is a crash
     and costs a try, as does a stage that takes longer than its `execution_timeout`. A run of one day marks that day on
     the stage's tables, which is what asset schedules wait for; a run of a range marks none, because nothing downstream
-    should start for each day of a bootstrap. Alarms in the report, and the sentence `tell`, are told in Slack.
+    should start for each day of a bootstrap. Alarms in the report, or each incident, and the sentence `tell` are
+    told in Slack; so is, once, what a stage waits for that was not ready twice.
     """
 
     template_fields: Sequence[str] = ("day", "partition_key", "since", "mode", "step", "approval", "command")
@@ -104,10 +108,17 @@ class StageOperator(BaseOperator):
         """The stage's report; see the class for what each exit code becomes."""
         code = self._run(self.argv())
         if code != EXIT_OK:
-            raise self._failure(code, int(context.get("task_reschedule_count") or 0))
+            waited = int(context.get("task_reschedule_count") or 0)
+            failure = self._failure(code, waited)
+            if isinstance(failure, AirflowRescheduleException) and self.asked_every is None and waited + 1 == TOLD_AT:
+                send(lambda: waits(context, self._last(), NOT_READY_TRIES - TOLD_AT, NOT_READY_DELAY))
+            raise failure
         self._mark(context)
         report = self._report()
-        if report.get("alarms"):
+        if "incidents" in report:
+            for one in report["incidents"] or ():
+                send(partial(incident, context, one, report.get("page", "")))
+        elif report.get("alarms"):
             send(lambda: alarm(context, report["alarmed"]))
         if report.get("tell"):
             send(lambda: told(context, report["tell"]))

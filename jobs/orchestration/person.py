@@ -79,7 +79,9 @@ def approval() -> Approval:
         task_id="approve",
         subject="Deploy {{ ti.xcom_pull(task_ids='promote').get('candidate_id', 'the challenger') }}?",
         body="{{ ti.xcom_pull(task_ids='promote').get('summary', 'promote gave no summary') }}",
-        params={"note": Param("", type="string", title="Note", description="Why, for the record.")},
+        params={
+            "note": Param(None, type=["null", "string"], title="Note", description="Why, for the record; may be empty.")
+        },
         retries=0,
         doc_md="Waits for a person. Approve deploys the very bundle that was judged, in place of the very model it was "
         "compared with; Reject deploys nothing.",

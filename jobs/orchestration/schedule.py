@@ -59,6 +59,7 @@ def standing_orders(
     A run that has not succeeded `due_hours` after it was queued is told in Slack, whatever holds it.
     """
     return {
+        "description": _first_sentence(doc or ""),
         "doc_md": f"{(doc or '').strip()}\n\n{_flow_table(stages)}",
         "tags": ["tidegate", *tags],
         "params": day_params(since),
@@ -72,6 +73,12 @@ def standing_orders(
         "user_defined_macros": dict[str, Callable[..., str]](MACROS | {"answered": answered}),
         "default_args": {"owner": OWNER, "on_failure_callback": alert, "retry_delay": CRASH_DELAY},
     }
+
+
+def _first_sentence(doc: str) -> str:
+    """Of the runbook, below its heading: what the list of DAGs says of one."""
+    text = " ".join(doc.strip().split("\n\n")[1].split())
+    return text.split(". ")[0].rstrip(".") + "."
 
 
 def _flow_table(stages: tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ from jobs.evidence.gain import Gain, gains
 from jobs.evidence.unknowns import power
 from models.evaluation.choices import SIDES
 from models.evaluation.gate import VALUE
+from models.settings import METRICS_ONLY
 
 REFUSE = "refuse"
 SHOWN = ("auc", "log_loss", "ndcg_at_10")
@@ -54,6 +55,7 @@ def summary(found: Document, verdict: Judgement, page: str | Path) -> str:
     where = f"[The whole evidence]({page})" if str(page).startswith("http") else f"The whole evidence: `{page}`"
     lines = [
         f"**{wording.VERDICTS[verdict.verdict]}**: {' '.join(wording.headline(found, verdict).split())}",
+        f"**No counterfactual value exists.** {wording.NO_VALUE}" if found.gate.profile == METRICS_ONLY else "",
         f"`{challenger}` against `{champion}`",
         wording.judged_on(found),
         _table(found),

@@ -41,7 +41,9 @@ def run(run: Run) -> dict[str, Any]:
     if champion is None or champion["bundle_sha256"] != evidence["bundle_sha256"]:  # else it serves already
         check_opponent(told, champion, "run backtest again")
     verdict = judge(gate_evidence(document).with_latency(latency_ms(judged)), run.config.gate)
-    run.say(f"{verdict.verdict}: {'; '.join(verdict.reasons)}")
+    run.say(f"{verdict.verdict}:")
+    for reason in verdict.reasons:
+        run.say(f"  {reason}")
     row = {
         "candidate_id": candidate["candidate_id"],
         "champion_id": evidence["champion_id"],

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from jobs.bundle import Bundle
 from models.features import LAST_ITEMS
 from models.policies.choice import slate
+from models.policies.heuristics import rows_of
 from models.policies.score import score
 
 CANDIDATES, PLACES = 100, 10
@@ -31,11 +32,13 @@ def latency_ms(side: Bundle) -> float:
     columns |= {name: np.full(n, None, dtype=object) for name in (*inputs.ids, *inputs.categories)}
     columns |= {name: np.full((n, LAST_ITEMS), None, dtype=object) for name in inputs.lists}
     every, policies = np.array([0, n]), [side.policy.on(surface) for surface in (None, *side.policy.surfaces)]
+    words = {name: np.full(n, None, dtype=object) for name in side.policy.columns}
     seconds = []
     for number in range(WARM_UP + REQUESTS):
         started = time.perf_counter()
         left = side.kept(columns, every)
         seen = columns if left is None else {name: column[left] for name, column in columns.items()}
-        slate(score(side.ranker.predict(seen), side.policy), PLACES, policies[number % len(policies)], rng)
+        scores, policy = score(side.ranker.predict(seen), side.policy), policies[number % len(policies)]
+        slate(scores, PLACES, policy, rng, words if left is None else rows_of(words, left))
         seconds.append(time.perf_counter() - started)
     return 1000 * float(np.quantile(seconds[WARM_UP:], 0.99))

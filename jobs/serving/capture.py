@@ -1,5 +1,6 @@
 """Data capture: one JSON line per answered request, in a folder per UTC day of the request's event time."""
 
+import errno
 import logging
 import os
 import threading
@@ -17,6 +18,10 @@ from jobs.serving.answer import Answer
 CAPTURE, SHADOWS = "capture", "shadows"
 """Folders of an endpoint's state: what was shown, and what its shadow would have said."""
 OPEN_DAYS = 8
+SPARED_BYTES = 64 * 2**20
+"""Of the disk, which no line takes."""
+LOOK_SECONDS = 1.0
+"""Between two looks at how much is free."""
 SAY_SECONDS = 60.0
 """While lines are lost that is said once in so long, not once a request; and so long without a loss is a recovery."""
 _log = logging.getLogger(__name__)
@@ -28,14 +33,19 @@ class Capture:
     A line is written before the answer leaves, with one system call: a kill loses no answered request and tears none. A
     disk that takes no line costs the line, never the answer: losses are counted, and said in the log. What a full disk
     took of a line is taken back; where even that fails the next line begins another file, so that only the last line
-    of a file can be a torn one.
+    of a file can be a torn one. The last of the disk is left to what must be written: no line is worth the way back to
+    another model, which is written down beside them. (SageMaker's own capture stops at a high usage too.)
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, folder: Path, clock: Callable[[], float] = time.monotonic, spared_bytes: int = SPARED_BYTES
+    ) -> None:
         self.written = 0
         self.lost = 0
         self._folder = folder
         self._clock = clock
+        self._spared_bytes = spared_bytes
+        self._looked, self._short = float("-inf"), False
         self._open: OrderedDict[date, int] = OrderedDict()
         self._numbers: dict[date, int] = {}
         self._lock = threading.Lock()
@@ -74,6 +84,8 @@ class Capture:
 
     def _append(self, day: date, content: bytes) -> None:
         file = self._file(day)
+        if self._is_short(file):
+            raise OSError(errno.ENOSPC, f"the last {self._spared_bytes >> 20} MiB of the disk are no capture's")
         done = 0
         try:
             while done < len(content):
@@ -89,6 +101,14 @@ class Capture:
             finally:
                 os.close(file)
             raise
+
+    def _is_short(self, file: int) -> bool:
+        """Whether the disk of a file has no more free than is spared, as of a moment ago."""
+        now = self._clock()
+        if now - self._looked >= LOOK_SECONDS:
+            disk = os.fstatvfs(file)
+            self._looked, self._short = now, disk.f_bavail * disk.f_frsize < self._spared_bytes
+        return self._short
 
     def _file(self, day: date) -> int:
         if day in self._open:

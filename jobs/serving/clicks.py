@@ -6,6 +6,7 @@ short, `release.click_minutes`, for both arms alike; attribution's window is for
 and no other: two of one user are no two draws, and all that a test's risk rests on is that users are.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,11 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.errors import NotReady, Refused
+from jobs.errors import Misconfigured, NotReady, Refused
 from jobs.lake import raw as log
 from jobs.serving.captured import Said
+from jobs.serving.files import Files
 
 HOUR = timedelta(hours=1)
+DATE = re.compile(r"[^/]+/date=\d{4}-\d\d-\d\d")
+DATE_HOUR = re.compile(rf"{DATE.pattern}/hour=\d\d")
 ASKED = {
     "impressions": ("impression_id", "request_id"),
     "clicks": ("impression_id", "event_time", "user_id", "item_id"),
@@ -42,7 +46,7 @@ def none(why: str) -> Clicks:
     return Clicks(np.zeros(0, bool), np.zeros(0, bool), why)
 
 
-def of(raw: Path, candidate: Sequence[Said], champion: Sequence[Said], minutes: int) -> Clicks:
+def of(raw: Files, candidate: Sequence[Said], champion: Sequence[Said], minutes: int) -> Clicks:
     """Whether the first request of each user was clicked within `minutes`, as far as the raw log can tell."""
     first: dict[str, tuple[datetime, bool, Said]] = {}
     for said, treated in (*((one, True) for one in candidate), *((one, False) for one in champion)):
@@ -61,7 +65,7 @@ def of(raw: Path, candidate: Sequence[Said], champion: Sequence[Said], minutes: 
                 f"no request's {minutes} minutes lie in hours of the raw log that are whole, up to {until:%H:%M}"
             )
         impressions, clicks = (_rows(raw, table, closed[0][0], until) for table in ASKED)
-    except (NotReady, Refused) as error:
+    except (NotReady, Refused, Misconfigured) as error:
         return none(str(error))
     requests = {said.answer.request_id for _, _, said in closed}
     shown = dict(zip(*(impressions[name].to_pylist() for name in ASKED["impressions"]), strict=True))
@@ -88,26 +92,25 @@ def _clicked(
     return found
 
 
-def _whole_until(raw: Path, table: str) -> datetime:
+def _whole_until(raw: Files, table: str) -> datetime:
     """The begin of the newest hour of a raw table; raises `NotReady` where it has none."""
-    hours = sorted((path.parent.name, path.name) for path in (raw / table).glob("date=*/hour=*"))
-    if not hours:
-        raise NotReady(f"raw {table} needs an hour below {raw / table}; found none")
-    day, hour = (text.partition("=")[2] for text in hours[-1])
-    return datetime.fromisoformat(f"{day}T{hour}:00:00+00:00")
+    for date in reversed([path for path in raw.below(table) if DATE.fullmatch(path)]):
+        if hours := [path for path in raw.below(date) if DATE_HOUR.fullmatch(path)]:
+            day, hour = (text.partition("=")[2] for text in hours[-1].split("/")[1:])
+            return datetime.fromisoformat(f"{day}T{hour}:00:00+00:00")
+    raise NotReady(f"raw {table} needs an hour below {raw.address}/{table}; found none")
 
 
-def _rows(raw: Path, table: str, since: datetime, until: datetime) -> pa.Table:
+def _rows(raw: Files, table: str, since: datetime, until: datetime) -> pa.Table:
     """The columns asked for of a raw table's hours from `since` to before `until`; one that is not there is null."""
     schema = pa.schema([(name, pa.timestamp("us", "UTC") if name == "event_time" else pa.string())
                         for name in ASKED[table]])  # fmt: skip
     found = [schema.empty_table()]
     hour = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     while hour < until:
-        folder = raw / table / f"date={hour:%Y-%m-%d}" / f"hour={hour:%H}"
-        for path in sorted(folder.glob("*.parquet")):
-            if not path.name.startswith(log.HIDDEN):
-                rows = log.parse(path)
+        for path in map(Path, raw.below(f"{table}/date={hour:%Y-%m-%d}/hour={hour:%H}")):
+            if path.suffix == ".parquet" and not path.name.startswith(log.HIDDEN):
+                rows = log.parse(path, raw.read(str(path)))
                 columns = [
                     rows[field.name].cast(field.type) if field.name in rows.column_names
                     else pa.nulls(len(rows), field.type)

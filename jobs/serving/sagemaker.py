@@ -1,7 +1,6 @@
 """An endpoint behind boto3: the same calls reach AWS or the local endpoint, one URL decides.
 
-On AWS its models are on S3, its alarms are CloudWatch's and its instances autoscaling's, as `endpoint.aws` says. Not
-yet: reading its data capture back from S3, without which a watch there sees nothing.
+On AWS its models are on S3, its alarms are CloudWatch's and its instances autoscaling's, as `endpoint.aws` says.
 """
 
 import time
@@ -16,8 +15,8 @@ from jobs.deployments.release import Release
 from jobs.errors import NotReady, Refused
 from jobs.serving import artifact, aws_errors, guard, scaling
 from jobs.serving.answer import Answer, answer_of
+from jobs.serving.answered import destination
 from jobs.serving.aws import client, is_local, reached
-from jobs.serving.capture import CAPTURE
 
 SHA256_VARIABLE = "TIDEGATE_BUNDLE_SHA256"
 LOCAL_DELAY_SECONDS, AWS_DELAY_SECONDS, PATIENCE_SECONDS = 0.2, 10.0, 1800
@@ -37,10 +36,12 @@ class Endpoint:
 
     def __init__(self, settings: EndpointSettings) -> None:
         self.name = settings.name
-        self._settings = settings
-        self._delay = LOCAL_DELAY_SECONDS if is_local(settings.url) else AWS_DELAY_SECONDS
-        self._control = client("sagemaker", settings.region, settings.url, "endpoint.url")
-        self._runtime = client("sagemaker-runtime", settings.region, settings.url, "endpoint.url")
+        self._settings = settings.filled_in()
+        # AWS's control plane and its runtime are at two addresses, which boto3 knows by itself.
+        self._url = None if settings.on_aws else settings.url
+        self._delay = LOCAL_DELAY_SECONDS if is_local(self._url) else AWS_DELAY_SECONDS
+        self._control = client("sagemaker", settings.region, self._url, "endpoint.url")
+        self._runtime = client("sagemaker-runtime", settings.region, self._url, "endpoint.url")
 
     def serving(self) -> str | None:
         """The endpoint config in service; None where the endpoint is missing or failed."""
@@ -106,9 +107,6 @@ class Endpoint:
                     f"model {release.config} must be bundle {release.bundle_sha256[:12]}…; another has its name"
                 )
 
-    def _data(self, folder: Path, sha256: str) -> str:
-        return artifact.put(self._settings, folder, sha256) if self._settings.aws.bucket else folder.as_uri()
-
     def _variant(self, release: Release, name: str, weight: float) -> dict[str, Any]:
         return {
             "VariantName": name,
@@ -132,7 +130,7 @@ class Endpoint:
         capture = {
             "EnableCapture": True,
             "InitialSamplingPercentage": 100,
-            "DestinationS3Uri": self._capture(),
+            "DestinationS3Uri": destination(self._settings),
             "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
         }
         with self._reached():
@@ -143,14 +141,6 @@ class Endpoint:
         for kind, wanted in variants.items():
             if (there := _models(found.get(kind, []))) != _models(wanted):
                 raise Refused(f"endpoint config {name} must have the {kind} {_models(wanted)}; it has {there}")
-
-    def _capture(self) -> str:
-        aws = self._settings.aws
-        return (
-            f"s3://{aws.bucket}/{aws.prefix}/{CAPTURE}"
-            if aws.bucket
-            else (self._settings.state / CAPTURE).resolve().as_uri()
-        )
 
     def switch(self, config: str, guarded: bool = False) -> None:
         """The endpoint serves `config`; raises `Refused` with the endpoint's reason where it would not.
@@ -268,7 +258,7 @@ class Endpoint:
             raise
 
     def _reached(self) -> Any:
-        return reached(f"the endpoint at {self._settings.url}")
+        return reached("AWS's SageMaker" if self._url is None else f"the endpoint at {self._url}")
 
 
 def _models(variants: list[dict[str, Any]]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from jobs.serving.answer import Placement
 from models.policies.choice import slate
+from models.policies.heuristics import Words
 from models.policies.score import score
 from models.rankers.protocol import Predictions
 from models.settings import PolicySettings
@@ -20,10 +21,12 @@ def drawn(
     request_id: str,
     k: int | None = None,
     explore: bool = True,
+    words: Words | None = None,
 ) -> list[Placement]:
     """The policy's slate of k items (all, without it); the draw depends on the request id alone. No rows, no items.
 
-    Without `explore` nothing is drawn: the best by score, without propensities.
+    `words` of the candidates are what the policy's heuristics look at. A placement's score is the one before these.
+    Without `explore` nothing is drawn: the best by score, without propensities or heuristics.
     """
     if not len(item_ids):
         return []
@@ -31,7 +34,7 @@ def drawn(
     wanted = len(scores) if k is None else k
     probabilities: list[float | None]
     if explore:
-        chosen, propensities = slate(scores, wanted, policy.on(surface), _rng(request_id))
+        chosen, propensities = slate(scores, wanted, policy.on(surface), _rng(request_id), words)
         probabilities = propensities.tolist()
     else:
         chosen = np.argsort(-scores, kind="stable")[:wanted]

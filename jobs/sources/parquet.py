@@ -3,33 +3,35 @@
 What the files hold is `validate`'s to judge. Not looked at yet: whether the day's last hour has been closed.
 """
 
+from collections.abc import Collection
 from datetime import date
 from pathlib import Path
 
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady, if_never
-from jobs.lake.raw import OPTIONAL
-from jobs.lake.tables import RAW, Tables
-from jobs.sources import Source
-
-NEEDED = tuple(name for name in RAW if name not in OPTIONAL)
-"""Without requests nothing can be replayed exactly, without feedback there are no further outcomes; all else works."""
+from jobs.lake.raw import REQUIRED, how_to_do_without
+from jobs.sources import History, Source
 
 
 def source(config: Config) -> Source:
     """The raw lake itself."""
-    return ParquetLake(config.lake.raw)
+    return ParquetLake(config.lake.raw, config.source.daily)
 
 
-class ParquetLake:
+def places(data: Path) -> dict[str, str]:
+    """The settings that say where the data is, of `source.data`: it is the raw lake."""
+    return {"lake.raw": str(data)}
+
+
+class ParquetLake(History):
     """The folders under `lake.raw`."""
 
-    def __init__(self, raw: Path) -> None:
-        self._raw = raw
+    def __init__(self, raw: Path, promised: Collection[str] = ()) -> None:
+        self._raw, self._promised = raw, promised
 
     def span(self) -> tuple[date, date]:
         """First and last day with impressions."""
-        found = sorted(path.name.removeprefix("date=") for path in self._folder("impressions").glob("date=*"))
+        found = sorted(path.name.removeprefix("date=") for path in self._folder(REQUIRED).glob("date=*"))
         if not found:
             raise NotReady(f"lake.raw needs impressions/date=YYYY-MM-DD/hour=HH/*.parquet; found none in {self._raw}")
         try:
@@ -40,19 +42,17 @@ class ParquetLake:
             ) from error
 
     def day(self, day: date) -> None:
-        """None, or `NotReady` naming the tables that have no file for the day yet."""
-        missing = [name for name in NEEDED if not any(self._folder(name).glob(f"date={day}/hour=*/*.parquet"))]
-        if missing:
+        """None, or `NotReady` naming impressions, or the promised tables, that have no file for the day yet."""
+        if not self._has(REQUIRED, day):
             found = f"found none in {self._raw}{if_never(day)}"
+            raise NotReady(f"the raw lake needs files of {day} for {REQUIRED}; {found}")
+        missing = [name for name in self._promised if not self._has(name, day)]
+        if missing:
+            found = f"found none in {self._raw}; {how_to_do_without(missing)}"
             raise NotReady(f"the raw lake needs files of {day} for {', '.join(missing)}; {found}")
 
-    def go_live(self, day: date) -> int:  # noqa: ARG002
-        """Nothing: what was shown is history."""
-        return 0
-
-    def late(self, day: date, arrived: date) -> Tables:  # noqa: ARG002
-        """Late events are the loggers' to lay beside the day they belong to."""
-        return {}
+    def _has(self, table: str, day: date) -> bool:
+        return any(self._folder(table).glob(f"date={day}/hour=*/*.parquet"))
 
     def _folder(self, table: str) -> Path:
         if not self._raw.is_dir():

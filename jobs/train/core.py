@@ -25,10 +25,10 @@ from jobs.train.delays import Conversions, Newest, conversions, newest
 from models.delays.curve import DelayCurve
 from models.delays.methods import SEVERAL
 from models.delays.targets import Targets
-from models.rankers import BASELINE, RANKERS
+from models.rankers import BASELINE, EVERY_KIND
 from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, IDS
 from models.rankers.protocol import Inputs, TrainingData
-from models.settings import DelaySettings, OutcomeSettings
+from models.settings import BY_SURFACE, DelaySettings, OutcomeSettings, PolicySettings
 
 TAUGHT = "conversion."
 """Before the parts of what open conversions teach, among digests."""
@@ -60,7 +60,7 @@ class Folds:
 
 def inputs_of(kinds: Iterable[str]) -> Inputs:
     """What rankers of these kinds learn from, and retrievers: what a bundle of one of them was made of."""
-    return reduce(or_, (RANKERS[kind].inputs for kind in kinds), Inputs(ids=IDS))
+    return reduce(or_, (EVERY_KIND[kind].inputs for kind in kinds), Inputs(ids=IDS))
 
 
 def folds(
@@ -110,13 +110,21 @@ def kinds(
     """The rankers a run fits, the baseline among them: those `of` the settings, in a warm start the champion's kind;
     and the kind of the light stage where there is one.
     """
-    fitted = [kind for kind in RANKERS if kind in (BASELINE, *of)]
+    fitted = [kind for kind in EVERY_KIND if kind in (BASELINE, *of)]
     if mode == "full":
-        return [kind for kind in RANKERS if kind in (*fitted, light)]
-    continued = FIRST_WARM if FIRST_WARM in fitted else fitted[-1]
+        return [kind for kind in EVERY_KIND if kind in (*fitted, light)]
+    continued = next((kind for kind in fitted if kind.removesuffix(BY_SURFACE) == FIRST_WARM), fitted[-1])
     if champion is not None and champion != BASELINE:
         continued = champion
-    return [kind for kind in RANKERS if kind in (BASELINE, continued, light)]
+    return [kind for kind in EVERY_KIND if kind in (BASELINE, continued, light)]
+
+
+def need_words(policy: PolicySettings, examples: pa.Table) -> None:
+    """Raises `Misconfigured` where heuristics look at an attribute that no item of `examples` has: they did nothing."""
+    known = {ATTRIBUTE_PREFIX + key for key in attribute_keys(examples["attributes"])} | {"item_category"}
+    if missing := [column for column in policy.columns if column not in known]:
+        there = ", ".join(sorted(name for name in known if name.startswith(f"{ATTRIBUTE_PREFIX}item."))) or "none"
+        raise Misconfigured(f"policy.heuristics need attributes of items, of {there}; found {', '.join(missing)}")
 
 
 def carried(kinds: Sequence[str], delays: DelaySettings, say: Callable[[str], None]) -> list[str]:
@@ -127,7 +135,7 @@ def carried(kinds: Sequence[str], delays: DelaySettings, say: Callable[[str], No
     """
     if delays.conversion not in SEVERAL:
         return list(kinds)
-    found = [kind for kind in kinds if RANKERS[kind].several_labels]
+    found = [kind for kind in kinds if EVERY_KIND[kind].several_labels]
     unfit = ", ".join(kind for kind in kinds if kind not in found)
     if unfit and set(found) <= {BASELINE}:
         raise Misconfigured(

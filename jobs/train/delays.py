@@ -93,7 +93,7 @@ class Newest:
 
 def horizon_days(windows: AttributionSettings) -> float:
     """By when an impression's conversion is closed: its windows, at most the rest of that day, and late events."""
-    return float(windows.click_window_days + windows.window_days + 1 + windows.late_days)
+    return float(windows.click_days + windows.purchase_days + 1 + windows.late_days)
 
 
 def conversions(

@@ -19,7 +19,7 @@ from typing import Any
 from jobs.config import ROOT
 from jobs.lake.swap import swap
 from jobs.train.progress import Step
-from models.rankers import RANKERS
+from models.rankers import EVERY_KIND
 from models.rankers.protocol import Ranker
 
 RECORD = "record.json"
@@ -42,7 +42,7 @@ class Finished:
             return None
         if {name: _sha256(content) for name, content in files.items()} != record["files"]:
             return None
-        return RANKERS[kind].from_files(files), [Step(**step) for step in record["steps"]]
+        return EVERY_KIND[kind].from_files(files), [Step(**step) for step in record["steps"]]
 
     def put(self, kind: str, made_of: Mapping[str, Any], ranker: Ranker, steps: list[Step]) -> None:
         """Keep a ranker that is done."""
@@ -51,6 +51,7 @@ class Finished:
         draft.mkdir(parents=True)
         files = ranker.to_files()
         for name, content in files.items():
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
             (draft / name).write_bytes(content)
         record = {
             "files": {name: _sha256(content) for name, content in files.items()},

@@ -15,9 +15,10 @@ from jobs.train import chain, core, processes
 from jobs.train.finished import Finished
 from jobs.train.origins import Origin
 from jobs.train.progress import Fitted, said
-from models.rankers import RANKERS, fit
+from models.rankers import EVERY_KIND, fit
 from models.rankers.protocol import Diverged, NoDevice, TrainingData
 from models.rankers.xgboost import Elsewhere
+from models.settings import BY_SURFACE
 
 if TYPE_CHECKING:
     from models.rankers.group import Group
@@ -64,12 +65,12 @@ def all_fitted(
         found = {}
         for kind in mine:
             origin = origins.get(kind)
-            together = group if kind in processes.TOGETHER else None
+            together = group if processes.together(kind) else None
             found[kind] = fitted(run, kind, data, made_of(run, kind, data, digests, origin, together), origin, together)
         return found
 
     kinds = processes.shared(kinds, group)
-    lanes = [[kind for kind in kinds if (kind in APART) is apart] for apart in (True, False)]
+    lanes = [[kind for kind in kinds if (kind.removesuffix(BY_SURFACE) in APART) is apart] for apart in (True, False)]
     with ThreadPoolExecutor(len(lanes)) as pool:
         found = dict(chain_of(*(part.items() for part in pool.map(lane, lanes))))
     return {kind: found[kind] for kind in kinds}
@@ -109,7 +110,9 @@ def fitted(
             elsewhere = on_spark(run) if made_of["on_spark"] else None
             ranker = fit(kind, rows, run.config.ranker, start_from, finished.partial(kind, made_of), elsewhere)
     except (Diverged, NoDevice) as error:
-        raise Misconfigured(f"the settings ranker.{kind}.* must let it learn: {error}") from error
+        raise Misconfigured(
+            f"the settings ranker.{kind.removesuffix(BY_SURFACE)}.* must let it learn: {error}"
+        ) from error
     if group is None or group.rank == 0:
         finished.put(kind, made_of, ranker, steps)
     continued = "" if origin is None else f", continues {origin.parent.candidate_id} with {len(rows.clicked)} rows"
@@ -133,7 +136,7 @@ def made_of(
     run: Run, kind: str, data: TrainingData, digests: Digests, origin: Origin | None, group: "Group | None" = None
 ) -> dict[str, Any]:
     """All that the bytes of a ranker depend on, but for the code."""
-    columns = core.learned_from(data, RANKERS[kind].inputs)
+    columns = core.learned_from(data, EVERY_KIND[kind].inputs)
     return {
         "data": core.fingerprint(digests.train, columns),
         "held_out": digests.held_out,

@@ -18,20 +18,32 @@ from jobs import bundle
 from jobs.bundle import Bundle
 from jobs.deployments import ledger
 from jobs.errors import Misconfigured, Refused
-from jobs.evidence.scored import scored, with_known_click
+from jobs.evidence.scored import Scored, scored, with_known_click
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import LABELS, columns_read, numbers
 from jobs.moment.identity import IDENTITY
-from jobs.train import calibrate, chain, choice, core, fitting, probe, processes, retrieval, tracked
+from jobs.train import (
+    calibrate,
+    chain,
+    choice,
+    core,
+    fitting,
+    probe,
+    processes,
+    reference,
+    retrieval,
+    surfaces,
+    tracked,
+)
 from jobs.train.chain import Drift, Link
 from jobs.train.fitting import Digests
 from jobs.train.origins import Origin, champion, curve, origins
 from jobs.train.progress import Fitted
 from models.evaluation.estimate import Estimate, Finding
-from models.rankers import BASELINE, RANKERS, exported
+from models.rankers import BASELINE, EVERY_KIND, exported
 from models.rankers.calibrated import uncalibrated
 from models.rankers.features import TABLE
 from models.rankers.labels import click_label
@@ -51,7 +63,7 @@ def run(run: Run) -> dict[str, Any]:
     """
     serving = champion(run)
     light = run.config.retrieval.light.ranker
-    kinds = core.kinds(run.mode, serving.ranker.kind if serving else None, run.config.ranker.kinds, light)
+    kinds = core.kinds(run.mode, serving.ranker.kind if serving else None, run.config.ranker.trained, light)
     kinds = core.carried(kinds, run.config.delays, run.say)
     continued = origins(run, kinds, serving)
     chain.need_a_full_training(continued, run.config.warm)
@@ -75,6 +87,9 @@ def run(run: Run) -> dict[str, Any]:
     figures = choice.figures(mine, gate)
     chosen, why = choice.choose(mine, figures, gate, click_label(folds.train).rate())
     run.say(f"{chosen} is the challenger: {why}")
+    each = surfaces.bespoke_against_consolidated(mine, kinds, gate)
+    for said in surfaces.sentences(each):
+        run.say(said)
     first = retrieval.first_stage(run, clicks, {kind: origin.parent for kind, origin in continued.items()})
     probes = {kind: _probe(kind, folds, continued.get(kind)) for kind in kinds}
     links = {kind: Link(0, folds.taught_until) for kind in kinds} | {
@@ -92,7 +107,8 @@ def run(run: Run) -> dict[str, Any]:
         run.say(said)
     try:
         calibration = {kind: made.told.get(kind, {}) for kind in kinds}
-        drafts = _draft(run, folds, rankers, calibration, continued, links, probes, digests, first)
+        references = {kind: _reference(folds, kind, mine) for kind in kinds}
+        drafts = _draft(run, folds, rankers, calibration, continued, links, probes, references, digests, first)
         _guard_deployed(run, drafts)
         values = {kind: _values(figures[kind]) for kind in figures}
         logged = tracked.log(run, drafts, fits, links, values, chosen, first.metrics)
@@ -112,6 +128,7 @@ def run(run: Run) -> dict[str, Any]:
         "delay_drift": folds.conversions.warning,
         "train_rows": len(folds.train.clicked),
         "retrieval": first.report,
+        "bespoke_minus_consolidated": each,
         "validation": {kind: values[kind] for kind in sorted(values)},
         "chain": {kind: links[kind].report for kind in sorted(links)},
         "full_training": chain.full_training_due(links, run.config.warm),
@@ -125,6 +142,8 @@ def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> t
     further = run.config.outcomes if inputs.outcomes else {}
     columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE), *(("outcomes",) if further else ()))))
     examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=columns)
+    core.need_words(run.config.policy, examples)
+    surfaces.need_same_entities(examples, _catalogue(run))
     cut, before = midnight(run.day + timedelta(days=1)), curve(continued.values())
     folds = core.folds(examples, cut, run.config.attribution, run.config.delays, before, inputs, further)
     run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
@@ -136,9 +155,16 @@ def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> t
     return folds, retrieval.clicks_of(examples)
 
 
+def _catalogue(run: Run) -> pa.ChunkedArray | None:
+    """The ids of the newest one; None where there is none."""
+    if not any(day <= run.day for day in run.published_days("items")):
+        return None
+    return run.newest("items", ["item_id"])["item_id"]
+
+
 def _probe(kind: str, folds: core.Folds, origin: Origin | None) -> bytes:
     """The rows its chain is watched on: its parent's, or new ones where that has none that the ranker can read."""
-    inputs = RANKERS[kind].inputs
+    inputs = EVERY_KIND[kind].inputs
     before = None if origin is None else origin.parent.probe
     if before is not None and probe.holds(before, inputs):
         return before
@@ -171,6 +197,7 @@ def _draft(
     continued: Mapping[str, Origin],
     links: Mapping[str, Link],
     probes: Mapping[str, bytes],
+    references: Mapping[str, bytes],
     digests: Digests,
     first: retrieval.Trained,
 ) -> dict[str, Bundle]:
@@ -219,9 +246,15 @@ def _draft(
             folds.conversions.curve,
             light,
             probes[kind],
+            references[kind],
         )
         for kind, ranker in rankers.items()
     }
+
+
+def _reference(folds: core.Folds, kind: str, rows: Scored) -> bytes:
+    columns = core.learned_from(folds.train, core.inputs_of([kind]))
+    return reference.reference(folds.train, columns, rows, kind).to_json()
 
 
 def _served(ranker: Scorer, frozen: bytes) -> Scorer:

@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING
 
 from jobs.errors import NotReady
 from jobs.lake.run import Run
+from models.settings import BY_SURFACE
 
 if TYPE_CHECKING:
     from models.rankers.group import Group
 
 TOGETHER = ("single_task", "mmoe")
-"""Kinds that all processes learn; a kind that is not named here the first one learns alone."""
+"""Kinds that all processes learn, by surface too; a kind that is not named here the first one learns alone."""
+
+
+def together(kind: str) -> bool:
+    """Whether all processes learn rankers of a kind."""
+    return kind.removesuffix(BY_SURFACE) in TOGETHER
 
 
 @contextmanager
@@ -53,4 +59,4 @@ def agree(group: "Group", kind: str, made_of: object) -> None:
 
 def shared(kinds: Sequence[str], group: "Group | None") -> list[str]:
     """Those that this process learns."""
-    return [kind for kind in kinds if group is None or group.rank == 0 or kind in TOGETHER]
+    return [kind for kind in kinds if group is None or group.rank == 0 or together(kind)]

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from jobs.errors import Refused, one_line
 from jobs.lake.tables import ATTRIBUTES, STR, TIME, Table
 from models.probabilities import at_most_one
+from models.rankers.features import NUMBER
 
 TEXT = (pa.string(), pa.large_string(), pa.string_view())
 ROW_ATTRIBUTES = "attributes"
@@ -54,7 +55,8 @@ def shaped(rows: pa.Table, table: Table) -> Shaped:
     folded = [name for name in extras if _is_attribute(table, name, rows.schema.field(name).type)]
     if table.extra_prefix:
         prefix = len(table.extra_prefix)
-        columns[ROW_ATTRIBUTES] = attributes({name[prefix:]: rows.column(name) for name in folded}, len(rows))
+        keys = {name: name[prefix:] + (NUMBER if _is_number(name, rows.column(name).type) else "") for name in folded}
+        columns[ROW_ATTRIBUTES] = attributes({keys[name]: rows.column(name) for name in folded}, len(rows))
     return Shaped(pa.table(columns), tuple(name for name in extras if name not in folded))
 
 
@@ -169,6 +171,13 @@ def _is_attribute(table: Table, name: str, kind: pa.DataType) -> bool:
         return False
     taken = table.columns if table.name in ONE_NAME_SPACE else ()
     return _has_text(_value_type(kind)) and name.removeprefix(table.extra_prefix) not in taken
+
+
+def _is_number(name: str, kind: pa.DataType) -> bool:
+    """Whether an attribute is a number to a ranker: its column's type is one, and its name is not that of an id."""
+    plain = _value_type(kind)
+    number = pa.types.is_integer(plain) or pa.types.is_floating(plain) or pa.types.is_decimal(plain)
+    return bool(number) and not name.endswith("_id")
 
 
 def _has_text(kind: pa.DataType) -> bool:

@@ -39,13 +39,10 @@ def run(run: Run) -> dict[str, Any]:
     """Publish the validated tables of `run.days`, and again those of earlier days that changed; returns counts."""
     lake = run.config.lake.raw
     for day in run.days:
-        for table in RAW:
-            raw.files(lake, table, day)  # a day that has not come is said before any work
+        raw.refuse_missing(lake, day, run.config.source.daily)  # a day that has not come is said before any work
     again = _changed(run)
     days = [*again, *run.days]
-    rules = Rules(
-        Suites(tuple(RAW)), run.config.validation.max_quarantine_share, run.config.attribution.click_window_days
-    )
+    rules = Rules(Suites(tuple(RAW)), run.config.validation.max_quarantine_share, run.config.attribution.click_days)
     has_aside = {(p["day"], p["table"]) for p in run.partitions("quarantine")}
     totals: Counter[str] = Counter()
     failed: Counter[str] = Counter()
@@ -110,7 +107,7 @@ def _changed(run: Run) -> list[date]:
         day
         for day in before
         if day in published
-        and raw.arrived(lake, day)
+        and raw.arrived(lake, day, run.config.source.daily)
         and any(raw.fingerprint(lake, table, day) != _published_from(run, table, day) for table in RAW)
     ]
 

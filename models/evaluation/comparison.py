@@ -62,7 +62,7 @@ def compare(
         found[metric] = {
             "champion": _alone(metric, before, users, settings),
             "challenger": _alone(metric, after, users, settings),
-            "difference": (after - before).estimate(settings.confidence, users),
+            "difference": (after - before).estimate(settings.metrics_confidence, users),
         }
     return found
 

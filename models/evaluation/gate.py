@@ -18,13 +18,17 @@ from typing import Any, Literal, Self
 
 from models.evaluation.comparison import LOWER_IS_BETTER, lower_is_better
 from models.evaluation.estimate import Estimate, Finding, Refusal
-from models.settings import GateSettings
+from models.settings import METRICS_ONLY, GateSettings
 
 Outcome = Literal["pass", "hold", "refuse", "unknown"]
 """Unknown: there is nothing to be asked (yet); it stands in nobody's way, and says why."""
 VALUE = "value"
 LOGGING = "logging"
 NO_FIGURE = "the evidence has no such figure"
+NO_VALUE = (
+    "no counterfactual value exists (gate.profile is metrics-only): nobody can tell what the challenger would earn, "
+    "against the champion or against what is shown now; it was judged by metrics on what was shown"
+)
 POINT = 1e-9
 """An interval narrower than this, against its value, is none."""
 
@@ -136,24 +140,48 @@ def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
     ]
     if evidence.same_candidate:
         return Verdict.of(first)
+    replayed = settings.profile != METRICS_ONLY
     return Verdict.of(
         [
             *first,
-            *_asked(_replayed, evidence.replayed_share, settings.min_replayed_share),
-            *_value(evidence, settings),
-            *_asked(_as_good_as_shown, evidence, settings.max_loss_to_logging),
-            *_asked(_converts, evidence.conversions, settings.max_conversion_drop),
-            *_will_convert(evidence.conversions_so_far, settings.max_conversion_drop_so_far),
+            *(_of_replay(evidence, settings) if replayed else _without_value(evidence)),
             *_metrics(evidence, settings),
             *_asked(_level, evidence.calibration_ratio, settings.max_calibration_ratio),
             *_calibrated(evidence, settings),
             *_slices(evidence, settings),
-            *_asked(_spread, evidence.concentration_rise, settings.max_concentration_rise),
-            *_asked(_no_skew, evidence.skew, settings.max_skew),
+            *(_of_choices(evidence, settings) if replayed else ()),
             *_asked(_fast, evidence.latency_ms, settings.max_latency_ms),
             *_parity(evidence, settings),
         ]
     )
+
+
+def _of_replay(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
+    """What the challenger would earn, in clicks and conversions, on enough of the requests."""
+    yield from _asked(_replayed, evidence.replayed_share, settings.min_replayed_share)
+    yield from _value(evidence, settings)
+    yield from _asked(_as_good_as_shown, evidence, settings.max_loss_to_logging)
+    yield from _asked(_converts, evidence.conversions, settings.max_conversion_drop)
+    yield from _will_convert(evidence.conversions_so_far, settings.max_conversion_drop_so_far)
+
+
+def _of_choices(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
+    """What it would choose of logged candidates, and whether it saw there what it was trained on."""
+    yield from _asked(_spread, evidence.concentration_rise, settings.max_concentration_rise)
+    yield from _asked(_no_skew, evidence.skew, settings.max_skew)
+
+
+def _without_value(evidence: Evidence) -> Iterator[Rule]:
+    """That there is no value is said and stands in nobody's way; where logs show a loss for sure all the same, it does.
+
+    The gain is for `must_rise` to show, at the look's own risk.
+    """
+    found = evidence.value.get("difference")
+    if isinstance(found, Estimate) and found.high < 0:
+        said = f"the challenger may not earn less for sure, whatever the profile; found {_interval(found)}"
+        yield Rule(VALUE, found.high, 0.0, "hold", said)
+    else:
+        yield Rule(VALUE, None, None, "unknown", NO_VALUE)
 
 
 def _enough_rows(found: int, needed: int) -> Rule:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
+from models.policies.heuristics import Pages, Words, rows_of
 from models.probabilities import at_most_one
 from models.settings import PolicySettings
 
@@ -30,6 +31,7 @@ def first_choice(
     settings: PolicySettings,
     kept: Bools | None = None,
     surfaces: Surfaces | None = None,
+    words: Words | None = None,
 ) -> Floats:
     """The probability that each candidate is placed first among those of its own segment, shape (n,), in [0, 1].
 
@@ -37,15 +39,20 @@ def first_choice(
     segment i is `offsets[i]:offsets[i + 1]`, perhaps empty. Sums to one in each other. Greedy shares ties equally;
     epsilon-greedy mixes in a uniform choice; Plackett-Luce is a softmax of log(score) / temperature (Luce 1959,
     Plackett 1975); Thompson sampling believes each score as much as `evidence` impressions would. Candidates that an
-    earlier stage has not `kept` (n,) are none: their probability is 0. A policy that differs by surface needs to know
-    the segments' `surfaces`. Raises ValueError for scores outside [0, 1], offsets that do not cover them, or no surface
-    where there must be one.
+    earlier stage has not `kept` (n,) are none: their probability is 0, as is that of what heuristics block. A policy
+    that differs by surface needs to know the segments' `surfaces`, heuristics the candidates' `words`. Raises
+    ValueError for scores outside [0, 1], offsets that do not cover them, or no surface or words where there must be.
     """
     if settings.surfaces:
         chance = np.zeros(len(scores))
         for policy, rows, bounds in _by_surface(settings, surfaces, offsets):
-            chance[rows] = first_choice(scores[rows], bounds, policy, None if kept is None else kept[rows])
+            left = None if kept is None else kept[rows]
+            chance[rows] = first_choice(scores[rows], bounds, policy, left, words=rows_of(words, rows))
         return chance
+    if settings.heuristics.columns:
+        row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        scores, allowed = Pages(settings.heuristics, words, row).now(_checked(scores))
+        return first_choice(scores, offsets, settings.plain, allowed if kept is None else allowed & kept)
     if kept is not None and not kept.all():
         return _among(scores, offsets, settings, kept)
     scores = _checked(scores)
@@ -104,13 +111,14 @@ def placed_choice(
     settings: PolicySettings,
     kept: Bools | None = None,
     surfaces: Surfaces | None = None,
+    words: Words | None = None,
 ) -> Floats:
     """The probability of each candidate at the place where it stands, given what stands above it on its page; (n,).
 
-    `scores`, `offsets`, `kept` and `surfaces` as for `first_choice`; `place`: (n,) from 1, the top, downwards without a
-    gap, 0 for candidates that are not on the page (their result is 0). A policy chooses each place among what is left,
-    so this is as exact as `first_choice` and equals the propensity that `slate` gives; for as many passes over the
-    candidates as there are places. Raises ValueError as `first_choice`, and where a page's places are not 1, 2, ... k.
+    `scores`, `offsets`, `kept`, `surfaces` and `words` as for `first_choice`; `place`: (n,) from 1, the top, downwards
+    without a gap, 0 for candidates that are not on the page (their result is 0). A policy chooses each place among what
+    is left, so this is as exact as `first_choice` and equals the propensity that `slate` gives; for as many passes over
+    the candidates as there are places. Raises ValueError as `first_choice`, and where places are not 1, 2, ... k.
     """
     scores, offsets, place = _checked(scores), np.asarray(offsets, dtype=np.int64), np.asarray(place, dtype=np.int64)
     if len(place) != len(scores) or (place < 0).any():
@@ -122,15 +130,24 @@ def placed_choice(
     if settings.surfaces:
         chance = np.zeros(len(scores))
         for policy, rows, bounds in _by_surface(settings, surfaces, offsets):
-            chance[rows] = placed_choice(scores[rows], bounds, place[rows], policy, there[rows])
+            of = rows_of(words, rows)
+            chance[rows] = placed_choice(scores[rows], bounds, place[rows], policy, there[rows], words=of)
         return chance
-    chance = np.zeros(len(scores))
+    chance, pages = np.zeros(len(scores)), _pages(settings, words, row)
     for k in range(1, int(depth.max(initial=0)) + 1):
-        left = np.flatnonzero((depth[row] >= k) & ((place == 0) | (place >= k)) & there)
+        now, allowed = (scores, there) if pages is None else pages.now(scores)
+        left = np.flatnonzero((depth[row] >= k) & ((place == 0) | (place >= k)) & there & allowed)
         bounds = np.concatenate([[0], np.cumsum(np.bincount(row[left], minlength=len(depth)))])
         here = place[left] == k
-        chance[left[here]] = first_choice(scores[left], bounds, settings)[here]
+        chance[left[here]] = first_choice(now[left], bounds, settings.plain)[here]
+        if pages is not None:
+            pages.placed(np.flatnonzero(place == k))
     return chance
+
+
+def _pages(settings: PolicySettings, words: Words | None, row: Ints) -> Pages | None:
+    """None: there are no heuristics."""
+    return Pages(settings.heuristics, words, row) if settings.heuristics.columns else None
 
 
 def _need_whole_pages(row: Ints, place: Ints, depth: Ints) -> None:
@@ -143,23 +160,26 @@ def _need_whole_pages(row: Ints, place: Ints, depth: Ints) -> None:
         raise ValueError(f"a page needs the places 1, 2, ... once each; found {np.sort(place[row == page])} on {page}")
 
 
-def slate(scores: Floats, k: int, settings: PolicySettings, rng: np.random.Generator) -> tuple[Ints, Floats]:
-    """The top k places drawn from the policy: candidate numbers and propensities, both (min(k, n),).
+def slate(
+    scores: Floats, k: int, settings: PolicySettings, rng: np.random.Generator, words: Words | None = None
+) -> tuple[Ints, Floats]:
+    """The top k places drawn from the policy: candidate numbers and propensities, both (min(k, n),), or fewer where
+    heuristics leave no more candidates.
 
     A propensity is the probability of that candidate at that place given everything placed above it, in (0, 1]; their
     product is the probability of the whole ordered slate. The first place follows `first_choice` exactly. `settings`
-    are one surface's (`PolicySettings.on`). Raises ValueError for k < 1, no candidates, scores outside [0, 1], or a
-    policy that differs by surface.
+    are one surface's (`PolicySettings.on`), `words` as for `first_choice`. Raises ValueError for k < 1, no candidates,
+    scores outside [0, 1], heuristics without words, or a policy that differs by surface.
     """
     if settings.surfaces:
         raise ValueError(f"a slate needs the policy of its surface; found those of {', '.join(settings.surfaces)}")
     scores = _checked(scores)
     if k < 1 or not len(scores):
         raise ValueError(f"a slate needs k >= 1 and at least one candidate; found k={k}, {len(scores)} candidates")
-    k = min(k, len(scores))
-    if settings.kind == "plackett_luce":
+    k, pages = min(k, len(scores)), _pages(settings, words, np.zeros(len(scores), dtype=np.int64))
+    if settings.kind == "plackett_luce" and pages is None:
         return _plackett_luce(np.log(scores) / settings.temperature, k, rng)
-    return _afresh(scores, k, settings, rng)
+    return _afresh(scores, k, settings.plain, rng, pages)
 
 
 def _plackett_luce(logits: Floats, k: int, rng: np.random.Generator) -> tuple[Ints, Floats]:
@@ -170,16 +190,26 @@ def _plackett_luce(logits: Floats, k: int, rng: np.random.Generator) -> tuple[In
     return order[:k], np.minimum(1.0, np.exp(chosen[:k] - left[:k]))
 
 
-def _afresh(scores: Floats, k: int, settings: PolicySettings, rng: np.random.Generator) -> tuple[Ints, Floats]:
+def _afresh(
+    scores: Floats, k: int, settings: PolicySettings, rng: np.random.Generator, pages: Pages | None
+) -> tuple[Ints, Floats]:
     """Each place on its own: a first choice among what is left."""
-    left = np.arange(len(scores))
-    order, propensity = np.empty(k, dtype=np.int64), np.empty(k)
-    for place in range(k):
-        chances = first_choice(scores[left], np.array([0, len(left)]), settings)
+    there = np.ones(len(scores), dtype=bool)
+    order: list[int] = []
+    propensity: list[float] = []
+    while len(order) < k:
+        now, allowed = (scores, there) if pages is None else pages.now(scores)
+        left = np.flatnonzero(there & allowed)
+        if not len(left):
+            break
+        chances = first_choice(now[left], np.array([0, len(left)]), settings)
         at = int(rng.choice(len(left), p=chances / chances.sum()))
-        order[place], propensity[place] = left[at], min(1.0, chances[at])
-        left = np.delete(left, at)
-    return order, propensity
+        order.append(int(left[at]))
+        propensity.append(min(1.0, float(chances[at])))
+        there[left[at]] = False
+        if pages is not None:
+            pages.placed(left[at : at + 1])
+    return np.array(order, dtype=np.int64), np.array(propensity)
 
 
 def _thompson(scores: Floats, starts: Ints, sizes: Ints, evidence: float) -> Floats:

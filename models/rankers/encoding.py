@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC, said_once
+from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC, attributes_of, said_once
 from models.rankers.protocol import Columns, Floats
 
 UNKNOWN_CODE, REST_CODE, FIRST_KEPT_CODE = 0, 1, 2
@@ -25,17 +25,18 @@ class Encoding:
 
     @classmethod
     def fit(cls, features: Columns, rows: NDArray[np.int64], max_categories: int) -> Self:
-        """Every numeric and categorical column of `models.rankers.features` and every `attributes.*` column present.
+        """Every numeric and categorical column of `models.rankers.features` and every `attributes.*` column present,
+        those of numbers as numbers.
 
         The `max_categories` most frequent values of a column among `rows` are kept, ties going to the smaller value.
         Raises ValueError when a named column is missing.
         """
-        attributes = sorted(name for name in features if name.startswith(ATTRIBUTE_PREFIX))
+        attributes, told = attributes_of(features)
         require(features, (*NUMERIC, *CATEGORICAL))
         kept = {
             name: _frequent(np.asarray(features[name])[rows], max_categories) for name in (*CATEGORICAL, *attributes)
         }
-        return cls(NUMERIC, kept)
+        return cls((*NUMERIC, *told), kept)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -43,9 +44,11 @@ class Encoding:
         return tuple(FIRST_KEPT_CODE + len(kept) for kept in self.vocabularies.values())
 
     def numbers(self, features: Columns) -> Floats:
-        """The numeric columns as (n, numeric), NaN where a value is unknown or not finite."""
-        require(features, self.numeric)
-        table = np.column_stack([np.asarray(features[name], dtype=np.float64) for name in self.numeric])
+        """The numeric columns as (n, numeric), NaN where a value is unknown or not finite, or an attribute missing."""
+        require(features, [name for name in self.numeric if not name.startswith(ATTRIBUTE_PREFIX)])
+        n = max(len(features[name]) for name in self.numeric if name in features)
+        unknown = np.full(n, np.nan)
+        table = np.column_stack([np.asarray(features.get(name, unknown), dtype=np.float64) for name in self.numeric])
         table[~np.isfinite(table)] = np.nan
         return table
 

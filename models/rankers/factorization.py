@@ -13,7 +13,7 @@ from models.delays.targets import Targets, sigmoid
 from models.rankers import graph
 from models.rankers.embeddings import ROWS, TABLE_FILE, Admission, Embeddings, Sightings, cold, of_columns, sightings
 from models.rankers.encoding import Encoding, require
-from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, IDS, NUMERIC, TABLE
+from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, IDS, NUMERIC, TABLE, attributes_of
 from models.rankers.graph import Encoded, Graph, Said, Traced
 from models.rankers.heads import Head
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
@@ -118,7 +118,7 @@ class FactorizationRanker:
         require(data.features, (*NUMERIC, *CATEGORICAL, *IDS))
         rng = np.random.default_rng(seed)
         click, conversion = click_label(data), conversion_label(data)
-        attributes = sorted(name for name in data.features if name.startswith(ATTRIBUTE_PREFIX))
+        attributes, _ = attributes_of(data.features)
         words = start_from._words if start_from else (*CATEGORICAL, *attributes, *IDS)
         scaling = start_from._scaling if start_from else Scaling.fit(_numbers(data.features)[click.rows])
         before: Machine | float = start_from._conversion if start_from else 0.0

@@ -7,6 +7,7 @@ Unified Contextual Recommender (UniCoRn)"): tasks are told apart by `task_type`,
 is imputed with a default elsewhere.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -45,7 +46,9 @@ SEEN_OF_ITEM = tuple(dict.fromkeys(name for feature in _SHOWN for name in featur
 HEAVY_TAILED = frozenset(feature.column for feature in _SHOWN if feature.heavy_tailed)
 """Those of `NUMERIC` to be looked at as log(1 + x)."""
 ATTRIBUTE_PREFIX = "attributes."
-"""Every key of the `attributes` map becomes one more categorical column `attributes.<key>`."""
+"""Every key of the `attributes` map becomes one more column `attributes.<key>`, of words, or of numbers (`NUMBER`)."""
+NUMBER = ":number"
+"""Ends the key of an attribute that its logger wrote as a number: a text on its way, floats to a ranker."""
 COUNT_PREFIX = "outcomes."
 """Of the attributes of a user or an item that say how many events of a further outcome there were, see `steps`."""
 IDS = ("user_id", "item_id")
@@ -180,6 +183,28 @@ def joint(parts: Sequence[Coded]) -> Coded:
     return codes, values
 
 
+def attribute(name: str, column: NDArray[Any]) -> NDArray[Any]:
+    """The texts (n,) of an attribute as they are, or as floats where it is one of numbers: NaN where unknown."""
+    if not name.endswith(NUMBER) or column.dtype != object:
+        return column
+    codes, values = coded(column)
+    found: Floats = np.append(np.array([_read(value) for value in values]), np.nan)[codes]
+    return found
+
+
+def _read(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def attributes_of(features: Columns) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns of attributes there are, sorted: those of words, and those of numbers."""
+    every = sorted(name for name in features if name.startswith(ATTRIBUTE_PREFIX))
+    return tuple(n for n in every if not n.endswith(NUMBER)), tuple(n for n in every if n.endswith(NUMBER))
+
+
 def interest_of(interests: NDArray[np.float64], bucket: Ints) -> Floats:
     """Each row's interest in its item's category bucket: (n, buckets) and (n,) give (n,).
 
@@ -231,7 +256,7 @@ def decision_columns(
     }
     for name, column in context.items():
         if name in CATEGORICAL or name.startswith(ATTRIBUTE_PREFIX):
-            columns[name] = column
+            columns[name] = attribute(name, column)
     return columns | _of_surfaces(context, items["category"], encodings)
 
 

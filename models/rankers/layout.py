@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.rankers.embeddings import Embeddings, Sightings, Words, of_columns, sightings
 from models.rankers.encoding import Encoding, require
-from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, IDS, LISTS, NUMERIC, widened
+from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, IDS, LISTS, NUMERIC, attributes_of, widened
 from models.rankers.logistic import Scaling, logged
 from models.rankers.protocol import Columns
 
@@ -50,16 +50,17 @@ class Layout:
         most rows' have.
         """
         require(features, (*NUMERIC, *CATEGORICAL))
-        attributes = sorted(name for name in features if name.startswith(ATTRIBUTE_PREFIX))
+        attributes, told = attributes_of(features)
+        numeric = (*NUMERIC, *told)
         words = (*CATEGORICAL, *attributes, *(name for name in IDS if name in features))
         lists = tuple(name for name, of in SHARED.items() if name in features and of in words)
         listed = sum(np.asarray(features[name]).shape[1] for name in lists)
-        one = [Scaling.fit(logged(Encoding((name,), {}), rows_of(features, (name,), rows))) for name in NUMERIC]
+        one = [Scaling.fit(logged(Encoding((name,), {}), rows_of(features, (name,), rows))) for name in numeric]
         given = rows_of(features, (VECTOR,), rows).get(VECTOR, np.empty((len(rows), 0), np.float32))
         vectors = _of_length(given, d := _commonest(given))
         one += [Scaling.fit(vectors[:, [at]].astype(np.float64)) for at in range(d)]
         scaling = Scaling(np.concatenate([of.mean for of in one]), np.concatenate([of.spread for of in one]))
-        return cls(NUMERIC, words, lists, listed, scaling, d)
+        return cls(numeric, words, lists, listed, scaling, d)
 
     @property
     def sources(self) -> dict[str, str]:
@@ -98,7 +99,7 @@ class Layout:
         """(n, width): logarithms of what is heavy-tailed and vectors, standardised, and a flag per missing value; of a
         vector that is missing one.
         """
-        require(features, self.numeric)
+        require(features, [name for name in self.numeric if not name.startswith(ATTRIBUTE_PREFIX)])
         encoding, n = Encoding(self.numeric, {}), len(features[self.numeric[0]])
         found = np.empty((n, self.width), dtype=np.float32)
         for first in range(0, n, ROWS_AT_ONCE):  # a million rows in double precision would be a gigabyte, five times

@@ -159,6 +159,12 @@ def need_alike(kind: str, name: str, one: Predictions, other: Predictions) -> No
         raise Unlike(f"the {name} of {kind} needs to say what it says to {CLOSE:g}; found {apart:g} between them")
 
 
+def with_graphs(ranker: Scorer, files: Mapping[str, bytes]) -> Scorer:
+    """The ranker that wrote the files, scored by the graphs among them; itself where there are none."""
+    graphs = {name: files[name] for name in (GRAPH_FILE, HALVES_FILE) if name in files}
+    return Served(exportable(ranker), graphs, files) if graphs else ranker
+
+
 def exportable(ranker: Scorer) -> Exportable:
     """The ranker, which has to be one."""
     if not isinstance(ranker, Exportable):

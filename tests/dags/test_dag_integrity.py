@@ -45,6 +45,9 @@ def test_on_call_finds_owner_runbook_and_alert(dags: dict[str, Any], name: str) 
 
     dag = dags[name]
     assert all(heading in dag.doc_md for heading in HEADINGS)
+    assert dag.description
+    assert len(dag.description) <= 120
+    assert dag.description[:-1] in " ".join(dag.doc_md.split())
     assert "tidegate" in dag.tags
     assert len(dag.tags) >= 2
     assert dag.catchup is False

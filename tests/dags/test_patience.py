@@ -81,6 +81,19 @@ def test_waiting_for_an_input_costs_no_try(
     assert ran(codes) == (state, times)
 
 
+def test_waiting_is_not_silence(
+    ran: Callable[[list[int]], tuple[str, int]], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hours of grey squares used to tell nobody; said once, and not of an input that is a few minutes late."""
+    connect(monkeypatch, receiver.server_port)
+    assert ran([75, 0])[0] == "success"
+    assert receiver.got == []
+    assert ran([75] * 4 + [0])[0] == "success"
+    (message,) = receiver.got
+    said = f"daily_data.ingest waits for {DAY}: NotReady or crashed: 75 (asked again every 0 minutes, 10 times)"
+    assert message["text"].startswith(f":hourglass: {said}\n<http")
+
+
 def ended(pids: list[int]) -> bool:
     """Whether none of these processes lives."""
     alive = [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]

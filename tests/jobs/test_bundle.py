@@ -9,6 +9,7 @@ import pytest
 from jobs import bundle
 from jobs.bundle import Bundle
 from jobs.errors import Refused
+from models.monitoring.profile import Profile
 from models.rankers import fit
 from models.rankers.protocol import TrainingData
 from models.retrieval import RETRIEVERS, FirstStage
@@ -132,3 +133,15 @@ def test_an_index_that_does_not_find_what_it_should_is_refused(tmp_path: Path, h
 
     with pytest.raises(Refused, match="needs a retrieval that finds what it found when it was built"):
         written(tmp_path, retrieval=Broken())  # type: ignore[arg-type]
+
+
+def test_its_reference_is_a_file_like_any_other_and_an_older_bundle_has_none(tmp_path: Path) -> None:
+    """A reference that was changed is another bundle; `monitor` goes without one where there is none."""
+    some = Profile.of({"x": np.arange(50.0)}, np.arange(50), np.full(50, "home", object))
+    popular = popularity()
+    made = bundle.write(tmp_path, "a", popular, popular, None, POLICY, {}, reference=some.to_json())
+    assert made.reference == some
+    assert bundle.write(tmp_path, "b", popular, popular, None, POLICY, {}).reference is None
+    (made.path / bundle.REFERENCE).write_bytes(b"{}")
+    with pytest.raises(Refused, match="unchanged"):
+        bundle.load(made.path)

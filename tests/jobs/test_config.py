@@ -18,16 +18,28 @@ from models.settings import GateSettings, Settings
 ENVIRONMENTS = sorted(path.stem for path in (ROOT / "infra" / "env").glob("*.toml"))
 OTHER: dict[str, Any] = {
     "source.name": "open-bandit",
+    "source.daily": ["clicks"],
+    "features.online": True,
+    "attribution.window": "6h",
+    "attribution.click_window": "90m",
+    "lake.stale_hours": 30,
     "outcomes": {"like": {"kind": "value", "unit": "s"}},
     "gate.outcomes_must_not_fall": {"like.auc": 0.01},
     "gate.estimators": ["pages"],
     "ranker.kinds": ["crosses"],
     "gate.must_rise": ["map_at_10"],
     "gate.confidence": 0.9,
+    "monitoring.max_calibration": 1.5,
     "retrieval.confidence": 0.9,
     "retrieval.kinds": ["ease"],
     "gate.slice_metric": "log_loss",
     "policy.score_weights": {"click": 1.0, "conversion": 20.0},
+    "attribution.surfaces": {"search": {"click_window_days": 1}},
+    "dataset.without_surfaces": ["suggest"],
+    "policy.heuristics.boosts": [{"of": "item.brand", "word": "a", "times": 2.0}],
+    "policy.heuristics.blocks": [{"words": ["a"]}],
+    "policy.heuristics.caps": [{"most": 2}],
+    "policy.heuristics.repeats": [{"times": 0.5}],
     "policy.surfaces": {"search": {"temperature": 0.25}},
     "tasks.of_surface": {"feed": "recommend"},
     "world.slate_size": 3,
@@ -35,6 +47,7 @@ OTHER: dict[str, Any] = {
     "release.approvers": ["somebody"],
     "endpoint.surfaces": {"home": {"k": 4}},
     "endpoint.aws.alarm_seconds": 120,
+    "experiments": [{"name": "one", "arms": {"control": {}, "other": {}}, "start": "2026-01-01"}],
 }
 """Another value of what has no obvious one."""
 
@@ -42,6 +55,7 @@ REACHES = {
     "source.name": "ingest",
     "world": "ingest",
     "attribution.click_window_days": "validate",
+    "attribution.click_window": "validate",
     "attribution.late_days": "validate",
     "attribution": "attribute",
     "outcomes": "attribute",
@@ -60,6 +74,7 @@ REACHES = {
     "policy": "train",
     "gate": "train",
     "monitoring": "monitor",
+    "experiments": "experiment",
 }
 """The first stage whose rows a setting, or all of a group, can change; what is not here changes none."""
 
@@ -67,7 +82,7 @@ REACHES = {
 def groups(group: type[BaseModel] = Config, path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     """Every group of settings below `group`, by its path."""
     for name, field in group.model_fields.items():
-        kinds = () if get_origin(field.annotation) is dict else get_args(field.annotation)
+        kinds = () if get_origin(field.annotation) in (dict, tuple) else get_args(field.annotation)
         for kind in (field.annotation, *kinds):
             if isinstance(kind, type) and issubclass(kind, Settings):
                 yield path + name, kind
@@ -133,6 +148,8 @@ def test_the_environment_overrides_the_file_and_the_file_the_default() -> None:
 def needed(leaf: str) -> dict[str, str]:
     """What must be set for a setting to mean anything."""
     rows = {variable("dataset.selection.max_train_rows"): "9"} if "shares" in leaf else {}
+    if leaf == "gate.profile":
+        return {variable("gate.must_rise"): '["auc"]'}
     return rows | ({variable("outcomes"): '{"like": {}}'} if leaf == "gate.outcomes_must_not_fall" else {})
 
 
@@ -215,6 +232,18 @@ def test_an_override_says_what_it_means(variables: dict[str, str], path: str, fo
         ({"TIDEGATE__RELEASE__TOLERATED_FALLBACK": "0.1"}, r"alarming_fallback must be above tolerated_fallback"),
         ({"TIDEGATE__RELEASE__PATIENCE_SECONDS": "299"}, r"patience_seconds must be at least .*, 300; found 299"),
         ({"TIDEGATE__GATE": '{"lokks": 3}'}, r"gate\.lokks: Extra inputs"),
+        ({"TIDEGATE__SOURCE__DAILY": '["click"]'}, r"source\.daily.*raw tables are impressions, .*; found click"),
+        ({"TIDEGATE__GATE__PROFILE": "metrics-only"}, r"gate: .*metrics-only needs gate\.must_rise, .*found none"),
+        ({"TIDEGATE__ATTRIBUTION__WINDOW": "6 hours"}, r"attribution\.window: .*found '6 hours'"),
+        ({"TIDEGATE__ATTRIBUTION__WINDOW": "0h"}, r"attribution\.window: .*found '0h'"),
+        (
+            {"TIDEGATE__ATTRIBUTION": '{"click_window": "6h", "click_window_days": 2}'},
+            r"attribution: .*click_window and click_window_days say the same: give one",
+        ),
+        (
+            {"TIDEGATE__OUTCOMES": '{"like": {"window": "6h", "window_days": 2}}'},
+            r"window and window_days say the same",
+        ),
         ({"TIDEGATE__GATE__MIN_TEST_ROWS": "null"}, r"gate\.min_test_rows.*found 'null'"),
     ],
 )
@@ -259,7 +288,7 @@ def test_a_setting_changes_the_digest_of_the_stages_it_reaches_and_of_no_other(l
     """As it is declared, and as this list has it; whoever adds a setting must decide."""
     order = list(STAGES)
     first = next((stage for prefix, stage in REACHES.items() if f"{leaf}.".startswith(f"{prefix}.")), None)
-    only = leaf.startswith("dataset.retrieval.")
+    only = leaf.startswith(("dataset.retrieval.", "experiments"))
     expected = set() if first is None else {first} if only else set(order[order.index(first) :])
     assert reach(leaf) == expected
 
@@ -305,3 +334,11 @@ def test_production_asks_at_least_what_a_laptop_asks() -> None:
     for metric, margin in local.must_not_fall.model_dump().items():
         tight = getattr(prod.must_not_fall, metric)
         assert margin is None or (tight is not None and tight <= margin), metric
+
+
+def test_features_go_online_where_an_endpoint_is_configured() -> None:
+    """Most of a featurize went into a store that nobody read; whoever names an endpoint, or says so, has it."""
+    assert not load({}).online
+    assert load({"TIDEGATE__ENDPOINT__URL": "http://127.0.0.1:8700"}).online
+    assert load({"TIDEGATE__FEATURES__ONLINE": "true"}).online
+    assert not load({"TIDEGATE__ENDPOINT__URL": "http://127.0.0.1:8700", "TIDEGATE__FEATURES__ONLINE": "false"}).online

@@ -1,6 +1,6 @@
 """What the simulated world knows and no log tells: for the eyes alone, nothing is decided by it and nothing fails."""
 
-from datetime import date
+from datetime import date, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jobs.config import Config
 from models.settings import WorldSettings
-from models.world import DAY, SURFACES, World, bought_within
+from models.world import SURFACES, World, bought_within
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -33,7 +33,7 @@ def true_probabilities(
 ) -> Probabilities | None:
     """Exact, of n placements at `position` (1 is the top) given by aligned ids (strings).
 
-    A conversion is a purchase within `attribution.window_days` of its click; that a later click of the user on the item
+    A conversion is a purchase within `attribution.window` of its click; that a later click of the user on the item
     may be paid instead moves it to another impression. None unless the source is simulated and its world has the day
     and everything named: logs of another world (settings changed since, files brought along) have no truth here.
 
@@ -52,7 +52,9 @@ def true_probabilities(
     code = np.array([SURFACES.index(name) for name in known], dtype=np.int64)
     index = world.index(day)
     click = world.click_probability(index, users, items, code[place], position)
-    bought = world.purchase_probability(index, users, items) * bought_within(config.attribution.window_days * DAY)
+    bought = world.purchase_probability(index, users, items) * bought_within(
+        config.attribution.to_purchase // timedelta(microseconds=1)
+    )
     return Probabilities(click, click * bought)
 
 

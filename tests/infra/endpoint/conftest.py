@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.bundle import Bundle
-from models.rankers import RANKERS
+from models.rankers import EVERY_KIND, RANKERS
 from tests.infra.endpoint.rig import Awkward, Patient, write_bundle
 
 
@@ -30,7 +30,8 @@ def own(tmp_path: Path) -> Bundle:
 @pytest.fixture
 def awkward(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bundle]:
     """A real bundle whose ranker does as the test says; it answers properly while it is brought up."""
-    monkeypatch.setitem(RANKERS, "awkward", Awkward)
+    for known in (RANKERS, EVERY_KIND):
+        monkeypatch.setitem(known, "awkward", Awkward)
     for name, value in (("seconds", 0.0), ("error", None), ("asked", 0), ("free", threading.Event())):
         monkeypatch.setattr(Awkward, name, value, raising=False)
     Awkward.free.set()
@@ -41,7 +42,8 @@ def awkward(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bundle]
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, awkward: Bundle) -> Iterator[Bundle]:
     """An awkward ranker with a fallback that waits when the test says so; without an index, so that it is asked."""
-    monkeypatch.setitem(RANKERS, "patient", Patient)
+    for known in (RANKERS, EVERY_KIND):
+        monkeypatch.setitem(known, "patient", Patient)
     for name in ("free", "begun"):
         monkeypatch.setattr(Patient, name, threading.Event(), raising=False)
     monkeypatch.setattr(Patient, "sizes", [], raising=False)

@@ -23,12 +23,13 @@ from infra.endpoint.container import application
 from infra.endpoint.decide import Decider
 from infra.endpoint.processes import Spawn
 from infra.endpoint.request import RankRequest
-from infra.endpoint.serving import Serving, unit_hash
+from infra.endpoint.serving import Serving
 from infra.endpoint.variant import Variant
 from jobs import bundle, config
 from jobs.bundle import Bundle, Standby
 from jobs.features.online import Published
 from jobs.serving.answer import Answer
+from models.experiments.assignment import unit_hash
 from models.rankers import RANKERS
 from models.rankers.features import CATEGORICAL, ITEM_NUMBERS, NUMERIC, Encodings
 from models.rankers.popularity import PopularityRanker
@@ -407,9 +408,9 @@ class Client:
 
 
 @contextmanager
-def running(settings: config.Config, features: Any = None) -> Iterator[Client]:
+def running(settings: config.Config, features: Any = None, spawn: Spawn | None = None) -> Iterator[Client]:
     """The real application behind real HTTP on a free port, in a thread so that its rankers can be awkward."""
-    server = Server(settings, threads(settings, features))
+    server = Server(settings, spawn or threads(settings, features))
     listener = listen(0)
     web = uvicorn.Server(served(server.app))
     thread = threading.Thread(target=web.run, kwargs={"sockets": [listener]}, daemon=True)

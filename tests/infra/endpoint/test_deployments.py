@@ -1,5 +1,6 @@
 """Updates by SageMaker's policies, on the control plane alone: the test turns the clock, and says what alarms say."""
 
+import errno
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from infra.endpoint import updates
+from infra.endpoint import loading, updates
 from infra.endpoint.control import Control
 from infra.endpoint.errors import Rejected
 from infra.endpoint.serving import Serving
@@ -66,10 +67,12 @@ class Plane:
         self.start()
         self.control.resume()
 
-    def ready(self, judged: Bundle) -> Any:
+    def ready(self, judged: Bundle, instances: int) -> Any:
         if judged.sha256 in self.broken:
             raise RuntimeError("it does not answer")
-        return SimpleNamespace(bundle=judged, close=lambda: self.closed.append(judged.sha256))
+        close, found = lambda: self.closed.append(judged.sha256), SimpleNamespace(bundle=judged, up=1)
+        found.close, found.instances, found.scale = close, instances, lambda to: setattr(found, "instances", to)
+        return found
 
     def states(self, names: Sequence[str]) -> Mapping[str, str]:
         return {name: self.says[name] for name in names if name in self.says}
@@ -125,7 +128,7 @@ class Plane:
 @pytest.fixture
 def plane(tmp_path: Path, popular: Bundle, boosted: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plane]:
     """The endpoint serves config a (model a, one variant v); config b has model b under the same variant's name."""
-    monkeypatch.setattr(updates, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(loading, "GRACE_SECONDS", 0.0)
     made = Plane(tmp_path / "state")
     for name, judged in (("a", popular), ("b", boosted)):
         made.model(name, judged)
@@ -526,6 +529,63 @@ def test_alarms_without_a_cloudwatch_are_refused(plane: Plane) -> None:
     plane.control._alarms = None
     with pytest.raises(Rejected, match=r"needs a CloudWatch to ask; found no endpoint\.alarms_url"):
         plane.update("b", DeploymentConfig=alarmed("x"))
+
+
+# -- what is loaded and not wanted any more ---------------------------------------------------------------------------
+def test_what_was_loaded_too_late_is_closed(plane: Plane, boosted: Bundle) -> None:
+    """The limit came while it was still loading: its processes once stayed for ever, beside those that serve."""
+
+    def slowly(judged: Bundle, instances: int) -> Any:
+        plane.after(601)
+        plane.after(1)
+        assert plane.status() == ("InService", "a")
+        return plane.ready(judged, instances)
+
+    plane.control._updates._loading._ready = slowly
+    plane.loads.waiting = []
+    plane.update("b", DeploymentConfig=blue_green("ALL_AT_ONCE", 0, MaximumExecutionTimeoutInSeconds=600))
+    plane.loads.load()
+    plane.after(1)
+    assert plane.status() == ("InService", "a")
+    assert plane.closed == [boosted.sha256]
+
+
+def test_what_cannot_be_written_down_is_closed(plane: Plane, boosted: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint that is Failed for a full disk leaves no process."""
+    plane.loads.waiting = []
+    plane.call("CreateEndpoint", EndpointName="other", EndpointConfigName="b")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(plane.registry, "save", lambda: (_ for _ in ()).throw(full))
+    plane.loads.load()
+    plane.after(1)
+    found = plane.call("DescribeEndpoint", EndpointName="other")
+    assert found["EndpointStatus"] == "Failed"
+    assert "No space left" in found["FailureReason"]
+    assert plane.closed == [boosted.sha256]
+
+
+def test_what_served_before_a_restart_is_tried_again(
+    plane: Plane, popular: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failed, since the machine could not begin it just then; nobody had to ask for it to serve again. Once somebody
+    has asked for another config it is not brought back.
+    """
+    monkeypatch.setattr(updates, "AGAIN_SECONDS", 0.0)
+    plane.broken.add(popular.sha256)
+    plane.restart()
+    plane.after(1)
+    assert plane.status() == ("Failed", "a")
+    plane.broken.clear()
+    plane.after(1)
+    assert plane.status() == ("InService", "a")
+    assert "FailureReason" not in plane.described()
+    plane.broken.add(popular.sha256)
+    plane.restart()
+    plane.update("b")
+    plane.broken.clear()
+    plane.after(1)
+    assert plane.status() == ("InService", "b")
+    assert not plane.control._updates._again
 
 
 def test_a_quota_is_a_quota(plane: Plane) -> None:

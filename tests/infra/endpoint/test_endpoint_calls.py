@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.bundle import Bundle
 from jobs.config import Config
@@ -276,3 +277,40 @@ def test_what_is_held_ends_with_its_publication(tmp_path: Path, awkward: Bundle)
 def test_settings_of_a_surface_make_sense(tmp_path: Path, surfaces: str, sentence: str) -> None:
     with pytest.raises(Misconfigured, match=sentence):
         served(tmp_path, surfaces)
+
+
+# -- metrics --------------------------------------------------------------------------------------------------------
+def test_every_call_is_counted_and_timed_by_its_steps(boosted: Bundle, awkward: Bundle, settings: Config) -> None:
+    """As invocations are: how many, what became of them, how long they took; a refusal and a late ranker too."""
+    retrieval = first_stage("ials", "content")
+    with contained(replace(boosted, retrieval=retrieval), settings) as made:
+        for path, fields in (
+            ("/invocations", {}),
+            ("/rank", {"candidates": IDS[:3]}),
+            ("/rank", {"candidates": "none"}),
+            ("/candidates", {"user_id": "u1"}),
+            ("/candidates", {"items": IDS[:2]}),
+        ):
+            made.ask(path, {"request_id": "r", "surface": "home", **fields})
+        made.placed(users=["u1", "somebody"], items=IDS[:2])
+        families = {family.name: family.samples for family in text_string_to_metric_families(made.get("/metrics")[1])}
+        counted = {(s.labels["call"], s.labels["outcome"]): s.value for s in families["tidegate_calls"]}
+        assert counted == {
+            ("invocations", "answered"): 1,
+            ("rank", "answered"): 1,
+            ("rank", "refused with 400"): 1,
+            ("candidates", "answered"): 2,
+            ("embed", "answered"): 1,
+        }
+        timed = {
+            (s.labels["call"], s.labels["stage"]): s.value
+            for s in families["tidegate_call_seconds"]
+            if s.name.endswith("_count")
+        }
+        steps = {("candidates", "features"): 2, ("candidates", "retrieve"): 2, ("embed", "features"): 1}
+        whole = {(call, "whole"): n for call, n in (("invocations", 1), ("rank", 2), ("candidates", 2), ("embed", 1))}
+        assert timed == {**steps, ("embed", "vectors"): 1, **whole}
+    with contained(awkward, settings) as made:
+        Awkward.error = RuntimeError("out of cheese")
+        made.answer("/rank", candidates=IDS[:3])
+        assert '{call="rank",outcome="failed"} 1.0' in made.get("/metrics")[1]

@@ -3,6 +3,7 @@
 import json
 import logging
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,6 +147,18 @@ def test_losses_are_said_once_a_minute_and_so_is_their_end(tmp_path: Path, caplo
     assert "ends; 1001 answers were lost, 6 written" in caplog.text
 
 
+def test_the_last_of_a_disk_is_left_to_the_registry(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A capture that filled the disk once kept everybody from the way back, which must be written down beside it."""
+    free = shutil.disk_usage(tmp_path).free
+    for spared, lost in ((free + 2**34, 3), (0, 0)):
+        capture = Capture(tmp_path / str(lost), spared_bytes=spared)
+        for _ in range(3):
+            write(capture, "r")
+        capture.close()
+        assert (capture.lost, capture.written, capture.losing) == (lost, 3 - lost, lost > 0)
+    assert f"the last {(free + 2**34) >> 20} MiB of the disk are no capture's" in caplog.text
+
+
 def test_the_endpoint_answers_and_says_what_it_could_not_capture(tmp_path: Path, popular: Bundle) -> None:
     """SageMaker's own word for it is CaptureStatus; /metrics has the numbers."""
     with rig.running(rig.settings(tmp_path)) as client:
@@ -172,7 +185,7 @@ from datetime import date
 from jobs.serving.capture import Capture
 
 folder, filler = Path(sys.argv[1]), Path(sys.argv[1]) / "filler"
-capture = Capture(folder / "capture")
+capture = Capture(folder / "capture", spared_bytes=0)
 answer = {"items": ["x" * 500]}
 capture.write(date(2026, 1, 10), "e", {"request_id": "before"}, answer, 1.0)
 filler.write_bytes(bytes(1 << 12))

@@ -1,5 +1,6 @@
 """A change of publication under load: no request fails, waits for it, or sees half of two days."""
 
+import socket
 import sys
 import threading
 import time
@@ -16,8 +17,9 @@ import pytest
 
 from jobs import config
 from jobs.bundle import Bundle
+from jobs.errors import NotReady
 from jobs.features import online
-from tests.infra.endpoint.rig import DAY, IDS, Patient, Turning, deciding
+from tests.infra.endpoint.rig import DAY, IDS, Memory, Patient, Turning, deciding
 from tests.jobs import small_lake
 
 THREADS, DAYS, ANSWERS = 8, 40, 10
@@ -143,3 +145,59 @@ def test_one_thread_packs_a_new_publication_the_others_go_on(tmp_path: Path, mon
         assert len(looks) == 1
         go_on.set()
         assert [published.day for published in first.result(30)] == [small_lake.TEST_DAY]
+
+
+def test_a_store_that_is_away_at_the_start_costs_relevance_only(boosted: Bundle, tmp_path: Path) -> None:
+    """A process that was begun anew while Redis was away once ended again and again; now popularity answers, marked,
+    and the ranker does as soon as the store is back.
+    """
+
+    class Away(Memory):
+        there = False
+
+        def refresh(self) -> bool:
+            if not self.there:
+                raise NotReady("features.online_store needs Redis")
+            return True
+
+        def published(self) -> Any:
+            return super().published() if self.there else []
+
+    features = Away()
+    with deciding(boosted, features=features) as server:
+        answer = server.invoke()
+        assert (answer.fallback_reason, len(answer.items), answer.features_day) == ("failed", 3, None)
+        features.there = True
+        deadline = time.monotonic() + 60
+        while server.invoke().fallback:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert server.invoke().features_day == DAY.isoformat()
+
+
+def test_a_redis_that_says_nothing_holds_nobody_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client asked a store that is gone again for ten seconds, and one that hangs for ever; a ranker's thread with
+    it, until somebody ended the process.
+    """
+    monkeypatch.setattr(online, "READ_SECONDS", 0.3)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        settings = config.load(
+            {
+                "TIDEGATE_ENV": "test",
+                "TIDEGATE__FEATURES__ONLINE_PATH": str(tmp_path),
+                "TIDEGATE__FEATURES__ONLINE_STORE": "redis",
+                "TIDEGATE__FEATURES__REDIS_URL": address,
+            }
+        )
+        online._apply(online._store(settings, online.SLOTS[0]), settings, online.SLOTS[0])
+        reader = online.OnlineFeatures(settings)
+        for listens in (False, True):
+            if listens:
+                silent.listen(8)
+            for _ in range(2):  # the first look opens the store, which takes longer
+                began = time.monotonic()
+                with pytest.raises(NotReady, match="needs Redis"):
+                    reader.refresh()
+            assert time.monotonic() - began < 1.0 + 0.3

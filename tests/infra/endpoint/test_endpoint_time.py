@@ -12,20 +12,21 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from infra.endpoint.arrival import TCP_INFO, seconds_in_socket
-from infra.endpoint.decide import Decider
+from infra.endpoint.decide import OUTCOMES, Decider
+from infra.endpoint.serving import Serving
 from jobs.bundle import Bundle
 from models.settings import TaskSettings
-from tests.infra.endpoint.rig import IDS, Awkward, Client, Memory, Patient, direct, running, settings
+from tests.infra.endpoint.rig import IDS, Awkward, Client, Direct, Memory, Patient, direct, running, settings
 
 
 def outcomes(client: Client) -> dict[str, float]:
-    """The answers by outcome, as Prometheus reads them."""
+    """The answers by outcome, as Prometheus reads them; not those of which there are none."""
     text = urlopen(f"{client.url}/metrics").read().decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     found: dict[str, float] = {}
     for sample in families["tidegate_answers"].samples:
         found[sample.labels["outcome"]] = found.get(sample.labels["outcome"], 0.0) + sample.value
-    return found
+    return {outcome: number for outcome, number in found.items() if number}
 
 
 def test_a_request_that_waited_too_long_is_answered_by_popularity_at_once(tmp_path: Path, awkward: Bundle) -> None:
@@ -146,3 +147,23 @@ def test_failures_of_a_ranker_are_counted_and_said_once(
     said = [record.getMessage() for record in caplog.records if "could not rank" in record.getMessage()]
     assert len(said) == 1
     assert "RuntimeError: out of cheese; popularity answers" in said[0]
+
+
+def test_what_never_happened_is_0_and_a_bug_is_counted(
+    tmp_path: Path, popular: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rate needs the 0 before the first; an alarm of bugs needs the bugs."""
+
+    def figures(server: Direct) -> dict[str, float]:
+        families = text_string_to_metric_families(server.get("/metrics")[1].decode())
+        names = ("tidegate_answers_total", "tidegate_refused_total")
+        samples = [sample for family in families for sample in family.samples if sample.name in names]
+        return {sample.labels.get("outcome") or sample.labels["code"]: sample.value for sample in samples}
+
+    with direct(settings(tmp_path), popular) as server:
+        assert figures(server) == {**dict.fromkeys(OUTCOMES, 0), "InternalFailure": 0}
+        server.invoke()
+        monkeypatch.setattr(Serving, "choose", lambda *_: {}["no such variant"])
+        with pytest.raises(KeyError):
+            server.invoke("r2")
+        assert figures(server) == {**dict.fromkeys(OUTCOMES, 0), "ranked": 1, "InternalFailure": 1}

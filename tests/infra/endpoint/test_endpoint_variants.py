@@ -1,8 +1,10 @@
 """Variants are processes: whatever happens to one, every request is answered, and it comes back; none is left over."""
 
+import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,11 +23,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from infra.endpoint import wire
 from infra.endpoint.decide import DOWN, HUNG, Decider, heard, told
+from infra.endpoint.loading import GRACE_SECONDS
 from infra.endpoint.wire import listen_at, reachable
-from jobs.bundle import Bundle, standby
+from jobs.bundle import Bundle, Standby, standby
 from jobs.config import ROOT
 from models.settings import TaskSettings
-from tests.infra.endpoint.rig import IDS, Awkward, Client, Memory, direct, running, settings
+from tests.infra.endpoint.rig import IDS, Awkward, Client, Memory, direct, running, settings, threads
 from tests.infra.endpoint.test_endpoint_process import free_port
 
 USER = "u-of-whom-no-log-tells"
@@ -307,3 +310,103 @@ def test_a_socket_below_a_long_path(tmp_path: Path) -> None:
     for _ in range(2):  # in the place of one that was left there
         listen_at(f"{reachable(folder)}/0.sock", 1).close()
     assert (folder / "0.sock").is_socket()
+
+
+def test_variants_of_a_config_begin_side_by_side(tmp_path: Path, popular: Bundle, boosted: Bundle, own: Bundle) -> None:
+    """Three take as long as the slowest of them; each of them waits here until all three have begun."""
+    together, began = threading.Barrier(3), threads(settings(tmp_path))
+
+    async def meeting(of: Standby, listener: socket.socket) -> Any:
+        await asyncio.to_thread(together.wait, 60)
+        return await began(of, listener)
+
+    with running(settings(tmp_path), spawn=meeting) as client:
+        for name, judged in (("a", popular), ("b", boosted), ("c", own)):
+            client.model(judged, name)
+        client.config("three", a=1.0, b=1.0, c=1.0)
+        client.control.create_endpoint(EndpointName="tidegate", EndpointConfigName="three")
+        assert client.settled()["EndpointStatus"] == "InService"
+        found = {client.invoke(f"r{n}", user_id=f"u{n}")["bundle_sha256"] for n in range(40)}
+        assert found == {popular.sha256, boosted.sha256, own.sha256}
+
+
+def test_one_variant_that_cannot_begin_takes_the_others_with_it(tmp_path: Path, popular: Bundle, own: Bundle) -> None:
+    """The config is Failed with its reason, and nothing of it is left running."""
+    launched: list[Any] = []
+    began = threads(settings(tmp_path))
+
+    async def watched(of: Standby, listener: socket.socket) -> Any:
+        if of.sha256 == own.sha256:
+            raise RuntimeError("out of cheese")
+        launched.append(await began(of, listener))
+        return launched[-1]
+
+    with running(settings(tmp_path, ENDPOINT__KEEP_LOADED_SECONDS="0"), spawn=watched) as client:
+        client.model(popular, "a")
+        client.model(own, "b")
+        client.config("two", a=1.0, b=1.0)
+        client.control.create_endpoint(EndpointName="tidegate", EndpointConfigName="two")
+        found = client.settled()
+        assert found["EndpointStatus"] == "Failed"
+        assert "out of cheese" in found["FailureReason"]
+        until(lambda: all(not one._thread.is_alive() for one in launched))
+
+
+def test_the_way_back_needs_no_load_at_once_after_an_update(tmp_path: Path, popular: Bundle, own: Bundle) -> None:
+    """Within the two seconds in which the old config still ends its requests the way back once took a load."""
+    begun: list[str] = []
+    began = threads(settings(tmp_path))
+
+    async def counted(of: Standby, listener: socket.socket) -> Any:
+        begun.append(of.sha256)
+        return await began(of, listener)
+
+    with running(settings(tmp_path), spawn=counted) as client:
+        client.serve(popular)
+        client.config(client.model(own, "b"), b=1.0)
+        for config in ("b", "a", "b", "a"):
+            client.control.update_endpoint(EndpointName="tidegate", EndpointConfigName=config)
+            assert client.settled()["EndpointConfigName"] == config
+        time.sleep(GRACE_SECONDS + 1)
+        assert client.invoke()["bundle_sha256"] == popular.sha256
+    assert begun == [popular.sha256, own.sha256]
+
+
+def test_instances_come_and_go_under_load(tmp_path: Path, popular: Bundle) -> None:
+    """As many processes as instances ask for and the settings allow; SageMaker's counts say which; nobody waits."""
+    with running(settings(tmp_path, ENDPOINT__MOST_PROCESSES="3")) as client:
+        client.serve(popular)
+        with Load(client) as load:
+            for asked, found in ((3, 3), (1, 1), (9, 3), (2, 2)):
+                assert scaled(client, asked) == ("InService", asked, found)
+                load.more()
+        assert load.reasons.keys() == {None}
+
+
+def scaled(client: Client, instances: int) -> tuple[str, int, int]:
+    """Status, instances that are to be and that are, once the endpoint has settled."""
+    change = {"VariantName": "a", "DesiredInstanceCount": instances}
+    client.control.update_endpoint_weights_and_capacities(EndpointName="tidegate", DesiredWeightsAndCapacities=[change])
+    found = client.settled()
+    [variant] = found["ProductionVariants"]
+    return found["EndpointStatus"], variant["DesiredInstanceCount"], variant["CurrentInstanceCount"]
+
+
+def test_an_instance_that_cannot_begin_changes_nothing_and_is_said(tmp_path: Path, popular: Bundle) -> None:
+    """What answers goes on; the description says why there are fewer, and a restart tries again."""
+    began, broken = threads(settings(tmp_path)), False
+
+    async def failing(of: Standby, listener: socket.socket) -> Any:
+        if broken:
+            raise RuntimeError("out of cheese")
+        return await began(of, listener)
+
+    with running(settings(tmp_path), spawn=failing) as client:
+        client.serve(popular)
+        broken = True
+        assert scaled(client, 2) == ("InService", 2, 1)
+        assert "out of cheese" in client.settled()["FailureReason"]
+        assert not client.invoke()["fallback"]
+    with running(settings(tmp_path)) as client:
+        found = client.settled()
+        assert [v["CurrentInstanceCount"] for v in found["ProductionVariants"]] == [2], found

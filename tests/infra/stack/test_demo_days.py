@@ -58,6 +58,16 @@ def test_the_story_in_order() -> None:
     ]
 
 
+def test_a_teams_own_raw_lake_is_read_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make up SOURCE=parquet DATA=...`: validate reads that very folder, and its days are the demo's."""
+    monkeypatch.delenv("TIDEGATE_ENV", raising=False)
+    for day in range(1, 8):
+        (tmp_path / "logs" / "impressions" / f"date=2026-03-0{day}").mkdir(parents=True)
+    chosen, days = demo.overrides("parquet", tmp_path / "logs", {"lake.raw": str(tmp_path / "var" / "raw")})
+    assert chosen["lake.raw"] == str(tmp_path / "logs")
+    assert (days.first, days.last) == (date(2026, 3, 1), date(2026, 3, 7))
+
+
 def test_data_stays_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages run in the repository root, whoever called the launcher from wherever."""
     monkeypatch.chdir(tmp_path)

@@ -39,7 +39,7 @@ def random_events(seed: int, n: int, known_late: float = 0.2, late_hours: int = 
     def name(letter: str, k: int) -> str:
         return f"{letter}{k if rng.random() < 0.9 else k // 2}"
 
-    impressions = [event() | {"impression_id": name("s", k), "request_id": "r"} for k in range(n)]
+    impressions = [event() | {"impression_id": name("s", k), "request_id": "r", "surface": "home"} for k in range(n)]
     clicks, purchases = [], []
     for k in range(n):
         shown = impressions[rng.integers(0, n)]
@@ -82,7 +82,8 @@ def unique(rows: list[Row], table: str, settings: AttributionSettings) -> list[R
 def outcomes(found: dict[str, list[Row]], settings: AttributionSettings) -> list[Row]:
     """One row per impression as DESIGN section 5 says them, with all rows given: the event-time rule, no clock."""
     day = timedelta(days=1)
-    window, click_window = settings.window_days * day, settings.click_window_days * day
+    minute = timedelta(minutes=1)
+    window, click_window = (span / minute * (day / 1440) for span in (settings.to_purchase, settings.to_click))
     impressions, clicks, purchases = (unique(found[table], table, settings) for table in COLUMNS)
     for click in clicks:
         at = click["event_time"]
@@ -140,7 +141,7 @@ def by_nested_loops(found: dict[str, list[Row]], settings: AttributionSettings) 
         told = [next((row for row in run if same(row, shown)), None) for run in runs]
         clicked = reigns(instants, [bool(row and row["clicked"]) for row in told])
         converted = reigns(instants, [bool(row and row["credit"] > 0) for row in told])
-        ripe = shown["event_time"] + timedelta(days=settings.click_window_days)
+        ripe = shown["event_time"] + settings.to_click
         labels.append(
             {
                 **{name: shown[name] for name in ("impression_id", "request_id", "event_time")},
@@ -154,7 +155,7 @@ def by_nested_loops(found: dict[str, list[Row]], settings: AttributionSettings) 
                 "conversion_superseded": converted[1],
                 "conversion_credit": round(shown["credit"], 9),
                 "conversion_value": round(shown["value"], 9),
-                "matures_at": ripe + timedelta(days=settings.window_days),
+                "matures_at": ripe + settings.to_purchase,
                 "outcomes": None,
             }
         )

@@ -23,6 +23,8 @@ RULES = st.builds(
     AttributionSettings,
     model=st.sampled_from(["last_click", "first_click", "linear", "time_decay"]),
     half_life_days=st.integers(1, 9),
+    window=st.sampled_from([None, "90m", "31h", "2d"]),
+    click_window=st.sampled_from([None, "45m", "7h"]),
 )
 MINUTE = "%Y-%m-%dT%H:%M"
 SCENARIOS = sorted((Path(__file__).parents[2] / "golden" / "attribution").iterdir())
@@ -78,6 +80,43 @@ def told(row: dict[str, Any], columns: Iterable[str]) -> dict[str, Any]:
         return value
 
     return {name: text(row[name]) for name in columns}
+
+
+@pytest.mark.parametrize(
+    ("given_rules", "spans"),
+    [
+        ({}, (timedelta(days=7), 7, timedelta(days=1), 1)),
+        ({"window": "6h", "click_window": "90m"}, (timedelta(hours=6), 1, timedelta(minutes=90), 1)),
+        ({"window": "49h", "click_window_days": 2}, (timedelta(hours=49), 3, timedelta(days=2), 2)),
+        ({"window": "3d"}, (timedelta(days=3), 3, timedelta(days=1), 1)),
+    ],
+)
+def test_windows_are_days_hours_or_minutes(given_rules: dict[str, Any], spans: tuple[Any, ...]) -> None:
+    """Counted to the microsecond where events meet, and in whole days where days of the lake are looked at."""
+    found = AttributionSettings.model_validate(given_rules)
+    assert (found.to_purchase, found.purchase_days, found.to_click, found.click_days) == spans
+
+
+def test_a_window_of_hours_ends_to_the_microsecond() -> None:
+    """Six hours after the click are too late, a microsecond less is not; the label closes by the same hours."""
+    rules = AttributionSettings(window="6h", click_window="30m")
+    clicked = START + timedelta(minutes=29)
+    known = {"ingested_at": START, "user_id": "u", "item_id": "i"}
+    shown = {**known, "impression_id": "a", "request_id": "r", "event_time": START}
+    found = {
+        "impressions": [shown],
+        "clicks": [{**known, "click_id": "c", "impression_id": None, "event_time": clicked}],
+        "purchases": [
+            {**known, "purchase_id": f"p{n}", "event_time": clicked + timedelta(hours=6, microseconds=n), "value": 1.0}
+            for n in (-1, 0)
+        ],
+    }
+    [label] = attributed(found, rules)[0].to_pylist()
+    assert (label["clicked"], label["conversion_value"]) == (True, 1.0)
+    assert label["click_matures_at"] == START + timedelta(minutes=30)
+    assert label["matures_at"] == START + timedelta(hours=6, minutes=30)
+    found["clicks"][0]["event_time"] = START + timedelta(minutes=30)
+    assert not attributed(found, rules)[0].to_pylist()[0]["clicked"]
 
 
 @given(st.integers(0, 10**6), st.integers(1, 14), RULES)

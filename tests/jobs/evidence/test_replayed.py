@@ -23,7 +23,14 @@ from models.evaluation.choices import SIDES
 from models.policies.choice import first_choice
 from models.rankers import fit
 from models.rankers.protocol import Ranker
-from models.settings import PolicySettings, RankerSettings, SurfaceSettings, XGBoostSettings
+from models.settings import (
+    BlockSettings,
+    HeuristicSettings,
+    PolicySettings,
+    RankerSettings,
+    SurfaceSettings,
+    XGBoostSettings,
+)
 from tests.jobs.small_candidates import linear, popularity, publish_candidates
 from tests.jobs.small_lake import (
     CANDIDATES,
@@ -156,6 +163,37 @@ def test_a_side_is_replayed_by_each_surfaces_own_policy(lake: tuple[Config, Pair
     assert seen == {"home", "search"}
     sides = {"champion": champion, "challenger": several}
     assert pages.section(test, found, sides, config.gate).pages > 100
+
+
+def test_a_side_is_replayed_by_its_own_heuristics(lake: tuple[Config, Pair]) -> None:
+    """As it serves, from the words that items had then: what they block is never chosen; the other side is as ever."""
+    config, (champion, challenger) = lake
+    rules = HeuristicSettings.model_validate({"caps": [{"most": 1}], "boosts": [{"word": "a", "times": 3}]})
+    policy = challenger.policy.model_copy(update={"heuristics": rules})
+    run = a_run("backtest", config)
+    test = held_out(run)
+    found, before = (
+        replayed(a_run("backtest", config), test, (champion, side), at_once)
+        for side, at_once in ((replace(challenger, policy=policy), 7), (challenger, 10**9))
+    )
+    same(before.chosen["champion"], found.chosen["champion"])
+    words = found.words["item_category"]
+    assert len(set(words.tolist()) - {None}) > 1
+    assert not before.words
+    rules = rules.model_copy(update={"boosts": rules.boosts[:0], "blocks": (BlockSettings(words=(words[0],)),)})
+    policy = challenger.policy.model_copy(update={"heuristics": rules})
+    sides = {"champion": champion, "challenger": replace(challenger, policy=policy)}
+    found = replayed(a_run("backtest", config), test, (sides["champion"], sides["challenger"]))
+    assert found.chosen["challenger"][words == words[0]].max() == 0
+    shown, _ = pages.shown_pages(test, found.found)
+    chances = pages.placed(
+        found.found, shown, sides["challenger"], found.scores["challenger"], surfaces=found.surfaces, words=found.words
+    )
+    of_page = [words[shown.candidate[shown.decision == n]].tolist() for n in np.unique(shown.decision)]
+    named = [[word for word in of if word is not None] for of in of_page]
+    possible = [len(set(of)) == len(of) and words[0] not in of for of in named]
+    assert [chances[shown.decision == n].min() > 0 for n in np.unique(shown.decision)] == possible
+    assert 0 < sum(possible) < len(possible)
 
 
 def test_a_side_is_replayed_by_what_its_own_policy_ranks_by(lake: tuple[Config, Pair]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 import pytest
 
+from jobs import tracking
 from jobs.backtest import job as backtest
 from jobs.config import Config
 from jobs.flow import FEATURES
@@ -54,6 +55,7 @@ def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     promote.run(a_run("promote", made))
     [row] = Lake(made.lake.root).read("promotions", [DAY]).to_pylist()
     publish_ledger(made, live(row))
+    tracking.move_champion(made, row["candidate_id"])
     for day in (TEST_DAY, DAY):
         publish_features(made, world, day)
         publish(made, "items", items(world), day=str(day))
@@ -130,6 +132,22 @@ def test_what_serves_as_judged_raises_no_alarm_of_skew(config: Config) -> None:
     assert counts["alarmed"] == {str(LIVE_DAY): ["fallback_share"]}
 
 
+def test_an_alias_moved_by_hand_is_told(config: Config, tmp_path: Path) -> None:
+    """On a day without traffic too; it changes nothing, and an MLflow that is away costs the figure alone."""
+    publish_served(config, World(), LIVE_DAY, 20, "another", 0.4)
+    assert monitored(config)["alarmed"] == {str(LIVE_DAY): []}
+    assert report(config)["alias_moved"]["value"] == 0.0
+    tracking.remove_champion(config)
+    assert monitored(config)["alarmed"] == {str(LIVE_DAY): ["alias_moved"]}
+    [row] = Lake(config.lake.root).read("promotions", [DAY]).to_pylist()
+    told = f"MLflow's alias names nothing, moved by hand: {row['candidate_id']} is champion, and serves"
+    assert report(config)["alias_moved"]["note"] == told
+    assert tracking.champion(config) is None, "who moved it may have a reason: a report puts nothing back"
+    away = config.tracking.model_copy(update={"uri": "http://127.0.0.1:9"})
+    assert monitored(config.model_copy(update={"tracking": away}))["alarmed"] == {str(LIVE_DAY): []}
+    assert report(config)["alias_moved"]["value"] is None
+
+
 def late_by(hours: float) -> Callable[[datetime], str]:
     """The feature day that an endpoint serves to which the newest publication comes so late, or so early."""
     return lambda at: in_time(at - timedelta(hours=hours))
@@ -188,11 +206,13 @@ def test_a_bundle_that_is_no_longer_the_judged_one_is_an_alarm(config: Config) -
     assert "unchanged" in report(config)["skew_max"]["note"]
 
 
-def test_nothing_served_is_one_row_and_no_alarm(config: Config) -> None:
+def test_nothing_served_is_said_and_no_alarm(config: Config) -> None:
     serve(config, live=0.0)
     assert monitored(config)["alarms"] == 0
-    [row] = report(config).values()
-    assert (row["metric"], row["value"], row["alarm"]) == ("served_impressions", 0.0, False)
+    found = report(config)
+    assert found.keys() == {"served_impressions", "alias_moved"}, "who is champion is asked on such a day too"
+    row = found["served_impressions"]
+    assert (row["value"], row["alarm"]) == (0.0, False)
     assert "no impression" in row["note"]
 
 

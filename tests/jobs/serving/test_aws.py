@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from jobs.config import AwsSettings, EndpointSettings
+from jobs.config import AwsSettings, EndpointSettings, load
 from jobs.errors import Misconfigured, NotReady, Refused
 from jobs.serving import artifact, guard, scaling
 from jobs.serving.aws import keys
+from jobs.serving.sagemaker import Endpoint
 from tests import moto_server
 from tests.moto_server import Moto
 
@@ -191,3 +192,30 @@ def test_a_release_begins_with_the_instances_that_autoscaling_raised(settings: E
 def test_most_instances_are_not_below_the_fewest() -> None:
     with pytest.raises(ValueError, match="most_instances must be at least instances, 3; found 2"):
         AwsSettings(instances=3, most_instances=2)
+
+
+# -- AWS itself -------------------------------------------------------------------------------------------------------
+def test_aws_has_two_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the control plane and one of invocations: one URL for both could only be ours."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    there = Endpoint(EndpointSettings(url="aws", region="eu-west-1", aws=AwsSettings(bucket="bundles")))
+    urls = [client.meta.endpoint_url for client in (there._control, there._runtime)]
+    assert urls == [f"https://{name}.sagemaker.eu-west-1.amazonaws.com" for name in ("api", "runtime")]
+    here = Endpoint(EndpointSettings())
+    assert {client.meta.endpoint_url for client in (here._control, here._runtime)} == {"http://127.0.0.1:8700"}
+
+
+def test_what_a_team_must_fill_in_is_refused_by_its_name() -> None:
+    """As the file for production has it; each is looked for as it stands there."""
+    prod = load({"TIDEGATE_ENV": "prod"}).endpoint
+    with pytest.raises(Misconfigured, match=r"needs endpoint\.aws\.bucket, endpoint\.aws\.role, endpoint\.aws\.image;"):
+        Endpoint(prod)
+    own = {"TIDEGATE__ENDPOINT__AWS__BUCKET": "bundles", "TIDEGATE__ENDPOINT__AWS__IMAGE": "image"}
+    with pytest.raises(Misconfigured, match=r"needs endpoint\.aws\.role;"):
+        Endpoint(load({"TIDEGATE_ENV": "prod", **own}).endpoint)
+    Endpoint(load({"TIDEGATE_ENV": "prod", **own, "TIDEGATE__ENDPOINT__AWS__ROLE": "arn:aws:iam::1:role/r"}).endpoint)
+    ours = {"TIDEGATE__ENDPOINT__URL": "http://127.0.0.1:8700", "TIDEGATE__ENDPOINT__AWS__BUCKET": "null"}
+    Endpoint(load({"TIDEGATE_ENV": "prod", **ours}).endpoint)
+    with pytest.raises(Misconfigured, match=r"needs endpoint\.aws\.bucket;"):
+        Endpoint(EndpointSettings(url="aws"))

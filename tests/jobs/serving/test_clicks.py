@@ -11,6 +11,7 @@ import pytest
 from jobs.serving import clicks
 from jobs.serving.answer import Answer, Placement
 from jobs.serving.captured import Said
+from jobs.serving.files import Folder
 
 TEN = datetime(2026, 1, 8, 10, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -60,21 +61,22 @@ def test_only_closed_requests_of_whole_hours_count(log: Log) -> None:
     """A request of ten to eleven is closed at five past: only with the hour after that has its last minute come."""
     ours, theirs = [said("a", 1), said("late", 55)], [said("b", 2), said("c", 3)]
     log.hour(10, ["a", "b", "c", "late"], [("a-i", 2, "?", "?"), ("c-j", 19, "?", "?"), ("late-i", 56, "?", "?")])
-    assert "10:00" in clicks.of(log.raw, ours, theirs, 15).none_read
+    assert "10:00" in clicks.of(Folder(log.raw), ours, theirs, 15).none_read
     log.hour(11)
-    found = clicks.of(log.raw, ours, theirs, 15)
+    found = clicks.of(Folder(log.raw), ours, theirs, 15)
     assert found.none_read == ""
     assert (found.treated.tolist(), found.clicked.tolist()) == ([True, False, False], [True, False, False])
     log.hour(12)
-    found = clicks.of(log.raw, ours, theirs, 15)
+    found = clicks.of(Folder(log.raw), ours, theirs, 15)
     assert (found.treated.tolist(), found.clicked.tolist()) == ([True, False, False, True], [True, False, False, True])
-    assert clicks.of(log.raw, ours, theirs, 17).clicked.tolist() == [True, False, True, True], "16 minutes after three"
+    found = clicks.of(Folder(log.raw), ours, theirs, 17)
+    assert found.clicked.tolist() == [True, False, True, True], "16 minutes after three"
 
 
 def test_a_click_that_names_no_impression_is_the_users_and_the_items(log: Log) -> None:
     log.hour(10, ["a", "b"], [(None, 4, "u-a", "j"), (None, 4, "u-b", "elsewhere"), (None, 1, "u-b", "i")])
     log.hour(11)
-    found = clicks.of(log.raw, [said("a", 2)], [said("b", 2)], 15)
+    found = clicks.of(Folder(log.raw), [said("a", 2)], [said("b", 2)], 15)
     assert found.clicked.tolist() == [True, False], "another item, and before it was asked"
 
 
@@ -82,17 +84,17 @@ def test_a_user_counts_once(log: Log) -> None:
     """By the first request, whoever answered it."""
     log.hour(10, ["a", "b"], [("b-i", 6, "?", "?")])
     log.hour(11)
-    found = clicks.of(log.raw, [said("b", 5, "u")], [said("a", 2, "u")], 15)
+    found = clicks.of(Folder(log.raw), [said("b", 5, "u")], [said("a", 2, "u")], 15)
     assert (found.treated.tolist(), found.clicked.tolist()) == ([False], [False])
 
 
 def test_what_cannot_be_read_is_said(log: Log, tmp_path: Path) -> None:
     """No log, a log of other requests, a file that is none, no request: none read, and never an error."""
     asked = [said("a", 1)]
-    assert clicks.of(tmp_path / "nowhere", asked, [], 15).none_read.startswith("raw impressions needs an hour")
-    assert clicks.of(log.raw, [], [], 15).none_read == "no request was captured"
+    assert clicks.of(Folder(tmp_path / "nowhere"), asked, [], 15).none_read.startswith("raw impressions needs an hour")
+    assert clicks.of(Folder(log.raw), [], [], 15).none_read == "no request was captured"
     log.hour(10, ["somebody else's"])
     log.hour(11)
-    assert clicks.of(log.raw, asked, [], 15).none_read == "the raw log has no impression of these requests"
+    assert clicks.of(Folder(log.raw), asked, [], 15).none_read == "the raw log has no impression of these requests"
     (log.raw / "clicks" / "date=2026-01-08" / "hour=10" / "part-1.parquet").write_bytes(b"none")
-    assert "needs to be Parquet" in clicks.of(log.raw, asked, [], 15).none_read
+    assert "needs to be Parquet" in clicks.of(Folder(log.raw), asked, [], 15).none_read

@@ -52,6 +52,9 @@ def test_full_training_is_the_same_to_the_byte(config: Config, tmp_path: Path, t
     measured = {row["ranker"]: (row["validation_log_loss"], row["validation_auc"]) for row in first}
     assert {k: (v["log_loss"], v["auc"]) for k, v in report["validation"].items()} == measured
     assert all(0.5 < v["ndcg_at_10"] < 1 for v in report["validation"].values())
+    references = {row["ranker"]: bundle.load(Path(row["bundle"])).reference for row in first}
+    assert {"position", "surface", "clicked", "p_click"} <= references["logistic"].columns.keys()
+    assert "position" not in references["popularity"].columns
     job.run(a_run("train", config))
     assert candidates(config) == first
     elsewhere = {

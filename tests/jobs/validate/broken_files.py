@@ -379,17 +379,29 @@ FILES.of_files(
     "clicks",
     "no file in the hour",
     lambda raw: file_of(raw, "clicks").unlink(),
-    not_ready("no Parquet file in it"),
+    warned("has_rows"),
 )
 FILES.of_files(
     "clicks",
     "no folder of the day",
     lambda raw: (raw / "clicks" / DAY).rename(raw / "clicks" / "date=2025-01-01"),
-    not_ready("no such folder"),
+    warned("has_rows"),
 )
 FILES.of_files(
     "clicks",
     "a file where the day's folder should be",
     lambda raw: ((raw / "clicks" / DAY).rename(raw / "gone"), (raw / "clicks" / DAY).write_text("x")),
+    refused("found a file of that name"),
+)
+FILES.of_files(
+    "impressions",
+    "no file in the hour",
+    lambda raw: file_of(raw, "impressions").unlink(),
+    not_ready("no Parquet file in it"),
+)
+FILES.of_files(
+    "impressions",
+    "no folder of the day",
+    lambda raw: (raw / "impressions" / DAY).rename(raw / "impressions" / "date=2025-01-01"),
     not_ready("no such folder"),
 )

@@ -156,7 +156,7 @@ COMMANDS = {
     "impressions: positions are text": 65,
     "clicks: truncated in the middle": 65,
     "clicks: a pipe nobody writes to": 65,
-    "clicks: no folder of the day": 75,
+    "impressions: no folder of the day": 75,
     "clicks: event beyond every calendar": 0,
 }
 

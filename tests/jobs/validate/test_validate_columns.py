@@ -86,7 +86,7 @@ def test_prefixed_columns_are_folded_and_others_left_out() -> None:
         {"user_id": ["u1"], "feature_age": [7], "feature_vip": [True], "feature_vector": [[1.0]], "shoe_size": [44]}
     )
     done = shaped(rows, RAW["users"])
-    assert dict(done.rows.column("attributes")[0].as_py()) == {"age": "7", "vip": "true"}
+    assert dict(done.rows.column("attributes")[0].as_py()) == {"age:number": "7", "vip": "true"}
     assert done.unknown == ("feature_vector", "shoe_size")
 
 
@@ -94,7 +94,7 @@ def test_a_missing_number_is_no_attribute_called_nan() -> None:
     """Pandas has NaN for nothing, in whole numbers too: `7` must not be `7.0` in the hours in which one is missing."""
     rows = pa.table({"user_id": ["u1", "u2"], "feature_age": [7.0, float("nan")], "feature_x": pa.nulls(2)})
     done = shaped(rows, RAW["users"])
-    assert [dict(row) for row in done.rows.column("attributes").to_pylist()] == [{"age": "7"}, {}]
+    assert [dict(row) for row in done.rows.column("attributes").to_pylist()] == [{"age:number": "7"}, {}]
 
 
 def test_an_instant_has_one_text_whatever_the_zone() -> None:
@@ -116,7 +116,7 @@ def test_context_by_the_name_of_a_column_is_left_out_and_named() -> None:
     assert done.rows.column("attributes").to_pylist() == [[("a", "b")]]
     done = shaped(pa.table({"item_id": ["i"], "feature_price": [9]}), RAW["items"])
     assert done.unknown == ()
-    assert done.rows.column("attributes").to_pylist() == [[("price", "9")]]
+    assert done.rows.column("attributes").to_pylist() == [[("price:number", "9")]]
 
 
 @pytest.mark.parametrize("above", [0.0, 2.0**-52, 2.0**-23, ROUNDING])

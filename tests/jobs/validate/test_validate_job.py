@@ -11,10 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from jobs.config import ROOT, Config
+from jobs.attribute import job as job_of_labels
+from jobs.config import ROOT, Config, SourceSettings
 from jobs.errors import NotReady, Refused
+from jobs.flow import STAGES
+from jobs.lake.run import Run
 from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE, RAW
+from jobs.validate import job
 from tests.jobs.validate.raw_days import FIRST, N, put, retyped, tables_of, write
 
 Validate = Callable[..., dict[str, Any]]
@@ -108,21 +112,73 @@ def test_late_arrivals_reopen_an_earlier_day(config: Config, validate: Validate)
 
 
 @pytest.mark.parametrize("table", RAW)
-def test_a_day_that_has_not_come_is_named(config: Config, validate: Validate, table: str) -> None:
-    """Retried later; the path says where the rows are waited for."""
+def test_a_promised_day_that_has_not_come_is_named(config: Config, validate: Validate, table: str) -> None:
+    """Retried later; the sentence says where the rows are waited for, and how to do without them."""
     tables = tables_of(FIRST)
     write(config.lake.raw, SECOND, tables)
     write(config.lake.raw, FIRST, {name: rows for name, rows in tables.items() if name != table})
-    with pytest.raises(NotReady, match=rf"needs .*/{table}/date=2026-01-01/hour=HH/\*\.parquet; found no such folder"):
-        validate()
+    promised = config.model_copy(update={"source": SourceSettings(daily=(table,))})
+    with pytest.raises(NotReady) as said:
+        job.run(Run(STAGES["validate"], promised, FIRST))
+    path = f"{config.lake.raw}/{table}/date=2026-01-01/hour=HH/*.parquet"
+    assert f"needs {path}; found no such folder" in str(said.value)
+    without = "jobs lose --day 2026-01-01" if table == "impressions" else "a day without any by one file without rows"
+    assert without in str(said.value)
     assert set(versions(config).values()) == {None}
+    if table == "impressions":
+        return  # the one table that every day has, and that no day has empty
+    write(config.lake.raw, FIRST, {table: tables[table].slice(0, 0)})
+    assert job.run(Run(STAGES["validate"], promised, FIRST))["days"] == 1
 
 
-def test_a_source_without_requests_has_an_empty_table(config: Config, validate: Validate) -> None:
-    """They are needed only to replay a new policy exactly."""
-    write(config.lake.raw, FIRST, {name: rows for name, rows in tables_of(FIRST).items() if name != "requests"})
-    assert validate()["failed"] == {}
-    assert len(Lake(config.lake.root).read("requests", [FIRST])) == 0
+def test_a_promised_snapshot_is_of_the_day_itself(config: Config, validate: Validate) -> None:
+    """Yesterday's catalogue stands in where none is promised, and is waited for where one is."""
+    write(config.lake.raw, FIRST, tables_of(FIRST))
+    write(config.lake.raw, SECOND, {"impressions": tables_of(SECOND)["impressions"]})
+    promised = config.model_copy(update={"source": SourceSettings(daily=("items",))})
+    with pytest.raises(NotReady, match=r"items/date=2026-01-02/.*source\.daily promises items"):
+        job.run(Run(STAGES["validate"], promised, SECOND))
+    validate(SECOND, since=FIRST)
+    assert len(Lake(config.lake.root).read("items", [SECOND])) == N
+
+
+def test_only_impressions_are_needed(config: Config, validate: Validate) -> None:
+    """Case 14, a day on which nobody bought anything, and a log that never had another table: empty days are days."""
+    write(config.lake.raw, FIRST, {"impressions": tables_of(FIRST)["impressions"]})
+    failed = validate()["failed"]
+    assert set(failed) == {"clicks.has_rows", "items.has_rows", "users.has_rows"}  # warnings, each of which says why
+    lake = Lake(config.lake.root)
+    others = {table: len(lake.read(table, [FIRST])) for table in RAW if table != "impressions"}
+    assert others == dict.fromkeys(others, 0)
+    write(config.lake.raw, SECOND, {name: of for name, of in tables_of(SECOND).items() if name != "purchases"})
+    validate(SECOND)
+    assert len(lake.read("purchases", [SECOND])) == 0
+    job_of_labels.run(Run(STAGES["attribute"], config, SECOND, FIRST))
+    assert lake.read("labels", [SECOND]).column("clicked").to_pylist() == [True] * N
+
+
+def test_what_came_after_all_is_taken_again(config: Config, validate: Validate) -> None:
+    """A table that was empty because its logger was slow: the next day's run finds the day's files changed."""
+    tables = tables_of(FIRST)
+    write(config.lake.raw, FIRST, {name: rows for name, rows in tables.items() if name != "clicks"})
+    validate()
+    write(config.lake.raw, FIRST, {"clicks": tables["clicks"]})
+    write(config.lake.raw, SECOND, tables_of(SECOND))
+    assert validate(SECOND)["revisited"] == [FIRST.isoformat()]
+    assert len(Lake(config.lake.root).read("clicks", [FIRST])) == N
+
+
+def test_clicks_may_be_their_own_impressions(config: Config, validate: Validate) -> None:
+    """A log of nothing but clicks, each shown the moment it was clicked: every label is a yes."""
+    tables = tables_of(FIRST)
+    shown, clicks = tables["impressions"], tables["clicks"]
+    for name in ("event_time", "ingested_at"):
+        clicks = retyped(clicks, name, shown[name])
+    bare = shown.drop_columns(["propensity", "device", "region", "query", "source_item_id"])
+    write(config.lake.raw, FIRST, {"impressions": bare, "clicks": clicks})
+    assert not [name for name in validate()["failed"] if name.startswith("clicks")]
+    counts = job_of_labels.run(Run(STAGES["attribute"], config, FIRST))
+    assert (counts["impressions"], counts["clicked"]) == (N, N)
 
 
 def test_empty_tables_are_published_empty(config: Config, validate: Validate) -> None:

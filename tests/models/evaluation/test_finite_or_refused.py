@@ -16,7 +16,6 @@ from models.evaluation import off_policy, slates, weighting
 from models.evaluation.calibration import calibration_error, calibration_ratio, ece, reliability
 from models.evaluation.comparison import METRICS, compare
 from models.evaluation.estimate import Estimate, Refusal
-from models.evaluation.experiment import difference_of_rates
 from models.evaluation.intervals import PoissonBootstrap
 from models.evaluation.lists import FIGURES, list_metric
 from models.evaluation.page_values import PageStatistics
@@ -24,6 +23,7 @@ from models.evaluation.popularity import concentration, concentration_rise, expo
 from models.evaluation.ranking import auc, auc_pr, log_loss, normalised_entropy
 from models.evaluation.slices import reversals, slices
 from models.evaluation.weighting import Log
+from models.experiments.rates import difference_of_rates
 from models.settings import GateSettings
 
 SIZES = (5e-324, 1e-310, 1e-300, 1e-155, 1e-80, 1e-50, 1e-31, 1e-30, 1e-17, 1e-9, 0.3, 0.7)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.evaluation.estimate import Estimate, Refusal
-from models.evaluation.experiment import difference_of_rates
+from models.experiments.rates import difference_of_rates
 
 
 def simulate(rng: np.random.Generator, lift: float, by_user: bool, users: int = 150) -> dict[str, np.ndarray]:

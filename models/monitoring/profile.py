@@ -1,0 +1,196 @@
+"""What a model learned from, in a few numbers a column: the reference that later days are held against.
+
+Cells are fixed by the reference and never by the day that is compared: tenths of a number's values and its nulls, the
+frequent words, the rare ones, words that were never seen, and nulls. (Cells laid over both samples together, or of
+equal width, let one outlier of the day hide a shift of everything else.)
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Kind = Literal["numbers", "words"]
+EVERYWHERE = ""
+"""The name of all surfaces together."""
+TENTHS = np.arange(1, 10) / 10
+GRID = np.arange(1, 100) / 100
+"""Where the quantiles of a number are kept."""
+FREQUENT, KNOWN = 20, 1_000
+"""Words that have a cell of their own, at most; words that are remembered as seen, at most."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A column on one surface: `shares` of its cells, of `n` rows of `users`, worth `effective_n` independent rows.
+
+    Rows of one user resemble one another, and sampled rows weigh more: `effective_n` is n over the mean design effect
+    of the shares (Rao & Scott 1981), the figure that makes their noise what it is.
+    """
+
+    n: int
+    users: int
+    effective_n: float
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """The cells of a column, and how the reference fills them, by surface; `EVERYWHERE` is all rows.
+
+    Numbers: `edges` ascending, a value is in the cell of as many edges as it reaches; then nulls. Words: those of
+    `names`, `rare` ones, unseen ones, nulls. `quantiles` are a number's at `GRID`.
+    """
+
+    kind: Kind
+    parts: Mapping[str, Part]
+    edges: tuple[float, ...] = ()
+    quantiles: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
+    rare: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many cells there are; the last is of nulls, for words the one before of unseen ones."""
+        return len(self.edges) + 2 if self.kind == "numbers" else len(self.names) + 3
+
+    def cells(self, values: NDArray[Any]) -> Ints:
+        """(n,) the cell of each value. Raises ValueError for words where numbers are needed, or the other way."""
+        if (np.asarray(values).dtype == object) != (self.kind == "words"):
+            raise ValueError(f"the reference has {self.kind} here; found {np.asarray(values).dtype}")
+        if self.kind == "numbers":
+            numbers = np.asarray(values, dtype=np.float64)
+            at = np.searchsorted(np.array(self.edges), numbers, side="right")
+            return np.where(np.isfinite(numbers), at, self.size - 1).astype(np.int64)
+        places = {name: at for at, name in enumerate(self.names)} | dict.fromkeys(self.rare, len(self.names))
+        places[None] = self.size - 1  # type: ignore[index]
+        words, code = _coded(values)
+        return np.array([places.get(word, self.size - 2) for word in words], dtype=np.int64)[code]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The columns of a training, by name."""
+
+    columns: Mapping[str, Column]
+
+    @classmethod
+    def of(
+        cls,
+        columns: Mapping[str, NDArray[Any]],
+        users: Ints,
+        surface: NDArray[Any],
+        weight: Floats | None = None,
+    ) -> Self:
+        """From columns of (n,) numbers (NaN: null) or words (None: null), the rows' users and surfaces.
+
+        `weight` (n,) above 0: how many rows each stands for, where some were left out. Raises ValueError without rows.
+        """
+        if not len(users):
+            raise ValueError("a reference needs rows; found none")
+        each = np.ones(len(users)) if weight is None else weight
+        return cls({name: _column(np.asarray(of), users, surface, each) for name, of in sorted(columns.items())})
+
+    def __or__(self, other: "Profile") -> "Profile":
+        """Of both; a column of both is the other's."""
+        return Profile({**self.columns, **other.columns})
+
+    def to_json(self) -> bytes:
+        """The same bytes for the same profile."""
+        tree = {name: asdict(column) for name, column in self.columns.items()}
+        return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self:
+        """What `to_json` wrote."""
+        return cls({name: _of_tree(tree) for name, tree in json.loads(content).items()})
+
+
+def counts(cell: Ints, size: int, users: Ints, weight: Floats | None = None) -> csr_array:
+    """(users, size) rows of each user in each cell, or their weight."""
+    at = numbered(users)
+    each = np.ones(len(cell)) if weight is None else weight
+    return csr_array((each, (at, cell)), shape=(int(at.max(initial=-1)) + 1, size))
+
+
+def numbered(users: Ints) -> Ints:
+    """(n,) the users from 0 on without a gap, in their order; small numbers need no sorting."""
+    if not len(users) or users.min() < 0 or users.max() > 8 * len(users):
+        return np.unique(users, return_inverse=True)[1].astype(np.int64)
+    there = np.bincount(users) > 0
+    found: Ints = (np.cumsum(there) - 1)[users]
+    return found
+
+
+def covariance(of_user: csr_array, shares: Floats) -> Floats:
+    """(size, size) of the shares, users independent: sums of their influences' products, by the delta method."""
+    rows, users = float(of_user.sum()), of_user.shape[0]
+    each = np.asarray(of_user.sum(axis=1)).reshape(-1)
+    cross = np.asarray(of_user.T @ each).reshape(-1)
+    square = (of_user.T @ of_user).toarray()
+    centred = square - np.outer(cross, shares) - np.outer(shares, cross) + float(each @ each) * np.outer(shares, shares)
+    found: Floats = centred / rows**2 * users / max(1, users - 1)
+    return found
+
+
+def _column(values: NDArray[Any], users: Ints, surface: NDArray[Any], weight: Floats) -> Column:
+    bare = _words(values, weight) if values.dtype == object else _numbers(values, weight)
+    cell = bare.cells(values)
+    parts = {EVERYWHERE: _part(cell, bare.size, users, weight)}
+    for name in sorted({word for word in surface if word is not None}):
+        mine = np.flatnonzero(surface == name)
+        parts[str(name)] = _part(cell[mine], bare.size, users[mine], weight[mine])
+    return Column(bare.kind, parts, bare.edges, bare.quantiles, bare.names, bare.rare)
+
+
+def _numbers(values: NDArray[Any], weight: Floats) -> Column:
+    known = np.asarray(values, dtype=np.float64)
+    there = np.isfinite(known)
+    known, weight = known[there], weight[there]
+    if not len(known):
+        return Column("numbers", {})
+    at = np.quantile(known, np.concatenate([TENTHS, GRID]), method="inverted_cdf", weights=weight)
+    tenths, times = np.unique(at[: len(TENTHS)], return_counts=True)
+    # What a tenth of the rows have is a cell of its own: the rest must not hide behind it.
+    above = [known[known > value].min(initial=np.inf) for value in tenths[times > 1]]
+    edges = np.unique(np.concatenate([tenths, above]))
+    edges = edges[(edges > known.min()) & np.isfinite(edges)]  # nothing of the reference is below its least value
+    return Column("numbers", {}, tuple(edges.tolist()), tuple(at[len(TENTHS) :].tolist()))
+
+
+def _words(values: NDArray[Any], weight: Floats) -> Column:
+    words, code = _coded(values)
+    sums = np.bincount(code, weights=weight, minlength=len(words))
+    known = sorted((-n, str(word)) for n, word in zip(sums, words, strict=True) if word is not None)
+    names = [word for _, word in known]
+    return Column("words", {}, names=tuple(names[:FREQUENT]), rare=tuple(names[FREQUENT:KNOWN]))
+
+
+def _coded(values: NDArray[Any]) -> tuple[list[Any], Ints]:
+    places: dict[Any, int] = {}
+    code = np.fromiter((places.setdefault(word, len(places)) for word in values), np.int64, len(values))
+    return list(places), code
+
+
+def _part(cell: Ints, size: int, users: Ints, weight: Floats) -> Part:
+    n, of_user = len(cell), counts(cell, size, users, weight)
+    shares = np.bincount(cell, weights=weight, minlength=size) / weight.sum()
+    there = shares > 0
+    spread = float((np.diag(covariance(of_user, shares))[there] / shares[there]).sum())
+    # Of m independent rows that sum is the number of cells less one, over m.
+    worth = max(1, int(there.sum()) - 1) / spread if spread else float(weight.sum())
+    # As many digits as mean something: sums in another order of the rows must not make other bytes.
+    effective_n = float(f"{min(float(weight.sum()), worth):.6g}")
+    return Part(n, of_user.shape[0], effective_n, tuple(round(float(share), 9) for share in shares))
+
+
+def _of_tree(tree: Mapping[str, Any]) -> Column:
+    parts = {name: Part(**{**part, "shares": tuple(part["shares"])}) for name, part in tree["parts"].items()}
+    lists = {name: tuple(tree[name]) for name in ("edges", "quantiles", "names", "rare")}
+    return Column(tree["kind"], parts, **lists)
