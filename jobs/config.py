@@ -425,6 +425,12 @@ class EndpointSettings(Settings):
     alarms_url: str | None = Field(
         None, description="the CloudWatch whose alarms roll updates of the local endpoint back; none by default"
     )
+    precomputed_mib: int = Field(
+        1024,
+        ge=0,
+        description="what a process may hold of each day's items for its network; above, and with 0, every request"
+        " makes its own: a million items are about 600 at the default sizes",
+    )
     aws: AwsSettings = AwsSettings()
     surfaces: dict[str, ServedSurfaceSettings] = Field(
         {},

@@ -56,6 +56,9 @@ class Feature:
     seen: Seen = "itself"
     """Whether rankers are shown it as a column, only what is made of it, words of it among the attributes of its user
     or item (`models.rankers.features.steps`), or nothing."""
+    sees: tuple[str, ...] = ()
+    """Of a decision: by which of the item's features it may differ between items of one request. `item_id`: by whether
+    the item is among those of the user's lists. Two items alike in these have the same, so it is made once for both."""
     recounted: bool = True
     """Whether the leak audit counts it again, event by event; else it is made of what is, or is no count."""
 
@@ -68,6 +71,8 @@ class Feature:
             )
         if (self.seen == "words") != (self.kind == "counts"):
             raise ValueError(f"counts, and no other kind, are seen as words; found {self.name}, a {self.kind}")
+        if self.sees and self.of != "decision":
+            raise ValueError(f"a feature of {self.of} sees nothing else; found {self.name}, which sees {self.sees}")
 
     @property
     def column(self) -> str:
@@ -99,11 +104,16 @@ FEATURES: tuple[Feature, ...] = (
     Feature("user", "outcomes", "by further outcome: events, or the sum of their values", "counts", unknown=True,
             seen="words"),
     # -- of a user and an item ------------------------------------------------------------------------------------
-    Feature("decision", "user_item_interest", "the user's interest in the item's bucket", unknown=True),
-    Feature("decision", "user_last5_share", "of the last 5 clicked items: in the item's bucket", unknown=True),
-    Feature("decision", "user_last10_share", "of the last 10 clicked items", unknown=True),
-    Feature("decision", "user_session_share", "of the last session's events", unknown=True),
-    Feature("decision", "user_clicked_item", "1 where the item is among the last 10 clicked", unknown=True),
+    Feature("decision", "user_item_interest", "the user's interest in the item's bucket", unknown=True,
+            sees=("interest_bucket",)),
+    Feature("decision", "user_last5_share", "of the last 5 clicked items: in the item's bucket", unknown=True,
+            sees=("interest_bucket",)),
+    Feature("decision", "user_last10_share", "of the last 10 clicked items", unknown=True,
+            sees=("interest_bucket",)),
+    Feature("decision", "user_session_share", "of the last session's events", unknown=True,
+            sees=("interest_bucket",)),
+    Feature("decision", "user_clicked_item", "1 where the item is among the last 10 clicked", unknown=True,
+            sees=("item_id",)),
     # -- of an item, likewise -------------------------------------------------------------------------------------
     Feature("item", "impressions", "times shown", heavy_tailed=True),
     Feature("item", "clicks", "times clicked", seen="not"),
@@ -120,9 +130,11 @@ FEATURES: tuple[Feature, ...] = (
             recounted=False),
     Feature("item", "interest_bucket", "the category, hashed", "bucket", unknown=True, seen="within", recounted=False),
     # -- of the request and the item ------------------------------------------------------------------------------
-    *(Feature("decision", f"encoded_{name}", f"click rate by {', '.join(of)}", unknown=True)
+    *(Feature("decision", f"encoded_{name}", f"click rate by {', '.join(of)}", unknown=True,
+              sees=("category",))
       for name, of in ENCODINGS.items()),
-    Feature("decision", "source_same_category", "1 where the page's item is of the item's category"),
+    Feature("decision", "source_same_category", "1 where the page's item is of the item's category",
+            sees=("category",)),
     Feature("decision", "device", "as sent", "word", unknown=True),
     Feature("decision", "region", "as sent", "word", unknown=True),
 )  # fmt: skip

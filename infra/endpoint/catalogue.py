@@ -13,7 +13,7 @@ from infra.endpoint.request import CONTEXT_COLUMNS, RankRequest
 from jobs.moment.assembler import Moments, assembled
 from jobs.moment.columns import user_row
 from models.features import Feature, read
-from models.rankers.features import ATTRIBUTE_PREFIX, Encodings, packed, widened
+from models.rankers.features import ATTRIBUTE_PREFIX, Encodings, alike, item_columns, packed, widened
 from models.retrieval import FirstStage
 from models.settings import TaskSettings
 
@@ -21,6 +21,7 @@ NEWEST = 20
 """So many of the youngest items join what retrieval finds: it knows what its training knew, and nothing younger."""
 SOURCE_ITEM = "source_item_id"
 """The context key of the item whose page it is: its category is looked up, the id itself is no feature."""
+_LISTS = tuple(feature.name for feature in read("user") if feature.kind == "items")
 Column = NDArray[Any]
 
 
@@ -48,6 +49,10 @@ class Catalogue:
             for name, column in items.items()
             if name.startswith(ATTRIBUTE_PREFIX)
         }
+        whole = {**self.features, "item_id": np.append(ids, np.array([None], dtype=object))}
+        self.known = {**item_columns(whole), **self.attributes}
+        """Of a ranker's columns those that are the items' own."""
+        self._alike = alike(whole)
         age = self.features["age_days"][:-1]
         # Unknown ages are no news; ties by id, so that a refresh changes nothing.
         youngest = sorted((days, item) for days, item in zip(age.tolist(), self.ids, strict=True) if days == days)
@@ -56,6 +61,11 @@ class Catalogue:
     def newest(self, removed: Collection[str]) -> list[str]:
         """The `NEWEST` youngest items that are not removed."""
         return list(islice((item for item in self._by_age if item not in removed), NEWEST))
+
+    def newest_rows(self, removed: Collection[str]) -> tuple[list[str], NDArray[np.int64]]:
+        """They, and where each is."""
+        found = self.newest(removed)
+        return found, self.rows(found)
 
     def rows(self, items: Sequence[str]) -> NDArray[np.int64]:
         """(n,) where each item is; -1 for one that is unknown."""
@@ -73,6 +83,20 @@ class Catalogue:
         if known is None:
             known = self._by_code[first] = self.rows(first.items)
         return known
+
+    def kinds(
+        self, rows: NDArray[np.int64], user: Mapping[str, Any] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Places (k,) in `rows` (n,), and which of them is alike to each row, (n,), in all that is not the item's own.
+
+        An item of the user's lists is alike to none, nor is one that is unknown.
+        """
+        key = self._alike[rows]
+        listed = [item for name in _LISTS for item in (user or {}).get(name, ())]
+        alone = (rows < 0) | np.isin(rows, [self._rows[item] for item in listed if item in self._rows])
+        key[alone] = -1 - np.arange(np.count_nonzero(alone))
+        _, at, kind = np.unique(key, return_index=True, return_inverse=True)
+        return at, kind
 
     def columns(
         self,

@@ -38,7 +38,10 @@ VARIANT = "container"
 
 def application(judged: Bundle, features: Features, settings: Config) -> Starlette:
     """The calls of one bundle; raises what the bundle raises when it cannot answer."""
-    decider = Decider(features, settings.endpoint.timeout_ms, settings.tasks, surfaces=settings.endpoint.surfaces)
+    own = settings.endpoint
+    decider = Decider(
+        *(features, own.timeout_ms, settings.tasks), surfaces=own.surfaces, precomputed_mib=own.precomputed_mib
+    )
     variant = decider.ready(judged)
 
     offers = Offers(variant)

@@ -26,20 +26,20 @@ from infra.endpoint.arrival import deadline
 from infra.endpoint.catalogue import Catalogue, objects
 from infra.endpoint.errors import BadRequest
 from infra.endpoint.held import Held
-from infra.endpoint.lane import Lane, Late
+from infra.endpoint.lane import Lane, Late, Pace
+from infra.endpoint.ranking import halves, ranked, scored
 from infra.endpoint.request import Asked, AskedOnSurface, RankRequest, shown
 from infra.endpoint.retrieve import allowed, candidates
 from infra.endpoint.variant import Offer, Popular, Scored, Variant
 from jobs.bundle import Bundle, Standby
-from jobs.config import ServedSurfaceSettings
+from jobs.config import EndpointSettings, ServedSurfaceSettings
 from jobs.errors import NotReady
 from jobs.features.online import Published
 from jobs.serving.answer import Answer, Placement
 from jobs.serving.slates import drawn
-from models.policies.heuristics import words_in
 from models.policies.score import score
 from models.rankers.features import Encodings
-from models.rankers.protocol import Columns, Predictions, Scorer
+from models.rankers.protocol import Predictions
 from models.retrieval.first_stage import POPULARITY
 from models.settings import PolicySettings, TaskSettings
 
@@ -53,6 +53,7 @@ UNSEEN = "unseen"
 SAY_SECONDS = 60.0
 """A ranker that fails is said once in so long, not once a request."""
 EVERY_SURFACE = ServedSurfaceSettings()
+PRECOMPUTED_MIB = EndpointSettings().precomputed_mib
 NONE = Scored(objects([]), Predictions(np.zeros(0), np.zeros(0)))
 NOTHING = Published(None, {}, Encodings.unknown())
 """What is known before the first publication."""
@@ -115,8 +116,9 @@ class Decider:
         tasks: TaskSettings,
         clock: Callable[[], float] = time.monotonic,
         surfaces: Mapping[str, ServedSurfaceSettings] = MappingProxyType({}),
+        precomputed_mib: int = PRECOMPUTED_MIB,
     ) -> None:
-        """Requests' arrivals are on `clock`, in seconds."""
+        """Requests' arrivals are on `clock`, in seconds; `precomputed_mib`: see `EndpointSettings`."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
         """Answers by (candidate id, outcome) since the start."""
         self.retrieved: Counter[tuple[str, str]] = Counter()
@@ -130,7 +132,9 @@ class Decider:
         self._tasks = tasks
         self._timeout = timeout_ms / 1000
         self._clock = clock
+        self._pace = Pace(clock)
         self._surfaces = surfaces
+        self._precomputed_mib = precomputed_mib
         self._held = {name: Held[Judged](own.cached) for name, own in surfaces.items() if own.cached}
         self._packed: Sequence[Packed] = ()
         """Newest first; the last is `NOTHING`."""
@@ -175,14 +179,14 @@ class Decider:
     def ready(self, bundle: Bundle) -> Variant:
         """The bundle once it has answered by its ranker and by its fallback; raises what they raise."""
         self._begin()
-        variant = Variant(bundle, Lane(self._timeout, self._clock), _offers(bundle, self._packed))
+        variant = Variant(bundle, Lane(self._timeout, self._clock), self._offers(bundle))
         offer = variant.offer(PROBE.at())
         asked = PROBE if offer.catalogue.ids else PROBE.model_copy(update={"candidates": [UNSEEN]})
         self.by_ranker(bundle, offer, asked)
         by_popularity(bundle, offer, asked)
         with self._refreshing:
             self._variants.add(variant)
-            variant.offers = _offers(bundle, self._packed, variant.offers)
+            variant.offers = self._offers(bundle, variant.offers)
         return variant
 
     def _begin(self) -> None:
@@ -205,8 +209,21 @@ class Decider:
                 for one in (*self._features.published(), NOTHING)
             ]
             for variant in self._variants:
-                variant.offers = _offers(variant.bundle, self._packed, variant.offers)
+                variant.offers = self._offers(variant.bundle, variant.offers)
             self._blind = False
+
+    def _offers(self, bundle: Bundle, made: Sequence[Offer] = ()) -> Sequence[Offer]:
+        """Those of every publication, what was `made` before as it is; raises what the fallback raises."""
+        removed = _removed(bundle, self._packed)
+        before = {id(offer.catalogue): offer for offer in made}
+        found = []
+        for one, catalogue in self._packed:
+            there = before.get(id(catalogue))
+            if there is None or there.removed != removed:
+                known = halves(bundle, catalogue, self._precomputed_mib) if there is None else there.halves
+                there = replace(_offer(bundle, one, catalogue, removed), halves=known)
+            found.append(there)
+        return found
 
     def features_age(self) -> float:
         """Seconds since the newest publication counted as known; NaN before the first."""
@@ -227,14 +244,14 @@ class Decider:
         """What work on the variant's thread comes to, None where that is not in time or not at all; and what became
         of it. A surface may have less time.
         """
-        budget = self._timeout
         if self._blind:
             return None, FAILED
-        if isinstance(request, AskedOnSurface):
-            budget = self.on(request.surface).seconds(budget)
+        own = self.on(request.surface) if isinstance(request, AskedOnSurface) else EVERY_SURFACE
+        budget = own.seconds(self._timeout)
         deadline -= self._timeout - budget
         taken = variant.lane.take(work, deadline, budget)
         if taken is None:
+            await asyncio.sleep(self._pace.wait(deadline, variant.lane.usual))
             return None, BUSY
         answer = asyncio.wrap_future(taken)
         done, _ = await asyncio.wait([answer], timeout=max(0.0, deadline - self._clock()))
@@ -277,13 +294,8 @@ class Decider:
         unknown = [items[at] for at in np.flatnonzero(rows < 0).tolist()] if by is None else None
         if not items:
             return Judged(NONE, by, told, known, unknown)
-        with took("columns").time():
-            columns = offer.catalogue.columns(items, user, request, rows)
-        with took("rank").time():
-            left = bundle.kept(columns, np.array([0, len(items)])) if request.drawn else None
-            if left is not None:
-                columns = {name: column[left] for name, column in columns.items()}
-            return Judged(_scored(bundle.ranker, columns, bundle.policy), by, told, known, unknown)
+        found = ranked(bundle, offer, items, user, request, rows, lambda stage: took(stage).time())
+        return Judged(found, by, told, known, unknown)
 
     def _say(self, bundle: Bundle, request: Asked, error: Exception) -> None:
         if self._clock() - self._said >= SAY_SECONDS:
@@ -312,8 +324,8 @@ def by_popularity(bundle: Standby, offer: Popular, request: RankRequest) -> Slat
     """From memory only, the user unknown; the slate is drawn by the bundle's policy, so propensities are true."""
     if request.candidates is None:
         return Slate(_placed(offer.popular, request, bundle.policy), POPULARITY, offer.popular_ids)
-    scored = _scored(bundle.fallback, offer.columns(allowed(offer, request.candidates)), bundle.policy)
-    return Slate(_placed(scored, request, bundle.policy))
+    found = scored(bundle.fallback, offer.columns(allowed(offer, request.candidates)), bundle.policy)
+    return Slate(_placed(found, request, bundle.policy))
 
 
 def admitted(surfaces: Mapping[str, ServedSurfaceSettings], bundle: Standby, request: S) -> S:
@@ -375,13 +387,6 @@ def heard(bundle: Standby, content: bytes) -> Sequence[Popular]:
     ]
 
 
-def _offers(bundle: Bundle, packed: Sequence[Packed], made: Sequence[Offer] = ()) -> Sequence[Offer]:
-    """Those of every publication, what was `made` before as it is; raises what the fallback raises."""
-    removed = _removed(bundle, packed)
-    there = {id(offer.catalogue): offer for offer in made if offer.removed == removed}
-    return [there.get(id(catalogue)) or _offer(bundle, one, catalogue, removed) for one, catalogue in packed]
-
-
 def _removed(bundle: Bundle, packed: Sequence[Packed]) -> frozenset[str]:
     """What the newest publication says, at once and for every moment; before the first, what its training knew."""
     newest = packed[0][0]
@@ -415,18 +420,11 @@ def _popular(
 ) -> Popular:
     """With these items, in this order, as the bundle's fallback scores them."""
     nobody = Popular(day, available_at, NONE, removed, words)
-    return replace(nobody, popular=_scored(bundle.fallback, nobody.columns(ids), bundle.policy))
+    return replace(nobody, popular=scored(bundle.fallback, nobody.columns(ids), bundle.policy))
 
 
 # -- from columns to a slate ----------------------------------------------------------------------------------------
-def _scored(ranker: Scorer, columns: Columns, policy: PolicySettings) -> Scored:
-    """No rows, no predictions: a ranker need not know what to do with none."""
-    ids = columns["item_id"]
-    said = ranker.predict(columns) if len(ids) else Predictions(np.zeros(0), np.zeros(0))
-    return Scored(ids, said, words_in(columns, policy))
-
-
-def _placed(scored: Scored, request: RankRequest, policy: PolicySettings) -> list[Placement]:
+def _placed(found: Scored, request: RankRequest, policy: PolicySettings) -> list[Placement]:
     """As `drawn` says."""
     asked = (request.surface, request.request_id, request.k, request.drawn)
-    return drawn(scored.item_ids, scored.predictions, policy, *asked, scored.words)
+    return drawn(found.item_ids, found.predictions, policy, *asked, found.words)

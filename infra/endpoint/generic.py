@@ -38,7 +38,7 @@ async def find(
     found, outcome = await decider.in_time(variant, request, deadline, searched)
     unknown = None
     if request.items is not None and bundle.retrieval is not None:
-        unknown = [item for item in request.items if not bundle.retrieval.knows(item)]
+        unknown = [item for item in request.items if bundle.retrieval.code(item) < 0]
     return Candidates(
         request_id=request.request_id,
         candidates=_popular(offer, request) if found is None else _found(found[0], offer, request),

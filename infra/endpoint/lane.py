@@ -52,6 +52,11 @@ class Lane:
         future.add_done_callback(self._done)
         return future
 
+    @property
+    def usual(self) -> float:
+        """Seconds that a piece of work takes, the mean; 0 before the first."""
+        return self._seconds or 0.0
+
     def close(self) -> None:
         """Begin nothing more; what is under way ends by itself."""
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -72,10 +77,35 @@ class Lane:
 
     def _each(self, now: float, budget: float) -> float:
         """Seconds that a piece of work takes, as far as is known: the mean, or longer if the one under way has."""
-        usual = self._seconds or 0.0
         under_way = 0.0 if self._began is None else now - self._began
-        return min(max(usual, under_way), LONGEST * budget)
+        return min(max(self.usual, under_way), LONGEST * budget)
 
     def _done(self, _: Future[T]) -> None:
         with self._lock:
             self._ahead -= 1
+
+
+class Pace:
+    """When an answer may be sent that is no ranker's: at once, but while there are too many as late as it may be.
+
+    Whoever is answered asks again. If a caller that is turned away is told so at once, and asks at once, telling it is
+    all that the process does: the fewer are ranked the more are asked. One that waits asks less often. Its answer comes
+    in time, and the ranker has the processor.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._next = float("-inf")
+
+    def wait(self, latest: float, gap: float) -> float:
+        """Seconds for the next answer to wait, until `latest` on the clock at most; 0 where that is over.
+
+        `gap`: seconds between two that wait their turn: what a ranked one takes, so that popularity, which takes a
+        tenth of that, is no more than a tenth of the work.
+        """
+        now = self._clock()
+        at = max(now, self._next)
+        if at >= latest:
+            return max(0.0, latest - now)
+        self._next = at + gap
+        return at - now

@@ -36,13 +36,18 @@ def candidates(
         own = allowed(offer, request.candidates)
         return Choice(own, None, offer.catalogue.rows(own))
     found = search(bundle, offer, recent(user, request.context), most)
-    there = set(found.items)
-    newest = [item for item in offer.catalogue.newest(offer.removed) if item not in there]
-    if found.codes is None or bundle.retrieval is None:
+    newest, rows = offer.catalogue.newest_rows(offer.removed)
+    first = bundle.retrieval
+    if found.codes is None or first is None:
+        there = set(found.items)
+        new = [place for place, item in enumerate(newest) if item not in there]
         known = offer.catalogue.rows(found.items)
     else:
-        known = offer.catalogue.rows_of(bundle.retrieval)[found.codes]
-    return Choice([*found.items, *newest], found.by, np.concatenate([known, offer.catalogue.rows(newest)]))
+        codes = set(found.codes.tolist())
+        new = [place for place, item in enumerate(newest) if first.code(item) not in codes]
+        known = offer.catalogue.rows_of(first)[found.codes]
+    items = [*found.items, *(newest[place] for place in new)]
+    return Choice(items, found.by, np.concatenate([known, rows[new]]))
 
 
 def recent(user: Mapping[str, Any] | None, context: Mapping[str, str | None]) -> list[str]:

@@ -12,6 +12,7 @@ from infra.endpoint.catalogue import Catalogue, Column, objects
 from infra.endpoint.lane import Lane
 from jobs.bundle import Bundle
 from models.policies.heuristics import Words
+from models.rankers.halves import Half
 from models.rankers.protocol import Predictions
 from models.retrieval.interactions import Bools
 
@@ -65,6 +66,8 @@ class Offer(Popular):
     catalogue: Catalogue
     barred: Bools | None
     """What the bundle's retriever must not find: these, and what the catalogue does not list. None: no retriever."""
+    halves: Half | None = None
+    """What the bundle's ranker makes of each item of the catalogue, whoever asks; None: it looks at whole rows."""
 
 
 P = TypeVar("P", bound=Popular)

@@ -52,6 +52,9 @@ READ_SECONDS = 1.0
 CHECK_SECONDS = 1.0
 """How old the reader's idea of the newest publication may be."""
 Columns = dict[str, NDArray[Any]]
+USER_VIEWS = ("user_features", "user_attributes")
+_VIEWS: "WeakKeyDictionary[FeatureStore, list[Any]]" = WeakKeyDictionary()
+"""Each store's views of users."""
 _SERVICES: "WeakKeyDictionary[FeatureStore, dict[str, Any]]" = WeakKeyDictionary()
 """The services each store was asked for; definitions are applied when publishing, never under a reader."""
 
@@ -239,18 +242,15 @@ class _Slot:
         if self._store is None or held is None or held[0].day != day:
             return None
         with _reachable(self._config):
-            rows = _read(self._store, "ranking", {"user_id": [user_id]})
-        if rows["impressions"][0] is None and rows["attributes"][0] is None:
+            (available, features), (_, said) = _read_user(self._store, user_id)
+        if features.get("impressions") is None and said.get("attributes") is None:
             return None
-        known = rows["impressions"][0] is not None
-        available = datetime.fromtimestamp(rows["impressions__ts"][0], UTC) if known else None
         if available != held[0].available_at:
             # Not among this day's rows: the window has emptied, and the as-of join offline knows nothing either.
-            rows = {name: value if name == "attributes" else [None] for name, value in rows.items()}
-            available = None
-        found = {feature.name: _value(feature, rows[feature.name][0]) for feature in declared("user")}
+            available, features = None, {}
+        found = {feature.name: _value(feature, features.get(feature.name)) for feature in declared("user")}
         found["available_at"] = available
-        found["attributes"] = json.loads(rows["attributes"][0] or "{}") | _words(rows[OUTCOMES][0])
+        found["attributes"] = json.loads(said.get("attributes") or "{}") | _words(features.get(OUTCOMES))
         return found
 
 
@@ -348,6 +348,25 @@ def _read(store: "FeatureStore", service: str, keys: Mapping[str, Sequence[str]]
         known[service] = store.get_feature_service(service)
     response = store.get_online_features(known[service], {key: list(values) for key, values in keys.items()})
     found: dict[str, list[Any]] = response.to_dict(include_event_timestamps=True)
+    return found
+
+
+def _read_user(store: "FeatureStore", user_id: str) -> "list[tuple[datetime | None, dict[str, Any]]]":
+    """Of each view of users' the moment and the features of one, None and nothing where it does not know the user.
+
+    What `_read` does of the service `ranking`, without its columns of one row: a request's features in half the time.
+    """
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+    from feast.type_map import feast_value_type_to_python_type as plain
+
+    views = _VIEWS.get(store)
+    if views is None:
+        views = _VIEWS[store] = [store.get_feature_view(name) for name in USER_VIEWS]
+    key, found = EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=user_id)]), []
+    for view in views:
+        [(at, values)] = store.provider.online_read(store.config, view, [key], [field.name for field in view.features])
+        found.append((at, {name: plain(value) for name, value in (values or {}).items()}))
     return found
 
 

@@ -15,7 +15,7 @@ from models.rankers.logistic import LogisticRanker
 from models.rankers.mmoe import MMoERanker
 from models.rankers.popularity import PopularityRanker
 from models.rankers.protocol import Checkpoints, Columns, Ranker, Resumable, Scorer, TrainingData
-from models.rankers.served import GRAPH_FILE, Exportable, Served, exportable
+from models.rankers.served import Exportable, Served, exportable, with_graphs
 from models.rankers.single_task import SingleTaskRanker
 from models.rankers.xgboost import Elsewhere, XGBoostRanker
 from models.settings import RankerSettings
@@ -59,8 +59,7 @@ def fit(
 
 def load(kind: str, files: Mapping[str, bytes]) -> Scorer:
     """The very ranker that wrote the files, with what maps its words; scored by its graph where there is one."""
-    found = calibrated.from_files(EVERY_KIND[kind], files)
-    return Served(exportable(found), files[GRAPH_FILE], files) if GRAPH_FILE in files else found
+    return with_graphs(calibrated.from_files(EVERY_KIND[kind], files), files)
 
 
 def exported(ranker: Scorer, rows: Columns) -> Scorer:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.rankers.encoding import require
 from models.rankers.protocol import Columns, Inputs, Predictions, Ranker, Scorer, TrainingData
-from models.rankers.served import GRAPH_FILE, Exportable, Served, plain
+from models.rankers.served import Exportable, Served, plain, with_graphs
 from models.rankers.words import Words, said_once, unpacked
 from models.settings import BY_SURFACE
 
@@ -107,8 +107,7 @@ class BySurfaceRanker:
 
         def part(at: str) -> Scorer:
             mine = {name.partition("/")[2]: of for name, of in files.items() if name.partition("/")[0] == at}
-            found: Any = cls.of.from_files(mine)
-            return Served(found, mine[GRAPH_FILE], mine) if GRAPH_FILE in mine else found
+            return with_graphs(cls.of.from_files(mine), mine)
 
         own = {surface: part(str(at)) for at, surface in enumerate(index["surfaces"])}
         return cls(own, part(OTHERS), index["further"])

@@ -1,13 +1,15 @@
 """A ranker whose probabilities are mapped to what came of them on held-out rows; to whoever asks, a ranker like any."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.rankers import graph
 from models.rankers.encoding import codes_of, require
 from models.rankers.graph import Encoded, Graph, Said, Traced
+from models.rankers.halves import Halved, Halves, Parts, halves_of
 from models.rankers.heads import Head
 from models.rankers.protocol import Columns, Inputs, Predictions, Ranker, Scorer
 from models.rankers.recalibration import Recalibration
@@ -48,16 +50,34 @@ class Calibrated:
 
     def encoded(self, features: Columns) -> Encoded[NDArray[Any]]:
         """Those of the ranker within, and the number of the surface: 0 of one that has no map of its own."""
-        require(features, (SURFACE,))
+        surface = self.surfaces(features)
         within = exportable(self.ranker).encoded(features)
-        surface = codes_of(features[SURFACE], self._surfaces, otherwise=0, unknown=0).astype(np.int32)
         return Encoded(within.numbers, np.column_stack([within.codes, surface]))
 
     def traced(self, to: Graph, given: Encoded[Traced]) -> Said:
         """As `predict`."""
         last = given.codes.shape[-1] - 1
         said = exportable(self.ranker).traced(to, Encoded(given.numbers, given.codes[..., :last]))
-        surface, codes = given.codes[..., last], self._surfaces
+        return self._mapped(said, given.codes[..., last])
+
+    @property
+    def halves(self) -> Halves | None:
+        """Those of the ranker within."""
+        return halves_of(self.ranker)
+
+    def surfaces(self, features: Columns) -> NDArray[np.int32]:
+        """See `Exportable`."""
+        require(features, (SURFACE,))
+        return codes_of(features[SURFACE], self._surfaces, otherwise=0, unknown=0).astype(np.int32)
+
+    def traced_halves(self, to: Graph, given: Parts[Traced]) -> Said:
+        """As `predict`."""
+        said = cast(Halved, self.ranker).traced_halves(to, given)
+        return self._mapped(said, graph.take(given.surface, given.kind))
+
+    def _mapped(self, said: Said, surface: Traced) -> Said:
+        """`surface`: its number."""
+        codes = self._surfaces
         click = self._click.traced(said.click, surface, codes)
         return Said(click, self._conversion.traced(said.conversion, surface, codes), said.further)
 

@@ -42,6 +42,8 @@ OF_REQUEST = tuple(
     if (feature.of == "user" and feature.kind == "number") or (feature.of == "decision" and feature.kind == "word")
 )
 """Those of `NUMERIC` and `CATEGORICAL` that all items of a request have in common: its user's, and what it says."""
+SEEN_OF_ITEM = tuple(dict.fromkeys(name for feature in _SHOWN for name in feature.sees if name != "item_id"))
+"""By which of an item's features what is made of it and a request may differ; and by whether it is of the user's."""
 HEAVY_TAILED = frozenset(feature.column for feature in _SHOWN if feature.heavy_tailed)
 """Those of `NUMERIC` to be looked at as log(1 + x)."""
 ATTRIBUTE_PREFIX = "attributes."
@@ -61,6 +63,8 @@ VECTORS = tuple(feature.column for feature in _SHOWN if feature.kind == "given")
 """What the catalogue gives of an item, (n, the longest), each as long as it was given."""
 EVERYTHING = TABLE | Inputs(ids=IDS, lists=LISTS, vectors=VECTORS)
 
+ITEM_ATTRIBUTES = f"{ATTRIBUTE_PREFIX}item."
+"""What begins the columns that an item's own attributes become."""
 SERVING_POSITION = 1
 """Position is a feature when learning (people look at the top) and fixed to this when scores are compared."""
 NO_BUCKET = -1
@@ -223,7 +227,6 @@ def decision_columns(
     clicked = (users["last_items"] == items["item_id"][:, None]).any(axis=1)
     columns: dict[str, NDArray[Any]] = {
         "user_id": context["user_id"],
-        "item_id": items["item_id"],
         "position": context.get("position", np.full(n, float(SERVING_POSITION))),
         **{feature.column: users[feature.name] for feature in _OF_USER},
         "user_item_interest": interest_of(users["interests"], bucket),
@@ -231,14 +234,38 @@ def decision_columns(
         "user_last10_share": share_of(users["last_buckets"], bucket),
         "user_session_share": share_of(users["session_buckets"], bucket),
         "user_clicked_item": np.where(np.isnan(users["impressions"]), np.nan, clicked),
-        **{feature.column: items[feature.name] for feature in _OF_ITEM if feature.column not in VECTORS},
-        **there({feature.column: items[feature.name] for feature in _OF_ITEM if feature.column in VECTORS}),
+        **item_columns(items),
         "task_type": task_types(context["surface"], tasks),
     }
     for name, column in context.items():
         if name in CATEGORICAL or name.startswith(ATTRIBUTE_PREFIX):
             columns[name] = attribute(name, column)
     return columns | _of_surfaces(context, items["category"], encodings)
+
+
+def item_columns(items: Columns) -> dict[str, NDArray[Any]]:
+    """Of `decision_columns` those that are the item's, whoever asks: all that `is_of_item` says, but for attributes."""
+    numbers_and_words = {feature.column: items[feature.name] for feature in _OF_ITEM if feature.column not in VECTORS}
+    vectors = there({feature.column: items[feature.name] for feature in _OF_ITEM if feature.column in VECTORS})
+    return {"item_id": items["item_id"], **numbers_and_words, **vectors}
+
+
+_ITEM_COLUMNS = frozenset({"item_id", *(feature.column for feature in _OF_ITEM)})
+
+
+def is_of_item(column: str) -> bool:
+    """Whether it says of an item what it says of it in any request."""
+    return column in _ITEM_COLUMNS or column.startswith(ITEM_ATTRIBUTES)
+
+
+def alike(items: Columns) -> Ints:
+    """(n,) one number for all items that are alike in `SEEN_OF_ITEM`, as `decision_columns` is given them."""
+    found = np.zeros(len(items["item_id"]), dtype=np.int64)
+    for name in SEEN_OF_ITEM:
+        column = items[name]
+        codes = coded(column)[0] + 1 if column.dtype == object else np.unique(column, return_inverse=True)[1]
+        found = np.unique(found * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1]
+    return found
 
 
 def _of_surfaces(context: Columns, category: Strings, encodings: Encodings) -> dict[str, Floats]:

@@ -56,12 +56,12 @@ class Graph:
     takes: list[Any] = field(default_factory=list)
     gives: list[Any] = field(default_factory=list)
 
-    def given(self, name: str, dtype: Any, *shape: int) -> "Traced":
-        """An input (rows, *shape)."""
+    def given(self, name: str, dtype: Any, *shape: int, rows: str = ROWS) -> "Traced":
+        """An input (rows, *shape); `rows`: another name for another number of them."""
         from onnx import helper
 
         of = np.dtype(dtype)
-        self.takes.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(of), [ROWS, *shape]))
+        self.takes.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(of), [rows, *shape]))
         return Traced(self, name, (OPEN, *shape), of)
 
     def constant(self, value: Any, dtype: Any = None) -> "Traced":

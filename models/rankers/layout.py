@@ -85,6 +85,8 @@ class Layout:
     def vectors(self, features: Columns) -> NDArray[np.float32]:
         """(n, vector) of the items, NaN where one has none, or one of another length or not of finite numbers."""
         none = np.empty((len(features[self.numeric[0]]), 0), np.float32)
+        if not self.vector:
+            return none
         return _of_length(np.asarray(features.get(VECTOR, none)), self.vector)
 
     def otherwise_long(self, features: Columns) -> int:

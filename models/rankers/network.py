@@ -53,6 +53,13 @@ def inputs(xp: Any, numbers: Any, looked: Any, present: Any) -> Any:
     return xp.concatenate([*parts, (total * total - squares) / 2], -1)
 
 
+def vectors(x: Any, numbers: int, words: int, listed: int, d: int) -> Any:
+    """(..., d) of (..., m) inputs of so many numbers and words: the sum of the words' vectors and the lists' mean."""
+    last = numbers + words * d
+    own = x[..., numbers:last].reshape((*x.shape[:-1], words, d)).sum(-2)
+    return own + x[..., last : last + d] if listed else own
+
+
 def gates(xp: Any, weights: Weights, x: Any) -> Any:
     """(..., T, E, n): how much each task takes of each expert; sums to 1 over the experts."""
     m = x.shape[-1]
@@ -68,22 +75,42 @@ def _shares(xp: Any, weights: Weights, flat: Any) -> Any:
 
 
 def logits(xp: Any, weights: Weights, x: Any) -> list[Any]:
-    """One (..., n) for each of `TASKS` and what follows them, of (..., n, m) inputs.
+    """One (..., n) for each of `TASKS` and what follows them, of (..., n, m) inputs."""
+    return rest(xp, weights, first(xp, weights, x))
 
-    Experts, gates and the linear path look at the inputs in one product, and rows come last from then on: what is done
-    row by row is done to long vectors.
+
+def first(xp: Any, weights: Weights, x: Any) -> Any:
+    """(..., h, n) what experts, gates and the linear path make of (..., n, m) inputs in one product, biases aside.
+
+    Rows come last from then on: what is done row by row is done to long vectors. It is linear: of inputs that are a sum
+    it is the sum of what it makes of the parts.
     """
-    m, experts, wide = weights["experts.weight"].shape
-    named = [weights[name].reshape((m, -1)) for name in ("experts.weight", "gates.weight", "wide.weight")]
-    flat = xp.swapaxes(xp.concatenate(named, -1), 0, 1) @ xp.swapaxes(x, -1, -2)
-    hidden, of_gates, straight = _parts(flat, [weight.shape[-1] for weight in named])
-    hidden = hidden.reshape((*x.shape[:-2], experts, wide, x.shape[-2])) + weights["experts.bias"][..., None]
+    return xp.swapaxes(flat(xp, weights), 0, 1) @ xp.swapaxes(x, -1, -2)
+
+
+def of_pairs(xp: Any, weights: Weights, d: int) -> Any:
+    """(d, h) by what `first` multiplies the products of pairs, the last d inputs."""
+    return flat(xp, weights)[..., -d:, :]
+
+
+def rest(xp: Any, weights: Weights, said: Any) -> list[Any]:
+    """`logits` of what `first` said, (..., h, n)."""
+    _, experts, wide = weights["experts.weight"].shape
+    _, tasks, _ = weights["gates.weight"].shape
+    hidden, of_gates, straight = _parts(said, [experts * wide, tasks * experts, tasks])
+    hidden = hidden.reshape((*said.shape[:-2], experts, wide, said.shape[-1])) + weights["experts.bias"][..., None]
     shares = _shares(xp, weights, of_gates)
     mixed = (shares[..., None, :] * _rectified(hidden)[..., None, :, :, :]).sum(-3)
     towers = xp.swapaxes(weights["towers.weight"], -1, -2) @ mixed + weights["towers.bias"][..., None]
     deep = (_rectified(towers) * weights["out.weight"][..., None]).sum(-2)
     found = deep + straight + weights["out.bias"][..., None]
     return [found[..., at, :] for at in range(found.shape[-2])]
+
+
+def flat(xp: Any, weights: Weights) -> Any:
+    """(m, h) the weights that look at inputs, side by side."""
+    named = [weights[name] for name in ("experts.weight", "gates.weight", "wide.weight")]
+    return xp.concatenate([weight.reshape((weight.shape[0], -1)) for weight in named], -1)
 
 
 def _rectified(x: Any) -> Any:

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.delays.targets import sigmoid
-from models.rankers import graph, network
+from models.rankers import graph, halves, network
 from models.rankers import heads as further
 from models.rankers.embeddings import ROWS, TABLE_FILE, Admission, Embeddings, cold
 from models.rankers.encoding import Encoding
 from models.rankers.features import EVERYTHING
 from models.rankers.graph import BLOCK, OPEN, Encoded, Graph, Said, Traced
+from models.rankers.halves import Halves, Parts
 from models.rankers.heads import Head
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
 from models.rankers.layout import PARENTS, VECTOR, Layout, rows_of
@@ -178,7 +179,26 @@ class VectorRanker:
         looked = graph.take(table, given.codes).astype(np.float32)
         own, looked, present = (of.reshape((OPEN, BLOCK, *of.shape[1:])) for of in (numbers, looked, present))
         x = network.inputs(graph, own, looked, present)
-        found = network.logits(graph, to.stored(NETWORK_FILE, files[NETWORK_FILE]), x)
+        return self._said(network.logits(graph, to.stored(NETWORK_FILE, files[NETWORK_FILE]), x))
+
+    @property
+    def halves(self) -> Halves | None:
+        """See `Halved`; a value's quantile is looked up by a column of every row."""
+        if any(head.by for head in self._heads):
+            return None
+        return Halves(self._layout, self._table, self._weights)
+
+    def surfaces(self, features: Columns) -> NDArray[np.int32]:
+        """See `Halved`."""
+        return np.zeros(len(features[self._layout.numeric[0]]), np.int32)
+
+    def traced_halves(self, to: Graph, given: Parts[Traced]) -> Said:
+        """See `Halved`."""
+        weights = to.stored(NETWORK_FILE, to_bytes(self._weights_and_memory()))
+        return self._said(network.rest(graph, weights, halves.joined(weights, given)))
+
+    def _said(self, found: list[Traced]) -> Said:
+        """Of the logits of each task, in blocks."""
         logits = [of.reshape((OPEN,)).astype(np.float64) for of in found]
         click, given_click = map(graph.sigmoid, logits[: len(TASKS)])
         if self._conversion is not None:
@@ -225,12 +245,14 @@ class VectorRanker:
         }
         if self._heads:
             tree["heads"] = [asdict(head) for head in self._heads]
-        memory = {f"adam.{name}": value for name, value in self._memory.items()}
         return {
             LAYOUT_FILE: json.dumps(tree, indent=0).encode(),
-            NETWORK_FILE: to_bytes({**self._weights, **memory}),
+            NETWORK_FILE: to_bytes(self._weights_and_memory()),
             **self._table.to_files(),
         }
+
+    def _weights_and_memory(self) -> Arrays:
+        return {**self._weights, **{f"adam.{name}": value for name, value in self._memory.items()}}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:

@@ -62,6 +62,8 @@ class Finder:
         if index is not None and isinstance(retriever, VectorRetriever):
             index.need_version(embeddings_version(retriever.item_vectors))
         self.retriever, self.index = retriever, index
+        # Told once: whether a class keeps a protocol takes longer to find out than the vector of a history.
+        self.vectors = retriever if isinstance(retriever, VectorRetriever) else None
 
     @classmethod
     def build(cls, retriever: Retriever, histories: Sparse, settings: RetrievalSettings, removed: Bools) -> Self:
@@ -75,8 +77,8 @@ class Finder:
 
     def find(self, history: Sparse, k: int, barred: Bools, by_popularity: Ints) -> tuple[Ints, Floats] | None:
         """Up to k item codes and their scores, none of `barred`; None where the history (1, items) says nothing."""
-        if self.index is not None and isinstance(self.retriever, VectorRetriever):
-            query = self.retriever.user_vectors(history)
+        if self.index is not None and self.vectors is not None:
+            query = self.vectors.user_vectors(history)
             if not query.any():
                 return None
             codes, products = self.index.search(query, k, barred)
@@ -113,6 +115,7 @@ class FirstStage:
         """
         self.items, self.k, self.removed = list(items), k, frozenset(removed)
         self._finders = list(finders)
+        self._ids = np.array(self.items, dtype=object)
         self._code = {item: code for code, item in enumerate(self.items)}
         self._by_popularity = np.argsort(-finders[0].retriever.popular, kind="stable")
 
@@ -154,9 +157,9 @@ class FirstStage:
         """Version (`embeddings_version`) and dimensions of each retriever with vectors, in the order of the finders."""
         return {kind: (version, vectors.shape[1]) for kind, version, vectors in self._spaces()}
 
-    def knows(self, item: str) -> bool:
-        """Whether the training did."""
-        return item in self._code
+    def code(self, item: str) -> int:
+        """Its place in `items`; -1 where the training did not know it."""
+        return self._code.get(item, -1)
 
     def search(self, recent: Sequence[str], barred: Bools | None = None, k: int | None = None) -> Found:
         """Up to `k` items (the stage's own k) for the items last taken up, in any order; none of those, none that is
@@ -207,7 +210,8 @@ class FirstStage:
         return codes, csr_array((np.ones(len(codes)), codes, np.array([0, len(codes)])), shape=(1, len(self.items)))
 
     def _named(self, codes: Ints) -> list[str]:
-        return [self.items[code] for code in codes.tolist()]
+        named: list[str] = self._ids[codes].tolist()
+        return named
 
     def to_files(self) -> dict[str, bytes]:
         """The item ids and the order of the retrievers as JSON, each retriever's files in a folder of its kind."""

@@ -129,10 +129,13 @@ class VectorIndex:
         if removed is not None and len(removed) <= self._codes[-1]:
             raise ValueError(f"removed needs an entry for each item up to {self._codes[-1]}; found {len(removed)}")
         scores, at, allowed = self._allowed(np.ascontiguousarray(queries, dtype=np.float32), k, removed)
-        first = np.argsort(~allowed, axis=1, kind="stable")[:, :k]
-        allowed, at = np.take_along_axis(allowed, first, axis=1), np.take_along_axis(at, first, axis=1)
-        scores = np.take_along_axis(scores, first, axis=1)
-        shape, width = (len(queries), k), first.shape[1]
+        if allowed[:, :k].all():  # as almost always
+            allowed, at, scores = allowed[:, :k], at[:, :k], scores[:, :k]
+        else:
+            first = np.argsort(~allowed, axis=1, kind="stable")[:, :k]
+            allowed, at = np.take_along_axis(allowed, first, axis=1), np.take_along_axis(at, first, axis=1)
+            scores = np.take_along_axis(scores, first, axis=1)
+        shape, width = (len(queries), k), at.shape[1]
         codes, products = np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf)
         codes[:, :width] = np.where(allowed, self._codes[at], -1)
         products[:, :width] = np.where(allowed, scores * self._facts.scale, -np.inf)

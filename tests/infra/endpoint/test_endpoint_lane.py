@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.endpoint.lane import LONGEST, SPARE, Lane, Late
+from infra.endpoint.lane import LONGEST, SPARE, Lane, Late, Pace
 
 BUDGET = 1.0
 
@@ -195,3 +196,40 @@ def test_a_request_with_less_time_is_taken_by_its_own(lane: Lane, clock: Clock) 
     assert lane.take(lambda: 1, clock.now + short, short) is None, "another is ahead"
     held.let_go.set()
     work.result(30)
+
+
+def test_a_few_that_are_turned_away_are_told_at_once(clock: Clock) -> None:
+    pace, gap = Pace(clock), 0.005
+    for n in range(1000):
+        clock.now = n * gap
+        assert pace.wait(clock.now + BUDGET, gap) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_many_wait_their_turn_and_none_longer_than_it_may(clock: Clock) -> None:
+    pace, gap = Pace(clock), 0.005
+    waits = [pace.wait(BUDGET, gap) for _ in range(1000)]
+    assert waits == pytest.approx([min(n * gap, BUDGET) for n in range(1000)])
+    assert pace.wait(clock.now - 1, gap) == 0.0  # whose time is over
+    clock.now = BUDGET + gap
+    assert pace.wait(clock.now + BUDGET, gap) == 0.0  # and with them gone, nobody waits for them
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.02), st.floats(-1, 2)), max_size=200))
+def test_whoever_asks_again_once_answered_asks_no_more_than_that(asked: list[tuple[float, float]]) -> None:
+    """No answer is late, and those that are not as late as they may be are a gap apart."""
+    clock = Clock()
+    pace, sent = Pace(clock), []
+    for after, left in asked:
+        clock.now += after
+        wait = pace.wait(clock.now + left, 0.005)
+        assert 0 <= wait <= max(0.0, left) + 1e-9
+        if wait < left - 1e-9:
+            sent.append(clock.now + wait)
+    assert all(b - a >= 0.005 - 1e-9 for a, b in pairwise(sent))
+
+
+def test_work_takes_as_long_as_it_usually_does(lane: Lane, clock: Clock) -> None:
+    assert lane.usual == 0.0
+    for _ in range(50):
+        done(lane, clock, 0.01)
+    assert lane.usual == pytest.approx(0.01)

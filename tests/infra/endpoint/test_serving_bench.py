@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bench.bench_serving import GOAL_MS, LOADS, SIZED, goals, kept, prove, sized
+from tests.bench.bench_serving import GOAL_MS, LOADS, NEVER_PAUSING, SIZED, drawn, goals, kept, prove, sized
 
 
 def test_every_load_is_answered_and_every_row_says_how() -> None:
@@ -11,9 +11,13 @@ def test_every_load_is_answered_and_every_row_says_how() -> None:
     assert [row["table"] for row in rows] == [
         "closed",
         *["open"] * len(LOADS),
+        *["never pausing"] * len(NEVER_PAUSING),
         "own candidates",
+        *["own candidates, open"] * len(LOADS),
+        *["mlflow"] * 2,
         *["sizing"] * len(SIZED),
     ]
+    assert drawn([row for row in rows if row["table"] == "open"]).startswith(b"<?xml")
     asked = [row for row in rows if row["table"] != "sizing"]
     assert all(row["requests"] > 0 and row["errors"] == 0 for row in asked)
     assert all(0 < row["p50_ms"] <= row["p99_ms"] <= row["p999_ms"] <= row["max_ms"] for row in asked)

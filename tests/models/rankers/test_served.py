@@ -1,6 +1,7 @@
 """What a graph says is what its ranker says: whatever comes in, however many rows, and wherever it is opened."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,17 @@ from hypothesis import strategies as st
 
 from models.rankers import RANKERS, exported, fit, load
 from models.rankers.calibrated import calibrated, maps_of, uncalibrated
-from models.rankers.features import CATEGORICAL, NUMERIC
+from models.rankers.features import CATEGORICAL, NUMERIC, is_of_item
 from models.rankers.graph import BLOCK, Graph
 from models.rankers.logistic import LogisticRanker
 from models.rankers.protocol import Columns, FurtherOutcome, Predictions, Scorer, TrainingData
 from models.rankers.recalibration import Beta, Isotonic, Recalibration
-from models.rankers.served import CLOSE, GRAPH_FILE, Served, Unlike, furthest
+from models.rankers.served import CLOSE, GRAPH_FILE, HALVES_FILE, Served, Unlike, furthest
 from models.settings import OutcomeSettings
 from tests.models.rankers.test_ranker_contract import SETTINGS, checkerboard
 
 GRAPHED = ["logistic", "crosses", "factorization", "single_task", "mmoe"]
+HALVED = ["single_task", "mmoe"]
 CLICK = Recalibration(Beta(0.8, 1.3, -0.4), {"a": Isotonic((0.1, 0.4), (0.3, 0.6))})
 CONVERSION = Recalibration(Isotonic((0.05, 0.4), (0.1, 0.6)), {"b": Beta(2.0, 2.0, 3.0)})
 
@@ -93,9 +95,38 @@ def test_a_row_scores_the_same_alone_as_in_a_batch(served: Scorer) -> None:
     assert nothing.p_click.shape == nothing.p_conversion.shape == (0,)
 
 
+@cache
+def fitted(kind: str) -> Served:
+    ranker = exported(calibrated(fit(kind, with_outcomes(checkerboard()), SETTINGS), CLICK, CONVERSION), strange())
+    assert isinstance(ranker, Served)
+    return ranker
+
+
+@pytest.mark.parametrize("kind", HALVED)
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_an_item_is_looked_at_once_and_says_the_same(kind: str, seed: int) -> None:
+    """Any items with any kinds of the rest, items that are known and items that are not; alone and together."""
+    ranker, of = fitted(kind), strange()
+    rng = np.random.default_rng(seed)
+    item, other = rng.integers(0, 300, 90), rng.integers(0, 300, 90)
+    whole = {name: column[item if is_of_item(name) else other] for name, column in of.items()}
+    kinds, inverse = np.unique(other[20:], return_inverse=True)
+    columns = {name: np.concatenate([whole[name][:20], column[kinds]]) for name, column in of.items()}
+    rows, of_row = np.concatenate([np.full(20, -1), item[20:]]), np.concatenate([np.arange(20), inverse + 20])
+    assert ranker.halves is not None
+    items = ranker.halves.items.of({name: column for name, column in of.items() if is_of_item(name)})
+    found = ranker.predict_halves(items, rows, columns, of_row)
+    assert furthest(ranker.predict(whole), found) < CLOSE / 2
+    for at in (3, 50):
+        alone = ranker.predict_halves(items, rows[[at]], columns, of_row[[at]])
+        assert alone.p_click[0] == found.p_click[at]
+
+
 def test_saving_and_loading_changes_nothing(plain: Scorer, served: Scorer) -> None:
     files = served.to_files()
-    assert files == {**plain.to_files(), GRAPH_FILE: files[GRAPH_FILE]}
+    graphs = {GRAPH_FILE, HALVES_FILE} if plain.kind in HALVED else {GRAPH_FILE}
+    assert files == {**plain.to_files(), **{name: files[name] for name in graphs}}
     assert exported(plain, strange()).to_files() == files  # the same bytes each time
     loaded = load(plain.kind, files)
     assert isinstance(loaded, Served)
