@@ -5,9 +5,10 @@ its last label comes in. 06:00 UTC, for the day that has just ended; its own sch
 not silence it.
 
 ## Reads and writes
-Reads the validated events, `labels`, the feature tables, `promotions` and `evidence`; `reevaluate` also `examples`,
-`candidates` and their bundles. Writes `serving_reports`, `readouts` and `reevaluations`, and adds `matured.json` to
-the evidence pack and `matured.*` to the candidate's MLflow run. The table below says which stage does what.
+Reads the validated events, `labels`, the feature tables, `promotions`, `evidence` and bundles; `reevaluate` also
+`examples` and `candidates`. Writes `serving_reports`, `readouts` and `reevaluations`, a page of each day
+(`reports/<day>.html` beside the bundles), and adds `matured.json` to the evidence pack and `matured.*` to the
+candidate's MLflow run. The table below says which stage does what.
 
 ## A task is red: what it means on call
 - **Up for reschedule, "NotReady"**: the day's labels or features are not published. Look at `daily_data`.
@@ -18,6 +19,10 @@ the evidence pack and `matured.*` to the candidate's MLflow run. The table below
 - **Anything else** is a crash, tried three times.
 - Serving is untouched by this DAG. Alarms are rows with `alarm` and a message in Slack, not red tasks: about serving in
   `serving_reports`, about a deployed model that would not be promoted again in `reevaluations`.
+- **An incident** (one message a day: opened, still open, closed) names its figures with their bounds, whom to suspect
+  first and what to look at next; the day's page shows every figure and its last 30 days. It closes by itself after
+  `monitoring.quiet_days` days within the bounds. An alarm that nobody would get up for is a bound that is too near:
+  `monitoring.max_*`.
 - **`stale_features_share`** is an alarm: requests were answered with features of another day than counted as known when
   they came. `late_features_minutes` above 0: `daily_data` was late that day, or nothing came online. 0: the endpoint
   served features before their time, so look at its clock and at the `event_time` that callers send.

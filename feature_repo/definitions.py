@@ -70,6 +70,7 @@ def views(lake: Path) -> dict[str, FeatureView]:
         "versions": String,
         "item_ids": Array(String),
         "removed": Array(String),
+        "unlisted": Array(String),
         "encodings": Array(String),
         "values": Array(String),
     }

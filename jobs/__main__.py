@@ -1,5 +1,6 @@
 """`python -m jobs`: list the stages; `python -m jobs <stage> --day D`: run one. The very command Airflow runs.
 
+`python -m jobs check --raw FOLDER` says what is missing, odd and fine in a raw lake, before anything runs.
 `python -m jobs config` prints the settings, `python -m jobs vacuum` deletes what dead runs left behind.
 `python -m jobs champion` prints what serves, by the ledger, or served (`--as-of TIME`).
 `python -m jobs rollback` takes the newest release back, with `--day D` that of a day.
@@ -16,10 +17,11 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import NoReturn
 
 from jobs import config
-from jobs.errors import EXIT_OK, UsageError, run_as_command
+from jobs.errors import EXIT_OK, Refused, UsageError, run_as_command
 from jobs.flow import STAGES
 
 BESIDES = {
@@ -54,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "stage",
         nargs="?",
-        help=f"config, vacuum, lose, champion, {', '.join(BESIDES)}, or one of: {', '.join(STAGES)}",
+        help=f"config, check, vacuum, lose, champion, {', '.join(BESIDES)}, or one of: {', '.join(STAGES)}",
     )
     parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
     parser.add_argument("--since", type=_day, help="also process every day from here to --day")
@@ -63,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--why", default="", help="deploy, rollback, reject: a note for the record; lose: why events never come"
     )
+    parser.add_argument("--raw", type=Path, metavar="FOLDER", help="check: a raw lake; that of the settings by default")
     parser.add_argument("--by", help="lose: who says so; the login name by default")
     for name in ("evidence", "bundle", "champion"):
         parser.add_argument(
@@ -105,6 +108,8 @@ def main(argv: Sequence[str]) -> int:
         champion = ledger.champion(Lake(settings.lake.root), settings.endpoint.name, options.as_of)
         print(json.dumps(champion, default=str))
         return EXIT_OK
+    if options.stage == "check":
+        return _check(settings, options)
     if options.stage == "lose":
         return _lose(settings, options)
     if options.stage not in (*STAGES, *BESIDES):
@@ -155,6 +160,16 @@ def main(argv: Sequence[str]) -> int:
         if failed:
             raise ranges.worst(run, failed)
     return EXIT_OK
+
+
+def _check(settings: config.Config, options: argparse.Namespace) -> int:
+    """One page on a day of a raw lake; 65 where `validate` would refuse the day."""
+    from jobs.validate import check
+
+    folder = options.raw or settings.lake.raw
+    seen = check.check(settings, folder, options.day)
+    print(seen.page(check.title(folder, seen, options.day)), flush=True)
+    return Refused.exit_code if seen.stops else EXIT_OK
 
 
 def _lose(settings: config.Config, options: argparse.Namespace) -> int:

@@ -78,6 +78,9 @@ class SourceSettings(Settings):
     data: Annotated[Path | None, NO_ROW] = Field(
         None, description="folder of a real log's files; the simulated world needs none"
     )
+    live: Annotated[bool | None, NO_ROW] = Field(
+        None, description="whether its logs still come, so that DAGs have a schedule; not set: those of parquet do"
+    )
     daily: Annotated[tuple[str, ...], NO_ROW] = Field(
         (),
         description="raw tables that come every day, beside impressions, which always do: a day without a file of one "
@@ -138,6 +141,22 @@ class ValidationSettings(Settings):
     max_quarantine_share: float = Field(0.05, ge=0, le=1, description="of a table's rows of a day; above it: refused")
 
 
+class SurfaceLabelSettings(Settings):
+    """What a click is on one surface: what `clicked` says of its impressions, to training, evidence and monitoring."""
+
+    click: str | None = Field(
+        None, description="a binary outcome of `outcomes` whose events count there in place of clicks; none: clicks do"
+    )
+    click_window_days: int | None = Field(
+        None, ge=1, description="impression to that event, at most the general one; not set: the general one"
+    )
+
+    @property
+    def span(self) -> timedelta | None:
+        """Impression to that event; None: as everywhere."""
+        return None if self.click_window_days is None else timedelta(days=self.click_window_days)
+
+
 class AttributionSettings(Settings):
     """Which clicks a purchase pays, and until when a missing one is unknown."""
 
@@ -152,6 +171,20 @@ class AttributionSettings(Settings):
     late_days: Annotated[int, Changes("validate")] = Field(
         2, ge=0, description="how many days late an event may come, and how many apart two copies of one may lie"
     )
+    surfaces: dict[str, SurfaceLabelSettings] = Field(
+        {}, description="label rules of surfaces by name: click, click_window_days; a mapping, given whole"
+    )
+
+    @model_validator(mode="after")
+    def _no_surface_waits_longer(self) -> Self:
+        """Or a dataset's embargo would not close its clicks."""
+        for name, own in self.surfaces.items():
+            if own.span is not None and own.span > self.to_click:
+                raise ValueError(
+                    f"surfaces: {name}.click_window_days must be at most the window of all, {self.to_click}; "
+                    f"found {own.click_window_days}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _each_window_is_given_once(self) -> Self:
@@ -194,7 +227,9 @@ class FeatureSettings(Settings):
     session_gap_minutes: int = Field(30, ge=1, description="a longer pause between a user's events ends the session")
     encoding_prior_impressions: float = Field(100.0, gt=0, description="pseudo-impressions of a target encoding")
     encoding_min_impressions: int = Field(10, ge=1, description="rarer values have no encoding; a default stands in")
-    online: Annotated[bool, NO_ROW] = Field(True, description="publish the newest values to the online store")
+    online: Annotated[bool | None, NO_ROW] = Field(
+        None, description="publish the newest values to the online store; not set: where `endpoint.url` is"
+    )
     online_store: Annotated[Literal["sqlite", "redis"], NO_ROW] = "sqlite"
     online_path: Annotated[Path, NO_ROW] = Field(
         ROOT / "var" / "online", description="registry, and the SQLite online store"
@@ -622,6 +657,19 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _labels_are_declared_outcomes(self) -> Self:
+        longest = self.attribution.click_window_days
+        fit = [name for name, of in self.outcomes.items() if of.kind == "binary" and of.through is None]
+        fit = [name for name in fit if self.outcomes[name].window_days <= longest]
+        wrong = {name: own.click for name, own in self.attribution.surfaces.items() if own.click not in (None, *fit)}
+        if wrong:
+            raise ValueError(
+                f"attribution.surfaces: a click can be a binary outcome that is not through another, within {longest}"
+                f" days: {', '.join(fit) or 'none is declared'}; found {wrong}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _gate_names_declared_outcomes(self) -> Self:
         named = [name for name in (*self.gate.must_rise, *self.gate.outcomes_must_not_fall) if "." in name]
         known = {f"{name}.{metric}" for name, of in self.outcomes.items() for metric in OUTCOME_METRICS[of.kind]}
@@ -629,6 +677,12 @@ class Config(Settings):
             there = ", ".join(sorted(known)) or "none: no further outcome is declared"
             raise ValueError(f"gate: metrics of further outcomes are {there}; found {', '.join(wrong)}")
         return self
+
+    @property
+    def online(self) -> bool:
+        """Whether the newest features go online: where it is said, else where an endpoint is configured."""
+        said = self.features.online
+        return "url" in self.endpoint.model_fields_set if said is None else said
 
     def digest(self, stage: str) -> str:
         """Sixteen hex digits that change with every setting that can change a row `stage` writes, and with no other.

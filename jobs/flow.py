@@ -81,7 +81,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         raw                 day    *"""),
     _stage("attribute", "conversions join the impressions that earned them",
            writes="labels", reads="""
-        impressions         around impression_id request_id event_time ingested_at user_id item_id
+        impressions         around impression_id request_id event_time ingested_at user_id item_id surface
         clicks,purchases    around *
         feedback            around *"""),
     _stage("featurize", "what was known of users, items and contexts at the end of the day",
@@ -138,10 +138,11 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         encodings           ever   *
         items               ever   item_id attributes removed
         users               ever   user_id attributes"""),
-    _stage("monitor", "what was served against what was judged: skew, drift, online quality",
+    _stage("monitor", "what was served against what was judged: skew, drift, online quality; incidents",
            writes="serving_reports", reads="""
-        impressions         day    * -ingested_at -propensity
-        labels              day    impression_id clicked click_known_at click_superseded click_matures_at
+        impressions         past   * -ingested_at
+        labels              past   * -request_id -item_id -known_at -conversion_credit -conversion_value -outcomes
+        requests            past   request_id candidates
         user_features       past   *
         item_features       past   *
         encodings           past   *
@@ -151,8 +152,11 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         deployments         ever   *"""),
     _stage("experiment", "the endpoint's requests against the logging policy's, with honest intervals",
            writes="readouts", reads="""
-        impressions         day    impression_id request_id user_id policy
-        labels              day    impression_id clicked click_known_at click_superseded click_matures_at
+        impressions         past   impression_id request_id event_time user_id surface device policy
+        labels              past   * -request_id -event_time -known_at -user_id -item_id -conversion_credit -outcomes
+        delay_curves        past   group age_days share
+        evidence            past   candidate_id document
+        promotions          ever   candidate_id verdict decided_at
         deployments         ever   *"""),
     _stage("reevaluate", "evidence is computed again once every label is in; which verdicts lasted",
            writes="reevaluations", reads="""

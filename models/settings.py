@@ -605,6 +605,7 @@ class WatchSettings(Settings):
     max_weight_change: float = Field(0.1, gt=0, description="of the mean weight that audits propensities, absolute")
     max_auc_shortfall: float = Field(0.01, gt=0, lt=0.5, description="AUC below what the probabilities promise")
     max_calibration: float = Field(1.25, gt=1, description="clicks predicted over clicks that came, or the inverse")
+    max_model_age_days: int = Field(14, ge=1, description="from the newest row that the live model learned from")
     max_delay_change: float = Field(0.25, gt=0, description="of the usual wait for a conversion, relative")
 
 

@@ -25,6 +25,7 @@ from infra.endpoint.arrival import arrived
 from infra.endpoint.control import BUSY, Control
 from infra.endpoint.decide import OUTCOMES, RANKED, admitted
 from infra.endpoint.errors import BadRequest, Rejected
+from infra.endpoint.exposed import Exposed, saying
 from infra.endpoint.models import source_of
 from infra.endpoint.processes import Launcher, Spawn
 from infra.endpoint.request import RankRequest, body_of, parse
@@ -53,6 +54,7 @@ class Server:
         self._registry = Registry(config.endpoint.state)
         self._loads = ThreadPoolExecutor(1, "load")
         self._surfaces = config.endpoint.surfaces
+        self._exposed = Exposed(config.experiments)
         self._launcher = Launcher(config.endpoint, spawn)
         self._capture = Capture(config.endpoint.state / CAPTURE)
         self._shadows = Capture(config.endpoint.state / SHADOWS)
@@ -156,10 +158,11 @@ class Server:
             asked = parse(body, RankRequest)
             key = asked.user_id or asked.request_id
             serving = serving.of(key, target)
-            variant = target or serving.choose(key)
+            seen = self._exposed.of(asked)
+            variant = target or self._exposed.variant(seen, serving.variants) or serving.choose(key)
             processes = serving.variants[variant]
             asked = admitted(self._surfaces, processes.bundle, asked)
-            answer = await processes.answer(variant, asked, body, began)
+            answer = saying(await processes.answer(variant, asked, body, began), seen)
         except BadRequest as error:
             self._refusals[name, "ModelError"] += 1
             return _model_error(str(error))

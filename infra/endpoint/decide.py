@@ -393,10 +393,10 @@ def _removed(bundle: Bundle, packed: Sequence[Packed]) -> frozenset[str]:
 def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: frozenset[str]) -> Offer:
     """The fallback is asked for items alone, which is all that popularity looks at."""
     first = bundle.retrieval
-    barred = None if first is None else first.barred(removed, catalogue.ids or None)
+    barred = None if first is None else first.barred(removed | published.unlisted, catalogue.ids or None)
     if first is not None:
         catalogue.rows_of(first)
-    ids = [item for item in catalogue.ids if item not in removed]
+    ids = [item for item in catalogue.ids if item not in removed | published.unlisted]
     if not catalogue.ids and first is not None:
         ids = first.search((), barred).items
     words = {column: catalogue.words(column) for column in bundle.policy.columns}

@@ -34,7 +34,7 @@ from infra.stack.demo import Days, history, new_day, overrides
 from infra.stack.memory import Peak
 from infra.stack.processes import Component, Stack, StackError
 from infra.stack.status import services, table
-from infra.stack.watching import watchers
+from infra.stack.watching import missing, watchers
 from jobs import config
 from jobs.config import ROOT
 from jobs.errors import EXIT_OK, UsageError, run_as_command
@@ -61,7 +61,7 @@ class Standing:
 
     def start(self, watched: bool) -> None:
         """All components, ready, `watched` or not; what is not Airflow comes up while Airflow's database is made."""
-        urls = {**self.layout.urls(), **(self.layout.watched() if watched else {})}
+        urls = self.layout.watched() if watched else self.layout.urls()
         services = components(self.layout, self.environ)
         services += watchers(self.layout.folder, urls, self.environ) if watched else []
         airflow = [c for c in services if c.name.startswith("airflow")]
@@ -141,7 +141,7 @@ def up(name: str, source: str, data: Path | None) -> int:
     _say(f"Airflow   {layout.airflow}   log in as {USER} / {layout.password}")
     _say(f"MLflow    {layout.mlflow}")
     _say(f"endpoint  {layout.endpoint}   (boto3: endpoint_url)")
-    _say(_watching(layout.watched()))
+    _say(_watching(stack.facts["urls"]))
     if fresh:
         _say(f"{days.first}..{days.eve} is being processed and a model trained (follow it: {stack.log('pilot')});")
         _say(f"then the promotion waits for you: {layout.airflow}/required_actions")
@@ -204,7 +204,7 @@ def status(name: str | None) -> int:
 def _watching(urls: Mapping[str, str]) -> str:
     if "prometheus" in urls:
         return f"watched   {urls['prometheus']}/alerts   (Prometheus, of endpoint, pipeline and host)"
-    return f"watched   {urls['exporter']}/metrics   (no prometheus on this machine: nobody reads it, nothing alarms)"
+    return f"watched   {urls['exporter']}/metrics   ({missing()}: nobody reads it, nothing alarms)"
 
 
 def config_day(text: str) -> Any:

@@ -65,8 +65,12 @@ class Layout:
         return {"airflow": self.airflow, "mlflow": self.mlflow, "endpoint": self.endpoint}
 
     def watched(self) -> dict[str, str]:
-        """What of this a stack that stays has too: the exporter, and Prometheus where it is on this machine."""
-        return {"exporter": self.exporter, **({"prometheus": self.prometheus} if watching.is_here() else {})}
+        """What a person can open of a stack that stays: the exporter too, and Prometheus where one can be started."""
+        return {
+            **self.urls(),
+            "exporter": self.exporter,
+            **({} if watching.missing() else {watching.BINARY: self.prometheus}),
+        }
 
 
 def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from infra.stack.chain import Chain
@@ -34,13 +34,17 @@ class Days:
 
 def overrides(source: str, data: Path | None, placed: Mapping[str, str]) -> tuple[dict[str, str], Days]:
     """The settings a source needs beside where things lie, and its days; a short log gets a short train window."""
-    from jobs.sources import open_source
+    from jobs.sources import open_source, places
 
     chosen = {"source.name": source, **({"source.data": str(data.resolve())} if data else {})}
+    chosen |= places(config.load(config.environment({**placed, **chosen})))
     settings = config.load(config.environment({**placed, **chosen}))
     days = Days(*open_source(settings).span())
     if days.count < MINIMUM_DAYS:
         raise StackError(f"the demo needs {MINIMUM_DAYS} days of logs; {source} has {days.first}..{days.last}")
+    if days.last < datetime.now(UTC).date() - timedelta(days=1):
+        # A scheduled run would wait two hours for a yesterday that never comes, in the place of the history's.
+        chosen["source.live"] = "false"
     longest = _room_to_train(settings, days)
     for name in ("train_days", "warm_train_days"):
         if getattr(settings.dataset, name) > longest:

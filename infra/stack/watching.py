@@ -1,6 +1,8 @@
 """What watches a stack that stays: the exporter of pipeline and host, and Prometheus where this machine has it."""
 
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +13,12 @@ import yaml
 from infra.stack import airflow_api
 from infra.stack.processes import Component
 from jobs.config import ROOT
+from jobs.errors import one_line
 
 FOLDER = ROOT / "infra" / "prometheus"
 BINARY = "prometheus"
+OLDEST = (2, 42)
+"""The first that knows `keep_firing_for`."""
 KEPT = "15d"
 """How long Prometheus keeps what it has scraped."""
 
@@ -27,9 +32,20 @@ def watchers(folder: Path, urls: Mapping[str, str], environ: Mapping[str, str]) 
     return found
 
 
-def is_here() -> bool:
-    """Whether this machine has a Prometheus to start."""
-    return shutil.which(BINARY) is not None
+def missing() -> str | None:
+    """Why no Prometheus can be started on this machine; None where one can."""
+    binary = shutil.which(BINARY)
+    if binary is None:
+        return "no prometheus on this machine"
+    try:
+        asked = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{binary} does not run: {one_line(error)}"
+    said = asked.stdout + asked.stderr
+    version = re.search(r"version (\d+)\.(\d+)", said)
+    if version is None or tuple(map(int, version.groups())) < OLDEST:
+        return f"{binary} must be {'.'.join(map(str, OLDEST))} or newer; found {one_line(said, 60)}"
+    return None
 
 
 def prometheus(folder: Path, urls: Mapping[str, str], environ: Mapping[str, str]) -> Component:

@@ -18,8 +18,10 @@ one was credited with. What was told before stays readable: the credit that ende
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +39,7 @@ Outcomes = Mapping[str, OutcomeSettings]
 """Further ones by name, in order of names."""
 NONE: Outcomes = MappingProxyType({})
 COLUMNS = {
-    "impressions": ("impression_id", "request_id", "event_time", "ingested_at", "user_id", "item_id"),
+    "impressions": ("impression_id", "request_id", "event_time", "ingested_at", "user_id", "item_id", "surface"),
     "clicks": ("click_id", "impression_id", "event_time", "ingested_at", "user_id", "item_id"),
     "purchases": ("purchase_id", "event_time", "ingested_at", "user_id", "item_id", "value"),
 }
@@ -298,23 +300,27 @@ def _same_event(ids: pa.ChunkedArray, times: pa.ChunkedArray, events: pa.Table, 
 def labels(
     impressions: pa.Table, earned: pa.Table, settings: AttributionSettings, outcomes: Outcomes = NONE
 ) -> pa.Table:
-    """The `labels` rows of unique `impressions`: what came of each, from when it was known, what was said before."""
+    """The `labels` rows of unique `impressions`: what came of each, from when it was known, what was said before.
+
+    `clicked` is what counts as a click on the impression's surface (`settings.surfaces`). A purchase comes of a click
+    whatever that is.
+    """
     row = _same_event(earned.column("shown_id"), earned.column("shown_at"), impressions, "impression_id")
-    bought, click = _flags(earned.column("bought")), _flags(earned.column("outcome").is_null())
+    bought, rules = _flags(earned.column("bought")), ClickRules.of(impressions.column("surface"), settings, outcomes)
     mine = np.flatnonzero((row != ABSENT) & bought)
-    clicked = _outcome(earned, row, np.flatnonzero((row != ABSENT) & ~bought & click), len(impressions))
+    clicked = _outcome(earned, row, rules.clicks(earned, row), len(impressions))
     converted = _outcome(earned, row, mine, len(impressions))
     credit, value = (np.asarray(earned.column(name).to_numpy(), dtype=np.float64)[mine] for name in ("credit", "value"))
     # In one order, because a float sum depends on it.
     order = np.lexsort((value, credit, row[mine]))
     shown = impressions.column("event_time")
     columns = {
-        **{name: impressions.column(name) for name in COLUMNS["impressions"] if name != "ingested_at"},
+        **{name: impressions.column(name) for name in COLUMNS["impressions"]},
         "known_at": impressions.column("ingested_at"),
         "clicked": clicked[0].is_valid(),
         "click_known_at": clicked[0],
         "click_superseded": clicked[1],
-        "click_matures_at": pc.add(shown, settings.to_click),
+        "click_matures_at": _times(microseconds(shown) + rules.window),
         "converted": converted[0].is_valid(),
         "conversion_known_at": converted[0],
         "conversion_superseded": converted[1],
@@ -326,6 +332,39 @@ def labels(
     schema = LAKE["labels"].schema
     table = pa.table({name: columns[name] for name in schema.names}).cast(schema)
     return table.sort_by([("event_time", "ascending"), ("impression_id", "ascending")])
+
+
+@dataclass(frozen=True)
+class ClickRules:
+    """What is a click of m impressions: an event of `names[code]` (m,), a click where that is "", within
+    `window` (m,) microseconds.
+    """
+
+    names: tuple[str, ...]
+    code: Indices
+    window: Indices
+
+    @classmethod
+    def of(cls, surface: pa.ChunkedArray, settings: AttributionSettings, outcomes: Outcomes) -> Self:
+        """By each impression's surface."""
+        names = ("", *sorted({own.click for own in settings.surfaces.values() if own.click is not None}))
+        code, window = np.zeros(len(surface), np.int64), np.full(len(surface), _us(settings.to_click))
+        for on, own in settings.surfaces.items():
+            mine = _flags(pc.fill_null(pc.equal(surface, on), False))
+            longest = outcomes[own.click].span if own.click else settings.to_click
+            code[mine] = names.index(own.click or "")
+            window[mine] = _us(min(own.span or longest, longest))
+        return cls(names, code, window)
+
+    def clicks(self, earned: pa.Table, row: Indices) -> Indices:
+        """The rows of `earned` that are a click of the impression each credits, `row`."""
+        named = pc.fill_null(earned.column("outcome"), "")
+        known = np.flatnonzero((row != ABSENT) & ~_flags(earned.column("bought")))
+        code = _rows(pc.index_in(named, pa.array(self.names, STR)))[known]
+        at, shown = (microseconds(earned.column(name))[known] for name in ("event_time", "shown_at"))
+        of = row[known]
+        counted: Indices = known[(code == self.code[of]) & (at - shown < self.window[of])]
+        return counted
 
 
 def _further(earned: pa.Table, row: Indices, shown: pa.ChunkedArray, outcomes: Outcomes) -> pa.Array:

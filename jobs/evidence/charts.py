@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-ROW_HEIGHT = 28
+ROW_HEIGHT, SPARK_WIDTH = 28, 132
 SIZE, LEFT, BOTTOM, TOP, RIGHT = 340, 46, 40, 12, 20
 """Of a square chart, in its own units."""
 
@@ -243,6 +243,31 @@ def bars(sides: Mapping[str, Sequence[float]], names: Sequence[str], across: str
         parts.append(f'<text x="{x}" y="{SIZE - BOTTOM + 16}" text-anchor="middle">{escape(name)}</text>')
     parts.append(plane.name_across(across))
     return _square("".join(parts), says)
+
+
+def trend(days: Sequence[Mark | None], alarmed: Sequence[bool], says: str) -> Markup:
+    """A figure over days, oldest first, within its band: a dot at the end, and where one alarmed; a day may lack it.
+
+    Small enough to stand in a row of a table; what it is worth is said beside it.
+    """
+    known = [(place, mark) for place, mark in enumerate(days) if mark is not None]
+    low = min((mark.low for _, mark in known), default=0.0)
+    high = max((mark.high for _, mark in known), default=0.0)
+    reach, step = (high - low) or abs(high) or 1.0, (SPARK_WIDTH - 8) / max(1, len(days) - 1)
+
+    def at(place: int, figure: float) -> str:
+        return f"{4 + place * step:.1f},{4 + (ROW_HEIGHT - 8) * (1 - (figure - low) / reach):.1f}"
+
+    around = " ".join([at(p, m.high) for p, m in known] + [at(p, m.low) for p, m in reversed(known)])
+    parts = [f'<polygon class="band" points="{around}"/>']
+    parts.append(f'<polyline class="curve thin" points="{" ".join(at(p, m.value) for p, m in known)}"/>')
+    for place, mark in known:
+        if alarmed[place] or place == len(days) - 1:
+            x, y = at(place, mark.value).split(",")
+            parts.append(f'<circle class="dot{" alarmed" if alarmed[place] else ""}" cx="{x}" cy="{y}" r="3"/>')
+    box = f'class="spark" viewBox="0 0 {SPARK_WIDTH} {ROW_HEIGHT}" width="{SPARK_WIDTH}" height="{ROW_HEIGHT}"'
+    side = known[-1][1].side if known else ""
+    return _drawing(box, f'<g class="{side}">{"".join(parts)}</g>', says)
 
 
 def _square(content: str, says: str) -> Markup:

@@ -1,7 +1,7 @@
 """What the endpoint's requests earned against the logging policy's on the same day. No I/O.
 
 Users are assigned by whoever routes the traffic; a request whose endpoint call failed met the logging policy and counts
-there. Not yet: interleaving, sequential looks, variance reduction.
+there. Declared experiments are read by `jobs.experiment.readout`.
 """
 
 from typing import Any

@@ -1,47 +1,133 @@
-"""`experiment`: the day's requests that the endpoint answered against those of the logging policy."""
+"""`experiment`: the endpoint's requests of a day against the logging policy's, and every declared A/B test.
+
+A test is read on each of its days and until its labels are closed, always over all its days so far. What the endpoint
+said of exposures it reads from the local data capture; where there is none, arms are those that ids draw.
+"""
 
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.asof.core import microseconds
 from jobs.deployments import ledger
-from jobs.experiment import core
+from jobs.experiment import core, funnel, page, readout, users
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
-from jobs.outcomes import immature_note, told_by, with_clicks
+from jobs.moment.columns import numbers
+from jobs.outcomes import closes_on, immature_note, told_by, with_clicks
+from jobs.serving import captured
+from jobs.serving.capture import CAPTURE
 from jobs.serving.served import served_by
+from models.experiments.metrics import DAY
+from models.experiments.settings import ExperimentSettings
 
 IMPRESSIONS = ["impression_id", "request_id", "user_id", "policy"]
 LABELS = ["impression_id", *told_by("clicked")]
+FUNNEL = "funnel.html"
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Publish `readouts` of each day; a day on which the endpoint served nothing is published empty, with a note."""
+    """Publish `readouts` of each day; a day with nothing to read is published empty, with a note."""
     deployed = sorted({row["candidate_id"] for row in ledger.released(run)})
-    served = {str(day): _day(run, day, deployed) for day in run.days}
-    return {"served_requests": served}
+    served, read = {}, {}
+    for day in run.days:
+        rows, served[str(day)] = _served(run, day, deployed)
+        tests = {one.name: _test(run, one, day) for one in run.config.experiments}
+        read[str(day)] = sorted(name for name, found in tests.items() if found)
+        rows += [row for found in tests.values() for row in found]
+        notes = {} if served[str(day)] else {"experiment": "the endpoint decided nothing on this day"}
+        table = pa.Table.from_pylist(rows, LAKE["readouts"].schema)
+        run.publish("readouts", {"day": day.isoformat()}, table, notes=notes)
+    return {"served_requests": served, "experiments": read, "funnel": str(_funnel(run))}
 
 
-def _day(run: Run, day: date, deployed: list[str]) -> int:
+def _funnel(run: Run) -> Path:
+    """Write the page over all candidates with evidence up to the day, whole or not at all; returns where it lies."""
+    steps = [row for row in run.read("deployments").to_pylist() if row["at"] < midnight(run.day + timedelta(days=1))]
+    known = funnel.candidates(
+        run.read("evidence", columns=["candidate_id", "document"]).to_pylist(),
+        run.read("promotions", columns=["candidate_id", "verdict", "decided_at"]).to_pylist(),
+        steps,
+        run.read("readouts").to_pylist(),
+        run.config.gate.confidence,
+    )
+    path = run.config.lake.results.parent / FUNNEL
+    draft = path.with_name(f".{FUNNEL}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft.write_text(page.html(known, funnel.trusted(known, run.config.gate.confidence)), encoding="utf-8")
+    draft.replace(path)
+    return path
+
+
+def _served(run: Run, day: date, deployed: list[str]) -> tuple[list[dict[str, Any]], int]:
+    """The endpoint against logging: rows, and how many requests it answered."""
     impressions = run.read("impressions", [day], columns=IMPRESSIONS)
     cut = midnight(day + timedelta(days=1))
     shown = with_clicks(impressions, run.read("labels", [day], columns=LABELS), cut)
     shown = shown.append_column("served", served_by(shown["policy"], deployed))
-    partition, schema = {"day": day.isoformat()}, LAKE["readouts"].schema
     variants = sorted(pc.unique(shown.filter(shown["served"])["policy"]).to_pylist())
     if not variants:
-        note = "the endpoint decided nothing on this day"
-        run.say(f"{day}: {note}")
-        run.publish("readouts", partition, schema.empty_table(), notes={"experiment": note})
-        return 0
+        run.say(f"{day}: the endpoint decided nothing on this day")
+        return [], 0
     controls = sorted(pc.unique(shown.filter(pc.invert(shown["served"]))["policy"]).to_pylist())
     found = core.readout(shown, run.config.gate.confidence)
-    note = immature_note(shown, cut)
-    rows = core.rows(found, ", ".join(controls), ", ".join(variants), note)
-    run.publish("readouts", partition, pa.Table.from_pylist(rows, schema))
+    rows = core.rows(found, ", ".join(controls), ", ".join(variants), immature_note(shown, cut))
     served: int = pc.count_distinct(shown.filter(shown["served"])["request_id"]).as_py()
     run.say(f"{day}: {served} requests answered by {', '.join(variants)}")
-    return served
+    return rows, served
+
+
+def _test(run: Run, one: ExperimentSettings, day: date) -> list[dict[str, Any]]:
+    """The rows of an A/B test as known at the end of a day; none before its start, and once all of it is closed."""
+    ends = one.design.end
+    last = midnight(ends + timedelta(days=1)) - timedelta(microseconds=1)
+    if not one.start <= day <= closes_on(last, run.config.attribution, {}):
+        return []
+    cut, late_days = midnight(day + timedelta(days=1)), run.config.attribution.late_days
+    there = set(run.published_days("impressions")) & set(run.published_days("labels"))
+    days = [first for n in range((min(day, ends) - one.start).days + one.before_days + 1)
+            if (first := one.start - timedelta(days=one.before_days - n)) in there]  # fmt: skip
+    rows = users.joined(
+        run.read("impressions", days, columns=users.IMPRESSIONS),
+        run.read("labels", days, columns=users.LABELS),
+        cut,
+        late_days,
+    )
+    state = run.config.endpoint.state / CAPTURE
+    exposed = [captured.exposed(captured.lines(state / f"date={of}")) for of in days if of >= one.start]
+    others = [other.design for other in run.config.experiments if other.name != one.name and other.start <= ends]
+    found = users.met(
+        rows,
+        pa.concat_tables([captured.EXPOSED.empty_table(), *exposed]),
+        one,
+        others,
+        cut,
+        _share(run, rows, cut.timestamp()),
+        run.config.release.slow_ms,
+    )
+    closes = closes_on(min(cut, last), run.config.attribution, {})
+    told = readout.rows(one, found, day, closes)
+    for row in told:
+        if row["metric"] == readout.VERDICT:
+            run.say(f"{day}: {one.name}, {row['variant']}: {row['verdict']}")
+    return told
+
+
+def _share(run: Run, rows: pa.Table, now: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """(n,) of each row's conversions how much is heard of: by the newest delay curve; without one, all or nothing."""
+    closed = numbers(rows["closed"])
+    curves = [day for day in run.published_days("delay_curves") if day <= run.day]
+    if not curves:
+        return closed
+    curve = run.read("delay_curves", [max(curves)], columns=["group", "age_days", "share"])
+    curve = curve.filter(pc.equal(curve["group"], "all")).sort_by("age_days")
+    if not len(curve):
+        return closed
+    age = (now - microseconds(rows["event_time"]) / users.SECOND) / DAY
+    grid, share = (np.append(0.0, numbers(curve[name])) for name in ("age_days", "share"))
+    return np.where(closed > 0, 1.0, np.interp(age, grid, share))

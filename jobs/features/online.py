@@ -69,6 +69,8 @@ class Publication:
     """(encoding, value) pairs."""
     removed: Sequence[str] = ()
     """Items that are deleted or blocked, sorted."""
+    unlisted: Sequence[str] = ()
+    """Items that were shown though the catalogue does not list them, sorted; none where there is no catalogue."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Published:
     """What is asked before it must not be answered with this."""
     removed: frozenset[str] = frozenset()
     """Items that must not be offered, whenever it is asked: of all publications the newest one's count."""
+    unlisted: frozenset[str] = frozenset()
+    """Items that are known and may be ranked where a request brings them, and are never offered."""
 
 
 def publish(
@@ -129,9 +133,8 @@ def publish(
             keys += 0 if unchanged else _write(store, view, table)
         item_ids = sorted(views["item_features"]["item_id"].to_pylist())
         pairs = zip(*(views["encodings"][name].to_pylist() for name in ("encoding", "value")), strict=True)
-        _write(
-            store, "publications", _marker(Publication(day, at, versions, item_ids, list(pairs), _removed(items)), at)
-        )
+        told = (_removed(items), _unlisted(rows["item_features"], items))
+        _write(store, "publications", _marker(Publication(day, at, versions, item_ids, list(pairs), *told), at))
         return keys
 
 
@@ -375,6 +378,7 @@ def _publication(store: "FeatureStore") -> Publication | None:
         item_ids=tuple(row["item_ids"][0] or ()),
         encodings=tuple(zip(row["encodings"][0] or (), row["values"][0] or (), strict=True)),
         removed=tuple(row["removed"][0] or ()),
+        unlisted=tuple(row.get("unlisted", [None])[0] or ()),
     )
 
 
@@ -383,9 +387,12 @@ def _read_publication(store: "FeatureStore", newest: Publication) -> Published:
     rows = _read_all(store, "catalogue", {"item_id": newest.item_ids})
     named, values = ([pair[part] for pair in newest.encodings] for part in (0, 1))
     rates = _read_all(store, "encodings", {"encoding": named, "value": values})
-    items = _packed(rows, list(newest.item_ids), rows.get("attributes", []))
+    removed, unlisted = frozenset(newest.removed), frozenset(newest.unlisted)
+    told = zip(newest.item_ids, rows.get("attributes", []), strict=True)
+    attributes = [None if item in unlisted else text for item, text in told]  # what left the catalogue has old ones
+    items = _packed(rows, list(newest.item_ids), attributes)
     encodings = _encodings(newest.encodings, rates.get("click_rate", []))
-    return Published(newest.day, items, encodings, newest.available_at, frozenset(newest.removed))
+    return Published(newest.day, items, encodings, newest.available_at, removed, unlisted)
 
 
 @contextmanager
@@ -432,6 +439,14 @@ def _removed(items: pa.Table | None) -> list[str]:
     return sorted(items.filter(pc.fill_null(items["removed"], False))["item_id"].to_pylist())
 
 
+def _unlisted(shown: pa.Table, items: pa.Table | None) -> list[str]:
+    """The ids of item features that a catalogue, where there is one, does not list."""
+    if items is None or not len(items):
+        return []
+    listed = pc.is_in(shown["item_id"], items["item_id"].combine_chunks())
+    return sorted(shown.filter(pc.invert(listed))["item_id"].to_pylist())
+
+
 def _marker(publication: Publication | None, at: datetime) -> pa.Table:
     """One row; of no publication, that there is none."""
     row = {
@@ -441,6 +456,7 @@ def _marker(publication: Publication | None, at: datetime) -> pa.Table:
         "versions": json.dumps(publication.versions if publication else {}, sort_keys=True),
         "item_ids": publication.item_ids if publication else [],
         "removed": publication.removed if publication else [],
+        "unlisted": publication.unlisted if publication else [],
         "encodings": [name for name, _ in publication.encodings] if publication else [],
         "values": [value for _, value in publication.encodings] if publication else [],
     }

@@ -159,14 +159,27 @@ RULES: dict[str, Callable[[ItemsOfDay], Values]] = {
 """How each declared feature of items is counted, one value per item of the snapshot."""
 
 
+def _with_unlisted(snapshot: pa.Table, shown: pa.Array) -> pa.Table:
+    """The snapshot, and a row of nothing but its id for each shown item that it lacks."""
+    others = shown.filter(pc.invert(pc.is_in(shown, snapshot["item_id"].cast(pa.string()).combine_chunks())))
+    if not len(others):
+        return snapshot
+    nothing = {field.name: pa.nulls(len(others), field.type) for field in snapshot.schema}
+    return pa.concat_tables([snapshot, pa.table({**nothing, "item_id": others})], promote_options="permissive")
+
+
 def item_features(counts: ItemCounts, snapshots: Sequence[pa.Table], window: Window) -> Iterator[pa.Table]:
-    """One `item_features` table per feature day, sorted by item: every item of that day's snapshot, seen or not."""
+    """One `item_features` table per feature day, sorted by item: every item of that day's snapshot, seen or not, and
+    every other that was shown in the long-term window, of which nothing but its events is known.
+    """
     prior = overall(counts, window)
-    ids = pa.chunked_array([s["item_id"].cast(pa.string()).combine_chunks() for s in snapshots]).unique()
+    listed = [s["item_id"].cast(pa.string()).combine_chunks() for s in snapshots]
+    ids = pa.chunked_array([*listed, counts.item_id]).unique()
     codes = pc.fill_null(pc.index_in(counts.item_id, ids), -1).to_numpy(zero_copy_only=False).astype(np.int64)
     counted = Counted(counts, codes, len(ids), window)
     for at, (day, snapshot) in enumerate(zip(window.days, snapshots, strict=True)):
-        snapshot = snapshot.sort_by("item_id")
+        shown = ids.filter(pa.array(counted("impressions", None, False)[:, at] > 0))
+        snapshot = _with_unlisted(snapshot, shown).sort_by("item_id")
         rows = pc.index_in(snapshot["item_id"].cast(pa.string()), ids).to_numpy().astype(np.int64)
         of = ItemsOfDay(counted, day, at, snapshot, rows, prior)
         columns = {

@@ -62,7 +62,7 @@ def run(run: Run) -> dict[str, Any]:
         users, items = rows["user_features"], rows["item_features"]
     run.say(f"published {run.days[0]}..{run.days[-1]}; newest day: {users} users, {items} items")
     counts = {"users": users, "items": items, "events": events}
-    if not run.config.features.online:
+    if not run.config.online:
         return {**counts, "online_keys": 0}
     keys, late = _put_online(run)
     run.say(f"{keys} keys online in {run.config.features.online_store}")

@@ -56,7 +56,7 @@ def files(raw: Path, table: str, day: date) -> list[Path]:
     if not found and table == REQUIRED:
         raise NotReady(f"{_nothing(raw, table, day)}{if_never(day)}")
     if not found and table in SNAPSHOTS:
-        earlier = (before for before in _days(raw / table) if before < day)
+        earlier = (before for before in days(raw / table) if before < day)
         return next(filter(None, (_files(raw, table, before) for before in earlier)), [])
     return found
 
@@ -82,7 +82,7 @@ def _nothing(raw: Path, table: str, day: date) -> str:
     return f"raw {table} of {day} needs {folder}/hour=HH/*.parquet; found {state}"
 
 
-def _days(folder: Path) -> list[date]:
+def days(folder: Path) -> list[date]:
     """The days that have a folder, newest first."""
     found = []
     for path in folder.glob("date=????-??-??"):

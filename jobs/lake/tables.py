@@ -5,8 +5,9 @@ for features, which `models.features` declares.
 publish (Delta). Times are UTC microseconds, ids are strings, days are UTC dates.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -434,24 +435,34 @@ LAKE: dict[str, Table] = {
         ),
         Table(
             "serving_reports",
-            "how the endpoint did on a day, one figure a row",
-            ("metric",),
+            "how the endpoint and its traffic did on a day, one figure a row",
+            ("metric", "surface"),
             {
                 "metric": _c(STR),
+                "surface": _c(STR),  # "": all of them
                 "value": _c(pa.float64(), "?"),
                 "stderr": _c(pa.float64(), "?"),
                 "low": _c(pa.float64(), "?"),
                 "high": _c(pa.float64(), "?"),
                 "n": _c(pa.int64()),
                 "effective_n": _c(pa.float64(), "?"),
+                "reference": _c(STR),  # what it is held against, "": nothing
+                "expected": _c(pa.float64(), "?"),
+                "bound_low": _c(pa.float64(), "?"),  # beyond these, for sure, it alarms
+                "bound_high": _c(pa.float64(), "?"),
+                "p_value": _c(pa.float64(), "?"),  # of a figure that is within them
                 "alarm": _c(pa.bool_()),
+                "state": _c(STR),  # of its incident: opened, open, closed; "": none
+                "suspect": _c(STR),  # whom to suspect first while it is open
+                "closes": _c(STR, "?"),  # the day at whose end the labels it counts are closed; null: they are
+                "model": _c(STR),  # the candidate that is watched
                 "note": _c(STR),
             },
         ),
         Table(
             "readouts",
             "experiment readouts of a day: variant against control",
-            ("experiment", "metric"),
+            ("experiment", "variant", "metric"),
             {
                 "experiment": _c(STR),
                 "metric": _c(STR),
@@ -464,6 +475,15 @@ LAKE: dict[str, Table] = {
                 "n": _c(pa.int64()),
                 "effective_n": _c(pa.float64(), "?"),
                 "note": _c(STR),
+                # of a declared experiment; null of the endpoint against logging
+                "always_low": _c(pa.float64(), "?"),  # of the interval that may be read on any day
+                "always_high": _c(pa.float64(), "?"),
+                "p_value": _c(pa.float64(), "?"),  # of one look at a planned end; of `sample_ratio`: of the arms' users
+                "always_p": _c(pa.float64(), "?"),  # valid on any day
+                "detectable": _c(pa.float64(), "?"),  # the least lift of control that this much data shows, on any day
+                "variance_left": _c(pa.float64(), "?"),  # by what is known of users before the start; 1: nothing
+                "verdict": _c(STR, "?"),  # of the row `verdict`: ship, stop or go on, until when, and why
+                "closes_on": _c(STR, "?"),  # the day on which the last label it rests on closes
             },
         ),
         Table(
@@ -492,6 +512,31 @@ LAKE: dict[str, Table] = {
         ),
     )
 }
+
+
+def raw_tables(**rows: Sequence[Mapping[str, Any]]) -> Tables:
+    """Raw tables from rows by table name, in the contract's types; a column that no row has is left out.
+
+    Times must have a zone. Raises `Refused` naming every column whose values have no such type.
+    """
+    found, wrong = {}, []
+    for name, listed in rows.items():
+        extra = RAW[name].extra_prefix
+        columns: dict[str, Any] = {}
+        for column in dict.fromkeys(key for row in listed for key in row):
+            kind = RAW[name].columns[column].type if column in RAW[name].columns else None
+            if kind is None and not (extra and column.startswith(extra)):
+                wrong.append(f"{name}.{column}: no such column")
+                continue
+            try:
+                columns[column] = pa.array([row.get(column) for row in listed], kind)
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                wrong.append(f"{name}.{column}: {error}")
+        table = pa.table(columns) if columns else RAW[name].schema.empty_table()
+        found[name] = table.sort_by("event_time") if "event_time" in columns else table
+    if wrong:
+        raise Refused(f"raw rows need the columns of jobs.lake.tables.RAW; found {'; '.join(wrong)}")
+    return found
 
 
 def conform(data: pa.Table, table: Table) -> pa.Table:

@@ -1,6 +1,6 @@
 """What was served against what was judged: the figures of one day. No I/O.
 
-Not yet: drift of score and feature distributions, latency, slices by surface.
+What is held against a reference or the days before is `jobs.monitor.watch`'s. Not yet: latency.
 """
 
 import math
@@ -33,19 +33,40 @@ MINUTE_US = 60_000_000
 
 @dataclass(frozen=True)
 class Figure:
-    """One row of `serving_reports`."""
+    """One row of `serving_reports`; see there, and `models.monitoring.day.Held`."""
 
     metric: str
     finding: Finding
     alarm: bool = False
     note: str = ""
+    surface: str = ""
+    reference: str = ""
+    expected: float | None = None
+    bounds: tuple[float | None, float | None] = (None, None)
+    p_value: float | None = None
+    closes: str | None = None
 
-    def row(self) -> dict[str, Any]:
+    @property
+    def said(self) -> bool | None:
+        """Whether it alarms; None where there is no figure to tell by, and nothing alarms for that."""
+        return None if isinstance(self.finding, Refusal) and not self.alarm else self.alarm
+
+    def row(self, state: str = "", suspect: str = "", model: str = "") -> dict[str, Any]:
         """As the table wants it; a refused figure is null and says why."""
         return {
             "metric": self.metric,
+            "surface": self.surface,
             **figures(self.finding),
+            "reference": self.reference,
+            "expected": self.expected,
+            "bound_low": self.bounds[0],
+            "bound_high": self.bounds[1],
+            "p_value": self.p_value,
             "alarm": self.alarm,
+            "state": state,
+            "suspect": suspect,
+            "closes": self.closes,
+            "model": model,
             "note": finding_note(self.finding, self.note),
         }
 

@@ -1,10 +1,13 @@
-"""`monitor`: what the endpoint served on a day against what was judged. Alarms are figures; they fail nothing.
+"""`monitor`: what the endpoint served on a day against what was judged, and its traffic against what was learned from.
+
+Alarms are figures; they fail nothing. A figure more is a line of `_day`.
 
 It reads the local endpoint's data capture; a capture on S3 is not read yet.
 """
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,13 +24,15 @@ from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
 from jobs.moment.decisions import Known
 from jobs.moment.known import known_before, promised_before
-from jobs.monitor import alias, core, replay
+from jobs.monitor import alias, core, incidents, page, replay, watch
+from jobs.monitor.past import OPEN, Past
 from jobs.outcomes import immature_note, told_by, with_clicks
 from jobs.serving import captured
 from jobs.serving.answer import FALLBACK
 from jobs.serving.capture import CAPTURE
 from jobs.serving.served import served_by
 from models.evaluation.estimate import Refusal
+from models.monitoring.day import Held
 
 IMPRESSIONS = [
     *("impression_id", "request_id", "event_time", "user_id", "item_id", "surface", "position", "policy"),
@@ -37,26 +42,52 @@ LABELS = ["impression_id", *told_by("clicked")]
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Publish `serving_reports` of each day; returns the alarms by day."""
+    """Publish `serving_reports` of each day, and its page; returns the alarms by day, and the last day's incidents.
+
+    Those of a range's other days are history: their pages tell them.
+    """
     deployed = ledger.released(run)
-    alarms = {}
+    past, alarms = Past.of(run, run.days[0]), {}
     for day in run.days:
-        report = [*_day(run, day, deployed), *alias.figures(run)]
-        rows = [figure.row() for figure in sorted(report, key=lambda figure: figure.metric)]
+        found, model = _day(run, day, deployed, past)
+        report = [*found, *alias.figures(run)]
+        rows = _rows(report, past, model)
         run.publish("serving_reports", {"day": str(day)}, pa.Table.from_pylist(rows, LAKE["serving_reports"].schema))
-        alarms[str(day)] = [figure.metric for figure in report if figure.alarm]
-        run.say(f"{day}: {len(report)} figures, alarms: {', '.join(alarms[str(day)]) or 'none'}")
-    return {"alarms": sum(map(len, alarms.values())), "alarmed": alarms}
+        incident = incidents.incidents(rows, str(day))
+        past = past.and_day(rows, day)
+        where = page.put(run, day, past, incident, model)
+        alarms[str(day)] = sorted({figure.metric for figure in report if figure.alarm})
+        told = [{"state": one.state, "text": one.text()} for one in incident]
+        run.say(f"{day}: {len(report)} figures, alarms: {', '.join(alarms[str(day)]) or 'none'}; {where}")
+    return {"alarms": sum(map(len, alarms.values())), "alarmed": alarms, "incidents": told, "page": str(where)}
 
 
-def _day(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.Figure]:
+def _rows(report: Sequence[core.Figure], past: Past, model: str) -> list[dict[str, Any]]:
+    """As the table has them, with what the days before make of each; what is open and missing today is told so."""
+    there = {(figure.metric, figure.surface) for figure in report}
+    gone = Refusal("an incident of it is open, and it is not told of this day")
+    missing = [
+        core.Figure(metric, gone, surface=name) for metric, name in past.still_open() if (metric, name) not in there
+    ]
+    rows = []
+    for figure in sorted([*report, *missing], key=lambda figure: (figure.metric, figure.surface)):
+        state = past.state(figure.metric, figure.surface, figure.said)
+        suspect = incidents.cause_of(figure.metric).suspect if state in OPEN else ""
+        rows.append(figure.row(state, suspect, model))
+    return rows
+
+
+def _day(run: Run, day: date, deployed: Sequence[ledger.Row], past: Past) -> tuple[list[core.Figure], str]:
+    """The day's figures and the candidate that was watched, "" where none served."""
     impressions = run.read("impressions", [day], columns=IMPRESSIONS)
     served = impressions.filter(served_by(impressions["policy"], {row["candidate_id"] for row in deployed}))
     if not len(served):
-        return core.nothing_served("no impression of this day was decided by a deployed candidate")
+        return core.nothing_served("no impression of this day was decided by a deployed candidate"), ""
     cut = midnight(day + timedelta(days=1))
-    served = with_clicks(served, run.read("labels", [day], columns=LABELS), cut)
+    labels = run.read("labels", [day], columns=LABELS)
+    served = with_clicks(served, labels, cut)
     note = immature_note(served, cut)
+    closes = str(day + timedelta(days=run.config.attribution.click_days)) if note else None
     candidate = _most_served(served, deployed)
     evidence = _evidence(run, candidate)
     settings, alarms = run.config.gate, run.config.monitoring
@@ -70,9 +101,45 @@ def _day(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.Figur
         *_skew(run, answered, deployed, known),
         *_replayed(run, day, deployed),
         *core.staleness(answered, promised_before(run, day, known)),
-        *core.quality(answered, evidence, settings, note),
-        *core.earned(served, evidence, settings, alarms, note),
-    ]
+        *(replace(figure, closes=closes) for figure in core.quality(answered, evidence, settings, note)),
+        *(replace(figure, closes=closes) for figure in core.earned(served, evidence, settings, alarms, note)),
+        *_watched(
+            run,
+            day,
+            candidate,
+            past,
+            _beside(run, with_clicks(impressions, labels, cut), candidate, deployed, evidence),
+        ),
+    ], str(candidate["candidate_id"])
+
+
+def _watched(run: Run, day: date, candidate: ledger.Row, past: Past, beside: Held) -> list[core.Figure]:
+    """What `jobs.monitor.watch` finds; a bundle that is no longer what was judged is skew's alarm."""
+    try:
+        model = bundle.load(Path(candidate["bundle"]), candidate["bundle_sha256"])
+    except Refused as error:
+        return [watch.named(beside, run, day), core.Figure("reference_profile", Refusal(str(error)))]
+    return watch.watched(run, day, model, past, beside)
+
+
+def _beside(
+    run: Run,
+    shown: pa.Table,
+    candidate: ledger.Row,
+    deployed: Sequence[ledger.Row],
+    evidence: dict[str, Any] | None,
+) -> Held:
+    """The champion beside the users kept from it where there are some, else beside whoever logged the rest."""
+    name = candidate["candidate_id"]
+    mine = shown.filter(served_by(shown["policy"], {name}))
+    others = {row["candidate_id"] for row in deployed} - {name}
+    kept = shown.filter(served_by(shown["policy"], others))
+    if run.config.release.holdout_percent and len(kept):
+        offline = evidence["value"]["difference"] if evidence else None
+        return watch.offline_online(mine, kept, offline, "the holdout", run.config.gate.confidence)
+    rest = shown.filter(pc.invert(served_by(shown["policy"], {name, *others})))
+    offline = evidence["logging"]["difference"] if evidence and evidence.get("logging") else None
+    return watch.offline_online(mine, rest, offline, "the logging policy", run.config.gate.confidence)
 
 
 def _skew(run: Run, answered: pa.Table, deployed: Sequence[ledger.Row], known: Sequence[Known]) -> list[core.Figure]:

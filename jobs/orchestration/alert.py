@@ -1,5 +1,6 @@
 """One Slack message when a task has finally failed (which, for which day, why, and where its log is), raises alarms, or
-when a run is not done by its deadline: a worker that is killed with its task tells nothing itself.
+when a run is not done by its deadline: a worker that is killed with its task tells nothing itself. Of incidents that a
+stage tells of, one each: opened, still open, closed.
 
 One, too, when a stage has asked twice for an input that is not ready: waiting is not silence.
 
@@ -26,6 +27,8 @@ CONNECTION = "slack"
 TIMEOUT_SECONDS = 10
 MOST = 2_500
 """Characters of an error or of a list of alarms; the whole of it is in the log. Slack takes 3,000 in one block."""
+SIGNS = {"opened": ":red_circle:", "open": ":large_orange_circle:", "closed": ":large_green_circle:"}
+"""Of an incident, by its state."""
 ESCAPED = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 """The characters with which Slack's markup makes links and mentions: `<!channel>` in a column's name calls nobody."""
 log = logging.getLogger(__name__)
@@ -43,6 +46,13 @@ def alarm(context: Any, alarmed: Mapping[str, Sequence[str]]) -> str:
     ti = context["ti"]
     days = "; ".join(f"{day}: {', '.join(what)}" for day, what in sorted(alarmed.items()) if what)
     return f":large_orange_circle: {_plain(f'{ti.dag_id}.{ti.task_id} raises alarms: {days}')}\n{_log(ti)}"
+
+
+def incident(context: Any, one: Mapping[str, str], page: str) -> str:
+    """What a stage tells of an incident (`state`, `text`), where the day's page lies, and the log's address."""
+    ti = context["ti"]
+    said, where = one["text"], f" Page: {page}" if page else ""
+    return f"{SIGNS[one['state']]} {_plain(f'{ti.dag_id}.{ti.task_id}: {said}{where}')}\n{_log(ti)}"
 
 
 def told(context: Any, what: str) -> str:

@@ -6,6 +6,7 @@ import shlex
 import signal
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from airflow.sdk import Asset, BaseOperator
@@ -20,7 +21,7 @@ from jobs import config
 from jobs.config import ROOT
 from jobs.errors import EXIT_OK, KINDS, Misconfigured, NotReady, Refused, UsageError
 from jobs.flow import STAGES
-from jobs.orchestration.alert import alarm, send, told, waits
+from jobs.orchestration.alert import alarm, incident, send, told, waits
 from jobs.orchestration.day import resolve
 from jobs.orchestration.process import Command, python
 
@@ -48,8 +49,8 @@ class StageOperator(BaseOperator):
     Exit 0 succeeds; 64, 65 and 78 fail at once; 75 waits and asks again, as a sensor does; everything else is a crash
     and costs a try, as does a stage that takes longer than its `execution_timeout`. A run of one day marks that day on
     the stage's tables, which is what asset schedules wait for; a run of a range marks none, because nothing downstream
-    should start for each day of a bootstrap. Alarms in the report, and the sentence `tell`, are told in Slack; so is,
-    once, what a stage waits for that was not ready twice.
+    should start for each day of a bootstrap. Alarms in the report, or each of its incidents, and the sentence `tell`,
+    are told in Slack; so is, once, what a stage waits for that was not ready twice.
     """
 
     template_fields: Sequence[str] = ("day", "partition_key", "since", "mode", "step", "approval", "command")
@@ -114,7 +115,10 @@ class StageOperator(BaseOperator):
             raise failure
         self._mark(context)
         report = self._report()
-        if report.get("alarms"):
+        if "incidents" in report:
+            for one in report["incidents"] or ():
+                send(partial(incident, context, one, report.get("page", "")))
+        elif report.get("alarms"):
             send(lambda: alarm(context, report["alarmed"]))
         if report.get("tell"):
             send(lambda: told(context, report["tell"]))

@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 
+from models.experiments.assignment import Exposure
+
 FALLBACK = "+fallback"
 """Follows a candidate's name where its fallback answered."""
 DESCRIBED = ConfigDict(use_attribute_docstrings=True)
@@ -56,6 +58,8 @@ class Answer:
     unknown_items: list[str] | None = None
     """Of the candidates that a request brought those which the catalogue did not know: they were ranked without
     features. None as for the user."""
+    exposures: list[Exposure] | None = None
+    """The experiments that the request was part of, and the arm that it met; None where it was part of none."""
 
     @property
     def policy(self) -> str:

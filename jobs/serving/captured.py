@@ -109,3 +109,24 @@ def _row(answer: Answer, place: Placement) -> dict[str, Any]:
         "features_day": answer.features_day,
         "served_p_click": place.p_click,
     }
+
+
+EXPOSED = pa.schema(
+    [(name, pa.string()) for name in ("request_id", "user_id", "experiment", "arm", "unit")] + [("ms", pa.float64())]
+)
+
+
+def exposed(captured: Iterable[str]) -> pa.Table:
+    """One row per experiment that an answered request was part of, `EXPOSED`; torn lines are left out."""
+    rows = []
+    for text in captured:
+        if '"exposures":[' not in text.replace(" ", ""):
+            continue
+        try:
+            line = json.loads(text)
+            answer = answer_of(line["response"])
+            said = {"request_id": answer.request_id, "user_id": line["request"].get("user_id"), "ms": float(line["ms"])}
+        except (ValueError, LookupError, TypeError):
+            continue
+        rows += [{**said, "experiment": of.experiment, "arm": of.arm, "unit": of.unit} for of in answer.exposures or ()]
+    return pa.Table.from_pylist(rows, EXPOSED)

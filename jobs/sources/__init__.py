@@ -40,10 +40,30 @@ class Source(Protocol):
         ...
 
 
+class History:
+    """What a source of logs that are what they are says of the endpoint and of late events: nothing."""
+
+    def go_live(self, day: date) -> int:  # noqa: ARG002
+        """Nothing: what was shown is history."""
+        return 0
+
+    def late(self, day: date, arrived: date) -> Tables:  # noqa: ARG002
+        """The log does not say when it became known, or its loggers lay it beside the day it belongs to."""
+        return {}
+
+
 def open_source(config: Config) -> Source:
     """The source `source.name` asks for, which is a file here (`jobs.config` checks that); nothing is read yet."""
     opened: Source = importlib.import_module(f"{__name__}.{config.source.name.replace('-', '_')}").source(config)
     return opened
+
+
+def places(config: Config) -> dict[str, str]:
+    """Settings that follow from `source.data` for a source whose files are read where they lie; mostly none."""
+    module = importlib.import_module(f"{__name__}.{config.source.name.replace('-', '_')}")
+    if config.source.data is None or not hasattr(module, "places"):
+        return {}
+    return dict(module.places(config.source.data))
 
 
 def within(day: date, span: tuple[date, date], name: str) -> None:

@@ -33,6 +33,19 @@ def read_csv(content: pa.Buffer | Path, name: str, columns: Sequence[str], strin
         raise _wrong(name, columns, error) from error
 
 
+def whole_numbers(rows: pa.Table, name: str) -> pa.Table:
+    """The columns of file `name` as int64; raises `Misconfigured` naming all that are no whole numbers."""
+    wrong, columns = [], {}
+    for column in rows.column_names:
+        try:
+            columns[column] = rows.column(column).cast(pa.int64())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            wrong.append(f"{column}: {str(error).splitlines()[0]}")
+    if wrong:
+        raise Misconfigured(f"source.data: {name} needs whole numbers in every column; found {'; '.join(wrong)}")
+    return pa.table(columns)
+
+
 def read_parquet(path: Path, columns: Sequence[str]) -> pa.Table:
     """The named columns of a Parquet file; raises `Misconfigured` where it is not what is needed."""
     try:

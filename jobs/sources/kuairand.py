@@ -4,13 +4,13 @@
 conversion, at click time plus play time. Of further outcomes it tells those that are declared by a name of `FEEDBACK`,
 when the video was left: a like, the seconds watched, the long view once more. Nobody logged what the app chose from, so
 there are no requests, and no propensity is invented. Columns derived from the outcome (finish, like, play time, ...)
-never become features. The log's own days are Chinese ones; here days are UTC, so the hours before the first whole UTC
-day are left out and the last day ends at 16:00. 3 % of the rows are in the log twice: they keep one id each, as any
-logger's duplicates.
+never become features. The log is every Parquet file of the folder, whatever days they have. Its own days are Chinese
+ones; here days are UTC, so the hours before the first whole UTC day are left out and the last day ends at 16:00. 3 % of
+the rows are in the log twice: they keep one id each, as any logger's duplicates.
 """
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -21,12 +21,13 @@ import pyarrow.compute as pc
 from jobs.config import Config
 from jobs.errors import Misconfigured
 from jobs.lake.tables import RAW, TIME, Tables
-from jobs.sources import Source, within
-from jobs.sources._files import folder_of, read_csv, read_parquet
+from jobs.sources import History, Source, within
+from jobs.sources._files import folder_of, read_csv, read_parquet, whole_numbers
 
-SPAN = (date(2022, 4, 25), date(2022, 4, 30))
-LOG, USERS, VIDEOS = "val.parquet", "user_features_pure.csv", "video_features_basic_pure.csv"
-LAYOUT = f"{LOG}, {USERS}, {VIDEOS} of KuaiRand-Pure"
+LOG, USERS, VIDEOS = "*.parquet", "user_features_pure.csv", "video_features_basic_pure.csv"
+LAYOUT = f"{LOG} (the log), {USERS}, {VIDEOS} of KuaiRand-Pure"
+WHOLE_FROM = timedelta(hours=1)
+"""A day whose first event comes later has begun before the log."""
 LOG_COLUMNS = ["user_id", "video_id", "time_ms", "tab", "is_click", "long_view", "play_time_ms"]
 FEEDBACK = {"like": ("is_like", None), "watch_time": ("play_time_ms", 1000.0), "long_view": ("long_view", None)}
 """A further outcome's name, the log's column of it, and by what its value is divided; None: it has none."""
@@ -48,8 +49,8 @@ def source(config: Config) -> Source:
     return KuaiRand(config.source.data, [name for name in FEEDBACK if name in config.outcomes])
 
 
-class KuaiRand:
-    """The three files in `data`."""
+class KuaiRand(History):
+    """The files in `data`."""
 
     def __init__(self, data: Path | None, outcomes: Sequence[str] = ()) -> None:
         self._data = data
@@ -57,11 +58,11 @@ class KuaiRand:
 
     def span(self) -> tuple[date, date]:
         """The days of the log, by UTC."""
-        return SPAN
+        return self._span
 
     def day(self, day: date) -> Tables:
         """All tables; requests have no rows. A purchase, and feedback, lies on the day its video was left."""
-        within(day, SPAN, "kuairand")
+        within(day, self._span, "kuairand")
         log = _on(self._log, "event_time", day)
         clicked = log.filter(pc.equal(log.column("is_click"), 1))
         shown = ["impression_id", "request_id", "event_time", "user_id", "item_id", "surface", "position", "policy"]
@@ -76,26 +77,33 @@ class KuaiRand:
             "users": self._users,
         }
 
-    def go_live(self, day: date) -> int:  # noqa: ARG002
-        """Nothing: what was shown is history."""
-        return 0
-
-    def late(self, day: date, arrived: date) -> Tables:  # noqa: ARG002
-        """The log does not say when it became known."""
-        return {}
-
     @cached_property
     def _folder(self) -> Path:
         return folder_of(self._data, "kuairand", LAYOUT)
 
     @cached_property
-    def _log(self) -> pa.Table:
+    def _span(self) -> tuple[date, date]:
+        ends = pc.min_max(self._numbers["time_ms"])
+        first, last = (datetime.fromtimestamp(ends[end].as_py() / 1000, UTC) for end in ("min", "max"))
+        begins = first + timedelta(days=1) - WHOLE_FROM
+        return begins.date(), last.date()
+
+    @cached_property
+    def _numbers(self) -> dict[str, pa.ChunkedArray]:
+        """The columns of all files of the log."""
         wanted = list(dict.fromkeys([*LOG_COLUMNS, *(FEEDBACK[name][0] for name in self._outcomes)]))
-        log = read_parquet(self._folder / LOG, wanted)
-        try:
-            numbers = {name: log.column(name).cast(pa.int64()) for name in wanted}
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise Misconfigured(f"source.data: {LOG} needs whole numbers in {wanted}; found: {error}") from error
+        paths = sorted(self._folder.glob(LOG))
+        if not paths:
+            raise Misconfigured(f"source.data needs the file {LOG}, the log; found none in {self._folder}")
+        numbers = [whole_numbers(read_parquet(path, wanted), path.name) for path in paths]
+        found = pa.concat_tables(numbers)
+        if not len(found):
+            raise Misconfigured(f"source.data needs rows in {LOG}; found none in {self._folder}")
+        return {name: found.column(name) for name in wanted}
+
+    @cached_property
+    def _log(self) -> pa.Table:
+        numbers = self._numbers
         texts = {name: pc.cast(column, pa.string()) for name, column in numbers.items()}
         request = pc.binary_join_element_wise("k", texts["user_id"], texts["video_id"], texts["time_ms"], "-")
         impression = pc.binary_join_element_wise(request, "1", "-")
@@ -109,12 +117,13 @@ class KuaiRand:
                 "user_id": texts["user_id"],
                 "item_id": texts["video_id"],
                 "surface": pc.binary_join_element_wise("tab", texts["tab"], "-"),
-                "position": pa.array([1] * len(log), pa.int32()),  # the log has none: one video fills the screen
-                "policy": pa.array([POLICY] * len(log)),
-                **{name: numbers[name] for name in wanted if name not in ("user_id", "video_id", "time_ms", "tab")},
+                # The log has none: one video fills the screen.
+                "position": pa.array([1] * len(request), pa.int32()),
+                "policy": pa.array([POLICY] * len(request)),
+                **{name: of for name, of in numbers.items() if name not in ("user_id", "video_id", "time_ms", "tab")},
             }
         )
-        rows = rows.filter(pc.greater_equal(pc.cast(rows.column("event_time"), pa.date32()), pa.scalar(SPAN[0])))
+        rows = rows.filter(pc.greater_equal(pc.cast(rows.column("event_time"), pa.date32()), pa.scalar(self._span[0])))
         return rows.sort_by([("event_time", "ascending"), ("impression_id", "ascending")])
 
     @cached_property

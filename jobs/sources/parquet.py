@@ -10,8 +10,7 @@ from pathlib import Path
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady, if_never
 from jobs.lake.raw import REQUIRED, how_to_do_without
-from jobs.lake.tables import Tables
-from jobs.sources import Source
+from jobs.sources import History, Source
 
 
 def source(config: Config) -> Source:
@@ -19,7 +18,12 @@ def source(config: Config) -> Source:
     return ParquetLake(config.lake.raw, config.source.daily)
 
 
-class ParquetLake:
+def places(data: Path) -> dict[str, str]:
+    """The settings that say where the data is, of `source.data`: it is the raw lake."""
+    return {"lake.raw": str(data)}
+
+
+class ParquetLake(History):
     """The folders under `lake.raw`."""
 
     def __init__(self, raw: Path, promised: Collection[str] = ()) -> None:
@@ -46,14 +50,6 @@ class ParquetLake:
         if missing:
             found = f"found none in {self._raw}; {how_to_do_without(missing)}"
             raise NotReady(f"the raw lake needs files of {day} for {', '.join(missing)}; {found}")
-
-    def go_live(self, day: date) -> int:  # noqa: ARG002
-        """Nothing: what was shown is history."""
-        return 0
-
-    def late(self, day: date, arrived: date) -> Tables:  # noqa: ARG002
-        """Late events are the loggers' to lay beside the day they belong to."""
-        return {}
 
     def _has(self, table: str, day: date) -> bool:
         return any(self._folder(table).glob(f"date={day}/hour=*/*.parquet"))

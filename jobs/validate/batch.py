@@ -157,7 +157,7 @@ def _here(_day: date, _before: Before, _report: Report) -> None:
 
 
 @dataclass(frozen=True)
-class _Shaped:
+class Fitted:
     """A table of a day whose columns fit the contract."""
 
     rows: pa.Table
@@ -194,12 +194,12 @@ def verdicts(
 
 def _verdicts(rules: Rules, day: date, read: Read, before: Before, report: Report) -> dict[str, Verdict]:
     """The verdict on a day, in this process."""
-    fitted = {table: _fit(rules.suites, table, day, read(table, day), report) for table in RAW}
+    fitted = {table: fit(rules.suites, table, day, read(table, day), report) for table in RAW}
     neighbours = before.neighbours({table: fit.rows for table, fit in fitted.items()})
-    return {table: _verdict(rules, table, day, fitted[table], neighbours, report) for table in RAW}
+    return {table: verdict(rules, table, day, fitted[table], neighbours, report) for table in RAW}
 
 
-def _fit(suites: Suites, table: str, day: date, found: RawDay, report: Report) -> _Shaped:
+def fit(suites: Suites, table: str, day: date, found: RawDay, report: Report) -> Fitted:
     """One table of a day in the contract's columns; raises `Refused` naming the file and column that do not fit."""
     parts, unknown = [], set[str]()
     for part in found.parts:
@@ -212,10 +212,10 @@ def _fit(suites: Suites, table: str, day: date, found: RawDay, report: Report) -
     rows = pa.concat_tables(parts) if parts else shaped(RAW[table].schema.empty_table(), RAW[table]).rows
     left_out = tuple(sorted(unknown))
     findings = suites.judge_columns(table, facts.of_columns(rows, left_out))
-    return _Shaped(filled(rows), left_out, found.fingerprint, findings)
+    return Fitted(filled(rows), left_out, found.fingerprint, findings)
 
 
-def _verdict(rules: Rules, table: str, day: date, fitted: _Shaped, neighbours: Neighbours, report: Report) -> Verdict:
+def verdict(rules: Rules, table: str, day: date, fitted: Fitted, neighbours: Neighbours, report: Report) -> Verdict:
     """One table of a day against its suite; raises `Refused` once everything that was found is reported."""
     figures = facts.of_day(table, fitted.rows, day, neighbours)
     of_figures = rules.suites.judge(table, "day", {name: np.array([value]) for name, value in figures.items()})

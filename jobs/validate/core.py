@@ -54,23 +54,25 @@ class Judged:
 
 
 def refuse_columns(table: str, day: date, raw: pa.Schema, file: str, findings: Sequence[Finding]) -> None:
-    """Raises `Refused` naming the first column that is missing or of the wrong type, what it needs and what it is."""
+    """Raises `Refused` naming every column that is missing or of the wrong type, what it needs and what it is."""
     failed = [f.expectation for f in findings if not f.held and f.expectation.severity == "critical"]
     if not failed:
         return
     missing = [name for name, column in RAW[table].columns.items() if name not in raw.names and not column.optional]
-    name = missing[0] if missing else failed[0].columns[0].split(".")[0]
-    found = f"no such column among {listed(raw.names)}" if missing else _found(raw.field(name).type, name, table)
-    raise Refused(
-        f"raw {table} of {day} needs column {name} of type {RAW[table].columns[name].type}; found {found} "
-        f"({file}); nothing of {day} was published"
-    )
+    typed = [rule.columns[0].split(".")[0] for rule in failed if rule.columns]
+    wrong = [name for name in dict.fromkeys(typed) if name in raw.names]
+    found = {name: f"no such column among {listed(raw.names)}" for name in missing}
+    found |= {name: _found(raw.field(name).type, name, table) for name in wrong}
+    told = [f"column {name} of type {RAW[table].columns[name].type}; found {said}" for name, said in found.items()]
+    raise Refused(f"raw {table} of {day} needs {', and '.join(told)} ({file}); nothing of {day} was published")
 
 
 def _found(kind: pa.DataType, name: str, table: str) -> str:
     needed = RAW[table].columns[name].type
     numbers = all(pa.types.is_integer(t) or pa.types.is_floating(t) for t in (kind, needed))
     times = all(pa.types.is_timestamp(t) for t in (kind, needed))
+    if pa.types.is_timestamp(needed) and pa.types.is_integer(kind):
+        return f"type {kind}, which does not say seconds or milliseconds: write timestamps"
     return f"type {kind}" + (" with values that it cannot hold" if numbers or times else "")
 
 

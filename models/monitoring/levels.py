@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammainc, gammaincc
 
-from models.evaluation.estimate import Finding, Refusal
+from models.evaluation.estimate import Estimate, Finding, Refusal
 from models.monitoring.alarms import p_beyond
 
+Floats = NDArray[np.float64]
 MIN_DAYS = 7
 """Days before, to tell how much days differ."""
 
@@ -43,29 +46,48 @@ def level(today: Finding, before: Sequence[Finding], bound: float, *, relative: 
     """
     if isinstance(today, Refusal):
         return today
-    known = [(one.value, one.stderr) for one in before if not isinstance(one, Refusal)]
+    known = np.array([(one.value, one.stderr, one.n) for one in before if not isinstance(one, Refusal)]).reshape(-1, 3)
     if relative:
-        if today.value < 0 or not any(value > 0 for value, _ in known):
+        known = known[known[:, 0] > 0]
+        if today.value < 0 or not len(known):
             return Refusal("a relative change needs figures above 0", today.n)
-        known = [(math.log(value), stderr / value) for value, stderr in known if value > 0]
-        # A day of nothing is further off than any bound; half an event is what a logarithm can be taken of.
-        least = 0.5 / max(1, today.n)
-        value, own = math.log(max(today.value, least)), today.stderr / max(today.value, least)
-    else:
-        value, own = today.value, today.stderr
     if len(known) < MIN_DAYS:
         return Refusal(f"a level needs at least {MIN_DAYS} days before; found {len(known)}", today.n)
-    expected, stderr, freedom = _predicted(np.array(known), own)
-    back = math.exp if relative else float
-    distance = value - expected
-    p = p_beyond(distance, stderr, bound, freedom)
-    return Level(back(expected), back(expected - bound), back(expected + bound), distance, stderr, p, len(known))
+    if relative:
+        return _relative(today, known, bound)
+    expected, of_days, freedom = _predicted(known[:, 0], known[:, 1])
+    distance, stderr = today.value - expected, math.hypot(today.stderr, of_days)
+    p = p_beyond(distance, stderr, bound, freedom * (stderr / of_days) ** 4 if of_days else math.inf)
+    return Level(expected, expected - bound, expected + bound, distance, stderr, p, len(known))
 
 
-def _predicted(known: np.ndarray, own: float) -> tuple[float, float, float]:
-    """Where a new day of standard error `own` is expected, with what standard error, of how many degrees of freedom."""
-    values, variance = known[:, 0], known[:, 1] ** 2
-    days = len(values)
+def _relative(today: Estimate, known: Floats, bound: float) -> Level:
+    """On the log scale, the day's own noise being that of a day at the bound: a day of few says little of its noise.
+
+    A rate's variance goes with the rate, so a day is worth a count of value² / variance. The p-value is not below that
+    of a Poisson count either: of few, the logarithm is far from normal.
+    """
+    value, stderr, n = known.T
+    expected, of_days, freedom = _predicted(np.log(value), stderr / value)
+    noise = float((stderr**2 * n).sum() / value.sum())  # n x variance / rate: 1 of rare independent events
+    # A day of nothing is further off than any bound; half an event is what a logarithm can be taken of.
+    seen = max(today.value, 0.5 * max(noise, 1.0) / max(1, today.n))
+    distance = math.log(seen) - expected
+    edge = math.exp(expected + math.copysign(bound, distance))
+    count = edge * today.n / noise if noise else math.inf
+    total = math.hypot(1 / math.sqrt(count) if noise else today.stderr / seen, of_days)
+    p = p_beyond(distance, total, bound, freedom * (total / of_days) ** 4 if of_days else math.inf)
+    if noise and abs(distance) > bound:
+        found = today.value * today.n / noise
+        # P(X <= found) and P(X >= found), of counts that need not be whole.
+        p = max(p, float(gammaincc(found + 1, count) if distance < 0 else gammainc(max(found, 1e-9), count)))
+    low, middle, high = (math.exp(expected + step) for step in (-bound, 0.0, bound))
+    return Level(middle, low, high, distance, total, p, len(known))
+
+
+def _predicted(values: Floats, stderr: Floats) -> tuple[float, float, float]:
+    """Where a day is expected, how far days stray from there of their own, and the degrees of freedom behind that."""
+    variance, days = stderr**2, len(values)
     if variance.min() > 0:
         weight = 1 / variance
         mean = float(weight @ values / weight.sum())
@@ -75,7 +97,5 @@ def _predicted(known: np.ndarray, own: float) -> tuple[float, float, float]:
         between = max(0.0, float(values.var(ddof=1)) - float(variance.mean()))
     weight = 1 / np.maximum(variance + between, 1e-300)
     mean = float(weight @ values / weight.sum())
-    of_mean = 1 / float(weight.sum())
-    total = own**2 + between + of_mean
-    freedom = math.inf if not between else (days - 1) * (total / (between + of_mean)) ** 2
-    return mean, math.sqrt(total), freedom
+    freedom = math.inf if not between else float(days - 1)
+    return mean, math.sqrt(between + 1 / float(weight.sum())), freedom

@@ -28,9 +28,8 @@ RANKERS: dict[str, type[Ranker]] = {ranker.kind: ranker for ranker in _WEAKEST_F
 """A training run fits those of `RankerSettings.kinds`, in this order."""
 BASELINE = PopularityRanker.kind
 """Fitted every time: the endpoint's fallback, and the champion where none was ever deployed."""
-EVERY_KIND: dict[str, type[Ranker]] = RANKERS | {
-    made.kind: made for made in (by_surface(of) for of in _WEAKEST_FIRST if of is not PopularityRanker)
-}
+_BY_SURFACE: tuple[type[Ranker], ...] = tuple(by_surface(of) for of in _WEAKEST_FIRST if of is not PopularityRanker)
+EVERY_KIND: dict[str, type[Ranker]] = RANKERS | {made.kind: made for made in _BY_SURFACE}
 """And those that have one of these for each surface, behind them: of two that are as good one is simpler than many."""
 RESUMABLE: dict[str, type[Resumable]] = {ranker.kind: ranker for ranker in (SingleTaskRanker, MMoERanker)}
 """Those that learn in steps and can go on from a checkpoint."""

@@ -1,6 +1,6 @@
 """How often `monitor` cries wolf and how often it sleeps, counted on days of the simulated world.
 
-Every seed is another world: two weeks of days before, then 60 quiet days, judged by the product's own functions
+Every seed is another world: ten days before, then 60 quiet days, judged by the product's own functions
 (`models.monitoring.day`) at the default settings. Then, on some of those days, each incident of
 `tests.bench.monitored_days` is planted alone, and the day is judged again with the quiet days before it. Rows:
 
@@ -22,11 +22,11 @@ from scipy.stats import binomtest
 from models.settings import WatchSettings
 from tests.bench.monitored_days import INCIDENTS, History, Watched, held, remember, world
 
-SEEDS, DAYS, REQUESTS, PLANTED = 20, 60, 4_000, 3
+SEEDS, DAYS, REQUESTS, PLANTED = 20, 60, 4_000, 2
 SMALL_SEEDS, SMALL_DAYS, SMALL_REQUESTS = 1, 4, 1_000
 FIRST = 45
 """The first judged day: a stale model knows the world as of its day 0, a month and a half before at least."""
-BEFORE = 14
+BEFORE = 10
 MOST_FALSE_A_MONTH, FOUND = 1.0, 0.95
 Row = dict[str, Any]
 

@@ -157,7 +157,14 @@ def test_a_connection_that_is_wrong_is_only_logged(
 
 
 @pytest.mark.parametrize(
-    "report", [{"alarms": 1}, {"alarms": 1, "alarmed": None}, {"alarms": 1, "alarmed": {"d": [1]}}]
+    "report",
+    [
+        {"alarms": 1},
+        {"alarms": 1, "alarmed": None},
+        {"alarms": 1, "alarmed": {"d": [1]}},
+        {"incidents": None},
+        {"incidents": [{"state": "unheard of"}, "text"]},
+    ],
 )
 def test_a_report_nobody_expected_fails_no_stage(
     report: dict[str, Any], receiver: Receiver, failure: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -258,3 +265,26 @@ def test_a_green_task_that_raises_alarms_tells_them(
     assert "2026-01-11: skew_max, fallback_share" in text
     assert "2026-01-10" not in text
     assert "http://airflow/log" in text
+
+
+def test_every_incident_is_a_message_of_its_own(
+    receiver: Receiver, failure: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opened, still open, closed: told apart at a glance, with the page; the list of figures is not told besides."""
+    connect(monkeypatch, receiver.server_port)
+    said = {"opened": "features, <d>: drift.x is 2", "open": "clicks: still open", "closed": "traffic: closed"}
+    incidents = [{"state": state, "text": text} for state, text in said.items()]
+    report = {"alarms": 2, "alarmed": {"2026-01-11": ["drift.x"]}, "incidents": incidents, "page": "var/r/1.html"}
+    assert monitored(report, failure, tmp_path, monkeypatch) == report
+    texts = [message["text"] for message in receiver.got]
+    assert [text.split()[0] for text in texts] == [":red_circle:", ":large_orange_circle:", ":large_green_circle:"]
+    assert "features, &lt;d&gt;: drift.x is 2 Page: var/r/1.html" in texts[0]
+    assert all("http://airflow/log" in text for text in texts)
+
+
+def test_a_quiet_day_is_told_to_nobody(
+    receiver: Receiver, failure: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch, receiver.server_port)
+    monitored({"alarms": 0, "alarmed": {}, "incidents": []}, failure, tmp_path, monkeypatch)
+    assert receiver.got == []

@@ -53,6 +53,7 @@ def publish_candidates(
     day: str = str(DAY),
     learned_until: datetime | None = None,
     delays: DelayCurve | None = None,
+    reference: bytes | None = None,
 ) -> list[dict[str, Any]]:
     """What `train` leaves: bundles, MLflow runs and the tables; learned until the end of the validation day."""
     rows = []
@@ -60,8 +61,9 @@ def publish_candidates(
     lineage = {"day": day, "learned_until": until.isoformat()}
     for kind, ranker in rankers.items():
         made = bundle.write(
-            config.bundles, f"{kind}-{mode}-{day}", ranker, rankers["popularity"], None, config.policy, lineage, delays
-        )
+            config.bundles, f"{kind}-{mode}-{day}", ranker, rankers["popularity"], None, config.policy, lineage, delays,
+            reference=reference,
+        )  # fmt: skip
         run_id = tracking.log_ranker(config, made.candidate_id, made.path, {}, {}, {"bundle_sha256": made.sha256})
         rows.append(
             {

@@ -19,6 +19,8 @@ ENVIRONMENTS = sorted(path.stem for path in (ROOT / "infra" / "env").glob("*.tom
 OTHER: dict[str, Any] = {
     "source.name": "open-bandit",
     "source.daily": ["clicks"],
+    "features.online": True,
+    "source.live": True,
     "attribution.window": "6h",
     "attribution.click_window": "90m",
     "lake.stale_hours": 30,
@@ -28,10 +30,13 @@ OTHER: dict[str, Any] = {
     "ranker.kinds": ["crosses"],
     "gate.must_rise": ["map_at_10"],
     "gate.confidence": 0.9,
+    "monitoring.max_calibration": 1.5,
     "retrieval.confidence": 0.9,
     "retrieval.kinds": ["ease"],
     "gate.slice_metric": "log_loss",
     "policy.score_weights": {"click": 1.0, "conversion": 20.0},
+    "attribution.surfaces": {"search": {"click_window_days": 1}},
+    "dataset.without_surfaces": ["suggest"],
     "policy.heuristics.boosts": [{"of": "item.brand", "word": "a", "times": 2.0}],
     "policy.heuristics.blocks": [{"words": ["a"]}],
     "policy.heuristics.caps": [{"most": 2}],
@@ -330,3 +335,11 @@ def test_production_asks_at_least_what_a_laptop_asks() -> None:
     for metric, margin in local.must_not_fall.model_dump().items():
         tight = getattr(prod.must_not_fall, metric)
         assert margin is None or (tight is not None and tight <= margin), metric
+
+
+def test_features_go_online_where_an_endpoint_is_configured() -> None:
+    """Most of a featurize went into a store that nobody read; whoever names an endpoint, or says so, has it."""
+    assert not load({}).online
+    assert load({"TIDEGATE__ENDPOINT__URL": "http://127.0.0.1:8700"}).online
+    assert load({"TIDEGATE__FEATURES__ONLINE": "true"}).online
+    assert not load({"TIDEGATE__ENDPOINT__URL": "http://127.0.0.1:8700", "TIDEGATE__FEATURES__ONLINE": "false"}).online

@@ -1,6 +1,6 @@
 """Which days a demo uses, and how a short log shortens its windows."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,20 @@ def test_the_story_in_order() -> None:
         ("proposed", "warm", "2026-01-12"),
         ("trigger", "daily_monitoring", {}, "2026-01-12"),
     ]
+
+
+def test_a_teams_own_raw_lake_is_read_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make up SOURCE=parquet DATA=...`: validate reads that very folder, and its days are the demo's."""
+    monkeypatch.delenv("TIDEGATE_ENV", raising=False)
+    for day in range(1, 8):
+        (tmp_path / "logs" / "impressions" / f"date=2026-03-0{day}").mkdir(parents=True)
+    chosen, days = demo.overrides("parquet", tmp_path / "logs", {"lake.raw": str(tmp_path / "var" / "raw")})
+    assert chosen["lake.raw"] == str(tmp_path / "logs")
+    assert (days.first, days.last) == (date(2026, 3, 1), date(2026, 3, 7))
+    assert chosen["source.live"] == "false", "no schedule waits for a yesterday that never comes"
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
+    (tmp_path / "logs" / "impressions" / f"date={yesterday}").mkdir()
+    assert "source.live" not in demo.overrides("parquet", tmp_path / "logs", {})[0]
 
 
 def test_data_stays_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

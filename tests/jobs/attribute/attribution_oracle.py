@@ -39,7 +39,7 @@ def random_events(seed: int, n: int, known_late: float = 0.2, late_hours: int = 
     def name(letter: str, k: int) -> str:
         return f"{letter}{k if rng.random() < 0.9 else k // 2}"
 
-    impressions = [event() | {"impression_id": name("s", k), "request_id": "r"} for k in range(n)]
+    impressions = [event() | {"impression_id": name("s", k), "request_id": "r", "surface": "home"} for k in range(n)]
     clicks, purchases = [], []
     for k in range(n):
         shown = impressions[rng.integers(0, n)]

@@ -227,9 +227,11 @@ def test_features_are_what_their_definition_says(
         assert users[n]["user_id"].to_pylist() == sorted(wanted)
         for found in users[n].to_pylist():
             same(found, wanted[found["user_id"]])
-        assert items[n]["item_id"].to_pylist() == sorted(listed[n])
+        shown = {e.item for e in oracle.window if e.kind == "impressions"}
+        assert items[n]["item_id"].to_pylist() == sorted({*listed[n], *shown}), "the catalogue, and what was shown"
         for found in items[n].to_pylist():
-            same(found, oracle.item(found["item_id"]))
+            unlisted = {} if found["item_id"] in listed[n] else {"age_days": None, "category": None, "price": None}
+            same(found, oracle.item(found["item_id"]) | unlisted)
 
 
 def same(found: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -85,7 +85,10 @@ def check_equal(world: Any, settings: Any, day: Any) -> None:
     assert vectors == [row["vector"] or [] for row in wanted]
     assert [len(row) for row in vectors[:4]] == [0, 3, 4, 2]
     quality = {row["item_id"]: dict(row["attributes"]).get("quality") for row in world.rows("items", day)}
-    assert dict(zip(items["item_id"], items["attributes.item.quality"], strict=True)) == quality
+    unlisted = {row["item_id"] for row in wanted} - set(quality)
+    assert published.unlisted == unlisted, "shown, and in no catalogue: known, and never offered"
+    found = dict(zip(items["item_id"], items["attributes.item.quality"], strict=True))
+    assert found == quality | dict.fromkeys(unlisted)
     for name in ("outcomes.like", "outcomes.watch"):
         words = items[f"attributes.item.{name}"].tolist()
         assert words == [words_of(row)[name] for row in wanted]
@@ -126,10 +129,10 @@ def test_online_is_offline_and_follows_the_two_newest_days(lively: Any) -> None:
     eve, before, last = (lively.first + timedelta(days=n) for n in (3, 4, 5))
     assert (reader.published(), reader.user("u01", eve)) == ((), None)
 
-    # of either day: 40 users' features, 45 users' attributes, the items twice, and every encoding's values
+    # of either day: 40 users' features, 45 users' attributes, 16 items' features, attributes, and every encoding
     counts = lively.run(before, since=lively.first, settings=settings)
     encoded = {day: len(lively.rows("encodings", day)) for day in (eve, before)}
-    assert counts["online_keys"] == 2 * (40 + 45) + 2 * (15 + 14) + sum(encoded.values())
+    assert counts["online_keys"] == 2 * (40 + 45) + (16 + 15) + (16 + 14) + sum(encoded.values())
     assert min(encoded.values()) > 20
     assert reader.refresh()
     kept, replaced = reader.published()
@@ -149,7 +152,7 @@ def test_online_is_offline_and_follows_the_two_newest_days(lively: Any) -> None:
 
     assert lively.run(eve, settings=settings)["online_keys"] == 0
     counts = lively.run(last, settings=settings)  # attributes as before are not written again
-    assert counts["online_keys"] == 40 + 14 + len(lively.rows("encodings", last))
+    assert counts["online_keys"] == 40 + 16 + len(lively.rows("encodings", last))
     assert not reader.refresh()  # the same rows again are no news
     lively.run(before, settings=settings)  # the second newest day may still be corrected
     assert online_now(settings) == [last, before]

@@ -3,7 +3,7 @@
 import shutil
 import zipfile
 from collections import Counter
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -185,7 +185,6 @@ def test_kuairand_tells_the_outcomes_that_are_declared():
     ("name", "day", "span"),
     [
         ("open-bandit", date(2019, 12, 1), "2019-11-24..2019-11-30"),
-        ("kuairand", date(2022, 5, 1), "2022-04-25..2022-04-30"),
     ],
 )
 def test_a_day_a_source_does_not_have_names_the_span(tmp_path, name, day, span):
@@ -204,6 +203,25 @@ def test_a_missing_folder_or_file_names_the_setting(tmp_path, name, day):
     with pytest.raises(Misconfigured, match=r"source\.data needs the file .*; found none"):
         ingest(settings(tmp_path, name, empty), day)
     assert not (tmp_path / "raw").exists()
+
+
+def test_every_file_and_day_of_a_kuairand_folder_is_read(tmp_path):
+    """The sample is one file of six days; a second one, and May, used to be left out in silence."""
+    begins = datetime(2022, 4, 28, 16, tzinfo=UTC)
+    columns = ["user_id", "video_id", "tab", "is_click", "long_view", "play_time_ms"]
+    for name, hours in (("a", range(36)), ("b", range(36, 90))):
+        times = [int((begins + timedelta(hours=hour)).timestamp() * 1000) for hour in hours]
+        pq.write_table(
+            pa.table({"time_ms": times} | {column: [1] * len(times) for column in columns}),
+            tmp_path / f"{name}.parquet",
+        )
+    source = KuaiRand(tmp_path)
+    assert source.span() == (date(2022, 4, 29), date(2022, 5, 2))
+    rows = source._log.column("event_time").to_pylist()
+    assert (len(rows), rows[0], rows[-1].date()) == (82, datetime(2022, 4, 29, tzinfo=UTC), date(2022, 5, 2))
+    pq.write_table(pa.table({"time_ms": ["x"]} | {column: [0.5] for column in columns}), tmp_path / "c.parquet")
+    with pytest.raises(Misconfigured, match=r"c\.parquet needs whole numbers in every column; .*user_id: .*time_ms: "):
+        KuaiRand(tmp_path).span()
 
 
 def test_kuairand_without_a_folder_says_which_setting(tmp_path):

@@ -88,10 +88,28 @@ def test_a_day_like_the_others_is_within_and_half_of_it_is_not() -> None:
     assert halved.low == pytest.approx(0.1 / np.exp(0.22), rel=0.01)
 
 
-def test_a_day_of_nothing_is_far_off_and_no_error() -> None:
-    found = level(figure(0.0, 0.0), [figure(0.1)] * MIN_DAYS, 0.22, relative=True)
-    assert isinstance(found, Level)
-    assert found.p_value == 0.0
+def of_a_count(count: float, n: int = 1_000) -> Estimate:
+    return figure(count / n, np.sqrt(count) / n, n)
+
+
+@pytest.mark.parametrize(("usual", "found", "low", "high"), [(100, 0, 0, 1e-9), (4, 0, 0.01, 0.2), (4, 1, 0.05, 0.3)])
+def test_a_day_of_nothing_says_as_much_as_was_expected_of_it(usual: int, found: int, low: float, high: float) -> None:
+    """None where four are usual happens once in fifty days; a day's own count of none has no noise to go by."""
+    level_of = level(of_a_count(found), [of_a_count(usual)] * MIN_DAYS, 0.22, relative=True)
+    assert isinstance(level_of, Level)
+    assert low <= level_of.p_value < high
+
+
+def test_few_events_raise_no_more_alarms_than_many() -> None:
+    """Poisson counts of a few a day, all within the bound: each end at most at the level, however skewed they are."""
+    rng = np.random.default_rng(2)
+    for mean in (1.0, 3.0, 10.0, 300.0):
+        p = []
+        for _ in range(400):
+            *before, today = (of_a_count(count) for count in rng.poisson(mean, 15))
+            found = level(today, before, 0.22, relative=True)
+            p += [] if isinstance(found, Refusal) else [found.p_value]
+        assert np.mean(np.array(p) < 0.01) <= 0.02, mean
 
 
 def test_too_few_days_and_refused_days_say_so() -> None:

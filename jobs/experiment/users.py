@@ -1,0 +1,207 @@
+"""The users of an A/B test from the lake's rows: who met which arm, and what they did. No I/O.
+
+A user's arm is a function of the id, so it is known of every logged impression, wherever the answer came from; what the
+endpoint said at the time is read beside it, and where the two differ what was said is what was met.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs import outcomes
+from jobs.asof.core import microseconds
+from jobs.moment.columns import numbers, strings
+from models.experiments.assignment import Experiment, unit_of
+from models.experiments.causes import STEPS, Units
+from models.experiments.metrics import DAY, Shown
+from models.experiments.settings import ExperimentSettings
+
+IMPRESSIONS = ["impression_id", "request_id", "user_id", "event_time", "surface", "device"]
+LABELS = [
+    *("impression_id", "conversion_value"),
+    *outcomes.told_by("clicked"),
+    *outcomes.told_by("converted"),
+]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+SECOND = 1e6
+
+
+@dataclass(frozen=True)
+class Met:
+    """The u users of an experiment, numbered; arms numbered as the settings have them."""
+
+    names: list[str]
+    arm: Ints
+    """(u,): what each met first."""
+    shown: Shown
+    before: Floats
+    """(u, 3): clicks, impressions and revenue of the days before; NaN for a user of whom none is known."""
+    units: Units
+    """All that were assigned, those whose impressions or labels are lost included."""
+    requests: int
+    """Of nobody that is known: part of the experiment, and of no figure."""
+
+
+def met(
+    rows: pa.Table,
+    exposed: pa.Table,
+    settings: ExperimentSettings,
+    others: Sequence[Experiment],
+    cut: datetime,
+    share: Floats,
+    slow_ms: float,
+) -> Met:
+    """Of labelled impressions (`joined`) since `before_days` before the start, and what capture says of exposures.
+
+    `share` (n,): of each row's conversions, how much is heard of at `cut`.
+    """
+    design, arms = settings.design, {name: number for number, name in enumerate(settings.arms)}
+    users, keys = _keys(rows, settings)
+    said = _said(exposed.filter(pc.equal(exposed["experiment"], settings.name)), arms)
+    names = sorted({key for key in set(users) | set(said) if key is not None and design.arm_of(key) is not None})
+    at = {name: number for number, name in enumerate(names)}
+    drawn = np.array([arms[str(design.arm_of(name))] for name in names], np.int64)
+    first = [said[name].arms[0] if name in said else -1 for name in names]
+    arm = np.where(np.array(first, np.int64) >= 0, np.array(first, np.int64), drawn)
+    user = np.array([at.get(key, -1) if key is not None else -1 for key in keys], np.int64)
+    seconds = np.asarray((microseconds(rows["event_time"]) - _us(design)) / SECOND, np.float64)
+    on_surface = np.ones(len(rows), bool) if settings.surface is None else strings(rows["surface"]) == settings.surface
+    during = (user >= 0) & (seconds >= 0) & (seconds < settings.days * DAY) & on_surface
+    past = (user >= 0) & (seconds < 0)
+    nobodys = _nobodys(rows, keys, design) & (seconds >= 0) & (seconds < settings.days * DAY) & on_surface
+    labelled = during & numbers(rows["labelled"]).astype(bool)
+    units = _units(rows, design, names, user, seconds, during, labelled, arm, drawn, said, others, slow_ms)
+    seen = np.zeros(len(names), bool)
+    seen[user[labelled]] = True
+    number = np.append(np.where(seen, np.cumsum(seen) - 1, -1), -1)  # the last: whoever is in no arm
+    return Met(
+        [name for name, is_seen in zip(names, seen, strict=True) if is_seen],
+        arm[seen],
+        _shown(rows, labelled, number[user], int(seen.sum()), seconds, share, cut.timestamp() - _us(design) / SECOND),
+        _before(rows, past & (number[user] >= 0), number[user], int(seen.sum())),
+        units,
+        len(set(strings(rows["request_id"])[nobodys].tolist())),
+    )
+
+
+@dataclass
+class _Said:
+    """What the endpoint said to a user: arms in their order, and how long the first answer took."""
+
+    arms: list[int]
+    ms: float
+
+
+def joined(impressions: pa.Table, labels: pa.Table, cut: datetime, late_days: int) -> pa.Table:
+    """Impressions with what is heard of them before `cut`; `labelled` says whether there is a label at all."""
+    at = pc.index_in(impressions["impression_id"], labels["impression_id"])
+    heard = outcomes.so_far(labels, "converted", cut)
+    columns = {
+        "clicked": pc.cast(outcomes.so_far(labels, "clicked", cut), pa.float64()),
+        "conversions": pc.cast(heard, pa.float64()),
+        "value": pc.if_else(heard, labels["conversion_value"], 0.0),
+        "closed": pc.cast(outcomes.closed(labels, "converted", cut, late_days), pa.float64()),
+    }
+    found = impressions.append_column("labelled", pc.is_valid(at))
+    for name, column in columns.items():
+        whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        found = found.append_column(name, pc.fill_null(whole.take(at), 0.0))
+    return found
+
+
+def _keys(rows: pa.Table, settings: ExperimentSettings) -> tuple[set[str], list[str | None]]:
+    """The users' keys, and each row's; None for a row of nobody."""
+    shared = frozenset(settings.shared_ids)
+    known: dict[str | None, str | None] = {}
+    for name in set(strings(rows["user_id"]).tolist()):
+        unit = unit_of(name, "", shared)
+        known[name] = unit.key if unit.kind == "user" else None
+    return {key for key in known.values() if key is not None}, [known[name] for name in strings(rows["user_id"])]
+
+
+def _nobodys(rows: pa.Table, keys: Sequence[str | None], design: Experiment) -> NDArray[np.bool_]:
+    """Rows of nobody whose request the experiment drew."""
+    nobody = np.array([key is None for key in keys], bool)
+    requests = strings(rows["request_id"])
+    drawn = {one: design.arm_of(unit_of(None, one).key) is not None for one in set(requests[nobody].tolist())}
+    return np.array([of and drawn[one] for of, one in zip(nobody, requests, strict=True)], bool)
+
+
+def _said(exposed: pa.Table, arms: Mapping[str, int]) -> dict[str, _Said]:
+    found: dict[str, _Said] = {}
+    for row in exposed.to_pylist():
+        if row["unit"] == "user" and row["arm"] in arms and row["user_id"]:
+            of = found.setdefault(row["user_id"].strip(), _Said([], row["ms"]))
+            if arms[row["arm"]] not in of.arms:
+                of.arms.append(arms[row["arm"]])
+    return found
+
+
+def _us(design: Experiment) -> float:
+    return datetime.fromisoformat(f"{design.start}T00:00:00+00:00").timestamp() * SECOND
+
+
+def _shown(
+    rows: pa.Table, kept: NDArray[np.bool_], user: Ints, users: int, seconds: Floats, share: Floats, now: float
+) -> Shown:
+    request = rows["request_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    clicked, conversions, value = (numbers(rows[name])[kept] for name in ("clicked", "conversions", "value"))
+    return Shown(users, user[kept], seconds[kept], request[kept], clicked, conversions, value, share[kept], now)
+
+
+def _before(rows: pa.Table, kept: NDArray[np.bool_], user: Ints, users: int) -> Floats:
+    times = np.bincount(user[kept], minlength=users).astype(float)
+    clicks, value = (
+        np.bincount(user[kept], weights=numbers(rows[name])[kept], minlength=users) for name in ("clicked", "value")
+    )
+    columns = np.column_stack([clicks, times, value])
+    columns[times == 0] = np.nan
+    return columns
+
+
+def _units(
+    rows: pa.Table,
+    design: Experiment,
+    names: Sequence[str],
+    user: Ints,
+    seconds: Floats,
+    during: NDArray[np.bool_],
+    labelled: NDArray[np.bool_],
+    arm: Ints,
+    drawn: Ints,
+    said: Mapping[str, _Said],
+    others: Sequence[Experiment],
+    slow_ms: float,
+) -> Units:
+    """Whoever was exposed, how far each came, and what there is to tell them by."""
+    shown_once, labelled_once = np.zeros(len(names), bool), np.zeros(len(names), bool)
+    shown_once[user[during]], labelled_once[user[labelled]] = True, True
+    exposed = shown_once | np.array([name in said for name in names], bool)
+    left = np.where(labelled_once, len(STEPS), np.where(shown_once, STEPS.index("joined"), STEPS.index("logged")))
+    first = np.zeros(len(names), np.int64)
+    order = np.flatnonzero(during)[np.argsort(-seconds[during], kind="stable")]
+    first[user[order]] = order
+    day = np.floor(seconds[first] / DAY).astype(np.int64) if len(rows) else np.zeros(len(names), np.int64)
+    segments = {name: strings(rows[name])[first] for name in ("surface", "device")} if len(rows) else {}
+    of = {one.name: np.array([one.arm_of(name) for name in names], object)[exposed] for one in others}
+    ended = {one.name for one in others if one.end < design.start}
+    both = np.array([len(said[name].arms) > 1 if name in said else False for name in names], bool)
+    slow = np.array([said[name].ms > slow_ms if name in said else False for name in names], bool)
+    return Units(
+        arm[exposed],
+        drawn[exposed],
+        np.where(shown_once, day, 0)[exposed],
+        left[exposed],
+        np.zeros(int(exposed.sum()), bool),
+        both[exposed],
+        slow[exposed],
+        {name: words[exposed] for name, words in segments.items()},
+        {name: words for name, words in of.items() if name in ended},
+        {name: words for name, words in of.items() if name not in ended},
+    )

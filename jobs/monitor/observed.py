@@ -1,0 +1,149 @@
+"""A day's logged traffic as the maths sees it: what requests saw, what the watched model says of it, what came of it.
+
+Of a large day the traffic of some users is taken, the same ones every day.
+"""
+
+import zlib
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs.asof.core import DAY_US, microseconds
+from jobs.bundle import Bundle
+from jobs.lake.run import Run
+from jobs.lake.store import midnight
+from jobs.moment.columns import numbers, strings
+from jobs.moment.decisions import Known, candidate_columns, clusters
+from jobs.moment.known import known_before
+from jobs.outcomes import closed, so_far, told_by
+from models.monitoring.day import Floats, Ints, Traffic
+
+MOST_ROWS = 200_000
+SHOWN = [
+    *("impression_id", "request_id", "event_time", "user_id", "item_id", "surface", "position", "propensity"),
+    *("device", "region", "query", "source_item_id", "attributes"),
+]
+LABELS = ["impression_id", *told_by("clicked"), *told_by("converted")]
+WAITS = ["event_time", "user_id", "click_known_at", "conversion_known_at"]
+KEYS = ["user_id", "item_id", "event_time", "position"]
+MICROSECONDS = 1e6
+
+
+def observed(run: Run, day: date, model: Bundle) -> Traffic:
+    """The day as far as it is known at its end; raises `NotReady` without features of a day before it."""
+    shown = _of_some_users(run.read("impressions", [day], columns=SHOWN))
+    cut = midnight(day + timedelta(days=1))
+    rows = _with_labels(shown, run.read("labels", [day], columns=LABELS), cut)
+    return _traffic(run, day, rows, known_before(run, day, with_users=True), model)
+
+
+def keys_before(run: Run, day: date) -> tuple[pa.Table, pa.Table]:
+    """What tells the events of the day before, and of the day, from one another; empty where it has no impressions."""
+    before = day - timedelta(days=1)
+    there = before in run.published_days("impressions")
+    days = [run.read("impressions", [one], columns=KEYS) for one in ([before, day] if there else [day])]
+    return (_of_some_users(days[0]) if there else days[0].slice(0, 0)), _of_some_users(days[-1])
+
+
+def coded(tables: Sequence[pa.Table]) -> list[tuple[Ints, ...]]:
+    """Of each table its `KEYS` as integers, equal where they are equal in any of them; times are of the day."""
+    whole = pa.concat_tables(tables)
+    ids = [_codes(whole[name]) for name in ("user_id", "item_id")]
+    time = microseconds(whole["event_time"]) % DAY_US
+    position = np.nan_to_num(numbers(whole["position"]), nan=-1).astype(np.int64)
+    ends = np.cumsum([0, *(len(table) for table in tables)])
+    return [tuple(key[first:last] for key in (*ids, time, position)) for first, last in pairwise(ends)]
+
+
+def closed_labels(run: Run, day: date, ids: pa.ChunkedArray, cut: datetime) -> tuple[Floats, Floats]:
+    """(n,) clicked and converted of impressions of `day`, as known at `cut`; NaN while a label is open or missing."""
+    if day not in run.published_days("labels"):
+        return np.full(len(ids), np.nan), np.full(len(ids), np.nan)
+    labels, late = run.read("labels", [day], columns=LABELS), run.config.attribution.late_days
+    at = pc.index_in(ids, labels["impression_id"]).combine_chunks()
+    outcomes = []
+    for outcome in ("clicked", "converted"):
+        said = pc.if_else(closed(labels, outcome, cut, late), so_far(labels, outcome, cut), pa.scalar(None, pa.bool_()))
+        outcomes.append(numbers(said.combine_chunks().take(at)))
+    return outcomes[0], outcomes[1]
+
+
+def waits(run: Run, day: date) -> dict[str, tuple[Floats, Ints]]:
+    """Outcome to the seconds from impression to news, of all news of the day; of the days whose outcomes may come."""
+    windows = run.config.attribution
+    back = windows.click_days + windows.purchase_days + windows.late_days
+    there = set(run.published_days("labels"))
+    days = [one for n in range(back + 1) if (one := day - timedelta(days=n)) in there]
+    labels = run.read("labels", days, columns=WAITS)
+    start, end, at = midnight(day), midnight(day + timedelta(days=1)), microseconds(labels["event_time"])
+    users, found = clusters(labels), {}
+    for outcome, column in (("click", "click_known_at"), ("conversion", "conversion_known_at")):
+        heard = pc.and_(pc.greater_equal(labels[column], start), pc.less(labels[column], end))
+        rows = np.flatnonzero(pc.fill_null(heard, False).to_numpy(zero_copy_only=False))
+        known = microseconds(labels[column].take(pa.array(rows)))
+        found[outcome] = ((known - at[rows]) / MICROSECONDS, users[rows])
+    return found
+
+
+def _with_labels(shown: pa.Table, labels: pa.Table, cut: datetime) -> pa.Table:
+    """The impressions that have a label, with `clicked` and `converted` as heard of before `cut`."""
+    at = pc.index_in(shown["impression_id"], labels["impression_id"]).combine_chunks()
+    found = shown
+    for outcome in ("clicked", "converted"):
+        found = found.append_column(outcome, so_far(labels, outcome, cut).combine_chunks().take(at))
+    return found.filter(found["clicked"].is_valid())
+
+
+def _traffic(run: Run, day: date, rows: pa.Table, known: Sequence[Known], model: Bundle) -> Traffic:
+    n = len(rows)
+    columns = candidate_columns(rows, np.arange(n), strings(rows["item_id"]), known)
+    # Unlike a decision, a placement was seen where it was shown.
+    columns["position"] = numbers(rows["position"])
+    said = model.ranker.predict(columns)
+    return Traffic(
+        features={name: of for name, of in columns.items() if of.ndim == 1},
+        users=clusters(rows),
+        requests=_codes(rows["request_id"]),
+        surface=strings(rows["surface"]),
+        position=numbers(rows["position"]),
+        clicked=numbers(rows["clicked"]),
+        converted=numbers(rows["converted"]),
+        p_click=said.p_click,
+        p_conversion=said.p_conversion,
+        propensity=numbers(rows["propensity"]),
+        candidates=_candidates(run, day, rows),
+        age_days=columns.get("item_age_days", np.full(n, np.nan)),
+        waits=waits(run, day),
+        keys=(),
+    )
+
+
+def _candidates(run: Run, day: date, rows: pa.Table) -> Floats:
+    """How many items each request was chosen from; NaN where nobody logged that."""
+    if day not in run.published_days("requests"):
+        return np.full(len(rows), np.nan)
+    requests = run.read("requests", [day], columns=["request_id", "candidates"])
+    at = pc.index_in(rows["request_id"], requests["request_id"]).combine_chunks()
+    return numbers(pc.list_value_length(requests["candidates"].combine_chunks()).take(at))
+
+
+def _of_some_users(rows: pa.Table) -> pa.Table:
+    """Rows of users whose ids say so, about `MOST_ROWS`; who is not known goes by the rest of them."""
+    share = MOST_ROWS / max(1, len(rows))
+    if share >= 1:
+        return rows
+    coded_users = rows["user_id"].combine_chunks().dictionary_encode()
+    kept = np.array([zlib.crc32(str(user).encode()) / 2**32 < share for user in coded_users.dictionary.to_pylist()])
+    codes = pc.fill_null(coded_users.indices, -1).to_numpy(zero_copy_only=False)
+    return rows.filter(pa.array(np.append(kept, False)[codes]))
+
+
+def _codes(column: pa.ChunkedArray) -> NDArray[Any]:
+    codes = pc.fill_null(column.combine_chunks().dictionary_encode().indices, -1)
+    return np.asarray(codes.to_numpy(zero_copy_only=False)).astype(np.int64)

@@ -1,0 +1,153 @@
+"""A declared A/B test over a lake of a week: the planted lift ships, a planted fault is named, nobody is no user."""
+
+import json
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs.config import Config
+from jobs.errors import Misconfigured
+from jobs.experiment import job
+from jobs.lake.store import Lake, midnight
+from jobs.lake.tables import LAKE
+from jobs.serving import captured
+from models.experiments.settings import ExperimentSettings
+from tests.jobs.small_lake import a_run, publish, settings
+
+START, USERS, SHOWN = date(2026, 3, 2), 500, 3
+TEST: dict[str, Any] = {
+    "name": "bigger-pictures",
+    "layer": "pictures",
+    "arms": {"control": {}, "bigger": {}},
+    "start": str(START),
+    "days": 3,
+    "before_days": 1,
+    "retention_days": 1,
+    "value_days": 2,
+    "interesting_lift": 0.5,
+    "margin": 0.6,
+}
+DESIGN = ExperimentSettings.model_validate(TEST).design
+
+
+def publish_day(config: Config, day: date, lift: float, seed: int) -> None:
+    """Half the users come, twice, an hour apart; the treated click more from the start on; every fourth click buys."""
+    rng = np.random.default_rng([seed, day.toordinal()])
+    users = [f"u{n}" for n in range(USERS) if rng.random() < 0.6] + ["null"] * 60
+    impressions, labels = [], []
+    for n, user in enumerate(users):
+        treated = DESIGN.arm_of(user) == "bigger" and day >= START
+        for visit, place in ((visit, place) for visit in (0, 1) for place in range(SHOWN)):
+            at = midnight(day) + timedelta(hours=1 + 2 * visit, seconds=n)
+            clicked = bool(rng.random() < (0.2 + 0.1 * (n % 3)) * (1 + lift * treated))
+            bought = clicked and bool(rng.random() < 0.25)
+            told = {"impression_id": f"{day}-{n}-{visit}-{place}", "request_id": f"{day}-{n}-{visit}", "event_time": at,
+                    "user_id": user, "item_id": f"i{place}"}  # fmt: skip
+            where = {"surface": "home", "position": place + 1, "policy": "logging", "device": "phone"}
+            impressions.append({**told, **where, "ingested_at": at, "attributes": []})
+            labels.append({**told, "known_at": at, "clicked": clicked, "click_known_at": at if clicked else None,
+                           "click_matures_at": at + timedelta(days=1), "converted": bought,
+                           "conversion_known_at": at + timedelta(minutes=5) if bought else None,
+                           "conversion_credit": float(bought), "conversion_value": 9.0 * bought,
+                           "matures_at": at + timedelta(days=8)})  # fmt: skip
+    for table, rows in (("impressions", impressions), ("labels", labels)):
+        publish(config, table, pa.Table.from_pylist(rows, LAKE[table].schema), day=str(day))
+
+
+def lake(root: Path, session: Path, lift: float) -> Config:
+    config = settings(root, session, experiments=json.dumps([TEST]))
+    for n in range(-1, 3):
+        publish_day(config, START + timedelta(days=n), lift, 2)
+    # Without a curve a conversion counts once it is closed, and the first are after ten days: say how soon they come.
+    curve = [{"group": "all", "age_days": age, "share": 1.0, "came": 9, "at_risk": 9, "outcomes": 9, "origin": "own"}
+             for age in (0.25, 1.0, 8.0)]  # fmt: skip
+    publish(
+        config, "delay_curves", pa.Table.from_pylist(curve, LAKE["delay_curves"].schema), day=str(START), mode="full"
+    )
+    return config
+
+
+@pytest.fixture(scope="module")
+def lifted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a lake in which the treated click 60 % more."""
+    root = tmp_path_factory.mktemp("lifted")
+    lake(root, tmp_path_factory.getbasetemp(), 0.6)
+    return root
+
+
+def readouts(config: Config, day: date) -> dict[str, dict[str, Any]]:
+    job.run(a_run("experiment", config, day))
+    return {row["metric"]: row for row in Lake(config.lake.root).read("readouts", [day]).to_pylist()}
+
+
+def test_a_planted_lift_ships_and_every_figure_says_how_sure_it_is(lifted: Path, tmp_path_factory: Any) -> None:
+    config = settings(lifted, tmp_path_factory.getbasetemp(), experiments=json.dumps([TEST]))
+    before, last = (readouts(config, START + timedelta(days=n)) for n in (-1, 2))
+    assert not before
+    clicks = last["clicks_per_user"]
+    level = last["clicks_per_user.control"]["value"]
+    assert clicks["low"] < 0.6 * level * 1.1
+    assert clicks["high"] > 0.6 * level * 0.9
+    assert clicks["always_low"] < clicks["low"] < clicks["high"] < clicks["always_high"]
+    assert 0 < clicks["variance_left"] < 1
+    assert clicks["detectable"] == pytest.approx(
+        (clicks["value"] - clicks["always_low"] + 0.8416 * clicks["stderr"]) / level, rel=1e-3
+    )
+    assert last["revenue_per_user"]["closes_on"] == last["verdict"]["closes_on"] == "2026-03-14"
+    assert last["retention"]["n"] < clicks["n"]  # who came on the last days is not known to come back
+    assert last["verdict"]["verdict"].startswith("ship: ")
+    assert last["sample_ratio"]["p_value"] > 1e-3
+    assert "360 requests of nobody are in no figure" in last["sample_ratio"]["note"]
+
+
+def test_no_lift_does_not_ship_and_names_the_day(tmp_path: Path, tmp_path_factory: Any) -> None:
+    config = lake(tmp_path, tmp_path_factory.getbasetemp(), 0.0)
+    first, last = (readouts(config, START + timedelta(days=n)) for n in (0, 2))
+    assert first["verdict"]["verdict"].startswith("go on until 2026-03-0")
+    assert last["verdict"]["verdict"].startswith("stop: ")
+    assert first["retention"]["note"].startswith("refused: control: needs at least 100 users")
+
+
+def test_an_endpoint_that_says_other_arms_than_ids_draw_is_found_out(
+    lifted: Path, tmp_path: Path, tmp_path_factory: Any
+) -> None:
+    state = {"endpoint__state": str(tmp_path / "endpoint")}
+    config = settings(lifted, tmp_path_factory.getbasetemp(), experiments=json.dumps([TEST]), **state)
+    folder = config.endpoint.state / "capture" / f"date={START}"
+    folder.mkdir(parents=True)
+    lines = [line(f"r{n}", f"u{n}", "bigger") for n in range(0, USERS, 2)]
+    (folder / "0.jsonl").write_text("".join(lines) + '{"torn')
+    found = readouts(config, START + timedelta(days=2))
+    assert found["verdict"]["verdict"].startswith("stop: arms are not as they were drawn: other assigner (assignment)")
+    assert found["sample_ratio"]["always_p"] < 1e-3
+
+
+def line(request: str, user: str, arm: str) -> str:
+    answer = {"request_id": request, "items": [], "bundle_version": "b", "bundle_sha256": "s", "variant": "a",
+              "fallback": False, "features_day": None,
+              "exposures": [{"experiment": TEST["name"], "arm": arm, "unit": "user"}]}  # fmt: skip
+    asked = {"request_id": request, "user_id": user, "surface": "home"}
+    said = {
+        "endpoint": "tidegate",
+        "at": datetime(2026, 3, 2).isoformat(),
+        "ms": 3.0,
+        "request": asked,
+        "response": answer,
+    }
+    return json.dumps(said) + "\n"
+
+
+def test_exposures_are_read_back_as_they_were_captured() -> None:
+    rows = captured.exposed([line("r", "u", "bigger"), '{"torn', "{}"]).to_pylist()
+    assert rows == [
+        {"request_id": "r", "user_id": "u", "experiment": TEST["name"], "arm": "bigger", "unit": "user", "ms": 3.0}
+    ]
+
+
+def test_experiments_that_meet_are_refused_by_name(tmp_path: Path, tmp_path_factory: Any) -> None:
+    with pytest.raises(Misconfigured, match="bigger-pictures and other share 0-100 % of layer pictures"):
+        settings(tmp_path, tmp_path_factory.getbasetemp(), experiments=json.dumps([TEST, TEST | {"name": "other"}]))
