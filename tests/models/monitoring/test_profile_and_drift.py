@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import ncx2
 
 from models.evaluation.estimate import Refusal
-from models.monitoring.drift import MIN_USERS, Drift, drift
+from models.monitoring.drift import FAR, MIN_USERS, Drift, drift, tail
 from models.monitoring.profile import EVERYWHERE, Profile
 
 HERE = "home"
@@ -149,3 +150,21 @@ def test_at_the_bound_the_alarm_rate_is_the_level() -> None:
     found = [against(reference, rng.normal(0.3, 1, 1_000), bound=truth) for _ in range(300)]
     assert 0.02 < np.mean([one.p_beyond < 0.05 for one in found]) < 0.10
     assert np.mean([one.index.low <= truth <= one.index.high for one in found]) > 0.90
+
+
+@pytest.mark.parametrize("freedom", [1.3, 9.0, 22.0])
+@pytest.mark.parametrize("far", [-4.0, -1.0, 0.0, 2.0, 4.5])
+def test_where_the_exact_tail_overflows_the_normal_one_is_as_good(freedom: float, far: float) -> None:
+    x = freedom + FAR + far * np.sqrt(2 * (freedom + 2 * FAR))
+    exact = float(ncx2.sf(x, freedom, FAR))
+    assert tail(x, freedom, FAR) == pytest.approx(exact, rel=0.05, abs=1e-9)
+    assert tail(1e6, freedom, 9e5) == pytest.approx(0.0, abs=1e-12)
+    assert tail(8e5, freedom, 9e5) == pytest.approx(1.0)
+
+
+def test_a_large_day_is_told_within_its_bound() -> None:
+    """400,000 rows against as many: whatever overflows at that size does not stop the report."""
+    rng = np.random.default_rng(0)
+    found = against(profile(rng.normal(size=400_000)), rng.normal(size=400_000))
+    assert found.p_beyond == pytest.approx(1.0)
+    assert found.index.high < 0.001
