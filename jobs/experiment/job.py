@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from jobs.asof.core import microseconds
 from jobs.deployments import ledger
-from jobs.experiment import core, funnel, page, readout, users
+from jobs.experiment import core, funnel, mixed, page, readout, users
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
@@ -99,6 +99,11 @@ def _test(run: Run, one: ExperimentSettings, day: date) -> list[dict[str, Any]]:
         late_days,
     )
     state = run.config.endpoint.state / CAPTURE
+    if one.interleave:
+        pages = [page for of in days if of >= one.start
+                 for page in captured.pages(captured.lines(state / f"date={of}"), one.name)]  # fmt: skip
+        shown = set(rows.filter(rows["labelled"])["request_id"].to_pylist())
+        return mixed.rows(one, pages, shown, mixed.clicked(rows))
     exposed = [captured.exposed(captured.lines(state / f"date={of}")) for of in days if of >= one.start]
     others = [other.design for other in run.config.experiments if other.name != one.name and other.start <= ends]
     found = users.met(

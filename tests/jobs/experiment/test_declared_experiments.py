@@ -148,6 +148,43 @@ def test_exposures_are_read_back_as_they_were_captured() -> None:
     ]
 
 
+def test_mixed_pages_tell_whose_items_are_clicked(lifted: Path, tmp_path: Path, tmp_path_factory: Any) -> None:
+    """Every click of the first day is on a place that counts for one arm or the other: by which, the preference."""
+    arms = {"control": {"variant": "a"}, "bigger": {"variant": "b"}}
+    test = json.dumps([TEST | {"arms": arms, "interleave": "team_draft"}])
+    state = {"endpoint__state": str(tmp_path / "endpoint")}
+    config = settings(lifted, tmp_path_factory.getbasetemp(), experiments=test, **state)
+    shown = Lake(config.lake.root).read("impressions", [START])
+    clicked = Lake(config.lake.root).read("labels", [START])["clicked"].to_pylist()
+    pages: dict[str, list[dict[str, Any]]] = {}
+    for row, hit in zip(shown.to_pylist(), clicked, strict=True):
+        pages.setdefault(row["request_id"], []).append({**row, "hit": hit})
+    folder = config.endpoint.state / "capture" / f"date={START}"
+    folder.mkdir(parents=True)
+    lines, wins = [], np.zeros(2)
+    for request, rows in pages.items():
+        worth = [[0.0, 1.0] if row["hit"] and place else [1.0, 0.0] for place, row in enumerate(rows)]
+        wins += sum(np.array(of) * row["hit"] for of, row in zip(worth, rows, strict=True))
+        lines.append(mixed_line(request, rows, worth))
+    (folder / "0.jsonl").write_text("".join([*lines, mixed_line("never-shown", [], []), '{"mix"']))
+    found = readouts(config, START)
+    preference = found["preference"]
+    assert preference["value"] == pytest.approx((wins[1] - wins[0]) / wins.sum())
+    assert preference["always_low"] < preference["low"] < preference["high"] < preference["always_high"]
+    assert preference["n"] == len(pages)
+    assert preference["note"] == "1 pages without a labelled impression are left out"
+    assert "verdict" not in found
+    assert len(captured.placements(lines).rows) == 0
+
+
+def mixed_line(request: str, rows: list[dict[str, Any]], worth: list[list[float]]) -> str:
+    said = json.loads(line(request, rows[0]["user_id"] if rows else "u", "bigger"))
+    places = {"score": 0.0, "p_click": 0.1, "p_conversion": 0.0, "propensity": None}
+    said["response"]["items"] = [{"item_id": row["item_id"], "position": row["position"], **places} for row in rows]
+    said["response"]["mix"] = {"experiment": TEST["name"], "arms": ["control", "bigger"], "worth": worth}
+    return json.dumps(said) + "\n"
+
+
 def test_experiments_that_meet_are_refused_by_name(tmp_path: Path, tmp_path_factory: Any) -> None:
     with pytest.raises(Misconfigured, match="bigger-pictures and other share 0-100 % of layer pictures"):
         settings(tmp_path, tmp_path_factory.getbasetemp(), experiments=json.dumps([TEST, TEST | {"name": "other"}]))
