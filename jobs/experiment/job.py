@@ -50,10 +50,10 @@ def _funnel(run: Run) -> Path:
     """Write the page over all candidates with evidence up to the day, whole or not at all; returns where it lies."""
     steps = [row for row in run.read("deployments").to_pylist() if row["at"] < midnight(run.day + timedelta(days=1))]
     known = funnel.candidates(
-        run.read("evidence", columns=["candidate_id", "document"]).to_pylist(),
+        run.read("evidence", _past(run, "evidence"), columns=["candidate_id", "document"]).to_pylist(),
         run.read("promotions", columns=["candidate_id", "verdict", "decided_at"]).to_pylist(),
         steps,
-        run.read("readouts").to_pylist(),
+        run.read("readouts", _past(run, "readouts")).to_pylist(),
         run.config.gate.confidence,
     )
     path = run.config.lake.results.parent / FUNNEL
@@ -62,6 +62,10 @@ def _funnel(run: Run) -> Path:
     draft.write_text(page.html(known, funnel.trusted(known, run.config.gate.confidence)), encoding="utf-8")
     draft.replace(path)
     return path
+
+
+def _past(run: Run, table: str) -> list[date]:
+    return [day for day in run.published_days(table) if day <= run.day]
 
 
 def _served(run: Run, day: date, deployed: list[str]) -> tuple[list[dict[str, Any]], int]:

@@ -101,6 +101,7 @@ def test_a_planted_lift_ships_and_every_figure_says_how_sure_it_is(lifted: Path,
     assert last["retention"]["n"] < clicks["n"]  # who came on the last days is not known to come back
     assert last["verdict"]["verdict"].startswith("ship: ")
     assert last["sample_ratio"]["p_value"] > 1e-3
+    assert "cannot be told yet" in (config.lake.results.parent / "funnel.html").read_text()
     assert "360 requests of nobody are in no figure" in last["sample_ratio"]["note"]
 
 
