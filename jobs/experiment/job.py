@@ -29,6 +29,7 @@ from models.experiments.settings import ExperimentSettings
 IMPRESSIONS = ["impression_id", "request_id", "user_id", "policy"]
 LABELS = ["impression_id", *told_by("clicked")]
 FUNNEL = "funnel.html"
+Row = dict[str, Any]
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def _past(run: Run, table: str) -> list[date]:
     return [day for day in run.published_days(table) if day <= run.day]
 
 
-def _served(run: Run, day: date, deployed: list[str]) -> tuple[list[dict[str, Any]], int]:
+def _served(run: Run, day: date, deployed: list[str]) -> tuple[list[Row], int]:
     """The endpoint against logging: rows, and how many requests it answered."""
     impressions = run.read("impressions", [day], columns=IMPRESSIONS)
     cut = midnight(day + timedelta(days=1))
@@ -86,12 +87,37 @@ def _served(run: Run, day: date, deployed: list[str]) -> tuple[list[dict[str, An
     return rows, served
 
 
-def _test(run: Run, one: ExperimentSettings, day: date) -> list[dict[str, Any]]:
-    """The rows of an A/B test as known at the end of a day; none before its start, and once all of it is closed."""
+def _test(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
+    """The rows of an A/B test as known at the end of a day: its plan on the eve of its start, then its figures.
+
+    None before that, and none once all of it is closed.
+    """
+    if day == one.start - timedelta(days=1) and one.before_days and not one.interleave:
+        return _plan(run, one, day)
+    last = midnight(one.design.end + timedelta(days=1)) - timedelta(microseconds=1)
+    told = _read(run, one, day) if one.start <= day <= closes_on(last, run.config.attribution, {}) else []
+    for row in told:
+        if row["metric"] == readout.VERDICT:
+            run.say(f"{day}: {one.name}, {row['variant']}: {row['verdict']}")
+    return told
+
+
+def _plan(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
+    """What it will be able to find: its own arms over the days before it, when they are alike (an A/A)."""
+    days = one.before_days
+    past = one.model_copy(update={"start": one.start - timedelta(days=days), "days": days, "before_days": 0})
+    rows = [row for row in _read(run, past, day) if row["metric"] in one.metrics]
+    for row in rows:
+        least = row.get("detectable")
+        row["detectable"] = least and least * (days / one.days) ** 0.5
+        row["note"] = f"plan: an A/A over {days} days before; detectable in {one.days}. {row['note']}".strip()
+    return rows
+
+
+def _read(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
+    """Its figures and verdict, over all its days so far."""
     ends = one.design.end
     last = midnight(ends + timedelta(days=1)) - timedelta(microseconds=1)
-    if not one.start <= day <= closes_on(last, run.config.attribution, {}):
-        return []
     cut, late_days = midnight(day + timedelta(days=1)), run.config.attribution.late_days
     there = set(run.published_days("impressions")) & set(run.published_days("labels"))
     days = [first for n in range((min(day, ends) - one.start).days + one.before_days + 1)
@@ -120,11 +146,7 @@ def _test(run: Run, one: ExperimentSettings, day: date) -> list[dict[str, Any]]:
         run.config.release.slow_ms,
     )
     closes = closes_on(min(cut, last), run.config.attribution, {})
-    told = readout.rows(one, found, day, closes)
-    for row in told:
-        if row["metric"] == readout.VERDICT:
-            run.say(f"{day}: {one.name}, {row['variant']}: {row['verdict']}")
-    return told
+    return readout.rows(one, found, day, closes)
 
 
 def _share(run: Run, rows: pa.Table, now: float) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -87,7 +87,10 @@ def readouts(config: Config, day: date) -> dict[str, dict[str, Any]]:
 def test_a_planted_lift_ships_and_every_figure_says_how_sure_it_is(lifted: Path, tmp_path_factory: Any) -> None:
     config = settings(lifted, tmp_path_factory.getbasetemp(), experiments=json.dumps([TEST]))
     before, last = (readouts(config, START + timedelta(days=n)) for n in (-1, 2))
-    assert not before
+    assert set(before) == {"clicks_per_user", "click_rate", "sessions_per_user", "revenue_per_user", "retention"}
+    assert before["clicks_per_user"]["note"].startswith("plan: an A/A over 1 days before; detectable in 3.")
+    assert before["clicks_per_user"]["low"] < 0 < before["clicks_per_user"]["high"]
+    assert 0 < before["clicks_per_user"]["detectable"] < 1
     clicks = last["clicks_per_user"]
     level = last["clicks_per_user.control"]["value"]
     assert clicks["low"] < 0.6 * level * 1.1
