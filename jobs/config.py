@@ -631,7 +631,7 @@ class Config(Settings):
     release: Annotated[ReleaseSettings, NO_ROW] = ReleaseSettings()
     monitoring: Annotated[MonitoringSettings, Changes("monitor")] = MonitoringSettings()
     experiments: Annotated[tuple[ExperimentSettings, ...], Changes("experiment", only=True)] = Field(
-        (), description="A/B tests, running or over; a list, given whole"
+        (), description="A/B tests, running or over, as `models/experiments/settings.py` tells; a list, given whole"
     )
     timeouts: Annotated[TimeoutSettings, NO_ROW] = TimeoutSettings()
 

@@ -152,7 +152,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         deployments         ever   *"""),
     _stage("experiment", "the endpoint's requests against the logging policy's, with honest intervals",
            writes="readouts", reads="""
-        impressions         past   impression_id request_id event_time user_id surface device policy
+        impressions         past   impression_id request_id event_time user_id item_id surface device policy
         labels              past   * -request_id -event_time -known_at -user_id -item_id -conversion_credit -outcomes
         delay_curves        past   group age_days share
         evidence            past   candidate_id document

@@ -26,14 +26,16 @@ from infra.endpoint.control import BUSY, Control
 from infra.endpoint.decide import OUTCOMES, RANKED, admitted
 from infra.endpoint.errors import BadRequest, Rejected
 from infra.endpoint.exposed import Exposed, saying
+from infra.endpoint.mixing import mix
 from infra.endpoint.models import source_of
 from infra.endpoint.processes import Launcher, Spawn
 from infra.endpoint.request import RankRequest, body_of, parse
-from infra.endpoint.serving import Shadow
+from infra.endpoint.serving import Serving, Shadow
 from infra.endpoint.state import Registry
 from jobs.config import Config
 from jobs.serving.answer import Answer
 from jobs.serving.capture import CAPTURE, SHADOWS, Capture
+from models.experiments.settings import ExperimentSettings
 
 AMZ_JSON = "application/x-amz-json-1.1"
 TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
@@ -159,10 +161,16 @@ class Server:
             key = asked.user_id or asked.request_id
             serving = serving.of(key, target)
             seen = self._exposed.of(asked)
-            variant = target or self._exposed.variant(seen, serving.variants) or serving.choose(key)
+            mixing = None if target is not None else self._exposed.mixing(asked, serving.variants)
+            named = self._exposed.variant(seen, serving.variants) if mixing is None else mixing.variants[0]
+            variant = target or named or serving.choose(key)
             processes = serving.variants[variant]
             asked = admitted(self._surfaces, processes.bundle, asked)
-            answer = saying(await processes.answer(variant, asked, body, began), seen)
+            if mixing is None:
+                answer = await processes.answer(variant, asked, body, began)
+            else:
+                answer = await _mixed(mixing, serving, asked, body, began)
+            answer = saying(answer, seen)
         except BadRequest as error:
             self._refusals[name, "ModelError"] += 1
             return _model_error(str(error))
@@ -202,6 +210,12 @@ class Server:
             return
         asking = asked.model_dump(exclude_unset=True)
         self._shadows.write(asked.day(), endpoint, asking, answer, _milliseconds(began))
+
+
+async def _mixed(mixing: ExperimentSettings, serving: Serving, asked: RankRequest, body: bytes, began: float) -> Answer:
+    """One page of all its arms' variants, asked at once: it takes as long as the slowest."""
+    asking = (serving.variants[name].answer(name, asked, body, began) for name in mixing.variants)
+    return mix(mixing, await asyncio.gather(*asking))
 
 
 def _milliseconds(since: float) -> float:

@@ -13,7 +13,8 @@ class Exposed:
     """The settings' experiments; an arm is a function of ids, so that it is the same in every process and offline."""
 
     def __init__(self, experiments: Sequence[ExperimentSettings]) -> None:
-        self._experiments = [(one.design, frozenset(one.shared_ids)) for one in experiments]
+        self._experiments = [(one.design, frozenset(one.shared_ids)) for one in experiments if not one.interleave]
+        self._mixing = [one for one in experiments if one.interleave]
         self._variants = {
             (one.name, name): arm.variant for one in experiments for name, arm in one.arms.items() if arm.variant
         }
@@ -32,6 +33,15 @@ class Exposed:
         """The variant that an arm names, where the endpoint has it; None leaves the choice to the weights."""
         wanted = (self._variants.get((one.experiment, one.arm)) for one in seen)
         return next((variant for variant in wanted if variant in there), None)
+
+    def mixing(self, asked: RankRequest, there: Collection[str]) -> ExperimentSettings | None:
+        """The experiment that mixes this request's page, where the endpoint has the variants of all its arms."""
+        for one in self._mixing:
+            unit = unit_of(asked.user_id, asked.request_id, frozenset(one.shared_ids))
+            wanted = {arm.variant for arm in one.arms.values()}
+            if wanted <= set(there) and exposures([one.design], unit, asked.surface, asked.day()):
+                return one
+        return None
 
 
 def saying(answer: Answer, seen: list[Exposure]) -> Answer:

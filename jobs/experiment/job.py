@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from jobs.asof.core import microseconds
 from jobs.deployments import ledger
-from jobs.experiment import core, funnel, page, readout, users
+from jobs.experiment import core, funnel, mixed, page, readout, users
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
@@ -29,6 +29,7 @@ from models.experiments.settings import ExperimentSettings
 IMPRESSIONS = ["impression_id", "request_id", "user_id", "policy"]
 LABELS = ["impression_id", *told_by("clicked")]
 FUNNEL = "funnel.html"
+Row = dict[str, Any]
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -50,10 +51,10 @@ def _funnel(run: Run) -> Path:
     """Write the page over all candidates with evidence up to the day, whole or not at all; returns where it lies."""
     steps = [row for row in run.read("deployments").to_pylist() if row["at"] < midnight(run.day + timedelta(days=1))]
     known = funnel.candidates(
-        run.read("evidence", columns=["candidate_id", "document"]).to_pylist(),
+        run.read("evidence", _past(run, "evidence"), columns=["candidate_id", "document"]).to_pylist(),
         run.read("promotions", columns=["candidate_id", "verdict", "decided_at"]).to_pylist(),
         steps,
-        run.read("readouts").to_pylist(),
+        run.read("readouts", _past(run, "readouts")).to_pylist(),
         run.config.gate.confidence,
     )
     path = run.config.lake.results.parent / FUNNEL
@@ -64,7 +65,11 @@ def _funnel(run: Run) -> Path:
     return path
 
 
-def _served(run: Run, day: date, deployed: list[str]) -> tuple[list[dict[str, Any]], int]:
+def _past(run: Run, table: str) -> list[date]:
+    return [day for day in run.published_days(table) if day <= run.day]
+
+
+def _served(run: Run, day: date, deployed: list[str]) -> tuple[list[Row], int]:
     """The endpoint against logging: rows, and how many requests it answered."""
     impressions = run.read("impressions", [day], columns=IMPRESSIONS)
     cut = midnight(day + timedelta(days=1))
@@ -82,12 +87,37 @@ def _served(run: Run, day: date, deployed: list[str]) -> tuple[list[dict[str, An
     return rows, served
 
 
-def _test(run: Run, one: ExperimentSettings, day: date) -> list[dict[str, Any]]:
-    """The rows of an A/B test as known at the end of a day; none before its start, and once all of it is closed."""
+def _test(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
+    """The rows of an A/B test as known at the end of a day: its plan on the eve of its start, then its figures.
+
+    None before that, and none once all of it is closed.
+    """
+    if day == one.start - timedelta(days=1) and one.before_days and not one.interleave:
+        return _plan(run, one, day)
+    last = midnight(one.design.end + timedelta(days=1)) - timedelta(microseconds=1)
+    told = _read(run, one, day) if one.start <= day <= closes_on(last, run.config.attribution, {}) else []
+    for row in told:
+        if row["metric"] == readout.VERDICT:
+            run.say(f"{day}: {one.name}, {row['variant']}: {row['verdict']}")
+    return told
+
+
+def _plan(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
+    """What it will be able to find: its own arms over the days before it, when they are alike (an A/A)."""
+    days = one.before_days
+    past = one.model_copy(update={"start": one.start - timedelta(days=days), "days": days, "before_days": 0})
+    rows = [row for row in _read(run, past, day) if row["metric"] in one.metrics]
+    for row in rows:
+        least = row.get("detectable")
+        row["detectable"] = least and least * (days / one.days) ** 0.5
+        row["note"] = f"plan: an A/A over {days} days before; detectable in {one.days}. {row['note']}".strip()
+    return rows
+
+
+def _read(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
+    """Its figures and verdict, over all its days so far."""
     ends = one.design.end
     last = midnight(ends + timedelta(days=1)) - timedelta(microseconds=1)
-    if not one.start <= day <= closes_on(last, run.config.attribution, {}):
-        return []
     cut, late_days = midnight(day + timedelta(days=1)), run.config.attribution.late_days
     there = set(run.published_days("impressions")) & set(run.published_days("labels"))
     days = [first for n in range((min(day, ends) - one.start).days + one.before_days + 1)
@@ -99,6 +129,11 @@ def _test(run: Run, one: ExperimentSettings, day: date) -> list[dict[str, Any]]:
         late_days,
     )
     state = run.config.endpoint.state / CAPTURE
+    if one.interleave:
+        pages = [page for of in days if of >= one.start
+                 for page in captured.pages(captured.lines(state / f"date={of}"), one.name)]  # fmt: skip
+        shown = set(rows.filter(rows["labelled"])["request_id"].to_pylist())
+        return mixed.rows(one, pages, shown, mixed.clicked(rows))
     exposed = [captured.exposed(captured.lines(state / f"date={of}")) for of in days if of >= one.start]
     others = [other.design for other in run.config.experiments if other.name != one.name and other.start <= ends]
     found = users.met(
@@ -111,11 +146,7 @@ def _test(run: Run, one: ExperimentSettings, day: date) -> list[dict[str, Any]]:
         run.config.release.slow_ms,
     )
     closes = closes_on(min(cut, last), run.config.attribution, {})
-    told = readout.rows(one, found, day, closes)
-    for row in told:
-        if row["metric"] == readout.VERDICT:
-            run.say(f"{day}: {one.name}, {row['variant']}: {row['verdict']}")
-    return told
+    return readout.rows(one, found, day, closes)
 
 
 def _share(run: Run, rows: pa.Table, now: float) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -21,7 +21,7 @@ from models.experiments.causes import STEPS, Units
 from models.experiments.metrics import DAY, Shown
 from models.experiments.settings import ExperimentSettings
 
-IMPRESSIONS = ["impression_id", "request_id", "user_id", "event_time", "surface", "device"]
+IMPRESSIONS = ["impression_id", "request_id", "user_id", "item_id", "event_time", "surface", "device"]
 LABELS = [
     *("impression_id", "conversion_value"),
     *outcomes.told_by("clicked"),

@@ -32,6 +32,17 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class Mix:
+    """How a page was mixed of the lists of an experiment's arms."""
+
+    __pydantic_config__ = DESCRIBED
+    experiment: str
+    arms: list[str]
+    worth: list[list[float]]
+    """Of a click at each place, to each arm."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The response to one request."""
 
@@ -60,6 +71,8 @@ class Answer:
     features. None as for the user."""
     exposures: list[Exposure] | None = None
     """The experiments that the request was part of, and the arm that it met; None where it was part of none."""
+    mix: Mix | None = None
+    """Of a page of several variants' items; it is logged under the policy of the first of them."""
 
     @property
     def policy(self) -> str:

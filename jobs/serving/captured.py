@@ -54,7 +54,7 @@ class Said(NamedTuple):
 def since(folder: Path, endpoint: str, at: datetime, bundle_sha256: str, day: date | None = None) -> list[Said]:
     """What a bundle has answered at an endpoint since a moment, in its order, to requests of a day, or of any.
 
-    Torn lines are left out: they are of no answer that anybody can judge.
+    Torn lines are left out: they are of no answer that anybody can judge; so are mixed pages, which no bundle made.
     """
     found = []
     for path in folder.glob(f"date={day or '*'}/*.jsonl"):
@@ -63,7 +63,11 @@ def since(folder: Path, endpoint: str, at: datetime, bundle_sha256: str, day: da
         with path.open(encoding="utf-8", errors="replace") as file:
             # Most lines are not of this bundle, and the longest part of a line is its candidates.
             found += [said for text in file if bundle_sha256 in text and (said := _said(text, endpoint)) is not None]
-    mine = [said for said in found if said.at >= at and said.answer.bundle_sha256 == bundle_sha256]
+    mine = [
+        said
+        for said in found
+        if said.at >= at and said.answer.bundle_sha256 == bundle_sha256 and said.answer.mix is None
+    ]
     return sorted(mine, key=lambda said: said.at)
 
 
@@ -87,7 +91,10 @@ def lines(folder: Path) -> Iterable[str]:
 
 
 def placements(captured: Iterable[str]) -> Placements:
-    """One row per placement answered; the first answer to a request counts, a torn line is counted and left out."""
+    """One row per placement answered; the first answer to a request counts, a torn line is counted and left out.
+
+    A page that was mixed of several bundles' answers is left out too: it is no one's.
+    """
     rows: dict[str, list[dict[str, Any]]] = {}
     torn = 0
     for text in captured:
@@ -96,7 +103,8 @@ def placements(captured: Iterable[str]) -> Placements:
         except (ValueError, LookupError, TypeError):
             torn += 1
             continue
-        rows.setdefault(answer.request_id, [_row(answer, place) for place in answer.items])
+        if answer.mix is None:
+            rows.setdefault(answer.request_id, [_row(answer, place) for place in answer.items])
     return Placements(pa.Table.from_pylist([row for answer in rows.values() for row in answer], SCHEMA), torn)
 
 
@@ -130,3 +138,20 @@ def exposed(captured: Iterable[str]) -> pa.Table:
             continue
         rows += [{**said, "experiment": of.experiment, "arm": of.arm, "unit": of.unit} for of in answer.exposures or ()]
     return pa.Table.from_pylist(rows, EXPOSED)
+
+
+def pages(captured: Iterable[str], experiment: str) -> list[tuple[str | None, Answer]]:
+    """Who asked, and the answer, of each request whose page an experiment mixed, the first to it; torn lines apart."""
+    found: dict[str, tuple[str | None, Answer]] = {}
+    for text in captured:
+        if '"mix"' not in text:
+            continue
+        try:
+            line = json.loads(text)
+            answer = answer_of(line["response"])
+            user = line["request"].get("user_id")
+        except (ValueError, LookupError, TypeError, AttributeError):
+            continue
+        if answer.mix is not None and answer.mix.experiment == experiment:
+            found.setdefault(answer.request_id, (user, answer))
+    return list(found.values())

@@ -1,7 +1,7 @@
 """An experiment as data: who is in it, for how long, and what was decided about it before it began."""
 
 from datetime import date
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -38,6 +38,9 @@ class ExperimentSettings(Settings):
     before_days: int = Field(14, ge=0, le=90, description="of users' own past, which takes noise away; 0: none")
     retention_days: int = Field(7, ge=1, le=60, description="within which a user must come back")
     value_days: int = Field(14, ge=1, le=180, description="of a user's revenue, the proxy of lifetime value")
+    interleave: Literal["team_draft", "probabilistic", "optimised"] | None = Field(
+        None, description="every user of the share meets pages mixed of the arms' variants; read as preferences"
+    )
     shared_ids: tuple[str, ...] = Field((), description="user ids that stand for many people, a shop's till say")
 
     @field_validator("arms")
@@ -53,6 +56,14 @@ class ExperimentSettings(Settings):
         if not 0 <= percent[0] < percent[1] <= 100:
             raise ValueError(f"percent must be from and to, 0 <= from < to <= 100; found {percent}")
         return percent
+
+    @model_validator(mode="after")
+    def _mixes_variants(self) -> Self:
+        if self.interleave and not all(arm.variant for arm in self.arms.values()):
+            raise ValueError("interleave needs the variant of every arm; found an arm without one")
+        if self.interleave not in (None, "team_draft") and len(self.arms) > 2:
+            raise ValueError(f"interleave {self.interleave} needs two arms; found {len(self.arms)}")
+        return self
 
     @model_validator(mode="after")
     def _lasts_long_enough(self) -> Self:
@@ -73,6 +84,11 @@ class ExperimentSettings(Settings):
     def control(self) -> str:
         """The arm that all others are compared with."""
         return next(iter(self.arms))
+
+    @property
+    def variants(self) -> list[str]:
+        """Of the arms that name one, control's first."""
+        return [arm.variant for arm in self.arms.values() if arm.variant is not None]
 
     @property
     def design(self) -> Experiment:

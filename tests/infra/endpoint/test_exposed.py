@@ -7,7 +7,7 @@ from infra.endpoint.exposed import Exposed
 from infra.endpoint.request import RankRequest
 from jobs.bundle import Bundle
 from models.experiments.settings import ExperimentSettings
-from tests.infra.endpoint.rig import running, settings
+from tests.infra.endpoint.rig import IDS, running, settings
 
 EXPERIMENTS = [
     {"name": "models", "layer": "m", "arms": {"control": {"variant": "a"}, "new": {"variant": "b"}}},
@@ -33,6 +33,31 @@ def test_arms_choose_the_variant_and_are_said_and_captured(tmp_path: Path, popul
     assert late["exposures"] is None
     lines = [json.loads(text) for path in given.endpoint.state.glob("capture/*/*.jsonl") for text in path.open()]
     assert sum(line["response"]["exposures"] is not None for line in lines) == len(found)
+
+
+def test_an_experiment_that_interleaves_mixes_the_variants_and_says_whose_each_place_is(
+    tmp_path: Path, popular: Bundle, boosted: Bundle
+) -> None:
+    mixing = {**DATED[0], "interleave": "team_draft", "percent": [0, 50]}
+    given = settings(tmp_path, EXPERIMENTS=json.dumps([mixing]))
+    with running(given) as client:
+        client.model(popular, "a")
+        client.model(boosted, "b")
+        both = client.config("both", a=1.0, b=1e-9)
+        client.control.create_endpoint(EndpointName="tidegate", EndpointConfigName=both)
+        client.settled()
+        asked = {"event_time": "2026-02-01T10:00:00Z", "k": 4, "candidates": IDS[:8]}
+        found = [client.invoke(f"r{n}", user_id=f"u{n}", **asked) for n in range(16)]
+        again = client.invoke("r0", user_id="u0", **asked)
+    pages = [answer for answer in found if answer["mix"]]
+    assert 2 < len(pages) < 14
+    assert (again["items"], again["mix"]) == (found[0]["items"], found[0]["mix"])
+    for answer in pages:
+        assert answer["mix"]["arms"] == ["control", "new"]
+        assert sum(map(sum, answer["mix"]["worth"])) == len(answer["items"]) == 4
+        assert [item["position"] for item in answer["items"]] == [1, 2, 3, 4]
+        assert len({item["item_id"] for item in answer["items"]}) == 4
+        assert {item["propensity"] for item in answer["items"]} == {None}
 
 
 def test_nobodys_request_is_marked_and_an_unknown_variant_leaves_the_choice(tmp_path: Path) -> None:

@@ -87,7 +87,10 @@ def readouts(config: Config, day: date) -> dict[str, dict[str, Any]]:
 def test_a_planted_lift_ships_and_every_figure_says_how_sure_it_is(lifted: Path, tmp_path_factory: Any) -> None:
     config = settings(lifted, tmp_path_factory.getbasetemp(), experiments=json.dumps([TEST]))
     before, last = (readouts(config, START + timedelta(days=n)) for n in (-1, 2))
-    assert not before
+    assert set(before) == {"clicks_per_user", "click_rate", "sessions_per_user", "revenue_per_user", "retention"}
+    assert before["clicks_per_user"]["note"].startswith("plan: an A/A over 1 days before; detectable in 3.")
+    assert before["clicks_per_user"]["low"] < 0 < before["clicks_per_user"]["high"]
+    assert 0 < before["clicks_per_user"]["detectable"] < 1
     clicks = last["clicks_per_user"]
     level = last["clicks_per_user.control"]["value"]
     assert clicks["low"] < 0.6 * level * 1.1
@@ -101,6 +104,7 @@ def test_a_planted_lift_ships_and_every_figure_says_how_sure_it_is(lifted: Path,
     assert last["retention"]["n"] < clicks["n"]  # who came on the last days is not known to come back
     assert last["verdict"]["verdict"].startswith("ship: ")
     assert last["sample_ratio"]["p_value"] > 1e-3
+    assert "cannot be told yet" in (config.lake.results.parent / "funnel.html").read_text()
     assert "360 requests of nobody are in no figure" in last["sample_ratio"]["note"]
 
 
@@ -146,6 +150,43 @@ def test_exposures_are_read_back_as_they_were_captured() -> None:
     assert rows == [
         {"request_id": "r", "user_id": "u", "experiment": TEST["name"], "arm": "bigger", "unit": "user", "ms": 3.0}
     ]
+
+
+def test_mixed_pages_tell_whose_items_are_clicked(lifted: Path, tmp_path: Path, tmp_path_factory: Any) -> None:
+    """Every click of the first day is on a place that counts for one arm or the other: by which, the preference."""
+    arms = {"control": {"variant": "a"}, "bigger": {"variant": "b"}}
+    test = json.dumps([TEST | {"arms": arms, "interleave": "team_draft"}])
+    state = {"endpoint__state": str(tmp_path / "endpoint")}
+    config = settings(lifted, tmp_path_factory.getbasetemp(), experiments=test, **state)
+    shown = Lake(config.lake.root).read("impressions", [START])
+    clicked = Lake(config.lake.root).read("labels", [START])["clicked"].to_pylist()
+    pages: dict[str, list[dict[str, Any]]] = {}
+    for row, hit in zip(shown.to_pylist(), clicked, strict=True):
+        pages.setdefault(row["request_id"], []).append({**row, "hit": hit})
+    folder = config.endpoint.state / "capture" / f"date={START}"
+    folder.mkdir(parents=True)
+    lines, wins = [], np.zeros(2)
+    for request, rows in pages.items():
+        worth = [[0.0, 1.0] if row["hit"] and place else [1.0, 0.0] for place, row in enumerate(rows)]
+        wins += sum(np.array(of) * row["hit"] for of, row in zip(worth, rows, strict=True))
+        lines.append(mixed_line(request, rows, worth))
+    (folder / "0.jsonl").write_text("".join([*lines, mixed_line("never-shown", [], []), '{"mix"']))
+    found = readouts(config, START)
+    preference = found["preference"]
+    assert preference["value"] == pytest.approx((wins[1] - wins[0]) / wins.sum())
+    assert preference["always_low"] < preference["low"] < preference["high"] < preference["always_high"]
+    assert preference["n"] == len(pages)
+    assert preference["note"] == "1 pages without a labelled impression are left out"
+    assert "verdict" not in found
+    assert len(captured.placements(lines).rows) == 0
+
+
+def mixed_line(request: str, rows: list[dict[str, Any]], worth: list[list[float]]) -> str:
+    said = json.loads(line(request, rows[0]["user_id"] if rows else "u", "bigger"))
+    places = {"score": 0.0, "p_click": 0.1, "p_conversion": 0.0, "propensity": None}
+    said["response"]["items"] = [{"item_id": row["item_id"], "position": row["position"], **places} for row in rows]
+    said["response"]["mix"] = {"experiment": TEST["name"], "arms": ["control", "bigger"], "worth": worth}
+    return json.dumps(said) + "\n"
 
 
 def test_experiments_that_meet_are_refused_by_name(tmp_path: Path, tmp_path_factory: Any) -> None:

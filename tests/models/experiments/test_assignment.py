@@ -123,6 +123,8 @@ def test_shares_that_meet_are_named() -> None:
         ({"days": 7}, "days must be more than retention_days, 7"),
         ({"name": "Not A Name"}, "pattern"),
         ({"goal": "joy"}, "engagement"),
+        ({"interleave": "team_draft"}, "needs the variant of every arm"),
+        ({"interleave": "optimised", "arms": {n: {"variant": n} for n in "abc"}}, "optimised needs two arms; found 3"),
         ({"arms": {"control": {"weight": 0}, "b": {}}}, "greater than 0"),
     ],
 )
