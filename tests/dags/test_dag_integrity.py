@@ -107,6 +107,8 @@ def test_a_living_log_is_scheduled_for_the_day_that_has_ended(monkeypatch: pytes
 
         core = Core(schedule.expression, timezone="UTC", run_offset=-1, key_format=schedule.key_format)
         assert core._get_partition_info(pendulum.instance(tick))[1] == key
+    monkeypatch.setenv("TIDEGATE__SOURCE__LIVE", "false")  # a raw lake whose days have ended
+    assert type(daily(2)).__name__ == "ByHand"
 
 
 def test_features_are_promised_for_when_the_daily_run_can_have_published_them(dags: dict[str, Any]) -> None:
