@@ -7,7 +7,7 @@ import numpy as np
 
 from models.rankers.features import ATTRIBUTE_PREFIX
 from models.rankers.protocol import Columns, Inputs
-from models.rankers.words import Words
+from models.rankers.words import unpacked
 
 ROWS = 500
 """The mean of a change over them is known to a twentieth of its spread."""
@@ -20,9 +20,9 @@ def frozen(features: Columns, inputs: Inputs) -> bytes:
     at = np.unique(np.linspace(0, n - 1, min(ROWS, n)).astype(np.int64))
     tree: dict[str, dict[str, Any]] = {"numbers": {}, "words": {}}
     for name, column in wanted.items():
-        part = column[at]
-        if isinstance(part, Words):
-            tree["words"][name] = part.strings().tolist()
+        part = unpacked(column[at])
+        if part.dtype == object:
+            tree["words"][name] = part.tolist()
         else:
             tree["numbers"][name] = _without_nan(part.astype(float).tolist())
     return json.dumps(tree).encode()

@@ -263,7 +263,7 @@ def alike(items: Columns) -> Ints:
     found = np.zeros(len(items["item_id"]), dtype=np.int64)
     for name in SEEN_OF_ITEM:
         column = items[name]
-        codes = coded(column)[0] + 1 if column.dtype == object else np.unique(column, return_inverse=True)[1]
+        codes = Words.of(column).at + 1 if column.dtype == object else np.unique(column, return_inverse=True)[1]
         found = np.unique(found * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1]
     return found
 
