@@ -33,8 +33,8 @@ CAUSES = (
           "compare with the drift of its features, and with the ledger of releases"),
     Cause("features", ("drift.", "nulls.", "unseen."),
           "the newest change to what the column is made of, or who comes",
-          "one column: look at its rule in jobs/featurize and its source; many of users: which campaign began; nearly"
-          " all, in a lake younger than features.long_term_days: counts still grow, so train again"),
+          "one column: look at its rule in jobs/featurize and its source; many of users: ask what campaign began;"
+          " nearly all, in a lake younger than features.long_term_days: counts still grow, so train again"),
     Cause("clicks", ("clicks_per_impression", "calibration", "click_rate", "click_wait"),
           "the logger of clicks, or their delivery",
           "count raw clicks of the day by hour and device; look at validate's quarantine"),

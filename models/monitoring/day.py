@@ -140,6 +140,8 @@ def _index(name: str, surface: str, found: Drift, settings: WatchSettings) -> He
     if found.vanished:
         said.append(f"vanished: {', '.join(found.vanished[:5])}")
     bounds = (None, settings.max_drift)
+    if isinstance(found.index, Refusal):
+        return Held(f"drift.{name}", surface, found.index, "training")
     return Held(f"drift.{name}", surface, found.index, "training", 0.0, bounds, found.p_beyond, "; ".join(said))
 
 

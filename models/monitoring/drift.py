@@ -30,14 +30,15 @@ MIN_USERS = 30
 class Drift:
     """A day's column against the reference.
 
-    `index`: the population stability index, its bias taken off and cut at 0, in nats, with its interval. `p_value`: of
-    no drift at all; `p_beyond`: of an index of `bound` at most. `shannon`: the Jensen-Shannon divergence in bits, in
-    [0, 1], as found. `moved`: Wasserstein's distance of numbers in interquartile ranges of the reference, without
-    their outer hundredths; None of words. `nulls` and `unseen` are shares of rows less the reference's; `vanished`:
-    frequent words that no row has.
+    `index`: the population stability index of the values that are known, its bias taken off and cut at 0, in nats, with
+    its interval; nulls are a figure of their own, since fewer of them are no harm. `p_value`: of no drift at all;
+    `p_beyond`: of an index of `bound` at most. `shannon`: the Jensen-Shannon divergence in bits, in [0, 1], as found.
+    `moved`: Wasserstein's distance of numbers in interquartile ranges of the reference, without their outer hundredths;
+    None of words. `nulls` and `unseen` are shares of rows less the reference's; `vanished`: frequent words that no row
+    has.
     """
 
-    index: Estimate
+    index: Finding
     p_value: float
     p_beyond: float
     shannon: float
@@ -91,26 +92,45 @@ def drift(
     if people < MIN_USERS:
         return Refusal(f"drift needs at least {MIN_USERS} users of a day; found {people}", n)
     cell = column.cells(values) if cell is None else cell
-    merged = _merged(part)
-    q: Floats = np.bincount(merged, weights=part.shares).astype(np.float64)
-    of_user = counts(merged[cell], len(q), users)
-    p = np.asarray(of_user.sum(axis=0)).reshape(-1) / n
-    noise = covariance(of_user, p) + (np.diag(q) - np.outer(q, q)) / part.effective_n
-    index = _index(p, q, n)
-    form = _Form.of(noise, np.maximum(q, HARDLY))
-    low, high = form.interval(index, confidence)
-    value = max(0.0, index - form.mean)
-    stderr = (high - low) / (2 * float(norm.ppf(upper_tail(confidence))))
+    known = np.flatnonzero(cell < column.size - 1)
+    index, p_value, p_beyond, shannon = _of_known(part, cell[known], numbered(users[known]), bound, confidence)
     return Drift(
-        index=Estimate(value, stderr, min(low, value), max(high, value), n, n * min(1.0, _worth(p, noise, n))),
-        p_value=form.beyond(index, 0.0),
-        p_beyond=form.beyond(index, bound),
-        shannon=_shannon(p, q),
+        index=index,
+        p_value=p_value,
+        p_beyond=p_beyond,
+        shannon=shannon,
         moved=_moved(column, values) if column.kind == "numbers" else None,
         nulls=_share(cell == column.size - 1, part.shares[-1], users, part),
         unseen=_share((cell == column.size - 2) & (column.kind == "words"), 0.0, users, part),
         vanished=_vanished(column, cell, part),
     )
+
+
+def _of_known(
+    part: Part, cell: Ints, users: Ints, bound: float, confidence: float
+) -> tuple[Finding, float, float, float]:
+    """Index, both p-values and divergence of the rows that are no nulls."""
+    n, people, there = len(cell), int(users.max(initial=-1)) + 1, 1 - part.shares[-1]
+    if people < MIN_USERS or not there:
+        return (
+            Refusal(f"drift needs known values of {MIN_USERS} users, and some to compare; found {people}", n),
+            1.0,
+            1.0,
+            0.0,
+        )
+    shares = np.array(part.shares[:-1]) / there
+    merged = _merged(shares)
+    q: Floats = np.bincount(merged, weights=shares).astype(np.float64)
+    of_user = counts(merged[cell], len(q), users)
+    p = np.asarray(of_user.sum(axis=0)).reshape(-1) / n
+    noise = covariance(of_user, p) + (np.diag(q) - np.outer(q, q)) / (part.effective_n * there)
+    index = _index(p, q, n)
+    form = _Form.of(noise, np.maximum(q, HARDLY))
+    low, high = form.interval(index, confidence)
+    value = max(0.0, index - form.mean)
+    stderr = (high - low) / (2 * float(norm.ppf(upper_tail(confidence))))
+    found = Estimate(value, stderr, min(low, value), max(high, value), n, n * min(1.0, _worth(p, noise, n)))
+    return found, form.beyond(index, 0.0), form.beyond(index, bound), _shannon(p, q)
 
 
 @dataclass(frozen=True)
@@ -170,9 +190,9 @@ def tail(x: float, freedom: float, centre: float) -> float:
     return float(norm.sf(((x / mean) ** h - middle) / (h * np.sqrt(2 * p) * (1 + 0.5 * m * p))))
 
 
-def _merged(part: Part) -> Ints:
+def _merged(shares: Floats) -> Ints:
     """(size,) the number of each cell, those that the reference hardly has being one, the last."""
-    hardly = np.array(part.shares) < HARDLY
+    hardly = shares < HARDLY
     number = np.cumsum(~hardly) - 1
     found: Ints = np.where(hardly, (~hardly).sum(), number)
     return found
@@ -224,8 +244,3 @@ def _share(there: NDArray[np.bool_], expected: float, users: Ints, part: Part) -
 def _vanished(column: Column, cell: Ints, part: Part) -> tuple[str, ...]:
     here = np.bincount(cell, minlength=column.size)
     return tuple(name for at, name in enumerate(column.names) if part.shares[at] >= HARDLY and not here[at])
-
-
-def finding(found: Drift | Refusal) -> Finding:
-    """The index, or why there is none."""
-    return found if isinstance(found, Refusal) else found.index
