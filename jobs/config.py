@@ -78,6 +78,9 @@ class SourceSettings(Settings):
     data: Annotated[Path | None, NO_ROW] = Field(
         None, description="folder of a real log's files; the simulated world needs none"
     )
+    live: Annotated[bool | None, NO_ROW] = Field(
+        None, description="whether its logs still come, so that DAGs have a schedule; not set: those of parquet do"
+    )
     daily: Annotated[tuple[str, ...], NO_ROW] = Field(
         (),
         description="raw tables that come every day, beside impressions, which always do: a day without a file of one "

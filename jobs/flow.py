@@ -155,6 +155,8 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         impressions         past   impression_id request_id event_time user_id surface device policy
         labels              past   * -request_id -event_time -known_at -user_id -item_id -conversion_credit -outcomes
         delay_curves        past   group age_days share
+        evidence            past   candidate_id document
+        promotions          ever   candidate_id verdict decided_at
         deployments         ever   *"""),
     _stage("reevaluate", "evidence is computed again once every label is in; which verdicts lasted",
            writes="reevaluations", reads="""

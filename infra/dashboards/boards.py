@@ -161,13 +161,13 @@ def quality() -> dashboard.Dashboard:
     def figure(metric: str) -> tuple[Query, ...]:
         of = f'{{metric=~"{metric}"}}'
         return (
-            Query(f"tidegate_report_value{of}", "{{metric}}"),
-            Query(f"tidegate_report_low{of}", "{{metric}} low"),
-            Query(f"tidegate_report_high{of}", "{{metric}} high"),
+            Query(f"tidegate_report_value{of}", "{{metric}} {{surface}}"),
+            Query(f"tidegate_report_low{of}", "{{metric}} {{surface}} low"),
+            Query(f"tidegate_report_high{of}", "{{metric}} {{surface}} high"),
         )
 
     now: list[Panel] = [
-        number("Incidents", "Figures of the newest report that alarm.", "short", Query("sum(tidegate_report_alarm)")),
+        number("Incidents", "Open by the newest report.", "short", Query("sum(tidegate_incident_open)")),
         number(
             "Served", "Impressions of its day.", "short", Query('tidegate_report_value{metric="served_impressions"}')
         ),
@@ -180,7 +180,10 @@ def quality() -> dashboard.Dashboard:
     ]
     figures: list[Panel] = [
         lines(
-            "Clicks", "Shown and predicted, with intervals.", "percentunit", *figure("click_rate|predicted_click_rate")
+            "Clicks",
+            "Shown and predicted, with intervals.",
+            "percentunit",
+            *figure("(predicted_)?click_rate|clicks_per_impression"),
         ),
         lines("Online AUC", "With its interval.", "short", *figure("auc")),
         lines("Served traffic", "Impressions and requests.", "short", *figure("served_.*")[:1]),
@@ -189,7 +192,13 @@ def quality() -> dashboard.Dashboard:
         lines("Value", "Clicks a request, with its interval.", "short", *figure("value")),
     ]
     tables: list[Panel] = [
-        rows("Alarming", "Figures whose alarm is on.", Query("tidegate_report_alarm == 1"), "Value"),
+        rows(
+            "Incidents",
+            "Causes that are open, and what is suspected first: the report.",
+            Query("tidegate_incident_open"),
+        ),
+        rows("Alarming", "Figures beyond their bounds.", Query("tidegate_report_alarm == 1"), "Value"),
+        rows("Bounds", "Above these, for sure, a figure alarms.", Query("tidegate_report_bound_high")),
         rows("All figures", "Of the newest report.", Query("tidegate_report_value")),
     ]
     sections = [("Newest report", now), ("Figures", figures), ("All", tables)]

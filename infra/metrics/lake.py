@@ -20,6 +20,8 @@ from jobs.errors import TidegateError
 from jobs.flow import STAGES
 from jobs.lake.store import Lake, midnight
 from jobs.lake.tables import LAKE
+from jobs.monitor import incidents
+from jobs.monitor.past import OPEN
 
 PROMOTE = "promote"
 COMPARED = (
@@ -112,22 +114,26 @@ class Pipeline:
             yield _gauge("tidegate_promotion_waits_since_timestamp_seconds", "Since when the first waits.", since)
 
     def _report(self) -> Iterator[Metric]:
-        """The newest day's figures; an alarm is an open incident until a later day's report has none."""
+        """The newest day's figures, and which incidents are open by its own account."""
         if self._lake.version("serving_reports") is None:
             return
         days = self._lake.days("serving_reports")
         rows = self._lake.read("serving_reports", days[-1:]).to_pylist()
-        by, families = ["metric"], []
-        for name in ("value", "low", "high"):
+        by = ["metric", "surface", "cause"]
+        for name in ("value", "low", "high", "bound_low", "bound_high", "alarm"):
             text = f"The newest daily serving report: {name} of a figure."
-            families.append(GaugeMetricFamily(f"tidegate_report_{name}", text, labels=by))
+            family = GaugeMetricFamily(f"tidegate_report_{name}", text, labels=by)
             for row in rows:
                 if row[name] is not None:
-                    families[-1].add_metric([row["metric"]], row[name])
-        alarms = GaugeMetricFamily("tidegate_report_alarm", "Figures of that report that raise an alarm.", labels=by)
-        for row in rows:
-            alarms.add_metric([row["metric"]], float(row["alarm"]))
-        yield from (*families, alarms)
+                    labels = [row["metric"], row["surface"], incidents.cause_of(row["metric"]).name]
+                    family.add_metric(labels, float(row[name]))
+            yield family
+        found = {one.cause.name: one for one in incidents.incidents(rows, str(days[-1]))}
+        text = "Whether an incident of this cause is open by the newest report."
+        family = GaugeMetricFamily("tidegate_incident_open", text, labels=["cause"])
+        for cause in incidents.CAUSES:
+            family.add_metric([cause.name], float(cause.name in found and found[cause.name].state in OPEN))
+        yield family
 
 
 def newest(history: Sequence[dict[str, Any]]) -> Newest | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from infra.stack.chain import Chain
@@ -42,6 +42,9 @@ def overrides(source: str, data: Path | None, placed: Mapping[str, str]) -> tupl
     days = Days(*open_source(settings).span())
     if days.count < MINIMUM_DAYS:
         raise StackError(f"the demo needs {MINIMUM_DAYS} days of logs; {source} has {days.first}..{days.last}")
+    if days.last < datetime.now(UTC).date() - timedelta(days=1):
+        # A scheduled run would wait two hours for a yesterday that never comes, in the place of the history's.
+        chosen["source.live"] = "false"
     longest = _room_to_train(settings, days)
     for name in ("train_days", "warm_train_days"):
         if getattr(settings.dataset, name) > longest:

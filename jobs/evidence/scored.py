@@ -21,6 +21,7 @@ from models.evaluation.comparison import LOWER_IS_BETTER, METRICS, compare
 from models.evaluation.estimate import Finding
 from models.rankers.features import SERVING_POSITION, TABLE, attributes_of
 from models.rankers.protocol import Floats, Inputs, Scorer
+from models.rankers.words import unpacked
 from models.settings import GateSettings
 
 Ints = NDArray[np.int64]
@@ -161,7 +162,8 @@ def _part(rows: pa.Table, rankers: Mapping[str, Scorer], keys: list[str]) -> _Pa
     shown = ranker_columns(rows, keys, inputs=asked_for(rankers.values()))
     first = {**shown, "position": np.full(len(rows), float(SERVING_POSITION))}
     said = {name: ranker.predict(shown) for name, ranker in rankers.items()}
-    found = {name: shown[name] for name in (*SLICED, *attributes_of(shown)[0]) if name in shown}
+    told = [name for name in (*SLICED, *attributes_of(shown)[0]) if name in shown]
+    found = {name: unpacked(shown[name]) for name in told}
     found |= {"item_age": item_age(shown), "user_known": user_known(shown)}
     return _Part(
         as_shown={name: of.p_click for name, of in said.items()},

@@ -5,6 +5,7 @@ said of exposures it reads from the local data capture; where there is none, arm
 """
 
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from jobs.asof.core import microseconds
 from jobs.deployments import ledger
-from jobs.experiment import core, readout, users
+from jobs.experiment import core, funnel, page, readout, users
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
@@ -27,6 +28,7 @@ from models.experiments.settings import ExperimentSettings
 
 IMPRESSIONS = ["impression_id", "request_id", "user_id", "policy"]
 LABELS = ["impression_id", *told_by("clicked")]
+FUNNEL = "funnel.html"
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -41,7 +43,25 @@ def run(run: Run) -> dict[str, Any]:
         notes = {} if served[str(day)] else {"experiment": "the endpoint decided nothing on this day"}
         table = pa.Table.from_pylist(rows, LAKE["readouts"].schema)
         run.publish("readouts", {"day": day.isoformat()}, table, notes=notes)
-    return {"served_requests": served, "experiments": read}
+    return {"served_requests": served, "experiments": read, "funnel": str(_funnel(run))}
+
+
+def _funnel(run: Run) -> Path:
+    """Write the page over all candidates with evidence up to the day, whole or not at all; returns where it lies."""
+    steps = [row for row in run.read("deployments").to_pylist() if row["at"] < midnight(run.day + timedelta(days=1))]
+    known = funnel.candidates(
+        run.read("evidence", columns=["candidate_id", "document"]).to_pylist(),
+        run.read("promotions", columns=["candidate_id", "verdict", "decided_at"]).to_pylist(),
+        steps,
+        run.read("readouts").to_pylist(),
+        run.config.gate.confidence,
+    )
+    path = run.config.lake.results.parent / FUNNEL
+    draft = path.with_name(f".{FUNNEL}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft.write_text(page.html(known, funnel.trusted(known, run.config.gate.confidence)), encoding="utf-8")
+    draft.replace(path)
+    return path
 
 
 def _served(run: Run, day: date, deployed: list[str]) -> tuple[list[dict[str, Any]], int]:

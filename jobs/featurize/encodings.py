@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from jobs.featurize.core import Floats, Ints, Window, available, ratio, rolling, smoothed
 from jobs.lake.tables import LAKE
-from jobs.moment.columns import strings
+from jobs.moment.columns import words
 from models.features import ENCODINGS
-from models.rankers.features import coded, joint
+from models.rankers.features import joint
 
 CONTEXT = ("surface", "query", "source_category", "item_category")
 CLICK_DAY = "click_day"
@@ -62,14 +62,15 @@ def encodings(counts: pa.Table, window: Window) -> Iterator[pa.Table]:
 
 def _rolled(counts: pa.Table, window: Window) -> dict[str, _Rolled]:
     """Every encoding's counts per value and feature day."""
-    words = {name: coded(strings(counts[name])) for name in CONTEXT}
+    of_words = {name: words(counts[name]) for name in CONTEXT}
     event_day, start_day, n = (counts[name].to_numpy().astype(np.int64) for name in ("event_day", "start_day", "n"))
     with_click = counts[CLICK_DAY].is_valid().to_numpy()
     clicked_day = np.maximum(start_day, counts[CLICK_DAY].fill_null(0).to_numpy().astype(np.int64))
-    category, _ = words["item_category"]
+    category = of_words["item_category"].at.astype(np.int64)
     found = {}
     for name, of in ENCODINGS.items():
-        codes, values = joint([words[column] for column in of])
+        both = joint([of_words[column] for column in of])
+        codes, values = both.at.astype(np.int64), list(both.values)
 
         def rolled(rows: Ints, known: Ints, codes: Ints = codes, size: int = len(values)) -> Ints:
             return rolling(codes[rows], size, event_day[rows], known[rows], n[rows], window, window.long_term_days)

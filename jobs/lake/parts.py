@@ -4,7 +4,7 @@ delta-rs, for one, rewrites a file it deletes rows from with columns of `string_
 with strings nor filters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ from jobs.lake.log import blamed
 from jobs.lake.tables import LAKE
 
 BATCH_ROWS = 1 << 14
-"""Rows decoded together where only some are wanted."""
+"""Rows decoded together where they are not wanted all at once."""
 
 
 def read_part(path: Path | str, table: str, columns: Sequence[str], rows: pc.Expression | None = None) -> pa.Table:
@@ -29,12 +29,28 @@ def read_part(path: Path | str, table: str, columns: Sequence[str], rows: pc.Exp
         file = pq.ParquetFile(path)
         if rows is None:
             return file.read(columns=list(columns)).select(columns).cast(schema)
-        # A dataset's scanner would decode a row group of a million rows whole before it filters.
-        batches = file.iter_batches(BATCH_ROWS, columns=list(columns))
-        kept = [pa.Table.from_batches([batch]).select(columns).cast(schema).filter(rows) for batch in batches]
-        return pa.concat_tables(kept) if kept else schema.empty_table()
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise blamed(f"table {table} needs the columns {', '.join(columns)} in part file {path}", error) from error
+        raise _blamed(table, columns, path, error) from error
+    kept = [batch.filter(rows) for batch in batches(path, table, columns)]
+    return pa.concat_tables(kept) if kept else schema.empty_table()
+
+
+def batches(path: Path | str, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The rows of `read_part` in order, `BATCH_ROWS` at once, and so much memory; raises as that does.
+
+    A dataset's scanner would decode a row group of a million rows whole before it filters.
+    """
+    schema = pa.schema([LAKE[table].schema.field(name) for name in columns])
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
+                yield pa.Table.from_batches([batch]).select(columns).cast(schema)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise _blamed(table, columns, path, error) from error
+
+
+def _blamed(table: str, columns: Sequence[str], path: Path | str, error: Exception) -> Exception:
+    return blamed(f"table {table} needs the columns {', '.join(columns)} in part file {path}", error)
 
 
 def scanned(paths: Sequence[Path | str], table: str) -> ds.Dataset:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from jobs.config import ROOT, Config
 from jobs.errors import NotReady
 from jobs.flow import Read, Stage
+from jobs.lake import parts
 from jobs.lake.store import NEVER, Lake, Lineage, Partition
 from jobs.lake.tables import LAKE
 
@@ -107,10 +108,21 @@ class Run:
         rows: pc.Expression | None = None,
     ) -> pa.Table:
         """`Lake.read` at the version this run first saw, remembered as lineage."""
-        for column in LAKE[table].columns if columns is None else columns:
+        self._may_read(table, LAKE[table].columns if columns is None else columns)
+        return self._lake.read_files(table, self.files(table, days, where), columns, rows)
+
+    def batches(
+        self, table: str, days: Iterable[date] | None, where: Partition | None, columns: list[str]
+    ) -> Iterator[pa.Table]:
+        """The rows of `read` in order, some at once."""
+        self._may_read(table, columns)
+        paths = [path for path, _ in self.files(table, days, where)]
+        return (batch for path in paths for batch in parts.batches(path, table, columns))
+
+    def _may_read(self, table: str, columns: Iterable[str]) -> None:
+        for column in columns:
             if not self._reads(table).takes(column):
                 raise PermissionError(f"jobs.flow does not let {self.stage.name} read {table}.{column}")
-        return self._lake.read_files(table, self.files(table, days, where), columns, rows)
 
     def files(
         self, table: str, days: Iterable[date] | None = None, where: Partition | None = None

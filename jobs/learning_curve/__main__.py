@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     lake = Lake(settings.lake.root)
     examples = lake.read("examples", [options.day], {"mode": "full"}, list(dict.fromkeys(wanted)))
     cut = midnight(options.day + timedelta(days=1))
-    data = folds(examples, cut, settings.attribution, settings.delays, None, inputs).train
+    data = folds([examples], cut, settings.attribution, settings.delays, None, inputs).train
     test = examples.filter(pc.equal(examples["split"], "test"))
     del examples
 

@@ -30,6 +30,7 @@ from models.rankers.features import (
     there,
 )
 from models.rankers.protocol import Floats, FurtherOutcome, Inputs, TrainingData
+from models.rankers.words import Words
 from models.settings import OutcomeSettings
 
 LABELS = ("clicked", "converted", "weight")
@@ -45,13 +46,17 @@ def numbers(column: pa.ChunkedArray | pa.Array) -> Floats:
     return np.asarray(values.to_numpy(zero_copy_only=False) if isinstance(values, pa.Array) else values.to_numpy())
 
 
-def strings(column: pa.ChunkedArray | pa.Array) -> NDArray[np.object_]:
-    """Python strings, None where null; equal values share one object, so a million rows cost eight bytes each."""
+def words(column: pa.ChunkedArray | pa.Array) -> Words:
+    """Arrow's own codes into the distinct values, in order of appearance: an object a value, none a row."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     coded = whole.cast(pa.string()).dictionary_encode()
-    values = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
-    codes: NDArray[np.int64] = pc.fill_null(coded.indices, len(values) - 1).to_numpy(zero_copy_only=False)
-    return values[codes]
+    codes = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)
+    return Words(coded.dictionary.to_pylist(), codes)
+
+
+def strings(column: pa.ChunkedArray | pa.Array) -> NDArray[np.object_]:
+    """Python strings, None where null; equal values share one object, so a million rows cost eight bytes each."""
+    return words(column).strings()
 
 
 def attribute_keys(column: pa.ChunkedArray) -> list[str]:
@@ -63,21 +68,26 @@ def attribute_keys(column: pa.ChunkedArray) -> list[str]:
 
 
 def attribute_columns(column: pa.ChunkedArray, keys: Iterable[str]) -> dict[str, NDArray[np.object_]]:
-    """`attributes.<key>` for each of `keys`, None where a row's map lacks it; the last of equal keys counts.
+    """`attribute_words` as Python strings."""
+    return {name: found.strings() for name, found in attribute_words(column, keys).items()}
+
+
+def attribute_words(column: pa.ChunkedArray, keys: Iterable[str]) -> dict[str, Words]:
+    """`attributes.<key>` for each of `keys`, unknown where a row's map lacks it; the last of equal keys counts.
 
     One pass over all entries: `pc.map_lookup` walks the whole column once a key, a second per million rows.
     """
     wanted = list(keys)
     if not len(column):
-        return {ATTRIBUTE_PREFIX + key: np.empty(0, dtype=object) for key in wanted}
+        return {ATTRIBUTE_PREFIX + key: Words.unknown(0) for key in wanted}
     rows, names, texts = _entries(column.combine_chunks())
     which = pc.fill_null(pc.index_in(names, pa.array(wanted, pa.string())), -1).to_numpy(zero_copy_only=False)
-    values = strings(texts)
     columns = {}
     for number, key in enumerate(wanted):
         mine = np.flatnonzero(which == number)
-        columns[ATTRIBUTE_PREFIX + key] = found = np.full(len(column), None, dtype=object)
-        found[rows[mine]] = values[mine]
+        said, at = words(texts.take(pa.array(mine))), np.full(len(column), -1, np.int32)
+        at[rows[mine]] = said.at
+        columns[ATTRIBUTE_PREFIX + key] = Words(said.values, at)
     return columns
 
 
@@ -122,18 +132,19 @@ def ranker_columns(
     keys: Iterable[str] | None = None,
     at_serving_position: bool = False,
     inputs: Inputs = EVERYTHING,
-) -> dict[str, NDArray[Any]]:
-    """The `inputs` in `examples`, row by row; `keys` names the attributes wanted (default: those that occur).
+) -> dict[str, Any]:
+    """The `inputs` in `examples`, row by row, words as `Words`; `keys` names the attributes wanted (default: those that
+    occur).
 
     `at_serving_position` asks what the ranker would say if every item were shown first: that is how items compare.
     """
-    columns: dict[str, NDArray[Any]] = {name: strings(examples[name]) for name in (*inputs.ids, *inputs.categories)}
+    columns: dict[str, Any] = {name: words(examples[name]) for name in (*inputs.ids, *inputs.categories)}
     columns.update({name: numbers(examples[name]) for name in inputs.numbers})
-    columns.update({name: _padded(examples[name], WIDTHS[name], None)[:-1] for name in inputs.lists})
+    columns.update({name: _listed(examples[name], WIDTHS[name])[:-1] for name in inputs.lists})
     columns.update(there({name: _given(examples[name]) for name in inputs.vectors}))
     if inputs.attributes:
         wanted = attribute_keys(examples["attributes"]) if keys is None else keys
-        found = attribute_columns(examples["attributes"], wanted)
+        found = attribute_words(examples["attributes"], wanted)
         columns.update({name: attribute(name, column) for name, column in found.items()})
     if at_serving_position and "position" in columns:
         columns["position"] = np.full(len(examples), float(SERVING_POSITION))
@@ -175,9 +186,10 @@ def _arrays(of: Of, features: pa.Table, at: Indices, prefix: str = "") -> Column
 def with_unknown(feature: Feature, column: pa.ChunkedArray) -> NDArray[Any]:
     """A feature's m rows as an array of m + 1: the last, which index -1 finds, is what nobody knows."""
     if feature.kind == "items":
-        return _padded(column, feature.width, None)
+        return _listed(column, feature.width).strings()
     if feature.kind == "buckets":
-        return _padded(column, feature.width, NO_BUCKET)
+        buckets = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return _padded(column, feature.width, buckets.astype(np.int8), NO_BUCKET)
     if feature.kind == "given":
         given = _given(column)
         return np.concatenate([given, np.full((1, given.shape[1]), np.nan, given.dtype)])
@@ -236,8 +248,14 @@ def _given(lists: pa.ChunkedArray) -> NDArray[np.float32]:
     return found
 
 
-def _padded(lists: pa.ChunkedArray, width: int, filler: int | None) -> NDArray[Any]:
-    """(m + 1, width): each list's first values, then `filler`; the last row, which index -1 finds, is all of it.
+def _listed(lists: pa.ChunkedArray, width: int) -> Words:
+    """(m + 1, width): each list's first words, then unknown; of the last row, which index -1 finds, all are."""
+    flat = words(lists.combine_chunks().flatten())
+    return Words(flat.values, _padded(lists, width, flat.at, -1))
+
+
+def _padded(lists: pa.ChunkedArray, width: int, values: NDArray[Any], filler: int) -> NDArray[Any]:
+    """(m + 1, width): each list's first of the flat `values`, then `filler`; the last row is all of it.
 
     A null list is empty.
     """
@@ -245,8 +263,6 @@ def _padded(lists: pa.ChunkedArray, width: int, filler: int | None) -> NDArray[A
     lengths = pc.fill_null(pc.list_value_length(whole), 0).to_numpy(zero_copy_only=False)
     row = np.repeat(np.arange(len(whole)), lengths)
     place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    flat = whole.flatten()
-    values = strings(flat) if filler is None else flat.to_numpy(zero_copy_only=False).astype(np.int8)
     table = np.full((len(whole) + 1, width), filler, dtype=values.dtype)
     kept = place < width
     table[row[kept], place[kept]] = values[kept]

@@ -32,6 +32,7 @@ from jobs.moment.columns import (
 from models.features import OUTCOMES, Of
 from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, VECTORS, Encodings, widened
 from models.rankers.protocol import Floats, Inputs
+from models.rankers.words import unpacked
 from models.settings import TaskSettings
 
 Ints = NDArray[np.int64]
@@ -216,7 +217,8 @@ def disagreement(placed: pa.Table, columns: Columns, shown: Ints, inputs: Inputs
     rule by different code: any difference is a bug or a table that changed in between. The position is left out: here
     it is always the serving one.
     """
-    logged = ranker_columns(placed, at_serving_position=True, inputs=inputs)
+    there = ranker_columns(placed, at_serving_position=True, inputs=inputs)
+    logged = {name: unpacked(column) for name, column in there.items()}
     asked = {*logged, *(name for name in columns if name.startswith(ATTRIBUTE_PREFIX) and inputs.attributes)}
     asked |= {name for name in inputs.vectors if name in columns}
     unknown = np.full(len(placed), None, dtype=object)

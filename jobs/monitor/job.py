@@ -7,6 +7,7 @@ It reads the local endpoint's data capture; a capture on S3 is not read yet.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def _day(run: Run, day: date, deployed: Sequence[ledger.Row], past: Past) -> tup
     labels = run.read("labels", [day], columns=LABELS)
     served = with_clicks(served, labels, cut)
     note = immature_note(served, cut)
+    closes = str(day + timedelta(days=run.config.attribution.click_days)) if note else None
     candidate = _most_served(served, deployed)
     evidence = _evidence(run, candidate)
     settings, alarms = run.config.gate, run.config.monitoring
@@ -99,8 +101,8 @@ def _day(run: Run, day: date, deployed: Sequence[ledger.Row], past: Past) -> tup
         *_skew(run, answered, deployed, known),
         *_replayed(run, day, deployed),
         *core.staleness(answered, promised_before(run, day, known)),
-        *core.quality(answered, evidence, settings, note),
-        *core.earned(served, evidence, settings, alarms, note),
+        *(replace(figure, closes=closes) for figure in core.quality(answered, evidence, settings, note)),
+        *(replace(figure, closes=closes) for figure in core.earned(served, evidence, settings, alarms, note)),
         *_watched(
             run,
             day,

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -85,7 +85,7 @@ def html(day: date, past: Past, found: Sequence[Incident], model: str) -> str:
         groups=[group for group in groups if group.top],
         open_figures=[row for row in rows if row["closes"]],
         curve=_curve(rows),
-        stays=[_line(row, past) for row in rows if row["metric"].startswith("stays.")],
+        stays=_stays([row for row in rows if row["metric"].startswith("stays.")], past),
         others=[_line(row, past) for row in rows if row not in asked and not row["metric"].startswith("stays.")],
         days=min(TRENDS_DAYS, len({row["day"] for row in past.rows})),
     )
@@ -180,6 +180,18 @@ def _trend(row: Row, past: Past) -> Markup | None:
 
 def _mark(row: Row) -> Mark | None:
     return None if row["value"] is None else Mark("challenger", row["value"], row["low"], row["high"])
+
+
+def _stays(rows: Sequence[Row], past: Past) -> list[Line]:
+    """Proxies of churn on one scale about one half, those that say most first."""
+    known = [row for row in rows if row["value"] is not None]
+    scale = Scale.about_zero(end - 0.5 for row in known for end in (row["low"], row["high"]))
+    lines = []
+    for row in sorted(known, key=lambda row: -abs(row["value"] - 0.5)):
+        mark = Mark("challenger", *(row[end] - 0.5 for end in ("value", "low", "high")))
+        says = f"{row['metric']}: {_number(row['value'])}, one half says nothing"
+        lines.append(replace(_line(row, past), note="", chart=charts.interval_row([mark], scale, says)))
+    return lines
 
 
 def _curve(rows: Sequence[Row]) -> Markup | None:

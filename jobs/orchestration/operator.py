@@ -49,8 +49,8 @@ class StageOperator(BaseOperator):
     Exit 0 succeeds; 64, 65 and 78 fail at once; 75 waits and asks again, as a sensor does; everything else is a crash
     and costs a try, as does a stage that takes longer than its `execution_timeout`. A run of one day marks that day on
     the stage's tables, which is what asset schedules wait for; a run of a range marks none, because nothing downstream
-    should start for each day of a bootstrap. Alarms in the report, or each incident, and the sentence `tell` are
-    told in Slack; so is, once, what a stage waits for that was not ready twice.
+    should start for each day of a bootstrap. Alarms in the report, or each of its incidents, and the sentence `tell`,
+    are told in Slack; so is, once, what a stage waits for that was not ready twice.
     """
 
     template_fields: Sequence[str] = ("day", "partition_key", "since", "mode", "step", "approval", "command")

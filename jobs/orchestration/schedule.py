@@ -17,7 +17,7 @@ from jobs.orchestration.trigger import MACROS
 
 OWNER = "recommendations"
 LIVE = "parquet"
-"""The source to which a team's loggers keep adding; all others have ended."""
+"""The source to which a team's loggers keep adding, unless `source.live` says otherwise; all others have ended."""
 MODE = {
     "mode": Param("full", enum=["full", "warm"], title="Mode", description="Which challenger of the day: full or warm.")
 }
@@ -36,7 +36,8 @@ def weekly(hour: int) -> Any:
 def _for_key(cron: str, key_format: str) -> Any:
     """One run a tick, for the tick before; by hand and by backfill only where the logs have ended."""
     timetable: Any = CronPartitionTimetable
-    if config.load().source.name != LIVE:
+    source = config.load().source
+    if not (source.name == LIVE if source.live is None else source.live):
         from jobs.orchestration.by_hand import ByHand  # Airflow's core, which live DAGs need not load
 
         timetable = ByHand

@@ -122,7 +122,7 @@ def _closed(rows: Scored, kind: str, converted: Floats) -> Outcomes:
 
 def _so_far(newest: Newest, ranker: Ranker) -> Outcomes:
     given = ranker.predict(newest.features).p_conversion_given_click
-    return Outcomes(given, newest.came, newest.users, newest.features[SURFACE], newest.seen)
+    return Outcomes(given, newest.came, newest.users, newest.features[SURFACE].strings(), newest.seen)
 
 
 def _crossed(parts: list[tuple[NDArray[np.int64], Recalibration]], said: Floats, surface: NDArray[Any]) -> Floats:

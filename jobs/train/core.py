@@ -19,21 +19,25 @@ from numpy.typing import NDArray
 from jobs.asof.core import DAY_US, microseconds
 from jobs.config import AttributionSettings
 from jobs.errors import Misconfigured, Refused
-from jobs.moment.columns import LABELS, attribute_keys, strings, training_data
+from jobs.moment.columns import LABELS, attribute_keys, training_data
 from jobs.moment.decisions import clusters
-from jobs.train.delays import Conversions, Newest, conversions, newest
+from jobs.train.delays import Conversions, Newest, conversions, newest, newest_clicks
+from jobs.train.gathered import Gathered
 from models.delays.curve import DelayCurve
 from models.delays.methods import SEVERAL
 from models.delays.targets import Targets
 from models.rankers import BASELINE, EVERY_KIND
 from models.rankers.features import ATTRIBUTE_PREFIX, EVERYTHING, IDS
-from models.rankers.protocol import Inputs, TrainingData
+from models.rankers.protocol import Column, Inputs, Room, TrainingData, parts
+from models.rankers.words import Words
 from models.settings import BY_SURFACE, DelaySettings, OutcomeSettings, PolicySettings
 
 TAUGHT = "conversion."
 """Before the parts of what open conversions teach, among digests."""
 FURTHER = "outcome."
 """Before the name of a further outcome, among them."""
+TOLD = ("request_id", "user_id", "event_time", "surface", "conversion_heard_at")
+"""What tells of train rows where they belong and what was heard of them."""
 PLACED = ("days", "groups")
 """What `TrainingData` may say of where each row belongs."""
 FIRST_WARM = "xgboost"
@@ -64,24 +68,34 @@ def inputs_of(kinds: Iterable[str]) -> Inputs:
 
 
 def folds(
-    examples: pa.Table,
+    examples: Iterable[pa.Table],
     cut: datetime,
     windows: AttributionSettings,
     delays: DelaySettings,
     before: DelayCurve | None = None,
     inputs: Inputs = EVERYTHING,
     outcomes: Mapping[str, OutcomeSettings] | None = None,
+    room: Room = np.empty,
 ) -> Folds:
     """The `inputs` of the train split as arrays, with attributes that occur in either split; and the validate split.
 
-    `cut` is the dataset's, `before` the delay curve of what is continued, see `jobs.train.delays`, `outcomes`
-    are the further ones declared. Raises `Refused`
+    `examples` come batch by batch, at least one. `cut` is the dataset's, `before` the delay curve of what is continued,
+    see `jobs.train.delays`, `outcomes` are the further ones declared, `room` is where the arrays lie. Raises `Refused`
     when there is nothing to learn from.
     """
-    keys = attribute_keys(examples["attributes"])
-    split = strings(examples["split"])
-    train, validate = (examples.filter(pa.array(split == name)) for name in ("train", "validate"))
-    data = training_data(train, keys, inputs | Inputs(ids=IDS), outcomes)
+    asked, outcomes = inputs | Inputs(ids=IDS), outcomes or {}
+    gathered, keys, surfaces = Gathered(asked, outcomes, room), set[str](), set[str | None]()
+    told, later, recent = [], [], []
+    for batch in examples:
+        keys.update(attribute_keys(batch["attributes"]))
+        surfaces.update(pc.unique(batch["surface"]).to_pylist())
+        mine = batch.filter(pc.equal(batch["split"], "train"))
+        gathered.add(mine)
+        told.append(mine.select([name for name in TOLD if name in mine.column_names]))
+        later.append(batch.filter(pc.equal(batch["split"], "validate")))
+        recent.append(newest_clicks(batch, cut))
+    train, validate, attributes = pa.concat_tables(told), pa.concat_tables(later), sorted(keys)
+    data = gathered.data(attributes)
     known = data.clicked[np.isfinite(data.clicked) & (data.weight > 0)]
     if len(np.unique(known)) < 2:
         raise Refused(
@@ -94,14 +108,13 @@ def folds(
         data,
         days=_days(train["event_time"]),
         groups=lists(train),
-        held_out=replace(training_data(validate, keys, inputs, outcomes), groups=lists(validate)),
+        held_out=replace(training_data(validate, attributes, inputs, outcomes), groups=lists(validate), room=room),
         conversion=learned.targets,
     )
     until = taught if chosen is None else max(taught, chosen)
     sure = learned.curve if learned.doubt is None else None
-    clicks = None if sure is None else newest(examples, keys, inputs | Inputs(ids=IDS), cut, windows, sure)
-    surfaces = sorted(filter(None, pc.unique(examples["surface"]).to_pylist()))
-    return Folds(data, validate, learned, clicks, taught, until, tuple(surfaces))
+    clicks = None if sure is None else newest(pa.concat_tables(recent), attributes, asked, cut, windows, sure)
+    return Folds(data, validate, learned, clicks, taught, until, tuple(sorted(filter(None, surfaces))))
 
 
 def kinds(
@@ -119,9 +132,11 @@ def kinds(
     return [kind for kind in EVERY_KIND if kind in (BASELINE, continued, light)]
 
 
-def need_words(policy: PolicySettings, examples: pa.Table) -> None:
-    """Raises `Misconfigured` where heuristics look at an attribute that no item of `examples` has: they did nothing."""
-    known = {ATTRIBUTE_PREFIX + key for key in attribute_keys(examples["attributes"])} | {"item_category"}
+def need_words(policy: PolicySettings, keys: Iterable[str]) -> None:
+    """Raises `Misconfigured` where heuristics look at an attribute that is not among `keys`, those of the examples:
+    they did nothing.
+    """
+    known = {ATTRIBUTE_PREFIX + key for key in keys} | {"item_category"}
     if missing := [column for column in policy.columns if column not in known]:
         there = ", ".join(sorted(name for name in known if name.startswith(f"{ATTRIBUTE_PREFIX}item."))) or "none"
         raise Misconfigured(f"policy.heuristics need attributes of items, of {there}; found {', '.join(missing)}")
@@ -188,12 +203,18 @@ def _days(times: pa.ChunkedArray) -> NDArray[np.int64]:
     return found
 
 
-def _digest(column: NDArray[Any]) -> str:
+def _digest(column: Column) -> str:
     digest = hashlib.sha256(repr(column.shape).encode())
-    if column.dtype == object:
-        coded = pa.array(column.ravel(), pa.string()).dictionary_encode()
-        digest.update("\0".join(coded.dictionary.to_pylist()).encode())
-        column = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    # -0.0 and the many NaNs must not tell equal rows apart.
-    digest.update(np.where(np.isnan(column), np.nan, column + 0.0).tobytes())
+    if isinstance(column, Words):
+        order = column.order()  # which other values there might have been is no content
+        place = np.full(len(column.values) + 1, -1.0)
+        place[order] = np.arange(len(order))
+        digest.update("\0".join(column.values[at] for at in order.tolist()).encode())
+        for part in column.parts():
+            digest.update(place[part].tobytes())
+        return digest.hexdigest()
+    for rows in parts(len(column)):
+        part = column[rows]
+        # -0.0 and the many NaNs must not tell equal rows apart.
+        digest.update(np.where(np.isnan(part), np.nan, part + 0.0).tobytes())
     return digest.hexdigest()

@@ -25,7 +25,7 @@ from models.delays.methods import Taught, taught
 from models.delays.observed import Floats, Observed
 from models.delays.targets import Targets
 from models.evaluation.estimate import Refusal
-from models.rankers.protocol import Columns, Inputs, TrainingData
+from models.rankers.protocol import Columns, Inputs, TrainingData, taken
 from models.settings import DelaySettings
 
 RECENT_DAYS = 7
@@ -121,16 +121,20 @@ def conversions(
     return Conversions(_placed(found, rows), curve, moved, why, published, origin == "both")
 
 
-def newest(
-    examples: pa.Table, keys: Sequence[str], inputs: Inputs, cut: datetime, windows: AttributionSettings, by: DelayCurve
-) -> Newest:
-    """The clicks of `RECENT_DAYS` before the cut, test rows left out, with `inputs` and the attributes of `keys`."""
+def newest_clicks(examples: pa.Table, cut: datetime) -> pa.Table:
+    """Those of `RECENT_DAYS` before the cut, test rows left out."""
     since = pa.scalar(cut - timedelta(days=RECENT_DAYS), TIME)
     mine = pc.and_(pc.greater_equal(examples["event_time"], since), pc.not_equal(examples["split"], "test"))
-    clicks = examples.filter(pc.and_kleene(mine, examples["clicked"]))
+    return examples.filter(pc.and_kleene(mine, examples["clicked"]))
+
+
+def newest(
+    clicks: pa.Table, keys: Sequence[str], inputs: Inputs, cut: datetime, windows: AttributionSettings, by: DelayCurve
+) -> Newest:
+    """Of `newest_clicks`, with `inputs` and the attributes of `keys`."""
     data = training_data(clicks, keys, inputs)
     rows, observed = observed_at(clicks, data, cut, windows)
-    features = {name: column[rows] for name, column in data.features.items()}
+    features = {name: taken(column, rows) for name, column in data.features.items()}
     seen = by.seen(observed.age, observed.group)
     return Newest(features, observed.come.astype(np.float64), seen, clusters(clicks)[rows])
 

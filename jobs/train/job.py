@@ -6,7 +6,7 @@ next one takes as it is (`jobs.train.finished`).
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
-from jobs.moment.columns import LABELS, columns_read, numbers
+from jobs.moment.columns import LABELS, attribute_keys, columns_read, numbers
 from jobs.moment.identity import IDENTITY
 from jobs.train import (
     calibrate,
@@ -42,6 +42,7 @@ from jobs.train.chain import Drift, Link
 from jobs.train.fitting import Digests
 from jobs.train.origins import Origin, champion, curve, origins
 from jobs.train.progress import Fitted
+from jobs.train.room import Files
 from models.evaluation.estimate import Estimate, Finding
 from models.rankers import BASELINE, EVERY_KIND, exported
 from models.rankers.calibrated import uncalibrated
@@ -141,18 +142,28 @@ def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> t
     inputs = core.inputs_of(kinds)
     further = run.config.outcomes if inputs.outcomes else {}
     columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE), *(("outcomes",) if further else ()))))
-    examples = run.read("examples", [run.day], where={"mode": run.mode}, columns=columns)
-    core.need_words(run.config.policy, examples)
-    surfaces.need_same_entities(examples, _catalogue(run))
+    clicks, shown, keys = list[pa.Table](), list[pa.Table](), set[str]()
+
+    def examples() -> Iterator[pa.Table]:
+        for batch in run.batches("examples", [run.day], where={"mode": run.mode}, columns=columns):
+            clicks.append(retrieval.clicks_of(batch))
+            shown.append(surfaces.shown(batch))
+            keys.update(attribute_keys(batch["attributes"]))
+            yield batch
+
     cut, before = midnight(run.day + timedelta(days=1)), curve(continued.values())
-    folds = core.folds(examples, cut, run.config.attribution, run.config.delays, before, inputs, further)
+    windows, room = run.config.attribution, Files(run.config.bundles)
+    folds = core.folds(examples(), cut, windows, run.config.delays, before, inputs, further, room)
     run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
     run.say(folds.conversions.why)
     if folds.conversions.warning:
         run.say(folds.conversions.warning)
     if folds.conversions.doubt:
         run.say(f"the level of conversions is not read off the last days' clicks: {folds.conversions.doubt}")
-    return folds, retrieval.clicks_of(examples)
+    core.need_words(run.config.policy, keys)
+    surfaces.need_same_entities(pa.concat_tables(shown), _catalogue(run))
+    pa.default_memory_pool().release_unused()  # what batches took; else it is kept for batches that do not come
+    return folds, pa.concat_tables(clicks)
 
 
 def _catalogue(run: Run) -> pa.ChunkedArray | None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from models.rankers.features import ATTRIBUTE_PREFIX
 from models.rankers.protocol import Columns, Inputs
+from models.rankers.words import Words
 
 ROWS = 500
 """The mean of a change over them is known to a twentieth of its spread."""
@@ -14,14 +15,14 @@ ROWS = 500
 
 def frozen(features: Columns, inputs: Inputs) -> bytes:
     """At most `ROWS` evenly spaced rows of the columns that `inputs` names."""
-    wanted = {name: np.asarray(features[name]) for name in sorted(features) if _wanted(name, inputs)}
+    wanted = {name: features[name] for name in sorted(features) if _wanted(name, inputs)}
     n = len(next(iter(wanted.values())))
     at = np.unique(np.linspace(0, n - 1, min(ROWS, n)).astype(np.int64))
     tree: dict[str, dict[str, Any]] = {"numbers": {}, "words": {}}
     for name, column in wanted.items():
         part = column[at]
-        if column.dtype == object:
-            tree["words"][name] = part.tolist()
+        if isinstance(part, Words):
+            tree["words"][name] = part.strings().tolist()
         else:
             tree["numbers"][name] = _without_nan(part.astype(float).tolist())
     return json.dumps(tree).encode()

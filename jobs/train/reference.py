@@ -13,6 +13,7 @@ from jobs.evidence.scored import Scored
 from models.monitoring.profile import Ints, Profile
 from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC
 from models.rankers.protocol import TrainingData
+from models.rankers.words import Words, unpacked
 
 SCORE, OUTCOMES = "p_click", ("clicked", "converted")
 MOST_ROWS = 500_000
@@ -21,12 +22,14 @@ MOST_ROWS = 500_000
 
 def reference(train: TrainingData, columns: Iterable[str], validated: Scored, kind: str) -> Profile:
     """Of the numbers and words among `columns`, of the outcomes that are known, and of the scores of `kind`."""
-    users = train.features["user_id"]
-    kept = np.flatnonzero((train.weight > 0) & _of_some(users, MOST_ROWS / max(1, len(users))))
-    users, weight = _numbers(users[kept]), train.weight[kept]
-    surface = train.features["surface"][kept] if "surface" in train.features else np.full(len(kept), None, object)
+    known_as = Words.of(train.features["user_id"])
+    kept = np.flatnonzero((train.weight > 0) & _of_some(known_as, MOST_ROWS / max(1, len(known_as))))
+    users, weight = _numbers(known_as[kept]), train.weight[kept]
+    surface = unpacked(train.features.get("surface", Words.unknown(len(known_as)))[kept])
     names = [name for name in columns if name in NUMERIC or name in CATEGORICAL or name.startswith(ATTRIBUTE_PREFIX)]
-    found = Profile.of({name: train.features[name][kept] for name in names}, users, surface, weight)
+    found = Profile.of({}, users, surface, weight)
+    for name in names:  # one at a time, words being objects here
+        found |= Profile.of({name: unpacked(train.features[name][kept])}, users, surface, weight)
     for name in OUTCOMES:
         label = getattr(train, name)[kept]
         known = np.flatnonzero(np.isfinite(label))
@@ -43,18 +46,20 @@ def said(label: NDArray[np.float64]) -> NDArray[np.object_]:
     return np.where(label > 0, "yes", "no").astype(object)
 
 
-def _of_some(users: NDArray[np.object_], share: float) -> NDArray[np.bool_]:
+def _of_some(users: Words, share: float) -> NDArray[np.bool_]:
     """(n,) rows of about that share of users, by their ids alone: the same whatever order rows are in."""
     if share >= 1:
         return np.ones(len(users), bool)
-    kept = {user: zlib.crc32(str(user).encode()) / 2**32 < share for user in set(users)}
-    return np.array([kept[user] for user in users], bool)
+    kept = [zlib.crc32(str(user).encode()) / 2**32 < share for user in (*users.values, None)]
+    return np.array(kept, bool)[users.at]
 
 
-def _numbers(users: NDArray[np.object_]) -> Ints:
+def _numbers(users: Words) -> Ints:
     """(n,) a number of each user; whoever nobody knows is somebody else each time."""
-    places: dict[object, int] = {}
-    found = np.array([places.setdefault(u, len(places)) if u is not None else -1 for u in users], np.int64)
+    order = users.order()
+    place = np.full(len(users.values) + 1, -1)
+    place[order] = np.arange(len(order))
+    found: Ints = place[users.at]
     nobody = np.flatnonzero(found < 0)
-    found[nobody] = len(places) + np.arange(len(nobody))
+    found[nobody] = len(order) + np.arange(len(nobody))
     return found

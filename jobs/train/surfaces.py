@@ -23,13 +23,21 @@ FEWEST_COMPARED = 200
 """Validation rows of a surface."""
 
 
-def need_same_entities(examples: pa.Table, catalogue: pa.ChunkedArray | None) -> None:
+def shown(examples: pa.Table) -> pa.Table:
+    """How often each surface showed each item: `count_all`."""
+    return examples.group_by(["surface", "item_id"]).aggregate([([], "count_all")])
+
+
+def need_same_entities(shown: pa.Table, catalogue: pa.ChunkedArray | None) -> None:
     """Raises `Refused` where a surface of several ranks something else than the catalogue's items: queries, sellers.
+
+    `shown` is that of one batch after another.
 
     One model of both would learn features that one of them has not, and ids that mean nothing to the other. An item is
     shared where `catalogue`, ids, has it or another surface shows it too (new items may be on one surface alone).
     """
-    shown = examples.group_by(["surface", "item_id"]).aggregate([([], "count_all")])
+    shown = shown.group_by(["surface", "item_id"]).aggregate([("count_all", "sum")])
+    shown = shown.rename_columns(["surface", "item_id", "count_all"])
     per_item = shown.group_by("item_id").aggregate([([], "count_all")])
     elsewhere = pc.greater(
         per_item["count_all"].take(pc.index_in(shown["item_id"], per_item["item_id"].combine_chunks())), 1

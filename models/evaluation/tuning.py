@@ -69,19 +69,19 @@ def tuned(
         )
         depths = statistics.depths(shared)
         found[name] = next((of for of in reversed(depths) if isinstance(of.difference, Estimate)), depths[0])
-    sure = {name: of.difference for name, of in found.items() if _gains(of, settings)}
-    lows = {name: of.low for name, of in sure.items() if isinstance(of, Estimate)}
+    lows = {name: low for name, of in found.items() if (low := _sure_gain(of, settings)) is not None}
     if lows:
         best = max(lows, key=lows.__getitem__)
         return Tuned(best, f"{best} earns more than {present} for sure, {_told(found[best])}", found)
     return Tuned(present, f"no arm earns more than {present} for sure: {_each(found)}", found)
 
 
-def _gains(of: Depth, settings: GateSettings) -> bool:
+def _sure_gain(of: Depth, settings: GateSettings) -> float | None:
+    """How much is gained at least; None where that is nothing, or nobody knows, or it is not worth having."""
     gain, now = of.difference, of.champion
     if not isinstance(gain, Estimate) or not isinstance(now, Estimate):
-        return False
-    return gain.low > 0 and gain.value >= settings.min_lift * now.value
+        return None
+    return gain.low if gain.low > 0 and gain.value >= settings.min_lift * now.value else None
 
 
 def _each(found: Mapping[str, Depth]) -> str:

@@ -3,6 +3,8 @@
 Each way of mixing says, beside the items, what a click at each place is worth to each ranker. A page is judged by the
 sum of what was clicked (`credit`), many pages by users (`preferences`). What a page as a whole is worth, its variety
 say, no way of mixing can see: every page is as varied as the mixture.
+
+Not yet: a mode of the endpoint. Who mixes pages keeps their `worth` beside them.
 """
 
 from collections.abc import Sequence

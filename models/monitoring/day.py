@@ -96,23 +96,29 @@ def judged(held: Sequence[Held], settings: WatchSettings) -> list[Held]:
 def surfaces(traffic: Traffic) -> Iterator[tuple[str, Traffic]]:
     """All of it, then each surface's."""
     yield EVERYWHERE, traffic
-    names = sorted({name for name in traffic.surface if name is not None})
-    for name in names if len(names) > 1 else ():
-        yield str(name), traffic.of(np.flatnonzero(traffic.surface == name))
+    for name, mine in _surface_rows(traffic).items():
+        yield name, traffic.of(mine)
 
 
 def drifts(traffic: Traffic, profile: Profile, settings: WatchSettings, confidence: float) -> Iterator[Held]:
     """Every column of the reference on every surface: its index, and where there are any its nulls and unseen words."""
-    columns = {**traffic.features, "p_click": traffic.p_click}
-    for surface, rows in _with_rows(traffic, columns):
-        for name, column in profile.columns.items():
-            if name not in rows:
-                if surface == EVERYWHERE:
-                    lacking = Refusal(f"the day has no column {name}", len(traffic))
-                    yield Held(f"drift.{name}", surface, lacking, "training", p_value=0.0)
-                continue
-            values, users = rows[name]
-            found = drift(column, values, users, bound=settings.max_drift, confidence=confidence, surface=surface)
+    columns, everyone = {**traffic.features, "p_click": traffic.p_click}, np.arange(len(traffic))
+    rows = {EVERYWHERE: everyone, **_surface_rows(traffic)}
+    for name, column in profile.columns.items():
+        # A column that the day lacks is null everywhere; an attribute that is rare may well be lacking.
+        null = np.full(len(traffic), np.nan) if column.kind == "numbers" else np.full(len(traffic), None, object)
+        values = columns.get(name, null)
+        cell = column.cells(values)
+        for surface, mine in rows.items():
+            found = drift(
+                column,
+                values[mine],
+                traffic.users[mine],
+                bound=settings.max_drift,
+                confidence=confidence,
+                surface=surface,
+                cell=cell[mine],
+            )
             if isinstance(found, Refusal):
                 yield Held(f"drift.{name}", surface, found, "training")
                 continue
@@ -121,14 +127,10 @@ def drifts(traffic: Traffic, profile: Profile, settings: WatchSettings, confiden
                 yield from _shares(name, surface, found, settings, len(values))
 
 
-def _with_rows(
-    traffic: Traffic, columns: Mapping[str, NDArray[Any]]
-) -> Iterator[tuple[str, dict[str, tuple[NDArray[Any], Ints]]]]:
-    yield EVERYWHERE, {name: (values, traffic.users) for name, values in columns.items()}
+def _surface_rows(traffic: Traffic) -> dict[str, Ints]:
+    """The rows of each surface, where there are several."""
     names = sorted({name for name in traffic.surface if name is not None})
-    for name in names if len(names) > 1 else ():
-        mine = np.flatnonzero(traffic.surface == name)
-        yield str(name), {column: (values[mine], traffic.users[mine]) for column, values in columns.items()}
+    return {str(name): np.flatnonzero(traffic.surface == name) for name in names} if len(names) > 1 else {}
 
 
 def _index(name: str, surface: str, found: Drift, settings: WatchSettings) -> Held:

@@ -73,8 +73,9 @@ def drift(
     bound: float,
     confidence: float,
     surface: str = EVERYWHERE,
+    cell: Ints | None = None,
 ) -> Drift | Refusal:
-    """A day's values (n,) of `users` (n,) against the reference's on a surface.
+    """A day's values (n,) of `users` (n,) against the reference's on a surface; `cell`: `column.cells(values)`.
 
     The index is a quadratic form in shares that are normal around their true values: a multiple c of a chi-square
     with v degrees of freedom, c and v from its first two moments (Rao & Scott 1981, second order), not central where
@@ -87,7 +88,7 @@ def drift(
     n, people = len(values), int(users.max(initial=-1)) + 1
     if people < MIN_USERS:
         return Refusal(f"drift needs at least {MIN_USERS} users of a day; found {people}", n)
-    cell = column.cells(values)
+    cell = column.cells(values) if cell is None else cell
     merged = _merged(part)
     q: Floats = np.bincount(merged, weights=part.shares).astype(np.float64)
     of_user = counts(merged[cell], len(q), users)

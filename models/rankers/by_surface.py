@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.rankers.encoding import require
-from models.rankers.features import coded, said_once
 from models.rankers.protocol import Columns, Inputs, Predictions, Ranker, Scorer, TrainingData
 from models.rankers.served import Exportable, Served, plain, with_graphs
+from models.rankers.words import Words, said_once, unpacked
 from models.settings import BY_SURFACE
 
 SURFACE = "surface"
@@ -46,8 +46,9 @@ class BySurfaceRanker:
         pooled = None if start_from is None else plain(start_from.others)
         others = cls.of.fit(data, settings, seed, start_from=pooled)  # type: ignore[arg-type]
         apart, own = replace(data, outcomes={}), dict(before)
-        for surface in sorted(set(data.features[SURFACE].tolist()) - {None}):
-            rows = np.flatnonzero(data.features[SURFACE] == surface)
+        surfaces = Words.of(data.features[SURFACE])
+        for surface in sorted(surfaces.values[at] for at in surfaces.order().tolist()):
+            rows = np.flatnonzero(surfaces.are(surface))
             going_on = plain(before[surface]) if surface in before else None
             if len(rows) < len(data.clicked) and _rarer(data, rows) >= (1 if going_on else FEWEST_CLICKS):
                 mine = cls.of.fit(_of_surface(apart, surface, rows), settings, seed, start_from=going_on)  # type: ignore[arg-type]
@@ -59,8 +60,9 @@ class BySurfaceRanker:
         require(features, (SURFACE,))
         column = features[SURFACE]
         if said_once(column) or len(column) == 1:
-            return self._said(column[0], features)
-        codes, surfaces = coded(column)
+            return self._said(unpacked(column[:1])[0], features)
+        words = Words.of(column)
+        codes, surfaces = words.at, words.values
         groups: dict[str | None, list[int]] = {}
         for code, surface in enumerate([*surfaces, None]):
             groups.setdefault(surface if surface in self.own else None, []).append(code if surface is not None else -1)
@@ -133,7 +135,7 @@ def _of_surface(data: TrainingData, surface: str, rows: NDArray[np.int64]) -> Tr
     """What one surface teaches, held-out rows included."""
     later = data.held_out
     if later is not None:
-        later = later.where(np.flatnonzero(later.features[SURFACE] == surface))
+        later = later.where(np.flatnonzero(Words.of(later.features[SURFACE]).are(surface)))
     return replace(data.where(rows), held_out=later)
 
 

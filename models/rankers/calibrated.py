@@ -14,6 +14,7 @@ from models.rankers.heads import Head
 from models.rankers.protocol import Columns, Inputs, Predictions, Ranker, Scorer
 from models.rankers.recalibration import Recalibration
 from models.rankers.served import exportable, plain
+from models.rankers.words import unpacked
 
 CLICK_FILE, CONVERSION_FILE = "click.calibration.json", "conversion.calibration.json"
 """Beside the files of the ranker within."""
@@ -38,7 +39,7 @@ class Calibrated:
     def predict(self, features: Columns) -> Predictions:
         """Scores for n rows."""
         require(features, (SURFACE,))
-        found, surface = self.ranker.predict(features), features[SURFACE]
+        found, surface = self.ranker.predict(features), unpacked(features[SURFACE])
         click, given = self._click(found.p_click, surface), self._conversion(found.p_conversion_given_click, surface)
         return Predictions(click, given, found.outcomes, found.quantiles)
 

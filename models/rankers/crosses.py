@@ -14,8 +14,9 @@ from models.rankers.features import IDS, TABLE
 from models.rankers.graph import Graph, Traced
 from models.rankers.labels import Label
 from models.rankers.logistic import ENCODING_FILE, LogisticRanker, Scaling
-from models.rankers.protocol import Columns, Floats, Inputs
+from models.rankers.protocol import Columns, Floats, Inputs, Room, parts
 from models.rankers.tensors import from_bytes, to_bytes
+from models.rankers.words import Words
 
 CROSSES = (
     ("user_id",),
@@ -69,9 +70,14 @@ class CrossesRanker(LogisticRanker):
         return cls(Encoding.from_json(files[ENCODING_FILE]), scaling, tensors[CLICK], conversion)
 
     @classmethod
-    def _codes(cls, encoding: Encoding, features: Columns) -> tuple[NDArray[np.int32], tuple[int, ...]]:
-        codes, sizes = super()._codes(encoding, features)
-        return np.hstack([codes, crossed(features)]), sizes
+    def _codes(
+        cls, encoding: Encoding, features: Columns, room: Room = np.empty
+    ) -> tuple[NDArray[np.int32], tuple[int, ...]]:
+        codes, sizes = super()._codes(encoding, features, room)
+        found = room((len(codes), len(sizes)), np.int32)
+        found[:, : codes.shape[1]] = codes
+        crossed(features, found[:, codes.shape[1] :])
+        return found, sizes
 
     @classmethod
     def _sizes(cls, encoding: Encoding) -> tuple[int, ...]:
@@ -91,12 +97,13 @@ class CrossesRanker(LogisticRanker):
         start: Floats,
         settings: Any,
         memory: float,
+        room: Room,
     ) -> Floats:
         """Only weights that some row has are moved: to all others nothing but the pull to where they are happens."""
         from models.rankers.lbfgs import Design, minimise  # torch: a second to import, needed only here
 
         first = 1 + numbers.shape[1] + np.cumsum([0, *sizes[:-1]])
-        used, compact = [np.arange(first[0])], np.empty_like(codes)
+        used, compact = [np.arange(first[0])], room(codes.shape, np.int32)
         for at in range(codes.shape[1]):
             values, compact[:, at] = np.unique(codes[:, at], return_inverse=True)
             used.append(first[at] + values)
@@ -107,22 +114,22 @@ class CrossesRanker(LogisticRanker):
         return found
 
 
-def crossed(features: Columns) -> NDArray[np.int32]:
-    """(n, crosses) buckets; what is unknown is a value like any."""
+def crossed(features: Columns, found: NDArray[np.int32]) -> None:
+    """Puts the buckets in `found` (n, crosses); what is unknown is a value like any."""
     names = list(dict.fromkeys(name for cross in CROSSES for name in cross))
     require(features, names)
-    words = {name: _words(np.asarray(features[name])) for name in names}
-    found = np.empty((len(words[names[0]]), len(CROSSES)), dtype=np.int32)
-    for at, cross in enumerate(CROSSES):
-        joint = np.zeros(len(found), dtype=np.uint64)
-        for name in cross:
-            joint = scrambled(joint ^ words[name])
-        found[:, at] = joint % np.uint64(BUCKETS)
-    return found
+    words = {name: Words.of(features[name]) for name in names}
+    numbers = {name: _numbers(of) for name, of in words.items()}
+    first = {cross[0]: scrambled(numbers[cross[0]]) for cross in CROSSES}
+    for part in parts(len(found)):
+        begun = {name: of[words[name].at[part]] for name, of in first.items()}
+        for at, (name, *more) in enumerate(CROSSES):
+            joint = begun[name]
+            for other in more:
+                joint = scrambled(joint ^ numbers[other][words[other].at[part]])
+            found[part, at] = joint % np.uint64(BUCKETS)
 
 
-def _words(column: NDArray[Any]) -> NDArray[np.uint64]:
-    """(n,) a number of each string, the same on every machine."""
-    values = column.tolist()
-    table = {value: 0 if value is None or value != value else zlib.crc32(value.encode()) + 1 for value in set(values)}
-    return np.fromiter(map(table.__getitem__, values), dtype=np.uint64, count=len(values))
+def _numbers(words: Words) -> NDArray[np.uint64]:
+    """(values + 1,) a number of each string, the same on every machine; 0 of what is unknown, which -1 finds."""
+    return np.array([*(zlib.crc32(value.encode()) + 1 for value in words.values), 0], dtype=np.uint64)

@@ -5,19 +5,18 @@ known but not kept, and one per kept value. All fields share one table of one wi
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.rankers.encoding import FIRST_KEPT_CODE, REST_CODE, UNKNOWN_CODE, codes_of
-from models.rankers.features import said_once
+from models.rankers.protocol import Column, Room, parts
 from models.rankers.tensors import from_bytes, to_bytes
+from models.rankers.words import Words, said_once
 
 Ints = NDArray[np.int64]
 SPREAD = 0.03
@@ -38,31 +37,6 @@ class Admission:
     expire_after_days: int
     max_values: int
     first_sum: float = 0.0
-
-
-@dataclass(frozen=True)
-class Words:
-    """A column of strings, each hashed once: its distinct values, None where unknown, and which of them stands where.
-
-    `at` is (n,) or (n, k) positions in `values`, all of which occur.
-    """
-
-    values: list[str | None]
-    at: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, column: "NDArray[Any] | Words") -> "Words":
-        """Raises ValueError for what is neither a string nor unknown."""
-        if isinstance(column, Words):
-            return column
-        listed = column.ravel().tolist()
-        places: defaultdict[Any, int] = defaultdict(count().__next__)
-        at = np.fromiter(map(places.__getitem__, listed), dtype=np.int32, count=len(listed))
-        values = [None if value is None or value != value else value for value in places]
-        wrong = next((value for value in values if not (value is None or isinstance(value, str))), None)
-        if wrong is not None:
-            raise ValueError(f"a category needs to be a string or None; found {wrong!r}")
-        return cls(values, at.reshape(column.shape))
 
 
 @dataclass(frozen=True)
@@ -113,16 +87,14 @@ class Embeddings:
         """The row of a field's values that have none of their own."""
         return self.first[field] + REST_CODE
 
-    def codes(self, field: str, column: NDArray[Any] | Words) -> Ints:
+    def codes(self, field: str, column: Column) -> Ints:
         """(n,) or (n, k) strings become rows of the same shape; raises ValueError for what is no string nor unknown."""
         rest, unknown = self.rest(field), self.unknown(field)
-        if isinstance(column, Words):
-            row_of = self.row_of[field]
-            rows = [unknown if value is None else row_of.get(value, rest) for value in column.values]
-            found: Ints = np.array(rows, dtype=np.int64)[column.at]
-            return found
         if said_once(column):
             return np.broadcast_to(self.codes(field, column[:1]), column.shape)
+        if isinstance(column, Words):
+            found: Ints = column.looked_up(self.row_of[field], otherwise=rest, unknown=unknown)[column.at]
+            return found
         return codes_of(column.ravel(), self.row_of[field], otherwise=rest, unknown=unknown).reshape(column.shape)
 
     def grown(
@@ -204,10 +176,7 @@ def admitted(now: Sightings, admission: Admission, held: int, known: set[str]) -
     return sorted(value for _, value in often[: max(0, admission.max_values - held)])
 
 
-def sightings(
-    columns: Iterable[tuple[NDArray[Any] | Words, Ints]],
-    parent: tuple[NDArray[Any] | Words, NDArray[Any] | Words] | None = None,
-) -> Sightings:
+def sightings(columns: Iterable[tuple[Column, Ints]], parent: tuple[Column, Column] | None = None) -> Sightings:
     """Of one field in one or more columns, each (n,) or (n, k) with the day of each of its n rows.
 
     `parent`: a column of the field and that of its parent, row by row; a value's last row that knows says which.
@@ -216,22 +185,26 @@ def sightings(
     found: dict[str, tuple[int, int]] = {}
     for column, days in columns:
         words = Words.of(column)
-        flat, size = words.at.ravel(), len(words.values)
-        last = np.zeros(size, dtype=np.int64)
-        np.maximum.at(last, flat, np.repeat(days, words.at.shape[1]) if words.at.ndim == 2 else days)
-        counts = np.bincount(flat, minlength=size)
-        for value, n, day in zip(words.values, counts.tolist(), last.tolist(), strict=True):
-            if value is not None:
-                before = found.get(value, (0, 0))
-                found[value] = (before[0] + n, max(before[1], day))
+        counts, last, order = words.counts(), _last_days(words, days), words.order()
+        for at, n, day in zip(order.tolist(), counts[order].tolist(), last[order].tolist(), strict=True):
+            before = found.get(words.values[at], (0, 0))
+            found[words.values[at]] = (before[0] + n, max(before[1], day))
     of = {} if parent is None else _parents(*map(Words.of, parent))
     both = np.array(list(found.values()), dtype=np.int64).reshape(-1, 2)
     return Sightings(list(found), both[:, 0], both[:, 1], [of.get(value) for value in found])
 
 
-def _parents(words: Words, of: Words) -> dict[str | None, str | None]:
+def _last_days(words: Words, days: Ints) -> Ints:
+    """(values,) the newest day on which each occurs, 0 where none does."""
+    last = np.zeros(len(words.values) + 1, dtype=np.int64)  # index -1 finds what nobody knows
+    for day in np.unique(days).tolist():  # ascending, and few: the last one to say so stays
+        last[words.at[days == day]] = max(day, 0)
+    return last[:-1]
+
+
+def _parents(words: Words, of: Words) -> dict[str, str]:
     """What stands beside a value in its last row where anything does."""
-    known = np.array([value is not None for value in of.values], dtype=bool)[of.at]
+    known = np.flatnonzero((of.at >= 0) & (words.at >= 0))
     beside = np.full(len(words.values), -1)
     beside[words.at[known]] = of.at[known]
     return {value: of.values[at] for value, at in zip(words.values, beside.tolist(), strict=True) if at >= 0}
@@ -263,14 +236,28 @@ def _seen_again(table: Embeddings, seen: Mapping[str, Sightings]) -> Embeddings:
 
 
 def of_columns(
-    table: Embeddings, features: Mapping[str, NDArray[Any] | Words], sources: Mapping[str, str], n: int
+    table: Embeddings, features: Mapping[str, Column], sources: Mapping[str, str], n: int, room: Room = np.empty
 ) -> NDArray[np.int32]:
     """(n, width) rows of the columns that `sources` names, column to field; an absent one is unknown throughout."""
-    found = []
-    for column, field in sources.items():
-        if column in features:
-            codes = table.codes(field, features[column]).astype(np.int32)
-            found.append(codes if codes.ndim == 2 else codes[:, None])
+    columns = {name: features[name] for name in sources if name in features}
+    widths = {name: (*columns[name].shape, 1)[1] if name in columns else 1 for name in sources}
+    found: NDArray[np.int32] = room((n, sum(widths.values())), np.int32)
+    first = 0
+    for name, field in sources.items():
+        into = found[:, first : first + widths[name]]
+        if name in columns:
+            _put(into, table, field, columns[name])
         else:
-            found.append(np.full((n, 1), table.unknown(field), dtype=np.int32))
-    return np.hstack(found)
+            into[:] = table.unknown(field)
+        first += widths[name]
+    return found
+
+
+def _put(into: NDArray[np.int32], table: Embeddings, field: str, column: Column) -> None:
+    """The codes of a column, some rows at once."""
+    if not isinstance(column, Words):
+        into[:] = table.codes(field, column).reshape(into.shape)
+        return
+    rows = column.looked_up(table.row_of[field], otherwise=table.rest(field), unknown=table.unknown(field))
+    for part in parts(len(into)):
+        into[part] = rows[column.at[part]].reshape(-1, into.shape[1])

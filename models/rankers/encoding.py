@@ -1,16 +1,16 @@
 """Which numbers and which category codes a learned ranker sees; fitted once, then the same for every batch."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC, attributes_of, said_once
-from models.rankers.protocol import Columns, Floats
+from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC, attributes_of
+from models.rankers.protocol import Column, Columns, Floats, Room, parts, taken
+from models.rankers.words import Words, said_once
 
 UNKNOWN_CODE, REST_CODE, FIRST_KEPT_CODE = 0, 1, 2
 """Codes of a category: unknown (None), known but not among the kept values, and from here on the kept values."""
@@ -33,9 +33,7 @@ class Encoding:
         """
         attributes, told = attributes_of(features)
         require(features, (*NUMERIC, *CATEGORICAL))
-        kept = {
-            name: _frequent(np.asarray(features[name])[rows], max_categories) for name in (*CATEGORICAL, *attributes)
-        }
+        kept = {name: _frequent(taken(features[name], rows), max_categories) for name in (*CATEGORICAL, *attributes)}
         return cls((*NUMERIC, *told), kept)
 
     @property
@@ -52,7 +50,13 @@ class Encoding:
         table[~np.isfinite(table)] = np.nan
         return table
 
-    def codes(self, features: Columns) -> NDArray[np.int32]:
+    def by_parts(self, features: Columns, rows: NDArray[np.int64]) -> Iterator[Floats]:
+        """`numbers` of some rows, some at once."""
+        there = {name: features[name] for name in self.numeric if name in features}
+        for part in parts(len(rows)):
+            yield self.numbers({name: column[rows[part]] for name, column in there.items()})
+
+    def codes(self, features: Columns, room: Room = np.empty) -> NDArray[np.int32]:
         """The categorical columns as (n, categorical) codes in [0, size of the column).
 
         A missing `attributes.*` column is unknown throughout, because an absent key of a map means just that; any
@@ -60,8 +64,9 @@ class Encoding:
         """
         require(features, [name for name in self.vocabularies if not name.startswith(ATTRIBUTE_PREFIX)])
         n = len(features[self.numeric[0]])
-        table = np.full((n, len(self.vocabularies)), UNKNOWN_CODE, dtype=np.int32)
+        table: NDArray[np.int32] = room((n, len(self.vocabularies)), np.int32)
         for at, (name, kept) in enumerate(self.vocabularies.items()):
+            table[:, at] = UNKNOWN_CODE
             if name in features:
                 codes = {value: code for code, value in enumerate(kept, start=FIRST_KEPT_CODE)}
                 table[:, at] = codes_of(features[name], codes, otherwise=REST_CODE, unknown=UNKNOWN_CODE)
@@ -85,17 +90,17 @@ def require(features: Mapping[str, object], names: Iterable[str]) -> None:
         raise ValueError(f"a ranker needs the columns {missing}; found {sorted(features)}")
 
 
-def codes_of(
-    column: NDArray[Any] | Sequence[Any], codes: Mapping[str, int], *, otherwise: int, unknown: int
-) -> NDArray[np.int64]:
+def codes_of(column: Column, codes: Mapping[str, int], *, otherwise: int, unknown: int) -> NDArray[np.int64]:
     """Each value's code: `unknown` for None or NaN, `otherwise` for a value that has none.
 
     A column that repeats one value without a copy (`np.broadcast_to`), as what a request says once is for all its
     candidates, is looked up once and stays so. Raises ValueError for a value that is neither a string nor unknown.
     """
-    column = np.asarray(column)
     if said_once(column):
         return np.broadcast_to(codes_of(column[:1], codes, otherwise=otherwise, unknown=unknown), column.shape)
+    if isinstance(column, Words):
+        found: NDArray[np.int64] = column.looked_up(codes, otherwise=otherwise, unknown=unknown)[column.at]
+        return found
     values = column.tolist()
     # Of the values that occur, not of all codes: a few candidates are looked up among millions of items.
     table: dict[Any, int] = {}
@@ -109,8 +114,8 @@ def codes_of(
     return np.fromiter(map(table.__getitem__, values), dtype=np.int64, count=len(values))
 
 
-def _frequent(column: NDArray[Any], most: int) -> tuple[str, ...]:
+def _frequent(column: Column, most: int) -> tuple[str, ...]:
     """The `most` most frequent strings of a column, ties to the smaller value."""
-    counts = Counter(column.tolist())
-    known = [(value, count) for value, count in counts.items() if isinstance(value, str)]
+    words = Words.of(column)
+    known = [pair for pair in zip(words.values, words.counts().tolist(), strict=True) if pair[1]]
     return tuple(value for value, _ in sorted(known, key=lambda pair: (-pair[1], pair[0]))[:most])

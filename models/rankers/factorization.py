@@ -17,12 +17,14 @@ from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, IDS, NUMERIC,
 from models.rankers.graph import Encoded, Graph, Said, Traced
 from models.rankers.heads import Head
 from models.rankers.labels import Label, click_label, conversion_label, without_conversions
-from models.rankers.logistic import Scaling, logged
-from models.rankers.protocol import Columns, Diverged, Floats, Inputs, Predictions, TrainingData
+from models.rankers.logistic import Scaling, logged, scaling_of
+from models.rankers.protocol import Columns, Diverged, Floats, Inputs, Predictions, TrainingData, taken
 from models.rankers.tensors import from_bytes, to_bytes
+from models.rankers.words import Words
 from models.settings import FactorizationSettings
 
 log = logging.getLogger(__name__)
+NUMBERS = Encoding(NUMERIC, {})
 PARENTS = {"item_id": "item_category"}
 """A new value of the first begins where the values of its second are, on average."""
 EPSILON = 1e-8
@@ -46,7 +48,7 @@ class Machine:
     linear: Floats
     squares: Floats
 
-    def logits(self, numbers: Floats, codes: NDArray[np.int32]) -> Floats:
+    def logits(self, numbers: NDArray[np.float32], codes: NDArray[np.int32]) -> Floats:
         """(n,) of (n, k) numbers and (n, f) rows of the table; column by column, so that no row depends on others."""
         found = np.empty(len(codes))
         for first in range(0, len(codes), AT_ONCE):
@@ -54,7 +56,7 @@ class Machine:
             found[part] = self._pairs(codes[part])
         found += self.linear[0]
         for at in range(numbers.shape[1]):
-            found += numbers[:, at] * self.linear[1 + at]
+            found += numbers[:, at].astype(np.float64) * self.linear[1 + at]
         return found
 
     def _pairs(self, codes: NDArray[np.int32]) -> Floats:
@@ -120,7 +122,7 @@ class FactorizationRanker:
         click, conversion = click_label(data), conversion_label(data)
         attributes, _ = attributes_of(data.features)
         words = start_from._words if start_from else (*CATEGORICAL, *attributes, *IDS)
-        scaling = start_from._scaling if start_from else Scaling.fit(_numbers(data.features)[click.rows])
+        scaling = start_from._scaling if start_from else scaling_of(NUMBERS, data.features, click.rows)
         before: Machine | float = start_from._conversion if start_from else 0.0
 
         def learned(label: Label, start: Machine | None) -> Machine:
@@ -134,7 +136,7 @@ class FactorizationRanker:
 
     def predict(self, features: Columns) -> Predictions:
         """Scores for n rows."""
-        numbers = _scaled(self._scaling, features)
+        numbers = self._scaling.apply(logged(NUMBERS, features))
         p_click = _probability(self._click, self._words, numbers, features)
         if isinstance(self._conversion, float):
             return Predictions(p_click, np.full(len(p_click), self._conversion))
@@ -142,7 +144,7 @@ class FactorizationRanker:
 
     def encoded(self, features: Columns) -> Encoded[NDArray[Any]]:
         """Numbers as they come, and the rows of each machine's table."""
-        numbers = Encoding(NUMERIC, {}).numbers(features)
+        numbers = NUMBERS.numbers(features)
         machines = [self._click, *([] if isinstance(self._conversion, float) else [self._conversion])]
         return Encoded(numbers, np.hstack([_codes(of, self._words, features, len(numbers)) for of in machines]))
 
@@ -194,7 +196,7 @@ def _learned(
     start: Machine | None,
 ) -> Machine:
     """A machine of a label's rows; `start` is continued in a copy."""
-    features = {name: np.asarray(column)[label.rows] for name, column in data.features.items()}
+    features = {name: taken(column, label.rows, data.room) for name, column in data.features.items()}
     days = np.zeros(len(label.rows), np.int64) if data.days is None else data.days[label.rows]
     seen = _seen(features, words, days)
     admission = Admission(settings.admit_after, settings.expire_after_days, settings.max_ids)
@@ -208,8 +210,9 @@ def _learned(
     else:
         table = start.table.grown(seen, admission, PARENTS, int(days.max()))
         machine = Machine(table, start.linear.copy(), start.squares.copy())
-    codes = of_columns(table, features, {name: name for name in words}, len(label.rows))
-    numbers, targets = _scaled(scaling, features), replace(label.targets, rows=np.arange(len(label.rows)))
+    codes = of_columns(table, features, {name: name for name in words}, len(label.rows), data.room)
+    numbers = scaling.of_rows(NUMBERS, features, data.room)
+    targets = replace(label.targets, rows=np.arange(len(label.rows)))
     for epoch in range(settings.epochs if start is None else settings.warm_epochs):
         loss = _pass(machine, numbers, codes, targets, settings, rng)
         if not np.isfinite(loss):
@@ -222,7 +225,7 @@ def _learned(
 
 def _pass(
     machine: Machine,
-    numbers: Floats,
+    numbers: NDArray[np.float32],
     codes: NDArray[np.int32],
     targets: Targets,
     settings: FactorizationSettings,
@@ -238,7 +241,8 @@ def _pass(
         whole = vectors.sum(axis=1)
         own = looked[:, :, -1].sum(axis=1).astype(np.float64)
         pairs = (np.square(whole).sum(axis=1) - np.square(vectors).sum(axis=(1, 2))) / 2
-        logit = machine.linear[0] + numbers[at] @ machine.linear[1:] + own + pairs
+        told = numbers[at].astype(np.float64)
+        logit = machine.linear[0] + told @ machine.linear[1:] + own + pairs
         losses, slopes, _ = targets.take(at).at(logit)
         total += float(losses.sum())
         slope = (slopes / len(at)).astype(np.float32)
@@ -253,7 +257,7 @@ def _pass(
         step += (settings.l2 / len(order)) * rows[touched]
         sums[touched] += np.square(step).mean(axis=1)
         rows[touched] -= (rate / (np.sqrt(sums[touched]) + EPSILON))[:, None] * step
-        of_linear = np.append(slope.sum(), slope.astype(np.float64) @ numbers[at])
+        of_linear = np.append(slope.sum(), slope.astype(np.float64) @ told)
         machine.squares[:] += np.square(of_linear)
         machine.linear[:] -= settings.linear_rate / (np.sqrt(machine.squares) + EPSILON) * of_linear
     return total / float(targets.weight.sum())
@@ -273,22 +277,14 @@ def _level(logit: Floats, targets: Targets) -> float:
 
 
 def _seen(features: Columns, words: tuple[str, ...], days: NDArray[np.int64]) -> dict[str, Sightings]:
-    columns = {name: features.get(name, np.full(len(days), None, dtype=object)) for name in words}
+    columns = {name: Words.of(features.get(name, Words.unknown(len(days)))) for name in words}
     return {
         name: sightings([(columns[name], days)], (columns[name], columns[PARENTS[name]]) if name in PARENTS else None)
         for name in words
     }
 
 
-def _numbers(features: Columns) -> Floats:
-    return logged(Encoding(NUMERIC, {}), features)
-
-
-def _scaled(scaling: Scaling, features: Columns) -> Floats:
-    return scaling.apply(_numbers(features)).astype(np.float64)
-
-
-def _probability(machine: Machine, words: tuple[str, ...], numbers: Floats, features: Columns) -> Floats:
+def _probability(machine: Machine, words: tuple[str, ...], numbers: NDArray[np.float32], features: Columns) -> Floats:
     return sigmoid(machine.logits(numbers, _codes(machine, words, features, len(numbers))))
 
 

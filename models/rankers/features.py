@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features import ENCODINGS, FEATURES, Feature, Of, read
-from models.rankers.protocol import Columns, Floats, Inputs
+from models.rankers.protocol import Column, Columns, Floats, Inputs
+from models.rankers.words import Words
 from models.settings import TaskSettings
 
 Ints = NDArray[np.int64]
@@ -134,61 +135,43 @@ class Encodings:
         """Nothing is known of any value."""
         return cls({}, np.array([-1]))
 
-    def of(self, name: str, parts: Sequence["Coded"]) -> Floats:
+    def of(self, name: str, parts: Sequence[Words]) -> Floats:
         """(n,) the rate of each row's joint value of `parts`; NaN where a part or the rate is unknown."""
         known = self.rates.get(name)
         if not known:
-            return np.full(len(parts[0][0]), np.nan)
-        codes, values = joint(parts)
+            return np.full(len(parts[0]), np.nan)
+        both = joint(parts)
         midnights = len(next(iter(known.values())))
-        table = np.full((len(values) + 1, midnights + 1), np.nan)  # index -1 finds what nobody knows
-        for code, value in enumerate(values):
+        table = np.full((len(both.values) + 1, midnights + 1), np.nan)  # index -1 finds what nobody knows
+        for code, value in enumerate(both.values):
             if value in known:
                 table[code, :-1] = known[value]
-        found: Floats = table[codes, self.midnight]
+        found: Floats = table[both.at, self.midnight]
         return found
 
 
-Coded = tuple[Ints, list[str]]
-"""A column's codes into its distinct values, -1 for None; and those values."""
-
-
-def said_once(column: NDArray[Any]) -> bool:
-    """Whether all rows of (n, ...) are one in memory: what is true of the first is true of all."""
-    return len(column) > 1 and column.strides[0] == 0
-
-
-def coded(column: Strings) -> Coded:
-    """Codes in order of appearance; a column that repeats one value without a copy is looked up once."""
-    if said_once(column):
-        codes, values = coded(column[:1])
-        return np.broadcast_to(codes, column.shape), values
-    table: dict[str | None, int] = {None: -1}
-    listed = column.tolist()
-    for value in dict.fromkeys(listed):
-        table.setdefault(value, len(table) - 1)
-    return np.fromiter(map(table.__getitem__, listed), np.int64, len(listed)), [v for v in table if v is not None]
-
-
-def joint(parts: Sequence[Coded]) -> Coded:
-    """The values of several columns as one, None where a part is; one string per value, not per row."""
-    codes, values = parts[0]
-    for more, words in parts[1:]:
+def joint(parts: Sequence[Words]) -> Words:
+    """The values of several columns as one, unknown where a part is; one string per value, not per row."""
+    if len(parts) == 1:
+        return parts[0]
+    codes, values = parts[0].at.astype(np.int64), parts[0].values
+    for part in parts[1:]:
+        more, words = part.at, part.values
         pairs = np.where((codes >= 0) & (more >= 0), codes * max(len(words), 1) + more, -1)
         distinct, inverse = np.unique(pairs, return_inverse=True)
         missing = int(len(distinct) > 0 and distinct[0] < 0)
         codes = inverse.astype(np.int64) - missing
         left, right = np.divmod(distinct[missing:], max(len(words), 1))
         values = [values[a] + SEPARATOR + words[b] for a, b in zip(left.tolist(), right.tolist(), strict=True)]
-    return codes, values
+    return Words(values, codes.astype(np.int32))
 
 
-def attribute(name: str, column: NDArray[Any]) -> NDArray[Any]:
+def attribute(name: str, column: Column) -> Any:
     """The texts (n,) of an attribute as they are, or as floats where it is one of numbers: NaN where unknown."""
-    if not name.endswith(NUMBER) or column.dtype != object:
+    if not name.endswith(NUMBER) or not (isinstance(column, Words) or column.dtype == object):
         return column
-    codes, values = coded(column)
-    found: Floats = np.append(np.array([_read(value) for value in values]), np.nan)[codes]
+    words = Words.of(column)
+    found: Floats = np.array([*map(_read, words.values), np.nan])[words.at]
     return found
 
 
@@ -280,7 +263,10 @@ def alike(items: Columns) -> Ints:
     found = np.zeros(len(items["item_id"]), dtype=np.int64)
     for name in SEEN_OF_ITEM:
         column = items[name]
-        codes = coded(column)[0] + 1 if column.dtype == object else np.unique(column, return_inverse=True)[1]
+        if isinstance(column, Words) or column.dtype == object:
+            codes = Words.of(column).at.astype(np.int64) + 1
+        else:
+            codes = np.unique(column, return_inverse=True)[1]
         found = np.unique(found * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1]
     return found
 
@@ -292,7 +278,7 @@ def _of_surfaces(context: Columns, category: Strings, encodings: Encodings) -> d
     alone stands in for a joint one, and `source_same_category` is 0.
     """
     columns = {"item_category": category, **{name: context[name] for name in ("surface", "source_category", "query")}}
-    parts = {name: coded(column) for name, column in columns.items()}
+    parts = {name: Words.of(column) for name, column in columns.items()}
     found: dict[str, Floats] = {}
     for name, of in ENCODINGS.items():
         rate = encodings.of(name, [parts[part] for part in of])
@@ -304,6 +290,6 @@ def _of_surfaces(context: Columns, category: Strings, encodings: Encodings) -> d
 
 def task_types(surface: Strings, tasks: TaskSettings) -> Strings:
     """(n,) what each surface's task is; one that `tasks` does not name has `tasks.otherwise`."""
-    codes, values = coded(surface)
-    named = [tasks.of_surface.get(value, tasks.otherwise) for value in values]
-    return np.array([*named, tasks.otherwise], dtype=object)[codes]
+    words = Words.of(surface)
+    named = [tasks.of_surface.get(value, tasks.otherwise) for value in words.values]
+    return np.array([*named, tasks.otherwise], dtype=object)[words.at]

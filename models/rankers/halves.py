@@ -15,10 +15,10 @@ from models.rankers import graph, network
 from models.rankers.embeddings import Embeddings
 from models.rankers.features import is_of_item
 from models.rankers.graph import BLOCK, OPEN, Graph, Said, Traced
-from models.rankers.layout import ROWS_AT_ONCE, VECTOR, Layout
+from models.rankers.layout import VECTOR, Layout
 from models.rankers.logistic import Scaling
 from models.rankers.network import Arrays, Weights
-from models.rankers.protocol import Columns
+from models.rankers.protocol import Columns, parts
 
 A = TypeVar("A")
 Singles = NDArray[np.float32]
@@ -67,8 +67,7 @@ class Side:
         layout, d, words = self._layout, int(self._table.rows.shape[1]), len(self._layout.words)
         n = len(columns[layout.numeric[0]])
         found = Half(np.empty((n, self._weights.shape[1]), np.float32), np.empty((n, d), np.float32))
-        for start in range(0, n, ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
+        for part in parts(n):
             some = {name: columns[name][part] for name in (*layout.of_numbers, *layout.sources) if name in columns}
             codes = layout.codes(some, self._table, len(found.first[part]))
             looked = self._table.rows[codes].astype(np.float32)

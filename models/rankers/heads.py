@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from models.delays.targets import sigmoid
 from models.rankers.features import ATTRIBUTE_PREFIX
 from models.rankers.labels import MIN_PER_CLASS
-from models.rankers.protocol import Columns, Floats, FurtherOutcome, TrainingData
+from models.rankers.protocol import Column, Columns, Floats, FurtherOutcome, TrainingData
+from models.rankers.words import Words
 from models.settings import OutcomeSettings
 
 MOST = 8.0
@@ -103,9 +104,9 @@ class Head:
         """(n,) what the ladder of each row's group makes of it."""
         found = by(self.ladders[EVERY_GROUP], x)
         if self.by in features:
-            group = features[self.by]
+            group = Words.of(features[self.by])
             for name, ladder in self.ladders.items():
-                rows = np.flatnonzero(group == name) if name != EVERY_GROUP else ()
+                rows = np.flatnonzero(group.are(name)) if name != EVERY_GROUP else ()
                 if len(rows):
                     found[rows] = by(ladder, x[rows])
         return found
@@ -142,15 +143,16 @@ def _column(declared: OutcomeSettings) -> str:
     return f"{ATTRIBUTE_PREFIX}{declared.quantiles_by}" if declared.quantiles_by else ""
 
 
-def _ladders(taught: Floats, rows: NDArray[np.int64], group: NDArray[Any] | None) -> Mapping[str, Ladder]:
+def _ladders(taught: Floats, rows: NDArray[np.int64], group: Column | None) -> Mapping[str, Ladder]:
     """One for each group of `MIN_PER_CLASS` known rows, one for all others together and those in none."""
     known = ~np.isnan(taught)
     found = {EVERY_GROUP: Ladder.of(taught[known])}
     if group is None:
         return found
-    names, counts = np.unique(np.array([name for name in group[rows][known] if name is not None]), return_counts=True)
-    for name in names[counts >= MIN_PER_CLASS].tolist():
-        found[name] = Ladder.of(taught[known & (group[rows] == name)])
+    words = Words.of(group)[rows]
+    for name, count in sorted(zip(words.values, words[known].counts().tolist(), strict=True)):
+        if count >= MIN_PER_CLASS:
+            found[name] = Ladder.of(taught[known & words.are(name)])
     return found
 
 

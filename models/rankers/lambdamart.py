@@ -14,7 +14,7 @@ from models.evaluation.hashing import hashed
 from models.rankers.encoding import Encoding
 from models.rankers.features import ATTRIBUTE_PREFIX, OF_REQUEST
 from models.rankers.labels import Label
-from models.rankers.protocol import Floats, TrainingData
+from models.rankers.protocol import Floats, Room, TrainingData, parts, picked, taken
 from models.rankers.rounds import HELD_OUT
 from models.rankers.threads import threads_to_learn
 from models.rankers.xgboost import Later, Rows, XGBoostRanker, best, binned, boosted, from_bytes, growing
@@ -118,13 +118,13 @@ class LambdaMARTRanker(XGBoostRanker):
             raise ValueError("lambdamart needs the list that each row was shown in (groups); found none")
         conversion = rows.conversions(data, settings, seed, start_from)
         groups, start = data.groups[rows.click.rows], None if start_from is None else start_from._click
-        lists, known = Lists.of(rows.click, groups), rows.table[rows.click.rows]
+        lists, known = Lists.of(rows.click, groups), taken(rows.table, rows.click.rows, rows.room)
         log.info("lambdamart: %d of %d lists have clicked and unclicked items; the others teach no order",
                  len(lists.weight), len(np.unique(groups)))  # fmt: skip
         later = _later(data.held_out, rows.later.click)
-        order = _ordered(known, lists, rows.encoding, settings, seed, start, later)
+        order = _ordered(known, lists, rows.encoding, settings, seed, rows.room, start, later)
         if start_from is None:
-            said = _crossed(known, lists, groups, rows.encoding, settings, seed, order.num_boosted_rounds())
+            said = _crossed(known, lists, groups, rows, settings, seed, order.num_boosted_rounds())
             line = _line(said, rows.click)
         else:
             said, line = _scores(order, known), start_from._line
@@ -183,6 +183,7 @@ def _ordered(
     encoding: Encoding,
     settings: XGBoostSettings,
     seed: int,
+    room: Room,
     start: "xgboost.Booster | None" = None,
     later: "tuple[NDArray[np.float32], Lists] | None" = None,
     rounds: int | None = None,
@@ -192,7 +193,7 @@ def _ordered(
 
     if not len(lists.rows) and start is not None:
         return start.copy()
-    matrix = _matrix(table, lists, encoding, seed)
+    matrix = _matrix(table, lists, encoding, seed, room)
     parameters = growing(settings, seed, warm=start is not None) | ORDER
     parameters["nthread"] = threads_to_learn(len(lists.rows))
     if not len(lists.rows):
@@ -211,7 +212,7 @@ def _ordered(
         matrix,
         rounds,
         xgb_model=start,
-        evals=[(_matrix(*later, encoding, seed, matrix), HELD_OUT)],
+        evals=[(_matrix(*later, encoding, seed, room, matrix), HELD_OUT)],
         evals_result=losses,
         custom_metric=lambda scores, _: (LOSS, held_out.loss(scores)),
         early_stopping_rounds=settings.stop_after,
@@ -226,9 +227,10 @@ def _matrix(
     lists: Lists,
     encoding: Encoding,
     seed: int,
+    room: Room,
     like: "xgboost.QuantileDMatrix | None" = None,
 ) -> "xgboost.QuantileDMatrix":
-    matrix = binned(table[lists.rows], encoding, seed, like)
+    matrix = binned(picked(table, lists.rows, room), encoding, seed, like)
     matrix.set_info(label=lists.value, qid=lists.ids, weight=lists.weight)
     return matrix
 
@@ -243,7 +245,7 @@ def _crossed(
     table: NDArray[np.float32],
     lists: Lists,
     groups: NDArray[np.int64],
-    encoding: Encoding,
+    of: Rows,
     settings: XGBoostSettings,
     seed: int,
     rounds: int,
@@ -253,7 +255,8 @@ def _crossed(
     found = np.empty(len(table))
     for at in range(FOLDS):
         here, others = np.flatnonzero(fold == at), lists.where(fold[lists.rows] != at)
-        found[here] = _scores(_ordered(table, others, encoding, settings, seed, rounds=rounds), table[here])
+        trees = _ordered(table, others, of.encoding, settings, seed, of.room, rounds=rounds)
+        found[here] = _scores(trees, picked(table, here, of.room))
     return found
 
 
@@ -284,7 +287,10 @@ def _level(
     """Trees on what requests have in common, beside the line through the scores."""
     seen, later, start = shared(rows.encoding), rows.later.click, start_from and start_from._level
     label = replace(rows.click, rows=np.arange(len(scores)))
-    table = rows.table[rows.click.rows][:, seen.columns]
+    known = taken(rows.table, rows.click.rows, rows.room)
+    table = rows.room((len(known), len(seen.columns)), np.float32)
+    for part in parts(len(known)):
+        table[part] = known[part][:, seen.columns]
     if later is not None:
         later = Later(later.table[:, seen.columns], later.label, line[0] * _scores(order, later.table) + line[1])
     offset = line[0] * scores + line[1]

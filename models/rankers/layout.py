@@ -11,19 +11,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.rankers.embeddings import Embeddings, Sightings, Words, of_columns, sightings
+from models.rankers.embeddings import Embeddings, Sightings, of_columns, sightings
 from models.rankers.encoding import Encoding, require
 from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, IDS, LISTS, NUMERIC, attributes_of, widened
 from models.rankers.logistic import Scaling, logged
-from models.rankers.protocol import Columns
+from models.rankers.protocol import Columns, Room, parts, taken
+from models.rankers.words import Words
 
 SHARED = dict.fromkeys(LISTS, "item_id")
 """Lists of ids and the column whose vectors they share."""
 PARENTS = {"item_id": "item_category"}
 """A new value of the first begins where the values of its second are, on average."""
 VECTOR = "item_vector"
-ROWS_AT_ONCE = 8_192
-"""Numbers are prepared in as many rows as a processor keeps at hand."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Layout:
         numeric = (*NUMERIC, *told)
         words = (*CATEGORICAL, *attributes, *(name for name in IDS if name in features))
         lists = tuple(name for name, of in SHARED.items() if name in features and of in words)
-        listed = sum(np.asarray(features[name]).shape[1] for name in lists)
+        listed = sum(features[name].shape[1] for name in lists)
         one = [Scaling.fit(logged(Encoding((name,), {}), rows_of(features, (name,), rows))) for name in numeric]
         given = rows_of(features, (VECTOR,), rows).get(VECTOR, np.empty((len(rows), 0), np.float32))
         vectors = _of_length(given, d := _commonest(given))
@@ -95,32 +94,31 @@ class Layout:
         lengths = _lengths(np.asarray(features[VECTOR])) if VECTOR in features else np.zeros(0, np.int64)
         return int(((lengths > 0) & (lengths != self.vector)).sum())
 
-    def numbers(self, features: Columns) -> NDArray[np.float32]:
+    def numbers(self, features: Columns, room: Room = np.empty) -> NDArray[np.float32]:
         """(n, width): logarithms of what is heavy-tailed and vectors, standardised, and a flag per missing value; of a
         vector that is missing one.
         """
         require(features, [name for name in self.numeric if not name.startswith(ATTRIBUTE_PREFIX)])
         encoding, n = Encoding(self.numeric, {}), len(features[self.numeric[0]])
-        found = np.empty((n, self.width), dtype=np.float32)
-        for first in range(0, n, ROWS_AT_ONCE):  # a million rows in double precision would be a gigabyte, five times
-            part = slice(first, first + ROWS_AT_ONCE)
+        found: NDArray[np.float32] = room((n, self.width), np.float32)
+        for part in parts(n):  # a million rows in double precision would be a gigabyte, five times
             some = {name: features[name][part] for name in self.of_numbers if name in features}
             told = np.hstack([logged(encoding, some), self.vectors(some)])
             found[part] = self.scaling.apply(told)[:, : self.width]  # the vector's flags are last, and all alike
         return found
 
-    def codes(self, features: Mapping[str, NDArray[Any] | Words], table: Embeddings, n: int) -> NDArray[np.int32]:
+    def codes(self, features: Columns, table: Embeddings, n: int, room: Room = np.empty) -> NDArray[np.int32]:
         """(n, words + listed) rows of the table; a missing `attributes.*` column is unknown, any other an error."""
         require(features, [name for name in self.sources if not name.startswith(ATTRIBUTE_PREFIX)])
-        return of_columns(table, features, self.sources, n)
+        return of_columns(table, features, self.sources, n, room)
 
-    def hashed(self, features: Columns, rows: NDArray[np.int64]) -> dict[str, Words]:
+    def hashed(self, features: Columns, rows: NDArray[np.int64], room: Room = np.empty) -> dict[str, Words]:
         """The columns of strings there are, of some rows."""
-        return {name: Words.of(column) for name, column in rows_of(features, self.sources, rows).items()}
+        return {name: Words.of(column) for name, column in rows_of(features, self.sources, rows, room).items()}
 
     def seen(self, columns: Mapping[str, Words], days: NDArray[np.int64]) -> dict[str, Sightings]:
         """Of each field, in the columns that look it up, whose rows are of these days."""
-        nothing = Words([None], np.zeros(len(days), np.int32))
+        nothing = Words.unknown(len(days))
         found = {}
         for field in self.words:
             mine = [(columns.get(name, nothing), days) for name, of in self.sources.items() if of == field]
@@ -149,7 +147,6 @@ def _of_length(given: NDArray[Any], d: int) -> NDArray[np.float32]:
     return np.where(whole, wide[:, :d], np.float32(np.nan))
 
 
-def rows_of(features: Columns, names: Iterable[str], rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def rows_of(features: Columns, names: Iterable[str], rows: NDArray[np.int64], room: Room = np.empty) -> dict[str, Any]:
     """Those columns there are, of some rows: copied only where these are not all."""
-    there = {name: np.asarray(features[name]) for name in names if name in features}
-    return {name: column if len(column) == len(rows) else column[rows] for name, column in there.items()}
+    return {name: taken(features[name], rows, room) for name in names if name in features}

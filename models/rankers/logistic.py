@@ -1,7 +1,7 @@
 """Logistic regression: every feature's say is one weight that a person can read."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import mul
@@ -17,7 +17,7 @@ from models.rankers.features import HEAVY_TAILED, TABLE
 from models.rankers.graph import Encoded, Graph, Said, Traced
 from models.rankers.heads import Head
 from models.rankers.labels import Label, click_label, conversion_heads
-from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
+from models.rankers.protocol import Columns, Floats, Predictions, Room, TrainingData, parts
 
 LARGEST = 8.0
 """Standardised values are cut here, so that one absurd count cannot decide a score."""
@@ -39,6 +39,29 @@ class Scaling:
         mean = np.where(known, numbers, 0.0).sum(axis=0) / count
         spread = np.sqrt(np.where(known, numbers - mean, 0.0).__pow__(2).sum(axis=0) / count)
         return cls(mean, np.where(spread > 1e-9, spread, 1.0))
+
+    @classmethod
+    def of_parts(cls, numbers: Callable[[], Iterable[Floats]]) -> Self:
+        """The very scaling of `fit` of several columns, whose sums add row to row: of their rows in parts, twice."""
+
+        def added(parts: Iterable[Floats]) -> Floats:
+            total: Floats | float = 0.0
+            for part in parts:
+                total = np.vstack([np.broadcast_to(total, part.shape[1]), part]).sum(axis=0)
+            return np.asarray(total)
+
+        count = np.maximum(added(~np.isnan(part) * 1.0 for part in numbers()), 1)
+        mean = added(np.where(np.isnan(part), 0.0, part) for part in numbers()) / count
+        spread = np.sqrt(added(np.where(np.isnan(part), 0.0, part - mean) ** 2 for part in numbers()) / count)
+        return cls(mean, np.where(spread > 1e-9, spread, 1.0))
+
+    def of_rows(self, encoding: "Encoding", features: Columns, room: Room) -> NDArray[np.float32]:
+        """(n, 2 numeric) `apply` of the rows' `logged` numbers, where there is room for all."""
+        rows = np.arange(len(features[encoding.numeric[0]]))
+        found: NDArray[np.float32] = room((len(rows), 2 * len(encoding.numeric)), np.float32)
+        for part, numbers in zip(parts(len(rows)), encoding.by_parts(features, rows), strict=True):
+            found[part] = self.apply(_logged(encoding, numbers))
+        return found
 
     def apply(self, numbers: Floats) -> NDArray[np.float32]:
         """(n, numeric) with NaN becomes (n, 2 numeric): standardised values, then one flag per missing value."""
@@ -94,10 +117,9 @@ class LogisticRanker:
         encoding = (
             start_from._encoding if start_from else Encoding.fit(data.features, click.rows, settings.max_categories)
         )
-        numbers = logged(encoding, data.features)
-        scaling = start_from._scaling if start_from else Scaling.fit(numbers[click.rows])
-        codes, sizes = cls._codes(encoding, data.features)
-        scaled = scaling.apply(numbers)
+        scaling = start_from._scaling if start_from else scaling_of(encoding, data.features, click.rows)
+        codes, sizes = cls._codes(encoding, data.features, data.room)
+        scaled = scaling.of_rows(encoding, data.features, data.room)
 
         def head(label: Label, before: Floats | None) -> Floats:
             start, memory = before, settings.warm_memory
@@ -107,7 +129,7 @@ class LogisticRanker:
                 start = np.zeros(1 + scaled.shape[1] + sum(sizes))
                 start[0] = np.log(rate / (1 - rate))
             rows = slice(None) if len(label.rows) == len(scaled) else label.rows  # all of them are no copy
-            return cls._minimised(scaled[rows], codes[rows], sizes, label, start, settings, memory)
+            return cls._minimised(scaled[rows], codes[rows], sizes, label, start, settings, memory, data.room)
 
         conversion = conversion_heads(data, start_from._conversion if start_from else 0.0, head)
         return cls(encoding, scaling, head(click, start_from._click if start_from else None), conversion)
@@ -147,9 +169,11 @@ class LogisticRanker:
         return [to.constant(of) for of in (self._click, *conversion)]
 
     @classmethod
-    def _codes(cls, encoding: Encoding, features: Columns) -> tuple[NDArray[np.int32], tuple[int, ...]]:
+    def _codes(
+        cls, encoding: Encoding, features: Columns, room: Room = np.empty
+    ) -> tuple[NDArray[np.int32], tuple[int, ...]]:
         """(n, c) which weight of each category a row has, and how many weights each has."""
-        return encoding.codes(features), cls._sizes(encoding)
+        return encoding.codes(features, room), cls._sizes(encoding)
 
     @classmethod
     def _sizes(cls, encoding: Encoding) -> tuple[int, ...]:
@@ -166,6 +190,7 @@ class LogisticRanker:
         start: Floats,
         settings: Any,
         memory: float,
+        room: Room,  # noqa: ARG003 - as it comes
     ) -> Floats:
         """The weights of a label's rows, from `start`, which speaks for `memory` times as many."""
         from models.rankers.lbfgs import Design, minimise  # torch: a second to import, needed only here
@@ -199,7 +224,16 @@ class LogisticRanker:
 
 def logged(encoding: Encoding, features: Columns) -> Floats:
     """The numeric columns, heavy-tailed ones as log(1 + x), of them negative values read as 0."""
-    numbers = encoding.numbers(features)
+    return _logged(encoding, encoding.numbers(features))
+
+
+def scaling_of(encoding: Encoding, features: Columns, rows: NDArray[np.int64]) -> Scaling:
+    """Of the numbers of some rows."""
+    return Scaling.of_parts(lambda: (_logged(encoding, part) for part in encoding.by_parts(features, rows)))
+
+
+def _logged(encoding: Encoding, numbers: Floats) -> Floats:
+    """In place."""
     heavy = [at for at, name in enumerate(encoding.numeric) if name in HEAVY_TAILED]
     numbers[:, heavy] = np.log1p(np.maximum(numbers[:, heavy], 0.0))
     return numbers

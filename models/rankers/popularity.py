@@ -9,6 +9,7 @@ import numpy as np
 from models.rankers.encoding import codes_of, require
 from models.rankers.labels import Label, click_label, counted_conversions
 from models.rankers.protocol import Columns, Floats, Inputs, Predictions, TrainingData
+from models.rankers.words import Words
 from models.settings import PopularitySettings
 
 FILE = "popularity.json"
@@ -49,10 +50,10 @@ class PopularityRanker:
         priors = (settings.prior_impressions, settings.prior_clicks)
         known, bought_before = (start_from._rates, start_from._base[1]) if start_from else ({}, 0.0)
         base = (_rate(click, 0.0, 0.0), _rate(conversion, priors[1] if bought_before else 0.0, bought_before))
-        values = set(np.asarray(data.features["item_id"]).tolist())
-        items = sorted({v for v in values if isinstance(v, str)} | set(known))
+        shown = Words.of(data.features["item_id"])
+        items = sorted({shown.values[at] for at in shown.order().tolist()} | set(known))
         codes = {item: at for at, item in enumerate(items)}
-        row_codes = codes_of(data.features["item_id"], codes, otherwise=len(items), unknown=len(items))
+        row_codes = codes_of(shown, codes, otherwise=len(items), unknown=len(items))
         before = np.array([*(known.get(item, base) for item in items), base])
         if not bought_before:  # nothing is no knowledge worth keeping
             before[:, 1] = base[1]

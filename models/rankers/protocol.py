@@ -1,6 +1,6 @@
 """What every ranker is: fitted by construction, two probabilities out, plain bytes to disk and back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
@@ -8,12 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.delays.targets import Targets
+from models.rankers.words import Words
 from models.settings import OutcomeSettings
 
-Columns = Mapping[str, NDArray[Any]]
-"""Column name to an array: (n,) float64 with NaN for unknown, (n,) object holding str with None for unknown, a list as
-(n, k) object, str from the left, None to its right, or vectors as (n, k) float32, likewise with NaN."""
+Column = NDArray[Any] | Words
+Columns = Mapping[str, Any]
+"""Column name to a `Column`: numbers (n,) float64 with NaN for unknown; words (n,), or lists of them (n, k) from the
+left, as `Words` or, of the few rows of a request, as objects, str with None for unknown; or vectors as (n, k) float32,
+likewise with NaN."""
 Floats = NDArray[np.float64]
+Room = Callable[[tuple[int, ...], Any], NDArray[Any]]
+"""Makes an array of a shape and a type, whatever is in it: `np.empty`, or one that has a file behind it."""
+ROWS_AT_ONCE = 8_192
+"""Rows are prepared as many at once as a processor keeps at hand: a million of them would be gigabytes of copies."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ class TrainingData:
     `groups`: (n,) the list each row was shown in, any integers, where a ranker learns to order lists.
     `outcomes`: further ones by name.
     `held_out`: later examples to stop learning by, never learned from, where a ranker makes several passes.
+    `room`: where a ranker is to put what it makes of all rows.
     """
 
     features: Columns
@@ -87,6 +95,7 @@ class TrainingData:
     groups: NDArray[np.int64] | None = None
     held_out: "TrainingData | None" = None
     outcomes: Mapping[str, FurtherOutcome] = field(default_factory=dict)
+    room: Room = np.empty
 
     def where(self, rows: NDArray[np.int64]) -> "TrainingData":
         """Only these rows, ascending; what is held out stays."""
@@ -102,7 +111,7 @@ class TrainingData:
             taught = placed(taught) if isinstance(taught, Targets) else tuple(map(placed, taught))
         return replace(
             self,
-            features={name: np.asarray(column)[rows] for name, column in self.features.items()},
+            features={name: taken(column, rows, self.room) for name, column in self.features.items()},
             clicked=self.clicked[rows],
             converted=self.converted[rows],
             weight=self.weight[rows],
@@ -119,6 +128,26 @@ class TrainingData:
         lengths |= {name: len(of) for name, of in (("days", self.days), ("groups", self.groups)) if of is not None}
         if any(length != n for length in (*lengths.values(), len(self.converted), len(self.weight))):
             raise ValueError(f"training data needs columns of one length; found clicked {n}, {lengths}")
+
+
+def taken(column: Any, rows: NDArray[np.int64], room: Room = np.empty) -> Any:
+    """Those rows of a column, ascending: itself where they are all."""
+    if isinstance(column, Words):
+        return Words(column.values, taken(column.at, rows, room))
+    return column if len(column) == len(rows) else picked(column, rows, room)
+
+
+def picked(array: NDArray[Any], rows: NDArray[np.int64], room: Room) -> NDArray[Any]:
+    """Those rows, in this order."""
+    found = room((len(rows), *array.shape[1:]), array.dtype)
+    for part in parts(len(rows)):
+        found[part] = array[rows[part]]
+    return found
+
+
+def parts(n: int) -> Iterator[slice]:
+    """Of n rows `ROWS_AT_ONCE`, then the next."""
+    return (slice(first, first + ROWS_AT_ONCE) for first in range(0, n, ROWS_AT_ONCE))
 
 
 @dataclass(frozen=True)

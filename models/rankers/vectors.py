@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.delays.targets import sigmoid
 from models.rankers import graph, halves, network
 from models.rankers import heads as further
-from models.rankers.embeddings import ROWS, TABLE_FILE, Admission, Embeddings, Words, cold
+from models.rankers.embeddings import ROWS, TABLE_FILE, Admission, Embeddings, cold
 from models.rankers.encoding import Encoding
 from models.rankers.features import EVERYTHING
 from models.rankers.graph import BLOCK, OPEN, Encoded, Graph, Said, Traced
@@ -24,6 +24,7 @@ from models.rankers.logistic import Scaling
 from models.rankers.network import TASKS, Arrays
 from models.rankers.protocol import Checkpoints, Columns, Floats, Inputs, Predictions, TrainingData
 from models.rankers.tensors import from_bytes, to_bytes
+from models.rankers.words import Words
 from models.settings import NetworkSettings
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class VectorRanker:
             log.warning("network: %d rows have an item's vector of another length than %d: none", others, layout.vector)
         heads = start_from._heads if start_from else further.heads(data, click.rows)
         days = np.zeros(len(click.rows), np.int64) if data.days is None else data.days[click.rows]
-        words = layout.hashed(data.features, click.rows)
+        words = layout.hashed(data.features, click.rows, data.room)
         seen = layout.seen(words, days)
         first_sum = settings.embedding_caution / settings.batch_size**2
         admission = Admission(settings.admit_after, settings.expire_after_days, settings.max_ids, first_sum)
@@ -126,7 +127,7 @@ class VectorRanker:
         held_out = None
         if data.held_out is not None and epochs:
             known = Label.of(data.held_out.clicked, data.held_out.weight)
-            later = layout.hashed(data.held_out.features, known.rows)
+            later = layout.hashed(data.held_out.features, known.rows, data.room)
             held_out = _batch(layout, table, data.held_out, known, None, later, heads) if len(known.rows) else None
         goes_on = start_from is not None and before is None and conversion is not None
         rate = settings.warm_learning_rate if start_from else settings.learning_rate
@@ -340,8 +341,8 @@ def _batch(
         converted[at], of_click[at] = conversion.value, conversion.weight / click.weight.mean()
         seen[at] = 1.0 if conversion.seen is None else conversion.seen
     return Batch(
-        layout.numbers(rows_of(data.features, layout.of_numbers, click.rows)),
-        layout.codes(words, table, n),
+        layout.numbers(rows_of(data.features, layout.of_numbers, click.rows, data.room), data.room),
+        layout.codes(words, table, n, data.room),
         click.value.astype(np.float32),
         converted.astype(np.float32),
         np.full(n, np.nan, dtype=np.float32),

@@ -13,7 +13,7 @@ from models.delays.methods import of_stages
 from models.rankers.encoding import UNKNOWN_CODE, Encoding
 from models.rankers.features import TABLE
 from models.rankers.labels import Label, click_label, conversion_heads, conversion_of_clicks, counted_conversions
-from models.rankers.protocol import Columns, Floats, Predictions, TrainingData
+from models.rankers.protocol import Columns, Floats, Predictions, Room, TrainingData, parts, taken
 from models.rankers.rounds import HELD_OUT, TRAIN, reported
 from models.rankers.threads import threads_for, threads_to_learn
 from models.settings import XGBoostSettings
@@ -76,7 +76,16 @@ class XGBoostRanker:
         conversion = rows.conversions(data, settings, seed, start_from)
         started, later = start_from and start_from._click, rows.later.click
         clicks = boosted(
-            rows.table, rows.click, rows.encoding, settings, seed, started, later, curve=True, elsewhere=elsewhere
+            rows.table,
+            rows.click,
+            rows.encoding,
+            settings,
+            seed,
+            started,
+            later,
+            curve=True,
+            elsewhere=elsewhere,
+            room=data.room,
         )
         return cls(rows.encoding, clicks, conversion)
 
@@ -139,9 +148,10 @@ class HeldOut:
         """By the label's rows."""
         if data is None or not len(data.clicked):
             return cls()
-        table = table_of(encoding, data.features)
+        table = table_of(encoding, data.features, data.room)
         labels = Label.of(data.clicked, data.weight), counted_conversions(data)
-        return cls(*(Later(table[label.rows], label) if min(label.per_class()) else None for label in labels))
+        told = (Later(taken(table, of.rows, data.room), of) if min(of.per_class()) else None for of in labels)
+        return cls(*told)
 
 
 @dataclass(frozen=True)
@@ -152,6 +162,7 @@ class Rows:
     table: NDArray[np.float32]
     click: Label
     later: HeldOut
+    room: Room = np.empty
 
     @classmethod
     def of(cls, data: TrainingData, settings: XGBoostSettings, start_from: "XGBoostRanker | None") -> Self:
@@ -160,7 +171,8 @@ class Rows:
         encoding = (
             start_from._encoding if start_from else Encoding.fit(data.features, click.rows, settings.max_categories)
         )
-        return cls(encoding, table_of(encoding, data.features), click, HeldOut.of(encoding, data.held_out))
+        table = table_of(encoding, data.features, data.room)
+        return cls(encoding, table, click, HeldOut.of(encoding, data.held_out), data.room)
 
     def conversions(
         self, data: TrainingData, settings: XGBoostSettings, seed: int, start_from: "XGBoostRanker | None"
@@ -220,6 +232,7 @@ def boosted(
     curve: bool = False,
     offset: Floats | None = None,
     elsewhere: Elsewhere | None = None,
+    room: Room = np.empty,
 ) -> "xgboost.Booster":
     """A booster of the known rows; `start` is continued in a copy. `l2`: xgboost's lambda, 1 is its own default.
 
@@ -229,7 +242,7 @@ def boosted(
     """
     import xgboost as xgb
 
-    known = table[label.rows]
+    known = taken(table, label.rows, room)
     least = settings.min_child_weight
     parameters = {
         **growing(settings, seed, warm=start is not None),
@@ -354,11 +367,15 @@ def _of_stage(number: int) -> str:
     return CONVERSION_FILE if not number else CONVERSION_FILE.replace(".", f".{number}.")
 
 
-def table_of(encoding: Encoding, features: Columns) -> NDArray[np.float32]:
+def table_of(encoding: Encoding, features: Columns, room: Room = np.empty) -> NDArray[np.float32]:
     """(n, numeric + categorical) float32; NaN where a number or a category is unknown."""
-    codes = encoding.codes(features).astype(np.float32)
-    codes[codes == UNKNOWN_CODE] = np.nan
-    return np.hstack([encoding.numbers(features).astype(np.float32), codes])
+    codes, first = encoding.codes(features, room), len(encoding.numeric)
+    table: NDArray[np.float32] = room((len(codes), first + codes.shape[1]), np.float32)
+    there = {name: features[name] for name in encoding.numeric if name in features}
+    for part in parts(len(codes)):
+        table[part, :first] = encoding.numbers({name: column[part] for name, column in there.items()})
+        table[part, first:] = np.where(codes[part] == UNKNOWN_CODE, np.float32(np.nan), codes[part])
+    return table
 
 
 def _probability(booster: "xgboost.Booster", table: NDArray[np.float32]) -> Floats:

@@ -31,6 +31,7 @@ from models.rankers.calibrated import calibrated
 from models.rankers.encoding import Encoding
 from models.rankers.protocol import Floats, Predictions, Scorer
 from models.rankers.recalibration import Outcomes, Recalibration
+from models.rankers.words import unpacked
 from models.rankers.xgboost import table_of
 from models.settings import GateSettings, MMoESettings, RankerSettings
 from models.world import World
@@ -51,7 +52,7 @@ def learned(of: logs.Logs, kind: str, settings: RankerSettings = SETTINGS) -> tu
     """A ranker as `jobs.train` makes it: fitted, calibrated on the validation rows; before and after, and seconds."""
     started = time.perf_counter()
     plain, rows = fit(kind, of.learned, settings), of.validate
-    said, surface = plain.predict(rows.data.features), rows.data.features["surface"]
+    said, surface = plain.predict(rows.data.features), unpacked(rows.data.features["surface"])
     click = Recalibration.fit(Outcomes(said.p_click, rows.data.clicked, rows.users, surface))
     at = np.flatnonzero((rows.data.clicked == 1.0) & np.isfinite(rows.data.converted))
     given = Outcomes(said.p_conversion_given_click[at], rows.data.converted[at], rows.users[at], surface[at])

@@ -68,7 +68,7 @@ class Size:
     scales: bool = True
 
 
-LARGE = Size(50.0, 34.0, 2, 5.0, 2_000)
+LARGE = Size(50.0, 32.0, 2, 5.0, 2_000)
 SMALL = Size(30.0, 2.0, 2, 2.0, 200)
 Make = Callable[[Path, int], Bundle]
 """A bundle of its own for each number, in a folder."""
@@ -356,6 +356,7 @@ def drawn(lines: Sequence[Line], begun: Sequence[Begun]) -> bytes:
     matplotlib.rcParams |= {"svg.hashsalt": "steady", "svg.fonttype": "none", "font.size": 9}
     start = begun[0][1]
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 5), sharex=True, layout="constrained")
+    lines = [line for line in lines if line[0] >= start]
     seconds = np.array([line[0] - start for line in lines])
     took = np.array([line[1] * 1000 for line in lines])
     bins = np.arange(0, seconds.max() + 1)

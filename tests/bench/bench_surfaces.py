@@ -23,7 +23,7 @@ import pyarrow as pa
 from scipy.stats import binom
 
 from jobs.errors import Refused
-from jobs.train.surfaces import need_same_entities
+from jobs.train.surfaces import need_same_entities, shown
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Estimate, Finding
 from models.evaluation.slices import Ints, reversals, slices
@@ -152,7 +152,7 @@ def planted() -> Iterator[tuple[str, dict[str, Any]]]:
         {"surface": [s for s, of in rows.items() for _ in of], "item_id": [i for of in rows.values() for i in of]}
     )
     try:
-        need_same_entities(table, pa.chunked_array([items]))
+        need_same_entities(shown(table), pa.chunked_array([items]))
         said = ""
     except Refused as error:
         said = str(error)

@@ -83,7 +83,7 @@ class Day:
 
     def _folds(self, rows: pa.Table, before: DelayCurve | None) -> Folds:
         conf = self.config
-        return folds(rows, midnight(self.day + timedelta(days=1)), conf.attribution, conf.delays, before)
+        return folds([rows], midnight(self.day + timedelta(days=1)), conf.attribution, conf.delays, before)
 
 
 def days(folder: Path, count: int, settings: Mapping[str, str]) -> Iterator[Day]:

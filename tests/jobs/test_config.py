@@ -20,6 +20,7 @@ OTHER: dict[str, Any] = {
     "source.name": "open-bandit",
     "source.daily": ["clicks"],
     "features.online": True,
+    "source.live": True,
     "attribution.window": "6h",
     "attribution.click_window": "90m",
     "lake.stale_hours": 30,

@@ -5,6 +5,7 @@ stage takes its one-process way (Spark reads the same lists of columns, and its 
 """
 
 import importlib
+import json
 import os
 import time
 from collections import defaultdict
@@ -27,6 +28,12 @@ from jobs.monitor import replay
 from jobs.serving.sagemaker import Endpoint
 from tests.exactly_once.small_world import DATA, DAY, EARLY, FIRST, MODEL, SERVING, TRAINED, SmallWorld
 
+DECLARED = {
+    "TIDEGATE__EXPERIMENTS": json.dumps(
+        [{"name": "any", "arms": {"control": {}, "other": {}}, "start": str(DAY), "before_days": 1}]
+    )
+}
+"""An A/B test that begins on the day, so that `experiment` has one to read."""
 READERS = ("read", "read_row_group", "read_row_groups", "iter_batches")
 
 
@@ -114,7 +121,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         for stage in MODEL:
             run(stage, DAY, mode="warm")
         for stage in SERVING:
-            run(stage, DAY, variables=EARLY if stage == "reevaluate" else {})
+            run(stage, DAY, variables={"reevaluate": EARLY, "experiment": DECLARED}.get(stage, {}))
         yield watch
 
 

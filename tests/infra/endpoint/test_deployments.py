@@ -550,6 +550,19 @@ def test_what_was_loaded_too_late_is_closed(plane: Plane, boosted: Bundle) -> No
     assert plane.closed == [boosted.sha256]
 
 
+def test_two_variants_of_the_same_bytes_are_as_many_as_the_larger(plane: Plane) -> None:
+    """An A/A test against what serves: both are its processes, and neither's count may take the other's away."""
+    variants = [{"VariantName": v, "ModelName": "a", "InitialInstanceCount": n} for v, n in (("v", 3), ("w", 1))]
+    plane.call("CreateEndpointConfig", EndpointConfigName="aa", ProductionVariants=variants)
+    plane.update("aa")
+    found = plane.described()["ProductionVariants"]
+    counts = [(v["CurrentInstanceCount"], v["DesiredInstanceCount"]) for v in found]
+    assert counts == [(3, 3), (1, 1)]
+    there = plane.control.serving["tidegate"].variants
+    assert there["v"] is there["w"]
+    assert there["v"].instances == 3
+
+
 def test_what_cannot_be_written_down_is_closed(plane: Plane, boosted: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """An endpoint that is Failed for a full disk leaves no process."""
     plane.loads.waiting = []

@@ -21,9 +21,7 @@ def test_arms_choose_the_variant_and_are_said_and_captured(tmp_path: Path, popul
     with running(given) as client:
         client.model(popular, "a")
         client.model(boosted, "b")
-        client.sagemaker.create_endpoint(
-            EndpointName="tidegate", EndpointConfigName=client.config("both", a=1.0, b=1e-9)
-        )
+        client.control.create_endpoint(EndpointName="tidegate", EndpointConfigName=client.config("both", a=1.0, b=1e-9))
         client.settled()
         found = [client.invoke(f"r{n}", user_id=f"u{n}", event_time="2026-02-01T10:00:00Z") for n in range(12)]
         late = client.invoke("late", user_id="u1", event_time="2027-02-01T10:00:00Z")
@@ -39,7 +37,7 @@ def test_arms_choose_the_variant_and_are_said_and_captured(tmp_path: Path, popul
 
 def test_nobodys_request_is_marked_and_an_unknown_variant_leaves_the_choice(tmp_path: Path) -> None:
     exposed = Exposed([ExperimentSettings.model_validate(one) for one in DATED])
-    asked = RankRequest(request_id="r", surface="search", event_time="2026-02-01T10:00:00Z", user_id="null")
+    asked = RankRequest(request_id="r", surface="search", event_time="2026-02-01T10:00:00Z")
     seen = exposed.of(asked)
     assert [(of.experiment, of.unit) for of in seen] == [("models", "request"), ("colours", "request")]
     assert exposed.variant(seen, {"a", "b"}) in {"a", "b"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.bundle import Bundle
-from tests.bench.bench_steady import BACK_SECONDS, COUNTED, Size, back, figures, goals, seen
+from tests.bench.bench_steady import BACK_SECONDS, COUNTED, Size, back, drawn, figures, goals, seen
 from tests.infra.endpoint.rig import write_bundle
 
 SIZE = Size(rate=20.0, hold=0.6, processes=1, hung=1.0, keys=60, timeout_ms=200, scales=False)
@@ -24,6 +24,7 @@ def test_no_request_is_lost_whatever_happens() -> None:
     if shutil.which("redis-server") is None or subprocess.run(own, capture_output=True, check=False).returncode:
         pytest.skip("needs redis-server, and a kernel that lets users mount in a namespace")
     lines, begun, found = seen(SIZE, small)
+    assert drawn(lines, begun).startswith(b"<?xml")
     rows = {row["phase"]: row for row in found}
     assert list(rows) == [*(name for name, _, _ in begun), "all"]
     assert all(row["requests"] > 0 for row in found)

@@ -1,6 +1,6 @@
 """Which days a demo uses, and how a short log shortens its windows."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,10 @@ def test_a_teams_own_raw_lake_is_read_where_it_lies(tmp_path: Path, monkeypatch:
     chosen, days = demo.overrides("parquet", tmp_path / "logs", {"lake.raw": str(tmp_path / "var" / "raw")})
     assert chosen["lake.raw"] == str(tmp_path / "logs")
     assert (days.first, days.last) == (date(2026, 3, 1), date(2026, 3, 7))
+    assert chosen["source.live"] == "false", "no schedule waits for a yesterday that never comes"
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
+    (tmp_path / "logs" / "impressions" / f"date={yesterday}").mkdir()
+    assert "source.live" not in demo.overrides("parquet", tmp_path / "logs", {})[0]
 
 
 def test_data_stays_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

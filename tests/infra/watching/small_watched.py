@@ -65,11 +65,13 @@ def step(number: int, candidate: str, step: str, at: datetime, evidence: str = "
 
 
 def report(figures: Mapping[str, tuple[float | None, bool]]) -> list[dict[str, Any]]:
-    """Rows of `serving_reports`."""
+    """Rows of `serving_reports`; what alarms is open."""
+    texts = dict.fromkeys(("surface", "reference", "suspect", "model", "note"), "")
     return [
         {
-            **{"metric": name, "value": value, "stderr": 0.01, "n": 300, "effective_n": 300.0},
-            **{"low": value and value - 0.02, "high": value and value + 0.02, "alarm": alarm, "note": ""},
+            **{**texts, "metric": name, "value": value, "stderr": 0.01, "n": 300, "effective_n": 300.0},
+            **{"low": value and value - 0.02, "high": value and value + 0.02, "bound_low": None, "bound_high": 0.2},
+            **{"alarm": alarm, "state": "open" if alarm else ""},
         }
         for name, (value, alarm) in figures.items()
     ]

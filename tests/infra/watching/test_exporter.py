@@ -18,6 +18,7 @@ from infra.metrics.lake import COMPARED, DAILY, newest, settings_of, waiting
 from jobs import config
 from jobs.config import ROOT
 from jobs.lake.store import Lake, midnight
+from jobs.monitor.incidents import CAUSES
 from tests.infra.watching.small_watched import (
     CHALLENGER,
     CHAMPION,
@@ -78,7 +79,8 @@ def test_a_new_day_is_seen_by_the_next_scrape(tmp_path: Path) -> None:
     assert rows() is None
     publish(settings, "serving_reports", report({"auc": (0.5, True)}), "monitor", day="2026-01-08")
     assert rows() == 1
-    assert registry.get_sample_value("tidegate_report_alarm", {"metric": "auc"}) == 1
+    of_auc = {"metric": "auc", "surface": "", "cause": "model"}
+    assert registry.get_sample_value("tidegate_report_alarm", of_auc) == 1
     publish(settings, "serving_reports", report(FIGURES), "monitor", day="2026-01-09")
     assert rows() == len(FIGURES)
     publish(settings, "serving_reports", report({}), "monitor", day="2026-01-07")
@@ -125,6 +127,8 @@ def test_what_serves_what_waits_and_what_alarms(settings: config.Config) -> None
     assert values == {name: value for name, (value, _) in FIGURES.items() if value is not None}, "refused: no number"
     alarms = {labels["metric"]: value for labels, value in found["tidegate_report_alarm"]}
     assert alarms == {name: float(alarm) for name, (_, alarm) in FIGURES.items()}, "also 0, so that one can close"
+    opened = {labels["cause"]: value for labels, value in found["tidegate_incident_open"]}
+    assert opened == {**{cause.name: 0.0 for cause in CAUSES}, "serving": 1.0}, "by cause, as the report tells it"
 
 
 LATER = DECIDED_AT + timedelta(hours=1)

@@ -171,7 +171,8 @@ def test_every_rule_is_evaluated_and_what_the_lake_is_full_of_is_on_its_way(
             assert "error" not in text.lower(), text
             assert "<no value>" not in text
     [open_] = [alert for alert in alerts if alert["labels"]["alertname"] == "IncidentOpen"]
-    assert "Figure: 0.25;" in open_["annotations"]["description"]
+    assert open_["labels"]["cause"] == "serving"
+    assert "fallback_share  is 0.25;" in open_["annotations"]["description"]
     [stale, *_] = [alert for alert in alerts if alert["labels"]["alertname"] == "TableStale"]
     assert "Bound: 36 h" in stale["annotations"]["description"]
 

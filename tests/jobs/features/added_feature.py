@@ -38,6 +38,7 @@ from jobs.moment.known import known_before  # noqa: E402
 from models.rankers import fit  # noqa: E402
 from models.rankers.features import EVERYTHING, HEAVY_TAILED  # noqa: E402
 from models.rankers.protocol import Columns, Predictions, TrainingData  # noqa: E402
+from models.rankers.words import unpacked  # noqa: E402
 from tests.jobs.featurize.conftest import OUTCOMES, World, fill  # noqa: E402
 
 users.RULES["clicks_2d"] = lambda of: of.counted(clicked=True, days=2).astype(np.float64)
@@ -72,7 +73,7 @@ def main(root: Path) -> dict[str, Any]:
     replayed = candidate_columns(test, everywhere, strings(test["item_id"]), known)
     found: dict[str, Any] = {"heavy": "user_clicks_2d" in HEAVY_TAILED}
     found["replay"] = [len(test), disagreement(test, replayed, everywhere).differing]
-    trained = ranker_columns(rows, inputs=EVERYTHING)
+    trained = {name: unpacked(column) for name, column in ranker_columns(rows, inputs=EVERYTHING).items()}
     found["trained"] = {name: sorted(set(map(str, trained[name]))) for name in ("user_clicks_2d", "item_weekday")}
     told = [f"attributes.{of}.outcomes.{name}" for of in ("user", "item") for name in ("like", "watch")]
     found["learned"] = {name: len(set(trained[name].tolist())) for name in told}

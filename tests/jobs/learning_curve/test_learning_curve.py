@@ -40,7 +40,7 @@ def test_a_world_that_turned_round_shows_in_both_curves() -> None:
     train = train.set_column(train.column_names.index("clicked"), train.schema.field("clicked"), clicked)
     rows = pa.concat_tables([train, examples(World(), DAY - timedelta(days=2), "validate", 30)])
     cut = midnight(DAY + timedelta(days=1))
-    data = folds(rows, cut, AttributionSettings(), DelaySettings()).train
+    data = folds([rows], cut, AttributionSettings(), DelaySettings()).train
     said: list[str] = []
     found = core.curves("xgboost", data, test, SETTINGS, GateSettings(), said.append)
     losses = {point.window.days: point.difference["log_loss"].value for point in found.history}  # type: ignore[union-attr]

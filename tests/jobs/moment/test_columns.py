@@ -27,8 +27,9 @@ from jobs.moment.columns import (
     with_unknown,
 )
 from models.features import INTEREST_BUCKETS, LAST_ITEMS, Feature
-from models.rankers.features import NUMERIC, USER_NUMBERS, coded
+from models.rankers.features import NUMERIC, USER_NUMBERS
 from models.rankers.protocol import Inputs
+from models.rankers.words import Words
 
 ENTRIES = st.dictionaries(st.sampled_from(["a", "b", "item.c"]), st.sampled_from(["x", "y"]), max_size=3)
 
@@ -97,9 +98,9 @@ def test_only_what_is_asked_for_is_read() -> None:
             "user_id": (4 - offset,),
             "last_items": (4 - offset, LAST_ITEMS),
         }
-        assert found["user_id"].tolist() == ["u", None, "v", "w"][offset:]
+        assert found["user_id"].strings().tolist() == ["u", None, "v", "w"][offset:]
         wanted = [["a", "b", *[None] * 8], [None] * 10, [None] * 10, [str(n) for n in range(10)]]
-        assert found["last_items"].tolist() == wanted[offset:]
+        assert found["last_items"].strings().tolist() == wanted[offset:]
     both = asked | Inputs(categories=("device",), attributes=True) | Inputs(ids=("user_id",))
     assert columns_read(both) == ("user_id", "device", "last_items", "attributes")
     assert set(ranker_columns(table, inputs=both)) == {"user_id", "device", "last_items", "attributes.daypart"}
@@ -134,7 +135,7 @@ def test_an_encoding_is_seen_from_its_publication_to_the_next(known: dict[int, s
     table = pa.Table.from_pylist(rows, LAKE["encodings"].schema)
     published = instants([start + timedelta(days=n) for n in known])
     times = pa.chunked_array([pa.array([start + timedelta(hours=h) for h in hours], TIME)])
-    words = [coded(np.array(["a"] * len(hours), dtype=object))]
+    words = [Words.of(np.array(["a"] * len(hours), dtype=object))]
     found = encodings_seen(table, published, times).of("category", words)
     newest = [max((n for n in known if n <= h / 24), default=None) for h in hours]
     np.testing.assert_array_equal(found, [np.nan if n is None or known[n] != "a" else n / 10 for n in newest])
@@ -144,7 +145,7 @@ def test_one_publication_is_what_all_rows_see() -> None:
     """The endpoint and a replayed hour have one; none of a value that it lacks."""
     row = {"encoding": "category", "value": "a", "click_rate": 0.5, "impressions": 1.0, "clicks": 0.0}
     table = pa.Table.from_pylist([row | {"available_at": datetime(2026, 1, 2, tzinfo=UTC)}], LAKE["encodings"].schema)
-    words = [coded(np.array(["a", "b", "a"], dtype=object))]
+    words = [Words.of(np.array(["a", "b", "a"], dtype=object))]
     np.testing.assert_array_equal(encodings_of(table).of("category", words), [0.5, np.nan, 0.5])
     np.testing.assert_array_equal(encodings_of(table.slice(1)).of("category", words), [np.nan] * 3)
 

@@ -121,6 +121,8 @@ def test_the_page_shows_what_is_open_and_escapes_what_it_shows() -> None:
     assert "drift.&lt;b&gt;" in html
     assert "<b>b" not in html
     assert 'class="spark"' in html
-    quiet = followed([fine], [fine])
-    assert "All quiet" in page.html(DAY, quiet, [], "m")
+    quiet = followed([fine], [fine, figure(0.35, metric="stays.days_since_click"), figure(0.7, metric="stays.clicks")])
+    shown = page.html(DAY, quiet, [], "m")
+    assert "All quiet" in shown
+    assert shown.index(">clicks<") < shown.index(">days since click<")  # the one that says more is first
     assert "No impression of the day" in page.html(DAY, followed([Figure("served", Refusal("none"))]), [], "")

@@ -1,4 +1,4 @@
-"""A source is one file: the page's own, with its CSV, is put into a tree, found by name and read; no more is touched."""
+"""A source is one file: the page's own, with its CSV, put into a tree, is found by its name; all else stays."""
 
 import json
 import re

@@ -21,7 +21,7 @@ from tests.jobs.small_lake import DAY, World, examples
 
 
 def folds(rows: pa.Table) -> core.Folds:
-    return core.folds(rows, midnight(DAY + timedelta(days=1)), AttributionSettings(), DelaySettings())
+    return core.folds([rows], midnight(DAY + timedelta(days=1)), AttributionSettings(), DelaySettings())
 
 
 def test_the_validate_split_is_chosen_on_as_it_is() -> None:

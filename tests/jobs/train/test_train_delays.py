@@ -180,7 +180,7 @@ def test_a_log_without_conversions_waits() -> None:
 
 
 def folded(rows: pa.Table, before: DelayCurve | None = None) -> core.Folds:
-    return core.folds(rows, CUT, WINDOWS, DelaySettings(), before, Inputs(categories=("surface",)))
+    return core.folds([rows], CUT, WINDOWS, DelaySettings(), before, Inputs(categories=("surface",)))
 
 
 def in_examples(*parts: tuple[tuple[pa.Table, TrainingData], str]) -> pa.Table:
@@ -211,7 +211,7 @@ def test_the_last_days_clicks_tell_the_level_learned_from_or_held_out() -> None:
     assert 0 < pc.sum(pc.equal(clicked["split"], "train")).as_py() < len(clicked)
     assert len(newest) == len(clicked)
     assert newest.came.tolist() == clicked["conversion_heard_at"].is_valid().to_pylist()
-    assert list(newest.features["surface"]) == clicked["surface"].to_pylist()
+    assert newest.features["surface"].strings().tolist() == clicked["surface"].to_pylist()
     assert len(set(newest.users)) == len(pc.unique(clicked["user_id"]))
     assert (RATE * newest.seen).mean() == pytest.approx(newest.came.mean(), rel=0.04)
     assert newest.came.mean() < 0.9 * RATE

@@ -11,19 +11,21 @@ from jobs import bundle
 from jobs.errors import Misconfigured, Refused
 from jobs.evidence.scored import Scored
 from jobs.lake.store import Lake
-from jobs.train import core, job
+from jobs.train import core, job, surfaces
 from jobs.train.surfaces import bespoke_against_consolidated, need_same_entities, sentences
 from models.settings import GateSettings, PolicySettings
 from tests.jobs.small_lake import DAY, World, a_run, publish, publish_all, settings
 
 
 def shown(**of: list[str]) -> pa.Table:
-    return pa.table(
+    """Counted in two batches, as they are read."""
+    rows = pa.table(
         {
             "surface": pa.array([surface for surface, items in of.items() for _ in items]),
             "item_id": pa.array([item for items in of.values() for item in items]),
         }
     )
+    return pa.concat_tables([surfaces.shown(rows.slice(0, 7)), surfaces.shown(rows.slice(7))])
 
 
 ITEMS = [f"i{n}" for n in range(20)]
@@ -110,14 +112,12 @@ def test_a_paradox_is_named() -> None:
 
 def test_an_attribute_that_no_item_has_is_told_before_anything_is_trained() -> None:
     """A misspelt boost would do nothing, for ever."""
-    maps = pa.array([[("item.brand", "a"), ("segment", "b")]], pa.map_(pa.string(), pa.string()))
-    examples = pa.table({"attributes": maps})
     rules = {"boosts": [{"of": "item.brand", "word": "a", "times": 2}], "caps": [{"most": 2}]}
-    core.need_words(PolicySettings.model_validate({"heuristics": rules}), examples)
+    core.need_words(PolicySettings.model_validate({"heuristics": rules}), ["item.brand", "segment"])
     rules["boosts"][0]["of"] = "item.bradn"  # type: ignore[index]
     policy = PolicySettings.model_validate({"surfaces": {"home": {"heuristics": rules}}})
     with pytest.raises(Misconfigured, match=r"of attributes.item.brand; found attributes.item.bradn"):
-        core.need_words(policy, examples)
+        core.need_words(policy, ["item.brand", "segment"])
 
 
 def test_auto_trains_both_and_a_bundle_of_either_is_one_like_any(tmp_path: Path, tmp_path_factory: Any) -> None:

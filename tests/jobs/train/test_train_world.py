@@ -60,7 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     full = {kind: found.ranker for kind, found in bundles.items()}
     examples, cut = Lake(config.lake.root).read("examples", where={"mode": "warm"}), midnight(day + timedelta(days=2))
     before = bundles["xgboost"].delays
-    folds = core.folds(examples, cut, config.attribution, config.delays, before)
+    folds = core.folds([examples], cut, config.attribution, config.delays, before)
     assert np.isnan(folds.train.converted).all(), "of the days of a warm start no conversion is closed"
     assert folds.train.conversion is not None, "and yet they teach"
     warm = {kind: fit(kind, folds.train, config.ranker, full[kind]) for kind in full}

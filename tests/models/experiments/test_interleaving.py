@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from models.evaluation.estimate import Estimate, Refusal
 from models.experiments.interleaving import Mixed, credit, mixed, preferences
+from tests.bench.interleaving_worlds import two_rankers, variety
 
 METHODS = ("balanced", "team_draft", "probabilistic", "optimised")
 A, SHIFTED = ("a", "b", "c", "d"), ("b", "c", "d", "a")
@@ -141,3 +142,16 @@ def test_a_preference_errs_as_seldom_as_promised_with_users_who_return() -> None
         for at, one in enumerate(preferences(credits, user, 0.9)):
             misses[at] += not (isinstance(one, Estimate) and one.low <= 0 <= one.high)
     assert (abs(misses / 400 - 0.1) < 0.05).all()
+
+
+def test_interleaving_needs_far_fewer_sessions_most_of_all_where_users_leave_by_relevance() -> None:
+    """The bench tells how many; here that the law holds (Iizuka et al. 2023), and that both find the same ranker."""
+    content, random = (two_rankers(0, 1500, leaving) for leaving in ("once content", "at random"))
+    assert content.a_b / content.interleaved > 2 * random.a_b / random.interleaved > 2
+    assert content.a_b_gain > 0 < content.interleaved_gain
+
+
+def test_what_a_page_is_worth_as_a_whole_misleads_interleaving() -> None:
+    """The planted case: alone, the varied ranker keeps users reading; mixed, the other one reaps it."""
+    found = variety(0, 200)
+    assert found.a_b_gain > 0 > found.interleaved_gain

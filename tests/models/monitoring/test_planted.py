@@ -95,3 +95,11 @@ def test_an_incident_is_found_on_its_day(watched: tuple[Watched, History, list[H
     if name in ("mislogged_propensities", "doubled_delay", "stale_model"):
         beside = {"mean_propensity", "conversion_wait_seconds", "calibration"}
         assert {one.metric for one in alarms} <= {BY[name], *beside}
+
+
+def test_a_column_that_is_gone_is_null_everywhere(watched: tuple[Watched, History, list[Held]]) -> None:
+    seen, history, _ = watched
+    day = seen.day(DAY)
+    day = replace(day, features={name: of for name, of in day.features.items() if name != "item_price"})
+    alarms = [one for one in held(seen, DAY, day, history, WatchSettings()) if one.alarm]
+    assert {one.metric for one in alarms} == {"drift.item_price", "nulls.item_price"}

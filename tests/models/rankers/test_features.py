@@ -16,11 +16,11 @@ from models.rankers.features import (
     SEPARATOR,
     USER_NUMBERS,
     Encodings,
-    coded,
     decision_columns,
     joint,
     share_of,
 )
+from models.rankers.words import Words
 from models.settings import TaskSettings
 
 WORDS = st.sampled_from([None, "", "a", "b", "a\x1e"])
@@ -36,7 +36,8 @@ def objects(values: list[Any]) -> Any:
 @given(st.lists(st.tuples(WORDS, WORDS, WORDS), max_size=12), st.integers(1, 3))
 def test_joint_values_are_the_parts_joined(rows: list[tuple[Any, ...]], width: int) -> None:
     """A None in any part is no value; equal values share one code; every value listed occurs."""
-    codes, values = joint([coded(objects([row[k] for row in rows])) for k in range(width)])
+    both = joint([Words.of(objects([row[k] for row in rows])) for k in range(width)])
+    codes, values = both.at, both.values
     wanted = [None if None in row[:width] else SEPARATOR.join(row[:width]) for row in rows]
     assert [None if code < 0 else values[code] for code in codes.tolist()] == wanted
     assert sorted(values) == sorted({value for value in wanted if value is not None})
@@ -57,9 +58,9 @@ def test_each_row_sees_the_rates_of_its_own_midnight() -> None:
     """-1 is a row that may see none; a value that midnight did not know is unknown, whoever knew it before."""
     rates = {"category": {"a": np.array([0.1, 0.2]), "b": np.array([np.nan, 0.3])}}
     encodings = Encodings(rates, np.array([0, 1, -1, 0, 1, 1]))
-    found = encodings.of("category", [coded(objects(["a", "a", "a", "b", "b", None]))])
+    found = encodings.of("category", [Words.of(objects(["a", "a", "a", "b", "b", None]))])
     np.testing.assert_array_equal(found, [0.1, 0.2, np.nan, np.nan, 0.3, np.nan])
-    assert np.isnan(encodings.of("surface_category", [coded(objects(["a"] * 6))] * 2)).all()
+    assert np.isnan(encodings.of("surface_category", [Words.of(objects(["a"] * 6))] * 2)).all()
 
 
 def decided(surface: str, **context: Any) -> dict[str, Any]:
@@ -105,8 +106,8 @@ def test_a_surface_nobody_named_has_the_default_task(surface: str, task: str) ->
 def test_what_a_request_says_once_has_the_codes_of_its_copies(word: str | None, n: int) -> None:
     """One cell seen n times is looked up once; nothing else may come of it."""
     once, copied = np.broadcast_to(objects([word]), (n,)), objects([word] * n)
-    assert coded(once)[1] == coded(copied)[1]
-    np.testing.assert_array_equal(coded(once)[0], coded(copied)[0])
+    assert Words.of(once).values == Words.of(copied).values
+    np.testing.assert_array_equal(Words.of(once).at, Words.of(copied).at)
     given = ({"a": 3, "": 4, "a\x00": 5}, 1, 2)
     found, wanted = (codes_of(of, given[0], otherwise=given[1], unknown=given[2]) for of in (once, copied))
     np.testing.assert_array_equal(found, wanted)

@@ -42,7 +42,7 @@ def test_importing_the_rankers_loads_no_heavy_library() -> None:
 
 def test_every_ranker_has_settings_of_its_own_and_no_settings_are_of_no_ranker() -> None:
     """Two lists that must name the same: a ranker without its group would fail only when it is fitted."""
-    assert set(RankerSettings.model_fields) == {"seed", "kinds", *RANKERS}
+    assert set(RankerSettings.model_fields) == {"seed", "kinds", "surfaces", *RANKERS}
     given = RankerSettings(xgboost=XGBoostSettings(depth=3))
     assert given.of("popularity") == {"seed": 7, "popularity.prior_impressions": 50.0, "popularity.prior_clicks": 50.0}
     assert given.of("xgboost")["xgboost.depth"] == 3
