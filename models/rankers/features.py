@@ -263,7 +263,10 @@ def alike(items: Columns) -> Ints:
     found = np.zeros(len(items["item_id"]), dtype=np.int64)
     for name in SEEN_OF_ITEM:
         column = items[name]
-        codes = Words.of(column).at + 1 if column.dtype == object else np.unique(column, return_inverse=True)[1]
+        if isinstance(column, Words) or column.dtype == object:
+            codes = Words.of(column).at.astype(np.int64) + 1
+        else:
+            codes = np.unique(column, return_inverse=True)[1]
         found = np.unique(found * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1]
     return found
 
