@@ -60,7 +60,7 @@ class Group:
 
 def put(run: Run, day: date, past: Past, found: Sequence[Incident], model: str) -> Path:
     """Write the day's page, whole or not at all; returns where. `past` ends with the day."""
-    path: Path = run.config.bundles / FOLDER / f"{day}.html"
+    path: Path = run.config.lake.results.parent / FOLDER / f"{day}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{run.run_id}")
     draft.write_text(html(day, past, found, model))

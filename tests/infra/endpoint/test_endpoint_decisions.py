@@ -138,7 +138,7 @@ def test_k_is_cut_to_the_candidates(served: Client) -> None:
         (b'{"request_id": "r", "surface": "home", "k": 1, "candidates": ["i", "i"]}', "candidates: must be distinct"),
         (b'{"request_id": "r", "surface": "home", "k": 1, "event_time": "noon"}', "must be an ISO 8601 time"),
         (
-            b'{"request_id": "r", "surface": "home", "k": 1, "context": {"age": 3}}',
+            b'{"request_id": "r", "surface": "home", "k": 1, "context": {"age": [3]}}',
             "context.age: Input should be",
         ),
     ],
