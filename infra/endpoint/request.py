@@ -4,6 +4,7 @@ These classes are what parses a body and what the OpenAPI document is made of.
 """
 
 import json
+import math
 import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, TypeVar
@@ -133,11 +134,7 @@ class Asked(BaseModel):
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _text(value: Any) -> Any:
-    return str(value) if _is_number(value) else value
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class AskedOnSurface(Asked):
@@ -156,8 +153,9 @@ class AskedOnSurface(Asked):
         if not isinstance(context, dict):
             return context
         return {
-            f"{key}{NUMBER}" if _is_number(value) and key not in (*CONTEXT_COLUMNS, *TAKEN) else key: _text(value)
+            f"{key}{NUMBER}" if number else key: str(value) if number else value
             for key, value in context.items()
+            for number in [_is_number(value) and key not in (*CONTEXT_COLUMNS, *TAKEN)]
         }
 
     @field_validator("context")

@@ -26,6 +26,7 @@ from models.rankers import BASELINE
 from models.rankers.calibrated import SURFACE, calibrated, maps_of
 from models.rankers.protocol import Floats, Ranker, Scorer
 from models.rankers.recalibration import MIN_PER_CLASS, Outcomes, Recalibration, cross_fitted
+from models.rankers.words import unpacked
 from models.settings import GateSettings
 
 ALL = "all"
@@ -122,7 +123,7 @@ def _closed(rows: Scored, kind: str, converted: Floats) -> Outcomes:
 
 def _so_far(newest: Newest, ranker: Ranker) -> Outcomes:
     given = ranker.predict(newest.features).p_conversion_given_click
-    return Outcomes(given, newest.came, newest.users, newest.features[SURFACE].strings(), newest.seen)
+    return Outcomes(given, newest.came, newest.users, unpacked(newest.features[SURFACE]), newest.seen)
 
 
 def _crossed(parts: list[tuple[NDArray[np.int64], Recalibration]], said: Floats, surface: NDArray[Any]) -> Floats:

@@ -27,11 +27,13 @@ from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.moment.columns import attribute_keys, numbers, training_data
 from jobs.moment.decisions import clusters, decisions, first_placements
-from jobs.sources.kuairand import LOG, SPAN
+from jobs.sources.kuairand import LOG
 from jobs.train.core import lists
 from models.rankers.protocol import Columns, Floats, TrainingData
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "kuairand"
+DAYS = (date(2022, 4, 25), date(2022, 4, 30))
+"""Of its sample."""
 STAGED = ("ingest", "validate", "attribute", "featurize")
 
 
@@ -125,9 +127,9 @@ def logs(rows: pa.Table, clicked: Floats, converted: Floats) -> Logs:
 
 def kuairand(folder: Path) -> Logs:
     """25-28 April learned from, 29 April stopped by, 30 April judged on; a conversion is a long view."""
-    conf = staged(folder, SPAN, {"SOURCE__NAME": "kuairand", "SOURCE__DATA": str(DATA)})
-    _, rows = examples(conf, SPAN, folder / "dataset")
-    log = pq.read_table(DATA / LOG, columns=["user_id", "video_id", "time_ms", "is_click", "long_view"])
+    conf = staged(folder, DAYS, {"SOURCE__NAME": "kuairand", "SOURCE__DATA": str(DATA)})
+    _, rows = examples(conf, DAYS, folder / "dataset")
+    log = pq.read_table(sorted(DATA.glob(LOG)), columns=["user_id", "video_id", "time_ms", "is_click", "long_view"])
     shown = pc.binary_join_element_wise(
         "k",
         *(pc.cast(log[name].cast(pa.int64()), pa.string()) for name in ("user_id", "video_id", "time_ms")),

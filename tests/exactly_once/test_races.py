@@ -104,13 +104,13 @@ def test_the_daily_run_loses_to_a_backfill_that_was_faster(raced: Raced, stage: 
 
 @pytest.mark.parametrize("stage", ["attribute"])
 def test_a_backfill_loses_only_the_day_the_daily_run_took(raced: Raced, stage: str) -> None:
-    """The days before stay published and whole; run again, the week is one run's."""
+    """And takes it up again by itself, with the others it had left, on what the daily run has published."""
     before = set(raced.writers(stage).values())
     code, said = raced.against(stage, held=WEEK, free=(), moment="commit:2")
-    assert (code, CONFLICT in said, DAY.isoformat() in said) == (75, True, True), said
+    assert code == 0, said
     winners = {day: run for (_, day), run in raced.writers(stage).items()}
-    assert winners[DAY.isoformat()] not in before, "the newest day is the daily run's"
-    assert winners[DAY.isoformat()] != winners[FIRST.isoformat()], "the oldest is the backfill's"
+    assert not before & set(winners.values()), "every day was published anew"
+    assert winners[DAY.isoformat()] != winners[FIRST.isoformat()], "not by the try that lost"
     raced.rows_are_serial(stage)
     raced.world.run(stage, DAY, *WEEK)
     assert len(set(raced.writers(stage).values())) == 1

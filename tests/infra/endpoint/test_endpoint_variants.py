@@ -378,7 +378,8 @@ def test_instances_come_and_go_under_load(tmp_path: Path, popular: Bundle) -> No
         client.serve(popular)
         with Load(client) as load:
             for asked, found in ((3, 3), (1, 1), (9, 3), (2, 2)):
-                assert scaled(client, asked) == ("InService", asked, found)
+                said = scaled(client, asked)
+                assert said == ("InService", asked, found), client.settled().get("FailureReason")
                 load.more()
         assert load.reasons.keys() == {None}
 

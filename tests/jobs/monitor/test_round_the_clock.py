@@ -83,7 +83,7 @@ def report(config: Config) -> dict[str, dict[str, Any]]:
 def history(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """Three days of the world as labels; features are each test's own."""
     overrides = {"source__name": "simulated", "world__live_share": "0.4", "endpoint__timeout_ms": "5000"}
-    online_path = {"features__online_path": str(tmp_path / "online")}
+    online_path = {"features__online": "true", "features__online_path": str(tmp_path / "online")}
     config = settings(tmp_path, tmp_path_factory.getbasetemp(), **overrides, **online_path)
     run(config, EVE, "ingest", "validate", "attribute", since=FIRST)
     return config
