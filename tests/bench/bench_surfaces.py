@@ -33,6 +33,7 @@ from models.rankers.by_surface import BySurfaceRanker
 from models.rankers.calibrated import calibrated
 from models.rankers.protocol import Floats, Scorer
 from models.rankers.recalibration import Outcomes, Recalibration
+from models.rankers.words import unpacked
 from models.settings import BY_SURFACE, GateSettings, RankerSettings
 from tests.bench import quality_logs as logs
 from tests.models.evaluation.tuning_world import PRESENT, TuningWorld
@@ -50,7 +51,7 @@ def learned(of: logs.Logs, kind: str) -> tuple[Scorer, float]:
     started = time.process_time()
     plain = fit(kind, of.learned, SETTINGS)
     seconds, rows = time.process_time() - started, of.validate
-    said, surface = plain.predict(rows.data.features), rows.data.features["surface"]
+    said, surface = plain.predict(rows.data.features), unpacked(rows.data.features["surface"])
     click = Recalibration.fit(Outcomes(said.p_click, rows.data.clicked, rows.users, surface))
     made = calibrated(plain, click, Recalibration())
     return exported(made, {name: column[:500] for name, column in rows.data.features.items()}), seconds
@@ -60,7 +61,7 @@ def request_ms(ranker: Scorer, of: logs.Rows) -> float:
     """The median time of one request's candidates, all of one surface, its words said once."""
     rows = np.arange(CANDIDATES) % len(of.data.clicked)
     columns = {name: column[rows] for name, column in of.data.features.items()}
-    surface = of.data.features["surface"]
+    surface = unpacked(of.data.features["surface"])
     found = []
     for number in range(REQUESTS):
         cell = surface[[number % len(surface)]]
@@ -86,7 +87,7 @@ def apart(of: logs.Logs, one: Floats, each: Floats) -> Iterator[dict[str, Any]]:
     found = {}
     for metric in METRICS:
         whole = difference(metric)(np.arange(len(test.clicked)), GATE.confidence)
-        parts = slices({"surface": test.features["surface"]}, difference(metric), confidence=GATE.confidence)
+        parts = slices({"surface": unpacked(test.features["surface"])}, difference(metric), confidence=GATE.confidence)
         found[metric] = {"all": (len(test.clicked), whole)} | {p.value: (p.n, p.difference) for p in parts}
         found[metric]["paradox"] = (0, bool(reversals(whole, parts)))  # type: ignore[assignment]
     for surface in found["auc"]:

@@ -41,6 +41,7 @@ from models.rankers import fit
 from models.rankers.calibrated import calibrated, maps_of
 from models.rankers.protocol import Floats, Ranker, Scorer
 from models.rankers.recalibration import Outcomes, Recalibration
+from models.rankers.words import unpacked
 from models.settings import GateSettings
 from tests.bench.warm_days import Day, days
 
@@ -120,8 +121,8 @@ def mapped(plain: Ranker, folds: Folds, before: Scorer | None) -> Scorer:
     clicks = Outcomes(
         plain.predict(later.features).p_click,
         later.clicked,
-        _users(later.features["user_id"]),
-        later.features["surface"],
+        _users(unpacked(later.features["user_id"])),
+        unpacked(later.features["surface"]),
     )
     of_click, of_conversion = maps_of(plain if before is None else before)
     return calibrated(plain, Recalibration.fit(clicks, of_click), of_conversion)
