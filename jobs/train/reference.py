@@ -26,10 +26,11 @@ def reference(train: TrainingData, columns: Iterable[str], validated: Scored, ki
     kept = np.flatnonzero((train.weight > 0) & _of_some(known_as, MOST_ROWS / max(1, len(known_as))))
     users, weight = _numbers(known_as[kept]), train.weight[kept]
     surface = unpacked(train.features.get("surface", Words.unknown(len(known_as)))[kept])
+    days = None if train.days is None else train.days[kept]
     names = [name for name in columns if name in NUMERIC or name in CATEGORICAL or name.startswith(ATTRIBUTE_PREFIX)]
     found = Profile.of({}, users, surface, weight)
     for name in names:  # one at a time, words being objects here
-        found |= Profile.of({name: unpacked(train.features[name][kept])}, users, surface, weight)
+        found |= Profile.of({name: unpacked(train.features[name][kept])}, users, surface, weight, days)
     for name in OUTCOMES:
         label = getattr(train, name)[kept]
         known = np.flatnonzero(np.isfinite(label))

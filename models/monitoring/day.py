@@ -122,7 +122,7 @@ def drifts(traffic: Traffic, profile: Profile, settings: WatchSettings, confiden
             if isinstance(found, Refusal):
                 yield Held(f"drift.{name}", surface, found, "training")
                 continue
-            yield _index(name, surface, found, settings)
+            yield _index(name, surface, found)
             if surface == EVERYWHERE:
                 yield from _shares(name, surface, found, settings, len(values))
 
@@ -133,13 +133,13 @@ def _surface_rows(traffic: Traffic) -> dict[str, Ints]:
     return {str(name): np.flatnonzero(traffic.surface == name) for name in names} if len(names) > 1 else {}
 
 
-def _index(name: str, surface: str, found: Drift, settings: WatchSettings) -> Held:
+def _index(name: str, surface: str, found: Drift) -> Held:
     said = [f"Jensen-Shannon {found.shannon:.3f} bits"]
     if found.moved is not None:
         said.append(f"moved by {found.moved:.2f} interquartile ranges")
     if found.vanished:
         said.append(f"vanished: {', '.join(found.vanished[:5])}")
-    bounds = (None, settings.max_drift)
+    bounds = (None, found.bound)
     if isinstance(found.index, Refusal):
         return Held(f"drift.{name}", surface, found.index, "training")
     return Held(f"drift.{name}", surface, found.index, "training", 0.0, bounds, found.p_beyond, "; ".join(said))

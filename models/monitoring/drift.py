@@ -16,14 +16,25 @@ from scipy.special import chdtrc
 from scipy.stats import ncx2, norm
 
 from models.evaluation.estimate import Estimate, Finding, Refusal, upper_tail
-from models.monitoring.profile import EVERYWHERE, Column, Floats, Ints, Part, counts, covariance, numbered
+from models.monitoring.profile import (
+    EVERYWHERE,
+    HARDLY,
+    MIN_USERS,
+    Column,
+    Floats,
+    Ints,
+    Part,
+    counts,
+    covariance,
+    merged,
+    numbered,
+    stability_index,
+)
 
-HARDLY = 0.005
-"""Cells that the reference has less of are one together, and count as this much: a share of 0 has no logarithm."""
 FAR = 100.0
 """Noncentrality from which on a chi-square is reckoned by a normal."""
-MIN_USERS = 30
-"""Of a day, to tell how noisy its shares are."""
+USUAL_TIMES = 2
+"""A day may be so many times as far from the reference as the furthest of the reference's own days."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +43,15 @@ class Drift:
 
     `index`: the population stability index of the values that are known, its bias taken off and cut at 0, in nats, with
     its interval; nulls are a figure of their own, since fewer of them are no harm. `p_value`: of no drift at all;
-    `p_beyond`: of an index of `bound` at most. `shannon`: the Jensen-Shannon divergence in bits, in [0, 1], as found.
+    `p_beyond`: of an index of `bound` at most, which is the one asked for, or `USUAL_TIMES` the `usual` one of the
+    reference's own days where that is more. `shannon`: the Jensen-Shannon divergence in bits, in [0, 1], as found.
     `moved`: Wasserstein's distance of numbers in interquartile ranges of the reference, without their outer hundredths;
     None of words. `nulls` and `unseen` are shares of rows less the reference's; `vanished`: frequent words that no row
     has.
     """
 
     index: Finding
+    bound: float
     p_value: float
     p_beyond: float
     shannon: float
@@ -93,9 +106,11 @@ def drift(
         return Refusal(f"drift needs at least {MIN_USERS} users of a day; found {people}", n)
     cell = column.cells(values) if cell is None else cell
     known = np.flatnonzero(cell < column.size - 1)
+    bound = max(bound, USUAL_TIMES * part.usual)
     index, p_value, p_beyond, shannon = _of_known(part, cell[known], numbered(users[known]), bound, confidence)
     return Drift(
         index=index,
+        bound=bound,
         p_value=p_value,
         p_beyond=p_beyond,
         shannon=shannon,
@@ -119,12 +134,12 @@ def _of_known(
             0.0,
         )
     shares = np.array(part.shares[:-1]) / there
-    merged = _merged(shares)
-    q: Floats = np.bincount(merged, weights=shares).astype(np.float64)
-    of_user = counts(merged[cell], len(q), users)
+    number = merged(shares)
+    q: Floats = np.bincount(number, weights=shares).astype(np.float64)
+    of_user = counts(number[cell], len(q), users)
     p = np.asarray(of_user.sum(axis=0)).reshape(-1) / n
     noise = covariance(of_user, p) + (np.diag(q) - np.outer(q, q)) / (part.effective_n * there)
-    index = _index(p, q, n)
+    index = stability_index(p, q, n)
     form = _Form.of(noise, np.maximum(q, HARDLY))
     low, high = form.interval(index, confidence)
     value = max(0.0, index - form.mean)
@@ -188,20 +203,6 @@ def tail(x: float, freedom: float, centre: float) -> float:
     m = (h - 1) * (1 - 3 * h)
     middle = 1 + h * p * (h - 1 - 0.5 * (2 - h) * m * p)
     return float(norm.sf(((x / mean) ** h - middle) / (h * np.sqrt(2 * p) * (1 + 0.5 * m * p))))
-
-
-def _merged(shares: Floats) -> Ints:
-    """(size,) the number of each cell, those that the reference hardly has being one, the last."""
-    hardly = shares < HARDLY
-    number = np.cumsum(~hardly) - 1
-    found: Ints = np.where(hardly, (~hardly).sum(), number)
-    return found
-
-
-def _index(p: Floats, q: Floats, n: int) -> float:
-    hardly = np.where(q < HARDLY, HARDLY, 0.5 / n)
-    p, q = np.maximum(p, hardly), np.maximum(q, hardly)
-    return float(((p - q) * np.log(p / q)).sum())
 
 
 def _worth(p: Floats, noise: Floats, n: int) -> float:

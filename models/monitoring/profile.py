@@ -22,6 +22,10 @@ EVERYWHERE = ""
 TENTHS = np.arange(1, 10) / 10
 GRID = np.arange(1, 100) / 100
 """Where the quantiles of a number are kept."""
+HARDLY = 0.005
+"""Cells that the reference has less of are one together, and count as this much: a share of 0 has no logarithm."""
+MIN_USERS = 30
+"""Of a day, to tell how noisy its shares are."""
 FREQUENT, KNOWN = 20, 1_000
 """Words that have a cell of their own, at most; words that are remembered as seen, at most."""
 
@@ -31,13 +35,16 @@ class Part:
     """A column on one surface: `shares` of its cells, of `n` rows of `users`, worth `effective_n` independent rows.
 
     Rows of one user resemble one another, and sampled rows weigh more: `effective_n` is n over the mean design effect
-    of the shares (Rao & Scott 1981), the figure that makes their noise what it is.
+    of the shares (Rao & Scott 1981), the figure that makes their noise what it is. `usual`: the largest stability index
+    that one of the reference's own days has against all of them. What is counted at a midnight is alike for a whole
+    day and another on the next, and what is counted since a beginning grows: no single day is like a month of them.
     """
 
     n: int
     users: int
     effective_n: float
     shares: tuple[float, ...]
+    usual: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,15 +94,18 @@ class Profile:
         users: Ints,
         surface: NDArray[Any],
         weight: Floats | None = None,
+        days: Ints | None = None,
     ) -> Self:
         """From columns of (n,) numbers (NaN: null) or words (None: null), the rows' users and surfaces.
 
-        `weight` (n,) above 0: how many rows each stands for, where some were left out. Raises ValueError without rows.
+        `weight` (n,) above 0: how many rows each stands for, where some were left out. `days` (n,): of which day each
+        is; without them they are all of one. Raises ValueError without rows.
         """
         if not len(users):
             raise ValueError("a reference needs rows; found none")
         each = np.ones(len(users)) if weight is None else weight
-        return cls({name: _column(np.asarray(of), users, surface, each) for name, of in sorted(columns.items())})
+        day = np.zeros(len(users), np.int64) if days is None else numbered(days)
+        return cls({name: _column(np.asarray(of), users, surface, each, day) for name, of in sorted(columns.items())})
 
     def __or__(self, other: "Profile") -> "Profile":
         """Of both; a column of both is the other's."""
@@ -139,13 +149,28 @@ def covariance(of_user: csr_array, shares: Floats) -> Floats:
     return found
 
 
-def _column(values: NDArray[Any], users: Ints, surface: NDArray[Any], weight: Floats) -> Column:
+def merged(shares: Floats) -> Ints:
+    """(size,) the number of each cell, those that the reference hardly has being one, the last."""
+    hardly = shares < HARDLY
+    number = np.cumsum(~hardly) - 1
+    found: Ints = np.where(hardly, (~hardly).sum(), number)
+    return found
+
+
+def stability_index(p: Floats, q: Floats, n: int) -> float:
+    """The population stability index of n rows' shares p against the reference's q, merged cells; as found, in nats."""
+    hardly = np.where(q < HARDLY, HARDLY, 0.5 / n)
+    p, q = np.maximum(p, hardly), np.maximum(q, hardly)
+    return float(((p - q) * np.log(p / q)).sum())
+
+
+def _column(values: NDArray[Any], users: Ints, surface: NDArray[Any], weight: Floats, day: Ints) -> Column:
     bare = _words(values, weight) if values.dtype == object else _numbers(values, weight)
     cell = bare.cells(values)
-    parts = {EVERYWHERE: _part(cell, bare.size, users, weight)}
+    parts = {EVERYWHERE: _part(cell, bare.size, users, weight, day)}
     for name in sorted({word for word in surface if word is not None}):
         mine = np.flatnonzero(surface == name)
-        parts[str(name)] = _part(cell[mine], bare.size, users[mine], weight[mine])
+        parts[str(name)] = _part(cell[mine], bare.size, users[mine], weight[mine], day[mine])
     return Column(bare.kind, parts, bare.edges, bare.quantiles, bare.names, bare.rare)
 
 
@@ -178,7 +203,7 @@ def _coded(values: NDArray[Any]) -> tuple[list[Any], Ints]:
     return list(places), code
 
 
-def _part(cell: Ints, size: int, users: Ints, weight: Floats) -> Part:
+def _part(cell: Ints, size: int, users: Ints, weight: Floats, day: Ints) -> Part:
     n, of_user = len(cell), counts(cell, size, users, weight)
     shares = np.bincount(cell, weights=weight, minlength=size) / weight.sum()
     there = shares > 0
@@ -187,7 +212,25 @@ def _part(cell: Ints, size: int, users: Ints, weight: Floats) -> Part:
     worth = max(1, int(there.sum()) - 1) / spread if spread else float(weight.sum())
     # As many digits as mean something: sums in another order of the rows must not make other bytes.
     effective_n = float(f"{min(float(weight.sum()), worth):.6g}")
-    return Part(n, of_user.shape[0], effective_n, tuple(round(float(share), 9) for share in shares))
+    usual = float(f"{_usual(cell, users, weight, day, shares):.6g}")
+    return Part(n, of_user.shape[0], effective_n, tuple(round(float(share), 9) for share in shares), usual)
+
+
+def _usual(cell: Ints, users: Ints, weight: Floats, day: Ints, shares: Floats) -> float:
+    """Of the days with enough users, several at least; 0 of one alone. Nulls are left out, as of a day's index."""
+    there = 1 - float(shares[-1])
+    if not there:
+        return 0.0
+    number = merged(shares[:-1] / there)
+    q = np.bincount(number, weights=shares[:-1] / there).astype(np.float64)
+    known, found = cell < len(shares) - 1, [0.0]
+    days = np.unique(day)
+    for one in days if len(days) > 1 else ():
+        mine = np.flatnonzero(known & (day == one))
+        if len(mine) and len(np.unique(users[mine])) >= MIN_USERS:
+            p = np.bincount(number[cell[mine]], weights=weight[mine], minlength=len(q))
+            found.append(stability_index(p / p.sum(), q, len(mine)))
+    return max(found)
 
 
 def _of_tree(tree: Mapping[str, Any]) -> Column:

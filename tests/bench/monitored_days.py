@@ -71,7 +71,8 @@ class Watched:
             columns = {name: np.concatenate([one.features[name] for one in week]) for name in week[0].features}
             columns["p_click"] = np.concatenate([one.p_click for one in week])
             users, surface = (np.concatenate([getattr(one, name) for one in week]) for name in ("users", "surface"))
-            self.profiles[last] = Profile.of(columns, users, surface)
+            days = np.repeat(np.arange(WEEK), [len(one) for one in week])
+            self.profiles[last] = Profile.of(columns, users, surface, days=days)
         return self.profiles[last]
 
     @cached_property

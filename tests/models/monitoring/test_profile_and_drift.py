@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import ncx2
 
 from models.evaluation.estimate import Estimate, Refusal
-from models.monitoring.drift import FAR, MIN_USERS, Drift, drift, tail
-from models.monitoring.profile import EVERYWHERE, Profile
+from models.monitoring.drift import FAR, Drift, drift, tail
+from models.monitoring.profile import EVERYWHERE, MIN_USERS, Column, Profile
 
 HERE = "home"
 
@@ -183,3 +183,28 @@ def test_a_large_day_is_told_within_its_bound() -> None:
     found = against(profile(rng.normal(size=400_000)), rng.normal(size=400_000))
     assert found.p_beyond == pytest.approx(1.0)
     assert index(found).high < 0.001
+
+
+def test_no_day_is_like_a_month_of_days_that_differ() -> None:
+    """What is counted at a midnight is one number for all of a day: against all days that was a drift every day."""
+    rng, days, rows = np.random.default_rng(5), 28, 400
+    users = np.arange(days * rows) % 300
+    level = rng.standard_normal(days + 1)
+    of_day = np.repeat(np.arange(days), rows)
+    seen = level[of_day] + 0.1 * rng.standard_normal(days * rows)
+    home = np.full(days * rows, "home", object)
+    plain = Profile.of({"x": seen}, users, home).columns["x"]
+    told = Profile.of({"x": seen}, users, home, days=of_day).columns["x"]
+    today, people = level[-1] + 0.1 * rng.standard_normal(rows), np.arange(rows) % 300
+
+    def found(column: Column, values: np.ndarray) -> Drift:
+        one = drift(column, values, people, bound=0.1, confidence=0.95)
+        assert isinstance(one, Drift)
+        return one
+
+    assert found(plain, today).p_beyond < 1e-6
+    assert found(told, today).p_beyond > 0.05
+    assert found(told, today).bound == pytest.approx(2 * told.parts[EVERYWHERE].usual)
+    alike = Profile.of({"x": rng.standard_normal(days * rows)}, users, home, days=of_day).columns["x"]
+    assert alike.parts[EVERYWHERE].usual < 0.15, "days that do not differ leave the bound about where it was"
+    assert found(alike, rng.standard_normal(rows) + 1.0).p_beyond < 1e-6
