@@ -108,7 +108,7 @@ def run(run: Run) -> dict[str, Any]:
         run.say(said)
     try:
         calibration = {kind: made.told.get(kind, {}) for kind in kinds}
-        references = {kind: _reference(folds, kind, mine) for kind in kinds}
+        references = _references(folds, kinds, mine)
         drafts = _draft(run, folds, rankers, calibration, continued, links, probes, references, digests, first)
         _guard_deployed(run, drafts)
         values = {kind: _values(figures[kind]) for kind in figures}
@@ -263,9 +263,12 @@ def _draft(
     }
 
 
-def _reference(folds: core.Folds, kind: str, rows: Scored) -> bytes:
-    columns = core.learned_from(folds.train, core.inputs_of([kind]))
-    return reference.reference(folds.train, columns, rows, kind).to_json()
+def _references(folds: core.Folds, kinds: Sequence[str], rows: Scored) -> dict[str, bytes]:
+    def columns(*of: str) -> list[str]:
+        return core.learned_from(folds.train, core.inputs_of(of))
+
+    learned = reference.learned(folds.train, columns(*kinds))
+    return {kind: reference.reference(learned, columns(kind), rows, kind).to_json() for kind in kinds}
 
 
 def _served(ranker: Scorer, frozen: bytes) -> Scorer:

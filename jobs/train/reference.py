@@ -20,8 +20,8 @@ MOST_ROWS = 500_000
 """Of a larger training set the rows of some users are taken: so many have no noise to speak of."""
 
 
-def reference(train: TrainingData, columns: Iterable[str], validated: Scored, kind: str) -> Profile:
-    """Of the numbers and words among `columns`, of the outcomes that are known, and of the scores of `kind`."""
+def learned(train: TrainingData, columns: Iterable[str]) -> Profile:
+    """Of the numbers and words among `columns`, and of the outcomes that are known; once for all that learned them."""
     known_as = Words.of(train.features["user_id"])
     kept = np.flatnonzero((train.weight > 0) & _of_some(known_as, MOST_ROWS / max(1, len(known_as))))
     users, weight = _numbers(known_as[kept]), train.weight[kept]
@@ -36,6 +36,13 @@ def reference(train: TrainingData, columns: Iterable[str], validated: Scored, ki
         known = np.flatnonzero(np.isfinite(label))
         if len(known):
             found |= Profile.of({name: said(label[known])}, users[known], surface[known], weight[known])
+    return found
+
+
+def reference(of: Profile, columns: Iterable[str], validated: Scored, kind: str) -> Profile:
+    """What one ranker's bundle carries of what was `learned`: its `columns`, the outcomes, and the scores of `kind`."""
+    wanted = {*columns, *OUTCOMES}
+    found = Profile({name: column for name, column in of.columns.items() if name in wanted})
     if len(validated):
         there = validated.attributes["surface"]
         found |= Profile.of({SCORE: validated.as_shown[kind]}, validated.users, there)

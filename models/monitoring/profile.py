@@ -212,25 +212,23 @@ def _part(cell: Ints, size: int, users: Ints, weight: Floats, day: Ints) -> Part
     worth = max(1, int(there.sum()) - 1) / spread if spread else float(weight.sum())
     # As many digits as mean something: sums in another order of the rows must not make other bytes.
     effective_n = float(f"{min(float(weight.sum()), worth):.6g}")
-    usual = float(f"{_usual(cell, users, weight, day, shares):.6g}")
+    usual = float(f"{_usual(cell, weight, day, shares):.6g}")
     return Part(n, of_user.shape[0], effective_n, tuple(round(float(share), 9) for share in shares), usual)
 
 
-def _usual(cell: Ints, users: Ints, weight: Floats, day: Ints, shares: Floats) -> float:
-    """Of the days with enough users, several at least; 0 of one alone. Nulls are left out, as of a day's index."""
-    there = 1 - float(shares[-1])
-    if not there:
+def _usual(cell: Ints, weight: Floats, day: Ints, shares: Floats) -> float:
+    """Of the days with enough rows, several at least; 0 of one alone. Nulls are left out, as of a day's index."""
+    there, days = 1 - float(shares[-1]), int(day.max()) + 1
+    if not there or days == 1:
         return 0.0
     number = merged(shares[:-1] / there)
     q = np.bincount(number, weights=shares[:-1] / there).astype(np.float64)
-    known, found = cell < len(shares) - 1, [0.0]
-    days = np.unique(day)
-    for one in days if len(days) > 1 else ():
-        mine = np.flatnonzero(known & (day == one))
-        if len(mine) and len(np.unique(users[mine])) >= MIN_USERS:
-            p = np.bincount(number[cell[mine]], weights=weight[mine], minlength=len(q))
-            found.append(stability_index(p / p.sum(), q, len(mine)))
-    return max(found)
+    known = cell < len(shares) - 1
+    at = day[known] * len(q) + number[cell[known]]
+    rows = np.bincount(day[known], minlength=days)
+    of_day = np.bincount(at, weights=weight[known], minlength=days * len(q)).reshape(days, len(q))
+    enough = np.flatnonzero(rows >= MIN_USERS)
+    return max((stability_index(of_day[n] / of_day[n].sum(), q, int(rows[n])) for n in enough), default=0.0)
 
 
 def _of_tree(tree: Mapping[str, Any]) -> Column:

@@ -42,7 +42,7 @@ COLUMNS = ("position", "item_price", "attributes.item.tier", "item_id")
 
 
 def test_it_is_of_the_columns_the_ranker_reads_of_outcomes_and_of_its_scores() -> None:
-    found = reference.reference(training(), COLUMNS, validated(), "logistic")
+    found = reference.reference(reference.learned(training(), COLUMNS), COLUMNS, validated(), "logistic")
     assert sorted(found.columns) == sorted([*COLUMNS[:3], "clicked", "converted", "p_click"])
     assert sorted(found.columns["position"].parts) == [EVERYWHERE, "home", "search"]
     assert found.columns["item_price"].parts[EVERYWHERE].shares[-1] == pytest.approx(
@@ -54,7 +54,7 @@ def test_it_is_of_the_columns_the_ranker_reads_of_outcomes_and_of_its_scores() -
 
 def test_outcomes_are_those_that_are_known_and_a_sampled_row_counts_as_many() -> None:
     """A tenth is clicked, and every row without a click stands for three; a conversion is a word of its own."""
-    found = reference.reference(training(), COLUMNS, validated(), "logistic").columns
+    found = reference.reference(reference.learned(training(), COLUMNS), COLUMNS, validated(), "logistic").columns
     assert found["clicked"].names == ("no", "yes")
     assert found["clicked"].parts[EVERYWHERE].shares[1] == pytest.approx(0.1 / (0.1 + 0.9 * 3))
     assert found["converted"].parts[EVERYWHERE].n == N / 2
@@ -68,11 +68,15 @@ def test_of_a_large_training_set_some_users_are_taken_whatever_the_order(monkeyp
         {name: column[order] for name, column in data.features.items()},
         *(of[order] for of in (data.clicked, data.converted, data.weight)),
     )
-    one, other = (reference.reference(of, COLUMNS, validated(), "logistic") for of in (data, mixed))
+    one, other = (
+        reference.reference(reference.learned(of, COLUMNS), COLUMNS, validated(), "logistic") for of in (data, mixed)
+    )
     assert one.to_json() == other.to_json()
     assert 0 < one.columns["position"].parts[EVERYWHERE].n < N
 
 
 def test_without_validation_rows_there_are_no_scores() -> None:
     none = replace(validated(), clicked=np.zeros(0))
-    assert "p_click" not in reference.reference(training(), COLUMNS, none, "logistic").columns
+    assert (
+        "p_click" not in reference.reference(reference.learned(training(), COLUMNS), COLUMNS, none, "logistic").columns
+    )
