@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from models.settings import RankerSettings
 from tests.models.rankers.id_world import IdWorld
 
 TRAIN_ROWS, CANDIDATES, TIMES = 20_000, (20, 200, 1_000), 100
+PAGE = 10
+"""Rows shown together, for rankers that learn an order."""
 
 
 def milliseconds(*ways: Callable[[], object]) -> list[float]:
@@ -38,6 +41,7 @@ def figures() -> Iterator[dict[str, Any]]:
     """A row for each ranker."""
     world = IdWorld()
     train, test = world.rows(TRAIN_ROWS, 1).data, world.rows(max(CANDIDATES), 2).data.features
+    train = replace(train, groups=np.arange(TRAIN_ROWS) // PAGE)
     for kind in RANKERS:
         own = fit(kind, train, RankerSettings())
         graph = exported(own, test)

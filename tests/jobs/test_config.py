@@ -18,7 +18,7 @@ from models.settings import GateSettings, Settings
 ENVIRONMENTS = sorted(path.stem for path in (ROOT / "infra" / "env").glob("*.toml"))
 OTHER: dict[str, Any] = {
     "source.name": "open-bandit",
-    "source.daily": ["clicks"],
+    "source.daily": ["purchases"],
     "features.online": True,
     "source.live": True,
     "attribution.window": "6h",
