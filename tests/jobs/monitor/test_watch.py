@@ -19,7 +19,7 @@ from jobs.moment.columns import attribute_keys, training_data
 from jobs.moment.identity import IDENTITY
 from jobs.monitor import job
 from jobs.promote import job as promote
-from jobs.train.reference import reference
+from jobs.train import reference
 from tests.jobs.monitor.test_monitor_job import LIVE_DAY, RANKERS, serve
 from tests.jobs.small_candidates import live, publish_candidates, publish_ledger
 from tests.jobs.small_lake import (
@@ -47,7 +47,8 @@ def learned(world: World) -> bytes:
     rows = rows.set_column(rows.schema.get_field_index("item_age_days"), rows.schema.field("item_age_days"), age)
     data = training_data(rows, attribute_keys(rows["attributes"]))
     of = scored(rows, {"logistic": RANKERS["logistic"]}, IDENTITY.empty_table())
-    return reference(data, ("position", "device", "item_price", "surface"), of, "logistic").to_json()
+    columns = ("position", "device", "item_price", "surface")
+    return reference.reference(reference.learned(data, columns), columns, of, "logistic").to_json()
 
 
 @pytest.fixture(scope="module")
