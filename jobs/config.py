@@ -664,9 +664,9 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _labels_are_declared_outcomes(self) -> Self:
-        longest = self.attribution.click_window_days
+        longest = self.attribution.click_days
         fit = [name for name, of in self.outcomes.items() if of.kind == "binary" and of.through is None]
-        fit = [name for name in fit if self.outcomes[name].window_days <= longest]
+        fit = [name for name in fit if whole_days(self.outcomes[name].span) <= longest]
         wrong = {name: own.click for name, own in self.attribution.surfaces.items() if own.click not in (None, *fit)}
         if wrong:
             raise ValueError(

@@ -17,6 +17,7 @@ from jobs.deployments import ledger
 from jobs.experiment import core, funnel, mixed, page, readout, users
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
+from jobs.lake.swap import write_whole
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import numbers
 from jobs.outcomes import closes_on, immature_note, told_by, with_clicks
@@ -57,12 +58,8 @@ def _funnel(run: Run) -> Path:
         run.read("readouts", _past(run, "readouts")).to_pylist(),
         run.config.gate.confidence,
     )
-    path = run.config.lake.results.parent / FUNNEL
-    draft = path.with_name(f".{FUNNEL}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft.write_text(page.html(known, funnel.trusted(known, run.config.gate.confidence)), encoding="utf-8")
-    draft.replace(path)
-    return path
+    told = page.html(known, funnel.trusted(known, run.config.gate.confidence))
+    return write_whole(run.config.lake.results.parent / FUNNEL, told)
 
 
 def _past(run: Run, table: str) -> list[date]:

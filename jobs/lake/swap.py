@@ -1,4 +1,4 @@
-"""A folder put in the place of another in one step: a kill leaves the old one or the new one, never neither."""
+"""A folder or a file put in the place of another in one step: a kill leaves the old or the new one, never neither."""
 
 import ctypes
 import os
@@ -20,3 +20,12 @@ def swap(draft: Path, final: Path) -> None:
     os.rename(final, aside)
     os.rename(draft, final)
     os.rename(aside, draft)
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Put a file of this text at `path`, whose folder need not be there yet; returns `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+    return path

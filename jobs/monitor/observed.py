@@ -3,7 +3,6 @@
 Of a large day the traffic of some users is taken, the same ones every day.
 """
 
-import zlib
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -23,6 +22,7 @@ from jobs.moment.decisions import Known, candidate_columns, clusters
 from jobs.moment.known import known_before
 from jobs.outcomes import closed, so_far, told_by
 from models.monitoring.day import Floats, Ints, Traffic
+from models.monitoring.profile import drawn
 
 MOST_ROWS = 200_000
 SHOWN = [
@@ -139,7 +139,7 @@ def _of_some_users(rows: pa.Table) -> pa.Table:
     if share >= 1:
         return rows
     coded_users = rows["user_id"].combine_chunks().dictionary_encode()
-    kept = np.array([zlib.crc32(str(user).encode()) / 2**32 < share for user in coded_users.dictionary.to_pylist()])
+    kept = drawn(coded_users.dictionary.to_pylist(), share)
     codes = pc.fill_null(coded_users.indices, -1).to_numpy(zero_copy_only=False)
     return rows.filter(pa.array(np.append(kept, False)[codes]))
 

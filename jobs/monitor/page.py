@@ -17,6 +17,7 @@ from jobs import evidence
 from jobs.evidence import charts
 from jobs.evidence.charts import Mark, Scale
 from jobs.lake.run import Run
+from jobs.lake.swap import write_whole
 from jobs.monitor.incidents import CAUSES, STATES, Incident, cause_of, sentence
 from jobs.monitor.past import TRENDS_DAYS, Past
 
@@ -61,11 +62,7 @@ class Group:
 def put(run: Run, day: date, past: Past, found: Sequence[Incident], model: str) -> Path:
     """Write the day's page, whole or not at all; returns where. `past` ends with the day."""
     path: Path = run.config.lake.results.parent / FOLDER / f"{day}.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{run.run_id}")
-    draft.write_text(html(day, past, found, model))
-    draft.replace(path)
-    return path
+    return write_whole(path, html(day, past, found, model))
 
 
 def html(day: date, past: Past, found: Sequence[Incident], model: str) -> str:

@@ -3,14 +3,13 @@
 Scores are of rows that it did not learn from: of its own training rows a ranker is surer than it will ever be again.
 """
 
-import zlib
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jobs.evidence.scored import Scored
-from models.monitoring.profile import Ints, Profile
+from models.monitoring.profile import Ints, Profile, drawn
 from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC
 from models.rankers.protocol import TrainingData
 from models.rankers.words import Words, unpacked
@@ -58,8 +57,7 @@ def _of_some(users: Words, share: float) -> NDArray[np.bool_]:
     """(n,) rows of about that share of users, by their ids alone: the same whatever order rows are in."""
     if share >= 1:
         return np.ones(len(users), bool)
-    kept = [zlib.crc32(str(user).encode()) / 2**32 < share for user in (*users.values, None)]
-    return np.array(kept, bool)[users.at]
+    return drawn((*users.values, None), share)[users.at]
 
 
 def _numbers(users: Words) -> Ints:

@@ -5,13 +5,13 @@ was refused has its files too, as far as it was judged.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from jobs.lake.swap import write_whole
 from jobs.validate.evaluate import of_outcome
 from jobs.validate.suites import Expectation, Finding
 
@@ -51,11 +51,7 @@ def document(table: str, day: date, findings: Sequence[Finding], run_id: str) ->
 def write(folder: Path, table: str, day: date, findings: Sequence[Finding], run_id: str) -> Path:
     """Replace `folder/<table>/<day>.json` whole; returns its path."""
     path = folder / table / f"{day.isoformat()}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(document(table, day, findings, run_id), ensure_ascii=False))
-    draft.replace(path)
-    return path
+    return write_whole(path, json.dumps(document(table, day, findings, run_id), ensure_ascii=False))
 
 
 def _result(finding: Finding) -> dict[str, Any]:

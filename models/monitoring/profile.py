@@ -6,7 +6,8 @@ equal width, let one outlier of the day hide a shift of everything else.)
 """
 
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
@@ -120,6 +121,11 @@ class Profile:
     def from_json(cls, content: bytes) -> Self:
         """What `to_json` wrote."""
         return cls({name: _of_tree(tree) for name, tree in json.loads(content).items()})
+
+
+def drawn(users: Iterable[str | None], share: float) -> NDArray[np.bool_]:
+    """Which of these users are among about that share of all, by their ids alone: the same on every day."""
+    return np.array([zlib.crc32(str(user).encode()) / 2**32 < share for user in users], dtype=bool)
 
 
 def counts(cell: Ints, size: int, users: Ints, weight: Floats | None = None) -> csr_array:
