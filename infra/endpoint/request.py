@@ -4,8 +4,8 @@ These classes are what parses a body and what the OpenAPI document is made of.
 """
 
 import json
-import math
 import re
+import sys
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -134,7 +134,8 @@ class Asked(BaseModel):
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether an attribute counts: what a double holds. An integer past that is refused, as a word would not be."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 class AskedOnSurface(Asked):

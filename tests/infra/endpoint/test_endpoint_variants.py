@@ -325,7 +325,8 @@ def test_variants_of_a_config_begin_side_by_side(tmp_path: Path, popular: Bundle
             client.model(judged, name)
         client.config("three", a=1.0, b=1.0, c=1.0)
         client.control.create_endpoint(EndpointName="tidegate", EndpointConfigName="three")
-        assert client.settled()["EndpointStatus"] == "InService"
+        settled = client.settled()
+        assert settled["EndpointStatus"] == "InService", settled.get("FailureReason")
         found = {client.invoke(f"r{n}", user_id=f"u{n}")["bundle_sha256"] for n in range(40)}
         assert found == {popular.sha256, boosted.sha256, own.sha256}
 

@@ -25,13 +25,14 @@ def test_a_good_day_is_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     tables["users"] = tables["users"].append_column("feature_age", pa.array(range(N)))
     tables["users"] = tables["users"].append_column("feature_zip", pa.array(["01234"] * N))
     write(tmp_path, FIRST, tables)
+    before = sorted(tmp_path.rglob("*"))
     code, said = page(capsys, tmp_path)
     assert (code, said["stops the day"]) == (0, "stops the day: nothing ")
     assert f"impressions: {N} rows" in said["fine"]
     assert "users: attributes that are numbers: age" in said["fine"]
     assert "users: attributes that are words: zip" in said["fine"]
     assert "days: a model takes at least 4" in said["missing"]
-    assert not list(tmp_path.parent.glob("lake*"))
+    assert sorted(tmp_path.rglob("*")) == before, "a look at a raw lake writes nothing"
 
 
 def test_every_wrong_column_of_every_table_is_named_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
