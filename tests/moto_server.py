@@ -19,6 +19,11 @@ class Moto:
         self.cloudwatch = self.client("cloudwatch")
         self.autoscaling = self.client("application-autoscaling")
 
+    def bucket(self, name: str) -> dict[str, str]:
+        """A bucket of that name is there; returns the variables by which everybody finds it."""
+        self.s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": KEYS["region_name"]})
+        return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": KEYS["region_name"]}
+
     def client(self, service: str) -> Any:
         return boto3.client(service, endpoint_url=self.url, **KEYS)
 

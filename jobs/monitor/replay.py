@@ -4,13 +4,13 @@ Alarms are figures, as `monitor`'s, and are told in Slack: what a release is at,
 """
 
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 from jobs import bundle
 from jobs.deployments import ledger
 from jobs.lake.run import Run
 from jobs.moment.replay import Replayed, replayed
+from jobs.places import place
 from jobs.serving import captured
 from jobs.serving.capture import CAPTURE, SHADOWS
 
@@ -44,5 +44,5 @@ def of_bundle(run: Run, row: ledger.Row, day: date) -> Replayed | None:
     ]
     if not said:
         return None
-    judged = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
+    judged = bundle.load(place(row["bundle"]), row["bundle_sha256"])
     return replayed(run, judged, said, settings.release.max_replay_difference)

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 from pyarrow import fs
 
+from jobs.aws import CONNECT_SECONDS, READ_SECONDS, keys
 from jobs.config import EndpointSettings
 from jobs.errors import Misconfigured, NotReady, one_line
-from jobs.serving.aws import CONNECT_SECONDS, READ_SECONDS, keys
 
 SCHEME = "s3://"
 CLOSED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "NO_SUCH_BUCKET", "EXPIRED_TOKEN")
