@@ -26,7 +26,6 @@ DENIED = frozenset(
         *("SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature", "IncompleteSignatureException"),
         *("ExpiredToken", "ExpiredTokenException", "MissingAuthenticationToken", "MissingAuthenticationTokenException"),
         *("RequestExpired", "RequestTimeTooSkewed"),
-        "NoSuchBucket",
         "ResourceLimitExceeded",  # the account's quota: only whoever owns the account can raise it
     }
 )

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from pyarrow import fs
 from pydantic import BeforeValidator, PlainSerializer, PlainValidator
 
 from jobs import aws
-from jobs.errors import Misconfigured
+from jobs.errors import Misconfigured, Refused
 
 SCHEME = "s3://"
 ANY_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -55,6 +56,12 @@ class Object(NamedTuple):
 
     st_size: int
     st_mtime: float
+
+    @classmethod
+    def of(cls, path: "Place") -> "Object":
+        """A file's; raises FileNotFoundError where there is none."""
+        found = path.stat()
+        return cls(found.st_size, found.st_mtime)
 
 
 @dataclass(frozen=True, order=True)
@@ -275,8 +282,13 @@ class S3Path:
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
-        with aws.reached(f"S3 at {endpoint() or 'AWS'} ({self})"):
-            yield
+        try:
+            with aws.reached(f"S3 at {endpoint() or 'AWS'} ({self})"):
+                yield
+        except Refused as error:
+            if "NoSuchBucket" in str(error):
+                raise Misconfigured(str(error)) from error
+            raise
 
 
 Place: TypeAlias = Path | S3Path
@@ -390,17 +402,17 @@ def dataset(paths: Sequence[str], schema: pa.Schema) -> ds.Dataset:
     return ds.dataset(list(paths), schema, format="parquet")
 
 
-def write_parquet(rows: pa.Table, path: Place, **options: Any) -> None:
+def write_parquet(rows: pa.Table, path: Place, **options: Any) -> Object:
     """Put a Parquet file whole; whoever writes the same one at the same time leaves one of the two."""
     if isinstance(path, S3Path):
         sink = pa.BufferOutputStream()
         pq.write_table(rows, sink, **options)
-        path.write_bytes(sink.getvalue().to_pybytes())
-        return
+        return Object(path.write_bytes(sink.getvalue().to_pybytes()), time.time())
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     pq.write_table(rows, draft, **options)
     draft.replace(path)
+    return Object.of(path)
 
 
 def _parsed(path: Place | str) -> Place:

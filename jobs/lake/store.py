@@ -26,7 +26,7 @@ from jobs.errors import Misconfigured, NotReady, Refused, if_never, one_line
 from jobs.lake import log
 from jobs.lake.parts import read_part
 from jobs.lake.tables import LAKE, Table, conform
-from jobs.places import Place, S3Path, footer, place, write_parquet
+from jobs.places import Object, Place, S3Path, footer, place, write_parquet
 
 COMMIT_TRIES = 20
 """Commits to other partitions of the same table collide now and then; each try starts from the newest version."""
@@ -34,6 +34,8 @@ MISREAD = re.compile(r"\\|%[0-9A-Fa-f]{2}|[\x00-\x1f\x7f]")
 """What delta-rs takes for something else in a path: it would write a log where nobody looks for it."""
 NEVER = -1
 """The version of a table that does not exist yet."""
+CHECKPOINTS = {"delta.checkpointInterval": "10"}
+"""Of tables on S3: to open one asks for each entry since the last checkpoint, twice; a disk reads a hundred at once."""
 ENTRIES = 4096
 """So many of a log's entries are kept in memory."""
 SNAPSHOTS = 64
@@ -250,25 +252,24 @@ class Lake:
         if isinstance(data, pa.Table) or not (parts := list(data)):
             # A zero-row part keeps an empty day apart from a day that never came.
             table = data if isinstance(data, pa.Table) else spec.schema.empty_table()
-            counted = {self._write(spec, table, partition, lineage.run_id): len(table)}
+            actions, rows = [self._write(spec, table, partition, lineage.run_id)], len(table)
         else:
             footers = {path: footer(path) for path in parts}
             for found in footers.values():
                 conform(found.schema.to_arrow_schema().empty_table(), spec)
             counted = {path: int(found.num_rows) for path, found in footers.items()}
-        rows = sum(counted.values())
-        actions = [self._add(spec, path, n, partition) for path, n in counted.items()]
+            actions = [self._add(spec, path, Object.of(path), n, partition) for path, n in counted.items()]
+            rows = sum(counted.values())
         self._commit(spec, actions, partition, lineage, rows, base_version)
         return rows
 
-    def _write(self, spec: Table, data: pa.Table, partition: Partition, run_id: str) -> Place:
+    def _write(self, spec: Table, data: pa.Table, partition: Partition, run_id: str) -> AddAction:
         folder = self.staging(spec.name, run_id).joinpath(*(f"{key}={partition[key]}" for key in spec.partition))
         path = folder / "part-0.parquet"
-        write_parquet(conform(data, spec), path, coerce_timestamps="us")
-        return path
+        written = write_parquet(conform(data, spec), path, coerce_timestamps="us")
+        return self._add(spec, path, written, len(data), partition)
 
-    def _add(self, spec: Table, path: Place, rows: int, partition: Partition) -> AddAction:
-        stat = path.stat()
+    def _add(self, spec: Table, path: Place, stat: Object, rows: int, partition: Partition) -> AddAction:
         return AddAction(
             path=path.relative_to(self.root / spec.name).as_posix(),  # type: ignore[arg-type]  # both are of one kind
             size=stat.st_size,
@@ -344,6 +345,7 @@ class Lake:
                 actions,
                 mode="error",
                 partition_by=list(spec.partition),
+                configuration=None if isinstance(self.root, Path) else CHECKPOINTS,
                 storage_options=log.options(self.root),
                 commit_properties=properties,
                 post_commithook_properties=KEEP_LOG,
@@ -360,6 +362,7 @@ class Lake:
             commit_properties=properties,
             post_commithook_properties=KEEP_LOG,
         )
+        self._keep(spec.name, delta)
 
     def _open(self, table: str, version: int | None) -> deltalake.DeltaTable | None:
         """The newest version is looked for each time, one that is named is kept open."""
@@ -371,11 +374,14 @@ class Lake:
         delta = None if version is None else self._opened.get((name, version))
         delta = log.opened(self.root, name, version) if delta is None else delta
         if delta is not None:
-            self._opened[name, int(delta.version())] = delta
-            self._opened.move_to_end((name, int(delta.version())))
-            while len(self._opened) > SNAPSHOTS:
-                self._opened.popitem(last=False)
+            self._keep(name, delta)
         return delta
+
+    def _keep(self, table: str, delta: deltalake.DeltaTable) -> None:
+        self._opened[table, int(delta.version())] = delta
+        self._opened.move_to_end((table, int(delta.version())))
+        while len(self._opened) > SNAPSHOTS:
+            self._opened.popitem(last=False)
 
     def _newest(self, table: str) -> int:
         folder = self.root / table
