@@ -218,9 +218,8 @@ class S3Path:
     def after(self, name: str) -> Iterator["S3Path"]:
         """Objects below it whose keys come after that one's, sorted."""
         pages = _client().get_paginator("list_objects_v2")
-        start = f"{self._below}{name}" if name else self._below
         with self._asked():
-            for page in pages.paginate(Bucket=self.bucket, Prefix=self._below, StartAfter=start):
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self._below, StartAfter=self._below + name):
                 yield from (S3Path(self.bucket, one["Key"]) for one in page.get("Contents", ()))
 
     def objects(self) -> dict["S3Path", Object]:

@@ -19,11 +19,11 @@ from jobs.deployments.steps import Found, Report
 from jobs.errors import NotReady, Refused
 from jobs.lake.run import Run, now
 from jobs.moment.replay import replayed
-from jobs.places import place
+from jobs.places import S3Path, place
 from jobs.serving import answered, clicks
 from jobs.serving.capture import CAPTURE, SHADOWS
 from jobs.serving.captured import Said
-from jobs.serving.files import Files, files
+from jobs.serving.files import Files, RawLake, files
 from jobs.serving.sagemaker import Endpoint
 
 
@@ -92,6 +92,8 @@ def _judged(run: Run, history: Sequence[Row], row: Row) -> tuple[Rules, Sequence
 
 def click_log(config: Config) -> Files:
     """Where impressions and clicks come by the hour; a loggers' bucket may be sooner than what `ingest` reads."""
+    if config.release.click_log is None and isinstance(config.lake.raw, S3Path):
+        return RawLake(config.lake.raw)
     return files(config.release.click_log or str(config.lake.raw), config.endpoint)
 
 

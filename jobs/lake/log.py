@@ -8,7 +8,6 @@ Source of the protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.m
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -58,12 +57,8 @@ def options(root: Place) -> dict[str, str] | None:
 
 
 def newest(folder: S3Path, known: int) -> int:
-    """The newest version of a table on S3, no older than one that is known (-1: none is), in one or two requests."""
-    log = folder / FOLDER
-    if known < 0:
-        with suppress(FileNotFoundError):
-            known = int(json.loads((log / "_last_checkpoint").read_bytes())["version"])
-    names = (path.stem for path in log.after(ENTRY.format(known) if known >= 0 else "") if path.suffix == ".json")
+    """The newest version of a table on S3, no older than one that is known, in one request."""
+    names = (path.stem for path in (folder / FOLDER).after(ENTRY.format(known)) if path.suffix == ".json")
     return max((int(name) for name in names if name.isdigit()), default=known)
 
 

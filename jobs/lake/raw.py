@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -95,12 +95,11 @@ def days(folder: Place) -> list[date]:
 
 def _files(raw: Place, table: str, day: date) -> list[Place]:
     """The files in a day's own folder."""
-    _refuse_table_format(raw / table)
     folder = raw / table / f"date={day.isoformat()}"
-    if isinstance(folder, S3Path):
-        if (named := raw_bucket.named(folder)) is not None:
-            return sorted((folder / key for key in named.values()), key=lambda path: path.parts[-2:])
-    elif folder.is_file():
+    if isinstance(folder, S3Path) and (named := raw_bucket.named(folder)) is not None:
+        return sorted((folder / key for key in named.values()), key=lambda path: path.parts[-2:])
+    _refuse_table_format(raw / table)
+    if isinstance(folder, Path) and folder.is_file():
         raise Refused(f"raw {table} of {day} needs a folder {folder}; found a file of that name")
     found: list[Place] = []
     strange: list[Place] = []

@@ -98,9 +98,6 @@ class Lake:
     # -- looking ----------------------------------------------------------------------------------
     def version(self, table: str) -> int | None:
         """The newest version of a table, None where it does not exist yet."""
-        if isinstance(self.root, S3Path):
-            found = self._newest(_spec(table).name)
-            return None if found == NEVER else found
         delta = self._open(table, None)
         return None if delta is None else int(delta.version())
 
@@ -367,10 +364,7 @@ class Lake:
     def _open(self, table: str, version: int | None) -> deltalake.DeltaTable | None:
         """The newest version is looked for each time, one that is named is kept open."""
         name = _spec(table).name
-        if version is None and isinstance(self.root, S3Path):
-            version = self._newest(name)
-            if version == NEVER:
-                return None
+        version = self._newest(name) if version is None else version
         delta = None if version is None else self._opened.get((name, version))
         delta = log.opened(self.root, name, version) if delta is None else delta
         if delta is not None:
@@ -383,10 +377,11 @@ class Lake:
         while len(self._opened) > SNAPSHOTS:
             self._opened.popitem(last=False)
 
-    def _newest(self, table: str) -> int:
+    def _newest(self, table: str) -> int | None:
+        """Of a table on S3 that was opened before; None where opening it tells as well."""
         folder = self.root / table
-        known = max((version for name, version in self._opened if name == table), default=NEVER)
-        return log.newest(folder, known) if isinstance(folder, S3Path) else known
+        known = max((version for name, version in self._opened if name == table), default=None)
+        return log.newest(folder, known) if isinstance(folder, S3Path) and known is not None else None
 
     def _entries(self, table: str, newest: int | None, base: int = NEVER) -> Iterator[log.Actions]:
         """As `log.entries`: those of S3 are read once."""

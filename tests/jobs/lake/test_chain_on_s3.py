@@ -1,0 +1,88 @@
+"""The daily chain by `python -m jobs` with the lake on S3, moto's over HTTP: the same rows as on a disk."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from werkzeug.serving import WSGIRequestHandler
+
+from jobs.__main__ import main
+from jobs.lake.store import Lake
+from jobs.places import Place, place
+from tests import moto_server
+from tests.exactly_once.small_world import FIRST, TINY
+
+DAY = FIRST + timedelta(days=1)
+SMALL = {"world.requests_per_day": "20", "world.users": "50", "world.items": "50", "world.live_share": "0"}
+STAGES = ("ingest", "validate", "attribute", "featurize")
+TABLES = ("impressions", "clicks", "labels", "user_features", "item_features", "quarantine")
+IDLE_REQUESTS = 200
+
+
+@dataclass
+class Chain:
+    """Two days of a tiny world, once in a folder and once on S3; and every request to S3 that a stage made."""
+
+    here: Place
+    there: Place
+    patch: pytest.MonkeyPatch
+    asked: list[str]
+
+    def at(self, root: Place, folder: Path) -> None:
+        """All that follows has its lake there."""
+        settings = {
+            **TINY,
+            **SMALL,
+            "lake.root": str(root / "lake"),
+            "lake.raw": str(root / "raw"),
+            "lake.runs": str(folder / "runs"),
+            "features.online": "false",
+        }
+        for name, value in settings.items():
+            self.patch.setenv(f"TIDEGATE__{name.replace('.', '__').upper()}", value)
+
+    def run(self, stage: str, since: date | None = None) -> list[str]:
+        """The requests of a stage that must end well."""
+        self.asked.clear()
+        words = ["--since", since.isoformat()] if since else []
+        assert main([stage, "--day", DAY.isoformat(), *words]) == 0
+        return list(self.asked)
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    folder = tmp_path_factory.mktemp("chain")
+    with moto_server.serving() as moto, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIDEGATE_ENV", "test")
+        for name, value in moto.bucket("chain-bucket").items():
+            patch.setenv(name, value)
+        asked: list[str] = []
+        patch.setattr(WSGIRequestHandler, "log_request", lambda self, *_: asked.append(f"{self.command} {self.path}"))
+        found = Chain(folder, place("s3://chain-bucket/team"), patch, asked)
+        for root in (found.here, found.there):
+            found.at(root, folder)
+            for stage in STAGES:
+                found.run(stage, FIRST)
+        yield found
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_stage_publishes_the_rows_it_publishes_on_a_disk(chain: Chain, table: str) -> None:
+    here, there = (Lake(root / "lake").read(table) for root in (chain.here, chain.there))
+    assert len(here) or table == "quarantine"
+    assert there.equals(here)
+
+
+def test_results_lie_beside_the_lake(chain: Chain) -> None:
+    """What the suites found of a day, as on a disk but for the run's id."""
+    here, there = (root / "validations" / "clicks" / f"{DAY}.json" for root in (chain.here, chain.there))
+    assert json.loads(here.read_text())["results"] == json.loads(there.read_text())["results"]
+
+
+def test_a_day_on_which_nothing_came_is_validated_with_few_requests(chain: Chain) -> None:
+    """Days before it were published from the files that lie there still; each table's log is read once."""
+    asked = chain.run("validate")
+    assert len(asked) <= IDLE_REQUESTS, asked
