@@ -83,7 +83,7 @@ def test_results_lie_beside_the_lake(chain: Chain) -> None:
 
 
 def test_each_table_is_opened_once_a_run(chain: Chain) -> None:
-    """A validation that publishes fifteen partitions again looks for a first time at each table, and opens none twice."""
+    """A validation that publishes fifteen partitions again opens no table twice."""
     asked = chain.run("validate")
     firsts = Counter(line for line in asked if line.endswith("_last_checkpoint"))
     assert set(firsts.values()) == {1}, firsts

@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +18,7 @@ from jobs.lake import raw, raw_bucket, raw_writer, vacuum
 from jobs.lake.store import NEVER, Lake, Lineage
 from jobs.lake.swap import put_folder
 from jobs.lake.tables import RAW, raw_tables
-from jobs.places import S3Path, arrow, footer, parquet, place, remove, write_parquet
+from jobs.places import S3Path, arrow, footer, parquet, place, remove, storage_options, write_parquet
 from tests import moto_server
 
 DAY, NEXT = date(2026, 1, 1), date(2026, 1, 2)
@@ -72,6 +73,8 @@ def test_versions_are_whole_and_the_slower_of_two_writers_is_told(root: S3Path) 
     paths = [path.removeprefix("s3://") for path, _ in lake.files("quarantine")]
     found = pa.concat_tables([pq.ParquetFile(path, filesystem=arrow()).read() for path in paths])
     assert sorted(found.column("row_key").to_pylist()) == ["d", "f"]
+    frame = polars.scan_delta(str(root / "quarantine"), storage_options=storage_options()).collect()
+    assert sorted(frame.get_column("row_key").to_list()) == ["d", "f"]
 
 
 def test_of_writers_at_once_each_partition_has_one(root: S3Path) -> None:
