@@ -51,6 +51,14 @@ def opened(root: Place, table: str, version: int | None = None) -> deltalake.Del
         raise blamed(f"table {table} needs a readable log{at} in {log}", error) from error
 
 
+def move_on(delta: deltalake.DeltaTable, table: str) -> None:
+    """Bring an open table to its newest version; raises as `opened` does."""
+    try:
+        delta.update_incremental()
+    except (DeltaError, OSError) as error:
+        raise blamed(f"table {table} needs a readable log", error) from error
+
+
 def options(root: Place) -> dict[str, str] | None:
     """What delta-rs needs to know of a place."""
     return None if isinstance(root, Path) else storage_options()

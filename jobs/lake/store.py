@@ -83,6 +83,7 @@ class Lake:
     def __init__(self, root: Place | str) -> None:
         self.root = place(root)
         self._opened: OrderedDict[tuple[str, int], deltalake.DeltaTable] = OrderedDict()
+        self._fronts: dict[str, deltalake.DeltaTable] = {}
         self._read: dict[tuple[str, int], log.Actions] = {}
         if isinstance(self.root, S3Path):
             return
@@ -291,7 +292,8 @@ class Lake:
         delta = self._open(spec.name, None)
         base = _version(delta) if base_version is None else base_version
         for _ in range(COMMIT_TRIES):
-            if self._taken(spec.name, _version(delta), base, partition, lineage.run_id):
+            tried = _version(delta)
+            if self._taken(spec.name, tried, base, partition, lineage.run_id):
                 raise NotReady(
                     f"table {spec.name} {dict(partition)} needs to be as this run found it (version {base}); another "
                     "writer committed first and stays, nothing of this run was published there: run the stage again"
@@ -300,12 +302,11 @@ class Lake:
                 self._attempt(spec, actions, partition, properties, delta)
                 return
             except (DeltaError, OSError) as error:
-                newer = self._open(spec.name, None)
-                if self._landed(spec.name, actions, _version(newer), _version(delta)):
+                delta = self._open(spec.name, None)
+                if self._landed(spec.name, actions, _version(delta), tried):
                     return
-                if _version(newer) == _version(delta):
+                if _version(delta) == tried:
                     raise log.blamed(f"table {spec.name} needs a log that takes commits", error) from error
-                delta = newer
         raise NotReady(f"table {spec.name} is too busy: {COMMIT_TRIES} commits collided; run the stage again")
 
     def _taken(self, table: str, newest: int, base: int, partition: Partition, run_id: str) -> bool:
@@ -348,7 +349,6 @@ class Lake:
                 post_commithook_properties=KEEP_LOG,
             )
             return
-        self._opened.pop((spec.name, _version(delta)), None)  # a commit moves it on to its own version
         filters = [(key, "=", partition[key]) for key in spec.partition]
         delta.create_write_transaction(
             actions,
@@ -359,29 +359,33 @@ class Lake:
             commit_properties=properties,
             post_commithook_properties=KEEP_LOG,
         )
-        self._keep(spec.name, delta)
 
     def _open(self, table: str, version: int | None) -> deltalake.DeltaTable | None:
         """The newest version is looked for each time, one that is named is kept open."""
         name = _spec(table).name
-        version = self._newest(name) if version is None else version
-        delta = None if version is None else self._opened.get((name, version))
-        delta = log.opened(self.root, name, version) if delta is None else delta
+        if version is None:
+            return self._front(name) if isinstance(self.root, S3Path) else log.opened(self.root, name)
+        front = self._fronts.get(name)
+        if front is not None and front.version() == version:
+            return front
+        delta = self._opened.get((name, version)) or log.opened(self.root, name, version)
         if delta is not None:
-            self._keep(name, delta)
+            self._opened[name, version] = delta
+            self._opened.move_to_end((name, version))
+            while len(self._opened) > SNAPSHOTS:
+                self._opened.popitem(last=False)
         return delta
 
-    def _keep(self, table: str, delta: deltalake.DeltaTable) -> None:
-        self._opened[table, int(delta.version())] = delta
-        self._opened.move_to_end((table, int(delta.version())))
-        while len(self._opened) > SNAPSHOTS:
-            self._opened.popitem(last=False)
-
-    def _newest(self, table: str) -> int | None:
-        """Of a table on S3 that was opened before; None where opening it tells as well."""
-        folder = self.root / table
-        known = max((version for name, version in self._opened if name == table), default=None)
-        return log.newest(folder, known) if isinstance(folder, S3Path) and known is not None else None
+    def _front(self, table: str) -> deltalake.DeltaTable | None:
+        """A table on S3 as it is now: opened once, then moved on by what came since. The same object each time."""
+        folder, front = self.root / table, self._fronts.get(table)
+        if front is None:
+            front = log.opened(self.root, table)
+            if front is not None:
+                self._fronts[table] = front
+        elif isinstance(folder, S3Path) and log.newest(folder, int(front.version())) > front.version():
+            log.move_on(front, table)
+        return front
 
     def _entries(self, table: str, newest: int | None, base: int = NEVER) -> Iterator[log.Actions]:
         """As `log.entries`: those of S3 are read once."""
