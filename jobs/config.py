@@ -18,10 +18,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from jobs.errors import Misconfigured
 from jobs.flow import STAGES, VALIDATED
+from jobs.mapping import TableMapping
 from models.experiments.assignment import conflicts
 from models.experiments.settings import ExperimentSettings
 from models.settings import (
@@ -87,12 +88,19 @@ class SourceSettings(Settings):
         "is not ready. Of all others it is a day on which nothing happened",
     )
 
-    @field_validator("daily")
+    url: Annotated[SecretStr | None, NO_ROW] = Field(
+        None, description="mapped: the database that its queries ask, see jobs.warehouse; none: DuckDB, over files"
+    )
+    mapping: dict[str, TableMapping] = Field(
+        {}, description="mapped: by raw table, where its rows are and which of their columns is which"
+    )
+
+    @field_validator("daily", "mapping")
     @classmethod
-    def _are_raw_tables(cls, daily: tuple[str, ...]) -> tuple[str, ...]:
-        if wrong := sorted(set(daily) - set(VALIDATED)):
+    def _are_raw_tables(cls, named: Any) -> Any:
+        if wrong := sorted(set(named) - set(VALIDATED)):
             raise ValueError(f"raw tables are {', '.join(VALIDATED)}; found {', '.join(wrong)}")
-        return daily
+        return named
 
     @field_validator("name")
     @classmethod
