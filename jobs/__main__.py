@@ -84,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
 def _listing() -> str:
     lines = ["stage       reads -> writes"]
     for stage in STAGES.values():
-        lines.append(f"{stage.name:<11} {', '.join(stage.reads) or 'the source'} -> {', '.join(stage.writes)}")
+        ends = (", ".join(stage.reads) or "the source", ", ".join(stage.writes) or "a database")
+        lines.append(f"{stage.name:<11} {' -> '.join(ends)}")
         lines.append(f"{'':<11} {stage.doc}")
     return "\n".join(lines)
 

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from jobs.errors import Misconfigured
-from jobs.flow import STAGES, VALIDATED
+from jobs.flow import EXPORTED, STAGES, VALIDATED
 from jobs.mapping import TableMapping
 from models.experiments.assignment import conflicts
 from models.experiments.settings import ExperimentSettings
@@ -109,6 +109,21 @@ class SourceSettings(Settings):
         if name not in known:
             raise ValueError(f"must be one of {', '.join(known)}")
         return name
+
+
+class ExportSettings(Settings):
+    """A team's own database that is told what was found; with an address `daily_monitoring` ends with it."""
+
+    url: SecretStr | None = Field(None, description="of the database, see jobs.warehouse; none: nothing is exported")
+    tables: tuple[str, ...] = Field(EXPORTED, description="which tables of the lake")
+    prefix: str = Field("tidegate_", pattern="[A-Za-z_][A-Za-z0-9_.]*", description="of its tables' names")
+
+    @field_validator("tables")
+    @classmethod
+    def _can_be_read(cls, tables: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := sorted(set(tables) - set(EXPORTED)):
+            raise ValueError(f"tables are {', '.join(EXPORTED)}; found {', '.join(wrong)}")
+        return tables
 
 
 class LakeSettings(Settings):
@@ -604,6 +619,7 @@ class TimeoutSettings(Settings):
     monitor_minutes: int = Field(60, ge=1, description="of one try of `monitor`")
     experiment_minutes: int = Field(60, ge=1, description="of one try of `experiment`")
     reevaluate_minutes: int = Field(240, ge=1, description="of one try of `reevaluate`")
+    export_minutes: int = Field(120, ge=1, description="of one try of `export`")
 
     def of(self, stage: str) -> int:
         """Minutes of one try of a stage."""
@@ -617,6 +633,7 @@ class Config(Settings):
     bundles: Annotated[Path, NO_ROW] = Field(ROOT / "var" / "bundles", description="one directory per trained model")
     source: Annotated[SourceSettings, Changes("ingest")] = SourceSettings()
     lake: Annotated[LakeSettings, NO_ROW] = LakeSettings()
+    export: Annotated[ExportSettings, NO_ROW] = ExportSettings()
     world: Annotated[WorldSettings, Changes("ingest")] = WorldSettings()
     spark: Annotated[SparkSettings, NO_ROW] = SparkSettings()
     # How much may be bad decides whether a day is published, not what it then says.

@@ -8,6 +8,7 @@ services, not tables.
                        \\-> featurize -+                                               |
                                        monitor, experiment <-- served impressions <---+
                                        reevaluate <-- labels that closed, evidence
+                                       export -> a team's own database
 
 A line of a stage's inputs is a table, its days and its columns. Days: `day` is the run's own, `past` those up to it,
 `newest` the one newest up to it, `around` also later ones where a rerun finds them published (late events), `ever` all
@@ -172,4 +173,15 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         delay_curves        past   *
         promotions          ever   *
         deployments         ever   *"""),
+    _stage("export", "what was found reaches the team's own database, each partition once",
+           writes="", reads="""
+        labels              ever   *
+        evidence            ever   *
+        looks               ever   *
+        promotions          ever   *
+        deployments         ever   *
+        serving_reports     ever   *
+        readouts            ever   *
+        reevaluations       ever   *"""),
 )}
+EXPORTED = tuple(STAGES["export"].reads)

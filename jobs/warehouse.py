@@ -76,3 +76,15 @@ def read(connection: Any, query: str) -> pa.Table:
         for column in rows.columns
     ]
     return pa.table(plain, names=rows.column_names)
+
+
+def append(connection: Any, table: str, rows: pa.Table) -> None:
+    """Put rows into a table, which is made where there is none; part of the transaction."""
+    with connection.cursor() as cursor:
+        cursor.adbc_ingest(table, rows, mode="create_append")
+
+
+def do(connection: Any, statement: str) -> None:
+    """A statement without rows; part of the transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)

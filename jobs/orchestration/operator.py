@@ -217,7 +217,7 @@ def stage(
         approval=approval,
         outlets=[table(t) for t in publishes],
         doc_md=f"{spec.doc[0].upper()}{spec.doc[1:]}.\n\nReads {', '.join(spec.reads) or 'the source'}; "
-        f"writes {', '.join(spec.writes)}.",
+        f"writes {', '.join(spec.writes) or 'elsewhere'}.",
         retries=CRASH_TRIES - 1,
         retry_delay=CRASH_DELAY,
         execution_timeout=timedelta(minutes=config.load().timeouts.of(name)),

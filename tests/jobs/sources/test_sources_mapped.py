@@ -7,8 +7,6 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import adbc_driver_manager.dbapi
-import adbc_driver_postgresql.dbapi
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +22,7 @@ from jobs.lake.tables import RAW
 from jobs.mapping import ColumnMapping, TableMapping
 from jobs.sources import open_source
 from jobs.sources._columns import conformed
+from tests.jobs.databases import KINDS, address
 
 DAY = date(2026, 3, 2)
 VIEWS: dict[str, Any] = {
@@ -111,16 +110,10 @@ def test_a_csv_keeps_its_ids_and_its_lists(tmp_path: Path) -> None:
 
 
 # -- databases --------------------------------------------------------------------------------------------------------
-@pytest.fixture(params=["duckdb", "postgresql"])
+@pytest.fixture(params=KINDS)
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of a database with a table of views, `seen` a time with a zone, `local_seen` one without."""
-    url = f"duckdb://{tmp_path}/shop.duckdb"
-    if request.param == "postgresql":
-        url = os.environ.get("TIDEGATE_TEST_POSTGRES", "postgresql://postgres:postgres@127.0.0.1:5432/postgres")
-        try:
-            adbc_driver_postgresql.dbapi.connect(url).close()
-        except adbc_driver_manager.Error as error:
-            pytest.skip(f"needs PostgreSQL at TIDEGATE_TEST_POSTGRES or 127.0.0.1:5432: {error}")
+    url = address(request.param, tmp_path)
     name = f"views_{os.getpid()}"
     with warehouse.connected(SecretStr(url), read_only=False) as connection:
         with connection.cursor() as cursor:
