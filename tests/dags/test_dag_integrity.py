@@ -34,8 +34,8 @@ def test_the_graph_is_the_flow(dags: dict[str, Any]) -> None:
 
 
 def test_every_stage_has_a_task(dags: dict[str, Any]) -> None:
-    """A stage that no DAG runs is a stage that silently does nothing."""
-    assert {task.task_id for dag in dags.values() for task in dag.tasks} >= set(STAGES)
+    """A stage that no DAG runs is a stage that silently does nothing; `export` has one where a database is named."""
+    assert {task.task_id for dag in dags.values() for task in dag.tasks} >= set(STAGES) - {"export"}
 
 
 @pytest.mark.parametrize("name", sorted(EDGES))
