@@ -159,7 +159,7 @@ def test_a_stage_reads_no_day_it_does_not_declare(watched: Watched, stage: str) 
 
 
 def test_every_column_of_the_lake_has_a_reader(watched: Watched) -> None:
-    """What nobody reads is not kept; what is kept for people and for monitoring is named here. `export` reads to pass on."""
+    """What nobody reads is not kept; what is kept for people and monitoring is named here; `export` only passes on."""
     for_people = {"quarantine", "profiles", "retrieval_negatives", "serving_reports", "readouts", "reevaluations"}
     only_checked = {"requests": {"user_id", "surface", "policy"}, "users": {"created_at"}}  # by the suites
     only_checked["feedback"] = FURTHER["attribute", "feedback"] - {"feedback_id", "event_time"}
