@@ -478,6 +478,7 @@ def test_a_shadow_is_asked_and_captured_and_shown_to_nobody(tmp_path: Path, popu
             client.control.delete_model(ModelName="b")
         client.control.create_endpoint(EndpointName="tidegate", EndpointConfigName="s")
         described = client.settled()
+        assert described["EndpointStatus"] == "InService", described.get("FailureReason")
         assert [v["VariantName"] for v in described["ProductionVariants"]] == ["a"]
         assert [(v["VariantName"], v["CurrentWeight"]) for v in described["ShadowProductionVariants"]] == [("b", 50.0)]
         Awkward.error = RuntimeError("out of cheese")
