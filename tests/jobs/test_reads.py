@@ -7,6 +7,7 @@ stage takes its one-process way (Spark reads the same lists of columns, and its 
 import importlib
 import json
 import os
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from jobs.lake.tables import LAKE
 from jobs.monitor import replay
 from jobs.serving.sagemaker import Endpoint
 from tests.exactly_once.small_world import DATA, DAY, EARLY, FIRST, MODEL, SERVING, TRAINED, SmallWorld
+from tests.jobs.small_lake import empty_mlflow
 
 DECLARED = {
     "TIDEGATE__EXPERIMENTS": json.dumps(
@@ -79,18 +81,19 @@ class Watched:
 
 def in_service(endpoint: Endpoint) -> None:
     """Wait until the process listens."""
-    for _ in range(300):
+    for _ in range(1500):
         with suppress(NotReady):
             endpoint.serving()
             return
         time.sleep(0.2)
-    raise TimeoutError("the endpoint needs to listen within a minute; it did not")
+    raise TimeoutError("the endpoint needs to listen within five minutes; it did not")
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """What a chain of two days read."""
     world = SmallWorld(tmp_path_factory.mktemp("reads"))
+    shutil.copy(empty_mlflow(tmp_path_factory.getbasetemp()), world.home / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         watch = Watched(world.home / "lake", patch)
 

@@ -20,6 +20,7 @@ from jobs.monitor import job
 from jobs.promote import job as promote
 from jobs.serving import captured
 from jobs.serving.answer import Answer, Placement
+from tests.jobs.kept_lake import Kept
 from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import (
     DAY,
@@ -32,7 +33,6 @@ from tests.jobs.small_lake import (
     publish_all,
     publish_features,
     publish_served,
-    settings,
     users,
 )
 
@@ -44,10 +44,8 @@ AGEING = 0.2
 RANKERS = {"popularity": popularity(), "logistic": linear(1.0, age=AGEING)}
 
 
-@pytest.fixture
-def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A promoted and deployed challenger, and a live day served by it."""
-    made = settings(tmp_path, tmp_path_factory.getbasetemp(), gate__bootstrap_replicates="50")
+def deployed(made: Config) -> None:
+    """A promoted and deployed challenger, and the features of a live day that it serves."""
     world = World()
     publish_all(made, world, n=100)
     publish_candidates(made, RANKERS, "logistic")
@@ -60,7 +58,17 @@ def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
         publish_features(made, world, day)
         publish(made, "items", items(world), day=str(day))
         publish(made, "users", users(world), day=str(day))
-    return made
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    home, session = tmp_path_factory.mktemp("deployed"), tmp_path_factory.getbasetemp()
+    return Kept.of(home, session, deployed, gate__bootstrap_replicates="50", gate__max_latency_ms="10000")
+
+
+@pytest.fixture
+def config(kept: Kept, tmp_path: Path) -> Config:
+    return kept.again(tmp_path)
 
 
 def in_time(at: datetime) -> str:
@@ -132,7 +140,7 @@ def test_what_serves_as_judged_raises_no_alarm_of_skew(config: Config) -> None:
     assert counts["alarmed"] == {str(LIVE_DAY): ["fallback_share"]}
 
 
-def test_an_alias_moved_by_hand_is_told(config: Config, tmp_path: Path) -> None:
+def test_an_alias_moved_by_hand_is_told(config: Config) -> None:
     """On a day without traffic too; it changes nothing, and an MLflow that is away costs the figure alone."""
     publish_served(config, World(), LIVE_DAY, 20, "another", 0.4)
     assert monitored(config)["alarmed"] == {str(LIVE_DAY): []}
