@@ -68,7 +68,8 @@ def html(day: date, past: Past, found: Sequence[Incident], model: str) -> str:
     rows = [row for row in past.rows if row["day"] == str(day)]
     asked = [row for row in rows if row["p_value"] is not None or row["bound_high"] is not None or row["state"]]
     groups = [_group(cause.name, [row for row in asked if cause_of(row["metric"]) == cause], past) for cause in CAUSES]
-    groups.sort(key=lambda group: not any(line.state for line in group.top))
+    order = {one.cause.name: number for number, one in enumerate(found)}
+    groups.sort(key=lambda group: order.get(group.name, len(order)))
     return template(Path(__file__).with_name("report.html")).render(
         day=day,
         model=model,
