@@ -165,7 +165,9 @@ class ValidationSettings(Settings):
 
 
 class SurfaceLabelSettings(Settings):
-    """What a click is on one surface: what `clicked` says of its impressions, to training, evidence and monitoring."""
+    """What a click and a conversion are on one surface: what `clicked` and `converted` say of its impressions, to
+    training, evidence and monitoring.
+    """
 
     click: str | None = Field(
         None, description="a binary outcome of `outcomes` whose events count there in place of clicks; none: clicks do"
@@ -173,11 +175,19 @@ class SurfaceLabelSettings(Settings):
     click_window_days: int | None = Field(
         None, ge=1, description="impression to that event, at most the general one; not set: the general one"
     )
+    window_days: int | None = Field(
+        None, ge=1, description="click to purchase, at most the general one; not set: the general one"
+    )
 
     @property
     def span(self) -> timedelta | None:
         """Impression to that event; None: as everywhere."""
         return None if self.click_window_days is None else timedelta(days=self.click_window_days)
+
+    @property
+    def to_purchase(self) -> timedelta | None:
+        """Click to purchase; None: as everywhere."""
+        return None if self.window_days is None else timedelta(days=self.window_days)
 
 
 class AttributionSettings(Settings):
@@ -195,18 +205,21 @@ class AttributionSettings(Settings):
         2, ge=0, description="how many days late an event may come, and how many apart two copies of one may lie"
     )
     surfaces: dict[str, SurfaceLabelSettings] = Field(
-        {}, description="label rules of surfaces by name: click, click_window_days; a mapping, given whole"
+        {}, description="label rules of surfaces by name: click, click_window_days, window_days; a mapping, given whole"
     )
 
     @model_validator(mode="after")
     def _no_surface_waits_longer(self) -> Self:
-        """Or a dataset's embargo would not close its clicks."""
+        """Or a dataset's embargo would not close its clicks, nor anything ask again for its conversions."""
         for name, own in self.surfaces.items():
-            if own.span is not None and own.span > self.to_click:
-                raise ValueError(
-                    f"surfaces: {name}.click_window_days must be at most the window of all, {self.to_click}; "
-                    f"found {own.click_window_days}"
-                )
+            for setting, mine, most in (
+                ("click_window_days", own.span, self.to_click),
+                ("window_days", own.to_purchase, self.to_purchase),
+            ):
+                if mine is not None and mine > most:
+                    raise ValueError(
+                        f"surfaces: {name}.{setting} must be at most the window of all, {most}; found {mine.days}"
+                    )
         return self
 
     @model_validator(mode="after")

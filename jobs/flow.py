@@ -149,6 +149,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         encodings           past   *
         items               newest item_id attributes removed
         users               newest user_id attributes
+        candidates          ever   bundle_sha256 run_id
         evidence            ever   *
         deployments         ever   *"""),
     _stage("experiment", "the endpoint's requests against the logging policy's, with honest intervals",

@@ -117,8 +117,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         # A watch, which runs as `deploy`, has the answers of its step given again; here they are the champion's.
         watch.stage, settings = "deploy", config.load(world.env())
         watching = Run(STAGES["deploy"], settings, DAY)
-        again = replay.of_bundle(watching, ledger.released(watching)[-1], DAY)
-        assert again is not None
+        [(_, again)] = replay.of_day(watching, DAY, ledger.released(watching)[-1:])
         assert again.compared, again
         assert again.share == 0, again
         for stage in MODEL:

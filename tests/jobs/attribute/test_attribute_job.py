@@ -11,7 +11,7 @@ import pytest
 
 from jobs import config
 from jobs.attribute import core, job
-from jobs.config import AttributionSettings, Config
+from jobs.config import AttributionSettings, Config, SurfaceLabelSettings
 from jobs.errors import NotReady
 from jobs.flow import STAGES
 from jobs.lake.run import Run
@@ -242,8 +242,8 @@ def test_spark_is_the_core(settings: Config, tmp_path: Path) -> None:
         for path, part in zip(files[table], (rows.slice(0, half), rows.slice(half)), strict=True):
             pq.write_table(part, path)
     with session(settings.spark, "test") as spark:
-        for model in ("last_click", "time_decay"):
-            rules = AttributionSettings(model=model)
+        for model, surfaces in (("last_click", {}), ("time_decay", {"home": SurfaceLabelSettings(window_days=2)})):
+            rules = AttributionSettings(model=model, surfaces=surfaces)
             labels, earned = core.attribute(**found, settings=rules, outcomes=DECLARED)
             assert pc.count(labels.column("conversion_superseded")).as_py() > 0
             days = sorted(set(labels.column("event_time").cast(pa.date32()).cast(pa.string()).to_pylist()))
