@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from jobs.lake.findings import figures, finding_note
-from jobs.serving.answer import Answer
+from jobs.serving.answer import Answer, Mix
 from models.evaluation.estimate import Estimate
 from models.experiments.assignment import unit_of
 from models.experiments.interleaving import NO_RANK, balanced_credit, preferences
@@ -36,7 +37,9 @@ def rows(
     known = [(user, answer) for user, answer in pages if answer.mix is not None and answer.request_id in shown]
     credits = np.zeros((len(known), len(settings.arms)))
     for at, (_, answer) in enumerate(known):
-        credits[at] = _credit(answer, clicks)
+        if answer.mix is not None:
+            clicked = [(answer.request_id, place.item_id) in clicks for place in answer.items]
+            credits[at] = _credit(answer.mix, np.array(clicked, bool))
     units = [unit_of(user, answer.request_id, frozenset(settings.shared_ids)).key for user, answer in known]
     _, users = np.unique(np.array(units, str), return_inverse=True)
     found = preferences(credits, users.astype(np.int64), settings.confidence)
@@ -67,12 +70,8 @@ def bundles(pages: Sequence[tuple[str | None, Answer]]) -> list[tuple[str, str]]
     ]
 
 
-def _credit(answer: Answer, clicks: Collection[tuple[str, str]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """(arms,) what the clicks of a page are worth."""
-    clicked = np.array([(answer.request_id, place.item_id) in clicks for place in answer.items], bool)
-    mix = answer.mix
-    if mix is None or not len(clicked):
-        return np.zeros(1)
+def _credit(mix: Mix, clicked: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(arms,) what the clicks (k,) of a page are worth."""
     if mix.ranks is None:
         return np.asarray(np.array(mix.worth, float)[clicked].sum(axis=0))
     ranks = [[NO_RANK if rank is None else rank for rank in place] for place in mix.ranks]
