@@ -155,6 +155,8 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
     _stage("experiment", "the endpoint's requests against the logging policy's, with honest intervals",
            writes="readouts", reads="""
         impressions         past   impression_id request_id event_time user_id item_id surface device policy
+        requests            past   request_id
+        quarantine          past   row_key payload
         labels              past   * -request_id -event_time -known_at -user_id -item_id -conversion_credit -outcomes
         delay_curves        past   group age_days share
         evidence            past   candidate_id document

@@ -78,12 +78,16 @@ def of_day(folder: Path, endpoint: str, day: date) -> Iterator[Said]:
 def _said(text: str, endpoint: str) -> Said | None:
     try:
         line = json.loads(text)
-        at, answer = datetime.fromisoformat(line["at"]), answer_of(line["response"])
-        said = Said(at, float(line["ms"]), answer, {**line["request"]})
-        mine = line["endpoint"] == endpoint
+        said, mine = _answered(line), line["endpoint"] == endpoint
     except (ValueError, LookupError, TypeError):
         return None
-    return said if mine and answer.mix is None else None
+    return said if mine and said.answer.mix is None else None
+
+
+def _answered(line: Mapping[str, Any]) -> Said:
+    """Raises ValueError, LookupError or TypeError for a line that is no answer."""
+    at, answer = datetime.fromisoformat(line["at"]), answer_of(line["response"])
+    return Said(at, float(line["ms"]), answer, {**line["request"]})
 
 
 def lines(folder: Path) -> Iterator[str]:
@@ -126,8 +130,11 @@ def _row(answer: Answer, place: Placement) -> dict[str, Any]:
 
 
 EXPOSED = pa.schema(
-    [(name, pa.string()) for name in ("request_id", "user_id", "experiment", "arm", "unit")] + [("ms", pa.float64())]
+    [(name, pa.string()) for name in ("request_id", "user_id", "experiment", "arm", "unit", "candidate_id")]
+    + [(name, pa.string()) for name in ("surface", "device")]
+    + [("ms", pa.float64()), ("at", pa.timestamp("us", "UTC"))]
 )
+"""`at`: on the clock of the events."""
 
 
 def exposed(captured: Iterable[str]) -> pa.Table:
@@ -137,12 +144,20 @@ def exposed(captured: Iterable[str]) -> pa.Table:
         if '"exposures":[' not in text.replace(" ", ""):
             continue
         try:
-            line = json.loads(text)
-            answer = answer_of(line["response"])
-            said = {"request_id": answer.request_id, "user_id": line["request"].get("user_id"), "ms": float(line["ms"])}
-        except (ValueError, LookupError, TypeError):
+            said = _answered(json.loads(text))
+            asked = {
+                "request_id": said.answer.request_id,
+                "user_id": said.user_id,
+                "candidate_id": said.answer.bundle_version,
+                "surface": said.request.get("surface"),
+                "device": (said.request.get("context") or {}).get("device"),
+                "ms": said.ms,
+                "at": said.asked_at,
+            }
+        except (ValueError, LookupError, TypeError, AttributeError):
             continue
-        rows += [{**said, "experiment": of.experiment, "arm": of.arm, "unit": of.unit} for of in answer.exposures or ()]
+        seen = said.answer.exposures or ()
+        rows += [{**asked, "experiment": of.experiment, "arm": of.arm, "unit": of.unit} for of in seen]
     return pa.Table.from_pylist(rows, EXPOSED)
 
 
