@@ -20,7 +20,7 @@ DAY = FIRST
 SMALL = {"world.requests_per_day": "20", "world.users": "50", "world.items": "50", "world.live_share": "0"}
 STAGES = ("ingest", "validate", "attribute", "featurize")
 TABLES = ("impressions", "clicks", "labels", "user_features", "item_features", "quarantine")
-MOST_REQUESTS = 350
+MOST_REQUESTS = 280
 """Of a validation of a day of a few rows, tables with two commits each; each raw file is asked for once."""
 
 
