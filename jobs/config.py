@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 from jobs.errors import Misconfigured
 from jobs.flow import EXPORTED, STAGES, VALIDATED
 from jobs.mapping import TableMapping
-from jobs.places import Folder, Placed
+from jobs.places import NO_SCHEME, Folder, Placed
 from models.experiments.assignment import conflicts
 from models.experiments.settings import ExperimentSettings
 from models.settings import (
@@ -77,7 +77,7 @@ class SourceSettings(Settings):
     """Where raw events come from; `parquet` means a team's loggers already write the raw lake."""
 
     name: str = Field("simulated", description="a file of jobs/sources: open-bandit is open_bandit.py")
-    data: Annotated[Folder | None, NO_ROW] = Field(
+    data: Annotated[Path | None, NO_SCHEME, NO_ROW] = Field(
         None, description="folder of a real log's files; the simulated world needs none"
     )
     live: Annotated[bool | None, NO_ROW] = Field(

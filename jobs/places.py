@@ -326,6 +326,8 @@ Placed = Annotated[Place, PlainValidator(_place), PlainSerializer(str, return_ty
 """A setting that names a place."""
 Folder = Annotated[Path, BeforeValidator(_folder)]
 """A setting that names a folder of this machine, and can name no other."""
+NO_SCHEME = BeforeValidator(lambda address: None if address is None else _folder(address))
+"""As `Folder`, of a setting that may be None."""
 
 
 # -- folders as one ---------------------------------------------------------------------------------
