@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from models.evaluation.estimate import Estimate, Refusal, upper_tail
 from models.experiments.rules import Method
@@ -107,7 +107,7 @@ def preferences(credits: Floats, users: Ints, confidence: float) -> list[Estimat
         value = float(gaps.sum() / sums.sum())
         errors = (gaps - value * sums) / sums.sum()
         stderr = float(np.sqrt((errors**2).sum() * told / (told - 1)))
-        reach = float(student.ppf(upper, told - 1)) * stderr
+        reach = float(stdtrit(told - 1, upper)) * stderr
         found.append(Estimate(value, stderr, value - reach, value + reach, len(pages), float(told)))
     return found
 
