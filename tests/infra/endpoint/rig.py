@@ -340,6 +340,7 @@ class Direct:
 def settings(folder: Path, **overrides: str) -> config.Config:
     """Test settings with the endpoint's state below `folder` and a timer that a busy machine keeps."""
     environ = {"TIDEGATE__ENDPOINT__STATE": str(folder / "state"), "TIDEGATE__ENDPOINT__TIMEOUT_MS": "5000"}
+    environ["TIDEGATE__ENDPOINT__HUNG_SECONDS"] = "60"
     return config.load({"TIDEGATE_ENV": "test", **environ, **{f"TIDEGATE__{k}": v for k, v in overrides.items()}})
 
 
