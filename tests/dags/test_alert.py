@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.orchestration import operator
@@ -199,6 +199,7 @@ def test_it_quotes_the_sentence_that_matters(error: object, told: str) -> None:
     assert told in message(failed(error))
 
 
+@settings(deadline=None)  # the first call imports
 @given(st.text(max_size=4_000), st.lists(st.text(max_size=60), max_size=80))
 def test_whatever_an_error_says_slack_is_told_and_nobody_is_called(text: str, figures: list[str]) -> None:
     """Control characters, lone surrogates and markup come with data: `<!channel>` in a name must stay a name."""
