@@ -115,10 +115,10 @@ def up(name: str, source: str, data: Path | None) -> int:
         _say(f"nothing waits for you yet: {days.first}..{days.eve} is being processed and a model trained;")
         _say(f"follow it: tail -f {stack.log('pilot')}   (it says whether the gate asks an approver, and where)")
     elif airflow is None:
-        _say(f"{people.MANAGER} is your own, so nothing was started: trigger daily_data with Since {days.first}, Day")
+        _say(f"{people.MANAGER} is your own, so no run was started: trigger daily_data with Since {days.first}, Day")
         _say(f"{days.eve}, then weekly_training with that Day")
     elif not waiting:
-        _say("nothing waits for you, and nothing was started: trigger a DAG with a Day of your choice")
+        _say("nothing waits for you, and no run was started: trigger a DAG with a Day of your choice")
     _say(f"stop with: python -m infra.stack down --name {name}")
     return 0
 

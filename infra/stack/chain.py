@@ -138,6 +138,8 @@ class Chain:
         self.say(f"  {done.line()}")
         if "chosen" in report:
             self.say(f"  {'':<10} {report['why']}")
+        for verdict in report.get("told", ())[:1]:
+            self.say(f"  {'':<10} {verdict}")
 
     def _answer(self, dag: str, run_id: str, task: str) -> None:
         if not self.answers:
