@@ -34,6 +34,7 @@ from infra.stack.demo import Days, history, new_day, overrides
 from infra.stack.memory import Peak
 from infra.stack.processes import Component, Stack, StackError
 from infra.stack.status import services, table
+from infra.stack.supervisor import Supervisor
 from infra.stack.watching import missing, watchers
 from jobs import config
 from jobs.config import ROOT
@@ -67,11 +68,12 @@ class Standing:
         airflow = [c for c in services if c.name.startswith("airflow")]
         others = [c for c in services if c not in airflow]
         self.stack.facts = {"urls": urls, "user": USER}
-        for component in others:
-            self.stack.start(component)
+        supervisor = Supervisor(self.layout.folder, self.stack.mark)
+        watchful = supervisor.component(others, airflow, self.environ)
+        self.stack.start(watchful)
         self.stack.run(migration(self.environ), MIGRATE_TIMEOUT_S)
-        for component in airflow:
-            self.stack.start(component)
+        self.stack.wait_healthy([watchful], START_TIMEOUT_S)
+        supervisor.begin(airflow)
         self.stack.wait_healthy(services, START_TIMEOUT_S)
         self.airflow.wait_for_dags(PARSE_TIMEOUT_S)
 

@@ -12,13 +12,14 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jobs.config import ROOT
 from jobs.lake.swap import swap
-from jobs.train.progress import Step
+from jobs.train.progress import Fitted, Step
 from models.rankers import EVERY_KIND
 from models.rankers.protocol import Ranker
 
@@ -32,8 +33,8 @@ class Finished:
     def __init__(self, bundles: Path, training: str) -> None:
         self.folder = bundles / f"{PREFIX}{training}"
 
-    def get(self, kind: str, made_of: Mapping[str, Any]) -> tuple[Ranker, list[Step]] | None:
-        """The ranker made of the very same, and its curve; None where there is none, or not whole."""
+    def get(self, kind: str, made_of: Mapping[str, Any]) -> Fitted | None:
+        """The ranker made of the very same; None where there is none, or not whole."""
         path = self._path(kind, made_of)
         try:
             record = json.loads((path / RECORD).read_text())
@@ -42,9 +43,18 @@ class Finished:
             return None
         if {name: _sha256(content) for name, content in files.items()} != record["files"]:
             return None
-        return EVERY_KIND[kind].from_files(files), [Step(**step) for step in record["steps"]]
+        began, ended = map(datetime.fromisoformat, record["took"])
+        steps = [Step(**step) for step in record["steps"]]
+        return Fitted(EVERY_KIND[kind].from_files(files), steps, (began, ended))
 
-    def put(self, kind: str, made_of: Mapping[str, Any], ranker: Ranker, steps: list[Step]) -> None:
+    def put(
+        self,
+        kind: str,
+        made_of: Mapping[str, Any],
+        ranker: Ranker,
+        steps: list[Step],
+        took: tuple[datetime, datetime],
+    ) -> None:
         """Keep a ranker that is done."""
         path = self._path(kind, made_of)
         draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -56,6 +66,7 @@ class Finished:
         record = {
             "files": {name: _sha256(content) for name, content in files.items()},
             "steps": [asdict(step) for step in steps],
+            "took": [at.isoformat() for at in took],
         }
         (draft / RECORD).write_text(json.dumps(record))
         swap(draft, path)

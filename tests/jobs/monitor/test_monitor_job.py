@@ -15,7 +15,7 @@ from jobs import tracking
 from jobs.backtest import job as backtest
 from jobs.config import Config
 from jobs.flow import FEATURES
-from jobs.lake.store import Lake
+from jobs.lake.store import Lake, midnight
 from jobs.monitor import job
 from jobs.promote import job as promote
 from jobs.serving import captured
@@ -212,8 +212,20 @@ def test_nothing_served_is_said_and_no_alarm(config: Config) -> None:
     found = report(config)
     assert found.keys() == {"served_impressions", "alias_moved"}, "who is champion is asked on such a day too"
     row = found["served_impressions"]
-    assert (row["value"], row["alarm"]) == (0.0, False)
+    assert (row["value"], row["alarm"]) == (0.0, False), "it went live today: on that day nothing could serve"
     assert "no impression" in row["note"]
+
+
+def test_a_day_on_which_what_was_live_answered_nothing_is_an_alarm(config: Config) -> None:
+    """It was "alarms: none": whoever reads that takes the endpoint for well."""
+    serve(config, live=0.0)
+    [row] = Lake(config.lake.root).read("promotions", [DAY]).to_pylist()
+    publish_ledger(config, live(row, at=midnight(LIVE_DAY)))
+    found = monitored(config)
+    assert found["alarmed"] == {str(LIVE_DAY): ["served_impressions"]}
+    [incident] = found["incidents"]
+    assert "served_impressions is 0" in incident["text"]
+    assert "was live when it began" in incident["text"]
 
 
 def test_without_a_capture_the_skew_is_unknown_not_zero(config: Config) -> None:

@@ -89,7 +89,7 @@ def test_trainings_compare_in_one_table(config: Config) -> None:
     job.run(a_run("train", config))
     publish_all(config, World(), day=DAY + timedelta(days=1), mode="warm", n=100)
     report = job.run(a_run("train", config, day=DAY + timedelta(days=1), mode="warm"))
-    with tracking._reached(config) as client:
+    with tracking.reached(config) as client:
         [experiment] = [e for e in client.search_experiments() if e.name == config.tracking.experiment]
         runs = client.search_runs([experiment.experiment_id])
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
