@@ -36,7 +36,7 @@ from infra.stack.processes import Component, Stack, StackError
 from infra.stack.status import services, table
 from infra.stack.supervisor import Supervisor
 from infra.stack.watching import missing, watchers
-from jobs import config
+from jobs import config, tracking
 from jobs.config import ROOT
 from jobs.errors import EXIT_OK, UsageError, run_as_command
 
@@ -141,7 +141,7 @@ def up(name: str, source: str, data: Path | None) -> int:
         stack.end()
         raise
     _say(f"Airflow   {layout.airflow}   log in as {USER} / {layout.password}")
-    _say(f"MLflow    {layout.mlflow}")
+    _say(f"MLflow    {tracking.models_url(standing.settings)}")
     _say(f"endpoint  {layout.endpoint}   (boto3: endpoint_url)")
     _say(_watching(stack.facts["urls"]))
     if fresh:

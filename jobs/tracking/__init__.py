@@ -17,6 +17,7 @@ from jobs.tracking.runs import (
     log_evidence,
     log_figures,
     log_ranker,
+    models_url,
 )
 from jobs.tracking.saved import Rows
 
@@ -32,6 +33,7 @@ __all__ = [
     "log_evidence",
     "log_figures",
     "log_ranker",
+    "models_url",
     "move_champion",
     "reached",
     "register",

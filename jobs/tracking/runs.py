@@ -141,6 +141,12 @@ def artifact_url(config: Config, run_id: str, path: str) -> str | None:
         return f"{uri}/#/experiments/{experiment}/runs/{run_id}/artifacts/{path}?{AS_MODELS}"
 
 
+def models_url(config: Config) -> str:
+    """Where a browser finds every model that was trained; `tracking.uri` is a server's."""
+    with reached(config) as client:
+        return f"{config.tracking.uri.rstrip('/')}/#/experiments/{_experiment(client, config)}/models?{AS_MODELS}"
+
+
 def _experiment(client: Any, config: Config) -> str:
     """The experiment's id; whoever comes first creates it, everybody else finds it."""
     from mlflow.exceptions import MlflowException
