@@ -16,7 +16,7 @@ USER = "demo"
 PORTS = 5
 """Of Airflow, MLflow, the endpoint and the two that watch."""
 MIGRATE_TIMEOUT_S = 120.0
-START_TIMEOUT_S = 600.0
+START_TIMEOUT_S = 180.0
 PARSE_TIMEOUT_S = 60.0
 
 
