@@ -191,7 +191,9 @@ def test_the_page_is_where_the_evidence_is_one_click_away(config: Config, monkey
 
     assert told(config.tracking.model_copy(update={"uri": "http://127.0.0.1:9"})) == str(path)
     with served_by_mlflow(config.tracking, monkeypatch) as served:
-        base, _, artifact = told(served).partition("/artifacts/")
+        address, _, view = told(served).partition("?")
+    base, _, artifact = address.partition("/artifacts/")
+    assert view == "workflowType=machine_learning", "else MLflow shows traces"
     assert base.startswith(f"{served.uri}/#/experiments/")
     assert artifact == f"evidence/reports/{LIVE_DAY}.html"
     client, run_id = MlflowClient(config.tracking.uri), base.rsplit("/", 1)[1]
