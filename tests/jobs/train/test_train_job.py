@@ -184,10 +184,10 @@ def test_a_dead_mlflow_leaves_no_half_candidate_and_costs_no_fit(config: Config,
     assert [path.name for path in config.bundles.iterdir()] == [f".checkpoints-full-{DAY}"], (
         "what the retry begins with"
     )
-    fitted = capsys.readouterr().err.count(" fitted in ")
+    capsys.readouterr()
     between = now()
     job.run(a_run("train", config))
-    assert capsys.readouterr().err.count("was finished by a try that was ended: taken as it is") == fitted == 4
+    assert capsys.readouterr().err.count("was finished by a try that was ended: taken as it is") == 4
     with tracking.reached(config) as client:
         [experiment] = [e for e in client.search_experiments() if e.name == config.tracking.experiment]
         rankers = client.search_runs([experiment.experiment_id], "tags.ranker != ''")
