@@ -21,8 +21,7 @@ from jobs.lake.swap import write_whole
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import numbers
 from jobs.outcomes import closes_on, immature_note, told_by, with_clicks
-from jobs.serving import captured
-from jobs.serving.capture import CAPTURE
+from jobs.serving import answered, captured
 from jobs.serving.served import served_by
 from models.experiments.assignment import Experiment
 from models.experiments.metrics import DAY
@@ -129,14 +128,14 @@ def _read(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
         cut,
         late_days,
     )
-    state, since = run.config.endpoint.state / CAPTURE, [of for of in days if of >= one.start]
+    endpoint, since = run.config.endpoint, [of for of in days if of >= one.start]
     if one.interleave:
-        pages = [page for of in since for page in captured.pages(captured.lines(state / f"date={of}"), one.name)]
+        pages = [page for of in since for page in captured.pages(answered.lines(endpoint, of), one.name)]
         shown = set(rows.filter(rows["labelled"])["request_id"].to_pylist())
         told = mixed.rows(one, pages, shown, mixed.clicked(rows))
         return readout.with_candidates(told, readout.answered(one, mixed.bundles(pages)))
     exposed = pa.concat_tables(
-        [captured.EXPOSED.empty_table(), *(captured.exposed(captured.lines(state / f"date={of}")) for of in since)]
+        [captured.EXPOSED.empty_table(), *(captured.exposed(answered.lines(endpoint, of)) for of in since)]
     )
     exposed = exposed.filter(pc.equal(exposed["experiment"], one.name))
     share, closes = _share(run, rows, cut.timestamp()), closes_on(min(cut, last), run.config.attribution, {})
