@@ -14,6 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.errors import KINDS
+from jobs.places import SCHEME, Place, parquet, place
 from jobs.spark import as_named
 
 BUCKET = "_bucket"
@@ -29,7 +30,24 @@ def read_parts(spark: SparkSession, paths: Sequence[str], schema: pa.Schema) -> 
     wanted = from_arrow_schema(schema)
     if not paths:
         return spark.createDataFrame([], wanted)
+    if any(path.startswith(SCHEME) for path in paths):
+        # A JVM reads S3 only with jars that Spark does not bring along.
+        return read_by_workers(spark, paths, lambda path: parquet(path).read(schema.names).cast(schema), schema)
     return spark.read.schema(wanted).parquet(*map(as_named, paths))
+
+
+def read_by_workers(
+    spark: SparkSession, paths: Sequence[Place | str], read: Callable[[Place], pa.Table], schema: pa.Schema
+) -> DataFrame:
+    """What `read` makes of each file, on the workers, as the columns of `schema`."""
+
+    def rows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for path in batch.column(0).to_pylist():
+                yield from fitted(read(place(path)), schema).to_batches()
+
+    listed = spark.createDataFrame([(str(path),) for path in paths], "path string")
+    return listed.mapInArrow(rows, from_arrow_schema(schema))
 
 
 def in_buckets(

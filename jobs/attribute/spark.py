@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -13,6 +12,7 @@ from jobs.asof.spark import Two, in_buckets, in_shared_buckets, read_parts
 from jobs.attribute import core
 from jobs.config import AttributionSettings
 from jobs.lake.tables import LAKE
+from jobs.places import Place
 
 BROADCAST_ROWS = 200_000
 """So many clicks without a known impression are sent to every worker rather than shuffled with all impressions."""
@@ -25,7 +25,7 @@ def write_labels(
     settings: AttributionSettings,
     outcomes: core.Outcomes,
     buckets: int,
-    folder: Path,
+    folder: Place,
 ) -> pa.Table:
     """Write the labels of `days` as `folder/day=…/part-….parquet`, one file a day, in the core's order.
 

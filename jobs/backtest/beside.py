@@ -1,7 +1,6 @@
 """All rankers of a training on the rows its challenger was judged on, for MLflow's table. Nothing is judged by it."""
 
 from datetime import date
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -11,6 +10,7 @@ from jobs.evidence.document import Document
 from jobs.evidence.scored import MEASURED, compared, scored
 from jobs.lake.run import Run
 from jobs.moment.identity import IDENTITY
+from jobs.places import place
 from models.evaluation.estimate import Estimate
 
 
@@ -21,10 +21,10 @@ def log(run: Run, trained: date, test: pa.Table, document: Document) -> None:
     """
     rows = run.read("candidates", where={"day": trained.isoformat(), "mode": run.mode}).to_pylist()
     mine = document.challenger.bundle_sha256
-    others = [row for row in rows if row["bundle_sha256"] != mine and Path(row["bundle"]).is_dir()]
+    others = [row for row in rows if row["bundle_sha256"] != mine and place(row["bundle"]).is_dir()]
     if not others:
         return
-    rankers = {row["ranker"]: bundle.load(Path(row["bundle"]), row["bundle_sha256"]).ranker for row in others}
+    rankers = {row["ranker"]: bundle.load(place(row["bundle"]), row["bundle_sha256"]).ranker for row in others}
     said = scored(test, rankers, IDENTITY.empty_table())
     champion = {name: of for name, of in core.figures(document).items() if name.startswith("champion.")}
     for row in others:

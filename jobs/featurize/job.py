@@ -8,11 +8,9 @@ it is `NotReady`. A day that comes online later than `features.available_after_h
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.asof.clock import late_minutes
 from jobs.errors import NotReady
@@ -24,9 +22,10 @@ from jobs.featurize.items import ItemCounts, item_features, overall
 from jobs.flow import FEATURES
 from jobs.lake.run import Run, now
 from jobs.moment.known import feature_days
+from jobs.places import Place, footer
 
 COUNTED = ("impressions", "clicks", "purchases")
-Data: TypeAlias = "pa.Table | Sequence[Path]"
+Data: TypeAlias = "pa.Table | Sequence[Place]"
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def run(run: Run) -> dict[str, Any]:
     snapshots = _item_snapshots(run, window)
     listed = [snapshots[max(d for d in snapshots if d <= day)] for day in run.days]
     history = in_order(category_history(list(snapshots.items())))
-    events = sum(pq.read_metadata(path).num_rows for paths in files.values() for path in paths)
+    events = sum(footer(path).num_rows for paths in files.values() for path in paths)
     engine = in_one_process if events < run.config.spark.from_rows else on_spark
     run.say(f"{events} events in {sum(map(len, files.values()))} files, {len(listed[-1])} items: {engine.__name__}")
     counted = engine(run, files, history, window)

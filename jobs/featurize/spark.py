@@ -4,25 +4,26 @@ Each user bucket is one call of `core.user_features`; it writes its own part fil
 staging folder and hands back their paths, so that the wide rows never travel through the JVM.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as fn
 
+from jobs.asof.spark import read_parts
 from jobs.featurize.categories import NO_SLOT
 from jobs.featurize.core import DAY_US, FEEDBACK, HOUR_US, PARTS, Window, day_number
 from jobs.featurize.encodings import CLICK_DAY, KEYS
 from jobs.featurize.events import FED, UserEvents
 from jobs.featurize.items import ItemCounts, Overall
 from jobs.featurize.users import user_features
-from jobs.spark import as_named
+from jobs.lake.tables import LAKE
+from jobs.places import Place, place, write_parquet
 
+EVENT_TYPES = {field.name: field.type for table in ("impressions", FEEDBACK) for field in LAKE[table].schema}
+"""Of the columns of events, which are the same in every table that has them."""
 Writer = Callable[[tuple[pa.Scalar, ...], pa.Table], pa.Table]
 
 
@@ -31,7 +32,7 @@ class Part:
     """One published-to-be part file."""
 
     day: date
-    path: Path
+    path: Place
     rows: int
 
 
@@ -84,7 +85,7 @@ def user_parts(
     history: pa.Table,
     prior: Overall,
     window: Window,
-    folder: Path,
+    folder: Place,
     buckets: int,
 ) -> list[Part]:
     """Writes `day=…/part-<bucket>.parquet` below `folder`, `buckets` of them per day at most, sorted by user inside."""
@@ -117,7 +118,7 @@ def user_parts(
     )
     write = _writer(folder, prior, window)
     found = events.groupBy("bucket").applyInArrow(write, "day string, path string, rows long").collect()
-    parts = [Part(date.fromisoformat(row["day"]), Path(row["path"]), int(row["rows"])) for row in found]
+    parts = [Part(date.fromisoformat(row["day"]), place(row["path"]), int(row["rows"])) for row in found]
     return sorted(parts, key=lambda part: part.path.as_posix())
 
 
@@ -131,7 +132,8 @@ def _fed(spark: SparkSession, paths: Sequence[str], window: Window) -> DataFrame
 
 def _known(spark: SparkSession, paths: Sequence[str], window: Window, *more: str) -> DataFrame:
     """Events that count for some feature day: item, user where there is one, event time, day known, `more`."""
-    frame = spark.read.parquet(*map(as_named, paths))
+    columns = ("item_id", "user_id", "event_time", "ingested_at", *more)
+    frame = read_parts(spark, paths, pa.schema([(name, EVENT_TYPES[name]) for name in columns]))
     event_day = fn.unix_date(fn.to_date("event_time"))
     last = day_number(window.days[-1])
     return (
@@ -148,7 +150,7 @@ def _known(spark: SparkSession, paths: Sequence[str], window: Window, *more: str
     )
 
 
-def _writer(folder: Path, prior: Overall, window: Window) -> Writer:
+def _writer(folder: Place, prior: Overall, window: Window) -> Writer:
     """What runs on a worker for one user bucket."""
 
     def write(key: tuple[pa.Scalar, ...], events: pa.Table) -> pa.Table:
@@ -158,10 +160,8 @@ def _writer(folder: Path, prior: Overall, window: Window) -> Writer:
             if not len(table):
                 continue
             path = folder / f"day={day.isoformat()}" / f"part-{key[0].as_py():05d}.parquet"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_name(f".{path.name}.{os.getpid()}")
-            pq.write_table(table, draft, coerce_timestamps="us")
-            draft.replace(path)  # a task that Spark runs twice writes the same rows; the file is whole either way
+            # A task that Spark runs twice writes the same rows; the file is whole either way.
+            write_parquet(table, path, coerce_timestamps="us")
             for name, value in (("day", day.isoformat()), ("path", str(path)), ("rows", len(table))):
                 found[name].append(value)
         return pa.table(found, schema=pa.schema([("day", pa.string()), ("path", pa.string()), ("rows", pa.int64())]))

@@ -1,7 +1,6 @@
 """The row a verdict becomes, and what a person reads before saying yes. No I/O."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from jobs.deployments.release import SHA_DIGITS
@@ -10,6 +9,7 @@ from jobs.evidence import pack, wording
 from jobs.evidence.document import Document, Estimated, Finding, Judgement
 from jobs.evidence.gain import Gain, gains
 from jobs.evidence.unknowns import power
+from jobs.places import Place
 from models.evaluation.choices import SIDES
 from models.evaluation.gate import VALUE
 from models.settings import METRICS_ONLY
@@ -42,7 +42,7 @@ def check_risk(existing: Iterable[Mapping[str, Any]], verdict: Mapping[str, Any]
             )
 
 
-def summary(found: Document, verdict: Judgement, page: str | Path) -> str:
+def summary(found: Document, verdict: Judgement, page: str | Place) -> str:
     """What the person who approves reads first, as Markdown: the verdict, seven figures, the reasons, the page.
 
     It ends with what a yes is bound to. `page` is a URL, or the path where there is none.
@@ -68,23 +68,40 @@ def summary(found: Document, verdict: Judgement, page: str | Path) -> str:
     return "\n\n".join(filter(None, lines)) + "\n"
 
 
+def told(found: Document, verdict: Judgement) -> list[str]:
+    """The same for a message that knows no tables, a line each: the verdict, then at most five figures."""
+    headline = f"{wording.VERDICTS[verdict.verdict]}: {' '.join(wording.headline(found, verdict).split())}"
+    figures = [
+        f"{name}: {before} → {challenger} ({difference})" for name, before, challenger, difference in _figures(found)
+    ]
+    return [headline, *figures]
+
+
 def _opponent(found: Document) -> str:
     champion = found.champion
     return f"`{champion.candidate_id}` (`{champion.bundle_sha256[:SHA_DIGITS]}`)" if champion.deployed else "no model"
 
 
-def _table(found: Document) -> str:
-    """What the challenger takes the place of, challenger and their difference in seven figures; gains in percent."""
+def _figures(found: Document) -> list[tuple[str, str, str, str]]:
+    """Name, what the challenger takes the place of, challenger and their difference; gains in percent."""
     rows = [
-        f"| Clicks per request, against {of.against} | {wording.of_side(of.other)} |"
-        f" {wording.of_side(found.value.challenger)} | {_gain(of)} |"
+        (
+            f"Clicks per request, against {of.against}",
+            *(wording.of_side(of.other), wording.of_side(found.value.challenger), _gain(of)),
+        )
         for of in gains(found)
     ]
     sides = {wording.metric(name): found.comparison[name] for name in SHOWN if name in found.comparison}
     rows += [
-        f"| {name} | {wording.of_side(of.champion)} | {wording.of_side(of.challenger)} | {_difference(of.difference)} |"
+        (name, wording.of_side(of.champion), wording.of_side(of.challenger), _difference(of.difference))
         for name, of in sides.items()
     ]
+    return rows
+
+
+def _table(found: Document) -> str:
+    """The figures, and how well both are calibrated."""
+    rows = [f"| {' | '.join(row)} |" for row in _figures(found)]
     calibrated = [found.calibration[side] for side in SIDES]
     rows.append(f"| Calibration | {' | '.join(wording.level(of.ratio) for of in calibrated)} | |")
     rows.append(f"| Calibration error | {' | '.join(wording.of_side(of.error) for of in calibrated)} | |")

@@ -3,13 +3,12 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from jobs.config import Config
+from jobs.places import Place
 from jobs.tracking.client import reached
 from jobs.tracking.saved import Rows, saved
 
@@ -33,7 +32,7 @@ class Dataset:
 
     name: str
     digest: str
-    path: Path
+    path: Place
     version: int
     profile: Mapping[str, float]
 
@@ -75,7 +74,7 @@ def end_training(
 def log_ranker(
     config: Config,
     candidate_id: str,
-    bundle: Path,
+    bundle: Place,
     rows: Rows | None,
     params: Mapping[str, object],
     metrics: Mapping[str, float],
@@ -222,11 +221,11 @@ def _log_input(client: Any, run_id: str, data: Dataset) -> None:
     client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
 
 
-def _log_model(client: Any, run_id: str, model_id: str, bundle: Path, rows: Rows | None) -> None:
+def _log_model(client: Any, run_id: str, model_id: str, bundle: Place, rows: Rows | None) -> None:
     """The model's files, and that the run made it; only then it is ready."""
     from mlflow.entities import LoggedModelOutput
 
-    with nullcontext(bundle) if rows is None else saved(model_id, run_id, bundle, rows) as folder:
+    with saved(model_id, run_id, bundle, rows) as folder:
         client.log_model_artifacts(model_id, str(folder))
     client.finalize_logged_model(model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])

@@ -1,7 +1,6 @@
 """A bundle as MLflow keeps a model: its files, the code that answers by them, the columns it asks for; no pickle."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.config import ROOT
+from jobs.places import Place, copied
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,28 +34,35 @@ class Rows:
 
 
 @contextmanager
-def saved(model_id: str, run_id: str, bundle: Path, rows: Rows) -> Iterator[Path]:
-    """A folder, while inside, that holds the bundle as the MLflow model `model_id`."""
+def saved(model_id: str, run_id: str, bundle: Place, rows: Rows | None) -> Iterator[Path]:
+    """A folder of this machine, while inside, that holds the bundle as the MLflow model `model_id`; without `rows` its
+    files alone.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlflow-") as folder:
+        files = copied(bundle, Path(folder) / "files")
+        if rows is None:
+            yield files
+            return
+        _save(Path(folder) / "model", model_id, run_id, files, rows)
+        yield Path(folder) / "model"
+
+
+def _save(folder: Path, model_id: str, run_id: str, files: Path, rows: Rows) -> None:
     import mlflow.pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
     asked = Schema([ColSpec(_type(rows.asked[name]), name, required=False) for name in rows.asked])
     signature = ModelSignature(asked, Schema([ColSpec(DataType.double, name) for name in rows.answers]))
-    folder = Path(tempfile.mkdtemp(prefix=".mlflow-", dir=bundle.parent))
-    try:
-        mlflow.pyfunc.save_model(
-            str(folder / "model"),
-            mlflow_model=Model(artifact_path="model", run_id=run_id, model_id=model_id, signature=signature),
-            python_model=os.fspath(rows.code),
-            artifacts={BUNDLE: str(bundle)},
-            input_example=rows.asked,
-            signature=signature,
-            pip_requirements=os.fspath(LOCK) if LOCK.is_file() else [],
-        )
-        yield folder / "model"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    mlflow.pyfunc.save_model(
+        str(folder),
+        mlflow_model=Model(artifact_path="model", run_id=run_id, model_id=model_id, signature=signature),
+        python_model=os.fspath(rows.code),
+        artifacts={BUNDLE: str(files)},
+        input_example=rows.asked,
+        signature=signature,
+        pip_requirements=os.fspath(LOCK) if LOCK.is_file() else [],
+    )
 
 
 def _type(column: "pd.Series[Any]") -> Any:

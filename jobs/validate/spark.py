@@ -14,28 +14,26 @@ One process decides one thing otherwise: two impressions of one id in different 
 at both.
 """
 
-import os
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial, reduce
 from operator import add
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, GroupedData, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.asof.spark import BUCKET, by_bucket, fitted, refusals
+from jobs.asof.spark import BUCKET, by_bucket, fitted, read_by_workers, refusals
 from jobs.flow import SNAPSHOTS
 from jobs.lake import raw
 from jobs.lake.parts import read_part
 from jobs.lake.tables import RAW
+from jobs.places import Place, write_parquet
 from jobs.validate import core, evaluate, facts, profile
 from jobs.validate.batch import NULLABLE_SHOWN, Before, Keys, Report, Rules, Verdict, Written, key_columns
 from jobs.validate.columns import ROW_ATTRIBUTES, filled, holds_nothing, shape, shaped
@@ -64,9 +62,9 @@ class Large:
     """A day's raw files by table, and where their part files go."""
 
     day: date
-    files: Mapping[str, Sequence[Path]]
+    files: Mapping[str, Sequence[Place]]
     fingerprints: Mapping[str, str]
-    folders: Mapping[str, Path]
+    folders: Mapping[str, Place]
     """Staging folders of the tables and of quarantine."""
 
 
@@ -87,7 +85,7 @@ class Judge:
     suites: Suites
     table: str
     day: date
-    folders: Mapping[str, Path]
+    folders: Mapping[str, Place]
 
     def neighbours(self, tables: Mapping[str, pa.Table], shown_before: pa.Table | None = None) -> Neighbours:
         """A bucket's share of the other tables; of snapshots none, since figures about those are `_references`."""
@@ -133,7 +131,7 @@ def _schema(table: str) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _read(suites: Suites, table: str, day: date, path: Path) -> pa.Table:
+def _read(suites: Suites, table: str, day: date, path: Place) -> pa.Table:
     """One file in the contract's columns; raises `Refused` where its columns or their values do not fit."""
     rows = raw.parse(path)
     fit = shaped(rows, RAW[table])
@@ -156,14 +154,14 @@ def _columns(suites: Suites, table: str, large: Large, report: Report) -> tuple[
     return suites.judge_columns(table, facts.of_columns(empty, names)), names
 
 
-def _is_empty(table: str, path: Path, column: str) -> bool:
+def _is_empty(table: str, path: Place, column: str) -> bool:
     return all(holds_nothing(group, RAW[table].columns[column].type) for group in raw.groups(path, column))
 
 
 def _frame(spark: SparkSession, suites: Suites, table: str, large: Large) -> DataFrame:
     """A table's rows, each file read by a worker."""
     day = large.day
-    return _read_by_workers(spark, large.files[table], lambda path: _read(suites, table, day, path), _schema(table))
+    return read_by_workers(spark, large.files[table], lambda path: _read(suites, table, day, path), _schema(table))
 
 
 def _earlier(spark: SparkSession, table: str, days: Sequence[Keys]) -> DataFrame:
@@ -171,23 +169,11 @@ def _earlier(spark: SparkSession, table: str, days: Sequence[Keys]) -> DataFrame
     names = key_columns(table)
     schema = pa.schema([_schema(table).field(name) for name in names])
     files = [path for keys in days if not isinstance(keys, pa.Table) for path in keys]
-    frame = _read_by_workers(spark, files, lambda path: read_part(path, table, names), schema)
+    frame = read_by_workers(spark, files, lambda path: read_part(path, table, names), schema)
     for keys in days:
         if isinstance(keys, pa.Table):
             frame = frame.unionByName(spark.createDataFrame(keys.cast(schema), from_arrow_schema(schema)))
     return frame
-
-
-def _read_by_workers(
-    spark: SparkSession, files: Sequence[Path], read: Callable[[Path], pa.Table], schema: pa.Schema
-) -> DataFrame:
-    def rows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for path in batch.column(0).to_pylist():
-                yield from fitted(read(Path(path)), schema).to_batches()
-
-    listed = spark.createDataFrame([(str(path),) for path in files], "path string")
-    return listed.mapInArrow(rows, from_arrow_schema(schema))
 
 
 # -- what snapshots list ------------------------------------------------------------------------------
@@ -196,8 +182,8 @@ def _read_by_workers(
 def _references(spark: SparkSession, large: Large) -> dict[str, Sums]:
     """The figures of `facts.REFERENCES` by table: every id that is named meets every id that is listed."""
 
-    def ids(table: str, of_file: Callable[[str, Path], pa.Table], schema: pa.Schema) -> DataFrame:
-        return _read_by_workers(spark, large.files[table], partial(of_file, table), schema)
+    def ids(table: str, of_file: Callable[[str, Place], pa.Table], schema: pa.Schema) -> DataFrame:
+        return read_by_workers(spark, large.files[table], partial(of_file, table), schema)
 
     named = reduce(DataFrame.unionByName, (ids(table, named_in, NAMED) for table in facts.REFERENCES))
     listed = reduce(DataFrame.unionByName, (ids(table, listed_in, LISTED) for table in SNAPSHOTS))
@@ -334,14 +320,11 @@ def _bucket(judge: Judge, bucket: int, rows: pa.Table, ids_before: pa.Array) -> 
     )
 
 
-def _write(rows: pa.Table, path: Path) -> tuple[Path, ...]:
+def _write(rows: pa.Table, path: Place) -> tuple[Place, ...]:
     """A part file, whole or not at all: a task that Spark runs twice writes the same rows again."""
     if not len(rows):
         return ()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(rows, draft, coerce_timestamps="us")
-    draft.replace(path)
+    write_parquet(rows, path, coerce_timestamps="us")
     return (path,)
 
 
