@@ -19,6 +19,7 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueT
 from feast.data_format import DeltaFormat
 from feast.types import Array, Float32, Float64, Int32, String
 
+from jobs.features.online import UNREAD
 from jobs.flow import FEATURES
 from jobs.lake.tables import LAKE, VALUES
 from jobs.places import Place
@@ -89,9 +90,9 @@ def views(lake: Place) -> dict[str, FeatureView]:
 
 
 def fields(table: str) -> list[Field]:
-    """The columns of a feature table as Feast's fields, as the table declares them."""
+    """The columns of a feature table that the endpoint reads as Feast's fields, as the table declares them."""
     columns = LAKE[table].columns
-    known = [name for name in columns if name not in (*LAKE[table].key, AVAILABLE_AT)]
+    known = [name for name in columns if name not in (*LAKE[table].key, AVAILABLE_AT, *UNREAD[table])]
     return [Field(name=name, dtype=TYPES[columns[name].type]) for name in known]
 
 

@@ -27,6 +27,7 @@ from infra.stack.processes import Component, Stack, StackError
 from infra.stack.standing import Standing, logs, session
 from infra.stack.status import services, table
 from infra.stack.watching import missing
+from jobs import tracking
 from jobs.config import ROOT
 from jobs.errors import EXIT_OK, UsageError, run_as_command
 
@@ -106,7 +107,7 @@ def up(name: str, source: str, data: Path | None) -> int:
     _say(f"Airflow   {layout.airflow}")
     for line in _who(standing):
         _say(f"          {line}")
-    _say(f"MLflow    {layout.mlflow}")
+    _say(f"MLflow    {tracking.models_url(standing.settings)}")
     _say(f"endpoint  {layout.endpoint}   (boto3: endpoint_url)")
     _say(_watching(stack.facts["urls"]))
     for subject in waiting:

@@ -12,7 +12,9 @@ from infra.stack.processes import StackError
 
 DAGS = ("daily_data", "weekly_training", "daily_warm_start", "promotion", "daily_monitoring")
 ALIVE = ("metadatabase", "scheduler", "dag_processor", "triggerer")
-TOKEN_SECONDS = 1800.0
+TOKEN, TOKEN_SECONDS = "/auth/token", 1800.0
+BACK_SECONDS = 180.0
+"""In which an Airflow that died is up again."""
 
 
 def loopback(timeout_s: float, base_url: str = "") -> httpx.Client:
@@ -121,22 +123,32 @@ class Airflow:
     def _call(self, method: str, path: str, missing: dict[str, Any] | None = None, **kwargs: Any) -> dict[str, Any]:
         if time.monotonic() - self._token_at > TOKEN_SECONDS:
             self._log_in()
-        try:
-            answer = self._http.request(method, path, **kwargs)
-        except httpx.HTTPError as error:
-            raise StackError(f"Airflow must answer {method} {path}; found {type(error).__name__}: {error}") from error
+        answer = self._answer(method, path, kwargs)
         if answer.status_code == httpx.codes.NOT_FOUND and missing is not None:
             return missing
         if answer.is_error:
             raise StackError(f"Airflow must accept {method} {path}; found {answer.status_code}: {answer.text[:500]}")
         return dict(answer.json())
 
+    def _answer(self, method: str, path: str, said: dict[str, Any]) -> httpx.Response:
+        """What Airflow answers, while it may be starting again: what does nothing twice is asked once more."""
+        deadline = time.monotonic() + BACK_SECONDS
+        while True:
+            try:
+                return self._http.request(method, path, **said)
+            except httpx.HTTPError as error:
+                harmless = isinstance(error, httpx.ConnectError) or method == "GET" or path.endswith(TOKEN)
+                if not harmless or time.monotonic() > deadline:
+                    found = f"{type(error).__name__}: {error}"
+                    raise StackError(f"Airflow must answer {method} {path}; found {found}") from error
+                time.sleep(1)
+
     def _log_in(self) -> None:
         if self._password is None:
-            answer = _probe.get(f"{self.url}/auth/token", timeout=60)
+            answer = self._answer("GET", f"{self.url}{TOKEN}", {})
         else:
             body = {"username": self.user, "password": self._password}
-            answer = _probe.post(f"{self.url}/auth/token", json=body, timeout=60)
+            answer = self._answer("POST", f"{self.url}{TOKEN}", {"json": body})
         if answer.is_error:
             raise StackError(f"Airflow must log {self.user} in; found {answer.status_code}: {answer.text[:300]}")
         self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"

@@ -16,8 +16,9 @@ from infra.stack.processes import StackError
 POLL_SECONDS = 1.0
 APPEAR_SECONDS = 60.0
 RUN_SECONDS = 1800.0
-FAILED = {"failed", "upstream_failed", "up_for_retry", "up_for_reschedule"}
-"""A first failure is enough: whoever watches should not wait ten minutes for a retry or an input that is late."""
+FAILED = {"failed", "upstream_failed"}
+TRIED_AGAIN = {"up_for_retry", "up_for_reschedule"}
+"""Whoever watches should not wait ten minutes for a retry or an input that is late: it counts as failed."""
 
 WATCH = "watch_"
 """Begins the name of a task that looks at a release until it has seen enough."""
@@ -68,7 +69,8 @@ class Chain:
     say: Callable[[str], None]
     check: Callable[[], None]
     answers: bool = True
-    """Approve as the session's user; otherwise the approval is left to a person."""
+    """Somebody watches: approve as the session's user, and end with the first failure. Otherwise the approval is left
+    to a person, and tasks are tried again as Airflow does."""
     finished: list[Finished] = field(default_factory=list)
 
     def trigger(self, dag: str, conf: Mapping[str, Any], partition_key: str | None = None) -> None:
@@ -106,7 +108,7 @@ class Chain:
             self.check()
             state = self.airflow.run(dag, run_id)["state"]  # before its tasks: none can finish unseen in between
             for task in sorted(self.airflow.tasks(dag, run_id), key=lambda t: t["end_date"] or ""):
-                if task["state"] in FAILED and not _watches(task):
+                if self._has_failed(task):
                     raise ChainFailed(self._failure(dag, run_id, task))
                 if task["state"] == "awaiting_input" and task["id"] not in asked:
                     asked.add(task["id"])  # another try asks anew
@@ -119,6 +121,11 @@ class Chain:
             if state == "failed" or time.monotonic() > deadline:
                 raise ChainFailed(f"{dag} must succeed within {RUN_SECONDS:.0f} s; {run_id} is {state}: {self.logs}")
             time.sleep(POLL_SECONDS)
+
+    def _has_failed(self, task: Mapping[str, Any]) -> bool:
+        """With nobody watching a task may be tried again; a watch waits for what it is there to wait for."""
+        waits = task["state"] == "up_for_reschedule" and task["task_id"].startswith(WATCH)
+        return task["state"] in FAILED or (self.answers and task["state"] in TRIED_AGAIN and not waits)
 
     def _note(self, dag: str, run_id: str, task: Mapping[str, Any]) -> None:
         name, state = task["task_id"], task["state"]
@@ -162,11 +169,6 @@ class Chain:
         tries = sorted(folder.glob("attempt=*.log"))
         why = _sentence(tries[-1]) if tries else "it left no log"
         return f"{dag}.{task['task_id']} failed ({task['state']}): {why}; its log: {tries[-1] if tries else folder}"
-
-
-def _watches(task: Mapping[str, Any]) -> bool:
-    """Whether it waits for what a watch is there to wait for."""
-    return bool(task["state"] == "up_for_reschedule" and task["task_id"].startswith(WATCH))
 
 
 def _sentence(log: Path) -> str:

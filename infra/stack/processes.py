@@ -19,8 +19,14 @@ from jobs.errors import TidegateError
 
 MARK = "TIDEGATE_STACK"
 """Environment variable every process of a stack carries, its own children included, whoever their parent is by now."""
+SUPERVISOR = "supervisor"
+"""What starts services again that die (`infra.stack.supervisor`)."""
 LAUNCHER = "launcher"
 """The process that starts the others; what else it may have started is not the stack's."""
+SERVICES = "services"
+"""The folder of a stack in which supervised services write down who they are."""
+MOST_STARTS = 3
+"""A service that is down after so many is not about to come up."""
 GRACE_SECONDS = 6.0
 START_TIME_SLACK = 1.0
 """psutil's start times of one process differ by rounding; another process with its id would differ by far more."""
@@ -133,19 +139,20 @@ class Stack:
                 time.sleep(0.5)
 
     def check(self) -> None:
-        """Raises `StackError` when a component this launcher started has died."""
+        """Raises `StackError` when a component this launcher started has died, a service again and again."""
         for name, child in self._children.items():
             code = child.poll()
             if code not in (None, 0):
                 raise StackError(f"{name} must keep running; it ended with {code}; its log: {self.log(name)}")
+        for record in records(self.folder):
+            if record.starts > MOST_STARTS and not record.alive:
+                tried = f"it was started {record.starts} times"
+                raise StackError(f"{record.name} must keep running; {tried}; its log: {self.log(record.name)}")
 
     def alive(self) -> Iterator[psutil.Process]:
-        """The recorded processes that still run, by id and start time: a reused id is somebody else."""
-        for entry in self.processes:
-            with suppress(psutil.NoSuchProcess):
-                process = psutil.Process(entry["pid"])
-                if abs(process.create_time() - entry["started"]) < START_TIME_SLACK and _runs(process):
-                    yield process
+        """The recorded processes that still run."""
+        found = (lives(entry["pid"], entry["started"]) for entry in self.processes)
+        return (process for process in found if process is not None)
 
     def tree(self) -> list[psutil.Process]:
         """Every live process of this stack: the recorded ones, all below them, and orphans that carry its mark."""
@@ -162,8 +169,16 @@ class Stack:
         return [p for p in found.values() if _runs(p)]
 
     def end(self) -> int:
-        """End every process of the stack but this one: politely, then not; returns how many there were."""
-        ended = 0
+        """End every process of the stack but this one: politely, then not; returns how many there were.
+
+        The supervisor first: it would start again what is ended.
+        """
+        ended = len(self.tree())
+        supervisors = [lives(entry["pid"], entry["started"]) for entry in self.processes if entry["name"] == SUPERVISOR]
+        for process in filter(None, supervisors):
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+                psutil.wait_procs([process], timeout=2 * GRACE_SECONDS)
         for grace, polite in ((GRACE_SECONDS, True), (3.0, False), (3.0, False)):
             others = [p for p in self.tree() if p.pid != os.getpid()]
             if not others:
@@ -198,6 +213,35 @@ class Stack:
 
     def _json(self) -> str:
         return json.dumps({"mark": self.mark, "processes": self.processes, "facts": self.facts}, indent=1)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A supervised service as it was last started, and how often it was (`infra.stack.service`)."""
+
+    name: str
+    pid: int
+    started: float
+    starts: int
+
+    @property
+    def alive(self) -> bool:
+        """Whether that very process lives."""
+        return lives(self.pid, self.started) is not None
+
+
+def records(folder: Path) -> list[Record]:
+    """Of every supervised service of a stack, by name."""
+    return [Record(**json.loads(path.read_text())) for path in sorted((folder / SERVICES).glob("*.json"))]
+
+
+def lives(pid: int, started: float) -> psutil.Process | None:
+    """The process of this id that was started then, where it still runs: a reused id is somebody else."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        if abs(process.create_time() - started) < START_TIME_SLACK and _runs(process):
+            return process
+    return None
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -18,6 +18,7 @@ from infra.stack.components import (
 )
 from infra.stack.demo import Days
 from infra.stack.processes import Stack, StackError
+from infra.stack.supervisor import Supervisor
 from infra.stack.watching import watchers
 from jobs import config
 
@@ -55,12 +56,13 @@ class Standing:
         others = [c for c in services if c not in airflow]
         self.stack.facts = {"urls": urls}
         self.say(f"starting {', '.join(c.name for c in others)}, and Airflow's database")
-        for component in others:
-            self.stack.start(component)
+        supervisor = Supervisor(self.layout.folder, self.stack.mark)
+        watchful = supervisor.component(others, airflow, self.environ)
+        self.stack.start(watchful)
         self.stack.run(migration(self.environ), MIGRATE_TIMEOUT_S)
         done("Airflow's database is there; starting Airflow")
-        for component in airflow:
-            self.stack.start(component)
+        self.stack.wait_healthy([watchful], START_TIMEOUT_S)
+        supervisor.begin(airflow)
         for component in others:
             self.stack.wait_healthy([component], START_TIMEOUT_S)
             done(f"{component.name} is ready")

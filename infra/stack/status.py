@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from rich.table import Table
 
-from infra.stack.processes import LAUNCHER, Stack
+from infra.stack.processes import LAUNCHER, Record, Stack, records
 
 ENDS = ("airflow-db", "pilot")
 """These do one thing and end; that they have ended is no fault."""
@@ -14,7 +14,7 @@ ENDS = ("airflow-db", "pilot")
 
 @dataclass(frozen=True)
 class Service:
-    """One recorded process and how it stands."""
+    """One process of a stack and how it stands."""
 
     name: str
     pid: int
@@ -25,6 +25,8 @@ class Service:
     address: str
     log: str
     """Below the stack's folder."""
+    deaths: int = 0
+    """How often it was started again."""
 
     @property
     def well(self) -> bool:
@@ -40,28 +42,31 @@ class Service:
 
 
 def services(stack: Stack, answers: Callable[[str], bool]) -> list[Service]:
-    """Every service that was started, in that order; `answers` asks an address."""
-    alive = {process.pid for process in stack.alive()}
+    """What was started, in that order, then what is supervised, by name; `answers` asks an address."""
+    started = [Record(entry["name"], entry["pid"], entry["started"], 1) for entry in stack.processes]
     urls: Mapping[str, str] = stack.facts.get("urls", {})
     found = []
-    for entry in stack.processes:
-        if entry["name"] == LAUNCHER:
+    for record in (*started, *records(stack.folder)):
+        if record.name == LAUNCHER:
             continue
-        lives = entry["pid"] in alive
         # Airflow's other three processes have no address: its API tells of them, but only while they live.
-        url = urls.get({"airflow-api": "airflow"}.get(entry["name"], entry["name"]), "")
-        since = datetime.fromtimestamp(entry["started"], UTC)
-        heard = answers(url) if url and lives else None
-        log = f"logs/{stack.log(entry['name']).name}"
-        found.append(Service(entry["name"], entry["pid"], since, lives, heard, url, log))
+        url = urls.get({"airflow-api": "airflow"}.get(record.name, record.name), "")
+        since = datetime.fromtimestamp(record.started, UTC)
+        heard = answers(url) if url and record.alive else None
+        log = f"logs/{stack.log(record.name).name}"
+        found.append(Service(record.name, record.pid, since, record.alive, heard, url, log, record.starts - 1))
     return found
 
 
 def table(found: list[Service], now: datetime) -> Table:
-    """As it is printed: name, state, for how long, address, and the log of what needs somebody."""
-    shown = Table("service", "state", "started (UTC)", "for", "pid", "address", box=None, pad_edge=False)
+    """As it is printed: name, state, for how long, how often it was started again, address, and the log of what needs
+    somebody.
+    """
+    columns = ("service", "state", "started (UTC)", "for", "again", "pid", "address")
+    shown = Table(*columns, box=None, pad_edge=False)
     for one in found:
         age = str(now - one.since).split(".")[0] if one.alive else ""
         where = one.address if one.well else f"{one.address} see {one.log}".strip()
-        shown.add_row(one.name, one.state, f"{one.since:%Y-%m-%d %H:%M:%S}", age, str(one.pid), where)
+        again = str(one.deaths) if one.deaths else ""
+        shown.add_row(one.name, one.state, f"{one.since:%Y-%m-%d %H:%M:%S}", age, again, str(one.pid), where)
     return shown

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import tracking
-from jobs.backtest import looks, trial
+from jobs.backtest import beside, looks, trial
 from jobs.errors import NotReady
 from jobs.evidence import computed, core, data_warnings, pack, wording
 from jobs.evidence.dataset import published
@@ -59,6 +59,7 @@ def run(run: Run) -> dict[str, Any]:
         document = computed.document(run, test, (champion, challenger), origin)
     if told := wording.judged_on(document):
         run.say(told)
+    beside.log(run, judged.trained, test, document)
     _deliver(run, document)
     truth = document.truth
     return {

@@ -32,6 +32,7 @@ from jobs.evidence.document import (
     stated,
 )
 from jobs.evidence.replayed import Replayed
+from jobs.evidence.scored import MEASURED
 from models.evaluation import diagnostics, estimate
 from models.evaluation.choices import SIDES, Side
 from models.evaluation.estimate import Refusal
@@ -275,19 +276,25 @@ def whole_pages(depths: Mapping[str, Sides]) -> dict[str, estimate.Finding]:
 
 
 def figures(document: Document) -> dict[str, float]:
-    """Every estimate of a document as flat metrics: `value.challenger`, `value.challenger.low`, …"""
-    groups: dict[str, Sides] = {**document.comparison, "value": document.value, "conversions": document.conversions}
-    groups |= {f"outcomes.{name}": sides for name, sides in _of_outcomes(document).items()}
-    groups |= {f"pages.{places}": depth for places, depth in document.pages.depths.items()}
-    found = {f"{group}.{side}": finding for group, sides in groups.items() for side, finding in sides.findings.items()}
+    """What a table of trainings compares, flat: `test.auc`, `champion.test.auc`, `value.difference`, its ends, …
+
+    The document has the rest: nobody reads two hundred columns.
+    """
+    differences = {"value.difference": document.value.difference, "value.against_logging": document.logging.difference}
+    differences |= {"conversions.difference": document.conversions.difference}
+    found = {"value.champion": document.value.champion, "value.challenger": document.value.challenger}
+    found |= {"value.logging": document.logging.value}
+    for metric in MEASURED:
+        found |= {f"test.{metric}": document.comparison[metric].challenger}
+        found |= {f"champion.test.{metric}": document.comparison[metric].champion}
+    found |= {f"outcomes.{name}.difference": sides.difference for name, sides in _of_outcomes(document).items()}
     if (early := document.conversions_so_far) is not None:
-        found |= {f"conversions_so_far.{name}": finding for name, finding in early.findings.items()}
-    found |= {"value.logging": document.logging.value, "value.against_logging": document.logging.difference}
+        differences |= {"conversions_so_far.against_logging": early.against_logging}
     for side, calibration in document.calibration.items():
         found |= {f"outcomes.{name}.ratio.{side}": of.ratio[side] for name, of in document.outcomes.items()}
-        found |= {f"calibration_ratio.{side}": calibration.ratio, f"calibration_error.{side}": calibration.error}
-    flat: dict[str, float] = {}
-    for name, finding in found.items():
+        found |= {f"calibration_ratio.{side}": calibration.ratio}
+    flat = {name: finding.value for name, finding in found.items() if isinstance(finding, Estimated)}
+    for name, finding in differences.items():
         if isinstance(finding, Estimated):
             flat |= {name: finding.value, f"{name}.low": finding.low, f"{name}.high": finding.high}
     if document.truth is not None:

@@ -29,6 +29,10 @@ Pair = tuple[Bundle, Bundle]
 """Champion, challenger."""
 AT_ONCE = 1 << 16
 """Rows (or candidates) whose columns are held together: about 70 MiB. No figure depends on it."""
+CHOSEN_BY = ("ndcg_at_10", "log_loss")
+"""The order of a request's items, each as if shown first; then the probabilities, at the positions shown."""
+MEASURED = (*CHOSEN_BY, "auc")
+"""What is told of every ranker."""
 NEW_ITEM_DAYS = 7.0
 SLICED = ("surface", "device", "region", "item_category", "position")
 """Columns that are attributes as they are; `attributes.*` of users, items and requests join them."""

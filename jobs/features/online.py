@@ -34,7 +34,7 @@ from jobs.config import Config
 from jobs.errors import NotReady
 from jobs.flow import FEATURES
 from jobs.lake.tables import LAKE, TIME
-from models.features import OUTCOMES, Feature, declared
+from models.features import OUTCOMES, Feature, Of, declared
 from models.rankers.features import ATTRIBUTE_PREFIX, COUNT_PREFIX, Encodings, packed, steps
 
 if TYPE_CHECKING:
@@ -53,6 +53,13 @@ CHECK_SECONDS = 1.0
 """How old the reader's idea of the newest publication may be."""
 Columns = dict[str, NDArray[Any]]
 USER_VIEWS = ("user_features", "user_attributes")
+ONLINE: dict[Of, tuple[Feature, ...]] = {of: declared(of, lambda one: one.seen != "not") for of in ("user", "item")}
+"""The features that rankers see, in whatever way: nothing else is put online."""
+UNREAD: dict[str, tuple[str, ...]] = {
+    **{f"{of}_features": tuple(one.name for one in declared(of) if one.seen == "not") for of in ONLINE},
+    "encodings": ("impressions", "clicks"),
+}
+"""Columns of the feature tables that stay in the lake: Feast has a row for each value of each user."""
 _VIEWS: "WeakKeyDictionary[FeatureStore, list[Any]]" = WeakKeyDictionary()
 """Each store's views of users."""
 _SERVICES: "WeakKeyDictionary[FeatureStore, dict[str, Any]]" = WeakKeyDictionary()
@@ -248,7 +255,7 @@ class _Slot:
         if available != held[0].available_at:
             # Not among this day's rows: the window has emptied, and the as-of join offline knows nothing either.
             available, features = None, {}
-        found = {feature.name: _value(feature, features.get(feature.name)) for feature in declared("user")}
+        found = {feature.name: _value(feature, features.get(feature.name)) for feature in ONLINE["user"]}
         found["available_at"] = available
         found["attributes"] = json.loads(said.get("attributes") or "{}") | _words(features.get(OUTCOMES))
         return found
@@ -430,8 +437,8 @@ def _reachable(config: Config) -> Iterator[None]:
 
 # -- rows -----------------------------------------------------------------------------------------------------------
 def _of(rows: pa.Table, table: str) -> pa.Table:
-    """Only the table's own columns (no partition columns); Feast has no maps of numbers: counts become a JSON text."""
-    own = rows.select(list(LAKE[table].columns))
+    """Only the columns that are read online; Feast has no maps of numbers: counts become a JSON text."""
+    own = rows.select([name for name in LAKE[table].columns if name not in UNREAD[table]])
     if OUTCOMES not in own.column_names:
         return own
     texts = [None if pairs is None else json.dumps(dict(pairs)) for pairs in own[OUTCOMES].to_pylist()]
@@ -502,7 +509,7 @@ def _value(feature: Feature, value: Any) -> Any:
 def _packed(rows: dict[str, list[Any]], item_ids: list[str], attributes: list[str | None]) -> Columns:
     """Feast's answer as arrays."""
     columns: Columns = {"item_id": np.array(item_ids, dtype=object)}
-    columns |= {feature.name: packed(feature, rows.get(feature.name, [])) for feature in declared("item")}
+    columns |= {feature.name: packed(feature, rows.get(feature.name, [])) for feature in ONLINE["item"]}
     counts = columns.pop(OUTCOMES).tolist()
     maps = [json.loads(text or "{}") | _words(count) for text, count in zip(attributes, counts, strict=True)]
     for key in sorted({key for pairs in maps for key in pairs}):

@@ -90,13 +90,14 @@ class Run:
         """This run's own partition of a table of models: its day and mode."""
         return {"day": self.day.isoformat(), "mode": self.mode}
 
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._started
+
     def say(self, text: str) -> None:
         """One line of progress with the seconds since the start, on stderr."""
-        print(
-            f"[{self.stage.name} {time.monotonic() - self._started:6.1f}s] {text}",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"[{self.stage.name} {self.seconds:6.1f}s] {text}", file=sys.stderr, flush=True)
 
     # -- reading ----------------------------------------------------------------------------------
     def read(

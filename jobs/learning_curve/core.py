@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.errors import Refused
-from jobs.evidence.scored import compared, scored
+from jobs.evidence.scored import MEASURED, compared, scored
 from jobs.moment.identity import IDENTITY
-from jobs.train.choice import MEASURED, Worse
+from jobs.train.choice import Worse
 from models.evaluation.estimate import Finding, Refusal
 from models.rankers import fit
 from models.rankers.protocol import Ranker, TrainingData

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from markupsafe import Markup, escape
 
 from jobs.evidence.charts import ticks
+from jobs.evidence.scored import MEASURED
 from jobs.learning_curve.core import Curves, Point, Window
-from jobs.train.choice import MEASURED
 from models.evaluation.estimate import Estimate
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 420, 240, 64, 42, 12, 16

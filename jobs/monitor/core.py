@@ -76,9 +76,12 @@ def exactly(value: float, n: int) -> Estimate:
     return Estimate(value, 0.0, value, value, n, float(n))
 
 
-def nothing_served(reason: str) -> list[Figure]:
-    """The report of a day without served impressions: one figure, no alarm."""
-    return [Figure("served_impressions", exactly(0.0, 0), note=reason)]
+def nothing_served(in_service: str | None) -> list[Figure]:
+    """The report of a day without served impressions: one figure, an alarm where a model was in service all day."""
+    note = "no impression of this day was decided by a deployed candidate"
+    if in_service is not None:
+        note += f"; {in_service} was live when it began, and answered nothing that was shown"
+    return [Figure("served_impressions", exactly(0.0, 0), in_service is not None, note)]
 
 
 def traffic(served: pa.Table, settings: MonitoringSettings) -> list[Figure]:

@@ -82,7 +82,8 @@ def _day(
     impressions = run.read("impressions", [day], columns=IMPRESSIONS)
     served = impressions.filter(served_by(impressions["policy"], {row["candidate_id"] for row in deployed}))
     if not len(served):
-        return core.nothing_served("no impression of this day was decided by a deployed candidate"), None
+        live = ledger.champion(run, run.config.endpoint.name, as_of=midnight(day))
+        return core.nothing_served(None if live is None else live["candidate_id"]), None
     cut = midnight(day + timedelta(days=1))
     labels = run.read("labels", [day], columns=LABELS)
     served = with_clicks(served, labels, cut)

@@ -1,17 +1,25 @@
-"""A command run to its end in a process group of its own, line by line, killable whole."""
+"""A command run to its end in a process group of its own, line by line, killable whole.
+
+Whoever runs it may be killed, and so may who runs that (Airflow's worker). The group goes with either: a stage that
+nobody hears of must not write beside the one that is started in its place.
+"""
 
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 GRACE_SECONDS = 10
 """Between a polite SIGTERM and SIGKILL."""
+LOOK_SECONDS = 1
+"""Between looks whether the process that started this one still lives."""
+ENDS = 'read -r said || kill -s KILL -- "-$0"'
+"""What a shell does that hears from this process alone: nothing said before the line closes, and the group is ended."""
 DRAIN_SECONDS = 1
 """A grandchild that keeps a pipe open after the command ended is not waited for any longer than this."""
 
@@ -54,7 +62,8 @@ class Command:
             try:
                 for reader in readers:
                     reader.start()
-                code = child.wait()
+                with _ended_with_us(child.pid):
+                    code = self._waited(child)
                 for reader in readers:
                     reader.join(DRAIN_SECONDS)
             except BaseException:  # a task's timeout: leaving the block would wait for a child that hangs
@@ -67,6 +76,16 @@ class Command:
             for reader in readers:
                 reader.join()
         return code
+
+    def _waited(self, child: subprocess.Popen[str]) -> int:
+        """The exit code; a child that nobody above wants to hear of any more is ended."""
+        above = os.getppid()
+        while True:
+            try:
+                return child.wait(LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                if os.getppid() != above and not self.killed:
+                    self.kill()
 
     def kill(self) -> None:
         """End the child and all it started: SIGTERM, and SIGKILL for what is left after `GRACE_SECONDS`."""
@@ -94,6 +113,21 @@ class Command:
             if line:
                 self.last[name] = line
                 say(line)
+
+
+@contextmanager
+def _ended_with_us(group: int) -> Iterator[None]:
+    """While inside, a process group is ended as soon as this process is, however that ends."""
+    shell = ["/bin/sh", "-c", ENDS, str(group)]
+    silent = subprocess.DEVNULL
+    with subprocess.Popen(
+        shell, stdin=subprocess.PIPE, stdout=silent, stderr=silent, text=True, start_new_session=True
+    ) as guard:
+        try:
+            yield
+        finally:
+            with suppress(BrokenPipeError):
+                guard.communicate("done\n")
 
 
 def python() -> str:

@@ -10,7 +10,6 @@ clicks, against what was to be heard by the delay curve: a month of training out
 is too old to know it. Not while delays drift: the curve is wrong then, and the shift would be.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,8 +33,6 @@ ALL = "all"
 Told = dict[str, dict[str, dict[str, Any]]]
 """Outcome, then surface or `ALL`, to which map, of how many rows, and `ece` and `ratio` before and after; None where
 the rows carry no such figure. Of open conversions they are of what was to be heard of by now, and of what was."""
-NAMELESS = re.compile(r"[^A-Za-z0-9_\-. ]")
-"""What MLflow takes in no name."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +87,12 @@ def calibrate(
 
 
 def metrics(told: Told) -> dict[str, float]:
-    """The figures by name, for people to plot: `calibration.<outcome>.<surface>.<figure>_<before or after>`."""
+    """The figures of every surface together as they are to serve, for a table: `calibration.<outcome>.<figure>`."""
     return {
-        f"calibration.{outcome}.{NAMELESS.sub('_', surface)}.{figure}_{when}": value
+        f"calibration.{outcome}.{figure}": after
         for outcome, surfaces in told.items()
-        for surface, of in surfaces.items()
         for figure in ("ece", "ratio")
-        for when, value in zip(("before", "after"), of[figure], strict=True)
-        if value is not None
+        if (after := surfaces[ALL][figure][1]) is not None
     }
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from jobs.config import WarmStartSettings
 from jobs.errors import Refused
-from jobs.evidence.scored import Scored, compared
-from jobs.train.choice import CHOSEN_BY, MEASURED, Worse
+from jobs.evidence.scored import CHOSEN_BY, MEASURED, Scored, compared
+from jobs.train.choice import Worse
 from jobs.train.origins import Origin
 from jobs.train.progress import Fitted
 from models.evaluation.estimate import Estimate, Finding, Refusal
@@ -81,7 +81,7 @@ class Link:
         found = {"chain.depth": float(self.depth), "chain.lost_in_a_row": float(self.lost_in_a_row)}
         found["chain.drift"] = 0.0 if self.drift is None else self.drift.mean
         for side in (PARENT, FULL):
-            for metric in MEASURED:
+            for metric in CHOSEN_BY:
                 of = (self.against or {}).get(side, {}).get(metric)
                 found[f"chain.{metric}_minus_{side}"] = of.value if isinstance(of, Estimate) else 0.0
         return found

@@ -5,15 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jobs.evidence.scored import Scored, compared
+from jobs.evidence.scored import CHOSEN_BY, MEASURED, Scored, compared
 from models.evaluation.comparison import LOWER_IS_BETTER
 from models.evaluation.estimate import Estimate, Finding, Refusal
 from models.rankers import BASELINE
 from models.settings import GateSettings
 
-CHOSEN_BY = ("ndcg_at_10", "log_loss")
-"""The order of a request's items, each as if shown first; then the probabilities, at the positions shown."""
-MEASURED = (*CHOSEN_BY, "auc")
 BASE_RATE = "train rate"
 """A ranker of one number."""
 

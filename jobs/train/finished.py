@@ -10,13 +10,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 
 from jobs.config import ROOT
 from jobs.lake.swap import put_folder, write_whole
 from jobs.places import Place, remove
-from jobs.train.progress import Step
+from jobs.train.progress import Fitted, Step
 from models.rankers import EVERY_KIND
 from models.rankers.protocol import Ranker
 
@@ -30,8 +31,8 @@ class Finished:
     def __init__(self, bundles: Place, training: str) -> None:
         self.folder = bundles / f"{PREFIX}{training}"
 
-    def get(self, kind: str, made_of: Mapping[str, Any]) -> tuple[Ranker, list[Step]] | None:
-        """The ranker made of the very same, and its curve; None where there is none, or not whole."""
+    def get(self, kind: str, made_of: Mapping[str, Any]) -> Fitted | None:
+        """The ranker made of the very same; None where there is none, or not whole."""
         path = self._path(kind, made_of)
         try:
             record = json.loads((path / RECORD).read_text())
@@ -40,15 +41,25 @@ class Finished:
             return None
         if {name: _sha256(content) for name, content in files.items()} != record["files"]:
             return None
-        return EVERY_KIND[kind].from_files(files), [Step(**step) for step in record["steps"]]
+        began, ended = map(datetime.fromisoformat, record["took"])
+        steps = [Step(**step) for step in record["steps"]]
+        return Fitted(EVERY_KIND[kind].from_files(files), steps, (began, ended))
 
-    def put(self, kind: str, made_of: Mapping[str, Any], ranker: Ranker, steps: list[Step]) -> None:
+    def put(
+        self,
+        kind: str,
+        made_of: Mapping[str, Any],
+        ranker: Ranker,
+        steps: list[Step],
+        took: tuple[datetime, datetime],
+    ) -> None:
         """Keep a ranker that is done."""
         path = self._path(kind, made_of)
         files = ranker.to_files()
         record = {
             "files": {name: _sha256(content) for name, content in files.items()},
             "steps": [asdict(step) for step in steps],
+            "took": [at.isoformat() for at in took],
         }
         put_folder(path, {**files, RECORD: json.dumps(record).encode()}, last=RECORD)
 

@@ -1,7 +1,6 @@
 """The rankers of a training: fitted side by side, or taken from a try of the same training that was ended."""
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from itertools import chain as chain_of
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import Misconfigured
-from jobs.lake.run import Run
+from jobs.lake.run import Run, now
 from jobs.train import chain, core, processes
 from jobs.train.finished import Finished
 from jobs.train.origins import Origin
@@ -90,20 +89,20 @@ def fitted(
     processes that learn it together. Raises `Misconfigured` where the settings make learning diverge, or name a device
     that is not there.
     """
-    started, finished = time.monotonic(), store(run)
+    finished, began = store(run), now()
     rows = data
     if origin is not None:
         learned = chain.to_learn(data, kind, origin.taught_until)
         if learned is None:
             run.say(f"{kind} stays {origin.parent.candidate_id}: no rows that it has not learned")
-            return Fitted(origin.ranker, [], learned=False)
+            return Fitted(origin.ranker, [], None)
         rows = learned
     kept = finished.get(kind, made_of)
     if group is not None:
         processes.agree(group, kind, (made_of, kept is not None))
     if kept is not None:
         run.say(f"{kind} was finished by a try that was ended: taken as it is")
-        return Fitted(*kept)
+        return kept
     try:
         with said(run.say) as steps:
             start_from = None if origin is None else origin.ranker
@@ -113,11 +112,12 @@ def fitted(
         raise Misconfigured(
             f"the settings ranker.{kind.removesuffix(BY_SURFACE)}.* must let it learn: {error}"
         ) from error
+    took = began, now()
     if group is None or group.rank == 0:
-        finished.put(kind, made_of, ranker, steps)
+        finished.put(kind, made_of, ranker, steps, took)
     continued = "" if origin is None else f", continues {origin.parent.candidate_id} with {len(rows.clicked)} rows"
-    run.say(f"{kind} fitted in {time.monotonic() - started:.1f} s{continued}")
-    return Fitted(ranker, steps)
+    run.say(f"{kind} fitted in {(took[1] - began).total_seconds():.1f} s{continued}")
+    return Fitted(ranker, steps, took)
 
 
 def on_spark(run: Run) -> Elsewhere:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 from models.rankers.protocol import Scorer
 
@@ -26,11 +27,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A ranker, the points of its curve where it learns by steps, and whether this training taught it anything."""
+    """A ranker, the points of its curve where it learns by steps, and when it was fitted."""
 
     ranker: Scorer
     steps: list[Step]
-    learned: bool = True
+    took: tuple[datetime, datetime] | None
+    """None: this training taught it nothing."""
+
+    @property
+    def learned(self) -> bool:
+        """Whether this training taught it anything."""
+        return self.took is not None
 
 
 class _Said(logging.Handler):

@@ -38,6 +38,9 @@ CATALOGUE = ["item_id", "category", "title", "removed", "feature_vector"]
 Figures = dict[str, float | None]
 
 
+IN_A_TABLE = ("recall", "new_item_recall", "coverage", "gain")
+
+
 @dataclass(frozen=True)
 class Trained:
     """What bundles carry, and what is to be said of it."""
@@ -52,9 +55,9 @@ class Trained:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The figures that are known, `retrieval.<kind>.<figure>`."""
-        told = {f"retrieval.{kind}.{name}": value for kind, of in self.figures.items() for name, value in of.items()}
-        return {name: value for name, value in told.items() if value is not None}
+        """What is known of the chosen one, without intervals: `retrieval.<figure>` is one column of a table."""
+        told = self.figures.get(self.lineage["chosen"] or "", {})
+        return {f"retrieval.{name}": value for name in IN_A_TABLE if (value := told.get(name)) is not None}
 
     @property
     def report(self) -> dict[str, Any]:

@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.errors import Refused
-from jobs.evidence.scored import Scored
-from jobs.train.choice import MEASURED
+from jobs.evidence.scored import MEASURED, Scored
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Estimate, Finding
 from models.evaluation.slices import Ints, Reversal, Slice, reversals, slices

@@ -2,18 +2,27 @@
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pandas as pd
 
 from jobs import tracking
 from jobs.bundle import Bundle
+from jobs.config import ROOT
 from jobs.evidence import dataset
-from jobs.lake.run import Run, code_version
-from jobs.tracking import Dataset, Point
-from jobs.train import calibrate
+from jobs.lake.run import Run, code_version, now
+from jobs.tracking import Dataset, Point, Rows
+from jobs.train import calibrate, probe
 from jobs.train.chain import Link
 from jobs.train.progress import Fitted
 from models.rankers.mmoe import Pruning
 
 Values = Mapping[str, Mapping[str, float | None]]
+ANSWERS = ROOT / "jobs" / "serving" / "pyfunc.py"
+"""The code by which MLflow loads a bundle."""
+ASKED = 5
+"""Rows shown with a model as an example of what it is asked."""
 
 
 def log(
@@ -28,7 +37,8 @@ def log(
     """By kind the id of its run. The training's own has the figures of the challenger.
 
     Only what the validation rows cannot carry a run may lack; a warm start figures of retrieval, for it retrieves as it
-    did; all but what was to drop experts what that cost.
+    did; all but what was to drop experts what that cost. What a training's dataset holds is told of that, once. The
+    figures of the test rows come with the evidence (`jobs.backtest`).
     """
     tags = {
         "stage": run.stage.name,
@@ -40,7 +50,8 @@ def log(
     }
     card = dataset.published(run.lineage("examples", run.partition))
     of_rows = dataset.figures(card) if card else {}
-    training = tracking.begin_training(run.config, f"{run.mode}-{run.day}", tags)
+    began = now() - timedelta(seconds=run.seconds)
+    training = tracking.begin_training(run.config, f"{run.mode}-{run.day}", tags, began)
     logged: dict[str, str] = {}
     metrics: dict[str, dict[str, float]] = {}
     for kind in sorted(drafts):
@@ -49,7 +60,6 @@ def log(
         metrics[kind] = {
             "train.rows": float(lineage["train_rows"]),
             **links[kind].figures,
-            **of_rows,
             **calibrate.metrics(lineage["calibration"]),
             **({f"pruning.{name}": of for name, of in Pruning(**cost).figures.items()} if cost else {}),
             **retrieved,
@@ -60,6 +70,7 @@ def log(
             run.config,
             drafts[kind].candidate_id,
             drafts[kind].path,
+            asked(drafts[kind]),
             params={**lineage["settings"], "policy": run.config.policy.kind},
             metrics=metrics[kind],
             tags={
@@ -72,10 +83,28 @@ def log(
             parent=training,
             curve=_curve(fits[kind]),
             data=_data(run, lineage["data_sha256"], of_rows),
+            took=fits[kind].took,
         )
     told = {"chosen": chosen, "challenger": drafts[chosen].candidate_id, "rankers": ", ".join(sorted(drafts))}
-    tracking.end_training(run.config, training, metrics[chosen], {**tags, **told})
+    data = _data(run, drafts[chosen].manifest["lineage"]["data_sha256"], of_rows)
+    tracking.end_training(run.config, training, metrics[chosen], {**tags, **told}, data)
     return logged
+
+
+def asked(draft: Bundle) -> Rows | None:
+    """Some of the rows that its chain is watched on, and what it says of them; None of a bundle that has none."""
+    if draft.probe is None:
+        return None
+    columns = {name: column[:ASKED] for name, column in probe.columns(draft.probe).items()}
+    rows = pd.DataFrame({name: _cells(column) for name, column in columns.items()})
+    return Rows(ANSWERS, rows, ["score", "p_click", "p_conversion", *draft.ranker.predict(columns).outcomes])
+
+
+def _cells(column: Any) -> list[Any]:
+    """A column of lists without what is unknown to their right."""
+    if column.ndim == 1:
+        return list(column.tolist())
+    return [[part for part in row if part is not None and part == part] for row in column.tolist()]
 
 
 def _curve(fitted: Fitted) -> list[Point]:

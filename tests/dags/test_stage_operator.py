@@ -1,5 +1,8 @@
 """A stage's process and its task: exit codes, output, the report, and that nothing outlives a killed task."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,6 +15,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from jobs.config import ROOT
 from jobs.errors import Misconfigured, NotReady, Refused, TidegateError, UsageError
 from jobs.orchestration import operator as module
+from jobs.orchestration import process
 from jobs.orchestration.operator import NOT_READY_TRIES, StageOperator, stage
 from jobs.orchestration.process import Command
 
@@ -166,3 +170,25 @@ def test_what_a_stage_leaves_behind_does_not_block_its_task(tmp_path: Path) -> N
     assert command.run(lambda line: None) == 0
     assert command.last["stdout"] == "done"
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize("killed", ["the task", "who runs the task"])
+def test_a_stage_ends_with_its_task_and_with_who_runs_that(killed: str) -> None:
+    """kill -9 of either used to leave the stage writing, beside the one that was started in its place."""
+    command = (
+        "Command(['/bin/sh', '-c', 'sleep 300 & echo $!; wait'], Path('.')).run(lambda line: print(line, flush=True))"
+    )
+    code = f"from pathlib import Path; from jobs.orchestration.process import Command; {command}"
+    words = [sys.executable, "-c", code]
+    if killed == "who runs the task":
+        words = ["/bin/sh", "-c", '"$0" -c "$1"; true', *words[::2]]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as above:
+        assert above.stdout is not None
+        pid, deadline = int(above.stdout.readline()), time.monotonic() + 60
+        guard = [process.ENDS, str(os.getpgid(pid))]
+        while guard not in [(of.info["cmdline"] or [])[2:] for of in psutil.process_iter(["cmdline"])]:
+            assert time.monotonic() < deadline
+        above.kill()
+        while runs(pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not runs(pid)

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -24,8 +26,17 @@ import pytest
 from jobs import config
 from jobs.config import SparkSettings
 from jobs.flow import STAGES
+from jobs.lake.run import Run
 from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE, RAW
+from jobs.moment.columns import numbers, strings
+from jobs.moment.decisions import candidate_columns
+from jobs.moment.known import known_before
+from jobs.monitor.core import with_capture
+from jobs.monitor.job import IMPRESSIONS
+from jobs.serving import captured
+from jobs.serving.capture import CAPTURE
+from models.rankers.words import unpacked
 from tests.exactly_once import outside
 from tests.exactly_once.forks import Forks
 from tests.exactly_once.small_world import free_port
@@ -263,6 +274,29 @@ def test_training_and_serving_see_the_same_features(chain: Chain) -> None:
     assert skew["n"] > 0
     assert skew["value"] < 1e-6
     assert not skew["alarm"]
+
+
+def test_mlflows_champion_says_what_the_endpoint_answered(chain: Chain) -> None:
+    """Whoever loads `models:/…@champion` in a notebook has what serves: from the lake's features, the answers given."""
+    import mlflow
+
+    settings, run = chain.settings, Run(STAGES["monitor"], chain.settings, LAST)
+    mlflow.set_tracking_uri(settings.tracking.uri)
+    champion = mlflow.pyfunc.load_model(f"models:/{settings.tracking.model}@champion")
+    shown = run.read("impressions", [LAST], columns=IMPRESSIONS)
+    [ledger] = chain.lake.read("promotions", where={"day": TRAINED.isoformat(), "mode": "full"}).to_pylist()
+    served = shown.filter(pc.equal(shown["policy"], ledger["candidate_id"]))
+    said = captured.placements(captured.lines(settings.endpoint.state / CAPTURE / f"date={LAST}")).rows
+    answered = with_capture(served, said)
+    known = known_before(run, LAST, with_users=True)
+    columns = candidate_columns(answered, np.arange(len(answered)), strings(answered["item_id"]), known)
+    asked = pd.DataFrame({name: list(unpacked(column)) for name, column in columns.items()})
+    wanted = [of.name for of in champion.metadata.get_input_schema()]
+    found = champion.predict(asked[[name for name in wanted if name in asked]])
+    assert len(found) > 100
+    np.testing.assert_allclose(found["p_click"], numbers(answered["served_p_click"]), atol=1e-6)
+    assert champion.input_example is not None
+    assert len(champion.predict(champion.input_example)) == 5
 
 
 def test_a_warm_start_continues_the_champion(chain: Chain) -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 
-from jobs.tracking import QUIET
+from jobs.tracking.client import QUIET
 
 os.environ.update(QUIET)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from jobs.features.online import import_feast
+from jobs.features.online import UNREAD, import_feast
 from jobs.flow import FEATURES
 from jobs.lake.tables import LAKE, VALUES
 
@@ -28,7 +28,8 @@ def test_every_column_of_a_feature_table_is_a_field_of_the_same_type(tmp_path: P
     view = definitions.views(tmp_path)[table]
     keys = LAKE[table].key
     fields = {field.name: TYPES[str(field.dtype)] for field in view.schema if field.name not in keys}
-    columns = {n: c.type for n, c in LAKE[table].columns.items() if n not in (*keys, definitions.AVAILABLE_AT)}
+    apart = (*keys, definitions.AVAILABLE_AT, *UNREAD[table])
+    columns = {n: c.type for n, c in LAKE[table].columns.items() if n not in apart}
     assert fields == {name: pa.string() if of == VALUES else of for name, of in columns.items()}, "maps are JSON texts"
     assert sorted(view.entities) == sorted(key.removesuffix("_id") for key in keys)
     assert view.source.timestamp_field == definitions.AVAILABLE_AT

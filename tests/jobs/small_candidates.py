@@ -64,7 +64,7 @@ def publish_candidates(
             config.bundles, f"{kind}-{mode}-{day}", ranker, rankers["popularity"], None, config.policy, lineage, delays,
             reference=reference,
         )  # fmt: skip
-        run_id = tracking.log_ranker(config, made.candidate_id, made.path, {}, {}, {"bundle_sha256": made.sha256})
+        run_id = tracking.log_ranker(config, made.candidate_id, made.path, None, {}, {}, {"bundle_sha256": made.sha256})
         rows.append(
             {
                 "candidate_id": made.candidate_id,

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from jobs.errors import Misconfigured, NotReady, Refused
 from tests.jobs.small_lake import settings
 
 ID = "xgboost-full-2026-01-08"
+BEGAN = datetime(2026, 1, 9, 4, tzinfo=UTC)
+ENDED = BEGAN + timedelta(seconds=90)
 
 
 @pytest.fixture
@@ -22,13 +25,25 @@ def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
 def log(config: Config, folder: Path, sha: str = "sha-1", candidate: str = ID) -> str:
     folder.mkdir(exist_ok=True)
     (folder / "manifest.json").write_text("{}")
-    return tracking.log_ranker(config, candidate, folder, {"depth": 5}, {"validation.auc": 0.7}, {"bundle_sha256": sha})
+    figures = {"validation.auc": 0.7}
+    return tracking.log_ranker(config, candidate, folder, None, {"depth": 5}, figures, {"bundle_sha256": sha})
 
 
 def test_a_retried_stage_finds_its_run_again(config: Config, tmp_path: Path) -> None:
     first = log(config, tmp_path / "bundle")
     assert log(config, tmp_path / "bundle") == first
-    assert log(config, tmp_path / "bundle", sha="sha-2") != first
+    again = log(config, tmp_path / "bundle", sha="sha-2")
+    with tracking.reached(config) as client:
+        names = {run: client.get_run(run).info.run_name for run in (first, again)}
+        assert names == {first: f"{ID}, replaced", again: ID}, "a name is of one thing"
+        client.update_run(again, status="RUNNING")  # as a try that was killed leaves it
+    last = log(config, tmp_path / "bundle", sha="sha-2")
+    with tracking.reached(config) as client:
+        [experiment] = [e for e in client.search_experiments() if e.name == config.tracking.experiment]
+        assert experiment.tags["mlflow.experimentKind"] == "custom_model_development", "else runs are not what one sees"
+        runs = client.search_runs([experiment.experiment_id])
+        models = client.search_logged_models([experiment.experiment_id])
+    assert {run.info.run_id for run in runs} == {model.source_run_id for model in models} == {first, last}
 
 
 def test_a_version_is_registered_once_and_its_verdict_follows(config: Config, tmp_path: Path) -> None:
@@ -50,13 +65,13 @@ def test_the_newest_judged_version_is_challenger_until_it_serves(config: Config,
     tracking.register(config, log(config, tmp_path / "a"), ID, "sha-1", "hold")
     tracking.move_champion(config, other)
     assert aliases(config) == {"champion": str(second), "challenger": str(first)}
-    with tracking._reached(config) as client:
+    with tracking.reached(config) as client:
         found = client.get_model_version(config.tracking.model, str(first))
     assert (found.tags["verdict"], found.tags["evidence"]) == ("hold", "runs:/1/page")
 
 
 def aliases(config: Config) -> dict[str, str]:
-    with tracking._reached(config) as client:
+    with tracking.reached(config) as client:
         found = client.get_registered_model(config.tracking.model).aliases
         return {alias: str(version) for alias, version in found.items()}
 
@@ -64,16 +79,19 @@ def aliases(config: Config) -> dict[str, str]:
 def test_a_training_is_found_again_with_its_rankers_below_it(config: Config, tmp_path: Path) -> None:
     """Its own run has the figures of the challenger; curves go by rows, the dataset is a version of a Delta table."""
     (tmp_path / "bundle").mkdir()
-    training = tracking.begin_training(config, "full-2026-01-08", {"day": "2026-01-08"})
-    assert tracking.begin_training(config, "full-2026-01-08", {}) == training
-    assert tracking.begin_training(config, "warm-2026-01-08", {}) != training
+    training = tracking.begin_training(config, "full-2026-01-08", {"day": "2026-01-08"}, BEGAN)
+    assert tracking.begin_training(config, "full-2026-01-08", {}, ENDED) == training
+    assert tracking.begin_training(config, "warm-2026-01-08", {}, BEGAN) != training
     curve = [tracking.Point(n, {"curve.loss": 1 / n}) for n in range(1, 1_200)]
     many = {f"ranker.{n}": n for n in range(130)}
     data = tracking.Dataset("examples", "d" * 64, tmp_path / "examples", 3, {"rows": 9.0})
     sha = {"bundle_sha256": "sha-1"}
-    child = tracking.log_ranker(config, ID, tmp_path / "bundle", many, {"a": 1.0}, sha, training, curve, data)
-    tracking.end_training(config, training, {"a": 1.0}, {"chosen": "xgboost"})
-    with tracking._reached(config) as client:
+    child = tracking.log_ranker(
+        config, ID, tmp_path / "bundle", None, many, {"a": 1.0}, sha, training, curve, data, (BEGAN, ENDED)
+    )
+    tracking.end_training(config, training, {"a": 1.0}, {"chosen": "xgboost"}, data)
+    tracking.log_evidence(config, child, {"value.difference": 0.1}, {})
+    with tracking.reached(config) as client:
         found = client.get_run(child)
         assert found.data.tags["mlflow.parentRunId"] == training
         assert len(found.data.params) == 130
@@ -83,7 +101,12 @@ def test_a_training_is_found_again_with_its_rankers_below_it(config: Config, tmp
         assert given.dataset.digest == "d" * 36
         assert '"delta_table_version": 3' in given.dataset.source
         told = client.get_run(training)
-        assert (told.info.status, told.data.metrics, told.data.tags["chosen"]) == ("FINISHED", {"a": 1.0}, "xgboost")
+        figures = {"a": 1.0, "value.difference": 0.1}
+        assert (told.info.status, told.data.metrics, told.data.tags["chosen"]) == ("FINISHED", figures, "xgboost")
+        assert told.inputs.dataset_inputs
+        assert found.info.end_time - found.info.start_time == 90_000
+        model = client.get_logged_model(found.outputs.model_outputs[0].model_id)
+        assert {metric.key: metric.value for metric in model.metrics} == figures
 
 
 def test_the_alias_moves_to_the_right_candidate_not_to_the_newest(config: Config, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from sqlalchemy import exc
 from jobs import config, tracking
 from jobs.config import ROOT, Config
 from jobs.errors import Misconfigured, NotReady, TidegateError, kind_of
+from jobs.tracking.client import SETTLED_SECONDS
+from jobs.tracking.client import kind as kind_of_mlflow
 
 LOG = """
 import sys
@@ -27,7 +29,7 @@ from pathlib import Path
 from jobs import config, tracking
 uri, folder = sys.argv[1:]
 settings = config.load({"TIDEGATE__TRACKING__URI": uri, "TIDEGATE__TRACKING__ARTIFACTS": folder + "/artifacts"})
-print(tracking.log_ranker(settings, "candidate", Path(folder) / "bundle", {}, {}, {"bundle_sha256": "sha"}))
+print(tracking.log_ranker(settings, "candidate", Path(folder) / "bundle", None, {}, {}, {"bundle_sha256": "sha"}))
 """
 
 
@@ -41,7 +43,7 @@ def at(uri: str, folder: Path) -> Config:
 def log(settings: Config) -> str:
     """What `train` does: the run's id."""
     bundle = settings.tracking.artifacts.parent / "bundle"
-    return tracking.log_ranker(settings, "candidate", bundle, {}, {}, {"bundle_sha256": "sha"})
+    return tracking.log_ranker(settings, "candidate", bundle, None, {}, {}, {"bundle_sha256": "sha"})
 
 
 def started(uri: str, folder: Path) -> subprocess.Popen[str]:
@@ -90,7 +92,7 @@ def test_a_file_that_somebody_left_unfinished_is_made_anew_once_nobody_works_on_
     settings = at(f"sqlite:///{path}", tmp_path)
     with pytest.raises(NotReady, match="being made a moment ago"):
         log(settings)
-    then = time.time() - tracking.SETTLED_SECONDS
+    then = time.time() - SETTLED_SECONDS
     os.utime(path, (then, then))
     assert len(log(settings)) == 32
 
@@ -144,7 +146,7 @@ def test_a_disk_that_takes_no_artifacts_is_no_mlflow_that_does_not_answer(tmp_pa
     closed = settings.tracking.model_copy(update={"artifacts": tmp_path / "text" / "artifacts"})
     wrong = settings.model_copy(update={"tracking": closed})
     with pytest.raises(NotADirectoryError) as found:
-        tracking.log_ranker(wrong, "candidate", bundle, {}, {}, {"bundle_sha256": "sha"})
+        tracking.log_ranker(wrong, "candidate", bundle, None, {}, {}, {"bundle_sha256": "sha"})
     assert type(kind_of(found.value)) is Misconfigured
 
 
@@ -193,7 +195,7 @@ AGAIN = ("CREATE TABLE a (x)", "CREATE TABLE a (x)")
 def test_what_a_database_says_has_its_kind_said_by_mlflow_or_not(error: Exception, kind: type[TidegateError]) -> None:
     """MLflow gives nearly all of them the code of a server that is busy."""
     for passed_on in (error, of_mlflow("TEMPORARILY_UNAVAILABLE", error), of_mlflow("BAD_REQUEST", error)):
-        assert type(tracking._kind("sqlite:///m.db", passed_on)) is kind, passed_on
+        assert type(kind_of_mlflow("sqlite:///m.db", passed_on)) is kind, passed_on
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_what_a_database_says_has_its_kind_said_by_mlflow_or_not(error: Exceptio
 )
 def test_an_answer_of_the_server_is_waited_for_only_where_it_can_change(code: str, kind: type[TidegateError]) -> None:
     """A server that is no MLflow, or a run that somebody deleted, will be no other in ten minutes."""
-    assert type(tracking._kind("http://127.0.0.1:5000", of_mlflow(code))) is kind
+    assert type(kind_of_mlflow("http://127.0.0.1:5000", of_mlflow(code))) is kind
 
 
 def test_a_database_of_another_mlflow_names_the_remedy(tmp_path: Path) -> None:

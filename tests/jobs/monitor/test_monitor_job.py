@@ -19,7 +19,7 @@ from jobs.backtest import job as backtest
 from jobs.config import Config, TrackingSettings
 from jobs.deployments import ledger
 from jobs.flow import FEATURES
-from jobs.lake.store import Lake
+from jobs.lake.store import Lake, midnight
 from jobs.monitor import job, link
 from jobs.promote import job as promote
 from jobs.serving import captured
@@ -191,7 +191,9 @@ def test_the_page_is_where_the_evidence_is_one_click_away(config: Config, monkey
 
     assert told(config.tracking.model_copy(update={"uri": "http://127.0.0.1:9"})) == str(path)
     with served_by_mlflow(config.tracking, monkeypatch) as served:
-        base, _, artifact = told(served).partition("/artifacts/")
+        address, _, view = told(served).partition("?")
+    base, _, artifact = address.partition("/artifacts/")
+    assert view == "workflowType=machine_learning", "else MLflow shows traces"
     assert base.startswith(f"{served.uri}/#/experiments/")
     assert artifact == f"evidence/reports/{LIVE_DAY}.html"
     client, run_id = MlflowClient(config.tracking.uri), base.rsplit("/", 1)[1]
@@ -264,8 +266,20 @@ def test_nothing_served_is_said_and_no_alarm(config: Config) -> None:
     found = report(config)
     assert found.keys() == {"served_impressions", "alias_moved"}, "who is champion is asked on such a day too"
     row = found["served_impressions"]
-    assert (row["value"], row["alarm"]) == (0.0, False)
+    assert (row["value"], row["alarm"]) == (0.0, False), "it went live today: on that day nothing could serve"
     assert "no impression" in row["note"]
+
+
+def test_a_day_on_which_what_was_live_answered_nothing_is_an_alarm(config: Config) -> None:
+    """It was "alarms: none": whoever reads that takes the endpoint for well."""
+    serve(config, live=0.0)
+    [row] = Lake(config.lake.root).read("promotions", [DAY]).to_pylist()
+    publish_ledger(config, live(row, at=midnight(LIVE_DAY)))
+    found = monitored(config)
+    assert found["alarmed"] == {str(LIVE_DAY): ["served_impressions"]}
+    [incident] = found["incidents"]
+    assert "served_impressions is 0" in incident["text"]
+    assert "was live when it began" in incident["text"]
 
 
 def test_without_a_capture_the_skew_is_unknown_not_zero(config: Config) -> None:

@@ -95,7 +95,7 @@ def test_a_ranker_that_promises_too_much_is_set_right_and_the_figures_say_so() -
     assert set(told["click"]) == {calibrate.ALL, "home", "se|arch"}
     assert told["conversion_given_click"][calibrate.ALL]["rows"] < plain.clicked.sum() * 0.6, "open ones tell nothing"
     figures = calibrate.metrics(told)
-    assert figures["calibration.click.se_arch.ratio_before"] == told["click"]["se|arch"]["ratio"][0]
+    assert figures["calibration.click.ratio"] == told["click"][calibrate.ALL]["ratio"][1]
     assert "predicted / clicks 1." in calibrate.sentence(told)
 
 

@@ -5,13 +5,16 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import mlflow
+import numpy as np
 import pytest
 
 from jobs import bundle, tracking
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady, Refused
+from jobs.lake.run import now
 from jobs.lake.store import Lake
-from jobs.train import core, job
+from jobs.train import core, job, probe
 from models.rankers import served
 from models.settings import DelaySettings
 from tests.jobs.kept_lake import Kept
@@ -94,7 +97,7 @@ def test_trainings_compare_in_one_table(config: Config) -> None:
     job.run(a_run("train", config))
     publish_all(config, World(), day=DAY + timedelta(days=1), mode="warm", n=100)
     report = job.run(a_run("train", config, day=DAY + timedelta(days=1), mode="warm"))
-    with tracking._reached(config) as client:
+    with tracking.reached(config) as client:
         [experiment] = [e for e in client.search_experiments() if e.name == config.tracking.experiment]
         runs = client.search_runs([experiment.experiment_id])
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
@@ -170,8 +173,10 @@ def test_settings_that_make_learning_diverge_are_misconfigured(config: Config) -
         job.run(a_run("train", config.model_copy(update={"ranker": config.ranker.model_copy(update={"mmoe": wild})})))
 
 
-def test_a_dead_mlflow_leaves_no_half_candidate(config: Config) -> None:
-    """The orchestrator retries; until then neither the table nor the bundles folder knows of it."""
+def test_a_dead_mlflow_leaves_no_half_candidate_and_costs_no_fit(config: Config, capsys: Any) -> None:
+    """The orchestrator retries; until then neither the table nor the bundles folder knows of it. Then nothing is fitted
+    again, and MLflow tells when each was.
+    """
     down = config.model_copy(update={"tracking": config.tracking.model_copy(update={"uri": "http://127.0.0.1:9"})})
     with pytest.raises(NotReady, match="MLflow must answer"):
         job.run(a_run("train", down))
@@ -179,6 +184,20 @@ def test_a_dead_mlflow_leaves_no_half_candidate(config: Config) -> None:
     assert [path.name for path in config.bundles.iterdir()] == [f".checkpoints-full-{DAY}"], (
         "what the retry begins with"
     )
+    capsys.readouterr()
+    between = now()
+    job.run(a_run("train", config))
+    assert capsys.readouterr().err.count("was finished by a try that was ended: taken as it is") == 4
+    with tracking.reached(config) as client:
+        [experiment] = [e for e in client.search_experiments() if e.name == config.tracking.experiment]
+        rankers = client.search_runs([experiment.experiment_id], "tags.ranker != ''")
+        model = client.get_logged_model(rankers[0].outputs.model_outputs[0].model_id)
+    assert len(rankers) == 4
+    assert all(run.info.end_time < between.timestamp() * 1000 for run in rankers)
+    loaded = mlflow.pyfunc.load_model(model.artifact_location)
+    found = bundle.load(config.bundles / rankers[0].info.run_name)
+    asked = probe.columns(found.probe or b"")
+    np.testing.assert_allclose(loaded.predict(loaded.input_example)["p_click"], found.ranker.predict(asked).p_click[:5])
 
 
 def test_no_examples_yet_is_not_ready(config: Config) -> None:

@@ -30,7 +30,7 @@ def made(folder: Path, session: Path) -> Config:
 
 def curve(config: Config) -> list[float]:
     """The losses of the network, as MLflow has them."""
-    with tracking._reached(config) as client:
+    with tracking.reached(config) as client:
         [experiment] = [e for e in client.search_experiments() if e.name == config.tracking.experiment]
         [mine] = [r for r in client.search_runs([experiment.experiment_id]) if r.data.tags.get("ranker") == "mmoe"]
         return [point.value for point in client.get_metric_history(mine.info.run_id, "curve.loss")]

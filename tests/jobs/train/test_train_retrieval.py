@@ -71,7 +71,7 @@ def test_the_best_by_evidence_retrieves_and_says_by_how_much(config: Config) -> 
     assert best["gain_low"] is not None
     assert best["gain_low"] > 0
     assert best["recall"] - found.figures["popularity"]["recall"] == pytest.approx(best["gain"])  # type: ignore[operator]
-    assert found.metrics[f"retrieval.{chosen}.recall"] == best["recall"]
+    assert found.metrics["retrieval.recall"] == best["recall"]
     assert f"{chosen} {best['gain']:+.4f}" in found.lineage["why"]
     assert found.stage.removed == {f"i{n:06d}" for n in REMOVED}
     assert not found.stage.removed & set(found.stage.search(["i000001"]).items), "removed before it was trained"

@@ -1,0 +1,51 @@
+"""`python -m infra.stack.service FOLDER NAME COMMAND…`: what the supervisor starts, and what then becomes the service.
+
+Before, everything that an earlier one of this name has left is ended: workers that hold its port, or stages whose tasks
+nobody watches any more, outlive a service that was killed. It writes down who it is and which start of it this is, so
+that `status` needs no supervisor to ask.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import psutil
+
+from infra.stack.processes import MARK, SERVICES, Record
+
+NAME = "TIDEGATE_SERVICE"
+"""Environment variable that a service shares with all it starts."""
+
+
+def left(name: str, mark: str) -> Iterator[psutil.Process]:
+    """Processes of a service of that name and stack, this one apart."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            environ = process.environ()
+            if (environ.get(NAME), environ.get(MARK)) == (name, mark) and process.pid != os.getpid():
+                yield process
+
+
+def main(argv: Sequence[str]) -> None:
+    """Become the service; never returns."""
+    folder, name, *command = argv
+    for process in left(name, os.environ[MARK]):
+        with suppress(psutil.Error):
+            process.kill()
+    path = Path(folder) / SERVICES / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    starts = 1 + (json.loads(path.read_text())["starts"] if path.is_file() else 0)
+    me = psutil.Process()
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(asdict(Record(name, me.pid, me.create_time(), starts))))
+    draft.replace(path)
+    os.environ[NAME] = name
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
