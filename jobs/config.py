@@ -124,8 +124,18 @@ class LakeSettings(Settings):
 class SparkSettings(Settings):
     """The Spark session every distributed stage opens."""
 
-    master: str = Field("local[2]", description="where Spark runs")
-    driver_memory_mb: int = Field(1536, ge=512, description="of the driver, and of all where it runs in one process")
+    master: str = Field(
+        "local[2]",
+        description="where Spark runs; empty: a session somebody else starts or owns, spark-submit or a notebook",
+    )
+    python: str | None = Field(
+        None,
+        description="the interpreter of executors, of this one's minor version; not set: this one on `local`, "
+        "elsewhere what PYSPARK_PYTHON says or `python3`",
+    )
+    driver_memory_mb: int = Field(
+        1536, ge=512, description="of a driver started here, and of all where it runs in one process"
+    )
     partitions: int = Field(4, ge=1, description="shuffle partitions and as-of buckets")
     from_rows: int = Field(
         3_000_000,
@@ -133,6 +143,31 @@ class SparkSettings(Settings):
         description="rows a stage reads from which Spark distributes it; below, one process runs the same core, "
         "since a session costs more than it saves; 0 always takes Spark",
     )
+    conf: dict[str, str] = Field(
+        {}, description="any setting of Spark's own by its whole name, over what is set here; a mapping, given whole"
+    )
+
+    @property
+    def local(self) -> bool:
+        """Whether driver and executors are one JVM on this machine."""
+        return re.fullmatch(r"local(\[.+\])?", self.master) is not None
+
+    @field_validator("conf", mode="before")
+    @classmethod
+    def _as_spark_writes_them(cls, conf: Any) -> Any:
+        """TOML and JSON have numbers and booleans, Spark has their text."""
+        if not isinstance(conf, dict):
+            return conf
+        return {key: value if isinstance(value, str) else json.dumps(value) for key, value in conf.items()}
+
+    @field_validator("conf")
+    @classmethod
+    def _are_spark_s(cls, conf: dict[str, str]) -> dict[str, str]:
+        if wrong := sorted(key for key in conf if not key.startswith("spark.") or key == "spark.master"):
+            raise ValueError(
+                f"names of Spark start with spark., and its master is spark.master; found {', '.join(wrong)}"
+            )
+        return conf
 
 
 class ValidationSettings(Settings):
