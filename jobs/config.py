@@ -44,6 +44,8 @@ from models.settings import (
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "TIDEGATE__"
+IN_ONE_PROCESS = 0.5
+"""Of the memory at hand; the rest is for what differs from the rows that bytes a row were measured on."""
 OUTCOME_NAME = re.compile("[a-z][a-z0-9_]*")
 TAKEN = ("click", "clicked", "conversion", "converted")
 """Names of what every impression has."""
@@ -136,16 +138,29 @@ class SparkSettings(Settings):
     driver_memory_mb: int = Field(
         1536, ge=512, description="of a driver started here, and of all where it runs in one process"
     )
-    partitions: int = Field(4, ge=1, description="shuffle partitions and as-of buckets")
-    from_rows: int = Field(
-        3_000_000,
+    partitions: int = Field(
+        4, ge=1, description="shuffle partitions on `local`, and everywhere the fewest buckets of a stage"
+    )
+    from_rows: int | None = Field(
+        None,
         ge=0,
-        description="rows a stage reads from which Spark distributes it; below, one process runs the same core, "
-        "since a session costs more than it saves; 0 always takes Spark",
+        description="rows a stage reads from which Spark distributes it; below, one process runs the same core at a "
+        "fraction of the cost; 0 always takes Spark; not set: where one process would take more than half of the "
+        "memory that is free",
     )
     conf: dict[str, str] = Field(
         {}, description="any setting of Spark's own by its whole name, over what is set here; a mapping, given whole"
     )
+
+    def distributes(self, rows: int, bytes_a_row: int, free: int) -> bool:
+        """Whether Spark takes a stage that reads so many rows, of which one process needs `bytes_a_row` each."""
+        if self.from_rows is not None:
+            return rows >= self.from_rows
+        return rows * bytes_a_row > free * IN_ONE_PROCESS
+
+    def buckets(self, rows: int, most: int) -> int:
+        """How many buckets `rows` go into, so that about `most` meet in one; `partitions` at least."""
+        return max(self.partitions, -(-rows // most))
 
     @property
     def local(self) -> bool:
