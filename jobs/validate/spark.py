@@ -14,9 +14,8 @@ One process decides one thing otherwise: two impressions of one id in different 
 at both.
 """
 
-import os
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial, reduce
@@ -26,15 +25,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, GroupedData, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.asof.spark import BUCKET, by_bucket, fitted, refusals
+from jobs.asof.spark import (
+    BUCKET,
+    bucket_of,
+    by_bucket,
+    fitted,
+    read_by_workers,
+    read_parts,
+    refusals,
+    write_part,
+)
 from jobs.flow import SNAPSHOTS
 from jobs.lake import raw
-from jobs.lake.parts import read_part
 from jobs.lake.tables import RAW
 from jobs.validate import core, evaluate, facts, profile
 from jobs.validate.batch import NULLABLE_SHOWN, Before, Keys, Report, Rules, Verdict, Written, key_columns
@@ -163,31 +169,20 @@ def _is_empty(table: str, path: Path, column: str) -> bool:
 def _frame(spark: SparkSession, suites: Suites, table: str, large: Large) -> DataFrame:
     """A table's rows, each file read by a worker."""
     day = large.day
-    return _read_by_workers(spark, large.files[table], lambda path: _read(suites, table, day, path), _schema(table))
+    files = [str(path) for path in large.files[table]]
+    return read_by_workers(spark, files, lambda path: [_read(suites, table, day, Path(path))], _schema(table))
 
 
 def _earlier(spark: SparkSession, table: str, days: Sequence[Keys]) -> DataFrame:
     """The `key_columns` of an event table of earlier days, part files read by workers."""
     names = key_columns(table)
     schema = pa.schema([_schema(table).field(name) for name in names])
-    files = [path for keys in days if not isinstance(keys, pa.Table) for path in keys]
-    frame = _read_by_workers(spark, files, lambda path: read_part(path, table, names), schema)
+    files = [str(path) for keys in days if not isinstance(keys, pa.Table) for path in keys]
+    frame = read_parts(spark, files, table, names)
     for keys in days:
         if isinstance(keys, pa.Table):
             frame = frame.unionByName(spark.createDataFrame(keys.cast(schema), from_arrow_schema(schema)))
     return frame
-
-
-def _read_by_workers(
-    spark: SparkSession, files: Sequence[Path], read: Callable[[Path], pa.Table], schema: pa.Schema
-) -> DataFrame:
-    def rows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for path in batch.column(0).to_pylist():
-                yield from fitted(read(Path(path)), schema).to_batches()
-
-    listed = spark.createDataFrame([(str(path),) for path in files], "path string")
-    return listed.mapInArrow(rows, from_arrow_schema(schema))
 
 
 # -- what snapshots list ------------------------------------------------------------------------------
@@ -197,7 +192,8 @@ def _references(spark: SparkSession, large: Large) -> dict[str, Sums]:
     """The figures of `facts.REFERENCES` by table: every id that is named meets every id that is listed."""
 
     def ids(table: str, of_file: Callable[[str, Path], pa.Table], schema: pa.Schema) -> DataFrame:
-        return _read_by_workers(spark, large.files[table], partial(of_file, table), schema)
+        files = [str(path) for path in large.files[table]]
+        return read_by_workers(spark, files, lambda path: [of_file(table, Path(path))], schema)
 
     named = reduce(DataFrame.unionByName, (ids(table, named_in, NAMED) for table in facts.REFERENCES))
     listed = reduce(DataFrame.unionByName, (ids(table, listed_in, LISTED) for table in SNAPSHOTS))
@@ -279,8 +275,7 @@ def _together(
 
 
 def _bucketed(frame: DataFrame, key: str | Column, buckets: int) -> GroupedData:
-    column = F.col(key) if isinstance(key, str) else key
-    return by_bucket(frame, F.pmod(F.hash(column), F.lit(buckets)), buckets)
+    return by_bucket(frame, bucket_of([key], buckets), buckets)
 
 
 # -- judging ------------------------------------------------------------------------------------------
@@ -335,13 +330,9 @@ def _bucket(judge: Judge, bucket: int, rows: pa.Table, ids_before: pa.Array) -> 
 
 
 def _write(rows: pa.Table, path: Path) -> tuple[Path, ...]:
-    """A part file, whole or not at all: a task that Spark runs twice writes the same rows again."""
     if not len(rows):
         return ()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(rows, draft, coerce_timestamps="us")
-    draft.replace(path)
+    write_part(rows, path)
     return (path,)
 
 
