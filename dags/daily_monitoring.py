@@ -8,7 +8,8 @@ not silence it.
 Reads the validated events, `labels`, the feature tables, `promotions`, `evidence` and bundles; `reevaluate` also
 `examples` and `candidates`. Writes `serving_reports`, `readouts` and `reevaluations`, a page of each day
 (`reports/<day>.html` beside the bundles), and adds `matured.json` to the evidence pack and `matured.*` to the
-candidate's MLflow run. The table below says which stage does what.
+candidate's MLflow run. Where `export.url` names a database of the team's, `export` tells it all that is new. The table
+below says which stage does what.
 
 ## A task is red: what it means on call
 - **Up for reschedule, "NotReady"**: the day's labels or features are not published. Look at `daily_data`.
@@ -37,9 +38,9 @@ Always safe: a report replaces its day whole.
 
 from airflow.sdk import DAG
 
-from jobs.orchestration import daily, stage, standing_orders
+from jobs.orchestration import daily, exports, stage, standing_orders
 
-STAGES = ("monitor", "experiment", "reevaluate")
+STAGES = ("monitor", "experiment", "reevaluate", "export")
 
 with DAG(
     "daily_monitoring",
@@ -48,6 +49,6 @@ with DAG(
     **standing_orders(__doc__, STAGES, ("daily", "serving"), since=True, due_hours=6),
 ):
     # Side by side: none needs another.
-    stage("monitor", ranged=True)
-    stage("experiment", ranged=True)
-    stage("reevaluate", ranged=True)
+    found = [stage("monitor", ranged=True), stage("experiment", ranged=True), stage("reevaluate", ranged=True)]
+    if exports():
+        found >> stage("export")

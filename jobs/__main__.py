@@ -1,6 +1,7 @@
 """`python -m jobs`: list the stages; `python -m jobs <stage> --day D`: run one. The very command Airflow runs.
 
-`python -m jobs check --raw FOLDER` says what is missing, odd and fine in a raw lake, before anything runs.
+`python -m jobs check --raw FOLDER` says what is missing, odd and fine in a raw lake, before anything runs; without a
+folder in that of the settings, or in what `source.mapping` makes of a team's own tables.
 `python -m jobs config` prints the settings, `python -m jobs vacuum` deletes what dead runs left behind.
 `python -m jobs champion` prints what serves, by the ledger, or served (`--as-of TIME`).
 `python -m jobs rollback` takes the newest release back, with `--day D` that of a day.
@@ -14,8 +15,10 @@ import argparse
 import importlib
 import json
 import logging
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -81,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
 def _listing() -> str:
     lines = ["stage       reads -> writes"]
     for stage in STAGES.values():
-        lines.append(f"{stage.name:<11} {', '.join(stage.reads) or 'the source'} -> {', '.join(stage.writes)}")
+        ends = (", ".join(stage.reads) or "the source", ", ".join(stage.writes) or "a database")
+        lines.append(f"{stage.name:<11} {' -> '.join(ends)}")
         lines.append(f"{'':<11} {stage.doc}")
     return "\n".join(lines)
 
@@ -166,10 +170,26 @@ def _check(settings: config.Config, options: argparse.Namespace) -> int:
     """One page on a day of a raw lake; 65 where `validate` would refuse the day."""
     from jobs.validate import check
 
-    folder = options.raw or settings.lake.raw
-    seen = check.check(settings, folder, options.day)
-    print(seen.page(check.title(folder, seen, options.day)), flush=True)
+    with _looked_at(settings, options) as folder:
+        seen = check.check(settings, folder, options.day)
+        print(seen.page(check.title(folder, seen, options.day)), flush=True)
     return Refused.exit_code if seen.stops else EXIT_OK
+
+
+@contextmanager
+def _looked_at(settings: config.Config, options: argparse.Namespace) -> Iterator[Path]:
+    """The raw lake that is asked for, that of the settings, or a mapped source's day, laid out for this look alone."""
+    if options.raw is not None or settings.source.name != "mapped":
+        yield options.raw or settings.lake.raw
+        return
+    from jobs.lake import raw_writer
+    from jobs.sources import open_source
+
+    source = open_source(settings)
+    day = options.day or source.span()[1]
+    with tempfile.TemporaryDirectory(prefix="tidegate-check-") as folder:
+        raw_writer.write_day(Path(folder), day, source.day(day) or {})
+        yield Path(folder)
 
 
 def _lose(settings: config.Config, options: argparse.Namespace) -> int:

@@ -18,10 +18,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from jobs.errors import Misconfigured
-from jobs.flow import STAGES, VALIDATED
+from jobs.flow import EXPORTED, STAGES, VALIDATED
+from jobs.mapping import TableMapping
 from models.experiments.assignment import conflicts
 from models.experiments.settings import ExperimentSettings
 from models.settings import (
@@ -89,12 +90,19 @@ class SourceSettings(Settings):
         "is not ready. Of all others it is a day on which nothing happened",
     )
 
-    @field_validator("daily")
+    url: Annotated[SecretStr | None, NO_ROW] = Field(
+        None, description="mapped: the database that its queries ask, see jobs.warehouse; none: DuckDB, over files"
+    )
+    mapping: dict[str, TableMapping] = Field(
+        {}, description="mapped: by raw table, where its rows are and which of their columns is which"
+    )
+
+    @field_validator("daily", "mapping")
     @classmethod
-    def _are_raw_tables(cls, daily: tuple[str, ...]) -> tuple[str, ...]:
-        if wrong := sorted(set(daily) - set(VALIDATED)):
+    def _are_raw_tables(cls, named: Any) -> Any:
+        if wrong := sorted(set(named) - set(VALIDATED)):
             raise ValueError(f"raw tables are {', '.join(VALIDATED)}; found {', '.join(wrong)}")
-        return daily
+        return named
 
     @field_validator("name")
     @classmethod
@@ -103,6 +111,21 @@ class SourceSettings(Settings):
         if name not in known:
             raise ValueError(f"must be one of {', '.join(known)}")
         return name
+
+
+class ExportSettings(Settings):
+    """A team's own database that is told what was found; with an address `daily_monitoring` ends with it."""
+
+    url: SecretStr | None = Field(None, description="of the database, see jobs.warehouse; none: nothing is exported")
+    tables: tuple[str, ...] = Field(EXPORTED, description="which tables of the lake")
+    prefix: str = Field("tidegate_", pattern="[A-Za-z_][A-Za-z0-9_.]*", description="of its tables' names")
+
+    @field_validator("tables")
+    @classmethod
+    def _can_be_read(cls, tables: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := sorted(set(tables) - set(EXPORTED)):
+            raise ValueError(f"tables are {', '.join(EXPORTED)}; found {', '.join(wrong)}")
+        return tables
 
 
 class LakeSettings(Settings):
@@ -192,7 +215,9 @@ class ValidationSettings(Settings):
 
 
 class SurfaceLabelSettings(Settings):
-    """What a click is on one surface: what `clicked` says of its impressions, to training, evidence and monitoring."""
+    """What a click and a conversion are on one surface: what `clicked` and `converted` say of its impressions, to
+    training, evidence and monitoring.
+    """
 
     click: str | None = Field(
         None, description="a binary outcome of `outcomes` whose events count there in place of clicks; none: clicks do"
@@ -200,11 +225,19 @@ class SurfaceLabelSettings(Settings):
     click_window_days: int | None = Field(
         None, ge=1, description="impression to that event, at most the general one; not set: the general one"
     )
+    window_days: int | None = Field(
+        None, ge=1, description="click to purchase, at most the general one; not set: the general one"
+    )
 
     @property
     def span(self) -> timedelta | None:
         """Impression to that event; None: as everywhere."""
         return None if self.click_window_days is None else timedelta(days=self.click_window_days)
+
+    @property
+    def to_purchase(self) -> timedelta | None:
+        """Click to purchase; None: as everywhere."""
+        return None if self.window_days is None else timedelta(days=self.window_days)
 
 
 class AttributionSettings(Settings):
@@ -222,18 +255,21 @@ class AttributionSettings(Settings):
         2, ge=0, description="how many days late an event may come, and how many apart two copies of one may lie"
     )
     surfaces: dict[str, SurfaceLabelSettings] = Field(
-        {}, description="label rules of surfaces by name: click, click_window_days; a mapping, given whole"
+        {}, description="label rules of surfaces by name: click, click_window_days, window_days; a mapping, given whole"
     )
 
     @model_validator(mode="after")
     def _no_surface_waits_longer(self) -> Self:
-        """Or a dataset's embargo would not close its clicks."""
+        """Or a dataset's embargo would not close its clicks, nor anything ask again for its conversions."""
         for name, own in self.surfaces.items():
-            if own.span is not None and own.span > self.to_click:
-                raise ValueError(
-                    f"surfaces: {name}.click_window_days must be at most the window of all, {self.to_click}; "
-                    f"found {own.click_window_days}"
-                )
+            for setting, mine, most in (
+                ("click_window_days", own.span, self.to_click),
+                ("window_days", own.to_purchase, self.to_purchase),
+            ):
+                if mine is not None and mine > most:
+                    raise ValueError(
+                        f"surfaces: {name}.{setting} must be at most the window of all, {most}; found {mine.days}"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -646,6 +682,7 @@ class TimeoutSettings(Settings):
     monitor_minutes: int = Field(60, ge=1, description="of one try of `monitor`")
     experiment_minutes: int = Field(60, ge=1, description="of one try of `experiment`")
     reevaluate_minutes: int = Field(240, ge=1, description="of one try of `reevaluate`")
+    export_minutes: int = Field(120, ge=1, description="of one try of `export`")
 
     def of(self, stage: str) -> int:
         """Minutes of one try of a stage."""
@@ -659,6 +696,7 @@ class Config(Settings):
     bundles: Annotated[Path, NO_ROW] = Field(ROOT / "var" / "bundles", description="one directory per trained model")
     source: Annotated[SourceSettings, Changes("ingest")] = SourceSettings()
     lake: Annotated[LakeSettings, NO_ROW] = LakeSettings()
+    export: Annotated[ExportSettings, NO_ROW] = ExportSettings()
     world: Annotated[WorldSettings, Changes("ingest")] = WorldSettings()
     spark: Annotated[SparkSettings, NO_ROW] = SparkSettings()
     # How much may be bad decides whether a day is published, not what it then says.

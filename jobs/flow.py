@@ -8,6 +8,7 @@ services, not tables.
                        \\-> featurize -+                                               |
                                        monitor, experiment <-- served impressions <---+
                                        reevaluate <-- labels that closed, evidence
+                                       export -> a team's own database
 
 A line of a stage's inputs is a table, its days and its columns. Days: `day` is the run's own, `past` those up to it,
 `newest` the one newest up to it, `around` also later ones where a rerun finds them published (late events), `ever` all
@@ -148,11 +149,14 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         encodings           past   *
         items               newest item_id attributes removed
         users               newest user_id attributes
+        candidates          ever   bundle_sha256 run_id
         evidence            ever   *
         deployments         ever   *"""),
     _stage("experiment", "the endpoint's requests against the logging policy's, with honest intervals",
            writes="readouts", reads="""
         impressions         past   impression_id request_id event_time user_id item_id surface device policy
+        requests            past   request_id
+        quarantine          past   row_key payload
         labels              past   * -request_id -event_time -known_at -user_id -item_id -conversion_credit -outcomes
         delay_curves        past   group age_days share
         evidence            past   candidate_id document
@@ -172,4 +176,15 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         delay_curves        past   *
         promotions          ever   *
         deployments         ever   *"""),
+    _stage("export", "what was found reaches the team's own database, each partition once",
+           writes="", reads="""
+        labels              ever   *
+        evidence            ever   *
+        looks               ever   *
+        promotions          ever   *
+        deployments         ever   *
+        serving_reports     ever   *
+        readouts            ever   *
+        reevaluations       ever   *"""),
 )}
+EXPORTED = tuple(STAGES["export"].reads)

@@ -1,11 +1,18 @@
 """What every test process needs, and which files run where and when."""
 
+import os
 import sys
+from collections.abc import Iterator
 from typing import Any
+
+# Workers are the parallelism: threads below one fight for the cores, and wait for each other. Heard until numpy loads.
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 
 import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
+
+from tests.exactly_once.forks import Forks
 
 # The same examples in every run, so that a change that is tested fails for its own reasons; others are looked for by
 # `pytest --hypothesis-profile=explore`.
@@ -34,6 +41,14 @@ LONGEST = (
 """These first, in this order: whoever is done early takes the short ones."""
 TOGETHER = ("tests/dags/", "tests/jobs/deploy/")
 """Their sessions are dear to make (an Airflow database, two judged days): one worker runs them, and makes one."""
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Stages as processes that need not import anything: one process to fork from, for all that a worker runs."""
+    found = Forks()
+    yield found
+    found.close()
 
 
 class Scheduling(LoadFileScheduling):

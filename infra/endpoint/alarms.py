@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from jobs.config import EndpointSettings
-from jobs.serving.aws import keys
+from jobs.serving.aws import made
 
 ASK_SECONDS = 1.0
 """Sooner than so nothing new is asked: CloudWatch itself evaluates every ten seconds at most."""
@@ -51,9 +51,7 @@ class CloudWatch:
 
     @cached_property
     def _client(self) -> Any:
-        import boto3
         from botocore.config import Config
 
         patience = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
-        session = boto3.Session(region_name=self._region, **keys(self._url))
-        return session.client("cloudwatch", endpoint_url=self._url, config=patience)
+        return made("cloudwatch", self._region, self._url, patience)

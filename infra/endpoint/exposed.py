@@ -24,9 +24,7 @@ class Exposed:
         return [
             seen
             for design, shared in self._experiments
-            for seen in exposures(
-                [design], unit_of(asked.user_id, asked.request_id, shared), asked.surface, asked.day()
-            )
+            for seen in exposures([design], unit_of(asked.user_id, asked.request_id, shared), asked.surface, asked.at())
         ]
 
     def variant(self, seen: Sequence[Exposure], there: Collection[str]) -> str | None:
@@ -39,7 +37,7 @@ class Exposed:
         for one in self._mixing:
             unit = unit_of(asked.user_id, asked.request_id, frozenset(one.shared_ids))
             wanted = {arm.variant for arm in one.arms.values()}
-            if wanted <= set(there) and exposures([one.design], unit, asked.surface, asked.day()):
+            if wanted <= set(there) and exposures([one.design], unit, asked.surface, asked.at()):
                 return one
         return None
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from jobs.serving.answer import Answer, Mix
 from models.experiments.assignment import unit_hash
-from models.experiments.interleaving import mixed
+from models.experiments.interleaving import NO_RANK, mixed
 from models.experiments.settings import ExperimentSettings
 
 
@@ -28,5 +28,12 @@ def mix(experiment: ExperimentSettings, answers: Sequence[Answer]) -> Answer:
     found = None
     if all(answer.candidates is not None for answer in answers):
         found = list(dict.fromkeys(name for answer in answers for name in answer.candidates or ()))
-    said = Mix(experiment.name, list(experiment.arms), page.worth.tolist())
+    ranks = [[None if rank == NO_RANK else rank for rank in place] for place in page.ranks.tolist()]
+    said = Mix(
+        experiment.name,
+        list(experiment.arms),
+        page.worth.tolist(),
+        [answer.bundle_version for answer in answers],
+        ranks if page.method == "balanced" else None,
+    )
     return replace(first, items=items, candidates=found if found is not None else first.candidates, mix=said)

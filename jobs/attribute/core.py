@@ -64,6 +64,7 @@ CREDITS = pa.schema(
         ("ingested_at", TIME),
         ("shown_id", STR),  # the impression credited, null: none is known
         ("shown_at", TIME),
+        ("clicked_at", TIME),  # of a purchase the click it pays, null: none
         ("known_at", TIME),  # the credit held for every T after this
         ("until", TIME),  # up to this, null: for good
         ("credit", pa.float64()),  # the share of the purchase, 0 for a click and for what ended
@@ -243,6 +244,7 @@ def _click_credits(matched: pa.Table) -> pa.Table:
         "outcome": pa.nulls(len(matched), STR),
         "bought": pa.array(np.zeros(len(matched), bool)),
         **{name: matched.column(name) for name in ("event_time", "ingested_at", "shown_id", "shown_at")},
+        "clicked_at": pa.nulls(len(matched), TIME),
         "known_at": _known_at(matched),
         "until": matched.column("until"),
         "credit": nothing,
@@ -255,7 +257,8 @@ def _click_credits(matched: pa.Table) -> pa.Table:
 
 def _through_clicks(purchases: pa.Table, clicks: pa.Table, former: pa.Table, pairs: Paid) -> pa.Table:
     """What each pair credits: the click's impression, and before that was known the `former` ones it had."""
-    shown = take(clicks.select(["shown_id", "shown_at", "known_at"]), pairs.click)
+    of_click = ["shown_id", "shown_at", "known_at", "event_time"]
+    shown = take(clicks.select(of_click), pairs.click)
     parts = [_credited(purchases, pairs, shown, NEVER)]
     if len(former):
         click = _same_event(former.column("click_id"), former.column("event_time"), clicks, "click_id")
@@ -263,13 +266,15 @@ def _through_clicks(purchases: pa.Table, clicks: pa.Table, former: pa.Table, pai
         first, last = (np.searchsorted(click[order], pairs.click, side=side) for side in ("left", "right"))
         at, row = Spans(order, first, last).pairs()
         some = Paid(pairs.purchase[at], pairs.click[at], pairs.since[at], pairs.until[at], np.zeros(len(at)))
-        shown = former.select(["shown_id", "shown_at", "known_at"]).take(pa.array(row))
+        shown = former.select(of_click).take(pa.array(row))
         parts.append(_credited(purchases, some, shown, microseconds(former.column("until"))[row]))
     return pa.concat_tables(parts)
 
 
 def _credited(purchases: pa.Table, pairs: Paid, shown: pa.Table, until: Indices | int) -> pa.Table:
-    """`CREDITS` of pairs whose click has the impression `shown` up to `until`, without those that never held."""
+    """`CREDITS` of pairs whose click, of `event_time`, has the impression `shown` up to `until`, without those that
+    never held.
+    """
     since, until = np.maximum(pairs.since, microseconds(shown.column("known_at"))), np.minimum(pairs.until, until)
     mine = purchases.select(["event_time", "ingested_at", "value"]).take(pa.array(pairs.purchase))
     first = np.append(True, pairs.purchase[1:] != pairs.purchase[:-1])[: len(until)]
@@ -278,6 +283,7 @@ def _credited(purchases: pa.Table, pairs: Paid, shown: pa.Table, until: Indices 
         "bought": pa.array(np.ones(len(until), bool)),
         **{name: mine.column(name) for name in ("event_time", "ingested_at")},
         **{name: shown.column(name) for name in ("shown_id", "shown_at")},
+        "clicked_at": shown.column("event_time"),
         "known_at": _times(since),
         "until": _times(until),
         "credit": pa.array(pairs.share),
@@ -302,12 +308,13 @@ def labels(
 ) -> pa.Table:
     """The `labels` rows of unique `impressions`: what came of each, from when it was known, what was said before.
 
-    `clicked` is what counts as a click on the impression's surface (`settings.surfaces`). A purchase comes of a click
-    whatever that is.
+    `clicked` is what counts as a click on the impression's surface, `converted` a purchase within the surface's window
+    (`settings.surfaces`). A purchase comes of a click whatever counts as one there; one that came of a click and too
+    late for its surface is nobody's conversion.
     """
     row = _same_event(earned.column("shown_id"), earned.column("shown_at"), impressions, "impression_id")
-    bought, rules = _flags(earned.column("bought")), ClickRules.of(impressions.column("surface"), settings, outcomes)
-    mine = np.flatnonzero((row != ABSENT) & bought)
+    rules = LabelRules.of(impressions.column("surface"), settings, outcomes)
+    mine = rules.purchases(earned, row)
     clicked = _outcome(earned, row, rules.clicks(earned, row), len(impressions))
     converted = _outcome(earned, row, mine, len(impressions))
     credit, value = (np.asarray(earned.column(name).to_numpy(), dtype=np.float64)[mine] for name in ("credit", "value"))
@@ -320,13 +327,13 @@ def labels(
         "clicked": clicked[0].is_valid(),
         "click_known_at": clicked[0],
         "click_superseded": clicked[1],
-        "click_matures_at": _times(microseconds(shown) + rules.window),
+        "click_matures_at": _times(microseconds(shown) + rules.to_click),
         "converted": converted[0].is_valid(),
         "conversion_known_at": converted[0],
         "conversion_superseded": converted[1],
         "conversion_credit": np.bincount(row[mine][order], credit[order], minlength=len(impressions)),
         "conversion_value": np.bincount(row[mine][order], value[order], minlength=len(impressions)),
-        "matures_at": pc.add(shown, settings.to_click + settings.to_purchase),
+        "matures_at": _times(microseconds(shown) + _us(settings.to_click) + rules.to_purchase),
         "outcomes": _further(earned, row, shown, outcomes),
     }
     schema = LAKE["labels"].schema
@@ -335,26 +342,29 @@ def labels(
 
 
 @dataclass(frozen=True)
-class ClickRules:
-    """What is a click of m impressions: an event of `names[code]` (m,), a click where that is "", within
-    `window` (m,) microseconds.
+class LabelRules:
+    """What is a click of m impressions: an event of `names[code]` (m,), a click where that is "", within `to_click`
+    (m,) microseconds; and what a conversion: a purchase within `to_purchase` (m,) of its click.
     """
 
     names: tuple[str, ...]
     code: Indices
-    window: Indices
+    to_click: Indices
+    to_purchase: Indices
 
     @classmethod
     def of(cls, surface: pa.ChunkedArray, settings: AttributionSettings, outcomes: Outcomes) -> Self:
         """By each impression's surface."""
         names = ("", *sorted({own.click for own in settings.surfaces.values() if own.click is not None}))
-        code, window = np.zeros(len(surface), np.int64), np.full(len(surface), _us(settings.to_click))
+        n, code = len(surface), np.zeros(len(surface), np.int64)
+        to_click, to_purchase = (np.full(n, _us(span)) for span in (settings.to_click, settings.to_purchase))
         for on, own in settings.surfaces.items():
             mine = _flags(pc.fill_null(pc.equal(surface, on), False))
             longest = outcomes[own.click].span if own.click else settings.to_click
             code[mine] = names.index(own.click or "")
-            window[mine] = _us(min(own.span or longest, longest))
-        return cls(names, code, window)
+            to_click[mine] = _us(min(own.span or longest, longest))
+            to_purchase[mine] = _us(own.to_purchase or settings.to_purchase)
+        return cls(names, code, to_click, to_purchase)
 
     def clicks(self, earned: pa.Table, row: Indices) -> Indices:
         """The rows of `earned` that are a click of the impression each credits, `row`."""
@@ -363,7 +373,14 @@ class ClickRules:
         code = _rows(pc.index_in(named, pa.array(self.names, STR)))[known]
         at, shown = (microseconds(earned.column(name))[known] for name in ("event_time", "shown_at"))
         of = row[known]
-        counted: Indices = known[(code == self.code[of]) & (at - shown < self.window[of])]
+        counted: Indices = known[(code == self.code[of]) & (at - shown < self.to_click[of])]
+        return counted
+
+    def purchases(self, earned: pa.Table, row: Indices) -> Indices:
+        """The rows of `earned` that are a conversion of the impression each credits, `row`."""
+        known = np.flatnonzero((row != ABSENT) & _flags(earned.column("bought")))
+        bought, clicked = (microseconds(earned.column(name))[known] for name in ("event_time", "clicked_at"))
+        counted: Indices = known[bought - clicked < self.to_purchase[row[known]]]
         return counted
 
 

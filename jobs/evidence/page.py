@@ -45,7 +45,7 @@ class Row:
 
 def html(found: Document, judgement: Judgement | None = None, matured: Matured | None = None) -> str:
     """The page on a document, with the verdict and what `reevaluate` found where there are such."""
-    return _template().render(
+    return template(Path(__file__).with_name("page.html")).render(
         d=found,
         verdict=judgement,
         matured=None if matured is None else section(matured),
@@ -82,13 +82,13 @@ def html(found: Document, judgement: Judgement | None = None, matured: Matured |
 
 
 @cache
-def _template() -> Template:
-    folder = Path(__file__).parent
-    loader = FileSystemLoader(folder)
+def template(path: Path) -> Template:
+    """Of a page that extends `base.html`, which has the looks of all; what a name lacks is an error, not a gap."""
+    loader = FileSystemLoader([path.parent, Path(__file__).parent])
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.get_template("page.html")
+    return environment.get_template(path.name)
 
 
 # -- what a request earns ------------------------------------------------------------------------------------------

@@ -14,16 +14,16 @@ import pyarrow.compute as pc
 
 from jobs.asof.core import microseconds
 from jobs.deployments import ledger
-from jobs.experiment import core, funnel, mixed, page, readout, users
+from jobs.experiment import blocks, core, funnel, mixed, page, readout, users
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.swap import write_whole
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import numbers
 from jobs.outcomes import closes_on, immature_note, told_by, with_clicks
-from jobs.serving import captured
-from jobs.serving.capture import CAPTURE
+from jobs.serving import answered, captured
 from jobs.serving.served import served_by
+from models.experiments.assignment import Experiment
 from models.experiments.metrics import DAY
 from models.experiments.settings import ExperimentSettings
 
@@ -51,14 +51,17 @@ def run(run: Run) -> dict[str, Any]:
 def _funnel(run: Run) -> Path:
     """Write the page over all candidates with evidence up to the day, whole or not at all; returns where it lies."""
     steps = [row for row in run.read("deployments").to_pylist() if row["at"] < midnight(run.day + timedelta(days=1))]
+    readouts = run.read("readouts", _past(run, "readouts")).to_pylist()
+    declared = funnel.read_last(readouts)
     known = funnel.candidates(
         run.read("evidence", _past(run, "evidence"), columns=["candidate_id", "document"]).to_pylist(),
         run.read("promotions", columns=["candidate_id", "verdict", "decided_at"]).to_pylist(),
         steps,
-        run.read("readouts", _past(run, "readouts")).to_pylist(),
+        readouts,
         run.config.gate.confidence,
     )
-    told = page.html(known, funnel.trusted(known, run.config.gate.confidence))
+    confidence = run.config.gate.confidence
+    told = page.html(known, funnel.trusted(known, confidence), funnel.trusted_ab(known, confidence), declared)
     return write_whole(run.config.lake.results.parent / FUNNEL, told)
 
 
@@ -125,25 +128,52 @@ def _read(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
         cut,
         late_days,
     )
-    state = run.config.endpoint.state / CAPTURE
+    endpoint, since = run.config.endpoint, [of for of in days if of >= one.start]
     if one.interleave:
-        pages = [page for of in days if of >= one.start
-                 for page in captured.pages(captured.lines(state / f"date={of}"), one.name)]  # fmt: skip
+        pages = [page for of in since for page in captured.pages(answered.lines(endpoint, of), one.name)]
         shown = set(rows.filter(rows["labelled"])["request_id"].to_pylist())
-        return mixed.rows(one, pages, shown, mixed.clicked(rows))
-    exposed = [captured.exposed(captured.lines(state / f"date={of}")) for of in days if of >= one.start]
-    others = [other.design for other in run.config.experiments if other.name != one.name and other.start <= ends]
-    found = users.met(
-        rows,
-        pa.concat_tables([captured.EXPOSED.empty_table(), *exposed]),
-        one,
-        others,
-        cut,
-        _share(run, rows, cut.timestamp()),
-        run.config.release.slow_ms,
+        told = mixed.rows(one, pages, shown, mixed.clicked(rows))
+        return readout.with_candidates(told, readout.answered(one, mixed.bundles(pages)))
+    exposed = pa.concat_tables(
+        [captured.EXPOSED.empty_table(), *(captured.exposed(answered.lines(endpoint, of)) for of in since)]
     )
-    closes = closes_on(min(cut, last), run.config.attribution, {})
-    return readout.rows(one, found, day, closes)
+    exposed = exposed.filter(pc.equal(exposed["experiment"], one.name))
+    share, closes = _share(run, rows, cut.timestamp()), closes_on(min(cut, last), run.config.attribution, {})
+    plan = one.design.switchback
+    if plan is not None:
+        told = blocks.rows(one, plan, rows, exposed, cut, share, day, closes)
+    else:
+        found = users.met(
+            *(rows, exposed, one, _others(run, one), cut, share, run.config.release.slow_ms),
+            *(_asked(run, since), _aside(run, since)),
+        )
+        told = readout.rows(one, found, day, closes)
+    pairs = zip(exposed["arm"].to_pylist(), exposed["candidate_id"].to_pylist(), strict=True)
+    return readout.with_candidates(told, readout.answered(one, pairs))
+
+
+def _others(run: Run, one: ExperimentSettings) -> list[Experiment]:
+    """Experiments that divide users and began before it ended."""
+    return [
+        other.design
+        for other in run.config.experiments
+        if other.name != one.name and other.start <= one.design.end and not (other.interleave or other.switchback)
+    ]
+
+
+def _asked(run: Run, days: list[date]) -> set[str]:
+    """Requests that callers logged; none where nobody logs them."""
+    there = set(run.published_days("requests"))
+    logged = run.read("requests", [day for day in days if day in there], columns=["request_id"])
+    return set(logged["request_id"].to_pylist())
+
+
+def _aside(run: Run, days: list[date]) -> pa.Table:
+    """Impressions that were set aside."""
+    table = {"table": "impressions"}
+    there = run.partitions("quarantine")
+    known = [day for day in days if {"day": str(day), **table} in there]
+    return run.read("quarantine", known, table, columns=["row_key", "payload"])
 
 
 def _share(run: Run, rows: pa.Table, now: float) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from jobs.lake.findings import figures, finding_note
-from jobs.serving.answer import Answer
+from jobs.serving.answer import Answer, Mix
 from models.evaluation.estimate import Estimate
 from models.experiments.assignment import unit_of
-from models.experiments.interleaving import preferences
+from models.experiments.interleaving import NO_RANK, balanced_credit, preferences
 from models.experiments.sequences import at_any_look
 from models.experiments.settings import ExperimentSettings
 
@@ -36,8 +37,9 @@ def rows(
     known = [(user, answer) for user, answer in pages if answer.mix is not None and answer.request_id in shown]
     credits = np.zeros((len(known), len(settings.arms)))
     for at, (_, answer) in enumerate(known):
-        for place, worth in zip(answer.items, answer.mix.worth if answer.mix else (), strict=True):
-            credits[at] += np.array(worth) * ((answer.request_id, place.item_id) in clicks)
+        if answer.mix is not None:
+            clicked = [(answer.request_id, place.item_id) in clicks for place in answer.items]
+            credits[at] = _credit(answer.mix, np.array(clicked, bool))
     units = [unit_of(user, answer.request_id, frozenset(settings.shared_ids)).key for user, answer in known]
     _, users = np.unique(np.array(units, str), return_inverse=True)
     found = preferences(credits, users.astype(np.int64), settings.confidence)
@@ -56,3 +58,21 @@ def rows(
             row["always_low"], row["always_high"] = at_any_look(one, SCALE, settings.confidence)
         told.append(row)
     return told
+
+
+def bundles(pages: Sequence[tuple[str | None, Answer]]) -> list[tuple[str, str]]:
+    """Each arm and the candidate whose list was mixed for it, page by page."""
+    return [
+        pair
+        for _, answer in pages
+        if answer.mix is not None
+        for pair in zip(answer.mix.arms, answer.mix.bundles or (), strict=False)
+    ]
+
+
+def _credit(mix: Mix, clicked: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(arms,) what the clicks (k,) of a page are worth."""
+    if mix.ranks is None:
+        return np.asarray(np.array(mix.worth, float)[clicked].sum(axis=0))
+    ranks = [[NO_RANK if rank is None else rank for rank in place] for place in mix.ranks]
+    return balanced_credit(np.array(ranks, np.int64), clicked)

@@ -1,6 +1,6 @@
 """An A/B test as rows of `readouts`: its arms' ratio, every metric of its goal, and what to do about it. No I/O."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -18,6 +18,7 @@ from models.experiments.rules import DELAYED, HEAVY
 from models.experiments.settings import ExperimentSettings
 from models.experiments.verdict import verdict
 
+PROXIES = {"first_value": "proxy of lifetime value: revenue of a user's first {} days, of users who had them"}
 RATIO, VERDICT = "sample_ratio", "verdict"
 Row = dict[str, Any]
 
@@ -29,7 +30,7 @@ def rows(settings: ExperimentSettings, found: Met, today: date, closes: date) ->
     unknown = f"; {found.requests} requests of nobody are in no figure" if found.requests else ""
     told = [
         {
-            **_row(settings, ", ".join(arms[1:]), RATIO),
+            **row(settings, ", ".join(arms[1:]), RATIO),
             "n": len(found.units.arm),
             "effective_n": float(found.units.analysed.sum()),
             "p_value": ratio.p_value,
@@ -38,12 +39,31 @@ def rows(settings: ExperimentSettings, found: Met, today: date, closes: date) ->
         }
     ]
     for number, arm in enumerate(arms[1:], 1):
-        told += _arm(settings, found, number, arm, mismatch, today, closes)
+        mine = (found.arm == 0) | (found.arm == number)
+        differences = {metric: _difference(settings, found, metric, mine, number) for metric in settings.metrics}
+        told += judged(settings, differences, arm, int(mine.sum()), mismatch, today, closes)
     return told
 
 
-def _row(settings: ExperimentSettings, variant: str, metric: str) -> Row:
+def row(settings: ExperimentSettings, variant: str, metric: str) -> Row:
+    """The keys of a row."""
     return {"experiment": settings.name, "metric": metric, "control": settings.control, "variant": variant}
+
+
+def with_candidates(told: Sequence[Row], answered: Mapping[str, str | None]) -> list[Row]:
+    """Rows with the candidates whose bundles answered either arm, by arm; null where none or several did."""
+    return [
+        {**of, "candidate_id": answered.get(of["variant"]), "opponent_id": answered.get(of["control"])} for of in told
+    ]
+
+
+def answered(settings: ExperimentSettings, said: Iterable[tuple[str, str]]) -> dict[str, str | None]:
+    """By arm that names a variant the candidate that answered it, of (arm, candidate) as the endpoint said them."""
+    found: dict[str, set[str]] = {}
+    for arm, candidate in said:
+        found.setdefault(arm, set()).add(candidate)
+    named = [name for name, arm in settings.arms.items() if arm.variant is not None]
+    return {name: next(iter(of)) if len(of := found.get(name, set())) == 1 else None for name in named}
 
 
 def _ratio(settings: ExperimentSettings, units: Units) -> tuple[srm.Ratio, str]:
@@ -58,22 +78,26 @@ def _ratio(settings: ExperimentSettings, units: Units) -> tuple[srm.Ratio, str]:
     return ratio, str(causes[0]) if causes else "arms were once divided otherwise than now: the cause has gone"
 
 
-def _arm(
-    settings: ExperimentSettings, found: Met, number: int, arm: str, mismatch: str, today: date, closes: date
+def judged(
+    settings: ExperimentSettings,
+    differences: Mapping[str, Difference | Refusal],
+    arm: str,
+    n: int,
+    mismatch: str,
+    today: date,
+    closes: date,
 ) -> Iterator[Row]:
-    """A row per metric and side, then the verdict."""
-    mine = (found.arm == 0) | (found.arm == number)
-    differences = {metric: _difference(settings, found, metric, mine, number) for metric in settings.metrics}
+    """A row per metric and side, then the verdict, of an arm against control; `n` as the verdict's row says it."""
     said = verdict(differences, settings.rules, today, closes=closes, mismatch=mismatch)
     for metric, one in differences.items():
         closing = closes if metric in DELAYED else None
-        yield {**_row(settings, arm, metric), **_figures(settings, one), "closes_on": closing and str(closing)}
+        yield {**row(settings, arm, metric), **_figures(settings, metric, one), "closes_on": closing and str(closing)}
         if isinstance(one, Difference):
             for side, level in (("control", one.control), ("variant", one.treated)):
-                yield {**_row(settings, arm, f"{metric}.{side}"), **figures(level), "note": ""}
+                yield {**row(settings, arm, f"{metric}.{side}"), **figures(level), "note": ""}
     yield {
-        **_row(settings, arm, VERDICT),
-        "n": int(mine.sum()),
+        **row(settings, arm, VERDICT),
+        "n": n,
         "note": said.why,
         "verdict": str(said),
         "closes_on": str(closes),
@@ -97,17 +121,21 @@ def _difference(
     )
 
 
-def _figures(settings: ExperimentSettings, one: Difference | Refusal) -> Row:
+def _figures(settings: ExperimentSettings, metric: str, one: Difference | Refusal) -> Row:
     if isinstance(one, Refusal):
         return {**figures(one), "note": finding_note(one, "")}
     level = abs(one.control.value)
     least = (
         detectable(one.fixed.stderr, settings.confidence, scale=settings.interesting_lift * level) if level else None
     )
-    note = f"{one.capped:.2%} of users are cut at the cap" if one.capped else ""
+    notes = [
+        "" if one.sound else f"arms differed before the start, p {one.before_p:.1g}",
+        PROXIES[metric].format(settings.value_days) if metric in PROXIES else "",
+        f"{one.capped:.2%} of users are cut at the cap" if one.capped else "",
+    ]
     return {
         **figures(one.fixed),
-        "note": note if one.sound else f"arms differed before the start, p {one.before_p:.1g}; {note}".rstrip("; "),
+        "note": "; ".join(filter(None, notes)),
         "always_low": one.always[0],
         "always_high": one.always[1],
         "p_value": one.p_value,

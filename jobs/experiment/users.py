@@ -4,9 +4,9 @@ A user's arm is a function of the id, so it is known of every logged impression,
 endpoint said at the time is read beside it, and where the two differ what was said is what was met.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from jobs import outcomes
 from jobs.asof.core import microseconds
+from jobs.experiment import way
 from jobs.moment.columns import numbers, strings
 from models.experiments.assignment import Experiment, unit_of
-from models.experiments.causes import STEPS, Units
+from models.experiments.causes import Units
 from models.experiments.metrics import DAY, Shown
 from models.experiments.settings import ExperimentSettings
 
@@ -56,46 +57,44 @@ def met(
     cut: datetime,
     share: Floats,
     slow_ms: float,
+    asked: Collection[str],
+    quarantine: pa.Table,
 ) -> Met:
-    """Of labelled impressions (`joined`) since `before_days` before the start, and what capture says of exposures.
+    """Of labelled impressions (`joined`) since `before_days` before the start, and the exposures that capture tells.
 
-    `share` (n,): of each row's conversions, how much is heard of at `cut`.
+    `share` (n,): of each row's conversions, how much is heard of at `cut`; `asked` as for `way.units`; `quarantine`:
+    impressions that were set aside.
     """
     design, arms = settings.design, {name: number for number, name in enumerate(settings.arms)}
     users, keys = _keys(rows, settings)
-    said = _said(exposed.filter(pc.equal(exposed["experiment"], settings.name)), arms)
-    names = sorted({key for key in set(users) | set(said) if key is not None and design.arm_of(key) is not None})
+    said = way.said(exposed, arms, begin(design))
+    set_aside = way.aside(quarantine, set(rows["impression_id"].to_pylist()), settings, begin(design))
+    names = sorted(key for key in users | set(said) | set(set_aside) if design.takes(key))
     at = {name: number for number, name in enumerate(names)}
     drawn = np.array([arms[str(design.arm_of(name))] for name in names], np.int64)
     first = [said[name].arms[0] if name in said else -1 for name in names]
     arm = np.where(np.array(first, np.int64) >= 0, np.array(first, np.int64), drawn)
     user = np.array([at.get(key, -1) if key is not None else -1 for key in keys], np.int64)
-    seconds = np.asarray((microseconds(rows["event_time"]) - _us(design)) / SECOND, np.float64)
+    seconds = np.asarray(microseconds(rows["event_time"]) / SECOND - begin(design).timestamp(), np.float64)
     on_surface = np.ones(len(rows), bool) if settings.surface is None else strings(rows["surface"]) == settings.surface
     during = (user >= 0) & (seconds >= 0) & (seconds < settings.days * DAY) & on_surface
     past = (user >= 0) & (seconds < 0)
     nobodys = _nobodys(rows, keys, design) & (seconds >= 0) & (seconds < settings.days * DAY) & on_surface
     labelled = during & numbers(rows["labelled"]).astype(bool)
-    units = _units(rows, design, names, user, seconds, during, labelled, arm, drawn, said, others, slow_ms)
+    where = {name: strings(rows[name])[during] for name in way.SEGMENTS}
+    there = way.Seen(names, user[during], seconds[during], labelled[during], where)
+    units = way.units(design, there, arm, drawn, said, set_aside, asked, others, slow_ms)
     seen = np.zeros(len(names), bool)
     seen[user[labelled]] = True
     number = np.append(np.where(seen, np.cumsum(seen) - 1, -1), -1)  # the last: whoever is in no arm
     return Met(
         [name for name, is_seen in zip(names, seen, strict=True) if is_seen],
         arm[seen],
-        _shown(rows, labelled, number[user], int(seen.sum()), seconds, share, cut.timestamp() - _us(design) / SECOND),
+        shown(rows, labelled, number[user], int(seen.sum()), seconds, share, until(design, cut)),
         _before(rows, past & (number[user] >= 0), number[user], int(seen.sum())),
         units,
         len(set(strings(rows["request_id"])[nobodys].tolist())),
     )
-
-
-@dataclass
-class _Said:
-    """What the endpoint said to a user: arms in their order, and how long the first answer took."""
-
-    arms: list[int]
-    ms: float
 
 
 def joined(impressions: pa.Table, labels: pa.Table, cut: datetime, late_days: int) -> pa.Table:
@@ -133,23 +132,20 @@ def _nobodys(rows: pa.Table, keys: Sequence[str | None], design: Experiment) -> 
     return np.array([of and drawn[one] for of, one in zip(nobody, requests, strict=True)], bool)
 
 
-def _said(exposed: pa.Table, arms: Mapping[str, int]) -> dict[str, _Said]:
-    found: dict[str, _Said] = {}
-    for row in exposed.to_pylist():
-        if row["unit"] == "user" and row["arm"] in arms and row["user_id"]:
-            of = found.setdefault(row["user_id"].strip(), _Said([], row["ms"]))
-            if arms[row["arm"]] not in of.arms:
-                of.arms.append(arms[row["arm"]])
-    return found
+def begin(design: Experiment) -> datetime:
+    """The midnight from which its seconds count."""
+    return datetime(design.start.year, design.start.month, design.start.day, tzinfo=UTC)
 
 
-def _us(design: Experiment) -> float:
-    return datetime.fromisoformat(f"{design.start}T00:00:00+00:00").timestamp() * SECOND
+def until(design: Experiment, cut: datetime) -> float:
+    """Seconds since the start up to which its impressions are read: the cut, or its end."""
+    return min(cut.timestamp() - begin(design).timestamp(), design.days * DAY)
 
 
-def _shown(
+def shown(
     rows: pa.Table, kept: NDArray[np.bool_], user: Ints, users: int, seconds: Floats, share: Floats, now: float
 ) -> Shown:
+    """The rows kept, as metrics read them."""
     request = rows["request_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     clicked, conversions, value = (numbers(rows[name])[kept] for name in ("clicked", "conversions", "value"))
     return Shown(users, user[kept], seconds[kept], request[kept], clicked, conversions, value, share[kept], now)
@@ -163,45 +159,3 @@ def _before(rows: pa.Table, kept: NDArray[np.bool_], user: Ints, users: int) -> 
     columns = np.column_stack([clicks, times, value])
     columns[times == 0] = np.nan
     return columns
-
-
-def _units(
-    rows: pa.Table,
-    design: Experiment,
-    names: Sequence[str],
-    user: Ints,
-    seconds: Floats,
-    during: NDArray[np.bool_],
-    labelled: NDArray[np.bool_],
-    arm: Ints,
-    drawn: Ints,
-    said: Mapping[str, _Said],
-    others: Sequence[Experiment],
-    slow_ms: float,
-) -> Units:
-    """Whoever was exposed, how far each came, and what there is to tell them by."""
-    shown_once, labelled_once = np.zeros(len(names), bool), np.zeros(len(names), bool)
-    shown_once[user[during]], labelled_once[user[labelled]] = True, True
-    exposed = shown_once | np.array([name in said for name in names], bool)
-    left = np.where(labelled_once, len(STEPS), np.where(shown_once, STEPS.index("joined"), STEPS.index("logged")))
-    first = np.zeros(len(names), np.int64)
-    order = np.flatnonzero(during)[np.argsort(-seconds[during], kind="stable")]
-    first[user[order]] = order
-    day = np.floor(seconds[first] / DAY).astype(np.int64) if len(rows) else np.zeros(len(names), np.int64)
-    segments = {name: strings(rows[name])[first] for name in ("surface", "device")} if len(rows) else {}
-    of = {one.name: np.array([one.arm_of(name) for name in names], object)[exposed] for one in others}
-    ended = {one.name for one in others if one.end < design.start}
-    both = np.array([len(said[name].arms) > 1 if name in said else False for name in names], bool)
-    slow = np.array([said[name].ms > slow_ms if name in said else False for name in names], bool)
-    return Units(
-        arm[exposed],
-        drawn[exposed],
-        np.where(shown_once, day, 0)[exposed],
-        left[exposed],
-        np.zeros(int(exposed.sum()), bool),
-        both[exposed],
-        slow[exposed],
-        {name: words[exposed] for name, words in segments.items()},
-        {name: words for name, words in of.items() if name in ended},
-        {name: words for name, words in of.items() if name not in ended},
-    )

@@ -484,6 +484,9 @@ LAKE: dict[str, Table] = {
                 "variance_left": _c(pa.float64(), "?"),  # by what is known of users before the start; 1: nothing
                 "verdict": _c(STR, "?"),  # of the row `verdict`: ship, stop or go on, until when, and why
                 "closes_on": _c(STR, "?"),  # the day on which the last label it rests on closes
+                # where a bundle of its own answered an arm, the endpoint said so, and it was one
+                "candidate_id": _c(STR, "?"),  # of the variant
+                "opponent_id": _c(STR, "?"),  # of control
             },
         ),
         Table(

@@ -103,8 +103,9 @@ def torn(lines: int) -> Figure:
 
 
 def with_capture(served: pa.Table, captured: pa.Table) -> pa.Table:
-    """The served impressions that were captured, with what the endpoint answered."""
-    keys = [pc.binary_join_element_wise(t["request_id"], t["item_id"], "\x1f") for t in (served, captured)]
+    """The served impressions that were captured, with what the endpoint answered under their policy's name."""
+    names = ("request_id", "item_id", "policy")
+    keys = [pc.binary_join_element_wise(*(of[name] for name in names), "\x1f") for of in (served, captured)]
     at = pc.index_in(keys[0], keys[1]).combine_chunks()
     found = served
     for name in ("served_p_click", "bundle_sha256", "fallback", "features_day"):

@@ -1,8 +1,6 @@
 """`monitor`: what the endpoint served on a day against what was judged, and its traffic against what was learned from.
 
 Alarms are figures; they fail nothing. A figure more is a line of `_day`.
-
-It reads the local endpoint's data capture; a capture on S3 is not read yet.
 """
 
 import json
@@ -24,12 +22,11 @@ from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
 from jobs.moment.decisions import Known
 from jobs.moment.known import known_before, promised_before
-from jobs.monitor import alias, core, incidents, page, replay, watch
+from jobs.monitor import alias, core, incidents, link, page, replay, watch
 from jobs.monitor.past import OPEN, Past
 from jobs.outcomes import immature_note, told_by, with_clicks
-from jobs.serving import captured
+from jobs.serving import answered, captured
 from jobs.serving.answer import FALLBACK
-from jobs.serving.capture import CAPTURE
 from jobs.serving.served import served_by
 from models.evaluation.estimate import Refusal
 from models.monitoring.day import Held
@@ -49,17 +46,18 @@ def run(run: Run) -> dict[str, Any]:
     deployed = ledger.released(run)
     past, alarms = Past.of(run, run.days[0]), {}
     for day in run.days:
-        found, model = _day(run, day, deployed, past)
+        found, served = _day(run, day, deployed, past)
+        model = "" if served is None else str(served["candidate_id"])
         report = [*found, *alias.figures(run)]
         rows = _rows(report, past, model)
         run.publish("serving_reports", {"day": str(day)}, pa.Table.from_pylist(rows, LAKE["serving_reports"].schema))
         incident = incidents.incidents(rows, str(day))
         past = past.and_day(rows, day)
-        where = page.put(run, day, past, incident, model)
+        where = link.to(run, day, page.put(run, day, past, incident, model), served)
         alarms[str(day)] = sorted({figure.metric for figure in report if figure.alarm})
         told = [{"state": one.state, "text": one.text()} for one in incident]
         run.say(f"{day}: {len(report)} figures, alarms: {', '.join(alarms[str(day)]) or 'none'}; {where}")
-    return {"alarms": sum(map(len, alarms.values())), "alarmed": alarms, "incidents": told, "page": str(where)}
+    return {"alarms": sum(map(len, alarms.values())), "alarmed": alarms, "incidents": told, "page": where}
 
 
 def _rows(report: Sequence[core.Figure], past: Past, model: str) -> list[dict[str, Any]]:
@@ -77,12 +75,14 @@ def _rows(report: Sequence[core.Figure], past: Past, model: str) -> list[dict[st
     return rows
 
 
-def _day(run: Run, day: date, deployed: Sequence[ledger.Row], past: Past) -> tuple[list[core.Figure], str]:
-    """The day's figures and the candidate that was watched, "" where none served."""
+def _day(
+    run: Run, day: date, deployed: Sequence[ledger.Row], past: Past
+) -> tuple[list[core.Figure], ledger.Row | None]:
+    """The day's figures and the ledger's row of the candidate that was watched, None where none served."""
     impressions = run.read("impressions", [day], columns=IMPRESSIONS)
     served = impressions.filter(served_by(impressions["policy"], {row["candidate_id"] for row in deployed}))
     if not len(served):
-        return core.nothing_served("no impression of this day was decided by a deployed candidate"), ""
+        return core.nothing_served("no impression of this day was decided by a deployed candidate"), None
     cut = midnight(day + timedelta(days=1))
     labels = run.read("labels", [day], columns=LABELS)
     served = with_clicks(served, labels, cut)
@@ -91,17 +91,16 @@ def _day(run: Run, day: date, deployed: Sequence[ledger.Row], past: Past) -> tup
     candidate = _most_served(served, deployed)
     evidence = _evidence(run, candidate)
     settings, alarms = run.config.gate, run.config.monitoring
-    folder = run.config.endpoint.state / CAPTURE / f"date={day}"
-    found = captured.placements(captured.lines(folder))
-    answered = core.with_capture(served, found.rows)
+    found = captured.placements(answered.lines(run.config.endpoint, day))
+    mine = core.with_capture(served, found.rows)
     known = known_before(run, day, with_users=True)
     return [
         *core.traffic(served, alarms),
         core.torn(found.torn),
-        *_skew(run, answered, deployed, known),
+        *_skew(run, mine, deployed, known),
         *_replayed(run, day, deployed),
-        *core.staleness(answered, promised_before(run, day, known)),
-        *(replace(figure, closes=closes) for figure in core.quality(answered, evidence, settings, note)),
+        *core.staleness(mine, promised_before(run, day, known)),
+        *(replace(figure, closes=closes) for figure in core.quality(mine, evidence, settings, note)),
         *(replace(figure, closes=closes) for figure in core.earned(served, evidence, settings, alarms, note)),
         *_watched(
             run,
@@ -110,7 +109,7 @@ def _day(run: Run, day: date, deployed: Sequence[ledger.Row], past: Past) -> tup
             past,
             _beside(run, with_clicks(impressions, labels, cut), candidate, deployed, evidence),
         ),
-    ], str(candidate["candidate_id"])
+    ], candidate
 
 
 def _watched(run: Run, day: date, candidate: ledger.Row, past: Past, beside: Held) -> list[core.Figure]:
@@ -142,12 +141,12 @@ def _beside(
     return watch.offline_online(mine, rest, offline, "the logging policy", run.config.gate.confidence)
 
 
-def _skew(run: Run, answered: pa.Table, deployed: Sequence[ledger.Row], known: Sequence[Known]) -> list[core.Figure]:
+def _skew(run: Run, shown: pa.Table, deployed: Sequence[ledger.Row], known: Sequence[Known]) -> list[core.Figure]:
     """Skew over all bundles that answered; one that is no longer what was judged is an alarm of its own."""
     compared, offline = [], []
     paths = {row["bundle_sha256"]: Path(row["bundle"]) for row in deployed}
-    for sha in sorted(set(answered["bundle_sha256"].to_pylist()) - {None}):
-        mine = answered.filter(pc.equal(answered["bundle_sha256"], sha)).combine_chunks()
+    for sha in sorted(set(shown["bundle_sha256"].to_pylist()) - {None}):
+        mine = shown.filter(pc.equal(shown["bundle_sha256"], sha)).combine_chunks()
         try:
             if sha not in paths:
                 raise Refused(f"bundle {sha[:12]}… answered and was never deployed")
@@ -155,7 +154,7 @@ def _skew(run: Run, answered: pa.Table, deployed: Sequence[ledger.Row], known: S
         except Refused as error:
             return [core.Figure("skew_max", Refusal(str(error), len(mine)), alarm=True)]
         compared.append(mine)
-    rows = pa.concat_tables(compared) if compared else answered.slice(0, 0)
+    rows = pa.concat_tables(compared) if compared else shown.slice(0, 0)
     found = np.concatenate(offline) if offline else np.zeros(0)
     return core.skew(rows, found, run.config.monitoring)
 
@@ -163,10 +162,10 @@ def _skew(run: Run, answered: pa.Table, deployed: Sequence[ledger.Row], known: S
 def _replayed(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.Figure]:
     """Every bundle's answers given again; one that is no longer what was judged is skew's alarm."""
     try:
-        found = [replay.of_bundle(run, row, day) for row in deployed]
+        found = [again for _, again in replay.of_day(run, day, deployed)]
     except Refused as error:
         return core.replayed([], run.config.release.max_replay_share, str(error))
-    return core.replayed([one for one in found if one is not None], run.config.release.max_replay_share)
+    return core.replayed(found, run.config.release.max_replay_share)
 
 
 def _most_served(served: pa.Table, deployed: Sequence[ledger.Row]) -> ledger.Row:

@@ -6,16 +6,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from jobs import evidence
 from jobs.evidence import charts
 from jobs.evidence.charts import Mark, Scale
+from jobs.evidence.page import template
 from jobs.lake.run import Run
 from jobs.lake.swap import write_whole
 from jobs.monitor.incidents import CAUSES, STATES, Incident, cause_of, sentence
@@ -70,8 +68,9 @@ def html(day: date, past: Past, found: Sequence[Incident], model: str) -> str:
     rows = [row for row in past.rows if row["day"] == str(day)]
     asked = [row for row in rows if row["p_value"] is not None or row["bound_high"] is not None or row["state"]]
     groups = [_group(cause.name, [row for row in asked if cause_of(row["metric"]) == cause], past) for cause in CAUSES]
-    groups.sort(key=lambda group: not any(line.state for line in group.top))
-    return _template().render(
+    order = {one.cause.name: number for number, one in enumerate(found)}
+    groups.sort(key=lambda group: order.get(group.name, len(order)))
+    return template(Path(__file__).with_name("report.html")).render(
         day=day,
         model=model,
         incidents=found,
@@ -86,19 +85,6 @@ def html(day: date, past: Past, found: Sequence[Incident], model: str) -> str:
         others=[_line(row, past) for row in rows if row not in asked and not row["metric"].startswith("stays.")],
         days=min(TRENDS_DAYS, len({row["day"] for row in past.rows})),
     )
-
-
-@cache
-def _template() -> Template:
-    folders = [Path(__file__).parent, Path(str(evidence.__file__)).parent]
-    environment = Environment(
-        loader=FileSystemLoader(folders),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html")
 
 
 def _mood(found: Sequence[Incident]) -> tuple[str, str, str]:

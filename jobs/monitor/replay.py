@@ -3,7 +3,8 @@
 Alarms are figures, as `monitor`'s, and are told in Slack: what a release is at, its watch holds to the same limits.
 """
 
-from datetime import UTC, date, datetime
+from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,13 @@ from jobs import bundle
 from jobs.deployments import ledger
 from jobs.lake.run import Run
 from jobs.moment.replay import Replayed, replayed
-from jobs.serving import captured
-from jobs.serving.capture import CAPTURE, SHADOWS
-
-EVER = datetime.min.replace(tzinfo=UTC)
+from jobs.serving import answered
 
 
 def run(run: Run) -> dict[str, Any]:
     """What was found of each bundle that answered on the day, and which are over the limits."""
     found, alarmed = {}, []
-    for row in ledger.released(run):
-        again = of_bundle(run, row, run.day)
-        if again is None:
-            continue
-        name = row["candidate_id"]
+    for name, again in of_day(run, run.day, ledger.released(run)):
         found[name] = {"share": again.share, "largest": dict(again.largest), "why": again.why}
         run.say(f"{name}: {again.why}")
         if again.share > run.config.release.max_replay_share:
@@ -32,17 +26,14 @@ def run(run: Run) -> dict[str, Any]:
     return {"replayed": found, "alarms": len(alarmed), "alarmed": {str(run.day): alarmed}}
 
 
-def of_bundle(run: Run, row: ledger.Row, day: date) -> Replayed | None:
-    """Of a bundle that was released; None where it gave no answer on the day. Raises `Refused` for other bytes."""
-    settings = run.config
-    said = [
-        one
-        for kind in (CAPTURE, SHADOWS)
-        for one in captured.since(
-            settings.endpoint.state / kind, settings.endpoint.name, EVER, row["bundle_sha256"], day
-        )
+def of_day(run: Run, day: date, released: Iterable[ledger.Row]) -> list[tuple[str, Replayed]]:
+    """Candidate and what was found of it, of each released bundle that gave an answer on the day.
+
+    Raises `Refused` for other bytes than were judged.
+    """
+    said, most = answered.of_day(run.config.endpoint, day), run.config.release.max_replay_difference
+    mine = [(row, of) for row in released if (of := said.get(row["bundle_sha256"]))]
+    return [
+        (row["candidate_id"], replayed(run, bundle.load(Path(row["bundle"]), row["bundle_sha256"]), of, most))
+        for row, of in mine
     ]
-    if not said:
-        return None
-    judged = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
-    return replayed(run, judged, said, settings.release.max_replay_difference)

@@ -19,8 +19,7 @@ from jobs.moment.decisions import clusters
 from jobs.monitor import observed
 from jobs.monitor.core import Figure, exactly, with_capture
 from jobs.monitor.past import Past
-from jobs.serving import captured
-from jobs.serving.capture import CAPTURE
+from jobs.serving import answered, captured
 from jobs.serving.served import served_by
 from models.evaluation.estimate import Estimate, Refusal, upper_tail
 from models.evaluation.linear import Linear
@@ -112,7 +111,7 @@ def _answered(run: Run, day: date, model: Bundle) -> Traffic:
         return _nobody(0)
     rows = run.read("impressions", [of], columns=SERVED)
     rows = rows.filter(served_by(rows["policy"], {model.candidate_id}))
-    answers = captured.placements(captured.lines(run.config.endpoint.state / CAPTURE / f"date={of}"))
+    answers = captured.placements(answered.lines(run.config.endpoint, of))
     rows = with_capture(rows, answers.rows)
     rows = rows.filter(pc.equal(rows["bundle_sha256"], model.sha256))
     clicked, _ = observed.closed_labels(run, of, rows["impression_id"], midnight(day + timedelta(days=1)))

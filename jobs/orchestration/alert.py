@@ -27,6 +27,7 @@ CONNECTION = "slack"
 TIMEOUT_SECONDS = 10
 MOST = 2_500
 """Characters of an error or of a list of alarms; the whole of it is in the log. Slack takes 3,000 in one block."""
+ADDRESSES = ("http://", "https://")
 SIGNS = {"opened": ":red_circle:", "open": ":large_orange_circle:", "closed": ":large_green_circle:"}
 """Of an incident, by its state."""
 ESCAPED = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -49,10 +50,14 @@ def alarm(context: Any, alarmed: Mapping[str, Sequence[str]]) -> str:
 
 
 def incident(context: Any, one: Mapping[str, str], page: str) -> str:
-    """What a stage tells of an incident (`state`, `text`), where the day's page lies, and the log's address."""
-    ti = context["ti"]
-    said, where = one["text"], f" Page: {page}" if page else ""
-    return f"{SIGNS[one['state']]} {_plain(f'{ti.dag_id}.{ti.task_id}: {said}{where}')}\n{_log(ti)}"
+    """What a stage tells of an incident (`state`, `text`), with the addresses of the day's page and of the log.
+
+    A page that no browser finds is named by its path.
+    """
+    ti, is_link = context["ti"], page.startswith(ADDRESSES)
+    said, where = one["text"], f" Page: {page}" if page and not is_link else ""
+    links = f"<{_address(page)}|report> {_log(ti)}" if is_link else _log(ti)
+    return f"{SIGNS[one['state']]} {_plain(f'{ti.dag_id}.{ti.task_id}: {said}{where}')}\n{links}"
 
 
 def told(context: Any, what: str) -> str:

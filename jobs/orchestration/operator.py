@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from airflow.sdk import Asset, BaseOperator
+from airflow.sdk import Asset, BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -21,7 +21,7 @@ from jobs import config
 from jobs.config import ROOT
 from jobs.errors import EXIT_OK, KINDS, Misconfigured, NotReady, Refused, UsageError
 from jobs.flow import STAGES
-from jobs.orchestration.alert import alarm, incident, send, told, waits
+from jobs.orchestration.alert import ADDRESSES, alarm, incident, send, told, waits
 from jobs.orchestration.day import resolve
 from jobs.orchestration.process import Command, python
 
@@ -43,6 +43,16 @@ def table(name: str) -> Asset:
     return Asset(name=name, uri=f"tidegate://{name}")
 
 
+class PageLink(BaseOperatorLink):
+    """A button of the task's page in Airflow: to the page that its stage made, where a browser finds it."""
+
+    name = "Report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002 - as Airflow calls it
+        """What the stage said; Airflow shows no button for an empty one."""
+        return operator.page if isinstance(operator, StageOperator) else ""
+
+
 class StageOperator(BaseOperator):
     """Run `python -m jobs <stage> …` in the repository root; its last line on stdout, a JSON report, is the XCom.
 
@@ -54,6 +64,7 @@ class StageOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("day", "partition_key", "since", "mode", "step", "approval", "command")
+    operator_extra_links = (PageLink(),)
     ui_color = "#dbeef4"
 
     def __init__(
@@ -86,6 +97,8 @@ class StageOperator(BaseOperator):
         self.approval = dict(approval or {})
         self.command = ""
         """Filled when templates are rendered: what the UI shows and what one would type."""
+        self.page = ""
+        """Address of the page that the stage made, as soon as it has said so."""
         self._running: Command | None = None
         self._told = ""
 
@@ -115,9 +128,10 @@ class StageOperator(BaseOperator):
             raise failure
         self._mark(context)
         report = self._report()
+        self.page = page if (page := str(report.get("page", ""))).startswith(ADDRESSES) else ""
         if "incidents" in report:
             for one in report["incidents"] or ():
-                send(partial(incident, context, one, report.get("page", "")))
+                send(partial(incident, context, one, str(report.get("page", ""))))
         elif report.get("alarms"):
             send(lambda: alarm(context, report["alarmed"]))
         if report.get("tell"):
@@ -217,7 +231,7 @@ def stage(
         approval=approval,
         outlets=[table(t) for t in publishes],
         doc_md=f"{spec.doc[0].upper()}{spec.doc[1:]}.\n\nReads {', '.join(spec.reads) or 'the source'}; "
-        f"writes {', '.join(spec.writes)}.",
+        f"writes {', '.join(spec.writes) or 'elsewhere'}.",
         retries=CRASH_TRIES - 1,
         retry_delay=CRASH_DELAY,
         execution_timeout=timedelta(minutes=config.load().timeouts.of(name)),

@@ -44,6 +44,11 @@ def _for_key(cron: str, key_format: str) -> Any:
     return timetable(cron, timezone="UTC", run_offset=-1, key_format=key_format)
 
 
+def exports() -> bool:
+    """Whether a team's own database is told what was found."""
+    return config.load().export.url is not None
+
+
 def on_tables(*names: str) -> PartitionedAssetTimetable:
     """Once all these tables have published the same day; that day is the partition key."""
     waited: Asset | Any = table(names[0])

@@ -39,7 +39,12 @@ class Mix:
     experiment: str
     arms: list[str]
     worth: list[list[float]]
-    """Of a click at each place, to each arm."""
+    """Of a click at each place, to each arm; all 0 on a balanced page."""
+    bundles: list[str] | None = None
+    """The candidates whose lists were mixed, by arm."""
+    ranks: list[list[int | None]] | None = None
+    """Of a balanced page: where each arm had the item of each place, from 0; None where it did not have it. What a
+    click is worth there hangs on the page's other clicks."""
 
 
 @dataclass(frozen=True, slots=True)

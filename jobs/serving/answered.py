@@ -9,17 +9,17 @@ import base64
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from jobs.config import EndpointSettings
 from jobs.serving import captured
 from jobs.serving.answer import answer_of
-from jobs.serving.capture import CAPTURE
+from jobs.serving.capture import CAPTURE, SHADOWS
 from jobs.serving.captured import Said
 from jobs.serving.files import SCHEME, Bucket, Files
 
-HOUR = timedelta(hours=1)
 MEMBERS = ("endpointInput", "endpointOutput")
 
 
@@ -31,44 +31,86 @@ def destination(settings: EndpointSettings) -> str:
     return (settings.state / CAPTURE).resolve().as_uri()
 
 
-def since(
-    settings: EndpointSettings, kind: str, at: datetime, bundle_sha256: str, now: datetime, day: date | None = None
-) -> list[Said]:
+def since(settings: EndpointSettings, kind: str, at: datetime, bundle_sha256: str, now: datetime) -> list[Said]:
     """As `captured.since`; `kind`: `capture.CAPTURE` or `SHADOWS`, `now`: no answer is of later.
 
     On AWS seconds are whole, and `ms` is NaN. Raises as `files.Bucket` does.
     """
-    if not settings.on_aws or not settings.aws.bucket:
-        return captured.since(settings.state / kind, settings.name, at, bundle_sha256, day)
-    if day is not None:
-        # An event is asked about as it happens; one that is an hour late is of another hour's folder.
-        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        at, now = max(at, midnight), min(now, midnight + timedelta(days=1, hours=1))
+    if not _on_s3(settings):
+        return captured.since(settings.state / kind, settings.name, at, bundle_sha256)
     at = at.replace(microsecond=0)
-    found = [
-        said
-        for text in _lines(Bucket(destination(settings), settings), settings.name, at, now)
-        if (said := _said(text)) is not None
-        and said.at >= at
-        and said.answer.bundle_sha256 == bundle_sha256
-        and (day is None or said.asked_at.date() == day)
-    ]
-    return sorted(found, key=lambda said: said.at)
+    said = map(_said, _lines(Bucket(destination(settings), settings), settings.name, at, now))
+    mine = [one for one in said if one is not None and one.at >= at and one.answer.bundle_sha256 == bundle_sha256]
+    return sorted(mine, key=lambda one: one.at)
+
+
+def of_day(settings: EndpointSettings, day: date) -> dict[str, list[Said]]:
+    """By each bundle's sha256 what it has answered to the requests of a day, shown or as a shadow, in its order.
+
+    Raises as `since`.
+    """
+    found: dict[str, list[Said]] = {}
+    if _on_s3(settings):
+        told = (said for text in _of_day(settings, day) if (said := _said(text)) is not None and _is_of(said, day))
+    else:
+        folders = (settings.state / kind for kind in (CAPTURE, SHADOWS))
+        told = (said for folder in folders for said in captured.of_day(folder, settings.name, day))
+    for said in told:
+        found.setdefault(said.answer.bundle_sha256, []).append(said)
+    return {sha: sorted(of, key=lambda said: said.at) for sha, of in found.items()}
+
+
+def lines(settings: EndpointSettings, day: date) -> Iterator[str]:
+    """The answers to the requests of a day, as the local endpoint's capture writes them, for the readers of `captured`.
+
+    On S3 those of a shadow are among them. A torn line is as it was found. Raises as `since`.
+    """
+    if not _on_s3(settings):
+        yield from captured.lines(settings.state / CAPTURE / f"date={day}")
+        return
+    for text in _of_day(settings, day):
+        line = _line(text)
+        if line is None:
+            yield text
+        elif _is_of(line, day):
+            told = {"request": line.request, "response": asdict(line.answer), "ms": line.ms}
+            yield json.dumps({"endpoint": settings.name, **told, "at": line.at.isoformat()})
+
+
+def _on_s3(settings: EndpointSettings) -> bool:
+    return settings.on_aws and bool(settings.aws.bucket)
+
+
+def _is_of(said: Said, day: date) -> bool:
+    return said.asked_at.date() == day
+
+
+def _of_day(settings: EndpointSettings, day: date) -> Iterator[str]:
+    """Every line that may be of a day: an event is asked about as it happens, or up to an hour after it."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    until = midnight + timedelta(days=1, hours=1)
+    yield from _lines(Bucket(destination(settings), settings), settings.name, midnight, until)
 
 
 def _lines(files: Files, endpoint: str, at: datetime, now: datetime) -> Iterator[str]:
     """Every line of the hours from one moment to another, of whatever variant."""
+    days = [at.date() + timedelta(days=n) for n in range((now.date() - at.date()).days + 1)]
     for variant in files.below(endpoint):
-        hour = at.replace(minute=0, second=0, microsecond=0)
-        while hour <= now:
-            for path in files.below(f"{variant}/{hour:%Y/%m/%d/%H}"):
+        first, last = (f"{variant}/{moment:%Y/%m/%d/%H}" for moment in (at, now))
+        for hour in (hour for day in days for hour in files.below(f"{variant}/{day:%Y/%m/%d}")):
+            for path in files.below(hour) if first <= hour <= last else ():
                 if path.endswith(".jsonl"):
                     yield from files.read(path).decode(errors="replace").splitlines()
-            hour += HOUR
 
 
 def _said(text: str) -> Said | None:
-    """One line; None for one that holds no answer: torn, of another model, or an error."""
+    """Of a line; None for one that holds no bundle's answer: torn, of another model, an error, a mixed page."""
+    line = _line(text)
+    return None if line is None or line.answer.mix is not None else line
+
+
+def _line(text: str) -> Said | None:
+    """None for one that holds no answer."""
     try:
         line = json.loads(text)
         asked, answered = (_data(line["captureData"][name]) for name in MEMBERS)

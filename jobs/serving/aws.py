@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,6 +12,7 @@ from jobs.serving import aws_errors
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CONNECT_SECONDS, READ_SECONDS, TRIES = 3, 60, 3
+_ONE_AT_A_TIME = Lock()
 
 
 def is_local(url: str | None) -> bool:
@@ -24,17 +27,36 @@ def keys(url: str | None) -> dict[str, str]:
 
 def client(service: str, region: str, url: str | None, setting: str) -> Any:
     """Of a service; `setting` names where its address comes from. Raises `Misconfigured` where that is none."""
-    import boto3
     from botocore.config import Config
 
     retries = {"total_max_attempts": TRIES, "mode": "standard"}
     options = Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, retries=retries)
     with reached(named(service, url)):
-        session = boto3.Session(region_name=region, **keys(url))
         try:
-            return session.client(service, endpoint_url=url, config=options)
+            return made(service, region, url, options)
         except ValueError as error:
             raise Misconfigured(f"{setting} must be a URL; found {url!r}") from error
+
+
+def made(service: str, region: str, url: str | None, options: Any) -> Any:
+    """boto3's client with botocore's `Config`, as boto3 raises it."""
+    if not is_local(url):
+        import boto3
+
+        return boto3.Session(region_name=region).client(service, endpoint_url=url, config=options)
+    with _ONE_AT_A_TIME:
+        return _local(region).client(service, endpoint_url=url, config=options)
+
+
+@cache
+def _local(region: str) -> Any:
+    """The session of all local servers, whose keys never change: what a new one reads first takes longer than a call.
+
+    Clients are safe among threads, the session that makes them is not.
+    """
+    import boto3
+
+    return boto3.Session(region_name=region, **keys("http://localhost"))
 
 
 def named(service: str, url: str | None) -> str:

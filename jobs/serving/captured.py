@@ -1,7 +1,7 @@
 """The endpoint's data capture, read back: what was really answered, as rows, one per placement, or one by one."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ SCHEMA = pa.schema(
     [
         ("request_id", pa.string()),
         ("item_id", pa.string()),
+        ("policy", pa.string()),
         ("bundle_sha256", pa.string()),
         ("fallback", pa.bool_()),
         ("features_day", pa.string()),
@@ -51,38 +52,45 @@ class Said(NamedTuple):
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def since(folder: Path, endpoint: str, at: datetime, bundle_sha256: str, day: date | None = None) -> list[Said]:
-    """What a bundle has answered at an endpoint since a moment, in its order, to requests of a day, or of any.
+def since(folder: Path, endpoint: str, at: datetime, bundle_sha256: str) -> list[Said]:
+    """What a bundle has answered at an endpoint since a moment, in its order.
 
     Torn lines are left out: they are of no answer that anybody can judge; so are mixed pages, which no bundle made.
     """
     found = []
-    for path in folder.glob(f"date={day or '*'}/*.jsonl"):
+    for path in folder.glob("date=*/*.jsonl"):
         if datetime.fromtimestamp(path.stat().st_mtime, UTC) < at:
             continue
         with path.open(encoding="utf-8", errors="replace") as file:
             # Most lines are not of this bundle, and the longest part of a line is its candidates.
             found += [said for text in file if bundle_sha256 in text and (said := _said(text, endpoint)) is not None]
-    mine = [
-        said
-        for said in found
-        if said.at >= at and said.answer.bundle_sha256 == bundle_sha256 and said.answer.mix is None
-    ]
+    mine = [said for said in found if said.at >= at and said.answer.bundle_sha256 == bundle_sha256]
     return sorted(mine, key=lambda said: said.at)
+
+
+def of_day(folder: Path, endpoint: str, day: date) -> Iterator[Said]:
+    """What an endpoint has answered to the requests of a day, without what `since` leaves out."""
+    for text in lines(folder / f"date={day}"):
+        if (said := _said(text, endpoint)) is not None:
+            yield said
 
 
 def _said(text: str, endpoint: str) -> Said | None:
     try:
         line = json.loads(text)
-        at, answer = datetime.fromisoformat(line["at"]), answer_of(line["response"])
-        said = Said(at, float(line["ms"]), answer, {**line["request"]})
-        mine = line["endpoint"] == endpoint
+        said, mine = _answered(line), line["endpoint"] == endpoint
     except (ValueError, LookupError, TypeError):
         return None
-    return said if mine else None
+    return said if mine and said.answer.mix is None else None
 
 
-def lines(folder: Path) -> Iterable[str]:
+def _answered(line: Mapping[str, Any]) -> Said:
+    """Raises ValueError, LookupError or TypeError for a line that is no answer."""
+    at, answer = datetime.fromisoformat(line["at"]), answer_of(line["response"])
+    return Said(at, float(line["ms"]), answer, {**line["request"]})
+
+
+def lines(folder: Path) -> Iterator[str]:
     """Every line of a day's capture files, in the order they were begun; nothing where there is no folder."""
     for path in sorted(folder.glob("*.jsonl"), key=lambda path: (len(path.name), path.name)):
         # A line may be cut off within a character.
@@ -91,11 +99,12 @@ def lines(folder: Path) -> Iterable[str]:
 
 
 def placements(captured: Iterable[str]) -> Placements:
-    """One row per placement answered; the first answer to a request counts, a torn line is counted and left out.
+    """One row per placement answered; of each policy the first answer to a request counts, since what was shown is
+    logged by its policy's name (on S3 a shadow's answers lie beside it). A torn line is counted and left out.
 
     A page that was mixed of several bundles' answers is left out too: it is no one's.
     """
-    rows: dict[str, list[dict[str, Any]]] = {}
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
     torn = 0
     for text in captured:
         try:
@@ -104,7 +113,7 @@ def placements(captured: Iterable[str]) -> Placements:
             torn += 1
             continue
         if answer.mix is None:
-            rows.setdefault(answer.request_id, [_row(answer, place) for place in answer.items])
+            rows.setdefault((answer.request_id, answer.policy), [_row(answer, place) for place in answer.items])
     return Placements(pa.Table.from_pylist([row for answer in rows.values() for row in answer], SCHEMA), torn)
 
 
@@ -112,6 +121,7 @@ def _row(answer: Answer, place: Placement) -> dict[str, Any]:
     return {
         "request_id": answer.request_id,
         "item_id": place.item_id,
+        "policy": answer.policy,
         "bundle_sha256": answer.bundle_sha256,
         "fallback": answer.fallback,
         "features_day": answer.features_day,
@@ -120,8 +130,11 @@ def _row(answer: Answer, place: Placement) -> dict[str, Any]:
 
 
 EXPOSED = pa.schema(
-    [(name, pa.string()) for name in ("request_id", "user_id", "experiment", "arm", "unit")] + [("ms", pa.float64())]
+    [(name, pa.string()) for name in ("request_id", "user_id", "experiment", "arm", "unit", "candidate_id")]
+    + [(name, pa.string()) for name in ("surface", "device")]
+    + [("ms", pa.float64()), ("at", pa.timestamp("us", "UTC"))]
 )
+"""`at`: on the clock of the events."""
 
 
 def exposed(captured: Iterable[str]) -> pa.Table:
@@ -131,12 +144,20 @@ def exposed(captured: Iterable[str]) -> pa.Table:
         if '"exposures":[' not in text.replace(" ", ""):
             continue
         try:
-            line = json.loads(text)
-            answer = answer_of(line["response"])
-            said = {"request_id": answer.request_id, "user_id": line["request"].get("user_id"), "ms": float(line["ms"])}
-        except (ValueError, LookupError, TypeError):
+            said = _answered(json.loads(text))
+            asked = {
+                "request_id": said.answer.request_id,
+                "user_id": said.user_id,
+                "candidate_id": said.answer.bundle_version,
+                "surface": said.request.get("surface"),
+                "device": (said.request.get("context") or {}).get("device"),
+                "ms": said.ms,
+                "at": said.asked_at,
+            }
+        except (ValueError, LookupError, TypeError, AttributeError):
             continue
-        rows += [{**said, "experiment": of.experiment, "arm": of.arm, "unit": of.unit} for of in answer.exposures or ()]
+        seen = said.answer.exposures or ()
+        rows += [{**asked, "experiment": of.experiment, "arm": of.arm, "unit": of.unit} for of in seen]
     return pa.Table.from_pylist(rows, EXPOSED)
 
 

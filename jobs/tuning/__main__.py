@@ -5,6 +5,9 @@ held against the policy of its bundle, on the logged pages of its own test days,
 have been shown (`models.evaluation.tuning`). Nothing is published: what is chosen is offered by setting it in `policy`,
 travels in the next bundle, and the gate judges that. The same lake gives the same answer. The last line on stdout is
 one JSON object. Exit codes are those of `jobs.errors`.
+
+Two answers: `chosen`, an arm that is better for sure, else the present one; and `drawn`, an arm by how likely each is
+the best, with its `propensity`, for who would rather try one than wait (`models.evaluation.thompson`).
 """
 
 import argparse
@@ -22,6 +25,7 @@ from jobs.errors import EXIT_OK, NotReady, UsageError, run_as_command
 from jobs.flow import STAGES
 from jobs.lake.run import Run
 from jobs.tuning.core import heuristics_tuned
+from models.evaluation import thompson
 from models.evaluation.estimate import Estimate
 from models.evaluation.page_values import Depth
 from models.settings import HeuristicSettings
@@ -65,12 +69,17 @@ def main(argv: Sequence[str]) -> int:
     side = bundle.load(Path(chosen["bundle"]), chosen["bundle_sha256"])
     found = heuristics_tuned(run, side, arms, options.surface, settings.gate)
     print(f"[tuning] {found.tuned.why}", file=sys.stderr, flush=True)
+    chances = found.tuned.chances
+    drawn = thompson.drawn(chances, f"{side.candidate_id}:{side.sha256}:{options.surface or ''}")
     told = {
         "candidate": side.candidate_id,
         "surface": options.surface,
         "pages": found.pages,
         "chosen": found.tuned.chosen,
         "why": found.tuned.why,
+        "drawn": drawn,
+        "propensity": chances[drawn],
+        "chances": chances,
         "arms": {name: _told(of) for name, of in found.tuned.arms.items()},
     }
     print(json.dumps(told), flush=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from models.evaluation.estimate import Estimate, Refusal
 from models.evaluation.page_values import Depth, PageStatistics
+from models.evaluation.thompson import chances
 from models.evaluation.weighting import Floats
 from models.settings import GateSettings
 
@@ -26,11 +27,15 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Tuned:
-    """The arm to offer, why, and each arm against the present one on as many places as its weights can carry."""
+    """The arm to offer, why, and each arm against the present one on as many places as its weights can carry.
+
+    `chances`: by arm, the present one's too, how likely it is the best (`models.evaluation.thompson`).
+    """
 
     chosen: str
     why: str
     arms: Mapping[str, Depth]
+    chances: Mapping[str, float]
 
 
 def tuned(
@@ -70,10 +75,11 @@ def tuned(
         depths = statistics.depths(shared)
         found[name] = next((of for of in reversed(depths) if isinstance(of.difference, Estimate)), depths[0])
     lows = {name: low for name, of in found.items() if (low := _sure_gain(of, settings)) is not None}
+    likely = chances({name: of.difference for name, of in found.items()}, present)
     if lows:
         best = max(lows, key=lows.__getitem__)
-        return Tuned(best, f"{best} earns more than {present} for sure, {_told(found[best])}", found)
-    return Tuned(present, f"no arm earns more than {present} for sure: {_each(found)}", found)
+        return Tuned(best, f"{best} earns more than {present} for sure, {_told(found[best])}", found, likely)
+    return Tuned(present, f"no arm earns more than {present} for sure: {_each(found)}", found, likely)
 
 
 def _sure_gain(of: Depth, settings: GateSettings) -> float | None:

@@ -5,13 +5,16 @@ that do not meet, so that nobody is in two of them; divisions of two layers know
 experiments of different layers run at once and each sees the others' arms alike in its own (Tang et al. 2010). Arms
 within an experiment are drawn by a hash salted with the experiment's own name: who was treated by one that has ended is
 spread over the arms of the next that takes its share.
+
+Where users meet each other's arms (a price, a stock, a shared slate) time is divided instead of users: a switchback.
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import combinations
 from typing import Literal
 
@@ -38,8 +41,31 @@ class Exposure:
 
     experiment: str
     arm: str
-    unit: Literal["user", "request"]
-    """`request`: no user is known, and no figure of users counts it."""
+    unit: Literal["user", "request", "block"]
+    """`request`: no user is known, and no figure of users counts it. `block`: of time, whoever asks."""
+
+
+@dataclass(frozen=True)
+class Switchback:
+    """Blocks of time in pairs, one of either arm, so that slow changes of the day meet both alike."""
+
+    name: str
+    """It draws the order in each pair."""
+    block_seconds: float
+    washout_seconds: float = 0.0
+    """At the start of each block, in which the last one still works and nothing is read; shorter than the block."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a block that its washout fills."""
+        if not 0 <= self.washout_seconds < self.block_seconds:
+            raise ValueError(
+                f"a washout must end within its block; found {self.washout_seconds} of {self.block_seconds} s"
+            )
+
+    def treated(self, block: int) -> bool:
+        """Whether a block, counted from the start, is treated: of two that make a pair exactly one is."""
+        first = unit_hash(f"switchback:{self.name}:{block // 2}") < 0.5
+        return first == (block % 2 == 0)
 
 
 @dataclass(frozen=True)
@@ -56,6 +82,8 @@ class Experiment:
     days: int
     surface: str | None = None
     """None: all of them."""
+    switchback: Switchback | None = None
+    """None: users are divided."""
 
     @property
     def end(self) -> date:
@@ -66,10 +94,22 @@ class Experiment:
         """Whether a request of that day and surface may be part of it."""
         return self.start <= day <= self.end and self.surface in (None, surface)
 
+    def takes(self, key: str) -> bool:
+        """Whether a unit is in the experiment's share of its layer."""
+        low, high = self.share
+        return low <= unit_hash(f"layer:{self.layer}:{key}") < high
+
+    def block_arm(self, at: datetime) -> str:
+        """Of a switchback, the arm that all requests of the time meet."""
+        if self.switchback is None:
+            raise ValueError(f"{self.name} divides users, not time")
+        begin = datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC)
+        block = math.floor((at - begin).total_seconds() / self.switchback.block_seconds)
+        return list(self.arms)[self.switchback.treated(block)]
+
     def arm_of(self, key: str) -> str | None:
         """The arm of a unit; None outside the experiment's share of its layer."""
-        low, high = self.share
-        if not low <= unit_hash(f"layer:{self.layer}:{key}") < high:
+        if not self.takes(key):
             return None
         point, passed = unit_hash(f"arm:{self.name}:{key}") * sum(self.arms.values()), 0.0
         for arm, weight in self.arms.items():
@@ -90,10 +130,15 @@ def unit_of(user_id: str | None, request_id: str, shared: Set[str] = frozenset()
     return Unit(name, "user")
 
 
-def exposures(experiments: Sequence[Experiment], unit: Unit, surface: str, day: date) -> list[Exposure]:
-    """Every experiment that a request is part of; at most one of a layer."""
-    running = [(one, one.arm_of(unit.key)) for one in experiments if one.runs_on(day, surface)]
-    return [Exposure(one.name, arm, unit.kind) for one, arm in running if arm is not None]
+def exposures(experiments: Sequence[Experiment], unit: Unit, surface: str, at: datetime) -> list[Exposure]:
+    """Every experiment that a request is part of; at most one of a layer. `at` is in UTC."""
+    running = [one for one in experiments if one.runs_on(at.date(), surface) and one.takes(unit.key)]
+    return [
+        Exposure(one.name, str(one.arm_of(unit.key)), unit.kind)
+        if one.switchback is None
+        else Exposure(one.name, one.block_arm(at), "block")
+        for one in running
+    ]
 
 
 def conflicts(experiments: Sequence[Experiment]) -> list[str]:

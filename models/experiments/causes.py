@@ -1,6 +1,6 @@
 """Why arms have not the units they were drawn to have: the likeliest cause, by its name, and how to see it oneself.
 
-Where units went missing, and which, is looked at along their way (assigned, answered, logged, joined, kept, analysed:
+Where units went missing, and which, is looked at along their way (assigned, answered, logged, valid, joined, analysed:
 the stages of Fabijan et al. 2019, *Diagnosing sample ratio mismatch*). Every cause says which units it has touched and
 leaves all others as they were drawn. Each is scored by how much likelier it makes the arms of all units, less what its
 freedom and the number of others like it cost (BIC); the best is named.
@@ -20,13 +20,14 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Words = NDArray[np.object_]
-STEPS = ("answered", "logged", "joined", "once", "human", "triggered")
+STEPS = ("answered", "logged", "valid", "once", "joined", "human", "triggered")
 """What a unit passes after it was assigned; where it left is the first that it did not pass."""
 LOSS = {
     "answered": ("answers lost", "one arm redirects, fails or is left before its answer", "execution"),
     "logged": ("telemetry lost", "one arm's pages do not log what was shown", "execution"),
-    "joined": ("lossy join", "exposures of one arm do not find their impressions", "log processing"),
-    "once": ("duplicates dropped", "one arm logs units twice, and both copies are dropped", "log processing"),
+    "valid": ("rows set aside", "rows of one arm break an expectation, and are not used", "log processing"),
+    "once": ("duplicates dropped", "rows of one arm have ids of others, and are dropped as copies", "log processing"),
+    "joined": ("lossy join", "impressions of one arm do not find their labels", "log processing"),
     "human": ("bot filter", "units of one arm look like bots, or bots know one arm", "log processing"),
     "triggered": ("trigger condition", "who is analysed depends on what the arm did", "analysis"),
 }  # fmt: skip

@@ -8,19 +8,18 @@ say, no way of mixing can see: every page is as varied as the mixture.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from models.evaluation.estimate import Estimate, Refusal, upper_tail
+from models.experiments.rules import Method
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-Method = Literal["balanced", "team_draft", "probabilistic", "optimised"]
 STEEPNESS = 3.0
 """Of a ranker's softmax over its ranks (Hofmann et al. 2011)."""
 MOST_PLACES = 10
@@ -71,15 +70,21 @@ def mixed(method: Method, lists: Sequence[Sequence[str]], k: int, rng: np.random
 def credit(page: Mixed, clicked: Bools) -> Floats:
     """(r,) what clicks (k,) of a page are worth to each ranker.
 
-    A balanced page has no fixed worths: clicks count for a ranker down to the depth at which either ranker had the
-    lowest clicked item (Joachims 2003).
+    A balanced page has no fixed worths: `balanced_credit`.
     """
-    if page.method != "balanced":
-        return np.asarray(page.worth[clicked].sum(axis=0), float)
+    if page.method == "balanced":
+        return balanced_credit(page.ranks, clicked)
+    return np.asarray(page.worth[clicked].sum(axis=0), float)
+
+
+def balanced_credit(ranks: Ints, clicked: Bools) -> Floats:
+    """(2,) of `ranks` (k, 2) and clicks (k,): clicks count for a ranker down to the depth at which either ranker had
+    the lowest clicked item (Joachims 2003).
+    """
     if not clicked.any():
         return np.zeros(2)
-    depth = int(page.ranks[np.flatnonzero(clicked)[-1]].min())
-    return np.asarray((page.ranks[clicked] <= depth).sum(axis=0), float)
+    depth = int(ranks[np.flatnonzero(clicked)[-1]].min())
+    return np.asarray((ranks[clicked] <= depth).sum(axis=0), float)
 
 
 def preferences(credits: Floats, users: Ints, confidence: float) -> list[Estimate | Refusal]:
@@ -102,7 +107,7 @@ def preferences(credits: Floats, users: Ints, confidence: float) -> list[Estimat
         value = float(gaps.sum() / sums.sum())
         errors = (gaps - value * sums) / sums.sum()
         stderr = float(np.sqrt((errors**2).sum() * told / (told - 1)))
-        reach = float(student.ppf(upper, told - 1)) * stderr
+        reach = float(stdtrit(told - 1, upper)) * stderr
         found.append(Estimate(value, stderr, value - reach, value + reach, len(pages), float(told)))
     return found
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.experiments.rules import METRICS
+from models.experiments.rules import BLOCK_METRICS, METRICS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,7 +36,7 @@ class Shown:
     heard_share: Floats
     """Of the conversions such a row will have brought once closed, how many are heard of at its age: 1 when closed."""
     now: float
-    """The readout's own time, in the same seconds."""
+    """Up to when impressions are known, in the same seconds: the readout's own time, or the experiment's end."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for columns of unequal length or shares outside [0, 1]."""
@@ -56,8 +56,7 @@ def figures(metric: str, shown: Shown, *, retention_days: int = 7, value_days: i
     revenue of impressions in a user's first `value_days` days, known once these are over. Raises ValueError for
     another name.
     """
-    one, ripe = np.ones(shown.users), shown.heard_share >= LEAST_SHARE
-    grown = np.where(ripe, 1 / np.where(ripe, shown.heard_share, 1.0), 0.0)
+    one, (ripe, grown) = np.ones(shown.users), _heard(shown)
     match metric:
         case "click_rate":
             return _sum(shown, shown.clicked), _sum(shown, np.ones(len(shown.user)))
@@ -76,6 +75,35 @@ def figures(metric: str, shown: Shown, *, retention_days: int = 7, value_days: i
         case "first_value":
             return _first_value(shown, grown, value_days), one
     raise ValueError(f"metrics are {', '.join(METRICS)}; found {metric!r}")
+
+
+def by_impression(metric: str, shown: Shown) -> tuple[Floats, Floats]:
+    """Numerators and denominators of a metric of blocks of time, (n,) each: what an impression adds to either.
+
+    `click_rate` and `conversion_rate` as of users; `clicks_`, `conversions_` and `revenue_per_request`, the first
+    impression of a request counting it. Raises ValueError for another name.
+    """
+    ripe, grown = _heard(shown)
+    begins = np.zeros(len(shown.request))
+    begins[np.unique(shown.request, return_index=True)[1]] = 1.0
+    match metric:
+        case "click_rate":
+            return shown.clicked, np.ones(len(begins))
+        case "clicks_per_request":
+            return shown.clicked, begins
+        case "conversion_rate":
+            return shown.conversions * grown, shown.clicked * ripe
+        case "conversions_per_request":
+            return shown.conversions * grown, begins * ripe
+        case "revenue_per_request":
+            return shown.value * grown, begins * ripe
+    raise ValueError(f"metrics of blocks are {', '.join(BLOCK_METRICS)}; found {metric!r}")
+
+
+def _heard(shown: Shown) -> tuple[NDArray[np.bool_], Floats]:
+    """Which rows are old enough to tell, and what a conversion heard of one stands for; 0 of a row too young."""
+    ripe = shown.heard_share >= LEAST_SHARE
+    return ripe, np.where(ripe, 1 / np.where(ripe, shown.heard_share, 1.0), 0.0)
 
 
 def _sum(shown: Shown, column: Floats) -> Floats:

@@ -7,6 +7,8 @@ from typing import Literal
 
 Goal = Literal["engagement", "acquisition", "revenue"]
 Correction = Literal["holm", "bh"]
+Method = Literal["balanced", "team_draft", "probabilistic", "optimised"]
+"""Of mixing one page of several rankers' lists."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,18 @@ SETS: Mapping[Goal, MetricSet] = {
 }
 """The first of the goals decides how long an experiment must run."""
 METRICS = tuple(sorted({name for chosen in SETS.values() for name in (*chosen.goals, *chosen.guardrails)}))
-DELAYED = frozenset({"conversions_per_user", "conversion_rate", "revenue_per_user", "first_value"})
+BLOCK_SETS: Mapping[Goal, MetricSet] = {
+    "engagement": MetricSet(("clicks_per_request", "click_rate"), ("revenue_per_request",)),
+    "acquisition": MetricSet(("conversions_per_request", "conversion_rate"), ("click_rate",)),
+    "revenue": MetricSet(("revenue_per_request",), ("conversion_rate", "clicks_per_request")),
+}
+"""Where time is divided instead of users: nobody is of one arm, so nothing is said of a user."""
+BLOCK_METRICS = tuple(sorted({name for chosen in BLOCK_SETS.values() for name in (*chosen.goals, *chosen.guardrails)}))
+LEAST_PAIRS = 30
+"""Of blocks: below, no interval of their mean is normal enough to be read again and again."""
+DELAYED = frozenset(
+    {name for name in (*METRICS, *BLOCK_METRICS) if name.startswith(("conversion", "revenue"))} | {"first_value"}
+)
 """Those that wait for conversions."""
 HEAVY = frozenset({"revenue_per_user", "first_value"})
 """Those in which a few users weigh more than all others: they are winsorised."""

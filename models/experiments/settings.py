@@ -1,12 +1,12 @@
 """An experiment as data: who is in it, for how long, and what was decided about it before it began."""
 
 from datetime import date
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from models.experiments.assignment import Experiment
-from models.experiments.rules import SETS, Correction, Goal, Rules
+from models.experiments.assignment import Experiment, Switchback
+from models.experiments.rules import BLOCK_SETS, LEAST_PAIRS, SETS, Correction, Goal, Method, MetricSet, Rules
 from models.settings import Settings
 
 
@@ -17,6 +17,13 @@ class ArmSettings(Settings):
     variant: str | None = Field(
         None, description="production variant of the endpoint that answers them; not set: as for everybody else"
     )
+
+
+class SwitchbackSettings(Settings):
+    """How time is divided."""
+
+    block_minutes: int = Field(60, ge=1, le=7 * 24 * 60, description="of one arm, before the next is drawn")
+    washout_minutes: int = Field(10, ge=0, description="at the start of a block, in which the last one still works")
 
 
 class ExperimentSettings(Settings):
@@ -38,8 +45,13 @@ class ExperimentSettings(Settings):
     before_days: int = Field(14, ge=0, le=90, description="of users' own past, which takes noise away; 0: none")
     retention_days: int = Field(7, ge=1, le=60, description="within which a user must come back")
     value_days: int = Field(14, ge=1, le=180, description="of a user's revenue, the proxy of lifetime value")
-    interleave: Literal["team_draft", "probabilistic", "optimised"] | None = Field(
-        None, description="every user of the share meets pages mixed of the arms' variants; read as preferences"
+    interleave: Method | None = Field(
+        None,
+        description="every user of the share meets pages mixed of the arms' variants; read as preferences. balanced is"
+        " biased where one list is the other, shifted",
+    )
+    switchback: SwitchbackSettings | None = Field(
+        None, description="divide time instead of users, where these meet each other's arms (a price, a stock)"
     )
     shared_ids: tuple[str, ...] = Field((), description="user ids that stand for many people, a shop's till say")
 
@@ -66,6 +78,22 @@ class ExperimentSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _divides_time_evenly(self) -> Self:
+        if self.switchback is None:
+            return self
+        if self.interleave or len(self.arms) != 2 or len({arm.weight for arm in self.arms.values()}) > 1:
+            raise ValueError("switchback needs two arms of one weight and no interleave; found otherwise")
+        if self.switchback.washout_minutes >= self.switchback.block_minutes:
+            raise ValueError(
+                f"switchback needs a washout shorter than its block of {self.switchback.block_minutes} minutes;"
+                f" found {self.switchback.washout_minutes}"
+            )
+        pairs = self.days * 24 * 60 // (2 * self.switchback.block_minutes)
+        if pairs < LEAST_PAIRS:
+            raise ValueError(f"switchback needs a plan of {LEAST_PAIRS} pairs of blocks or more; found {pairs}")
+        return self
+
+    @model_validator(mode="after")
     def _lasts_long_enough(self) -> Self:
         if self.days <= self.retention_days and "retention" in self.metrics:
             raise ValueError(
@@ -75,9 +103,13 @@ class ExperimentSettings(Settings):
         return self
 
     @property
+    def _chosen(self) -> MetricSet:
+        return (BLOCK_SETS if self.switchback else SETS)[self.goal]
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Goals, then guardrails."""
-        chosen = SETS[self.goal]
+        chosen = self._chosen
         return (*chosen.goals, *chosen.guardrails)
 
     @property
@@ -95,12 +127,16 @@ class ExperimentSettings(Settings):
         """As assignment reads it."""
         low, high = self.percent
         weights = {name: arm.weight for name, arm in self.arms.items()}
-        return Experiment(self.name, self.layer, (low / 100, high / 100), weights, self.start, self.days, self.surface)
+        plan = None
+        if self.switchback is not None:
+            plan = Switchback(self.name, 60.0 * self.switchback.block_minutes, 60.0 * self.switchback.washout_minutes)
+        share = low / 100, high / 100
+        return Experiment(self.name, self.layer, share, weights, self.start, self.days, self.surface, plan)
 
     @property
     def rules(self) -> Rules:
         """As the verdict reads it."""
-        chosen = SETS[self.goal]
+        chosen = self._chosen
         return Rules(
             chosen.goals,
             chosen.guardrails,

@@ -1,68 +1,94 @@
-"""Where users meet each other's arms (a price, a stock, a shared slate) time is divided instead of users: switchback.
-
-A surface is all control or all treated for a block of time. Blocks come in pairs, one of each, in an order drawn by
-hash, so that slow changes of the day meet both arms alike; the first minutes of a block, in which the last one still
-works, are left out. What is independent is a pair, not a request.
-"""
-
-from dataclasses import dataclass
+"""A switchback, read: what is independent is a pair of blocks, not a request (`assignment.Switchback` draws them)."""
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
-from models.evaluation.estimate import Finding
-from models.experiments.assignment import unit_hash
+from models.evaluation.estimate import Estimate, Refusal, upper_tail
+from models.experiments.assignment import Switchback
+from models.experiments.compare import Difference
 from models.experiments.rates import difference_of_rates
+from models.experiments.rules import LEAST_PAIRS
+from models.experiments.sequences import at_any_look, evidence
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Switchback:
-    """The plan of one: its name draws the order in each pair."""
-
-    name: str
-    block_seconds: float
-    washout_seconds: float = 0.0
-    """At the start of each block; no longer than it."""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a block that its washout fills."""
-        if not 0 <= self.washout_seconds < self.block_seconds:
-            raise ValueError(
-                f"a washout must end within its block; found {self.washout_seconds} of {self.block_seconds} s"
-            )
-
-    def treated(self, block: Ints) -> Bools:
-        """Whether blocks, counted from the start, are treated: of two that make a pair exactly one is."""
-        pairs = np.unique(block // 2)
-        first = np.array([unit_hash(f"switchback:{self.name}:{pair}") < 0.5 for pair in pairs.tolist()], bool)
-        treated: Bools = first[np.searchsorted(pairs, block // 2)] == (block % 2 == 0)
-        return treated
-
-    def difference(self, seconds: Floats, successes: Floats, trials: Floats, confidence: float) -> dict[str, Finding]:
-        """Rates of both arms and their difference, of n requests by their seconds since the start.
-
-        The pair is the unit of the error, so whatever a pair's requests share (the hour, the weather) is in it; it
-        assumes that nothing lasts longer than the washout. Of a last block without its partner nothing is read.
-        Refused and raises as `rates.difference_of_rates`.
-        """
-        at = np.asarray(seconds, float)
-        block = np.floor(at / self.block_seconds).astype(np.int64)
-        washed = at - block * self.block_seconds >= self.washout_seconds
-        kept = (at >= 0) & washed & (block <= _last_whole(block))
-        return difference_of_rates(
-            successes=np.asarray(successes, float)[kept],
-            trials=np.asarray(trials, float)[kept],
-            variant=self.treated(block[kept]),
-            users=block[kept] // 2,
-            confidence=confidence,
-        )
+def treated(plan: Switchback, block: Ints) -> Bools:
+    """(n,) whether each of n blocks, counted from the start, is treated."""
+    pairs = np.unique(block // 2)
+    first = np.array([plan.treated(2 * pair) for pair in pairs.tolist()], bool)
+    arm: Bools = first[np.searchsorted(pairs, block // 2)] == (block % 2 == 0)
+    return arm
 
 
-def _last_whole(block: Ints) -> int:
-    """The last block of the last whole pair."""
-    last = int(block.max(initial=-1))
-    return last if last % 2 else last - 1
+def kept(plan: Switchback, seconds: Floats, now: float) -> Bools:
+    """(n,) which rows, by their seconds since the start, may be read at `now`.
+
+    Not those of a washout, nor of a pair that is not over.
+    """
+    at = np.asarray(seconds, float)
+    pair_seconds = 2 * plan.block_seconds
+    read: Bools = (at >= 0) & (at < np.floor(now / pair_seconds) * pair_seconds)
+    read &= at % plan.block_seconds >= plan.washout_seconds
+    return read
+
+
+def compare_blocks(
+    plan: Switchback,
+    seconds: Floats,
+    successes: Floats,
+    trials: Floats,
+    *,
+    now: float,
+    interesting: float,
+    confidence: float,
+) -> Difference | Refusal:
+    """sum(successes) / sum(trials) of treated blocks less that of the others, of n rows by their seconds since the
+    start; `interesting` is the relative lift worth finding.
+
+    The pair is the unit of the error, so whatever a pair's requests share (the hour, the weather) is in it; it
+    assumes that nothing lasts longer than the washout. Refused for fewer than `LEAST_PAIRS` pairs, and as
+    `rates.difference_of_rates`, which raises for bad arrays.
+    """
+    read = kept(plan, seconds, now)
+    block = np.floor(np.asarray(seconds, float)[read] / plan.block_seconds).astype(np.int64)
+    pairs, n = len(np.unique(block // 2)), int(read.sum())
+    if pairs < LEAST_PAIRS:
+        return Refusal(f"a switchback needs {LEAST_PAIRS} pairs of blocks or more; found {pairs}", n, float(pairs))
+    found = difference_of_rates(
+        successes=np.asarray(successes, float)[read],
+        trials=np.asarray(trials, float)[read],
+        variant=treated(plan, block),
+        users=block // 2,
+        confidence=confidence,
+    )
+    match found["control"], found["variant"], found["difference"]:
+        case Estimate() as control, Estimate() as other, Estimate() as gap:
+            return _told(control, other, gap, pairs, interesting, confidence)
+        case _, _, Refusal() as refused:
+            return refused
+        case arms:
+            raise ValueError(f"a difference of two rates needs both; found {arms}")
+
+
+def _told(
+    control: Estimate, other: Estimate, gap: Estimate, pairs: int, interesting: float, confidence: float
+) -> Difference:
+    """With the quantiles of as many pairs."""
+    reach = float(student.ppf(upper_tail(confidence), pairs - 1)) * gap.stderr
+    fixed = Estimate(gap.value, gap.stderr, gap.value - reach, gap.value + reach, gap.n, float(pairs))
+    scale = interesting * (abs(control.value) or fixed.stderr)
+    return Difference(
+        control,
+        other,
+        fixed,
+        at_any_look(fixed, scale, confidence),
+        float(2 * student.sf(abs(fixed.value) / fixed.stderr, pairs - 1)),
+        min(1.0, 1 / evidence(fixed.value, fixed.stderr, scale)),
+        1.0,
+        0.0,
+        None,
+    )

@@ -21,6 +21,7 @@ from models.experiments.rules import Rules
 
 Word = Literal["ship", "stop", "go on"]
 Found = Mapping[str, Difference | Refusal]
+MISDRAWN = "arms are not as they were drawn"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def verdict(found: Found, rules: Rules, today: date, *, closes: date | None = No
     for it only where a guardrail or goal that waits for conversions is still open.
     """
     if mismatch:
-        return Verdict("stop", f"arms are not as they were drawn: {mismatch}; no figure of this experiment counts")
+        return Verdict("stop", f"{MISDRAWN}: {mismatch}; no figure of this experiment counts")
     unlike = [name for name, one in found.items() if isinstance(one, Difference) and not one.sound]
     if unlike:
         return Verdict("stop", f"arms differed before the start in {', '.join(sorted(unlike))}")

@@ -6,7 +6,6 @@ equal width, let one outlier of the day hide a shift of everything else.)
 """
 
 import json
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
@@ -14,6 +13,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+
+from models.experiments.assignment import unit_hash
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -124,8 +125,12 @@ class Profile:
 
 
 def drawn(users: Iterable[str | None], share: float) -> NDArray[np.bool_]:
-    """Which of these users are among about that share of all, by their ids alone: the same on every day."""
-    return np.array([zlib.crc32(str(user).encode()) / 2**32 < share for user in users], dtype=bool)
+    """Which of these users are among about that share of all, by their ids alone: the same on every day.
+
+    Salted by what it is for: whoever a release, an experiment or a simulation draws by id is in a sample by chance
+    alone. (A checksum would not do: of two salts it is the same number but for some bits turned round.)
+    """
+    return np.array([unit_hash(f"monitoring:{user}") < share for user in users], dtype=bool)
 
 
 def counts(cell: Ints, size: int, users: Ints, weight: Floats | None = None) -> csr_array:

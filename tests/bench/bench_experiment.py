@@ -7,36 +7,46 @@ experiment is a fortnight of 1,500 users who come back, differ a lot and are new
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date, timedelta
+from functools import cache
 from typing import Any, get_args
 
 import numpy as np
 
+from jobs.experiment.mixed import SCALE
 from models.evaluation.estimate import Estimate, Refusal
-from models.experiments import srm
+from models.experiments import metrics, srm
+from models.experiments.assignment import Switchback
 from models.experiments.causes import diagnose
 from models.experiments.compare import Difference, compare
-from models.experiments.interleaving import Method, credit, mixed, preferences
+from models.experiments.interleaving import Mixed, credit, mixed, preferences
 from models.experiments.plan import Design
-from models.experiments.rules import HEAVY, Rules
+from models.experiments.rules import HEAVY, METRICS, Method, Rules
+from models.experiments.sequences import half_width
+from models.experiments.switchback import compare_blocks
 from models.experiments.verdict import verdict
 from tests.bench.experiment_worlds import FIGURES, looks
 from tests.bench.interleaving_worlds import LEAVING, two_rankers, variety
+from tests.bench.metric_worlds import RETENTION_DAYS, VALUE_DAYS
+from tests.bench.metric_worlds import looks as metric_looks
 from tests.bench.mismatch_worlds import FAULTS, WEIGHTS, Planted, sound
+from tests.bench.switchback_worlds import HOUR, PLAN, requests
 
 DAYS, USERS, CONFIDENCE, LIFT = 14, 1500, 0.95, 0.2
-START = date(2026, 3, 2)
+START, LOOKS = date(2026, 3, 2), range(5, DAYS + 1, 3)
 RULES = Rules(FIGURES[:2], FIGURES[2:], LIFT, 0.2, CONFIDENCE, "holm", START, DAYS)
 Row = tuple[str, dict[str, Any]]
 
 
 def prove(small: bool) -> Iterator[Row]:
     """Rates of error and of success, table by table."""
+    yield from mixtures(2_000 if small else 40_000)
     yield from type_one(100 if small else 1000)
-    yield from power(20 if small else 200)
+    yield from every_metric(60 if small else 1000)
+    yield from blocks(60 if small else 1000)
+    yield from preferred(100 if small else 1000)
     yield from ratios(100 if small else 1000)
     yield from causes(2 if small else 20)
-    yield from mixtures(2_000 if small else 40_000)
-    yield from preferred(100 if small else 1000)
+    yield from power(20 if small else 200)
 
 
 def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -51,6 +61,10 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     [fewer] = [r["times"] for r in rows if r["table"] == "interleaving" and r["users_leave"] == "once content"]
     [misled] = [row for row in rows if row["table"] == "variety"]
     preference = [row["missed"] for row in rows if row["table"] == "preference"]
+    peeked = [row["always_daily"] for row in rows if row["table"] in ("preference", "metric", "switchback")]
+    once_more = [row["fixed_once"] for row in rows if row["table"] in ("metric", "switchback") and not row["lift"]]
+    levels = [row["level_covers"] for row in rows if row["table"] == "metric"]
+    lifts = [row["fixed_covers"] for row in rows if row["table"] in ("metric", "switchback") and row["lift"]]
     return [
         {
             "goal": "a ratio read 100 times errs in at most 5 %",
@@ -74,6 +88,21 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "met": max(abs(x - 0.05) for x in preference) <= noise,
         },
         {"goal": "a single look errs in 5 %, within noise", "found": once, "met": once <= noise},
+        {
+            "goal": "so does one of every metric, and of a switchback",
+            "found": max(once_more),
+            "met": max(abs(x - 0.05) for x in once_more) <= noise,
+        },
+        {
+            "goal": "any look at every metric, switchback and preference errs in at most 5 %",
+            "found": max(peeked),
+            "met": max(peeked) <= 0.05,
+        },
+        {
+            "goal": "a planted lift, and each arm's level, are held in 95 %, within noise",
+            "found": min(*levels, *lifts),
+            "met": min(*levels, *lifts) >= 0.95 - 3 * (0.05 * 0.95 / 200) ** 0.5,
+        },
         {"goal": "any of 14 daily looks errs in at most 5 %", "found": daily, "met": daily <= 0.05},
         {"goal": "an A/A ships in at most 5 %, read daily", "found": shipped, "met": shipped <= 0.05},
         {"goal": "all 14 intervals hold a lift in 95 %", "found": min(covered), "met": min(covered) >= 0.93},
@@ -217,17 +246,132 @@ def mixtures(users: int) -> Iterator[Row]:
     yield "variety", vars(variety(0, users // 10))
 
 
+def every_metric(runs: int) -> Iterator[Row]:
+    """All metrics of a readout, conversions days late: without a lift, read once and daily; and how often held.
+
+    Every lift is counted in a fifth as many runs. What is true comes from one world of many users.
+    """
+    for lift, times in ((0.0, runs), (0.2, max(20, runs // 5))):
+        truth = true_metrics(lift)
+        found = [metric_run(seed, lift, truth) for seed in range(times)]
+        for metric in METRICS:
+            told = np.array([of[metric] for of in found if metric in of], float)
+            yield "metric", {"metric": metric, "lift": lift, "runs": len(told), **_shares(METRIC_RATES, told)}
+
+
+METRIC_RATES = ("fixed_once", "fixed_daily", "always_daily", "fixed_covers", "level_covers")
+BLOCK_RATES = METRIC_RATES[:4]
+
+
+def _shares(names: tuple[str, ...], told: np.ndarray) -> dict[str, float]:
+    return dict(zip(names, told.mean(axis=0).tolist(), strict=True))
+
+
+def metric_run(seed: int, lift: float, truth: list[dict[str, tuple[float, float]]]) -> dict[str, list[bool]]:
+    """Of every metric that can be told: `METRIC_RATES` of one experiment."""
+    found, told = _metric_looks(np.random.default_rng(seed), 500, lift), {}
+    for metric in METRICS:
+        seen = [(of[metric], at[metric]) for of, at in zip(found, truth, strict=True)]
+        known = [(one, at) for one, at in seen if isinstance(one, Difference)]
+        if known:
+            last, (level, gap) = known[-1]
+            told[metric] = [
+                not last.fixed.low <= 0 <= last.fixed.high,
+                any(one.p_value < 1 - CONFIDENCE for one, _ in known),
+                not all(one.always[0] <= of <= one.always[1] for one, (_, of) in known),
+                last.fixed.low <= gap <= last.fixed.high,
+                last.control.low <= level <= last.control.high,
+            ]
+    return told
+
+
+def _metric_looks(rng: np.random.Generator, users: int, lift: float) -> list[dict[str, Difference | Refusal]]:
+    return [
+        {
+            metric: compare(
+                *metrics.figures(metric, shown, retention_days=RETENTION_DAYS, value_days=VALUE_DAYS),
+                treated,
+                interesting=LIFT,
+                confidence=CONFIDENCE,
+                cap=1.0,
+            )
+            for metric in METRICS
+        }
+        for treated, shown in metric_looks(rng, users, LOOKS, lift)
+    ]
+
+
+def true_metrics(lift: float) -> list[dict[str, tuple[float, float]]]:
+    """Control's level and the difference at each look; none without a lift."""
+    found = []
+    for treated, shown in metric_looks(np.random.default_rng(99), 150_000, LOOKS, lift):
+        levels = {}
+        for metric in METRICS:
+            y, x = metrics.figures(metric, shown, retention_days=RETENTION_DAYS, value_days=VALUE_DAYS)
+            known = np.isfinite(y) & np.isfinite(x)
+            old, new = (float(y[side & known].sum() / x[side & known].sum()) if (side & known).any() else 0.0
+                        for side in (~treated, treated))  # fmt: skip
+            levels[metric] = (old, new - old if lift else 0.0)
+        found.append(levels)
+    return found
+
+
+def blocks(runs: int) -> Iterator[Row]:
+    """Switchbacks of a fortnight of hours, read once and every evening; with what carries over washed out, and not."""
+    for name, (lift, carry, plan) in BLOCK_WORLDS.items():
+        times = runs if not lift else max(20, runs // 5)
+        told = np.array([block_run(seed, lift, carry, plan) for seed in range(times)], float)
+        table = "switchback" if plan is PLAN else "carry_over"
+        yield table, {"world": name, "lift": lift, "runs": times, **_shares(BLOCK_RATES, told)}
+
+
+BLOCK_WORLDS = {
+    "no difference": (0.0, 0.0, PLAN),
+    "a lift": (0.03, 0.05, PLAN),
+    "a lift, nothing washed out": (0.03, 0.05, Switchback(PLAN.name, HOUR)),
+}
+
+
+def block_run(seed: int, lift: float, carry: float, plan: Switchback) -> list[bool]:
+    """`BLOCK_RATES` of one switchback."""
+    world = requests(np.random.default_rng(seed), 24 * DAYS, lift, carry)
+    looked = [
+        compare_blocks(plan, *world, now=day * 24 * HOUR, interesting=LIFT, confidence=CONFIDENCE)
+        for day in range(3, DAYS + 1)
+    ]
+    told = [one for one in looked if isinstance(one, Difference)]
+    last = told[-1].fixed
+    return [
+        not last.low <= 0 <= last.high,
+        any(one.p_value < 1 - CONFIDENCE for one in told),
+        not all(one.always[0] <= lift <= one.always[1] for one in told),
+        last.low <= lift <= last.high,
+    ]
+
+
 def preferred(runs: int) -> Iterator[Row]:
-    """Two rankers alike, 60 users with many pages each: how often the interval of the preference misses none."""
-    lists, rng = [tuple("abcdef"), tuple("bcaefd")], np.random.default_rng(7)
+    """Two rankers alike, 60 users with many pages each, read once and seven times: how often none is missed."""
     for method in get_args(Method):
-        missed, pages = 0, [mixed(method, lists, 4, rng) for _ in range(300)]
-        for _ in range(runs):
-            user = np.repeat(np.arange(60), rng.geometric(0.15, 60))
-            keen = rng.beta(1, 2, 60)[user]
-            drawn = zip(rng.integers(0, len(pages), len(user)), rng.choice([-1, 1], len(user)), keen, strict=True)
-            # Read forwards or backwards alike, credits prefer nobody.
-            credits = np.array([credit(pages[at], rng.random(len(pages[at].items)) < p)[::way] for at, way, p in drawn])
-            [found] = preferences(credits, user, CONFIDENCE)
-            missed += not (isinstance(found, Estimate) and found.low <= 0 <= found.high)
-        yield "preference", {"method": method, "runs": runs, "missed": missed / runs}
+        told = np.array([preference_run(seed, method) for seed in range(runs)], float)
+        yield "preference", {"method": method, "runs": runs, **_shares(("missed", "always_daily"), told)}
+
+
+@cache
+def _pages(method: Method) -> list[Mixed]:
+    rng = np.random.default_rng(7)
+    return [mixed(method, [tuple("abcdef"), tuple("bcaefd")], 4, rng) for _ in range(300)]
+
+
+def preference_run(seed: int, method: Method) -> list[bool]:
+    """Whether the interval of the last look misses none, and that for any look ever does."""
+    pages, rng = _pages(method), np.random.default_rng(seed)
+    user = np.repeat(np.arange(60), rng.geometric(0.15, 60))
+    keen = rng.beta(1, 2, 60)[user]
+    drawn = zip(rng.integers(0, len(pages), len(user)), rng.choice([-1, 1], len(user)), keen, strict=True)
+    # Read forwards or backwards alike, credits prefer nobody.
+    credits = np.array([credit(pages[at], rng.random(len(pages[at].items)) < p)[::way] for at, way, p in drawn])
+    when = rng.random(len(user))
+    seen = [preferences(credits[when < day / 7], user[when < day / 7], CONFIDENCE)[0] for day in range(1, 8)]
+    told = [one for one in seen if isinstance(one, Estimate)]
+    always = any(abs(one.value) > half_width(one.stderr, SCALE, CONFIDENCE) for one in told)
+    return [not told[-1].low <= 0 <= told[-1].high, always]

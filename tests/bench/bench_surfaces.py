@@ -3,13 +3,14 @@
 surfaces   KuaiRand's tabs (left out where ../shared/data has none) and a simulated world's surfaces: of each kind
            the bespoke rankers minus the consolidated one on every surface's test rows, intervals by user that hold
            together; both calibrated by surface as training does
-cost       seconds of the processor to learn; milliseconds to score one request of 100 candidates; MiB of files.
+cost       seconds of the processor to learn; its milliseconds to score one request of 100 candidates; MiB of files.
            Of bespoke rankers the fits of the surfaces alone: the one of all rows, which answers for the others
            (`models.rankers.by_surface`), comes to that
 paradox    rankers that never met order each surface better and all together worse: a planted case, which is named
 refused    a surface of queries among items: what training says
 weights    how often an arm is chosen that is no better, or worse, than the present one, and how often the best of
-           four; logs of pages whose every probability is enumerated (`tests.models.evaluation.tuning_world`)
+           four; what an arm that is drawn by its chances earns in the mean; logs of pages whose every probability is
+           enumerated (`tests.models.evaluation.tuning_world`)
 """
 
 import tempfile
@@ -58,7 +59,7 @@ def learned(of: logs.Logs, kind: str) -> tuple[Scorer, float]:
 
 
 def request_ms(ranker: Scorer, of: logs.Rows) -> float:
-    """The median time of one request's candidates, all of one surface, its words said once."""
+    """The median time of the processor for one request's candidates, all of one surface, its words said once."""
     rows = np.arange(CANDIDATES) % len(of.data.clicked)
     columns = {name: column[rows] for name, column in of.data.features.items()}
     surface = unpacked(of.data.features["surface"])
@@ -66,9 +67,9 @@ def request_ms(ranker: Scorer, of: logs.Rows) -> float:
     for number in range(REQUESTS):
         cell = surface[[number % len(surface)]]
         asked = {**columns, "surface": np.broadcast_to(cell, (CANDIDATES,))}
-        started = time.perf_counter()
+        started = time.process_time()
         ranker.predict(asked)
-        found.append(time.perf_counter() - started)
+        found.append(time.process_time() - started)
     return 1000 * float(np.median(found))
 
 
@@ -167,8 +168,10 @@ def weights(small: bool) -> Iterator[tuple[str, dict[str, Any]]]:
         now = world.values[PRESENT]
         best = max(world.values, key=world.values.__getitem__)
         for pages, draws in ({1_500: 20} if small else LOGS).items():
-            chosen = [tuned(**world.log(pages, 10_000 + seed), settings=GATE).chosen for seed in range(draws)]
+            found = [tuned(**world.log(pages, 10_000 + seed), settings=GATE) for seed in range(draws)]
+            chosen = [of.chosen for of in found]
             value = np.array([world.values[arm] for arm in chosen])
+            drawn = [sum(chance * world.values[arm] for arm, chance in of.chances.items()) for of in found]
             yield "weights", {
                 "world": name, "pages": pages, "logs": draws,
                 "gain_of_best": world.values[best] / now - 1,
@@ -176,6 +179,7 @@ def weights(small: bool) -> Iterator[tuple[str, dict[str, Any]]]:
                 "worse_chosen": int((value < now - 1e-12).sum()),
                 "best_chosen": sum(arm == best for arm in chosen) if world.values[best] > now + 1e-12 else 0,
                 "gain": float(value.mean() / now - 1),
+                "gain_of_drawn": float(np.mean(drawn) / now - 1),
             }  # fmt: skip
 
 

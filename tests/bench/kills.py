@@ -14,10 +14,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from jobs.config import ROOT
 from tests.exactly_once import readers
+from tests.exactly_once.forks import Forks
 from tests.exactly_once.killed import DISTURBED, Killed, disturbed
 from tests.exactly_once.small_world import DAY, kill
 
@@ -75,7 +77,11 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     draw = random.Random(options.seed)
     rows = []
-    with tempfile.TemporaryDirectory() as folder, disturbed(Path(folder)) as world:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(Forks()) as forks,
+        disturbed(Path(folder), forks) as world,
+    ):
         for stage in STAGES:
             if options.stages and stage not in options.stages:
                 world.run_again(stage)

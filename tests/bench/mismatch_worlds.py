@@ -17,11 +17,11 @@ def sound(rng: np.random.Generator, n: int) -> Units:
     """Everybody in the arm that was drawn; a few leave at every step, of both arms alike."""
     arm = rng.integers(0, 2, n)
     slow, nobody = rng.random(n) < 0.1, rng.random(n) < 0.04
-    rates = np.array([0.01, 0.01, 0.01, 0.005, 0.03, 0.2])
+    rates = np.array([0.01, 0.01, 0.005, 0.005, 0.01, 0.03, 0.2])
     fails = rng.random((n, ALL)) < rates
     fails[:, 0] |= slow & (rng.random(n) < 0.05)
     day = np.minimum(rng.geometric(0.1, n) - 1, DAYS - 1)
-    fails[:, 2] |= (day == day.max()) & (rng.random(n) < 0.1)
+    fails[:, STEPS.index("joined")] |= (day == day.max()) & (rng.random(n) < 0.1)
     return Units(
         arm=arm,
         drawn=arm.copy(),
@@ -94,6 +94,7 @@ FAULTS = (
     Planted("telemetry lost in one segment",
             lambda rng, u: _leave(rng, u, "logged", u.segments["device"] == "tablet", 0.9)),
     Planted("late logs", lambda rng, u: _leave(rng, u, "joined", u.day == u.day.max(), 0.9)),
+    Planted("rows set aside", lambda rng, u: _leave(rng, u, "valid", _all(u), 0.1)),
     Planted("lossy join", lambda rng, u: _leave(rng, u, "joined", _all(u), 0.1)),
     Planted("duplicates dropped", lambda rng, u: _leave(rng, u, "once", _all(u), 0.1)),
     Planted("bot filter", lambda rng, u: _leave(rng, u, "human", _all(u), 0.1)),

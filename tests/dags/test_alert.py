@@ -282,6 +282,18 @@ def test_every_incident_is_a_message_of_its_own(
     assert all("http://airflow/log" in text for text in texts)
 
 
+def test_an_incident_says_where_to_click(
+    receiver: Receiver, failure: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that a browser finds is a link of its own beside the log's, whatever the incident's text is cut to."""
+    connect(monkeypatch, receiver.server_port)
+    page = "http://mlflow/#/experiments/1/runs/2/artifacts/evidence/reports/2026-01-11.html"
+    incidents = [{"state": "opened", "text": "features: " + "x" * MOST}]
+    monitored({"alarms": 1, "alarmed": {}, "incidents": incidents, "page": page}, failure, tmp_path, monkeypatch)
+    [text] = [message["text"] for message in receiver.got]
+    assert text.endswith(f"\n<{page}|report> <http://airflow/log|log>")
+
+
 def test_a_quiet_day_is_told_to_nobody(
     receiver: Receiver, failure: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from jobs.config import ROOT
 from jobs.config import environment as environment_of
+from tests.jobs.small_lake import empty_mlflow
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -138,6 +139,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One run in a tree with one more source file; nothing else of it was touched."""
     home = tmp_path_factory.mktemp("tube")
     tree = home / "tree"
+    shutil.copy(empty_mlflow(tmp_path_factory.getbasetemp()), home / "mlflow.db")
     shutil.copytree(ROOT / "jobs", tree / "jobs", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("models", "infra", "expectations", "feature_repo", "tests"):
         (tree / name).symlink_to(ROOT / name)

@@ -1,8 +1,11 @@
-"""The whole chain on a tiny world, by the very commands Airflow runs: nothing lost, nothing doubled, nothing leaked."""
+"""The whole chain on a tiny world, by the words of the commands Airflow runs: nothing lost, doubled or leaked.
+
+Each stage is forked from a process that has imported everything; `tests/exactly_once` starts them as Airflow does.
+"""
 
 import json
 import os
-import socket
+import shutil
 import subprocess
 import sys
 import time
@@ -23,17 +26,17 @@ from jobs.flow import STAGES
 from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE, RAW
 from tests.exactly_once import outside
+from tests.exactly_once.forks import Forks
+from tests.exactly_once.small_world import free_port
+from tests.jobs.small_lake import empty_mlflow
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark, pytest.mark.timeout(1500)]
 
-FIRST, LAST = date(2026, 1, 1), date(2026, 1, 12)
+FIRST, LAST = date(2026, 1, 1), date(2026, 1, 9)
 TRAINED = LAST - timedelta(days=1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+EVE = TRAINED - timedelta(days=1)
+SMALL = 1_000_000_000
+"""So many rows has no stage here: from then on it would take Spark."""
 
 
 @dataclass
@@ -42,8 +45,9 @@ class Chain:
 
     home: Path
     port: int
-    spark_from_rows: int = 0
-    """The history goes through Spark whatever its size; later days take the engine their size asks for."""
+    forks: Forks
+    spark_from_rows: int = SMALL
+    """The last day of the history goes through Spark whatever its size; others take the engine their size asks for."""
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -64,6 +68,7 @@ class Chain:
             "TIDEGATE__ENDPOINT__STATE": str(self.home / "endpoint"),
             "TIDEGATE__ENDPOINT__TIMEOUT_MS": "2000",
             "TIDEGATE__WORLD__LIVE_SHARE": "0.3",
+            "TIDEGATE__DATASET__TRAIN_DAYS": "3",
             "TIDEGATE__GATE__MIN_LIFT": "-1",
             "TIDEGATE__GATE__MAX_LOSS_TO_LOGGING": "1",
             "TIDEGATE__GATE__MUST_NOT_FALL__LOG_LOSS": "1",
@@ -87,25 +92,28 @@ class Chain:
 
     def __call__(self, stage: str, day: date, *words: str, expect: int = 0) -> dict[str, Any]:
         started = time.monotonic()
-        command = [sys.executable, "-m", "jobs", stage, "--day", day.isoformat(), *words]
-        found = subprocess.run(command, cwd=config.ROOT, env=self.env, capture_output=True, text=True)
+        out, err = self.home / "stage.out", self.home / "stage.err"
+        code = self.forks([stage, "--day", day.isoformat(), *words], self.env, out, err)
         key = " ".join([stage, day.isoformat(), *words])
         self.seconds[key] = time.monotonic() - started
-        assert found.returncode == expect, f"{key}\n{found.stdout[-2000:]}\n{found.stderr[-6000:]}"
-        self.reports[key] = json.loads(found.stdout.splitlines()[-1]) if expect == 0 else {"error": found.stderr}
+        assert code == expect, f"{key}\n{out.read_text()[-2000:]}\n{err.read_text()[-6000:]}"
+        self.reports[key] = json.loads(out.read_text().splitlines()[-1]) if expect == 0 else {"error": err.read_text()}
         return self.reports[key]
 
 
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+def chain(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[Chain]:
     """Bootstrap, weekly full training, deployment, one more day with live traffic, warm start, monitoring."""
-    chain = Chain(tmp_path_factory.mktemp("chain"), free_port())
+    chain = Chain(tmp_path_factory.mktemp("chain"), free_port(), forks)
+    shutil.copy(empty_mlflow(tmp_path_factory.getbasetemp()), chain.home / "mlflow.db")
     command = [sys.executable, "-m", "infra.endpoint", "--port", str(chain.port)]
     log = (chain.home / "endpoint.log").open("w")
     endpoint = subprocess.Popen(command, cwd=config.ROOT, env=chain.env, stdout=log, stderr=log)
     try:
-        for stage in ("ingest", "validate", "attribute", "featurize"):
-            chain(stage, TRAINED, "--since", FIRST.isoformat())
+        for since, day, chain.spark_from_rows in ((FIRST, EVE, SMALL), (TRAINED, TRAINED, 0)):
+            for stage in ("ingest", "validate", "attribute", "featurize"):
+                chain(stage, day, "--since", since.isoformat())
+        chain.spark_from_rows = SMALL
         for stage in ("assemble", "train", "backtest"):
             chain(stage, TRAINED)
         read = chain("promote", TRAINED)
@@ -113,7 +121,6 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         chain("deploy", TRAINED, "--approved-by", "alice", expect=65)  # nor said what they read
         bound = [f"--{name}-sha={read[f'{name}_sha256']}" for name in ("evidence", "bundle", "champion")]
         chain("deploy", TRAINED, "--approved-by", "alice", *bound)
-        chain.spark_from_rows = 1_000_000_000
         for stage in ("ingest", "validate", "attribute", "featurize"):
             chain(stage, LAST)
         for stage in ("assemble", "train", "backtest", "promote"):
@@ -123,7 +130,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         yield chain
     finally:
         endpoint.terminate()
-        endpoint.wait(30)
+        endpoint.wait(60)
         log.close()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jobs.flow import STAGES
 from tests.exactly_once import readers
+from tests.exactly_once.forks import Forks
 from tests.exactly_once.readers import Unit
 from tests.exactly_once.small_world import (
     DATA,
@@ -127,30 +128,27 @@ def _writer(unit: Unit) -> str:
 
 
 @contextmanager
-def disturbed(home: Path) -> Iterator[Killed]:
+def disturbed(home: Path, forks: Forks) -> Iterator[Killed]:
     """A world with a deployed champion and a published day, and what a run of that day under other settings gives."""
     world = SmallWorld(home / "world")
-    world.home.mkdir()
+    world.home.mkdir(exist_ok=True)
     with world.endpoint():
-        warm = Warm(world)
-        try:
-            for stage in DATA:
-                warm.well(stage, TRAINED, "--since", FIRST.isoformat())
-            for stage in (*MODEL, "deploy"):
-                warm.well(stage, TRAINED, **(EARLY if stage == "backtest" else {}))
-            for stage in DISTURBED:
-                warm.well(stage, DAY)
-            old = readers.units(world)
-            world.save(home / "saved")
-            world.more = OTHER_CLICKS
-            moments, seconds = home / "moments", {}
-            moments.mkdir()
-            for stage in DISTURBED:
-                started = time.monotonic()
-                warm.well(stage, DAY, KILL_BELOW=str(world.home), MOMENTS=str(moments / stage))
-                seconds[stage] = time.monotonic() - started
-            new, online = readers.units(world), readers.online(world)
-            world.restore(home / "saved")
-            yield Killed(world, warm, old, new, online, moments, readers.ledger(world), seconds)
-        finally:
-            warm.close()
+        warm = Warm(world, forks)
+        for stage in DATA:
+            warm.well(stage, TRAINED, "--since", FIRST.isoformat())
+        for stage in (*MODEL, "deploy"):
+            warm.well(stage, TRAINED, **(EARLY if stage == "backtest" else {}))
+        for stage in DISTURBED:
+            warm.well(stage, DAY)
+        old = readers.units(world)
+        world.save(home / "saved")
+        world.more = OTHER_CLICKS
+        moments, seconds = home / "moments", {}
+        moments.mkdir()
+        for stage in DISTURBED:
+            started = time.monotonic()
+            warm.well(stage, DAY, KILL_BELOW=str(world.home), MOMENTS=str(moments / stage))
+            seconds[stage] = time.monotonic() - started
+        new, online = readers.units(world), readers.online(world)
+        world.restore(home / "saved")
+        yield Killed(world, warm, old, new, online, moments, readers.ledger(world), seconds)

@@ -16,6 +16,7 @@ from pathlib import Path
 from jobs import config
 from jobs.deployments.release import opponent_sha256
 from jobs.lake.store import Lake
+from tests.exactly_once.forks import Forks
 
 SHIM = Path(__file__).with_name("shim")
 FIRST = date(2026, 1, 1)
@@ -75,6 +76,8 @@ class SmallWorld:
     port: int = 9
     more: dict[str, str] = field(default_factory=dict)
     """Settings on top, by dotted name."""
+    forks: Forks | None = None
+    """What runs that nobody kills or holds are forked from; without it they are processes of their own too."""
 
     def env(self, **variables: str) -> dict[str, str]:
         """A child's environment."""
@@ -112,9 +115,15 @@ class SmallWorld:
 
     def run(self, stage: str, day: date, *words: str) -> str:
         """A stage that must end well; returns the last line of its stdout."""
-        child = self.start(stage, day, *words)
-        out, err = child.communicate(timeout=300)
-        assert child.returncode == 0, f"{stage} {day} {words}\n{out}\n{err[-4000:]}"
+        if self.forks is None:
+            child = self.start(stage, day, *words)
+            out, err = child.communicate(timeout=300)
+            code = child.returncode
+        else:
+            paths = self.home / "stage.out", self.home / "stage.err"
+            code = self.forks(self.command(stage, day, *words), self.env(**_windows(stage)), *paths)
+            out, err = (path.read_text() for path in paths)
+        assert code == 0, f"{stage} {day} {words}\n{out}\n{err[-4000:]}"
         return out.splitlines()[-1]
 
     def command(self, stage: str, day: date, *words: str) -> list[str]:
@@ -159,31 +168,16 @@ class SmallWorld:
 
 
 class Warm:
-    """Stages forked from a process that has imported everything: the same code, seconds sooner."""
+    """The stages of a small world, forked."""
 
-    def __init__(self, world: SmallWorld) -> None:
+    def __init__(self, world: SmallWorld, forks: Forks) -> None:
         self.world = world
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.exactly_once.warm"],
-            cwd=config.ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._forks = forks
 
     def __call__(self, stage: str, day: date, *words: str, **variables: str) -> int:
         """Run one stage; returns its exit status, negative where a signal ended it."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        order = {
-            "argv": self.world.command(stage, day, *words),
-            "env": self.world.env(**_windows(stage), **variables),
-            "out": str(self.out),
-        }
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline().strip()
-        return int(answer if answer != "ready" else self._process.stdout.readline())
+        env = self.world.env(**_windows(stage), **variables)
+        return self._forks(self.world.command(stage, day, *words), env, self.out, self.out)
 
     def well(self, stage: str, day: date, *words: str, **variables: str) -> None:
         """Run one stage that must end well."""
@@ -194,10 +188,6 @@ class Warm:
     def out(self) -> Path:
         """What the last stage printed."""
         return self.world.home / "stage.log"
-
-    def close(self) -> None:
-        """End the process that forks."""
-        self._process.communicate()
 
 
 def _windows(stage: str) -> dict[str, str]:

@@ -4,13 +4,16 @@ One small world, run undisturbed under other settings for a day and put back; th
 under those settings and run again. `python -m tests.bench.kills` kills at many more moments.
 """
 
+import shutil
 import signal
 from collections.abc import Iterator
 
 import pytest
 
 from jobs.flow import STAGES
+from tests.exactly_once.forks import Forks
 from tests.exactly_once.killed import Killed, disturbed
+from tests.jobs.small_lake import empty_mlflow
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
@@ -33,9 +36,12 @@ MOMENTS: dict[str, tuple[str, ...]] = {
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
+def killed(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[Killed]:
     """Every stage killed at its moments and run again; the tests below only look at what was found."""
-    with disturbed(tmp_path_factory.mktemp("killed")) as world:
+    home = tmp_path_factory.mktemp("killed")
+    (home / "world").mkdir()
+    shutil.copy(empty_mlflow(tmp_path_factory.getbasetemp()), home / "world" / "mlflow.db")
+    with disturbed(home, forks) as world:
         for stage, moments in MOMENTS.items():
             world.kill_at(stage, *moments)
         yield world

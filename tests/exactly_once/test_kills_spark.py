@@ -8,14 +8,17 @@ import psutil
 import pytest
 
 from tests.exactly_once import readers
+from tests.exactly_once.forks import Forks
 from tests.exactly_once.small_world import FIRST, OTHER_CLICKS, SmallWorld, copy, kill
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark, pytest.mark.timeout(900)]
 
 
-def test_killed_while_spark_writes_its_part_files(tmp_path: Path) -> None:
+def test_killed_while_spark_writes_its_part_files(tmp_path: Path, forks: Forks) -> None:
     """Part files of a dead JVM are never seen; run again in one process, the rows are those of an undisturbed run."""
-    world, alone = (SmallWorld(tmp_path / name, more=more) for name, more in (("killed", {}), ("alone", OTHER_CLICKS)))
+    world, alone = (
+        SmallWorld(tmp_path / name, more=more, forks=forks) for name, more in (("killed", {}), ("alone", OTHER_CLICKS))
+    )
     world.home.mkdir()
     for stage in ("ingest", "validate", "attribute"):
         world.run(stage, FIRST)

@@ -1,7 +1,7 @@
 """A backfill of a week while the daily run is going: each day ends with one winner, the loser is told and can retry.
 
-Real processes of the real command on one lake. The shim holds one of them right before its commit, after it has seen
-the day free, until the other is done: the worst case. Rounds left to the clock follow.
+Those that race are real processes of the real command on one lake. The shim holds one of them right before its commit,
+after it has seen the day free, until the other is done: the worst case. Rounds left to the clock follow.
 """
 
 import shutil
@@ -13,6 +13,7 @@ from datetime import timedelta
 import pytest
 
 from tests.exactly_once import readers
+from tests.exactly_once.forks import Forks
 from tests.exactly_once.readers import Unit
 from tests.exactly_once.small_world import DAY, FIRST, SmallWorld, kill
 
@@ -71,16 +72,16 @@ class Raced:
 
 def ended(child: "subprocess.Popen[str]") -> tuple[int, str]:
     """Exit code and the last line of stderr."""
-    _, err = child.communicate(timeout=120)
+    _, err = child.communicate(timeout=300)
     return child.returncode, err.strip().splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
-def raced(tmp_path_factory: pytest.TempPathFactory) -> Raced:
+def raced(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Raced:
     """Two worlds with the same raw lake: one is processed stage by stage, in the other runs race."""
     home = tmp_path_factory.mktemp("races")
     settings = {"features.online": "false"}
-    alone, world = (SmallWorld(home / name, more=settings) for name in ("alone", "raced"))
+    alone, world = (SmallWorld(home / name, more=settings, forks=forks) for name in ("alone", "raced"))
     for place in (alone, world):
         place.home.mkdir()
     alone.run("ingest", DAY, *WEEK)

@@ -1,8 +1,10 @@
 """A process that has imported what stages import, and forks: stages start at once. Each line on stdin runs one.
 
-A line is JSON: `argv`, `env`, `out`; the answer on stdout is the exit status of the forked stage (negative: a signal).
+A line is JSON: `argv`, `env`, and the files `out` and `err` that the stage prints to; the answer on stdout is its exit
+status (negative: a signal). `tests.exactly_once.forks` writes and reads them.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -11,29 +13,30 @@ from jobs.tracking import QUIET
 
 os.environ.update(QUIET)
 
-import mlflow.store.model_registry.sqlalchemy_store
-import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-import xgboost  # noqa: F401
-
 from jobs.__main__ import entry
-from jobs.backtest import job as _backtest  # noqa: F401
-from jobs.deploy import job as _deploy  # noqa: F401
+from jobs.config import EndpointSettings
 from jobs.features.online import import_feast
-from jobs.monitor import job as _monitor  # noqa: F401
-from jobs.train import job as _train  # noqa: F401
-from jobs.validate import job as _validate  # noqa: F401
+from jobs.flow import STAGES
+from jobs.serving.sagemaker import Endpoint
 
+SLOW = (
+    *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store"),
+    *("onnx", "onnxruntime", "torch", "xgboost"),
+)
+"""What stages import when they need it."""
+for _name in (*SLOW, *(stage.module for stage in STAGES.values())):
+    importlib.import_module(_name)
 import_feast()
+Endpoint(EndpointSettings())  # boto3 has read what AWS's services are: the session of local servers is shared
 
 
-def stage(argv: list[str], env: dict[str, str], out: str) -> None:
+def stage(argv: list[str], env: dict[str, str], out: str, err: str) -> None:
     """Become `python -m jobs …` in a process group of its own; never returns."""
     os.setsid()
     os.environ.clear()
     os.environ.update(env)
-    written = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    os.dup2(written, 1)
-    os.dup2(written, 2)
+    for path, number in ((out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600), number)
     if "KILL_BELOW" in env:
         from tests.exactly_once.shim import sitecustomize
 

@@ -33,7 +33,7 @@ BUCKETS = [zlib.crc32(f"category-{c}".encode()) % INTEREST_BUCKETS for c in rang
 
 
 @cache
-def _empty_mlflow(folder: Path) -> Path:
+def empty_mlflow(folder: Path) -> Path:
     """One initialised MLflow database a session: creating its tables takes seconds."""
     path = folder / "empty.db"
     tracking.champion(config.load({"TIDEGATE_ENV": "test", "TIDEGATE__TRACKING__URI": f"sqlite:///{path}"}))
@@ -45,7 +45,7 @@ def settings(root: Path, session: Path, **overrides: str) -> Config:
     root.mkdir(parents=True, exist_ok=True)
     database = root / "mlflow.db"
     if not database.exists():
-        shutil.copy(_empty_mlflow(session), database)
+        shutil.copy(empty_mlflow(session), database)
     return config.load(
         {
             "TIDEGATE_ENV": "test",

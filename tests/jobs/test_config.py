@@ -21,6 +21,8 @@ OTHER: dict[str, Any] = {
     "source.daily": ["purchases"],
     "features.online": True,
     "source.live": True,
+    "source.url": "postgresql://elsewhere/shop",
+    "source.mapping": {"clicks": {"files": "*.csv", "columns": {"click_id": "id"}}},
     "attribution.window": "6h",
     "attribution.click_window": "90m",
     "lake.stale_hours": 30,
@@ -54,6 +56,7 @@ OTHER: dict[str, Any] = {
 
 REACHES = {
     "source.name": "ingest",
+    "source.mapping": "ingest",
     "world": "ingest",
     "attribution.click_window_days": "validate",
     "attribution.click_window": "validate",
@@ -296,7 +299,8 @@ def test_a_setting_changes_the_digest_of_the_stages_it_reaches_and_of_no_other(l
 
 def test_neither_place_nor_alarm_reaches_a_bundle_or_its_evidence() -> None:
     """Somebody moves a folder or mutes an alarm: what is deployed stays deployed, and an approval stays good."""
-    nothing = ("bundles", "lake", "spark", "validation", "tracking", "endpoint", "source.data", "features.online",
+    nothing = ("bundles", "lake", "spark", "validation", "tracking", "endpoint", "source.data", "source.url", "export",
+               "features.online",
                "features.online_store", "features.online_path", "features.redis_url", "monitoring",
                "release")  # fmt: skip
     for leaf in LEAVES:

@@ -620,7 +620,7 @@ def test_looks_are_taken_without_being_asked_for(tmp_path: Path, popular: Bundle
     plane.call("CreateEndpoint", **NAME, EndpointConfigName="a")
     plane.control._clock = time.time
     plane.update("b", DeploymentConfig=blue_green("CANARY", 1, CanarySize=percent(25)))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while plane.status() != ("InService", "b"):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -67,7 +67,7 @@ class Killable:
                 self.child.send_signal(signal.SIGCONT)
             time.sleep(0.002)
         self.child.kill()
-        self.child.wait(30)
+        self.child.wait(60)
         found: dict[str, Any] = json.loads(self.state.read_text())["endpoints"]["tidegate"]
         return found
 
@@ -88,7 +88,7 @@ class Killable:
 
     def until(self, status: tuple[str, str], allowed: set[str]) -> None:
         """Answered by these alone until the endpoint is so."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while self.described() != status:
             assert time.monotonic() < deadline, self.described()
             assert self.answered(5) <= allowed
@@ -112,7 +112,7 @@ def server(tmp_path: Path, popular: Bundle, moto: Moto) -> Iterator[Killable]:
         yield found
     finally:
         found.child.kill()
-        found.child.wait(30)
+        found.child.wait(60)
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_while_it_goes_back_it_is_back(server: Killable, both: set[str], moto: M
     """An alarm in CloudWatch takes the update back; a restart does not forget that it rang."""
     asked = {**SLOWLY_BACK, **alarmed("x")}
     server.client.control.update_endpoint(**NAME, EndpointConfigName="b", DeploymentConfig=asked)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while server.phase() != "Baking":
         assert time.monotonic() < deadline
         time.sleep(0.01)

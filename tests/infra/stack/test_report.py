@@ -131,10 +131,12 @@ def test_a_held_challenger_leaves_the_endpoint_as_it_is() -> None:
     assert "serves no model" in shown
 
 
-def test_a_verdict_says_who_had_it_deployed_by_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verdict_says_who_had_it_deployed_by_the_ledger(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Approved and rolled back is not deployed; and who is champion is in the summary."""
     monkeypatch.setattr(report, "endpoint", lambda _: {})  # none runs here
-    config = settings(tmp_path, tmp_path)
+    config = settings(tmp_path, tmp_path_factory.getbasetemp())
     row = {
         "candidate_id": "c",
         "champion_id": "p",

@@ -32,8 +32,8 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
         ("airflow-db", "pass"),
     ):
         stack.start(Component(name, [sys.executable, "-c", code, *words], dict(os.environ), lambda: True))
-    stack._children["airflow-db"].wait(20)
-    stack.wait_healthy([Component("mlflow", [], {}, lambda: answers(f"http://127.0.0.1:{port}"))], 20)
+    stack._children["airflow-db"].wait(120)
+    stack.wait_healthy([Component("mlflow", [], {}, lambda: answers(f"http://127.0.0.1:{port}"))], 120)
     yield stack
     stack.end()
 
@@ -54,7 +54,7 @@ def test_the_exit_code_is_that_of_the_worst_and_the_dead_are_named(
 ) -> None:
     """As cron or a person would ask; a process whose id somebody else has now is dead too."""
     stack._children["endpoint"].kill()
-    stack._children["endpoint"].wait(20)
+    stack._children["endpoint"].wait(120)
     stack.processes[3]["started"] -= 1000  # of the scheduler: its id was given to another
     stack.save()
     assert stack_command.main(["status"]) == StackError.exit_code

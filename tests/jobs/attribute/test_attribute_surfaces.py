@@ -1,4 +1,4 @@
-"""What a click is on which surface: another outcome, or a click that came sooner."""
+"""What a click and a conversion are on which surface: another outcome, or what came sooner."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +21,7 @@ RULES = AttributionSettings(
     surfaces={
         "feed": SurfaceLabelSettings(click="long_view"),
         "notify": SurfaceLabelSettings(click_window_days=1),
+        "search": SurfaceLabelSettings(window_days=1),
     },
 )
 
@@ -30,9 +31,13 @@ def at(hours: float) -> datetime:
 
 
 def labelled(
-    surface: str | None, clicks: tuple[float, ...] = (), views: tuple[float, ...] = (), rules: Any = RULES
+    surface: str | None,
+    clicks: tuple[float, ...] = (),
+    views: tuple[float, ...] = (),
+    rules: Any = RULES,
+    bought: float = 0.1,
 ) -> dict[str, Any]:
-    """Of one impression at 0 o'clock, clicked and viewed after so many hours, bought a minute after the first click."""
+    """Of one impression at 0 o'clock, clicked and viewed after so many hours, `bought` hours after the first click."""
     event = {"user_id": "u", "item_id": "i", "impression_id": "s"}
     rows: dict[str, list[dict[str, Any]]] = {
         "impressions": [event | {"request_id": "r", "event_time": at(0), "ingested_at": at(0), "surface": surface}],
@@ -42,7 +47,7 @@ def labelled(
             for h in views
         ],
         "purchases": [
-            event | {"purchase_id": "p", "event_time": at(h + 0.1), "ingested_at": at(h + 0.1), "value": 2.0}
+            event | {"purchase_id": "p", "event_time": at(h + bought), "ingested_at": at(h + bought), "value": 2.0}
             for h in clicks[:1]
         ],
     }
@@ -94,9 +99,37 @@ def test_it_is_open_as_long_as_its_own_event_may_come() -> None:
     assert as_known(labels, "clicked", at(30), RULES.late_days).to_pylist() == [False, None]
 
 
+@pytest.mark.parametrize("model", ["last_click", "first_click", "linear", "time_decay"])
+def test_each_surface_has_its_own_window_of_purchases(model: str) -> None:
+    """From the click on, whatever shares the purchase out; closed as soon as none can come any more."""
+    rules = RULES.model_copy(update={"model": model})
+    for surface, hours, converted in (
+        ("search", 23.9, True),
+        ("search", 24.0, False),
+        ("home", 24.0, True),
+        (None, 24 * 7 - 0.1, True),
+        ("home", 24 * 7, False),
+    ):
+        row = labelled(surface, (3.0,), rules=rules, bought=hours)
+        assert row["converted"] is converted, (surface, hours)
+        assert row["conversion_value"] == 2.0 * converted
+        assert row["conversion_known_at"] == (at(3 + hours) if converted else None)
+    assert labelled("home", rules=rules)["matures_at"] == at(48 + 24 * 7)
+    assert labelled("search", rules=rules)["matures_at"] == at(48 + 24)
+    labels = pa.Table.from_pylist([labelled("search", (3.0,)), labelled("home")], LAKE["labels"].schema)
+    assert as_known(labels, "converted", at(24 * 6), RULES.late_days).to_pylist() == [True, None]
+
+
+def test_a_purchase_too_late_for_its_surface_is_of_no_earlier_click_either() -> None:
+    """It came of the latest click: that this one is too old where it was shown makes no other one its reason."""
+    row = labelled("search", (1.0, 30.0), bought=36.0)
+    assert row["converted"] is True, "seven hours after the second click"
+    assert labelled("search", (1.0, 2.0), bought=30.0)["converted"] is False
+
+
 def test_without_rules_not_a_byte_differs() -> None:
     plain = RULES.model_copy(update={"surfaces": {}})
-    for surface in ("feed", "notify"):
+    for surface in ("feed", "notify", "search"):
         assert labelled(surface, (1.0, 25.0), (2.0,), plain) == labelled("home", (1.0, 25.0), (2.0,), plain)
 
 
@@ -106,6 +139,10 @@ def test_without_rules_not_a_byte_differs() -> None:
         (
             {"attribution": {"surfaces": {"feed": {"click_window_days": 2}}}},
             "at most the window of all, 1 day, 0:00:00; found 2",
+        ),
+        (
+            {"attribution": {"window": "6h", "surfaces": {"feed": {"window_days": 1}}}},
+            r"feed.window_days must be at most the window of all, 6:00:00; found 1",
         ),
         ({"attribution": {"surfaces": {"feed": {"click": "view"}}}}, "none is declared; found {'feed': 'view'}"),
         (

@@ -1,6 +1,7 @@
 """A challenger that stands for several days: on which rows it is judged, how long, and what ends it."""
 
 import json
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ from tests.jobs.backtest.standing_lake import (
     without_test_rows,
 )
 from tests.jobs.evidence.evidence_documents import Page
+from tests.jobs.kept_lake import Kept
 from tests.jobs.small_candidates import live, publish_candidates, publish_ledger
-from tests.jobs.small_lake import DAY, LINEAGE, SLATE, TEST_DAY, World, a_run, examples, items, publish, settings
+from tests.jobs.small_lake import DAY, LINEAGE, SLATE, TEST_DAY, World, a_run, examples, items, publish
 
 LENIENT = {
     "gate__min_effective_n": "1",
@@ -48,21 +50,32 @@ ROWS = 2 * N * SLATE
 """Of a test day."""
 
 
-def standing(tmp: Path, session: Path, days: int = 3) -> Config:
-    """A challenger trained on `DAY`, a dataset of each of the four days after it; one may stand for `days`.
+def gate(days: int) -> dict[str, str]:
+    """A challenger may stand for `days`. No gain is enough, so the gate's own verdict is hold."""
+    return {**LENIENT, "gate__days": str(days), "gate__min_lift": "10"}
 
-    No gain is enough, so the gate's own verdict is hold.
-    """
-    config = settings(tmp, session, **LENIENT, gate__days=str(days), gate__min_lift="10")
+
+def lay(config: Config) -> None:
+    """A challenger trained on `DAY`, a dataset of each of the four days after it."""
     trained(config)
     for n in range(1, 5):
         dataset(config, after(n))
-    return config
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    return Kept.of(tmp_path_factory.mktemp("standing"), tmp_path_factory.getbasetemp(), lay, **gate(3))
 
 
 @pytest.fixture
-def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return standing(tmp_path, tmp_path_factory.getbasetemp())
+def standing(kept: Kept, tmp_path: Path) -> Callable[[int], Config]:
+    """All of it as it was laid, where a challenger may stand for so many days."""
+    return lambda days: kept.again(tmp_path, **gate(days))
+
+
+@pytest.fixture
+def config(standing: Callable[[int], Config]) -> Config:
+    return standing(3)
 
 
 def shown_on(document: dict[str, Any]) -> list[str]:
@@ -314,11 +327,11 @@ def test_a_challenger_whose_own_test_day_was_lost_is_refused_as_ever(config: Con
 
 
 # -- one day a challenger ------------------------------------------------------------------------------------------
-def test_with_one_day_the_days_before_change_nothing(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_with_one_day_the_days_before_change_nothing(standing: Callable[[int], Config]) -> None:
     """The default: whatever was judged yesterday, the evidence is that of a lake without a yesterday."""
     found = []
     for name in ("with", "without"):
-        config = standing(tmp_path / name, tmp_path_factory.getbasetemp(), days=1)
+        config = standing(1)
         if name == "with":
             judged(config, DAY)
         trained(config, after(1), interest=0.5)
@@ -335,13 +348,11 @@ def test_with_one_day_the_days_before_change_nothing(tmp_path: Path, tmp_path_fa
     assert found[0] == found[1]
 
 
-def test_one_that_may_stand_begins_with_the_same_evidence(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_one_that_may_stand_begins_with_the_same_evidence(standing: Callable[[int], Config]) -> None:
     """Of the first day the setting changes nothing but itself."""
     found = []
     for days in (1, 3):
-        config = standing(tmp_path / str(days), tmp_path_factory.getbasetemp(), days=days)
+        config = standing(days)
         judged(config, DAY)
         first = timeless(document(config, DAY))
         first["challenger"] |= {"run_id": ""}

@@ -1,11 +1,11 @@
 """Judged once a session; every test works on copies."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jobs.config import Config
+from tests.exactly_once.forks import Forks
 from tests.jobs.deploy.deploy_world import Forked, copied, judged_in_turn, judged_twice
 
 
@@ -13,7 +13,7 @@ from tests.jobs.deploy.deploy_world import Forked, copied, judged_in_turn, judge
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two days judged while nothing serves: two questions that wait for an answer."""
     folder = tmp_path_factory.mktemp("judged")
-    return judged_twice(folder / "twice", folder)
+    return judged_twice(folder / "twice", tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,5 @@ def world(succession: Path, tmp_path: Path) -> Config:
 
 
 @pytest.fixture(scope="session")
-def forked() -> Iterator[Forked]:
-    process = Forked()
-    yield process
-    process.close()
+def forked(forks: Forks) -> Forked:
+    return Forked(forks)

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +27,7 @@ from jobs.lake.store import Lake
 from jobs.promote import job as promote
 from jobs.serving.sagemaker import Endpoint
 from jobs.train import job as train
+from tests.exactly_once.forks import Forks
 from tests.infra.endpoint.rig import threads
 from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
 
@@ -148,38 +147,18 @@ def champions(tree: Config) -> tuple[str | None, str | None, str | None]:
 
 
 class Forked:
-    """`python -m jobs` forked from a process that has imported everything, so that it can be killed often."""
+    """`deploy` and `rollback`, forked."""
 
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.exactly_once.warm"],
-            cwd=config.ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._read()
+    def __init__(self, forks: Forks) -> None:
+        self._forks = forks
 
     def __call__(self, tree: Config, stage: str, day: date, approval: Approval, **variables: str) -> int:
-        """Run `deploy` or `rollback` on a world; returns its exit status, negative where a signal ended it."""
+        """Run one on a world; returns its exit status, negative where a signal ended it."""
         words = [stage, "--day", day.isoformat(), f"--approved-by={approval.by}"]
         for name in ("evidence", "bundle", "champion") if stage == "deploy" else ():
             words.append(f"--{name}-sha={getattr(approval, f'{name}_sha256')}")
-        home = tree.lake.root.parent
-        env = {**_environment(tree), **variables}
-        order = {"argv": words, "env": env, "out": str(home / "stage.log")}
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return int(self._read())
-
-    def close(self) -> None:
-        """End the process that forks."""
-        self._process.communicate()
-
-    def _read(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        log = tree.lake.root.parent / "stage.log"
+        return self._forks(words, {**_environment(tree), **variables}, log, log)
 
 
 def _environment(tree: Config) -> dict[str, str]:

@@ -11,10 +11,11 @@ import pytest
 
 from jobs.config import Config
 from jobs.errors import Misconfigured
-from jobs.experiment import job
+from jobs.experiment import job, mixed, readout
 from jobs.lake.store import Lake, midnight
 from jobs.lake.tables import LAKE
 from jobs.serving import captured
+from jobs.serving.answer import answer_of
 from models.experiments.settings import ExperimentSettings
 from tests.jobs.small_lake import a_run, publish, settings
 
@@ -147,9 +148,11 @@ def line(request: str, user: str, arm: str) -> str:
 
 def test_exposures_are_read_back_as_they_were_captured() -> None:
     rows = captured.exposed([line("r", "u", "bigger"), '{"torn', "{}"]).to_pylist()
+    at = midnight(START)
     assert rows == [
-        {"request_id": "r", "user_id": "u", "experiment": TEST["name"], "arm": "bigger", "unit": "user", "ms": 3.0}
-    ]
+        {"request_id": "r", "user_id": "u", "experiment": TEST["name"], "arm": "bigger", "unit": "user", "ms": 3.0,
+         "candidate_id": "b", "surface": "home", "device": None, "at": at}
+    ]  # fmt: skip
 
 
 def test_mixed_pages_tell_whose_items_are_clicked(lifted: Path, tmp_path: Path, tmp_path_factory: Any) -> None:
@@ -187,6 +190,51 @@ def mixed_line(request: str, rows: list[dict[str, Any]], worth: list[list[float]
     said["response"]["items"] = [{"item_id": row["item_id"], "position": row["position"], **places} for row in rows]
     said["response"]["mix"] = {"experiment": TEST["name"], "arms": ["control", "bigger"], "worth": worth}
     return json.dumps(said) + "\n"
+
+
+def test_balanced_pages_are_credited_by_depth() -> None:
+    """The lowest click is on what the second had first: down to there it has that one, and the first has it not."""
+    answer = json.loads(mixed_line("r", [], []))["response"]
+    places = {"score": 0.0, "p_click": 0.1, "p_conversion": 0.0, "propensity": None}
+    answer["items"] = [{"item_id": item, "position": at, **places} for at, item in enumerate("ab", 1)]
+    answer["mix"] |= {"worth": [[0.0, 0.0]] * 2, "ranks": [[0, None], [1, 0]], "bundles": ["old", "new"]}
+    pages = [(f"u{n}", answer_of({**answer, "request_id": f"r{n}"})) for n in range(4)]
+    arms = {"control": {"variant": "a"}, "bigger": {"variant": "b"}}
+    test = ExperimentSettings.model_validate(TEST | {"arms": arms, "interleave": "balanced"})
+    clicks = {(f"r{n}", "b") for n in range(4)} | {("r3", "a")}
+    [row] = mixed.rows(test, pages, {f"r{n}" for n in range(4)}, clicks)
+    assert row["value"] == pytest.approx((4 - 1) / (4 + 1))
+    assert readout.answered(test, mixed.bundles(pages)) == {"control": "old", "bigger": "new"}
+
+
+def test_a_holdout_and_a_switchback_are_read_beside_it_and_are_on_the_page(
+    lifted: Path, tmp_path: Path, tmp_path_factory: Any
+) -> None:
+    """Nineteen of twenty users have what the last one is held from; of time, this lake has too few hours."""
+    arms = {"held-out": {"weight": 5, "variant": "old"}, "everybody": {"weight": 95, "variant": "live"}}
+    holdout = TEST | {"name": "holdout", "layer": "holdout", "arms": arms}
+    hours = TEST | {"name": "hours", "layer": "time", "switchback": {"washout_minutes": 0}}
+    state = {"endpoint__state": str(tmp_path / "endpoint")}
+    config = settings(lifted, tmp_path_factory.getbasetemp(), experiments=json.dumps([holdout, hours]), **state)
+    folder = config.endpoint.state / "capture" / f"date={START}"
+    folder.mkdir(parents=True)
+    design = ExperimentSettings.model_validate(holdout).design
+    said = [(line("r", f"u{n}", str(design.arm_of(f"u{n}"))), design.arm_of(f"u{n}")) for n in range(USERS)]
+    lines = [text.replace(TEST["name"], "holdout").replace('"b"', f'"model-{arm}"') for text, arm in said]
+    (folder / "0.jsonl").write_text("".join(lines))
+    day = START + timedelta(days=2)
+    job.run(a_run("experiment", config, day))
+    found = Lake(config.lake.root).read("readouts", [day]).to_pylist()
+    [ratio] = [row for row in found if (row["experiment"], row["metric"]) == ("holdout", "sample_ratio")]
+    assert ratio["note"].startswith("users are divided as they were drawn")
+    [verdict] = [row for row in found if (row["experiment"], row["metric"]) == ("holdout", "verdict")]
+    assert (verdict["candidate_id"], verdict["opponent_id"]) == ("model-everybody", "model-held-out")
+    [clicks] = [row for row in found if (row["experiment"], row["metric"]) == ("hours", "clicks_per_request")]
+    assert clicks["note"] == "refused: a switchback needs 30 pairs of blocks or more; found 6"
+    page = (config.lake.results.parent / "funnel.html").read_text()
+    assert page.index("<h3>hours <small>2026-03-04") < page.index("<h3>holdout <small>2026-03-04")
+    assert "everybody over held-out" in page
+    assert f"closes on {verdict['closes_on']}" in page
 
 
 def test_experiments_that_meet_are_refused_by_name(tmp_path: Path, tmp_path_factory: Any) -> None:

@@ -1,5 +1,6 @@
 """A small lake of validated tables to compute features from, written row by row so that each test sees its events."""
 
+import shutil
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -79,23 +80,30 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lake of `lively`, for copies."""
+    home = tmp_path_factory.mktemp("lively")
+    fill(World(home, outcomes=OUTCOMES))
+    return home / "lake"
+
+
 @pytest.fixture
-def lively(tmp_path: Path) -> World:
+def lively(filled: Path, tmp_path: Path) -> World:
     """Six days, 40 users, 15 items: late events, anonymous users, an item whose category changes, one delisted.
 
     Two further outcomes.
     """
-    world = World(tmp_path, outcomes=OUTCOMES)
-    fill(world)
-    return world
+    shutil.copytree(filled, tmp_path / "lake")
+    return World(tmp_path, outcomes=OUTCOMES)
 
 
 @pytest.fixture
-def oddly_named(tmp_path: Path) -> World:
+def oddly_named(filled: Path, tmp_path: Path) -> World:
     """The same in a folder whose name Spark would take for a pattern."""
-    world = World(tmp_path / "run[1]{a,b}*?", outcomes=OUTCOMES)
-    fill(world)
-    return world
+    root = tmp_path / "run[1]{a,b}*?"
+    shutil.copytree(filled, root / "lake")
+    return World(root, outcomes=OUTCOMES)
 
 
 @pytest.fixture(scope="module")

@@ -144,7 +144,7 @@ def test_a_writer_killed_before_its_commit_leaves_the_old_version(tmp_path: Path
     assert child.stdout is not None
     assert child.stdout.readline() == "written\n"
     child.send_signal(signal.SIGKILL)
-    child.wait(10)
+    child.wait(60)
     child.stdout.close()
     assert len(list((tmp_path / "quarantine" / "parts").rglob("*.parquet"))) == 2
     assert keys(Lake(tmp_path)) == ["old"]

@@ -113,6 +113,16 @@ def test_a_figure_without_a_value_neither_opens_nor_closes() -> None:
     assert past.findings("drift.item_price", "", "m", 28) == []
 
 
+def test_the_page_has_figures_in_the_order_of_their_incidents() -> None:
+    """What has opened is read before what has closed, whatever a cause's name is; what is quiet comes last."""
+    away, back = figure(0.4, True, "drift.x"), figure(0.02, metric="drift.x")
+    quiet, lost = figure(0.05, metric="clicks_per_impression"), figure(0.4, True, "clicks_per_impression")
+    past = followed([away, quiet], [back, quiet], [back, lost, figure(0.02, metric="requests")])
+    html = page.html(DAY, past, incidents(last(past), str(DAY)), "m")
+    first, second, third = (html.index(f"<h2>{name}</h2>") for name in ("Clicks", "Features", "Traffic"))
+    assert first < second < third
+
+
 def test_the_page_shows_what_is_open_and_escapes_what_it_shows() -> None:
     fine, bad = figure(0.02, metric="requests"), figure(0.4, True, "drift.<b>")
     past = followed([fine, figure(0.02, metric="drift.<b>")], [fine, bad])

@@ -2,7 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,16 +12,19 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from mlflow import MlflowClient
 
 from jobs import tracking
 from jobs.backtest import job as backtest
-from jobs.config import Config
+from jobs.config import Config, TrackingSettings
+from jobs.deployments import ledger
 from jobs.flow import FEATURES
 from jobs.lake.store import Lake
-from jobs.monitor import job
+from jobs.monitor import job, link
 from jobs.promote import job as promote
 from jobs.serving import captured
 from jobs.serving.answer import Answer, Placement
+from tests.jobs.kept_lake import Kept
 from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import (
     DAY,
@@ -32,7 +37,6 @@ from tests.jobs.small_lake import (
     publish_all,
     publish_features,
     publish_served,
-    settings,
     users,
 )
 
@@ -44,10 +48,8 @@ AGEING = 0.2
 RANKERS = {"popularity": popularity(), "logistic": linear(1.0, age=AGEING)}
 
 
-@pytest.fixture
-def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A promoted and deployed challenger, and a live day served by it."""
-    made = settings(tmp_path, tmp_path_factory.getbasetemp(), gate__bootstrap_replicates="50")
+def deployed(made: Config) -> None:
+    """A promoted and deployed challenger, and the features of a live day that it serves."""
     world = World()
     publish_all(made, world, n=100)
     publish_candidates(made, RANKERS, "logistic")
@@ -60,7 +62,17 @@ def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
         publish_features(made, world, day)
         publish(made, "items", items(world), day=str(day))
         publish(made, "users", users(world), day=str(day))
-    return made
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    home, session = tmp_path_factory.mktemp("deployed"), tmp_path_factory.getbasetemp()
+    return Kept.of(home, session, deployed, gate__bootstrap_replicates="50", gate__max_latency_ms="10000")
+
+
+@pytest.fixture
+def config(kept: Kept, tmp_path: Path) -> Config:
+    return kept.again(tmp_path)
 
 
 def in_time(at: datetime) -> str:
@@ -132,7 +144,7 @@ def test_what_serves_as_judged_raises_no_alarm_of_skew(config: Config) -> None:
     assert counts["alarmed"] == {str(LIVE_DAY): ["fallback_share"]}
 
 
-def test_an_alias_moved_by_hand_is_told(config: Config, tmp_path: Path) -> None:
+def test_an_alias_moved_by_hand_is_told(config: Config) -> None:
     """On a day without traffic too; it changes nothing, and an MLflow that is away costs the figure alone."""
     publish_served(config, World(), LIVE_DAY, 20, "another", 0.4)
     assert monitored(config)["alarmed"] == {str(LIVE_DAY): []}
@@ -146,6 +158,46 @@ def test_an_alias_moved_by_hand_is_told(config: Config, tmp_path: Path) -> None:
     away = config.tracking.model_copy(update={"uri": "http://127.0.0.1:9"})
     assert monitored(config.model_copy(update={"tracking": away}))["alarmed"] == {str(LIVE_DAY): []}
     assert report(config)["alias_moved"]["value"] is None
+
+
+@contextmanager
+def served_by_mlflow(tracking: TrackingSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrackingSettings]:
+    """The same MLflow behind its own server; yields settings that find it."""
+    from mlflow import server
+    from werkzeug.serving import make_server
+
+    monkeypatch.setenv(server.BACKEND_STORE_URI_ENV_VAR, tracking.uri)
+    monkeypatch.setenv(server.ARTIFACT_ROOT_ENV_VAR, tracking.artifacts.resolve().as_uri())
+    found = make_server("127.0.0.1", 0, server.app, threaded=True)
+    threading.Thread(target=found.serve_forever, daemon=True).start()
+    try:
+        yield tracking.model_copy(update={"uri": f"http://127.0.0.1:{found.server_port}"})
+    finally:
+        found.shutdown()
+
+
+def test_the_page_is_where_the_evidence_is_one_click_away(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the evidence at the model's MLflow run. Of a bare database, which no browser opens, its path is told, and
+    of an MLflow that does not answer: that is no reason to have no report.
+    """
+    serve(config)
+    path = Path(monitored(config)["page"])
+    assert path.name == f"{LIVE_DAY}.html"
+    [row] = ledger.released(a_run("monitor", config, LIVE_DAY))
+
+    def told(tracking: TrackingSettings) -> str:
+        of = config.model_copy(update={"tracking": tracking})
+        return link.to(a_run("monitor", of, LIVE_DAY), LIVE_DAY, path, row)
+
+    assert told(config.tracking.model_copy(update={"uri": "http://127.0.0.1:9"})) == str(path)
+    with served_by_mlflow(config.tracking, monkeypatch) as served:
+        base, _, artifact = told(served).partition("/artifacts/")
+    assert base.startswith(f"{served.uri}/#/experiments/")
+    assert artifact == f"evidence/reports/{LIVE_DAY}.html"
+    client, run_id = MlflowClient(config.tracking.uri), base.rsplit("/", 1)[1]
+    content = client.download_artifacts(run_id, artifact, str(path.parent.parent))
+    assert Path(content).read_text() == path.read_text()
+    assert "evidence/evidence.html" in [file.path for file in client.list_artifacts(run_id, "evidence")]
 
 
 def late_by(hours: float) -> Callable[[datetime], str]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ import pytest
 
 from jobs import bundle
 from jobs.asof.clock import available_at
-from jobs.config import Config
+from jobs.config import AwsSettings, Config
 from jobs.features.online import OnlineFeatures
 from jobs.flow import STAGES
 from jobs.lake.run import Run
 from jobs.lake.store import Lake
 from jobs.monitor import replay
+from tests import moto_server
 from tests.infra.endpoint.rig import Client, running
+from tests.jobs.serving.test_on_s3 import as_sagemaker
 from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import settings
 
@@ -75,6 +77,35 @@ def served_wrongly(config: Config) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+@contextmanager
+def captured_on_s3(config: Config) -> Iterator[Config]:
+    """The day's capture as SageMaker would have left it on S3, and meanwhile none on this machine; yields settings that
+    say so.
+
+    Beside it, and before it in order of names, lie a shadow's answers to the same requests.
+    """
+    folder = config.endpoint.state / "capture" / f"date={LIVE_DAY}"
+    lines = [json.loads(text) for path in folder.glob("*.jsonl") for text in path.read_text().splitlines()]
+    by_hour: dict[str, list[str]] = {}
+    for line in lines:
+        when = datetime.fromisoformat(line["request"]["event_time"])
+        shadow = {**line["response"], "bundle_version": "shadow", "bundle_sha256": "0" * 64}
+        for variant, said in (("a-shadow", shadow), ("live", line["response"])):
+            text = as_sagemaker(line["request"], said, when)
+            by_hour.setdefault(f"{config.endpoint.name}/{variant}/{when:%Y/%m/%d/%H}", []).append(text)
+    away = folder.rename(config.endpoint.state / "away")
+    with moto_server.serving() as moto:
+        moto.s3.create_bucket(Bucket="captured", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        for hour, texts in by_hour.items():
+            moto.s3.put_object(
+                Bucket="captured", Key=f"tidegate/capture/{hour}/x.jsonl", Body="\n".join(texts).encode()
+            )
+        aws = AwsSettings(bucket="captured", s3_url=moto.url)
+        endpoint = config.endpoint.model_copy(update={"url": "aws", "aws": aws})
+        yield config.model_copy(update={"endpoint": endpoint})
+    away.rename(folder)
+
+
 def report(config: Config) -> dict[str, dict[str, Any]]:
     return {row["metric"]: row for row in Lake(config.lake.root).read("serving_reports", [LIVE_DAY]).to_pylist()}
 
@@ -113,6 +144,11 @@ def test_a_day_that_is_served_round_the_clock_is_quiet(history: Config) -> None:
     assert of["share"] == 0.0
     assert max(of["largest"].values()) < 1e-9
     assert set(of["largest"]) == {"score", "p_click", "p_conversion", "propensity"}
+    with captured_on_s3(config) as there:
+        run(there, LIVE_DAY, "monitor")
+        assert report(there) == found, "wherever the capture lies, a shadow's answers beside it or not"
+        assert replayed(there) == again
+
     served_wrongly(config)
     again = replayed(config)
     [of] = again["replayed"].values()

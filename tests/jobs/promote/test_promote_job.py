@@ -14,15 +14,21 @@ from jobs.errors import NotReady, Refused
 from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE
 from jobs.promote import job
+from tests.jobs.kept_lake import Kept
 from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
-from tests.jobs.small_lake import DAY, World, a_run, publish, publish_all, settings
+from tests.jobs.small_lake import DAY, World, a_run, publish, publish_all
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    home, session = tmp_path_factory.mktemp("published"), tmp_path_factory.getbasetemp()
+    gate = {"gate__bootstrap_replicates": "50", "gate__max_latency_ms": "10000"}  # a busy machine is no reason to hold
+    return Kept.of(home, session, lambda made: publish_all(made, World(), n=150), **gate)
 
 
 @pytest.fixture
-def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    made = settings(tmp_path, tmp_path_factory.getbasetemp(), gate__bootstrap_replicates="50")
-    publish_all(made, World(), n=150)
-    return made
+def config(kept: Kept, tmp_path: Path) -> Config:
+    return kept.again(tmp_path)
 
 
 def judged(config: Config, interest: float) -> dict[str, Any]:

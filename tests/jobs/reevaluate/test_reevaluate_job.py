@@ -20,6 +20,7 @@ from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE
 from jobs.promote import job as promote
 from jobs.reevaluate import job
+from tests.jobs.kept_lake import Kept
 from tests.jobs.reevaluate.closing_lake import (
     CANDIDATE,
     CLOSING,
@@ -44,17 +45,24 @@ from tests.jobs.small_lake import (
     settings,
 )
 
+GATE = {"gate__bootstrap_replicates": "50", "gate__max_latency_ms": "10000"}
+"""A busy machine is no reason to hold."""
+
 
 def made(tmp: Path, session: Path, **overrides: str) -> Config:
-    return settings(tmp, session, gate__bootstrap_replicates="50", **overrides)
+    return settings(tmp, session, **{**GATE, **overrides})
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    home, session = tmp_path_factory.mktemp("judged"), tmp_path_factory.getbasetemp()
+    return Kept.of(home, session, judged, **GATE)
 
 
 @pytest.fixture
-def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+def config(kept: Kept, tmp_path: Path) -> Config:
     """A challenger that was found better, with its verdict; labels are for the tests to publish."""
-    config = made(tmp_path, tmp_path_factory.getbasetemp())
-    judged(config)
-    return config
+    return kept.again(tmp_path)
 
 
 def reevaluated(config: Config, day: Any = CLOSING) -> dict[str, Any]:

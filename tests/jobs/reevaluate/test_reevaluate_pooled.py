@@ -17,24 +17,40 @@ from jobs.lake.tables import LAKE
 from jobs.promote import job as promote
 from jobs.reevaluate import job
 from tests.jobs.backtest.standing_lake import CANDIDATE, after, dataset, judged, row_of, trained
+from tests.jobs.kept_lake import Kept
 from tests.jobs.reevaluate.closing_lake import CLOSING, labels, publish_labels
 from tests.jobs.small_candidates import live, publish_ledger
-from tests.jobs.small_lake import DAY, TEST_DAY, a_run, publish, settings
+from tests.jobs.small_lake import DAY, TEST_DAY, a_run, publish
 
 NEXT, LATER = TEST_DAY + timedelta(days=1), CLOSING + timedelta(days=1)
 
 
-@pytest.fixture
-def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Evidence of two days on one challenger, each with its verdict: hold, for no gain is enough."""
-    more = {"gate__min_lift": "10", "gate__min_effective_n": "1", "gate__max_weight_share": "1"}
-    config = settings(tmp_path, tmp_path_factory.getbasetemp(), gate__days="2", gate__bootstrap_replicates="50", **more)
+GATE = {
+    "gate__days": "2",
+    "gate__bootstrap_replicates": "50",
+    "gate__min_lift": "10",
+    "gate__min_effective_n": "1",
+    "gate__max_weight_share": "1",
+}
+
+
+def judged_twice(config: Config) -> None:
     trained(config)
     dataset(config, after(1))
     for n in range(2):
         judged(config, after(n))
         promote.run(a_run("promote", config, after(n)))
-    return config
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    return Kept.of(tmp_path_factory.mktemp("pooled"), tmp_path_factory.getbasetemp(), judged_twice, **GATE)
+
+
+@pytest.fixture
+def config(kept: Kept, tmp_path: Path) -> Config:
+    """Evidence of two days on one challenger, each with its verdict: hold, for no gain is enough."""
+    return kept.again(tmp_path)
 
 
 def pooled(config: Config) -> pa.Table:

@@ -49,17 +49,19 @@ def at(hour: int, minute: int = 0) -> datetime:
 def line(request: str, when: datetime, sha256: str, encoded: bool, event: datetime | None = None) -> str:
     """One of SageMaker's: base64 unless the config names content types."""
     slate = [Placement("i", 1, 0.5, 0.1, 0.0, 1.0)]
-    both = {
-        "endpointInput": {"request_id": request, "user_id": f"u-{request}", "event_time": (event or when).isoformat()},
-        "endpointOutput": asdict(Answer(request, slate, "m", sha256, "v", False, None)),
-    }
+    asked = {"request_id": request, "user_id": f"u-{request}", "event_time": (event or when).isoformat()}
+    return as_sagemaker(asked, asdict(Answer(request, slate, "m", sha256, "v", False, None)), when, encoded)
+
+
+def as_sagemaker(asked: dict[str, Any], answered: dict[str, Any], when: datetime, encoded: bool = True) -> str:
+    """A line of its capture."""
     data: dict[str, Any] = {}
-    for name, body in both.items():
+    for name, body in {"endpointInput": asked, "endpointOutput": answered}.items():
         text = json.dumps(body)
         found = base64.b64encode(text.encode()).decode() if encoded else text
         kind = {"observedContentType": "application/json", "mode": name.removeprefix("endpoint").upper()}
         data[name] = {**kind, "data": found, "encoding": "BASE64" if encoded else "JSON"}
-    meta = {"eventId": request, "inferenceTime": f"{when:%Y-%m-%dT%H:%M:%SZ}"}
+    meta = {"eventId": str(asked.get("request_id")), "inferenceTime": f"{when:%Y-%m-%dT%H:%M:%SZ}"}
     return json.dumps({"captureData": data, "eventMetadata": meta, "eventVersion": "0"})
 
 
@@ -94,8 +96,7 @@ def test_a_day_on_s3_is_of_the_events(moto: Moto, aws: EndpointSettings) -> None
     """An event just before midnight, answered just after it, is of the day before."""
     put(moto, "v", 0, line("before", at(0, 1), "day", True, datetime(2026, 1, 8, 23, 59, tzinfo=UTC)))
     put(moto, "v", 1, line("of it", at(1), "day", True))
-    ever, now = datetime.min.replace(tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
-    days = {day: answered.since(aws, CAPTURE, ever, "day", now, date(2026, 1, day)) for day in (7, 8, 9)}
+    days = {day: answered.of_day(aws, date(2026, 1, day)).get("day", []) for day in (7, 8, 9)}
     names = {day: [one.answer.request_id for one in found] for day, found in days.items()}
     assert names == {7: [], 8: ["before"], 9: ["of it"]}
 

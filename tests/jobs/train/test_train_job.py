@@ -14,17 +14,22 @@ from jobs.lake.store import Lake
 from jobs.train import core, job
 from models.rankers import served
 from models.settings import DelaySettings
+from tests.jobs.kept_lake import Kept
 from tests.jobs.small_candidates import live, publish_ledger
 from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
 
 QUICK = {"ranker__logistic__steps": "5", "ranker__xgboost__rounds": "8"}
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    home, session = tmp_path_factory.mktemp("published"), tmp_path_factory.getbasetemp()
+    return Kept.of(home, session, lambda made: publish_all(made, World(), n=100), **QUICK)
+
+
 @pytest.fixture
-def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    made = settings(tmp_path / "one", tmp_path_factory.getbasetemp(), **QUICK)
-    publish_all(made, World(), n=100)
-    return made
+def config(kept: Kept, tmp_path: Path) -> Config:
+    return kept.again(tmp_path)
 
 
 def candidates(config: Config, mode: str = "full", day: date = DAY) -> list[dict[str, Any]]:

@@ -50,6 +50,8 @@ def test_the_command_tells_every_arm_and_the_same_again(
     assert first["pages"] > 500
     assert set(first["arms"]) == set(ARMS)
     assert first["chosen"] in (PRESENT, *ARMS)
+    assert first["propensity"] == first["chances"][first["drawn"]] > 0
+    assert sum(first["chances"].values()) == pytest.approx(1)
     figures = [of for of in first["arms"].values() if "gain" in of]
     assert figures
     assert all(of["low"] < of["gain"] < of["high"] for of in figures)

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
-from models.evaluation.estimate import Estimate
+from models.evaluation.estimate import Estimate, Refusal
+from models.evaluation.thompson import chances, drawn
 from models.evaluation.tuning import tuned
 from models.settings import GateSettings
 from tests.models.evaluation.tuning_world import ARMS, PRESENT, TuningWorld
@@ -54,6 +55,45 @@ def test_where_no_arm_is_better_one_is_chosen_as_seldom_as_the_risk_says() -> No
     logs = 100
     chosen = sum(tuned(**NOTHING.log(1_500, seed), settings=SETTINGS).chosen != PRESENT for seed in range(logs))
     assert chosen <= binom.ppf(0.999, logs, (1 - SETTINGS.confidence) / 2)
+
+
+def of(value: float, stderr: float) -> Estimate:
+    return Estimate(value, stderr, value - 2 * stderr, value + 2 * stderr, 100, 100.0)
+
+
+def test_chances_are_those_of_the_beliefs() -> None:
+    """By hand for one arm, by a million draws for several; a refused one has none, and they add up to 1."""
+    assert chances({"a": of(0.2, 0.1)}, PRESENT) == pytest.approx({PRESENT: norm.cdf(-2), "a": norm.cdf(2)})
+    assert chances({"a": Refusal("few"), "b": Refusal("few")}, PRESENT) == {PRESENT: 1.0, "a": 0.0, "b": 0.0}
+    gains = {"a": of(0.1, 0.2), "b": of(0.2, 0.05), "c": of(-0.1, 0.3), "d": of(-9.0, 0.1), "e": of(0.15, 0.001)}
+    found = chances({**gains, "f": Refusal("few")}, PRESENT)
+    assert sum(found.values()) == pytest.approx(1)
+    assert found["f"] == 0.0
+    rng = np.random.default_rng(1)
+    drawn_gains = [np.zeros(1_000_000), *(rng.normal(of.value, of.stderr, 1_000_000) for of in gains.values())]
+    share = np.bincount(np.argmax(drawn_gains, axis=0), minlength=6) / 1_000_000
+    assert [found[name] for name in (PRESENT, *gains)] == pytest.approx(share, abs=0.003)
+
+
+def test_an_arm_is_drawn_as_often_as_its_propensity_says_and_again_by_the_same_name() -> None:
+    likely = {PRESENT: 0.5, "a": 0.3, "b": 0.0, "c": 0.2}
+    arms = [drawn(likely, f"day {n}") for n in range(20_000)]
+    assert arms == [drawn(likely, f"day {n}") for n in range(20_000)]
+    shares = {name: arms.count(name) / len(arms) for name in likely}
+    assert shares == pytest.approx(likely, abs=0.02)
+    assert shares["b"] == 0.0
+
+
+def test_what_is_drawn_is_the_better_the_longer_the_log() -> None:
+    """Of few pages any arm may be drawn, of many the best almost always; where none is better each has its turn."""
+    best = max(WORLD.values, key=WORLD.values.__getitem__)
+    few, many = (tuned(**WORLD.log(pages, seed=1), settings=SETTINGS).chances for pages in (600, 60_000))
+    assert few[best] < many[best]
+    assert many[best] > 0.95
+    assert many["more tea"] < 0.001
+    idle = [tuned(**NOTHING.log(1_500, seed), settings=SETTINGS).chances for seed in range(40)]
+    mean = {name: float(np.mean([one[name] for one in idle])) for name in ARMS}
+    assert max(mean.values()) < 0.45, mean
 
 
 def test_a_gain_that_is_not_worth_having_is_none() -> None:

@@ -1,7 +1,7 @@
 """Arms: uniform, sticky, independent over layers, redrawn after an experiment, and never one arm for nobody's id."""
 
 from collections import Counter
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import combinations
 
 import numpy as np
@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import chi2, chi2_contingency, chisquare
 
-from models.experiments.assignment import Experiment, conflicts, exposures, unit_hash, unit_of
+from models.experiments.assignment import Experiment, Switchback, conflicts, exposures, unit_hash, unit_of
 from models.experiments.settings import ExperimentSettings
 
 START = date(2026, 3, 1)
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 USERS = [f"u{n}" for n in range(6000)]
 
 
@@ -76,7 +77,7 @@ def test_no_id_is_no_user(nobody: str | None) -> None:
     """Each request draws for itself, is marked, and both arms get their half."""
     found = Counter()
     for n in range(1000):
-        [seen] = exposures([experiment("a")], unit_of(nobody, f"r{n}"), "home", START)
+        [seen] = exposures([experiment("a")], unit_of(nobody, f"r{n}"), "home", NOON)
         assert seen.unit == "request"
         found[seen.arm] += 1
     assert 400 < found["treated"] < 600
@@ -92,16 +93,30 @@ def test_a_user_keeps_an_arm_whatever_else_is_asked(user: str, surface: str) -> 
     one = experiment("a")
     units = [unit_of(user, f"r{n}") for n in range(2)]
     if units[0].kind == "user":
-        seen = [exposures([one], unit, surface, START + timedelta(days=n)) for n, unit in enumerate(units)]
+        seen = [exposures([one], unit, surface, NOON + timedelta(days=n)) for n, unit in enumerate(units)]
         assert seen[0] == seen[1]
 
 
 def test_who_asks_elsewhere_or_later_is_not_part_of_it() -> None:
     one = experiment("a", surface="home")
-    assert exposures([one], unit_of("u", "r"), "home", START + timedelta(days=27))
-    assert not exposures([one], unit_of("u", "r"), "search", START)
-    assert not exposures([one], unit_of("u", "r"), "home", START + timedelta(days=28))
-    assert not exposures([one], unit_of("u", "r"), "home", START - timedelta(days=1))
+    assert exposures([one], unit_of("u", "r"), "home", NOON + timedelta(days=27))
+    assert not exposures([one], unit_of("u", "r"), "search", NOON)
+    assert not exposures([one], unit_of("u", "r"), "home", NOON + timedelta(days=28))
+    assert not exposures([one], unit_of("u", "r"), "home", NOON - timedelta(days=1))
+
+
+def test_all_of_a_block_of_time_meet_one_arm() -> None:
+    plan = Experiment("s", "one", (0.0, 0.5), {"off": 1.0, "on": 1.0}, START, 28, switchback=Switchback("s", 1800.0))
+    begin = datetime(2026, 3, 1, tzinfo=UTC)
+    for block in range(40):
+        at = [begin + timedelta(minutes=30 * block + minute) for minute in (0, 12, 29.9)]
+        seen = [exposures([plan], unit_of(f"u{n}", f"r{n}"), "home", of) for n in range(12) for of in at]
+        [arm] = {one.arm for of in seen for one in of}
+        assert arm == ("on" if plan.switchback and plan.switchback.treated(block) else "off")
+        assert {one.unit for of in seen for one in of} == {"block"}
+        assert 0 < sum(not of for of in seen) < len(seen)  # whoever is outside the share of the layer
+    with pytest.raises(ValueError, match="divides users, not time"):
+        experiment("a").block_arm(begin)
 
 
 def test_shares_that_meet_are_named() -> None:
@@ -126,6 +141,9 @@ def test_shares_that_meet_are_named() -> None:
         ({"interleave": "team_draft"}, "needs the variant of every arm"),
         ({"interleave": "optimised", "arms": {n: {"variant": n} for n in "abc"}}, "optimised needs two arms; found 3"),
         ({"arms": {"control": {"weight": 0}, "b": {}}}, "greater than 0"),
+        ({"switchback": {}}, "two arms of one weight"),
+        ({"switchback": {"block_minutes": 10}, "arms": {"a": {}, "b": {}}}, "shorter than its block of 10 minutes"),
+        ({"switchback": {"block_minutes": 1440}, "arms": {"a": {}, "b": {}}}, "30 pairs of blocks or more; found 14"),
     ],
 )
 def test_settings_that_make_no_experiment_are_refused(change: dict[str, object], message: str) -> None:

@@ -84,6 +84,26 @@ def test_team_draft_does_not_hear_a_preference_that_others_hear() -> None:
     assert told["optimised"] > 0.2
 
 
+def test_clicks_that_hang_on_the_place_alone_prefer_neither_ranker_but_on_a_balanced_page() -> None:
+    """Whichever place it is: optimised pages promise it of every depth, drafted and drawn ones of every place."""
+    for place in range(4):
+        told = {}
+        for method in METHODS:
+            gaps = [np.diff(credit(page, np.arange(4) == place))[0] for page in pages(method, [A, SHIFTED], 4, 500)]
+            told[method] = float(np.mean(gaps)), float(np.std(gaps) / 500**0.5)
+        assert all(abs(gap) < 4 * error + 0.01 for method, (gap, error) in told.items() if method != "balanced")
+
+
+def test_a_probabilistic_page_may_begin_with_what_neither_ranker_would_show_first() -> None:
+    """The known price of drawing every place: users meet pages that are worse than either ranker's."""
+    worse = {
+        method: np.mean([page.items[0] not in ("a", "b") for page in pages(method, [A, SHIFTED], 4, 500)])
+        for method in METHODS
+    }
+    assert 0.02 < worse.pop("probabilistic") < 0.3
+    assert set(worse.values()) == {0.0}
+
+
 def test_every_beginning_of_an_optimised_page_is_made_of_beginnings() -> None:
     for page in pages("optimised", [A, SHIFTED], 4, 30):
         for length, (i, j) in product(range(1, 5), product(range(5), repeat=2)):

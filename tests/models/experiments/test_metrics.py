@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models.experiments.metrics import DAY, Shown, figures
-from models.experiments.rules import METRICS
+from models.experiments.metrics import DAY, Shown, by_impression, figures
+from models.experiments.rules import BLOCK_METRICS, METRICS
 
 HOUR = 3600.0
 
@@ -43,6 +43,25 @@ def test_by_hand(metric: str, numerators: list[float], denominators: list[float]
     np.testing.assert_allclose(found, [numerators, denominators])
 
 
+@pytest.mark.parametrize(
+    ("metric", "numerators", "denominators"),
+    [
+        ("click_rate", [1, 0, 1, 1], [1, 1, 1, 1]),
+        ("clicks_per_request", [1, 0, 1, 1], [1, 0, 1, 1]),
+        ("conversion_rate", [1, 0, 0, 2], [1, 0, 1, 1]),
+        ("conversions_per_request", [1, 0, 0, 2], [1, 0, 1, 1]),
+        ("revenue_per_request", [10, 0, 0, 8], [1, 0, 1, 1]),
+    ],
+)
+def test_what_an_impression_adds_by_hand(metric: str, numerators: list[float], denominators: list[float]) -> None:
+    """The first two are of one request; the last is heard of by half."""
+    one = shown(request=np.array([0, 0, 1, 2]))
+    np.testing.assert_allclose(by_impression(metric, one), [numerators, denominators])
+    if metric not in ("click_rate", "clicks_per_request"):
+        young = by_impression(metric, shown(request=np.array([0, 0, 1, 2]), heard_share=np.array([1.0, 1, 1, 0.1])))
+        np.testing.assert_allclose([column[3] for column in young], [0, 0])
+
+
 def test_a_row_too_young_to_tell_is_left_out_yes_or_no() -> None:
     young = shown(heard_share=np.array([1.0, 1.0, 1.0, 0.1]))
     np.testing.assert_allclose(figures("conversion_rate", young), [[1, 0, 0], [2, 0, 0]])
@@ -64,6 +83,10 @@ def test_what_is_heard_of_so_far_is_right_on_average() -> None:
 def test_every_metric_of_every_set_is_known() -> None:
     for metric in METRICS:
         assert len(figures(metric, shown())[0]) == 3
+    for metric in BLOCK_METRICS:
+        assert len(by_impression(metric, shown())[0]) == 4
+    with pytest.raises(ValueError, match=r"metrics of blocks are .*clicks_per_request"):
+        by_impression("retention", shown())
     with pytest.raises(ValueError, match=r"metrics are .*click_rate"):
         figures("joy", shown())
 

@@ -58,7 +58,7 @@ def test_a_mismatch_of_a_percent_is_found_on_the_way() -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_planted_fault_is_found_by_name(fault: Planted) -> None:
     rng = np.random.default_rng(3)
-    first, *_ = diagnose(fault.plant(rng, sound(rng, 15_000)), WEIGHTS)
+    first, *_ = diagnose(fault.plant(rng, sound(rng, 25_000)), WEIGHTS)
     assert first.name == fault.name
     assert first.stage in ("assignment", "execution", "log processing", "analysis")
     assert str(first).startswith(fault.name)

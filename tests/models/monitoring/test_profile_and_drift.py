@@ -1,14 +1,17 @@
 """The reference and what is measured against it: hand-computed cells, laws, and error rates by simulation."""
 
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import pytest
 from scipy.stats import ncx2
 
+from jobs.sources.world.live import live_users
 from models.evaluation.estimate import Estimate, Refusal
+from models.experiments.assignment import Experiment, unit_hash
 from models.monitoring.drift import FAR, Drift, drift, tail
-from models.monitoring.profile import EVERYWHERE, MIN_USERS, Column, Profile
+from models.monitoring.profile import EVERYWHERE, MIN_USERS, Column, Profile, drawn
 
 HERE = "home"
 
@@ -208,3 +211,22 @@ def test_no_day_is_like_a_month_of_days_that_differ() -> None:
     alike = Profile.of({"x": rng.standard_normal(days * rows)}, users, home, days=of_day).columns["x"]
     assert alike.parts[EVERYWHERE].usual < 0.15, "days that do not differ leave the bound about where it was"
     assert found(alike, rng.standard_normal(rows) + 1.0).p_beyond < 1e-6
+
+
+def test_who_is_in_a_sample_says_nothing_of_what_a_user_was_drawn_for() -> None:
+    """A sample of the very users that the endpoint answers, or of one arm, would be a reference of them alone."""
+    users, share = [f"u{n}" for n in range(20_000)], 0.3
+    sample = drawn(users, share)
+    assert sample.mean() == pytest.approx(share, abs=0.015)
+    assert drawn(reversed(users), share).tolist() == sample[::-1].tolist(), "by the id alone"
+    test = Experiment("test", "layer", (0.0, 0.5), {"control": 1.0, "treated": 1.0}, date(2026, 1, 1), 7)
+    arms = np.array([test.arm_of(user) or "" for user in users])
+    others = {
+        "the endpoint's in the simulated world": live_users(users, share),
+        "a canary's": np.array([unit_hash(f"shift:e:salt:{user}") < share for user in users]),
+        **{f"arm {name}": arms == name for name in ("", "control", "treated")},
+    }
+    for name, chosen in others.items():
+        # Six standard errors about what independence says.
+        noise = 6 * (share * (1 - share) / chosen.sum()) ** 0.5
+        assert sample[chosen].mean() == pytest.approx(share, abs=noise), name

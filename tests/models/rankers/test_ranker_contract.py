@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,13 @@ SETTINGS = RankerSettings.model_validate(
         "single_task": {"batch_size": 64, "expert_width": 16, "tower_width": 8, "learning_rate": 0.01},
     }
 )
+LARGE = SETTINGS.model_copy(
+    update={
+        name: getattr(SETTINGS, name).model_copy(update={"batch_size": 128})
+        for name in ("factorization", "single_task", "mmoe")
+    }
+)
+"""For tens of thousands of rows: half as many steps, which is enough."""
 ITEMS = 20
 SHOWN = 4
 """Items a request."""
@@ -275,6 +283,12 @@ def bought(data: TrainingData, seed: int, days: tuple[int, int]) -> TrainingData
     return replace(data, converted=numbers(as_known(labels, "converted", start + timedelta(days=CUT_DAY), 2)))
 
 
+@cache
+def sold(n: int, seed: int, days: tuple[int, int]) -> TrainingData:
+    """`bought` of a checkerboard, made once for every kind."""
+    return bought(checkerboard(n, seed), seed, days)
+
+
 CONVERTS = (0.3, 0.15)
 CUT_DAY = 20
 TRUTH = (0.5 * 0.3 + 0.05 * 0.15) / (0.5 + 0.05)
@@ -290,18 +304,19 @@ def test_early_conversions_among_open_labels_teach_nothing(kind: type[Ranker], d
     """Of the newest days only purchases are heard of, never that there will be none. Who learns from them promises too
     much; the days of a warm start are all of that kind, and then what is known of conversions stays as it was.
     """
-    full = fit(kind.kind, bought(checkerboard(60_000, seed=1), 1, (0, CUT_DAY)), SETTINGS)
+    full = fit(kind.kind, sold(30_000, 1, (0, CUT_DAY)), LARGE)
     assert per_click(full, data) == pytest.approx(TRUTH, rel=0.05)
-    warm = fit(kind.kind, bought(checkerboard(9_000, seed=2), 2, (CUT_DAY - 3, CUT_DAY)), SETTINGS, full)
+    warm = fit(kind.kind, sold(9_000, 2, (CUT_DAY - 3, CUT_DAY)), LARGE, full)
     assert per_click(warm, data) == pytest.approx(TRUTH, rel=0.05)
     before, after = (r.predict(data.features).p_conversion_given_click for r in (full, warm))
     # Experts that clicks go on teaching are held to what they said of conversions, not frozen.
     np.testing.assert_allclose(after, before, rtol=0.2 if kind.kind in NETWORKS else 1e-12)
 
 
-def waiting(data: TrainingData, seed: int, days: tuple[float, float]) -> tuple[TrainingData, Observed]:
-    """`data` bought as in `bought`, and what a cut sees of its clicks: how old, and what has been heard of so far."""
-    rng, n = np.random.default_rng(seed), len(data.clicked)
+@cache
+def waiting(n: int, seed: int, days: tuple[float, float]) -> tuple[TrainingData, Observed]:
+    """Rows bought as in `bought`, and what a cut sees of their clicks: how old, and what has been heard of so far."""
+    data, rng = checkerboard(n, seed), np.random.default_rng(seed)
     age = CUT_DAY - np.sort(rng.uniform(*days, n))
     good = data.features["item_category"] == "good"
     happened = (data.clicked == 1.0) & (rng.random(n) < np.where(good, *CONVERTS))
@@ -320,17 +335,17 @@ def test_open_conversions_teach_by_how_they_are_delayed(kind: type[Ranker], data
     """A full training of all days, then a warm start of three whose every conversion is open and whose rate has fallen
     by half: read by the delay curve both find the truth. As seen, "not yet" read as "no", the warm start falls too far.
     """
-    rows, observed = waiting(checkerboard(60_000, seed=1), 1, (0, CUT_DAY))
+    rows, observed = waiting(30_000, 1, (0, CUT_DAY))
     curve = DelayCurve.fit(observed)
-    full = fit(kind.kind, taught(rows, plug_in(observed, curve)), SETTINGS)
+    full = fit(kind.kind, taught(rows, plug_in(observed, curve)), LARGE)
     assert per_click(full, data) == pytest.approx(TRUTH, rel=0.05)
-    rows, observed = waiting(checkerboard(60_000, seed=2), 2, (CUT_DAY - 3, CUT_DAY))
+    rows, observed = waiting(30_000, 2, (CUT_DAY - 3, CUT_DAY))
     assert not observed.closed.any()
     half = observed.come & (np.random.default_rng(0).random(len(observed.age)) < 0.5)
     observed = replace(observed, delay=np.where(half, np.nan, observed.delay))
     groups = {"xgboost": {"warm_rounds": 40}, "lambdamart": {"warm_rounds": 40}, "popularity": {"prior_clicks": 1.0}}
-    settings = SETTINGS.model_copy(
-        update={name: getattr(SETTINGS, name).model_copy(update=of) for name, of in groups.items()}
+    settings = LARGE.model_copy(
+        update={name: getattr(LARGE, name).model_copy(update=of) for name, of in groups.items()}
     )
     warm = fit(kind.kind, taught(rows, plug_in(observed, curve)), settings, full)
     assert per_click(warm, data) == pytest.approx(TRUTH / 2, rel=0.1)
@@ -345,29 +360,30 @@ def test_every_way_to_read_open_conversions_can_be_asked(kind: type[Ranker], dat
     Fake negatives of a snapshot learn what has been heard so far; a ranker that has one label a click says no to what
     needs several.
     """
-    rows, observed = waiting(checkerboard(20_000, seed=1), 1, (0, CUT_DAY))
+    rows, observed = waiting(20_000, 1, (0, CUT_DAY))
     clicks = np.flatnonzero(rows.clicked == 1.0)
-    rows.converted[clicks] = np.where(observed.closed, observed.come, np.nan)
+    known = rows.converted.copy()
+    known[clicks] = np.where(observed.closed, observed.come, np.nan)
     made = asked(method, observed)
     stages = made if isinstance(made, tuple) else (made,)
     placed = tuple(replace(stage, rows=clicks[stage.rows]) for stage in stages)
-    rows = replace(rows, conversion=placed if len(placed) > 1 else placed[0])
+    rows = replace(rows, converted=known, conversion=placed if len(placed) > 1 else placed[0])
     if method in SEVERAL and not kind.several_labels:
         with pytest.raises(ValueError, match="one conversion label a click"):
-            fit(kind.kind, rows, SETTINGS)
+            fit(kind.kind, rows, LARGE)
         return
-    found = fit(kind.kind, rows, SETTINGS)
+    found = fit(kind.kind, rows, LARGE)
     expected = observed.come.mean() if method == "fake_negatives" else TRUTH
     assert per_click(found, data) == pytest.approx(expected, rel=0.15 if method == "em" else 0.06)
     good = data.features["item_category"] == "good"
     given = found.predict(data.features).p_conversion_given_click
     assert given[good].mean() > 1.05 * given[~good].mean()
     assert same(kind.from_files(found.to_files()), found, data)
-    warm = fit(kind.kind, rows, SETTINGS, found)
+    warm = fit(kind.kind, rows, LARGE, found)
     assert per_click(warm, data) == pytest.approx(per_click(found, data), rel=0.1)
     if method == "hazards":  # the last week's clicks are past the first stages only: it keeps what it knew of the last
         young = rows.where(np.arange(int(0.65 * len(rows.clicked)) + 1, len(rows.clicked)))
-        assert per_click(fit(kind.kind, young, SETTINGS, found), data) == pytest.approx(TRUTH, rel=0.1)
+        assert per_click(fit(kind.kind, young, LARGE, found), data) == pytest.approx(TRUTH, rel=0.1)
 
 
 def test_where_all_is_closed_open_conversions_change_nothing(kind: type[Ranker], data: TrainingData) -> None:
@@ -387,9 +403,9 @@ def test_conversions_of_rows_that_were_not_clicked_are_refused(kind: type[Ranker
 
 def test_a_warm_start_learns_from_conversions_that_are_closed(kind: type[Ranker], data: TrainingData) -> None:
     """Where purchases come within the day there is no reason to wait for the next full training."""
-    full = fit(kind.kind, bought(checkerboard(20_000, seed=1), 1, (0, CUT_DAY)), SETTINGS)
+    full = fit(kind.kind, sold(20_000, 1, (0, CUT_DAY)), LARGE)
     eager = checkerboard(20_000, seed=2)
-    warm = fit(kind.kind, replace(eager, converted=eager.clicked * (np.arange(20_000) % 3 > 0)), SETTINGS, full)
+    warm = fit(kind.kind, replace(eager, converted=eager.clicked * (np.arange(20_000) % 3 > 0)), LARGE, full)
     assert per_click(warm, data) > 1.5 * per_click(full, data)
 
 

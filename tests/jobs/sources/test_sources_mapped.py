@@ -1,0 +1,300 @@
+"""`source.mapping`: a team's own names, epochs, zones and lists become the contract's, of files and of databases."""
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr, ValidationError
+
+from jobs import warehouse
+from jobs.__main__ import main
+from jobs.config import load
+from jobs.errors import Misconfigured, NotReady, UsageError
+from jobs.lake.tables import RAW
+from jobs.mapping import ColumnMapping, TableMapping
+from jobs.sources import open_source
+from jobs.sources._columns import conformed
+from tests.jobs.databases import KINDS, address
+
+DAY = date(2026, 3, 2)
+VIEWS: dict[str, Any] = {
+    "impression_id": "view",
+    "request_id": "search",
+    "event_time": {"column": "shown_ms", "unit": "ms"},
+    "item_id": "sku",
+    "surface": {"value": "search"},
+    "position": {"column": "rank", "plus": 1},
+    "policy": {"value": "shop"},
+    "context_depth": "depth",
+}
+
+
+def at(hour: float, day: date = DAY) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(hours=hour)
+
+
+def views(*hours: float) -> pa.Table:
+    """A row an hour, in the team's names."""
+    n = range(len(hours))
+    return pa.table(
+        {
+            "view": [f"v{hour}" for hour in hours],
+            "search": [1000 + i for i in n],
+            "shown_ms": [round(at(hour).timestamp() * 1000) for hour in hours],
+            "sku": [f"00{i}" for i in n],
+            "rank": list(n),
+            "depth": [0.5 + i for i in n],
+        }
+    )
+
+
+def opened(data: Path | None = None, url: str | None = None, **tables: Any) -> Any:
+    """The source of a mapping, by the settings alone."""
+    given = {"name": "mapped", "data": data and str(data), "url": url, "mapping": tables}
+    return open_source(load({"TIDEGATE__SOURCE": json.dumps(given)}))
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+def test_parquet_becomes_the_contracts_by_day(tmp_path: Path) -> None:
+    """Ids that were numbers are words, positions count from 1, a number of the team's own stays one; a day is a day."""
+    for n, hours in enumerate([(-0.001, 0, 5), (23.999, 24, 30)]):
+        (tmp_path / "views").mkdir(exist_ok=True)
+        pq.write_table(views(*hours), tmp_path / "views" / f"{n}.parquet")
+    source = opened(tmp_path, impressions={"files": "views/*.parquet", "columns": VIEWS})
+    assert source.span() == (DAY - timedelta(days=1), DAY + timedelta(days=1))
+    rows = source.day(DAY)["impressions"]
+    assert rows.column("impression_id").to_pylist() == ["v0", "v5", "v23.999"]
+    assert rows.column("request_id").to_pylist() == ["1001", "1002", "1000"]
+    assert rows.column("position").to_pylist() == [2, 3, 1]
+    assert rows.column("event_time").to_pylist() == [at(0), at(5), at(23.999)]
+    assert rows.column("context_depth").type == pa.float64()
+    fits = {name: kind.type for name, kind in RAW["impressions"].columns.items() if name in rows.column_names}
+    assert {name: rows.schema.field(name).type for name in fits} == fits
+    with pytest.raises(UsageError, match=r"mapped has the days 2026-03-01..2026-03-03; found --day 2026-03-04"):
+        source.day(DAY + timedelta(days=2))
+
+
+def test_a_csv_keeps_its_ids_and_its_lists(tmp_path: Path) -> None:
+    """`007` is an id; a list between bars is one; a time in the shop's own format is in the shop's own zone."""
+    (tmp_path / "log.csv").write_text("id,when,who,shown\n007,02.03.2026 00:30,ann,p1|p2\n008,02.03.2026 23:59,bob,\n")
+    (tmp_path / "log2.csv").write_text("id,when,who,shown\n009,01.03.2026 23:59,ann,p3\n")
+    columns = {
+        "request_id": "id",
+        "event_time": {"column": "when", "format": "%d.%m.%Y %H:%M"},
+        "user_id": "who",
+        "surface": {"value": "search"},
+        "policy": {"value": "shop"},
+        "candidates": {"column": "shown", "separator": "|"},
+        "slate_size": {"value": 2},
+    }
+    shown = {**VIEWS, "event_time": columns["event_time"], "impression_id": "id", "request_id": "id", "item_id": "who"}
+    shown |= {"position": {"value": 1}, "context_depth": "who"}
+    source = opened(
+        tmp_path,
+        requests={"files": "log*.csv", "zone": "Europe/Berlin", "columns": columns},
+        impressions={"files": "log*.csv", "zone": "Europe/Berlin", "columns": shown},
+    )
+    assert source.span() == (date(2026, 3, 1), DAY)
+    (row,) = source.day(DAY)["requests"].to_pylist()
+    assert (row["request_id"], row["event_time"], row["candidates"]) == ("008", at(22 + 59 / 60), [])
+    rows = source.day(date(2026, 3, 1))["requests"].to_pylist()
+    assert [(row["request_id"], row["candidates"]) for row in rows] == [("009", ["p3"]), ("007", ["p1", "p2"])]
+
+
+# -- databases --------------------------------------------------------------------------------------------------------
+@pytest.fixture(params=KINDS)
+def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a database with a table of views, `seen` a time with a zone, `local_seen` one without."""
+    url = address(request.param, tmp_path)
+    name = f"views_{os.getpid()}"
+    with warehouse.connected(SecretStr(url), read_only=False) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute(f"drop table if exists {name}")
+            cursor.execute(
+                f"create table {name} "
+                "(view varchar, seen timestamptz, local_seen timestamp, sku varchar[], price decimal(9,2))"
+            )
+            for hour in (-1, 0, 12, 23.75, 24):
+                local = at(hour + 1).replace(tzinfo=None)
+                cursor.execute(f"insert into {name} values ('v{hour}', '{at(hour)}', '{local}', array['a','b'], 1.25)")
+        connection.commit()
+    yield f"{url} {name}"
+    with warehouse.connected(SecretStr(url), read_only=False) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute(f"drop table {name}")
+        connection.commit()
+
+
+@pytest.mark.parametrize("column", ["seen", "local_seen"])
+def test_a_database_is_asked_a_day_at_a_time(shop: str, column: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both kinds of time give the same rows, and no query of a day brings all of them."""
+    url, table = shop.split()
+    columns = {**VIEWS, "event_time": column, "request_id": "view", "item_id": "view", "position": {"value": 1}}
+    columns["context_depth"] = "price"
+    source = opened(
+        url=url, impressions={"query": f"select * from {table}", "zone": "Europe/Berlin", "columns": columns}
+    )
+    assert source.span() == (DAY - timedelta(days=1), DAY + timedelta(days=1))
+    read, brought = warehouse.read, []
+
+    def watched(connection: Any, query: str) -> pa.Table:
+        brought.append(read(connection, query))
+        return brought[-1]
+
+    monkeypatch.setattr(warehouse, "read", watched)
+    assert source.day(DAY)["impressions"].column("impression_id").to_pylist() == ["v0", "v12", "v23.75"]
+    # Of times without a zone the hours around an end are read too.
+    assert max(map(len, brought)) == (3 if column == "seen" else 5)
+
+
+def test_a_query_is_told_its_day(shop: str) -> None:
+    """Snapshots have no time: their query says which it wants."""
+    url, table = shop.split()
+    shown = {**VIEWS, "event_time": "seen", "request_id": "view", "item_id": "view", "position": {"value": 1}}
+    del shown["context_depth"]
+    items = f"select distinct view as sku, price from {table} where seen < '{{end}}+00' and seen >= '{{start}}+00'"
+    source = opened(
+        url=url,
+        impressions={"query": f"select * from {table}", "columns": shown},
+        items={"query": items, "columns": {"item_id": "sku", "price": "price"}},
+    )
+    assert source.day(DAY)["items"].to_pylist() == [
+        {"item_id": f"v{hour}", "price": 1.25} for hour in ("0", "12", "23.75")
+    ]
+
+
+def test_a_database_says_what_is_wrong_without_its_password(shop: str, tmp_path: Path) -> None:
+    """A query it refuses is a setting; one that does not answer is asked again."""
+    url, _ = shop.split()
+    source = opened(url=url, impressions={"query": "select * from no_such_table", "columns": VIEWS})
+    with pytest.raises(Misconfigured, match=r"needs a query that it can answer; found: .*no_such_table"):
+        source.span()
+    with pytest.raises(NotReady, match="postgresql needs to answer") as said:
+        opened(url="postgresql://me:secret@127.0.0.1:9/x", impressions={"query": "select 1", "columns": VIEWS}).span()
+    assert "secret" not in str(said.value)
+    assert "secret" not in load({"TIDEGATE__SOURCE__URL": "postgresql://me:secret@127.0.0.1/x"}).model_dump_json()
+
+
+def test_a_database_without_a_driver_is_named() -> None:
+    """With the package it needs; another address with those there are."""
+    with pytest.raises(Misconfigured, match="snowflake needs the package adbc-driver-snowflake"):
+        opened(url="snowflake://u:p@account/db", impressions={"query": "select 1", "columns": VIEWS}).span()
+    with pytest.raises(Misconfigured, match="needs to begin with one of duckdb, postgresql, snowflake, bigquery"):
+        opened(url="oracle://x", impressions={"query": "select 1", "columns": VIEWS}).span()
+
+
+# -- what is wrong ----------------------------------------------------------------------------------------------------
+def test_a_mapping_is_checked_before_anything_is_read(tmp_path: Path) -> None:
+    """Every column that is not the contract's and every one that is missing, of every table, at once."""
+    with pytest.raises(Misconfigured) as said:
+        opened(
+            tmp_path / "not there",
+            impressions={"files": "x.csv", "columns": {"impression_id": "a", "colour": "b", "context_x": "c"}},
+            clicks={"files": "y.csv", "columns": {"click_id": "a", "item_id": "b"}},
+        )
+    for part in (
+        "impressions.colour: no such column, unless it begins with context_",
+        "impressions.item_id: not mapped",
+        "clicks.event_time: not mapped",
+    ):
+        assert part in str(said.value)
+    with pytest.raises(Misconfigured, match=r"source.mapping of impressions at least; found clicks"):
+        opened(clicks={"query": "select 1", "columns": {"click_id": "a", "event_time": "t", "item_id": "b"}})
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"columns": {}}, "needs `files` or `query`, and not both"),
+        ({"files": "a.csv", "query": "b", "columns": {}}, "needs `files` or `query`, and not both"),
+        ({"files": "a.csv", "zone": "Mars/Olympus", "columns": {}}, "needs an IANA name"),
+        ({"files": "a.csv", "columns": {"item_id": {"column": "a", "value": "b"}}}, "and not both"),
+        ({"files": "a.csv", "columns": {"item_id": {}}}, "needs `column`"),
+        ({"files": "a.csv", "columns": {"event_time": {"column": "t", "unit": "minutes"}}}, "'s', 'ms', 'us' or 'ns'"),
+    ],
+)
+def test_a_mapping_that_says_two_things_is_no_setting(given: dict[str, Any], sentence: str) -> None:
+    """Nor one that says nothing."""
+    with pytest.raises(ValidationError, match=sentence):
+        TableMapping.model_validate(given)
+
+
+def test_every_column_that_does_not_fit_is_named() -> None:
+    """With the type that was found."""
+    rows = pa.table({"t": [1], "p": ["first"], "i": [1.5], "c": ["a|b"]})
+    columns = {"event_time": "t", "position": "p", "item_id": "i", "surface": "not_there", "request_id": "c"}
+    of = TableMapping.model_validate({"files": "x.csv", "columns": columns})
+    with pytest.raises(Misconfigured) as said:
+        conformed(rows, "impressions", of)
+    for part in (
+        "event_time: from 't', int64: a time that is a number needs its `unit`",
+        "position: from 'p', string: Failed to parse",
+        "item_id: from 'i', double: an id or a word needs to be text or a whole number",
+        "surface: no column not_there among t, p, i, c",
+    ):
+        assert part in str(said.value)
+
+
+# -- laws -------------------------------------------------------------------------------------------------------------
+@settings(deadline=None)
+@given(
+    st.lists(st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)), min_size=1, max_size=5),
+    st.sampled_from(["s", "ms", "us", "ns", "iso", "naive", "zoned"]),
+    st.sampled_from(["UTC", "Asia/Kolkata", "America/Sao_Paulo"]),
+)
+def test_a_time_is_the_same_however_it_is_told(times: list[datetime], told: str, zone: str) -> None:
+    """As an epoch in any unit, as a text, as a timestamp with and without a zone."""
+    times = [time.replace(microsecond=0) for time in times]
+    column = pa.array(times, pa.timestamp("us", "UTC"))
+    seconds = column.cast(pa.int64()).to_numpy() // 10**6
+    theirs: Any = {
+        "iso": pa.array([time.isoformat() for time in times]),
+        "naive": column.cast(pa.timestamp("us")),
+        "zoned": column.cast(pa.timestamp("ns", "Asia/Tokyo")),
+    }.get(told)
+    said = {"column": "t"}
+    if theirs is None:
+        said["unit"] = told
+        theirs = pa.array(seconds * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[told])
+    of = TableMapping.model_validate(
+        {
+            "files": "x.csv",
+            "zone": "UTC" if told == "naive" else zone,
+            "columns": {"click_id": {"value": "c"}, "event_time": said, "item_id": {"value": "i"}},
+        }
+    )
+    assert conformed(pa.table({"t": theirs}), "clicks", of).column("event_time").to_pylist() == sorted(times)
+
+
+def test_an_hour_that_came_twice_is_the_first(tmp_path: Path) -> None:
+    """Clocks of Berlin went back at 01:00 UTC of 25 October 2026; an hour that never came is after the jump."""
+    said = ColumnMapping(column="t")
+    of = TableMapping(files="x.csv", zone="Europe/Berlin", columns={"event_time": said, "click_id": said})
+    rows = pa.table({"t": ["2026-10-25T02:30:00", "2026-03-29T02:30:00"]})
+    found = conformed(rows, "clicks", of).column("event_time").to_pylist()
+    assert found == [datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 0, 30, tzinfo=UTC)]
+
+
+def test_a_mapped_day_is_looked_at_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`check` reads the team's own files as the mapping has them, and leaves nothing behind."""
+    pq.write_table(views(1, 5, 6), tmp_path / "views.parquet")
+    mapping = {"impressions": {"files": "views.parquet", "columns": VIEWS}}
+    given = {"name": "mapped", "data": str(tmp_path), "mapping": mapping}
+    monkeypatch.setenv("TIDEGATE__SOURCE", json.dumps(given))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert main(["check"]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert "2026-03-02: validate would publish the day" in page
+    assert "impressions: attributes that are numbers: depth" in page
+    assert [path.name for path in tmp_path.iterdir()] == ["views.parquet"]
