@@ -20,7 +20,7 @@ up: .venv/.ready ## start Airflow, MLflow, the endpoint and what watches them, a
 	@$(BIN)/python -m infra.stack up --source $(SOURCE) $(if $(DATA),--data $(DATA))
 
 rollback: .venv/.ready ## the newest release leaves, what served before it answers; BY=<who>, WHY=<a note>
-	@$(BIN)/python -m jobs rollback --approved-by="$(BY)" --why="$(WHY)"
+	@$(BIN)/python -m $(if $(wildcard var/up/stack.json),infra.stack jobs,jobs) rollback --approved-by="$(BY)" --why="$(WHY)"
 
 status: .venv/.ready ## which service of them lives, since when, and where
 	@$(BIN)/python -m infra.stack status

@@ -14,9 +14,9 @@ what.
 first. **Approve** deploys the very bundle that was judged, in your name, in place of the very model it was compared
 with: the yes is bound to both and to the evidence you were shown. **Reject** deploys nothing: `reject` alone runs
 and notes in the ledger and on MLflow's model version who said no and why; the run is green, because a no is an answer.
-So it is, in the name of nobody, where `release.answer_hours` are over. Where `release.approvers` names people, only
-their yes counts. Where the gate says hold or refuse, `approve` and `deploy` are skipped: nobody is asked. There is no
-way to force it.
+So it is, in the name of nobody, where `release.answer_hours` are over; Slack reminds when half of them are, or after a
+day. Where `release.approvers` names people, only they may answer. Who said what stands in the run's note. Where the
+gate says hold or refuse, `approve` and `deploy` are skipped: nobody is asked. There is no way to force it.
 
 ## A task is red: what it means on call
 - **`promote`, "NotReady"**: the evidence of this day and mode is not there, or its challenger was trained again since.
@@ -26,8 +26,8 @@ way to force it.
   proposes anew, and you are asked again on fresh evidence. Nothing was changed.
 - **`promote`, "Refused: look … must judge one evidence" or "… was refused, so look … spends no risk"**: other evidence,
   or other settings, than the look was begun for. Clear `backtest` with all downstream in the DAG that started this run.
-- **`approve`**: answered in the very seconds in which it was asked, which Airflow takes for a death. Clear it, answer
-  again.
+- **`approve`** is asked again by itself where its process died; red after three times. Clear it. An executor other than
+  the launcher's may take an answer in the very seconds of the question for such a death.
 - **`deploy`, "Refused: … said yes to …"**: it was judged again while the question was open. Clear `promote` with
   all downstream, and read what you are shown now.
 - **`deploy`, "Refused: a yes must come from one of …"**: whoever answered is no approver. Clear `approve`, let one of
@@ -62,7 +62,7 @@ from airflow.sdk import DAG, chain
 from jobs.orchestration import APPROVAL, MODE, approval, rejection, release, stage, standing_orders
 
 STAGES = ("promote", "deploy")
-orders = standing_orders(__doc__, STAGES, ("model", "approval"))
+orders = standing_orders(__doc__, STAGES, ("model", "approval"), asks=True)
 orders["params"] |= MODE
 
 with DAG("promotion", schedule=None, max_active_runs=4, **orders):

@@ -567,7 +567,9 @@ class ReleaseSettings(Settings):
     """
 
     approvers: tuple[str, ...] = Field(
-        (), description="names whose yes counts, as Airflow knows its users; none: whoever may answer there"
+        (),
+        description="who may answer in Airflow and whose yes counts, by name; `name:id` where Airflow's auth manager "
+        "knows its users by another id (FAB: a number); none: whoever may answer there",
     )
     shadow_percent: float = Field(0.0, ge=0, le=100, description="requests that a shadow answers unseen; 0: no shadow")
     canary_percent: tuple[float, ...] = Field((), description="shares of the traffic, each above the one before")
@@ -631,6 +633,11 @@ class ReleaseSettings(Settings):
     def steps(self) -> tuple[str, ...]:
         """Names of the steps between the approval and live."""
         return (*(("shadow",) if self.shadow_percent else ()), *(f"canary-{share:g}" for share in self.canary_percent))
+
+    @property
+    def approver_ids(self) -> dict[str, str]:
+        """Of each approver's name the id under which Airflow's auth manager knows them."""
+        return {name: own or name for name, _, own in (approver.partition(":") for approver in self.approvers)}
 
     @field_validator("canary_percent")
     @classmethod

@@ -4,6 +4,7 @@
     python -m infra.stack up
     python -m infra.stack status
     python -m infra.stack airflow backfill create --dag-id daily_data …
+    python -m infra.stack jobs rollback --approved-by NAME
     python -m infra.stack down
 
 Everything lives under `var/<name>/`; `stack.json` there names every process that was started, so that `down` ends

@@ -1,4 +1,4 @@
-"""`python -m infra.stack demo | up | status | down | airflow …`: see the package's docstring."""
+"""`python -m infra.stack demo | up | status | down | airflow … | jobs …`: see the package's docstring."""
 
 import argparse
 import json
@@ -10,74 +10,37 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from rich.console import Console
 
-from infra.stack import report
-from infra.stack.airflow_api import Airflow, answers
+from infra.stack import people, report
+from infra.stack.airflow_api import answers
 from infra.stack.chain import Chain
-from infra.stack.components import (
-    MIGRATE_TIMEOUT_S,
-    PARSE_TIMEOUT_S,
-    START_TIMEOUT_S,
-    USER,
-    Layout,
-    components,
-    environment,
-    migration,
-)
+from infra.stack.components import Layout, environment
 from infra.stack.demo import Days, history, new_day, overrides
 from infra.stack.memory import Peak
 from infra.stack.processes import Component, Stack, StackError
+from infra.stack.standing import Standing, logs, session
 from infra.stack.status import services, table
-from infra.stack.watching import missing, watchers
-from jobs import config
+from infra.stack.watching import missing
 from jobs.config import ROOT
 from jobs.errors import EXIT_OK, UsageError, run_as_command
 
 VAR = ROOT / "var"
+DEMO = "demo"
+"""Approves in a demo, where no team has named its own."""
+MODULES = ("airflow", "jobs")
+"""Whose command lines run on a stack."""
 TABLE_WIDTH = 116
 """Three figures with intervals side by side; a log file has no width of its own."""
 
 
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-class Standing:
-    """A started stack and the session through which it is told what to do."""
-
-    def __init__(self, stack: Stack, layout: Layout, overrides: dict[str, str], days: Days) -> None:
-        self.stack = stack
-        self.layout = layout
-        self.days = days
-        self.environ = environment(layout, overrides)
-        self.settings = config.load(self.environ)
-        self.airflow = Airflow(layout.airflow, USER, layout.password)
-
-    def start(self, watched: bool) -> None:
-        """All components, ready, `watched` or not; what is not Airflow comes up while Airflow's database is made."""
-        urls = self.layout.watched() if watched else self.layout.urls()
-        services = components(self.layout, self.environ)
-        services += watchers(self.layout.folder, urls, self.environ) if watched else []
-        airflow = [c for c in services if c.name.startswith("airflow")]
-        others = [c for c in services if c not in airflow]
-        self.stack.facts = {"urls": urls, "user": USER}
-        for component in others:
-            self.stack.start(component)
-        self.stack.run(migration(self.environ), MIGRATE_TIMEOUT_S)
-        for component in airflow:
-            self.stack.start(component)
-        self.stack.wait_healthy(services, START_TIMEOUT_S)
-        self.airflow.wait_for_dags(PARSE_TIMEOUT_S)
-
-    def chain(self, answers: bool) -> Chain:
-        """A chain through this stack's Airflow."""
-        return Chain(self.airflow, self.layout.folder / "airflow" / "logs", _say, self.stack.check, answers)
 
 
 def demo(name: str, source: str, data: Path | None) -> int:
@@ -89,11 +52,12 @@ def demo(name: str, source: str, data: Path | None) -> int:
             _clear(stack.folder)
             layout = Layout.at(stack.folder)
             extra, days = overrides(source, data, layout.settings())
-            standing = Standing(stack, layout, extra, days)
-            _say(f"demo: {source} logs {days.first}..{days.last}; starting Airflow, MLflow and the endpoint")
+            extra |= people.approvers({**layout.settings(), **extra}, os.environ, DEMO)
+            standing = Standing(stack, layout, extra, days, _say)
+            _say(f"demo: {source} logs {days.first}..{days.last}")
             standing.start(watched=False)
             _say(f"ready after {time.monotonic() - began:.0f} s: Airflow {layout.airflow}, MLflow {layout.mlflow}")
-            chain = standing.chain(answers=True)
+            chain = standing.chain(standing.answering())
             history(chain, days)
             new_day(chain, days)
             found = report.summary(
@@ -125,52 +89,73 @@ def up(name: str, source: str, data: Path | None) -> int:
         with _Interruptible():
             layout = Layout.at(stack.folder)
             extra, days = overrides(source, data, layout.settings())
-            standing = Standing(stack, layout, extra, days)
-            _say("starting Airflow, MLflow and the endpoint")
+            extra |= people.approvers({**layout.settings(), **extra}, os.environ, people.APPROVER)
+            standing = Standing(stack, layout, extra, days, _say)
             standing.start(watched=True)
             stack.facts.update(settings=extra, days=[days.first.isoformat(), days.last.isoformat()])
-            fresh = not (stack.folder / "lake" / "promotions").exists()
+            airflow = standing.airflow
+            fresh = airflow is not None and not (stack.folder / "lake" / "promotions").exists()
             if fresh:
-                pilot = [sys.executable, "-m", "infra.stack", "pilot", "--name", name, "--source", source]
-                pilot += ["--data", str(data)] if data else []
+                pilot = [sys.executable, "-m", "infra.stack", "pilot", "--name", name]
                 stack.start(Component("pilot", pilot, standing.environ, lambda: True))
+            waiting = airflow.questions() if airflow is not None else []
             stack.disown()
     except BaseException:
         stack.end()
         raise
-    _say(f"Airflow   {layout.airflow}   log in as {USER} / {layout.password}")
+    _say(f"Airflow   {layout.airflow}")
+    for line in _who(standing):
+        _say(f"          {line}")
     _say(f"MLflow    {layout.mlflow}")
     _say(f"endpoint  {layout.endpoint}   (boto3: endpoint_url)")
     _say(_watching(stack.facts["urls"]))
+    for subject in waiting:
+        _say(f"waits for an approver: {subject}   {layout.airflow}/required_actions")
     if fresh:
-        _say(f"{days.first}..{days.eve} is being processed and a model trained (follow it: {stack.log('pilot')});")
-        _say(f"then the promotion waits for you: {layout.airflow}/required_actions")
-    else:
-        _say("nothing was started: trigger a DAG with a Day of your choice")
+        _say(f"nothing waits for you yet: {days.first}..{days.eve} is being processed and a model trained;")
+        _say(f"follow it: tail -f {stack.log('pilot')}   (it says whether the gate asks an approver, and where)")
+    elif airflow is None:
+        _say(f"{people.MANAGER} is your own, so no run was started: trigger daily_data with Since {days.first}, Day")
+        _say(f"{days.eve}, then weekly_training with that Day")
+    elif not waiting:
+        _say("nothing waits for you, and no run was started: trigger a DAG with a Day of your choice")
     _say(f"stop with: python -m infra.stack down --name {name}")
     return 0
 
 
+def _who(standing: Standing) -> list[str]:
+    """Who can log in, and what they may do there."""
+    named = standing.settings.release.approver_ids
+    found = []
+    for account in standing.accounts:
+        answers = "answers approvals" if account.name in named or not named else ""
+        found.append(
+            f"log in as {account.name} / {account.password}   ({', '.join(filter(None, (account.role, answers)))})"
+        )
+    return found
+
+
 def pilot(name: str) -> int:
-    """Drive a stack that `up` has started as far as a person is needed; runs in the background."""
+    """Drive a stack that `up` has started as far as a person is needed; runs in the background, in its environment."""
     stack = Stack.find(VAR / name)
     if stack is None:
         raise StackError(f"pilot needs a running stack in {VAR / name}; found none")
-    first, last = stack.facts["days"]
-    passwords = json.loads((stack.folder / "airflow" / "passwords.json").read_text())
-    airflow = Airflow(stack.facts["urls"]["airflow"], USER, passwords[USER])
-    chain = Chain(airflow, stack.folder / "airflow" / "logs", _say, lambda: None, answers=False)
-    history(chain, Days(*(config_day(text) for text in (first, last))))
+    airflow = session(stack.facts["urls"]["airflow"], os.environ)
+    if airflow is None:
+        raise StackError("pilot needs a user who may start runs; found none")
+    chain = Chain(airflow, logs(os.environ), _say, lambda: None, answers=False)
+    history(chain, Days(*map(date.fromisoformat, stack.facts["days"])))
+    _say("the history is through; nothing waits for you")
     return 0
 
 
-def airflow(name: str, words: list[str]) -> int:
-    """Airflow's own command line on a stack that `up` has started; returns its exit code."""
+def within(name: str, module: str, words: list[str]) -> int:
+    """A command line of Airflow's, or of `jobs`, on a stack that `up` has started; returns its exit code."""
     stack = Stack.find(VAR / name)
     if stack is None or "settings" not in stack.facts:
-        raise StackError(f"airflow needs a stack that `up` has started in {VAR / name}; found none")
-    layout = Layout(stack.folder, **stack.facts["urls"], password="")
-    command = [sys.executable, "-m", "airflow", *words]
+        raise StackError(f"{module} needs a stack that `up` has started in {VAR / name}; found none")
+    layout = Layout(stack.folder, **stack.facts["urls"])
+    command = [sys.executable, "-m", module, *words]
     return subprocess.run(command, cwd=ROOT, env=environment(layout, stack.facts["settings"])).returncode
 
 
@@ -207,13 +192,6 @@ def _watching(urls: Mapping[str, str]) -> str:
     return f"watched   {urls['exporter']}/metrics   ({missing()}: nobody reads it, nothing alarms)"
 
 
-def config_day(text: str) -> Any:
-    """A date from the record."""
-    from datetime import date
-
-    return date.fromisoformat(text)
-
-
 def _paths(folder: Path) -> dict[str, str]:
     parts = {"summary": "summary.json", "task logs": "airflow/logs", "service logs": "logs"}
     return {name: str(folder / part) for name, part in {**parts, "lake": "lake", "bundles": "bundles"}.items()}
@@ -247,12 +225,12 @@ class _Parser(argparse.ArgumentParser):
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="python -m infra.stack", description="Airflow, MLflow and the endpoint, and the demo.")
-    parser.add_argument("action", choices=["demo", "up", "down", "status", "airflow", "pilot"])
+    parser.add_argument("action", choices=["demo", "up", "down", "status", *MODULES, "pilot"])
     parser.add_argument("--source", default="simulated", help="a file of jobs/sources, by its name")
     parser.add_argument("--data", type=Path, help="folder of a real log's files")
     parser.add_argument("--name", help="folder under var/ (demo: demo, up: up, down, status: all)")
     options, rest = parser.parse_known_args(argv)
-    if rest and options.action != "airflow":
+    if rest and options.action not in MODULES:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     return options
@@ -275,8 +253,8 @@ def _done(options: argparse.Namespace) -> int:
         return demo(options.name or "demo", options.source, options.data)
     if options.action == "up":
         return up(options.name or "up", options.source, options.data)
-    if options.action == "airflow":
-        return airflow(options.name or "up", options.rest)
+    if options.action in MODULES:
+        return within(options.name or "up", options.action, options.rest)
     if options.action == "pilot":
         return pilot(options.name or "up")
     if options.action == "status":

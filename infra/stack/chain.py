@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,6 @@ from infra.stack.airflow_api import Airflow
 from infra.stack.processes import StackError
 
 POLL_SECONDS = 1.0
-ANSWER_AFTER_SECONDS = 8.0
-"""The process that asked lives on for some five seconds; answered before it ends, Airflow takes the task for dead."""
 APPEAR_SECONDS = 60.0
 RUN_SECONDS = 1800.0
 FAILED = {"failed", "upstream_failed", "up_for_retry", "up_for_reschedule"}
@@ -73,8 +72,11 @@ class Chain:
     finished: list[Finished] = field(default_factory=list)
 
     def trigger(self, dag: str, conf: Mapping[str, Any], partition_key: str | None = None) -> None:
-        """Start a run and follow it to its end."""
-        self.follow(dag, self.airflow.trigger(dag, conf, partition_key))
+        """Start a run, which is called by its days, and follow it to its end."""
+        days = "_to_".join(filter(None, (conf.get("since"), conf.get("day", partition_key))))
+        taken = {run["dag_run_id"] for run in self.airflow.runs(dag)}
+        name = next(name for n in count(1) if (name := days if n == 1 else f"{days}_{n}") not in taken)
+        self.follow(dag, self.airflow.trigger(dag, conf, partition_key, name))
 
     def triggered_by_tables(self, dag: str, partition_key: str) -> None:
         """Follow the run Airflow itself starts once the tables of `partition_key` are published."""
@@ -98,7 +100,7 @@ class Chain:
         """Say each task as it finishes; raises `ChainFailed` on the first that fails."""
         self.say(f"[{dag}] {run_id}")
         seen: set[str] = set()
-        asked_at: float | None = None
+        asked: set[str] = set()
         deadline = time.monotonic() + RUN_SECONDS
         while True:
             self.check()
@@ -106,9 +108,9 @@ class Chain:
             for task in sorted(self.airflow.tasks(dag, run_id), key=lambda t: t["end_date"] or ""):
                 if task["state"] in FAILED and not _watches(task):
                     raise ChainFailed(self._failure(dag, run_id, task))
-                if task["state"] == "awaiting_input":
-                    asked_at = asked_at or self._asked()
-                    asked_at = self._answer(dag, run_id, task["task_id"], asked_at)
+                if task["state"] == "awaiting_input" and task["id"] not in asked:
+                    asked.add(task["id"])  # another try asks anew
+                    self._answer(dag, run_id, task["task_id"])
                 if task["state"] in ("success", "skipped") and task["task_id"] not in seen:
                     seen.add(task["task_id"])
                     self._note(dag, run_id, task)
@@ -136,19 +138,15 @@ class Chain:
         self.say(f"  {done.line()}")
         if "chosen" in report:
             self.say(f"  {'':<10} {report['why']}")
+        for verdict in report.get("told", ())[:1]:
+            self.say(f"  {'':<10} {verdict}")
 
-    def _asked(self) -> float:
+    def _answer(self, dag: str, run_id: str, task: str) -> None:
         if not self.answers:
             self.say(f"  approve    waits for a person: {self.airflow.url}/required_actions")
-        return time.monotonic()
-
-    def _answer(self, dag: str, run_id: str, task: str, asked_at: float) -> float:
-        if self.answers and time.monotonic() - asked_at >= ANSWER_AFTER_SECONDS:
-            note = "The demo approves what the gate would promote."
-            self.airflow.answer(dag, run_id, task, "Approve", note)
-            self.say(f"  approve    answered by {self.airflow.user}")
-            return float("inf")
-        return asked_at
+            return
+        self.airflow.answer(dag, run_id, task, "Approve", "The demo approves what the gate would promote.")
+        self.say(f"  approve    answered by {self.airflow.user}")
 
     def _appear(self, look: Callable[[], str | None], what: str) -> str:
         deadline = time.monotonic() + APPEAR_SECONDS

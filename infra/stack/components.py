@@ -1,18 +1,22 @@
-"""What a stack consists of: addresses, settings for its children, and the commands of its six components."""
+"""What a stack consists of: addresses, settings for its children, and the commands of its six components.
+
+What a team's environment says of Airflow (`AIRFLOW__*`: auth manager, database, executor) is never overwritten.
+"""
 
 import json
 import os
 import secrets
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.stack import airflow_api, watching
+from infra.stack import airflow_api, people, watching
 from infra.stack.processes import Component, are_free, free_ports
 from jobs import config
 from jobs.config import ROOT
 
-USER = "demo"
+PORT = "AIRFLOW__API__PORT"
 PORTS = 5
 """Of Airflow, MLflow, the endpoint and the two that watch."""
 MIGRATE_TIMEOUT_S = 120.0
@@ -22,30 +26,24 @@ PARSE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Layout:
-    """Folders, addresses and the log-in of one stack."""
+    """Folders and addresses of one stack."""
 
     folder: Path
     airflow: str
     mlflow: str
     endpoint: str
-    password: str
     exporter: str = ""
     prometheus: str = ""
 
     @classmethod
     def at(cls, folder: Path) -> "Layout":
-        """A layout on free ports; password and, where still free, ports of an earlier stack here are kept."""
+        """A layout on free ports; where still free, ports of an earlier stack here are kept, and Airflow's if set."""
         remembered = folder / "ports.json"
         earlier = json.loads(remembered.read_text()) if remembered.is_file() else []
         ports = earlier if len(earlier) == PORTS and are_free(earlier) else free_ports(PORTS)
         remembered.write_text(json.dumps(ports) + "\n")
-        passwords = folder / "airflow" / "passwords.json"
-        if not passwords.is_file():
-            passwords.parent.mkdir(parents=True, exist_ok=True)
-            passwords.touch(mode=0o600)
-            passwords.write_text(json.dumps({USER: secrets.token_urlsafe(9)}) + "\n")
-        airflow, mlflow, endpoint, *watchers = (f"http://127.0.0.1:{port}" for port in ports)
-        return cls(folder, airflow, mlflow, endpoint, json.loads(passwords.read_text())[USER], *watchers)
+        airflow, *others = (f"http://127.0.0.1:{port}" for port in (os.environ.get(PORT, ports[0]), *ports[1:]))
+        return cls(folder, airflow, *others)
 
     def settings(self) -> dict[str, str]:
         """The settings of `jobs.config` that place everything a stage writes in this stack's folder."""
@@ -74,17 +72,19 @@ class Layout:
 
 
 def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:
-    """What every component and every stage below it finds in its environment."""
+    """What every component and every stage below it finds in its environment: ours where the team's own is silent."""
     home = layout.folder / "airflow"
+    settings = config.environment({**layout.settings(), **overrides})
+    approvers = config.load(settings).release.approver_ids
     airflow = {
         "CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "CORE__PLUGINS_FOLDER": str(ROOT / "jobs" / "orchestration" / "plugins"),
-        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__EXECUTOR": "jobs.orchestration.executor.LocalExecutor",
         "CORE__PARALLELISM": "4",
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "CORE__EXECUTION_API_SERVER_URL": f"{layout.airflow}/execution/",
-        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": people.users(list(approvers)),
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
@@ -101,8 +101,8 @@ def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:
         "USAGE_DATA_COLLECTION__ENABLED": "False",
     }
     return {
-        **config.environment({**layout.settings(), **overrides}),
-        **{f"AIRFLOW__{key}": value for key, value in airflow.items()},
+        **settings,
+        **unsaid({f"AIRFLOW__{key}": value for key, value in airflow.items()}, settings),
         "AIRFLOW_HOME": str(home),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "PYTHONPATH": str(ROOT),
@@ -110,6 +110,12 @@ def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_TRACKING_URI": layout.mlflow,
     }
+
+
+def unsaid(ours: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Of our settings of Airflow those that the environment does not make, in any of the ways in which it can."""
+    ways = ("", "_CMD", "_SECRET")
+    return {name: value for name, value in ours.items() if not any(name + way in environ for way in ways)}
 
 
 def migration(environ: dict[str, str]) -> Component:

@@ -88,7 +88,7 @@ def _forward(run: Run, endpoint: Endpoint, steps: list[Row], wanted: Release, ta
 def _check_approver(run: Run, steps: list[Row]) -> None:
     """Raises `Refused`; a release that somebody else said yes to is left alone."""
     try:
-        release.check_approver(run.approval, run.config.release.approvers)
+        release.check_approver(run.approval, run.config.release.approver_ids)
     except Refused as error:
         _note(run, steps, error)
         raise

@@ -19,6 +19,7 @@ from datetime import timedelta
 from itertools import accumulate
 from typing import Any
 
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException, AirflowRuntimeError
 
 from jobs.errors import one_line
@@ -32,6 +33,7 @@ SIGNS = {"opened": ":red_circle:", "open": ":large_orange_circle:", "closed": ":
 """Of an incident, by its state."""
 ESCAPED = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 """The characters with which Slack's markup makes links and mentions: `<!channel>` in a column's name calls nobody."""
+REMINDED = "; the question waits for an answer, or the release for its steps"
 log = logging.getLogger(__name__)
 
 
@@ -61,9 +63,10 @@ def incident(context: Any, one: Mapping[str, str], page: str) -> str:
 
 
 def told(context: Any, what: str) -> str:
-    """What a stage has to tell of a step that went well, with the log's address."""
+    """What a stage has to tell of a step that was taken, or of a no, with the log's address."""
     ti = context["ti"]
-    return f":large_green_circle: {_plain(f'{ti.dag_id}.{ti.task_id}: {what}')}\n{_log(ti)}"
+    sign = ":no_entry:" if ti.task_id == "reject" else ":large_green_circle:"
+    return f"{sign} {_plain(f'{ti.dag_id}.{ti.task_id}: {what}')}\n{_log(ti)}"
 
 
 def waits(context: Any, what: str, times: int, every: timedelta) -> str:
@@ -73,9 +76,10 @@ def waits(context: Any, what: str, times: int, every: timedelta) -> str:
     return f":hourglass: {_plain(f'{ti.dag_id}.{ti.task_id} waits for {_day(context)}: {what} ({again})')}\n{_log(ti)}"
 
 
-def wanted(context: Any, subject: str, address: str) -> str:
-    """What a person is asked, and where to answer."""
-    return f":raised_hand: {_plain(f'{subject} ({_day(context)})')}\n<{_address(address)}|answer>"
+def wanted(context: Any, subject: str, why: Sequence[str], address: str) -> str:
+    """What a person is asked, the verdict and its figures (`why`), and where to answer."""
+    asked = f":raised_hand: {_plain(f'{subject} ({_day(context)})')}"
+    return "\n".join([asked, *(f"• {_plain(line)}" for line in why), f"<{_address(address)}|answer>"])
 
 
 def alert(context: Any) -> None:
@@ -83,17 +87,23 @@ def alert(context: Any) -> None:
     send(lambda: message(context))
 
 
-def overdue(context: Any, hours: int) -> str:
-    """DAG, run and how it stands, of a run that is not done `hours` after it was queued; `context` is a deadline's."""
+def overdue(context: Any, hours: float, asks: bool) -> str:
+    """DAG, run and how it stands, of a run that is not done `hours` after it was queued; `context` is a deadline's.
+
+    Of one that `asks` a person: that somebody may be waited for, and where to answer.
+    """
     run = context["dag_run"]
     what = (run.get("conf") or {}).get("day") or run.get("partition_key") or run.get("dag_run_id") or "a run"
-    told = _plain(f"{run['dag_id']} is not done for {what}, {hours} h after it was queued: it is {run.get('state')}")
-    return f":hourglass: {told}"
+    stands = f"{hours:g} h after it was queued: it is {run.get('state')}"
+    told = _plain(f"{run['dag_id']} is not done for {what}, {stands}{REMINDED if asks else ''}")
+    at = f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/dags/{run['dag_id']}/runs/{run.get('dag_run_id')}"
+    link = f"<{_address(at)}/required_actions|answer>" if asks else f"<{_address(at)}|run>"
+    return f":hourglass: {told}\n{link}"
 
 
-async def late(context: Any, hours: int) -> None:
+async def late(context: Any, hours: float, asks: bool) -> None:
     """Send `overdue`; Airflow's triggerer awaits this when a run misses its deadline."""
-    await asyncio.to_thread(send, lambda: overdue(context, hours))
+    await asyncio.to_thread(send, lambda: overdue(context, hours, asks))
 
 
 def send(text: Callable[[], str]) -> None:

@@ -12,5 +12,10 @@ class ByHand(CronPartitionTimetable):
     `start_date` or `end_date` cannot say this: a run triggered by hand with a logical date would have no tasks.
     """
 
+    @property
+    def summary(self) -> str:
+        """Shown as the DAG's schedule."""
+        return "by hand: the logs have ended"
+
     def next_dagrun_info_v2(self, *, last_dagrun_info: Any, restriction: Any) -> None:
         """Never."""

@@ -6,6 +6,8 @@ from datetime import date
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
+FORM = r"20\d\d-\d\d-\d\d"
+"""Of a day, beside that there is such a date; Airflow's trigger form refuses anything else."""
 WEEK = re.compile(r"(\d{4})-W(\d{2})")
 
 
@@ -15,14 +17,16 @@ def day_params(since: bool = False) -> dict[str, Param]:
         None,
         type=["null", "string"],
         format="date",
-        title="Day",
+        pattern=FORM,
+        title="Day (20YY-MM-DD)",
         description="The UTC day to process. Empty: the run's partition key.",
     )
     first = Param(
         None,
         type=["null", "string"],
         format="date",
-        title="Since",
+        pattern=FORM,
+        title="Since (20YY-MM-DD)",
         description="Also process every day from here to Day, in one process per stage.",
     )
     return {"day": day, "since": first} if since else {"day": day}

@@ -6,6 +6,7 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.execution_time.hitl import HITLUser
 
 from jobs import config
 from jobs.orchestration.alert import send, wanted
@@ -54,8 +55,15 @@ class Approval(ApprovalOperator):
         if found.get("verdict") != PROMOTE:
             raise AirflowSkipException(f"the gate says {found.get('verdict')}: nobody is asked and nothing is deployed")
         context["ti"].xcom_push(key=ASKED, value={name: found.get(name) for name in BOUND})
-        send(lambda: wanted(context, self.subject, self.generate_link_to_ui(task_instance=context["ti"])))
+        send(lambda: wanted(context, self.subject, found.get("told") or (), self._way(context["ti"])))
         return super().execute(context)
+
+    def _way(self, ti: Any) -> str:
+        """To the question; to the task where Airflow was not told its own address (`[api] base_url`)."""
+        try:
+            return str(self.generate_link_to_ui(task_instance=ti))
+        except ValueError:
+            return str(ti.log_url)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
         """The answer, with what it is an answer to, is the XCom; the task of the other answer is skipped.
@@ -72,8 +80,10 @@ class Approval(ApprovalOperator):
 
 def approval() -> Approval:
     """The task `approve`: shows what `promote` found and waits for Approve or Reject."""
-    hours = config.load().release.answer_hours
+    settings = config.load().release
+    hours = settings.answer_hours
     return Approval(
+        assigned_users=[HITLUser(id=own, name=name) for name, own in settings.approver_ids.items()] or None,
         defaults=Approval.REJECT if hours else None,
         response_timeout=timedelta(hours=hours) if hours else None,
         task_id="approve",
@@ -82,7 +92,8 @@ def approval() -> Approval:
         params={
             "note": Param(None, type=["null", "string"], title="Note", description="Why, for the record; may be empty.")
         },
-        retries=0,
+        retries=CRASH_TRIES - 1,
+        retry_delay=CRASH_DELAY,
         doc_md="Waits for a person. Approve deploys the very bundle that was judged, in place of the very model it was "
         "compared with; Reject deploys nothing.",
     )

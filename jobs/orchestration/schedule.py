@@ -16,6 +16,7 @@ from jobs.orchestration.person import answered
 from jobs.orchestration.trigger import MACROS
 
 OWNER = "recommendations"
+DUE_HOURS = 24.0
 LIVE = "parquet"
 """The source to which a team's loggers keep adding, unless `source.live` says otherwise; all others have ended."""
 MODE = {
@@ -58,12 +59,20 @@ def on_tables(*names: str) -> PartitionedAssetTimetable:
 
 
 def standing_orders(
-    doc: str | None, stages: tuple[str, ...], tags: tuple[str, ...], since: bool = False, due_hours: int = 24
+    doc: str | None,
+    stages: tuple[str, ...],
+    tags: tuple[str, ...],
+    since: bool = False,
+    due_hours: float = DUE_HOURS,
+    asks: bool = False,
 ) -> dict[str, Any]:
     """Arguments of every DAG: runbook, form, owner, alerts, and no run for a past nobody asked for.
 
-    A run that has not succeeded `due_hours` after it was queued is told in Slack, whatever holds it.
+    A run that has not succeeded `due_hours` after it was queued is told in Slack, whatever holds it; where it `asks` a
+    person that is a reminder, and it comes when half the time for an answer is over.
     """
+    if asks and (answer_hours := config.load().release.answer_hours):
+        due_hours = min(due_hours, answer_hours / 2)
     return {
         "description": _first_sentence(doc or ""),
         "doc_md": f"{(doc or '').strip()}\n\n{_flow_table(stages)}",
@@ -73,8 +82,8 @@ def standing_orders(
         "deadline": DeadlineAlert(
             reference=DeadlineReference.DAGRUN_QUEUED_AT,
             interval=timedelta(hours=due_hours),
-            callback=AsyncCallback(late, kwargs={"hours": due_hours}),
-            name=f"done within {due_hours} h",
+            callback=AsyncCallback(late, kwargs={"hours": due_hours, "asks": asks}),
+            name=f"done within {due_hours:g} h",
         ),
         "user_defined_macros": dict[str, Callable[..., str]](MACROS | {"answered": answered}),
         "default_args": {"owner": OWNER, "on_failure_callback": alert, "retry_delay": CRASH_DELAY},

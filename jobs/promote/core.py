@@ -68,23 +68,40 @@ def summary(found: Document, verdict: Judgement, page: str | Path) -> str:
     return "\n\n".join(filter(None, lines)) + "\n"
 
 
+def told(found: Document, verdict: Judgement) -> list[str]:
+    """The same for a message that knows no tables, a line each: the verdict, then at most five figures."""
+    headline = f"{wording.VERDICTS[verdict.verdict]}: {' '.join(wording.headline(found, verdict).split())}"
+    figures = [
+        f"{name}: {before} → {challenger} ({difference})" for name, before, challenger, difference in _figures(found)
+    ]
+    return [headline, *figures]
+
+
 def _opponent(found: Document) -> str:
     champion = found.champion
     return f"`{champion.candidate_id}` (`{champion.bundle_sha256[:SHA_DIGITS]}`)" if champion.deployed else "no model"
 
 
-def _table(found: Document) -> str:
-    """What the challenger takes the place of, challenger and their difference in seven figures; gains in percent."""
+def _figures(found: Document) -> list[tuple[str, str, str, str]]:
+    """Name, what the challenger takes the place of, challenger and their difference; gains in percent."""
     rows = [
-        f"| Clicks per request, against {of.against} | {wording.of_side(of.other)} |"
-        f" {wording.of_side(found.value.challenger)} | {_gain(of)} |"
+        (
+            f"Clicks per request, against {of.against}",
+            *(wording.of_side(of.other), wording.of_side(found.value.challenger), _gain(of)),
+        )
         for of in gains(found)
     ]
     sides = {wording.metric(name): found.comparison[name] for name in SHOWN if name in found.comparison}
     rows += [
-        f"| {name} | {wording.of_side(of.champion)} | {wording.of_side(of.challenger)} | {_difference(of.difference)} |"
+        (name, wording.of_side(of.champion), wording.of_side(of.challenger), _difference(of.difference))
         for name, of in sides.items()
     ]
+    return rows
+
+
+def _table(found: Document) -> str:
+    """The figures, and how well both are calibrated."""
+    rows = [f"| {' | '.join(row)} |" for row in _figures(found)]
     calibrated = [found.calibration[side] for side in SIDES]
     rows.append(f"| Calibration | {' | '.join(wording.level(of.ratio) for of in calibrated)} | |")
     rows.append(f"| Calibration error | {' | '.join(wording.of_side(of.error) for of in calibrated)} | |")

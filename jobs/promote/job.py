@@ -82,6 +82,7 @@ def run(run: Run) -> dict[str, Any]:
         "evidence_sha256": row["evidence_sha256"],
         "bundle_sha256": row["bundle_sha256"],
         "champion_sha256": opponent_sha256(told),
+        "told": core.told(document, judgement),
         "summary": core.summary(document, judgement, url or made.folder / pack.PAGE),
     }
 

@@ -5,6 +5,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,12 +13,13 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.orchestration import operator
-from jobs.orchestration.alert import MOST, alarm, alert, message, send, wanted
+from jobs.orchestration.alert import MOST, alarm, alert, message, overdue, send, wanted
 from jobs.orchestration.operator import StageOperator
+from jobs.orchestration.schedule import standing_orders
 
 pytestmark = pytest.mark.airflow
 
@@ -197,6 +199,7 @@ def test_it_quotes_the_sentence_that_matters(error: object, told: str) -> None:
     assert told in message(failed(error))
 
 
+@settings(deadline=None)  # the first call imports
 @given(st.text(max_size=4_000), st.lists(st.text(max_size=60), max_size=80))
 def test_whatever_an_error_says_slack_is_told_and_nobody_is_called(text: str, figures: list[str]) -> None:
     """Control characters, lone surrogates and markup come with data: `<!channel>` in a name must stay a name."""
@@ -227,12 +230,35 @@ def test_a_step_and_a_question_are_told_with_the_way_to_them(
         {"tell": "m, approved by alice, is at canary-5 (of <900> answers 0 failed)"}, failure, tmp_path, monkeypatch
     )
     monitored({"endpoint": "tidegate"}, failure, tmp_path, monkeypatch)
-    send(lambda: wanted(failure, "Deploy m?", "http://airflow/dags/p/required_actions?map_index=-1&x=1"))
+    why = ["Promote: it earns <more>", "AUC: 0.61 → 0.66 (+0.05)"]
+    send(lambda: wanted(failure, "Deploy m?", why, "http://airflow/dags/p/required_actions?map_index=-1&x=1"))
     step, question = [message["text"] for message in receiver.got]
     assert "m, approved by alice, is at canary-5 (of &lt;900&gt; answers 0 failed)" in step
     assert step.endswith("<http://airflow/log|log>")
-    assert "Deploy m? (2026-01-11)" in question
+    assert question.startswith(
+        ":raised_hand: Deploy m? (2026-01-11)\n• Promote: it earns &lt;more&gt;\n• AUC: 0.61 → 0.66 (+0.05)\n"
+    )
     assert question.endswith("<http://airflow/dags/p/required_actions?map_index=-1&amp;x=1|answer>")
+
+
+def test_a_run_that_waits_for_a_person_is_a_reminder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the way to the question; any other run that is late has the way to itself."""
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://airflow")
+    run = {"dag_id": "promotion", "dag_run_id": "full-2026-01-11", "conf": {"day": "2026-01-11"}, "state": "running"}
+    reminder = overdue({"dag_run": run}, hours=2.5, asks=True)
+    assert "promotion is not done for 2026-01-11, 2.5 h after it was queued: it is running; the question" in reminder
+    assert reminder.endswith("<http://airflow/dags/promotion/runs/full-2026-01-11/required_actions|answer>")
+    late = overdue({"dag_run": run | {"dag_id": "daily_data"}}, hours=6, asks=False)
+    assert late.endswith("it is running\n<http://airflow/dags/daily_data/runs/full-2026-01-11|run>")
+
+
+def test_half_the_time_for_an_answer_is_the_time_of_the_reminder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day by default; never later than the answer that silence is."""
+    asked = {"doc": "# A\n\nB.", "stages": (), "tags": ()}
+    assert standing_orders(**asked, asks=True)["deadline"].interval == timedelta(hours=24)
+    monkeypatch.setenv("TIDEGATE__RELEASE__ANSWER_HOURS", "5")
+    assert standing_orders(**asked, asks=True)["deadline"].interval == timedelta(hours=2.5)
+    assert standing_orders(**asked)["deadline"].interval == timedelta(hours=24)
 
 
 def monitored(report: dict[str, Any], failure: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:

@@ -3,11 +3,11 @@
 from datetime import date, timedelta
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.orchestration.day import resolve
+from jobs.orchestration.day import day_params, resolve
 
 pytestmark = pytest.mark.airflow
 
@@ -32,3 +32,12 @@ def test_no_day_is_refused_for_good(nothing: str | None) -> None:
     """Templates turn a missing value into text."""
     with pytest.raises(AirflowFailException, match="found neither"):
         resolve(nothing, nothing)
+
+
+@pytest.mark.parametrize("text", ["2026-02-31", "0001-01-01", "2126-01-01", "yesterday", "2026-1-1"])
+def test_the_form_refuses_what_is_no_day(text: str) -> None:
+    """Before a run is there, in Airflow's own words and with the form's; a day and none are taken."""
+    for name, param in day_params(since=True).items():
+        with pytest.raises(ParamValidationError, match=rf"(?s)'{text}' (is not a 'date'|does not match).*20YY-MM-DD"):
+            param.resolve(text)
+        assert [param.resolve(good) for good in ("2026-02-28", None)] == ["2026-02-28", None], name

@@ -37,7 +37,7 @@ def test_an_old_prometheus_is_none(
     monkeypatch.setenv("PATH", str(tmp_path))
     found = missing()
     assert (found is None) if why is None else (why in str(found))
-    layout = Layout(tmp_path, "http://a:1", "http://m:2", "http://e:3", "", "http://x:4", "http://p:5")
+    layout = Layout(tmp_path, "http://a:1", "http://m:2", "http://e:3", "http://x:4", "http://p:5")
     urls = layout.watched()
     assert set(urls) - set(layout.urls()) == {"exporter", *(["prometheus"] if why is None else [])}
     names = [component.name for component in watchers(tmp_path / "stack", urls, {})]

@@ -51,6 +51,9 @@ def test_a_better_challenger_is_promoted_and_the_alias_waits_for_a_person(config
     folder = config.bundles / f"{row['candidate_id']}.evidence"
     assert "| Clicks per request, against the champion |" in report["summary"]
     assert str(folder / "evidence.html") in report["summary"]
+    assert len(report["told"]) == 6, "a message has the verdict and five figures"
+    assert report["told"][0].startswith("Promote: ")
+    assert "AUC: " in report["told"][3]
     assert "All 17 rules that can be asked are cleared" in (folder / "evidence.html").read_text()
     assert json.loads((folder / "verdict.json").read_text())["reasons"] == report["reasons"]
     packs = list(config.tracking.artifacts.rglob("evidence/evidence.html"))
