@@ -165,10 +165,11 @@ def test_what_a_worker_refuses_is_refused_in_the_same_words(spark: Any, tmp_path
 
 def test_a_file_that_is_replaced_meanwhile_is_waited_for(spark: Any, tmp_path: Path) -> None:
     """A worker's `NotReady` stays one: the run is tried again, and nobody looks for a bug."""
-    from jobs.asof.spark import refusals
-    from jobs.validate.spark import _read_by_workers, _schema
+    from jobs.asof.spark import read_by_workers, refusals
+    from jobs.validate.spark import _schema
 
-    gone = _read_by_workers(spark, [tmp_path / "part-0.parquet"], raw.parse, _schema("users"))
+    path = str(tmp_path / "part-0.parquet")
+    gone = read_by_workers(spark, [path], lambda path: [raw.parse(Path(path))], _schema("users"))
     with (
         pytest.raises(NotReady, match=rf"^raw file {tmp_path}/part-0\.parquet needs to stay .*: run again$"),
         refusals(),
