@@ -21,6 +21,7 @@ from feast.types import Array, Float32, Float64, Int32, String
 
 from jobs.flow import FEATURES
 from jobs.lake.tables import LAKE, VALUES
+from jobs.places import Place
 
 AVAILABLE_AT = "available_at"
 ONLINE_ONLY = timedelta(0)
@@ -51,7 +52,7 @@ Where a day has no publication Tidegate's own join keeps the one before, as serv
 """
 
 
-def views(lake: Path) -> dict[str, FeatureView]:
+def views(lake: Place) -> dict[str, FeatureView]:
     """Every view by name, over the lake at `lake`."""
 
     def view(name: str, entities: list[Entity], ttl: timedelta, schema: list[Field]) -> FeatureView:
@@ -94,7 +95,7 @@ def fields(table: str) -> list[Field]:
     return [Field(name=name, dtype=TYPES[columns[name].type]) for name in known]
 
 
-def objects(lake: Path) -> list[Entity | FeatureView | FeatureService]:
+def objects(lake: Place) -> list[Entity | FeatureView | FeatureService]:
     """All that is registered."""
     of = views(lake)
     services = {
@@ -113,7 +114,7 @@ def objects(lake: Path) -> list[Entity | FeatureView | FeatureService]:
     ]
 
 
-def version(lake: Path) -> str:
+def version(lake: Place) -> str:
     """Kept with the registered definitions: others, or those of another lake, are registered again."""
     columns = repr([LAKE[name].schema for name in FEATURES]).encode()
     return hashlib.sha256(Path(__file__).read_bytes() + columns + str(lake.absolute()).encode()).hexdigest()[:16]

@@ -26,6 +26,7 @@ from typing import NoReturn
 from jobs import config
 from jobs.errors import EXIT_OK, Refused, UsageError, run_as_command
 from jobs.flow import STAGES
+from jobs.places import Place
 
 BESIDES = {
     **{name: ("deploy", f"jobs.deploy.{name}") for name in ("rollback", "reject", "watch")},
@@ -177,7 +178,7 @@ def _check(settings: config.Config, options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _looked_at(settings: config.Config, options: argparse.Namespace) -> Iterator[Path]:
+def _looked_at(settings: config.Config, options: argparse.Namespace) -> Iterator[Place]:
     """The raw lake that is asked for, that of the settings, or a mapped source's day, laid out for this look alone."""
     if options.raw is not None or settings.source.name != "mapped":
         yield options.raw or settings.lake.raw

@@ -15,8 +15,6 @@ Backtest, endpoint and monitor all load through `load`; a bundle's own sha256 is
 
 import hashlib
 import json
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -28,11 +26,12 @@ from numpy.typing import NDArray
 
 from jobs.errors import Refused
 from jobs.lake.store import midnight
-from jobs.lake.swap import swap
+from jobs.lake.swap import put_folder, swap
+from jobs.places import Place, S3Path
 from models.delays.curve import DelayCurve
 from models.monitoring.profile import Profile
 from models.policies.score import score
-from models.policies.stages import kept
+from models.policies.stages import kept as kept_by
 from models.rankers import load as load_ranker
 from models.rankers.protocol import Columns, Scorer
 from models.retrieval import FirstStage
@@ -57,7 +56,7 @@ class Standby:
     """What of a model answers when its ranker does not: small, and loaded without the rest."""
 
     candidate_id: str
-    path: Path
+    path: Place
     sha256: str
     fallback: Scorer
     policy: PolicySettings
@@ -87,7 +86,7 @@ class Bundle(Standby):
         """
         if self.light is None or np.diff(offsets).max(initial=0) <= self.light.keeps:
             return None
-        return kept(score(self.light.ranker.predict(columns), self.policy), offsets, self.light.keeps)
+        return kept_by(score(self.light.ranker.predict(columns), self.policy), offsets, self.light.keeps)
 
     @property
     def probe(self) -> bytes | None:
@@ -120,7 +119,7 @@ class Bundle(Standby):
 
 
 def write(
-    folder: Path,
+    folder: Place,
     candidate_id: str,
     ranker: Scorer,
     fallback: Scorer,
@@ -156,17 +155,36 @@ def write(
         "lineage": dict(lineage),
         "files": {name: _sha256(content) for name, content in sorted(files.items())},
     }
-    draft = folder / f".{candidate_id}.{uuid.uuid4().hex[:8]}"
-    for name, content in {**files, MANIFEST: json.dumps(manifest, indent=1, sort_keys=True).encode()}.items():
-        path = draft / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    swap(draft, folder / candidate_id)
-    shutil.rmtree(draft, ignore_errors=True)  # what lay there before
+    content = json.dumps(manifest, indent=1, sort_keys=True).encode()
+    put_folder(folder / candidate_id, {**files, MANIFEST: content}, last=MANIFEST)
     return load(folder / candidate_id)
 
 
-def load(path: Path, expected_sha256: str | None = None) -> Bundle:
+def kept(draft: Bundle, folder: Place) -> Place:
+    """Where a bundle of this content lies below `folder` once it is put there.
+
+    On S3 each content has a prefix of its own: nothing that may be serving is ever put over.
+    """
+    final = folder / draft.candidate_id
+    return final / draft.sha256[:16] if isinstance(final, S3Path) else final
+
+
+def keep(draft: Bundle, folder: Place) -> None:
+    """Put a draft where it is `kept`, unless the very same bundle lies there already (it may be serving)."""
+    final = kept(draft, folder)
+    if final.exists():
+        try:
+            load(final, draft.sha256)
+            return
+        except Refused:
+            pass  # another one, which goes with the drafts
+    if isinstance(final, Path) and isinstance(draft.path, Path):
+        swap(draft.path, final)
+    else:
+        put_folder(final, _files(draft.path), last=MANIFEST)
+
+
+def load(path: Place, expected_sha256: str | None = None) -> Bundle:
     """The bundle at `path`; raises `Refused` when any file differs from its manifest, it is not the one expected, or an
     index of its retrieval does not find what its canary knows.
     """
@@ -186,7 +204,7 @@ def load(path: Path, expected_sha256: str | None = None) -> Bundle:
     )
 
 
-def standby(path: Path, expected_sha256: str) -> Standby:
+def standby(path: Place, expected_sha256: str) -> Standby:
     """The part of the bundle at `path` that needs no ranker; every file of it is verified as `load` does."""
     sha256, manifest, files = _verified(path, expected_sha256)
     return Standby(
@@ -199,7 +217,7 @@ def standby(path: Path, expected_sha256: str) -> Standby:
     )
 
 
-def _verified(path: Path, expected_sha256: str | None) -> tuple[str, dict[str, Any], dict[str, bytes]]:
+def _verified(path: Place, expected_sha256: str | None) -> tuple[str, dict[str, Any], dict[str, bytes]]:
     """The bundle's own sha256, its manifest, and its other files' content by name."""
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
@@ -215,9 +233,7 @@ def _verified(path: Path, expected_sha256: str | None) -> tuple[str, dict[str, A
         raise Refused(
             f"bundle {path.name} needs schema_version {SCHEMA_VERSION}; found {manifest.get('schema_version')}"
         )
-    found = {
-        p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file() and p != manifest_path
-    }
+    found = {name: content for name, content in _files(path).items() if name != MANIFEST}
     digests = {name: _sha256(data) for name, data in found.items()}
     if digests != manifest["files"]:
         wrong = sorted(set(digests.items()) ^ set(manifest["files"].items()))
@@ -227,11 +243,18 @@ def _verified(path: Path, expected_sha256: str | None) -> tuple[str, dict[str, A
     return sha256, manifest, found
 
 
+def _files(folder: Place) -> dict[str, bytes]:
+    """The content of every file by its name below the folder."""
+    if isinstance(folder, S3Path):
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*")}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def _part(files: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:
     return {name.removeprefix(prefix + "/"): data for name, data in files.items() if name.startswith(prefix + "/")}
 
 
-def _first_stage(path: Path, files: Mapping[str, bytes]) -> FirstStage:
+def _first_stage(path: Place, files: Mapping[str, bytes]) -> FirstStage:
     try:
         return FirstStage.from_files(files)
     except ValueError as error:

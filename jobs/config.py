@@ -23,6 +23,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 from jobs.errors import Misconfigured
 from jobs.flow import EXPORTED, STAGES, VALIDATED
 from jobs.mapping import TableMapping
+from jobs.places import NO_SCHEME, Folder, Placed
 from models.experiments.assignment import conflicts
 from models.experiments.settings import ExperimentSettings
 from models.settings import (
@@ -78,7 +79,7 @@ class SourceSettings(Settings):
     """Where raw events come from; `parquet` means a team's loggers already write the raw lake."""
 
     name: str = Field("simulated", description="a file of jobs/sources: open-bandit is open_bandit.py")
-    data: Annotated[Path | None, NO_ROW] = Field(
+    data: Annotated[Path | None, NO_SCHEME, NO_ROW] = Field(
         None, description="folder of a real log's files; the simulated world needs none"
     )
     live: Annotated[bool | None, NO_ROW] = Field(
@@ -129,17 +130,21 @@ class ExportSettings(Settings):
 
 
 class LakeSettings(Settings):
-    """Where tables live, and how late they may be. Only local folders are supported so far."""
+    """Where tables live, and how late they may be. A place is a folder of this machine, or `s3://bucket/prefix`."""
 
-    root: Path = Field(ROOT / "var" / "lake", description="Delta tables")
-    raw: Path = Field(ROOT / "var" / "raw", description="raw events, date=YYYY-MM-DD/hour=HH, as loggers write them")
-    results: Path = Field(
+    root: Placed = Field(ROOT / "var" / "lake", description="Delta tables, a folder here or `s3://bucket/prefix`")
+    raw: Placed = Field(
+        ROOT / "var" / "raw",
+        description="raw events, date=YYYY-MM-DD/hour=HH, as loggers write them; a folder here or `s3://bucket/prefix`",
+    )
+    results: Placed = Field(
         default_factory=lambda data: data["root"].parent / "validations",
         description="what the suites found, a JSON file a table and day; beside the Delta tables by default",
     )
-    runs: Path = Field(
-        default_factory=lambda data: data["root"].parent / "runs",
-        description="what became of each stage's last run, as node exporter's textfile collector reads it",
+    runs: Folder = Field(
+        default_factory=lambda data: (data["root"].parent if isinstance(data["root"], Path) else ROOT / "var") / "runs",
+        description="what became of each stage's last run, as node exporter's textfile collector reads it: a folder"
+        " here, beside the Delta tables where those are",
     )
     stale_hours: int | None = Field(
         None, ge=25, description="after its end a day must be published, else an alarm; none: of logs that have ended"
@@ -317,7 +322,7 @@ class FeatureSettings(Settings):
         None, description="publish the newest values to the online store; not set: where `endpoint.url` is"
     )
     online_store: Annotated[Literal["sqlite", "redis"], NO_ROW] = "sqlite"
-    online_path: Annotated[Path, NO_ROW] = Field(
+    online_path: Annotated[Folder, NO_ROW] = Field(
         ROOT / "var" / "online", description="registry, and the SQLite online store"
     )
     redis_url: Annotated[str, NO_ROW] = Field("127.0.0.1:6379", description="host:port of the Redis online store")
@@ -417,7 +422,7 @@ class TrackingSettings(Settings):
         min_length=1,
         description="of MLflow: a server, or a database",
     )
-    artifacts: Path = Field(ROOT / "var" / "mlflow" / "artifacts", description="used when `uri` is a database")
+    artifacts: Folder = Field(ROOT / "var" / "mlflow" / "artifacts", description="used when `uri` is a database")
     experiment: str = Field("tidegate", description="the experiment that runs are logged in")
     model: str = Field("tidegate-ranker", description="the name that candidates are registered under")
 
@@ -501,7 +506,7 @@ class EndpointSettings(Settings):
     name: str = Field("tidegate", description="of the endpoint, and of its row in the ledger")
     region: str = Field("eu-central-1", description="as AWS names them")
     timeout_ms: int = Field(60, ge=1, description="from a request's arrival; then popularity answers")
-    state: Path = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
+    state: Folder = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
     processes: int = Field(1, ge=1, le=64, description="of an instance of a variant; one for each core that is its own")
     most_processes: int = Field(
         4, ge=1, le=64, description="of a variant, however many instances are asked for; never fewer than `processes`"
@@ -700,7 +705,9 @@ class Config(Settings):
     """Every setting of Tidegate; each says, itself or by its group, which rows it can change."""
 
     env: Annotated[Literal["local", "test", "prod"], NO_ROW] = "local"
-    bundles: Annotated[Path, NO_ROW] = Field(ROOT / "var" / "bundles", description="one directory per trained model")
+    bundles: Annotated[Placed, NO_ROW] = Field(
+        ROOT / "var" / "bundles", description="one directory per trained model; a folder here or `s3://bucket/prefix`"
+    )
     source: Annotated[SourceSettings, Changes("ingest")] = SourceSettings()
     lake: Annotated[LakeSettings, NO_ROW] = LakeSettings()
     export: Annotated[ExportSettings, NO_ROW] = ExportSettings()
@@ -826,7 +833,9 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors())
+        # A default that is made of a wrong setting is no second mistake.
+        errors = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in errors)
         raise Misconfigured(f"settings of {path.name} and {PREFIX}* must fit jobs.config.Config; {found}") from error
 
 

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sqlite3
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import Any
 
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady, Refused, TidegateError, causes, of_the_disk, one_line
+from jobs.places import Place, copied
 
 ALIAS, CHALLENGER = "champion", "challenger"
 """Of the registered model: the version that serves, and the newest that was judged and does not."""
@@ -80,7 +82,7 @@ class Dataset:
 
     name: str
     digest: str
-    path: Path
+    path: Place
     version: int
     profile: Mapping[str, float]
 
@@ -118,7 +120,7 @@ def end_training(config: Config, run_id: str, metrics: Mapping[str, float], tags
 def log_ranker(
     config: Config,
     candidate_id: str,
-    bundle: Path,
+    bundle: Place,
     params: Mapping[str, object],
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
@@ -140,7 +142,8 @@ def log_ranker(
             _batch(client, run, metrics, params, curve=curve)
             if data is not None:
                 _log_input(client, run, data)
-            client.log_artifacts(run, str(bundle), "bundle")
+            with tempfile.TemporaryDirectory() as folder:
+                client.log_artifacts(run, str(copied(bundle, Path(folder))), "bundle")
         else:
             _batch(client, run, {}, tags=told)
         # Last: only a finished run is ever found again.

@@ -1,7 +1,8 @@
 """S3, CloudWatch and application autoscaling as moto serves them over HTTP, for unmodified boto3 clients."""
 
+import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +19,11 @@ class Moto:
         self.s3 = self.client("s3")
         self.cloudwatch = self.client("cloudwatch")
         self.autoscaling = self.client("application-autoscaling")
+
+    def bucket(self, name: str) -> dict[str, str]:
+        """A bucket of that name is there; returns the variables by which everybody finds it."""
+        self.s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": KEYS["region_name"]})
+        return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": KEYS["region_name"]}
 
     def client(self, service: str) -> Any:
         return boto3.client(service, endpoint_url=self.url, **KEYS)
@@ -42,11 +48,26 @@ class Moto:
         self.cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="the test says so")
 
 
+def _one_at_a_time(put: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """S3 looks whether an object is there and puts it in one step; moto has threads and two steps."""
+    lock = threading.Lock()
+
+    def locked(self: Any) -> Any:
+        with lock:
+            return put(self)
+
+    return locked
+
+
 @contextmanager
 def serving() -> Iterator[Moto]:
     """A server that knows nothing yet, on a free port of this machine."""
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
+    if not hasattr(S3Response.put_object, "locked"):
+        S3Response.put_object = _one_at_a_time(S3Response.put_object)
+        S3Response.put_object.locked = True
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:

@@ -14,6 +14,7 @@ from urllib.parse import urlparse
 
 import uvicorn
 from starlette.applications import Starlette
+from threadpoolctl import threadpool_limits
 
 from infra.endpoint.arrival import Stamped
 from infra.endpoint.logs import say_in_lines
@@ -61,9 +62,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def one_thread_per_pool() -> None:
-    """Requests are the parallelism: threads below one would fight for the cores. Heard until numpy is loaded."""
+    """Requests are the parallelism: threads below one would fight for the cores. In libraries that are to come, in
+    those that are loaded (an environment is heard while one loads), and in processes that begin from here.
+    """
     for pool in POOLS:
         os.environ.setdefault(pool, "1")
+    threadpool_limits(limits=1)
 
 
 def serve(app: Starlette, listener: socket.socket) -> None:

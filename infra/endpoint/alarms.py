@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from jobs.aws import made
 from jobs.config import EndpointSettings
-from jobs.serving.aws import made
 
 ASK_SECONDS = 1.0
 """Sooner than so nothing new is asked: CloudWatch itself evaluates every ten seconds at most."""

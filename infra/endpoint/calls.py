@@ -60,12 +60,16 @@ CALLS = (
 )
 
 
+DESCRIBED = orjson.dumps(document(CALLS))
+"""Made on import, by one thread: what fields say of themselves is parsed from their source, and the parser of Python
+before 3.11.8 fails where another thread parses too (python/cpython#106905)."""
+
+
 def routes(decider: Decider, variant: Variant, name: str) -> list[Route]:
     """Every call, and the document that describes them."""
-    described = orjson.dumps(document(CALLS))
 
     async def openapi(_request: Request) -> Response:
-        return Response(described, media_type="application/json")
+        return Response(DESCRIBED, media_type="application/json")
 
     calls = [Route(call.path, partial(_called, call, decider, variant, name), methods=["POST"]) for call in CALLS]
     return [*calls, Route(DOCUMENT, openapi, methods=["GET"])]

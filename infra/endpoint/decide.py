@@ -26,7 +26,7 @@ from infra.endpoint.arrival import deadline
 from infra.endpoint.catalogue import Catalogue, objects
 from infra.endpoint.errors import BadRequest
 from infra.endpoint.held import Held
-from infra.endpoint.lane import Lane, Late, Pace
+from infra.endpoint.lane import WOKEN, Lane, Late, Pace
 from infra.endpoint.ranking import halves, ranked, scored
 from infra.endpoint.request import Asked, AskedOnSurface, RankRequest, shown
 from infra.endpoint.retrieve import allowed, candidates
@@ -251,7 +251,10 @@ class Decider:
         deadline -= self._timeout - budget
         taken = variant.lane.take(work, deadline, budget)
         if taken is None:
-            await asyncio.sleep(self._pace.wait(deadline, variant.lane.usual))
+            wait = self._pace.wait(deadline, variant.lane.usual, WOKEN * budget)
+            due = self._clock() + wait
+            await asyncio.sleep(wait)
+            self._pace.woke(due)
             return None, BUSY
         answer = asyncio.wrap_future(taken)
         done, _ = await asyncio.wait([answer], timeout=max(0.0, deadline - self._clock()))

@@ -20,6 +20,12 @@ LONGEST = 1 / 2
 again. With SPARE below 1, so that an idle lane takes whatever has just arrived."""
 
 
+FORGOTTEN = 1 / 32
+"""Of how late answers woke, with each that wakes."""
+WOKEN = 1 / 4
+"""Of the budget: an answer of popularity may wake so late, as a process may answer the platform so late."""
+
+
 class Late(Exception):
     """The work's time was over, or would have been before its end; nothing of it was done."""
 
@@ -90,22 +96,29 @@ class Pace:
 
     Whoever is answered asks again. If a caller that is turned away is told so at once, and asks at once, telling it is
     all that the process does: the fewer are ranked the more are asked. One that waits asks less often. Its answer comes
-    in time, and the ranker has the processor.
+    in time, and the ranker has the processor. What wakes late on a busy machine is sent late: the next ones are due so
+    much sooner, as far as the lateness is more than a busy machine's usual.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._next = float("-inf")
+        self._late = 0.0
 
-    def wait(self, latest: float, gap: float) -> float:
+    def wait(self, latest: float, gap: float, spared: float = float("inf")) -> float:
         """Seconds for the next answer to wait, until `latest` on the clock at most; 0 where that is over.
 
         `gap`: seconds between two that wait their turn: what a ranked one takes, so that popularity, which takes a
-        tenth of that, is no more than a tenth of the work.
+        tenth of that, is no more than a tenth of the work. `spared`: how late an answer may wake.
         """
         now = self._clock()
+        latest -= max(0.0, self._late - spared)
         at = max(now, self._next)
         if at >= latest:
             return max(0.0, latest - now)
         self._next = at + gap
         return at - now
+
+    def woke(self, due: float) -> None:
+        """What was to wake at `due` on the clock is awake: the latest of a few dozen counts, and is forgotten."""
+        self._late = max(self._clock() - due, (1 - FORGOTTEN) * self._late)

@@ -8,9 +8,9 @@ from typing import Protocol
 from urllib.parse import unquote, urlparse
 
 from infra.endpoint.errors import Rejected
+from jobs.aws import client, named, reached
 from jobs.config import EndpointSettings
 from jobs.serving.artifact import unpack
-from jobs.serving.aws import client, named, reached
 
 
 class Source(Protocol):

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -21,7 +22,7 @@ def page(settings: config.Config) -> CollectorRegistry:
     """What a scrape finds."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Pipeline(settings))
-    registry.register(Host([settings.lake.root, settings.endpoint.state]))
+    registry.register(Host([path for path in (settings.lake.root, settings.endpoint.state) if isinstance(path, Path)]))
     return registry
 
 

@@ -4,14 +4,11 @@ Never a Spark range join ("same key and right_time <= left_time, keep the last")
 bucketing by key and an as-of inside each bucket took 10.9 s, the same rows.
 """
 
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.errors import PythonException
 from pyspark.sql import Column, DataFrame, GroupedData, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
@@ -20,6 +17,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from jobs.errors import KINDS
 from jobs.lake.parts import batches
 from jobs.lake.tables import LAKE
+from jobs.places import Place, place
 
 BUCKET = "_bucket"
 RAISED = {f"{kind.__module__}.{kind.__qualname__}: ": kind for kind in KINDS}
@@ -31,30 +29,29 @@ Two = Callable[[pa.Table, pa.Table], pa.Table]
 def read_parts(spark: SparkSession, paths: Sequence[str], table: str, columns: Sequence[str]) -> DataFrame:
     """Columns of a table's part files, all of them nullable. Raises as `jobs.lake.parts.batches`, see `refusals`."""
     schema = pa.schema([(name, LAKE[table].schema.field(name).type) for name in columns])
-    return read_by_workers(spark, paths, partial(batches, table=table, columns=columns), schema)
+    return _by_workers(spark, paths, partial(batches, table=table, columns=columns), schema)
 
 
 def read_by_workers(
-    spark: SparkSession, paths: Sequence[str], read: Callable[[str], Iterable[pa.Table]], schema: pa.Schema
+    spark: SparkSession, paths: Sequence[Place | str], read: Callable[[Place], pa.Table], schema: pa.Schema
 ) -> DataFrame:
-    """The rows of `read` of each path, in Arrow all the way: Spark needs no connector for where they lie."""
+    """What `read` makes of each file, on the workers, as the columns of `schema`."""
+    return _by_workers(spark, paths, lambda path: [read(path)], schema)
+
+
+def _by_workers(
+    spark: SparkSession, paths: Sequence[Place | str], read: Callable[[Place], Iterable[pa.Table]], schema: pa.Schema
+) -> DataFrame:
+    """In Arrow all the way: Spark needs no connector for where the files lie."""
 
     def rows(listed: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in listed:
             for path in batch.column(0).to_pylist():
-                for part in read(path):
+                for part in read(place(path)):
                     yield from fitted(part, schema).to_batches()
 
-    listed = spark.createDataFrame([(path,) for path in paths], "path string")
+    listed = spark.createDataFrame([(str(path),) for path in paths], "path string")
     return listed.mapInArrow(rows, from_arrow_schema(schema))
-
-
-def write_part(rows: pa.Table, path: Path) -> None:
-    """A part file, whole or not at all: a task that Spark runs twice writes the same rows again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    pq.write_table(rows, draft, coerce_timestamps="us")
-    draft.replace(path)
 
 
 def in_buckets(

@@ -6,16 +6,15 @@ so it describes what readers find, on any engine; figures are rounded to what do
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from jobs.assemble.inputs import Inputs
 from jobs.assemble.selection import CALIBRATED
+from jobs.places import Place, footer, parquet
 from models.rankers.features import CATEGORICAL, NUMERIC
 
 SCHEMA_VERSION = 1
@@ -44,7 +43,7 @@ SUMS = (
 
 
 def card(
-    parts: Mapping[str, Sequence[Path]], left_out: pa.Table, given: Inputs, versions: Mapping[str, int]
+    parts: Mapping[str, Sequence[Place]], left_out: pa.Table, given: Inputs, versions: Mapping[str, int]
 ) -> dict[str, Any]:
     """The card of the part files of `examples` and `retrieval_negatives`; `left_out` is `selection.LEFT_OUT`."""
     sums, seen = _summed(_row_groups(parts["examples"]))
@@ -73,7 +72,7 @@ def card(
         # Further copies of an impression id, and impressions known only after the cut.
         "copies_or_unknown_at_cut": given.rows("impressions") - examples - selected,
         "duplicate_items": len(given.identity),
-        "retrieval_negatives": sum(pq.read_metadata(part).num_rows for part in parts["retrieval_negatives"]),
+        "retrieval_negatives": sum(footer(part).num_rows for part in parts["retrieval_negatives"]),
         "settings": given.settings.model_dump(mode="json"),
         "probabilities": CALIBRATED[given.settings.selection.duplicates],
         "versions": dict(versions),
@@ -91,10 +90,10 @@ def counts(card: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-def _row_groups(parts: Iterable[Path]) -> Iterator[pa.Table]:
+def _row_groups(parts: Iterable[Place]) -> Iterator[pa.Table]:
     columns = list(dict.fromkeys((*COUNTED, *FEATURES)))
     for part in parts:
-        file = pq.ParquetFile(part)
+        file = parquet(part)
         for group in range(file.num_row_groups):
             yield file.read_row_group(group, columns).cast(pa.schema([file.schema_arrow.field(c) for c in columns]))
 

@@ -6,7 +6,6 @@ from datetime import date, datetime, timedelta
 from typing import TypeAlias
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.asof.clock import instants, published_at, refuse_early
 from jobs.asof.core import Indices
@@ -16,6 +15,7 @@ from jobs.flow import FEATURES
 from jobs.lake.run import Run
 from jobs.lake.tables import LAKE, TIME
 from jobs.moment.identity import IDENTIFYING, identities
+from jobs.places import footer, parquet
 from models.settings import TaskSettings
 
 Files: TypeAlias = dict[str, list[str]]
@@ -50,7 +50,7 @@ class Inputs:
 
     def rows(self, table: str) -> int:
         """Rows of a table's part files."""
-        return sum(pq.read_metadata(file).num_rows for file in self.files[table])
+        return sum(footer(file).num_rows for file in self.files[table])
 
     def buckets(self, settings: SparkSettings) -> int:
         """Into how many buckets Spark spreads the rows, so that none outgrows a worker."""
@@ -63,7 +63,7 @@ def inputs(run: Run, data: core.Dataset, published: Sequence[date]) -> Inputs:
     files, available = _files(run, data, published)
     files["clicks"] = _click_files(run, data, published) if settings.selection.active_clicks else []
     (users, _), (items, identifying) = _snapshot(run, "user"), _snapshot(run, "item")
-    known = [pq.ParquetFile(file).read(core.ENCODINGS.names).cast(core.ENCODINGS) for file in files["encodings"]]
+    known = [parquet(file).read(core.ENCODINGS.names).cast(core.ENCODINGS) for file in files["encodings"]]
     encodings = pa.concat_tables([core.ENCODINGS.empty_table(), *known])
     identity = identities(identifying, settings.selection)
     publications = instants(available)
@@ -93,7 +93,7 @@ def _available(found: Mapping[str, Sequence[tuple[str, dict[str, str]]]], day: d
     paths = {table: [path for path, of in parts if of["day"] == day.isoformat()] for table, parts in found.items()}
     return {
         table: pa.chunked_array(
-            [chunk for path in mine for chunk in pq.ParquetFile(path).read(["available_at"]).column(0).chunks], TIME
+            [chunk for path in mine for chunk in parquet(path).read(["available_at"]).column(0).chunks], TIME
         )
         for table, mine in paths.items()
     }

@@ -5,11 +5,9 @@ Beside it `retrieval_negatives`, empty unless a setting asks for them. Both comm
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs import memory
 from jobs.assemble import card, core, negatives, selection
@@ -17,6 +15,7 @@ from jobs.assemble.inputs import Inputs, inputs
 from jobs.errors import Refused
 from jobs.lake import lost
 from jobs.lake.run import Run
+from jobs.places import Place, listed, parquet, write_parquet
 
 BYTES_A_ROW = 1_700
 """Of memory that one process takes for an impression of a dataset, its features included."""
@@ -42,7 +41,7 @@ def run(run: Run) -> dict[str, Any]:
     run.say(f"{rows} impressions of {data.days[0]}..{data.days[-1]}: {engine.__name__}")
     folders = {table: _folder(run, table) for table in run.stage.writes}
     left_out = engine(run, given, folders)
-    parts = {table: sorted(folder.glob("*.parquet")) for table, folder in folders.items()}
+    parts = {table: listed(folder, "*.parquet") for table, folder in folders.items()}
     facts = card.card(parts, left_out, given, run.inputs)
     facts["lost_days"] = [day.isoformat() for day in lost.among(run.lineages("impressions", data.days))]
     counts = card.counts(facts)
@@ -56,7 +55,7 @@ def run(run: Run) -> dict[str, Any]:
     return counts
 
 
-def in_one_process(run: Run, given: Inputs, folders: dict[str, Path]) -> pa.Table:
+def in_one_process(run: Run, given: Inputs, folders: dict[str, Place]) -> pa.Table:
     """Write the examples as one part file, by event time, and the negatives; returns `selection.LEFT_OUT`."""
     settings, last_train_day = given.settings, given.last_train_day
     tables = {table: _read(given.files[table], schema) for table, schema in core.SCHEMAS.items()}
@@ -69,7 +68,7 @@ def in_one_process(run: Run, given: Inputs, folders: dict[str, Path]) -> pa.Tabl
         clicked = negatives.clicked(selected, given.publications)
         drawn = negatives.drawn(clicked, tables["item_features"], settings.retrieval)
         unseen = negatives.unseen(drawn, negatives.shown(labelled), given.identity)
-        pq.write_table(unseen, folders["retrieval_negatives"] / "part-0.parquet", coerce_timestamps="us")
+        write_parquet(unseen, folders["retrieval_negatives"] / "part-0.parquet", coerce_timestamps="us")
         run.say(f"{len(unseen)} of {len(drawn)} drawn negatives are unseen")
     del labelled
     items = tables.pop("item_features")
@@ -77,11 +76,11 @@ def in_one_process(run: Run, given: Inputs, folders: dict[str, Path]) -> pa.Tabl
     rows = core.with_attributes(core.with_sources(rows, items, given.publications), given.users, "user")
     examples = core.examples(rows, tables.pop("user_features"), given.encodings, given.publications, given.tasks)
     run.say("features have met their impressions")
-    pq.write_table(examples, folders["examples"] / "part-0.parquet", coerce_timestamps="us")
+    write_parquet(examples, folders["examples"] / "part-0.parquet", coerce_timestamps="us")
     return left_out
 
 
-def on_spark(run: Run, given: Inputs, folders: dict[str, Path]) -> pa.Table:
+def on_spark(run: Run, given: Inputs, folders: dict[str, Place]) -> pa.Table:
     """The same rows, by Spark."""
     from jobs.assemble.spark import write_dataset
     from jobs.spark import session
@@ -91,12 +90,12 @@ def on_spark(run: Run, given: Inputs, folders: dict[str, Path]) -> pa.Table:
         return write_dataset(spark, given, given.buckets(run.config.spark), folders)
 
 
-def _folder(run: Run, table: str) -> Path:
+def _folder(run: Run, table: str) -> Place:
     folder = run.staging(table) / f"day={run.day}" / f"mode={run.mode}"
     folder.mkdir(parents=True)
     return folder
 
 
 def _read(files: list[str], schema: pa.Schema) -> pa.Table:
-    parts = (pq.ParquetFile(file).read(schema.names).select(schema.names).cast(schema) for file in files)
+    parts = (parquet(file).read(schema.names).select(schema.names).cast(schema) for file in files)
     return pa.concat_tables([schema.empty_table(), *parts])

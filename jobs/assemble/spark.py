@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
@@ -15,6 +14,7 @@ from jobs.assemble.inputs import Inputs
 from jobs.lake.tables import LAKE
 from jobs.parcels.core import Keys
 from jobs.parcels.spark import Rows, Steps
+from jobs.places import Place
 from models.settings import TaskSettings
 
 BY_IMPRESSION: Keys = ("impression_id",)
@@ -25,7 +25,7 @@ BY_USER: Keys = ("user_id", "impression_id")
 """Unknown users have no history and no features to meet: likewise."""
 
 
-def write_dataset(spark: SparkSession, given: Inputs, buckets: int, folders: Mapping[str, Path]) -> pa.Table:
+def write_dataset(spark: SparkSession, given: Inputs, buckets: int, folders: Mapping[str, Place]) -> pa.Table:
     """Write examples and negatives as part files into their folders; returns `selection.LEFT_OUT`.
 
     Each part file of the examples holds one bucket of users, by event time.
@@ -61,7 +61,7 @@ def _selected(steps: Steps, labelled: Rows, given: Inputs) -> tuple[Rows, pa.Tab
     return steps.each(thinned, selection.kept, core.SELECTED, BY_ITEM), left_out
 
 
-def _write_negatives(steps: Steps, selected: Rows, labelled: Rows, given: Inputs, folder: Path) -> None:
+def _write_negatives(steps: Steps, selected: Rows, labelled: Rows, given: Inputs, folder: Place) -> None:
     """`negatives.drawn` day by day, then `negatives.unseen` by user."""
     rule = partial(negatives.clicked, publications=given.publications)
     clicks = steps.each(selected, rule, negatives.CLICKED, ("available_at",))
@@ -73,7 +73,7 @@ def _write_negatives(steps: Steps, selected: Rows, labelled: Rows, given: Inputs
     steps.write([drawn, shown], unseen, negatives.NEGATIVES, folder)
 
 
-def _write_examples(steps: Steps, selected: Rows, given: Inputs, folder: Path) -> None:
+def _write_examples(steps: Steps, selected: Rows, given: Inputs, folder: Place) -> None:
     """The point-in-time joins."""
     features = steps.read(given.files["item_features"], core.ITEM_FEATURES, BY_ITEM)
     items, users = steps.send(given.items, BY_ITEM), steps.send(given.users, ("user_id",))

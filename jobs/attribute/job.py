@@ -4,12 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from jobs import memory
 from jobs.attribute import core
@@ -17,6 +15,7 @@ from jobs.config import AttributionSettings
 from jobs.lake.parts import read_part
 from jobs.lake.run import Run
 from jobs.lake.tables import LAKE
+from jobs.places import Place, footer, listed, parquet, write_parquet
 from models.settings import whole_days
 
 REPORTED = ("impressions", "clicked", "converted", "attributed", "unattributed", "duplicates", "late")
@@ -53,7 +52,7 @@ def run(run: Run) -> dict[str, Any]:
     published = run.published_days("labels")
     totals, republished = Counter[str](), []
     for day in days:
-        files = sorted((staging / f"day={day}").glob("*.parquet"))
+        files = listed(staging / f"day={day}", "*.parquet")
         rows = _rows(files)
         if (
             day not in run.days
@@ -74,7 +73,7 @@ def run(run: Run) -> dict[str, Any]:
     return {**{name: totals[name] for name in REPORTED}, "republished": republished}
 
 
-def in_one_process(run: Run, parts: Mapping[str, Parts], days: list[date], folder: Path) -> pa.Table:
+def in_one_process(run: Run, parts: Mapping[str, Parts], days: list[date], folder: Place) -> pa.Table:
     """Write each day's labels below `folder`; returns `core.COUNTED`."""
     events = {
         table: pa.concat_tables(
@@ -90,12 +89,11 @@ def in_one_process(run: Run, parts: Mapping[str, Parts], days: list[date], folde
     shown_on = labels.column("event_time").cast(pa.date32())
     for day in days:
         path = folder / f"day={day}" / "part-0.parquet"
-        path.parent.mkdir()
-        pq.write_table(labels.filter(pc.equal(shown_on, day)), path, coerce_timestamps="us")
+        write_parquet(labels.filter(pc.equal(shown_on, day)), path, coerce_timestamps="us")
     return core.counted(earned)
 
 
-def on_spark(run: Run, parts: Mapping[str, Parts], days: list[date], folder: Path) -> pa.Table:
+def on_spark(run: Run, parts: Mapping[str, Parts], days: list[date], folder: Place) -> pa.Table:
     """The same rows, by Spark."""
     from jobs.attribute.spark import write_labels
     from jobs.spark import session
@@ -176,12 +174,10 @@ def _parts(run: Run, table: str, anonymous: bool = True) -> Parts:
     return found
 
 
-def _rows(files: list[Path]) -> pa.Table:
+def _rows(files: list[Place]) -> pa.Table:
     """One day's labels as they were just computed, in the core's order."""
     schema = LAKE["labels"].schema
-    return _in_order(
-        pa.concat_tables([schema.empty_table(), *(pq.ParquetFile(file).read().cast(schema) for file in files)])
-    )
+    return _in_order(pa.concat_tables([schema.empty_table(), *(parquet(file).read().cast(schema) for file in files)]))
 
 
 def _in_order(labels: pa.Table) -> pa.Table:
@@ -212,7 +208,7 @@ def _copies(parts: Mapping[str, Parts], day: date, counts: Mapping[str, int]) ->
 
 def _has_nulls(file: str, name: str) -> bool:
     """Whether a column of a part file may hold a null; yes, where the file does not say."""
-    metadata = pq.read_metadata(file)
+    metadata = footer(file)
     groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
     columns = [group.column(n) for group in groups for n in range(group.num_columns)]
     told = [column.statistics for column in columns if column.path_in_schema == name]
@@ -220,4 +216,4 @@ def _has_nulls(file: str, name: str) -> bool:
 
 
 def _row_count(files: Iterable[str]) -> int:
-    return sum(pq.read_metadata(file).num_rows for file in files)
+    return sum(footer(file).num_rows for file in files)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,11 +19,11 @@ from jobs.asof.spark import (
     in_shared_buckets,
     read_parts,
     refusals,
-    write_part,
 )
 from jobs.attribute import core
 from jobs.config import AttributionSettings
 from jobs.lake.tables import LAKE
+from jobs.places import Place, write_parquet
 
 WRITTEN = pa.schema([("labels", pa.int64())])
 BROADCAST_ROWS = 200_000
@@ -39,7 +38,7 @@ def write_labels(
     settings: AttributionSettings,
     outcomes: core.Outcomes,
     buckets: int,
-    folder: Path,
+    folder: Place,
 ) -> pa.Table:
     """Write the labels of `days` as `folder/day=…/part-….parquet`, a file a bucket, each in the core's order.
 
@@ -71,7 +70,7 @@ def _written(
     settings: AttributionSettings,
     outcomes: core.Outcomes,
     days: list[str],
-    folder: Path,
+    folder: Place,
     bucket: tuple[pa.Scalar, ...],
     impressions: pa.Table,
     earned: pa.Table,
@@ -83,7 +82,8 @@ def _written(
     for day in days:
         rows = labels.filter(pc.equal(shown_on, day))
         if len(rows):
-            write_part(rows, folder / f"day={day}" / f"part-{bucket[0].as_py():05d}.parquet")
+            path = folder / f"day={day}" / f"part-{bucket[0].as_py():05d}.parquet"
+            write_parquet(rows, path, coerce_timestamps="us")
     return pa.table([[len(labels)]], schema=WRITTEN)
 
 

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 from jobs import bundle
@@ -19,6 +18,7 @@ from jobs.deployments import ledger
 from jobs.deployments.release import PROMOTE
 from jobs.evidence.document import SCHEMA_VERSION
 from jobs.lake.run import Run
+from jobs.places import place
 from models.rankers import BASELINE
 
 Row = dict[str, Any]
@@ -99,7 +99,7 @@ def _candidates(run: Run, day: date) -> dict[str, Row]:
 
 
 def _trial(run: Run, trained: date, row: Mapping[str, Any], baseline: Mapping[str, Any]) -> Trial:
-    challenger = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
+    challenger = bundle.load(place(row["bundle"]), row["bundle_sha256"])
     champion, deployed = _champion(run, challenger, baseline)
     return Trial(trained, challenger, row["run_id"], champion, deployed)
 
@@ -110,4 +110,4 @@ def _champion(run: Run, challenger: Bundle, baseline: Mapping[str, Any]) -> tupl
         run, run.config.endpoint.name, where=lambda row: bool(row["bundle_sha256"] != challenger.sha256)
     )
     found = baseline if row is None else row
-    return bundle.load(Path(found["bundle"]), found["bundle_sha256"]), row is not None
+    return bundle.load(place(found["bundle"]), found["bundle_sha256"]), row is not None

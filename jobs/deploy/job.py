@@ -13,7 +13,6 @@ longer is what the ledger says.
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from jobs import bundle, tracking
@@ -24,6 +23,7 @@ from jobs.deployments.ledger import APPROVED, LIVE, REFUSED, ROLLED_BACK, Row, m
 from jobs.deployments.release import Release
 from jobs.errors import Refused, TidegateError
 from jobs.lake.run import Run
+from jobs.places import place
 from jobs.serving.sagemaker import Endpoint
 
 
@@ -112,7 +112,7 @@ def _allowed(run: Run, endpoint: Endpoint, steps: Sequence[Row]) -> Release:
     """The release that verdict, person, ledger and endpoint allow; raises `Refused` with what does not fit."""
     evidence = run.read("evidence", where=run.partition).to_pylist()
     wanted = release.approved(ledger.decision(run, run.partition), evidence, run.approval)
-    bundle.load(Path(wanted.bundle), wanted.bundle_sha256)
+    bundle.load(place(wanted.bundle), wanted.bundle_sha256)
     run.say(f"{wanted.candidate_id} is the bundle that was judged, approved by {wanted.by}")
     champion = ledger.last_live(steps)
     if wanted.is_of(champion):

@@ -6,7 +6,6 @@ rules are `jobs.deploy.rules`. Safe to repeat, and to kill anywhere.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from jobs import bundle
@@ -20,10 +19,11 @@ from jobs.deployments.steps import Found, Report
 from jobs.errors import NotReady, Refused
 from jobs.lake.run import Run, now
 from jobs.moment.replay import replayed
+from jobs.places import S3Path, place
 from jobs.serving import answered, clicks
 from jobs.serving.capture import CAPTURE, SHADOWS
 from jobs.serving.captured import Said
-from jobs.serving.files import Files, files
+from jobs.serving.files import Files, RawLake, files
 from jobs.serving.sagemaker import Endpoint
 
 
@@ -92,6 +92,8 @@ def _judged(run: Run, history: Sequence[Row], row: Row) -> tuple[Rules, Sequence
 
 def click_log(config: Config) -> Files:
     """Where impressions and clicks come by the hour; a loggers' bucket may be sooner than what `ingest` reads."""
+    if config.release.click_log is None and isinstance(config.lake.raw, S3Path):
+        return RawLake(config.lake.raw)
     return files(config.release.click_log or str(config.lake.raw), config.endpoint)
 
 
@@ -104,7 +106,7 @@ def _served_as_judged(run: Run, row: Row, said: Sequence[Said], rules: Rules) ->
     newest = said[-settings.replay_answers :] if settings.replay_answers else ()
     if not newest:
         return rules.found, rules.why
-    judged = bundle.load(Path(row["bundle"]), row["bundle_sha256"])
+    judged = bundle.load(place(row["bundle"]), row["bundle_sha256"])
     again = replayed(run, judged, newest, settings.max_replay_difference)
     if again.share > settings.max_replay_share:
         return Found.FAILED, f"it must serve what was judged; {again.why}; {rules.why}"

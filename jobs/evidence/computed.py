@@ -4,7 +4,6 @@
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -35,6 +34,7 @@ from jobs.lake.run import Run, code_version
 from jobs.moment.columns import strings
 from jobs.moment.identity import IDENTIFYING, IDENTITY, identities
 from jobs.outcomes import closes_on
+from jobs.places import place
 from jobs.sources.world.truth import true_probabilities
 from models.evaluation.choices import SIDES
 from models.evaluation.comparison import compare
@@ -157,7 +157,7 @@ def _parity(run: Run, test: pa.Table, rows: Scored, trained: str, at_once: int) 
     if not chosen:
         return Refusal("a warm start is held against the newest full training; found none")
     newest = max(chosen, key=lambda row: str(row["day"]))
-    full = bundle.load(Path(newest["bundle"]), newest["bundle_sha256"])
+    full = bundle.load(place(newest["bundle"]), newest["bundle_sha256"])
     expected, warm = as_shown(with_known_click(test), full, at_once), rows.as_shown["challenger"]
     found = compare(rows.clicked, expected, warm, rows.requests, rows.users, run.config.gate, metrics=["log_loss"])
     return found["log_loss"]["difference"]

@@ -8,10 +8,8 @@ A stage publishes its table first and puts the pack there after it: whatever fai
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -20,7 +18,8 @@ from jobs.errors import Refused
 from jobs.evidence import page
 from jobs.evidence.document import SCHEMA_VERSION, Document, Judgement, Matured, Part
 from jobs.lake.run import Run
-from jobs.lake.swap import swap
+from jobs.lake.swap import put_folder
+from jobs.places import Place
 
 DOCUMENT, PAGE, VERDICT, MATURED = "evidence.json", "evidence.html", "verdict.json", "matured.json"
 Told = TypeVar("Told", Judgement, Matured)
@@ -30,9 +29,8 @@ Told = TypeVar("Told", Judgement, Matured)
 class Pack:
     """The files of one document, by name; nothing is on disk before `put`."""
 
-    folder: Path
+    folder: Place
     files: Mapping[str, str]
-    draft: Path
     logged_in: str = ""
     """The folder of the MLflow run's evidence they go to, "" or one with a slash at its end."""
 
@@ -42,12 +40,11 @@ class Pack:
         return {self.logged_in + name: content for name, content in self.files.items()}
 
     def put(self) -> None:
-        """The folder is replaced as one: readers see the old pack or this one, whole."""
-        self.draft.mkdir(parents=True)
-        for name, content in self.files.items():
-            (self.draft / name).write_text(content)
-        swap(self.draft, self.folder)
-        shutil.rmtree(self.draft, ignore_errors=True)  # what lay there before
+        """The folder is replaced as one: readers see the old pack or this one, whole.
+
+        On S3 file by file, the document last; whoever finds a verdict beside another document takes no notice of it.
+        """
+        put_folder(self.folder, {name: content.encode() for name, content in self.files.items()}, last=DOCUMENT)
 
 
 def of(run: Run, document: Document, judgement: Judgement | None = None, matured: Matured | None = None) -> Pack:
@@ -65,7 +62,7 @@ def of(run: Run, document: Document, judgement: Judgement | None = None, matured
     # Of what is stored, so that whoever reads the document back makes the same page: order of keys included.
     files[PAGE] = page.html(Document.model_validate_json(text(document)), verdict, again)
     logged_in = "" if document.day == challenger.day else f"{document.day}/"
-    return Pack(folder, files, folder.with_name(f".{folder.name}.{run.run_id}"), logged_in)
+    return Pack(folder, files, logged_in)
 
 
 def judgement(run: Run, row: Mapping[str, Any]) -> Judgement | None:
@@ -101,11 +98,11 @@ def text(document: Document) -> str:
     return json.dumps(document.model_dump(mode="json"), sort_keys=True, allow_nan=False)
 
 
-def _folder(run: Run, candidate_id: str, day: str, trained: str) -> Path:
+def _folder(run: Run, candidate_id: str, day: str, trained: str) -> Place:
     return run.config.bundles / (f"{candidate_id}.evidence" if day == trained else f"{candidate_id}.{day}.evidence")
 
 
-def _beside(path: Path, kind: type[Told], evidence_sha256: str) -> Told | None:
+def _beside(path: Place, kind: type[Told], evidence_sha256: str) -> Told | None:
     """What a file says of this very document; of another it says nothing."""
     tree = json.loads(path.read_text()) if path.is_file() else {}
     return kind.model_validate(tree) if tree.get("evidence_sha256") == evidence_sha256 else None

@@ -5,7 +5,6 @@ said of exposures it reads from the local data capture; where there is none, arm
 """
 
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from jobs.lake.swap import write_whole
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import numbers
 from jobs.outcomes import closes_on, immature_note, told_by, with_clicks
+from jobs.places import Place
 from jobs.serving import answered, captured
 from jobs.serving.served import served_by
 from models.experiments.assignment import Experiment
@@ -48,7 +48,7 @@ def run(run: Run) -> dict[str, Any]:
     return {"served_requests": served, "experiments": read, "funnel": str(_funnel(run))}
 
 
-def _funnel(run: Run) -> Path:
+def _funnel(run: Run) -> Place:
     """Write the page over all candidates with evidence up to the day, whole or not at all; returns where it lies."""
     steps = [row for row in run.read("deployments").to_pylist() if row["at"] < midnight(run.day + timedelta(days=1))]
     readouts = run.read("readouts", _past(run, "readouts")).to_pylist()

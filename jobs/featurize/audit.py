@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from math import floor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from jobs.config import FeatureSettings
 from jobs.errors import Refused
 from jobs.lake.parts import scanned
 from jobs.lake.store import midnight
+from jobs.places import Place
 from models.features import LAST_ITEMS, Of, declared, rule_of
 from models.settings import OutcomeSettings
 
@@ -59,7 +59,7 @@ class Audit:
     settings: FeatureSettings
     outcomes: Mapping[str, OutcomeSettings] = field(default_factory=dict)
 
-    def refuse_leaks(self, day: date, tables: Mapping[str, pa.Table | Sequence[Path]]) -> None:
+    def refuse_leaks(self, day: date, tables: Mapping[str, pa.Table | Sequence[Place]]) -> None:
         """Raise `Refused` where a sampled row of `day` is not what was known at the midnight that ends it.
 
         Or where it counts as known from another moment than promised.
@@ -279,6 +279,6 @@ def _one_of(key: str, ids: Sequence[str]) -> pc.Expression:
     return pc.field(key).isin(pa.array(ids, pa.string()))
 
 
-def _dataset(data: pa.Table | Sequence[Path | str], name: str) -> ds.Dataset:
+def _dataset(data: pa.Table | Sequence[Place | str], name: str) -> ds.Dataset:
     """A table of the lake as a table or part files; no files are no rows."""
     return ds.dataset(data) if isinstance(data, pa.Table) else scanned(data, name)

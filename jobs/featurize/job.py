@@ -8,11 +8,9 @@ it is `NotReady`. A day that comes online later than `features.available_after_h
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs import memory
 from jobs.asof.clock import late_minutes
@@ -25,13 +23,14 @@ from jobs.featurize.items import ItemCounts, item_features, overall
 from jobs.flow import FEATURES
 from jobs.lake.run import Run, now
 from jobs.moment.known import feature_days
+from jobs.places import Place, footer
 
 COUNTED = ("impressions", "clicks", "purchases")
 ROWS_PER_BUCKET = 500_000
 """So many events of users in one call on Spark: a few hundred MB in one Python worker, however long the window."""
 BYTES_A_ROW = 250
 """Of memory that one process takes for an event it reads."""
-Data: TypeAlias = "pa.Table | Sequence[Path]"
+Data: TypeAlias = "pa.Table | Sequence[Place]"
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def run(run: Run) -> dict[str, Any]:
     snapshots = _item_snapshots(run, window)
     listed = [snapshots[max(d for d in snapshots if d <= day)] for day in run.days]
     history = in_order(category_history(list(snapshots.items())))
-    events = sum(pq.read_metadata(path).num_rows for paths in files.values() for path in paths)
+    events = sum(footer(path).num_rows for paths in files.values() for path in paths)
     distributed = run.config.spark.distributes(events, BYTES_A_ROW, memory.at_hand())
     engine = on_spark if distributed else in_one_process
     run.say(f"{events} events in {sum(map(len, files.values()))} files, {len(listed[-1])} items: {engine.__name__}")
@@ -114,7 +113,7 @@ def on_spark(run: Run, files: dict[str, list[str]], history: pa.Table, window: W
     from jobs.spark import session
 
     folder = run.staging("user_features")
-    rows = sum(pq.read_metadata(path).num_rows for table in files for path in files[table])
+    rows = sum(footer(path).num_rows for table in files for path in files[table])
     buckets = run.config.spark.buckets(rows, ROWS_PER_BUCKET)
     with session(run.config.spark, "featurize") as spark:
         items = distributed.item_counts(spark, files, window)

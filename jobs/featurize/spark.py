@@ -7,19 +7,19 @@ staging folder and hands back their paths, so that the wide rows never travel th
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as fn
 
-from jobs.asof.spark import by_bucket, read_parts, refusals, write_part
+from jobs.asof.spark import by_bucket, read_parts, refusals
 from jobs.featurize.categories import NO_SLOT
 from jobs.featurize.core import DAY_US, FEEDBACK, HOUR_US, PARTS, Window, day_number
 from jobs.featurize.encodings import CLICK_DAY, KEYS
 from jobs.featurize.events import FED, UserEvents
 from jobs.featurize.items import ItemCounts, Overall
 from jobs.featurize.users import user_features
+from jobs.places import Place, place, write_parquet
 
 Writer = Callable[[tuple[pa.Scalar, ...], pa.Table], pa.Table]
 
@@ -29,7 +29,7 @@ class Part:
     """One published-to-be part file."""
 
     day: date
-    path: Path
+    path: Place
     rows: int
 
 
@@ -88,7 +88,7 @@ def user_parts(
     history: pa.Table,
     prior: Overall,
     window: Window,
-    folder: Path,
+    folder: Place,
     buckets: int,
 ) -> list[Part]:
     """Writes `day=…/part-<bucket>.parquet` below `folder`, `buckets` of them per day at most, sorted by user inside."""
@@ -121,7 +121,7 @@ def user_parts(
     write = _writer(folder, prior, window)
     grouped = by_bucket(events, fn.pmod(fn.crc32("user_id"), fn.lit(buckets)), buckets)
     found = grouped.applyInArrow(write, "day string, path string, rows long").collect()
-    parts = [Part(date.fromisoformat(row["day"]), Path(row["path"]), int(row["rows"])) for row in found]
+    parts = [Part(date.fromisoformat(row["day"]), place(row["path"]), int(row["rows"])) for row in found]
     return sorted(parts, key=lambda part: part.path.as_posix())
 
 
@@ -154,7 +154,7 @@ def _known(spark: SparkSession, table: str, paths: Sequence[str], window: Window
     )
 
 
-def _writer(folder: Path, prior: Overall, window: Window) -> Writer:
+def _writer(folder: Place, prior: Overall, window: Window) -> Writer:
     """What runs on a worker for one user bucket."""
 
     def write(key: tuple[pa.Scalar, ...], events: pa.Table) -> pa.Table:
@@ -164,7 +164,8 @@ def _writer(folder: Path, prior: Overall, window: Window) -> Writer:
             if not len(table):
                 continue
             path = folder / f"day={day.isoformat()}" / f"part-{key[0].as_py():05d}.parquet"
-            write_part(table, path)
+            # A task that Spark runs twice writes the same rows; the file is whole either way.
+            write_parquet(table, path, coerce_timestamps="us")
             for name, value in (("day", day.isoformat()), ("path", str(path)), ("rows", len(table))):
                 found[name].append(value)
         return pa.table(found, schema=pa.schema([("day", pa.string()), ("path", pa.string()), ("rows", pa.int64())]))

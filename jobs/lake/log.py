@@ -7,7 +7,7 @@ Source of the protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.m
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,34 +16,58 @@ import deltalake
 import pyarrow as pa
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from jobs.errors import Refused, TidegateError, of_the_disk, one_line
+from jobs.errors import Misconfigured, NotReady, Refused, TidegateError, of_the_disk, one_line
+from jobs.places import Place, S3Path, storage_options
 
 FOLDER = "_delta_log"
 MAPPING = "delta.columnMapping.mode"
 Actions = list[dict[str, Any]]
+ENTRY = "{:020}.json"
+CLOSED = ("403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "NoSuchBucket")
+"""What delta-rs says of a bucket that another try does not change."""
 File = tuple[str, dict[str, str]]
 """The absolute path of a part file, and the values of its partition columns."""
 
 
-def opened(root: Path, table: str, version: int | None = None) -> deltalake.DeltaTable | None:
+def opened(root: Place, table: str, version: int | None = None) -> deltalake.DeltaTable | None:
     """The table below `root` at a version (the newest by default); None where there is none yet.
 
     Raises `Refused` where the log cannot be read, or only with a loss: an entry without content, which a power cut
     leaves behind, would be skipped and its rows with it.
     """
     log = root / table / FOLDER
-    if not log.is_dir():
-        return None
-    hollow = [entry.name for entry in os.scandir(log) if entry.name.endswith(".json") and _is_hollow(entry)]
-    if hollow:
-        raise Refused(f"table {table} needs a readable log; found nothing in {log}/{min(hollow)}")
+    if isinstance(log, Path):
+        if not log.is_dir():
+            return None
+        hollow = [entry.name for entry in os.scandir(log) if entry.name.endswith(".json") and _is_hollow(entry)]
+        if hollow:
+            raise Refused(f"table {table} needs a readable log; found nothing in {log}/{min(hollow)}")
     try:
-        return deltalake.DeltaTable(str(root / table), version=version)
+        return deltalake.DeltaTable(str(root / table), version=version, storage_options=options(root))
     except TableNotFoundError:
         return None
-    except DeltaError as error:
+    except (DeltaError, OSError) as error:
         at = "" if version is None else f" at version {version}"
         raise blamed(f"table {table} needs a readable log{at} in {log}", error) from error
+
+
+def move_on(delta: deltalake.DeltaTable, table: str) -> None:
+    """Bring an open table to its newest version; raises as `opened` does."""
+    try:
+        delta.update_incremental()
+    except (DeltaError, OSError) as error:
+        raise blamed(f"table {table} needs a readable log", error) from error
+
+
+def options(root: Place) -> dict[str, str] | None:
+    """What delta-rs needs to know of a place."""
+    return None if isinstance(root, Path) else storage_options()
+
+
+def newest(folder: S3Path, known: int) -> int:
+    """The newest version of a table on S3, no older than one that is known, in one request."""
+    names = (path.stem for path in (folder / FOLDER).after(ENTRY.format(known)) if path.suffix == ".json")
+    return max((int(name) for name in names if name.isdigit()), default=known)
 
 
 def _is_hollow(entry: "os.DirEntry[str]") -> bool:
@@ -53,21 +77,23 @@ def _is_hollow(entry: "os.DirEntry[str]") -> bool:
         return False  # another engine is cleaning the log up
 
 
-def entries(root: Path, table: str, newest: int, base: int) -> Iterator[Actions]:
+def entries(newest: int, base: int, read: Callable[[int], Actions]) -> Iterator[Actions]:
     """The actions of each entry after version `base`, newest first: what is asked for is mostly recent.
 
-    Ends early where another engine has cleaned the log up. Raises `Refused` naming an entry that cannot be read.
+    Ends early where the log has been cleaned up. `read` raises as `actions` does, of a version's entry.
     """
     for version in range(newest, base, -1):
-        path = root / table / FOLDER / f"{version:020}.json"
         try:
-            yield actions(path, table)
+            yield read(version)
         except FileNotFoundError:
             return
 
 
-def actions(path: Path, table: str) -> Actions:
-    """What one entry of the log does; raises `Refused` naming it where it cannot be read."""
+def actions(path: Place, table: str) -> Actions:
+    """What one entry of the log does; raises `Refused` naming it where it cannot be read.
+
+    Raises FileNotFoundError where there is none.
+    """
     try:
         found = [json.loads(line) for line in path.read_text().splitlines() if line]
     except (ValueError, IsADirectoryError) as error:
@@ -83,7 +109,7 @@ def info(actions: Actions) -> dict[str, Any]:
     return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
 
 
-def files(delta: deltalake.DeltaTable, root: Path, table: str) -> list[File]:
+def files(delta: deltalake.DeltaTable, root: Place, table: str) -> list[File]:
     """The part files of a version, sorted by partition.
 
     Raises `Refused` where the table's columns have other names in its files than in its schema.
@@ -98,19 +124,22 @@ def files(delta: deltalake.DeltaTable, root: Path, table: str) -> list[File]:
     return sorted(found, key=lambda add: (sorted(add[1].items()), add[0]))
 
 
-def refuse_unreadable(delta: deltalake.DeltaTable, table: str, found: list[File]) -> None:
+def refuse_unreadable(delta: deltalake.DeltaTable, root: Place, table: str, found: list[File]) -> None:
     """Raises `Refused` naming a part file that is gone, or that holds rows somebody deleted by a deletion vector.
 
-    Such a vector lies beside the file: pyarrow and Spark, which read the files, would give the rows back.
+    Such a vector lies beside the file: pyarrow and Spark, which read the files, would give the rows back. On S3 nobody
+    asks for each file whether it is there: whoever reads it is told.
     """
     paths = [path for path, _ in found]
-    gone = next((path for path in paths if not os.path.exists(path)), None)
+    here = paths if isinstance(root, Path) else []
+    gone = next((path for path in here if not os.path.exists(path)), None)
     if gone is not None:
         raise Refused(f"table {table} needs the part file {gone}, which its log names; found no such file")
     if "deletionVectors" not in (delta.protocol().reader_features or ()):
         return
     vectors = pa.table(delta.deletion_vectors()).column("filepath").to_pylist()
-    marked = {unquote(urlsplit(uri).path) for uri in vectors} & set(paths)
+    # A folder's files are URIs of their own there.
+    marked = {unquote(urlsplit(uri).path if isinstance(root, Path) else uri) for uri in vectors} & set(paths)
     if marked:
         raise Refused(
             f"table {table} needs part files without deletion vectors: its readers would give the deleted rows back; "
@@ -120,4 +149,8 @@ def refuse_unreadable(delta: deltalake.DeltaTable, table: str, found: list[File]
 
 def blamed(needs: str, error: Exception) -> TidegateError:
     """What an error of a library comes to: a trouble of the disk, which may pass, else `Refused` in its own words."""
+    said = str(error)
+    if "Generic S3 error" in said or "error sending request" in said:
+        kind = Misconfigured if any(word in said for word in CLOSED) else NotReady
+        return kind(f"{needs}, which S3 must give; found: {one_line(error, 300)}")
     return of_the_disk(error) or Refused(f"{needs}; found: {one_line(error, 300) or type(error).__name__}")

@@ -5,28 +5,27 @@ with strings nor filters.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from jobs.lake.log import blamed
 from jobs.lake.tables import LAKE
+from jobs.places import Place, dataset, footer, parquet
 
 BATCH_ROWS = 1 << 14
 """Rows decoded together where they are not wanted all at once."""
 
 
-def read_part(path: Path | str, table: str, columns: Sequence[str], rows: pc.Expression | None = None) -> pa.Table:
+def read_part(path: Place | str, table: str, columns: Sequence[str], rows: pc.Expression | None = None) -> pa.Table:
     """Columns of a part file in the contract's types; of `rows` alone, where an expression of these columns is given.
 
     Raises `Refused` naming the file where it is no Parquet, lacks a column, or holds other values than the contract's.
     """
     schema = pa.schema([LAKE[table].schema.field(name) for name in columns])
     try:
-        file = pq.ParquetFile(path)
+        file = parquet(path)
         if rows is None:
             return file.read(columns=list(columns)).select(columns).cast(schema)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
@@ -35,30 +34,30 @@ def read_part(path: Path | str, table: str, columns: Sequence[str], rows: pc.Exp
     return pa.concat_tables(kept) if kept else schema.empty_table()
 
 
-def batches(path: Path | str, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+def batches(path: Place | str, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
     """The rows of `read_part` in order, `BATCH_ROWS` at once, and so much memory; raises as that does.
 
     A dataset's scanner would decode a row group of a million rows whole before it filters.
     """
     schema = pa.schema([LAKE[table].schema.field(name) for name in columns])
     try:
-        with pq.ParquetFile(path) as file:
+        with parquet(path) as file:
             for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
                 yield pa.Table.from_batches([batch]).select(columns).cast(schema)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise _blamed(table, columns, path, error) from error
 
 
-def _blamed(table: str, columns: Sequence[str], path: Path | str, error: Exception) -> Exception:
+def _blamed(table: str, columns: Sequence[str], path: Place | str, error: Exception) -> Exception:
     return blamed(f"table {table} needs the columns {', '.join(columns)} in part file {path}", error)
 
 
-def scanned(paths: Sequence[Path | str], table: str) -> ds.Dataset:
+def scanned(paths: Sequence[Place | str], table: str) -> ds.Dataset:
     """Part files to filter without reading them whole, but for those of other types than the contract's."""
     schema = pa.schema([(field.name, field.type) for field in LAKE[table].schema])
-    own = [str(path) for path in paths if _as_the_contract(pq.read_schema(path), schema)]
+    own = [str(path) for path in paths if _as_the_contract(footer(path).schema.to_arrow_schema(), schema)]
     foreign = [read_part(path, table, schema.names).cast(schema) for path in paths if str(path) not in set(own)]
-    return ds.dataset([ds.dataset(own, schema, format="parquet"), ds.dataset(foreign or schema.empty_table())])
+    return ds.dataset([dataset(own, schema), ds.dataset(foreign or schema.empty_table())])
 
 
 def _as_the_contract(found: pa.Schema, schema: pa.Schema) -> bool:

@@ -7,15 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.errors import NotReady, Refused, if_never, of_the_disk, one_line
 from jobs.flow import SNAPSHOTS
+from jobs.lake import raw_bucket
 from jobs.lake.formats import table_format
 from jobs.lake.tables import RAW
+from jobs.places import Place, S3Path, content, footer, parquet
 
 REQUIRED = "impressions"
 """The one table every day has; of the others a day without a file is a day on which nothing happened, unless
@@ -33,7 +35,7 @@ READERS = 4
 class Part:
     """All rows of a day's files that share one schema; `file` is the first of them, for messages."""
 
-    file: Path
+    file: Place
     rows: pa.Table
 
 
@@ -45,7 +47,7 @@ class RawDay:
     fingerprint: str
 
 
-def files(raw: Path, table: str, day: date) -> list[Path]:
+def files(raw: Place, table: str, day: date) -> list[Place]:
     """The Parquet files of a day, sorted: none where nothing happened, of a snapshot those of the newest day with any.
 
     Raises `NotReady` naming the folder where impressions have none: that day has not come yet. Names that begin with
@@ -61,7 +63,7 @@ def files(raw: Path, table: str, day: date) -> list[Path]:
     return found
 
 
-def refuse_missing(raw: Path, day: date, promised: Collection[str]) -> None:
+def refuse_missing(raw: Place, day: date, promised: Collection[str]) -> None:
     """Raises as `files` does, and `NotReady` for a table that is promised of every day and has no file of this one."""
     for table in RAW:
         found = files(raw, table, day)
@@ -76,13 +78,13 @@ def how_to_do_without(tables: Collection[str]) -> str:
     return f"source.daily promises {named}: {absent}, or no longer promise {named}"
 
 
-def _nothing(raw: Path, table: str, day: date) -> str:
+def _nothing(raw: Place, table: str, day: date) -> str:
     folder = raw / table / f"date={day.isoformat()}"
     state = "no Parquet file in it" if folder.is_dir() else "no such folder"
     return f"raw {table} of {day} needs {folder}/hour=HH/*.parquet; found {state}"
 
 
-def days(folder: Path) -> list[date]:
+def days(folder: Place) -> list[date]:
     """The days that have a folder, newest first."""
     found = []
     for path in folder.glob("date=????-??-??"):
@@ -91,17 +93,19 @@ def days(folder: Path) -> list[date]:
     return sorted(found, reverse=True)
 
 
-def _files(raw: Path, table: str, day: date) -> list[Path]:
+def _files(raw: Place, table: str, day: date) -> list[Place]:
     """The files in a day's own folder."""
-    _refuse_table_format(raw / table)
     folder = raw / table / f"date={day.isoformat()}"
-    if folder.is_file():
+    if isinstance(folder, S3Path) and (named := raw_bucket.named(folder)) is not None:
+        return sorted((folder / key for key in named.values()), key=lambda path: path.parts[-2:])
+    _refuse_table_format(raw / table)
+    if isinstance(folder, Path) and folder.is_file():
         raise Refused(f"raw {table} of {day} needs a folder {folder}; found a file of that name")
-    found: list[Path] = []
-    strange: list[Path] = []
+    found: list[Place] = []
+    strange: list[Place] = []
     for path in _below(folder):
-        (found if HOUR.fullmatch(path.relative_to(folder).as_posix()) and path.is_file() else strange).append(path)
-    unfinished = [path.relative_to(folder).as_posix() for path in strange if path.suffix in UNFINISHED]
+        (found if HOUR.fullmatch(_within(path, folder).as_posix()) and _is_file(path) else strange).append(path)
+    unfinished = [_within(path, folder).as_posix() for path in strange if path.suffix in UNFINISHED]
     if unfinished:
         raise NotReady(
             f"raw {table} of {day} needs files that are not still written; found {', '.join(unfinished[:3])}"
@@ -109,12 +113,12 @@ def _files(raw: Path, table: str, day: date) -> list[Path]:
     if strange:
         raise Refused(
             f"raw {table} of {day} needs nothing but files hour=HH/*.parquet below {folder}; found "
-            f"{', '.join(_printable(path.relative_to(folder)) for path in strange[:3])}; nothing of {day} was published"
+            f"{', '.join(_printable(_within(path, folder)) for path in strange[:3])}; nothing of {day} was published"
         )
     return found
 
 
-def _refuse_table_format(folder: Path) -> None:
+def _refuse_table_format(folder: Place) -> None:
     found = table_format(folder)
     if found is not None:
         raise Refused(
@@ -123,13 +127,27 @@ def _refuse_table_format(folder: Path) -> None:
         )
 
 
-def _printable(path: Path) -> str:
+def _is_file(path: Place) -> bool:
+    """Of S3 only objects are listed."""
+    return isinstance(path, S3Path) or path.is_file()
+
+
+def _within(path: Place, folder: Place) -> PurePath:
+    return path.relative_to(folder)  # type: ignore[arg-type]  # both are of one kind
+
+
+def _printable(path: PurePath) -> str:
     """A name that may be any bytes, for a sentence."""
     return ascii(path.as_posix())[1:-1]
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _below(folder: Place) -> Iterator[Place]:
     """What lies in a day's folder and in its hours, sorted; folders that are no hour are not entered."""
+    if isinstance(folder, S3Path):
+        for path in folder.rglob("*"):
+            if not any(name.startswith(HIDDEN) for name in path.relative_to(folder).parts):
+                yield path
+        return
     try:
         for entry in sorted(folder.iterdir()):
             if entry.name.startswith(HIDDEN):
@@ -144,7 +162,7 @@ def _below(folder: Path) -> Iterator[Path]:
         raise _passing(error) or Refused(f"raw folder {folder} needs to be readable; found {error.strerror}") from error
 
 
-def arrived(raw: Path, day: date, promised: Collection[str]) -> bool:
+def arrived(raw: Place, day: date, promised: Collection[str]) -> bool:
     """Whether a day has impressions and all that is promised of it."""
     try:
         refuse_missing(raw, day, promised)
@@ -153,37 +171,39 @@ def arrived(raw: Path, day: date, promised: Collection[str]) -> bool:
     return True
 
 
-def fingerprint(raw: Path, table: str, day: date) -> str:
+def fingerprint(raw: Place, table: str, day: date) -> str:
     """Sixteen hex digits over the names and contents of a day's files, none of which is held whole."""
     return _digest((path, _sha256(path)) for path in files(raw, table, day))
 
 
-def read(raw: Path, table: str, day: date) -> RawDay:
+def read(raw: Place, table: str, day: date) -> RawDay:
     """A day of a table; raises `Refused` naming a file that is not Parquet, and as `files` does."""
     paths = files(raw, table, day)
     with ThreadPoolExecutor(READERS) as pool:
         contents = list(pool.map(_bytes, paths))
         tables = list(pool.map(_parse, paths, contents))
-    by_schema: dict[str, tuple[Path, list[pa.Table]]] = {}
+    by_schema: dict[str, tuple[Place, list[pa.Table]]] = {}
     for path, rows in zip(paths, tables, strict=True):
         by_schema.setdefault(rows.schema.to_string(), (path, []))[1].append(rows)
     parts = tuple(Part(path, pa.concat_tables(rows)) for path, rows in by_schema.values())
-    digests = (hashlib.sha256(content).hexdigest() for content in contents)
+    digests = (hashlib.sha256(whole).hexdigest() for whole in contents)
     return RawDay(parts, _digest(zip(paths, digests, strict=True)))
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Place) -> bytes:
     with _readable(path):
-        return path.read_bytes()
+        return content(path)
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Place) -> str:
+    if isinstance(path, S3Path):
+        return hashlib.sha256(_bytes(path)).hexdigest()
     with _readable(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Place) -> Iterator[None]:
     """The system's errors about a file in words of what to do."""
     try:
         yield
@@ -193,28 +213,28 @@ def _readable(path: Path) -> Iterator[None]:
         raise _passing(error) or Refused(f"raw file {path} needs to be readable; found {error.strerror}") from error
 
 
-def parse(path: Path, content: bytes | None = None) -> pa.Table:
+def parse(path: Place, at_hand: bytes | None = None) -> pa.Table:
     """The rows of one file, whose content is at hand or read; raises `Refused` naming it where it is not Parquet, or
     its values are not valid.
     """
-    return _parse(path, _bytes(path) if content is None else content)
+    return _parse(path, _bytes(path) if at_hand is None else at_hand)
 
 
-def schema(path: Path) -> pa.Schema:
+def schema(path: Place) -> pa.Schema:
     """The columns of one file; raises as `parse` does."""
     with _parquet(path):
-        return pq.read_schema(path).remove_metadata()
+        return parquet(path).schema_arrow.remove_metadata()
 
 
-def groups(path: Path, column: str) -> Iterator[pa.ChunkedArray]:
+def groups(path: Place, column: str) -> Iterator[pa.ChunkedArray]:
     """One column of a file, row group by row group; raises as `parse` does."""
     with _parquet(path):
-        file = pq.ParquetFile(path)
+        file = parquet(path)
         for group in range(file.num_row_groups):
             yield file.read_row_group(group, columns=[column]).column(column)
 
 
-def rows(raw: Path, table: str, day: date) -> int:
+def rows(raw: Place, table: str, day: date) -> int:
     """How many rows the files of a day say they hold; one that is unreadable counts as none and is refused later."""
     total = 0
     for path in files(raw, table, day):
@@ -223,15 +243,15 @@ def rows(raw: Path, table: str, day: date) -> int:
     return total
 
 
-def rows_of(path: Path) -> int:
+def rows_of(path: Place) -> int:
     """How many rows a file says it holds."""
-    return int(pq.read_metadata(path).num_rows)
+    return int(footer(path).num_rows)
 
 
-def _parse(path: Path, content: bytes) -> pa.Table:
+def _parse(path: Place, whole: bytes) -> pa.Table:
     with _parquet(path):
         # Through ParquetFile: a dataset reader would add the date and hour of the path as columns.
-        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        file = pq.ParquetFile(pa.BufferReader(whole), page_checksum_verification=True)
         rows = file.read(use_threads=False).replace_schema_metadata(None)
         names = rows.column_names
     for name, column in zip(names, rows.columns, strict=True):
@@ -244,7 +264,7 @@ def _parse(path: Path, content: bytes) -> pa.Table:
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[None]:
+def _parquet(path: Place) -> Iterator[None]:
     """What Arrow says of bytes that are no Parquet, or of names in them that are no text."""
     try:
         yield
@@ -262,7 +282,7 @@ def _passing(error: Exception) -> NotReady | None:
     return found if isinstance(found, NotReady) else None
 
 
-def _digest(found: Iterable[tuple[Path, str]]) -> str:
+def _digest(found: Iterable[tuple[Place, str]]) -> str:
     whole = hashlib.sha256()
     for path, digest in found:
         name = "/".join(path.parts[-2:])

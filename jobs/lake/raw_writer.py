@@ -2,7 +2,7 @@
 
 A day's own rows are `part-0.parquet`; what arrived on a later day L is `late-<L>.parquet` beside them. Killed anywhere,
 a table's day is the old one or the new one; only a day of seven tables is seven swaps, which running it again
-completes.
+completes. On S3, where nothing can be swapped, see `jobs.lake.raw_bucket`.
 """
 
 import fcntl
@@ -22,8 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.errors import Refused
+from jobs.lake import raw_bucket
 from jobs.lake.swap import swap
 from jobs.lake.tables import EVENTS, RAW, Tables
+from jobs.places import Place, S3Path
 
 OWN = "part-0.parquet"
 WRITERS = 2
@@ -32,29 +34,30 @@ LAST = "impressions"
 """Swapped in last: where it is there, the day is."""
 
 
-def folder(raw: Path, table: str, day: date) -> Path:
-    """Where a day of a table lies."""
-    return raw / table / f"date={day.isoformat()}"
-
-
-def has_day(raw: Path, day: date) -> bool:
+def has_day(raw: Place, day: date) -> bool:
     """Whether the day has impressions of its own (late arrivals alone do not make a day)."""
-    return any(folder(raw, LAST, day).glob(f"hour=*/{OWN}"))
+    if isinstance(raw, S3Path):
+        return any(file.endswith(f"/{OWN}") for file in raw_bucket.named(raw / LAST / _date(day)) or ())
+    return any((raw / LAST / _date(day)).glob(f"hour=*/{OWN}"))
 
 
 @contextmanager
-def alone(raw: Path) -> Iterator[None]:
+def alone(raw: Place) -> Iterator[None]:
     """One writer at a time: a day swapped in must not lose the late events another run is laying into its folder.
 
-    The system lets go of the lock when its holder dies.
+    The system lets go of the lock when its holder dies. On S3 nobody waits: a manifest is only put over the one that
+    was read.
     """
+    if isinstance(raw, S3Path):
+        yield
+        return
     raw.mkdir(parents=True, exist_ok=True)
     with (raw / ".writing").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def write_day(raw: Path, day: date, tables: Tables) -> int:
+def write_day(raw: Place, day: date, tables: Tables) -> int:
     """Replace the day's own rows of all tables, late arrivals kept; returns how many rows.
 
     A table that is not given had none; `Refused` where that is the impressions.
@@ -62,30 +65,59 @@ def write_day(raw: Path, day: date, tables: Tables) -> int:
     if LAST not in tables:
         raise Refused(f"a source needs to give {LAST} of {day}; found {', '.join(tables) or 'no table'}")
     tables = {name: table.schema.empty_table() for name, table in RAW.items()} | dict(tables)
-    drafts = {name: _draft(raw, name, day) for name in RAW}
-    try:
-        jobs = [job for name, draft in drafts.items() for job in _by_hour(name, tables[name], draft)]
-        _write(jobs)
-        for name in sorted(RAW, key=lambda name: name == LAST):
-            _keep_late(folder(raw, name, day), drafts[name])
-            swap(drafts[name], folder(raw, name, day))
-    finally:
-        for draft in drafts.values():
-            shutil.rmtree(draft, ignore_errors=True)
+    order = sorted(RAW, key=lambda name: name == LAST)
+    if isinstance(raw, S3Path):
+        _put_day(raw, day, {name: tables[name] for name in order})
+    else:
+        _swap_day(raw, day, {name: tables[name] for name in order})
     return sum(len(tables[name]) for name in RAW)
 
 
-def write_late(raw: Path, day: date, arrived: date, tables: Tables) -> int:
+def _put_day(raw: S3Path, day: date, tables: Tables) -> None:
+    """All objects before any manifest, and the manifests in the tables' order."""
+    folders = {name: raw / name / _date(day) for name in tables}
+    keys = {name: raw_bucket.put(folders[name], _by_hour(name, table, OWN)) for name, table in tables.items()}
+    for name, own in keys.items():
+        raw_bucket.reveal(folders[name], own, instead_of=OWN)
+
+
+def _swap_day(raw: Path, day: date, tables: Tables) -> None:
+    """All files before any folder is swapped, and the folders in the tables' order."""
+    drafts = {name: _draft(raw, name, day) for name in tables}
+    try:
+        _write([
+            (part, drafts[name] / file)
+            for name, table in tables.items()
+            for file, part in _by_hour(name, table, OWN).items()
+        ])  # fmt: skip
+        for name, draft in drafts.items():
+            _keep_late(raw / name / _date(day), draft)
+            swap(draft, raw / name / _date(day))
+    finally:
+        for draft in drafts.values():
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_late(raw: Place, day: date, arrived: date, tables: Tables) -> int:
     """Lay what arrived on `arrived` beside the day's own rows, each file replaced at once; returns how many rows."""
-    drafts, targets = [], []
-    for name, table in tables.items():
-        for part, path in _by_hour(name, table, folder(raw, name, day)):
-            targets.append(path.with_name(f"late-{arrived.isoformat()}.parquet"))
-            drafts.append((part, path.with_name(f".late-{uuid.uuid4().hex[:8]}.draft")))
-    _write(drafts)
-    for (_, draft), target in zip(drafts, targets, strict=True):
-        os.replace(draft, target)
+    late = f"late-{arrived.isoformat()}.parquet"
+    parts = {(name, file): part for name, table in tables.items() for file, part in _by_hour(name, table, late).items()}
+    if isinstance(raw, S3Path):
+        for name in tables:
+            folder = raw / name / _date(day)
+            keys = raw_bucket.put(folder, {file: part for (of, file), part in parts.items() if of == name})
+            raw_bucket.reveal(folder, keys)
+    else:
+        targets = [raw / name / _date(day) / file for name, file in parts]
+        drafts = [path.with_name(f".late-{uuid.uuid4().hex[:8]}.draft") for path in targets]
+        _write(list(zip(parts.values(), drafts, strict=True)))
+        for draft, target in zip(drafts, targets, strict=True):
+            os.replace(draft, target)
     return sum(len(table) for table in tables.values())
+
+
+def _date(day: date) -> str:
+    return f"date={day.isoformat()}"
 
 
 def days_after(day: date, count: int) -> list[date]:
@@ -98,21 +130,21 @@ def _draft(raw: Path, table: str, day: date) -> Path:
     for left in (raw / table).glob(f".date={day.isoformat()}.*"):
         if left.stat().st_mtime < time.time() - DEAD_AFTER_SECONDS:
             shutil.rmtree(left, ignore_errors=True)
-    path = raw / table / f".date={day.isoformat()}.{uuid.uuid4().hex[:8]}"
+    path = raw / table / f".{_date(day)}.{uuid.uuid4().hex[:8]}"
     path.mkdir(parents=True)
     return path
 
 
-def _by_hour(name: str, table: pa.Table, draft: Path) -> Iterator[tuple[pa.Table, Path]]:
-    """Slices of a time-sorted table, one per hour with rows; snapshots and empty tables lie under hour 00."""
+def _by_hour(name: str, table: pa.Table, file: str) -> dict[str, pa.Table]:
+    """Slices of a time-sorted table by `hour=HH/<file>`, of hours with rows; snapshots and empty tables: hour 00."""
     if name not in EVENTS or not len(table):
-        yield table, draft / "hour=00" / OWN
-        return
+        return {f"hour=00/{file}": table}
     hours = pc.hour(table.column("event_time")).to_numpy()
     edges = np.searchsorted(hours, np.arange(25))
-    for hour in np.unique(hours):
-        start, end = int(edges[hour]), int(edges[hour + 1])
-        yield table.slice(start, end - start), draft / f"hour={hour:02d}" / OWN
+    return {
+        f"hour={hour:02d}/{file}": table.slice(int(edges[hour]), int(edges[hour + 1] - edges[hour]))
+        for hour in np.unique(hours)
+    }
 
 
 def _write(jobs: list[tuple[pa.Table, Path]]) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ from jobs.flow import Read, Stage
 from jobs.lake import parts
 from jobs.lake.store import NEVER, Lake, Lineage, Partition
 from jobs.lake.tables import LAKE
+from jobs.places import Place
 
 Mode = Literal["full", "warm"]
 
@@ -187,7 +187,7 @@ class Run:
         self,
         table: str,
         partition: Partition,
-        data: pa.Table | Sequence[Path],
+        data: pa.Table | Sequence[Place],
         counts: Mapping[str, int] | None = None,
         notes: Mapping[str, str] | None = None,
     ) -> int:
@@ -207,7 +207,7 @@ class Run:
         self.rows += rows
         return rows
 
-    def staging(self, table: str) -> Path:
+    def staging(self, table: str) -> Place:
         """A fresh folder for an engine's part files of `table`."""
         if table not in self.stage.writes:
             raise PermissionError(f"jobs.flow does not let {self.stage.name} write {table}")

@@ -8,7 +8,8 @@ through delta-rs. Source of the protocol: https://github.com/delta-io/delta/blob
 import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -18,7 +19,6 @@ from urllib.parse import unquote
 import deltalake
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, create_table_with_add_actions
 
@@ -26,6 +26,7 @@ from jobs.errors import Misconfigured, NotReady, Refused, if_never, one_line
 from jobs.lake import log
 from jobs.lake.parts import read_part
 from jobs.lake.tables import LAKE, Table, conform
+from jobs.places import Object, Place, S3Path, footer, place, write_parquet
 
 COMMIT_TRIES = 20
 """Commits to other partitions of the same table collide now and then; each try starts from the newest version."""
@@ -33,6 +34,12 @@ MISREAD = re.compile(r"\\|%[0-9A-Fa-f]{2}|[\x00-\x1f\x7f]")
 """What delta-rs takes for something else in a path: it would write a log where nobody looks for it."""
 NEVER = -1
 """The version of a table that does not exist yet."""
+CHECKPOINTS = {"delta.checkpointInterval": "10"}
+"""Of tables on S3: to open one asks for each entry since the last checkpoint, twice; a disk reads a hundred at once."""
+ENTRIES = 4096
+"""So many of a log's entries are kept in memory."""
+SNAPSHOTS = 64
+"""So many versions of tables are kept open, those asked for last."""
 # delta-rs would delete log entries older than 30 days with every hundredth commit: lineage and old versions stay.
 KEEP_LOG = PostCommitHookProperties(cleanup_expired_logs=False)
 
@@ -68,12 +75,18 @@ class Lineage:
 
 
 class Lake:
-    """Read and replace partitions of the tables in `jobs.lake.tables.LAKE` under one local folder."""
+    """Read and replace partitions of the tables in `jobs.lake.tables.LAKE` below one place.
 
-    def __init__(self, root: Path | str) -> None:
-        if "://" in str(root):
-            raise Misconfigured(f"lake.root must be a local folder so far; found {root}")
-        self.root = Path(root)
+    A version of a table, once opened, is not opened again; of S3 no entry of a log is asked for twice.
+    """
+
+    def __init__(self, root: Place | str) -> None:
+        self.root = place(root)
+        self._opened: OrderedDict[tuple[str, int], deltalake.DeltaTable] = OrderedDict()
+        self._fronts: dict[str, deltalake.DeltaTable] = {}
+        self._read: dict[tuple[str, int], log.Actions] = {}
+        if isinstance(self.root, S3Path):
+            return
         misread = MISREAD.search(str(self.root.absolute()))
         if misread:
             raise Misconfigured(
@@ -123,12 +136,12 @@ class Lake:
         if days is not None:
             found = _of_days(table, found, {d.isoformat() for d in days}, where)
         if delta is not None:
-            log.refuse_unreadable(delta, table, found)
+            log.refuse_unreadable(delta, self.root, table, found)
         return found
 
-    def named(self, table: str) -> set[Path]:
+    def named(self, table: str) -> set[Place]:
         """Every part file that any version names: of the log's entries, and of the newest version without them."""
-        named = {Path(path) for path, _ in self._files(table, None)}
+        named = {place(path) for path, _ in self._files(table, None)}
         for entry in (self.root / table / log.FOLDER).glob("*.json"):
             adds = (action["add"]["path"] for action in log.actions(entry, table) if "add" in action)
             named |= {self.root / table / unquote(path) for path in adds}
@@ -176,9 +189,7 @@ class Lake:
 
     def history(self, table: str) -> list[dict[str, Any]]:
         """Commits, newest first, with the lineage each recorded."""
-        newest = self.version(table)
-        found = log.entries(self.root, table, NEVER if newest is None else newest, NEVER)
-        return [log.info(actions) for actions in found]
+        return [log.info(actions) for actions in self._entries(table, self.version(table))]
 
     def lineage(self, table: str, partition: Partition, version: int | None = None) -> dict[str, Any] | None:
         """The lineage of the commit that last replaced a partition; None where it was never published.
@@ -186,8 +197,7 @@ class Lake:
         `version` is the newest commit that counts (the newest there is by default).
         """
         wanted = json.dumps(dict(partition), sort_keys=True)
-        newest = self.version(table) if version is None else version
-        for actions in log.entries(self.root, table, NEVER if newest is None else newest, NEVER):
+        for actions in self._entries(table, self.version(table) if version is None else version):
             info = log.info(actions)
             if info.get("tidegate.partition") == wanted:
                 return {k.removeprefix("tidegate."): v for k, v in info.items() if k.startswith("tidegate.")}
@@ -198,9 +208,8 @@ class Lake:
 
         Days never published are not in it. `version` is the newest commit that counts (the newest there is by default).
         """
-        newest = self.version(table) if version is None else version
         wanted, found = set(days), dict[date, dict[str, Any]]()
-        for actions in log.entries(self.root, table, NEVER if newest is None else newest, NEVER):
+        for actions in self._entries(table, self.version(table) if version is None else version):
             info = log.info(actions)
             partition = json.loads(info.get("tidegate.partition", "{}"))  # none: another engine tidied up
             day = date.fromisoformat(partition["day"]) if "day" in partition else None
@@ -211,7 +220,7 @@ class Lake:
         return found
 
     # -- writing ----------------------------------------------------------------------------------
-    def staging(self, table: str, run_id: str) -> Path:
+    def staging(self, table: str, run_id: str) -> Place:
         """A fresh folder inside the table for an engine's part files; invisible until published.
 
         Below it, part files lie as `day=2026-01-08/[mode=full/]part-….parquet` (what Spark's `partitionBy` writes):
@@ -225,7 +234,7 @@ class Lake:
         self,
         table: str,
         partition: Partition,
-        data: pa.Table | Iterable[Path],
+        data: pa.Table | Iterable[Place],
         lineage: Lineage,
         base_version: int | None = None,
     ) -> int:
@@ -238,34 +247,34 @@ class Lake:
         spec = _spec(table)
         if set(partition) != set(spec.partition):
             raise Misconfigured(f"table {table} is partitioned by {spec.partition}; found {dict(partition)}")
-        if isinstance(data, pa.Table):
-            paths = [self._write(spec, data, partition, lineage.run_id)]
-        else:
+        if isinstance(data, pa.Table) or not (parts := list(data)):
             # A zero-row part keeps an empty day apart from a day that never came.
-            paths = list(data) or [self._write(spec, spec.schema.empty_table(), partition, lineage.run_id)]
-            for path in paths:
-                conform(pq.read_schema(path).empty_table(), spec)
-        rows = int(sum(pq.read_metadata(path).num_rows for path in paths))
-        actions = [self._add(spec, path, partition) for path in paths]
+            table = data if isinstance(data, pa.Table) else spec.schema.empty_table()
+            actions, rows = [self._write(spec, table, partition, lineage.run_id)], len(table)
+        else:
+            footers = {path: footer(path) for path in parts}
+            for found in footers.values():
+                conform(found.schema.to_arrow_schema().empty_table(), spec)
+            counted = {path: int(found.num_rows) for path, found in footers.items()}
+            actions = [self._add(spec, path, Object.of(path), n, partition) for path, n in counted.items()]
+            rows = sum(counted.values())
         self._commit(spec, actions, partition, lineage, rows, base_version)
         return rows
 
-    def _write(self, spec: Table, data: pa.Table, partition: Partition, run_id: str) -> Path:
+    def _write(self, spec: Table, data: pa.Table, partition: Partition, run_id: str) -> AddAction:
         folder = self.staging(spec.name, run_id).joinpath(*(f"{key}={partition[key]}" for key in spec.partition))
-        folder.mkdir(parents=True)
         path = folder / "part-0.parquet"
-        pq.write_table(conform(data, spec), path, coerce_timestamps="us")
-        return path
+        written = write_parquet(conform(data, spec), path, coerce_timestamps="us")
+        return self._add(spec, path, written, len(data), partition)
 
-    def _add(self, spec: Table, path: Path, partition: Partition) -> AddAction:
-        stat = path.stat()
+    def _add(self, spec: Table, path: Place, stat: Object, rows: int, partition: Partition) -> AddAction:
         return AddAction(
-            path=path.relative_to(self.root / spec.name).as_posix(),
+            path=path.relative_to(self.root / spec.name).as_posix(),  # type: ignore[arg-type]  # both are of one kind
             size=stat.st_size,
             partition_values={key: partition[key] for key in spec.partition},
             modification_time=int(stat.st_mtime * 1000),
             data_change=True,
-            stats=json.dumps({"numRecords": pq.read_metadata(path).num_rows}),
+            stats=json.dumps({"numRecords": rows}),
         )
 
     def _commit(
@@ -283,7 +292,8 @@ class Lake:
         delta = self._open(spec.name, None)
         base = _version(delta) if base_version is None else base_version
         for _ in range(COMMIT_TRIES):
-            if self._taken(spec.name, _version(delta), base, partition, lineage.run_id):
+            tried = _version(delta)
+            if self._taken(spec.name, tried, base, partition, lineage.run_id):
                 raise NotReady(
                     f"table {spec.name} {dict(partition)} needs to be as this run found it (version {base}); another "
                     "writer committed first and stays, nothing of this run was published there: run the stage again"
@@ -291,18 +301,28 @@ class Lake:
             try:
                 self._attempt(spec, actions, partition, properties, delta)
                 return
-            except DeltaError as error:
-                newer = self._open(spec.name, None)
-                if _version(newer) == _version(delta):
+            except (DeltaError, OSError) as error:
+                delta = self._open(spec.name, None)
+                if self._landed(spec.name, actions, _version(delta), tried):
+                    return
+                if _version(delta) == tried:
                     raise log.blamed(f"table {spec.name} needs a log that takes commits", error) from error
-                delta = newer
         raise NotReady(f"table {spec.name} is too busy: {COMMIT_TRIES} commits collided; run the stage again")
 
     def _taken(self, table: str, newest: int, base: int, partition: Partition, run_id: str) -> bool:
         """Whether another run touched the partition after version `base`; also where the log no longer tells."""
-        entries = list(log.entries(self.root, table, newest, base))
+        entries = list(self._entries(table, newest, base))
         return len(entries) < newest - base or any(
             log.info(actions).get("tidegate.run_id") != run_id and _touches(actions, partition) for actions in entries
+        )
+
+    def _landed(self, table: str, parts: list[AddAction], newest: int, base: int) -> bool:
+        """Whether the commit is in the log though nobody said so: S3's answer was lost, and the put was tried again."""
+        mine = {part.path for part in parts}
+        return any(
+            "add" in action and unquote(action["add"]["path"]) in mine
+            for actions in self._entries(table, newest, base)
+            for action in actions
         )
 
     def _attempt(
@@ -323,6 +343,8 @@ class Lake:
                 actions,
                 mode="error",
                 partition_by=list(spec.partition),
+                configuration=None if isinstance(self.root, Path) else CHECKPOINTS,
+                storage_options=log.options(self.root),
                 commit_properties=properties,
                 post_commithook_properties=KEEP_LOG,
             )
@@ -339,7 +361,45 @@ class Lake:
         )
 
     def _open(self, table: str, version: int | None) -> deltalake.DeltaTable | None:
-        return log.opened(self.root, _spec(table).name, version)
+        """The newest version is looked for each time, one that is named is kept open."""
+        name = _spec(table).name
+        if version is None:
+            return self._front(name) if isinstance(self.root, S3Path) else log.opened(self.root, name)
+        front = self._fronts.get(name)
+        if front is not None and front.version() == version:
+            return front
+        delta = self._opened.get((name, version)) or log.opened(self.root, name, version)
+        if delta is not None:
+            self._opened[name, version] = delta
+            self._opened.move_to_end((name, version))
+            while len(self._opened) > SNAPSHOTS:
+                self._opened.popitem(last=False)
+        return delta
+
+    def _front(self, table: str) -> deltalake.DeltaTable | None:
+        """A table on S3 as it is now: opened once, then moved on by what came since. The same object each time."""
+        folder, front = self.root / table, self._fronts.get(table)
+        if front is None:
+            front = log.opened(self.root, table)
+            if front is not None:
+                self._fronts[table] = front
+        elif isinstance(folder, S3Path) and log.newest(folder, int(front.version())) > front.version():
+            log.move_on(front, table)
+        return front
+
+    def _entries(self, table: str, newest: int | None, base: int = NEVER) -> Iterator[log.Actions]:
+        """As `log.entries`: those of S3 are read once."""
+        return log.entries(NEVER if newest is None else newest, base, lambda version: self._entry(table, version))
+
+    def _entry(self, table: str, version: int) -> log.Actions:
+        path = self.root / table / log.FOLDER / log.ENTRY.format(version)
+        if isinstance(path, Path):
+            return log.actions(path, table)
+        if (table, version) not in self._read:
+            if len(self._read) >= ENTRIES:
+                self._read.clear()
+            self._read[table, version] = log.actions(path, table)
+        return self._read[table, version]
 
     def _files(self, table: str, version: int | None) -> list[log.File]:
         """The part files of a version, whether they can be read or not."""

@@ -2,7 +2,12 @@
 
 import ctypes
 import os
+import shutil
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
+
+from jobs.places import Place, S3Path
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -22,10 +27,36 @@ def swap(draft: Path, final: Path) -> None:
     os.rename(aside, draft)
 
 
-def write_whole(path: Path, text: str) -> Path:
-    """Put a file of this text at `path`, whose folder need not be there yet; returns `path`."""
+def put_folder(folder: Place, files: Mapping[str, bytes], last: str) -> None:
+    """The folder has these files and no others, whole.
+
+    On S3 they are there one by one, `last` the last: readers begin with it, and it must tell them which others belong
+    to it, by their digests or otherwise.
+    """
+    if isinstance(folder, S3Path):
+        for there in folder.rglob("*"):
+            if there.relative_to(folder).as_posix() not in files:
+                there.unlink()
+        for name in sorted(files, key=lambda name: name == last):
+            (folder / name).write_bytes(files[name])
+        return
+    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    for name, content in files.items():
+        path = draft / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    swap(draft, folder)
+    shutil.rmtree(draft, ignore_errors=True)  # what lay there before
+
+
+def write_whole(path: Place, content: str | bytes) -> Place:
+    """Put a file of this content at `path`, whose folder need not be there yet; returns `path`."""
+    data = content.encode() if isinstance(content, str) else content
+    if isinstance(path, S3Path):
+        path.write_bytes(data)
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
+    draft.write_bytes(data)
     draft.replace(path)
     return path

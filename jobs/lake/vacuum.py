@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jobs.config import Config
+from jobs.lake import raw_bucket
 from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE, RAW
+from jobs.places import Place, S3Path
 
 DEAD_AFTER_HOURS = 24
 """Longer than any stage runs: what nothing has touched for so long belongs to no live run."""
@@ -19,33 +21,73 @@ def vacuum(config: Config) -> dict[str, int]:
     Every version of every table stays readable. Safe while stages run, and safe to repeat.
     """
     lake = Lake(config.lake.root)
-    drafts = [path for name in RAW for path in (config.lake.raw / name).glob(".date=*")]
     return {
         "part_files": sum(vacuum_table(lake, table) for table in LAKE),
-        "raw_drafts": _clear(drafts, _horizon()),
-        "bundle_drafts": _clear(config.bundles.glob(".*"), _horizon()),
+        "raw_drafts": sum(_vacuum_raw(config.lake.raw / name) for name in RAW),
+        "bundle_drafts": _vacuum_bundles(config.bundles),
     }
 
 
 def vacuum_table(lake: Lake, table: str) -> int:
     """Delete part files that no version names, of runs that have written nothing for a day; returns how many."""
+    folder = lake.root / table
+    return _vacuum_objects(lake, table, folder) if isinstance(folder, S3Path) else _vacuum_files(lake, table, folder)
+
+
+def _vacuum_objects(lake: Lake, table: str, folder: S3Path) -> int:
+    # First who is dead, then what is named: a run that commits in between keeps its objects.
+    dead = _dead(folder / "parts", _horizon())
+    named = lake.named(table) if dead else set()
+    return _unlinked(path for path in dead if path not in named)
+
+
+def _vacuum_files(lake: Lake, table: str, folder: Path) -> int:
     horizon = _horizon()
     # First who is dead, then what is named: a run that commits in between keeps its files.
-    dead = [folder for folder in (lake.root / table / "parts").glob("*") if _untouched(folder, horizon)]
+    dead = [run for run in (folder / "parts").glob("*") if _untouched(run, horizon)]
     named = lake.named(table) if dead else set()
     count = 0
-    for folder in dead:
-        for path in sorted(folder.rglob("*"), reverse=True):  # children come before their folder
+    for run in dead:
+        for path in sorted(run.rglob("*"), reverse=True):  # children come before their folder
             if path.is_dir():
                 _drop_empty(path)
             elif path not in named:
                 path.unlink()
                 count += 1
-        _drop_empty(folder)
+        _drop_empty(run)
     # What a kill between delta-rs's draft of a log entry and its link leaves; readers skip the name.
-    for draft in (lake.root / table / "_delta_log").glob("*.json#*"):
+    for draft in (folder / "_delta_log").glob("*.json#*"):
         if draft.stat().st_mtime < horizon:
             draft.unlink()
+    return count
+
+
+def _vacuum_raw(folder: Place) -> int:
+    if isinstance(folder, S3Path):
+        return _unlinked(raw_bucket.leftovers(folder, _horizon()))
+    return _clear(folder.glob(".date=*"), _horizon())
+
+
+def _vacuum_bundles(folder: Place) -> int:
+    if isinstance(folder, S3Path):
+        drafts = {run for run in folder.iterdir() if run.name.startswith(".")}
+        return sum(_unlinked(_dead(run.parent, _horizon(), run.name)) > 0 for run in drafts)
+    return _clear(folder.glob(".*"), _horizon())
+
+
+def _dead(folder: S3Path, horizon: float, run: str = "") -> list[S3Path]:
+    """Objects below those folders in `folder` (or in that one) of which none was written after the horizon."""
+    objects = (folder / run).objects() if run else folder.objects()
+    depth = len(folder.parts)
+    live = {path.parts[depth] for path, found in objects.items() if found.st_mtime >= horizon}
+    return [path for path in objects if path.parts[depth] not in live]
+
+
+def _unlinked(paths: Iterable[S3Path]) -> int:
+    count = 0
+    for path in paths:
+        path.unlink()
+        count += 1
     return count
 
 

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from jobs.moment.known import known_before, promised_before
 from jobs.monitor import alias, core, incidents, link, page, replay, watch
 from jobs.monitor.past import OPEN, Past
 from jobs.outcomes import immature_note, told_by, with_clicks
+from jobs.places import place
 from jobs.serving import answered, captured
 from jobs.serving.answer import FALLBACK
 from jobs.serving.served import served_by
@@ -115,7 +115,7 @@ def _day(
 def _watched(run: Run, day: date, candidate: ledger.Row, past: Past, beside: Held) -> list[core.Figure]:
     """What `jobs.monitor.watch` finds; a bundle that is no longer what was judged is skew's alarm."""
     try:
-        model = bundle.load(Path(candidate["bundle"]), candidate["bundle_sha256"])
+        model = bundle.load(place(candidate["bundle"]), candidate["bundle_sha256"])
     except Refused as error:
         return [watch.named(beside, run, day), core.Figure("reference_profile", Refusal(str(error)))]
     return watch.watched(run, day, model, past, beside)
@@ -144,7 +144,7 @@ def _beside(
 def _skew(run: Run, shown: pa.Table, deployed: Sequence[ledger.Row], known: Sequence[Known]) -> list[core.Figure]:
     """Skew over all bundles that answered; one that is no longer what was judged is an alarm of its own."""
     compared, offline = [], []
-    paths = {row["bundle_sha256"]: Path(row["bundle"]) for row in deployed}
+    paths = {row["bundle_sha256"]: place(row["bundle"]) for row in deployed}
     for sha in sorted(set(shown["bundle_sha256"].to_pylist()) - {None}):
         mine = shown.filter(pc.equal(shown["bundle_sha256"], sha)).combine_chunks()
         try:

@@ -1,18 +1,18 @@
 """Where a browser finds a day's page: at the MLflow run of the model that served, as the evidence for it."""
 
 from datetime import date
-from pathlib import Path
 
 from jobs import tracking
 from jobs.deployments import ledger
 from jobs.errors import NotReady
 from jobs.lake.run import Run
+from jobs.places import Place
 
 FOLDER = "reports"
 """Of a run's evidence: what came of it, day by day."""
 
 
-def to(run: Run, day: date, page: Path, served: ledger.Row | None) -> str:
+def to(run: Run, day: date, page: Place, served: ledger.Row | None) -> str:
     """The address of the page, logged at the run of what `served` (its row of the ledger), else of the champion.
 
     The page's path where MLflow is no server or does not answer, or where nothing was ever deployed: a report that

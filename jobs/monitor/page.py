@@ -18,6 +18,7 @@ from jobs.lake.run import Run
 from jobs.lake.swap import write_whole
 from jobs.monitor.incidents import CAUSES, STATES, Incident, cause_of, sentence
 from jobs.monitor.past import TRENDS_DAYS, Past
+from jobs.places import Place
 
 FOLDER = "reports"
 NAMES = {
@@ -57,10 +58,9 @@ class Group:
     rest: tuple[Line, ...]
 
 
-def put(run: Run, day: date, past: Past, found: Sequence[Incident], model: str) -> Path:
+def put(run: Run, day: date, past: Past, found: Sequence[Incident], model: str) -> Place:
     """Write the day's page, whole or not at all; returns where. `past` ends with the day."""
-    path: Path = run.config.lake.results.parent / FOLDER / f"{day}.html"
-    return write_whole(path, html(day, past, found, model))
+    return write_whole(run.config.lake.results.parent / FOLDER / f"{day}.html", html(day, past, found, model))
 
 
 def html(day: date, past: Past, found: Sequence[Incident], model: str) -> str:

@@ -5,13 +5,13 @@ Alarms are figures, as `monitor`'s, and are told in Slack: what a release is at,
 
 from collections.abc import Iterable
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 from jobs import bundle
 from jobs.deployments import ledger
 from jobs.lake.run import Run
 from jobs.moment.replay import Replayed, replayed
+from jobs.places import place
 from jobs.serving import answered
 
 
@@ -34,6 +34,6 @@ def of_day(run: Run, day: date, released: Iterable[ledger.Row]) -> list[tuple[st
     said, most = answered.of_day(run.config.endpoint, day), run.config.release.max_replay_difference
     mine = [(row, of) for row in released if (of := said.get(row["bundle_sha256"]))]
     return [
-        (row["candidate_id"], replayed(run, bundle.load(Path(row["bundle"]), row["bundle_sha256"]), of, most))
+        (row["candidate_id"], replayed(run, bundle.load(place(row["bundle"]), row["bundle_sha256"]), of, most))
         for row, of in mine
     ]

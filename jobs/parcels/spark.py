@@ -4,20 +4,17 @@ Turning every row from Arrow to Java's and back at each step took nearly all the
 in a tenth of it, the more so the more maps and lists a row has. A bucket is what has to fit into one worker.
 """
 
-import os
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, GroupedData, SparkSession, functions
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.asof.spark import by_bucket, fitted, refusals
 from jobs.parcels.core import PARCELS, Keys, added, opened, packed
+from jobs.places import Place, parquet, write_parquet
 
 DONE = pa.schema([("bucket", pa.int32()), ("rows", pa.int64())])
 Core = Callable[..., pa.Table]
@@ -44,7 +41,7 @@ class Steps:
 
         def parts(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for path in (path.as_py() for batch in batches for path in batch.column(0)):
-                file = pq.ParquetFile(path)
+                file = parquet(path)
                 for group in range(file.num_row_groups):
                     rows = file.read_row_group(group, schema.names).select(schema.names).cast(schema)
                     yield from packed(rows, keys, buckets).to_batches()
@@ -77,17 +74,15 @@ class Steps:
 
         return Rows(_grouped(sides, self.buckets).applyInArrow(apply, _PARCELS), out)
 
-    def write(self, sides: Sequence[Rows], function: Core, out: pa.Schema, folder: Path) -> None:
+    def write(self, sides: Sequence[Rows], function: Core, out: pa.Schema, folder: Place) -> None:
         """`meet`, its results as one Parquet file a bucket; a task that runs twice leaves one. Raises `Refused`."""
-        schemas, target = [side.schema for side in sides], str(folder)
+        schemas = [side.schema for side in sides]
 
         def apply(parcels: pa.Table) -> pa.Table:
             tables = [opened(parcels, schema, side) for side, schema in enumerate(schemas)]
             made = fitted(function(*tables), out)
             bucket = parcels.column("bucket")[0].as_py()
-            draft = Path(target) / f"{uuid.uuid4().hex}.draft"
-            pq.write_table(made, draft, coerce_timestamps="us")
-            os.replace(draft, Path(target) / f"part-{bucket:05d}.parquet")
+            write_parquet(made, folder / f"part-{bucket:05d}.parquet", coerce_timestamps="us")
             return pa.table([[bucket], [len(made)]], schema=DONE)
 
         with refusals():

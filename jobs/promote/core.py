@@ -1,7 +1,6 @@
 """The row a verdict becomes, and what a person reads before saying yes. No I/O."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from jobs.deployments.release import SHA_DIGITS
@@ -10,6 +9,7 @@ from jobs.evidence import pack, wording
 from jobs.evidence.document import Document, Estimated, Finding, Judgement
 from jobs.evidence.gain import Gain, gains
 from jobs.evidence.unknowns import power
+from jobs.places import Place
 from models.evaluation.choices import SIDES
 from models.evaluation.gate import VALUE
 from models.settings import METRICS_ONLY
@@ -42,7 +42,7 @@ def check_risk(existing: Iterable[Mapping[str, Any]], verdict: Mapping[str, Any]
             )
 
 
-def summary(found: Document, verdict: Judgement, page: str | Path) -> str:
+def summary(found: Document, verdict: Judgement, page: str | Place) -> str:
     """What the person who approves reads first, as Markdown: the verdict, seven figures, the reasons, the page.
 
     It ends with what a yes is bound to. `page` is a URL, or the path where there is none.

@@ -4,7 +4,6 @@ It registers a model version in MLflow and leaves the champion alias alone; `dep
 this evidence, this bundle and this champion, which the report names.
 """
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from jobs.evidence.core import gate_evidence
 from jobs.evidence.document import Judgement
 from jobs.lake.run import Run, now
 from jobs.lake.tables import LAKE
+from jobs.places import place
 from jobs.promote import core
 from jobs.promote.latency import latency_ms
 from models.evaluation.gate import judge
@@ -35,7 +35,7 @@ def run(run: Run) -> dict[str, Any]:
             f"evidence on {evidence['candidate_id']} {evidence['bundle_sha256'][:12]}… must be of the trained one; "
             f"found {candidate and candidate['bundle_sha256'][:12]}: run backtest again"
         )
-    judged = bundle.load(Path(candidate["bundle"]), evidence["bundle_sha256"])
+    judged = bundle.load(place(candidate["bundle"]), evidence["bundle_sha256"])
     told = document.model_dump(mode="json")
     champion = ledger.champion(run, run.config.endpoint.name)
     if champion is None or champion["bundle_sha256"] != evidence["bundle_sha256"]:  # else it serves already

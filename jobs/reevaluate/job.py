@@ -11,7 +11,6 @@ unnest(figures) AS figure FROM reevaluations)` in DuckDB), and the whole matured
 import json
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +29,7 @@ from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
 from jobs.outcomes import closes_at
+from jobs.places import place
 from jobs.reevaluate import core
 from models.evaluation.gate import Verdict, judge
 from models.settings import GateSettings
@@ -178,7 +178,7 @@ def _bundle(run: Run, sha256: str) -> Bundle:
     folder = next((row["bundle"] for row in rows if row["bundle_sha256"] == sha256), None)
     if folder is None:
         raise Refused(f"bundle {sha256[:12]}… must be in candidates, promotions or deployments; found in none")
-    return bundle.load(Path(folder), sha256)
+    return bundle.load(place(folder), sha256)
 
 
 def _verdict(again: Document, gate: GateSettings, standing: Standing) -> tuple[Verdict | None, str | None]:

@@ -6,16 +6,17 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any
 
+from jobs.aws import client, named, reached
 from jobs.config import AwsSettings, EndpointSettings
 from jobs.errors import Refused
-from jobs.serving.aws import client, named, reached
+from jobs.places import Place, copied
 
 NAME = "model.tar.gz"
 SHA256 = "bundle-sha256"
 """Of the object's metadata: the bundle that is inside."""
 
 
-def put(settings: EndpointSettings, folder: Path, sha256: str) -> str:
+def put(settings: EndpointSettings, folder: Place, sha256: str) -> str:
     """The address of a judged bundle on S3, which it has only once it is there whole; sent once, whoever asks."""
     aws = settings.aws
     where = named("s3", aws.s3_url)
@@ -23,8 +24,8 @@ def put(settings: EndpointSettings, folder: Path, sha256: str) -> str:
     key = f"{aws.prefix}/models/{sha256}/{NAME}"
     with reached(where):
         if _there(s3, aws, key) != sha256:
-            with tempfile.TemporaryFile() as file:
-                pack(folder, file)
+            with tempfile.TemporaryDirectory() as here, tempfile.TemporaryFile() as file:
+                pack(copied(folder, Path(here)), file)
                 file.seek(0)
                 s3.upload_fileobj(file, aws.bucket, key, ExtraArgs={"Metadata": {SHA256: sha256}})
     return f"s3://{aws.bucket}/{key}"

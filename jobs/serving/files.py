@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 
 from pyarrow import fs
 
+from jobs.aws import CONNECT_SECONDS, READ_SECONDS, keys
 from jobs.config import EndpointSettings
 from jobs.errors import Misconfigured, NotReady, one_line
-from jobs.serving.aws import CONNECT_SECONDS, READ_SECONDS, keys
+from jobs.lake import raw_bucket
+from jobs.places import S3Path, content
 
 SCHEME = "s3://"
 CLOSED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "NO_SUCH_BUCKET", "EXPIRED_TOKEN")
@@ -91,6 +93,38 @@ class Bucket:
         except OSError as error:
             said = f"{self.address} must be readable; found: {one_line(error, 500)}"
             raise (Misconfigured if any(word in str(error) for word in CLOSED) else NotReady)(said) from error
+
+
+class RawLake:
+    """The raw lake on S3, by the variables of all of the lake; a day that ingest wrote is what its manifest names."""
+
+    def __init__(self, root: S3Path) -> None:
+        self.address = str(root)
+        self._root = root
+
+    def below(self, folder: str) -> list[str]:
+        """See `Files`."""
+        day, hour = self._day(folder)
+        named = raw_bucket.named(self._root / day) if day else None
+        if named is None:
+            return [path.relative_to(self._root).as_posix() for path in (self._root / folder).iterdir()]
+        found = {file for file in named if file.startswith(f"{hour}/")} if hour else {file[:7] for file in named}
+        return sorted(f"{day}/{name}" for name in found)
+
+    def read(self, path: str) -> bytes:
+        """See `Files`."""
+        day, file = self._day(path)
+        named = raw_bucket.named(self._root / day) or {}
+        try:
+            return content(self._root / day / named.get(file, file))
+        except FileNotFoundError as error:
+            raise NotReady(f"{self._root / path} must be readable; found: {error}") from error
+
+    def _day(self, path: str) -> tuple[str, str]:
+        """The folder of a table's day, "" for one above it, and the rest of the path."""
+        table, _, rest = path.partition("/")
+        date, _, below = rest.partition("/")
+        return (f"{table}/{date}", below) if date else ("", "")
 
 
 def files(address: str, settings: EndpointSettings) -> Files:

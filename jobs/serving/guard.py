@@ -8,8 +8,8 @@ of the new config alone, its threshold is the share, and without requests it has
 from collections.abc import Iterable
 from typing import Any
 
+from jobs.aws import client, named, reached
 from jobs.config import EndpointSettings
-from jobs.serving.aws import client, named, reached
 
 NAMESPACE = "AWS/SageMaker"
 ERRORS, SLOW = "errors", "slow"

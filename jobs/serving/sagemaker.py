@@ -9,14 +9,16 @@ from typing import Any
 
 import orjson
 
+from jobs import aws_errors
+from jobs.aws import client, is_local, reached
 from jobs.bundle import MANIFEST
 from jobs.config import EndpointSettings
 from jobs.deployments.release import Release
-from jobs.errors import NotReady, Refused
-from jobs.serving import artifact, aws_errors, guard, scaling
+from jobs.errors import Misconfigured, NotReady, Refused
+from jobs.places import place
+from jobs.serving import artifact, guard, scaling
 from jobs.serving.answer import Answer, answer_of
 from jobs.serving.answered import destination
-from jobs.serving.aws import client, is_local, reached
 
 SHA256_VARIABLE = "TIDEGATE_BUNDLE_SHA256"
 LOCAL_DELAY_SECONDS, AWS_DELAY_SECONDS, PATIENCE_SECONDS = 0.2, 10.0, 1800
@@ -91,7 +93,12 @@ class Endpoint:
         with self._reached():
             model = self._found("describe_model", ModelName=release.config)
             if model is None:
-                folder = Path(release.bundle).resolve()
+                folder = place(release.bundle).resolve()
+                if not aws.bucket and not isinstance(folder, Path):
+                    raise Misconfigured(
+                        f"an endpoint at {self._url} reads bundles from S3 through endpoint.aws.bucket; found {folder} "
+                        "and no bucket"
+                    )
                 container = {
                     "Image": aws.image,
                     "ModelDataUrl": artifact.put(self._settings, folder, release.bundle_sha256)
@@ -268,6 +275,6 @@ def _models(variants: list[dict[str, Any]]) -> dict[str, str]:
 
 def _surface(bundle: str) -> str:
     """One that the bundle in a folder learned from, since it refuses others; any will do where it does not say."""
-    manifest = Path(bundle) / MANIFEST
+    manifest = place(bundle) / MANIFEST
     lineage = orjson.loads(manifest.read_bytes())["lineage"] if manifest.is_file() else {}
     return str(next(iter(lineage.get("surfaces", ())), "home"))

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from jobs.aws import client, named, reached
 from jobs.config import EndpointSettings
-from jobs.serving.aws import client, named, reached
 
 SERVICE = "sagemaker"
 DIMENSION = "sagemaker:variant:DesiredInstanceCount"

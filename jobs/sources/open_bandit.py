@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady
 from jobs.lake.tables import RAW, TIME, Tables
+from jobs.places import here
 from jobs.sources import History, Source, within
 from jobs.sources._files import folder_of, read_csv
 
@@ -37,7 +38,7 @@ CATEGORY = "item_feature_1"
 
 def source(config: Config) -> Source:
     """The files in `source.data`; None: those of the wheel on PyPI."""
-    return OpenBandit(config.source.data, config.lake.raw.parent / "cache")
+    return OpenBandit(config.source.data, here(config.lake.raw.parent) / "cache")
 
 
 class OpenBandit(History):

@@ -5,11 +5,11 @@ What the files hold is `validate`'s to judge. Not looked at yet: whether the day
 
 from collections.abc import Collection
 from datetime import date
-from pathlib import Path
 
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady, if_never
 from jobs.lake.raw import REQUIRED, how_to_do_without
+from jobs.places import Place
 from jobs.sources import History, Source
 
 
@@ -18,7 +18,7 @@ def source(config: Config) -> Source:
     return ParquetLake(config.lake.raw, config.source.daily)
 
 
-def places(data: Path) -> dict[str, str]:
+def places(data: Place) -> dict[str, str]:
     """The settings that say where the data is, of `source.data`: it is the raw lake."""
     return {"lake.raw": str(data)}
 
@@ -26,7 +26,7 @@ def places(data: Path) -> dict[str, str]:
 class ParquetLake(History):
     """The folders under `lake.raw`."""
 
-    def __init__(self, raw: Path, promised: Collection[str] = ()) -> None:
+    def __init__(self, raw: Place, promised: Collection[str] = ()) -> None:
         self._raw, self._promised = raw, promised
 
     def span(self) -> tuple[date, date]:
@@ -54,7 +54,7 @@ class ParquetLake(History):
     def _has(self, table: str, day: date) -> bool:
         return any(self._folder(table).glob(f"date={day}/hour=*/*.parquet"))
 
-    def _folder(self, table: str) -> Path:
+    def _folder(self, table: str) -> Place:
         if not self._raw.is_dir():
             raise Misconfigured(f"lake.raw must be the folder the loggers write to; found no folder at {self._raw}")
         return self._raw / table

@@ -8,16 +8,14 @@ nobody came back to.
 
 import hashlib
 import json
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from jobs.config import ROOT
-from jobs.lake.swap import swap
+from jobs.lake.swap import put_folder, write_whole
+from jobs.places import Place, remove
 from jobs.train.progress import Step
 from models.rankers import EVERY_KIND
 from models.rankers.protocol import Ranker
@@ -29,7 +27,7 @@ PREFIX = ".checkpoints-"
 class Finished:
     """The finished rankers of one training (a day and mode)."""
 
-    def __init__(self, bundles: Path, training: str) -> None:
+    def __init__(self, bundles: Place, training: str) -> None:
         self.folder = bundles / f"{PREFIX}{training}"
 
     def get(self, kind: str, made_of: Mapping[str, Any]) -> tuple[Ranker, list[Step]] | None:
@@ -47,19 +45,12 @@ class Finished:
     def put(self, kind: str, made_of: Mapping[str, Any], ranker: Ranker, steps: list[Step]) -> None:
         """Keep a ranker that is done."""
         path = self._path(kind, made_of)
-        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        draft.mkdir(parents=True)
         files = ranker.to_files()
-        for name, content in files.items():
-            (draft / name).parent.mkdir(parents=True, exist_ok=True)
-            (draft / name).write_bytes(content)
         record = {
             "files": {name: _sha256(content) for name, content in files.items()},
             "steps": [asdict(step) for step in steps],
         }
-        (draft / RECORD).write_text(json.dumps(record))
-        swap(draft, path)
-        shutil.rmtree(draft, ignore_errors=True)  # what lay there before, not whole
+        put_folder(path, {**files, RECORD: json.dumps(record).encode()}, last=RECORD)
 
     def partial(self, kind: str, made_of: Mapping[str, Any]) -> "Partial":
         """Where a ranker that learns in steps keeps how far it has come."""
@@ -68,9 +59,9 @@ class Finished:
 
     def clear(self) -> None:
         """The training is published: nobody comes back to them."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder)
 
-    def _path(self, kind: str, made_of: Mapping[str, Any]) -> Path:
+    def _path(self, kind: str, made_of: Mapping[str, Any]) -> Place:
         told = json.dumps({**made_of, "code": _code()}, sort_keys=True, default=str)
         return self.folder / f"{kind}-{_sha256(told.encode())[:16]}"
 
@@ -79,7 +70,7 @@ class Finished:
 class Partial:
     """One checkpoint in a file, see `models.rankers.protocol.Checkpoints`."""
 
-    path: Path
+    path: Place
 
     def load(self) -> bytes | None:
         """The last one whole."""
@@ -87,10 +78,7 @@ class Partial:
 
     def save(self, content: bytes) -> None:
         """Instead of the one before, in one step."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_name(f".{self.path.name}")
-        draft.write_bytes(content)
-        draft.replace(self.path)
+        write_whole(self.path, content)
 
 
 @cache

@@ -21,10 +21,10 @@ from jobs.errors import Misconfigured, Refused
 from jobs.evidence.scored import Scored, scored, with_known_click
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
-from jobs.lake.swap import swap
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import LABELS, attribute_keys, columns_read, numbers
 from jobs.moment.identity import IDENTITY
+from jobs.places import here
 from jobs.train import (
     calibrate,
     chain,
@@ -115,7 +115,7 @@ def run(run: Run) -> dict[str, Any]:
         logged = tracked.log(run, drafts, fits, links, values, chosen, first.metrics)
         found = [_row(run, drafts[kind], kind == chosen, values[kind], logged[kind]) for kind in sorted(drafts)]
         for draft in drafts.values():
-            _place(draft, run.config.bundles)
+            bundle.keep(draft, run.config.bundles)
     finally:
         shutil.rmtree(_drafts(run), ignore_errors=True)
     run.publish("delay_curves", run.partition, folds.conversions.published)
@@ -152,7 +152,7 @@ def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> t
             yield batch
 
     cut, before = midnight(run.day + timedelta(days=1)), curve(continued.values())
-    windows, room = run.config.attribution, Files(run.config.bundles)
+    windows, room = run.config.attribution, Files(here(run.config.bundles))
     folds = core.folds(examples(), cut, windows, run.config.delays, before, inputs, further, room)
     run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
     run.say(folds.conversions.why)
@@ -197,7 +197,7 @@ def _link(
 
 
 def _drafts(run: Run) -> Path:
-    return run.config.bundles / f".drafts-{run.run_id}"
+    return here(run.config.bundles) / f".drafts-{run.run_id}"
 
 
 def _draft(
@@ -330,25 +330,13 @@ def _guard_deployed(run: Run, drafts: Mapping[str, Bundle]) -> None:
                 )
 
 
-def _place(draft: Bundle, folder: Path) -> None:
-    """Move a draft to its name, unless the very same bundle lies there already (it may be serving)."""
-    final = folder / draft.candidate_id
-    if final.exists():
-        try:
-            bundle.load(final, draft.sha256)
-            return
-        except Refused:
-            pass  # another one, which goes with the drafts
-    swap(draft.path, final)
-
-
 def _row(run: Run, draft: Bundle, chosen: bool, figures: Mapping[str, float | None], run_id: str) -> dict[str, Any]:
     """The row of a ranker in `candidates`, after MLflow has its run."""
     return {
         "candidate_id": draft.candidate_id,
         "ranker": draft.ranker.kind,
         "chosen": chosen,
-        "bundle": str(run.config.bundles / draft.candidate_id),
+        "bundle": str(bundle.kept(draft, run.config.bundles)),
         "bundle_sha256": draft.sha256,
         "run_id": run_id,
         "started_from": _started_from(draft),

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from jobs import bundle
 from jobs.bundle import Bundle
 from jobs.deployments import ledger
 from jobs.lake.run import Run
+from jobs.places import place
 from models.delays.curve import DelayCurve
 from models.rankers.protocol import Scorer
 
@@ -68,7 +68,7 @@ def champion(run: Run) -> Bundle | None:
         run.config.endpoint.name,
         where=lambda row: row["day"] <= run.day.isoformat() and (row["day"], row["mode"]) != own,
     )
-    return None if row is None else bundle.load(Path(row["bundle"]), row["bundle_sha256"])
+    return None if row is None else bundle.load(place(row["bundle"]), row["bundle_sha256"])
 
 
 def origins(run: Run, kinds: Sequence[str], champion: Bundle | None) -> dict[str, Origin]:
@@ -84,7 +84,7 @@ def origins(run: Run, kinds: Sequence[str], champion: Bundle | None) -> dict[str
     earlier = [
         row
         for row in run.read("candidates").to_pylist()
-        if row["day"] <= run.day.isoformat() and (row["day"], row["mode"]) != own and Path(row["bundle"]).is_dir()
+        if row["day"] <= run.day.isoformat() and (row["day"], row["mode"]) != own and place(row["bundle"]).is_dir()
     ]
     for kind in kinds:
         mine = [row for row in earlier if row["ranker"] == kind]
@@ -108,4 +108,4 @@ def _newest(rows: Iterable[Row]) -> Row | None:
 
 
 def _loaded(row: Row) -> Bundle:
-    return bundle.load(Path(row["bundle"]), row["bundle_sha256"])
+    return bundle.load(place(row["bundle"]), row["bundle_sha256"])

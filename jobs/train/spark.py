@@ -7,6 +7,7 @@ as part files, which every executor must be able to read.
 """
 
 import shutil
+import uuid
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from xgboost.spark import SparkXGBClassifier
 
 from jobs.lake.run import Run
+from jobs.places import here
 from jobs.spark import as_named, session
 from models.rankers.labels import Label
 from models.rankers.xgboost import Boosting
@@ -34,7 +36,8 @@ def grown(run: Run, task: Boosting) -> tuple[xgboost.Booster, list[float]]:
     """See `models.rankers.xgboost.Elsewhere`."""
     tasks = run.config.ranker.xgboost.spark_tasks
     run.say(f"xgboost: Spark grows trees of {len(task.table)} rows, {tasks} tasks together")
-    folder = run.staging("candidates")
+    folder = here(run.config.bundles) / f".rows-{uuid.uuid4().hex}"
+    folder.mkdir(parents=True)
     try:
         with pq.ParquetWriter(folder / "rows.parquet", SCHEMA) as file:
             _write(file, task.table, task.label, held_out=False)

@@ -24,6 +24,7 @@ from jobs import bundle, config
 from jobs.errors import EXIT_OK, NotReady, UsageError, run_as_command
 from jobs.flow import STAGES
 from jobs.lake.run import Run
+from jobs.places import place
 from jobs.tuning.core import heuristics_tuned
 from models.evaluation import thompson
 from models.evaluation.estimate import Estimate
@@ -66,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     chosen = next((row for row in rows if row["chosen"]), None)
     if chosen is None:
         raise NotReady(f"tuning needs a training of {options.day}, {options.mode}, that chose a ranker; found none")
-    side = bundle.load(Path(chosen["bundle"]), chosen["bundle_sha256"])
+    side = bundle.load(place(chosen["bundle"]), chosen["bundle_sha256"])
     found = heuristics_tuned(run, side, arms, options.surface, settings.gate)
     print(f"[tuning] {found.tuned.why}", file=sys.stderr, flush=True)
     chances = found.tuned.chances

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow as pa
 from jobs.lake.parts import read_part
 from jobs.lake.raw import RawDay
 from jobs.lake.tables import EVENTS, LAKE, RAW
+from jobs.places import Place
 from jobs.validate import core, facts
 from jobs.validate.columns import filled, shaped
 from jobs.validate.core import Judged
@@ -23,7 +23,7 @@ from jobs.validate.suites import Finding, Suites
 Read = Callable[[str, date], RawDay]
 Report = Callable[[str, date, Sequence[Finding]], None]
 """Told what the suite of a table found on a day, refused or not."""
-Keys: TypeAlias = pa.Table | tuple[Path, ...]
+Keys: TypeAlias = pa.Table | tuple[Place, ...]
 """The key and time columns (`key_columns`) of an event table of a day: in memory, or in part files that have them."""
 
 
@@ -86,8 +86,8 @@ def read_keys(keys: Keys, table: str) -> pa.Table:
 class Written:
     """What `Judged` says of rows that lie in part files already; what is said of buckets adds up."""
 
-    good: tuple[Path, ...] = ()
-    aside: tuple[Path, ...] = ()
+    good: tuple[Place, ...] = ()
+    aside: tuple[Place, ...] = ()
     good_rows: int = 0
     aside_rows: int = 0
     raw: int = 0

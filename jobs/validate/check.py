@@ -7,7 +7,6 @@ nothing is written. The day is the newest with impressions, or the one that is a
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from pathlib import Path
 from textwrap import wrap
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ from jobs.config import Config
 from jobs.errors import NotReady, Refused, one_line
 from jobs.lake import raw
 from jobs.lake.tables import RAW
+from jobs.places import Place
 from jobs.validate.batch import Before, Fitted, Rules, fit, unreported, verdict
 from jobs.validate.columns import ROW_ATTRIBUTES, listed
 from jobs.validate.facts import Neighbours
@@ -56,7 +56,7 @@ class Seen:
         return "\n".join(lines)
 
 
-def check(config: Config, folder: Path, day: date | None) -> Seen:
+def check(config: Config, folder: Place, day: date | None) -> Seen:
     """What is found of a day; raises `NotReady` where there are no impressions at all, or none of that day."""
     days = raw.days(folder / raw.REQUIRED)
     if not days:
@@ -72,7 +72,7 @@ def check(config: Config, folder: Path, day: date | None) -> Seen:
     return seen
 
 
-def title(folder: Path, seen: Seen, day: date | None) -> str:
+def title(folder: Place, seen: Seen, day: date | None) -> str:
     """What was looked at, and what comes of it."""
     at = day or raw.days(folder / raw.REQUIRED)[0]
     return f"{folder}, {at}: {'validate would refuse the day' if seen.stops else 'validate would publish the day'}"
@@ -89,7 +89,7 @@ def _of_days(seen: Seen, days: list[date], config: Config) -> None:
         seen.missing.append(f"days: a model takes at least {needed}, and one more to know features of the first")
 
 
-def _fitted(seen: Seen, rules: Rules, folder: Path, day: date) -> dict[str, Fitted]:
+def _fitted(seen: Seen, rules: Rules, folder: Place, day: date) -> dict[str, Fitted]:
     """Each table in the contract's columns; without rows where it cannot be."""
     fitted = {}
     for table, spec in RAW.items():

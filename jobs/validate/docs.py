@@ -13,26 +13,28 @@ from typing import Any
 
 from jobs import config
 from jobs.errors import EXIT_OK, NotReady, UsageError, run_as_command
+from jobs.places import Place, copied
 from jobs.validate.suites import FOLDER
 
 SITE = "docs"
 
 
-def render(results: Path) -> Path:
-    """Renders every `results/<table>/<day>.json` below `results/docs`; returns the index page.
+def render(results: Place) -> Path:
+    """Renders every `results/<table>/<day>.json` below `results/docs`, of S3 below a copy in `var`; returns the index.
 
     Raises `NotReady` where there is no result yet.
     """
-    paths = sorted(results.glob("*/????-??-??.json"))
+    folder = copied(results, config.ROOT / "var" / "validations")
+    paths = sorted(folder.glob("*/????-??-??.json"))
     if not paths:
         raise NotReady(f"Data Docs need {results}/<table>/<day>.json, which validate writes; found none")
-    context = _context(results / SITE)
+    context = _context(folder / SITE)
     for table in sorted({path.parent.name for path in paths}):
         _add_suite(context, table)
     for path in paths:
         _add_result(context, path)
     context.build_data_docs(site_names=[SITE])
-    return results / SITE / "index.html"
+    return folder / SITE / "index.html"
 
 
 def _context(folder: Path) -> Any:

@@ -16,15 +16,13 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
-
-import pyarrow.parquet as pq
 
 from jobs import memory
 from jobs.lake import raw
 from jobs.lake.run import Run
 from jobs.lake.tables import RAW
+from jobs.places import footer, place
 from jobs.validate import results
 from jobs.validate.batch import Before, Elsewhere, Keys, Past, Report, Rules, Verdict, verdicts
 from jobs.validate.columns import listed
@@ -150,11 +148,11 @@ def _past(run: Run) -> Past:
     published = {table: set(run.published_days(table)) for table in RAW}
 
     def keys(table: str, day: date) -> Keys | None:
-        return tuple(Path(path) for path, _ in run.files(table, [day])) if day in published[table] else None
+        return tuple(place(path) for path, _ in run.files(table, [day])) if day in published[table] else None
 
     def rows(table: str, day: date) -> int | None:
         if day not in published[table]:
             return None
-        return int(sum(pq.read_metadata(path).num_rows for path, _ in run.files(table, [day])))
+        return int(sum(footer(path).num_rows for path, _ in run.files(table, [day])))
 
     return Past(keys, rows)

@@ -8,10 +8,10 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from jobs.lake.swap import write_whole
+from jobs.places import Place
 from jobs.validate.evaluate import of_outcome
 from jobs.validate.suites import Expectation, Finding
 
@@ -48,7 +48,7 @@ def document(table: str, day: date, findings: Sequence[Finding], run_id: str) ->
     }
 
 
-def write(folder: Path, table: str, day: date, findings: Sequence[Finding], run_id: str) -> Path:
+def write(folder: Place, table: str, day: date, findings: Sequence[Finding], run_id: str) -> Place:
     """Replace `folder/<table>/<day>.json` whole; returns its path."""
     path = folder / table / f"{day.isoformat()}.json"
     return write_whole(path, json.dumps(document(table, day, findings, run_id), ensure_ascii=False))

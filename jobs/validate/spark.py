@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial, reduce
 from operator import add
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -37,11 +36,11 @@ from jobs.asof.spark import (
     read_by_workers,
     read_parts,
     refusals,
-    write_part,
 )
 from jobs.flow import SNAPSHOTS
 from jobs.lake import raw
 from jobs.lake.tables import RAW
+from jobs.places import Place, write_parquet
 from jobs.validate import core, evaluate, facts, profile
 from jobs.validate.batch import NULLABLE_SHOWN, Before, Keys, Report, Rules, Verdict, Written, key_columns
 from jobs.validate.columns import ROW_ATTRIBUTES, filled, holds_nothing, shape, shaped
@@ -70,9 +69,9 @@ class Large:
     """A day's raw files by table, and where their part files go."""
 
     day: date
-    files: Mapping[str, Sequence[Path]]
+    files: Mapping[str, Sequence[Place]]
     fingerprints: Mapping[str, str]
-    folders: Mapping[str, Path]
+    folders: Mapping[str, Place]
     """Staging folders of the tables and of quarantine."""
 
 
@@ -93,7 +92,7 @@ class Judge:
     suites: Suites
     table: str
     day: date
-    folders: Mapping[str, Path]
+    folders: Mapping[str, Place]
 
     def neighbours(self, tables: Mapping[str, pa.Table], shown_before: pa.Table | None = None) -> Neighbours:
         """A bucket's share of the other tables; of snapshots none, since figures about those are `_references`."""
@@ -139,7 +138,7 @@ def _schema(table: str) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _read(suites: Suites, table: str, day: date, path: Path) -> pa.Table:
+def _read(suites: Suites, table: str, day: date, path: Place) -> pa.Table:
     """One file in the contract's columns; raises `Refused` where its columns or their values do not fit."""
     rows = raw.parse(path)
     fit = shaped(rows, RAW[table])
@@ -162,15 +161,14 @@ def _columns(suites: Suites, table: str, large: Large, report: Report) -> tuple[
     return suites.judge_columns(table, facts.of_columns(empty, names)), names
 
 
-def _is_empty(table: str, path: Path, column: str) -> bool:
+def _is_empty(table: str, path: Place, column: str) -> bool:
     return all(holds_nothing(group, RAW[table].columns[column].type) for group in raw.groups(path, column))
 
 
 def _frame(spark: SparkSession, suites: Suites, table: str, large: Large) -> DataFrame:
     """A table's rows, each file read by a worker."""
     day = large.day
-    files = [str(path) for path in large.files[table]]
-    return read_by_workers(spark, files, lambda path: [_read(suites, table, day, Path(path))], _schema(table))
+    return read_by_workers(spark, large.files[table], lambda path: _read(suites, table, day, path), _schema(table))
 
 
 def _earlier(spark: SparkSession, table: str, days: Sequence[Keys]) -> DataFrame:
@@ -191,9 +189,8 @@ def _earlier(spark: SparkSession, table: str, days: Sequence[Keys]) -> DataFrame
 def _references(spark: SparkSession, large: Large) -> dict[str, Sums]:
     """The figures of `facts.REFERENCES` by table: every id that is named meets every id that is listed."""
 
-    def ids(table: str, of_file: Callable[[str, Path], pa.Table], schema: pa.Schema) -> DataFrame:
-        files = [str(path) for path in large.files[table]]
-        return read_by_workers(spark, files, lambda path: [of_file(table, Path(path))], schema)
+    def ids(table: str, of_file: Callable[[str, Place], pa.Table], schema: pa.Schema) -> DataFrame:
+        return read_by_workers(spark, large.files[table], partial(of_file, table), schema)
 
     named = reduce(DataFrame.unionByName, (ids(table, named_in, NAMED) for table in facts.REFERENCES))
     listed = reduce(DataFrame.unionByName, (ids(table, listed_in, LISTED) for table in SNAPSHOTS))
@@ -329,10 +326,11 @@ def _bucket(judge: Judge, bucket: int, rows: pa.Table, ids_before: pa.Array) -> 
     )
 
 
-def _write(rows: pa.Table, path: Path) -> tuple[Path, ...]:
+def _write(rows: pa.Table, path: Place) -> tuple[Place, ...]:
+    """A part file, whole or not at all: a task that Spark runs twice writes the same rows again."""
     if not len(rows):
         return ()
-    write_part(rows, path)
+    write_parquet(rows, path, coerce_timestamps="us")
     return (path,)
 
 

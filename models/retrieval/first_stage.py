@@ -76,18 +76,22 @@ class Finder:
         return cls(retriever, VectorIndex.build(vectors, asked if len(asked) else vectors, settings, removed))
 
     def find(self, history: Sparse, k: int, barred: Bools, by_popularity: Ints) -> tuple[Ints, Floats] | None:
-        """Up to k item codes and their scores, none of `barred`; None where the history (1, items) says nothing."""
+        """Up to k item codes and their scores, none of `barred` (items,) and none of the history's (1, items) own; None
+        where that says nothing.
+        """
         if self.index is not None and self.vectors is not None:
             query = self.vectors.user_vectors(history)
             if not query.any():
                 return None
-            codes, products = self.index.search(query, k, barred)
+            codes, products = self.index.search(query, k, barred, history.indices)
             there = codes[0] >= 0
             return codes[0][there], products[0][there]
         scores = self.retriever.scores(history)[0]
         if self.retriever.kind != POPULARITY and scores.min() == scores.max():
             return None
-        found = best(np.where(barred, -np.inf, scores), by_popularity, k)
+        left = np.where(barred, -np.inf, scores)
+        left[history.indices] = -np.inf
+        found = best(left, by_popularity, k)
         found = found[found >= 0]
         return found, scores[found]
 
@@ -143,13 +147,16 @@ class FirstStage:
         return {one.retriever.kind: one.index.canary_recall for one in self._finders if one.index is not None}
 
     def barred(self, removed: Collection[str], listed: Collection[str] | None = None) -> Bools:
-        """(items,) which must not be found: the `removed`, and where there is a catalogue those it does not list."""
+        """(items,) which must not be found: the `removed`, and where there is a catalogue those it does not list. To be
+        read only.
+        """
         codes = [self._code[item] for item in removed if item in self._code]
         found = np.zeros(len(self.items), dtype=bool)
         if listed is not None:
             found[:] = True
             found[[self._code[item] for item in listed if item in self._code]] = False
         found[codes] = True
+        found.setflags(write=False)
         return found
 
     @property
@@ -169,12 +176,13 @@ class FirstStage:
         """
         k = self.k if k is None else k
         codes, history = self._history(recent)
-        gone = self.barred(self.removed) if barred is None else barred.copy()
-        gone[codes] = True
+        barred = self.barred(self.removed) if barred is None else barred
         for finder in self._finders if len(codes) else ():
-            found = finder.find(history, k, gone, self._by_popularity)
+            found = finder.find(history, k, barred, self._by_popularity)
             if found is not None and len(found[0]):
                 return Found(self._named(found[0]), finder.retriever.kind, found[1], found[0])
+        gone = barred.copy()
+        gone[codes] = True
         left = self._by_popularity[~gone[self._by_popularity]][:k]
         return Found(self._named(left), POPULARITY, self._finders[0].retriever.popular[left], left)
 

@@ -6,6 +6,7 @@ only.
 
 import hashlib
 import json
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -60,6 +61,7 @@ class VectorIndex:
             raise ValueError(f"an index needs an item for each of its {index.ntotal} rows; found {len(codes)}")
         self._index, self._codes, self._facts, self._canary = index, codes, facts, canary
         self._absent = np.setdiff1d(np.arange(codes[-1] + 1 if len(codes) else 0), codes)
+        self._counted: tuple[weakref.ref[Bools], int] | None = None
         self.canary_recall = canary.recall(self.search(canary.queries.astype(np.float64), canary.k)[0])
         if self.canary_recall < facts.min_recall:
             raise ValueError(
@@ -116,19 +118,21 @@ class VectorIndex:
                 f" found {version[:12]}…"
             )
 
-    def search(self, queries: Floats, k: int, removed: Bools | None = None) -> tuple[Ints, Floats]:
+    def search(
+        self, queries: Floats, k: int, removed: Bools | None = None, own: Ints | None = None
+    ) -> tuple[Ints, Floats]:
         """Codes (n, k) and inner products (n, k), largest first, of `queries` (n, d); -1 and -inf where none is left.
 
-        None of `removed` (items,) comes back, whatever is asked. A query of zeros says nothing and gets items in no
-        order: ask a retriever's popularity instead. Raises ValueError for k < 1, another width, numbers that are not
-        finite, or a `removed` that does not tell of every item.
+        None of `removed` (items,) comes back, whatever is asked, and none of the few codes `own`. A query of zeros says
+        nothing and gets items in no order: ask a retriever's popularity instead. Raises ValueError for k < 1, another
+        width, numbers that are not finite, or a `removed` that does not tell of every item.
         """
         if k < 1:
             raise ValueError(f"a search needs k >= 1; found {k}")
         _need_numbers(queries, "queries", self._width)
         if removed is not None and len(removed) <= self._codes[-1]:
             raise ValueError(f"removed needs an entry for each item up to {self._codes[-1]}; found {len(removed)}")
-        scores, at, allowed = self._allowed(np.ascontiguousarray(queries, dtype=np.float32), k, removed)
+        scores, at, allowed = self._allowed(np.ascontiguousarray(queries, dtype=np.float32), k, removed, own)
         if allowed[:, :k].all():  # as almost always
             allowed, at, scores = allowed[:, :k], at[:, :k], scores[:, :k]
         else:
@@ -160,26 +164,39 @@ class VectorIndex:
     def _width(self) -> int:
         return int(self._canary.queries.shape[1])
 
-    def _allowed(self, queries: NDArray[np.float32], k: int, removed: Bools | None) -> tuple[Floats, Ints, Bools]:
+    def _allowed(
+        self, queries: NDArray[np.float32], k: int, removed: Bools | None, own: Ints | None
+    ) -> tuple[Floats, Ints, Bools]:
         """Products, rows of the index and which of them may come back: k each, or as many as there are.
 
         The `removed` are looked past: twice k is asked for first, more only while too few are left.
         """
-        most = min(k + (0 if removed is None else self._removed(removed)), len(self._codes))
+        gone = (0 if removed is None else self._removed(removed)) + (0 if own is None else len(own))
+        most = min(k + gone, len(self._codes))
         asked = min(2 * k, most)
         while True:
             scores, at = self._searched(queries, asked)
             allowed = at >= 0
             if removed is not None:
                 allowed &= ~removed[self._codes[at]]
+            for code in () if own is None else own.tolist():
+                allowed &= self._codes[at] != code
             if asked == most or (allowed.sum(axis=1) >= k).all():
                 return scores, at, allowed
             asked = min(4 * asked, most)
 
     def _removed(self, removed: Bools) -> int:
-        """How many of them are in the index; a look at each of a million rows would take longer than the search."""
+        """How many of them are in the index; counted once where nobody can change them: a million are a tenth of a
+        search.
+        """
+        known = self._counted
+        if known is not None and known[0]() is removed:
+            return known[1]
         there = int(np.count_nonzero(removed[: self._codes[-1] + 1]))
-        return there - int(np.count_nonzero(removed[self._absent]))
+        found = there - int(np.count_nonzero(removed[self._absent]))
+        if not removed.flags.writeable:
+            self._counted = weakref.ref(removed), found
+        return found
 
     def _searched(self, queries: NDArray[np.float32], k: int) -> tuple[Floats, Ints]:
         """faiss's own answer: products of scaled vectors and rows of the index, -1 where it found fewer."""

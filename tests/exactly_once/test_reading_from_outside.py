@@ -8,6 +8,7 @@ import pytest
 from jobs.config import SparkSettings
 from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE
+from jobs.places import write_parquet
 from tests.exactly_once import outside
 from tests.exactly_once.any_rows import LINEAGE, rows, slot
 
@@ -20,9 +21,10 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         lake.publish(table.name, slot(table, 1), rows(table, 40, 1), LINEAGE)
         lake.publish(table.name, slot(table, 2), rows(table, 0, 2), LINEAGE)
         lake.publish(table.name, slot(table, 1), rows(table, 30, 3), LINEAGE)
-        folder = lake.staging(table.name, "parts")
-        parts = [lake._write(table, rows(table, 10, seed), slot(table, 3), f"part{seed}") for seed in (4, 5)]
-        folder.rmdir()
+        folder = lake.staging(table.name, "run").joinpath(*(f"{k}={v}" for k, v in slot(table, 3).items()))
+        parts = [folder / f"part-{seed}.parquet" for seed in (4, 5)]
+        for path, seed in zip(parts, (4, 5), strict=True):
+            write_parquet(rows(table, 10, seed), path, coerce_timestamps="us")
         lake.publish(table.name, slot(table, 3), parts, LINEAGE)
     return lake
 

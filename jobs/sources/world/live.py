@@ -6,23 +6,21 @@ no endpoint answers, everybody meets the logging policy. Requests are sent one b
 """
 
 import json
-import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from botocore.config import Config as ClientConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from jobs.config import EndpointSettings
 from jobs.errors import Misconfigured, Refused
 from jobs.lake.tables import STR
+from jobs.places import Place, footer, parquet, write_parquet
 from jobs.serving.answer import Answer, answer_of
 from jobs.sources.world.logger import Logger
 from models.world import Shown, World, answered, draw_requests, show
@@ -43,7 +41,7 @@ ANSWERS = pa.schema(
 class LiveTraffic:
     """Asks the endpoint for a day's share of requests, remembers the answers, and tells the world what was shown."""
 
-    def __init__(self, endpoint: EndpointSettings, raw: Path) -> None:
+    def __init__(self, endpoint: EndpointSettings, raw: Place) -> None:
         self._endpoint, self._folder = endpoint, raw / "_answers"
 
     def shown(self, world: World, day: date) -> Shown | None:
@@ -53,7 +51,7 @@ class LiveTraffic:
             return None
         index = world.index(day)
         slates = show(world, index, draw_requests(world, index))
-        kept = pq.ParquetFile(path).read()
+        kept = parquet(path).read()
         rows = kept.column("row").to_numpy()
         item = np.array(kept.column("item").to_pylist(), dtype=np.int64)
         propensity = np.array(kept.column("propensity").to_pylist(), dtype=np.float64)
@@ -67,7 +65,7 @@ class LiveTraffic:
         """Have the endpoint answer the day's share of users, unless that was done before; returns how many answers."""
         path = self._path(day)
         if path.is_file():
-            return int(pq.read_metadata(path).num_rows)
+            return int(footer(path).num_rows)
         client = self._in_service()
         if client is None:
             return 0
@@ -75,10 +73,7 @@ class LiveTraffic:
         if not rows:
             return 0
         table = pa.table({"row": rows, "policy": policy, "item": item, "propensity": propensity}, schema=ANSWERS)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
-        pq.write_table(table, draft)
-        draft.replace(path)
+        write_parquet(table, path)
         return len(rows)
 
     def _answers(self, log: Logger, day: date, client: Any) -> tuple[list[int], list[Any], list[Any], list[str]]:
@@ -138,7 +133,7 @@ class LiveTraffic:
             return None
         return session.client("sagemaker-runtime", **options) if found["EndpointStatus"] == "InService" else None
 
-    def _path(self, day: date) -> Path:
+    def _path(self, day: date) -> Place:
         return self._folder / f"date={day.isoformat()}.parquet"
 
 

@@ -185,6 +185,10 @@ class Threaded:
     its ranker can be awkward.
     """
 
+    _loads = threading.Lock()
+    """One after another: to read an array's head numpy parses it as Python, which threads of Python before 3.11.8
+    cannot do at once (python/cpython#106905), and processes can."""
+
     def __init__(self, of: Standby, listener: socket.socket, settings: config.Config, features: Any) -> None:
         self.said = ""
         self._of, self._settings, self._features = of, settings, features
@@ -196,7 +200,8 @@ class Threaded:
 
     def _run(self) -> None:
         try:
-            judged = self._of if isinstance(self._of, Bundle) else bundle.load(self._of.path, self._of.sha256)
+            with self._loads:
+                judged = self._of if isinstance(self._of, Bundle) else bundle.load(self._of.path, self._of.sha256)
             app = application(judged, self._features, self._settings)
         except Exception as error:  # noqa: BLE001 - as a process would end
             self.said = f"{type(error).__name__}: {error}"
@@ -240,7 +245,7 @@ def looped() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
         yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result()
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(20)
+        thread.join(120)
 
 
 @contextmanager
@@ -335,6 +340,7 @@ class Direct:
 def settings(folder: Path, **overrides: str) -> config.Config:
     """Test settings with the endpoint's state below `folder` and a timer that a busy machine keeps."""
     environ = {"TIDEGATE__ENDPOINT__STATE": str(folder / "state"), "TIDEGATE__ENDPOINT__TIMEOUT_MS": "5000"}
+    environ["TIDEGATE__ENDPOINT__HUNG_SECONDS"] = "60"
     return config.load({"TIDEGATE_ENV": "test", **environ, **{f"TIDEGATE__{k}": v for k, v in overrides.items()}})
 
 
@@ -419,5 +425,5 @@ def running(settings: config.Config, features: Any = None, spawn: Spawn | None =
         yield Client(f"http://127.0.0.1:{listener.getsockname()[1]}")
     finally:
         web.should_exit = True
-        thread.join(20)
+        thread.join(120)
         assert not thread.is_alive()

@@ -214,6 +214,27 @@ def test_many_wait_their_turn_and_none_longer_than_it_may(clock: Clock) -> None:
     assert pace.wait(clock.now + BUDGET, gap) == 0.0  # and with them gone, nobody waits for them
 
 
+def test_what_wakes_late_is_due_sooner_until_it_is_in_time_again(clock: Clock) -> None:
+    """A loop that wakes everybody 40 ms late: answers leave a quarter of the budget late at most, not 40 ms."""
+    pace, budget, behind = Pace(clock), 0.06, 0.04
+    pace.wait(clock.now + budget, 1e9)  # the last turn for long: all others wait as long as they may
+
+    def late(by: float) -> float:
+        """Seconds after its budget at which an answer leaves whose process wakes so late."""
+        clock.now += 0.001
+        arrived, wait = clock.now, pace.wait(clock.now + budget, budget, budget / 4)
+        clock.now += wait + by
+        pace.woke(arrived + wait)
+        return clock.now - arrived - budget
+
+    assert late(behind) == pytest.approx(behind)
+    assert [late(behind) for _ in range(50)] == pytest.approx([budget / 4] * 50)
+    assert late(0.0) < 0, "one that is in time does not make up for what was late"
+    found = [late(0.0) for _ in range(50)]
+    assert found == sorted(found)
+    assert found[-1] == pytest.approx(0.0), "and then nobody is hurried"
+
+
 @given(st.lists(st.tuples(st.floats(0, 0.02), st.floats(-1, 2)), max_size=200))
 def test_whoever_asks_again_once_answered_asks_no_more_than_that(asked: list[tuple[float, float]]) -> None:
     """No answer is late, and those that are not as late as they may be are a gap apart."""

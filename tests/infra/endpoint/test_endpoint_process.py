@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from infra.endpoint.__main__ import POOLS, one_thread_per_pool
 from jobs import bundle, config
 from jobs.bundle import Bundle
 from jobs.config import ROOT
@@ -172,3 +174,14 @@ def test_the_container_refuses_another_bundle(tmp_path: Path, greedy: Bundle) ->
     found = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
     assert found.returncode == 65
     assert "must be the one that was judged" in found.stderr
+
+
+def test_libraries_that_are_loaded_have_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container has loaded numpy before it reads its settings: its products once took a thread of every core, which
+    waited for each other on a busy machine."""
+    for pool in POOLS:
+        monkeypatch.setenv(pool, "2")
+    with threadpool_limits(limits=2):
+        assert {of["num_threads"] for of in threadpool_info()} == {2}
+        one_thread_per_pool()
+        assert {of["num_threads"] for of in threadpool_info()} == {1}

@@ -314,10 +314,11 @@ def test_a_socket_below_a_long_path(tmp_path: Path) -> None:
 
 def test_variants_of_a_config_begin_side_by_side(tmp_path: Path, popular: Bundle, boosted: Bundle, own: Bundle) -> None:
     """Three take as long as the slowest of them; each of them waits here until all three have begun."""
-    together, began = threading.Barrier(3), threads(settings(tmp_path))
+    together, began = asyncio.Barrier(3), threads(settings(tmp_path))
 
     async def meeting(of: Standby, listener: socket.socket) -> Any:
-        await asyncio.to_thread(together.wait, 60)
+        async with asyncio.timeout(300):
+            await together.wait()
         return await began(of, listener)
 
     with running(settings(tmp_path), spawn=meeting) as client:
@@ -375,7 +376,7 @@ def test_the_way_back_needs_no_load_at_once_after_an_update(tmp_path: Path, popu
 
 def test_instances_come_and_go_under_load(tmp_path: Path, popular: Bundle) -> None:
     """As many processes as instances ask for and the settings allow; SageMaker's counts say which; nobody waits."""
-    with running(settings(tmp_path, ENDPOINT__MOST_PROCESSES="3")) as client:
+    with running(settings(tmp_path, ENDPOINT__MOST_PROCESSES="3", ENDPOINT__TIMEOUT_MS="60000")) as client:
         client.serve(popular)
         with Load(client) as load:
             for asked, found in ((3, 3), (1, 1), (9, 3), (2, 2)):

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
+from jobs.aws import keys
 from jobs.config import AwsSettings, EndpointSettings, load
 from jobs.errors import Misconfigured, NotReady, Refused
 from jobs.serving import artifact, guard, scaling
-from jobs.serving.aws import keys
 from jobs.serving.sagemaker import Endpoint
 from tests import moto_server
 from tests.moto_server import Moto

@@ -168,8 +168,7 @@ def test_a_file_that_is_replaced_meanwhile_is_waited_for(spark: Any, tmp_path: P
     from jobs.asof.spark import read_by_workers, refusals
     from jobs.validate.spark import _schema
 
-    path = str(tmp_path / "part-0.parquet")
-    gone = read_by_workers(spark, [path], lambda path: [raw.parse(Path(path))], _schema("users"))
+    gone = read_by_workers(spark, [tmp_path / "part-0.parquet"], raw.parse, _schema("users"))
     with (
         pytest.raises(NotReady, match=rf"^raw file {tmp_path}/part-0\.parquet needs to stay .*: run again$"),
         refusals(),

@@ -7,8 +7,8 @@ from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
+from jobs import aws_errors
 from jobs.errors import Misconfigured, NotReady, Refused
-from jobs.serving import aws_errors
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CONNECT_SECONDS, READ_SECONDS, TRIES = 3, 60, 3
@@ -30,7 +30,9 @@ def client(service: str, region: str, url: str | None, setting: str) -> Any:
     from botocore.config import Config
 
     retries = {"total_max_attempts": TRIES, "mode": "standard"}
-    options = Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, retries=retries)
+    # A server of one's own seldom has a name for each bucket.
+    style = {"s3": {"addressing_style": "path"}} if url else {}
+    options = Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, retries=retries, **style)
     with reached(named(service, url)):
         try:
             return made(service, region, url, options)
@@ -66,7 +68,7 @@ def named(service: str, url: str | None) -> str:
 
 @contextmanager
 def reached(who: str) -> Iterator[None]:
-    """Errors on the way, by what they mean: see `jobs.serving.aws_errors` for those that AWS sends."""
+    """Errors on the way, by what they mean: see `jobs.aws_errors` for those that AWS sends."""
     from boto3.exceptions import S3UploadFailedError
     from botocore import exceptions as boto
 
