@@ -46,6 +46,8 @@ from models.settings import (
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "TIDEGATE__"
+IN_ONE_PROCESS = 0.5
+"""Of the memory at hand; the rest is for what differs from the rows that bytes a row were measured on."""
 OUTCOME_NAME = re.compile("[a-z][a-z0-9_]*")
 TAKEN = ("click", "clicked", "conversion", "converted")
 """Names of what every impression has."""
@@ -152,15 +154,63 @@ class LakeSettings(Settings):
 class SparkSettings(Settings):
     """The Spark session every distributed stage opens."""
 
-    master: str = Field("local[2]", description="where Spark runs")
-    driver_memory_mb: int = Field(1536, ge=512, description="of the driver, and of all where it runs in one process")
-    partitions: int = Field(4, ge=1, description="shuffle partitions and as-of buckets")
-    from_rows: int = Field(
-        3_000_000,
-        ge=0,
-        description="rows a stage reads from which Spark distributes it; below, one process runs the same core, "
-        "since a session costs more than it saves; 0 always takes Spark",
+    master: str = Field(
+        "local[2]",
+        description="where Spark runs; empty: a session somebody else starts or owns, spark-submit or a notebook",
     )
+    python: str | None = Field(
+        None,
+        description="the interpreter of executors, of this one's minor version; not set: this one on `local`, "
+        "elsewhere what PYSPARK_PYTHON says or `python3`",
+    )
+    driver_memory_mb: int = Field(
+        1536, ge=512, description="of a driver started here, and of all where it runs in one process"
+    )
+    partitions: int = Field(
+        4, ge=1, description="shuffle partitions on `local`, and everywhere the fewest buckets of a stage"
+    )
+    from_rows: int | None = Field(
+        None,
+        ge=0,
+        description="rows a stage reads from which Spark distributes it; below, one process runs the same core at a "
+        "fraction of the cost; 0 always takes Spark; not set: where one process would take more than half of the "
+        "memory that is free",
+    )
+    conf: dict[str, str] = Field(
+        {}, description="any setting of Spark's own by its whole name, over what is set here; a mapping, given whole"
+    )
+
+    def distributes(self, rows: int, bytes_a_row: int, free: int) -> bool:
+        """Whether Spark takes a stage that reads so many rows, of which one process needs `bytes_a_row` each."""
+        if self.from_rows is not None:
+            return rows >= self.from_rows
+        return rows * bytes_a_row > free * IN_ONE_PROCESS
+
+    def buckets(self, rows: int, most: int) -> int:
+        """How many buckets `rows` go into, so that about `most` meet in one; `partitions` at least."""
+        return max(self.partitions, -(-rows // most))
+
+    @property
+    def local(self) -> bool:
+        """Whether driver and executors are one JVM on this machine."""
+        return re.fullmatch(r"local(\[.+\])?", self.master) is not None
+
+    @field_validator("conf", mode="before")
+    @classmethod
+    def _as_spark_writes_them(cls, conf: Any) -> Any:
+        """TOML and JSON have numbers and booleans, Spark has their text."""
+        if not isinstance(conf, dict):
+            return conf
+        return {key: value if isinstance(value, str) else json.dumps(value) for key, value in conf.items()}
+
+    @field_validator("conf")
+    @classmethod
+    def _are_spark_s(cls, conf: dict[str, str]) -> dict[str, str]:
+        if wrong := sorted(key for key in conf if not key.startswith("spark.") or key == "spark.master"):
+            raise ValueError(
+                f"names of Spark start with spark., and its master is spark.master; found {', '.join(wrong)}"
+            )
+        return conf
 
 
 class ValidationSettings(Settings):

@@ -1,20 +1,45 @@
-"""The Spark session every distributed stage opens: loopback, UTC, small, and with a Java of its own if need be."""
+"""The Spark session every distributed stage opens: in UTC, with its own code, and with a Java of its own if need be.
 
+On `local` it is small and only this machine can reach it. On a cluster Spark's own settings hold, and executors get the
+code of the driver as a zip. A session that somebody else has is used and left as it was.
+"""
+
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from pyspark import SparkFiles
+from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
+from pyspark.sql.utils import is_remote
 
 from jobs.config import ROOT, SparkSettings
 from jobs.errors import Misconfigured
 
 JAVA_MINIMUM = 17
+SHIPPED = ("jobs", "models")
+"""The packages that run on executors."""
+SQL = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+    "spark.sql.adaptive.coalescePartitions.enabled": "true",
+}
+"""What rows depend on, wherever a session is."""
+LOCAL = {
+    "spark.ui.enabled": "false",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+}
 PATTERN = re.compile(r"([\\{}\[\]*?])")
 """What Hadoop takes for a glob pattern in every path it reads."""
 SHIM = """#!/bin/sh
@@ -79,31 +104,114 @@ def as_named(path: Path | str) -> str:
 
 @contextmanager
 def session(settings: SparkSettings, name: str) -> Iterator[SparkSession]:
-    """A session that is stopped on the way out, and its JVM with it."""
-    os.environ["JAVA_HOME"] = str(java_home())
-    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    options = {
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.driver.memory": f"{settings.driver_memory_mb}m",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
-        "spark.sql.session.timeZone": "UTC",
-        "spark.sql.shuffle.partitions": str(settings.partitions),
-        "spark.default.parallelism": str(settings.partitions),
-        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-        "spark.sql.execution.arrow.pyspark.enabled": "true",
-        "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
-        "spark.sql.adaptive.coalescePartitions.enabled": "true",
-        "spark.log.level": "ERROR",
-    }
-    builder = SparkSession.builder.master(settings.master).appName(f"tidegate-{name}")
-    for key, value in options.items():
-        builder = builder.config(key, value)
-    spark = builder.getOrCreate()
+    """A session that is stopped on the way out, and its JVM with it; one that was there before is used and left.
+
+    Raises `Misconfigured` for Spark Connect, and where a session that is there already is not what the settings say.
+    """
+    refuse_connect(settings)
+    there = SparkSession.getActiveSession()
+    if there is not None:
+        yield _of_another(there, settings)
+        return
+    spark = _own(settings, name)
     try:
+        if not settings.local:
+            _ship(spark)
         yield spark
     finally:
         spark.stop()
+
+
+def refuse_connect(settings: SparkSettings) -> None:
+    """Raises `Misconfigured` where the settings or the environment ask for Spark Connect."""
+    found = [f"SPARK_REMOTE={os.environ['SPARK_REMOTE']}"] if os.environ.get("SPARK_REMOTE") else []
+    found += [f"spark.master = {settings.master}"] if settings.master.startswith("sc://") else []
+    found += [
+        f"{key} in spark.conf"
+        for key in ("spark.remote", "spark.api.mode")
+        if settings.conf.get(key, "classic") != "classic"
+    ]
+    if found or is_remote():
+        raise Misconfigured(
+            "stages need a classic Spark session, since they give executors their own code and use Spark's context; "
+            f"found Spark Connect: {', '.join(found) or 'a session of it'}"
+        )
+
+
+def _of_another(spark: SparkSession, settings: SparkSettings) -> SparkSession:
+    """A session beside one that somebody else has: of the same application, with settings of its own."""
+    master = spark.sparkContext.master
+    if settings.master not in ("", master):
+        raise Misconfigured(
+            f"spark.master needs to be empty where a session is there already; found {settings.master} beside a "
+            f"session on {master}"
+        )
+    beside = spark.newSession()
+    _ship(beside)
+    for key, value in {**SQL, **settings.conf}.items():
+        if beside.conf.get(key, None) == value:
+            continue
+        if not beside.conf.isModifiable(key):
+            raise Misconfigured(f"spark.conf can change what a running session lets change; found {key}, set it there")
+        beside.conf.set(key, value)
+    return beside
+
+
+def _own(settings: SparkSettings, name: str) -> SparkSession:
+    """A new session, in a JVM that is started here unless spark-submit has done so."""
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if submitted and settings.master:
+        raise Misconfigured(f"spark.master needs to be empty under spark-submit; found {settings.master}")
+    if not submitted:
+        os.environ["JAVA_HOME"] = str(java_home())
+    if settings.local:
+        os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    if settings.local or settings.python:
+        os.environ["PYSPARK_PYTHON"] = settings.python or sys.executable
+    builder = SparkSession.builder.appName(f"tidegate-{name}")
+    for key, value in options(settings, os.environ).items():
+        builder = builder.config(key, value)
+    try:
+        return builder.getOrCreate()
+    except PySparkRuntimeError as error:
+        if error.getCondition() == "MASTER_URL_NOT_SET":
+            raise Misconfigured(
+                "spark.master needs a value, or to be empty where spark-submit or spark-defaults.conf give one; found "
+                "it empty and neither"
+            ) from error
+        raise
+
+
+def options(settings: SparkSettings, environ: Mapping[str, str]) -> dict[str, str]:
+    """What a session of one's own is started with: `spark.conf` over everything else.
+
+    On `local` a small JVM that only this machine can reach; elsewhere Spark's own defaults, and AWS_* of the
+    environment for the executors, whose values Spark's page of settings hides where a name says secret or token.
+    """
+    given = {**SQL, "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
+    if settings.master:
+        given |= {"spark.master": settings.master, "spark.driver.memory": f"{settings.driver_memory_mb}m"}
+    if settings.local:
+        given |= LOCAL
+        given |= dict.fromkeys(("spark.sql.shuffle.partitions", "spark.default.parallelism"), str(settings.partitions))
+    else:
+        given |= {f"spark.executorEnv.{key}": value for key, value in environ.items() if key.startswith("AWS_")}
+    return given | settings.conf
+
+
+def _ship(spark: SparkSession) -> None:
+    """Executors import this very code, whatever is installed on their machines."""
+    code = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in _sources()}
+    digest = hashlib.sha256(b"".join(name.encode() + content for name, content in code.items())).hexdigest()[:16]
+    # Spark's own folder goes with the application; a file of another content may not have the same name in one.
+    archive = Path(SparkFiles.getRootDirectory()) / f"tidegate-{digest}.zip"
+    if not archive.exists():
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            for name, content in code.items():
+                file.writestr(name, content)
+    spark.sparkContext.addPyFile(str(archive))
+
+
+def _sources() -> list[Path]:
+    return sorted(path for package in SHIPPED for path in (ROOT / package).rglob("*.py"))

@@ -449,7 +449,7 @@ class XGBoostSettings(EncodingSettings):
         description="shrinks the leaves of P(conversion | click), which has a tenth of the rows to learn from",
     )
     spark_tasks: int = Field(
-        2, ge=1, description="of Spark that grow its trees together, from `spark.from_rows` rows on; all at once"
+        2, ge=1, description="of Spark that grow its trees together, where it does, see `spark.from_rows`; all at once"
     )
 
 

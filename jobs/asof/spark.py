@@ -4,8 +4,9 @@ Never a Spark range join ("same key and right_time <= left_time, keep the last")
 bucketing by key and an as-of inside each bucket took 10.9 s, the same rows.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import pyarrow as pa
 from pyspark.errors import PythonException
@@ -14,37 +15,40 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.errors import KINDS
-from jobs.places import SCHEME, Place, parquet, place
-from jobs.spark import as_named
+from jobs.lake.parts import batches
+from jobs.lake.tables import LAKE
+from jobs.places import Place, place
 
 BUCKET = "_bucket"
-LOW_32 = 2**32 - 1
 RAISED = {f"{kind.__module__}.{kind.__qualname__}: ": kind for kind in KINDS}
 
 One = Callable[[pa.Table], pa.Table]
 Two = Callable[[pa.Table, pa.Table], pa.Table]
 
 
-def read_parts(spark: SparkSession, paths: Sequence[str], schema: pa.Schema) -> DataFrame:
-    """The rows of Parquet part files as the columns of `schema`, without partition columns; no files, no rows."""
-    wanted = from_arrow_schema(schema)
-    if not paths:
-        return spark.createDataFrame([], wanted)
-    if any(path.startswith(SCHEME) for path in paths):
-        # A JVM reads S3 only with jars that Spark does not bring along.
-        return read_by_workers(spark, paths, lambda path: parquet(path).read(schema.names).cast(schema), schema)
-    return spark.read.schema(wanted).parquet(*map(as_named, paths))
+def read_parts(spark: SparkSession, paths: Sequence[str], table: str, columns: Sequence[str]) -> DataFrame:
+    """Columns of a table's part files, all of them nullable. Raises as `jobs.lake.parts.batches`, see `refusals`."""
+    schema = pa.schema([(name, LAKE[table].schema.field(name).type) for name in columns])
+    return _by_workers(spark, paths, partial(batches, table=table, columns=columns), schema)
 
 
 def read_by_workers(
     spark: SparkSession, paths: Sequence[Place | str], read: Callable[[Place], pa.Table], schema: pa.Schema
 ) -> DataFrame:
     """What `read` makes of each file, on the workers, as the columns of `schema`."""
+    return _by_workers(spark, paths, lambda path: [read(path)], schema)
 
-    def rows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
+
+def _by_workers(
+    spark: SparkSession, paths: Sequence[Place | str], read: Callable[[Place], Iterable[pa.Table]], schema: pa.Schema
+) -> DataFrame:
+    """In Arrow all the way: Spark needs no connector for where the files lie."""
+
+    def rows(listed: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in listed:
             for path in batch.column(0).to_pylist():
-                yield from fitted(read(place(path)), schema).to_batches()
+                for part in read(place(path)):
+                    yield from fitted(part, schema).to_batches()
 
     listed = spark.createDataFrame([(str(path),) for path in paths], "path string")
     return listed.mapInArrow(rows, from_arrow_schema(schema))
@@ -102,43 +106,19 @@ def refusals() -> Iterator[None]:
 
 
 def _grouped(frame: DataFrame, keys: Sequence[str | Column], buckets: int) -> GroupedData:
+    return by_bucket(frame, bucket_of(keys, buckets), buckets)
+
+
+def bucket_of(keys: Sequence[str | Column], buckets: int) -> Column:
+    """Each row's bucket, 0 to `buckets` - 1, by Spark's hash of its keys."""
     columns = [F.col(key) if isinstance(key, str) else key for key in keys]
-    return by_bucket(frame, F.pmod(F.hash(*columns), F.lit(buckets)), buckets)
+    return F.pmod(F.hash(*columns), F.lit(buckets))
 
 
 def by_bucket(frame: DataFrame, number: Column, buckets: int) -> GroupedData:
-    """The rows by bucket `number` (0..`buckets` - 1), under the column `BUCKET`, on as many partitions as there are."""
-    partitions = int(frame.sparkSession.conf.get("spark.sql.shuffle.partitions") or buckets)
-    names = F.array(*(F.lit(name) for name in bucket_names(buckets, partitions)))
-    return frame.withColumn(BUCKET, F.element_at(names, number + 1)).groupBy(BUCKET)
+    """The rows by bucket `number` (0..`buckets` - 1), under the column `BUCKET`, each on a partition of its own.
 
-
-def bucket_names(buckets: int, partitions: int) -> list[int]:
-    """A different integer for each bucket, so that Spark shuffles bucket n to partition n modulo `partitions`.
-
-    Spark places a group by the hash of its key, and a handful of small integers collide: of 0, 1, 2 and 3 it puts three
-    in one partition of four, which then works alone.
+    Left to itself Spark places a group by the hash of its key, and a handful of small integers collide: of 0, 1, 2 and
+    3 it puts three in one partition of four, which then works alone.
     """
-    names: list[int] = []
-    candidate = 0
-    while len(names) < buckets:
-        if _spark_hash(candidate) % partitions == len(names) % partitions:
-            names.append(candidate)
-        candidate += 1
-    return names
-
-
-def _spark_hash(value: int) -> int:
-    """Spark's hash of one int: Murmur3 (x86, 32 bits, seed 42) of its four bytes, as a signed number.
-
-    Source: org.apache.spark.unsafe.hash.Murmur3_x86_32.
-    """
-    mixed = _rotated(value * 0xCC9E2D51 & LOW_32, 15) * 0x1B873593 & LOW_32
-    mixed = (_rotated(42 ^ mixed, 13) * 5 + 0xE6546B64 & LOW_32) ^ 4
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-        mixed = (mixed ^ mixed >> shift) * factor & LOW_32
-    return mixed - (mixed >> 31 << 32)
-
-
-def _rotated(value: int, by: int) -> int:
-    return (value << by | value >> 32 - by) & LOW_32
+    return frame.withColumn(BUCKET, number.cast("int")).repartitionById(buckets, F.col(BUCKET)).groupBy(BUCKET)

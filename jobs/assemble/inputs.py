@@ -10,7 +10,7 @@ import pyarrow as pa
 from jobs.asof.clock import instants, published_at, refuse_early
 from jobs.asof.core import Indices
 from jobs.assemble import core
-from jobs.config import DatasetSettings
+from jobs.config import DatasetSettings, SparkSettings
 from jobs.flow import FEATURES
 from jobs.lake.run import Run
 from jobs.lake.tables import LAKE, TIME
@@ -52,10 +52,9 @@ class Inputs:
         """Rows of a table's part files."""
         return sum(footer(file).num_rows for file in self.files[table])
 
-    def buckets(self, at_least: int) -> int:
+    def buckets(self, settings: SparkSettings) -> int:
         """Into how many buckets Spark spreads the rows, so that none outgrows a worker."""
-        most = max(self.rows(table) for table in self.files)
-        return max(at_least, -(-most // ROWS_PER_BUCKET))
+        return settings.buckets(max(self.rows(table) for table in self.files), ROWS_PER_BUCKET)
 
 
 def inputs(run: Run, data: core.Dataset, published: Sequence[date]) -> Inputs:

@@ -9,12 +9,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from jobs import memory
 from jobs.assemble import card, core, negatives, selection
 from jobs.assemble.inputs import Inputs, inputs
 from jobs.errors import Refused
 from jobs.lake import lost
 from jobs.lake.run import Run
 from jobs.places import Place, listed, parquet, write_parquet
+
+BYTES_A_ROW = 1_700
+"""Of memory that one process takes for an impression of a dataset, its features included."""
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -32,7 +36,8 @@ def run(run: Run) -> dict[str, Any]:
     run.files("labels", [run.day])
     given = inputs(run, data, published)
     rows = given.rows("impressions")
-    engine = in_one_process if rows < run.config.spark.from_rows else on_spark
+    distributed = run.config.spark.distributes(rows, BYTES_A_ROW, memory.at_hand())
+    engine = on_spark if distributed else in_one_process
     run.say(f"{rows} impressions of {data.days[0]}..{data.days[-1]}: {engine.__name__}")
     folders = {table: _folder(run, table) for table in run.stage.writes}
     left_out = engine(run, given, folders)
@@ -82,7 +87,7 @@ def on_spark(run: Run, given: Inputs, folders: dict[str, Place]) -> pa.Table:
 
     with session(run.config.spark, run.stage.name) as spark:
         run.say("Spark is up")
-        return write_dataset(spark, given, given.buckets(run.config.spark.partitions), folders)
+        return write_dataset(spark, given, given.buckets(run.config.spark), folders)
 
 
 def _folder(run: Run, table: str) -> Place:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs import memory
 from jobs.attribute import core
 from jobs.config import AttributionSettings
 from jobs.lake.parts import read_part
@@ -19,6 +20,10 @@ from models.settings import whole_days
 
 REPORTED = ("impressions", "clicked", "converted", "attributed", "unattributed", "duplicates", "late")
 
+ROWS_PER_BUCKET = 500_000
+"""So many events of one table meet in one call on Spark: a few hundred MB in one Python worker, however many days."""
+BYTES_A_ROW = 500
+"""Of memory that one process takes for an event it reads, its label included."""
 Parts = dict[date, list[str]]
 """Part files by day."""
 
@@ -38,7 +43,8 @@ def run(run: Run) -> dict[str, Any]:
         parts["feedback"] = _parts(run, "feedback")
     days = [day for day in _computed(run) if day in parts["impressions"]]
     events = sum(_row_count(chain.from_iterable(found.values())) for found in parts.values())
-    engine = in_one_process if events < run.config.spark.from_rows else on_spark
+    distributed = run.config.spark.distributes(events, BYTES_A_ROW, memory.at_hand())
+    engine = on_spark if distributed else in_one_process
     run.say(f"labels of {len(days)} days to compute, {days[0]}..{days[-1]}, from {events} events: {engine.__name__}")
     staging = run.staging("labels")
     facts = by_day(engine(run, parts, days, staging), days)
@@ -48,7 +54,11 @@ def run(run: Run) -> dict[str, Any]:
     for day in days:
         files = listed(staging / f"day={day}", "*.parquet")
         rows = _rows(files)
-        if day not in run.days and day in published and rows.equals(run.read("labels", [day]).drop_columns(["day"])):
+        if (
+            day not in run.days
+            and day in published
+            and rows.equals(_in_order(run.read("labels", [day]).drop_columns(["day"])))
+        ):
             continue
         counts = facts[day]
         counts.update(_outcomes(rows))
@@ -92,7 +102,8 @@ def on_spark(run: Run, parts: Mapping[str, Parts], days: list[date], folder: Pla
     with session(run.config.spark, run.stage.name) as spark:
         run.say("Spark is up")
         names = [day.isoformat() for day in days]
-        rules, buckets = (run.config.attribution, run.config.outcomes), run.config.spark.partitions
+        rules, rows = (run.config.attribution, run.config.outcomes), max(map(_row_count, events.values()))
+        buckets = run.config.spark.buckets(rows, ROWS_PER_BUCKET)
         return write_labels(spark, events, names, *rules, buckets, folder)
 
 
@@ -164,9 +175,14 @@ def _parts(run: Run, table: str, anonymous: bool = True) -> Parts:
 
 
 def _rows(files: list[Place]) -> pa.Table:
-    """One day's labels as they were just computed."""
+    """One day's labels as they were just computed, in the core's order."""
     schema = LAKE["labels"].schema
-    return pa.concat_tables([schema.empty_table(), *(parquet(file).read().cast(schema) for file in files)])
+    return _in_order(pa.concat_tables([schema.empty_table(), *(parquet(file).read().cast(schema) for file in files)]))
+
+
+def _in_order(labels: pa.Table) -> pa.Table:
+    """However many files they came from."""
+    return labels.sort_by([("event_time", "ascending"), ("impression_id", "ascending")])
 
 
 def _outcomes(rows: pa.Table) -> Counter[str]:

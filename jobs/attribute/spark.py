@@ -4,20 +4,33 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, SparkSession
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.asof.spark import Two, in_buckets, in_shared_buckets, read_parts
+from jobs.asof.spark import (
+    BUCKET,
+    Two,
+    bucket_of,
+    by_bucket,
+    fitted,
+    in_buckets,
+    in_shared_buckets,
+    read_parts,
+    refusals,
+)
 from jobs.attribute import core
 from jobs.config import AttributionSettings
 from jobs.lake.tables import LAKE
-from jobs.places import Place
+from jobs.places import Place, write_parquet
 
+WRITTEN = pa.schema([("labels", pa.int64())])
 BROADCAST_ROWS = 200_000
 """So many clicks without a known impression are sent to every worker rather than shuffled with all impressions."""
 
 
+@refusals()
 def write_labels(
     spark: SparkSession,
     events: Mapping[str, list[str]],
@@ -27,10 +40,10 @@ def write_labels(
     buckets: int,
     folder: Place,
 ) -> pa.Table:
-    """Write the labels of `days` as `folder/day=…/part-….parquet`, one file a day, in the core's order.
+    """Write the labels of `days` as `folder/day=…/part-….parquet`, a file a bucket, each in the core's order.
 
     `events` names the part files of the event tables, `feedback` where a further outcome is declared.
-    Returns `core.COUNTED` of parts: rows of a day add up.
+    Returns `core.COUNTED` of parts: rows of a day add up. Raises `Refused` for a file that is no part of a table.
     """
     impressions = _read(spark, events["impressions"], "impressions")
     clicks = _read(spark, events["clicks"], "clicks")
@@ -40,18 +53,9 @@ def write_labels(
         feedback = _read(spark, events["feedback"], "feedback")
         earned = earned.unionByName(_feedback_credits(impressions, feedback, settings, outcomes, buckets))
     earned = earned.persist()
-    labels = in_shared_buckets(
-        impressions,
-        ["impression_id"],
-        earned.where("shown_id is not null"),
-        ["shown_id"],
-        buckets,
-        partial(_labels, settings, outcomes),
-        LAKE["labels"].schema,
-    )
-    wanted = labels.withColumn("day", _day()).where(F.col("day").isin(days))
-    ordered = wanted.repartition("day").sortWithinPartitions("day", "event_time", "impression_id")
-    ordered.write.mode("append").partitionBy("day").parquet(str(folder))
+    shown = by_bucket(impressions, bucket_of(["impression_id"], buckets), buckets)
+    met = shown.cogroup(by_bucket(earned.where("shown_id is not null"), bucket_of(["shown_id"], buckets), buckets))
+    met.applyInArrow(partial(_written, settings, outcomes, days, folder), from_arrow_schema(WRITTEN)).collect()
     counts = earned.mapInArrow(_counted, from_arrow_schema(core.COUNTED)).toArrow()
     earned.unpersist()
     return counts.select(core.COUNTED.names)
@@ -62,10 +66,25 @@ def _counted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield from core.counted(pa.Table.from_batches([batch])).combine_chunks().to_batches()
 
 
-def _labels(
-    settings: AttributionSettings, outcomes: core.Outcomes, impressions: pa.Table, earned: pa.Table
+def _written(
+    settings: AttributionSettings,
+    outcomes: core.Outcomes,
+    days: list[str],
+    folder: Place,
+    bucket: tuple[pa.Scalar, ...],
+    impressions: pa.Table,
+    earned: pa.Table,
 ) -> pa.Table:
-    return core.labels(core.unique(impressions, "impressions", settings), earned, settings, outcomes)
+    """The labels of one bucket of impressions, a part file a day."""
+    seen = core.unique(impressions.drop_columns([BUCKET]), "impressions", settings)
+    labels = fitted(core.labels(seen, earned.drop_columns([BUCKET]), settings, outcomes), LAKE["labels"].schema)
+    shown_on = labels.column("event_time").cast(pa.date32()).cast(pa.string())
+    for day in days:
+        rows = labels.filter(pc.equal(shown_on, day))
+        if len(rows):
+            path = folder / f"day={day}" / f"part-{bucket[0].as_py():05d}.parquet"
+            write_parquet(rows, path, coerce_timestamps="us")
+    return pa.table([[len(labels)]], schema=WRITTEN)
 
 
 def _credits(
@@ -161,12 +180,8 @@ def _unique(events: DataFrame, table: str, settings: AttributionSettings, bucket
     return in_buckets(events, list(LAKE[table].key), buckets, function, _schema(table))
 
 
-def _day() -> Column:
-    return F.date_format("event_time", "yyyy-MM-dd")
-
-
 def _read(spark: SparkSession, paths: list[str], table: str) -> DataFrame:
-    return read_parts(spark, paths, _schema(table))
+    return read_parts(spark, paths, table, core.LOOKED_AT[table])
 
 
 def _schema(table: str) -> pa.Schema:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
+from jobs import memory
 from jobs.asof.clock import late_minutes
 from jobs.errors import NotReady
 from jobs.featurize.audit import Audit, audited_days
@@ -25,6 +26,10 @@ from jobs.moment.known import feature_days
 from jobs.places import Place, footer
 
 COUNTED = ("impressions", "clicks", "purchases")
+ROWS_PER_BUCKET = 500_000
+"""So many events of users in one call on Spark: a few hundred MB in one Python worker, however long the window."""
+BYTES_A_ROW = 250
+"""Of memory that one process takes for an event it reads."""
 Data: TypeAlias = "pa.Table | Sequence[Place]"
 
 
@@ -47,7 +52,8 @@ def run(run: Run) -> dict[str, Any]:
     listed = [snapshots[max(d for d in snapshots if d <= day)] for day in run.days]
     history = in_order(category_history(list(snapshots.items())))
     events = sum(footer(path).num_rows for paths in files.values() for path in paths)
-    engine = in_one_process if events < run.config.spark.from_rows else on_spark
+    distributed = run.config.spark.distributes(events, BYTES_A_ROW, memory.at_hand())
+    engine = on_spark if distributed else in_one_process
     run.say(f"{events} events in {sum(map(len, files.values()))} files, {len(listed[-1])} items: {engine.__name__}")
     counted = engine(run, files, history, window)
     item_tables, encoding_tables = item_features(counted.items, listed, window), encodings(counted.contexts, window)
@@ -106,7 +112,9 @@ def on_spark(run: Run, files: dict[str, list[str]], history: pa.Table, window: W
     from jobs.featurize import spark as distributed
     from jobs.spark import session
 
-    folder, buckets = run.staging("user_features"), run.config.spark.partitions
+    folder = run.staging("user_features")
+    rows = sum(footer(path).num_rows for table in files for path in files[table])
+    buckets = run.config.spark.buckets(rows, ROWS_PER_BUCKET)
     with session(run.config.spark, "featurize") as spark:
         items = distributed.item_counts(spark, files, window)
         contexts = distributed.context_counts(spark, files, history, window)

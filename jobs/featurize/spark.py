@@ -12,18 +12,15 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as fn
 
-from jobs.asof.spark import read_parts
+from jobs.asof.spark import by_bucket, read_parts, refusals
 from jobs.featurize.categories import NO_SLOT
 from jobs.featurize.core import DAY_US, FEEDBACK, HOUR_US, PARTS, Window, day_number
 from jobs.featurize.encodings import CLICK_DAY, KEYS
 from jobs.featurize.events import FED, UserEvents
 from jobs.featurize.items import ItemCounts, Overall
 from jobs.featurize.users import user_features
-from jobs.lake.tables import LAKE
 from jobs.places import Place, place, write_parquet
 
-EVENT_TYPES = {field.name: field.type for table in ("impressions", FEEDBACK) for field in LAKE[table].schema}
-"""Of the columns of events, which are the same in every table that has them."""
 Writer = Callable[[tuple[pa.Scalar, ...], pa.Table], pa.Table]
 
 
@@ -36,10 +33,11 @@ class Part:
     rows: int
 
 
+@refusals()
 def item_counts(spark: SparkSession, files: dict[str, list[str]], window: Window) -> ItemCounts:
     """How many events of each kind per item, event day, day known and last hour; small enough for one machine."""
     kinds = [
-        _known(spark, paths, window).withColumn("kind", fn.lit(kind)).withColumn("n", fn.lit(1))
+        _known(spark, kind, paths, window).withColumn("kind", fn.lit(kind)).withColumn("n", fn.lit(1))
         for kind, paths in files.items()
         if kind != FEEDBACK
     ]
@@ -56,10 +54,14 @@ def item_counts(spark: SparkSession, files: dict[str, list[str]], window: Window
     return ItemCounts.of(grouped.toArrow())
 
 
+@refusals()
 def context_counts(spark: SparkSession, files: dict[str, list[str]], history: pa.Table, window: Window) -> pa.Table:
     """What `encodings` counts: impressions whose item had a category, by context, days and when a click was known."""
-    shown = _known(spark, files["impressions"], window, "impression_id", "surface", "query", "source_item_id")
-    clicks = _known(spark, files["clicks"], window, "impression_id").where(fn.col("impression_id").isNotNull())
+    shown = _known(
+        spark, "impressions", files["impressions"], window, "impression_id", "surface", "query", "source_item_id"
+    )
+    clicks = _known(spark, "clicks", files["clicks"], window, "impression_id")
+    clicks = clicks.where(fn.col("impression_id").isNotNull())
     first = clicks.groupBy("impression_id").agg(fn.min("start_day").alias(CLICK_DAY))
     listed = spark.createDataFrame(history)
     rows = _with_category(shown, listed, "item_id", "item_category").where(fn.col("item_category").isNotNull())
@@ -79,6 +81,7 @@ def _with_category(events: DataFrame, listed: DataFrame, key: str, name: str) ->
     return events.join(fn.broadcast(spans), within, "left").drop("_listed", "from_day", "until_day")
 
 
+@refusals()
 def user_parts(
     spark: SparkSession,
     files: dict[str, list[str]],
@@ -89,8 +92,8 @@ def user_parts(
     buckets: int,
 ) -> list[Part]:
     """Writes `day=…/part-<bucket>.parquet` below `folder`, `buckets` of them per day at most, sorted by user inside."""
-    shown = _known(spark, files["impressions"], window).withColumn("clicked", fn.lit(False))
-    clicked = _known(spark, files["clicks"], window).withColumn("clicked", fn.lit(True))
+    shown = _known(spark, "impressions", files["impressions"], window).withColumn("clicked", fn.lit(False))
+    clicked = _known(spark, "clicks", files["clicks"], window).withColumn("clicked", fn.lit(True))
     slots = spark.createDataFrame(history).withColumnRenamed("item_id", "listed_id")
     within = (
         (fn.col("item_id") == fn.col("listed_id"))
@@ -106,7 +109,6 @@ def user_parts(
         both.where(fn.col("user_id").isNotNull())
         .join(fn.broadcast(slots), within, "left")
         .select(
-            fn.pmod(fn.crc32("user_id"), fn.lit(buckets)).cast("int").alias("bucket"),
             "user_id",
             fn.when(fn.col("clicked"), fn.col("item_id")).alias("item_id"),
             "clicked",
@@ -117,23 +119,25 @@ def user_parts(
         )
     )
     write = _writer(folder, prior, window)
-    found = events.groupBy("bucket").applyInArrow(write, "day string, path string, rows long").collect()
+    grouped = by_bucket(events, fn.pmod(fn.crc32("user_id"), fn.lit(buckets)), buckets)
+    found = grouped.applyInArrow(write, "day string, path string, rows long").collect()
     parts = [Part(date.fromisoformat(row["day"]), place(row["path"]), int(row["rows"])) for row in found]
     return sorted(parts, key=lambda part: part.path.as_posix())
 
 
 def _fed(spark: SparkSession, paths: Sequence[str], window: Window) -> DataFrame:
     """Known events of declared outcomes, with `parts` for `value`: how much each counts, in thousandths."""
-    events = _known(spark, paths, window, "outcome", "value").where(fn.col("outcome").isin([*window.outcomes]))
+    events = _known(spark, FEEDBACK, paths, window, "outcome", "value").where(
+        fn.col("outcome").isin([*window.outcomes])
+    )
     value = fn.floor(fn.coalesce("value", fn.lit(0.0)) * PARTS + 0.5)
     parts = fn.when(fn.col("outcome").isin(window.values), value).otherwise(PARTS)
     return events.withColumn("parts", parts.cast("long")).drop("value")
 
 
-def _known(spark: SparkSession, paths: Sequence[str], window: Window, *more: str) -> DataFrame:
+def _known(spark: SparkSession, table: str, paths: Sequence[str], window: Window, *more: str) -> DataFrame:
     """Events that count for some feature day: item, user where there is one, event time, day known, `more`."""
-    columns = ("item_id", "user_id", "event_time", "ingested_at", *more)
-    frame = read_parts(spark, paths, pa.schema([(name, EVENT_TYPES[name]) for name in columns]))
+    frame = read_parts(spark, paths, table, ("item_id", "user_id", "event_time", "ingested_at", *more))
     event_day = fn.unix_date(fn.to_date("event_time"))
     last = day_number(window.days[-1])
     return (

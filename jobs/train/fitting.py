@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain as chain_of
 from typing import TYPE_CHECKING, Any
 
+from jobs import memory
 from jobs.errors import Misconfigured
 from jobs.lake.run import Run, now
 from jobs.train import chain, core, processes
@@ -26,7 +27,9 @@ APART = ("popularity", "xgboost", "lambdamart")
 """Kinds that learn without torch, whose number of threads is one for a whole process: beside those that learn with it.
 A kind that is not named here waits for its turn."""
 DISTRIBUTED = "xgboost"
-"""What Spark learns from `spark.from_rows` rows on."""
+"""What Spark learns where rows are too many for one process, see `spark.from_rows`."""
+BYTES_A_ROW = 2_100
+"""Of memory that growing trees takes for a row, their own bins included."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,8 @@ def made_of(
         "held_out": digests.held_out,
         "outcomes": {name: of.declared.model_dump(mode="json") for name, of in data.outcomes.items()},
         "settings": run.config.ranker.of(kind),
-        "on_spark": kind == DISTRIBUTED and len(data.clicked) >= run.config.spark.from_rows,
+        "on_spark": kind == DISTRIBUTED
+        and run.config.spark.distributes(len(data.clicked), BYTES_A_ROW, memory.at_hand()),
         "processes": 1 if group is None else group.size,
         "continues": None if origin is None else [origin.parent.sha256, str(origin.taught_until)],
     }

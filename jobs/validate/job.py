@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from datetime import date, timedelta
 from typing import Any
 
+from jobs import memory
 from jobs.lake import raw
 from jobs.lake.run import Run
 from jobs.lake.tables import RAW
@@ -29,6 +30,8 @@ from jobs.validate.suites import Finding, Suites
 
 ROWS_PER_BUCKET = 500_000
 """So many rows of one table are judged in one call: a few hundred MB in one Python worker, however large the day."""
+BYTES_A_ROW = 1_200
+"""Of memory that one process takes for a row of a day, of any table."""
 PUBLISHED = tuple(sorted(RAW, key=lambda table: table == "impressions"))
 """The order in which a day's tables are committed."""
 
@@ -69,13 +72,13 @@ def run(run: Run) -> dict[str, Any]:
 
 
 def _elsewhere(run: Run, rules: Rules, stack: ExitStack) -> Elsewhere:
-    """Takes days of at least `spark.from_rows` rows to Spark, all in one session that `stack` closes."""
+    """Takes days of too many rows for one process to Spark, all in one session that `stack` closes."""
     lake = run.config.lake.raw
     opened: list[Any] = []
 
     def judge(day: date, before: Before, report: Report) -> dict[str, Verdict] | None:
         rows = {table: raw.rows(lake, table, day) for table in RAW}
-        if sum(rows.values()) < run.config.spark.from_rows:
+        if not run.config.spark.distributes(sum(rows.values()), BYTES_A_ROW, memory.at_hand()):
             return None
         from jobs.spark import session
         from jobs.validate import spark as distributed
@@ -89,7 +92,7 @@ def _elsewhere(run: Run, rules: Rules, stack: ExitStack) -> Elsewhere:
             fingerprints={table: raw.fingerprint(lake, table, day) for table in RAW},
             folders={table: run.staging(table) for table in (*RAW, "quarantine")},
         )
-        buckets = max(run.config.spark.partitions, -(-max(rows.values()) // ROWS_PER_BUCKET))
+        buckets = run.config.spark.buckets(max(rows.values()), ROWS_PER_BUCKET)
         return distributed.judge_day(opened[0], rules, large, before, report, buckets)
 
     return judge

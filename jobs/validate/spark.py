@@ -28,10 +28,17 @@ from pyspark.sql import Column, DataFrame, GroupedData, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.asof.spark import BUCKET, by_bucket, fitted, read_by_workers, refusals
+from jobs.asof.spark import (
+    BUCKET,
+    bucket_of,
+    by_bucket,
+    fitted,
+    read_by_workers,
+    read_parts,
+    refusals,
+)
 from jobs.flow import SNAPSHOTS
 from jobs.lake import raw
-from jobs.lake.parts import read_part
 from jobs.lake.tables import RAW
 from jobs.places import Place, write_parquet
 from jobs.validate import core, evaluate, facts, profile
@@ -168,8 +175,8 @@ def _earlier(spark: SparkSession, table: str, days: Sequence[Keys]) -> DataFrame
     """The `key_columns` of an event table of earlier days, part files read by workers."""
     names = key_columns(table)
     schema = pa.schema([_schema(table).field(name) for name in names])
-    files = [path for keys in days if not isinstance(keys, pa.Table) for path in keys]
-    frame = read_by_workers(spark, files, lambda path: read_part(path, table, names), schema)
+    files = [str(path) for keys in days if not isinstance(keys, pa.Table) for path in keys]
+    frame = read_parts(spark, files, table, names)
     for keys in days:
         if isinstance(keys, pa.Table):
             frame = frame.unionByName(spark.createDataFrame(keys.cast(schema), from_arrow_schema(schema)))
@@ -265,8 +272,7 @@ def _together(
 
 
 def _bucketed(frame: DataFrame, key: str | Column, buckets: int) -> GroupedData:
-    column = F.col(key) if isinstance(key, str) else key
-    return by_bucket(frame, F.pmod(F.hash(column), F.lit(buckets)), buckets)
+    return by_bucket(frame, bucket_of([key], buckets), buckets)
 
 
 # -- judging ------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def on_spark(folder: Path, case: str) -> int:
         unique = {}
         for table in ("clicks", "purchases"):
             schema = pa.schema([(name, LAKE[table].columns[name].type) for name in core.COLUMNS[table]])
-            events = read_parts(spark, [str(_path(folder, case, table))], schema)
+            events = read_parts(spark, [str(_path(folder, case, table))], table, core.COLUMNS[table])
             function = partial(core.unique, table=table, settings=SETTINGS)
             unique[table] = in_buckets(events, list(LAKE[table].key), settings.partitions, function, schema)
         keys = ["user_id", "item_id"]

@@ -24,7 +24,6 @@ import pyarrow.dataset as ds
 import pytest
 
 from jobs import config
-from jobs.config import SparkSettings
 from jobs.flow import STAGES
 from jobs.lake.run import Run
 from jobs.lake.store import Lake
@@ -47,7 +46,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.spark, pytest.mark.timeout(1500)]
 FIRST, LAST = date(2026, 1, 1), date(2026, 1, 9)
 TRAINED = LAST - timedelta(days=1)
 EVE = TRAINED - timedelta(days=1)
-SMALL = SparkSettings().from_rows
+SMALL = 1_000_000_000
+"""So many rows has no stage here: from then on it would take Spark."""
 
 
 @dataclass
