@@ -21,17 +21,19 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
-import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
-from pyarrow import fs
 from pydantic import BeforeValidator, PlainSerializer, PlainValidator
 
 from jobs import aws
 from jobs.errors import Misconfigured, Refused
+
+if TYPE_CHECKING:  # settings name places, and whoever reads a DAG file reads settings: Arrow is loaded by its first use
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+    import pyarrow.parquet as pq
+    from pyarrow import fs
 
 SCHEME = "s3://"
 ANY_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -371,8 +373,11 @@ def content(path: Place) -> bytes:
 
 
 # -- Parquet ----------------------------------------------------------------------------------------
-def parquet(path: Place | str, **options: Any) -> pq.ParquetFile:
+def parquet(path: Place | str, **options: Any) -> "pq.ParquetFile":
     """To read from; raises FileNotFoundError where there is none, and what Arrow raises where it is no Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     found = _parsed(path)
     if isinstance(found, Path):
         return pq.ParquetFile(found, **options)
@@ -388,14 +393,18 @@ def _kept_tail(path: S3Path) -> tuple[bytes, int]:
     return path.read_tail(TAIL_BYTES)
 
 
-def footer(path: Place | str) -> pq.FileMetaData:
+def footer(path: Place | str) -> "pq.FileMetaData":
     """What a Parquet file says of itself: rows, schema, statistics. Raises as `parquet` does."""
+    import pyarrow.parquet as pq
+
     found = _parsed(path)
     return pq.read_metadata(found) if isinstance(found, Path) else parquet(found).metadata
 
 
-def dataset(paths: Sequence[str], schema: pa.Schema) -> ds.Dataset:
+def dataset(paths: Sequence[str], schema: "pa.Schema") -> "ds.Dataset":
     """Parquet files, all here or all on S3, to scan."""
+    import pyarrow.dataset as ds
+
     found = [_parsed(path) for path in paths]
     remote = [f"{path.bucket}/{path.key}" for path in found if isinstance(path, S3Path)]
     if remote:
@@ -403,8 +412,11 @@ def dataset(paths: Sequence[str], schema: pa.Schema) -> ds.Dataset:
     return ds.dataset(list(paths), schema, format="parquet")
 
 
-def write_parquet(rows: pa.Table, path: Place, **options: Any) -> Object:
+def write_parquet(rows: "pa.Table", path: Place, **options: Any) -> Object:
     """Put a Parquet file whole; whoever writes the same one at the same time leaves one of the two."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     if isinstance(path, S3Path):
         sink = pa.BufferOutputStream()
         pq.write_table(rows, sink, **options)
@@ -453,13 +465,15 @@ def _storage_options(url: str | None, where: str) -> dict[str, str]:
     return {**given, "aws_endpoint_url": url, "aws_allow_http": "true"} if url else given
 
 
-def arrow() -> fs.S3FileSystem:
+def arrow() -> "fs.S3FileSystem":
     """Arrow's client, one for all."""
     return _arrow(endpoint(), region())
 
 
 @cache
-def _arrow(url: str | None, where: str) -> fs.S3FileSystem:
+def _arrow(url: str | None, where: str) -> "fs.S3FileSystem":
+    from pyarrow import fs
+
     known = aws.keys(url)
     named = urlsplit(url or "")
     return fs.S3FileSystem(

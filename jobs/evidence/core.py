@@ -287,7 +287,8 @@ def figures(document: Document) -> dict[str, float]:
     for metric in MEASURED:
         found |= {f"test.{metric}": document.comparison[metric].challenger}
         found |= {f"champion.test.{metric}": document.comparison[metric].champion}
-    found |= {f"outcomes.{name}.difference": sides.difference for name, sides in _of_outcomes(document).items()}
+    for name, sides in _of_outcomes(document).items():  # a champion may predict none of them, and has no difference
+        found |= {f"outcomes.{name}.challenger": sides.challenger, f"outcomes.{name}.difference": sides.difference}
     if (early := document.conversions_so_far) is not None:
         differences |= {"conversions_so_far.against_logging": early.against_logging}
     for side, calibration in document.calibration.items():

@@ -188,7 +188,9 @@ def test_a_run_that_misses_its_deadline_is_told(
 
     assert asyncio.run(triggerer())[-1] == "success"
     (message,) = receiver.got
-    assert message["text"] == f":hourglass: daily_data is not done for {DAY}, 6 h after it was queued: it is queued"
+    first, _, link = message["text"].partition("\n")
+    assert first == f":hourglass: daily_data is not done for {DAY}, 6 h after it was queued: it is queued"
+    assert link == f"</dags/daily_data/runs/{run_id}|run>"
 
 
 def queued() -> str:

@@ -214,6 +214,8 @@ def test_stages_touched_only_what_the_flow_page_names(chain: Chain) -> None:
             served = {"deployments", "user_features", "item_features", "encodings", "items", "users"}
         if stage.name == "reevaluate":  # no label closes so soon: `tests/jobs/reevaluate` sees it read the rest
             served = set(stage.reads) - {"evidence", "labels"}
+        if stage.name == "monitor":  # for the link of its page, after the commit
+            served = {"candidates"}
         if stage.name == "experiment":  # for its page, after the commit; and where a test is declared
             served = {"evidence", "promotions", "delay_curves"}
         served |= {"feedback"}  # read where a further outcome is declared; here is none

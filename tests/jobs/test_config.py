@@ -22,6 +22,7 @@ OTHER: dict[str, Any] = {
     "features.online": True,
     "source.live": True,
     "source.url": "postgresql://elsewhere/shop",
+    "spark.conf": {"spark.executor.cores": "4"},
     "export.url": "postgresql://elsewhere/told",
     "export.tables": ["labels"],
     "export.prefix": "ours_",

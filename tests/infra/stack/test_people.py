@@ -1,6 +1,7 @@
 """Who may log in, and that what a team says of its Airflow stays as it is."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ ADDRESS = "http://127.0.0.1:1"
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    """Where nobody has said anything of Airflow, whatever other tests of this process did."""
+    for name in [name for name in os.environ if name.startswith("AIRFLOW__")]:
+        monkeypatch.delenv(name)
     return Layout(tmp_path, ADDRESS, "http://127.0.0.1:2", "http://127.0.0.1:3")
 
 

@@ -473,9 +473,14 @@ def test_a_rerun_gives_the_same_rows_pack_and_metrics(config: Config) -> None:
         )
     assert seen[0] == seen[1]
     found = figures(seen[0][0])
-    for name in ("value.difference", "auc.challenger", "log_loss.difference"):
-        assert seen[0][3][f"matured.{name}"] == found[name]["matured"]
-        assert seen[0][3][name] == found[name]["first"]
+    named = {
+        "value.difference": "value.difference",
+        "auc.challenger": "test.auc",
+        "log_loss.champion": "champion.test.log_loss",
+    }
+    for figure, name in named.items():
+        assert seen[0][3][f"matured.{name}"] == found[figure]["matured"]
+        assert seen[0][3][name] == found[figure]["first"]
     assert len(Lake(config.lake.root).history("reevaluations")) == 2  # one commit a run
 
 
