@@ -155,17 +155,23 @@ class Stack:
         return (process for process in found if process is not None)
 
     def tree(self) -> list[psutil.Process]:
-        """Every live process of this stack: the recorded ones, all below them, and orphans that carry its mark."""
+        """Every live process of this stack: the recorded ones, all below them, and orphans that carry its mark.
+
+        A process that gave itself a title has written over its environment, as Airflow's workers do: those are known by
+        the session of the component that began them.
+        """
         found: dict[int, psutil.Process] = {}
         launchers = {entry["pid"] for entry in self.processes if entry["name"] == LAUNCHER}
+        began = {entry["pid"]: entry["started"] for entry in self.processes if entry["pid"] not in launchers}
         for process in self.alive():
             with suppress(psutil.NoSuchProcess):
                 below = [] if process.pid in launchers else process.children(recursive=True)
                 found.update({p.pid: p for p in (process, *below)})
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
-                if process.pid not in found and process.environ().get(MARK) == self.mark:
-                    found[process.pid] = process
+                since = began.get(os.getsid(process.pid), float("inf"))
+                if process.environ().get(MARK) == self.mark or process.create_time() >= since - START_TIME_SLACK:
+                    found.setdefault(process.pid, process)
         return [p for p in found.values() if _runs(p)]
 
     def end(self) -> int:

@@ -21,24 +21,31 @@ NAME = "TIDEGATE_SERVICE"
 """Environment variable that a service shares with all it starts."""
 
 
-def left(name: str, mark: str) -> Iterator[psutil.Process]:
-    """Processes of a service of that name and stack, this one apart."""
+def left(name: str, mark: str, before: Record | None) -> Iterator[psutil.Process]:
+    """Processes of a service of that name and stack, or of the group of the one `before`, this one apart.
+
+    Whatever gave itself a title, as Airflow's workers do, has written over its environment, and is known by its group.
+    """
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             environ = process.environ()
-            if (environ.get(NAME), environ.get(MARK)) == (name, mark) and process.pid != os.getpid():
+            marked = (environ.get(NAME), environ.get(MARK)) == (name, mark)
+            group, since = (before.pid, before.started) if before else (None, 0.0)
+            grouped = os.getpgid(process.pid) == group and process.create_time() >= since
+            if process.pid != os.getpid() and (marked or grouped):
                 yield process
 
 
 def main(argv: Sequence[str]) -> None:
     """Become the service; never returns."""
     folder, name, *command = argv
-    for process in left(name, os.environ[MARK]):
-        with suppress(psutil.Error):
-            process.kill()
     path = Path(folder) / SERVICES / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    starts = 1 + (json.loads(path.read_text())["starts"] if path.is_file() else 0)
+    before = Record(**json.loads(path.read_text())) if path.is_file() else None
+    for process in left(name, os.environ[MARK], before):
+        with suppress(psutil.Error):
+            process.kill()
+    starts = 1 + (before.starts if before else 0)
     me = psutil.Process()
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(asdict(Record(name, me.pid, me.create_time(), starts))))

@@ -67,6 +67,23 @@ def test_down_ends_children_and_orphans_and_nobody_else(stack: Stack, tmp_path: 
         bystander.wait()
 
 
+def test_down_ends_an_orphan_that_has_written_over_its_environment(stack: Stack, tmp_path: Path) -> None:
+    """Airflow's idle workers give themselves a title; those of a killed scheduler were left running."""
+    at = tmp_path / "worker"
+    titled = "import os, setproctitle; setproctitle.setproctitle('worker' * 500); "
+    titled += f"open({str(at)!r}, 'w').write(str(os.getpid()))"
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {f'{titled}; {SLEEPS}'!r}]); {SLEEPS}"
+    stack.start(component("scheduler", code))
+    worker = read(at)
+    assert MARK not in psutil.Process(worker).environ()
+    scheduler = psutil.Process(stack.processes[-1]["pid"])
+    scheduler.kill()
+    stack._children["scheduler"].wait()
+    assert lives(worker)
+    stack.end()
+    assert not lives(worker)
+
+
 def test_a_process_id_that_was_given_to_somebody_else_is_left_alone(tmp_path: Path) -> None:
     """After a reboot stack.json may name the id of a stranger."""
     stranger = subprocess.Popen([sys.executable, "-c", SLEEPS])
