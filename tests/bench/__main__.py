@@ -173,9 +173,10 @@ def keep(module: ModuleType, name: str, small: bool, rows: list[Row]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(rows, indent=1) + "\n")
     goals = module.goals(rows) if hasattr(module, "goals") and not small else []
+    goals = [{**goal, "met": bool(goal["met"])} for goal in goals]  # numpy's truth is none of JSON's
     for goal in goals:
         print(f"{name:<14} {'met   ' if goal['met'] else 'MISSED'} {goal['goal']}: {goal['found']}")
-    out.write_text(json.dumps([*rows, *goals], indent=1) + "\n")
+    out.write_text(json.dumps([*rows, *goals], indent=1, default=float) + "\n")
 
 
 if __name__ == "__main__":
