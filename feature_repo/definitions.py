@@ -19,7 +19,7 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueT
 from feast.data_format import DeltaFormat
 from feast.types import Array, Float32, Float64, Int32, String
 
-from jobs.features.online import UNREAD
+from jobs.features.read import UNREAD
 from jobs.flow import FEATURES
 from jobs.lake.tables import LAKE, VALUES
 from jobs.places import Place

@@ -145,12 +145,11 @@ class S3Path:
     # -- reading ----------------------------------------------------------------------------------
     def is_file(self) -> bool:
         """Whether there is an object of this key."""
-        with self._asked():
-            try:
-                _client().head_object(Bucket=self.bucket, Key=self.key)
-                return True
-            except _errors() as error:
-                return _is_there(error)
+        try:
+            self.stat()
+        except FileNotFoundError:
+            return False
+        return True
 
     def is_dir(self) -> bool:
         """Whether any object lies below it."""
@@ -163,12 +162,8 @@ class S3Path:
 
     def stat(self) -> Object:
         """Of the object; raises FileNotFoundError where there is none."""
-        with self._asked():
-            try:
-                found = _client().head_object(Bucket=self.bucket, Key=self.key)
-            except _errors() as error:
-                _is_there(error)
-                raise FileNotFoundError(f"no object {self}") from error
+        with self._found():
+            found = _client().head_object(Bucket=self.bucket, Key=self.key)
         return Object(found["ContentLength"], found["LastModified"].timestamp())
 
     def read_bytes(self) -> bytes:
@@ -181,23 +176,15 @@ class S3Path:
 
     def read_tagged(self) -> tuple[bytes, str]:
         """The whole object, and the tag that says which it is; raises FileNotFoundError where there is none."""
-        with self._asked():
-            try:
-                found = _client().get_object(Bucket=self.bucket, Key=self.key)
-                return bytes(found["Body"].read()), str(found["ETag"])
-            except _errors() as error:
-                _is_there(error)
-                raise FileNotFoundError(f"no object {self}") from error
+        with self._found():
+            found = _client().get_object(Bucket=self.bucket, Key=self.key)
+            return bytes(found["Body"].read()), str(found["ETag"])
 
     def read_tail(self, size: int) -> tuple[bytes, int]:
         """The last `size` bytes or all there are, and how many there are; raises FileNotFoundError where none are."""
-        with self._asked():
-            try:
-                found = _client().get_object(Bucket=self.bucket, Key=self.key, Range=f"bytes=-{size}")
-                content = bytes(found["Body"].read())
-            except _errors() as error:
-                _is_there(error)
-                raise FileNotFoundError(f"no object {self}") from error
+        with self._found():
+            found = _client().get_object(Bucket=self.bucket, Key=self.key, Range=f"bytes=-{size}")
+            content = bytes(found["Body"].read())
         return content, int(str(found.get("ContentRange") or len(content)).rpartition("/")[2])
 
     def iterdir(self) -> Iterator["S3Path"]:
@@ -280,6 +267,17 @@ class S3Path:
             keys += [one["Key"] for one in page.get("Contents", ())]
             keys += [one["Prefix"].rstrip("/") for one in page.get("CommonPrefixes", ())]
         return [S3Path(self.bucket, key) for key in sorted(keys) if key != self._below]
+
+    @contextmanager
+    def _found(self) -> Iterator[None]:
+        """As `_asked`, of an object; raises FileNotFoundError where S3 has none."""
+        with self._asked():
+            try:
+                yield
+            except _errors() as error:
+                if error.response["Error"].get("Code") not in ABSENT:
+                    raise
+                raise FileNotFoundError(f"no object {self}") from error
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
@@ -502,10 +500,3 @@ def _errors() -> Any:
     from botocore.exceptions import ClientError
 
     return ClientError
-
-
-def _is_there(error: Any) -> bool:
-    """False for an error that says there is no such object; raises any other."""
-    if str(error.response["Error"].get("Code")) in ABSENT:
-        return False
-    raise error

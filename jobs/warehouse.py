@@ -88,3 +88,8 @@ def do(connection: Any, statement: str) -> None:
     """A statement without rows; part of the transaction."""
     with connection.cursor() as cursor:
         cursor.execute(statement)
+
+
+def quoted(text: str) -> str:
+    """A text as SQL has it."""
+    return "'" + text.replace("'", "''") + "'"

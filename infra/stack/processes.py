@@ -16,6 +16,7 @@ import psutil
 
 from jobs.config import ROOT
 from jobs.errors import TidegateError
+from jobs.lake.swap import write_whole
 
 MARK = "TIDEGATE_STACK"
 """Environment variable every process of a stack carries, its own children included, whoever their parent is by now."""
@@ -199,9 +200,7 @@ class Stack:
 
     def save(self) -> None:
         """Write the record whole."""
-        draft = self.record.with_suffix(".tmp")
-        draft.write_text(self._json())
-        draft.replace(self.record)
+        write_whole(self.record, self._json())
 
     def log(self, name: str) -> Path:
         """The log of a component."""

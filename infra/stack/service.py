@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from infra.stack.processes import MARK, SERVICES, Record
+from jobs.lake.swap import write_whole
 
 NAME = "TIDEGATE_SERVICE"
 """Environment variable that a service shares with all it starts."""
@@ -40,16 +41,13 @@ def main(argv: Sequence[str]) -> None:
     """Become the service; never returns."""
     folder, name, *command = argv
     path = Path(folder) / SERVICES / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
     before = Record(**json.loads(path.read_text())) if path.is_file() else None
     for process in left(name, os.environ[MARK], before):
         with suppress(psutil.Error):
             process.kill()
     starts = 1 + (before.starts if before else 0)
     me = psutil.Process()
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(asdict(Record(name, me.pid, me.create_time(), starts))))
-    draft.replace(path)
+    write_whole(path, json.dumps(asdict(Record(name, me.pid, me.create_time(), starts))))
     os.environ[NAME] = name
     os.execvp(command[0], command)
 

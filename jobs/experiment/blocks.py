@@ -40,7 +40,7 @@ def rows(
     """
     design = settings.design
     until = users.until(design, cut)
-    seconds = np.asarray(microseconds(found["event_time"]) / users.SECOND - users.begin(design).timestamp(), np.float64)
+    seconds = np.asarray(microseconds(found["event_time"]) / users.SECOND - design.begin.timestamp(), np.float64)
     mine = numbers(found["labelled"]).astype(bool) & (seconds >= 0) & (seconds < settings.days * DAY)
     mine &= _takes(found, settings)
     shown = users.shown(found, mine, np.zeros(len(found), np.int64), 1, seconds, share, until)

@@ -6,7 +6,7 @@ endpoint said at the time is read beside it, and where the two differ what was s
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -67,15 +67,15 @@ def met(
     """
     design, arms = settings.design, {name: number for number, name in enumerate(settings.arms)}
     users, keys = _keys(rows, settings)
-    said = way.said(exposed, arms, begin(design))
-    set_aside = way.aside(quarantine, set(rows["impression_id"].to_pylist()), settings, begin(design))
+    said = way.said(exposed, arms, design.begin)
+    set_aside = way.aside(quarantine, set(rows["impression_id"].to_pylist()), settings, design.begin)
     names = sorted(key for key in users | set(said) | set(set_aside) if design.takes(key))
     at = {name: number for number, name in enumerate(names)}
     drawn = np.array([arms[str(design.arm_of(name))] for name in names], np.int64)
     first = [said[name].arms[0] if name in said else -1 for name in names]
     arm = np.where(np.array(first, np.int64) >= 0, np.array(first, np.int64), drawn)
     user = np.array([at.get(key, -1) if key is not None else -1 for key in keys], np.int64)
-    seconds = np.asarray(microseconds(rows["event_time"]) / SECOND - begin(design).timestamp(), np.float64)
+    seconds = np.asarray(microseconds(rows["event_time"]) / SECOND - design.begin.timestamp(), np.float64)
     on_surface = np.ones(len(rows), bool) if settings.surface is None else strings(rows["surface"]) == settings.surface
     during = (user >= 0) & (seconds >= 0) & (seconds < settings.days * DAY) & on_surface
     past = (user >= 0) & (seconds < 0)
@@ -132,14 +132,9 @@ def _nobodys(rows: pa.Table, keys: Sequence[str | None], design: Experiment) -> 
     return np.array([of and drawn[one] for of, one in zip(nobody, requests, strict=True)], bool)
 
 
-def begin(design: Experiment) -> datetime:
-    """The midnight from which its seconds count."""
-    return datetime(design.start.year, design.start.month, design.start.day, tzinfo=UTC)
-
-
 def until(design: Experiment, cut: datetime) -> float:
     """Seconds since the start up to which its impressions are read: the cut, or its end."""
-    return min(cut.timestamp() - begin(design).timestamp(), design.days * DAY)
+    return min(cut.timestamp() - design.begin.timestamp(), design.days * DAY)
 
 
 def shown(

@@ -34,19 +34,19 @@ def run(run: Run) -> dict[str, Any]:
 def _exported(run: Run, table: str, url: SecretStr, prefix: str) -> int:
     """Bring a table up to date; returns how many partitions were not."""
     with warehouse.connected(url, read_only=False) as connection:
+        mine = f"table_name = {warehouse.quoted(table)}"
         warehouse.append(connection, prefix + DONE, _line("", "", "", 0).slice(1))
         connection.commit()
-        done = warehouse.read(connection, f"select partition, token from {prefix}{DONE} where table_name = '{table}'")
+        done = warehouse.read(connection, f"select partition, token from {prefix}{DONE} where {mine}")
         there = dict(zip(done["partition"].to_pylist(), done["token"].to_pylist(), strict=True))
         changed = {of: token for of, token in _tokens(run, table).items() if there.get(_told(of)) != token}
         for of, token in sorted(changed.items()):
             rows = _flat(run.read(table, where=dict(of)))
             warehouse.append(connection, prefix + table, rows.slice(len(rows)))
-            same = " and ".join(f"{column} = '{value}'" for column, value in of)
+            same = " and ".join(f"{column} = {warehouse.quoted(value)}" for column, value in of)
             warehouse.do(connection, f"delete from {prefix}{table} where {same}")
-            warehouse.do(
-                connection, f"delete from {prefix}{DONE} where table_name = '{table}' and partition = '{_told(of)}'"
-            )
+            line = f"{mine} and partition = {warehouse.quoted(_told(of))}"
+            warehouse.do(connection, f"delete from {prefix}{DONE} where {line}")
             warehouse.append(connection, prefix + table, rows)
             warehouse.append(connection, prefix + DONE, _line(table, _told(of), token, len(rows)))
             connection.commit()

@@ -32,9 +32,10 @@ from numpy.typing import NDArray
 from jobs.asof.clock import published_at, refuse_early
 from jobs.config import Config
 from jobs.errors import NotReady
+from jobs.features.read import ONLINE, UNREAD
 from jobs.flow import FEATURES
 from jobs.lake.tables import LAKE, TIME
-from models.features import OUTCOMES, Feature, Of, declared
+from models.features import OUTCOMES, Feature
 from models.rankers.features import ATTRIBUTE_PREFIX, COUNT_PREFIX, Encodings, packed, steps
 
 if TYPE_CHECKING:
@@ -53,13 +54,6 @@ CHECK_SECONDS = 1.0
 """How old the reader's idea of the newest publication may be."""
 Columns = dict[str, NDArray[Any]]
 USER_VIEWS = ("user_features", "user_attributes")
-ONLINE: dict[Of, tuple[Feature, ...]] = {of: declared(of, lambda one: one.seen != "not") for of in ("user", "item")}
-"""The features that rankers see, in whatever way: nothing else is put online."""
-UNREAD: dict[str, tuple[str, ...]] = {
-    **{f"{of}_features": tuple(one.name for one in declared(of) if one.seen == "not") for of in ONLINE},
-    "encodings": ("impressions", "clicks"),
-}
-"""Columns of the feature tables that stay in the lake: Feast has a row for each value of each user."""
 _VIEWS: "WeakKeyDictionary[FeatureStore, list[Any]]" = WeakKeyDictionary()
 """Each store's views of users."""
 _SERVICES: "WeakKeyDictionary[FeatureStore, dict[str, Any]]" = WeakKeyDictionary()

@@ -10,10 +10,11 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from jobs.config import EndpointSettings
+from jobs.lake.store import midnight
 from jobs.serving import captured
 from jobs.serving.answer import answer_of
 from jobs.serving.capture import CAPTURE, SHADOWS
@@ -87,9 +88,9 @@ def _is_of(said: Said, day: date) -> bool:
 
 def _of_day(settings: EndpointSettings, day: date) -> Iterator[str]:
     """Every line that may be of a day: an event is asked about as it happens, or up to an hour after it."""
-    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    until = midnight + timedelta(days=1, hours=1)
-    yield from _lines(Bucket(destination(settings), settings), settings.name, midnight, until)
+    first = midnight(day)
+    until = first + timedelta(days=1, hours=1)
+    yield from _lines(Bucket(destination(settings), settings), settings.name, first, until)
 
 
 def _lines(files: Files, endpoint: str, at: datetime, now: datetime) -> Iterator[str]:

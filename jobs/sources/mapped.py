@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from jobs import warehouse
 from jobs.config import Config
 from jobs.errors import Misconfigured, one_line
+from jobs.lake.store import midnight
 from jobs.lake.tables import EVENTS, RAW, STR, TIME, Tables
 from jobs.mapping import TableMapping
 from jobs.sources import History, within
@@ -77,8 +78,8 @@ class Mapped(History):
     def day(self, day: date) -> Tables:
         """The mapped tables' rows of the day."""
         within(day, self.span(), "mapped")
-        start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        return {name: self._rows(name, (start, start + DAY)) for name in self._mapping}
+        between = (midnight(day), midnight(day + DAY))
+        return {name: self._rows(name, between) for name in self._mapping}
 
     def _rows(self, name: str, between: tuple[datetime, datetime]) -> pa.Table:
         of = self._mapping[name]
@@ -108,7 +109,7 @@ class Mapped(History):
         if ending not in READERS:
             raise Misconfigured(f"source.mapping: files need to end in {', '.join(READERS)}; found {of.files}")
         options = f", types = {_kept(name, of)}" if ending == ".csv" else ", union_by_name = true"
-        return f"select * from {READERS[ending]}({_quoted(f'{self._data}/{of.files}')}{options})"
+        return f"select * from {READERS[ending]}({warehouse.quoted(f'{self._data}/{of.files}')}{options})"
 
 
 def _kept(name: str, of: TableMapping) -> str:
@@ -120,7 +121,7 @@ def _kept(name: str, of: TableMapping) -> str:
         if said.column
         and (said.format or said.separator or column.endswith("_id") or (column in known and known[column].type == STR))
     }
-    return "{" + ", ".join(f"{_quoted(text)}: 'VARCHAR'" for text in sorted(texts)) + "}"
+    return "{" + ", ".join(f"{warehouse.quoted(text)}: 'VARCHAR'" for text in sorted(texts)) + "}"
 
 
 def _within(empty: pa.Table, of: TableMapping, between: tuple[datetime, datetime]) -> str:
@@ -134,9 +135,11 @@ def _within(empty: pa.Table, of: TableMapping, between: tuple[datetime, datetime
     elif pa.types.is_timestamp(kind) and kind.tz is None:
         # Where clocks are set back at the day's end an hour has two places: it is read, and left out by its time.
         start, end = between
-        ends = [f"cast({_quoted(_text(at, of.zone))} as timestamp)" for at in (start - SET_BACK, end + SET_BACK)]
+        ends = [
+            f"cast({warehouse.quoted(_text(at, of.zone))} as timestamp)" for at in (start - SET_BACK, end + SET_BACK)
+        ]
     elif pa.types.is_timestamp(kind):
-        ends = [f"cast({_quoted(at.isoformat(sep=' '))} as timestamp with time zone)" for at in between]
+        ends = [f"cast({warehouse.quoted(at.isoformat(sep=' '))} as timestamp with time zone)" for at in between]
     else:
         return ""
     return f'"{said.column}" >= {ends[0]} and "{said.column}" < {ends[1]}'
@@ -145,8 +148,3 @@ def _within(empty: pa.Table, of: TableMapping, between: tuple[datetime, datetime
 def _text(at: datetime, zone: str) -> str:
     """A time as SQL has it, without a zone, in that of the table."""
     return at.astimezone(ZoneInfo(zone)).replace(tzinfo=None).isoformat(sep=" ")
-
-
-def _quoted(text: str) -> str:
-    """A text as SQL has it."""
-    return "'" + text.replace("'", "''") + "'"

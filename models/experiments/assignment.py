@@ -86,6 +86,11 @@ class Experiment:
     """None: users are divided."""
 
     @property
+    def begin(self) -> datetime:
+        """The midnight from which its seconds and its blocks count."""
+        return datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC)
+
+    @property
     def end(self) -> date:
         """Its last day."""
         return self.start + timedelta(days=self.days - 1)
@@ -103,8 +108,7 @@ class Experiment:
         """Of a switchback, the arm that all requests of the time meet."""
         if self.switchback is None:
             raise ValueError(f"{self.name} divides users, not time")
-        begin = datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC)
-        block = math.floor((at - begin).total_seconds() / self.switchback.block_seconds)
+        block = math.floor((at - self.begin).total_seconds() / self.switchback.block_seconds)
         return list(self.arms)[self.switchback.treated(block)]
 
     def arm_of(self, key: str) -> str | None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from jobs.features.online import UNREAD, import_feast
+from jobs.features.online import import_feast
+from jobs.features.read import UNREAD
 from jobs.flow import FEATURES
 from jobs.lake.tables import LAKE, VALUES
 

@@ -18,6 +18,7 @@ from jobs.asof.core import latest, take
 from jobs.errors import NotReady
 from jobs.features import online
 from jobs.features.online import OnlineFeatures
+from jobs.features.read import UNREAD
 from jobs.flow import FEATURES
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE, TIME
@@ -68,7 +69,7 @@ def check_equal(world: Any, settings: Any, day: Any) -> None:
         assert found["outcomes"] == dict(row["outcomes"])
         assert found["interests"].dtype == np.float64
         assert found["interests"].tolist() == row["interests"]
-        unread = set(online.UNREAD["user_features"])
+        unread = set(UNREAD["user_features"])
         for name in set(row) - {"user_id", "interests", "outcomes", "days_since_click", "day"} - unread:
             assert found[name] == row[name], name
         assert not unread & set(found)
@@ -76,7 +77,7 @@ def check_equal(world: Any, settings: Any, day: Any) -> None:
         assert (row["days_since_click"] is None) == math.isnan(found["days_since_click"])
     items, wanted = published.items, world.rows("item_features", day)
     assert items["item_id"].tolist() == [row["item_id"] for row in wanted]
-    assert not set(online.UNREAD["item_features"]) & set(items)
+    assert not set(UNREAD["item_features"]) & set(items)
     for name in ITEM_NUMBERS:
         offline = np.array([math.nan if row[name] is None else row[name] for row in wanted])
         np.testing.assert_array_equal(items[name], offline)
@@ -376,7 +377,7 @@ def is_ours(lively: Any, settings: Any, table: str, keys: tuple[str, ...]) -> No
     found = latest(asked, rows, keys, right_time="available_at")
     age = pc.subtract(asked["event_time"], take(rows.select(["available_at"]), found)["available_at"])
     found[pc.fill_null(pc.greater_equal(age, pa.scalar(timedelta(days=1), pa.duration("us"))), False).to_numpy()] = -1
-    ours = take(rows.drop_columns([*keys, "available_at", *online.UNREAD[table]]), found)
+    ours = take(rows.drop_columns([*keys, "available_at", *UNREAD[table]]), found)
     numbered = asked.rename_columns([*keys, "event_timestamp"]).append_column("row", pa.array(range(len(asked))))
     features = [f"{table}:{name}" for name in ours.column_names]
     feasts = (
