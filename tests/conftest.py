@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
 from tests.exactly_once.forks import Forks
+from tests.slack_receiver import Receiver
 
 # The same examples in every run, so that a change that is tested fails for its own reasons; others are looked for by
 # `pytest --hypothesis-profile=explore`.
@@ -66,3 +68,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling |
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first."""
     items.sort(key=lambda item: next((n for n, of in enumerate(LONGEST) if item.nodeid.startswith(of)), len(LONGEST)))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A Slack that listens while the test runs."""
+    server = Receiver()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()

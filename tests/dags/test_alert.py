@@ -4,9 +4,7 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,41 +18,11 @@ from jobs.orchestration import operator
 from jobs.orchestration.alert import MOST, alarm, alert, message, overdue, send, wanted
 from jobs.orchestration.operator import StageOperator
 from jobs.orchestration.schedule import standing_orders
+from tests.slack_receiver import Receiver
 
 pytestmark = pytest.mark.airflow
 
 SECRET = "T000-B000-secret"
-
-
-class Receiver(ThreadingHTTPServer):
-    """Answers as Slack does and keeps what it got."""
-
-    status = 200
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.got: list[dict[str, Any]] = []
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        server: Any = self.server
-        server.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(server.status)
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, *_: Any) -> None:
-        """Quiet."""
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, port: int) -> None:

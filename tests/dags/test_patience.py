@@ -4,8 +4,7 @@ a run that nothing ends.
 
 import asyncio
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,12 @@ from jobs.flow import STAGES
 from jobs.orchestration import operator
 from jobs.orchestration.operator import CRASH_TRIES, NOT_READY_TRIES
 from jobs.orchestration.process import Command
-from tests.dags.test_alert import Receiver, connect
+from tests.dags.test_alert import connect
+from tests.slack_receiver import Receiver
 
 pytestmark = pytest.mark.airflow
 
 DAY = "2026-01-01"
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 def script(folder: Path, text: str) -> str:

@@ -1,7 +1,5 @@
 """A day that `validate` refuses: nothing is published, yesterday stays, the task fails at once and somebody is told."""
 
-import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,21 +16,13 @@ from jobs.lake.tables import RAW
 from jobs.orchestration.alert import alert
 from jobs.orchestration.operator import StageOperator
 from jobs.validate import job
-from tests.dags.test_alert import Receiver, connect
+from tests.dags.test_alert import connect
 from tests.dags.test_stage_operator import Marks
 from tests.jobs.validate.raw_days import FIRST, N, retyped, tables_of, write
+from tests.slack_receiver import Receiver
 
 pytestmark = pytest.mark.airflow
 NEXT = FIRST + timedelta(days=1)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 def test_a_refused_day_publishes_nothing_and_alerts(

@@ -3,9 +3,8 @@
 import json
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,19 +13,10 @@ import pytest
 from infra.stack.processes import MARK, Component, Stack, StackError, records
 from infra.stack.supervisor import Supervisor
 from infra.stack.told import Deaths
-from tests.dags.test_alert import Receiver
+from tests.slack_receiver import Receiver
 
 WORKER = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'], "
 WORKER += "start_new_session=True); import time; time.sleep(300)"
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 def until(there: Callable[[], object]) -> None:
