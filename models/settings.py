@@ -15,7 +15,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-SPAN = r"[1-9]\d*[mhd]"
+SPAN = r"^[1-9]\d*[mhd]$"
 """Of time, in minutes, hours or days: `90m`, `6h`, `7d`."""
 
 

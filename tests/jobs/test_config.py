@@ -244,6 +244,11 @@ def test_an_override_says_what_it_means(variables: dict[str, str], path: str, fo
         ({"TIDEGATE__GATE__PROFILE": "metrics-only"}, r"gate: .*metrics-only needs gate\.must_rise, .*found none"),
         ({"TIDEGATE__ATTRIBUTION__WINDOW": "6 hours"}, r"attribution\.window: .*found '6 hours'"),
         ({"TIDEGATE__ATTRIBUTION__WINDOW": "0h"}, r"attribution\.window: .*found '0h'"),
+        ({"TIDEGATE__ATTRIBUTION__WINDOW": "x6h"}, r"attribution\.window: .*found 'x6h'"),
+        ({"TIDEGATE__ATTRIBUTION__CLICK_WINDOW": "6hours"}, r"attribution\.click_window: .*found '6hours'"),
+        ({"TIDEGATE__OUTCOMES": '{"like": {"window": "in 6h"}}'}, r"outcomes\.like\.window: .*found 'in 6h'"),
+        ({"TIDEGATE__EXPORT__PREFIX": "tide gate_"}, r"export\.prefix: .*found 'tide gate_'"),
+        ({"TIDEGATE__ENDPOINT__AWS__INSTANCE_TYPE": "an ml.m5.large"}, r"instance_type: .*found 'an ml\.m5\.large'"),
         (
             {"TIDEGATE__ATTRIBUTION": '{"click_window": "6h", "click_window_days": 2}'},
             r"attribution: .*click_window and click_window_days say the same: give one",

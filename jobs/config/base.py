@@ -1,0 +1,31 @@
+"""Where the repository lies, and what a setting can change: what every group of settings stands on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.flow import STAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+PREFIX = "TIDEGATE__"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Which rows a setting can change: those of `first`, a stage, and of every stage to its right; None: no row.
+
+    Said of a group for all in it, or of one field. `only`: the stages to the right do not read what it changes.
+    """
+
+    first: str | None
+    only: bool = False
+
+    def reaches(self, stage: str) -> bool:
+        """Whether a row that `stage` writes can depend on the setting."""
+        if self.first is None or self.only:
+            return self.first == stage
+        order = list(STAGES)
+        return order.index(self.first) <= order.index(stage)
+
+
+NO_ROW = Changes(None)
+"""Of an address, a path, a limit on time or memory, a name of something outside the lake."""
