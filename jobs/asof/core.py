@@ -140,7 +140,7 @@ def repeated(column: pa.ChunkedArray) -> NDArray[np.bool_]:
     if column.type != pa.string():
         codes = _encode(column) + 1
         return np.asarray(np.bincount(codes, minlength=1)[codes] > 1)
-    prints = np.concatenate([np.zeros(0, np.uint64), *(_fingerprints(chunk) for chunk in column.chunks)])
+    prints = np.concatenate([np.zeros(0, np.uint64), *(fingerprints(chunk) for chunk in column.chunks)])
     ordered = np.sort(prints)
     twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     found = np.zeros(len(prints), bool)
@@ -151,7 +151,7 @@ def repeated(column: pa.ChunkedArray) -> NDArray[np.bool_]:
     return found
 
 
-def _fingerprints(texts: pa.StringArray) -> NDArray[np.uint64]:
+def fingerprints(texts: pa.StringArray) -> NDArray[np.uint64]:
     """(n,) sums of each text's bytes, weighted by place, modulo 2^64; 0 for null and for the empty text."""
     if not len(texts):
         return np.zeros(0, np.uint64)

@@ -132,14 +132,8 @@ def latest_impression(matched: pa.Table, impressions: pa.Table, settings: Attrib
     Ties go to the larger `impression_id`. A click of an unknown user stays without. A click that was known before its
     impression also gets a row for each one it had before.
     """
-    unnamed = matched.column("shown_id").is_null()
-    asking = pc.and_(
-        matched.column("user_id").is_valid(),
-        pc.or_(
-            unnamed, pc.fill_null(pc.greater(matched.column("shown_known_at"), matched.column("ingested_at")), False)
-        ),
-    )
-    clicks = matched.filter(asking)
+    wanted = _asking(matched)
+    clicks = matched.filter(wanted)
     if not len(clicks):
         return matched
     keys, known = ("user_id", "item_id"), microseconds(clicks.column("ingested_at"))
@@ -157,7 +151,7 @@ def latest_impression(matched: pa.Table, impressions: pa.Table, settings: Attrib
     plain = clicks.drop_columns([*SHOWN, "until"])
     for_good, unnamed_rows = pa.nulls(int((~named).sum()), TIME), pa.array(~named)
     parts = [
-        matched.filter(pc.invert(asking)),
+        matched.filter(pc.invert(wanted)),
         clicks.filter(pa.array(named)),
         _with_shown(plain.filter(unnamed_rows), impressions, best[~named], for_good),
         _with_shown(
@@ -165,6 +159,17 @@ def latest_impression(matched: pa.Table, impressions: pa.Table, settings: Attrib
         ),
     ]
     return pa.concat_tables(parts)
+
+
+def asking(matched: pa.Table) -> pa.Table:
+    """The rows that `latest_impression` looks for another impression of: their user's and item's."""
+    return matched.filter(_asking(matched))
+
+
+def _asking(matched: pa.Table) -> pa.ChunkedArray:
+    """Whether no impression is known by name, or it was known only after the click; of unknown users none asks."""
+    late = pc.fill_null(pc.greater(matched.column("shown_known_at"), matched.column("ingested_at")), False)
+    return pc.and_(matched.column("user_id").is_valid(), pc.or_(matched.column("shown_id").is_null(), late))
 
 
 def named_feedback(

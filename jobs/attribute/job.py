@@ -1,7 +1,7 @@
 """`labels`: what came of every impression, for the run's days and the earlier days that changed since."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from itertools import chain
 from typing import Any
@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 
 from jobs import memory
 from jobs.attribute import core
+from jobs.attribute.told import Told
 from jobs.config import AttributionSettings
 from jobs.lake.parts import read_part
 from jobs.lake.run import Run
 from jobs.lake.tables import LAKE
-from jobs.places import Place, footer, listed, parquet, write_parquet
+from jobs.places import Place, footer, listed, write_parquet
 from models.settings import whole_days
 
 REPORTED = ("impressions", "clicked", "converted", "attributed", "unattributed", "duplicates", "late")
@@ -46,24 +47,18 @@ def run(run: Run) -> dict[str, Any]:
     distributed = run.config.spark.distributes(events, BYTES_A_ROW, memory.at_hand())
     engine = on_spark if distributed else in_one_process
     run.say(f"labels of {len(days)} days to compute, {days[0]}..{days[-1]}, from {events} events: {engine.__name__}")
-    staging = run.staging("labels")
-    facts = by_day(engine(run, parts, days, staging), days)
+    staging, there = run.staging("labels"), run.published_days("labels")
+    published = [day for day in days if day in there and day not in run.days]
+    parts["labels"] = {day: [path for path, _ in run.files("labels", [day])] for day in published}
+    told = engine(run, parts, days, staging)
     run.say("labels are computed")
-    published = run.published_days("labels")
     totals, republished = Counter[str](), []
     for day in days:
-        files = listed(staging / f"day={day}", "*.parquet")
-        rows = _rows(files)
-        if (
-            day not in run.days
-            and day in published
-            and rows.equals(_in_order(run.read("labels", [day]).drop_columns(["day"])))
-        ):
+        if day in published and str(day) not in told.changed:
             continue
-        counts = facts[day]
-        counts.update(_outcomes(rows))
-        counts.update(_further(rows, run.config.outcomes))
+        counts = told.of_day(str(day))
         counts["duplicates"] = _copies(parts, day, counts)
+        files = listed(staging / f"day={day}", "*.parquet")
         run.publish("labels", {"day": day.isoformat()}, files, dict(counts))
         if day in run.days:
             totals.update(counts)
@@ -73,27 +68,29 @@ def run(run: Run) -> dict[str, Any]:
     return {**{name: totals[name] for name in REPORTED}, "republished": republished}
 
 
-def in_one_process(run: Run, parts: Mapping[str, Parts], days: list[date], folder: Place) -> pa.Table:
-    """Write each day's labels below `folder`; returns `core.COUNTED`."""
+def in_one_process(run: Run, parts: Mapping[str, Parts], days: list[date], folder: Place) -> Told:
+    """Write each day's labels below `folder`."""
     events = {
-        table: pa.concat_tables(
-            [
-                LAKE[table].schema.empty_table().select(columns),
-                *(read_part(file, table, columns) for file in chain.from_iterable(parts[table].values())),
-            ]
-        )
+        table: _read(table, columns, chain.from_iterable(parts[table].values()))
         for table, columns in core.LOOKED_AT.items()
         if table in parts
     }
     labels, earned = core.attribute(**events, settings=run.config.attribution, outcomes=run.config.outcomes)
     shown_on = labels.column("event_time").cast(pa.date32())
+    told = [Told.of({}, {}, core.counted(earned), run.config.outcomes)]
     for day in days:
-        path = folder / f"day={day}" / "part-0.parquet"
-        write_parquet(labels.filter(pc.equal(shown_on, day)), path, coerce_timestamps="us")
-    return core.counted(earned)
+        rows = labels.filter(pc.equal(shown_on, day))
+        write_parquet(rows, folder / f"day={day}" / "part-0.parquet", coerce_timestamps="us")
+        there = (
+            {str(day): _read("labels", LAKE["labels"].schema.names, parts["labels"][day])}
+            if day in parts["labels"]
+            else {}
+        )
+        told.append(Told.of({str(day): rows}, there, core.COUNTED.empty_table(), run.config.outcomes))
+    return Told.whole(told)
 
 
-def on_spark(run: Run, parts: Mapping[str, Parts], days: list[date], folder: Place) -> pa.Table:
+def on_spark(run: Run, parts: Mapping[str, Parts], days: list[date], folder: Place) -> Told:
     """The same rows, by Spark."""
     from jobs.attribute.spark import write_labels
     from jobs.spark import session
@@ -101,20 +98,15 @@ def on_spark(run: Run, parts: Mapping[str, Parts], days: list[date], folder: Pla
     events = {table: sorted(chain.from_iterable(found.values())) for table, found in parts.items()}
     with session(run.config.spark, run.stage.name) as spark:
         run.say("Spark is up")
-        names = [day.isoformat() for day in days]
+        names, published = ([day.isoformat() for day in some] for some in (days, parts["labels"]))
         rules, rows = (run.config.attribution, run.config.outcomes), max(map(_row_count, events.values()))
         buckets = run.config.spark.buckets(rows, ROWS_PER_BUCKET)
-        return write_labels(spark, events, names, *rules, buckets, folder)
+        return write_labels(spark, events, names, published, *rules, buckets, folder)
 
 
-def by_day(counted: pa.Table, days: list[date]) -> dict[date, Counter[str]]:
-    """Each day's counts, from counts of parts."""
-    facts = {day: Counter(dict.fromkeys(core.COUNTED.names[1:], 0)) for day in days}
-    for row in counted.to_pylist():
-        day = date.fromisoformat(row.pop("day"))
-        if day in facts:
-            facts[day].update(row)
-    return facts
+def _read(table: str, columns: Sequence[str], files: Iterable[str]) -> pa.Table:
+    empty = LAKE[table].schema.empty_table().select(columns)
+    return pa.concat_tables([empty, *(read_part(file, table, columns) for file in files)])
 
 
 def _computed(run: Run) -> list[date]:
@@ -172,32 +164,6 @@ def _parts(run: Run, table: str, anonymous: bool = True) -> Parts:
         if first <= day <= last:
             found.setdefault(day, []).append(path)
     return found
-
-
-def _rows(files: list[Place]) -> pa.Table:
-    """One day's labels as they were just computed, in the core's order."""
-    schema = LAKE["labels"].schema
-    return _in_order(pa.concat_tables([schema.empty_table(), *(parquet(file).read().cast(schema) for file in files)]))
-
-
-def _in_order(labels: pa.Table) -> pa.Table:
-    """However many files they came from."""
-    return labels.sort_by([("event_time", "ascending"), ("impression_id", "ascending")])
-
-
-def _outcomes(rows: pa.Table) -> Counter[str]:
-    """A day's impressions, and how many were clicked, converted, and known only after the day."""
-    late = pc.greater(pc.days_between(rows.column("event_time"), rows.column("known_at")), 0)
-    flags = {"clicked": rows.column("clicked"), "converted": rows.column("converted"), "late": late}
-    counts = {name: pc.sum(flag, min_count=0).as_py() for name, flag in flags.items()}
-    return Counter({"impressions": len(rows), **counts})
-
-
-def _further(rows: pa.Table, outcomes: core.Outcomes) -> Counter[str]:
-    """How many of a day's impressions have an event of each further outcome."""
-    entries = rows.column("outcomes").combine_chunks().flatten()
-    happened = entries.filter(entries.field("events").is_valid()).field("outcome")
-    return Counter({f"outcome.{name}": pc.sum(pc.equal(happened, name), min_count=0).as_py() for name in outcomes})
 
 
 def _copies(parts: Mapping[str, Parts], day: date, counts: Mapping[str, int]) -> int:

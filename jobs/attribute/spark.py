@@ -1,188 +1,167 @@
-"""`jobs.attribute.core`, step by step in hash buckets of each step's own key; the same rows as on one machine."""
+"""`jobs.attribute.core`, step by step in hash buckets of each step's own key; the same rows as on one machine.
 
-from collections.abc import Iterator, Mapping
+Two jobs, however many days: one finds the impression that each event names and which events ask for another; the other
+finds those and writes the labels. Each bucket of impressions is sent once and read where it is for the rest.
+"""
+
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812
-from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql import SparkSession
 
-from jobs.asof.spark import (
-    BUCKET,
-    Two,
-    bucket_of,
-    by_bucket,
-    fitted,
-    in_buckets,
-    in_shared_buckets,
-    read_parts,
-    refusals,
-)
 from jobs.attribute import core
+from jobs.attribute.told import Told
 from jobs.config import AttributionSettings
 from jobs.lake.tables import LAKE
+from jobs.parcels.core import Hashes, Pair, key_hashes
+from jobs.parcels.spark import Out, Rows, Steps
 from jobs.places import Place, write_parquet
 
-WRITTEN = pa.schema([("labels", pa.int64())])
-BROADCAST_ROWS = 200_000
-"""So many clicks without a known impression are sent to every worker rather than shuffled with all impressions."""
+BY_IMPRESSION = ("impression_id",)
+BY_SHOWN = ("shown_id",)
+BY_BUYER = Pair(("user_id", "shown_user_id", "click_id"), "item_id")
+"""Whose impression it is, where nobody is named; who is known by neither meets nobody and is spread by the click."""
+BY_PURCHASE = Pair(("user_id", "purchase_id"), "item_id")
+BY_VIEWER = Pair(("user_id", "impression_id"), "item_id")
+ASKING = 200_000
+"""So many pairs of user and item that ask for an impression are told to every worker, by their hashes; for more of them
+all impressions are sent to their users."""
 
 
-@refusals()
 def write_labels(
     spark: SparkSession,
     events: Mapping[str, list[str]],
-    days: list[str],
+    days: Sequence[str],
+    published: Sequence[str],
     settings: AttributionSettings,
     outcomes: core.Outcomes,
     buckets: int,
     folder: Place,
-) -> pa.Table:
+) -> Told:
     """Write the labels of `days` as `folder/day=…/part-….parquet`, a file a bucket, each in the core's order.
 
-    `events` names the part files of the event tables, `feedback` where a further outcome is declared.
-    Returns `core.COUNTED` of parts: rows of a day add up. Raises `Refused` for a file that is no part of a table.
+    `events` names the part files of the event tables, `feedback` where a further outcome is declared, and `labels`
+    those that are published, of the days `published`. Raises `Refused` for a file that is no part of a table.
     """
-    impressions = _read(spark, events["impressions"], "impressions")
-    clicks = _read(spark, events["clicks"], "clicks")
-    purchases = _read(spark, events["purchases"], "purchases")
-    earned = _credits(impressions, clicks, purchases, settings, buckets)
-    if "feedback" in events:
-        feedback = _read(spark, events["feedback"], "feedback")
-        earned = earned.unionByName(_feedback_credits(impressions, feedback, settings, outcomes, buckets))
-    earned = earned.persist()
-    shown = by_bucket(impressions, bucket_of(["impression_id"], buckets), buckets)
-    met = shown.cogroup(by_bucket(earned.where("shown_id is not null"), bucket_of(["shown_id"], buckets), buckets))
-    met.applyInArrow(partial(_written, settings, outcomes, days, folder), from_arrow_schema(WRITTEN)).collect()
-    counts = earned.mapInArrow(_counted, from_arrow_schema(core.COUNTED)).toArrow()
-    earned.unpersist()
-    return counts.select(core.COUNTED.names)
+    steps, rules = Steps(spark, buckets), settings
+    seen, matched, fed, bought = _named(steps, events, rules, outcomes)
+    asking = steps.told([matched, fed], partial(_asking, most=ASKING // buckets))
+    [shown] = steps.joint([seen], partial(_shown_to, asking=_all(asking)), [Out(seen.schema, BY_VIEWER)])
+    earned, counted = steps.joint(
+        [matched, fed, bought, shown],
+        partial(_credits, settings=rules, outcomes=outcomes),
+        [Out(core.CREDITS, BY_SHOWN), Out(core.COUNTED, ("day",))],
+    )
+    there = steps.parts(events["labels"], "labels", LAKE["labels"].schema.names, BY_IMPRESSION)
+    write = partial(_written, days=days, published=published, settings=rules, outcomes=outcomes, folder=folder)
+    return Told.whole(steps.told([seen, earned, counted, there], write))
 
 
-def _counted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        yield from core.counted(pa.Table.from_batches([batch])).combine_chunks().to_batches()
+def _named(
+    steps: Steps, events: Mapping[str, list[str]], settings: AttributionSettings, outcomes: core.Outcomes
+) -> tuple[Rows, Rows, Rows, Rows]:
+    """Impressions; clicks and events of further outcomes with the impressions they name; purchases. Each once."""
+    tables = {"impressions": BY_IMPRESSION, "clicks": ("click_id",), "purchases": ("purchase_id",)}
+    tables |= {"feedback": ("feedback_id",)}
+    impressions, *others = (
+        steps.parts(events.get(table, []), table, core.LOOKED_AT[table], keys) for table, keys in tables.items()
+    )
+    clicks, bought, feedback = steps.joint(
+        others,
+        partial(_unique, settings=settings),
+        [
+            Out(others[0].schema, ("impression_id", "click_id")),
+            Out(others[1].schema, BY_PURCHASE),
+            Out(others[2].schema, ("impression_id", "feedback_id")),
+        ],
+    )
+    seen, matched, fed = steps.joint(
+        [impressions, clicks, feedback],
+        partial(_with_named, settings=settings, outcomes=outcomes),
+        [Out(impressions.schema, BY_IMPRESSION), Out(core.MATCHED, BY_BUYER), Out(core.FED, BY_BUYER)],
+    )
+    return seen, matched, fed, bought
 
 
-def _written(
+def _unique(
+    clicks: pa.Table, purchases: pa.Table, feedback: pa.Table, settings: AttributionSettings
+) -> tuple[pa.Table, ...]:
+    tables = {"clicks": clicks, "purchases": purchases, "feedback": feedback}
+    return tuple(core.unique(rows, table, settings) for table, rows in tables.items())
+
+
+def _with_named(
+    impressions: pa.Table,
+    clicks: pa.Table,
+    feedback: pa.Table,
     settings: AttributionSettings,
     outcomes: core.Outcomes,
-    days: list[str],
-    folder: Place,
-    bucket: tuple[pa.Scalar, ...],
-    impressions: pa.Table,
-    earned: pa.Table,
-) -> pa.Table:
-    """The labels of one bucket of impressions, a part file a day."""
-    seen = core.unique(impressions.drop_columns([BUCKET]), "impressions", settings)
-    labels = fitted(core.labels(seen, earned.drop_columns([BUCKET]), settings, outcomes), LAKE["labels"].schema)
-    shown_on = labels.column("event_time").cast(pa.date32()).cast(pa.string())
-    for day in days:
-        rows = labels.filter(pc.equal(shown_on, day))
-        if len(rows):
-            path = folder / f"day={day}" / f"part-{bucket[0].as_py():05d}.parquet"
-            write_parquet(rows, path, coerce_timestamps="us")
-    return pa.table([[len(labels)]], schema=WRITTEN)
+) -> tuple[pa.Table, ...]:
+    seen = core.unique(impressions, "impressions", settings)
+    matched = core.named_impression(clicks, seen, settings)
+    return seen, matched, core.named_feedback(feedback, seen, settings, outcomes)
+
+
+def _asking(_bucket: int, matched: pa.Table, fed: pa.Table, most: int) -> Hashes | None:
+    """The users and items whose latest impression is asked for, by their hashes; None for more than `most`."""
+    found = np.unique(np.concatenate([_pairs(core.asking(matched)), _pairs(core.asking(fed))]))
+    return None if len(found) > most else found
+
+
+def _all(asking: Sequence[Hashes | None]) -> Hashes | None:
+    some = [part for part in asking if part is not None]
+    return None if len(some) < len(asking) else np.concatenate([np.zeros(0, np.uint64), *some])
+
+
+def _pairs(rows: pa.Table) -> Hashes:
+    return key_hashes(rows, Pair(("user_id",), "item_id"))
+
+
+def _shown_to(seen: pa.Table, asking: Hashes | None) -> list[pa.Table]:
+    """The impressions of who asks, and perhaps of a few others: nobody finds another's."""
+    known = seen if asking is None else seen.filter(pc.is_in(pa.array(_pairs(seen)), pa.array(asking)))
+    return [known.filter(known.column("user_id").is_valid())]
 
 
 def _credits(
-    impressions: DataFrame, clicks: DataFrame, purchases: DataFrame, settings: AttributionSettings, buckets: int
-) -> DataFrame:
-    """`core.CREDITS` of all clicks and purchases."""
-    matched = in_shared_buckets(
-        _unique(clicks, "clicks", settings, buckets),
-        [F.coalesce("impression_id", "click_id")],
-        impressions,
-        ["impression_id"],
-        buckets,
-        partial(_named, settings),
-        core.MATCHED,
-    )
-    latest = partial(core.latest_impression, settings=settings)
-    matched = _with_latest(matched, impressions, settings, buckets, latest, core.MATCHED)
-    return in_shared_buckets(
-        _unique(purchases, "purchases", settings, buckets),
-        ["user_id", "item_id"],
-        matched,
-        [F.coalesce("user_id", "shown_user_id"), "item_id"],
-        buckets,
-        partial(core.credits, settings=settings),
-        core.CREDITS,
-    )
-
-
-def _with_latest(
-    matched: DataFrame,
-    impressions: DataFrame,
+    matched: pa.Table,
+    fed: pa.Table,
+    purchases: pa.Table,
+    shown: pa.Table,
     settings: AttributionSettings,
-    buckets: int,
-    function: Two,
-    schema: pa.Schema,
-) -> DataFrame:
-    """`function`, a `latest_*` of the core, on the events that ask for another impression than the one they name."""
-    matched = matched.persist()
-    asking = F.col("user_id").isNotNull() & F.coalesce(F.col("shown_known_at") > F.col("ingested_at"), F.lit(True))
-    orphans = matched.where(asking)
-    count = orphans.count()
-    if not count:
-        return matched
-    shown = _shown_to(orphans, count, impressions, settings, buckets)
-    keys = ["user_id", "item_id"]
-    found = in_shared_buckets(orphans, keys, shown, keys, buckets, function, schema)
-    return matched.where(~asking).unionByName(found)
+    outcomes: core.Outcomes,
+) -> tuple[pa.Table, pa.Table]:
+    """What is credited to impressions, and `core.COUNTED` of all there is."""
+    earned = core.credits(purchases, core.latest_impression(matched, shown, settings), settings)
+    if outcomes:
+        further = core.feedback_credits(core.latest_feedback(fed, shown, settings, outcomes))
+        earned = pa.concat_tables([earned, further])
+    return earned.filter(earned.column("shown_id").is_valid()), core.counted(earned)
 
 
-def _feedback_credits(
-    impressions: DataFrame, feedback: DataFrame, settings: AttributionSettings, outcomes: core.Outcomes, buckets: int
-) -> DataFrame:
-    """`core.CREDITS` of all events of further outcomes."""
-    fed = in_shared_buckets(
-        _unique(feedback, "feedback", settings, buckets),
-        [F.coalesce("impression_id", "feedback_id")],
-        impressions,
-        ["impression_id"],
-        buckets,
-        partial(_named_feedback, settings, outcomes),
-        core.FED,
-    )
-    latest = partial(core.latest_feedback, settings=settings, outcomes=outcomes)
-    fed = _with_latest(fed, impressions, settings, buckets, latest, core.FED)
-    return in_buckets(fed, ["click_id"], buckets, core.feedback_credits, core.CREDITS)
+def _written(
+    bucket: int,
+    seen: pa.Table,
+    earned: pa.Table,
+    counted: pa.Table,
+    there: pa.Table,
+    days: Sequence[str],
+    published: Sequence[str],
+    settings: AttributionSettings,
+    outcomes: core.Outcomes,
+    folder: Place,
+) -> Told:
+    """The labels of one bucket of impressions, a part file a day; a task that runs twice writes the same."""
+    found = _by_day(core.labels(seen, earned, settings, outcomes), days)
+    for day, rows in found.items():
+        if len(rows):
+            write_parquet(rows, folder / f"day={day}" / f"part-{bucket:05d}.parquet", coerce_timestamps="us")
+    return Told.of(found, _by_day(there, published), counted, outcomes)
 
 
-def _named_feedback(
-    settings: AttributionSettings, outcomes: core.Outcomes, feedback: pa.Table, impressions: pa.Table
-) -> pa.Table:
-    seen = core.unique(impressions, "impressions", settings)
-    return core.named_feedback(feedback, seen, settings, outcomes)
-
-
-def _named(settings: AttributionSettings, clicks: pa.Table, impressions: pa.Table) -> pa.Table:
-    return core.named_impression(clicks, core.unique(impressions, "impressions", settings), settings)
-
-
-def _shown_to(
-    orphans: DataFrame, count: int, impressions: DataFrame, settings: AttributionSettings, buckets: int
-) -> DataFrame:
-    """The unique impressions of the orphans' users and items: few, so that not all are shuffled for a few clicks."""
-    pairs = orphans.select("user_id", "item_id").distinct()
-    if count <= BROADCAST_ROWS:
-        pairs = F.broadcast(pairs)
-    ids = impressions.join(pairs, ["user_id", "item_id"], "left_semi").select("impression_id")
-    copies = impressions.join(ids, "impression_id", "left_semi")
-    return _unique(copies, "impressions", settings, buckets)
-
-
-def _unique(events: DataFrame, table: str, settings: AttributionSettings, buckets: int) -> DataFrame:
-    function = partial(core.unique, table=table, settings=settings)
-    return in_buckets(events, list(LAKE[table].key), buckets, function, _schema(table))
-
-
-def _read(spark: SparkSession, paths: list[str], table: str) -> DataFrame:
-    return read_parts(spark, paths, table, core.LOOKED_AT[table])
-
-
-def _schema(table: str) -> pa.Schema:
-    return pa.schema([(name, LAKE[table].columns[name].type) for name in core.LOOKED_AT[table]])
+def _by_day(labels: pa.Table, days: Sequence[str]) -> dict[str, pa.Table]:
+    shown_on = labels.column("event_time").cast(pa.date32()).cast(pa.string())
+    return {day: labels.filter(pc.equal(shown_on, day)) for day in days}

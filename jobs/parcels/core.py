@@ -3,51 +3,65 @@
 Rows that share a key share a bucket, whatever task they are in: the bucket is a hash of the key's text alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as types
+from numpy.typing import NDArray
 
-from jobs.asof.core import Indices
+from jobs.asof.core import Indices, fingerprints
 
-PARCELS = pa.schema([("bucket", pa.int32()), ("side", pa.int32()), ("rows", pa.binary())])
-"""`side`: which of the tables that meet in a bucket the rows are of."""
-Keys = tuple[str, ...]
+MOST_ROWS = 1 << 16
+"""Of one parcel: what goes through Spark is held in its memory one parcel at a time."""
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 over the golden ratio: multiplied by it, near fingerprints lie far apart in their upper bits."""
+Hashes = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Rows with the same key and the same `beside` are together; one key alone may have too many for one bucket."""
+
+    keys: tuple[str, ...]
+    beside: str
+
+
+Keys = tuple[str, ...] | Pair
 """The first of these columns that is not null says which bucket a row goes to; of times, their day."""
 
 
-def packed(rows: pa.Table, keys: Keys, buckets: int, side: int = 0) -> pa.Table:
-    """`PARCELS`: one for each bucket that any of the rows goes to, rows in their order."""
+def packed(rows: pa.Table, keys: Keys, buckets: int) -> Iterator[tuple[int, bytes]]:
+    """Parcels by bucket: of each bucket that any of the rows goes to, rows in their order."""
     bucket = bucket_of(rows, keys, buckets)
-    order = np.argsort(bucket, kind="stable")
+    order = np.argsort(bucket.astype(np.uint16 if buckets < 1 << 16 else np.int64), kind="stable")
     ordered = rows.take(pa.array(order)).combine_chunks()
     found, starts, counts = np.unique(bucket[order], return_index=True, return_counts=True)
-    streams = [_stream(ordered.slice(start, count)) for start, count in zip(starts, counts, strict=True)]
-    columns = [
-        pa.array(found, pa.int32()),
-        pa.array(np.full(len(found), side), pa.int32()),
-        pa.array(streams, pa.binary()),
-    ]
-    return pa.table(columns, schema=PARCELS)
+    for number, start, count in zip(found.tolist(), starts.tolist(), counts.tolist(), strict=True):
+        for at in range(start, start + count, MOST_ROWS):
+            yield number, stream(ordered.slice(at, min(MOST_ROWS, start + count - at)))
 
 
-def opened(parcels: pa.Table, schema: pa.Schema, side: int = 0) -> pa.Table:
-    """All rows of one side's parcels, as `schema`; none where there is no parcel."""
-    mine = parcels.filter(pc.equal(parcels.column("side"), side)).column("rows")
-    return pa.concat_tables([schema.empty_table(), *(_table(part, schema) for chunk in mine.chunks for part in chunk)])
+def opened(streams: Iterable[bytes], schema: pa.Schema) -> pa.Table:
+    """All rows of some parcels, as `schema`; none where there is no parcel."""
+    return pa.concat_tables([schema.empty_table(), *(_table(part, schema) for part in streams)])
 
 
 def bucket_of(rows: pa.Table, keys: Keys, buckets: int) -> Indices:
-    """Each row's bucket, 0 to buckets - 1: SipHash of its key; rows without any key are together."""
-    key = pc.coalesce(*(_text(rows.column(name)) for name in keys))
-    coded = pa.chunked_array(key, pa.string()).combine_chunks().dictionary_encode()
-    values = np.append(coded.dictionary.to_numpy(zero_copy_only=False).astype(object), "")
-    hashed = pd.util.hash_array(values, categorize=False) % np.uint64(buckets)
-    codes = pc.fill_null(coded.indices, len(values) - 1).to_numpy(zero_copy_only=False)
-    return np.asarray(hashed.astype(np.int64)[codes])
+    """Each row's bucket, 0 to buckets - 1: by its key alone; rows without any key are together."""
+    hashed = key_hashes(rows, keys) * GOLDEN >> np.uint64(24)
+    return np.asarray((hashed % np.uint64(buckets)).astype(np.int64))
+
+
+def key_hashes(rows: pa.Table, keys: Keys) -> Hashes:
+    """(n,) of each row's key: equal keys have equal ones, others hardly ever."""
+    if isinstance(keys, Pair):
+        return key_hashes(rows, keys.keys) * GOLDEN + key_hashes(rows, (keys.beside,))
+    text = pc.coalesce(*(_text(rows.column(name)) for name in keys))
+    chunks = pa.chunked_array(text, pa.string()).chunks
+    return np.concatenate([np.zeros(0, np.uint64), *(fingerprints(chunk) for chunk in chunks)])
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -55,15 +69,17 @@ def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.date32()).cast(pa.string()) if types.is_timestamp(column.type) else column
 
 
-def _stream(rows: pa.Table) -> bytes:
+def stream(rows: pa.Table) -> bytes:
+    """Rows as an Arrow stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)
     return bytes(sink.getvalue())
 
 
-def _table(stream: pa.BinaryScalar, schema: pa.Schema) -> pa.Table:
-    return pa.ipc.open_stream(stream.as_buffer()).read_all().cast(schema)
+def _table(parcel: bytes, schema: pa.Schema) -> pa.Table:
+    found = pa.ipc.open_stream(pa.py_buffer(parcel)).read_all()
+    return found if found.schema.equals(schema) else found.cast(schema)
 
 
 def added(parts: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:

@@ -1,31 +1,49 @@
-"""Steps of Arrow functions over buckets of rows. Spark moves and groups parcels and never looks into one.
+"""Steps of Arrow functions over buckets of rows. Spark moves parcels of bytes and never looks into one.
 
 Turning every row from Arrow to Java's and back at each step took nearly all the time of a join whose own work is done
-in a tenth of it, the more so the more maps and lists a row has. A bucket is what has to fit into one worker.
+in a tenth of it, the more so the more maps and lists a row has. So did planning: a step is one stage of an RDD, and a
+chain of steps is one job, which SQL's planner and code generator, seconds of work, never see. A bucket is what has to
+fit into one worker. Whatever two later steps read of one is computed once: Spark keeps what it has sent.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import reduce
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, GroupedData, SparkSession, functions
-from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark import RDD
+from pyspark.sql import SparkSession
 
-from jobs.asof.spark import by_bucket, fitted, refusals
-from jobs.parcels.core import PARCELS, Keys, added, opened, packed
+from jobs.asof.spark import fitted, refusals
+from jobs.lake.parts import batches
+from jobs.lake.tables import LAKE
+from jobs.parcels.core import Keys, added, opened, packed
 from jobs.places import Place, parquet, write_parquet
 
-DONE = pa.schema([("bucket", pa.int32()), ("rows", pa.int64())])
+T = TypeVar("T")
 Core = Callable[..., pa.Table]
+Parcel = tuple[int, tuple[int, bytes]]
+"""A bucket, and of which rows it holds some: their tag and an Arrow stream."""
+PIECE_ROWS = 1 << 18
+"""So many rows of a file are put in parcels together: in smaller pieces there are many parcels of few rows."""
+
+
+class Out(NamedTuple):
+    """What rows become: their columns, and what keys they are sent by."""
+
+    schema: pa.Schema
+    keys: Keys
 
 
 @dataclass(frozen=True)
 class Rows:
     """Rows somewhere on the workers, in parcels by the keys they were last sent with."""
 
-    parcels: DataFrame
+    parcels: "RDD[Parcel]"
     schema: pa.Schema
+    tag: int
+    """Tells them from others that were sent together with them."""
 
 
 @dataclass(frozen=True)
@@ -34,79 +52,137 @@ class Steps:
 
     spark: SparkSession
     buckets: int
+    _tags: Iterator[int] = field(default_factory=count, compare=False, repr=False)
 
+    def work(
+        self, items: Sequence[T], make: Callable[[T], Iterable[Sequence[pa.Table]]], outs: Sequence[Out]
+    ) -> list[Rows]:
+        """What `make` makes of each item, on whichever worker: some times one table for each of `outs`."""
+        buckets, tagged = self.buckets, self._tagged(outs)
+
+        def parts(mine: Iterator[T]) -> Iterator[Parcel]:
+            for item in mine:
+                for tables in make(item):
+                    yield from _sent(tables, tagged, buckets)
+
+        return self._rows(self._spread(items).mapPartitions(parts), tagged)
+
+    def joint(self, sides: Sequence[Rows], make: Callable[..., Sequence[pa.Table]], outs: Sequence[Out]) -> list[Rows]:
+        """What `make` makes of each bucket's rows of all sides, a table each: one table for each of `outs`."""
+        buckets, tagged, wanted = self.buckets, self._tagged(outs), _wanted(sides)
+
+        def apply(parcels: Iterator[Parcel]) -> Iterator[Parcel]:
+            for _, tables in _opened(parcels, wanted):
+                yield from _sent(make(*tables), tagged, buckets)
+
+        return self._rows(_together(sides).mapPartitions(apply), tagged)
+
+    def told(self, sides: Sequence[Rows], function: Callable[..., T]) -> list[T]:
+        """What `function` tells of each bucket that has rows, by its number and tables; runs. Raises `Refused`."""
+        wanted = _wanted(sides)
+
+        def apply(parcels: Iterator[Parcel]) -> Iterator[T]:
+            for bucket, tables in _opened(parcels, wanted):
+                yield function(bucket, *tables)
+
+        with refusals():
+            return _together(sides).mapPartitions(apply).collect()
+
+    # -- of these -----------------------------------------------------------------------------------
     def read(self, files: Sequence[str], schema: pa.Schema, keys: Keys) -> Rows:
         """The rows of Parquet part files as the columns of `schema`, row group by row group."""
-        buckets = self.buckets
 
-        def parts(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for path in (path.as_py() for batch in batches for path in batch.column(0)):
-                file = parquet(path)
-                for group in range(file.num_row_groups):
-                    rows = file.read_row_group(group, schema.names).select(schema.names).cast(schema)
-                    yield from packed(rows, keys, buckets).to_batches()
+        def groups(path: str) -> Iterator[list[pa.Table]]:
+            file = parquet(path)
+            for group in range(file.num_row_groups):
+                yield [file.read_row_group(group, schema.names).select(schema.names).cast(schema)]
 
-        paths = self.spark.createDataFrame([(file,) for file in files], "path string")
-        return Rows(paths.repartition(max(len(files), 1)).mapInArrow(parts, _PARCELS), schema)
+        return self.work(files, groups, [Out(schema, keys)])[0]
+
+    def parts(self, files: Sequence[str], table: str, columns: Sequence[str], keys: Keys) -> Rows:
+        """Columns of a table's part files, all of them nullable. Raises as `jobs.lake.parts.batches` does."""
+        schema = pa.schema([(name, LAKE[table].schema.field(name).type) for name in columns])
+
+        def pieces(path: str) -> Iterator[list[pa.Table]]:
+            held: list[pa.Table] = []
+            for batch in batches(path, table, columns):
+                held.append(batch)
+                if sum(map(len, held)) >= PIECE_ROWS:
+                    yield [pa.concat_tables(held)]
+                    held = []
+            yield [pa.concat_tables(held) if held else schema.empty_table()]
+
+        return self.work(files, pieces, [Out(schema, keys)])[0]
 
     def send(self, rows: pa.Table, keys: Keys) -> Rows:
         """Rows that the driver has."""
-        return Rows(self.spark.createDataFrame(packed(rows, keys, self.buckets), _PARCELS), rows.schema)
+        return self.work([rows], lambda table: [[table]], [Out(rows.schema, keys)])[0]
 
     def each(self, rows: Rows, function: Core, out: pa.Schema, keys: Keys) -> Rows:
         """`function` on any part of the rows: it looks at each row on its own."""
-        buckets, schema = self.buckets, rows.schema
-
-        def apply(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for batch in batches:
-                made = function(opened(pa.Table.from_batches([batch]), schema))
-                yield from packed(fitted(made, out), keys, buckets).to_batches()
-
-        return Rows(rows.parcels.mapInArrow(apply, _PARCELS), out)
+        return self.meet([rows], function, out, keys)
 
     def meet(self, sides: Sequence[Rows], function: Core, out: pa.Schema, keys: Keys) -> Rows:
         """`function` on each bucket's rows of all sides, a table each: equal keys meet in one call."""
-        buckets, schemas = self.buckets, [side.schema for side in sides]
-
-        def apply(parcels: pa.Table) -> pa.Table:
-            tables = [opened(parcels, schema, side) for side, schema in enumerate(schemas)]
-            return packed(fitted(function(*tables), out), keys, buckets)
-
-        return Rows(_grouped(sides, self.buckets).applyInArrow(apply, _PARCELS), out)
+        return self.joint(sides, lambda *tables: [function(*tables)], [Out(out, keys)])[0]
 
     def write(self, sides: Sequence[Rows], function: Core, out: pa.Schema, folder: Place) -> None:
         """`meet`, its results as one Parquet file a bucket; a task that runs twice leaves one. Raises `Refused`."""
-        schemas = [side.schema for side in sides]
 
-        def apply(parcels: pa.Table) -> pa.Table:
-            tables = [opened(parcels, schema, side) for side, schema in enumerate(schemas)]
+        def put(bucket: int, *tables: pa.Table) -> int:
             made = fitted(function(*tables), out)
-            bucket = parcels.column("bucket")[0].as_py()
             write_parquet(made, folder / f"part-{bucket:05d}.parquet", coerce_timestamps="us")
-            return pa.table([[bucket], [len(made)]], schema=DONE)
+            return len(made)
 
-        with refusals():
-            _grouped(sides, self.buckets).applyInArrow(apply, from_arrow_schema(DONE)).collect()
+        self.told(sides, put)
 
     def count(self, rows: Rows, function: Core, out: pa.Schema) -> pa.Table:
         """The `added` counts that `function` makes of parts of the rows, in the driver. Raises `Refused`."""
-        schema = rows.schema
+        return added(self.told([rows], lambda _, table: fitted(function(table), out)), out)
 
-        def apply(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for batch in batches:
-                made = function(opened(pa.Table.from_batches([batch]), schema))
-                yield from fitted(made, out).to_batches()
+    # -- below --------------------------------------------------------------------------------------
+    def _tagged(self, outs: Sequence[Out]) -> list[tuple[int, Out]]:
+        return [(next(self._tags), out) for out in outs]
 
-        with refusals():
-            return added(
-                [rows.parcels.mapInArrow(apply, from_arrow_schema(out)).toArrow().select(out.names).cast(out)], out
-            )
+    def _spread(self, items: Sequence[T]) -> "RDD[T]":
+        """Over as many tasks as there are buckets or cores, whichever are more."""
+        context = self.spark.sparkContext
+        tasks = min(len(items), max(self.buckets, context.defaultParallelism))
+        return context.parallelize(items, max(tasks, 1))
+
+    def _rows(self, parcels: "RDD[Parcel]", tagged: Sequence[tuple[int, Out]]) -> list[Rows]:
+        # One function for all: Spark knows by it that buckets of two steps are the same, and unites them as they lie.
+        sent = parcels.partitionBy(self.buckets, int)
+        return [Rows(sent, out.schema, tag) for tag, out in tagged]
 
 
-_PARCELS = from_arrow_schema(PARCELS)
+def _sent(tables: Sequence[pa.Table], tagged: Sequence[tuple[int, Out]], buckets: int) -> Iterator[Parcel]:
+    for table, (tag, out) in zip(tables, tagged, strict=True):
+        if len(table):
+            for bucket, parcel in packed(fitted(table, out.schema), out.keys, buckets):
+                yield bucket, (tag, parcel)
 
 
-def _grouped(sides: Sequence[Rows], buckets: int) -> GroupedData:
-    """The parcels of all sides, bucket by bucket; a side is where its rows stand in the function's arguments."""
-    frames = [rows.parcels.selectExpr("bucket", f"{side} as side", "rows") for side, rows in enumerate(sides)]
-    return by_bucket(reduce(DataFrame.unionByName, frames), functions.col("bucket"), buckets)
+def _wanted(sides: Sequence[Rows]) -> list[tuple[int, pa.Schema]]:
+    return [(side.tag, side.schema) for side in sides]
+
+
+def _together(sides: Sequence[Rows]) -> "RDD[Any]":
+    """The parcels of all sides, each once; a bucket of the whole is made of that bucket of each."""
+    different = list({id(side.parcels): side.parcels for side in sides}.values())
+    whole = different[0]
+    for other in different[1:]:
+        whole = whole.union(other)
+    return whole
+
+
+def _opened(parcels: Iterator[Parcel], wanted: Sequence[tuple[int, pa.Schema]]) -> Iterator[tuple[int, list[pa.Table]]]:
+    """The one bucket of a task with a table for each side, if any of them has rows there."""
+    streams: dict[int, list[bytes]] = {tag: [] for tag, _ in wanted}
+    bucket = None
+    for number, (tag, parcel) in parcels:
+        if tag in streams:
+            bucket = number
+            streams[tag].append(parcel)
+    if bucket is not None:
+        yield bucket, [opened(streams.pop(tag), schema) for tag, schema in wanted]

@@ -11,6 +11,7 @@ import pytest
 
 from jobs import config
 from jobs.attribute import core, job
+from jobs.attribute.told import Told
 from jobs.config import AttributionSettings, Config, SurfaceLabelSettings
 from jobs.errors import NotReady
 from jobs.flow import STAGES
@@ -247,11 +248,18 @@ def test_spark_is_the_core(settings: Config, tmp_path: Path) -> None:
             labels, earned = core.attribute(**found, settings=rules, outcomes=DECLARED)
             assert pc.count(labels.column("conversion_superseded")).as_py() > 0
             days = sorted(set(labels.column("event_time").cast(pa.date32()).cast(pa.string()).to_pylist()))
-            counted = write_labels(spark, files, days, rules, DECLARED, 3, odd / model)
+            told = write_labels(spark, files | {"labels": []}, days, [], rules, DECLARED, 3, odd / model)
             paths = sorted(odd.glob(f"{model}/*/*.parquet"))
             written = [pq.ParquetFile(path).read().cast(LAKE["labels"].schema) for path in paths]
             order = [("event_time", "ascending"), ("impression_id", "ascending")]
             assert all(part.equals(part.sort_by(order)) for part in written)
             assert pa.concat_tables(written).sort_by(order).equals(labels.sort_by(order))
-            wanted = [date.fromisoformat(day) for day in days]
-            assert job.by_day(counted, wanted) == job.by_day(core.counted(earned), wanted)
+            shown_on = labels.column("event_time").cast(pa.date32()).cast(pa.string())
+            by_day = {day: labels.filter(pc.equal(shown_on, day)) for day in days}
+            assert told == Told.of(by_day, {}, core.counted(earned), DECLARED)
+            again = {"labels": [str(path) for path in paths]}
+            told = write_labels(spark, files | again, days, days[1:], rules, DECLARED, 2, odd / "again")
+            assert told.changed == set()
+            again = {"labels": [str(path) for path in paths if days[2] not in str(path) or "00001" in str(path)]}
+            told = write_labels(spark, files | again, days, days[1:], rules, DECLARED, 2, odd / "fewer")
+            assert told.changed == {days[2]}
