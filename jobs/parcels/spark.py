@@ -69,11 +69,17 @@ class Steps:
 
     def joint(self, sides: Sequence[Rows], make: Callable[..., Sequence[pa.Table]], outs: Sequence[Out]) -> list[Rows]:
         """What `make` makes of each bucket's rows of all sides, a table each: one table for each of `outs`."""
+        return self.joint_by_bucket(sides, lambda _, *tables: make(*tables), outs)
+
+    def joint_by_bucket(
+        self, sides: Sequence[Rows], make: Callable[..., Sequence[pa.Table]], outs: Sequence[Out]
+    ) -> list[Rows]:
+        """`joint` of a `make` that is told the number of the bucket first."""
         buckets, tagged, wanted = self.buckets, self._tagged(outs), _wanted(sides)
 
         def apply(parcels: Iterator[Parcel]) -> Iterator[Parcel]:
-            for _, tables in _opened(parcels, wanted):
-                yield from _sent(make(*tables), tagged, buckets)
+            for bucket, tables in _opened(parcels, wanted):
+                yield from _sent(make(bucket, *tables), tagged, buckets)
 
         return self._rows(_together(sides).mapPartitions(apply), tagged)
 
@@ -86,7 +92,8 @@ class Steps:
                 yield function(bucket, *tables)
 
         with refusals():
-            return _together(sides).mapPartitions(apply).collect()
+            found: list[T] = _together(sides).mapPartitions(apply).collect()
+        return found
 
     # -- of these -----------------------------------------------------------------------------------
     def read(self, files: Sequence[str], schema: pa.Schema, keys: Keys) -> Rows:

@@ -56,8 +56,8 @@ def key_columns(table: str) -> list[str]:
 class Before:
     """What a day is held against of the days before it, nothing of it read yet."""
 
-    shown: tuple[Keys, ...]
-    """Impressions of each of the last days from which a click may come."""
+    shown: Mapping[date, Keys]
+    """Impressions of each of the last days from which a click may come, newest first."""
     used: Mapping[str, Keys]
     """Of each event table, the day before."""
     rows: Mapping[str, Sequence[int]]
@@ -65,7 +65,7 @@ class Before:
 
     def neighbours(self, day: Mapping[str, pa.Table]) -> Neighbours:
         """All of it in memory, with the tables of the day itself."""
-        shown = [read_keys(keys, "impressions").cast(NULLABLE_SHOWN) for keys in self.shown]
+        shown = [read_keys(keys, "impressions").cast(NULLABLE_SHOWN) for keys in self.shown.values()]
         ids = {table: read_keys(keys, table).column(RAW[table].key[0]) for table, keys in self.used.items()}
         return Neighbours(day, pa.concat_tables([NULLABLE_SHOWN.empty_table(), *shown]), ids, self.rows)
 
@@ -148,11 +148,16 @@ class Verdict:
         }
 
 
-Elsewhere = Callable[[date, Before, Report], dict[str, Verdict] | None]
-"""The verdict on a day too large for one process; None where it is not."""
+Found: TypeAlias = Iterator[tuple[date, dict[str, Verdict]]]
+"""Days with the verdict on their tables, in order."""
+Elsewhere = Callable[[Sequence[date], Callable[[date], Before], Report], Found | None]
+"""The verdicts on as many of the first days as are taken together; None where the first fits one process.
+
+What is before a day is asked for when the day comes: by then the days before it are judged.
+"""
 
 
-def _here(_day: date, _before: Before, _report: Report) -> None:
+def _here(_days: Sequence[date], _before: Callable[[date], Before], _report: Report) -> None:
     return None
 
 
@@ -182,14 +187,19 @@ def verdicts(
     past: Past,
     report: Report = unreported,
     elsewhere: Elsewhere = _here,
-) -> Iterator[tuple[date, dict[str, Verdict]]]:
+) -> Found:
     """Each day with the verdict on its tables, in order; raises `Refused` in place of the first refused day."""
-    memory = _Memory(rules, past)
-    for day in days:
-        before = memory.before(day)
-        found = elsewhere(day, before, report) or _verdicts(rules, day, read, before, report)
-        memory.keep(day, found)
-        yield day, found
+    memory, left = _Memory(rules, past), list(days)
+    while left:
+        found = elsewhere(left, memory.before, report) or _first(rules, left[0], read, memory.before, report)
+        for day, tables in found:
+            memory.keep(day, tables)
+            left.remove(day)
+            yield day, tables
+
+
+def _first(rules: Rules, day: date, read: Read, before: Callable[[date], Before], report: Report) -> Found:
+    yield day, _verdicts(rules, day, read, before(day), report)
 
 
 def _verdicts(rules: Rules, day: date, read: Read, before: Before, report: Report) -> dict[str, Verdict]:
@@ -248,7 +258,7 @@ class _Memory:
         """What is known of the days before."""
         yesterday = day - timedelta(days=1)
         back = [day - timedelta(days=n) for n in range(1, self._window_days + 1)]
-        shown = tuple(keys for d in back if (keys := self._keys_of("impressions", d)) is not None)
+        shown = {d: keys for d in back if (keys := self._keys_of("impressions", d)) is not None}
         used = {table: keys for table in EVENTS if (keys := self._keys_of(table, yesterday)) is not None}
         counts: dict[str, list[int]] = defaultdict(list)
         for n in range(facts.HISTORY_DAYS, 0, -1):

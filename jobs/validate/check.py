@@ -65,7 +65,7 @@ def check(config: Config, folder: Place, day: date | None) -> Seen:
     _of_days(seen, days, config)
     rules = Rules(Suites(tuple(RAW)), config.validation.max_quarantine_share, config.attribution.click_days)
     fitted = _fitted(seen, rules, folder, at)
-    neighbours = Before((), {}, {}).neighbours({table: of.rows for table, of in fitted.items()})
+    neighbours = Before({}, {}, {}).neighbours({table: of.rows for table, of in fitted.items()})
     for table in RAW:
         _judged(seen, rules, table, at, fitted, neighbours)
     _of_propensities(seen, fitted["impressions"].rows)

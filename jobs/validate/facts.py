@@ -143,26 +143,40 @@ def figures(found: Mapping[str, Sum], before: Sequence[int]) -> dict[str, float]
 
 def sums(name: str, rows: pa.Table, day: date, neighbours: Neighbours) -> dict[str, Sum]:
     """The day's figures as sums over its rows, `rows` first: those of parts that no request spans add up."""
+    found = own_sums(name, rows, day) | neighbour_sums(name, rows, neighbours)
+    for figure, (column, snapshot) in REFERENCES.get(name, {}).items():
+        found[figure] = _known(referring(rows.column(column)), neighbours.day[snapshot])
+    return found
+
+
+def own_sums(name: str, rows: pa.Table, day: date) -> dict[str, Sum]:
+    """Those of `sums` that need nothing but the rows, `rows` first."""
     found: dict[str, Sum] = {"rows": Moments(len(rows), 0.0, 0.0)}
     if name in EVENTS:
         times = _microseconds(rows.column("event_time").drop_null()) - day_number(day) * DAY_US
         found["longest_silence_hours"] = Seconds.of(times / SECOND_US)
     if name == "impressions":
         found["propensity_share"] = Moments.of(rows.column("propensity").is_valid())
+    if name == "clicks":
+        found["named_impression_share"] = Moments.of(rows.column("impression_id").is_valid())
+    if name in ("impressions", "clicks", "requests"):
+        found["user_share"] = Moments.of(rows.column("user_id").is_valid())
+    if name == "items":
+        found["category_share"] = Moments.of(rows.column("category").is_valid())
+    return found
+
+
+def neighbour_sums(name: str, rows: pa.Table, neighbours: Neighbours) -> dict[str, Sum]:
+    """Those of `sums` that need rows of other tables: those of the same request, or of the same impression."""
+    found: dict[str, Sum] = {}
+    if name == "impressions":
         asked = neighbours.day["requests"].column("request_id")
         found["known_request_share"] = Moments.of(pc.is_in(rows.column("request_id").drop_null(), asked))
         found |= slates.sums(neighbours.slates, rows.column("position"), len(neighbours.day["requests"]))
     if name == "clicks":
         named = rows.filter(rows.column("impression_id").is_valid())
-        found["named_impression_share"] = Moments.of(rows.column("impression_id").is_valid())
         found["known_impression_share"] = Moments.of(np.isfinite(_shown_at(named, neighbours)))
         found["clicked_item_share"] = Moments.of(_same_item(rows, neighbours.day["impressions"]))
-    if name in ("impressions", "clicks", "requests"):
-        found["user_share"] = Moments.of(rows.column("user_id").is_valid())
-    if name == "items":
-        found["category_share"] = Moments.of(rows.column("category").is_valid())
-    for figure, (column, snapshot) in REFERENCES.get(name, {}).items():
-        found[figure] = _known(referring(rows.column(column)), neighbours.day[snapshot])
     return found
 
 

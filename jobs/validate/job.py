@@ -13,7 +13,7 @@ the raw files of the day are not those its commits name.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import date, timedelta
 from typing import Any
@@ -24,12 +24,14 @@ from jobs.lake.run import Run
 from jobs.lake.tables import RAW
 from jobs.places import footer, place
 from jobs.validate import results
-from jobs.validate.batch import Before, Elsewhere, Keys, Past, Report, Rules, Verdict, verdicts
+from jobs.validate.batch import Before, Elsewhere, Found, Keys, Past, Report, Rules, Verdict, verdicts
 from jobs.validate.columns import listed
 from jobs.validate.suites import Finding, Suites
 
 ROWS_PER_BUCKET = 500_000
 """So many rows of one table are judged in one call: a few hundred MB in one Python worker, however large the day."""
+PARTS_AT_ONCE = 200
+"""Days times buckets of one job: what they found is what the driver holds at once."""
 BYTES_A_ROW = 1_200
 """Of memory that one process takes for a row of a day, of any table."""
 PUBLISHED = tuple(sorted(RAW, key=lambda table: table == "impressions"))
@@ -73,27 +75,44 @@ def run(run: Run) -> dict[str, Any]:
 
 def _elsewhere(run: Run, rules: Rules, stack: ExitStack) -> Elsewhere:
     """Takes days of too many rows for one process to Spark, all in one session that `stack` closes."""
-    lake = run.config.lake.raw
+    lake, settings = run.config.lake.raw, run.config.spark
     opened: list[Any] = []
 
-    def judge(day: date, before: Before, report: Report) -> dict[str, Verdict] | None:
-        rows = {table: raw.rows(lake, table, day) for table in RAW}
-        if not run.config.spark.distributes(sum(rows.values()), BYTES_A_ROW, memory.at_hand()):
+    def rows_of(day: date) -> dict[str, int]:
+        return {table: raw.rows(lake, table, day) for table in RAW}
+
+    def together(days: Sequence[date]) -> tuple[list[date], int]:
+        """The first days that are large, as many as one job takes; and the buckets of them."""
+        rows: Counter[str] = Counter()
+        taken: list[date] = []
+        buckets = 0
+        for day in days:
+            of_day = rows_of(day)
+            if not settings.distributes(sum(of_day.values()), BYTES_A_ROW, memory.at_hand()):
+                break
+            more = settings.buckets(max((rows + Counter(of_day)).values(), default=0), ROWS_PER_BUCKET)
+            if taken and more * (len(taken) + 1) > PARTS_AT_ONCE:
+                break
+            rows.update(of_day)
+            taken, buckets = [*taken, day], more
+        return taken, buckets
+
+    def judge(days: Sequence[date], before: Callable[[date], Before], report: Report) -> Found | None:
+        taken, buckets = together(days)
+        if not taken:
             return None
         from jobs.spark import session
         from jobs.validate import spark as distributed
 
-        run.say(f"{day}: {sum(rows.values())} rows, on Spark")
         if not opened:
-            opened.append(stack.enter_context(session(run.config.spark, "validate")))
+            opened.append(stack.enter_context(session(settings, "validate")))
+        run.say(f"{taken[0]}..{taken[-1]}: {len(taken)} days in {buckets} buckets, on Spark")
         large = distributed.Large(
-            day,
-            files={table: raw.files(lake, table, day) for table in RAW},
-            fingerprints={table: raw.fingerprint(lake, table, day) for table in RAW},
+            files={day: {table: raw.files(lake, table, day) for table in RAW} for day in taken},
+            fingerprints={day: {table: raw.fingerprint(lake, table, day) for table in RAW} for day in taken},
             folders={table: run.staging(table) for table in (*RAW, "quarantine")},
         )
-        buckets = run.config.spark.buckets(max(rows.values()), ROWS_PER_BUCKET)
-        return distributed.judge_day(opened[0], rules, large, before, report, buckets)
+        return distributed.judge_days(opened[0], rules, large, before, report, buckets)
 
     return judge
 

@@ -1,43 +1,35 @@
-"""The ids that files of events name and those that files of snapshots list, to be held against each other.
+"""The ids that events name and those that snapshots list, to be held against each other."""
 
-What cannot be ids is left out: to refuse it is for whoever judges the file's table.
-"""
-
-from collections.abc import Iterator
+from datetime import date
 
 import pyarrow as pa
 
-from jobs.lake import raw
 from jobs.lake.tables import RAW, STR
-from jobs.places import Place
 from jobs.validate import facts
-from jobs.validate.columns import lossless
 
-NAMED = pa.schema([("table", STR), ("figure", STR), ("snapshot", STR), ("id", STR), ("times", pa.int64())])
-LISTED = pa.schema([("snapshot", STR), ("id", STR)])
+NAMED = pa.schema(
+    [("table", STR), ("figure", STR), ("id", STR), ("times", pa.int64()), ("_day", pa.int32())],
+)
+LISTED = pa.schema([("snapshot", STR), ("id", STR), ("_day", pa.int32())])
 
 
-def named_in(table: str, path: Place) -> pa.Table:
-    """How many times a file of a table names each id, by figure of `facts.REFERENCES`; an id can have several rows."""
+def named_in(table: str, day: date, rows: pa.Table) -> pa.Table:
+    """How many times rows of a table name each id, by figure of `facts.REFERENCES`; an id can have several rows."""
     parts = [NAMED.empty_table()]
-    for figure, (column, snapshot) in facts.REFERENCES[table].items():
-        for group in _ids(table, path, column):
-            ids, times = group.value_counts().flatten()
-            about = {"table": table, "figure": figure, "snapshot": snapshot}
-            parts.append(pa.table({**{k: pa.repeat(v, len(ids)) for k, v in about.items()}, "id": ids, "times": times}))
-    return pa.concat_tables(parts)
+    for figure, (column, _) in facts.REFERENCES.get(table, {}).items():
+        ids, times = facts.referring(rows.column(column)).value_counts().flatten()
+        about = {"table": table, "figure": figure}
+        columns = {**{k: pa.repeat(v, len(ids)) for k, v in about.items()}, "id": ids, "times": times}
+        parts.append(pa.table({**columns, "_day": _days(day, len(ids))}))
+    return pa.concat_tables([part.cast(NAMED) for part in parts])
 
 
-def listed_in(table: str, path: Place) -> pa.Table:
-    """The ids of a snapshot's file; an id can have several rows."""
-    ids = (group.unique() for group in _ids(table, path, RAW[table].key[0]))
-    parts = [pa.table({"snapshot": pa.repeat(table, len(part)), "id": part}) for part in ids]
-    return pa.concat_tables([LISTED.empty_table(), *parts])
+def listed_in(table: str, day: date, rows: pa.Table) -> pa.Table:
+    """The ids of a snapshot's rows; an id can have several rows."""
+    ids = facts.referring(rows.column(RAW[table].key[0])).unique()
+    columns = {"snapshot": pa.repeat(table, len(ids)), "id": ids, "_day": _days(day, len(ids))}
+    return pa.table(columns).cast(LISTED)
 
 
-def _ids(table: str, path: Place, column: str) -> Iterator[pa.ChunkedArray]:
-    """Row group by row group."""
-    needed = RAW[table].columns[column].type
-    groups = raw.groups(path, column) if column in raw.schema(path).names else ()
-    shaped = (lossless(group, needed) for group in groups)
-    return (facts.referring(ids) for ids in shaped if ids.type == needed)
+def _days(day: date, n: int) -> pa.Array:
+    return pa.repeat(pa.scalar(facts.day_number(day), pa.int32()), n)

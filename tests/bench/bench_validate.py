@@ -163,16 +163,16 @@ def tidegate_spark(folder: Path, case: str) -> int:
     from jobs.lake.tables import RAW
     from jobs.spark import session
     from jobs.validate.batch import Before, Rules, unreported
-    from jobs.validate.spark import Large, judge_day
+    from jobs.validate.spark import Large, judge_days
     from jobs.validate.suites import Suites
 
     rules, settings = Rules(Suites(tuple(RAW), folder / SUITES), 1.0, 1), SparkSettings()
     files = {table: raw.files(folder / case, table, DAY) for table in RAW}
     parts = {table: folder / "parts" / table for table in (*RAW, "quarantine")}
-    large = Large(DAY, files, dict.fromkeys(RAW, ""), parts)
-    before = Before((), {}, {})
+    large = Large({DAY: files}, {DAY: dict.fromkeys(RAW, "")}, parts)
+    before = Before({}, {}, {})
     with session(settings, "bench-validate") as spark:
-        found = judge_day(spark, rules, large, before, unreported, settings.partitions)
+        ((_, found),) = judge_days(spark, rules, large, lambda _: before, unreported, settings.partitions)
     return _agreed(folder, case, [(f.held, f.outcome.unexpected) for f in found["impressions"].findings if f.outcome])
 
 

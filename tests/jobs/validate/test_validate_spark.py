@@ -1,7 +1,7 @@
-"""On Spark a day gets the verdict it gets in one process, and a suite of any size is one job."""
+"""On Spark days get the verdicts they get in one process; suites of any size about some days are one job."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from jobs.errors import NotReady, Refused
 from jobs.lake import raw
 from jobs.lake.tables import LAKE, RAW
 from jobs.validate import batch
-from jobs.validate.batch import NOTHING, Before, Past, Report, Rules, Verdict, Written, unreported, verdicts
+from jobs.validate.batch import NOTHING, Before, Found, Past, Report, Rules, Verdict, Written, unreported, verdicts
 from jobs.validate.core import Judged
 from jobs.validate.results import document
 from jobs.validate.suites import FOLDER, Suites
@@ -37,23 +37,22 @@ def spark() -> Iterator[Any]:
         yield spark
 
 
-def on_spark(
-    spark: Any,
-    rules: Rules,
-    lake: Path,
-    days: Sequence[date],
-    report: Report = unreported,
-    past: Past = NOTHING,
-) -> dict[date, dict[str, Verdict]]:
+def on_spark(spark: Any, rules: Rules, lake: Path, days: Sequence[date], past: Past = NOTHING) -> dict:
+    """The verdicts on all days."""
+    return dict(found_on_spark(spark, rules, lake, days, past))
+
+
+def found_on_spark(spark: Any, rules: Rules, lake: Path, days: Sequence[date], past: Past = NOTHING) -> Found:
     """Every day on Spark, part files below `lake/parts`."""
-    from jobs.validate.spark import Large, judge_day
+    from jobs.validate.spark import Large, judge_days
 
-    def elsewhere(day: date, before: Before, report: Report) -> dict[str, Verdict]:
-        files = {table: raw.files(lake, table, day) for table in RAW}
+    def elsewhere(left: Sequence[date], before: Callable[[date], Before], report: Report) -> Found:
+        files = {day: {table: raw.files(lake, table, day) for table in RAW} for day in left}
         folders = {table: lake / "parts" / table for table in (*RAW, "quarantine")}
-        return judge_day(spark, rules, Large(day, files, dict.fromkeys(RAW, ""), folders), before, report, BUCKETS)
+        large = Large(files, {day: dict.fromkeys(RAW, "") for day in left}, folders)
+        return judge_days(spark, rules, large, before, report, BUCKETS)
 
-    return dict(verdicts(rules, days, lambda table, day: raw.read(lake, table, day), past, report, elsewhere))
+    return verdicts(rules, days, lambda table, day: raw.read(lake, table, day), past, unreported, elsewhere)
 
 
 def in_one_process(rules: Rules, lake: Path, days: Sequence[date]) -> dict[date, dict[str, Verdict]]:
@@ -129,8 +128,8 @@ def test_the_profile_is_that_of_the_rows(both: tuple[dict, dict], table: str) ->
         assert np.allclose(*values, rtol=1e-3, equal_nan=True)
 
 
-def test_a_suite_of_any_size_is_at_most_two_jobs(spark: Any, tmp_path: Path) -> None:
-    """Five expectations and sixty, counted by Spark itself."""
+def test_suites_of_any_size_about_some_days_are_one_job(spark: Any, tmp_path: Path) -> None:
+    """Five expectations and sixty, two days, counted by Spark itself."""
     from jobs.validate.spark import job_group
 
     sizes = dict.fromkeys(RAW, 5) | {"impressions": 60}
@@ -143,11 +142,11 @@ def test_a_suite_of_any_size_is_at_most_two_jobs(spark: Any, tmp_path: Path) -> 
         (folder / f"{table}.json").write_text(json.dumps({**suite, "expectations": chosen}))
     suites = Suites(tuple(RAW), folder)
     assert {table: len(suites.expectations(table, "row")) for table in RAW} == sizes
-    day = FIRST + timedelta(days=9)
-    write(tmp_path / "raw", day, tables_of(day))
-    on_spark(spark, Rules(suites, 1.0, 1), tmp_path / "raw", [day])
-    jobs = {table: len(spark.sparkContext.statusTracker().getJobIdsForGroup(job_group(table, day))) for table in RAW}
-    assert set(jobs.values()) <= {1, 2}, jobs
+    days = [FIRST + timedelta(days=n) for n in (9, 10)]
+    for day in days:
+        write(tmp_path / "raw", day, tables_of(day))
+    assert [*on_spark(spark, Rules(suites, 1.0, 1), tmp_path / "raw", days)] == days
+    assert len(spark.sparkContext.statusTracker().getJobIdsForGroup(job_group(days))) == 1
 
 
 def test_what_a_worker_refuses_is_refused_in_the_same_words(spark: Any, tmp_path: Path) -> None:
@@ -163,17 +162,28 @@ def test_what_a_worker_refuses_is_refused_in_the_same_words(spark: Any, tmp_path
     assert str(there.value) == str(here.value)
 
 
+def test_days_before_one_that_a_worker_refuses_are_told_first(spark: Any, tmp_path: Path) -> None:
+    """They were judged in one job with it; they are judged again without."""
+    write(tmp_path, FIRST, tables_of(FIRST))
+    tables = tables_of(SECOND)
+    write(tmp_path, SECOND, tables)
+    (path,) = raw.files(tmp_path, "purchases", SECOND)
+    path.write_bytes(path.read_bytes()[:-200] + b"x" * 192 + path.read_bytes()[-8:])
+    found = found_on_spark(spark, Rules(Suites(tuple(RAW)), 0.05, 1), tmp_path, [FIRST, SECOND])
+    assert next(found)[0] == FIRST
+    with pytest.raises(Refused, match="raw purchases? .*|raw file .*purchases.*"):
+        next(found)
+
+
 def test_a_file_that_is_replaced_meanwhile_is_waited_for(spark: Any, tmp_path: Path) -> None:
     """A worker's `NotReady` stays one: the run is tried again, and nobody looks for a bug."""
-    from jobs.asof.spark import read_by_workers, refusals
-    from jobs.validate.spark import _schema
+    from jobs.parcels.spark import Out, Steps
 
-    gone = read_by_workers(spark, [tmp_path / "part-0.parquet"], raw.parse, _schema("users"))
-    with (
-        pytest.raises(NotReady, match=rf"^raw file {tmp_path}/part-0\.parquet needs to stay .*: run again$"),
-        refusals(),
-    ):
-        gone.collect()
+    steps = Steps(spark, BUCKETS)
+    out = Out(RAW["users"].schema, ("user_id",))
+    gone = steps.work([tmp_path / "part-0.parquet"], lambda path: [[raw.parse(path)]], [out])
+    with pytest.raises(NotReady, match=rf"^raw file {tmp_path}/part-0\.parquet needs to stay .*: run again$"):
+        steps.told(gone, lambda _bucket, rows: len(rows))
 
 
 def test_too_many_bad_rows_in_all_buckets_together_refuse_the_day(spark: Any, tmp_path: Path) -> None:
@@ -190,8 +200,7 @@ def test_the_driver_sends_and_receives_as_much_whatever_the_rows(
     spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids of the day, of its snapshots and of the day before meet on workers: a day of any size fits the driver."""
-    from pyspark.sql import SparkSession
-    from pyspark.sql.classic.dataframe import DataFrame
+    from pyspark import RDD, SparkContext
 
     seen: list[int] = []
 
@@ -203,9 +212,8 @@ def test_the_driver_sends_and_receives_as_much_whatever_the_rows(
 
         return call
 
-    monkeypatch.setattr(SparkSession, "createDataFrame", counted(SparkSession.createDataFrame, lambda a, _: len(a[1])))
-    for name in ("collect", "toArrow", "toPandas"):
-        monkeypatch.setattr(DataFrame, name, counted(getattr(DataFrame, name), lambda _, found: len(found)))
+    monkeypatch.setattr(SparkContext, "parallelize", counted(SparkContext.parallelize, lambda a, _: len(a[1])))
+    monkeypatch.setattr(RDD, "collect", counted(RDD.collect, lambda _, found: sum(map(len, found))))
     monkeypatch.setattr(raw, "parse", counted(raw.parse, lambda _, rows: len(rows)))
     monkeypatch.setattr(batch, "read_part", counted(batch.read_part, lambda _, rows: len(rows)))
     traffic = []
