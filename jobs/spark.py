@@ -39,6 +39,9 @@ LOCAL = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+    # What is sent stays in this machine's page cache: to press and to check it costs more than it saves.
+    "spark.shuffle.compress": "false",
+    "spark.shuffle.checksum.enabled": "false",
 }
 PATTERN = re.compile(r"([\\{}\[\]*?])")
 """What Hadoop takes for a glob pattern in every path it reads."""

@@ -7,11 +7,10 @@ from itertools import chain
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from jobs import memory
 from jobs.attribute import core
-from jobs.attribute.told import Told
+from jobs.attribute.told import Told, by_day
 from jobs.config import AttributionSettings
 from jobs.lake.parts import read_part
 from jobs.lake.run import Run
@@ -76,17 +75,12 @@ def in_one_process(run: Run, parts: Mapping[str, Parts], days: list[date], folde
         if table in parts
     }
     labels, earned = core.attribute(**events, settings=run.config.attribution, outcomes=run.config.outcomes)
-    shown_on = labels.column("event_time").cast(pa.date32())
     told = [Told.of({}, {}, core.counted(earned), run.config.outcomes)]
-    for day in days:
-        rows = labels.filter(pc.equal(shown_on, day))
+    for day, rows in by_day(labels, map(str, days)).items():
         write_parquet(rows, folder / f"day={day}" / "part-0.parquet", coerce_timestamps="us")
-        there = (
-            {str(day): _read("labels", LAKE["labels"].schema.names, parts["labels"][day])}
-            if day in parts["labels"]
-            else {}
-        )
-        told.append(Told.of({str(day): rows}, there, core.COUNTED.empty_table(), run.config.outcomes))
+        files = parts["labels"].get(date.fromisoformat(day))
+        there = {} if files is None else {day: _read("labels", LAKE["labels"].schema.names, files)}
+        told.append(Told.of({day: rows}, there, core.COUNTED.empty_table(), run.config.outcomes))
     return Told.whole(told)
 
 

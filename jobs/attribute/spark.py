@@ -1,7 +1,7 @@
 """`jobs.attribute.core`, step by step in hash buckets of each step's own key; the same rows as on one machine.
 
 Two jobs, however many days: one finds the impression that each event names and which events ask for another; the other
-finds those and writes the labels. Each bucket of impressions is sent once and read where it is for the rest.
+finds those and writes the labels. Impressions are sent once, and each step reads their bucket where it lies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
 from jobs.attribute import core
-from jobs.attribute.told import Told
+from jobs.attribute.told import Told, by_day, in_order
 from jobs.config import AttributionSettings
 from jobs.lake.tables import LAKE
 from jobs.parcels.core import Hashes, Pair, key_hashes
@@ -47,9 +47,10 @@ def write_labels(
     those that are published, of the days `published`. Raises `Refused` for a file that is no part of a table.
     """
     steps, rules = Steps(spark, buckets), settings
-    seen, matched, fed, bought = _named(steps, events, rules, outcomes)
+    impressions, matched, fed, bought = _named(steps, events, rules, outcomes)
     asking = steps.told([matched, fed], partial(_asking, most=ASKING // buckets))
-    [shown] = steps.joint([seen], partial(_shown_to, asking=_all(asking)), [Out(seen.schema, BY_VIEWER)])
+    find = partial(_shown_to, settings=rules, asking=_all(asking))
+    [shown] = steps.joint([impressions], find, [Out(impressions.schema, BY_VIEWER)])
     earned, counted = steps.joint(
         [matched, fed, bought, shown],
         partial(_credits, settings=rules, outcomes=outcomes),
@@ -57,13 +58,13 @@ def write_labels(
     )
     there = steps.parts(events["labels"], "labels", LAKE["labels"].schema.names, BY_IMPRESSION)
     write = partial(_written, days=days, published=published, settings=rules, outcomes=outcomes, folder=folder)
-    return Told.whole(steps.told([seen, earned, counted, there], write))
+    return Told.whole(steps.told([impressions, earned, counted, there], write))
 
 
 def _named(
     steps: Steps, events: Mapping[str, list[str]], settings: AttributionSettings, outcomes: core.Outcomes
 ) -> tuple[Rows, Rows, Rows, Rows]:
-    """Impressions; clicks and events of further outcomes with the impressions they name; purchases. Each once."""
+    """Impressions as they are; of the others each event once, clicks and feedback with the impressions they name."""
     tables = {"impressions": BY_IMPRESSION, "clicks": ("click_id",), "purchases": ("purchase_id",)}
     tables |= {"feedback": ("feedback_id",)}
     impressions, *others = (
@@ -78,12 +79,12 @@ def _named(
             Out(others[2].schema, ("impression_id", "feedback_id")),
         ],
     )
-    seen, matched, fed = steps.joint(
+    matched, fed = steps.joint(
         [impressions, clicks, feedback],
         partial(_with_named, settings=settings, outcomes=outcomes),
-        [Out(impressions.schema, BY_IMPRESSION), Out(core.MATCHED, BY_BUYER), Out(core.FED, BY_BUYER)],
+        [Out(core.MATCHED, BY_BUYER), Out(core.FED, BY_BUYER)],
     )
-    return seen, matched, fed, bought
+    return impressions, matched, fed, bought
 
 
 def _unique(
@@ -101,8 +102,10 @@ def _with_named(
     outcomes: core.Outcomes,
 ) -> tuple[pa.Table, ...]:
     seen = core.unique(impressions, "impressions", settings)
-    matched = core.named_impression(clicks, seen, settings)
-    return seen, matched, core.named_feedback(feedback, seen, settings, outcomes)
+    return (
+        core.named_impression(clicks, seen, settings),
+        core.named_feedback(feedback, seen, settings, outcomes),
+    )
 
 
 def _asking(_bucket: int, matched: pa.Table, fed: pa.Table, most: int) -> Hashes | None:
@@ -120,8 +123,11 @@ def _pairs(rows: pa.Table) -> Hashes:
     return key_hashes(rows, Pair(("user_id",), "item_id"))
 
 
-def _shown_to(seen: pa.Table, asking: Hashes | None) -> list[pa.Table]:
+def _shown_to(impressions: pa.Table, settings: AttributionSettings, asking: Hashes | None) -> list[pa.Table]:
     """The impressions of who asks, and perhaps of a few others: nobody finds another's."""
+    if asking is not None and not len(asking):
+        return [impressions.schema.empty_table()]
+    seen = core.unique(impressions, "impressions", settings)
     known = seen if asking is None else seen.filter(pc.is_in(pa.array(_pairs(seen)), pa.array(asking)))
     return [known.filter(known.column("user_id").is_valid())]
 
@@ -144,7 +150,7 @@ def _credits(
 
 def _written(
     bucket: int,
-    seen: pa.Table,
+    impressions: pa.Table,
     earned: pa.Table,
     counted: pa.Table,
     there: pa.Table,
@@ -155,13 +161,9 @@ def _written(
     folder: Place,
 ) -> Told:
     """The labels of one bucket of impressions, a part file a day; a task that runs twice writes the same."""
-    found = _by_day(core.labels(seen, earned, settings, outcomes), days)
+    seen = core.unique(impressions, "impressions", settings)
+    found = by_day(core.labels(seen, earned, settings, outcomes), days)
     for day, rows in found.items():
         if len(rows):
             write_parquet(rows, folder / f"day={day}" / f"part-{bucket:05d}.parquet", coerce_timestamps="us")
-    return Told.of(found, _by_day(there, published), counted, outcomes)
-
-
-def _by_day(labels: pa.Table, days: Sequence[str]) -> dict[str, pa.Table]:
-    shown_on = labels.column("event_time").cast(pa.date32()).cast(pa.string())
-    return {day: labels.filter(pc.equal(shown_on, day)) for day in days}
+    return Told.of(found, by_day(in_order(there), published), counted, outcomes)

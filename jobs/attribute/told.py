@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -57,6 +59,18 @@ def in_order(labels: pa.Table) -> pa.Table:
     return (
         labels.select(schema.names).cast(schema).sort_by([("event_time", "ascending"), ("impression_id", "ascending")])
     )
+
+
+def by_day(labels: pa.Table, days: Iterable[str]) -> dict[str, pa.Table]:
+    """Slices of labels that are `in_order`."""
+    shown_on = np.asarray(labels.column("event_time").cast(pa.date32()).cast(pa.int32()))
+    ends = {day: np.searchsorted(shown_on, [number, number + 1]) for day, number in _numbers(days).items()}
+    return {day: labels.slice(start, end - start) for day, (start, end) in ends.items()}
+
+
+def _numbers(days: Iterable[str]) -> dict[str, int]:
+    """Days since 1970."""
+    return {day: (date.fromisoformat(day) - date(1970, 1, 1)).days for day in days}
 
 
 def _outcomes(rows: pa.Table) -> Counter[str]:

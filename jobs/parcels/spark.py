@@ -16,10 +16,10 @@ from pyspark import RDD
 from pyspark.sql import SparkSession
 
 from jobs.asof.spark import fitted, refusals
-from jobs.lake.parts import batches
+from jobs.lake.parts import batches, read_part
 from jobs.lake.tables import LAKE
 from jobs.parcels.core import Keys, added, opened, packed
-from jobs.places import Place, parquet, write_parquet
+from jobs.places import Place, footer, parquet, write_parquet
 
 T = TypeVar("T")
 Core = Callable[..., pa.Table]
@@ -111,13 +111,16 @@ class Steps:
         schema = pa.schema([(name, LAKE[table].schema.field(name).type) for name in columns])
 
         def pieces(path: str) -> Iterator[list[pa.Table]]:
+            if footer(path).num_rows <= PIECE_ROWS:
+                yield [read_part(path, table, columns)]
+                return
             held: list[pa.Table] = []
             for batch in batches(path, table, columns):
                 held.append(batch)
                 if sum(map(len, held)) >= PIECE_ROWS:
                     yield [pa.concat_tables(held)]
                     held = []
-            yield [pa.concat_tables(held) if held else schema.empty_table()]
+            yield [pa.concat_tables([schema.empty_table(), *(rows.cast(schema) for rows in held)])]
 
         return self.work(files, pieces, [Out(schema, keys)])[0]
 
