@@ -32,13 +32,6 @@ def read_parts(spark: SparkSession, paths: Sequence[str], table: str, columns: S
     return _by_workers(spark, paths, partial(batches, table=table, columns=columns), schema)
 
 
-def read_by_workers(
-    spark: SparkSession, paths: Sequence[Place | str], read: Callable[[Place], pa.Table], schema: pa.Schema
-) -> DataFrame:
-    """What `read` makes of each file, on the workers, as the columns of `schema`."""
-    return _by_workers(spark, paths, lambda path: [read(path)], schema)
-
-
 def _by_workers(
     spark: SparkSession, paths: Sequence[Place | str], read: Callable[[Place], Iterable[pa.Table]], schema: pa.Schema
 ) -> DataFrame:

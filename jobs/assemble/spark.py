@@ -1,12 +1,10 @@
 """`jobs.assemble.core`, step by step in hash buckets of each step's own key; the same rows as on one machine."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
-from pyspark.storagelevel import StorageLevel
 
 from jobs.asof.core import Indices
 from jobs.assemble import core, negatives, selection
@@ -34,9 +32,6 @@ def write_dataset(spark: SparkSession, given: Inputs, buckets: int, folders: Map
     impressions = steps.read(given.files["impressions"], core.IMPRESSIONS, BY_IMPRESSION)
     labels = steps.read(given.files["labels"], core.LABELS, BY_IMPRESSION)
     labelled = steps.meet([impressions, labels], partial(core.labelled, data=given.data), core.LABELLED, BY_USER)
-    # Read more than once from here on, unless there is nothing to choose and nothing to draw.
-    if settings.selection.any or settings.retrieval.per_click:
-        labelled = _kept(labelled)
     selected, left_out = _selected(steps, labelled, given)
     if settings.retrieval.per_click:
         _write_negatives(steps, selected, labelled, given, folders["retrieval_negatives"])
@@ -53,7 +48,7 @@ def _selected(steps: Steps, labelled: Rows, given: Inputs) -> tuple[Rows, pa.Tab
     labels = steps.read(given.files["clicks"], selection.CLICK_LABELS, ("user_id",))
     clicks = steps.each(labels, selection.clicks, selection.CLICKS, ("user_id",))
     rule = partial(selection.marked, identity=given.identity, settings=settings, last_train_day=given.last_train_day)
-    marked = _kept(steps.meet([labelled, clicks], rule, selection.MARKED, BY_ITEM))
+    marked = steps.meet([labelled, clicks], rule, selection.MARKED, BY_ITEM)
     rates = selection.surface_rates(steps.count(marked, selection.totals, selection.TOTALS), settings)
     thin = partial(selection.thinned, rates=rates, seed=settings.seed)
     thinned = steps.each(marked, thin, selection.MARKED, BY_ITEM)
@@ -94,8 +89,3 @@ def _examples(
     rows: pa.Table, features: pa.Table, users: pa.Table, encodings: pa.Table, publications: Indices, tasks: TaskSettings
 ) -> pa.Table:
     return core.examples(core.with_attributes(rows, users, "user"), features, encodings, publications, tasks)
-
-
-def _kept(rows: Rows) -> Rows:
-    """The same rows, computed once."""
-    return replace(rows, parcels=rows.parcels.persist(StorageLevel.DISK_ONLY))

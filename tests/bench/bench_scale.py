@@ -27,8 +27,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs import config
 from jobs.config import ROOT
+from jobs.flow import STAGES as FLOW
 
 IMPRESSIONS, DAYS = 250_000, 5
 TIMES, SMALL_TIMES = (1, 4, 16), (1,)
@@ -41,8 +41,8 @@ GOAL_ROWS, MOST_CPU = 3_000_000, 2.0
 MOST_GROWTH_MIB = 128
 """Of the driver from the least to the most rows: less than a byte a row of them."""
 SAMPLES_PER_SECOND = 10
-STATES = ("_id", "candidates")
-"""Columns whose values are ids end with these."""
+IDS = ("_id", "candidates")
+"""The names of columns of ids end with these."""
 Row = dict[str, Any]
 
 
@@ -153,7 +153,7 @@ def _run(home: Path, stage: str, way: str) -> Row:
     ours, theirs = home / "one-process", home / "spark"
     if way == "spark":
         shutil.rmtree(theirs, ignore_errors=True)
-        written = _written(stage)
+        written = FLOW[stage].writes
         for table in ours.iterdir():
             if table.name not in written:
                 shutil.copytree(table, theirs / table.name, copy_function=os.link)
@@ -179,12 +179,6 @@ def _run(home: Path, stage: str, way: str) -> Row:
         **{f"{kind}_mib": round(used.peak_mib[kind]) for kind in ("driver", "jvm", "workers")},
         **_jobs(home / "events"),
     }
-
-
-def _written(stage: str) -> tuple[str, ...]:
-    from jobs.flow import STAGES as FLOW
-
-    return FLOW[stage].writes
 
 
 def _jobs(events: Path) -> Row:
@@ -218,7 +212,7 @@ def _multiply(raw: Path, many: Path, times: int) -> None:
 
 def _copy(rows: pa.Table, mark: str) -> pa.Table:
     for n, name in enumerate(rows.column_names):
-        if name.endswith(STATES):
+        if name.endswith(IDS):
             rows = rows.set_column(n, name, _marked(rows.column(name).combine_chunks(), mark))
     return rows
 
@@ -227,7 +221,3 @@ def _marked(ids: pa.Array, mark: str) -> pa.Array:
     if pa.types.is_list(ids.type):
         return pa.ListArray.from_arrays(ids.offsets, _marked(ids.values, mark), mask=ids.is_null())
     return pc.binary_join_element_wise(ids, mark, "")
-
-
-if __name__ == "__main__":
-    config.load()

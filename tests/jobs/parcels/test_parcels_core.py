@@ -2,13 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.lake.tables import ATTRIBUTES, TIME
-from jobs.parcels.core import PARCELS, added, bucket_of, opened, packed
+from jobs.parcels.core import MOST_ROWS, Pair, added, bucket_of, opened, packed
 
 SCHEMA = pa.schema(
     [("id", pa.string()), ("user", pa.string()), ("at", TIME), ("numbers", pa.list_(pa.int32())), ("map", ATTRIBUTES)]
@@ -33,18 +34,25 @@ def table(rows: list[tuple[object, ...]]) -> pa.Table:
     return pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in rows], SCHEMA)
 
 
-@given(ROWS, ROWS, st.integers(1, 5), st.integers(0, 4))
+@given(ROWS, st.integers(1, 5), st.integers(0, 4))
 @settings(deadline=None)
-def test_what_goes_in_comes_out_once_on_its_side(
-    left: list[object], right: list[object], buckets: int, skip: int
-) -> None:
+def test_what_goes_in_comes_out_once(rows: list[tuple[object, ...]], buckets: int, skip: int) -> None:
     """No row is lost, doubled or changed on the way, lists, maps and nulls of sliced tables included."""
-    some, others = table(left).slice(skip), table(right)  # type: ignore[arg-type]
-    parcels = pa.concat_tables([packed(some, ("id",), buckets), packed(others, ("user", "id"), buckets, side=1)])
-    assert parcels.schema == PARCELS
-    for side, rows in enumerate((some, others)):
-        assert sorted(opened(parcels, SCHEMA, side).to_pylist(), key=str) == sorted(rows.to_pylist(), key=str)
-    assert len(opened(parcels, SCHEMA, 2)) == 0
+    some = table(rows).slice(skip)
+    for keys in (("id",), ("user", "id"), Pair(("user", "id"), "id")):
+        parcels = list(packed(some, keys, buckets))
+        found = opened((parcel for _, parcel in parcels), SCHEMA)
+        assert sorted(found.to_pylist(), key=str) == sorted(some.to_pylist(), key=str)
+        for number, parcel in parcels:
+            assert set(bucket_of(opened([parcel], SCHEMA), keys, buckets).tolist()) == {number}
+
+
+def test_a_bucket_of_many_rows_is_several_parcels_in_their_order() -> None:
+    """What Spark holds at once is bounded, whatever a bucket holds."""
+    rows = pa.table({"id": pa.array(["a"] * (MOST_ROWS + 1)), "n": pa.array(range(MOST_ROWS + 1))})
+    parcels = [parcel for _, parcel in packed(rows, ("id",), 3)]
+    assert len(parcels) == 2
+    assert opened(parcels, rows.schema).equals(rows)
 
 
 @given(ROWS, st.integers(1, 5))
@@ -72,7 +80,18 @@ def test_times_of_a_day_share_a_bucket_and_days_are_spread() -> None:
 def test_the_bucket_of_a_key_is_pinned() -> None:
     """Two releases of a library that hash otherwise would send one key to two buckets in a cluster that has both."""
     keys = pa.table({"id": ["a", "b", "ü", ""]})
-    assert bucket_of(keys, ("id",), 2**20).tolist() == [507856, 73439, 103371, 408134]
+    assert bucket_of(keys, ("id",), 2**20).tolist() == [938159, 753250, 449453, 0]
+
+
+def test_one_user_s_items_and_one_item_s_users_are_spread_and_each_pair_meets() -> None:
+    """Whoever has two per cent of all traffic is no bucket of two per cent."""
+    users, items = ["u"] * 400 + [f"u{n}" for n in range(400)], [f"i{n}" for n in range(400)] + ["i"] * 400
+    pairs = pa.table({"user": users, "item": items})
+    found = bucket_of(pairs, Pair(("user",), "item"), 4)
+    for half in (found[:400], found[400:]):
+        assert np.bincount(half, minlength=4).min() > 50
+    other = pairs.rename_columns(["who", "what"])
+    assert bucket_of(other, Pair(("who",), "what"), 4).tolist() == found.tolist()
 
 
 @pytest.mark.parametrize("parts", [[], [0], [0, 1, 2]])
