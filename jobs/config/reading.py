@@ -14,6 +14,9 @@ from jobs.config.tree import Config
 from jobs.errors import Misconfigured
 from models.settings import Settings
 
+SECRET = (("source", "url"), ("source", "kafka", "properties"), ("export", "url"))
+"""Settings that may hold a password."""
+
 
 def load(environ: Mapping[str, str] | None = None) -> Config:
     """The resolved tree; raises `Misconfigured` naming every key that is unknown or of the wrong kind."""
@@ -31,8 +34,14 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     except ValidationError as error:
         # A default that is made of a wrong setting is no second mistake.
         errors = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in errors)
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {_shown(e)}" for e in errors)
         raise Misconfigured(f"settings of {path.name} and {PREFIX}* must fit jobs.config.Config; {found}") from error
+
+
+def _shown(error: Mapping[str, Any]) -> str:
+    """What was found where a setting is wrong, but for what may hold a password."""
+    secret = any(tuple(error["loc"])[: len(path)] == path for path in SECRET)
+    return "what is not shown" if secret else repr(error["input"])
 
 
 def _overrides(variables: Mapping[str, str]) -> list[tuple[tuple[str, ...], str]]:
