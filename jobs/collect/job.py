@@ -38,9 +38,12 @@ def run(config: Config, once: bool = False, why: str = "") -> dict[str, Any]:
     `why` allows for records that brokers no longer have: without it that is `Refused`, for somebody should know.
     """
     collector = Collector(config, once, why)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, collector.stop)
-    return collector.run()
+    before = {number: signal.signal(number, collector.stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        return collector.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Collector:

@@ -194,8 +194,8 @@ def _fill_ingested(table: dict[str, pa.ChunkedArray], objects: Objects) -> None:
     if "ingested_at" not in table or not table["ingested_at"].null_count:
         return
     came = pa.array([record.at_ms * 1000 if record.at_ms > 0 else None for record, _ in objects], pa.int64())
-    known = pc.max_element_wise(table["event_time"], pa.chunked_array([came.cast(pa.timestamp("us")).cast(TIME)]))
-    table["ingested_at"] = pc.coalesce(table["ingested_at"], known)
+    known = pc.max_element_wise(table["event_time"].cast(pa.int64()), came)
+    table["ingested_at"] = pc.coalesce(table["ingested_at"], known.cast(TIME))
 
 
 def now() -> datetime:

@@ -133,9 +133,10 @@ class Collected:
         rows, keys = rows.take(order), keys.take(order)
         both = pc.binary_join_element_wise(keys["date"], keys["hour"], " ").to_pylist()
         starts = [n for n in range(len(both)) if n == 0 or both[n] != both[n - 1]]
+        ends = [*starts[1:], len(both)] if starts else []
         return [
             self._written(rows.slice(start, end - start), dict(zip(PARTITION, both[start].split(" "), strict=True)))
-            for start, end in zip(starts, [*starts[1:], len(both)], strict=True)
+            for start, end in zip(starts, ends, strict=True)
         ]
 
     def _written(self, rows: pa.Table, of: Mapping[str, str]) -> AddAction:

@@ -9,7 +9,7 @@ Tables without a topic, items and users among them, are a team's own files in th
 """
 
 from collections.abc import Collection, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady, Refused
@@ -17,6 +17,7 @@ from jobs.kafka import Ends, Partition, Reader
 from jobs.lake import collected, raw
 from jobs.lake.collected import Collected, Seen, newest_of, offset_of
 from jobs.lake.raw_quarantine import Quarantine
+from jobs.lake.run import now
 from jobs.lake.store import midnight
 from jobs.lake.tables import EVENTS, RAW
 from jobs.places import Place
@@ -70,7 +71,7 @@ class Topics(History):
 
     def span(self) -> tuple[date, date]:
         """First and last day with impressions, but for today, which is not over."""
-        today = datetime.now(UTC).date()
+        today = now().date()
         found = [day for day in collected.days(self._raw, raw.REQUIRED) if day < today]
         if not found:
             raise NotReady(f"source.name=kafka needs a day that was collected into {self._raw}; found none: {HOW}")
@@ -81,7 +82,7 @@ class Topics(History):
 
         Raises `Refused` where more of what came on the day fits no row than `validation.max_quarantine_share`.
         """
-        behind = list(self._behind(day, datetime.now(UTC)))
+        behind = list(self._behind(day, now()))
         if behind:
             more = f", and {len(behind) - 3} more" if len(behind) > 3 else ""
             raise NotReady(f"{day} needs all of its events; found {'; '.join(behind[:3])}{more}")
