@@ -291,14 +291,15 @@ def test_of_two_collectors_one_wins_and_the_other_says_so(
     def meanwhile(self: Collected, rows: pa.Table, by: pa.Table) -> Any:
         if "impression_id" in rows.column_names and not others:
             others.append(None)
+            brokers.produce(topic, [view("b")])
             others[0] = collect(of)
         return written(self, rows, by)
 
     monkeypatch.setattr(Collected, "written", meanwhile)
-    with pytest.raises(NotReady, match=rf"another has read {topic}/0 up to 2, where this one began at None"):
+    with pytest.raises(NotReady, match=rf"another has read {topic}/0 up to 3, where this one began at None"):
         collect(of)
-    assert others[0]["impressions"]["rows"] == 1
-    assert ids(of) == ["a"]
+    assert others[0]["impressions"]["rows"] == 2
+    assert ids(of) == ["a", "b"]
     assert aside(of) == {"unreadable": 1}
     assert collect(of) == {}
 
