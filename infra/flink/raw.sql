@@ -1,8 +1,8 @@
--- Kafka's topics become the raw lake by Flink SQL, in place of `python -m jobs collect`: a team that runs Flink anyway
--- needs no process of Tidegate's beside it. See docs/kafka.md for what differs.
+-- Kafka's topics become Parquet files by date and hour by Flink SQL, in place of `python -m jobs collect`: for a team that
+-- runs Flink anyway. docs/own-logs.md says how Tidegate reads them, what differs, and what of this was tried.
 --
--- Needs on Flink's class path: flink-sql-connector-kafka and flink-sql-parquet of its version, and an S3 plugin where
--- the lake is there. `source.name` is then `parquet`: files that are not committed are hidden, so readers see none.
+-- Needs on Flink's class path flink-sql-connector-kafka and flink-sql-parquet of its version, and an S3 plugin where files
+-- go there.
 
 SET 'execution.runtime-mode' = 'streaming';
 -- A file counts once the checkpoint that closes it is done, so exactly once needs them.
@@ -57,7 +57,7 @@ CREATE TABLE impressions (
   `hour` STRING
 ) PARTITIONED BY (`date`, `hour`) WITH (
   'connector' = 'filesystem',
-  'path' = 's3://team/tidegate/raw/impressions',
+  'path' = 's3://team/landed/impressions',
   'format' = 'parquet',
   'parquet.utc-timezone' = 'true',
   'parquet.write.int64.timestamp' = 'true',
