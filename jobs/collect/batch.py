@@ -49,18 +49,16 @@ class Batch:
     # -- where it stands --------------------------------------------------------------------------
     def begin(self) -> None:
         """The table is there, with or without rows."""
-        self._collected.made()
+        self._begun = self._collected.made()
 
     def kept(self, partition: Partition) -> int | None:
-        """The offset at which the lake ends; None where nothing was collected of the partition."""
-        found = self._collected.made().number(offset_of(partition))
+        """The offset at which the lake ended at the start; None where nothing was collected of the partition."""
+        found = self._begun.number(offset_of(partition))
         self._kept[partition] = found
         return found
 
     def first(self, partition: Partition, offset: int) -> int:
-        """The partition is read from this offset on."""
-        if partition not in self._kept:
-            self.kept(partition)
+        """The partition, whose `kept` was asked for, is read from this offset on."""
         self._position[partition] = offset
         self._decided[partition] = self._quarantine.since(*partition, offset)
         return offset
@@ -85,6 +83,7 @@ class Batch:
     def lose(self, record: Record, reason: str, found: str) -> None:
         """Note records that nobody has any more."""
         self._quarantine.put(self._aside([Aside(record, reason, found)]))
+        self._figures.add(self.name, reasons=[reason])
 
     def due(self, rows: int, seconds: float) -> bool:
         """Whether there are so many records, or any for so long."""
@@ -113,6 +112,8 @@ class Batch:
             if at == to or (self._overtaken(at) is None and self._try(seen, to)):
                 self._kept |= to
                 self._records = []
+                for partition, offset in to.items():
+                    self._decided[partition] = {key for key in self._decided[partition] if key[0] >= offset}
                 return to
             if (other := self._overtaken(at)) is not None:
                 raise NotReady(
@@ -130,7 +131,7 @@ class Batch:
         rows, aside, strange = rows_of(undecided, self.name, self._of, seen.columns, now())
         rows, late, too_late = self._by_day(seen, rows)
         aside += too_late
-        self._quarantine.put(self._aside(aside))
+        self._set_aside(aside)
         widened = self._collected.widened(seen, rows.rows)
         if widened is not seen:
             return False  # a version more: looked at from the start
@@ -139,8 +140,15 @@ class Batch:
         notes = {"rows": len(table), "late": late, "quarantined": len(aside)}
         if not self._collected.committed(seen, files, self._numbers(seen, rows, to), notes):
             return False
-        self._tell(notes, aside, strange)
+        self._tell(notes, strange)
         return True
+
+    def _set_aside(self, aside: Sequence[Aside]) -> None:
+        """They are in quarantine, and no further look at the batch finds otherwise."""
+        self._quarantine.put(self._aside(aside))
+        self._figures.add(self.name, reasons=[one.reason for one in aside])
+        for one in aside:
+            self._decided[one.record.partition].add(_key(one.record))
 
     def _by_day(self, seen: Seen, rows: Rows) -> tuple[Rows, int, list[Aside]]:
         """The rows, how many of them are late, and those that are too late, for `validate` looks back no further."""
@@ -170,22 +178,20 @@ class Batch:
         return found
 
     def _aside(self, aside: Sequence[Aside]) -> pa.Table:
-        at = int(now().timestamp() * 1000)
         columns = {
             "table": [self.name] * len(aside),
             "topic": [one.record.partition.topic for one in aside],
             "partition": [one.record.partition.number for one in aside],
             "offset": [one.record.offset for one in aside],
-            "came_at": pa.array([_came(one.record, at) * 1000 for one in aside], pa.int64()).cast(pa.timestamp("us")),
+            "came_at": pa.array([_key(one.record)[1] for one in aside], pa.int64()).cast(TIME),
             "reason": [one.reason for one in aside],
             "found": [one.found for one in aside],
             "value": [one.record.value for one in aside],
         }
-        columns["came_at"] = columns["came_at"].cast(TIME)
         return pa.table(columns, schema=SCHEMA)
 
-    def _tell(self, notes: dict[str, int], aside: Sequence[Aside], strange: set[str]) -> None:
-        self._figures.add(self.name, notes["rows"], notes["late"], [one.reason for one in aside])
+    def _tell(self, notes: dict[str, int], strange: set[str]) -> None:
+        self._figures.add(self.name, notes["rows"], notes["late"])
         said = ", ".join(f"{name} {count}" for name, count in notes.items())
         self._say(f"{self.name}: {said}")
         if new := sorted(strange - self._strange):
@@ -194,9 +200,5 @@ class Batch:
 
 
 def _key(record: Record) -> Key:
-    return record.offset, record.at_ms * 1000
-
-
-def _came(record: Record, otherwise: int) -> int:
-    """When it came, in milliseconds; brokers may not know."""
-    return record.at_ms if record.at_ms > 0 else otherwise
+    """Of a record whose broker does not know when it came, as if that were 1970."""
+    return record.offset, max(record.at_ms, 0) * 1000

@@ -30,8 +30,8 @@ class Figures:
         self._left: dict[str, int] = {}
         self._written: dict[str, float] = {}
 
-    def add(self, table: str, rows: int, late: int, reasons: Sequence[str]) -> None:
-        """A batch was committed."""
+    def add(self, table: str, rows: int = 0, late: int = 0, reasons: Sequence[str] = ()) -> None:
+        """Rows or what was set aside were committed."""
         self._rows[table] += rows
         self._late[table] += late
         self._aside.update((table, reason) for reason in reasons)

@@ -141,20 +141,18 @@ class Collector:
     def _look(self, reader: Reader) -> None:
         """How much is left to read; partitions that are new are read too."""
         offsets: dict[Partition, int] = {}
-        new = False
+        new: set[Partition] = set()
         for topic, batch in self._batches.items():
             try:
                 found = reader.ends(topic)
             except NotReady as error:
                 self.say(str(error))
                 return
-            known = {partition: batch.position(partition) for partition in found}
-            new |= -1 in known.values()
-            offsets |= {p: found[p].first if at < 0 else at for p, at in known.items()}
+            unknown = {partition for partition in found if batch.position(partition) < 0}
+            offsets |= {p: self._first(p, end) if p in unknown else batch.position(p) for p, end in found.items()}
+            new |= unknown
             self._figures.left(batch.name, sum(end.next - offsets[p] for p, end in found.items()))
         if new:
-            for partition, at in offsets.items():
-                self._batches[partition.topic].first(partition, at)
             reader.begin(offsets)
-            self.say(f"reading {len(offsets)} partitions, some of them new")
+            self.say(f"reading {', '.join(map(str, sorted(new)))} too")
         self._figures.write()
