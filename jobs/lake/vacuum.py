@@ -23,7 +23,7 @@ def vacuum(config: Config) -> dict[str, int]:
     lake = Lake(config.lake.root)
     return {
         "part_files": sum(vacuum_table(lake, table) for table in LAKE),
-        "raw_drafts": sum(_vacuum_raw(config.lake.raw, name) for name in (*RAW, raw_quarantine.NAME)),
+        "raw_drafts": sum(_vacuum_raw(config.lake.raw / name) for name in (*RAW, raw_quarantine.NAME)),
         "bundle_drafts": _vacuum_bundles(config.bundles),
     }
 
@@ -62,9 +62,8 @@ def _vacuum_files(lake: Lake, table: str, folder: Path) -> int:
     return count
 
 
-def _vacuum_raw(raw: Place, name: str) -> int:
-    folder = raw / name
-    if (gone := collected.vacuumed(raw, name, DEAD_AFTER_HOURS)) is not None:
+def _vacuum_raw(folder: Place) -> int:
+    if (gone := collected.vacuumed(folder.parent, folder.name, DEAD_AFTER_HOURS)) is not None:
         return gone
     if isinstance(folder, S3Path):
         return _unlinked(raw_bucket.leftovers(folder, _horizon()))
