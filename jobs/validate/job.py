@@ -107,9 +107,11 @@ def _elsewhere(run: Run, rules: Rules, stack: ExitStack) -> Elsewhere:
         if not opened:
             opened.append(stack.enter_context(session(settings, "validate")))
         run.say(f"{taken[0]}..{taken[-1]}: {len(taken)} days in {buckets} buckets, on Spark")
+        # The fingerprints first: of a file that comes between they do not tell, and the next run takes the day again.
+        fingerprints = {day: {table: raw.fingerprint(lake, table, day) for table in RAW} for day in taken}
         large = distributed.Large(
             files={day: {table: raw.files(lake, table, day) for table in RAW} for day in taken},
-            fingerprints={day: {table: raw.fingerprint(lake, table, day) for table in RAW} for day in taken},
+            fingerprints=fingerprints,
             folders={table: run.staging(table) for table in (*RAW, "quarantine")},
         )
         return distributed.judge_days(opened[0], rules, large, before, report, buckets)
