@@ -6,6 +6,7 @@ folder in that of the settings, or in what `source.mapping` makes of a team's ow
 `python -m jobs champion` prints what serves, by the ledger, or served (`--as-of TIME`).
 `python -m jobs rollback` takes the newest release back, with `--day D` that of a day.
 `python -m jobs reject --day D` notes a person's no; `python -m jobs replay --day D` has a day's answers given again.
+`python -m jobs forget --user ID` removes a user from all that is kept, and says what it cannot reach.
 `python -m jobs lose` lists the days whose events will never come, and declares one with `--day D --why ...`.
 The last line on stdout is one JSON object: stage, day, mode, rows, seconds, run_id and the stage's own counts.
 Exit codes are those of `jobs.errors`; a failure ends stderr with one line.
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "stage",
         nargs="?",
-        help=f"config, check, vacuum, lose, champion, {', '.join(BESIDES)}, or one of: {', '.join(STAGES)}",
+        help=f"{', '.join((*COMMANDS, *BESIDES))}, or one of: {', '.join(STAGES)}",
     )
     parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
     parser.add_argument("--since", type=_day, help="also process every day from here to --day")
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         "--why", default="", help="deploy, rollback, reject: a note for the record; lose: why events never come"
     )
     parser.add_argument("--raw", type=Path, metavar="FOLDER", help="check: a raw lake; that of the settings by default")
+    parser.add_argument("--user", default="", metavar="ID", help="forget: who asks to be forgotten")
     parser.add_argument("--by", help="lose: who says so; the login name by default")
     for name in ("evidence", "bundle", "champion"):
         parser.add_argument(
@@ -86,6 +88,7 @@ def _listing() -> str:
     lines = ["stage       reads -> writes"]
     for stage in STAGES.values():
         ends = (", ".join(stage.reads) or "the source", ", ".join(stage.writes) or "a database")
+        ends = ends if stage.reads or stage.writes else ("every table's files and log", "fewer of them")
         lines.append(f"{stage.name:<11} {' -> '.join(ends)}")
         lines.append(f"{'':<11} {stage.doc}")
     return "\n".join(lines)
@@ -98,25 +101,8 @@ def main(argv: Sequence[str]) -> int:
         print(_listing())
         return EXIT_OK
     settings = config.load()
-    if options.stage == "config":
-        print(settings.model_dump_json(indent=2))
-        return EXIT_OK
-    if options.stage == "vacuum":
-        from jobs.lake.vacuum import vacuum
-
-        print(json.dumps(vacuum(settings)))
-        return EXIT_OK
-    if options.stage == "champion":
-        from jobs.deployments import ledger
-        from jobs.lake.store import Lake
-
-        champion = ledger.champion(Lake(settings.lake.root), settings.endpoint.name, options.as_of)
-        print(json.dumps(champion, default=str))
-        return EXIT_OK
-    if options.stage == "check":
-        return _check(settings, options)
-    if options.stage == "lose":
-        return _lose(settings, options)
+    if options.stage in COMMANDS:
+        return COMMANDS[options.stage](settings, options)
     if options.stage not in (*STAGES, *BESIDES):
         raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
     if options.stage == "rollback" and options.day is None:
@@ -128,6 +114,8 @@ def main(argv: Sequence[str]) -> int:
             print(json.dumps({"stage": "rollback", "nothing": newest}))
             return EXIT_OK
         options.day, options.mode = date.fromisoformat(newest["day"]), newest["mode"]
+    if options.stage == "maintain" and options.day is None:
+        options.day = datetime.now(UTC).date()  # it does the same on any day
     if options.day is None:
         raise UsageError(f"{options.stage} needs --day YYYY-MM-DD; found none")
     if options.since is not None and options.since > options.day:
@@ -164,6 +152,35 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps(report, default=str), flush=True)
         if failed:
             raise ranges.worst(run, failed)
+    return EXIT_OK
+
+
+def _config(settings: config.Config, _: argparse.Namespace) -> int:
+    print(settings.model_dump_json(indent=2))
+    return EXIT_OK
+
+
+def _vacuum(settings: config.Config, _: argparse.Namespace) -> int:
+    from jobs.lake.vacuum import vacuum
+
+    print(json.dumps(vacuum(settings)))
+    return EXIT_OK
+
+
+def _champion(settings: config.Config, options: argparse.Namespace) -> int:
+    from jobs.deployments import ledger
+    from jobs.lake.store import Lake
+
+    champion = ledger.champion(Lake(settings.lake.root), settings.endpoint.name, options.as_of)
+    print(json.dumps(champion, default=str))
+    return EXIT_OK
+
+
+def _forget(settings: config.Config, options: argparse.Namespace) -> int:
+    """Remove a user; the report is printed and kept."""
+    from jobs.forget import job
+
+    print(json.dumps(job.forget(settings, options.user)), flush=True)
     return EXIT_OK
 
 
@@ -211,6 +228,17 @@ def _lose(settings: config.Config, options: argparse.Namespace) -> int:
         importlib.import_module(STAGES[name].module).run(Run(STAGES[name], settings, options.day))
     print(json.dumps({"stage": "lose", **told, "ran": list(lost.FOLLOWING)}), flush=True)
     return EXIT_OK
+
+
+COMMANDS = {
+    "config": _config,
+    "vacuum": _vacuum,
+    "champion": _champion,
+    "check": _check,
+    "lose": _lose,
+    "forget": _forget,
+}
+"""What is no stage."""
 
 
 def entry() -> NoReturn:
