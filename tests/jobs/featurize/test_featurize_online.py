@@ -381,7 +381,7 @@ def is_ours(lively: Any, settings: Any, table: str, keys: tuple[str, ...]) -> No
     numbered = asked.rename_columns([*keys, "event_timestamp"]).append_column("row", pa.array(range(len(asked))))
     features = [f"{table}:{name}" for name in ours.column_names]
     feasts = (
-        online._store(settings, online.SLOTS[0])
+        online.store_of(settings, online.SLOTS[0])
         .get_historical_features(numbered.to_pandas(), features)
         .to_arrow()
         .sort_by("row")
