@@ -37,13 +37,15 @@ def forget(config: Config, user: str) -> dict[str, Any]:
     if not user.strip():
         raise UsageError("forget needs --user ID, as the logs have it; found none")
     lake, at = Lake(config.lake.root), now()
-    raw = {table: raw_days.forget(lake, config.lake.raw, table, user) for table in raw_days.HOLDERS}
-    from_tables = {table: tables.forget(lake, table, user) for table in tables.HOLDERS}
+    published = {table: tables.Forgotten() for table in tables.HOLDERS}
+    raw = {t: raw_days.forget(lake, config.lake.raw, t, user, published[t]) for t in raw_days.HOLDERS}
+    for table, done in published.items():
+        tables.forget(lake, table, user, done)
     report = {
         "user_sha256": hashlib.sha256(user.encode()).hexdigest()[:DIGITS],
         "at": at.isoformat(timespec="seconds"),
         "raw": {table: asdict(done) for table, done in raw.items() if done.files},
-        "tables": {table: asdict(done) for table, done in from_tables.items() if any(asdict(done).values())},
+        "tables": {table: asdict(done) for table, done in published.items() if any(asdict(done).values())},
         "captured_answers": forgotten.forget(config.endpoint.state, user),
         "online_keys": erased.erase(config, user),
         "not_removed": beyond.reach(config, user),

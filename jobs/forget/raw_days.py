@@ -32,8 +32,11 @@ class Forgotten:
     rows: int = 0
 
 
-def forget(lake: Lake, folder: Place, table: str, user: str) -> Forgotten:
-    """Remove a user from a raw table; raises `NotReady` where `validate` or `ingest` is at the same day."""
+def forget(lake: Lake, folder: Place, table: str, user: str, published: tables.Forgotten) -> Forgotten:
+    """Remove a user from a raw table, and from what was `published` of it.
+
+    Raises `NotReady` where `validate` or `ingest` is at the same day.
+    """
     done = Forgotten()
     with raw_writer.alone(folder):
         for day in raw.days(folder / table):
@@ -42,8 +45,9 @@ def forget(lake: Lake, folder: Place, table: str, user: str) -> Forgotten:
             if not held:
                 continue
             made = {path: rewritten.without(path.read_bytes(), user, statistics=False) for path in held}
-            for published in _published_from(lake, folder, table, day):
-                _agree(lake, folder, table, published, made, user)
+            for of in _published_from(lake, folder, table, day):
+                if (rows := _agreed(lake, folder, table, of, made, user)) is not None:
+                    published.partitions, published.rows = published.partitions + 1, published.rows + rows
             _put(folder / table / f"date={day}", made)
             done.days, done.files, done.rows = done.days + 1, done.files + len(made), done.rows + sum(held.values())
     return done
@@ -64,17 +68,18 @@ def _published_from(lake: Lake, folder: Place, table: str, day: date) -> list[da
     return [there for there in published if day <= there < later]
 
 
-def _agree(lake: Lake, folder: Place, table: str, day: date, made: Content, user: str) -> None:
-    """Where a day was published from the files there are, it says that it was from those there will be."""
+def _agreed(lake: Lake, folder: Place, table: str, day: date, made: Content, user: str) -> int | None:
+    """Where a day was published from the files there are, it says that it was from those there will be: how many rows
+    went with that.
+    """
     partition = {"day": day.isoformat()}
     lineage = lake.lineage(table, partition)
     said = json.loads(lineage["notes"]).get("raw_files") if lineage else None
     try:
         now, then = (raw.fingerprint(folder, table, day, instead) for instead in ({}, made))
     except (Refused, NotReady):
-        return  # nor was it published from what lies there
-    if said == now != then:
-        tables.again(lake, table, partition, user, {"raw_files": then})
+        return None  # nor was it published from what lies there
+    return tables.again(lake, table, partition, user, {"raw_files": then}) if said == now != then else None
 
 
 def _put(folder: Place, made: Content) -> None:

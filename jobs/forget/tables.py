@@ -21,7 +21,7 @@ from jobs.lake.run import now
 from jobs.lake.store import Lake, Lineage
 from jobs.lake.swap import write_whole
 from jobs.lake.tables import LAKE
-from jobs.places import Object, Place, place, write_parquet
+from jobs.places import Object, Place, place, read_anew, write_parquet
 
 HOLDERS = tuple(name for name, table in LAKE.items() if rewritten.names(table.schema))
 """The tables that say whose a row is."""
@@ -41,9 +41,8 @@ class Forgotten:
     older_files_deleted: int = 0
 
 
-def forget(lake: Lake, table: str, user: str) -> Forgotten:
-    """Remove a user from a table; raises `NotReady` where other writers never leave it alone."""
-    done = Forgotten()
+def forget(lake: Lake, table: str, user: str, done: Forgotten) -> None:
+    """Remove a user from a table, and count that; raises `NotReady` where other writers never leave it alone."""
     for _ in range(TRIES):
         try:
             for partition in _partitions(lake, table, user):
@@ -61,7 +60,7 @@ def forget(lake: Lake, table: str, user: str) -> Forgotten:
                 done.older_files += 1
             else:
                 done.older_files_deleted += 1
-    return done
+    read_anew()
 
 
 def again(

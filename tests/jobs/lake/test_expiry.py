@@ -186,3 +186,19 @@ def test_where_a_writer_is_faster_nothing_is_compacted(tmp_path: Path, monkeypat
     monkeypatch.setattr(small_files, "_merged", late)
     assert small_files.compact(Lake(tmp_path), "labels", aged_lake.moment(time.time() + 90_000)) == 0
     assert len(ids(Lake(tmp_path))) == 2
+
+
+def test_a_lake_that_is_maintained_daily_does_not_grow_with_its_age(tmp_path: Path) -> None:
+    """Thirty days of which five are kept: the log and the replaced files are those of a week, live files of all."""
+    keep = timedelta(days=5)
+    for _, at in aged_lake.lay(tmp_path, FIRST, 30, NOW, n=3, tables=TABLES):
+        now = aged_lake.moment(at)
+        expiry.expire(Lake(tmp_path), "labels", (), now - keep, now)
+        vacuum_table(Lake(tmp_path), "labels", at)
+    commits_a_day, days = 1 + TABLES["labels"], 5 + 1
+    spare = expiry.WORTH + commits_a_day
+    assert aged_lake.entries(tmp_path, TABLES) <= commits_a_day * days + spare
+    files = len(list(tmp_path.rglob("part-*.parquet")))
+    assert 30 < files <= 30 + TABLES["labels"] * days + spare
+    assert aged_lake.held(tmp_path) < 3 * aged_lake.live(Lake(tmp_path), TABLES)  # of three rows a day the log is half
+    assert len(Lake(tmp_path).lineages("labels", Lake(tmp_path).days("labels"))) == 30
