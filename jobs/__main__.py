@@ -6,7 +6,8 @@ folder in that of the settings, or in what `source.mapping` makes of a team's ow
 `python -m jobs champion` prints what serves, by the ledger, or served (`--as-of TIME`).
 `python -m jobs rollback` takes the newest release back, with `--day D` that of a day.
 `python -m jobs reject --day D` notes a person's no; `python -m jobs replay --day D` has a day's answers given again.
-`python -m jobs forget --user ID` removes a user from all that is kept, and says what it cannot reach.
+`python -m jobs forget --user ID` removes a user from all that is kept, and says what it cannot reach;
+`python -m jobs maintain` is a stage that needs no day: old versions go, small files become one.
 `python -m jobs lose` lists the days whose events will never come, and declares one with `--day D --why ...`.
 The last line on stdout is one JSON object: stage, day, mode, rows, seconds, run_id and the stage's own counts.
 Exit codes are those of `jobs.errors`; a failure ends stderr with one line.

@@ -40,7 +40,7 @@ def test_what_is_kept_reads_as_before_and_no_object_is_too_many(root: S3Path) ->
     told = before.lineages("labels", before.days("labels"))
     rows, as_of = (before.read("labels", version=version).to_pylist() for version in (newest, 5))
     now = aged_lake.moment(time.time() + 10 * 86_400)
-    assert expiry.expire(Lake(root), "labels", [5], now - timedelta(days=3), now) == 4
+    assert expiry.expire(Lake(root), "labels", [5], now - timedelta(days=3), now) == 3
     vacuum_table(Lake(root), "labels", now.timestamp())
     lake = Lake(root)
     assert lake.read("labels").to_pylist() == rows
@@ -48,7 +48,6 @@ def test_what_is_kept_reads_as_before_and_no_object_is_too_many(root: S3Path) ->
     assert lake.lineages("labels", list(told)) == told
     with pytest.raises(Refused, match="needs a log that reaches back to version 8"):
         lake.read("labels", version=8)
-    named = {
-        path for version in (*range(6), *range(10, newest + 1)) for path, _ in lake.files("labels", version=version)
-    }
+    readable = (*range(6), *range(9, newest + 1))
+    named = {path for version in readable for path, _ in lake.files("labels", version=version)}
     assert {str(path) for path in (root / "labels" / "parts").rglob("*.parquet")} == named
