@@ -70,7 +70,7 @@ def without(content: bytes, user: str, compression: str = COMPRESSIONS[0], stati
             again = rows.column(at).cast(field.type.value_type).dictionary_encode()
             rows = rows.set_column(at, field.name, again)
     sink = io.BytesIO()
-    pq.write_table(rows, sink, compression=compression, coerce_timestamps="us", write_statistics=statistics)
+    pq.write_table(rows, sink, compression=compression, write_statistics=statistics)
     return sink.getvalue()
 
 

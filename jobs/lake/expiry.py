@@ -47,8 +47,9 @@ class Versions:
 
     def at(self, moment: datetime) -> int | None:
         """The version that was the newest at a moment; None where the log does not reach back so far."""
-        found = [version for version, at in self.entries.items() if at <= moment.timestamp()]
-        return max(found, default=None)
+        later = (version for version, at in self.entries.items() if at > moment.timestamp())
+        first = next(later, None)  # of a clock that was set back the older word counts
+        return max((version for version in self.entries if first is None or version < first), default=None)
 
     def needed(self, version: int) -> set[int]:
         """The entries that a version is read from, its checkpoint's own among them: that one says when it was."""

@@ -42,7 +42,7 @@ class Part:
 def compact(lake: Lake, table: str, now: datetime) -> int:
     """Make one file of the small ones of each quiet partition, in one commit; returns how many partitions.
 
-    None where another writer committed meanwhile: the next maintenance finds them again.
+    0 where another writer committed meanwhile, too: the next maintenance finds them again.
     """
     delta = log.opened(lake.root, table)
     found = [] if delta is None else _worth(delta, lake, table, now)

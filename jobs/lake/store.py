@@ -10,6 +10,7 @@ import re
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -145,8 +146,9 @@ class Lake:
         for version in log.checkpoints(log.contents(self.root / table)):
             named |= {place(path) for path, _ in self._files(table, version)}
         for entry in (self.root / table / log.FOLDER).glob("*.json"):
-            adds = (action["add"]["path"] for action in log.actions(entry, table) if "add" in action)
-            named |= {self.root / table / unquote(path) for path in adds}
+            with suppress(FileNotFoundError):  # cut off meanwhile: no version that is kept needs it
+                adds = (action["add"]["path"] for action in log.actions(entry, table) if "add" in action)
+                named |= {self.root / table / unquote(path) for path in adds}
         return named
 
     def read(

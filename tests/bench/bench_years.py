@@ -8,14 +8,12 @@ maintenance runs at each day's end. Days are tiny, so what is held beside rows w
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from jobs.config import LakeSettings
-from jobs.lake import expiry
 from jobs.lake.store import Lake
-from jobs.lake.vacuum import vacuum_table
 from tests.jobs import aged_lake
 
 DAYS, FEW_DAYS = 400, 60
@@ -31,13 +29,12 @@ def prove(small: bool) -> Iterator[tuple[str, Row]]:
 
 
 def _years(root: Path, days: int, maintained: bool) -> Row:
-    keep, spent = timedelta(days=LakeSettings().retain_days or days), list[float]()
+    keep, spent = LakeSettings().retain_days or days, list[float]()
     # Whole seconds: a file's time is no exact float.
     for _, at in aged_lake.lay(root, date(2025, 1, 1), days, float(int(time.time()))):
-        started, now = time.perf_counter(), aged_lake.moment(at)
+        started = time.perf_counter()
         for table in aged_lake.REOPENED if maintained else ():
-            expiry.expire(Lake(root), table, (), now - keep, now)
-            vacuum_table(Lake(root), table, at)
+            aged_lake.maintain(root, at, keep, table=table)
         spent.append(time.perf_counter() - started)
     live, held = aged_lake.live(Lake(root)), aged_lake.held(root)
     started = time.perf_counter()

@@ -9,8 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from jobs.lake import expiry
 from jobs.lake.store import Lake, Lineage, midnight
 from jobs.lake.tables import LAKE, TIME
+from jobs.lake.vacuum import vacuum_table
 
 DAY_SECONDS = 86_400
 REOPENED = {"labels": 7, "impressions": 2, "clicks": 2, "user_features": 0}
@@ -96,3 +98,11 @@ def opened(root: Path, tables: Mapping[str, int] = REOPENED) -> float:
 def moment(at: float) -> datetime:
     """On the clock of the lake."""
     return datetime.fromtimestamp(at, UTC)
+
+
+def maintain(root: Path, at: float, days: int, *pinned: int, table: str = "labels") -> int:
+    """As `maintain` does of a table, at a time, keeping the versions of so many days; returns how many entries went."""
+    now = moment(at)
+    cut = expiry.expire(Lake(root), table, pinned, now - timedelta(days=days), now)
+    vacuum_table(Lake(root), table, at)
+    return cut

@@ -10,7 +10,7 @@ from typing import Any
 
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir")
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["deltalake", "polars", "pytest", "jobs.lake.store"])
+_forks.set_forkserver_preload(["jobs.forget.job", "jobs.features.online", "tests.jobs.aged_lake"])
 
 
 def dies(below: Path, at: int, call: Callable[..., Any], *args: Any) -> bool:
@@ -35,3 +35,11 @@ def _armed(below: str, at: int, call: Callable[..., Any], args: tuple[Any, ...])
 
     sys.addaudithook(audit)
     call(*args)
+
+
+def forgets(env: dict[str, str], user: str) -> None:
+    """To die in: somebody is forgotten."""
+    from jobs import config
+    from jobs.forget.job import forget
+
+    forget(config.load(env), user)

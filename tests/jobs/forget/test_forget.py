@@ -30,7 +30,7 @@ from jobs.serving.answer import Answer, Placement
 from jobs.serving.capture import CAPTURE, Capture
 from tests import moto_server
 from tests.exactly_once.small_world import FIRST, OTHER_CLICKS, SmallWorld
-from tests.jobs.dying import dies
+from tests.jobs.dying import dies, forgets
 
 LAST = FIRST + timedelta(days=2)
 SMALLER = {"world.users": "50", "world.requests_per_day": "60", "dataset.train_days": "1", "spark.from_rows": "1000000"}
@@ -194,16 +194,12 @@ def test_nobody_cannot_be_forgotten(user: str) -> None:
         main(["forget", "--user", user])
 
 
-def killed(env: dict[str, str], user: str) -> None:
-    forget(config.load(env), user)
-
-
 @pytest.mark.parametrize("moment", [2, 40, 190])
 def test_killed_anywhere_readers_see_whole_rows_and_running_it_again_ends_it(world: SmallWorld, moment: int) -> None:
     """`kill -9` amid raw files, before and after commits, amid older versions."""
     env, user = world.env(), somebody(world)
     settings, rows = config.load(env), others(world.lake, user, {})
-    assert dies(world.home, moment, killed, env, user)
+    assert dies(world.home, moment, forgets, env, user)
     assert others(world.lake, user, {}) == rows
     forget(settings, user)
     left = [path for path in holding(world.home, user) if not path.startswith("lake/") or "/parts/" not in path]

@@ -13,7 +13,6 @@ import pytest
 from jobs.errors import Refused
 from jobs.lake import expiry, remembered, small_files
 from jobs.lake.store import Lake, Lineage
-from jobs.lake.vacuum import vacuum_table
 from tests.jobs import aged_lake
 from tests.jobs.dying import dies
 
@@ -40,10 +39,7 @@ def root(laid: Path, tmp_path: Path) -> Path:
 
 def maintain(root: Path, at: float = NOW) -> int:
     """As `maintain` does of a table, keeping a version that something rests on."""
-    now = aged_lake.moment(at)
-    cut = expiry.expire(Lake(root), "labels", [PINNED], now - timedelta(days=KEPT_DAYS), now)
-    vacuum_table(Lake(root), "labels", at)
-    return cut
+    return aged_lake.maintain(root, at, KEPT_DAYS, PINNED)
 
 
 def maintained(root: Path) -> None:
@@ -110,7 +106,7 @@ def test_a_writer_goes_on_while_its_table_is_maintained(root: Path) -> None:
     assert len(ids(Lake(root))) == 3 * DAYS + 2
 
 
-@pytest.mark.parametrize("moment", [1, 2, 12, 40])
+@pytest.mark.parametrize("moment", [1, 12, 40])
 def test_killed_anywhere_every_kept_version_can_be_read(root: Path, moment: int) -> None:
     """`kill -9` before and after what is remembered, amid entries, amid part files; the next maintenance ends it."""
     lake, since = Lake(root), oldest(root)
@@ -120,7 +116,7 @@ def test_killed_anywhere_every_kept_version_can_be_read(root: Path, moment: int)
     rows = {version: ids(lake, version) for version in versions}
     told = lake.lineages("labels", days)
     maintain(root)
-    assert dies(root, moment, maintain, root, NOW + 2 * 3600)
+    assert dies(root, moment, aged_lake.maintain, root, NOW + 2 * 3600, KEPT_DAYS, PINNED)
     assert {version: ids(Lake(root), version) for version in versions} == rows
     assert Lake(root).lineages("labels", days) == told
     maintain(root, NOW + 2 * 3600)
@@ -190,11 +186,8 @@ def test_where_a_writer_is_faster_nothing_is_compacted(tmp_path: Path, monkeypat
 
 def test_a_lake_that_is_maintained_daily_does_not_grow_with_its_age(tmp_path: Path) -> None:
     """Thirty days of which five are kept: the log and the replaced files are those of a week, live files of all."""
-    keep = timedelta(days=5)
     for _, at in aged_lake.lay(tmp_path, FIRST, 30, NOW, n=3, tables=TABLES):
-        now = aged_lake.moment(at)
-        expiry.expire(Lake(tmp_path), "labels", (), now - keep, now)
-        vacuum_table(Lake(tmp_path), "labels", at)
+        aged_lake.maintain(tmp_path, at, 5)
     commits_a_day, days = 1 + TABLES["labels"], 5 + 1
     spare = expiry.WORTH + commits_a_day
     assert aged_lake.entries(tmp_path, TABLES) <= commits_a_day * days + spare
