@@ -2,6 +2,7 @@
 
 `python -m jobs check --raw FOLDER` says what is missing, odd and fine in a raw lake, before anything runs; without a
 folder in that of the settings, or in what `source.mapping` makes of a team's own tables.
+`python -m jobs collect` writes events of Kafka to the raw lake until it is stopped, `--once` as far as they are there.
 `python -m jobs config` prints the settings, `python -m jobs vacuum` deletes what dead runs left behind.
 `python -m jobs champion` prints what serves, by the ledger, or served (`--as-of TIME`).
 `python -m jobs rollback` takes the newest release back, with `--day D` that of a day.
@@ -62,15 +63,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "stage",
         nargs="?",
-        help=f"{', '.join((*COMMANDS, *BESIDES))}, or one of: {', '.join(STAGES)}",
+        help=f"{', '.join((*OTHERS, *BESIDES))}, or one of: {', '.join(STAGES)}",
     )
     parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
     parser.add_argument("--since", type=_day, help="also process every day from here to --day")
     parser.add_argument("--mode", choices=["full", "warm"], default="full", help="weekly full or daily warm start")
     parser.add_argument("--approved-by", default="", metavar="NAME", help="deploy, rollback, reject: who says so")
     parser.add_argument(
-        "--why", default="", help="deploy, rollback, reject: a note for the record; lose: why events never come"
+        "--why",
+        default="",
+        help="deploy, rollback, reject: a note for the record; lose: why events never come; collect: why those that "
+        "brokers no longer have are done without",
     )
+    parser.add_argument("--once", action="store_true", help="collect: what is there now, then end")
     parser.add_argument("--raw", type=Path, metavar="FOLDER", help="check: a raw lake; that of the settings by default")
     parser.add_argument("--user", default="", metavar="ID", help="forget: who asks to be forgotten")
     parser.add_argument("--by", help="lose: who says so; the login name by default")
@@ -89,7 +94,7 @@ def _listing() -> str:
     lines = ["stage       reads -> writes"]
     for stage in STAGES.values():
         ends = (", ".join(stage.reads) or "the source", ", ".join(stage.writes) or "a database")
-        ends = ends if stage.reads or stage.writes else ("every table's files and log", "fewer of them")
+        ends = ends if stage.name != "maintain" else ("every table's files and log", "fewer of them")
         lines.append(f"{stage.name:<11} {' -> '.join(ends)}")
         lines.append(f"{'':<11} {stage.doc}")
     return "\n".join(lines)
@@ -102,8 +107,8 @@ def main(argv: Sequence[str]) -> int:
         print(_listing())
         return EXIT_OK
     settings = config.load()
-    if options.stage in COMMANDS:
-        return COMMANDS[options.stage](settings, options)
+    if options.stage in OTHERS:
+        return OTHERS[options.stage](settings, options)
     if options.stage not in (*STAGES, *BESIDES):
         raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
     if options.stage == "rollback" and options.day is None:
@@ -156,35 +161,6 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_OK
 
 
-def _config(settings: config.Config, _: argparse.Namespace) -> int:
-    print(settings.model_dump_json(indent=2))
-    return EXIT_OK
-
-
-def _vacuum(settings: config.Config, _: argparse.Namespace) -> int:
-    from jobs.lake.vacuum import vacuum
-
-    print(json.dumps(vacuum(settings)))
-    return EXIT_OK
-
-
-def _champion(settings: config.Config, options: argparse.Namespace) -> int:
-    from jobs.deployments import ledger
-    from jobs.lake.store import Lake
-
-    champion = ledger.champion(Lake(settings.lake.root), settings.endpoint.name, options.as_of)
-    print(json.dumps(champion, default=str))
-    return EXIT_OK
-
-
-def _forget(settings: config.Config, options: argparse.Namespace) -> int:
-    """Remove a user; the report is printed and kept."""
-    from jobs.forget import job
-
-    print(json.dumps(job.forget(settings, options.user)), flush=True)
-    return EXIT_OK
-
-
 def _check(settings: config.Config, options: argparse.Namespace) -> int:
     """One page on a day of a raw lake; 65 where `validate` would refuse the day."""
     from jobs.validate import check
@@ -231,15 +207,56 @@ def _lose(settings: config.Config, options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-COMMANDS = {
+def _config(settings: config.Config, _: argparse.Namespace) -> int:
+    """The resolved tree, as JSON."""
+    print(settings.model_dump_json(indent=2))
+    return EXIT_OK
+
+
+def _vacuum(settings: config.Config, _: argparse.Namespace) -> int:
+    """What was deleted, by kind."""
+    from jobs.lake.vacuum import vacuum
+
+    print(json.dumps(vacuum(settings)))
+    return EXIT_OK
+
+
+def _champion(settings: config.Config, options: argparse.Namespace) -> int:
+    """What serves or served, by the ledger."""
+    from jobs.deployments import ledger
+    from jobs.lake.store import Lake
+
+    champion = ledger.champion(Lake(settings.lake.root), settings.endpoint.name, options.as_of)
+    print(json.dumps(champion, default=str))
+    return EXIT_OK
+
+
+def _forget(settings: config.Config, options: argparse.Namespace) -> int:
+    """What was removed, and what cannot be."""
+    from jobs.forget import job
+
+    print(json.dumps(job.forget(settings, options.user)), flush=True)
+    return EXIT_OK
+
+
+def _collect(settings: config.Config, options: argparse.Namespace) -> int:
+    """Until it is told to stop; counts by table."""
+    from jobs.collect import job
+
+    print(json.dumps({"stage": "collect", **job.run(settings, options.once, options.why.strip())}), flush=True)
+    return EXIT_OK
+
+
+OTHERS = {
     "config": _config,
-    "vacuum": _vacuum,
-    "champion": _champion,
     "check": _check,
-    "lose": _lose,
+    "collect": _collect,
     "forget": _forget,
+    "vacuum": _vacuum,
+    "lose": _lose,
+    "champion": _champion,
 }
-"""What is no stage."""
+"""What is of no stage and no day's run."""
 
 
 def entry() -> NoReturn:

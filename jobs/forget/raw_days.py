@@ -13,13 +13,14 @@ from datetime import date
 from jobs.errors import NotReady, Refused
 from jobs.flow import SNAPSHOTS
 from jobs.forget import rewritten, tables
-from jobs.lake import raw, raw_bucket, raw_writer
+from jobs.lake import raw, raw_bucket, raw_quarantine, raw_writer
+from jobs.lake.formats import table_format
 from jobs.lake.store import Lake
 from jobs.lake.swap import write_whole
 from jobs.lake.tables import RAW
 from jobs.places import Place, S3Path
 
-HOLDERS = tuple(name for name, table in RAW.items() if rewritten.USER in table.columns)
+HOLDERS = (*(name for name, table in RAW.items() if rewritten.USER in table.columns), raw_quarantine.NAME)
 Content = Mapping[Place, bytes]
 
 
@@ -38,19 +39,25 @@ def forget(lake: Lake, folder: Place, table: str, user: str, published: tables.F
     Raises `NotReady` where `validate` or `ingest` is at the same day.
     """
     done = Forgotten()
+    logged = table_format(folder / table) is not None  # it says how many bytes a file has
     with raw_writer.alone(folder):
         for day in raw.days(folder / table):
             counts = {path: rewritten.found(path, user) for path in _files(folder / table / f"date={day}")}
             held = {path: n for path, n in counts.items() if n}
             if not held:
                 continue
-            made = {path: rewritten.without(path.read_bytes(), user, statistics=False) for path in held}
+            made = {path: _made(path.read_bytes(), user, logged) for path in held}
             for of in _published_from(lake, folder, table, day):
                 if (rows := _agreed(lake, folder, table, of, made, user)) is not None:
                     published.partitions, published.rows = published.partitions + 1, published.rows + rows
             _put(folder / table / f"date={day}", made)
             done.days, done.files, done.rows = done.days + 1, done.files + len(made), done.rows + sum(held.values())
     return done
+
+
+def _made(content: bytes, user: str, logged: bool) -> bytes:
+    same = rewritten.as_large(content, user) if logged else None
+    return rewritten.without(content, user, statistics=False) if same is None else same
 
 
 def _files(folder: Place) -> list[Place]:
@@ -61,6 +68,8 @@ def _files(folder: Place) -> list[Place]:
 
 def _published_from(lake: Lake, folder: Place, table: str, day: date) -> list[date]:
     """The published days that are read from a day's folder: of a snapshot those without one of their own, too."""
+    if table not in RAW:
+        return []
     published = lake.days(table)
     if table not in SNAPSHOTS:
         return [day] if day in published else []

@@ -1,6 +1,7 @@
 """A Parquet file without a person's rows, whoever wrote it: where they stand in it, and its bytes without them.
 
-They stand in a column `user_id`, and in the `payload` of a row that was set aside, which is a JSON text of it.
+They stand in a column `user_id`, in the `payload` of a row that was set aside, which is a JSON text of it, and in the
+`value` of a record of a stream that became no row.
 """
 
 import io
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 
 from jobs.places import Place
 
-USER, PAYLOAD = "user_id", "payload"
+USER, PAYLOAD, RECORD = "user_id", "payload", "value"
 TAIL = 8
 """Bytes at the end of a Parquet file: how long its footer is, and PAR1."""
 COMPRESSIONS = ("snappy", "zstd")
@@ -22,12 +23,17 @@ COMPRESSIONS = ("snappy", "zstd")
 
 def names(schema: pa.Schema) -> list[str]:
     """The columns in which a person may stand."""
-    return [name for name in (USER, PAYLOAD) if name in schema.names]
+    found = [name for name in (USER, PAYLOAD) if name in schema.names]
+    records = RECORD in schema.names and pa.types.is_binary(schema.field(RECORD).type)
+    return [*found, RECORD] if records else found
 
 
 def kept(rows: pa.Table, user: str) -> pa.Table:
     """The rows that are not the user's; `rows` need have no more than the columns of `names`."""
     for name in names(rows.schema):
+        if name == RECORD:
+            rows = rows.filter(pa.array([not _tells_of(record, user) for record in rows.column(name).to_pylist()]))
+            continue
         texts = rows.column(name).cast(pa.string())
         rows = rows.filter(_others(texts, user) if name == USER else _elsewhere(texts, user))
     return rows
@@ -47,6 +53,15 @@ def _is_of(payload: str | None, user: str) -> bool:
     except ValueError:
         return user in (payload or "")
     return isinstance(found, dict) and str(found.get(USER)) == user
+
+
+def _tells_of(record: bytes | None, user: str) -> bool:
+    """Whether a record of a stream that became no row has the id: one that cannot be read, if it has its bytes."""
+    try:
+        told = json.loads(record or b"{}")
+    except ValueError:
+        return user.encode() in (record or b"")
+    return isinstance(told, dict) and user in map(str, told.values())
 
 
 def found(path: Place, user: str) -> int:
