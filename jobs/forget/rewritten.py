@@ -17,8 +17,8 @@ from jobs.places import Place
 USER, PAYLOAD, RECORD = "user_id", "payload", "value"
 TAIL = 8
 """Bytes at the end of a Parquet file: how long its footer is, and PAR1."""
-COMPRESSIONS = ("snappy", "zstd")
-"""The second where the first makes more of fewer rows than there was."""
+WAYS = (("snappy", True), ("snappy", False), ("zstd", False))
+"""Compression, and whether with statistics: the next where one makes more of fewer rows than there was."""
 
 
 def names(schema: pa.Schema) -> list[str]:
@@ -32,7 +32,8 @@ def kept(rows: pa.Table, user: str) -> pa.Table:
     """The rows that are not the user's; `rows` need have no more than the columns of `names`."""
     for name in names(rows.schema):
         if name == RECORD:
-            rows = rows.filter(pa.array([not _tells_of(record, user) for record in rows.column(name).to_pylist()]))
+            records = rows.column(name).to_pylist()
+            rows = rows.filter(pa.array([not _tells_of(record, user) for record in records], pa.bool_()))
             continue
         texts = rows.column(name).cast(pa.string())
         rows = rows.filter(_others(texts, user) if name == USER else _elsewhere(texts, user))
@@ -76,7 +77,7 @@ def found(path: Place, user: str) -> int:
         return 0
 
 
-def without(content: bytes, user: str, compression: str = COMPRESSIONS[0], statistics: bool = True) -> bytes:
+def without(content: bytes, user: str, compression: str = "snappy", statistics: bool = True) -> bytes:
     """The file without the user's rows, in the order they had; the same bytes each time it is asked for."""
     rows = kept(pq.ParquetFile(pa.BufferReader(content)).read(), user)
     for at, field in enumerate(rows.schema):
@@ -93,8 +94,8 @@ def as_large(content: bytes, user: str) -> bytes | None:
     """As `without`, of exactly as many bytes, so that a log that says how many there are stays right; None where
     fewer rows took more.
     """
-    for compression in COMPRESSIONS:
-        made = without(content, user, compression)
+    for compression, statistics in WAYS:
+        made = without(content, user, compression, statistics)
         spare = len(content) - len(made)
         if spare >= 0:
             # Readers find the footer from the end, and the columns from the footer: between them may be anything.

@@ -4,7 +4,7 @@ import importlib
 import json
 import shutil
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from jobs.__main__ import main
 from jobs.config import Config
 from jobs.errors import NotReady, UsageError
 from jobs.flow import STAGES
-from jobs.forget import rewritten, tables
+from jobs.forget import raw_days, rewritten, tables
 from jobs.forget.job import FOLDER, forget
-from jobs.lake import raw, raw_writer
+from jobs.lake import raw, raw_quarantine, raw_writer
+from jobs.lake.collected import Collected, by_hour
 from jobs.lake.run import Run
 from jobs.lake.store import Lake, Lineage
 from jobs.lake.tables import LAKE, RAW
@@ -228,6 +229,23 @@ def test_set_aside_rows_go_by_what_they_say(tmp_path: Path) -> None:
     tables.forget(lake, "quarantine", "u1", done := tables.Forgotten())
     assert lake.read("quarantine")["row_key"].to_pylist() == ["b", "c", "d"]
     assert (done.partitions, done.rows) == (1, 1)
+
+
+def test_collected_days_and_records_set_aside_keep_their_logs_word(tmp_path: Path) -> None:
+    """Files that a log names, with their bytes counted there, are as large as before; records go by what they say."""
+    table = Collected(tmp_path, "clicks", pa.schema([("user_id", pa.string()), ("click_id", pa.string())]))
+    rows = pa.table({"user_id": ["u1"] * 50 + ["u2"] * 50, "click_id": [f"c{n}" for n in range(100)]})
+    times = pa.array([datetime(2026, 1, 1, 5, tzinfo=UTC)] * 100, pa.timestamp("us", "UTC"))
+    assert table.committed(seen := table.made(), table.written(rows, by_hour(times)), {}, {}), seen
+    words = [b'{"user_id": "u1"}', b'{"item_id": "u11"}', b"torn u1", b"torn"]
+    aside = {"table": "clicks", "topic": "t", "partition": 0, "came_at": times[0].as_py(), "reason": "r", "found": ""}
+    given = [{**aside, "offset": n, "value": value} for n, value in enumerate(words)]
+    raw_quarantine.Quarantine(tmp_path).put(pa.Table.from_pylist(given, raw_quarantine.SCHEMA))
+    lake = Lake(tmp_path / "lake")
+    for name, n in (("clicks", 50), ("quarantine", 2)):
+        assert raw_days.forget(lake, tmp_path, name, "u1", tables.Forgotten()).rows == n
+    assert polars.scan_delta(str(tmp_path / "clicks")).select("user_id").unique().collect().rows() == [("u2",)]
+    assert polars.scan_delta(str(tmp_path / "quarantine")).collect()["value"].to_list() == [words[1], words[3]]
 
 
 def test_every_column_that_names_people_is_looked_at() -> None:
