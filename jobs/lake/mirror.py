@@ -115,7 +115,9 @@ class Mirror:
         if any(map(FOREIGN.fullmatch, names)) or self._base < hint:
             raise NotCopied
         if self._base != NONE:
-            self._fetch([CHECKPOINT.format(self._base)])
+            # Its own entry too: where none came since, a commit asks which version is the newest, and finds it by that.
+            own = log.ENTRY.format(self._base)
+            self._fetch([CHECKPOINT.format(self._base), *([own] if own in names else ())])
         self._copy(names, self._base)
         if self._version != NONE:
             self.seen = self._opened(None)

@@ -134,11 +134,16 @@ def test_what_an_opening_asks_for_does_not_grow_with_the_table(root: S3Path, mon
     asked.clear()
     other = Lake(root)
     assert (other.version("quarantine"), len(other.partitions("quarantine", version=27))) == (27, 28)
-    assert len(asked) == 2 + 1 + 8, "a hint and a list; a checkpoint; entries 20 to 27"
+    assert len(asked) == 2 + 2 + 8, "a hint and a list; a checkpoint and its entry; entries 20 to 27"
     assert keys(other, version=25) == ["a"] * 26
     assert keys(other, version=7) == ["a"] * 8, "older than the checkpoint"
     frame = polars.scan_delta(str(root / "quarantine"), storage_options=storage_options()).collect()
     assert len(frame) == 28
+    for day in (29, 30):
+        other.publish("quarantine", slot(day), rows("a"), LINEAGE, base_version=27)
+    assert len(keys(Lake(root))) == 30, "of a checkpoint alone"
+    Lake(root).publish("quarantine", slot(31), rows("a"), LINEAGE, base_version=29)
+    assert len(keys(other)) == 31
 
 
 def test_a_log_that_others_keep_in_their_way_is_read_where_it_lies(root: S3Path) -> None:
