@@ -104,7 +104,10 @@ class SmallWorld:
             "endpoint.state": self.home / "endpoint",
         }
         settings = {**TINY, **{key: str(value) for key, value in places.items()}, **self.more}
-        return {**config.environment(settings), "TIDEGATE_ENV": "test", "OMP_NUM_THREADS": "1", **variables}
+        own = {"TIDEGATE_ENV": "test", "OMP_NUM_THREADS": "1"}
+        if self.s3 is not None:
+            own["TMPDIR"] = str(self.home)  # a stage that is killed leaves its copies of logs there
+        return {**config.environment(settings), **own, **variables}
 
     @cached_property
     def lake(self) -> Lake:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from infra.stack import s3
+from infra.stack import report, s3
 from infra.stack.__main__ import _refuse_another
 from infra.stack.airflow_api import answers
 from infra.stack.components import DISK, S3, Layout, environment, storage
 from infra.stack.processes import StackError
 from jobs import config
 from jobs.places import S3Path
+from jobs.serving import artifact
 
 
 @contextmanager
@@ -49,6 +50,12 @@ def test_objects_outlive_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with ThreadPoolExecutor(4) as pool:
             won = list(pool.map(lambda n: (bucket / "claimed").write_over(str(n).encode(), None), range(4)))
         assert sum(won) == 1
+        (tmp_path / "bundle").mkdir()
+        (tmp_path / "bundle" / "manifest.json").write_text('{"candidate_id": "c"}')
+        settings = config.load(environment(layout, {})).endpoint
+        settings.state.mkdir(parents=True)
+        serves = report._variant("v", {"ModelDataUrl": artifact.put(settings, tmp_path / "bundle", "sha")}, settings)
+        assert (serves["candidate_id"], serves["bundle"]) == ("c", f"s3://{s3.BUCKET}/tidegate/models/sha/model.tar.gz")
         before = bucket.objects()
         tag = (bucket / "claimed").read_tagged()
     assert not answers(layout.s3)
