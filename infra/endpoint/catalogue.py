@@ -62,11 +62,6 @@ class Catalogue:
         """The `NEWEST` youngest items that are not removed."""
         return list(islice((item for item in self._by_age if item not in removed), NEWEST))
 
-    def newest_rows(self, removed: Collection[str]) -> tuple[list[str], NDArray[np.int64]]:
-        """They, and where each is."""
-        found = self.newest(removed)
-        return found, self.rows(found)
-
     def rows(self, items: Sequence[str]) -> NDArray[np.int64]:
         """(n,) where each item is; -1 for one that is unknown."""
         return np.fromiter((self._rows.get(item, -1) for item in items), np.int64, len(items))

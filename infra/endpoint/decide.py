@@ -30,7 +30,7 @@ from infra.endpoint.lane import WOKEN, Lane, Late, Pace
 from infra.endpoint.ranking import halves, ranked, scored
 from infra.endpoint.request import Asked, AskedOnSurface, RankRequest, shown
 from infra.endpoint.retrieve import allowed, candidates
-from infra.endpoint.variant import Offer, Popular, Scored, Variant
+from infra.endpoint.variant import Newest, Offer, Popular, Scored, Variant
 from jobs.bundle import Bundle, Standby
 from jobs.config import EndpointSettings, ServedSurfaceSettings
 from jobs.errors import NotReady
@@ -291,13 +291,13 @@ class Decider:
         with took("features").time():
             user = self.user(offer, request.user_id)
         with took("retrieve").time():
-            items, by, rows = candidates(bundle, offer, user, request, self.on(request.surface).retrieve)
+            items, by, rows, ids = candidates(bundle, offer, user, request, self.on(request.surface).retrieve)
         told = None if by is None else items
         known = None if request.user_id is None else user is not None
         unknown = [items[at] for at in np.flatnonzero(rows < 0).tolist()] if by is None else None
         if not items:
             return Judged(NONE, by, told, known, unknown)
-        found = ranked(bundle, offer, items, user, request, rows, lambda stage: took(stage).time())
+        found = ranked(bundle, offer, ids, user, request, rows, lambda stage: took(stage).time())
         return Judged(found, by, told, known, unknown)
 
     def _say(self, bundle: Bundle, request: Asked, error: Exception) -> None:
@@ -410,7 +410,10 @@ def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: 
     words = {column: catalogue.words(column) for column in bundle.policy.columns}
     made = _popular(bundle, published.day, published.available_at, ids, removed, words)
     best = np.argsort(-score(made.popular.predictions, bundle.policy), kind="stable")[:POPULAR]
-    return Offer(made.day, made.available_at, made.popular.only(best), removed, words, catalogue, barred)
+    items = catalogue.newest(removed)
+    codes = np.array([-1 if first is None else first.code(item) for item in items], dtype=np.int64)
+    newest = Newest(items, catalogue.rows(items), codes)
+    return Offer(made.day, made.available_at, made.popular.only(best), removed, words, catalogue, barred, newest)
 
 
 def _popular(
