@@ -12,8 +12,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
@@ -128,6 +130,8 @@ class Decider:
         self.called: Counter[tuple[str, str]] = Counter()
         """Calls by (name, outcome), whatever was called."""
         self.call_seconds = metrics.call_seconds()
+        self._took = cache(self.stages.labels)
+        """Its child of each stage: looking one up takes its parent's lock."""
         self._features = features
         self._tasks = tasks
         self._timeout = timeout_ms / 1000
@@ -256,13 +260,11 @@ class Decider:
             await asyncio.sleep(wait)
             self._pace.woke(due)
             return None, BUSY
-        answer = asyncio.wrap_future(taken)
-        done, _ = await asyncio.wait([answer], timeout=max(0.0, deadline - self._clock()))
-        if not done:
-            answer.cancel()
+        if not await _done_within(taken, max(0.0, deadline - self._clock())):
+            taken.cancel()
             return None, LATE
         try:
-            return answer.result(), RANKED
+            return taken.result(), RANKED
         except Late:
             return None, LATE
         except Exception as error:  # noqa: BLE001 - whatever a ranker raises, the user gets the popular items
@@ -279,7 +281,7 @@ class Decider:
             own = None if request.candidates is None else tuple(request.candidates)
             key = (bundle.sha256, request.user_id, request.surface, words, own)
             judged = held.of(key, offer, lambda: self._judged(bundle, offer, request))
-        with self.stages.labels("slate").time():
+        with self._took("slate").time():
             return Slate(_placed(judged.scored, request, bundle.policy), *judged[1:])
 
     def user(self, offer: Offer, user_id: str | None) -> Mapping[str, Any] | None:
@@ -287,7 +289,7 @@ class Decider:
         return None if user_id is None or offer.day is None else self._features.user(user_id, offer.day)
 
     def _judged(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Judged:
-        took = self.stages.labels
+        took = self._took
         with took("features").time():
             user = self.user(offer, request.user_id)
         with took("retrieve").time():
@@ -320,6 +322,26 @@ class Decider:
                 if not said:
                     _log.warning("online features could not be refreshed: %s: %s", type(error).__name__, error)
                 said = True
+
+
+async def _done_within(work: Future[Any], seconds: float) -> bool:
+    """Whether it is done by then: `asyncio.wait` of `asyncio.wrap_future`, with one future and one callback fewer."""
+    loop = asyncio.get_running_loop()
+    woken = loop.create_future()
+
+    def wake() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    def tell(_: Future[Any]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(wake)
+
+    timer = loop.call_later(seconds, wake)
+    work.add_done_callback(tell)
+    await woken
+    timer.cancel()
+    return work.done()
 
 
 # -- popularity's way ---------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class VectorRetriever(Retriever, Protocol):
         ...
 
     def user_vector(self, codes: Ints) -> Floats:
-        """(d,) of the history of these items (n,), each once with weight 1: what a request asks for, without a matrix."""
+        """(d,) of the history of these items (n,), each once with weight 1: a request's, without a matrix."""
         ...
 
 
