@@ -177,8 +177,8 @@ class VectorIndex:
             allowed, codes = at >= 0, self._codes[at]
             if removed is not None and gone:
                 allowed &= ~removed[codes]
-            for code in () if own is None else own.tolist():
-                allowed &= codes != code
+            if own is not None:
+                allowed &= ~(codes[:, :, None] == own).any(axis=2)
             if asked == most or (allowed.sum(axis=1) >= k).all():
                 return scores, codes, allowed
             asked = min(4 * asked, most)
