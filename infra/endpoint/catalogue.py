@@ -105,7 +105,7 @@ class Catalogue:
 
     def columns(
         self,
-        candidates: Sequence[str],
+        candidates: Sequence[str] | Column,
         user: Mapping[str, Any] | None,
         request: RankRequest,
         rows: NDArray[np.int64] | None = None,
@@ -115,7 +115,7 @@ class Catalogue:
         `rows`: theirs, where somebody has looked.
         """
         n = len(candidates)
-        rows = self.rows(candidates) if rows is None else rows
+        rows = self.rows(list(candidates)) if rows is None else rows
         words = {name: _repeated(word, n) for name, word in _words(request).items()}
         known = Online(self, rows, user, self._rows.get(request.context.get(SOURCE_ITEM) or "", -1))
         return assembled(Moments(objects(candidates), words), known, self._tasks)

@@ -28,7 +28,7 @@ from infra.endpoint.arrival import deadline
 from infra.endpoint.catalogue import Catalogue, objects
 from infra.endpoint.errors import BadRequest
 from infra.endpoint.held import Held
-from infra.endpoint.lane import WOKEN, Lane, Late, Pace
+from infra.endpoint.lane import WOKEN, Lane, Late, Pace, Steps, at_once
 from infra.endpoint.ranking import halves, ranked, scored
 from infra.endpoint.request import Asked, AskedOnSurface, RankRequest, shown
 from infra.endpoint.retrieve import allowed, candidates
@@ -162,9 +162,7 @@ class Decider:
         """
         request = self.admitted(variant.bundle, request)
         offer = variant.offer(request.at())
-        made, outcome = await self.in_time(
-            variant, request, deadline, lambda: self.by_ranker(variant.bundle, offer, request)
-        )
+        made, outcome = await self.in_time(variant, request, deadline, self._by_ranker(variant.bundle, offer, request))
         if made is None:
             made = by_popularity(variant.bundle, offer, request)
         self.outcomes[variant.bundle.candidate_id, outcome] += 1
@@ -243,7 +241,7 @@ class Decider:
 
     # -- the ranker's way -------------------------------------------------------------------------
     async def in_time(
-        self, variant: Variant, request: Asked, deadline: float, work: Callable[[], T]
+        self, variant: Variant, request: Asked, deadline: float, work: Callable[[], T] | Steps[T]
     ) -> tuple[T | None, str]:
         """What work on the variant's thread comes to, None where that is not in time or not at all; and what became
         of it. A surface may have less time.
@@ -272,15 +270,19 @@ class Decider:
             return None, FAILED
 
     def by_ranker(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Slate:
-        """On the variant's thread: may read the online store, may take long, may raise."""
+        """What the variant's thread makes of it: may read the online store, may take long, may raise."""
+        return at_once(self._by_ranker(bundle, offer, request))
+
+    def _by_ranker(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Steps[Slate]:
         held = self._held.get(request.surface) if request.drawn else None
         if held is None:
-            judged = self._judged(bundle, offer, request)
+            judged = yield from self._judged(bundle, offer, request)
         else:
             words = frozenset(request.context.items())
             own = None if request.candidates is None else tuple(request.candidates)
             key = (bundle.sha256, request.user_id, request.surface, words, own)
-            judged = held.of(key, offer, lambda: self._judged(bundle, offer, request))
+            judged = yield from held.of(key, offer, lambda: self._judged(bundle, offer, request))
+        yield
         with self._took("slate").time():
             return Slate(_placed(judged.scored, request, bundle.policy), *judged[1:])
 
@@ -288,10 +290,11 @@ class Decider:
         """What was known of a user, from the online store."""
         return None if user_id is None or offer.day is None else self._features.user(user_id, offer.day)
 
-    def _judged(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Judged:
+    def _judged(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Steps[Judged]:
         took = self._took
         with took("features").time():
             user = self.user(offer, request.user_id)
+        yield
         with took("retrieve").time():
             items, by, rows, ids = candidates(bundle, offer, user, request, self.on(request.surface).retrieve)
         told = None if by is None else items
@@ -299,7 +302,8 @@ class Decider:
         unknown = [items[at] for at in np.flatnonzero(rows < 0).tolist()] if by is None else None
         if not items:
             return Judged(NONE, by, told, known, unknown)
-        found = ranked(bundle, offer, ids, user, request, rows, lambda stage: took(stage).time())
+        yield
+        found = yield from ranked(bundle, offer, ids, user, request, rows, lambda stage: took(stage).time())
         return Judged(found, by, told, known, unknown)
 
     def _say(self, bundle: Bundle, request: Asked, error: Exception) -> None:

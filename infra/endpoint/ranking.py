@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.endpoint.catalogue import Catalogue, Column, objects
+from infra.endpoint.lane import Steps
 from infra.endpoint.request import RankRequest
 from infra.endpoint.variant import Offer, Scored
 from jobs.bundle import Bundle
@@ -34,12 +35,13 @@ def ranked(
     request: RankRequest,
     rows: NDArray[np.int64],
     took: Callable[[str], AbstractContextManager[Any]],
-) -> Scored:
+) -> Steps[Scored]:
     """The candidates that the light stage leaves; `rows`: of the catalogue, `took` measures each step."""
     catalogue, ids = offer.catalogue, items if isinstance(items, np.ndarray) else objects(items)
     if offer.halves is None or not isinstance(bundle.ranker, Served):
         with took("columns"):
             columns = catalogue.columns(ids, user, request, rows)
+        yield
         with took("rank"):
             left = bundle.kept(columns, np.array([0, len(ids)])) if request.drawn else None
             if left is not None:
@@ -48,8 +50,10 @@ def ranked(
     with took("columns"):
         at, kind = catalogue.kinds(rows, user)
         columns = catalogue.columns(ids[at], user, request, rows[at])
+        other = bundle.ranker.other_half(columns)
+    yield
     with took("rank"):
-        said = bundle.ranker.predict_halves(offer.halves, rows, columns, kind)
+        said = bundle.ranker.predict_halves(offer.halves, rows, columns, kind, other)
         # Heuristics look at words of items, and an item that is unknown has none.
         words = {name: catalogue.known[name][rows] for name in bundle.policy.columns if name in catalogue.known}
         return Scored(ids, said, words_in({"item_id": rows, **words}, bundle.policy))

@@ -136,7 +136,8 @@ class VectorIndex:
         if found.shape[1] >= k and allowed[:, :k].all():  # as almost always
             return found[:, :k], scores[:, :k] * self._facts.scale
         first = np.argsort(~allowed, axis=1, kind="stable")[:, :k]
-        allowed, found, scores = (np.take_along_axis(of, first, axis=1) for of in (allowed, found, scores))
+        allowed, found = np.take_along_axis(allowed, first, axis=1), np.take_along_axis(found, first, axis=1)
+        scores = np.take_along_axis(scores, first, axis=1)
         shape, width = (len(queries), k), found.shape[1]
         codes, products = np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf)
         codes[:, :width] = np.where(allowed, found, -1)
@@ -177,8 +178,8 @@ class VectorIndex:
             allowed, codes = at >= 0, self._codes[at]
             if removed is not None and gone:
                 allowed &= ~removed[codes]
-            if own is not None:
-                allowed &= ~(codes[:, :, None] == own).any(axis=2)
+            for code in () if own is None else own.tolist():
+                allowed &= codes != code
             if asked == most or (allowed.sum(axis=1) >= k).all():
                 return scores, codes, allowed
             asked = min(4 * asked, most)
