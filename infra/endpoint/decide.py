@@ -12,7 +12,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import cache
@@ -28,7 +27,7 @@ from infra.endpoint.arrival import deadline
 from infra.endpoint.catalogue import Catalogue, objects
 from infra.endpoint.errors import BadRequest
 from infra.endpoint.held import Held
-from infra.endpoint.lane import WOKEN, Lane, Late, Pace, Steps, at_once
+from infra.endpoint.lane import WOKEN, Lane, Late, Pace, Steps, at_once, done_within
 from infra.endpoint.ranking import halves, ranked, scored
 from infra.endpoint.request import Asked, AskedOnSurface, RankRequest, shown
 from infra.endpoint.retrieve import allowed, candidates
@@ -258,7 +257,7 @@ class Decider:
             await asyncio.sleep(wait)
             self._pace.woke(due)
             return None, BUSY
-        if not await _done_within(taken, max(0.0, deadline - self._clock())):
+        if not await done_within(taken, max(0.0, deadline - self._clock())):
             taken.cancel()
             return None, LATE
         try:
@@ -326,26 +325,6 @@ class Decider:
                 if not said:
                     _log.warning("online features could not be refreshed: %s: %s", type(error).__name__, error)
                 said = True
-
-
-async def _done_within(work: Future[Any], seconds: float) -> bool:
-    """Whether it is done by then: `asyncio.wait` of `asyncio.wrap_future`, with one future and one callback fewer."""
-    loop = asyncio.get_running_loop()
-    woken = loop.create_future()
-
-    def wake() -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    def tell(_: Future[Any]) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(wake)
-
-    timer = loop.call_later(seconds, wake)
-    work.add_done_callback(tell)
-    await woken
-    timer.cancel()
-    return work.done()
 
 
 # -- popularity's way ---------------------------------------------------------------------------------------------
