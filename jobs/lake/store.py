@@ -10,6 +10,7 @@ import re
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -23,7 +24,8 @@ from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, create_table_with_add_actions
 
 from jobs.errors import Misconfigured, NotReady, Refused, if_never, one_line
-from jobs.lake import log
+from jobs.lake import log, remembered
+from jobs.lake.mirror import Mirror, NotCopied
 from jobs.lake.parts import read_part
 from jobs.lake.tables import LAKE, Table, conform
 from jobs.places import Object, Place, S3Path, footer, place, write_parquet
@@ -35,13 +37,14 @@ MISREAD = re.compile(r"\\|%[0-9A-Fa-f]{2}|[\x00-\x1f\x7f]")
 NEVER = -1
 """The version of a table that does not exist yet."""
 CHECKPOINTS = {"delta.checkpointInterval": "10"}
-"""Of tables on S3: to open one asks for each entry since the last checkpoint, twice; a disk reads a hundred at once."""
+"""Of tables on S3: to open one asks for each entry since the last checkpoint; a disk reads a hundred at once."""
 ENTRIES = 4096
 """So many of a log's entries are kept in memory."""
 SNAPSHOTS = 64
 """So many versions of tables are kept open, those asked for last."""
 # delta-rs would delete log entries older than 30 days with every hundredth commit: lineage and old versions stay.
 KEEP_LOG = PostCommitHookProperties(cleanup_expired_logs=False)
+NO_MORE = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 Partition = Mapping[str, str]
 """Partition column to value, days as `YYYY-MM-DD`: `{"day": "2026-01-08", "mode": "full"}`."""
@@ -83,7 +86,9 @@ class Lake:
     def __init__(self, root: Place | str) -> None:
         self.root = place(root)
         self._opened: OrderedDict[tuple[str, int], deltalake.DeltaTable] = OrderedDict()
-        self._fronts: dict[str, deltalake.DeltaTable] = {}
+        self._mirrors: dict[str, Mirror] = {}
+        self._fronts: dict[str, deltalake.DeltaTable | None] = {}
+        """Of the tables on S3 whose log cannot be mirrored."""
         self._read: dict[tuple[str, int], log.Actions] = {}
         if isinstance(self.root, S3Path):
             return
@@ -140,11 +145,14 @@ class Lake:
         return found
 
     def named(self, table: str) -> set[Place]:
-        """Every part file that any version names: of the log's entries, and of the newest version without them."""
+        """Every part file that any version names which can still be read."""
         named = {place(path) for path, _ in self._files(table, None)}
+        for version in log.checkpoints(log.contents(self.root / table)):
+            named |= {place(path) for path, _ in self._files(table, version)}
         for entry in (self.root / table / log.FOLDER).glob("*.json"):
-            adds = (action["add"]["path"] for action in log.actions(entry, table) if "add" in action)
-            named |= {self.root / table / unquote(path) for path in adds}
+            with suppress(FileNotFoundError):  # cut off meanwhile: no version that is kept needs it
+                adds = (action["add"]["path"] for action in log.actions(entry, table) if "add" in action)
+                named |= {self.root / table / unquote(path) for path in adds}
         return named
 
     def read(
@@ -189,7 +197,7 @@ class Lake:
 
     def history(self, table: str) -> list[dict[str, Any]]:
         """Commits, newest first, with the lineage each recorded."""
-        return [log.info(actions) for actions in self._entries(table, self.version(table))]
+        return list(self._infos(table, self.version(table)))
 
     def lineage(self, table: str, partition: Partition, version: int | None = None) -> dict[str, Any] | None:
         """The lineage of the commit that last replaced a partition; None where it was never published.
@@ -197,8 +205,7 @@ class Lake:
         `version` is the newest commit that counts (the newest there is by default).
         """
         wanted = json.dumps(dict(partition), sort_keys=True)
-        for actions in self._entries(table, self.version(table) if version is None else version):
-            info = log.info(actions)
+        for info in self._infos(table, self.version(table) if version is None else version):
             if info.get("tidegate.partition") == wanted:
                 return {k.removeprefix("tidegate."): v for k, v in info.items() if k.startswith("tidegate.")}
         return None
@@ -209,8 +216,7 @@ class Lake:
         Days never published are not in it. `version` is the newest commit that counts (the newest there is by default).
         """
         wanted, found = set(days), dict[date, dict[str, Any]]()
-        for actions in self._entries(table, self.version(table) if version is None else version):
-            info = log.info(actions)
+        for info in self._infos(table, self.version(table) if version is None else version):
             partition = json.loads(info.get("tidegate.partition", "{}"))  # none: another engine tidied up
             day = date.fromisoformat(partition["day"]) if "day" in partition else None
             if day is not None and day in wanted - set(found):
@@ -289,7 +295,8 @@ class Lake:
         # Left to itself, delta-rs repeats a commit on top of a faster one: two first publications of a partition
         # would then both stay, every row twice. Here each repeat looks at what came in between.
         properties = CommitProperties(custom_metadata=lineage.properties(partition, rows), max_commit_retries=0)
-        delta = self._open(spec.name, None)
+        # On S3 to ask what is newest is a request: a stage, which says what it began with, hears it from its commit.
+        delta = self._open(spec.name, None) if base_version is None else self._known(spec.name)
         base = _version(delta) if base_version is None else base_version
         for _ in range(COMMIT_TRIES):
             tried = _version(delta)
@@ -336,39 +343,46 @@ class Lake:
         """One commit on top of exactly the version `delta` holds; raises delta-rs's error if somebody was faster."""
         fields = [*spec.schema, *(pa.field(k, pa.string(), nullable=False) for k in spec.partition)]
         schema = deltalake.Schema.from_arrow(pa.schema(fields))
+        mirror = self._mirror(spec.name)
+        hooks = KEEP_LOG if mirror is None else NO_MORE
         if delta is None:
             create_table_with_add_actions(
-                str(self.root / spec.name),
+                str(self.root / spec.name if mirror is None else mirror.where),
                 schema,
                 actions,
                 mode="error",
                 partition_by=list(spec.partition),
                 configuration=None if isinstance(self.root, Path) else CHECKPOINTS,
-                storage_options=log.options(self.root),
+                storage_options=log.options(self.root) if mirror is None else None,
                 commit_properties=properties,
-                post_commithook_properties=KEEP_LOG,
+                post_commithook_properties=hooks,
             )
-            return
-        filters = [(key, "=", partition[key]) for key in spec.partition]
-        delta.create_write_transaction(
-            actions,
-            "overwrite",
-            schema,
-            list(spec.partition),
-            filters,
-            commit_properties=properties,
-            post_commithook_properties=KEEP_LOG,
-        )
+        else:
+            delta.create_write_transaction(
+                actions,
+                "overwrite",
+                schema,
+                list(spec.partition),
+                [(key, "=", partition[key]) for key in spec.partition],
+                commit_properties=properties,
+                post_commithook_properties=hooks,
+            )
+        if mirror is not None:
+            mirror.put(_version(delta) + 1)
 
     def _open(self, table: str, version: int | None) -> deltalake.DeltaTable | None:
-        """The newest version is looked for each time, one that is named is kept open."""
+        """The newest version is looked for each time, one that is named is kept open; of `NEVER` there is none."""
         name = _spec(table).name
+        if version == NEVER:
+            return None
         if version is None:
             return self._front(name) if isinstance(self.root, S3Path) else log.opened(self.root, name)
-        front = self._fronts.get(name)
+        mirror = self._mirror(name)
+        front = self._fronts.get(name) if mirror is None else mirror.seen
         if front is not None and front.version() == version:
             return front
-        delta = self._opened.get((name, version)) or log.opened(self.root, name, version)
+        delta = self._opened.get((name, version)) or (mirror and mirror.at(version))
+        delta = delta or log.opened(self.root, name, version)
         if delta is not None:
             self._opened[name, version] = delta
             self._opened.move_to_end((name, version))
@@ -376,29 +390,54 @@ class Lake:
                 self._opened.popitem(last=False)
         return delta
 
+    def _mirror(self, table: str) -> Mirror | None:
+        """Of a table on S3, where its log can be mirrored."""
+        folder = self.root / table
+        if table in self._fronts or not isinstance(folder, S3Path):
+            return None
+        if table not in self._mirrors:
+            self._mirrors[table] = Mirror(folder)
+        return self._mirrors[table]
+
     def _front(self, table: str) -> deltalake.DeltaTable | None:
         """A table on S3 as it is now: opened once, then moved on by what came since. The same object each time."""
+        mirror = self._mirror(table)
+        if mirror is not None:
+            try:
+                return mirror.now()
+            except NotCopied:
+                del self._mirrors[table]
         folder, front = self.root / table, self._fronts.get(table)
         if front is None:
-            front = log.opened(self.root, table)
-            if front is not None:
-                self._fronts[table] = front
+            front = self._fronts[table] = log.opened(self.root, table)
         elif isinstance(folder, S3Path) and log.newest(folder, int(front.version())) > front.version():
             log.move_on(front, table)
         return front
+
+    def _known(self, table: str) -> deltalake.DeltaTable | None:
+        """A table on S3 as it was last seen, with this lake's own commits; elsewhere as it is now."""
+        mirror = self._mirror(table)
+        return mirror.seen if mirror is not None and mirror.seen is not None else self._open(table, None)
 
     def _entries(self, table: str, newest: int | None, base: int = NEVER) -> Iterator[log.Actions]:
         """As `log.entries`: those of S3 are read once."""
         return log.entries(NEVER if newest is None else newest, base, lambda version: self._entry(table, version))
 
+    def _infos(self, table: str, newest: int | None) -> Iterator[dict[str, Any]]:
+        """What each commit said of itself, newest first; of those that the log lacks, what is remembered of them."""
+        yield from map(log.info, self._entries(table, newest))
+        if newest is not None:
+            yield from remembered.until(self.root / table, newest)
+
     def _entry(self, table: str, version: int) -> log.Actions:
-        path = self.root / table / log.FOLDER / log.ENTRY.format(version)
-        if isinstance(path, Path):
-            return log.actions(path, table)
+        if isinstance(self.root, Path):
+            return log.actions(self.root / table / log.FOLDER / log.ENTRY.format(version), table)
         if (table, version) not in self._read:
             if len(self._read) >= ENTRIES:
                 self._read.clear()
-            self._read[table, version] = log.actions(path, table)
+            mirror = self._mirror(table)
+            there = self.root / table / log.FOLDER / log.ENTRY.format(version)
+            self._read[table, version] = log.actions(mirror.entry(version) if mirror else there, table)
         return self._read[table, version]
 
     def _files(self, table: str, version: int | None) -> list[log.File]:
@@ -424,9 +463,12 @@ def _version(delta: deltalake.DeltaTable | None) -> int:
 
 
 def _touches(actions: list[dict[str, Any]], partition: Partition) -> bool:
-    """Whether a log entry, whoever wrote it, adds files to a partition or takes some away."""
+    """Whether a log entry, whoever wrote it, adds rows to a partition or takes some away; its rows in other files are
+    the same rows.
+    """
     files = (action.get("add") or action.get("remove") or {} for action in actions)
-    return any(file.get("partitionValues") == dict(partition) for file in files)
+    changed = (file for file in files if file.get("dataChange", True))
+    return any(file.get("partitionValues") == dict(partition) for file in changed)
 
 
 def _spec(table: str) -> Table:

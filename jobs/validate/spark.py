@@ -34,7 +34,7 @@ from jobs.lake.tables import RAW, TIME
 from jobs.parcels.spark import Out, Rows, Steps
 from jobs.places import Place
 from jobs.validate import core, facts
-from jobs.validate.batch import Before, Found, Keys, Report, Rules, Verdict, key_columns
+from jobs.validate.batch import Before, Found, Keys, Report, Rules, Verdict, key_columns, unreported
 from jobs.validate.buckets import (
     AROUND,
     ASKED,
@@ -247,7 +247,9 @@ def _in_shape(suites: Suites, large: Large, report: Report) -> tuple[tuple[date,
     found: dict[date, dict[str, Columns]] = {}
     for day in large.files:
         try:
-            found[day] = {table: _columns(suites, table, day, large.files[day][table], report) for table in RAW}
+            # Of days after the first nothing is reported before their verdict, which says all of it.
+            told = unreported if found else report
+            found[day] = {table: _columns(suites, table, day, large.files[day][table], told) for table in RAW}
         except (Refused, NotReady):
             if not found:
                 raise
