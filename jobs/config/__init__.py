@@ -6,6 +6,7 @@ environment variables; what neither says keeps the default written beside the fi
 it. A list or a mapping is one value: it is given whole, as JSON.
 """
 
+from jobs.config.airflow import POOLS, AirflowSettings, PodSettings
 from jobs.config.base import NO_ROW, PREFIX, ROOT, Changes
 from jobs.config.data import ExportSettings, LakeSettings, SourceSettings, SparkSettings, ValidationSettings
 from jobs.config.labels import AttributionSettings, SurfaceLabelSettings
@@ -29,8 +30,10 @@ from jobs.config.tree import Config, TimeoutSettings
 
 __all__ = [
     "NO_ROW",
+    "POOLS",
     "PREFIX",
     "ROOT",
+    "AirflowSettings",
     "AttributionSettings",
     "AwsSettings",
     "Changes",
@@ -41,6 +44,7 @@ __all__ = [
     "FeatureSettings",
     "LakeSettings",
     "MonitoringSettings",
+    "PodSettings",
     "ReleaseSettings",
     "RetrievalNegativeSettings",
     "SelectionSettings",

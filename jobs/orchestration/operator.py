@@ -23,6 +23,7 @@ from jobs.errors import EXIT_OK, KINDS, Misconfigured, NotReady, Refused, UsageE
 from jobs.flow import STAGES
 from jobs.orchestration.alert import ADDRESSES, alarm, incident, send, told, waits
 from jobs.orchestration.day import resolve
+from jobs.orchestration.given import given
 from jobs.orchestration.process import Command, python
 
 FINAL = {UsageError.exit_code, Refused.exit_code, Misconfigured.exit_code}
@@ -83,9 +84,9 @@ class StageOperator(BaseOperator):
     ) -> None:
         """`asked_every`: of a stage with patience of its own, which is asked while it says that it is not ready.
 
-        `of`: the stage whose `timeouts` it has, by default itself.
+        `of`: the stage whose `timeouts`, pool, queue and pod it has, by default itself.
         """
-        super().__init__(**kwargs)
+        super().__init__(**given(of or stage) | kwargs)
         self.stage = stage
         self.day = day
         self.partition_key = partition_key
