@@ -27,7 +27,7 @@ gate says hold or refuse, `approve` and `deploy` are skipped: nobody is asked. T
 - **`promote`, "Refused: look … must judge one evidence" or "… was refused, so look … spends no risk"**: other evidence,
   or other settings, than the look was begun for. Clear `backtest` with all downstream in the DAG that started this run.
 - **`approve`** is asked again by itself where its process died; red after three times. Clear it. Airflow's own
-  LocalExecutor takes an answer in the very seconds of the question for such a death; the launcher's and Celery's do not.
+  LocalExecutor takes an answer in the very seconds of the question for such a death; the launcher's and Celery's not.
 - **`deploy`, "Refused: … said yes to …"**: it was judged again while the question was open. Clear `promote` with
   all downstream, and read what you are shown now.
 - **`deploy`, "Refused: a yes must come from one of …"**: whoever answered is no approver. Clear `approve`, let one of

@@ -1,4 +1,4 @@
-"""What a stack consists of: addresses, settings for its children, and the commands of its six components.
+"""What a stack consists of: addresses, settings for its children, and the commands of its components.
 
 What a team's environment says of Airflow (`AIRFLOW__*`: auth manager, database, executor) is never overwritten.
 """
@@ -13,10 +13,15 @@ from pathlib import Path
 
 from infra.stack import airflow_api, people, watching
 from infra.stack.processes import Component, are_free, free_ports
+from infra.stack.team import Team
+from infra.stack.workers import workers
 from jobs import config
-from jobs.config import ROOT
+from jobs.config import POOLS, ROOT, Config
 
+LAPTOP, TEAM = "laptop", "team"
+"""What a stack stands on: files of its own folder, or PostgreSQL and Redis."""
 PORT = "AIRFLOW__API__PORT"
+EXECUTOR, CELERY = "AIRFLOW__CORE__EXECUTOR", "Celery"
 PORTS = 5
 """Of Airflow, MLflow, the endpoint and the two that watch."""
 MIGRATE_TIMEOUT_S = 120.0
@@ -34,16 +39,17 @@ class Layout:
     endpoint: str
     exporter: str = ""
     prometheus: str = ""
+    on: str = LAPTOP
 
     @classmethod
-    def at(cls, folder: Path) -> "Layout":
+    def at(cls, folder: Path, on: str = LAPTOP) -> "Layout":
         """A layout on free ports; where still free, ports of an earlier stack here are kept, and Airflow's if set."""
         remembered = folder / "ports.json"
         earlier = json.loads(remembered.read_text()) if remembered.is_file() else []
         ports = earlier if len(earlier) == PORTS and are_free(earlier) else free_ports(PORTS)
         remembered.write_text(json.dumps(ports) + "\n")
         airflow, *others = (f"http://127.0.0.1:{port}" for port in (os.environ.get(PORT, ports[0]), *ports[1:]))
-        return cls(folder, airflow, *others)
+        return cls(folder, airflow, *others, on=on)
 
     def settings(self) -> dict[str, str]:
         """The settings of `jobs.config` that place everything a stage writes in this stack's folder."""
@@ -75,8 +81,27 @@ def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:
     """What every component and every stage below it finds in its environment: ours where the team's own is silent."""
     home = layout.folder / "airflow"
     settings = config.environment({**layout.settings(), **overrides})
-    approvers = config.load(settings).release.approver_ids
-    airflow = {
+    tree = config.load(settings)
+    team = Team.of(layout.folder, tree) if layout.on == TEAM else None
+    airflow = _airflow(layout, tree) | (team.environment if team else {})
+    return {
+        **settings,
+        **unsaid({f"AIRFLOW__{key}": value for key, value in airflow.items()}, settings),
+        "AIRFLOW_HOME": str(home),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "PYTHONPATH": str(ROOT),
+        "MLFLOW_BACKEND_STORE_URI": team.mlflow if team else f"sqlite:///{layout.folder / 'mlflow' / 'mlflow.db'}",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_TRACKING_URI": layout.mlflow,
+    }
+
+
+def _airflow(layout: Layout, tree: Config) -> dict[str, str]:
+    """What Airflow is told on a laptop."""
+    home = layout.folder / "airflow"
+    logs = {"LOGGING__LOGGING_CONFIG_CLASS": "jobs.orchestration.logs.LOGGING"} if tree.airflow.logs else {}
+    return {
         "CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "CORE__PLUGINS_FOLDER": str(ROOT / "jobs" / "orchestration" / "plugins"),
         "CORE__EXECUTOR": "jobs.orchestration.executor.LocalExecutor",
@@ -84,7 +109,7 @@ def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "CORE__EXECUTION_API_SERVER_URL": f"{layout.airflow}/execution/",
-        "CORE__SIMPLE_AUTH_MANAGER_USERS": people.users(list(approvers)),
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": people.users(list(tree.release.approver_ids)),
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
@@ -99,16 +124,7 @@ def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "USAGE_DATA_COLLECTION__ENABLED": "False",
-    }
-    return {
-        **settings,
-        **unsaid({f"AIRFLOW__{key}": value for key, value in airflow.items()}, settings),
-        "AIRFLOW_HOME": str(home),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "PYTHONPATH": str(ROOT),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_TRACKING_URI": layout.mlflow,
+        **logs,
     }
 
 
@@ -123,8 +139,21 @@ def migration(environ: dict[str, str]) -> Component:
     return Component("airflow-db", [sys.executable, "-m", "airflow", "db", "migrate"], environ, lambda: True)
 
 
+def pools(layout: Layout, environ: dict[str, str]) -> Component | None:
+    """The pools of the settings, made in Airflow or given these slots; ends by itself. None where none is named."""
+    named = config.load(environ).airflow.pools
+    if not named:
+        return None
+    told = {name: {"slots": slots, "description": ", ".join(POOLS[name]), "include_deferred": False}
+            for name, slots in named.items()}  # fmt: skip
+    path = layout.folder / "pools.json"
+    path.write_text(json.dumps(told, indent=1) + "\n")
+    command = [sys.executable, "-m", "airflow", "pools", "import", str(path)]
+    return Component("airflow-pools", command, environ, lambda: True)
+
+
 def components(layout: Layout, environ: dict[str, str]) -> list[Component]:
-    """The six services, in the order they start."""
+    """The services, in the order they start: six, and on team a second scheduler and the workers."""
 
     def airflow(*words: str) -> list[str]:
         return [sys.executable, "-m", "airflow", *words]
@@ -137,15 +166,18 @@ def components(layout: Layout, environ: dict[str, str]) -> list[Component]:
     host, port = layout.mlflow.removeprefix("http://").split(":")
     mlflow = [
         *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", port, "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{store / 'mlflow.db'}"),
+        # Its database comes by MLFLOW_BACKEND_STORE_URI: on a command line everybody would see the password.
         *("--artifacts-destination", str(store / "artifacts")),
     ]
     endpoint = [sys.executable, "-m", "infra.endpoint", "--port", layout.endpoint.rsplit(":", 1)[1]]
+    schedulers = ["airflow-scheduler", *(["airflow-scheduler-2"] if layout.on == TEAM else [])]
+    celery = layout.on == TEAM and CELERY in environ.get(EXECUTOR, "")
     return [
         Component("airflow-api", airflow("api-server"), environ, healthy),
-        Component("airflow-scheduler", airflow("scheduler", "--skip-serve-logs"), environ, healthy),
+        *(Component(name, airflow("scheduler", "--skip-serve-logs"), environ, healthy) for name in schedulers),
         Component("airflow-dag-processor", airflow("dag-processor"), environ, healthy),
         Component("airflow-triggerer", airflow("triggerer", "--skip-serve-logs"), environ, healthy),
+        *(workers(environ, layout.folder.name) if celery else []),
         Component("mlflow", mlflow, environ, lambda: airflow_api.answers(f"{layout.mlflow}/health")),
         Component("endpoint", endpoint, environ, lambda: airflow_api.answers(f"{layout.endpoint}/metrics")),
     ]

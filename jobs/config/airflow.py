@@ -26,7 +26,7 @@ class PodSettings(Settings):
 
 
 class AirflowSettings(Settings):
-    """How Airflow runs the stages; what is not set leaves Airflow's own defaults, so that any Airflow takes the DAGs."""
+    """How Airflow runs the stages; what is not set stays as Airflow has it, so that any Airflow takes the DAGs."""
 
     database: SecretStr | None = Field(
         None,

@@ -28,7 +28,9 @@ def _pod(stage: str, settings: PodSettings) -> Any:
     try:
         from kubernetes.client import models as k8s  # heavy, and only a team on Kubernetes has it
     except ImportError as error:
-        raise Misconfigured(f"airflow.pods.{stage} needs the package kubernetes where DAGs are read; {error}") from error
+        raise Misconfigured(
+            f"airflow.pods.{stage} needs the package kubernetes where DAGs are read; {error}"
+        ) from error
     memory = f"{settings.memory_mb}Mi"
     asked = k8s.V1ResourceRequirements(
         requests={"cpu": f"{settings.cpu:g}", "memory": memory}, limits={"memory": memory}
