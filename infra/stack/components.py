@@ -49,7 +49,8 @@ class Layout:
         ports = earlier if len(earlier) == PORTS and are_free(earlier) else free_ports(PORTS)
         remembered.write_text(json.dumps(ports) + "\n")
         airflow, *others = (f"http://127.0.0.1:{port}" for port in (os.environ.get(PORT, ports[0]), *ports[1:]))
-        return cls(folder, airflow, *others, on=on)
+        mlflow, endpoint, exporter, prometheus = others
+        return cls(folder, airflow, mlflow, endpoint, exporter, prometheus, on)
 
     def settings(self) -> dict[str, str]:
         """The settings of `jobs.config` that place everything a stage writes in this stack's folder."""

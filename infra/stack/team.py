@@ -81,7 +81,7 @@ class Redis:
         return self.options.get("ssl", "").lower() == "true"
 
     @contextmanager
-    def asked(self) -> Iterator["redis.Redis"]:
+    def asked(self) -> Iterator[Any]:
         """A client; raises `StackError` where the server does not answer, or refuses."""
         client = redis.Redis.from_url(self.url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
         with closing(client):

@@ -23,7 +23,7 @@ def workers(environ: dict[str, str], stack: str) -> list[Component]:
     for number in range(1, WORKERS + 1):
         command = [
             *(sys.executable, "-m", "airflow", "celery", "worker", "--skip-serve-logs"),
-            *("--celery-hostname", f"{number}@{stack}", "--concurrency", str(CONCURRENCY)),
+            *("--celery-hostname", _name(number, stack), "--concurrency", str(CONCURRENCY)),
             # They need not know each other; asking around at each start costs a second.
             *("--queues", ",".join(queues), "--without-mingle", "--without-gossip"),
         ]
@@ -36,12 +36,16 @@ def all_hear(environ: Mapping[str, str], stack: str) -> bool:
     from celery import Celery  # half a second, and only a team has workers
     from kombu.exceptions import OperationalError
 
+    wanted = [_name(number, stack) for number in range(1, WORKERS + 1)]
     if BROKER not in environ:
         return True
     with Celery(broker=environ[BROKER]) as app:
         try:
-            answers = app.control.ping(timeout=ANSWER_SECONDS)
+            answers = app.control.ping(destination=wanted, timeout=ANSWER_SECONDS)
         except OperationalError:
             return False
-    heard = {name for answer in answers for name in answer}
-    return heard >= {f"{number}@{stack}" for number in range(1, WORKERS + 1)}
+    return {name for answer in answers for name in answer} >= set(wanted)
+
+
+def _name(number: int, stack: str) -> str:
+    return f"worker-{number}@{stack}"
