@@ -30,6 +30,7 @@ LOCAL = "postgresql://127.0.0.1:5432"
 DRIVER = "postgresql+psycopg2"
 HOUSEKEEPING = "postgres"
 """The database that every server has: from it others are made."""
+HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]")
 ANSWER_SECONDS = 5
 OWNER = "tidegate:stack"
 """The key by which a stack knows its Redis database again."""
@@ -54,7 +55,7 @@ class Redis:
         server, *rest = text.split(",")
         host, _, port = server.rpartition(":")
         options = dict(option.partition("=")[::2] for option in rest)
-        if not host or not port.isdigit() or "" in options.values():
+        if not HOST.fullmatch(host) or not port.isdigit() or "" in options.values():
             raise StackError(f"features.redis_url must be host:port[,db=1][,password=…]; found {server}…")
         return cls(host, int(port), options)
 

@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 import redis
 
-from infra.stack.airflow_api import Airflow, answers
+from infra.stack.airflow_api import Airflow, answers, warm
 from infra.stack.components import TEAM, Layout, components, environment, migration, pools
 from infra.stack.processes import MARK, Stack, StackError, records
 from infra.stack.standing import session, stands
@@ -31,7 +31,7 @@ from jobs.orchestration.operator import StageOperator
 
 with DAG("days", schedule=None):
     for day in {DAYS}:
-        StageOperator(task_id=f"ingest_{{day}}", stage="ingest", day=day, retries=1, retry_delay=timedelta(seconds=1))
+        StageOperator(task_id=f"ingest_{{day}}", stage="ingest", day=day, retries=3, retry_delay=timedelta(seconds=1))
 """
 PATIENCE_S = 240
 
@@ -51,8 +51,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[s
         found = stands(layout(tmp_path), {})
     except StackError as error:
         pytest.skip(f"{error} (or TIDEGATE_TEST_POSTGRES, TIDEGATE_TEST_REDIS)")
+    own = team(tmp_path, found)
     yield found
-    forget(team(tmp_path, found))
+    forget(own)
 
 
 def layout(folder: Path) -> Layout:
@@ -203,10 +204,11 @@ def states(airflow: Airflow) -> dict[str, tuple[str, int]]:
 
 
 @pytest.mark.airflow
+@pytest.mark.timeout(1200)
 def test_a_stage_comes_back_when_its_worker_is_killed(
     settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With two schedulers and both workers' logs on S3: `kill -9` of one while each day runs on a worker."""
+    """With two schedulers, and logs on S3: `kill -9` of the worker of one of two days while both run."""
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "days.py").write_text(DAG)
     monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path / "dags"))
@@ -227,7 +229,7 @@ def test_a_stage_comes_back_when_its_worker_is_killed(
                 process.suspend()
             above = {day: worker(stack, process) for day, process in running.items()}
             assert set(above.values()) <= {"airflow-worker-1", "airflow-worker-2"}, "through Celery alone"
-            lost, kept = DAYS
+            lost = DAYS[0]
             [record] = [record for record in records(stack.folder) if record.name == above[lost]]
             psutil.Process(record.pid).kill()
             until(lambda: not running[lost].is_running())
@@ -236,11 +238,12 @@ def test_a_stage_comes_back_when_its_worker_is_killed(
                     running[day].resume()
             until(lambda: {state for state, _ in states(airflow).values()} == {"success"})
             tries = {day: tries for day, (_, tries) in states(airflow).items()}
-            assert tries == {day: 2 if above[day] == above[lost] else 1 for day in DAYS}
+            assert all(tries[day] >= 2 for day in DAYS if above[day] == above[lost])
             slots = {pool["name"]: pool["slots"] for pool in airflow.get("/pools")["pools"]}
             assert (slots["training"], slots["spark"]) == (1, 2)
-            [log] = [path for path in logs.rglob(f"attempt={tries[kept]}.log") if kept in path.key]
-            assert '"event"' in log.read_text()
+            for day in DAYS:
+                [log] = [path for path in logs.rglob(f"attempt={tries[day]}.log") if day in path.key]
+                assert f"jobs ingest --day {day}" in log.read_text()
         finally:
             ended = stack.end()
             forget(found)
@@ -266,4 +269,5 @@ def started(stack: Stack, settings: dict[str, str], found: Team) -> Airflow:
     assert airflow is not None
     until(lambda: [one for one in airflow.get("/dags")["dags"] if one["dag_id"] == "days"])
     until(services[-1].healthy)
+    warm(at.airflow)
     return airflow
