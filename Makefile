@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOURCE ?= simulated
 DATA ?=
-ON ?= laptop
+ON ?=
 BY ?= $(shell id -un)
 WHY ?=
 BIN := .venv/bin
@@ -15,10 +15,10 @@ help: ## list the targets
 setup: .venv/.ready ## create .venv from requirements.lock and byte-compile it (a few minutes, once)
 
 demo: .venv/.ready ## run the whole chain through Airflow; SOURCE=<a file of jobs/sources>, DATA=<its folder>
-	@$(BIN)/python -m infra.stack demo --source $(SOURCE) $(if $(DATA),--data $(DATA)) --on $(ON)
+	@$(BIN)/python -m infra.stack demo --source $(SOURCE) $(if $(DATA),--data $(DATA)) $(if $(ON),--on $(ON))
 
 up: .venv/.ready ## start Airflow, MLflow, the endpoint and what watches them; ON=team: on PostgreSQL, Redis and Celery
-	@$(BIN)/python -m infra.stack up --source $(SOURCE) $(if $(DATA),--data $(DATA)) --on $(ON)
+	@$(BIN)/python -m infra.stack up --source $(SOURCE) $(if $(DATA),--data $(DATA)) $(if $(ON),--on $(ON))
 
 rollback: .venv/.ready ## the newest release leaves, what served before it answers; BY=<who>, WHY=<a note>
 	@$(BIN)/python -m $(if $(wildcard var/up/stack.json),infra.stack jobs,jobs) rollback --approved-by="$(BY)" --why="$(WHY)"
