@@ -12,6 +12,7 @@ import yaml
 from infra.stack.team import REDELIVERED_SECONDS
 from jobs.config import POOLS, ROOT, load
 from jobs.orchestration.given import CONTAINER
+from jobs.places import S3Path
 
 FOLDER = ROOT / "infra" / "kubernetes"
 
@@ -28,8 +29,11 @@ def values() -> dict[str, Any]:
     return found
 
 
-def variables(entries: list[dict[str, str]]) -> dict[str, str]:
-    return {entry["name"]: entry["value"] for entry in entries}
+def settings(values: dict[str, Any]) -> dict[str, str]:
+    """The variables that components and tasks share."""
+    found: dict[str, str] = yaml.safe_load(values["extraConfigMaps"]["tidegate-settings"]["data"])
+    assert all(isinstance(value, str) for value in found.values()), "Kubernetes takes text alone"
+    return found
 
 
 def test_the_pod_of_a_task_is_the_one_that_airflow_and_settings_lay_theirs_over(pod: dict[str, Any]) -> None:
@@ -64,13 +68,13 @@ def test_secrets_are_named_and_never_written(pod: dict[str, Any], values: dict[s
         *("metadataSecretName", "brokerUrlSecretName", "fernetKeySecretName"),
         *("apiSecretKeySecretName", "jwtSecretName"),
     }
-    said = {**variables(values["env"]), **variables(pod["spec"]["containers"][0]["env"])}
+    said = {**settings(values), **{entry["name"]: entry["value"] for entry in pod["spec"]["containers"][0]["env"]}}
     assert not [name for name in said if any(word in name.lower() for word in ("secret", "password", "sql_alchemy"))]
 
 
 def test_settings_of_the_chart_are_settings_of_ours(values: dict[str, Any]) -> None:
     """A typo would start with the default; pools are made before any task can ask for them, with these slots."""
-    said = variables(values["env"])
+    said = settings(values)
     airflow = load(said).airflow
     told = json.loads((FOLDER / "pools.json").read_text())
     assert {name: pool["slots"] for name, pool in told.items()} == airflow.pools
@@ -80,10 +84,23 @@ def test_settings_of_the_chart_are_settings_of_ours(values: dict[str, Any]) -> N
     assert airflow.pods["train"].memory_mb > airflow.pods["backtest"].memory_mb
     assert said["AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"] == "jobs.orchestration.logs.LOGGING"
     assert str(airflow.logs).startswith("s3://")
-    core = values["config"]["core"]
-    for name in ("dags_folder", "plugins_folder"):
-        assert (ROOT / core[name].removeprefix("/opt/tidegate/")).is_dir()
+    for name in ("DAGS_FOLDER", "PLUGINS_FOLDER"):
+        assert (ROOT / said[f"AIRFLOW__CORE__{name}"].removeprefix("/opt/tidegate/")).is_dir()
+    assert said["AIRFLOW__CORE__DAGS_FOLDER"] == values["config"]["core"]["dags_folder"]
+    assert "{{" not in values["extraConfigMaps"]["tidegate-settings"]["data"], "the chart takes it as a template"
     assert values["config"]["celery_broker_transport_options"]["visibility_timeout"] == REDELIVERED_SECONDS
+
+
+def test_what_all_share_lies_where_all_find_it(pod: dict[str, Any], values: dict[str, Any]) -> None:
+    """Feast's registry is a file; what else settings place on a disk is a pod's own, where its user may write."""
+    said, mounts = settings(values), {mount["name"]: mount for mount in pod["spec"]["containers"][0]["volumeMounts"]}
+    assert values["volumeMounts"] == [mounts["online"]]
+    assert values["volumes"] == [one for one in pod["spec"]["volumes"] if one["name"] == "online"]
+    assert said["TIDEGATE__FEATURES__ONLINE_PATH"] == mounts["online"]["mountPath"]
+    tree = load(said)
+    assert tree.lake.runs.is_relative_to(mounts["state"]["mountPath"])
+    for place in (tree.lake.root, tree.lake.raw, tree.lake.results, tree.bundles):
+        assert isinstance(place, S3Path)
 
 
 def test_what_must_not_be_alone_is_two(values: dict[str, Any]) -> None:
