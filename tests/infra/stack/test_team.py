@@ -242,8 +242,9 @@ def test_a_stage_comes_back_when_its_worker_is_killed(
             slots = {pool["name"]: pool["slots"] for pool in airflow.get("/pools")["pools"]}
             assert (slots["training"], slots["spark"]) == (1, 2)
             for day in DAYS:
-                [log] = [path for path in logs.rglob(f"attempt={tries[day]}.log") if day in path.key]
-                assert f"jobs ingest --day {day}" in log.read_text()
+                own_log = logs / f"dag_id=days/run_id=run/task_id=ingest_{day}/attempt={tries[day]}.log"
+                until(own_log.is_file)  # put when all is over
+                assert f"jobs ingest --day {day}" in own_log.read_text()
         finally:
             ended = stack.end()
             forget(found)
