@@ -16,9 +16,10 @@ from jobs.config.learning import (
     RetrievalNegativeSettings,
     SelectionSettings,
     TrackingSettings,
+    TrainingSettings,
     WarmStartSettings,
 )
-from jobs.config.reading import environment, load
+from jobs.config.reading import environment, load, said
 from jobs.config.serving import (
     AwsSettings,
     EndpointSettings,
@@ -54,8 +55,10 @@ __all__ = [
     "SurfaceLabelSettings",
     "TimeoutSettings",
     "TrackingSettings",
+    "TrainingSettings",
     "ValidationSettings",
     "WarmStartSettings",
     "environment",
     "load",
+    "said",
 ]

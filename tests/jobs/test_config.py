@@ -22,6 +22,7 @@ OTHER: dict[str, Any] = {
     "features.online": True,
     "source.live": True,
     "source.url": "postgresql://elsewhere/shop",
+    "training.instance_type": "ml.m5.large",
     "spark.conf": {"spark.executor.cores": "4"},
     "export.url": "postgresql://elsewhere/told",
     "export.tables": ["labels"],
@@ -319,8 +320,8 @@ def test_a_setting_changes_the_digest_of_the_stages_it_reaches_and_of_no_other(l
 
 def test_neither_place_nor_alarm_reaches_a_bundle_or_its_evidence() -> None:
     """Somebody moves a folder or mutes an alarm: what is deployed stays deployed, and an approval stays good."""
-    nothing = ("bundles", "lake", "spark", "validation", "tracking", "endpoint", "source.data", "source.url", "export",
-               "features.online",
+    nothing = ("bundles", "lake", "spark", "validation", "tracking", "training", "endpoint", "source.data",
+               "source.url", "export", "features.online",
                "features.online_store", "features.online_path", "features.redis_url", "monitoring",
                "release", "airflow")  # fmt: skip
     for leaf in LEAVES:
