@@ -4,6 +4,9 @@ That the pod is one and the values are ones of the chart was looked at by hand: 
 """
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +58,16 @@ def test_nothing_runs_as_root_or_may_become_it(pod: dict[str, Any], values: dict
     assert contexts["pod"]["runAsUser"] == values["uid"] > 0
     assert contexts["pod"]["fsGroup"] == values["gid"] > 0
     assert contexts["containers"]["allowPrivilegeEscalation"] is False
+
+
+def test_the_image_is_clean_and_of_the_user_that_pods_have(values: dict[str, Any]) -> None:
+    """By hadolint; the chart brings commands of its own, so that an entrypoint would swallow them."""
+    hadolint = Path(sys.prefix) / "bin" / "hadolint"
+    found = subprocess.run([hadolint, "Containerfile"], cwd=FOLDER, capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout) == (0, "")
+    text = (FOLDER / "Containerfile").read_text()
+    assert f"USER {values['uid']}\n" in text
+    assert text.endswith("ENTRYPOINT []\n")
 
 
 def test_secrets_are_named_and_never_written(pod: dict[str, Any], values: dict[str, Any]) -> None:
