@@ -154,7 +154,7 @@ def pools(layout: Layout, environ: dict[str, str]) -> Component | None:
 
 
 def components(layout: Layout, environ: dict[str, str]) -> list[Component]:
-    """The services, in the order they start: six, and on team a second scheduler and the workers."""
+    """The services, in the order they start: six, on team a second scheduler and workers, and what collects Kafka."""
 
     def airflow(*words: str) -> list[str]:
         return [sys.executable, "-m", "airflow", *words]
@@ -173,6 +173,8 @@ def components(layout: Layout, environ: dict[str, str]) -> list[Component]:
     endpoint = [sys.executable, "-m", "infra.endpoint", "--port", layout.endpoint.rsplit(":", 1)[1]]
     schedulers = ["airflow-scheduler", *(["airflow-scheduler-2"] if layout.on == TEAM else [])]
     celery = layout.on == TEAM and CELERY in environ.get(EXECUTOR, "")
+    collects = config.load(environ).source.name == "kafka"
+    collector = Component("collector", [sys.executable, "-m", "jobs", "collect"], environ, lambda: True)
     return [
         Component("airflow-api", airflow("api-server"), environ, healthy),
         *(Component(name, airflow("scheduler", "--skip-serve-logs"), environ, healthy) for name in schedulers),
@@ -181,4 +183,5 @@ def components(layout: Layout, environ: dict[str, str]) -> list[Component]:
         *(workers(environ, layout.folder.name) if celery else []),
         Component("mlflow", mlflow, environ, lambda: airflow_api.answers(f"{layout.mlflow}/health")),
         Component("endpoint", endpoint, environ, lambda: airflow_api.answers(f"{layout.endpoint}/metrics")),
+        *([collector] if collects else []),
     ]

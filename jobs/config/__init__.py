@@ -8,7 +8,14 @@ it. A list or a mapping is one value: it is given whole, as JSON.
 
 from jobs.config.airflow import POOLS, AirflowSettings, PodSettings
 from jobs.config.base import NO_ROW, PREFIX, ROOT, Changes
-from jobs.config.data import ExportSettings, LakeSettings, SourceSettings, SparkSettings, ValidationSettings
+from jobs.config.data import (
+    ExportSettings,
+    KafkaSettings,
+    LakeSettings,
+    SourceSettings,
+    SparkSettings,
+    ValidationSettings,
+)
 from jobs.config.labels import AttributionSettings, SurfaceLabelSettings
 from jobs.config.learning import (
     DatasetSettings,
@@ -43,6 +50,7 @@ __all__ = [
     "EndpointSettings",
     "ExportSettings",
     "FeatureSettings",
+    "KafkaSettings",
     "LakeSettings",
     "MonitoringSettings",
     "PodSettings",

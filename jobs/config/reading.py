@@ -31,8 +31,15 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     except ValidationError as error:
         # A default that is made of a wrong setting is no second mistake.
         errors = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in errors)
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {_shown(e)}" for e in errors)
         raise Misconfigured(f"settings of {path.name} and {PREFIX}* must fit jobs.config.Config; {found}") from error
+
+
+def _shown(error: Mapping[str, Any]) -> str:
+    """What was found where a setting is wrong, but for what may hold a password."""
+    path = ".".join(map(str, error["loc"])) + "."
+    secret = any(path.startswith(f"{one}.") for one in _secrets(Config))
+    return "what is not shown" if secret else repr(error["input"])
 
 
 def _overrides(variables: Mapping[str, str]) -> list[tuple[tuple[str, ...], str]]:
