@@ -84,9 +84,9 @@ class StageOperator(BaseOperator):
     ) -> None:
         """`asked_every`: of a stage with patience of its own, which is asked while it says that it is not ready.
 
-        `of`: the stage whose `timeouts`, pool, queue and pod it has, by default itself.
+        `of`: the stage whose `timeouts` it has, by default itself.
         """
-        super().__init__(**given(of or stage) | kwargs)
+        super().__init__(**kwargs)
         self.stage = stage
         self.day = day
         self.partition_key = partition_key
@@ -236,4 +236,5 @@ def stage(
         retries=CRASH_TRIES - 1,
         retry_delay=CRASH_DELAY,
         execution_timeout=timedelta(minutes=config.load().timeouts.of(name)),
+        **given(name),
     )
