@@ -15,6 +15,9 @@ import argparse
 import importlib
 import json
 import logging
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -33,6 +36,8 @@ BESIDES = {
     "replay": ("monitor", "jobs.monitor.replay"),
 }
 """No stages of the flow: what else is done of a release, by which stage's right to the lake and where."""
+TELL_SECONDS = 60
+"""For Slack to be told: on a busy machine most of it is Airflow's imports."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -119,15 +124,8 @@ def main(argv: Sequence[str]) -> int:
         return _lose(settings, options)
     if options.stage not in (*STAGES, *BESIDES):
         raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
-    if options.stage == "rollback" and options.day is None:
-        from jobs.deploy import rollback
-        from jobs.lake.store import Lake
-
-        newest = rollback.newest(Lake(settings.lake.root), settings.endpoint.name)
-        if isinstance(newest, str):
-            print(json.dumps({"stage": "rollback", "nothing": newest}))
-            return EXIT_OK
-        options.day, options.mode = date.fromisoformat(newest["day"]), newest["mode"]
+    if options.stage == "rollback" and options.day is None and not _newest_named(settings, options):
+        return EXIT_OK
     if options.day is None:
         raise UsageError(f"{options.stage} needs --day YYYY-MM-DD; found none")
     if options.since is not None and options.since > options.day:
@@ -164,7 +162,36 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps(report, default=str), flush=True)
         if failed:
             raise ranges.worst(run, failed)
+    if options.stage == "rollback" and "tell" in counts:
+        _tell(str(counts["tell"]), f"{options.mode}-{options.day}")
     return EXIT_OK
+
+
+def _newest_named(settings: config.Config, options: argparse.Namespace) -> bool:
+    """Day and mode of the newest release are as if they had been typed; False, and said, with nothing to take back."""
+    from jobs.deploy import rollback
+    from jobs.lake.store import Lake
+
+    newest = rollback.newest(Lake(settings.lake.root), settings.endpoint.name)
+    if isinstance(newest, str):
+        print(json.dumps({"stage": "rollback", "nothing": newest}))
+        return False
+    options.day, options.mode = date.fromisoformat(newest["day"]), newest["mode"]
+    return True
+
+
+def _tell(text: str, of: str) -> None:
+    """Slack hears of a way back as of any step, where the environment says anything of Airflow; nothing else changes.
+
+    By a process of its own: only `jobs.orchestration` sees Airflow, which takes seconds to import.
+    """
+    if not any(name.startswith("AIRFLOW_") for name in os.environ):
+        return
+    command = [sys.executable, "-m", "jobs.orchestration.outside", text, of]
+    try:
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=TELL_SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"Slack was not told within {TELL_SECONDS} s", file=sys.stderr, flush=True)
 
 
 def _check(settings: config.Config, options: argparse.Namespace) -> int:
