@@ -19,9 +19,10 @@ from jobs.config import ROOT
 PORT = "AIRFLOW__API__PORT"
 PORTS = 5
 """Of Airflow, MLflow, the endpoint and the two that watch."""
-MIGRATE_TIMEOUT_S = 120.0
-START_TIMEOUT_S = 180.0
-PARSE_TIMEOUT_S = 60.0
+MIGRATE_TIMEOUT_S = 600.0
+START_TIMEOUT_S = 600.0
+"""Of what lives: that something has died is told at once. On a machine that others load, imports alone take minutes."""
+PARSE_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True)
