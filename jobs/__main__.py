@@ -198,17 +198,23 @@ def _check(settings: config.Config, options: argparse.Namespace) -> int:
     """One page on a day of a raw lake; 65 where `validate` would refuse the day."""
     from jobs.validate import check
 
-    with _looked_at(settings, options) as folder:
-        seen = check.check(settings, folder, options.day)
-        print(seen.page(check.title(folder, seen, options.day)), flush=True)
+    with _looked_at(settings, options) as (folder, span):
+        seen = check.check(settings, folder, options.day, span)
+        title = check.title(folder, seen, options.day, "source.mapping" if span else "")
+        print(seen.page(title), flush=True)
     return Refused.exit_code if seen.stops else EXIT_OK
 
 
 @contextmanager
-def _looked_at(settings: config.Config, options: argparse.Namespace) -> Iterator[Place]:
-    """The raw lake that is asked for, that of the settings, or a mapped source's day, laid out for this look alone."""
+def _looked_at(
+    settings: config.Config, options: argparse.Namespace
+) -> Iterator[tuple[Place, tuple[date, date] | None]]:
+    """The raw lake that is asked for, that of the settings, or a mapped source's day, laid out for this look alone.
+
+    Beside that day the first and the last of the source.
+    """
     if options.raw is not None or settings.source.name != "mapped":
-        yield options.raw or settings.lake.raw
+        yield options.raw or settings.lake.raw, None
         return
     from jobs.lake import raw_writer
     from jobs.sources import open_source
@@ -217,7 +223,7 @@ def _looked_at(settings: config.Config, options: argparse.Namespace) -> Iterator
     day = options.day or source.span()[1]
     with tempfile.TemporaryDirectory(prefix="tidegate-check-") as folder:
         raw_writer.write_day(Path(folder), day, source.day(day) or {})
-        yield Path(folder)
+        yield Path(folder), source.span()
 
 
 def _lose(settings: config.Config, options: argparse.Namespace) -> int:
