@@ -126,15 +126,17 @@ def task(stack: Stack, what: str, wanted: set[str]) -> dict[str, Any]:
         "again_s": again,
         "processes": len(group),
         "left": sum(map(lives, group)),
-        "said": said(stack, of),
+        "said": said(of),
     }
 
 
-def said(stack: Stack, environ: dict[str, str]) -> str:
-    """What the log of the try that was killed says of its end, in the error's own words."""
+def said(environ: dict[str, str]) -> str:
+    """The last that the log of the try that was killed says: the error's own words, or Airflow's."""
     run, mine = environ["AIRFLOW_CTX_DAG_RUN_ID"], environ["AIRFLOW_CTX_TASK_ID"]
     folder = logs(environ) / f"dag_id={environ['AIRFLOW_CTX_DAG_ID']}" / f"run_id={run}" / f"task_id={mine}"
-    return sentence(folder / f"attempt={environ['AIRFLOW_CTX_TRY_NUMBER']}.log")
+    log = folder / f"attempt={environ['AIRFLOW_CTX_TRY_NUMBER']}.log"
+    last = json.loads(log.read_text().splitlines()[-1])
+    return str(last["event"]) if last["level"] == "critical" else sentence(log)
 
 
 def main() -> None:
