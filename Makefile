@@ -40,10 +40,13 @@ bench: .venv/.ready ## measure; results land in var/bench/*.json
 docs: .venv/.ready ## draw docs/house.svg again from the imports, write docs/settings.md from the settings
 	@$(BIN)/python -m tests.house && $(BIN)/python -m tests.settings_page
 
-lock: ## resolve requirements.lock again from pyproject.toml
+lock: ## resolve requirements.lock again from pyproject.toml, and each image's own from it
 	@$(PYTHON) -m venv var/lock && var/lock/bin/pip install -q uv
 	@var/lock/bin/uv pip compile pyproject.toml --all-extras --python-version 3.11 --no-annotate --no-header -q \
 		| grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock
+	@for role in serving jobs airflow tracking; do var/lock/bin/uv pip compile --group $$role -c requirements.lock \
+		--python-version 3.11 --no-annotate --no-header -q | grep -vE '^(nvidia-|cuda-|triton)' \
+		> infra/containers/$$role.lock; done
 
 clean: ## remove everything runs wrote (not the environment)
 	@rm -rf var

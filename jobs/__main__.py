@@ -2,6 +2,7 @@
 
 `python -m jobs check --raw FOLDER` says what is missing, odd and fine in a raw lake, before anything runs; without a
 folder in that of the settings, or in what `source.mapping` makes of a team's own tables.
+`python -m jobs collect` writes events of Kafka to the raw lake until it is stopped, `--once` as far as they are there.
 `python -m jobs config` prints the settings, `python -m jobs vacuum` deletes what dead runs left behind.
 `python -m jobs champion` prints what serves, by the ledger, or served (`--as-of TIME`).
 `python -m jobs rollback` takes the newest release back, with `--day D` that of a day.
@@ -65,15 +66,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "stage",
         nargs="?",
-        help=f"config, check, vacuum, lose, champion, {', '.join(BESIDES)}, or one of: {', '.join(STAGES)}",
+        help=f"config, check, collect, vacuum, lose, champion, {', '.join(BESIDES)}, or one of: {', '.join(STAGES)}",
     )
     parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
     parser.add_argument("--since", type=_day, help="also process every day from here to --day")
     parser.add_argument("--mode", choices=["full", "warm"], default="full", help="weekly full or daily warm start")
     parser.add_argument("--approved-by", default="", metavar="NAME", help="deploy, rollback, reject: who says so")
     parser.add_argument(
-        "--why", default="", help="deploy, rollback, reject: a note for the record; lose: why events never come"
+        "--why",
+        default="",
+        help="deploy, rollback, reject: a note for the record; lose: why events never come; collect: why those that "
+        "brokers no longer have are done without",
     )
+    parser.add_argument("--once", action="store_true", help="collect: what is there now, then end")
     parser.add_argument("--raw", type=Path, metavar="FOLDER", help="check: a raw lake; that of the settings by default")
     parser.add_argument("--by", help="lose: who says so; the login name by default")
     for name in ("evidence", "bundle", "champion"):
@@ -103,25 +108,8 @@ def main(argv: Sequence[str]) -> int:
         print(_listing())
         return EXIT_OK
     settings = config.load()
-    if options.stage == "config":
-        print(settings.model_dump_json(indent=2))
-        return EXIT_OK
-    if options.stage == "vacuum":
-        from jobs.lake.vacuum import vacuum
-
-        print(json.dumps(vacuum(settings)))
-        return EXIT_OK
-    if options.stage == "champion":
-        from jobs.deployments import ledger
-        from jobs.lake.store import Lake
-
-        champion = ledger.champion(Lake(settings.lake.root), settings.endpoint.name, options.as_of)
-        print(json.dumps(champion, default=str))
-        return EXIT_OK
-    if options.stage == "check":
-        return _check(settings, options)
-    if options.stage == "lose":
-        return _lose(settings, options)
+    if options.stage in OTHERS:
+        return OTHERS[options.stage](settings, options)
     if options.stage not in (*STAGES, *BESIDES):
         raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
     if options.stage == "rollback" and options.day is None and not _newest_named(settings, options):
@@ -244,6 +232,49 @@ def _lose(settings: config.Config, options: argparse.Namespace) -> int:
         importlib.import_module(STAGES[name].module).run(Run(STAGES[name], settings, options.day))
     print(json.dumps({"stage": "lose", **told, "ran": list(lost.FOLLOWING)}), flush=True)
     return EXIT_OK
+
+
+def _config(settings: config.Config, _: argparse.Namespace) -> int:
+    """The resolved tree, as JSON."""
+    print(settings.model_dump_json(indent=2))
+    return EXIT_OK
+
+
+def _vacuum(settings: config.Config, _: argparse.Namespace) -> int:
+    """What was deleted, by kind."""
+    from jobs.lake.vacuum import vacuum
+
+    print(json.dumps(vacuum(settings)))
+    return EXIT_OK
+
+
+def _champion(settings: config.Config, options: argparse.Namespace) -> int:
+    """What serves or served, by the ledger."""
+    from jobs.deployments import ledger
+    from jobs.lake.store import Lake
+
+    champion = ledger.champion(Lake(settings.lake.root), settings.endpoint.name, options.as_of)
+    print(json.dumps(champion, default=str))
+    return EXIT_OK
+
+
+def _collect(settings: config.Config, options: argparse.Namespace) -> int:
+    """Until it is told to stop; counts by table."""
+    from jobs.collect import job
+
+    print(json.dumps({"stage": "collect", **job.run(settings, options.once, options.why.strip())}), flush=True)
+    return EXIT_OK
+
+
+OTHERS = {
+    "config": _config,
+    "check": _check,
+    "collect": _collect,
+    "vacuum": _vacuum,
+    "lose": _lose,
+    "champion": _champion,
+}
+"""What is of no stage and no day's run."""
 
 
 def entry() -> NoReturn:

@@ -1,7 +1,7 @@
 """A team's own names, types, epochs and zones as settings, `source.mapping`: which column is which of the contract's.
 
-`jobs.sources.mapped` reads by it. Nothing is guessed: a number becomes a time only where its unit is said, a text a
-list only where its separator is.
+`jobs.sources.mapped` reads files and databases by it, `jobs.collect` topics of Kafka. Nothing is guessed: a number
+becomes a time only where its unit is said, a text a list only where its separator is.
 """
 
 from typing import Annotated, Literal, Self
@@ -40,8 +40,11 @@ class TableMapping(Settings):
 
     files: str = Field("", description="below source.data, a pattern with an ending: views/*.parquet, .csv, .json")
     query: str = Field("", description="instead of files: SQL of `source.url`; {data}, {start}, {end} are put in")
+    topic: str = Field("", description="instead of files: of Kafka, whose values are JSON objects, a row each")
     zone: str = Field("UTC", description="of times that say none, by its IANA name")
-    columns: dict[str, Mapped] = Field(description="by the contract's name: theirs, or how it becomes one")
+    columns: dict[str, Mapped] = Field(
+        {}, description="by the contract's name: theirs, or how it becomes one; of a topic none: the contract's names"
+    )
 
     @field_validator("zone")
     @classmethod
@@ -52,6 +55,8 @@ class TableMapping(Settings):
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> Self:
-        if bool(self.files) == bool(self.query):
-            raise ValueError("needs `files` or `query`, and not both")
+        if sum(map(bool, (self.files, self.query, self.topic))) != 1:
+            raise ValueError("needs one of `files`, `query` and `topic`")
+        if not self.columns and not self.topic:
+            raise ValueError("needs `columns`")
         return self

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.__main__ import BESIDES
+from jobs.__main__ import BESIDES, OTHERS
 from jobs.config import ROOT, Config
 from jobs.flow import STAGES
 from tests import settings_page
@@ -14,7 +14,7 @@ from tests import settings_page
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-COMMANDS = {*STAGES, *BESIDES, "config", "vacuum", "champion", "lose", "check"}
+COMMANDS = {*STAGES, *BESIDES, *OTHERS}
 MADE_UP = ("jobs/sources/shop.py",)
 """A team's own file, which a page shows how to write."""
 GROUPS = {path[0] for path, _ in settings_page.groups(Config, ()) if path}

@@ -125,7 +125,7 @@ def migration(environ: dict[str, str]) -> Component:
 
 
 def components(layout: Layout, environ: dict[str, str]) -> list[Component]:
-    """The six services, in the order they start."""
+    """The six services, in the order they start, and what collects where the source is Kafka."""
 
     def airflow(*words: str) -> list[str]:
         return [sys.executable, "-m", "airflow", *words]
@@ -142,6 +142,8 @@ def components(layout: Layout, environ: dict[str, str]) -> list[Component]:
         *("--artifacts-destination", str(store / "artifacts")),
     ]
     endpoint = [sys.executable, "-m", "infra.endpoint", "--port", layout.endpoint.rsplit(":", 1)[1]]
+    collects = config.load(environ).source.name == "kafka"
+    collector = Component("collector", [sys.executable, "-m", "jobs", "collect"], environ, lambda: True)
     return [
         Component("airflow-api", airflow("api-server"), environ, healthy),
         Component("airflow-scheduler", airflow("scheduler", "--skip-serve-logs"), environ, healthy),
@@ -149,4 +151,5 @@ def components(layout: Layout, environ: dict[str, str]) -> list[Component]:
         Component("airflow-triggerer", airflow("triggerer", "--skip-serve-logs"), environ, healthy),
         Component("mlflow", mlflow, environ, lambda: airflow_api.answers(f"{layout.mlflow}/health")),
         Component("endpoint", endpoint, environ, lambda: airflow_api.answers(f"{layout.endpoint}/metrics")),
+        *([collector] if collects else []),
     ]

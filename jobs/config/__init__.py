@@ -7,7 +7,14 @@ it. A list or a mapping is one value: it is given whole, as JSON.
 """
 
 from jobs.config.base import NO_ROW, PREFIX, ROOT, Changes
-from jobs.config.data import ExportSettings, LakeSettings, SourceSettings, SparkSettings, ValidationSettings
+from jobs.config.data import (
+    ExportSettings,
+    KafkaSettings,
+    LakeSettings,
+    SourceSettings,
+    SparkSettings,
+    ValidationSettings,
+)
 from jobs.config.labels import AttributionSettings, SurfaceLabelSettings
 from jobs.config.learning import (
     DatasetSettings,
@@ -15,9 +22,10 @@ from jobs.config.learning import (
     RetrievalNegativeSettings,
     SelectionSettings,
     TrackingSettings,
+    TrainingSettings,
     WarmStartSettings,
 )
-from jobs.config.reading import environment, load
+from jobs.config.reading import environment, load, said
 from jobs.config.serving import (
     AwsSettings,
     EndpointSettings,
@@ -39,6 +47,7 @@ __all__ = [
     "EndpointSettings",
     "ExportSettings",
     "FeatureSettings",
+    "KafkaSettings",
     "LakeSettings",
     "MonitoringSettings",
     "ReleaseSettings",
@@ -50,8 +59,10 @@ __all__ = [
     "SurfaceLabelSettings",
     "TimeoutSettings",
     "TrackingSettings",
+    "TrainingSettings",
     "ValidationSettings",
     "WarmStartSettings",
     "environment",
     "load",
+    "said",
 ]

@@ -17,6 +17,37 @@ IN_ONE_PROCESS = 0.5
 """Of the memory at hand; the rest is for what differs from the rows that bytes a row were measured on."""
 
 
+class KafkaSettings(Settings):
+    """Where events are collected from that come by topics (`source.name=kafka`), and when a day of them is whole."""
+
+    servers: str = Field("", description="its brokers, host:port, separated by commas")
+    group: str = Field("tidegate", min_length=1, description="under which brokers are told how far it has been read")
+    batch_rows: int = Field(50_000, ge=1, description="records of a table that are written at once, at most")
+    batch_seconds: int = Field(300, ge=1, description="after which they are written, however few there are")
+    lateness_minutes: int = Field(
+        30, ge=0, description="an event is in its topic so long after it happened; a day is not whole before"
+    )
+    idle_minutes: int = Field(
+        30,
+        ge=0,
+        description="a partition read to its end, without an event after the day, holds it back so much longer",
+    )
+    properties: dict[str, SecretStr] = Field(
+        {},
+        description="librdkafka's own by their names, such as security.protocol and sasl.password; a mapping, given"
+        " whole, of which nothing is shown",
+    )
+
+    @field_validator("properties", mode="before")
+    @classmethod
+    def _as_librdkafka_writes_them(cls, properties: Any) -> Any:
+        """TOML and JSON have numbers and booleans, librdkafka has their text."""
+        if not isinstance(properties, dict):
+            return properties
+        kept = (str, SecretStr)
+        return {key: value if isinstance(value, kept) else json.dumps(value) for key, value in properties.items()}
+
+
 class SourceSettings(Settings):
     """Where raw events come from; `parquet` means a team's loggers already write the raw lake."""
 
@@ -25,7 +56,8 @@ class SourceSettings(Settings):
         None, description="folder of a real log's files; the simulated world needs none"
     )
     live: Annotated[bool | None, NO_ROW] = Field(
-        None, description="whether its logs still come, so that DAGs have a schedule; not set: those of parquet do"
+        None,
+        description="whether its logs still come, so that DAGs have a schedule; not set: those of parquet and kafka do",
     )
     daily: Annotated[tuple[str, ...], NO_ROW] = Field(
         (),
@@ -37,8 +69,9 @@ class SourceSettings(Settings):
         None, description="mapped: the database that its queries ask, see jobs.warehouse; none: DuckDB, over files"
     )
     mapping: dict[str, TableMapping] = Field(
-        {}, description="mapped: by raw table, where its rows are and which of their columns is which"
+        {}, description="mapped, kafka: by raw table, where its rows are and which of their columns is which"
     )
+    kafka: Annotated[KafkaSettings, NO_ROW] = KafkaSettings()
 
     @field_validator("daily", "mapping")
     @classmethod

@@ -120,6 +120,25 @@ class WarmStartSettings(Settings):
     )
 
 
+class TrainingSettings(Settings):
+    """Where `train` runs: in the process that is asked for it, or as a training job of SageMaker that it waits for.
+
+    Such a job reads and writes the lake itself, so lake and bundles lie on S3 and MLflow has an address. What it has
+    finished lies beside the bundles, so that a spot instance may be taken away.
+    """
+
+    instance_type: str | None = Field(
+        None, pattern=r"^ml\.[a-z0-9.-]+$", description="of the training job; none: `train` runs where it is asked for"
+    )
+    image: str = Field("tidegate-jobs", min_length=1, description="of infra/containers, in the account's registry")
+    role: str = Field("arn:aws:iam::000000000000:role/tidegate", description="what the training job may do")
+    volume_gb: int = Field(50, ge=1, description="of its disk")
+    spot: bool = Field(False, description="on instances that AWS may take away, at a fraction of the price")
+    most_wait_minutes: int = Field(720, ge=1, description="with `spot`: for an instance and for all tries together")
+    url: str | None = Field(None, description="of SageMaker, where AWS itself is not meant")
+    job: str | None = Field(None, description="the training job that this process is; it is told so, nobody sets it")
+
+
 class TrackingSettings(Settings):
     """MLflow: where runs are logged and under which name models are registered."""
 

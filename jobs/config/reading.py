@@ -3,11 +3,11 @@
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from jobs.config.base import PREFIX, ROOT
 from jobs.config.tree import Config
@@ -31,8 +31,15 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     except ValidationError as error:
         # A default that is made of a wrong setting is no second mistake.
         errors = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in errors)
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {_shown(e)}" for e in errors)
         raise Misconfigured(f"settings of {path.name} and {PREFIX}* must fit jobs.config.Config; {found}") from error
+
+
+def _shown(error: Mapping[str, Any]) -> str:
+    """What was found where a setting is wrong, but for what may hold a password."""
+    path = ".".join(map(str, error["loc"])) + "."
+    secret = any(path.startswith(f"{one}.") for one in _secrets(Config))
+    return "what is not shown" if secret else repr(error["input"])
 
 
 def _overrides(variables: Mapping[str, str]) -> list[tuple[tuple[str, ...], str]]:
@@ -105,3 +112,37 @@ def environment(config_overrides: dict[str, str]) -> dict[str, str]:
     """This process's environment with overrides (`{"lake.root": "..."}`), for a child process to load."""
     overrides = {PREFIX + key.replace(".", "__").upper(): value for key, value in config_overrides.items()}
     return {**os.environ, **overrides}
+
+
+def said(settings: Config) -> dict[str, str]:
+    """The variables by which a process elsewhere has these settings, as this one was given them, but for secrets.
+
+    Files of settings are the same there; what the environment says travels.
+    """
+    found: dict[str, str] = {"TIDEGATE_ENV": settings.env}
+    secrets = [tuple(path.split(".")) for path in _secrets(Config)]
+    for name, text in os.environ.items():
+        if name.startswith(PREFIX):
+            keys = tuple(name.removeprefix(PREFIX).lower().split("__"))
+            below = [path[len(keys) :] for path in secrets if path[: len(keys)] == keys]
+            if () not in below:
+                found[name] = json.dumps(_without(json.loads(text), below)) if below else text
+    return found
+
+
+def _without(given: Any, paths: list[tuple[str, ...]]) -> Any:
+    """What a variable of a group says, but for what lies at these paths in it."""
+    if not isinstance(given, dict):
+        return given
+    kept = {key: _without(value, [path[1:] for path in paths if path[0] == key]) for key, value in given.items()}
+    return {key: value for key, value in kept.items() if (key,) not in paths}
+
+
+def _secrets(group: type[BaseModel], above: str = "") -> Iterator[str]:
+    """Path of every setting that must not be shown."""
+    for name, field in group.model_fields.items():
+        below = _group(group, name)
+        if below is not None:
+            yield from _secrets(below, f"{above}{name}.")
+        elif SecretStr in (field.annotation, *get_args(field.annotation)):
+            yield above + name

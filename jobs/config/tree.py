@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from jobs.config.base import NO_ROW, ROOT, Changes
 from jobs.config.data import ExportSettings, LakeSettings, SourceSettings, SparkSettings, ValidationSettings
 from jobs.config.labels import AttributionSettings
-from jobs.config.learning import DatasetSettings, FeatureSettings, TrackingSettings, WarmStartSettings
+from jobs.config.learning import DatasetSettings, FeatureSettings, TrackingSettings, TrainingSettings, WarmStartSettings
 from jobs.config.serving import EndpointSettings, MonitoringSettings, ReleaseSettings
 from jobs.places import Placed
 from models.experiments.assignment import conflicts
@@ -84,6 +84,7 @@ class Config(Settings):
     delays: Annotated[DelaySettings, Changes("train")] = DelaySettings()
     ranker: Annotated[RankerSettings, Changes("train")] = RankerSettings()
     warm: Annotated[WarmStartSettings, Changes("train")] = WarmStartSettings()
+    training: Annotated[TrainingSettings, NO_ROW] = TrainingSettings()
     retrieval: Annotated[RetrievalSettings, Changes("train")] = RetrievalSettings()
     policy: Annotated[PolicySettings, Changes("train")] = PolicySettings()
     gate: Annotated[GateSettings, Changes("train")] = GateSettings()

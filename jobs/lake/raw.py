@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from jobs.errors import NotReady, Refused, if_never, of_the_disk, one_line
 from jobs.flow import SNAPSHOTS
-from jobs.lake import raw_bucket
+from jobs.lake import collected, raw_bucket
 from jobs.lake.formats import table_format
 from jobs.lake.tables import RAW
 from jobs.places import Place, S3Path, content, footer, parquet
@@ -98,7 +98,8 @@ def _files(raw: Place, table: str, day: date) -> list[Place]:
     folder = raw / table / f"date={day.isoformat()}"
     if isinstance(folder, S3Path) and (named := raw_bucket.named(folder)) is not None:
         return sorted((folder / key for key in named.values()), key=lambda path: path.parts[-2:])
-    _refuse_table_format(raw / table)
+    if (collected_files := _collected(raw, table, day)) is not None:
+        return collected_files
     if isinstance(folder, Path) and folder.is_file():
         raise Refused(f"raw {table} of {day} needs a folder {folder}; found a file of that name")
     found: list[Place] = []
@@ -118,13 +119,20 @@ def _files(raw: Place, table: str, day: date) -> list[Place]:
     return found
 
 
-def _refuse_table_format(folder: Place) -> None:
+def _collected(raw: Place, table: str, day: date) -> list[Place] | None:
+    """The files of a day of a table that is collected here; None of plain files. Raises `Refused` for any other table
+    of a format.
+    """
+    folder = raw / table
     found = table_format(folder)
+    if found == "Delta" and (files := collected.files(raw, table, day)) is not None:
+        return files
     if found is not None:
         raise Refused(
             f"folder {folder} needs to hold plain Parquet files, each of which counts; found a table in the {found} "
             "format, whose own log says which do: export it as plain files"
         )
+    return None
 
 
 def _is_file(path: Place) -> bool:

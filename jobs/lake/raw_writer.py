@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.errors import Refused
-from jobs.lake import raw_bucket
+from jobs.lake import collected, raw_bucket
 from jobs.lake.swap import swap
 from jobs.lake.tables import EVENTS, RAW, Tables
 from jobs.places import Place, S3Path
@@ -64,6 +64,10 @@ def write_day(raw: Place, day: date, tables: Tables) -> int:
     """
     if LAST not in tables:
         raise Refused(f"a source needs to give {LAST} of {day}; found {', '.join(tables) or 'no table'}")
+    if found := [name for name in RAW if collected.opened(raw, name) is not None]:
+        raise Refused(
+            f"a source that writes days needs a raw lake of its own; found {', '.join(found)} collected in {raw}"
+        )
     tables = {name: table.schema.empty_table() for name, table in RAW.items()} | dict(tables)
     order = sorted(RAW, key=lambda name: name == LAST)
     if isinstance(raw, S3Path):

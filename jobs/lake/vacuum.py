@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jobs.config import Config
-from jobs.lake import raw_bucket
+from jobs.lake import collected, raw_bucket, raw_quarantine
 from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE, RAW
 from jobs.places import Place, S3Path
@@ -23,7 +23,7 @@ def vacuum(config: Config) -> dict[str, int]:
     lake = Lake(config.lake.root)
     return {
         "part_files": sum(vacuum_table(lake, table) for table in LAKE),
-        "raw_drafts": sum(_vacuum_raw(config.lake.raw / name) for name in RAW),
+        "raw_drafts": sum(_vacuum_raw(config.lake.raw / name) for name in (*RAW, raw_quarantine.NAME)),
         "bundle_drafts": _vacuum_bundles(config.bundles),
     }
 
@@ -63,6 +63,8 @@ def _vacuum_files(lake: Lake, table: str, folder: Path) -> int:
 
 
 def _vacuum_raw(folder: Place) -> int:
+    if (gone := collected.vacuumed(folder.parent, folder.name, DEAD_AFTER_HOURS)) is not None:
+        return gone
     if isinstance(folder, S3Path):
         return _unlinked(raw_bucket.leftovers(folder, _horizon()))
     return _clear(folder.glob(".date=*"), _horizon())

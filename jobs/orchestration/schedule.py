@@ -17,8 +17,8 @@ from jobs.orchestration.trigger import MACROS
 
 OWNER = "recommendations"
 DUE_HOURS = 24.0
-LIVE = "parquet"
-"""The source to which a team's loggers keep adding, unless `source.live` says otherwise; all others have ended."""
+LIVE = ("parquet", "kafka")
+"""Sources to which a team's loggers keep adding, unless `source.live` says otherwise; all others have ended."""
 MODE = {
     "mode": Param("full", enum=["full", "warm"], title="Mode", description="Which challenger of the day: full or warm.")
 }
@@ -38,7 +38,7 @@ def _for_key(cron: str, key_format: str) -> Any:
     """One run a tick, for the tick before; by hand and by backfill only where the logs have ended."""
     timetable: Any = CronPartitionTimetable
     source = config.load().source
-    if not (source.name == LIVE if source.live is None else source.live):
+    if not (source.name in LIVE if source.live is None else source.live):
         from jobs.orchestration.by_hand import ByHand  # Airflow's core, which live DAGs need not load
 
         timetable = ByHand

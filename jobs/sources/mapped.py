@@ -43,6 +43,8 @@ def source(config: Config) -> "Mapped":
     if "impressions" not in mapping:
         found = ", ".join(mapping) or "none"
         raise Misconfigured(f"source.name=mapped needs source.mapping of impressions at least; found {found}")
+    if wrong := sorted(name for name, of in mapping.items() if of.topic):
+        raise Misconfigured(f"source.name=mapped reads files and queries; found topics of {', '.join(wrong)}")
     refuse_unknown(mapping)
     files = any(of.files for of in mapping.values())
     data = folder_of(config.source.data, "mapped", "the files of source.mapping") if files else config.source.data

@@ -31,6 +31,7 @@ from jobs.train import (
     choice,
     core,
     fitting,
+    on_sagemaker,
     probe,
     processes,
     reference,
@@ -62,6 +63,15 @@ def run(run: Run) -> dict[str, Any]:
     `full_training` names the kinds whose warm starts keep losing, with the reason: the DAG then starts a full one.
     Of several processes (`jobs.train.processes`) all but the first publish nothing.
     """
+    if run.config.training.instance_type is not None:
+        return on_sagemaker.trained(run)
+    with on_sagemaker.reporting(run) as report:
+        report.update(_trained(run))
+    return report
+
+
+def _trained(run: Run) -> dict[str, Any]:
+    """The training itself, in this process."""
     serving = champion(run)
     light = run.config.retrieval.light.ranker
     kinds = core.kinds(run.mode, serving.ranker.kind if serving else None, run.config.ranker.trained, light)

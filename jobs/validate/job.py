@@ -86,10 +86,12 @@ def _elsewhere(run: Run, rules: Rules, stack: ExitStack) -> Elsewhere:
         run.say(f"{day}: {sum(rows.values())} rows, on Spark")
         if not opened:
             opened.append(stack.enter_context(session(run.config.spark, "validate")))
+        # The fingerprints first: of a file that comes between they do not tell, and the next run takes the day again.
+        fingerprints = {table: raw.fingerprint(lake, table, day) for table in RAW}
         large = distributed.Large(
             day,
             files={table: raw.files(lake, table, day) for table in RAW},
-            fingerprints={table: raw.fingerprint(lake, table, day) for table in RAW},
+            fingerprints=fingerprints,
             folders={table: run.staging(table) for table in (*RAW, "quarantine")},
         )
         buckets = run.config.spark.buckets(max(rows.values()), ROWS_PER_BUCKET)

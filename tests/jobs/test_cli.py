@@ -57,6 +57,7 @@ def test_without_arguments_it_lists_the_stages() -> None:
         (["train", "--day", "2026-01-02", "--since", "2026-01-01"], {}, 64, "--since is for stages that publish days"),
         (["train", "--day", "2026-01-02", "--mode", "slow"], {}, 64, "invalid choice: 'slow'"),
         (["champion", "--as-of", "yesterday"], {}, 64, "a time must be YYYY-MM-DDTHH:MM"),
+        (["collect", "--once"], {}, 78, "needs source.mapping.impressions.topic at least; found topics of none"),
         (["reject"], {}, 64, "reject needs --day YYYY-MM-DD; found none"),
         (["reject", "--day", "2026-01-02"], {}, 75, "reject needs a verdict; found none: run promote first"),
         (["rollback", "--day", "2026-01-02"], {}, 65, "rollback needs a person's yes, --approved-by NAME; found none"),

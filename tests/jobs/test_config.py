@@ -22,6 +22,8 @@ OTHER: dict[str, Any] = {
     "features.online": True,
     "source.live": True,
     "source.url": "postgresql://elsewhere/shop",
+    "source.kafka.properties": {"client.id": "elsewhere"},
+    "training.instance_type": "ml.m5.large",
     "spark.conf": {"spark.executor.cores": "4"},
     "export.url": "postgresql://elsewhere/told",
     "export.tables": ["labels"],
@@ -212,7 +214,10 @@ def test_an_override_says_what_it_means(variables: dict[str, str], path: str, fo
         ({"TIDEGATE__WORLD__USRES": "9"}, r"world\.usres: Extra inputs are not permitted"),
         ({"TIDEGATE__WORLDS__USERS": "9"}, r"worlds"),
         ({"TIDEGATE__WORLD__USERS": "many"}, r"world\.users.*found 'many'"),
-        ({"TIDEGATE__SOURCE__NAME": "kafka"}, r"source\.name.*found 'kafka'"),
+        ({"TIDEGATE__SOURCE__NAME": "pulsar"}, r"source\.name.*found 'pulsar'"),
+        ({"TIDEGATE__SOURCE__KAFKA__BATCH_ROWS": "0"}, r"source\.kafka\.batch_rows.*found '0'"),
+        ({"TIDEGATE__SOURCE__MAPPING": '{"clicks": {"topic": "a", "query": "b"}}'}, r"needs one of `files`, `query`"),
+        ({"TIDEGATE__SOURCE__MAPPING": '{"clicks": {"files": "*.csv"}}'}, r"mapping\.clicks: .*needs `columns`"),
         ({"TIDEGATE__GATE__ESTIMATORS": '["ddr"]'}, r"gate\.estimators.*'dr', 'sndr' or 'pages'"),
         ({"TIDEGATE__GATE__MUST_RISE": '["aux"]'}, r"gate\.must_rise.*must be of auc, .*not aux"),
         ({"TIDEGATE__OUTCOMES": '{"Like": {}}'}, r"outcomes need names of a-z, 0-9 and _ other than .*; found Like"),
@@ -308,8 +313,8 @@ def test_a_setting_changes_the_digest_of_the_stages_it_reaches_and_of_no_other(l
 
 def test_neither_place_nor_alarm_reaches_a_bundle_or_its_evidence() -> None:
     """Somebody moves a folder or mutes an alarm: what is deployed stays deployed, and an approval stays good."""
-    nothing = ("bundles", "lake", "spark", "validation", "tracking", "endpoint", "source.data", "source.url", "export",
-               "features.online",
+    nothing = ("bundles", "lake", "spark", "validation", "tracking", "training", "endpoint", "source.data",
+               "source.url", "export", "features.online",
                "features.online_store", "features.online_path", "features.redis_url", "monitoring",
                "release")  # fmt: skip
     for leaf in LEAVES:

@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from jobs.monitor import job, link
 from jobs.promote import job as promote
 from jobs.serving import captured
 from jobs.serving.answer import Answer, Placement
+from tests import mlflow_server
 from tests.jobs.kept_lake import Kept
 from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import (
@@ -160,22 +159,6 @@ def test_an_alias_moved_by_hand_is_told(config: Config) -> None:
     assert report(config)["alias_moved"]["value"] is None
 
 
-@contextmanager
-def served_by_mlflow(tracking: TrackingSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrackingSettings]:
-    """The same MLflow behind its own server; yields settings that find it."""
-    from mlflow import server
-    from werkzeug.serving import make_server
-
-    monkeypatch.setenv(server.BACKEND_STORE_URI_ENV_VAR, tracking.uri)
-    monkeypatch.setenv(server.ARTIFACT_ROOT_ENV_VAR, tracking.artifacts.resolve().as_uri())
-    found = make_server("127.0.0.1", 0, server.app, threaded=True)
-    threading.Thread(target=found.serve_forever, daemon=True).start()
-    try:
-        yield tracking.model_copy(update={"uri": f"http://127.0.0.1:{found.server_port}"})
-    finally:
-        found.shutdown()
-
-
 def test_the_page_is_where_the_evidence_is_one_click_away(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside the evidence at the model's MLflow run. Of a bare database, which no browser opens, its path is told, and
     of an MLflow that does not answer: that is no reason to have no report.
@@ -190,7 +173,7 @@ def test_the_page_is_where_the_evidence_is_one_click_away(config: Config, monkey
         return link.to(a_run("monitor", of, LIVE_DAY), LIVE_DAY, path, row)
 
     assert told(config.tracking.model_copy(update={"uri": "http://127.0.0.1:9"})) == str(path)
-    with served_by_mlflow(config.tracking, monkeypatch) as served:
+    with mlflow_server.serving(config.tracking, monkeypatch) as served:
         address, _, view = told(served).partition("?")
     base, _, artifact = address.partition("/artifacts/")
     assert view == "workflowType=machine_learning", "else MLflow shows traces"

@@ -213,8 +213,8 @@ def test_a_mapping_is_checked_before_anything_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"columns": {}}, "needs `files` or `query`, and not both"),
-        ({"files": "a.csv", "query": "b", "columns": {}}, "needs `files` or `query`, and not both"),
+        ({"columns": {}}, "needs one of `files`, `query` and `topic`"),
+        ({"files": "a.csv", "query": "b", "columns": {}}, "needs one of `files`, `query` and `topic`"),
         ({"files": "a.csv", "zone": "Mars/Olympus", "columns": {}}, "needs an IANA name"),
         ({"files": "a.csv", "columns": {"item_id": {"column": "a", "value": "b"}}}, "and not both"),
         ({"files": "a.csv", "columns": {"item_id": {}}}, "needs `column`"),
