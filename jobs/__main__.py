@@ -7,6 +7,8 @@ folder in that of the settings, or in what `source.mapping` makes of a team's ow
 `python -m jobs champion` prints what serves, by the ledger, or served (`--as-of TIME`).
 `python -m jobs rollback` takes the newest release back, with `--day D` that of a day.
 `python -m jobs reject --day D` notes a person's no; `python -m jobs replay --day D` has a day's answers given again.
+`python -m jobs forget --user ID` removes a user from all that is kept, and says what it cannot reach;
+`python -m jobs maintain` is a stage that needs no day: old versions go, small files become one.
 `python -m jobs lose` lists the days whose events will never come, and declares one with `--day D --why ...`.
 The last line on stdout is one JSON object: stage, day, mode, rows, seconds, run_id and the stage's own counts.
 Exit codes are those of `jobs.errors`; a failure ends stderr with one line.
@@ -66,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "stage",
         nargs="?",
-        help=f"config, check, collect, vacuum, lose, champion, {', '.join(BESIDES)}, or one of: {', '.join(STAGES)}",
+        help=f"{', '.join((*OTHERS, *BESIDES))}, or one of: {', '.join(STAGES)}",
     )
     parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
     parser.add_argument("--since", type=_day, help="also process every day from here to --day")
@@ -80,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--once", action="store_true", help="collect: what is there now, then end")
     parser.add_argument("--raw", type=Path, metavar="FOLDER", help="check: a raw lake; that of the settings by default")
+    parser.add_argument("--user", default="", metavar="ID", help="forget: who asks to be forgotten")
     parser.add_argument("--by", help="lose: who says so; the login name by default")
     for name in ("evidence", "bundle", "champion"):
         parser.add_argument(
@@ -96,6 +99,7 @@ def _listing() -> str:
     lines = ["stage       reads -> writes"]
     for stage in STAGES.values():
         ends = (", ".join(stage.reads) or "the source", ", ".join(stage.writes) or "a database")
+        ends = ends if stage.name != "maintain" else ("every table's files and log", "fewer of them")
         lines.append(f"{stage.name:<11} {' -> '.join(ends)}")
         lines.append(f"{'':<11} {stage.doc}")
     return "\n".join(lines)
@@ -114,6 +118,8 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
     if options.stage == "rollback" and options.day is None and not _newest_named(settings, options):
         return EXIT_OK
+    if options.stage == "maintain" and options.day is None:
+        options.day = datetime.now(UTC).date()  # it does the same on any day
     if options.day is None:
         raise UsageError(f"{options.stage} needs --day YYYY-MM-DD; found none")
     if options.since is not None and options.since > options.day:
@@ -258,6 +264,14 @@ def _champion(settings: config.Config, options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _forget(settings: config.Config, options: argparse.Namespace) -> int:
+    """What was removed, and what cannot be."""
+    from jobs.forget import job
+
+    print(json.dumps(job.forget(settings, options.user)), flush=True)
+    return EXIT_OK
+
+
 def _collect(settings: config.Config, options: argparse.Namespace) -> int:
     """Until it is told to stop; counts by table."""
     from jobs.collect import job
@@ -270,6 +284,7 @@ OTHERS = {
     "config": _config,
     "check": _check,
     "collect": _collect,
+    "forget": _forget,
     "vacuum": _vacuum,
     "lose": _lose,
     "champion": _champion,

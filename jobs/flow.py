@@ -9,6 +9,7 @@ services, not tables.
                                        monitor, experiment <-- served impressions <---+
                                        reevaluate <-- labels that closed, evidence
                                        export -> a team's own database
+    maintain: files, logs and old versions of all tables; it changes no row
 
 A line of a stage's inputs is a table, its days and its columns. Days: `day` is the run's own, `past` those up to it,
 `newest` the one newest up to it, `around` also later ones where a rerun finds them published (late events), `ever` all
@@ -186,5 +187,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         serving_reports     ever   *
         readouts            ever   *
         reevaluations       ever   *"""),
+    _stage("maintain", "small files become one, and versions that nothing rests on are let go; no row changes",
+           writes="", reads=""),
 )}
 EXPORTED = tuple(STAGES["export"].reads)

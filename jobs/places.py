@@ -385,6 +385,11 @@ def parquet(path: Place | str, **options: Any) -> "pq.ParquetFile":
     return pq.ParquetFile(f"{found.bucket}/{found.key}", filesystem=arrow(), pre_buffer=True, **options)
 
 
+def read_anew() -> None:
+    """What was kept of objects is read again: one that is never put over was, without somebody who is forgotten."""
+    _kept_tail.cache_clear()
+
+
 @lru_cache(KEPT_OBJECTS)
 def _kept_tail(path: S3Path) -> tuple[bytes, int]:
     """A stage looks at the same file for its rows, its columns and what it holds."""

@@ -121,6 +121,12 @@ class LakeSettings(Settings):
         description="what became of each stage's last run, as node exporter's textfile collector reads it: a folder"
         " here, beside the Delta tables where those are",
     )
+    retain_days: int | None = Field(
+        30,
+        ge=1,
+        description="so long every version of a table can be read, and what was replaced stays on the disk; after that "
+        "only versions that a model which serves, may serve or is judged rests on; none: all of them, for ever",
+    )
     stale_hours: int | None = Field(
         None, ge=25, description="after its end a day must be published, else an alarm; none: of logs that have ended"
     )

@@ -54,6 +54,7 @@ class TimeoutSettings(Settings):
     experiment_minutes: int = Field(60, ge=1, description="of one try of `experiment`")
     reevaluate_minutes: int = Field(240, ge=1, description="of one try of `reevaluate`")
     export_minutes: int = Field(120, ge=1, description="of one try of `export`")
+    maintain_minutes: int = Field(120, ge=1, description="of one try of `maintain`")
 
     def of(self, stage: str) -> int:
         """Minutes of one try of a stage."""

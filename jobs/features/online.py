@@ -41,6 +41,8 @@ from models.rankers.features import ATTRIBUTE_PREFIX, COUNT_PREFIX, Encodings, p
 if TYPE_CHECKING:
     from feast import FeatureStore
 
+KEYS = 3
+"""How Feast writes the keys of entities."""
 SLOTS = ("tidegate_a", "tidegate_b")
 """Feast's projects: two feature days that share no row."""
 NEWEST = "newest"
@@ -115,8 +117,8 @@ def publish(
     backfill must not turn back the endpoint. Safe to repeat. Raises `NotReady` where Redis does not answer, `Refused`
     for rows that claim to be known earlier than promised.
     """
-    with _reachable(config):
-        stores = [_store(config, slot) for slot in SLOTS]
+    with reached(config):
+        stores = [store_of(config, slot) for slot in SLOTS]
         for store, slot in zip(stores, SLOTS, strict=True):
             _apply(store, config, slot)
         store, newest = _place(stores, day)
@@ -154,9 +156,9 @@ def _place(stores: "Sequence[FeatureStore]", day: date) -> "tuple[FeatureStore |
 
 def online_days(config: Config) -> set[date]:
     """The feature days that the endpoint can read; raises `NotReady` where Redis does not answer."""
-    with _reachable(config):
-        slots = [slot for slot in SLOTS if _registry(config, slot).is_file()]
-        held = [_publication(_store(config, slot)) for slot in slots]
+    with reached(config):
+        slots = [slot for slot in SLOTS if registry_of(config, slot).is_file()]
+        held = [_publication(store_of(config, slot)) for slot in slots]
     return {publication.day for publication in held if publication is not None}
 
 
@@ -228,11 +230,11 @@ class _Slot:
 
     def refresh(self) -> None:
         """Look at the marker, and hold what it names."""
-        if self._store is None and _registry(self._config, self._name).is_file():
-            self._store = _store(self._config, self._name, READ_SECONDS)
+        if self._store is None and registry_of(self._config, self._name).is_file():
+            self._store = store_of(self._config, self._name, READ_SECONDS)
         if self._store is None:
             return
-        with _reachable(self._config):
+        with reached(self._config):
             newest = _publication(self._store)
             if newest != (self.held and self.held[0]):
                 self.held = None if newest is None else (newest, _read_publication(self._store, newest))
@@ -242,7 +244,7 @@ class _Slot:
         held = self.held
         if self._store is None or held is None or held[0].day != day:
             return None
-        with _reachable(self._config):
+        with reached(self._config):
             (available, features), (_, said) = _read_user(self._store, user_id)
         if features.get("impressions") is None and said.get("attributes") is None:
             return None
@@ -271,11 +273,11 @@ def import_feast() -> None:
         typeguard.typechecked = guarded
 
 
-def _registry(config: Config, slot: str) -> Path:
+def registry_of(config: Config, slot: str) -> Path:
     return config.features.online_path / slot / "registry.db"
 
 
-def _store(config: Config, slot: str, seconds: float | None = None) -> "FeatureStore":
+def store_of(config: Config, slot: str, seconds: float | None = None) -> "FeatureStore":
     """Feast's store of a slot as configured; the registry is read once and kept.
 
     `seconds`: so long Redis is waited for, and not asked again but where a connection had ended meanwhile. By itself
@@ -284,7 +286,7 @@ def _store(config: Config, slot: str, seconds: float | None = None) -> "FeatureS
     import_feast()
     from feast import FeatureStore, RepoConfig
 
-    settings, registry = config.features, _registry(config, slot)
+    settings, registry = config.features, registry_of(config, slot)
     registry.parent.mkdir(parents=True, exist_ok=True)
     online: dict[str, Any] = {"type": "sqlite", "path": str(registry.with_name("online.db"))}
     if settings.online_store == "redis":
@@ -298,7 +300,7 @@ def _store(config: Config, slot: str, seconds: float | None = None) -> "FeatureS
             registry={"path": str(registry), "cache_ttl_seconds": 0},
             online_store=online,
             offline_store={"type": "duckdb"},
-            entity_key_serialization_version=3,
+            entity_key_serialization_version=KEYS,
         )
     )
     if seconds is not None and settings.online_store == "redis":
@@ -318,7 +320,7 @@ def _apply(store: "FeatureStore", config: Config, slot: str) -> None:
 
     from feature_repo import definitions
 
-    path = _registry(config, slot).with_name("online.db")
+    path = registry_of(config, slot).with_name("online.db")
     sqlite = config.features.online_store == "sqlite"
     try:
         applied = store.get_feature_service("freshness").tags.get("definitions")
@@ -416,7 +418,7 @@ def _read_publication(store: "FeatureStore", newest: Publication) -> Published:
 
 
 @contextmanager
-def _reachable(config: Config) -> Iterator[None]:
+def reached(config: Config) -> Iterator[None]:
     """Turns Redis's own errors into `NotReady`."""
     if config.features.online_store != "redis":
         yield

@@ -7,7 +7,9 @@ Source of the protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.m
 
 import json
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -23,8 +25,12 @@ FOLDER = "_delta_log"
 MAPPING = "delta.columnMapping.mode"
 Actions = list[dict[str, Any]]
 ENTRY = "{:020}.json"
+CHECKPOINT = re.compile(r"\d{20}\.checkpoint\..*")
 CLOSED = ("403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "NoSuchBucket")
 """What delta-rs says of a bucket that another try does not change."""
+GAPS = ("not the same as the specified end version", "Gap between checkpoint version")
+"""What delta-rs says of a version whose entries were cut off."""
+EXPIRED = "table {table} needs a log that reaches back to version {version}; `maintain` keeps lake.retain_days of it"
 File = tuple[str, dict[str, str]]
 """The absolute path of a part file, and the values of its partition columns."""
 
@@ -43,12 +49,39 @@ def opened(root: Place, table: str, version: int | None = None) -> deltalake.Del
         if hollow:
             raise Refused(f"table {table} needs a readable log; found nothing in {log}/{min(hollow)}")
     try:
-        return deltalake.DeltaTable(str(root / table), version=version, storage_options=options(root))
-    except TableNotFoundError:
-        return None
+        return _at(root, table, version)
+    except TableNotFoundError as error:
+        if version is None or opened(root, table) is None:
+            return None
+        raise Refused(f"{EXPIRED.format(table=table, version=version)}; found no entry of it in {log}") from error
     except (DeltaError, OSError) as error:
+        if any(words in str(error) for words in GAPS):
+            raise Refused(f"{EXPIRED.format(table=table, version=version)}; found: {one_line(error, 200)}") from error
         at = "" if version is None else f" at version {version}"
         raise blamed(f"table {table} needs a readable log{at} in {log}", error) from error
+
+
+def _at(root: Place, table: str, version: int | None) -> deltalake.DeltaTable:
+    def once() -> deltalake.DeltaTable:
+        return deltalake.DeltaTable(str(root / table), version=version, storage_options=options(root))
+
+    try:
+        return once()
+    except TableNotFoundError:
+        raise
+    except DeltaError:
+        # Between a look at the log and its reading, maintenance may have put another checkpoint for an older one.
+        return once()
+
+
+def checkpoint(root: Place, table: str, version: int | None = None) -> None:
+    """A version (the newest by default) can be read without the entries before it; raises as `opened` does."""
+    delta = opened(root, table, version)
+    try:
+        if delta is not None:
+            delta.create_checkpoint()
+    except (DeltaError, OSError) as error:
+        raise blamed(f"table {table} needs a log that takes checkpoints", error) from error
 
 
 def move_on(delta: deltalake.DeltaTable, table: str) -> None:
@@ -68,6 +101,23 @@ def newest(folder: S3Path, known: int) -> int:
     """The newest version of a table on S3, no older than one that is known, in one request."""
     names = (path.stem for path in (folder / FOLDER).after(ENTRY.format(known)) if path.suffix == ".json")
     return max((int(name) for name in names if name.isdigit()), default=known)
+
+
+def contents(folder: Place) -> dict[str, float]:
+    """What lies in the log of the table in `folder`, by name, and when it was written, seconds since 1970."""
+    log = folder / FOLDER
+    if isinstance(log, S3Path):
+        return {path.name: found.st_mtime for path, found in log.objects().items() if path.parent == log}
+    found = {}
+    for entry in os.scandir(log) if log.is_dir() else ():
+        with suppress(FileNotFoundError):  # another engine is cleaning the log up
+            found[entry.name] = entry.stat().st_mtime
+    return found
+
+
+def checkpoints(names: Iterable[str]) -> set[int]:
+    """Of the names in a log, the versions that can be read without any entry before them."""
+    return {int(name[:20]) for name in names if CHECKPOINT.match(name)}
 
 
 def _is_hollow(entry: "os.DirEntry[str]") -> bool:

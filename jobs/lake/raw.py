@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -179,9 +179,13 @@ def arrived(raw: Place, day: date, promised: Collection[str]) -> bool:
     return True
 
 
-def fingerprint(raw: Place, table: str, day: date) -> str:
-    """Sixteen hex digits over the names and contents of a day's files, none of which is held whole."""
-    return _digest((path, _sha256(path)) for path in files(raw, table, day))
+def fingerprint(raw: Place, table: str, day: date, instead: Mapping[Place, bytes] | None = None) -> str:
+    """Sixteen hex digits over the names and contents of a day's files, none of which is held whole.
+
+    `instead`: as it will be once some of them have these contents.
+    """
+    new = {path: hashlib.sha256(content).hexdigest() for path, content in (instead or {}).items()}
+    return _digest((path, new.get(path) or _sha256(path)) for path in files(raw, table, day))
 
 
 def read(raw: Place, table: str, day: date) -> RawDay:

@@ -52,13 +52,21 @@ def put(folder: S3Path, files: Mapping[str, pa.Table]) -> dict[str, str]:
         sink = pa.BufferOutputStream()
         # Writing statistics of lists and strings nobody filters on costs a third of the time.
         pq.write_table(files[file], sink, write_statistics=False)
-        content = sink.getvalue().to_pybytes()
-        key = f"_{hashlib.sha256(content).hexdigest()[:16]}/{file}"
-        (folder / key).write_bytes(content)
-        return file, key
+        return file, _stored(folder, file, sink.getvalue().to_pybytes())
 
     with ThreadPoolExecutor(WRITERS) as pool:
         return dict(pool.map(one, files))
+
+
+def stored(folder: S3Path, contents: Mapping[str, bytes]) -> dict[str, str]:
+    """As `put`, of files that are Parquet already."""
+    return {file: _stored(folder, file, content) for file, content in contents.items()}
+
+
+def _stored(folder: S3Path, file: str, content: bytes) -> str:
+    key = f"_{hashlib.sha256(content).hexdigest()[:16]}/{file}"
+    (folder / key).write_bytes(content)
+    return key
 
 
 def reveal(folder: S3Path, files: Named, instead_of: str = "") -> None:

@@ -10,6 +10,7 @@ import re
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, create_table_with_add_actions
 
 from jobs.errors import Misconfigured, NotReady, Refused, if_never, one_line
-from jobs.lake import log
+from jobs.lake import log, remembered
 from jobs.lake.parts import read_part
 from jobs.lake.tables import LAKE, Table, conform
 from jobs.places import Object, Place, S3Path, footer, place, write_parquet
@@ -140,11 +141,14 @@ class Lake:
         return found
 
     def named(self, table: str) -> set[Place]:
-        """Every part file that any version names: of the log's entries, and of the newest version without them."""
+        """Every part file that any version names which can still be read."""
         named = {place(path) for path, _ in self._files(table, None)}
+        for version in log.checkpoints(log.contents(self.root / table)):
+            named |= {place(path) for path, _ in self._files(table, version)}
         for entry in (self.root / table / log.FOLDER).glob("*.json"):
-            adds = (action["add"]["path"] for action in log.actions(entry, table) if "add" in action)
-            named |= {self.root / table / unquote(path) for path in adds}
+            with suppress(FileNotFoundError):  # cut off meanwhile: no version that is kept needs it
+                adds = (action["add"]["path"] for action in log.actions(entry, table) if "add" in action)
+                named |= {self.root / table / unquote(path) for path in adds}
         return named
 
     def read(
@@ -189,7 +193,7 @@ class Lake:
 
     def history(self, table: str) -> list[dict[str, Any]]:
         """Commits, newest first, with the lineage each recorded."""
-        return [log.info(actions) for actions in self._entries(table, self.version(table))]
+        return list(self._infos(table, self.version(table)))
 
     def lineage(self, table: str, partition: Partition, version: int | None = None) -> dict[str, Any] | None:
         """The lineage of the commit that last replaced a partition; None where it was never published.
@@ -197,8 +201,7 @@ class Lake:
         `version` is the newest commit that counts (the newest there is by default).
         """
         wanted = json.dumps(dict(partition), sort_keys=True)
-        for actions in self._entries(table, self.version(table) if version is None else version):
-            info = log.info(actions)
+        for info in self._infos(table, self.version(table) if version is None else version):
             if info.get("tidegate.partition") == wanted:
                 return {k.removeprefix("tidegate."): v for k, v in info.items() if k.startswith("tidegate.")}
         return None
@@ -209,8 +212,7 @@ class Lake:
         Days never published are not in it. `version` is the newest commit that counts (the newest there is by default).
         """
         wanted, found = set(days), dict[date, dict[str, Any]]()
-        for actions in self._entries(table, self.version(table) if version is None else version):
-            info = log.info(actions)
+        for info in self._infos(table, self.version(table) if version is None else version):
             partition = json.loads(info.get("tidegate.partition", "{}"))  # none: another engine tidied up
             day = date.fromisoformat(partition["day"]) if "day" in partition else None
             if day is not None and day in wanted - set(found):
@@ -391,6 +393,12 @@ class Lake:
         """As `log.entries`: those of S3 are read once."""
         return log.entries(NEVER if newest is None else newest, base, lambda version: self._entry(table, version))
 
+    def _infos(self, table: str, newest: int | None) -> Iterator[dict[str, Any]]:
+        """What each commit said of itself, newest first; of those that the log lacks, what is remembered of them."""
+        yield from map(log.info, self._entries(table, newest))
+        if newest is not None:
+            yield from remembered.until(self.root / table, newest)
+
     def _entry(self, table: str, version: int) -> log.Actions:
         path = self.root / table / log.FOLDER / log.ENTRY.format(version)
         if isinstance(path, Path):
@@ -425,9 +433,12 @@ def _version(delta: deltalake.DeltaTable | None) -> int:
 
 
 def _touches(actions: list[dict[str, Any]], partition: Partition) -> bool:
-    """Whether a log entry, whoever wrote it, adds files to a partition or takes some away."""
+    """Whether a log entry, whoever wrote it, adds rows to a partition or takes some away; its rows in other files are
+    the same rows.
+    """
     files = (action.get("add") or action.get("remove") or {} for action in actions)
-    return any(file.get("partitionValues") == dict(partition) for file in files)
+    changed = (file for file in files if file.get("dataChange", True))
+    return any(file.get("partitionValues") == dict(partition) for file in changed)
 
 
 def _spec(table: str) -> Table:

@@ -28,21 +28,22 @@ def vacuum(config: Config) -> dict[str, int]:
     }
 
 
-def vacuum_table(lake: Lake, table: str) -> int:
+def vacuum_table(lake: Lake, table: str, now: float | None = None) -> int:
     """Delete part files that no version names, of runs that have written nothing for a day; returns how many."""
-    folder = lake.root / table
-    return _vacuum_objects(lake, table, folder) if isinstance(folder, S3Path) else _vacuum_files(lake, table, folder)
+    folder, horizon = lake.root / table, _horizon(now)
+    if isinstance(folder, S3Path):
+        return _vacuum_objects(lake, table, folder, horizon)
+    return _vacuum_files(lake, table, folder, horizon)
 
 
-def _vacuum_objects(lake: Lake, table: str, folder: S3Path) -> int:
+def _vacuum_objects(lake: Lake, table: str, folder: S3Path, horizon: float) -> int:
     # First who is dead, then what is named: a run that commits in between keeps its objects.
-    dead = _dead(folder / "parts", _horizon())
+    dead = _dead(folder / "parts", horizon)
     named = lake.named(table) if dead else set()
     return _unlinked(path for path in dead if path not in named)
 
 
-def _vacuum_files(lake: Lake, table: str, folder: Path) -> int:
-    horizon = _horizon()
+def _vacuum_files(lake: Lake, table: str, folder: Path, horizon: float) -> int:
     # First who is dead, then what is named: a run that commits in between keeps its files.
     dead = [run for run in (folder / "parts").glob("*") if _untouched(run, horizon)]
     named = lake.named(table) if dead else set()
@@ -93,8 +94,8 @@ def _unlinked(paths: Iterable[S3Path]) -> int:
     return count
 
 
-def _horizon() -> float:
-    return time.time() - DEAD_AFTER_HOURS * 3600
+def _horizon(now: float | None = None) -> float:
+    return (time.time() if now is None else now) - DEAD_AFTER_HOURS * 3600
 
 
 def _untouched(folder: Path, horizon: float) -> bool:

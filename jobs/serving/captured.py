@@ -95,7 +95,7 @@ def lines(folder: Path) -> Iterator[str]:
     for path in sorted(folder.glob("*.jsonl"), key=lambda path: (len(path.name), path.name)):
         # A line may be cut off within a character.
         with path.open(encoding="utf-8", errors="replace") as file:
-            yield from file
+            yield from (line for line in file if not line.isspace())  # of somebody who was forgotten
 
 
 def placements(captured: Iterable[str]) -> Placements:

@@ -144,7 +144,8 @@ before = set(sys.modules)
 import dags.daily_data, dags.weekly_training, dags.daily_warm_start, dags.promotion, dags.daily_monitoring
 loaded = set(sys.modules)
 print(sorted(name for name in {HEAVY!r} if name in loaded))
-print(sorted(n for n in loaded - before if n.startswith('jobs.') and n.count('.') > 1 and 'orchestration' not in n))
+rooms = sorted(name for name in loaded - before if name.startswith('jobs.') and name.count('.') > 1)
+print([name for name in rooms if not name.startswith(('jobs.orchestration.', 'jobs.config.'))])
 """
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-2:] == ["[]", "[]"]

@@ -35,12 +35,14 @@ def test_a_day_on_which_nothing_closes_is_green_and_published(
     monkeypatch.setattr(operator, "python", lambda: str(interpreter))
     run = dags["daily_monitoring"].test(run_conf={"day": str(DAY)}, mark_success_pattern="experiment")
     assert {ti.task_id: str(ti.state) for ti in run.get_task_instances()} == dict.fromkeys(
-        ("monitor", "experiment", "reevaluate"), "success"
+        ("monitor", "experiment", "reevaluate", "maintain"), "success"
     )
     assert lake.days("reevaluations") == [DAY]
     report = run.get_task_instance("reevaluate").xcom_pull(task_ids="reevaluate")
     assert (report["rows"], report["reevaluated"]) == (0, {str(DAY): 0})
     assert (report["alarms"], report["alarmed"]) == (0, {str(DAY): []})
+    kept = run.get_task_instance("maintain").xcom_pull(task_ids="maintain")
+    assert (kept["tables"], kept["part_files"]) == ({}, 0)
     assert shown(run) == {"monitor": {"Report": PAGE}, "reevaluate": {"Report": ""}}
 
 

@@ -40,6 +40,7 @@ GOLDEN = {
         "monitor": f"python -m jobs monitor --day {DAY}",
         "experiment": f"python -m jobs experiment --day {DAY}",
         "reevaluate": f"python -m jobs reevaluate --day {DAY}",
+        "maintain": f"python -m jobs maintain --day {DAY}",
     },
 }
 READ = {"evidence_sha256": "e" * 64, "bundle_sha256": "b" * 64, "champion_sha256": "none"}

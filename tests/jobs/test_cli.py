@@ -80,7 +80,7 @@ def test_what_is_typed_wrong_is_said_in_one_sentence(
     assert not list(tmp_path.rglob("*.parquet")), "nothing is half-written"
 
 
-@pytest.mark.parametrize("stage", [s for s in STAGES if s not in ("ingest", "export")])
+@pytest.mark.parametrize("stage", [s for s in STAGES if s not in ("ingest", "export", "maintain")])
 def test_a_stage_whose_input_has_not_come_asks_to_be_retried(tmp_path: Path, stage: str) -> None:
     """75 means: not ready yet, try again later; and it must say which table or folder it waits for."""
     places = {"TIDEGATE__LAKE__ROOT": str(tmp_path / "lake"), "TIDEGATE__LAKE__RAW": str(tmp_path / "raw")}

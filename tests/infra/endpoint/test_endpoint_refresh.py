@@ -191,7 +191,7 @@ def test_a_redis_that_says_nothing_holds_nobody_for_long(tmp_path: Path, monkeyp
                 "TIDEGATE__FEATURES__REDIS_URL": address,
             }
         )
-        online._apply(online._store(settings, online.SLOTS[0]), settings, online.SLOTS[0])
+        online._apply(online.store_of(settings, online.SLOTS[0]), settings, online.SLOTS[0])
         reader = online.OnlineFeatures(settings)
         for listens in (False, True):
             if listens:

@@ -16,7 +16,7 @@ import pytest
 from jobs.asof.clock import available_at, instants
 from jobs.asof.core import latest, take
 from jobs.errors import NotReady
-from jobs.features import online
+from jobs.features import erased, online
 from jobs.features.online import OnlineFeatures
 from jobs.features.read import UNREAD
 from jobs.flow import FEATURES
@@ -317,6 +317,24 @@ def test_a_redis_that_does_not_answer_is_not_ready(lively: Any) -> None:
     assert lively.lake.days("user_features") == [lively.first]
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_a_user_who_is_forgotten_is_nobody_and_nowhere(lively: Any, kind: str, request: Any, tmp_path: Path) -> None:
+    """On both days, for an endpoint that is reading; no byte of SQLite's file or of its log has the id; others stay."""
+    url = request.getfixturevalue("redis_url") if kind == "redis" else ""
+    settings = going_online(lively, online_store=kind, online_path=tmp_path, **({"redis_url": url} if url else {}))
+    last = lively.first + timedelta(days=4)
+    lively.run(last, since=lively.first, settings=settings)
+    reader = OnlineFeatures(settings)
+    gone, others = "u01", [user for user in lively.rows("user_features", last) if user["user_id"] != "u01"]
+    assert reader.user(gone, last) is not None
+    assert erased.erase(settings, gone) > 0
+    assert reader.user(gone, last) is reader.user(gone, last - timedelta(days=1)) is None
+    assert all(reader.user(user["user_id"], last) is not None for user in others)
+    if kind == "sqlite":
+        assert not [path for path in tmp_path.rglob("*.db*") if gone.encode() in path.read_bytes()]
+    assert erased.erase(settings, gone) == 0
+
+
 # -- thousands of keys, and Feast's own join --------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
 def test_thousands_of_keys_are_the_same_offline_and_online(crowd: Any, kind: str, request: Any, tmp_path: Any) -> None:
@@ -381,7 +399,7 @@ def is_ours(lively: Any, settings: Any, table: str, keys: tuple[str, ...]) -> No
     numbered = asked.rename_columns([*keys, "event_timestamp"]).append_column("row", pa.array(range(len(asked))))
     features = [f"{table}:{name}" for name in ours.column_names]
     feasts = (
-        online._store(settings, online.SLOTS[0])
+        online.store_of(settings, online.SLOTS[0])
         .get_historical_features(numbered.to_pandas(), features)
         .to_arrow()
         .sort_by("row")
