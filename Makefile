@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOURCE ?= simulated
 DATA ?=
+LAKE ?=
 BY ?= $(shell id -un)
 WHY ?=
 BIN := .venv/bin
@@ -13,11 +14,11 @@ help: ## list the targets
 
 setup: .venv/.ready ## create .venv from requirements.lock and byte-compile it (a few minutes, once)
 
-demo: .venv/.ready ## run the whole chain through Airflow; SOURCE=<a file of jobs/sources>, DATA=<its folder>
-	@$(BIN)/python -m infra.stack demo --source $(SOURCE) $(if $(DATA),--data $(DATA))
+demo: .venv/.ready ## run the whole chain through Airflow; SOURCE=<a file of jobs/sources>, DATA=<its folder>, LAKE=s3
+	@$(BIN)/python -m infra.stack demo --source $(SOURCE) $(if $(DATA),--data $(DATA)) $(if $(LAKE),--lake $(LAKE))
 
 up: .venv/.ready ## start Airflow, MLflow, the endpoint and what watches them, and leave them running for a person
-	@$(BIN)/python -m infra.stack up --source $(SOURCE) $(if $(DATA),--data $(DATA))
+	@$(BIN)/python -m infra.stack up --source $(SOURCE) $(if $(DATA),--data $(DATA)) $(if $(LAKE),--lake $(LAKE))
 
 rollback: .venv/.ready ## the newest release leaves, what served before it answers; BY=<who>, WHY=<a note>
 	@$(BIN)/python -m $(if $(wildcard var/up/stack.json),infra.stack jobs,jobs) rollback --approved-by="$(BY)" --why="$(WHY)"

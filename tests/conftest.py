@@ -30,6 +30,7 @@ if not hasattr(_main, "__file__"):
 
 LONGEST = (
     "tests/exactly_once/test_kills.py",
+    "tests/exactly_once/test_kills_on_s3.py",
     "tests/jobs/deploy/",
     "tests/e2e/",
     "tests/models/rankers/",

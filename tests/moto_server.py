@@ -1,12 +1,13 @@
 """S3, CloudWatch and application autoscaling as moto serves them over HTTP, for unmodified boto3 clients."""
 
-import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import boto3
+
+from infra.stack.s3 import atomic_puts
 
 KEYS = {"region_name": "eu-central-1", "aws_access_key_id": "local", "aws_secret_access_key": "local"}
 
@@ -24,6 +25,19 @@ class Moto:
         """A bucket of that name is there; returns the variables by which everybody finds it."""
         self.s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": KEYS["region_name"]})
         return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": KEYS["region_name"]}
+
+    def objects(self, bucket: str) -> dict[str, bytes]:
+        """All that is in a bucket, by its key."""
+        return {key: found.value for key, found in _backend().get_bucket(bucket).keys.items()}
+
+    def restore(self, bucket: str, objects: dict[str, bytes]) -> None:
+        """A bucket has these objects and no others."""
+        there = self.objects(bucket)
+        for key in set(there) - set(objects):
+            _backend().delete_object(bucket, key)
+        for key, content in objects.items():
+            if there.get(key) != content:
+                _backend().put_object(bucket, key, content)
 
     def client(self, service: str) -> Any:
         return boto3.client(service, endpoint_url=self.url, **KEYS)
@@ -48,26 +62,20 @@ class Moto:
         self.cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="the test says so")
 
 
-def _one_at_a_time(put: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """S3 looks whether an object is there and puts it in one step; moto has threads and two steps."""
-    lock = threading.Lock()
+def _backend() -> Any:
+    """What moto's server of this process knows of S3."""
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
 
-    def locked(self: Any) -> Any:
-        with lock:
-            return put(self)
-
-    return locked
+    return s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
 
 
 @contextmanager
 def serving() -> Iterator[Moto]:
     """A server that knows nothing yet, on a free port of this machine."""
-    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
-    if not hasattr(S3Response.put_object, "locked"):
-        S3Response.put_object = _one_at_a_time(S3Response.put_object)
-        S3Response.put_object.locked = True
+    atomic_puts()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:

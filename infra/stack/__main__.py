@@ -17,10 +17,10 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from infra.stack import people, report
+from infra.stack import people, report, s3
 from infra.stack.airflow_api import answers
 from infra.stack.chain import Chain
-from infra.stack.components import Layout, environment
+from infra.stack.components import DISK, LAKES, S3, Layout, environment
 from infra.stack.demo import Days, history, new_day, overrides
 from infra.stack.memory import Peak
 from infra.stack.processes import Component, Stack, StackError
@@ -28,8 +28,9 @@ from infra.stack.standing import Standing, logs, session
 from infra.stack.status import services, table
 from infra.stack.watching import missing
 from jobs import tracking
-from jobs.config import ROOT
+from jobs.config import ROOT, Config
 from jobs.errors import EXIT_OK, UsageError, run_as_command
+from jobs.places import S3Path
 
 VAR = ROOT / "var"
 DEMO = "demo"
@@ -44,18 +45,20 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def demo(name: str, source: str, data: Path | None) -> int:
+def demo(name: str, source: str, data: Path | None, lake: str) -> int:
     """The whole chain from nothing, then everything it started is stopped; returns the exit code."""
     began = time.monotonic()
+    if lake == S3:
+        s3.refuse_missing()
     stack = Stack.claim(VAR / name)
     with _Interruptible(), Peak(stack.tree) as peak:
         try:
             _clear(stack.folder)
-            layout = Layout.at(stack.folder)
+            layout = _placed(stack.folder, lake)
             extra, days = overrides(source, data, layout.settings())
             extra |= people.approvers({**layout.settings(), **extra}, os.environ, DEMO)
             standing = Standing(stack, layout, extra, days, _say)
-            _say(f"demo: {source} logs {days.first}..{days.last}")
+            _say(f"demo: {source} logs {days.first}..{days.last}; the lake is {standing.settings.lake.root}")
             standing.start(watched=False)
             _say(f"ready after {time.monotonic() - began:.0f} s: Airflow {layout.airflow}, MLflow {layout.mlflow}")
             chain = standing.chain(standing.answering())
@@ -69,7 +72,7 @@ def demo(name: str, source: str, data: Path | None) -> int:
                     "first_day": days.first.isoformat(),
                     "last_day": days.last.isoformat(),
                     "urls": layout.urls(),
-                    "paths": _paths(stack.folder),
+                    "paths": _paths(stack.folder, standing.settings),
                     "peak_memory_mib": round(peak.mib, 1),
                     "seconds": round(time.monotonic() - began, 1),
                 },
@@ -79,23 +82,27 @@ def demo(name: str, source: str, data: Path | None) -> int:
     (stack.folder / "summary.json").write_text(json.dumps(found, indent=1, default=str) + "\n")
     report.show(found, Console(highlight=False, width=max(TABLE_WIDTH, Console().width)))
     again = f"python -m infra.stack up --name {name} --source {source}" + (f" --data {data}" if data else "")
+    again += f" --lake {lake}" if lake != DISK else ""
     _say(f"everything is stopped; to open these addresses again: {again}")
     return 0
 
 
-def up(name: str, source: str, data: Path | None) -> int:
+def up(name: str, source: str, data: Path | None, lake: str) -> int:
     """Start everything and leave it running; a fresh folder is filled in the background up to the approval."""
+    if lake == S3:
+        s3.refuse_missing()
     stack = Stack.claim(VAR / name)
     try:
         with _Interruptible():
-            layout = Layout.at(stack.folder)
+            _refuse_another(stack.folder, lake)
+            layout = _placed(stack.folder, lake)
             extra, days = overrides(source, data, layout.settings())
             extra |= people.approvers({**layout.settings(), **extra}, os.environ, people.APPROVER)
             standing = Standing(stack, layout, extra, days, _say)
             standing.start(watched=True)
             stack.facts.update(settings=extra, days=[days.first.isoformat(), days.last.isoformat()])
             airflow = standing.airflow
-            fresh = airflow is not None and not (stack.folder / "lake" / "promotions").exists()
+            fresh = airflow is not None and not (standing.settings.lake.root / "promotions").exists()
             if fresh:
                 pilot = [sys.executable, "-m", "infra.stack", "pilot", "--name", name]
                 stack.start(Component("pilot", pilot, standing.environ, lambda: True))
@@ -193,9 +200,32 @@ def _watching(urls: Mapping[str, str]) -> str:
     return f"watched   {urls['exporter']}/metrics   ({missing()}: nobody reads it, nothing alarms)"
 
 
-def _paths(folder: Path) -> dict[str, str]:
+def _placed(folder: Path, lake: str) -> Layout:
+    """The layout of a stack; this process finds its lake too."""
+    layout = Layout.at(folder, lake)
+    os.environ.update(layout.variables())
+    return layout
+
+
+def _refuse_another(folder: Path, lake: str) -> None:
+    """A stack's ledger and its MLflow belong to the lake that it began with."""
+    found = next((kind for kind, name in ((DISK, "lake"), (S3, s3.NAME)) if (folder / name).exists()), lake)
+    if found != lake:
+        raise StackError(f"the stack in {folder} needs the lake it began with, --lake {found}; found --lake {lake}")
+
+
+def _paths(folder: Path, settings: Config) -> dict[str, str]:
+    """Where to look when all is stopped."""
     parts = {"summary": "summary.json", "task logs": "airflow/logs", "service logs": "logs"}
-    return {name: str(folder / part) for name, part in {**parts, "lake": "lake", "bundles": "bundles"}.items()}
+    found = {name: str(folder / part) for name, part in parts.items()}
+    for name, where in (("lake", settings.lake.root), ("bundles", settings.bundles)):
+        objects = (
+            f", its objects in {s3.file_of(folder / s3.NAME, where.bucket, where.key)}"
+            if isinstance(where, S3Path)
+            else ""
+        )
+        found[name] = f"{where}{objects}"
+    return found
 
 
 def _clear(folder: Path) -> None:
@@ -229,6 +259,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("action", choices=["demo", "up", "down", "status", *MODULES, "pilot"])
     parser.add_argument("--source", default="simulated", help="a file of jobs/sources, by its name")
     parser.add_argument("--data", type=Path, help="folder of a real log's files")
+    parser.add_argument("--lake", choices=LAKES, default=DISK, help="in folders, or on an S3 of the stack's own (moto)")
     parser.add_argument("--name", help="folder under var/ (demo: demo, up: up, down, status: all)")
     options, rest = parser.parse_known_args(argv)
     if rest and options.action not in MODULES:
@@ -251,9 +282,9 @@ def _done(options: argparse.Namespace) -> int:
     if options.data is not None and not options.data.is_dir():
         raise UsageError(f"--data must be a folder; found {options.data}")
     if options.action == "demo":
-        return demo(options.name or "demo", options.source, options.data)
+        return demo(options.name or "demo", options.source, options.data, options.lake)
     if options.action == "up":
-        return up(options.name or "up", options.source, options.data)
+        return up(options.name or "up", options.source, options.data, options.lake)
     if options.action in MODULES:
         return within(options.name or "up", options.action, options.rest)
     if options.action == "pilot":

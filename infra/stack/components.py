@@ -1,4 +1,4 @@
-"""What a stack consists of: addresses, settings for its children, and the commands of its six components.
+"""What a stack consists of: addresses, settings for its children, and the commands of its components.
 
 What a team's environment says of Airflow (`AIRFLOW__*`: auth manager, database, executor) is never overwritten.
 """
@@ -11,14 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.stack import airflow_api, people, watching
+from infra.stack import airflow_api, people, s3, watching
 from infra.stack.processes import Component, are_free, free_ports
 from jobs import config
 from jobs.config import ROOT
 
 PORT = "AIRFLOW__API__PORT"
-PORTS = 5
-"""Of Airflow, MLflow, the endpoint and the two that watch."""
+LAKES = DISK, S3 = "disk", "s3"
+"""Where a lake may be."""
+PORTS = 6
+"""Of Airflow, MLflow, the endpoint, the two that watch, and S3."""
+REGION = "eu-central-1"
 MIGRATE_TIMEOUT_S = 600.0
 START_TIMEOUT_S = 600.0
 """Of what lives: that something has died is told at once. On a machine that others load, imports alone take minutes."""
@@ -35,33 +38,44 @@ class Layout:
     endpoint: str
     exporter: str = ""
     prometheus: str = ""
+    s3: str = ""
+    """Without one the lake is in folders."""
 
     @classmethod
-    def at(cls, folder: Path) -> "Layout":
+    def at(cls, folder: Path, lake: str = DISK) -> "Layout":
         """A layout on free ports; where still free, ports of an earlier stack here are kept, and Airflow's if set."""
         remembered = folder / "ports.json"
         earlier = json.loads(remembered.read_text()) if remembered.is_file() else []
         ports = earlier if len(earlier) == PORTS and are_free(earlier) else free_ports(PORTS)
         remembered.write_text(json.dumps(ports) + "\n")
-        airflow, *others = (f"http://127.0.0.1:{port}" for port in (os.environ.get(PORT, ports[0]), *ports[1:]))
-        return cls(folder, airflow, *others)
+        urls = [f"http://127.0.0.1:{port}" for port in (os.environ.get(PORT, ports[0]), *ports[1:])]
+        return cls(folder, *urls[: None if lake == S3 else -1])
 
     def settings(self) -> dict[str, str]:
         """The settings of `jobs.config` that place everything a stage writes in this stack's folder."""
+        root = f"s3://{s3.BUCKET}" if self.s3 else str(self.folder)
         return {
-            "lake.root": str(self.folder / "lake"),
-            "lake.raw": str(self.folder / "raw"),
-            "bundles": str(self.folder / "bundles"),
+            "lake.root": f"{root}/lake",
+            "lake.raw": f"{root}/raw",
+            "lake.results": f"{root}/validations",
+            "lake.runs": str(self.folder / "runs"),
+            "bundles": f"{root}/bundles",
             "features.online_path": str(self.folder / "online"),
             "tracking.uri": self.mlflow,
             "tracking.artifacts": str(self.folder / "mlflow" / "artifacts"),
             "endpoint.url": self.endpoint,
             "endpoint.state": str(self.folder / "endpoint"),
+            **({"endpoint.aws.bucket": s3.BUCKET, "endpoint.aws.s3_url": self.s3} if self.s3 else {}),
         }
 
+    def variables(self) -> dict[str, str]:
+        """By which every client of S3 finds this stack's."""
+        return {"AWS_ENDPOINT_URL_S3": self.s3, "AWS_REGION": REGION} if self.s3 else {}
+
     def urls(self) -> dict[str, str]:
-        """What a person can open."""
-        return {"airflow": self.airflow, "mlflow": self.mlflow, "endpoint": self.endpoint}
+        """What a person can open, and S3 where the lake is on it."""
+        urls = {"airflow": self.airflow, "mlflow": self.mlflow, "endpoint": self.endpoint}
+        return {**urls, s3.NAME: self.s3} if self.s3 else urls
 
     def watched(self) -> dict[str, str]:
         """What a person can open of a stack that stays: the exporter too, and Prometheus where one can be started."""
@@ -103,6 +117,7 @@ def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:
     }
     return {
         **settings,
+        **layout.variables(),
         **unsaid({f"AIRFLOW__{key}": value for key, value in airflow.items()}, settings),
         "AIRFLOW_HOME": str(home),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
@@ -122,6 +137,15 @@ def unsaid(ours: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str
 def migration(environ: dict[str, str]) -> Component:
     """Airflow's database, created or brought up to date; ends by itself."""
     return Component("airflow-db", [sys.executable, "-m", "airflow", "db", "migrate"], environ, lambda: True)
+
+
+def storage(layout: Layout, environ: dict[str, str]) -> list[Component]:
+    """What must be there before any other service: S3 where the lake is on it."""
+    if not layout.s3:
+        return []
+    words = [str(layout.folder / s3.NAME), layout.s3.rsplit(":", 1)[1], s3.BUCKET]
+    serve = [sys.executable, "-m", "infra.stack.s3", *words]
+    return [Component(s3.NAME, serve, environ, lambda: airflow_api.answers(layout.s3))]
 
 
 def components(layout: Layout, environ: dict[str, str]) -> list[Component]:

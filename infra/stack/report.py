@@ -4,14 +4,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from infra.endpoint.models import source_of
 from infra.stack.chain import Finished
-from jobs.config import Config
+from jobs.config import Config, EndpointSettings
 from jobs.deployments import ledger
 from jobs.lake.store import Lake
 
@@ -84,18 +84,20 @@ def endpoint(settings: Config) -> dict[str, Any]:
     return {
         "name": found["EndpointName"],
         "status": found["EndpointStatus"],
-        "variants": [_variant(name, model["PrimaryContainer"]) for name, model in variants],
+        "variants": [_variant(name, model["PrimaryContainer"], settings.endpoint) for name, model in variants],
     }
 
 
-def _variant(name: str, container: Mapping[str, Any]) -> dict[str, str]:
+def _variant(name: str, container: Mapping[str, Any], settings: EndpointSettings) -> dict[str, str]:
     """The sha256 is computed anew from the manifest that lies where the endpoint loads from."""
-    manifest = Path(container["ModelDataUrl"].removeprefix("file://")) / "manifest.json"
-    content = manifest.read_bytes() if manifest.is_file() else b""
+    url = container["ModelDataUrl"]
+    with source_of(settings).folder(url) as folder:
+        manifest = folder / "manifest.json"
+        content = manifest.read_bytes() if manifest.is_file() else b""
     return {
         "variant": name,
         "candidate_id": str(json.loads(content)["candidate_id"]) if content else "",
-        "bundle": str(manifest.parent),
+        "bundle": url.removeprefix("file://"),
         "bundle_sha256": hashlib.sha256(content).hexdigest() if content else "",
     }
 

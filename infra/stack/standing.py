@@ -15,6 +15,7 @@ from infra.stack.components import (
     components,
     environment,
     migration,
+    storage,
 )
 from infra.stack.demo import Days
 from infra.stack.processes import Stack, StackError
@@ -55,10 +56,15 @@ class Standing:
         airflow = [c for c in services if c.name.startswith("airflow")]
         others = [c for c in services if c not in airflow]
         self.stack.facts = {"urls": urls}
-        self.say(f"starting {', '.join(c.name for c in others)}, and Airflow's database")
+        first = storage(self.layout, self.environ)
+        self.say(f"starting {', '.join(c.name for c in (*first, *others))}, and Airflow's database")
         supervisor = Supervisor(self.layout.folder, self.stack.mark)
-        watchful = supervisor.component(others, airflow, self.environ)
+        watchful = supervisor.component(first or others, [*(others if first else ()), *airflow], self.environ)
         self.stack.start(watchful)
+        if first:
+            self.stack.wait_healthy([watchful, *first], START_TIMEOUT_S)
+            done("s3 is ready")
+            supervisor.begin(others)
         self.stack.run(migration(self.environ), MIGRATE_TIMEOUT_S)
         done("Airflow's database is there; starting Airflow")
         self.stack.wait_healthy([watchful], START_TIMEOUT_S)

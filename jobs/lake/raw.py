@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -63,12 +63,16 @@ def files(raw: Place, table: str, day: date) -> list[Place]:
     return found
 
 
-def refuse_missing(raw: Place, day: date, promised: Collection[str]) -> None:
-    """Raises as `files` does, and `NotReady` for a table that is promised of every day and has no file of this one."""
+def refuse_missing(raw: Place, day: date, promised: Collection[str]) -> dict[str, list[Place]]:
+    """The files of each table of a day; raises as `files` does, and `NotReady` for a table that is promised of every
+    day and has no file of this one.
+    """
+    found = {}
     for table in RAW:
-        found = files(raw, table, day)
-        if table in promised and not (found and _files(raw, table, day)):
+        found[table] = files(raw, table, day)
+        if table in promised and not (found[table] and _files(raw, table, day)):
             raise NotReady(f"{_nothing(raw, table, day)}; {how_to_do_without([table])}")
+    return found
 
 
 def how_to_do_without(tables: Collection[str]) -> str:
@@ -184,13 +188,22 @@ def fingerprint(raw: Place, table: str, day: date, instead: Mapping[Place, bytes
 
     `instead`: as it will be once some of them have these contents.
     """
+    return fingerprint_of(files(raw, table, day), instead)
+
+
+def fingerprint_of(paths: Iterable[Place], instead: Mapping[Place, bytes] | None = None) -> str:
+    """`fingerprint` of what `files` found."""
     new = {path: hashlib.sha256(content).hexdigest() for path, content in (instead or {}).items()}
-    return _digest((path, new.get(path) or _sha256(path)) for path in files(raw, table, day))
+    return _digest((path, new.get(path) or _sha256(path)) for path in paths)
 
 
 def read(raw: Place, table: str, day: date) -> RawDay:
     """A day of a table; raises `Refused` naming a file that is not Parquet, and as `files` does."""
-    paths = files(raw, table, day)
+    return read_files(files(raw, table, day))
+
+
+def read_files(paths: Sequence[Place]) -> RawDay:
+    """`read` of what `files` found."""
     with ThreadPoolExecutor(READERS) as pool:
         contents = list(pool.map(_bytes, paths))
         tables = list(pool.map(_parse, paths, contents))
@@ -246,10 +259,10 @@ def groups(path: Place, column: str) -> Iterator[pa.ChunkedArray]:
             yield file.read_row_group(group, columns=[column]).column(column)
 
 
-def rows(raw: Place, table: str, day: date) -> int:
-    """How many rows the files of a day say they hold; one that is unreadable counts as none and is refused later."""
+def rows(paths: Iterable[Place]) -> int:
+    """How many rows files say they hold; one that is unreadable counts as none and is refused later."""
     total = 0
-    for path in files(raw, table, day):
+    for path in paths:
         with suppress(pa.ArrowException, OSError):
             total += rows_of(path)
     return total

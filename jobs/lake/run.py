@@ -78,6 +78,7 @@ class Run:
         # The versions this run starts from: a partition somebody else replaces meanwhile is theirs.
         found = {table: self._lake.version(table) for table in self.stage.writes if table != "raw"}
         self.outputs = {table: NEVER if version is None else version for table, version in found.items()}
+        self._first = dict(self.outputs)  # one look serves reading too
 
     @property
     def days(self) -> list[date]:
@@ -145,8 +146,7 @@ class Run:
 
     def lineages(self, table: str, days: Iterable[date]) -> dict[date, dict[str, Any]]:
         """`Lake.lineages` at the version this run first saw, remembered as lineage."""
-        version = self._seen(table)
-        return {} if version is None else self._lake.lineages(table, days, version)
+        return self._lake.lineages(table, days, self._seen(table))
 
     def newest(self, table: str, columns: list[str] | None = None, day: date | None = None) -> pa.Table:
         """A snapshot table as of `day` (the run's by default): its newest published day at or before it.
@@ -165,8 +165,7 @@ class Run:
 
     def lineage(self, table: str, partition: Partition) -> dict[str, Any] | None:
         """`Lake.lineage` of the commits up to the version this run first saw."""
-        version = self._seen(table)
-        return None if version is None else self._lake.lineage(table, partition, version)
+        return self._lake.lineage(table, partition, self._seen(table))
 
     def _reads(self, table: str) -> Read:
         found = self.stage.read_of(table)
@@ -174,14 +173,17 @@ class Run:
             raise PermissionError(f"jobs.flow does not let {self.stage.name} read {table}")
         return found
 
-    def _seen(self, table: str) -> int | None:
+    def _seen(self, table: str) -> int:
+        """The version at which this run sees a table: `NEVER` where it was not there yet, and that is no lineage."""
         self._reads(table)
-        if table not in self.inputs:
+        if table in self.inputs:
+            return self.inputs[table]
+        if table not in self._first:
             version = self._lake.version(table)
-            if version is None:
-                return None
-            self.inputs[table] = version
-        return self.inputs[table]
+            self._first[table] = NEVER if version is None else version
+        if self._first[table] != NEVER:
+            self.inputs[table] = self._first[table]
+        return self._first[table]
 
     # -- writing ----------------------------------------------------------------------------------
     def publish(
@@ -205,6 +207,7 @@ class Run:
             notes=notes or {},
         )
         rows = self._lake.publish(table, partition, data, lineage, base_version=self.outputs[table])
+        self._first.pop(table, None)  # whoever reads the table only now sees what was published
         self.rows += rows
         return rows
 

@@ -25,6 +25,7 @@ from deltalake.transaction import AddAction, CommitProperties, PostCommitHookPro
 
 from jobs.errors import Misconfigured, NotReady, Refused, if_never, one_line
 from jobs.lake import log, remembered
+from jobs.lake.mirror import Mirror, NotCopied
 from jobs.lake.parts import read_part
 from jobs.lake.tables import LAKE, Table, conform
 from jobs.places import Object, Place, S3Path, footer, place, write_parquet
@@ -36,13 +37,14 @@ MISREAD = re.compile(r"\\|%[0-9A-Fa-f]{2}|[\x00-\x1f\x7f]")
 NEVER = -1
 """The version of a table that does not exist yet."""
 CHECKPOINTS = {"delta.checkpointInterval": "10"}
-"""Of tables on S3: to open one asks for each entry since the last checkpoint, twice; a disk reads a hundred at once."""
+"""Of tables on S3: to open one asks for each entry since the last checkpoint; a disk reads a hundred at once."""
 ENTRIES = 4096
 """So many of a log's entries are kept in memory."""
 SNAPSHOTS = 64
 """So many versions of tables are kept open, those asked for last."""
 # delta-rs would delete log entries older than 30 days with every hundredth commit: lineage and old versions stay.
 KEEP_LOG = PostCommitHookProperties(cleanup_expired_logs=False)
+NO_MORE = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 Partition = Mapping[str, str]
 """Partition column to value, days as `YYYY-MM-DD`: `{"day": "2026-01-08", "mode": "full"}`."""
@@ -84,7 +86,9 @@ class Lake:
     def __init__(self, root: Place | str) -> None:
         self.root = place(root)
         self._opened: OrderedDict[tuple[str, int], deltalake.DeltaTable] = OrderedDict()
-        self._fronts: dict[str, deltalake.DeltaTable] = {}
+        self._mirrors: dict[str, Mirror] = {}
+        self._fronts: dict[str, deltalake.DeltaTable | None] = {}
+        """Of the tables on S3 whose log cannot be mirrored."""
         self._read: dict[tuple[str, int], log.Actions] = {}
         if isinstance(self.root, S3Path):
             return
@@ -291,7 +295,8 @@ class Lake:
         # Left to itself, delta-rs repeats a commit on top of a faster one: two first publications of a partition
         # would then both stay, every row twice. Here each repeat looks at what came in between.
         properties = CommitProperties(custom_metadata=lineage.properties(partition, rows), max_commit_retries=0)
-        delta = self._open(spec.name, None)
+        # On S3 to ask what is newest is a request: a stage, which says what it began with, hears it from its commit.
+        delta = self._open(spec.name, None) if base_version is None else self._known(spec.name)
         base = _version(delta) if base_version is None else base_version
         for _ in range(COMMIT_TRIES):
             tried = _version(delta)
@@ -338,39 +343,46 @@ class Lake:
         """One commit on top of exactly the version `delta` holds; raises delta-rs's error if somebody was faster."""
         fields = [*spec.schema, *(pa.field(k, pa.string(), nullable=False) for k in spec.partition)]
         schema = deltalake.Schema.from_arrow(pa.schema(fields))
+        mirror = self._mirror(spec.name)
+        hooks = KEEP_LOG if mirror is None else NO_MORE
         if delta is None:
             create_table_with_add_actions(
-                str(self.root / spec.name),
+                str(self.root / spec.name if mirror is None else mirror.where),
                 schema,
                 actions,
                 mode="error",
                 partition_by=list(spec.partition),
                 configuration=None if isinstance(self.root, Path) else CHECKPOINTS,
-                storage_options=log.options(self.root),
+                storage_options=log.options(self.root) if mirror is None else None,
                 commit_properties=properties,
-                post_commithook_properties=KEEP_LOG,
+                post_commithook_properties=hooks,
             )
-            return
-        filters = [(key, "=", partition[key]) for key in spec.partition]
-        delta.create_write_transaction(
-            actions,
-            "overwrite",
-            schema,
-            list(spec.partition),
-            filters,
-            commit_properties=properties,
-            post_commithook_properties=KEEP_LOG,
-        )
+        else:
+            delta.create_write_transaction(
+                actions,
+                "overwrite",
+                schema,
+                list(spec.partition),
+                [(key, "=", partition[key]) for key in spec.partition],
+                commit_properties=properties,
+                post_commithook_properties=hooks,
+            )
+        if mirror is not None:
+            mirror.put(_version(delta) + 1)
 
     def _open(self, table: str, version: int | None) -> deltalake.DeltaTable | None:
-        """The newest version is looked for each time, one that is named is kept open."""
+        """The newest version is looked for each time, one that is named is kept open; of `NEVER` there is none."""
         name = _spec(table).name
+        if version == NEVER:
+            return None
         if version is None:
             return self._front(name) if isinstance(self.root, S3Path) else log.opened(self.root, name)
-        front = self._fronts.get(name)
+        mirror = self._mirror(name)
+        front = self._fronts.get(name) if mirror is None else mirror.seen
         if front is not None and front.version() == version:
             return front
-        delta = self._opened.get((name, version)) or log.opened(self.root, name, version)
+        delta = self._opened.get((name, version)) or (mirror and mirror.at(version))
+        delta = delta or log.opened(self.root, name, version)
         if delta is not None:
             self._opened[name, version] = delta
             self._opened.move_to_end((name, version))
@@ -378,16 +390,34 @@ class Lake:
                 self._opened.popitem(last=False)
         return delta
 
+    def _mirror(self, table: str) -> Mirror | None:
+        """Of a table on S3, where its log can be mirrored."""
+        folder = self.root / table
+        if table in self._fronts or not isinstance(folder, S3Path):
+            return None
+        if table not in self._mirrors:
+            self._mirrors[table] = Mirror(folder)
+        return self._mirrors[table]
+
     def _front(self, table: str) -> deltalake.DeltaTable | None:
         """A table on S3 as it is now: opened once, then moved on by what came since. The same object each time."""
+        mirror = self._mirror(table)
+        if mirror is not None:
+            try:
+                return mirror.now()
+            except NotCopied:
+                del self._mirrors[table]
         folder, front = self.root / table, self._fronts.get(table)
         if front is None:
-            front = log.opened(self.root, table)
-            if front is not None:
-                self._fronts[table] = front
+            front = self._fronts[table] = log.opened(self.root, table)
         elif isinstance(folder, S3Path) and log.newest(folder, int(front.version())) > front.version():
             log.move_on(front, table)
         return front
+
+    def _known(self, table: str) -> deltalake.DeltaTable | None:
+        """A table on S3 as it was last seen, with this lake's own commits; elsewhere as it is now."""
+        mirror = self._mirror(table)
+        return mirror.seen if mirror is not None and mirror.seen is not None else self._open(table, None)
 
     def _entries(self, table: str, newest: int | None, base: int = NEVER) -> Iterator[log.Actions]:
         """As `log.entries`: those of S3 are read once."""
@@ -400,13 +430,14 @@ class Lake:
             yield from remembered.until(self.root / table, newest)
 
     def _entry(self, table: str, version: int) -> log.Actions:
-        path = self.root / table / log.FOLDER / log.ENTRY.format(version)
-        if isinstance(path, Path):
-            return log.actions(path, table)
+        if isinstance(self.root, Path):
+            return log.actions(self.root / table / log.FOLDER / log.ENTRY.format(version), table)
         if (table, version) not in self._read:
             if len(self._read) >= ENTRIES:
                 self._read.clear()
-            self._read[table, version] = log.actions(path, table)
+            mirror = self._mirror(table)
+            there = self.root / table / log.FOLDER / log.ENTRY.format(version)
+            self._read[table, version] = log.actions(mirror.entry(version) if mirror else there, table)
         return self._read[table, version]
 
     def _files(self, table: str, version: int | None) -> list[log.File]:

@@ -123,7 +123,7 @@ class Topics(History):
     def _refuse_unfit(self, day: date) -> None:
         for name, reasons in Quarantine(self._raw).counts(day).items():
             unfit = _total(reasons, NOT_OF_THE_DAY)
-            rows = raw.rows(self._raw, name, day)
+            rows = raw.rows(raw.files(self._raw, name, day))
             if unfit > self._most_aside * (unfit + rows):
                 raise Refused(
                     f"{day} needs at most {self._most_aside:.0%} of the records of {name} to fit no row "

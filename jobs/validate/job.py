@@ -13,16 +13,16 @@ the raw files of the day are not those its commits name.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from jobs import memory
 from jobs.lake import raw
 from jobs.lake.run import Run
 from jobs.lake.tables import RAW
-from jobs.places import footer, place
+from jobs.places import Place, footer, place
 from jobs.validate import results
 from jobs.validate.batch import Before, Elsewhere, Keys, Past, Report, Rules, Verdict, verdicts
 from jobs.validate.columns import listed
@@ -32,6 +32,8 @@ ROWS_PER_BUCKET = 500_000
 """So many rows of one table are judged in one call: a few hundred MB in one Python worker, however large the day."""
 BYTES_A_ROW = 1_200
 """Of memory that one process takes for a row of a day, of any table."""
+Files: TypeAlias = Mapping[date, Mapping[str, list[Place]]]
+"""Of each day and raw table."""
 PUBLISHED = tuple(sorted(RAW, key=lambda table: table == "impressions"))
 """The order in which a day's tables are committed."""
 
@@ -39,9 +41,10 @@ PUBLISHED = tuple(sorted(RAW, key=lambda table: table == "impressions"))
 def run(run: Run) -> dict[str, Any]:
     """Publish the validated tables of `run.days`, and again those of earlier days that changed; returns counts."""
     lake = run.config.lake.raw
-    for day in run.days:
-        raw.refuse_missing(lake, day, run.config.source.daily)  # a day that has not come is said before any work
+    # A day that has not come is said before any work; one that has is judged as it was first seen.
+    files = {day: raw.refuse_missing(lake, day, run.config.source.daily) for day in run.days}
     again = _changed(run)
+    files |= {day: {table: raw.files(lake, table, day) for table in RAW} for day in again}
     days = [*again, *run.days]
     rules = Rules(Suites(tuple(RAW)), run.config.validation.max_quarantine_share, run.config.attribution.click_days)
     has_aside = {(p["day"], p["table"]) for p in run.partitions("quarantine")}
@@ -50,13 +53,13 @@ def run(run: Run) -> dict[str, Any]:
     run.say(f"{days[0]}..{days[-1]}: days through the suites: {len(days)}")
 
     def read(table: str, day: date) -> raw.RawDay:
-        return raw.read(lake, table, day)
-
-    def report(table: str, day: date, findings: Sequence[Finding]) -> None:
-        results.write(run.config.lake.results, table, day, findings, run.run_id)
+        return raw.read_files(files[day][table])
 
     with ExitStack() as session:
-        for day, tables in verdicts(rules, days, read, _past(run), report, _elsewhere(run, rules, session)):
+        report = session.enter_context(_Told(run))
+        elsewhere = _elsewhere(run, rules, files, session)
+        for day, tables in verdicts(rules, days, read, _past(run), report, elsewhere):
+            report.write()
             for table in PUBLISHED:
                 verdict = tables[table]
                 _publish(run, table, day, verdict, (day.isoformat(), table) in has_aside)
@@ -71,13 +74,35 @@ def run(run: Run) -> dict[str, Any]:
     }
 
 
-def _elsewhere(run: Run, rules: Rules, stack: ExitStack) -> Elsewhere:
+class _Told:
+    """What the suites found last of a table and day, written once: when the day is judged, or refused."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._findings: dict[tuple[str, date], Sequence[Finding]] = {}
+
+    def __call__(self, table: str, day: date, findings: Sequence[Finding]) -> None:
+        self._findings[table, day] = findings
+
+    def write(self) -> None:
+        """Put what was told since the last time."""
+        for (table, day), findings in self._findings.items():
+            results.write(self._run.config.lake.results, table, day, findings, self._run.run_id)
+        self._findings.clear()
+
+    def __enter__(self) -> "_Told":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.write()
+
+
+def _elsewhere(run: Run, rules: Rules, files: Files, stack: ExitStack) -> Elsewhere:
     """Takes days of too many rows for one process to Spark, all in one session that `stack` closes."""
-    lake = run.config.lake.raw
     opened: list[Any] = []
 
     def judge(day: date, before: Before, report: Report) -> dict[str, Verdict] | None:
-        rows = {table: raw.rows(lake, table, day) for table in RAW}
+        rows = {table: raw.rows(paths) for table, paths in files[day].items()}
         if not run.config.spark.distributes(sum(rows.values()), BYTES_A_ROW, memory.at_hand()):
             return None
         from jobs.spark import session
@@ -86,12 +111,10 @@ def _elsewhere(run: Run, rules: Rules, stack: ExitStack) -> Elsewhere:
         run.say(f"{day}: {sum(rows.values())} rows, on Spark")
         if not opened:
             opened.append(stack.enter_context(session(run.config.spark, "validate")))
-        # The fingerprints first: of a file that comes between they do not tell, and the next run takes the day again.
-        fingerprints = {table: raw.fingerprint(lake, table, day) for table in RAW}
         large = distributed.Large(
             day,
-            files={table: raw.files(lake, table, day) for table in RAW},
-            fingerprints=fingerprints,
+            files=files[day],
+            fingerprints={table: raw.fingerprint_of(paths) for table, paths in files[day].items()},
             folders={table: run.staging(table) for table in (*RAW, "quarantine")},
         )
         buckets = run.config.spark.buckets(max(rows.values()), ROWS_PER_BUCKET)

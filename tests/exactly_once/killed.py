@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,8 +22,12 @@ from tests.exactly_once.small_world import (
     SmallWorld,
     Warm,
 )
+from tests.moto_server import Moto
 
+LIGHT = {"world.requests_per_day": "100", "features.online": "false"}
+"""On S3, whose server costs the test as much as the stage."""
 DISTURBED = (*DATA, *MODEL, *SERVING)
+ON_S3 = ("ingest", "validate", "attribute")
 ALONE = ("ingest", "attribute", "train", "deploy")
 """Killed first as a process of its own, one of each kind: the raw lake, tables, bundles and MLflow, the endpoint."""
 
@@ -43,6 +47,8 @@ class Killed:
 
     world: SmallWorld
     warm: Warm
+    stages: tuple[str, ...]
+    """Of which there is an undisturbed run."""
     old: dict[Unit, str]
     new: dict[Unit, str]
     online: dict[str, str]
@@ -63,7 +69,7 @@ class Killed:
         deaths = self.deaths[stage] = []
         for number, moment in enumerate(moments):
             variables = {"KILL_AT": moment, "KILL_BELOW": str(self.world.home)}
-            if number == 0 and stage in ALONE:
+            if number == 0 and stage in ALONE and self.world.s3 is None:
                 child = self.world.start(stage, DAY, **variables)
                 child.communicate(timeout=300)
                 status = child.returncode
@@ -97,7 +103,7 @@ class Killed:
         self.warm.well(stage, DAY)
         readers.databases(self.world)
         found = self.units(stage)
-        done = DISTURBED[: DISTURBED.index(stage) + 1] if stage in DISTURBED else DISTURBED
+        done = self.stages[: self.stages.index(stage) + 1] if stage in self.stages else self.stages
         wrong = readers.neither(found, self.old, self.new)
         wrong += [unit for earlier in done for unit in self.written_by(earlier) if found.get(unit) != self.new[unit]]
         if stage == "featurize" and readers.online(self.world) != self.online:
@@ -128,27 +134,35 @@ def _writer(unit: Unit) -> str:
 
 
 @contextmanager
-def disturbed(home: Path, forks: Forks) -> Iterator[Killed]:
-    """A world with a deployed champion and a published day, and what a run of that day under other settings gives."""
-    world = SmallWorld(home / "world")
+def disturbed(home: Path, forks: Forks, s3: Moto | None = None) -> Iterator[Killed]:
+    """A world with a published day, and what a run of that day under other settings gives.
+
+    On a disk it has a deployed champion; on S3 it is two days of tables.
+    """
+    world = SmallWorld(home / "world", s3=s3, more={} if s3 is None else LIGHT)
     world.home.mkdir(exist_ok=True)
-    with world.endpoint():
+    stages = DISTURBED if s3 is None else ON_S3
+    with world.endpoint() if s3 is None else nullcontext():
         warm = Warm(world, forks)
-        for stage in DATA:
-            warm.well(stage, TRAINED, "--since", FIRST.isoformat())
-        for stage in (*MODEL, "deploy"):
-            warm.well(stage, TRAINED, **(EARLY if stage == "backtest" else {}))
-        for stage in DISTURBED:
-            warm.well(stage, DAY)
+        if s3 is None:
+            for stage in DATA:
+                warm.well(stage, TRAINED, "--since", FIRST.isoformat())
+            for stage in (*MODEL, "deploy"):
+                warm.well(stage, TRAINED, **(EARLY if stage == "backtest" else {}))
+            for stage in DISTURBED:
+                warm.well(stage, DAY)
+        else:
+            for stage in stages:
+                warm.well(stage, DAY, "--since", TRAINED.isoformat())
         old = readers.units(world)
         world.save(home / "saved")
-        world.more = OTHER_CLICKS
+        world.more = {**world.more, **OTHER_CLICKS}
         moments, seconds = home / "moments", {}
         moments.mkdir()
-        for stage in DISTURBED:
+        for stage in stages:
             started = time.monotonic()
             warm.well(stage, DAY, KILL_BELOW=str(world.home), MOMENTS=str(moments / stage))
             seconds[stage] = time.monotonic() - started
         new, online = readers.units(world), readers.online(world)
         world.restore(home / "saved")
-        yield Killed(world, warm, old, new, online, moments, readers.ledger(world), seconds)
+        yield Killed(world, warm, stages, old, new, online, moments, readers.ledger(world), seconds)

@@ -8,6 +8,7 @@ import polars
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from jobs.lake import log
 from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE
 from tests.delta_extension import delta_extension
@@ -29,8 +30,9 @@ def by_duckdb(lake: Lake, table: str, version: int | None = None) -> tuple[Rows,
 
 
 def by_polars(lake: Lake, table: str, version: int | None = None) -> tuple[Rows, dict[str, Any]]:
-    """Rows, and Polars' types."""
-    frame = polars.scan_delta(str(lake.root / table), version=version).collect()
+    """Rows, and Polars' types; on S3 by the variables that the lake finds it by."""
+    where = log.options(lake.root)
+    frame = polars.scan_delta(str(lake.root / table), version=version, storage_options=where).collect()
     return plain(frame.to_arrow().to_pylist()), dict(frame.schema)
 
 

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import cached_property
 from pathlib import Path
 
 from jobs import config
 from jobs.deployments.release import opponent_sha256
 from jobs.lake.store import Lake
+from jobs.places import Place, S3Path
 from tests.exactly_once.forks import Forks
+from tests.moto_server import Moto
 
 SHIM = Path(__file__).with_name("shim")
 FIRST = date(2026, 1, 1)
@@ -28,6 +31,7 @@ MODEL = ("assemble", "train", "backtest", "promote")
 SERVING = ("monitor", "experiment", "reevaluate")
 OTHER_CLICKS = {"world.base_click_logit": "-1.4"}
 """The same requests, clicked more: what a run under it publishes differs from what lies there, in every table."""
+BUCKET = "small-world"
 EARLY = {"TIDEGATE__ATTRIBUTION__LATE_DAYS": "0"}
 """The backtest of `TRAINED` runs under it, and `reevaluate`: then the labels of its test day close on `DAY`."""
 TINY = {
@@ -78,13 +82,21 @@ class SmallWorld:
     """Settings on top, by dotted name."""
     forks: Forks | None = None
     """What runs that nobody kills or holds are forked from; without it they are processes of their own too."""
+    s3: Moto | None = None
+    """Where lake, raw days and bundles are, in the bucket `BUCKET`; else below `home`."""
+
+    @property
+    def root(self) -> Place:
+        """Of what lies on S3, where anything does."""
+        return self.home if self.s3 is None else S3Path(BUCKET, "world")
 
     def env(self, **variables: str) -> dict[str, str]:
         """A child's environment."""
         places = {
-            "lake.root": self.home / "lake",
-            "lake.raw": self.home / "raw",
-            "bundles": self.home / "bundles",
+            "lake.root": self.root / "lake",
+            "lake.raw": self.root / "raw",
+            "lake.runs": self.home / "runs",
+            "bundles": self.root / "bundles",
             "features.online_path": self.home / "online",
             "tracking.uri": f"sqlite:///{self.home / 'mlflow.db'}",
             "tracking.artifacts": self.home / "artifacts",
@@ -92,17 +104,21 @@ class SmallWorld:
             "endpoint.state": self.home / "endpoint",
         }
         settings = {**TINY, **{key: str(value) for key, value in places.items()}, **self.more}
-        return {**config.environment(settings), "TIDEGATE_ENV": "test", "OMP_NUM_THREADS": "1", **variables}
+        own = {"TIDEGATE_ENV": "test", "OMP_NUM_THREADS": "1"}
+        if self.s3 is not None:
+            own["TMPDIR"] = str(self.home)  # a stage that is killed leaves its copies of logs there
+        return {**config.environment(settings), **own, **variables}
 
-    @property
+    @cached_property
     def lake(self) -> Lake:
-        return Lake(self.home / "lake")
+        """As somebody sees it who looks again and again."""
+        return Lake(self.root / "lake")
 
     def start(self, stage: str, day: date, *words: str, **variables: str) -> "subprocess.Popen[str]":
         """`python -m jobs …` in a process group of its own, as Airflow starts it, under the shim if it is to die."""
         env = self.env(**_windows(stage), **variables)
         if "KILL_BELOW" in variables:
-            env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SHIM), env.get("PYTHONPATH")]))
+            env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SHIM), str(config.ROOT), env.get("PYTHONPATH")]))
         return subprocess.Popen(
             [sys.executable, "-m", "jobs", *self.command(stage, day, *words)],
             cwd=config.ROOT,
@@ -139,12 +155,14 @@ class SmallWorld:
 
     def kept(self) -> list[str]:
         """What a stage may change, the endpoint's own state excluded."""
-        return ["lake", "raw", "bundles", "online", "artifacts", "mlflow.db"]
+        on_s3 = ["lake", "raw", "bundles"] if self.s3 is None else []
+        return [*on_s3, "online", "artifacts", "mlflow.db"]
 
     def save(self, folder: Path) -> None:
         """Copy all that stages wrote."""
         for name in self.kept():
             copy(self.home / name, folder / name)
+        self._objects = self.s3.objects(BUCKET) if self.s3 else {}
 
     def restore(self, folder: Path) -> None:
         """Put a copy back."""
@@ -152,6 +170,9 @@ class SmallWorld:
             target = self.home / name
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
             copy(folder / name, target)
+        if self.s3 is not None:
+            self.s3.restore(BUCKET, self._objects)
+            del self.lake  # what it has seen is no more
 
     @contextmanager
     def endpoint(self) -> Iterator[None]:

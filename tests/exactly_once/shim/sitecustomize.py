@@ -4,7 +4,8 @@
 the file `HOLD_UNTIL` exists, saying so by a file of that name and `.reached`; `MOMENTS=<file>` lists them all.
 Kinds: `write`, `half` (a Parquet file written, cut to half for a kill), `commit`, `committed` (a Delta log entry),
 `sql`, `saved` (a database commit), `send` (a request to the endpoint), and Python's own `rename`, `mkdir`, `remove`,
-`rmtree`, `open` (for writing). Only what lies below `KILL_BELOW` counts.
+`rmtree`, `open` (for writing). Of these only what lies below `KILL_BELOW` counts. On S3 `put` and `there` (an object),
+`claim` and `claimed` (one that is put only over the one that was read, which makes a raw day or a commit visible).
 """
 
 import functools
@@ -59,12 +60,14 @@ def _below(path: object) -> bool:
     return isinstance(path, str | bytes | os.PathLike) and os.fsdecode(path).startswith(os.environ["KILL_BELOW"])
 
 
-def around(function: Callable[..., Any], before: str, after: str, half: bool = False) -> Callable[..., Any]:
-    """The function between two moments."""
+def around(
+    function: Callable[..., Any], before: str, after: str, half: bool = False, named: bool = False
+) -> Callable[..., Any]:
+    """The function between two moments, which its first argument names where it is `named`."""
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        moment(before)
+        moment(before, args[0] if named else "")
         found = function(*args, **kwargs)
         path = args[1] if half else None
         moment(after, path or "", None if path is None else lambda: os.truncate(path, os.path.getsize(path) // 2))
@@ -94,10 +97,15 @@ def arm() -> None:
     import deltalake.transaction
     import pyarrow.parquet
 
+    import jobs.places
+
     pyarrow.parquet.write_table = around(pyarrow.parquet.write_table, "write", "half", half=True)
     table, transaction = deltalake.DeltaTable, deltalake.transaction
     table.create_write_transaction = around(table.create_write_transaction, "commit", "committed")
     transaction.create_table_with_add_actions = around(transaction.create_table_with_add_actions, "commit", "committed")
+    s3 = jobs.places.S3Path
+    s3.write_bytes = around(s3.write_bytes, "put", "there", named=True)
+    s3.write_over = around(s3.write_over, "claim", "claimed", named=True)
     sqlite3.connect = sqlite3.dbapi2.connect = functools.partial(sqlite3.connect, factory=Connection)
     sys.addaudithook(audit)
 

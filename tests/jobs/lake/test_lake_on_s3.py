@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake.exceptions import DeltaError
+from werkzeug.serving import WSGIRequestHandler
 
 from jobs import bundle
 from jobs.errors import Misconfigured, NotReady, Refused
@@ -120,6 +121,53 @@ def test_a_death_before_the_commit_and_an_answer_lost_after_it(root: S3Path, mon
     monkeypatch.setattr(vacuum, "DEAD_AFTER_HOURS", -1)
     assert vacuum.vacuum_table(Lake(root), "quarantine") == 1
     assert (keys(Lake(root)), keys(Lake(root), version=0)) == (["new"], ["old"])
+
+
+def test_what_an_opening_asks_for_does_not_grow_with_the_table(root: S3Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last checkpoint and the entries since, each once; a commit is two puts, a tenth one puts a checkpoint too."""
+    asked: list[str] = []
+    monkeypatch.setattr(WSGIRequestHandler, "log_request", lambda self, *_: asked.append(self.command))
+    lake = Lake(root)
+    for day in range(1, 29):
+        lake.publish("quarantine", slot(day), rows("a"), LINEAGE, base_version=NEVER)
+    assert (asked.count("PUT"), Lake(root).version("quarantine")) == (28 * 2 + 2 * 2, 27)
+    asked.clear()
+    other = Lake(root)
+    assert (other.version("quarantine"), len(other.partitions("quarantine", version=27))) == (27, 28)
+    assert len(asked) == 2 + 2 + 8, "a hint and a list; a checkpoint and its entry; entries 20 to 27"
+    assert keys(other, version=25) == ["a"] * 26
+    assert keys(other, version=7) == ["a"] * 8, "older than the checkpoint"
+    frame = polars.scan_delta(str(root / "quarantine"), storage_options=storage_options()).collect()
+    assert len(frame) == 28
+    for day in (29, 30):
+        other.publish("quarantine", slot(day), rows("a"), LINEAGE, base_version=27)
+    assert len(keys(Lake(root))) == 30, "of a checkpoint alone"
+    Lake(root).publish("quarantine", slot(31), rows("a"), LINEAGE, base_version=29)
+    assert len(keys(other)) == 31
+
+
+def test_a_log_that_others_keep_in_their_way_is_read_where_it_lies(root: S3Path) -> None:
+    """Checkpoints in parts, entries that were cut off, deletion vectors: delta-rs knows them, a copy would not."""
+    lake = Lake(root)
+    for day in range(1, 12):
+        lake.publish("quarantine", slot(day), rows(f"k{day:02}"), LINEAGE)
+    log = root / "quarantine" / "_delta_log"
+    checkpoint = log / f"{9:020}.checkpoint.parquet"
+    (log / f"{9:020}.checkpoint.{1:010}.{1:010}.parquet").write_bytes(checkpoint.read_bytes())
+    (log / "_last_checkpoint").write_text('{"version":9,"size":12,"parts":1}')
+    checkpoint.unlink()
+    other = Lake(root)
+    assert keys(other) == [f"k{day:02}" for day in range(1, 12)]
+    other.publish("quarantine", slot(3), rows("new"), by("two"), base_version=10)
+    lake.publish("quarantine", slot(4), rows("newer"), by("three"), base_version=10)
+    assert (
+        keys(lake)
+        == keys(Lake(root))
+        == sorted({f"k{day:02}" for day in range(1, 12)} - {"k03", "k04"} | {"new", "newer"})
+    )
+    (log / f"{10:020}.json").unlink()
+    with pytest.raises(Refused, match="table quarantine needs a readable log"):
+        Lake(root).version("quarantine")
 
 
 def day_of(clicks: int) -> dict[str, pa.Table]:

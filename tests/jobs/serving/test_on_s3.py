@@ -19,10 +19,13 @@ from jobs.config import AwsSettings, EndpointSettings, ReleaseSettings, load
 from jobs.deploy import watch
 from jobs.deploy.rules import of_canary
 from jobs.errors import Misconfigured, NotReady
+from jobs.experiment import way
 from jobs.serving import answered, clicks
+from jobs.serving import captured as captures
 from jobs.serving.answer import Answer, Placement
 from jobs.serving.capture import CAPTURE, SHADOWS, Capture
 from jobs.serving.files import Folder, files
+from models.experiments.assignment import Exposure
 from tests import moto_server
 from tests.jobs.serving.test_clicks import Log, said
 from tests.moto_server import Moto
@@ -99,6 +102,33 @@ def test_a_day_on_s3_is_of_the_events(moto: Moto, aws: EndpointSettings) -> None
     days = {day: answered.of_day(aws, date(2026, 1, day)).get("day", []) for day in (7, 8, 9)}
     names = {day: [one.answer.request_id for one in found] for day, found in days.items()}
     assert names == {7: [], 8: ["before"], 9: ["of it"]}
+
+
+def test_a_shadows_exposures_on_s3_move_nobody(moto: Moto) -> None:
+    """It answers whom the champion answers, in the same arms: users, arms and times are the champion's alone.
+
+    Nothing in its lines says that nobody was shown them, so which candidate answered an arm is then not told.
+    """
+    x = EndpointSettings(url="aws", name="x", aws=AwsSettings(bucket=BUCKET, s3_url=moto.url))
+    seen = [Exposure("bigger", "large", "user")]
+
+    def told(request: str, model: str) -> str:
+        asked = {"request_id": request, "user_id": f"u-{request}", "event_time": at(10).isoformat()}
+        return as_sagemaker(asked, asdict(Answer(request, [], model, model, "v", False, None, exposures=seen)), at(10))
+
+    def found() -> tuple[pa.Table, dict[str, way.Said]]:
+        exposed = captures.exposed(answered.lines(x, date(2026, 1, 9)))
+        return exposed, way.said(exposed, {"small": 0, "large": 1}, at(0))
+
+    put(moto, "champion", 10, told("a", "old"), told("b", "old"), endpoint="x")
+    alone, said_alone = found()
+    put(moto, "shadow", 10, told("a", "new"), told("b", "new"), endpoint="x")
+    beside, said_beside = found()
+    assert (len(alone), len(beside), set(said_alone)) == (2, 4, {"u-a", "u-b"})
+    assert set(beside["candidate_id"].to_pylist()) == {"old", "new"}
+    for user, one in said_alone.items():
+        other = said_beside[user]
+        assert (other.first, other.arms, set(other.requests)) == (one.first, one.arms, set(one.requests))
 
 
 def test_our_own_endpoint_keeps_its_capture_here(tmp_path: Path, moto: Moto) -> None:
