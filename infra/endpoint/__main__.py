@@ -13,7 +13,7 @@ from typing import NoReturn
 from urllib.parse import urlparse
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from threadpoolctl import threadpool_limits
 
 from infra.endpoint.arrival import Stamped
@@ -70,7 +70,7 @@ def one_thread_per_pool() -> None:
     threadpool_limits(limits=1)
 
 
-def serve(app: Starlette, listener: socket.socket) -> None:
+def serve(app: ASGIApp, listener: socket.socket) -> None:
     """Run the application on a bound socket until SIGTERM or SIGINT."""
     sys.setswitchinterval(SWITCH_SECONDS)
     if listener.family == socket.AF_INET:
@@ -86,7 +86,7 @@ def settle() -> None:
     gc.freeze()
 
 
-def web(app: Starlette) -> uvicorn.Config:
+def web(app: ASGIApp) -> uvicorn.Config:
     """How the application is served: requests know when they arrived."""
     return uvicorn.Config(
         app, loop="uvloop", http=Stamped, log_config=None, access_log=False, timeout_keep_alive=KEEP_ALIVE_SECONDS

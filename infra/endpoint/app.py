@@ -135,7 +135,7 @@ class Server:
             if service != "SageMaker":
                 said = f"X-Amz-Target must be SageMaker.<Operation>; found {service!r}"
                 raise Rejected(said, "UnknownOperationException", 404)
-            payload = _json_object(await body_of(request))
+            payload = _json_object(await body_of(request.receive))
             found = await run_in_threadpool(self._control.call, operation, payload)
         except BadRequest as error:
             return _refused(Rejected(str(error)))
@@ -144,9 +144,9 @@ class Server:
         return _answer(found, 200, AMZ_JSON)
 
     async def _invoke(self, request: Request) -> Response:
-        began, name = arrived(request.state), request.path_params["name"]
+        began, name = arrived(request.scope), request.path_params["name"]
         try:
-            body = await body_of(request)
+            body = await body_of(request.receive)
         except BadRequest as error:
             return self._invalid(name, str(error))
         # From here to the variant's own count of requests nothing is waited for: what leaves is not asked any more.

@@ -10,9 +10,9 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from starlette.requests import Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 ARRIVED = "arrived"
@@ -35,19 +35,25 @@ class Stamped(HttpToolsProtocol):  # type: ignore[misc]
         self.scope["state"][ARRIVED] = time.monotonic() - waited
 
 
-def arrived(state: Any) -> float:
-    """The moment on `time.monotonic`; now, where the server does not say."""
-    return float(getattr(state, ARRIVED, time.monotonic()))
+def arrived(scope: Mapping[str, Any]) -> float:
+    """The moment on `time.monotonic`; now, where the server does not say. `scope`: ASGI's."""
+    return float(scope.get("state", {}).get(ARRIVED, time.monotonic()))
 
 
-def first_arrived(request: Request) -> float:
+def first_arrived(scope: Mapping[str, Any]) -> float:
     """The moment at which it came to the platform, where that says so; nobody's time gets longer by what it says."""
-    here = arrived(request.state)
+    here = arrived(scope)
     try:
-        there = float(request.headers.get(HANDED_ON, here))
+        there = float(header(scope, HANDED_ON) or here)
     except ValueError:
         return here
     return here if math.isnan(there) else min(here, there)
+
+
+def header(scope: Mapping[str, Any], name: str) -> str | None:
+    """The first of this name, which is in lower case; None where there is none."""
+    wanted = name.encode("latin-1")
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == wanted), None)
 
 
 def deadline(arrived: float, budget: float, now: float) -> float:

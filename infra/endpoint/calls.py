@@ -5,18 +5,18 @@ can say what the other does not do.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.endpoint import generic
-from infra.endpoint.arrival import AS_VARIANT, first_arrived
+from infra.endpoint.arrival import AS_VARIANT, first_arrived, header
 from infra.endpoint.decide import FAILED, Decider
 from infra.endpoint.errors import BadRequest, Conflict, Unavailable
 from infra.endpoint.openapi import Described, document
@@ -65,45 +65,80 @@ DESCRIBED = orjson.dumps(document(CALLS))
 before 3.11.8 fails where another thread parses too (python/cpython#106905)."""
 
 
-def routes(decider: Decider, variant: Variant, name: str) -> list[Route]:
-    """Every call, and the document that describes them."""
+class Answering:
+    """ASGI: one of the calls. No framework is between the server and it: a middleware around a router around a stream
+    would cost a request as much as its body.
+    """
+
+    def __init__(self, call: Call, decider: Decider, variant: Variant, name: str) -> None:
+        self.path = call.path
+        self._call, self._decider, self._variant, self._name = call, decider, variant, name
+        self._label = call.path.strip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            status, body = await self._called(scope, receive)
+        except ClientDisconnect:  # before the end of its body: nobody reads this
+            await Response(status_code=400)(scope, receive, send)
+        except Exception:
+            # As the framework answers a bug; the server logs it.
+            await PlainTextResponse("Internal Server Error", 500)(scope, receive, send)
+            raise
+        else:
+            length = (b"content-length", str(len(body)).encode())
+            headers = [length, (b"content-type", b"application/json")]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+    async def _called(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+        """Status and JSON."""
+        began, decider = first_arrived(scope), self._decider
+        deadline = decider.deadline(began)
+        name = header(scope, AS_VARIANT) or self._name
+        outcome = FAILED  # of a bug
+        try:
+            asked = parse(await body_of(receive), self._call.asks)
+            answer = await self._call.answer(decider, self._variant, name, asked, deadline)
+            outcome = getattr(answer, "fallback_reason", None) or ANSWERED
+            return 200, said(answer)
+        except tuple(REFUSED) as error:
+            outcome = f"refused with {REFUSED[type(error)]}"
+            return REFUSED[type(error)], said({"error": str(error)})
+        except ClientDisconnect:
+            outcome = "gone"
+            raise
+        finally:
+            decider.called[self._label, outcome] += 1
+            decider.call_seconds.labels(self._label, "whole").observe(time.monotonic() - began)
+
+
+class Calls:
+    """ASGI: calls as they are, everything else by a framework."""
+
+    def __init__(self, calls: Sequence[Answering], otherwise: ASGIApp) -> None:
+        self._by_path = {call.path: call for call in calls}
+        self._otherwise = otherwise
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = self._by_path.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        await (self._otherwise if call is None else call)(scope, receive, send)
+
+
+def routes(calls: Sequence[Answering]) -> list[Route]:
+    """Every call, for whoever asks otherwise than by POST, and the document that describes them."""
 
     async def openapi(_request: Request) -> Response:
         return Response(DESCRIBED, media_type="application/json")
 
-    calls = [Route(call.path, partial(_called, call, decider, variant, name), methods=["POST"]) for call in CALLS]
-    return [*calls, Route(DOCUMENT, openapi, methods=["GET"])]
+    named = [Route(call.path, call, methods=["POST"]) for call in calls]
+    return [*named, Route(DOCUMENT, openapi, methods=["GET"])]
 
 
-async def _called(call: Call, decider: Decider, variant: Variant, name: str, request: Request) -> Response:
-    began, path = first_arrived(request), call.path.strip("/")
-    deadline = decider.deadline(began)
-    name = request.headers.get(AS_VARIANT, name)
-    outcome = FAILED  # of a bug, which the framework answers
-    try:
-        asked = parse(await body_of(request), call.asks)
-        answer = await call.answer(decider, variant, name, asked, deadline)
-        outcome = getattr(answer, "fallback_reason", None) or ANSWERED
-        return said(answer, 200)
-    except tuple(REFUSED) as error:
-        outcome = f"refused with {REFUSED[type(error)]}"
-        return said({"error": str(error)}, REFUSED[type(error)])
-    except ClientDisconnect:
-        outcome = "gone"
-        raise
-    finally:
-        decider.called[path, outcome] += 1
-        decider.call_seconds.labels(path, "whole").observe(time.monotonic() - began)
+def answering(decider: Decider, variant: Variant, name: str) -> list[Answering]:
+    """Every call of a variant."""
+    return [Answering(call, decider, variant, name) for call in CALLS]
 
 
-async def gone(_request: Request, _error: Exception) -> Response:
-    """The caller hung up before the end of its body: nobody reads this."""
-    return Response(status_code=400)
-
-
-HANDLERS: Mapping[Any, Any] = {ClientDisconnect: gone}
-
-
-def said(body: object, status: int) -> Response:
+def said(body: object) -> bytes:
     """As JSON."""
-    return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)

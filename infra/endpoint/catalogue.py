@@ -23,6 +23,8 @@ SOURCE_ITEM = "source_item_id"
 """The context key of the item whose page it is: its category is looked up, the id itself is no feature."""
 _LISTS = tuple(feature.name for feature in read("user") if feature.kind == "items")
 Column = NDArray[Any]
+SPARSE = 16
+"""A table of all kinds takes less time than sorting candidates until there are so many times as many."""
 
 
 class Catalogue:
@@ -53,6 +55,7 @@ class Catalogue:
         self.known = {**item_columns(whole), **self.attributes}
         """Of a ranker's columns those that are the items' own."""
         self._alike = alike(whole)
+        self._kinds = int(self._alike.max(initial=-1)) + 1
         age = self.features["age_days"][:-1]
         # Unknown ages are no news; ties by id, so that a refresh changes nothing.
         youngest = sorted((days, item) for days, item in zip(age.tolist(), self.ids, strict=True) if days == days)
@@ -61,11 +64,6 @@ class Catalogue:
     def newest(self, removed: Collection[str]) -> list[str]:
         """The `NEWEST` youngest items that are not removed."""
         return list(islice((item for item in self._by_age if item not in removed), NEWEST))
-
-    def newest_rows(self, removed: Collection[str]) -> tuple[list[str], NDArray[np.int64]]:
-        """They, and where each is."""
-        found = self.newest(removed)
-        return found, self.rows(found)
 
     def rows(self, items: Sequence[str]) -> NDArray[np.int64]:
         """(n,) where each item is; -1 for one that is unknown."""
@@ -93,14 +91,21 @@ class Catalogue:
         """
         key = self._alike[rows]
         listed = [item for name in _LISTS for item in (user or {}).get(name, ())]
-        alone = (rows < 0) | np.isin(rows, [self._rows[item] for item in listed if item in self._rows])
-        key[alone] = -1 - np.arange(np.count_nonzero(alone))
-        _, at, kind = np.unique(key, return_index=True, return_inverse=True)
-        return at, kind
+        own = np.array([self._rows[item] for item in listed if item in self._rows], dtype=np.int64)
+        alone = np.flatnonzero((rows < 0) | (rows[:, None] == own).any(axis=1))
+        key[alone] = self._kinds + np.arange(len(alone))
+        there = self._kinds + len(alone)
+        if there > SPARSE * len(rows):
+            _, at, kind = np.unique(key, return_index=True, return_inverse=True)
+            return at, kind
+        first = np.full(there, -1)
+        first[key[::-1]] = np.arange(len(rows) - 1, -1, -1)  # of several places the last one stays: the first
+        found = first >= 0
+        return first[found], (np.cumsum(found) - 1)[key]
 
     def columns(
         self,
-        candidates: Sequence[str],
+        candidates: Sequence[str] | Column,
         user: Mapping[str, Any] | None,
         request: RankRequest,
         rows: NDArray[np.int64] | None = None,
@@ -110,7 +115,7 @@ class Catalogue:
         `rows`: theirs, where somebody has looked.
         """
         n = len(candidates)
-        rows = self.rows(candidates) if rows is None else rows
+        rows = self.rows(list(candidates)) if rows is None else rows
         words = {name: _repeated(word, n) for name, word in _words(request).items()}
         known = Online(self, rows, user, self._rows.get(request.context.get(SOURCE_ITEM) or "", -1))
         return assembled(Moments(objects(candidates), words), known, self._tasks)

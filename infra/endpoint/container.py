@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from infra.endpoint import calls, metrics
 from infra.endpoint.__main__ import HOST, entry, listen, one_thread_per_pool, serve
@@ -36,7 +37,7 @@ PORT = 8080
 VARIANT = "container"
 
 
-def application(judged: Bundle, features: Features, settings: Config) -> Starlette:
+def application(judged: Bundle, features: Features, settings: Config) -> ASGIApp:
     """The calls of one bundle; raises what the bundle raises when it cannot answer."""
     own = settings.endpoint
     decider = Decider(
@@ -65,16 +66,17 @@ def application(judged: Bundle, features: Features, settings: Config) -> Starlet
         yield
         decider.close()
 
-    return Starlette(
+    answering = calls.answering(decider, variant, VARIANT)
+    otherwise = Starlette(
         routes=[
-            *calls.routes(decider, variant, VARIANT),
+            *calls.routes(answering),
             Route("/ping", ping, methods=["GET"]),
             Route("/offers", popularity, methods=["GET"]),
             Route("/metrics", counters, methods=["GET"]),
         ],
-        exception_handlers=calls.HANDLERS,
         lifespan=lifespan,
     )
+    return calls.Calls(answering, otherwise)
 
 
 class Offers:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
@@ -26,11 +27,11 @@ from infra.endpoint.arrival import deadline
 from infra.endpoint.catalogue import Catalogue, objects
 from infra.endpoint.errors import BadRequest
 from infra.endpoint.held import Held
-from infra.endpoint.lane import WOKEN, Lane, Late, Pace
+from infra.endpoint.lane import WOKEN, Lane, Late, Pace, Steps, at_once, done_within
 from infra.endpoint.ranking import halves, ranked, scored
 from infra.endpoint.request import Asked, AskedOnSurface, RankRequest, shown
 from infra.endpoint.retrieve import allowed, candidates
-from infra.endpoint.variant import Offer, Popular, Scored, Variant
+from infra.endpoint.variant import Newest, Offer, Popular, Scored, Variant
 from jobs.bundle import Bundle, Standby
 from jobs.config import EndpointSettings, ServedSurfaceSettings
 from jobs.errors import NotReady
@@ -128,6 +129,8 @@ class Decider:
         self.called: Counter[tuple[str, str]] = Counter()
         """Calls by (name, outcome), whatever was called."""
         self.call_seconds = metrics.call_seconds()
+        self._took = cache(self.stages.labels)
+        """Its child of each stage: looking one up takes its parent's lock."""
         self._features = features
         self._tasks = tasks
         self._timeout = timeout_ms / 1000
@@ -158,9 +161,7 @@ class Decider:
         """
         request = self.admitted(variant.bundle, request)
         offer = variant.offer(request.at())
-        made, outcome = await self.in_time(
-            variant, request, deadline, lambda: self.by_ranker(variant.bundle, offer, request)
-        )
+        made, outcome = await self.in_time(variant, request, deadline, self._by_ranker(variant.bundle, offer, request))
         if made is None:
             made = by_popularity(variant.bundle, offer, request)
         self.outcomes[variant.bundle.candidate_id, outcome] += 1
@@ -239,7 +240,7 @@ class Decider:
 
     # -- the ranker's way -------------------------------------------------------------------------
     async def in_time(
-        self, variant: Variant, request: Asked, deadline: float, work: Callable[[], T]
+        self, variant: Variant, request: Asked, deadline: float, work: Callable[[], T] | Steps[T]
     ) -> tuple[T | None, str]:
         """What work on the variant's thread comes to, None where that is not in time or not at all; and what became
         of it. A surface may have less time.
@@ -256,13 +257,11 @@ class Decider:
             await asyncio.sleep(wait)
             self._pace.woke(due)
             return None, BUSY
-        answer = asyncio.wrap_future(taken)
-        done, _ = await asyncio.wait([answer], timeout=max(0.0, deadline - self._clock()))
-        if not done:
-            answer.cancel()
+        if not await done_within(taken, max(0.0, deadline - self._clock())):
+            taken.cancel()
             return None, LATE
         try:
-            return answer.result(), RANKED
+            return taken.result(), RANKED
         except Late:
             return None, LATE
         except Exception as error:  # noqa: BLE001 - whatever a ranker raises, the user gets the popular items
@@ -270,34 +269,40 @@ class Decider:
             return None, FAILED
 
     def by_ranker(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Slate:
-        """On the variant's thread: may read the online store, may take long, may raise."""
+        """What the variant's thread makes of it: may read the online store, may take long, may raise."""
+        return at_once(self._by_ranker(bundle, offer, request))
+
+    def _by_ranker(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Steps[Slate]:
         held = self._held.get(request.surface) if request.drawn else None
         if held is None:
-            judged = self._judged(bundle, offer, request)
+            judged = yield from self._judged(bundle, offer, request)
         else:
             words = frozenset(request.context.items())
             own = None if request.candidates is None else tuple(request.candidates)
             key = (bundle.sha256, request.user_id, request.surface, words, own)
-            judged = held.of(key, offer, lambda: self._judged(bundle, offer, request))
-        with self.stages.labels("slate").time():
+            judged = yield from held.of(key, offer, lambda: self._judged(bundle, offer, request))
+        yield
+        with self._took("slate").time():
             return Slate(_placed(judged.scored, request, bundle.policy), *judged[1:])
 
     def user(self, offer: Offer, user_id: str | None) -> Mapping[str, Any] | None:
         """What was known of a user, from the online store."""
         return None if user_id is None or offer.day is None else self._features.user(user_id, offer.day)
 
-    def _judged(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Judged:
-        took = self.stages.labels
+    def _judged(self, bundle: Bundle, offer: Offer, request: RankRequest) -> Steps[Judged]:
+        took = self._took
         with took("features").time():
             user = self.user(offer, request.user_id)
+        yield
         with took("retrieve").time():
-            items, by, rows = candidates(bundle, offer, user, request, self.on(request.surface).retrieve)
+            items, by, rows, ids = candidates(bundle, offer, user, request, self.on(request.surface).retrieve)
         told = None if by is None else items
         known = None if request.user_id is None else user is not None
         unknown = [items[at] for at in np.flatnonzero(rows < 0).tolist()] if by is None else None
         if not items:
             return Judged(NONE, by, told, known, unknown)
-        found = ranked(bundle, offer, items, user, request, rows, lambda stage: took(stage).time())
+        yield
+        found = yield from ranked(bundle, offer, ids, user, request, rows, lambda stage: took(stage).time())
         return Judged(found, by, told, known, unknown)
 
     def _say(self, bundle: Bundle, request: Asked, error: Exception) -> None:
@@ -410,7 +415,10 @@ def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: 
     words = {column: catalogue.words(column) for column in bundle.policy.columns}
     made = _popular(bundle, published.day, published.available_at, ids, removed, words)
     best = np.argsort(-score(made.popular.predictions, bundle.policy), kind="stable")[:POPULAR]
-    return Offer(made.day, made.available_at, made.popular.only(best), removed, words, catalogue, barred)
+    items = catalogue.newest(removed)
+    codes = np.array([-1 if first is None else first.code(item) for item in items], dtype=np.int64)
+    newest = Newest(items, catalogue.rows(items), codes)
+    return Offer(made.day, made.available_at, made.popular.only(best), removed, words, catalogue, barred, newest)
 
 
 def _popular(

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+from infra.endpoint.lane import Steps
 from infra.endpoint.variant import Offer
 
 T = TypeVar("T")
@@ -23,14 +24,14 @@ class Held(Generic[T]):
         self._lock = threading.Lock()
         self._by_key: OrderedDict[Hashable, tuple[weakref.ref[Offer], T]] = OrderedDict()
 
-    def of(self, key: Hashable, offer: Offer, compute: Callable[[], T]) -> T:
-        """What was computed for the key and this very offer, else what `compute` returns; not what it raises."""
+    def of(self, key: Hashable, offer: Offer, compute: Callable[[], Steps[T]]) -> Steps[T]:
+        """What was computed for the key and this very offer, else what `compute` comes to; not what it raises."""
         with self._lock:
             there = self._by_key.get(key)
             if there is not None and there[0]() is offer:
                 self._by_key.move_to_end(key)
                 return there[1]
-        found = compute()
+        found = yield from compute()
         with self._lock:
             self._by_key[key] = (weakref.ref(offer), found)
             self._by_key.move_to_end(key)

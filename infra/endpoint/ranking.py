@@ -4,14 +4,15 @@ Only what differs between items is made for each of them. What is made of a requ
 of the item's features (`models.features.Feature.sees`), so it is made once for all candidates that are alike in those.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.endpoint.catalogue import Catalogue, objects
+from infra.endpoint.catalogue import Catalogue, Column, objects
+from infra.endpoint.lane import Steps
 from infra.endpoint.request import RankRequest
 from infra.endpoint.variant import Offer, Scored
 from jobs.bundle import Bundle
@@ -29,30 +30,33 @@ SINGLE = 4
 def ranked(
     bundle: Bundle,
     offer: Offer,
-    items: list[str],
+    items: Sequence[str] | Column,
     user: Mapping[str, Any] | None,
     request: RankRequest,
     rows: NDArray[np.int64],
     took: Callable[[str], AbstractContextManager[Any]],
-) -> Scored:
+) -> Steps[Scored]:
     """The candidates that the light stage leaves; `rows`: of the catalogue, `took` measures each step."""
-    catalogue = offer.catalogue
+    catalogue, ids = offer.catalogue, items if isinstance(items, np.ndarray) else objects(items)
     if offer.halves is None or not isinstance(bundle.ranker, Served):
         with took("columns"):
-            columns = catalogue.columns(items, user, request, rows)
+            columns = catalogue.columns(ids, user, request, rows)
+        yield
         with took("rank"):
-            left = bundle.kept(columns, np.array([0, len(items)])) if request.drawn else None
+            left = bundle.kept(columns, np.array([0, len(ids)])) if request.drawn else None
             if left is not None:
                 columns = {name: column[left] for name, column in columns.items()}
             return scored(bundle.ranker, columns, bundle.policy)
     with took("columns"):
         at, kind = catalogue.kinds(rows, user)
-        columns = catalogue.columns([items[place] for place in at.tolist()], user, request, rows[at])
+        columns = catalogue.columns(ids[at], user, request, rows[at])
+        other = bundle.ranker.other_half(columns)
+    yield
     with took("rank"):
-        said = bundle.ranker.predict_halves(offer.halves, rows, columns, kind)
+        said = bundle.ranker.predict_halves(offer.halves, rows, columns, kind, other)
         # Heuristics look at words of items, and an item that is unknown has none.
         words = {name: catalogue.known[name][rows] for name in bundle.policy.columns if name in catalogue.known}
-        return Scored(objects(items), said, words_in({"item_id": rows, **words}, bundle.policy))
+        return Scored(ids, said, words_in({"item_id": rows, **words}, bundle.policy))
 
 
 def scored(ranker: Scorer, columns: Columns, policy: PolicySettings) -> Scored:

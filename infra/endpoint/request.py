@@ -20,7 +20,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from infra.endpoint.errors import BadRequest
 from jobs.lake.tables import RAW
@@ -224,12 +225,18 @@ TAKEN -= frozenset(CONTEXT_COLUMNS)
 A = TypeVar("A", bound=Asked)
 
 
-async def body_of(request: Request) -> bytes:
-    """The body; raises `BadRequest` as soon as it is longer than `MAX_BODY`, however long it is going to be."""
-    parts, size = [], 0
-    async for part in request.stream():
-        parts.append(part)
-        size += len(part)
+async def body_of(receive: Receive) -> bytes:
+    """The body; raises `BadRequest` as soon as it is longer than `MAX_BODY`, however long it is going to be, and
+    `ClientDisconnect` where its end never comes.
+    """
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        size, more = size + len(parts[-1]), message.get("more_body", False)
         if size > MAX_BODY:
             raise BadRequest(f"a body has at most {MAX_BODY} bytes; found more")
     return b"".join(parts)

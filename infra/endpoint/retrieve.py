@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.endpoint.catalogue import SOURCE_ITEM
+from infra.endpoint.catalogue import SOURCE_ITEM, Column, objects
 from infra.endpoint.request import RankRequest
 from infra.endpoint.variant import Offer, Popular
 from jobs.bundle import Bundle
@@ -22,6 +22,8 @@ class Choice(NamedTuple):
     """Who found them; None where the request brought them."""
     rows: NDArray[np.int64]
     """Of the catalogue, -1 where it does not know an item."""
+    ids: Column
+    """The items as an array: made while their names are at hand, and not once more when others have taken the cache."""
 
 
 def candidates(
@@ -34,20 +36,18 @@ def candidates(
     """
     if request.candidates is not None:
         own = allowed(offer, request.candidates)
-        return Choice(own, None, offer.catalogue.rows(own))
+        return Choice(own, None, offer.catalogue.rows(own), objects(own))
     found = search(bundle, offer, recent(user, request.context), most)
-    newest, rows = offer.catalogue.newest_rows(offer.removed)
-    first = bundle.retrieval
+    newest, first = offer.newest, bundle.retrieval
     if found.codes is None or first is None:
         there = set(found.items)
-        new = [place for place, item in enumerate(newest) if item not in there]
+        new = [place for place, item in enumerate(newest.items) if item not in there]
         known = offer.catalogue.rows(found.items)
     else:
-        codes = set(found.codes.tolist())
-        new = [place for place, item in enumerate(newest) if first.code(item) not in codes]
+        new = np.flatnonzero(~(newest.codes[:, None] == found.codes).any(axis=1)).tolist()
         known = offer.catalogue.rows_of(first)[found.codes]
-    items = [*found.items, *(newest[place] for place in new)]
-    return Choice(items, found.by, np.concatenate([known, rows[new]]))
+    items = [*found.items, *(newest.items[place] for place in new)]
+    return Choice(items, found.by, np.concatenate([known, newest.rows[new]]), objects(items))
 
 
 def recent(user: Mapping[str, Any] | None, context: Mapping[str, str | None]) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,16 @@ class Popular:
         return {"item_id": objects(items), **known}
 
 
+class Newest(NamedTuple):
+    """The youngest items, which retrieval may not know."""
+
+    items: list[str]
+    rows: NDArray[np.int64]
+    """Of the catalogue."""
+    codes: NDArray[np.int64]
+    """Of the bundle's retriever; -1 where it does not know an item."""
+
+
 @dataclass(frozen=True)
 class Offer(Popular):
     """One publication for one bundle; all of it is of the same day."""
@@ -66,6 +76,7 @@ class Offer(Popular):
     catalogue: Catalogue
     barred: Bools | None
     """What the bundle's retriever must not find: these, and what the catalogue does not list. None: no retriever."""
+    newest: Newest
     halves: Half | None = None
     """What the bundle's ranker makes of each item of the catalogue, whoever asks; None: it looks at whole rows."""
 

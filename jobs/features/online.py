@@ -361,7 +361,6 @@ def _read_user(store: "FeatureStore", user_id: str) -> "list[tuple[datetime | No
     """
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
-    from feast.type_map import feast_value_type_to_python_type as plain
 
     views = _VIEWS.get(store)
     if views is None:
@@ -369,8 +368,17 @@ def _read_user(store: "FeatureStore", user_id: str) -> "list[tuple[datetime | No
     key, found = EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=user_id)]), []
     for view in views:
         [(at, values)] = store.provider.online_read(store.config, view, [key], [field.name for field in view.features])
-        found.append((at, {name: plain(value) for name, value in (values or {}).items()}))
+        found.append((at, {name: _plain(value) for name, value in (values or {}).items()}))
     return found
+
+
+def _plain(value: Any) -> Any:
+    """A protobuf of the types that views have (`feature_repo.definitions`), as Python has it."""
+    kind = value.WhichOneof("val")
+    if kind is None:
+        return None
+    of = getattr(value, kind)
+    return list(of.val) if kind.endswith("_list_val") else of
 
 
 def _read_all(store: "FeatureStore", service: str, keys: Mapping[str, Sequence[str]]) -> dict[str, list[Any]]:
@@ -443,7 +451,9 @@ def _of(rows: pa.Table, table: str) -> pa.Table:
 
 def _words(counts: str | None) -> dict[str, str]:
     """What rankers are told of counts, by attribute."""
-    known = json.loads(counts or "{}")
+    if counts is None:  # as of most, where no further outcome is declared
+        return {}
+    known = json.loads(counts)
     return dict(zip((COUNT_PREFIX + name for name in known), steps(np.array([*known.values()], float)), strict=True))
 
 

@@ -55,7 +55,7 @@ def opened(root: Place, table: str, version: int | None = None) -> deltalake.Del
             return None
         raise Refused(f"{EXPIRED.format(table=table, version=version)}; found no entry of it in {log}") from error
     except (DeltaError, OSError) as error:
-        if any(words in str(error) for words in GAPS):
+        if version is not None and any(words in str(error) for words in GAPS):
             raise Refused(f"{EXPIRED.format(table=table, version=version)}; found: {one_line(error, 200)}") from error
         at = "" if version is None else f" at version {version}"
         raise blamed(f"table {table} needs a readable log{at} in {log}", error) from error

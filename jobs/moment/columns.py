@@ -211,8 +211,12 @@ def with_unknown(feature: Feature, column: pa.ChunkedArray) -> NDArray[Any]:
 def user_row(user: Mapping[str, Any] | None, n: int) -> Columns:
     """One user's features for n rows, from a row of `user_features` as a mapping; None: an unknown user."""
     known = user or {}
-    rows = {feature.name: packed(feature, [known.get(feature.name)]) for feature in read("user")}
-    return {name: np.broadcast_to(row[0], (n, *row.shape[1:])) for name, row in rows.items()}
+    rows: Columns = {}
+    for feature in read("user"):
+        row = packed(feature, [known.get(feature.name)])
+        whole = feature.kind == "number"  # few enough to be written out, which takes less time than a view of one
+        rows[feature.name] = np.full(n, row[0]) if whole else np.broadcast_to(row[0], (n, *row.shape[1:]))
+    return rows
 
 
 def encodings_of(table: pa.Table) -> Encodings:

@@ -46,4 +46,6 @@ def drawn(
 
 
 def _rng(request_id: str) -> np.random.Generator:
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:16], "big"))
+    """`default_rng` of the hash's first 16 bytes as one number, already in the words that it takes that apart into."""
+    words = np.frombuffer(hashlib.sha256(request_id.encode()).digest()[15::-1], "<u4")
+    return np.random.Generator(np.random.PCG64(words))

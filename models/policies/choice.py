@@ -183,11 +183,24 @@ def slate(
 
 
 def _plackett_luce(logits: Floats, k: int, rng: np.random.Generator) -> tuple[Ints, Floats]:
-    """Sorting by logit plus Gumbel noise draws without replacement (Yellott 1977); what is left sums to the rest."""
-    order = np.argsort(-(logits + rng.gumbel(size=len(logits))), kind="stable")
+    """Sorting by logit plus Gumbel noise draws without replacement (Yellott 1977); what is left sums to the rest.
+
+    Only the k that are placed are sorted; of the others nothing but their sum counts.
+    """
+    keys = rng.gumbel(size=len(logits))
+    keys += logits
+    keys *= -1.0
+    if k < len(keys):
+        parted = np.argpartition(keys, k)
+        order, others = parted[:k], logits[parted[k:]]
+        most = others.max()
+        rest = most + np.log(np.exp(others - most).sum())
+    else:
+        order, rest = np.arange(k), -np.inf
+    order = order[np.argsort(keys[order], kind="stable")]
     chosen = logits[order]
-    left = np.logaddexp.accumulate(chosen[::-1])[::-1]
-    return order[:k], np.minimum(1.0, np.exp(chosen[:k] - left[:k]))
+    left = np.logaddexp.accumulate(np.append(rest, chosen[::-1]))[:0:-1]
+    return order, np.minimum(1.0, np.exp(chosen - left))
 
 
 def _afresh(

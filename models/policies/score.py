@@ -12,6 +12,8 @@ def score(said: Predictions, settings: PolicySettings) -> Floats:
     Of a value its quantile counts. An outcome that the ranker has not learned, or as a value alone, has no say; where
     none is left it is p_click.
     """
+    if {name for name, weight in settings.score_weights.items() if weight > 0} <= {"click"}:
+        return said.p_click
     told = {"click": said.p_click, "conversion": said.p_conversion, **said.outcomes, **said.quantiles}
     known = {name: of for name, of in told.items() if of is not None}
     weights = {name: weight for name, weight in settings.score_weights.items() if weight > 0 and name in known}

@@ -254,7 +254,11 @@ def of_columns(
 
 
 def _put(into: NDArray[np.int32], table: Embeddings, field: str, column: Column) -> None:
-    """The codes of a column, some rows at once."""
+    """The codes of a column, some rows at once; of one row that all are, once."""
+    if said_once(column):
+        _put(into[:1], table, field, column[:1])
+        into[1:] = into[0]
+        return
     if not isinstance(column, Words):
         into[:] = table.codes(field, column).reshape(into.shape)
         return

@@ -45,8 +45,9 @@ class Encoding:
         """The numeric columns as (n, numeric), NaN where a value is unknown or not finite, or an attribute missing."""
         require(features, [name for name in self.numeric if not name.startswith(ATTRIBUTE_PREFIX)])
         n = max(len(features[name]) for name in self.numeric if name in features)
-        unknown = np.full(n, np.nan)
-        table = np.column_stack([np.asarray(features.get(name, unknown), dtype=np.float64) for name in self.numeric])
+        table = np.empty((n, len(self.numeric)))
+        for at, name in enumerate(self.numeric):
+            table[:, at] = features.get(name, np.nan)
         table[~np.isfinite(table)] = np.nan
         return table
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.features import ENCODINGS, FEATURES, Feature, Of, read
 from models.rankers.protocol import Column, Columns, Floats, Inputs
-from models.rankers.words import Words
+from models.rankers.words import Words, said_once
 from models.settings import TaskSettings
 
 Ints = NDArray[np.int64]
@@ -106,7 +106,8 @@ def widened(vectors: NDArray[Any], width: int) -> NDArray[Any]:
 
 def there(vectors: Columns) -> dict[str, NDArray[Any]]:
     """Columns of given vectors without what is to the right of the longest; none of those that nobody has."""
-    longest = {name: np.flatnonzero(~np.isnan(of).all(axis=0)).max(initial=-1) + 1 for name, of in vectors.items()}
+    some = {name: of for name, of in vectors.items() if of.shape[1]}
+    longest = {name: np.flatnonzero(~np.isnan(of).all(axis=0)).max(initial=-1) + 1 for name, of in some.items()}
     return {name: vectors[name][:, :width] for name, width in longest.items() if width}
 
 
@@ -152,8 +153,14 @@ class Encodings:
 
 def joint(parts: Sequence[Words]) -> Words:
     """The values of several columns as one, unknown where a part is; one string per value, not per row."""
-    if len(parts) == 1:
-        return parts[0]
+    *before, last = parts
+    if not before:
+        return last
+    if all(map(said_once, before)):  # as of one request's candidates
+        said = [part.values[part.at[0]] for part in before if part.at[0] >= 0]
+        if len(said) < len(before):
+            return Words.unknown(len(last))
+        return Words([SEPARATOR.join([*said, value]) for value in last.values], last.at)
     codes, values = parts[0].at.astype(np.int64), parts[0].values
     for part in parts[1:]:
         more, words = part.at, part.values

@@ -103,7 +103,9 @@ class Layout:
         found: NDArray[np.float32] = room((n, self.width), np.float32)
         for part in parts(n):  # a million rows in double precision would be a gigabyte, five times
             some = {name: features[name][part] for name in self.of_numbers if name in features}
-            told = np.hstack([logged(encoding, some), self.vectors(some)])
+            told = logged(encoding, some)
+            if self.vector:
+                told = np.hstack([told, self.vectors(some)])
             found[part] = self.scaling.apply(told)[:, : self.width]  # the vector's flags are last, and all alike
         return found
 

@@ -66,9 +66,13 @@ class Scaling:
     def apply(self, numbers: Floats) -> NDArray[np.float32]:
         """(n, numeric) with NaN becomes (n, 2 numeric): standardised values, then one flag per missing value."""
         missing = np.isnan(numbers)
-        scaled = np.clip((numbers - self.mean) / self.spread, -LARGEST, LARGEST)
+        scaled = numbers - self.mean
+        scaled /= self.spread
+        np.minimum(np.maximum(scaled, -LARGEST, out=scaled), LARGEST, out=scaled)
         scaled[missing] = 0.0
-        return np.hstack([scaled, missing]).astype(np.float32)
+        found = np.empty((len(numbers), 2 * numbers.shape[1]), np.float32)
+        found[:, : numbers.shape[1]], found[:, numbers.shape[1] :] = scaled, missing
+        return found
 
     def traced(self, numbers: Traced, names: Sequence[str]) -> Traced:
         """What `apply` makes of `logged`, of numbers (..., numeric) with NaN as they come."""

@@ -85,15 +85,28 @@ class Served:
         ]
         return self._predictions(parts, n, features)
 
+    def other_half(self, kinds: Columns) -> Half:
+        """What is made of all but the items. Needs `halves`."""
+        if self.halves is None:
+            raise ValueError(f"halves need a graph of them; found a {self.kind} without")
+        return self.halves.others.of(kinds)
+
     def predict_halves(
-        self, items: Half, rows: NDArray[np.int64], kinds: Columns, kind: NDArray[np.int64]
+        self,
+        items: Half,
+        rows: NDArray[np.int64],
+        kinds: Columns,
+        kind: NDArray[np.int64],
+        other: Half | None = None,
     ) -> Predictions:
         """`predict` of n rows: the item of each is row `rows[i]` of `items`, and what is not its item's is as in row
         `kind[i]` of the columns `kinds`. An item that is not among them, -1, is as in there too. Needs `halves`.
+
+        `other`: the `other_half` of the kinds, where somebody has made it.
         """
         if self.halves is None or self._of_halves is None:
             raise ValueError(f"halves need a graph of them; found a {self.kind} without")
-        other, n = self.halves.others.of(kinds), len(rows)
+        other, n = self.other_half(kinds) if other is None else other, len(rows)
         surfaces = cast(Halved, self.ranker).surfaces(kinds)
         parts = []
         for at in range(0, max(1, n), AT_ONCE):

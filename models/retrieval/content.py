@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.retrieval.interactions import Floats, Interactions, Sparse
+from models.retrieval.interactions import Floats, Interactions, Ints, Sparse
 from models.retrieval.popularity import FILE as POPULAR_FILE
 from models.retrieval.popularity import popularity
 from models.retrieval.protocol import array_bytes, array_of, need_width
@@ -51,6 +51,11 @@ class ContentRetriever:
         need_width(history, len(self._vectors))
         total = np.asarray(history.sum(axis=1))[:, None]
         found: Floats = (history @ self.item_vectors) / np.where(total > 0, total, 1.0)
+        return found
+
+    def user_vector(self, codes: Ints) -> Floats:
+        """The same of one history."""
+        found: Floats = self._wide[codes].sum(axis=0) / max(len(codes), 1)
         return found
 
     def scores(self, history: Sparse) -> Floats:

@@ -75,22 +75,22 @@ class Finder:
         asked = queries[queries.any(axis=1)]
         return cls(retriever, VectorIndex.build(vectors, asked if len(asked) else vectors, settings, removed))
 
-    def find(self, history: Sparse, k: int, barred: Bools, by_popularity: Ints) -> tuple[Ints, Floats] | None:
-        """Up to k item codes and their scores, none of `barred` (items,) and none of the history's (1, items) own; None
-        where that says nothing.
+    def find(self, own: Ints, k: int, barred: Bools, by_popularity: Ints) -> tuple[Ints, Floats] | None:
+        """Up to k item codes and their scores, none of `barred` (items,) and none of the history's `own`, ascending;
+        None where that says nothing.
         """
         if self.index is not None and self.vectors is not None:
-            query = self.vectors.user_vectors(history)
+            query = self.vectors.user_vector(own)
             if not query.any():
                 return None
-            codes, products = self.index.search(query, k, barred, history.indices)
+            codes, products = self.index.search(query[None], k, barred, own)
             there = codes[0] >= 0
-            return codes[0][there], products[0][there]
-        scores = self.retriever.scores(history)[0]
+            return (codes[0], products[0]) if there.all() else (codes[0][there], products[0][there])
+        scores = self.retriever.scores(_history(own, len(barred)))[0]
         if self.retriever.kind != POPULARITY and scores.min() == scores.max():
             return None
         left = np.where(barred, -np.inf, scores)
-        left[history.indices] = -np.inf
+        left[own] = -np.inf
         found = best(left, by_popularity, k)
         found = found[found >= 0]
         return found, scores[found]
@@ -175,10 +175,10 @@ class FirstStage:
         Nobody who says what is barred means: what was removed when it was built.
         """
         k = self.k if k is None else k
-        codes, history = self._history(recent)
+        codes = self._known(recent)
         barred = self.barred(self.removed) if barred is None else barred
         for finder in self._finders if len(codes) else ():
-            found = finder.find(history, k, barred, self._by_popularity)
+            found = finder.find(codes, k, barred, self._by_popularity)
             if found is not None and len(found[0]):
                 return Found(self._named(found[0]), finder.retriever.kind, found[1], found[0])
         gone = barred.copy()
@@ -196,10 +196,10 @@ class FirstStage:
 
     def of_history(self, recent: Sequence[str]) -> Vector | None:
         """The vector of whoever took these items up, likewise."""
-        codes, history = self._history(recent)
+        codes = self._known(recent)
         for finder in self._finders if len(codes) else ():
-            if isinstance(finder.retriever, VectorRetriever):
-                found = finder.retriever.user_vectors(history)[0]
+            if finder.vectors is not None:
+                found = finder.vectors.user_vector(codes)
                 if found.any():
                     return Vector(finder.retriever.kind, found)
         return None
@@ -210,12 +210,9 @@ class FirstStage:
             if one.index is not None and isinstance(one.retriever, VectorRetriever):
                 yield one.retriever.kind, one.index.version, one.retriever.item_vectors
 
-    def _history(self, recent: Sequence[str]) -> tuple[Ints, Sparse]:
-        """The codes of known items, ascending, each once; and the history (1, items) of them."""
-        from scipy.sparse import csr_array
-
-        codes = np.array(sorted({self._code[item] for item in recent if item in self._code}), dtype=np.int64)
-        return codes, csr_array((np.ones(len(codes)), codes, np.array([0, len(codes)])), shape=(1, len(self.items)))
+    def _known(self, recent: Sequence[str]) -> Ints:
+        """The codes of known items, ascending, each once."""
+        return np.array(sorted({self._code[item] for item in recent if item in self._code}), dtype=np.int64)
 
     def _named(self, codes: Ints) -> list[str]:
         named: list[str] = self._ids[codes].tolist()
@@ -237,3 +234,10 @@ class FirstStage:
             own = {name.removeprefix(f"{kind}/"): data for name, data in files.items() if name.startswith(f"{kind}/")}
             finders.append(Finder.from_files(kind, own))
         return cls(json.loads(files[ITEMS_FILE]), finders, int(stage["k"]), stage["removed"])
+
+
+def _history(codes: Ints, items: int) -> Sparse:
+    """(1, items) the history of these."""
+    from scipy.sparse import csr_array
+
+    return csr_array((np.ones(len(codes)), codes, np.array([0, len(codes)])), shape=(1, items))

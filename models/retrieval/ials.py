@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from models.retrieval.interactions import Floats, Interactions, Sparse
+from models.retrieval.interactions import Floats, Interactions, Ints, Sparse
 from models.retrieval.popularity import FILE as POPULAR_FILE
 from models.retrieval.popularity import popularity
 from models.retrieval.protocol import array_bytes, array_of, need_width
@@ -49,6 +49,7 @@ class Ials:
         self._vectors, self._penalty, self.popular = vectors, penalty, popular
         self._wide = vectors.astype(np.float64)
         self._gram = _gram(self._wide)
+        self._pull = penalty.unobserved * self._gram
 
     @classmethod
     def fit(cls, interactions: Interactions, settings: RetrievalSettings) -> Self:
@@ -74,6 +75,17 @@ class Ials:
         """(n, d): the least-squares vector of each history, its weights as in training."""
         need_width(history, len(self._vectors))
         return solved(history, self.item_vectors, self._gram, self._penalty)
+
+    def user_vector(self, codes: Ints) -> Floats:
+        """The same of one history."""
+        if not len(codes):
+            return np.zeros(self._wide.shape[1])
+        vectors, total = self._wide[codes], len(codes) + self._penalty.unobserved * len(self._wide)
+        left = vectors.T @ vectors
+        left += self._pull
+        left.flat[:: len(left) + 1] += self._penalty.l2 * total**self._penalty.exponent
+        found: Floats = np.linalg.solve(left, vectors.sum(axis=0))
+        return found
 
     def scores(self, history: Sparse) -> Floats:
         """Inner products."""

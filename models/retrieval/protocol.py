@@ -54,6 +54,10 @@ class VectorRetriever(Retriever, Protocol):
         """(n, d) for n histories (n, items); zeros for a history that says nothing."""
         ...
 
+    def user_vector(self, codes: Ints) -> Floats:
+        """(d,) of the history of these items (n,), each once with weight 1: a request's, without a matrix."""
+        ...
+
 
 def candidates(retriever: Retriever, history: Sparse, k: int, removed: Bools | None = None) -> Ints:
     """(n, k) item codes, best first, all items ranked: none of the history, none `removed` (items,); -1: none is left.

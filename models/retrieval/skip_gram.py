@@ -65,6 +65,11 @@ class SkipGram:
         mean = (seen @ self._wide[0]) / np.maximum(count, 1.0)
         return np.hstack([mean, (count > 0).astype(np.float64)])
 
+    def user_vector(self, codes: Ints) -> Floats:
+        """The same of one history."""
+        mean = self._wide[0][codes].sum(axis=0) / max(len(codes), 1)
+        return np.append(mean, float(len(codes) > 0))
+
     def scores(self, history: Sparse) -> Floats:
         """Inner products."""
         return self.user_vectors(history) @ self.item_vectors.T

@@ -53,10 +53,22 @@ class TwoTower:
         count = np.asarray(seen.sum(axis=1))[:, None]
         part = self._wide
         mean = (seen @ part["inputs"]) / np.maximum(count, 1.0)
-        hidden = np.maximum(mean @ part["first"] + part["first_bias"], 0.0)
-        users = np.hstack([hidden @ part["second"] + part["second_bias"], np.ones((len(mean), 1))])
-        found: Floats = np.where(count > 0, users, 0.0)
+        found: Floats = np.where(count > 0, self._placed(mean), 0.0)
         return found
+
+    def user_vector(self, codes: Ints) -> Floats:
+        """The same of one history."""
+        inputs = self._wide["inputs"]
+        if not len(codes):
+            return np.zeros(self.item_vectors.shape[1])
+        found: Floats = self._placed(inputs[codes].mean(axis=0)[None])[0]
+        return found
+
+    def _placed(self, mean: Floats) -> Floats:
+        """(n, d + 1) of the means of histories that are not empty."""
+        part = self._wide
+        hidden = np.maximum(mean @ part["first"] + part["first_bias"], 0.0)
+        return np.hstack([hidden @ part["second"] + part["second_bias"], np.ones((len(mean), 1))])
 
     def scores(self, history: Sparse) -> Floats:
         """Inner products."""

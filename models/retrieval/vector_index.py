@@ -132,16 +132,15 @@ class VectorIndex:
         _need_numbers(queries, "queries", self._width)
         if removed is not None and len(removed) <= self._codes[-1]:
             raise ValueError(f"removed needs an entry for each item up to {self._codes[-1]}; found {len(removed)}")
-        scores, at, allowed = self._allowed(np.ascontiguousarray(queries, dtype=np.float32), k, removed, own)
-        if allowed[:, :k].all():  # as almost always
-            allowed, at, scores = allowed[:, :k], at[:, :k], scores[:, :k]
-        else:
-            first = np.argsort(~allowed, axis=1, kind="stable")[:, :k]
-            allowed, at = np.take_along_axis(allowed, first, axis=1), np.take_along_axis(at, first, axis=1)
-            scores = np.take_along_axis(scores, first, axis=1)
-        shape, width = (len(queries), k), at.shape[1]
+        scores, found, allowed = self._allowed(np.ascontiguousarray(queries, dtype=np.float32), k, removed, own)
+        if found.shape[1] >= k and allowed[:, :k].all():  # as almost always
+            return found[:, :k], scores[:, :k] * self._facts.scale
+        first = np.argsort(~allowed, axis=1, kind="stable")[:, :k]
+        allowed, found = np.take_along_axis(allowed, first, axis=1), np.take_along_axis(found, first, axis=1)
+        scores = np.take_along_axis(scores, first, axis=1)
+        shape, width = (len(queries), k), found.shape[1]
         codes, products = np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf)
-        codes[:, :width] = np.where(allowed, self._codes[at], -1)
+        codes[:, :width] = np.where(allowed, found, -1)
         products[:, :width] = np.where(allowed, scores * self._facts.scale, -np.inf)
         return codes, products
 
@@ -167,22 +166,22 @@ class VectorIndex:
     def _allowed(
         self, queries: NDArray[np.float32], k: int, removed: Bools | None, own: Ints | None
     ) -> tuple[Floats, Ints, Bools]:
-        """Products, rows of the index and which of them may come back: k each, or as many as there are.
+        """Products, codes and which of them may come back: k each, or as many as there are.
 
         The `removed` are looked past: twice k is asked for first, more only while too few are left.
         """
-        gone = (0 if removed is None else self._removed(removed)) + (0 if own is None else len(own))
-        most = min(k + gone, len(self._codes))
+        gone = 0 if removed is None else self._removed(removed)
+        most = min(k + gone + (0 if own is None else len(own)), len(self._codes))
         asked = min(2 * k, most)
         while True:
             scores, at = self._searched(queries, asked)
-            allowed = at >= 0
-            if removed is not None:
-                allowed &= ~removed[self._codes[at]]
+            allowed, codes = at >= 0, self._codes[at]
+            if removed is not None and gone:
+                allowed &= ~removed[codes]
             for code in () if own is None else own.tolist():
-                allowed &= self._codes[at] != code
+                allowed &= codes != code
             if asked == most or (allowed.sum(axis=1) >= k).all():
-                return scores, at, allowed
+                return scores, codes, allowed
             asked = min(4 * asked, most)
 
     def _removed(self, removed: Bools) -> int:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.endpoint.lane import LONGEST, SPARE, Lane, Late, Pace
+from infra.endpoint.lane import LONGEST, SPARE, TOGETHER, Lane, Late, Pace, Steps
 
 BUDGET = 1.0
 
@@ -254,3 +254,57 @@ def test_work_takes_as_long_as_it_usually_does(lane: Lane, clock: Clock) -> None
     for _ in range(50):
         done(lane, clock, 0.01)
     assert lane.usual == pytest.approx(0.01)
+
+
+def steps(name: str, said: list[str], clock: Clock, seconds: float, fails: bool = False) -> Steps[str]:
+    """Two steps, which say when they are done and take so long each."""
+    for number in (1, 2):
+        said.append(f"{name}{number}")
+        clock.now += seconds
+        if fails:
+            raise RuntimeError("out of cheese")
+        yield
+    return name
+
+
+def behind(lane: Lane, clock: Clock, *pieces: Steps[str]) -> tuple[Held, list[Future[Any]]]:
+    """They wait behind a piece that is under way."""
+    held = Held(clock)
+    taken(lane.take(held, clock.now + BUDGET))
+    assert held.begun.wait(30)
+    return held, [taken(lane.take(piece, clock.now + BUDGET)) for piece in pieces]
+
+
+def test_what_waits_in_steps_is_done_in_turns_and_costs_its_share(lane: Lane, clock: Clock) -> None:
+    """Each its own outcome, a failure too; a fifth one begins when the four are done."""
+    said: list[str] = []
+    pieces = [steps(name, said, clock, 0.01, fails=name == "b") for name in "abcde"]
+    held, futures = behind(lane, clock, *pieces)
+    held.let_go.set()
+    a, b, *others = futures
+    assert [a.result(30), *(of.result(30) for of in others)] == ["a", "c", "d", "e"]
+    with pytest.raises(RuntimeError, match="cheese"):
+        b.result(30)
+    assert said == ["a1", "b1", "c1", "d1", "a2", "c2", "d2", "e1", "e2"]
+    assert TOGETHER == 4
+    for _ in range(50):
+        done(lane, clock, 0.02)
+    held, futures = behind(lane, clock, *(steps(name, said, clock, 0.01) for name in "abc"))
+    held.let_go.set()
+    for of in futures:
+        of.result(30)
+    taken(lane.take(nothing, clock.now + BUDGET)).result(30)
+    assert lane.usual == pytest.approx(0.02, rel=0.3), "of each, not of all"
+
+
+def test_whoever_would_be_late_with_others_goes_alone(lane: Lane, clock: Clock) -> None:
+    """Two take a quarter of the budget each and less than half is left: together both would be late."""
+    done(lane, clock, BUDGET / 4)
+    said: list[str] = []
+    held, (a, b) = behind(lane, clock, *(steps(name, said, clock, BUDGET / 8) for name in "ab"))
+    clock.now += 0.55 * BUDGET
+    held.let_go.set()
+    assert a.result(30) == "a"
+    assert said[:2] == ["a1", "a2"]
+    with pytest.raises(Late):
+        b.result(30)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from infra.endpoint.catalogue import Catalogue
 from infra.endpoint.decide import Decider
+from infra.endpoint.lane import at_once
 from infra.endpoint.ranking import halves, ranked
 from infra.endpoint.request import RankRequest, ScoreRequest
 from infra.endpoint.variant import Offer, Scored
@@ -114,7 +115,7 @@ def said(judged: Bundle, offer: Offer, asked: RankRequest) -> Scored:
     assert asked.candidates is not None
     of = None if asked.user_id in (None, "nobody") else user(np.random.default_rng(int(str(asked.user_id))))
     rows = offer.catalogue.rows(asked.candidates)
-    return ranked(judged, offer, asked.candidates, of, asked, rows, lambda _: nullcontext())
+    return at_once(ranked(judged, offer, asked.candidates, of, asked, rows, lambda _: nullcontext()))
 
 
 REQUESTS = st.builds(

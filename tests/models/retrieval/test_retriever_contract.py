@@ -6,7 +6,7 @@ from scipy.sparse import csr_array
 
 from models.retrieval import RETRIEVERS, Retriever
 from models.retrieval.interactions import Interactions
-from models.retrieval.protocol import candidates
+from models.retrieval.protocol import VectorRetriever, candidates
 from models.settings import RetrievalSettings
 from tests.models.retrieval.worlds import GROUPS, ITEMS_PER_GROUP, grouped
 
@@ -81,6 +81,16 @@ def test_a_history_scores_the_same_alone_as_in_a_batch(retriever: Retriever, dat
     assert np.isfinite(batch).all()
     for row in (0, 17, 99):
         np.testing.assert_allclose(retriever.scores(histories[[row]])[0], batch[row], rtol=1e-9, atol=1e-12)
+
+
+def test_the_vector_of_one_history_is_that_of_its_row(retriever: Retriever) -> None:
+    """The same formula without a matrix; of an empty history too."""
+    if isinstance(retriever, VectorRetriever):
+        histories = ((), (3,), (0, 5, 7))
+        whole = retriever.user_vectors(of(*histories))
+        for history, row in zip(histories, whole, strict=True):
+            found = retriever.user_vector(np.array(history, dtype=np.int64))
+            np.testing.assert_allclose(found, row, rtol=1e-9, atol=1e-12)
 
 
 def test_saving_and_loading_changes_nothing(kind: type[Retriever], retriever: Retriever, data: Interactions) -> None:
