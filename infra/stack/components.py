@@ -27,9 +27,10 @@ EXECUTOR, CELERY = "AIRFLOW__CORE__EXECUTOR", "Celery"
 PORTS = 6
 """Of Airflow, MLflow, the endpoint, the two that watch, and S3."""
 REGION = "eu-central-1"
-MIGRATE_TIMEOUT_S = 120.0
-START_TIMEOUT_S = 180.0
-PARSE_TIMEOUT_S = 60.0
+MIGRATE_TIMEOUT_S = 600.0
+START_TIMEOUT_S = 600.0
+"""Of what lives: that something has died is told at once. On a machine that others load, imports alone take minutes."""
+PARSE_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True)
