@@ -3,9 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOURCE ?= simulated
 DATA ?=
 LAKE ?=
+ON ?=
 BY ?= $(shell id -un)
 WHY ?=
 BIN := .venv/bin
+STACK = --source $(SOURCE) $(if $(DATA),--data $(DATA)) $(if $(LAKE),--lake $(LAKE)) $(if $(ON),--on $(ON))
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up rollback status down test check bench docs lock clean
 
@@ -15,10 +17,10 @@ help: ## list the targets
 setup: .venv/.ready ## create .venv from requirements.lock and byte-compile it (a few minutes, once)
 
 demo: .venv/.ready ## run the whole chain through Airflow; SOURCE=<a file of jobs/sources>, DATA=<its folder>, LAKE=s3
-	@$(BIN)/python -m infra.stack demo --source $(SOURCE) $(if $(DATA),--data $(DATA)) $(if $(LAKE),--lake $(LAKE))
+	@$(BIN)/python -m infra.stack demo $(STACK)
 
-up: .venv/.ready ## start Airflow, MLflow, the endpoint and what watches them, and leave them running for a person
-	@$(BIN)/python -m infra.stack up --source $(SOURCE) $(if $(DATA),--data $(DATA)) $(if $(LAKE),--lake $(LAKE))
+up: .venv/.ready ## start Airflow, MLflow, the endpoint and what watches them; ON=team: on PostgreSQL, Redis and Celery
+	@$(BIN)/python -m infra.stack up $(STACK)
 
 rollback: .venv/.ready ## the newest release leaves, what served before it answers; BY=<who>, WHY=<a note>
 	@$(BIN)/python -m $(if $(wildcard var/up/stack.json),infra.stack jobs,jobs) rollback --approved-by="$(BY)" --why="$(WHY)"

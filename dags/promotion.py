@@ -26,8 +26,8 @@ gate says hold or refuse, `approve` and `deploy` are skipped: nobody is asked. T
   proposes anew, and you are asked again on fresh evidence. Nothing was changed.
 - **`promote`, "Refused: look … must judge one evidence" or "… was refused, so look … spends no risk"**: other evidence,
   or other settings, than the look was begun for. Clear `backtest` with all downstream in the DAG that started this run.
-- **`approve`** is asked again by itself where its process died; red after three times. Clear it. An executor other than
-  the launcher's may take an answer in the very seconds of the question for such a death.
+- **`approve`** is asked again by itself where its process died; red after three times. Clear it. Airflow's own
+  LocalExecutor takes an answer in the very seconds of the question for such a death; the launcher's and Celery's not.
 - **`deploy`, "Refused: … said yes to …"**: it was judged again while the question was open. Clear `promote` with
   all downstream, and read what you are shown now.
 - **`deploy`, "Refused: a yes must come from one of …"**: whoever answered is no approver. Clear `approve`, let one of
@@ -62,7 +62,8 @@ from airflow.sdk import DAG, chain
 from jobs.orchestration import APPROVAL, MODE, approval, rejection, release, stage, standing_orders
 
 STAGES = ("promote", "deploy")
-orders = standing_orders(__doc__, STAGES, ("model", "approval"), asks=True)
+# Before all days, old ones that are processed again above all: a person has answered, or waits to be asked.
+orders = standing_orders(__doc__, STAGES, ("model", "approval"), asks=True, priority=100)
 orders["params"] |= MODE
 
 with DAG("promotion", schedule=None, max_active_runs=4, **orders):

@@ -33,7 +33,10 @@ from jobs.orchestration import propose, stage, standing_orders, weekly
 STAGES = ("assemble", "train", "backtest")
 
 with DAG(
-    "weekly_training", schedule=weekly(4), max_active_runs=1, **standing_orders(__doc__, STAGES, ("weekly", "model"))
+    "weekly_training",
+    schedule=weekly(4),
+    max_active_runs=1,
+    **standing_orders(__doc__, STAGES, ("weekly", "model"), priority=5),  # after the day's own work
 ):
     assemble = stage("assemble", mode="full")
     train = stage("train", mode="full")

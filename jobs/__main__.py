@@ -18,6 +18,9 @@ import argparse
 import importlib
 import json
 import logging
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -36,6 +39,8 @@ BESIDES = {
     "replay": ("monitor", "jobs.monitor.replay"),
 }
 """No stages of the flow: what else is done of a release, by which stage's right to the lake and where."""
+TELL_SECONDS = 60
+"""For Slack to be told: on a busy machine most of it is Airflow's imports."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -111,15 +116,8 @@ def main(argv: Sequence[str]) -> int:
         return OTHERS[options.stage](settings, options)
     if options.stage not in (*STAGES, *BESIDES):
         raise UsageError(f"a stage must be one of {', '.join(STAGES)}; found {options.stage!r}")
-    if options.stage == "rollback" and options.day is None:
-        from jobs.deploy import rollback
-        from jobs.lake.store import Lake
-
-        newest = rollback.newest(Lake(settings.lake.root), settings.endpoint.name)
-        if isinstance(newest, str):
-            print(json.dumps({"stage": "rollback", "nothing": newest}))
-            return EXIT_OK
-        options.day, options.mode = date.fromisoformat(newest["day"]), newest["mode"]
+    if options.stage == "rollback" and options.day is None and not _newest_named(settings, options):
+        return EXIT_OK
     if options.stage == "maintain" and options.day is None:
         options.day = datetime.now(UTC).date()  # it does the same on any day
     if options.day is None:
@@ -158,24 +156,59 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps(report, default=str), flush=True)
         if failed:
             raise ranges.worst(run, failed)
+    if options.stage == "rollback" and "tell" in counts:
+        _tell(str(counts["tell"]), f"{options.mode}-{options.day}")
     return EXIT_OK
+
+
+def _newest_named(settings: config.Config, options: argparse.Namespace) -> bool:
+    """Day and mode of the newest release are as if they had been typed; False, and said, with nothing to take back."""
+    from jobs.deploy import rollback
+    from jobs.lake.store import Lake
+
+    newest = rollback.newest(Lake(settings.lake.root), settings.endpoint.name)
+    if isinstance(newest, str):
+        print(json.dumps({"stage": "rollback", "nothing": newest}))
+        return False
+    options.day, options.mode = date.fromisoformat(newest["day"]), newest["mode"]
+    return True
+
+
+def _tell(text: str, of: str) -> None:
+    """Slack hears of a way back as of any step, where the environment says anything of Airflow; nothing else changes.
+
+    By a process of its own: only `jobs.orchestration` sees Airflow, which takes seconds to import.
+    """
+    if not any(name.startswith("AIRFLOW_") for name in os.environ):
+        return
+    command = [sys.executable, "-m", "jobs.orchestration.outside", text, of]
+    try:
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=TELL_SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"Slack was not told within {TELL_SECONDS} s", file=sys.stderr, flush=True)
 
 
 def _check(settings: config.Config, options: argparse.Namespace) -> int:
     """One page on a day of a raw lake; 65 where `validate` would refuse the day."""
     from jobs.validate import check
 
-    with _looked_at(settings, options) as folder:
-        seen = check.check(settings, folder, options.day)
-        print(seen.page(check.title(folder, seen, options.day)), flush=True)
+    with _looked_at(settings, options) as (folder, span):
+        seen = check.check(settings, folder, options.day, span)
+        title = check.title(folder, seen, options.day, "source.mapping" if span else "")
+        print(seen.page(title), flush=True)
     return Refused.exit_code if seen.stops else EXIT_OK
 
 
 @contextmanager
-def _looked_at(settings: config.Config, options: argparse.Namespace) -> Iterator[Place]:
-    """The raw lake that is asked for, that of the settings, or a mapped source's day, laid out for this look alone."""
+def _looked_at(
+    settings: config.Config, options: argparse.Namespace
+) -> Iterator[tuple[Place, tuple[date, date] | None]]:
+    """The raw lake that is asked for, that of the settings, or a mapped source's day, laid out for this look alone.
+
+    Beside that day the first and the last of the source.
+    """
     if options.raw is not None or settings.source.name != "mapped":
-        yield options.raw or settings.lake.raw
+        yield options.raw or settings.lake.raw, None
         return
     from jobs.lake import raw_writer
     from jobs.sources import open_source
@@ -184,7 +217,7 @@ def _looked_at(settings: config.Config, options: argparse.Namespace) -> Iterator
     day = options.day or source.span()[1]
     with tempfile.TemporaryDirectory(prefix="tidegate-check-") as folder:
         raw_writer.write_day(Path(folder), day, source.day(day) or {})
-        yield Path(folder)
+        yield Path(folder), source.span()
 
 
 def _lose(settings: config.Config, options: argparse.Namespace) -> int:

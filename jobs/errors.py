@@ -138,6 +138,8 @@ def kind_of(error: Exception) -> TidegateError:
     if known is not None:
         return known
     found = f"{type(error).__name__}: {one_line(error)}".removesuffix(": ")
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith(("jobs", "models", "infra")):
+        return Misconfigured(f"needs the environment that `make setup` makes: . .venv/bin/activate; found {found}")
     if isinstance(error, MemoryError):
         return Crashed(f"a stage needs more memory than it got; found {found}; {WHOLE}")
     return Crashed(f"a bug in Tidegate, not in your data: {found}")

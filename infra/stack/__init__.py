@@ -1,7 +1,7 @@
 """The launcher: Airflow, MLflow and the local endpoint on free loopback ports, and the demo that runs through them.
 
-    python -m infra.stack demo [--source NAME] [--data DIR] [--lake s3]
-    python -m infra.stack up [--lake s3]
+    python -m infra.stack demo [--source NAME] [--data DIR] [--lake s3] [--on team]
+    python -m infra.stack up [--lake s3] [--on team]
     python -m infra.stack status
     python -m infra.stack airflow backfill create --dag-id daily_data …
     python -m infra.stack jobs rollback --approved-by NAME

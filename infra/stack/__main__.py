@@ -20,11 +20,11 @@ from rich.console import Console
 from infra.stack import people, report, s3
 from infra.stack.airflow_api import answers
 from infra.stack.chain import Chain
-from infra.stack.components import DISK, LAKES, S3, Layout, environment
+from infra.stack.components import DISK, LAKES, LAPTOP, S3, TEAM, Layout, environment
 from infra.stack.demo import Days, history, new_day, overrides
 from infra.stack.memory import Peak
 from infra.stack.processes import Component, Stack, StackError
-from infra.stack.standing import Standing, logs, session
+from infra.stack.standing import Standing, logs, session, stands
 from infra.stack.status import services, table
 from infra.stack.watching import missing
 from jobs import tracking
@@ -45,7 +45,7 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def demo(name: str, source: str, data: Path | None, lake: str) -> int:
+def demo(name: str, source: str, data: Path | None, lake: str, on: str) -> int:
     """The whole chain from nothing, then everything it started is stopped; returns the exit code."""
     began = time.monotonic()
     if lake == S3:
@@ -54,10 +54,12 @@ def demo(name: str, source: str, data: Path | None, lake: str) -> int:
     with _Interruptible(), Peak(stack.tree) as peak:
         try:
             _clear(stack.folder)
-            layout = _placed(stack.folder, lake)
+            layout = _placed(stack.folder, lake, on)
             extra, days = overrides(source, data, layout.settings())
             extra |= people.approvers({**layout.settings(), **extra}, os.environ, DEMO)
-            standing = Standing(stack, layout, extra, days, _say)
+            standing = Standing(stack, layout, extra | stands(layout, extra), days, _say)
+            if standing.team is not None:
+                standing.team.drop()
             _say(f"demo: {source} logs {days.first}..{days.last}; the lake is {standing.settings.lake.root}")
             standing.start(watched=False)
             _say(f"ready after {time.monotonic() - began:.0f} s: Airflow {layout.airflow}, MLflow {layout.mlflow}")
@@ -83,11 +85,12 @@ def demo(name: str, source: str, data: Path | None, lake: str) -> int:
     report.show(found, Console(highlight=False, width=max(TABLE_WIDTH, Console().width)))
     again = f"python -m infra.stack up --name {name} --source {source}" + (f" --data {data}" if data else "")
     again += f" --lake {lake}" if lake != DISK else ""
+    again += f" --on {on}" if on != LAPTOP else ""
     _say(f"everything is stopped; to open these addresses again: {again}")
     return 0
 
 
-def up(name: str, source: str, data: Path | None, lake: str) -> int:
+def up(name: str, source: str, data: Path | None, lake: str, on: str) -> int:
     """Start everything and leave it running; a fresh folder is filled in the background up to the approval."""
     if lake == S3:
         s3.refuse_missing()
@@ -95,10 +98,11 @@ def up(name: str, source: str, data: Path | None, lake: str) -> int:
     try:
         with _Interruptible():
             _refuse_another(stack.folder, lake)
-            layout = _placed(stack.folder, lake)
+            layout = _placed(stack.folder, lake, on)
             extra, days = overrides(source, data, layout.settings())
             extra |= people.approvers({**layout.settings(), **extra}, os.environ, people.APPROVER)
-            standing = Standing(stack, layout, extra, days, _say)
+            # What it stands on is asked each time, not written down: addresses may hold a password.
+            standing = Standing(stack, layout, extra | stands(layout, extra), days, _say)
             standing.start(watched=True)
             stack.facts.update(settings=extra, days=[days.first.isoformat(), days.last.isoformat()])
             airflow = standing.airflow
@@ -116,6 +120,8 @@ def up(name: str, source: str, data: Path | None, lake: str) -> int:
         _say(f"          {line}")
     _say(f"MLflow    {tracking.models_url(standing.settings)}")
     _say(f"endpoint  {layout.endpoint}   (boto3: endpoint_url)")
+    if standing.team is not None:
+        _say(f"on team   {standing.team.kept}")
     _say(_watching(stack.facts["urls"]))
     for subject in waiting:
         _say(f"waits for an approver: {subject}   {layout.airflow}/required_actions")
@@ -162,9 +168,11 @@ def within(name: str, module: str, words: list[str]) -> int:
     stack = Stack.find(VAR / name)
     if stack is None or "settings" not in stack.facts:
         raise StackError(f"{module} needs a stack that `up` has started in {VAR / name}; found none")
-    layout = Layout(stack.folder, **stack.facts["urls"])
+    layout = Layout(stack.folder, **stack.facts["urls"], on=stack.facts.get("on", LAPTOP))
+    settings = stack.facts["settings"]
     command = [sys.executable, "-m", module, *words]
-    return subprocess.run(command, cwd=ROOT, env=environment(layout, stack.facts["settings"])).returncode
+    environ = environment(layout, settings | stands(layout, settings))
+    return subprocess.run(command, cwd=ROOT, env=environ).returncode
 
 
 def down(name: str | None) -> int:
@@ -174,6 +182,8 @@ def down(name: str | None) -> int:
         stack = Stack.find(folder)
         if stack is not None:
             _say(f"{folder.name}: ended {stack.end()} processes")
+            if kept := stack.facts.get("kept"):
+                _say(f"{folder.name}: databases are kept: {kept}")
     if not folders:
         _say("nothing is running")
     return 0
@@ -200,9 +210,9 @@ def _watching(urls: Mapping[str, str]) -> str:
     return f"watched   {urls['exporter']}/metrics   ({missing()}: nobody reads it, nothing alarms)"
 
 
-def _placed(folder: Path, lake: str) -> Layout:
+def _placed(folder: Path, lake: str, on: str) -> Layout:
     """The layout of a stack; this process finds its lake too."""
-    layout = Layout.at(folder, lake)
+    layout = Layout.at(folder, lake, on)
     os.environ.update(layout.variables())
     return layout
 
@@ -260,6 +270,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--source", default="simulated", help="a file of jobs/sources, by its name")
     parser.add_argument("--data", type=Path, help="folder of a real log's files")
     parser.add_argument("--lake", choices=LAKES, default=DISK, help="in folders, or on an S3 of the stack's own (moto)")
+    parser.add_argument("--on", default=LAPTOP, choices=[LAPTOP, TEAM], help="what it stands on; see docs/team.md")
     parser.add_argument("--name", help="folder under var/ (demo: demo, up: up, down, status: all)")
     options, rest = parser.parse_known_args(argv)
     if rest and options.action not in MODULES:
@@ -282,9 +293,9 @@ def _done(options: argparse.Namespace) -> int:
     if options.data is not None and not options.data.is_dir():
         raise UsageError(f"--data must be a folder; found {options.data}")
     if options.action == "demo":
-        return demo(options.name or "demo", options.source, options.data, options.lake)
+        return demo(options.name or "demo", options.source, options.data, options.lake, options.on)
     if options.action == "up":
-        return up(options.name or "up", options.source, options.data, options.lake)
+        return up(options.name or "up", options.source, options.data, options.lake, options.on)
     if options.action in MODULES:
         return within(options.name or "up", options.action, options.rest)
     if options.action == "pilot":

@@ -14,7 +14,7 @@ from infra.stack.airflow_api import Airflow
 from infra.stack.processes import StackError
 
 POLL_SECONDS = 1.0
-APPEAR_SECONDS = 60.0
+APPEAR_SECONDS = 300.0
 RUN_SECONDS = 1800.0
 FAILED = {"failed", "upstream_failed"}
 TRIED_AGAIN = {"up_for_retry", "up_for_reschedule"}
@@ -167,11 +167,11 @@ class Chain:
     def _failure(self, dag: str, run_id: str, task: Mapping[str, Any]) -> str:
         folder = self.logs / f"dag_id={dag}" / f"run_id={run_id}" / f"task_id={task['task_id']}"
         tries = sorted(folder.glob("attempt=*.log"))
-        why = _sentence(tries[-1]) if tries else "it left no log"
+        why = sentence(tries[-1]) if tries else "it left no log"
         return f"{dag}.{task['task_id']} failed ({task['state']}): {why}; its log: {tries[-1] if tries else folder}"
 
 
-def _sentence(log: Path) -> str:
+def sentence(log: Path) -> str:
     """The error's own words: the last exception in a task's log of JSON lines."""
     why = "no exception was logged"
     for line in log.read_text(errors="replace").splitlines():

@@ -13,18 +13,24 @@ from pathlib import Path
 
 from infra.stack import airflow_api, people, s3, watching
 from infra.stack.processes import Component, are_free, free_ports
+from infra.stack.team import Team
+from infra.stack.workers import workers
 from jobs import config
-from jobs.config import ROOT
+from jobs.config import POOLS, ROOT, Config
 
+LAPTOP, TEAM = "laptop", "team"
+"""What a stack stands on: files of its own folder, or PostgreSQL and Redis."""
 PORT = "AIRFLOW__API__PORT"
 LAKES = DISK, S3 = "disk", "s3"
 """Where a lake may be."""
+EXECUTOR, CELERY = "AIRFLOW__CORE__EXECUTOR", "Celery"
 PORTS = 6
 """Of Airflow, MLflow, the endpoint, the two that watch, and S3."""
 REGION = "eu-central-1"
-MIGRATE_TIMEOUT_S = 120.0
-START_TIMEOUT_S = 180.0
-PARSE_TIMEOUT_S = 60.0
+MIGRATE_TIMEOUT_S = 600.0
+START_TIMEOUT_S = 600.0
+"""Of what lives: that something has died is told at once. On a machine that others load, imports alone take minutes."""
+PARSE_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -39,16 +45,18 @@ class Layout:
     prometheus: str = ""
     s3: str = ""
     """Without one the lake is in folders."""
+    on: str = LAPTOP
 
     @classmethod
-    def at(cls, folder: Path, lake: str = DISK) -> "Layout":
+    def at(cls, folder: Path, lake: str = DISK, on: str = LAPTOP) -> "Layout":
         """A layout on free ports; where still free, ports of an earlier stack here are kept, and Airflow's if set."""
         remembered = folder / "ports.json"
         earlier = json.loads(remembered.read_text()) if remembered.is_file() else []
         ports = earlier if len(earlier) == PORTS and are_free(earlier) else free_ports(PORTS)
         remembered.write_text(json.dumps(ports) + "\n")
         urls = [f"http://127.0.0.1:{port}" for port in (os.environ.get(PORT, ports[0]), *ports[1:])]
-        return cls(folder, *urls[: None if lake == S3 else -1])
+        airflow, mlflow, endpoint, exporter, prometheus, store = urls
+        return cls(folder, airflow, mlflow, endpoint, exporter, prometheus, store if lake == S3 else "", on)
 
     def settings(self) -> dict[str, str]:
         """The settings of `jobs.config` that place everything a stage writes in this stack's folder."""
@@ -89,8 +97,28 @@ def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:
     """What every component and every stage below it finds in its environment: ours where the team's own is silent."""
     home = layout.folder / "airflow"
     settings = config.environment({**layout.settings(), **overrides})
-    approvers = config.load(settings).release.approver_ids
-    airflow = {
+    tree = config.load(settings)
+    team = Team.of(layout.folder, tree) if layout.on == TEAM else None
+    airflow = _airflow(layout, tree) | (team.environment if team else {})
+    return {
+        **settings,
+        **layout.variables(),
+        **unsaid({f"AIRFLOW__{key}": value for key, value in airflow.items()}, settings),
+        "AIRFLOW_HOME": str(home),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "PYTHONPATH": str(ROOT),
+        "MLFLOW_BACKEND_STORE_URI": team.mlflow if team else f"sqlite:///{layout.folder / 'mlflow' / 'mlflow.db'}",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_TRACKING_URI": layout.mlflow,
+    }
+
+
+def _airflow(layout: Layout, tree: Config) -> dict[str, str]:
+    """What Airflow is told on a laptop."""
+    home = layout.folder / "airflow"
+    logs = {"LOGGING__LOGGING_CONFIG_CLASS": "jobs.orchestration.logs.LOGGING"} if tree.airflow.logs else {}
+    return {
         "CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "CORE__PLUGINS_FOLDER": str(ROOT / "jobs" / "orchestration" / "plugins"),
         "CORE__EXECUTOR": "jobs.orchestration.executor.LocalExecutor",
@@ -98,7 +126,7 @@ def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "CORE__EXECUTION_API_SERVER_URL": f"{layout.airflow}/execution/",
-        "CORE__SIMPLE_AUTH_MANAGER_USERS": people.users(list(approvers)),
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": people.users(list(tree.release.approver_ids)),
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
@@ -113,17 +141,7 @@ def environment(layout: Layout, overrides: dict[str, str]) -> dict[str, str]:
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "USAGE_DATA_COLLECTION__ENABLED": "False",
-    }
-    return {
-        **settings,
-        **layout.variables(),
-        **unsaid({f"AIRFLOW__{key}": value for key, value in airflow.items()}, settings),
-        "AIRFLOW_HOME": str(home),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "PYTHONPATH": str(ROOT),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_TRACKING_URI": layout.mlflow,
+        **logs,
     }
 
 
@@ -147,8 +165,21 @@ def storage(layout: Layout, environ: dict[str, str]) -> list[Component]:
     return [Component(s3.NAME, serve, environ, lambda: airflow_api.answers(layout.s3))]
 
 
+def pools(layout: Layout, environ: dict[str, str]) -> Component | None:
+    """The pools of the settings, made in Airflow or given these slots; ends by itself. None where none is named."""
+    named = config.load(environ).airflow.pools
+    if not named:
+        return None
+    told = {name: {"slots": slots, "description": ", ".join(POOLS[name]), "include_deferred": False}
+            for name, slots in named.items()}  # fmt: skip
+    path = layout.folder / "pools.json"
+    path.write_text(json.dumps(told, indent=1) + "\n")
+    command = [sys.executable, "-m", "airflow", "pools", "import", str(path)]
+    return Component("airflow-pools", command, environ, lambda: True)
+
+
 def components(layout: Layout, environ: dict[str, str]) -> list[Component]:
-    """The six services, in the order they start, and what collects where the source is Kafka."""
+    """The services, in the order they start: six, on team a second scheduler and workers, and what collects Kafka."""
 
     def airflow(*words: str) -> list[str]:
         return [sys.executable, "-m", "airflow", *words]
@@ -161,17 +192,20 @@ def components(layout: Layout, environ: dict[str, str]) -> list[Component]:
     host, port = layout.mlflow.removeprefix("http://").split(":")
     mlflow = [
         *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", port, "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{store / 'mlflow.db'}"),
+        # Its database comes by MLFLOW_BACKEND_STORE_URI: on a command line everybody would see the password.
         *("--artifacts-destination", str(store / "artifacts")),
     ]
     endpoint = [sys.executable, "-m", "infra.endpoint", "--port", layout.endpoint.rsplit(":", 1)[1]]
+    schedulers = ["airflow-scheduler", *(["airflow-scheduler-2"] if layout.on == TEAM else [])]
+    celery = layout.on == TEAM and CELERY in environ.get(EXECUTOR, "")
     collects = config.load(environ).source.name == "kafka"
     collector = Component("collector", [sys.executable, "-m", "jobs", "collect"], environ, lambda: True)
     return [
         Component("airflow-api", airflow("api-server"), environ, healthy),
-        Component("airflow-scheduler", airflow("scheduler", "--skip-serve-logs"), environ, healthy),
+        *(Component(name, airflow("scheduler", "--skip-serve-logs"), environ, healthy) for name in schedulers),
         Component("airflow-dag-processor", airflow("dag-processor"), environ, healthy),
         Component("airflow-triggerer", airflow("triggerer", "--skip-serve-logs"), environ, healthy),
+        *(workers(environ, layout.folder.name) if celery else []),
         Component("mlflow", mlflow, environ, lambda: airflow_api.answers(f"{layout.mlflow}/health")),
         Component("endpoint", endpoint, environ, lambda: airflow_api.answers(f"{layout.endpoint}/metrics")),
         *([collector] if collects else []),

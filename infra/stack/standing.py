@@ -11,15 +11,18 @@ from infra.stack.components import (
     MIGRATE_TIMEOUT_S,
     PARSE_TIMEOUT_S,
     START_TIMEOUT_S,
+    TEAM,
     Layout,
     components,
     environment,
     migration,
+    pools,
     storage,
 )
 from infra.stack.demo import Days
 from infra.stack.processes import Stack, StackError
 from infra.stack.supervisor import Supervisor
+from infra.stack.team import Team
 from infra.stack.watching import watchers
 from jobs import config
 
@@ -37,6 +40,7 @@ class Standing:
         self.environ = environment(layout, overrides)
         self.settings = config.load(self.environ)
         self.accounts = people.accounts(self.environ)
+        self.team = Team.of(layout.folder, self.settings) if layout.on == TEAM else None
 
     @property
     def airflow(self) -> Airflow | None:
@@ -55,7 +59,11 @@ class Standing:
         services += watchers(self.layout.folder, urls, self.environ) if watched else []
         airflow = [c for c in services if c.name.startswith("airflow")]
         others = [c for c in services if c not in airflow]
-        self.stack.facts = {"urls": urls}
+        self.stack.facts = {"urls": urls, "on": self.layout.on}
+        if self.team is not None:
+            self.stack.facts["kept"] = self.team.kept
+            if made := self.team.make():
+                self.say(f"made the databases {', '.join(made)}")
         first = storage(self.layout, self.environ)
         self.say(f"starting {', '.join(c.name for c in (*first, *others))}, and Airflow's database")
         supervisor = Supervisor(self.layout.folder, self.stack.mark)
@@ -66,6 +74,8 @@ class Standing:
             done("s3 is ready")
             supervisor.begin(others)
         self.stack.run(migration(self.environ), MIGRATE_TIMEOUT_S)
+        if (named := pools(self.layout, self.environ)) is not None:
+            self.stack.run(named, MIGRATE_TIMEOUT_S)
         done("Airflow's database is there; starting Airflow")
         self.stack.wait_healthy([watchful], START_TIMEOUT_S)
         supervisor.begin(airflow)
@@ -94,6 +104,14 @@ class Standing:
     def chain(self, airflow: Airflow) -> Chain:
         """A chain through this stack's Airflow whose questions that session answers."""
         return Chain(airflow, logs(self.environ), self.say, self.stack.check)
+
+
+def stands(layout: Layout, overrides: Mapping[str, str]) -> dict[str, str]:
+    """The settings of what a stack stands on; raises `StackError` where PostgreSQL or Redis does not answer."""
+    if layout.on != TEAM:
+        return {}
+    tree = config.load(config.environment({**layout.settings(), **overrides}))
+    return Team.of(layout.folder, tree).settings(tree)
 
 
 def session(url: str, environ: Mapping[str, str]) -> Airflow | None:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from infra.stack.processes import LAUNCHER, Record, Stack, records
 
-ENDS = ("airflow-db", "pilot")
+ENDS = ("airflow-db", "airflow-pools", "pilot")
 """These do one thing and end; that they have ended is no fault."""
 
 

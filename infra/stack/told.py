@@ -1,12 +1,11 @@
 """`python -m infra.stack.told FOLDER`: supervisord tells it of each service that dies, and it tells people, once each.
 
 Told is how it ended: that the service runs again, or that it does not come back. Into `deaths.jsonl`, which `status`
-counts, and to Slack, where Airflow has a connection for it (`jobs.orchestration.alert`); what dies again and again is
+counts, and to Slack, where Airflow has a connection for it (`jobs.orchestration.outside`); what dies again and again is
 told every ten minutes at most.
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -49,10 +48,8 @@ class Deaths:
 
 def send(text: str) -> None:
     """To Slack, by a process of its own: Airflow is a lot to hold for a message a month."""
-    command = "import sys; from jobs.orchestration import alert; alert.send(lambda: sys.argv[1])"
-    # A word of Airflow's: connections are read where a server would, no task is there to ask for them.
-    environ = {**os.environ, "_AIRFLOW_PROCESS_CONTEXT": "server"}
-    subprocess.Popen([sys.executable, "-c", command, text], env=environ, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+    command = [sys.executable, "-m", "jobs.orchestration.outside", text]
+    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
 
 
 def main(folder: Path) -> None:

@@ -6,6 +6,7 @@ environment variables; what neither says keeps the default written beside the fi
 it. A list or a mapping is one value: it is given whole, as JSON.
 """
 
+from jobs.config.airflow import POOLS, AirflowSettings, PodSettings
 from jobs.config.base import NO_ROW, PREFIX, ROOT, Changes
 from jobs.config.data import (
     ExportSettings,
@@ -37,8 +38,10 @@ from jobs.config.tree import Config, TimeoutSettings
 
 __all__ = [
     "NO_ROW",
+    "POOLS",
     "PREFIX",
     "ROOT",
+    "AirflowSettings",
     "AttributionSettings",
     "AwsSettings",
     "Changes",
@@ -50,6 +53,7 @@ __all__ = [
     "KafkaSettings",
     "LakeSettings",
     "MonitoringSettings",
+    "PodSettings",
     "ReleaseSettings",
     "RetrievalNegativeSettings",
     "SelectionSettings",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from jobs.config.airflow import AirflowSettings
 from jobs.config.base import NO_ROW, ROOT, Changes
 from jobs.config.data import ExportSettings, LakeSettings, SourceSettings, SparkSettings, ValidationSettings
 from jobs.config.labels import AttributionSettings
@@ -97,6 +98,7 @@ class Config(Settings):
         (), description="A/B tests, running or over, as `models/experiments/settings.py` tells; a list, given whole"
     )
     timeouts: Annotated[TimeoutSettings, NO_ROW] = TimeoutSettings()
+    airflow: Annotated[AirflowSettings, NO_ROW] = AirflowSettings()
 
     @field_validator("outcomes")
     @classmethod

@@ -34,19 +34,32 @@ def newest(source: ledger.Reader, endpoint: str) -> Row | str:
 
 
 def run(run: Run) -> dict[str, Any]:
-    """The day's and mode's model leaves; returns the endpoint, what serves now (None: nothing) and who said so."""
+    """The day's and mode's model leaves; returns the endpoint, what serves now (None: nothing) and who said so.
+
+    With what to tell people of it, where anything was changed.
+    """
     by = said_by(run.approval, "rollback")
     endpoint = Endpoint(run.config.endpoint)
-    steps = ledger.steps(run, endpoint.name)
+    known = steps = ledger.steps(run, endpoint.name)
     why = run.approval.why.strip() or f"{by} went back"
     if traffic.mine(run, ledger.under_way(steps)) is not None:
-        steps = traffic.go_back(run, endpoint, steps, why)
+        steps = traffic.go_back(run, endpoint, steps, why, by)
     else:
         steps = _back_from_live(run, endpoint, steps, by, why)
     champion = ledger.last_live(steps)
     traffic.follow(run, champion)
     serves = None if champion is None else champion["candidate_id"]
-    return {"endpoint": endpoint.name, "serves": serves, "approved_by": by}
+    tell = {"tell": _told(known, serves, by, run.approval.why.strip())} if len(steps) > len(known) else {}
+    return {"endpoint": endpoint.name, "serves": serves, "approved_by": by, **tell}
+
+
+def _told(known: list[Row], serves: str | None, by: str, why: str) -> str:
+    """What left, by whom and why, and what serves now; `known` is the ledger before."""
+    left, ended = ledger.moves(known)[-1]["candidate_id"], ledger.under_way(known) is not None
+    who = f"{by}: {why}" if why else f"{by}, who gave no reason"
+    what = f"the release of {left} was ended" if ended else f"{left} was rolled back"
+    now = "nothing serves" if serves is None else f"{serves} serves {'as before' if ended else 'again'}"
+    return f"{what} by {who}; {now}"
 
 
 def _back_from_live(run: Run, endpoint: Endpoint, steps: list[Row], by: str, why: str) -> list[Row]:

@@ -97,9 +97,10 @@ def put_live(run: Run, endpoint: Endpoint, steps: Sequence[Row], wanted: Release
     tracking.move_champion(run.config, wanted.candidate_id, wanted.bundle_sha256)
 
 
-def go_back(run: Run, endpoint: Endpoint, steps: Sequence[Row], why: str) -> list[Row]:
+def go_back(run: Run, endpoint: Endpoint, steps: Sequence[Row], why: str, by: str | None = None) -> list[Row]:
     """Endpoint and alias are the champion's again, and the release under way has ended; returns the ledger.
 
+    `by`: the person who ends it; where a watch does, the row names who had approved it.
     Raises `NotReady`, and touches nothing, where another run has written the ledger since: that one has taken over.
     """
     begun = ledger.moves(steps)[-1]
@@ -113,7 +114,8 @@ def go_back(run: Run, endpoint: Endpoint, steps: Sequence[Row], why: str) -> lis
         endpoint.prepare(of_step(champion))
         endpoint.switch(champion["config"])
     follow(run, champion)
-    return ledger.append(run, steps, {**of_step(begun).step(ROLLED_BACK, begun["before"]), "why": why})
+    row = of_step(begun).step(ROLLED_BACK, begun["before"])
+    return ledger.append(run, steps, {**row, "by": by or begun["by"], "why": why})
 
 
 def alias_moved(run: Run, champion: Row | None) -> dict[str, Any]:

@@ -275,7 +275,8 @@ def headline(document: Document, judgement: Judgement | None) -> str:
     names = _listed([f"“{rule_name(rule.name)}”" for rule in against])
     if judgement.verdict == "refuse":
         return f"The evidence cannot carry a verdict on {names}. {sentence(against[0].reason)}"
-    why = _gain(document) if against[0].name == "value" else sentence(against[0].reason)
+    first = "" if len(against) == 1 else f"“{rule_name(against[0].name)}”: "
+    why = _gain(document) if against[0].name == "value" else first + sentence(against[0].reason)
     asked = sum(rule.outcome != "unknown" for rule in judgement.rules)
     return f"{cleared} of {asked} rules that can be asked are cleared; not cleared: {names}. {why}"
 

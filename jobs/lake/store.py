@@ -452,7 +452,8 @@ def _of_days(table: str, found: list[log.File], wanted: set[str], where: Partiti
     missing = sorted(wanted - set(have))
     if missing:
         span = f"{have[0]}..{have[-1]}" if have else "nothing"
-        narrowed = f" {dict(where)}" if where else ""
+        parts = ", ".join(f"{name} {value}" for name, value in (where or {}).items() if name != "day")
+        narrowed = f" of {parts}" if parts else ""
         never = if_never(missing[0]) if _spec(table).partition == ("day",) else ""
         raise NotReady(f"table {table}{narrowed} needs {', '.join(missing)}; published: {span}{never}")
     return [(path, values) for path, values in found if values["day"] in wanted]

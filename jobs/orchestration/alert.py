@@ -5,7 +5,8 @@ stage tells of, one each: opened, still open, closed.
 One, too, when a stage has asked twice for an input that is not ready: waiting is not silence.
 
 And one per step of a release: that somebody must approve, and what a stage tells (shadow, canary, live, rejected). What
-was rolled back is the failure of its watch.
+a watch rolled back is the failure of that watch; what a person did is told from outside Airflow
+(`jobs.orchestration.outside`).
 
 The webhook is the Airflow connection `slack` (conn_type slackwebhook, the URL as its password). Without it nothing is
 sent; a webhook that does not answer is logged and changes nothing.
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from itertools import accumulate
 from typing import Any
+from urllib.parse import quote
 
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException, AirflowRuntimeError
@@ -69,6 +71,17 @@ def told(context: Any, what: str) -> str:
     return f"{sign} {_plain(f'{ti.dag_id}.{ti.task_id}: {what}')}\n{_log(ti)}"
 
 
+def taken_back(what: str, run: str) -> str:
+    """What a person took back by hand, with the way to the promotion that had brought it, where Airflow has an address.
+
+    A promotion that was started from the form has another name than `run`: the way is to the list of those so called.
+    """
+    said = f":leftwards_arrow_with_hook: {_plain(f'rollback: {what}')}"
+    at = conf.get("api", "base_url", fallback="").rstrip("/")
+    way = f"{at}/dags/promotion/runs?run_id_pattern={quote(run, safe='')}"
+    return f"{said}\n<{_address(way)}|promotion>" if at else said
+
+
 def waits(context: Any, what: str, times: int, every: timedelta) -> str:
     """DAG, task, day and what it waits for, how often it asks again, and the log's address."""
     ti = context["ti"]
@@ -106,28 +119,33 @@ async def late(context: Any, hours: float, asks: bool) -> None:
     await asyncio.to_thread(send, lambda: overdue(context, hours, asks))
 
 
-def send(text: Callable[[], str]) -> None:
-    """Send what `text` says through the connection `slack`, if there is one. Never raises.
+def send(text: Callable[[], str]) -> str:
+    """Send what `text` says through the connection `slack`, if there is one; why it was not, empty where it was.
 
-    An alert must neither fail a task that has done its work nor hide the error of one that has not, whatever a proxy, a
-    secrets backend, Slack or an unexpected report does to it.
+    Never raises: an alert must neither fail a task that has done its work nor hide the error of one that has not,
+    whatever a proxy, a secrets backend, Slack or an unexpected report does to it.
     """
     from airflow.providers.slack.hooks.slack_webhook import SlackWebhookHook  # 0.3 s, and rarely needed
 
     try:
         SlackWebhookHook.get_connection(CONNECTION)
     except (AirflowNotFoundException, AirflowRuntimeError):
-        log.info("no connection %r is defined: no alert is sent", CONNECTION)
-        return
+        missed = f"no connection {CONNECTION!r} is defined"
+        log.info("%s: no alert is sent", missed)
+        return missed
     except Exception as error:  # noqa: BLE001 - see above
-        log.warning("the connection %r cannot be read, no alert is sent: %s", CONNECTION, type(error).__name__)
-        return
+        missed = f"the connection {CONNECTION!r} cannot be read: {type(error).__name__}"
+        log.warning("no alert is sent, %s", missed)
+        return missed
     try:
         hook = SlackWebhookHook(slack_webhook_conn_id=CONNECTION, timeout=TIMEOUT_SECONDS)
         hook.send(text=text())
     except Exception as error:  # noqa: BLE001 - see above
         # The text of the error could carry the webhook's URL, a secret.
-        log.warning("the Slack alert was not delivered: %s", type(error).__name__)
+        missed = f"it was not delivered: {type(error).__name__}"
+        log.warning("the Slack alert fails, %s", missed)
+        return missed
+    return ""
 
 
 def _error(context: Any) -> str:

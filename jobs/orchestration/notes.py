@@ -35,8 +35,8 @@ def on_dag_run_success(dag_run: Any) -> None:
 def day_of(dag_run: Any) -> str:
     """The day or the days it is about, with the mode if it has one; empty where it says none."""
     asked = dag_run.conf or {}
-    day = asked.get("day") or dag_run.partition_key or ""
-    days = f"{asked['since']}..{day}" if asked.get("since") else day
+    day, since = asked.get("day") or dag_run.partition_key or "", asked.get("since")
+    days = f"{since}..{day}" if since and since != day else day
     return " ".join(filter(None, (days, asked.get("mode"))))
 
 

@@ -23,6 +23,7 @@ from jobs.errors import EXIT_OK, KINDS, Misconfigured, NotReady, Refused, UsageE
 from jobs.flow import STAGES
 from jobs.orchestration.alert import ADDRESSES, alarm, incident, send, told, waits
 from jobs.orchestration.day import resolve
+from jobs.orchestration.given import given
 from jobs.orchestration.process import Command, python
 
 FINAL = {UsageError.exit_code, Refused.exit_code, Misconfigured.exit_code}
@@ -235,4 +236,5 @@ def stage(
         retries=CRASH_TRIES - 1,
         retry_delay=CRASH_DELAY,
         execution_timeout=timedelta(minutes=config.load().timeouts.of(name)),
+        **given(name),
     )

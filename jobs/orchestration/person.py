@@ -10,6 +10,7 @@ from airflow.sdk.execution_time.hitl import HITLUser
 
 from jobs import config
 from jobs.orchestration.alert import send, wanted
+from jobs.orchestration.given import given
 from jobs.orchestration.operator import CRASH_DELAY, CRASH_TRIES, StageOperator
 
 PROMOTE = "promote"
@@ -117,4 +118,5 @@ def rejection(mode: str) -> StageOperator:
         retries=CRASH_TRIES - 1,
         retry_delay=CRASH_DELAY,
         execution_timeout=timedelta(minutes=config.load().timeouts.deploy_minutes),
+        **given("deploy"),
     )

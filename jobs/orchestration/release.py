@@ -5,6 +5,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 from jobs import config
+from jobs.orchestration.given import given
 from jobs.orchestration.operator import CRASH_DELAY, CRASH_TRIES, StageOperator, stage
 
 LIVE = "live"
@@ -38,6 +39,7 @@ def _watch(name: str, mode: str) -> StageOperator:
         retries=CRASH_TRIES - 1,
         retry_delay=CRASH_DELAY,
         execution_timeout=timedelta(minutes=settings.timeouts.deploy_minutes),
+        **given("deploy"),
     )
 
 

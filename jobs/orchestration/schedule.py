@@ -17,6 +17,8 @@ from jobs.orchestration.trigger import MACROS
 
 OWNER = "recommendations"
 DUE_HOURS = 24.0
+PRIORITY = 10
+"""Of a task by default; where slots are short, a higher one goes first, whatever else waits for longer."""
 LIVE = ("parquet", "kafka")
 """Sources to which a team's loggers keep adding, unless `source.live` says otherwise; all others have ended."""
 MODE = {
@@ -65,8 +67,9 @@ def standing_orders(
     since: bool = False,
     due_hours: float = DUE_HOURS,
     asks: bool = False,
+    priority: int = PRIORITY,
 ) -> dict[str, Any]:
-    """Arguments of every DAG: runbook, form, owner, alerts, and no run for a past nobody asked for.
+    """Arguments of every DAG: runbook, form, owner, alerts, priority, and no run for a past nobody asked for.
 
     A run that has not succeeded `due_hours` after it was queued is told in Slack, whatever holds it; where it `asks` a
     person that is a reminder, and it comes when half the time for an answer is over.
@@ -86,7 +89,11 @@ def standing_orders(
             name=f"done within {due_hours:g} h",
         ),
         "user_defined_macros": dict[str, Callable[..., str]](MACROS | {"answered": answered}),
-        "default_args": {"owner": OWNER, "on_failure_callback": alert, "retry_delay": CRASH_DELAY},
+        "default_args": {
+            **{"owner": OWNER, "on_failure_callback": alert, "retry_delay": CRASH_DELAY},
+            # As it is said: by default Airflow adds up all that follows, so that whatever comes first goes first.
+            **{"priority_weight": priority, "weight_rule": "absolute"},
+        },
     }
 
 

@@ -83,12 +83,16 @@ def _words(theirs: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _lists(theirs: pa.ChunkedArray, kind: pa.DataType, separator: str) -> pa.ChunkedArray:
-    """Of a text, what is between its separators: none where there is no text. Of a list, its values as they are."""
+    """Of a text, what is between its separators, without blanks around it: none where there is no text.
+
+    Of a list, its values as they are.
+    """
     if not pa.types.is_string(theirs.type) and not pa.types.is_large_string(theirs.type):
         return theirs.cast(kind)
     if not separator:
         raise ValueError("a list that is a text needs a `separator`")
-    parts = [[part for part in (text or "").split(separator) if part] for text in theirs.to_pylist()]
+    texts = theirs.to_pylist()
+    parts = [[part.strip() for part in (text or "").split(separator) if part.strip()] for text in texts]
     return pa.chunked_array([pa.array(parts, pa.list_(pa.string()))]).cast(kind)
 
 

@@ -56,13 +56,16 @@ class Seen:
         return "\n".join(lines)
 
 
-def check(config: Config, folder: Place, day: date | None) -> Seen:
-    """What is found of a day; raises `NotReady` where there are no impressions at all, or none of that day."""
+def check(config: Config, folder: Place, day: date | None, span: tuple[date, date] | None = None) -> Seen:
+    """What is found of a day; raises `NotReady` where there are no impressions at all, or none of that day.
+
+    `span`: the first and the last day of a source of which the folder holds this day alone.
+    """
     days = raw.days(folder / raw.REQUIRED)
     if not days:
         raise NotReady(f"check needs {folder}/{raw.REQUIRED}/date=YYYY-MM-DD/hour=HH/*.parquet; found no such day")
     seen, at = Seen(), day or days[0]
-    _of_days(seen, days, config)
+    _of_days(seen, days, config, span)
     rules = Rules(Suites(tuple(RAW)), config.validation.max_quarantine_share, config.attribution.click_days)
     fitted = _fitted(seen, rules, folder, at)
     neighbours = Before({}, {}, {}).neighbours({table: of.rows for table, of in fitted.items()})
@@ -72,14 +75,18 @@ def check(config: Config, folder: Place, day: date | None) -> Seen:
     return seen
 
 
-def title(folder: Place, seen: Seen, day: date | None) -> str:
-    """What was looked at, and what comes of it."""
+def title(folder: Place, seen: Seen, day: date | None, what: str = "") -> str:
+    """What was looked at (`what`, the folder by default), and what comes of it."""
     at = day or raw.days(folder / raw.REQUIRED)[0]
-    return f"{folder}, {at}: {'validate would refuse the day' if seen.stops else 'validate would publish the day'}"
+    return (
+        f"{what or folder}, {at}: {'validate would refuse the day' if seen.stops else 'validate would publish the day'}"
+    )
 
 
-def _of_days(seen: Seen, days: list[date], config: Config) -> None:
-    first, last = days[-1], days[0]
+def _of_days(seen: Seen, days: list[date], config: Config, span: tuple[date, date] | None) -> None:
+    first, last = span or (days[-1], days[0])
+    if span:
+        days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     gaps = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     gaps = [day for day in gaps if day not in set(days)]
     told = f"impressions of {len(days)} days, {first}..{last}"

@@ -2,26 +2,34 @@
 
 Start it beside `make up` while its chain runs (`TIDEGATE_ENV=test make up` is small). Of a service the table says after
 how many seconds another one lives and answers, and how many processes of the killed one were left then; of a task's
-process, after how many seconds its stage was gone, and when the stage ran again. What was told is in `deaths.jsonl`.
+process, after how many seconds its stage was gone, when the stage ran again, and what the log of the try says. Stages
+are killed in the order in which they come, so a chain that runs once is enough; a question needs somebody's yes. What
+was told of services is in `deaths.jsonl`.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psutil
 
 from infra.stack.__main__ import VAR
 from infra.stack.airflow_api import answers, is_healthy
+from infra.stack.chain import sentence
 from infra.stack.processes import MARK, Stack, records
 from infra.stack.service import NAME
+from infra.stack.standing import logs
+from jobs.flow import STAGES
 
 PATIENCE_S = 600.0
 ADDRESSES = {"airflow-api": "airflow"}
-ABOVE = {"the stage": 0, "its task": 1, "the worker above": 2}
+ABOVE = {"stage": 0, "task": 1, "worker": 2}
 """What is killed of a task, as so many parents above the stage."""
+AT_WORK_S = 2.5
+"""Between a stage's beginning and its end by us: it has imported what it needs, and holds what it is to lose."""
 
 
 def seconds_until(there: Callable[[], object]) -> float | None:
@@ -72,53 +80,93 @@ def service(stack: Stack, name: str) -> dict[str, Any]:
     return {"killed": name, "back_s": took, "processes": len(mine), "left": sum(map(lives, mine))}
 
 
-def task(stack: Stack, what: str) -> dict[str, Any]:
-    """Kill a process of the next stage that runs."""
-    running: list[psutil.Process] = []
+def stages(stack: Stack) -> dict[psutil.Process, list[str]]:
+    """The processes of stages that run, each with its words after `python -m jobs`."""
+    words: dict[psutil.Process, list[str]] = {}
 
-    def runs() -> bool:
-        words = lambda process: process.cmdline()[1:3]  # noqa: E731
-        running[:] = of_stack(stack, lambda process, _: words(process) == ["-m", "jobs"])
-        return bool(running)
+    def is_stage(process: psutil.Process, _: dict[str, str]) -> bool:
+        found = process.cmdline()
+        words[process] = found[3:]
+        return found[1:3] == ["-m", "jobs"] and len(found) > 3
 
-    seconds_until(runs)
-    stage, mine = running[0], running[0].cmdline()[3]
-    started, group = stage.create_time(), [stage, *stage.children(recursive=True)]
-    victim = stage
+    return {process: words[process] for process in of_stack(stack, is_stage)}
+
+
+def next_stage(stack: Stack, wanted: set[str]) -> tuple[psutil.Process, list[str]]:
+    """The first of these that runs; raises `LookupError` where none comes."""
+    found: list[tuple[psutil.Process, list[str]]] = []
+
+    def runs() -> object:
+        found.extend((process, words) for process, words in stages(stack).items() if words[0] in wanted)
+        return found
+
+    if seconds_until(runs) is None:
+        raise LookupError(f"needs a chain that runs {', '.join(sorted(wanted))}; found none for {PATIENCE_S:.0f} s")
+    return found[0]
+
+
+def task(stack: Stack, what: str, wanted: set[str]) -> dict[str, Any]:
+    """Kill a process of the next of these stages that runs, once it is at work; it is then no longer wanted."""
+    stage, words = next_stage(stack, wanted)
+    began, of = stage.create_time(), stage.environ()
+    time.sleep(AT_WORK_S)
+    victim, group = stage, [stage, *stage.children(recursive=True)]
     for _ in range(ABOVE[what]):
         victim = victim.parent()
     victim.kill()
     gone = seconds_until(lambda: not any(map(lives, group)))
-
-    def again() -> bool:
-        return any(
-            one.cmdline()[1:4] == ["-m", "jobs", mine] and one.create_time() > started for one in running if runs()
-        )
-
+    again = seconds_until(
+        lambda: any(mine == words and process.create_time() > began for process, mine in stages(stack).items())
+    )
+    wanted.discard(words[0])
     return {
-        "killed": f"{what} ({mine})",
+        "killed": what,
+        "stage": words[0],
         "gone_s": gone,
-        "again_s": seconds_until(again),
+        "again_s": again,
+        "processes": len(group),
         "left": sum(map(lives, group)),
+        "said": said(of),
     }
+
+
+def said(environ: dict[str, str]) -> str:
+    """The last that the log of the try that was killed says: the error's own words, or Airflow's."""
+    run, mine = environ["AIRFLOW_CTX_DAG_RUN_ID"], environ["AIRFLOW_CTX_TASK_ID"]
+    folder = logs(environ) / f"dag_id={environ['AIRFLOW_CTX_DAG_ID']}" / f"run_id={run}" / f"task_id={mine}"
+    log = folder / f"attempt={environ['AIRFLOW_CTX_TRY_NUMBER']}.log"
+    last = json.loads(log.read_text().splitlines()[-1])
+    return str(last["event"]) if last["level"] == "critical" else sentence(log)
 
 
 def main() -> None:
     """Everything in turn; a line each, and `var/bench/stack_kills.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", default="up")
-    parser.add_argument("kills", nargs="*", help="services, or: stage, task, worker")
+    parser.add_argument("kills", nargs="*", help="services; stage:NAME, task:NAME, worker:NAME of a stage; or: stages")
     options = parser.parse_args()
     stack = Stack.find(VAR / options.name)
     if stack is None:
         raise SystemExit(f"needs a running stack in {VAR / options.name}; found none")
-    of_tasks = dict(zip(("stage", "task", "worker"), ABOVE, strict=True))
-    rows = []
-    for name in options.kills or [*(record.name for record in records(stack.folder)), *of_tasks]:
-        rows.append(task(stack, of_tasks[name]) if name in of_tasks else service(stack, name))
-        print(json.dumps(rows[-1]), flush=True)
-    (VAR / "bench").mkdir(parents=True, exist_ok=True)
-    (VAR / "bench" / "stack_kills.json").write_text(json.dumps(rows, indent=1))
+    rows: list[dict[str, Any]] = []
+    for row in killed(stack, options.kills or [*(record.name for record in records(stack.folder)), "stages"]):
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+        (VAR / "bench").mkdir(parents=True, exist_ok=True)
+        (VAR / "bench" / "stack_kills.json").write_text(json.dumps(rows, indent=1))
+
+
+def killed(stack: Stack, kills: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """A row for each; of `stages` one for each that comes, until none of them has come for `PATIENCE_S`."""
+    for name in kills:
+        what, _, stage = name.partition(":")
+        if name != "stages":
+            yield task(stack, what, {stage}) if what in ABOVE else service(stack, name)
+            continue
+        wanted = set(STAGES)
+        with suppress(LookupError):
+            while wanted:
+                yield task(stack, "stage", wanted)
 
 
 if __name__ == "__main__":

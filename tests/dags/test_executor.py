@@ -1,9 +1,11 @@
 """A task that goes on in a second process is not taken for dead when the first one ends."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from airflow.executors.local_executor import LocalExecutor as Airflows
+from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.state import CallbackState, TaskInstanceState
 
 from jobs.orchestration.executor import LocalExecutor
@@ -49,3 +51,39 @@ def test_one_after_the_other_both_tell(executor: LocalExecutor) -> None:
     sent(executor, "callback")
     executor.change_state("callback", CallbackState.RUNNING)
     assert list(executor.get_event_buffer()) == ["adopted", "callback"]
+
+
+def test_celery_s_executor_forgets_the_first_process_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is used as it is: the end that it asks for is that of the newest message of a task.
+
+    Its results are in a database here, and what is sent goes to a broker in memory: no worker is asked.
+    """
+    from airflow.providers.celery.executors import celery_executor, celery_executor_utils
+    from celery import Celery
+
+    results = f"db+sqlite:///{tmp_path / 'results.db'}"
+    app = Celery("airflow.providers.celery.executors.celery_executor", broker="memory://", backend=results)
+
+    @app.task(name="execute_workload")  # type: ignore[untyped-decorator]
+    def run(_: str) -> None:
+        raise AssertionError("no worker is there")
+
+    monkeypatch.setattr(celery_executor_utils, "create_celery_app", lambda _: app)
+    monkeypatch.setattr(celery_executor_utils, "_get_celery_app_for_workload", lambda _: app)
+    made = celery_executor.CeleryExecutor(parallelism=4)
+    made._sync_parallelism = 1
+    approve, train = (TaskInstanceKey("promotion", task, "run") for task in ("approve", "train"))
+    for number, key in enumerate((approve, train, approve), 1):  # the third is the answer, come at once
+        text = SimpleNamespace(ti=SimpleNamespace(external_executor_id=str(number)), model_dump_json=lambda: "{}")
+        made._send_workloads([(key, text, "default", None)])
+    assert made.get_event_buffer() == {
+        approve: (TaskInstanceState.QUEUED, "3"),
+        train: (TaskInstanceState.QUEUED, "2"),
+    }
+    for number in ("1", "2"):
+        app.backend.mark_as_done(number, None)
+    made.sync()
+    assert made.get_event_buffer() == {train: (SUCCESS, None)}
+    app.backend.mark_as_done("3", None)
+    made.sync()
+    assert made.get_event_buffer() == {approve: (SUCCESS, None)}

@@ -103,6 +103,19 @@ def test_only_an_approver_answers_and_the_answer_takes_one_way(
     assert note_of(run) == f"2026-01-11 full: {told}"
 
 
+@pytest.mark.parametrize(
+    ("conf", "key", "note"),
+    [
+        ({"day": "2026-01-11", "since": "2026-01-09"}, None, "2026-01-09..2026-01-11"),
+        ({"day": "2026-01-11", "since": "2026-01-11"}, None, "2026-01-11"),
+        ({"day": "2026-01-11", "since": None, "mode": "warm"}, None, "2026-01-11 warm"),
+        (None, "2026-01-11", "2026-01-11"),
+    ],
+)
+def test_a_note_says_a_day_once(conf: dict[str, str] | None, key: str | None, note: str) -> None:
+    assert notes.day_of(SimpleNamespace(conf=conf, partition_key=key)) == note
+
+
 def note_of(run: Any) -> str:
     """What the listener makes of a run's note, and of a person's own."""
     from airflow.utils.session import create_session

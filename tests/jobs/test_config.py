@@ -29,6 +29,11 @@ OTHER: dict[str, Any] = {
     "export.tables": ["labels"],
     "export.prefix": "ours_",
     "source.mapping": {"clicks": {"files": "*.csv", "columns": {"click_id": "id"}}},
+    "airflow.database": "postgresql://elsewhere",
+    "airflow.pools": {"training": 3},
+    "airflow.queues": {"train": "big"},
+    "airflow.pods": {"train": {"cpu": 8}},
+    "airflow.logs": "s3://elsewhere/logs",
     "attribution.window": "6h",
     "attribution.click_window": "90m",
     "lake.stale_hours": 30,
@@ -262,6 +267,12 @@ def test_an_override_says_what_it_means(variables: dict[str, str], path: str, fo
             {"TIDEGATE__OUTCOMES": '{"like": {"window": "6h", "window_days": 2}}'},
             r"window and window_days say the same",
         ),
+        ({"TIDEGATE__AIRFLOW__POOLS": '{"gpu": 1}'}, r"airflow\.pools\.gpu.*'training' or 'spark'"),
+        ({"TIDEGATE__AIRFLOW__POOLS": '{"spark": 0}'}, r"airflow\.pools\.spark: .*greater than or equal to 1"),
+        ({"TIDEGATE__AIRFLOW__QUEUES": '{"trian": "big"}'}, r"airflow\.queues: .*stages are ingest, .*; found trian"),
+        ({"TIDEGATE__AIRFLOW__QUEUES": '{"train": "a,b"}'}, r"airflow\.queues\.train: .*found 'a,b'"),
+        ({"TIDEGATE__AIRFLOW__PODS": '{"train": {"gpu": 1}}'}, r"airflow\.pods\.train\.gpu: Extra inputs"),
+        ({"TIDEGATE__AIRFLOW__LOGS": "/var/log"}, r"airflow\.logs: .*must be s3://bucket/prefix: .*'/var/log'"),
         ({"TIDEGATE__GATE__MIN_TEST_ROWS": "null"}, r"gate\.min_test_rows.*found 'null'"),
     ],
 )
@@ -316,7 +327,7 @@ def test_neither_place_nor_alarm_reaches_a_bundle_or_its_evidence() -> None:
     nothing = ("bundles", "lake", "spark", "validation", "tracking", "training", "endpoint", "source.data",
                "source.url", "export", "features.online",
                "features.online_store", "features.online_path", "features.redis_url", "monitoring",
-               "release")  # fmt: skip
+               "release", "airflow")  # fmt: skip
     for leaf in LEAVES:
         if any(f"{leaf}.".startswith(f"{prefix}.") for prefix in nothing):
             assert not reach(leaf) & {"train", "backtest", "promote", "deploy"}, leaf

@@ -144,6 +144,12 @@ def test_memory_is_no_bug_and_no_waiting() -> None:
     assert "a stage needs more memory than it got; found MemoryError: malloc of size 9 failed" in str(found)
 
 
+def test_another_python_than_that_of_the_environment_is_no_bug() -> None:
+    """Whoever types `python -m jobs` outside of it is told what to type; a module of ours that is missing is a bug."""
+    assert "make setup" in str(kind_of(ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")))
+    assert type(kind_of(ModuleNotFoundError("No module named 'jobs.no'", name="jobs.no"))) is Crashed
+
+
 def test_a_kind_stays_what_it_is() -> None:
     """A refusal that quotes the system is a refusal."""
     refused: Any = Refused("a file needs to be readable; found: Permission denied")

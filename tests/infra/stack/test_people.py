@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.stack import people
-from infra.stack.components import Layout, environment, unsaid
+from infra.stack.components import Layout, environment, pools, unsaid
 from infra.stack.standing import session
 
 ADDRESS = "http://127.0.0.1:1"
@@ -81,3 +81,23 @@ def test_a_teams_own_users_of_the_simple_auth_manager_stay(layout: Layout, monke
     everybody = session(ADDRESS, environment(layout, {}))
     assert everybody is not None
     assert everybody.user == ""
+
+
+def test_the_pools_that_settings_name_are_made_before_a_dag_is_read(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a laptop too; where none is named Airflow is not asked."""
+    assert pools(layout, environment(layout, {})) is None
+    monkeypatch.setenv("TIDEGATE__AIRFLOW__POOLS", '{"training": 3}')
+    made = pools(layout, environment(layout, {}))
+    assert made is not None
+    assert made.argv[-3:-1] == ["pools", "import"]
+    told = {"slots": 3, "description": "train, backtest", "include_deferred": False}
+    assert json.loads(Path(made.argv[-1]).read_text()) == {"training": told}
+
+
+def test_logs_go_to_s3_by_one_setting(layout: Layout) -> None:
+    """Airflow finds where by a setting of its own."""
+    name = "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"
+    assert name not in environment(layout, {})
+    assert environment(layout, {"airflow.logs": "s3://team/logs"})[name] == "jobs.orchestration.logs.LOGGING"

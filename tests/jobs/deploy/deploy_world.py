@@ -157,12 +157,14 @@ class Forked:
         words = [stage, "--day", day.isoformat(), f"--approved-by={approval.by}"]
         for name in ("evidence", "bundle", "champion") if stage == "deploy" else ():
             words.append(f"--{name}-sha={getattr(approval, f'{name}_sha256')}")
+        if stage == "rollback" and approval.why:
+            words.append(f"--why={approval.why}")
         log = tree.lake.root.parent / "stage.log"
         return self._forks(words, {**_environment(tree), **variables}, log, log)
 
 
 def _environment(tree: Config) -> dict[str, str]:
-    """The variables that give these settings."""
+    """The variables that give these settings; of an Airflow that another test has made up they say nothing."""
     home = tree.lake.root.parent
     places = {
         "source.name": "parquet",
@@ -176,8 +178,9 @@ def _environment(tree: Config) -> dict[str, str]:
         "endpoint.state": home / "endpoint",
     }
     chosen = {**{name.replace("__", "."): value for name, value in LENIENT.items()}}
+    ours = config.environment({**chosen, **{name: str(value) for name, value in places.items()}})
     return {
-        **config.environment({**chosen, **{name: str(value) for name, value in places.items()}}),
+        **{name: value for name, value in ours.items() if not name.startswith("AIRFLOW_")},
         "TIDEGATE_ENV": "test",
         "OMP_NUM_THREADS": "1",
     }

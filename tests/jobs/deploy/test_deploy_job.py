@@ -276,9 +276,12 @@ def test_one_release_at_a_time(world: Config, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.undo()
         with pytest.raises(NotReady, match=f"{challenger}, approved by alice at .* rollback --day {NEXT} --mode full"):
             deployed(tree)
-        assert rolled_back(tree)["serves"] == champion
+        report = rolled_back(tree)
+        assert report["serves"] == champion
+        assert report["tell"].startswith(f"the release of {challenger} was ended by bob, who gave no reason; ")
         assert champions(tree) == (champion,) * 3
-        assert steps(tree)[-1] == (challenger, "rolled back")
+        last = all_rows(tree)[-1]
+        assert (last["candidate_id"], last["step"], last["by"]) == (challenger, "rolled back", "bob")
         deployed(tree)
 
 
@@ -387,8 +390,9 @@ def test_a_way_back_makes_the_one_before_champion_for_everybody(world: Config) -
         deployed(tree)
         first, second = champions(tree)[0], verdict(tree, NEXT)["candidate_id"]
         deployed(tree, NEXT)
-        for _ in range(2):
-            assert rolled_back(tree) == {"endpoint": "tidegate", "serves": first, "approved_by": "bob"}
+        tell = f"{second} was rolled back by bob, who gave no reason; {first} serves again"
+        for told in ({"tell": tell}, {}):
+            assert rolled_back(tree) == {"endpoint": "tidegate", "serves": first, "approved_by": "bob", **told}
             assert champions(tree) == (first,) * 3
             assert steps(tree)[4:] == [(second, "rolled back"), (first, "live")]
         with pytest.raises(Refused, match="it is the first"):

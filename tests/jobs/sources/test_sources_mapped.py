@@ -84,7 +84,7 @@ def test_parquet_becomes_the_contracts_by_day(tmp_path: Path) -> None:
 
 def test_a_csv_keeps_its_ids_and_its_lists(tmp_path: Path) -> None:
     """`007` is an id; a list between bars is one; a time in the shop's own format is in the shop's own zone."""
-    (tmp_path / "log.csv").write_text("id,when,who,shown\n007,02.03.2026 00:30,ann,p1|p2\n008,02.03.2026 23:59,bob,\n")
+    (tmp_path / "log.csv").write_text("id,when,who,shown\n007,02.03.2026 00:30,ann,p1| p2\n008,02.03.2026 23:59,bob,\n")
     (tmp_path / "log2.csv").write_text("id,when,who,shown\n009,01.03.2026 23:59,ann,p3\n")
     columns = {
         "request_id": "id",
@@ -287,7 +287,7 @@ def test_a_mapped_day_is_looked_at_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`check` reads the team's own files as the mapping has them, and leaves nothing behind."""
-    pq.write_table(views(1, 5, 6), tmp_path / "views.parquet")
+    pq.write_table(views(-70, 1, 5, 6), tmp_path / "views.parquet")
     mapping = {"impressions": {"files": "views.parquet", "columns": VIEWS}}
     given = {"name": "mapped", "data": str(tmp_path), "mapping": mapping}
     monkeypatch.setenv("TIDEGATE__SOURCE", json.dumps(given))
@@ -295,6 +295,7 @@ def test_a_mapped_day_is_looked_at_before_anything_runs(
     monkeypatch.setattr("tempfile.tempdir", None)
     assert main(["check"]) == 0
     page = " ".join(capsys.readouterr().out.split())
-    assert "2026-03-02: validate would publish the day" in page
+    assert page.startswith("source.mapping, 2026-03-02: validate would publish the day")
+    assert "impressions of 4 days, 2026-02-27..2026-03-02" in page, "of the source, not of this look"
     assert "impressions: attributes that are numbers: depth" in page
     assert [path.name for path in tmp_path.iterdir()] == ["views.parquet"]
