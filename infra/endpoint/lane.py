@@ -83,7 +83,7 @@ class Lane:
     """Runs work in the order it came, on one thread: a ranker need not be safe to call from two.
 
     What is in steps and waits together is done together, step by step: each step of a ranker drives what the others
-    need out of the processor's caches, and three requests whose steps are taken in turn cost a fifth less.
+    need out of the processor's caches, and three requests whose steps are taken in turn cost a seventh less.
     """
 
     def __init__(self, budget: float, clock: Callable[[], float]) -> None:

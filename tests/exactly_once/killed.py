@@ -25,7 +25,7 @@ from tests.exactly_once.small_world import (
 from tests.moto_server import Moto
 
 LIGHT = {"world.requests_per_day": "100", "features.online": "false"}
-"""On S3, whose server costs the test as much as the stage."""
+"""On S3, where what is killed are puts and commits, however few their rows."""
 DISTURBED = (*DATA, *MODEL, *SERVING)
 ON_S3 = ("ingest", "validate", "attribute")
 ALONE = ("ingest", "attribute", "train", "deploy")
