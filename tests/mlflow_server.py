@@ -13,8 +13,12 @@ from jobs.config import TrackingSettings
 def serving(tracking: TrackingSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrackingSettings]:
     """The same MLflow behind its own server; yields settings that find it."""
     from mlflow import server
+    from mlflow.server import handlers
     from werkzeug.serving import make_server
 
+    # What it opened for an earlier test it would open no more.
+    for store in ("_tracking_store", "_model_registry_store", "_artifact_repo"):
+        monkeypatch.setattr(handlers, store, None)
     monkeypatch.setenv(server.BACKEND_STORE_URI_ENV_VAR, tracking.uri)
     monkeypatch.setenv(server.ARTIFACT_ROOT_ENV_VAR, tracking.artifacts.resolve().as_uri())
     found = make_server("127.0.0.1", 0, server.app, threaded=True)

@@ -191,5 +191,5 @@ def test_a_null_is_a_null_whatever_bytes_lie_below_it() -> None:
 
 def test_texts_of_one_fingerprint_are_still_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fingerprint only picks whom to look at."""
-    monkeypatch.setattr(core, "_fingerprints", lambda texts: np.zeros(len(texts), np.uint64))
+    monkeypatch.setattr(core, "fingerprints", lambda texts: np.zeros(len(texts), np.uint64))
     assert repeated(pa.chunked_array([["a", "b", "a", "c"]])).tolist() == [True, False, True, False]

@@ -51,7 +51,7 @@ def test_the_pages_source_is_the_whole_of_it(tmp_path: Path) -> None:
     assert json.loads(done.stdout.splitlines()[-1])["clicked"] == 5
     unknown = run("ingest", "ticket-office")
     assert unknown.returncode == 78
-    assert "one of kuairand, mapped, open-bandit, parquet, shop, simulated" in unknown.stderr.splitlines()[-1]
+    assert "one of kafka, kuairand, mapped, open-bandit, parquet, shop, simulated" in unknown.stderr.splitlines()[-1]
 
 
 def test_every_wrong_column_of_a_sources_rows_is_named() -> None:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -349,8 +350,19 @@ FILES.of_files(
     lambda raw: os.mkfifo(file_of(raw, "clicks", name="part-1.parquet")),
     refused(STRAY.format(r"hour=10/part-1\.parquet")),
 )
+FILES.of_files(
+    "clicks",
+    "the folder is a table of Delta that something else wrote",
+    lambda raw: deltalake.write_deltalake(str(raw / "clicks"), pa.table({"click_id": ["c1"]})),
+    refused(r"^folder .*/clicks needs to hold plain Parquet files, .*; found a table in the Delta format"),
+)
+FILES.of_files(
+    "clicks",
+    "the folder is a table of Delta whose log is torn",
+    lambda raw: _touch("../_delta_log/00000000000000000000.json")(raw),
+    refused("^table clicks needs a readable log in .*/clicks/_delta_log"),
+)
 for kind, mark in {
-    "Delta": "_delta_log/00000000000000000000.json",
     "Iceberg": "metadata/v1.metadata.json",
     "Hudi": ".hoodie/hoodie.properties",
 }.items():
