@@ -36,8 +36,6 @@ NAME = "tidegate.collected"
 """Of the Delta tables that are ours; any other one in the raw lake is refused."""
 PARTITION = ("date", "hour")
 TRIES = 20
-CHECKPOINTS = {"delta.checkpointInterval": "10"}
-"""As in `jobs.lake.store`."""
 HANDED = "handed-over"
 Numbers = Mapping[str, int]
 """What a commit keeps: by name, see `offset_of` and `newest_of`."""
@@ -104,7 +102,7 @@ class Collected:
                 mode="ignore",
                 partition_by=list(PARTITION),
                 name=NAME,
-                configuration=CHECKPOINTS if isinstance(self._raw, S3Path) else None,
+                configuration=log.CHECKPOINTS if isinstance(self._raw, S3Path) else None,
                 storage_options=log.options(self._raw),
             )
         except (DeltaError, OSError) as error:

@@ -38,7 +38,7 @@ class Versions:
     def of(cls, folder: Place) -> "Versions":
         """As it lies there now."""
         found = log.contents(folder)
-        entries = {int(name[:20]): at for name, at in found.items() if name == log.ENTRY.format(_number(name))}
+        entries = {int(name[:20]): at for name, at in found.items() if name == log.ENTRY.format(log.version_of(name))}
         written = dict.fromkeys(log.checkpoints(found), 0.0)
         for name, at in found.items():
             if log.CHECKPOINT.match(name):
@@ -122,7 +122,3 @@ def kept(infos: Infos, versions: set[int]) -> Infos:
                 last[partition] = number
         found |= set(last.values())
     return {number: infos[number] for number in found}
-
-
-def _number(name: str) -> int:
-    return int(name[:20]) if name[:20].isdigit() else -1

@@ -26,6 +26,9 @@ MAPPING = "delta.columnMapping.mode"
 Actions = list[dict[str, Any]]
 ENTRY = "{:020}.json"
 CHECKPOINT = re.compile(r"\d{20}\.checkpoint\..*")
+INTERVAL = "delta.checkpointInterval"
+CHECKPOINTS = {INTERVAL: "10"}
+"""Of tables on S3: to open one asks for each entry since the last checkpoint; a disk reads a hundred at once."""
 CLOSED = ("403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "NoSuchBucket")
 """What delta-rs says of a bucket that another try does not change."""
 GAPS = ("not the same as the specified end version", "Gap between checkpoint version")
@@ -113,6 +116,11 @@ def contents(folder: Place) -> dict[str, float]:
         with suppress(FileNotFoundError):  # another engine is cleaning the log up
             found[entry.name] = entry.stat().st_mtime
     return found
+
+
+def version_of(name: str) -> int:
+    """The version that something in a log is named after; -1 where it has another kind of name."""
+    return int(name[:20]) if name[:20].isdigit() else -1
 
 
 def checkpoints(names: Iterable[str]) -> set[int]:

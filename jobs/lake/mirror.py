@@ -24,7 +24,6 @@ from jobs.places import S3Path
 
 HINT = "_last_checkpoint"
 CHECKPOINT = "{:020}.checkpoint.parquet"
-INTERVAL = "delta.checkpointInterval"
 FOREIGN = re.compile(r"\d{20}\.checkpoint\.(?!parquet$).*")
 """A checkpoint in parts, or one that names further files."""
 READERS = 8
@@ -101,7 +100,7 @@ class Mirror:
 
     def _checkpoint(self, version: int) -> None:
         """Where one is due, as the table's settings say it."""
-        if self.seen is None or (version + 1) % int(self.seen.metadata().configuration.get(INTERVAL) or 100):
+        if self.seen is None or (version + 1) % int(self.seen.metadata().configuration.get(log.INTERVAL) or 100):
             return
         self.seen.create_checkpoint()
         for name in (CHECKPOINT.format(version), HINT):  # the hint last: it names the other
@@ -110,7 +109,7 @@ class Mirror:
     def _copy_from_the_last_checkpoint(self) -> None:
         hint = self._hinted()
         names = [path.name for path in self._there.after("" if hint == NONE else f"{hint:020}")]
-        checkpoints = [int(name[:20]) for name in names if name == CHECKPOINT.format(_number(name))]
+        checkpoints = [int(name[:20]) for name in names if name == CHECKPOINT.format(log.version_of(name))]
         self._base = self._version = max(checkpoints, default=NONE)
         if any(map(FOREIGN.fullmatch, names)) or self._base < hint:
             raise NotCopied
@@ -133,7 +132,7 @@ class Mirror:
 
     def _copy(self, names: Iterable[str], known: int) -> bool:
         """Whether entries came after a version; raises `NotCopied` where one between them is missing."""
-        numbers = sorted(n for name in names if name == log.ENTRY.format(n := _number(name)) and n > known)
+        numbers = sorted(n for name in names if name == log.ENTRY.format(n := log.version_of(name)) and n > known)
         if numbers != list(range(known + 1, known + 1 + len(numbers))):
             raise NotCopied
         self._fetch([log.ENTRY.format(number) for number in numbers])
@@ -166,7 +165,3 @@ class Mirror:
                 log.move_on(self.seen, self._table)
         except Refused as error:
             raise NotCopied from error
-
-
-def _number(name: str) -> int:
-    return int(name[:20]) if name[:20].isdigit() else NONE

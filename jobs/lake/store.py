@@ -36,8 +36,6 @@ MISREAD = re.compile(r"\\|%[0-9A-Fa-f]{2}|[\x00-\x1f\x7f]")
 """What delta-rs takes for something else in a path: it would write a log where nobody looks for it."""
 NEVER = -1
 """The version of a table that does not exist yet."""
-CHECKPOINTS = {"delta.checkpointInterval": "10"}
-"""Of tables on S3: to open one asks for each entry since the last checkpoint; a disk reads a hundred at once."""
 ENTRIES = 4096
 """So many of a log's entries are kept in memory."""
 SNAPSHOTS = 64
@@ -352,7 +350,7 @@ class Lake:
                 actions,
                 mode="error",
                 partition_by=list(spec.partition),
-                configuration=None if isinstance(self.root, Path) else CHECKPOINTS,
+                configuration=None if isinstance(self.root, Path) else log.CHECKPOINTS,
                 storage_options=log.options(self.root) if mirror is None else None,
                 commit_properties=properties,
                 post_commithook_properties=hooks,
