@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.rankers import graph, network
 from models.rankers.embeddings import Embeddings
 from models.rankers.features import is_of_item
-from models.rankers.graph import BLOCK, OPEN, Graph, Said, Traced
+from models.rankers.graph import BLOCK, Graph, Said, Traced
 from models.rankers.layout import VECTOR, Layout
 from models.rankers.logistic import Scaling
 from models.rankers.network import Arrays, Weights
@@ -148,8 +148,11 @@ def halves_of(ranker: object) -> Halves | None:
 
 
 def joined(weights: Weights, given: Parts[Traced]) -> Traced:
-    """(blocks, h, BLOCK) what the first layer makes of whole rows, in a graph with these weights."""
+    """(h, n) what the first layer makes of whole rows, in a graph with these weights.
+
+    Not in blocks, as whole rows are: what follows is done to rows as long as there are rows, in half the time.
+    """
     other, other_vectors = (graph.take(of, given.kind) for of in (given.other, given.other_vectors))
-    across = (given.item_vectors * other_vectors).reshape((OPEN, BLOCK, given.item_vectors.shape[-1]))
-    both = (given.item + other).reshape((OPEN, BLOCK, given.item.shape[-1]))
-    return graph.swapaxes(both + across @ network.of_pairs(graph, weights, across.shape[-1]), -1, -2)
+    across = given.item_vectors * other_vectors
+    product = across @ network.of_pairs(graph, weights, across.shape[-1])
+    return graph.swapaxes(given.item + other + product, -1, -2)
