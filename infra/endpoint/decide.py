@@ -417,7 +417,7 @@ def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: 
     best = np.argsort(-score(made.popular.predictions, bundle.policy), kind="stable")[:POPULAR]
     items = catalogue.newest(removed)
     codes = np.array([-1 if first is None else first.code(item) for item in items], dtype=np.int64)
-    newest = Newest(items, catalogue.rows(items), codes)
+    newest = Newest(objects(items), catalogue.rows(items), codes)
     return Offer(made.day, made.available_at, made.popular.only(best), removed, words, catalogue, barred, newest)
 
 

@@ -41,13 +41,13 @@ def candidates(
     newest, first = offer.newest, bundle.retrieval
     if found.codes is None or first is None:
         there = set(found.items)
-        new = [place for place, item in enumerate(newest.items) if item not in there]
+        new = np.array([item not in there for item in newest.items.tolist()], dtype=bool)
         known = offer.catalogue.rows(found.items)
     else:
-        new = np.flatnonzero(~(newest.codes[:, None] == found.codes).any(axis=1)).tolist()
+        new = ~(newest.codes[:, None] == found.codes).any(axis=1)
         known = offer.catalogue.rows_of(first)[found.codes]
-    items = [*found.items, *(newest.items[place] for place in new)]
-    return Choice(items, found.by, np.concatenate([known, newest.rows[new]]), objects(items))
+    ids = np.concatenate([found.ids, newest.items[new]])
+    return Choice(ids.tolist(), found.by, np.concatenate([known, newest.rows[new]]), ids)
 
 
 def recent(user: Mapping[str, Any] | None, context: Mapping[str, str | None]) -> list[str]:
@@ -61,7 +61,7 @@ def search(bundle: Bundle, offer: Offer, items: Sequence[str], most: int | None)
     """For items that were taken up: what the bundle's retriever finds, or the popular ones where it has none."""
     if bundle.retrieval is not None:
         return bundle.retrieval.search(items, offer.barred, most)
-    return Found(offer.popular_ids[:most], POPULARITY, offer.popular.predictions.p_click[:most])
+    return Found(offer.popular.item_ids[:most], POPULARITY, offer.popular.predictions.p_click[:most])
 
 
 def allowed(offer: Popular, items: Sequence[str]) -> list[str]:

@@ -62,7 +62,8 @@ class Popular:
 class Newest(NamedTuple):
     """The youngest items, which retrieval may not know."""
 
-    items: list[str]
+    items: Column
+    """Ids."""
     rows: NDArray[np.int64]
     """Of the catalogue."""
     codes: NDArray[np.int64]

@@ -18,7 +18,7 @@ from models.rankers.graph import BLOCK, Graph, Said, Traced
 from models.rankers.layout import VECTOR, Layout
 from models.rankers.logistic import Scaling
 from models.rankers.network import Arrays, Weights
-from models.rankers.protocol import Columns, parts
+from models.rankers.protocol import Columns, of_part, parts
 
 A = TypeVar("A")
 Singles = NDArray[np.float32]
@@ -68,7 +68,7 @@ class Side:
         n = len(columns[layout.numeric[0]])
         found = Half(np.empty((n, self._weights.shape[1]), np.float32), np.empty((n, d), np.float32))
         for part in parts(n):
-            some = {name: columns[name][part] for name in (*layout.of_numbers, *layout.sources) if name in columns}
+            some = of_part(columns, (*layout.of_numbers, *layout.sources), part)
             codes = layout.codes(some, self._table, len(found.first[part]))
             looked = self._table.rows[codes].astype(np.float32)
             present = (codes[:, words:] != self._nowhere).astype(np.float32)
