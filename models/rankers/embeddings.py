@@ -87,6 +87,10 @@ class Embeddings:
         """The row of a field's values that have none of their own."""
         return self.first[field] + REST_CODE
 
+    def row(self, field: str, value: str) -> int:
+        """Where a value's is."""
+        return self.row_of[field].get(value, self.rest(field))
+
     def codes(self, field: str, column: Column) -> Ints:
         """(n,) or (n, k) strings become rows of the same shape; raises ValueError for what is no string nor unknown."""
         rest, unknown = self.rest(field), self.unknown(field)
@@ -257,7 +261,8 @@ def of_columns(
 def _put(into: NDArray[np.int32], table: Embeddings, field: str, column: Column) -> None:
     """The codes of a column, some rows at once; of one row that all are, once."""
     if said_once(column):
-        into[:] = table.codes(field, column[:1]).reshape(1, -1)
+        one = column[0] if isinstance(column, np.ndarray) else None
+        into[:] = table.row(field, one) if isinstance(one, str) else table.codes(field, column[:1]).reshape(1, -1)
         return
     if not isinstance(column, Words):
         into[:] = table.codes(field, column).reshape(into.shape)
