@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.endpoint.names import Column, Names
 from infra.endpoint.request import CONTEXT_COLUMNS, RankRequest
 from jobs.moment.assembler import Moments, assembled
 from jobs.moment.columns import user_row
@@ -23,7 +24,6 @@ NEWEST = 20
 SOURCE_ITEM = "source_item_id"
 """The context key of the item whose page it is: its category is looked up, the id itself is no feature."""
 _LISTS = tuple(feature.name for feature in read("user") if feature.kind == "items")
-Column = NDArray[Any]
 SPARSE = 16
 """A table of all kinds takes less time than sorting candidates until there are so many times as many."""
 
@@ -43,6 +43,7 @@ class Catalogue:
             raise ValueError(f"a catalogue needs the item columns {missing}; found {sorted(items)}")
         ids = objects(items["item_id"] if items else [])
         self.ids: list[str] = ids.tolist()
+        self.names = Names(ids)
         self.encodings, self._tasks = encodings, tasks
         self._rows = {item: row for row, item in enumerate(self.ids)}
         self._by_code: WeakKeyDictionary[FirstStage, NDArray[np.int64]] = WeakKeyDictionary()

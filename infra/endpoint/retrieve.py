@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.endpoint.catalogue import SOURCE_ITEM, Column, objects
+from infra.endpoint.names import Named
 from infra.endpoint.request import RankRequest
 from infra.endpoint.variant import Offer, Popular
 from jobs.bundle import Bundle
@@ -17,13 +18,13 @@ from models.retrieval.first_stage import POPULARITY
 class Choice(NamedTuple):
     """What there is to choose from."""
 
-    items: list[str]
+    items: Sequence[str]
     by: str | None
     """Who found them; None where the request brought them."""
     rows: NDArray[np.int64]
     """Of the catalogue, -1 where it does not know an item."""
-    ids: Column
-    """The items as an array: made while their names are at hand, and not once more when others have taken the cache."""
+    ids: Column | Named
+    """The items, to be looked up by place."""
 
 
 def candidates(
@@ -46,8 +47,12 @@ def candidates(
     else:
         new = ~(newest.codes[:, None] == found.codes).any(axis=1)
         known = offer.catalogue.rows_of(first)[found.codes]
+    rows = np.concatenate([known, newest.rows[new]])
+    named = offer.catalogue.names.of(rows)
+    if named is not None:
+        return Choice(named, found.by, rows, named)
     ids = np.concatenate([found.ids, newest.items[new]])
-    return Choice(ids.tolist(), found.by, np.concatenate([known, newest.rows[new]]), ids)
+    return Choice(ids.tolist(), found.by, rows, ids)
 
 
 def recent(user: Mapping[str, Any] | None, context: Mapping[str, str | None]) -> list[str]:

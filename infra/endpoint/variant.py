@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from infra.endpoint.catalogue import Catalogue, Column, objects
 from infra.endpoint.lane import Lane
+from infra.endpoint.names import Named
 from jobs.bundle import Bundle
 from models.policies.heuristics import Words
 from models.rankers.halves import Half
@@ -21,7 +22,7 @@ from models.retrieval.interactions import Bools
 class Scored:
     """n candidates, (n,) object, and what was predicted of each."""
 
-    item_ids: Column
+    item_ids: Column | Named
     predictions: Predictions
     words: Words = field(default_factory=dict)
     """What the policy's heuristics look at."""
@@ -50,8 +51,7 @@ class Popular:
 
     @property
     def popular_ids(self) -> list[str]:
-        ids: list[str] = self.popular.item_ids.tolist()
-        return ids
+        return list(self.popular.item_ids)
 
     def columns(self, items: Sequence[str]) -> dict[str, Column]:
         """What is known here of n items: their ids, and the words that heuristics look at."""

@@ -36,12 +36,18 @@ STAGE_FILE, ITEMS_FILE = "stage.json", "items.json"
 class Found:
     """Item ids (n,), best first, and the kind of the retriever that found them."""
 
-    ids: NDArray[np.object_]
+    among: NDArray[np.object_]
+    """The ids, or those that `codes` are places of."""
     by: str
     scores: Floats
     """(n,) of that retriever."""
     codes: Ints | None = None
     """(n,) places in `FirstStage.items`, for whoever keeps something by them; None where it was none that found."""
+
+    @property
+    def ids(self) -> NDArray[np.object_]:
+        """(n,), looked up when they are asked for: a thousand strings lie in a thousand places."""
+        return self.among if self.codes is None else self.among[self.codes]
 
     @property
     def items(self) -> list[str]:
@@ -187,11 +193,11 @@ class FirstStage:
         for finder in self._finders if len(codes) else ():
             found = finder.find(codes, k, barred, self._by_popularity)
             if found is not None and len(found[0]):
-                return Found(self._ids[found[0]], finder.retriever.kind, found[1], found[0])
+                return Found(self._ids, finder.retriever.kind, found[1], found[0])
         gone = barred.copy()
         gone[codes] = True
         left = self._by_popularity[~gone[self._by_popularity]][:k]
-        return Found(self._ids[left], POPULARITY, self._finders[0].retriever.popular[left], left)
+        return Found(self._ids, POPULARITY, self._finders[0].retriever.popular[left], left)
 
     def of_item(self, item: str) -> Vector | None:
         """Its vector in the first space that knows it; None where none does."""
