@@ -150,7 +150,7 @@ def halves_of(ranker: object) -> Halves | None:
 def joined(weights: Weights, given: Parts[Traced]) -> Traced:
     """(h, n) what the first layer makes of whole rows, in a graph with these weights.
 
-    Not in blocks, as whole rows are: what follows is done to rows as long as there are rows, in half the time.
+    Not in blocks, as whole rows are: what follows is done to each of h in one piece, in less time.
     """
     other, other_vectors = (graph.take(of, given.kind) for of in (given.other, given.other_vectors))
     across = given.item_vectors * other_vectors
