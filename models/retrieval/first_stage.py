@@ -55,6 +55,9 @@ class Found:
         items: list[str] = self.ids.tolist()
         return items
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Found) and (self.by, self.items) == (other.by, other.items)
+
 
 @dataclass(frozen=True)
 class Vector:
