@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.endpoint.catalogue import Catalogue, Column, objects
+from infra.endpoint.catalogue import Catalogue, objects
 from infra.endpoint.lane import Steps
-from infra.endpoint.names import Named
+from infra.endpoint.names import Column, Named
 from infra.endpoint.request import RankRequest
 from infra.endpoint.variant import Offer, Scored
 from jobs.bundle import Bundle

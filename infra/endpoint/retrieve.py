@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.endpoint.catalogue import SOURCE_ITEM, Column, objects
-from infra.endpoint.names import Named
+from infra.endpoint.catalogue import SOURCE_ITEM, objects
+from infra.endpoint.names import Column, Named
 from infra.endpoint.request import RankRequest
 from infra.endpoint.variant import Offer, Popular
 from jobs.bundle import Bundle

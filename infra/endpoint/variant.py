@@ -8,9 +8,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.endpoint.catalogue import Catalogue, Column, objects
+from infra.endpoint.catalogue import Catalogue, objects
 from infra.endpoint.lane import Lane
-from infra.endpoint.names import Named
+from infra.endpoint.names import Column, Named
 from jobs.bundle import Bundle
 from models.policies.heuristics import Words
 from models.rankers.halves import Half
