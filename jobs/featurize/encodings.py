@@ -47,7 +47,7 @@ class _Rolled:
 
 
 def context_counts(shown: pa.Table) -> pa.Table:
-    """`KEYS` and `n` of impressions: their `CONTEXT`, event_day, start_day, and when a click on them was first known."""
+    """`KEYS` and `n` of impressions, given their `CONTEXT`, event_day, start_day, and when a click was first known."""
     shown = shown.filter(shown["item_category"].is_valid())
     clicked = shown.filter(shown[CLICK_DAY].is_valid())
     since = pc.max_element_wise(clicked["start_day"], clicked[CLICK_DAY])

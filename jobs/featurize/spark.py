@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from jobs.featurize.categories import HISTORY, NO_SLOT, in_order, interest_buckets, rows_of
 from jobs.featurize.core import DAY_US, FEEDBACK, Floats, Window, day_number
@@ -36,7 +37,7 @@ from jobs.featurize.sampled import MARKED
 from jobs.featurize.users import user_features
 from jobs.lake.parts import read_part
 from jobs.lake.tables import LAKE, STR, TIME
-from jobs.parcels.core import Pair
+from jobs.parcels.core import Pair, place_of
 from jobs.parcels.spark import Out, Rows, Steps, pieces
 from jobs.places import Place, write_parquet
 from models.features import ENCODINGS
@@ -66,6 +67,8 @@ OF_SOURCES = [name for name, of in ENCODINGS.items() if "source_category" in of]
 OTHERS = [name for name in ENCODINGS if name not in OF_SOURCES]
 
 
+PLACES = 1 << 26
+"""Of clicked impressions, a bit each: eight MB for the driver and each worker."""
 T, R = TypeVar("T"), TypeVar("R")
 
 
@@ -143,9 +146,9 @@ def _counted(
     clicks, naming = steps.work(
         files["clicks"], partial(_clicks, window), [Out(CLICKED, BY_ITEM_AND_DAY), Out(NAMING, BY_IMPRESSION)]
     )
-    shown, named = steps.work(
-        files["impressions"], partial(_impressions, window), [Out(SHOWN, BY_ITEM_AND_DAY), Out(NAMED, BY_IMPRESSION)]
-    )
+    read = partial(_impressions, window, Named.by(steps, naming))
+    outs = [Out(SHOWN, BY_ITEM_AND_DAY), Out(NAMED, BY_IMPRESSION)]
+    shown, named = steps.work(files["impressions"], read, outs)
     [clicked] = steps.joint([named, naming], _clicked, [Out(ASKED, BY_ITEM_AND_DAY)])
     days = [
         (path, [day for day in window.event_days if snapshots.holds.get(day) == of])
@@ -163,11 +166,46 @@ def _counted(
     return acts, counts, contexts, sourced, listed
 
 
+@dataclass(frozen=True)
+class Named:
+    """Which impressions may be named by a click: a bit a place, of a fixed number of places however many clicks.
+
+    All that are named are told, and of the others the more the more clicks there are: a Bloom filter of one hash.
+    """
+
+    buckets: int
+    bits: Mapping[int, NDArray[np.uint8]]
+    """By bucket, the bits of its places."""
+
+    @classmethod
+    def by(cls, steps: Steps, naming: Rows) -> "Named":
+        """By the clicks; runs."""
+        each = PLACES // steps.buckets
+        return cls(steps.buckets, dict(steps.told([naming], partial(_bits, buckets=steps.buckets, each=each))))
+
+    def of(self, rows: pa.Table) -> pa.Table:
+        """The rows that may be named."""
+        each = PLACES // self.buckets
+        place = place_of(rows, BY_IMPRESSION, each * self.buckets)
+        bucket, within = place % self.buckets, place // self.buckets
+        kept = np.zeros(len(rows), bool)
+        for number, bits in self.bits.items():
+            mine = np.flatnonzero(bucket == number)
+            kept[mine] = bits[within[mine] >> 3] >> (within[mine] & 7) & 1
+        return rows.filter(pa.array(kept))
+
+
+def _bits(bucket: int, naming: pa.Table, buckets: int, each: int) -> tuple[int, NDArray[np.uint8]]:
+    there = np.zeros(each, bool)
+    there[place_of(naming, BY_IMPRESSION, each * buckets) // buckets] = True
+    return bucket, np.packbits(there, bitorder="little")
+
+
 # -- reading ------------------------------------------------------------------------------------------
-def _impressions(window: Window, path: str) -> Iterator[list[pa.Table]]:
+def _impressions(window: Window, maybe: "Named", path: str) -> Iterator[list[pa.Table]]:
     for rows in pieces(path, "impressions", columns_of("impressions")):
         events = _timed(known("impressions", rows, window))
-        yield [events.select(SHOWN.names), events.select(NAMED.names)]
+        yield [events.select(SHOWN.names), maybe.of(events.select(NAMED.names))]
 
 
 def _clicks(window: Window, path: str) -> Iterator[list[pa.Table]]:
