@@ -1,6 +1,6 @@
 """Feature rows that know more than their midnight, or claim another time to be known from, are refused.
 
-A sample is counted again, event by event.
+A sample is counted again, event by event; of an item, hour by hour.
 
 Featurize counts with difference arrays over all days at once. Here a few users, items and one category of a day are
 counted the slow way, straight from the validated files: an event counts if it happened inside the window and both
