@@ -37,6 +37,7 @@ from jobs.featurize.sampled import (
     Look,
     Over,
     Row,
+    Side,
     end_of,
     largest_category,
     published_keys,
@@ -177,7 +178,7 @@ class Audit:
         if not largest:
             return {}
         shown = partial(look.shown, {day: row["value"] for day, row in largest.items()}, self.held)
-        sides = [(shown, self.files["impressions"]), (look.clicked, self.files["clicks"])]
+        sides: list[Side] = [(shown, self.files["impressions"]), (look.clicked, self.files["clicks"])]
         told = self.over.meet(sides, look.in_both)
         sums = {day: [sum(of[at][which] for of in told) for which in (0, 1)] for at, day in enumerate(look.days)}
         return {

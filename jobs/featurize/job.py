@@ -141,17 +141,18 @@ def in_one_process(run: Run, given: Given) -> Days:
 def on_spark(run: Run, given: Given) -> Days:
     """Part files, which workers write and audit."""
     from jobs.featurize import spark as distributed
+    from jobs.parcels.spark import Steps
     from jobs.spark import session
 
     folders = {table: run.staging(table) for table in FEATURES}
     with session(run.config.spark, run.stage.name) as spark:
         run.say("Spark is up")
         buckets = run.config.spark.buckets(given.rows, ROWS_PER_BUCKET)
-        steps = distributed.Steps(spark, buckets)
+        steps = Steps(spark, buckets)
         snapshots = distributed.Snapshots(given.snapshots, given.holds)
         parts = distributed.write_features(steps, given.events, snapshots, given.window, folders)
         run.say(f"features are written in {len(parts)} part files")
-        found = {
+        found: dict[date, dict[str, Sequence[Data]]] = {
             day: {table: [part.path for part in parts if part[:2] == (table, day)] for table in FEATURES}
             for day in run.days
         }

@@ -32,7 +32,12 @@ Row = dict[str, Any]
 Data: TypeAlias = "pa.Table | Place | str"
 Asked = Mapping[date, Mapping[str, Sequence[str]]]
 """By day and by key's column: the keys whose events are wanted."""
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+Side: TypeAlias = "tuple[Callable[[str], pa.Table], Sequence[str]]"
+"""How `MARKED` rows are read of a part file, and the files."""
 
 
 class Over(Protocol):
@@ -41,9 +46,7 @@ class Over(Protocol):
     def ask(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """What it returns for each."""
 
-    def meet(
-        self, sides: Sequence[tuple[Callable[[str], pa.Table], Sequence[str]]], function: Callable[..., R]
-    ) -> list[R]:
+    def meet(self, sides: Sequence[Side], function: Callable[..., R]) -> list[R]:
         """What `function` returns of all `MARKED` rows of each side, or of those with some ids at a time."""
 
 
@@ -54,9 +57,7 @@ class InTurn:
         """One after another."""
         return [function(item) for item in items]
 
-    def meet(
-        self, sides: Sequence[tuple[Callable[[str], pa.Table], Sequence[str]]], function: Callable[..., R]
-    ) -> list[R]:
+    def meet(self, sides: Sequence[Side], function: Callable[..., R]) -> list[R]:
         """At once."""
         return [function(*(pa.concat_tables([MARKED.empty_table(), *map(rows, paths)]) for rows, paths in sides))]
 
@@ -83,7 +84,7 @@ class Look:
     def keys(self, path: str) -> dict[tuple[date, str], list[str]]:
         """Of impressions, by the day they are of, keys of either column."""
         source, time = scanned([path], "impressions"), pc.field("event_time")
-        found = {}
+        found: dict[tuple[date, str], list[str]] = {}
         for day in sorted({*self.days, *(day + DAY for day in self.days)}):
             begins = midnight(day)
             of_day = (time >= pa.scalar(begins)) & (time < pa.scalar(begins + DAY))
@@ -94,7 +95,8 @@ class Look:
     def events(self, asked: Asked, file: tuple[str, str]) -> dict[tuple[date, str], list[Event]]:
         """Known events of the keys asked for, with their kind and `n`, how many there are of it."""
         kind, path = file
-        source, found = scanned([path], kind), {}
+        source = scanned([path], kind)
+        found: dict[tuple[date, str], list[Event]] = {}
         for day, keys in asked.items():
             for key, ids in keys.items():
                 columns = _columns(kind, key)

@@ -33,7 +33,7 @@ from jobs.featurize.events import (
     known,
 )
 from jobs.featurize.items import ItemCounts, Overall, item_features, overall
-from jobs.featurize.sampled import MARKED
+from jobs.featurize.sampled import MARKED, Side
 from jobs.featurize.users import user_features
 from jobs.lake.parts import read_part
 from jobs.lake.tables import LAKE, STR, TIME
@@ -69,7 +69,8 @@ OTHERS = [name for name in ENCODINGS if name not in OF_SOURCES]
 
 PLACES = 1 << 26
 """Of clicked impressions, a bit each: eight MB for the driver and each worker."""
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Part(NamedTuple):
@@ -127,9 +128,7 @@ class OnWorkers:
         """Each of some worker."""
         return self.steps.ask(items, function)
 
-    def meet(
-        self, sides: Sequence[tuple[Callable[[str], pa.Table], Sequence[str]]], function: Callable[..., R]
-    ) -> list[R]:
+    def meet(self, sides: Sequence[Side], function: Callable[..., R]) -> list[R]:
         """In buckets of impressions."""
         rows = [self.steps.work(paths, partial(_alone, read), [Out(MARKED, BY_IMPRESSION)])[0] for read, paths in sides]
         return self.steps.told(rows, lambda _, *tables: function(*tables))

@@ -21,7 +21,8 @@ from jobs.lake.tables import LAKE
 from jobs.parcels.core import Keys, added, opened, packed
 from jobs.places import Place, footer, parquet, write_parquet
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 Core = Callable[..., pa.Table]
 Parcel = tuple[int, tuple[int, bytes]]
 """A bucket, and of which rows it holds some: their tag and an Arrow stream."""
