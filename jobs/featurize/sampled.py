@@ -95,17 +95,21 @@ class Look:
     def events(self, asked: Asked, file: tuple[str, str]) -> dict[tuple[date, str], list[Event]]:
         """Known events of the keys asked for, with their kind and `n`, how many there are of it."""
         kind, path = file
-        source = scanned([path], kind)
         found: dict[tuple[date, str], list[Event]] = {}
+        anybody = {key: sorted({one for keys in asked.values() for one in keys[key]}) for key in (USERS, ITEMS)}
+        sampled = one_of(USERS, anybody[USERS]) | one_of(ITEMS, anybody[ITEMS])
+        more = ["outcome", "value"] if kind == FED else []
+        columns = [USERS, ITEMS, "event_time", "ingested_at", *more]
+        whole = scanned([path], kind).to_table(columns=columns, filter=self._ever(self.known) & sampled)
         for day, keys in asked.items():
             for key, ids in keys.items():
-                columns = _columns(kind, key)
-                rows = source.to_table(columns=columns, filter=self.known(day) & one_of(key, ids))
-                if key == ITEMS or kind == FED:
+                names = [key, "event_time", *more] if key == ITEMS or more else [USERS, ITEMS, "event_time"]
+                rows = whole.filter(self.known(day) & one_of(key, ids)).select(names)
+                if key == ITEMS or more:
                     # Windows end at midnights and are whole hours long: of an hour's events it is enough how many.
                     hours = pc.floor_temporal(rows["event_time"], unit="hour")
-                    rows = rows.set_column(columns.index("event_time"), "event_time", hours)
-                    rows = rows.group_by(columns).aggregate([([], "count_all")]).rename_columns([*columns, "n"])
+                    rows = rows.set_column(1, "event_time", hours)
+                    rows = rows.group_by(names).aggregate([([], "count_all")]).rename_columns([*names, "n"])
                 found[day, key] = [{"kind": kind, "n": 1, **row} for row in rows.to_pylist()]
         return found
 
@@ -116,13 +120,11 @@ class Look:
         kept = np.zeros(len(rows), np.int8)
         for of in event_day.unique().to_pylist():
             mine = pc.equal(event_day, pa.scalar(of)).to_numpy()
-            listed = scanned(held[of], "items") if of in held else None
-            for bit, day in enumerate(self.days):
-                if listed is not None and day in categories:
-                    category = pc.field("category") == categories[day]
-                    ids = listed.to_table(columns=[ITEMS], filter=category)[ITEMS].combine_chunks()
-                    there = pc.is_in(rows[ITEMS], ids).to_numpy()
-                    kept |= np.where(mine & there, bits & (1 << bit), 0).astype(np.int8)
+            for category in {*categories.values()} if of in held else ():
+                those = sum(1 << bit for bit, day in enumerate(self.days) if categories.get(day) == category)
+                listed = scanned(held[of], "items").to_table(columns=[ITEMS], filter=pc.field("category") == category)
+                there = mine & pc.is_in(rows[ITEMS], listed[ITEMS].combine_chunks()).to_numpy()
+                kept |= np.where(there, bits & those, 0).astype(np.int8)
         return _some(rows, kept)
 
     def clicked(self, path: str) -> pa.Table:
@@ -144,12 +146,16 @@ class Look:
             found.append((len(of_day), pc.sum(there, min_count=0).as_py()))
         return found
 
+    def _ever(self, known: Callable[[date], pc.Expression]) -> pc.Expression:
+        """Known at any of the days."""
+        first, *others = map(known, self.days)
+        for other in others:
+            first = first | other
+        return first
+
     def _marked(self, path: str, table: str, more: Sequence[str], known: Callable[[date], pc.Expression]) -> pa.Table:
         columns = ["impression_id", "event_time", "ingested_at", *more]
-        wanted = known(self.days[0])
-        for day in self.days[1:]:
-            wanted |= known(day)
-        rows = scanned([path], table).to_table(columns=columns, filter=wanted)
+        rows = scanned([path], table).to_table(columns=columns, filter=self._ever(known))
         bits = np.zeros(len(rows), np.int8)
         numbered = rows.select(["event_time", "ingested_at"]).append_column("row", pa.array(np.arange(len(rows))))
         for bit, day in enumerate(self.days):
@@ -192,12 +198,6 @@ def one_of(key: str, ids: Sequence[str]) -> pc.Expression:
 def dataset(data: Data, name: str) -> ds.Dataset:
     """Rows of a table of the lake, or a part file of it, to filter."""
     return ds.dataset(data) if isinstance(data, pa.Table) else scanned([data], name)
-
-
-def _columns(kind: str, key: str) -> list[str]:
-    if kind == FED:
-        return [key, "event_time", "outcome", "value"]
-    return [key, "event_time"] if key == ITEMS else [USERS, ITEMS, "event_time"]
 
 
 def _has(days: pa.ChunkedArray, bit: int) -> pa.Array:
