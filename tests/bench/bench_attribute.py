@@ -63,23 +63,19 @@ def one_process(folder: Path, case: str) -> int:
 
 def on_spark(folder: Path, case: str) -> int:
     """The same steps in hash buckets, as the stage takes them from `spark.from_rows` on; the session included."""
-    from jobs.asof.spark import in_buckets, in_shared_buckets, read_parts
+    from jobs.parcels.core import Pair
+    from jobs.parcels.spark import Steps
     from jobs.spark import session
 
     settings = SparkSettings(driver_memory_mb=4096, partitions=8)
-    out = folder / "on_spark.parquet"
+    out = folder / "on_spark"
     with session(settings, "bench") as spark:
-        unique = {}
+        steps, unique = Steps(spark, settings.partitions), {}
         for table in ("clicks", "purchases"):
-            schema = pa.schema([(name, LAKE[table].columns[name].type) for name in core.COLUMNS[table]])
-            events = read_parts(spark, [str(_path(folder, case, table))], table, core.COLUMNS[table])
+            events = steps.parts([str(_path(folder, case, table))], table, core.COLUMNS[table], LAKE[table].key)
             function = partial(core.unique, table=table, settings=SETTINGS)
-            unique[table] = in_buckets(events, list(LAKE[table].key), settings.partitions, function, schema)
-        keys = ["user_id", "item_id"]
-        credits = in_shared_buckets(
-            unique["purchases"], keys, unique["clicks"], keys, settings.partitions, _credits, core.CREDITS
-        )
-        credits.write.mode("overwrite").parquet(str(out))
+            unique[table] = steps.each(events, function, events.schema, Pair(("user_id",), "item_id"))
+        steps.write([unique["purchases"], unique["clicks"]], _credits, core.CREDITS, out)
     return _paid(out)
 
 
