@@ -21,7 +21,7 @@ from jobs.features.rows import Parts, Rows, attributes, digest, features, read, 
 from jobs.features.told import ATTRIBUTES, gathered, other
 from jobs.features.writing import Target
 from jobs.flow import FEATURES
-from jobs.lake.tables import TIME
+from jobs.lake.tables import LAKE, TIME
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -89,7 +89,10 @@ def publish(
 
 def _whole(rows: Rows, table: str) -> pa.Table:
     """All rows of a feature table, as they go online."""
-    return features(pa.concat_tables(some(rows, read(table))) if isinstance(rows, Parts) else rows, table)
+    if isinstance(rows, Parts):
+        none = LAKE[table].schema.empty_table().select(read(table))
+        rows = pa.concat_tables([none, *some(rows, read(table))])
+    return features(rows, table)
 
 
 def _write_users(target: Target, rows: Rows, workers: SparkSettings | None) -> int:

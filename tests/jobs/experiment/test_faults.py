@@ -15,6 +15,7 @@ import pytest
 from jobs.experiment import readout, users
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
+from jobs.parcels.core import bucket_of
 from jobs.serving import captured
 from models.experiments.settings import ExperimentSettings
 
@@ -25,6 +26,8 @@ ENDED: dict[str, Any] = {**MAIN, "name": "ended", "layer": "b", "start": "2026-0
 BESIDE: dict[str, Any] = {**MAIN, "name": "beside", "layer": "c"}
 SETTINGS, LAST, OTHER = (ExperimentSettings.model_validate(one) for one in (MAIN, ENDED, BESIDE))
 SLOW_MS = 200.0
+CURVE = (np.array([0.0, 1.0]), np.ones(2))
+"""All is heard of at once."""
 
 
 @dataclass
@@ -80,6 +83,18 @@ def label(row: dict[str, Any], at: datetime) -> dict[str, Any]:
     return {**row, **known, "known_at": at, "converted": False, "conversion_credit": 0.0, "conversion_value": 0.0}
 
 
+def in_parts(rows: pa.Table, exposed: pa.Table, aside: pa.Table, asks: users.Asked) -> users.Met:
+    """What is made of all rows, which is to the digit what is made of buckets of users that know nothing of others."""
+    tables = users.with_units(rows, SETTINGS), users.said_with_units(exposed), users.aside_with_units(aside)
+    bucket = [bucket_of(table, (users.UNIT,), 3) for table in tables]
+    parts = [users.met(*(t.filter(pa.array(of == n)) for t, of in zip(tables, bucket, strict=True)), asks)
+             for n in (2, 0, 1)]  # fmt: skip
+    whole, merged = users.met(rows, exposed, aside, asks), users.merged(parts)
+    found = [readout.rows(SETTINGS, one, START + timedelta(days=DAYS - 1), START) for one in (whole, merged)]
+    assert repr(found[0]) == repr(found[1])
+    return merged
+
+
 def named(plant: Callable[[np.random.Generator, Person], Person | None]) -> str:
     """What the job calls a world in which something befalls every user as `plant` says; None: never came."""
     rng, logs = np.random.default_rng(4), Logs()
@@ -95,11 +110,10 @@ def named(plant: Callable[[np.random.Generator, Person], Person | None]) -> str:
               (("impressions", [{**row, "position": 1, "policy": "p", "ingested_at": cut, "attributes": []}
                                 for row in logs.impressions]), ("labels", logs.labels))]  # fmt: skip
     rows = users.joined(*tables, cut, 2)
-    found = users.met(
-        *(rows, pa.Table.from_pylist(logs.said, captured.EXPOSED), SETTINGS, [LAST.design, OTHER.design], cut),
-        *(np.ones(len(rows)), SLOW_MS, logs.asked),
-        pa.Table.from_pylist(logs.aside, pa.schema([("row_key", pa.string()), ("payload", pa.string())])),
-    )
+    exposed = pa.Table.from_pylist(logs.said, captured.EXPOSED)
+    aside = pa.Table.from_pylist(logs.aside, pa.schema([("row_key", pa.string()), ("payload", pa.string())]))
+    others, kept = [LAST.design, OTHER.design], set(rows["impression_id"].to_pylist())
+    found = in_parts(rows, exposed, aside, users.Asked(SETTINGS, others, cut, 2, CURVE, SLOW_MS, logs.asked, kept))
     told = {row["metric"]: row for row in readout.rows(SETTINGS, found, START + timedelta(days=DAYS - 1), START)}
     word = told["verdict"]["verdict"]
     return str(word).partition("as they were drawn: ")[2].partition(" (")[0] if "as they were drawn" in word else "none"
