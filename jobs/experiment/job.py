@@ -31,7 +31,7 @@ LABELS = ["impression_id", *told_by("clicked")]
 FUNNEL = "funnel.html"
 ROWS_PER_BUCKET = 500_000
 """So many impressions of an A/B test in one call on Spark."""
-BYTES_A_ROW = 900
+BYTES_A_ROW = 550
 """Of memory that one process takes for an impression of an A/B test."""
 Row = dict[str, Any]
 
