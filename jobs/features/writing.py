@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from jobs.config.base import without_password
 from jobs.errors import NotReady
 from jobs.features import wire
 
@@ -98,7 +99,7 @@ def redis_reached(url: str | None) -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise NotReady(f"features.online_store needs Redis at {url}; found: {error}") from error
+        raise NotReady(f"features.online_store needs Redis at {without_password(url)}; found: {error}") from error
 
 
 def client(url: str) -> Any:
