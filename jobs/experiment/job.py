@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from jobs import memory
 from jobs.deployments import ledger
-from jobs.experiment import blocks, core, funnel, mixed, page, readout, users
+from jobs.experiment import blocks, core, funnel, mixed, page, readout, users, way
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.swap import write_whole
@@ -136,6 +136,7 @@ def _read(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
         [captured.EXPOSED.empty_table(), *(captured.exposed(answered.lines(endpoint, of)) for of in since)]
     )
     exposed = exposed.filter(pc.equal(exposed["experiment"], one.name))
+    exposed = way.answered_once(exposed, _shown(run, since, way.asked_twice(exposed)))
     closes = closes_on(min(cut, last), run.config.attribution, {})
     plan, curve = one.design.switchback, _curve(run)
     if plan is not None:
@@ -149,7 +150,8 @@ def _read(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
             *(_asked(run, since, exposed), _kept(run, days, quarantine)),
         )
         told = readout.rows(one, _met(run, days, exposed, quarantine, asks), day, closes)
-    pairs = zip(exposed["arm"].to_pylist(), exposed["candidate_id"].to_pylist(), strict=True)
+    named = exposed.filter(exposed["candidate_id"].is_valid())
+    pairs = zip(named["arm"].to_pylist(), named["candidate_id"].to_pylist(), strict=True)
     return readout.with_candidates(told, readout.answered(one, pairs))
 
 
@@ -189,6 +191,15 @@ def _asked(run: Run, days: list[date], exposed: pa.Table) -> set[str]:
         ids = logged["request_id"]
         some = ids.filter(pc.is_in(ids, exposed["request_id"].combine_chunks()))
         found |= {*ids.slice(0, 0 if found else 1).to_pylist(), *some.to_pylist()}
+    return found
+
+
+def _shown(run: Run, days: list[date], requests: pa.Array) -> dict[str, str]:
+    """Of some requests the policy that decided what was shown, where impressions were logged."""
+    found: dict[str, str] = {}
+    for shown in run.batches("impressions", days if len(requests) else [], None, ["request_id", "policy"]):
+        some = shown.filter(pc.is_in(shown["request_id"], requests))
+        found |= dict(zip(some["request_id"].to_pylist(), some["policy"].to_pylist(), strict=True))
     return found
 
 

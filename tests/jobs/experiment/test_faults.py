@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.experiment import readout, users
+from jobs.experiment import readout, users, way
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
 from jobs.parcels.core import bucket_of
 from jobs.serving import captured
+from jobs.serving.answer import FALLBACK
 from models.experiments.settings import ExperimentSettings
 
 START, DAYS, PEOPLE = date(2026, 3, 2), 3, 3000
@@ -191,3 +192,19 @@ def test_what_comes_after_the_end_is_unknown() -> None:
     """A user first met on the last day cannot be said not to have come back: nobody reads on."""
     for days, known in ((2, 2), (DAYS, DAYS), (DAYS + 9, DAYS)):
         assert users.until(SETTINGS.design, midnight(START + timedelta(days=days))) == known * 86_400
+
+
+def test_a_shadow_beside_the_answer_is_no_second_request() -> None:
+    """On S3 both lie beside each other: what was shown says whose the answer was, and where nothing does nobody's."""
+    at = midnight(START)
+    told = {"experiment": "main", "arm": "new", "unit": "user", "surface": None, "device": None, "ms": 1.0}
+    pairs = [("r1", "shadow"), ("r1", "live"), ("r2", "live"), ("r2", "shadow"), ("r3", "live"), ("r4", "shadow")]
+    pairs += [("r4", "live"), ("r5", "shadow"), ("r5", "live")]
+    rows = [{**told, "request_id": request, "user_id": "u", "candidate_id": of, "at": at + timedelta(seconds=n // 2)}
+            for n, (request, of) in enumerate(pairs)]  # fmt: skip
+    exposed = pa.Table.from_pylist(rows, captured.EXPOSED)
+    assert sorted(way.asked_twice(exposed).to_pylist()) == ["r1", "r2", "r4", "r5"]
+    found = way.answered_once(exposed, {"r1": "live", "r2": f"live{FALLBACK}", "r5": "logging"})
+    kept = list(zip(found["request_id"].to_pylist(), found["candidate_id"].to_pylist(), strict=True))
+    assert sorted(kept, key=str) == [("r1", "live"), ("r2", "live"), ("r3", "live"), ("r4", None), ("r5", None)]
+    assert sorted(way.said(found, {"new": 0}, at)["u"].requests) == ["r1", "r2", "r3", "r4", "r5"]
