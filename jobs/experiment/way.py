@@ -95,9 +95,9 @@ def answered_once(exposed: pa.Table, shown: Mapping[str, str]) -> pa.Table:
     beside = pc.is_in(exposed["request_id"], twice)
     if not len(twice):
         return exposed
-    kept: dict[tuple[str, str], dict[str, Any]] = {}
+    kept: dict[tuple[str, str | None, str], dict[str, Any]] = {}
     for row in exposed.filter(beside).to_pylist():
-        name, key = row["candidate_id"], (row["request_id"], row["experiment"])
+        name, key = row["candidate_id"], (row["request_id"], row["user_id"], row["experiment"])
         if shown.get(row["request_id"]) in (name, name + FALLBACK):
             kept[key] = row
         else:
@@ -107,8 +107,8 @@ def answered_once(exposed: pa.Table, shown: Mapping[str, str]) -> pa.Table:
 
 
 def asked_twice(exposed: pa.Table) -> pa.Array:
-    """Requests with answers of several candidates."""
-    counted = exposed.group_by("request_id").aggregate([("candidate_id", "count_distinct")])
+    """Requests of one user's with answers of several candidates."""
+    counted = exposed.group_by(["request_id", "user_id"]).aggregate([("candidate_id", "count_distinct")])
     return counted.filter(pc.greater(counted["candidate_id_count_distinct"], 1))["request_id"].combine_chunks()
 
 
