@@ -4,32 +4,35 @@ A test is read on each of its days and until its labels are closed, always over 
 said of exposures it reads from the local data capture; where there is none, arms are those that ids draw.
 """
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.asof.core import microseconds
+from jobs import memory
 from jobs.deployments import ledger
-from jobs.experiment import blocks, core, funnel, mixed, page, readout, users
+from jobs.experiment import blocks, core, funnel, mixed, page, readout, users, way
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.swap import write_whole
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import numbers
 from jobs.outcomes import closes_on, immature_note, told_by, with_clicks
-from jobs.places import Place
+from jobs.places import Place, footer
 from jobs.serving import answered, captured
 from jobs.serving.served import served_by
 from models.experiments.assignment import Experiment
-from models.experiments.metrics import DAY
 from models.experiments.settings import ExperimentSettings
 
 IMPRESSIONS = ["impression_id", "request_id", "user_id", "policy"]
 LABELS = ["impression_id", *told_by("clicked")]
 FUNNEL = "funnel.html"
+ROWS_PER_BUCKET = 500_000
+"""So many impressions of an A/B test in one call on Spark."""
+BYTES_A_ROW = 550
+"""Of memory that one process takes for an impression of an A/B test."""
 Row = dict[str, Any]
 
 
@@ -118,19 +121,14 @@ def _read(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
     """Its figures and verdict, over all its days so far."""
     ends = one.design.end
     last = midnight(ends + timedelta(days=1)) - timedelta(microseconds=1)
-    cut, late_days = midnight(day + timedelta(days=1)), run.config.attribution.late_days
+    cut = midnight(day + timedelta(days=1))
     there = set(run.published_days("impressions")) & set(run.published_days("labels"))
     days = [first for n in range((min(day, ends) - one.start).days + one.before_days + 1)
             if (first := one.start - timedelta(days=one.before_days - n)) in there]  # fmt: skip
-    rows = users.joined(
-        run.read("impressions", days, columns=users.IMPRESSIONS),
-        run.read("labels", days, columns=users.LABELS),
-        cut,
-        late_days,
-    )
     endpoint, since = run.config.endpoint, [of for of in days if of >= one.start]
     if one.interleave:
         pages = [page for of in since for page in captured.pages(answered.lines(endpoint, of), one.name)]
+        rows = _joined(run, days, cut)
         shown = set(rows.filter(rows["labelled"])["request_id"].to_pylist())
         told = mixed.rows(one, pages, shown, mixed.clicked(rows))
         return readout.with_candidates(told, readout.answered(one, mixed.bundles(pages)))
@@ -138,18 +136,42 @@ def _read(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
         [captured.EXPOSED.empty_table(), *(captured.exposed(answered.lines(endpoint, of)) for of in since)]
     )
     exposed = exposed.filter(pc.equal(exposed["experiment"], one.name))
-    share, closes = _share(run, rows, cut.timestamp()), closes_on(min(cut, last), run.config.attribution, {})
-    plan = one.design.switchback
+    exposed = way.answered_once(exposed, _shown(run, since, way.asked_twice(exposed)))
+    closes = closes_on(min(cut, last), run.config.attribution, {})
+    plan, curve = one.design.switchback, _curve(run)
     if plan is not None:
+        rows = _joined(run, days, cut)
+        share = users.heard_share(rows, cut.timestamp(), curve)
         told = blocks.rows(one, plan, rows, exposed, cut, share, day, closes)
     else:
-        found = users.met(
-            *(rows, exposed, one, _others(run, one), cut, share, run.config.release.slow_ms),
-            *(_asked(run, since), _aside(run, since)),
+        quarantine = _aside(run, since)
+        asks = users.Asked(
+            *(one, _others(run, one), cut, run.config.attribution.late_days, curve, run.config.release.slow_ms),
+            *(_asked(run, since, exposed), _kept(run, days, quarantine)),
         )
-        told = readout.rows(one, found, day, closes)
-    pairs = zip(exposed["arm"].to_pylist(), exposed["candidate_id"].to_pylist(), strict=True)
+        told = readout.rows(one, _met(run, days, exposed, quarantine, asks), day, closes)
+    named = exposed.filter(exposed["candidate_id"].is_valid())
+    pairs = zip(named["arm"].to_pylist(), named["candidate_id"].to_pylist(), strict=True)
     return readout.with_candidates(told, readout.answered(one, pairs))
+
+
+def _met(run: Run, days: list[date], exposed: pa.Table, quarantine: pa.Table, asks: users.Asked) -> users.Met:
+    """Its users, in this process or by buckets of them on Spark."""
+    files = {table: [path for path, _ in run.files(table, days)] for table in ("impressions", "labels")}
+    shown = sum(footer(path).num_rows for path in files["impressions"])
+    if shown and run.config.spark.distributes(shown, BYTES_A_ROW, memory.at_hand()):
+        from jobs.experiment import spark
+
+        buckets = run.config.spark.buckets(shown, ROWS_PER_BUCKET)
+        return users.merged(spark.met(run.config.spark, files, exposed, quarantine, asks, buckets))
+    return users.met(_joined(run, days, asks.cut), exposed, quarantine, asks)
+
+
+def _joined(run: Run, days: list[date], cut: datetime) -> pa.Table:
+    """All rows at once, of what has no users to be divided by."""
+    shown = run.read("impressions", days, columns=users.IMPRESSIONS)
+    labels = run.read("labels", days, columns=users.LABELS)
+    return users.joined(shown, labels, cut, run.config.attribution.late_days)
 
 
 def _others(run: Run, one: ExperimentSettings) -> list[Experiment]:
@@ -161,11 +183,33 @@ def _others(run: Run, one: ExperimentSettings) -> list[Experiment]:
     ]
 
 
-def _asked(run: Run, days: list[date]) -> set[str]:
-    """Requests that callers logged; none where nobody logs them."""
+def _asked(run: Run, days: list[date], exposed: pa.Table) -> set[str]:
+    """Of the requests that were answered those that callers logged, and one of any; none where nobody logs them."""
     there = set(run.published_days("requests"))
-    logged = run.read("requests", [day for day in days if day in there], columns=["request_id"])
-    return set(logged["request_id"].to_pylist())
+    found: set[str] = set()
+    for logged in run.batches("requests", [day for day in days if day in there], None, ["request_id"]):
+        ids = logged["request_id"]
+        some = ids.filter(pc.is_in(ids, exposed["request_id"].combine_chunks()))
+        found |= {*ids.slice(0, 0 if found else 1).to_pylist(), *some.to_pylist()}
+    return found
+
+
+def _shown(run: Run, days: list[date], requests: pa.Array) -> dict[str, str]:
+    """Of some requests the policy that decided what was shown, where impressions were logged."""
+    found: dict[str, str] = {}
+    for shown in run.batches("impressions", days if len(requests) else [], None, ["request_id", "policy"]):
+        some = shown.filter(pc.is_in(shown["request_id"], requests))
+        found |= dict(zip(some["request_id"].to_pylist(), some["policy"].to_pylist(), strict=True))
+    return found
+
+
+def _kept(run: Run, days: list[date], quarantine: pa.Table) -> set[str]:
+    """Ids of impressions that were set aside and published, too."""
+    found, keys = set[str](), quarantine["row_key"].combine_chunks()
+    for shown in run.batches("impressions", days if len(keys) else [], None, ["impression_id"]):
+        ids = shown["impression_id"]
+        found |= set(ids.filter(pc.is_in(ids, keys)).to_pylist())
+    return found
 
 
 def _aside(run: Run, days: list[date]) -> pa.Table:
@@ -176,16 +220,12 @@ def _aside(run: Run, days: list[date]) -> pa.Table:
     return run.read("quarantine", known, table, columns=["row_key", "payload"])
 
 
-def _share(run: Run, rows: pa.Table, now: float) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """(n,) of each row's conversions how much is heard of: by the newest delay curve; without one, all or nothing."""
-    closed = numbers(rows["closed"])
+def _curve(run: Run) -> tuple[users.Floats, users.Floats] | None:
+    """Ages and shares of the newest delay curve; None where there is none."""
     curves = [day for day in run.published_days("delay_curves") if day <= run.day]
     if not curves:
-        return closed
+        return None
     curve = run.read("delay_curves", [max(curves)], columns=["group", "age_days", "share"])
     curve = curve.filter(pc.equal(curve["group"], "all")).sort_by("age_days")
-    if not len(curve):
-        return closed
-    age = (now - microseconds(rows["event_time"]) / users.SECOND) / DAY
     grid, share = (np.append(0.0, numbers(curve[name])) for name in ("age_days", "share"))
-    return np.where(closed > 0, 1.0, np.interp(age, grid, share))
+    return (grid, share) if len(curve) else None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from jobs.experiment.users import Met
 from jobs.lake.findings import figures, finding_note
 from models.evaluation.estimate import Refusal
-from models.experiments import metrics, srm
+from models.experiments import srm
 from models.experiments.causes import Units, diagnose
 from models.experiments.compare import Difference, compare
 from models.experiments.plan import detectable
@@ -107,9 +107,7 @@ def judged(
 def _difference(
     settings: ExperimentSettings, found: Met, metric: str, mine: NDArray[np.bool_], number: int
 ) -> Difference | Refusal:
-    numerators, denominators = metrics.figures(
-        metric, found.shown, retention_days=settings.retention_days, value_days=settings.value_days
-    )
+    numerators, denominators = found.figures[metric]
     return compare(
         numerators[mine],
         denominators[mine],

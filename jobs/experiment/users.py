@@ -4,7 +4,8 @@ A user's arm is a function of the id, so it is known of every logged impression,
 endpoint said at the time is read beside it, and where the two differ what was said is what was met.
 """
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,8 +19,8 @@ from jobs.asof.core import microseconds
 from jobs.experiment import way
 from jobs.moment.columns import numbers, strings
 from models.experiments.assignment import Experiment, unit_of
-from models.experiments.causes import Units
-from models.experiments.metrics import DAY, Shown
+from models.experiments.causes import Units, together
+from models.experiments.metrics import DAY, Shown, figures
 from models.experiments.settings import ExperimentSettings
 
 IMPRESSIONS = ["impression_id", "request_id", "user_id", "item_id", "event_time", "surface", "device"]
@@ -33,14 +34,19 @@ Ints = NDArray[np.int64]
 SECOND = 1e6
 
 
+UNIT = "whose"
+"""The column by which rows of one user, or of one request of nobody, are together."""
+
+
 @dataclass(frozen=True)
 class Met:
-    """The u users of an experiment, numbered; arms numbered as the settings have them."""
+    """The u users of an experiment, by name; arms numbered as the settings have them."""
 
     names: list[str]
     arm: Ints
     """(u,): what each met first."""
-    shown: Shown
+    figures: Mapping[str, tuple[Floats, Floats]]
+    """By metric numerators and denominators, (u,) each."""
     before: Floats
     """(u, 3): clicks, impressions and revenue of the days before; NaN for a user of whom none is known."""
     units: Units
@@ -49,26 +55,33 @@ class Met:
     """Of nobody that is known: part of the experiment, and of no figure."""
 
 
-def met(
-    rows: pa.Table,
-    exposed: pa.Table,
-    settings: ExperimentSettings,
-    others: Sequence[Experiment],
-    cut: datetime,
-    share: Floats,
-    slow_ms: float,
-    asked: Collection[str],
-    quarantine: pa.Table,
-) -> Met:
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of rows, the same for all of them."""
+
+    settings: ExperimentSettings
+    others: Sequence[Experiment]
+    cut: datetime
+    late_days: int
+    curve: tuple[Floats, Floats] | None
+    """Ages in days and the share of conversions that is heard of by then; None: all or nothing."""
+    slow_ms: float
+    asked: Collection[str]
+    """As for `way.units`."""
+    kept: Collection[str]
+    """Of the impressions that were set aside, the ids of which one was published."""
+
+
+def met(rows: pa.Table, exposed: pa.Table, quarantine: pa.Table, asks: Asked) -> Met:
     """Of labelled impressions (`joined`) since `before_days` before the start, and the exposures that capture tells.
 
-    `share` (n,): of each row's conversions, how much is heard of at `cut`; `asked` as for `way.units`; `quarantine`:
-    impressions that were set aside.
+    `quarantine`: impressions that were set aside. Any users with all of their rows: parts make a whole (`merged`).
     """
+    settings, cut = asks.settings, asks.cut
     design, arms = settings.design, {name: number for number, name in enumerate(settings.arms)}
     users, keys = _keys(rows, settings)
     said = way.said(exposed, arms, design.begin)
-    set_aside = way.aside(quarantine, set(rows["impression_id"].to_pylist()), settings, design.begin)
+    set_aside = way.aside(quarantine, asks.kept, settings, design.begin)
     names = sorted(key for key in users | set(said) | set(set_aside) if design.takes(key))
     at = {name: number for number, name in enumerate(names)}
     drawn = np.array([arms[str(design.arm_of(name))] for name in names], np.int64)
@@ -83,18 +96,74 @@ def met(
     labelled = during & numbers(rows["labelled"]).astype(bool)
     where = {name: strings(rows[name])[during] for name in way.SEGMENTS}
     there = way.Seen(names, user[during], seconds[during], labelled[during], where)
-    units = way.units(design, there, arm, drawn, said, set_aside, asked, others, slow_ms)
+    units = way.units(design, there, arm, drawn, said, set_aside, asks.asked, asks.others, asks.slow_ms)
     seen = np.zeros(len(names), bool)
     seen[user[labelled]] = True
     number = np.append(np.where(seen, np.cumsum(seen) - 1, -1), -1)  # the last: whoever is in no arm
+    share = heard_share(rows, cut.timestamp(), asks.curve)
+    mine = shown(rows, labelled, number[user], int(seen.sum()), seconds, share, until(design, cut))
     return Met(
         [name for name, is_seen in zip(names, seen, strict=True) if is_seen],
         arm[seen],
-        shown(rows, labelled, number[user], int(seen.sum()), seconds, share, until(design, cut)),
+        {metric: _figures(metric, mine, settings) for metric in settings.metrics},
         _before(rows, past & (number[user] >= 0), number[user], int(seen.sum())),
         units,
         len(set(strings(rows["request_id"])[nobodys].tolist())),
     )
+
+
+def _figures(metric: str, mine: Shown, settings: ExperimentSettings) -> tuple[Floats, Floats]:
+    return figures(metric, mine, retention_days=settings.retention_days, value_days=settings.value_days)
+
+
+def merged(parts: Sequence[Met]) -> Met:
+    """One of all, whose users and figures are in the order that they have where all of it is read at once."""
+    names = [name for part in parts for name in part.names]
+    order = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
+
+    def pairs(metric: str) -> tuple[Floats, Floats]:
+        tops, bottoms = zip(*(part.figures[metric] for part in parts), strict=True)
+        return np.concatenate(tops)[order], np.concatenate(bottoms)[order]
+
+    return Met(
+        [names[at] for at in order.tolist()],
+        np.concatenate([part.arm for part in parts])[order],
+        {metric: pairs(metric) for metric in parts[0].figures},
+        np.concatenate([part.before for part in parts])[order],
+        together([part.units for part in parts]),
+        sum(part.requests for part in parts),
+    )
+
+
+def heard_share(rows: pa.Table, now: float, curve: tuple[Floats, Floats] | None) -> Floats:
+    """(n,) of each row's conversions how much is heard of: by a delay curve; without one, all or nothing."""
+    closed = numbers(rows["closed"])
+    if curve is None:
+        return closed
+    age = (now - microseconds(rows["event_time"]) / SECOND) / DAY
+    return np.where(closed > 0, 1.0, np.interp(age, *curve))
+
+
+def with_units(rows: pa.Table, settings: ExperimentSettings) -> pa.Table:
+    """Impressions with `UNIT`: whose they are, or of which request of nobody's."""
+    shared = frozenset(settings.shared_ids)
+    pairs = zip(strings(rows["user_id"]).tolist(), strings(rows["request_id"]).tolist(), strict=True)
+    return _by_unit(rows, [unit_of(*pair, shared).key for pair in pairs])
+
+
+def said_with_units(exposed: pa.Table) -> pa.Table:
+    """Exposures with `UNIT`: of whom they were said."""
+    return _by_unit(exposed, [(user or "").strip() for user in exposed["user_id"].to_pylist()])
+
+
+def aside_with_units(quarantine: pa.Table) -> pa.Table:
+    """What was set aside with `UNIT`: whose it is, where its payload tells."""
+    ids = [json.loads(payload).get("user_id") for payload in quarantine["payload"].to_pylist()]
+    return _by_unit(quarantine, [user.strip() if isinstance(user, str) else "" for user in ids])
+
+
+def _by_unit(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
+    return rows.append_column(UNIT, pa.array(keys, pa.string()))
 
 
 def joined(impressions: pa.Table, labels: pa.Table, cut: datetime, late_days: int) -> pa.Table:

@@ -8,11 +8,14 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from jobs.serving.answer import FALLBACK
 from models.experiments.assignment import Experiment, unit_of
 from models.experiments.causes import STEPS, Units
 from models.experiments.metrics import DAY
@@ -80,6 +83,33 @@ def said(exposed: pa.Table, arms: Mapping[str, int], begin: datetime) -> dict[st
         if arms[row["arm"]] not in of.arms:
             of.arms.append(arms[row["arm"]])
     return found
+
+
+def answered_once(exposed: pa.Table, shown: Mapping[str, str]) -> pa.Table:
+    """Each request's exposures once: those of the answer that was shown, where a shadow's lie beside it (on S3).
+
+    `shown`: by request the policy its impressions name. Where that is none of those that answered, or nobody logged
+    the request, which answer was whose cannot be told: one counts, and names no candidate.
+    """
+    twice = asked_twice(exposed)
+    beside = pc.is_in(exposed["request_id"], twice)
+    if not len(twice):
+        return exposed
+    kept: dict[tuple[str, str | None, str], dict[str, Any]] = {}
+    for row in exposed.filter(beside).to_pylist():
+        name, key = row["candidate_id"], (row["request_id"], row["user_id"], row["experiment"])
+        if shown.get(row["request_id"]) in (name, name + FALLBACK):
+            kept[key] = row
+        else:
+            kept.setdefault(key, {**row, "candidate_id": None})
+    of_two = pa.Table.from_pylist([*kept.values()], exposed.schema)
+    return pa.concat_tables([exposed.filter(pc.invert(beside)), of_two]).sort_by("at")
+
+
+def asked_twice(exposed: pa.Table) -> pa.Array:
+    """Requests of one user's with answers of several candidates."""
+    counted = exposed.group_by(["request_id", "user_id"]).aggregate([("candidate_id", "count_distinct")])
+    return counted.filter(pc.greater(counted["candidate_id_count_distinct"], 1))["request_id"].combine_chunks()
 
 
 def aside(

@@ -6,6 +6,7 @@ from contextlib import closing
 from jobs.config import Config
 from jobs.errors import NotReady
 from jobs.features import online
+from jobs.features.told import ATTRIBUTES
 
 WAIT_SECONDS = 10.0
 KEY = ("user_id",)
@@ -17,6 +18,10 @@ def erase(config: Config, user: str) -> int:
     Raises `NotReady` where Redis does not answer, or where readers of SQLite never let go.
     """
     slots = [slot for slot in online.SLOTS if online.registry_of(config, slot).is_file()]
+    for slot in slots:
+        # It says that the store holds the user's attributes.
+        for told in online.registry_of(config, slot).parent.glob(f"{ATTRIBUTES}.*"):
+            told.unlink(missing_ok=True)
     if config.features.online_store == "redis":
         with online.reached(config):
             return sum(_from_redis(config, slot, user) for slot in slots)

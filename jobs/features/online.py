@@ -2,16 +2,14 @@
 
 Two, because a day counts as known from its `available_at` only (`jobs.asof.clock`) and may be published before: until
 then requests see the day before it, whole. Each is kept in a slot of its own, a Feast project; a new day replaces the
-older one. `publish` withdraws that slot's marker, writes users, items, encodings, then the marker of the new day (day,
-digests, keys), all through Feast's online store (SQLite under `features.online_path`, or Redis); a reader takes up
-items only after the marker names them. A user whose window has emptied is in no new publication and is read as unknown,
-exactly what the as-of join sees offline. Feast 0.67 sends no usage data. Its import takes seconds, so it happens inside
-functions only.
+older one. `jobs.features.publish` withdraws that slot's marker, writes users, items, encodings, then the marker of the
+new day (day, digests, keys); a reader takes up items only after the marker names them. A user whose window has emptied
+is in no new publication and is read as unknown, exactly what the as-of join sees offline. Feast 0.67 sends no usage
+data. Its import takes seconds, so it happens inside functions only.
 
 Not done yet: a registry shared between machines (it is a file under `online_path`), removal of users, feature TTLs.
 """
 
-import hashlib
 import json
 import sqlite3
 import threading
@@ -25,17 +23,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.asof.clock import published_at, refuse_early
 from jobs.config import Config
-from jobs.config.base import without_password
-from jobs.errors import NotReady
-from jobs.features.read import ONLINE, UNREAD
-from jobs.flow import FEATURES
-from jobs.lake.tables import LAKE, TIME
+from jobs.features.read import ONLINE
+from jobs.features.writing import redis_reached
 from models.features import OUTCOMES, Feature
 from models.rankers.features import ATTRIBUTE_PREFIX, COUNT_PREFIX, Encodings, packed, steps
 
@@ -49,7 +41,6 @@ SLOTS = ("tidegate_a", "tidegate_b")
 NEWEST = "newest"
 """The one key of a slot's publication marker."""
 ALWAYS = datetime.min.replace(tzinfo=UTC)
-WRITE_ROWS = 10_000
 READ_KEYS = 1_000
 READ_SECONDS = 1.0
 """The longest that the endpoint waits for Redis; its requests have less, and popularity answers them."""
@@ -103,63 +94,11 @@ class Published:
     """Items that are known and may be ranked where a request brings them, and are never offered."""
 
 
-def publish(
-    config: Config,
-    day: date,
-    rows: Mapping[str, pa.Table],
-    users: pa.Table | None = None,
-    items: pa.Table | None = None,
-) -> int:
-    """Put a day's feature tables (`rows`, by name) and what the snapshots say besides online; returns the keys written.
-
-    `users`: their attributes; `items`: likewise, and which of them are removed.
-
-    They take the place of the older of the two days online. Writes nothing and returns 0 where both are newer: a
-    backfill must not turn back the endpoint. Safe to repeat. Raises `NotReady` where Redis does not answer, `Refused`
-    for rows that claim to be known earlier than promised.
-    """
-    with reached(config):
-        stores = [store_of(config, slot) for slot in SLOTS]
-        for store, slot in zip(stores, SLOTS, strict=True):
-            _apply(store, config, slot)
-        store, newest = _place(stores, day)
-        if store is None:
-            return 0
-        views = {table: _of(rows[table], table) for table in FEATURES}
-        available = {table: view["available_at"] for table, view in views.items()}
-        refuse_early(day, available, config.features)
-        at = published_at(day, available, config.features)
-        views |= {f"{k}_attributes": _attributes(t, f"{k}_id", at) for k, t in (("user", users), ("item", items)) if t}
-        versions = {view: _digest(table) for view, table in views.items() if view != "user_features"}
-        if newest is not None and newest.day != day:
-            _write(store, "publications", _marker(None, at))
-        keys = 0
-        for view, table in views.items():
-            # Attributes hardly ever change, and are half of all keys.
-            unchanged = view.endswith("_attributes") and newest and newest.versions.get(view) == versions[view]
-            keys += 0 if unchanged else _write(store, view, table)
-        item_ids = sorted(views["item_features"]["item_id"].to_pylist())
-        pairs = zip(*(views["encodings"][name].to_pylist() for name in ("encoding", "value")), strict=True)
-        told = (_removed(items), _unlisted(rows["item_features"], items))
-        _write(store, "publications", _marker(Publication(day, at, versions, item_ids, list(pairs), *told), at))
-        return keys
-
-
-def _place(stores: "Sequence[FeatureStore]", day: date) -> "tuple[FeatureStore | None, Publication | None]":
-    """The slot for `day`, and what that holds: its own, else a free one, else the older day's unless that is newer."""
-    held = [(store, _publication(store)) for store in stores]
-    for store, publication in held:
-        if publication is not None and publication.day == day:
-            return store, publication
-    store, publication = min(held, key=lambda pair: date.min if pair[1] is None else pair[1].day)
-    return (None, None) if publication is not None and publication.day > day else (store, publication)
-
-
 def online_days(config: Config) -> set[date]:
     """The feature days that the endpoint can read; raises `NotReady` where Redis does not answer."""
     with reached(config):
         slots = [slot for slot in SLOTS if registry_of(config, slot).is_file()]
-        held = [_publication(store_of(config, slot)) for slot in slots]
+        held = [publication_of(store_of(config, slot)) for slot in slots]
     return {publication.day for publication in held if publication is not None}
 
 
@@ -236,7 +175,7 @@ class _Slot:
         if self._store is None:
             return
         with reached(self._config):
-            newest = _publication(self._store)
+            newest = publication_of(self._store)
             if newest != (self.held and self.held[0]):
                 self.held = None if newest is None else (newest, _read_publication(self._store, newest))
 
@@ -337,13 +276,6 @@ def _apply(store: "FeatureStore", config: Config, slot: str) -> None:
         connection.close()
 
 
-def _write(store: "FeatureStore", view: str, table: pa.Table) -> int:
-    """Write a view's rows in slices, so that no transaction is long; returns how many."""
-    for at in range(0, len(table), WRITE_ROWS):
-        store.write_to_online_store(view, table.slice(at, WRITE_ROWS).to_pandas())
-    return len(table)
-
-
 def _read(store: "FeatureStore", service: str, keys: Mapping[str, Sequence[str]]) -> dict[str, list[Any]]:
     """A service's features for some keys (by join key), None where one is unknown; `<feature>__ts` in seconds."""
     known = _SERVICES.setdefault(store, {})
@@ -393,7 +325,7 @@ def _read_all(store: "FeatureStore", service: str, keys: Mapping[str, Sequence[s
     return found
 
 
-def _publication(store: "FeatureStore") -> Publication | None:
+def publication_of(store: "FeatureStore") -> Publication | None:
     from feast.errors import FeatureServiceNotFoundException
 
     try:
@@ -429,78 +361,17 @@ def _read_publication(store: "FeatureStore", newest: Publication) -> Published:
 @contextmanager
 def reached(config: Config) -> Iterator[None]:
     """Turns Redis's own errors into `NotReady`."""
-    if config.features.online_store != "redis":
+    with redis_reached(config.features.redis_url if config.features.online_store == "redis" else None):
         yield
-        return
-    from redis.exceptions import RedisError
-
-    try:
-        yield
-    except RedisError as error:
-        at = without_password(config.features.redis_url)
-        raise NotReady(f"features.online_store needs Redis at {at}; found: {error}") from error
 
 
 # -- rows -----------------------------------------------------------------------------------------------------------
-def _of(rows: pa.Table, table: str) -> pa.Table:
-    """Only the columns that are read online; Feast has no maps of numbers: counts become a JSON text."""
-    own = rows.select([name for name in LAKE[table].columns if name not in UNREAD[table]])
-    if OUTCOMES not in own.column_names:
-        return own
-    texts = [None if pairs is None else json.dumps(dict(pairs)) for pairs in own[OUTCOMES].to_pylist()]
-    return own.set_column(own.column_names.index(OUTCOMES), OUTCOMES, pa.array(texts, pa.string()))
-
-
 def _words(counts: str | None) -> dict[str, str]:
     """What rankers are told of counts, by attribute."""
     if counts is None:  # as of most, where no further outcome is declared
         return {}
     known = json.loads(counts)
     return dict(zip((COUNT_PREFIX + name for name in known), steps(np.array([*known.values()], float)), strict=True))
-
-
-def _attributes(snapshot: pa.Table, key: str, at: datetime) -> pa.Table:
-    """Each entity's attributes as a JSON text with sorted keys."""
-    texts = [json.dumps(dict(pairs or ()), sort_keys=True) for pairs in snapshot["attributes"].to_pylist()]
-    times = pa.repeat(pa.scalar(at, TIME), len(snapshot))
-    return pa.table({key: snapshot[key], "available_at": times, "attributes": pa.array(texts, pa.string())})
-
-
-def _removed(items: pa.Table | None) -> list[str]:
-    """The ids of a snapshot's removed items."""
-    if items is None:
-        return []
-    return sorted(items.filter(pc.fill_null(items["removed"], False))["item_id"].to_pylist())
-
-
-def _unlisted(shown: pa.Table, items: pa.Table | None) -> list[str]:
-    """The ids of item features that a catalogue, where there is one, does not list."""
-    if items is None or not len(items):
-        return []
-    listed = pc.is_in(shown["item_id"], items["item_id"].combine_chunks())
-    return sorted(shown.filter(pc.invert(listed))["item_id"].to_pylist())
-
-
-def _marker(publication: Publication | None, at: datetime) -> pa.Table:
-    """One row; of no publication, that there is none."""
-    row = {
-        "publication_id": NEWEST,
-        "available_at": at,
-        "day": publication.day.isoformat() if publication else "",
-        "versions": json.dumps(publication.versions if publication else {}, sort_keys=True),
-        "item_ids": publication.item_ids if publication else [],
-        "removed": publication.removed if publication else [],
-        "unlisted": publication.unlisted if publication else [],
-        "encodings": [name for name, _ in publication.encodings] if publication else [],
-        "values": [value for _, value in publication.encodings] if publication else [],
-    }
-    return pa.Table.from_pylist([row])
-
-
-def _digest(table: pa.Table) -> str:
-    """The same for the same values, whenever they became available."""
-    values = table.drop(["available_at"]).to_pandas().to_json(orient="values", double_precision=15)
-    return hashlib.sha256(values.encode()).hexdigest()[:16]
 
 
 def _value(feature: Feature, value: Any) -> Any:

@@ -82,7 +82,7 @@ def run(run: Run) -> dict[str, Any]:
     counts = {"users": users, "items": items, "events": events}
     if not run.config.online:
         return {**counts, "online_keys": 0}
-    keys, late = _put_online(run)
+    keys, late = _put_online(run, distributed)
     run.say(f"{keys} keys online in {run.config.features.online_store}")
     if not late:
         return {**counts, "online_keys": keys}
@@ -95,17 +95,20 @@ ITEMS_ONLINE = ["item_id", "attributes", "removed"]
 """What the endpoint is told of the catalogue's snapshot."""
 
 
-def _put_online(run: Run) -> tuple[int, int]:
+def _put_online(run: Run, on_spark: bool) -> tuple[int, int]:
     """The two newest days are in the online store; returns the keys written and the minutes the run's day came late."""
     from jobs.features import online
+    from jobs.features.publish import publish
+    from jobs.features.rows import Parts
 
     there, keys = online.online_days(run.config), 0
     for day in reversed([day for day in feature_days(run) if day <= run.day][-2:]):
         if day in run.days or day not in there:
-            rows = {table: run.read(table, [day]) for table in FEATURES}
-            known_users = any(listed <= day for listed in run.published_days("users"))
-            users = run.newest("users", ["user_id", "attributes"], day) if known_users else None
-            keys += online.publish(run.config, day, rows, users, run.newest("items", ITEMS_ONLINE, day))
+            rows = {table: Parts(table, [path for path, _ in run.files(table, [day])]) for table in FEATURES}
+            listed = [of for of in run.published_days("users") if of <= day][-1:]
+            users = Parts("users", [path for path, _ in run.files("users", listed)]) if listed else None
+            items = run.newest("items", ITEMS_ONLINE, day)
+            keys += publish(run.config, day, rows, users, items, on_spark)
     # A day that was there is being corrected.
     return keys, 0 if run.day in there else late_minutes(run.day, now(), run.config.features)
 

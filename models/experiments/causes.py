@@ -7,7 +7,7 @@ freedom and the number of others like it cost (BIC); the best is named.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,19 @@ class Units:
         """Who is left at the end of the way."""
         passed: Bools = self.left == len(STEPS)
         return passed
+
+
+def together(parts: Sequence[Units]) -> Units:
+    """The units of all parts, of one experiment, as one."""
+    whole = [
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("arm", "drawn", "day", "left", "nobody", "both", "slow")
+    ]
+    words = [
+        {of: np.concatenate([getattr(part, name)[of] for part in parts]) for of in getattr(parts[0], name)}
+        for name in ("segments", "before", "beside")
+    ]
+    return Units(*whole, *words)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from jobs import bundle, config
 from jobs.asof.clock import available_at
 from jobs.bundle import Bundle
 from jobs.config import ROOT
-from jobs.features.online import publish
+from jobs.features.publish import publish
 from jobs.lake.tables import LAKE
 from models.features import INTEREST_BUCKETS, LAST_ITEMS, SESSION_EVENTS
 from models.rankers import fit

@@ -40,7 +40,8 @@ from jobs import bundle, config
 from jobs.asof.clock import available_at
 from jobs.bundle import Bundle
 from jobs.config import ROOT, Config
-from jobs.features.online import OnlineFeatures, Published, publish
+from jobs.features.online import OnlineFeatures, Published
+from jobs.features.publish import publish
 from models.features import INTEREST_BUCKETS, LAST_ITEMS, read
 from models.rankers import exported, fit
 from models.rankers.features import CATEGORICAL, LISTS, NUMERIC, WIDTHS, Encodings

@@ -36,7 +36,7 @@ from jobs import config
 from jobs.asof.clock import available_at
 from jobs.bundle import Bundle
 from jobs.config import ROOT
-from jobs.features.online import publish
+from jobs.features.publish import publish
 from tests.bench.bench_endpoint import DAY, bodies, tables, trained
 from tests.bench.steady_load import Line
 from tests.infra.endpoint.rig import Client

@@ -22,7 +22,7 @@ from infra.endpoint.__main__ import POOLS, one_thread_per_pool
 from jobs import bundle, config
 from jobs.bundle import Bundle
 from jobs.config import ROOT
-from jobs.features.online import publish
+from jobs.features.publish import publish
 from jobs.moment.columns import encodings_of, item_arrays, user_arrays
 from models.rankers import fit
 from models.rankers.features import decision_columns

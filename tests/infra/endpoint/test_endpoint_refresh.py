@@ -18,7 +18,7 @@ import pytest
 from jobs import config
 from jobs.bundle import Bundle
 from jobs.errors import NotReady
-from jobs.features import online
+from jobs.features import online, publish
 from tests.infra.endpoint.rig import DAY, IDS, Memory, Patient, Turning, deciding
 from tests.jobs import small_lake
 
@@ -122,11 +122,11 @@ def test_one_thread_packs_a_new_publication_the_others_go_on(tmp_path: Path, mon
     """The online store's reader: when a look at the marker is due and slow, one request pays for it, not all."""
     tree = config.load({"TIDEGATE_ENV": "test", "TIDEGATE__FEATURES__ONLINE_PATH": str(tmp_path / "online")})
     world = small_lake.World()
-    online.publish(tree, small_lake.TEST_DAY, small_lake.feature_tables(world, small_lake.TEST_DAY))
+    publish.publish(tree, small_lake.TEST_DAY, small_lake.feature_tables(world, small_lake.TEST_DAY))
     reader = online.OnlineFeatures(tree)
     reader.refresh()
     looking, go_on, looks = threading.Event(), threading.Event(), []
-    really = online._publication
+    really = online.publication_of
 
     def slowly(store: Any) -> Any:
         looks.append(threading.get_ident())
@@ -134,7 +134,7 @@ def test_one_thread_packs_a_new_publication_the_others_go_on(tmp_path: Path, mon
         go_on.wait(30)
         return really(store)
 
-    monkeypatch.setattr(online, "_publication", slowly)
+    monkeypatch.setattr(online, "publication_of", slowly)
     monkeypatch.setattr(online, "CHECK_SECONDS", 0.0)
     with ThreadPoolExecutor(THREADS) as pool:
         first = pool.submit(reader.published)

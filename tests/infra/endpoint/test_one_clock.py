@@ -18,7 +18,7 @@ from infra.endpoint.decide import Decider
 from infra.endpoint.request import RankRequest
 from jobs.bundle import Bundle
 from jobs.config import Config
-from jobs.features import online
+from jobs.features import online, publish
 from jobs.flow import FEATURES, STAGES
 from jobs.lake.run import Run
 from jobs.moment.decisions import candidate_columns, decisions, disagreement, first_placements, seen_by
@@ -69,7 +69,7 @@ class Shop:
         for day in (date(2026, 1, 4), date(2026, 1, 5)):
             rows = {table: self.world.lake.read(table, [day]) for table in FEATURES}
             snapshots = (self.world.lake.read(table) for table in ("users", "items"))
-            online.publish(self.config, day, rows, *snapshots)
+            publish.publish(self.config, day, rows, *snapshots)
         self.ranker = Watched()
         self.decider = Decider(online.OnlineFeatures(self.config), 20_000, self.config.tasks)
         self.variant = self.decider.ready(replace(popular, ranker=self.ranker))

@@ -131,6 +131,22 @@ def test_an_endpoint_that_says_other_arms_than_ids_draw_is_found_out(
     assert found["sample_ratio"]["always_p"] < 1e-3
 
 
+def test_on_spark_every_figure_is_the_one_of_one_process(lifted: Path, tmp_path: Path, tmp_path_factory: Any) -> None:
+    """By buckets of users, who were told of their arms and whose impressions were set aside."""
+    state = {"endpoint__state": str(tmp_path / "endpoint"), "experiments": json.dumps([TEST])}
+    folder = tmp_path / "endpoint" / "capture" / f"date={START}"
+    folder.mkdir(parents=True)
+    (folder / "0.jsonl").write_text(
+        "".join(line(f"r{n}", f" u{n}", "bigger" if n % 9 == 0 else str(DESIGN.arm_of(f"u{n}"))) for n in range(USERS))
+    )
+    found = [
+        readouts(settings(lifted, tmp_path_factory.getbasetemp(), **state, spark__from_rows=rows), START + timedelta(2))
+        for rows in ("0", "1000000")
+    ]
+    assert repr(found[0]) == repr(found[1])
+    assert found[0]["clicks_per_user"]["n"] > 400
+
+
 def line(request: str, user: str, arm: str) -> str:
     answer = {"request_id": request, "items": [], "bundle_version": "b", "bundle_sha256": "s", "variant": "a",
               "fallback": False, "features_day": None,

@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.experiment import readout, users
+from jobs.experiment import readout, users, way
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
+from jobs.parcels.core import bucket_of
 from jobs.serving import captured
+from jobs.serving.answer import FALLBACK
 from models.experiments.settings import ExperimentSettings
 
 START, DAYS, PEOPLE = date(2026, 3, 2), 3, 3000
@@ -25,6 +27,8 @@ ENDED: dict[str, Any] = {**MAIN, "name": "ended", "layer": "b", "start": "2026-0
 BESIDE: dict[str, Any] = {**MAIN, "name": "beside", "layer": "c"}
 SETTINGS, LAST, OTHER = (ExperimentSettings.model_validate(one) for one in (MAIN, ENDED, BESIDE))
 SLOW_MS = 200.0
+CURVE = (np.array([0.0, 1.0]), np.ones(2))
+"""All is heard of at once."""
 
 
 @dataclass
@@ -80,6 +84,18 @@ def label(row: dict[str, Any], at: datetime) -> dict[str, Any]:
     return {**row, **known, "known_at": at, "converted": False, "conversion_credit": 0.0, "conversion_value": 0.0}
 
 
+def in_parts(rows: pa.Table, exposed: pa.Table, aside: pa.Table, asks: users.Asked) -> users.Met:
+    """What is made of all rows, which is to the digit what is made of buckets of users that know nothing of others."""
+    tables = users.with_units(rows, SETTINGS), users.said_with_units(exposed), users.aside_with_units(aside)
+    bucket = [bucket_of(table, (users.UNIT,), 3) for table in tables]
+    parts = [users.met(*(t.filter(pa.array(of == n)) for t, of in zip(tables, bucket, strict=True)), asks)
+             for n in (2, 0, 1)]  # fmt: skip
+    whole, merged = users.met(rows, exposed, aside, asks), users.merged(parts)
+    found = [readout.rows(SETTINGS, one, START + timedelta(days=DAYS - 1), START) for one in (whole, merged)]
+    assert repr(found[0]) == repr(found[1])
+    return merged
+
+
 def named(plant: Callable[[np.random.Generator, Person], Person | None]) -> str:
     """What the job calls a world in which something befalls every user as `plant` says; None: never came."""
     rng, logs = np.random.default_rng(4), Logs()
@@ -95,11 +111,10 @@ def named(plant: Callable[[np.random.Generator, Person], Person | None]) -> str:
               (("impressions", [{**row, "position": 1, "policy": "p", "ingested_at": cut, "attributes": []}
                                 for row in logs.impressions]), ("labels", logs.labels))]  # fmt: skip
     rows = users.joined(*tables, cut, 2)
-    found = users.met(
-        *(rows, pa.Table.from_pylist(logs.said, captured.EXPOSED), SETTINGS, [LAST.design, OTHER.design], cut),
-        *(np.ones(len(rows)), SLOW_MS, logs.asked),
-        pa.Table.from_pylist(logs.aside, pa.schema([("row_key", pa.string()), ("payload", pa.string())])),
-    )
+    exposed = pa.Table.from_pylist(logs.said, captured.EXPOSED)
+    aside = pa.Table.from_pylist(logs.aside, pa.schema([("row_key", pa.string()), ("payload", pa.string())]))
+    others, kept = [LAST.design, OTHER.design], set(rows["impression_id"].to_pylist())
+    found = in_parts(rows, exposed, aside, users.Asked(SETTINGS, others, cut, 2, CURVE, SLOW_MS, logs.asked, kept))
     told = {row["metric"]: row for row in readout.rows(SETTINGS, found, START + timedelta(days=DAYS - 1), START)}
     word = told["verdict"]["verdict"]
     return str(word).partition("as they were drawn: ")[2].partition(" (")[0] if "as they were drawn" in word else "none"
@@ -177,3 +192,19 @@ def test_what_comes_after_the_end_is_unknown() -> None:
     """A user first met on the last day cannot be said not to have come back: nobody reads on."""
     for days, known in ((2, 2), (DAYS, DAYS), (DAYS + 9, DAYS)):
         assert users.until(SETTINGS.design, midnight(START + timedelta(days=days))) == known * 86_400
+
+
+def test_a_shadow_beside_the_answer_is_no_second_request() -> None:
+    """On S3 both lie beside each other: what was shown says whose the answer was, and where nothing does nobody's."""
+    at = midnight(START)
+    told = {"experiment": "main", "arm": "new", "unit": "user", "surface": None, "device": None, "ms": 1.0}
+    pairs = [("r1", "shadow"), ("r1", "live"), ("r2", "live"), ("r2", "shadow"), ("r3", "live"), ("r4", "shadow")]
+    pairs += [("r4", "live"), ("r5", "shadow"), ("r5", "live")]
+    rows = [{**told, "request_id": request, "user_id": "u", "candidate_id": of, "at": at + timedelta(seconds=n // 2)}
+            for n, (request, of) in enumerate(pairs)]  # fmt: skip
+    exposed = pa.Table.from_pylist(rows, captured.EXPOSED)
+    assert sorted(way.asked_twice(exposed).to_pylist()) == ["r1", "r2", "r4", "r5"]
+    found = way.answered_once(exposed, {"r1": "live", "r2": f"live{FALLBACK}", "r5": "logging"})
+    kept = list(zip(found["request_id"].to_pylist(), found["candidate_id"].to_pylist(), strict=True))
+    assert sorted(kept, key=str) == [("r1", "live"), ("r2", "live"), ("r3", "live"), ("r4", None), ("r5", None)]
+    assert sorted(way.said(found, {"new": 0}, at)["u"].requests) == ["r1", "r2", "r3", "r4", "r5"]

@@ -16,7 +16,7 @@ import pytest
 from jobs.asof.clock import available_at, instants
 from jobs.asof.core import latest, take
 from jobs.errors import NotReady
-from jobs.features import erased, online
+from jobs.features import erased, online, publish
 from jobs.features.online import OnlineFeatures
 from jobs.features.read import UNREAD
 from jobs.flow import FEATURES
@@ -115,7 +115,7 @@ def test_who_has_left_the_window_is_unknown_again(lively: Any) -> None:
     stayed = rows | {"user_features": users.filter(pc.not_equal(users["user_id"], "u01"))}
     for later in (last + timedelta(days=n) for n in (1, 2)):  # the second takes the slot in which u01 was known
         at = available_at(later, settings.features)
-        online.publish(settings, later, {name: known_from(table, at) for name, table in stayed.items()}, None, None)
+        publish.publish(settings, later, {name: known_from(table, at) for name, table in stayed.items()}, None, None)
     assert reader.refresh()
     assert reader.user("u01", last) is None, "of that day nothing is online any more"
     left = reader.user("u01", later)
@@ -170,7 +170,7 @@ def test_whatever_order_days_come_in_the_two_newest_stay(lively: Any, tmp_path: 
         days = [lively.first + timedelta(days=n) for n in given]
         for count, day in enumerate(days, start=1):
             rows = {table: lively.lake.read(table, [day]) for table in FEATURES}
-            online.publish(settings, day, rows, None, lively.lake.read("items", [day]))
+            publish.publish(settings, day, rows, None, lively.lake.read("items", [day]))
             assert online_now(settings) == sorted(days[:count], reverse=True)[:2], given
 
 
@@ -181,15 +181,15 @@ def test_a_publication_that_broke_off_is_not_read(lively: Any, monkeypatch: pyte
     lively.run(before, since=lively.first, settings=settings)
     reader = OnlineFeatures(settings)
     assert reader.user("u01", eve) is not None
-    write = online._write
+    write = publish._write
 
-    def full(store: Any, view: str, table: pa.Table) -> int:
+    def full(target: Any, view: str, tables: Any) -> int:
         if view == "item_features":
             raise OSError("no space left on device")
-        return write(store, view, table)
+        return write(target, view, tables)
 
     with monkeypatch.context() as broken:
-        broken.setattr(online, "_write", full)
+        broken.setattr(publish, "_write", full)
         with pytest.raises(OSError, match="no space"):
             lively.run(last, settings=settings)
     assert reader.refresh()

@@ -16,6 +16,7 @@ from jobs.config import Config
 from jobs.errors import NotReady
 from jobs.evidence import pack
 from jobs.flow import STAGES
+from jobs.forget import tables as forget_tables
 from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE
 from jobs.promote import job as promote
@@ -98,6 +99,24 @@ def unclicked(rows: pa.Table, wanted: np.ndarray, every: int) -> set[int]:
 
 
 # -- what the figures become ---------------------------------------------------------------------------------------
+def test_after_somebody_was_forgotten_the_others_are_evaluated_again(config: Config) -> None:
+    """The rows that were judged are read as of then, without the person in older versions, and so are labels."""
+    rows = rows_judged(config)
+    publish_labels(config, labels(rows))
+    users = rows["user_id"].to_pylist()
+    user = max(sorted(set(users)), key=users.count)
+    lake, done = Lake(config.lake.root), forget_tables.Forgotten()
+    for table in forget_tables.HOLDERS:
+        if (lake.root / table).is_dir():
+            forget_tables.forget(lake, table, user, done)
+    assert done.rows
+    report = reevaluated(config)
+    row = only(config)
+    assert (row["refused"], row["test_rows"]) == (None, len(users) - users.count(user))
+    assert changes(row) == {("converted", None, False): row["test_rows"]}
+    assert report["alarms"] == 0
+
+
 def test_labels_that_did_not_change_move_nothing(config: Config) -> None:
     """Every figure comes out again to the last digit, and so does the verdict: only labels can move it."""
     publish_labels(config, labels(rows_judged(config)))
