@@ -68,10 +68,8 @@ def latest(
     order, (last,) = both.after([both.left_us])
     found = np.full(len(left), ABSENT, np.int64)
     some = np.flatnonzero((both.left_code != ABSENT) & (last > 0))
-    code = np.full(len(right), ABSENT)
-    code[both.rows] = both.right_code
     row = order[last[some] - 1]
-    same = code[row] == both.left_code[some]
+    same = both.of_rows(len(right))[row] == both.left_code[some]
     found[some[same]] = row[same]
     return found
 
@@ -169,7 +167,6 @@ class _Line:
     """Right rows on one line of integers, by key, time and tie, so that one binary search answers all keys at once."""
 
     rows: Indices
-    codes: Indices
     places: Indices
     steps: int
     first_us: int
@@ -179,10 +176,10 @@ class _Line:
     def of(cls, rows: Indices, codes: Indices, us: Indices, ties: pa.ChunkedArray | None) -> "_Line":
         """Of right rows whose codes times the microseconds from first to last fit one integer."""
         steps, first_us, first_code = int(us.max() - us.min()) + 2, int(us.min()), int(codes.min())
-        line = cls(rows, codes, codes, steps, first_us, first_code)
+        line = cls(rows, codes, steps, first_us, first_code)
         places = line._place(codes, us)
         order = _in_order(places, rows, ties)
-        return cls(rows[order], codes[order], places[order], steps, first_us, first_code)
+        return cls(rows[order], places[order], steps, first_us, first_code)
 
     def after(self, codes: Indices, us: Indices) -> Indices:
         """Where on the line the rows after (code, time) begin."""
@@ -224,7 +221,9 @@ def _sorted(places: Indices) -> tuple[Indices, Indices]:
     """
     bits = len(places).bit_length()
     room = np.int64(max(0, int(places.max(initial=0)).bit_length() + bits - 63))
-    both = places >> room << bits | np.arange(len(places))
+    both = places >> room
+    both <<= bits
+    both |= np.arange(len(places))
     both.sort()
     return both & ((1 << bits) - 1), both >> bits
 
@@ -267,6 +266,14 @@ class _Keyed:
             list(pool.map(search, range(len(rights))))
         return order, found
 
+    def of_rows(self, size: int) -> Indices:
+        """(size,) the key code of every right row, -1 of one that can match nothing."""
+        if len(self.rows) == size:
+            return self.right_code
+        code = np.full(size, ABSENT)
+        code[self.rows] = self.right_code
+        return code
+
     def _shards(self) -> Indices:
         """The first code of each shard: no more (key, microsecond) pairs in one than fit an integer."""
         codes, span = max(int(self.left_code.max()) + 1, 1), int(self.right_us.max() - self.right_us.min()) + 2
@@ -293,9 +300,11 @@ def _keyed(
     left_code, right_code = codes(left, right, keys)
     left_code = np.where(_is_valid(left, left_time), left_code, ABSENT)
     rows = np.flatnonzero((right_code != ABSENT) & _is_valid(right, right_time))
-    right_us = microseconds(right.column(right_time))[rows]
+    right_us = microseconds(right.column(right_time))
+    if len(rows) < len(right):
+        right_code, right_us = right_code[rows], right_us[rows]
     ties = None if tie is None else right.column(tie)
-    return _Keyed(left_code, microseconds(left.column(left_time)), rows, right_code[rows], right_us, ties)
+    return _Keyed(left_code, microseconds(left.column(left_time)), rows, right_code, right_us, ties)
 
 
 def _is_valid(table: pa.Table, name: str) -> NDArray[np.bool_]:

@@ -25,12 +25,14 @@ BLOCK = 1 << 15
 """Rows whose words are held at once: they stay in the cache."""
 LONGEST = 64
 """Bytes of a text that is compared word by word; columns with longer ones go through a dictionary."""
+WORD, LAST_BYTE = 8, np.uint64(56)
+"""Bytes of a word; the bits before its last one."""
 ROOM = 4
 """Places of the table that fingerprints are looked up in, at least so many for each."""
 MULTIPLIER, HALF = np.uint64(0x9E3779B97F4A7C15), np.uint64(32)
 """2^64 over the golden ratio, odd; half the bits of a word."""
 LAST = np.uint64(2**64 - 1)
-MASKS = np.array([2 ** (8 * size) - 1 for size in range(9)], np.uint64)
+MASKS = np.array([2 ** (8 * size) - 1 for size in range(WORD + 1)], np.uint64)
 """What is left of a word of which so many bytes belong to the text."""
 
 
@@ -69,7 +71,7 @@ def fingerprints(texts: pa.StringArray) -> Words:
     for start in range(0, len(texts), BLOCK):
         block = _Texts.of(texts.slice(start, BLOCK))
         mixed, number = block.lengths.astype(np.uint64), 0
-        while len(longer := np.flatnonzero(block.lengths > 8 * number)):
+        while len(longer := np.flatnonzero(block.lengths > WORD * number)):
             mixed[longer] = _mixed(mixed[longer], block.word(number, longer))
             number += 1
         found[start : start + BLOCK] = mixed
@@ -80,40 +82,43 @@ def fingerprints(texts: pa.StringArray) -> Words:
 
 @dataclass(frozen=True)
 class _Texts:
-    """Texts as words: `memory` reads eight bytes from any place on, `begins` (n,) and `lengths` (n,) in bytes."""
+    """Texts as words: `memory` reads eight bytes from any place on; `begins` (n,) and `lengths` (n,) are in bytes."""
 
     memory: Words
-    begins: Indices
-    lengths: Indices
+    begins: NDArray[np.int32]
+    lengths: NDArray[np.int32]
 
     @classmethod
     def of(cls, texts: pa.StringArray) -> "_Texts":
-        places = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
-        begins = places.astype(np.int64) - int(places[0])
-        size = int(begins[-1])
-        copy = np.zeros(size + 8, np.uint8)  # so that the last word may be read past its text
-        if size:
-            copy[:size] = np.frombuffer(texts.buffers()[2], np.uint8)[places[0] : places[0] + size]
-        return cls(np.ndarray((size + 1,), "<u8", copy, strides=(1,)), begins[:-1], np.diff(begins))
+        """Of at least one text, where it lies; the last of a buffer are copied, so that words may end beyond them."""
+        offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+        first, last = int(offsets[0]), int(offsets[-1])
+        data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
+        if last + WORD > len(data):
+            data = np.append(data[first:last], np.zeros(WORD, np.uint8))
+        else:
+            data = data[first : last + WORD]
+        memory = np.ndarray((last - first + 1,), "<u8", data, strides=(1,))
+        return cls(memory, offsets[:-1] - offsets[0], np.diff(offsets))
 
     def word(self, number: int, rows: Indices) -> Words:
-        """The bytes from `8 * number` on of the texts of some rows, zeros behind their ends."""
-        begins, left = self.begins[rows] + 8 * number, self.lengths[rows] - 8 * number
-        return np.asarray(self.memory[begins] & MASKS[np.minimum(left, 8)])
+        """The bytes from `8 * number` on of the texts of some rows, which are longer; zeros behind their ends."""
+        left = self.lengths[rows] - WORD * number
+        return np.asarray(self.memory[self.begins[rows] + WORD * number] & MASKS[np.minimum(left, WORD)])
 
     def words(self, count: int) -> Iterator[Words]:
-        """Length, then `count` words of each text."""
-        yield self.lengths.astype(np.uint64)
-        size = int(self.lengths[0])
+        """`count` words of each text, which is shorter than they are: the last one's last byte is its length."""
+        rows, size = len(self.lengths), int(self.lengths[0])
+        alike = bool((self.lengths == size).all())
         for number in range(count):
-            if not (self.lengths == size).all():
-                word, some = np.zeros(len(self.lengths), np.uint64), np.flatnonzero(self.lengths > 8 * number)
-                word[some] = self.word(number, some)
-            elif size > 8 * number:
+            if alike and size > WORD * number:
                 # Of one length they lie in steps, which is the quickest way to read them.
-                word = self.memory[8 * number :: size][: len(self.lengths)] & MASKS[min(size - 8 * number, 8)]
+                word = self.memory[WORD * number :: size][:rows] & MASKS[min(size - WORD * number, WORD)]
             else:
-                word = np.zeros(len(self.lengths), np.uint64)
+                word, some = np.zeros(rows, np.uint64), np.flatnonzero(self.lengths > WORD * number)
+                word[some] = self.word(number, some)
+            if number == count - 1:
+                word |= self.lengths.astype(np.uint64) << LAST_BYTE
             yield word
 
 
@@ -135,7 +140,8 @@ class _Index:
         every = np.concatenate(list(pool.map(lambda batch: _print(list(_words(batch, counts))), _blocks(table))))
         rows = np.flatnonzero(_valid(table))
         prints = every[rows]
-        distinct = np.unique(prints)
+        distinct = np.sort(prints)
+        distinct = distinct[np.append(True, distinct[1:] != distinct[:-1])]
         bits = (ROOM * len(distinct)).bit_length()
         shift = np.uint64(64 - bits)
         starts = np.searchsorted(distinct, np.arange(1 << bits, dtype=np.uint64) << shift).astype(np.int32)
@@ -151,24 +157,26 @@ class _Index:
         def found(batch: pa.RecordBatch) -> Indices:
             words = list(_words(batch, counts))
             code = self.place(_print(words))
-            hit = np.flatnonzero(code != ABSENT)
-            same = np.ones(len(hit), bool)
-            for mine, theirs in zip(self.words, words, strict=True):
-                same &= mine[code[hit]] == theirs[hit]
-            code[hit[~same]] = ABSENT
-            code[~_valid(batch)] = ABSENT
+            same = _valid(batch)
+            # With one fingerprint and all other words the same the first is the same, see `_mixed`.
+            for mine, theirs in zip(self.words[1:], words[1:], strict=True):
+                same &= mine[code] == theirs
+            code[~same] = ABSENT
             return code
 
         return np.concatenate(list(pool.map(found, _blocks(table))))
 
     def place(self, prints: Words) -> Indices:
         """(n,) where each fingerprint is among these, -1 where it is not."""
-        at = self.starts[prints >> self.shift].astype(np.int64)
-        behind = np.flatnonzero(self.prints[at] < prints)
+        at = self.starts[(prints >> self.shift).view(np.int64)].astype(np.int64)
+        there = self.prints[at]
+        behind = np.flatnonzero(there < prints)
         while len(behind):
             at[behind] += 1
-            behind = behind[self.prints[at[behind]] < prints[behind]]
-        return np.where((self.prints[at] == prints) & (at < len(self.prints) - 1), at, ABSENT)
+            there[behind] = self.prints[at[behind]]
+            behind = behind[there[behind] < prints[behind]]
+        at[(there != prints) | (at == len(self.prints) - 1)] = ABSENT
+        return at
 
 
 def _comparable(left: pa.ChunkedArray, right: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray, int]:
@@ -176,9 +184,9 @@ def _comparable(left: pa.ChunkedArray, right: pa.ChunkedArray) -> tuple[pa.Chunk
     if types.is_signed_integer(left.type) and types.is_signed_integer(right.type):
         return left.cast(pa.int64()), right.cast(pa.int64()), 0
     if left.type == right.type == pa.string():
-        longest = max(pc.max(pc.binary_length(column)).as_py() or 1 for column in (left, right))
+        longest = max(pc.max(pc.binary_length(column)).as_py() or 0 for column in (left, right))
         if longest <= LONGEST:
-            return left, right, -(-longest // 8)
+            return left, right, longest // WORD + 1
     mine, theirs = (pa.chunked_array([pa.array(of, mask=of == ABSENT)]) for of in coded(left, right))
     return mine, theirs, 0
 
@@ -204,7 +212,7 @@ def _print(words: Sequence[Words]) -> Words:
 
 
 def _mixed(before: Words, word: Words) -> Words:
-    """Another word mixed in: to and fro, so that keys of one word never share a fingerprint."""
+    """Another word mixed in, by steps that can be undone: of `before`, `word` and this two tell the third."""
     mixed = (before ^ word) * MULTIPLIER
     mixed ^= mixed >> HALF
     return mixed
