@@ -5,7 +5,7 @@ fingerprint by which its code is found; then the words themselves are compared, 
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
