@@ -86,7 +86,7 @@ def tidegate(folder: Path, case: str) -> int:
         "dm": weighting.dm, "dr": weighting.dr, "sndr": weighting.sndr, "switch_dr": weighting.switch_dr(10.0),
         "dros": weighting.dros(10.0),
     }  # fmt: skip
-    grown, started, log = Grown(), time.perf_counter(), folder / str(decisions)
+    grown, started, before, log = Grown(), time.perf_counter(), time.process_time(), folder / str(decisions)
     policy, model = np.load(log / "policy.npy"), np.load(log / "model.npy")
     foreseen = (policy * model).sum(axis=1)
     totals: dict[str, SufficientStatistics] = {}
@@ -108,6 +108,7 @@ def tidegate(folder: Path, case: str) -> int:
         "intervals": {name: (estimate.low, estimate.high) for name, estimate in found.items()},
         "stderr": {name: estimate.stderr for name, estimate in found.items()},
         "seconds": time.perf_counter() - started,
+        "processor_seconds": time.process_time() - before,
         "mib": grown.mib(),
     }
     (FOUND / f"{case}.tidegate.json").write_text(json.dumps(written))
@@ -136,7 +137,10 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             found = f"{min(widths):.2f} to {max(widths):.2f} x"
             judged.append((f"{case}: intervals as wide", found, WIDTHS[0] <= min(widths) and max(widths) <= WIDTHS[1]))
         faster, leaner, times = theirs["seconds"] / ours["seconds"], theirs["mib"] / ours["mib"], FASTER[what]
-        found = f"{faster:.0f} x ({ours['seconds']:.2f} s and {theirs['seconds']:.1f} s)"
+        spent = theirs["processor_seconds"] / ours["processor_seconds"]
+        found = (
+            f"{faster:.0f} x ({ours['seconds']:.2f} s and {theirs['seconds']:.1f} s; {spent:.0f} x by processors)"
+        )
         judged.append((f"{case}: {times} x faster", found, faster >= times))
         found = f"{leaner:.0f} x ({ours['mib']:.0f} MiB and {theirs['mib']:.0f} MiB)"
         judged.append((f"{case}: {LEANER} x leaner", found, leaner >= LEANER))
