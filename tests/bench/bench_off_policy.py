@@ -138,9 +138,7 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             judged.append((f"{case}: intervals as wide", found, WIDTHS[0] <= min(widths) and max(widths) <= WIDTHS[1]))
         faster, leaner, times = theirs["seconds"] / ours["seconds"], theirs["mib"] / ours["mib"], FASTER[what]
         spent = theirs["processor_seconds"] / ours["processor_seconds"]
-        found = (
-            f"{faster:.0f} x ({ours['seconds']:.2f} s and {theirs['seconds']:.1f} s; {spent:.0f} x by processors)"
-        )
+        found = f"{faster:.0f} x ({ours['seconds']:.2f} s and {theirs['seconds']:.1f} s; {spent:.0f} x by processors)"
         judged.append((f"{case}: {times} x faster", found, faster >= times))
         found = f"{leaner:.0f} x ({ours['mib']:.0f} MiB and {theirs['mib']:.0f} MiB)"
         judged.append((f"{case}: {LEANER} x leaner", found, leaner >= LEANER))
