@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.asof.keys import ABSENT, THREADS, Indices, codes, encoded, fingerprints
+from jobs.asof.keys import ABSENT as ABSENT  # what every reader of this module's results names
+from jobs.asof.keys import THREADS, codes, encoded, fingerprints
+from jobs.asof.keys import Indices as Indices
 
 MOST = 2**62
 """No (key, time) may become a larger integer."""
