@@ -225,12 +225,16 @@ def purchase_credits(purchases: pa.Table, matched: pa.Table, settings: Attributi
     one of an unknown user is its impression's user's.
     """
     matched = matched.append_column("known_at", _known_at(matched))
-    for_good = matched.column("until").is_null()
-    clicks, former = matched.filter(for_good), matched.filter(pc.invert(for_good))
+    clicks, former = matched, matched.slice(0, 0)
+    if matched.column("until").null_count < len(matched):
+        for_good = matched.column("until").is_null()
+        clicks, former = matched.filter(for_good), matched.filter(pc.invert(for_good))
     user = clicks.column("user_id")
-    buyers = clicks.set_column(
-        clicks.schema.get_field_index("user_id"), "user_id", pc.coalesce(user, clicks.column("shown_user_id"))
-    )
+    buyers = clicks
+    if user.null_count:
+        buyers = clicks.set_column(
+            clicks.schema.get_field_index("user_id"), "user_id", pc.coalesce(user, clicks.column("shown_user_id"))
+        )
     pairs = paid(
         spans(purchases, buyers, ("user_id", "item_id"), _us(settings.to_purchase), tie="click_id"),
         microseconds(purchases.column("event_time")),

