@@ -47,8 +47,14 @@ def in_one_piece(column: Column) -> pa.Array:
 
 def plain(rows: pa.Table) -> pa.Table:
     """Rows with texts in place of their codes."""
-    columns = [_plain(column) for column in rows.columns]
+    types = [plain_type(column.type) for column in rows.columns]
+    columns = [c if c.type == kind else c.cast(kind) for c, kind in zip(rows.columns, types, strict=True)]
     return pa.table(columns, names=rows.column_names)
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """That of the texts, where a type is one of codes."""
+    return next((texts for coded, texts in PLAIN if kind == coded), kind)
 
 
 def whole(parts: Sequence[pa.Table], key: str) -> pa.Table:
@@ -58,7 +64,12 @@ def whole(parts: Sequence[pa.Table], key: str) -> pa.Table:
     of which hardly a value comes twice.
     """
     same = all(part.schema.equals(parts[0].schema) for part in parts)
-    rows = pa.concat_tables(parts if same else [plain(part) for part in parts]).unify_dictionaries().combine_chunks()
+    rows = pa.concat_tables(parts if same else [plain(part) for part in parts])
+    try:
+        rows = rows.unify_dictionaries()
+    except pa.ArrowInvalid:  # a null in a dictionary
+        rows = plain(rows)
+    rows = rows.combine_chunks()
     for n, field in enumerate(rows.schema):
         if field.type in (STR, CODED):
             column = in_one_piece(rows.column(n))
@@ -122,10 +133,6 @@ def _index(values: pa.Array, among: Column) -> Ints:
         return np.asarray(pc.fill_null(pc.index_in(values, among, skip_nulls=True), -1), np.int64)
     met = np.asarray(pc.fill_null(pc.index_in(among, values, skip_nulls=True), -1), np.int64)
     return first_rows(met, len(values))
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return next((column.cast(texts) for coded, texts in PLAIN if column.type == coded), column)
 
 
 def _coded(column: pa.Array) -> pa.Array:

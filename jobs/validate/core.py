@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from jobs.errors import Refused
 from jobs.lake.tables import LAKE, RAW, conform
-from jobs.validate.coded import Ints, ascending, plain
+from jobs.validate.coded import Ints, ascending, plain, plain_type
 from jobs.validate.columns import listed
 from jobs.validate.facts import Facts
 from jobs.validate.suites import Expectation, Finding
@@ -76,7 +76,7 @@ def _found(kind: pa.DataType, name: str, table: str) -> str:
     times = all(pa.types.is_timestamp(t) for t in (kind, needed))
     if pa.types.is_timestamp(needed) and pa.types.is_integer(kind):
         return f"type {kind}, which does not say seconds or milliseconds: write timestamps"
-    return f"type {kind}" + (" with values that it cannot hold" if numbers or times else "")
+    return f"type {plain_type(kind)}" + (" with values that it cannot hold" if numbers or times else "")
 
 
 def refuse_day(table: str, day: date, figures: Mapping[str, float], findings: Sequence[Finding]) -> None:

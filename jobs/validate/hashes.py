@@ -25,7 +25,7 @@ KEPT = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
 
 
 def of_texts(texts: pa.Array) -> Pair:
-    """Both halves of the hash of each text's UTF-8; zeros for null and for texts of more than `LONGEST` bytes."""
+    """Both halves of the hash of each text's UTF-8; zeros where it is null, empty or more than `LONGEST` bytes."""
     return _joined(_of_texts(texts), len(texts))
 
 
@@ -67,7 +67,7 @@ def _of_lengths(words: Words, starts: NDArray[np.int64], lengths: NDArray[np.int
     pairs = -(-lengths // 16)
     most = min(int(pairs.max(initial=0)), LONGEST // 16)
     first, second = np.zeros(len(starts), np.uint64), np.zeros(len(starts), np.uint64)
-    for n in range(most + 1):
+    for n in range(1, most + 1):
         rows = np.flatnonzero(pairs == n)
         if len(rows):
             first[rows], second[rows] = _mixed(_words(words, starts[rows], lengths[rows], n), lengths[rows])

@@ -1,9 +1,10 @@
 """The expectation types Tidegate evaluates: each names the rows it considers and those it did not expect.
 
-A mask over whole columns, of texts over each distinct one, where Great Expectations runs a query per expectation, with the same meaning: values that are
-null (for numbers NaN is null) are not considered unless the type is about nulls. Supported is what Great Expectations
-means on pandas and on Spark alike; what the two answer differently (`ignore_row_if: neither`, null in a set) is refused
-when the suite is loaded, and so is any type or argument that is not listed here.
+A mask over whole columns, of coded texts over each distinct one, where Great Expectations runs a query per expectation,
+with the same meaning: values that are null (for numbers NaN is null) are not considered unless the type is about nulls.
+Supported is what Great Expectations means on pandas and on Spark alike; what the two answer differently
+(`ignore_row_if: neither`, null in a set) is refused when the suite is loaded, and so is any type or argument that is
+not listed here.
 """
 
 import re

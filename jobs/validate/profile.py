@@ -90,7 +90,7 @@ def _column(name: str, column: pa.ChunkedArray) -> Row:
     counts = {"column": name, "rows": len(column), "nulls": column.null_count}
     there = column.drop_null()
     if column.type in (STR, CODED):
-        return {**counts, "kind": "text", "distinct_sketch": sketches.of_texts(_as_they_come(there))}
+        return {**counts, "kind": "text", "distinct_sketch": _of_texts(there)}
     if column.type == TIME:
         return {**counts, "kind": "time", **_of_numbers(there.cast(pa.int64()))}
     if pa.types.is_boolean(column.type):
@@ -114,14 +114,14 @@ def _of_numbers(column: pa.ChunkedArray) -> Row:
     }
 
 
-def _as_they_come(column: pa.ChunkedArray) -> pa.Array:
-    """Distinct texts in order of their first rows: the same rows in the same order give a sketch of equal bytes."""
+def _of_texts(column: pa.ChunkedArray) -> bytes:
+    """The sketch of texts in order of their first rows: the same rows in the same order give equal bytes."""
     if column.type == STR:
-        return column.unique()
+        return sketches.of_texts(column.unique())
     coded = codes(column)
     first = first_rows(coded.of, len(coded.values))
     used = np.flatnonzero(first >= 0)
-    return coded.values.take(pa.array(used[ascending(first[used])]))
+    return sketches.of_texts(coded.values, used[ascending(first[used])])
 
 
 def _merged(rows: Sequence[Row]) -> Row:

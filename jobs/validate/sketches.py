@@ -23,9 +23,13 @@ DIFFERENT = 1_024
 REGISTER = np.uint64((1 << LOG_REGISTERS) - 1)
 
 
-def of_texts(values: pa.Array) -> bytes:
-    """Of distinct plain texts, none null, as they come."""
-    return _told(hashes.of_texts(values), lambda rows: values.take(pa.array(rows)).to_pylist())
+def of_texts(values: pa.Array, order: NDArray[np.int64] | None = None) -> bytes:
+    """Of distinct plain texts, none null, as they come, or of some of them in this order."""
+    hashed = hashes.of_texts(values)
+    if order is None:
+        return _told(hashed, lambda rows: values.take(pa.array(rows)).to_pylist())
+    ordered = hashed[0][order], hashed[1][order]
+    return _told(ordered, lambda rows: values.take(pa.array(order[rows])).to_pylist())
 
 
 def of_numbers(column: pa.Array) -> bytes:
@@ -44,7 +48,7 @@ def _told(hashed: hashes.Pair, values: Callable[[NDArray[np.int64]], list[Any]])
     """The sketch of values by their hashes; `values` are those at some places."""
     register, zeros = (hashed[0] & REGISTER).astype(np.int64), _leading_zeros(hashed[1])
     sketch, highest = datasketches.hll_sketch(LOG_REGISTERS), np.zeros(1 << LOG_REGISTERS, np.int64)
-    unknown = (hashed[0] == 0) & (hashed[1] == 0)
+    unknown = (hashed[0] == 0) & (hashed[1] == 0)  # of texts: the sketch ignores empty ones, long ones are told
     start, end = 0, TOLD
     while start < len(register):
         some = slice(start, end)
