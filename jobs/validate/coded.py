@@ -6,6 +6,7 @@ columns and plain ones alike.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from jobs.validate.hashes import of_texts
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
-Column = pa.Array | pa.ChunkedArray
+Column: TypeAlias = pa.Array | pa.ChunkedArray
 CODED = pa.dictionary(pa.int32(), STR)
 PLAIN = ((CODED, STR), (pa.list_(CODED), pa.list_(STR)))
 """Types of codes and those of the texts they stand for."""
@@ -86,7 +87,7 @@ def each(texts: pa.Array, ask: Callable[[pa.Array], Bools]) -> Bools:
     answers = ask(texts.dictionary)
     if answers.all():
         return np.asarray(texts.is_valid())
-    return np.append(answers, False)[codes(texts).of]
+    return np.asarray(np.append(answers, False)[codes(texts).of])
 
 
 def row_of(values: Column, among: Column) -> Ints:

@@ -46,7 +46,9 @@ def _joined(parts: Iterator[Pair], n: int) -> Pair:
 def _of_texts(texts: pa.Array) -> Iterator[Pair]:
     _, offsets, data = texts.buffers()
     n = len(texts)
-    ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + n + 1].astype(np.int64) if n else np.zeros(1)
+    ends = np.zeros(1, np.int64)
+    if n:
+        ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + n + 1].astype(np.int64)
     # Eight bytes from any place on: the last texts have some of nobody's after them.
     held = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
     padded = np.concatenate([held, np.zeros(16, np.uint8)])

@@ -86,7 +86,7 @@ def slates(impressions: pa.Table, requests: pa.Table) -> Slates:
 def sums(found: Slates, positions: pa.ChunkedArray, requests: int) -> dict[str, Moments]:
     """What is true of the slates as a whole, as sums over them; shares are of slates unless named otherwise."""
     whole, from_top = _complete(found, _floats(positions))
-    shown = np.count_nonzero(np.bincount(found.asked[found.asked >= 0]))
+    shown = int(np.count_nonzero(np.bincount(found.asked[found.asked >= 0])))
     return {
         "shown_candidate_share": Moments.of(_finite(found.among_candidates) == 1),
         "whole_propensity_share": Moments.of(whole),
