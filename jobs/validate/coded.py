@@ -83,7 +83,7 @@ def whole(parts: Sequence[pa.Table], key: str) -> pa.Table:
 def each(texts: pa.Array, ask: Callable[[pa.Array], Bools]) -> Bools:
     """(n,) the answer to each text, given those to plain texts; null has no."""
     if not pa.types.is_dictionary(texts.type):
-        return ask(texts) & np.asarray(texts.is_valid())
+        return np.asarray(ask(texts) & np.asarray(texts.is_valid()))
     answers = ask(texts.dictionary)
     if answers.all():
         return np.asarray(texts.is_valid())
