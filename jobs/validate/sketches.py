@@ -20,6 +20,8 @@ TOLD = 4_096
 """So many first values are all told: up to 384 different ones a sketch keeps values, not registers."""
 DIFFERENT = 1_024
 """As many of the first that differ are enough of them."""
+CERTAIN = 52
+"""So many leading zeros of a word and no more can be counted by a float."""
 REGISTER = np.uint64((1 << LOG_REGISTERS) - 1)
 
 
@@ -48,22 +50,23 @@ def _told(hashed: hashes.Pair, values: Callable[[NDArray[np.int64]], list[Any]])
     """The sketch of values by their hashes; `values` are those at some places."""
     register, zeros = (hashed[0] & REGISTER).astype(np.int64), _leading_zeros(hashed[1])
     sketch, highest = datasketches.hll_sketch(LOG_REGISTERS), np.zeros(1 << LOG_REGISTERS, np.int64)
-    unknown = (hashed[0] == 0) & (hashed[1] == 0)  # of texts: the sketch ignores empty ones, long ones are told
+    # Empty texts, which the sketch ignores, and long ones have no hash, which counts as many zeros: they are told.
+    certain = zeros < CERTAIN
     start, end = 0, TOLD
     while start < len(register):
         some = slice(start, end)
-        may_change = (zeros[some] >= highest[register[some]]) | unknown[some] if start else np.ones(end, bool)
+        may_change = (zeros[some] >= highest[register[some]]) | ~certain[some] if start else np.ones(end, bool)
         rows = start + np.flatnonzero(may_change[: len(register) - start])
         for value in values(rows):
             sketch.update(value)
-        known = rows[~unknown[rows]]
+        known = rows[certain[rows]]
         np.maximum.at(highest, register[known], zeros[known] + 1)
         start, end = end, 2 * end
     return bytes(sketch.serialize_compact())
 
 
 def _leading_zeros(words: hashes.Words) -> NDArray[np.int64]:
-    """Of each word, or as many as can be told for certain: 52."""
+    """Of each word, `CERTAIN` where there may be more."""
     # Of the highest 53 bits, which a float holds exactly; its exponent says where the first 1 is.
     high = (words >> np.uint64(11)).astype(np.float64)
-    return 52 - np.maximum(np.frexp(high)[1].astype(np.int64) - 1, 0)
+    return CERTAIN - np.maximum(np.frexp(high)[1].astype(np.int64) - 1, 0)
