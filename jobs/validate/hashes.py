@@ -1,6 +1,6 @@
 """MurmurHash3 (x64, 128 bits) of whole columns, as Apache DataSketches takes it of one value.
 
-Public domain algorithm by Austin Appleby; `tests/jobs/validate/test_validate_profile.py` holds it to the library's.
+Public domain algorithm by Austin Appleby; `tests/jobs/validate/test_validate_coded.py` holds it to the library's.
 """
 
 from collections.abc import Iterator
