@@ -16,7 +16,7 @@ from jobs.errors import NotReady, Refused, if_never, of_the_disk, one_line
 from jobs.flow import SNAPSHOTS
 from jobs.lake import collected, raw_bucket
 from jobs.lake.formats import table_format
-from jobs.lake.tables import RAW
+from jobs.lake.tables import RAW, STR
 from jobs.places import Place, S3Path, content, footer, parquet
 
 REQUIRED = "impressions"
@@ -33,7 +33,10 @@ READERS = 4
 
 @dataclass(frozen=True)
 class Part:
-    """All rows of a day's files that share one schema; `file` is the first of them, for messages."""
+    """All rows of a day's files that share one schema; `file` is the first of them, for messages.
+
+    Texts that repeat in all of these files, and lists of such, are dictionaries.
+    """
 
     file: Place
     rows: pa.Table
@@ -205,13 +208,12 @@ def read(raw: Place, table: str, day: date) -> RawDay:
 def read_files(paths: Sequence[Place]) -> RawDay:
     """`read` of what `files` found."""
     with ThreadPoolExecutor(READERS) as pool:
-        contents = list(pool.map(_bytes, paths))
-        tables = list(pool.map(_parse, paths, contents))
+        tables = list(pool.map(_coded, paths))
     by_schema: dict[str, tuple[Place, list[pa.Table]]] = {}
-    for path, rows in zip(paths, tables, strict=True):
-        by_schema.setdefault(rows.schema.to_string(), (path, []))[1].append(rows)
-    parts = tuple(Part(path, pa.concat_tables(rows)) for path, rows in by_schema.values())
-    digests = (hashlib.sha256(whole).hexdigest() for whole in contents)
+    for path, (schema, rows, _) in zip(paths, tables, strict=True):
+        by_schema.setdefault(schema.to_string(), (path, []))[1].append(rows)
+    parts = tuple(Part(path, _concat(rows)) for path, rows in by_schema.values())
+    digests = (digest for _, _, digest in tables)
     return RawDay(parts, _digest(zip(paths, digests, strict=True)))
 
 
@@ -282,18 +284,62 @@ def rows_of(path: Place) -> int:
 
 
 def _parse(path: Place, whole: bytes) -> pa.Table:
-    with _parquet(path):
-        # Through ParquetFile: a dataset reader would add the date and hour of the path as columns.
-        file = pq.ParquetFile(pa.BufferReader(whole), page_checksum_verification=True)
-        rows = file.read(use_threads=False).replace_schema_metadata(None)
-        names = rows.column_names
-    for name, column in zip(names, rows.columns, strict=True):
+    rows = _rows(path, whole)
+    for name, column in zip(rows.column_names, rows.columns, strict=True):
         try:
             column.validate(full=True)
         except pa.ArrowInvalid as error:
             found = f"column {one_line(name, 60)}; found {one_line(error, 300)}"
             raise Refused(f"raw file {path} needs valid values in {found}") from error
     return rows
+
+
+def _rows(path: Place, whole: bytes, as_codes: Sequence[str] = ()) -> pa.Table:
+    with _parquet(path):
+        # Through ParquetFile: a dataset reader would add the date and hour of the path as columns.
+        file = pq.ParquetFile(pa.BufferReader(whole), page_checksum_verification=True, read_dictionary=as_codes)
+        return file.read(use_threads=False).replace_schema_metadata(None)
+
+
+def _coded(path: Place) -> tuple[pa.Schema, pa.Table, str]:
+    """The schema of one file, its rows with texts that repeat as the file's own dictionaries, and its digest."""
+    whole = _bytes(path)
+    with _parquet(path):
+        file = pq.ParquetFile(pa.BufferReader(whole))
+        schema, as_codes = file.schema_arrow.remove_metadata(), _repeating(file)
+    try:
+        rows = _rows(path, whole, as_codes)
+        for column in rows.columns:
+            column.validate(full=True)
+    except (Refused, pa.ArrowInvalid):
+        # Arrow takes a dictionary for one without copies; and what is wrong is said of the values themselves.
+        rows = _parse(path, whole)
+    return schema, rows, hashlib.sha256(whole).hexdigest()
+
+
+def _repeating(file: pq.ParquetFile) -> list[str]:
+    """The paths of texts that take less than the four bytes of each one's own length: a dictionary holds them all."""
+    metadata, types = file.metadata, {field.name: field.type for field in file.schema_arrow}
+    groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
+    found = []
+    for n in range(metadata.num_columns):
+        path = metadata.schema.column(n).path
+        if types.get(path.split(".")[0]) not in (STR, pa.list_(STR)):
+            continue
+        chunks = [group.column(n) for group in groups]
+        if sum(one.total_uncompressed_size for one in chunks) < 4 * sum(one.num_values for one in chunks):
+            found.append(path)
+    return found
+
+
+def _concat(tables: Sequence[pa.Table]) -> pa.Table:
+    """Rows of files of one schema, of which some may hold texts as codes that others do not."""
+    fields = []
+    for n, field in enumerate(tables[0].schema):
+        plain = pa.list_(STR) if pa.types.is_list(field.type) else STR
+        same = all(table.schema.field(n).type == field.type for table in tables)
+        fields.append(field if same else field.with_type(plain))
+    return pa.concat_tables([table.cast(pa.schema(fields)) for table in tables])
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from jobs.lake.parts import read_part
 from jobs.lake.raw import RawDay
 from jobs.lake.tables import EVENTS, LAKE, RAW
 from jobs.places import Place
-from jobs.validate import core, facts
+from jobs.validate import coded, core, facts
 from jobs.validate.columns import filled, shaped
 from jobs.validate.core import Judged
 from jobs.validate.facts import Neighbours
@@ -219,7 +219,7 @@ def fit(suites: Suites, table: str, day: date, found: RawDay, report: Report) ->
         core.refuse_columns(table, day, part.rows.schema, str(part.file), findings)
         unknown.update(fitted.unknown)
         parts.append(fitted.rows)
-    rows = pa.concat_tables(parts) if parts else shaped(RAW[table].schema.empty_table(), RAW[table]).rows
+    rows = coded.whole(parts or [shaped(RAW[table].schema.empty_table(), RAW[table]).rows], RAW[table].key[0])
     left_out = tuple(sorted(unknown))
     findings = suites.judge_columns(table, facts.of_columns(rows, left_out))
     return Fitted(filled(rows), left_out, found.fingerprint, findings)
@@ -235,7 +235,7 @@ def verdict(rules: Rules, table: str, day: date, fitted: Fitted, neighbours: Nei
     report(table, day, findings)
     core.refuse_day(table, day, figures, of_figures)
     judged = core.judged(table, day, fitted.rows, of_row, of_rows, rules.max_quarantine_share)
-    return Verdict(judged, profile(judged.good), findings, fitted.unknown, fitted.raw_files)
+    return Verdict(judged, profile(judged.coded), findings, fitted.unknown, fitted.raw_files)
 
 
 class _Memory:

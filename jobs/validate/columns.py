@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 
 from jobs.errors import Refused, one_line
 from jobs.lake.tables import ATTRIBUTES, STR, TIME, Table
+from jobs.validate.coded import PLAIN
+from models.features import NUMBER
 from models.probabilities import at_most_one
-from models.rankers.features import NUMBER
 
 TEXT = (pa.string(), pa.large_string(), pa.string_view())
 ROW_ATTRIBUTES = "attributes"
@@ -36,8 +37,8 @@ class Shaped:
 def shaped(rows: pa.Table, table: Table) -> Shaped:
     """The contract's columns: cast where lossless, absent optional ones null, prefixed extras in `attributes`.
 
-    A required column that is absent stays absent; one that cannot be cast keeps its type. A probability that rounding
-    has left a little above 1 is 1. Raises `Refused` when two columns share a name.
+    A required column that is absent stays absent; one that cannot be cast keeps its type, and texts may be `CODED`. A
+    probability that rounding has left a little above 1 is 1. Raises `Refused` when two columns share a name.
     """
     names = rows.column_names
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -46,7 +47,7 @@ def shaped(rows: pa.Table, table: Table) -> Shaped:
     columns: dict[str, pa.ChunkedArray | pa.Array] = {}
     for name, column in table.columns.items():
         if name in names:
-            columns[name] = lossless(rows.column(name), column.type)
+            columns[name] = _kept_or_cast(rows.column(name), column.type)
             if column.probability and columns[name].type == column.type:
                 columns[name] = _rounded(columns[name])
         elif column.optional:
@@ -96,6 +97,11 @@ def lossless(column: pa.ChunkedArray, needed: pa.DataType) -> pa.ChunkedArray:
         return _nothing(plain, needed) if holds_nothing(plain, needed) else _cast(plain, needed)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return column
+
+
+def _kept_or_cast(column: pa.ChunkedArray, needed: pa.DataType) -> pa.ChunkedArray:
+    """`lossless`, but texts that are `CODED` stay so."""
+    return column if (column.type, needed) in PLAIN else lossless(column, needed)
 
 
 def _rounded(probabilities: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from jobs.errors import Refused
 from jobs.lake.tables import LAKE, RAW, conform
+from jobs.validate.coded import Ints, ascending, plain, plain_type
 from jobs.validate.columns import listed
 from jobs.validate.facts import Facts
 from jobs.validate.suites import Expectation, Finding
@@ -35,6 +36,8 @@ class Judged:
     """
 
     good: pa.Table
+    coded: pa.Table
+    """`good` in the raw table's columns, texts as they came: as codes where they are."""
     aside: pa.Table
     raw: int
     broken: int
@@ -73,7 +76,7 @@ def _found(kind: pa.DataType, name: str, table: str) -> str:
     times = all(pa.types.is_timestamp(t) for t in (kind, needed))
     if pa.types.is_timestamp(needed) and pa.types.is_integer(kind):
         return f"type {kind}, which does not say seconds or milliseconds: write timestamps"
-    return f"type {kind}" + (" with values that it cannot hold" if numbers or times else "")
+    return f"type {plain_type(kind)}" + (" with values that it cannot hold" if numbers or times else "")
 
 
 def refuse_day(table: str, day: date, figures: Mapping[str, float], findings: Sequence[Finding]) -> None:
@@ -115,8 +118,10 @@ def judged(
     good = np.ones(len(rows), dtype=bool)
     good[broken] = False
     good[copies] = False
+    coded = _known_in_time(_sorted(rows, np.flatnonzero(good)))
     return Judged(
-        good=_sorted(conform(_known_in_time(rows.filter(pa.array(good))), LAKE[table])),
+        good=conform(plain(coded), LAKE[table]),
+        coded=coded,
         aside=_concat_aside(aside),
         raw=len(rows),
         broken=int(broken.sum()),
@@ -142,7 +147,7 @@ def _copies(
     """Of rows that share an id, all but the one known first (ties: the smaller payload); and which of them differ."""
     if not len(flagged):
         return flagged, flagged
-    some = rows.take(pa.array(flagged))
+    some = plain(rows.take(pa.array(flagged)))
     ids = list(zip(*(some.column(k).to_pylist() for k in key), strict=True))
     clock = some.column(CLOCK).cast(pa.int64()).to_pylist() if CLOCK in some.column_names else [0] * len(some)
     content = _payloads(some.drop_columns([CLOCK]) if CLOCK in some.column_names else some)
@@ -197,7 +202,7 @@ def _reasons(rule: Expectation, rows: pa.Table, facts: Facts, positions: NDArray
 def _aside(
     table: str, rows: pa.Table, rule: Expectation, positions: NDArray[np.int64], reasons: Sequence[str]
 ) -> pa.Table:
-    some = rows.take(pa.array(positions))
+    some = plain(rows.take(pa.array(positions)))
     schema = LAKE["quarantine"].schema
     columns = {
         "row_key": some.column(RAW[table].key[0]),
@@ -214,10 +219,25 @@ def _concat_aside(parts: Sequence[pa.Table]) -> pa.Table:
     return whole.sort_by([(name, "ascending") for name in ("expectation", "row_key", "payload", "reason")])
 
 
-def _sorted(rows: pa.Table) -> pa.Table:
-    """By time, then id: the same rows are the same bytes, and readers find neighbours together."""
-    order = [name for name in ("event_time", *rows.column_names[:1]) if name in rows.column_names]
-    return rows.take(pc.sort_indices(rows, [(name, "ascending") for name in order]))
+def _sorted(rows: pa.Table, some: Ints) -> pa.Table:
+    """Some rows by time, then id: the same rows are the same bytes, and readers find neighbours together."""
+    if "event_time" not in rows.column_names:
+        return rows.take(pa.array(some[_by_id(rows, some)]))
+    times = np.asarray(pc.fill_null(rows.column("event_time").cast(pa.int64()), 0))[some]
+    order = ascending(times)
+    ordered = times[order]
+    same = np.append(False, ordered[1:] == ordered[:-1])[: len(order)]
+    tied = np.flatnonzero(same | np.append(same[1:], False))
+    # Only rows of one time are in order of their ids: texts are slow to compare.
+    by_id = order[tied][_by_id(rows, some[order[tied]])]
+    order[tied] = by_id[ascending(times[by_id])]
+    return rows.take(pa.array(some[order]))
+
+
+def _by_id(rows: pa.Table, some: Ints) -> Ints:
+    """The order of some rows by their first column."""
+    ids = plain(rows.select(rows.column_names[:1]).take(pa.array(some))).column(0)
+    return np.asarray(pc.sort_indices(ids), np.int64)
 
 
 def _payloads(rows: pa.Table) -> list[str]:

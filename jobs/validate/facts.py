@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from jobs.lake.tables import EVENTS, RAW, STR, TIME
 from jobs.validate import slates
+from jobs.validate.coded import CODED, codes, in_one_piece, is_among, plain, row_of
 from jobs.validate.columns import ROW_ATTRIBUTES
 from jobs.validate.figures import MANY, Moments, Seconds, Sum
 from jobs.validate.slates import Slates
@@ -45,6 +46,7 @@ REFERENCES = {
 """Figures of a table that say which ids of a column are in a snapshot of the day."""
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 Facts = dict[str, Floats | pa.Array]
 
 
@@ -80,8 +82,8 @@ def of_own(name: str, rows: pa.Table, day: date, ids_before: pa.Array | pa.Chunk
     """The facts of `of_rows` that need nothing but the row, and the ids that were used the day before."""
     facts: Facts = {}
     for column in rows.schema:
-        if column.type == STR:
-            facts[column.name] = rows.column(column.name).combine_chunks()
+        if column.type in (STR, CODED):
+            facts[column.name] = in_one_piece(rows.column(column.name))
         elif column.type == TIME:
             facts[column.name] = _microseconds(rows.column(column.name))
         elif column.type in (pa.int32(), pa.float64()):
@@ -89,7 +91,7 @@ def of_own(name: str, rows: pa.Table, day: date, ids_before: pa.Array | pa.Chunk
     facts["day"] = np.full(len(rows), float(day_number(day)))
     if name in EVENTS:
         facts["event_day"] = np.floor(_microseconds(rows.column("event_time")) / DAY_US)
-        facts["used_before"] = _number(_in(rows.column(RAW[name].key[0]), ids_before))
+        facts["used_before"] = _used(rows.column(RAW[name].key[0]), ids_before)
     if "ingested_at" in rows.column_names:
         facts["ingest_delay_seconds"] = _seconds(rows.column("ingested_at"), _microseconds(rows.column("event_time")))
     if ROW_ATTRIBUTES in rows.column_names:
@@ -156,13 +158,13 @@ def own_sums(name: str, rows: pa.Table, day: date) -> dict[str, Sum]:
         times = _microseconds(rows.column("event_time").drop_null()) - day_number(day) * DAY_US
         found["longest_silence_hours"] = Seconds.of(times / SECOND_US)
     if name == "impressions":
-        found["propensity_share"] = Moments.of(rows.column("propensity").is_valid())
+        found["propensity_share"] = _there(rows.column("propensity"))
     if name == "clicks":
-        found["named_impression_share"] = Moments.of(rows.column("impression_id").is_valid())
+        found["named_impression_share"] = _there(rows.column("impression_id"))
     if name in ("impressions", "clicks", "requests"):
-        found["user_share"] = Moments.of(rows.column("user_id").is_valid())
+        found["user_share"] = _there(rows.column("user_id"))
     if name == "items":
-        found["category_share"] = Moments.of(rows.column("category").is_valid())
+        found["category_share"] = _there(rows.column("category"))
     return found
 
 
@@ -170,12 +172,12 @@ def neighbour_sums(name: str, rows: pa.Table, neighbours: Neighbours) -> dict[st
     """Those of `sums` that need rows of other tables: those of the same request, or of the same impression."""
     found: dict[str, Sum] = {}
     if name == "impressions":
-        asked = neighbours.day["requests"].column("request_id")
-        found["known_request_share"] = Moments.of(pc.is_in(rows.column("request_id").drop_null(), asked))
+        of = neighbours.slates
+        found["known_request_share"] = Moments.of(of.asked[of.request >= 0] >= 0)
         found |= slates.sums(neighbours.slates, rows.column("position"), len(neighbours.day["requests"]))
     if name == "clicks":
-        named = rows.filter(rows.column("impression_id").is_valid())
-        found["known_impression_share"] = Moments.of(np.isfinite(_shown_at(named, neighbours)))
+        named = np.asarray(rows.column("impression_id").is_valid())
+        found["known_impression_share"] = Moments.of(np.isfinite(_shown_at(rows, neighbours)[named]))
         found["clicked_item_share"] = Moments.of(_same_item(rows, neighbours.day["impressions"]))
     return found
 
@@ -197,7 +199,7 @@ def of_columns(rows: pa.Table, unknown: Sequence[str] = ()) -> dict[str, str]:
 
 def _type_name(kind: pa.DataType) -> str:
     """A name that tells every Arrow type from every other; the contract's own have their plain pandas names."""
-    if kind == STR:
+    if kind in (STR, CODED):
         return "string"
     if kind == TIME:
         return "datetime64[us, UTC]"
@@ -216,14 +218,14 @@ def _of_places(found: Slates) -> Facts:
 
 def _of_candidates(rows: pa.Table) -> Facts:
     lists = rows.column("candidates").combine_chunks()
-    values = pc.list_flatten(lists)
+    values = codes(pc.list_flatten(lists))
     parents = np.asarray(pc.list_parent_indices(lists))
-    long = pc.greater(pc.utf8_length(values), ID_CHARACTERS)
-    unusable = pc.fill_null(pc.or_(pc.is_in(values, pa.array([*PLACEHOLDERS, None])), long), True)
+    long = pc.greater(pc.utf8_length(values.values), ID_CHARACTERS)
+    unusable = np.append(np.asarray(pc.or_(pc.is_in(values.values, pa.array(PLACEHOLDERS)), long)), True)[values.of]
     return {
         "candidate_count": _number(pc.list_value_length(lists)),
-        "unusable_candidates": np.bincount(parents, np.asarray(unusable), minlength=len(rows))[: len(rows)],
-        "repeated_candidates": slates.repeated(rows.column("candidates")),
+        "unusable_candidates": np.bincount(parents, unusable, minlength=len(rows))[: len(rows)],
+        "repeated_candidates": slates.repeated(lists),
     }
 
 
@@ -250,28 +252,37 @@ def _volume(rows: int, before: Sequence[int]) -> float:
 
 def _shown_at(clicks: pa.Table, neighbours: Neighbours) -> Floats:
     """When the impression each click names was shown (µs); NaN where it names none or an unknown one."""
-    today = neighbours.day["impressions"].select(["impression_id", "event_time"])
-    shown = pa.concat_tables([neighbours.shown_before, today])
-    index = pc.index_in(clicks.column("impression_id"), shown.column("impression_id"), skip_nulls=True)
-    return _microseconds(shown.column("event_time").take(index))
+    shown = np.full(len(clicks), np.nan)
+    for impressions in (neighbours.day["impressions"], neighbours.shown_before):
+        row = row_of(clicks.column("impression_id"), impressions.column("impression_id"))
+        at = np.append(_microseconds(impressions.column("event_time")), np.nan)[row]
+        shown = np.where(row >= 0, at, shown)  # of two of one id, the earlier day's
+    return shown
 
 
-def _in(values: pa.ChunkedArray, among: pa.Array | pa.ChunkedArray | None) -> pa.ChunkedArray | pa.Array:
-    """Which values are among some others; null where the value is."""
-    if among is None or not len(among):
-        return pc.if_else(values.is_valid(), pa.scalar(False), pa.scalar(None, pa.bool_()))
-    return pc.if_else(values.is_valid(), pc.is_in(values, among), pa.scalar(None, pa.bool_()))
+def _there(column: pa.ChunkedArray) -> Moments:
+    """Which values are not null."""
+    there = len(column) - column.null_count
+    return Moments(len(column), float(there), float(there))
+
+
+def _used(ids: pa.ChunkedArray, before: pa.Array | pa.ChunkedArray | None) -> Floats:
+    """1 where an id is among some others, 0 where it is not, NaN for null."""
+    used = is_among(ids, before) if before is not None and len(before) else np.zeros(len(ids))
+    return np.where(np.asarray(ids.is_valid()), used, np.nan) if ids.null_count else used.astype(np.float64)
 
 
 def _known(ids: pa.ChunkedArray, referred: pa.Table) -> Moments:
     """Which of the ids are those of `referred`; nothing is known where either side is empty."""
-    return Moments.of(pc.is_in(ids, referred.column(0)) if len(referred) else np.zeros(0))
+    return Moments.of(is_among(ids, referred.column(0)) if len(referred) else np.zeros(0))
 
 
-def _same_item(clicks: pa.Table, impressions: pa.Table) -> pa.ChunkedArray:
+def _same_item(clicks: pa.Table, impressions: pa.Table) -> Bools:
     """Of each click on one of these impressions: whether it names the impression's item."""
-    at = pc.index_in(clicks.column("impression_id"), impressions.column("impression_id"), skip_nulls=True)
-    return pc.equal(clicks.column("item_id"), impressions.column("item_id").take(at)).drop_null()
+    at = row_of(clicks.column("impression_id"), impressions.column("impression_id"))
+    mine = plain(clicks.select(["item_id"]).filter(pa.array(at >= 0)))
+    shown = plain(impressions.select(["item_id"]).take(pa.array(at[at >= 0])))
+    return np.asarray(pc.equal(mine.column(0), shown.column(0)).drop_null())
 
 
 def _seconds(times: pa.ChunkedArray, since: Floats) -> Floats:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 MANY = 20
 """A share of fewer rows says nothing: one row more or less would turn the verdict."""
+DAY = 86_400
+"""Seconds."""
 STANDARD_ERRORS = 3.0
 """A mean is held against its limits at the end of its interval that is nearer to them: chance raises no alarm."""
 
@@ -24,7 +26,11 @@ class Moments:
     @classmethod
     def of(cls, values: pa.ChunkedArray | pa.Array | NDArray[np.generic]) -> "Moments":
         """Of numbers, or of true and false."""
-        numbers = np.asarray(values).astype(np.float64)
+        numbers = np.asarray(values)
+        if numbers.dtype == bool:
+            true = float(np.count_nonzero(numbers))
+            return cls(len(numbers), true, true)
+        numbers = numbers.astype(np.float64)
         return cls(len(numbers), float(numbers.sum()), float(np.square(numbers).sum()))
 
     def __add__(self, other: "Moments") -> "Moments":
@@ -53,14 +59,15 @@ class Seconds:
     @classmethod
     def of(cls, seconds: NDArray[np.float64]) -> "Seconds":
         """Of seconds since midnight; those outside the day are left out."""
-        return cls(np.unique(seconds[(seconds >= 0) & (seconds < 86_400)].astype(np.int64)))
+        of_day = seconds[(seconds >= 0) & (seconds < DAY)].astype(np.int64)
+        return cls(np.flatnonzero(np.bincount(of_day, minlength=DAY)))
 
     def __add__(self, other: "Seconds") -> "Seconds":
         return Seconds(np.union1d(self.at, other.at))
 
     def longest_silence_hours(self) -> float:
         """Between two in a row, midnights included, to the second."""
-        return float(np.diff(np.concatenate([[0], self.at, [86_400]])).max() / 3600)
+        return float(np.diff(np.concatenate([[0], self.at, [DAY]])).max() / 3600)
 
 
 Sum = Moments | Seconds

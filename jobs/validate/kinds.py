@@ -1,9 +1,10 @@
 """The expectation types Tidegate evaluates: each names the rows it considers and those it did not expect.
 
-A mask over whole columns where Great Expectations runs a query per expectation, with the same meaning: values that are
-null (for numbers NaN is null) are not considered unless the type is about nulls. Supported is what Great Expectations
-means on pandas and on Spark alike; what the two answer differently (`ignore_row_if: neither`, null in a set) is refused
-when the suite is loaded, and so is any type or argument that is not listed here.
+A mask over whole columns, of coded texts over each distinct one, where Great Expectations runs a query per expectation,
+with the same meaning: values that are null (for numbers NaN is null) are not considered unless the type is about nulls.
+Supported is what Great Expectations means on pandas and on Spark alike; what the two answer differently
+(`ignore_row_if: neither`, null in a set) is refused when the suite is loaded, and so is any type or argument that is
+not listed here.
 """
 
 import re
@@ -18,11 +19,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.errors import Misconfigured
+from jobs.validate import coded
+from jobs.validate.patterns import found_in
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Values: TypeAlias = "Floats | pa.Array"
-"""A column of n values: numbers as floats (NaN is null) or text."""
+"""A column of n values: numbers as floats (NaN is null) or text, plain or `coded`."""
 Frame = Mapping[str, Values]
 Arguments = Mapping[str, Any]
 TYPES = ("string", "datetime64[us, UTC]", "int32", "int64", "float64", "bool")
@@ -82,7 +85,8 @@ def _true(condition: pa.Array) -> Bools:
 def _of_column(frame: Frame, kwargs: Arguments, good: Callable[[Values], Bools]) -> Masks:
     values = frame[kwargs["column"]]
     there = present(values)
-    return Masks(there, there & ~good(values))
+    fine = good(values) if isinstance(values, np.ndarray) else coded.each(values, good)
+    return Masks(there, there & ~fine)
 
 
 # -- one column ---------------------------------------------------------------------------------------
@@ -127,12 +131,8 @@ def _not_in_set(frame: Frame, kwargs: Arguments) -> Masks:
 
 
 def _matches(values: Values, kwargs: Arguments) -> Bools:
-    """Whether the pattern is found in each text: by Python's `re`, once per distinct text."""
-    coded = _text(values, kwargs["column"]).dictionary_encode()
-    search = re.compile(kwargs["regex"]).search
-    # One more for null, whose code is the last.
-    found = np.array([*(search(text) is not None for text in coded.dictionary.to_pylist()), False])
-    return np.asarray(found[np.asarray(pc.fill_null(coded.indices, -1))])
+    """Whether the pattern is found in each text."""
+    return found_in(kwargs["regex"], _text(values, kwargs["column"]))
 
 
 def _match_regex(frame: Frame, kwargs: Arguments) -> Masks:
@@ -165,18 +165,19 @@ def _unique(frame: Frame, kwargs: Arguments) -> Masks:
 # -- several columns ----------------------------------------------------------------------------------
 def _codes(values: Values) -> NDArray[np.int64]:
     """A whole number per distinct value, null being one."""
-    if isinstance(values, np.ndarray):
-        return np.unique(values, return_inverse=True)[1].astype(np.int64)
-    return np.asarray(values.dictionary_encode(null_encoding="encode").indices, dtype=np.int64)
+    if not isinstance(values, np.ndarray):
+        return coded.codes(values).of + 1
+    if (values == values[:1]).all():
+        return np.zeros(len(values), np.int64)
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
 def _repeated(columns: Sequence[Values], among: Bools) -> Bools:
     """The rows of `among` whose values, taken together, another row of `among` has too."""
-    codes = [_codes(values) for values in columns]
-    whole = codes[0]
-    for other in codes[1:]:
-        pairs = whole * (int(other.max(initial=0)) + 1) + other
-        whole = np.unique(pairs, return_inverse=True)[1].astype(np.int64)
+    whole = np.zeros(len(among), np.int64)
+    for other in (codes for codes in map(_codes, columns) if codes.any()):
+        pairs = whole * (int(other.max()) + 1) + other
+        whole = np.unique(pairs, return_inverse=True)[1].astype(np.int64) if whole.any() else other
     counts = np.bincount(whole[among], minlength=int(whole.max(initial=0)) + 1)
     return among & (counts[whole] > 1)
 
@@ -196,11 +197,16 @@ def _pair(frame: Frame, kwargs: Arguments, how: str, good: Callable[[Values, Val
     left, right = frame[kwargs["column_A"]], frame[kwargs["column_B"]]
     if isinstance(left, np.ndarray) != isinstance(right, np.ndarray):
         raise Misconfigured(f"needs {kwargs['column_A']} and {kwargs['column_B']} of one type; found text and numbers")
+    left, right = _plain(left), _plain(right)
     there = present(left), present(right)
     considered = there[0] & there[1] if how == "either_value_is_missing" else there[0] | there[1]
     # Text is compared by code points, as Python and Spark do.
     compared = good(left, right) if isinstance(left, np.ndarray) else _true(good(left, right))
     return Masks(considered, considered & ~compared)
+
+
+def _plain(values: Values) -> Values:
+    return values if isinstance(values, np.ndarray) else values.cast(pa.string())
 
 
 def _pair_equal(frame: Frame, kwargs: Arguments) -> Masks:

@@ -17,13 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.lake.tables import LAKE, TIME
+from jobs.lake.tables import LAKE, STR, TIME
+from jobs.validate import sketches
+from jobs.validate.coded import CODED, ascending, codes, first_rows, in_one_piece
+from jobs.validate.sketches import LOG_REGISTERS
 
 POINTS = 256
 RANK_ERROR = 0.5 / POINTS
 """Of the rank of any quantile, plus one row: half the distance of two points."""
-LOG_REGISTERS = 12
-"""4096 registers of 4 bits: 2 kB a column, standard error 1.04 / 64."""
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
@@ -88,8 +89,8 @@ def quantiles(profiles: pa.Table, column: str, ranks: Sequence[float] | Floats) 
 def _column(name: str, column: pa.ChunkedArray) -> Row:
     counts = {"column": name, "rows": len(column), "nulls": column.null_count}
     there = column.drop_null()
-    if pa.types.is_string(column.type):
-        return {**counts, "kind": "text", "distinct_sketch": _sketch(there)}
+    if column.type in (STR, CODED):
+        return {**counts, "kind": "text", "distinct_sketch": _of_texts(there)}
     if column.type == TIME:
         return {**counts, "kind": "time", **_of_numbers(there.cast(pa.int64()))}
     if pa.types.is_boolean(column.type):
@@ -107,18 +108,20 @@ def _of_numbers(column: pa.ChunkedArray) -> Row:
     bounds = {"minimum": values.min(), "maximum": values.max(), "mean": mean} if len(values) else {}
     return {
         **{name: float(value) for name, value in bounds.items()},
-        "distinct_sketch": _sketch(column),
+        "distinct_sketch": sketches.of_numbers(in_one_piece(column)),
         "quantile_values": points.values,
         "quantile_weights": points.weights,
     }
 
 
-def _sketch(column: pa.ChunkedArray) -> bytes:
-    """Of the distinct values as they come: the same rows in the same order, as they are published, give equal bytes."""
-    sketch = datasketches.hll_sketch(LOG_REGISTERS)
-    for value in column.unique().to_pylist():
-        sketch.update(value)
-    return bytes(sketch.serialize_compact())
+def _of_texts(column: pa.ChunkedArray) -> bytes:
+    """The sketch of texts in order of their first rows: the same rows in the same order give equal bytes."""
+    if column.type == STR:
+        return sketches.of_texts(column.unique())
+    coded = codes(column)
+    first = first_rows(coded.of, len(coded.values))
+    used = np.flatnonzero(first >= 0)
+    return sketches.of_texts(coded.values, used[ascending(first[used])])
 
 
 def _merged(rows: Sequence[Row]) -> Row:

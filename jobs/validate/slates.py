@@ -15,16 +15,14 @@ are wrong. The candidate placed last of all has nothing beside it: its propensit
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from jobs.validate.coded import Bools, Column, Ints, ascending, codes, first_rows, in_one_piece, row_of
 from jobs.validate.figures import MANY, Moments
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 CERTAIN = 0.999
 FIGURES = (
     "shown_candidate_share",
@@ -61,12 +59,13 @@ class Slates:
 
 def slates(impressions: pa.Table, requests: pa.Table) -> Slates:
     """Every impression of a day in its slate."""
-    request = _codes(impressions.column("request_id"))
+    request = codes(impressions.column("request_id")).of
     position = _floats(impressions.column("position"))
     propensity = _floats(impressions.column("propensity"))
-    impression = _codes(impressions.column("impression_id"))
-    original = (impression < 0) | ~pd.Series(impression).duplicated().to_numpy()
-    asked = _row_of(impressions.column("request_id"), requests.column("request_id"))
+    impression = codes(impressions.column("impression_id"))
+    first = np.append(first_rows(impression.of, len(impression.values)), -1)[impression.of]
+    original = (impression.of < 0) | (first == np.arange(len(impressions)))
+    asked = row_of(impressions.column("request_id"), requests.column("request_id"))
     sizes = _floats(pc.list_value_length(requests.column("candidates")))
     candidates = np.append(sizes, np.nan)[asked]
     left = np.where((position >= 1) & (position <= candidates), candidates - position + 1, np.nan)
@@ -75,8 +74,8 @@ def slates(impressions: pa.Table, requests: pa.Table) -> Slates:
         request=request,
         asked=asked,
         original=original,
-        others_at_position=_others(request, position, original),
-        others_of_item=_others(request, _known(_codes(impressions.column("item_id"))), original),
+        others_at_position=_others(request, _whole(position), original),
+        others_of_item=_others(request, codes(impressions.column("item_id")).of, original),
         among_candidates=_among(impressions.column("item_id"), asked, requests.column("candidates")),
         uniform_weight=1 / (chance * left),
         last_propensity=np.where(left == 1, chance, np.nan),
@@ -87,7 +86,7 @@ def slates(impressions: pa.Table, requests: pa.Table) -> Slates:
 def sums(found: Slates, positions: pa.ChunkedArray, requests: int) -> dict[str, Moments]:
     """What is true of the slates as a whole, as sums over them; shares are of slates unless named otherwise."""
     whole, from_top = _complete(found, _floats(positions))
-    shown = len(np.unique(found.asked[found.asked >= 0]))
+    shown = int(np.count_nonzero(np.bincount(found.asked[found.asked >= 0])))
     return {
         "shown_candidate_share": Moments.of(_finite(found.among_candidates) == 1),
         "whole_propensity_share": Moments.of(whole),
@@ -116,12 +115,13 @@ def places_shown(found: Slates, requests: int) -> Floats:
     return np.bincount(found.asked[counted], minlength=requests).astype(np.float64)
 
 
-def repeated(candidates: pa.ChunkedArray) -> Floats:
+def repeated(candidates: Column) -> Floats:
     """(requests,) candidates that were listed before in the same list; nulls are not counted."""
-    lists = candidates.combine_chunks()
-    code = _codes(pc.list_flatten(lists))
-    parent = np.asarray(pc.list_parent_indices(lists), dtype=np.int64)
-    again = pd.Series(_pair(parent, code)).duplicated().to_numpy() & (code >= 0)
+    lists = in_one_piece(candidates)
+    code = codes(pc.list_flatten(lists)).of
+    known = code >= 0
+    parent = np.asarray(pc.list_parent_indices(lists), dtype=np.int64)[known]
+    again = _repeats(parent, code[known])
     return np.bincount(parent[again], minlength=len(lists)).astype(np.float64)
 
 
@@ -137,59 +137,79 @@ def _finite(values: Floats) -> Floats:
 def _complete(found: Slates, position: Floats) -> tuple[Bools, Bools]:
     """Of each request: all or none of its places have a propensity; its positions are 1, 2, … without a gap."""
     rows = (found.request >= 0) & np.isfinite(position)
-    _, request = np.unique(found.request[rows], return_inverse=True)
-    n = int(request.max()) + 1 if len(request) else 0
+    request = found.request[rows]
+    n = int(request.max(initial=-1)) + 1
     having = np.bincount(request, found.has_propensity[rows], minlength=n)
     of = np.bincount(request, minlength=n)
-    places = pd.Series(_pair(request, position[rows].astype(np.int64)))
-    different = np.bincount(request[~places.duplicated().to_numpy()], minlength=n)
+    different = np.bincount(request[~_repeats(request, _whole(position[rows]))], minlength=n)
     highest, lowest = np.full(n, -np.inf), np.full(n, np.inf)
     np.maximum.at(highest, request, position[rows])
     np.minimum.at(lowest, request, position[rows])
-    return (having == 0) | (having == of), (lowest == 1) & (highest == different)
+    some = of > 0
+    return ((having == 0) | (having == of))[some], ((lowest == 1) & (highest == different))[some]
 
 
-def _others(request: Ints, value: Floats, original: Bools) -> Floats:
-    """Other originals with the same request and value; NaN where either is unknown."""
-    known = (request >= 0) & np.isfinite(value)
-    group, _ = pd.factorize(_pair(request[known], value[known].astype(np.int64)))
+def _others(request: Ints, value: Ints, original: Bools) -> Floats:
+    """Other originals with the same request and value, a whole number from 0 on; NaN where either is unknown (-1)."""
+    known = np.flatnonzero((request >= 0) & (value >= 0))
+    group = _groups(request[known], value[known])
     others = np.full(len(request), np.nan)
-    others[known] = (np.bincount(group, original[known]) if len(group) else np.zeros(0))[group] - 1
+    others[known] = np.bincount(group, original[known])[group] - 1 if len(known) else 0
     return others
 
 
-def _among(items: pa.ChunkedArray, asked: Ints, candidates: pa.ChunkedArray) -> Floats:
-    lists = candidates.combine_chunks()
-    listed = pc.list_flatten(lists).dictionary_encode()
-    code = _row_of(items, listed.dictionary)
-    offered = _pair(np.asarray(pc.list_parent_indices(lists), np.int64), _integers(listed.indices))
-    among = pc.is_in(pa.array(_pair(asked, code)), pa.array(offered)).to_numpy(zero_copy_only=False) & (code >= 0)
+def _groups(first: Ints, second: Ints) -> Ints:
+    """(n,) equal numbers for rows with equal pairs of two whole numbers from 0 on."""
+    pairs = _pair(first, second)
+    order = ascending(pairs)
+    ordered = pairs[order]
+    groups = np.empty(len(pairs), np.int64)
+    groups[order] = np.cumsum(np.append(False, ordered[1:] != ordered[:-1])[: len(pairs)])
+    return groups
+
+
+def _repeats(first: Ints, second: Ints) -> Bools:
+    """(n,) whether a row before has the same pair of whole numbers from 0 on."""
+    pairs = _pair(first, second)
+    order = ascending(pairs)
+    ordered = pairs[order]
+    again = np.zeros(len(pairs), bool)
+    again[order[1:]] = ordered[1:] == ordered[:-1]
+    return again
+
+
+def _among(items: Column, asked: Ints, candidates: Column) -> Floats:
+    lists = in_one_piece(candidates)
+    listed = codes(pc.list_flatten(lists))
+    mine = codes(items)
+    code = np.append(row_of(mine.values, listed.values), -1)[mine.of]
+    parents, known = np.asarray(pc.list_parent_indices(lists), np.int64), listed.of >= 0
+    offered = _pair(parents[known], listed.of[known], many=len(listed.values))
+    offered.sort()
+    wanted = np.flatnonzero((asked >= 0) & (code >= 0))
+    among = np.zeros(len(asked))
+    among[wanted] = _found(_pair(asked[wanted], code[wanted], many=len(listed.values)), offered)
     has_list = np.append(np.asarray(lists.is_valid()), False)[asked]
-    return np.where(has_list & np.asarray(items.is_valid()), among.astype(np.float64), np.nan)
+    return np.where(has_list & (mine.of >= 0), among, np.nan)
 
 
-def _pair(first: Ints, second: Ints) -> Ints:
-    """One whole number for two, both between -1 and 2^31 - 1."""
-    return (first + 1) * 2**32 + (second + 1)
+def _found(pairs: Ints, offered: Ints) -> Bools:
+    """Which pairs are among those offered, ascending."""
+    if not len(offered):
+        return np.zeros(len(pairs), bool)
+    return np.asarray(offered[np.minimum(np.searchsorted(offered, pairs), len(offered) - 1)] == pairs)
 
 
-def _row_of(values: pa.ChunkedArray | pa.Array, among: pa.ChunkedArray | pa.Array) -> Ints:
-    """The first row of `among` that has each value; -1 where none has, or the value is null."""
-    return _integers(pc.index_in(values, among, skip_nulls=True))
+def _pair(first: Ints, second: Ints, many: int = 0) -> Ints:
+    """One whole number for two from 0 on, both below 2^31; the second is below `many`, or as large as it happens."""
+    return first * max(many, int(second.max(initial=0)) + 1) + second
 
 
-def _codes(column: pa.ChunkedArray | pa.Array) -> Ints:
-    """Equal values have equal codes; -1 for null."""
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return _integers(whole.dictionary_encode().indices)
-
-
-def _known(codes: Ints) -> Floats:
-    return np.where(codes >= 0, codes, np.nan)
-
-
-def _integers(column: pa.ChunkedArray | pa.Array) -> Ints:
-    return np.asarray(pc.fill_null(column, -1), dtype=np.int64)
+def _whole(position: Floats) -> Ints:
+    """Positions counted from the lowest; -1 where there is none."""
+    known = np.isfinite(position)
+    lowest = position[known].min(initial=np.inf) if known.any() else 0.0
+    return np.where(known, np.where(known, position, 0.0) - lowest, -1.0).astype(np.int64)
 
 
 def _floats(column: pa.ChunkedArray | pa.Array) -> Floats:
