@@ -47,6 +47,7 @@ def run(run: Run) -> dict[str, Any]:
         warnings=[
             *data_warnings.of_delays(challenger.manifest["lineage"]),
             *data_warnings.of_drift(challenger.manifest["lineage"]),
+            *data_warnings.of_sample(challenger.manifest["lineage"]),
             *data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED}),
         ],
         dataset=published(run.lineage("examples", own)),

@@ -59,6 +59,7 @@ def log(
         cost = lineage.get("pruning")
         metrics[kind] = {
             "train.rows": float(lineage["train_rows"]),
+            **({"train.share": lineage["sample"]["share"]} if "sample" in lineage else {}),
             **links[kind].figures,
             **calibrate.metrics(lineage["calibration"]),
             **({f"pruning.{name}": of for name, of in Pruning(**cost).figures.items()} if cost else {}),

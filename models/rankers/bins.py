@@ -1,6 +1,5 @@
 """Rows as trees are grown from them: in bins, in memory or, where they are many, in pages on disk."""
 
-import os
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -78,4 +77,4 @@ def _batches(rows: NDArray[np.float32], types: list[str], pages: "TemporaryDirec
         def reset(self) -> None:
             self.first = 0
 
-    return Batches(cache_prefix=os.path.join(pages.name, "bins"))
+    return Batches(cache_prefix=f"{pages.name}/bins")

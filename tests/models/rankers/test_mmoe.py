@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from models.delays.targets import Targets
 from models.rankers import network
+from models.rankers.batches import Batch
 from models.rankers.features import CATEGORICAL, NUMERIC
 from models.rankers.gradients import looked_gradient, summed
 from models.rankers.labels import click_label
 from models.rankers.layout import Layout
-from models.rankers.learner import Batch, Learner
+from models.rankers.learner import Learner
 from models.rankers.logistic import LogisticRanker
 from models.rankers.mmoe import MMoERanker
 from models.rankers.protocol import Diverged, TrainingData
