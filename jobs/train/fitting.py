@@ -15,6 +15,7 @@ from jobs.train import chain, core, processes
 from jobs.train.finished import Finished
 from jobs.train.origins import Origin
 from jobs.train.progress import Fitted, said
+from jobs.train.sample import BYTES_A_ROW
 from models.rankers import EVERY_KIND, fit
 from models.rankers.protocol import Diverged, NoDevice, TrainingData
 from models.rankers.xgboost import Elsewhere
@@ -28,8 +29,6 @@ APART = ("popularity", "xgboost", "lambdamart")
 A kind that is not named here waits for its turn."""
 DISTRIBUTED = "xgboost"
 """What Spark learns where rows are too many for one process, see `spark.from_rows`."""
-BYTES_A_ROW = 2_100
-"""Of memory that growing trees takes for a row, their own bins included."""
 
 
 @dataclass(frozen=True)
