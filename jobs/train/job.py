@@ -259,8 +259,7 @@ def _draft(
 
     Raises `Refused` where a graph does not say what its ranker says: another one would serve than is judged.
     """
-    folds, continued = learned.folds, learned.continued
-    settings, stage = run.config.ranker, run.config.retrieval.light
+    folds, continued, stage = learned.folds, learned.continued, run.config.retrieval.light
     if stage.ranker is not None and stage.ranker not in rankers:
         raise Misconfigured(f"retrieval.light.ranker needs a ranker that this training fits; found {stage.ranker}")
     rankers = {kind: _served(ranker, probes[kind]) for kind, ranker in rankers.items()}
@@ -293,7 +292,7 @@ def _draft(
                 **_surfaces(folds, continued.get(kind)),
                 "data_sha256": core.fingerprint(learned.digests.train, seen[kind]),
                 "calibration": calibration[kind],
-                "settings": settings.of(*held[kind]),  # of all that a bundle carries
+                "settings": run.config.ranker.of(*held[kind]),  # of all that a bundle carries
                 "started_from": _named(continued.get(kind)),
                 "learned_until": _learned_until(folds, [*map(continued.get, held[kind])], first.origin).isoformat(),
                 "chain": links[kind].lineage,

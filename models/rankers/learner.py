@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.delays.targets import sigmoid
 from models.rankers.batches import Batch
 from models.rankers.checkpoints import Kept, Progress
 from models.rankers.devices import device_of
@@ -27,6 +26,7 @@ from models.rankers.embeddings import Embeddings
 from models.rankers.gradients import looked_gradient, summed
 from models.rankers.group import Group
 from models.rankers.heads import MOST, Head
+from models.rankers.levels import risen
 from models.rankers.network import FIXED, Arrays, inputs, logits
 from models.rankers.protocol import Checkpoints, Diverged, Floats, Room
 from models.rankers.shards import Begun, Drawn, Fit, Shard, dealt, received
@@ -37,10 +37,6 @@ ALMOST_ONE = 1.0 - 1e-6
 """A conversion is never surer than this in the loss, whose logarithm would else be infinite."""
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """What Adam remembers of a weight."""
-LEVEL_MOVES = 0.1
-"""By how much the conversions per click are expected to have moved since the parent, as a share."""
-FURTHEST, BISECTIONS = 2.0, 22
-"""A shift of intercepts in logits, to a millionth."""
 ADVICE = "a smaller learning_rate may help"
 THREADS = 1
 """A batch is too small to share: two threads spend their time waiting for each other, on a busy machine most of it."""
@@ -193,50 +189,13 @@ class Learner:
         return found.hexdigest()
 
     def _level(self, rows: Batch, listed: int) -> None:
-        """What a last few batches leave of a bias in the mean goes: a logistic regression's intercept has none either.
-
-        Of conversions: of the rows where they are known, or as many per click as the parent promises of all rows. A
-        warm start knows few, so its level is taken for a measurement of one that moves by about `LEVEL_MOVES` between
-        trainings: with k conversions that came, k / (k + 1 / `LEVEL_MOVES`²) of the way.
-        """
-        click, conversion, *others = self.scored(rows, listed)
-        if not all(
-            np.isfinite(found).all() for found in (click, conversion, *others)
-        ):  # of the last step no loss has told
+        """See `models.rankers.levels`."""
+        found = self.scored(rows, listed)
+        if not all(np.isfinite(of).all() for of in found):  # of the last step no loss has told
             raise Diverged(f"learning needs finite scores in the end; found others: {ADVICE}")
-        weight = rows.weight.astype(np.float64)
-        steps = [shift(click, weight, float(weight @ rows.clicked)), 0.0]
-        p_click = weight * sigmoid(click + steps[0])
-        given = ~np.isnan(rows.seen)
-        if given.any():
-            counts = rows.of_click[given].astype(np.float64)
-            came = float(counts @ rows.converted[given])
-            steps[1] = self._believed(came) * shift(conversion[given], counts * rows.seen[given], came)
-        elif (closed := ~np.isnan(rows.converted)).any():
-            came = float(weight[closed] @ rows.converted[closed])
-            steps[1] = self._believed(came) * shift(conversion[closed], p_click[closed], came)
-        if (rehearsed := ~np.isnan(rows.rehearsed)).any():
-            promised = float(p_click[rehearsed] @ rows.rehearsed[rehearsed])
-            steps[1] = shift(conversion[rehearsed], p_click[rehearsed], promised)
-        steps += [self._further_step(*found, weight) for found in zip(self._heads, others, rows.further.T, strict=True)]
+        steps = risen(found, rows, self._heads, self._goes_on)
         with torch.no_grad():
             self.weights["out.bias"] += torch.tensor(steps, dtype=torch.float32, device=self._device)
-
-    def _further_step(self, head: Head, logit: Floats, label: NDArray[np.float32], weight: Floats) -> float:
-        """By how much the intercept of a further task must rise for its sum to be what came, where that is known."""
-        known = ~np.isnan(label)
-        came = float(weight[known] @ label[known])
-        if not came:
-            return 0.0
-        if head.a_share:
-            step = shift(logit[known], weight[known], came)
-        else:
-            step = float(np.log(came / (weight[known] @ np.exp(np.minimum(logit[known], MOST)))))
-        return self._believed(float((label[known] > 0).sum())) * min(max(step, -FURTHEST), FURTHEST)
-
-    def _believed(self, came: float) -> float:
-        """How far a level that so many conversions tell is followed, in (0, 1]."""
-        return came / (came + LEVEL_MOVES**-2) if self._goes_on else 1.0
 
     def batches(self, rows: Shard, rng: np.random.Generator, at: Progress) -> Iterator[Drawn]:
         """All rows in a new order, values hidden now and then so that the rest's row learns what to say of new ones.
@@ -425,21 +384,6 @@ def _further_loss(
         loss = torch.nn.functional.binary_cross_entropy_with_logits
         return loss(logit[at], came, weight=weight[at], reduction="sum")
     return (weight[at] * (torch.exp(logit[at].clip(max=MOST)) - came * logit[at])).sum()
-
-
-def shift(logit: Floats, weight: Floats, total: float) -> float:
-    """By how much all logits must rise for the weighted sum of their probabilities to be `total`, by bisection.
-
-    At most by `FURTHEST`, either way: where nothing came, or everything, there is no such logit.
-    """
-    low, high = -FURTHEST, FURTHEST
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        if float(weight @ sigmoid(logit + middle)) < total:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
 
 
 def followed(group: Group, room: Room) -> int:
