@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.asof.clock import seen
+from jobs.asof.coins import uniform
 from jobs.asof.core import ABSENT, Indices
 from jobs.assemble.core import LABELLED
-from jobs.assemble.selection import identified, uniform
+from jobs.assemble.selection import identified
 from jobs.config import RetrievalNegativeSettings
 from jobs.lake.tables import LAKE, TIME
 

@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from datetime import date
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from jobs.asof.coins import uniform
 from jobs.asof.core import Indices
 from jobs.assemble.core import LABELLED, SELECTED, day_numbers
 from jobs.config import SelectionSettings
@@ -50,7 +50,6 @@ CALIBRATED = {
 """What a ranker's probability means after each treatment of duplicates."""
 REVENUE_FLOOR = 0.01
 """The least part of the rows a surface gets by revenue: one that earns nothing must not vanish beyond repair."""
-TWO_TO_53 = 2.0**53
 
 
 def selected(
@@ -164,16 +163,6 @@ def left_out(rows: pa.Table) -> pa.Table:
     gone = rows.filter(rows.column("left_out").is_valid())
     counted = gone.group_by(["split", "surface", "left_out"]).aggregate([("impression_id", "count")])
     return counted.rename_columns(LEFT_OUT.names).cast(LEFT_OUT)
-
-
-def uniform(ids: pa.ChunkedArray, purpose: str, seed: int) -> Floats:
-    """A number in [0, 1) per id, the same wherever and whenever it is asked for; independent between purposes.
-
-    The upper 53 bits of SipHash (Aumasson & Bernstein 2012) under a key made of purpose and seed.
-    """
-    key = f"{purpose[:6]:6}{seed:010d}"
-    hashed = pd.util.hash_array(ids.to_numpy().astype(object), hash_key=key, categorize=False)
-    return (hashed >> np.uint64(11)) / TWO_TO_53
 
 
 def identified(item_id: pa.ChunkedArray, identity: pa.Table) -> pa.ChunkedArray:

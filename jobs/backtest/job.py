@@ -5,6 +5,7 @@ The document is the record; MLflow and the folder beside the bundle hold copies 
 
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -47,6 +48,7 @@ def run(run: Run) -> dict[str, Any]:
         warnings=[
             *data_warnings.of_delays(challenger.manifest["lineage"]),
             *data_warnings.of_drift(challenger.manifest["lineage"]),
+            *data_warnings.of_sample(challenger.manifest["lineage"]),
             *data_warnings.by_rule({table: run.lineages(table, days) for table in VALIDATED}),
         ],
         dataset=published(run.lineage("examples", own)),
@@ -107,10 +109,9 @@ def _partition(run: Run, trained: date) -> dict[str, str]:
 
 def _days(run: Run, trained: date, test: pa.Table) -> list[date]:
     """The days the examples come from, those it learned from and those it is judged on."""
-    own = run.read("examples", where=_partition(run, trained), columns=["event_time"])
-    times = pa.chunked_array([*own["event_time"].chunks, *test["event_time"].chunks], test["event_time"].type)
-    days: list[date] = pc.unique(pc.cast(times, pa.date32())).to_pylist()
-    return days
+    own = run.batches("examples", None, where=_partition(run, trained), columns=["event_time"])
+    parts = (pc.unique(pc.cast(rows["event_time"], pa.date32())).to_pylist() for rows in chain(own, [test]))
+    return sorted({day for part in parts for day in part})
 
 
 def _deliver(run: Run, document: Document) -> None:

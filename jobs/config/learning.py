@@ -123,12 +123,19 @@ class WarmStartSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """Where `train` runs: in the process that is asked for it, or as a training job of SageMaker that it waits for.
+    """Of how many rows `train` learns, and where: in the process that is asked for it, or as a training job of
+    SageMaker that it waits for.
 
     Such a job reads and writes the lake itself, so lake and bundles lie on S3 and MLflow has an address. What it has
     finished lies beside the bundles, so that a spot instance may be taken away.
     """
 
+    most_rows: Annotated[int | None, Changes("train")] = Field(
+        None,
+        ge=1,
+        description="of the train split: of more about so many are learned from, whole requests drawn by a hash of "
+        "their ids; not set: what half of the memory that is free holds, a power of two",
+    )
     instance_type: str | None = Field(
         None, pattern=r"^ml\.[a-z0-9.-]+$", description="of the training job; none: `train` runs where it is asked for"
     )

@@ -65,6 +65,19 @@ def of_drift(lineage: Mapping[str, Any]) -> list[Warned]:
     ]
 
 
+def of_sample(lineage: Mapping[str, Any]) -> list[Warned]:
+    """That a part of the train rows was learned from, where a bundle's training had more than it may hold."""
+    drawn = lineage.get("sample")
+    if not drawn:
+        return []
+    day = WarnedDay(day=lineage["day"], rows=lineage["train_rows"], found=drawn["share"])
+    notes = (
+        f"In training, {drawn['share']:.2%} of its requests were drawn by a hash of their ids; rates stay as they were."
+    )
+    needs = f"all {drawn['rows']:,} train rows to be learned from"
+    return [Warned(table="examples", expectation="train_rows_fit", needs=needs, notes=notes, days=[day])]
+
+
 def _rule(table: str, expectation: str, warnings: Sequence[tuple[date, Mapping[str, Any]]]) -> Warned:
     newest = warnings[-1][1]
     days = [WarnedDay(day=day.isoformat(), rows=said["rows"], found=said["found"]) for day, said in warnings]

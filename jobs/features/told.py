@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from jobs.asof.core import fingerprints
+from jobs.asof.keys import fingerprints
 
 ATTRIBUTES = "user_attributes"
 """The view it is kept for, and how its files begin."""

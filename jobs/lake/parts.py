@@ -14,15 +14,17 @@ from jobs.lake.log import blamed
 from jobs.lake.tables import LAKE
 from jobs.places import Place, dataset, footer, parquet
 
-if TYPE_CHECKING:  # loads pandas, which takes longer than most days
+if TYPE_CHECKING:  # pyarrow.dataset loads pandas, which takes longer than most days
     import pyarrow.dataset as ds
+    import pyarrow.parquet as pq
 
 BATCH_ROWS = 1 << 14
 """Rows decoded together where they are not wanted all at once."""
 
 
 def read_part(path: Place | str, table: str, columns: Sequence[str], rows: pc.Expression | None = None) -> pa.Table:
-    """Columns of a part file in the contract's types; of `rows` alone, where an expression of these columns is given.
+    """Columns of a part file in the contract's types; of `rows` alone, where an expression of these columns is given:
+    row groups whose statistics say that they hold none of them are not decoded.
 
     Raises `Refused` naming the file where it is no Parquet, lacks a column, or holds other values than the contract's.
     """
@@ -31,21 +33,33 @@ def read_part(path: Place | str, table: str, columns: Sequence[str], rows: pc.Ex
         file = parquet(path)
         if rows is None:
             return file.read(columns=list(columns)).select(columns).cast(schema)
+        groups = _groups(file, path, schema, rows)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise _blamed(table, columns, path, error) from error
-    kept = [batch.filter(rows) for batch in batches(path, table, columns)]
+    kept = [batch.filter(rows) for batch in batches(path, table, columns, groups)]
     return pa.concat_tables(kept) if kept else schema.empty_table()
 
 
-def batches(path: Place | str, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The rows of `read_part` in order, `BATCH_ROWS` at once, and so much memory; raises as that does.
+def _groups(file: "pq.ParquetFile", path: Place | str, schema: pa.Schema, rows: pc.Expression) -> list[int] | None:
+    """The row groups that may hold some of `rows`; None: all, also where the types are not the contract's."""
+    if file.num_row_groups < 2 or not _as_the_contract(file.schema_arrow, schema):
+        return None
+    [fragment] = dataset([str(path)], schema).get_fragments()
+    return [group.id for group in fragment.subset(filter=rows).row_groups]
+
+
+def batches(
+    path: Place | str, table: str, columns: Sequence[str], groups: list[int] | None = None
+) -> Iterator[pa.Table]:
+    """The rows of `read_part` in order, `BATCH_ROWS` at once, and so much memory; raises as that does. Of `groups`
+    alone, where they are given.
 
     A dataset's scanner would decode a row group of a million rows whole before it filters.
     """
     schema = pa.schema([LAKE[table].schema.field(name) for name in columns])
     try:
         with parquet(path) as file:
-            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
+            for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(columns)):
                 yield pa.Table.from_batches([batch]).select(columns).cast(schema)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise _blamed(table, columns, path, error) from error

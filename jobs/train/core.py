@@ -76,12 +76,13 @@ def folds(
     inputs: Inputs = EVERYTHING,
     outcomes: Mapping[str, OutcomeSettings] | None = None,
     room: Room = np.empty,
+    drawn: Callable[[pa.Table], pa.Table] = lambda rows: rows,
 ) -> Folds:
     """The `inputs` of the train split as arrays, with attributes that occur in either split; and the validate split.
 
     `examples` come batch by batch, at least one. `cut` is the dataset's, `before` the delay curve of what is continued,
-    see `jobs.train.delays`, `outcomes` are the further ones declared, `room` is where the arrays lie. Raises `Refused`
-    when there is nothing to learn from.
+    see `jobs.train.delays`, `outcomes` are the further ones declared, `room` is where the arrays lie, `drawn` those of
+    some train rows that are learned from. Raises `Refused` when there is nothing to learn from.
     """
     asked, outcomes = inputs | Inputs(ids=IDS), outcomes or {}
     gathered, keys, surfaces = Gathered(asked, outcomes, room), set[str](), set[str | None]()
@@ -89,7 +90,7 @@ def folds(
     for batch in examples:
         keys.update(attribute_keys(batch["attributes"]))
         surfaces.update(pc.unique(batch["surface"]).to_pylist())
-        mine = batch.filter(pc.equal(batch["split"], "train"))
+        mine = drawn(batch.filter(pc.equal(batch["split"], "train")))
         gathered.add(mine)
         told.append(mine.select([name for name in TOLD if name in mine.column_names]))
         later.append(batch.filter(pc.equal(batch["split"], "validate")))

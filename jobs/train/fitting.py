@@ -15,6 +15,7 @@ from jobs.train import chain, core, processes
 from jobs.train.finished import Finished
 from jobs.train.origins import Origin
 from jobs.train.progress import Fitted, said
+from jobs.train.sample import BYTES_A_ROW
 from models.rankers import EVERY_KIND, fit
 from models.rankers.protocol import Diverged, NoDevice, TrainingData
 from models.rankers.xgboost import Elsewhere
@@ -28,8 +29,6 @@ APART = ("popularity", "xgboost", "lambdamart")
 A kind that is not named here waits for its turn."""
 DISTRIBUTED = "xgboost"
 """What Spark learns where rows are too many for one process, see `spark.from_rows`."""
-BYTES_A_ROW = 2_100
-"""Of memory that growing trees takes for a row, their own bins included."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def all_fitted(
     origins: Mapping[str, Origin],
     group: "Group | None" = None,
 ) -> dict[str, Fitted]:
-    """By kind, in the order given; see `fitted`. Of a group's processes but the first only those learned together.
+    """By kind, in the order given; see `fitted`. By the first process of a group, which tells the others of networks.
 
     Two at a time, a thread each (`models.rankers.threads`): of the demo's month the network takes 22 s of a core and
     the regression 8, trees 20 beside them; two threads would make the network's 29. What one of them finds does not
@@ -68,10 +67,9 @@ def all_fitted(
         for kind in mine:
             origin = origins.get(kind)
             together = group if processes.together(kind) else None
-            found[kind] = fitted(run, kind, data, made_of(run, kind, data, digests, origin, together), origin, together)
+            found[kind] = fitted(run, kind, data, made_of(run, kind, data, digests, origin, together), origin)
         return found
 
-    kinds = processes.shared(kinds, group)
     lanes = [[kind for kind in kinds if (kind.removesuffix(BY_SURFACE) in APART) is apart] for apart in (True, False)]
     with ThreadPoolExecutor(len(lanes)) as pool:
         found = dict(chain_of(*(part.items() for part in pool.map(lane, lanes))))
@@ -84,13 +82,11 @@ def fitted(
     data: TrainingData,
     made_of: Mapping[str, Any],
     origin: Origin | None,
-    group: "Group | None" = None,
 ) -> Fitted:
     """The ranker of a kind: a fit from scratch, or what `origin` becomes by rows some of which are new to its chain.
 
-    Without new rows the parent's very ranker. `made_of` tells apart all that the bytes depend on; `group` are the
-    processes that learn it together. Raises `Misconfigured` where the settings make learning diverge, or name a device
-    that is not there.
+    Without new rows the parent's very ranker. `made_of` tells apart all that the bytes depend on. Raises
+    `Misconfigured` where the settings make learning diverge, or name a device that is not there.
     """
     finished, began = store(run), now()
     rows = data
@@ -101,8 +97,6 @@ def fitted(
             return Fitted(origin.ranker, [], None)
         rows = learned
     kept = finished.get(kind, made_of)
-    if group is not None:
-        processes.agree(group, kind, (made_of, kept is not None))
     if kept is not None:
         run.say(f"{kind} was finished by a try that was ended: taken as it is")
         return kept
@@ -116,8 +110,7 @@ def fitted(
             f"the settings ranker.{kind.removesuffix(BY_SURFACE)}.* must let it learn: {error}"
         ) from error
     took = began, now()
-    if group is None or group.rank == 0:
-        finished.put(kind, made_of, ranker, steps, took)
+    finished.put(kind, made_of, ranker, steps, took)
     continued = "" if origin is None else f", continues {origin.parent.candidate_id} with {len(rows.clicked)} rows"
     run.say(f"{kind} fitted in {(took[1] - began).total_seconds():.1f} s{continued}")
     return Fitted(ranker, steps, took)

@@ -7,10 +7,11 @@ next one takes as it is (`jobs.train.finished`).
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -44,6 +45,7 @@ from jobs.train.fitting import Digests
 from jobs.train.origins import Origin, champion, curve, origins
 from jobs.train.progress import Fitted
 from jobs.train.room import Files
+from jobs.train.sample import Sample, sample
 from models.evaluation.estimate import Estimate, Finding
 from models.rankers import BASELINE, EVERY_KIND, exported
 from models.rankers.calibrated import uncalibrated
@@ -52,6 +54,9 @@ from models.rankers.labels import click_label
 from models.rankers.mmoe import MMoERanker
 from models.rankers.protocol import Scorer
 from models.rankers.served import Unlike
+
+if TYPE_CHECKING:
+    from models.rankers.group import Group
 
 COLUMNS = ("split", "request_id", "event_time", "surface", "conversion_heard_at", *LABELS)
 """What is read of `examples` whatever is learned; all of `TABLE` is needed to tell validation rows apart."""
@@ -70,58 +75,68 @@ def run(run: Run) -> dict[str, Any]:
     return report
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What a training has learned, and from what."""
+
+    kinds: Sequence[str]
+    continued: Mapping[str, Origin]
+    folds: core.Folds
+    clicks: pa.Table
+    sample: Sample
+    digests: Digests
+    fits: Mapping[str, Fitted]
+
+
 def _trained(run: Run) -> dict[str, Any]:
     """The training itself, in this process."""
+    with processes.joined(run) as group:
+        if group is not None and group.rank:
+            return {"process": group.rank, "learned": processes.followed(run, group)}
+        learned = _learned(run, group)
+    return _published(run, learned)
+
+
+def _learned(run: Run, group: "Group | None") -> Learned:
     serving = champion(run)
     light = run.config.retrieval.light.ranker
     kinds = core.kinds(run.mode, serving.ranker.kind if serving else None, run.config.ranker.trained, light)
     kinds = core.carried(kinds, run.config.delays, run.say)
     continued = origins(run, kinds, serving)
     chain.need_a_full_training(continued, run.config.warm)
-    folds, clicks = _folds(run, kinds, continued)
+    of = sample(run, run.config.training.most_rows)
+    folds, clicks = _folds(run, kinds, continued, of)
     digests = Digests.of(folds.train)
-    with processes.joined(run) as group:
-        fits = fitting.all_fitted(run, kinds, folds.train, digests, continued, group)
-    if group is not None and group.rank:
-        return {"process": group.rank, "learned": list(fits)}
-    rivals, sides = chain.rivals(continued)
-    rows = scored(folds.validate, {**{kind: fits[kind].ranker for kind in kinds}, **rivals}, IDENTITY.empty_table())
-    gate, taught = run.config.gate, {kind: uncalibrated(of.ranker) for kind, of in fits.items() if of.learned}
-    converted = numbers(with_known_click(folds.validate)["converted"])
-    parents = {kind: origin.ranker for kind, origin in continued.items()}
-    made = calibrate.calibrate(taught, rows, converted, gate, parents, folds.newest)
-    for kind, told in made.told.items():
-        run.say(f"p(click) of {kind}: {calibrate.sentence(told)}")
-        run.say(f"p(conversion | click) of {kind}: {calibrate.sentence(told, 'conversion_given_click')}")
+    fits = fitting.all_fitted(run, kinds, folds.train, digests, continued, group)
+    return Learned(kinds, continued, folds, clicks, of, digests, fits)
+
+
+def _published(run: Run, learned: Learned) -> dict[str, Any]:
+    """The rankers calibrated, compared, chosen from and published; what to report of them."""
+    kinds, continued, folds, fits = learned.kinds, learned.continued, learned.folds, learned.fits
+    sides, made = _calibrated(run, learned)
     rankers: dict[str, Scorer] = {kind: made.rankers.get(kind, fits[kind].ranker) for kind in kinds}
-    rows, mine = made.rows, made.rows.of(kinds)
+    gate, rows, mine = run.config.gate, made.rows, made.rows.of(kinds)
     figures = choice.figures(mine, gate)
     chosen, why = choice.choose(mine, figures, gate, click_label(folds.train).rate())
     run.say(f"{chosen} is the challenger: {why}")
     each = surfaces.bespoke_against_consolidated(mine, kinds, gate)
     for said in surfaces.sentences(each):
         run.say(said)
-    first = retrieval.first_stage(run, clicks, {kind: origin.parent for kind, origin in continued.items()})
+    first = retrieval.first_stage(run, learned.clicks, {kind: origin.parent for kind, origin in continued.items()})
     probes = {kind: _probe(kind, folds, continued.get(kind)) for kind in kinds}
-    links = {kind: Link(0, folds.taught_until) for kind in kinds} | {
-        kind: _link(
-            run,
-            folds.taught_until,
-            replace(fits[kind], ranker=rankers[kind]),
-            origin,
-            probes[kind],
-            chain.compare(rows, kind, sides[kind], gate),
-        )
-        for kind, origin in continued.items()
-    }
+    links = {kind: Link(0, folds.taught_until) for kind in kinds}
+    for kind, origin in continued.items():
+        fitted, against = replace(fits[kind], ranker=rankers[kind]), chain.compare(rows, kind, sides[kind], gate)
+        links[kind] = _link(run, folds.taught_until, fitted, origin, probes[kind], against)
     for said in (alarms := chain.alarms(links, run.config.warm)):
         run.say(said)
+    values = {kind: _values(figures[kind]) for kind in figures}
+    calibration = {kind: made.told.get(kind, {}) for kind in kinds}
+    references = _references(folds, kinds, mine)
     try:
-        calibration = {kind: made.told.get(kind, {}) for kind in kinds}
-        references = _references(folds, kinds, mine)
-        drafts = _draft(run, folds, rankers, calibration, continued, links, probes, references, digests, first)
+        drafts = _draft(run, learned, rankers, calibration, links, probes, references, first)
         _guard_deployed(run, drafts)
-        values = {kind: _values(figures[kind]) for kind in figures}
         logged = tracked.log(run, drafts, fits, links, values, chosen, first.metrics)
         found = [_row(run, drafts[kind], kind == chosen, values[kind], logged[kind]) for kind in sorted(drafts)]
         for draft in drafts.values():
@@ -138,6 +153,7 @@ def _trained(run: Run) -> dict[str, Any]:
         "conversions": folds.conversions.why,
         "delay_drift": folds.conversions.warning,
         "train_rows": len(folds.train.clicked),
+        **learned.sample.told,
         "retrieval": first.report,
         "bespoke_minus_consolidated": each,
         "validation": {kind: values[kind] for kind in sorted(values)},
@@ -148,7 +164,23 @@ def _trained(run: Run) -> dict[str, Any]:
     }
 
 
-def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> tuple[core.Folds, pa.Table]:
+def _calibrated(run: Run, learned: Learned) -> tuple[dict[str, dict[str, str]], calibrate.Calibration]:
+    """The sides each warm start is compared with, and all rankers calibrated on the validation rows."""
+    folds, fits = learned.folds, learned.fits
+    rivals, sides = chain.rivals(learned.continued)
+    rankers = {**{kind: fits[kind].ranker for kind in learned.kinds}, **rivals}
+    rows = scored(folds.validate, rankers, IDENTITY.empty_table())
+    taught = {kind: uncalibrated(of.ranker) for kind, of in fits.items() if of.learned}
+    converted = numbers(with_known_click(folds.validate)["converted"])
+    parents = {kind: origin.ranker for kind, origin in learned.continued.items()}
+    made = calibrate.calibrate(taught, rows, converted, run.config.gate, parents, folds.newest)
+    for kind, told in made.told.items():
+        run.say(f"p(click) of {kind}: {calibrate.sentence(told)}")
+        run.say(f"p(conversion | click) of {kind}: {calibrate.sentence(told, 'conversion_given_click')}")
+    return sides, made
+
+
+def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin], of: Sample) -> tuple[core.Folds, pa.Table]:
     inputs = core.inputs_of(kinds)
     further = run.config.outcomes if inputs.outcomes else {}
     columns = list(dict.fromkeys((*COLUMNS, *columns_read(inputs | TABLE), *(("outcomes",) if further else ()))))
@@ -163,8 +195,11 @@ def _folds(run: Run, kinds: Sequence[str], continued: Mapping[str, Origin]) -> t
 
     cut, before = midnight(run.day + timedelta(days=1)), curve(continued.values())
     windows, room = run.config.attribution, Files(here(run.config.bundles))
-    folds = core.folds(examples(), cut, windows, run.config.delays, before, inputs, further, room)
+    drawn = partial(of.of, seed=run.config.ranker.seed)
+    folds = core.folds(examples(), cut, windows, run.config.delays, before, inputs, further, room, drawn)
     run.say(f"{len(folds.train.clicked)} training rows, {len(folds.validate)} validation rows")
+    if of.told:
+        run.say(f"learned from requests drawn of {of.rows} training rows, a share of {of.share:.4f}")
     run.say(folds.conversions.why)
     if folds.conversions.warning:
         run.say(folds.conversions.warning)
@@ -212,21 +247,19 @@ def _drafts(run: Run) -> Path:
 
 def _draft(
     run: Run,
-    folds: core.Folds,
+    learned: Learned,
     rankers: Mapping[str, Scorer],
     calibration: Mapping[str, calibrate.Told],
-    continued: Mapping[str, Origin],
     links: Mapping[str, Link],
     probes: Mapping[str, bytes],
     references: Mapping[str, bytes],
-    digests: Digests,
     first: retrieval.Trained,
 ) -> dict[str, Bundle]:
     """One bundle per ranker, out of sight; the lineage is what the bytes depend on and nothing else.
 
     Raises `Refused` where a graph does not say what its ranker says: another one would serve than is judged.
     """
-    settings, stage = run.config.ranker, run.config.retrieval.light
+    folds, continued, stage = learned.folds, learned.continued, run.config.retrieval.light
     if stage.ranker is not None and stage.ranker not in rankers:
         raise Misconfigured(f"retrieval.light.ranker needs a ranker that this training fits; found {stage.ranker}")
     rankers = {kind: _served(ranker, probes[kind]) for kind, ranker in rankers.items()}
@@ -238,6 +271,7 @@ def _draft(
         "delays": run.config.delays.model_dump(mode="json"),
         "delay_drift": folds.conversions.drifted,
         "train_rows": len(folds.train.clicked),
+        **learned.sample.told,
         "retrieval": first.lineage,
         "light": stage.model_dump(mode="json") if light else None,
     }
@@ -256,9 +290,9 @@ def _draft(
                 **_declared(folds, kind),
                 **_pruned(ranker),
                 **_surfaces(folds, continued.get(kind)),
-                "data_sha256": core.fingerprint(digests.train, seen[kind]),
+                "data_sha256": core.fingerprint(learned.digests.train, seen[kind]),
                 "calibration": calibration[kind],
-                "settings": settings.of(*held[kind]),  # of all that a bundle carries
+                "settings": run.config.ranker.of(*held[kind]),  # of all that a bundle carries
                 "started_from": _named(continued.get(kind)),
                 "learned_until": _learned_until(folds, [*map(continued.get, held[kind])], first.origin).isoformat(),
                 "chain": links[kind].lineage,

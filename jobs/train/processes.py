@@ -1,17 +1,20 @@
 """Several processes for one training: `torchrun --nproc-per-node 2 --local-ranks-filter 0 -m jobs train --day D`.
 
-Each reads the same examples; the first does what one alone would do, the others learn with it the rankers of `TOGETHER`
-and end. On several machines lake and bundles must be folders that all of them see.
+The first does what one alone would do: it reads the examples, fits, publishes. The others read nothing: of the networks
+(`TOGETHER`) each is sent its part of the rows, learns with the first, and ends when there are no more.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from jobs.errors import NotReady
+from jobs.errors import Misconfigured
 from jobs.lake.run import Run
+from jobs.places import here
+from jobs.train.room import Files
+from models.rankers.protocol import Diverged, NoDevice
 from models.settings import BY_SURFACE
 
 if TYPE_CHECKING:
@@ -45,18 +48,18 @@ def joined(run: Run) -> Iterator["Group | None"]:
         torch.cuda.set_device(distributed.get_node_local_rank())
     distributed.init_process_group(timeout=timedelta(minutes=run.config.timeouts.of(run.stage.name)))
     try:
-        yield Group.joined()
+        yield (group := Group.joined())
+        if not group.rank:
+            group.told(None)  # there is no more to learn
     finally:
         distributed.destroy_process_group()
 
 
-def agree(group: "Group", kind: str, made_of: object) -> None:
-    """Raises `NotReady` in every process where not all are about to learn a ranker of the same."""
-    found = len(set(map(str, group.heard(str(made_of)))))
-    if found > 1:
-        raise NotReady(f"{group.size} processes must read the same examples to learn {kind}; found {found} different")
+def followed(run: Run, group: "Group") -> int:
+    """How many networks this process, not the first, has learned with the others; see `models.rankers.learner`."""
+    from models.rankers.learner import followed as of_the_first
 
-
-def shared(kinds: Sequence[str], group: "Group | None") -> list[str]:
-    """Those that this process learns."""
-    return [kind for kind in kinds if group is None or group.rank == 0 or together(kind)]
+    try:
+        return of_the_first(group, Files(here(run.config.bundles)))
+    except (Diverged, NoDevice) as error:
+        raise Misconfigured(f"the settings of a network must let it learn: {error}") from error

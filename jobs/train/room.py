@@ -38,3 +38,8 @@ class Files:
         with tempfile.TemporaryFile(dir=self.folder) as file:
             os.posix_fallocate(file.fileno(), 0, size)
             return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+
+    def pages(self) -> "tempfile.TemporaryDirectory[str]":
+        """Hidden, so that `python -m jobs vacuum` deletes what a process that was killed has left."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".pages-", dir=self.folder)

@@ -55,16 +55,8 @@ def log(
     logged: dict[str, str] = {}
     metrics: dict[str, dict[str, float]] = {}
     for kind in sorted(drafts):
-        lineage, figures = drafts[kind].manifest["lineage"], validation[kind]
-        cost = lineage.get("pruning")
-        metrics[kind] = {
-            "train.rows": float(lineage["train_rows"]),
-            **links[kind].figures,
-            **calibrate.metrics(lineage["calibration"]),
-            **({f"pruning.{name}": of for name, of in Pruning(**cost).figures.items()} if cost else {}),
-            **retrieved,
-            **{f"validation.{name}": value for name, value in figures.items() if value is not None},
-        }
+        lineage = drafts[kind].manifest["lineage"]
+        metrics[kind] = _metrics(lineage, links[kind], retrieved, validation[kind])
         started_from = lineage["started_from"]
         logged[kind] = tracking.log_ranker(
             run.config,
@@ -89,6 +81,22 @@ def log(
     data = _data(run, drafts[chosen].manifest["lineage"]["data_sha256"], of_rows)
     tracking.end_training(run.config, training, metrics[chosen], {**tags, **told}, data)
     return logged
+
+
+def _metrics(
+    lineage: Mapping[str, Any], link: Link, retrieved: Mapping[str, float], figures: Mapping[str, float | None]
+) -> dict[str, float]:
+    """Of a ranker's run."""
+    cost = lineage.get("pruning")
+    return {
+        "train.rows": float(lineage["train_rows"]),
+        **({"train.share": lineage["sample"]["share"]} if "sample" in lineage else {}),
+        **link.figures,
+        **calibrate.metrics(lineage["calibration"]),
+        **({f"pruning.{name}": of for name, of in Pruning(**cost).figures.items()} if cost else {}),
+        **retrieved,
+        **{f"validation.{name}": value for name, value in figures.items() if value is not None},
+    }
 
 
 def asked(draft: Bundle) -> Rows | None:

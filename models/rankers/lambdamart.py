@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from models.delays.targets import sigmoid
 from models.evaluation.hashing import hashed
+from models.rankers.bins import binned
 from models.rankers.encoding import Encoding
 from models.rankers.features import ATTRIBUTE_PREFIX, OF_REQUEST
 from models.rankers.labels import Label
 from models.rankers.protocol import Floats, Room, TrainingData, parts, picked, taken
 from models.rankers.rounds import HELD_OUT
 from models.rankers.threads import threads_to_learn
-from models.rankers.xgboost import Later, Rows, XGBoostRanker, best, binned, boosted, from_bytes, growing
+from models.rankers.xgboost import Later, Rows, XGBoostRanker, best, boosted, from_bytes, growing
 from models.settings import XGBoostSettings
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ def _matrix(
     room: Room,
     like: "xgboost.QuantileDMatrix | None" = None,
 ) -> "xgboost.QuantileDMatrix":
-    matrix = binned(picked(table, lists.rows, room), encoding, seed, like)
+    matrix = binned(picked(table, lists.rows, room), encoding, seed, like, room=room)
     matrix.set_info(label=lists.value, qid=lists.ids, weight=lists.weight)
     return matrix
 
@@ -294,7 +295,7 @@ def _level(
     if later is not None:
         later = Later(later.table[:, seen.columns], later.label, line[0] * _scores(order, later.table) + line[1])
     offset = line[0] * scores + line[1]
-    return boosted(table, label, seen.encoding, settings, seed, start, later, curve=True, offset=offset)
+    return boosted(table, label, seen.encoding, settings, seed, start, later, curve=True, offset=offset, room=rows.room)
 
 
 def _scores(order: "xgboost.Booster", table: NDArray[np.float32]) -> Floats:

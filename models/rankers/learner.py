@@ -2,15 +2,16 @@
 
 The embedding table lies outside autograd: a batch's distinct rows are taken out, learned from and put back, so that a
 row nobody looked up keeps its bytes (no momentum, no decay) and costs nothing. Weights and table are on the device that
-the settings name. Several processes share out each batch (`models.rankers.group`): what is added up is the gradient of
-the weights and of the batch's distinct rows, which all of them know, and so in one message.
+the settings name. Several processes share out the rows (`models.rankers.shards`): what is added up is the gradient of
+the weights and of the batch's distinct rows, which all of them are told, and so in one message.
 """
 
 import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -18,16 +19,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.delays.targets import sigmoid
+from models.rankers.batches import Batch
 from models.rankers.checkpoints import Kept, Progress
 from models.rankers.devices import device_of
 from models.rankers.embeddings import Embeddings
 from models.rankers.gradients import looked_gradient, summed
-from models.rankers.group import Group, Shared
+from models.rankers.group import Group
 from models.rankers.heads import MOST, Head
+from models.rankers.levels import risen
 from models.rankers.network import FIXED, Arrays, inputs, logits
-from models.rankers.protocol import Checkpoints, Diverged, Floats
-from models.settings import NetworkSettings
+from models.rankers.protocol import Checkpoints, Diverged, Floats, Room
+from models.rankers.shards import Begun, Drawn, Fit, Shard, dealt, received
 
 log = logging.getLogger(__name__)
 EPSILON = 1e-8
@@ -35,10 +37,6 @@ ALMOST_ONE = 1.0 - 1e-6
 """A conversion is never surer than this in the loss, whose logarithm would else be infinite."""
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """What Adam remembers of a weight."""
-LEVEL_MOVES = 0.1
-"""By how much the conversions per click are expected to have moved since the parent, as a share."""
-FURTHEST, BISECTIONS = 2.0, 22
-"""A shift of intercepts in logits, to a millionth."""
 ADVICE = "a smaller learning_rate may help"
 THREADS = 1
 """A batch is too small to share: two threads spend their time waiting for each other, on a busy machine most of it."""
@@ -52,73 +50,32 @@ WATCHED = 8_192
 """Held-out rows, spread evenly, whose log-loss each of those lines tells: a point costs a tenth of a second."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """n encoded rows: numbers (n, k), rows of the table (n, words + listed), labels and weights (n,).
-
-    `converted` is NaN where unknown; `rehearsed` is what the parent says of P(conversion | click), NaN where it is not
-    to be held to. `seen` and `of_click`, of a clicked row whose conversion is learned given the click: how much of it
-    was to be seen by now, and its weight (`models.delays.targets.Targets`); NaN and 0 elsewhere.
-    """
-
-    numbers: NDArray[np.float32]
-    codes: NDArray[np.int32]
-    clicked: NDArray[np.float32]
-    converted: NDArray[np.float32]
-    rehearsed: NDArray[np.float32]
-    weight: NDArray[np.float32]
-    seen: NDArray[np.float32]
-    of_click: NDArray[np.float32]
-    further: NDArray[np.float32]
-    """(n, heads) what `models.rankers.heads` teach, NaN where unknown."""
-
-    def __len__(self) -> int:
-        return len(self.clicked)
-
-    @property
-    def arrays(self) -> list[NDArray[Any]]:
-        """All of them, in the order of the fields."""
-        return [getattr(self, field.name) for field in fields(self)]
-
-    def take(self, at: NDArray[np.int64] | slice) -> "Batch":
-        """Some rows, copied unless they are a slice."""
-        return Batch(*(array[at] for array in self.arrays))
-
-
 class Learner:
     """A network and a table that learn; begins where it is told to."""
 
-    def __init__(
-        self,
-        weights: Arrays,
-        memory: Arrays,
-        table: Embeddings,
-        fields: tuple[str, ...],
-        settings: NetworkSettings,
-        goes_on: bool = False,
-        heads: tuple[Head, ...] = (),
-    ) -> None:
+    def __init__(self, begun: Begun) -> None:
         """`memory`: Adam's moments as `<weight>.<moment>`, empty at first; `fields`: that of each column of codes.
 
         `table` is float32 and may be learned in place. `goes_on`: a warm start of a network that has learned
         conversions. `heads`: its further tasks. Raises `NoDevice`.
         """
-        self._table, self._settings, self._goes_on = table, settings, goes_on
-        self._heads = heads
-        self._device, self._group = device_of(settings.device), Group.joined()
+        self._begun = begun
+        self._table, self._settings, self._goes_on = begun.table, begun.settings, begun.goes_on
+        self._heads, table = begun.heads, begun.table
+        self._device, self._group = device_of(begun.settings.device), Group.joined()
         self._rows, self._sums = self._tensor(table.rows), self._tensor(table.accumulators)
         self._slot = np.zeros(len(table.rows), dtype=np.int64)
-        self._unknown = np.array([table.unknown(field) for field in fields], dtype=np.int32)
-        self._rest = np.array([table.rest(field) for field in fields], dtype=np.int32)
+        self._unknown = np.array([table.unknown(field) for field in begun.fields], dtype=np.int32)
+        self._rest = np.array([table.rest(field) for field in begun.fields], dtype=np.int32)
         self.weights = {
             name: torch.tensor(value, device=self._device, requires_grad=name not in FIXED)
-            for name, value in weights.items()
+            for name, value in begun.weights.items()
         }
         self._learned = [weight for name, weight in self.weights.items() if name not in FIXED]
-        self._adam = torch.optim.Adam(self._learned, lr=settings.learning_rate, fused=True)
+        self._adam = torch.optim.Adam(self._learned, lr=begun.settings.learning_rate, fused=True)
         for name, weight in self.weights.items():
-            if f"{name}.step" in memory:
-                self._adam.state[weight] = {m: self._copy(memory[f"{name}.{m}"]) for m in MOMENTS}
+            if f"{name}.step" in begun.memory:
+                self._adam.state[weight] = {m: self._copy(begun.memory[f"{name}.{m}"]) for m in MOMENTS}
 
     def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
         """An array where learning happens: itself on the processor, a copy on another device."""
@@ -142,55 +99,58 @@ class Learner:
 
         Raises `Diverged` where the loss is not finite.
         """
-        kept = None
-        if checkpoints is not None:
-            kept = Kept(Shared(checkpoints, self._group), self._identity(rows, epochs, rng, held_out))
+        kept = None if checkpoints is None else Kept(checkpoints, self._identity(rows, epochs, rng, held_out))
         moved, at = ({}, Progress()) if kept is None else kept.found(rng)
-        if moved:
-            self._restore(moved)
+        arrays = [(array.dtype.str, array.shape[1:]) for array in rows.arrays]
+        fit = Fit(self._begun, len(rows), arrays, epochs, listed, rng, moved, at, held_out is not None)
+        self._group.told(fit)
+        with _on_threads(THREADS):
+            self._passes(fit, dealt(rows, self._group), held_out, kept)
+            if epochs:
+                self._level(rows, listed)
+
+    def follow(self, fit: Fit, rows: Shard) -> None:
+        """The same passes in another process than the first, which alone knows what comes of them in the end."""
+        with _on_threads(THREADS):
+            self._passes(fit, rows, None, None)
+
+    def _passes(self, fit: Fit, rows: Shard, held_out: Batch | None, kept: Kept | None) -> None:
+        at = fit.at
+        if fit.moved:
+            self._restore(fit.moved)
             log.info("network: goes on from epoch %d, step %d", at.epoch + 1, at.step)
         if self._device.type != "cpu" or self._group.size > 1:
             log.info("network: learns on %s, %d processes together", self._device, self._group.size)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(THREADS)
-        try:
-            while at.epoch < epochs:
-                if at.step == 0 and held_out is not None:
-                    at.before = self._copied() if at.epoch else None
-                self._pass(rows, at, epochs, listed, rng, kept, _watched(held_out))
-                at.epoch, at.step = at.epoch + 1, 0
-                if held_out is None or epochs == 1:
-                    continue
-                found = self.log_loss(held_out, listed)
-                log.info("network: epoch %d, held-out log-loss %.5f", at.epoch, found)
-                if found >= at.best and at.before is not None:
-                    self._restore(at.before)
-                    break
-                at.best = found
-            if epochs:
-                self._level(rows, listed)
-        finally:
-            torch.set_num_threads(threads)
+        while at.epoch < fit.epochs:
+            if at.step == 0 and held_out is not None:
+                at.before = self._copied() if at.epoch else None
+            self._pass(rows, at, fit, kept, _watched(held_out))
+            at.epoch, at.step = at.epoch + 1, 0
+            if fit.watched and fit.epochs > 1 and self._group.told(self._worse(held_out, at, fit.listed)):
+                break
 
-    def _pass(
-        self,
-        rows: Batch,
-        at: Progress,
-        epochs: int,
-        listed: int,
-        rng: np.random.Generator,
-        kept: Kept | None,
-        watched: Batch | None,
-    ) -> None:
+    def _worse(self, held_out: Batch | None, at: Progress, listed: int) -> bool:
+        """Whether held-out rows liked the network more before the last pass, to which it then goes back."""
+        if held_out is None:  # the first process knows
+            return False
+        found = self.log_loss(held_out, listed)
+        log.info("network: epoch %d, held-out log-loss %.5f", at.epoch, found)
+        if found >= at.best and at.before is not None:
+            self._restore(at.before)
+            return True
+        at.best = found
+        return False
+
+    def _pass(self, rows: Shard, at: Progress, fit: Fit, kept: Kept | None, watched: Batch | None) -> None:
         n, size = len(rows), self._settings.batch_size
         steps = -(-n // size)
         shown, losses = max(1, steps // REPORTS), []
-        for batch in self.batches(rows, rng, at):
+        for batch in self.batches(rows, fit.rng, at):
             # Falls to nothing at the end of the fit: what the last batches happened to hold must not show.
             self._adam.param_groups[0]["lr"] = self._settings.learning_rate * (
-                1 - (at.epoch * steps + at.step) / (epochs * steps)
+                1 - (at.epoch * steps + at.step) / (fit.epochs * steps)
             )
-            losses.append(self.step(batch, listed))
+            losses.append(self.step(batch, fit.listed))
             if not np.isfinite(losses[-1]):
                 raise Diverged(
                     f"learning needs a finite loss; found {losses[-1]} in epoch {at.epoch + 1} after {at.step * size} "
@@ -198,9 +158,9 @@ class Learner:
                 )
             at.step += 1
             if at.step % shown == 0 or at.step == steps:
-                self._report(at, min(n, at.step * size), n, float(np.mean(losses[-shown:])), watched, listed)
+                self._report(at, min(n, at.step * size), n, float(np.mean(losses[-shown:])), watched, fit.listed)
             if kept is not None and at.step < steps and at.step % self._every() == 0:
-                kept.keep(self._copied(), at, rng)
+                kept.keep(self._copied(), at, fit.rng)
 
     def _report(self, at: Progress, done: int, n: int, loss: float, watched: Batch | None, listed: int) -> None:
         """A line of progress and a point of the curve."""
@@ -229,52 +189,15 @@ class Learner:
         return found.hexdigest()
 
     def _level(self, rows: Batch, listed: int) -> None:
-        """What a last few batches leave of a bias in the mean goes: a logistic regression's intercept has none either.
-
-        Of conversions: of the rows where they are known, or as many per click as the parent promises of all rows. A
-        warm start knows few, so its level is taken for a measurement of one that moves by about `LEVEL_MOVES` between
-        trainings: with k conversions that came, k / (k + 1 / `LEVEL_MOVES`²) of the way.
-        """
-        click, conversion, *others = self.scored(rows, listed)
-        if not all(
-            np.isfinite(found).all() for found in (click, conversion, *others)
-        ):  # of the last step no loss has told
+        """See `models.rankers.levels`."""
+        found = self.scored(rows, listed)
+        if not all(np.isfinite(of).all() for of in found):  # of the last step no loss has told
             raise Diverged(f"learning needs finite scores in the end; found others: {ADVICE}")
-        weight = rows.weight.astype(np.float64)
-        steps = [shift(click, weight, float(weight @ rows.clicked)), 0.0]
-        p_click = weight * sigmoid(click + steps[0])
-        given = ~np.isnan(rows.seen)
-        if given.any():
-            counts = rows.of_click[given].astype(np.float64)
-            came = float(counts @ rows.converted[given])
-            steps[1] = self._believed(came) * shift(conversion[given], counts * rows.seen[given], came)
-        elif (closed := ~np.isnan(rows.converted)).any():
-            came = float(weight[closed] @ rows.converted[closed])
-            steps[1] = self._believed(came) * shift(conversion[closed], p_click[closed], came)
-        if (rehearsed := ~np.isnan(rows.rehearsed)).any():
-            promised = float(p_click[rehearsed] @ rows.rehearsed[rehearsed])
-            steps[1] = shift(conversion[rehearsed], p_click[rehearsed], promised)
-        steps += [self._further_step(*found, weight) for found in zip(self._heads, others, rows.further.T, strict=True)]
+        steps = risen(found, rows, self._heads, self._goes_on)
         with torch.no_grad():
             self.weights["out.bias"] += torch.tensor(steps, dtype=torch.float32, device=self._device)
 
-    def _further_step(self, head: Head, logit: Floats, label: NDArray[np.float32], weight: Floats) -> float:
-        """By how much the intercept of a further task must rise for its sum to be what came, where that is known."""
-        known = ~np.isnan(label)
-        came = float(weight[known] @ label[known])
-        if not came:
-            return 0.0
-        if head.a_share:
-            step = shift(logit[known], weight[known], came)
-        else:
-            step = float(np.log(came / (weight[known] @ np.exp(np.minimum(logit[known], MOST)))))
-        return self._believed(float((label[known] > 0).sum())) * min(max(step, -FURTHEST), FURTHEST)
-
-    def _believed(self, came: float) -> float:
-        """How far a level that so many conversions tell is followed, in (0, 1]."""
-        return came / (came + LEVEL_MOVES**-2) if self._goes_on else 1.0
-
-    def batches(self, rows: Batch, rng: np.random.Generator, at: Progress) -> Iterator[Batch]:
+    def batches(self, rows: Shard, rng: np.random.Generator, at: Progress) -> Iterator[Drawn]:
         """All rows in a new order, values hidden now and then so that the rest's row learns what to say of new ones.
 
         From the step on that `at` says, as if those before it had been drawn.
@@ -288,25 +211,28 @@ class Learner:
         if at.step:
             rng.bit_generator.state = now
         for first in range(at.step * self._settings.batch_size, len(rows), self._settings.batch_size):
-            batch = rows.take(order[first : first + self._settings.batch_size])
-            hidden = rng.random(batch.codes.shape, dtype=np.float32) < self._settings.id_dropout
-            np.copyto(batch.codes, self._rest, where=hidden & (batch.codes != self._unknown))
+            batch = rows.drawn(order[first : first + self._settings.batch_size])
+            codes = batch.rows.codes
+            hidden = rng.random((batch.n, codes.shape[1]), dtype=np.float32)[batch.places] < self._settings.id_dropout
+            np.copyto(codes, self._rest, where=hidden & (codes != self._unknown))
             yield batch
 
-    def step(self, batch: Batch, listed: int) -> float:
+    def step(self, batch: Drawn, listed: int) -> float:
         """One batch learned from; returns its weighted mean loss before, in nats, summed over the tasks.
 
-        By all processes of a group together, each of which is given the same batch.
+        By all processes of a group together, each from the rows that it holds; all are told which rows of the table
+        the batch looks up.
         """
-        at, slots = self._distinct(batch.codes)
-        part = self._group.part(len(batch))
-        mine = batch.take(part)
+        mine, whole = batch.rows, np.zeros((batch.n, batch.rows.codes.shape[1]), np.int32)
+        whole[batch.places] = mine.codes
+        self._group.add_up(torch.from_numpy(whole))
+        at, slots = self._distinct(whole)
         looked, present = self._looked(mine, listed)
         x = inputs(torch, self._tensor(mine.numbers), looked, present).requires_grad_()
-        loss = self._loss(mine, logits(torch, self.weights, x), len(batch))
+        loss = self._loss(mine, logits(torch, self.weights, x), batch.n)
         self._adam.zero_grad(set_to_none=True)
         loss.backward()
-        found, gradient = loss.detach(), summed(looked_gradient(x.grad, looked, present), slots[part], len(at))
+        found, gradient = loss.detach(), summed(looked_gradient(x.grad, looked, present), slots[batch.places], len(at))
         self._group.add_up(found, gradient, *(weight.grad for weight in self._learned))
         self._adam.step()
         self._descend(self._tensor(at), gradient)
@@ -428,6 +354,17 @@ def _array(tensor: torch.Tensor) -> NDArray[Any]:
     return found
 
 
+@contextmanager
+def _on_threads(number: int) -> Iterator[None]:
+    """Torch's, which are those of the whole process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _watched(held_out: Batch | None) -> Batch | None:
     """At most `WATCHED` rows, the same each time."""
     if held_out is None or len(held_out) <= WATCHED:
@@ -449,16 +386,10 @@ def _further_loss(
     return (weight[at] * (torch.exp(logit[at].clip(max=MOST)) - came * logit[at])).sum()
 
 
-def shift(logit: Floats, weight: Floats, total: float) -> float:
-    """By how much all logits must rise for the weighted sum of their probabilities to be `total`, by bisection.
-
-    At most by `FURTHEST`, either way: where nothing came, or everything, there is no such logit.
-    """
-    low, high = -FURTHEST, FURTHEST
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        if float(weight @ sigmoid(logit + middle)) < total:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+def followed(group: Group, room: Room) -> int:
+    """Learns whatever networks the first process of a group learns, until that says there are no more; how many."""
+    done = 0
+    while (fit := group.told(None)) is not None:
+        Learner(fit.begun).follow(fit, received(fit, group, room))
+        done += 1
+    return done

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,17 @@ likewise with NaN."""
 Floats = NDArray[np.float64]
 Room = Callable[[tuple[int, ...], Any], NDArray[Any]]
 """Makes an array of a shape and a type, whatever is in it: `np.empty`, or one that has a file behind it."""
+
+
+@runtime_checkable
+class OnDisk(Protocol):
+    """A `Room` on a disk, where a library that keeps pages of its own there may have a folder."""
+
+    def pages(self) -> "TemporaryDirectory[str]":
+        """A new one, which goes when what holds it does."""
+        ...
+
+
 ROWS_AT_ONCE = 8_192
 """Rows are prepared as many at once as a processor keeps at hand: a million of them would be gigabytes of copies."""
 

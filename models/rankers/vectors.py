@@ -28,7 +28,7 @@ from models.rankers.words import Words
 from models.settings import NetworkSettings
 
 if TYPE_CHECKING:
-    from models.rankers.learner import Batch
+    from models.rankers.batches import Batch
 
 log = logging.getLogger(__name__)
 BLOCKS_AT_ONCE = 128
@@ -94,6 +94,7 @@ class VectorRanker:
         Learning with no epochs from rows whose ids are all known gives the parent's very bytes.
         """
         from models.rankers.learner import Learner  # torch: a second to import, needed only here
+        from models.rankers.shards import Begun
 
         rng = np.random.default_rng(seed)
         if start_from:
@@ -132,7 +133,7 @@ class VectorRanker:
         goes_on = start_from is not None and before is None and conversion is not None
         rate = settings.warm_learning_rate if start_from else settings.learning_rate
         settings = settings.model_copy(update={"learning_rate": rate})
-        learner = Learner(weights, memory, table, layout.fields, settings, goes_on, heads)
+        learner = Learner(Begun(weights, memory, table, layout.fields, settings, goes_on, heads))
         learner.learn(rows, epochs, layout.listed, rng, held_out, checkpoints)
         found = cls(layout, *learner.finished(), constant, heads)
         if not start_from and any(head.by for head in heads):
@@ -330,7 +331,7 @@ def _batch(
 
     A conversion is paid to a click: without one there is none.
     """
-    from models.rankers.learner import Batch
+    from models.rankers.batches import Batch
 
     n = len(click.rows)
     converted, seen, of_click = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.delays.methods import of_stages
+from models.rankers.bins import BINS, binned, feature_types
 from models.rankers.encoding import UNKNOWN_CODE, Encoding
 from models.rankers.features import TABLE
 from models.rankers.labels import Label, click_label, conversion_heads, conversion_of_clicks, counted_conversions
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
     import xgboost
 
 log = logging.getLogger(__name__)
-BINS = 128
-"""Half of xgboost's own: a third less time, the same log-loss to the fourth digit on a million rows."""
-CUT_ROWS = 100_000
-"""Where the bins lie is read off so many rows, drawn: the pass over all of them costs seconds. Evenly spaced ones would
-be of one position each, where pages are as long as their step divides, and no tree could then ask for the position."""
 ENCODING_FILE, CLICK_FILE, CONVERSION_FILE, CONSTANT_FILE = (
     "encoding.json",
     "click.ubj",
@@ -240,8 +236,6 @@ def boosted(
     losses are said while it learns here, not `elsewhere`. `offset`: (n,) the logits of all rows that its trees are
     added to.
     """
-    import xgboost as xgb
-
     known = taken(table, label.rows, room)
     least = settings.min_child_weight
     parameters = {
@@ -251,84 +245,66 @@ def boosted(
         "lambda": l2,
     }
     rounds = settings.rounds if start is None else settings.warm_rounds
-    later = later if settings.stop_after else None
+    later, types = later if settings.stop_after else None, feature_types(encoding)
+    task = Boosting(known, label, types, parameters, rounds, start, later, settings.stop_after)
     if elsewhere is not None:
-        types = feature_types(encoding)
-        found, history = elsewhere(Boosting(known, label, types, parameters, rounds, start, later, settings.stop_after))
-        if later is None:
-            return found
-        told = xgb.DMatrix(
-            later.table, later.label.value, weight=later.label.weight, feature_types=types, enable_categorical=True
-        )
-        return best(found, history, start, _loss(start, told))
-    parameters["nthread"] = threads_to_learn(len(known))
-    matrix = binned(known, encoding, seed, label=label)
-    if offset is not None:
-        matrix.set_base_margin(offset[label.rows])
-    obj = None
-    if not label.final:
-        targets = label.targets
-        if start is None:  # xgboost would begin at the mean label, of which some have not come
+        found, history = elsewhere(task)
+        told = None if later is None else _unbinned(later, types)
+    else:
+        matrix = binned(known, encoding, seed, label=label, room=room)
+        if offset is not None:
+            matrix.set_base_margin(offset[label.rows])
+        told = None if later is None else binned(later.table, encoding, seed, matrix, later.label, room)
+        if told is not None and later is not None and later.offset is not None:
+            told.set_base_margin(later.offset)
+        found, history = _grown(task, matrix, told, curve)
+    return found if told is None else best(found, history, start, _loss(start, told))
+
+
+def _unbinned(later: Later, types: list[str]) -> "xgboost.DMatrix":
+    import xgboost as xgb
+
+    label = later.label
+    return xgb.DMatrix(later.table, label.value, weight=label.weight, feature_types=types, enable_categorical=True)
+
+
+def _grown(
+    task: Boosting, matrix: "xgboost.QuantileDMatrix", told: "xgboost.DMatrix | None", curve: bool
+) -> "tuple[xgboost.Booster, list[float]]":
+    """As `Elsewhere`, here: from the task's rows in bins, and those of `later`."""
+    import xgboost as xgb
+
+    parameters, obj = {**task.parameters, "nthread": threads_to_learn(len(task.table))}, None
+    if not task.label.final:
+        targets = task.label.targets
+        if task.start is None:  # xgboost would begin at the mean label, of which some have not come
             parameters["base_score"] = targets.rate()
 
         def obj(logit: NDArray[np.float32], _: object) -> tuple[Floats, Floats]:
             return targets.at(logit.astype(np.float64))[1:]
 
     evals = [(matrix, TRAIN)] if curve else []
-    if later is not None:
-        told = binned(later.table, encoding, seed, matrix, later.label)
-        if later.offset is not None:
-            told.set_base_margin(later.offset)
+    if told is not None:
         evals.append((told, HELD_OUT))  # the last of them tells when to stop
     losses: dict[str, dict[str, list[float]]] = {}
     found = xgb.train(
         parameters,
         matrix,
-        num_boost_round=rounds,
-        xgb_model=start,
+        num_boost_round=task.rounds,
+        xgb_model=task.start,
         obj=obj,
         evals=evals,
         evals_result=losses,
-        early_stopping_rounds=None if later is None else settings.stop_after,
+        early_stopping_rounds=None if told is None else task.stop_after,
         verbose_eval=False,
-        callbacks=[reported(len(known), rounds)] if curve else None,
+        callbacks=[reported(len(task.table), task.rounds)] if curve else None,
     )
-    if later is None:
-        return found
-    return best(found, losses[HELD_OUT]["logloss"], start, _loss(start, told))
+    return found, losses.get(HELD_OUT, {}).get("logloss", [])
 
 
 def _loss(booster: "xgboost.Booster | None", told: "xgboost.DMatrix") -> float:
     """Of the rows told, in xgboost's own words; none is infinitely wrong."""
     return np.inf if booster is None else float(booster.eval(told).rpartition(":")[2])
-
-
-def feature_types(encoding: Encoding) -> list[str]:
-    """xgboost's of the table's columns."""
-    return ["float"] * len(encoding.numeric) + ["c"] * len(encoding.vocabularies)
-
-
-def binned(
-    rows: NDArray[np.float32],
-    encoding: Encoding,
-    seed: int,
-    like: "xgboost.QuantileDMatrix | None" = None,
-    label: Label | None = None,
-) -> "xgboost.QuantileDMatrix":
-    """The rows in bins, those of `like` or their own, with what `label` says of each."""
-    import xgboost as xgb
-
-    shape = {
-        "feature_types": feature_types(encoding),
-        "enable_categorical": True,
-        "max_bin": BINS,
-        "nthread": threads_to_learn(len(rows)),
-    }
-    if like is None and len(rows) > CUT_ROWS:
-        drawn = np.sort(np.random.default_rng(seed).choice(len(rows), CUT_ROWS, replace=False))
-        like = xgb.QuantileDMatrix(rows[drawn], **shape)
-    said = {} if label is None else {"label": label.value, "weight": label.weight}
-    return xgb.QuantileDMatrix(rows, ref=like, **said, **shape)
 
 
 def growing(settings: XGBoostSettings, seed: int, warm: bool) -> dict[str, Any]:

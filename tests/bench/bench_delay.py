@@ -49,11 +49,11 @@ from models.delays.observed import Floats, Indices
 from models.delays.targets import Targets, sigmoid
 from models.evaluation.estimate import Estimate
 from models.rankers import fit
+from models.rankers.bins import BINS
 from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, HEAVY_TAILED, IDS, NUMERIC, WIDTHS
 from models.rankers.lbfgs import Design, minimise
 from models.rankers.protocol import Columns, TrainingData
 from models.rankers.recalibration import Outcomes, Recalibration
-from models.rankers.xgboost import BINS
 from models.settings import DelaySettings, RankerSettings
 from tests.bench.delay_worlds import LAWS, MOVED_DAYS, TRAIN_DAYS, Clicks, Sample, sample
 from tests.models.delays import so_far_world

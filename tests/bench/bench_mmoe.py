@@ -27,8 +27,9 @@ import numpy as np
 from models.evaluation.estimate import Estimate
 from models.evaluation.ranking import auc
 from models.rankers import RANKERS
+from models.rankers.batches import Batch
 from models.rankers.labels import click_label
-from models.rankers.learner import Batch, Learner
+from models.rankers.learner import Learner
 from models.rankers.mmoe import MMoERanker
 from models.rankers.protocol import Ranker
 from models.rankers.vectors import _batch

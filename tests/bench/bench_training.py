@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.train import job
+from jobs.train.sample import BYTES_A_ROW
 from models.features import LAST_ITEMS
 from models.rankers import BASELINE, RANKERS
 from tests.jobs import small_lake
@@ -27,8 +28,8 @@ FEW = (3_000, 6_000)
 DAYS = 20
 """Of examples; the newest is the validate split."""
 SIZES = {"USERS": 20_000, "ITEMS": 2_000}
-MOST_BYTES_A_ROW = 700
-"""Of private memory: a third of what a row took when all rows were read at once and words were Python objects."""
+MOST_BYTES_A_ROW = BYTES_A_ROW
+"""Of private memory: by it a training says how many rows it learns from."""
 SAMPLES_PER_SECOND = 50
 
 

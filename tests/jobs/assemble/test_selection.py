@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from jobs.asof.coins import uniform
 from jobs.assemble import selection
 from jobs.config import SelectionSettings
 from jobs.errors import Refused
@@ -110,7 +111,7 @@ def test_a_smaller_rate_keeps_a_part_of_what_a_larger_one_keeps() -> None:
 def test_another_seed_keeps_other_rows_and_other_purposes_do_not_follow() -> None:
     """Coins of surfaces are not those of negatives: thinning twice by one coin would keep too many."""
     ids = pa.chunked_array([[f"i{n}" for n in range(20_000)]])
-    coins = [selection.uniform(ids, *key) for key in (("negative", 0), ("negative", 1), ("surface", 0))]
+    coins = [uniform(ids, *key) for key in (("negative", 0), ("negative", 1), ("surface", 0))]
     for coin in coins:
         # Kolmogorov's bound at 1e-6 for n = 20000 is 2.69 / sqrt(n) = 0.019.
         assert np.abs(np.sort(coin) - (np.arange(20_000) + 0.5) / 20_000).max() < 0.019
@@ -121,7 +122,7 @@ def test_another_seed_keeps_other_rows_and_other_purposes_do_not_follow() -> Non
 
 def test_the_coin_is_pinned() -> None:
     """Another hash would silently make other datasets of the same days: a rerun must give the same rows for years."""
-    found = selection.uniform(pa.chunked_array([["i0", "i1"]]), "negative", 7)
+    found = uniform(pa.chunked_array([["i0", "i1"]]), "negative", 7)
     assert found == pytest.approx([0.312044422104, 0.776597851378], abs=1e-12)
 
 

@@ -11,10 +11,12 @@ import time
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import polars
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from deltalake.exceptions import DeltaError
 from hypothesis import given, settings
@@ -81,6 +83,24 @@ def test_only_the_rows_asked_for_are_kept_in_their_order(
     assert found.column("row_key").to_pylist() == list("abab")
     assert found.equals(whole.filter(wanted))
     assert lake.read("quarantine", columns=["row_key"], rows=wanted).column_names == ["row_key", "day", "table"]
+
+
+def test_rows_that_are_not_wanted_are_not_decoded(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the statistics of row groups: of a month's dataset a backtest decodes the newest day."""
+    write, decoded = pq.write_table, []
+    iter_batches = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(pq, "write_table", lambda *of, **more: write(*of, **more, row_group_size=2))
+
+    def watched(file: pq.ParquetFile, size: int, row_groups: list[int] | None, **more: Any) -> Any:
+        decoded.append(row_groups)
+        return iter_batches(file, size, row_groups=row_groups, **more)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", watched)
+    lake.publish("quarantine", slot(1), rows(*"aabbbccc"), LINEAGE)
+    for wanted, groups in (("a", [0]), ("b", [1, 2]), ("c", [2, 3]), ("d", [])):
+        found = lake.read("quarantine", rows=pc.field("row_key") == wanted)
+        assert found.column("row_key").to_pylist() == [key for key in "aabbbccc" if key == wanted]
+        assert decoded.pop() == groups
 
 
 def test_an_empty_day_is_not_a_missing_day(lake: Lake) -> None:

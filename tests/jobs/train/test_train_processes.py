@@ -11,11 +11,10 @@ import pytest
 
 from jobs import tracking
 from jobs.config import ROOT, Config
-from jobs.errors import Misconfigured, NotReady
+from jobs.errors import Misconfigured
 from jobs.lake.store import Lake
 from jobs.train import job, processes
 from models.rankers import RANKERS
-from models.rankers.group import Group
 from models.rankers.vectors import VectorRanker
 from tests.jobs.small_lake import DAY, World, a_run, publish_all, settings
 
@@ -57,7 +56,8 @@ def test_torchrun_trains_what_one_process_does(tmp_path: Path, tmp_path_factory:
     assert found.returncode == 0, found.stderr
     assert "learns on cpu, 2 processes together" in found.stderr
     reports = sorted(map(json.loads, found.stdout.splitlines()), key=lambda report: report["rows"])
-    assert (reports[0]["process"], reports[0]["learned"], reports[0]["rows"]) == (1, ["mmoe"], 0)
+    assert (reports[0]["process"], reports[0]["learned"], reports[0]["rows"]) == (1, 1, 0)
+    assert found.stderr.count("training rows, ") == 1, "who is not the first reads no example"
     assert len(reports) == 2
     rows = [
         {row["ranker"]: row for row in Lake(of.lake.root).read("candidates", [DAY]).to_pylist()} for of in (one, two)
@@ -71,17 +71,6 @@ def test_torchrun_trains_what_one_process_does(tmp_path: Path, tmp_path_factory:
 
 def test_every_network_is_learned_together_and_nothing_else() -> None:
     assert {kind for kind, of in RANKERS.items() if issubclass(of, VectorRanker)} == set(processes.TOGETHER)
-    assert processes.shared(list(RANKERS), None) == processes.shared(list(RANKERS), Group(0, 2)) == list(RANKERS)
-    assert processes.shared(list(RANKERS), Group(1, 2)) == [kind for kind in RANKERS if kind in processes.TOGETHER]
-
-
-def test_processes_that_read_other_rows_learn_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A day is published anew between two reads: a network of both would be of neither."""
-    monkeypatch.setattr(Group, "heard", lambda _, said: [said, said])
-    processes.agree(Group(0, 2), "mmoe", {"data": 1})
-    monkeypatch.setattr(Group, "heard", lambda _, said: [said, "other"])
-    with pytest.raises(NotReady, match="2 processes must read the same examples to learn mmoe; found 2 different"):
-        processes.agree(Group(0, 2), "mmoe", {"data": 1})
 
 
 def test_a_device_that_is_not_there_is_a_wrong_setting(tmp_path: Path, tmp_path_factory: Any) -> None:

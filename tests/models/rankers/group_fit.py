@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import distributed
 
-from models.rankers.learner import Learner
+from models.rankers.group import Group
+from models.rankers.learner import Learner, followed
 from models.rankers.mmoe import MMoERanker
 from models.rankers.protocol import TrainingData
 from models.settings import MMoESettings
@@ -61,22 +64,25 @@ def join(rank: int, port: int) -> None:
 
 
 def main(folder: Path, port: int, dies_at: int) -> None:
-    """As the second of two: learn, and write what came of it; or kill itself at a step from 1 on."""
+    """As the second of two: learn with the first, and write how; or kill itself at a step from 1 on."""
     join(1, port)
-    step, at = Learner.step, [0]
+    step, at, losses, arrays = Learner.step, [0], list[float](), list[tuple[int, ...]]()
 
     def mortal(learner: Learner, *of: Any) -> float:
         at[0] += 1
         if at[0] == dies_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        return step(learner, *of)
+        losses.append(step(learner, *of))
+        return losses[-1]
+
+    def room(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        arrays.append(shape)
+        return np.empty(shape, dtype)
 
     Learner.step = mortal  # type: ignore[method-assign]
-    store = Store(folder / "checkpoint of the second")
-    ranker, losses = learned(store)
-    for name, content in ranker.to_files().items():
-        (folder / name).write_bytes(content)
-    (folder / "told.json").write_text(json.dumps({"losses": losses, "loaded": store.loaded, "saved": store.saved}))
+    networks = followed(Group.joined(), room)
+    rows = sorted({shape[0] for shape in arrays})
+    (folder / "told.json").write_text(json.dumps({"losses": losses, "rows": rows, "networks": networks}))
     distributed.destroy_process_group()
 
 

@@ -9,18 +9,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import distributed
 
+from models.rankers.batches import Batch
 from models.rankers.devices import device_of
 from models.rankers.gradients import put, summed
 from models.rankers.group import Group
 from models.rankers.learner import Learner
 from models.rankers.mmoe import MMoERanker
 from models.rankers.protocol import NoDevice
+from models.rankers.shards import Shard
 from models.settings import MMoESettings
 from tests.models.rankers import group_fit
 
@@ -46,20 +51,26 @@ def second(folder: Path, dies_at: int = NEVER) -> Iterator[subprocess.Popen[byte
 
 
 def test_two_processes_learn_what_one_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loss of every step to 1e-4, the same bytes in both, one of them at the store; the last batch has one row."""
+    """The loss of every step to 1e-4, of half of the rows in each, one of them at the store; the last batch is one row.
+
+    A fit goes on from a checkpoint in both, to the same bytes.
+    """
     alone, losses = group_fit.learned(group_fit.Store(tmp_path / "alone"))
     store = group_fit.Store(tmp_path / "checkpoint")
     monkeypatch.setattr("models.rankers.learner.EVERY", 4)
     with second(tmp_path) as other:
         found, together = group_fit.learned(store)
+        again, further = group_fit.learned(store)
+        Group.joined().told(None)
         assert other.wait() == 0
     told = json.loads((tmp_path / "told.json").read_text())
     assert len(losses) == 9
     assert max(losses[:-1]) - min(losses[:-1]) > 0.02
     np.testing.assert_allclose(together, losses, rtol=0, atol=1e-4)
-    assert told == {"losses": together, "loaded": 0, "saved": 0}
-    assert (store.loaded, store.saved) == (1, 2)
-    assert {name: (tmp_path / name).read_bytes() for name in found.to_files()} == found.to_files()
+    assert further == together[8:]
+    assert told == {"losses": [*together, *further], "rows": [group_fit.ROWS // 2], "networks": 2}
+    assert (store.loaded, store.saved) == (2, 2)
+    assert again.to_files() == found.to_files()
     features = group_fit.data().features
     np.testing.assert_allclose(found.predict(features).p_click, alone.predict(features).p_click, rtol=0, atol=1e-4)
 
@@ -73,11 +84,17 @@ def test_a_process_that_dies_ends_the_others(tmp_path: Path) -> None:
     assert not (tmp_path / "told.json").exists()
 
 
-def test_rows_are_shared_out_whole() -> None:
-    for n, size in ((0, 2), (1, 2), (1024, 3), (7, 3)):
-        parts = [np.arange(n)[Group(rank, size).part(n)] for rank in range(size)]
-        assert np.concatenate(parts).tolist() == list(range(n))
-        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+@given(st.integers(0, 50), st.integers(1, 5), st.randoms())
+def test_every_row_of_a_batch_is_in_one_process(n: int, size: int, random: Any) -> None:
+    rows = Batch(*(np.arange(n)[:, None] for _ in range(2)), *(np.arange(n) for _ in range(7)))  # type: ignore[arg-type]
+    shards = [Shard(Batch(*(a[rank::size] for a in rows.arrays)), n, Group(rank, size)) for rank in range(size)]
+    at = np.array(random.sample(range(n), n // 2), dtype=np.int64)
+    found = np.full(len(at), -1)
+    for drawn in (shard.drawn(at) for shard in shards):
+        assert (found[drawn.places] == -1).all()
+        found[drawn.places] = drawn.rows.clicked
+    assert found.tolist() == at.tolist()
+    assert sum(len(shard.rows) for shard in shards) == n
 
 
 # --- devices

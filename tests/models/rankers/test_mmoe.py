@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 
 from models.delays.targets import Targets
 from models.rankers import network
+from models.rankers.batches import Batch
 from models.rankers.features import CATEGORICAL, NUMERIC
 from models.rankers.gradients import looked_gradient, summed
 from models.rankers.labels import click_label
 from models.rankers.layout import Layout
-from models.rankers.learner import Batch, Learner
+from models.rankers.learner import Learner
+from models.rankers.levels import believed
 from models.rankers.logistic import LogisticRanker
 from models.rankers.mmoe import MMoERanker
 from models.rankers.protocol import Diverged, TrainingData
@@ -462,12 +464,9 @@ def test_only_these_rows_take_their_conversions_along() -> None:
 
 def test_few_conversions_move_the_level_of_a_warm_start_a_part_of_the_way() -> None:
     """A hundred are half believed; a cold start has nothing else to believe."""
-    learner = Learner.__new__(Learner)
-    learner._goes_on = True
-    assert learner._believed(100) == pytest.approx(0.5)
-    assert learner._believed(0) == 0.0
-    learner._goes_on = False
-    assert learner._believed(1) == 1.0
+    assert believed(100, goes_on=True) == pytest.approx(0.5)
+    assert believed(0, goes_on=True) == 0.0
+    assert believed(1, goes_on=False) == 1.0
 
 
 # --- checkpoints

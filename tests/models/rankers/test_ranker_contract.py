@@ -461,7 +461,7 @@ def test_trees_see_positions_where_pages_are_as_long_as_the_step_of_evenly_space
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Bins read off every eighth row of pages of four knew one position: no tree asked for it, which cost 0.02 AUC."""
-    monkeypatch.setattr("models.rankers.xgboost.CUT_ROWS", 500)
+    monkeypatch.setattr("models.rankers.bins.CUT_ROWS", 500)
     data = checkerboard(n=4_000)
     position = np.tile([1.0, 2.0, 3.0, 4.0], 1_000)
     clicked = (np.random.default_rng(1).random(4_000) < np.where(position == 1, 0.6, 0.1)).astype(float)

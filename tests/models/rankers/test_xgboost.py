@@ -1,12 +1,15 @@
 """Trees that know when to stop: on rows they did not learn from, and by how many rows a leaf needs."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from jobs.train.room import Files
 from models.rankers.labels import Label
+from models.rankers.lambdamart import LambdaMARTRanker
 from models.rankers.protocol import Floats, TrainingData
 from models.rankers.xgboost import CLICK_FILE, CONVERSION_FILE, XGBoostRanker, leaf_weight
 from models.settings import XGBoostSettings
@@ -112,3 +115,30 @@ def test_a_leaf_needs_the_root_of_what_all_rows_tell() -> None:
     assert leaf_weight(label(10_000, 100)) == pytest.approx((0.01 * 0.99 * 10_000) ** 0.5)
     assert leaf_weight(label(100, 50, weight=100.0)) == pytest.approx(50.0), "a weight counts as so many rows"
     assert leaf_weight(label(100, 1)) == 1.0, "xgboost's own"
+
+
+@pytest.mark.parametrize("kind", [XGBoostRanker, LambdaMARTRanker])
+def test_pages_on_disk_grow_the_very_trees_of_memory(
+    kind: type[XGBoostRanker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From scratch, stopped by held-out rows, and continued; byte for byte, and nothing is left lying about."""
+    monkeypatch.setattr("models.rankers.bins.CUT_ROWS", 500)  # as of all that is long enough for pages
+    settings = QUICK.model_copy(update={"rounds": 12, "warm_rounds": 5, "stop_after": 3})
+
+    def in_lists(n: int, seed: int) -> TrainingData:
+        return replace(checkerboard(n, seed), groups=np.arange(n) // 4, room=Files(tmp_path))
+
+    data, newer = replace(in_lists(4_000, 1), held_out=in_lists(1_000, 2)), in_lists(2_000, 3)
+
+    def files() -> list[dict[str, bytes]]:
+        full = kind.fit(data, settings, SEED)
+        return [of.to_files() for of in (full, kind.fit(newer, settings, SEED, start_from=full))]
+
+    expected = files()
+    monkeypatch.setattr("models.rankers.bins.ROWS_IN_MEMORY", 600)
+    monkeypatch.setattr("models.rankers.bins.PAGE_ROWS", 700)
+    seen, pages = [], Files.pages
+    monkeypatch.setattr(Files, "pages", lambda room: seen.append(room) or pages(room))
+    assert files() == expected
+    assert len(seen) >= 3
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,97 @@
+"""What the maths can be told: one frozen class per part, each default written here and nowhere else.
+
+`jobs.config` composes these into the one configuration tree; unknown keys are refused.
+"""
+
+from models.settings.base import SPAN, Settings, refuse_two, span_of, whole_days
+from models.settings.gate import METRICS_ONLY, GateSettings, LookSettings, Margins, WatchSettings
+from models.settings.outcomes import OUTCOME_METRICS, DelaySettings, OutcomeSettings, TaskSettings
+from models.settings.policy import (
+    EXPLORED_BY,
+    BlockSettings,
+    BoostSettings,
+    CapSettings,
+    HeuristicSettings,
+    OfItems,
+    PolicyKind,
+    PolicySettings,
+    RepeatSettings,
+    SurfaceSettings,
+)
+from models.settings.rankers import (
+    BY_SURFACE,
+    CrossesSettings,
+    EncodingSettings,
+    FactorizationSettings,
+    LambdaMARTSettings,
+    LinearSettings,
+    LogisticSettings,
+    MMoESettings,
+    NetworkSettings,
+    PopularitySettings,
+    RankerSettings,
+    SingleTaskSettings,
+    XGBoostSettings,
+)
+from models.settings.retrieval import (
+    ContentSettings,
+    EaseSettings,
+    IalsSettings,
+    IndexSettings,
+    ItemCFSettings,
+    LightSettings,
+    RetrievalSettings,
+    SkipGramSettings,
+    TwoTowerSettings,
+)
+from models.settings.world import WorldSettings
+
+__all__ = [
+    "BY_SURFACE",
+    "EXPLORED_BY",
+    "METRICS_ONLY",
+    "OUTCOME_METRICS",
+    "SPAN",
+    "BlockSettings",
+    "BoostSettings",
+    "CapSettings",
+    "ContentSettings",
+    "CrossesSettings",
+    "DelaySettings",
+    "EaseSettings",
+    "EncodingSettings",
+    "FactorizationSettings",
+    "GateSettings",
+    "HeuristicSettings",
+    "IalsSettings",
+    "IndexSettings",
+    "ItemCFSettings",
+    "LambdaMARTSettings",
+    "LightSettings",
+    "LinearSettings",
+    "LogisticSettings",
+    "LookSettings",
+    "MMoESettings",
+    "Margins",
+    "NetworkSettings",
+    "OfItems",
+    "OutcomeSettings",
+    "PolicyKind",
+    "PolicySettings",
+    "PopularitySettings",
+    "RankerSettings",
+    "RepeatSettings",
+    "RetrievalSettings",
+    "Settings",
+    "SingleTaskSettings",
+    "SkipGramSettings",
+    "SurfaceSettings",
+    "TaskSettings",
+    "TwoTowerSettings",
+    "WatchSettings",
+    "WorldSettings",
+    "XGBoostSettings",
+    "refuse_two",
+    "span_of",
+    "whole_days",
+]
