@@ -25,7 +25,7 @@ from starlette.types import Receive
 
 from infra.endpoint.errors import BadRequest
 from jobs.lake.tables import RAW
-from models.rankers.features import NUMBER
+from models.features import NUMBER
 
 MAX_BODY = 6 * 1024 * 1024
 """SageMaker's own limit of an InvokeEndpoint body."""
@@ -151,7 +151,7 @@ class AskedOnSurface(Asked):
     @field_validator("context", mode="before")
     @classmethod
     def _has_numbers(cls, context: Any) -> Any:
-        """A number is an attribute that is one, see `models.rankers.features.NUMBER`."""
+        """A number is an attribute that is one, see `models.features.NUMBER`."""
         if not isinstance(context, dict):
             return context
         return {

@@ -5,14 +5,17 @@ with strings nor filters.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from jobs.lake.log import blamed
 from jobs.lake.tables import LAKE
 from jobs.places import Place, dataset, footer, parquet
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 BATCH_ROWS = 1 << 14
 """Rows decoded together where they are not wanted all at once."""
@@ -52,8 +55,10 @@ def _blamed(table: str, columns: Sequence[str], path: Place | str, error: Except
     return blamed(f"table {table} needs the columns {', '.join(columns)} in part file {path}", error)
 
 
-def scanned(paths: Sequence[Place | str], table: str) -> ds.Dataset:
+def scanned(paths: Sequence[Place | str], table: str) -> "ds.Dataset":
     """Part files to filter without reading them whole, but for those of other types than the contract's."""
+    import pyarrow.dataset as ds  # and pandas with it, which no other reader needs
+
     schema = pa.schema([(field.name, field.type) for field in LAKE[table].schema])
     own = [str(path) for path in paths if _as_the_contract(footer(path).schema.to_arrow_schema(), schema)]
     foreign = [read_part(path, table, schema.names).cast(schema) for path in paths if str(path) not in set(own)]

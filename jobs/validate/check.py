@@ -20,7 +20,7 @@ from jobs.validate.batch import Before, Fitted, Rules, fit, unreported, verdict
 from jobs.validate.columns import ROW_ATTRIBUTES, listed
 from jobs.validate.facts import Neighbours
 from jobs.validate.suites import Finding, Suites
-from models.rankers.features import NUMBER
+from models.features import NUMBER
 
 WIDTH = 110
 TO_TRAIN = 4

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from jobs.errors import Refused, one_line
 from jobs.lake.tables import ATTRIBUTES, STR, TIME, Table
+from models.features import NUMBER
 from models.probabilities import at_most_one
-from models.rankers.features import NUMBER
 
 TEXT = (pa.string(), pa.large_string(), pa.string_view())
 ROW_ATTRIBUTES = "attributes"

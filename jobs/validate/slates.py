@@ -15,7 +15,6 @@ are wrong. The candidate placed last of all has nothing beside it: its propensit
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -65,7 +64,7 @@ def slates(impressions: pa.Table, requests: pa.Table) -> Slates:
     position = _floats(impressions.column("position"))
     propensity = _floats(impressions.column("propensity"))
     impression = _codes(impressions.column("impression_id"))
-    original = (impression < 0) | ~pd.Series(impression).duplicated().to_numpy()
+    original = (impression < 0) | _first(impression)
     asked = _row_of(impressions.column("request_id"), requests.column("request_id"))
     sizes = _floats(pc.list_value_length(requests.column("candidates")))
     candidates = np.append(sizes, np.nan)[asked]
@@ -121,7 +120,7 @@ def repeated(candidates: pa.ChunkedArray) -> Floats:
     lists = candidates.combine_chunks()
     code = _codes(pc.list_flatten(lists))
     parent = np.asarray(pc.list_parent_indices(lists), dtype=np.int64)
-    again = pd.Series(_pair(parent, code)).duplicated().to_numpy() & (code >= 0)
+    again = ~_first(_codes(pa.array(_pair(parent, code)))) & (code >= 0)
     return np.bincount(parent[again], minlength=len(lists)).astype(np.float64)
 
 
@@ -141,8 +140,8 @@ def _complete(found: Slates, position: Floats) -> tuple[Bools, Bools]:
     n = int(request.max()) + 1 if len(request) else 0
     having = np.bincount(request, found.has_propensity[rows], minlength=n)
     of = np.bincount(request, minlength=n)
-    places = pd.Series(_pair(request, position[rows].astype(np.int64)))
-    different = np.bincount(request[~places.duplicated().to_numpy()], minlength=n)
+    places = _codes(pa.array(_pair(request, position[rows].astype(np.int64))))
+    different = np.bincount(request[_first(places)], minlength=n)
     highest, lowest = np.full(n, -np.inf), np.full(n, np.inf)
     np.maximum.at(highest, request, position[rows])
     np.minimum.at(lowest, request, position[rows])
@@ -152,7 +151,7 @@ def _complete(found: Slates, position: Floats) -> tuple[Bools, Bools]:
 def _others(request: Ints, value: Floats, original: Bools) -> Floats:
     """Other originals with the same request and value; NaN where either is unknown."""
     known = (request >= 0) & np.isfinite(value)
-    group, _ = pd.factorize(_pair(request[known], value[known].astype(np.int64)))
+    group = _codes(pa.array(_pair(request[known], value[known].astype(np.int64))))
     others = np.full(len(request), np.nan)
     others[known] = (np.bincount(group, original[known]) if len(group) else np.zeros(0))[group] - 1
     return others
@@ -179,9 +178,14 @@ def _row_of(values: pa.ChunkedArray | pa.Array, among: pa.ChunkedArray | pa.Arra
 
 
 def _codes(column: pa.ChunkedArray | pa.Array) -> Ints:
-    """Equal values have equal codes; -1 for null."""
+    """Equal values have equal codes, 0, 1, … in the order in which they first occur; -1 for null."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return _integers(whole.dictionary_encode().indices)
+
+
+def _first(codes: Ints) -> Bools:
+    """Which of the `_codes` occur for the first time; no null does."""
+    return np.asarray(np.diff(np.maximum.accumulate(codes), prepend=-1) > 0)
 
 
 def _known(codes: Ints) -> Floats:

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import ENCODINGS, FEATURES, Feature, Of, read
+from models.features import ENCODINGS, FEATURES, NUMBER, Feature, Of, read
 from models.rankers.protocol import Column, Columns, Floats, Inputs
 from models.rankers.words import Words, said_once
 from models.settings import TaskSettings
@@ -48,8 +48,6 @@ HEAVY_TAILED = frozenset(feature.column for feature in _SHOWN if feature.heavy_t
 """Those of `NUMERIC` to be looked at as log(1 + x)."""
 ATTRIBUTE_PREFIX = "attributes."
 """Every key of the `attributes` map becomes one more column `attributes.<key>`, of words, or of numbers (`NUMBER`)."""
-NUMBER = ":number"
-"""Ends the key of an attribute that its logger wrote as a number: a text on its way, floats to a ranker."""
 COUNT_PREFIX = "outcomes."
 """Of the attributes of a user or an item that say how many events of a further outcome there were, see `steps`."""
 IDS = ("user_id", "item_id")
