@@ -22,9 +22,6 @@ from jobs.places import Place, place
 BUCKET = "_bucket"
 RAISED = {f"{kind.__module__}.{kind.__qualname__}: ": kind for kind in KINDS}
 
-One = Callable[[pa.Table], pa.Table]
-Two = Callable[[pa.Table, pa.Table], pa.Table]
-
 
 def read_parts(spark: SparkSession, paths: Sequence[str], table: str, columns: Sequence[str]) -> DataFrame:
     """Columns of a table's part files, all of them nullable. Raises as `jobs.lake.parts.batches`, see `refusals`."""
@@ -47,39 +44,6 @@ def _by_workers(
     return listed.mapInArrow(rows, from_arrow_schema(schema))
 
 
-def in_buckets(
-    frame: DataFrame, keys: Sequence[str | Column], buckets: int, function: One, out: pa.Schema
-) -> DataFrame:
-    """`function` on each bucket's rows as one Arrow table: rows with equal `keys` are together in one call."""
-
-    def apply(rows: pa.Table) -> pa.Table:
-        return fitted(function(rows.drop_columns([BUCKET])), out)
-
-    return _grouped(frame, keys, buckets).applyInArrow(apply, from_arrow_schema(out))
-
-
-def in_shared_buckets(
-    left: DataFrame,
-    left_keys: Sequence[str | Column],
-    right: DataFrame,
-    right_keys: Sequence[str | Column],
-    buckets: int,
-    function: Two,
-    out: pa.Schema,
-) -> DataFrame:
-    """`function` on each bucket's left and right rows: equal keys of either side meet in one call.
-
-    A bucket with rows on one side only is called too, with an empty table for the other. Keys must have the same types
-    on both sides, in the same order: buckets come from Spark's Murmur3 hash of them.
-    """
-
-    def apply(some: pa.Table, others: pa.Table) -> pa.Table:
-        return fitted(function(some.drop_columns([BUCKET]), others.drop_columns([BUCKET])), out)
-
-    grouped = _grouped(left, left_keys, buckets).cogroup(_grouped(right, right_keys, buckets))
-    return grouped.applyInArrow(apply, from_arrow_schema(out))
-
-
 def fitted(rows: pa.Table, out: pa.Schema) -> pa.Table:
     """`rows` as exactly the columns of `out` in one chunk; Spark checks names and types, not order."""
     return rows.select(out.names).cast(out).combine_chunks()
@@ -96,16 +60,6 @@ def refusals() -> Iterator[None]:
                 if line.startswith(start):
                     raise kind(line.removeprefix(start)) from error
         raise
-
-
-def _grouped(frame: DataFrame, keys: Sequence[str | Column], buckets: int) -> GroupedData:
-    return by_bucket(frame, bucket_of(keys, buckets), buckets)
-
-
-def bucket_of(keys: Sequence[str | Column], buckets: int) -> Column:
-    """Each row's bucket, 0 to `buckets` - 1, by Spark's hash of its keys."""
-    columns = [F.col(key) if isinstance(key, str) else key for key in keys]
-    return F.pmod(F.hash(*columns), F.lit(buckets))
 
 
 def by_bucket(frame: DataFrame, number: Column, buckets: int) -> GroupedData:

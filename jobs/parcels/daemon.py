@@ -1,4 +1,4 @@
-"""The process that Spark forks its Python workers from: what every step needs is imported here once, not in each worker.
+"""The process that Spark forks its Python workers from: what every step needs is imported here once, for all of them.
 
 Nothing may run on a thread of ours before a fork. Arrow's allocators have one each, and see to it themselves.
 """

@@ -1,0 +1,43 @@
+"""Buckets on Spark: every partition works, and a heavy user does not make one of them wait for the others."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs.config import SparkSettings
+from jobs.parcels.core import Pair
+from jobs.parcels.spark import Steps
+from jobs.spark import session
+
+
+@pytest.mark.spark
+def test_buckets_lie_on_partitions_of_their_own_and_a_heavy_user_is_spread() -> None:
+    """Events are bucketed by user and item, so a user with a fifth of all of them is in every bucket.
+
+    Workers are forked from a process that has what steps need: none of them has to import it.
+    """
+
+    def seen(bucket: int, rows: pa.Table) -> tuple[int, int, int, bool]:
+        import os
+        from pathlib import Path
+
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        assert context is not None
+        parent = Path(f"/proc/{os.getppid()}/cmdline")
+        return bucket, context.partitionId(), len(rows), b"jobs.parcels.daemon" in parent.read_bytes()
+
+    rng = np.random.default_rng(0)
+    users, n = 500, 20_000
+    user = np.where(rng.random(n) < 0.2, 0, rng.integers(0, users, n))
+    events = pa.table({"user": user.astype(str), "item": rng.integers(0, 300, n).astype(str)})
+    with session(SparkSettings(master="local[2]", driver_memory_mb=768, partitions=2), "test") as spark:
+        for buckets in (2, 4):
+            steps = Steps(spark, buckets)
+            found = steps.told([steps.send(events, Pair(("user",), "item"))], seen)
+            numbers, partitions, rows, forked = zip(*found, strict=True)
+            assert sorted(numbers) == sorted(partitions) == list(range(buckets))
+            assert sum(rows) == n
+            assert max(rows) < 1.2 * n / buckets
+            assert all(forked)
