@@ -254,4 +254,7 @@ def _sources() -> list[Path]:
 
 
 if __name__ == "__main__":
-    archive()
+    try:
+        archive()
+    except Misconfigured as error:
+        raise SystemExit(f"python -m jobs.spark: {error}") from None

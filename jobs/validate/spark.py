@@ -288,10 +288,15 @@ def _in_shape(suites: Suites, large: Large, report: Report) -> tuple[tuple[date,
 
 
 def _columns(suites: Suites, table: str, day: date, files: Sequence[Place], report: Report) -> Columns:
-    unknown: set[str] = set()
+    unknown, plain = set[str](), set[pa.Schema]()
     for path in files:
         schema = raw.schema(path)
-        fit = shape(schema, RAW[table], partial(_is_empty, table, path))
+        if schema in plain:
+            continue  # as a file before it, which was not looked into
+        looked: list[str] = []
+        fit = shape(schema, RAW[table], partial(_is_empty, table, path, looked))
+        if not looked:
+            plain.add(schema)
         findings = suites.judge_columns(table, facts.of_columns(fit.rows))
         report(table, day, findings)
         core.refuse_columns(table, day, schema, str(path), findings)
@@ -300,7 +305,8 @@ def _columns(suites: Suites, table: str, day: date, files: Sequence[Place], repo
     return suites.judge_columns(table, facts.of_columns(contract(table).empty_table(), names)), names
 
 
-def _is_empty(table: str, path: Place, column: str) -> bool:
+def _is_empty(table: str, path: Place, looked: list[str], column: str) -> bool:
+    looked.append(column)
     return all(holds_nothing(group, RAW[table].columns[column].type) for group in raw.groups(path, column))
 
 

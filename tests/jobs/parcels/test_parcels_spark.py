@@ -1,9 +1,12 @@
 """Buckets on Spark: every partition works, and a heavy user does not make one of them wait for the others."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
+import jobs.spark
 from jobs.config import SparkSettings
 from jobs.parcels.core import Pair
 from jobs.parcels.spark import Steps
@@ -11,15 +14,20 @@ from jobs.spark import session
 
 
 @pytest.mark.spark
-def test_buckets_lie_on_partitions_of_their_own_and_a_heavy_user_is_spread() -> None:
+def test_buckets_lie_on_partitions_of_their_own_and_a_heavy_user_is_spread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Events are bucketed by user and item, so a user with a fifth of all of them is in every bucket.
 
-    Workers are forked from a process that has what steps need: none of them has to import it.
+    Workers are forked from a process that has what steps need: none of them has to import it. An archive of classes
+    that is none is passed over.
     """
+    damaged = tmp_path / "an archive.jsa"
+    damaged.write_bytes(b"none")
+    monkeypatch.setattr(jobs.spark, "ARCHIVE", damaged)
 
     def seen(bucket: int, rows: pa.Table) -> tuple[int, int, int, bool]:
         import os
-        from pathlib import Path
 
         from pyspark import TaskContext
 
