@@ -41,7 +41,7 @@ LOCAL = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.extraJavaOptions": SMALL,
-    "spark.python.daemon.module": "jobs.parcels.daemon",
+    "spark.python.daemon.module": "jobs.parcels",
     # What is sent stays in this machine's page cache: to press and to check it costs more than it saves.
     "spark.shuffle.compress": "false",
     "spark.shuffle.checksum.enabled": "false",

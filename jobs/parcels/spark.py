@@ -29,6 +29,19 @@ PIECE_ROWS = 1 << 18
 """So many rows that a task reads are put in parcels together: in smaller pieces there are many parcels of few rows."""
 
 
+def fork_workers() -> None:
+    """Be the process that forks workers; what they all need is imported here once, not in each of them.
+
+    Nothing may run on a thread of ours before a fork. Arrow's allocators have one each, and see to it themselves.
+    """
+    import pyspark.worker  # noqa: F401
+    from pyspark.daemon import manager
+
+    import jobs.config  # noqa: F401
+
+    manager()
+
+
 class Out(NamedTuple):
     """What rows become: their columns, and what keys they are sent by."""
 

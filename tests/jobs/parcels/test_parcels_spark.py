@@ -34,7 +34,7 @@ def test_buckets_lie_on_partitions_of_their_own_and_a_heavy_user_is_spread(
         context = TaskContext.get()
         assert context is not None
         parent = Path(f"/proc/{os.getppid()}/cmdline")
-        return bucket, context.partitionId(), len(rows), b"jobs.parcels.daemon" in parent.read_bytes()
+        return bucket, context.partitionId(), len(rows), b"\0jobs.parcels\0" in parent.read_bytes()
 
     rng = np.random.default_rng(0)
     users, n = 500, 20_000
