@@ -10,7 +10,7 @@ What is made of a user, an item and a request together is declared here too, and
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal
 
 INTEREST_BUCKETS = 32
@@ -76,7 +76,7 @@ class Feature:
         if self.sees and self.of != "decision":
             raise ValueError(f"a feature of {self.of} sees nothing else; found {self.name}, which sees {self.sees}")
 
-    @property
+    @cached_property
     def column(self) -> str:
         """What rankers and `examples` know it by: lists are of users alone, so they need no more than their name."""
         return self.name if self.of == "decision" or self.kind == "items" else f"{self.of}_{self.name}"

@@ -19,6 +19,7 @@ from infra.endpoint import generic
 from infra.endpoint.arrival import AS_VARIANT, first_arrived, header
 from infra.endpoint.decide import FAILED, Decider
 from infra.endpoint.errors import BadRequest, Conflict, Unavailable
+from infra.endpoint.names import Named
 from infra.endpoint.openapi import Described, document
 from infra.endpoint.request import Asked, CandidatesRequest, EmbedRequest, RankRequest, ScoreRequest, body_of, parse
 from infra.endpoint.variant import Variant
@@ -141,4 +142,11 @@ def answering(decider: Decider, variant: Variant, name: str) -> list[Answering]:
 
 def said(body: object) -> bytes:
     """As JSON."""
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(body, _written, orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _written(part: object) -> orjson.Fragment:
+    """What is JSON already."""
+    if isinstance(part, Named):
+        return orjson.Fragment(part.json())
+    raise TypeError(f"an answer needs to be JSON; found {type(part).__name__}")

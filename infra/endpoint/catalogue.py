@@ -9,11 +9,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.endpoint.names import Column, Names
 from infra.endpoint.request import CONTEXT_COLUMNS, RankRequest
 from jobs.moment.assembler import Moments, assembled
 from jobs.moment.columns import user_row
 from models.features import Feature, read
 from models.rankers.features import ATTRIBUTE_PREFIX, Encodings, alike, item_columns, packed, widened
+from models.rankers.words import repeated
 from models.retrieval import FirstStage
 from models.settings import TaskSettings
 
@@ -22,7 +24,6 @@ NEWEST = 20
 SOURCE_ITEM = "source_item_id"
 """The context key of the item whose page it is: its category is looked up, the id itself is no feature."""
 _LISTS = tuple(feature.name for feature in read("user") if feature.kind == "items")
-Column = NDArray[Any]
 SPARSE = 16
 """A table of all kinds takes less time than sorting candidates until there are so many times as many."""
 
@@ -42,6 +43,7 @@ class Catalogue:
             raise ValueError(f"a catalogue needs the item columns {missing}; found {sorted(items)}")
         ids = objects(items["item_id"] if items else [])
         self.ids: list[str] = ids.tolist()
+        self.names = Names(ids)
         self.encodings, self._tasks = encodings, tasks
         self._rows = {item: row for row, item in enumerate(self.ids)}
         self._by_code: WeakKeyDictionary[FirstStage, NDArray[np.int64]] = WeakKeyDictionary()
@@ -91,8 +93,8 @@ class Catalogue:
         """
         key = self._alike[rows]
         listed = [item for name in _LISTS for item in (user or {}).get(name, ())]
-        own = np.array([self._rows[item] for item in listed if item in self._rows], dtype=np.int64)
-        alone = np.flatnonzero((rows < 0) | (rows[:, None] == own).any(axis=1))
+        own = np.array([self._rows.get(item, -1) for item in listed], dtype=np.int64)
+        alone = np.flatnonzero((rows < 0) | (own[:, None] == rows).any(axis=0))
         key[alone] = self._kinds + np.arange(len(alone))
         there = self._kinds + len(alone)
         if there > SPARSE * len(rows):
@@ -178,9 +180,9 @@ def _with_unknown(feature: Feature, items: Mapping[str, Column]) -> Column:
 
 def _repeated(word: str | None, n: int) -> Column:
     """One cell, seen n times: what a request says once is looked up once. `np.full` would drop a NUL at its end."""
-    cell = np.empty(1, dtype=object)
+    cell = np.empty((), dtype=object)
     cell.fill(word)
-    return np.broadcast_to(cell, (n,))
+    return repeated(cell, n)
 
 
 def objects(values: Sequence[Any] | Column) -> Column:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import cache
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 import numpy as np
@@ -73,7 +73,7 @@ class Slate(NamedTuple):
 
     items: list[Placement]
     retrieved_by: str | None = None
-    candidates: list[str] | None = None
+    candidates: Sequence[str] | None = None
     user_known: bool | None = None
     unknown_items: list[str] | None = None
 
@@ -83,7 +83,7 @@ class Judged(NamedTuple):
 
     scored: Scored
     retrieved_by: str | None
-    candidates: list[str] | None
+    candidates: Sequence[str] | None
     user_known: bool | None
     unknown_items: list[str] | None
 
@@ -365,7 +365,7 @@ def answered(bundle: Standby, name: str, request: RankRequest, offer: Popular, m
         fallback=outcome != RANKED,
         features_day=None if offer.day is None else offer.day.isoformat(),
         retrieved_by=made.retrieved_by,
-        candidates=made.candidates,
+        candidates=cast("list[str] | None", made.candidates),
         fallback_reason=None if outcome == RANKED else outcome,
         user_known=made.user_known,
         unknown_items=made.unknown_items,
@@ -417,7 +417,7 @@ def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: 
     best = np.argsort(-score(made.popular.predictions, bundle.policy), kind="stable")[:POPULAR]
     items = catalogue.newest(removed)
     codes = np.array([-1 if first is None else first.code(item) for item in items], dtype=np.int64)
-    newest = Newest(items, catalogue.rows(items), codes)
+    newest = Newest(objects(items), catalogue.rows(items), codes)
     return Offer(made.day, made.available_at, made.popular.only(best), removed, words, catalogue, barred, newest)
 
 

@@ -58,7 +58,7 @@ def _found(found: Found, offer: Offer, request: CandidatesRequest) -> list[Candi
     """The newest items follow where there is room, none that was given."""
     placed = [Candidate(item, score, found.by) for item, score in zip(found.items, found.scores.tolist(), strict=True)]
     there = {*found.items, *(request.items or ())}
-    newest = [Candidate(item, None, NEWEST) for item in offer.newest.items if item not in there]
+    newest = [Candidate(item, None, NEWEST) for item in offer.newest.items.tolist() if item not in there]
     return [*placed, *newest][: request.k]
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.endpoint.catalogue import Catalogue, Column, objects
+from infra.endpoint.catalogue import Catalogue, objects
 from infra.endpoint.lane import Steps
+from infra.endpoint.names import Column, Named
 from infra.endpoint.request import RankRequest
 from infra.endpoint.variant import Offer, Scored
 from jobs.bundle import Bundle
@@ -30,17 +31,17 @@ SINGLE = 4
 def ranked(
     bundle: Bundle,
     offer: Offer,
-    items: Sequence[str] | Column,
+    items: Sequence[str] | Column | Named,
     user: Mapping[str, Any] | None,
     request: RankRequest,
     rows: NDArray[np.int64],
     took: Callable[[str], AbstractContextManager[Any]],
 ) -> Steps[Scored]:
     """The candidates that the light stage leaves; `rows`: of the catalogue, `took` measures each step."""
-    catalogue, ids = offer.catalogue, items if isinstance(items, np.ndarray) else objects(items)
+    catalogue, ids = offer.catalogue, items if isinstance(items, np.ndarray | Named) else objects(items)
     if offer.halves is None or not isinstance(bundle.ranker, Served):
         with took("columns"):
-            columns = catalogue.columns(ids, user, request, rows)
+            columns = catalogue.columns(ids[:], user, request, rows)
         yield
         with took("rank"):
             left = bundle.kept(columns, np.array([0, len(ids)])) if request.drawn else None

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.endpoint.catalogue import SOURCE_ITEM, Column, objects
+from infra.endpoint.catalogue import SOURCE_ITEM, objects
+from infra.endpoint.names import Column, Named
 from infra.endpoint.request import RankRequest
 from infra.endpoint.variant import Offer, Popular
 from jobs.bundle import Bundle
@@ -17,13 +18,13 @@ from models.retrieval.first_stage import POPULARITY
 class Choice(NamedTuple):
     """What there is to choose from."""
 
-    items: list[str]
+    items: Sequence[str]
     by: str | None
     """Who found them; None where the request brought them."""
     rows: NDArray[np.int64]
     """Of the catalogue, -1 where it does not know an item."""
-    ids: Column
-    """The items as an array: made while their names are at hand, and not once more when others have taken the cache."""
+    ids: Column | Named
+    """The items, to be looked up by place."""
 
 
 def candidates(
@@ -41,13 +42,17 @@ def candidates(
     newest, first = offer.newest, bundle.retrieval
     if found.codes is None or first is None:
         there = set(found.items)
-        new = [place for place, item in enumerate(newest.items) if item not in there]
+        new = np.array([item not in there for item in newest.items.tolist()], dtype=bool)
         known = offer.catalogue.rows(found.items)
     else:
-        new = np.flatnonzero(~(newest.codes[:, None] == found.codes).any(axis=1)).tolist()
+        new = ~(newest.codes[:, None] == found.codes).any(axis=1)
         known = offer.catalogue.rows_of(first)[found.codes]
-    items = [*found.items, *(newest.items[place] for place in new)]
-    return Choice(items, found.by, np.concatenate([known, newest.rows[new]]), objects(items))
+    rows = np.concatenate([known, newest.rows[new]])
+    named = offer.catalogue.names.of(rows)
+    if named is not None:
+        return Choice(named, found.by, rows, named)
+    ids = np.concatenate([found.ids, newest.items[new]])
+    return Choice(ids.tolist(), found.by, rows, ids)
 
 
 def recent(user: Mapping[str, Any] | None, context: Mapping[str, str | None]) -> list[str]:
@@ -61,7 +66,7 @@ def search(bundle: Bundle, offer: Offer, items: Sequence[str], most: int | None)
     """For items that were taken up: what the bundle's retriever finds, or the popular ones where it has none."""
     if bundle.retrieval is not None:
         return bundle.retrieval.search(items, offer.barred, most)
-    return Found(offer.popular_ids[:most], POPULARITY, offer.popular.predictions.p_click[:most])
+    return Found(offer.popular.item_ids[:most], POPULARITY, offer.popular.predictions.p_click[:most])
 
 
 def allowed(offer: Popular, items: Sequence[str]) -> list[str]:

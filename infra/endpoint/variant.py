@@ -8,8 +8,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.endpoint.catalogue import Catalogue, Column, objects
+from infra.endpoint.catalogue import Catalogue, objects
 from infra.endpoint.lane import Lane
+from infra.endpoint.names import Column, Named
 from jobs.bundle import Bundle
 from models.policies.heuristics import Words
 from models.rankers.halves import Half
@@ -21,7 +22,7 @@ from models.retrieval.interactions import Bools
 class Scored:
     """n candidates, (n,) object, and what was predicted of each."""
 
-    item_ids: Column
+    item_ids: Column | Named
     predictions: Predictions
     words: Words = field(default_factory=dict)
     """What the policy's heuristics look at."""
@@ -50,8 +51,7 @@ class Popular:
 
     @property
     def popular_ids(self) -> list[str]:
-        ids: list[str] = self.popular.item_ids.tolist()
-        return ids
+        return list(self.popular.item_ids)
 
     def columns(self, items: Sequence[str]) -> dict[str, Column]:
         """What is known here of n items: their ids, and the words that heuristics look at."""
@@ -62,7 +62,8 @@ class Popular:
 class Newest(NamedTuple):
     """The youngest items, which retrieval may not know."""
 
-    items: list[str]
+    items: Column
+    """Ids."""
     rows: NDArray[np.int64]
     """Of the catalogue."""
     codes: NDArray[np.int64]

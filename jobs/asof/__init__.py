@@ -1,1 +1,1 @@
-"""The as-of kernel: one machine in `core`, on Spark what `featurize` still needs of SQL in `spark`."""
+"""The as-of kernel: one machine in `core`, distributed by hash buckets in `spark`."""

@@ -1,7 +1,7 @@
 """The one as-of kernel: for each left row, the latest right row of the same key at or before it.
 
 Attribution (purchase -> click) and the point-in-time join (impression -> features) are both this function.
-`jobs.parcels` runs it inside hash buckets: the answer is the same, because a key never spans buckets.
+`jobs.parcels.spark` runs it inside hash buckets: the answer is the same, because a key never spans buckets.
 """
 
 import os

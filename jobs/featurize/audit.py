@@ -1,6 +1,6 @@
 """Feature rows that know more than their midnight, or claim another time to be known from, are refused.
 
-A sample is counted again, event by event.
+A sample is counted again, event by event; of an item, hour by hour.
 
 Featurize counts with difference arrays over all days at once. Here a few users, items and one category of a day are
 counted the slow way, straight from the validated files: an event counts if it happened inside the window and both
@@ -12,35 +12,47 @@ Keys with events of the next day are looked at first: they are where looking ahe
 (the declaration says so of interests and buckets; joint encodings) is made of the same counts.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from math import floor
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from jobs.asof.clock import available_at
 from jobs.config import FeatureSettings
 from jobs.errors import Refused
-from jobs.lake.parts import scanned
-from jobs.lake.store import midnight
-from jobs.places import Place
+from jobs.featurize.sampled import (
+    COUNTED,
+    DAY,
+    FED,
+    ITEMS,
+    USERS,
+    Asked,
+    Data,
+    Event,
+    InTurn,
+    Look,
+    Over,
+    Row,
+    Side,
+    end_of,
+    largest_category,
+    published_keys,
+    published_rows,
+    spread,
+)
+from jobs.flow import FEATURES
 from models.features import LAST_ITEMS, Of, declared, rule_of
 from models.settings import OutcomeSettings
 
-SAMPLE = 10
-"""Keys of the day's events, of the next day's and of the published rows, so many each."""
 CLOSE = 1e-9
-FED = "feedback"
-"""What an event of a further outcome is called."""
-DAY, HOUR = timedelta(days=1), timedelta(hours=1)
-Event = dict[str, Any]
-Row = dict[str, Any]
+HOUR = timedelta(hours=1)
+KEYS = {"user_features": USERS, "item_features": ITEMS}
+Published = Mapping[date, Mapping[str, Sequence[Data]]]
+"""By day the rows of each feature table, in one table or in part files."""
 
 
 def audited_days(days: Sequence[date]) -> set[date]:
@@ -54,96 +66,127 @@ class Audit:
 
     files: Mapping[str, Sequence[str]]
     """Of impressions, clicks and purchases; of feedback where further outcomes are declared."""
-    snapshots: Mapping[date, pa.Table]
-    """Items by day."""
+    held: Mapping[date, Sequence[str]]
+    """By event day, the part files of the snapshot of items that holds for it."""
     settings: FeatureSettings
     outcomes: Mapping[str, OutcomeSettings] = field(default_factory=dict)
+    over: Over = field(default_factory=InTurn)
 
-    def refuse_leaks(self, day: date, tables: Mapping[str, pa.Table | Sequence[Place]]) -> None:
+    def refuse_leaks(self, day: date, tables: Mapping[str, Sequence[Data]]) -> None:
         """Raise `Refused` where a sampled row of `day` is not what was known at the midnight that ends it.
 
         Or where it counts as known from another moment than promised.
-        `tables` are the feature tables of that day by name, as tables or part files.
         """
-        end = midnight(day + DAY)
-        known_from = {"available_at": available_at(day, self.settings)}
-        overall = self._overall(end)
-        for name, key in (("user_features", "user_id"), ("item_features", "item_id")):
-            source = _dataset(tables[name], name)
-            ids = self._sample(source, key, end)
-            found = {row[key]: row for row in source.to_table(filter=_one_of(key, ids)).to_pylist()}
-            events = self._events(key, ids, end)
-            for one in ids:
-                wanted = (_user if key == "user_id" else _item)(events[one], end, overall, self)
-                if key == "item_id" and one not in found:
+        for says in self.leaks({day: tables}).values():
+            raise Refused(says)
+
+    def leaks(self, published: Published) -> dict[date, str]:
+        """Of the days whose rows are to be refused, why."""
+        look = Look(tuple(sorted(published)), self.settings.long_term_days)
+        overall, asked = self._overall(look), self._sample(look, published)
+        events, found = self._events(look, asked), self._found(asked, published)
+        categories = self._categories(look, published)
+        refused = {}
+        for day in look.days:
+            try:
+                self._refuse(day, overall[day], asked[day], events, found)
+                if day in categories:
+                    row, wanted = categories[day]
+                    _compare("encodings", day, row["value"], row, self._known_from(day) | wanted)
+            except Refused as error:
+                refused[day] = str(error)
+        return refused
+
+    def _refuse(
+        self,
+        day: date,
+        overall: Mapping[str, float],
+        asked: Mapping[str, Sequence[str]],
+        events: Mapping[tuple[date, str], Mapping[str, Sequence[Event]]],
+        found: Mapping[tuple[date, str], Mapping[str, Row]],
+    ) -> None:
+        """Users, then items; raises `Refused` for the first that differs."""
+        for name, key in KEYS.items():
+            rows = found[day, key]
+            for one in asked[key]:
+                wanted = (_user if key == USERS else _item)(events[day, key].get(one, ()), end_of(day), overall, self)
+                if key == ITEMS and one not in rows:
                     continue  # not in the day's catalogue
-                _compare(name, day, one, found.get(one), None if wanted is None else known_from | wanted)
-        self._category(day, _dataset(tables["encodings"], "encodings"), end, known_from)
+                _compare(name, day, one, rows.get(one), None if wanted is None else self._known_from(day) | wanted)
 
-    def _known(self, end: datetime) -> pc.Expression:
-        """Happened inside the long-term window, and happened and was known before `end`."""
-        time = pc.field("event_time")
-        first = end - self.settings.long_term_days * DAY
-        return (time >= pa.scalar(first)) & (time < pa.scalar(end)) & (pc.field("ingested_at") < pa.scalar(end))
+    def _known_from(self, day: date) -> Row:
+        return {"available_at": available_at(day, self.settings)}
 
-    def _overall(self, end: datetime) -> dict[str, float]:
+    def _overall(self, look: Look) -> dict[date, dict[str, float]]:
         """The rates of everybody's events."""
-        n = {kind: _dataset(files, kind).count_rows(filter=self._known(end)) for kind, files in self._paths().items()}
-        return {
-            "click_rate": min(n["clicks"] / n["impressions"], 1.0) if n["impressions"] else 0.0,
-            "purchase_rate": min(n["purchases"] / n["clicks"], 1.0) if n["clicks"] else 0.0,
-        }
+        n: dict[tuple[date, str], int] = {}
+        for counts in self.over.ask(look.counts, self._of(COUNTED)):
+            for what, count in counts.items():
+                n[what] = n.get(what, 0) + count
 
-    def _sample(self, published: ds.Dataset, key: str, end: datetime) -> list[str]:
-        """Keys of the day before `end`, of the day after where its events are among the files, and published ones."""
-        time, impressions = pc.field("event_time"), _dataset(self._paths()["impressions"], "impressions")
-        ids = set(_spread(published.to_table(columns=[key])[key]))
-        for begins in (end - DAY, end):
-            of_day = (time >= pa.scalar(begins)) & (time < pa.scalar(begins + DAY))
-            ids.update(_spread(impressions.to_table(columns=[key], filter=of_day)[key]))
-        return sorted(ids)
+        def rate(day: date, top: str, bottom: str) -> float:
+            return min(n.get((day, top), 0) / n[day, bottom], 1.0) if n.get((day, bottom)) else 0.0
 
-    def _events(self, key: str, ids: Sequence[str], end: datetime) -> dict[str, list[Event]]:
+        rates = {"click_rate": ("clicks", "impressions"), "purchase_rate": ("purchases", "clicks")}
+        return {day: {name: rate(day, *of) for name, of in rates.items()} for day in look.days}
+
+    def _sample(self, look: Look, published: Published) -> Asked:
+        """Keys of each day, of the day after where its events are among the files, and published ones."""
+        found: dict[tuple[date, str], set[str]] = {}
+        for keys in self.over.ask(look.keys, self.files["impressions"]):
+            for what, ids in keys.items():
+                found.setdefault(what, set()).update(ids)
+        parts = _parts(published, KEYS)
+        rows: dict[tuple[date, str], set[str]] = {}
+        told = self.over.ask(published_keys, [(name, part, KEYS[name]) for _, name, part in parts])
+        for (day, name, _), ids in zip(parts, told, strict=True):
+            rows.setdefault((day, KEYS[name]), set()).update(ids)
+
+        def sample(day: date, key: str) -> list[str]:
+            sets = (rows.get((day, key)), found.get((day, key)), found.get((day + DAY, key)))
+            return sorted({one for some in sets if some for one in _spread(some)})
+
+        return {day: {key: sample(day, key) for key in (USERS, ITEMS)} for day in look.days}
+
+    def _events(self, look: Look, asked: Asked) -> dict[tuple[date, str], dict[str, list[Event]]]:
         """Each key's known events, with their kind."""
-        found: dict[str, list[Event]] = {one: [] for one in ids}
-        for kind, files in self._paths().items():
-            mine = self._known(end) & _one_of(key, ids)
-            rows = _dataset(files, kind).to_table(columns=["user_id", "item_id", "event_time"], filter=mine)
-            for row in rows.to_pylist():
-                found[row[key]].append(row | {"kind": kind})
-        if self.outcomes:
-            fed, mine = _dataset(self.files[FED], FED), self._known(end) & _one_of(key, ids)
-            for row in fed.to_table(columns=[key, "event_time", "outcome", "value"], filter=mine).to_pylist():
-                found[row[key]].append(row | {"kind": FED})
+        found: dict[tuple[date, str], dict[str, list[Event]]] = {}
+        kinds = (*COUNTED, FED) if self.outcomes else COUNTED
+        for events in self.over.ask(partial(look.events, asked), self._of(kinds)):
+            for (day, key), mine in events.items():
+                for event in mine:
+                    found.setdefault((day, key), {}).setdefault(event[key], []).append(event)
+        return {(day, key): found.get((day, key), {}) for day in look.days for key in (USERS, ITEMS)}
+
+    def _found(self, asked: Asked, published: Published) -> dict[tuple[date, str], dict[str, Row]]:
+        """The published rows of the keys."""
+        parts = [(day, name, part, KEYS[name], asked[day][KEYS[name]]) for day, name, part in _parts(published, KEYS)]
+        found: dict[tuple[date, str], dict[str, Row]] = {(day, key): {} for day in asked for key in (USERS, ITEMS)}
+        for (day, _, _, key, _), rows in zip(
+            parts, self.over.ask(published_rows, [part[1:] for part in parts]), strict=True
+        ):
+            found[day, key].update({row[key]: row for row in rows})
         return found
 
-    def _category(self, day: date, encodings: ds.Dataset, end: datetime, known_from: Row) -> None:
-        """The day's largest category: its impressions, and those of them with a click known by then."""
-        rows = encodings.to_table(filter=pc.field("encoding") == "category").sort_by([("impressions", "descending")])
-        if not len(rows):
-            return
-        row = rows.slice(0, 1).to_pylist()[0]
-        paths, impressions = self._paths(), _dataset(self._paths()["impressions"], "impressions")
-        shown: list[str] = []
-        for back in range(self.settings.long_term_days):
-            time, begins = pc.field("event_time"), end - (back + 1) * DAY
-            listed = max((at for at in self.snapshots if at <= begins.date()), default=None)
-            if listed is not None:
-                of_day = (time >= pa.scalar(begins)) & (time < pa.scalar(begins + DAY))
-                mine = self._known(end) & of_day & _one_of("item_id", self._items_of(row["value"], listed))
-                shown += impressions.to_table(columns=["impression_id"], filter=mine)["impression_id"].to_pylist()
-        before = (pc.field("event_time") < pa.scalar(end)) & (pc.field("ingested_at") < pa.scalar(end))
-        clicks = _dataset(paths["clicks"], "clicks").to_table(columns=["impression_id"], filter=before)["impression_id"]
-        clicked = pc.is_in(pa.array(shown, pa.string()), pc.drop_null(clicks.combine_chunks()))
-        wanted = {"impressions": len(shown), "clicks": pc.sum(clicked, min_count=0).as_py()}
-        _compare("encodings", day, row["value"], row, known_from | wanted)
+    def _categories(self, look: Look, published: Published) -> dict[date, tuple[Row, Row]]:
+        """Each day's largest category: its row, its impressions, and those of them with a click known by then."""
+        parts = [(day, part) for day, _, part in _parts(published, ["encodings"])]
+        largest: dict[date, Row] = {}
+        for (day, _), row in zip(parts, self.over.ask(largest_category, [part for _, part in parts]), strict=True):
+            if row is not None and (day not in largest or row["impressions"] > largest[day]["impressions"]):
+                largest[day] = row
+        if not largest:
+            return {}
+        shown = partial(look.shown, {day: row["value"] for day, row in largest.items()}, self.held)
+        sides: list[Side] = [(shown, self.files["impressions"]), (look.clicked, self.files["clicks"])]
+        told = self.over.meet(sides, look.in_both)
+        sums = {day: [sum(of[at][which] for of in told) for which in (0, 1)] for at, day in enumerate(look.days)}
+        return {
+            day: (row, dict(zip(("impressions", "clicks"), sums[day], strict=True))) for day, row in largest.items()
+        }
 
-    def _items_of(self, category: str, at: date) -> list[str]:
-        snapshot = self.snapshots[at]
-        return list(snapshot.filter(pc.equal(snapshot["category"], category))["item_id"].to_pylist())
-
-    def _paths(self) -> dict[str, Sequence[str]]:
-        return {kind: self.files[kind] for kind in ("impressions", "clicks", "purchases")}
+    def _of(self, kinds: Sequence[str]) -> list[tuple[str, str]]:
+        return [(kind, path) for kind in kinds for path in self.files[kind]]
 
 
 @dataclass(frozen=True)
@@ -174,8 +217,8 @@ class Recount:
         found = {}
         for name, of in self.outcomes.items():
             mine = [e for e in self.feedback if e["outcome"] == name]
-            summed = sum(floor((e["value"] or 0.0) * 1_000 + 0.5) for e in mine) / 1_000
-            found[name] = summed if of.kind == "value" else float(len(mine))
+            summed = sum(floor((e["value"] or 0.0) * 1_000 + 0.5) * e["n"] for e in mine) / 1_000
+            found[name] = summed if of.kind == "value" else float(sum(e["n"] for e in mine))
         return [*found.items()] or None
 
     @cached_property
@@ -246,12 +289,12 @@ def _rate(events: Sequence[Event], top: str, bottom: str, prior: float, settings
 
 
 def _count(events: Sequence[Event], kind: str) -> int:
-    return sum(e["kind"] == kind for e in events)
+    return sum(int(e["n"]) for e in events if e["kind"] == kind)
 
 
 def _compare(table: str, day: date, key: str, found: Row | None, wanted: Row | None) -> None:
     """Raise `Refused` naming the first column that differs."""
-    before = midnight(day + DAY)
+    before = end_of(day)
     says = f"{table} of {day} must say what was known before {before:%Y-%m-%d %H:%M}, counted again event by event"
     if found is None or wanted is None:
         if found is not wanted:
@@ -268,17 +311,16 @@ def _compare(table: str, day: date, key: str, found: Row | None, wanted: Row | N
             raise Refused(f"{says}; {name} of {key!r} must be {value}, found {found[name]}")
 
 
-def _spread(ids: pa.ChunkedArray) -> list[str]:
-    """Up to `SAMPLE` distinct ids, evenly spaced in their order."""
-    values = sorted(pc.drop_null(ids.unique()).to_pylist())
-    at = np.linspace(0, len(values) - 1, min(SAMPLE, len(values))).astype(int)
-    return [values[n] for n in at.tolist()]
+def _spread(ids: set[str]) -> list[str]:
+    return spread(pa.array(ids, pa.string()))
 
 
-def _one_of(key: str, ids: Sequence[str]) -> pc.Expression:
-    return pc.field(key).isin(pa.array(ids, pa.string()))
-
-
-def _dataset(data: pa.Table | Sequence[Place | str], name: str) -> ds.Dataset:
-    """A table of the lake as a table or part files; no files are no rows."""
-    return ds.dataset(data) if isinstance(data, pa.Table) else scanned(data, name)
+def _parts(published: Published, names: Collection[str] = FEATURES) -> list[tuple[date, str, Data]]:
+    """Day, table and part of those tables."""
+    return [
+        (day, name, part)
+        for day, tables in published.items()
+        for name in tables
+        if name in names
+        for part in tables[name]
+    ]

@@ -5,22 +5,34 @@ encoding has seen the row it describes, or anything later. A click counts with t
 often it was clicked; one that names no impression counts for no encoding.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.featurize.core import Floats, Ints, Window, available, ratio, rolling, smoothed
+from jobs.featurize.events import COUNTED
+from jobs.featurize.items import ItemCounts
 from jobs.lake.tables import LAKE
-from jobs.moment.columns import words
 from models.features import ENCODINGS
-from models.rankers.features import joint
+from models.rankers.features import SEPARATOR
 
 CONTEXT = ("surface", "query", "source_category", "item_category")
 CLICK_DAY = "click_day"
-KEYS = (*CONTEXT, "event_day", "start_day", CLICK_DAY)
-"""What impressions are counted by, as the column `n`; `click_day` is when a click on it was known, null without one."""
+KEYS = (*CONTEXT, "clicked", "event_day", "start_day")
+"""What impressions are counted by, as the column `n`, all of them and again those `clicked`: these from the day their
+first click was known."""
+ENCODED = pa.schema(
+    [
+        *((name, pa.string()) for name in ("encoding", "value", "item_category")),
+        *(("clicked", pa.bool_()), ("event_day", pa.int32()), ("start_day", pa.int32()), ("n", pa.int64())),
+    ]
+)
+"""The same by the values of encodings."""
+WHOLE = "category"
+"""The encoding that counts each impression which counts for any: items without a category count for none."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +43,60 @@ class _Rolled:
     shown: Ints
     clicked: Ints
     category: Ints
-    """(values,) the code of each one's item category."""
+    """(values,) the code of each one's item category among the values of `WHOLE`."""
 
 
-def encodings(counts: pa.Table, window: Window) -> Iterator[pa.Table]:
-    """One `encodings` table per feature day, sorted; `counts` has the columns `KEYS` and `n`, its item category known.
+def context_counts(shown: pa.Table) -> pa.Table:
+    """`KEYS` and `n` of impressions, given their `CONTEXT`, event_day, start_day, and when a click was first known."""
+    shown = shown.filter(shown["item_category"].is_valid())
+    clicked = shown.filter(shown[CLICK_DAY].is_valid())
+    since = pc.max_element_wise(clicked["start_day"], clicked[CLICK_DAY])
+    clicked = clicked.set_column(clicked.column_names.index("start_day"), "start_day", since)
+    rows = pa.concat_tables(
+        table.append_column("clicked", pa.array(np.full(len(table), which)))
+        for which, table in ((False, shown), (True, clicked))
+    )
+    return rows.group_by([*KEYS]).aggregate([([], "count_all")]).rename_columns([*KEYS, "n"])
+
+
+def encoded(counts: pa.Table, names: Collection[str] = tuple(ENCODINGS)) -> pa.Table:
+    """`ENCODED` of the columns `KEYS` and `n`, of some encodings; a value with an unknown part is none."""
+    found = [ENCODED.empty_table()]
+    for name in names:
+        parts = [counts[column].cast(pa.string()) for column in ENCODINGS[name]]
+        columns = {"value": pc.binary_join_element_wise(*parts, SEPARATOR)}
+        columns |= {column: counts[column] for column in ENCODED.names[3:]}
+        rows = pa.table({**columns, "item_category": counts["item_category"].cast(pa.string())})
+        keys = [column for column in ENCODED.names if column not in ("encoding", "n")]
+        summed = rows.filter(rows["value"].is_valid()).group_by(keys).aggregate([("n", "sum")])
+        summed = summed.rename_columns([*keys, "n"]).append_column("encoding", pa.repeat(name, len(summed)))
+        found.append(summed.select(ENCODED.names).cast(ENCODED))
+    return pa.concat_tables(found)
+
+
+def totals(encoded: pa.Table) -> pa.Table:
+    """All of `ENCODED` as `COUNTED`, of the kinds `shown` and `clicked`."""
+    rows = encoded.filter(pc.equal(encoded["encoding"], WHOLE))
+    kind = pc.if_else(rows["clicked"], "clicked", "shown")
+    nothing = {"item_id": pa.nulls(len(rows), pa.string()), "last_hour": np.zeros(len(rows), bool)}
+    columns = {name: rows[name] for name in ("event_day", "start_day", "n")}
+    return pa.table({"kind": kind, **nothing, **columns}).select(COUNTED.names).cast(COUNTED)
+
+
+def overall_rate(totals: ItemCounts, window: Window) -> Floats:
+    """(days,) clicks per impression of everything that is encoded."""
+    nobody = np.zeros(len(totals.n), np.int64)
+    shown, clicked = (totals.rolled(kind, nobody, 1, window, window.long_term_days)[0] for kind in ("shown", "clicked"))
+    return ratio(clicked, shown)
+
+
+def encodings(encoded: pa.Table, overall: Floats, window: Window) -> Iterator[pa.Table]:
+    """One `encodings` table per feature day, sorted, of the values in `ENCODED`; all values of a category together.
 
     Values shown fewer than `features.encoding_min_impressions` times in the window have no row.
     """
-    rolled = _rolled(counts, window)
-    total = [rolled["category"].shown.sum(axis=0), rolled["category"].clicked.sum(axis=0)]
-    rates = _rates(rolled, ratio(total[1], total[0]), window.settings.encoding_prior_impressions)
+    rolled = _rolled(encoded, window)
+    rates = _rates(rolled, overall, window.settings.encoding_prior_impressions)
     for at, day in enumerate(window.days):
         parts = []
         for name in sorted(ENCODINGS):
@@ -60,37 +115,35 @@ def encodings(counts: pa.Table, window: Window) -> Iterator[pa.Table]:
         yield pa.concat_tables(parts)
 
 
-def _rolled(counts: pa.Table, window: Window) -> dict[str, _Rolled]:
+def _rolled(encoded: pa.Table, window: Window) -> dict[str, _Rolled]:
     """Every encoding's counts per value and feature day."""
-    of_words = {name: words(counts[name]) for name in CONTEXT}
-    event_day, start_day, n = (counts[name].to_numpy().astype(np.int64) for name in ("event_day", "start_day", "n"))
-    with_click = counts[CLICK_DAY].is_valid().to_numpy()
-    clicked_day = np.maximum(start_day, counts[CLICK_DAY].fill_null(0).to_numpy().astype(np.int64))
-    category = of_words["item_category"].at.astype(np.int64)
+    categories = encoded["item_category"].unique()
     found = {}
-    for name, of in ENCODINGS.items():
-        both = joint([of_words[column] for column in of])
-        codes, values = both.at.astype(np.int64), list(both.values)
+    for name in ENCODINGS:
+        rows = encoded.filter(pc.equal(encoded["encoding"], name))
+        values = categories if name == WHOLE else rows["value"].unique()
+        codes = pc.index_in(rows["value"], values).to_numpy().astype(np.int64)
+        event_day, start_day, n = (rows[column].to_numpy().astype(np.int64) for column in ENCODED.names[4:])
+        clicked = rows["clicked"].to_numpy()
 
-        def rolled(rows: Ints, known: Ints, codes: Ints = codes, size: int = len(values)) -> Ints:
-            return rolling(codes[rows], size, event_day[rows], known[rows], n[rows], window, window.long_term_days)
+        def count(
+            which: Ints, of: tuple[Ints, ...] = (codes, event_day, start_day, n), size: int = len(values)
+        ) -> Ints:
+            code, event, start, n = (column[which] for column in of)
+            return rolling(code, size, event, start, n, window, window.long_term_days)
 
-        there = codes >= 0
-        _, first = np.unique(codes[there], return_index=True)  # every code occurs
-        found[name] = _Rolled(
-            values,
-            rolled(np.flatnonzero(there), start_day),
-            rolled(np.flatnonzero(there & with_click), clicked_day),
-            category[there][first],
-        )
+        shown, with_click = (count(np.flatnonzero(which)) for which in (~clicked, clicked))
+        category = np.zeros(len(values), np.int64)
+        category[codes] = pc.index_in(rows["item_category"], categories).to_numpy()
+        found[name] = _Rolled(values.to_pylist(), shown, with_click, category)
     return found
 
 
 def _rates(rolled: dict[str, _Rolled], overall: Floats, pseudo_count: float) -> dict[str, Floats]:
     """(values, days) each: categories shrunk towards the rate of everything, joint values towards their category's."""
-    of = rolled["category"]
+    of = rolled[WHOLE]
     categories = smoothed(of.clicked, of.shown, overall[None, :], pseudo_count)
     return {
-        name: categories if name == "category" else smoothed(r.clicked, r.shown, categories[r.category], pseudo_count)
+        name: categories if name == WHOLE else smoothed(r.clicked, r.shown, categories[r.category], pseudo_count)
         for name, r in rolled.items()
     }

@@ -1,4 +1,4 @@
-"""Impressions, clicks and feedback of users as arrays: what every feature of a user is counted from."""
+"""Events as features are counted from them: those that are known, of items added up, of users as arrays."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,108 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.featurize.core import Ints
+from jobs.featurize.categories import NO_SLOT
+from jobs.featurize.core import DAY_US, FEEDBACK, HOUR_US, PARTS, Ints, Window, day_number
 
+IDS, TIMES = ("item_id", "user_id"), ("event_time", "ingested_at")
+CONTEXT = ("surface", "query", "source_item_id")
+MORE = {
+    "impressions": ("impression_id", *CONTEXT),
+    "clicks": ("impression_id",),
+    FEEDBACK: ("outcome", "value"),
+}
+"""What a table's events have beside ids and times."""
 FED = ("outcome", "parts")
 """What an event of a further outcome has beside ids and times."""
+_DAYS = [pa.field("event_day", pa.int32()), pa.field("start_day", pa.int32())]
+COUNTED = pa.schema(
+    [
+        *(("kind", pa.string()), ("item_id", pa.string()), *_DAYS),
+        *(("last_hour", pa.bool_()), ("n", pa.int64())),
+    ]
+)
+"""Events of an item of one kind; `last_hour`: of that before the midnight that ends their day."""
+ACTED = pa.schema(
+    [
+        *(("user_id", pa.string()), ("item_id", pa.string()), ("clicked", pa.bool_()), ("slot", pa.int32())),
+        *(("event_us", pa.int64()), ("start_day", pa.int32())),
+    ]
+)
+"""An impression or a click of a known user; the item is that of clicks, null otherwise."""
+FEEDBACK_OF = pa.schema(
+    [
+        *(("user_id", pa.string()), ("clicked", pa.bool_()), ("slot", pa.int32())),
+        *(("event_us", pa.int64()), ("start_day", pa.int32()), ("outcome", pa.string()), ("parts", pa.int64())),
+    ]
+)
+"""An event of a further outcome of a known user."""
+
+
+def columns_of(table: str) -> list[str]:
+    """What is read of a table of events."""
+    return [*IDS, *MORE.get(table, ()), *TIMES]
+
+
+def known(table: str, rows: pa.Table, window: Window) -> pa.Table:
+    """The `columns_of` events that count for some feature day, with event_us, event_day, start_day for their times.
+
+    Feedback is of declared outcomes alone, with `parts` for `value`: how much each counts, in thousandths.
+    """
+    columns = [*IDS, *MORE.get(table, ())]
+    event_us, known_us = (rows[name].cast(pa.int64()).to_numpy() for name in TIMES)
+    event_day = event_us // DAY_US
+    start_day = np.maximum(event_day, known_us // DAY_US)
+    counts = (start_day <= day_number(window.days[-1])) & (event_day > window.first - window.long_term_days)
+    times = {"event_us": event_us, "event_day": event_day, "start_day": start_day}
+    found = pa.table({**{name: rows[name] for name in columns}, **times})
+    found = found if counts.all() else found.filter(pa.array(counts))
+    return _in_parts(found, window) if table == FEEDBACK else found
+
+
+def _in_parts(feedback: pa.Table, window: Window) -> pa.Table:
+    feedback = feedback.filter(pc.is_in(feedback["outcome"], pa.array([*window.outcomes], pa.string())))
+    value = pc.fill_null(feedback["value"], 0.0).to_numpy()
+    summed = pc.is_in(feedback["outcome"], pa.array(window.values, pa.string())).to_numpy()
+    parts = np.where(summed, np.floor(value * PARTS + 0.5), PARTS).astype(np.int64)
+    return feedback.drop_columns(["value"]).append_column("parts", pa.array(parts))
+
+
+def counted(table: str, events: pa.Table) -> pa.Table:
+    """`COUNTED` of the known events of a table; of a further outcome `n` is in thousandths."""
+    keys = ["item_id", "event_day", "start_day", "last_hour"]
+    last_hour = events["event_us"].to_numpy() % DAY_US >= DAY_US - HOUR_US
+    events = events.append_column("last_hour", pa.array(last_hour))
+    if table == FEEDBACK:
+        found = events.group_by([*keys, "outcome"]).aggregate([("parts", "sum")])
+        kinds = pc.binary_join_element_wise(table, found["outcome"], ".")
+        found = found.drop_columns(["outcome"])
+    else:
+        found = events.group_by(keys).aggregate([([], "count_all")])
+        kinds = pa.repeat(table, len(found))
+    return found.rename_columns([*keys, "n"]).append_column("kind", kinds).select(COUNTED.names).cast(COUNTED)
+
+
+def acted(table: str, events: pa.Table, slots: Ints) -> pa.Table:
+    """`ACTED` of known impressions or clicks; `slots` are of their items on their days."""
+    clicked = table == "clicks"
+    columns = {
+        "user_id": events["user_id"],
+        "item_id": events["item_id"] if clicked else pa.nulls(len(events), pa.string()),
+        "clicked": np.full(len(events), clicked),
+        "slot": slots.astype(np.int32),
+        "event_us": events["event_us"],
+        "start_day": events["start_day"],
+    }
+    return pa.table(columns).filter(pc.is_valid(events["user_id"])).cast(ACTED)
+
+
+def fed(events: pa.Table) -> pa.Table:
+    """`FEEDBACK_OF` of known feedback."""
+    n = len(events)
+    columns = {name: events[name] for name in ("user_id", "event_us", "start_day", *FED)}
+    columns |= {"clicked": np.full(n, False), "slot": np.full(n, NO_SLOT, np.int32)}
+    rows = pa.table(columns).filter(pc.is_valid(events["user_id"]))
+    return rows.select(FEEDBACK_OF.names).cast(FEEDBACK_OF)
 
 
 @dataclass(frozen=True)

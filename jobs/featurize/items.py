@@ -168,11 +168,12 @@ def _with_unlisted(snapshot: pa.Table, shown: pa.Array) -> pa.Table:
     return pa.concat_tables([snapshot, pa.table({**nothing, "item_id": others})], promote_options="permissive")
 
 
-def item_features(counts: ItemCounts, snapshots: Sequence[pa.Table], window: Window) -> Iterator[pa.Table]:
+def item_features(
+    counts: ItemCounts, snapshots: Sequence[pa.Table], prior: Overall, window: Window
+) -> Iterator[pa.Table]:
     """One `item_features` table per feature day, sorted by item: every item of that day's snapshot, seen or not, and
     every other that was shown in the long-term window, of which nothing but its events is known.
     """
-    prior = overall(counts, window)
     listed = [s["item_id"].cast(pa.string()).combine_chunks() for s in snapshots]
     ids = pa.chunked_array([*listed, counts.item_id]).unique()
     codes = pc.fill_null(pc.index_in(counts.item_id, ids), -1).to_numpy(zero_copy_only=False).astype(np.int64)

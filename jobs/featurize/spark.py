@@ -1,173 +1,374 @@
-"""Spark's part of featurize: events meet their item's bucket, go to their user's bucket, and core does the rest there.
+"""Spark's part of featurize, step by step in buckets: the same rows as in one process, for any days in three jobs.
 
-Each user bucket is one call of `core.user_features`; it writes its own part files (one per feature day) into the
-staging folder and hands back their paths, so that the wide rows never travel through the JVM.
+Events meet the category that their item had on their day, in a bucket of items and days, so that one item that
+everybody sees is in as many of them as there are days. From there they go to their users; counts of items and of
+contexts are added up first. Of impressions only those go to the clicks that name them which may be named: a filter of
+fixed size, made of the clicks, tells most others. The last job writes all tables; before it, the driver has sums alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as fn
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from jobs.asof.spark import by_bucket, read_parts, refusals
-from jobs.featurize.categories import NO_SLOT
-from jobs.featurize.core import DAY_US, FEEDBACK, HOUR_US, PARTS, Window, day_number
-from jobs.featurize.encodings import CLICK_DAY, KEYS
-from jobs.featurize.events import FED, UserEvents
-from jobs.featurize.items import ItemCounts, Overall
+from jobs.featurize.categories import HISTORY, NO_SLOT, in_order, interest_buckets, rows_of
+from jobs.featurize.core import DAY_US, FEEDBACK, Floats, Window, day_number
+from jobs.featurize.encodings import ENCODED, encoded, encodings, overall_rate, totals
+from jobs.featurize.events import (
+    ACTED,
+    CONTEXT,
+    COUNTED,
+    FEEDBACK_OF,
+    UserEvents,
+    acted,
+    columns_of,
+    counted,
+    fed,
+    known,
+)
+from jobs.featurize.items import ItemCounts, Overall, item_features, overall
+from jobs.featurize.sampled import MARKED, Side
 from jobs.featurize.users import user_features
-from jobs.places import Place, place, write_parquet
+from jobs.lake.parts import read_part
+from jobs.lake.tables import LAKE, STR, TIME
+from jobs.parcels.core import Pair, place_of
+from jobs.parcels.spark import Out, Rows, Steps, pieces
+from jobs.places import Place, write_parquet
+from models.features import ENCODINGS
 
-Writer = Callable[[tuple[pa.Scalar, ...], pa.Table], pa.Table]
+BY_ITEM, BY_USER, BY_CATEGORY, BY_IMPRESSION = ("item_id",), ("user_id",), ("item_category",), ("impression_id",)
+BY_ITEM_AND_DAY, BY_SOURCE_AND_DAY = Pair(("item_id",), "event_time"), Pair(("source_item_id",), "event_time")
+_AT = [pa.field("event_time", TIME), pa.field("start_day", pa.int32())]
+_ASKED = [pa.field(name, STR) for name in CONTEXT]
+CLICKED = pa.schema([pa.field("item_id", STR), pa.field("user_id", STR), *_AT])
+SHOWN = pa.schema([*CLICKED, *_ASKED])
+NAMING = pa.schema([pa.field("impression_id", STR), pa.field("start_day", pa.int32())])
+ASKED = pa.schema([pa.field("item_id", STR), *_AT, *_ASKED])
+"""An impression as its context; of a clicked one `start_day` is when its click was known too."""
+NAMED = pa.schema([pa.field("impression_id", STR), *ASKED])
+LISTED = pa.schema([pa.field("item_id", STR), pa.field("event_time", TIME), pa.field("category", STR)])
+"""An item in the snapshot that holds for a day."""
+SOURCED = pa.schema(
+    [
+        *(pa.field(name, STR) for name in ("source_item_id", "item_category")),
+        *(*_AT, pa.field("clicked", pa.bool_()), pa.field("n", pa.int64())),
+    ]
+)
+"""So many impressions beside an item, by day."""
+SNAPSHOT = ("item_id", "created_at", "category", "price", "feature_vector")
+LISTING = pa.schema([*(LAKE["items"].schema.field(name) for name in SNAPSHOT), pa.field("listed_on", pa.int32())])
+OF_SOURCES = [name for name, of in ENCODINGS.items() if "source_category" in of]
+OTHERS = [name for name in ENCODINGS if name not in OF_SOURCES]
+
+
+PLACES = 1 << 26
+"""Of clicked impressions, a bit each: eight MB for the driver and each worker."""
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Part(NamedTuple):
+    """One published-to-be part file."""
+
+    table: str
+    day: date
+    path: Place
 
 
 @dataclass(frozen=True)
-class Part:
-    """One published-to-be part file."""
+class Snapshots:
+    """The part files of snapshots of items by their day, and which of them holds for each event day."""
 
-    day: date
-    path: Place
-    rows: int
-
-
-@refusals()
-def item_counts(spark: SparkSession, files: dict[str, list[str]], window: Window) -> ItemCounts:
-    """How many events of each kind per item, event day, day known and last hour; small enough for one machine."""
-    kinds = [
-        _known(spark, kind, paths, window).withColumn("kind", fn.lit(kind)).withColumn("n", fn.lit(1))
-        for kind, paths in files.items()
-        if kind != FEEDBACK
-    ]
-    if FEEDBACK in files:
-        fed = _fed(spark, files[FEEDBACK], window)
-        named = fn.concat_ws(".", fn.lit(FEEDBACK), "outcome")
-        kinds.append(fed.withColumn("kind", named).withColumnRenamed("parts", "n").drop("outcome"))
-    union = kinds[0]
-    for other in kinds[1:]:
-        union = union.unionByName(other, allowMissingColumns=True)
-    last_hour = fn.pmod("event_us", fn.lit(DAY_US)) >= DAY_US - HOUR_US
-    keys = ("kind", "item_id", "event_day", "start_day", "last_hour")
-    grouped = union.withColumn("last_hour", last_hour).groupBy(*keys).agg(fn.sum("n").alias("n"))
-    return ItemCounts.of(grouped.toArrow())
+    files: Mapping[date, Sequence[str]]
+    holds: Mapping[date, date]
 
 
-@refusals()
-def context_counts(spark: SparkSession, files: dict[str, list[str]], history: pa.Table, window: Window) -> pa.Table:
-    """What `encodings` counts: impressions whose item had a category, by context, days and when a click was known."""
-    shown = _known(
-        spark, "impressions", files["impressions"], window, "impression_id", "surface", "query", "source_item_id"
-    )
-    clicks = _known(spark, "clicks", files["clicks"], window, "impression_id")
-    clicks = clicks.where(fn.col("impression_id").isNotNull())
-    first = clicks.groupBy("impression_id").agg(fn.min("start_day").alias(CLICK_DAY))
-    listed = spark.createDataFrame(history)
-    rows = _with_category(shown, listed, "item_id", "item_category").where(fn.col("item_category").isNotNull())
-    rows = _with_category(rows, listed, "source_item_id", "source_category").join(first, "impression_id", "left")
-    counted: pa.Table = rows.groupBy(*KEYS).agg(fn.count("*").alias("n")).toArrow()
-    return counted
-
-
-def _with_category(events: DataFrame, listed: DataFrame, key: str, name: str) -> DataFrame:
-    """Each event with the category of the item `key` names on the event's day as `name`."""
-    spans = listed.select(fn.col("item_id").alias("_listed"), fn.col("category").alias(name), "from_day", "until_day")
-    within = (
-        (fn.col(key) == fn.col("_listed"))
-        & (fn.col("event_day") >= fn.col("from_day"))
-        & (fn.col("event_day") < fn.col("until_day"))
-    )
-    return events.join(fn.broadcast(spans), within, "left").drop("_listed", "from_day", "until_day")
-
-
-@refusals()
-def user_parts(
-    spark: SparkSession,
-    files: dict[str, list[str]],
-    history: pa.Table,
-    prior: Overall,
+def write_features(
+    steps: Steps,
+    files: Mapping[str, Sequence[str]],
+    snapshots: Snapshots,
     window: Window,
-    folder: Place,
-    buckets: int,
+    folders: Mapping[str, Place],
 ) -> list[Part]:
-    """Writes `day=…/part-<bucket>.parquet` below `folder`, `buckets` of them per day at most, sorted by user inside."""
-    shown = _known(spark, "impressions", files["impressions"], window).withColumn("clicked", fn.lit(False))
-    clicked = _known(spark, "clicks", files["clicks"], window).withColumn("clicked", fn.lit(True))
-    slots = spark.createDataFrame(history).withColumnRenamed("item_id", "listed_id")
-    within = (
-        (fn.col("item_id") == fn.col("listed_id"))
-        & (fn.col("event_day") >= fn.col("from_day"))
-        & (fn.col("event_day") < fn.col("until_day"))
+    """Write each feature day's rows as `folders[table]/day=…/part-<bucket>.parquet`; sorted by their keys inside.
+
+    Raises `Refused` for a file that is no part of a table.
+    """
+    acts, counts, contexts, sourced, listed = _counted(steps, files, snapshots, window)
+    of_sources = steps.meet([sourced, listed], _of_sources, ENCODED, BY_CATEGORY)
+    bought, given = _others(steps, files, window)
+    sums = steps.told([counts, bought, contexts], _sums)
+    everything = ItemCounts.of(pa.concat_tables([COUNTED.empty_table(), *sums]))
+    write = partial(
+        _written,
+        prior=overall(everything, window),
+        rate=overall_rate(everything, window),
+        holds=snapshots.holds,
+        window=window,
+        folders=folders,
     )
-    both = shown.unionByName(clicked)
-    more: Sequence[str] = ()
-    if FEEDBACK in files:
-        fed = _fed(spark, files[FEEDBACK], window).withColumn("clicked", fn.lit(False))
-        both, more = both.unionByName(fed, allowMissingColumns=True), FED
-    events = (
-        both.where(fn.col("user_id").isNotNull())
-        .join(fn.broadcast(slots), within, "left")
-        .select(
-            "user_id",
-            fn.when(fn.col("clicked"), fn.col("item_id")).alias("item_id"),
-            "clicked",
-            fn.coalesce("slot", fn.lit(NO_SLOT)).alias("slot"),
-            "event_us",
-            "start_day",
-            *more,
-        )
+    listing = _listing(steps, snapshots, window)
+    found = steps.told([acts, given, counts, bought, listing, contexts, of_sources], write)
+    return sorted((part for parts in found for part in parts), key=lambda part: part.path.as_posix())
+
+
+@dataclass(frozen=True)
+class OnWorkers:
+    """`jobs.featurize.sampled.Over` of Spark."""
+
+    steps: Steps
+
+    def ask(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Each of some worker."""
+        return self.steps.ask(items, function)
+
+    def meet(self, sides: Sequence[Side], function: Callable[..., R]) -> list[R]:
+        """In buckets of impressions."""
+        rows = [self.steps.work(paths, partial(_alone, read), [Out(MARKED, BY_IMPRESSION)])[0] for read, paths in sides]
+        return self.steps.told(rows, lambda _, *tables: function(*tables))
+
+
+def _alone(read: Callable[[str], pa.Table], path: str) -> list[list[pa.Table]]:
+    return [[read(path)]]
+
+
+def _counted(
+    steps: Steps, files: Mapping[str, Sequence[str]], snapshots: Snapshots, window: Window
+) -> tuple[Rows, Rows, Rows, Rows, Rows]:
+    """`ACTED`, `COUNTED`, `ENCODED` without sources, `SOURCED` and `LISTED`."""
+    clicks, naming = steps.work(
+        files["clicks"], partial(_clicks, window), [Out(CLICKED, BY_ITEM_AND_DAY), Out(NAMING, BY_IMPRESSION)]
     )
-    write = _writer(folder, prior, window)
-    grouped = by_bucket(events, fn.pmod(fn.crc32("user_id"), fn.lit(buckets)), buckets)
-    found = grouped.applyInArrow(write, "day string, path string, rows long").collect()
-    parts = [Part(date.fromisoformat(row["day"]), place(row["path"]), int(row["rows"])) for row in found]
-    return sorted(parts, key=lambda part: part.path.as_posix())
+    read = partial(_impressions, window, Named.by(steps, naming))
+    outs = [Out(SHOWN, BY_ITEM_AND_DAY), Out(NAMED, BY_IMPRESSION)]
+    shown, named = steps.work(files["impressions"], read, outs)
+    [clicked] = steps.joint([named, naming], _clicked, [Out(ASKED, BY_ITEM_AND_DAY)])
+    days = [
+        (path, [day for day in window.event_days if snapshots.holds.get(day) == of])
+        for of, paths in snapshots.files.items()
+        for path in paths
+    ]
+    [listed] = steps.work(days, _listed, [Out(LISTED, BY_ITEM_AND_DAY)])
+    outs = [
+        Out(ACTED, BY_USER),
+        Out(COUNTED, BY_ITEM),
+        Out(ENCODED, BY_CATEGORY),
+        Out(SOURCED, BY_SOURCE_AND_DAY),
+    ]
+    acts, counts, contexts, sourced = steps.joint([shown, clicks, clicked, listed], _of_items, outs)
+    return acts, counts, contexts, sourced, listed
 
 
-def _fed(spark: SparkSession, paths: Sequence[str], window: Window) -> DataFrame:
-    """Known events of declared outcomes, with `parts` for `value`: how much each counts, in thousandths."""
-    events = _known(spark, FEEDBACK, paths, window, "outcome", "value").where(
-        fn.col("outcome").isin([*window.outcomes])
+@dataclass(frozen=True)
+class Named:
+    """Which impressions may be named by a click: a bit a place, of a fixed number of places however many clicks.
+
+    All that are named are told, and of the others the more the more clicks there are: a Bloom filter of one hash.
+    """
+
+    buckets: int
+    bits: Mapping[int, NDArray[np.uint8]]
+    """By bucket, the bits of its places."""
+
+    @classmethod
+    def by(cls, steps: Steps, naming: Rows) -> "Named":
+        """By the clicks; runs."""
+        each = PLACES // steps.buckets
+        return cls(steps.buckets, dict(steps.told([naming], partial(_bits, buckets=steps.buckets, each=each))))
+
+    def of(self, rows: pa.Table) -> pa.Table:
+        """The rows that may be named."""
+        each = PLACES // self.buckets
+        place = place_of(rows, BY_IMPRESSION, each * self.buckets)
+        bucket, within = place % self.buckets, place // self.buckets
+        kept = np.zeros(len(rows), bool)
+        for number, bits in self.bits.items():
+            mine = np.flatnonzero(bucket == number)
+            kept[mine] = bits[within[mine] >> 3] >> (within[mine] & 7) & 1
+        return rows.filter(pa.array(kept))
+
+
+def _bits(bucket: int, naming: pa.Table, buckets: int, each: int) -> tuple[int, NDArray[np.uint8]]:
+    there = np.zeros(each, bool)
+    there[place_of(naming, BY_IMPRESSION, each * buckets) // buckets] = True
+    return bucket, np.packbits(there, bitorder="little")
+
+
+# -- reading ------------------------------------------------------------------------------------------
+def _impressions(window: Window, maybe: "Named", path: str) -> Iterator[list[pa.Table]]:
+    for rows in pieces(path, "impressions", columns_of("impressions")):
+        events = _timed(known("impressions", rows, window))
+        yield [events.select(SHOWN.names), maybe.of(events.select(NAMED.names))]
+
+
+def _clicks(window: Window, path: str) -> Iterator[list[pa.Table]]:
+    for rows in pieces(path, "clicks", columns_of("clicks")):
+        events = _timed(known("clicks", rows, window))
+        naming = events.select(NAMING.names)
+        yield [events.select(CLICKED.names), naming.filter(naming["impression_id"].is_valid())]
+
+
+def _others(steps: Steps, files: Mapping[str, Sequence[str]], window: Window) -> tuple[Rows, Rows]:
+    """`COUNTED` of purchases and feedback, and `FEEDBACK_OF`."""
+    items = [(table, path) for table in ("purchases", FEEDBACK) for path in files.get(table, ())]
+    bought, given = steps.work(items, partial(_other, window), [Out(COUNTED, BY_ITEM), Out(FEEDBACK_OF, BY_USER)])
+    return bought, given
+
+
+def _other(window: Window, file: tuple[str, str]) -> Iterator[list[pa.Table]]:
+    table, path = file
+    for rows in pieces(path, table, columns_of(table)):
+        events = known(table, rows, window)
+        yield [counted(table, events), fed(events) if table == FEEDBACK else FEEDBACK_OF.empty_table()]
+
+
+def _listed(file: tuple[str, Sequence[date]]) -> Iterator[list[pa.Table]]:
+    """A snapshot's items with a category, once for each day that it holds for."""
+    path, days = file
+    rows = read_part(path, "items", ("item_id", "category"))
+    rows = rows.filter(rows["category"].is_valid())
+    for day in days:
+        at = pa.repeat(pa.scalar(day_number(day) * DAY_US, pa.int64()).cast(TIME), len(rows))
+        yield [pa.table({"item_id": rows["item_id"], "event_time": at, "category": rows["category"]})]
+
+
+def _listing(steps: Steps, snapshots: Snapshots, window: Window) -> Rows:
+    """`LISTING` of the snapshots that hold for the feature days."""
+    held = {snapshots.holds[day] for day in window.days}
+    items = [(day_number(day), path) for day in sorted(held) for path in snapshots.files[day]]
+
+    def rows(file: tuple[int, str]) -> Iterator[list[pa.Table]]:
+        on, path = file
+        for part in pieces(path, "items", SNAPSHOT):
+            yield [part.append_column("listed_on", pa.array(np.full(len(part), on, np.int32)))]
+
+    return steps.work(items, rows, [Out(LISTING, BY_ITEM)])[0]
+
+
+# -- meeting ------------------------------------------------------------------------------------------
+def _clicked(named: pa.Table, naming: pa.Table) -> list[pa.Table]:
+    """`ASKED` of the impressions that a click names, from when the first of these was known."""
+    first = naming.group_by("impression_id").aggregate([("start_day", "min")]).combine_chunks()
+    at = pc.index_in(named["impression_id"], first["impression_id"].combine_chunks()).combine_chunks()
+    rows = named.filter(at.is_valid())
+    since = pc.max_element_wise(rows["start_day"], first["start_day_min"].combine_chunks().take(at.drop_null()))
+    return [rows.set_column(rows.column_names.index("start_day"), "start_day", since).select(ASKED.names)]
+
+
+def _of_items(shown: pa.Table, clicks: pa.Table, clicked: pa.Table, listed: pa.Table) -> list[pa.Table]:
+    """What some items' events are for their users, for the items, and for contexts with and without a source."""
+    history = _history(listed)
+    slots = np.append(history["slot"].to_numpy().astype(np.int64), NO_SLOT)
+    acts, counts, contexts = [], [], []
+    for table, rows in (("impressions", shown), ("clicks", clicks), ("", clicked)):
+        events = _dated(rows)
+        at = rows_of(events["item_id"], events["event_day"].to_numpy().astype(np.int64), history)
+        if table:
+            acts.append(acted(table, events, slots[at]))
+            counts.append(counted(table, events))
+        if table != "clicks":
+            category = history["category"].combine_chunks().dictionary_encode().take(pa.array(at, mask=at < 0))
+            events = events.append_column("item_category", category)
+            events = events.append_column("clicked", pa.array(np.full(len(events), not table)))
+            contexts.append(events.select([*CONTEXT, *ON]).filter(category.is_valid()))
+    found = pa.concat_tables(contexts)
+    sourced = _added(found.filter(found["source_item_id"].is_valid()), ["source_item_id", *ON])
+    whole = _added(found, ["surface", "query", *ON])
+    return [
+        pa.concat_tables(acts),
+        pa.concat_tables(counts),
+        encoded(whole, OTHERS),
+        sourced.append_column("event_time", _midnights(sourced["event_day"])).select(SOURCED.names),
+    ]
+
+
+ON = ("item_category", "clicked", "event_day", "start_day")
+
+
+def _added(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
+    found = rows.combine_chunks().group_by([*keys]).aggregate([([], "count_all")]).rename_columns([*keys, "n"])
+    return found.set_column(
+        found.column_names.index("item_category"), "item_category", found["item_category"].cast(STR)
     )
-    value = fn.floor(fn.coalesce("value", fn.lit(0.0)) * PARTS + 0.5)
-    parts = fn.when(fn.col("outcome").isin(window.values), value).otherwise(PARTS)
-    return events.withColumn("parts", parts.cast("long")).drop("value")
 
 
-def _known(spark: SparkSession, table: str, paths: Sequence[str], window: Window, *more: str) -> DataFrame:
-    """Events that count for some feature day: item, user where there is one, event time, day known, `more`."""
-    frame = read_parts(spark, paths, table, ("item_id", "user_id", "event_time", "ingested_at", *more))
-    event_day = fn.unix_date(fn.to_date("event_time"))
-    last = day_number(window.days[-1])
+def _of_sources(sourced: pa.Table, listed: pa.Table) -> pa.Table:
+    """`ENCODED` of the items beside which others were shown."""
+    rows, history = _dated(sourced), _history(listed)
+    at = rows_of(rows["source_item_id"], rows["event_day"].to_numpy().astype(np.int64), history)
+    category = history["category"].combine_chunks().take(pa.array(at, mask=at < 0))
+    return encoded(rows.append_column("source_category", category), OF_SOURCES)
+
+
+def _history(listed: pa.Table) -> pa.Table:
+    """As `category_history` says it, a row a day."""
+    rows = _dated(listed)
+    columns = {"item_id": rows["item_id"], "category": rows["category"], "slot": interest_buckets(rows["category"])}
+    days = rows["event_day"].cast(pa.int32())
+    return in_order(pa.table({**columns, "from_day": days, "until_day": pc.add(days, 1)}).cast(HISTORY))
+
+
+def _timed(events: pa.Table) -> pa.Table:
+    return events.append_column("event_time", events["event_us"].cast(TIME))
+
+
+def _dated(rows: pa.Table) -> pa.Table:
+    """With event_us and event_day."""
+    event_us = rows["event_time"].cast(pa.int64()).to_numpy()
+    return rows.append_column("event_us", pa.array(event_us)).append_column("event_day", pa.array(event_us // DAY_US))
+
+
+def _midnights(days: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.multiply(days.cast(pa.int64()), DAY_US).cast(TIME)
+
+
+# -- telling ------------------------------------------------------------------------------------------
+def _sums(_bucket: int, counts: pa.Table, bought: pa.Table, contexts: pa.Table) -> pa.Table:
+    """`COUNTED` of no item and of all contexts, by days."""
+    whole = pa.concat_tables([counts, bought, totals(contexts)])
+    keys = ["kind", "event_day", "start_day"]
+    found = whole.group_by(keys).aggregate([("n", "sum")]).rename_columns([*keys, "n"])
+    nothing = {"item_id": pa.nulls(len(found), pa.string()), "last_hour": np.zeros(len(found), bool)}
     return (
-        frame.select(
-            "item_id",
-            "user_id",
-            fn.unix_micros("event_time").alias("event_us"),
-            event_day.alias("event_day"),
-            fn.greatest(event_day, fn.unix_date(fn.to_date("ingested_at"))).alias("start_day"),
-            *more,
-        )
-        .where(fn.col("start_day") <= last)
-        .where(fn.col("event_day") > window.first - window.long_term_days)
+        pa.table({**{name: found[name] for name in found.column_names}, **nothing}).select(COUNTED.names).cast(COUNTED)
     )
 
 
-def _writer(folder: Place, prior: Overall, window: Window) -> Writer:
-    """What runs on a worker for one user bucket."""
-
-    def write(key: tuple[pa.Scalar, ...], events: pa.Table) -> pa.Table:
-        found: dict[str, list[str | int]] = {"day": [], "path": [], "rows": []}
-        tables = user_features(UserEvents.of(events), prior, window)
-        for day, table in zip(window.days, tables, strict=True):
-            if not len(table):
-                continue
-            path = folder / f"day={day.isoformat()}" / f"part-{key[0].as_py():05d}.parquet"
-            # A task that Spark runs twice writes the same rows; the file is whole either way.
-            write_parquet(table, path, coerce_timestamps="us")
-            for name, value in (("day", day.isoformat()), ("path", str(path)), ("rows", len(table))):
-                found[name].append(value)
-        return pa.table(found, schema=pa.schema([("day", pa.string()), ("path", pa.string()), ("rows", pa.int64())]))
-
-    return write
+def _written(
+    bucket: int,
+    acts: pa.Table,
+    given: pa.Table,
+    counts: pa.Table,
+    bought: pa.Table,
+    listing: pa.Table,
+    contexts: pa.Table,
+    of_sources: pa.Table,
+    *,
+    prior: Overall,
+    rate: Floats,
+    holds: Mapping[date, date],
+    window: Window,
+    folders: Mapping[str, Place],
+) -> list[Part]:
+    """The rows of one bucket of users, items and categories; a task that runs twice writes the same."""
+    events = pa.concat_tables([acts, given] if len(given) else [acts], promote_options="default")
+    listed = [listing.filter(pc.equal(listing["listed_on"], day_number(holds[day]))) for day in window.days]
+    tables = {
+        "user_features": user_features(UserEvents.of(events), prior, window),
+        "item_features": item_features(ItemCounts.of(pa.concat_tables([counts, bought])), listed, prior, window),
+        "encodings": encodings(pa.concat_tables([contexts, of_sources]), rate, window),
+    }
+    found = []
+    for table, of_days in tables.items():
+        for day, rows in zip(window.days, of_days, strict=True):
+            if len(rows):
+                path = folders[table] / f"day={day.isoformat()}" / f"part-{bucket:05d}.parquet"
+                write_parquet(rows, path, coerce_timestamps="us")
+                found.append(Part(table, day, path))
+    return found

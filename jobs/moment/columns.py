@@ -22,6 +22,7 @@ from models.rankers.features import (
     EVERYTHING,
     NO_BUCKET,
     SERVING_POSITION,
+    USER_NUMBERS,
     WIDTHS,
     Encodings,
     attribute,
@@ -30,7 +31,7 @@ from models.rankers.features import (
     there,
 )
 from models.rankers.protocol import Floats, FurtherOutcome, Inputs, TrainingData
-from models.rankers.words import Words
+from models.rankers.words import Words, repeated
 from models.settings import OutcomeSettings
 
 LABELS = ("clicked", "converted", "weight")
@@ -211,11 +212,14 @@ def with_unknown(feature: Feature, column: pa.ChunkedArray) -> NDArray[Any]:
 def user_row(user: Mapping[str, Any] | None, n: int) -> Columns:
     """One user's features for n rows, from a row of `user_features` as a mapping; None: an unknown user."""
     known = user or {}
-    rows: Columns = {}
+    told = [known.get(name) for name in USER_NUMBERS]
+    # Numbers are few enough to be written out, which takes less time than views of one row.
+    each = np.array([np.nan if number is None else number for number in told], dtype=np.float64).repeat(n)
+    rows: Columns = dict(zip(USER_NUMBERS, each.reshape(len(told), n), strict=True))
     for feature in read("user"):
-        row = packed(feature, [known.get(feature.name)])
-        whole = feature.kind == "number"  # few enough to be written out, which takes less time than a view of one
-        rows[feature.name] = np.full(n, row[0]) if whole else np.broadcast_to(row[0], (n, *row.shape[1:]))
+        if feature.kind != "number":
+            row = packed(feature, [known.get(feature.name)])
+            rows[feature.name] = repeated(row.reshape(row.shape[1:]), n)
     return rows
 
 

@@ -51,8 +51,13 @@ def opened(streams: Iterable[bytes], schema: pa.Schema) -> pa.Table:
 
 def bucket_of(rows: pa.Table, keys: Keys, buckets: int) -> Indices:
     """Each row's bucket, 0 to buckets - 1: by its key alone; rows without any key are together."""
+    return place_of(rows, keys, buckets)
+
+
+def place_of(rows: pa.Table, keys: Keys, places: int) -> Indices:
+    """Each row's place, 0 to places - 1, by its key alone; of some times `buckets` places, the rest is its bucket."""
     hashed = key_hashes(rows, keys) * GOLDEN >> np.uint64(24)
-    return np.asarray((hashed % np.uint64(buckets)).astype(np.int64))
+    return np.asarray((hashed % np.uint64(places)).astype(np.int64))
 
 
 def key_hashes(rows: pa.Table, keys: Keys) -> Hashes:

@@ -22,6 +22,7 @@ from jobs.parcels.core import Keys, added, opened, packed
 from jobs.places import Place, footer, parquet, write_parquet
 
 T = TypeVar("T")
+R = TypeVar("R")
 Core = Callable[..., pa.Table]
 Parcel = tuple[int, tuple[int, bytes]]
 """A bucket, and of which rows it holds some: their tag and an Arrow stream."""
@@ -117,6 +118,14 @@ class Steps:
             found: list[T] = _together(sides).mapPartitions(apply).collect()
         return found
 
+    def ask(self, items: Sequence[T], function: Callable[[T], R]) -> list[R]:
+        """What `function` says of each item, on whichever worker, in their order; runs. Raises `Refused`."""
+        if not items:
+            return []
+        with refusals():
+            found: list[R] = self._spread(items).map(function).collect()
+        return found
+
     # -- of these -----------------------------------------------------------------------------------
     def read(self, files: Sequence[str], schema: pa.Schema, keys: Keys) -> Rows:
         """The rows of Parquet part files as the columns of `schema`, row group by row group."""
@@ -131,15 +140,7 @@ class Steps:
     def parts(self, files: Sequence[str], table: str, columns: Sequence[str], keys: Keys) -> Rows:
         """Columns of a table's part files, all of them nullable. Raises as `jobs.lake.parts.batches` does."""
         schema = pa.schema([(name, LAKE[table].schema.field(name).type) for name in columns])
-
-        def pieces(path: str) -> Iterator[list[pa.Table]]:
-            if footer(path).num_rows <= PIECE_ROWS:
-                yield [read_part(path, table, columns)]
-                return
-            for batch in batches(path, table, columns):
-                yield [batch]
-
-        return self.work(files, pieces, [Out(schema, keys)])[0]
+        return self.work(files, lambda path: ([rows] for rows in pieces(path, table, columns)), [Out(schema, keys)])[0]
 
     def send(self, rows: pa.Table, keys: Keys) -> Rows:
         """Rows that the driver has."""
@@ -189,6 +190,21 @@ def _gathered(held: Sequence[Sequence[pa.Table]], outs: Sequence[Out]) -> list[p
         pa.concat_tables([out.schema.empty_table(), *(fitted(some[n], out.schema) for some in held if len(some[n]))])
         for n, out in enumerate(outs)
     ]
+
+
+def pieces(path: str, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Columns of a part file, `PIECE_ROWS` rows at once and a few more; raises as `jobs.lake.parts.batches` does."""
+    if footer(path).num_rows <= PIECE_ROWS:
+        yield read_part(path, table, columns)
+        return
+    held: list[pa.Table] = []
+    for batch in batches(path, table, columns):
+        held.append(batch)
+        if sum(map(len, held)) >= PIECE_ROWS:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)
 
 
 def _sent(tables: Sequence[pa.Table], tagged: Sequence[tuple[int, Out]], buckets: int) -> Iterator[Parcel]:

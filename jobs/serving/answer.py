@@ -13,7 +13,7 @@ DESCRIBED = ConfigDict(use_attribute_docstrings=True)
 """What is said below a field is said in the OpenAPI document too."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a page makes fifty, each by six calls then
 class Placement:
     """One item of a slate."""
 

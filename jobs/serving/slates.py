@@ -1,6 +1,7 @@
 """From what was predicted of a request's candidates to its slate: one function for the endpoint and for its replay."""
 
 import hashlib
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,15 @@ from models.rankers.protocol import Predictions
 from models.settings import PolicySettings
 
 
+class Ids(Protocol):
+    """Of n items, to be looked up by place: an array is such, and what is made of one later."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, at: NDArray[np.int64], /) -> NDArray[np.object_]: ...
+
+
 def drawn(
-    item_ids: NDArray[np.object_],
+    item_ids: Ids,
     predictions: Predictions,
     policy: PolicySettings,
     surface: str,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.rankers.encoding import FIRST_KEPT_CODE, REST_CODE, UNKNOWN_CODE, codes_of
 from models.rankers.protocol import Column, Room, parts
 from models.rankers.tensors import from_bytes, to_bytes
-from models.rankers.words import Words, said_once
+from models.rankers.words import Words, repeated, said_once
 
 Ints = NDArray[np.int64]
 SPREAD = 0.03
@@ -87,11 +87,16 @@ class Embeddings:
         """The row of a field's values that have none of their own."""
         return self.first[field] + REST_CODE
 
+    def row(self, field: str, value: str) -> int:
+        """Where a value's is."""
+        return self.row_of[field].get(value, self.rest(field))
+
     def codes(self, field: str, column: Column) -> Ints:
         """(n,) or (n, k) strings become rows of the same shape; raises ValueError for what is no string nor unknown."""
         rest, unknown = self.rest(field), self.unknown(field)
         if said_once(column):
-            return np.broadcast_to(self.codes(field, column[:1]), column.shape)
+            one = self.codes(field, column[:1])
+            return repeated(one.reshape(one.shape[1:]), len(column))
         if isinstance(column, Words):
             found: Ints = column.looked_up(self.row_of[field], otherwise=rest, unknown=unknown)[column.at]
             return found
@@ -256,8 +261,8 @@ def of_columns(
 def _put(into: NDArray[np.int32], table: Embeddings, field: str, column: Column) -> None:
     """The codes of a column, some rows at once; of one row that all are, once."""
     if said_once(column):
-        _put(into[:1], table, field, column[:1])
-        into[1:] = into[0]
+        one = column[0] if isinstance(column, np.ndarray) else None
+        into[:] = table.row(field, one) if isinstance(one, str) else table.codes(field, column[:1]).reshape(1, -1)
         return
     if not isinstance(column, Words):
         into[:] = table.codes(field, column).reshape(into.shape)

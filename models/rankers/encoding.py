@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, NUMERIC, attributes_of
 from models.rankers.protocol import Column, Columns, Floats, Room, parts, taken
-from models.rankers.words import Words, said_once
+from models.rankers.words import Words, repeated, said_once
 
 UNKNOWN_CODE, REST_CODE, FIRST_KEPT_CODE = 0, 1, 2
 """Codes of a category: unknown (None), known but not among the kept values, and from here on the kept values."""
@@ -94,11 +94,12 @@ def require(features: Mapping[str, object], names: Iterable[str]) -> None:
 def codes_of(column: Column, codes: Mapping[str, int], *, otherwise: int, unknown: int) -> NDArray[np.int64]:
     """Each value's code: `unknown` for None or NaN, `otherwise` for a value that has none.
 
-    A column that repeats one value without a copy (`np.broadcast_to`), as what a request says once is for all its
+    A column that repeats one value without a copy (`repeated`), as what a request says once is for all its
     candidates, is looked up once and stays so. Raises ValueError for a value that is neither a string nor unknown.
     """
     if said_once(column):
-        return np.broadcast_to(codes_of(column[:1], codes, otherwise=otherwise, unknown=unknown), column.shape)
+        one = codes_of(column[:1], codes, otherwise=otherwise, unknown=unknown)
+        return repeated(one.reshape(one.shape[1:]), len(column))
     if isinstance(column, Words):
         found: NDArray[np.int64] = column.looked_up(codes, otherwise=otherwise, unknown=unknown)[column.at]
         return found

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.features import ENCODINGS, FEATURES, NUMBER, Feature, Of, read
 from models.rankers.protocol import Column, Columns, Floats, Inputs
-from models.rankers.words import Words, said_once
+from models.rankers.words import Words, repeated, said_once
 from models.settings import TaskSettings
 
 Ints = NDArray[np.int64]
@@ -140,11 +140,10 @@ class Encodings:
         if not known:
             return np.full(len(parts[0]), np.nan)
         both = joint(parts)
-        midnights = len(next(iter(known.values())))
-        table = np.full((len(both.values) + 1, midnights + 1), np.nan)  # index -1 finds what nobody knows
-        for code, value in enumerate(both.values):
-            if value in known:
-                table[code, :-1] = known[value]
+        nothing = np.full(len(next(iter(known.values()))), np.nan)
+        table = np.full((len(both.values) + 1, len(nothing) + 1), np.nan)  # index -1 finds what nobody knows
+        if both.values:
+            table[:-1, :-1] = [known.get(value, nothing) for value in both.values]
         found: Floats = table[both.at, self.midnight]
         return found
 
@@ -297,4 +296,8 @@ def task_types(surface: Strings, tasks: TaskSettings) -> Strings:
     """(n,) what each surface's task is; one that `tasks` does not name has `tasks.otherwise`."""
     words = Words.of(surface)
     named = [tasks.of_surface.get(value, tasks.otherwise) for value in words.values]
-    return np.array([*named, tasks.otherwise], dtype=object)[words.at]
+    of = np.array([*named, tasks.otherwise], dtype=object)
+    if said_once(words):
+        at = int(words.at[0])
+        return repeated(of[at:][:1].reshape(()), len(words))
+    return of[words.at]

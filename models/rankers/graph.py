@@ -183,9 +183,11 @@ class Traced:
         return self._node("Cast", [], self.shape, to, to=helper.np_dtype_to_tensor_dtype(to))
 
     def reshape(self, shape: Sequence[int]) -> "Traced":
-        """One size may be -1, and the first too where rows are first before and after."""
+        """One size may be -1, and the first too where rows are first before and after; where rows are elsewhere it is
+        theirs.
+        """
         wanted = [int(size) for size in shape]
-        if wanted.count(OPEN) > 1 or (OPEN in wanted[1:] and self.shape[0] != OPEN):
+        if wanted.count(OPEN) > 1 or (OPEN in wanted and OPEN not in self.shape):
             at = len(wanted) - 1 - wanted[::-1].index(OPEN)
             known = math.prod(size for place, size in enumerate(wanted) if place != at and size != OPEN)
             wanted[at] = math.prod(size for size in self.shape if size != OPEN) // known
@@ -205,11 +207,11 @@ class Traced:
             if one is None:
                 wanted.append(1)
                 continue
-            part = one if isinstance(one, slice) else slice(one, one + 1)
-            first, last, _ = part.indices(self.shape[axis])
-            found = found._cut(axis, first, last)
-            if one is part:
-                wanted.append(last - first)
+            if one != slice(None):
+                part = one if isinstance(one, slice) else slice(one, one + 1)
+                found = found._cut(axis, *part.indices(self.shape[axis])[:2])
+            if isinstance(one, slice):
+                wanted.append(found.shape[axis])
             axis += 1
         return found.reshape(wanted)
 

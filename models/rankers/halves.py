@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from models.rankers import graph, network
 from models.rankers.embeddings import Embeddings
 from models.rankers.features import is_of_item
-from models.rankers.graph import BLOCK, OPEN, Graph, Said, Traced
+from models.rankers.graph import BLOCK, Graph, Said, Traced
 from models.rankers.layout import VECTOR, Layout
 from models.rankers.logistic import Scaling
 from models.rankers.network import Arrays, Weights
-from models.rankers.protocol import Columns, parts
+from models.rankers.protocol import Columns, of_part, parts
 
 A = TypeVar("A")
 Singles = NDArray[np.float32]
@@ -68,7 +68,7 @@ class Side:
         n = len(columns[layout.numeric[0]])
         found = Half(np.empty((n, self._weights.shape[1]), np.float32), np.empty((n, d), np.float32))
         for part in parts(n):
-            some = {name: columns[name][part] for name in (*layout.of_numbers, *layout.sources) if name in columns}
+            some = of_part(columns, (*layout.of_numbers, *layout.sources), part)
             codes = layout.codes(some, self._table, len(found.first[part]))
             looked = self._table.rows[codes].astype(np.float32)
             present = (codes[:, words:] != self._nowhere).astype(np.float32)
@@ -148,8 +148,11 @@ def halves_of(ranker: object) -> Halves | None:
 
 
 def joined(weights: Weights, given: Parts[Traced]) -> Traced:
-    """(blocks, h, BLOCK) what the first layer makes of whole rows, in a graph with these weights."""
+    """(h, n) what the first layer makes of whole rows, in a graph with these weights.
+
+    Not in blocks, as whole rows are: what follows is done to each of h in one piece, in less time.
+    """
     other, other_vectors = (graph.take(of, given.kind) for of in (given.other, given.other_vectors))
-    across = (given.item_vectors * other_vectors).reshape((OPEN, BLOCK, given.item_vectors.shape[-1]))
-    both = (given.item + other).reshape((OPEN, BLOCK, given.item.shape[-1]))
-    return graph.swapaxes(both + across @ network.of_pairs(graph, weights, across.shape[-1]), -1, -2)
+    across = given.item_vectors * other_vectors
+    product = across @ network.of_pairs(graph, weights, across.shape[-1])
+    return graph.swapaxes(given.item + other + product, -1, -2)

@@ -6,6 +6,7 @@ tell what it is like.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from models.rankers.embeddings import Embeddings, Sightings, of_columns, sightin
 from models.rankers.encoding import Encoding, require
 from models.rankers.features import ATTRIBUTE_PREFIX, CATEGORICAL, IDS, LISTS, NUMERIC, attributes_of, widened
 from models.rankers.logistic import Scaling, logged
-from models.rankers.protocol import Columns, Room, parts, taken
+from models.rankers.protocol import Columns, Room, of_part, parts, taken
 from models.rankers.words import Words
 
 SHARED = dict.fromkeys(LISTS, "item_id")
@@ -61,23 +62,23 @@ class Layout:
         scaling = Scaling(np.concatenate([of.mean for of in one]), np.concatenate([of.spread for of in one]))
         return cls(numeric, words, lists, listed, scaling, d)
 
-    @property
+    @cached_property
     def sources(self) -> dict[str, str]:
         """Each column of strings and the field whose rows it looks up."""
         return {**{name: name for name in self.words}, **{name: SHARED[name] for name in self.lists}}
 
-    @property
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         """The field of each code of a row."""
         of_lists = [SHARED[name] for name in self.lists for _ in range(self.listed // max(1, len(self.lists)))]
         return (*self.words, *of_lists)
 
-    @property
+    @cached_property
     def of_numbers(self) -> tuple[str, ...]:
         """The columns that `numbers` reads."""
         return (*self.numeric, *((VECTOR,) if self.vector else ()))
 
-    @property
+    @cached_property
     def width(self) -> int:
         """How many numbers the network is told: 2 numeric, and where there are vectors theirs and one flag."""
         return 2 * len(self.numeric) + (self.vector + 1 if self.vector else 0)
@@ -102,7 +103,7 @@ class Layout:
         encoding, n = Encoding(self.numeric, {}), len(features[self.numeric[0]])
         found: NDArray[np.float32] = room((n, self.width), np.float32)
         for part in parts(n):  # a million rows in double precision would be a gigabyte, five times
-            some = {name: features[name][part] for name in self.of_numbers if name in features}
+            some = of_part(features, self.of_numbers, part)
             told = logged(encoding, some)
             if self.vector:
                 told = np.hstack([told, self.vectors(some)])

@@ -1,6 +1,6 @@
 """What every ranker is: fitted by construction, two probabilities out, plain bytes to disk and back."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
@@ -148,6 +148,13 @@ def picked(array: NDArray[Any], rows: NDArray[np.int64], room: Room) -> NDArray[
 def parts(n: int) -> Iterator[slice]:
     """Of n rows `ROWS_AT_ONCE`, then the next."""
     return (slice(first, first + ROWS_AT_ONCE) for first in range(0, n, ROWS_AT_ONCE))
+
+
+def of_part(columns: Columns, names: Iterable[str], part: slice) -> Columns:
+    """Of n rows those of one of the `parts`, the columns `names` there are at least; as they are where it is all."""
+    if not part.start and len(next(iter(columns.values()))) <= part.stop:
+        return columns
+    return {name: columns[name][part] for name in names if name in columns}
 
 
 @dataclass(frozen=True)

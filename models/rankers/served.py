@@ -122,7 +122,8 @@ class Served:
 
     def _predictions(self, parts: Sequence[Sequence[NDArray[Any]]], n: int, features: Columns) -> Predictions:
         """Of what a graph says, some rows at once and more than n; `features`: of rows whose outcomes need them."""
-        click, conversion, *rest = (np.concatenate(of)[:n] for of in zip(*parts, strict=True))
+        whole = parts[0] if len(parts) == 1 else [np.concatenate(of) for of in zip(*parts, strict=True)]
+        click, conversion, *rest = (of[:n] for of in whole)
         if not rest:
             return Predictions(click, conversion)
         (within, logits), heads = rest, self.ranker.heads

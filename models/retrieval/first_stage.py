@@ -5,10 +5,11 @@ Only items the training knew can be found; a younger one has to be offered by wh
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.retrieval.content import ContentRetriever
 from models.retrieval.ease import Ease
@@ -31,16 +32,31 @@ POPULARITY = PopularityRetriever.kind
 STAGE_FILE, ITEMS_FILE = "stage.json", "items.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
-    """Item ids, best first, and the kind of the retriever that found them."""
+    """Item ids (n,), best first, and the kind of the retriever that found them."""
 
-    items: list[str]
+    among: NDArray[np.object_]
+    """The ids, or those that `codes` are places of."""
     by: str
-    scores: Floats = field(compare=False)
+    scores: Floats
     """(n,) of that retriever."""
-    codes: Ints | None = field(default=None, compare=False)
+    codes: Ints | None = None
     """(n,) places in `FirstStage.items`, for whoever keeps something by them; None where it was none that found."""
+
+    @property
+    def ids(self) -> NDArray[np.object_]:
+        """(n,), looked up when they are asked for: a thousand strings lie in a thousand places."""
+        return self.among if self.codes is None else self.among[self.codes]
+
+    @property
+    def items(self) -> list[str]:
+        """The ids as a list."""
+        items: list[str] = self.ids.tolist()
+        return items
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Found) and (self.by, self.items) == (other.by, other.items)
 
 
 @dataclass(frozen=True)
@@ -180,11 +196,11 @@ class FirstStage:
         for finder in self._finders if len(codes) else ():
             found = finder.find(codes, k, barred, self._by_popularity)
             if found is not None and len(found[0]):
-                return Found(self._named(found[0]), finder.retriever.kind, found[1], found[0])
+                return Found(self._ids, finder.retriever.kind, found[1], found[0])
         gone = barred.copy()
         gone[codes] = True
         left = self._by_popularity[~gone[self._by_popularity]][:k]
-        return Found(self._named(left), POPULARITY, self._finders[0].retriever.popular[left], left)
+        return Found(self._ids, POPULARITY, self._finders[0].retriever.popular[left], left)
 
     def of_item(self, item: str) -> Vector | None:
         """Its vector in the first space that knows it; None where none does."""
@@ -213,10 +229,6 @@ class FirstStage:
     def _known(self, recent: Sequence[str]) -> Ints:
         """The codes of known items, ascending, each once."""
         return np.array(sorted({self._code[item] for item in recent if item in self._code}), dtype=np.int64)
-
-    def _named(self, codes: Ints) -> list[str]:
-        named: list[str] = self._ids[codes].tolist()
-        return named
 
     def to_files(self) -> dict[str, bytes]:
         """The item ids and the order of the retrievers as JSON, each retriever's files in a folder of its kind."""

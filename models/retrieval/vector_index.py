@@ -133,8 +133,10 @@ class VectorIndex:
         if removed is not None and len(removed) <= self._codes[-1]:
             raise ValueError(f"removed needs an entry for each item up to {self._codes[-1]}; found {len(removed)}")
         scores, found, allowed = self._allowed(np.ascontiguousarray(queries, dtype=np.float32), k, removed, own)
-        if found.shape[1] >= k and allowed[:, :k].all():  # as almost always
-            return found[:, :k], scores[:, :k] * self._facts.scale
+        if len(found) == 1:  # as a request asks
+            left = np.flatnonzero(allowed[0])[:k]
+            if len(left) == k:
+                return found[:, left], scores[:, left] * self._facts.scale
         first = np.argsort(~allowed, axis=1, kind="stable")[:, :k]
         allowed, found = np.take_along_axis(allowed, first, axis=1), np.take_along_axis(found, first, axis=1)
         scores = np.take_along_axis(scores, first, axis=1)
@@ -178,8 +180,8 @@ class VectorIndex:
             allowed, codes = at >= 0, self._codes[at]
             if removed is not None and gone:
                 allowed &= ~removed[codes]
-            for code in () if own is None else own.tolist():
-                allowed &= codes != code
+            if own is not None:
+                allowed &= ~(codes == own[:, None, None]).any(axis=0)
             if asked == most or (allowed.sum(axis=1) >= k).all():
                 return scores, codes, allowed
             asked = min(4 * asked, most)

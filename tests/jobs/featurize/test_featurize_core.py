@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jobs.config import FeatureSettings
 from jobs.featurize import categories, core
-from jobs.featurize.encodings import CLICK_DAY, CONTEXT, encodings
+from jobs.featurize.encodings import CLICK_DAY, CONTEXT, context_counts, encoded, encodings, overall_rate, totals
 from jobs.featurize.events import UserEvents
 from jobs.featurize.items import ItemCounts, item_features, overall
 from jobs.featurize.users import user_features
@@ -215,7 +215,7 @@ def test_features_are_what_their_definition_says(
     snapshots = [(day, snapshot(content)) for day, content in zip(days, listed, strict=True)]
     counts = item_counts(events)
     users = user_features(user_events(events, snapshots), overall(counts, window), window)
-    items = list(item_features(counts, [s for _, s in snapshots], window))
+    items = list(item_features(counts, [s for _, s in snapshots], overall(counts, window), window))
     by_day = dict(zip(days, listed, strict=True))
     buckets: dict[Event, int | None] = {}
     for e in events:
@@ -352,7 +352,7 @@ def test_encodings_are_what_their_definition_says(shown: list[Shown], long_term_
     """Counted by hand: only what was known, joint values shrunk towards their category, rare values left out."""
     days = [FIRST + timedelta(days=n) for n in range(4)]
     first = core.day_number(FIRST)
-    counts = pa.table(
+    impressions = pa.table(
         {
             **{name: pa.array([getattr(s, name) for s in shown], pa.string()) for name in CONTEXT},
             "event_day": pa.array([first + s.day for s in shown], pa.int64()),
@@ -361,10 +361,11 @@ def test_encodings_are_what_their_definition_says(shown: list[Shown], long_term_
                 [None if s.click_known_after is None else first + s.day + s.click_known_after for s in shown],
                 pa.int64(),
             ),
-            "n": pa.array([1] * len(shown), pa.int64()),
         }
     )
-    for n, table in enumerate(encodings(counts, window_of(days, long_term_days))):
+    counts, window = encoded(context_counts(impressions)), window_of(days, long_term_days)
+    rate = overall_rate(ItemCounts.of(totals(counts)), window)
+    for n, table in enumerate(encodings(counts, rate, window)):
         known = [s for s in shown if n - long_term_days < s.day and s.day + s.known_after <= n]
         found = {(row["encoding"], row["value"]): row for row in table.to_pylist()}
         assert list(found) == sorted(found)

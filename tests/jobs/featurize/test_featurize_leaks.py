@@ -3,13 +3,18 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import Refused
 from jobs.featurize import core, recent, users
+from jobs.featurize.audit import Audit
 from jobs.featurize.events import UserEvents
 from jobs.featurize.items import ItemCounts
 
@@ -98,3 +103,36 @@ def test_honest_rows_pass_and_a_lost_user_does_not(lively: Any, monkeypatch: pyt
     )
     with pytest.raises(Refused, match=r"'u0.' has no row and had some event by then"):
         lively.run(last)
+
+
+@pytest.mark.spark
+def test_workers_find_the_leaks_that_one_process_finds(lively: Any, tmp_path: Path) -> None:
+    """A user's click, an item's and a category's too many, each on a day of its own; the fourth day is honest."""
+    from jobs.featurize.spark import OnWorkers
+    from jobs.parcels.spark import Steps
+    from jobs.spark import session
+
+    *early, last = days = [lively.first + timedelta(days=n) for n in range(4)]
+    lively.run(last, since=lively.first)
+    tables = ("user_features", "item_features", "encodings")
+    published = {
+        day: {table: [path for path, _ in lively.lake.files(table, [day])] for table in tables} for day in days
+    }
+    for day, table in zip(early, tables, strict=True):
+        rows = pq.ParquetFile(published[day][table][0]).read()
+        clicks = pa.chunked_array([pc.add(rows["clicks"], 1.0).combine_chunks()])
+        halves = rows.set_column(rows.column_names.index("clicks"), rows.schema.field("clicks"), clicks)
+        published[day][table] = [str(tmp_path / f"{table}-{n}.parquet") for n in range(2)]
+        for n, path in enumerate(published[day][table]):
+            pq.write_table(halves.slice(n * 5, 5 if n == 0 else None), path)
+    events = ("impressions", "clicks", "purchases", "feedback")
+    files = {table: [path for path, _ in lively.lake.files(table, days)] for table in events}
+    held = {day: [path for path, _ in lively.lake.files("items", [day])] for day in days}
+    alone = Audit(files, held, lively.config.features, lively.config.outcomes)
+    found = alone.leaks(published)
+    assert [*found] == early
+    for (day, says), what in zip(found.items(), ("'u", "'i", "'c"), strict=True):
+        assert f"of {day} must say what was known before" in says
+        assert f"clicks of {what}" in says
+    with session(lively.config.spark, "test") as spark:
+        assert replace(alone, over=OnWorkers(Steps(spark, 3))).leaks(published) == found

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from models.rankers import RANKERS, fit
 from models.rankers.crosses import CROSSES, crossed
 from models.rankers.embeddings import Embeddings, of_columns, sightings
 from models.rankers.encoding import codes_of
 from models.rankers.protocol import Columns, TrainingData
-from models.rankers.words import Words, unpacked
+from models.rankers.words import Words, repeated, said_once, unpacked
 from tests.models.rankers.id_world import IdWorld
 from tests.models.rankers.test_ranker_contract import SETTINGS as QUICK
 
@@ -113,3 +114,14 @@ def test_rows_taken_are_the_rows() -> None:
 
 def coded(column: np.ndarray) -> Any:
     return Words.of(column) if column.dtype == object else column
+
+
+@pytest.mark.parametrize("row", [np.array("a", dtype=object), np.array([1, 2]), np.array(["a", None], dtype=object)])
+def test_a_row_that_is_repeated_is_one_in_memory(row: NDArray[Any]) -> None:
+    """And nobody writes to it."""
+    found = repeated(row, 3)
+    assert np.array_equal(found, np.broadcast_to(row, (3, *row.shape)))
+    assert said_once(found)
+    with pytest.raises(ValueError, match="read-only"):
+        found[0] = row
+    assert repeated(row, 0).shape == (0, *row.shape)
