@@ -70,4 +70,6 @@ clean: ## remove everything runs wrote (not the environment)
 	@# --no-deps: the lock is complete, and pyspark-client, which overwrites files of pyspark, stays out.
 	@$(BIN)/pip install -q --no-compile --disable-pip-version-check --no-deps -r requirements.lock
 	@$(BIN)/python -m compileall -q -j2 .venv/lib > /dev/null || true
+	@# Sessions of Spark start without it too, in twice the processor time.
+	@-$(BIN)/python -m jobs.spark
 	@touch .venv/.ready

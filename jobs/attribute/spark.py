@@ -40,17 +40,21 @@ def write_labels(
     outcomes: core.Outcomes,
     buckets: int,
     folder: Place,
+    most_asking: int = ASKING,
 ) -> Told:
     """Write the labels of `days` as `folder/day=…/part-….parquet`, a file a bucket, each in the core's order.
 
     `events` names the part files of the event tables, `feedback` where a further outcome is declared, and `labels`
-    those that are published, of the days `published`. Raises `Refused` for a file that is no part of a table.
+    those that are published, of the days `published`; of `most_asking` see `ASKING`. Raises `Refused` for a file that
+    is no part of a table.
     """
     steps, rules = Steps(spark, buckets), settings
     impressions, matched, fed, bought = _named(steps, events, rules, outcomes)
-    asking = steps.told([matched, fed], partial(_asking, most=ASKING // buckets))
-    find = partial(_shown_to, settings=rules, asking=_all(asking))
-    [shown] = steps.joint([impressions], find, [Out(impressions.schema, BY_VIEWER)])
+    asking = _all(steps.told([matched, fed], partial(_asking, most=most_asking // buckets)))
+    shown = steps.send(impressions.schema.empty_table(), BY_VIEWER)
+    if asking is None or len(asking):
+        find = partial(_shown_to, settings=rules, asking=asking)
+        [shown] = steps.joint([impressions], find, [Out(impressions.schema, BY_VIEWER)])
     earned, counted = steps.joint(
         [matched, fed, bought, shown],
         partial(_credits, settings=rules, outcomes=outcomes),
@@ -125,8 +129,6 @@ def _pairs(rows: pa.Table) -> Hashes:
 
 def _shown_to(impressions: pa.Table, settings: AttributionSettings, asking: Hashes | None) -> list[pa.Table]:
     """The impressions of who asks, and perhaps of a few others: nobody finds another's."""
-    if asking is not None and not len(asking):
-        return [impressions.schema.empty_table()]
     seen = core.unique(impressions, "impressions", settings)
     known = seen if asking is None else seen.filter(pc.is_in(pa.array(_pairs(seen)), pa.array(asking)))
     return [known.filter(known.column("user_id").is_valid())]

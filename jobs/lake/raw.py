@@ -274,13 +274,8 @@ def rows(paths: Iterable[Place]) -> int:
     total = 0
     for path in paths:
         with suppress(pa.ArrowException, OSError):
-            total += rows_of(path)
+            total += int(footer(path).num_rows)
     return total
-
-
-def rows_of(path: Place) -> int:
-    """How many rows a file says it holds."""
-    return int(footer(path).num_rows)
 
 
 def _parse(path: Place, whole: bytes) -> pa.Table:

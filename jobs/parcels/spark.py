@@ -8,7 +8,7 @@ fit into one worker. Whatever two later steps read of one is computed once: Spar
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -27,7 +27,20 @@ Core = Callable[..., pa.Table]
 Parcel = tuple[int, tuple[int, bytes]]
 """A bucket, and of which rows it holds some: their tag and an Arrow stream."""
 PIECE_ROWS = 1 << 18
-"""So many rows of a file are put in parcels together: in smaller pieces there are many parcels of few rows."""
+"""So many rows that a task reads are put in parcels together: in smaller pieces there are many parcels of few rows."""
+
+
+def fork_workers() -> None:
+    """Be the process that forks workers; what they all need is imported here once, not in each of them.
+
+    Nothing may run on a thread of ours before a fork. Arrow's allocators have one each, and see to it themselves.
+    """
+    import pyspark.worker  # noqa: F401
+    from pyspark.daemon import manager
+
+    import jobs.config  # noqa: F401
+
+    manager()
 
 
 class Out(NamedTuple):
@@ -58,13 +71,22 @@ class Steps:
     def work(
         self, items: Sequence[T], make: Callable[[T], Iterable[Sequence[pa.Table]]], outs: Sequence[Out]
     ) -> list[Rows]:
-        """What `make` makes of each item, on whichever worker: some times one table for each of `outs`."""
+        """What `make` makes of each item, on whichever worker: some times one table for each of `outs`.
+
+        They are sent `PIECE_ROWS` together, of however many items.
+        """
         buckets, tagged = self.buckets, self._tagged(outs)
 
         def parts(mine: Iterator[T]) -> Iterator[Parcel]:
-            for item in mine:
-                for tables in make(item):
-                    yield from _sent(tables, tagged, buckets)
+            held: list[Sequence[pa.Table]] = []
+            rows = 0
+            for tables in chain.from_iterable(map(make, mine)):
+                held.append(tables)
+                rows += sum(map(len, tables))
+                if rows >= PIECE_ROWS:
+                    yield from _sent(_gathered(held, outs), tagged, buckets)
+                    held, rows = [], 0
+            yield from _sent(_gathered(held, outs), tagged, buckets)
 
         return self._rows(self._spread(items).mapPartitions(parts), tagged)
 
@@ -160,6 +182,14 @@ class Steps:
         # One function for all: Spark knows by it that buckets of two steps are the same, and unites them as they lie.
         sent = parcels.partitionBy(self.buckets, int)
         return [Rows(sent, out.schema, tag) for tag, out in tagged]
+
+
+def _gathered(held: Sequence[Sequence[pa.Table]], outs: Sequence[Out]) -> list[pa.Table]:
+    """All rows on each side."""
+    return [
+        pa.concat_tables([out.schema.empty_table(), *(fitted(some[n], out.schema) for some in held if len(some[n]))])
+        for n, out in enumerate(outs)
+    ]
 
 
 def pieces(path: str, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:

@@ -16,9 +16,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import date, timedelta
+from functools import cache
 from typing import Any, TypeAlias
 
 from jobs import memory
+from jobs.config import SparkSettings
 from jobs.lake import raw
 from jobs.lake.run import Run
 from jobs.lake.tables import RAW
@@ -104,27 +106,12 @@ def _elsewhere(run: Run, rules: Rules, files: Files, stack: ExitStack) -> Elsewh
     settings = run.config.spark
     opened: list[Any] = []
 
+    @cache  # a day is looked at by every range that ends before it
     def rows_of(day: date) -> dict[str, int]:
         return {table: raw.rows(paths) for table, paths in files[day].items()}
 
-    def together(days: Sequence[date]) -> tuple[list[date], int]:
-        """The first days that are large, as many as one job takes; and the buckets of them."""
-        rows: Counter[str] = Counter()
-        taken: list[date] = []
-        buckets = 0
-        for day in days:
-            of_day = rows_of(day)
-            if not settings.distributes(sum(of_day.values()), BYTES_A_ROW, memory.at_hand()):
-                break
-            more = settings.buckets(max((rows + Counter(of_day)).values(), default=0), ROWS_PER_BUCKET)
-            if taken and more * (len(taken) + 1) > PARTS_AT_ONCE:
-                break
-            rows.update(of_day)
-            taken, buckets = [*taken, day], more
-        return taken, buckets
-
     def judge(days: Sequence[date], before: Callable[[date], Before], report: Report) -> Found | None:
-        taken, buckets = together(days)
+        taken, buckets = one_job(days, rows_of, settings, memory.at_hand())
         if not taken:
             return None
         from jobs.spark import session
@@ -143,6 +130,28 @@ def _elsewhere(run: Run, rules: Rules, files: Files, stack: ExitStack) -> Elsewh
         return distributed.judge_days(opened[0], rules, large, before, report, buckets)
 
     return judge
+
+
+def one_job(
+    days: Sequence[date], rows_of: Callable[[date], Mapping[str, int]], settings: SparkSettings, at_hand: int
+) -> tuple[list[date], int]:
+    """The first of the days that are large, as many as one job takes, and in how many buckets; none of a small first.
+
+    `rows_of` counts a day's rows by table; `at_hand` is memory in bytes.
+    """
+    rows: Counter[str] = Counter()
+    taken: list[date] = []
+    buckets = 0
+    for day in days:
+        of_day = rows_of(day)
+        if not settings.distributes(sum(of_day.values()), BYTES_A_ROW, at_hand):
+            break
+        more = settings.buckets(max((rows + Counter(of_day)).values(), default=0), ROWS_PER_BUCKET)
+        if taken and more * (len(taken) + 1) > PARTS_AT_ONCE:
+            break
+        rows.update(of_day)
+        taken, buckets = [*taken, day], more
+    return taken, buckets
 
 
 def _changed(run: Run) -> list[date]:

@@ -1,9 +1,12 @@
 """Days too large for one process: the same suites in hash buckets, one Spark job for a range of days and all tables.
 
     requests      impressions' places and requests, by request: facts of slates; the requests are judged
-    impressions   those facts, impressions and clicks, by impression: judged, and what clicks need of them
-    others        clicks with that, purchases, feedback, items and users, by their own ids: judged
-    references    ids that are named and ids that snapshots list, by id: which are known
+    by id         those facts, impressions and clicks, by impression: judged, and what clicks need of them;
+                  purchases, feedback, items and users, by their own ids: judged;
+                  ids that are named and ids that snapshots list, by id: which are known
+    clicks        with that, by click: judged
+
+The middle step is of one piece because a worker is sent all that was sent together, whatever it asks for.
 
 A bucket takes its days in their order, since a day is held against the good rows of the days before it; it writes the
 good rows and those set aside as part files, and tells sums (`jobs.validate.buckets`). The driver adds those up, and
@@ -24,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
 from jobs.errors import NotReady, Refused
@@ -59,7 +63,7 @@ from jobs.validate.suites import Finding, Suites
 
 WHOLE = ("impressions", "clicks", "purchases", "feedback", "items", "users")
 """Tables that are sent once, whole; requests are too, before them."""
-OTHERS = ("clicks", *WHOLE[2:])
+OTHERS = WHOLE[2:]
 PLACES = replace(
     RAW["impressions"], columns={name: RAW["impressions"].columns[name] for name in PLACED}, extra_prefix=None
 )
@@ -141,7 +145,7 @@ def _pieces(
             unknown = {
                 figure: Moments(0, 0.0, 0.0)
                 for figure, (_, snapshot) in figures.items()
-                if not sum(map(raw.rows_of, large.files[day][snapshot]))
+                if not pieces[day][snapshot].written.raw
             }
             pieces[day][table] = replace(pieces[day][table], sums={**pieces[day][table].sums, **unknown})
     return pieces
@@ -151,10 +155,10 @@ def _steps(steps: Steps, judge: Judge, large: Large, before: Callable[[date], Be
     """Everything up to what is told of each table and day."""
     files = [File(*one) for one in _listed(large, judge.days)]
     about, suites = ("about",), judge.suites
-    shown, asked, of_requests = steps.work(
+    shown, asked = steps.work(
         [file for file in files if file.table in ("impressions", "requests")],
         partial(_requests, suites),
-        [Out(SHOWN, ("request_id",)), Out(ASKED, ("request_id",)), Out(NAMED, BY_ID)],
+        [Out(SHOWN, ("request_id",)), Out(ASKED, ("request_id",))],
     )
     outs = {table: Out(placed_in_time(contract(table)), RAW[table].key) for table in WHOLE}
     outs["clicks"] = Out(outs["clicks"].schema, ("impression_id", "click_id"))
@@ -163,30 +167,57 @@ def _steps(steps: Steps, judge: Judge, large: Large, before: Callable[[date], Be
         partial(_whole, suites),
         [*outs.values(), Out(NAMED, BY_ID), Out(LISTED, BY_ID)],
     )
-    rows = dict(zip(WHOLE, whole, strict=True))
     used = _earlier(steps, judge.days, before)
-    around, requests = steps.joint_by_bucket(
+    around, of_requests, requests = steps.joint_by_bucket(
         [shown, asked, used["requests"]],
-        judge.requests,
-        [Out(AROUND, ("impression_id",)), Out(FOUND, about)],
+        partial(_by_request, judge),
+        [Out(AROUND, ("impression_id",)), Out(NAMED, BY_ID), Out(FOUND, about)],
     )
-    clicked, impressions = steps.joint_by_bucket(
-        [around, rows["impressions"], rows["clicks"], used["impressions"]],
-        judge.impressions,
+    clicked, by_id = steps.joint_by_bucket(
+        [used["impressions"], used["others"], of_requests, named, listed, around, *whole],
+        partial(_by_id, judge),
         [Out(CLICKED, ("click_id",)), Out(FOUND, about)],
     )
-    sides = [clicked, *(rows[table] for table in OTHERS[1:]), used["others"]]
-    [others] = steps.joint_by_bucket(sides, partial(_others, judge), [Out(FOUND, about)])
-    [known] = steps.joint([of_requests, named, listed], partial(_references, judge.days), [Out(FOUND, about)])
-    return [requests, impressions, others, known]
+    [clicks] = steps.joint_by_bucket([clicked, used["others"]], partial(_clicks, judge), [Out(FOUND, about)])
+    return [requests, by_id, clicks]
 
 
-def _others(judge: Judge, bucket: int, *sides: pa.Table) -> list[pa.Table]:
-    return [judge.others(bucket, dict(zip(OTHERS, sides[:-1], strict=True)), sides[-1])]
+def _by_request(
+    judge: Judge, bucket: int, shown: pa.Table, asked: pa.Table, earlier: pa.Table
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """`AROUND` of the impressions, `NAMED` by the requests, and `FOUND`."""
+    around, found = judge.requests(bucket, shown, asked, earlier)
+    return around, _named_by("requests", asked, judge.days), found
 
 
-def _references(days: Sequence[date], of_requests: pa.Table, named: pa.Table, listed: pa.Table) -> list[pa.Table]:
-    return [references(days, [of_requests, named], listed)]
+def _by_id(
+    judge: Judge,
+    bucket: int,
+    before: pa.Table,
+    others_before: pa.Table,
+    of_requests: pa.Table,
+    named: pa.Table,
+    listed: pa.Table,
+    around: pa.Table,
+    impressions: pa.Table,
+    clicks: pa.Table,
+    *others: pa.Table,
+) -> tuple[pa.Table, pa.Table]:
+    """`CLICKED` of the clicks on these impressions; and `FOUND` of all tables but clicks."""
+    clicked, found = judge.impressions(bucket, around, impressions, clicks, before)
+    of_others = judge.others(bucket, dict(zip(OTHERS, others, strict=True)), others_before)
+    known = references(judge.days, [of_requests, named], listed)
+    return clicked, pa.concat_tables([found, of_others, known])
+
+
+def _clicks(judge: Judge, bucket: int, clicked: pa.Table, earlier: pa.Table) -> list[pa.Table]:
+    return [judge.others(bucket, {"clicks": clicked}, earlier)]
+
+
+def _named_by(table: str, rows: pa.Table, days: Sequence[date]) -> pa.Table:
+    """`NAMED` by rows that are `placed_in_time`."""
+    parts = [named_in(table, day, rows.filter(pc.equal(rows.column(DAY), facts.day_number(day)))) for day in days]
+    return pa.concat_tables([NAMED.empty_table(), *parts])
 
 
 # -- reading ------------------------------------------------------------------------------------------
@@ -211,15 +242,14 @@ def _read(suites: Suites, file: File) -> pa.Table:
 
 
 def _requests(suites: Suites, file: File) -> Iterator[list[pa.Table]]:
-    """Of a file of impressions their places; of one of requests all of it, and the ids it names."""
+    """Of a file of impressions their places; of one of requests all of it."""
     if file.table == "requests":
-        rows = _read(suites, file)
-        yield [SHOWN.empty_table(), _in_time(rows, file), named_in("requests", file.day, rows)]
+        yield [SHOWN.empty_table(), _in_time(_read(suites, file), file)]
         return
     places = shaped(raw.columns(file.path, PLACED), PLACES).rows
     if places.schema.names != list(PLACED) or places.schema.types != SHOWN.types[: len(PLACED)]:
         places = _read(suites, file).select(PLACED)  # which says what is wrong with it
-    yield [_in_time(places, file), ASKED.empty_table(), NAMED.empty_table()]
+    yield [_in_time(places, file), ASKED.empty_table()]
 
 
 def _whole(suites: Suites, file: File) -> Iterator[list[pa.Table]]:
@@ -258,10 +288,15 @@ def _in_shape(suites: Suites, large: Large, report: Report) -> tuple[tuple[date,
 
 
 def _columns(suites: Suites, table: str, day: date, files: Sequence[Place], report: Report) -> Columns:
-    unknown: set[str] = set()
+    unknown, plain = set[str](), set[pa.Schema]()
     for path in files:
         schema = raw.schema(path)
-        fit = shape(schema, RAW[table], partial(_is_empty, table, path))
+        if schema in plain:
+            continue  # as a file before it, which was not looked into
+        looked: list[str] = []
+        fit = shape(schema, RAW[table], partial(_is_empty, table, path, looked))
+        if not looked:
+            plain.add(schema)
         findings = suites.judge_columns(table, facts.of_columns(fit.rows))
         report(table, day, findings)
         core.refuse_columns(table, day, schema, str(path), findings)
@@ -270,7 +305,8 @@ def _columns(suites: Suites, table: str, day: date, files: Sequence[Place], repo
     return suites.judge_columns(table, facts.of_columns(contract(table).empty_table(), names)), names
 
 
-def _is_empty(table: str, path: Place, column: str) -> bool:
+def _is_empty(table: str, path: Place, looked: list[str], column: str) -> bool:
+    looked.append(column)
     return all(holds_nothing(group, RAW[table].columns[column].type) for group in raw.groups(path, column))
 
 

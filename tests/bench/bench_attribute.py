@@ -5,7 +5,7 @@ clicks; DuckDB's ASOF join and Spark's range join only find a click.
 """
 
 import math
-from functools import partial
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.attribute import core
+from jobs.attribute.job import ROWS_PER_BUCKET
 from jobs.config import AttributionSettings, SparkSettings
 from jobs.lake.tables import LAKE, TIME
 
@@ -62,21 +63,18 @@ def one_process(folder: Path, case: str) -> int:
 
 
 def on_spark(folder: Path, case: str) -> int:
-    """The same steps in hash buckets, as the stage takes them from `spark.from_rows` on; the session included."""
-    from jobs.parcels.core import Pair
-    from jobs.parcels.spark import Steps
+    """What the stage calls from `spark.from_rows` on, no impression being known; the session included."""
+    from jobs.attribute.spark import write_labels
     from jobs.spark import session
 
     settings = SparkSettings(driver_memory_mb=4096, partitions=8)
+    events = {table: [str(_path(folder, case, table))] for table in ("clicks", "purchases")}
+    buckets = settings.buckets(max(pq.read_metadata(paths[0]).num_rows for paths in events.values()), ROWS_PER_BUCKET)
     out = folder / "on_spark"
+    shutil.rmtree(out, ignore_errors=True)
     with session(settings, "bench") as spark:
-        steps, unique = Steps(spark, settings.partitions), {}
-        for table in ("clicks", "purchases"):
-            events = steps.parts([str(_path(folder, case, table))], table, core.COLUMNS[table], LAKE[table].key)
-            function = partial(core.unique, table=table, settings=SETTINGS)
-            unique[table] = steps.each(events, function, events.schema, Pair(("user_id",), "item_id"))
-        steps.write([unique["purchases"], unique["clicks"]], _credits, core.CREDITS, out)
-    return _paid(out)
+        told = write_labels(spark, {**events, "labels": []}, [], [], SETTINGS, core.NONE, buckets, out)
+    return sum(counts["attributed"] for counts in told.counts.values())
 
 
 def duckdb(folder: Path, case: str) -> int:
@@ -142,11 +140,6 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         slower = seconds[MAIN, peer] / seconds[EVEN, peer]
         found.append((f"a user with 2 % of all traffic slows {peer} by at most 1.25", round(slower, 2), slower <= 1.25))
     return [{"goal": goal, "found": value, "met": met} for goal, value, met in found]
-
-
-def _credits(purchases: pa.Table, clicks: pa.Table) -> pa.Table:
-    matched = core.named_impression(clicks.select(core.COLUMNS["clicks"]), _nothing_shown(), SETTINGS)
-    return core.purchase_credits(purchases, matched, SETTINGS)
 
 
 def _nothing_shown() -> pa.Table:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import jobs.spark
 from jobs.config import SparkSettings
 from jobs.errors import Misconfigured
 from jobs.spark import as_named, options, refuse_connect, session
@@ -35,6 +36,17 @@ def test_a_path_is_read_as_itself_and_never_as_a_pattern(tmp_path: Path, spark: 
         folder = tmp_path / name
         for path in (folder, folder / "part-0.parquet"):
             assert [row.v for row in spark.read.parquet(as_named(path)).collect()] == [n], path
+
+
+def test_an_archive_of_classes_is_for_sessions_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is one; flags of one's own stay as they are, and a cluster's machines have none."""
+    flags, archive = "spark.driver.extraJavaOptions", tmp_path / "spark.jsa"
+    monkeypatch.setattr(jobs.spark, "ARCHIVE", archive)
+    assert "SharedArchiveFile" not in options(SparkSettings(), {})[flags]
+    archive.touch()
+    assert f'"-XX:SharedArchiveFile={archive}"' in options(SparkSettings(), {})[flags]
+    assert options(SparkSettings(conf={flags: "-Xss4m"}), {})[flags] == "-Xss4m"
+    assert flags not in options(SparkSettings(master="yarn"), {})
 
 
 @pytest.mark.spark

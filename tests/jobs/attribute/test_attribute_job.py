@@ -228,9 +228,10 @@ def test_empty_days_have_empty_partitions(settings: Config) -> None:
 def test_spark_is_the_core(settings: Config, tmp_path: Path) -> None:
     """The distributed steps give the very rows and counts of one machine, however keys meet across buckets.
 
-    Wherever the lake lies: Spark takes a path for a pattern unless it is told not to.
+    Wherever the lake lies: Spark takes a path for a pattern unless it is told not to. However many ask for another
+    impression than the one they name: few, more than workers are told of, or nobody.
     """
-    from jobs.attribute.spark import write_labels
+    from jobs.attribute.spark import ASKING, write_labels
     from jobs.spark import session
 
     rows_of = with_feedback(random_events(11, 400), 11)
@@ -243,12 +244,13 @@ def test_spark_is_the_core(settings: Config, tmp_path: Path) -> None:
         for path, part in zip(files[table], (rows.slice(0, half), rows.slice(half)), strict=True):
             pq.write_table(part, path)
     with session(settings.spark, "test") as spark:
-        for model, surfaces in (("last_click", {}), ("time_decay", {"home": SurfaceLabelSettings(window_days=2)})):
+        windows = {"home": SurfaceLabelSettings(window_days=2)}
+        for model, surfaces, most in (("last_click", {}, ASKING), ("time_decay", windows, 0)):
             rules = AttributionSettings(model=model, surfaces=surfaces)
             labels, earned = core.attribute(**found, settings=rules, outcomes=DECLARED)
             assert pc.count(labels.column("conversion_superseded")).as_py() > 0
             days = sorted(set(labels.column("event_time").cast(pa.date32()).cast(pa.string()).to_pylist()))
-            told = write_labels(spark, files | {"labels": []}, days, [], rules, DECLARED, 3, odd / model)
+            told = write_labels(spark, files | {"labels": []}, days, [], rules, DECLARED, 3, odd / model, most)
             paths = sorted(odd.glob(f"{model}/*/*.parquet"))
             written = [pq.ParquetFile(path).read().cast(LAKE["labels"].schema) for path in paths]
             order = [("event_time", "ascending"), ("impression_id", "ascending")]
@@ -264,3 +266,9 @@ def test_spark_is_the_core(settings: Config, tmp_path: Path) -> None:
         again = {"labels": [str(path) for path in paths if days[2] not in str(path) or "00001" in str(path)]}
         told = write_labels(spark, files | again, days, days[1:], rules, DECLARED, 2, odd / "fewer")
         assert told.changed == {days[2]}
+        silent = found | {table: found[table].slice(0, 0) for table in ("clicks", "feedback")}
+        labels, _ = core.attribute(**silent, settings=rules, outcomes=DECLARED)
+        nothing: dict[str, list[str]] = {"clicks": [], "feedback": [], "labels": []}
+        write_labels(spark, files | nothing, days, [], rules, DECLARED, 2, odd)
+        written = [pq.ParquetFile(path).read().cast(LAKE["labels"].schema) for path in odd.glob("day=*/*.parquet")]
+        assert pa.concat_tables(written).sort_by(order).equals(labels.sort_by(order))
