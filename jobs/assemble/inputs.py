@@ -95,6 +95,8 @@ def _available(found: Mapping[str, Sequence[tuple[str, dict[str, str]]]], day: d
 def _span(path: str) -> pa.Array:
     """The earliest and the latest `available_at` of a part file as its footer tells them; all, where that does not."""
     told = footer(path)
+    if not told.num_rows:
+        return pa.array([], TIME)
     groups = [told.row_group(n) for n in range(told.num_row_groups)]
     columns = [group.column(n) for group in groups for n in range(group.num_columns)]
     spans = [column.statistics for column in columns if column.path_in_schema == AVAILABLE]
