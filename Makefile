@@ -6,10 +6,11 @@ LAKE ?=
 ON ?=
 BY ?= $(shell id -un)
 WHY ?=
+OSV ?= https://api.osv.dev/v1/query
 BIN := .venv/bin
 STACK = --source $(SOURCE) $(if $(DATA),--data $(DATA)) $(if $(LAKE),--lake $(LAKE)) $(if $(ON),--on $(ON))
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up rollback status down test check bench docs lock clean
+.PHONY: help setup demo up rollback status down test check bench docs lock audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -50,6 +51,12 @@ lock: ## resolve requirements.lock again from pyproject.toml, and each image's o
 	@for role in serving jobs airflow tracking; do var/lock/bin/uv pip compile --group $$role -c requirements.lock \
 		--python-version 3.11 --no-annotate --no-header -q | grep -vE '^(nvidia-|cuda-|triton)' \
 		> infra/containers/$$role.lock; done
+
+audit: ## hold requirements.lock against OSV's list of known faults; where that cannot be reached it says so
+	@if curl -sf -m 20 -o /dev/null -d '{"package": {"name": "pip", "ecosystem": "PyPI"}, "version": "26.0"}' $(OSV); then \
+		$(PYTHON) -m venv var/audit && var/audit/bin/pip install -q pip-audit && \
+		var/audit/bin/pip-audit -r requirements.lock --no-deps --disable-pip -s osv --osv-url $(OSV) --progress-spinner off; \
+	else echo "not audited: no list of known faults answers at $(OSV)"; fi
 
 clean: ## remove everything runs wrote (not the environment)
 	@rm -rf var

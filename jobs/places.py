@@ -6,7 +6,8 @@ whole with its one put, and what several of them mean together is said by one mo
 
 One set of variables serves every client there is (boto3's for objects, Arrow's for Parquet, delta-rs's for the log):
 AWS_ENDPOINT_URL (or AWS_ENDPOINT_URL_S3) where AWS itself is not meant, AWS_REGION, and keys as AWS's own tools have
-them. A server on loopback checks no keys and is sent made-up ones.
+them. A server on loopback checks no keys and is sent made-up ones. One whose certificate a team signed itself needs
+AWS_CA_BUNDLE, the file of who signed it, and SSL_CERT_FILE, which is all that delta-rs knows of.
 """
 
 import fnmatch
@@ -462,23 +463,38 @@ def region() -> str:
 
 
 def storage_options() -> dict[str, str]:
-    """For delta-rs: a commit's entry is put only if there is none, so that one of two writers fails."""
+    """For delta-rs: a commit's entry is put only if there is none, so that one of two writers fails.
+
+    Raises `Misconfigured` where boto3 and Arrow are told whose certificates to trust and delta-rs is not: it would only
+    say that nothing answers. SSL_CERT_FILE counts for everything else in the process too, so it is not set here.
+    """
+    if authorities() and not (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")):
+        raise Misconfigured(
+            "S3 with AWS_CA_BUNDLE needs SSL_CERT_FILE too, with these authorities and those of all others that are"
+            " asked (Slack, MLflow): delta-rs reads no other variable; found none"
+        )
     return {"aws_conditional_put": "etag", **_storage_options(endpoint(), region())}
 
 
 @cache
 def _storage_options(url: str | None, where: str) -> dict[str, str]:
     given = {"aws_region": where, **aws.keys(url)}
-    return {**given, "aws_endpoint_url": url, "aws_allow_http": "true"} if url else given
+    plain = {"aws_allow_http": "true"} if url and urlsplit(url).scheme == "http" else {}
+    return {**given, "aws_endpoint_url": url, **plain} if url else given
+
+
+def authorities() -> str | None:
+    """The file of those whose certificates S3 may have; None is those that the machine trusts."""
+    return os.environ.get("AWS_CA_BUNDLE") or None
 
 
 def arrow() -> "fs.S3FileSystem":
     """Arrow's client, one for all."""
-    return _arrow(endpoint(), region())
+    return _arrow(endpoint(), region(), authorities())
 
 
 @cache
-def _arrow(url: str | None, where: str) -> "fs.S3FileSystem":
+def _arrow(url: str | None, where: str, trusted: str | None) -> "fs.S3FileSystem":
     from pyarrow import fs
 
     known = aws.keys(url)
@@ -488,16 +504,17 @@ def _arrow(url: str | None, where: str) -> "fs.S3FileSystem":
         connect_timeout=aws.CONNECT_SECONDS,
         request_timeout=aws.READ_SECONDS,
         **({"endpoint_override": named.netloc, "scheme": named.scheme} if url else {}),
+        **({"tls_ca_file_path": trusted} if trusted else {}),
         **({"access_key": known["aws_access_key_id"], "secret_key": known["aws_secret_access_key"]} if known else {}),
     )
 
 
 def _client() -> Any:
-    return _s3(endpoint(), region())
+    return _s3(endpoint(), region(), authorities())
 
 
 @cache
-def _s3(url: str | None, where: str) -> Any:
+def _s3(url: str | None, where: str, _trusted: str | None) -> Any:  # botocore reads AWS_CA_BUNDLE itself
     return aws.client("s3", where, url, "AWS_ENDPOINT_URL")
 
 

@@ -1,5 +1,6 @@
 """S3, CloudWatch and application autoscaling as moto serves them over HTTP, for unmodified boto3 clients."""
 
+import ssl
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,8 +72,8 @@ def _backend() -> Any:
 
 
 @contextmanager
-def serving() -> Iterator[Moto]:
-    """A server that knows nothing yet, on a free port of this machine."""
+def serving(tls: ssl.SSLContext | None = None) -> Iterator[Moto]:
+    """A server that knows nothing yet, on a free port of this machine; with `tls` it speaks nothing else."""
     from moto.server import ThreadedMotoServer
 
     atomic_puts()
@@ -83,6 +84,11 @@ def serving() -> Iterator[Moto]:
         url = f"http://{host}:{port}"
         # What moto knows is of the process, not of the server.
         with urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST"), timeout=30):
-            yield Moto(url)
+            pass
+        if tls is not None:
+            assert server._server is not None
+            server._server.socket = tls.wrap_socket(server._server.socket, server_side=True)
+            url = f"https://{host}:{port}"
+        yield Moto(url)
     finally:
         server.stop()

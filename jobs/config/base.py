@@ -1,7 +1,10 @@
 """Where the repository lies, and what a setting can change: what every group of settings stands on."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import PlainSerializer
 
 from jobs.flow import STAGES
 
@@ -29,3 +32,14 @@ class Changes:
 
 NO_ROW = Changes(None)
 """Of an address, a path, a limit on time or memory, a name of something outside the lake."""
+PASSWORD = re.compile(r"(://[^/@:]*:)[^@]+(?=@)|(password=)[^,&]+")
+"""In an address with a user, and in one of Redis as Feast has it."""
+
+
+def without_password(address: str) -> str:
+    """An address as logs, reports and `python -m jobs config` show it."""
+    return PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", address)
+
+
+ADDRESS = PlainSerializer(without_password, when_used="json")
+"""Of a setting that is one, and may hold a password."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jobs.config.base import NO_ROW, ROOT, Changes
+from jobs.config.base import ADDRESS, NO_ROW, ROOT, Changes
 from jobs.places import Folder
 from models.settings import Settings
 
@@ -31,7 +31,9 @@ class FeatureSettings(Settings):
     online_path: Annotated[Folder, NO_ROW] = Field(
         ROOT / "var" / "online", description="registry, and the SQLite online store"
     )
-    redis_url: Annotated[str, NO_ROW] = Field("127.0.0.1:6379", description="host:port of the Redis online store")
+    redis_url: Annotated[str, ADDRESS, NO_ROW] = Field(
+        "127.0.0.1:6379", description="host:port of the Redis online store"
+    )
 
 
 class SelectionSettings(Settings):
@@ -142,7 +144,7 @@ class TrainingSettings(Settings):
 class TrackingSettings(Settings):
     """MLflow: where runs are logged and under which name models are registered."""
 
-    uri: str = Field(
+    uri: Annotated[str, ADDRESS] = Field(
         f"sqlite:///{ROOT / 'var' / 'mlflow' / 'mlflow.db'}",
         min_length=1,
         description="of MLflow: a server, or a database",

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from jobs.asof.clock import published_at, refuse_early
 from jobs.config import Config
+from jobs.config.base import without_password
 from jobs.errors import NotReady
 from jobs.features.read import ONLINE, UNREAD
 from jobs.flow import FEATURES
@@ -436,7 +437,8 @@ def reached(config: Config) -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise NotReady(f"features.online_store needs Redis at {config.features.redis_url}; found: {error}") from error
+        at = without_password(config.features.redis_url)
+        raise NotReady(f"features.online_store needs Redis at {at}; found: {error}") from error
 
 
 # -- rows -----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobs.config import Config
+from jobs.config.base import without_password
 from jobs.places import Place, S3Path
 
 SOON = "stages that ran meanwhile may have brought rows back: run forget again once they have ended"
@@ -28,7 +29,8 @@ def _sentences(config: Config, user: str) -> Iterator[str]:
             f"{', '.join(naming[:5])}; train anew, deploy, then delete them"
         )
     yield "bundles' parameters were learned with these rows too; what is trained from now on is not"
-    yield f"MLflow at {config.tracking.uri}: its artifacts have the bundles' files once more; metrics hold no id"
+    at = without_password(config.tracking.uri)
+    yield f"MLflow at {at}: its artifacts have the bundles' files once more; metrics hold no id"
     if config.export.url is not None:
         yield "the database of export.url: the next export replaces each partition that was written again"
     if config.endpoint.on_aws and config.endpoint.aws.bucket:

@@ -177,6 +177,16 @@ EVENTS = ("impressions", "clicks", "purchases", "feedback", "requests")
 """Raw tables with an event time; the day they belong to is the UTC date of it."""
 
 
+PERSONAL = {
+    "user_id": "who it is, as a team's own logs have it",
+    "query": "what somebody typed",
+    "attributes": "whatever a team's loggers add to a row of somebody",
+    "payload": "a whole raw row that was set aside",
+}
+"""The columns, in any table, whose values are written nowhere else: not in a log, a report, a page, a metric or MLflow.
+Where a table has `user_id` or `payload`, `forget` takes a person's rows out."""
+
+
 def _validated(name: str) -> Table:
     """The lake's version of a raw table: `ingested_at` is filled, prefixed columns are one `attributes` map."""
     raw = RAW[name]

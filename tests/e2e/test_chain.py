@@ -5,6 +5,7 @@ Each stage is forked from a process that has imported everything; `tests/exactly
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,8 @@ class Chain:
         code = self.forks([stage, "--day", day.isoformat(), *words], self.env, out, err)
         key = " ".join([stage, day.isoformat(), *words])
         self.seconds[key] = time.monotonic() - started
+        with (self.home / "said.log").open("ab") as said:
+            said.write(out.read_bytes() + err.read_bytes())
         assert code == expect, f"{key}\n{out.read_text()[-2000:]}\n{err.read_text()[-6000:]}"
         self.reports[key] = json.loads(out.read_text().splitlines()[-1]) if expect == 0 else {"error": err.read_text()}
         return self.reports[key]
@@ -310,6 +313,18 @@ def test_a_warm_start_continues_the_champion(chain: Chain) -> None:
     chosen = next(row for row in rows if row["chosen"])
     assert champion["candidate_id"] in {row["started_from"] for row in rows}
     assert chosen["candidate_id"].endswith(f"-warm-{LAST}")
+
+
+def test_nothing_that_is_read_names_a_person(chain: Chain) -> None:
+    """Logs of stages and endpoint, reports, pages, MLflow's database: no user id, which all have one form here."""
+    ids = re.compile(rb"(?<![\w\\])u\d{6}\b")  # not the minus sign of "\u221216"
+    assert ids.fullmatch(chain.lake.read("users", columns=["user_id"])["user_id"][0].as_py().encode())
+    pages = [path for path in chain.home.rglob("*") if path.suffix in (".html", ".log", ".db", ".txt", ".md")]
+    results = [path for path in (chain.home / "validations").rglob("*") if path.is_file()]
+    assert {"said.log", "endpoint.log", "mlflow.db"} < {path.name for path in pages}
+    assert results
+    found = {str(path.relative_to(chain.home)): ids.search(path.read_bytes()) for path in {*pages, *results}}
+    assert {name: match.group() for name, match in found.items() if match} == {}
 
 
 def test_running_stages_again_gives_the_same_rows(chain: Chain) -> None:

@@ -372,3 +372,17 @@ def test_features_go_online_where_an_endpoint_is_configured() -> None:
     assert load({"TIDEGATE__ENDPOINT__URL": "http://127.0.0.1:8700"}).online
     assert load({"TIDEGATE__FEATURES__ONLINE": "true"}).online
     assert not load({"TIDEGATE__ENDPOINT__URL": "http://127.0.0.1:8700", "TIDEGATE__FEATURES__ONLINE": "false"}).online
+
+
+def test_an_address_is_shown_without_its_password() -> None:
+    """`python -m jobs config` is what people paste into a ticket; the clients are given what was set."""
+    said = {
+        "TIDEGATE__FEATURES__REDIS_URL": "redis:6380,ssl=true,password=hunter2,db=1",
+        "TIDEGATE__TRACKING__URI": "postgresql://team:hunter3@db/mlflow",
+    }
+    settings = load({"TIDEGATE_ENV": "test", **said})
+    assert (settings.features.redis_url, settings.tracking.uri) == tuple(said.values())
+    shown = settings.model_dump_json()
+    assert "hunter" not in shown
+    assert "redis:6380,ssl=true,password=***,db=1" in shown
+    assert "postgresql://team:***@db/mlflow" in shown
