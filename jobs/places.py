@@ -55,10 +55,14 @@ TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")
 
 
 class Object(NamedTuple):
-    """Size in bytes, and when it was written, in seconds since 1970: named as a `Path`'s own."""
+    """Size in bytes, and when it was written, in seconds since 1970: named as a `Path`'s own.
+
+    S3's `tag` is another one where the content is another; a file has none.
+    """
 
     st_size: int
     st_mtime: float
+    tag: str = ""
 
     @classmethod
     def of(cls, path: "Place") -> "Object":
@@ -165,7 +169,7 @@ class S3Path:
         """Of the object; raises FileNotFoundError where there is none."""
         with self._found():
             found = _client().head_object(Bucket=self.bucket, Key=self.key)
-        return Object(found["ContentLength"], found["LastModified"].timestamp())
+        return Object(found["ContentLength"], found["LastModified"].timestamp(), found["ETag"])
 
     def read_bytes(self) -> bytes:
         """The whole object; raises FileNotFoundError where there is none."""
@@ -214,7 +218,7 @@ class S3Path:
 
     def objects(self) -> dict["S3Path", Object]:
         """Every object below it."""
-        return {S3Path(self.bucket, one["Key"]): Object(one["Size"], one["LastModified"].timestamp())
+        return {S3Path(self.bucket, one["Key"]): Object(one["Size"], one["LastModified"].timestamp(), one["ETag"])
                 for page in self._pages("", "") for one in page.get("Contents", ())}  # fmt: skip
 
     # -- writing ----------------------------------------------------------------------------------

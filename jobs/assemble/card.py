@@ -1,26 +1,29 @@
 """The data card: what a dataset is made of, as one JSON document in the notes of its commit.
 
 Counts, rates and weights per split and surface, spans, who is in it, what was left out and why, which share of rows
-lacks each feature, and the table versions it was read from. Made from the published part files, row group by row group,
-so it describes what readers find, on any engine; figures are rounded to what does not depend on the order of rows.
+lacks each feature, and the table versions it was read from. Made of what an engine tells of the rows as it writes them,
+which adds up over any parts of them; figures are rounded to what does not depend on the order of rows.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.assemble.inputs import Inputs
-from jobs.assemble.selection import CALIBRATED
-from jobs.places import Place, footer, parquet
+from jobs.assemble.selection import CALIBRATED, LEFT_OUT
+from jobs.lake.tables import STR, TIME
+from jobs.parcels.core import added
+from jobs.places import Place, footer
 from models.rankers.features import CATEGORICAL, NUMERIC
 
 SCHEMA_VERSION = 1
 FEATURES = (*NUMERIC, *CATEGORICAL)
 """Whose missing share is told; attributes are many and may well be missing."""
-COUNTED = ("split", "surface", "event_time", "user_id", "item_id", "clicked", "converted", "weight")
+KEYS = ("split", "surface")
 DIGITS = 9
 """Sums of floats agree to so many whatever the order."""
 SUMS = (
@@ -40,14 +43,42 @@ SUMS = (
     *((f"missing.{name}", "sum") for name in FEATURES),
 )
 """Per split and surface; sums, least and largest of parts are those of the whole."""
+TYPES = {"weight": pa.float64(), "weight_known": pa.float64(), "weight_clicked": pa.float64()}
+TYPES |= {"lightest": pa.float64(), "heaviest": pa.float64(), "first": TIME, "last": TIME}
+SUMMED = pa.schema([*((name, STR) for name in KEYS), *((name, TYPES.get(name, pa.int64())) for name, _ in SUMS)])
+DISTINCT = pa.schema([("what", STR), ("split", STR), ("n", pa.int64())])
+"""How many users and items a split has, and items of another's identity in all (of the split "")."""
+IDS = {"users": "user_id", "items": "item_id"}
+MOST_ROWS = 1 << 18
+"""Are summed at once."""
 
 
-def card(
-    parts: Mapping[str, Sequence[Place]], left_out: pa.Table, given: Inputs, versions: Mapping[str, int]
-) -> dict[str, Any]:
-    """The card of the part files of `examples` and `retrieval_negatives`; `left_out` is `selection.LEFT_OUT`."""
-    sums, seen = _summed(_row_groups(parts["examples"]))
-    gone = sorted(left_out.to_pylist(), key=lambda row: (row["split"], row["left_out"], str(row["surface"])))
+@dataclass(frozen=True)
+class Told:
+    """What an engine tells of rows it wrote and left out: `SUMMED`, `DISTINCT`, `selection.LEFT_OUT`.
+
+    Of parts that share no user and no item the tables add up to those of the whole.
+    """
+
+    sums: pa.Table
+    distinct: pa.Table
+    left_out: pa.Table
+
+    @classmethod
+    def whole(cls, parts: Sequence[Self]) -> Self:
+        """Of all parts."""
+        distinct = added((part.distinct for part in parts), DISTINCT)
+        return cls(_added(part.sums for part in parts), distinct, added((part.left_out for part in parts), LEFT_OUT))
+
+    def of(self, what: str) -> dict[str, int]:
+        """`DISTINCT` by split."""
+        return {row["split"]: row["n"] for row in self.distinct.to_pylist() if row["what"] == what}
+
+
+def card(told: Told, negatives: Sequence[Place], given: Inputs, versions: Mapping[str, int]) -> dict[str, Any]:
+    """The card of examples, and of the part files of `retrieval_negatives`."""
+    sums, seen = told.sums, {what: told.of(what) for what in IDS}
+    gone = sorted(told.left_out.to_pylist(), key=lambda row: (row["split"], row["left_out"], str(row["surface"])))
     splits = {}
     for split, days in given.data.splits.items():
         mine = sums.filter(pc.equal(sums.column("split"), split))
@@ -56,7 +87,7 @@ def card(
         splits[split] = {
             "days": [str(days[0]), str(days[-1]), len(days)],
             **_figures(whole),
-            **{name: len(values) for name, values in seen.get(split, {"users": (), "items": ()}).items()},
+            **{what: found.get(split, 0) for what, found in seen.items()},
             "event_time": [str(min(r["first"] for r in whole)), str(max(r["last"] for r in whole))] if whole else None,
             "surfaces": surfaces,
             "missing": _missing(whole),
@@ -71,8 +102,8 @@ def card(
         "impressions_read": given.rows("impressions"),
         # Further copies of an impression id, and impressions known only after the cut.
         "copies_or_unknown_at_cut": given.rows("impressions") - examples - selected,
-        "duplicate_items": len(given.identity),
-        "retrieval_negatives": sum(footer(part).num_rows for part in parts["retrieval_negatives"]),
+        "duplicate_items": sum(told.of("duplicate_items").values()),
+        "retrieval_negatives": sum(footer(part).num_rows for part in negatives),
         "settings": given.settings.model_dump(mode="json"),
         "probabilities": CALIBRATED[given.settings.selection.duplicates],
         "versions": dict(versions),
@@ -90,36 +121,44 @@ def counts(card: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-def _row_groups(parts: Iterable[Place]) -> Iterator[pa.Table]:
-    columns = list(dict.fromkeys((*COUNTED, *FEATURES)))
-    for part in parts:
-        file = parquet(part)
-        for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns).cast(pa.schema([file.schema_arrow.field(c) for c in columns]))
+def sums(examples: Iterable[pa.Table]) -> pa.Table:
+    """`SUMMED` of `examples` rows."""
+    return _added(_summed(rows.slice(at, MOST_ROWS)) for rows in examples for at in range(0, len(rows), MOST_ROWS))
 
 
-def _summed(tables: Iterable[pa.Table]) -> tuple[pa.Table, dict[str, dict[str, set[str]]]]:
-    """`SUMS` per split and surface, and the users and items of each split."""
-    keys = ["split", "surface"]
-    rename = [*keys, *(name for name, _ in SUMS)]
-    parts, seen = [], dict[str, dict[str, set[str]]]()
-    for table in tables:
-        parts.append(_facts(table).group_by(keys).aggregate(list(SUMS)).rename_columns(rename))
-        for split in pc.unique(table.column("split")).to_pylist():
-            mine = table.filter(pc.equal(table.column("split"), split))
-            found = seen.setdefault(split, {"users": set(), "items": set()})
-            for kind, column in (("users", "user_id"), ("items", "item_id")):
-                found[kind].update(pc.unique(mine.column(column).drop_null()).to_pylist())
-    if not parts:
-        return pa.table({name: pa.array([], pa.string()) for name in rename}), seen
-    return pa.concat_tables(parts).group_by(keys).aggregate(list(SUMS)).rename_columns(rename), seen
+def distinct(rows: pa.Table, what: str) -> pa.Table:
+    """`DISTINCT`: how many users or items the rows of each split have."""
+    pairs = rows.select(["split", IDS[what]]).rename_columns(["split", "id"])
+    counted = pairs.group_by("split").aggregate([("id", "count_distinct", pc.CountOptions(mode="only_valid"))])
+    columns = [pa.array([what] * len(counted), STR), counted.column("split"), counted.column("id_count_distinct")]
+    return pa.table(columns, schema=DISTINCT)
 
 
-def _facts(table: pa.Table) -> pa.Table:
-    """What each row adds to `SUMS`."""
+def count(what: str, n: int) -> pa.Table:
+    """`DISTINCT` of what has no split."""
+    return pa.table([[what], [""], [n]], schema=DISTINCT)
+
+
+def _added(parts: Iterable[pa.Table]) -> pa.Table:
+    whole = pa.concat_tables([SUMMED.empty_table(), *parts])
+    return whole.group_by(list(KEYS)).aggregate(list(SUMS)).rename_columns(SUMMED.names).cast(SUMMED)
+
+
+def _summed(rows: pa.Table) -> pa.Table:
+    """`SUMMED` of some rows."""
+    missing = {f"missing.{name}": rows.column(name) for name in FEATURES}
+    facts = pa.table(_facts(rows) | missing)
+    nulls = pc.CountOptions(mode="only_null")
+    how = [(name, "count", nulls) if name in missing else (name, how, None) for name, how in SUMS]
+    return facts.group_by(list(KEYS)).aggregate(how).rename_columns(SUMMED.names).cast(SUMMED)
+
+
+def _facts(table: pa.Table) -> dict[str, Any]:
+    """What each row adds to `SUMS`, beside the features it lacks."""
     clicked, converted, weight = (table.column(name) for name in ("clicked", "converted", "weight"))
     known = clicked.is_valid()
-    columns = {
+    return {
+        **{name: table.column(name) for name in KEYS},
         "rows": pa.array(np.ones(len(table), np.int64)),
         "anonymous": _ones(table.column("user_id").is_null()),
         "clicked": _ones(pc.fill_null(clicked, False)),
@@ -134,8 +173,6 @@ def _facts(table: pa.Table) -> pa.Table:
         "first": table.column("event_time"),
         "last": table.column("event_time"),
     }
-    missing = {f"missing.{name}": _ones(table.column(name).is_null()) for name in FEATURES}
-    return pa.table({"split": table.column("split"), "surface": table.column("surface")} | columns | missing)
 
 
 def _ones(flags: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -94,6 +94,9 @@ ATTRIBUTED = pa.schema([*SELECTED, ("item_attributes", ATTRIBUTES)])
 """`SELECTED` with the item snapshot's attributes, keys already prefixed; a null map where there is none."""
 WITH_ITEMS = pa.schema([*ATTRIBUTED, *((OF_ITEM + of.name, of.type) for of in [*ITEM_FEATURES][2:])])
 WITH_SOURCES = pa.schema([*WITH_ITEMS, (SOURCE_CATEGORY, pa.string())])
+ASKED = pa.schema(_types("impressions", ("impression_id", "user_id", "source_item_id", "event_time")))
+"""Impressions with a source; few have one."""
+ANSWERED = pa.schema([*ASKED, (SOURCE_CATEGORY, pa.string())])
 
 
 @dataclass(frozen=True)
@@ -201,10 +204,25 @@ def with_items(rows: pa.Table, features: pa.Table, publications: Indices) -> pa.
 
 
 def with_sources(rows: pa.Table, features: pa.Table, publications: Indices) -> pa.Table:
-    """`WITH_SOURCES`: each impression with its source item's category, as seen by it; null without a source."""
+    """`WITH_SOURCES` of `WITH_ITEMS` rows, `ANSWERED` of `ASKED`: with the category of the source item, as seen by each
+    impression; null without a source.
+    """
     found = _seen(rows, features, "item_id", publications, "source_item_id")
-    known = take(features.select(["category"]), found)
-    return rows.select(WITH_ITEMS.names).append_column(SOURCE_CATEGORY, known.column("category"))
+    return rows.append_column(SOURCE_CATEGORY, take(features.select(["category"]), found).column("category"))
+
+
+def asked(rows: pa.Table) -> pa.Table:
+    """`ASKED` of the rows: what `with_sources` needs of them."""
+    return rows.filter(rows.column("source_item_id").is_valid()).select(ASKED.names)
+
+
+def with_answers(rows: pa.Table, answers: pa.Table) -> pa.Table:
+    """`with_sources` of `WITH_ITEMS` rows, from what was `ANSWERED` of them elsewhere."""
+    at = pc.fill_null(
+        pc.index_in(rows.column("impression_id"), answers.column("impression_id").combine_chunks()), ABSENT
+    )
+    found = take(answers.select([SOURCE_CATEGORY]), np.asarray(at.to_numpy(), dtype=np.int64))
+    return rows.append_column(SOURCE_CATEGORY, found.column(0))
 
 
 def examples(

@@ -1,4 +1,4 @@
-"""Everything a dataset is made of, found and checked before any engine starts."""
+"""Where everything that a dataset is made of lies, found and checked before any engine starts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,15 @@ from jobs.asof.core import Indices
 from jobs.assemble import core
 from jobs.config import DatasetSettings, SparkSettings
 from jobs.flow import FEATURES
+from jobs.lake.parts import read_part
 from jobs.lake.run import Run
 from jobs.lake.tables import LAKE, TIME
-from jobs.moment.identity import IDENTIFYING, identities
 from jobs.places import footer, parquet
 from models.settings import TaskSettings
 
 Files: TypeAlias = dict[str, list[str]]
 
+AVAILABLE = "available_at"
 ROWS_PER_BUCKET = 250_000
 """So many rows of one table meet in one call of a core: a few hundred MB in one Python worker, whatever the dataset."""
 
@@ -31,14 +32,9 @@ class Inputs:
     data: core.Dataset
     settings: DatasetSettings
     files: Files
-    """Part files of impressions, labels, the feature tables, and `clicks`: labels of the days before too."""
-    users: pa.Table
-    items: pa.Table
-    """`core.prefixed` snapshots."""
-    identity: pa.Table
-    """`jobs.moment.identity.IDENTITY`."""
-    encodings: pa.Table
-    """Every publication's: a few thousand rows a day."""
+    """Part files of impressions, labels, the feature tables, the newest snapshots of users and items, and `clicks`:
+    labels of the days before too.
+    """
     publications: Indices
     """When each publication the rows may see became available, see `jobs.asof.clock.instants`."""
     tasks: TaskSettings
@@ -62,12 +58,14 @@ def inputs(run: Run, data: core.Dataset, published: Sequence[date]) -> Inputs:
     settings = run.config.dataset
     files, available = _files(run, data, published)
     files["clicks"] = _click_files(run, data, published) if settings.selection.active_clicks else []
-    (users, _), (items, identifying) = _snapshot(run, "user"), _snapshot(run, "item")
-    known = [parquet(file).read(core.ENCODINGS.names).cast(core.ENCODINGS) for file in files["encodings"]]
-    encodings = pa.concat_tables([core.ENCODINGS.empty_table(), *known])
-    identity = identities(identifying, settings.selection)
-    publications = instants(available)
-    return Inputs(data, settings, files, users, items, identity, encodings, publications, run.config.tasks)
+    files |= {table: _snapshot(run, table) for table in ("users", "items")}
+    return Inputs(data, settings, files, instants(available), run.config.tasks)
+
+
+def read(files: Sequence[str], schema: pa.Schema) -> pa.Table:
+    """All rows of part files."""
+    parts = (parquet(file).read(schema.names).select(schema.names).cast(schema) for file in files)
+    return pa.concat_tables([schema.empty_table(), *parts])
 
 
 def _files(run: Run, data: core.Dataset, published: Sequence[date]) -> tuple[Files, list[datetime]]:
@@ -89,14 +87,22 @@ def _files(run: Run, data: core.Dataset, published: Sequence[date]) -> tuple[Fil
 
 
 def _available(found: Mapping[str, Sequence[tuple[str, dict[str, str]]]], day: date) -> dict[str, pa.ChunkedArray]:
-    """Each feature table's `available_at` of a day."""
+    """Each feature table's earliest and latest `available_at` of a day, file by file."""
     paths = {table: [path for path, of in parts if of["day"] == day.isoformat()] for table, parts in found.items()}
-    return {
-        table: pa.chunked_array(
-            [chunk for path in mine for chunk in parquet(path).read(["available_at"]).column(0).chunks], TIME
-        )
-        for table, mine in paths.items()
-    }
+    return {table: pa.chunked_array(list(map(_span, mine)), TIME) for table, mine in paths.items()}
+
+
+def _span(path: str) -> pa.Array:
+    """The earliest and the latest `available_at` of a part file as its footer tells them; all, where that does not."""
+    told = footer(path)
+    if not told.num_rows:
+        return pa.array([], TIME)
+    groups = [told.row_group(n) for n in range(told.num_row_groups)]
+    columns = [group.column(n) for group in groups for n in range(group.num_columns)]
+    spans = [column.statistics for column in columns if column.path_in_schema == AVAILABLE]
+    if len(spans) < len(groups) or not all(span is not None and span.has_min_max for span in spans):
+        return parquet(path).read([AVAILABLE]).column(0).combine_chunks().cast(TIME)
+    return pa.array([time for span in spans for time in (span.min, span.max)], TIME)
 
 
 def _click_files(run: Run, data: core.Dataset, published: Sequence[date]) -> list[str]:
@@ -107,11 +113,13 @@ def _click_files(run: Run, data: core.Dataset, published: Sequence[date]) -> lis
     return [path for path, _ in run.files("labels", days)]
 
 
-def _snapshot(run: Run, key: str) -> tuple[pa.Table, pa.Table]:
-    """`core.prefixed` attributes as of the run's day, and all that identifies; a source without the table has none."""
-    table = f"{key}s"
-    names = IDENTIFYING if key == "item" else [f"{key}_id", "attributes"]
-    schema = pa.schema([LAKE[table].schema.field(name) for name in names])
-    known = any(day <= run.day for day in run.published_days(table))
-    snapshot = run.newest(table, names).select(names) if known else schema.empty_table()
-    return core.prefixed(snapshot, key), snapshot
+def _snapshot(run: Run, table: str) -> list[str]:
+    """The part files of a snapshot table as of the run's day; a source without the table has none."""
+    days = [day for day in run.published_days(table) if day <= run.day]
+    return [path for path, _ in run.files(table, days[-1:])]
+
+
+def snapshot(files: Sequence[str], table: str, columns: Sequence[str]) -> pa.Table:
+    """The rows of a snapshot; raises as `jobs.lake.parts.read_part` does."""
+    schema = pa.schema([LAKE[table].schema.field(name) for name in columns])
+    return pa.concat_tables([schema.empty_table(), *(read_part(path, table, columns) for path in files)])

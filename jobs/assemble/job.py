@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from jobs import memory
 from jobs.assemble import card, core, negatives, selection
-from jobs.assemble.inputs import Inputs, inputs
+from jobs.assemble.inputs import Inputs, inputs, read, snapshot
 from jobs.errors import Refused
 from jobs.lake import lost
 from jobs.lake.run import Run
-from jobs.places import Place, listed, parquet, write_parquet
+from jobs.moment.identity import IDENTIFYING, identities
+from jobs.places import Place, listed, write_parquet
 
 BYTES_A_ROW = 1_700
 """Of memory that one process takes for an impression of a dataset, its features included."""
@@ -40,9 +41,9 @@ def run(run: Run) -> dict[str, Any]:
     engine = on_spark if distributed else in_one_process
     run.say(f"{rows} impressions of {data.days[0]}..{data.days[-1]}: {engine.__name__}")
     folders = {table: _folder(run, table) for table in run.stage.writes}
-    left_out = engine(run, given, folders)
+    told = engine(run, given, folders)
     parts = {table: listed(folder, "*.parquet") for table, folder in folders.items()}
-    facts = card.card(parts, left_out, given, run.inputs)
+    facts = card.card(told, parts["retrieval_negatives"], given, run.inputs)
     facts["lost_days"] = [day.isoformat() for day in lost.among(run.lineages("impressions", data.days))]
     counts = card.counts(facts)
     if not counts["train"]:
@@ -55,32 +56,39 @@ def run(run: Run) -> dict[str, Any]:
     return counts
 
 
-def in_one_process(run: Run, given: Inputs, folders: dict[str, Place]) -> pa.Table:
-    """Write the examples as one part file, by event time, and the negatives; returns `selection.LEFT_OUT`."""
-    settings, last_train_day = given.settings, given.last_train_day
-    tables = {table: _read(given.files[table], schema) for table, schema in core.SCHEMAS.items()}
+def in_one_process(run: Run, given: Inputs, folders: dict[str, Place]) -> card.Told:
+    """Write the examples as one part file, by event time, and the negatives."""
+    files, settings, last_train_day = given.files, given.settings, given.last_train_day
+    tables = {table: read(files[table], schema) for table, schema in core.SCHEMAS.items()}
     labelled = core.labelled(tables.pop("impressions"), tables.pop("labels"), given.data)
     run.say("labels have met their impressions")
-    clicks = selection.clicks(_read(given.files["clicks"], selection.CLICK_LABELS))
-    selected, left_out = selection.selected(labelled, clicks, given.identity, settings.selection, last_train_day)
+    catalogue = snapshot(files["items"], "items", IDENTIFYING)
+    identity = identities(catalogue, settings.selection)
+    clicks = selection.clicks(read(files["clicks"], selection.CLICK_LABELS))
+    selected, left_out = selection.selected(labelled, clicks, identity, settings.selection, last_train_day)
     run.say(f"{len(selected)} of {len(labelled)} are selected")
     if settings.retrieval.per_click:
         clicked = negatives.clicked(selected, given.publications)
         drawn = negatives.drawn(clicked, tables["item_features"], settings.retrieval)
-        unseen = negatives.unseen(drawn, negatives.shown(labelled), given.identity)
+        unseen = negatives.unseen(drawn, negatives.shown(labelled), identity)
         write_parquet(unseen, folders["retrieval_negatives"] / "part-0.parquet", coerce_timestamps="us")
         run.say(f"{len(unseen)} of {len(drawn)} drawn negatives are unseen")
     del labelled
-    items = tables.pop("item_features")
-    rows = core.with_items(core.with_attributes(selected, given.items, "item"), items, given.publications)
-    rows = core.with_attributes(core.with_sources(rows, items, given.publications), given.users, "user")
-    examples = core.examples(rows, tables.pop("user_features"), given.encodings, given.publications, given.tasks)
+    features = tables.pop("item_features")
+    rows = core.with_attributes(selected, core.prefixed(catalogue, "item"), "item")
+    rows = core.with_sources(core.with_items(rows, features, given.publications), features, given.publications)
+    users = snapshot(files["users"], "users", ["user_id", "attributes"])
+    rows = core.with_attributes(rows, core.prefixed(users, "user"), "user")
+    encodings = read(files["encodings"], core.ENCODINGS)
+    examples = core.examples(rows, tables.pop("user_features"), encodings, given.publications, given.tasks)
     run.say("features have met their impressions")
     write_parquet(examples, folders["examples"] / "part-0.parquet", coerce_timestamps="us")
-    return left_out
+    counted = [card.distinct(examples, what) for what in card.IDS]
+    counted.append(card.count("duplicate_items", len(identity)))
+    return card.Told(card.sums([examples]), pa.concat_tables(counted), left_out)
 
 
-def on_spark(run: Run, given: Inputs, folders: dict[str, Place]) -> pa.Table:
+def on_spark(run: Run, given: Inputs, folders: dict[str, Place]) -> card.Told:
     """The same rows, by Spark."""
     from jobs.assemble.spark import write_dataset
     from jobs.spark import session
@@ -94,8 +102,3 @@ def _folder(run: Run, table: str) -> Place:
     folder = run.staging(table) / f"day={run.day}" / f"mode={run.mode}"
     folder.mkdir(parents=True)
     return folder
-
-
-def _read(files: list[str], schema: pa.Schema) -> pa.Table:
-    parts = (parquet(file).read(schema.names).select(schema.names).cast(schema) for file in files)
-    return pa.concat_tables([schema.empty_table(), *parts])

@@ -44,8 +44,9 @@ def clicked(rows: pa.Table, publications: Indices) -> pa.Table:
 
 
 def shown(rows: pa.Table) -> pa.Table:
-    """`SHOWN`: who saw what in the train days, whether or not the row becomes an example."""
-    return rows.filter(pc.equal(rows.column("split"), "train")).select(SHOWN.names).cast(SHOWN)
+    """`SHOWN`: which known user saw what in the train days, whether or not the row becomes an example."""
+    known = pc.and_(pc.equal(rows.column("split"), "train"), rows.column("user_id").is_valid())
+    return rows.filter(known).select(SHOWN.names).cast(SHOWN)
 
 
 def drawn(clicks: pa.Table, catalogue: pa.Table, settings: RetrievalNegativeSettings) -> pa.Table:

@@ -24,6 +24,8 @@ REQUIRED = "impressions"
 `source.daily` promises one."""
 HOUR = re.compile(r"hour=\d\d/[^/\x00-\x1f\ud800-\udfff]+\.parquet")
 """Names are UTF-8 without line breaks: they appear in sentences, and Arrow opens no others."""
+HELD = re.compile(r"/_([0-9a-f]{16})/hour=")
+"""In the key of an object that is named by what it holds (`jobs.lake.raw_bucket`)."""
 HIDDEN = (".", "_")
 UNFINISHED = (".tmp", ".part", ".partial", ".inprogress")
 REPLACED = "raw file {} needs to stay while it is read; it was replaced: run again"
@@ -187,17 +189,50 @@ def arrived(raw: Place, day: date, promised: Collection[str]) -> bool:
 
 
 def fingerprint(raw: Place, table: str, day: date, instead: Mapping[Place, bytes] | None = None) -> str:
-    """Sixteen hex digits over the names and contents of a day's files, none of which is held whole.
+    """Sixteen hex digits over the names and contents of a day's files, none of which is held whole; of S3 none is read.
 
-    `instead`: as it will be once some of them have these contents.
+    `instead`: as it will be once some of them have these contents, each put in one request and not encrypted by a key.
     """
     return fingerprint_of(files(raw, table, day), instead)
 
 
 def fingerprint_of(paths: Iterable[Place], instead: Mapping[Place, bytes] | None = None) -> str:
     """`fingerprint` of what `files` found."""
-    new = {path: hashlib.sha256(content).hexdigest() for path, content in (instead or {}).items()}
-    return _digest((path, new.get(path) or _sha256(path)) for path in paths)
+    paths, new = list(paths), {path: _mark_of(path, content) for path, content in (instead or {}).items()}
+    marks = {**_marks([path for path in paths if path not in new]), **new}
+    return _digest((path, marks[path]) for path in paths)
+
+
+def _marks(paths: Iterable[Place]) -> dict[Place, str]:
+    """What tells each file's content from any other: its sha256; of S3, where to read is to fetch, what is listed."""
+    tagged = [path for path in paths if isinstance(path, S3Path) and not HELD.search(path.key)]
+    there = {
+        path: found for folder in {path.parent.parent for path in tagged} for path, found in folder.objects().items()
+    }
+
+    def mark(path: Place) -> str:
+        if isinstance(path, Path):
+            return _sha256(path)
+        if held := HELD.search(path.key):
+            return held[1]
+        if path not in there:
+            raise NotReady(REPLACED.format(path))
+        return _of_object(there[path].st_size, there[path].tag)
+
+    return {path: mark(path) for path in paths}
+
+
+def _mark_of(path: Place, content: bytes) -> str:
+    """What the mark of a file will be."""
+    if isinstance(path, Path):
+        return hashlib.sha256(content).hexdigest()
+    if HELD.search(path.key):
+        return raw_bucket.digest(content)
+    return _of_object(len(content), f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"')
+
+
+def _of_object(size: int, tag: str) -> str:
+    return f"{size}:{tag}"
 
 
 def read(raw: Place, table: str, day: date) -> RawDay:
@@ -213,8 +248,18 @@ def read_files(paths: Sequence[Place]) -> RawDay:
     for path, (schema, rows, _) in zip(paths, tables, strict=True):
         by_schema.setdefault(schema.to_string(), (path, []))[1].append(rows)
     parts = tuple(Part(path, _concat(rows)) for path, rows in by_schema.values())
-    digests = (digest for _, _, digest in tables)
-    return RawDay(parts, _digest(zip(paths, digests, strict=True)))
+    marks = (mark for _, _, mark in tables)
+    return RawDay(parts, _digest(zip(paths, marks, strict=True)))
+
+
+def _marked(path: Place) -> tuple[bytes, str]:
+    """A file's content, and the mark of just that."""
+    if isinstance(path, S3Path) and not HELD.search(path.key):
+        with _readable(path):
+            whole, tag = path.read_tagged()
+        return whole, _of_object(len(whole), tag)
+    whole = _bytes(path)
+    return whole, _mark_of(path, whole)
 
 
 def _bytes(path: Place) -> bytes:
@@ -222,9 +267,7 @@ def _bytes(path: Place) -> bytes:
         return content(path)
 
 
-def _sha256(path: Place) -> str:
-    if isinstance(path, S3Path):
-        return hashlib.sha256(_bytes(path)).hexdigest()
+def _sha256(path: Path) -> str:
     with _readable(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -297,8 +340,8 @@ def _rows(path: Place, whole: bytes, as_codes: Sequence[str] = ()) -> pa.Table:
 
 
 def _coded(path: Place) -> tuple[pa.Schema, pa.Table, str]:
-    """The schema of one file, its rows with texts that repeat as the file's own dictionaries, and its digest."""
-    whole = _bytes(path)
+    """The schema of one file, its rows with texts that repeat as the file's own dictionaries, and its mark."""
+    whole, mark = _marked(path)
     with _parquet(path):
         file = pq.ParquetFile(pa.BufferReader(whole))
         schema, as_codes = file.schema_arrow.remove_metadata(), _repeating(file)
@@ -309,7 +352,7 @@ def _coded(path: Place) -> tuple[pa.Schema, pa.Table, str]:
     except (Refused, pa.ArrowInvalid):
         # Arrow takes a dictionary for one without copies; and what is wrong is said of the values themselves.
         rows = _parse(path, whole)
-    return schema, rows, hashlib.sha256(whole).hexdigest()
+    return schema, rows, mark
 
 
 def _repeating(file: pq.ParquetFile) -> list[str]:

@@ -64,9 +64,14 @@ def stored(folder: S3Path, contents: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def _stored(folder: S3Path, file: str, content: bytes) -> str:
-    key = f"_{hashlib.sha256(content).hexdigest()[:16]}/{file}"
+    key = f"_{digest(content)}/{file}"
     (folder / key).write_bytes(content)
     return key
+
+
+def digest(content: bytes) -> str:
+    """What an object is named by."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def reveal(folder: S3Path, files: Named, instead_of: str = "") -> None:

@@ -16,6 +16,10 @@ CANONICAL = "canonical_item_id"
 """The attribute (raw column `feature_canonical_item_id`) that names the item a copy stands for."""
 IDENTIFYING = ["item_id", "category", "price", "title", "attributes"]
 IDENTITY = pa.schema([("item_id", STR), ("identity", STR)])
+LINKS = pa.schema([("item_id", STR), ("same_as", STR)])
+"""Two ids of one item."""
+DESCRIBED = pa.schema([("item_id", STR), ("title", STR), ("category", STR), ("price", pa.float64())])
+"""What makes items equal by content, none of it missing."""
 
 
 def identities(items: pa.Table, settings: SelectionSettings) -> pa.Table:
@@ -27,16 +31,41 @@ def identities(items: pa.Table, settings: SelectionSettings) -> pa.Table:
     """
     if settings.same_items == "item_id" or not len(items):
         return IDENTITY.empty_table()
-    named = pa.array(attribute_columns(items.column("attributes"), [CANONICAL])[f"attributes.{CANONICAL}"], STR)
-    links = [pa.table({"item_id": items.column("item_id"), "same_as": named}).drop_null()]
+    found = [links(items)]
     if settings.same_items == "content":
-        links.append(_of_content(items))
-    pairs = pa.concat_tables(links)
-    ids = pc.unique(pa.chunked_array([*pairs.column(0).chunks, *pairs.column(1).chunks], STR)).sort()
+        found.append(alike(described(items)))
+    return joined(pa.concat_tables(found))
+
+
+def links(items: pa.Table) -> pa.Table:
+    """`LINKS` of items that name another as their canonical one."""
+    named = pa.array(attribute_columns(items.column("attributes"), [CANONICAL])[f"attributes.{CANONICAL}"], STR)
+    return _apart(pa.table([items.column("item_id").cast(STR), named], schema=LINKS).drop_null())
+
+
+def described(items: pa.Table) -> pa.Table:
+    """`DESCRIBED`: the title without case and doubled spaces."""
+    words = pc.split_pattern_regex(pc.utf8_trim_whitespace(pc.utf8_lower(items.column("title"))), r"\s+")
+    title = pc.binary_join(words, " ")
+    title = pc.if_else(pc.equal(title, ""), None, title)
+    columns = {name: items.column(name) for name in DESCRIBED.names} | {"title": title}
+    return pa.table(columns).cast(DESCRIBED).drop_null()
+
+
+def alike(items: pa.Table) -> pa.Table:
+    """`LINKS` of each item of `DESCRIBED` with the first of equal title, category and price, which must be together."""
+    first = items.group_by(["title", "category", "price"]).aggregate([("item_id", "min")])
+    met = items.join(first, ["title", "category", "price"])
+    return _apart(met.select(["item_id", "item_id_min"]).rename_columns(LINKS.names).cast(LINKS))
+
+
+def joined(links: pa.Table) -> pa.Table:
+    """`IDENTITY` of all `LINKS`, over any number of steps."""
+    ids = pc.unique(pa.chunked_array([*links.column(0).chunks, *links.column(1).chunks], STR)).sort()
     if not len(ids):
         return IDENTITY.empty_table()
-    left, right = (pc.index_in(pairs.column(n), ids).to_numpy() for n in range(2))
-    graph = coo_matrix((np.ones(len(pairs), bool), (left, right)), shape=(len(ids), len(ids)))
+    left, right = (pc.index_in(links.column(n), ids).to_numpy() for n in range(2))
+    graph = coo_matrix((np.ones(len(links), bool), (left, right)), shape=(len(ids), len(ids)))
     component: Indices = connected_components(graph, directed=False)[1].astype(np.int64)
     # `ids` are sorted: the first of a component is its smallest.
     first: NDArray[np.int64] = np.unique(component, return_index=True)[1]
@@ -44,15 +73,6 @@ def identities(items: pa.Table, settings: SelectionSettings) -> pa.Table:
     return found.filter(pc.not_equal(found.column("item_id"), found.column("identity")))
 
 
-def _of_content(items: pa.Table) -> pa.Table:
-    """(item_id, same_as): each item and the first of equal title, category and price."""
-    words = pc.split_pattern_regex(pc.utf8_trim_whitespace(pc.utf8_lower(items.column("title"))), r"\s+")
-    title = pc.binary_join(words, " ")
-    title = pc.if_else(pc.equal(title, ""), None, title)
-    described = pa.table(
-        {"item_id": items.column("item_id"), "title": title}
-        | {name: items.column(name) for name in ("category", "price")}
-    ).drop_null()
-    first = described.group_by(["title", "category", "price"]).aggregate([("item_id", "min")])
-    joined = described.join(first, ["title", "category", "price"])
-    return joined.select(["item_id", "item_id_min"]).rename_columns(["item_id", "same_as"])
+def _apart(links: pa.Table) -> pa.Table:
+    """Those of two ids: nearly every item is only itself."""
+    return links.filter(pc.not_equal(links.column("item_id"), links.column("same_as")))

@@ -1,12 +1,15 @@
-"""On a standalone cluster, by settings alone: the stages that Spark runs publish the very rows of one process."""
+"""On a standalone cluster, by settings alone: the stages that Spark runs publish the very rows of one process.
 
+Once with the lake in a folder that all machines share, once with all of it on S3.
+"""
+
+import json
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +20,9 @@ from jobs.config import Config
 from jobs.flow import STAGES
 from jobs.lake.run import Run
 from jobs.lake.store import Lake
+from jobs.places import Place, S3Path
 from jobs.spark import session
+from tests import moto_server
 from tests.spark_cluster import EXECUTOR_MIB, SMALL, Cluster, standalone
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark, pytest.mark.timeout(1500)]
@@ -52,22 +57,30 @@ LOOPBACK = {
 }
 
 
+BUCKET = "cluster-bucket"
+WHERE = ("in a folder", "on S3")
+
+
 @dataclass
 class Both:
-    """A lake of one process and one of the cluster, over the same raw files."""
+    """A lake of one process and those of the cluster, over the same raw files."""
 
     here: Lake
-    there: Lake
+    there: dict[str, Lake]
+    results: dict[str, Place]
     cluster: Cluster
+    url: str
+    """Of S3."""
     application: str
     alive: bool
     """Whether the session that was there before the stages was still there after them."""
     on_executors: dict[str, Any]
 
 
-def settings(home: Path, raw: Path, **more: Any) -> Config:
-    """Of a lake below `home`."""
-    places = {"lake.root": str(home), "lake.raw": str(raw), "features.online": "false"}
+def settings(root: Place, raw: Place, **more: Any) -> Config:
+    """Of a lake at `root`."""
+    results = str(root.parent / f"results-{root.name}")
+    places = {"lake.root": str(root), "lake.raw": str(raw), "lake.results": results, "features.online": "false"}
     named = {key.upper().replace(".", "__"): value for key, value in {**WORLD, **places}.items()}
     tree = config.load({"TIDEGATE_ENV": "test", **{f"TIDEGATE__{key}": value for key, value in named.items()}})
     return tree.model_copy(update={"spark": tree.spark.model_validate({"driver_memory_mb": 768, **more})})
@@ -86,21 +99,35 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     for stage in DATA:
         run(stage, here, LAST - timedelta(days=1), FIRST)
     shutil.copytree(home / "here", home / "there")
-    with pytest.MonkeyPatch.context() as patch, standalone(home) as cluster:
-        patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with moto_server.serving() as moto, pytest.MonkeyPatch.context() as patch, standalone(home) as cluster:
+        for name, value in moto.bucket(BUCKET).items():
+            patch.setenv(name, value)
         patch.delenv("PYTHONPATH", raising=False)
-        spark_settings = {"master": cluster.master, "python": sys.executable, "from_rows": 0, "conf": LOOPBACK}
-        there = settings(home / "there", home / "raw", **spark_settings)
-        with session(there.spark, "test-cluster") as spark:
+        files = [path for name in ("here", "raw") for path in (home / name).rglob("*") if path.is_file()]
+        moto.restore(BUCKET, {f"team/{path.relative_to(home).as_posix()}": path.read_bytes() for path in files})
+        team = S3Path(BUCKET, "team")
+        spark_settings: dict[str, Any] = {
+            "master": cluster.master,
+            "python": sys.executable,
+            "from_rows": 0,
+            "conf": LOOPBACK,
+        }
+        roots: list[tuple[Place, Place]] = [(home / "there", home / "raw"), (team / "here", team / "raw")]
+        there = {where: settings(*of, **spark_settings) for where, of in zip(WHERE, roots, strict=True)}
+        with session(there[WHERE[0]].spark, "test-cluster") as spark:
             for stage in (*DATA, "assemble"):  # each beside the session that is there
-                run(stage, here, LAST)
-                run(stage, there, LAST)
+                for of in (here, *there.values()):
+                    run(stage, of, LAST)
             found = seen(spark)
             application, alive = (
                 spark.sparkContext.applicationId,
                 spark.conf.get("spark.sql.adaptive.enabled") == "true",
             )
-        yield Both(Lake(home / "here"), Lake(home / "there"), cluster, application, alive, found)
+        lakes, results = (
+            {where: Lake(of.lake.root) for where, of in there.items()},
+            {where: of.lake.results for where, of in there.items()},
+        )
+        yield Both(Lake(home / "here"), lakes, results, cluster, moto.url, application, alive, found)
 
 
 def seen(spark: Any) -> dict[str, Any]:
@@ -119,23 +146,38 @@ def seen(spark: Any) -> dict[str, Any]:
     return dict(spark.range(1).mapInArrow(on_executor, "code string, endpoint string").first().asDict())
 
 
+@pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("table", [table for tables in COMPARED.values() for table in tables])
-def test_the_cluster_publishes_the_rows_of_one_process(both: Both, table: str) -> None:
+def test_the_cluster_publishes_the_rows_of_one_process(both: Both, table: str, where: str) -> None:
     """Of every table; in which part file a row lies is each engine's own."""
-    here, there = (lake.read(table) for lake in (both.here, both.there))
+    lake = both.there[where]
+    here, there = both.here.read(table), lake.read(table)
     assert there.schema == here.schema
     assert sorted(map(repr, there.to_pylist())) == sorted(map(repr, here.to_pylist()))
     assert len(here) > 0
-    assert both.there.lineage(table, both.there.partitions(table)[-1])["stage"] in COMPARED
+    assert lake.lineage(table, lake.partitions(table)[-1])["stage"] in COMPARED  # type: ignore[index]
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_the_card_and_the_findings_are_those_of_one_process(both: Both, where: str) -> None:
+    """Counts of users and items come from workers, findings lie beside the lake."""
+
+    def card(lake: Lake) -> Any:
+        lineage = lake.lineage("examples", {"day": str(LAST), "mode": "full"})
+        assert lineage is not None
+        return {**json.loads(json.loads(lineage["notes"])["card"]), "versions": None}
+
+    assert card(both.there[where]) == card(both.here)
+    assert (both.results[where] / "impressions" / f"{LAST}.json").is_file()
 
 
 def test_both_workers_were_at_work_with_the_code_and_the_variables_of_the_driver(both: Both) -> None:
     """Nothing of Tidegate is installed there: the code came as a zip, AWS_* with the executors."""
     assert both.cluster.executors(both.application) == [1, 1]
     assert ".zip/jobs/" in both.on_executors["code"]
-    assert both.on_executors["endpoint"] == "http://127.0.0.1:9"
+    assert both.on_executors["endpoint"] == both.url
 
 
 def test_a_session_that_was_there_is_left_as_it_was(both: Both) -> None:
-    """Four stages have used it: it still answers, and what they set was never set in it."""
+    """Eight stages have used it: it still answers, and what they set was never set in it."""
     assert both.alive

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import polars
@@ -15,6 +14,7 @@ from werkzeug.serving import WSGIRequestHandler
 
 from jobs import bundle
 from jobs.errors import Misconfigured, NotReady, Refused
+from jobs.forget import raw_days
 from jobs.lake import raw, raw_bucket, raw_writer, vacuum
 from jobs.lake.store import NEVER, Lake, Lineage
 from jobs.lake.swap import put_folder
@@ -187,17 +187,16 @@ def click_ids(root: S3Path) -> list[str]:
     return sorted(n for part in raw.read(root, "clicks", DAY).parts for n in part.rows.column("click_id").to_pylist())
 
 
-def test_a_raw_day_is_its_manifest(root: S3Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows are the old day's until one put makes them the new day's; the fingerprint is as on a disk."""
+def test_a_raw_day_is_its_manifest(root: S3Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are the old day's until one put makes them the new day's; the fingerprint is of what is read."""
     assert not raw_writer.has_day(root, DAY)
     with pytest.raises(NotReady, match="no such folder"):
         raw.files(root, "impressions", DAY)
     raw_writer.write_day(root, DAY, day_of(3))
-    raw_writer.write_day(tmp_path, DAY, day_of(3))
     assert raw_writer.has_day(root, DAY)
     assert not raw_writer.has_day(root, NEXT)
     assert click_ids(root) == ["c0", "c1", "c2"]
-    assert raw.fingerprint(root, "clicks", DAY) == raw.fingerprint(tmp_path, "clicks", DAY)
+    assert raw.fingerprint(root, "clicks", DAY) == raw.read(root, "clicks", DAY).fingerprint
     late = raw_tables(clicks=[{"click_id": "late", "event_time": moment("2026-01-01T05:00:00+00:00")}])
     with monkeypatch.context() as dying:
         dying.setattr(raw_bucket, "reveal", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -212,6 +211,30 @@ def test_a_raw_day_is_its_manifest(root: S3Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(vacuum, "DEAD_AFTER_HOURS", -1)
     assert vacuum._vacuum_raw(root / "clicks") == 1
     assert click_ids(root) == ["c0", "c1", "late"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_fingerprint_reads_no_file(root: S3Path, monkeypatch: pytest.MonkeyPatch, own: bool) -> None:
+    """Of days that a manifest names and of a team's own: it is that of the rows read, changes with any content, and
+    what it will be is known before that is put.
+    """
+    asked: list[str] = []
+    monkeypatch.setattr(WSGIRequestHandler, "log_request", lambda self, *_: asked.append(f"{self.command} {self.path}"))
+    raw_writer.write_day(root, DAY, day_of(3))
+    day = root / "clicks" / f"date={DAY}"
+    if not own:
+        for path in raw.files(root, "clicks", DAY):
+            (day / "/".join(path.parts[-2:])).write_bytes(path.read_bytes())
+        (day / raw_bucket.MANIFEST).unlink()
+    asked.clear()
+    before = raw.fingerprint(root, "clicks", DAY)
+    assert not any(".parquet" in line for line in asked)
+    assert before == raw.read(root, "clicks", DAY).fingerprint
+    first, *_ = raw.files(root, "clicks", DAY)
+    told = {first: raw.files(root, "clicks", DAY)[1].read_bytes()}
+    wanted = raw.fingerprint(root, "clicks", DAY, told)
+    raw_days._put(day, told)
+    assert raw.fingerprint(root, "clicks", DAY) == wanted == raw.read(root, "clicks", DAY).fingerprint != before
 
 
 def test_two_late_writers_lose_nothing_of_each_other(root: S3Path) -> None:
