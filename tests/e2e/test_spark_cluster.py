@@ -1,10 +1,6 @@
-"""On a standalone cluster, by settings alone: the stages that Spark runs publish the very rows of one process.
-
-Once with the lake in a folder that all machines share, once with all of it on S3.
-"""
+"""On a standalone cluster with the lake on S3, by settings alone: the rows are those of one process on a disk."""
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,16 +54,15 @@ LOOPBACK = {
 
 
 BUCKET = "cluster-bucket"
-WHERE = ("in a folder", "on S3")
 
 
 @dataclass
 class Both:
-    """A lake of one process and those of the cluster, over the same raw files."""
+    """A lake of one process and one of the cluster, over the same raw files."""
 
     here: Lake
-    there: dict[str, Lake]
-    results: dict[str, Place]
+    there: Lake
+    results: Place
     cluster: Cluster
     url: str
     """Of S3."""
@@ -98,7 +93,6 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     run("ingest", here, LAST, FIRST)
     for stage in DATA:
         run(stage, here, LAST - timedelta(days=1), FIRST)
-    shutil.copytree(home / "here", home / "there")
     with moto_server.serving() as moto, pytest.MonkeyPatch.context() as patch, standalone(home) as cluster:
         for name, value in moto.bucket(BUCKET).items():
             patch.setenv(name, value)
@@ -106,28 +100,20 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
         files = [path for name in ("here", "raw") for path in (home / name).rglob("*") if path.is_file()]
         moto.restore(BUCKET, {f"team/{path.relative_to(home).as_posix()}": path.read_bytes() for path in files})
         team = S3Path(BUCKET, "team")
-        spark_settings: dict[str, Any] = {
-            "master": cluster.master,
-            "python": sys.executable,
-            "from_rows": 0,
-            "conf": LOOPBACK,
-        }
-        roots: list[tuple[Place, Place]] = [(home / "there", home / "raw"), (team / "here", team / "raw")]
-        there = {where: settings(*of, **spark_settings) for where, of in zip(WHERE, roots, strict=True)}
-        with session(there[WHERE[0]].spark, "test-cluster") as spark:
+        there = settings(
+            team / "here", team / "raw", master=cluster.master, python=sys.executable, from_rows=0, conf=LOOPBACK
+        )
+        with session(there.spark, "test-cluster") as spark:
             for stage in (*DATA, "assemble"):  # each beside the session that is there
-                for of in (here, *there.values()):
-                    run(stage, of, LAST)
+                run(stage, here, LAST)
+                run(stage, there, LAST)
             found = seen(spark)
             application, alive = (
                 spark.sparkContext.applicationId,
                 spark.conf.get("spark.sql.adaptive.enabled") == "true",
             )
-        lakes, results = (
-            {where: Lake(of.lake.root) for where, of in there.items()},
-            {where: of.lake.results for where, of in there.items()},
-        )
-        yield Both(Lake(home / "here"), lakes, results, cluster, moto.url, application, alive, found)
+        lakes = Lake(home / "here"), Lake(there.lake.root)
+        yield Both(*lakes, there.lake.results, cluster, moto.url, application, alive, found)
 
 
 def seen(spark: Any) -> dict[str, Any]:
@@ -146,20 +132,17 @@ def seen(spark: Any) -> dict[str, Any]:
     return dict(spark.range(1).mapInArrow(on_executor, "code string, endpoint string").first().asDict())
 
 
-@pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("table", [table for tables in COMPARED.values() for table in tables])
-def test_the_cluster_publishes_the_rows_of_one_process(both: Both, table: str, where: str) -> None:
+def test_the_cluster_publishes_the_rows_of_one_process(both: Both, table: str) -> None:
     """Of every table; in which part file a row lies is each engine's own."""
-    lake = both.there[where]
-    here, there = both.here.read(table), lake.read(table)
+    here, there = both.here.read(table), both.there.read(table)
     assert there.schema == here.schema
     assert sorted(map(repr, there.to_pylist())) == sorted(map(repr, here.to_pylist()))
     assert len(here) > 0
-    assert lake.lineage(table, lake.partitions(table)[-1])["stage"] in COMPARED  # type: ignore[index]
+    assert both.there.lineage(table, both.there.partitions(table)[-1])["stage"] in COMPARED  # type: ignore[index]
 
 
-@pytest.mark.parametrize("where", WHERE)
-def test_the_card_and_the_findings_are_those_of_one_process(both: Both, where: str) -> None:
+def test_the_card_and_the_findings_are_those_of_one_process(both: Both) -> None:
     """Counts of users and items come from workers, findings lie beside the lake."""
 
     def card(lake: Lake) -> Any:
@@ -167,8 +150,8 @@ def test_the_card_and_the_findings_are_those_of_one_process(both: Both, where: s
         assert lineage is not None
         return {**json.loads(json.loads(lineage["notes"])["card"]), "versions": None}
 
-    assert card(both.there[where]) == card(both.here)
-    assert (both.results[where] / "impressions" / f"{LAST}.json").is_file()
+    assert card(both.there) == card(both.here)
+    assert (both.results / "impressions" / f"{LAST}.json").is_file()
 
 
 def test_both_workers_were_at_work_with_the_code_and_the_variables_of_the_driver(both: Both) -> None:
@@ -179,5 +162,5 @@ def test_both_workers_were_at_work_with_the_code_and_the_variables_of_the_driver
 
 
 def test_a_session_that_was_there_is_left_as_it_was(both: Both) -> None:
-    """Eight stages have used it: it still answers, and what they set was never set in it."""
+    """Four stages have used it: it still answers, and what they set was never set in it."""
     assert both.alive
