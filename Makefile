@@ -41,8 +41,8 @@ check: .venv/.ready ## lint, format, types, layers: the same as CI
 bench: .venv/.ready ## measure; results land in var/bench/*.json
 	@$(BIN)/python -m tests.bench
 
-docs: .venv/.ready ## draw docs/house.svg again from the imports, write docs/settings.md from the settings
-	@$(BIN)/python -m tests.house && $(BIN)/python -m tests.settings_page
+docs: .venv/.ready ## draw docs/house.svg again from the imports, write docs/settings.md and docs/sizing.md
+	@$(BIN)/python -m tests.house && $(BIN)/python -m tests.settings_page && $(BIN)/python -m tests.sizing_page
 
 lock: ## resolve requirements.lock again from pyproject.toml, and each image's own from it
 	@$(PYTHON) -m venv var/lock && var/lock/bin/pip install -q uv

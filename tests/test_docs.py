@@ -9,7 +9,7 @@ import pytest
 from jobs.__main__ import BESIDES, OTHERS
 from jobs.config import ROOT, Config
 from jobs.flow import STAGES
-from tests import settings_page
+from tests import settings_page, sizing_page
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -23,6 +23,11 @@ GROUPS = {path[0] for path, _ in settings_page.groups(Config, ()) if path}
 def test_the_settings_are_all_on_their_page() -> None:
     """`make docs` writes it; who adds a setting and forgets is told here."""
     assert settings_page.PAGE.read_text() == settings_page.written()
+
+
+def test_sizes_are_reckoned_from_the_figures_that_are_on_record() -> None:
+    """`make docs` writes the page."""
+    assert sizing_page.PAGE.read_text() == sizing_page.written()
 
 
 def test_every_setting_says_what_it_means() -> None:
