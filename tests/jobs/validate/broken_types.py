@@ -115,7 +115,7 @@ TYPES.as_type(
     "vectors are lists of text",
     "feature_vector",
     lambda c: pa.array([["0.5", "0.1"]] * N),
-    _needs("feature_vector", "list<element: string>"),
+    _needs("feature_vector", r"list<\w+: string>"),
 )
 TYPES.as_type(
     "purchases",
