@@ -36,8 +36,7 @@ class Peer:
         return [self._answer(body.encode()) for body in rows["body"]]
 
     def _answer(self, body: bytes) -> str:
-        import orjson
-
+        from infra.endpoint.calls import said
         from infra.endpoint.decide import RANKED, answered
         from infra.endpoint.request import RankRequest, parse
 
@@ -45,7 +44,7 @@ class Peer:
         offer = self._variant.offer(asked.at())
         made = self._decider.by_ranker(self._bundle, offer, asked)
         answer = answered(self._bundle, "mlflow", asked, offer, made, RANKED)
-        return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        return said(answer).decode()
 
 
 def _load_pyfunc(path: str) -> Peer:
