@@ -9,6 +9,8 @@ import pytest
 from jobs.__main__ import BESIDES, OTHERS
 from jobs.config import ROOT, Config
 from jobs.flow import STAGES
+from jobs.forget import tables as forget_tables
+from jobs.lake.tables import LAKE, PERSONAL, RAW
 from tests import settings_page, sizing_page
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -28,6 +30,16 @@ def test_the_settings_are_all_on_their_page() -> None:
 def test_sizes_are_reckoned_from_the_figures_that_are_on_record() -> None:
     """`make docs` writes the page."""
     assert sizing_page.PAGE.read_text() == sizing_page.written()
+
+
+def test_personal_columns_are_all_on_their_page_and_forgotten_by_it() -> None:
+    """Who gives a table one and forgets the page is told here; `forget` looks where a person stands."""
+    tables = [*RAW.values(), *LAKE.values()]
+    for column, meaning in PERSONAL.items():
+        having = ", ".join(sorted({table.name for table in tables if column in table.columns}))
+        assert f"| `{column}` | {having} | {meaning} |" in (ROOT / "docs" / "security.md").read_text()
+    standing = {name for name, table in LAKE.items() if {"user_id", "payload"} & set(table.columns)}
+    assert standing == set(forget_tables.HOLDERS)
 
 
 def test_every_setting_says_what_it_means() -> None:
