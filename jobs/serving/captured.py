@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,9 @@ import pyarrow as pa
 
 from jobs.serving.answer import Answer, Placement, answer_of
 
+CLOCKS_APART = timedelta(minutes=1)
+"""How much older than its last line a file may look: Linux stamps it by a clock some milliseconds behind, and a network
+disk by one of its own."""
 SCHEMA = pa.schema(
     [
         ("request_id", pa.string()),
@@ -59,7 +62,7 @@ def since(folder: Path, endpoint: str, at: datetime, bundle_sha256: str) -> list
     """
     found = []
     for path in folder.glob("date=*/*.jsonl"):
-        if datetime.fromtimestamp(path.stat().st_mtime, UTC) < at:
+        if datetime.fromtimestamp(path.stat().st_mtime, UTC) < at - CLOCKS_APART:
             continue
         with path.open(encoding="utf-8", errors="replace") as file:
             # Most lines are not of this bundle, and the longest part of a line is its candidates.

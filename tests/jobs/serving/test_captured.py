@@ -34,3 +34,14 @@ def test_only_this_bundles_answers_at_this_endpoint_since_then_in_their_order(tm
     found = since(tmp_path, "e", began, "mine")
     assert [(said.answer.request_id, said.ms) for said in found] == [("first", 12.34), ("second", 2.0)]
     assert since(tmp_path / "nothing", "e", began, "mine") == []
+
+
+def test_a_file_that_looks_older_than_its_last_line_is_read(tmp_path: Path) -> None:
+    """Linux stamps a file by the tick before: right after `began` that is a moment before it."""
+    began = datetime.now(UTC)
+    capture = Capture(tmp_path)
+    capture.write(date(2026, 1, 9), "e", {}, answer("at once", "mine"), 2.5)
+    capture.close()
+    behind = began.timestamp() - 0.010
+    os.utime(tmp_path / "date=2026-01-09" / "0.jsonl", (behind, behind))
+    assert [said.answer.request_id for said in since(tmp_path, "e", began, "mine")] == ["at once"]
