@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from models.evaluation.estimate import Estimate, Refusal
 from models.experiments.interleaving import Mixed, credit, mixed, preferences
-from models.experiments.sequences import half_width
 from tests.bench.interleaving_worlds import two_rankers, variety
+from tests.bench.ratio_worlds import TASTES, missed, read_preferences
 
 METHODS = ("balanced", "team_draft", "probabilistic", "optimised")
 A, SHIFTED = ("a", "b", "c", "d"), ("b", "c", "d", "a")
@@ -168,25 +168,14 @@ def test_one_users_credit_is_no_preference_of_all() -> None:
     assert (found.low, found.high, found.stderr) == (-1, 1, 1)
 
 
-@pytest.mark.parametrize(("users", "taste", "heavy"), [(60, 0.0, 0.5), (60, 1.0, 1.3), (20, 0.5, 1.5)])
-def test_preferences_err_as_seldom_as_promised(users: int, taste: float, heavy: float) -> None:
+@pytest.mark.parametrize("world", TASTES)
+def test_preferences_err_as_seldom_as_promised(world: str) -> None:
     """Of users who return, and differ in how much they click and in whom they prefer, read once and at seven looks."""
-    rng, runs, looks, missed = np.random.default_rng(2), 1000, 7, np.zeros(2)
+    rng, runs, wrong = np.random.default_rng(2), 1000, np.zeros(2)
     for _ in range(runs):
-        often, other = rng.lognormal(1.0, heavy, users) / looks, 1 / (1 + np.exp(-rng.normal(0, taste, users)))
-        clicks = rng.poisson(often, (looks, users))
-        liked = rng.binomial(clicks, other)
-        credits = np.stack([clicks - liked, liked], axis=2).astype(float)
-        read = [
-            preferences(credits[:day].reshape(-1, 2), np.tile(np.arange(users), day), 0.95)[0]
-            for day in range(1, looks + 1)
-        ]
-        told = [one for one in read if isinstance(one, Estimate)]
-        missed += [
-            not told[-1].low <= 0 <= told[-1].high,
-            any(abs(one.value) > half_width(one.stderr, 0.1, 0.95) for one in told),
-        ]
-    assert (missed / runs <= 0.05 + 2 * (0.05 * 0.95 / runs) ** 0.5).all()
+        told, _ = read_preferences(rng, *TASTES[world])
+        wrong += missed(told)
+    assert (wrong / runs <= 0.05 + 2 * (0.05 * 0.95 / runs) ** 0.5).all()
 
 
 def test_interleaving_needs_far_fewer_sessions_most_of_all_where_users_leave_by_relevance() -> None:
