@@ -9,6 +9,7 @@ import tempfile
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import adbc_driver_manager
 import adbc_driver_postgresql.dbapi
@@ -17,7 +18,22 @@ import pytest
 from tests import emulators
 
 POSTGRES = os.environ.get("TIDEGATE_TEST_POSTGRES", "postgresql://postgres:postgres@127.0.0.1:5432/postgres")
+REDIS = ("127.0.0.1", 6379)
 KINDS = ("duckdb", "postgresql", *emulators.KINDS)
+
+
+def empty_redis(number: int) -> Any:
+    """A client of that database of the local Redis; skips where there is none, or somebody uses it."""
+    try:
+        socket.create_connection(REDIS, timeout=0.5).close()
+    except OSError:
+        pytest.skip(f"no Redis at {REDIS[0]}:{REDIS[1]}")
+    import redis
+
+    client = redis.Redis(*REDIS, db=number)
+    if client.dbsize():
+        pytest.skip(f"database {number} of the local Redis is in use")
+    return client
 
 
 def address(kind: str, folder: Path) -> str:
