@@ -40,6 +40,8 @@ SLOTS = ("tidegate_a", "tidegate_b")
 """Feast's projects: two feature days that share no row."""
 NEWEST = "newest"
 """The one key of a slot's publication marker."""
+SAID = ("day", "versions")
+"""Of a marker, what is another wherever anything of it is."""
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 READ_KEYS = 1_000
 READ_SECONDS = 1.0
@@ -58,7 +60,10 @@ _VIEWS: "WeakKeyDictionary[FeatureStore, dict[str, Any]]" = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Publication:
-    """What a slot's marker says: the day it holds, digests of the views written, and the keys of what is packed."""
+    """What a slot's marker says: the day it holds, digests of the views written, and the keys of what is packed.
+
+    Among the digests is one of the marker's own lists, by the name `publications`.
+    """
 
     day: date
     available_at: datetime
@@ -168,7 +173,7 @@ class _Slot:
     def __init__(self, config: Config, name: str) -> None:
         self._config, self._name = config, name
         self._store: FeatureStore | None = None
-        self._marked: Row | None = None
+        self._told: Row | None = None
         self.held: tuple[Publication, Published] | None = None
 
     def refresh(self) -> None:
@@ -178,14 +183,14 @@ class _Slot:
         if self._store is None:
             return
         with reached(self._config):
-            marked = _marker(self._store)
-            # As protobufs: a marker names every item, and to make strings of them took a request's time each second.
-            if marked == self._marked:
+            # A marker names every item; what it says of itself is a few words.
+            if self._told is not None and _said(_marker(self._store, SAID)) == self._told:
                 return
+            marked = _marker(self._store)
             newest = _publication(marked)
             if newest != (self.held and self.held[0]):
                 self.held = None if newest is None else (newest, _read_publication(self._store, newest))
-            self._marked = marked
+            self._told = _said(marked)
 
     def user(self, user_id: str, day: date) -> dict[str, Any] | None:
         """See `OnlineFeatures.user`; None too where the slot holds another day."""
@@ -307,8 +312,8 @@ def _read_user(store: "FeatureStore", user_id: str) -> "list[tuple[datetime | No
     return found
 
 
-def _read_row(store: "FeatureStore", view: str, join_key: str, key: str) -> Row:
-    """One row of a view, as protobufs."""
+def _read_row(store: "FeatureStore", view: str, join_key: str, key: str, names: Sequence[str] | None = None) -> Row:
+    """One row of a view, as protobufs; `names`: these features alone."""
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
 
@@ -316,7 +321,8 @@ def _read_row(store: "FeatureStore", view: str, join_key: str, key: str) -> Row:
     if view not in known:
         known[view] = store.get_feature_view(view)
     of, entity = known[view], EntityKey(join_keys=[join_key], entity_values=[Value(string_val=key)])
-    [(at, values)] = store.provider.online_read(store.config, of, [entity], [field.name for field in of.features])
+    asked = [field.name for field in of.features] if names is None else [*names]
+    [(at, values)] = store.provider.online_read(store.config, of, [entity], asked)
     return at, values
 
 
@@ -345,13 +351,19 @@ def publication_of(store: "FeatureStore") -> Publication | None:
     return _publication(_marker(store))
 
 
-def _marker(store: "FeatureStore") -> Row:
+def _marker(store: "FeatureStore", names: Sequence[str] | None = None) -> Row:
     from feast.errors import FeatureViewNotFoundException
 
     try:
-        return _read_row(store, "publications", "publication_id", NEWEST)
+        return _read_row(store, "publications", "publication_id", NEWEST, names)
     except FeatureViewNotFoundException:
         return None, None
+
+
+def _said(marked: Row) -> Row:
+    """A marker's few words; SQLite gives whole rows whatever is asked for."""
+    at, values = marked
+    return at, values and {name: values[name] for name in SAID}
 
 
 def _publication(marked: Row) -> Publication | None:

@@ -4,6 +4,7 @@
 at once, in this process or, of Redis, on Spark's workers; what is of items is in memory here as in every endpoint.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
@@ -80,9 +81,10 @@ def publish(
             told = _write_attributes(target, folder, users, at, newest.versions.get(ATTRIBUTES) if newest else None)
             keys, versions[ATTRIBUTES] = keys + told[0], told[1]
         item_ids = sorted(of_items["item_features"]["item_id"].to_pylist())
-        pairs = zip(*(of_items["encodings"][name].to_pylist() for name in ("encoding", "value")), strict=True)
-        unlisted = _unlisted(of_items["item_features"], items)
-        publication = Publication(day, at, versions, item_ids, list(pairs), _removed(items), unlisted)
+        pairs = list(zip(*(of_items["encodings"][name].to_pylist() for name in ("encoding", "value")), strict=True))
+        lists = (item_ids, pairs, _removed(items), _unlisted(of_items["item_features"], items))
+        versions["publications"] = hashlib.sha256(json.dumps(lists).encode()).hexdigest()[:16]
+        publication = Publication(day, at, versions, *lists)
         _write(target, "publications", [_marker(publication, at)])
         return keys
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from jobs import config
@@ -128,11 +129,11 @@ def test_one_thread_packs_a_new_publication_the_others_go_on(tmp_path: Path, mon
     looking, go_on, looks = threading.Event(), threading.Event(), []
     really = online._marker
 
-    def slowly(store: Any) -> Any:
+    def slowly(store: Any, names: Any = None) -> Any:
         looks.append(threading.get_ident())
         looking.set()
         go_on.wait(30)
-        return really(store)
+        return really(store, names)
 
     monkeypatch.setattr(online, "_marker", slowly)
     monkeypatch.setattr(online, "CHECK_SECONDS", 0.0)
@@ -148,28 +149,36 @@ def test_one_thread_packs_a_new_publication_the_others_go_on(tmp_path: Path, mon
 
 
 def test_a_marker_is_read_once_for_each_publication(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names every item: what it says is compared as it lies in the store, and read where it is another."""
+    """It names every item: a look asks for the few words that are others wherever anything of it is."""
     tree = config.load({"TIDEGATE_ENV": "test", "TIDEGATE__FEATURES__ONLINE_PATH": str(tmp_path / "online")})
     tables = small_lake.feature_tables(small_lake.World(), small_lake.TEST_DAY)
-    reader, read, really = online.OnlineFeatures(tree), [], online._publication
+    items = small_lake.items(small_lake.World())
+    reader, whole, really = online.OnlineFeatures(tree), [], online._marker
 
-    def counted(marked: online.Row) -> online.Publication | None:
-        read.append(marked)
-        return really(marked)
+    def counted(store: Any, names: Any = None) -> online.Row:
+        if names is None:
+            whole.append(store)
+        return really(store, names)
 
-    monkeypatch.setattr(online, "_publication", counted)
-    publish.publish(tree, small_lake.TEST_DAY, tables)
-    read.clear()
-    assert reader.refresh()
-    assert len(read) == len(online.SLOTS)
-    assert not reader.refresh()
-    assert len(read) == len(online.SLOTS)
+    monkeypatch.setattr(online, "_marker", counted)
+
+    def looked() -> tuple[bool, int]:
+        whole.clear()
+        return reader.refresh(), len(whole)
+
+    publish.publish(tree, small_lake.TEST_DAY, tables, items=items)
+    assert looked() == (True, len(online.SLOTS))
+    assert looked() == (False, 0)
+    gone = items.set_column(
+        items.column_names.index("removed"), "removed", pa.array([n == 0 for n in range(len(items))])
+    )
+    publish.publish(tree, small_lake.TEST_DAY, tables, items=gone)
+    assert looked() == (True, 1), "a list of the marker's own is another, no view is"
+    assert reader.published()[0].removed == {items["item_id"][0].as_py()}
     fewer = {**tables, "item_features": tables["item_features"].slice(1)}
     publish.publish(tree, small_lake.TEST_DAY, fewer)
-    read.clear()
-    assert reader.refresh()
+    assert looked() == (True, 1)
     assert len(reader.published()[0].items["item_id"]) == len(fewer["item_features"])
-    assert len(read) == 1
 
 
 def test_a_store_that_is_away_at_the_start_costs_relevance_only(boosted: Bundle, tmp_path: Path) -> None:
