@@ -1,9 +1,10 @@
 """A team's own files or database in its own names, read a day at a time; `source.mapping` says which column is which.
 
 Files lie below `source.data` and are read by DuckDB; queries go to `source.url`, see `jobs.warehouse`. What a table's
-`event_time` says of the day is asked of the database, so that a day reads a day; where it is a text in a format of its
-own the whole table is read. Rows of other days are left out, whatever a query gives. Of `items` and `users`, which have
-no time, a query may name the day it wants by `{start}` and `{end}`, else every day has all rows.
+`event_time` says of the day is asked of the database, so that a day reads a day, and so is its order, so that some
+rows are in memory at once; where it is a text in a format of its own the whole table is read and the day sorted here.
+Rows of other days are left out, whatever a query gives. Of `items` and `users`, which have no time, a query may name
+the day it wants by `{start}` and `{end}`, else every day has all rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,10 +22,10 @@ from jobs import warehouse
 from jobs.config import Config
 from jobs.errors import Misconfigured, one_line
 from jobs.lake.store import midnight
-from jobs.lake.tables import EVENTS, RAW, STR, TIME, Tables
+from jobs.lake.tables import EVENTS, RAW, STR, TIME, Streams
 from jobs.mapping import TableMapping
 from jobs.sources import History, within
-from jobs.sources._columns import PER_SECOND, conformed, converted, refuse_unknown
+from jobs.sources._columns import PER_SECOND, conformed, converted, refuse_unknown, sorted_by_time
 from jobs.sources._files import folder_of
 
 READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json", ".jsonl": "read_json"}
@@ -77,23 +78,28 @@ class Mapped(History):
             raise Misconfigured("source.mapping needs impressions with an event_time; found none")
         return found["min"].as_py().date(), found["max"].as_py().date()
 
-    def day(self, day: date) -> Tables:
-        """The mapped tables' rows of the day."""
+    def day(self, day: date) -> Streams:
+        """The mapped tables' rows of the day, some at once, events in the order of their time."""
         within(day, self.span(), "mapped")
         between = (midnight(day), midnight(day + DAY))
         return {name: self._rows(name, between) for name in self._mapping}
 
-    def _rows(self, name: str, between: tuple[datetime, datetime]) -> pa.Table:
+    def _rows(self, name: str, between: tuple[datetime, datetime]) -> Iterator[pa.Table]:
         of = self._mapping[name]
         text = self._query(name, between)
-        with self._asked(of) as ask:
-            if name in EVENTS and (when := _within(ask(f"select * from ({text}) t where 1 = 0"), of, between)):
-                text = f"select * from ({text}) t where {when}"
-            rows = conformed(ask(text), name, of)
-        if name not in EVENTS:
-            return rows
-        time = rows.column("event_time")
-        return rows.filter(pc.and_(pc.greater_equal(time, between[0]), pc.less(time, between[1])))
+        with warehouse.connected(FILES if of.files else self._url) as connection:
+            empty = warehouse.read(connection, f"select * from ({text}) t where 1 = 0")
+            order = ", ".join(f'"{column}"' for column in _ordered(name, of) if column in empty.column_names)
+            when = _within(empty, of, between) if name in EVENTS else "1 = 1"
+            if when and order:
+                text = f"select * from ({text}) t where {when} order by {order}"
+            found = (conformed(rows, name, of) for rows in warehouse.batches(connection, text))
+            if name in EVENTS:
+                found = (_of_day(rows, between) for rows in found)
+            if when:
+                yield from found
+            else:
+                yield sorted_by_time(pa.concat_tables(found), name)
 
     @contextmanager
     def _asked(self, of: TableMapping) -> Iterator[Callable[[str], pa.Table]]:
@@ -112,6 +118,17 @@ class Mapped(History):
             raise Misconfigured(f"source.mapping: files need to end in {', '.join(READERS)}; found {of.files}")
         options = f", types = {_kept(name, of)}" if ending == ".csv" else ", union_by_name = true"
         return f"select * from {READERS[ending]}({warehouse.quoted(f'{self._data}/{of.files}')}{options})"
+
+
+def _ordered(name: str, of: TableMapping) -> list[str]:
+    """The team's columns of the table's time and key: a day is in the same order whenever it is asked for."""
+    time = ("event_time",) if name in EVENTS else ()
+    return [column for key in (*time, *RAW[name].key) if (column := of.columns[key].column)]
+
+
+def _of_day(rows: pa.Table, between: tuple[datetime, datetime]) -> pa.Table:
+    time = rows.column("event_time")
+    return rows.filter(pc.and_(pc.greater_equal(time, between[0]), pc.less(time, between[1])))
 
 
 def _kept(name: str, of: TableMapping) -> str:
