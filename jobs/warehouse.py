@@ -24,7 +24,7 @@ from jobs.errors import Misconfigured, NotReady, one_line
 DRIVERS = {name: f"adbc_driver_{name}" for name in ("duckdb", "postgresql", "snowflake", "bigquery")}
 BUSY = "Could not set lock on file"
 """What DuckDB says where another process has the file."""
-DUCKDB = {"memory_limit": "1GB", "threads": "4"}
+DUCKDB = {"memory_limit": "512MB", "threads": "2"}
 """It works in this process: what it sorts beyond that lies on disk. A thread needs some 125 MB."""
 AT_ONCE = 1 << 16
 """Rows of a query that are in memory together where they are not wanted all at once; DuckDB gives 2,048."""

@@ -32,7 +32,7 @@ from jobs.places import Place, S3Path
 
 OWN, NUMBERED = "part-", "part-{}.parquet"
 """What names of a day's own files begin with, and what they are."""
-PART_ROWS = 1 << 19
+PART_ROWS = 1 << 18
 """Of a file at most, and so many of a table are in memory, or twice as many, whatever a day has."""
 WRITERS = 2
 DEAD_AFTER_SECONDS = 3600
