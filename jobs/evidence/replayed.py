@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.asof.core import DAY_US, microseconds
+from jobs.asof.wanted import Wanted
 from jobs.evidence.scored import AT_ONCE, Pair, asked_for, item_age, user_known
 from jobs.lake.run import Run
+from jobs.lake.tables import LAKE
 from jobs.moment.columns import Columns, numbers, strings
 from jobs.moment.decisions import (
     FIRST_MISSING,
@@ -115,9 +117,7 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
     """
     days = sorted(pc.unique(pc.cast(test["event_time"], pa.date32())).to_pylist())
     published = set(run.published_days("requests"))
-    placed, left_out = first_placements(
-        test, run.read("requests", [day for day in days if day in published], columns=ASKED)
-    )
+    placed, left_out = first_placements(test, _asked(run, [day for day in days if day in published], test))
     placed = placed.take(pc.sort_indices(pc.cast(placed["event_time"], pa.date32())))
     found, sides = decisions(placed), dict(zip(SIDES, pair, strict=True))
     inputs = asked_for(ranker for bundle in pair for ranker in bundle.rankers) | Inputs(ids=IDS)
@@ -171,6 +171,14 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
         catalogue=catalogue,
         truth=np.concatenate(told) if told and len(told) == len(truths) else None,
     )
+
+
+def _asked(run: Run, days: list[date], test: pa.Table) -> pa.Table:
+    """The requests of the test rows, of days that may have many more."""
+    wanted = Wanted.of(pc.unique(test["request_id"].combine_chunks()))
+    found = (wanted.among(rows, "request_id") for rows in run.batches("requests", days, None, ASKED))
+    empty = pa.schema([LAKE["requests"].schema.field(name) for name in ASKED]).empty_table()
+    return pa.concat_tables([empty, *found]).combine_chunks()
 
 
 def _open_days(placed: pa.Table) -> Floats:

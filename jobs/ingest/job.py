@@ -1,7 +1,9 @@
 """`ingest`: a source's own files become the raw lake, a day at a time; what arrived late joins the day it belongs to.
 
-Running a day again replaces only that day's own files, with the same rows. Real sources are small samples read whole;
-an incremental reader of a team's own store is one class with the methods of `jobs.sources.Source`.
+Running a day again replaces only that day's own files, with the same rows. What a source gives some at once is
+written so: `mapped` is read in order of time, whatever a day has. Samples of real logs and the simulated world are
+whole days in memory. An incremental reader of a team's own store is one class with the methods of
+`jobs.sources.Source`.
 """
 
 from datetime import date, timedelta
@@ -26,8 +28,8 @@ def run(run: Run) -> dict[str, Any]:
         with raw_writer.alone(run.config.lake.raw):
             rows = raw_writer.write_day(run.config.lake.raw, day, tables)
             late += _write_late(run, source, day)
-        run.rows += rows
-        run.say(f"{day}: {rows} rows, {len(tables['impressions'])} impressions")
+        run.rows += sum(rows.values())
+        run.say(f"{day}: {sum(rows.values())} rows, {rows['impressions']} impressions")
     run.rows += late
     return {"source": run.config.source.name, "days": len(run.days), "late_rows": late, "live_requests": live}
 

@@ -74,14 +74,18 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def reveal(folder: S3Path, files: Named, instead_of: str = "") -> None:
-    """A day has these files beside those it had, but for those of the name they are `instead_of`.
+def reveal(folder: S3Path, files: Named, instead_of: str | None = None) -> None:
+    """A day has these files beside those it had, but for those whose names begin with what they are `instead_of`.
 
     Raises `NotReady` where other writers never stop.
     """
     for _ in range(TRIES):
         before, tag = _read(folder)
-        stay = {file: key for file, key in (before or {}).items() if PurePosixPath(file).name != instead_of}
+        stay = {
+            file: key
+            for file, key in (before or {}).items()
+            if instead_of is None or not PurePosixPath(file).name.startswith(instead_of)
+        }
         after = {**stay, **files}
         if before == after:
             return

@@ -1,8 +1,9 @@
 """The raw lake's files: `<raw>/<table>/date=YYYY-MM-DD/hour=HH/*.parquet`, a day of a table swapped in whole.
 
-A day's own rows are `part-0.parquet`; what arrived on a later day L is `late-<L>.parquet` beside them. Killed anywhere,
-a table's day is the old one or the new one; only a day of seven tables is seven swaps, which running it again
-completes. On S3, where nothing can be swapped, see `jobs.lake.raw_bucket`.
+An hour's own rows are `part-0.parquet` and, where they are many, `part-1.parquet` and so on; what arrived on a later
+day L is `late-<L>.parquet` beside them. Killed anywhere, a table's day is the old one or the new one; only a day of
+seven tables is seven swaps, which running it again completes. On S3, where nothing can be swapped, see
+`jobs.lake.raw_bucket`.
 """
 
 import fcntl
@@ -10,10 +11,12 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +27,13 @@ import pyarrow.parquet as pq
 from jobs.errors import Refused
 from jobs.lake import collected, raw_bucket
 from jobs.lake.swap import swap
-from jobs.lake.tables import EVENTS, RAW, Tables
+from jobs.lake.tables import EVENTS, RAW, Streams, Tables
 from jobs.places import Place, S3Path
 
-OWN = "part-0.parquet"
+OWN, NUMBERED = "part-", "part-{}.parquet"
+"""What names of a day's own files begin with, and what they are."""
+PART_ROWS = 1 << 18
+"""Of a file at most, and so many of a table are in memory, or twice as many, whatever a day has."""
 WRITERS = 2
 DEAD_AFTER_SECONDS = 3600
 LAST = "impressions"
@@ -37,8 +43,8 @@ LAST = "impressions"
 def has_day(raw: Place, day: date) -> bool:
     """Whether the day has impressions of its own (late arrivals alone do not make a day)."""
     if isinstance(raw, S3Path):
-        return any(file.endswith(f"/{OWN}") for file in raw_bucket.named(raw / LAST / _date(day)) or ())
-    return any((raw / LAST / _date(day)).glob(f"hour=*/{OWN}"))
+        return any(f"/{OWN}" in file for file in raw_bucket.named(raw / LAST / _date(day)) or ())
+    return any((raw / LAST / _date(day)).glob(f"hour=*/{OWN}*.parquet"))
 
 
 @contextmanager
@@ -57,10 +63,11 @@ def alone(raw: Place) -> Iterator[None]:
         yield
 
 
-def write_day(raw: Place, day: date, tables: Tables) -> int:
-    """Replace the day's own rows of all tables, late arrivals kept; returns how many rows.
+def write_day(raw: Place, day: date, tables: Streams) -> Counter[str]:
+    """Replace the day's own rows of all tables, late arrivals kept; returns how many rows each has.
 
-    A table that is not given had none; `Refused` where that is the impressions.
+    A table that is not given had none; `Refused` where that is the impressions, or where events are not in the order of
+    their time.
     """
     if LAST not in tables:
         raise Refused(f"a source needs to give {LAST} of {day}; found {', '.join(tables) or 'no table'}")
@@ -68,32 +75,40 @@ def write_day(raw: Place, day: date, tables: Tables) -> int:
         raise Refused(
             f"a source that writes days needs a raw lake of its own; found {', '.join(found)} collected in {raw}"
         )
-    tables = {name: table.schema.empty_table() for name, table in RAW.items()} | dict(tables)
-    order = sorted(RAW, key=lambda name: name == LAST)
+    counts = Counter[str]()
+
+    def counted(name: str) -> Iterator[pa.Table]:
+        rows = tables.get(name, ())
+        for some in [rows] if isinstance(rows, pa.Table) else rows:
+            counts[name] += len(some)
+            yield some
+
+    streams = {name: counted(name) for name in sorted(RAW, key=lambda name: name == LAST)}
     if isinstance(raw, S3Path):
-        _put_day(raw, day, {name: tables[name] for name in order})
+        _put_day(raw, day, streams)
     else:
-        _swap_day(raw, day, {name: tables[name] for name in order})
-    return sum(len(tables[name]) for name in RAW)
+        _swap_day(raw, day, streams)
+    return counts
 
 
-def _put_day(raw: S3Path, day: date, tables: Tables) -> None:
+def _put_day(raw: S3Path, day: date, streams: Mapping[str, Iterable[pa.Table]]) -> None:
     """All objects before any manifest, and the manifests in the tables' order."""
-    folders = {name: raw / name / _date(day) for name in tables}
-    keys = {name: raw_bucket.put(folders[name], _by_hour(name, table, OWN)) for name, table in tables.items()}
+    folders = {name: raw / name / _date(day) for name in streams}
+    keys: dict[str, dict[str, str]] = {name: {} for name in streams}
+    for name, stream in streams.items():
+        for files in _together(_by_hour(name, stream, NUMBERED, PART_ROWS)):
+            keys[name] |= raw_bucket.put(folders[name], files)
     for name, own in keys.items():
         raw_bucket.reveal(folders[name], own, instead_of=OWN)
 
 
-def _swap_day(raw: Path, day: date, tables: Tables) -> None:
+def _swap_day(raw: Path, day: date, streams: Mapping[str, Iterable[pa.Table]]) -> None:
     """All files before any folder is swapped, and the folders in the tables' order."""
-    drafts = {name: _draft(raw, name, day) for name in tables}
+    drafts = {name: _draft(raw, name, day) for name in streams}
     try:
-        _write([
-            (part, drafts[name] / file)
-            for name, table in tables.items()
-            for file, part in _by_hour(name, table, OWN).items()
-        ])  # fmt: skip
+        for name, stream in streams.items():
+            for files in _together(_by_hour(name, stream, NUMBERED, PART_ROWS)):
+                _write([(part, drafts[name] / file) for file, part in files.items()])
         for name, draft in drafts.items():
             _keep_late(raw / name / _date(day), draft)
             swap(draft, raw / name / _date(day))
@@ -105,7 +120,11 @@ def _swap_day(raw: Path, day: date, tables: Tables) -> None:
 def write_late(raw: Place, day: date, arrived: date, tables: Tables) -> int:
     """Lay what arrived on `arrived` beside the day's own rows, each file replaced at once; returns how many rows."""
     late = f"late-{arrived.isoformat()}.parquet"
-    parts = {(name, file): part for name, table in tables.items() for file, part in _by_hour(name, table, late).items()}
+    parts = {
+        (name, file): rows
+        for name, table in tables.items()
+        for file, rows in _by_hour(name, [table], late, max(1, len(table)))
+    }
     if isinstance(raw, S3Path):
         for name in tables:
             folder = raw / name / _date(day)
@@ -139,16 +158,50 @@ def _draft(raw: Path, table: str, day: date) -> Path:
     return path
 
 
-def _by_hour(name: str, table: pa.Table, file: str) -> dict[str, pa.Table]:
-    """Slices of a time-sorted table by `hour=HH/<file>`, of hours with rows; snapshots and empty tables: hour 00."""
-    if name not in EVENTS or not len(table):
-        return {f"hour=00/{file}": table}
-    hours = pc.hour(table.column("event_time")).to_numpy()
-    edges = np.searchsorted(hours, np.arange(25))
-    return {
-        f"hour={hour:02d}/{file}": table.slice(int(edges[hour]), int(edges[hour + 1] - edges[hour]))
-        for hour in np.unique(hours)
-    }
+def _by_hour(name: str, stream: Iterable[pa.Table], file: str, most: int) -> Iterator[tuple[str, pa.Table]]:
+    """The files of a table, `hour=HH/<file>`, each of at most so many rows; of one without rows that of hour 00.
+
+    Each comes once it is whole. Raises `Refused` where events are not in the order of their hours.
+    """
+    held: list[pa.Table] = []
+    nothing, hour, number, files = RAW[name].schema.empty_table(), 0, 0, 0
+    for table in stream:
+        nothing = table.slice(0, 0)
+        for at, rows in _hours(name, table):
+            if at < hour:
+                found = f"found {hour:02d} h before {at:02d} h"
+                raise Refused(f"a source needs to give {name} in the order of their time; {found}")
+            if at > hour and held:
+                yield f"hour={hour:02d}/{file.format(number)}", pa.concat_tables(held)
+                held, number, files = [], 0, files + 1
+            hour = at
+            held.append(rows)
+            while sum(map(len, held)) > most:
+                whole = pa.concat_tables(held)
+                yield f"hour={hour:02d}/{file.format(number)}", whole.slice(0, most)
+                held, number, files = [whole.slice(most)], number + 1, files + 1
+    if held or not files:
+        yield f"hour={hour:02d}/{file.format(number)}", pa.concat_tables(held or [nothing])
+
+
+def _hours(name: str, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """Slices of rows of one hour, in their order; snapshots are of hour 0."""
+    hours = pc.hour(table.column("event_time")).to_numpy() if name in EVENTS else np.zeros(len(table), np.int64)
+    edges = [*np.flatnonzero(np.diff(hours, prepend=-1)).tolist(), len(table)]
+    for first, last in pairwise(edges):
+        yield int(hours[first]), table.slice(first, last - first)
+
+
+def _together(files: Iterable[tuple[str, pa.Table]]) -> Iterator[dict[str, pa.Table]]:
+    """Files to write at once, of about `PART_ROWS` rows."""
+    held: dict[str, pa.Table] = {}
+    for file, rows in files:
+        held[file] = rows
+        if sum(map(len, held.values())) >= PART_ROWS:
+            yield held
+            held = {}
+    if held:
+        yield held
 
 
 def _write(jobs: list[tuple[pa.Table, Path]]) -> None:

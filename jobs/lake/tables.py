@@ -5,7 +5,7 @@ for features, which `models.features` declares.
 publish (Delta). Times are UTC microseconds, ids are strings, days are UTC dates.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,8 @@ MOVED = pa.list_(
 """Figures of the evidence by their path (`auc.difference`), first and matured; null where one was refused."""
 Tables = Mapping[str, pa.Table]
 """Raw table name (`RAW`) to rows in its raw columns, events sorted by time."""
+Streams = Mapping[str, pa.Table | Iterable[pa.Table]]
+"""As `Tables`, of which some may come as tables one after the other: a day need not be in memory."""
 TYPES: dict[Kind, pa.DataType] = {
     "number": pa.float64(),
     "word": STR,

@@ -6,7 +6,7 @@ one that learning and backtests use (`jobs.moment`). Candidates that a retriever
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from jobs.asof.wanted import Wanted
 from jobs.bundle import Bundle
 from jobs.errors import NotReady
 from jobs.lake.run import Run
@@ -32,6 +33,8 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 COLUMNS = ("device", "region", "query", "source_item_id")
 """Keys of a request's context that are columns of their own, as in the lake."""
 NUMBERS = ("score", "p_click", "p_conversion", "propensity")
+AT_ONCE = 1 << 16
+"""Candidates whose columns are held together, of an answer with more than that all of its own."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,22 @@ class Replayed:
     """The largest difference of each number where the items agree."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Why others were not compared."""
+
+    def __add__(self, other: "Replayed") -> "Replayed":
+        """Of both sets of answers."""
+        largest = {
+            name: max(of.largest[name] for of in (self, other) if name in of.largest)
+            for name in NUMBERS
+            if name in self.largest or name in other.largest
+        }
+        return Replayed(
+            self.answers + other.answers,
+            self.compared + other.compared,
+            self.other_items + other.other_items,
+            self.differing + other.differing,
+            largest,
+            Counter(self.left_out) + Counter(other.left_out),
+        )
 
     @property
     def share(self) -> float:
@@ -81,15 +100,29 @@ def replayed(run: Run, bundle: Bundle, said: Sequence[Said], tolerated: float) -
     found: list[tuple[Said, list[Placement]]] = []
     for day, mine in sorted(by_day.items(), key=lambda pair: pair[0] or ""):
         try:
-            known = _nothing(run.config.tasks) if day is None else known_of(run, date.fromisoformat(day))
+            users = Wanted.of(pa.array([one.user_id for one in mine], pa.string()))
+            known = _nothing(run.config.tasks) if day is None else known_of(run, date.fromisoformat(day), users)
         except NotReady:
             left_out["the lake has no such features"] += len(mine)
             continue
         for fallback in (False, True):
-            part = [one for one in mine if one.answer.fallback is fallback]
-            for answered, again in zip(part, _again(bundle, part, known, run, day, fallback), strict=True):
-                found.append((answered, again))
+            for part in together([one for one in mine if one.answer.fallback is fallback], AT_ONCE):
+                found += zip(part, _again(bundle, part, known, run, day, fallback), strict=True)
     return _compared(len(said), found, left_out, tolerated)
+
+
+def together(said: Iterable[Said], candidates: int) -> Iterator[list[Said]]:
+    """Answers in their order, those together that had about so many candidates."""
+    held: list[Said] = []
+    width = 0
+    for one in said:
+        held.append(one)
+        width += len(one.answer.candidates or one.request.get("candidates") or ())
+        if width >= candidates:
+            yield held
+            held, width = [], 0
+    if held:
+        yield held
 
 
 def _again(

@@ -84,13 +84,13 @@ def nothing_served(in_service: str | None) -> list[Figure]:
     return [Figure("served_impressions", exactly(0.0, 0), in_service is not None, note)]
 
 
-def traffic(served: pa.Table, settings: MonitoringSettings) -> list[Figure]:
-    """How much the endpoint answered, and how often popularity had to."""
-    n = len(served)
-    share = float(pc.mean(pc.cast(pc.ends_with(served["policy"], FALLBACK), pa.float64())).as_py())
+def traffic(served: Mapping[str, int], requests: int, settings: MonitoringSettings) -> list[Figure]:
+    """How much the endpoint answered, and how often popularity had to; `served`: impressions by policy."""
+    n = sum(served.values())
+    share = sum(of for policy, of in served.items() if policy.endswith(FALLBACK)) / n
     return [
         Figure("served_impressions", exactly(float(n), n)),
-        Figure("served_requests", exactly(float(pc.count_distinct(served["request_id"]).as_py()), n)),
+        Figure("served_requests", exactly(float(requests), n)),
         Figure(
             "fallback_share",
             exactly(share, n),

@@ -4,9 +4,9 @@ Alarms are figures; they fail nothing. A figure more is a line of `_day`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle
+from jobs.asof.wanted import Wanted
+from jobs.bundle import Bundle
 from jobs.deployments import ledger
 from jobs.errors import Refused
 from jobs.lake.run import Run
@@ -21,13 +23,13 @@ from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
 from jobs.moment.decisions import Known
 from jobs.moment.known import known_before, promised_before
-from jobs.monitor import alias, core, incidents, link, page, replay, watch
+from jobs.monitor import alias, core, incidents, link, page, replay, rows, watch
 from jobs.monitor.past import OPEN, Past
 from jobs.outcomes import immature_note, told_by, with_clicks
+from jobs.parcels.core import bucket_of
 from jobs.places import place
 from jobs.serving import answered, captured
-from jobs.serving.answer import FALLBACK
-from jobs.serving.served import served_by
+from jobs.serving.served import policies_of, served_by
 from models.evaluation.estimate import Refusal
 from models.monitoring.day import Held
 
@@ -35,7 +37,10 @@ IMPRESSIONS = [
     *("impression_id", "request_id", "event_time", "user_id", "item_id", "surface", "position", "policy"),
     *("device", "region", "query", "source_item_id", "attributes"),
 ]
+BESIDE = ["impression_id", "request_id", "user_id", "position", "policy"]
 LABELS = ["impression_id", *told_by("clicked")]
+AT_ONCE = 1 << 16
+"""Rows whose columns are held together: about 70 MiB."""
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -49,15 +54,15 @@ def run(run: Run) -> dict[str, Any]:
         found, served = _day(run, day, deployed, past)
         model = "" if served is None else str(served["candidate_id"])
         report = [*found, *alias.figures(run)]
-        rows = _rows(report, past, model)
-        run.publish("serving_reports", {"day": str(day)}, pa.Table.from_pylist(rows, LAKE["serving_reports"].schema))
-        incident = incidents.incidents(rows, str(day))
-        past = past.and_day(rows, day)
+        told = _rows(report, past, model)
+        run.publish("serving_reports", {"day": str(day)}, pa.Table.from_pylist(told, LAKE["serving_reports"].schema))
+        incident = incidents.incidents(told, str(day))
+        past = past.and_day(told, day)
         where = link.to(run, day, page.put(run, day, past, incident, model), served)
         alarms[str(day)] = sorted({figure.metric for figure in report if figure.alarm})
-        told = [{"state": one.state, "text": one.text()} for one in incident]
+        last = [{"state": one.state, "text": one.text()} for one in incident]
         run.say(f"{day}: {len(report)} figures, alarms: {', '.join(alarms[str(day)]) or 'none'}; {where}")
-    return {"alarms": sum(map(len, alarms.values())), "alarmed": alarms, "incidents": told, "page": where}
+    return {"alarms": sum(map(len, alarms.values())), "alarmed": alarms, "incidents": last, "page": where}
 
 
 def _rows(report: Sequence[core.Figure], past: Past, model: str) -> list[dict[str, Any]]:
@@ -67,38 +72,39 @@ def _rows(report: Sequence[core.Figure], past: Past, model: str) -> list[dict[st
     missing = [
         core.Figure(metric, gone, surface=name) for metric, name in past.still_open() if (metric, name) not in there
     ]
-    rows = []
+    found = []
     for figure in sorted([*report, *missing], key=lambda figure: (figure.metric, figure.surface)):
         state = past.state(figure.metric, figure.surface, figure.said)
         suspect = incidents.cause_of(figure.metric).suspect if state in OPEN else ""
-        rows.append(figure.row(state, suspect, model))
-    return rows
+        found.append(figure.row(state, suspect, model))
+    return found
 
 
 def _day(
     run: Run, day: date, deployed: Sequence[ledger.Row], past: Past
 ) -> tuple[list[core.Figure], ledger.Row | None]:
     """The day's figures and the ledger's row of the candidate that was watched, None where none served."""
-    impressions = run.read("impressions", [day], columns=IMPRESSIONS)
-    served = impressions.filter(served_by(impressions["policy"], {row["candidate_id"] for row in deployed}))
-    if not len(served):
+    ours = rows.Where("policy", policies_of({row["candidate_id"] for row in deployed}))
+    decided = rows.policies(run, day)
+    counts = {policy: n for policy, n in decided.items() if policy in ours.values}
+    if not counts:
         live = ledger.champion(run, run.config.endpoint.name, as_of=midnight(day))
         return core.nothing_served(None if live is None else live["candidate_id"]), None
     cut = midnight(day + timedelta(days=1))
-    labels = run.read("labels", [day], columns=LABELS)
-    served = with_clicks(served, labels, cut)
+    served = rows.of_some_users(run, "impressions", day, IMPRESSIONS, rows.MOST_JUDGED, ours)
+    served = _with_clicks(run, day, served, cut)
     note = immature_note(served, cut)
     closes = str(day + timedelta(days=run.config.attribution.click_days)) if note else None
-    candidate = _most_served(served, deployed)
+    candidate = _most_served(counts, deployed)
     evidence = _evidence(run, candidate)
     settings, alarms = run.config.gate, run.config.monitoring
-    found = captured.placements(answered.lines(run.config.endpoint, day))
+    found = captured.placements(answered.lines(run.config.endpoint, day), Wanted.of(served["request_id"]))
     mine = core.with_capture(served, found.rows)
-    known = known_before(run, day, with_users=True)
+    skew, known = _skew(run, day, mine, deployed)
     return [
-        *core.traffic(served, alarms),
+        *core.traffic(counts, rows.requests(run, day, ours, sum(counts.values())), alarms),
         core.torn(found.torn),
-        *_skew(run, mine, deployed, known),
+        *skew,
         *_replayed(run, day, deployed),
         *core.staleness(mine, promised_before(run, day, known)),
         *(replace(figure, closes=closes) for figure in core.quality(mine, evidence, settings, note)),
@@ -108,9 +114,15 @@ def _day(
             day,
             candidate,
             past,
-            _beside(run, with_clicks(impressions, labels, cut), candidate, deployed, evidence),
+            _beside(run, day, decided, candidate, deployed, evidence),
         ),
     ], candidate
+
+
+def _with_clicks(run: Run, day: date, shown: pa.Table, cut: datetime) -> pa.Table:
+    """The impressions that have a label, with what it says as of the cut."""
+    labels = rows.met(run, "labels", [day], LABELS, "impression_id", Wanted.of(shown["impression_id"]))
+    return with_clicks(shown, labels, cut)
 
 
 def _watched(run: Run, day: date, candidate: ledger.Row, past: Past, beside: Held) -> list[core.Figure]:
@@ -124,17 +136,21 @@ def _watched(run: Run, day: date, candidate: ledger.Row, past: Past, beside: Hel
 
 def _beside(
     run: Run,
-    shown: pa.Table,
+    day: date,
+    decided: Mapping[str, int],
     candidate: ledger.Row,
     deployed: Sequence[ledger.Row],
     evidence: dict[str, Any] | None,
 ) -> Held:
     """The champion beside the users kept from it where there are some, else beside whoever logged the rest."""
+    first = rows.Where("position", [1])
+    shown = rows.of_some_users(run, "impressions", day, BESIDE, rows.MOST_JUDGED, first)
+    shown = _with_clicks(run, day, shown, midnight(day + timedelta(days=1)))
     name = candidate["candidate_id"]
     mine = shown.filter(served_by(shown["policy"], {name}))
     others = {row["candidate_id"] for row in deployed} - {name}
-    kept = shown.filter(served_by(shown["policy"], others))
-    if run.config.release.holdout_percent and len(kept):
+    if run.config.release.holdout_percent and any(policy in decided for policy in policies_of(others)):
+        kept = shown.filter(served_by(shown["policy"], others))
         offline = evidence["value"]["difference"] if evidence else None
         return watch.offline_online(mine, kept, offline, "the holdout", run.config.gate.confidence)
     rest = shown.filter(pc.invert(served_by(shown["policy"], {name, *others})))
@@ -142,22 +158,43 @@ def _beside(
     return watch.offline_online(mine, rest, offline, "the logging policy", run.config.gate.confidence)
 
 
-def _skew(run: Run, shown: pa.Table, deployed: Sequence[ledger.Row], known: Sequence[Known]) -> list[core.Figure]:
-    """Skew over all bundles that answered; one that is no longer what was judged is an alarm of its own."""
-    compared, offline = [], []
-    paths = {row["bundle_sha256"]: place(row["bundle"]) for row in deployed}
-    for sha in sorted(set(shown["bundle_sha256"].to_pylist()) - {None}):
-        mine = shown.filter(pc.equal(shown["bundle_sha256"], sha)).combine_chunks()
+def _skew(
+    run: Run, day: date, shown: pa.Table, deployed: Sequence[ledger.Row]
+) -> tuple[list[core.Figure], list[Known]]:
+    """Skew over all bundles that answered, and the feature days that they were to see; a bundle that is no longer what
+    was judged is an alarm of its own.
+
+    Users by users: what is known of so many as `MOST_ROWS` rows have is in memory at a time.
+    """
+    shown = shown.filter(shown["bundle_sha256"].is_valid())
+    parts = max(1, -(-len(shown) // rows.MOST_ROWS))
+    part, offline = bucket_of(shown, ("user_id", "request_id"), parts), np.empty(len(shown))
+    models, alarm = _answering(shown, deployed)
+    known: list[Known] = []
+    for number in range(parts):
+        here = np.flatnonzero(part == number)
+        some = shown.take(pa.array(here))
+        known = known_before(run, day, with_users=True, of=Wanted.of(some["user_id"]))
+        for sha, model in models.items():
+            mine = np.flatnonzero(pc.equal(some["bundle_sha256"], sha).to_numpy())
+            for start in range(0, len(mine), AT_ONCE):
+                at = mine[start : start + AT_ONCE]
+                offline[here[at]] = core.recomputed(some.take(pa.array(at)).combine_chunks(), model, known)
+    return (core.skew(shown, offline, run.config.monitoring) if alarm is None else [alarm]), known
+
+
+def _answering(shown: pa.Table, deployed: Sequence[ledger.Row]) -> tuple[dict[str, Bundle], core.Figure | None]:
+    """The bundles that answered, by sha256; none, and an alarm, where one is no longer what was judged."""
+    paths, found = {row["bundle_sha256"]: place(row["bundle"]) for row in deployed}, {}
+    for sha in sorted(pc.unique(shown["bundle_sha256"]).to_pylist()):
         try:
             if sha not in paths:
                 raise Refused(f"bundle {sha[:12]}… answered and was never deployed")
-            offline.append(core.recomputed(mine, bundle.load(paths[sha], sha), known))
+            found[sha] = bundle.load(paths[sha], sha)
         except Refused as error:
-            return [core.Figure("skew_max", Refusal(str(error), len(mine)), alarm=True)]
-        compared.append(mine)
-    rows = pa.concat_tables(compared) if compared else shown.slice(0, 0)
-    found = np.concatenate(offline) if offline else np.zeros(0)
-    return core.skew(rows, found, run.config.monitoring)
+            answers = int(pc.sum(pc.equal(shown["bundle_sha256"], sha)).as_py())
+            return {}, core.Figure("skew_max", Refusal(str(error), answers), alarm=True)
+    return found, None
 
 
 def _replayed(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.Figure]:
@@ -169,13 +206,10 @@ def _replayed(run: Run, day: date, deployed: Sequence[ledger.Row]) -> list[core.
     return core.replayed(found, run.config.release.max_replay_share)
 
 
-def _most_served(served: pa.Table, deployed: Sequence[ledger.Row]) -> ledger.Row:
+def _most_served(served: Mapping[str, int], deployed: Sequence[ledger.Row]) -> ledger.Row:
     """The candidate that decided most impressions of the day; equal ones by name."""
-    policies = served["policy"].to_pylist()
-    counts = {
-        row["candidate_id"]: policies.count(row["candidate_id"]) + policies.count(row["candidate_id"] + FALLBACK)
-        for row in deployed
-    }
+    names = {row["candidate_id"] for row in deployed}
+    counts = {name: sum(served.get(policy, 0) for policy in policies_of({name})) for name in names}
     most = max(sorted(counts), key=lambda name: counts[name])
     return next(row for row in reversed(deployed) if row["candidate_id"] == most)
 

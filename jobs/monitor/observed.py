@@ -14,41 +14,44 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.asof.core import DAY_US, microseconds
+from jobs.asof.wanted import Wanted
 from jobs.bundle import Bundle
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.moment.columns import numbers, strings
 from jobs.moment.decisions import Known, candidate_columns, clusters
 from jobs.moment.known import known_before
+from jobs.monitor.rows import MOST_JUDGED, MOST_ROWS, met, news, of_some_users
 from jobs.outcomes import closed, so_far, told_by
 from models.monitoring.day import Floats, Ints, Traffic
-from models.monitoring.profile import drawn
 
-MOST_ROWS = 200_000
 SHOWN = [
     *("impression_id", "request_id", "event_time", "user_id", "item_id", "surface", "position", "propensity"),
     *("device", "region", "query", "source_item_id", "attributes"),
 ]
 LABELS = ["impression_id", *told_by("clicked"), *told_by("converted")]
-WAITS = ["event_time", "user_id", "click_known_at", "conversion_known_at"]
+NEWS = {"click": "click_known_at", "conversion": "conversion_known_at"}
+WAITS = ["event_time", "user_id", *NEWS.values()]
+ASKED = pa.schema([("request_id", pa.string()), ("n", pa.int32())])
 KEYS = ["user_id", "item_id", "event_time", "position"]
 MICROSECONDS = 1e6
 
 
 def observed(run: Run, day: date, model: Bundle) -> Traffic:
     """The day as far as it is known at its end; raises `NotReady` without features of a day before it."""
-    shown = _of_some_users(run.read("impressions", [day], columns=SHOWN))
-    cut = midnight(day + timedelta(days=1))
-    rows = _with_labels(shown, run.read("labels", [day], columns=LABELS), cut)
-    return _traffic(run, day, rows, known_before(run, day, with_users=True), model)
+    shown = of_some_users(run, "impressions", day, SHOWN, MOST_ROWS)
+    labels = met(run, "labels", [day], LABELS, "impression_id", Wanted.of(shown["impression_id"]))
+    rows = _with_labels(shown, labels, midnight(day + timedelta(days=1)))
+    known = known_before(run, day, with_users=True, of=Wanted.of(rows["user_id"]))
+    return _traffic(run, day, rows, known, model)
 
 
 def keys_before(run: Run, day: date) -> tuple[pa.Table, pa.Table]:
     """What tells the events of the day before, and of the day, from one another; empty where it has no impressions."""
     before = day - timedelta(days=1)
     there = before in run.published_days("impressions")
-    days = [run.read("impressions", [one], columns=KEYS) for one in ([before, day] if there else [day])]
-    return (_of_some_users(days[0]) if there else days[0].slice(0, 0)), _of_some_users(days[-1])
+    days = [of_some_users(run, "impressions", one, KEYS, MOST_ROWS) for one in ([before, day] if there else [day])]
+    return (days[0] if there else days[0].slice(0, 0)), days[-1]
 
 
 def coded(tables: Sequence[pa.Table]) -> list[tuple[Ints, ...]]:
@@ -65,7 +68,8 @@ def closed_labels(run: Run, day: date, ids: pa.ChunkedArray, cut: datetime) -> t
     """(n,) clicked and converted of impressions of `day`, as known at `cut`; NaN while a label is open or missing."""
     if day not in run.published_days("labels"):
         return np.full(len(ids), np.nan), np.full(len(ids), np.nan)
-    labels, late = run.read("labels", [day], columns=LABELS), run.config.attribution.late_days
+    labels = met(run, "labels", [day], LABELS, "impression_id", Wanted.of(ids))
+    late = run.config.attribution.late_days
     at = pc.index_in(ids, labels["impression_id"]).combine_chunks()
     outcomes = []
     for outcome in ("clicked", "converted"):
@@ -80,15 +84,21 @@ def waits(run: Run, day: date) -> dict[str, tuple[Floats, Ints]]:
     back = windows.click_days + windows.purchase_days + windows.late_days
     there = set(run.published_days("labels"))
     days = [one for n in range(back + 1) if (one := day - timedelta(days=n)) in there]
-    labels = run.read("labels", days, columns=WAITS)
-    start, end, at = midnight(day), midnight(day + timedelta(days=1)), microseconds(labels["event_time"])
-    users, found = clusters(labels), {}
-    for outcome, column in (("click", "click_known_at"), ("conversion", "conversion_known_at")):
-        heard = pc.and_(pc.greater_equal(labels[column], start), pc.less(labels[column], end))
-        rows = np.flatnonzero(pc.fill_null(heard, False).to_numpy(zero_copy_only=False))
-        known = microseconds(labels[column].take(pa.array(rows)))
-        found[outcome] = ((known - at[rows]) / MICROSECONDS, users[rows])
+    labels = news(run, "labels", days, WAITS, MOST_JUDGED, lambda rows: _heard_on(rows, day, list(NEWS.values())))
+    at, users, found = microseconds(labels["event_time"]), clusters(labels), {}
+    for outcome, column in NEWS.items():
+        heard = np.flatnonzero(_heard_on(labels, day, [column]))
+        known = microseconds(labels[column].take(pa.array(heard)))
+        found[outcome] = ((known - at[heard]) / MICROSECONDS, users[heard])
     return found
+
+
+def _heard_on(labels: pa.Table, day: date, columns: Sequence[str]) -> NDArray[np.bool_]:
+    """(n,) whether any of the columns says that there was news on the day."""
+    start, end = midnight(day), midnight(day + timedelta(days=1))
+    heard = [pc.and_(pc.greater_equal(labels[name], start), pc.less(labels[name], end)) for name in columns]
+    told = [pc.fill_null(of, False).to_numpy(zero_copy_only=False) for of in heard]
+    return np.asarray(np.logical_or.reduce(told), dtype=bool)
 
 
 def _with_labels(shown: pa.Table, labels: pa.Table, cut: datetime) -> pa.Table:
@@ -128,20 +138,13 @@ def _candidates(run: Run, day: date, rows: pa.Table) -> Floats:
     """How many items each request was chosen from; NaN where nobody logged that."""
     if day not in run.published_days("requests"):
         return np.full(len(rows), np.nan)
-    requests = run.read("requests", [day], columns=["request_id", "candidates"])
+    wanted, found = Wanted.of(rows["request_id"]), [ASKED.empty_table()]
+    for some in run.batches("requests", [day], None, ["request_id", "candidates"]):
+        mine = wanted.among(some, "request_id")
+        found.append(pa.table([mine["request_id"], pc.list_value_length(mine["candidates"])], schema=ASKED))
+    requests = pa.concat_tables(found).combine_chunks()
     at = pc.index_in(rows["request_id"], requests["request_id"]).combine_chunks()
-    return numbers(pc.list_value_length(requests["candidates"].combine_chunks()).take(at))
-
-
-def _of_some_users(rows: pa.Table) -> pa.Table:
-    """Rows of users whose ids say so, about `MOST_ROWS`; who is not known goes by the rest of them."""
-    share = MOST_ROWS / max(1, len(rows))
-    if share >= 1:
-        return rows
-    coded_users = rows["user_id"].combine_chunks().dictionary_encode()
-    kept = drawn(coded_users.dictionary.to_pylist(), share)
-    codes = pc.fill_null(coded_users.indices, -1).to_numpy(zero_copy_only=False)
-    return rows.filter(pa.array(np.append(kept, False)[codes]))
+    return numbers(requests["n"].combine_chunks().take(at))
 
 
 def _codes(column: pa.ChunkedArray) -> NDArray[Any]:

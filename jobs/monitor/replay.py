@@ -5,14 +5,18 @@ Alarms are figures, as `monitor`'s, and are told in Slack: what a release is at,
 
 from collections.abc import Iterable
 from datetime import date
+from functools import cache
 from typing import Any
 
 from jobs import bundle
 from jobs.deployments import ledger
 from jobs.lake.run import Run
-from jobs.moment.replay import Replayed, replayed
+from jobs.moment.replay import Replayed, replayed, together
 from jobs.places import place
 from jobs.serving import answered
+
+AT_ONCE = 1 << 20
+"""Candidates of answers that are in memory together; the features of their users are read for them."""
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -31,9 +35,13 @@ def of_day(run: Run, day: date, released: Iterable[ledger.Row]) -> list[tuple[st
 
     Raises `Refused` for other bytes than were judged.
     """
-    said, most = answered.of_day(run.config.endpoint, day), run.config.release.max_replay_difference
-    mine = [(row, of) for row in released if (of := said.get(row["bundle_sha256"]))]
-    return [
-        (row["candidate_id"], replayed(run, bundle.load(place(row["bundle"]), row["bundle_sha256"]), of, most))
-        for row, of in mine
-    ]
+    most, rows = run.config.release.max_replay_difference, list(released)
+    loaded = cache(lambda path, sha: bundle.load(place(path), sha))
+    found: dict[int, Replayed] = {}
+    for some in together(answered.of_day(run.config.endpoint, day), AT_ONCE):
+        for number, row in enumerate(rows):
+            mine = [one for one in some if one.answer.bundle_sha256 == row["bundle_sha256"]]
+            if mine:
+                again = replayed(run, loaded(row["bundle"], row["bundle_sha256"]), mine, most)
+                found[number] = found.get(number, Replayed()) + again
+    return [(rows[number]["candidate_id"], found[number]) for number in sorted(found)]

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.asof.wanted import ABSENT, Wanted
 from jobs.bundle import Bundle
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
@@ -19,8 +20,9 @@ from jobs.moment.decisions import clusters
 from jobs.monitor import observed
 from jobs.monitor.core import Figure, exactly, with_capture
 from jobs.monitor.past import Past
+from jobs.monitor.rows import MOST_JUDGED, Where, of_some_users
 from jobs.serving import answered, captured
-from jobs.serving.served import served_by
+from jobs.serving.served import policies_of
 from models.evaluation.estimate import Estimate, Refusal, upper_tail
 from models.evaluation.linear import Linear
 from models.evaluation.popularity import Concentration, concentration
@@ -90,7 +92,7 @@ def _outcomes(run: Run, day: date, profile: Profile) -> Iterator[Held]:
         of = day - timedelta(days=back[name])
         if name not in profile.columns or of not in there:
             continue
-        rows = run.read("impressions", [of], columns=["impression_id", "user_id", "surface"])
+        rows = of_some_users(run, "impressions", of, ["impression_id", "user_id", "surface"], MOST_JUDGED)
         cut = midnight(day + timedelta(days=1))
         label = observed.closed_labels(run, of, rows["impression_id"], cut)[number]
         known = np.flatnonzero(np.isfinite(label))
@@ -109,9 +111,9 @@ def _answered(run: Run, day: date, model: Bundle) -> Traffic:
     of = day - timedelta(days=run.config.attribution.click_days)
     if of not in run.published_days("impressions"):
         return _nobody(0)
-    rows = run.read("impressions", [of], columns=SERVED)
-    rows = rows.filter(served_by(rows["policy"], {model.candidate_id}))
-    answers = captured.placements(answered.lines(run.config.endpoint, of))
+    mine = Where("policy", policies_of({model.candidate_id}))
+    rows = of_some_users(run, "impressions", of, SERVED, MOST_JUDGED, mine)
+    answers = captured.placements(answered.lines(run.config.endpoint, of), Wanted.of(rows["request_id"]))
     rows = with_capture(rows, answers.rows)
     rows = rows.filter(pc.equal(rows["bundle_sha256"], model.sha256))
     clicked, _ = observed.closed_labels(run, of, rows["impression_id"], midnight(day + timedelta(days=1)))
@@ -140,9 +142,13 @@ def _staying(run: Run, day: date) -> list[Figure]:
     since = [start + timedelta(days=n) for n in range(1, RETURN_DAYS + 1)]
     if start not in run.published_days("user_features") or set(since) - set(run.published_days("impressions")):
         return []
-    users = run.read("user_features", [start], columns=["user_id", *ENGAGEMENT])
-    back = pc.unique(run.read("impressions", since, columns=["user_id"])["user_id"])
-    returned = pc.is_in(users["user_id"], back).to_numpy()
+    users = of_some_users(run, "user_features", start, ["user_id", *ENGAGEMENT], MOST_JUDGED)
+    wanted = Wanted.of(users["user_id"])
+    back = np.zeros(len(wanted.hashes) + 1, bool)
+    for shown in run.batches("impressions", since, None, ["user_id"]):
+        back[wanted.places(shown["user_id"])] = True
+    back[ABSENT] = False  # whoever is not wanted
+    returned = back[wanted.places(users["user_id"])]
     found = proxies({name: numbers(users[name]) for name in ENGAGEMENT}, returned, run.config.gate)
     note = f"AUC for coming back within {RETURN_DAYS} days of {start}; .5 says nothing; no effect, an association"
     return [Figure(f"stays.{name}", one, note=note) for name, one in found.items()]

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import bundle, tracking
+from jobs.asof.wanted import Wanted
 from jobs.bundle import Bundle
 from jobs.deployments import ledger
 from jobs.errors import Refused
@@ -128,7 +129,8 @@ def _computed(run: Run, day: date, first: Document, standing: Standing) -> tuple
     as_judged = _as_judged(run, first)
     test = held_out.judged(as_judged, first.judged_on)
     late_days = run.config.attribution.late_days
-    labelled = core.relabelled(test, _labels(run, day, first), _cut(day), late_days, run.config.outcomes)
+    labels = _labels(run, day, first, Wanted.of(test["impression_id"]))
+    labelled = core.relabelled(test, labels, _cut(day), late_days, run.config.outcomes)
     pair = _bundle(run, first.champion.bundle_sha256), _bundle(run, first.challenger.bundle_sha256)
     again = computed.document(as_judged, labelled, pair, Origin.of(first))
     for table, version in as_judged.inputs.items():
@@ -163,13 +165,19 @@ def _cut(day: date) -> datetime:
     return midnight(day + timedelta(days=1))
 
 
-def _labels(run: Run, day: date, first: Document) -> pa.Table:
-    """The labels of the test days; raises `Refused` where some are open still, by windows that were set since."""
-    labels = run.read("labels", core.days_of(first.data.event_time), columns=list(core.LABELS))
-    last = pc.max(closes_at(labels["matures_at"], "converted", run.config.attribution.late_days)).as_py()
-    if last is not None and last > _cut(day):
+def _labels(run: Run, day: date, first: Document, judged: Wanted) -> pa.Table:
+    """The labels of the rows judged, of days that may have many more; raises `Refused` where any of the days' are open
+    still, by windows that were set since.
+    """
+    late_days, found, last = run.config.attribution.late_days, [], _cut(day)
+    for labels in run.batches("labels", core.days_of(first.data.event_time), None, list(core.LABELS)):
+        closes = pc.max(closes_at(labels["matures_at"], "converted", late_days)).as_py()
+        last = last if closes is None else max(last, closes)
+        found.append(judged.among(labels, "impression_id"))
+    if last > _cut(day):
         raise Refused(f"labels must be closed at the end of {day}, as when they were judged; found some open to {last}")
-    return labels
+    empty = pa.schema([LAKE["labels"].schema.field(name) for name in core.LABELS]).empty_table()
+    return pa.concat_tables([empty, *found]).combine_chunks()
 
 
 def _bundle(run: Run, sha256: str) -> Bundle:

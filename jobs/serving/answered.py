@@ -45,20 +45,17 @@ def since(settings: EndpointSettings, kind: str, at: datetime, bundle_sha256: st
     return sorted(mine, key=lambda one: one.at)
 
 
-def of_day(settings: EndpointSettings, day: date) -> dict[str, list[Said]]:
-    """By each bundle's sha256 what it has answered to the requests of a day, shown or as a shadow, in its order.
+def of_day(settings: EndpointSettings, day: date) -> Iterator[Said]:
+    """What any bundle has answered to the requests of a day, shown or as a shadow, one by one.
 
     Raises as `since`.
     """
-    found: dict[str, list[Said]] = {}
     if _on_s3(settings):
-        told = (said for text in _of_day(settings, day) if (said := _said(text)) is not None and _is_of(said, day))
-    else:
-        folders = (settings.state / kind for kind in (CAPTURE, SHADOWS))
-        told = (said for folder in folders for said in captured.of_day(folder, settings.name, day))
-    for said in told:
-        found.setdefault(said.answer.bundle_sha256, []).append(said)
-    return {sha: sorted(of, key=lambda said: said.at) for sha, of in found.items()}
+        told = map(_said, _of_day(settings, day))
+        yield from (said for said in told if said is not None and _is_of(said, day))
+        return
+    for kind in (CAPTURE, SHADOWS):
+        yield from captured.of_day(settings.state / kind, settings.name, day)
 
 
 def lines(settings: EndpointSettings, day: date) -> Iterator[str]:

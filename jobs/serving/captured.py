@@ -6,8 +6,11 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from jobs.asof.wanted import Wanted
 from jobs.serving.answer import Answer, Placement, answer_of
 
 CLOCKS_APART = timedelta(minutes=1)
@@ -24,6 +27,13 @@ SCHEMA = pa.schema(
         ("served_p_click", pa.float64()),
     ]
 )
+
+
+ANSWER = "answer"
+"""The number of the answer that a placement is of."""
+ANSWERED = SCHEMA.append(pa.field(ANSWER, pa.int64()))
+AT_ONCE = 1 << 14
+"""Placements that are words of Python's at a time; of those put away each text is there once a row, as bytes."""
 
 
 class Placements(NamedTuple):
@@ -101,14 +111,21 @@ def lines(folder: Path) -> Iterator[str]:
             yield from (line for line in file if not line.isspace())  # of somebody who was forgotten
 
 
-def placements(captured: Iterable[str]) -> Placements:
-    """One row per placement answered; of each policy the first answer to a request counts, since what was shown is
-    logged by its policy's name (on S3 a shadow's answers lie beside it). A torn line is counted and left out.
+def placements(captured: Iterable[str], wanted: Wanted | None = None) -> Placements:
+    """One row per placement answered, of the `wanted` requests (all by default); of each policy the first answer to a
+    request counts, since what was shown is logged by its policy's name (on S3 a shadow's answers lie beside it). A torn
+    line is counted and left out.
 
     A page that was mixed of several bundles' answers is left out too: it is no one's.
     """
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    torn = 0
+    parts, held = [ANSWERED.empty_table()], list[dict[str, Any]]()
+    torn = answers = 0
+
+    def put_away() -> None:
+        rows = pa.Table.from_pylist(held, ANSWERED)
+        parts.append(rows if wanted is None else wanted.among(rows, "request_id"))
+        held.clear()
+
     for text in captured:
         try:
             answer = answer_of(json.loads(text)["response"])
@@ -116,19 +133,32 @@ def placements(captured: Iterable[str]) -> Placements:
             torn += 1
             continue
         if answer.mix is None:
-            rows.setdefault((answer.request_id, answer.policy), [_row(answer, place) for place in answer.items])
-    return Placements(pa.Table.from_pylist([row for answer in rows.values() for row in answer], SCHEMA), torn)
+            answers += 1
+            held += [{ANSWER: answers, **_row(answer, place)} for place in answer.items or (None,)]
+        if len(held) >= AT_ONCE:
+            put_away()
+    put_away()
+    return Placements(_first_answers(pa.concat_tables(parts).combine_chunks()), torn)
 
 
-def _row(answer: Answer, place: Placement) -> dict[str, Any]:
+def _first_answers(rows: pa.Table) -> pa.Table:
+    """Of each request and policy the placements of its first answer, which may have none."""
+    key = pc.binary_join_element_wise(rows["request_id"], rows["policy"], "\x1f").combine_chunks()
+    code, answer = key.dictionary_encode().indices.to_numpy(), rows[ANSWER].to_numpy()
+    first = answer[np.unique(code, return_index=True)[1]]
+    mine = rows.filter(pa.array(answer == first[code]))
+    return mine.filter(mine["item_id"].is_valid()).select(SCHEMA.names)
+
+
+def _row(answer: Answer, place: Placement | None) -> dict[str, Any]:
     return {
         "request_id": answer.request_id,
-        "item_id": place.item_id,
+        "item_id": None if place is None else place.item_id,
         "policy": answer.policy,
         "bundle_sha256": answer.bundle_sha256,
         "fallback": answer.fallback,
         "features_day": answer.features_day,
-        "served_p_click": place.p_click,
+        "served_p_click": None if place is None else place.p_click,
     }
 
 

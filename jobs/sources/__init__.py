@@ -10,7 +10,7 @@ from typing import Protocol
 
 from jobs.config import Config
 from jobs.errors import UsageError
-from jobs.lake.tables import Tables
+from jobs.lake.tables import Streams, Tables
 
 LATE_DAYS = 2
 """An event that became known later than this many days after its own is never asked for."""
@@ -23,9 +23,9 @@ class Source(Protocol):
         """First and last day this source has."""
         ...
 
-    def day(self, day: date) -> Tables | None:
+    def day(self, day: date) -> Streams | None:
         """All raw tables of `day` as known at its end, `feedback` where it has any; None where they already lie in the
-        raw lake.
+        raw lake. Some at once where there may be more than memory holds.
 
         Raises `UsageError` naming the span for a day outside it, `Misconfigured` for files that are not what is needed.
         """

@@ -30,7 +30,7 @@ def refuse_unknown(mapping: Mapping[str, TableMapping]) -> None:
 
 
 def conformed(rows: pa.Table, name: str, of: TableMapping) -> pa.Table:
-    """The rows in the contract's columns and types, events sorted by time.
+    """The rows in the contract's columns and types, in their order.
 
     A time without a zone is one of `of.zone`; an hour that came twice, when clocks went back, is the first of the two.
     Raises `Misconfigured` naming every column that is not there or whose values have no such type.
@@ -49,9 +49,12 @@ def conformed(rows: pa.Table, name: str, of: TableMapping) -> pa.Table:
             wrong.append(f"{name}.{column}: from {said.column or said.value!r}, {theirs.type}: {one_line(error, 200)}")
     if wrong:
         raise Misconfigured(f"source.mapping needs columns that become the contract's; found {'; '.join(wrong)}")
-    table = pa.table(columns)
-    order = ["event_time", *RAW[name].key] if "event_time" in columns else RAW[name].key
-    return table.sort_by([(column, "ascending") for column in order])
+    return pa.table(columns)
+
+
+def sorted_by_time(rows: pa.Table, name: str) -> pa.Table:
+    """Events of a table in the order of their time, then key."""
+    return rows.sort_by([(column, "ascending") for column in ("event_time", *RAW[name].key)])
 
 
 def _constant(said: ColumnMapping, kind: pa.DataType | None, rows: int) -> pa.ChunkedArray:

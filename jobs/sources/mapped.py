@@ -1,12 +1,13 @@
 """A team's own files or database in its own names, read a day at a time; `source.mapping` says which column is which.
 
 Files lie below `source.data` and are read by DuckDB; queries go to `source.url`, see `jobs.warehouse`. What a table's
-`event_time` says of the day is asked of the database, so that a day reads a day; where it is a text in a format of its
-own the whole table is read. Rows of other days are left out, whatever a query gives. Of `items` and `users`, which have
-no time, a query may name the day it wants by `{start}` and `{end}`, else every day has all rows.
+`event_time` says of the day is asked of the database, so that a day reads a day, and so is its order, so that some
+rows are in memory at once; where it is a text in a format of its own the whole table is read and the day sorted here.
+Rows of other days are left out, whatever a query gives. Of `items` and `users`, which have no time, a query may name
+the day it wants by `{start}` and `{end}`, else every day has all rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -21,10 +22,10 @@ from jobs import warehouse
 from jobs.config import Config
 from jobs.errors import Misconfigured, one_line
 from jobs.lake.store import midnight
-from jobs.lake.tables import EVENTS, RAW, STR, TIME, Tables
+from jobs.lake.tables import EVENTS, RAW, STR, TIME, Streams
 from jobs.mapping import TableMapping
 from jobs.sources import History, within
-from jobs.sources._columns import PER_SECOND, conformed, converted, refuse_unknown
+from jobs.sources._columns import PER_SECOND, conformed, converted, refuse_unknown, sorted_by_time
 from jobs.sources._files import folder_of
 from jobs.warehouse import Database, literal
 
@@ -79,23 +80,28 @@ class Mapped(History):
             raise Misconfigured("source.mapping needs impressions with an event_time; found none")
         return found["min"].as_py().date(), found["max"].as_py().date()
 
-    def day(self, day: date) -> Tables:
-        """The mapped tables' rows of the day."""
+    def day(self, day: date) -> Streams:
+        """The mapped tables' rows of the day, some at once, events in the order of their time."""
         within(day, self.span(), "mapped")
         between = (midnight(day), midnight(day + DAY))
         return {name: self._rows(name, between) for name in self._mapping}
 
-    def _rows(self, name: str, between: tuple[datetime, datetime]) -> pa.Table:
+    def _rows(self, name: str, between: tuple[datetime, datetime]) -> Iterator[pa.Table]:
         of = self._mapping[name]
         text = self._query(name, between)
         with self._asked(of) as database:
-            if name in EVENTS and (when := _within(database, f"select * from ({text}) t where 1 = 0", of, between)):
-                text = f"select * from ({text}) t where {when}"
-            rows = conformed(database.read(text), name, of)
-        if name not in EVENTS:
-            return rows
-        time = rows.column("event_time")
-        return rows.filter(pc.and_(pc.greater_equal(time, between[0]), pc.less(time, between[1])))
+            none = database.read(f"select * from ({text}) t where 1 = 0")
+            order = ", ".join(database.quoted(column) for column in _ordered(name, of) if column in none.column_names)
+            when = _within(database, none, of, between) if name in EVENTS else "1 = 1"
+            if when and order:
+                text = f"select * from ({text}) t where {when} order by {order}"
+            found = (conformed(rows, name, of) for rows in database.batches(text))
+            if name in EVENTS:
+                found = (_of_day(rows, between) for rows in found)
+            if when:
+                yield from found
+            else:
+                yield sorted_by_time(pa.concat_tables(found), name)
 
     def _asked(self, of: TableMapping) -> AbstractContextManager[Database]:
         """What answers the table's queries: its database, DuckDB for files."""
@@ -114,6 +120,17 @@ class Mapped(History):
         return f"select * from {READERS[ending]}({literal(f'{self._data}/{of.files}')}{options})"
 
 
+def _ordered(name: str, of: TableMapping) -> list[str]:
+    """The team's columns of the table's time and key: a day is in the same order whenever it is asked for."""
+    time = ("event_time",) if name in EVENTS else ()
+    return [column for key in (*time, *RAW[name].key) if (column := of.columns[key].column)]
+
+
+def _of_day(rows: pa.Table, between: tuple[datetime, datetime]) -> pa.Table:
+    time = rows.column("event_time")
+    return rows.filter(pc.and_(pc.greater_equal(time, between[0]), pc.less(time, between[1])))
+
+
 def _kept(name: str, of: TableMapping) -> str:
     """The columns of a CSV file that stay the texts they are: `007` is an id, no number."""
     known = RAW[name].columns
@@ -126,15 +143,15 @@ def _kept(name: str, of: TableMapping) -> str:
     return "{" + ", ".join(f"{literal(text)}: 'VARCHAR'" for text in sorted(texts)) + "}"
 
 
-def _within(database: Database, none: str, of: TableMapping, between: tuple[datetime, datetime]) -> str:
-    """A condition on the table's event time, in its own type; none where only its mapping can read it.
+def _within(database: Database, none: pa.Table, of: TableMapping, between: tuple[datetime, datetime]) -> str:
+    """A condition on the table's event time, in its own type; empty where only its mapping can read it.
 
-    `none` is a query that gives the table without a row.
+    `none` is the table without a row.
     """
-    said, empty = of.columns["event_time"], database.read(none)
-    if said.column not in empty.column_names:
+    said = of.columns["event_time"]
+    if said.column not in none.column_names:
         return ""
-    kind, time = empty.schema.field(said.column).type, database.quoted(said.column)
+    kind, time = none.schema.field(said.column).type, database.quoted(said.column)
     if said.unit:
         ends = [str(round(at.timestamp()) * PER_SECOND[said.unit]) for at in between]
     elif pa.types.is_timestamp(kind) and kind.tz is None:

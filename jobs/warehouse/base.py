@@ -1,6 +1,7 @@
 """What is asked of a database, whichever it is, and the few words in which they differ."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import ClassVar
 
@@ -23,6 +24,10 @@ class Database(ABC):
     @abstractmethod
     def read(self, query: str) -> pa.Table:
         """All rows of a query, in plain Arrow types: of a type of the database's own, what it is stored as."""
+
+    def batches(self, query: str) -> Iterator[pa.Table]:
+        """As `read`, some rows at once where the database's client can; of a query without rows one table."""
+        yield self.read(query)
 
     @abstractmethod
     def do(self, *statements: str) -> None:

@@ -8,7 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -22,7 +24,8 @@ from jobs.errors import Misconfigured, NotReady, UsageError
 from jobs.lake.tables import RAW
 from jobs.mapping import ColumnMapping, TableMapping
 from jobs.sources import open_source
-from jobs.sources._columns import conformed
+from jobs.sources._columns import conformed, sorted_by_time
+from jobs.warehouse import adbc
 from jobs.warehouse.adbc import Adbc
 from jobs.warehouse.bigquery import BigQuery
 from tests.jobs.databases import KINDS, address
@@ -65,6 +68,11 @@ def opened(data: Path | None = None, url: str | None = None, **tables: Any) -> A
     return open_source(load({"TIDEGATE__SOURCE": json.dumps(given)}))
 
 
+def whole(stream: Iterator[pa.Table]) -> pa.Table:
+    """All rows of a table that comes some at once."""
+    return pa.concat_tables(stream)
+
+
 # -- files ------------------------------------------------------------------------------------------------------------
 def test_parquet_becomes_the_contracts_by_day(tmp_path: Path) -> None:
     """Ids that were numbers are words, positions count from 1, a number of the team's own stays one; a day is a day."""
@@ -73,7 +81,7 @@ def test_parquet_becomes_the_contracts_by_day(tmp_path: Path) -> None:
         pq.write_table(views(*hours), tmp_path / "views" / f"{n}.parquet")
     source = opened(tmp_path, impressions={"files": "views/*.parquet", "columns": VIEWS})
     assert source.span() == (DAY - timedelta(days=1), DAY + timedelta(days=1))
-    rows = source.day(DAY)["impressions"]
+    rows = whole(source.day(DAY)["impressions"])
     assert rows.column("impression_id").to_pylist() == ["v0", "v5", "v23.999"]
     assert rows.column("request_id").to_pylist() == ["1001", "1002", "1000"]
     assert rows.column("position").to_pylist() == [2, 3, 1]
@@ -106,10 +114,35 @@ def test_a_csv_keeps_its_ids_and_its_lists(tmp_path: Path) -> None:
         impressions={"files": "log*.csv", "zone": "Europe/Berlin", "columns": shown},
     )
     assert source.span() == (date(2026, 3, 1), DAY)
-    (row,) = source.day(DAY)["requests"].to_pylist()
+    (row,) = whole(source.day(DAY)["requests"]).to_pylist()
     assert (row["request_id"], row["event_time"], row["candidates"]) == ("008", at(22 + 59 / 60), [])
-    rows = source.day(date(2026, 3, 1))["requests"].to_pylist()
+    rows = whole(source.day(date(2026, 3, 1))["requests"]).to_pylist()
     assert [(row["request_id"], row["candidates"]) for row in rows] == [("009", ["p3"]), ("007", ["p1", "p2"])]
+
+
+@pytest.mark.parametrize("told", ["shown_ms", "shown_text"])
+def test_a_day_in_pieces_is_the_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    """However few rows are in memory at once, rows and their order are those of the whole day; so where only the
+    mapping can read the time, and the day is sorted here.
+    """
+    rng = np.random.default_rng(3)
+    hours = [float(hour) for hour in rng.choice(np.arange(-4.0, 30.0, 0.001), 9_000, replace=False)]
+    rows = views(*hours)
+    rows = rows.append_column("shown_text", pa.array([f"{at(hour):%d.%m.%Y %H:%M:%S}" for hour in hours]))
+    for n in range(3):
+        pq.write_table(rows.slice(n * 3_000, 3_000), tmp_path / f"{n}.parquet")
+    time = {"column": told} | ({"unit": "ms"} if told == "shown_ms" else {"format": "%d.%m.%Y %H:%M:%S"})
+    mapping = {"files": "*.parquet", "columns": {**VIEWS, "event_time": time}}
+    day = list(opened(tmp_path, impressions=mapping).day(DAY)["impressions"])
+    monkeypatch.setattr(adbc, "AT_ONCE", 1)
+    pieces = list(opened(tmp_path, impressions=mapping).day(DAY)["impressions"])
+    assert len(day) == 1
+    assert len(pieces) == (1 if told == "shown_text" else 4), "DuckDB gives 2,048 rows at once"
+    assert whole(iter(pieces)).equals(day[0])
+    of = TableMapping.model_validate(mapping)
+    by_hand = sorted_by_time(conformed(rows, "impressions", of), "impressions")
+    times = by_hand["event_time"]
+    assert day[0].equals(by_hand.filter(pc.and_(pc.greater_equal(times, at(0)), pc.less(times, at(24)))))
 
 
 # -- databases --------------------------------------------------------------------------------------------------------
@@ -163,16 +196,16 @@ def test_a_database_is_asked_a_day_at_a_time(shop: Shop, column: str, monkeypatc
     brought = []
     for kind in (Adbc, BigQuery):
 
-        def watched(database: Any, query: str, read: Any = kind.read) -> pa.Table:
-            brought.append(read(database, query))
-            return brought[-1]
+        def watched(database: Any, query: str, batches: Any = kind.batches) -> Iterator[pa.Table]:
+            brought.extend(batches(database, query))
+            return iter(brought)
 
-        monkeypatch.setattr(kind, "read", watched)
-    rows = source.day(DAY)["impressions"]
+        monkeypatch.setattr(kind, "batches", watched)
+    rows = whole(source.day(DAY)["impressions"])
     assert rows.column("impression_id").to_pylist() == ["v0", "v12", "v23.75"]
     assert rows.column("event_time").to_pylist() == [at(0), at(12), at(23.75)]
     # Of times without a zone the hours around an end are read too.
-    assert max(map(len, brought)) == (3 if column == "seen" else 5)
+    assert sum(map(len, brought)) == (3 if column == "seen" else 5)
 
 
 def test_a_query_is_told_its_day(shop: Shop) -> None:
@@ -183,7 +216,7 @@ def test_a_query_is_told_its_day(shop: Shop) -> None:
     )
     sku = {"item_id": shop.named("sku"), "price": shop.named("price")}
     source = opened(url=shop.url, impressions=shown, items={"query": items, "columns": sku})
-    assert source.day(DAY)["items"].to_pylist() == [
+    assert whole(source.day(DAY)["items"]).to_pylist() == [
         {"item_id": f"v{hour}", "price": 1.25} for hour in ("0", "12", "23.75")
     ]
 
@@ -290,7 +323,7 @@ def test_a_time_is_the_same_however_it_is_told(times: list[datetime], told: str,
             "columns": {"click_id": {"value": "c"}, "event_time": said, "item_id": {"value": "i"}},
         }
     )
-    assert conformed(pa.table({"t": theirs}), "clicks", of).column("event_time").to_pylist() == sorted(times)
+    assert conformed(pa.table({"t": theirs}), "clicks", of).column("event_time").to_pylist() == times
 
 
 def test_an_hour_that_came_twice_is_the_first(tmp_path: Path) -> None:
@@ -299,7 +332,7 @@ def test_an_hour_that_came_twice_is_the_first(tmp_path: Path) -> None:
     of = TableMapping(files="x.csv", zone="Europe/Berlin", columns={"event_time": said, "click_id": said})
     rows = pa.table({"t": ["2026-10-25T02:30:00", "2026-03-29T02:30:00"]})
     found = conformed(rows, "clicks", of).column("event_time").to_pylist()
-    assert found == [datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 0, 30, tzinfo=UTC)]
+    assert found == [datetime(2026, 10, 25, 0, 30, tzinfo=UTC), datetime(2026, 3, 29, 1, tzinfo=UTC)]
 
 
 def test_a_mapped_day_is_looked_at_before_anything_runs(

@@ -1,0 +1,123 @@
+"""The rows of a day that figures are of: read some at once, and of a large day those of some users.
+
+Who these are is told by their ids, so they are the same ones every day. What is only counted is counted of all rows.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs.asof.wanted import Wanted, hashes_of
+from jobs.lake.run import Run
+from jobs.lake.tables import LAKE
+from jobs.places import footer
+from models.monitoring.profile import drawn
+
+MOST_ROWS = 200_000
+"""Whose features are asked for: what a model sees of a row takes two kilobytes."""
+MOST_JUDGED = 1 << 20
+"""Of which labels and probabilities are enough."""
+MOST_HASHES = 1 << 22
+"""Counted together, about 64 MiB."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """The rows whose column has one of these values."""
+
+    column: str
+    values: Collection[Any]
+
+    def of(self, rows: pa.Table) -> pa.Table:
+        """Those of some rows."""
+        column = rows[self.column]
+        return rows.filter(pc.is_in(column, pa.array(sorted(self.values), column.type)))
+
+
+def of_some_users(
+    run: Run, table: str, day: date, columns: list[str], most: int, where: Where | None = None
+) -> pa.Table:
+    """The rows of a day, of more than `most` those of users whose ids say so, about `most`; who is not known goes by
+    the rest of them.
+    """
+    share = most / max(1, _count(run, table, day, where))
+    found = [_empty(table, columns)]
+    for rows in run.batches(table, [day], None, columns):
+        mine = rows if where is None else where.of(rows)
+        found.append(mine if share >= 1 else _drawn(mine, share))
+    return pa.concat_tables(found).combine_chunks()
+
+
+def news(
+    run: Run,
+    table: str,
+    days: list[date],
+    columns: list[str],
+    most: int,
+    heard: Callable[[pa.Table], NDArray[np.bool_]],
+) -> pa.Table:
+    """The rows of some days that were heard of; of more than `most` those of some users, as `of_some_users`."""
+
+    def told() -> Iterator[pa.Table]:
+        return (rows.filter(pa.array(heard(rows))) for rows in run.batches(table, days, None, columns))
+
+    many = sum(footer(path).num_rows for path, _ in run.files(table, days)) > most
+    share = most / max(1, sum(map(len, told()))) if many else 1.0
+    found = (rows if share >= 1 else _drawn(rows, share) for rows in told())
+    return pa.concat_tables([_empty(table, columns), *found]).combine_chunks()
+
+
+def met(run: Run, table: str, days: Iterable[date], columns: list[str], key: str, wanted: Wanted) -> pa.Table:
+    """The rows of some ids."""
+    found = (wanted.among(rows, key) for rows in run.batches(table, days, None, columns))
+    return pa.concat_tables([_empty(table, columns), *found]).combine_chunks()
+
+
+def policies(run: Run, day: date) -> Counter[str]:
+    """How many impressions of the day each policy decided."""
+    found = Counter[str]()
+    for rows in run.batches("impressions", [day], None, ["policy"]):
+        for entry in pc.value_counts(rows["policy"]).to_pylist():
+            found[entry["values"]] += entry["counts"]
+    return found
+
+
+def requests(run: Run, day: date, where: Where, impressions: int) -> int:
+    """How many requests so many impressions of a day are of: their hashes go to files that are counted one by one."""
+    parts = -(-impressions // MOST_HASHES)
+    with tempfile.TemporaryDirectory(prefix="tidegate-monitor-") as folder:
+        paths = [Path(folder, str(number)) for number in range(parts)]
+        with ExitStack() as stack:
+            files = [stack.enter_context(path.open("wb")) for path in paths]
+            for rows in run.batches("impressions", [day], None, ["request_id", where.column]):
+                hashes = hashes_of(where.of(rows)["request_id"])
+                for number, file in enumerate(files):
+                    hashes[hashes % np.uint64(parts) == number].tofile(file)
+        return sum(len(np.unique(np.fromfile(path, np.uint64))) for path in paths)
+
+
+def _count(run: Run, table: str, day: date, where: Where | None) -> int:
+    if where is None:
+        return sum(footer(path).num_rows for path, _ in run.files(table, [day]))
+    return sum(len(where.of(rows)) for rows in run.batches(table, [day], None, [where.column]))
+
+
+def _drawn(rows: pa.Table, share: float) -> pa.Table:
+    users = rows["user_id"].combine_chunks().dictionary_encode()
+    kept = drawn(users.dictionary.to_pylist(), share)
+    codes = pc.fill_null(users.indices, -1).to_numpy(zero_copy_only=False)
+    return rows.filter(pa.array(np.append(kept, False)[codes]))
+
+
+def _empty(table: str, columns: list[str]) -> pa.Table:
+    return pa.schema([LAKE[table].schema.field(name) for name in columns]).empty_table()
