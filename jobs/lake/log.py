@@ -101,10 +101,25 @@ def options(root: Place) -> dict[str, str] | None:
     return None if isinstance(root, Path) else storage_options()
 
 
-def newest(folder: S3Path, known: int) -> int:
-    """The newest version of a table on S3, no older than one that is known, in one request."""
+def newest(folder: Place, known: int) -> int | None:
+    """The newest version of a table, no older than one that is known: one request of S3, of a disk a look a version.
+
+    None where the table must be opened anew to tell: a disk has the known version no more, or a hollow one since.
+    """
+    if isinstance(folder, Path):
+        return _newest_on_disk(folder / FOLDER, known)
     names = (path.stem for path in (folder / FOLDER).after(ENTRY.format(known)) if path.suffix == ".json")
     return max((int(name) for name in names if name.isdigit()), default=known)
+
+
+def _newest_on_disk(log: Path, known: int) -> int | None:
+    version = known
+    try:
+        while (log / ENTRY.format(version)).stat().st_size:
+            version += 1
+    except FileNotFoundError:
+        return version - 1 if version > known else None
+    return None
 
 
 def contents(folder: Place) -> dict[str, float]:

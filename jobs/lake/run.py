@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -85,6 +85,11 @@ class Run:
         """The days to publish, oldest first."""
         first = self.since or self.day
         return [first + timedelta(days=n) for n in range((self.day - first).days + 1)]
+
+    @cached_property
+    def _config_hash(self) -> str:
+        """As the settings were when it was first published."""
+        return self.config.digest(self.stage.name)
 
     @property
     def partition(self) -> dict[str, str]:
@@ -201,7 +206,7 @@ class Run:
             stage=self.stage.name,
             run_id=self.run_id,
             code_version=code_version(),
-            config_hash=self.config.digest(self.stage.name),
+            config_hash=self._config_hash,
             inputs=self.inputs,
             counts=counts or {},
             notes=notes or {},

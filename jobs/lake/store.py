@@ -86,7 +86,9 @@ class Lake:
         self._opened: OrderedDict[tuple[str, int], deltalake.DeltaTable] = OrderedDict()
         self._mirrors: dict[str, Mirror] = {}
         self._fronts: dict[str, deltalake.DeltaTable | None] = {}
-        """Of the tables on S3 whose log cannot be mirrored."""
+        """The tables of a disk as they were last seen, and those on S3 whose log cannot be mirrored."""
+        self._own: set[tuple[str, int, str]] = set()
+        """Table, version and run of the commits made here."""
         self._read: dict[tuple[str, int], log.Actions] = {}
         if isinstance(self.root, S3Path):
             return
@@ -305,6 +307,7 @@ class Lake:
                 )
             try:
                 self._attempt(spec, actions, partition, properties, delta)
+                self._own.add((spec.name, tried + 1, lineage.run_id))
                 return
             except (DeltaError, OSError) as error:
                 delta = self._open(spec.name, None)
@@ -316,8 +319,12 @@ class Lake:
 
     def _taken(self, table: str, newest: int, base: int, partition: Partition, run_id: str) -> bool:
         """Whether another run touched the partition after version `base`; also where the log no longer tells."""
-        entries = list(self._entries(table, newest, base))
-        return len(entries) < newest - base or any(
+        others = [version for version in range(newest, base, -1) if (table, version, run_id) not in self._own]
+        try:
+            entries = [self._entry(table, version) for version in others]
+        except FileNotFoundError:
+            return True
+        return any(
             log.info(actions).get("tidegate.run_id") != run_id and _touches(actions, partition) for actions in entries
         )
 
@@ -374,7 +381,7 @@ class Lake:
         if version == NEVER:
             return None
         if version is None:
-            return self._front(name) if isinstance(self.root, S3Path) else log.opened(self.root, name)
+            return self._front(name)
         mirror = self._mirror(name)
         front = self._fronts.get(name) if mirror is None else mirror.seen
         if front is not None and front.version() == version:
@@ -398,17 +405,18 @@ class Lake:
         return self._mirrors[table]
 
     def _front(self, table: str) -> deltalake.DeltaTable | None:
-        """A table on S3 as it is now: opened once, then moved on by what came since. The same object each time."""
+        """A table as it is now: opened once, then moved on by what came since. The same object each time."""
         mirror = self._mirror(table)
         if mirror is not None:
             try:
                 return mirror.now()
             except NotCopied:
                 del self._mirrors[table]
-        folder, front = self.root / table, self._fronts.get(table)
-        if front is None:
+        front = self._fronts.get(table)
+        newest = None if front is None else log.newest(self.root / table, int(front.version()))
+        if front is None or newest is None:
             front = self._fronts[table] = log.opened(self.root, table)
-        elif isinstance(folder, S3Path) and log.newest(folder, int(front.version())) > front.version():
+        elif newest > front.version():
             log.move_on(front, table)
         return front
 

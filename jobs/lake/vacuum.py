@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jobs.config import Config
-from jobs.lake import collected, raw_bucket, raw_quarantine
+from jobs.lake import collected, raw_bucket, raw_quarantine, remembered
 from jobs.lake.store import Lake
 from jobs.lake.tables import LAKE, RAW
 from jobs.places import Place, S3Path
@@ -56,8 +56,8 @@ def _vacuum_files(lake: Lake, table: str, folder: Path, horizon: float) -> int:
                 path.unlink()
                 count += 1
         _drop_empty(run)
-    # What a kill between delta-rs's draft of a log entry and its link leaves; readers skip the name.
-    for draft in (folder / "_delta_log").glob("*.json#*"):
+    # What a kill leaves of a log entry or a file of lineage before it has its name; readers skip it.
+    for draft in (*(folder / "_delta_log").glob("*.json#*"), *(folder / remembered.FOLDER).glob(".*")):
         if draft.stat().st_mtime < horizon:
             draft.unlink()
     return count

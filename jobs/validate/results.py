@@ -7,6 +7,7 @@ was refused has its files too, as far as it was judged.
 import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -33,7 +34,7 @@ def document(table: str, day: date, findings: Sequence[Finding], run_id: str) ->
             "success_percent": held / len(findings) * 100 if findings else None,
         },
         "meta": {
-            "great_expectations_version": version("great_expectations"),
+            "great_expectations_version": _written_as(),
             # The day at hand: no clock, so a run that is repeated writes the same file.
             "run_id": {"run_name": run_id, "run_time": datetime.combine(day, time(), UTC).isoformat()},
             "batch_spec": {"data_asset_name": table, "day": day.isoformat()},
@@ -52,6 +53,12 @@ def write(folder: Place, table: str, day: date, findings: Sequence[Finding], run
     """Replace `folder/<table>/<day>.json` whole; returns its path."""
     path = folder / table / f"{day.isoformat()}.json"
     return write_whole(path, json.dumps(document(table, day, findings, run_id), ensure_ascii=False))
+
+
+@cache
+def _written_as() -> str:
+    """To find a package's version is to parse all that it says of itself."""
+    return version("great_expectations")
 
 
 def _result(finding: Finding) -> dict[str, Any]:

@@ -172,7 +172,7 @@ class SmallWorld:
             copy(folder / name, target)
         if self.s3 is not None:
             self.s3.restore(BUCKET, self._objects)
-            del self.lake  # what it has seen is no more
+        self.__dict__.pop("lake", None)  # what it has seen is no more
 
     @contextmanager
     def endpoint(self) -> Iterator[None]:

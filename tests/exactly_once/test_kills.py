@@ -48,7 +48,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[K
 
 
 def test_every_stage_of_the_flow_is_killed() -> None:
-    """A new stage needs its moments here; `export` and `maintain` publish nothing, and have their own tests."""
+    """A new stage needs its moments here; `export` and `maintain` publish nothing, and have tests of their own."""
     assert set(MOMENTS) == set(STAGES) - {"export", "maintain"}
 
 

@@ -103,8 +103,10 @@ def test_who_reads_from_outside_sees_what_the_lake_sees(killed: Killed, table: s
     assert found
 
 
-def test_a_bundle_and_a_pack_are_there_with_their_last_file(tmp_path: Path) -> None:
-    """Killed at each of their puts: what was there is whole, what comes is not seen before it is whole."""
+def test_put_by_put_what_was_there_is_whole(tmp_path: Path) -> None:
+    """A bundle and a pack of evidence are there with their last file. Of a table that is maintained the same rows are
+    read after each death, now and as of then, and as much is left when one lives, whenever those before it died.
+    """
     with moto_server.serving() as moto, pytest.MonkeyPatch.context() as patch:
         for name, value in moto.bucket(BUCKET).items():
             patch.setenv(name, value)
@@ -115,3 +117,6 @@ def test_a_bundle_and_a_pack_are_there_with_their_last_file(tmp_path: Path) -> N
     assert said["bundle"] == [*["old"] * (len(said["bundle"]) - 1), "old and new"]
     assert said["pack"] == [*["old"] * (len(said["pack"]) - 1), "new"]
     assert min(map(len, said.values())) > 2
+    maintained = {kind: said[kind] for kind in ("put", "delete")}
+    assert {seen for found in maintained.values() for seen in found[:-1]} == {"as before"}
+    assert len({found[-1] for found in maintained.values()}) == 1

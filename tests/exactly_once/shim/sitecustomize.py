@@ -5,7 +5,8 @@ the file `HOLD_UNTIL` exists, saying so by a file of that name and `.reached`; `
 Kinds: `write`, `half` (a Parquet file written, cut to half for a kill), `commit`, `committed` (a Delta log entry),
 `sql`, `saved` (a database commit), `send` (a request to the endpoint), and Python's own `rename`, `mkdir`, `remove`,
 `rmtree`, `open` (for writing). Of these only what lies below `KILL_BELOW` counts. On S3 `put` and `there` (an object),
-`claim` and `claimed` (one that is put only over the one that was read, which makes a raw day or a commit visible).
+`claim` and `claimed` (one that is put only over the one that was read, which makes a raw day or a commit visible),
+`delete` and `deleted`.
 """
 
 import functools
@@ -106,6 +107,7 @@ def arm() -> None:
     s3 = jobs.places.S3Path
     s3.write_bytes = around(s3.write_bytes, "put", "there", named=True)
     s3.write_over = around(s3.write_over, "claim", "claimed", named=True)
+    s3.unlink = around(s3.unlink, "delete", "deleted", named=True)
     sqlite3.connect = sqlite3.dbapi2.connect = functools.partial(sqlite3.connect, factory=Connection)
     sys.addaudithook(audit)
 

@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -244,12 +245,35 @@ def test_what_is_asked_of_a_long_log_reads_its_newest_entries(lake: Lake, monkey
     assert read == [f"{27:020}.json", f"{26:020}.json"]
     read.clear()
     lake.publish("quarantine", slot(28), rows("b"), LINEAGE, base_version=26)
-    assert read == [f"{27:020}.json"]
+    assert read == [], "what it committed itself it knows"
+    Lake(lake.root).publish("quarantine", slot(29), rows("c"), LINEAGE, base_version=27)
+    assert read == [f"{28:020}.json"]
+
+
+def test_a_table_that_is_kept_open_is_seen_as_it_is_now(lake: Lake) -> None:
+    """What others commit, an entry that a power cut left hollow, and a table that was made anew."""
+    other = Lake(lake.root)
+    for number in range(3):
+        lake.publish("quarantine", slot(number), rows("a"), LINEAGE)
+        other.publish("quarantine", slot(10 + number), rows("b", "c"), LINEAGE)
+        assert len(lake.partitions("quarantine")) == len(other.partitions("quarantine")) == 2 * number + 2
+    assert lake.version("quarantine") == 5
+    log = lake.root / "quarantine" / "_delta_log"
+    (log / f"{6:020}.json").touch()
+    with pytest.raises(Refused, match=f"found nothing in {log}/{6:020}.json"):
+        lake.version("quarantine")
+    shutil.rmtree(lake.root / "quarantine")
+    assert lake.version("quarantine") is None
+    other.publish("quarantine", slot(1), rows("d"), LINEAGE)
+    assert (lake.version("quarantine"), len(lake.read("quarantine"))) == (0, 1)
 
 
 @pytest.mark.parametrize("damage", [b"{", b"\x00\xff", None])
 def test_a_damaged_log_is_named_in_one_sentence(lake: Lake, damage: bytes | None) -> None:
-    """Whoever is paged must read which file of which table is broken, not a stack trace; nothing is written over it."""
+    """Whoever is paged must read which file of which table is broken, not a stack trace; nothing is written over it.
+
+    By whoever opens the table: one that is open already has read the entry.
+    """
     for name in "abc":
         lake.publish("quarantine", slot(1), rows(name), LINEAGE)
     entry = lake.root / "quarantine" / "_delta_log" / f"{1:020}.json"
@@ -257,6 +281,7 @@ def test_a_damaged_log_is_named_in_one_sentence(lake: Lake, damage: bytes | None
         entry.unlink()
     else:
         entry.write_bytes(entry.read_bytes()[:200] + damage)
+    lake = Lake(lake.root)
     for use in (
         lambda: lake.read("quarantine"),
         lambda: lake.lineage("quarantine", slot(1)),
