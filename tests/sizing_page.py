@@ -129,9 +129,8 @@ In the order in which a team that grows would meet it:
    Fewer train days, or `dataset.selection`, before more machines.
 3. **One process.** `train` reads what it learns from in one process (torchrun's others are sent theirs), retrieval
    takes all clicks; `backtest` and `reevaluate` hold the rows that are judged. `monitor` holds a part of a day, but
-   goes over it alone: 40 processor seconds a million impressions, two in five of them answered, nearly all of it
-   captured answers that are given again ([limits.md](limits.md#what-is-thin-today)). A loggers' own lake needs no
-   `ingest`.
+   goes over it alone: 40 processor seconds a million impressions, two in five of them answered, captured
+   answers given again included ([limits.md](limits.md#what-is-thin-today)). A loggers' own lake needs no `ingest`.
 4. **Online, a whole publication of items** is in every endpoint process and in the one that puts it online.
 5. **Files.** Two thousand buckets are two thousand part files a day and table; logs and checkpoints were measured at
    400 days of four files ([measured.md](measured.md#years)), not at these.
