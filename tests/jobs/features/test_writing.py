@@ -1,8 +1,6 @@
 """What goes online is written here, and is to the byte what Feast itself writes; of attributes only what is new."""
 
-import socket
 import sqlite3
-from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,26 +17,10 @@ from jobs.features.rows import Parts, attributes, features
 from jobs.features.told import ATTRIBUTES
 from jobs.lake.tables import ATTRIBUTES as PAIRS
 from jobs.lake.tables import LAKE
+from tests import redis_database
 from tests.bench.bench_endpoint import filled
 
-REDIS, REDIS_DB = ("127.0.0.1", 6379), 12
 DAY, USERS = date(2026, 1, 8), 40
-
-
-@pytest.fixture
-def redis_url() -> Iterator[str]:
-    """A database of the local Redis that nobody uses, empty afterwards."""
-    try:
-        socket.create_connection(REDIS, timeout=0.5).close()
-    except OSError:
-        pytest.skip(f"no Redis at {REDIS[0]}:{REDIS[1]}")
-    import redis
-
-    client = redis.Redis(*REDIS, db=REDIS_DB)
-    if client.dbsize():
-        pytest.skip(f"database {REDIS_DB} of the local Redis is in use")
-    yield f"{REDIS[0]}:{REDIS[1]},db={REDIS_DB}"
-    client.flushdb()
 
 
 def settings(folder: Path, redis_url: str | None = None) -> Any:
@@ -80,9 +62,7 @@ def snapshot(clubs: list[str]) -> pa.Table:
 def held(known: Any) -> Any:
     """Every byte of both slots."""
     if known.features.online_store == "redis":
-        import redis
-
-        client = redis.Redis(*REDIS, db=REDIS_DB)
+        client = redis_database.client(known.features.redis_url)
         return {key: client.hgetall(key) for key in client.scan_iter(b"*")}
     found = {}
     for slot in online.SLOTS:
@@ -116,9 +96,7 @@ def test_the_bytes_are_those_that_feast_writes(kind: str, request: Any, tmp_path
                 assert target.write(view, [rows.slice(0, 1), rows.slice(1)]) == len(rows)
         written.append(held(known))
         if url:
-            import redis
-
-            redis.Redis(*REDIS, db=REDIS_DB).flushdb()
+            redis_database.client(url).flushdb()
     assert written[0] == written[1]
     assert len(written[0]) > 5
 
@@ -163,8 +141,6 @@ def test_of_attributes_only_what_the_slot_does_not_hold_is_written(tmp_path: Pat
 
 def test_workers_write_what_one_process_writes(tmp_path: Path, redis_url: str) -> None:
     """A part file a task, on Spark."""
-    import redis
-
     files, found = [str(tmp_path / f"part-{n}.parquet") for n in range(3)], []
     for on_spark in (False, True):
         known = settings(tmp_path / str(on_spark), redis_url)
@@ -174,6 +150,6 @@ def test_workers_write_what_one_process_writes(tmp_path: Path, redis_url: str) -
         rows = of | {"user_features": Parts("user_features", files)}
         assert publish.publish(known, DAY, rows, snapshot(["a"]), on_spark=on_spark) == USERS + 3 + 2 + 1
         found.append(held(known))
-        redis.Redis(*REDIS, db=REDIS_DB).flushdb()
+        redis_database.client(redis_url).flushdb()
     assert found[0] == found[1]
     assert len([key for key in found[0] if b"user_id" in key]) == USERS

@@ -2,7 +2,6 @@
 
 import math
 import socket
-from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,6 @@ from models.features import INTEREST_BUCKETS
 from models.rankers.features import ITEM_NUMBERS, NUMERIC, USER_NUMBERS, decision_columns, steps
 from models.settings import TaskSettings
 from tests.delta_extension import delta_extension
-
-REDIS = ("127.0.0.1", 6379)
-REDIS_DB = 13
 
 
 def going_online(world: Any, **more: Any) -> Any:
@@ -276,25 +272,6 @@ def test_logs_without_users_go_online(world: Any) -> None:
     world.run(world.first, settings=settings)  # blocked in between: the same day again is enough
     assert reader.refresh()
     assert reader.published()[0].removed == {"i2"}
-
-
-@pytest.fixture
-def redis_url() -> Iterator[str]:
-    """A database of the local Redis that nobody uses, emptied of our keys afterwards."""
-    try:
-        socket.create_connection(REDIS, timeout=0.5).close()
-    except OSError:
-        pytest.skip(f"no Redis at {REDIS[0]}:{REDIS[1]}")
-    import redis
-
-    client = redis.Redis(*REDIS, db=REDIS_DB)
-    if client.dbsize():
-        pytest.skip(f"database {REDIS_DB} of the local Redis is in use")
-    yield f"{REDIS[0]}:{REDIS[1]},db={REDIS_DB}"
-    for slot in online.SLOTS:
-        for key in client.scan_iter(b"*" + slot.encode()):
-            client.delete(key)
-    assert client.dbsize() == 0
 
 
 def test_redis_serves_the_same(lively: Any, redis_url: str) -> None:
