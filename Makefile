@@ -33,7 +33,8 @@ down: .venv/.ready ## stop exactly what `make up` started
 	@$(BIN)/python -m infra.stack down
 
 test: .venv/.ready ## run every test
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	@# More workers than cores: much of a test is waiting, for a process, a disk or a clock.
+	@$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
 
 check: .venv/.ready ## lint, format, types, layers: the same as CI
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
