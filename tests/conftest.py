@@ -76,15 +76,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def redis_url() -> Iterator[str]:
-    """A database of the local Redis that nobody uses."""
-    from tests import redis_database  # which loads what features are made of
-
-    with redis_database.lent() as url:
-        yield url
-
-
-@pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """A Slack that listens while the test runs."""
     server = Receiver()

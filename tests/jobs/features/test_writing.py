@@ -1,6 +1,7 @@
 """What goes online is written here, and is to the byte what Feast itself writes; of attributes only what is new."""
 
 import sqlite3
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,19 @@ from jobs.features.rows import Parts, attributes, features
 from jobs.features.told import ATTRIBUTES
 from jobs.lake.tables import ATTRIBUTES as PAIRS
 from jobs.lake.tables import LAKE
-from tests import redis_database
 from tests.bench.bench_endpoint import filled
+from tests.jobs.databases import REDIS, empty_redis
 
+REDIS_DB = 12
 DAY, USERS = date(2026, 1, 8), 40
+
+
+@pytest.fixture
+def redis_url() -> Iterator[str]:
+    """A database of the local Redis that nobody uses, empty afterwards."""
+    client = empty_redis(REDIS_DB)
+    yield f"{REDIS[0]}:{REDIS[1]},db={REDIS_DB}"
+    client.flushdb()
 
 
 def settings(folder: Path, redis_url: str | None = None) -> Any:
@@ -62,7 +72,9 @@ def snapshot(clubs: list[str]) -> pa.Table:
 def held(known: Any) -> Any:
     """Every byte of both slots."""
     if known.features.online_store == "redis":
-        client = redis_database.client(known.features.redis_url)
+        import redis
+
+        client = redis.Redis(*REDIS, db=REDIS_DB)
         return {key: client.hgetall(key) for key in client.scan_iter(b"*")}
     found = {}
     for slot in online.SLOTS:
@@ -96,7 +108,9 @@ def test_the_bytes_are_those_that_feast_writes(kind: str, request: Any, tmp_path
                 assert target.write(view, [rows.slice(0, 1), rows.slice(1)]) == len(rows)
         written.append(held(known))
         if url:
-            redis_database.client(url).flushdb()
+            import redis
+
+            redis.Redis(*REDIS, db=REDIS_DB).flushdb()
     assert written[0] == written[1]
     assert len(written[0]) > 5
 
@@ -141,6 +155,8 @@ def test_of_attributes_only_what_the_slot_does_not_hold_is_written(tmp_path: Pat
 
 def test_workers_write_what_one_process_writes(tmp_path: Path, redis_url: str) -> None:
     """A part file a task, on Spark."""
+    import redis
+
     files, found = [str(tmp_path / f"part-{n}.parquet") for n in range(3)], []
     for on_spark in (False, True):
         known = settings(tmp_path / str(on_spark), redis_url)
@@ -150,6 +166,6 @@ def test_workers_write_what_one_process_writes(tmp_path: Path, redis_url: str) -
         rows = of | {"user_features": Parts("user_features", files)}
         assert publish.publish(known, DAY, rows, snapshot(["a"]), on_spark=on_spark) == USERS + 3 + 2 + 1
         found.append(held(known))
-        redis_database.client(redis_url).flushdb()
+        redis.Redis(*REDIS, db=REDIS_DB).flushdb()
     assert found[0] == found[1]
     assert len([key for key in found[0] if b"user_id" in key]) == USERS

@@ -2,6 +2,7 @@
 
 import math
 import socket
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from models.features import INTEREST_BUCKETS
 from models.rankers.features import ITEM_NUMBERS, NUMERIC, USER_NUMBERS, decision_columns, steps
 from models.settings import TaskSettings
 from tests.delta_extension import delta_extension
+from tests.jobs.databases import REDIS, empty_redis
+
+REDIS_DB = 13
 
 
 def going_online(world: Any, **more: Any) -> Any:
@@ -272,6 +276,17 @@ def test_logs_without_users_go_online(world: Any) -> None:
     world.run(world.first, settings=settings)  # blocked in between: the same day again is enough
     assert reader.refresh()
     assert reader.published()[0].removed == {"i2"}
+
+
+@pytest.fixture
+def redis_url() -> Iterator[str]:
+    """A database of the local Redis that nobody uses, emptied of our keys afterwards."""
+    client = empty_redis(REDIS_DB)
+    yield f"{REDIS[0]}:{REDIS[1]},db={REDIS_DB}"
+    for slot in online.SLOTS:
+        for key in client.scan_iter(b"*" + slot.encode()):
+            client.delete(key)
+    assert client.dbsize() == 0
 
 
 def test_redis_serves_the_same(lively: Any, redis_url: str) -> None:
