@@ -9,6 +9,8 @@ WHY ?=
 OSV ?= https://api.osv.dev/v1/query
 BIN := .venv/bin
 STACK = --source $(SOURCE) $(if $(DATA),--data $(DATA)) $(if $(LAKE),--lake $(LAKE)) $(if $(ON),--on $(ON))
+# Where a shell forbids it, every process of a stage and of the endpoint compiles all of its files again.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up rollback status down test check bench docs lock audit clean
 
