@@ -9,6 +9,8 @@ WHY ?=
 OSV ?= https://api.osv.dev/v1/query
 BIN := .venv/bin
 STACK = --source $(SOURCE) $(if $(DATA),--data $(DATA)) $(if $(LAKE),--lake $(LAKE)) $(if $(ON),--on $(ON))
+# Where a shell forbids it, every process of a stage and of the endpoint compiles all of its files again.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up rollback status down test check bench docs lock audit clean
 
@@ -33,7 +35,8 @@ down: .venv/.ready ## stop exactly what `make up` started
 	@$(BIN)/python -m infra.stack down
 
 test: .venv/.ready ## run every test
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	@# More workers than cores: much of a test is waiting, for a process, a disk or a clock.
+	@$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
 
 check: .venv/.ready ## lint, format, types, layers: the same as CI
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

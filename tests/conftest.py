@@ -30,16 +30,20 @@ if not hasattr(_main, "__file__"):
 
 LONGEST = (
     "tests/exactly_once/test_kills.py",
-    "tests/exactly_once/test_kills_on_s3.py",
     "tests/jobs/deploy/",
     "tests/e2e/",
-    "tests/models/rankers/",
+    "tests/infra/stack/test_team.py",
     "tests/exactly_once/",
-    "tests/jobs/test_reads.py",
-    "tests/jobs/train/",
     "tests/dags/",
+    "tests/infra/endpoint/",
+    "tests/models/rankers/",
+    "tests/jobs/train/",
+    "tests/jobs/test_reads.py",
     "tests/infra/",
     "tests/jobs/validate/",
+    "tests/jobs/attribute/",
+    "tests/jobs/assemble/",
+    "tests/jobs/backtest/",
 )
 """These first, in this order: whoever is done early takes the short ones."""
 TOGETHER = ("tests/dags/", "tests/jobs/deploy/")

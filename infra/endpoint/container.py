@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -114,6 +115,8 @@ def main(argv: Sequence[str]) -> int:
     settings = config.load()
     listener = listen(options.port, options.host) if options.fd is None else socket.socket(fileno=options.fd)
     one_thread_per_pool()
+    # Where xgboost finds scikit-learn it imports it, most of a second of each process; the image of serving has none.
+    sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]
     from jobs.features.online import OnlineFeatures
 
     judged = bundle.load(options.model, options.sha256)

@@ -226,5 +226,5 @@ def blamed(needs: str, error: Exception) -> TidegateError:
     said = str(error)
     if "Generic S3 error" in said or "error sending request" in said:
         kind = Misconfigured if any(word in said for word in CLOSED) else NotReady
-        return kind(f"{needs}, which S3 must give; found: {one_line(error, 300)}")
+        return kind(f"{needs}, which S3 must give; found: {one_line(error, 600)}")  # the cause comes last
     return of_the_disk(error) or Refused(f"{needs}; found: {one_line(error, 300) or type(error).__name__}")

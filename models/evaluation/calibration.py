@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.sparse import csr_array
-from scipy.special import gammaincinv
-from scipy.stats import norm
+from scipy.special import gammaincinv, ndtri
 
 from models.evaluation.estimate import Estimate, Finding, Refusal, upper_tail
 from models.evaluation.linear import Linear
@@ -50,7 +49,7 @@ def reliability(
     Raises ValueError for scores outside [0, 1], other labels, or fewer than 1 bin.
     """
     labels, scores = _checked(labels, scores)
-    z = float(norm.ppf(upper_tail(confidence)))
+    z = float(ndtri(upper_tail(confidence)))
     bin_of = _bins(scores, kind, bins)
     n, clicks, predicted = (np.bincount(bin_of, weights=w) for w in (np.ones(len(labels)), labels, scores))
     found = []
@@ -149,7 +148,7 @@ def calibration_error(
     square = _Square.of(labels, scores, _bins(scores, kind, bins), users)
     low, high = square.interval(settings.confidence)
     value, low, high = (float(np.sqrt(max(0.0, x))) for x in (square.debiased, low, high))
-    z = float(norm.ppf(upper_tail(settings.confidence)))
+    z = float(ndtri(upper_tail(settings.confidence)))
     return Estimate(value, (high - low) / (2 * z), min(low, value), max(high, value), n, float(n))
 
 
@@ -202,8 +201,8 @@ class _Square:
         below what noise alone makes is taken to be that: no sample shows that nothing is wrong.
         """
         below, error, few = upper_tail(confidence), self.linear.stderr, self.linear.quantile(confidence)
-        reach = [max(few, abs(end) / error) if error else norm.ppf(below) for end in self.linear.interval(confidence)]
-        down, up = (float(far / norm.ppf(below)) ** 2 for far in reach)
+        reach = [max(few, abs(end) / error) if error else ndtri(below) for end in self.linear.interval(confidence)]
+        down, up = (float(far / ndtri(below)) ** 2 for far in reach)
         usual = max(self.found, float(np.trace(self.noise)))
         return self._true(self.found, below, down), self._true(usual, 1 - below, up)
 

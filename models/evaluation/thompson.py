@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from models.evaluation.estimate import Estimate, Finding
 from models.experiments.assignment import unit_hash
@@ -34,7 +34,7 @@ def chances(gains: Mapping[str, Finding], present: str) -> dict[str, float]:
         return {present: 1.0, **dict.fromkeys(gains, 0.0)}
     # A gain without an error is as good as one: any arm of equal gain would share its chance otherwise.
     spread = np.maximum(spread, 1e-12)
-    found = np.append(norm.cdf(-mean / spread).prod(), _best(mean, spread))
+    found = np.append(ndtr(-mean / spread).prod(), _best(mean, spread))
     shares = dict(zip([present, *known], (found / found.sum()).tolist(), strict=True))
     return {name: shares.get(name, 0.0) for name in (present, *gains)}
 
@@ -45,7 +45,7 @@ def _best(mean: Floats, spread: Floats) -> Floats:
     """
     grid = (mean[:, None] + spread[:, None] * np.linspace(-REACH, REACH, POINTS)).ravel()
     at = np.unique(np.append(0.0, grid[grid > 0]))
-    below = norm.cdf((at[:, None] - mean) / spread)
+    below = ndtr((at[:, None] - mean) / spread)
     others = np.stack([np.delete(below, of, axis=1).prod(axis=1) for of in range(len(mean))], axis=1)
     found: Floats = (np.diff(below, axis=0) * (others[1:] + others[:-1]) / 2).sum(axis=0)
     return found

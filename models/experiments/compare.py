@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
-from scipy.stats import t as student
+from scipy.special import chdtrc, stdtr, stdtrit
 
 from models.evaluation.estimate import LARGEST, Estimate, Refusal, upper_tail
 from models.experiments.ratio import of_level
@@ -109,7 +108,7 @@ def compare(
         other,
         fixed,
         at_any_look(fixed, scale, confidence),
-        float(2 * student.sf(t, _freedom(left, arm))),
+        float(2 * stdtr(_freedom(left, arm), -t)),
         min(1.0, 1 / evidence(fixed.value, fixed.stderr, scale)),
         fixed.stderr**2 / plain,
         capped,
@@ -161,7 +160,8 @@ def _alike(own: Floats, gap: Floats, arm: Bools) -> float:
     """p of a gap so large between arms drawn at random: Hotelling's T², in its chi-squared limit."""
     spread = sum((own[side].T @ own[side] / side.sum() ** 2 for side in (arm, ~arm)), np.zeros((len(gap),) * 2))
     rank = int(np.linalg.matrix_rank(spread, hermitian=True))
-    return float(chi2.sf(gap @ np.linalg.pinv(spread, hermitian=True) @ gap, rank))
+    far = gap @ np.linalg.pinv(spread, hermitian=True) @ gap
+    return float(chdtrc(rank, np.maximum(far, 0.0)))  # a rounding below nought is nought
 
 
 def _level(value: float, y: Floats, x: Floats, errors: Floats, confidence: float) -> Estimate | Refusal:
@@ -175,7 +175,7 @@ def _level(value: float, y: Floats, x: Floats, errors: Floats, confidence: float
 
 def _difference(value: float, errors: Floats, arm: Bools, confidence: float) -> Estimate:
     stderr = float(np.sqrt(sum(errors[side].var(ddof=1) / side.sum() for side in (arm, ~arm))))
-    reach = float(student.ppf(upper_tail(confidence), _freedom(errors, arm))) * stderr if stderr else 0.0
+    reach = float(stdtrit(_freedom(errors, arm), upper_tail(confidence))) * stderr if stderr else 0.0
     return Estimate(value, stderr, value - reach, value + reach, len(errors), float(len(errors)))
 
 

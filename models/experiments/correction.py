@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 
 from models.experiments.rules import Correction
 
@@ -22,6 +21,8 @@ def adjusted(p_values: Floats, method: Correction) -> Floats:
     if not len(p):
         return p
     if method == "bh":
+        from scipy.stats import false_discovery_control  # which takes most of a second to load
+
         return np.asarray(false_discovery_control(p, method="bh"))
     order = np.argsort(p, kind="stable")
     raised = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from models.evaluation.estimate import LARGEST, Estimate, Finding, Refusal, upper_tail
 
@@ -85,6 +85,6 @@ def _estimate(value: float, error: Floats, arms: list[_Arm], confidence: float) 
     stderr = float(np.sqrt((error**2).sum()))
     variances = [float((arm.error**2).sum()) for arm in arms]
     freedom = sum(variances) ** 2 / sum(v**2 / (arm.users - 1) for v, arm in zip(variances, arms, strict=True))
-    reach = float(student.ppf(upper_tail(confidence), freedom)) * stderr
+    reach = float(stdtrit(freedom, upper_tail(confidence))) * stderr
     n = sum(arm.rows for arm in arms)
     return Estimate(value, stderr, value - reach, value + reach, n, float(sum(arm.users for arm in arms)))

@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 from models.evaluation.estimate import Estimate, Refusal, upper_tail
 from models.experiments.assignment import Switchback
@@ -78,7 +78,7 @@ def _told(
     control: Estimate, other: Estimate, gap: Estimate, pairs: int, interesting: float, confidence: float
 ) -> Difference:
     """With the quantiles of as many pairs."""
-    reach = float(student.ppf(upper_tail(confidence), pairs - 1)) * gap.stderr
+    reach = float(stdtrit(pairs - 1, upper_tail(confidence))) * gap.stderr
     fixed = Estimate(gap.value, gap.stderr, gap.value - reach, gap.value + reach, gap.n, float(pairs))
     scale = interesting * (abs(control.value) or fixed.stderr)
     return Difference(
@@ -86,7 +86,7 @@ def _told(
         other,
         fixed,
         at_any_look(fixed, scale, confidence),
-        float(2 * student.sf(abs(fixed.value) / fixed.stderr, pairs - 1)),
+        float(2 * stdtr(pairs - 1, -abs(fixed.value) / fixed.stderr)),
         min(1.0, 1 / evidence(fixed.value, fixed.stderr, scale)),
         1.0,
         0.0,

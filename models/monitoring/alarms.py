@@ -12,8 +12,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import ndtr, stdtr
 
 Floats = NDArray[np.float64]
 State = Literal["", "opened", "open", "closed"]
@@ -53,12 +52,9 @@ def p_beyond(distance: float, stderr: float, bound: float, freedom: float = math
     if not stderr:
         return float(abs(distance) <= bound)
     far = (abs(distance) - bound) / stderr
-    tail = norm.sf(far) if math.isinf(freedom) else student.sf(far, freedom)
     # With no room around it both sides count; with much only one can be reached.
-    other = norm.sf((abs(distance) + bound) / stderr) if math.isinf(freedom) else student.sf(
-        (abs(distance) + bound) / stderr, freedom
-    )  # fmt: skip
-    return float(min(1.0, tail + other))
+    beyond = [-far, -(abs(distance) + bound) / stderr]
+    return float(min(1.0, sum(ndtr(beyond) if math.isinf(freedom) else stdtr(freedom, beyond))))
 
 
 def state(alarms: Sequence[bool | None], quiet_days: int) -> State:

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import chdtrc
-from scipy.stats import ncx2, norm
+from scipy.special import chdtrc, ndtr, ndtri
 
 from models.evaluation.estimate import Estimate, Finding, Refusal, upper_tail
 from models.monitoring.profile import (
@@ -78,7 +77,7 @@ class Share:
         """Of a rise of at most `bound`: one-sided, normal."""
         if not self.stderr:
             return float(self.rise <= bound)
-        return float(norm.sf((self.rise - bound) / self.stderr))
+        return float(ndtr((bound - self.rise) / self.stderr))
 
 
 def drift(
@@ -143,7 +142,7 @@ def _of_known(
     form = _Form.of(noise, np.maximum(q, HARDLY))
     low, high = form.interval(index, confidence)
     value = max(0.0, index - form.mean)
-    stderr = (high - low) / (2 * float(norm.ppf(upper_tail(confidence))))
+    stderr = (high - low) / (2 * float(ndtri(upper_tail(confidence))))
     found = Estimate(value, stderr, min(low, value), max(high, value), n, n * min(1.0, _worth(p, noise, n)))
     return found, form.beyond(index, 0.0), form.beyond(index, bound), _shannon(p, q)
 
@@ -196,13 +195,15 @@ def tail(x: float, freedom: float, centre: float) -> float:
     if not centre:
         return float(chdtrc(freedom, x))
     if centre < FAR:
+        from scipy.stats import ncx2  # which takes most of a second to load
+
         return float(ncx2.sf(x, freedom, centre))
     mean = freedom + centre
     h = 1 - 2 * mean * (freedom + 3 * centre) / (3 * (freedom + 2 * centre) ** 2)
     p = (freedom + 2 * centre) / mean**2
     m = (h - 1) * (1 - 3 * h)
     middle = 1 + h * p * (h - 1 - 0.5 * (2 - h) * m * p)
-    return float(norm.sf(((x / mean) ** h - middle) / (h * np.sqrt(2 * p) * (1 + 0.5 * m * p))))
+    return float(ndtr((middle - (x / mean) ** h) / (h * np.sqrt(2 * p) * (1 + 0.5 * m * p))))
 
 
 def _worth(p: Floats, noise: Floats, n: int) -> float:

@@ -21,7 +21,7 @@ from jobs.serving.sagemaker import Endpoint
 
 SLOW = (
     *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store"),
-    *("onnx", "onnxruntime", "torch", "xgboost"),
+    *("onnx", "onnxruntime", "torch", "torch._dynamo", "xgboost"),
 )
 """What stages import when they need it."""
 for _name in (*SLOW, *(stage.module for stage in STAGES.values())):

@@ -27,9 +27,9 @@ LOG = """
 import sys
 from pathlib import Path
 from jobs import config, tracking
-uri, folder = sys.argv[1:]
+uri, folder, candidate = sys.argv[1:]
 settings = config.load({"TIDEGATE__TRACKING__URI": uri, "TIDEGATE__TRACKING__ARTIFACTS": folder + "/artifacts"})
-print(tracking.log_ranker(settings, "candidate", Path(folder) / "bundle", None, {}, {}, {"bundle_sha256": "sha"}))
+print(tracking.log_ranker(settings, candidate, Path(folder) / "bundle", None, {}, {}, {"bundle_sha256": "sha"}))
 """
 
 
@@ -46,15 +46,18 @@ def log(settings: Config) -> str:
     return tracking.log_ranker(settings, "candidate", bundle, None, {}, {}, {"bundle_sha256": "sha"})
 
 
-def started(uri: str, folder: Path) -> subprocess.Popen[str]:
+def started(uri: str, folder: Path, candidate: str = "candidate") -> subprocess.Popen[str]:
     """The same in a process of its own."""
-    words = [sys.executable, "-c", LOG, uri, str(folder)]
+    words = [sys.executable, "-c", LOG, uri, str(folder), candidate]
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def both(uri: str, folder: Path) -> list[str]:
-    """Two first uses at once; what each says, all of it where it failed."""
-    processes = [started(uri, folder) for _ in range(2)]
+    """Two first uses at once; what each says, all of it where it failed.
+
+    Of two candidates: of the same one the second takes what the first has begun for a try that was ended.
+    """
+    processes = [started(uri, folder, candidate) for candidate in ("candidate", "other")]
     spoken = [process.communicate() for process in processes]
     return [out if p.returncode == 0 else err for p, (out, err) in zip(processes, spoken, strict=True)]
 

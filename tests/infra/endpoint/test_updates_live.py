@@ -136,7 +136,7 @@ def test_no_request_is_lost_on_any_way(tmp_path: Path, moto: Moto, popular: Bund
             at = time.monotonic()
             client.control.update_endpoint(**NAME, EndpointConfigName="a")
             callers.until(at, popular.sha256)
-        assert not any(answer["fallback"] for _, answer in callers.answers)
+        assert {answer["fallback_reason"] for _, answer in callers.answers} == {None}
 
 
 # -- CloudWatch -------------------------------------------------------------------------------------------------------
