@@ -3,11 +3,6 @@
 A place of this machine is a `pathlib.Path`; one of S3 is an `S3Path`, which has of its methods those that the code
 needs, so that either goes where a `Place` is asked for. S3 has no folders to make, swap or lock: an object appears
 whole with its one put, and what several of them mean together is said by one more, which is put last.
-
-One set of variables serves every client there is (boto3's for objects, Arrow's for Parquet, delta-rs's for the log):
-AWS_ENDPOINT_URL (or AWS_ENDPOINT_URL_S3) where AWS itself is not meant, AWS_REGION, and keys as AWS's own tools have
-them. A server on loopback checks no keys and is sent made-up ones. One whose certificate a team signed itself needs
-AWS_CA_BUNDLE, the file of who signed it, and SSL_CERT_FILE, which is all that delta-rs knows of.
 """
 
 import fnmatch
@@ -19,22 +14,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, PlainSerializer, PlainValidator
 
-from jobs import aws
+from jobs import aws, s3
 from jobs.errors import Misconfigured, Refused
 
 if TYPE_CHECKING:  # settings name places, and whoever reads a DAG file reads settings: Arrow is loaded by its first use
     import pyarrow as pa
     import pyarrow.dataset as ds
     import pyarrow.parquet as pq
-    from pyarrow import fs
 
 SCHEME = "s3://"
 ANY_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -159,7 +152,7 @@ class S3Path:
     def is_dir(self) -> bool:
         """Whether any object lies below it."""
         with self._asked():
-            return bool(_client().list_objects_v2(Bucket=self.bucket, Prefix=self._below, MaxKeys=1)["KeyCount"])
+            return bool(s3.client().list_objects_v2(Bucket=self.bucket, Prefix=self._below, MaxKeys=1)["KeyCount"])
 
     def exists(self) -> bool:
         """Whether there is an object, or any below it."""
@@ -168,7 +161,7 @@ class S3Path:
     def stat(self) -> Object:
         """Of the object; raises FileNotFoundError where there is none."""
         with self._found():
-            found = _client().head_object(Bucket=self.bucket, Key=self.key)
+            found = s3.client().head_object(Bucket=self.bucket, Key=self.key)
         return Object(found["ContentLength"], found["LastModified"].timestamp(), found["ETag"])
 
     def read_bytes(self) -> bytes:
@@ -182,13 +175,13 @@ class S3Path:
     def read_tagged(self) -> tuple[bytes, str]:
         """The whole object, and the tag that says which it is; raises FileNotFoundError where there is none."""
         with self._found():
-            found = _client().get_object(Bucket=self.bucket, Key=self.key)
+            found = s3.client().get_object(Bucket=self.bucket, Key=self.key)
             return bytes(found["Body"].read()), str(found["ETag"])
 
     def read_tail(self, size: int) -> tuple[bytes, int]:
         """The last `size` bytes or all there are, and how many there are; raises FileNotFoundError where none are."""
         with self._found():
-            found = _client().get_object(Bucket=self.bucket, Key=self.key, Range=f"bytes=-{size}")
+            found = s3.client().get_object(Bucket=self.bucket, Key=self.key, Range=f"bytes=-{size}")
             content = bytes(found["Body"].read())
         return content, int(str(found.get("ContentRange") or len(content)).rpartition("/")[2])
 
@@ -211,7 +204,7 @@ class S3Path:
 
     def after(self, name: str) -> Iterator["S3Path"]:
         """Objects below it whose keys come after that one's, sorted."""
-        pages = _client().get_paginator("list_objects_v2")
+        pages = s3.client().get_paginator("list_objects_v2")
         with self._asked():
             for page in pages.paginate(Bucket=self.bucket, Prefix=self._below, StartAfter=self._below + name):
                 yield from (S3Path(self.bucket, one["Key"]) for one in page.get("Contents", ()))
@@ -229,9 +222,9 @@ class S3Path:
         """Put the object, instead of any there is; returns its size."""
         with self._asked():
             if len(content) <= AT_ONCE_BYTES:
-                _client().put_object(Bucket=self.bucket, Key=self.key, Body=content)
+                s3.client().put_object(Bucket=self.bucket, Key=self.key, Body=content)
             else:
-                _client().upload_fileobj(BytesIO(content), self.bucket, self.key)
+                s3.client().upload_fileobj(BytesIO(content), self.bucket, self.key)
         return len(content)
 
     def write_text(self, text: str, encoding: str = "utf-8") -> int:
@@ -243,9 +236,9 @@ class S3Path:
         with self._asked():
             condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
             try:
-                _client().put_object(Bucket=self.bucket, Key=self.key, Body=content, **condition)
+                s3.client().put_object(Bucket=self.bucket, Key=self.key, Body=content, **condition)
                 return True
-            except _errors() as error:
+            except _client_error() as error:
                 if error.response["Error"]["Code"] in (*TAKEN, *ABSENT):
                     return False
                 raise
@@ -253,7 +246,7 @@ class S3Path:
     def unlink(self) -> None:
         """Delete the object; S3 does not say whether there was one."""
         with self._asked():
-            _client().delete_object(Bucket=self.bucket, Key=self.key)
+            s3.client().delete_object(Bucket=self.bucket, Key=self.key)
 
     # -- asking -----------------------------------------------------------------------------------
     @property
@@ -261,7 +254,7 @@ class S3Path:
         return f"{self.key}/" if self.key else ""
 
     def _pages(self, prefix: str, delimiter: str) -> Iterator[dict[str, Any]]:
-        pages = _client().get_paginator("list_objects_v2")
+        pages = s3.client().get_paginator("list_objects_v2")
         with self._asked():
             yield from pages.paginate(Bucket=self.bucket, Prefix=self._below + prefix, Delimiter=delimiter)
 
@@ -279,7 +272,7 @@ class S3Path:
         with self._asked():
             try:
                 yield
-            except _errors() as error:
+            except _client_error() as error:
                 if error.response["Error"].get("Code") not in ABSENT:
                     raise
                 raise FileNotFoundError(f"no object {self}") from error
@@ -287,7 +280,7 @@ class S3Path:
     @contextmanager
     def _asked(self) -> Iterator[None]:
         try:
-            with aws.reached(f"S3 at {endpoint() or 'AWS'} ({self})"):
+            with aws.reached(f"S3 at {s3.endpoint() or 'AWS'} ({self})"):
                 yield
         except Refused as error:
             if "NoSuchBucket" in str(error):
@@ -387,7 +380,7 @@ def parquet(path: Place | str, **options: Any) -> "pq.ParquetFile":
     content, size = _kept_tail(found) if LASTING.search(found.key) else found.read_tail(TAIL_BYTES)
     if size <= len(content):
         return pq.ParquetFile(pa.BufferReader(content), **options)
-    return pq.ParquetFile(f"{found.bucket}/{found.key}", filesystem=arrow(), pre_buffer=True, **options)
+    return pq.ParquetFile(f"{found.bucket}/{found.key}", filesystem=s3.arrow(), pre_buffer=True, **options)
 
 
 def read_anew() -> None:
@@ -416,7 +409,7 @@ def dataset(paths: Sequence[str], schema: "pa.Schema") -> "ds.Dataset":
     found = [_parsed(path) for path in paths]
     remote = [f"{path.bucket}/{path.key}" for path in found if isinstance(path, S3Path)]
     if remote:
-        return ds.dataset(remote, schema, format="parquet", filesystem=arrow())
+        return ds.dataset(remote, schema, format="parquet", filesystem=s3.arrow())
     return ds.dataset(list(paths), schema, format="parquet")
 
 
@@ -446,83 +439,7 @@ def _parsed(path: Place | str) -> Place:
     return S3Path(bucket, key)
 
 
-# -- clients ----------------------------------------------------------------------------------------
-def endpoint() -> str | None:
-    """Where S3 is asked for; None is AWS itself."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-
-
-def region() -> str:
-    """Of the buckets: AWS_REGION, else what AWS's own tools have."""
-    import boto3
-
-    found = os.environ.get("AWS_REGION") or boto3.Session().region_name
-    if not found and endpoint() is None:
-        raise Misconfigured("S3 needs AWS_REGION, or a region in AWS's own settings; found neither")
-    return found or "us-east-1"
-
-
-def storage_options() -> dict[str, str]:
-    """For delta-rs: a commit's entry is put only if there is none, so that one of two writers fails.
-
-    Raises `Misconfigured` where boto3 and Arrow are told whose certificates to trust and delta-rs is not: it would only
-    say that nothing answers. SSL_CERT_FILE counts for everything else in the process too, so it is not set here.
-    """
-    if authorities() and not (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")):
-        raise Misconfigured(
-            "S3 with AWS_CA_BUNDLE needs SSL_CERT_FILE too, with these authorities and those of all others that are"
-            " asked (Slack, MLflow): delta-rs reads no other variable; found none"
-        )
-    return {"aws_conditional_put": "etag", **_storage_options(endpoint(), region())}
-
-
-@cache
-def _storage_options(url: str | None, where: str) -> dict[str, str]:
-    given = {"aws_region": where, **aws.keys(url)}
-    plain = {"aws_allow_http": "true"} if url and urlsplit(url).scheme == "http" else {}
-    return {**given, "aws_endpoint_url": url, **plain} if url else given
-
-
-def authorities() -> str | None:
-    """The file of those whose certificates S3 may have; None is those that the machine trusts."""
-    return os.environ.get("AWS_CA_BUNDLE") or None
-
-
-def arrow() -> "fs.S3FileSystem":
-    """Arrow's client, one for all."""
-    return _arrow(endpoint(), region(), authorities())
-
-
-@cache
-def _arrow(url: str | None, where: str, trusted: str | None) -> "fs.S3FileSystem":
-    from pyarrow import fs
-
-    known = aws.keys(url)
-    named = urlsplit(url or "")
-    return fs.S3FileSystem(
-        region=where,
-        connect_timeout=aws.CONNECT_SECONDS,
-        request_timeout=aws.READ_SECONDS,
-        **({"endpoint_override": named.netloc, "scheme": named.scheme} if url else {}),
-        **({"tls_ca_file_path": trusted} if trusted else {}),
-        **({"access_key": known["aws_access_key_id"], "secret_key": known["aws_secret_access_key"]} if known else {}),
-    )
-
-
-def _client() -> Any:
-    return _s3(endpoint(), region(), authorities())
-
-
-@cache
-def _s3(url: str | None, where: str, _trusted: str | None) -> Any:  # botocore reads AWS_CA_BUNDLE itself
-    return aws.client("s3", where, url, "AWS_ENDPOINT_URL")
-
-
-os.register_at_fork(after_in_child=_s3.cache_clear)  # a connection is nothing that two processes can share
-os.register_at_fork(after_in_child=_arrow.cache_clear)
-
-
-def _errors() -> Any:
+def _client_error() -> Any:
     from botocore.exceptions import ClientError
 
     return ClientError

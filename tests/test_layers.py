@@ -40,7 +40,7 @@ def test_settings_are_read_from_the_environment_in_one_place() -> None:
     allowed = {
         "jobs/__main__.py",
         "jobs/config/reading.py",
-        "jobs/places.py",
+        "jobs/s3.py",
         "jobs/spark.py",
         "jobs/train/processes.py",
         "jobs/train/on_sagemaker.py",

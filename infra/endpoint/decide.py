@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import cache
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
 
 import numpy as np
@@ -365,7 +365,7 @@ def answered(bundle: Standby, name: str, request: RankRequest, offer: Popular, m
         fallback=outcome != RANKED,
         features_day=None if offer.day is None else offer.day.isoformat(),
         retrieved_by=made.retrieved_by,
-        candidates=cast("list[str] | None", made.candidates),
+        candidates=made.candidates,
         fallback_reason=None if outcome == RANKED else outcome,
         user_known=made.user_known,
         unknown_items=made.unknown_items,

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from pydantic import PlainSerializer
 
@@ -32,13 +33,21 @@ class Changes:
 
 NO_ROW = Changes(None)
 """Of an address, a path, a limit on time or memory, a name of something outside the lake."""
-PASSWORD = re.compile(r"(://[^/@:]*:)[^@]+(?=@)|(password=)[^,&]+")
+PASSWORD = re.compile(r"(?<=://)([^/@:]*:)([^@]+)(?=@)|(password=)([^,&]+)")
 """In an address with a user, and in one of Redis as Feast has it."""
 
 
-def without_password(address: str) -> str:
-    """An address as logs, reports and `python -m jobs config` show it."""
-    return PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", address)
+def without_password(address: str, *, said: str | None = None) -> str:
+    """An address as logs, reports and `python -m jobs config` show it; or what a driver `said` of it, in which its
+    password may stand alone.
+    """
+    if said is None:
+        return PASSWORD.sub(lambda found: f"{found[1] or found[3]}***", address)
+    for found in PASSWORD.finditer(address):
+        password = found[2] or found[4]
+        for written in (password, unquote(password)):
+            said = said.replace(written, "***")
+    return said
 
 
 ADDRESS = PlainSerializer(without_password, when_used="json")

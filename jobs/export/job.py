@@ -21,6 +21,9 @@ from jobs.lake.run import Run
 Partition = tuple[tuple[str, str], ...]
 DONE = "partitions"
 """The table of what the database has: a line a partition."""
+LINE = pa.schema(
+    [("table_name", pa.string()), ("partition", pa.string()), ("token", pa.string()), ("row_count", pa.int64())]
+)
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -33,23 +36,27 @@ def run(run: Run) -> dict[str, Any]:
 
 def _exported(run: Run, table: str, url: SecretStr, prefix: str) -> int:
     """Bring a table up to date; returns how many partitions were not."""
-    with warehouse.connected(url, read_only=False) as connection:
-        mine = f"table_name = {warehouse.quoted(table)}"
-        warehouse.append(connection, prefix + DONE, _line("", "", "", 0).slice(1))
-        connection.commit()
-        done = warehouse.read(connection, f"select partition, token from {prefix}{DONE} where {mine}")
-        there = dict(zip(done["partition"].to_pylist(), done["token"].to_pylist(), strict=True))
+    with warehouse.connected(url, read_only=False) as database:
+        told, into = database.table(prefix + DONE), database.table(prefix + table)
+        database.do(f"create table if not exists {told} ({database.columns(LINE)})")
+        name, partition, token, _ = map(database.own, LINE.names)
+        mine = f"{name} = {database.literal(table)}"
+        done = database.read(f"select {partition}, {token} from {told} where {mine}")
+        there = dict(zip(*(column.to_pylist() for column in done.columns), strict=True))
         changed = {of: token for of, token in _tokens(run, table).items() if there.get(_told(of)) != token}
         for of, token in sorted(changed.items()):
             rows = _flat(run.read(table, where=dict(of)))
-            warehouse.append(connection, prefix + table, rows.slice(len(rows)))
-            same = " and ".join(f"{column} = {warehouse.quoted(value)}" for column, value in of)
-            warehouse.do(connection, f"delete from {prefix}{table} where {same}")
-            line = f"{mine} and partition = {warehouse.quoted(_told(of))}"
-            warehouse.do(connection, f"delete from {prefix}{DONE} where {line}")
-            warehouse.append(connection, prefix + table, rows)
-            warehouse.append(connection, prefix + DONE, _line(table, _told(of), token, len(rows)))
-            connection.commit()
+            columns = ", ".join(map(database.own, rows.column_names))
+            same = " and ".join(f"{database.own(column)} = {database.literal(value)}" for column, value in of)
+            line = ", ".join([*map(database.literal, (table, _told(of), token)), str(len(rows))])
+            with database.beside(rows) as incoming:
+                database.do(f"create table if not exists {into} as select * from {incoming} where 1 = 0")
+                database.do(
+                    f"delete from {into} where {same}",
+                    f"delete from {told} where {mine} and {partition} = {database.literal(_told(of))}",
+                    f"insert into {into} ({columns}) select {columns} from {incoming}",
+                    f"insert into {told} values ({line})",
+                )
             run.rows += len(rows)
             run.say(f"{table} {_told(of)}: {len(rows)} rows")
     return len(changed)
@@ -67,11 +74,6 @@ def _tokens(run: Run, table: str) -> dict[Partition, str]:
 def _told(of: Partition) -> str:
     """A partition as its folder is called."""
     return "/".join(f"{column}={value}" for column, value in of)
-
-
-def _line(table: str, partition: str, token: str, rows: int) -> pa.Table:
-    """What is written of a partition that the database has."""
-    return pa.table({"table_name": [table], "partition": [partition], "token": [token], "row_count": [rows]})
 
 
 def _flat(rows: pa.Table) -> pa.Table:

@@ -19,7 +19,8 @@ import pyarrow as pa
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from jobs.errors import Misconfigured, NotReady, Refused, TidegateError, of_the_disk, one_line
-from jobs.places import Place, S3Path, storage_options
+from jobs.places import Place, S3Path
+from jobs.s3 import storage_options
 
 FOLDER = "_delta_log"
 MAPPING = "delta.columnMapping.mode"

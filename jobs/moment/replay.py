@@ -126,7 +126,7 @@ def _again(
     return slates
 
 
-def _candidates(one: Said, removed: frozenset[str]) -> list[str]:
+def _candidates(one: Said, removed: frozenset[str]) -> Sequence[str]:
     """What was chosen from: as the answer tells it, else the request's own that were not removed, or were shown."""
     if one.answer.candidates is not None:
         return one.answer.candidates

@@ -1,9 +1,10 @@
 """What the endpoint answers: one type for what is returned, captured and read back; and what its other calls answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, GetPydanticSchema, TypeAdapter
 
 from models.experiments.assignment import Exposure
 
@@ -65,7 +66,8 @@ class Answer:
     retrieved_by: str | None = None
     """Who found the candidates of a request that brought none: the bundle's retriever; `content` or `popularity`, where
     it knew nothing of the user's last items, or there were none."""
-    candidates: list[str] | None = None
+    # Read back as a list, which pydantic makes sooner; the container's are `infra.endpoint.names.Named`.
+    candidates: Annotated[Sequence[str] | None, GetPydanticSchema(lambda _, of: of(list[str] | None))] = None
     """What was chosen from then, for whoever logs requests: without it the decision can never be replayed."""
     fallback_reason: str | None = None
     """`busy`, `late`, `failed`, `down` or `hung`; None where the ranker answered."""

@@ -6,10 +6,10 @@ own the whole table is read. Rows of other days are left out, whatever a query g
 no time, a query may name the day it wants by `{start}` and `{end}`, else every day has all rows.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -26,6 +26,7 @@ from jobs.mapping import TableMapping
 from jobs.sources import History, within
 from jobs.sources._columns import PER_SECOND, conformed, converted, refuse_unknown
 from jobs.sources._files import folder_of
+from jobs.warehouse import Database, literal
 
 READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json", ".jsonl": "read_json"}
 DAY = timedelta(days=1)
@@ -66,9 +67,10 @@ class Mapped(History):
         of = self._mapping["impressions"]
         said = of.columns["event_time"]
         text = self._query("impressions", ALWAYS)
-        with self._asked(of) as ask:
-            asked = [f'"{said.column}" as ends'] if said.format else [f'{end}("{said.column}") as ends' for end in ENDS]
-            theirs = pa.concat_tables([ask(f"select {one} from ({text}) t") for one in asked]).column("ends")
+        with self._asked(of) as database:
+            time = database.quoted(said.column)
+            asked = [time] if said.format else [f"{end}({time}) as ends" for end in ENDS]
+            theirs = pa.concat_tables([database.read(f"select {one} from ({text}) t") for one in asked]).column(0)
         try:
             found = pc.min_max(converted(theirs, TIME, said, of.zone))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
@@ -86,20 +88,18 @@ class Mapped(History):
     def _rows(self, name: str, between: tuple[datetime, datetime]) -> pa.Table:
         of = self._mapping[name]
         text = self._query(name, between)
-        with self._asked(of) as ask:
-            if name in EVENTS and (when := _within(ask(f"select * from ({text}) t where 1 = 0"), of, between)):
+        with self._asked(of) as database:
+            if name in EVENTS and (when := _within(database, f"select * from ({text}) t where 1 = 0", of, between)):
                 text = f"select * from ({text}) t where {when}"
-            rows = conformed(ask(text), name, of)
+            rows = conformed(database.read(text), name, of)
         if name not in EVENTS:
             return rows
         time = rows.column("event_time")
         return rows.filter(pc.and_(pc.greater_equal(time, between[0]), pc.less(time, between[1])))
 
-    @contextmanager
-    def _asked(self, of: TableMapping) -> Iterator[Callable[[str], pa.Table]]:
+    def _asked(self, of: TableMapping) -> AbstractContextManager[Database]:
         """What answers the table's queries: its database, DuckDB for files."""
-        with warehouse.connected(FILES if of.files else self._url) as connection:
-            yield partial(warehouse.read, connection)
+        return warehouse.connected(FILES if of.files else self._url)
 
     def _query(self, name: str, between: tuple[datetime, datetime]) -> str:
         """What gives the table's rows; one that says of which time is told."""
@@ -111,7 +111,7 @@ class Mapped(History):
         if ending not in READERS:
             raise Misconfigured(f"source.mapping: files need to end in {', '.join(READERS)}; found {of.files}")
         options = f", types = {_kept(name, of)}" if ending == ".csv" else ", union_by_name = true"
-        return f"select * from {READERS[ending]}({warehouse.quoted(f'{self._data}/{of.files}')}{options})"
+        return f"select * from {READERS[ending]}({literal(f'{self._data}/{of.files}')}{options})"
 
 
 def _kept(name: str, of: TableMapping) -> str:
@@ -123,28 +123,29 @@ def _kept(name: str, of: TableMapping) -> str:
         if said.column
         and (said.format or said.separator or column.endswith("_id") or (column in known and known[column].type == STR))
     }
-    return "{" + ", ".join(f"{warehouse.quoted(text)}: 'VARCHAR'" for text in sorted(texts)) + "}"
+    return "{" + ", ".join(f"{literal(text)}: 'VARCHAR'" for text in sorted(texts)) + "}"
 
 
-def _within(empty: pa.Table, of: TableMapping, between: tuple[datetime, datetime]) -> str:
-    """A condition on the table's event time, in its own type; none where only its mapping can read it."""
-    said = of.columns["event_time"]
+def _within(database: Database, none: str, of: TableMapping, between: tuple[datetime, datetime]) -> str:
+    """A condition on the table's event time, in its own type; none where only its mapping can read it.
+
+    `none` is a query that gives the table without a row.
+    """
+    said, empty = of.columns["event_time"], database.read(none)
     if said.column not in empty.column_names:
         return ""
-    kind = empty.schema.field(said.column).type
+    kind, time = empty.schema.field(said.column).type, database.quoted(said.column)
     if said.unit:
         ends = [str(round(at.timestamp()) * PER_SECOND[said.unit]) for at in between]
     elif pa.types.is_timestamp(kind) and kind.tz is None:
         # Where clocks are set back at the day's end an hour has two places: it is read, and left out by its time.
         start, end = between
-        ends = [
-            f"cast({warehouse.quoted(_text(at, of.zone))} as timestamp)" for at in (start - SET_BACK, end + SET_BACK)
-        ]
+        ends = [f"cast({literal(_text(at, of.zone))} as {database.LOCAL})" for at in (start - SET_BACK, end + SET_BACK)]
     elif pa.types.is_timestamp(kind):
-        ends = [f"cast({warehouse.quoted(at.isoformat(sep=' '))} as timestamp with time zone)" for at in between]
+        ends = [f"cast({literal(at.isoformat(sep=' '))} as {database.ZONED})" for at in between]
     else:
         return ""
-    return f'"{said.column}" >= {ends[0]} and "{said.column}" < {ends[1]}'
+    return f"{time} >= {ends[0]} and {time} < {ends[1]}"
 
 
 def _text(at: datetime, zone: str) -> str:

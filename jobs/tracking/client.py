@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.config import Config
+from jobs.config.base import without_password
 from jobs.errors import Misconfigured, NotReady, TidegateError, causes, of_the_disk, one_line
 
 WORTH_WAITING = (
@@ -81,7 +82,7 @@ def reached(config: Config) -> Iterator[Any]:
         raise kind(uri, error) from error
     except ModuleNotFoundError as error:
         raise Misconfigured(
-            f"tracking.uri {_shown(uri)} needs a package that is not installed; found: {error}"
+            f"tracking.uri {without_password(uri)} needs a package that is not installed; found: {error}"
         ) from error
 
 
@@ -94,7 +95,7 @@ def kind(uri: str, error: Exception) -> TidegateError:
     from mlflow.exceptions import MlflowException
     from sqlalchemy import exc
 
-    at, found = _shown(uri), _shown(uri, one_line(error, most=300))
+    at, found = without_password(uri), without_password(uri, said=one_line(error, most=300))
     if (disk := of_the_disk(error)) is not None:
         return disk
     comes_back = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, sqlite3.OperationalError)
@@ -107,19 +108,6 @@ def kind(uri: str, error: Exception) -> TidegateError:
     if isinstance(error, MlflowException) and not of_database and error.error_code not in WORTH_WAITING:
         return Misconfigured(f"MLflow at {at} must accept what is logged; it said: {found}")
     return NotReady(f"MLflow must answer at {at}; found: {found}")
-
-
-def _shown(uri: str, text: str | None = None) -> str:
-    """A text about an address, by default itself, without the address's password."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    text = uri if text is None else text
-    try:
-        password = make_url(uri).password
-    except ArgumentError:
-        return text
-    return text.replace(password, "***") if password else text
 
 
 @contextmanager

@@ -18,30 +18,28 @@ from typing import Any, Literal, Self
 
 from models.evaluation.comparison import LOWER_IS_BETTER, lower_is_better
 from models.evaluation.estimate import Estimate, Finding, Refusal
+from models.evaluation.rules import (
+    NO_FIGURE,
+    Rule,
+    above,
+    at_least,
+    at_most,
+    below,
+    interval,
+    no_higher,
+    no_lower,
+    usable,
+)  # fmt: skip
 from models.settings import METRICS_ONLY, GateSettings
 
-Outcome = Literal["pass", "hold", "refuse", "unknown"]
-"""Unknown: there is nothing to be asked (yet); it stands in nobody's way, and says why."""
 VALUE = "value"
 LOGGING = "logging"
-NO_FIGURE = "the evidence has no such figure"
 NO_VALUE = (
     "no counterfactual value exists (gate.profile is metrics-only): nobody can tell what the challenger would earn, "
     "against the champion or against what is shown now; it was judged by metrics on what was shown"
 )
 POINT = 1e-9
 """An interval narrower than this, against its value, is none."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One thing a challenger must show: the figure found, the bound it is held against, what came of it."""
-
-    name: str
-    figure: float | None
-    bound: float | None
-    outcome: Outcome
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ def _without_value(evidence: Evidence) -> Iterator[Rule]:
     """
     found = evidence.value.get("difference")
     if isinstance(found, Estimate) and found.high < 0:
-        said = f"the challenger may not earn less for sure, whatever the profile; found {_interval(found)}"
+        said = f"the challenger may not earn less for sure, whatever the profile; found {interval(found)}"
         yield Rule(VALUE, found.high, 0.0, "hold", said)
     else:
         yield Rule(VALUE, None, None, "unknown", NO_VALUE)
@@ -193,7 +191,7 @@ def _enough_rows(found: int, needed: int) -> Rule:
 
 def _known_share(found: float | None, needed: float) -> Rule:
     """Labels that may still come are unknown, and a test day of mostly unknown labels is not a test."""
-    return _at_least("label_maturity", found, needed, "of the test impressions' clicks known", "refuse")
+    return at_least("label_maturity", found, needed, "of the test impressions' clicks known", "refuse")
 
 
 def _held_out(hours: Mapping[str, float]) -> Rule:
@@ -214,7 +212,7 @@ def _another_model(same: bool) -> Rule:
 
 def _replayed(found: float, needed: float) -> Rule:
     """Requests that cannot be replayed may lose whatever the others gain."""
-    return _at_least("replayed_share", found, needed, "of the requests replayed", "refuse")
+    return at_least("replayed_share", found, needed, "of the requests replayed", "refuse")
 
 
 def _value(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
@@ -231,19 +229,19 @@ def _gains(name: str, sides: Mapping[str, Finding], lift: float) -> Rule:
     Roychoudhury, Scheuer & Neuenschwander 2018): sure of the first, a least gain costs no power to show the second. A
     `lift` below 0 is a loss that may be made, and asked of the lower end too.
     """
-    champion, difference = (_usable(name, sides.get(side), lift) for side in ("champion", "difference"))
+    champion, difference = (usable(name, sides.get(side), lift) for side in ("champion", "difference"))
     if isinstance(champion, Rule):
         return champion
     if isinstance(difference, Rule):
         return difference
     if difference.low > 0 and difference.high - difference.low <= POINT * difference.value:
-        said = f"a gain needs an interval; found {_interval(difference)}, which is a point: nothing tells its error"
+        said = f"a gain needs an interval; found {interval(difference)}, which is a point: nothing tells its error"
         return Rule(name, difference.low, 0.0, "refuse", said)
     worth = lift * max(0.0, champion.value)
     sure = min(0.0, worth)
     reason = (
         f"challenger - champion must be above {sure:g} for sure, and itself at least {worth:g} ({lift:.2%} of the"
-        f" champion's {champion.value:.5f}); found {_interval(difference)}"
+        f" champion's {champion.value:.5f}); found {interval(difference)}"
     )
     if difference.low > sure and difference.value < worth:
         return Rule(name, difference.value, worth, "hold", reason)
@@ -252,7 +250,7 @@ def _gains(name: str, sides: Mapping[str, Finding], lift: float) -> Rule:
 
 def _as_good_as_shown(evidence: Evidence, share: float) -> Rule:
     """Whatever the champion is, users must not get less than what they are shown now."""
-    logging, difference = (_usable(LOGGING, found, -share) for found in (evidence.logging, evidence.against_logging))
+    logging, difference = (usable(LOGGING, found, -share) for found in (evidence.logging, evidence.against_logging))
     if isinstance(logging, Rule):
         return logging
     if isinstance(difference, Rule):
@@ -260,7 +258,7 @@ def _as_good_as_shown(evidence: Evidence, share: float) -> Rule:
     bound = -share * max(0.0, logging.value)
     reason = (
         f"the challenger may earn at most {share:.2%} less than what is shown now, {logging.value:.5f};"
-        f" challenger - shown is {_interval(difference)}"
+        f" challenger - shown is {interval(difference)}"
     )
     return Rule(LOGGING, difference.low, bound, "pass" if difference.low >= bound else "hold", reason)
 
@@ -286,7 +284,7 @@ def _no_sure_loss(name: str, what: str, found: Mapping[str, Finding], drop: floa
     refused = [of for side, of in found.items() if side in ("champion", "difference") and isinstance(of, Refusal)]
     if refused:
         return Rule(name, None, None, "unknown", refused[0].reason)
-    champion, difference = (_usable(name, found.get(side), None) for side in ("champion", "difference"))
+    champion, difference = (usable(name, found.get(side), None) for side in ("champion", "difference"))
     if isinstance(champion, Rule):
         return champion
     if isinstance(difference, Rule):
@@ -294,7 +292,7 @@ def _no_sure_loss(name: str, what: str, found: Mapping[str, Finding], drop: floa
     bound = -drop * champion.value
     reason = (
         f"{what} may not fall for sure by more than {drop:.0%} of the champion's {champion.value:.5f};"
-        f" challenger - champion is {_interval(difference)}"
+        f" challenger - champion is {interval(difference)}"
     )
     return Rule(name, difference.high, bound, "pass" if difference.high >= bound else "hold", reason)
 
@@ -304,14 +302,14 @@ def _metrics(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
     differences = {name: sides.get("difference") for name, sides in evidence.comparison.items()}
     for name, margin in settings.must_not_fall.model_dump().items():
         if margin is not None:
-            rule = _no_higher if lower_is_better(name) else _no_lower
+            rule = no_higher if lower_is_better(name) else no_lower
             yield rule(name, differences.get(name), margin)
     for name, margin in settings.outcomes_must_not_fall.items():
-        rule = _no_higher if lower_is_better(name) else _no_lower
+        rule = no_higher if lower_is_better(name) else no_lower
         yield _unless_new(name, evidence, rule(name, differences.get(name), margin), or_open=True)
     for name in settings.must_rise:
-        better = _lower if lower_is_better(name) else _better
-        yield _unless_new(name, evidence, better(f"{name}.rises", differences.get(name), 0.0))
+        rises = below if lower_is_better(name) else above
+        yield _unless_new(name, evidence, rises(f"{name}.rises", differences.get(name), 0.0))
 
 
 def _unless_new(name: str, evidence: Evidence, rule: Rule, or_open: bool = False) -> Rule:
@@ -328,7 +326,7 @@ def _unless_new(name: str, evidence: Evidence, rule: Rule, or_open: bool = False
 
 def _level(found: Finding | None, limit: float) -> Rule:
     """Clicks predicted for one that comes: neither end may be off by more than the factor; the worse end is shown."""
-    estimate = _usable("calibration_ratio", found, limit)
+    estimate = usable("calibration_ratio", found, limit)
     if isinstance(estimate, Rule):
         return estimate
     too_few = estimate.low * estimate.high < 1
@@ -345,7 +343,7 @@ def _calibrated(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
     limit, rate = settings.max_calibration_error, evidence.click_rate
     if limit is None:
         return
-    estimate = _usable("calibration", evidence.calibration, limit)
+    estimate = usable("calibration", evidence.calibration, limit)
     if isinstance(estimate, Rule):
         yield estimate
     elif rate is None or not 0 < rate <= 1:
@@ -354,7 +352,7 @@ def _calibrated(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
         share = estimate.high / rate
         reason = (
             f"the challenger's calibration error may be at most {limit:.3g} of the click rate, {limit * rate:.5f}; "
-            f"found {_interval(estimate, sign='')}"
+            f"found {interval(estimate, sign='')}"
         )
         yield Rule("calibration", share, limit, "pass" if share <= limit else "hold", reason)
 
@@ -369,14 +367,14 @@ def _slices(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
         return
     metric, lower = settings.slice_metric, settings.slice_metric in LOWER_IS_BETTER
     every = evidence.slices or ()
-    looked_at = [(s, _usable("slices", s.difference, -limit)) for s in every]
+    looked_at = [(s, usable("slices", s.difference, -limit)) for s in every]
     refused = [rule for _, rule in looked_at if isinstance(rule, Rule)]
     best = [(s, e, -e.low if lower else e.high) for s, e in looked_at if isinstance(e, Estimate)]
     if evidence.slices is None or (refused and not best):
         reason = f"none of {len(every)} slices has a figure: {refused[0].reason}" if refused else NO_FIGURE
         yield Rule("slices", None, -limit, "refuse", reason)
         return
-    worse = [f"{s.attribute}={s.value} {_interval(e)}" for s, e, gain in best if gain < -limit]
+    worse = [f"{s.attribute}={s.value} {interval(e)}" for s, e, gain in best if gain < -limit]
     lowest = min((gain for _, _, gain in best), default=None)
     what = f"no slice may lose more than {limit:g} {metric} for sure"
     if lower:
@@ -390,7 +388,7 @@ def _slices(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
 
 def _spread(found: Finding | None, limit: float) -> Rule:
     """Popularity bias: how much smaller the set of items behind 80 % of the recommendations may become."""
-    estimate = _usable("popularity_bias", found, limit)
+    estimate = usable("popularity_bias", found, limit)
     if isinstance(estimate, Rule):
         return estimate
     passed = estimate.high <= limit
@@ -402,91 +400,22 @@ def _spread(found: Finding | None, limit: float) -> Rule:
 
 
 def _no_skew(found: float | None, limit: float) -> Rule:
-    return _at_most("skew", found, limit, "of the replayed decisions with other features than trained on", "refuse")
+    return at_most("skew", found, limit, "of the replayed decisions with other features than trained on", "refuse")
 
 
 def _fast(found: float | None, limit: float) -> Rule:
     """The figure is in the reason only where it stands in the way: a rerun that passes says the same again."""
-    rule = _at_most("latency_ms", found, limit, "ms at p99 for one request's scores", "hold")
+    rule = at_most("latency_ms", found, limit, "ms at p99 for one request's scores", "hold")
     return replace(rule, reason=rule.reason.partition(";")[0] + "; it is faster") if rule.outcome == "pass" else rule
 
 
 def _parity(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
     """A warm start may not lose more than the margin against the full training it started from."""
     if evidence.mode == "warm" and settings.max_warm_loss is not None:
-        yield _no_higher("warm_parity", evidence.parity, settings.max_warm_loss)
+        yield no_higher("warm_parity", evidence.parity, settings.max_warm_loss)
 
 
-# -- kinds of rules ------------------------------------------------------------------------------------------------
 def _asked(rule: Any, found: Any, limit: float | None) -> Iterator[Rule]:
     """The rule's answer, unless the settings do not ask."""
     if limit is not None:
         yield rule(found, limit)
-
-
-def _better(name: str, found: Finding | None, lift: float) -> Rule:
-    estimate = _usable(name, found, lift)
-    if isinstance(estimate, Rule):
-        return estimate
-    passed = estimate.low > lift
-    reason = f"challenger - champion must be above {lift:g} for sure; found {_interval(estimate)}"
-    return Rule(name, estimate.low, lift, "pass" if passed else "hold", reason)
-
-
-def _lower(name: str, found: Finding | None, bound: float) -> Rule:
-    estimate = _usable(name, found, bound)
-    if isinstance(estimate, Rule):
-        return estimate
-    passed = estimate.high < bound
-    reason = f"challenger - champion must be below {bound:g} for sure; found {_interval(estimate)}"
-    return Rule(name, estimate.high, bound, "pass" if passed else "hold", reason)
-
-
-def _no_lower(name: str, found: Finding | None, margin: float) -> Rule:
-    estimate = _usable(name, found, -margin)
-    if isinstance(estimate, Rule):
-        return estimate
-    passed = estimate.low >= -margin
-    reason = f"the challenger may be lower by at most {margin:g}; challenger - champion is {_interval(estimate)}"
-    return Rule(name, estimate.low, -margin, "pass" if passed else "hold", reason)
-
-
-def _no_higher(name: str, found: Finding | None, margin: float) -> Rule:
-    estimate = _usable(name, found, margin)
-    if isinstance(estimate, Rule):
-        return estimate
-    passed = estimate.high <= margin
-    reason = f"the challenger may be higher by at most {margin:g}; challenger - champion is {_interval(estimate)}"
-    return Rule(name, estimate.high, margin, "pass" if passed else "hold", reason)
-
-
-def _at_least(name: str, found: float | None, limit: float, what: str, otherwise: Outcome) -> Rule:
-    if found is None or not math.isfinite(found):
-        return Rule(name, None, limit, "refuse", NO_FIGURE)
-    return Rule(
-        name, found, limit, "pass" if found >= limit else otherwise, f"needs at least {limit:g} {what}; found {found:g}"
-    )
-
-
-def _at_most(name: str, found: float | None, limit: float, what: str, otherwise: Outcome) -> Rule:
-    if found is None or not math.isfinite(found):
-        return Rule(name, None, limit, "refuse", NO_FIGURE)
-    return Rule(
-        name, found, limit, "pass" if found <= limit else otherwise, f"allows at most {limit:g} {what}; found {found:g}"
-    )
-
-
-def _usable(name: str, found: Finding | None, bound: float | None) -> Estimate | Rule:
-    """The estimate, or the rule that refuses for want of one."""
-    if found is None:
-        return Rule(name, None, bound, "refuse", NO_FIGURE)
-    if isinstance(found, Refusal):
-        return Rule(name, None, bound, "refuse", found.reason)
-    if not all(math.isfinite(x) for x in (found.value, found.low, found.high)):
-        return Rule(name, None, bound, "refuse", f"needs finite figures; found {found}")
-    return found
-
-
-def _interval(e: Estimate, sign: str = "+") -> str:
-    figures = f"{e.value:{sign}.5f} [{e.low:{sign}.5f}, {e.high:{sign}.5f}]"
-    return f"{figures}, n {e.n}, effective n {e.effective_n:.0f}"

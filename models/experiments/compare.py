@@ -1,5 +1,6 @@
 """Two arms of an experiment in one metric: each arm's figure, their difference, and what may be said of it and when."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from scipy.stats import chi2
 from scipy.stats import t as student
 
 from models.evaluation.estimate import LARGEST, Estimate, Refusal, upper_tail
+from models.experiments.ratio import of_level
 from models.experiments.sequences import at_any_look, evidence
 
 Floats = NDArray[np.float64]
@@ -68,8 +70,9 @@ def compare(
     Each arm's ratio is linearised, (y - R x) / mean(x) (delta method, Deng, Knoblich & Lu 2018), and of that what a
     regression on `before` within arms explains is taken away (CUPED, Deng et al. 2013, which for ratios is this
     regression too), so that no figure from after the start can move between arms. Welch-Satterthwaite quantiles.
-    Refused with too few users or where none differ. Raises ValueError for arrays of unequal length or a cap, lift or
-    confidence out of range.
+    An arm's own level has the limits of `ratio.of_level`: what two arms have alike of a tail cancels in their
+    difference, and in no level. Refused with too few users, where none differ, or where an arm's trials are a few
+    users'. Raises ValueError for arrays of unequal length or a cap, lift or confidence out of range.
     """
     y, x, arm = np.asarray(numerators, float), np.asarray(denominators, float), np.asarray(treated, bool)
     if not (len(y) == len(x) == len(arm) and (before is None or len(before) == len(y))):
@@ -90,7 +93,11 @@ def compare(
     left, moved, before_p = raw, 0.0, None
     if before is not None:
         left, moved, before_p = _adjusted(raw, arm, np.asarray(before, float)[known])
-    control, other = (_estimate(ratio[n], raw[side], confidence) for n, side in enumerate((~arm, arm)))
+    control, other = (_level(ratio[n], y[side], x[side], raw[side], confidence) for n, side in enumerate((~arm, arm)))
+    if isinstance(control, Refusal):
+        return control
+    if isinstance(other, Refusal):
+        return other
     plain = control.stderr**2 + other.stderr**2
     fixed = _difference(ratio[1] - ratio[0] - moved, left, arm, confidence)
     if fixed.stderr**2 <= FLAT * float(np.mean(y**2) / np.mean(x) ** 2) / len(y):
@@ -157,11 +164,13 @@ def _alike(own: Floats, gap: Floats, arm: Bools) -> float:
     return float(chi2.sf(gap @ np.linalg.pinv(spread, hermitian=True) @ gap, rank))
 
 
-def _estimate(value: float, errors: Floats, confidence: float) -> Estimate:
-    users = len(errors)
-    stderr = float(errors.std(ddof=1) / np.sqrt(users))
-    reach = float(student.ppf(upper_tail(confidence), users - 1)) * stderr
-    return Estimate(value, stderr, value - reach, value + reach, users, float(users))
+def _level(value: float, y: Floats, x: Floats, errors: Floats, confidence: float) -> Estimate | Refusal:
+    """An arm's own figure."""
+    users = len(y)
+    low, high = of_level(y, x, confidence)
+    if not math.isfinite(high - low):
+        return Refusal(f"a rate needs trials of more users than a few; found {x.max() / x.sum():.0%} of one's", users)
+    return Estimate(value, float(errors.std(ddof=1) / np.sqrt(users)), low, high, users, float(users))
 
 
 def _difference(value: float, errors: Floats, arm: Bools, confidence: float) -> Estimate:

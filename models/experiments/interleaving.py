@@ -15,6 +15,7 @@ from scipy.optimize import linprog
 from scipy.special import stdtrit
 
 from models.evaluation.estimate import Estimate, Refusal, upper_tail
+from models.experiments.ratio import of_rate
 from models.experiments.rules import Method
 
 Floats = NDArray[np.float64]
@@ -24,6 +25,8 @@ STEEPNESS = 3.0
 """Of a ranker's softmax over its ranks (Hofmann et al. 2011)."""
 MOST_PLACES = 10
 """The optimised way considers up to two lists to this power."""
+ALIKE = 1e-12
+"""Users who differ by so little of all credit differ by rounding."""
 NO_RANK = np.iinfo(np.int64).max
 WORST = 1e3
 """What a bias of one click costs an optimised mixture: it is taken only where no mixture is without."""
@@ -90,25 +93,29 @@ def balanced_credit(ranks: Ints, clicked: Bools) -> Floats:
 def preferences(credits: Floats, users: Ints, confidence: float) -> list[Estimate | Refusal]:
     """Of each ranker but the first, (credit - that of the first) / (the credit of both), in [-1, 1].
 
-    `credits` (n, r) of n pages, `users` (n,) integers. The ratio's error is linearised and summed by user, so a user's
-    many pages count as what they are. 0: no preference. `n` counts pages, `effective_n` users. Refused where fewer than
-    two users gave credit.
+    `credits` (n, r) of n pages, `users` (n,) integers. Users are the units, so that one's many pages count as what they
+    are; a few of them may give most of the credit (`ratio.of_rate`). `stderr` is what the limits are Student's quantile
+    times of: read at any look, it holds what few users hide. 0: no preference. `n` counts pages, `effective_n` users.
+    Refused where fewer than two users gave credit, or all divided it alike.
     """
     pages, upper = np.asarray(credits, float), upper_tail(confidence)
     _, person = np.unique(users, return_inverse=True)
     found: list[Estimate | Refusal] = []
     for other in range(1, pages.shape[1]):
         gap, both = pages[:, other] - pages[:, 0], pages[:, other] + pages[:, 0]
-        gaps, sums = (np.bincount(person, weights=column) for column in (gap, both))
-        told = int((sums > 0).sum())
+        gaps, sums = (np.bincount(person, weights=column).astype(float) for column in (gap, both))
+        gaps, sums = gaps[sums > 0], sums[sums > 0]
+        told = len(sums)
         if told < 2:
             found.append(Refusal(f"a preference needs credit by at least 2 users; found {told}", len(pages), told))
             continue
         value = float(gaps.sum() / sums.sum())
-        errors = (gaps - value * sums) / sums.sum()
-        stderr = float(np.sqrt((errors**2).sum() * told / (told - 1)))
-        reach = float(stdtrit(told - 1, upper)) * stderr
-        found.append(Estimate(value, stderr, value - reach, value + reach, len(pages), float(told)))
+        if float(np.abs(gaps - value * sums).max()) <= ALIKE * float(sums.sum()):
+            found.append(Refusal(f"a preference needs users who differ; found {value:g} of each", len(pages), told))
+            continue
+        low, high = of_rate(gaps, sums, told - 1, confidence)
+        stderr = min(1.0, (high - low) / (2 * float(stdtrit(told - 1, upper))))
+        found.append(Estimate(value, stderr, max(-1.0, low), min(1.0, high), len(pages), float(told)))
     return found
 
 

@@ -20,6 +20,7 @@ from models.experiments.causes import diagnose
 from models.experiments.compare import Difference, compare
 from models.experiments.interleaving import Mixed, credit, mixed, preferences
 from models.experiments.plan import Design
+from models.experiments.ratio import of_level
 from models.experiments.rules import HEAVY, METRICS, Method, Rules
 from models.experiments.sequences import half_width
 from models.experiments.switchback import compare_blocks
@@ -29,11 +30,13 @@ from tests.bench.interleaving_worlds import LEAVING, two_rankers, variety
 from tests.bench.metric_worlds import RETENTION_DAYS, VALUE_DAYS
 from tests.bench.metric_worlds import looks as metric_looks
 from tests.bench.mismatch_worlds import FAULTS, WEIGHTS, Planted, sound
+from tests.bench.ratio_worlds import LEVELS, TASTES, by_delta_method, missed, read_preferences
 from tests.bench.switchback_worlds import HOUR, PLAN, requests
 
 DAYS, USERS, CONFIDENCE, LIFT = 14, 1500, 0.95, 0.2
 START, LOOKS = date(2026, 3, 2), range(5, DAYS + 1, 3)
 RULES = Rules(FIGURES[:2], FIGURES[2:], LIFT, 0.2, CONFIDENCE, "holm", START, DAYS)
+PEEKED = ("preference", "uneven_tastes", "metric", "switchback")
 Row = tuple[str, dict[str, Any]]
 
 
@@ -44,6 +47,8 @@ def prove(small: bool) -> Iterator[Row]:
     yield from every_metric(60 if small else 1000)
     yield from blocks(60 if small else 1000)
     yield from preferred(100 if small else 1000)
+    yield from uneven_tastes(100 if small else 3000)
+    yield from uneven_levels(100 if small else 3000)
     yield from ratios(100 if small else 1000)
     yield from causes(2 if small else 20)
     yield from power(20 if small else 200)
@@ -61,7 +66,8 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     [fewer] = [r["times"] for r in rows if r["table"] == "interleaving" and r["users_leave"] == "once content"]
     [misled] = [row for row in rows if row["table"] == "variety"]
     preference = [row["missed"] for row in rows if row["table"] == "preference"]
-    peeked = [row["always_daily"] for row in rows if row["table"] in ("preference", "metric", "switchback")]
+    uneven = [row["missed"] for row in rows if row["table"] in ("uneven_tastes", "uneven_levels")]
+    peeked = [row["always_daily"] for row in rows if row["table"] in PEEKED]
     once_more = [row["fixed_once"] for row in rows if row["table"] in ("metric", "switchback") and not row["lift"]]
     levels = [row["level_covers"] for row in rows if row["table"] == "metric"]
     lifts = [row["fixed_covers"] for row in rows if row["table"] in ("metric", "switchback") and row["lift"]]
@@ -81,6 +87,11 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "goal": "variety misleads interleaving",
             "found": misled["interleaved_gain"],
             "met": misled["a_b_gain"] > 0 > misled["interleaved_gain"],
+        },
+        {
+            "goal": "preferences and levels of users who weigh unlike miss in at most 5 %, within noise",
+            "found": max(uneven),
+            "met": max(uneven) <= 0.05 + 2 * (0.05 * 0.95 / 3000) ** 0.5,
         },
         {
             "goal": "preferences miss in 5 %, within noise",
@@ -375,3 +386,27 @@ def preference_run(seed: int, method: Method) -> list[bool]:
     told = [one for one in seen if isinstance(one, Estimate)]
     always = any(abs(one.value) > half_width(one.stderr, SCALE, CONFIDENCE) for one in told)
     return [not told[-1].low <= 0 <= told[-1].high, always]
+
+
+def uneven_tastes(runs: int) -> Iterator[Row]:
+    """Two rankers alike of users who weigh unlike and have tastes of their own; beside the delta method's interval."""
+    for name, world in TASTES.items():
+        rng, told = np.random.default_rng(8), []
+        for _ in range(runs):
+            looks, (low, high) = read_preferences(rng, *world)
+            told.append([*missed(looks), not low <= 0 <= high])
+        shares = _shares(("missed", "always_daily", "delta_method"), np.array(told, float))
+        yield "uneven_tastes", {"world": name, "users": world[0], "runs": runs, **shares}
+
+
+def uneven_levels(runs: int) -> Iterator[Row]:
+    """An arm's own level where figures have a long tail or a few users weigh most; beside the delta method's."""
+    for name, (draw, true) in LEVELS.items():
+        for users in (150, 500):
+            rng, told = np.random.default_rng(9), []
+            for _ in range(runs):
+                figures = draw(rng, users)
+                limits = of_level(*figures, CONFIDENCE), by_delta_method(*figures)
+                told.append([not low <= true <= high for low, high in limits])
+            shares = _shares(("missed", "delta_method"), np.array(told, float))
+            yield "uneven_levels", {"world": name, "users": users, "runs": runs, **shares}

@@ -13,7 +13,7 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
-from jobs import places
+from jobs import s3
 from jobs.__main__ import main
 from jobs.config import ROOT
 from jobs.errors import Misconfigured
@@ -131,7 +131,7 @@ def guarded(tmp_path: Path) -> Iterator[Any]:
         small = {"world.requests_per_day": "20", "world.users": "50", "world.items": "50", "world.live_share": "0"}
         for name, value in {**TINY, **small, **root, "features.online": "false"}.items():
             patch.setenv(f"TIDEGATE__{name.replace('.', '__').upper()}", value)
-        places._s3.cache_clear()
+        s3._s3.cache_clear()
 
         def allow(told: dict[str, Any]) -> None:
             backend = iam_backends["123456789012"]["aws"]
@@ -143,7 +143,7 @@ def guarded(tmp_path: Path) -> Iterator[Any]:
             patch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0)
 
         yield allow
-    places._s3.cache_clear()
+    s3._s3.cache_clear()
 
 
 def day_of_stages() -> None:
@@ -168,7 +168,7 @@ def test_an_action_that_is_missing_is_said(guarded: Any, without: str) -> None:
 
 
 def test_another_bucket_stays_closed(guarded: Any) -> None:
-    boto3.client("s3", endpoint_url=places.endpoint(), **moto_server.KEYS).create_bucket(
+    boto3.client("s3", endpoint_url=s3.endpoint(), **moto_server.KEYS).create_bucket(
         Bucket="else", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
     )
     guarded(policy("lake"))

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from jobs.config import ROOT, Config, load
+from jobs.config.base import without_password
 from jobs.errors import Misconfigured
 from jobs.flow import STAGES
 from models.settings import GateSettings, Settings
@@ -388,3 +389,11 @@ def test_an_address_is_shown_without_its_password() -> None:
     assert "hunter" not in shown
     assert "redis:6380,ssl=true,password=***,db=1" in shown
     assert "postgresql://team:***@db/mlflow" in shown
+
+
+def test_what_a_driver_says_of_an_address_is_shown_without_its_password() -> None:
+    """It says the password as it was written or as it is meant, inside the address or alone."""
+    address = "postgresql://team:hunter%402@db/mlflow"
+    for said in (f"cannot reach {address}", "no such password: hunter@2"):
+        assert "hunter" not in without_password(address, said=said)
+    assert without_password("sqlite:///team.db", said="team.db is locked") == "team.db is locked"

@@ -19,7 +19,8 @@ from jobs.lake.tables import TIME
 from models.delays.curve import DelayCurve
 from models.delays.observed import Observed
 from models.evaluation.estimate import Estimate, Refusal
-from models.evaluation.gate import Evidence, Rule, judge
+from models.evaluation.gate import Evidence, judge
+from models.evaluation.rules import Rule
 from models.settings import GateSettings
 from tests.jobs.evidence.evidence_documents import Page, of_rows, seen_by_the_gate, shown
 from tests.jobs.small_candidates import linear, popularity, publish_candidates

@@ -1,7 +1,11 @@
 """What a team's own database is told: every partition of the lake once, as it is, whatever was killed or skipped."""
 
+import contextlib
+import importlib
+import itertools
 import json
 import os
+import re
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -9,6 +13,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import adbc_driver_manager.dbapi as dbapi
 import pyarrow as pa
 import pytest
 from pydantic import SecretStr
@@ -60,10 +65,9 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Config]:
     put(config, "labels", labels("c"), day="2026-01-09")
     put(config, "promotions", promotions("promote"), day="2026-01-08", mode="full")
     yield config
-    with warehouse.connected(url, read_only=False) as connection:
+    with warehouse.connected(url, read_only=False) as database:
         for name in ("labels", "promotions", job.DONE):
-            warehouse.do(connection, f"drop table if exists {export.prefix}{name}")
-        connection.commit()
+            database.do(f"drop table if exists {database.table(export.prefix + name)}")
 
 
 def exported(config: Config, day: date = SECOND) -> dict[str, Any]:
@@ -72,14 +76,15 @@ def exported(config: Config, day: date = SECOND) -> dict[str, Any]:
 
 
 def told(config: Config, query: str) -> list[dict[str, Any]]:
-    """What the database answers; `{p}` is the prefix."""
+    """What the database answers; `{t:labels}` is the table of labels."""
     assert config.export.url is not None
-    with warehouse.connected(config.export.url) as connection:
-        return list(warehouse.read(connection, query.replace("{p}", config.export.prefix)).to_pylist())
+    with warehouse.connected(config.export.url) as database:
+        found = database.read(re.sub(r"{t:(\w+)}", lambda of: database.table(config.export.prefix + of[1]), query))
+    return found.rename_columns([name.lower() for name in found.column_names]).to_pylist()
 
 
 def ids(config: Config) -> list[tuple[str, str]]:
-    found = told(config, "select day, impression_id from {p}labels order by 1, 2")
+    found = told(config, "select day, impression_id from {t:labels} order by 1, 2")
     return [(row["day"].isoformat(), row["impression_id"]) for row in found]
 
 
@@ -92,10 +97,10 @@ def test_every_partition_comes_once_and_again_only_when_it_changed(config: Confi
     put(config, "labels", labels("b", "late"), day="2026-01-08")
     assert exported(config) == {"labels": 1}
     assert ids(config) == [("2026-01-08", "b"), ("2026-01-08", "late"), ("2026-01-09", "c")]
-    (row,) = told(config, "select * from {p}labels where impression_id = 'c'")
+    (row,) = told(config, "select * from {t:labels} where impression_id = 'c'")
     assert (row["event_time"].astimezone(UTC), row["clicked"]) == (NOON, True)
     assert json.loads(row["click_superseded"])[0]["until"].startswith("2026-01-08 12:00")
-    (verdict,) = told(config, "select day, mode, verdict, reasons from {p}promotions")
+    (verdict,) = told(config, "select day, mode, verdict, reasons from {t:promotions}")
     assert verdict == {"day": FIRST, "mode": "full", "verdict": "promote", "reasons": '["a", "b"]'}
 
 
@@ -103,30 +108,40 @@ def test_what_is_killed_between_two_steps_is_whole_and_goes_on(config: Config, m
     """Wherever it ends, the database has whole partitions and knows which; the next run completes them."""
     assert exported(config) == {"labels": 2, "promotions": 1}
     only = ExportSettings(url=config.export.url, prefix=config.export.prefix, tables=("labels",))
-    steps = 1 + 2 * 5  # the table of partitions, then each day: two appends around two deletions, and its line
-    for n in range(1, steps + 1):
+    for n in itertools.count(1):
         put(config, "labels", labels("a", f"b{n}"), day="2026-01-08")
         put(config, "labels", labels(*map(str, range(n))), day="2026-01-09")
+        left = iter([*[False] * (n - 1), True])
         with monkeypatch.context() as patched:
-            left = iter(range(n - 1, -1, -1))
-            for name in ("append", "do"):
-                patched.setattr(warehouse, name, dying(getattr(warehouse, name), left))
-            with pytest.raises(KeyboardInterrupt):
+            for owner, name in steps(config):
+                patched.setattr(owner, name, dying(getattr(owner, name), left))
+            with contextlib.suppress(KeyboardInterrupt):
                 exported(config.model_copy(update={"export": only}))
-        lines = told(config, "select * from {p}partitions where table_name = 'labels'")
+        lines = told(config, "select * from {t:partitions} where table_name = 'labels'")
         assert {row["partition"]: row["row_count"] for row in lines} == Counter(f"day={day}" for day, _ in ids(config))
-    assert exported(config)["labels"]
-    assert ids(config)[:2] == [("2026-01-08", "a"), ("2026-01-08", f"b{steps}")]
-    assert len(ids(config)) == 2 + steps
+        if next(left, False):  # it was not killed
+            break
+    assert n > 8, "two days have four steps each at least"
+    assert ids(config)[:2] == [("2026-01-08", "a"), ("2026-01-08", f"b{n}")]
+    assert len(ids(config)) == 2 + n
 
 
-def dying(step: Any, left: Iterator[int]) -> Any:
-    """A step after which the run is ended, once none is left."""
+def steps(config: Config) -> list[tuple[Any, str]]:
+    """What a database's client is asked to do, one thing after another."""
+    assert config.export.url is not None
+    if config.export.url.get_secret_value().startswith("bigquery"):
+        client = importlib.import_module("google.cloud.bigquery").Client
+        return [(client, "query"), (client, "load_table_from_file"), (client, "delete_table")]
+    return [(dbapi.Cursor, "execute"), (dbapi.Cursor, "adbc_ingest"), (dbapi.Connection, "commit")]
 
-    def taken(*words: Any) -> None:
-        step(*words)
-        if next(left) == 0:
+
+def dying(step: Any, left: Iterator[bool]) -> Any:
+    """A step before which the run is ended, where it is the one."""
+
+    def taken(*words: Any, **named: Any) -> Any:
+        if next(left, False):
             raise KeyboardInterrupt
+        return step(*words, **named)
 
     return taken
 

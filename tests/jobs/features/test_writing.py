@@ -1,6 +1,5 @@
 """What goes online is written here, and is to the byte what Feast itself writes; of attributes only what is new."""
 
-import socket
 import sqlite3
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
@@ -20,23 +19,16 @@ from jobs.features.told import ATTRIBUTES
 from jobs.lake.tables import ATTRIBUTES as PAIRS
 from jobs.lake.tables import LAKE
 from tests.bench.bench_endpoint import filled
+from tests.jobs.databases import REDIS, empty_redis
 
-REDIS, REDIS_DB = ("127.0.0.1", 6379), 12
+REDIS_DB = 12
 DAY, USERS = date(2026, 1, 8), 40
 
 
 @pytest.fixture
 def redis_url() -> Iterator[str]:
     """A database of the local Redis that nobody uses, empty afterwards."""
-    try:
-        socket.create_connection(REDIS, timeout=0.5).close()
-    except OSError:
-        pytest.skip(f"no Redis at {REDIS[0]}:{REDIS[1]}")
-    import redis
-
-    client = redis.Redis(*REDIS, db=REDIS_DB)
-    if client.dbsize():
-        pytest.skip(f"database {REDIS_DB} of the local Redis is in use")
+    client = empty_redis(REDIS_DB)
     yield f"{REDIS[0]}:{REDIS[1]},db={REDIS_DB}"
     client.flushdb()
 

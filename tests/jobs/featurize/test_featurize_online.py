@@ -27,8 +27,8 @@ from models.features import INTEREST_BUCKETS
 from models.rankers.features import ITEM_NUMBERS, NUMERIC, USER_NUMBERS, decision_columns, steps
 from models.settings import TaskSettings
 from tests.delta_extension import delta_extension
+from tests.jobs.databases import REDIS, empty_redis
 
-REDIS = ("127.0.0.1", 6379)
 REDIS_DB = 13
 
 
@@ -281,15 +281,7 @@ def test_logs_without_users_go_online(world: Any) -> None:
 @pytest.fixture
 def redis_url() -> Iterator[str]:
     """A database of the local Redis that nobody uses, emptied of our keys afterwards."""
-    try:
-        socket.create_connection(REDIS, timeout=0.5).close()
-    except OSError:
-        pytest.skip(f"no Redis at {REDIS[0]}:{REDIS[1]}")
-    import redis
-
-    client = redis.Redis(*REDIS, db=REDIS_DB)
-    if client.dbsize():
-        pytest.skip(f"database {REDIS_DB} of the local Redis is in use")
+    client = empty_redis(REDIS_DB)
     yield f"{REDIS[0]}:{REDIS[1]},db={REDIS_DB}"
     for slot in online.SLOTS:
         for key in client.scan_iter(b"*" + slot.encode()):

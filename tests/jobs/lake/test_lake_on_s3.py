@@ -19,7 +19,8 @@ from jobs.lake import raw, raw_bucket, raw_writer, vacuum
 from jobs.lake.store import NEVER, Lake, Lineage
 from jobs.lake.swap import put_folder
 from jobs.lake.tables import RAW, raw_tables
-from jobs.places import S3Path, arrow, footer, parquet, place, remove, storage_options, write_parquet
+from jobs.places import S3Path, footer, parquet, place, remove, write_parquet
+from jobs.s3 import arrow, storage_options
 from tests import moto_server
 
 DAY, NEXT = date(2026, 1, 1), date(2026, 1, 2)

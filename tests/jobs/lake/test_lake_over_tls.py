@@ -9,7 +9,8 @@ from deltalake import DeltaTable
 
 from jobs.errors import Misconfigured, NotReady
 from jobs.lake.store import Lake, Lineage
-from jobs.places import S3Path, storage_options
+from jobs.places import S3Path
+from jobs.s3 import storage_options
 from tests import certificates, moto_server
 
 SLOT = {"day": "2026-01-01", "table": "clicks"}

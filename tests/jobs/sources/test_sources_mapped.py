@@ -2,10 +2,11 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,8 @@ from jobs.lake.tables import RAW
 from jobs.mapping import ColumnMapping, TableMapping
 from jobs.sources import open_source
 from jobs.sources._columns import conformed
+from jobs.warehouse.adbc import Adbc
+from jobs.warehouse.bigquery import BigQuery
 from tests.jobs.databases import KINDS, address
 
 DAY = date(2026, 3, 2)
@@ -110,72 +113,85 @@ def test_a_csv_keeps_its_ids_and_its_lists(tmp_path: Path) -> None:
 
 
 # -- databases --------------------------------------------------------------------------------------------------------
-@pytest.fixture(params=KINDS)
-def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+class Shop(NamedTuple):
     """The address of a database with a table of views, `seen` a time with a zone, `local_seen` one without."""
+
+    url: str
+    table: str
+    named: Callable[[str], str]
+    """A name as the database has one that was made without marks around it."""
+
+    def columns(self, **columns: Any) -> dict[str, Any]:
+        """How its views become impressions."""
+        theirs = {"impression_id": "view_id", "request_id": "view_id", "item_id": "view_id", **columns}
+        constants = {"surface": {"value": "search"}, "position": {"value": 1}, "policy": {"value": "shop"}}
+        return {name: self.named(of) for name, of in theirs.items()} | constants
+
+
+TYPES = {
+    "duckdb": ("varchar", "timestamptz", "timestamp", "decimal(9,2)"),
+    "postgresql": ("varchar", "timestamptz", "timestamp", "decimal(9,2)"),
+    "snowflake": ("varchar", "timestamp_ltz", "timestamp_ntz", "number(9,2)"),
+    "bigquery": ("string", "timestamp", "datetime", "numeric"),
+}
+
+
+@pytest.fixture(params=KINDS)
+def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
+    """Views an hour before a day, in it, and at its end."""
     url = address(request.param, tmp_path)
-    name = f"views_{os.getpid()}"
-    with warehouse.connected(SecretStr(url), read_only=False) as connection:
-        with connection.cursor() as cursor:
-            cursor.execute(f"drop table if exists {name}")
-            cursor.execute(
-                f"create table {name} "
-                "(view varchar, seen timestamptz, local_seen timestamp, sku varchar[], price decimal(9,2))"
-            )
-            for hour in (-1, 0, 12, 23.75, 24):
-                local = at(hour + 1).replace(tzinfo=None)
-                cursor.execute(f"insert into {name} values ('v{hour}', '{at(hour)}', '{local}', array['a','b'], 1.25)")
-        connection.commit()
-    yield f"{url} {name}"
-    with warehouse.connected(SecretStr(url), read_only=False) as connection:
-        with connection.cursor() as cursor:
-            cursor.execute(f"drop table {name}")
-        connection.commit()
+    with warehouse.connected(SecretStr(url), read_only=False) as database:
+        name = database.table(f"views_{os.getpid()}")
+        database.do(f"drop table if exists {name}")
+        columns = zip(("view_id", "seen", "local_seen", "price"), TYPES[request.param], strict=True)
+        database.do(f"create table {name} ({', '.join(map(' '.join, columns))})")
+        for hour in (-1, 0, 12, 23.75, 24):
+            local = at(hour + 1).replace(tzinfo=None)
+            database.do(f"insert into {name} values ('v{hour}', '{at(hour)}', '{local}', 1.25)")
+    yield Shop(url, name, str.upper if request.param == "snowflake" else str)
+    with warehouse.connected(SecretStr(url), read_only=False) as database:
+        database.do(f"drop table {name}")
 
 
 @pytest.mark.parametrize("column", ["seen", "local_seen"])
-def test_a_database_is_asked_a_day_at_a_time(shop: str, column: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_is_asked_a_day_at_a_time(shop: Shop, column: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both kinds of time give the same rows, and no query of a day brings all of them."""
-    url, table = shop.split()
-    columns = {**VIEWS, "event_time": column, "request_id": "view", "item_id": "view", "position": {"value": 1}}
-    columns["context_depth"] = "price"
-    source = opened(
-        url=url, impressions={"query": f"select * from {table}", "zone": "Europe/Berlin", "columns": columns}
-    )
+    columns = shop.columns(event_time=column, context_depth="price")
+    query = f"select * from {shop.table}"
+    source = opened(url=shop.url, impressions={"query": query, "zone": "Europe/Berlin", "columns": columns})
     assert source.span() == (DAY - timedelta(days=1), DAY + timedelta(days=1))
-    read, brought = warehouse.read, []
+    brought = []
+    for kind in (Adbc, BigQuery):
 
-    def watched(connection: Any, query: str) -> pa.Table:
-        brought.append(read(connection, query))
-        return brought[-1]
+        def watched(database: Any, query: str, read: Any = kind.read) -> pa.Table:
+            brought.append(read(database, query))
+            return brought[-1]
 
-    monkeypatch.setattr(warehouse, "read", watched)
-    assert source.day(DAY)["impressions"].column("impression_id").to_pylist() == ["v0", "v12", "v23.75"]
+        monkeypatch.setattr(kind, "read", watched)
+    rows = source.day(DAY)["impressions"]
+    assert rows.column("impression_id").to_pylist() == ["v0", "v12", "v23.75"]
+    assert rows.column("event_time").to_pylist() == [at(0), at(12), at(23.75)]
     # Of times without a zone the hours around an end are read too.
     assert max(map(len, brought)) == (3 if column == "seen" else 5)
 
 
-def test_a_query_is_told_its_day(shop: str) -> None:
+def test_a_query_is_told_its_day(shop: Shop) -> None:
     """Snapshots have no time: their query says which it wants."""
-    url, table = shop.split()
-    shown = {**VIEWS, "event_time": "seen", "request_id": "view", "item_id": "view", "position": {"value": 1}}
-    del shown["context_depth"]
-    items = f"select distinct view as sku, price from {table} where seen < '{{end}}+00' and seen >= '{{start}}+00'"
-    source = opened(
-        url=url,
-        impressions={"query": f"select * from {table}", "columns": shown},
-        items={"query": items, "columns": {"item_id": "sku", "price": "price"}},
+    shown = {"query": f"select * from {shop.table}", "columns": shop.columns(event_time="seen")}
+    items = (
+        f"select distinct view_id as sku, price from {shop.table} where seen < '{{end}}+00' and seen >= '{{start}}+00'"
     )
+    sku = {"item_id": shop.named("sku"), "price": shop.named("price")}
+    source = opened(url=shop.url, impressions=shown, items={"query": items, "columns": sku})
     assert source.day(DAY)["items"].to_pylist() == [
         {"item_id": f"v{hour}", "price": 1.25} for hour in ("0", "12", "23.75")
     ]
 
 
-def test_a_database_says_what_is_wrong_without_its_password(shop: str, tmp_path: Path) -> None:
+def test_a_database_says_what_is_wrong_without_its_password(shop: Shop, tmp_path: Path) -> None:
     """A query it refuses is a setting; one that does not answer is asked again."""
-    url, _ = shop.split()
-    source = opened(url=url, impressions={"query": "select * from no_such_table", "columns": VIEWS})
-    with pytest.raises(Misconfigured, match=r"needs a query that it can answer; found: .*no_such_table"):
+    source = opened(url=shop.url, impressions={"query": "select * from no_such_table", "columns": VIEWS})
+    with pytest.raises(Misconfigured, match=r"needs a query that it can answer; found: .*(?i:no_such_table)"):
         source.span()
     with pytest.raises(NotReady, match="postgresql needs to answer") as said:
         opened(url="postgresql://me:secret@127.0.0.1:9/x", impressions={"query": "select 1", "columns": VIEWS}).span()
@@ -185,8 +201,11 @@ def test_a_database_says_what_is_wrong_without_its_password(shop: str, tmp_path:
 
 def test_a_database_without_a_driver_is_named() -> None:
     """With the package it needs; another address with those there are."""
-    with pytest.raises(Misconfigured, match="snowflake needs the package adbc-driver-snowflake"):
-        opened(url="snowflake://u:p@account/db", impressions={"query": "select 1", "columns": VIEWS}).span()
+    packages = {"snowflake://u:p@account/db": "adbc-driver-snowflake", "bigquery://p/d": "google-cloud-bigquery"}
+    for url, package in packages.items():
+        if find_spec(package.replace("-", "_") if url.startswith("snowflake") else "google.cloud") is None:
+            with pytest.raises(Misconfigured, match=f"needs the package {package}; found no .*: pip install"):
+                opened(url=url, impressions={"query": "select 1", "columns": VIEWS}).span()
     with pytest.raises(Misconfigured, match="needs to begin with one of duckdb, postgresql, snowflake, bigquery"):
         opened(url="oracle://x", impressions={"query": "select 1", "columns": VIEWS}).span()
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.evaluation.estimate import Estimate, Finding, Refusal
-from models.evaluation.gate import Evidence, Rule, SliceFinding, Verdict, judge
+from models.evaluation.gate import Evidence, SliceFinding, Verdict, judge
+from models.evaluation.rules import Rule
 from models.settings import GateSettings, Margins
 
 GATE = GateSettings()

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from models.evaluation.comparison import LOWER_IS_BETTER, figure_of
 from models.evaluation.estimate import Estimate, Finding, Refusal
-from models.evaluation.gate import Evidence, Rule, SliceFinding, judge
+from models.evaluation.gate import Evidence, SliceFinding, judge
+from models.evaluation.rules import Rule
 from models.evaluation.slices import Slice, reversals
 from models.settings import GateSettings, Margins
 

@@ -8,8 +8,9 @@ import pytest
 
 from models.evaluation.comparison import compare
 from models.evaluation.estimate import Estimate, Finding, Refusal
-from models.evaluation.gate import Outcome, judge
+from models.evaluation.gate import judge
 from models.evaluation.outcomes import compare_outcome, ratio
+from models.evaluation.rules import Outcome
 from models.settings import OUTCOME_METRICS, GateSettings
 from tests.models.evaluation.test_gate import evidence, interval
 

@@ -96,6 +96,7 @@ def test_one_buyer_of_a_thousand_pairs_of_shoes_does_not_decide() -> None:
         (lambda y, x, arm: (y, x, np.zeros(len(y), bool)), "treated: needs at least 100 users"),
         (lambda y, x, arm: (y * ~arm, x, arm), "treated: needs at least 100 users, 10 of them with a figure"),
         (lambda y, x, arm: (x, x, arm), "needs users who differ"),
+        (lambda y, x, arm: (y, np.where(np.arange(len(x)) == arm.argmax(), 1e6, x), arm), "found 100% of one's"),
     ],
 )
 def test_refusals_say_why(change: object, reason: str) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from models.evaluation.estimate import Estimate, Refusal
 from models.experiments.interleaving import Mixed, credit, mixed, preferences
 from tests.bench.interleaving_worlds import two_rankers, variety
+from tests.bench.ratio_worlds import TASTES, missed, read_preferences
 
 METHODS = ("balanced", "team_draft", "probabilistic", "optimised")
 A, SHIFTED = ("a", "b", "c", "d"), ("b", "c", "d", "a")
@@ -153,15 +154,28 @@ def test_a_preference_by_hand() -> None:
     assert isinstance(refused, Refusal)
 
 
-def test_a_preference_errs_as_seldom_as_promised_with_users_who_return() -> None:
-    rng, misses = np.random.default_rng(2), np.zeros(2)
-    for _ in range(400):
-        user = np.repeat(np.arange(60), rng.geometric(0.2, 60))
-        taste = np.clip(rng.normal(0.5, 0.25, (60, 1)) + np.zeros(3), 0, 1)[user]
-        credits = rng.poisson(0.6 * np.column_stack([1 - taste[:, :1], taste[:, 1:]])).astype(float)
-        for at, one in enumerate(preferences(credits, user, 0.9)):
-            misses[at] += not (isinstance(one, Estimate) and one.low <= 0 <= one.high)
-    assert (abs(misses / 400 - 0.1) < 0.05).all()
+def test_users_who_all_divide_credit_alike_tell_no_preference() -> None:
+    """Two who gave it all to one ranker are no proof of it."""
+    [found] = preferences(np.array([[0.0, 2.0], [0.0, 1.0]]), np.array([0, 1]), 0.95)
+    assert isinstance(found, Refusal)
+    assert "users who differ" in found.reason
+
+
+def test_one_users_credit_is_no_preference_of_all() -> None:
+    credits = np.vstack([np.eye(2)[[0, 1] * 10], [[0.0, 500.0]]])
+    [found] = preferences(credits, np.arange(21), 0.95)
+    assert isinstance(found, Estimate)
+    assert (found.low, found.high, found.stderr) == (-1, 1, 1)
+
+
+@pytest.mark.parametrize("world", TASTES)
+def test_preferences_err_as_seldom_as_promised(world: str) -> None:
+    """Of users who return, and differ in how much they click and in whom they prefer, read once and at seven looks."""
+    rng, runs, wrong = np.random.default_rng(2), 1000, np.zeros(2)
+    for _ in range(runs):
+        told, _ = read_preferences(rng, *TASTES[world])
+        wrong += missed(told)
+    assert (wrong / runs <= 0.05 + 2 * (0.05 * 0.95 / runs) ** 0.5).all()
 
 
 def test_interleaving_needs_far_fewer_sessions_most_of_all_where_users_leave_by_relevance() -> None:

@@ -1,0 +1,108 @@
+"""DuckDB, PostgreSQL and Snowflake, through the drivers of Arrow Database Connectivity."""
+
+import importlib
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import adbc_driver_manager
+import adbc_driver_manager.dbapi
+import pyarrow as pa
+
+from jobs.errors import one_line
+from jobs.warehouse.base import Database, failed, wide
+
+BUSY = "Could not set lock on file"
+"""What DuckDB says where another process has the file."""
+
+
+class Adbc(Database):
+    """One connection; what it did since the last `do` or `beside` is undone when it ends."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def read(self, query: str) -> pa.Table:
+        """See `Database.read`."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(query)
+            rows = cursor.fetch_arrow_table()
+        plain = [
+            pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+            if isinstance(column.type, pa.BaseExtensionType)
+            else column
+            for column in rows.columns
+        ]
+        return pa.table(plain, names=rows.column_names)
+
+    def do(self, *statements: str) -> None:
+        """See `Database.do`."""
+        with self._connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+        self._connection.commit()
+
+    @contextmanager
+    def beside(self, rows: pa.Table) -> Iterator[str]:
+        """See `Database.beside`: a temporary table, which ends with the connection."""
+        named = wide(rows).rename_columns([self.own(name).strip(self.MARK) for name in rows.column_names])
+        name = self.own(f"incoming_{uuid.uuid4().hex}")
+        self.do(f"create temporary table {name} ({self.columns(rows.schema)})")
+        with self._connection.cursor() as cursor:
+            cursor.adbc_ingest(name.strip(self.MARK), named, mode="append", **self._where())
+        self._connection.commit()
+        yield name
+        self.do(f"drop table {name}")
+
+    def _where(self) -> dict[str, Any]:
+        """Words of the driver for a temporary table."""
+        return {"temporary": True}
+
+
+class Snowflake(Adbc):
+    """Its names are in capitals; its driver finds a temporary table as it does any other."""
+
+    def own(self, name: str) -> str:
+        """See `Database.own`."""
+        return self.quoted(name.upper())
+
+    def literal(self, text: str) -> str:
+        """See `Database.literal`."""
+        return super().literal(text.replace("\\", "\\\\"))
+
+    def _where(self) -> dict[str, Any]:
+        return {}
+
+
+KINDS: dict[str, type[Adbc]] = {"duckdb": Adbc, "postgresql": Adbc, "snowflake": Snowflake}
+
+
+@contextmanager
+def connected(kind: str, address: str, read_only: bool) -> Iterator[Adbc]:
+    """See `jobs.warehouse.connected`."""
+    try:
+        with _connection(kind, address, read_only) as connection:
+            yield KINDS[kind](connection)
+    except adbc_driver_manager.Error as error:
+        found = one_line(error, 400).replace(address, "its address")
+        gone = isinstance(error, adbc_driver_manager.OperationalError) or BUSY in found
+        raise failed(kind, found, ask_again=gone) from error
+
+
+def _connection(kind: str, address: str, read_only: bool) -> Any:
+    """By the words that the driver has for an address."""
+    driver = importlib.import_module(f"adbc_driver_{kind}")
+    at = urlsplit(address)
+    if kind == "duckdb":
+        options = {"path": at.path, "access_mode": "READ_ONLY" if read_only else "READ_WRITE"} if at.path else {}
+        return adbc_driver_manager.dbapi.connect(
+            driver=driver.driver_path(), entrypoint="duckdb_adbc_init", db_kwargs=options
+        )
+    dbapi = importlib.import_module(f"adbc_driver_{kind}.dbapi")
+    if kind == "snowflake":
+        # Of NUMBER, which whole numbers are there too, integers and floats instead of decimals.
+        plain = {driver.DatabaseOptions.USE_HIGH_PRECISION.value: "false"}
+        return dbapi.connect(address.removeprefix("snowflake://"), db_kwargs=plain)
+    return dbapi.connect(address)

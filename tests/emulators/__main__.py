@@ -1,0 +1,5 @@
+"""`python -m tests.emulators`: install them."""
+
+from tests.emulators import prepare
+
+prepare()
