@@ -89,7 +89,13 @@ def settle() -> None:
 def web(app: ASGIApp) -> uvicorn.Config:
     """How the application is served: requests know when they arrived."""
     return uvicorn.Config(
-        app, loop="uvloop", http=Stamped, log_config=None, access_log=False, timeout_keep_alive=KEEP_ALIVE_SECONDS
+        app,
+        loop="uvloop",
+        http=Stamped,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # nobody asks who called
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
 
 

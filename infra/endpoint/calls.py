@@ -75,6 +75,8 @@ class Answering:
         self.path = call.path
         self._call, self._decider, self._variant, self._name = call, decider, variant, name
         self._label = call.path.strip("/")
+        self._took = decider.call_seconds.labels(self._label, "whole")
+        """Looked up once: that takes its parent's lock."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -110,7 +112,7 @@ class Answering:
             raise
         finally:
             decider.called[self._label, outcome] += 1
-            decider.call_seconds.labels(self._label, "whole").observe(time.monotonic() - began)
+            self._took.observe(time.monotonic() - began)
 
 
 class Calls:

@@ -14,7 +14,15 @@ from infra.endpoint.request import CONTEXT_COLUMNS, RankRequest
 from jobs.moment.assembler import Moments, assembled
 from jobs.moment.columns import user_row
 from models.features import Feature, read
-from models.rankers.features import ATTRIBUTE_PREFIX, Encodings, alike, item_columns, packed, widened
+from models.rankers.features import (
+    ATTRIBUTE_PREFIX,
+    SEEN_OF_ITEM,
+    Encodings,
+    alike,
+    item_columns,
+    packed,
+    widened,
+)
 from models.rankers.words import repeated
 from models.retrieval import FirstStage
 from models.settings import TaskSettings
@@ -111,16 +119,17 @@ class Catalogue:
         user: Mapping[str, Any] | None,
         request: RankRequest,
         rows: NDArray[np.int64] | None = None,
+        whole: bool = True,
     ) -> dict[str, Column]:
         """What a ranker is shown for n candidates; NaN and None where user or item is unknown. No I/O.
 
-        `rows`: theirs, where somebody has looked.
+        `rows`: theirs, where somebody has looked. Not `whole`: without what is the items' own.
         """
         n = len(candidates)
         rows = self.rows(list(candidates)) if rows is None else rows
         words = {name: _repeated(word, n) for name, word in _words(request).items()}
-        known = Online(self, rows, user, self._rows.get(request.context.get(SOURCE_ITEM) or "", -1))
-        return assembled(Moments(objects(candidates), words), known, self._tasks)
+        known = Online(self, rows, user, self._rows.get(request.context.get(SOURCE_ITEM) or "", -1), whole)
+        return assembled(Moments(objects(candidates), words), known, self._tasks, whole)
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,8 @@ class Online:
     user: Mapping[str, Any] | None
     source: int
     """The row of the item whose page it is."""
+    whole: bool = True
+    """Else of the items only what is made of them and a request together: each other column is a place to fetch."""
 
     @property
     def encodings(self) -> Encodings:
@@ -144,7 +155,8 @@ class Online:
 
     def items(self) -> dict[str, Column]:
         """See `Knowledge`."""
-        return {name: column[self.rows] for name, column in self.catalogue.features.items()}
+        known = self.catalogue.features
+        return {name: known[name][self.rows] for name in (known if self.whole else SEEN_OF_ITEM)}
 
     def source_category(self) -> Column:
         """See `Knowledge`."""
@@ -154,7 +166,8 @@ class Online:
         """See `Knowledge`."""
         of_user = dict((self.user or {}).get("attributes") or {})
         found = {f"{ATTRIBUTE_PREFIX}user.{key}": _repeated(word, len(self.rows)) for key, word in of_user.items()}
-        return found | {name: column[self.rows] for name, column in self.catalogue.attributes.items()}
+        of_items = self.catalogue.attributes if self.whole else {}
+        return found | {name: column[self.rows] for name, column in of_items.items()}
 
 
 def _words(request: RankRequest) -> dict[str, str | None]:

@@ -7,11 +7,13 @@ its turn comes is not begun. A ranker that hangs holds up its own lane and nobod
 
 import asyncio
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -91,9 +93,13 @@ class Lane:
         self._budget = budget
         self._clock = clock
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(1, "rank")
+        # Not an executor: that makes a future, an item of work and a turn of a semaphore of each.
+        self._turns: SimpleQueue[bool] = SimpleQueue()
+        weakref.finalize(self, self._turns.put, False)
+        threading.Thread(target=_turning, args=(weakref.ref(self), self._turns), name="rank", daemon=True).start()
         self._waiting: deque[Piece[Any]] = deque()
         self._ahead = 0
+        self._closed = False
         self._began: float | None = None
         self._together = 1
         """How many are under way."""
@@ -109,12 +115,12 @@ class Lane:
         piece: Piece[T] = Piece(_one_step(work) if callable(work) else work, alone, deadline, budget)
         with self._lock:
             now = self._clock()
-            if now + (self._ahead + 1) * self._each(now, budget) > deadline - SPARE * budget:
+            if self._closed or now + (self._ahead + 1) * self._each(now, budget) > deadline - SPARE * budget:
                 return None
             self._ahead += 1
             self._waiting.append(piece)
         piece.future.add_done_callback(self._done)
-        self._pool.submit(self._turn)
+        self._turns.put(True)
         return piece.future
 
     @property
@@ -124,13 +130,14 @@ class Lane:
 
     def close(self) -> None:
         """Begin nothing more; what is under way ends by itself."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._turns.put(False)
         with self._lock:
+            self._closed = True
             left, self._waiting = list(self._waiting), deque()
         for piece in left:
             piece.future.cancel()
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
         """One for each piece that was taken: those that find theirs done with others do nothing."""
         with self._lock:
             pieces, late = self._next()
@@ -174,6 +181,15 @@ class Lane:
     def _done(self, _: Future[T]) -> None:
         with self._lock:
             self._ahead -= 1
+
+
+def _turning(lane: "weakref.ref[Lane]", turns: "SimpleQueue[bool]") -> None:
+    """A lane's thread, until that is closed or nobody has it any more."""
+    while turns.get():
+        own = lane()
+        if own is not None:
+            own.turn()
+        del own
 
 
 class Pace:

@@ -50,7 +50,8 @@ def ranked(
             return scored(bundle.ranker, columns, bundle.policy)
     with took("columns"):
         at, kind = catalogue.kinds(rows, user)
-        columns = catalogue.columns(ids[at], user, request, rows[at])
+        # A half that is known needs no column of its item; that of an unknown one is made of its columns.
+        columns = catalogue.columns(ids[at], user, request, rows[at], whole=bool((rows < 0).any()))
         other = bundle.ranker.other_half(columns)
     yield
     with took("rank"):

@@ -47,11 +47,13 @@ READ_SECONDS = 1.0
 CHECK_SECONDS = 1.0
 """How old the reader's idea of the newest publication may be."""
 Columns = dict[str, NDArray[Any]]
+Row = tuple[datetime | None, dict[str, Any] | None]
+"""The moment and the protobufs of a view's row; None and None where there is none."""
 USER_VIEWS = ("user_features", "user_attributes")
-_VIEWS: "WeakKeyDictionary[FeatureStore, list[Any]]" = WeakKeyDictionary()
-"""Each store's views of users."""
 _SERVICES: "WeakKeyDictionary[FeatureStore, dict[str, Any]]" = WeakKeyDictionary()
 """The services each store was asked for; definitions are applied when publishing, never under a reader."""
+_VIEWS: "WeakKeyDictionary[FeatureStore, dict[str, Any]]" = WeakKeyDictionary()
+"""The views each store was asked for, likewise."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ class _Slot:
     def __init__(self, config: Config, name: str) -> None:
         self._config, self._name = config, name
         self._store: FeatureStore | None = None
+        self._marked: Row | None = None
         self.held: tuple[Publication, Published] | None = None
 
     def refresh(self) -> None:
@@ -175,9 +178,14 @@ class _Slot:
         if self._store is None:
             return
         with reached(self._config):
-            newest = publication_of(self._store)
+            marked = _marker(self._store)
+            # As protobufs: a marker names every item, and to make strings of them took a request's time each second.
+            if marked == self._marked:
+                return
+            newest = _publication(marked)
             if newest != (self.held and self.held[0]):
                 self.held = None if newest is None else (newest, _read_publication(self._store, newest))
+            self._marked = marked
 
     def user(self, user_id: str, day: date) -> dict[str, Any] | None:
         """See `OnlineFeatures.user`; None too where the slot holds another day."""
@@ -292,17 +300,24 @@ def _read_user(store: "FeatureStore", user_id: str) -> "list[tuple[datetime | No
 
     What `_read` does of the service `ranking`, without its columns of one row: a request's features in half the time.
     """
+    found = []
+    for view in USER_VIEWS:
+        at, values = _read_row(store, view, "user_id", user_id)
+        found.append((at, {name: _plain(value) for name, value in (values or {}).items()}))
+    return found
+
+
+def _read_row(store: "FeatureStore", view: str, join_key: str, key: str) -> Row:
+    """One row of a view, as protobufs."""
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
 
-    views = _VIEWS.get(store)
-    if views is None:
-        views = _VIEWS[store] = [store.get_feature_view(name) for name in USER_VIEWS]
-    key, found = EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=user_id)]), []
-    for view in views:
-        [(at, values)] = store.provider.online_read(store.config, view, [key], [field.name for field in view.features])
-        found.append((at, {name: _plain(value) for name, value in (values or {}).items()}))
-    return found
+    known = _VIEWS.setdefault(store, {})
+    if view not in known:
+        known[view] = store.get_feature_view(view)
+    of, entity = known[view], EntityKey(join_keys=[join_key], entity_values=[Value(string_val=key)])
+    [(at, values)] = store.provider.online_read(store.config, of, [entity], [field.name for field in of.features])
+    return at, values
 
 
 def _plain(value: Any) -> Any:
@@ -326,22 +341,32 @@ def _read_all(store: "FeatureStore", service: str, keys: Mapping[str, Sequence[s
 
 
 def publication_of(store: "FeatureStore") -> Publication | None:
-    from feast.errors import FeatureServiceNotFoundException
+    """What the marker says; None where there is none."""
+    return _publication(_marker(store))
+
+
+def _marker(store: "FeatureStore") -> Row:
+    from feast.errors import FeatureViewNotFoundException
 
     try:
-        row = _read(store, "freshness", {"publication_id": [NEWEST]})
-    except FeatureServiceNotFoundException:
-        return None
-    if not row["day"][0]:
+        return _read_row(store, "publications", "publication_id", NEWEST)
+    except FeatureViewNotFoundException:
+        return None, None
+
+
+def _publication(marked: Row) -> Publication | None:
+    at, values = marked
+    row = {name: _plain(value) for name, value in (values or {}).items()}
+    if at is None or not row.get("day"):
         return None
     return Publication(
-        day=date.fromisoformat(row["day"][0]),
-        available_at=datetime.fromtimestamp(row["day__ts"][0], UTC),
-        versions=json.loads(row["versions"][0]),
-        item_ids=tuple(row["item_ids"][0] or ()),
-        encodings=tuple(zip(row["encodings"][0] or (), row["values"][0] or (), strict=True)),
-        removed=tuple(row["removed"][0] or ()),
-        unlisted=tuple(row.get("unlisted", [None])[0] or ()),
+        day=date.fromisoformat(row["day"]),
+        available_at=at,
+        versions=json.loads(row["versions"]),
+        item_ids=tuple(row["item_ids"] or ()),
+        encodings=tuple(zip(row["encodings"] or (), row["values"] or (), strict=True)),
+        removed=tuple(row["removed"] or ()),
+        unlisted=tuple(row.get("unlisted") or ()),
     )
 
 

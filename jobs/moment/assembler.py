@@ -52,10 +52,13 @@ class Knowledge(Protocol):
         ...
 
 
-def assembled(moments: Moments, known: Knowledge, tasks: TaskSettings) -> Columns:
-    """n rows of `models.rankers.features.EVERYTHING`, with the attributes that moments and knowledge have."""
+def assembled(moments: Moments, known: Knowledge, tasks: TaskSettings, whole: bool = True) -> Columns:
+    """n rows of `models.rankers.features.EVERYTHING`, with the attributes that moments and knowledge have.
+
+    Not `whole`: see `decision_columns`.
+    """
     context = {**moments.words, **known.attributes(), "source_category": known.source_category()}
     if moments.position is not None:
         context["position"] = moments.position
     items = {**known.items(), "item_id": moments.item_id}
-    return decision_columns(known.users(), items, context, known.encodings, tasks)
+    return decision_columns(known.users(), items, context, known.encodings, tasks, whole)

@@ -140,10 +140,14 @@ class Encodings:
         if not known:
             return np.full(len(parts[0]), np.nan)
         both = joint(parts)
+        if not len(both.values):  # off the surface that has the context
+            return np.full(len(both), np.nan)
         nothing = np.full(len(next(iter(known.values()))), np.nan)
         table = np.full((len(both.values) + 1, len(nothing) + 1), np.nan)  # index -1 finds what nobody knows
-        if both.values:
-            table[:-1, :-1] = [known.get(value, nothing) for value in both.values]
+        rates = np.concatenate(
+            [known.get(value, nothing) for value in both.values]
+        )  # a list of arrays takes thrice that
+        table[:-1, :-1] = rates.reshape(-1, len(nothing))
         found: Floats = table[both.at, self.midnight]
         return found
 
@@ -217,9 +221,11 @@ def share_of(buckets: NDArray[np.int8], bucket: Ints) -> Floats:
 
 
 def decision_columns(
-    users: Columns, items: Columns, context: Columns, encodings: Encodings, tasks: TaskSettings
+    users: Columns, items: Columns, context: Columns, encodings: Encodings, tasks: TaskSettings, whole: bool = True
 ) -> dict[str, NDArray[Any]]:
     """Row-aligned user features, item features and context become a ranker's columns; n rows in, n rows out.
+
+    Not `whole`: without those that are the items' own, `is_of_item`; of their features `SEEN_OF_ITEM` is enough.
 
     `users`, `items`: the features that `models.features.read` names: numbers and words (n,), vectors, items and buckets
     (n, width) from the left; unknown is NaN, None or `NO_BUCKET`. `items` has item_id beside them. Given vectors that
@@ -238,7 +244,7 @@ def decision_columns(
         "user_last10_share": share_of(users["last_buckets"], bucket),
         "user_session_share": share_of(users["session_buckets"], bucket),
         "user_clicked_item": np.where(np.isnan(users["impressions"]), np.nan, clicked),
-        **item_columns(items),
+        **(item_columns(items) if whole else {}),
         "task_type": task_types(context["surface"], tasks),
     }
     for name, column in context.items():

@@ -50,6 +50,8 @@ class Words:
         if len(column) > 1 and column.strides[0] == 0:
             if column.ndim == 1 and isinstance(column[0], str):
                 return cls([column[0]], repeated(FIRST, len(column)))
+            if column.ndim == 1 and column[0] is None:
+                return cls([], repeated(UNKNOWN, len(column)))
             first = cls.of(column[:1])
             return cls(first.values, repeated(first.at.reshape(first.at.shape[1:]), len(column)))
         listed = column.ravel().tolist()

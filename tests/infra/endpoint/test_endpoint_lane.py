@@ -181,6 +181,25 @@ def test_nothing_is_begun_late_or_out_of_turn(pieces: list[tuple[float, float, f
     assert all(at <= deadline for _, at, deadline in begun)
 
 
+def test_a_lane_that_nobody_has_or_that_is_closed_leaves_no_thread(clock: Clock) -> None:
+    """A variant that left is forgotten, closed or not; what was under way ends, and nothing more is taken."""
+    before = set(threading.enumerate())
+    forgotten, closed = Lane(BUDGET, clock), Lane(BUDGET, clock)
+    done(forgotten, clock, 0.0)
+    held = Held(clock)
+    under_way = taken(closed.take(held, clock.now + BUDGET))
+    assert held.begun.wait(30)
+    closed.close()
+    assert closed.take(held, clock.now + BUDGET) is None
+    held.let_go.set()
+    assert under_way.result(30) == clock.now
+    threads = set(threading.enumerate()) - before
+    del forgotten
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+
+
 def test_a_request_with_less_time_is_taken_by_its_own(lane: Lane, clock: Clock) -> None:
     """What is kept in reserve is a part of its time, not of the lane's; and an idle lane takes what has just come."""
     short = BUDGET / 20

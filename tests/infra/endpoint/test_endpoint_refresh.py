@@ -126,7 +126,7 @@ def test_one_thread_packs_a_new_publication_the_others_go_on(tmp_path: Path, mon
     reader = online.OnlineFeatures(tree)
     reader.refresh()
     looking, go_on, looks = threading.Event(), threading.Event(), []
-    really = online.publication_of
+    really = online._marker
 
     def slowly(store: Any) -> Any:
         looks.append(threading.get_ident())
@@ -134,7 +134,7 @@ def test_one_thread_packs_a_new_publication_the_others_go_on(tmp_path: Path, mon
         go_on.wait(30)
         return really(store)
 
-    monkeypatch.setattr(online, "publication_of", slowly)
+    monkeypatch.setattr(online, "_marker", slowly)
     monkeypatch.setattr(online, "CHECK_SECONDS", 0.0)
     with ThreadPoolExecutor(THREADS) as pool:
         first = pool.submit(reader.published)
@@ -145,6 +145,31 @@ def test_one_thread_packs_a_new_publication_the_others_go_on(tmp_path: Path, mon
         assert len(looks) == 1
         go_on.set()
         assert [published.day for published in first.result(30)] == [small_lake.TEST_DAY]
+
+
+def test_a_marker_is_read_once_for_each_publication(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names every item: what it says is compared as it lies in the store, and read where it is another."""
+    tree = config.load({"TIDEGATE_ENV": "test", "TIDEGATE__FEATURES__ONLINE_PATH": str(tmp_path / "online")})
+    tables = small_lake.feature_tables(small_lake.World(), small_lake.TEST_DAY)
+    reader, read, really = online.OnlineFeatures(tree), [], online._publication
+
+    def counted(marked: online.Row) -> online.Publication | None:
+        read.append(marked)
+        return really(marked)
+
+    monkeypatch.setattr(online, "_publication", counted)
+    publish.publish(tree, small_lake.TEST_DAY, tables)
+    read.clear()
+    assert reader.refresh()
+    assert len(read) == len(online.SLOTS)
+    assert not reader.refresh()
+    assert len(read) == len(online.SLOTS)
+    fewer = {**tables, "item_features": tables["item_features"].slice(1)}
+    publish.publish(tree, small_lake.TEST_DAY, fewer)
+    read.clear()
+    assert reader.refresh()
+    assert len(reader.published()[0].items["item_id"]) == len(fewer["item_features"])
+    assert len(read) == 1
 
 
 def test_a_store_that_is_away_at_the_start_costs_relevance_only(boosted: Bundle, tmp_path: Path) -> None:
