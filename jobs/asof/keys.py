@@ -23,6 +23,8 @@ ABSENT = -1
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 BLOCK = 1 << 15
 """Rows whose words are held at once: they stay in the cache."""
+MIXED = 1 << 13
+"""Texts whose fingerprints are made at once, likewise."""
 LONGEST = 64
 """Bytes of a text that is compared word by word; columns with longer ones go through a dictionary."""
 WORD, LAST_BYTE = 8, np.uint64(56)
@@ -68,13 +70,17 @@ def encoded(column: pa.ChunkedArray) -> Indices:
 def fingerprints(texts: pa.StringArray) -> Words:
     """(n,) each text's bytes mixed into 64 bits, 0 for null: equal texts have equal ones, others hardly ever."""
     found = np.zeros(len(texts), np.uint64)
-    for start in range(0, len(texts), BLOCK):
-        block = _Texts.of(texts.slice(start, BLOCK))
-        mixed, number = block.lengths.astype(np.uint64), 0
-        while len(longer := np.flatnonzero(block.lengths > WORD * number)):
-            mixed[longer] = _mixed(mixed[longer], block.word(number, longer))
-            number += 1
-        found[start : start + BLOCK] = mixed
+    for start in range(0, len(texts), MIXED):
+        block = _Texts.of(texts.slice(start, MIXED))
+        mixed, least = block.lengths.astype(np.uint64), int(block.lengths.min())
+        begins = block.begins.astype(np.int64)  # what indexing would make of them for each word
+        for at in range(0, int(block.lengths.max()), WORD):
+            if at + WORD <= least:
+                mixed = _mixed(mixed, block.memory[begins + at])
+            else:
+                longer = np.flatnonzero(block.lengths > at)
+                mixed[longer] = _mixed(mixed[longer], block.word(at // WORD, longer))
+        found[start : start + MIXED] = mixed
     if texts.null_count:
         found[~np.asarray(texts.is_valid())] = 0  # whatever bytes lie below a null
     return found

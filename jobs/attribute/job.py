@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from jobs import memory
 from jobs.attribute import core
-from jobs.attribute.told import Told, by_day
+from jobs.attribute.told import Told, by_day, put
 from jobs.config import AttributionSettings
 from jobs.lake.parts import read_part
 from jobs.lake.run import Run
 from jobs.lake.tables import LAKE
-from jobs.places import Place, footer, listed, write_parquet
+from jobs.places import Place, footer, listed
 from models.settings import whole_days
 
 REPORTED = ("impressions", "clicked", "converted", "attributed", "unattributed", "duplicates", "late")
@@ -77,7 +77,7 @@ def in_one_process(run: Run, parts: Mapping[str, Parts], days: list[date], folde
     labels, earned = core.attribute(**events, settings=run.config.attribution, outcomes=run.config.outcomes)
     told = [Told.of({}, {}, core.counted(earned), run.config.outcomes)]
     for day, rows in by_day(labels, map(str, days)).items():
-        write_parquet(rows, folder / f"day={day}" / "part-0.parquet", coerce_timestamps="us")
+        put(rows, folder / f"day={day}" / "part-0.parquet")
         files = parts["labels"].get(date.fromisoformat(day))
         there = {} if files is None else {day: _read("labels", LAKE["labels"].schema.names, files)}
         told.append(Told.of({day: rows}, there, core.COUNTED.empty_table(), run.config.outcomes))

@@ -4,7 +4,7 @@ Two jobs, however many days: one finds the impression that each event names and 
 finds those and writes the labels. Impressions are sent once, and each step reads their bucket where it lies.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
 from jobs.attribute import core
-from jobs.attribute.told import Told, by_day, in_order
+from jobs.attribute.told import Told, by_day, in_order, put
 from jobs.config import AttributionSettings
-from jobs.lake.tables import LAKE
+from jobs.lake.tables import LAKE, STR
 from jobs.parcels.core import Hashes, Pair, key_hashes
-from jobs.parcels.spark import Out, Rows, Steps
-from jobs.places import Place, write_parquet
+from jobs.parcels.spark import Out, Rows, Steps, pieces
+from jobs.places import Place
 
 BY_IMPRESSION = ("impression_id",)
 BY_SHOWN = ("shown_id",)
@@ -26,6 +26,10 @@ BY_BUYER = Pair(("user_id", "shown_user_id", "click_id"), "item_id")
 """Whose impression it is, where nobody is named; who is known by neither meets nobody and is spread by the click."""
 BY_PURCHASE = Pair(("user_id", "purchase_id"), "item_id")
 BY_VIEWER = Pair(("user_id", "impression_id"), "item_id")
+OTHERS = {
+    table: pa.schema([(name, LAKE[table].schema.field(name).type) for name in core.LOOKED_AT[table]])
+    for table in ("clicks", "purchases", "feedback")
+}
 ASKING = 200_000
 """So many pairs of user and item that ask for an impression are told to every worker, by their hashes; for more of them
 all impressions are sent to their users."""
@@ -69,11 +73,9 @@ def _named(
     steps: Steps, events: Mapping[str, list[str]], settings: AttributionSettings, outcomes: core.Outcomes
 ) -> tuple[Rows, Rows, Rows, Rows]:
     """Impressions as they are; of the others each event once, clicks and feedback with the impressions they name."""
-    tables = {"impressions": BY_IMPRESSION, "clicks": ("click_id",), "purchases": ("purchase_id",)}
-    tables |= {"feedback": ("feedback_id",)}
-    impressions, *others = (
-        steps.parts(events.get(table, []), table, core.LOOKED_AT[table], keys) for table, keys in tables.items()
-    )
+    impressions = steps.parts(events["impressions"], "impressions", core.LOOKED_AT["impressions"], BY_IMPRESSION)
+    outs = [Out(schema, LAKE[table].key) for table, schema in OTHERS.items()]
+    others = steps.work([(table, path) for table in OTHERS for path in events.get(table, ())], _other, outs)
     clicks, bought, feedback = steps.joint(
         others,
         partial(_unique, settings=settings),
@@ -91,6 +93,13 @@ def _named(
     return impressions, matched, fed, bought
 
 
+def _other(file: tuple[str, str]) -> Iterator[list[pa.Table]]:
+    """A part file's rows on the side of its table."""
+    of, path = file
+    for rows in pieces(path, of, core.LOOKED_AT[of]):
+        yield [rows if table == of else schema.empty_table() for table, schema in OTHERS.items()]
+
+
 def _unique(
     clicks: pa.Table, purchases: pa.Table, feedback: pa.Table, settings: AttributionSettings
 ) -> tuple[pa.Table, ...]:
@@ -105,6 +114,9 @@ def _with_named(
     settings: AttributionSettings,
     outcomes: core.Outcomes,
 ) -> tuple[pa.Table, ...]:
+    # All copies of those that are named; of the others nobody asks here.
+    named = pc.unique(pa.chunked_array([*clicks["impression_id"].chunks, *feedback["impression_id"].chunks], STR))
+    impressions = impressions.filter(pc.is_in(impressions["impression_id"], named))
     seen = core.unique(impressions, "impressions", settings)
     return (
         core.named_impression(clicks, seen, settings),
@@ -167,5 +179,5 @@ def _written(
     found = by_day(core.labels(seen, earned, settings, outcomes), days)
     for day, rows in found.items():
         if len(rows):
-            write_parquet(rows, folder / f"day={day}" / f"part-{bucket:05d}.parquet", coerce_timestamps="us")
+            put(rows, folder / f"day={day}" / f"part-{bucket:05d}.parquet")
     return Told.of(found, by_day(in_order(there), published), counted, outcomes)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from jobs.attribute import core
 from jobs.attribute.core import Outcomes
 from jobs.lake.tables import LAKE
+from jobs.places import Place, write_parquet
 
 Days = Mapping[str, pa.Table]
 """Labels by day."""
@@ -59,6 +60,11 @@ def in_order(labels: pa.Table) -> pa.Table:
     return (
         labels.select(schema.names).cast(schema).sort_by([("event_time", "ascending"), ("impression_id", "ascending")])
     )
+
+
+def put(labels: pa.Table, path: Place) -> None:
+    """As a part file. Ids and times hardly repeat: of dictionaries of them a file takes longer and is larger."""
+    write_parquet(labels, path, coerce_timestamps="us", use_dictionary=False)
 
 
 def by_day(labels: pa.Table, days: Iterable[str]) -> dict[str, pa.Table]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property, partial
 from math import floor
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -44,7 +44,6 @@ from jobs.featurize.sampled import (
     published_rows,
     spread,
 )
-from jobs.flow import FEATURES
 from models.features import LAST_ITEMS, Of, declared, rule_of
 from models.settings import OutcomeSettings
 
@@ -53,6 +52,14 @@ HOUR = timedelta(hours=1)
 KEYS = {"user_features": USERS, "item_features": ITEMS}
 Published = Mapping[date, Mapping[str, Sequence[Data]]]
 """By day the rows of each feature table, in one table or in part files."""
+
+
+Part: TypeAlias = "tuple[date, str, Data]"
+"""Of a day and a table."""
+Counts = Mapping[tuple[date, str], int]
+"""Events by day and kind."""
+Keys = Mapping[tuple[date, str], Sequence[str]]
+"""By day and by key's column."""
 
 
 def audited_days(days: Sequence[date]) -> set[date]:
@@ -83,9 +90,16 @@ class Audit:
     def leaks(self, published: Published) -> dict[date, str]:
         """Of the days whose rows are to be refused, why."""
         look = Look(tuple(sorted(published)), self.settings.long_term_days)
-        overall, asked = self._overall(look), self._sample(look, published)
-        events, found = self._events(look, asked), self._found(asked, published)
-        categories = self._categories(look, published)
+        rows, encodings = _parts(published, KEYS), _parts(published, ["encodings"])
+        counts, keys, of_rows, largest = self.over.ask(
+            (look.counts, self._of(COUNTED)),
+            (look.keys, self.files["impressions"]),
+            (published_keys, [(name, part, KEYS[name]) for _, name, part in rows]),
+            (largest_category, [part for _, _, part in encodings]),
+        )
+        overall, asked = self._overall(look, counts), self._sample(look, rows, keys, of_rows)
+        events, found = self._events_and_rows(look, asked, rows)
+        categories = self._categories(look, encodings, largest)
         refused = {}
         for day in look.days:
             try:
@@ -117,10 +131,10 @@ class Audit:
     def _known_from(self, day: date) -> Row:
         return {"available_at": available_at(day, self.settings)}
 
-    def _overall(self, look: Look) -> dict[date, dict[str, float]]:
+    def _overall(self, look: Look, told: Sequence[Counts]) -> dict[date, dict[str, float]]:
         """The rates of everybody's events."""
         n: dict[tuple[date, str], int] = {}
-        for counts in self.over.ask(look.counts, self._of(COUNTED)):
+        for counts in told:
             for what, count in counts.items():
                 n[what] = n.get(what, 0) + count
 
@@ -130,16 +144,16 @@ class Audit:
         rates = {"click_rate": ("clicks", "impressions"), "purchase_rate": ("purchases", "clicks")}
         return {day: {name: rate(day, *of) for name, of in rates.items()} for day in look.days}
 
-    def _sample(self, look: Look, published: Published) -> Asked:
+    def _sample(
+        self, look: Look, parts: Sequence[Part], events: Sequence[Keys], of_rows: Sequence[Sequence[str]]
+    ) -> Asked:
         """Keys of each day, of the day after where its events are among the files, and published ones."""
         found: dict[tuple[date, str], set[str]] = {}
-        for keys in self.over.ask(look.keys, self.files["impressions"]):
+        for keys in events:
             for what, ids in keys.items():
                 found.setdefault(what, set()).update(ids)
-        parts = _parts(published, KEYS)
         rows: dict[tuple[date, str], set[str]] = {}
-        told = self.over.ask(published_keys, [(name, part, KEYS[name]) for _, name, part in parts])
-        for (day, name, _), ids in zip(parts, told, strict=True):
+        for (day, name, _), ids in zip(parts, of_rows, strict=True):
             rows.setdefault((day, KEYS[name]), set()).update(ids)
 
         def sample(day: date, key: str) -> list[str]:
@@ -148,39 +162,39 @@ class Audit:
 
         return {day: {key: sample(day, key) for key in (USERS, ITEMS)} for day in look.days}
 
-    def _events(self, look: Look, asked: Asked) -> dict[tuple[date, str], dict[str, list[Event]]]:
-        """Each key's known events, with their kind."""
-        found: dict[tuple[date, str], dict[str, list[Event]]] = {}
+    def _events_and_rows(
+        self, look: Look, asked: Asked, parts: Sequence[Part]
+    ) -> tuple[dict[tuple[date, str], dict[str, list[Event]]], dict[tuple[date, str], dict[str, Row]]]:
+        """Each key's known events, with their kind, and its published row."""
         kinds = (*COUNTED, FED) if self.outcomes else COUNTED
-        for events in self.over.ask(partial(look.events, asked), self._of(kinds)):
-            for (day, key), mine in events.items():
+        told, published = self.over.ask(
+            (partial(look.events, asked), self._of(kinds)),
+            (published_rows, [(name, part, KEYS[name], asked[day][KEYS[name]]) for day, name, part in parts]),
+        )
+        events: dict[tuple[date, str], dict[str, list[Event]]] = {
+            (day, key): {} for day in look.days for key in (USERS, ITEMS)
+        }
+        for of_file in told:
+            for (day, key), mine in of_file.items():
                 for event in mine:
-                    found.setdefault((day, key), {}).setdefault(event[key], []).append(event)
-        return {(day, key): found.get((day, key), {}) for day in look.days for key in (USERS, ITEMS)}
+                    events[day, key].setdefault(event[key], []).append(event)
+        rows: dict[tuple[date, str], dict[str, Row]] = {what: {} for what in events}
+        for (day, name, _), found in zip(parts, published, strict=True):
+            rows[day, KEYS[name]].update({row[KEYS[name]]: row for row in found})
+        return events, rows
 
-    def _found(self, asked: Asked, published: Published) -> dict[tuple[date, str], dict[str, Row]]:
-        """The published rows of the keys."""
-        parts = [(day, name, part, KEYS[name], asked[day][KEYS[name]]) for day, name, part in _parts(published, KEYS)]
-        found: dict[tuple[date, str], dict[str, Row]] = {(day, key): {} for day in asked for key in (USERS, ITEMS)}
-        for (day, _, _, key, _), rows in zip(
-            parts, self.over.ask(published_rows, [part[1:] for part in parts]), strict=True
-        ):
-            found[day, key].update({row[key]: row for row in rows})
-        return found
-
-    def _categories(self, look: Look, published: Published) -> dict[date, tuple[Row, Row]]:
+    def _categories(self, look: Look, parts: Sequence[Part], told: Sequence[Row | None]) -> dict[date, tuple[Row, Row]]:
         """Each day's largest category: its row, its impressions, and those of them with a click known by then."""
-        parts = [(day, part) for day, _, part in _parts(published, ["encodings"])]
         largest: dict[date, Row] = {}
-        for (day, _), row in zip(parts, self.over.ask(largest_category, [part for _, part in parts]), strict=True):
+        for (day, _, _), row in zip(parts, told, strict=True):
             if row is not None and (day not in largest or row["impressions"] > largest[day]["impressions"]):
                 largest[day] = row
         if not largest:
             return {}
         shown = partial(look.shown, {day: row["value"] for day, row in largest.items()}, self.held)
         sides: list[Side] = [(shown, self.files["impressions"]), (look.clicked, self.files["clicks"])]
-        told = self.over.meet(sides, look.in_both)
-        sums = {day: [sum(of[at][which] for of in told) for which in (0, 1)] for at, day in enumerate(look.days)}
+        met = self.over.meet(sides, look.in_both)
+        sums = {day: [sum(of[at][which] for of in met) for which in (0, 1)] for at, day in enumerate(look.days)}
         return {
             day: (row, dict(zip(("impressions", "clicks"), sums[day], strict=True))) for day, row in largest.items()
         }
@@ -315,8 +329,8 @@ def _spread(ids: set[str]) -> list[str]:
     return spread(pa.array(ids, pa.string()))
 
 
-def _parts(published: Published, names: Collection[str] = FEATURES) -> list[tuple[date, str, Data]]:
-    """Day, table and part of those tables."""
+def _parts(published: Published, names: Collection[str]) -> list[Part]:
+    """Those of some tables."""
     return [
         (day, name, part)
         for day, tables in published.items()

@@ -32,7 +32,6 @@ Row = dict[str, Any]
 Data: TypeAlias = "pa.Table | Place | str"
 Asked = Mapping[date, Mapping[str, Sequence[str]]]
 """By day and by key's column: the keys whose events are wanted."""
-T = TypeVar("T")
 R = TypeVar("R")
 
 
@@ -40,11 +39,15 @@ Side: TypeAlias = "tuple[Callable[[str], pa.Table], Sequence[str]]"
 """How `MARKED` rows are read of a part file, and the files."""
 
 
+Question: TypeAlias = "tuple[Callable[[Any], Any], Sequence[Any]]"
+"""A function, and what it is asked of, item by item."""
+
+
 class Over(Protocol):
     """How functions come to files."""
 
-    def ask(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """What it returns for each."""
+    def ask(self, *questions: Question) -> list[list[Any]]:
+        """What each function returns for each of its items."""
 
     def meet(self, sides: Sequence[Side], function: Callable[..., R]) -> list[R]:
         """What `function` returns of all `MARKED` rows of each side, or of those with some ids at a time."""
@@ -53,9 +56,9 @@ class Over(Protocol):
 class InTurn:
     """All in this process."""
 
-    def ask(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    def ask(self, *questions: Question) -> list[list[Any]]:
         """One after another."""
-        return [function(item) for item in items]
+        return [[function(item) for item in items] for function, items in questions]
 
     def meet(self, sides: Sequence[Side], function: Callable[..., R]) -> list[R]:
         """At once."""

@@ -6,11 +6,12 @@ contexts are added up first. Of impressions only those go to the clicks that nam
 fixed size, made of the clicks, tells most others. The last job writes all tables; before it, the driver has sums alone.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from typing import NamedTuple, TypeVar
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +34,7 @@ from jobs.featurize.events import (
     known,
 )
 from jobs.featurize.items import ItemCounts, Overall, item_features, overall
-from jobs.featurize.sampled import MARKED, Side
+from jobs.featurize.sampled import MARKED, Question, Side
 from jobs.featurize.users import user_features
 from jobs.lake.parts import read_part
 from jobs.lake.tables import LAKE, STR, TIME
@@ -69,7 +70,6 @@ OTHERS = [name for name in ENCODINGS if name not in OF_SOURCES]
 
 PLACES = 1 << 26
 """Of clicked impressions, a bit each: eight MB for the driver and each worker."""
-T = TypeVar("T")
 R = TypeVar("R")
 
 
@@ -124,14 +124,21 @@ class OnWorkers:
 
     steps: Steps
 
-    def ask(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """Each of some worker."""
-        return self.steps.ask(items, function)
+    def ask(self, *questions: Question) -> list[list[Any]]:
+        """Each of some worker, in one job."""
+        asked = [(function, item) for function, items in questions for item in items]
+        answers = iter(self.steps.ask(asked, _answer))
+        return [list(islice(answers, len(items))) for _, items in questions]
 
     def meet(self, sides: Sequence[Side], function: Callable[..., R]) -> list[R]:
         """In buckets of impressions."""
         rows = [self.steps.work(paths, partial(_alone, read), [Out(MARKED, BY_IMPRESSION)])[0] for read, paths in sides]
         return self.steps.told(rows, lambda _, *tables: function(*tables))
+
+
+def _answer(asked: tuple[Callable[[Any], Any], Any]) -> Any:
+    function, item = asked
+    return function(item)
 
 
 def _alone(read: Callable[[str], pa.Table], path: str) -> list[list[pa.Table]]:
@@ -173,31 +180,40 @@ class Named:
     """
 
     buckets: int
-    bits: Mapping[int, NDArray[np.uint8]]
-    """By bucket, the bits of its places."""
+    bits: NDArray[np.uint8]
+    """(buckets, places / 8): of each bucket's places."""
 
     @classmethod
     def by(cls, steps: Steps, naming: Rows) -> "Named":
         """By the clicks; runs."""
-        each = PLACES // steps.buckets
-        return cls(steps.buckets, dict(steps.told([naming], partial(_bits, buckets=steps.buckets, each=each))))
+        return cls.told(steps.buckets, steps.told([naming], partial(_bits, buckets=steps.buckets)))
+
+    @classmethod
+    def told(cls, buckets: int, found: Iterable[tuple[int, NDArray[np.uint8]]]) -> "Named":
+        """From the bits of buckets; one without clicks has none."""
+        bits = np.zeros((buckets, _bytes(buckets)), np.uint8)
+        for bucket, of_bucket in found:
+            bits[bucket] = of_bucket
+        return cls(buckets, bits)
 
     def of(self, rows: pa.Table) -> pa.Table:
         """The rows that may be named."""
-        each = PLACES // self.buckets
-        place = place_of(rows, BY_IMPRESSION, each * self.buckets)
-        bucket, within = place % self.buckets, place // self.buckets
-        kept = np.zeros(len(rows), bool)
-        for number, bits in self.bits.items():
-            mine = np.flatnonzero(bucket == number)
-            kept[mine] = bits[within[mine] >> 3] >> (within[mine] & 7) & 1
-        return rows.filter(pa.array(kept))
+        each = _bytes(self.buckets)
+        place = place_of(rows, BY_IMPRESSION, 8 * each * self.buckets)
+        within, bucket = np.divmod(place, self.buckets)
+        kept = self.bits.ravel()[bucket * each + (within >> 3)] >> (within & 7) & 1
+        return rows.filter(pa.array(kept.astype(bool)))
 
 
-def _bits(bucket: int, naming: pa.Table, buckets: int, each: int) -> tuple[int, NDArray[np.uint8]]:
-    there = np.zeros(each, bool)
-    there[place_of(naming, BY_IMPRESSION, each * buckets) // buckets] = True
+def _bits(bucket: int, naming: pa.Table, buckets: int) -> tuple[int, NDArray[np.uint8]]:
+    there = np.zeros(8 * _bytes(buckets), bool)
+    there[place_of(naming, BY_IMPRESSION, len(there) * buckets) // buckets] = True
     return bucket, np.packbits(there, bitorder="little")
+
+
+def _bytes(buckets: int) -> int:
+    """For the places of one."""
+    return PLACES // buckets // 8
 
 
 # -- reading ------------------------------------------------------------------------------------------

@@ -1,10 +1,15 @@
 """Rows into parcels and out of them: a parcel holds the rows of one task that go to one bucket, as one Arrow stream.
 
-Rows that share a key share a bucket, whatever task they are in: the bucket is a hash of the key's text alone.
+Rows that share a key share a bucket, whatever task they are in: the bucket is a hash of the key's text alone. A parcel
+is the stream itself, or where it lies in a file that all workers can read.
 """
 
+import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -33,20 +38,64 @@ Keys = tuple[str, ...] | Pair
 """The first of these columns that is not null says which bucket a row goes to; of times, their day."""
 
 
-def packed(rows: pa.Table, keys: Keys, buckets: int) -> Iterator[tuple[int, bytes]]:
-    """Parcels by bucket: of each bucket that any of the rows goes to, rows in their order."""
-    bucket = bucket_of(rows, keys, buckets)
-    order = np.argsort(bucket.astype(np.uint16 if buckets < 1 << 16 else np.int64), kind="stable")
-    ordered = rows.take(pa.array(order)).combine_chunks()
-    found, starts, counts = np.unique(bucket[order], return_index=True, return_counts=True)
-    for number, start, count in zip(found.tolist(), starts.tolist(), counts.tolist(), strict=True):
-        for at in range(start, start + count, MOST_ROWS):
-            yield number, stream(ordered.slice(at, min(MOST_ROWS, start + count - at)))
+class Lying(NamedTuple):
+    """An Arrow stream in a file."""
+
+    path: str
+    start: int
+    size: int
 
 
-def opened(streams: Iterable[bytes], schema: pa.Schema) -> pa.Table:
+Parcel = bytes | Lying
+
+
+@dataclass
+class Packer:
+    """Puts the rows of one task into parcels: into one file of its own in `folder`, else into memory.
+
+    Who reads a file maps it: rows are written once and read where they lie. A task that runs twice leaves two files,
+    and what is told of one of them counts.
+    """
+
+    folder: str | None
+    _open: ExitStack = field(default_factory=ExitStack, init=False)
+    _file: pa.NativeFile | None = field(default=None, init=False)
+    _path: str = field(default="", init=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def packed(self, rows: pa.Table, keys: Keys, buckets: int) -> Iterator[tuple[int, Parcel]]:
+        """Parcels by bucket: of each bucket that any of the rows goes to, rows in their order.
+
+        What lies in a file is whole when this packer is closed.
+        """
+        bucket = bucket_of(rows, keys, buckets)
+        order = np.argsort(bucket.astype(np.uint16 if buckets < 1 << 16 else np.int64), kind="stable")
+        ordered = rows.combine_chunks().take(pa.array(order)).combine_chunks()
+        found, starts, counts = np.unique(bucket[order], return_index=True, return_counts=True)
+        for number, start, count in zip(found.tolist(), starts.tolist(), counts.tolist(), strict=True):
+            for at in range(start, start + count, MOST_ROWS):
+                yield number, self._put(ordered.slice(at, min(MOST_ROWS, start + count - at)))
+
+    def _put(self, rows: pa.Table) -> Parcel:
+        if self.folder is None:
+            return stream(rows)
+        if self._file is None:
+            self._path = os.path.join(self.folder, uuid4().hex)
+            self._file = self._open.enter_context(pa.OSFile(self._path, "wb"))
+        start = self._file.tell()
+        _write(rows, self._file)
+        return Lying(self._path, start, self._file.tell() - start)
+
+
+def opened(parcels: Iterable[Parcel], schema: pa.Schema) -> pa.Table:
     """All rows of some parcels, as `schema`; none where there is no parcel."""
-    return pa.concat_tables([schema.empty_table(), *(_table(part, schema) for part in streams)])
+    files: dict[str, pa.MemoryMappedFile] = {}
+    return pa.concat_tables([schema.empty_table(), *(_table(_content(part, files), schema) for part in parcels)])
 
 
 def bucket_of(rows: pa.Table, keys: Keys, buckets: int) -> Indices:
@@ -61,29 +110,53 @@ def place_of(rows: pa.Table, keys: Keys, places: int) -> Indices:
 
 
 def key_hashes(rows: pa.Table, keys: Keys) -> Hashes:
-    """(n,) of each row's key: equal keys have equal ones, others hardly ever."""
+    """(n,) of each row's key: equal keys have equal ones, others hardly ever; 0 where there is none."""
     if isinstance(keys, Pair):
         return key_hashes(rows, keys.keys) * GOLDEN + key_hashes(rows, (keys.beside,))
-    text = pc.coalesce(*(_text(rows.column(name)) for name in keys))
-    chunks = pa.chunked_array(text, pa.string()).chunks
-    return np.concatenate([np.zeros(0, np.uint64), *(fingerprints(chunk) for chunk in chunks)])
+    first, *others = keys
+    column = rows.column(first)
+    found = _hashes(column)
+    if others and column.null_count:
+        without = np.flatnonzero(column.is_null())
+        found[without] = key_hashes(rows.select(others).take(pa.array(without)), tuple(others))
+    return found
 
 
-def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text as it is; a time as its day."""
-    return column.cast(pa.date32()).cast(pa.string()) if types.is_timestamp(column.type) else column
+def _hashes(column: pa.ChunkedArray) -> Hashes:
+    """Of texts, or of the days of times; 0 for null."""
+    if not types.is_timestamp(column.type):
+        return np.concatenate([np.zeros(0, np.uint64), *map(fingerprints, column.chunks)])
+    coded = column.cast(pa.date32()).combine_chunks().dictionary_encode()
+    of_days = fingerprints(coded.dictionary.cast(pa.string()))
+    found: Hashes = np.append(of_days, np.uint64(0))[pc.fill_null(coded.indices, -1).to_numpy()]
+    return found
 
 
 def stream(rows: pa.Table) -> bytes:
     """Rows as an Arrow stream."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows)
+    _write(rows, sink)
     return bytes(sink.getvalue())
 
 
-def _table(parcel: bytes, schema: pa.Schema) -> pa.Table:
-    found = pa.ipc.open_stream(pa.py_buffer(parcel)).read_all()
+def _write(rows: pa.Table, sink: pa.NativeFile) -> None:
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+
+
+def _content(parcel: Parcel, files: dict[str, pa.MemoryMappedFile]) -> pa.Buffer:
+    """The stream; of a file, which stays open for as long as its rows are anybody's, without a copy."""
+    if isinstance(parcel, bytes):
+        return pa.py_buffer(parcel)
+    file = files.get(parcel.path)
+    if file is None:
+        file = files[parcel.path] = pa.memory_map(parcel.path)
+    file.seek(parcel.start)
+    return file.read_buffer(parcel.size)
+
+
+def _table(content: pa.Buffer, schema: pa.Schema) -> pa.Table:
+    found = pa.ipc.open_stream(content).read_all()
     return found if found.schema.equals(schema) else found.cast(schema)
 
 

@@ -1,31 +1,44 @@
-"""Steps of Arrow functions over buckets of rows. Spark moves parcels of bytes and never looks into one.
+"""Steps of Arrow functions over buckets of rows. Spark moves parcels and never looks into one.
 
 Turning every row from Arrow to Java's and back at each step took nearly all the time of a join whose own work is done
 in a tenth of it, the more so the more maps and lists a row has. So did planning: a step is one stage of an RDD, and a
 chain of steps is one job, which SQL's planner and code generator, seconds of work, never see. A bucket is what has to
 fit into one worker. Whatever two later steps read of one is computed once: Spark keeps what it has sent.
+
+Where all workers are on this machine a parcel is a place in a file, which they map. Bytes that go through Spark are
+copied at every socket, packed and unpacked by Python and Java each, and written to a file by Java in the end.
 """
 
+import os
+import re
+import shutil
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, count
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
-from pyspark import RDD
+from pyspark import RDD, SparkFiles
 from pyspark.sql import SparkSession
 
 from jobs.asof.spark import fitted, refusals
 from jobs.lake.parts import batches, read_part
 from jobs.lake.tables import LAKE
-from jobs.parcels.core import Keys, added, opened, packed
+from jobs.parcels.core import Keys, Packer, Parcel, added, opened
 from jobs.places import Place, footer, parquet, write_parquet
 
 T = TypeVar("T")
 R = TypeVar("R")
 Core = Callable[..., pa.Table]
-Parcel = tuple[int, tuple[int, bytes]]
-"""A bucket, and of which rows it holds some: their tag and an Arrow stream."""
+Sent = tuple[int, tuple[int, Parcel]]
+"""A bucket, and of which rows it holds some: their tag and a parcel."""
+TASKS_A_CORE = 2
+"""Of a step on this machine: so that none waits long for the last."""
+LOCAL = re.compile(r"local(?:\[(\*|\d+)(?:,\d+)?\])?")
 PIECE_ROWS = 1 << 18
 """So many rows that a task reads are put in parcels together: in smaller pieces there are many parcels of few rows."""
 
@@ -35,6 +48,8 @@ def fork_workers() -> None:
 
     Nothing may run on a thread of ours before a fork. Arrow's allocators have one each, and see to it themselves.
     """
+    import pandas  # noqa: F401 (Arrow asks for it whenever it makes an array of a list)
+    import pyarrow.parquet  # noqa: F401
     import pyspark.worker  # noqa: F401
     from pyspark.daemon import manager
 
@@ -54,10 +69,33 @@ class Out(NamedTuple):
 class Rows:
     """Rows somewhere on the workers, in parcels by the keys they were last sent with."""
 
-    parcels: "RDD[Parcel]"
+    parcels: "RDD[Sent]"
     schema: pa.Schema
     tag: int
     """Tells them from others that were sent together with them."""
+    scratch: "Scratch | None"
+    """Holds what they lie in."""
+
+
+class Scratch:
+    """A folder for parcels that lasts as long as anybody holds this, and never longer than the session."""
+
+    def __init__(self) -> None:
+        # Spark's own folder, which goes with the application.
+        self.folder = Path(mkdtemp(prefix="parcels-", dir=SparkFiles.getRootDirectory()))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+    @classmethod
+    def of(cls, spark: SparkSession) -> "Scratch | None":
+        """None where workers are on other machines."""
+        return cls() if LOCAL.fullmatch(spark.sparkContext.master) else None
+
+
+def _cores(spark: SparkSession) -> int:
+    """That a session on this machine works with."""
+    found = LOCAL.fullmatch(spark.sparkContext.master)
+    cores = "1" if found is None or found[1] is None else found[1]
+    return os.cpu_count() or 1 if cores == "*" else int(cores)
 
 
 @dataclass(frozen=True)
@@ -68,6 +106,17 @@ class Steps:
     buckets: int
     _tags: Iterator[int] = field(default_factory=count, compare=False, repr=False)
 
+    @cached_property
+    def _scratch(self) -> Scratch | None:
+        return Scratch.of(self.spark)
+
+    @cached_property
+    def _tasks(self) -> int:
+        """Of a step. Each costs Java and Python a few hundredths of a second, however few rows it has; where parcels
+        lie in files a task can have many buckets, since it opens them one after another.
+        """
+        return self.buckets if self._scratch is None else min(self.buckets, TASKS_A_CORE * _cores(self.spark))
+
     def work(
         self, items: Sequence[T], make: Callable[[T], Iterable[Sequence[pa.Table]]], outs: Sequence[Out]
     ) -> list[Rows]:
@@ -75,20 +124,21 @@ class Steps:
 
         They are sent `PIECE_ROWS` together, of however many items.
         """
-        buckets, tagged = self.buckets, self._tagged(outs)
+        sent = self._sending(outs)
 
-        def parts(mine: Iterator[T]) -> Iterator[Parcel]:
+        def parts(mine: Iterator[T]) -> Iterator[Sent]:
             held: list[Sequence[pa.Table]] = []
             rows = 0
-            for tables in chain.from_iterable(map(make, mine)):
-                held.append(tables)
-                rows += sum(map(len, tables))
-                if rows >= PIECE_ROWS:
-                    yield from _sent(_gathered(held, outs), tagged, buckets)
-                    held, rows = [], 0
-            yield from _sent(_gathered(held, outs), tagged, buckets)
+            with sent.packer() as packer:
+                for tables in chain.from_iterable(map(make, mine)):
+                    held.append(tables)
+                    rows += sum(map(len, tables))
+                    if rows >= PIECE_ROWS:
+                        yield from sent.of(_gathered(held, outs), packer)
+                        held, rows = [], 0
+                yield from sent.of(_gathered(held, outs), packer)
 
-        return self._rows(self._spread(items).mapPartitions(parts), tagged)
+        return self._rows(self._spread(items).mapPartitions(parts), sent)
 
     def joint(self, sides: Sequence[Rows], make: Callable[..., Sequence[pa.Table]], outs: Sequence[Out]) -> list[Rows]:
         """What `make` makes of each bucket's rows of all sides, a table each: one table for each of `outs`."""
@@ -98,19 +148,20 @@ class Steps:
         self, sides: Sequence[Rows], make: Callable[..., Sequence[pa.Table]], outs: Sequence[Out]
     ) -> list[Rows]:
         """`joint` of a `make` that is told the number of the bucket first."""
-        buckets, tagged, wanted = self.buckets, self._tagged(outs), _wanted(sides)
+        sent, wanted = self._sending(outs), _wanted(sides)
 
-        def apply(parcels: Iterator[Parcel]) -> Iterator[Parcel]:
-            for bucket, tables in _opened(parcels, wanted):
-                yield from _sent(make(bucket, *tables), tagged, buckets)
+        def apply(parcels: Iterator[Sent]) -> Iterator[Sent]:
+            with sent.packer() as packer:
+                for bucket, tables in _opened(parcels, wanted):
+                    yield from sent.of(make(bucket, *tables), packer)
 
-        return self._rows(_together(sides).mapPartitions(apply), tagged)
+        return self._rows(_together(sides).mapPartitions(apply), sent)
 
     def told(self, sides: Sequence[Rows], function: Callable[..., T]) -> list[T]:
         """What `function` tells of each bucket that has rows, by its number and tables; runs. Raises `Refused`."""
         wanted = _wanted(sides)
 
-        def apply(parcels: Iterator[Parcel]) -> Iterator[T]:
+        def apply(parcels: Iterator[Sent]) -> Iterator[T]:
             for bucket, tables in _opened(parcels, wanted):
                 yield function(bucket, *tables)
 
@@ -169,25 +220,50 @@ class Steps:
         return added(self.told([rows], lambda _, table: fitted(function(table), out)), out)
 
     # -- below --------------------------------------------------------------------------------------
-    def _tagged(self, outs: Sequence[Out]) -> list[tuple[int, Out]]:
-        return [(next(self._tags), out) for out in outs]
+    def _sending(self, outs: Sequence[Out]) -> "_Sending":
+        folder = None if self._scratch is None else str(self._scratch.folder)
+        return _Sending(tuple((next(self._tags), out) for out in outs), self.buckets, folder)
 
     def _spread(self, items: Sequence[T]) -> "RDD[T]":
-        """Over as many tasks as there are buckets or cores, whichever are more."""
+        """Over as many tasks as a step has, or cores, whichever are more."""
         context = self.spark.sparkContext
-        tasks = min(len(items), max(self.buckets, context.defaultParallelism))
+        tasks = min(len(items), max(self._tasks, context.defaultParallelism))
         return context.parallelize(items, max(tasks, 1))
 
-    def _rows(self, parcels: "RDD[Parcel]", tagged: Sequence[tuple[int, Out]]) -> list[Rows]:
+    def _rows(self, parcels: "RDD[Sent]", sent: "_Sending") -> list[Rows]:
         # One function for all: Spark knows by it that buckets of two steps are the same, and unites them as they lie.
-        sent = parcels.partitionBy(self.buckets, int)
-        return [Rows(sent, out.schema, tag) for tag, out in tagged]
+        shuffled = parcels.partitionBy(self._tasks, int)
+        return [Rows(shuffled, out.schema, tag, self._scratch) for tag, out in sent.tagged]
+
+
+@dataclass(frozen=True)
+class _Sending:
+    """How a task sends its results: it goes to the workers."""
+
+    tagged: Sequence[tuple[int, Out]]
+    buckets: int
+    folder: str | None
+
+    def packer(self) -> Packer:
+        """Of one task."""
+        return Packer(self.folder)
+
+    def of(self, tables: Sequence[pa.Table], packer: Packer) -> Iterator[Sent]:
+        """A table for each of what is `tagged`."""
+        for table, (tag, out) in zip(tables, self.tagged, strict=True):
+            if len(table):
+                for bucket, parcel in packer.packed(_as(table, out.schema), out.keys, self.buckets):
+                    yield bucket, (tag, parcel)
+
+
+def _as(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    return rows if rows.schema.equals(schema) else rows.select(schema.names).cast(schema)
 
 
 def _gathered(held: Sequence[Sequence[pa.Table]], outs: Sequence[Out]) -> list[pa.Table]:
     """All rows on each side."""
     return [
-        pa.concat_tables([out.schema.empty_table(), *(fitted(some[n], out.schema) for some in held if len(some[n]))])
+        pa.concat_tables([out.schema.empty_table(), *(_as(some[n], out.schema) for some in held if len(some[n]))])
         for n, out in enumerate(outs)
     ]
 
@@ -207,13 +283,6 @@ def pieces(path: str, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
         yield pa.concat_tables(held)
 
 
-def _sent(tables: Sequence[pa.Table], tagged: Sequence[tuple[int, Out]], buckets: int) -> Iterator[Parcel]:
-    for table, (tag, out) in zip(tables, tagged, strict=True):
-        if len(table):
-            for bucket, parcel in packed(fitted(table, out.schema), out.keys, buckets):
-                yield bucket, (tag, parcel)
-
-
 def _wanted(sides: Sequence[Rows]) -> list[tuple[int, pa.Schema]]:
     return [(side.tag, side.schema) for side in sides]
 
@@ -227,13 +296,12 @@ def _together(sides: Sequence[Rows]) -> "RDD[Any]":
     return whole
 
 
-def _opened(parcels: Iterator[Parcel], wanted: Sequence[tuple[int, pa.Schema]]) -> Iterator[tuple[int, list[pa.Table]]]:
-    """The one bucket of a task with a table for each side, if any of them has rows there."""
-    streams: dict[int, list[bytes]] = {tag: [] for tag, _ in wanted}
-    bucket = None
+def _opened(parcels: Iterator[Sent], wanted: Sequence[tuple[int, pa.Schema]]) -> Iterator[tuple[int, list[pa.Table]]]:
+    """Each bucket of a task with a table for each side, if any of them has rows there."""
+    buckets: dict[int, dict[int, list[Parcel]]] = {}
     for number, (tag, parcel) in parcels:
-        if tag in streams:
-            bucket = number
-            streams[tag].append(parcel)
-    if bucket is not None:
-        yield bucket, [opened(streams.pop(tag), schema) for tag, schema in wanted]
+        if any(tag == of for of, _ in wanted):
+            buckets.setdefault(number, {}).setdefault(tag, []).append(parcel)
+    for number in sorted(buckets):
+        streams = buckets.pop(number)
+        yield number, [opened(streams.pop(tag, ()), schema) for tag, schema in wanted]

@@ -21,7 +21,7 @@ def test_all_that_are_named_are_told(monkeypatch: pytest.MonkeyPatch, buckets: i
     clicked = shown.take(pa.array(np.arange(0, 50_000, 10)))
     bucket = bucket_of(clicked, spark.BY_IMPRESSION, buckets)
     of = {number: clicked.take(pa.array(np.flatnonzero(bucket == number))) for number in set(bucket.tolist())}
-    bits = dict(spark._bits(number, some, buckets, places // buckets) for number, some in of.items())
-    told = spark.Named(buckets, bits).of(shown)["impression_id"]
+    named = spark.Named.told(buckets, (spark._bits(number, some, buckets) for number, some in of.items()))
+    told = named.of(shown)["impression_id"]
     assert set(clicked["impression_id"].to_pylist()) <= set(told.to_pylist())
     assert len(told) - len(clicked) <= most * len(shown)

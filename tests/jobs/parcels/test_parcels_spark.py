@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyspark import SparkFiles
 
 import jobs.spark
 from jobs.config import SparkSettings
 from jobs.parcels.core import Pair
-from jobs.parcels.spark import Steps
+from jobs.parcels.spark import TASKS_A_CORE, Steps
 from jobs.spark import session
 
 
@@ -19,6 +20,7 @@ def test_buckets_lie_on_partitions_of_their_own_and_a_heavy_user_is_spread(
 ) -> None:
     """Events are bucketed by user and item, so a user with a fifth of all of them is in every bucket.
 
+    More buckets than cores can use share tasks. Their rows lie in files for as long as anybody can ask for them.
     Workers are forked from a process that has what steps need: none of them has to import it. An archive of classes
     that is none is passed over.
     """
@@ -49,3 +51,15 @@ def test_buckets_lie_on_partitions_of_their_own_and_a_heavy_user_is_spread(
             assert sum(rows) == n
             assert max(rows) < 1.2 * n / buckets
             assert all(forked)
+        steps = Steps(spark, 9)
+        sent = steps.send(events, Pair(("user",), "item"))
+        numbers, partitions, rows, _ = zip(*steps.told([sent], seen), strict=True)
+        assert sorted(numbers) == list(range(9))
+        assert len(set(partitions)) == 2 * TASKS_A_CORE
+        assert sum(rows) == n
+        [files] = Path(SparkFiles.getRootDirectory()).glob("parcels-*")  # those of steps that are over are gone
+        assert list(files.iterdir())
+        del steps
+        assert files.exists()
+        del sent
+        assert not files.exists()
