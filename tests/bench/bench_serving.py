@@ -3,11 +3,12 @@
 The real container over real HTTP, one process with one thread of ranking; users' features come from Feast's SQLite
 store, a million items' are in the process. First how much one process ranks for one caller who asks again at once (a
 second one would be answered by popularity, at no cost to speak of); then requests at 25 to 120 % of that, spread
-evenly, whether or not others are answered; then by callers who never pause, and who ask for as much as they are given;
-then with candidates of the request's own, from 10 to 1000 and mostly few, at the same shares of what is ranked of
-those. Last the same bundle behind `mlflow models serve`. `docs/serving.svg` is drawn of the loads. The callers are
-another process on the same machine, and rows say how busy that was: a figure per core needs a core for the server
-alone. Vectors are those of `bench_ann`, which tells recall; features are random.
+evenly, whether or not others are answered, and at some of the shares at random moments; then by callers who never
+pause, and who ask for as much as they are given; then with candidates of the request's own, from 10 to 1000 and mostly
+few, at the same shares of what is ranked of those. Last the same bundle behind `mlflow models serve`.
+`docs/serving.svg` is drawn of the loads. The callers are another process on the same machine, and rows say how busy
+that was: a figure per core needs a core for the server alone. Vectors are those of `bench_ann`, which tells recall;
+features are random.
 
     cost of a million = USD an hour of a machine / (3600 x requests a second of a core x its cores) x 1,000,000
     cores for a load  = requests a second / those of a core, rounded up
@@ -55,6 +56,10 @@ from tests.bench.bench_endpoint import CATEGORIES, DAY, SURFACES, USERS, ids, ta
 
 LOADS = (0.25, 0.5, 0.75, 0.9, 1.2)
 """Of what the process ranks for a caller who never pauses."""
+RANDOM_LOADS = (0.5, 0.6, 0.7, 0.8)
+"""Of the same, at random moments: two that come together wait for each other however idle the process is else."""
+RANDOM_TIMES = 2
+"""So much longer: their tail needs more of them."""
 CALLERS, CONNECTIONS = 1, 64
 NEVER_PAUSING = (16, 64)
 """Callers who ask again as soon as they are answered."""
@@ -219,7 +224,7 @@ class Served:
         """Of processors."""
         return sum(of.user + of.system for of in (process.cpu_times() for process in self._tree()))
 
-    def under(self, asked: str, callers: int, rate: float, seconds: float) -> Row:
+    def under(self, asked: str, callers: int, rate: float, seconds: float, arrivals: str = "even") -> Row:
         """One measurement: so many connections, as fast as answers come (rate 0) or at a rate."""
         words = [
             self._url,
@@ -228,6 +233,7 @@ class Served:
             str(callers),
             str(rate),
             str(seconds),
+            arrivals,
         ]
         before, started = self._seconds(), time.perf_counter()
         psutil.cpu_percent()
@@ -257,9 +263,9 @@ def prove(small: bool) -> Iterator[tuple[str, Row]]:
         with Served(world, by_mlflow=True) as served:
             for callers in (CALLERS, NEVER_PAUSING[0]):
                 yield "mlflow", {"callers": callers, **served.under("mlflow", callers, 0.0, size.seconds)}
-    loads = [row for row in rows if row["table"] == "open"]
+    loads, random = ([row for row in rows if row["table"] == table] for table in ("open", "open, at random"))
     if not small:
-        DRAWING.write_bytes(drawn(loads))
+        DRAWING.write_bytes(drawn(loads, random))
     for qps, row in zip(SIZED, sized(kept(loads)), strict=True):
         yield "sizing", {"requests_per_second": qps, **row}
 
@@ -273,11 +279,15 @@ def measured(served: Served, seconds: float) -> Iterator[tuple[str, Row]]:
             rate = load * whole["ranked_per_second"]
             yield opened, {"load": load, "rate": rate, **served.under(asked, CONNECTIONS, rate, seconds)}
         if asked == "found":
+            for load in RANDOM_LOADS:
+                rate = load * whole["ranked_per_second"]
+                row = served.under(asked, CONNECTIONS, rate, RANDOM_TIMES * seconds, "random")
+                yield "open, at random", {"load": load, "rate": rate, **row}
             for callers in NEVER_PAUSING:
                 yield "never pausing", {"callers": callers, **served.under(asked, callers, 0.0, seconds)}
 
 
-def drawn(rows: Sequence[Row]) -> bytes:
+def drawn(rows: Sequence[Row], random: Sequence[Row]) -> bytes:
     """Latency by load, and who answered how many a second, as SVG."""
     import matplotlib
 
@@ -289,6 +299,8 @@ def drawn(rows: Sequence[Row]) -> bytes:
     rates = [row["rate"] for row in rows]
     for name, label in (("p50_ms", "p50"), ("p99_ms", "p99"), ("p999_ms", "p99.9")):
         left.plot(rates, [row[name] for row in rows], "o-", label=label, markersize=3, linewidth=1)
+    at = [row["rate"] for row in random]
+    left.plot(at, [row["p99_ms"] for row in random], "o:", label="p99, at random", markersize=3, linewidth=1)
     left.axhline(GOAL_MS, color="grey", linewidth=0.8, linestyle="--")
     left.set(xlabel="requests a second", ylabel="ms", yscale="log", title="from arrival to answer")
     ranked = [row["ranked_per_second"] for row in rows]

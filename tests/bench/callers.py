@@ -1,12 +1,14 @@
-"""`python -m tests.bench.callers URL PATH BODIES CALLERS RATE SECONDS`: HTTP load from one light process, as JSON.
+"""`python -m tests.bench.callers URL PATH BODIES CALLERS RATE SECONDS [random]`: HTTP load from one process, as JSON.
 
 CALLERS connections. RATE 0: each asks again as soon as it is answered. RATE r: r requests a second come at evenly
-spaced moments whether or not others are answered, and one waits for a free connection; its time counts from its moment,
-so that a server which stalls cannot hide what waited (coordinated omission). BODIES names a file with one body a line.
+spaced moments, or at random ones as of many users who know nothing of each other (a Poisson process), whether or not
+others are answered, and one waits for a free connection; its time counts from its moment, so that a server which stalls
+cannot hide what waited (coordinated omission). BODIES names a file with one body a line.
 """
 
 import asyncio
 import json
+import math
 import sys
 import time
 from itertools import count
@@ -42,10 +44,13 @@ class Caller:
 class Load:
     """What came of the requests: (moment, seconds, status, fallback) each."""
 
-    def __init__(self, path: str, bodies: list[bytes], rate: float, seconds: float) -> None:
+    def __init__(self, path: str, bodies: list[bytes], rate: float, seconds: float, at_random: bool = False) -> None:
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
         self._requests = [head.encode() + f"{len(body)}\r\n\r\n".encode() + body for body in bodies]
         self._rate, self._numbers = rate, count()
+        many = math.ceil(rate * (WARM_UP_SECONDS + seconds) * 1.5) + 100
+        gaps = np.random.default_rng(0).exponential(size=many) if at_random else np.ones(many)
+        self._moments = (np.cumsum(gaps) / rate).tolist() if rate else []
         self._start = time.perf_counter()
         self._end = self._start + WARM_UP_SECONDS + seconds
         self.found: list[tuple[float, float, int, bool]] = []
@@ -54,7 +59,7 @@ class Load:
         """Ask until the time is over."""
         while True:
             number = next(self._numbers)
-            moment = self._start + number / self._rate if self._rate else time.perf_counter()
+            moment = self._start + self._moments[number] if self._rate else time.perf_counter()
             if moment >= self._end:
                 return
             if (early := moment - time.perf_counter()) > 0:
@@ -82,10 +87,10 @@ class Load:
         }
 
 
-async def main(url: str, path: str, bodies: str, callers: str, rate: str, seconds: str) -> None:
+async def main(url: str, path: str, bodies: str, callers: str, rate: str, seconds: str, arrivals: str = "even") -> None:
     """Connect, ask, print."""
     connected = [await Caller.connected(url) for _ in range(int(callers))]
-    load = Load(path, Path(bodies).read_bytes().splitlines(), float(rate), float(seconds))
+    load = Load(path, Path(bodies).read_bytes().splitlines(), float(rate), float(seconds), arrivals == "random")
     await asyncio.gather(*(load.call(caller) for caller in connected))
     print(json.dumps(load.figures()))
 

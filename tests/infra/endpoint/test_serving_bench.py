@@ -2,7 +2,18 @@
 
 import pytest
 
-from tests.bench.bench_serving import GOAL_MS, LOADS, NEVER_PAUSING, SIZED, drawn, goals, kept, prove, sized
+from tests.bench.bench_serving import (
+    GOAL_MS,
+    LOADS,
+    NEVER_PAUSING,
+    RANDOM_LOADS,
+    SIZED,
+    drawn,
+    goals,
+    kept,
+    prove,
+    sized,
+)
 
 
 def test_every_load_is_answered_and_every_row_says_how() -> None:
@@ -11,13 +22,15 @@ def test_every_load_is_answered_and_every_row_says_how() -> None:
     assert [row["table"] for row in rows] == [
         "closed",
         *["open"] * len(LOADS),
+        *["open, at random"] * len(RANDOM_LOADS),
         *["never pausing"] * len(NEVER_PAUSING),
         "own candidates",
         *["own candidates, open"] * len(LOADS),
         *["mlflow"] * 2,
         *["sizing"] * len(SIZED),
     ]
-    assert drawn([row for row in rows if row["table"] == "open"]).startswith(b"<?xml")
+    even, random = ([row for row in rows if row["table"] == table] for table in ("open", "open, at random"))
+    assert drawn(even, random).startswith(b"<?xml")
     asked = [row for row in rows if row["table"] != "sizing"]
     assert all(row["requests"] > 0 and row["errors"] == 0 for row in asked)
     assert all(0 < row["p50_ms"] <= row["p99_ms"] <= row["p999_ms"] <= row["max_ms"] for row in asked)
