@@ -5,7 +5,7 @@ items grow together. Each stage runs as its command does, once in one process an
 driver of 1 GB, over the same tables; what one process publishes is what the next stage reads. `cpu_seconds` are those
 of the whole tree of processes, imports and the JVM's start included, so that a busy machine changes them little;
 `jvm`, `driver` and `workers` are its shares. Memory is the peak of resident pages of each kind, workers together.
-Both ways must publish as many rows.
+Both ways must publish as many rows. Last `validate` takes many small days at once, as where a history is brought.
 """
 
 import json
@@ -33,11 +33,13 @@ from jobs.flow import STAGES as FLOW
 IMPRESSIONS, DAYS = 250_000, 5
 TIMES, SMALL_TIMES = (1, 4, 16), (1,)
 STAGES = ("validate", "attribute", "featurize", "assemble")
+RANGE_DAYS, RANGE_IMPRESSIONS = 36, 1_152_000
 FIRST = date(2026, 1, 1)
-LAST = FIRST + timedelta(days=DAYS - 1)
 SLATE = 4
 DRIVER_MB = 1024
 GOAL_ROWS, MOST_CPU = 3_000_000, 2.0
+MOST_WALL = 3.0
+"""Of the long range, times one process's."""
 MOST_GROWTH_MIB = 128
 """Of the driver from the least to the most rows: less than a byte a row of them."""
 SAMPLES_PER_SECOND = 10
@@ -79,7 +81,7 @@ def prove(small: bool) -> Iterator[tuple[str, Row]]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         impressions = 20_000 if small else IMPRESSIONS
-        _ingest(home / "1", impressions)
+        _ingest(home / "1", impressions, DAYS)
         for times in SMALL_TIMES if small else TIMES:
             at = home / f"x{times}"
             _multiply(home / "1" / "raw", at / "raw", times)
@@ -89,6 +91,12 @@ def prove(small: bool) -> Iterator[tuple[str, Row]]:
                     yield stage, {"impressions": impressions * times, "way": way, **row}
                 yield "compared", _compared(stage, impressions * times, found["one process"], found["spark"])
             shutil.rmtree(at)
+        days, many = (DAYS + 1, 20_000) if small else (RANGE_DAYS, RANGE_IMPRESSIONS)
+        _ingest(home / "range", many, days)
+        found = {way: _run(home / "range", "validate", way, days) for way in ("one process", "spark")}
+        for way, row in found.items():
+            yield "validate, a range", {"days": days, "impressions": many, "way": way, **row}
+        yield "range", _compared("validate", many, found["one process"], found["spark"])
 
 
 def _compared(stage: str, impressions: int, one: Row, spark: Row) -> Row:
@@ -117,7 +125,9 @@ def goals(rows: list[Row]) -> list[Row]:
         grown = mine[-1]["driver_mib"] - mine[0]["driver_mib"]
         goal = f"{stage}: the driver takes at most {MOST_GROWTH_MIB} MiB more for {TIMES[-1]} times the rows"
         found.append({"goal": goal, "found": grown, "met": grown <= MOST_GROWTH_MIB})
-    return found
+    [wall] = [row["wall_ratio"] for row in rows if row["table"] == "range"]
+    goal = f"validate of {RANGE_DAYS} days: at most {MOST_WALL:g} times the time of one process"
+    return [*found, {"goal": goal, "found": wall, "met": wall <= MOST_WALL}]
 
 
 def _settings(home: Path, way: str) -> dict[str, str]:
@@ -147,7 +157,7 @@ def _settings(home: Path, way: str) -> dict[str, str]:
     return own | {f"TIDEGATE__SPARK__{name.upper()}": value for name, value in spark.items()}
 
 
-def _run(home: Path, stage: str, way: str) -> Row:
+def _run(home: Path, stage: str, way: str, days: int = DAYS) -> Row:
     """One command, watched. On Spark it reads what one process published, in a lake that is linked to that one's."""
     (home / "events").mkdir(parents=True, exist_ok=True)
     ours, theirs = home / "one-process", home / "spark"
@@ -158,7 +168,7 @@ def _run(home: Path, stage: str, way: str) -> Row:
             if table.name not in written:
                 shutil.copytree(table, theirs / table.name, copy_function=os.link)
     since = [] if stage == "assemble" else ["--since", str(FIRST)]
-    command = [sys.executable, "-m", "jobs", stage, "--day", str(LAST), *since]
+    command = [sys.executable, "-m", "jobs", stage, "--day", str(_last(days)), *since]
     used, started = Used(), time.perf_counter()
     with (home / f"{stage}.log").open("w") as log:
         environment = {**os.environ, **_settings(home, way)}
@@ -191,11 +201,15 @@ def _jobs(events: Path) -> Row:
     return {"jobs": counted["SparkListenerJobStart"], "stages": counted["SparkListenerStageCompleted"]}
 
 
-def _ingest(home: Path, impressions: int) -> None:
+def _last(days: int) -> date:
+    return FIRST + timedelta(days=days - 1)
+
+
+def _ingest(home: Path, impressions: int, days: int) -> None:
     """Some days of a small world as raw files."""
-    size = {"DAYS": DAYS, "REQUESTS_PER_DAY": impressions // DAYS // SLATE, "USERS": impressions // 25, "ITEMS": 2_000}
+    size = {"DAYS": days, "REQUESTS_PER_DAY": impressions // days // SLATE, "USERS": impressions // 25, "ITEMS": 2_000}
     world = {f"TIDEGATE__WORLD__{name}": str(value) for name, value in size.items()}
-    command = [sys.executable, "-m", "jobs", "ingest", "--day", str(LAST), "--since", str(FIRST)]
+    command = [sys.executable, "-m", "jobs", "ingest", "--day", str(_last(days)), "--since", str(FIRST)]
     environment = {**os.environ, **_settings(home, "one process"), **world}
     subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
