@@ -16,7 +16,7 @@ USD_AN_HOUR, CORES, GIB = 0.269, 4, 16
 BUSY, HOURS = 0.7, 4
 """Of a core's time what batch work really gets; and in how many hours a day's work is to be done."""
 ASKED = 120
-"""Requests a second of one core within 25 ms, of a million items (`bench serving`)."""
+"""Requests a second of one core within 25 ms, of a million items, that come at random moments (`bench serving`)."""
 ITEM_BYTES, PROCESS_MIB = 2_200, 400
 """Of a container with one process, by item and besides (`bench serving` with 250,000 and with 1,000,000 items)."""
 USERS_A_SECOND = 16_500
@@ -93,7 +93,7 @@ def _serving() -> Iterator[str]:
     held = (PROCESS_MIB * 2**20 + ITEMS * ITEM_BYTES) / 2**30
     yield f"""## Requests
 
-{ASKED} a second and core with p99 within 25 ms, of a million items (retrieve 1,000, rank 1,000 by MMoE, answer 50):
+{ASKED} a second and core at random moments with p99 of 25 ms, of a million items (retrieve 1,000, rank 1,000 by MMoE, answer 50):
 USD {million:.2f} a million requests. Processes do not know of each other, so an instance more is so many requests
 more.
 

@@ -303,6 +303,8 @@ def drawn(rows: Sequence[Row], random: Sequence[Row]) -> bytes:
     left.plot(at, [row["p99_ms"] for row in random], "o:", label="p99, at random", markersize=3, linewidth=1)
     left.axhline(GOAL_MS, color="grey", linewidth=0.8, linestyle="--")
     left.set(xlabel="requests a second", ylabel="ms", yscale="log", title="from arrival to answer")
+    for told in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
+        told("{x:g}")
     ranked = [row["ranked_per_second"] for row in rows]
     popular = [row["per_second"] - row["ranked_per_second"] for row in rows]
     right.plot(rates, ranked, "o-", label="by the ranker", markersize=3, linewidth=1)
