@@ -93,8 +93,8 @@ def _serving() -> Iterator[str]:
     held = (PROCESS_MIB * 2**20 + ITEMS * ITEM_BYTES) / 2**30
     yield f"""## Requests
 
-{ASKED} a second and core at random moments with p99 of 25 ms, of a million items (retrieve 1,000, rank 1,000 by MMoE, answer 50):
-USD {million:.2f} a million requests. Processes do not know of each other, so an instance more is so many requests
+{ASKED} a second and core at random moments with p99 of 25 ms, of a million items (retrieve 1,000, rank 1,000 by MMoE,
+answer 50): USD {million:.2f} a million requests. Processes do not know of each other, so an instance more is so many requests
 more.
 
 | asked a second | cores | m5.xlarge | USD a day |
