@@ -38,10 +38,10 @@ class Stage:
 
 
 STAGES = (
-    Stage("validate", 23, 1, "the day", "`bench scale`, 4M"),
-    Stage("attribute", 8, 8, "the day, and those whose window of 7 days is open", "`bench scale`, 4M"),
-    Stage("featurize", 24, 1, "the day", "ADR 56, 4M"),
-    Stage("assemble", 61, 5, "3 train days of a warm start, one to validate, one to test", "ADR 58, 1M"),
+    Stage("validate", 12, 1, "the day", "`bench scale`, 4M"),
+    Stage("attribute", 4, 8, "the day, and those whose window of 7 days is open", "`bench scale`, 4M"),
+    Stage("featurize", 6, 1, "the day", "`bench scale`, 4M"),
+    Stage("assemble", 12, 5, "3 train days of a warm start, one to validate, one to test", "`bench scale`, 4M"),
 )
 
 
@@ -65,8 +65,10 @@ def _batch() -> Iterator[str]:
 
 On a cluster ([cluster.md](cluster.md)). Processor time grows with rows (the greatest exponent measured is 1.05);
 cores are those that end the work in {HOURS} hours where {BUSY:.0%} of their time is work, at USD
-{USD_AN_HOUR / CORES:.3f} a core and hour (an m5.xlarge of {CORES} cores at {USD_AN_HOUR}). Most figures were
-measured on a busy machine, which makes work dearer, and hold the start of Java.
+{USD_AN_HOUR / CORES:.3f} a core and hour (an m5.xlarge of {CORES} cores at {USD_AN_HOUR}). Measured on one
+idle machine, the start of Java included, where what workers send each other lies in files: between machines it goes
+through Spark's shuffles, which was not measured since (the release before sent it so on one machine, half as fast and
+busy, and took two to five times as much).
 
 | stage | processor s a million impressions | days of them | core hours a day | cores | USD a day | measured |
 | --- | --- | --- | --- | --- | --- | --- |"""
@@ -94,8 +96,8 @@ def _serving() -> Iterator[str]:
     yield f"""## Requests
 
 {ASKED} a second and core at random moments with p99 of 25 ms, of a million items (retrieve 1,000, rank 1,000 by MMoE,
-answer 50): USD {million:.2f} a million requests. Processes do not know of each other, so an instance more is so many requests
-more.
+answer 50): USD {million:.2f} a million requests. Processes do not know of each other, so an instance more is so many
+requests more.
 
 | asked a second | cores | m5.xlarge | USD a day |
 | --- | --- | --- | --- |"""
