@@ -86,6 +86,11 @@ def fingerprints(texts: pa.StringArray) -> Words:
     return found
 
 
+def hashes_of(texts: pa.ChunkedArray) -> Words:
+    """The `fingerprints` of a column."""
+    return np.concatenate([np.zeros(0, np.uint64), *map(fingerprints, texts.cast(pa.string()).chunks)])
+
+
 @dataclass(frozen=True)
 class _Texts:
     """Texts as words: `memory` reads eight bytes from any place on; `begins` (n,) and `lengths` (n,) are in bytes."""

@@ -7,20 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from jobs.asof.keys import Indices, fingerprints
-
-Hashes = NDArray[np.uint64]
-ABSENT = -1
+from jobs.asof.keys import ABSENT, Indices, Words, hashes_of
 
 
 @dataclass(frozen=True)
 class Wanted:
     """Sorted, each once."""
 
-    hashes: Hashes
+    hashes: Words
 
     @classmethod
     def of(cls, ids: pa.ChunkedArray | pa.Array) -> "Wanted":
@@ -38,9 +33,3 @@ class Wanted:
     def among(self, rows: pa.Table, key: str) -> pa.Table:
         """The rows of these ids, and hardly ever one of another: a join of what is left is of the ids themselves."""
         return rows.filter(pa.array(self.places(rows[key]) != ABSENT))
-
-
-def hashes_of(ids: pa.ChunkedArray) -> Hashes:
-    """(n,) of a column of texts: equal ones have equal hashes, others hardly ever."""
-    chunks = (fingerprints(pc.cast(chunk, pa.string())) for chunk in ids.chunks if len(chunk))
-    return np.concatenate([np.zeros(0, np.uint64), *chunks])

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.asof.wanted import Wanted, hashes_of
+from jobs.asof.keys import hashes_of
+from jobs.asof.wanted import Wanted
 from jobs.lake.run import Run
 from jobs.lake.tables import LAKE
 from jobs.places import footer

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.asof.wanted import ABSENT, Wanted
+from jobs.asof.keys import ABSENT
+from jobs.asof.wanted import Wanted
 from jobs.bundle import Bundle
 from jobs.lake.run import Run
 from jobs.lake.store import midnight

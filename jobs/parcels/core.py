@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.types as types
 from numpy.typing import NDArray
 
-from jobs.asof.keys import Indices, fingerprints
+from jobs.asof.keys import Indices, fingerprints, hashes_of
 
 MOST_ROWS = 1 << 16
 """Of one parcel: what goes through Spark is held in its memory one parcel at a time."""
@@ -125,7 +125,7 @@ def key_hashes(rows: pa.Table, keys: Keys) -> Hashes:
 def _hashes(column: pa.ChunkedArray) -> Hashes:
     """Of texts, or of the days of times; 0 for null."""
     if not types.is_timestamp(column.type):
-        return np.concatenate([np.zeros(0, np.uint64), *map(fingerprints, column.chunks)])
+        return hashes_of(column)
     coded = column.cast(pa.date32()).combine_chunks().dictionary_encode()
     of_days = fingerprints(coded.dictionary.cast(pa.string()))
     found: Hashes = np.append(of_days, np.uint64(0))[pc.fill_null(coded.indices, -1).to_numpy()]

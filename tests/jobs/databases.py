@@ -15,6 +15,7 @@ import adbc_driver_manager
 import adbc_driver_postgresql.dbapi
 import pytest
 
+from infra.stack.processes import free_ports
 from tests import emulators
 
 POSTGRES = os.environ.get("TIDEGATE_TEST_POSTGRES", "postgresql://postgres:postgres@127.0.0.1:5432/postgres")
@@ -59,7 +60,5 @@ def _emulated(kind: str) -> str:
     folder, stack = Path(tempfile.mkdtemp()), ExitStack()
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(stack.close)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     return stack.enter_context(emulators.running(kind, folder, port))

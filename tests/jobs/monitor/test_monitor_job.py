@@ -23,7 +23,6 @@ from jobs.promote import job as promote
 from jobs.serving import captured
 from jobs.serving.answer import Answer, Placement
 from tests import mlflow_server
-from tests.jobs.kept_lake import Kept
 from tests.jobs.small_candidates import linear, live, popularity, publish_candidates, publish_ledger
 from tests.jobs.small_lake import (
     DAY,
@@ -61,17 +60,6 @@ def deployed(made: Config) -> None:
         publish_features(made, world, day)
         publish(made, "items", items(world), day=str(day))
         publish(made, "users", users(world), day=str(day))
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
-    home, session = tmp_path_factory.mktemp("deployed"), tmp_path_factory.getbasetemp()
-    return Kept.of(home, session, deployed, gate__bootstrap_replicates="50", gate__max_latency_ms="10000")
-
-
-@pytest.fixture
-def config(kept: Kept, tmp_path: Path) -> Config:
-    return kept.again(tmp_path)
 
 
 def in_time(at: datetime) -> str:

@@ -1,7 +1,6 @@
 """The figures of a day do not depend on how many of its rows are in memory at once."""
 
 from collections import Counter
-from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
@@ -13,20 +12,8 @@ from jobs.moment import replay as again
 from jobs.monitor import job, observed, replay, rows
 from jobs.serving import captured
 from models.monitoring.profile import drawn
-from tests.jobs.kept_lake import Kept
-from tests.jobs.monitor.test_monitor_job import LIVE_DAY, deployed, monitored, report, serve
+from tests.jobs.monitor.test_monitor_job import LIVE_DAY, monitored, report, serve
 from tests.jobs.small_lake import a_run
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
-    home, session = tmp_path_factory.mktemp("deployed"), tmp_path_factory.getbasetemp()
-    return Kept.of(home, session, deployed, gate__bootstrap_replicates="50", gate__max_latency_ms="10000")
-
-
-@pytest.fixture
-def config(kept: Kept, tmp_path: Path) -> Config:
-    return kept.again(tmp_path)
 
 
 def test_any_split_of_a_day_gives_the_same_report(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
