@@ -4,11 +4,12 @@ Buckets share no key, so what is told of them adds up: `Piece`s of a table and d
 """
 
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import reduce
 from operator import add
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from jobs.lake.tables import ATTRIBUTES, RAW, STR, TIME
 from jobs.places import Place, write_parquet
 from jobs.validate import core, evaluate, facts, profile
 from jobs.validate.batch import NULLABLE_SHOWN, Written
+from jobs.validate.coded import ascending
 from jobs.validate.columns import ROW_ATTRIBUTES
 from jobs.validate.evaluate import Outcome
 from jobs.validate.facts import Floats, Neighbours
@@ -120,8 +122,7 @@ class Judge:
     def requests(self, bucket: int, shown: pa.Table, asked: pa.Table, earlier: pa.Table) -> tuple[pa.Table, pa.Table]:
         """`AROUND` of the impressions of these requests; and the requests judged."""
         around, pieces, good = [AROUND.empty_table()], [], _Published(earlier, "requests")
-        for day in self.days:
-            placed, rows = _of(shown, day), _of(asked, day)
+        for day, placed, rows in self._by_day(shown, asked):
             if not len(placed) + len(rows):
                 continue
             neighbours = self._neighbours({"impressions": placed, "requests": rows})
@@ -138,14 +139,11 @@ class Judge:
     ) -> tuple[pa.Table, pa.Table]:
         """`CLICKED` of the clicks on these impressions; and the impressions judged."""
         clicked, pieces, good = [CLICKED.empty_table()], [], _Published(earlier, "impressions")
-        around = around.sort_by(ROW)
-        for day in self.days:
-            mine, of_clicks = _of(rows, day), _of(clicks, day)
+        carried = _Carried(around, CARRIED["impressions"])
+        for day, mine, of_clicks in self._by_day(rows, clicks):
             before = good.shown([day - timedelta(days=n) for n in range(1, self.window_days + 1)])
             if len(mine):
-                at = pc.index_in(mine.column(ROW), around.column(ROW)) if len(around) else None
-                known = {name: _floats(around.column(name).take(at)) for name in CARRIED["impressions"]}
-                pieces.append(self._judged("impressions", bucket, day, mine, known, good))
+                pieces.append(self._judged("impressions", bucket, day, mine, carried.of(mine), good))
             if len(of_clicks):
                 neighbours = Neighbours({**self._snapshots(), "impressions": mine}, before)
                 since = facts.of_neighbours("clicks", of_clicks, neighbours)
@@ -159,8 +157,7 @@ class Judge:
         pieces = []
         for table, rows in tables.items():
             good = _Published(earlier, table)
-            for day in self.days:
-                mine = _of(rows, day)
+            for day, mine in self._by_day(rows):
                 if len(mine):
                     known = {name: _floats(mine.column(name)) for name in CARRIED.get(table, ())}
                     pieces.append(self._judged(table, bucket, day, mine, known, good))
@@ -209,6 +206,12 @@ class Judge:
         sums, merged = facts.own_sums(table, own, day), tuple(evaluate.merged([outcome]) for outcome in outcomes)
         return Piece(table, day, sums, merged, (profile.profile(judged.good),), written)
 
+    def _by_day(self, *tables: pa.Table) -> Iterator[tuple[Any, ...]]:
+        """Each day with the rows of each table, in the order of its files."""
+        found = [_in_order(table) for table in tables]
+        for day in self.days:
+            yield day, *(_on(table, day) for table in found)
+
     def _neighbours(self, tables: Mapping[str, pa.Table]) -> Neighbours:
         return Neighbours({**self._snapshots(), **tables}, NULLABLE_SHOWN.empty_table())
 
@@ -252,7 +255,7 @@ def references(days: Sequence[date], named: Sequence[pa.Table], listed: pa.Table
     """`FOUND` of the figures of `facts.REFERENCES`: every id that is named meets every id that is listed."""
     pieces = []
     for day in days:
-        of_day = [_on(table, day) for table in (*named, listed)]
+        of_day = [table.filter(pc.equal(table.column(DAY), facts.day_number(day))) for table in (*named, listed)]
         names, known = pa.concat_tables(of_day[:-1]), of_day[-1]
         for table, figures in facts.REFERENCES.items():
             for figure, (_, snapshot) in figures.items():
@@ -265,14 +268,37 @@ def references(days: Sequence[date], named: Sequence[pa.Table], listed: pa.Table
     return told(pieces)
 
 
+class _Carried:
+    """The `CARRIED` facts of rows, by their places."""
+
+    def __init__(self, around: pa.Table, names: Sequence[str]) -> None:
+        places = np.asarray(around.column(ROW))
+        order = ascending(places)
+        self._places = places[order]
+        # The last is that of rows which nobody knows of.
+        self._facts = {name: np.append(_floats(around.column(name))[order], np.nan) for name in names}
+
+    def of(self, rows: pa.Table) -> dict[str, Floats]:
+        """Those of some rows in the order of their places."""
+        places = np.asarray(rows.column(ROW))
+        at = np.searchsorted(self._places, places)
+        known = np.append(self._places, -1)[at] == places
+        return {name: facts[np.where(known, at, -1)] for name, facts in self._facts.items()}
+
+
+def _in_order(rows: pa.Table) -> pa.Table:
+    """Rows by their places: mostly whole parcels of them are only put into their order."""
+    parts = sorted((part for part in rows.to_batches() if len(part)), key=lambda part: part.column(ROW)[0].as_py())
+    ordered = pa.Table.from_batches(parts, rows.schema)
+    places = np.asarray(ordered.column(ROW))
+    return ordered if (places[1:] > places[:-1]).all() else ordered.take(pa.array(ascending(places)))
+
+
 def _on(rows: pa.Table, day: date) -> pa.Table:
-    return rows.filter(pc.equal(rows.column(DAY), facts.day_number(day)))
-
-
-def _of(rows: pa.Table, day: date) -> pa.Table:
-    """The rows of a day in the order of its files."""
-    mine = _on(rows, day)
-    return mine.take(pc.sort_indices(mine.column(ROW))).combine_chunks()
+    """The rows of a day, of rows in the order of their places, which is that of days."""
+    days, number = np.asarray(rows.column(DAY)), facts.day_number(day)
+    start, end = np.searchsorted(days, [number, number + 1]).tolist()
+    return rows.slice(start, end - start).combine_chunks()
 
 
 def _floats(column: pa.ChunkedArray) -> Floats:
