@@ -61,8 +61,8 @@ day and {QPS:,} requests a second would need, computed from measurements of one 
 def _batch() -> Iterator[str]:
     yield f"""## A day's batch work
 
-On a cluster ([cluster.md](cluster.md)). CPU time grows about linearly with rows (the largest exponent measured is 1.05).
-The cores finish the work in {HOURS} hours if {BUSY:.0%} of their time is work, at USD
+On a cluster ([cluster.md](cluster.md)). CPU time grows about linearly with rows (the largest measured exponent is
+1.05). The cores finish the work in {HOURS} hours if {BUSY:.0%} of their time is work, at USD
 {USD_AN_HOUR / CORES:.3f} per core hour (an m5.xlarge of {CORES} cores at {USD_AN_HOUR}). Measured on one
 idle machine, including the start of Java, with workers that exchange data through files. Between machines the data goes
 through Spark's shuffles, which has not been measured since (the previous release did this on one machine, half as fast
