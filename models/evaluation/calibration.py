@@ -1,7 +1,7 @@
-"""Whether a predicted probability means what it says: reliability per bin, and the expected calibration error (ECE).
+"""Calibration of predicted probabilities: reliability per bin, and the expected calibration error (ECE).
 
-A binned error is never zero: a bin's click rate strays from its mean prediction by chance even for a perfect model. So
-the plain ECE is biased upwards, the more the smaller the log; `calibration_error` takes that part off.
+A binned error is never zero: even for a perfect model, a bin's click rate differs from its mean prediction by chance.
+So the plain ECE is biased upwards, more so for smaller logs; `calibration_error` subtracts that part.
 """
 
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ def ece(
 
 
 def ece_by_chance(scores: Floats, *, kind: Bins = "mass", bins: int = 15) -> float:
-    """What `ece` would be in the mean for clicks that follow `scores` exactly, rows independent; NaN of no rows."""
+    """The expected `ece` of clicks that follow `scores` exactly, rows independent; NaN without rows."""
     scores = np.asarray(scores, dtype=np.float64)
     _, scores = _checked(np.zeros(len(scores)), scores)
     if not len(scores):
@@ -101,7 +101,7 @@ def ece_by_chance(scores: Floats, *, kind: Bins = "mass", bins: int = 15) -> flo
 def calibration_ratio(
     labels: Floats, scores: Floats, *, settings: GateSettings, clusters: Ints | None = None
 ) -> Finding:
-    """Clicks predicted over clicks that came, sum p / sum y: 1.0 if the level is right, 3.0 for three times too many.
+    """Predicted clicks over observed clicks, sum p / sum y: 1.0 if the level is right, 3.0 for three times too many.
 
     Arguments as for `calibration_error`. The interval is analytic over users (delta method), even on the log scale.
     Refused without clicks, with scores that are not finite, and with fewer than two users.

@@ -1,14 +1,14 @@
 """The gate: promote, hold or refuse, one rule at a time, each with a reason a person can read at 3 a.m.
 
-`refuse`: the evidence cannot carry a verdict. `hold`: it can, and the challenger does not clear every rule. `promote`:
-every rule is cleared. A person is asked only after a promote.
+`refuse`: the evidence does not support a verdict. `hold`: it does, and the challenger does not pass every rule.
+`promote`: every rule is passed. A person is asked only after a promote.
 
-Multiple comparisons: to be promoted every rule must pass, so a challenger that is no better passes with at most the
+Multiple comparisons: a promotion needs every rule to pass, so a challenger that is no better passes with at most the
 probability of its most lenient rule for gain, however many rules there are (intersection-union test, Berger 1982): the
-lower bound of a two-sided interval at `confidence` errs in (1 - confidence) / 2 of cases. Slices are a search for harm:
-their intervals hold together (`models.evaluation.slices`). Judging again tomorrow, or another challenger today, is a
-new test and a new risk: `models.evaluation.risk` says at which confidence. `tests/bench/bench_gate.py` counts, truth
-known.
+lower bound of a two-sided interval at `confidence` errs in (1 - confidence) / 2 of cases. Slices are a search for harm,
+so their intervals are simultaneous (`models.evaluation.slices`). Judging again tomorrow, or another challenger today,
+is a new test and a new risk: `models.evaluation.risk` gives its confidence. `tests/bench/bench_gate.py` counts the
+errors in worlds whose truth is known.
 """
 
 import math
@@ -39,19 +39,19 @@ NO_VALUE = (
     "against the champion or against what is shown now; it was judged by metrics on what was shown"
 )
 POINT = 1e-9
-"""An interval narrower than this, against its value, is none."""
+"""An interval narrower than this, relative to its value, is not an interval."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict and every rule behind it, the passed ones too."""
+    """The verdict and every rule behind it, including the passed ones."""
 
     verdict: Literal["promote", "hold", "refuse"]
     rules: tuple[Rule, ...]
 
     @classmethod
     def of(cls, rules: Iterable[Rule]) -> Self:
-        """Refuse if any rule refuses, else hold if any holds, else promote; where none has an answer: refuse."""
+        """Refuse if any rule refuses, else hold if any holds, else promote; refuse if no rule has an answer."""
         every = tuple(rules)
         outcomes = {rule.outcome for rule in every} - {"unknown"}
         if "refuse" in outcomes or not outcomes:
@@ -60,14 +60,14 @@ class Verdict:
 
     @property
     def reasons(self) -> list[str]:
-        """What stands in the way, one sentence a rule; for a promote, what was shown."""
+        """What prevents a promotion, one sentence per rule; for a promote, what was shown."""
         against = [f"{r.name}: {r.reason}" for r in self.rules if r.outcome == self.verdict]
         return against or [f"{r.name}: {r.reason}" for r in self.rules]
 
 
 @dataclass(frozen=True)
 class SliceFinding:
-    """Challenger minus champion on one slice, its interval wide enough for all slices together."""
+    """Challenger minus champion on one slice; the intervals of all slices are simultaneous."""
 
     attribute: str
     value: str
@@ -76,7 +76,7 @@ class SliceFinding:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the gate looks at; None or an empty mapping is missing evidence, and a rule that needs it refuses.
+    """The input of the gate; None or an empty mapping is missing evidence, and a rule that needs it refuses.
 
     `comparison`: metric to champion, challenger, difference, as `comparison.compare` returns it. `value`: the same
     three for the counterfactual value per decision. `estimators`: the same of further estimators, by name. `logging`:
@@ -125,10 +125,10 @@ class Evidence:
 def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
     """The verdict on the evidence: every rule of `settings`, in the order a person reads them.
 
-    A rule for gain looks at the unfavourable end of an interval, so wide intervals hold and never promote. What must
-    rise must be above its bound for sure; what must not fall may not be worse by more than its margin for sure. A rule
-    whose setting is None is not asked; a rule that is asked and finds no figure refuses. Of a challenger that is the
-    champion itself nothing more is asked: there is no difference to tell.
+    A rule for gain uses the unfavourable end of an interval, so wide intervals hold and never promote. A metric that
+    must rise must be significantly above its bound; one that must not fall may not be significantly worse than its
+    margin allows. A rule whose setting is None is skipped; a rule without a figure refuses. For a challenger that is
+    the champion itself no further rule is checked: there is no difference.
     """
     first = [
         _enough_rows(evidence.test_rows, settings.min_test_rows),
