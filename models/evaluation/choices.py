@@ -92,7 +92,7 @@ class Choices:
         return self.chosen["challenger"] - self.chosen["champion"]
 
     def favourite(self, side: Side) -> Bools:
-        """(n,) the candidate of each decision that the side is likeliest to take, of ties the first."""
+        """(n,) whether it is the candidate of its decision that the side is likeliest to take; the first of ties."""
         chosen = self.chosen[side]
         best = np.flatnonzero(chosen == np.maximum.reduceat(chosen, self.offsets[:-1])[self.row])
         found = np.zeros(len(chosen), bool)

@@ -125,10 +125,10 @@ class Evidence:
 def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
     """The verdict on the evidence: every rule of `settings`, in the order a person reads them.
 
-    A rule for gain uses the unfavourable end of an interval, so wide intervals hold and never promote. A metric that
-    must rise must be significantly above its bound; one that must not fall may not be significantly worse than its
-    margin allows. A rule whose setting is None is skipped; a rule without a figure refuses. For a challenger that is
-    the champion itself no further rule is checked: there is no difference.
+    A rule for gain uses the unfavourable end of an interval, so wide intervals hold and never promote. For a metric
+    that must rise this end must be above the bound; for one that must not fall it must be within the margin. A rule
+    whose setting is None is skipped; a rule without a figure refuses. For a challenger that is the champion itself no
+    further rule is checked: there is no difference.
     """
     first = [
         _enough_rows(evidence.test_rows, settings.min_test_rows),

@@ -9,7 +9,7 @@ from models.settings.outcomes import OUTCOME_METRICS
 
 
 class Margins(Settings):
-    """By how much a challenger may be significantly worse in each metric; none: that metric is not checked."""
+    """Non-inferiority margins: the interval of the difference must lie within them; none: the metric is not checked."""
 
     auc: float | None = Field(0.005, ge=0, description="area under the ROC curve")
     auc_pr: float | None = Field(None, ge=0, description="area under the precision-recall curve")
@@ -125,8 +125,7 @@ class GateSettings(Settings):
     max_loss_to_logging: float | None = Field(
         0.02,
         ge=0,
-        description="significant loss that the challenger may make against what is shown now, as a share of what "
-        "that earns",
+        description="non-inferiority margin against what is shown now, as a share of what that earns",
     )
     min_replayed_share: float | None = Field(0.8, ge=0, le=1, description="share of requests that can be replayed")
     estimators: tuple[Literal["snips", "dr", "sndr", "pages"], ...] = Field(
@@ -151,7 +150,7 @@ class GateSettings(Settings):
         description="metrics that must be significantly better; for a further outcome `<outcome>.<metric>`: like.auc",
     )
     outcomes_must_not_fall: dict[str, float] = Field(
-        {}, description="by how much a challenger may be significantly worse in a metric of a further outcome: like.auc"
+        {}, description="non-inferiority margins for metrics of further outcomes: like.auc"
     )
     min_test_rows: int = Field(1_000, ge=1, description="impressions of the test day; fewer are refused")
     min_known_share: float | None = Field(0.9, ge=0, le=1, description="share of test impressions whose click is known")
