@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bins = Literal["mass", "width"]
 NORMAL = 1e10
-"""A gamma distribution of at least this shape is normal as far as a float can tell."""
+"""A gamma distribution of at least this shape is normal to within float precision."""
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,11 @@ def calibration_error(
 
 @dataclass(frozen=True)
 class _Square:
-    """The mean square of the bins' distances, as found: a quadratic form in k normal distances.
+    """The observed mean square of the bins' distances: a quadratic form in k normal distances.
 
-    `noise` (k, k): the distances' covariance over users, each times the root of its bin's share. `along`: the noise of
-    the true distances' length. `linear`: how users move `found` to first order, about 0; rows that move between bins
-    count too.
+    `noise` (k, k): the distances' covariance over users, each times the square root of its bin's share. `along`: the
+    noise along the true distances. `linear`: the users' first-order influence on `found`, about 0; rows that move
+    between bins are included.
     """
 
     found: float
@@ -191,14 +191,14 @@ class _Square:
 
     @property
     def debiased(self) -> float:
-        """Without what noise adds; below 0 where the distances are smaller than noise alone makes them."""
+        """Without the expected noise; below 0 if the distances are smaller than noise alone would make them."""
         return self.found - float(np.trace(self.noise))
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """The true mean squares, in [0, 1], under which `found` is just not too large, and just not too small.
 
-        Noise counts more where users are too few to tell it, and on the side that `linear` is skewed to. A `found`
-        below what noise alone makes is taken to be that: no sample shows that nothing is wrong.
+        Noise counts more if few users estimate it, and on the side to which `linear` is skewed. A `found` below the
+        expected noise is raised to it: no sample shows that nothing is wrong.
         """
         below, error, few = upper_tail(confidence), self.linear.stderr, self.linear.quantile(confidence)
         reach = [max(few, abs(end) / error) if error else ndtri(below) for end in self.linear.interval(confidence)]
