@@ -26,7 +26,7 @@ def ended(owner: str | None) -> bool | None:
     pid, began = map(int, owner.split()[-2:])
     try:
         found = psutil.Process(pid)
-        return found.status() == psutil.STATUS_ZOMBIE or abs(found.create_time() - began) > SLACK_SECONDS
+        return bool(found.status() == psutil.STATUS_ZOMBIE or abs(found.create_time() - began) > SLACK_SECONDS)
     except psutil.NoSuchProcess:
         return True
 
