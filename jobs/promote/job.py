@@ -14,7 +14,7 @@ from jobs.deployments.release import check_opponent, opponent_sha256
 from jobs.errors import NotReady, Refused
 from jobs.evidence import pack
 from jobs.evidence.core import gate_evidence
-from jobs.evidence.document import Judgement
+from jobs.evidence.judgement import Judgement
 from jobs.lake.run import Run, now
 from jobs.lake.tables import LAKE
 from jobs.places import place

@@ -22,8 +22,9 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from infra.endpoint import wire
-from infra.endpoint.decide import DOWN, HUNG, Decider, heard, told
+from infra.endpoint.decide import Decider
 from infra.endpoint.loading import GRACE_SECONDS
+from infra.endpoint.popularity import DOWN, HUNG, heard, told
 from infra.endpoint.wire import listen_at, reachable
 from jobs.bundle import Bundle, Standby, standby
 from jobs.config import ROOT
