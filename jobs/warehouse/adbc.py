@@ -6,6 +6,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,6 +15,7 @@ import adbc_driver_manager.dbapi
 import pyarrow as pa
 
 from jobs.errors import one_line
+from jobs.gathered import gathered
 from jobs.warehouse.base import Database, failed, wide
 
 BUSY = "Could not set lock on file"
@@ -45,14 +47,9 @@ class Adbc(Database):
         with self._connection.cursor() as cursor:
             cursor.execute(query)
             reader = cursor.fetch_record_batch()
-            held, given = [reader.schema.empty_table()], False
-            for batch in reader:
-                held.append(pa.Table.from_batches([batch]))
-                if sum(map(len, held)) >= AT_ONCE:
-                    yield _plain(pa.concat_tables(held))
-                    held, given = [], True
-            if held or not given:
-                yield _plain(pa.concat_tables(held))
+            given = (pa.Table.from_batches([batch]) for batch in reader)
+            for some in gathered(chain([reader.schema.empty_table()], given), AT_ONCE):
+                yield _plain(pa.concat_tables(some))
 
     def do(self, *statements: str) -> None:
         """See `Database.do`."""
