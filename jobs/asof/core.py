@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.asof.keys import ABSENT as ABSENT  # what every reader of this module's results names
-from jobs.asof.keys import THREADS, encoded, fingerprints
+from jobs.asof.keys import THREADS, ascending, encoded, fingerprints
 from jobs.asof.keys import Indices as Indices
 from jobs.asof.line import Line, Rows, search
 from jobs.asof.line import microseconds as microseconds
@@ -139,7 +139,7 @@ def repeated(column: pa.ChunkedArray) -> NDArray[np.bool_]:
         return np.asarray(np.bincount(ids, minlength=1)[ids] > 1)
     with ThreadPoolExecutor(THREADS) as pool:
         prints = np.concatenate([np.zeros(0, np.uint64), *pool.map(fingerprints, column.chunks)])
-    ordered = np.sort(prints)
+        ordered = ascending(prints, pool)
     twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     found = np.zeros(len(prints), bool)
     if len(twice):
