@@ -123,7 +123,7 @@ def both_ways(settings: Config, day: date) -> tuple[dict[str, bytes], dict[str, 
     return found[0], found[1]
 
 
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     day=st.sampled_from([FALL, SPRING, PLAIN]),
@@ -234,7 +234,8 @@ def large(tmp_path: Path) -> Config:
     rng = np.random.default_rng(4)
     kind = "parquet, zoned"
     rows = views(PLAIN, [5.5, 6.5, 6.75, 23.5])
-    many = rows.take(pa.array(rng.integers(0, 3, raw_writer.PART_ROWS + 9_000)))
+    # Most of them in one hour.
+    many = rows.take(pa.array(rng.choice([0, 1, 2, 3], raw_writer.PART_ROWS + 20_000, p=[0.98, 0.01, 0.005, 0.005])))
     names = pa.array([f"v{n}" for n in range(len(many))])
     landed(tmp_path, kind, many.set_column(0, "view", names), 3)
     return config(tmp_path, kind, from_rows=1000, partitions=3)
@@ -243,19 +244,21 @@ def large(tmp_path: Path) -> Config:
 @pytest.mark.spark
 @pytest.mark.timeout(600)
 def test_spark_writes_the_day_of_one_process(large: Config) -> None:
-    """Through `ingest` itself; a value that fits no column is told as one process tells it."""
-    run = Run(STAGES["ingest"], large, PLAIN)
-    job.run(run)
-    by_spark, mark = written(large.lake.raw), raw.fingerprint(large.lake.raw, "impressions", PLAIN)
+    """Through `ingest` itself; a value that fits no column is told as one process tells it, and nothing changes."""
+    from jobs.spark import session
+
+    with session(large.spark, "test-ingest"):
+        job.run(Run(STAGES["ingest"], large, PLAIN))
+        by_spark, mark = written(large.lake.raw), raw.fingerprint(large.lake.raw, "impressions", PLAIN)
+        mapping = large.source.mapping["impressions"]
+        wrong = mapping.columns["position"].model_copy(update={"column": "view"})
+        mapping = mapping.model_copy(update={"columns": {**mapping.columns, "position": wrong}})
+        source = large.source.model_copy(update={"mapping": {"impressions": mapping}})
+        with pytest.raises(Misconfigured, match=r"impressions\.position: from 'view', string: Failed to parse"):
+            job.run(Run(STAGES["ingest"], large.model_copy(update={"source": source}), PLAIN))
+    assert written(large.lake.raw) == by_spark
     alone = large.model_copy(update={"spark": large.spark.model_copy(update={"from_rows": None})})
     job.run(Run(STAGES["ingest"], alone, PLAIN))
     assert written(large.lake.raw) == by_spark
     assert raw.fingerprint(large.lake.raw, "impressions", PLAIN) == mark
-    assert len([name for name in by_spark if "impressions" in name and name.endswith(".parquet")]) >= 2
-    mapping = large.source.mapping["impressions"]
-    wrong = mapping.columns["position"].model_copy(update={"column": "view"})
-    mapping = mapping.model_copy(update={"columns": {**mapping.columns, "position": wrong}})
-    source = large.source.model_copy(update={"mapping": {"impressions": mapping}})
-    with pytest.raises(Misconfigured, match=r"impressions\.position: from 'view', string: Failed to parse"):
-        job.run(Run(STAGES["ingest"], large.model_copy(update={"source": source}), PLAIN))
-    assert written(large.lake.raw) == by_spark, "what was there stays"
+    assert any(name.endswith("part-1.parquet") for name in by_spark)
