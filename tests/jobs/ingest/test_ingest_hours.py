@@ -103,8 +103,9 @@ def written(folder: Path) -> dict[str, bytes]:
 
 
 def one_after_another(asked: Sequence[Part], function: Callable[[Part], Laid]) -> list[Laid]:
-    """What workers do, each part tried twice, the last first."""
-    return [[function(part), function(part)][1] for part in reversed(asked)][::-1]
+    """What workers do, the last part first, and the first twice."""
+    function(asked[0])
+    return [function(part) for part in reversed(asked)][::-1]
 
 
 def both_ways(settings: Config, day: date) -> tuple[dict[str, bytes], dict[str, bytes]]:
@@ -123,12 +124,12 @@ def both_ways(settings: Config, day: date) -> tuple[dict[str, bytes], dict[str, 
     return found[0], found[1]
 
 
-@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     day=st.sampled_from([FALL, SPRING, PLAIN]),
     times=st.just(EVERY_HOUR) | st.lists(st.floats(-3, 28), min_size=1, max_size=60).map(lambda found: [0.0, *found]),
-    most=st.integers(1, 24),
+    most=st.integers(1, 6),
     files=st.integers(1, 3),
     order=st.randoms(),
 )
