@@ -17,6 +17,7 @@ import pyarrow as pa
 from jobs.asof.wanted import Wanted
 from jobs.bundle import Bundle
 from jobs.errors import NotReady
+from jobs.gathered import gathered
 from jobs.lake.run import Run
 from jobs.lake.tables import ATTRIBUTES, LAKE, TIME
 from jobs.moment.columns import Columns
@@ -113,16 +114,7 @@ def replayed(run: Run, bundle: Bundle, said: Sequence[Said], tolerated: float) -
 
 def together(said: Iterable[Said], candidates: int) -> Iterator[list[Said]]:
     """Answers in their order, those together that had about so many candidates."""
-    held: list[Said] = []
-    width = 0
-    for one in said:
-        held.append(one)
-        width += len(one.answer.candidates or one.request.get("candidates") or ())
-        if width >= candidates:
-            yield held
-            held, width = [], 0
-    if held:
-        yield held
+    return gathered(said, candidates, lambda one: len(one.answer.candidates or one.request.get("candidates") or ()))
 
 
 def _again(

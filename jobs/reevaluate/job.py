@@ -24,7 +24,8 @@ from jobs.errors import Refused
 from jobs.evidence import computed, held_out, pack
 from jobs.evidence import core as backtest
 from jobs.evidence.computed import Origin
-from jobs.evidence.document import Document, Judgement, Matured
+from jobs.evidence.document import Document
+from jobs.evidence.judgement import Judgement, Matured
 from jobs.evidence.pack import Pack
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
