@@ -77,10 +77,11 @@ class Packer:
         order = np.argsort(bucket.astype(np.uint16 if buckets < 1 << 16 else np.int64), kind="stable")
         ordered = rows.combine_chunks().take(pa.array(order)).combine_chunks()
         counts = np.bincount(bucket, minlength=buckets)
-        starts = np.cumsum(counts) - counts
-        for number, (start, count) in enumerate(zip(starts.tolist(), counts.tolist(), strict=True)):
-            for at in range(start, start + count, MOST_ROWS):
-                yield number, self._put(ordered.slice(at, min(MOST_ROWS, start + count - at)))
+        ends = np.cumsum(counts)
+        for number in np.flatnonzero(counts).tolist():
+            end = int(ends[number])
+            for at in range(end - int(counts[number]), end, MOST_ROWS):
+                yield number, self._put(ordered.slice(at, min(MOST_ROWS, end - at)))
 
     def _put(self, rows: pa.Table) -> Parcel:
         if self.folder is None:

@@ -9,6 +9,7 @@ Where all workers are on this machine a parcel is a place in a file, which they 
 copied at every socket, packed and unpacked by Python and Java each, and written to a file by Java in the end.
 """
 
+import gc
 import os
 import re
 import shutil
@@ -56,6 +57,8 @@ def fork_workers() -> None:
 
     import jobs.config  # noqa: F401
 
+    # Spark's daemon collects garbage after each task, which would look at every object of what is imported above.
+    gc.freeze()
     manager()
 
 
