@@ -3,9 +3,9 @@
 Of a large day the traffic of some users is taken, the same ones every day.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from jobs.asof.core import DAY_US, microseconds
 from jobs.asof.wanted import Wanted
 from jobs.bundle import Bundle
+from jobs.lake.parts import gathered
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.moment.columns import numbers, strings
@@ -138,11 +139,15 @@ def _candidates(run: Run, day: date, rows: pa.Table) -> Floats:
     """How many items each request was chosen from; NaN where nobody logged that."""
     if day not in run.published_days("requests"):
         return np.full(len(rows), np.nan)
-    wanted, found = Wanted.of(rows["request_id"]), [ASKED.empty_table()]
-    for some in run.batches("requests", [day], None, ["request_id", "candidates"]):
-        mine = wanted.among(some, "request_id")
-        found.append(pa.table([mine["request_id"], pc.list_value_length(mine["candidates"])], schema=ASKED))
-    requests = pa.concat_tables(found).combine_chunks()
+    wanted = Wanted.of(rows["request_id"])
+
+    def counted(some: Iterator[pa.Table]) -> list[pa.Table]:
+        mine = (wanted.among(part, "request_id") for part in some)
+        columns = ([of["request_id"], pc.list_value_length(of["candidates"])] for of in mine)
+        return gathered(pa.table(of, schema=ASKED) for of in columns)
+
+    found = run.told("requests", [day], ["request_id", "candidates"], counted)
+    requests = pa.concat_tables([ASKED.empty_table(), *chain.from_iterable(found)]).combine_chunks()
     at = pc.index_in(rows["request_id"], requests["request_id"]).combine_chunks()
     return numbers(requests["n"].combine_chunks().take(at))
 

@@ -99,7 +99,7 @@ def test_a_day_on_s3_is_of_the_events(moto: Moto, aws: EndpointSettings) -> None
     """An event just before midnight, answered just after it, is of the day before."""
     put(moto, "v", 0, line("before", at(0, 1), "day", True, datetime(2026, 1, 8, 23, 59, tzinfo=UTC)))
     put(moto, "v", 1, line("of it", at(1), "day", True))
-    days = {day: list(answered.of_day(aws, date(2026, 1, day))) for day in (7, 8, 9)}
+    days = {day: list(said(aws, date(2026, 1, day))) for day in (7, 8, 9)}
     mine = {day: [one for one in found if one.answer.bundle_sha256 == "day"] for day, found in days.items()}
     names = {day: [one.answer.request_id for one in found] for day, found in mine.items()}
     assert names == {7: [], 8: ["before"], 9: ["of it"]}

@@ -1,0 +1,46 @@
+"""Who goes through the files of a run: this process, or Spark's workers where it reads too many rows for one.
+
+A stage that only filters rows and adds up what it finds has one path: functions of a file, or of some lines of a
+capture, which `Run.each` puts them to. What is left comes in the order of the files, and figures are the same either
+way.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from jobs import memory
+from jobs.lake.run import Run
+
+T = TypeVar("T")
+R = TypeVar("R")
+AT_ONCE = 256
+"""Items whose results are in this process together, with what Java holds of them."""
+
+
+@contextmanager
+def workers(run: Run, rows: int, bytes_a_row: int) -> Iterator[None]:
+    """While this lasts `run.each` is Spark's, if one process that reads so many rows needs more memory than there is
+    (`spark.from_rows` says another number); else it stays what it was.
+
+    What is sent along must be small, and files must lie where workers find them.
+    """
+    if not run.config.spark.distributes(rows, bytes_a_row, memory.at_hand()):
+        yield
+        return
+    from jobs.parcels.spark import Steps
+    from jobs.spark import session
+
+    with session(run.config.spark, run.stage.name) as spark:
+        run.say(f"{rows} rows to go through: Spark is up")
+        steps, here = Steps(spark, run.config.spark.partitions), run.each
+
+        def each(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+            for start in range(0, len(items), AT_ONCE):
+                yield from steps.ask(items[start : start + AT_ONCE], function)
+
+        run.each = each
+        try:
+            yield
+        finally:
+            run.each = here
