@@ -7,10 +7,13 @@ way.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from jobs import memory
 from jobs.lake.run import Run
+
+if TYPE_CHECKING:
+    from jobs.parcels.spark import Steps
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -19,21 +22,22 @@ AT_ONCE = 256
 
 
 @contextmanager
-def workers(run: Run, rows: int, bytes_a_row: int) -> Iterator[None]:
+def workers(run: Run, rows: int, bytes_a_row: int, most: int = 1) -> Iterator["Steps | None"]:
     """While this lasts `run.each` is Spark's, if one process that reads so many rows needs more memory than there is
-    (`spark.from_rows` says another number); else it stays what it was.
+    (`spark.from_rows` says another number); else, and without any rows, it stays what it was, and this is None.
 
-    What is sent along must be small, and files must lie where workers find them.
+    What is sent along must be small, and files must lie where workers find them. Of what more is done by steps `most`
+    rows go into a bucket.
     """
-    if not run.config.spark.distributes(rows, bytes_a_row, memory.at_hand()):
-        yield
+    if not rows or not run.config.spark.distributes(rows, bytes_a_row, memory.at_hand()):
+        yield None
         return
     from jobs.parcels.spark import Steps
     from jobs.spark import session
 
     with session(run.config.spark, run.stage.name) as spark:
         run.say(f"{rows} rows to go through: Spark is up")
-        steps, here = Steps(spark, run.config.spark.partitions), run.each
+        steps, here = Steps(spark, run.config.spark.buckets(rows, most)), run.each
 
         def each(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
             for start in range(0, len(items), AT_ONCE):
@@ -41,6 +45,6 @@ def workers(run: Run, rows: int, bytes_a_row: int) -> Iterator[None]:
 
         run.each = each
         try:
-            yield
+            yield steps
         finally:
             run.each = here

@@ -1,7 +1,6 @@
 """Whoever goes through the files of a run, what is left of them and every figure are the same."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
