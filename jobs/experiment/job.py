@@ -224,7 +224,7 @@ def _with_logged(run: Run, days: list[date], exposed: pa.Table) -> pa.Table:
 
 def _shown(run: Run, days: list[date], requests: pa.Array) -> dict[str, str]:
     """Of some requests the policy that decided what was shown, where impressions were logged."""
-    return {request: policy for request, policy in _among(run, days, ["request_id", "policy"], requests)}
+    return dict(_among(run, days, ["request_id", "policy"], requests))
 
 
 def _kept(run: Run, days: list[date], quarantine: pa.Table) -> set[str]:
@@ -232,10 +232,10 @@ def _kept(run: Run, days: list[date], quarantine: pa.Table) -> set[str]:
     return {key for (key,) in _among(run, days, ["impression_id"], quarantine["row_key"].combine_chunks())}
 
 
-def _among(run: Run, days: list[date], columns: list[str], keys: pa.Array) -> Iterator[tuple[str, ...]]:
+def _among(run: Run, days: list[date], columns: list[str], keys: pa.Array) -> Iterator[tuple[Any, ...]]:
     """These columns of the impressions whose first one is among the keys."""
 
-    def found(some: Iterator[pa.Table]) -> list[tuple[str, ...]]:
+    def found(some: Iterator[pa.Table]) -> list[tuple[Any, ...]]:
         mine = (rows.filter(pc.is_in(rows[columns[0]], keys)) for rows in some)
         return [row for rows in mine for row in zip(*(rows[name].to_pylist() for name in columns), strict=True)]
 
