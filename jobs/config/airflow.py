@@ -36,7 +36,8 @@ class AirflowSettings(Settings):
     pools: dict[Literal["training", "spark"], Slots] = Field(
         {},
         description="slots of each pool that Airflow has: `training` is of train and backtest, `spark` of validate,"
-        " attribute, featurize, assemble, monitor, experiment and reevaluate; stages of a pool that is not named run in `default_pool`",
+        " attribute, featurize, assemble, monitor, experiment and reevaluate; stages of a pool that is not named run in"
+        " `default_pool`",
     )
     queues: dict[str, Name] = Field({}, description="Celery's queue of a stage, by its name; others: Airflow's default")
     pods: dict[str, PodSettings] = Field(

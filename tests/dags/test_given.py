@@ -37,7 +37,7 @@ def test_an_airflow_without_pools_runs_every_task(dags: dict[str, Any]) -> None:
 
 
 def test_who_may_open_spark_is_in_a_pool() -> None:
-    """By what its own modules import: a session that no slot counts is one too many. Trees of `train` are a training."""
+    """By what its own modules import: no slot counts the session of another. Trees of `train` are a training."""
     opens = "from jobs.spark import session", "from jobs.parcels.workers import workers"
     for name in STAGES:
         told = "".join(path.read_text() for path in (ROOT / "jobs" / name).glob("*.py"))
