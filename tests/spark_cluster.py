@@ -31,13 +31,13 @@ class Cluster:
 
 
 @contextmanager
-def standalone(folder: Path, workers: int = 2) -> Iterator[Cluster]:
-    """Workers of one core and one small executor each; every process is ended by its id."""
+def standalone(folder: Path, workers: int = 2, memory_mib: int = EXECUTOR_MIB) -> Iterator[Cluster]:
+    """Workers of one core and one executor each; every process is ended by its id."""
     with ExitStack() as started:
         log = started.enter_context(_daemon("master.Master", folder / "master.log", "--port", "0"))
         master = _said(log, r"Starting Spark master at (spark://\S+)")
         homes = tuple(folder / f"worker-{n}" for n in range(workers))
-        size = ("--cores", "1", "--memory", f"{EXECUTOR_MIB}m")
+        size = ("--cores", "1", "--memory", f"{memory_mib}m")
         logs = []
         for home in homes:
             words = (*size, "--work-dir", str(home), master)

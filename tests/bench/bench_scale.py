@@ -5,7 +5,9 @@ items grow together. Each stage runs as its command does, once in one process an
 driver of 1 GB, over the same tables; what one process publishes is what the next stage reads. `cpu_seconds` are those
 of the whole tree of processes, imports and the JVM's start included, so that a busy machine changes them little;
 `jvm`, `driver` and `workers` are its shares. Memory is the peak of resident pages of each kind, workers together.
-Both ways must publish as many rows. Last `validate` takes many small days at once, as where a history is brought.
+Both ways must publish as many rows. With the most rows each stage runs a third time, on a standalone cluster of two
+workers of one core on this machine, where rows go through Spark's shuffles; the start of two executors counts. Last
+`validate` takes many small days at once, as where a history is brought.
 """
 
 import json
@@ -29,6 +31,7 @@ import pyarrow.parquet as pq
 
 from jobs.config import ROOT
 from jobs.flow import STAGES as FLOW
+from tests.spark_cluster import standalone
 
 IMPRESSIONS, DAYS = 250_000, 5
 TIMES, SMALL_TIMES = (1, 4, 16), (1,)
@@ -42,6 +45,14 @@ MOST_WALL = 3.0
 """Of the long range, times one process's."""
 MOST_GROWTH_MIB = 128
 """Of the driver from the least to the most rows: less than a byte a row of them."""
+EXECUTOR_MB = 1024
+"""A worker's Python is beside it."""
+CLUSTER = {
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.ui.enabled": "false",
+    "spark.executor.memory": f"{EXECUTOR_MB}m",
+}
 SAMPLES_PER_SECOND = 10
 IDS = ("_id", "candidates")
 """The names of columns of ids end with these."""
@@ -54,15 +65,22 @@ class Used:
 
     seconds: dict[int, tuple[str, float]] = field(default_factory=dict)
     """Of each process the last that was seen of it: pages and time of those that ended are nobody's."""
+    before: dict[int, float] = field(default_factory=dict)
+    """What processes that were there at the start, a cluster's, had taken by then."""
     peak_mib: Counter[str] = field(default_factory=Counter)
 
-    def look(self, tree: psutil.Process) -> None:
-        """Processes that have ended since the last look keep what they had then."""
+    def begin(self) -> None:
+        """What is taken from now on counts."""
+        self.look(0)
+        self.before = {pid: seconds for pid, (_, seconds) in self.seconds.items()}
+
+    def look(self, driver: int) -> None:
+        """At all that this process has started. Those that have ended since the last look keep what they had then."""
         now: Counter[str] = Counter()
-        for process in (tree, *tree.children(recursive=True)):
+        for process in psutil.Process().children(recursive=True):
             try:
                 with process.oneshot():
-                    kind = "driver" if process.pid == tree.pid else "jvm" if process.name() == "java" else "workers"
+                    kind = "driver" if process.pid == driver else "jvm" if process.name() == "java" else "workers"
                     times, memory = process.cpu_times(), process.memory_info()
             except psutil.Error:
                 continue
@@ -73,7 +91,8 @@ class Used:
 
     def total(self, kind: str | None = None) -> float:
         """Processor seconds."""
-        return sum(seconds for of, seconds in self.seconds.values() if kind in (None, of))
+        of = [(pid, seconds) for pid, (found, seconds) in self.seconds.items() if kind in (None, found)]
+        return sum(seconds - self.before.get(pid, 0.0) for pid, seconds in of)
 
 
 def prove(small: bool) -> Iterator[tuple[str, Row]]:
@@ -91,6 +110,8 @@ def prove(small: bool) -> Iterator[tuple[str, Row]]:
                 for way, row in found.items():
                     yield stage, {"impressions": impressions * times, "way": way, **row}
                 yield "compared", _compared(stage, impressions * times, found["one process"], found["spark"])
+            if small or times == TIMES[-1]:
+                yield from _clustered(at, impressions * times)
             shutil.rmtree(at)
         days, many = (DAYS + 1, 20_000) if small else (RANGE_DAYS, RANGE_IMPRESSIONS)
         _ingest(home / "range", many, days)
@@ -98,6 +119,16 @@ def prove(small: bool) -> Iterator[tuple[str, Row]]:
         for way, row in found.items():
             yield "validate, a range", {"days": days, "impressions": many, "way": way, **row}
         yield "range", _compared("validate", many, found["one process"], found["spark"])
+
+
+def _clustered(home: Path, impressions: int) -> Iterator[tuple[str, Row]]:
+    """Each stage again, over what one process published of the stages before it."""
+    with standalone(home, memory_mib=EXECUTOR_MB) as cluster:
+        for stage in STAGES:
+            one = _run(home, stage, "one process")
+            found = _run(home, stage, "cluster", master=cluster.master)
+            yield stage, {"impressions": impressions, "way": "cluster", **found}
+            yield "clustered", _compared(stage, impressions, one, found)
 
 
 def _compared(stage: str, impressions: int, one: Row, spark: Row) -> Row:
@@ -131,7 +162,7 @@ def goals(rows: list[Row]) -> list[Row]:
     return [*found, {"goal": goal, "found": wall, "met": wall <= MOST_WALL}]
 
 
-def _settings(home: Path, way: str, noted: bool = False) -> dict[str, str]:
+def _settings(home: Path, way: str, noted: bool = False, master: str = "local[2]") -> dict[str, str]:
     """A lake of each way's own; Spark notes its jobs and stages where that is asked for, which costs it some."""
     log = {
         "spark.eventLog.enabled": True,
@@ -140,10 +171,11 @@ def _settings(home: Path, way: str, noted: bool = False) -> dict[str, str]:
         "spark.eventLog.compress": False,
     }
     spark = {
-        "master": "local[2]",
+        "master": master,
+        "python": sys.executable,
         "driver_memory_mb": str(DRIVER_MB),
-        "from_rows": "0" if way == "spark" else str(2**62),
-        "conf": json.dumps(log if noted else {}),
+        "from_rows": str(2**62) if way == "one process" else "0",
+        "conf": json.dumps((log if noted else {}) | (CLUSTER if way == "cluster" else {})),
     }
     own = {
         "TIDEGATE_ENV": "test",
@@ -157,11 +189,11 @@ def _settings(home: Path, way: str, noted: bool = False) -> dict[str, str]:
     return own | {f"TIDEGATE__SPARK__{name.upper()}": value for name, value in spark.items()}
 
 
-def _run(home: Path, stage: str, way: str, days: int = DAYS, noted: bool = False) -> Row:
+def _run(home: Path, stage: str, way: str, days: int = DAYS, noted: bool = False, master: str = "local[2]") -> Row:
     """One command, watched. On Spark it reads what one process published, in a lake that is linked to that one's."""
     (home / "events").mkdir(parents=True, exist_ok=True)
-    ours, theirs = home / "one-process", home / "spark"
-    if way == "spark":
+    ours, theirs = home / "one-process", home / way
+    if way != "one process":
         shutil.rmtree(theirs, ignore_errors=True)
         written = FLOW[stage].writes
         for table in ours.iterdir():
@@ -170,12 +202,12 @@ def _run(home: Path, stage: str, way: str, days: int = DAYS, noted: bool = False
     since = [] if stage == "assemble" else ["--since", str(FIRST)]
     command = [sys.executable, "-m", "jobs", stage, "--day", str(_last(days)), *since]
     used, started = Used(), time.perf_counter()
+    used.begin()
     with (home / f"{stage}.log").open("w") as log:
-        environment = {**os.environ, **_settings(home, way, noted)}
+        environment = {**os.environ, **_settings(home, way, noted, master)}
         child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
-        tree = psutil.Process(child.pid)
         while child.poll() is None:
-            used.look(tree)
+            used.look(child.pid)
             time.sleep(1 / SAMPLES_PER_SECOND)
     printed = child.stdout.read() if child.stdout else ""
     if child.returncode:
