@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 IMPRESSIONS = ["impression_id", "request_id", "user_id", "policy"]
 LABELS = ["impression_id", *told_by("clicked")]
 FUNNEL = "funnel.html"
-ROWS_PER_BUCKET = 500_000
-"""So many impressions of an A/B test in one call on Spark."""
 BYTES_A_ROW = 550
 """Of memory that one process takes for an impression of an A/B test."""
 Row = dict[str, Any]
@@ -136,7 +134,7 @@ def _read(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
         return _mixed(run, one, days, cut)
     shown = sum(footer(path).num_rows for path, _ in run.files("impressions", days))
     closes = closes_on(min(cut, last), run.config.attribution, {})
-    with workers(run, shown, BYTES_A_ROW, ROWS_PER_BUCKET) as steps:
+    with workers(run, shown, BYTES_A_ROW) as steps:
         exposed = _exposed(run, [of for of in days if of >= one.start], one.name)
         if one.design.switchback is not None:
             rows = _joined(run, days, cut)

@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+ROWS_PER_BUCKET = 500_000
+"""So many rows in one call, of what more is done by steps."""
 AT_ONCE = 256
 """Items whose results are in this process together, with what Java holds of them."""
 
 
 @contextmanager
-def workers(run: Run, rows: int, bytes_a_row: int, most: int = 1) -> Iterator["Steps | None"]:
+def workers(run: Run, rows: int, bytes_a_row: int) -> Iterator["Steps | None"]:
     """While this lasts `run.each` is Spark's, if one process that reads so many rows needs more memory than there is
     (`spark.from_rows` says another number); else, and without any rows, it stays what it was, and this is None.
 
-    What is sent along must be small, and files must lie where workers find them. Of what more is done by steps `most`
-    rows go into a bucket.
+    What is sent along must be small, and files must lie where workers find them.
     """
     if not rows or not run.config.spark.distributes(rows, bytes_a_row, memory.at_hand()):
         yield None
@@ -37,7 +38,7 @@ def workers(run: Run, rows: int, bytes_a_row: int, most: int = 1) -> Iterator["S
 
     with session(run.config.spark, run.stage.name) as spark:
         run.say(f"{rows} rows to go through: Spark is up")
-        steps, here = Steps(spark, run.config.spark.buckets(rows, most)), run.each
+        steps, here = Steps(spark, run.config.spark.buckets(rows, ROWS_PER_BUCKET)), run.each
 
         def each(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
             for start in range(0, len(items), AT_ONCE):
