@@ -130,9 +130,10 @@ def _read(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
     there = set(run.published_days("impressions")) & set(run.published_days("labels"))
     days = [first for n in range((min(day, ends) - one.start).days + one.before_days + 1)
             if (first := one.start - timedelta(days=one.before_days - n)) in there]  # fmt: skip
-    if one.interleave:
-        return _mixed(run, one, days, cut)
     shown = sum(footer(path).num_rows for path, _ in run.files("impressions", days))
+    if one.interleave:
+        with workers(run, shown, BYTES_A_ROW):
+            return _mixed(run, one, days, cut)
     closes = closes_on(min(cut, last), run.config.attribution, {})
     with workers(run, shown, BYTES_A_ROW) as steps:
         exposed = _exposed(run, [of for of in days if of >= one.start], one.name)
@@ -148,9 +149,13 @@ def _read(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
 
 
 def _mixed(run: Run, one: ExperimentSettings, days: list[date], cut: datetime) -> list[Row]:
-    """The figures of one that interleaves."""
+    """The figures of one that interleaves; of requests whose page it did not mix nothing is asked."""
     lines = (answered.lines(run.config.endpoint, of) for of in days if of >= one.start)
-    pages, rows = [page for of_day in lines for page in captured.pages(of_day, one.name)], _joined(run, days, cut)
+    pages = [page for of_day in lines for page in captured.pages(of_day, one.name)]
+    asked = Wanted.of(pa.array([answer.request_id for _, answer in pages], pa.string()))
+    seen = asked.read(run, "impressions", days, users.IMPRESSIONS, "request_id")
+    labels = Wanted.of(seen["impression_id"]).read(run, "labels", days, users.LABELS, "impression_id")
+    rows = users.joined(seen, labels, cut, run.config.attribution.late_days)
     shown = set(rows.filter(rows["labelled"])["request_id"].to_pylist())
     told = mixed.rows(one, pages, shown, mixed.clicked(rows))
     return readout.with_candidates(told, readout.answered(one, mixed.bundles(pages)))

@@ -122,7 +122,7 @@ def _day(
 
 def _with_clicks(run: Run, day: date, shown: pa.Table, cut: datetime) -> pa.Table:
     """The impressions that have a label, with what it says as of the cut."""
-    labels = rows.met(run, "labels", [day], LABELS, "impression_id", Wanted.of(shown["impression_id"]))
+    labels = Wanted.of(shown["impression_id"]).read(run, "labels", [day], LABELS, "impression_id")
     return with_clicks(shown, labels, cut)
 
 

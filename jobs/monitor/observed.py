@@ -22,7 +22,7 @@ from jobs.lake.store import midnight
 from jobs.moment.columns import numbers, strings
 from jobs.moment.decisions import Known, candidate_columns, clusters
 from jobs.moment.known import known_before
-from jobs.monitor.rows import MOST_JUDGED, MOST_ROWS, met, news, of_some_users
+from jobs.monitor.rows import MOST_JUDGED, MOST_ROWS, news, of_some_users
 from jobs.outcomes import closed, so_far, told_by
 from models.monitoring.day import Floats, Ints, Traffic
 
@@ -41,7 +41,7 @@ MICROSECONDS = 1e6
 def observed(run: Run, day: date, model: Bundle) -> Traffic:
     """The day as far as it is known at its end; raises `NotReady` without features of a day before it."""
     shown = of_some_users(run, "impressions", day, SHOWN, MOST_ROWS)
-    labels = met(run, "labels", [day], LABELS, "impression_id", Wanted.of(shown["impression_id"]))
+    labels = Wanted.of(shown["impression_id"]).read(run, "labels", [day], LABELS, "impression_id")
     rows = _with_labels(shown, labels, midnight(day + timedelta(days=1)))
     known = known_before(run, day, with_users=True, of=Wanted.of(rows["user_id"]))
     return _traffic(run, day, rows, known, model)
@@ -69,7 +69,7 @@ def closed_labels(run: Run, day: date, ids: pa.ChunkedArray, cut: datetime) -> t
     """(n,) clicked and converted of impressions of `day`, as known at `cut`; NaN while a label is open or missing."""
     if day not in run.published_days("labels"):
         return np.full(len(ids), np.nan), np.full(len(ids), np.nan)
-    labels = met(run, "labels", [day], LABELS, "impression_id", Wanted.of(ids))
+    labels = Wanted.of(ids).read(run, "labels", [day], LABELS, "impression_id")
     late = run.config.attribution.late_days
     at = pc.index_in(ids, labels["impression_id"]).combine_chunks()
     outcomes = []

@@ -96,15 +96,6 @@ def news(
     return _whole(table, columns, run.told(table, days, columns, partial(kept, share)))
 
 
-def met(run: Run, table: str, days: Iterable[date], columns: list[str], key: str, wanted: Wanted) -> pa.Table:
-    """The rows of some ids."""
-
-    def kept(some: Iterator[pa.Table]) -> list[pa.Table]:
-        return gathered(wanted.among(rows, key) for rows in some)
-
-    return _whole(table, columns, run.told(table, days, columns, kept))
-
-
 def answers(run: Run, day: date, wanted: Wanted) -> Placements:
     """What some requests of a day were answered."""
 
