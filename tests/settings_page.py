@@ -16,12 +16,12 @@ from models.settings import Settings
 PAGE = ROOT / "docs" / "settings.md"
 OPENING = """# Settings
 
-Every setting, its default and what it means, written from the tree itself (`make docs`). Values come from
-`infra/env/<env>.toml` (`TIDEGATE_ENV` names it, `local` by default), overridden by environment variables:
+Every setting, its default and what it means, generated from the code (`make docs`). Values come from
+`infra/env/<env>.toml` (`TIDEGATE_ENV` names it, `local` by default) and are overridden by environment variables:
 `gate.risk_days` is `TIDEGATE__GATE__RISK_DAYS`. An override of a group (`TIDEGATE__GATE='{"risk_days": 7}'`) changes
-the keys it names; lists and maps are given whole, as JSON; `null` is none where a setting may be none. An unknown key
-is an error. `python -m jobs config` prints the tree as it is resolved; *prod* is what `prod.toml` says instead of the
-default.
+only the keys it names. Lists and maps are given whole, as JSON; `null` means none if a setting may be none. An unknown
+key is an error. `python -m jobs config` prints the resolved settings. The column *prod* shows what `prod.toml` sets
+instead of the default.
 """
 
 
@@ -32,7 +32,7 @@ def written() -> str:
     for path, group in groups(Config, ()):
         name = ".".join(path)
         lines += [
-            f"## {name or 'Of the whole'}",
+            f"## {name or 'General'}",
             "",
             _told(group),
             "",

@@ -1,7 +1,6 @@
-"""The page of sizes, `docs/sizing.md`: what a load takes, from what one core was measured to do; `make docs` writes
-it.
+"""The page of sizes, `docs/sizing.md`: what a load needs, computed from measurements of one core (`make docs`).
 
-The figures are those of `docs/measured.md` and of the decisions named; whoever measures anew puts them here.
+The figures are those of `docs/measured.md` and of the decisions named; enter new measurements here.
 """
 
 from collections.abc import Iterator
@@ -12,23 +11,22 @@ from jobs.config import ROOT
 PAGE = ROOT / "docs" / "sizing.md"
 USERS, ITEMS, IMPRESSIONS, QPS = 100_000_000, 10_000_000, 1_000_000_000, 100_000
 USD_AN_HOUR, CORES, GIB = 0.269, 4, 16
-"""Of an ml.m5.xlarge, what the endpoint runs on."""
+"""Of an ml.m5.xlarge, on which the endpoint runs."""
 BUSY, HOURS = 0.7, 4
-"""Of a core's time what batch work really gets; and in how many hours a day's work is to be done."""
+"""The share of a core's time that batch work really gets, and the hours in which a day's work must be done."""
 ASKED = 120
-"""Requests a second of one core within 25 ms, of a million items, that come at random moments (`bench serving`)."""
+"""Requests a second per core within 25 ms, with a million items and random arrivals (`bench serving`)."""
 ITEM_BYTES, PROCESS_MIB = 2_200, 400
-"""Of a container with one process, by item and besides (`bench serving` with 250,000 and with 1,000,000 items)."""
+"""Memory of a container with one process, per item and fixed (`bench serving` with 250,000 and 1,000,000 items)."""
 USERS_A_SECOND = 16_500
-"""Of one core, that go online to Redis (ADR 62)."""
+"""Users that one core puts into Redis (ADR 62)."""
 BUCKET_ROWS = 500_000
-"""Of a table, what one worker holds at a time."""
+"""Rows of a table that one worker holds at a time."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Processor seconds that a million impressions take on Spark; `days`: of impressions that a day's run goes
-    over."""
+    """CPU seconds per million impressions on Spark; `days`: days of impressions that a daily run reads."""
 
     name: str
     seconds: float
@@ -54,23 +52,23 @@ def _opening() -> Iterator[str]:
     yield f"""# Sizes
 
 What {USERS / 1e6:.0f} million users, {ITEMS / 1e6:.0f} million items, {IMPRESSIONS / 1e9:.0f} billion impressions a
-day and {QPS:,} requests a second would take, reckoned from what one core was measured to do
+day and {QPS:,} requests a second would need, computed from measurements of one core
 ([measured.md](measured.md)). **Nothing of this size was ever run**: each figure is a measured one times a number.
-`make docs` writes the page from `tests/sizing_page.py`: put your own figures and prices there.
+`make docs` writes this page from `tests/sizing_page.py`: enter your own figures and prices there.
 """
 
 
 def _batch() -> Iterator[str]:
     yield f"""## A day's batch work
 
-On a cluster ([cluster.md](cluster.md)). Processor time grows with rows (the greatest exponent measured is 1.05);
-cores are those that end the work in {HOURS} hours where {BUSY:.0%} of their time is work, at USD
-{USD_AN_HOUR / CORES:.3f} a core and hour (an m5.xlarge of {CORES} cores at {USD_AN_HOUR}). Measured on one
-idle machine, the start of Java included, where what workers send each other lies in files: between machines it goes
-through Spark's shuffles, which was not measured since (the release before sent it so on one machine, half as fast and
-busy, and took two to five times as much).
+On a cluster ([cluster.md](cluster.md)). CPU time grows about linearly with rows (the largest measured exponent is
+1.05). The cores finish the work in {HOURS} hours if {BUSY:.0%} of their time is work, at USD
+{USD_AN_HOUR / CORES:.3f} per core hour (an m5.xlarge of {CORES} cores at {USD_AN_HOUR}). Measured on one
+idle machine, including the start of Java, with workers that exchange data through files. Between machines the data goes
+through Spark's shuffles, which has not been measured since (the previous release did this on one machine, half as fast
+and busy, and took two to five times as much).
 
-| stage | processor s a million impressions | days of them | core hours a day | cores | USD a day | measured |
+| stage | CPU s per million impressions | days of them | core hours a day | cores | USD a day | measured |
 | --- | --- | --- | --- | --- | --- | --- |"""
     whole = 0.0
     for stage in STAGES:
@@ -83,10 +81,10 @@ busy, and took two to five times as much).
     full = STAGES[-1].seconds * IMPRESSIONS * 30 / 1e6 / 3600
     yield f"| all | | | {whole:,.1f} | {_cores(whole)} | {_usd(whole)} | |"
     yield f"""
-A weekly dataset of 28 train days is {full:,.0f} core hours more. A bucket is about {BUCKET_ROWS:,} rows of a table,
+A weekly dataset of 28 train days takes {full:,.0f} core hours more. A bucket is about {BUCKET_ROWS:,} rows of a table,
 so a day has {IMPRESSIONS // BUCKET_ROWS:,} buckets, and as many part files of labels. `train` learns from as many
-requests as its memory holds (`training.most_rows`), drawn evenly and whole, so what it costs does not grow with the
-log.
+requests as fit into its memory (`training.most_rows`), a uniform sample of whole requests, so its cost does not grow
+with the log.
 """
 
 
@@ -95,49 +93,50 @@ def _serving() -> Iterator[str]:
     held = (PROCESS_MIB * 2**20 + ITEMS * ITEM_BYTES) / 2**30
     yield f"""## Requests
 
-{ASKED} a second and core at random moments with p99 of 25 ms, of a million items (retrieve 1,000, rank 1,000 by MMoE,
-answer 50): USD {million:.2f} a million requests. Processes do not know of each other, so an instance more is so many
-requests more.
+{ASKED} a second per core, arriving at random moments, with a p99 of 25 ms and a million items (retrieve 1,000, rank
+1,000 with MMoE, answer 50): USD {million:.2f} per million requests. Processes are independent, so capacity grows in
+proportion to instances.
 
-| asked a second | cores | m5.xlarge | USD a day |
+| requests a second | cores | m5.xlarge | USD a day |
 | --- | --- | --- | --- |"""
     for asked in (1_000, QPS):
         cores = _up(asked, ASKED)
         yield f"| {asked:,} | {cores:,} | {_up(cores, CORES):,} | {_up(cores, CORES) * USD_AN_HOUR * 24:,.0f} |"
     yield f"""
-Of {ITEMS / 1e6:.0f} million items a process would hold {held:.0f} GiB ({ITEM_BYTES:,} bytes an item, {PROCESS_MIB}
-MiB besides): more than the {GIB} GiB of an m5.xlarge. Take instances with so much for each core that ranks, or serve
-fewer items: those that `items` no longer lists are not held.
+With {ITEMS / 1e6:.0f} million items a process would need {held:.0f} GiB ({ITEM_BYTES:,} bytes per item plus
+{PROCESS_MIB} MiB): more than the {GIB} GiB of an m5.xlarge. Use instances with that much memory per ranking core, or
+serve fewer items: those that `items` no longer lists are not loaded.
 """
 
 
 def _online() -> Iterator[str]:
     hours = USERS / USERS_A_SECOND / 3600
-    yield f"""## What is known of users, online
+    yield f"""## Users' features, online
 
-{USERS / 1e6:.0f} million users put anew into Redis, {USERS_A_SECOND:,} a second and core, are {hours:.1f} core
-hours: {_cores(hours)} core in {HOURS} hours, on the workers that made them. What Redis itself takes was not measured.
+Writing {USERS / 1e6:.0f} million users to Redis, {USERS_A_SECOND:,} a second per core, takes {hours:.1f} core
+hours: {_cores(hours)} core for {HOURS} hours, on the workers that computed them. Redis itself was not measured.
 """
 
 
 def _next() -> Iterator[str]:
     yield """## What breaks next
 
-In the order in which a team that grows would meet it:
+In the order in which a growing team would meet it:
 
-1. **Items in memory.** `endpoint.precomputed_mib` (1 GiB) holds the items' half of the network for some 1.7 million;
-   above, each request makes its own, and a core answers fewer. Raise it with the memory.
-2. **The dataset.** `assemble` goes over every row of its days, whatever training keeps: it is most of the bill.
-   Fewer train days, or `dataset.selection`, before more machines.
-3. **One process.** `train` reads what it learns from in one process (torchrun's others are sent theirs), retrieval
-   takes all clicks; `backtest` and `reevaluate` hold the rows that are judged. `monitor` holds a part of a day, but
-   goes over it alone: 40 processor seconds a million impressions, two in five of them answered, captured
-   answers given again included ([limits.md](limits.md#what-is-thin-today)). A loggers' own lake needs no `ingest`.
-4. **Online, a whole publication of items** is in every endpoint process and in the one that puts it online.
-5. **Files.** Two thousand buckets are two thousand part files a day and table; logs and checkpoints were measured at
-   400 days of four files ([measured.md](measured.md#years)), not at these.
-6. **An index of ten million.** Lists looked into are as many as for one million, each longer; recall and time of
-   that were not measured, only of a million.
+1. **Items in memory.** `endpoint.precomputed_mib` (1 GiB) holds the items' half of the network for some 1.7 million
+   items; above that, each request computes its own, and a core answers fewer. Raise it with the memory.
+2. **The dataset.** `assemble` reads every row of its days, whatever training keeps: it is most of the cost.
+   Reduce train days, or use `dataset.selection`, before adding machines.
+3. **One process.** `train` reads its rows in one process (and sends torchrun's others theirs); retrieval
+   takes all clicks; `backtest` and `reevaluate` hold the rows that are judged. `monitor` holds only part of a day, but
+   reads it in one process: 40 CPU seconds per million impressions, two in five of them answered by the endpoint,
+   including the recomputed answers ([limits.md](limits.md#what-is-thin-today)). A lake that loggers write needs no
+   `ingest`.
+4. **Items online.** A whole publication of items is in every endpoint process and in the one that puts it online.
+5. **Files.** Two thousand buckets are two thousand part files per day and table; logs and checkpoints were measured at
+   400 days of four files ([measured.md](measured.md#years)), not at this size.
+6. **An index of ten million.** A search probes as many lists as for one million items, but longer ones; recall and
+   time were measured for one million only.
 """
 
 

@@ -19,19 +19,19 @@ Name = Annotated[str, Field(pattern="^[A-Za-z0-9_.-]+$")]
 
 
 class PodSettings(Settings):
-    """What the pod of a stage asks for on Kubernetes, and may not pass."""
+    """What a stage's pod requests on Kubernetes, and its limits."""
 
     cpu: float = Field(1.0, gt=0, description="cores")
     memory_mb: int = Field(2048, ge=256, description="MiB; a stage that needs more is killed")
 
 
 class AirflowSettings(Settings):
-    """How Airflow runs the stages; what is not set stays as Airflow has it, so that any Airflow takes the DAGs."""
+    """How Airflow runs the stages; what is not set stays Airflow's default, so that any Airflow takes the DAGs."""
 
     database: SecretStr | None = Field(
         None,
-        description="PostgreSQL server of `make up ON=team`, which makes databases of its own there; not set: the one"
-        " of this machine, postgresql://127.0.0.1:5432",
+        description="PostgreSQL server of `make up ON=team`, which creates its own databases there; not set: the "
+        "local one, postgresql://127.0.0.1:5432",
     )
     pools: dict[Literal["training", "spark"], Slots] = Field(
         {},
@@ -39,14 +39,14 @@ class AirflowSettings(Settings):
         " attribute, featurize, assemble, monitor, experiment and reevaluate; stages of a pool that is not named run in"
         " `default_pool`",
     )
-    queues: dict[str, Name] = Field({}, description="Celery's queue of a stage, by its name; others: Airflow's default")
+    queues: dict[str, Name] = Field({}, description="Celery queue of each stage, by name; not named: Airflow's default")
     pods: dict[str, PodSettings] = Field(
         {},
-        description='`{"train": {"cpu": 8, "memory_mb": 32768}}`: what the pod of a stage is given on Kubernetes;'
-        " whatever reads DAGs then needs the package kubernetes",
+        description='`{"train": {"cpu": 8, "memory_mb": 32768}}`: resources of the pod of a stage on Kubernetes; '
+        "everything that reads DAGs then needs the package kubernetes",
     )
     logs: Placed | None = Field(
-        None, description="where logs of tasks are put when they end, `s3://bucket/prefix`; not set: they stay"
+        None, description="where the logs of finished tasks are uploaded, `s3://bucket/prefix`; not set: they stay"
     )
 
     @field_validator("queues", "pods")

@@ -18,24 +18,26 @@ IN_ONE_PROCESS = 0.5
 
 
 class KafkaSettings(Settings):
-    """Where events are collected from that come by topics (`source.name=kafka`), and when a day of them is whole."""
+    """Collecting events from Kafka topics (`source.name=kafka`), and when a day of them is complete."""
 
-    servers: str = Field("", description="its brokers, host:port, separated by commas")
-    group: str = Field("tidegate", min_length=1, description="under which brokers are told how far it has been read")
-    batch_rows: int = Field(50_000, ge=1, description="records of a table that are written at once, at most")
-    batch_seconds: int = Field(300, ge=1, description="after which they are written, however few there are")
+    servers: str = Field("", description="the brokers, host:port, separated by commas")
+    group: str = Field(
+        "tidegate", min_length=1, description="consumer group under which brokers are told how far has been read"
+    )
+    batch_rows: int = Field(50_000, ge=1, description="maximum number of records of a table that are written at once")
+    batch_seconds: int = Field(300, ge=1, description="time after which records are written, however few there are")
     lateness_minutes: int = Field(
-        30, ge=0, description="an event is in its topic so long after it happened; a day is not whole before"
+        30, ge=0, description="how long after it happened an event may reach its topic; a day is not complete before"
     )
     idle_minutes: int = Field(
         30,
         ge=0,
-        description="a partition read to its end, without an event after the day, holds it back so much longer",
+        description="a partition that is read to its end without an event after the day delays the day by so much more",
     )
     properties: dict[str, SecretStr] = Field(
         {},
-        description="librdkafka's own by their names, such as security.protocol and sasl.password; a mapping, given"
-        " whole, of which nothing is shown",
+        description="librdkafka's own properties by name, such as security.protocol and sasl.password; a mapping, "
+        "given whole; its values are never shown",
     )
 
     @field_validator("properties", mode="before")
@@ -53,23 +55,23 @@ class SourceSettings(Settings):
 
     name: str = Field("simulated", description="a file of jobs/sources: open-bandit is open_bandit.py")
     data: Annotated[Path | None, NO_SCHEME, NO_ROW] = Field(
-        None, description="folder of a real log's files; the simulated world needs none"
+        None, description="folder with the files of a real log; the simulated world needs none"
     )
     live: Annotated[bool | None, NO_ROW] = Field(
         None,
-        description="whether its logs still come, so that DAGs have a schedule; not set: those of parquet and kafka do",
+        description="whether new logs still arrive, so that DAGs have a schedule; not set: true for parquet and kafka",
     )
     daily: Annotated[tuple[str, ...], NO_ROW] = Field(
         (),
-        description="raw tables that come every day, beside impressions, which always do: a day without a file of one "
-        "is not ready. Of all others it is a day on which nothing happened",
+        description="raw tables that have a file every day, besides impressions, which always do: a day without one "
+        "is not ready. For any other table, no file means that nothing happened",
     )
 
     url: Annotated[SecretStr | None, NO_ROW] = Field(
-        None, description="mapped: the database that its queries ask, see jobs.warehouse; none: DuckDB, over files"
+        None, description="mapped: the database that is queried, see jobs.warehouse; none: DuckDB, over files"
     )
     mapping: dict[str, TableMapping] = Field(
-        {}, description="mapped, kafka: by raw table, where its rows are and which of their columns is which"
+        {}, description="mapped, kafka: for each raw table, where its rows are and which of their columns is which"
     )
     kafka: Annotated[KafkaSettings, NO_ROW] = KafkaSettings()
 
@@ -90,11 +92,15 @@ class SourceSettings(Settings):
 
 
 class ExportSettings(Settings):
-    """A team's own database that is told what was found; with an address `daily_monitoring` ends with it."""
+    """A team's own database for the results; if it has an address, `daily_monitoring` ends with the export."""
 
-    url: SecretStr | None = Field(None, description="of the database, see jobs.warehouse; none: nothing is exported")
-    tables: tuple[str, ...] = Field(EXPORTED, description="which tables of the lake")
-    prefix: str = Field("tidegate_", pattern="^[A-Za-z_][A-Za-z0-9_.]*$", description="of its tables' names")
+    url: SecretStr | None = Field(
+        None, description="address of the database, see jobs.warehouse; none: nothing is exported"
+    )
+    tables: tuple[str, ...] = Field(EXPORTED, description="tables of the lake to export")
+    prefix: str = Field(
+        "tidegate_", pattern="^[A-Za-z_][A-Za-z0-9_.]*$", description="prefix of the exported tables' names"
+    )
 
     @field_validator("tables")
     @classmethod
@@ -105,30 +111,34 @@ class ExportSettings(Settings):
 
 
 class LakeSettings(Settings):
-    """Where tables live, and how late they may be. A place is a folder of this machine, or `s3://bucket/prefix`."""
+    """Where tables are stored, and how late they may be. A location is a local folder or `s3://bucket/prefix`."""
 
-    root: Placed = Field(ROOT / "var" / "lake", description="Delta tables, a folder here or `s3://bucket/prefix`")
+    root: Placed = Field(ROOT / "var" / "lake", description="Delta tables; a local folder or `s3://bucket/prefix`")
     raw: Placed = Field(
         ROOT / "var" / "raw",
-        description="raw events, date=YYYY-MM-DD/hour=HH, as loggers write them; a folder here or `s3://bucket/prefix`",
+        description="raw events, date=YYYY-MM-DD/hour=HH, as loggers write them; a local folder or "
+        "`s3://bucket/prefix`",
     )
     results: Placed = Field(
         default_factory=lambda data: data["root"].parent / "validations",
-        description="what the suites found, a JSON file a table and day; beside the Delta tables by default",
+        description="results of the suites, one JSON file per table and day; by default beside the Delta tables",
     )
     runs: Folder = Field(
         default_factory=lambda data: (data["root"].parent if isinstance(data["root"], Path) else ROOT / "var") / "runs",
-        description="what became of each stage's last run, as node exporter's textfile collector reads it: a folder"
-        " here, beside the Delta tables where those are",
+        description="result of each stage's last run, for node exporter's textfile collector; a local folder, by "
+        "default beside local Delta tables",
     )
     retain_days: int | None = Field(
         30,
         ge=1,
-        description="so long every version of a table can be read, and what was replaced stays on the disk; after that "
-        "only versions that a model which serves, may serve or is judged rests on; none: all of them, for ever",
+        description="how long every version of a table stays readable, with the files it replaced; after that only "
+        "versions used by a model that serves, may serve or is being judged; none: all of them, for ever",
     )
     stale_hours: int | None = Field(
-        None, ge=25, description="after its end a day must be published, else an alarm; none: of logs that have ended"
+        None,
+        ge=25,
+        description="time after its end by which a day must be published, otherwise an alarm; none: for logs that "
+        "have ended",
     )
 
 
@@ -137,28 +147,29 @@ class SparkSettings(Settings):
 
     master: str = Field(
         "local[2]",
-        description="where Spark runs; empty: a session somebody else starts or owns, spark-submit or a notebook",
+        description="where Spark runs; empty: a session somebody else starts or owns, such as spark-submit or a "
+        "notebook",
     )
     python: str | None = Field(
         None,
-        description="the interpreter of executors, of this one's minor version; not set: this one on `local`, "
-        "elsewhere what PYSPARK_PYTHON says or `python3`",
+        description="interpreter of the executors, with the same minor version as this one; not set: this one on "
+        "`local`, elsewhere PYSPARK_PYTHON or `python3`",
     )
     driver_memory_mb: int = Field(
-        1536, ge=512, description="of a driver started here, and of all where it runs in one process"
+        1536, ge=512, description="memory of a driver started here; on `local`, of the whole JVM"
     )
     partitions: int = Field(
-        4, ge=1, description="shuffle partitions on `local`, and everywhere the fewest buckets of a stage"
+        4, ge=1, description="shuffle partitions on `local`; everywhere, the minimum number of buckets of a stage"
     )
     from_rows: int | None = Field(
         None,
         ge=0,
-        description="rows a stage reads from which Spark distributes it; below, one process runs the same core at a "
-        "fraction of the cost; 0 always takes Spark; not set: where one process would take more than half of the "
-        "memory that is free",
+        description="input rows from which Spark distributes a stage; below, one process runs the same core at a "
+        "fraction of the cost; 0: always Spark; not set: if one process would need more than half of the free memory",
     )
     conf: dict[str, str] = Field(
-        {}, description="any setting of Spark's own by its whole name, over what is set here; a mapping, given whole"
+        {},
+        description="Spark's own settings by their full names; they override what is set here; a mapping, given whole",
     )
 
     def distributes(self, rows: int, bytes_a_row: int, free: int) -> bool:
@@ -195,6 +206,8 @@ class SparkSettings(Settings):
 
 
 class ValidationSettings(Settings):
-    """How much bad data a day may hold and still be published without it."""
+    """How much bad data a day may contain and still be published without it."""
 
-    max_quarantine_share: float = Field(0.05, ge=0, le=1, description="of a table's rows of a day; above it: refused")
+    max_quarantine_share: float = Field(
+        0.05, ge=0, le=1, description="maximum share of a table's rows of a day; above it the day is refused"
+    )

@@ -10,18 +10,18 @@ from models.settings import SPAN, Settings, refuse_two, span_of, whole_days
 
 
 class SurfaceLabelSettings(Settings):
-    """What a click and a conversion are on one surface: what `clicked` and `converted` say of its impressions, to
-    training, evidence and monitoring.
+    """What counts as a click and a conversion on one surface: what `clicked` and `converted` of its impressions mean
+    to training, evidence and monitoring.
     """
 
     click: str | None = Field(
-        None, description="a binary outcome of `outcomes` whose events count there in place of clicks; none: clicks do"
+        None, description="a binary outcome of `outcomes` whose events count as clicks there; none: clicks"
     )
     click_window_days: int | None = Field(
-        None, ge=1, description="impression to that event, at most the general one; not set: the general one"
+        None, ge=1, description="impression to that event, at most the general window; not set: the general one"
     )
     window_days: int | None = Field(
-        None, ge=1, description="click to purchase, at most the general one; not set: the general one"
+        None, ge=1, description="click to purchase, at most the general window; not set: the general one"
     )
 
     @property
@@ -36,21 +36,23 @@ class SurfaceLabelSettings(Settings):
 
 
 class AttributionSettings(Settings):
-    """Which clicks a purchase pays, and until when a missing one is unknown."""
+    """Which clicks get credit for a purchase, and until when a missing label is unknown."""
 
     model: Literal["last_click", "first_click", "linear", "time_decay"] = "last_click"
-    half_life_days: int = Field(7, ge=1, description="time decay: a click this much older earns half as much")
+    half_life_days: int = Field(7, ge=1, description="time decay: a click this much older gets half the credit")
     window_days: int = Field(7, ge=1, description="click to purchase")
-    window: str | None = Field(None, pattern=SPAN, description="the same, in place of it, in hours or minutes: 6h, 90m")
+    window: str | None = Field(None, pattern=SPAN, description="the same in hours or minutes, used instead: 6h, 90m")
     click_window_days: Annotated[int, Changes("validate")] = Field(1, ge=1, description="impression to click")
     click_window: Annotated[str | None, Changes("validate")] = Field(
-        None, pattern=SPAN, description="the same, in place of it; a dataset still waits for whole days of clicks"
+        None,
+        pattern=SPAN,
+        description="the same in hours or minutes, used instead; a dataset still waits for whole days of clicks",
     )
     late_days: Annotated[int, Changes("validate")] = Field(
-        2, ge=0, description="how many days late an event may come, and how many apart two copies of one may lie"
+        2, ge=0, description="how many days late an event may arrive, and how far apart two copies of one may be"
     )
     surfaces: dict[str, SurfaceLabelSettings] = Field(
-        {}, description="label rules of surfaces by name: click, click_window_days, window_days; a mapping, given whole"
+        {}, description="label rules by surface: click, click_window_days, window_days; a mapping, given whole"
     )
 
     @model_validator(mode="after")

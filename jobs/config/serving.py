@@ -11,26 +11,26 @@ from models.settings import Settings, WatchSettings
 
 
 class ServedSurfaceSettings(Settings):
-    """What a surface is given of each request's time and of the bundle's stages.
+    """A surface's time limit and sizes.
 
-    How many candidates a light ranker leaves the ranker, and how slates are drawn, is no setting of serving: evidence
-    judged that, and it travels in the bundle. One ranker has one thread, so that there are no threads to share out.
+    How many candidates a light ranker leaves the ranker, and how slates are drawn, are not settings of serving: the
+    evidence judged them, and they are part of the bundle. A ranker has one thread, so there are no threads to divide.
     """
 
-    k: int = Field(10, ge=1, le=200, description="items of an answer where the request does not say")
-    most_k: int = Field(200, ge=1, le=200, description="no request may want more")
+    k: int = Field(10, ge=1, le=200, description="items of an answer if the request does not say")
+    most_k: int = Field(200, ge=1, le=200, description="maximum number of items that a request may ask for")
     retrieve: int | None = Field(
         None,
         ge=1,
         le=1000,
-        description="candidates found where a request brings none; not set: the bundle's own number",
+        description="candidates retrieved if a request brings none; not set: the bundle's own number",
     )
     timeout_ms: int | None = Field(None, ge=1, description="from a request's arrival; not set: `endpoint.timeout_ms`")
     cached: int = Field(
         0,
         ge=0,
-        description="requests whose scores are held for the same user, words and candidates until the next publication;"
-        " every request has a draw of its own",
+        description="requests whose scores are cached for the same user, words and candidates until the next "
+        "publication; each request still has its own draw",
     )
 
     @model_validator(mode="after")
@@ -49,26 +49,28 @@ FILL_IN = "FILL IN"
 
 
 class AwsSettings(Settings):
-    """What an endpoint needs of an AWS account; without a bucket its models are folders, which only ours can read."""
+    """What an endpoint needs from an AWS account; without a bucket, models are folders for the local endpoint only."""
 
-    bucket: str | None = Field(None, min_length=3, description="bundles lie there as model.tar.gz")
-    prefix: str = Field("tidegate", min_length=1, description="of every key in the bucket")
-    role: str = Field("arn:aws:iam::000000000000:role/tidegate", description="what SageMaker may do, on our behalf")
-    image: str = Field("tidegate-serving", min_length=1, description="of infra/containers, in the account's registry")
-    instance_type: str = Field("ml.m5.large", pattern=r"^ml\.[a-z0-9.-]+$", description="what a variant runs on")
-    instances: int = Field(1, ge=1, description="of a variant; the fewest, where they are scaled")
-    most_instances: int | None = Field(None, ge=1, description="application autoscaling goes up to so many; none: off")
-    invocations_per_instance: float = Field(3000.0, gt=0, description="a minute; what autoscaling aims at")
-    bake_seconds: int = Field(
-        0, ge=0, le=3600, description="a model that goes live is watched so long by alarms of its own; 0: by none"
+    bucket: str | None = Field(None, min_length=3, description="bucket for bundles as model.tar.gz")
+    prefix: str = Field("tidegate", min_length=1, description="prefix of every key in the bucket")
+    role: str = Field("arn:aws:iam::000000000000:role/tidegate", description="role in which SageMaker runs the models")
+    image: str = Field(
+        "tidegate-serving", min_length=1, description="image of infra/containers, in the account's registry"
     )
-    kept_seconds: int = Field(0, ge=0, le=3600, description="with `bake_seconds`: the old one stays loaded so long")
+    instance_type: str = Field("ml.m5.large", pattern=r"^ml\.[a-z0-9.-]+$", description="instance type of a variant")
+    instances: int = Field(1, ge=1, description="instances of a variant; the minimum, if they are scaled")
+    most_instances: int | None = Field(None, ge=1, description="maximum for application autoscaling; none: off")
+    invocations_per_instance: float = Field(3000.0, gt=0, description="target of autoscaling, per minute")
+    bake_seconds: int = Field(
+        0, ge=0, le=3600, description="how long alarms of its own watch a model that goes live; 0: no such alarms"
+    )
+    kept_seconds: int = Field(0, ge=0, le=3600, description="with `bake_seconds`: how long the old model stays loaded")
     alarm_seconds: int = Field(60, ge=10, multiple_of=10, description="period of an alarm")
     alarming_errors: float = Field(0.01, gt=0, lt=1, description="share of answers of status 5xx")
     alarming_p99_ms: float = Field(100.0, gt=0, description="99th percentile of the model's own time")
-    s3_url: str | None = Field(None, description="where AWS itself is not meant; so are the next two")
-    cloudwatch_url: str | None = Field(None, description="of alarms")
-    autoscaling_url: str | None = Field(None, description="of scaling targets")
+    s3_url: str | None = Field(None, description="address of S3, if not AWS itself; the next two likewise")
+    cloudwatch_url: str | None = Field(None, description="address of CloudWatch, for alarms")
+    autoscaling_url: str | None = Field(None, description="address of autoscaling, for scaling targets")
 
     @model_validator(mode="after")
     def _most_is_not_below_the_fewest(self) -> Self:
@@ -80,36 +82,49 @@ class AwsSettings(Settings):
 
 
 class EndpointSettings(Settings):
-    """The SageMaker contract; one URL changes it from the local endpoint to AWS."""
+    """The SageMaker contract; one URL switches from the local endpoint to AWS."""
 
     url: str = Field(
         "http://127.0.0.1:8700",
-        description="of the control plane and of invocations, the local endpoint's; `aws`: SageMaker, which has two",
+        description="address of the local endpoint, for control plane and invocations; `aws`: SageMaker, which has two",
     )
-    name: str = Field("tidegate", description="of the endpoint, and of its row in the ledger")
-    region: str = Field("eu-central-1", description="as AWS names them")
+    name: str = Field("tidegate", description="name of the endpoint, and of its row in the ledger")
+    region: str = Field("eu-central-1", description="AWS's name of the region")
     timeout_ms: int = Field(60, ge=1, description="from a request's arrival; then popularity answers")
     state: Folder = Field(ROOT / "var" / "endpoint", description="the local endpoint's registry and data capture")
-    processes: int = Field(1, ge=1, le=64, description="of an instance of a variant; one for each core that is its own")
-    most_processes: int = Field(
-        4, ge=1, le=64, description="of a variant, however many instances are asked for; never fewer than `processes`"
+    processes: int = Field(
+        1, ge=1, le=64, description="processes per instance of a variant; one per core that it does not share"
     )
-    hung_seconds: float = Field(10.0, gt=0, description="without an answer to a ping; then a process is begun anew")
-    keep_loaded_seconds: float = Field(600.0, ge=0, description="after its last request, for a way back without a load")
+    most_processes: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="maximum processes of a variant, however many instances are requested; never fewer than "
+        "`processes`",
+    )
+    hung_seconds: float = Field(
+        10.0, gt=0, description="a process that does not answer a ping for so long is restarted"
+    )
+    keep_loaded_seconds: float = Field(
+        600.0,
+        ge=0,
+        description="how long a model stays loaded after its last request, so that going back needs no load",
+    )
     alarms_url: str | None = Field(
-        None, description="the CloudWatch whose alarms roll updates of the local endpoint back; none by default"
+        None,
+        description="address of the CloudWatch whose alarms roll back updates of the local endpoint; none by default",
     )
     precomputed_mib: int = Field(
         1024,
         ge=0,
-        description="what a process may hold of each day's items for its network; above, and with 0, every request"
-        " makes its own: a million items are about 600 at the default sizes",
+        description="memory in which a process may precompute the items' part of its network each day; above it, and "
+        "with 0, every request computes its own; a million items take about 600 at the default sizes",
     )
     aws: AwsSettings = AwsSettings()
     surfaces: dict[str, ServedSurfaceSettings] = Field(
         {},
-        description="by name; those not named have the defaults. A surface that neither this nor the bundle's training"
-        " knows is refused",
+        description="by name; surfaces not named have the defaults. A surface that is neither here nor in the "
+        "bundle's training data is refused",
     )
 
     @property
@@ -147,74 +162,97 @@ class EndpointSettings(Settings):
 
 
 class ReleaseSettings(Settings):
-    """The way of an approved model from no traffic to all of it, and what ends it on the way.
+    """How an approved model gets from no traffic to all of it, and what stops it on the way.
 
-    A share of bad answers is tested as they come (`models.evaluation.sequential`): an alarming one rolls back, a
-    tolerated one passes, what tells neither waits. All tests of a release share its risk. By default a release has one
-    step, all at once: where nobody asks, nothing can be watched.
+    A share of bad answers is tested as answers arrive (`models.evaluation.sequential`): an alarming share rolls back, a
+    tolerated one passes, an undecided one waits. All tests of a release share its risk. By default a release has one
+    step, all at once: without requests there is nothing to watch.
     """
 
     approvers: tuple[str, ...] = Field(
         (),
-        description="who may answer in Airflow and whose yes counts, by name; `name:id` where Airflow's auth manager "
-        "knows its users by another id (FAB: a number); none: whoever may answer there",
+        description="people who may answer in Airflow and whose yes counts, by name; `name:id` if Airflow's auth "
+        "manager knows its users by another id (FAB: a number); none: everybody who may answer there",
     )
-    shadow_percent: float = Field(0.0, ge=0, le=100, description="requests that a shadow answers unseen; 0: no shadow")
+    shadow_percent: float = Field(
+        0.0, ge=0, le=100, description="share of requests that a shadow also answers, unseen; 0: no shadow"
+    )
     canary_percent: tuple[float, ...] = Field((), description="shares of the traffic, each above the one before")
     holdout_percent: float = Field(
-        0.0, ge=0, lt=50, description="users who stay with the model before once the new one is live; 0: nobody"
+        0.0,
+        ge=0,
+        lt=50,
+        description="share of users who stay with the previous model once the new one is live; 0: nobody",
     )
-    watch_seconds: int = Field(300, ge=0, description="the least time at a step")
-    patience_seconds: int = Field(3600, ge=0, description="at a step; one that has not passed by then is rolled back")
-    poll_seconds: int = Field(60, ge=1, description="between two looks of a watch in Airflow")
-    answer_hours: int = Field(0, ge=0, description="until a question in Airflow is a no if nobody answers; 0: no limit")
+    watch_seconds: int = Field(300, ge=0, description="minimum time at a step")
+    patience_seconds: int = Field(
+        3600, ge=0, description="maximum time at a step; a release that has not passed by then is rolled back"
+    )
+    poll_seconds: int = Field(60, ge=1, description="time between two looks of a watch in Airflow")
+    answer_hours: int = Field(
+        0, ge=0, description="time after which an unanswered question in Airflow counts as a no; 0: no limit"
+    )
     risk: float = Field(
-        0.01, gt=0, lt=1, description="that a tolerable release is rolled back; or a bad one passes a rule"
+        0.01,
+        gt=0,
+        lt=1,
+        description="probability that a tolerable release is rolled back, or that a bad one passes a rule",
     )
-    tolerated_failed: float = Field(1e-3, gt=0, lt=1, description="answers whose ranker raised")
-    alarming_failed: float = Field(1e-2, gt=0, lt=1, description="such a share rolls back")
-    tolerated_fallback: float = Field(0.02, gt=0, lt=1, description="answers that popularity made, for whatever reason")
-    alarming_fallback: float = Field(0.1, gt=0, lt=1, description="such a share rolls back")
-    tolerated_slow: float = Field(0.01, gt=0, lt=1, description="answers that took longer than `slow_ms`: 0.01 is p99")
-    alarming_slow: float = Field(0.05, gt=0, lt=1, description="such a share rolls back")
+    tolerated_failed: float = Field(1e-3, gt=0, lt=1, description="share of answers whose ranker raised")
+    alarming_failed: float = Field(1e-2, gt=0, lt=1, description="share that rolls back")
+    tolerated_fallback: float = Field(
+        0.02, gt=0, lt=1, description="share of answers made by popularity, for whatever reason"
+    )
+    alarming_fallback: float = Field(0.1, gt=0, lt=1, description="share that rolls back")
+    tolerated_slow: float = Field(0.01, gt=0, lt=1, description="share of answers slower than `slow_ms`: 0.01 is p99")
+    alarming_slow: float = Field(0.05, gt=0, lt=1, description="share that rolls back")
     slow_ms: int = Field(100, ge=1, description="from a request's arrival")
     max_times: float = Field(
-        3.0, ge=1, description="a canary's share of each such answers over the champion's in the same time"
+        3.0,
+        ge=1,
+        description="a canary's share of each kind of bad answer, as a multiple of the champion's in the same period",
     )
     min_same_top: float = Field(
-        0.0, ge=0, le=1, description="shadow: requests whose first item is the champion's; 0: no limit"
+        0.0, ge=0, le=1, description="shadow: share of requests with the same first item as the champion; 0: no limit"
     )
-    min_overlap: float = Field(0.0, ge=0, le=1, description="shadow: of its items with the champion's; 0: no limit")
+    min_overlap: float = Field(
+        0.0, ge=0, le=1, description="shadow: share of its items that the champion shows too; 0: no limit"
+    )
     min_rank_correlation: float = Field(
-        -1.0, ge=-1, le=1, description="shadow: Kendall's tau of the items of both; -1: no limit"
+        -1.0, ge=-1, le=1, description="shadow: Kendall's tau between its items and the champion's; -1: no limit"
     )
     max_level_ratio: float = Field(
-        10.0, ge=0, description="shadow: mean p_click over the champion's, and the other way round; 0: no limit"
+        10.0, ge=0, description="shadow: mean p_click over the champion's, or the inverse; 0: no limit"
     )
     max_latency_ratio: float = Field(
-        0.0, ge=0, description="shadow: its time over the champion's, oftener than not; 0: no limit"
+        0.0, ge=0, description="shadow: its time over the champion's, in more than half of the requests; 0: no limit"
     )
     click_minutes: int = Field(
-        15, ge=1, description="canary: a click so long after its request counts; the request counts once that is over"
+        15, ge=1, description="canary: time after a request in which a click counts; the request counts once it is over"
     )
     click_log: str | None = Field(
         None,
         min_length=1,
-        description="canary: where impressions and clicks lie by the hour, a folder or s3://bucket/prefix; not set:"
-        " `lake.raw`",
+        description="canary: hourly logs of impressions and clicks, a folder or s3://bucket/prefix; not set: "
+        "`lake.raw`",
     )
     tolerated_clicks_drop: float = Field(
-        0.05, ge=0, lt=1, description="canary: clicked requests below the champion's, relative; more rolls back"
+        0.05, ge=0, lt=1, description="canary: relative drop of clicked requests against the champion; more rolls back"
     )
 
     replay_answers: int = Field(
-        500, ge=0, description="of a step, the newest, that a watch has answered again offline; 0: none"
+        500, ge=0, description="number of a step's newest answers that a watch recomputes offline; 0: none"
     )
     max_replay_difference: float = Field(
-        1e-4, gt=0, description="between the captured and the replayed score, probability or propensity of an item"
+        1e-4,
+        gt=0,
+        description="maximum difference between captured and replayed score, probability or propensity of an item",
     )
     max_replay_share: float = Field(
-        0.01, ge=0, le=1, description="replayed answers that differ; above it a release goes back, and monitor alarms"
+        0.01,
+        ge=0,
+        le=1,
+        description="share of replayed answers that differ; above it a release is rolled back, and monitor alarms",
     )
 
     @property
@@ -252,8 +290,8 @@ class ReleaseSettings(Settings):
 
 
 class MonitoringSettings(WatchSettings):
-    """When the daily serving report raises an alarm; an alarm is a figure, it never fails the stage."""
+    """When the daily serving report raises an alarm; an alarm never fails the stage."""
 
     max_skew: float = Field(1e-3, gt=0, description="|served - recomputed p_click| of any impression")
-    max_fallback_share: float = Field(0.05, ge=0, le=1, description="impressions that popularity answered")
+    max_fallback_share: float = Field(0.05, ge=0, le=1, description="share of impressions that popularity answered")
     max_value_drop: float = Field(0.5, gt=0, description="clicks per request below the evidence's estimate, relative")

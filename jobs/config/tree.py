@@ -37,9 +37,10 @@ TAKEN = ("click", "clicked", "conversion", "converted")
 
 
 class TimeoutSettings(Settings):
-    """How long one try of a stage may take in Airflow; then it is ended, with all it started, and tried again.
+    """How long one try of a stage may take in Airflow; then it is ended with everything it started, and retried.
 
-    Against a stage that hangs, so each is several times what a large day takes: raise one before the day outgrows it.
+    It protects against a stage that hangs, so each is several times what a large day takes: raise it before the day
+    outgrows it.
     """
 
     ingest_minutes: int = Field(120, ge=1, description="of one try of `ingest`")
@@ -63,11 +64,11 @@ class TimeoutSettings(Settings):
 
 
 class Config(Settings):
-    """Every setting of Tidegate; each says, itself or by its group, which rows it can change."""
+    """Every setting of Tidegate; each setting, or its group, declares which rows it can change."""
 
     env: Annotated[Literal["local", "test", "prod"], NO_ROW] = "local"
     bundles: Annotated[Placed, NO_ROW] = Field(
-        ROOT / "var" / "bundles", description="one directory per trained model; a folder here or `s3://bucket/prefix`"
+        ROOT / "var" / "bundles", description="one directory per trained model; a local folder or `s3://bucket/prefix`"
     )
     source: Annotated[SourceSettings, Changes("ingest")] = SourceSettings()
     lake: Annotated[LakeSettings, NO_ROW] = LakeSettings()
@@ -78,7 +79,7 @@ class Config(Settings):
     validation: Annotated[ValidationSettings, NO_ROW] = ValidationSettings()
     attribution: Annotated[AttributionSettings, Changes("attribute")] = AttributionSettings()
     outcomes: Annotated[dict[str, OutcomeSettings], Changes("attribute")] = Field(
-        {}, description="further outcomes by name, beside click and conversion; a mapping, given whole"
+        {}, description="further outcomes by name, besides click and conversion; a mapping, given whole"
     )
     features: Annotated[FeatureSettings, Changes("featurize")] = FeatureSettings()
     dataset: Annotated[DatasetSettings, Changes("assemble")] = DatasetSettings()
@@ -95,7 +96,8 @@ class Config(Settings):
     release: Annotated[ReleaseSettings, NO_ROW] = ReleaseSettings()
     monitoring: Annotated[MonitoringSettings, Changes("monitor")] = MonitoringSettings()
     experiments: Annotated[tuple[ExperimentSettings, ...], Changes("experiment", only=True)] = Field(
-        (), description="A/B tests, running or over, as `models/experiments/settings.py` tells; a list, given whole"
+        (),
+        description="A/B tests, running or over, as described in `models/experiments/settings.py`; a list, given whole",
     )
     timeouts: Annotated[TimeoutSettings, NO_ROW] = TimeoutSettings()
     airflow: Annotated[AirflowSettings, NO_ROW] = AirflowSettings()

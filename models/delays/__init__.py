@@ -1,10 +1,10 @@
-"""Outcomes that are not in yet: what the newest rows can teach before their labels close.
+"""Delayed outcomes: what the newest rows can teach before their labels close.
 
-    observed    what a log says at a cut: how old a row is, whether its outcome has come, after how long
-    curve       the delay curve, from outcomes that came; and whether it drifts
-    targets     what a learner minimises, for logistic regression, trees and torch alike
-    methods     from the first to the third: seven ways
-    autograd    the third in torch
+    observed    what a log knows at a cut: the age of each row, whether its outcome has come, and its delay
+    curve       the delay curve, learned from outcomes that came; and whether it drifts
+    targets     the loss that a learner minimises, for logistic regression, trees and torch alike
+    methods     seven ways to get `targets` from `observed`
+    autograd    `targets` in torch
 
-Reading "not yet" as "no" teaches too few outcomes; leaving out what is not closed, but keeping what has come, too many.
+Reading "not yet" as "no" teaches too few outcomes. Dropping open rows but keeping early outcomes teaches too many.
 """

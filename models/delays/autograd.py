@@ -1,4 +1,4 @@
-"""`Targets` as a torch loss: gradients flow to the logits, whatever network made them."""
+"""`Targets` as a torch loss, with gradients for the logits of any network."""
 
 import torch
 
@@ -8,8 +8,8 @@ from models.delays.targets import Targets
 def loss(logit: torch.Tensor, targets: Targets) -> torch.Tensor:
     """The weighted mean loss of the rows, a scalar; `logit` (m,) in the order of `targets`, see `Targets.take`.
 
-    Losses and slopes are computed in float64 on the processor. It has a first derivative only: the rows' losses are
-    constants to torch, to which slope x (logit - the same as a constant), 0 in value, lends its gradient.
+    Losses and slopes are computed in float64 on the CPU. It has a first derivative only: to torch the rows' losses are
+    constants, and the term slope x (logit - logit as a constant), which is 0, adds their gradient.
     Raises ValueError for another number of logits.
     """
     if logit.shape != (len(targets),):

@@ -3,9 +3,9 @@
 A young row can only show short delays, so the delays seen so far are too short: they are right-truncated by age. Read
 backwards in time they are left-truncated survival times, which a product-limit estimate treats exactly: of the outcomes
 that came within t on rows at least as old as t, what share came at t itself (the *reverse hazard*). One minus these,
-multiplied from the horizon down, is F (Lynden-Bell 1971; Kalbfleisch & Lawless 1989; actuaries' chain ladder). It needs
-no rate of outcomes and no count of rows, so it does not mind when those change; it takes for granted that rows of every
-age wait alike. `drift` tests that.
+multiplied from the horizon down, is F (Lynden-Bell 1971; Kalbfleisch & Lawless 1989; actuaries' chain ladder). It uses
+neither the rate of outcomes nor the number of rows, so changes of these do not matter. It assumes that rows of every
+age have the same delays; `drift` tests that.
 """
 
 import json
@@ -22,21 +22,21 @@ from models.delays.observed import Floats, Indices, Mask, Observed
 from models.evaluation.estimate import Estimate, Refusal, upper_tail
 
 MIN_CLOSED = 20
-"""A curve is learned only from at least this many outcomes of closed rows: they alone say how long the longest wait."""
+"""Minimum number of outcomes of closed rows for a curve: only these show the longest delays."""
 
 
 DRIFT_RISK, DRIFT_CONFIDENCE = 0.01, 0.95
-"""How often delays that stay as they were are told to drift; of the interval of how far they did."""
+"""How often unchanged delays are reported as drifting; the confidence of the interval of the drift's size."""
 KEPT_STEPS = 200
-"""A curve that is written down has at most so many steps, and is at most one part in so many lower than it was."""
+"""A stored curve has at most so many steps, and is lower than the original by at most 1 / KEPT_STEPS."""
 
 
 @dataclass(frozen=True)
 class Steps:
     """A curve that jumps at the k delays `at`, ascending: `share` (k + 1,) before the first and from each one on.
 
-    `log_variance` (k + 1,): of log F, by Greenwood's formula read backwards; infinite where F is 0. It rests on so many
-    `outcomes`.
+    `log_variance` (k + 1,): of log F, by Greenwood's formula read backwards; infinite where F is 0. `outcomes`: the
+    number it was learned from.
     """
 
     at: Floats
@@ -46,7 +46,7 @@ class Steps:
 
     @classmethod
     def fit(cls, delay: Floats, age: Floats) -> Self:
-        """Of outcomes that came: each one's delay and its row's age, (m,) with delay <= age."""
+        """From the outcomes that came: the delay of each and the age of its row, (m,) with delay <= age."""
         at, count = np.unique(delay, return_counts=True)
         risk = _at_risk(at, delay, age)
         left = risk - count
@@ -57,7 +57,7 @@ class Steps:
         return cls(at, share, np.append(np.cumsum(terms[::-1])[::-1], 0.0), len(delay))
 
     def contradicted(self, delay: Floats, age: Floats) -> bool:
-        """Whether outcomes (m,) that it was not learned from wait otherwise, at `DRIFT_RISK`.
+        """Whether new outcomes (m,) have other delays than the curve says, tested at `DRIFT_RISK`.
 
         By the curve log F(age) - log F(delay) is exponential with mean one: the one-sample log-rank test of its reverse
         hazards. The curve's own error is not counted, so it is contradicted a little too often.
@@ -70,10 +70,10 @@ class Steps:
         return erfc(off / sqrt(2)) < DRIFT_RISK
 
     def renewed(self, delay: Floats, age: Floats) -> Self:
-        """With newer outcomes (m,), delay <= age, in place of what it says of delays up to some T.
+        """The curve with its part for delays up to some T learned again from newer outcomes (m,), delay <= age.
 
-        T is the greatest age that `MIN_CLOSED` of them have reached: up to there they tell F(t) / F(T), and of F(T)
-        they tell nothing, that stays. It stays as it is where fewer than `MIN_CLOSED` came.
+        T is the greatest age that `MIN_CLOSED` of them have reached. Up to T they show F(t) / F(T); they show nothing
+        about F(T), which is kept. With fewer than `MIN_CLOSED` outcomes the curve is unchanged.
         """
         if len(delay) < MIN_CLOSED:
             return self
@@ -89,7 +89,7 @@ class Steps:
         )
 
     def thinned(self) -> Self:
-        """The same with at most `KEPT_STEPS` steps, each where the curve has risen by another part of 1."""
+        """The same with at most `KEPT_STEPS` steps, each where the curve has risen by another 1 / `KEPT_STEPS`."""
         kept = np.unique(np.searchsorted(self.share[1:], np.linspace(0, 1, KEPT_STEPS)))
         above = np.append(0, kept + 1)
         return type(self)(self.at[kept], self.share[above], self.log_variance[above], self.outcomes)
@@ -99,7 +99,7 @@ class Steps:
         return self.share[np.searchsorted(self.at, time, side="right")]
 
     def variance(self, effect: Floats, time: Floats) -> float:
-        """Of the sum of effect x log F at n times: what is wrong at one time is wrong at all before it.
+        """The variance of the sum of effect x log F at n times; an error at one time affects all earlier times.
 
         Infinite where a time with an effect has F = 0.
         """
@@ -111,7 +111,7 @@ class Steps:
         return float((of_step[felt] * moved[felt] ** 2).sum())
 
     def stderr(self, time: Floats) -> Floats:
-        """The standard error of F at each time, (n,); NaN where F is 0 and nothing is known of it."""
+        """The standard error of F at each time, (n,); NaN where F is 0 and its error is unknown."""
         here = np.searchsorted(self.at, time, side="right")
         known = np.isfinite(self.log_variance[here])
         return np.where(known, self.share[here] * np.sqrt(np.where(known, self.log_variance[here], 0.0)), np.nan)
@@ -119,7 +119,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class DelayCurve:
-    """A curve per group that has enough closed outcomes, and the one of all rows for every other group."""
+    """One curve per group with enough closed outcomes, and the curve of all rows for every other group."""
 
     horizon: float
     pooled: Steps
@@ -127,7 +127,7 @@ class DelayCurve:
 
     @classmethod
     def fit(cls, observed: Observed) -> Self:
-        """Raises ValueError where fewer than `MIN_CLOSED` outcomes of closed rows have come: F has no scale then."""
+        """Raises ValueError for fewer than `MIN_CLOSED` outcomes of closed rows: F would have no scale."""
         closed = int((observed.come & observed.closed).sum())
         if closed < MIN_CLOSED:
             raise ValueError(
@@ -143,9 +143,9 @@ class DelayCurve:
         return cls(observed.horizon, Steps.fit(come.delay, come.elapsed), found)
 
     def renewed(self, observed: Observed) -> Self:
-        """With what rows it was not learned from say otherwise, group by group; itself where they do not contradict it.
+        """The curves updated with new rows, in each group whose new rows contradict its curve; otherwise itself.
 
-        For rows too young to tell a curve of their own, as a warm start's are: see `Steps.renewed`.
+        For rows too young for a curve of their own, such as a warm start's: see `Steps.renewed`.
         """
         come = observed.rows(observed.come)
 
@@ -163,12 +163,12 @@ class DelayCurve:
         return self._of(age, group, "within")
 
     def stderr(self, age: Floats, group: NDArray[Any]) -> Floats:
-        """The standard error of `seen`, (n,); 0 from the horizon on, NaN where F is 0 and nothing is known of it."""
+        """The standard error of `seen`, (n,); 0 from the horizon on, NaN where F is 0 and its error is unknown."""
         return self._of(age, group, "stderr")
 
     def variance(self, effect: Floats, age: Floats, group: NDArray[Any]) -> float:
-        """Of the sum of effect x log F over n rows, at most: groups are independent of one another, and the curve of
-        all may err with them.
+        """An upper bound for the variance of the sum of effect x log F over n rows: groups are independent, and the
+        curve of all rows may err together with them.
         """
         own, pooled = 0.0, age < self.horizon
         for one, steps in self.groups.items():
@@ -215,7 +215,7 @@ class DelayCurve:
 class Drift:
     """How the delays of recent rows differ from the others': `longer` is the log ratio of their reverse hazards.
 
-    Above 0 recent outcomes take longer: F then says too much of young rows, and who divides by it promises too few
+    Above 0, recent outcomes take longer: F is then too large for young rows, and dividing by it predicts too few
     outcomes. `p_value`: two-sided, in [0, 1].
     """
 
@@ -224,11 +224,11 @@ class Drift:
 
 
 def drift(observed: Observed, recent: Mask, confidence: float = DRIFT_CONFIDENCE) -> Drift | Refusal:
-    """Tests that outcomes of `recent` rows (n,) wait as long as those of the others, group by group.
+    """Tests whether outcomes of `recent` rows (n,) have the same delays as those of the others, group by group.
 
     The log-rank test of reverse hazards: of the outcomes with delay <= t <= age, the recent ones that came at t against
     their share of all, at each t. So young rows are compared only over what they can have shown. The ratio is Peto's
-    one-step estimate (O - E) / V. `recent` must not depend on what came: take it from the age. Rows count, not weights.
+    one-step estimate (O - E) / V. `recent` must not depend on outcomes: take it from the age. Rows count, not weights.
     """
     came, expected, variance = 0, 0.0, 0.0
     for one in np.unique(observed.group[observed.come]).tolist():
@@ -253,10 +253,10 @@ def drift(observed: Observed, recent: Mask, confidence: float = DRIFT_CONFIDENCE
 
 
 def counted(observed: Observed, ends: Floats) -> tuple[Indices, Indices]:
-    """Of the stages (ends[k - 1], ends[k]], the first from 0: outcomes that came in it, and those that were at risk to.
+    """For each stage (ends[k - 1], ends[k]], the first from 0: outcomes in it, and outcomes at risk; (k,) each.
 
-    (k,) each. Both of rows as old as the stage's end, whose outcome came by then: one over the other is the stage's
-    reverse hazard (a development factor of the chain ladder). `ends` ascend and are at most the horizon.
+    Both count rows at least as old as the stage's end whose outcome came by then. Their ratio is the stage's reverse
+    hazard (a development factor of the chain ladder). `ends` ascend and are at most the horizon.
     """
     come = observed.rows(observed.come)
     risk = _at_risk(ends, come.delay, come.elapsed)

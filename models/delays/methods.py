@@ -1,14 +1,14 @@
 """Seven ways to learn P(outcome within the horizon) from rows whose outcome may still come.
 
-    as_seen            "not yet" is "no": too low, the more so the younger the rows
-    waited             closed rows only: right, and a horizon behind
-    censoring_weights  closed noes and every yes, weighted by how rare rows are that could have shown it: right
-    fake_negatives     for warm starts fed by what arrives; of one look at all rows it makes `as_seen`
-    plug_in            every row, "not yet" read by the delay curve: right and up to date while delays stay as they were
-    em                 the same with an exponential law a group (Chapelle 2014): right where delays are exponential
-    hazards            one model per stage of the wait, multiplied: right, and least hurt by new delays
+    as_seen            "not yet" is "no": too low, more so for younger rows
+    waited             closed rows only: unbiased, but a horizon behind
+    censoring_weights  closed noes and every yes, over the share of rows old enough to have shown it: unbiased
+    fake_negatives     for warm starts fed by arriving events; on a single snapshot it equals `as_seen`
+    plug_in            every row, "not yet" weighed with the delay curve: unbiased and current while delays are stable
+    em                 the same with one exponential law per group (Chapelle 2014): unbiased if delays are exponential
+    hazards            one model per stage of the wait, multiplied: unbiased, and least affected by new delays
 
-Each makes `Targets` (`hazards` several) of `Observed`: `taught`, by name, is what training and `make bench` ask.
+Each turns `Observed` into `Targets` (`hazards` into several). Training and `make bench` call `taught`, by name.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,11 +23,11 @@ from models.delays.observed import Floats, Mask, Observed
 from models.delays.targets import FakeNegatives, Targets
 
 ROUNDS, SETTLED = 300, 1e-5
-"""How often `em` takes p and the rates of delay in turn at most, and by how much, as a share, they still move then."""
+"""Maximum number of `em`'s iterations, and the relative change at which it has converged."""
 SHORTEST = 1e-12
-"""The least sum of delays, in days, that a rate is taken from."""
+"""Minimum sum of delays, in days, that a rate is computed from."""
 STAGES = np.array([0.02, 0.15, 0.4, 1.0])
-"""Where the stages of the wait end by default, in horizons."""
+"""Default ends of the stages of the wait, as shares of the horizon."""
 
 Predict = Callable[[Any], Floats]
 """Features of n rows to p, (n,), in [0, 1]."""
@@ -36,7 +36,7 @@ Learn = Callable[[Targets], Predict]
 
 
 def as_seen(observed: Observed) -> Targets:
-    """Every row, as if what has not come never came."""
+    """Every row, as if outcomes that have not come never came."""
     return Targets.of(np.arange(len(observed)), observed.come, observed.weight)
 
 
@@ -50,7 +50,7 @@ def censoring_weights(observed: Observed) -> Targets:
     """Closed rows and early outcomes, each over the share of rows old enough to show it (Vock et al. 2016).
 
     G(u) is the share of rows at least u old, known exactly: an outcome of delay d weighs 1 / G(d), a closed "no"
-    1 / G(horizon), an open one nothing. Raises ValueError where no row is closed.
+    1 / G(horizon), an open one 0. Raises ValueError if no row is closed.
     """
     total = observed.weight.sum()
     order = np.argsort(observed.age)
@@ -68,10 +68,10 @@ def censoring_weights(observed: Observed) -> Targets:
 
 
 def fake_negatives(observed: Observed, since: float = np.inf) -> FakeNegatives:
-    """What arrived in the last `since` days: rows that started as 0, outcomes heard of, of rows however old, as 1.
+    """What arrived in the last `since` days: rows that started, as 0, and outcomes of rows of any age, as 1.
 
-    It follows a stream, each batch learned once by a warm start. With all that ever arrived, a snapshot, it learns
-    outcomes seen per row, which is `as_seen`: nothing is left that could arrive and correct the zeros.
+    It follows a stream whose batches are each learned once, by a warm start. On a snapshot, everything that ever
+    arrived, it learns outcomes seen per row, as `as_seen` does: nothing can arrive any more that corrects the zeros.
     """
     started = np.flatnonzero(observed.age < since)
     heard = np.flatnonzero(observed.come & (observed.age - np.where(observed.come, observed.delay, 0.0) < since))
@@ -82,8 +82,8 @@ def fake_negatives(observed: Observed, since: float = np.inf) -> FakeNegatives:
 def plug_in(observed: Observed, curve: DelayCurve) -> Targets:
     """-sum [o log p + (1 - o) log(1 - p F(age))]: every row once, o what has come, F the delay curve of its group.
 
-    Chapelle's likelihood (2014) with a curve that was learned before and without any form; p and F do not depend on
-    each other, given the group.
+    Chapelle's likelihood (2014) with a nonparametric curve that was learned before. Given the group, p and F are
+    assumed independent.
     """
     seen = curve.seen(observed.age, observed.group)
     return Targets.of(np.arange(len(observed)), observed.come, observed.weight, seen)
@@ -91,10 +91,10 @@ def plug_in(observed: Observed, curve: DelayCurve) -> Targets:
 
 @dataclass(frozen=True)
 class ExponentialDelays:
-    """Delays of one exponential law a group (Chapelle 2014, who has a regression for the rate).
+    """Delays with one exponential law per group (Chapelle 2014, who has a regression for the rate).
 
-    `rate`: group to 1 / the mean delay in days; `otherwise`: of all rows, for groups without outcomes. Rows count, not
-    weights. The law has no horizon: p is that of an outcome ever, and some of it comes beyond.
+    `rate`: group to 1 / the mean delay in days; `otherwise`: that of all rows, for groups without outcomes. Rows count,
+    not weights. The law has no horizon: p is for an outcome at any time, also beyond the horizon.
     """
 
     rate: Mapping[Any, float]
@@ -104,8 +104,8 @@ class ExponentialDelays:
     def fit(cls, observed: Observed, still: Floats | None = None) -> Self:
         """The M-step: outcomes / (their delays + the elapsed time of the rows whose outcome still comes).
 
-        `still` (n,): the chance that it does, of rows whose outcome has not; 0 where none is given, which begins at the
-        outcomes' own mean delay. Raises ValueError where no outcome has come.
+        `still` (n,): for rows without an outcome, the chance that it still comes; by default 0, which starts from the
+        mean delay of the outcomes. Raises ValueError if no outcome has come.
         """
         if not observed.come.any():
             raise ValueError("delays need outcomes to be learned from; found none")
@@ -127,10 +127,10 @@ class ExponentialDelays:
 
     @classmethod
     def alone(cls, observed: Observed) -> Self:
-        """By expectation and maximisation with one rate of outcomes a group, until neither moves.
+        """By expectation-maximisation with one rate of outcomes per group, until convergence.
 
-        What an outcome depends on besides its group need not be known: of rows that do not depend on their age, delays
-        say the same whatever p each has. Raises ValueError where no outcome has come.
+        It needs no other features: as long as p does not depend on the row's age, the delays are the same whatever p a
+        row has. Raises ValueError if no outcome has come.
         """
         found, p = cls.fit(observed), np.zeros(len(observed))
         groups = [observed.group == one for one in np.unique(observed.group).tolist()]
@@ -148,7 +148,7 @@ class ExponentialDelays:
         return found
 
     def targets(self, observed: Observed) -> Targets:
-        """As `plug_in`, by this law cut off at the horizon: p is that of an outcome within it."""
+        """As `plug_in`, with this law truncated at the horizon: p is for an outcome within it."""
         seen = self.within(observed.elapsed, observed.group)
         ends = self.within(np.full(len(observed), observed.horizon), observed.group)
         seen = np.where(observed.closed, 1.0, np.minimum(seen / ends, 1.0))
@@ -156,16 +156,16 @@ class ExponentialDelays:
 
 
 def em(observed: Observed) -> Targets:
-    """`plug_in` by an exponential law of delays that needs no closed row: the days of a warm start tell it too."""
+    """`plug_in` with an exponential law of delays that needs no closed row, so the days of a warm start suffice."""
     return ExponentialDelays.alone(observed).targets(observed)
 
 
 def hazards(observed: Observed, edges: Floats, fresh: float = np.inf) -> list[Targets]:
-    """Per stage (edges[k - 1], edges[k]], the first from 0 and the last to the horizon: does it come in this stage?
+    """Per stage (edges[k - 1], edges[k]], the first from 0 and the last to the horizon: does the outcome come in it?
 
-    Asked of rows that are past the stage's end and whose outcome had not come before it. Whether a row is asked must
-    not depend on what it says in that stage: to ask also younger rows whose outcome has come keeps the yes and drops
-    the no of the same age, and learns too much. `fresh`: only rows that passed the end less than so many days ago.
+    It uses rows that are past the stage's end and had no outcome before the stage. Whether a row is used must not
+    depend on its outcome in the stage: including younger rows with an outcome would keep each yes and drop the noes of
+    the same age, and learn too high a rate. `fresh`: only rows that passed the end less than so many days ago.
 
     Raises ValueError for edges that do not ascend to the horizon.
     """
@@ -180,18 +180,18 @@ def hazards(observed: Observed, edges: Floats, fresh: float = np.inf) -> list[Ta
 
 
 def of_stages(hazard: list[Floats]) -> Floats:
-    """1 - (1 - h_1) ... (1 - h_K): an outcome in some stage, from its chance in each, (n,) each."""
+    """1 - (1 - h_1) ... (1 - h_K): the chance of an outcome in any stage, from the chance in each, (n,) each."""
     return np.asarray(1 - np.prod([1 - h for h in hazard], axis=0))
 
 
 Taught = Targets | tuple[Targets, ...]
-"""What one model learns, or one a stage of the wait, whose answers are multiplied (`of_stages`)."""
+"""What one model learns, or one model per stage of the wait, combined by `of_stages`."""
 
 
 def taught(method: str, observed: Observed, curve: DelayCurve | None = None) -> Taught:
-    """By the name of a method; `curve` is that of `plug_in`, by default the rows' own.
+    """The targets of a method, by its name; `curve` is for `plug_in`, by default learned from these rows.
 
-    Raises ValueError where the method needs rows that are not there, see each.
+    Raises ValueError if the method lacks the rows it needs, see each.
     """
     if method == "plug_in":
         return plug_in(observed, curve or DelayCurve.fit(observed))
@@ -210,11 +210,11 @@ _ONCE: Mapping[str, Callable[[Observed], Targets]] = {
 METHODS = (*_ONCE, "hazards", "plug_in")
 """By name, the simplest first."""
 SEVERAL = frozenset({"fake_negatives", "hazards"})
-"""Of these a click may teach more than once: a learner that has one label a row cannot carry them."""
+"""Methods that may use a click more than once: a learner with one label per row cannot use them."""
 
 
 def learned(of: Taught, learn: Learn) -> Predict:
-    """P(outcome within the horizon) by one model, or one a stage."""
+    """P(outcome within the horizon) from one model, or from one model per stage."""
     if isinstance(of, Targets):
         return learn(of)
     stages = [learn(targets) for targets in of]

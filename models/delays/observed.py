@@ -1,4 +1,4 @@
-"""What a log says, at a cut, of outcomes that may still come."""
+"""What a log knows, at a cut, about outcomes that may still come."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,11 +17,11 @@ class Observed:
     """n rows that started at some time and may each earn one outcome within `horizon`. All times in one unit: days.
 
     `age` (n,): from the start to the cut, at least 0. `delay` (n,): from the start until the outcome was *heard of*, at
-    most the age and the horizon; NaN where it has not been. `group` (n,): what the delay depends on, few integers or
+    most the age and the horizon; NaN if it has not been. `group` (n,): what the delay depends on, a few integers or
     strings. `weight` (n,): how many rows it stands for; the delay curve counts rows, not weights.
 
-    What came after the horizon is no outcome. A row as old as the horizon is *closed*: what it says is final. Whether a
-    row is closed depends on its age alone, never on what it says.
+    Events after the horizon are not outcomes. A row at least as old as the horizon is *closed*: its outcome is final.
+    Whether a row is closed depends on its age alone, never on its outcome.
 
     Raises ValueError for a delay or an age out of range, and for arrays of different lengths.
     """
@@ -41,7 +41,7 @@ class Observed:
         group: NDArray[Any] | None = None,
         weight: Floats | None = None,
     ) -> "Observed":
-        """One group and weights of one where none are given."""
+        """With one group and weights of one, unless given."""
         n = len(age)
         return cls(
             np.asarray(age, np.float64),
@@ -79,7 +79,7 @@ class Observed:
 
     @cached_property
     def closed(self) -> Mask:
-        """Whether what it says is final, (n,)."""
+        """Whether the outcome is final, (n,)."""
         return self.age >= self.horizon
 
     @cached_property

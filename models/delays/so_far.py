@@ -1,13 +1,13 @@
-"""Conversions per decision of two policies before their labels close, by the delay curve.
+"""Conversions per decision of two policies before their labels close, estimated with the delay curve.
 
-A conversion that was heard of at an age at which F of all are counts 1 / F: others like it are still to come. By the
-law of total expectation that is right on average, as long as F is that of the decision's group, whatever rates and
-policies are (a Horvitz-Thompson weight of censoring, as in `models.delays.methods.censoring_weights`, with the curve in
-place of the ages' share). What is taken for granted: within a group, what is shown has no part in how long is waited;
-and delays stay as they were. As far as the last days' may have moved the interval also holds a second reading, by the
-curve with their reverse hazards in proportion (`drift`): that one is right where they have moved so, and wider.
+If a share F of all conversions is heard of by a decision's age, a conversion heard of so far counts 1 / F, for the ones
+still to come. By the law of total expectation this is right on average for any rates and policies, if F is the curve of
+the decision's group (a Horvitz-Thompson weight for censoring, as in `models.delays.methods.censoring_weights`, with the
+curve in place of the share of ages). Assumptions: within a group, delays do not depend on what is shown, and delays do
+not change. As far as the last days' delays may have changed, the interval also covers a second estimate, with the
+curve's reverse hazards scaled accordingly (`drift`); that estimate is right for such a change, and wider.
 
-The intervals know of the curve's own error (`DelayCurve.variance`), which moves both sides together.
+The intervals include the curve's own error (`DelayCurve.variance`), which moves both sides together.
 """
 
 import math
@@ -27,7 +27,7 @@ from models.evaluation.value import FIGURES, value_of
 from models.settings import GateSettings
 
 LEAST_SEEN = 0.1
-"""A decision counts once this share of its conversions was to be heard of: a weight of at most ten."""
+"""A decision counts once this share of its conversions is expected to be heard of, so a weight is at most ten."""
 FIGURES_SO_FAR = (*FIGURES, "logging")
 
 
@@ -35,8 +35,8 @@ FIGURES_SO_FAR = (*FIGURES, "logging")
 class SoFar:
     """`findings` by side, `difference`, `against_logging` and `logging`; which decisions counted, (m,).
 
-    `seen`: the mean share of the counted ones' conversions that was to be heard of; None where none counted. `drifted`:
-    whether delays have moved for sure, so that the value itself is not to be believed, only the interval.
+    `seen`: the mean expected share of their conversions heard of so far, over counted decisions; None without any.
+    `drifted`: whether delays have significantly changed, so that only the interval can be trusted, not the value.
     """
 
     findings: Mapping[str, Finding]
@@ -48,11 +48,11 @@ class SoFar:
 def value_so_far(
     choices: Choices, age: Floats, group: NDArray[Any], curve: DelayCurve, drift: Drift | None, settings: GateSettings
 ) -> SoFar:
-    """Of m decisions whose `reward` is 1.0 where their conversion has been heard of, and of their `age` at the cut.
+    """The estimates for m decisions, whose `reward` is 1.0 if their conversion has been heard of.
 
-    `age` (m,) in the curve's unit, one from the horizon on where the label is closed; `group` (m,) as the curve's.
-    Refused where fewer than `settings.min_known_share` of the decisions have shown `LEAST_SEEN` of theirs: whether one
-    counts must not depend on what came of it.
+    `age` (m,) at the cut, in the curve's unit, at least the horizon if the label is closed; `group` (m,) as in the
+    curve. Refused if fewer than `settings.min_known_share` of the decisions are old enough for `LEAST_SEEN`: whether a
+    decision counts must not depend on its outcome.
     """
     seen = curve.seen(age, group)
     counted = seen >= LEAST_SEEN

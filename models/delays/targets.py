@@ -1,6 +1,6 @@
 """What a learner minimises: a loss in each row's logit, with its slope and curvature.
 
-The three are all that L-BFGS, boosting (a custom objective) and torch (`models.delays.autograd`) ask for.
+These three are all that L-BFGS, boosting (a custom objective) and torch (`models.delays.autograd`) need.
 """
 
 from dataclasses import dataclass, fields
@@ -19,8 +19,8 @@ FURTHEST = 1e-6
 class Targets:
     """-sum weight [label log p + (1 - label) log(1 - p seen)] over m rows, p = sigmoid(logit).
 
-    `rows`: positions in the data; `label` 0.0 or 1.0; `weight` >= 0; `seen` in [0, 1]: how much of what a row will have
-    earned was to be seen by now. Where it is 1 this is the log-loss; where it is 0 a "not yet" says nothing.
+    `rows`: positions in the data; `label` 0.0 or 1.0; `weight` >= 0; `seen` in [0, 1]: the expected share of a row's
+    outcomes that is visible by now. If it is 1, this is the log-loss; if it is 0, a "not yet" says nothing.
 
     In the logit a "not yet" pulls towards the soft label p (1 - seen) / (1 - p seen), the chance that it still comes.
     """
@@ -32,7 +32,7 @@ class Targets:
 
     @classmethod
     def of(cls, rows: Indices, label: NDArray[np.bool_], weight: Floats, seen: Floats | None = None) -> Self:
-        """All of it seen where nothing is said; rows that weigh nothing are left out.
+        """With `seen` 1 unless given; rows of weight 0 are left out.
 
         Raises ValueError for a share outside [0, 1].
         """
@@ -46,17 +46,17 @@ class Targets:
         return len(self.rows)
 
     def take(self, which: Indices) -> Self:
-        """Some of the m rows, a minibatch for one."""
+        """Some of the m rows, for example a minibatch."""
         return type(self)(*(getattr(self, field.name)[which] for field in fields(self)))
 
     def rate(self) -> float:
-        """One p for all rows that is right on average, where a learner begins; in (0, 1)."""
+        """The constant p that is right on average, from which a learner starts; in (0, 1)."""
         exposed = float((self.weight * self.seen).sum())
         rate = float((self.weight * self.label).sum()) / exposed if exposed else 0.5
         return min(max(rate, FURTHEST), 1 - FURTHEST)
 
     def at(self, logit: Floats) -> tuple[Floats, Floats, Floats]:
-        """Each row's loss, its slope, and a curvature that is never too small, (m,) each, times the weight."""
+        """Each row's loss, slope, and an upper bound of its curvature, (m,) each, times the weight."""
         e = np.exp(-np.abs(logit))
         p = np.where(logit >= 0, 1.0, e) / (1 + e)
         loss = np.maximum(logit, 0.0) + np.log1p(e) - self.label * logit
@@ -71,8 +71,8 @@ class Targets:
 class FakeNegatives(Targets):
     """The loss of a stream in which every row arrives once as 0 and, when its outcome comes, once more as 1.
 
-    Weights of 1 + p for ones and (1 - p)(1 + p) for zeros, p taken as a constant, undo the zeros that were none (Ktena
-    et al. 2019, "fake negative weighted"). Integrated over the logit these slopes are the losses -log p - p and
+    Weights of 1 + p for ones and (1 - p)(1 + p) for zeros, p taken as a constant, undo the false zeros (Ktena et al.
+    2019, "fake negative weighted"). Integrated over the logit these slopes are the losses -log p - p and
     p + p²/2, so it can be minimised like any other; it is convex only below p = 0.57.
     """
 

@@ -1,4 +1,4 @@
-"""How much two rankers' answers to the same requests agree: the top item, which items, their order, their level."""
+"""Agreement of two rankers' answers to the same requests: the top item, the items, their order, their level."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of n requests that both answered, (n,) each; the first answer is the one that counts, the other is compared."""
+    """For n requests that both answered, (n,) each; the second answer is compared with the first."""
 
     same_top: Floats
-    """1 where both show the same item first."""
+    """1 if both show the same item first."""
     overlap: Floats
     """overlap@k: the share of the longer slate's places whose item is on both, in [0, 1]."""
     rank_correlation: Floats
     """Kendall's tau of the items on both, in [-1, 1]; NaN where these are fewer than two."""
     levels: tuple[Floats, Floats]
-    """The mean probability of a click of what each shows, in [0, 1]."""
+    """The mean p(click) of what each shows, in [0, 1]."""
     shift: float
-    """Kolmogorov-Smirnov's distance between all their probabilities of a click, in [0, 1]; NaN without any."""
+    """The Kolmogorov-Smirnov distance between all their p(click), in [0, 1]; NaN without any."""
 
     def __len__(self) -> int:
         return len(self.same_top)
@@ -59,7 +59,7 @@ def rank_correlation(one: Sequence[str], other: Sequence[str]) -> float:
 
 
 def shift(one: Floats, other: Floats) -> float:
-    """Kolmogorov-Smirnov's distance between two samples: the largest gap between their distribution functions."""
+    """The Kolmogorov-Smirnov distance between two samples: the largest gap between their distribution functions."""
     points = np.concatenate([one, other])
     below = [np.searchsorted(np.sort(side), points, side="right") / len(side) for side in (one, other)]
     return float(np.abs(below[0] - below[1]).max())

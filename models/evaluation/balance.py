@@ -1,10 +1,10 @@
-"""Whether logged propensities are those of the policy that logged, asked of the weights alone: no reward is looked at.
+"""Whether logged propensities are those of the logging policy, tested with the weights alone: no reward is used.
 
-With right propensities, and a policy that could take whatever the target would, the weighted mean of any figure h of
-what was taken is the target's own mean of it: E[w h(taken)] = E[sum over candidates of target x h]. Both are known from
-the log, so each h is a test (as covariate balance is after weighting: Imai & Ratkovic 2014; Li et al. 2015 for logged
-bandit feedback). The groups asked after are those a wrong propensity would hurt a verdict in: each side's favourites,
-what the challenger shows more and what it shows less, the rankers' scores, and every large context and kind.
+If the propensities are right, and the logging policy could take whatever the target would, the weighted mean of any
+figure h of what was taken equals the target's own mean of h: E[w h(taken)] = E[sum over candidates of target x h]. Both
+are known from the log, so each h is a test (like covariate balance after weighting: Imai & Ratkovic 2014; Li et al.
+2015 for logged bandit feedback). The tested groups are those in which a wrong propensity would distort a verdict: each
+side's favourites, what the challenger shows more or less, the rankers' scores, and every large context and kind.
 """
 
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ from models.evaluation.moments import powers
 from models.evaluation.sufficient import Influence
 
 MOST_LABELS = 8
-"""Labels asked after of each context or kind, the most frequent."""
+"""Labels tested per context or kind, the most frequent."""
 FEWEST = 100
-"""Decisions (or candidates) a label needs to be asked after."""
+"""Decisions (or candidates) that a label needs to be tested."""
 
 
 @dataclass(frozen=True)
 class Balance:
     """One group of one side: the target's own mean of it, and the weighted mean of what was taken; both per decision.
 
-    `deviation`: how many standard errors they are apart. `off`: whether that is too far for right logs, at the risk
-    all groups share.
+    `deviation`: by how many standard errors they differ. `off`: whether that is too much for correct logs, at the risk
+    that all groups share.
     """
 
     side: Side
@@ -53,10 +53,10 @@ class Balance:
 
 
 def balances(choices: Choices, risk: float) -> list[Balance]:
-    """Every group of both sides, the furthest apart first; `risk` in (0, 1): that any is `off` in right logs.
+    """Every group of both sides, largest deviation first; `risk` in (0, 1): that any is `off` in correct logs.
 
-    Intervals are by user at 1 - risk / groups, as an estimate's (`models.evaluation.sufficient.Influence`). A group in
-    which nothing varies, or that is nobody's choice, is left out.
+    Intervals are by user at 1 - risk / groups, like an estimate's (`models.evaluation.sufficient.Influence`). A group
+    without variation, or that neither side chooses, is left out.
     """
     figures, kinds = _figures(choices), _kinds(choices)
     groups = [

@@ -1,7 +1,7 @@
-"""Whether a predicted probability means what it says: reliability per bin, and the expected calibration error (ECE).
+"""Calibration of predicted probabilities: reliability per bin, and the expected calibration error (ECE).
 
-A binned error is never zero: a bin's click rate strays from its mean prediction by chance even for a perfect model. So
-the plain ECE is biased upwards, the more the smaller the log; `calibration_error` takes that part off.
+A binned error is never zero: even for a perfect model, a bin's click rate differs from its mean prediction by chance.
+So the plain ECE is biased upwards, more so for smaller logs; `calibration_error` subtracts that part.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bins = Literal["mass", "width"]
 NORMAL = 1e10
-"""A gamma distribution of at least this shape is normal as far as a float can tell."""
+"""A gamma distribution of at least this shape is normal to within float precision."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def ece(
 
 
 def ece_by_chance(scores: Floats, *, kind: Bins = "mass", bins: int = 15) -> float:
-    """What `ece` would be in the mean for clicks that follow `scores` exactly, rows independent; NaN of no rows."""
+    """The expected `ece` of clicks that follow `scores` exactly, rows independent; NaN without rows."""
     scores = np.asarray(scores, dtype=np.float64)
     _, scores = _checked(np.zeros(len(scores)), scores)
     if not len(scores):
@@ -101,7 +101,7 @@ def ece_by_chance(scores: Floats, *, kind: Bins = "mass", bins: int = 15) -> flo
 def calibration_ratio(
     labels: Floats, scores: Floats, *, settings: GateSettings, clusters: Ints | None = None
 ) -> Finding:
-    """Clicks predicted over clicks that came, sum p / sum y: 1.0 if the level is right, 3.0 for three times too many.
+    """Predicted clicks over observed clicks, sum p / sum y: 1.0 if the level is right, 3.0 for three times too many.
 
     Arguments as for `calibration_error`. The interval is analytic over users (delta method), even on the log scale.
     Refused without clicks, with scores that are not finite, and with fewer than two users.
@@ -154,11 +154,11 @@ def calibration_error(
 
 @dataclass(frozen=True)
 class _Square:
-    """The mean square of the bins' distances, as found: a quadratic form in k normal distances.
+    """The observed mean square of the bins' distances: a quadratic form in k normal distances.
 
-    `noise` (k, k): the distances' covariance over users, each times the root of its bin's share. `along`: the noise of
-    the true distances' length. `linear`: how users move `found` to first order, about 0; rows that move between bins
-    count too.
+    `noise` (k, k): the distances' covariance over users, each times the square root of its bin's share. `along`: the
+    noise along the true distances. `linear`: the users' first-order influence on `found`, about 0; rows that move
+    between bins are included.
     """
 
     found: float
@@ -191,14 +191,14 @@ class _Square:
 
     @property
     def debiased(self) -> float:
-        """Without what noise adds; below 0 where the distances are smaller than noise alone makes them."""
+        """Without the expected noise; below 0 if the distances are smaller than noise alone would make them."""
         return self.found - float(np.trace(self.noise))
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """The true mean squares, in [0, 1], under which `found` is just not too large, and just not too small.
 
-        Noise counts more where users are too few to tell it, and on the side that `linear` is skewed to. A `found`
-        below what noise alone makes is taken to be that: no sample shows that nothing is wrong.
+        Noise counts more if few users estimate it, and on the side to which `linear` is skewed. A `found` below the
+        expected noise is raised to it: no sample shows that nothing is wrong.
         """
         below, error, few = upper_tail(confidence), self.linear.stderr, self.linear.quantile(confidence)
         reach = [max(few, abs(end) / error) if error else ndtri(below) for end in self.linear.interval(confidence)]

@@ -1,4 +1,4 @@
-"""Logged decisions with all they were made among: what every counterfactual figure of two policies is made of."""
+"""Logged decisions with all their candidates: the data of every counterfactual figure of two policies."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,12 +14,12 @@ Bools = NDArray[np.bool_]
 Side = Literal["champion", "challenger"]
 SIDES: tuple[Side, Side] = ("champion", "challenger")
 AS_ONE = 1e-9
-"""Probabilities this near are the same choice: rounding is no difference between policies."""
+"""Probabilities this close count as equal: rounding is no difference between policies."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What rows are told apart by: `codes` (n,) index `names`."""
+    """A categorical attribute of rows: `codes` (n,) index `names`."""
 
     codes: Ints
     names: tuple[str, ...]
@@ -43,35 +43,35 @@ class Labels:
 
 @dataclass(frozen=True)
 class Choices:
-    """m logged decisions and the n candidates they were made among, laid end to end: `offsets[i]:offsets[i + 1]`.
+    """m logged decisions and their n candidates, laid end to end: decision i has `offsets[i]:offsets[i + 1]`.
 
-    Each has at least one, what was shown.
+    Each has at least one candidate, the one that was shown.
 
-    The arrays are as they were logged; nothing here checks them, the estimators do (`models.evaluation.weighting.Log`).
+    The arrays are as logged; they are checked by the estimators (`models.evaluation.weighting.Log`), not here.
     """
 
     offsets: Ints
     """(m + 1,) from 0 to n."""
     taken: Bools
-    """(n,) whether the candidate is what was shown; a candidate that is listed twice is taken twice."""
+    """(n,) whether the candidate was shown; a candidate that is listed twice is taken twice."""
     reward: Floats
     """(m,) of what was shown, finite."""
     logged: Floats
     """(m,) the logging policy's probability of what it showed, in (0, 1]; NaN where it is missing."""
     chosen: Mapping[Side, Floats]
-    """Side to (n,) its policy's probability of each candidate; a decision's sum to one."""
+    """Side to (n,) its policy's probability of each candidate; those of a decision sum to one."""
     predicted: Mapping[Side, Floats]
-    """Side to (n,) the reward its ranker expects of each candidate, in [0, 1]; from earlier days' rows alone."""
+    """Side to (n,) the reward its ranker predicts for each candidate, in [0, 1]; learned from earlier days only."""
     users: Ints
-    """(m,) whose decisions depend on one another; an unknown user is one of its own."""
+    """(m,) the user, whose decisions depend on one another; each unknown user counts as a separate one."""
     items: Ints
     """(n,) which item each candidate is."""
     days: Ints
     """(m,) the day of each decision, any integers."""
     contexts: Mapping[str, Labels] = field(default_factory=dict)
-    """Name to (m,) what a decision can be told apart by before it is made: surface, user_known, …"""
+    """Name to (m,) an attribute of the decision that is known before it is made: surface, user_known, …"""
     kinds: Mapping[str, Labels] = field(default_factory=dict)
-    """Name to (n,) what a candidate can be told apart by: item_category, item_age, …"""
+    """Name to (n,) an attribute of the candidate: item_category, item_age, …"""
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -83,16 +83,16 @@ class Choices:
 
     @cached_property
     def shown(self) -> Ints:
-        """(m,) the candidate that was shown; of one listed twice the first."""
+        """(m,) the candidate that was shown; the first, if it is listed twice."""
         return self._first(np.flatnonzero(self.taken))
 
     @cached_property
     def moved(self) -> Floats:
-        """(n,) by how much likelier the challenger takes each candidate than the champion."""
+        """(n,) the challenger's probability of each candidate minus the champion's."""
         return self.chosen["challenger"] - self.chosen["champion"]
 
     def favourite(self, side: Side) -> Bools:
-        """(n,) the candidate of each decision that the side is likeliest to take, of ties the first."""
+        """(n,) whether it is the candidate of its decision that the side is likeliest to take; the first of ties."""
         chosen = self.chosen[side]
         best = np.flatnonzero(chosen == np.maximum.reduceat(chosen, self.offsets[:-1])[self.row])
         found = np.zeros(len(chosen), bool)
@@ -104,21 +104,21 @@ class Choices:
         return at[np.flatnonzero(np.diff(self.row[at], prepend=-1))]
 
     def of_taken(self, figure: Floats) -> Floats:
-        """(m,) the sum over what was taken of a figure (n,) of each candidate."""
+        """(m,) the sum of a figure (n,) over the candidates that were taken."""
         at = np.flatnonzero(self.taken)
         return np.bincount(self.row[at], weights=figure[at], minlength=len(self)).astype(np.float64, copy=False)
 
     def of_all(self, figure: Floats) -> Floats:
-        """(m,) the sum over all candidates of a figure (n,)."""
+        """(m,) the sum of a figure (n,) over all candidates."""
         return np.add.reduceat(figure, self.offsets[:-1]) if len(self) else np.zeros(0)
 
     def target(self, side: Side) -> Floats:
-        """(m,) the side's probability of what was shown."""
+        """(m,) the side's probability of the candidate that was shown."""
         return self.of_taken(self.chosen[side])
 
     @property
     def item_days(self) -> Ints:
-        """(m,) an integer for the item shown and its day: what a shock to one item on one day has in common."""
+        """(m,) an integer for the shown item and its day: the unit of a shock to one item on one day."""
         item, (names, day) = self.items[self.shown], np.unique(self.days, return_inverse=True)
         found: Ints = np.unique(item * len(names) + day, return_inverse=True)[1]
         return found

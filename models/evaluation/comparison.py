@@ -1,4 +1,4 @@
-"""Champion and challenger on the same rows, so that their difference is paired: what both share cancels."""
+"""Champion and challenger on the same rows: differences are paired, so errors that both share cancel."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,12 +19,12 @@ METRICS = (
     *("auc", "auc_pr", "log_loss", "normalised_entropy"),
     *("ndcg_at_10", "mrr_at_10", "map_at_10", "recall_at_1", "precision_at_3", "hit_rate_at_3"),
 )
-"""What a comparison shows by default; a list metric is `<name>_at_<k>`."""
+"""The default metrics of a comparison; a list metric is `<name>_at_<k>`."""
 LOWER_IS_BETTER = ("log_loss", "normalised_entropy", "normalised_squared_error")
 
 
 def lower_is_better(metric: str) -> bool:
-    """Of a metric, or of one of a further outcome: `like.log_loss`."""
+    """Whether lower is better; also for a metric of a further outcome, such as `like.log_loss`."""
     return metric.rpartition(".")[2] in LOWER_IS_BETTER
 
 
@@ -68,7 +68,7 @@ def compare(
 
 
 def figure_of(metric: str, labels: Floats, requests: Ints) -> Callable[[Floats], Linear]:
-    """From scores (n,) to the metric with every row's influence; raises ValueError for one that does not exist."""
+    """The function from scores (n,) to the metric and every row's influence; ValueError for an unknown metric."""
     name, _, k = metric.partition("_at_")
     if metric == "auc":
         return lambda scores: auc_influence(labels, scores)

@@ -1,4 +1,4 @@
-"""Whether logged decisions can carry a counterfactual estimate at all: what the weights show, and when to refuse."""
+"""Whether logged decisions support a counterfactual estimate: diagnostics of the weights, and when to refuse."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ from models.settings import GateSettings
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 TAIL = 3_000
-"""Largest weights kept: three times the root of a million, see `tail_shape`."""
+"""Largest weights kept: three times the square root of a million, see `tail_shape`."""
 FEWEST_IN_TAIL = 5
 OCTAVES = 20
-"""Propensities are counted by halvings, down to one in a million."""
+"""Bins of the propensities' histogram, each half of the previous one, down to one in a million."""
 NONE_COUNTED: Ints = np.zeros(OCTAVES, dtype=np.int64)
 
 
@@ -29,11 +29,11 @@ NONE_COUNTED: Ints = np.zeros(OCTAVES, dtype=np.int64)
 class Diagnostics:
     """How far the weights target / logged can be trusted.
 
-    `mean_weight` is 1 in expectation when the logged propensities are right and the logging policy could take whatever
-    the target would; well below 1 means the target wants what was never logged (or too rarely to have been seen), well
-    above 1 that propensities are wrong. `tail_shape` is the Pareto shape of the largest weights: from 0.5 their
-    variance is infinite and no interval of this kind holds, from 0.7 no sample tells the mean (Vehtari et al. 2024);
-    None where the weights have no tail. A weight above `LARGEST` is told as that: one is enough to be refused for.
+    `mean_weight` is 1 in expectation if the logged propensities are right and the logging policy could take whatever
+    the target would; well below 1 the target prefers actions that were never (or too rarely) logged, well above 1 the
+    propensities are wrong. `tail_shape` is the Pareto shape of the largest weights: from 0.5 their variance is infinite
+    and no interval of this kind is valid, from 0.7 no sample shows the mean (Vehtari et al. 2024); None if the weights
+    have no tail. A weight above `LARGEST` is reported as `LARGEST`: one is enough for a refusal.
     """
 
     n: int
@@ -43,18 +43,18 @@ class Diagnostics:
     largest_weight_share: float
     effective_n: float
     never_taken_share: float
-    """Share of decisions that the target would never take: they count for nothing."""
+    """Share of decisions that the target would never take: they do not count."""
     tail_shape: float | None
     smallest_logged: float
     certain_share: float
-    """Share of decisions logged with probability 1: where all are, nothing was explored and nothing can be learnt."""
+    """Share of decisions logged with probability 1: if all are, nothing was explored and nothing can be learned."""
     inverse_propensity: float | None
-    """Mean of 1 / (logged x candidates): 1 when propensities are right and every candidate had a chance."""
+    """Mean of 1 / (logged x candidates): 1 if propensities are right and every candidate had a chance."""
     inverse_propensity_stderr: float | None
     unsupported_mass: float | None
     """Mean target probability of actions that the logging policy could never take."""
     logging_drift: float | None
-    """Population stability index of the logged propensities of the day that differs most from all others."""
+    """Population stability index of the propensities of the day that differs most from all others."""
 
     def as_dict(self) -> dict[str, float | None]:
         """A JSON-ready mapping."""
@@ -63,7 +63,7 @@ class Diagnostics:
 
 @dataclass(frozen=True)
 class WeightStatistics:
-    """What `Diagnostics` need of any number of rows, in sums that add (and the largest weights of all).
+    """What `Diagnostics` need from any number of rows: mergeable sums (and the largest weights of all).
 
     `units` has a row per decision or cluster: decisions, w, and where `candidates` or `unsupported` were given
     1 / (logged x candidates) and unsupported mass.
@@ -78,7 +78,7 @@ class WeightStatistics:
     knows_candidates: bool
     knows_support: bool
     octaves: Mapping[int, Ints]
-    """Day to how many propensities fell into each halving; empty where no days were given."""
+    """Day to the number of propensities in each bin; empty if no days were given."""
 
     @classmethod
     def of(
@@ -214,7 +214,7 @@ def guarded(
     settings: GateSettings,
     signs: Sequence[float] | None = None,
 ) -> Finding:
-    """The estimate, or the first reason in `settings` why these decisions cannot carry it; `signs` as `influence`."""
+    """The estimate, or the first reason by `settings` why these decisions do not support it; `signs` as `influence`."""
     if isinstance(found, Refusal):
         return found
     try:
@@ -237,7 +237,7 @@ def guarded(
 
 
 def weights_refused(found: Diagnostics, settings: GateSettings) -> str | None:
-    """Why these weights cannot carry an estimate, if so; the plainest reason first."""
+    """Why these weights do not support an estimate, if so; the plainest reason first."""
     n = found.n
     if not found.largest_weight:
         return f"the target policy never takes any of the {n} logged decisions"

@@ -5,15 +5,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 LARGEST = 1e30
-"""Figures of rows (rewards, predictions, weights, counts) are at most this in size, and what divides is 0 or at least
-one over it: the fourth powers of their products, added up, are then numbers that a float can hold."""
+"""The largest size of a row's figures (rewards, predictions, weights, counts); divisors are 0 or at least 1 / LARGEST:
+then sums of fourth powers of their products fit into a float."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its standard error, an interval, how many rows it rests on and how many they are worth.
+    """A value, its standard error, its interval, the number of rows and the effective number of rows.
 
-    `effective_n` is Kish's effective sample size for weighted estimates and equals `n` where every row counts alike.
+    `effective_n` is Kish's effective sample size for weighted estimates and equals `n` if every row counts alike.
     Raises ValueError on construction when a figure is not finite or the interval does not hold the value.
     """
 
@@ -39,7 +39,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Refusal:
-    """No number, because the data cannot carry one: the reason, and what was found."""
+    """No number, because the data do not support one: the reason, and what was found."""
 
     reason: str
     n: int = 0
@@ -65,5 +65,5 @@ def upper_tail(confidence: float) -> float:
 
 
 def exactly(value: float) -> str:
-    """A number in as few digits as tell it from every other: 1.0000000000000002 is not written 1."""
+    """A number in the fewest digits that identify it: 1.0000000000000002 is not written 1."""
     return repr(float(value)).removesuffix(".0")

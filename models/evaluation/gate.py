@@ -1,14 +1,14 @@
 """The gate: promote, hold or refuse, one rule at a time, each with a reason a person can read at 3 a.m.
 
-`refuse`: the evidence cannot carry a verdict. `hold`: it can, and the challenger does not clear every rule. `promote`:
-every rule is cleared. A person is asked only after a promote.
+`refuse`: the evidence does not support a verdict. `hold`: it does, and the challenger does not pass every rule.
+`promote`: every rule is passed. A person is asked only after a promote.
 
-Multiple comparisons: to be promoted every rule must pass, so a challenger that is no better passes with at most the
+Multiple comparisons: a promotion needs every rule to pass, so a challenger that is no better passes with at most the
 probability of its most lenient rule for gain, however many rules there are (intersection-union test, Berger 1982): the
-lower bound of a two-sided interval at `confidence` errs in (1 - confidence) / 2 of cases. Slices are a search for harm:
-their intervals hold together (`models.evaluation.slices`). Judging again tomorrow, or another challenger today, is a
-new test and a new risk: `models.evaluation.risk` says at which confidence. `tests/bench/bench_gate.py` counts, truth
-known.
+lower bound of a two-sided interval at `confidence` errs in (1 - confidence) / 2 of cases. Slices are a search for harm,
+so their intervals are simultaneous (`models.evaluation.slices`). Judging again tomorrow, or another challenger today,
+is a new test and a new risk: `models.evaluation.risk` gives its confidence. `tests/bench/bench_gate.py` counts the
+errors in worlds whose truth is known.
 """
 
 import math
@@ -39,19 +39,19 @@ NO_VALUE = (
     "against the champion or against what is shown now; it was judged by metrics on what was shown"
 )
 POINT = 1e-9
-"""An interval narrower than this, against its value, is none."""
+"""An interval narrower than this, relative to its value, is not an interval."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict and every rule behind it, the passed ones too."""
+    """The verdict and every rule behind it, including the passed ones."""
 
     verdict: Literal["promote", "hold", "refuse"]
     rules: tuple[Rule, ...]
 
     @classmethod
     def of(cls, rules: Iterable[Rule]) -> Self:
-        """Refuse if any rule refuses, else hold if any holds, else promote; where none has an answer: refuse."""
+        """Refuse if any rule refuses, else hold if any holds, else promote; refuse if no rule has an answer."""
         every = tuple(rules)
         outcomes = {rule.outcome for rule in every} - {"unknown"}
         if "refuse" in outcomes or not outcomes:
@@ -60,14 +60,14 @@ class Verdict:
 
     @property
     def reasons(self) -> list[str]:
-        """What stands in the way, one sentence a rule; for a promote, what was shown."""
+        """What prevents a promotion, one sentence per rule; for a promote, what was shown."""
         against = [f"{r.name}: {r.reason}" for r in self.rules if r.outcome == self.verdict]
         return against or [f"{r.name}: {r.reason}" for r in self.rules]
 
 
 @dataclass(frozen=True)
 class SliceFinding:
-    """Challenger minus champion on one slice, its interval wide enough for all slices together."""
+    """Challenger minus champion on one slice; the intervals of all slices are simultaneous."""
 
     attribute: str
     value: str
@@ -76,7 +76,7 @@ class SliceFinding:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the gate looks at; None or an empty mapping is missing evidence, and a rule that needs it refuses.
+    """The input of the gate; None or an empty mapping is missing evidence, and a rule that needs it refuses.
 
     `comparison`: metric to champion, challenger, difference, as `comparison.compare` returns it. `value`: the same
     three for the counterfactual value per decision. `estimators`: the same of further estimators, by name. `logging`:
@@ -125,10 +125,10 @@ class Evidence:
 def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
     """The verdict on the evidence: every rule of `settings`, in the order a person reads them.
 
-    A rule for gain looks at the unfavourable end of an interval, so wide intervals hold and never promote. What must
-    rise must be above its bound for sure; what must not fall may not be worse by more than its margin for sure. A rule
-    whose setting is None is not asked; a rule that is asked and finds no figure refuses. Of a challenger that is the
-    champion itself nothing more is asked: there is no difference to tell.
+    A rule for gain uses the unfavourable end of an interval, so wide intervals hold and never promote. For a metric
+    that must rise this end must be above the bound; for one that must not fall it must be within the margin. A rule
+    whose setting is None is skipped; a rule without a figure refuses. For a challenger that is the champion itself no
+    further rule is checked: there is no difference.
     """
     first = [
         _enough_rows(evidence.test_rows, settings.min_test_rows),
@@ -164,15 +164,15 @@ def _of_replay(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
 
 
 def _of_choices(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
-    """What it would choose of logged candidates, and whether it saw there what it was trained on."""
+    """What it would choose from logged candidates, and whether the features there are those of training."""
     yield from _asked(_spread, evidence.concentration_rise, settings.max_concentration_rise)
     yield from _asked(_no_skew, evidence.skew, settings.max_skew)
 
 
 def _without_value(evidence: Evidence) -> Iterator[Rule]:
-    """That there is no value is said and stands in nobody's way; where logs show a loss for sure all the same, it does.
+    """A missing value is reported and prevents nothing, but a significant loss in the logs does.
 
-    The gain is for `must_rise` to show, at the look's own risk.
+    The gain must be shown by `must_rise`, at the look's own risk.
     """
     found = evidence.value.get("difference")
     if isinstance(found, Estimate) and found.high < 0:
@@ -190,12 +190,12 @@ def _enough_rows(found: int, needed: int) -> Rule:
 
 
 def _known_share(found: float | None, needed: float) -> Rule:
-    """Labels that may still come are unknown, and a test day of mostly unknown labels is not a test."""
+    """A click that may still come is unknown, and a test day of mostly unknown labels is not a test."""
     return at_least("label_maturity", found, needed, "of the test impressions' clicks known", "refuse")
 
 
 def _held_out(hours: Mapping[str, float]) -> Rule:
-    """A model that has seen the test rows, itself or through what it was started from, is not tested by them."""
+    """A model that learned from the test rows, itself or through its parent, is not tested by them."""
     if not hours or not all(math.isfinite(between) for between in hours.values()):
         return Rule("held_out", None, 0.0, "refuse", NO_FIGURE)
     side = min(hours, key=hours.__getitem__)
@@ -211,23 +211,23 @@ def _another_model(same: bool) -> Rule:
 
 
 def _replayed(found: float, needed: float) -> Rule:
-    """Requests that cannot be replayed may lose whatever the others gain."""
+    """Requests that cannot be replayed may lose what the others gain."""
     return at_least("replayed_share", found, needed, "of the requests replayed", "refuse")
 
 
 def _value(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
-    """The counterfactual value must rise by the main estimator and by each further one that the settings name."""
+    """The counterfactual value must rise by the main estimator and by each further one in the settings."""
     yield _gains(VALUE, evidence.value, settings.min_lift)
     for name in settings.estimators:
         yield _gains(f"{VALUE}.{name}", evidence.estimators.get(name, {}), settings.min_lift)
 
 
 def _gains(name: str, sides: Mapping[str, Finding], lift: float) -> Rule:
-    """A gain for sure, by an interval that is one, and one worth having: at least `lift` of what the champion earns.
+    """A significant gain that is worth having: at least `lift` of what the champion earns.
 
-    That it is a gain is asked of the lower end, that it is worth having of the value itself (a dual criterion, as
-    Roychoudhury, Scheuer & Neuenschwander 2018): sure of the first, a least gain costs no power to show the second. A
-    `lift` below 0 is a loss that may be made, and asked of the lower end too.
+    The lower end of the interval must be above 0, and the value itself at least `lift` (a dual criterion, as in
+    Roychoudhury, Scheuer & Neuenschwander 2018), so a minimum gain costs no power. A `lift` below 0 is a loss that is
+    accepted, and the lower end must be above it.
     """
     champion, difference = (usable(name, sides.get(side), lift) for side in ("champion", "difference"))
     if isinstance(champion, Rule):
@@ -264,17 +264,17 @@ def _as_good_as_shown(evidence: Evidence, share: float) -> Rule:
 
 
 def _converts(found: Mapping[str, Finding], drop: float) -> Rule:
-    """A guardrail: a loss of more than `drop` of the champion's conversions for sure holds, what may be none does not.
+    """A guardrail: a significant loss of more than `drop` of the champion's conversions holds, an uncertain one not.
 
-    They are rare and late: most days cannot show that there is no loss, and none can before its labels are closed.
+    Conversions are rare and late: most days cannot show that there is no loss, and none can before labels are closed.
     """
     return _no_sure_loss("conversions", "conversions per request", found, drop)
 
 
 def _will_convert(found: Mapping[str, Finding], drop: float | None) -> Iterator[Rule]:
-    """The same guardrail before the labels are closed, by an interval that knows how wrong the delay curve may be.
+    """The same guardrail before the labels are closed, with an interval that includes the delay curve's error.
 
-    It can hold and never promotes: without an interval nothing is known, and without a curve nothing is asked.
+    It can hold but never promotes: without an interval it is unknown, and without a curve it is not checked.
     """
     if found and drop is not None:
         yield _no_sure_loss("conversions_so_far", "conversions per request, by the delay curve,", found, drop)
@@ -313,9 +313,9 @@ def _metrics(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
 
 
 def _unless_new(name: str, evidence: Evidence, rule: Rule, or_open: bool = False) -> Rule:
-    """Nothing is to be asked of a further outcome that only the challenger predicts.
+    """The rule, or unknown for a further outcome that only the challenger predicts.
 
-    `or_open`: nor, of a guardrail, where neither side has a figure, since labels are not closed yet.
+    `or_open`: for a guardrail also unknown if neither side has a figure, since labels are not closed yet.
     """
     sides = evidence.comparison.get(name, {})
     champion, challenger = sides.get("champion"), sides.get("challenger")
@@ -325,7 +325,7 @@ def _unless_new(name: str, evidence: Evidence, rule: Rule, or_open: bool = False
 
 
 def _level(found: Finding | None, limit: float) -> Rule:
-    """Clicks predicted for one that comes: neither end may be off by more than the factor; the worse end is shown."""
+    """Predicted clicks per observed click: neither end may be off by more than the factor; shows the worse end."""
     estimate = usable("calibration_ratio", found, limit)
     if isinstance(estimate, Rule):
         return estimate
@@ -339,7 +339,7 @@ def _level(found: Finding | None, limit: float) -> Rule:
 
 
 def _calibrated(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
-    """As a share of the click rate: an error of 0.05 is little where half is clicked, and all where 5 % is."""
+    """As a share of the click rate: an error of 0.05 is small at a click rate of 50 %, and total at 5 %."""
     limit, rate = settings.max_calibration_error, evidence.click_rate
     if limit is None:
         return
@@ -358,9 +358,9 @@ def _calibrated(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
 
 
 def _slices(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
-    """No slice may be worse for sure by more than the limit, and the whole may not say the opposite of its parts.
+    """No slice may be significantly worse by more than the limit, and the whole may not contradict its parts.
 
-    Figure and bound are of what is gained: in a metric that is better when lower, the difference turned round.
+    Figure and bound are gains: for a metric that is better when lower, the negative difference.
     """
     limit = settings.max_slice_drop
     if limit is None:
@@ -404,7 +404,7 @@ def _no_skew(found: float | None, limit: float) -> Rule:
 
 
 def _fast(found: float | None, limit: float) -> Rule:
-    """The figure is in the reason only where it stands in the way: a rerun that passes says the same again."""
+    """The reason states the figure only if the rule fails, so that a passing rerun gives the same text."""
     rule = at_most("latency_ms", found, limit, "ms at p99 for one request's scores", "hold")
     return replace(rule, reason=rule.reason.partition(";")[0] + "; it is faster") if rule.outcome == "pass" else rule
 
@@ -416,6 +416,6 @@ def _parity(evidence: Evidence, settings: GateSettings) -> Iterator[Rule]:
 
 
 def _asked(rule: Any, found: Any, limit: float | None) -> Iterator[Rule]:
-    """The rule's answer, unless the settings do not ask."""
+    """The rule's answer, unless the settings switch it off."""
     if limit is not None:
         yield rule(found, limit)

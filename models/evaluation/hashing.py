@@ -1,4 +1,4 @@
-"""Numbers that look random and are a function of their key: partitions that never meet agree on them."""
+"""Pseudo-random numbers that are a function of their key, so separate partitions agree on them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ Words = NDArray[np.uint64]
 
 
 def hashed(keys: Keys, seed: int) -> Words:
-    """(n,) integers to (n,) words, neighbours unrelated, other seeds unrelated too."""
+    """(n,) integers to (n,) 64-bit words; neighbouring keys and other seeds give unrelated words."""
     words = np.asarray(keys).astype(np.int64).view(np.uint64)
     # Plain ints are made arrays: numpy's uint64 scalars warn when they wrap, its arrays do not.
     return scrambled(words ^ scrambled(np.array([seed], dtype=np.uint64)))

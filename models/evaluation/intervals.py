@@ -1,4 +1,4 @@
-"""An interval beside the analytic one: the bootstrap by user, of rows that never meet."""
+"""A second interval besides the analytic one: the bootstrap by user, over rows in separate partitions."""
 
 import math
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ POISSON = np.cumsum([math.exp(-1) / math.factorial(k) for k in range(18)])
 class PoissonBootstrap:
     """An estimate in every resample of users, each user counted Poisson(1) times (Chamandy et al. 2012).
 
-    A user's count in a replicate is a function of seed, user and replicate alone, so batches and partitions that never
-    meet draw alike and their sums add: `draws` is (replicates, columns), `sums` (columns,), as `SufficientStatistics`.
+    A user's count in a replicate is a function of seed, user and replicate alone, so separate batches and partitions
+    draw alike and their sums add: `draws` is (replicates, columns), `sums` (columns,), as in `SufficientStatistics`.
     """
 
     seed: int
@@ -45,7 +45,7 @@ class PoissonBootstrap:
         return cls(seed, by_user.sums.sum(axis=0), draws, tuple(WeightSums.of(t.weight) for t in terms))
 
     def __add__(self, other: Self) -> Self:
-        """Of both sets of rows. Raises ValueError for other seeds or replicates: their users were drawn otherwise."""
+        """Both sets of rows together. Raises ValueError for other seeds or replicates, whose draws differ."""
         if self.seed != other.seed or self.draws.shape != other.draws.shape:
             raise ValueError(
                 f"bootstraps add with one seed and shape; found {self.seed} {self.draws.shape}"
@@ -57,8 +57,8 @@ class PoissonBootstrap:
     def estimate(self, confidence: float = CONFIDENCE) -> Estimate:
         """The value, the draws' standard deviation, and an interval with the draws' skewness taken out (Hall 1992).
 
-        Percentiles of the draws lean the wrong way for skewed sums; the transformation is the analytic interval's.
-        Raises ValueError where any resample comes without weight: too few users carry it.
+        Percentiles of the draws are off to the wrong side for skewed sums; the transformation is that of the analytic
+        interval. Raises ValueError if any resample has no weight: too few users have any.
         """
         sides = len(self.weights)
         for of_side in self.weights:
@@ -75,7 +75,7 @@ class PoissonBootstrap:
 
 
 def poisson_counts(keys: Ints, replicates: int, seed: int) -> Floats:
-    """(replicates, keys) counts, Poisson(1), the same for a key wherever and beside whomever it is seen."""
+    """(replicates, keys) counts, Poisson(1), the same for a key in any batch."""
     steps = scrambled(np.arange(1, replicates + 1, dtype=np.uint64))
     words = scrambled(hashed(keys, seed)[None, :] ^ steps[:, None])
     uniform = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,8 +1,8 @@
-"""A figure of rows and each row's influence on it: what an interval, or a difference of two figures, is made of.
+"""A figure and each row's influence on it, from which intervals and differences of figures are computed.
 
 Means, ratios and U-statistics have influences in closed form (the delta method). They are summed within users, whose
-rows resemble one another, and users are independent: so nothing is resampled, a million rows take seconds, and the
-interval is the same whenever it is computed. `models.evaluation.sufficient.Influence` makes the interval of the sums.
+rows are correlated; users are independent. So nothing is resampled, a million rows take seconds, and the interval is
+deterministic. `models.evaluation.sufficient.Influence` computes the interval from the sums.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ Scale = Callable[[float], float]
 class Linear:
     """`value`, and by how much each row moves it: `influence` (n,), summing to 0, of the rows numbered `rows` (n,).
 
-    Without rows there is no value (NaN), and `lacking` is why.
+    Without rows there is no value (NaN), and `lacking` is the reason.
     """
 
     value: float
@@ -37,7 +37,7 @@ class Linear:
 
     @classmethod
     def mean(cls, values: Floats, rows: Ints | None = None, lacking: str = lacking) -> "Linear":
-        """The mean of (n,) values, which stand for `rows` (all by default)."""
+        """The mean of (n,) values of the rows `rows` (all by default)."""
         n = len(values)
         value = float(values.mean()) if n else float("nan")
         return cls(value, (values - value) / max(1, n), np.arange(n) if rows is None else rows, lacking)
@@ -58,7 +58,7 @@ class Linear:
         return cls(plain if terms.plain.any() else float("nan"), influence, np.arange(n))
 
     def __sub__(self, other: "Linear") -> "Linear":
-        """The difference of two figures of the same rows: what they share cancels. Raises ValueError for others."""
+        """The paired difference of two figures of the same rows. Raises ValueError for different rows."""
         if len(self.rows) != len(other.rows):
             raise ValueError(f"a difference needs figures of the same rows; found {len(self.rows)}, {len(other.rows)}")
         return Linear(self.value - other.value, self.influence - other.influence, self.rows, self.lacking)
@@ -80,14 +80,15 @@ class Linear:
         return replace(found, low=low, high=high)
 
     def share(self, confidence: float, users: Ints | None = None) -> Finding:
-        """As `estimate`, of a figure in [0, 1] that is skewed by how near an end it lies: even on the logit scale.
+        """As `estimate`, for a figure in [0, 1]: the interval is symmetric on the logit scale.
 
-        The quantile is that of `estimate`; a skewness of users is not taken out besides: few clicks do not tell it.
+        The quantile is that of `estimate`; the skewness of users is not corrected as well, since few clicks do not
+        show it.
         """
         return self._even(confidence, users, (logit, expit), self.value * (1 - self.value))
 
     def factor(self, confidence: float, users: Ints | None = None) -> Finding:
-        """As `share`, of a ratio from 0 up: even on the log scale. Refused where its upper end would be endless."""
+        """As `share`, for a ratio >= 0: symmetric on the log scale. Refused if its upper end would be infinite."""
         return self._even(confidence, users, (np.log, np.exp), self.value)
 
     def _even(self, confidence: float, users: Ints | None, scale: tuple[Scale, Scale], slope: float) -> Finding:

@@ -1,15 +1,15 @@
 """How well each request's list was ordered: NDCG, MRR, MAP, recall, precision and hit rate at K.
 
-All are means over the lists whose order can change the figure. A list of one item has an NDCG of 1 whoever ranks it, a
-list without a click has 0, one where all was clicked is in perfect order, and a page of three always has its click
-among the first three: such lists say nothing of a ranker. Averaged in, they would move every figure towards the same
-one and shrink every difference by their share, so that a margin of 0.005 would allow a loss of 0.05 where nine lists of
-ten are of one item. Which lists are left out depends on what was shown and clicked and never on a score, so both sides
-of a comparison lose the same. They are counted, and where all are left out the metric is refused: "equally perfect"
-clears nothing. Most figures are therefore lower than those of tools that average every list with a click.
+All are means over the lists whose order can change the figure. A list of one item has an NDCG of 1 whatever ranks it, a
+list without a click has 0, a list with every item clicked is in perfect order, and a page of three always has its click
+among the first three: such lists say nothing about a ranker. Including them would pull every figure towards the same
+value and shrink every difference by their share: if nine lists in ten have one item, a margin of 0.005 would allow a
+loss of 0.05. Which lists are left out depends on what was shown and clicked, never on a score, so both sides of a
+comparison lose the same ones. They are counted, and if all are left out the metric is refused: "equally perfect" passes
+no rule. Most figures are therefore lower than those of tools that average every list with a click.
 
-Tied scores earn the mean over their orders, exactly (McSherry & Najork 2008), so the order of the rows means nothing
-and a constant score gets no credit for the logging policy's work.
+Tied scores get the exact mean over their orders (McSherry & Najork 2008), so the order of the rows does not matter and
+a constant score gets no credit for the logging policy's work.
 """
 
 from collections.abc import Callable, Mapping
@@ -61,8 +61,8 @@ def list_metric(
 class Figures:
     """A list metric of every list whose order can change it, by ascending request; both arrays are (lists,).
 
-    `rows`: the number of one row of each list; `values`: its figure, in [0, 1]; `needs`: which metric, in words;
-    `left_out`: how many lists say nothing, by reason.
+    `rows`: the number of one row of each list; `values`: its figure, in [0, 1]; `needs`: the metric in words;
+    `left_out`: how many lists are left out, by reason.
     """
 
     rows: Ints
@@ -71,18 +71,18 @@ class Figures:
     left_out: Mapping[str, int]
 
     def mean(self) -> Linear:
-        """Their mean; without any, why there is none."""
+        """Their mean, or the reason why there is none."""
         return Linear.mean(self.values, self.rows, self.lacking)
 
     @property
     def lacking(self) -> str:
-        """What to say where no list is left."""
+        """The reason if no list is left."""
         counts = ", ".join(f"{n} {reason}" for reason, n in self.left_out.items() if n)
         return f"{self.needs} needs lists whose order can change it; found none" + (f": {counts}" if counts else "")
 
 
 def of_requests(metric: Metric, labels: Floats, scores: Floats, groups: Ints, k: int) -> Figures:
-    """The figure at `k` of each list that says something; arguments and raises as `list_metric`."""
+    """The figure at `k` of each list that is not left out; arguments and raises as `list_metric`."""
     if metric not in FIGURES:
         raise ValueError(f"a list metric needs to be one of {', '.join(get_args(Metric))}; found {metric!r}")
     if k < 1:

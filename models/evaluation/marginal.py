@@ -1,15 +1,15 @@
-"""The difference of two policies where candidates count by their kind alone: biased, and much less noisy.
+"""The difference of two policies with one weight per kind of candidate: biased, but much less noisy.
 
-Where exploration is seldom, or a catalogue deep, weights differ most by what matters least to the reward: how likely
-this candidate was logged in this request. Here each candidate is of a kind (which side is likelier to show it, and how
-much reward is expected of it), and what the reward model did not foresee is averaged by kind:
+With rare exploration, or a large catalogue, weights vary mostly with something that matters little for the reward: how
+likely this candidate was logged in this request. Here each candidate has a kind (which side is likelier to show it, and
+how much reward is expected of it), and the residuals of the reward model are averaged by kind:
 
-    mean over decisions of sum over candidates of (challenger - champion) x (expected + the kind's mean surprise)
+    mean over decisions of sum over candidates of (challenger - champion) x (expected + the kind's mean residual)
 
-which is the conjunct effect model with one weight a kind (Saito, Ren & Joachims 2023, OffCEM; Saito & Joachims 2022,
-MIPS), or the direct method with the model's error of each kind taken out. It is right as far as the surprises of a kind
-do not depend on how the sides choose within it; no log shows that they do not, but its distance to an unbiased estimate
-on the same decisions shows how large the bias may be. A second opinion, therefore, that no rule of the gate asks.
+This is the conjunct effect model with one weight per kind (Saito, Ren & Joachims 2023, OffCEM; Saito & Joachims 2022,
+MIPS), or the direct method corrected for the model's error in each kind. It is unbiased if the residuals of a kind do
+not depend on how the sides choose within it. No log can show that, but the distance to an unbiased estimate on the same
+decisions shows how large the bias may be. So this is a second opinion, and no rule of the gate uses it.
 """
 
 import numpy as np
@@ -18,13 +18,13 @@ from models.evaluation.choices import AS_ONE, Choices, Floats, Ints
 from models.evaluation.linear import Linear
 
 MOST, FEWEST = 10, 50
-"""Levels of expected reward a side has at most; decisions a level has at least."""
+"""Maximum levels of expected reward per side; minimum decisions per level."""
 
 
 def marginal_difference(choices: Choices, expected: Floats) -> Linear:
     """Challenger's reward per decision minus the champion's; `expected` (n,) of each candidate, cross-fitted.
 
-    The influence takes the reward model as given, as that of `dr` does.
+    The influence treats the reward model as fixed, like that of `dr`.
     """
     kind = kinds(choices, expected)
     moved, shown = choices.moved, kind[choices.shown]
@@ -40,9 +40,9 @@ def marginal_difference(choices: Choices, expected: Floats) -> Linear:
 
 
 def kinds(choices: Choices, expected: Floats) -> Ints:
-    """(n,) an integer from 0: the side that is likelier to show a candidate, by level of what is expected of it.
+    """(n,) an integer from 0: the side that is likelier to show a candidate, and its level of expected reward.
 
-    Levels are quantiles of what was shown: each has about as many decisions to tell its mean surprise.
+    Levels are quantiles of what was shown, so each has about equally many decisions for its mean residual.
     """
     moved = choices.moved
     side = 1 + np.sign(moved).astype(np.int64) * (np.abs(moved) > AS_ONE)

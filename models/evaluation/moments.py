@@ -1,4 +1,4 @@
-"""Sums that add: moments of independent units, and the per-user sums that become units once every row was seen."""
+"""Mergeable sums: moments of independent units, and per-user sums that become units once every row was seen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Keys = NDArray[np.int64]
 CHUNK = 1 << 12
-"""Rows whose products are held at once: they stay in the processor's cache."""
+"""Rows whose products are computed at a time: they fit into the CPU's cache."""
 CANCELLED = 1e-14
-"""A sum of squares this small against the terms it is the difference of is rounding."""
+"""A sum of squares this small relative to the terms it is the difference of is a rounding error."""
 ROUNDED = 1e-15
-"""So is a deviation this small against the mean it deviates from."""
+"""So is a deviation this small relative to the mean."""
 SMALLEST = 1e-120
-"""A sum of squares below this is taken for 0: that of fourth powers would be nothing that a float can hold."""
+"""A sum of squares below this counts as 0: the sum of fourth powers would not fit into a float."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Moments:
     def along(self, direction: Floats) -> tuple[float, float, float]:
         """The sums of the 2nd, 3rd and 4th powers of deviations of `direction` · unit, (k,) -> three numbers.
 
-        What cannot be told from rounding is 0, so that units which do not differ are seen not to.
+        Rounding errors become 0, so that units that do not differ have no deviation.
         """
         v = direction
         second = float(v @ self.second @ v)
@@ -110,7 +110,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class ClusterSums:
-    """Sums per cluster, keys ascending; adding two sums what they share, so that a user may be seen in many batches."""
+    """Sums per cluster, keys ascending; adding two merges common keys, so a user may occur in many batches."""
 
     keys: Keys
     sums: Floats
@@ -122,7 +122,7 @@ class ClusterSums:
 
     @classmethod
     def of_columns(cls, keys: Keys, columns: Sequence[Floats]) -> Self:
-        """The same of k columns (n,), which need not lie in one piece."""
+        """The same from k columns (n,), which need not be contiguous."""
         names, at = np.unique(keys, return_inverse=True)
         sums = np.empty((len(names), len(columns)), order="F")
         for number, column in enumerate(columns):
@@ -134,7 +134,7 @@ class ClusterSums:
         return self.of(np.concatenate([self.keys, other.keys]), np.concatenate([self.sums, other.sums]))
 
     def moments(self) -> Moments:
-        """Each cluster's sums as one unit: right only when every row of every cluster is in."""
+        """Each cluster's sums as one unit: correct only once every row of every cluster is included."""
         return Moments.of(self.sums)
 
     def along(self, direction: Floats) -> tuple[float, float, float]:

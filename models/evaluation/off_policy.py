@@ -1,4 +1,4 @@
-"""What another policy would have earned on logged decisions, from how likely each policy was to take them.
+"""Off-policy estimators: what another policy would have earned on logged decisions, from both policies' probabilities.
 
 Every function takes equal-length arrays by keyword, one entry per logged decision:
 
@@ -9,13 +9,13 @@ usually users, whose decisions may depend on one another; by default decisions a
 interval, in (0, 1).
 
 The result is an `Estimate` of the target policy's mean reward per decision. Its interval is the analytic one of
-`models.evaluation.sufficient.Influence`; its `effective_n` is Kish's for the weights that multiplied rewards. A single
-decision (or cluster) raises ValueError, since nothing can be said of its error; contributions that are all the same
-have a standard error of 0, which the guard refuses to take for certainty. So do unequal lengths, values that are not
-finite or out of range, and a target that never takes what was logged (where no model stands in).
+`models.evaluation.sufficient.Influence`; its `effective_n` is Kish's for the weights that multiplied rewards. These
+raise ValueError: a single decision (or cluster), whose error is unknown; unequal lengths; values that are not finite or
+out of range; a target that never takes what was logged (unless there is a reward model). Contributions that are all
+equal have a standard error of 0; the guard refuses these.
 
-All assume that `logged` is right, that decisions do not change one another's outcome, and that whatever the target does
-was possible when logging. With w = target / logged they differ in what they trade for variance.
+All assume that `logged` is right, that decisions do not affect one another's outcome, and that the logging policy could
+take whatever the target takes. With w = target / logged, they differ in how they trade bias for variance.
 """
 
 from typing import overload
@@ -36,7 +36,7 @@ __all__ = [
     "snips_difference", "switch_dr",
 ]  # fmt: skip
 CLIPS = 24
-"""Clips tried between the mean weight of one and the largest weight, evenly in the logarithm."""
+"""Clips tried between 1, the mean weight, and the largest weight, evenly spaced in the logarithm."""
 
 
 def ips(
@@ -66,11 +66,11 @@ def clipped_ips(
 
 
 def smallest_error_clip(log: Log) -> float:
-    """The clip with the smallest estimated bias² + variance of those tried, ties to the larger.
+    """The tried clip with the smallest estimated bias² + variance, ties to the larger.
 
-    The bias is what clipping takes away, mean((w - clip)+ |r|) on the same log, as Wang, Agarwal & Dudík (2017)
-    choose their switch. Tried are `CLIPS` values from 1 to the largest weight; the last clips nothing.
-    Streams give their clip: it has to be known before the first row.
+    The bias is what clipping removes, mean((w - clip)+ |r|) on the same log, as Wang, Agarwal & Dudík (2017) choose
+    their switch. It tries `CLIPS` values from 1 to the largest weight; the last clips nothing. For a stream the clip
+    must be given: it has to be known before the first row.
     """
     w, r = log.weight, log.reward
     if not len(w):
@@ -102,8 +102,8 @@ def snips(
 ) -> Finding:
     """sum(w r) / sum(w): a bias of order 1/n, shifts with the reward (Swaminathan & Joachims 2015, eq. 8).
 
-    With `settings` the guard speaks first, and the confidence is theirs: refused where a propensity is missing (NaN) or
-    the weights cannot carry an estimate, see `models.evaluation.diagnostics.guarded`.
+    With `settings` the guard is applied, with their confidence: refused if a propensity is missing (NaN) or the weights
+    do not support an estimate, see `models.evaluation.diagnostics.guarded`.
     """
     if settings is None:
         return _estimate(weighting.snips, Log.checked(reward, logged, target), clusters, confidence)
@@ -126,8 +126,8 @@ def snips_difference(
 ) -> Finding:
     """The challenger's `snips` minus the champion's on the same decisions, with the interval of the difference.
 
-    Arguments as for `snips`; what both policies share cancels, so the interval, at `settings.value_confidence`, is
-    narrower than two apart. Refused when either side is; `effective_n` is the smaller of the two.
+    Arguments as for `snips`; errors that both share cancel, so the interval, at `settings.value_confidence`, is
+    narrower than that of two separate estimates. Refused if either side is; `effective_n` is the smaller of the two.
     """
     refusal = missing_propensities(logged)
     if refusal:
@@ -150,7 +150,7 @@ def dm(
     clusters: Ints | None = None,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
-    """mean(predicted_target): as right as the model; the interval knows which contexts came, not the model's errors."""
+    """mean(predicted_target): as biased as the model; the interval covers the sampled contexts, not model errors."""
     return _estimate(weighting.dm, Log.checked(reward, logged, target, None, predicted_target), clusters, confidence)
 
 

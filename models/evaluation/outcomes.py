@@ -23,10 +23,10 @@ def compare_outcome(
 ) -> dict[str, dict[str, Finding]]:
     """Each of `OUTCOME_METRICS[kind]` of either side and of challenger minus champion.
 
-    `came` (n,): 0 or 1, or a value from 0 up; `said` (n,) of each side, None where it does not predict this outcome:
-    that is a refusal, of the difference too. `users` (n,) integers. A value is held against `auc_upper_half`, how often
-    a row above the median value is scored above one that is not, and `normalised_squared_error`, the mean squared error
-    over the values' variance: 1 is no better than always the mean.
+    `came` (n,): 0 or 1, or a value >= 0; `said` (n,) the prediction of each side, None if it does not predict this
+    outcome: that side is refused, and so is the difference. `users` (n,) integers. A value is judged by
+    `auc_upper_half`, how often a row above the median value is scored above one that is not, and by
+    `normalised_squared_error`, the mean squared error over the values' variance: 1 is no better than always the mean.
     """
     reasons = {side: _lacking(kind, side, of) for side, of in said.items()}
     plain = _constant(kind, came)
@@ -52,7 +52,7 @@ def compare_outcome(
 
 
 def ratio(came: Floats, said: Floats, users: Ints, settings: GateSettings) -> Finding:
-    """What was predicted over what came, sums of (n,): 1.0 if the level is right. Refused where nothing came."""
+    """Sum of predictions over sum of outcomes, (n,) each: 1.0 if the level is right. Refused without outcomes."""
     total = float(came.sum())
     if not total:
         return Refusal(f"a ratio needs something that came; found nothing in {len(came)} rows", len(came))

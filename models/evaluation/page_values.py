@@ -1,6 +1,6 @@
-"""What both sides' whole pages would have earned, place by place from the top, as far down as the weights can carry it.
+"""The value of both sides' whole pages, place by place from the top, as far down as the weights support it.
 
-The estimator is `models.evaluation.slates.snrips`: the first place alone is `snips` of the first choice.
+The estimator is `models.evaluation.slates.snrips`: for the first place alone it is `snips` of the first choice.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ SIDES = ("champion", "challenger", "logging")
 
 @dataclass(frozen=True)
 class Depth:
-    """Rewards per page on its first `places`: of both sides, their paired difference, and what was really earned."""
+    """Rewards per page on its first `places`: both sides, their paired difference, and the observed reward."""
 
     places: int
     champion: Finding
@@ -35,9 +35,9 @@ class Depth:
 
 @dataclass(frozen=True)
 class PageStatistics:
-    """Sums that add and that every `Depth` is a function of; of each cluster a row of 9 `places` + 1 figures.
+    """Mergeable sums from which every `Depth` is computed; each cluster has a row of 9 `places` + 1 figures.
 
-    `sums` has a term per side and place, those of the first side first; `weights` has what the guard needs of each.
+    `sums` has a term per side and place, those of the first side first; `weights` has what the guard needs for each.
     """
 
     places: int
@@ -83,7 +83,7 @@ class PageStatistics:
         return type(self)(self.places, self.sums + other.sums, weights)
 
     def depths(self, settings: GateSettings) -> list[Depth]:
-        """Every depth from the first place on, up to the first whose weights cannot carry an estimate.
+        """Every depth from the first place on, up to the first whose weights do not support an estimate.
 
         That one is refused with the reason. Deeper ones are not tried: their weights are products of still more ratios.
         """

@@ -1,7 +1,7 @@
-"""How a policy spreads its recommendations: over few items or many, over the popular or the rest.
+"""How a policy distributes its recommendations: over few or many items, over popular items or the rest.
 
 `recommended` is an expected count: how often the policy places an item, a probability per candidate or a count of
-slates. So nothing here has to be sampled.
+slates. So no sampling is needed.
 """
 
 from collections.abc import Sequence

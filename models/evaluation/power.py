@@ -1,4 +1,4 @@
-"""What logs of this size could have shown, before anybody asks what they did show."""
+"""The statistical power of logs of this size: which lifts they could have shown."""
 
 from statistics import NormalDist
 
@@ -10,8 +10,8 @@ POWER = 0.8
 def detectable_lift(difference: Estimate, champion: Estimate, confidence: float, power: float = POWER) -> float | None:
     """The smallest true lift, a share of the champion's value, that logs as noisy as these show with `power`.
 
-    (z of the interval at `confidence` + z of `power`) x standard error / champion's value; the error is taken as it is,
-    whatever was found. None where the champion earns nothing.
+    (z of the interval at `confidence` + z of `power`) x standard error / champion's value; the error is used as it is,
+    whatever was found. None if the champion earns nothing.
     """
     if champion.value <= 0:
         return None
@@ -20,5 +20,5 @@ def detectable_lift(difference: Estimate, champion: Estimate, confidence: float,
 
 
 def days_needed(detectable: float, days: float, lift: float) -> float:
-    """So many days of such logs would show a lift, given that `days` show `detectable`: errors fall as their root."""
+    """How many days of such logs would show `lift`, if `days` show `detectable`: errors fall with the square root."""
     return days * (detectable / lift) ** 2

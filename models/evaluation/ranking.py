@@ -1,6 +1,6 @@
-"""How well scores tell clicked from unclicked, row by row: AUC, AUC-PR, log-loss, normalised entropy.
+"""How well scores separate clicked from unclicked rows: AUC, AUC-PR, log-loss, normalised entropy.
 
-Intervals are analytic over users (`models.evaluation.linear`). `models.evaluation.lists` looks at the order within a
+Intervals are analytic over users (`models.evaluation.linear`). `models.evaluation.lists` measures the order within a
 request.
 """
 
@@ -15,7 +15,7 @@ from models.settings import GateSettings
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 CERTAIN = 1e-7
-"""Probabilities are kept this far from 0 and 1: one wrong certainty must not make the mean infinite."""
+"""Probabilities are clipped this far from 0 and 1: one wrong certainty must not make the mean infinite."""
 
 
 def auc(labels: Floats, scores: Floats, *, settings: GateSettings, clusters: Ints | None = None) -> Finding:
@@ -32,8 +32,8 @@ def auc_pr(labels: Floats, scores: Floats, *, settings: GateSettings, clusters: 
     """The area under the precision-recall curve as average precision: sum over scores of recall gained x precision.
 
     Arguments as for `auc`. Step-wise, without linear interpolation, which is too optimistic (Davis & Goadrich 2006);
-    tied rows count as one step. A random ranker reaches the click rate, so figures of different days do not compare.
-    A clicked row counts in the precision it is judged by, so few clicks flatter: by about 0.02 at 50 of them.
+    tied rows count as one step. A random ranker reaches the click rate, so figures of different days are not
+    comparable. A clicked row is part of its own precision, so few clicks bias it upwards: by about 0.02 with 50 clicks.
     """
     labels, scores, refusal = checked(labels, scores, both_classes=True)
     if refusal:
@@ -54,17 +54,17 @@ def log_loss(labels: Floats, scores: Floats, *, settings: GateSettings, clusters
 def normalised_entropy(
     labels: Floats, scores: Floats, *, settings: GateSettings, clusters: Ints | None = None
 ) -> Finding:
-    """Log-loss over that of always saying the click rate, 1 = no better than that, lower is better (He et al. 2014).
+    """Log-loss over that of always predicting the click rate; 1 is no better, lower is better (He et al. 2014).
 
-    Arguments as for `log_loss`. Unlike log-loss it compares across days and surfaces with different click rates.
-    Refused when a class is missing: the click rate alone would then be without error.
+    Arguments as for `log_loss`. Unlike log-loss it is comparable across days and surfaces with different click rates.
+    Refused when a class is missing: the click rate alone would then have no loss.
     """
     labels, scores, refusal = checked(labels, scores, both_classes=True)
     return refusal or interval(normalised(labels, row_losses(labels, scores)), settings, clusters, None)
 
 
 def auc_influence(labels: Floats, scores: Floats) -> Linear:
-    """AUC, and each row's influence: how often it is ordered rightly against the other class (DeLong et al. 1988)."""
+    """AUC, and each row's influence: how often it is ordered correctly against the other class (DeLong et al. 1988)."""
     values, at = np.unique(scores, return_inverse=True)
     clicked, other = (np.bincount(at, weights=w, minlength=len(values)) for w in (labels, 1 - labels))
     positive, negative = clicked.sum(), other.sum()
@@ -76,7 +76,7 @@ def auc_influence(labels: Floats, scores: Floats) -> Linear:
 
 
 def auc_pr_influence(labels: Floats, scores: Floats) -> Linear:
-    """Average precision, and each row's influence: the precision it gains, and what it does to that of all below it.
+    """Average precision, and each row's influence: its own precision, and its effect on that of all rows below it.
 
     It is the derivative by the row's weight.
     """
@@ -92,7 +92,7 @@ def auc_pr_influence(labels: Floats, scores: Floats) -> Linear:
 
 
 def normalised(labels: Floats, losses: Floats) -> Linear:
-    """Mean loss over the entropy of the click rate; both move with the rows."""
+    """Mean loss over the entropy of the click rate, with the influence of the rows on both."""
     n, rate, loss = len(labels), float(labels.mean()), float(losses.mean())
     scale = -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
     slope = np.log1p(-rate) - np.log(rate)  # of the entropy, by the rate
@@ -126,7 +126,7 @@ def by_row(clusters: Ints | None, n: int) -> Ints:
 
 
 def checked(labels: Floats, scores: Floats, *, both_classes: bool = False) -> tuple[Floats, Floats, Refusal | None]:
-    """Arrays as float64, and why the data cannot carry a figure; raises ValueError for labels other than 0 and 1."""
+    """Arrays as float64, and why the data support no figure, if so; raises ValueError for labels other than 0 and 1."""
     labels, scores = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     if labels.shape != scores.shape or labels.ndim != 1:
         raise ValueError(f"a metric needs labels and scores of one length; found {labels.shape} and {scores.shape}")

@@ -1,4 +1,4 @@
-"""Clusters drawn with replacement: how far a figure would move had other users come by."""
+"""The cluster bootstrap: how much a figure would vary with other users."""
 
 import math
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ Ints = NDArray[np.int64]
 Counts = NDArray[np.unsignedinteger[Any]]
 MIN_CLUSTERS = 2
 AT_ONCE = 1 << 20
-"""Counts that are held as floats at one time."""
+"""Maximum number of counts held as floats at a time."""
 MAX_FAILED_SHARE = 0.05
-"""Share of replicates that may come out without a figure (one class only) before the interval is refused."""
+"""Share of replicates that may have no figure (one class only) before the interval is refused."""
 
 
 @lru_cache(maxsize=2)
 def drawn(clusters: int, replicates: int, seed: int) -> Counts:
-    """(replicates, clusters) how often each cluster came, in the smallest type that holds them all; read only.
+    """(replicates, clusters) how often each cluster was drawn, in the smallest integer type; read only.
 
-    A function of its arguments alone: all metrics of the same users share one array, and the last two are kept, since
-    an evidence looks at users by impression and by decision in turn.
+    A function of its arguments alone. All metrics of the same users share one array; the last two arrays are cached,
+    since an evidence alternates between users by impression and by decision.
     """
     found: Counts = np.zeros((replicates, clusters), dtype=np.uint8)
     rng, chances = np.random.default_rng(seed), np.full(clusters, 1.0 / max(1, clusters))
@@ -40,11 +40,11 @@ def drawn(clusters: int, replicates: int, seed: int) -> Counts:
 
 
 class Bootstrap:
-    """The same draws for every figure computed with it, so that differences are paired.
+    """Resamples that are the same for every figure computed with them, so differences are paired.
 
     `clusters`: (n,) integers, one per row; rows of one cluster (a user) come and go together. Each of `replicates`
     draws takes as many clusters as there are, with replacement (Efron 1979; Field & Welsh 2007 for clusters). The
-    interval is value +- z x the draws' standard deviation: with few hundred draws steadier than their percentiles.
+    interval is value +- z x the draws' standard deviation, more stable than percentiles of a few hundred draws.
     """
 
     def __init__(self, clusters: Ints, replicates: int, confidence: float, seed: int) -> None:
@@ -73,7 +73,7 @@ class Bootstrap:
             yield self._draws[start : start + some].astype(np.float64)
 
     def estimate(self, value: float, draws: Floats, n: int, bounds: tuple[float, float] | None = None) -> Finding:
-        """The value with its interval, cut to `bounds`; a refusal where too few clusters or draws carry one."""
+        """The value with its interval, cut to `bounds`; refused if too few clusters or draws have a figure."""
         if self.clusters < MIN_CLUSTERS:
             return Refusal(f"an interval needs at least {MIN_CLUSTERS} users; found {self.clusters}", n)
         usable = draws[np.isfinite(draws)]

@@ -1,13 +1,13 @@
-"""A model of the reward for the direct and doubly robust estimators, never asked about a user it has learnt from.
+"""Cross-fitted reward models for the direct and doubly robust estimators: no model predicts users it learned from.
 
-What the features say of an action decides the direct method; doubly robust corrects it either way. On 10,000 decisions
-of Open Bandit's men campaign, logged by its uniform policy, a logistic model that knows items by the alphabetical rank
-of three hashed codes (Open Bandit Pipeline's) gives DM 0.0041 and one that knows them by identity 0.0045, by Newton's
-method here and by scikit-learn alike; doubly robust gives 0.0046 with both. The target policy earned 0.0069 +- 0.0008,
-and identity was the nearer in all three logs that could be compared: give the model identities where actions recur.
+The features of an action decide the direct method (DM); doubly robust corrects for them. On 10,000 decisions of Open
+Bandit's men campaign, logged by its uniform policy, a logistic model with Open Bandit Pipeline's item features (the
+alphabetical rank of three hashed codes) gives DM 0.0041, and one with the item's identity 0.0045, with Newton's method
+here and with scikit-learn alike; doubly robust gives 0.0046 with both. The target policy earned 0.0069 +- 0.0008, and
+identity was closer in all three logs that could be compared: give the model identities if actions recur.
 
-DM's own interval cannot show this, for it takes the predictions as given (0.0041 to 0.0042). Which rows share a fold
-moves DM by 0.00005 there, and which decisions were logged (a bootstrap that fits again) by 0.0007 to 0.0010.
+DM's own interval does not show this, because it treats the predictions as fixed (0.0041 to 0.0042). The assignment to
+folds moves DM by 0.00005 there, and the sample of decisions (a bootstrap that refits) by 0.0007 to 0.0010.
 """
 
 from collections.abc import Callable
@@ -26,21 +26,21 @@ STEPS = 25
 CONVERGED = 1e-10
 FOLDS = 3
 SURE = 1e-6
-"""Predictions are kept this far from 0 and 1 before their log-odds are taken."""
+"""Predictions are clipped this far from 0 and 1 before their log-odds are taken."""
 Model = Callable[[Floats], Floats]
 """From features (m, d) to expected rewards (m,)."""
 
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """A model for each fold of users, made of the other folds' rows; and what has to be said about the folds."""
+    """One model per fold of users, fitted on the other folds' rows, and notes about the folds."""
 
     models: tuple[Model, ...]
     seed: int
     notes: tuple[str, ...]
 
     def predict(self, users: Ints, features: Floats) -> Floats:
-        """(m,) what is expected of rows with `features` (m, d), each by the model that never saw its user (m,)."""
+        """(m,) the expected reward of rows with `features` (m, d), each from the model that never saw its user (m,)."""
         fold, expected = _folds(users, len(self.models), self.seed), np.zeros(len(users))
         for number, model in enumerate(self.models):
             own = np.flatnonzero(fold == number)
@@ -70,9 +70,9 @@ def cross_fitted(
 
 
 def expected_rewards(choices: Choices) -> Floats | None:
-    """(n,) of each candidate, cross-fitted by user from the log-odds both rankers give what was taken.
+    """(n,) the expected reward of each candidate, cross-fitted by user from the log-odds of both rankers.
 
-    None where a ranker predicts nothing, or rewards are other than 0 and 1: then there is no such model.
+    None if a ranker predicts nothing, or rewards are other than 0 and 1.
     """
     if set(choices.predicted) != set(SIDES) or not np.isin(choices.reward, (0.0, 1.0)).all():
         return None
@@ -96,7 +96,7 @@ def _of_others(features: Floats, reward: Floats, penalty: float) -> tuple[Model,
 
 
 def logistic(features: Floats, reward: Floats, penalty: float) -> Model:
-    """Logistic regression by Newton's method, penalty / 2 |weights|² beside the summed log-loss, the intercept free.
+    """Logistic regression by Newton's method: summed log-loss plus penalty / 2 |weights|², intercept not penalised.
 
     `features` (n, d), `reward` (n,) 0.0 or 1.0 with both classes, `penalty` > 0. Raises ValueError for a penalty that
     is not above 0: separable rows would have no solution.

@@ -1,6 +1,6 @@
-"""One rule of the gate: a figure held against a bound, what came of it, and why, in words.
+"""One rule of the gate: a figure compared with a bound, the outcome, and the reason in words.
 
-A figure that is not there refuses: nothing is cleared by what nobody measured.
+A missing figure refuses: what was not measured passes no rule.
 """
 
 import math
@@ -10,13 +10,13 @@ from typing import Literal
 from models.evaluation.estimate import Estimate, Finding, Refusal
 
 Outcome = Literal["pass", "hold", "refuse", "unknown"]
-"""Unknown: there is nothing to be asked (yet); it stands in nobody's way, and says why."""
+"""Unknown: the rule cannot be checked (yet); it prevents nothing, and says why."""
 NO_FIGURE = "the evidence has no such figure"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One thing a challenger must show: the figure found, the bound it is held against, what came of it."""
+    """One thing a challenger must show: the figure, its bound, and the outcome."""
 
     name: str
     figure: float | None
@@ -26,7 +26,7 @@ class Rule:
 
 
 def above(name: str, found: Finding | None, lift: float) -> Rule:
-    """The challenger gains more than `lift` for sure."""
+    """The challenger gains significantly more than `lift`."""
     estimate = usable(name, found, lift)
     if isinstance(estimate, Rule):
         return estimate
@@ -36,7 +36,7 @@ def above(name: str, found: Finding | None, lift: float) -> Rule:
 
 
 def below(name: str, found: Finding | None, bound: float) -> Rule:
-    """The same of a figure that is better when lower: it falls below `bound` for sure."""
+    """The same for a figure that is better when lower: it is significantly below `bound`."""
     estimate = usable(name, found, bound)
     if isinstance(estimate, Rule):
         return estimate
@@ -46,7 +46,7 @@ def below(name: str, found: Finding | None, bound: float) -> Rule:
 
 
 def no_lower(name: str, found: Finding | None, margin: float) -> Rule:
-    """The challenger loses no more than `margin` for sure."""
+    """Non-inferiority: the whole interval of challenger - champion is at least -`margin`."""
     estimate = usable(name, found, -margin)
     if isinstance(estimate, Rule):
         return estimate
@@ -56,7 +56,7 @@ def no_lower(name: str, found: Finding | None, margin: float) -> Rule:
 
 
 def no_higher(name: str, found: Finding | None, margin: float) -> Rule:
-    """The same of a figure that is better when lower."""
+    """The same for a figure that is better when lower: the whole interval is at most `margin`."""
     estimate = usable(name, found, margin)
     if isinstance(estimate, Rule):
         return estimate
@@ -66,7 +66,7 @@ def no_higher(name: str, found: Finding | None, margin: float) -> Rule:
 
 
 def at_least(name: str, found: float | None, limit: float, what: str, otherwise: Outcome) -> Rule:
-    """A figure without an interval reaches `limit`; `what` says of what it is."""
+    """A figure without an interval is at least `limit`; `what` names it."""
     if found is None or not math.isfinite(found):
         return Rule(name, None, limit, "refuse", NO_FIGURE)
     return Rule(
@@ -75,7 +75,7 @@ def at_least(name: str, found: float | None, limit: float, what: str, otherwise:
 
 
 def at_most(name: str, found: float | None, limit: float, what: str, otherwise: Outcome) -> Rule:
-    """A figure without an interval is within `limit`."""
+    """A figure without an interval is at most `limit`."""
     if found is None or not math.isfinite(found):
         return Rule(name, None, limit, "refuse", NO_FIGURE)
     return Rule(
@@ -84,7 +84,7 @@ def at_most(name: str, found: float | None, limit: float, what: str, otherwise: 
 
 
 def usable(name: str, found: Finding | None, bound: float | None) -> Estimate | Rule:
-    """The estimate, or the rule that refuses for want of one."""
+    """The estimate, or a refusing rule if there is none."""
     if found is None:
         return Rule(name, None, bound, "refuse", NO_FIGURE)
     if isinstance(found, Refusal):

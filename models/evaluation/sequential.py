@@ -1,5 +1,5 @@
-"""Tests that may be asked after every answer, at one risk for all times: is a share of bad answers as small as
-tolerated, or alarming; is a mean above 0, a difference between two arms for one.
+"""Anytime-valid tests, which may be read after every answer at one risk: is a share of bad answers tolerable or
+alarming; is a mean, for example a difference between two arms, above 0.
 """
 
 import math
@@ -16,15 +16,16 @@ BETS = np.geomspace(0.005, 0.95, 24)
 
 
 def share_verdict(bad: NDArray[np.bool_], tolerated: float, alarming: float, risk: float) -> Verdict:
-    """What n answers, (n,) in their order, say of the share that is bad; 0 < tolerated < alarming < 1.
+    """The verdict on the share of bad answers after n answers, (n,) in order; 0 < tolerated < alarming < 1.
 
     Wald's sequential probability ratio test (1945). The likelihood ratio of `alarming` against `tolerated` is a
-    nonnegative supermartingale under every share up to `tolerated`, so that it ever reaches 1 / risk has at most
-    probability `risk` however often it is looked at (Ville's inequality): *failed*, for good. Its inverse is one under
-    every share from `alarming` on: *passed* while that is at least 1 / risk. No answers say nothing.
+    nonnegative supermartingale under every share up to `tolerated`, so the probability that it ever reaches 1 / risk is
+    at most `risk`, however often it is read (Ville's inequality): then it has *failed*, for good. Its inverse is a
+    supermartingale under every share from `alarming` on: *passed* while that is at least 1 / risk. Without answers it
+    is undecided.
 
-    Assumes answers that are bad independently of each other, as Bernoulli draws; where trouble comes in bursts (a busy
-    minute) it fails sooner than the risk says.
+    Assumes that answers are bad independently of each other, as Bernoulli draws; if bad answers come in bursts (a busy
+    minute), it fails more often than `risk`.
     """
     if not 0 < tolerated < alarming < 1 or not 0 < risk < 1:
         raise ValueError(f"needs 0 < tolerated < alarming < 1 and 0 < risk < 1; found {tolerated}, {alarming}, {risk}")
@@ -41,10 +42,10 @@ def rises(values: Floats, least: float, risk: float) -> bool:
     """Whether n values, (n,) in their order, none below -least, have shown their mean to be above 0.
 
     A bet on each value that can never lose more than it has (Waudby-Smith and Ramdas 2024, *Estimating means of bounded
-    random variables by betting*): the wealth of a mixture of constant bets is a nonnegative supermartingale wherever
-    each value's mean, given those before it, is at most 0, so that it ever reaches 1 / risk has at most probability
-    `risk` however often it is looked at. Once shown it stays shown. Exact at any n, for values that are rare and of
-    arms of very different size too. Raises ValueError for values below -least or a risk outside (0, 1).
+    random variables by betting*): the wealth of a mixture of constant bets is a nonnegative supermartingale if each
+    value's mean, given those before it, is at most 0. So the probability that it ever reaches 1 / risk is at most
+    `risk`, however often it is read. Once shown, it stays shown. Valid at any n, also for rare values and for arms of
+    very different size. Raises ValueError for values below -least or a risk outside (0, 1).
     """
     if not least > 0 or not 0 < risk < 1 or (len(values) and not values.min() >= -least):
         raise ValueError(f"needs values of at least -least and a risk in (0, 1); found least {least}, risk {risk}")
@@ -58,11 +59,11 @@ def rises(values: Floats, least: float, risk: float) -> bool:
 
 
 def two_arms(treated: Bools, values: Floats) -> tuple[Floats, Floats]:
-    """Means of the treated and of the others, (m,) each, of n values in their order, (n,) each, in blocks.
+    """Means of the treated and of the others per block, (m,) each, from n values in order, (n,) each.
 
-    A block ends with the first value that makes both arms appear in it: an order of arms decides that and no value, so
-    a difference of the two is as good as independent of the block before. What follows the last block is left for
-    later.
+    A block ends as soon as both arms appear in it. Only the order of arms decides that, not the values, so the
+    difference of the two means is practically independent of the previous block. Values after the last block are left
+    for later.
     """
     arms: tuple[list[float], list[float]] = ([], [])
     sums, counts = [0.0, 0.0], [0, 0]

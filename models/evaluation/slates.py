@@ -1,13 +1,13 @@
-"""What another policy's whole pages would have earned: a row is a placement, pages are told apart by their id.
+"""The value of another policy's whole pages: a row is a placement, `slate` is the id of its page.
 
 All arrays are (n,) by placement: `slate` integers, `position` 1 is the top (no position twice on a page), `reward` of
 the placement, `logged` in (0, 1] and `target` in [0, 1] the probabilities of that item at that position; what they are
 conditioned on differs by estimator. A page's rows may come in any order but in one batch. Estimates are of the sum of
-rewards per page; `n` counts pages; `clusters` are per placement, constant within a page. Nothing is ever spread to
-pages x positions x items.
+rewards per page; `n` counts pages; `clusters` are per placement, constant within a page. No dense array of pages x
+positions x items is ever built.
 
-Which to use: `iips` when what is above does not change whether an item is clicked, `rips`, `snrips` and `cascade_dr`
-when it does but what is below does not, `pseudo_inverse` when only the page's total is known and items add up.
+Which to use: `iips` if the items above do not affect whether an item is clicked; `rips`, `snrips` and `cascade_dr` if
+they do but the items below do not; `pseudo_inverse` if only the page's total is known and items add up.
 """
 
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ from models.probabilities import ROUNDING, at_most_one
 
 Ints = NDArray[np.int64]
 SMALLEST = float(np.nextafter(0.0, 1.0))
-"""The propensity of a page is never told as 0: it was shown."""
+"""The propensity of a page is never 0: it was shown."""
 MOST = 2**53
-"""Candidates: beyond it a float does not count."""
+"""Maximum number of candidates: a float cannot count beyond it."""
 
 
 @dataclass(frozen=True)
 class Pages:
-    """Placements sorted by page and position, their values possible; page i has rows `starts[i]` to the next start."""
+    """Checked placements, sorted by page and position; page i has rows `starts[i]` to the next start."""
 
     log: Log
     starts: Ints
@@ -68,8 +68,8 @@ class Pages:
     def down_to(self) -> Floats:
         """(n,) the product of weights from the top of the page down to each placement, as `weighting.bounded` says.
 
-        A product of ratios, each about 1, where a ratio of products would soon be 0 / 0; and its powers of two are
-        counted apart, so that it may pass through any size on its way down.
+        A product of ratios, each about 1, because a ratio of products would soon be 0 / 0. Its powers of two are
+        counted separately, so intermediate values may have any size.
         """
         product, doubled = np.frexp(self.log.weight)
         for rank in range(1, int(self.sizes.max(initial=0))):
@@ -80,12 +80,12 @@ class Pages:
             return weighting.bounded(np.ldexp(product, doubled))
 
     def of_pages(self, weight: Floats) -> Floats:
-        """(pages,) the weight of each page's lowest placement; `LARGEST` where one above it had to be cut to that."""
+        """(pages,) the weight of each page's lowest placement; `LARGEST` if one above it was cut to that."""
         cut = self.total((weight >= LARGEST).astype(np.float64)) > 0
         return np.where(cut, LARGEST, weight[self.last()])
 
     def whole(self) -> Log:
-        """Each page as one decision: the sum of its rewards, and the probabilities and weight of all of it."""
+        """Each page as one decision: the sum of its rewards, and the probabilities and weight of the whole page."""
         none = np.zeros(len(self.starts))
         logged = np.multiply.reduceat(self.log.logged, self.starts) if len(self.starts) else none
         return Log(self.total(self.log.reward), np.maximum(logged, SMALLEST), self.of_pages(self.down_to()), none, none)
@@ -95,7 +95,7 @@ class Pages:
         return np.add.reduceat(by_placement, self.starts) if len(self.starts) else np.zeros(0)
 
     def of_page(self, by_placement: Ints | None) -> Ints | None:
-        """(pages,) what each page's first placement has."""
+        """(pages,) the value of each page's first placement."""
         return None if by_placement is None else np.asarray(by_placement)[self.order][self.starts]
 
     def last(self) -> Ints:
@@ -103,9 +103,9 @@ class Pages:
         return self.starts + self.sizes - 1
 
     def depths(self, places: int) -> Iterator[Log]:
-        """For each of the first `places`: every page's reward there, propensity and weight of all from the top to it.
+        """For each of the first `places`: every page's reward there, and propensity and weight from the top to it.
 
-        A shorter page earns nothing there, and its propensity and weight stay those of the whole of it.
+        A shorter page has no reward there, and keeps the propensity and weight of the whole page.
         """
         m, down_to = len(self.starts), self.down_to()
         logged, weight, none = np.ones(m), np.ones(m), np.zeros(m)
@@ -128,9 +128,9 @@ def iips(
     clusters: Ints | None = None,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
-    """Each placement weighted by itself: mean over pages of sum_k w_k r_k (independent IPS; Li et al. 2018).
+    """Each placement weighted by its own weight: mean over pages of sum_k w_k r_k (independent IPS; Li et al. 2018).
 
-    `logged`, `target`: marginal, whatever stands above. Unbiased when an item's reward depends on its position alone.
+    `logged`, `target`: marginal probabilities. Unbiased if an item's reward depends on its position alone.
     """
     pages = Pages.checked(slate, position, reward, logged, target)
     return _estimate(pages, iips_terms(pages), clusters, confidence)
@@ -148,8 +148,8 @@ def rips(
 ) -> Estimate:
     """Each placement weighted by all down to it: mean over pages of sum_k (w_1 ... w_k) r_k (McInerney et al. 2020).
 
-    Reward interaction IPS. `logged`, `target`: given everything above on the page, as loggers write them. Unbiased when
-    rewards depend on what stands above but not on what stands below (a cascade of attention).
+    Reward interaction IPS. `logged`, `target`: given everything above on the page, as loggers write them. Unbiased if
+    rewards depend on the items above but not on those below (a cascade of attention).
     """
     pages = Pages.checked(slate, position, reward, logged, target)
     return _estimate(pages, rips_terms(pages), clusters, confidence)
@@ -168,8 +168,8 @@ def snrips(
     """`rips` with each place divided by its own weights: sum_k sum(W_k r_k) / sum(W_k), W_k = w_1 ... w_k over pages.
 
     Consistent weighted per-decision importance sampling (Thomas 2015, section 3.9), with a bias of order 1 / pages. A
-    page that ends above k keeps its weight and adds no reward, which is right even where users see only as much of a
-    page as what stands above makes them: a stopped product of weights has a mean of one too.
+    page that ends above k keeps its weight and adds no reward. This is right even if the items above determine how far
+    users look down a page: a stopped product of weights has a mean of one too.
     """
     pages = Pages.checked(slate, position, reward, logged, target)
     if not len(pages.starts):
@@ -195,7 +195,7 @@ def cascade_dr(
 
     Mean over pages of sum_k W_k (r_k - q_k) + W_(k-1) v_k, W_k = w_1 ... w_k. `predicted_logged` q_k: the model's sum
     of rewards from k down, given the items down to k, under the target below; `predicted_target` v_k: the same
-    averaged over the target's choice at k. With a perfect model only the contexts' own spread is left.
+    averaged over the target's choice at k. With a perfect model only the variance between contexts remains.
     """
     pages = Pages.checked(slate, position, reward, logged, target, predicted_logged, predicted_target)
     return _estimate(pages, cascade_dr_terms(pages), clusters, confidence)
@@ -260,7 +260,7 @@ def pseudo_inverse_of_permutations(
 
 
 def iips_terms(pages: Pages) -> Terms:
-    """What each page contributes to `iips`: as all terms of pages, (pages,), and pages do not see each other."""
+    """What each page contributes to `iips`, (pages,), as for all terms of pages; pages are independent."""
     return _placements(pages, pages.log.weight * pages.log.reward, pages.log.weight)
 
 

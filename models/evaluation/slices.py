@@ -1,7 +1,7 @@
-"""Champion and challenger within slices of the rows, and whether the whole says the opposite of its parts.
+"""Champion and challenger within slices of the rows, and whether the whole contradicts its parts.
 
-A slice is one value of one attribute of a user, an item, a request or the surface. Slices are many: each interval is
-widened so that all of them hold together (Bonferroni over the slices looked at).
+A slice is one value of one attribute of a user, an item, a request or the surface. There are many slices, so each
+interval is widened until all are simultaneous (Bonferroni over the slices looked at).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Reversal:
-    """A Simpson's paradox: overall one way, in every large slice of an attribute the other."""
+    """A Simpson's paradox: the overall difference has one sign, that of every large slice of an attribute the other."""
 
     attribute: str
     overall: float
@@ -50,8 +50,8 @@ def slices(
     """Every value with at least `min_rows` rows, at most the `most` frequent of each attribute, largest first.
 
     `attributes`: name to (n,) values of any kind, compared as text; None and NaN are the value `unknown`. `difference`
-    is asked with the confidence that keeps all slices together at `confidence`. Raises ValueError for attributes of
-    unequal length or a confidence outside (0, 1).
+    is called with the confidence that makes all slices simultaneous at `confidence`. Raises ValueError for attributes
+    of unequal length or a confidence outside (0, 1).
     """
     upper_tail(confidence)
     lengths = {name: len(values) for name, values in attributes.items()}
@@ -87,11 +87,11 @@ def _text(value: Any) -> str:
 
 
 def reversals(overall: Finding, parts: Sequence[Slice], min_share: float = 0.05) -> list[Reversal]:
-    """The attributes whose large slices all say the opposite of the whole, by their values (Simpson 1951).
+    """The attributes whose large slices all have the opposite sign of the whole (Simpson 1951).
 
-    Large: at least `min_share` of the rows, with an estimate; at least two of them. A whole that is exactly 0, or was
-    refused, has no opposite. It happens where champion and challenger differ in which slice they do well on and slices
-    differ in level, as AUC and self-normalised values do; a plain mean over fixed rows cannot reverse.
+    Large: at least `min_share` of the rows, with an estimate; at least two such slices. A whole that is exactly 0, or
+    was refused, has no opposite. It happens if champion and challenger do well on different slices and slices differ in
+    level, as with AUC and self-normalised values; a plain mean over fixed rows cannot reverse.
     """
     if not isinstance(overall, Estimate) or overall.value == 0:
         return []

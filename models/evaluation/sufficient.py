@@ -1,4 +1,4 @@
-"""Everything a counterfactual estimate needs to know of its rows, in sums that add: one batch or a thousand."""
+"""The mergeable sums that a counterfactual estimate is computed from, over one batch or a thousand."""
 
 import math
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ Ints = NDArray[np.int64]
 COLUMNS = 3
 CONFIDENCE = 0.95
 FREEDOM = 1.5
-"""Degrees of freedom per unit that matters. Were the kurtosis known it would be about 2 (Satterthwaite 1946); a sample
-shows too little of it, and `tests/bench/bench_coverage.py` says how much."""
+"""Degrees of freedom per unit that matters. With a known kurtosis it would be about 2 (Satterthwaite 1946); a sample
+underestimates the kurtosis, and `tests/bench/bench_coverage.py` shows by how much."""
 
 
 @dataclass(frozen=True)
 class Influence:
-    """An estimate and how far each independent unit moves it: sums of powers of the units' influences.
+    """An estimate and the influence of each independent unit on it, as sums of powers of influences.
 
-    `units` counts rows, or clusters where given; `rows` rows; `effective_n` is Kish's (sum w)² / sum w².
+    `units` counts rows, or clusters if given; `rows` counts rows; `effective_n` is Kish's (sum w)² / sum w².
     """
 
     value: float
@@ -39,9 +39,10 @@ class Influence:
 
     @property
     def matter(self) -> float:
-        """How many units the standard error rests on: (sum u²)² / sum u⁴, from 1 to `units`; 0 where none differs.
+        """The effective number of units behind the standard error: (sum u²)² / sum u⁴, from 1 to `units`; or 0.
 
-        For rare clicks of like weight it is about the number of clicks, however many rows there are.
+        0 means that no unit differs. For rare clicks of similar weight it is about the number of clicks, however many
+        rows there are.
         """
         return self.second**2 / self.fourth if self.fourth > 0 else 0.0
 
@@ -51,9 +52,9 @@ class Influence:
         return math.sqrt(self.second * self.units / (self.units - 1))
 
     def interval(self, confidence: float) -> tuple[float, float]:
-        """Limits that miss about equally often on either side, though contributions are skewed.
+        """Limits that miss about equally often on either side, even if contributions are skewed.
 
-        Hall's transformation takes the skewness out (Hall 1992, J. R. Stat. Soc. B 54, 221-228) around the usual
+        Hall's transformation removes the skewness (Hall 1992, J. R. Stat. Soc. B 54, 221-228) around the usual
         value +- `quantile` x stderr.
         """
         t = self.quantile(confidence)
@@ -62,9 +63,9 @@ class Influence:
         return unskewed_interval(self.value, self.stderr, self.third / self.second**1.5, t)
 
     def quantile(self, confidence: float) -> float:
-        """Student's with `FREEDOM` x `matter` degrees of freedom, since few units tell the variance; infinite of none.
+        """Student's quantile with `FREEDOM` x `matter` degrees of freedom, for a variance from few units.
 
-        With many like units it is the normal distribution's.
+        Infinite without units; with many similar units it is that of the normal distribution.
         """
         below = upper_tail(confidence)
         return float(stdtrit(min(FREEDOM * self.matter, self.units - 1.0), below)) if self.second else math.inf
@@ -93,13 +94,13 @@ class WeightSums:
         return type(self)(self.total + other.total, self.squares + other.squares, max(self.largest, other.largest))
 
     def need_sums(self) -> None:
-        """Raise ValueError for a weight that was cut: what it was multiplied with is not what the policy earned."""
+        """Raise ValueError for a weight that was cut: its product with the reward is not what the policy earned."""
         if self.largest >= LARGEST:
             raise ValueError(f"an estimate needs weights target / logged below {LARGEST:g}; found one of at least that")
 
     @property
     def effective_n(self) -> float:
-        """(sum w)² / sum w²: how many equally weighted rows would be as good (Kish 1965); 0 without weight."""
+        """(sum w)² / sum w²: the equivalent number of equally weighted rows (Kish 1965); 0 without weight."""
         return self.total**2 / self.squares if self.squares else 0.0
 
     @property
@@ -110,11 +111,11 @@ class WeightSums:
 
 @dataclass(frozen=True)
 class SufficientStatistics:
-    """Sums that add and that an estimate is a function of: rows in any order, any split, give the same figure.
+    """Mergeable sums that determine an estimate: rows in any order and any split give the same figure.
 
-    `units` are `Moments` where rows are independent (a fixed size) and `ClusterSums` where they come in clusters (a row
-    per user): columns are the rows of a unit, then `plain`, `ratio`, `weight` of each estimator. Once no user can come
-    back, `settled` makes a fixed size of either.
+    `units` are `Moments` if rows are independent (of fixed size), and `ClusterSums` if they come in clusters (a row per
+    user). Columns are the rows of a unit, then `plain`, `ratio`, `weight` of each estimator. Once no user can come
+    back, `settled` makes either a fixed size.
     """
 
     units: Moments | ClusterSums
@@ -136,7 +137,7 @@ class SufficientStatistics:
         return cls(ClusterSums.of_columns(keys, columns), weights)
 
     def __add__(self, other: Self) -> Self:
-        """Of both sets of rows. Raises ValueError when one knows clusters and the other does not."""
+        """Both sets of rows together. Raises ValueError if only one of them has clusters."""
         weights = tuple(a + b for a, b in zip(self.weights, other.weights, strict=True))
         if isinstance(self.units, Moments) and isinstance(other.units, Moments):
             return type(self)(self.units + other.units, weights)
@@ -152,9 +153,9 @@ class SufficientStatistics:
     def influence(self, signs: Sequence[float] | None = None) -> Influence:
         """The sum of the estimators' values times `signs`, and the units' influence on it.
 
-        By default the value of the only one, or the second less the first; a sign of 0 leaves an estimator out.
-        Raises ValueError for fewer than 2 units, where an estimator with a weight has none at all, and for a weight
-        that had to be cut at `LARGEST`.
+        By default the value of the only one, or the second minus the first; a sign of 0 leaves an estimator out.
+        Raises ValueError for fewer than 2 units, for a self-normalised estimator whose weights are all 0, and for a
+        weight that was cut at `LARGEST`.
         """
         units = self.units
         count, total = units.units if isinstance(units, Moments) else len(units.keys), self._total()
@@ -189,7 +190,7 @@ class SufficientStatistics:
 
 
 def figures(sums: Floats, estimators: int) -> Floats:
-    """The value of each of (b, columns) sums, NaN where it has none: what resamples need."""
+    """The value of each of (b, columns) sums, NaN if it has none; for resamples."""
     with np.errstate(divide="ignore", invalid="ignore"):
         values = []
         for side in range(estimators):

@@ -1,10 +1,10 @@
-"""Which arm to offer next where logs do not decide for sure: drawn by how likely each is the best (Thompson 1933).
+"""Which arm to offer next if the logs do not decide: drawn by the probability of being the best (Thompson 1933).
 
-The belief in an arm's gain over the present one is a normal law about its estimate, on a flat prior, each arm's by
-itself; the present one's gain is 0. The chance of being the best is integrated, not counted from draws, and arms are
-drawn by these very chances: the propensity of what is offered is exact. The draw takes one number, which depends on
-nothing but a name: whoever has the logs finds the same arm and the same propensity again. (Arms held against the same
-pages err together, which this belief does not know; what was drawn has its propensity all the same.)
+The posterior of an arm's gain over the present one is normal around its estimate (flat prior), independently for each
+arm; the gain of the present one is 0. The probability of being the best is integrated, not counted from draws, and arms
+are drawn with exactly these probabilities, so the propensity of the offered arm is exact. The draw uses one number,
+which depends only on a name: the same logs give the same arm and the same propensity again. (Arms compared on the same
+pages have correlated errors, which this posterior ignores; the propensity of what was drawn is exact all the same.)
 """
 
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ from models.experiments.assignment import unit_hash
 
 Floats = NDArray[np.float64]
 REACH, POINTS = 9.0, 1_001
-"""Standard errors either side of each gain that the integral looks at, and its points there."""
+"""Range of the integral around each gain, in standard errors, and its number of points there."""
 
 
 def chances(gains: Mapping[str, Finding], present: str) -> dict[str, float]:
-    """By arm the chance that it is the best, `present` first; they add up to 1. What is refused has none.
+    """Arm to the probability that it is the best, `present` first; they sum to 1. A refused arm has none.
 
-    `gains`: over the present one, of the other arms. Raises ValueError where the present one is among them.
+    `gains`: of the other arms over the present one. Raises ValueError if the present one is among them.
     """
     if present in gains:
         raise ValueError(f"gains are over {present}; found one of itself")
@@ -52,7 +52,7 @@ def _best(mean: Floats, spread: Floats) -> Floats:
 
 
 def drawn(of: Mapping[str, float], name: str) -> str:
-    """The arm that a name draws, by its chance; the same for the same chances and name."""
+    """The arm drawn for a name, by probability; the same for the same probabilities and name."""
     point, passed = unit_hash(f"thompson:{name}"), 0.0
     for arm, chance in of.items():
         passed += chance

@@ -1,13 +1,13 @@
-"""Which of a few policies to offer in place of the present one, by what logged pages say each would have earned.
+"""Which of a few policies to offer instead of the present one, by the estimated value of each on logged pages.
 
-An arm is a policy that differs in what is laid over a ranker: weights of heuristics, a temperature. A log of pages with
-exact propensities tells the value of every arm that the logging policy could have drawn, whichever it was (off-policy
-policy selection; Dudik et al. 2014, section 2), so that no arm has to be shown first. Estimator and guard are the
-gate's own of whole pages (`models.evaluation.page_values`), since caps and diversity act below the first place.
+An arm is a policy that differs in what is applied on top of a ranker: weights of heuristics, a temperature. A log of
+pages with exact propensities shows the value of every arm that the logging policy could have drawn (off-policy policy
+selection; Dudik et al. 2014, section 2), so no arm has to be shown first. Estimator and guard are those of the gate for
+whole pages (`models.evaluation.page_values`), since caps and diversity act below the first place.
 
-The arms share one risk (Bonferroni): where none is better than the present one, an arm is chosen in at most
-(1 - confidence) / 2 of cases, as the gate errs at one look, and a worse one in fewer. Asking again on other days asks
-anew: what is chosen is offered, and the gate judges the bundle that carries it.
+The arms share one risk (Bonferroni): if none is better than the present one, an arm is chosen in at most
+(1 - confidence) / 2 of cases, like an error of the gate at one look, and a worse one less often. Each further day is a
+new test: the chosen arm is only offered, and the gate judges the bundle that contains it.
 """
 
 from collections.abc import Mapping
@@ -27,9 +27,9 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Tuned:
-    """The arm to offer, why, and each arm against the present one on as many places as its weights can carry.
+    """The arm to offer, why, and each arm against the present one on as many places as its weights support.
 
-    `chances`: by arm, the present one's too, how likely it is the best (`models.evaluation.thompson`).
+    `chances`: arm (or the present one) to the probability that it is the best (`models.evaluation.thompson`).
     """
 
     chosen: str
@@ -50,11 +50,11 @@ def tuned(
     places: int,
     settings: GateSettings,
 ) -> Tuned:
-    """The arm with the highest lower bound over the present one, where that is a gain for sure; else the present one.
+    """The arm with the highest lower bound over the present one, if that is a significant gain; else the present one.
 
     Placements (n,) as `PageStatistics.of` takes them; `arms`: by name, each policy's probability (n,) of the placement
-    given everything above it, the `present` one's among them. A gain counts from `settings.min_lift` of what the
-    present one earns. Raises ValueError where there is no other arm, and as `PageStatistics.of`.
+    given everything above it, including the `present` one's. A gain counts from `settings.min_lift` of what the present
+    one earns. Raises ValueError if there is no other arm, and as `PageStatistics.of`.
     """
     others = [name for name in arms if name != present]
     if present not in arms or not others:

@@ -1,13 +1,13 @@
-"""What two policies would have earned on logged decisions, and their difference, as far as the logs can tell.
+"""What two policies would have earned on logged decisions, and their difference, as far as the logs show it.
 
-Two estimators stand side by side: self-normalised IPS, and self-normalised doubly robust with a reward model that is
-cross-fitted by user on these very decisions from what both rankers say (`models.evaluation.reward_models`). The
-difference is that of the narrower one. Doubly robust is seldom much narrower, since of a rare click little can be
-foreseen; what it brings is that propensities which are wrong by some percent hardly move it, as long as the model
-foresees the reward of what they are wrong about.
+There are two estimators: self-normalised IPS, and self-normalised doubly robust with a reward model that is
+cross-fitted by user on the same decisions from both rankers' predictions (`models.evaluation.reward_models`). The
+difference is taken from the narrower one. Doubly robust is seldom much narrower, since rare clicks are hard to predict.
+Its advantage: propensities that are wrong by a few percent hardly affect it, if the model predicts the rewards of the
+affected actions.
 
-The difference has guards of its own: two policies may differ in a hundredth of the decisions, and what carries both
-estimates then says nothing of what carries their difference.
+The difference has its own guards: two policies may differ in a hundredth of the decisions, and data that support both
+estimates then need not support their difference.
 """
 
 import math
@@ -42,11 +42,11 @@ ESTIMATORS = ("snips", "dr", "sndr")
 
 @dataclass(frozen=True)
 class Carried:
-    """What the difference of two policies rests on: the decisions they would make otherwise, and clicks on either side.
+    """The data behind the difference of two policies: decisions they would make differently, and clicks on either side.
 
-    `differing`: share of the logged decisions that one side is likelier to make. `gained`, `lost`: how many equally
-    weighted rewards (of as many users) the decisions are worth that the challenger is likelier to make, and those the
-    champion is. `largest_share`: of the weights' differences, the largest. `tail_shape`: of them, as of weights.
+    `differing`: share of the logged decisions that one side is likelier to make. `gained`, `lost`: effective number of
+    rewards (of as many users) on decisions that the challenger, or the champion, is likelier to make. `largest_share`:
+    the largest share of one weight difference. `tail_shape`: that of the weight differences.
     """
 
     decisions: int
@@ -62,7 +62,7 @@ class Value:
     """Rewards per decision of both sides and of what was shown, and the differences, paired.
 
     `estimates`: estimator to side (or `difference`, or `against_logging`: challenger minus what was shown) to finding.
-    `primary`: the estimator that is believed.
+    `primary`: the estimator that is used.
     """
 
     estimates: Mapping[str, Mapping[str, Finding]]
@@ -72,8 +72,8 @@ class Value:
     carried: Carried | None = None
     balance: tuple[Balance, ...] = ()
     marginal: Mapping[str, Finding] = field(default_factory=dict)
-    """A second opinion that is biased (`models.evaluation.marginal`): its `difference`, and how far it is `apart` from
-    the primary one, refused where that is. It knows no propensities, so it stands where they cannot carry a value."""
+    """A biased second opinion (`models.evaluation.marginal`): its `difference`, and how far it is `apart` from the
+    primary one (refused if that is). It uses no propensities, so it exists even if they do not support a value."""
 
     def of(self, what: str) -> Finding:
         """The primary estimator's finding."""
@@ -84,11 +84,11 @@ FIGURES = (*SIDES, "difference", "against_logging")
 
 
 def value_of(choices: Choices, settings: GateSettings) -> Value:
-    """Every estimate of both sides on the decisions, or why these cannot carry it; the reward is any number.
+    """Every estimate of both sides on the decisions, or why they do not support it; the reward is any number.
 
-    The reward model needs rewards of 0 and 1 and predictions of both sides; without them `snips` stands alone. The
+    The reward model needs rewards of 0 and 1 and predictions of both sides; without them there is only `snips`. The
     difference's interval is at `settings.value_confidence`, all others at `settings.confidence`; those of differences
-    know of items' shocks too. Raises ValueError as `models.evaluation.weighting.Log.checked` does.
+    include items' shocks. Raises ValueError as `models.evaluation.weighting.Log.checked` does.
     """
     _, users = np.unique(choices.users, return_inverse=True)
     shown = Linear.mean(choices.reward)
@@ -134,7 +134,7 @@ def value_of(choices: Choices, settings: GateSettings) -> Value:
 
 
 def refused(reason: Refusal, logging: Finding) -> Value:
-    """One reason for every figure but what was shown."""
+    """The same refusal for every figure except what was shown."""
     return Value({ESTIMATORS[0]: dict.fromkeys(FIGURES, reason)}, ESTIMATORS[0], logging)
 
 
@@ -232,12 +232,12 @@ def _not_carried(carried: Carried, settings: GateSettings) -> str | None:
 
 @dataclass(frozen=True)
 class _Shocks:
-    """What users, and what items on a day, have in common.
+    """The correlation within users, and within an item's day.
 
-    An item that is liked more, or less, on the day of the log than on others moves all its clicks together. What the
-    reward model did not foresee is summed by item and day: by how much those sums vary more than single users' do is
-    the shocks' part of the variance (two-way clustering, Cameron, Gelbach & Miller 2011, of the residual alone, since
-    that an item is liked more every day is no shock).
+    An item that is liked more, or less, on the day of the log than on other days moves all its clicks together. The
+    reward model's residuals are summed by item and day; the amount by which these sums vary more than single users do
+    is the shocks' part of the variance (two-way clustering, Cameron, Gelbach & Miller 2011, of the residual only, since
+    an item that is liked more every day is not a shock).
     """
 
     surprise: Floats
@@ -281,11 +281,12 @@ def _guarded(influence: Influence, reason: str | None, settings: GateSettings, w
 
 
 def value_slices(choices: Choices, settings: GateSettings) -> list[Slice]:
-    """Challenger minus champion on the decisions of each context, and in what each kind of candidate earns by all.
+    """Challenger minus champion on the decisions of each context, and in the rewards of each kind of candidate.
 
-    A context's is the difference on its decisions. A kind's (new items) is of the rewards of what is of that kind, per
-    decision of all: both sides may show more or fewer of them. By `snips`; intervals hold together, as
-    `models.evaluation.slices`; contexts and kinds with fewer than `settings.min_slice_rows` logged decisions have none.
+    A context's difference is on its own decisions. A kind's (such as new items) counts the rewards of that kind per
+    decision, over all decisions: either side may show more or fewer of them. By `snips`; intervals are simultaneous, as
+    in `models.evaluation.slices`; contexts and kinds with fewer than `settings.min_slice_rows` logged decisions have
+    none.
     """
     parts = []
     for name, labels in choices.contexts.items():

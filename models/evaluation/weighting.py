@@ -1,4 +1,4 @@
-"""What each logged decision contributes to a counterfactual estimate: the estimators, row by row."""
+"""The contribution of each logged decision to a counterfactual estimate: the estimators, row by row."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Rule:
-    """What a number of a log needs to be; a missing one is NaN."""
+    """The allowed values of a log's column; a missing one is NaN."""
 
     needs: str
     good: Callable[[Floats], Bools]
@@ -34,12 +34,11 @@ RULES: Mapping[str, Rule] = {
 
 @dataclass(frozen=True)
 class Log:
-    """Logged decisions whose values are possible, as `checked` makes them.
+    """Logged decisions with checked values, as `checked` returns them.
 
     All (n,): `reward` up to `LARGEST` in size; `logged` in (0, 1], the logging policy's probability of the decision it
-    took; `weight`, how many times as likely the target policy takes it, as `bounded` says; a reward model's
-    `predicted_logged` = q(x, taken) and `predicted_target` = sum over actions of target(a | x) q(x, a), zeros where
-    there is none.
+    took; `weight`, target / logged, as limited by `bounded`; a reward model's `predicted_logged` = q(x, taken) and
+    `predicted_target` = sum over actions of target(a | x) q(x, a), zeros if there is none.
     """
 
     reward: Floats
@@ -79,7 +78,7 @@ class Log:
 
     @property
     def surprise(self) -> Floats:
-        """What the reward model did not foresee, (n,)."""
+        """The residuals of the reward model, (n,)."""
         return self.reward - self.predicted_logged
 
 
@@ -93,19 +92,19 @@ def bounded(weight: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Terms:
-    """An estimate as sum(plain) / n + sum(ratio) / sum(weight); all (n,), `weight` what multiplies the rewards."""
+    """An estimate as sum(plain) / n + sum(ratio) / sum(weight); all (n,), `weight` multiplies the rewards."""
 
     plain: Floats
     ratio: Floats
     weight: Floats
 
     def columns(self) -> tuple[Floats, Floats, Floats]:
-        """What is to be summed."""
+        """The columns to sum."""
         return self.plain, self.ratio, self.weight
 
 
 Estimator = Callable[[Log], Terms]
-"""From logged decisions to what each contributes. Rows do not see each other, so any split of them will do."""
+"""From logged decisions to the contribution of each. Rows are independent, so they may be split in any way."""
 
 
 def ips(log: Log) -> Terms:
@@ -130,12 +129,12 @@ def snips(log: Log) -> Terms:
 
 
 def dm(log: Log) -> Terms:
-    """What the model foresees; every decision counts alike."""
+    """The model's prediction; every decision counts alike."""
     return _averaged(log.predicted_target, np.ones(len(log.reward)))
 
 
 def dr(log: Log) -> Terms:
-    """What the model foresees, corrected by its surprises, weighted."""
+    """The model's prediction, plus its weighted residual."""
     return _corrected(log, log.weight)
 
 

@@ -1,4 +1,4 @@
-"""From scores to a slate and to the probabilities that get logged: every policy in closed form, none sampled twice."""
+"""From scores to a slate and the probabilities that are logged: every policy in closed form, without simulation."""
 
 import math
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Surfaces = NDArray[Any]
-"""(m,) each segment's surface, None where it was not told."""
+"""(m,) the surface of each segment, None if unknown."""
 NODES = 129
-"""Of Thompson's quadrature, over 16 standard deviations: its error is below 1e-9."""
+"""Nodes of Thompson's quadrature over 16 standard deviations: its error is below 1e-9."""
 AT_ONCE = 1 << 16
-"""Candidates times nodes held together: few candidates take few steps, many no more memory than they need."""
+"""Candidates x nodes in memory at a time: few candidates take few steps, and many take no more memory."""
 SMALLEST = 1e-12
-"""A score below this is read as this, so that Plackett-Luce leaves no candidate without a chance."""
+"""Lower scores are raised to this, so that Plackett-Luce gives every candidate a chance."""
 
 
 def first_choice(
@@ -36,12 +36,12 @@ def first_choice(
     """The probability that each candidate is placed first among those of its own segment, shape (n,), in [0, 1].
 
     `scores`: (n,) in [0, 1] (`models.policies.score`), segments laid end to end. `offsets`: (m + 1,) from 0 to n;
-    segment i is `offsets[i]:offsets[i + 1]`, perhaps empty. Sums to one in each other. Greedy shares ties equally;
-    epsilon-greedy mixes in a uniform choice; Plackett-Luce is a softmax of log(score) / temperature (Luce 1959,
-    Plackett 1975); Thompson sampling believes each score as much as `evidence` impressions would. Candidates that an
-    earlier stage has not `kept` (n,) are none: their probability is 0, as is that of what heuristics block. A policy
-    that differs by surface needs to know the segments' `surfaces`, heuristics the candidates' `words`. Raises
-    ValueError for scores outside [0, 1], offsets that do not cover them, or no surface or words where there must be.
+    segment i is `offsets[i]:offsets[i + 1]` and may be empty. The probabilities of a non-empty segment sum to one.
+    Greedy shares ties equally; epsilon-greedy mixes in a uniform choice; Plackett-Luce is a softmax of
+    log(score) / temperature (Luce 1959, Plackett 1975); Thompson sampling treats each score as evidence from `evidence`
+    impressions. Candidates that an earlier stage has not `kept` (n,), or that heuristics block, have probability 0. A
+    policy that differs by surface needs the segments' `surfaces`, heuristics need the candidates' `words`. Raises
+    ValueError for scores outside [0, 1], offsets that do not cover them, or missing surfaces or words.
     """
     if settings.surfaces:
         chance = np.zeros(len(scores))
@@ -113,12 +113,12 @@ def placed_choice(
     surfaces: Surfaces | None = None,
     words: Words | None = None,
 ) -> Floats:
-    """The probability of each candidate at the place where it stands, given what stands above it on its page; (n,).
+    """The probability of each candidate at its place, given the items above it on its page; (n,).
 
     `scores`, `offsets`, `kept`, `surfaces` and `words` as for `first_choice`; `place`: (n,) from 1, the top, downwards
-    without a gap, 0 for candidates that are not on the page (their result is 0). A policy chooses each place among what
-    is left, so this is as exact as `first_choice` and equals the propensity that `slate` gives; for as many passes over
-    the candidates as there are places. Raises ValueError as `first_choice`, and where places are not 1, 2, ... k.
+    without a gap, 0 for candidates that are not on the page (their result is 0). A policy chooses each place among the
+    remaining candidates, so this is as exact as `first_choice` and equals the propensity that `slate` gives. It takes
+    one pass over the candidates per place. Raises ValueError as `first_choice`, and if places are not 1, 2, ... k.
     """
     scores, offsets, place = _checked(scores), np.asarray(offsets, dtype=np.int64), np.asarray(place, dtype=np.int64)
     if len(place) != len(scores) or (place < 0).any():
@@ -163,8 +163,8 @@ def _need_whole_pages(row: Ints, place: Ints, depth: Ints) -> None:
 def slate(
     scores: Floats, k: int, settings: PolicySettings, rng: np.random.Generator, words: Words | None = None
 ) -> tuple[Ints, Floats]:
-    """The top k places drawn from the policy: candidate numbers and propensities, both (min(k, n),), or fewer where
-    heuristics leave no more candidates.
+    """The top k places drawn from the policy: candidate numbers and propensities, both (min(k, n),), or fewer if
+    heuristics leave fewer candidates.
 
     A propensity is the probability of that candidate at that place given everything placed above it, in (0, 1]; their
     product is the probability of the whole ordered slate. The first place follows `first_choice` exactly. `settings`

@@ -1,13 +1,13 @@
-"""What is wanted of a page whatever is predicted: boosts, blocks, caps and diversity, as data beside a policy.
+"""Rules for a page whatever is predicted: boosts, blocks, caps and diversity, as data beside a policy.
 
-Heuristics change what a policy chooses from, place by place, never what it drew: before each place the scores are
-boosted, what is blocked or has reached its cap is no candidate, and what repeats a word of the page is worth less. The
-policy then draws as it always does, so that its probability is exact given what stands above, and a replay that reads
-the same data finds the same. Where a cap leaves nothing a page ends early.
+Heuristics change what a policy chooses from, place by place, never what it drew. Before each place the scores are
+boosted, items that are blocked or have reached their cap are no candidates, and items that repeat a word of the page
+are worth less. The policy then draws as usual, so its probability is exact given the items above, and a replay of the
+same data gives the same probability. If a cap leaves no candidates, the page ends early.
 
-A score is a probability and stays one: its odds are multiplied (a boost of 2 makes 0.02 of 0.01, nearly, and 0.67 of
-0.5), so that no order is lost at 1. An item without the word (or that nobody knows) is neither boosted, blocked, capped
-nor a repetition.
+A score is a probability and stays one: its odds are multiplied (a boost of 2 turns 0.01 into nearly 0.02, and 0.5 into
+0.67), so no order is lost at 1. An item without the word (or an unknown item) is neither boosted, blocked, capped nor a
+repetition.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ Words = Mapping[str, NDArray[Any]]
 
 
 def words_in(columns: Words, policy: PolicySettings) -> dict[str, NDArray[Any]]:
-    """What the policy's heuristics look at, of columns that have item_id; all None where no item has the attribute."""
+    """The words that the policy's heuristics use, from columns with item_id; all None if no item has the attribute."""
     n = len(columns["item_id"])
     return {name: columns.get(name, np.full(n, None, dtype=object)) for name in policy.columns}
 
@@ -37,10 +37,10 @@ def rows_of(words: Words | None, rows: NDArray[Any]) -> Words | None:
 
 
 class Pages:
-    """m pages under way of n candidates; `placed` tells them what stands on them."""
+    """m unfinished pages with n candidates in all; `placed` records what was put on them."""
 
     def __init__(self, heuristics: HeuristicSettings, words: Words | None, page: Ints) -> None:
-        """`page`: (n,) the number of each candidate's. Raises ValueError where a column of words is missing."""
+        """`page`: (n,) the page of each candidate. Raises ValueError if a column of words is missing."""
         n, given = len(page), words or {}
         missing = [column for column in heuristics.columns if column not in given or len(given[column]) != n]
         if missing:
@@ -56,16 +56,16 @@ class Pages:
         counted = dict.fromkeys(rule.column for rule in (*heuristics.caps, *heuristics.repeats))
         self._groups = {column: _groups(given[column], page) for column in counted}
         self._placed = {column: np.zeros(groups.max(initial=-1) + 2) for column, groups in self._groups.items()}
-        """How many of each group stand on its page; of the last one, what has no word, nobody counts."""
+        """How many of each group are on its page; the last group, items without a word, is not used."""
 
     def placed(self, candidates: Ints) -> None:
-        """These stand on their pages now, one a page at most."""
+        """Record candidates that were placed, at most one per page."""
         for column, groups in self._groups.items():
             own = groups[candidates]
             np.add.at(self._placed[column], own[own >= 0], 1)
 
     def now(self, scores: Floats) -> tuple[Floats, Bools]:
-        """For the next place of each page: what each candidate's score (n,) is then, and whether it may stand there."""
+        """For the next place of each page: each candidate's score (n,), and whether the candidate may go there."""
         allowed, log_odds = self.allowed, self._log_odds
         for cap in self._heuristics.caps:
             allowed = allowed & (self._above(cap.column) < cap.most)

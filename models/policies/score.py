@@ -1,16 +1,14 @@
-"""What a policy ranks by: probabilities of outcomes, weighed against each other in one place for choice, replay and
-serving.
-"""
+"""The score a policy ranks by: a weighted mean of outcome probabilities, the same for choice, replay and serving."""
 
 from models.rankers.protocol import Floats, Predictions
 from models.settings import PolicySettings
 
 
 def score(said: Predictions, settings: PolicySettings) -> Floats:
-    """(n,) in [0, 1]: the mean of an impression's probabilities of the outcomes of `score_weights`, by weight.
+    """(n,) in [0, 1]: the mean of an impression's outcome probabilities, weighted by `score_weights`.
 
-    Of a value its quantile counts. An outcome that the ranker has not learned, or as a value alone, has no say; where
-    none is left it is p_click.
+    A value counts by its quantile. An outcome that the ranker has not learned, or has learned only as a value, is
+    ignored; if none is left, the score is p_click.
     """
     if {name for name, weight in settings.score_weights.items() if weight > 0} <= {"click"}:
         return said.p_click

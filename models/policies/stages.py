@@ -1,4 +1,4 @@
-"""Stages of ranking: what a light ranker leaves of a request's candidates for the heavy one."""
+"""Stages of ranking: which of a request's candidates a light ranker keeps for the heavy one."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from models.policies.choice import Floats, Ints
 
 
 def kept(scores: Floats, offsets: Ints, keep: int) -> NDArray[np.bool_]:
-    """(n,) which of each segment's candidates have the `keep` highest scores (n,), ties to the earlier of them.
+    """(n,) whether a candidate has one of the `keep` highest scores (n,) of its segment; ties go to the earlier one.
 
     `offsets`: (m + 1,) from 0 to n; segment i is `offsets[i]:offsets[i + 1]`. A segment of at most `keep` is kept
     whole. Raises ValueError for keep < 1, a score that is NaN, or offsets that do not cover the scores.

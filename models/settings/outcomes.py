@@ -11,35 +11,35 @@ from models.settings.base import SPAN, Settings, refuse_two, span_of
 class TaskSettings(Settings):
     """Which task each surface asks a ranker to do: one model serves them all and is told the task.
 
-    A mapping that is given replaces this one whole. It is part of what a ranker learned: train again after changing it.
+    A given mapping replaces this one whole. The tasks are part of what a ranker learned: retrain after changing them.
     """
 
     of_surface: dict[str, str] = Field(
         {"home": "recommend", "search": "search", "similar": "similar", "notification": "notify"},
         description="surface to task; a mapping, given whole",
     )
-    otherwise: str = Field("recommend", description="the task of a surface that is not named")
+    otherwise: str = Field("recommend", description="task of a surface that is not named")
 
 
 class OutcomeSettings(Settings):
-    """A further outcome of an impression, told by the events of `feedback` that have its name.
+    """A further outcome of an impression, given by the events of `feedback` that have its name.
 
-    An event belongs to an impression as a click does, within `window_days`; so long the outcome is open.
+    An event belongs to an impression as a click does, within `window_days`; until then the outcome is open.
     """
 
     kind: Literal["binary", "value"] = Field(
-        "binary", description="whether it happened; or how much, the sum of its events' values, 0 without any"
+        "binary", description="whether it happened; or how much: the sum of its events' values, 0 without any"
     )
-    window_days: int = Field(1, ge=1, description="impression to event; of test rows a click window is closed")
-    window: str | None = Field(None, pattern=SPAN, description="the same, in place of it, in hours or minutes: 6h, 90m")
+    window_days: int = Field(1, ge=1, description="impression to event; for test rows a click window is closed")
+    window: str | None = Field(None, pattern=SPAN, description="the same in hours or minutes, used instead: 6h, 90m")
     through: Literal["clicked"] | None = Field(
-        None, description="`clicked`: it counts only of impressions that were clicked, and is learned given the click"
+        None, description="`clicked`: it counts only for clicked impressions, and is learned given the click"
     )
-    unit: str = Field("", description="of a value, for people: seconds")
+    unit: str = Field("", description="unit of a value, for people: seconds")
     quantiles_by: str = Field(
         "",
-        description="of a value: learn its quantile among rows of the same value of this attribute instead, so that "
-        "what is long is not preferred for being long (`item.duration` of a watch time)",
+        description="for a value: learn its quantile among rows with the same value of this attribute instead, so "
+        "that long items are not preferred for being long (`item.duration` for a watch time)",
     )
 
     @model_validator(mode="after")
@@ -62,15 +62,15 @@ OUTCOME_METRICS = {"binary": ("auc", "log_loss"), "value": ("auc_upper_half", "n
 
 
 class DelaySettings(Settings):
-    """How training reads conversions that may still come. Clicks are closed in every dataset: its embargo sees to it.
+    """How training interprets conversions that may still come. Clicks are closed in every dataset, by its embargo.
 
-    `plug_in`: every click, "not yet" read by how conversions are delayed (`models.delays`), learned by surface from the
-    dataset's own days; a warm start, whose days are too young for that, takes what its predecessor learned.
-    `em`: the same by an exponential law of delays that needs no closed label (Chapelle 2014).
+    `plug_in`: every click; "not yet" is interpreted with the delay curve (`models.delays`), learned by surface from the
+    dataset's own days; a warm start, whose days are too young for that, uses its predecessor's.
+    `em`: the same with an exponential law of delays that needs no closed label (Chapelle 2014).
     `censoring_weights`: closed ones and every early yes, weighted by the share of clicks old enough to show it (IPCW).
-    `hazards`: a model for each stage of the wait, of clicks past it, multiplied; not for mmoe.
-    `fake_negatives`: every click as a no, and once more as a yes when it converts (FNW); on the snapshot that a dataset
-    is this learns what has been heard so far, which is too little; not for mmoe.
+    `hazards`: one model per stage of the wait, of clicks past it, multiplied; not for mmoe.
+    `fake_negatives`: every click as a no, and again as a yes when it converts (FNW); on a snapshot such as a dataset
+    this learns what has been heard so far, which is too little; not for mmoe.
     `waited`: closed ones only.
     """
 

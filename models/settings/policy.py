@@ -12,7 +12,7 @@ EXPLORED_BY = {"epsilon": "epsilon_greedy", "temperature": "plackett_luce", "evi
 
 
 class OfItems(Settings):
-    """Items told apart by a word of theirs."""
+    """Items grouped by one of their values."""
 
     of: str = Field(
         "category", description="`category`, or an attribute of the item: `item.brand` is attributes.item.brand"
@@ -32,38 +32,38 @@ class OfItems(Settings):
 
 
 class BoostSettings(OfItems):
-    """Items of one word are worth more, or less, than what is predicted of them."""
+    """Items with one value count more, or less, than predicted."""
 
-    word: str = Field(description="which it must have")
+    word: str = Field(description="value that an item must have")
     times: float = Field(gt=0, description="multiplies the odds of the score, which stays a probability; 1: nothing")
 
 
 class BlockSettings(OfItems):
-    """Items of these words are not shown."""
+    """Items with these values are not shown."""
 
-    words: tuple[str, ...] = Field(min_length=1, description="one of which it has")
+    words: tuple[str, ...] = Field(min_length=1, description="values of which an item has one")
 
 
 class CapSettings(OfItems):
-    """Of items with the same word, so many a page: a page may end early for it."""
+    """A limit per page for items with the same value; a page may end early because of it."""
 
-    most: int = Field(ge=1, description="with the same word on one page")
+    most: int = Field(ge=1, description="maximum items with the same value on one page")
 
 
 class RepeatSettings(OfItems):
-    """What an item is worth beside those of the same word above it on the page."""
+    """What an item is worth after items with the same value above it on the page."""
 
     times: float = Field(gt=0, description="multiplies the odds of the score, once for each; below 1: diversity")
 
 
 class HeuristicSettings(Settings):
-    """What somebody wants of a surface's pages whatever is predicted; see `models.policies.heuristics`."""
+    """What somebody wants for a surface's pages whatever is predicted; see `models.policies.heuristics`."""
 
     boosts: tuple[BoostSettings, ...] = Field((), description="items worth more or less: of, word, times the odds")
     blocks: tuple[BlockSettings, ...] = Field((), description="items that are not shown: of, words")
-    caps: tuple[CapSettings, ...] = Field((), description="so many a page of one word: of, most")
+    caps: tuple[CapSettings, ...] = Field((), description="limits on one value per page: of, most")
     repeats: tuple[RepeatSettings, ...] = Field(
-        (), description="diversity, what each item of the same word above is worth: of, times the odds"
+        (), description="diversity, the effect of each item above with the same value: of, times the odds"
     )
 
     @property
@@ -74,29 +74,31 @@ class HeuristicSettings(Settings):
 
 
 class SurfaceSettings(Settings):
-    """How a surface's policy differs; what is not given is as for every other surface."""
+    """How a surface's policy differs; what is not given is as for all surfaces."""
 
     kind: PolicyKind | None = None
     temperature: float | None = Field(None, gt=0)
     epsilon: float | None = Field(None, ge=0, le=1)
     evidence: float | None = Field(None, gt=0)
-    heuristics: HeuristicSettings | None = Field(None, description="in place of those of every surface, all of them")
+    heuristics: HeuristicSettings | None = Field(None, description="replaces all of the general ones")
 
 
 class PolicySettings(Settings):
-    """How scores become a slate and the probabilities that get logged."""
+    """How scores become a slate, and the probabilities that are logged."""
 
     kind: PolicyKind = "plackett_luce"
-    temperature: float = Field(0.5, gt=0, description="Plackett-Luce: probability goes as score ** (1 / T)")
+    temperature: float = Field(0.5, gt=0, description="Plackett-Luce: probability is proportional to score ** (1 / T)")
     epsilon: float = Field(0.1, ge=0, le=1, description="epsilon-greedy: share of uniform choices")
-    evidence: float = Field(200.0, gt=0, description="Thompson: impressions a score is believed as if seen in")
+    evidence: float = Field(
+        200.0, gt=0, description="Thompson: number of impressions that a score is treated as evidence from"
+    )
     surfaces: dict[str, SurfaceSettings] = Field(
-        {}, description="surfaces that explore more, less or otherwise; a mapping, given whole"
+        {}, description="surfaces that explore more, less or differently; a mapping, given whole"
     )
     score_weights: dict[str, float] = Field(
         {"click": 1.0},
-        description="what a click, a conversion or a further binary outcome is worth beside the others: items rank "
-        "by the mean of their probabilities by weight; a mapping, given whole",
+        description="value of a click, a conversion or a further binary outcome relative to each other: items rank "
+        "by the weighted mean of their probabilities; a mapping, given whole",
     )
     heuristics: HeuristicSettings = Field(
         HeuristicSettings(), description="boosts, blocks, caps and diversity of every surface that has none of its own"

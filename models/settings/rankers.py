@@ -8,13 +8,13 @@ from models.settings.base import Settings
 
 
 class EncodingSettings(Settings):
-    """What every ranker that encodes categories can be told; their own settings add to it."""
+    """Settings of every ranker that encodes categories; their own settings add to them."""
 
     max_categories: int = Field(64, ge=1, description="values kept per categorical feature; the rest share one")
 
 
 class PopularitySettings(Settings):
-    """How slowly an item's own rates replace what was believed of it before."""
+    """How slowly an item's own rates replace the prior."""
 
     prior_impressions: float = Field(50.0, gt=0, description="pseudo-impressions at the mean rate")
     prior_clicks: float = Field(50.0, gt=0, description="pseudo-clicks at the mean conversions per click")
@@ -24,52 +24,54 @@ class LinearSettings(EncodingSettings):
     """What a daily warm start of weights keeps."""
 
     warm_memory: float = Field(
-        4.0, ge=0, description="for how many times its own rows what it continues speaks; 0: they alone are heard"
+        4.0, ge=0, description="weight of the parent, as a multiple of the new rows; 0: only the new rows count"
     )
 
 
 class LogisticSettings(LinearSettings):
-    """How far the weights may go."""
+    """Regularisation and iterations of the logistic regression."""
 
-    l2: float = Field(1e-4, ge=0, description="of all weights, per row")
-    steps: int = Field(60, ge=1, description="at most this many L-BFGS iterations")
+    l2: float = Field(1e-4, ge=0, description="penalty on all weights, per row")
+    steps: int = Field(60, ge=1, description="maximum number of L-BFGS iterations")
 
 
 class CrossesSettings(LinearSettings):
-    """How far the weights may go."""
+    """Regularisation and iterations of the logistic regression with hashed crosses."""
 
-    l2: float = Field(20.0, ge=0, description="rows that speak for each weight to stay where it was")
-    steps: int = Field(40, ge=1, description="at most this many L-BFGS iterations")
+    l2: float = Field(20.0, ge=0, description="pseudo-rows that hold each weight where it was")
+    steps: int = Field(40, ge=1, description="maximum number of L-BFGS iterations")
 
 
 class FactorizationSettings(Settings):
-    """The factorisation machine: its size, how it learns, and which words it remembers."""
+    """The factorisation machine: its size, how it learns, and which values it remembers."""
 
-    dimensions: int = Field(8, ge=1, description="of a word's vector")
-    batch_size: int = Field(1024, ge=1, description="rows a step")
-    epochs: int = Field(1, ge=0, description="passes; ids are learned by heart in further ones")
+    dimensions: int = Field(8, ge=1, description="of a value's vector")
+    batch_size: int = Field(1024, ge=1, description="rows per step")
+    epochs: int = Field(1, ge=0, description="passes; further ones memorise ids")
     warm_epochs: int = Field(1, ge=0, description="passes of a daily warm start over its rows")
-    rate: float = Field(0.05, gt=0, description="row-wise AdaGrad's, of vectors and of words' own weights")
-    linear_rate: float = Field(0.05, gt=0, description="AdaGrad's, of the numbers' weights")
-    l2: float = Field(10.0, ge=0, description="rows that speak, in every batch that has it, for a vector to be 0")
-    admit_after: int = Field(5, ge=1, description="rows of one training that a word must be in to get a vector")
-    expire_after_days: int = Field(30, ge=1, description="days without a row after which a word's vector is dropped")
-    max_ids: int = Field(3_000_000, ge=1, description="vectors per column, the most frequent")
+    rate: float = Field(
+        0.05, gt=0, description="learning rate of row-wise AdaGrad, for vectors and the values' own weights"
+    )
+    linear_rate: float = Field(0.05, gt=0, description="learning rate of AdaGrad, for the weights of numeric columns")
+    l2: float = Field(10.0, ge=0, description="pseudo-rows that pull a vector to 0, in every batch that has it")
+    admit_after: int = Field(5, ge=1, description="rows of one training in which a value must occur to get a vector")
+    expire_after_days: int = Field(30, ge=1, description="days without a row after which a value's vector is dropped")
+    max_ids: int = Field(3_000_000, ge=1, description="maximum vectors per column, the most frequent values")
 
 
 class XGBoostSettings(EncodingSettings):
-    """How many trees, how deep, and how much each may say."""
+    """How many trees, how deep, and the contribution of each."""
 
-    rounds: int = Field(60, ge=1, description="at most so many: the held-out rows tell when to stop")
-    warm_rounds: int = Field(10, ge=1, description="rounds added by a daily warm start, at most")
+    rounds: int = Field(60, ge=1, description="maximum number of rounds; the held-out rows decide when to stop")
+    warm_rounds: int = Field(10, ge=1, description="maximum number of rounds that a daily warm start adds")
     stop_after: int = Field(15, ge=0, description="rounds without a gain on the held-out rows; 0: never stops early")
-    depth: int = Field(5, ge=1, le=12, description="of a tree, at most")
-    eta: float = Field(0.15, gt=0, le=1, description="how much each tree may say")
+    depth: int = Field(5, ge=1, le=12, description="maximum depth of a tree")
+    eta: float = Field(0.15, gt=0, le=1, description="learning rate: the contribution of each tree")
     warm_eta: float = Field(
-        0.03, gt=0, le=1, description="eta of a daily warm start, whose one day would else outweigh a month"
+        0.03, gt=0, le=1, description="eta of a daily warm start, whose one day would otherwise outweigh a month"
     )
     min_child_weight: float | None = Field(
-        None, ge=0, description="least sum of p (1 - p) in a leaf; none: the root of that of all rows"
+        None, ge=0, description="minimum sum of p (1 - p) in a leaf; none: the square root of the sum over all rows"
     )
     conversion_l2: float = Field(
         100.0,
@@ -77,50 +79,57 @@ class XGBoostSettings(EncodingSettings):
         description="shrinks the leaves of P(conversion | click), which has a tenth of the rows to learn from",
     )
     spark_tasks: int = Field(
-        2, ge=1, description="of Spark that grow its trees together, where it does, see `spark.from_rows`; all at once"
+        2,
+        ge=1,
+        description="Spark tasks that grow its trees together, if Spark does, see `spark.from_rows`; all run at once",
     )
 
 
 class LambdaMARTSettings(XGBoostSettings):
-    """The same, of the trees that order lists, of those that say how likely a click is, and of conversions.
+    """The same, for three sets of trees: those that order lists, those of the click probability, those of conversions.
 
-    A leaf of the first needs its share of what all pairs tell: `min_child_weight` is that of the others.
+    A leaf of the first needs its share of what all pairs tell: `min_child_weight` is for the others.
     """
 
-    rounds: int = Field(120, ge=1, description="at most so many: an order takes more trees than a rate")
+    rounds: int = Field(120, ge=1, description="maximum number of rounds; an order takes more trees than a rate")
 
 
 class NetworkSettings(Settings):
-    """A network over vectors of ids: its size, how it learns, and which ids it remembers.
+    """A network over embeddings of ids: its size, how it learns, and which ids it remembers.
 
-    100 million parameters are `max_ids` 3,000,000 at `embedding_dimensions` 32, mostly.
+    100 million parameters are mostly `max_ids` 3,000,000 at `embedding_dimensions` 32.
     """
 
     expert_width: int = Field(32, ge=1, description="of an expert's hidden layer")
     tower_width: int = Field(32, ge=1, description="of a task's hidden layer")
-    embedding_dimensions: int = Field(16, ge=1, description="of an id's, a category's and a last item's vector")
-    batch_size: int = Field(1024, ge=1, description="rows a step")
-    epochs: int = Field(
-        1, ge=0, description="passes; ids are learned by heart in the second: stops early on held-out rows"
-    )
+    embedding_dimensions: int = Field(16, ge=1, description="of the vector of an id, a category or a last item")
+    batch_size: int = Field(1024, ge=1, description="rows per step")
+    epochs: int = Field(1, ge=0, description="passes; the second memorises ids; stops early on held-out rows")
     warm_epochs: int = Field(1, ge=0, description="passes of a daily warm start over its rows")
-    learning_rate: float = Field(7e-3, gt=0, description="Adam's, of the network; falls to 0 over a fit")
-    warm_learning_rate: float = Field(1e-3, gt=0, description="the same in a warm start, which goes on, not begins")
-    embedding_learning_rate: float = Field(0.15, gt=0, description="row-wise AdaGrad's, of the vectors")
+    learning_rate: float = Field(7e-3, gt=0, description="of Adam, for the network; falls to 0 over a fit")
+    warm_learning_rate: float = Field(
+        1e-3, gt=0, description="the same in a warm start, which continues instead of beginning"
+    )
+    embedding_learning_rate: float = Field(0.15, gt=0, description="of row-wise AdaGrad, for the vectors")
     embedding_caution: float = Field(
         0.0,
         ge=0,
-        description="what AdaGrad's sums begin with, in squared gradients of one row of the logs: above 0 a vector of "
-        "few rows moves little, so that further passes learn fewer ids by heart",
+        description="initial value of AdaGrad's sums, in squared gradients of one row of the logs: above 0, vectors "
+        "with few rows move little, so that further passes memorise fewer ids",
     )
     id_dropout: float = Field(
-        0.02, ge=0, lt=1, description="values shown as if never seen, from which the vector of such is learned"
+        0.02,
+        ge=0,
+        lt=1,
+        description="share of values treated as never seen, from which the vector for unseen values is learned",
     )
-    admit_after: int = Field(5, ge=1, description="rows of one training that an id must be in to get a vector")
+    admit_after: int = Field(5, ge=1, description="rows of one training in which an id must occur to get a vector")
     expire_after_days: int = Field(30, ge=1, description="days without a row after which an id's vector is dropped")
-    max_ids: int = Field(3_000_000, ge=1, description="vectors per id or category column, the most frequent")
+    max_ids: int = Field(
+        3_000_000, ge=1, description="maximum vectors per id or category column, the most frequent values"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where it learns; auto: on a CUDA device where there is one"
+        "auto", description="where it learns; auto: on a CUDA device if there is one"
     )
 
 
@@ -129,12 +138,12 @@ class MMoESettings(NetworkSettings):
 
     experts: int = Field(4, ge=1, description="shared by all tasks")
     prune_below: float = Field(
-        0.0, ge=0, lt=1, description="drops experts that no task gives this share of its gate, on average; 0: none"
+        0.0, ge=0, lt=1, description="drops experts to which no task gives this share of its gate, on average; 0: none"
     )
 
 
 class SingleTaskSettings(NetworkSettings):
-    """A network for each task: `expert_width` is that of its hidden layer."""
+    """One network per task: `expert_width` is the width of its hidden layer."""
 
 
 BY_SURFACE = "_by_surface"
@@ -148,16 +157,16 @@ class RankerSettings(Settings):
     read all settings, are parsed every few seconds.
     """
 
-    seed: int = Field(7, description="of every draw")
+    seed: int = Field(7, description="seed of every random draw")
     kinds: tuple[str, ...] = Field(
         ("popularity", "logistic", "xgboost", "mmoe"),
         min_length=1,
-        description="which a full training fits, of those below; popularity always",
+        description="rankers that a full training fits, of those below; popularity always",
     )
     surfaces: Literal["consolidated", "bespoke", "auto"] = Field(
         "consolidated",
-        description="one ranker for all surfaces; one for each, of that surface's rows alone; auto: both, of which the "
-        "better on the validation rows is offered to the gate",
+        description="one ranker for all surfaces; or one for each, trained on that surface's rows alone; auto: both, "
+        "and the better one on the validation rows goes to the gate",
     )
     popularity: PopularitySettings = PopularitySettings()
     logistic: LogisticSettings = LogisticSettings()
