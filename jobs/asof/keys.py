@@ -29,7 +29,7 @@ LONGEST = 64
 """Bytes of a text that is compared word by word; columns with longer ones go through a dictionary."""
 WORD, LAST_BYTE = 8, np.uint64(56)
 """Bytes of a word; the bits before its last one."""
-ROOM = 4
+ROOM = 2
 """Places of the table that fingerprints are looked up in, at least so many for each."""
 MULTIPLIER, HALF = np.uint64(0x9E3779B97F4A7C15), np.uint64(32)
 """2^64 over the golden ratio, odd; half the bits of a word."""
@@ -89,6 +89,12 @@ def fingerprints(texts: pa.StringArray) -> Words:
 def hashes_of(texts: pa.ChunkedArray) -> Words:
     """The `fingerprints` of a column."""
     return np.concatenate([np.zeros(0, np.uint64), *map(fingerprints, texts.cast(pa.string()).chunks)])
+
+
+def ascending(words: Words, pool: ThreadPoolExecutor) -> Words:
+    """Sorted: a part of them on each thread, then the parts, which are in order already, by merging."""
+    parts = list(pool.map(np.sort, np.array_split(words, THREADS)))
+    return np.sort(np.concatenate(parts), kind="stable")
 
 
 @dataclass(frozen=True)
@@ -151,31 +157,37 @@ class _Index:
         every = np.concatenate(list(pool.map(lambda batch: _print(list(_words(batch, counts))), _blocks(table))))
         rows = np.flatnonzero(_valid(table))
         prints = every[rows]
-        distinct = np.sort(prints)
+        distinct = ascending(prints, pool)
         distinct = distinct[np.append(True, distinct[1:] != distinct[:-1])]
         bits = (ROOM * len(distinct)).bit_length()
         shift = np.uint64(64 - bits)
-        starts = np.searchsorted(distinct, np.arange(1 << bits, dtype=np.uint64) << shift).astype(np.int32)
+        counted = np.bincount((distinct >> shift).view(np.int64), minlength=1 << bits)
+        starts = (np.cumsum(counted) - counted).astype(np.int32)
         index = cls(np.append(distinct, LAST), starts, shift, [])
         example = np.empty(len(distinct), np.int64)
-        example[index.place(prints)] = rows
+        example[np.concatenate(list(pool.map(index.place, np.array_split(prints, 1 + len(prints) // BLOCK))))] = rows
         kept = [list(_words(batch, counts)) for batch in _blocks(table.take(pa.array(example)))]
         return replace(index, words=[np.concatenate(parts) for parts in zip(*kept, strict=True)])
 
     def codes(self, table: pa.Table, counts: Sequence[int], pool: ThreadPoolExecutor) -> Indices:
         """(n,) the code of each row's key, -1 where none of these keys is the same or a part is null."""
 
-        def found(batch: pa.RecordBatch) -> Indices:
+        found, blocks = np.empty(len(table), np.int64), _blocks(table)
+
+        def find(batch: pa.RecordBatch, end: int) -> None:
             words = list(_words(batch, counts))
             code = self.place(_print(words))
-            same = _valid(batch)
+            code[~_valid(batch)] = ABSENT
+            some = np.flatnonzero(code != ABSENT)
+            same, own = np.ones(len(some), bool), code[some]
             # With one fingerprint and all other words the same the first is the same, see `_mixed`.
             for mine, theirs in zip(self.words[1:], words[1:], strict=True):
-                same &= mine[code] == theirs
-            code[~same] = ABSENT
-            return code
+                same &= mine[own] == theirs[some]
+            code[some[~same]] = ABSENT
+            found[end - len(batch) : end] = code
 
-        return np.concatenate(list(pool.map(found, _blocks(table))))
+        list(pool.map(find, blocks, np.cumsum([len(batch) for batch in blocks])))
+        return found
 
     def place(self, prints: Words) -> Indices:
         """(n,) where each fingerprint is among these, -1 where it is not."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtrc, stdtr, stdtrit
+from scipy.special import chdtrc, stdtr
 
 from models.evaluation.estimate import LARGEST, Estimate, Refusal, upper_tail
-from models.experiments.ratio import of_level
+from models.experiments.ratio import Spread, of_level, spread, told_by_others
 from models.experiments.sequences import at_any_look, evidence
 
 Floats = NDArray[np.float64]
@@ -37,7 +37,7 @@ class Difference:
     always_p: float
     """At this look; the least over all looks is valid whenever one stops."""
     variance_left: float
-    """Of the unadjusted difference's, in (0, 1]: 0.5 saves half the users."""
+    """Of the unadjusted difference's: 0.5 saves half the users; above 1 by a little where nothing is explained."""
     capped: float
     """Share of users whose figure was cut down to the cap, of both arms alike."""
     before_p: float | None
@@ -68,7 +68,10 @@ def compare(
 
     Each arm's ratio is linearised, (y - R x) / mean(x) (delta method, Deng, Knoblich & Lu 2018), and of that what a
     regression on `before` within arms explains is taken away (CUPED, Deng et al. 2013, which for ratios is this
-    regression too), so that no figure from after the start can move between arms. Welch-Satterthwaite quantiles.
+    regression too), so that no figure from after the start can move between arms. A user's error is that from a ratio
+    and a regression fitted without the user (`ratio.told_by_others`), quantiles are Welch's with the degrees of freedom
+    that users' kurtosis leaves (`ratio.spread`), and `stderr` is what the limits are the usual quantile times of: read
+    at any look, it holds what few users hide.
     An arm's own level has the limits of `ratio.of_level`: what two arms have alike of a tail cancels in their
     difference, and in no level. Refused with too few users, where none differ, or where an arm's trials are a few
     users'. Raises ValueError for arrays of unequal length or a cap, lift or confidence out of range.
@@ -89,28 +92,31 @@ def compare(
     ratio = [float(y[side].sum() / x[side].sum()) for side in (~arm, arm)]
     rate, size = np.where(arm, ratio[1], ratio[0]), np.where(arm, x[arm].mean(), x[~arm].mean())
     raw = (y - rate * x) / size
-    left, moved, before_p = raw, 0.0, None
+    share = x / (size * np.where(arm, arm.sum(), (~arm).sum()))
+    left, moved, before_p, drawn = raw, 0.0, None, np.zeros(len(y))
     if before is not None:
-        left, moved, before_p = _adjusted(raw, arm, np.asarray(before, float)[known])
+        left, moved, before_p, drawn = _adjusted(raw, arm, np.asarray(before, float)[known])
     control, other = (_level(ratio[n], y[side], x[side], raw[side], confidence) for n, side in enumerate((~arm, arm)))
     if isinstance(control, Refusal):
         return control
     if isinstance(other, Refusal):
         return other
-    plain = control.stderr**2 + other.stderr**2
-    fixed = _difference(ratio[1] - ratio[0] - moved, left, arm, confidence)
+    unadjusted, error = (
+        spread([told_by_others(of[side], by[side]) for side in (~arm, arm)])
+        for of, by in ((raw, share), (left, share + drawn))
+    )
+    fixed = _difference(ratio[1] - ratio[0] - moved, error, len(y), confidence)
     if fixed.stderr**2 <= FLAT * float(np.mean(y**2) / np.mean(x) ** 2) / len(y):
         return Refusal(f"an interval needs users who differ; found {ratio[0]:g} and {ratio[1]:g} for each", len(y))
     scale = interesting * (abs(ratio[0]) or fixed.stderr)
-    t = abs(fixed.value) / fixed.stderr
     return Difference(
         control,
         other,
         fixed,
         at_any_look(fixed, scale, confidence),
-        float(2 * stdtr(_freedom(left, arm), -t)),
+        float(2 * stdtr(error.freedom, -abs(fixed.value) / error.stderr)),
         min(1.0, 1 / evidence(fixed.value, fixed.stderr, scale)),
-        fixed.stderr**2 / plain,
+        (error.stderr / unadjusted.stderr) ** 2,
         capped,
         before_p,
     )
@@ -136,8 +142,9 @@ def _capped(y: Floats, cap: float) -> tuple[float, Floats]:
     return float((y > limit).mean()), np.minimum(y, limit)
 
 
-def _adjusted(raw: Floats, arm: Bools, before: Floats) -> tuple[Floats, float, float | None]:
-    """What `before` leaves of each user's figure, how much of the difference it explains, and whether arms were alike.
+def _adjusted(raw: Floats, arm: Bools, before: Floats) -> tuple[Floats, float, float | None, Floats]:
+    """What `before` leaves of each user's figure, how much of the difference it explains, whether arms were alike, and
+    each user's leverage in it.
 
     Users new since then get the mean, and an indicator. Arms are weighted by what they add to the difference's error.
     """
@@ -148,12 +155,13 @@ def _adjusted(raw: Floats, arm: Bools, before: Floats) -> tuple[Floats, float, f
     spread = columns.std(axis=0)
     columns = (columns[:, spread > 0] - columns[:, spread > 0].mean(axis=0)) / spread[spread > 0]
     if not columns.shape[1] or len(raw) < 20 * columns.shape[1]:
-        return raw, 0.0, None
+        return raw, 0.0, None, np.zeros(len(raw))
     means = [columns[side].mean(axis=0) for side in (~arm, arm)]
     own = columns - np.where(arm[:, None], means[1], means[0])
     weighted = own * np.where(arm, 1 / arm.sum(), 1 / (~arm).sum())[:, None] ** 2
-    theta = np.linalg.pinv(weighted.T @ own, rcond=1e-9, hermitian=True) @ (weighted.T @ raw)
-    return raw - own @ theta, float((means[1] - means[0]) @ theta), _alike(own, means[1] - means[0], arm)
+    inverse = np.linalg.pinv(weighted.T @ own, rcond=1e-9, hermitian=True)
+    theta, gap = inverse @ (weighted.T @ raw), means[1] - means[0]
+    return raw - own @ theta, float(gap @ theta), _alike(own, gap, arm), ((weighted @ inverse) * own).sum(axis=1)
 
 
 def _alike(own: Floats, gap: Floats, arm: Bools) -> float:
@@ -173,14 +181,6 @@ def _level(value: float, y: Floats, x: Floats, errors: Floats, confidence: float
     return Estimate(value, float(errors.std(ddof=1) / np.sqrt(users)), low, high, users, float(users))
 
 
-def _difference(value: float, errors: Floats, arm: Bools, confidence: float) -> Estimate:
-    stderr = float(np.sqrt(sum(errors[side].var(ddof=1) / side.sum() for side in (arm, ~arm))))
-    reach = float(stdtrit(_freedom(errors, arm), upper_tail(confidence))) * stderr if stderr else 0.0
-    return Estimate(value, stderr, value - reach, value + reach, len(errors), float(len(errors)))
-
-
-def _freedom(errors: Floats, arm: Bools) -> float:
-    """Welch and Satterthwaite's."""
-    parts = [(errors[side].var(ddof=1) / side.sum(), side.sum() - 1) for side in (arm, ~arm)]
-    below = sum(v**2 / n for v, n in parts)
-    return float(sum(v for v, _ in parts) ** 2 / below) if below else float(len(errors) - 2)
+def _difference(value: float, error: Spread, users: int, confidence: float) -> Estimate:
+    reach = error.reach(confidence)
+    return Estimate(value, error.told(confidence), value - reach, value + reach, users, float(users))

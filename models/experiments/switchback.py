@@ -1,10 +1,12 @@
 """A switchback, read: what is independent is a pair of blocks, not a request (`assignment.Switchback` draws them)."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtr
 
-from models.evaluation.estimate import Estimate, Refusal, upper_tail
+from models.evaluation.estimate import Estimate, Refusal
 from models.experiments.assignment import Switchback
 from models.experiments.compare import Difference
 from models.experiments.rates import difference_of_rates
@@ -77,9 +79,8 @@ def compare_blocks(
 def _told(
     control: Estimate, other: Estimate, gap: Estimate, pairs: int, interesting: float, confidence: float
 ) -> Difference:
-    """With the quantiles of as many pairs."""
-    reach = float(stdtrit(pairs - 1, upper_tail(confidence))) * gap.stderr
-    fixed = Estimate(gap.value, gap.stderr, gap.value - reach, gap.value + reach, gap.n, float(pairs))
+    """Every pair is in both arms, so the limits are already as many pairs' quantile times `stderr`."""
+    fixed = replace(gap, effective_n=float(pairs))
     scale = interesting * (abs(control.value) or fixed.stderr)
     return Difference(
         control,

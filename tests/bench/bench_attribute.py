@@ -55,7 +55,8 @@ def prepare(folder: Path) -> None:
 
 def one_process(folder: Path, case: str) -> int:
     """The core's steps on whole tables, as the stage takes them below `spark.from_rows`."""
-    clicks, purchases = (pq.read_table(_path(folder, case, table)) for table in ("clicks", "purchases"))
+    # Through ParquetFile, as the lake's parts are read: a dataset's reader loads pandas first.
+    clicks, purchases = (pq.ParquetFile(_path(folder, case, table)).read() for table in ("clicks", "purchases"))
     matched = core.named_impression(core.unique(clicks, "clicks", SETTINGS), _nothing_shown(), SETTINGS)
     credits = core.purchase_credits(core.unique(purchases, "purchases", SETTINGS), matched, SETTINGS)
     pq.write_table(credits, folder / "one_process.parquet")
@@ -176,5 +177,5 @@ def _path(folder: Path, case: str, table: str) -> Path:
 
 def _paid(path: Path) -> int:
     """Purchases that pay a click, as they were written."""
-    rows = pq.read_table(path, columns=["paid", "counts"])
+    rows = pq.ParquetFile(path).read(columns=["paid", "counts"])
     return int(np.sum(rows["paid"].to_numpy() & rows["counts"].to_numpy()))

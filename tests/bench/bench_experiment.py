@@ -32,11 +32,14 @@ from tests.bench.metric_worlds import looks as metric_looks
 from tests.bench.mismatch_worlds import FAULTS, WEIGHTS, Planted, sound
 from tests.bench.ratio_worlds import LEVELS, TASTES, by_delta_method, missed, read_preferences
 from tests.bench.switchback_worlds import HOUR, PLAN, requests
+from tests.bench.uneven_candidates import uneven_candidates
+from tests.bench.uneven_differences import differences, in_both_arms, read_daily, uneven_blocks
 
 DAYS, USERS, CONFIDENCE, LIFT = 14, 1500, 0.95, 0.2
 START, LOOKS = date(2026, 3, 2), range(5, DAYS + 1, 3)
 RULES = Rules(FIGURES[:2], FIGURES[2:], LIFT, 0.2, CONFIDENCE, "holm", START, DAYS)
-PEEKED = ("preference", "uneven_tastes", "metric", "switchback")
+PEEKED = ("preference", "uneven_tastes", "metric", "switchback", "uneven_daily", "uneven_blocks")
+DIFFERENCES = ("uneven_difference", "in_both_arms", "uneven_blocks", "uneven_candidates")
 Row = tuple[str, dict[str, Any]]
 
 
@@ -49,6 +52,11 @@ def prove(small: bool) -> Iterator[Row]:
     yield from preferred(100 if small else 1000)
     yield from uneven_tastes(100 if small else 3000)
     yield from uneven_levels(100 if small else 3000)
+    yield from differences(100 if small else 3000)
+    yield from read_daily(60 if small else 2000)
+    yield from in_both_arms(100 if small else 3000)
+    yield from uneven_blocks(100 if small else 3000)
+    yield from uneven_candidates(100 if small else 3000)
     yield from ratios(100 if small else 1000)
     yield from causes(2 if small else 20)
     yield from power(20 if small else 200)
@@ -67,6 +75,7 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     [misled] = [row for row in rows if row["table"] == "variety"]
     preference = [row["missed"] for row in rows if row["table"] == "preference"]
     uneven = [row["missed"] for row in rows if row["table"] in ("uneven_tastes", "uneven_levels")]
+    gaps = [row["missed"] for row in rows if row["table"] in DIFFERENCES]
     peeked = [row["always_daily"] for row in rows if row["table"] in PEEKED]
     once_more = [row["fixed_once"] for row in rows if row["table"] in ("metric", "switchback") and not row["lift"]]
     levels = [row["level_covers"] for row in rows if row["table"] == "metric"]
@@ -92,6 +101,11 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "goal": "preferences and levels of users who weigh unlike miss in at most 5 %, within noise",
             "found": max(uneven),
             "met": max(uneven) <= 0.05 + 2 * (0.05 * 0.95 / 3000) ** 0.5,
+        },
+        {
+            "goal": "differences and correlations of who weighs unlike miss in at most 6 %, within noise",
+            "found": max(gaps),
+            "met": max(gaps) <= 0.06 + 2 * (0.06 * 0.94 / 3000) ** 0.5,
         },
         {
             "goal": "preferences miss in 5 %, within noise",

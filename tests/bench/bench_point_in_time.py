@@ -41,7 +41,8 @@ def kernel(folder: Path, case: str) -> int:
     """`jobs.asof.core` on whole tables, as the stage takes it below `spark.from_rows`."""
     from jobs.asof.core import latest, take
 
-    examples, features = (pq.read_table(_path(folder, case, table)) for table in ("examples", "features"))
+    # Through ParquetFile, as the lake's parts are read: a dataset's reader loads pandas first.
+    examples, features = (pq.ParquetFile(_path(folder, case, table)).read() for table in ("examples", "features"))
     known = take(features.select(VALUES), latest(examples, features, ["user_id"], right_time="available_at"))
     for name in VALUES:
         examples = examples.append_column(name, known.column(name))
@@ -131,4 +132,4 @@ def _path(folder: Path, case: str, table: str) -> Path:
 
 def _found(path: Path) -> int:
     """Examples that met a feature row, as they were written."""
-    return int(pq.read_table(path, columns=[VALUES[0]])[VALUES[0]].is_valid().to_numpy().sum())
+    return int(pq.ParquetFile(path).read(columns=[VALUES[0]])[VALUES[0]].is_valid().to_numpy().sum())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.asof import core
+from jobs.asof import core, line
 from jobs.asof.core import first_known, latest, repeated, spans, take
 from jobs.lake.tables import TIME
 
@@ -68,12 +68,12 @@ def test_it_is_the_nested_loop(left: list[Any], right: list[Any], tie: str | Non
 @given(ROWS, ROWS)
 @settings(max_examples=30, deadline=None)
 def test_shards_of_keys_change_nothing(left: list[Any], right: list[Any]) -> None:
-    """Many rows are searched on threads, and where key x time would not fit 63 bits in more shards: same rows."""
+    """A few keys are looked at together, fewer where key x time would not fit 63 bits, and a few rows: same answer."""
     wanted = latest(table(left), table(right), KEYS, tie="tie").tolist()
     inside = pairs_in_window(table(left), table(right))
-    for setting, value in (("MOST", 1), ("MOST", 10**11), ("WORTH_THREADS", 0)):
+    for setting, value in (("MOST", 1), ("MOST", 10**11), ("TOGETHER", 1), ("TOGETHER", 7)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(core, setting, value)
+            patch.setattr(line, setting, value)
             assert latest(table(left), table(right), KEYS, tie="tie").tolist() == wanted
             assert pairs_in_window(table(left), table(right)) == inside
 

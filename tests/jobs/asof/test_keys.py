@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.asof import core, keys
+from jobs.asof import keys
 
 TEXTS = st.none() | st.text("ab\x00é", max_size=4) | st.sampled_from(["a" * 8, "a" * 16, "a" * 17, "b" * 64, "b" * 65])
 ROWS = st.lists(st.tuples(TEXTS, st.none() | st.sampled_from([0, 1, -1, 2**63 - 1, -(2**63)])), max_size=30)
@@ -53,14 +52,3 @@ def test_keys_of_one_fingerprint_are_still_told_apart(monkeypatch: pytest.Monkey
     )
     assert met(some, others, ["a", "b"]) == wanted(rows[:4], rows[::-1])
     assert met(some[:1], others, ["a", "b"]) == wanted(rows[:1], rows[::-1])
-
-
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(0, 2**60), st.booleans())
-@settings(deadline=None, max_examples=60)
-def test_places_are_in_order_though_their_last_bits_find_no_room(near: list[int], far: int, tied: bool) -> None:
-    """A place and its row share 63 bits; what differs only in bits that were left out is looked at again."""
-    places, rows = np.array(near) + far, np.arange(len(near)) * 2
-    ties = [str(n % 2) for n in range(2 * len(near))]
-    order = core._in_order(places, rows, pa.chunked_array([ties]) if tied else None)
-    by_hand = sorted(range(len(near)), key=lambda n: (places[n], ties[rows[n]] if tied else "", rows[n]))
-    assert order.tolist() == by_hand

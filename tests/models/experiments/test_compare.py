@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ttest_ind
 
 from models.evaluation.estimate import Refusal
 from models.experiments.compare import Difference, compare
@@ -30,12 +31,14 @@ def found(*args: np.ndarray, **more: object) -> Difference:
     return one
 
 
-def test_a_mean_per_user_is_welchs_interval() -> None:
-    y, _, treated, _ = users(0)
-    one = found(y, np.ones(len(y)), treated)
+def test_a_mean_per_user_of_like_users_is_welchs_interval() -> None:
+    """Figures without a tail: their kurtosis leaves every degree of freedom."""
+    rng, treated = np.random.default_rng(0), np.arange(800) % 5 > 1
+    y = rng.random(800) * (1 + treated)
+    one, book = found(y, np.ones(800), treated), ttest_ind(y[treated], y[~treated], equal_var=False)
     assert one.fixed.value == pytest.approx(y[treated].mean() - y[~treated].mean())
-    variance = y[treated].var(ddof=1) / treated.sum() + y[~treated].var(ddof=1) / (~treated).sum()
-    assert one.fixed.stderr == pytest.approx(variance**0.5)
+    assert (one.fixed.low, one.fixed.high) == pytest.approx(tuple(book.confidence_interval(0.9)))
+    assert (one.p_value, one.fixed.stderr) == pytest.approx((book.pvalue, one.fixed.value / book.statistic))
     assert one.variance_left == pytest.approx(1)
     assert one.always[0] < one.fixed.low < one.fixed.high < one.always[1]
 
