@@ -22,13 +22,13 @@ setup: .venv/.ready ## create .venv from requirements.lock and byte-compile it (
 demo: .venv/.ready ## run the whole chain through Airflow; SOURCE=<a file of jobs/sources>, DATA=<its folder>, LAKE=s3
 	@$(BIN)/python -m infra.stack demo $(STACK)
 
-up: .venv/.ready ## start Airflow, MLflow, the endpoint and what watches them; ON=team: on PostgreSQL, Redis and Celery
+up: .venv/.ready ## start Airflow, MLflow, the endpoint and monitoring; ON=team: on PostgreSQL, Redis and Celery
 	@$(BIN)/python -m infra.stack up $(STACK)
 
-rollback: .venv/.ready ## the newest release leaves, what served before it answers; BY=<who>, WHY=<a note>
+rollback: .venv/.ready ## take the newest release back, the model before it serves again; BY=<who>, WHY=<a note>
 	@$(BIN)/python -m $(if $(wildcard var/up/stack.json),infra.stack jobs,jobs) rollback --approved-by="$(BY)" --why="$(WHY)"
 
-status: .venv/.ready ## which service of them lives, since when, and where
+status: .venv/.ready ## list the services: alive or not, since when, and their addresses
 	@$(BIN)/python -m infra.stack status
 
 down: .venv/.ready ## stop exactly what `make up` started
@@ -55,7 +55,7 @@ lock: ## resolve requirements.lock again from pyproject.toml, and each image's o
 		--python-version 3.11 --no-annotate --no-header -q | grep -vE '^(nvidia-|cuda-|triton)' \
 		> infra/containers/$$role.lock; done
 
-audit: ## hold requirements.lock against OSV's list of known faults; where that cannot be reached it says so
+audit: ## check requirements.lock against OSV's list of known vulnerabilities; says so if OSV cannot be reached
 	@if curl -sf -m 20 -o /dev/null -d '{"package": {"name": "pip", "ecosystem": "PyPI"}, "version": "26.0"}' $(OSV); then \
 		$(PYTHON) -m venv var/audit && var/audit/bin/pip install -q pip-audit && \
 		var/audit/bin/pip-audit -r requirements.lock --no-deps --disable-pip -s osv --osv-url $(OSV) --progress-spinner off; \

@@ -3,32 +3,33 @@
 Yesterday's logs become labels and features. 02:00 UTC, for the day that has just ended.
 
 ## Reads and writes
-Reads the source's own files (or the raw lake your loggers write). Writes the raw lake, the validated tables and
+Reads the source's own files (or the raw lake that your loggers write). Writes the raw lake, the validated tables and
 `quarantine`, `labels` and the feature tables. The table below says which stage does what.
 
 ## A task is red: what it means on call
-- **Up for reschedule, "NotReady"**: an input has not arrived. It is asked for every ten minutes for two hours. Look
-  at the loggers. If the day will never come, say so: `python -m jobs lose --day D --why "..."` publishes it without
-  rows, and the days after it go on; should it come later, clear its run.
-- **`validate`, "Refused"**: a critical expectation failed; nothing of the day was published and yesterday's tables
-  still stand. The message names the expectation; the rows are in `quarantine`. Fix the source, then clear.
-- **`ingest`, "Misconfigured" or "UsageError"**: the command or a setting is wrong; no retry helps.
-- **Anything else** is a crash (memory, disk, a bug); it has been tried three times. Read the log from its end.
+- **Up for reschedule, "NotReady"**: an input has not arrived. The task checks again every ten minutes for two hours.
+  Look at the loggers. If the day will never come, declare it: `python -m jobs lose --day D --why "..."` publishes it
+  without rows, and later days go on. If it does come later, clear its run.
+- **`validate`, "Refused"**: a critical expectation failed. Nothing of the day was published, and yesterday's tables
+  are unchanged. The message names the expectation; the rows are in `quarantine`. Fix the source, then clear.
+- **`ingest`, "Misconfigured" or "UsageError"**: the command or a setting is wrong. Retrying does not help.
+- **Anything else** is a crash (memory, disk, a bug) that was tried three times. Read the log from its end.
 - **`featurize` is green and raises `late_publication`** in Slack: the day's features were promised for 06:00
-  (`features.available_after_hours`) and came later; until then the endpoint served those of the day before, which
-  training does not know. `daily_monitoring` counts the answers. Nothing to clear; if it happens often, promise later.
-- Nobody is served worse than yesterday: models keep running. Training waits until the day is there.
+  (`features.available_after_hours`) and came later. Until then the endpoint served those of the day before, which
+  training does not take into account. `daily_monitoring` counts the affected answers. There is nothing to clear; if it
+  happens often, promise a later hour.
+- Users are served as well as yesterday: models keep running. Training waits until the day is published.
 
 ## Clearing
-Always safe: a stage replaces its day whole, in one commit, and the same inputs give the same rows.
+Always safe: a stage replaces its whole day in one commit, and the same inputs give the same rows.
 
 ## By hand
-*Trigger* with a Day; with Since, every day from there is processed in one go and nothing downstream starts. A day of it
-that is refused or missing stops none of the others: the task is red and names each; mark it a success to let the
-tasks after it take the days that are there.
-A range, one run a day, oldest first (the end is exclusive at midnight, so name the day after the last):
+*Trigger* with a Day. With Since, every day from there on is processed in one run, and no other DAG starts. If one of
+these days is refused or missing, the others are still published. The task is then red and names the day; mark it as
+success to let the tasks after it process the days that are there.
+A range, one run per day, oldest first (the end is exclusive at midnight, so name the day after the last):
 `airflow backfill create --dag-id daily_data --from-date 2026-01-05 --to-date 2026-01-08 --max-active-runs 1`.
-Days that are finished start `daily_warm_start` for that day: pause it first if old days should not be trained on.
+Each finished day starts `daily_warm_start` for that day. Pause that DAG first if old days should not be trained on.
 """
 
 from airflow.sdk import DAG

@@ -1,14 +1,15 @@
 """`python -m jobs`: list the stages; `python -m jobs <stage> --day D`: run one. The very command Airflow runs.
 
-`python -m jobs check --raw FOLDER` says what is missing, odd and fine in a raw lake, before anything runs; without a
-folder in that of the settings, or in what `source.mapping` makes of a team's own tables.
-`python -m jobs collect` writes events of Kafka to the raw lake until it is stopped, `--once` as far as they are there.
-`python -m jobs config` prints the settings, `python -m jobs vacuum` deletes what dead runs left behind.
-`python -m jobs champion` prints what serves, by the ledger, or served (`--as-of TIME`).
-`python -m jobs rollback` takes the newest release back, with `--day D` that of a day.
-`python -m jobs reject --day D` notes a person's no; `python -m jobs replay --day D` has a day's answers given again.
-`python -m jobs forget --user ID` removes a user from all that is kept, and says what it cannot reach;
-`python -m jobs maintain` is a stage that needs no day: old versions go, small files become one.
+`python -m jobs check --raw FOLDER` checks a raw lake before anything runs: what is missing, unusual or fine. Without
+`--raw` it checks the raw lake of the settings, or what `source.mapping` makes of a team's own tables.
+`python -m jobs collect` writes events from Kafka to the raw lake until it is stopped; with `--once`, those there now.
+`python -m jobs config` prints the settings; `python -m jobs vacuum` deletes what dead runs left behind.
+`python -m jobs champion` prints what serves according to the ledger, or what served (`--as-of TIME`).
+`python -m jobs rollback` takes the newest release back, or with `--day D` that of a day.
+`python -m jobs reject --day D` records a person's no.
+`python -m jobs replay --day D` recomputes a day's captured answers.
+`python -m jobs forget --user ID` deletes a user from everything that is kept, and lists what it cannot reach.
+`python -m jobs maintain` is a stage that needs no day: old versions are dropped, small files are merged.
 `python -m jobs lose` lists the days whose events will never come, and declares one with `--day D --why ...`.
 The last line on stdout is one JSON object: stage, day, mode, rows, seconds, run_id and the stage's own counts.
 Exit codes are those of `jobs.errors`; a failure ends stderr with one line.
@@ -72,26 +73,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--day", type=_day, help="the UTC day to process, YYYY-MM-DD")
     parser.add_argument("--since", type=_day, help="also process every day from here to --day")
-    parser.add_argument("--mode", choices=["full", "warm"], default="full", help="weekly full or daily warm start")
-    parser.add_argument("--approved-by", default="", metavar="NAME", help="deploy, rollback, reject: who says so")
+    parser.add_argument(
+        "--mode", choices=["full", "warm"], default="full", help="weekly full training or daily warm start"
+    )
+    parser.add_argument("--approved-by", default="", metavar="NAME", help="deploy, rollback, reject: who decided")
     parser.add_argument(
         "--why",
         default="",
-        help="deploy, rollback, reject: a note for the record; lose: why events never come; collect: why those that "
-        "brokers no longer have are done without",
+        help="deploy, rollback, reject: a note for the record; lose: why the events never come; collect: why it may go "
+        "on without records that the brokers have deleted",
     )
-    parser.add_argument("--once", action="store_true", help="collect: what is there now, then end")
-    parser.add_argument("--raw", type=Path, metavar="FOLDER", help="check: a raw lake; that of the settings by default")
-    parser.add_argument("--user", default="", metavar="ID", help="forget: who asks to be forgotten")
-    parser.add_argument("--by", help="lose: who says so; the login name by default")
+    parser.add_argument("--once", action="store_true", help="collect: collect what is there now, then end")
+    parser.add_argument("--raw", type=Path, metavar="FOLDER", help="check: a raw lake (default: that of the settings)")
+    parser.add_argument("--user", default="", metavar="ID", help="forget: the user to delete")
+    parser.add_argument("--by", help="lose: who decided (default: the login name)")
     for name in ("evidence", "bundle", "champion"):
         parser.add_argument(
-            f"--{name}-sha", default="", metavar="SHA", help="deploy: what they read; promote prints it"
+            f"--{name}-sha", default="", metavar="SHA", help="deploy: hash of what was approved; promote prints it"
         )
     parser.add_argument(
-        "--step", help="deploy: as far as shadow, canary-PERCENT or live (the default); watch: the step to watch"
+        "--step",
+        help="deploy: the last step to take, shadow, canary-PERCENT or live (default); watch: the step to watch",
     )
-    parser.add_argument("--as-of", type=_time, metavar="TIME", help="champion: what served then (now by default)")
+    parser.add_argument("--as-of", type=_time, metavar="TIME", help="champion: what served then (default: now)")
     return parser
 
 

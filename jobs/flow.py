@@ -81,7 +81,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
     _stage("validate", "raw events are checked against the suites; bad rows are set aside",
            writes="quarantine profiles impressions clicks purchases feedback requests items users", reads="""
         raw                 day    *"""),
-    _stage("attribute", "conversions join the impressions that earned them",
+    _stage("attribute", "conversions are credited to the impressions that earned them",
            writes="labels", reads="""
         impressions         around impression_id request_id event_time ingested_at user_id item_id surface
         clicks,purchases    around *
@@ -94,7 +94,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         feedback            past   outcome event_time ingested_at user_id item_id value
         items               past   item_id created_at category price attributes removed feature_vector
         users               newest user_id attributes"""),
-    _stage("assemble", "labels meet the features known before them, split by time", per="mode",
+    _stage("assemble", "labels are joined with the features known before them, and split by time", per="mode",
            writes="examples retrieval_negatives", reads="""
         impressions         past   *
         labels              past   * -request_id -user_id -item_id -conversion_credit
@@ -109,7 +109,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         items               newest item_id category title removed feature_vector
         candidates          ever   *
         deployments         ever   *"""),
-    _stage("backtest", "challenger and champion on the same held-out rows; what the logs can and cannot tell",
+    _stage("backtest", "challenger and champion are compared on the same held-out rows, and their value estimated",
            per="mode", writes="looks evidence", reads="""
         examples            past   *
         requests            past   request_id candidates slate_size
@@ -131,7 +131,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         evidence            day    *
         candidates          past   *
         deployments         ever   *"""),
-    _stage("deploy", "an approved bundle reaches the endpoint; ledger and champion alias follow", per="mode",
+    _stage("deploy", "an approved bundle is released to the endpoint; ledger and alias follow", per="mode",
            writes="deployments", reads="""
         evidence            day    *
         promotions          ever   *
@@ -140,7 +140,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         encodings           ever   *
         items               ever   item_id attributes removed
         users               ever   user_id attributes"""),
-    _stage("monitor", "what was served against what was judged: skew, drift, online quality; incidents",
+    _stage("monitor", "what was served is compared with what was judged: skew, drift, online quality; incidents",
            writes="serving_reports", reads="""
         impressions         past   * -ingested_at
         labels              past   * -request_id -item_id -known_at -conversion_credit -conversion_value -outcomes
@@ -153,7 +153,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         candidates          ever   bundle_sha256 run_id
         evidence            ever   *
         deployments         ever   *"""),
-    _stage("experiment", "the endpoint's requests against the logging policy's, with honest intervals",
+    _stage("experiment", "the endpoint is compared with the logging policy, and arms of A/B tests with each other",
            writes="readouts", reads="""
         impressions         past   impression_id request_id event_time user_id item_id surface device policy
         requests            past   request_id
@@ -163,7 +163,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         evidence            past   candidate_id document
         promotions          ever   candidate_id verdict decided_at
         deployments         ever   *"""),
-    _stage("reevaluate", "evidence is computed again once every label is in; which verdicts lasted",
+    _stage("reevaluate", "evidence is computed again once every label is closed; which verdicts still hold",
            writes="reevaluations", reads="""
         evidence            past   *
         labels              past   * -request_id -user_id -item_id -conversion_credit -conversion_value
@@ -177,7 +177,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         delay_curves        past   *
         promotions          ever   *
         deployments         ever   *"""),
-    _stage("export", "what was found reaches the team's own database, each partition once",
+    _stage("export", "results are copied to the team's own database, each partition once",
            writes="", reads="""
         labels              ever   *
         evidence            ever   *
@@ -187,7 +187,7 @@ STAGES: dict[str, Stage] = {s.name: s for s in (
         serving_reports     ever   *
         readouts            ever   *
         reevaluations       ever   *"""),
-    _stage("maintain", "small files become one, and versions that nothing rests on are let go; no row changes",
+    _stage("maintain", "small files are merged, and versions that nothing needs are dropped; no row changes",
            writes="", reads=""),
 )}
 EXPORTED = tuple(STAGES["export"].reads)

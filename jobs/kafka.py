@@ -80,7 +80,7 @@ class Reader:
             self._consumer = Consumer({**OURS, **given, **ours})
         except KafkaException as error:
             said = _without(one_line(error), given)
-            raise Misconfigured(f"source.kafka.properties needs what librdkafka knows; found {said}") from None
+            raise Misconfigured(f"source.kafka.properties needs properties of librdkafka; found {said}") from None
 
     def __enter__(self) -> "Reader":
         return self
@@ -153,14 +153,14 @@ def _answered(topic: str) -> Iterator[None]:
         found: KafkaError = error.args[0]
         _refuse(found, topic)
         if found.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
-            raise NotReady(f"topic {topic} needs to be there; found none of that name") from error
+            raise NotReady(f"topic {topic} needs to exist; found no topic of that name") from error
         raise NotReady(f"brokers need to answer for {topic}; found: {one_line(found.str(), 300)}") from error
 
 
 def _refuse(error: KafkaError, of: str) -> None:
     """Raises where waiting does not help."""
     if error.code() in DENIED:
-        raise Misconfigured(f"brokers need to let source.kafka in, for {of}; found: {one_line(error.str(), 300)}")
+        raise Misconfigured(f"brokers must admit source.kafka for {of}; found: {one_line(error.str(), 300)}")
     if error.fatal():
         raise NotReady(f"the consumer of {of} needs to be started again; found: {one_line(error.str(), 300)}")
 

@@ -17,9 +17,9 @@ def _quantile(share: float, of: str, by: str) -> str:
     return f"histogram_quantile({share}, sum by (le, {by}) (rate({of}_bucket[{RATE}])))"
 
 
-def endpoint() -> dashboard.Dashboard:
-    """Does it keep its promise, and if not, which step, variant or reason is it."""
-    promise: list[Panel] = [
+def _promise() -> list[Panel]:
+    """How fast, how well and by whom it answers now."""
+    return [
         number("Answers", "Per second.", "reqps", Query(f"sum(rate(tidegate_answers_total[{RATE}]))")),
         number("p99", "Of five minutes.", "s", Query("tidegate:answer_seconds:p99_rate5m")),
         number("Slow", "Above release.slow_ms, of an hour.", "percentunit", Query("tidegate:slow:ratio_rate1h")),
@@ -27,7 +27,11 @@ def endpoint() -> dashboard.Dashboard:
         number("By popularity", "Of five minutes.", "percentunit", Query("tidegate:fallback:ratio_rate5m")),
         number("Processes", "That may be asked.", "short", Query("sum(tidegate_processes)")),
     ]
-    time: list[Panel] = [
+
+
+def _time() -> list[Panel]:
+    """Where the time goes, and what it costs of the error budgets."""
+    return [
         lines(
             "Seconds from arrival to answer",
             "By variant, against release.slow_ms.",
@@ -54,7 +58,11 @@ def endpoint() -> dashboard.Dashboard:
             ),
         ),
     ]
-    answers: list[Panel] = [
+
+
+def _answers() -> list[Panel]:
+    """Who answered, and who was refused."""
+    return [
         lines(
             "Answers by outcome",
             "All but ranked were made by popularity, for that reason.",
@@ -74,7 +82,11 @@ def endpoint() -> dashboard.Dashboard:
             Query(f"sum by (code) (rate(tidegate_refused_total[{RATE}]))", "{{code}}"),
         ),
     ]
-    behind: list[Panel] = [
+
+
+def _behind() -> list[Panel]:
+    """What answers depend on."""
+    return [
         lines(
             "Age of the features", "By process.", "s", Query("tidegate_features_age_seconds", "{{variant}} {{process}}")
         ),
@@ -93,8 +105,51 @@ def endpoint() -> dashboard.Dashboard:
         rows("Loaded", "Bundles by process.", Query("tidegate_bundle_info"), "Value", "endpoint"),
         rows("Champion", "What serves, by the ledger.", Query("tidegate_champion_info"), "Value"),
     ]
-    sections = [("Promise", promise), ("Time", time), ("Answers", answers), ("Behind it", behind)]
+
+
+def endpoint() -> dashboard.Dashboard:
+    """Does it keep its promise, and if not, which step, variant or reason is it."""
+    sections = [("Promise", _promise()), ("Time", _time()), ("Answers", _answers()), ("Behind it", _behind())]
     return board("endpoint", "endpoint", str(endpoint.__doc__), "now-6h", sections)
+
+
+def _stages() -> list[Panel]:
+    """How the last runs went."""
+    return [
+        lines("Seconds of the last run", "By stage.", "s", Query("tidegate_run_seconds", "{{stage}} {{mode}}")),
+        lines("Rows of the last run", "By stage.", "short", Query("tidegate_run_rows", "{{stage}} {{mode}}")),
+        lines(
+            "Failures",
+            "Runs of a day that ended badly.",
+            "short",
+            Query(
+                f"sum by (stage, ended) (increase(tidegate_runs_total{FAILED}[1d])) > 0 or vector(0)",
+                "{{stage}} {{ended}}",
+            ),
+        ),
+        rows("Last exit", "0 is well, 75 not ready: see jobs.errors.", Query("tidegate_run_exit_code")),
+        rows("Since it last went well", "Seconds.", Query("time() - tidegate_run_succeeded_timestamp_seconds")),
+    ]
+
+
+def _days() -> list[Panel]:
+    """How new and how large the newest day is."""
+    return [
+        lines(
+            "Since the newest day ended",
+            "By table; lake.stale_hours is the bound where it is set.",
+            "s",
+            Query("time() - tidegate_table_day_end_timestamp_seconds and on (table) tidegate_table_daily", "{{table}}"),
+            third=False,
+        ),
+        lines(
+            "Rows of the newest day",
+            "By table; a day of half the rows is an upstream that broke.",
+            "short",
+            Query("tidegate_table_rows and on (table) tidegate_table_daily", "{{table}}"),
+            third=False,
+        ),
+    ]
 
 
 def pipeline() -> dashboard.Dashboard:
@@ -116,42 +171,11 @@ def pipeline() -> dashboard.Dashboard:
             "Champion since", "When it went live.", "s", Query("time() - max(tidegate_champion_live_timestamp_seconds)")
         ),
     ]
-    days: list[Panel] = [
-        lines(
-            "Since the newest day ended",
-            "By table; lake.stale_hours is the bound where it is set.",
-            "s",
-            Query("time() - tidegate_table_day_end_timestamp_seconds and on (table) tidegate_table_daily", "{{table}}"),
-            third=False,
-        ),
-        lines(
-            "Rows of the newest day",
-            "By table; a day of half the rows is an upstream that broke.",
-            "short",
-            Query("tidegate_table_rows and on (table) tidegate_table_daily", "{{table}}"),
-            third=False,
-        ),
-    ]
-    stages: list[Panel] = [
-        lines("Seconds of the last run", "By stage.", "s", Query("tidegate_run_seconds", "{{stage}} {{mode}}")),
-        lines("Rows of the last run", "By stage.", "short", Query("tidegate_run_rows", "{{stage}} {{mode}}")),
-        lines(
-            "Failures",
-            "Runs of a day that ended badly.",
-            "short",
-            Query(
-                f"sum by (stage, ended) (increase(tidegate_runs_total{FAILED}[1d])) > 0 or vector(0)",
-                "{{stage}} {{ended}}",
-            ),
-        ),
-        rows("Last exit", "0 is well, 75 not ready: see jobs.errors.", Query("tidegate_run_exit_code")),
-        rows("Since it last went well", "Seconds.", Query("time() - tidegate_run_succeeded_timestamp_seconds")),
-    ]
     alarms: list[Panel] = [
         rows("Alarms", "Raised, or about to be.", Query("ALERTS")),
         rows("Tables whose log cannot be read", "None is well.", Query("tidegate_table_readable == 0"), "Value"),
     ]
-    sections = [("Now", now), ("Days", days), ("Stages", stages), ("Alarms", alarms)]
+    sections = [("Now", now), ("Days", _days()), ("Stages", _stages()), ("Alarms", alarms)]
     return board("pipeline", "pipeline", str(pipeline.__doc__), "now-7d", sections)
 
 

@@ -23,11 +23,11 @@ from infra.endpoint import metrics
 from infra.endpoint.alarms import alarms_of
 from infra.endpoint.arrival import arrived
 from infra.endpoint.control import BUSY, Control
-from infra.endpoint.decide import OUTCOMES, RANKED, admitted
 from infra.endpoint.errors import BadRequest, Rejected
 from infra.endpoint.exposed import Exposed, saying
 from infra.endpoint.mixing import mix
 from infra.endpoint.models import source_of
+from infra.endpoint.popularity import OUTCOMES, RANKED, admitted
 from infra.endpoint.processes import Launcher, Spawn
 from infra.endpoint.request import RankRequest, body_of, parse
 from infra.endpoint.serving import Serving, Shadow

@@ -17,10 +17,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.endpoint import generic
 from infra.endpoint.arrival import AS_VARIANT, first_arrived, header
-from infra.endpoint.decide import FAILED, Decider
+from infra.endpoint.decide import Decider
 from infra.endpoint.errors import BadRequest, Conflict, Unavailable
 from infra.endpoint.names import Named
 from infra.endpoint.openapi import Described, document
+from infra.endpoint.popularity import FAILED
 from infra.endpoint.request import Asked, CandidatesRequest, EmbedRequest, RankRequest, ScoreRequest, body_of, parse
 from infra.endpoint.variant import Variant
 from jobs.serving.answer import Answer, Candidates, Embeddings

@@ -24,8 +24,9 @@ from starlette.types import ASGIApp
 from infra.endpoint import calls, metrics
 from infra.endpoint.__main__ import HOST, entry, listen, one_thread_per_pool, serve
 from infra.endpoint.child import end_with_the_platform
-from infra.endpoint.decide import Decider, Features, told
+from infra.endpoint.decide import Decider, Features
 from infra.endpoint.payload import SHA256_VARIABLE
+from infra.endpoint.popularity import told
 from infra.endpoint.processes import OFFERS
 from infra.endpoint.variant import Offer, Variant
 from jobs import bundle, config

@@ -20,29 +20,39 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
 
 import numpy as np
-import orjson
 
 from infra.endpoint import metrics
 from infra.endpoint.arrival import deadline
 from infra.endpoint.catalogue import Catalogue, objects
-from infra.endpoint.errors import BadRequest
 from infra.endpoint.held import Held
 from infra.endpoint.lane import WOKEN, Lane, Late, Pace, Steps, at_once, done_within
-from infra.endpoint.ranking import halves, ranked, scored
-from infra.endpoint.request import Asked, AskedOnSurface, RankRequest, shown
-from infra.endpoint.retrieve import allowed, candidates
-from infra.endpoint.variant import Newest, Offer, Popular, Scored, Variant
-from jobs.bundle import Bundle, Standby
+from infra.endpoint.popularity import (
+    BUSY,
+    EVERY_SURFACE,
+    FAILED,
+    LATE,
+    NONE,
+    RANKED,
+    S,
+    Slate,
+    admitted,
+    answered,
+    by_popularity,
+    placed,
+    popular,
+)
+from infra.endpoint.ranking import halves, ranked
+from infra.endpoint.request import Asked, AskedOnSurface, RankRequest
+from infra.endpoint.retrieve import candidates
+from infra.endpoint.variant import Newest, Offer, Scored, Variant
+from jobs.bundle import Bundle
 from jobs.config import EndpointSettings, ServedSurfaceSettings
 from jobs.errors import NotReady
 from jobs.features.online import Published
-from jobs.serving.answer import Answer, Placement
-from jobs.serving.slates import drawn
+from jobs.serving.answer import Answer
 from models.policies.score import score
 from models.rankers.features import Encodings
-from models.rankers.protocol import Predictions
-from models.retrieval.first_stage import POPULARITY
-from models.settings import PolicySettings, TaskSettings
+from models.settings import TaskSettings
 
 POPULAR = 100
 """So many of the catalogue's most popular items are held for whoever must be answered at once."""
@@ -53,29 +63,11 @@ UNSEEN = "unseen"
 """The candidate of a probe while no item is known: a ranker must be able to score an item it never saw."""
 SAY_SECONDS = 60.0
 """A ranker that fails is said once in so long, not once a request."""
-EVERY_SURFACE = ServedSurfaceSettings()
 PRECOMPUTED_MIB = EndpointSettings().precomputed_mib
-NONE = Scored(objects([]), Predictions(np.zeros(0), np.zeros(0)))
 NOTHING = Published(None, {}, Encodings.unknown())
 """What is known before the first publication."""
 Packed = tuple[Published, Catalogue]
-RANKED, BUSY, LATE, FAILED = "ranked", "busy", "late", "failed"
-"""What became of a request: the ranker answered; or it could not have been in time, or was not, or raised."""
-DOWN, HUNG = "down", "hung"
-"""No process of the variant was there to ask, or the one that was asked said nothing in time."""
-OUTCOMES = (RANKED, BUSY, LATE, FAILED, DOWN, HUNG)
-S = TypeVar("S", bound=AskedOnSurface)
 T = TypeVar("T")
-
-
-class Slate(NamedTuple):
-    """What is answered, and where the request brought no candidates who found them, and which."""
-
-    items: list[Placement]
-    retrieved_by: str | None = None
-    candidates: Sequence[str] | None = None
-    user_known: bool | None = None
-    unknown_items: list[str] | None = None
 
 
 class Judged(NamedTuple):
@@ -283,7 +275,7 @@ class Decider:
             judged = yield from held.of(key, offer, lambda: self._judged(bundle, offer, request))
         yield
         with self._took("slate").time():
-            return Slate(_placed(judged.scored, request, bundle.policy), *judged[1:])
+            return Slate(placed(judged.scored, request, bundle.policy), *judged[1:])
 
     def user(self, offer: Offer, user_id: str | None) -> Mapping[str, Any] | None:
         """What was known of a user, from the online store."""
@@ -327,74 +319,6 @@ class Decider:
                 said = True
 
 
-# -- popularity's way ---------------------------------------------------------------------------------------------
-def by_popularity(bundle: Standby, offer: Popular, request: RankRequest) -> Slate:
-    """From memory only, the user unknown; the slate is drawn by the bundle's policy, so propensities are true."""
-    if request.candidates is None:
-        return Slate(_placed(offer.popular, request, bundle.policy), POPULARITY, offer.popular_ids)
-    found = scored(bundle.fallback, offer.columns(allowed(offer, request.candidates)), bundle.policy)
-    return Slate(_placed(found, request, bundle.policy))
-
-
-def admitted(surfaces: Mapping[str, ServedSurfaceSettings], bundle: Standby, request: S) -> S:
-    """The request, which says how many items it wants; raises `BadRequest` for more than its surface shows, and for a
-    surface that neither the settings nor the bundle's training knows. A bundle may not say what it knows.
-    """
-    learned = bundle.manifest["lineage"].get("surfaces")
-    if learned is not None and request.surface not in learned and request.surface not in surfaces:
-        known = ", ".join(sorted({*learned, *surfaces}))
-        raise BadRequest(f"surface must be one of {known}; found {shown(request.surface)}")
-    if not isinstance(request, RankRequest) or not request.drawn:
-        return request
-    own = surfaces.get(request.surface, EVERY_SURFACE)
-    if request.k is None:
-        return request.model_copy(update={"k": own.k})
-    if request.k > own.most_k:
-        raise BadRequest(f"k must be at most {own.most_k} on surface {shown(request.surface)}; found {request.k}")
-    return request
-
-
-def answered(bundle: Standby, name: str, request: RankRequest, offer: Popular, made: Slate, outcome: str) -> Answer:
-    """The slate as variant `name` of a bundle says it."""
-    return Answer(
-        request_id=request.request_id,
-        items=made.items,
-        bundle_version=bundle.candidate_id,
-        bundle_sha256=bundle.sha256,
-        variant=name,
-        fallback=outcome != RANKED,
-        features_day=None if offer.day is None else offer.day.isoformat(),
-        retrieved_by=made.retrieved_by,
-        candidates=made.candidates,
-        fallback_reason=None if outcome == RANKED else outcome,
-        user_known=made.user_known,
-        unknown_items=made.unknown_items,
-    )
-
-
-def told(offers: Sequence[Popular]) -> bytes:
-    """What popularity must know, for `heard` in another process."""
-    said = [(offer.day, offer.available_at, offer.popular_ids, offer.words) for offer in offers]
-    return orjson.dumps({"offers": said, "removed": sorted(offers[0].removed)})
-
-
-def heard(bundle: Standby, content: bytes) -> Sequence[Popular]:
-    """The same offers, as `bundle` scores them."""
-    said = orjson.loads(content)
-    removed = frozenset(said["removed"])
-    return [
-        _popular(
-            bundle,
-            None if day is None else date.fromisoformat(day),
-            datetime.fromisoformat(available_at),
-            ids,
-            removed,
-            words,
-        )
-        for day, available_at, ids, words in said["offers"]
-    ]
-
-
 def _removed(bundle: Bundle, packed: Sequence[Packed]) -> frozenset[str]:
     """What the newest publication says, at once and for every moment; before the first, what its training knew."""
     newest = packed[0][0]
@@ -413,29 +337,9 @@ def _offer(bundle: Bundle, published: Published, catalogue: Catalogue, removed: 
     if not catalogue.ids and first is not None:
         ids = first.search((), barred).items
     words = {column: catalogue.words(column) for column in bundle.policy.columns}
-    made = _popular(bundle, published.day, published.available_at, ids, removed, words)
+    made = popular(bundle, published.day, published.available_at, ids, removed, words)
     best = np.argsort(-score(made.popular.predictions, bundle.policy), kind="stable")[:POPULAR]
     items = catalogue.newest(removed)
     codes = np.array([-1 if first is None else first.code(item) for item in items], dtype=np.int64)
     newest = Newest(objects(items), catalogue.rows(items), codes)
     return Offer(made.day, made.available_at, made.popular.only(best), removed, words, catalogue, barred, newest)
-
-
-def _popular(
-    bundle: Standby,
-    day: date | None,
-    available_at: datetime,
-    ids: Sequence[str],
-    removed: frozenset[str],
-    words: Mapping[str, Mapping[str, str]],
-) -> Popular:
-    """With these items, in this order, as the bundle's fallback scores them."""
-    nobody = Popular(day, available_at, NONE, removed, words)
-    return replace(nobody, popular=scored(bundle.fallback, nobody.columns(ids), bundle.policy))
-
-
-# -- from columns to a slate ----------------------------------------------------------------------------------------
-def _placed(found: Scored, request: RankRequest, policy: PolicySettings) -> list[Placement]:
-    """As `drawn` says."""
-    asked = (request.surface, request.request_id, request.k, request.drawn)
-    return drawn(found.item_ids, found.predictions, policy, *asked, found.words)

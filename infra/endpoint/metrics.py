@@ -45,7 +45,7 @@ def whole() -> Histogram:
 
 
 def answers(outcomes: Counts) -> Metric:
-    """Answers by bundle and outcome (`decide.RANKED` and its fellows)."""
+    """Answers by bundle and outcome (`popularity.OUTCOMES`)."""
     text = "Answers; all but the ranked ones were made by popularity."
     return _counted("tidegate_answers", text, ("bundle", "outcome"), outcomes)
 

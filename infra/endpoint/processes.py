@@ -19,8 +19,8 @@ from typing import Any, Protocol, TypeVar
 import orjson
 
 from infra.endpoint.arrival import AS_VARIANT, HANDED_ON, deadline
-from infra.endpoint.decide import BUSY, DOWN, EVERY_SURFACE, FAILED, HUNG, answered, by_popularity, heard
 from infra.endpoint.errors import BadRequest
+from infra.endpoint.popularity import BUSY, DOWN, EVERY_SURFACE, FAILED, HUNG, answered, by_popularity, heard
 from infra.endpoint.request import RankRequest
 from infra.endpoint.variant import Popular, known_at
 from infra.endpoint.wire import Reply, Wire, listen_at, reachable

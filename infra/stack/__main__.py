@@ -159,7 +159,7 @@ def pilot(name: str) -> int:
         raise StackError("pilot needs a user who may start runs; found none")
     chain = Chain(airflow, logs(os.environ), _say, lambda: None, answers=False)
     history(chain, Days(*map(date.fromisoformat, stack.facts["days"])))
-    _say("the history is through; nothing waits for you")
+    _say("the history is processed; nothing waits for you")
     return 0
 
 
@@ -267,10 +267,10 @@ class _Parser(argparse.ArgumentParser):
 def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="python -m infra.stack", description="Airflow, MLflow and the endpoint, and the demo.")
     parser.add_argument("action", choices=["demo", "up", "down", "status", *MODULES, "pilot"])
-    parser.add_argument("--source", default="simulated", help="a file of jobs/sources, by its name")
-    parser.add_argument("--data", type=Path, help="folder of a real log's files")
-    parser.add_argument("--lake", choices=LAKES, default=DISK, help="in folders, or on an S3 of the stack's own (moto)")
-    parser.add_argument("--on", default=LAPTOP, choices=[LAPTOP, TEAM], help="what it stands on; see docs/team.md")
+    parser.add_argument("--source", default="simulated", help="name of a file in jobs/sources")
+    parser.add_argument("--data", type=Path, help="folder with the files of a real log")
+    parser.add_argument("--lake", choices=LAKES, default=DISK, help="in local folders, or on the stack's own S3 (moto)")
+    parser.add_argument("--on", default=LAPTOP, choices=[LAPTOP, TEAM], help="its databases and executor: docs/team.md")
     parser.add_argument("--name", help="folder under var/ (demo: demo, up: up, down, status: all)")
     options, rest = parser.parse_known_args(argv)
     if rest and options.action not in MODULES:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.asof.keys import ABSENT, Indices, Words, hashes_of
-from jobs.lake.parts import gathered
+from jobs.lake.parts import in_one
 from jobs.lake.run import Run
 from jobs.lake.tables import LAKE
 
@@ -44,7 +44,7 @@ class Wanted:
         """`among` the rows of some days, in their order."""
 
         def kept(some: Iterator[pa.Table]) -> list[pa.Table]:
-            return gathered(self.among(rows, key) for rows in some)
+            return in_one(self.among(rows, key) for rows in some)
 
         empty = pa.schema([LAKE[table].schema.field(name) for name in columns]).empty_table()
         return pa.concat_tables([empty, *chain.from_iterable(run.told(table, days, columns, kept))]).combine_chunks()

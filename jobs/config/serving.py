@@ -140,7 +140,7 @@ class EndpointSettings(Settings):
                 open_ones.append("bucket")
             if open_ones:
                 names = ", ".join(f"endpoint.aws.{name}" for name in open_ones)
-                raise Misconfigured(f"the endpoint needs {names}; found nothing that a team has filled in")
+                raise Misconfigured(f"the endpoint needs {names}; found none set")
         return self
 
     @field_validator("surfaces")

@@ -77,7 +77,7 @@ def _forward(run: Run, endpoint: Endpoint, steps: list[Row], wanted: Release, ta
             break
         try:
             if step.step == ROLLED_BACK:
-                raise Refused(f"{wanted.candidate_id} must do well as {way.name_of(at)}; {step.why}")
+                raise Refused(f"{wanted.candidate_id} must pass its watch as {way.name_of(at)}; {step.why}")
             steps = traffic.take(run, endpoint, steps, wanted, step)
         except Exception as error:
             _undo(run, endpoint, steps, error)

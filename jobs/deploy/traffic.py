@@ -21,7 +21,7 @@ def mine(run: Run, begun: Row | None) -> Row | None:
     of = f"--day {begun['day']} --mode {begun['mode']}"
     raise NotReady(
         f"{begun['candidate_id']}, approved by {begun['by']} at {begun['at']:%Y-%m-%d %H:%M:%S} UTC, must go live or "
-        f"back first: its release has not ended; where nothing runs any more, end it with deploy or rollback {of}"
+        f"back first: its release has not ended; if none of its tasks runs, end it with deploy or rollback {of}"
     )
 
 
@@ -105,7 +105,7 @@ def go_back(run: Run, endpoint: Endpoint, steps: Sequence[Row], why: str, by: st
     """
     begun = ledger.moves(steps)[-1]
     if ledger.moves(ledger.steps(replace(run, inputs={}), endpoint.name))[-1]["number"] != begun["number"]:
-        raise NotReady(f"the release of {begun['candidate_id']} must be ours to end; another run has gone on with it")
+        raise NotReady(f"one run must continue the release of {begun['candidate_id']}; another run has gone on with it")
     champion = ledger.last_live(steps)
     run.say(f"back to {champion['config'] if champion else 'no endpoint'}: {why}")
     if champion is None:

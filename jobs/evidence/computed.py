@@ -13,19 +13,8 @@ import pyarrow.compute as pc
 from jobs import bundle
 from jobs.bundle import Bundle
 from jobs.evidence import conversions, core, delays, detail, outcomes, pages
-from jobs.evidence.document import (
-    SCHEMA_VERSION,
-    Challenger,
-    Champion,
-    Document,
-    Lineage,
-    Logged,
-    Risk,
-    Sides,
-    Truth,
-    Warned,
-    stated,
-)
+from jobs.evidence.document import SCHEMA_VERSION, Challenger, Champion, Document, Lineage, Risk, Warned
+from jobs.evidence.figures import Logged, Sides, Truth, stated
 from jobs.evidence.held_out import judged_on
 from jobs.evidence.replayed import Replayed, replayed
 from jobs.evidence.scored import AT_ONCE, Pair, Scored, as_shown, compared, scored, with_known_click

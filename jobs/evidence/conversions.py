@@ -12,7 +12,7 @@ import numpy as np
 
 from jobs.evidence import core
 from jobs.evidence.delays import ALL
-from jobs.evidence.document import Conversions, ConversionsSoFar, Delays, stated
+from jobs.evidence.figures import Conversions, ConversionsSoFar, Delays, stated
 from jobs.evidence.replayed import Replayed
 from models.delays.curve import DRIFT_CONFIDENCE, DelayCurve, Drift
 from models.delays.so_far import FIGURES_SO_FAR, SoFar, value_so_far

@@ -12,20 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.evidence.document import (
+from jobs.evidence.document import Candidate, Data, Document, Kind, Replay
+from jobs.evidence.figures import (
     Balanced,
-    Candidate,
     Carried,
-    Data,
     Diagnostics,
-    Document,
     Earned,
     Estimated,
     Histogram,
-    Kind,
     Marginal,
     Power,
-    Replay,
     Sides,
     Truth,
     Weights,

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 
 from jobs.evidence import charts, wording
-from jobs.evidence.document import Delayed, Delays, Document
+from jobs.evidence.document import Document
+from jobs.evidence.figures import Delayed, Delays
 from jobs.lake.run import Run
 from jobs.lake.tables import LAKE
 from models.delays.curve import DRIFT_RISK

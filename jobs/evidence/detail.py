@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.evidence.document import (
+from jobs.evidence.figures import (
     Calibration,
     Curve,
     Finding,

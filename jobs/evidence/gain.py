@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from jobs.evidence.document import Document, Estimated, Finding
+from jobs.evidence.document import Document
+from jobs.evidence.figures import Estimated, Finding
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from jobs.evidence import charts, wording
 from jobs.evidence.charts import Mark, Scale
-from jobs.evidence.document import Matured, Moved
+from jobs.evidence.judgement import Matured, Moved
 from models.evaluation.comparison import LOWER_IS_BETTER
 
 DIFFERENCE = ".difference"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jobs.evidence.document import Finding, OutcomeFindings, Sides, stated
+from jobs.evidence.figures import Finding, OutcomeFindings, Sides, stated
 from jobs.evidence.scored import Scored
 from models.evaluation.choices import SIDES, Side
 from models.evaluation.estimate import Refusal

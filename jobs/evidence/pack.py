@@ -16,7 +16,9 @@ from pydantic import ValidationError
 
 from jobs.errors import Refused
 from jobs.evidence import page
-from jobs.evidence.document import SCHEMA_VERSION, Document, Judgement, Matured, Part
+from jobs.evidence.document import SCHEMA_VERSION, Document
+from jobs.evidence.figures import Part
+from jobs.evidence.judgement import Judgement, Matured
 from jobs.lake.run import Run
 from jobs.lake.swap import put_folder
 from jobs.places import Place

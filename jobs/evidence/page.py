@@ -13,16 +13,9 @@ from markupsafe import Markup
 
 from jobs.evidence import bundles, charts, data_warnings, dataset, delays, gain, trust, unknowns, wording
 from jobs.evidence.charts import Mark, Scale
-from jobs.evidence.document import (
-    Curve,
-    Document,
-    Estimated,
-    Finding,
-    Judgement,
-    Matured,
-    Sides,
-    Slice,
-)
+from jobs.evidence.document import Document
+from jobs.evidence.figures import Curve, Estimated, Finding, Sides, Slice
+from jobs.evidence.judgement import Judgement, Matured
 from jobs.evidence.matured import section
 from models.evaluation.choices import SIDES
 from models.evaluation.comparison import LOWER_IS_BETTER

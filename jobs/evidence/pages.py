@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.bundle import Bundle
-from jobs.evidence.document import Earned, Pages
+from jobs.evidence.figures import Earned, Pages
 from jobs.evidence.replayed import Replayed, incomplete
 from jobs.moment.columns import numbers
 from jobs.moment.decisions import Decisions, Ints

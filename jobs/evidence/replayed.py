@@ -119,58 +119,92 @@ def replayed(run: Run, test: pa.Table, pair: Pair, at_once: int = AT_ONCE) -> Re
     published = set(run.published_days("requests"))
     placed, left_out = first_placements(test, _asked(run, [day for day in days if day in published], test))
     placed = placed.take(pc.sort_indices(pc.cast(placed["event_time"], pa.date32())))
-    found, sides = decisions(placed), dict(zip(SIDES, pair, strict=True))
-    inputs = asked_for(ranker for bundle in pair for ranker in bundle.rankers) | Inputs(ids=IDS)
-    predicted: dict[Side, Floats] = {side: np.empty(len(found.item)) for side in SIDES}
-    scores: dict[Side, Floats] = {side: np.empty(len(found.item)) for side in SIDES}
-    kept: dict[Side, Bools] = {side: np.ones(len(found.item), dtype=bool) for side in SIDES}
-    past_clicks, truths, differing, catalogue = np.empty(len(found.item)), [], Disagreement(), 0
-    contexts: dict[str, list[pa.DictionaryArray]] = {"surface": [], "user_known": []}
-    kinds: dict[str, list[pa.DictionaryArray]] = {"item_category": [], "item_age": []}
-    words = {name: np.full(len(found.item), None, dtype=object) for side in pair for name in side.policy.columns}
+    found = decisions(placed)
+    kept = _Kept(len(found.item), pair)
     for part in _parts(run, placed, found, at_once):
-        for name in words:
-            words[name][part.candidates] = part.columns.get(name)
-        for side, bundle in sides.items():
-            said = bundle.ranker.predict(part.columns)
-            predicted[side][part.candidates] = said.p_click
-            scores[side][part.candidates] = score(said, bundle.policy)
-            left = bundle.kept(part.columns, part.offsets)
-            if left is not None:
-                kept[side][part.candidates] = left
-        past_clicks[part.candidates] = part.columns["item_impressions"] * part.columns["item_click_rate"]
-        differing += disagreement(part.placed, part.columns, part.shown, inputs)
-        contexts["surface"].append(_coded(strings(part.placed["surface"])))
-        contexts["user_known"].append(_coded(user_known(part.columns)[part.shown]))
-        kinds["item_category"].append(_coded(part.columns["item_category"]))
-        kinds["item_age"].append(_coded(item_age(part.columns)))
-        catalogue = part.catalogue
-        truths.append(part.truth)
-    told = [truth for truth in truths if truth is not None]
+        kept.add(part)
     surfaces = strings(placed["surface"])
     return Replayed(
         found=found,
         left_out=left_out,
         refusal=unfit(left_out, run.config.gate),
-        predicted=predicted,
-        scores=scores,
-        kept=kept,
+        predicted=kept.predicted,
+        scores=kept.scores,
+        kept=kept.left,
         chosen={
-            side: first_choice(scores[side], found.offsets, bundle.policy, kept[side], surfaces, words)
-            for side, bundle in sides.items()
+            side: first_choice(kept.scores[side], found.offsets, of.policy, kept.left[side], surfaces, kept.words)
+            for side, of in kept.sides.items()
         },
         surfaces=surfaces,
-        words=words,
+        words=kept.words,
         days=pc.cast(placed["event_time"], pa.date32()).cast(pa.int32()).to_numpy().astype(np.int64),
         open_days=_open_days(placed),
         converted_so_far=_so_far(placed),
-        contexts={name: _labels(parts) for name, parts in contexts.items()},
-        kinds={name: _labels(parts) for name, parts in kinds.items()},
-        past_clicks=past_clicks,
-        differing=differing,
-        catalogue=catalogue,
-        truth=np.concatenate(told) if told and len(told) == len(truths) else None,
+        contexts={name: _labels(parts) for name, parts in kept.contexts.items()},
+        kinds={name: _labels(parts) for name, parts in kept.kinds.items()},
+        past_clicks=kept.past_clicks,
+        differing=kept.differing,
+        catalogue=kept.catalogue,
+        truth=kept.truth,
     )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some decisions of one day with everything a ranker sees of their candidates."""
+
+    placed: pa.Table
+    candidates: slice
+    """Where they stand among all."""
+    offsets: Ints
+    """Of its m decisions, (m + 1,) from 0."""
+    columns: Columns
+    shown: Ints
+    """Which of these candidates were placed first."""
+    catalogue: int
+    truth: Floats | None
+
+
+class _Kept:
+    """What is kept of n candidates and their decisions, part by part; fields as in `Replayed`."""
+
+    def __init__(self, n: int, pair: Pair) -> None:
+        self.sides = dict(zip(SIDES, pair, strict=True))
+        self._inputs = asked_for(ranker for bundle in pair for ranker in bundle.rankers) | Inputs(ids=IDS)
+        self.predicted: dict[Side, Floats] = {side: np.empty(n) for side in SIDES}
+        self.scores: dict[Side, Floats] = {side: np.empty(n) for side in SIDES}
+        self.left: dict[Side, Bools] = {side: np.ones(n, dtype=bool) for side in SIDES}
+        self.past_clicks, self.differing, self.catalogue = np.empty(n), Disagreement(), 0
+        self.contexts: dict[str, list[pa.DictionaryArray]] = {"surface": [], "user_known": []}
+        self.kinds: dict[str, list[pa.DictionaryArray]] = {"item_category": [], "item_age": []}
+        self.words = {name: np.full(n, None, dtype=object) for side in pair for name in side.policy.columns}
+        self._truths: list[Floats | None] = []
+
+    def add(self, part: _Part) -> None:
+        """Ask both sides about the candidates of a part."""
+        for name in self.words:
+            self.words[name][part.candidates] = part.columns.get(name)
+        for side, bundle in self.sides.items():
+            said = bundle.ranker.predict(part.columns)
+            self.predicted[side][part.candidates] = said.p_click
+            self.scores[side][part.candidates] = score(said, bundle.policy)
+            left = bundle.kept(part.columns, part.offsets)
+            if left is not None:
+                self.left[side][part.candidates] = left
+        self.past_clicks[part.candidates] = part.columns["item_impressions"] * part.columns["item_click_rate"]
+        self.differing += disagreement(part.placed, part.columns, part.shown, self._inputs)
+        self.contexts["surface"].append(_coded(strings(part.placed["surface"])))
+        self.contexts["user_known"].append(_coded(user_known(part.columns)[part.shown]))
+        self.kinds["item_category"].append(_coded(part.columns["item_category"]))
+        self.kinds["item_age"].append(_coded(item_age(part.columns)))
+        self.catalogue = part.catalogue
+        self._truths.append(part.truth)
+
+    @property
+    def truth(self) -> Floats | None:
+        """None where the simulated world does not know every part's."""
+        told = [truth for truth in self._truths if truth is not None]
+        return np.concatenate(told) if told and len(told) == len(self._truths) else None
 
 
 def _asked(run: Run, days: list[date], test: pa.Table) -> pa.Table:
@@ -204,22 +238,6 @@ def _labels(parts: Sequence[pa.DictionaryArray]) -> Labels:
     names = whole.dictionary.to_pylist() if isinstance(whole, pa.DictionaryArray) else []
     codes = [] if not names else pc.fill_null(whole.indices, len(names)).to_numpy()
     return Labels(np.asarray(codes, dtype=np.int64), (*names, "unknown"))
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some decisions of one day with everything a ranker sees of their candidates."""
-
-    placed: pa.Table
-    candidates: slice
-    """Where they stand among all."""
-    offsets: Ints
-    """Of its m decisions, (m + 1,) from 0."""
-    columns: Columns
-    shown: Ints
-    """Which of these candidates were placed first."""
-    catalogue: int
-    truth: Floats | None
 
 
 def _parts(run: Run, placed: pa.Table, found: Decisions, at_once: int) -> Iterator[_Part]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from jobs.evidence import charts, wording
-from jobs.evidence.document import Balanced, Document, Weights
+from jobs.evidence.document import Document
+from jobs.evidence.figures import Balanced, Weights
 from models.evaluation.choices import SIDES
 
 

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from jobs.evidence import wording
-from jobs.evidence.document import Document, Estimated, Judgement, Matured, Power
+from jobs.evidence.document import Document
+from jobs.evidence.figures import Estimated, Power
+from jobs.evidence.judgement import Judgement, Matured
 
 
 @dataclass(frozen=True)

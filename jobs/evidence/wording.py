@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 
-from jobs.evidence.document import Document, Estimated, Finding, JudgedRule, Judgement, OutcomeFindings, Slice
+from jobs.evidence.document import Document
+from jobs.evidence.figures import Estimated, Finding, OutcomeFindings, Slice
+from jobs.evidence.judgement import JudgedRule, Judgement
 from models.evaluation.comparison import LOWER_IS_BETTER
 from models.settings import METRICS_ONLY
 

@@ -15,7 +15,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from jobs.deployments.ledger import CANARY, LIVE, ROLLED_BACK, SHADOW
-from jobs.evidence.document import Document, Estimated, Finding
+from jobs.evidence.document import Document
+from jobs.evidence.figures import Estimated, Finding
 from jobs.experiment.core import EXPERIMENT
 from jobs.experiment.mixed import PREFERENCE
 from jobs.experiment.readout import VERDICT

@@ -71,7 +71,7 @@ def told(function: Callable[[Iterator[pa.Table]], R], table: str, columns: Seque
     return function(batches(path, table, columns))
 
 
-def gathered(some: Iterable[pa.Table]) -> list[pa.Table]:
+def in_one(some: Iterable[pa.Table]) -> list[pa.Table]:
     """One table of them, or none, with no more memory than its rows: of a part of a larger one all would be sent."""
     found = list(some)
     return [pa.concat_tables(found).combine_chunks()] if found else []

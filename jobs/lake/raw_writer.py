@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.errors import Refused
+from jobs.gathered import gathered
 from jobs.lake import collected, raw_bucket
 from jobs.lake.swap import swap
 from jobs.lake.tables import EVENTS, RAW, Streams, Tables
@@ -194,14 +195,7 @@ def _hours(name: str, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
 
 def _together(files: Iterable[tuple[str, pa.Table]]) -> Iterator[dict[str, pa.Table]]:
     """Files to write at once, of about `PART_ROWS` rows."""
-    held: dict[str, pa.Table] = {}
-    for file, rows in files:
-        held[file] = rows
-        if sum(map(len, held.values())) >= PART_ROWS:
-            yield held
-            held = {}
-    if held:
-        yield held
+    return map(dict, gathered(files, PART_ROWS, lambda file: len(file[1])))
 
 
 def _write(jobs: list[tuple[pa.Table, Path]]) -> None:

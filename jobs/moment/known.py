@@ -14,7 +14,7 @@ from jobs.asof.wanted import Wanted
 from jobs.config import FeatureSettings
 from jobs.errors import NotReady
 from jobs.flow import FEATURES
-from jobs.lake.parts import gathered, read_part, told
+from jobs.lake.parts import in_one, read_part, told
 from jobs.lake.run import Each, Run
 from jobs.lake.tables import LAKE, TIME
 from jobs.moment.decisions import Known
@@ -73,7 +73,7 @@ class Publication:
             for rows in some:
                 times += pc.min_max(rows["available_at"]).as_py().values()
                 mine.append(of.among(rows, "user_id"))
-            return times, gathered(mine)
+            return times, in_one(mine)
 
         found = [*each(partial(told, kept, USERS, list(LAKE[USERS].columns)), self.files[USERS])]
         rows = pa.concat_tables([LAKE[USERS].schema.empty_table(), *chain.from_iterable(mine for _, mine in found)])
@@ -86,7 +86,7 @@ class Publication:
             return self._rows(table, names)
 
         def kept(some: Iterator[pa.Table]) -> list[pa.Table]:
-            return gathered(of.among(rows, *LAKE[table].key) for rows in some)
+            return in_one(of.among(rows, *LAKE[table].key) for rows in some)
 
         empty = pa.schema([LAKE[table].schema.field(name) for name in names]).empty_table()
         found = each(partial(told, kept, table, names), self.files[table])

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from jobs.asof.wanted import Wanted
 from jobs.bundle import Bundle
+from jobs.gathered import gathered
 from jobs.lake.tables import ATTRIBUTES, LAKE, TIME
 from jobs.moment.columns import Columns
 from jobs.moment.decisions import Known, candidate_columns
@@ -125,16 +126,7 @@ def replayed(seen: Seen, bundle: Bundle, said: Sequence[Said], tolerated: float)
 
 def together(said: Iterable[Said], candidates: int) -> Iterator[list[Said]]:
     """Answers in their order, those together that had about so many candidates."""
-    held: list[Said] = []
-    width = 0
-    for one in said:
-        held.append(one)
-        width += len(one.answer.candidates or one.request.get("candidates") or ())
-        if width >= candidates:
-            yield held
-            held, width = [], 0
-    if held:
-        yield held
+    return gathered(said, candidates, lambda one: len(one.answer.candidates or one.request.get("candidates") or ()))
 
 
 def _again(bundle: Bundle, said: Sequence[Said], seen: Seen, day: str | None, fallback: bool) -> list[list[Placement]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from jobs.asof.core import DAY_US, microseconds
 from jobs.asof.wanted import Wanted
 from jobs.bundle import Bundle
-from jobs.lake.parts import gathered
+from jobs.lake.parts import in_one
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.moment.columns import numbers, strings
@@ -144,7 +144,7 @@ def _candidates(run: Run, day: date, rows: pa.Table) -> Floats:
     def counted(some: Iterator[pa.Table]) -> list[pa.Table]:
         mine = (wanted.among(part, "request_id") for part in some)
         columns = ([of["request_id"], pc.list_value_length(of["candidates"])] for of in mine)
-        return gathered(pa.table(of, schema=ASKED) for of in columns)
+        return in_one(pa.table(of, schema=ASKED) for of in columns)
 
     found = run.told("requests", [day], ["request_id", "candidates"], counted)
     requests = pa.concat_tables([ASKED.empty_table(), *chain.from_iterable(found)]).combine_chunks()

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from jobs.asof.keys import hashes_of
 from jobs.asof.wanted import Wanted
-from jobs.lake.parts import gathered
+from jobs.lake.parts import in_one
 from jobs.lake.run import Run
 from jobs.lake.tables import LAKE
 from jobs.places import footer
@@ -69,7 +69,7 @@ def of_some_users(
 
     def kept(some: Iterator[pa.Table]) -> list[pa.Table]:
         mine = some if where is None else map(where.of, some)
-        return gathered(mine if share >= 1 else (_drawn(rows, share) for rows in mine))
+        return in_one(mine if share >= 1 else (_drawn(rows, share) for rows in mine))
 
     return _whole(table, columns, run.told(table, [day], columns, kept))
 
@@ -88,7 +88,7 @@ def news(
         return (rows.filter(pa.array(heard(rows))) for rows in some)
 
     def kept(share: float, some: Iterator[pa.Table]) -> list[pa.Table]:
-        return gathered(told(some) if share >= 1 else (_drawn(rows, share) for rows in told(some)))
+        return in_one(told(some) if share >= 1 else (_drawn(rows, share) for rows in told(some)))
 
     many = sum(footer(path).num_rows for path, _ in run.files(table, days)) > most
     counts = run.told(table, days, columns, lambda some: sum(map(len, told(some)))) if many else ()

@@ -35,7 +35,7 @@ SIGNS = {"opened": ":red_circle:", "open": ":large_orange_circle:", "closed": ":
 """Of an incident, by its state."""
 ESCAPED = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 """The characters with which Slack's markup makes links and mentions: `<!channel>` in a column's name calls nobody."""
-REMINDED = "; the question waits for an answer, or the release for its steps"
+REMINDED = "; a question may wait for an answer, or a release for its next step"
 log = logging.getLogger(__name__)
 
 

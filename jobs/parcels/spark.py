@@ -26,6 +26,7 @@ from pyspark import RDD, SparkFiles
 from pyspark.sql import SparkSession
 
 from jobs.asof.spark import fitted, refusals
+from jobs.gathered import gathered
 from jobs.lake.parts import batches, read_part
 from jobs.lake.tables import LAKE
 from jobs.parcels.core import Keys, Packer, Parcel, added, opened
@@ -273,14 +274,8 @@ def pieces(path: str, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
     if footer(path).num_rows <= PIECE_ROWS:
         yield read_part(path, table, columns)
         return
-    held: list[pa.Table] = []
-    for batch in batches(path, table, columns):
-        held.append(batch)
-        if sum(map(len, held)) >= PIECE_ROWS:
-            yield pa.concat_tables(held)
-            held = []
-    if held:
-        yield pa.concat_tables(held)
+    for some in gathered(batches(path, table, columns), PIECE_ROWS):
+        yield pa.concat_tables(some)
 
 
 def _wanted(sides: Sequence[Rows]) -> list[tuple[int, pa.Schema]]:

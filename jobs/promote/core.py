@@ -6,8 +6,10 @@ from typing import Any
 from jobs.deployments.release import SHA_DIGITS
 from jobs.errors import Refused
 from jobs.evidence import pack, wording
-from jobs.evidence.document import Document, Estimated, Finding, Judgement
+from jobs.evidence.document import Document
+from jobs.evidence.figures import Estimated, Finding
 from jobs.evidence.gain import Gain, gains
+from jobs.evidence.judgement import Judgement
 from jobs.evidence.unknowns import power
 from jobs.places import Place
 from models.evaluation.choices import SIDES

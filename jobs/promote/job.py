@@ -4,6 +4,7 @@ It registers a model version in MLflow and leaves the champion alias alone; `dep
 this evidence, this bundle and this champion, which the report names.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from jobs.deployments.release import check_opponent, opponent_sha256
 from jobs.errors import NotReady, Refused
 from jobs.evidence import pack
 from jobs.evidence.core import gate_evidence
-from jobs.evidence.document import Judgement
+from jobs.evidence.judgement import Judgement
 from jobs.lake.run import Run, now
 from jobs.lake.tables import LAKE
 from jobs.places import place
@@ -27,14 +28,7 @@ def run(run: Run) -> dict[str, Any]:
     """Publish the `promotions` row of a day and mode; returns the verdict and what an approver should read."""
     evidence = _only(run, "evidence")
     document = pack.parsed(evidence["document"], run.stage.name)
-    trained = {"day": document.challenger.day, "mode": run.mode}
-    candidates = run.read("candidates", where=trained).to_pylist()
-    candidate = next((c for c in candidates if c["candidate_id"] == evidence["candidate_id"]), None)
-    if candidate is None or candidate["bundle_sha256"] != evidence["bundle_sha256"]:
-        raise NotReady(
-            f"evidence on {evidence['candidate_id']} {evidence['bundle_sha256'][:12]}… must be of the trained one; "
-            f"found {candidate and candidate['bundle_sha256'][:12]}: run backtest again"
-        )
+    candidate = _candidate(run, evidence, document.challenger.day)
     judged = bundle.load(place(candidate["bundle"]), evidence["bundle_sha256"])
     told = document.model_dump(mode="json")
     champion = ledger.champion(run, run.config.endpoint.name)
@@ -85,6 +79,18 @@ def run(run: Run) -> dict[str, Any]:
         "told": core.told(document, judgement),
         "summary": core.summary(document, judgement, url or made.folder / pack.PAGE),
     }
+
+
+def _candidate(run: Run, evidence: Mapping[str, Any], trained: str) -> dict[str, Any]:
+    """The row in `candidates` that the evidence is on; raises `NotReady` where it was trained again since."""
+    candidates = run.read("candidates", where={"day": trained, "mode": run.mode}).to_pylist()
+    candidate = next((c for c in candidates if c["candidate_id"] == evidence["candidate_id"]), None)
+    if candidate is None or candidate["bundle_sha256"] != evidence["bundle_sha256"]:
+        raise NotReady(
+            f"evidence on {evidence['candidate_id']} {evidence['bundle_sha256'][:12]}… must be of the trained one; "
+            f"found {candidate and candidate['bundle_sha256'][:12]}: run backtest again"
+        )
+    return dict(candidate)
 
 
 def _only(run: Run, table: str) -> dict[str, Any]:

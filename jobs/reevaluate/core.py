@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 
 from jobs.asof.core import ABSENT, first_known, take
 from jobs.deployments.release import PROMOTE
-from jobs.evidence.document import Document, Estimated, Finding, Judgement, LabelChange, Moved, Part, Refused
+from jobs.evidence.document import Document
+from jobs.evidence.figures import Estimated, Finding, Part, Refused
+from jobs.evidence.judgement import Judgement, LabelChange, Moved
 from jobs.outcomes import Outcome, as_known, further_as_known, told_by
 from models.settings import OutcomeSettings
 

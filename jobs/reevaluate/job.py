@@ -26,9 +26,10 @@ from jobs.errors import Refused
 from jobs.evidence import computed, held_out, pack
 from jobs.evidence import core as backtest
 from jobs.evidence.computed import Origin
-from jobs.evidence.document import Document, Judgement, Matured
+from jobs.evidence.document import Document
+from jobs.evidence.judgement import Judgement, Matured
 from jobs.evidence.pack import Pack
-from jobs.lake.parts import gathered
+from jobs.lake.parts import in_one
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
@@ -182,7 +183,7 @@ def _labels(run: Run, day: date, first: Document, judged: Wanted) -> pa.Table:
         for labels in some:
             last = max(last, pc.max(closes_at(labels["matures_at"], "converted", late_days)).as_py() or last)
             mine.append(judged.among(labels, "impression_id"))
-        return last, gathered(mine)
+        return last, in_one(mine)
 
     with workers(run, sum(footer(path).num_rows for path, _ in run.files("labels", days)), BYTES_A_ROW):
         found = [*run.told("labels", days, list(core.LABELS), kept)]

@@ -14,6 +14,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from jobs.config import EndpointSettings
+from jobs.gathered import gathered
 from jobs.lake.store import midnight
 from jobs.serving import captured
 from jobs.serving.answer import answer_of
@@ -98,14 +99,8 @@ def chunks(settings: EndpointSettings, day: date, shadows: bool = False) -> list
         kinds = (CAPTURE, SHADOWS) if shadows else (CAPTURE,)
         folders = (settings.state / kind / f"date={day}" for kind in kinds)
         found = (piece for folder in folders for piece in captured.pieces(folder, CHUNK_BYTES))
-    told, mine, size = [], list[Piece](), 0
-    for piece in found:
-        if mine and size + piece.end - piece.start > CHUNK_BYTES:
-            told.append(Chunk(settings, day, tuple(mine)))
-            mine, size = [], 0
-        mine.append(piece)
-        size += piece.end - piece.start
-    return [*told, Chunk(settings, day, tuple(mine))] if mine else told
+    some = gathered(found, CHUNK_BYTES, lambda piece: piece.end - piece.start)
+    return [Chunk(settings, day, tuple(pieces)) for pieces in some]
 
 
 def lines(settings: EndpointSettings, day: date) -> Iterator[str]:

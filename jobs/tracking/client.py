@@ -101,10 +101,10 @@ def kind(uri: str, error: Exception) -> TidegateError:
     comes_back = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, sqlite3.OperationalError)
     of_database = [e for e in causes(error) if isinstance(e, exc.SQLAlchemyError | sqlite3.Error | CommandError)]
     if any(isinstance(e, exc.IntegrityError) for e in of_database):
-        return NotReady(f"MLflow at {at} must not be written to by another in the same moment; found: {found}")
+        return NotReady(f"MLflow at {at} must not be written to by another process at the same moment; found: {found}")
     stays = any(not isinstance(e, comes_back) or any(word in str(e) for word in STAYS) for e in of_database)
     if stays or OUTDATED in str(error):
-        return Misconfigured(f"tracking.uri {at} must be a database of this MLflow and open to us; found: {found}")
+        return Misconfigured(f"tracking.uri {at} must be open to us and of this version of MLflow; found: {found}")
     if isinstance(error, MlflowException) and not of_database and error.error_code not in WORTH_WAITING:
         return Misconfigured(f"MLflow at {at} must accept what is logged; it said: {found}")
     return NotReady(f"MLflow must answer at {at}; found: {found}")
@@ -144,7 +144,7 @@ def _make_sqlite(path: Path, uri: str) -> None:
         if _is_whole(path):
             return
         if path.exists() and time.time() - path.stat().st_mtime < SETTLED_SECONDS:
-            raise NotReady(f"MLflow's database {path} must be whole; found one that was being made a moment ago")
+            raise NotReady(f"MLflow's database {path} must be complete; found one that was being created a moment ago")
         for left in path.parent.glob(f".{path.name}.*.made*"):  # by a process that was killed here
             left.unlink()
         from mlflow import MlflowClient

@@ -9,6 +9,7 @@ from typing import Any
 
 from jobs.config import Config
 from jobs.places import Place
+from jobs.tracking import owner
 from jobs.tracking.client import reached
 from jobs.tracking.saved import Rows, saved
 
@@ -98,7 +99,8 @@ def log_ranker(
             _batch(client, run, {}, tags=told)
             return run
         began = None if took is None else _ms(took[0])
-        run = str(client.create_run(experiment, began, told, run_name=candidate_id).info.run_id)
+        written_by = {owner.OWNER: owner.me()}
+        run = str(client.create_run(experiment, began, told | written_by, run_name=candidate_id).info.run_id)
         given = {name: str(value) for name, value in params.items()}
         model = client.create_logged_model(experiment, candidate_id, run, told, given)
         _batch(client, run, metrics, given, curve=curve, model=model.model_id)
@@ -166,25 +168,38 @@ def _experiment(client: Any, config: Config) -> str:
 
 
 def _finished(client: Any, experiment: str, candidate_id: str, bundle_sha256: str) -> str | None:
-    """The run of these very bytes. Of the same candidate, what a try that was ended left goes, and what was trained on
-    other bytes is called so.
+    """The finished run of these very bytes, None where there is none.
+
+    Other runs of the candidate are put in order: what was trained on other bytes is called so, and of one that is not
+    finished see `_unfinished`. Two trainings at a time may leave two finished runs of the same bytes; the first counts.
     """
     found = client.search_runs(
         [experiment], f"tags.candidate_id = '{candidate_id}'", order_by=["attributes.start_time ASC"]
     )
     finished: str | None = None
     for run in found:
-        same, done = run.data.tags.get("bundle_sha256") == bundle_sha256, run.info.status == "FINISHED"
-        if same and done and finished is None:
-            finished = str(run.info.run_id)
-        elif same and not done:
-            for model in client.search_logged_models([experiment], f"source_run_id = '{run.info.run_id}'"):
-                client.delete_logged_model(model.model_id)
-            client.delete_run(run.info.run_id)
-        elif not same and done and run.info.run_name == candidate_id:
+        if run.info.status != "FINISHED":
+            _unfinished(client, experiment, run)
+        elif run.data.tags.get("bundle_sha256") == bundle_sha256:
+            finished = finished or str(run.info.run_id)
+        elif run.info.run_name == candidate_id:
             client.update_run(run.info.run_id, name=f"{candidate_id}, {REPLACED}")
             client.set_tag(run.info.run_id, REPLACED, "true")
     return finished
+
+
+def _unfinished(client: Any, experiment: str, run: Any) -> None:
+    """Delete a run, and its model, whose process has ended; leave that of a live one as it is.
+
+    Where nobody here can know, MLflow shows the run as killed: one that lives after all still finishes it.
+    """
+    has_ended = owner.ended(run.data.tags.get(owner.OWNER))
+    if has_ended:
+        for model in client.search_logged_models([experiment], f"source_run_id = '{run.info.run_id}'"):
+            client.delete_logged_model(model.model_id)
+        client.delete_run(run.info.run_id)
+    elif has_ended is None and run.info.status == "RUNNING":
+        client.set_terminated(run.info.run_id, "KILLED")
 
 
 def _batch(

@@ -265,16 +265,7 @@ def _draft(
     rankers = {kind: _served(ranker, probes[kind]) for kind, ranker in rankers.items()}
     light = None if stage.ranker is None else bundle.Light(rankers[stage.ranker], stage.keeps)
     held = {kind: list(dict.fromkeys([BASELINE, kind, *([stage.ranker] if stage.ranker else [])])) for kind in rankers}
-    lineage = {
-        "day": run.day.isoformat(),
-        "mode": run.mode,
-        "delays": run.config.delays.model_dump(mode="json"),
-        "delay_drift": folds.conversions.drifted,
-        "train_rows": len(folds.train.clicked),
-        **learned.sample.told,
-        "retrieval": first.lineage,
-        "light": stage.model_dump(mode="json") if light else None,
-    }
+    lineage = _lineage(run, learned, first)
     seen = {kind: core.learned_from(folds.train, core.inputs_of(held[kind])) for kind in rankers}
     return {
         kind: bundle.write(
@@ -304,6 +295,21 @@ def _draft(
             references[kind],
         )
         for kind, ranker in rankers.items()
+    }
+
+
+def _lineage(run: Run, learned: Learned, first: retrieval.Trained) -> dict[str, Any]:
+    """What the bytes of every bundle of a training depend on."""
+    folds, light = learned.folds, run.config.retrieval.light
+    return {
+        "day": run.day.isoformat(),
+        "mode": run.mode,
+        "delays": run.config.delays.model_dump(mode="json"),
+        "delay_drift": folds.conversions.drifted,
+        "train_rows": len(folds.train.clicked),
+        **learned.sample.told,
+        "retrieval": first.lineage,
+        "light": None if light.ranker is None else light.model_dump(mode="json"),
     }
 
 

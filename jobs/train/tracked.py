@@ -40,14 +40,7 @@ def log(
     did; all but what was to drop experts what that cost. What a training's dataset holds is told of that, once. The
     figures of the test rows come with the evidence (`jobs.backtest`).
     """
-    tags = {
-        "stage": run.stage.name,
-        "day": run.day.isoformat(),
-        "mode": run.mode,
-        "code_version": code_version(),
-        "config_hash": run.config.digest(run.stage.name),
-        "inputs": json.dumps(run.inputs, sort_keys=True),
-    }
+    tags = _tags(run)
     card = dataset.published(run.lineage("examples", run.partition))
     of_rows = dataset.figures(card) if card else {}
     began = now() - timedelta(seconds=run.seconds)
@@ -81,6 +74,18 @@ def log(
     data = _data(run, drafts[chosen].manifest["lineage"]["data_sha256"], of_rows)
     tracking.end_training(run.config, training, metrics[chosen], {**tags, **told}, data)
     return logged
+
+
+def _tags(run: Run) -> dict[str, str]:
+    """Of the training's run and of each below it: what made it, of what."""
+    return {
+        "stage": run.stage.name,
+        "day": run.day.isoformat(),
+        "mode": run.mode,
+        "code_version": code_version(),
+        "config_hash": run.config.digest(run.stage.name),
+        "inputs": json.dumps(run.inputs, sort_keys=True),
+    }
 
 
 def _metrics(

@@ -6,14 +6,16 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import adbc_driver_manager
 import adbc_driver_manager.dbapi
 import pyarrow as pa
 
 from jobs.errors import one_line
+from jobs.gathered import gathered
 from jobs.warehouse.base import Database, failed, wide
 
 BUSY = "Could not set lock on file"
@@ -24,6 +26,8 @@ DUCKDB = {"memory_limit": "512MB", "threads": "2"}
 """It works in this process: what it sorts beyond that lies on disk. A thread needs some 125 MB."""
 AT_ONCE = 1 << 16
 """Rows of a query that are in memory together where they are not wanted all at once; DuckDB gives 2,048."""
+LOGIN_SECONDS = 60
+"""How long Snowflake's driver tries to log in; its own default is 300, also for an account that does not exist."""
 
 
 class Adbc(Database):
@@ -43,14 +47,9 @@ class Adbc(Database):
         with self._connection.cursor() as cursor:
             cursor.execute(query)
             reader = cursor.fetch_record_batch()
-            held, given = [reader.schema.empty_table()], False
-            for batch in reader:
-                held.append(pa.Table.from_batches([batch]))
-                if sum(map(len, held)) >= AT_ONCE:
-                    yield _plain(pa.concat_tables(held))
-                    held, given = [], True
-            if held or not given:
-                yield _plain(pa.concat_tables(held))
+            given = (pa.Table.from_batches([batch]) for batch in reader)
+            for some in gathered(chain([reader.schema.empty_table()], given), AT_ONCE):
+                yield _plain(pa.concat_tables(some))
 
     def do(self, *statements: str) -> None:
         """See `Database.do`."""
@@ -120,10 +119,17 @@ def _connection(kind: str, address: str, read_only: bool) -> Any:
         )
     dbapi = importlib.import_module(f"adbc_driver_{kind}.dbapi")
     if kind == "snowflake":
-        # Of NUMBER, which whole numbers are there too, integers and floats instead of decimals.
-        plain = {driver.DatabaseOptions.USE_HIGH_PRECISION.value: "false"}
-        return dbapi.connect(address.removeprefix("snowflake://"), db_kwargs=plain)
+        return dbapi.connect(address.removeprefix("snowflake://"), db_kwargs=_snowflake(at.query))
     return dbapi.connect(address)
+
+
+def _snowflake(query: str) -> dict[str, str]:
+    """Options of its driver for an address with this query; an option goes over what the address says."""
+    # Of NUMBER, which whole numbers are there too, integers and floats instead of decimals.
+    plain = {"adbc.snowflake.sql.client_option.use_high_precision": "false"}
+    if "loginTimeout" in parse_qs(query):
+        return plain
+    return {**plain, "adbc.snowflake.sql.client_option.login_timeout": f"{LOGIN_SECONDS}s"}
 
 
 def _plain(rows: pa.Table) -> pa.Table:

@@ -125,11 +125,7 @@ class VectorRanker:
         if conversion is None and start_from and before is None:
             rows.rehearsed[:] = start_from.predict(data.features).p_conversion_given_click[click.rows]
         epochs = settings.warm_epochs if start_from else settings.epochs
-        held_out = None
-        if data.held_out is not None and epochs:
-            known = Label.of(data.held_out.clicked, data.held_out.weight)
-            later = layout.hashed(data.held_out.features, known.rows, data.room)
-            held_out = _batch(layout, table, data.held_out, known, None, later, heads) if len(known.rows) else None
+        held_out = _watched(layout, table, data, heads) if epochs else None
         goes_on = start_from is not None and before is None and conversion is not None
         rate = settings.warm_learning_rate if start_from else settings.learning_rate
         settings = settings.model_copy(update={"learning_rate": rate})
@@ -316,6 +312,16 @@ def _first_biases(heads: tuple[Head, ...], data: TrainingData, click: Label) -> 
 def _logit(label: Label) -> float:
     rate = label.rate()
     return float(np.log(rate / (1 - rate)))
+
+
+def _watched(layout: Layout, table: Embeddings, data: TrainingData, heads: tuple[Head, ...]) -> "Batch | None":
+    """The rows held out to watch the learning by; None where there are none whose click is known."""
+    later = data.held_out
+    if later is None:
+        return None
+    known = Label.of(later.clicked, later.weight)
+    words = layout.hashed(later.features, known.rows, data.room)
+    return _batch(layout, table, later, known, None, words, heads) if len(known.rows) else None
 
 
 def _batch(

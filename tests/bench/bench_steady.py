@@ -32,6 +32,7 @@ import numpy as np
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from infra.stack.processes import free_ports
 from jobs import config
 from jobs.asof.clock import available_at
 from jobs.bundle import Bundle
@@ -79,7 +80,7 @@ class Store:
     """A Redis of our own on a free port, whose data outlives it."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self.port = folder, _free_port()
+        self._folder, [self.port] = folder, free_ports(1)
         folder.mkdir()
         self.start()
 
@@ -125,7 +126,7 @@ class Served:
         self.store.keep()
         self.bundles = {name: make(root / name, seed) for seed, name in enumerate("ab")}
         (root / "bodies").write_bytes(b"\n".join(bodies(rng)))
-        port = _free_port()
+        [port] = free_ports(1)
         words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", OWN_DISK, "sh", DISK, str(self.state)]
         words += [sys.executable, "-m", "infra.endpoint", "--port", str(port)]
         with (root / "log").open("w") as log:
@@ -391,11 +392,6 @@ def until(done: Callable[[], bool]) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{done} must come to pass in {PATIENCE_SECONDS:.0f} s")
         time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

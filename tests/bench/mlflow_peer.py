@@ -37,7 +37,7 @@ class Peer:
 
     def _answer(self, body: bytes) -> str:
         from infra.endpoint.calls import said
-        from infra.endpoint.decide import RANKED, answered
+        from infra.endpoint.popularity import RANKED, answered
         from infra.endpoint.request import RankRequest, parse
 
         asked = self._decider.admitted(self._bundle, parse(body, RankRequest))

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
 
+from infra.stack.processes import free_ports
 from jobs import config
 from jobs.flow import STAGES
 from jobs.lake.run import Run
@@ -39,7 +40,6 @@ from jobs.serving.capture import CAPTURE
 from models.rankers.words import unpacked
 from tests.exactly_once import outside
 from tests.exactly_once.forks import Forks
-from tests.exactly_once.small_world import free_port
 from tests.jobs.small_lake import empty_mlflow
 
 pytestmark = [pytest.mark.e2e, pytest.mark.spark, pytest.mark.timeout(1500)]
@@ -118,7 +118,7 @@ class Chain:
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[Chain]:
     """Bootstrap, weekly full training, deployment, one more day with live traffic, warm start, monitoring."""
-    chain = Chain(tmp_path_factory.mktemp("chain"), free_port(), forks)
+    chain = Chain(tmp_path_factory.mktemp("chain"), *free_ports(1), forks)
     shutil.copy(empty_mlflow(tmp_path_factory.getbasetemp()), chain.home / "mlflow.db")
     command = [sys.executable, "-m", "infra.endpoint", "--port", str(chain.port)]
     log = (chain.home / "endpoint.log").open("w")

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
 
+from infra.stack.processes import free_ports
 from jobs import config
 from jobs.deployments.release import opponent_sha256
 from jobs.lake.store import Lake
@@ -63,13 +63,6 @@ TINY = {
     "validation.max_quarantine_share": "0.5",
     "endpoint.timeout_ms": "5000",
 }
-
-
-def free_port() -> int:
-    """A port nobody listens at just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -177,7 +170,7 @@ class SmallWorld:
     @contextmanager
     def endpoint(self) -> Iterator[None]:
         """The local endpoint in a process of its own."""
-        self.port = free_port()
+        [self.port] = free_ports(1)
         with (self.home / "endpoint.log").open("w") as log:
             words = [sys.executable, "-m", "infra.endpoint", "--port", str(self.port)]
             child = subprocess.Popen(words, cwd=config.ROOT, env=self.env(), stdout=log, stderr=log)

@@ -1,15 +1,21 @@
 """MLflow behind one file: repeated calls add nothing twice, a dead server is a retry, the alias moves when told."""
 
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobs import tracking
 from jobs.config import Config
 from jobs.errors import Misconfigured, NotReady, Refused
+from jobs.tracking import owner, runs
 from tests.jobs.small_lake import settings
 
 ID = "xgboost-full-2026-01-08"
@@ -36,7 +42,8 @@ def test_a_retried_stage_finds_its_run_again(config: Config, tmp_path: Path) -> 
     with tracking.reached(config) as client:
         names = {run: client.get_run(run).info.run_name for run in (first, again)}
         assert names == {first: f"{ID}, replaced", again: ID}, "a name is of one thing"
-        client.update_run(again, status="RUNNING")  # as a try that was killed leaves it
+        client.update_run(again, status="RUNNING")
+        client.set_tag(again, owner.OWNER, dead())  # as a try that was killed leaves it
     last = log(config, tmp_path / "bundle", sha="sha-2")
     with tracking.reached(config) as client:
         [experiment] = [e for e in client.search_experiments() if e.name == config.tracking.experiment]
@@ -44,6 +51,61 @@ def test_a_retried_stage_finds_its_run_again(config: Config, tmp_path: Path) -> 
         runs = client.search_runs([experiment.experiment_id])
         models = client.search_logged_models([experiment.experiment_id])
     assert {run.info.run_id for run in runs} == {model.source_run_id for model in models} == {first, last}
+
+
+def dead() -> str:
+    """A process of this machine that has ended."""
+    return subprocess.run(
+        [sys.executable, "-c", "from jobs.tracking import owner; print(owner.me())"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+
+
+def test_of_two_trainings_at_a_time_neither_deletes_the_run_of_the_other(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second came while the first saved its model, deleted that run, and the first crashed."""
+    saved, second = runs.saved, list[str]()
+
+    @contextmanager
+    def meanwhile(*of: Any) -> Iterator[Path]:
+        with saved(*of) as folder:
+            if not second:
+                second.append("")
+                with ThreadPoolExecutor(1) as other:
+                    second[0] = other.submit(log, config, tmp_path / "other").result()
+            yield folder
+
+    monkeypatch.setattr(runs, "saved", meanwhile)
+    first = log(config, tmp_path / "bundle")
+    with tracking.reached(config) as client:
+        for run in (first, *second):
+            found = client.get_run(run)
+            assert (found.info.status, found.info.lifecycle_stage) == ("FINISHED", "active")
+            assert client.get_logged_model(found.outputs.model_outputs[0].model_id).status == "READY"
+    assert second != [first]
+    assert log(config, tmp_path / "bundle") in (first, *second), "a retry finds one of the two"
+
+
+def test_a_run_of_another_machine_is_shown_as_killed_until_it_finishes(config: Config, tmp_path: Path) -> None:
+    """Nobody here can know whether its process lives: it stays, with its model, and may still finish."""
+    elsewhere = log(config, tmp_path / "bundle")
+    with tracking.reached(config) as client:
+        client.update_run(elsewhere, status="RUNNING")
+        client.set_tag(elsewhere, owner.OWNER, "algo-1/another-boot 15 1767945600")
+        mine = log(config, tmp_path / "bundle")
+        assert client.get_run(elsewhere).info.status == "KILLED"
+        client.set_terminated(elsewhere)
+        assert {client.get_run(run).info.status for run in (mine, elsewhere)} == {"FINISHED"}
+
+
+def test_whether_a_process_has_ended_is_known_of_this_boot_only() -> None:
+    machine, pid, began = owner.me().rsplit(" ", 2)
+    assert owner.ended(owner.me()) is False
+    assert owner.ended(dead()) is True
+    assert owner.ended(f"{machine} {pid} {int(began) - 60}") is True, "its id went to another process"
+    assert owner.ended(f"{machine}x {pid} {began}") is None
+    assert owner.ended(None) is None, "a run from before runs had an owner"
 
 
 def test_a_version_is_registered_once_and_its_verdict_follows(config: Config, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_file_that_somebody_left_unfinished_is_made_anew_once_nobody_works_on_
     """A server killed at its first use, or still at it."""
     path = half_made(tmp_path / "m.db")
     settings = at(f"sqlite:///{path}", tmp_path)
-    with pytest.raises(NotReady, match="being made a moment ago"):
+    with pytest.raises(NotReady, match="being created a moment ago"):
         log(settings)
     then = time.time() - SETTLED_SECONDS
     os.utime(path, (then, then))
@@ -104,7 +104,7 @@ def test_a_file_that_holds_runs_is_never_made_anew(tmp_path: Path) -> None:
     """Whatever is wrong with it: a person decides, and the sentence does not ask to wait."""
     path = half_made(tmp_path / "m.db", "INSERT INTO runs VALUES ('mine')")
     os.utime(path, (0, 0))
-    with pytest.raises(Misconfigured, match="must be a database of this MLflow"):
+    with pytest.raises(Misconfigured, match="must be open to us and of this version of MLflow"):
         log(at(f"sqlite:///{path}", tmp_path))
     with sqlite3.connect(path) as database:
         assert database.execute("SELECT * FROM runs").fetchall() == [("mine",)]

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.endpoint.decide import Decider, by_popularity
+from infra.endpoint.decide import Decider
+from infra.endpoint.popularity import by_popularity
 from infra.endpoint.request import RankRequest
 from infra.endpoint.retrieve import candidates
 from infra.endpoint.serving import Serving

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infra.endpoint.decide import Decider, by_popularity, heard, told
+from infra.endpoint.decide import Decider
+from infra.endpoint.popularity import by_popularity, heard, told
 from infra.endpoint.request import RankRequest
 from infra.endpoint.variant import Variant, known_at
 from jobs.bundle import Bundle

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
+from infra.stack.processes import free_ports
 from jobs.bundle import Bundle
 from jobs.config import ROOT
 from tests import moto_server
 from tests.infra.endpoint.rig import Client, write_bundle
-from tests.infra.endpoint.test_endpoint_process import environment, free_port
+from tests.infra.endpoint.test_endpoint_process import environment
 from tests.infra.endpoint.test_shift import alarmed, blue_green, percent, rolling
 from tests.moto_server import Moto
 
@@ -40,7 +41,7 @@ class Killable:
         self.start()
 
     def start(self) -> None:
-        port = free_port()
+        [port] = free_ports(1)
         with self.log.open("a") as log:
             command = [sys.executable, "-m", "infra.endpoint", "--port", str(port)]
             self.child = subprocess.Popen(command, cwd=ROOT, env=self.environ, stderr=log)

@@ -19,6 +19,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from infra.endpoint.__main__ import POOLS, one_thread_per_pool
+from infra.stack.processes import free_ports
 from jobs import bundle, config
 from jobs.bundle import Bundle
 from jobs.config import ROOT
@@ -31,16 +32,10 @@ from tests.infra.endpoint.rig import Client, training_data
 from tests.jobs import small_lake
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @contextmanager
 def process(module: str, environ: dict[str, str], *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A module as a child on a free port, ready (it answered /ping) and ended with SIGTERM."""
-    port = free_port()
+    [port] = free_ports(1)
     command = [sys.executable, "-m", module, "--port", str(port), *words]
     child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environ}, stderr=subprocess.PIPE, text=True)
     url = f"http://127.0.0.1:{port}"
@@ -166,7 +161,7 @@ def test_the_container_refuses_another_bundle(tmp_path: Path, greedy: Bundle) ->
         "-m",
         "infra.endpoint.container",
         "--port",
-        str(free_port()),
+        str(*free_ports(1)),
         "--model",
         str(greedy.path),
     ]

@@ -12,7 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from infra.endpoint.arrival import TCP_INFO, seconds_in_socket
-from infra.endpoint.decide import OUTCOMES, Decider
+from infra.endpoint.decide import Decider
+from infra.endpoint.popularity import OUTCOMES
 from infra.endpoint.serving import Serving
 from jobs.bundle import Bundle
 from models.settings import TaskSettings

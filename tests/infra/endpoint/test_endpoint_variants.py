@@ -22,14 +22,15 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from infra.endpoint import wire
-from infra.endpoint.decide import DOWN, HUNG, Decider, heard, told
+from infra.endpoint.decide import Decider
 from infra.endpoint.loading import GRACE_SECONDS
+from infra.endpoint.popularity import DOWN, HUNG, heard, told
 from infra.endpoint.wire import listen_at, reachable
+from infra.stack.processes import free_ports
 from jobs.bundle import Bundle, Standby, standby
 from jobs.config import ROOT
 from models.settings import TaskSettings
 from tests.infra.endpoint.rig import IDS, Awkward, Client, Memory, direct, running, settings, threads
-from tests.infra.endpoint.test_endpoint_process import free_port
 
 USER = "u-of-whom-no-log-tells"
 HUNG_SECONDS = 3.0
@@ -39,7 +40,7 @@ class Platform:
     """`python -m infra.endpoint` as a child, with two processes a variant."""
 
     def __init__(self, root: Path) -> None:
-        self._root, self._port = root, free_port()
+        self._root, [self._port] = root, free_ports(1)
         self.said = root / "stderr"
         self.client = Client(f"http://127.0.0.1:{self._port}")
         self.start()

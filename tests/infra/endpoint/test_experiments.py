@@ -6,7 +6,7 @@ import pytest
 
 from infra.endpoint.errors import Rejected
 from jobs.bundle import Bundle
-from tests.infra.endpoint.test_deployments import NAME, Plane, plane
+from tests.infra.endpoint.control_plane import NAME, Plane, plane
 
 __all__ = ["plane"]
 DAY = 86_400

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from jobs.backtest import job
 from jobs.evidence import computed, core, pack, page
-from jobs.evidence.document import Document, Judgement, Matured, Risk
+from jobs.evidence.document import Document, Risk
+from jobs.evidence.judgement import Judgement, Matured
 from jobs.evidence.scored import Pair
 from jobs.lake.run import Run
 from jobs.lake.store import Lake

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jobs.evidence import core, pack
-from jobs.evidence.document import Document, Earned, Estimated, Sides, stated
+from jobs.evidence.document import Document
+from jobs.evidence.figures import Earned, Estimated, Sides, stated
 from models.evaluation.estimate import Estimate, Finding, Refusal
 from models.evaluation.gate import Evidence, judge
 from tests.jobs.evidence.evidence_documents import Tree, complete, judged, seen_by_the_gate, troubled, written_once

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.evidence.document import Document, Matured
+from jobs.evidence.document import Document
+from jobs.evidence.judgement import Matured
 from jobs.evidence.matured import section
 from jobs.reevaluate import core
 from tests.jobs.evidence.evidence_documents import Page, Tree, judged, written_once

@@ -11,7 +11,8 @@ import pytest
 
 from jobs.deployments.release import NO_VALUE, approved
 from jobs.evidence import wording
-from jobs.evidence.document import Document, Judgement
+from jobs.evidence.document import Document
+from jobs.evidence.judgement import Judgement
 from jobs.lake.run import Approval
 from jobs.promote import core
 from models.evaluation.comparison import compare

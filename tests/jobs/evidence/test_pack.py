@@ -15,7 +15,7 @@ from jobs.backtest import job as backtest
 from jobs.config import Config
 from jobs.errors import NotReady, Refused
 from jobs.evidence import pack
-from jobs.evidence.document import Judgement
+from jobs.evidence.judgement import Judgement
 from jobs.evidence.pack import Pack
 from jobs.lake.run import Run
 from jobs.lake.store import Lake

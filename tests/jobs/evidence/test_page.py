@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from jobs.evidence import charts, wording
 from jobs.evidence.charts import Mark, Scale
-from jobs.evidence.document import Document, JudgedRule, Judgement
+from jobs.evidence.document import Document
+from jobs.evidence.judgement import JudgedRule, Judgement
 from tests.jobs.evidence.evidence_documents import Page, Tree, complete, judged, troubled, without_replay, written_once
 from tests.jobs.evidence.evidence_documents import shown as shown_page
 

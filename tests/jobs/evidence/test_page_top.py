@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.evidence import gain, wording
-from jobs.evidence.document import Document, Estimated, Judgement
+from jobs.evidence.document import Document
+from jobs.evidence.figures import Estimated
 from jobs.evidence.gain import Gain
+from jobs.evidence.judgement import Judgement
 from models.settings import GateSettings, Margins
 from tests.jobs.evidence.evidence_documents import Page, Tree, complete, judged, troubled, without_replay, written_once
 from tests.jobs.evidence.evidence_documents import shown as shown_page

@@ -10,7 +10,7 @@ import pytest
 
 from jobs import bundle
 from jobs.evidence import core, pages
-from jobs.evidence.document import Pages, stated
+from jobs.evidence.figures import Pages, stated
 from jobs.moment.decisions import Decisions, decisions, first_placements
 from models.evaluation.estimate import Estimate, Refusal
 from models.settings import PolicySettings

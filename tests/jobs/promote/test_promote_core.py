@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobs.evidence.document import Document, Judgement
+from jobs.evidence.document import Document
+from jobs.evidence.judgement import Judgement
 from jobs.promote import core
 from tests.jobs.evidence.evidence_documents import judged as judged_by_the_gate
 from tests.jobs.evidence.evidence_documents import troubled, without_replay, written_once

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from jobs import config as configuration
 from jobs.attribute import job as attribute
 from jobs.config import Config
-from jobs.evidence.document import Document, Earned, Estimated, Finding, Pages, Refused, Sides, Slice, Slices
+from jobs.evidence.document import Document
+from jobs.evidence.figures import Earned, Estimated, Finding, Pages, Refused, Sides, Slice, Slices
 from jobs.flow import STAGES
 from jobs.lake.run import Run
 from jobs.lake.store import Lake, Lineage, midnight
