@@ -11,7 +11,7 @@ from models.settings import Settings
 
 POOLS: Mapping[str, tuple[str, ...]] = {
     "training": ("train", "backtest"),
-    "spark": ("validate", "attribute", "featurize", "assemble", "monitor", "experiment", "reevaluate"),
+    "spark": ("ingest", "validate", "attribute", "featurize", "assemble", "monitor", "experiment", "reevaluate"),
 }
 """Which stages share the slots of a pool: those that hold a model and its rows, and those that may open Spark."""
 Slots = Annotated[int, Field(ge=1)]
@@ -35,9 +35,9 @@ class AirflowSettings(Settings):
     )
     pools: dict[Literal["training", "spark"], Slots] = Field(
         {},
-        description="slots of each pool that Airflow has: `training` is of train and backtest, `spark` of validate,"
-        " attribute, featurize, assemble, monitor, experiment and reevaluate; stages of a pool that is not named run in"
-        " `default_pool`",
+        description="slots of each pool that Airflow has: `training` is of train and backtest, `spark` of ingest,"
+        " validate, attribute, featurize, assemble, monitor, experiment and reevaluate; stages of a pool that is not"
+        " named run in `default_pool`",
     )
     queues: dict[str, Name] = Field({}, description="Celery queue of each stage, by name; not named: Airflow's default")
     pods: dict[str, PodSettings] = Field(

@@ -1,16 +1,20 @@
 """`ingest`: a source's own files become the raw lake, a day at a time; what arrived late joins the day it belongs to.
 
 Running a day again replaces only that day's own files, with the same rows. What a source gives some at once is
-written so: `mapped` is read in order of time, whatever a day has. Samples of real logs and the simulated world are
-whole days in memory. An incremental reader of a team's own store is one class with the methods of
-`jobs.sources.Source`.
+written so: `mapped` is read in order of time, whatever a day has, and of files that have `spark.from_rows` rows or more
+Spark's workers write the hours. Samples of real logs and the simulated world are whole days in memory. An incremental
+reader of a team's own store is one class with the methods of `jobs.sources.Source`.
 """
 
+from collections import Counter
 from datetime import date, timedelta
+from functools import partial
 from typing import Any
 
+from jobs.ingest import hours
 from jobs.lake import raw_writer
 from jobs.lake.run import Run
+from jobs.lake.tables import Streams
 from jobs.sources import LATE_DAYS, Source, open_source
 
 
@@ -26,12 +30,25 @@ def run(run: Run) -> dict[str, Any]:
             run.say(f"{day}: already in the raw lake")
             continue
         with raw_writer.alone(run.config.lake.raw):
-            rows = raw_writer.write_day(run.config.lake.raw, day, tables)
+            rows = _write_own(run, day, tables)
             late += _write_late(run, source, day)
         run.rows += sum(rows.values())
         run.say(f"{day}: {sum(rows.values())} rows, {rows['impressions']} impressions")
     run.rows += late
     return {"source": run.config.source.name, "days": len(run.days), "late_rows": late, "live_requests": live}
+
+
+def _write_own(run: Run, day: date, tables: Streams) -> Counter[str]:
+    """Replace the day's own rows: this process, or with it Spark's workers those of large tables."""
+    parts = hours.parts_of(tables, run.config.spark)
+    if not parts:
+        return raw_writer.write_day(run.config.lake.raw, day, tables)
+    from jobs.ingest.spark import workers
+
+    run.say(f"{day}: on Spark, in parts: {', '.join(f'{name} {len(of)}' for name, of in parts.items())}")
+    with workers(run.config.spark, sum(map(len, parts.values()))) as ask:
+        lay = partial(hours.laid, parts=parts, ask=ask)
+        return raw_writer.write_day(run.config.lake.raw, day, tables, lay)
 
 
 def _write_late(run: Run, source: Source, day: date) -> int:

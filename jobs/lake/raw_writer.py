@@ -12,12 +12,13 @@ import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -64,9 +65,18 @@ def alone(raw: Place) -> Iterator[None]:
         yield
 
 
-def write_day(raw: Place, day: date, tables: Streams) -> Counter[str]:
+class Laid(NamedTuple):
+    """What some rows of a day's table became: files that nobody sees yet, by their names below the day's folder."""
+
+    files: dict[str, str]
+    """To where each lies below that folder."""
+    rows: int
+
+
+def write_day(raw: Place, day: date, tables: Streams, lay: "Lay | None" = None) -> Counter[str]:
     """Replace the day's own rows of all tables, late arrivals kept; returns how many rows each has.
 
+    `lay` puts each table's rows, to be revealed together, into the folder given for it: this process, or others too.
     A table that is not given had none; `Refused` where that is the impressions, or where events are not in the order of
     their time.
     """
@@ -76,46 +86,95 @@ def write_day(raw: Place, day: date, tables: Streams) -> Counter[str]:
         raise Refused(
             f"a source that writes days needs a raw lake of its own; found {', '.join(found)} collected in {raw}"
         )
-    counts = Counter[str]()
+    names = sorted(RAW, key=lambda name: name == LAST)
+    # All files before any is revealed, and the tables in their order.
+    with _unseen(raw, day, names) as folders:
+        laid = (lay or laid_here)(folders, {name: tables.get(name, ()) for name in names})
+        for name, folder in folders.items():
+            _reveal(folder, raw / name / _date(day), laid[name].files)
+    return Counter({name: some.rows for name, some in laid.items()})
 
-    def counted(name: str) -> Iterator[pa.Table]:
-        rows = tables.get(name, ())
+
+Lay = Callable[[Mapping[str, Place], Streams], Mapping[str, Laid]]
+
+
+def laid_here(folders: Mapping[str, Place], tables: Streams) -> dict[str, Laid]:
+    """By this process, one table after another."""
+    return {name: laid(folder, name, tables[name]) for name, folder in folders.items()}
+
+
+def laid(folder: Place, name: str, rows: pa.Table | Iterable[pa.Table]) -> Laid:
+    """Put a table's rows, in the order of their time, where nobody sees them; of none a file that says so."""
+    count, files = 0, dict[str, str]()
+
+    def counted() -> Iterator[pa.Table]:
+        nonlocal count
         for some in [rows] if isinstance(rows, pa.Table) else rows:
-            counts[name] += len(some)
+            count += len(some)
             yield some
 
-    streams = {name: counted(name) for name in sorted(RAW, key=lambda name: name == LAST)}
+    for some in _together(_by_hour(name, counted(), NUMBERED, PART_ROWS)):
+        files |= _put(folder, some)
+    return Laid(files, count)
+
+
+def laid_apart(folder: Place, name: str, rows: Iterable[pa.Table]) -> Laid:
+    """`laid` of a part that is tried again where it fails: what each try has left is its own."""
+    if isinstance(folder, S3Path):
+        return laid(folder, name, rows)
+    own = f".{uuid.uuid4().hex}"
+    some = laid(folder / own, name, rows)
+    return Laid({file: f"{own}/{lies}" for file, lies in some.files.items()}, some.rows)
+
+
+def joined(parts: Sequence[Laid]) -> Laid:
+    """Parts of a table that have no hour in common, as one."""
+    having = [part for part in parts if part.rows] or parts[:1]
+    return Laid({file: lies for part in having for file, lies in part.files.items()}, sum(part.rows for part in parts))
+
+
+@contextmanager
+def _unseen(raw: Place, day: date, names: Iterable[str]) -> Iterator[dict[str, Place]]:
+    """A folder for each table's files; on S3 that of the day itself, in which only what a manifest names is seen."""
     if isinstance(raw, S3Path):
-        _put_day(raw, day, streams)
-    else:
-        _swap_day(raw, day, streams)
-    return counts
-
-
-def _put_day(raw: S3Path, day: date, streams: Mapping[str, Iterable[pa.Table]]) -> None:
-    """All objects before any manifest, and the manifests in the tables' order."""
-    folders = {name: raw / name / _date(day) for name in streams}
-    keys: dict[str, dict[str, str]] = {name: {} for name in streams}
-    for name, stream in streams.items():
-        for files in _together(_by_hour(name, stream, NUMBERED, PART_ROWS)):
-            keys[name] |= raw_bucket.put(folders[name], files)
-    for name, own in keys.items():
-        raw_bucket.reveal(folders[name], own, instead_of=OWN)
-
-
-def _swap_day(raw: Path, day: date, streams: Mapping[str, Iterable[pa.Table]]) -> None:
-    """All files before any folder is swapped, and the folders in the tables' order."""
-    drafts = {name: _draft(raw, name, day) for name in streams}
+        yield {name: raw / name / _date(day) for name in names}
+        return
+    drafts = {name: _draft(raw, name, day) for name in names}
     try:
-        for name, stream in streams.items():
-            for files in _together(_by_hour(name, stream, NUMBERED, PART_ROWS)):
-                _write([(part, drafts[name] / file) for file, part in files.items()])
-        for name, draft in drafts.items():
-            _keep_late(raw / name / _date(day), draft)
-            swap(draft, raw / name / _date(day))
+        yield dict(drafts)
     finally:
         for draft in drafts.values():
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def _put(folder: Place, files: Mapping[str, pa.Table]) -> dict[str, str]:
+    """Write files into a folder of `_unseen`; returns where each lies below it."""
+    # A file's bytes depend on how its columns lie in memory, which nobody means to tell.
+    whole = {file: rows.combine_chunks() for file, rows in files.items()}
+    if isinstance(folder, S3Path):
+        return raw_bucket.put(folder, whole)
+    _write([(rows, folder / file) for file, rows in whole.items()])
+    return {file: file for file in files}
+
+
+def _reveal(unseen: Place, folder: Place, files: Mapping[str, str]) -> None:
+    """The day has these files, and those that came late."""
+    if isinstance(folder, S3Path):
+        raw_bucket.reveal(folder, files, instead_of=OWN)
+    elif isinstance(unseen, Path):
+        _gather(unseen, files)
+        _keep_late(folder, unseen)
+        swap(unseen, folder)
+
+
+def _gather(draft: Path, files: Mapping[str, str]) -> None:
+    """Files of `laid_apart` where they belong; what tries that failed have left is gone."""
+    for file, lies in files.items():
+        if file != lies:
+            (draft / file).parent.mkdir(exist_ok=True)
+            os.rename(draft / lies, draft / file)
+    for left in draft.glob(".*"):
+        shutil.rmtree(left)
 
 
 def write_late(raw: Place, day: date, arrived: date, tables: Tables) -> int:

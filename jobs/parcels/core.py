@@ -76,8 +76,9 @@ class Packer:
         bucket = bucket_of(rows, keys, buckets)
         order = np.argsort(bucket.astype(np.uint16 if buckets < 1 << 16 else np.int64), kind="stable")
         ordered = rows.combine_chunks().take(pa.array(order)).combine_chunks()
-        found, starts, counts = np.unique(bucket[order], return_index=True, return_counts=True)
-        for number, start, count in zip(found.tolist(), starts.tolist(), counts.tolist(), strict=True):
+        counts = np.bincount(bucket, minlength=buckets)
+        starts = np.cumsum(counts) - counts
+        for number, (start, count) in enumerate(zip(starts.tolist(), counts.tolist(), strict=True)):
             for at in range(start, start + count, MOST_ROWS):
                 yield number, self._put(ordered.slice(at, min(MOST_ROWS, start + count - at)))
 

@@ -5,8 +5,13 @@ and folders are what sources share.
 """
 
 import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
+
+import pyarrow as pa
 
 from jobs.config import Config
 from jobs.errors import UsageError
@@ -38,6 +43,33 @@ class Source(Protocol):
     def late(self, day: date, arrived: date) -> Tables:
         """Events of `day` that became known only on the later day `arrived`; absent tables had none."""
         ...
+
+
+@dataclass(frozen=True)
+class Hour:
+    """An hour of a day, 0 to 23: how many rows it has, about, and the files that they are in, where one knows."""
+
+    number: int
+    rows: int
+    files: tuple[str, ...] = ()
+
+
+class Divided(ABC, Iterable[pa.Table]):
+    """A table's rows of a day in the order of their time, of which some hours can be read without the others.
+
+    Goes to other machines as it is.
+    """
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[pa.Table]: ...
+
+    @abstractmethod
+    def hours(self) -> list[Hour]:
+        """All hours of the day; none where they cannot be read without the others."""
+
+    @abstractmethod
+    def some(self, hours: Sequence[Hour]) -> Iterable[pa.Table]:
+        """The rows of hours that follow one another: what is of them in the order of all."""
 
 
 class History:

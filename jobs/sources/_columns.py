@@ -52,11 +52,6 @@ def conformed(rows: pa.Table, name: str, of: TableMapping) -> pa.Table:
     return pa.table(columns)
 
 
-def sorted_by_time(rows: pa.Table, name: str) -> pa.Table:
-    """Events of a table in the order of their time, then key."""
-    return rows.sort_by([(column, "ascending") for column in ("event_time", *RAW[name].key)])
-
-
 def _constant(said: ColumnMapping, kind: pa.DataType | None, rows: int) -> pa.ChunkedArray:
     value = str(said.value) if kind is not None and pa.types.is_string(kind) else said.value
     return pa.chunked_array([pa.repeat(value, rows)])

@@ -4,11 +4,12 @@ Buckets share no key, so what is told of them adds up: `Piece`s of a table and d
 """
 
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import reduce
 from operator import add
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,21 +18,21 @@ import pyarrow.compute as pc
 from jobs.flow import SNAPSHOTS
 from jobs.lake.tables import ATTRIBUTES, RAW, STR, TIME
 from jobs.places import Place, write_parquet
-from jobs.validate import core, evaluate, facts, profile
+from jobs.validate import coded, core, evaluate, facts, profile
 from jobs.validate.batch import NULLABLE_SHOWN, Written
+from jobs.validate.coded import ascending
 from jobs.validate.columns import ROW_ATTRIBUTES
 from jobs.validate.evaluate import Outcome
-from jobs.validate.facts import Floats, Neighbours
+from jobs.validate.facts import Facts, Floats, Neighbours
 from jobs.validate.figures import Moments, Sum
 from jobs.validate.suites import Suites
 
 DAY, ROW = "_day", "_row"
 """Days since 1970, and the row's place among all of the days' files: what one process would read before it."""
-CARRIED = {
-    "impressions": ("others_at_position", "others_of_item", "among_candidates"),
-    "clicks": ("seconds_since_impression",),
-}
-"""Facts from other tables' rows; they travel to the bucket of the row's id."""
+USUAL = {"others_at_position": 0.0, "others_of_item": 0.0, "among_candidates": 1.0}
+"""Facts of an impression from its request; those that are not as usual travel to the bucket of its id."""
+SINCE = "seconds_since_impression"
+"""A click's fact from its impression; it travels to the bucket of the click."""
 PLACED = ("impression_id", "request_id", "item_id", "position", "propensity")
 """What requests look at of impressions."""
 EARLIER = pa.schema([("table", STR), ("key", STR), ("event_time", TIME), (DAY, pa.int32())])
@@ -56,9 +57,8 @@ def placed_in_time(schema: pa.Schema) -> pa.Schema:
 
 ASKED = placed_in_time(contract("requests"))
 SHOWN = placed_in_time(pa.schema([contract("impressions").field(name) for name in PLACED]))
-AROUND = pa.schema([("impression_id", STR), (ROW, pa.int64()), *((n, pa.float64()) for n in CARRIED["impressions"])])
-"""The `CARRIED` facts of an impression."""
-CLICKED = pa.schema([*placed_in_time(contract("clicks")), *((n, pa.float64()) for n in CARRIED["clicks"])])
+AROUND = pa.schema([("impression_id", STR), (ROW, pa.int64()), *((name, pa.float64()) for name in USUAL)])
+CLICKED = placed_in_time(contract("clicks")).append(pa.field(SINCE, pa.float64()))
 
 
 @dataclass(frozen=True)
@@ -118,40 +118,34 @@ class Judge:
     folders: Mapping[str, Place]
 
     def requests(self, bucket: int, shown: pa.Table, asked: pa.Table, earlier: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """`AROUND` of the impressions of these requests; and the requests judged."""
+        """`AROUND` of the unusual impressions of these requests; and the requests judged."""
         around, pieces, good = [AROUND.empty_table()], [], _Published(earlier, "requests")
-        for day in self.days:
-            placed, rows = _of(shown, day), _of(asked, day)
-            if not len(placed) + len(rows):
+        for day, placed, found in self._by_day(shown, asked):
+            if not len(placed) + len(found):
                 continue
+            rows = _coded("requests", found)
             neighbours = self._neighbours({"impressions": placed, "requests": rows})
-            known = facts.of_neighbours("impressions", placed, neighbours)
-            columns = {name: placed.column(name) for name in ("impression_id", ROW)}
-            around.append(pa.table(columns | {name: pa.array(known[name]) for name in CARRIED["impressions"]}))
+            around.append(_unusual(placed, facts.of_neighbours("impressions", placed, neighbours)))
             pieces.append(Piece("impressions", day, facts.neighbour_sums("impressions", placed, neighbours)))
             places = facts.of_neighbours("requests", rows, neighbours)
             pieces.append(self._judged("requests", bucket, day, rows, places, good))
-        return pa.concat_tables([part.cast(AROUND) for part in around]), told(pieces)
+        return pa.concat_tables(around), told(pieces)
 
     def impressions(
         self, bucket: int, around: pa.Table, rows: pa.Table, clicks: pa.Table, earlier: pa.Table
     ) -> tuple[pa.Table, pa.Table]:
         """`CLICKED` of the clicks on these impressions; and the impressions judged."""
         clicked, pieces, good = [CLICKED.empty_table()], [], _Published(earlier, "impressions")
-        around = around.sort_by(ROW)
-        for day in self.days:
-            mine, of_clicks = _of(rows, day), _of(clicks, day)
+        for day, mine, of_clicks in self._by_day(rows, clicks):
             before = good.shown([day - timedelta(days=n) for n in range(1, self.window_days + 1)])
             if len(mine):
-                at = pc.index_in(mine.column(ROW), around.column(ROW)) if len(around) else None
-                known = {name: _floats(around.column(name).take(at)) for name in CARRIED["impressions"]}
-                pieces.append(self._judged("impressions", bucket, day, mine, known, good))
+                own = _coded("impressions", mine)
+                pieces.append(self._judged("impressions", bucket, day, own, _carried(around, mine), good))
             if len(of_clicks):
                 neighbours = Neighbours({**self._snapshots(), "impressions": mine}, before)
                 since = facts.of_neighbours("clicks", of_clicks, neighbours)
                 pieces.append(Piece("clicks", day, facts.neighbour_sums("clicks", of_clicks, neighbours)))
-                columns = dict(zip(of_clicks.column_names, of_clicks.columns, strict=True))
-                clicked.append(pa.table(columns | {name: pa.array(since[name]) for name in CARRIED["clicks"]}))
+                clicked.append(of_clicks.append_column(SINCE, pa.array(since[SINCE])))
         return pa.concat_tables([part.cast(CLICKED) for part in clicked]), told(pieces)
 
     def others(self, bucket: int, tables: Mapping[str, pa.Table], earlier: pa.Table) -> pa.Table:
@@ -159,11 +153,10 @@ class Judge:
         pieces = []
         for table, rows in tables.items():
             good = _Published(earlier, table)
-            for day in self.days:
-                mine = _of(rows, day)
+            for day, mine in self._by_day(rows):
                 if len(mine):
-                    known = {name: _floats(mine.column(name)) for name in CARRIED.get(table, ())}
-                    pieces.append(self._judged(table, bucket, day, mine, known, good))
+                    known = {SINCE: _floats(mine.column(SINCE))} if table == "clicks" else {}
+                    pieces.append(self._judged(table, bucket, day, _coded(table, mine), known, good))
         return told(pieces)
 
     def nothing(self, table: str, day: date) -> Piece:
@@ -184,12 +177,11 @@ class Judge:
         table: str,
         bucket: int,
         day: date,
-        rows: pa.Table,
+        own: pa.Table,
         carried: Mapping[str, Floats],
         good: "_Published",
     ) -> Piece:
         """One bucket of ids of a day: judged, profiled and written; its good ids are `good` from then on."""
-        own = rows.select(contract(table).names)
         known = facts.of_own(table, own, day, good.ids(day - timedelta(days=1))) | dict(carried)
         outcomes = self.suites.outcomes(table, "row", known)
         findings = self.suites.findings(table, "row", outcomes)
@@ -207,7 +199,13 @@ class Judge:
             conflicts=judged.conflicts,
         )
         sums, merged = facts.own_sums(table, own, day), tuple(evaluate.merged([outcome]) for outcome in outcomes)
-        return Piece(table, day, sums, merged, (profile.profile(judged.good),), written)
+        return Piece(table, day, sums, merged, (profile.profile(judged.coded),), written)
+
+    def _by_day(self, *tables: pa.Table) -> Iterator[tuple[Any, ...]]:
+        """Each day with the rows of each table, in the order of its files."""
+        found = [_in_order(table) for table in tables]
+        for day in self.days:
+            yield day, *(_on(table, day) for table in found)
 
     def _neighbours(self, tables: Mapping[str, pa.Table]) -> Neighbours:
         return Neighbours({**self._snapshots(), **tables}, NULLABLE_SHOWN.empty_table())
@@ -252,7 +250,7 @@ def references(days: Sequence[date], named: Sequence[pa.Table], listed: pa.Table
     """`FOUND` of the figures of `facts.REFERENCES`: every id that is named meets every id that is listed."""
     pieces = []
     for day in days:
-        of_day = [_on(table, day) for table in (*named, listed)]
+        of_day = [table.filter(pc.equal(table.column(DAY), facts.day_number(day))) for table in (*named, listed)]
         names, known = pa.concat_tables(of_day[:-1]), of_day[-1]
         for table, figures in facts.REFERENCES.items():
             for figure, (_, snapshot) in figures.items():
@@ -265,14 +263,45 @@ def references(days: Sequence[date], named: Sequence[pa.Table], listed: pa.Table
     return told(pieces)
 
 
+def _coded(table: str, rows: pa.Table) -> pa.Table:
+    """The contract's columns, texts as codes."""
+    return coded.whole([rows.select(contract(table).names)], RAW[table].key[0])
+
+
+def _unusual(rows: pa.Table, known: Facts) -> pa.Table:
+    """`AROUND` of those impressions whose facts are not all `USUAL`."""
+    found = {name: np.asarray(known[name], np.float64) for name in USUAL}
+    unusual = np.any([found[name] != usual for name, usual in USUAL.items()], axis=0)
+    some = rows.select(["impression_id", ROW]).filter(pa.array(unusual))
+    for name, values in found.items():
+        some = some.append_column(name, pa.array(values[unusual]))
+    return some.cast(AROUND)
+
+
+def _carried(around: pa.Table, rows: pa.Table) -> dict[str, Floats]:
+    """The facts of impressions in the order of their places: `USUAL` where nothing else is said of them."""
+    places, theirs = np.asarray(rows.column(ROW)), np.asarray(around.column(ROW))
+    among = np.flatnonzero((theirs >= places[0]) & (theirs <= places[-1]))
+    at = np.searchsorted(places, theirs[among])
+    found = {name: np.full(len(places), usual) for name, usual in USUAL.items()}
+    for name, values in found.items():
+        values[at] = _floats(around.column(name))[among]
+    return found
+
+
+def _in_order(rows: pa.Table) -> pa.Table:
+    """Rows by their places: mostly whole parcels of them are only put into their order."""
+    parts = sorted((part for part in rows.to_batches() if len(part)), key=lambda part: part.column(ROW)[0].as_py())
+    ordered = pa.Table.from_batches(parts, rows.schema)
+    places = np.asarray(ordered.column(ROW))
+    return ordered if (places[1:] > places[:-1]).all() else ordered.take(pa.array(ascending(places)))
+
+
 def _on(rows: pa.Table, day: date) -> pa.Table:
-    return rows.filter(pc.equal(rows.column(DAY), facts.day_number(day)))
-
-
-def _of(rows: pa.Table, day: date) -> pa.Table:
-    """The rows of a day in the order of its files."""
-    mine = _on(rows, day)
-    return mine.take(pc.sort_indices(mine.column(ROW))).combine_chunks()
+    """The rows of a day, of rows in the order of their places, which is that of days."""
+    days, number = np.asarray(rows.column(DAY)), facts.day_number(day)
+    start, end = np.searchsorted(days, [number, number + 1]).tolist()
+    return rows.slice(start, end - start).combine_chunks()
 
 
 def _floats(column: pa.ChunkedArray) -> Floats:

@@ -22,7 +22,7 @@ at both.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -255,12 +255,14 @@ def _requests(suites: Suites, file: File) -> Iterator[list[pa.Table]]:
 def _whole(suites: Suites, file: File) -> Iterator[list[pa.Table]]:
     """A file's rows on the side of its table, the ids it names, and those it lists."""
     rows = _read(suites, file)
-    sides = [
-        _in_time(rows, file) if table == file.table else placed_in_time(contract(table)).empty_table()
-        for table in WHOLE
-    ]
+    sides = [_in_time(rows, file) if table == file.table else _nothing(table) for table in WHOLE]
     listed = listed_in(file.table, file.day, rows) if file.table in SNAPSHOTS else LISTED.empty_table()
     yield [*sides, named_in(file.table, file.day, rows), listed]
+
+
+@cache  # to make one takes as long as to read a small file
+def _nothing(table: str) -> pa.Table:
+    return placed_in_time(contract(table)).empty_table()
 
 
 def _in_time(rows: pa.Table, file: File) -> pa.Table:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from jobs.errors import Misconfigured
 from jobs.warehouse import adbc, bigquery
+from jobs.warehouse.adbc import in_order as in_order
 from jobs.warehouse.base import Database as Database
 from jobs.warehouse.base import literal as literal
 

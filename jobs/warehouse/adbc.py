@@ -4,7 +4,7 @@ import importlib
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -70,6 +70,17 @@ class Adbc(Database):
         yield name
         self.do(f"drop table {name}")
 
+    def in_order(self, rows: Iterable[pa.Table], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """See below; of DuckDB, which has rows in the order in which they came."""
+        schema = pa.schema([])
+        with self._connection.cursor() as cursor:
+            for some in rows:
+                schema = some.schema
+                cursor.adbc_ingest("incoming", some, mode="create_append", **self._where())
+        order = ", ".join([*map(self.quoted, columns), "rowid"])
+        for some in self.batches(f"select * from incoming order by {order}"):
+            yield some.cast(schema)
+
     def _where(self) -> dict[str, Any]:
         """Words of the driver for a temporary table."""
         return {"temporary": True}
@@ -111,7 +122,7 @@ def _connection(kind: str, address: str, read_only: bool) -> Any:
     at = urlsplit(address)
     if kind == "duckdb":
         options = {"path": at.path, "access_mode": "READ_ONLY" if read_only else "READ_WRITE"} if at.path else {}
-        spilled = os.path.join(tempfile.gettempdir(), f"tidegate-duckdb-{os.getpid()}")
+        spilled = os.path.join(tempfile.gettempdir(), f"tidegate-duckdb-{os.getpid()}-{uuid.uuid4().hex[:8]}")
         return adbc_driver_manager.dbapi.connect(
             driver=driver.driver_path(),
             entrypoint="duckdb_adbc_init",
@@ -121,6 +132,15 @@ def _connection(kind: str, address: str, read_only: bool) -> Any:
     if kind == "snowflake":
         return dbapi.connect(address.removeprefix("snowflake://"), db_kwargs=_snowflake(at.query))
     return dbapi.connect(address)
+
+
+def in_order(rows: Iterable[pa.Table], columns: Sequence[str]) -> Iterator[pa.Table]:
+    """All rows of some tables of one schema in the order of some columns, of equal ones the first first.
+
+    DuckDB sorts them; some are in memory at once.
+    """
+    with connected("duckdb", "duckdb:", read_only=False) as database:
+        yield from database.in_order(rows, columns)
 
 
 def _snowflake(query: str) -> dict[str, str]:

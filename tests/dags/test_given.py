@@ -14,7 +14,7 @@ from jobs.orchestration import stage
 pytestmark = pytest.mark.airflow
 
 HEAVY = {"train": "training", "backtest": "training"} | dict.fromkeys(
-    ("validate", "attribute", "featurize", "assemble", "monitor", "experiment", "reevaluate"), "spark"
+    ("ingest", "validate", "attribute", "featurize", "assemble", "monitor", "experiment", "reevaluate"), "spark"
 )
 
 
