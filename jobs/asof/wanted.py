@@ -3,12 +3,18 @@
 A lookup of texts would be built anew for each of these parts, or hold them all.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
 
 from jobs.asof.keys import ABSENT, Indices, Words, hashes_of
+from jobs.lake.parts import in_one
+from jobs.lake.run import Run
+from jobs.lake.tables import LAKE
 
 
 @dataclass(frozen=True)
@@ -33,3 +39,12 @@ class Wanted:
     def among(self, rows: pa.Table, key: str) -> pa.Table:
         """The rows of these ids, and hardly ever one of another: a join of what is left is of the ids themselves."""
         return rows.filter(pa.array(self.places(rows[key]) != ABSENT))
+
+    def read(self, run: Run, table: str, days: Iterable[date], columns: list[str], key: str) -> pa.Table:
+        """`among` the rows of some days, in their order."""
+
+        def kept(some: Iterator[pa.Table]) -> list[pa.Table]:
+            return in_one(self.among(rows, key) for rows in some)
+
+        empty = pa.schema([LAKE[table].schema.field(name) for name in columns]).empty_table()
+        return pa.concat_tables([empty, *chain.from_iterable(run.told(table, days, columns, kept))]).combine_chunks()

@@ -11,7 +11,7 @@ from models.settings import Settings
 
 POOLS: Mapping[str, tuple[str, ...]] = {
     "training": ("train", "backtest"),
-    "spark": ("ingest", "validate", "attribute", "featurize", "assemble"),
+    "spark": ("ingest", "validate", "attribute", "featurize", "assemble", "monitor", "experiment", "reevaluate"),
 }
 """Which stages share the slots of a pool: those that hold a model and its rows, and those that may open Spark."""
 Slots = Annotated[int, Field(ge=1)]
@@ -36,7 +36,8 @@ class AirflowSettings(Settings):
     pools: dict[Literal["training", "spark"], Slots] = Field(
         {},
         description="slots of each pool that Airflow has: `training` is of train and backtest, `spark` of ingest,"
-        " validate, attribute, featurize and assemble; stages of a pool that is not named run in `default_pool`",
+        " validate, attribute, featurize, assemble, monitor, experiment and reevaluate; stages of a pool that is not"
+        " named run in `default_pool`",
     )
     queues: dict[str, Name] = Field({}, description="Celery queue of each stage, by name; not named: Airflow's default")
     pods: dict[str, PodSettings] = Field(

@@ -8,7 +8,10 @@ rules are `jobs.deploy.rules`. Safe to repeat, and to kill anywhere.
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from jobs import bundle
+from jobs.asof.wanted import Wanted
 from jobs.config import Config
 from jobs.deploy import traffic
 from jobs.deploy.rules import Rules, of_canary, of_shadow
@@ -18,7 +21,8 @@ from jobs.deployments.release import of_step
 from jobs.deployments.steps import Found, Report
 from jobs.errors import NotReady, Refused
 from jobs.lake.run import Run, now
-from jobs.moment.replay import replayed
+from jobs.moment.known import publications
+from jobs.moment.replay import Seen, replayed
 from jobs.places import S3Path, place
 from jobs.serving import answered, clicks
 from jobs.serving.capture import CAPTURE, SHADOWS
@@ -107,7 +111,9 @@ def _served_as_judged(run: Run, row: Row, said: Sequence[Said], rules: Rules) ->
     if not newest:
         return rules.found, rules.why
     judged = bundle.load(place(row["bundle"]), row["bundle_sha256"])
-    again = replayed(run, judged, newest, settings.max_replay_difference)
+    users = pa.array([one.user_id for one in newest], pa.string())
+    seen = Seen(publications(run), Wanted.of(users), run.config.tasks)
+    again = replayed(seen, judged, newest, settings.max_replay_difference)
     if again.share > settings.max_replay_share:
         return Found.FAILED, f"it must serve what was judged; {again.why}; {rules.why}"
     return rules.found, f"{rules.why}; {again.why}"

@@ -4,14 +4,17 @@ A test is read on each of its days and until its labels are closed, always over 
 said of exposures it reads from the local data capture; where there is none, arms are those that ids draw.
 """
 
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs import memory
+from jobs.asof.keys import Indices
+from jobs.asof.wanted import Wanted
 from jobs.deployments import ledger
 from jobs.experiment import blocks, core, funnel, mixed, page, readout, users, way
 from jobs.lake.run import Run
@@ -20,17 +23,19 @@ from jobs.lake.swap import write_whole
 from jobs.lake.tables import LAKE
 from jobs.moment.columns import numbers
 from jobs.outcomes import closes_on, immature_note, told_by, with_clicks
+from jobs.parcels.workers import workers
 from jobs.places import Place, footer
 from jobs.serving import answered, captured
 from jobs.serving.served import served_by
 from models.experiments.assignment import Experiment
 from models.experiments.settings import ExperimentSettings
 
+if TYPE_CHECKING:
+    from jobs.parcels.spark import Steps
+
 IMPRESSIONS = ["impression_id", "request_id", "user_id", "policy"]
 LABELS = ["impression_id", *told_by("clicked")]
 FUNNEL = "funnel.html"
-ROWS_PER_BUCKET = 500_000
-"""So many impressions of an A/B test in one call on Spark."""
 BYTES_A_ROW = 550
 """Of memory that one process takes for an impression of an A/B test."""
 Row = dict[str, Any]
@@ -125,46 +130,65 @@ def _read(run: Run, one: ExperimentSettings, day: date) -> list[Row]:
     there = set(run.published_days("impressions")) & set(run.published_days("labels"))
     days = [first for n in range((min(day, ends) - one.start).days + one.before_days + 1)
             if (first := one.start - timedelta(days=one.before_days - n)) in there]  # fmt: skip
-    endpoint, since = run.config.endpoint, [of for of in days if of >= one.start]
+    shown = sum(footer(path).num_rows for path, _ in run.files("impressions", days))
     if one.interleave:
-        pages = [page for of in since for page in captured.pages(answered.lines(endpoint, of), one.name)]
-        rows = _joined(run, days, cut)
-        shown = set(rows.filter(rows["labelled"])["request_id"].to_pylist())
-        told = mixed.rows(one, pages, shown, mixed.clicked(rows))
-        return readout.with_candidates(told, readout.answered(one, mixed.bundles(pages)))
-    exposed = pa.concat_tables(
-        [captured.EXPOSED.empty_table(), *(captured.exposed(answered.lines(endpoint, of)) for of in since)]
-    )
-    exposed = exposed.filter(pc.equal(exposed["experiment"], one.name))
-    exposed = way.answered_once(exposed, _shown(run, since, way.asked_twice(exposed)))
+        with workers(run, shown, BYTES_A_ROW):
+            return _mixed(run, one, days, cut)
     closes = closes_on(min(cut, last), run.config.attribution, {})
-    plan, curve = one.design.switchback, _curve(run)
-    if plan is not None:
-        rows = _joined(run, days, cut)
-        share = users.heard_share(rows, cut.timestamp(), curve)
-        told = blocks.rows(one, plan, rows, exposed, cut, share, day, closes)
-    else:
-        quarantine = _aside(run, since)
-        asks = users.Asked(
-            *(one, _others(run, one), cut, run.config.attribution.late_days, curve, run.config.release.slow_ms),
-            *(_asked(run, since, exposed), _kept(run, days, quarantine)),
-        )
-        told = readout.rows(one, _met(run, days, exposed, quarantine, asks), day, closes)
-    named = exposed.filter(exposed["candidate_id"].is_valid())
+    with workers(run, shown, BYTES_A_ROW) as steps:
+        exposed = _exposed(run, [of for of in days if of >= one.start], one.name)
+        if one.design.switchback is not None:
+            rows = _joined(run, days, cut)
+            share = users.heard_share(rows, cut.timestamp(), _curve(run))
+            told = blocks.rows(one, one.design.switchback, rows, exposed, cut, share, day, closes)
+        else:
+            told = readout.rows(one, _met(run, one, steps, days, exposed, cut), day, closes)
+    named = exposed.filter(exposed["candidate_id"].is_valid()).group_by(["arm", "candidate_id"]).aggregate([])
     pairs = zip(named["arm"].to_pylist(), named["candidate_id"].to_pylist(), strict=True)
     return readout.with_candidates(told, readout.answered(one, pairs))
 
 
-def _met(run: Run, days: list[date], exposed: pa.Table, quarantine: pa.Table, asks: users.Asked) -> users.Met:
-    """Its users, in this process or by buckets of them on Spark."""
-    files = {table: [path for path, _ in run.files(table, days)] for table in ("impressions", "labels")}
-    shown = sum(footer(path).num_rows for path in files["impressions"])
-    if shown and run.config.spark.distributes(shown, BYTES_A_ROW, memory.at_hand()):
-        from jobs.experiment import spark
+def _mixed(run: Run, one: ExperimentSettings, days: list[date], cut: datetime) -> list[Row]:
+    """The figures of one that interleaves; of requests whose page it did not mix nothing is asked."""
+    lines = (answered.lines(run.config.endpoint, of) for of in days if of >= one.start)
+    pages = [page for of_day in lines for page in captured.pages(of_day, one.name)]
+    asked = Wanted.of(pa.array([answer.request_id for _, answer in pages], pa.string()))
+    seen = asked.read(run, "impressions", days, users.IMPRESSIONS, "request_id")
+    labels = Wanted.of(seen["impression_id"]).read(run, "labels", days, users.LABELS, "impression_id")
+    rows = users.joined(seen, labels, cut, run.config.attribution.late_days)
+    shown = set(rows.filter(rows["labelled"])["request_id"].to_pylist())
+    told = mixed.rows(one, pages, shown, mixed.clicked(rows))
+    return readout.with_candidates(told, readout.answered(one, mixed.bundles(pages)))
 
-        buckets = run.config.spark.buckets(shown, ROWS_PER_BUCKET)
-        return users.merged(spark.met(run.config.spark, files, exposed, quarantine, asks, buckets))
-    return users.met(_joined(run, days, asks.cut), exposed, quarantine, asks)
+
+def _met(
+    run: Run, one: ExperimentSettings, steps: "Steps | None", days: list[date], exposed: pa.Table, cut: datetime
+) -> users.Met:
+    """The users of an A/B test, in this process or by buckets of them on Spark."""
+    since = [of for of in days if of >= one.start]
+    quarantine, exposed = _aside(run, since), _with_logged(run, since, exposed)
+    asks = users.Asked(
+        *(one, _others(run, one), cut, run.config.attribution.late_days, _curve(run), run.config.release.slow_ms),
+        _kept(run, days, quarantine),
+    )
+    if steps is None:
+        return users.met(_joined(run, days, cut), exposed, quarantine, asks)
+    from jobs.experiment import spark
+
+    files = {table: [path for path, _ in run.files(table, days)] for table in ("impressions", "labels")}
+    return users.merged(spark.met(steps, files, exposed, quarantine, asks))
+
+
+def _exposed(run: Run, days: list[date], name: str) -> pa.Table:
+    """What the endpoint said of the exposures of an experiment, each request's once."""
+
+    def said(chunk: answered.Chunk) -> pa.Table:
+        rows = captured.exposed(chunk.lines())
+        return rows.filter(pc.equal(rows["experiment"], name)).combine_chunks()
+
+    chunks = [chunk for of in days for chunk in answered.chunks(run.config.endpoint, of)]
+    exposed = pa.concat_tables([captured.EXPOSED.empty_table(), *run.each(said, chunks)])
+    return way.answered_once(exposed, _shown(run, days, way.asked_twice(exposed)))
 
 
 def _joined(run: Run, days: list[date], cut: datetime) -> pa.Table:
@@ -183,33 +207,42 @@ def _others(run: Run, one: ExperimentSettings) -> list[Experiment]:
     ]
 
 
-def _asked(run: Run, days: list[date], exposed: pa.Table) -> set[str]:
-    """Of the requests that were answered those that callers logged, and one of any; none where nobody logs them."""
-    there = set(run.published_days("requests"))
-    found: set[str] = set()
-    for logged in run.batches("requests", [day for day in days if day in there], None, ["request_id"]):
-        ids = logged["request_id"]
-        some = ids.filter(pc.is_in(ids, exposed["request_id"].combine_chunks()))
-        found |= {*ids.slice(0, 0 if found else 1).to_pylist(), *some.to_pylist()}
-    return found
+def _with_logged(run: Run, days: list[date], exposed: pa.Table) -> pa.Table:
+    """Exposures with `way.LOGGED`: whether the caller logged the request."""
+    there, wanted = {*run.published_days("requests")}, Wanted.of(exposed["request_id"])
+
+    def asked(some: Iterator[pa.Table]) -> tuple[int, Indices]:
+        rows, found = 0, [np.zeros(0, np.int64)]
+        for logged in some:
+            rows += len(logged)
+            found.append(np.unique(wanted.places(logged["request_id"])))
+        return rows, np.unique(np.concatenate(found))
+
+    rows, of = 0, np.zeros(len(wanted.hashes) + 1, bool)
+    for many, places in run.told("requests", [day for day in days if day in there], ["request_id"], asked):
+        rows, of[places] = rows + many, True
+    known = of[wanted.places(exposed["request_id"])]
+    return exposed.append_column(way.LOGGED, pa.array(known) if rows else pa.nulls(len(exposed), pa.bool_()))
 
 
 def _shown(run: Run, days: list[date], requests: pa.Array) -> dict[str, str]:
     """Of some requests the policy that decided what was shown, where impressions were logged."""
-    found: dict[str, str] = {}
-    for shown in run.batches("impressions", days if len(requests) else [], None, ["request_id", "policy"]):
-        some = shown.filter(pc.is_in(shown["request_id"], requests))
-        found |= dict(zip(some["request_id"].to_pylist(), some["policy"].to_pylist(), strict=True))
-    return found
+    return dict(_among(run, days, ["request_id", "policy"], requests))
 
 
 def _kept(run: Run, days: list[date], quarantine: pa.Table) -> set[str]:
     """Ids of impressions that were set aside and published, too."""
-    found, keys = set[str](), quarantine["row_key"].combine_chunks()
-    for shown in run.batches("impressions", days if len(keys) else [], None, ["impression_id"]):
-        ids = shown["impression_id"]
-        found |= set(ids.filter(pc.is_in(ids, keys)).to_pylist())
-    return found
+    return {key for (key,) in _among(run, days, ["impression_id"], quarantine["row_key"].combine_chunks())}
+
+
+def _among(run: Run, days: list[date], columns: list[str], keys: pa.Array) -> Iterator[tuple[Any, ...]]:
+    """These columns of the impressions whose first one is among the keys."""
+
+    def found(some: Iterator[pa.Table]) -> list[tuple[Any, ...]]:
+        mine = (rows.filter(pc.is_in(rows[columns[0]], keys)) for rows in some)
+        return [row for rows in mine for row in zip(*(rows[name].to_pylist() for name in columns), strict=True)]
+
+    return chain.from_iterable(run.told("impressions", days if len(keys) else [], columns, found))
 
 
 def _aside(run: Run, days: list[date]) -> pa.Table:

@@ -5,12 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from jobs.config import SparkSettings
 from jobs.experiment import users
 from jobs.lake.parts import read_part
 from jobs.lake.tables import LAKE
 from jobs.parcels.spark import Out, Steps
-from jobs.spark import session
 
 PLACE = "place"
 """Where a row lies among all: sums of a user's rows are taken in the order that one process has them in."""
@@ -18,12 +16,11 @@ FILE_ROWS = 1 << 40
 
 
 def met(
-    settings: SparkSettings,
+    steps: Steps,
     files: Mapping[str, Sequence[str]],
     exposed: pa.Table,
     quarantine: pa.Table,
     asks: users.Asked,
-    buckets: int,
 ) -> list[users.Met]:
     """`users.met` of each bucket of users, in the driver. Raises `Refused` as readers of part files do."""
     of = asks.settings
@@ -41,11 +38,9 @@ def met(
     def of_bucket(_: int, rows: pa.Table, said: pa.Table, aside: pa.Table) -> users.Met:
         return users.met(rows.sort_by(PLACE), said, aside, asks)
 
-    with session(settings, "experiment") as spark:
-        steps = Steps(spark, buckets)
-        [impressions] = steps.work([*enumerate(files["impressions"])], placed, [Out(shown, ("impression_id",))])
-        labels = steps.parts(files["labels"], "labels", users.LABELS, ("impression_id",))
-        rows = steps.meet([impressions, labels], joined, out, (users.UNIT,))
-        small = users.said_with_units(exposed), users.aside_with_units(quarantine)
-        sides = [rows, *(steps.send(table, (users.UNIT,)) for table in small)]
-        return steps.told(sides, of_bucket)
+    [impressions] = steps.work([*enumerate(files["impressions"])], placed, [Out(shown, ("impression_id",))])
+    labels = steps.parts(files["labels"], "labels", users.LABELS, ("impression_id",))
+    rows = steps.meet([impressions, labels], joined, out, (users.UNIT,))
+    small = users.said_with_units(exposed), users.aside_with_units(quarantine)
+    sides = [rows, *(steps.send(table, (users.UNIT,)) for table in small)]
+    return steps.told(sides, of_bucket)

@@ -42,7 +42,7 @@ UNIT = "whose"
 class Met:
     """The u users of an experiment, by name; arms numbered as the settings have them."""
 
-    names: list[str]
+    names: pa.StringArray
     arm: Ints
     """(u,): what each met first."""
     figures: Mapping[str, tuple[Floats, Floats]]
@@ -66,8 +66,6 @@ class Asked:
     curve: tuple[Floats, Floats] | None
     """Ages in days and the share of conversions that is heard of by then; None: all or nothing."""
     slow_ms: float
-    asked: Collection[str]
-    """As for `way.units`."""
     kept: Collection[str]
     """Of the impressions that were set aside, the ids of which one was published."""
 
@@ -75,7 +73,8 @@ class Asked:
 def met(rows: pa.Table, exposed: pa.Table, quarantine: pa.Table, asks: Asked) -> Met:
     """Of labelled impressions (`joined`) since `before_days` before the start, and the exposures that capture tells.
 
-    `quarantine`: impressions that were set aside. Any users with all of their rows: parts make a whole (`merged`).
+    `exposed` with `way.LOGGED`; `quarantine`: impressions that were set aside. Any users with all of their rows: parts
+    make a whole (`merged`).
     """
     settings, cut = asks.settings, asks.cut
     design, arms = settings.design, {name: number for number, name in enumerate(settings.arms)}
@@ -96,14 +95,14 @@ def met(rows: pa.Table, exposed: pa.Table, quarantine: pa.Table, asks: Asked) ->
     labelled = during & numbers(rows["labelled"]).astype(bool)
     where = {name: strings(rows[name])[during] for name in way.SEGMENTS}
     there = way.Seen(names, user[during], seconds[during], labelled[during], where)
-    units = way.units(design, there, arm, drawn, said, set_aside, asks.asked, asks.others, asks.slow_ms)
+    units = way.units(design, there, arm, drawn, said, set_aside, asks.others, asks.slow_ms)
     seen = np.zeros(len(names), bool)
     seen[user[labelled]] = True
     number = np.append(np.where(seen, np.cumsum(seen) - 1, -1), -1)  # the last: whoever is in no arm
     share = heard_share(rows, cut.timestamp(), asks.curve)
     mine = shown(rows, labelled, number[user], int(seen.sum()), seconds, share, until(design, cut))
     return Met(
-        [name for name, is_seen in zip(names, seen, strict=True) if is_seen],
+        pa.array(names, pa.string()).filter(pa.array(seen)),
         arm[seen],
         {metric: _figures(metric, mine, settings) for metric in settings.metrics},
         _before(rows, past & (number[user] >= 0), number[user], int(seen.sum())),
@@ -118,15 +117,15 @@ def _figures(metric: str, mine: Shown, settings: ExperimentSettings) -> tuple[Fl
 
 def merged(parts: Sequence[Met]) -> Met:
     """One of all, whose users and figures are in the order that they have where all of it is read at once."""
-    names = [name for part in parts for name in part.names]
-    order = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
+    names = pa.concat_arrays([part.names for part in parts])
+    order = pc.sort_indices(names).to_numpy()
 
     def pairs(metric: str) -> tuple[Floats, Floats]:
         tops, bottoms = zip(*(part.figures[metric] for part in parts), strict=True)
         return np.concatenate(tops)[order], np.concatenate(bottoms)[order]
 
     return Met(
-        [names[at] for at in order.tolist()],
+        names.take(pa.array(order)),
         np.concatenate([part.arm for part in parts])[order],
         {metric: pairs(metric) for metric in parts[0].figures},
         np.concatenate([part.before for part in parts])[order],

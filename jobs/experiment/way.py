@@ -24,6 +24,8 @@ from models.experiments.settings import ExperimentSettings
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 SEGMENTS = ("surface", "device")
+LOGGED = "logged"
+"""The column that says of an exposure whether its request was logged, null where nobody logs requests."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Said:
     first: Trace
     arms: list[int]
     """In their order, each once."""
-    requests: list[str]
+    logged: bool | None
+    """Whether any of the requests was; None where nobody logs requests."""
     ms: float
     """How long the first answer took."""
 
@@ -72,14 +75,14 @@ class Seen:
 
 
 def said(exposed: pa.Table, arms: Mapping[str, int], begin: datetime) -> dict[str, Said]:
-    """By user, of one experiment's rows of `captured.EXPOSED`."""
+    """By user, of one experiment's rows of `captured.EXPOSED`, with `LOGGED`."""
     found: dict[str, Said] = {}
     for row in exposed.to_pylist():
         if row["unit"] != "user" or row["arm"] not in arms or not row["user_id"]:
             continue
         first = Trace((row["at"] - begin).total_seconds(), row["surface"], row["device"])
-        of = found.setdefault(row["user_id"].strip(), Said(first, [], [], row["ms"]))
-        of.requests.append(row["request_id"])
+        of = found.setdefault(row["user_id"].strip(), Said(first, [], row[LOGGED], row["ms"]))
+        of.logged = of.logged or row[LOGGED]
         if arms[row["arm"]] not in of.arms:
             of.arms.append(arms[row["arm"]])
     return found
@@ -144,18 +147,17 @@ def units(
     drawn: Ints,
     told: Mapping[str, Said],
     set_aside: Mapping[str, Aside],
-    asked: Collection[str],
     others: Sequence[Experiment],
     slow_ms: float,
 ) -> Units:
     """Whoever was exposed, how far each came, and what there is to tell them by.
 
-    `arm` and `drawn` (u,) of the users; `asked`: ids of logged requests, empty where nobody logs requests.
+    `arm` and `drawn` (u,) of the users.
     """
     names = seen.names
     traces = _traces(seen, told, set_aside)
     exposed = np.array([name in traces for name in names], bool)
-    left = _left(seen, told, set_aside, asked)
+    left = _left(seen, told, set_aside)
     day = np.array([int(traces[name].seconds // DAY) if name in traces else 0 for name in names], np.int64)
     segments = {
         of: np.array([getattr(traces[name], of) if name in traces else None for name in names], object)
@@ -179,7 +181,7 @@ def units(
     )
 
 
-def _left(seen: Seen, told: Mapping[str, Said], set_aside: Mapping[str, Aside], asked: Collection[str]) -> Ints:
+def _left(seen: Seen, told: Mapping[str, Said], set_aside: Mapping[str, Aside]) -> Ints:
     """(u,) how many of `STEPS` each user passed: of the ways of several requests the furthest."""
     labelled, shown = np.zeros(len(seen.names), bool), np.zeros(len(seen.names), bool)
     labelled[seen.user[seen.labelled]], shown[seen.user] = True, True
@@ -187,7 +189,7 @@ def _left(seen: Seen, told: Mapping[str, Said], set_aside: Mapping[str, Aside], 
     for at, name in enumerate(seen.names):
         if name in set_aside:
             found[at] = STEPS.index("once" if set_aside[name].copies else "valid")
-        elif name in told and asked and not any(request in asked for request in told[name].requests):
+        elif name in told and told[name].logged is False:
             found[at] = STEPS.index("answered")
     return np.where(labelled, len(STEPS), np.where(shown, STEPS.index("joined"), found))
 

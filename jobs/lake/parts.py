@@ -4,8 +4,8 @@ delta-rs, for one, rewrites a file it deletes rows from with columns of `string_
 with strings nor filters.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # pyarrow.dataset loads pandas, which takes longer than most 
     import pyarrow.dataset as ds
     import pyarrow.parquet as pq
 
+R = TypeVar("R")
 BATCH_ROWS = 1 << 14
 """Rows decoded together where they are not wanted all at once."""
 
@@ -63,6 +64,17 @@ def batches(
                 yield pa.Table.from_batches([batch]).select(columns).cast(schema)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise _blamed(table, columns, path, error) from error
+
+
+def told(function: Callable[[Iterator[pa.Table]], R], table: str, columns: Sequence[str], path: Place | str) -> R:
+    """What a function tells of a part file's rows, which come as those of `batches`."""
+    return function(batches(path, table, columns))
+
+
+def in_one(some: Iterable[pa.Table]) -> list[pa.Table]:
+    """One table of them, or none, with no more memory than its rows: of a part of a larger one all would be sent."""
+    found = list(some)
+    return [pa.concat_tables(found).combine_chunks()] if found else []
 
 
 def _blamed(table: str, columns: Sequence[str], path: Place | str, error: Exception) -> Exception:

@@ -4,11 +4,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cache, cached_property
-from typing import Any, Literal
+from functools import cache, cached_property, partial
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +22,9 @@ from jobs.lake.tables import LAKE
 from jobs.places import Place
 
 Mode = Literal["full", "warm"]
+R = TypeVar("R")
+Each = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
+"""What a function says of each item, in their order."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Run:
     """Rows published so far."""
     inputs: dict[str, int] = field(default_factory=dict)
     outputs: dict[str, int] = field(default_factory=dict)
+    each: Each = map
+    """Who goes through files: this process, one after another, or workers (`jobs.parcels.workers`)."""
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -115,16 +120,29 @@ class Run:
         rows: pc.Expression | None = None,
     ) -> pa.Table:
         """`Lake.read` at the version this run first saw, remembered as lineage."""
-        self._may_read(table, LAKE[table].columns if columns is None else columns)
-        return self._lake.read_files(table, self.files(table, days, where), columns, rows)
+        found = self.files(table, days, where, LAKE[table].columns if columns is None else columns)
+        return self._lake.read_files(table, found, columns, rows)
 
     def batches(
         self, table: str, days: Iterable[date] | None, where: Partition | None, columns: list[str]
     ) -> Iterator[pa.Table]:
         """The rows of `read` in order, some at once."""
-        self._may_read(table, columns)
-        paths = [path for path, _ in self.files(table, days, where)]
+        paths = [path for path, _ in self.files(table, days, where, columns)]
         return (batch for path in paths for batch in parts.batches(path, table, columns))
+
+    def told(
+        self,
+        table: str,
+        days: Iterable[date] | None,
+        columns: list[str],
+        function: Callable[[Iterator[pa.Table]], R],
+    ) -> Iterator[R]:
+        """What `function` tells of each part file of `read`, in their order, of rows that come some at once; by `each`.
+
+        It looks at no other file, and what it tells must be little beside what it reads: it may come from elsewhere.
+        """
+        paths = [path for path, _ in self.files(table, days, None, columns)]
+        return self.each(partial(parts.told, function, table, columns), paths)
 
     def _may_read(self, table: str, columns: Iterable[str]) -> None:
         for column in columns:
@@ -132,9 +150,14 @@ class Run:
                 raise PermissionError(f"jobs.flow does not let {self.stage.name} read {table}.{column}")
 
     def files(
-        self, table: str, days: Iterable[date] | None = None, where: Partition | None = None
+        self,
+        table: str,
+        days: Iterable[date] | None = None,
+        where: Partition | None = None,
+        columns: Iterable[str] = (),
     ) -> list[tuple[str, dict[str, str]]]:
-        """`Lake.files` at the version this run first saw, remembered as lineage."""
+        """`Lake.files` at the version this run first saw, remembered as lineage; `columns` are to be read of them."""
+        self._may_read(table, columns)
         found = self._lake.files(table, days, where, version=self._seen(table))
         allowed = self._reads(table).days
         own = {day.isoformat() for day in self.days}

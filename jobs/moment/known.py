@@ -1,22 +1,96 @@
 """What the requests of a day could know: the same clock as the point-in-time join, publication by publication."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.asof.clock import available_at, published_at
 from jobs.asof.wanted import Wanted
+from jobs.config import FeatureSettings
 from jobs.errors import NotReady
 from jobs.flow import FEATURES
-from jobs.lake.run import Run
+from jobs.lake.parts import in_one, read_part, told
+from jobs.lake.run import Each, Run
 from jobs.lake.tables import LAKE, TIME
 from jobs.moment.decisions import Known
+from models.settings import TaskSettings
 
 USERS = "user_features"
 VISIBLE = 2
 """Feature days that the requests of one day can see: a day's rows count as known within a day of its end."""
+NEVER = date.min
+OLDEST = 30
+"""Feature days that an answer may have seen: no endpoint serves any older."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Where what one feature day brought online lies, to be read by whoever this is given to."""
+
+    day: date
+    files: Mapping[str, Sequence[str]]
+    """Part files by table; of snapshots those that count for it, of a source without one none."""
+    features: FeatureSettings
+    tasks: TaskSettings
+
+    def known(self, with_users: bool = True, of: Wanted | None = None, each: Each = map) -> Known:
+        """As `known_before`; `each` goes through the files of users."""
+        tables = {table: self._rows(table) for table in FEATURES if table != USERS or of is None}
+        times = {table: rows["available_at"] for table, rows in tables.items()}
+        if of is not None:
+            tables[USERS], times[USERS] = self._of_users(of, each)
+        return Known(
+            day=self.day,
+            available_at=published_at(self.day, times, self.features),
+            user_features=tables[USERS],
+            item_features=tables["item_features"],
+            encodings=tables["encodings"],
+            items=self._attributes("items", None, each),
+            users=self._attributes("users", of, each) if with_users else None,
+            tasks=self.tasks,
+        )
+
+    def removed(self) -> frozenset[str]:
+        """Items that were deleted or blocked."""
+        rows = self._rows("items", ["item_id", "removed"])
+        return frozenset(rows.filter(pc.fill_null(rows["removed"], False))["item_id"].to_pylist())
+
+    def _rows(self, table: str, columns: list[str] | None = None) -> pa.Table:
+        names = list(LAKE[table].columns) if columns is None else columns
+        empty = pa.schema([LAKE[table].schema.field(name) for name in names]).empty_table()
+        return pa.concat_tables([empty, *(read_part(path, table, names) for path in self.files[table])])
+
+    def _of_users(self, of: Wanted, each: Each) -> tuple[pa.Table, pa.ChunkedArray]:
+        """The features of some users, and since when those of all were known: of each file the first and the last."""
+
+        def kept(some: Iterator[pa.Table]) -> tuple[list[datetime | None], list[pa.Table]]:
+            times, mine = list[datetime | None](), list[pa.Table]()
+            for rows in some:
+                times += pc.min_max(rows["available_at"]).as_py().values()
+                mine.append(of.among(rows, "user_id"))
+            return times, in_one(mine)
+
+        found = [*each(partial(told, kept, USERS, list(LAKE[USERS].columns)), self.files[USERS])]
+        rows = pa.concat_tables([LAKE[USERS].schema.empty_table(), *chain.from_iterable(mine for _, mine in found)])
+        return rows.combine_chunks(), pa.chunked_array([pa.array(times, TIME) for times, _ in found], TIME)
+
+    def _attributes(self, table: str, of: Wanted | None, each: Each) -> pa.Table:
+        """Id and attributes of a snapshot, `of` some ids."""
+        names = [*LAKE[table].key, "attributes"]
+        if of is None:
+            return self._rows(table, names)
+
+        def kept(some: Iterator[pa.Table]) -> list[pa.Table]:
+            return in_one(of.among(rows, *LAKE[table].key) for rows in some)
+
+        empty = pa.schema([LAKE[table].schema.field(name) for name in names]).empty_table()
+        found = each(partial(told, kept, table, names), self.files[table])
+        return pa.concat_tables([empty, *chain.from_iterable(found)]).combine_chunks()
 
 
 def feature_days(run: Run) -> list[date]:
@@ -34,19 +108,43 @@ def known_before(
     users alone, whom rows are of: there may be more than memory holds.
     Raises `NotReady` where no day before is published.
     """
-    days = [published for published in feature_days(run) if published < day][-VISIBLE:]
-    if not days:
+    published = [one for one in feature_days(run) if one < day][-VISIBLE:]
+    if not published:
         raise NotReady(f"requests of {day} need {', '.join(FEATURES)} of a day before it; found none")
-    return [_known(run, published, snapshots or published, with_users, of) for published in days]
+    columns = {"items": ("item_id", "attributes"), **({"users": ("user_id", "attributes")} if with_users else {})}
+    found = _publications(run, {one: snapshots or one for one in published}, columns)
+    return [one.known(with_users, of, run.each) for one in found]
 
 
-def known_of(run: Run, day: date, of: Wanted | None = None) -> Known:
-    """What the publication of one feature day brought online, `of` some users; raises `NotReady` where it is not
-    published.
-    """
-    if day not in feature_days(run):
-        raise NotReady(f"answers with the features of {day} need {', '.join(FEATURES)} of that day; found none")
-    return _known(run, day, day, with_users=True, of=of)
+def publications(run: Run, until: date | None = None) -> dict[str, Publication]:
+    """Those that answers may have seen, by their days as answers name them: the newest ones (up to `until`)."""
+    days = [day for day in feature_days(run) if until is None or day <= until][-OLDEST:]
+    columns = {"items": ("item_id", "attributes", "removed"), "users": ("user_id", "attributes")}
+    found = _publications(run, {day: day for day in days}, columns)
+    return {one.day.isoformat(): one for one in found}
+
+
+def _publications(run: Run, days: Mapping[date, date], columns: Mapping[str, Sequence[str]]) -> list[Publication]:
+    """Of feature days, for whoever reads these `columns` of snapshots, as of the day that each is given."""
+    listed = {(table, day): day for table in FEATURES for day in days}
+    for table in columns:
+        there = run.published_days(table)
+        newest = ((day, max((one for one in there if one <= at), default=None)) for day, at in days.items())
+        listed |= {(table, day): one for day, one in newest if one is not None}
+    files: dict[tuple[str, date], list[str]] = {}
+    for table in (*FEATURES, *columns):
+        wanted = {of for (name, _), of in listed.items() if name == table}
+        for path, values in run.files(table, sorted(wanted), None, columns.get(table, LAKE[table].columns)):
+            files.setdefault((table, date.fromisoformat(values["day"])), []).append(path)
+    return [
+        Publication(
+            day,
+            {table: files.get((table, listed.get((table, day), NEVER)), []) for table in (*FEATURES, *columns)},
+            run.config.features,
+            run.config.tasks,
+        )
+        for day in days
+    ]
 
 
 def promised_before(run: Run, day: date, known: Sequence[Known]) -> list[tuple[date, datetime]]:
@@ -58,42 +156,3 @@ def promised_before(run: Run, day: date, known: Sequence[Known]) -> list[tuple[d
     published = {one.day: one.available_at for one in known}
     first = min(feature_days(run), default=day)
     return [(one, published.get(one, available_at(one, run.config.features))) for one in days if one >= first]
-
-
-def _known(run: Run, day: date, snapshots: date, with_users: bool, of: Wanted | None) -> Known:
-    tables: dict[str, pa.Table] = {table: run.read(table, [day]) for table in FEATURES if table != USERS or of is None}
-    times = {name: rows["available_at"] for name, rows in tables.items()}
-    if of is not None:
-        tables[USERS], times[USERS] = _of_users(run, day, of)
-    return Known(
-        day=day,
-        available_at=published_at(day, times, run.config.features),
-        user_features=tables["user_features"],
-        item_features=tables["item_features"],
-        encodings=tables["encodings"],
-        items=_attributes(run, "items", snapshots),
-        users=_attributes(run, "users", snapshots, of) if with_users else None,
-        tasks=run.config.tasks,
-    )
-
-
-def _of_users(run: Run, day: date, of: Wanted) -> tuple[pa.Table, pa.ChunkedArray]:
-    """The features of some users, and since when those of all were known: the first and the last, part by part."""
-    kept, times = [LAKE[USERS].schema.empty_table()], []
-    for rows in run.batches(USERS, [day], None, list(LAKE[USERS].columns)):
-        ends = pc.min_max(rows["available_at"])
-        times.append(pa.array([ends["min"].as_py(), ends["max"].as_py()], TIME))
-        kept.append(of.among(rows, "user_id"))
-    return pa.concat_tables(kept).combine_chunks(), pa.chunked_array(times, TIME)
-
-
-def _attributes(run: Run, table: str, day: date, of: Wanted | None = None) -> pa.Table:
-    """Id and attributes of a snapshot as of `day`, `of` some ids; a source without the table has none."""
-    schema = pa.schema([LAKE[table].schema.field(name) for name in (*LAKE[table].key, "attributes")])
-    known = [published for published in run.published_days(table) if published <= day]
-    if not known:
-        return schema.empty_table()
-    if of is None:
-        return run.newest(table, schema.names, day)
-    kept = (of.among(rows, *LAKE[table].key) for rows in run.batches(table, known[-1:], None, schema.names))
-    return pa.concat_tables([schema.empty_table(), *kept]).combine_chunks()

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,11 @@ import pyarrow as pa
 
 from jobs.asof.wanted import Wanted
 from jobs.bundle import Bundle
-from jobs.errors import NotReady
 from jobs.gathered import gathered
-from jobs.lake.run import Run
 from jobs.lake.tables import ATTRIBUTES, LAKE, TIME
 from jobs.moment.columns import Columns
 from jobs.moment.decisions import Known, candidate_columns
-from jobs.moment.known import known_of
+from jobs.moment.known import Publication
 from jobs.serving.answer import Placement
 from jobs.serving.captured import Said
 from jobs.serving.slates import drawn
@@ -85,7 +84,24 @@ class Replayed:
         return f"{said}: {self.differing} differ, {self.other_items} in their items, numbers by {furthest:.2g} at most"
 
 
-def replayed(run: Run, bundle: Bundle, said: Sequence[Said], tolerated: float) -> Replayed:
+class Seen:
+    """What the answers to some users were made from: features and removed items of a day, read once they are asked for.
+
+    `days`: those that are there; None is before the first publication.
+    """
+
+    def __init__(self, publications: Mapping[str, Publication], users: Wanted, tasks: TaskSettings) -> None:
+        self.days = frozenset(publications) | {None}
+        self.known = cache(lambda day: _nothing(tasks) if day is None else self._of(publications[day], users))
+        self.removed = cache(lambda day: frozenset[str]() if day is None else publications[day].removed())
+
+    @staticmethod
+    def _of(publication: Publication, users: Wanted) -> Known:
+        """Whatever the clock says: being late is another alarm."""
+        return replace(publication.known(of=users), available_at=SINCE_EVER)
+
+
+def replayed(seen: Seen, bundle: Bundle, said: Sequence[Said], tolerated: float) -> Replayed:
     """What the bundle says to the same requests again; `tolerated` is of a number's difference.
 
     One feature day at a time. An answer whose features the lake no longer has, or whose request is not whole, is left
@@ -96,19 +112,15 @@ def replayed(run: Run, bundle: Bundle, said: Sequence[Said], tolerated: float) -
     for one in said:
         if "surface" not in one.request or (one.answer.candidates is None and "candidates" not in one.request):
             left_out["the request is not whole"] += 1
+        elif one.answer.features_day not in seen.days:
+            left_out["the lake has no such features"] += 1
         else:
             by_day.setdefault(one.answer.features_day, []).append(one)
     found: list[tuple[Said, list[Placement]]] = []
     for day, mine in sorted(by_day.items(), key=lambda pair: pair[0] or ""):
-        try:
-            users = Wanted.of(pa.array([one.user_id for one in mine], pa.string()))
-            known = _nothing(run.config.tasks) if day is None else known_of(run, date.fromisoformat(day), users)
-        except NotReady:
-            left_out["the lake has no such features"] += len(mine)
-            continue
         for fallback in (False, True):
             for part in together([one for one in mine if one.answer.fallback is fallback], AT_ONCE):
-                found += zip(part, _again(bundle, part, known, run, day, fallback), strict=True)
+                found += zip(part, _again(bundle, part, seen, day, fallback), strict=True)
     return _compared(len(said), found, left_out, tolerated)
 
 
@@ -117,14 +129,12 @@ def together(said: Iterable[Said], candidates: int) -> Iterator[list[Said]]:
     return gathered(said, candidates, lambda one: len(one.answer.candidates or one.request.get("candidates") or ()))
 
 
-def _again(
-    bundle: Bundle, said: Sequence[Said], known: Known, run: Run, day: str | None, fallback: bool
-) -> list[list[Placement]]:
+def _again(bundle: Bundle, said: Sequence[Said], seen: Seen, day: str | None, fallback: bool) -> list[list[Placement]]:
     """The slate of each request, all of whose answers saw the same features and were made by the same ranker."""
     if not said:
         return []
-    shown_only = _removed(run, day)
-    lists = [_candidates(one, shown_only) for one in said]
+    removed, known = seen.removed(day), seen.known(day)
+    lists = [_candidates(one, removed) for one in said]
     offsets = np.concatenate([[0], np.cumsum([len(one) for one in lists])]).astype(np.int64)
     items = np.empty(offsets[-1], dtype=object)
     items[:] = [item for one in lists for item in one]
@@ -133,8 +143,7 @@ def _again(
     row = np.repeat(np.arange(len(said)), np.diff(offsets))
     scored: Columns = {"item_id": items}
     if bundle.policy.columns or not fallback:
-        always = replace(known, available_at=NEVER if day is None else SINCE_EVER)
-        scored = candidate_columns(_moments(said), row, items, [always])
+        scored = candidate_columns(_moments(said), row, items, [known])
     kept = None if fallback else bundle.kept(scored, offsets)
     if kept is not None:
         scored, row, items = {name: column[kept] for name, column in scored.items()}, row[kept], items[kept]
@@ -157,14 +166,6 @@ def _candidates(one: Said, removed: frozenset[str]) -> Sequence[str]:
         return one.answer.candidates
     shown = {place.item_id for place in one.answer.items}
     return [item for item in one.request["candidates"] if item not in removed or item in shown]
-
-
-def _removed(run: Run, day: str | None) -> frozenset[str]:
-    """Items that were deleted or blocked as of a feature day."""
-    if day is None or not any(there <= date.fromisoformat(day) for there in run.published_days("items")):
-        return frozenset()
-    rows = run.newest("items", ["item_id", "removed"], date.fromisoformat(day)).to_pylist()
-    return frozenset(row["item_id"] for row in rows if row["removed"])
 
 
 def _moments(said: Sequence[Said]) -> pa.Table:

@@ -27,8 +27,8 @@ from jobs.monitor import alias, core, incidents, link, page, replay, rows, watch
 from jobs.monitor.past import OPEN, Past
 from jobs.outcomes import immature_note, told_by, with_clicks
 from jobs.parcels.core import bucket_of
+from jobs.parcels.workers import workers
 from jobs.places import place
-from jobs.serving import answered, captured
 from jobs.serving.served import policies_of, served_by
 from models.evaluation.estimate import Refusal
 from models.monitoring.day import Held
@@ -51,7 +51,8 @@ def run(run: Run) -> dict[str, Any]:
     deployed = ledger.released(run)
     past, alarms = Past.of(run, run.days[0]), {}
     for day in run.days:
-        found, served = _day(run, day, deployed, past)
+        with workers(run, rows.count(run, [day]), rows.BYTES_A_ROW):
+            found, served = _day(run, day, deployed, past)
         model = "" if served is None else str(served["candidate_id"])
         report = [*found, *alias.figures(run)]
         told = _rows(report, past, model)
@@ -98,7 +99,7 @@ def _day(
     candidate = _most_served(counts, deployed)
     evidence = _evidence(run, candidate)
     settings, alarms = run.config.gate, run.config.monitoring
-    found = captured.placements(answered.lines(run.config.endpoint, day), Wanted.of(served["request_id"]))
+    found = rows.answers(run, day, Wanted.of(served["request_id"]))
     mine = core.with_capture(served, found.rows)
     skew, known = _skew(run, day, mine, deployed)
     return [
@@ -121,7 +122,7 @@ def _day(
 
 def _with_clicks(run: Run, day: date, shown: pa.Table, cut: datetime) -> pa.Table:
     """The impressions that have a label, with what it says as of the cut."""
-    labels = rows.met(run, "labels", [day], LABELS, "impression_id", Wanted.of(shown["impression_id"]))
+    labels = Wanted.of(shown["impression_id"]).read(run, "labels", [day], LABELS, "impression_id")
     return with_clicks(shown, labels, cut)
 
 

@@ -3,9 +3,9 @@
 Of a large day the traffic of some users is taken, the same ones every day.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from jobs.asof.core import DAY_US, microseconds
 from jobs.asof.wanted import Wanted
 from jobs.bundle import Bundle
+from jobs.lake.parts import in_one
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.moment.columns import numbers, strings
 from jobs.moment.decisions import Known, candidate_columns, clusters
 from jobs.moment.known import known_before
-from jobs.monitor.rows import MOST_JUDGED, MOST_ROWS, met, news, of_some_users
+from jobs.monitor.rows import MOST_JUDGED, MOST_ROWS, news, of_some_users
 from jobs.outcomes import closed, so_far, told_by
 from models.monitoring.day import Floats, Ints, Traffic
 
@@ -40,7 +41,7 @@ MICROSECONDS = 1e6
 def observed(run: Run, day: date, model: Bundle) -> Traffic:
     """The day as far as it is known at its end; raises `NotReady` without features of a day before it."""
     shown = of_some_users(run, "impressions", day, SHOWN, MOST_ROWS)
-    labels = met(run, "labels", [day], LABELS, "impression_id", Wanted.of(shown["impression_id"]))
+    labels = Wanted.of(shown["impression_id"]).read(run, "labels", [day], LABELS, "impression_id")
     rows = _with_labels(shown, labels, midnight(day + timedelta(days=1)))
     known = known_before(run, day, with_users=True, of=Wanted.of(rows["user_id"]))
     return _traffic(run, day, rows, known, model)
@@ -68,7 +69,7 @@ def closed_labels(run: Run, day: date, ids: pa.ChunkedArray, cut: datetime) -> t
     """(n,) clicked and converted of impressions of `day`, as known at `cut`; NaN while a label is open or missing."""
     if day not in run.published_days("labels"):
         return np.full(len(ids), np.nan), np.full(len(ids), np.nan)
-    labels = met(run, "labels", [day], LABELS, "impression_id", Wanted.of(ids))
+    labels = Wanted.of(ids).read(run, "labels", [day], LABELS, "impression_id")
     late = run.config.attribution.late_days
     at = pc.index_in(ids, labels["impression_id"]).combine_chunks()
     outcomes = []
@@ -138,11 +139,15 @@ def _candidates(run: Run, day: date, rows: pa.Table) -> Floats:
     """How many items each request was chosen from; NaN where nobody logged that."""
     if day not in run.published_days("requests"):
         return np.full(len(rows), np.nan)
-    wanted, found = Wanted.of(rows["request_id"]), [ASKED.empty_table()]
-    for some in run.batches("requests", [day], None, ["request_id", "candidates"]):
-        mine = wanted.among(some, "request_id")
-        found.append(pa.table([mine["request_id"], pc.list_value_length(mine["candidates"])], schema=ASKED))
-    requests = pa.concat_tables(found).combine_chunks()
+    wanted = Wanted.of(rows["request_id"])
+
+    def counted(some: Iterator[pa.Table]) -> list[pa.Table]:
+        mine = (wanted.among(part, "request_id") for part in some)
+        columns = ([of["request_id"], pc.list_value_length(of["candidates"])] for of in mine)
+        return in_one(pa.table(of, schema=ASKED) for of in columns)
+
+    found = run.told("requests", [day], ["request_id", "candidates"], counted)
+    requests = pa.concat_tables([ASKED.empty_table(), *chain.from_iterable(found)]).combine_chunks()
     at = pc.index_in(rows["request_id"], requests["request_id"]).combine_chunks()
     return numbers(requests["n"].combine_chunks().take(at))
 

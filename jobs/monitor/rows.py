@@ -1,4 +1,4 @@
-"""The rows of a day that figures are of: read some at once, and of a large day those of some users.
+"""The rows of a day that figures are of: read file by file, some at once, and of a large day those of some users.
 
 Who these are is told by their ids, so they are the same ones every day. What is only counted is counted of all rows.
 """
@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,13 @@ from numpy.typing import NDArray
 
 from jobs.asof.keys import hashes_of
 from jobs.asof.wanted import Wanted
+from jobs.lake.parts import in_one
 from jobs.lake.run import Run
 from jobs.lake.tables import LAKE
 from jobs.places import footer
+from jobs.serving import answered, captured
+from jobs.serving.answered import Chunk
+from jobs.serving.captured import Placements
 from models.monitoring.profile import drawn
 
 MOST_ROWS = 200_000
@@ -30,6 +36,9 @@ MOST_JUDGED = 1 << 20
 """Of which labels and probabilities are enough."""
 MOST_HASHES = 1 << 22
 """Counted together, about 64 MiB."""
+BYTES_A_ROW = 600
+"""Of memory that one process takes for an impression, until figures are of some users."""
+NONE = np.zeros(0, np.uint64)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,11 @@ class Where:
         return rows.filter(pc.is_in(column, pa.array(sorted(self.values), column.type)))
 
 
+def count(run: Run, days: Iterable[date]) -> int:
+    """Impressions of some days."""
+    return sum(footer(path).num_rows for path, _ in run.files("impressions", days))
+
+
 def of_some_users(
     run: Run, table: str, day: date, columns: list[str], most: int, where: Where | None = None
 ) -> pa.Table:
@@ -52,11 +66,12 @@ def of_some_users(
     the rest of them.
     """
     share = most / max(1, _count(run, table, day, where))
-    found = [_empty(table, columns)]
-    for rows in run.batches(table, [day], None, columns):
-        mine = rows if where is None else where.of(rows)
-        found.append(mine if share >= 1 else _drawn(mine, share))
-    return pa.concat_tables(found).combine_chunks()
+
+    def kept(some: Iterator[pa.Table]) -> list[pa.Table]:
+        mine = some if where is None else map(where.of, some)
+        return in_one(mine if share >= 1 else (_drawn(rows, share) for rows in mine))
+
+    return _whole(table, columns, run.told(table, [day], columns, kept))
 
 
 def news(
@@ -69,39 +84,52 @@ def news(
 ) -> pa.Table:
     """The rows of some days that were heard of; of more than `most` those of some users, as `of_some_users`."""
 
-    def told() -> Iterator[pa.Table]:
-        return (rows.filter(pa.array(heard(rows))) for rows in run.batches(table, days, None, columns))
+    def told(some: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        return (rows.filter(pa.array(heard(rows))) for rows in some)
+
+    def kept(share: float, some: Iterator[pa.Table]) -> list[pa.Table]:
+        return in_one(told(some) if share >= 1 else (_drawn(rows, share) for rows in told(some)))
 
     many = sum(footer(path).num_rows for path, _ in run.files(table, days)) > most
-    share = most / max(1, sum(map(len, told()))) if many else 1.0
-    found = (rows if share >= 1 else _drawn(rows, share) for rows in told())
-    return pa.concat_tables([_empty(table, columns), *found]).combine_chunks()
+    counts = run.told(table, days, columns, lambda some: sum(map(len, told(some)))) if many else ()
+    share = most / max(1, sum(counts)) if many else 1.0
+    return _whole(table, columns, run.told(table, days, columns, partial(kept, share)))
 
 
-def met(run: Run, table: str, days: Iterable[date], columns: list[str], key: str, wanted: Wanted) -> pa.Table:
-    """The rows of some ids."""
-    found = (wanted.among(rows, key) for rows in run.batches(table, days, None, columns))
-    return pa.concat_tables([_empty(table, columns), *found]).combine_chunks()
+def answers(run: Run, day: date, wanted: Wanted) -> Placements:
+    """What some requests of a day were answered."""
+
+    def placed(chunk: Chunk) -> Placements:
+        return captured.placed(chunk.lines(), wanted)
+
+    return captured.first_answers(run.each(placed, answered.chunks(run.config.endpoint, day)))
 
 
 def policies(run: Run, day: date) -> Counter[str]:
     """How many impressions of the day each policy decided."""
-    found = Counter[str]()
-    for rows in run.batches("impressions", [day], None, ["policy"]):
-        for entry in pc.value_counts(rows["policy"]).to_pylist():
-            found[entry["values"]] += entry["counts"]
-    return found
+
+    def counted(some: Iterator[pa.Table]) -> Counter[str]:
+        found = Counter[str]()
+        for rows in some:
+            for entry in pc.value_counts(rows["policy"]).to_pylist():
+                found[entry["values"]] += entry["counts"]
+        return found
+
+    return sum(run.told("impressions", [day], ["policy"], counted), Counter[str]())
 
 
 def requests(run: Run, day: date, where: Where, impressions: int) -> int:
     """How many requests so many impressions of a day are of: their hashes go to files that are counted one by one."""
+
+    def asked(some: Iterator[pa.Table]) -> NDArray[np.uint64]:
+        return np.unique(np.concatenate([NONE, *(np.unique(hashes_of(where.of(rows)["request_id"])) for rows in some)]))
+
     parts = -(-impressions // MOST_HASHES)
     with tempfile.TemporaryDirectory(prefix="tidegate-monitor-") as folder:
         paths = [Path(folder, str(number)) for number in range(parts)]
         with ExitStack() as stack:
             files = [stack.enter_context(path.open("wb")) for path in paths]
-            for rows in run.batches("impressions", [day], None, ["request_id", where.column]):
-                hashes = hashes_of(where.of(rows)["request_id"])
+            for hashes in run.told("impressions", [day], ["request_id", where.column], asked):
                 for number, file in enumerate(files):
                     hashes[hashes % np.uint64(parts) == number].tofile(file)
         return sum(len(np.unique(np.fromfile(path, np.uint64))) for path in paths)
@@ -110,7 +138,7 @@ def requests(run: Run, day: date, where: Where, impressions: int) -> int:
 def _count(run: Run, table: str, day: date, where: Where | None) -> int:
     if where is None:
         return sum(footer(path).num_rows for path, _ in run.files(table, [day]))
-    return sum(len(where.of(rows)) for rows in run.batches(table, [day], None, [where.column]))
+    return sum(run.told(table, [day], [where.column], lambda some: sum(len(where.of(rows)) for rows in some)))
 
 
 def _drawn(rows: pa.Table, share: float) -> pa.Table:
@@ -120,5 +148,6 @@ def _drawn(rows: pa.Table, share: float) -> pa.Table:
     return rows.filter(pa.array(np.append(kept, False)[codes]))
 
 
-def _empty(table: str, columns: list[str]) -> pa.Table:
-    return pa.schema([LAKE[table].schema.field(name) for name in columns]).empty_table()
+def _whole(table: str, columns: list[str], found: Iterable[list[pa.Table]]) -> pa.Table:
+    empty = pa.schema([LAKE[table].schema.field(name) for name in columns]).empty_table()
+    return pa.concat_tables([empty, *chain.from_iterable(found)]).combine_chunks()

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.asof.keys import ABSENT
+from jobs.asof.keys import ABSENT, Indices
 from jobs.asof.wanted import Wanted
 from jobs.bundle import Bundle
 from jobs.lake.run import Run
@@ -21,8 +21,7 @@ from jobs.moment.decisions import clusters
 from jobs.monitor import observed
 from jobs.monitor.core import Figure, exactly, with_capture
 from jobs.monitor.past import Past
-from jobs.monitor.rows import MOST_JUDGED, Where, of_some_users
-from jobs.serving import answered, captured
+from jobs.monitor.rows import MOST_JUDGED, Where, answers, of_some_users
 from jobs.serving.served import policies_of
 from models.evaluation.estimate import Estimate, Refusal, upper_tail
 from models.evaluation.linear import Linear
@@ -38,6 +37,7 @@ OUTCOMES = ("clicked", "converted")
 ENGAGEMENT = tuple(feature.name for feature in declared("user", lambda feature: feature.kind == "number"))
 RETURN_DAYS = 7
 """Days in which a user comes back, or does not."""
+NOBODY = np.zeros(0, np.int64)
 SERVED = ["impression_id", "request_id", "user_id", "item_id", "surface", "policy", "position"]
 
 
@@ -114,8 +114,7 @@ def _answered(run: Run, day: date, model: Bundle) -> Traffic:
         return _nobody(0)
     mine = Where("policy", policies_of({model.candidate_id}))
     rows = of_some_users(run, "impressions", of, SERVED, MOST_JUDGED, mine)
-    answers = captured.placements(answered.lines(run.config.endpoint, of), Wanted.of(rows["request_id"]))
-    rows = with_capture(rows, answers.rows)
+    rows = with_capture(rows, answers(run, of, Wanted.of(rows["request_id"])).rows)
     rows = rows.filter(pc.equal(rows["bundle_sha256"], model.sha256))
     clicked, _ = observed.closed_labels(run, of, rows["impression_id"], midnight(day + timedelta(days=1)))
     return replace(
@@ -146,8 +145,12 @@ def _staying(run: Run, day: date) -> list[Figure]:
     users = of_some_users(run, "user_features", start, ["user_id", *ENGAGEMENT], MOST_JUDGED)
     wanted = Wanted.of(users["user_id"])
     back = np.zeros(len(wanted.hashes) + 1, bool)
-    for shown in run.batches("impressions", since, None, ["user_id"]):
-        back[wanted.places(shown["user_id"])] = True
+
+    def seen(some: Iterator[pa.Table]) -> Indices:
+        return np.unique(np.concatenate([NOBODY, *(np.unique(wanted.places(rows["user_id"])) for rows in some)]))
+
+    for places in run.told("impressions", since, ["user_id"], seen):
+        back[places] = True
     back[ABSENT] = False  # whoever is not wanted
     returned = back[wanted.places(users["user_id"])]
     found = proxies({name: numbers(users[name]) for name in ENGAGEMENT}, returned, run.config.gate)

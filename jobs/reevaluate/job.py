@@ -9,8 +9,10 @@ unnest(figures) AS figure FROM reevaluations)` in DuckDB), and the whole matured
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -27,15 +29,19 @@ from jobs.evidence.computed import Origin
 from jobs.evidence.document import Document
 from jobs.evidence.judgement import Judgement, Matured
 from jobs.evidence.pack import Pack
+from jobs.lake.parts import in_one
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
 from jobs.outcomes import closes_at
-from jobs.places import place
+from jobs.parcels.workers import workers
+from jobs.places import footer, place
 from jobs.reevaluate import core
 from models.evaluation.gate import Verdict, judge
 from models.settings import GateSettings
 
+BYTES_A_ROW = 150
+"""Of memory that one process takes for the label of a row that was judged."""
 Row = dict[str, Any]
 
 
@@ -170,15 +176,22 @@ def _labels(run: Run, day: date, first: Document, judged: Wanted) -> pa.Table:
     """The labels of the rows judged, of days that may have many more; raises `Refused` where any of the days' are open
     still, by windows that were set since.
     """
-    late_days, found, last = run.config.attribution.late_days, [], _cut(day)
-    for labels in run.batches("labels", core.days_of(first.data.event_time), None, list(core.LABELS)):
-        closes = pc.max(closes_at(labels["matures_at"], "converted", late_days)).as_py()
-        last = last if closes is None else max(last, closes)
-        found.append(judged.among(labels, "impression_id"))
+    late_days, days = run.config.attribution.late_days, core.days_of(first.data.event_time)
+
+    def kept(some: Iterator[pa.Table]) -> tuple[datetime, list[pa.Table]]:
+        last, mine = _cut(day), list[pa.Table]()
+        for labels in some:
+            last = max(last, pc.max(closes_at(labels["matures_at"], "converted", late_days)).as_py() or last)
+            mine.append(judged.among(labels, "impression_id"))
+        return last, in_one(mine)
+
+    with workers(run, sum(footer(path).num_rows for path, _ in run.files("labels", days)), BYTES_A_ROW):
+        found = [*run.told("labels", days, list(core.LABELS), kept)]
+    last = max((closes for closes, _ in found), default=_cut(day))
     if last > _cut(day):
         raise Refused(f"labels must be closed at the end of {day}, as when they were judged; found some open to {last}")
     empty = pa.schema([LAKE["labels"].schema.field(name) for name in core.LABELS]).empty_table()
-    return pa.concat_tables([empty, *found]).combine_chunks()
+    return pa.concat_tables([empty, *chain.from_iterable(mine for _, mine in found)]).combine_chunks()
 
 
 def _bundle(run: Run, sha256: str) -> Bundle:

@@ -9,19 +9,59 @@ import base64
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from jobs.config import EndpointSettings
+from jobs.gathered import gathered
 from jobs.lake.store import midnight
 from jobs.serving import captured
 from jobs.serving.answer import answer_of
 from jobs.serving.capture import CAPTURE, SHADOWS
-from jobs.serving.captured import Said
-from jobs.serving.files import SCHEME, Bucket, Files
+from jobs.serving.captured import Piece, Said
+from jobs.serving.files import SCHEME, Bucket
 
 MEMBERS = ("endpointInput", "endpointOutput")
+CHUNK_BYTES = 1 << 27
+"""Of lines that one worker goes through: not in memory together, but what is known of those who asked is."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some of the lines that answered the requests of a day, to be read by whoever this is given to.
+
+    Its methods raise as `since`.
+    """
+
+    settings: EndpointSettings
+    day: date
+    pieces: tuple[Piece, ...]
+
+    def lines(self) -> Iterator[str]:
+        """As the local endpoint's capture writes them, for the readers of `captured`; a torn line as it was found."""
+        if not _on_s3(self.settings):
+            for piece in self.pieces:
+                yield from captured.lines_of(piece)
+            return
+        for text in self._of_s3():
+            line = _line(text)
+            if line is None:
+                yield text
+            elif _is_of(line, self.day):
+                told = {"request": line.request, "response": asdict(line.answer), "ms": None}
+                yield json.dumps({"endpoint": self.settings.name, **told, "at": line.at.isoformat()})
+
+    def said(self) -> Iterator[Said]:
+        """What any bundle has answered, one by one."""
+        if not _on_s3(self.settings):
+            return captured.said(self.lines(), self.settings.name)
+        found = map(_said, self._of_s3())
+        return (said for said in found if said is not None and _is_of(said, self.day))
+
+    def _of_s3(self) -> Iterator[str]:
+        files = Bucket(destination(self.settings), self.settings)
+        return (text for piece in self.pieces for text in _texts(files, piece.path))
 
 
 def destination(settings: EndpointSettings) -> str:
@@ -45,34 +85,27 @@ def since(settings: EndpointSettings, kind: str, at: datetime, bundle_sha256: st
     return sorted(mine, key=lambda one: one.at)
 
 
-def of_day(settings: EndpointSettings, day: date) -> Iterator[Said]:
-    """What any bundle has answered to the requests of a day, shown or as a shadow, one by one.
+def chunks(settings: EndpointSettings, day: date, shadows: bool = False) -> list[Chunk]:
+    """All answers to the requests of a day, in the order of their files; raises as `since`.
 
-    Raises as `since`.
+    Those of a shadow are among them where that is asked for, and on S3 always.
     """
     if _on_s3(settings):
-        told = map(_said, _of_day(settings, day))
-        yield from (said for said in told if said is not None and _is_of(said, day))
-        return
-    for kind in (CAPTURE, SHADOWS):
-        yield from captured.of_day(settings.state / kind, settings.name, day)
+        files = Bucket(destination(settings), settings)
+        # An event is asked about as it happens, or up to an hour after it.
+        hours = midnight(day), midnight(day) + timedelta(days=1, hours=1)
+        found = (Piece(path, 0, size) for path, size in _files(files, settings.name, *hours))
+    else:
+        kinds = (CAPTURE, SHADOWS) if shadows else (CAPTURE,)
+        folders = (settings.state / kind / f"date={day}" for kind in kinds)
+        found = (piece for folder in folders for piece in captured.pieces(folder, CHUNK_BYTES))
+    some = gathered(found, CHUNK_BYTES, lambda piece: piece.end - piece.start)
+    return [Chunk(settings, day, tuple(pieces)) for pieces in some]
 
 
 def lines(settings: EndpointSettings, day: date) -> Iterator[str]:
-    """The answers to the requests of a day, as the local endpoint's capture writes them, for the readers of `captured`.
-
-    On S3 those of a shadow are among them. A torn line is as it was found. Raises as `since`.
-    """
-    if not _on_s3(settings):
-        yield from captured.lines(settings.state / CAPTURE / f"date={day}")
-        return
-    for text in _of_day(settings, day):
-        line = _line(text)
-        if line is None:
-            yield text
-        elif _is_of(line, day):
-            told = {"request": line.request, "response": asdict(line.answer), "ms": line.ms}
-            yield json.dumps({"endpoint": settings.name, **told, "at": line.at.isoformat()})
+    """Those of all `chunks`."""
+    return (line for chunk in chunks(settings, day) for line in chunk.lines())
 
 
 def _on_s3(settings: EndpointSettings) -> bool:
@@ -83,22 +116,23 @@ def _is_of(said: Said, day: date) -> bool:
     return said.asked_at.date() == day
 
 
-def _of_day(settings: EndpointSettings, day: date) -> Iterator[str]:
-    """Every line that may be of a day: an event is asked about as it happens, or up to an hour after it."""
-    first = midnight(day)
-    until = first + timedelta(days=1, hours=1)
-    yield from _lines(Bucket(destination(settings), settings), settings.name, first, until)
-
-
-def _lines(files: Files, endpoint: str, at: datetime, now: datetime) -> Iterator[str]:
+def _lines(files: Bucket, endpoint: str, at: datetime, now: datetime) -> Iterator[str]:
     """Every line of the hours from one moment to another, of whatever variant."""
+    return (text for path, _ in _files(files, endpoint, at, now) for text in _texts(files, path))
+
+
+def _texts(files: Bucket, path: str) -> list[str]:
+    return files.read(path).decode(errors="replace").splitlines()
+
+
+def _files(files: Bucket, endpoint: str, at: datetime, now: datetime) -> Iterator[tuple[str, int]]:
+    """The files of the hours from one moment to another, of whatever variant, and their sizes."""
     days = [at.date() + timedelta(days=n) for n in range((now.date() - at.date()).days + 1)]
     for variant in files.below(endpoint):
         first, last = (f"{variant}/{moment:%Y/%m/%d/%H}" for moment in (at, now))
         for hour in (hour for day in days for hour in files.below(f"{variant}/{day:%Y/%m/%d}")):
-            for path in files.below(hour) if first <= hour <= last else ():
-                if path.endswith(".jsonl"):
-                    yield from files.read(path).decode(errors="replace").splitlines()
+            found = files.sizes(hour) if first <= hour <= last else {}
+            yield from ((path, size) for path, size in found.items() if path.endswith(".jsonl"))
 
 
 def _said(text: str) -> Said | None:

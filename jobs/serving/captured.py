@@ -1,12 +1,13 @@
 """The endpoint's data capture, read back: what was really answered, as rows, one per placement, or one by one."""
 
-import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -34,6 +35,14 @@ ANSWER = "answer"
 ANSWERED = SCHEMA.append(pa.field(ANSWER, pa.int64()))
 AT_ONCE = 1 << 14
 """Placements that are words of Python's at a time; of those put away each text is there once a row, as bytes."""
+
+
+class Piece(NamedTuple):
+    """Of a file the lines that begin at a byte from `start` on, before `end`."""
+
+    path: str
+    start: int
+    end: int
 
 
 class Placements(NamedTuple):
@@ -81,16 +90,25 @@ def since(folder: Path, endpoint: str, at: datetime, bundle_sha256: str) -> list
     return sorted(mine, key=lambda said: said.at)
 
 
-def of_day(folder: Path, endpoint: str, day: date) -> Iterator[Said]:
-    """What an endpoint has answered to the requests of a day, without what `since` leaves out."""
-    for text in lines(folder / f"date={day}"):
-        if (said := _said(text, endpoint)) is not None:
-            yield said
+def said(some: Iterable[str], endpoint: str) -> Iterator[Said]:
+    """What an endpoint has answered, line by line, without what `since` leaves out."""
+    return (said for text in some if (said := _said(text, endpoint)) is not None)
+
+
+def asking(some: Iterable[str]) -> pa.Array:
+    """Who asked: the user of each line that names one."""
+    found = []
+    for text in some:
+        try:
+            found.append(orjson.loads(text)["request"].get("user_id"))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            continue
+    return pa.array([user for user in found if isinstance(user, str)], pa.string())
 
 
 def _said(text: str, endpoint: str) -> Said | None:
     try:
-        line = json.loads(text)
+        line = orjson.loads(text)
         said, mine = _answered(line), line["endpoint"] == endpoint
     except (ValueError, LookupError, TypeError):
         return None
@@ -100,15 +118,35 @@ def _said(text: str, endpoint: str) -> Said | None:
 def _answered(line: Mapping[str, Any]) -> Said:
     """Raises ValueError, LookupError or TypeError for a line that is no answer."""
     at, answer = datetime.fromisoformat(line["at"]), answer_of(line["response"])
-    return Said(at, float(line["ms"]), answer, {**line["request"]})
+    return Said(at, math.nan if line["ms"] is None else float(line["ms"]), answer, {**line["request"]})
 
 
 def lines(folder: Path) -> Iterator[str]:
     """Every line of a day's capture files, in the order they were begun; nothing where there is no folder."""
+    return (line for piece in pieces(folder) for line in lines_of(piece))
+
+
+def pieces(folder: Path, most: int = 1 << 62) -> Iterator[Piece]:
+    """The capture files of a day, in the order they were begun, in pieces of so many bytes at most."""
     for path in sorted(folder.glob("*.jsonl"), key=lambda path: (len(path.name), path.name)):
-        # A line may be cut off within a character.
-        with path.open(encoding="utf-8", errors="replace") as file:
-            yield from (line for line in file if not line.isspace())  # of somebody who was forgotten
+        size = path.stat().st_size
+        yield from (Piece(str(path), start, min(start + most, size)) for start in range(0, size, most))
+
+
+def lines_of(piece: Piece) -> Iterator[str]:
+    """The lines of a piece, without those of somebody who was forgotten."""
+    with open(piece.path, "rb") as file:
+        at = file.seek(max(0, piece.start - 1))
+        if piece.start:
+            at += len(file.readline())  # it began before
+        for line in file:
+            if at >= piece.end:
+                return
+            at += len(line)
+            # A line may be cut off within a character.
+            text = line.decode("utf-8", errors="replace")
+            if not text.isspace():
+                yield text
 
 
 def placements(captured: Iterable[str], wanted: Wanted | None = None) -> Placements:
@@ -118,6 +156,11 @@ def placements(captured: Iterable[str], wanted: Wanted | None = None) -> Placeme
 
     A page that was mixed of several bundles' answers is left out too: it is no one's.
     """
+    return first_answers([placed(captured, wanted)])
+
+
+def placed(captured: Iterable[str], wanted: Wanted | None = None) -> Placements:
+    """`placements` of some of a day's lines, `ANSWERED`, of all answers to a request."""
     parts, held = [ANSWERED.empty_table()], list[dict[str, Any]]()
     torn = answers = 0
 
@@ -128,7 +171,7 @@ def placements(captured: Iterable[str], wanted: Wanted | None = None) -> Placeme
 
     for text in captured:
         try:
-            answer = answer_of(json.loads(text)["response"])
+            answer = answer_of(orjson.loads(text)["response"])
         except (ValueError, LookupError, TypeError):
             torn += 1
             continue
@@ -138,11 +181,22 @@ def placements(captured: Iterable[str], wanted: Wanted | None = None) -> Placeme
         if len(held) >= AT_ONCE:
             put_away()
     put_away()
-    return Placements(_first_answers(pa.concat_tables(parts).combine_chunks()), torn)
+    return Placements(pa.concat_tables(parts).combine_chunks(), torn)
+
+
+def first_answers(parts: Iterable[Placements]) -> Placements:
+    """Of lines that were `placed` some at once, in their order, the placements of each request's and policy's first
+    answer, which may have none.
+    """
+    found, torn, before = [ANSWERED.empty_table()], 0, 0
+    for part in parts:
+        at = pc.add(part.rows[ANSWER], before)
+        found.append(part.rows.set_column(part.rows.column_names.index(ANSWER), ANSWERED.field(ANSWER), at))
+        torn, before = torn + part.torn, max(before, pc.max(at).as_py() or 0)
+    return Placements(_first_answers(pa.concat_tables(found).combine_chunks()), torn)
 
 
 def _first_answers(rows: pa.Table) -> pa.Table:
-    """Of each request and policy the placements of its first answer, which may have none."""
     key = pc.binary_join_element_wise(rows["request_id"], rows["policy"], "\x1f").combine_chunks()
     code, answer = key.dictionary_encode().indices.to_numpy(), rows[ANSWER].to_numpy()
     first = answer[np.unique(code, return_index=True)[1]]
@@ -177,7 +231,7 @@ def exposed(captured: Iterable[str]) -> pa.Table:
         if '"exposures":[' not in text.replace(" ", ""):
             continue
         try:
-            said = _answered(json.loads(text))
+            said = _answered(orjson.loads(text))
             asked = {
                 "request_id": said.answer.request_id,
                 "user_id": said.user_id,
@@ -201,7 +255,7 @@ def pages(captured: Iterable[str], experiment: str) -> list[tuple[str | None, An
         if '"mix"' not in text:
             continue
         try:
-            line = json.loads(text)
+            line = orjson.loads(text)
             answer = answer_of(line["response"])
             user = line["request"].get("user_id")
         except (ValueError, LookupError, TypeError, AttributeError):

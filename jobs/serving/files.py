@@ -76,10 +76,14 @@ class Bucket:
 
     def below(self, folder: str) -> list[str]:
         """See `Files`."""
+        return list(self.sizes(folder))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """What lies in a folder of it, sorted, and how many bytes each file has."""
         selector = fs.FileSelector(f"{self._root}/{folder}".rstrip("/"), allow_not_found=True)
         with self._reached():
             found = self._files.get_file_info(selector)
-        return sorted(one.path.removeprefix(f"{self._root}/") for one in found)
+        return dict(sorted((one.path.removeprefix(f"{self._root}/"), one.size or 0) for one in found))
 
     def read(self, path: str) -> bytes:
         """See `Files`."""

@@ -14,7 +14,7 @@ from jobs.orchestration import stage
 pytestmark = pytest.mark.airflow
 
 HEAVY = {"train": "training", "backtest": "training"} | dict.fromkeys(
-    ("ingest", "validate", "attribute", "featurize", "assemble"), "spark"
+    ("ingest", "validate", "attribute", "featurize", "assemble", "monitor", "experiment", "reevaluate"), "spark"
 )
 
 
@@ -34,6 +34,15 @@ def test_an_airflow_without_pools_runs_every_task(dags: dict[str, Any]) -> None:
     for dag in dags.values():
         for task in dag.tasks:
             assert (task.pool, task.queue, task.executor_config) == ("default_pool", "default", {}), task.task_id
+
+
+def test_who_may_open_spark_is_in_a_pool() -> None:
+    """By what its own modules import: no slot counts the session of another. Trees of `train` are a training."""
+    opens = "from jobs.spark import session", "from jobs.parcels.workers import workers"
+    for name in STAGES:
+        told = "".join(path.read_text() for path in (ROOT / "jobs" / name).glob("*.py"))
+        found = any(line in told for line in opens)
+        assert found == (name in POOLS["spark"]), name
 
 
 def test_named_pools_hold_back_what_is_dear_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

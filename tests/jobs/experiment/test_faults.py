@@ -79,6 +79,12 @@ class Logs:
             self.labels.append(label(row, at))
 
 
+def with_logged(exposed: pa.Table, asked: set[str]) -> pa.Table:
+    """As the job says which requests were logged; null where none is."""
+    of = [request in asked if asked else None for request in exposed["request_id"].to_pylist()]
+    return exposed.append_column(way.LOGGED, pa.array(of, pa.bool_()))
+
+
 def label(row: dict[str, Any], at: datetime) -> dict[str, Any]:
     known = {"clicked": False, "click_matures_at": at + timedelta(hours=1), "matures_at": at + timedelta(days=8)}
     return {**row, **known, "known_at": at, "converted": False, "conversion_credit": 0.0, "conversion_value": 0.0}
@@ -111,10 +117,10 @@ def named(plant: Callable[[np.random.Generator, Person], Person | None]) -> str:
               (("impressions", [{**row, "position": 1, "policy": "p", "ingested_at": cut, "attributes": []}
                                 for row in logs.impressions]), ("labels", logs.labels))]  # fmt: skip
     rows = users.joined(*tables, cut, 2)
-    exposed = pa.Table.from_pylist(logs.said, captured.EXPOSED)
+    exposed = with_logged(pa.Table.from_pylist(logs.said, captured.EXPOSED), logs.asked)
     aside = pa.Table.from_pylist(logs.aside, pa.schema([("row_key", pa.string()), ("payload", pa.string())]))
     others, kept = [LAST.design, OTHER.design], set(rows["impression_id"].to_pylist())
-    found = in_parts(rows, exposed, aside, users.Asked(SETTINGS, others, cut, 2, CURVE, SLOW_MS, logs.asked, kept))
+    found = in_parts(rows, exposed, aside, users.Asked(SETTINGS, others, cut, 2, CURVE, SLOW_MS, kept))
     told = {row["metric"]: row for row in readout.rows(SETTINGS, found, START + timedelta(days=DAYS - 1), START)}
     word = told["verdict"]["verdict"]
     return str(word).partition("as they were drawn: ")[2].partition(" (")[0] if "as they were drawn" in word else "none"
@@ -207,4 +213,5 @@ def test_a_shadow_beside_the_answer_is_no_second_request() -> None:
     found = way.answered_once(exposed, {"r1": "live", "r2": f"live{FALLBACK}", "r5": "logging"})
     kept = list(zip(found["request_id"].to_pylist(), found["candidate_id"].to_pylist(), strict=True))
     assert sorted(kept, key=str) == [("r1", "live"), ("r2", "live"), ("r3", "live"), ("r4", None), ("r5", None)]
-    assert sorted(way.said(found, {"new": 0}, at)["u"].requests) == ["r1", "r2", "r3", "r4", "r5"]
+    for logged, heard in (({"r4"}, True), ({"r9"}, False), (set(), None)):
+        assert way.said(with_logged(found, logged), {"new": 0}, at)["u"].logged is heard
