@@ -5,9 +5,9 @@ items grow together. Each stage runs as its command does, once in one process an
 driver of 1 GB, over the same tables; what one process publishes is what the next stage reads. `cpu_seconds` are those
 of the whole tree of processes, imports and the JVM's start included, so that a busy machine changes them little;
 `jvm`, `driver` and `workers` are its shares. Memory is the peak of resident pages of each kind, workers together.
-Both ways must publish as many rows. With the most rows each stage runs a third time, on a standalone cluster of two
-workers of one core on this machine, where rows go through Spark's shuffles; the start of two executors counts. Last
-`validate` takes many small days at once, as where a history is brought.
+Both ways must publish as many rows. With the fewest and the most rows each stage runs a third time, on a standalone
+cluster of two workers of one core on this machine, where rows go through Spark's shuffles; the start of two executors
+counts. Last `validate` takes many small days at once, as where a history is brought.
 """
 
 import json
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 from jobs.config import ROOT
 from jobs.flow import STAGES as FLOW
-from tests.spark_cluster import standalone
+from tests.spark_cluster import SMALL, standalone
 
 IMPRESSIONS, DAYS = 250_000, 5
 TIMES, SMALL_TIMES = (1, 4, 16), (1,)
@@ -52,6 +52,8 @@ CLUSTER = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.ui.enabled": "false",
     "spark.executor.memory": f"{EXECUTOR_MB}m",
+    "spark.driver.extraJavaOptions": SMALL,
+    "spark.executor.extraJavaOptions": SMALL,
 }
 SAMPLES_PER_SECOND = 10
 IDS = ("_id", "candidates")
@@ -104,14 +106,16 @@ def prove(small: bool) -> Iterator[tuple[str, Row]]:
         for times in SMALL_TIMES if small else TIMES:
             at = home / f"x{times}"
             _multiply(home / "1" / "raw", at / "raw", times)
+            alone = {}
             for stage in STAGES:
                 # Jobs and stages are as many for however many rows.
                 found = {way: _run(at, stage, way, noted=times == 1) for way in ("one process", "spark")}
                 for way, row in found.items():
                     yield stage, {"impressions": impressions * times, "way": way, **row}
                 yield "compared", _compared(stage, impressions * times, found["one process"], found["spark"])
-            if small or times == TIMES[-1]:
-                yield from _clustered(at, impressions * times)
+                alone[stage] = found["one process"]
+            if times in (TIMES[0], TIMES[-1]):
+                yield from _clustered(at, impressions * times, alone)
             shutil.rmtree(at)
         days, many = (DAYS + 1, 20_000) if small else (RANGE_DAYS, RANGE_IMPRESSIONS)
         _ingest(home / "range", many, days)
@@ -121,14 +125,13 @@ def prove(small: bool) -> Iterator[tuple[str, Row]]:
         yield "range", _compared("validate", many, found["one process"], found["spark"])
 
 
-def _clustered(home: Path, impressions: int) -> Iterator[tuple[str, Row]]:
+def _clustered(home: Path, impressions: int, alone: Mapping[str, Row]) -> Iterator[tuple[str, Row]]:
     """Each stage again, over what one process published of the stages before it."""
     with standalone(home, memory_mib=EXECUTOR_MB) as cluster:
         for stage in STAGES:
-            one = _run(home, stage, "one process")
             found = _run(home, stage, "cluster", master=cluster.master)
             yield stage, {"impressions": impressions, "way": "cluster", **found}
-            yield "clustered", _compared(stage, impressions, one, found)
+            yield "clustered", _compared(stage, impressions, alone[stage], found)
 
 
 def _compared(stage: str, impressions: int, one: Row, spark: Row) -> Row:
