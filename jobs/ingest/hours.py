@@ -27,8 +27,8 @@ class Part(NamedTuple):
     rows: Iterable[pa.Table]
 
 
-Ask = Callable[[Sequence[Part], Callable[[Part], Laid]], Sequence[Laid]]
-"""What a function says of each of some parts, in their order, on whichever worker."""
+Each = Callable[[Callable[[Part], Laid], Sequence[Part]], Iterable[Laid]]
+"""What a function says of each of some parts, in their order, as `Run.each`."""
 
 
 def parts_of(tables: Streams, settings: SparkSettings) -> dict[str, list[Iterable[pa.Table]]]:
@@ -55,11 +55,11 @@ def together(hours: Sequence[Hour], most: int) -> list[list[Hour]]:
     return [[hour for hour, _ in some] for _, some in groupby(zip(hours, part, strict=True), key=lambda pair: pair[1])]
 
 
-def laid(folders: Mapping[str, Place], tables: Streams, parts: Parts, ask: Ask) -> dict[str, Laid]:
+def laid(folders: Mapping[str, Place], tables: Streams, parts: Parts, each: Each) -> dict[str, Laid]:
     """`raw_writer.laid_here`, of whose tables some are asked for in parts."""
     asked = [Part(folders[name], name, rows) for name, of in parts.items() for rows in of]
     there: dict[str, list[Laid]] = {name: [] for name in parts}
-    for part, found in zip(asked, ask(asked, _laid), strict=True):
+    for part, found in zip(asked, each(_laid, asked), strict=True):
         there[part.name].append(found)
     here = {name: folder for name, folder in folders.items() if name not in parts}
     return raw_writer.laid_here(here, tables) | {name: raw_writer.joined(some) for name, some in there.items()}

@@ -15,6 +15,7 @@ from jobs.ingest import hours
 from jobs.lake import raw_writer
 from jobs.lake.run import Run
 from jobs.lake.tables import Streams
+from jobs.parcels.workers import started
 from jobs.sources import LATE_DAYS, Source, open_source
 
 
@@ -43,12 +44,9 @@ def _write_own(run: Run, day: date, tables: Streams) -> Counter[str]:
     parts = hours.parts_of(tables, run.config.spark)
     if not parts:
         return raw_writer.write_day(run.config.lake.raw, day, tables)
-    from jobs.ingest.spark import workers
-
-    run.say(f"{day}: on Spark, in parts: {', '.join(f'{name} {len(of)}' for name, of in parts.items())}")
-    with workers(run.config.spark, sum(map(len, parts.values()))) as ask:
-        lay = partial(hours.laid, parts=parts, ask=ask)
-        return raw_writer.write_day(run.config.lake.raw, day, tables, lay)
+    run.say(f"{day}: in parts: {', '.join(f'{name} {len(of)}' for name, of in parts.items())}")
+    with started(run, sum(map(len, parts.values()))):
+        return raw_writer.write_day(run.config.lake.raw, day, tables, partial(hours.laid, parts=parts, each=run.each))
 
 
 def _write_late(run: Run, source: Source, day: date) -> int:

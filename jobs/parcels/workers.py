@@ -33,12 +33,19 @@ def workers(run: Run, rows: int, bytes_a_row: int) -> Iterator["Steps | None"]:
     if not rows or not run.config.spark.distributes(rows, bytes_a_row, memory.at_hand()):
         yield None
         return
+    with started(run, run.config.spark.buckets(rows, ROWS_PER_BUCKET)) as steps:
+        run.say(f"{rows} rows to go through: Spark is up")
+        yield steps
+
+
+@contextmanager
+def started(run: Run, buckets: int = 1) -> Iterator["Steps"]:
+    """While this lasts `run.each` is Spark's; `buckets` are those of steps."""
     from jobs.parcels.spark import Steps
     from jobs.spark import session
 
     with session(run.config.spark, run.stage.name) as spark:
-        run.say(f"{rows} rows to go through: Spark is up")
-        steps, here = Steps(spark, run.config.spark.buckets(rows, ROWS_PER_BUCKET)), run.each
+        steps, here = Steps(spark, buckets), run.each
 
         def each(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
             for start in range(0, len(items), AT_ONCE):

@@ -38,7 +38,7 @@ def test_an_airflow_without_pools_runs_every_task(dags: dict[str, Any]) -> None:
 
 def test_who_may_open_spark_is_in_a_pool() -> None:
     """By what its own modules import: no slot counts the session of another. Trees of `train` are a training."""
-    opens = "from jobs.spark import session", "from jobs.parcels.workers import workers"
+    opens = "from jobs.spark import session", "from jobs.parcels.workers import"
     for name in STAGES:
         told = "".join(path.read_text() for path in (ROOT / "jobs" / name).glob("*.py"))
         found = any(line in told for line in opens)

@@ -102,7 +102,7 @@ def written(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def one_after_another(asked: Sequence[Part], function: Callable[[Part], Laid]) -> list[Laid]:
+def one_after_another(function: Callable[[Part], Laid], asked: Sequence[Part]) -> list[Laid]:
     """What workers do, the last part first, and the first twice."""
     function(asked[0])
     return [function(part) for part in reversed(asked)][::-1]
