@@ -128,10 +128,10 @@ In the order in which a growing team would meet it:
 2. **The dataset.** `assemble` reads every row of its days, whatever training keeps: it is most of the cost.
    Reduce train days, or use `dataset.selection`, before adding machines.
 3. **One process.** `train` reads its rows in one process (and sends torchrun's others theirs); retrieval
-   takes all clicks; `backtest` and `reevaluate` hold the rows that are judged. `monitor` holds only part of a day, but
-   reads it in one process: 40 CPU seconds per million impressions, two in five of them answered by the endpoint,
-   including the recomputed answers ([limits.md](limits.md#what-is-thin-today)). A lake that loggers write needs no
-   `ingest`.
+   takes all clicks; `backtest` and `reevaluate` hold the rows that are judged; the driver of an A/B test holds 490
+   bytes per user. On Spark `monitor` needs 37 CPU seconds per million impressions, two in five of them answered by
+   the endpoint, including the recomputed answers; 5 of them are its driver's, so a billion impressions keep one core
+   busy for 1.3 hours ([075](decisions/075-files-on-workers.md)). A lake that loggers write needs no `ingest`.
 4. **Items online.** A whole publication of items is in every endpoint process and in the one that puts it online.
 5. **Files.** Two thousand buckets are two thousand part files per day and table; logs and checkpoints were measured at
    400 days of four files ([measured.md](measured.md#years)), not at this size.
