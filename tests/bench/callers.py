@@ -52,16 +52,19 @@ class Load:
         gaps = np.random.default_rng(0).exponential(size=many) if at_random else np.ones(many)
         self._moments = (np.cumsum(gaps) / rate).tolist() if rate else []
         self._start = time.perf_counter()
-        self._end = self._start + WARM_UP_SECONDS + seconds
+        self._warm = self._start + WARM_UP_SECONDS
+        self._end = self._warm + seconds
+        self._measured = False
         self.found: list[tuple[float, float, int, bool]] = []
 
     async def call(self, caller: Caller) -> None:
-        """Ask until the time is over."""
+        """Ask until the time is over, and until something was asked after the warm-up, however long answers take."""
         while True:
             number = next(self._numbers)
             moment = self._start + self._moments[number] if self._rate else time.perf_counter()
-            if moment >= self._end:
+            if moment >= self._end and self._measured:
                 return
+            self._measured |= moment >= self._warm
             if (early := moment - time.perf_counter()) > 0:
                 await asyncio.sleep(early)
             status, fallback = await caller.ask(self._requests[number % len(self._requests)])
@@ -69,9 +72,9 @@ class Load:
 
     def figures(self) -> dict[str, float]:
         """Of the requests after the warm-up."""
-        kept = [row for row in self.found if row[0] >= self._start + WARM_UP_SECONDS]
+        kept = [row for row in self.found if row[0] >= self._warm]
         took = np.array([seconds for _, seconds, _, _ in kept]) * 1000
-        spent = max(moment + seconds for moment, seconds, _, _ in kept) - self._start - WARM_UP_SECONDS
+        spent = max(moment + seconds for moment, seconds, _, _ in kept) - self._warm
         fallback = sum(row[3] for row in kept)
         return {
             "asked": len(self.found),
