@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.asof.keys import ABSENT as ABSENT  # what every reader of this module's results names
-from jobs.asof.keys import THREADS, ascending, encoded, fingerprints
+from jobs.asof.keys import BLOCK, THREADS, Words, encoded, fingerprints
 from jobs.asof.keys import Indices as Indices
 from jobs.asof.line import Line, Rows, search
 from jobs.asof.line import microseconds as microseconds
@@ -137,10 +137,15 @@ def repeated(column: pa.ChunkedArray) -> NDArray[np.bool_]:
     if column.type != pa.string():
         ids = encoded(column) + 1
         return np.asarray(np.bincount(ids, minlength=1)[ids] > 1)
+
+    def twice_in(part: int) -> Words:
+        mine = np.sort(prints[prints % np.uint64(THREADS) == np.uint64(part)])
+        return mine[1:][mine[1:] == mine[:-1]]
+
+    blocks = [chunk.slice(at, BLOCK) for chunk in column.chunks for at in range(0, len(chunk), BLOCK)]
     with ThreadPoolExecutor(THREADS) as pool:
-        prints = np.concatenate([np.zeros(0, np.uint64), *pool.map(fingerprints, column.chunks)])
-        ordered = ascending(prints, pool)
-    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        prints = np.concatenate([np.zeros(0, np.uint64), *pool.map(fingerprints, blocks)])
+        twice = np.unique(np.concatenate(list(pool.map(twice_in, range(THREADS)))))
     found = np.zeros(len(prints), bool)
     if len(twice):
         rows = np.flatnonzero(twice[np.minimum(np.searchsorted(twice, prints), len(twice) - 1)] == prints)

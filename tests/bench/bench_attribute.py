@@ -145,7 +145,8 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _nothing_shown() -> pa.Table:
     columns = LAKE["impressions"].columns
-    return pa.schema([(name, columns[name].type) for name in core.COLUMNS["impressions"]]).empty_table()
+    # `Schema.empty_table` loads pandas, which rows that are read do not.
+    return pa.Table.from_batches([], pa.schema([(name, columns[name].type) for name in core.COLUMNS["impressions"]]))
 
 
 def _event(
