@@ -36,10 +36,10 @@ class Stage:
 
 
 STAGES = (
-    Stage("validate", 12, 1, "the day", "`bench scale`, 4M"),
-    Stage("attribute", 4, 8, "the day, and those whose window of 7 days is open", "`bench scale`, 4M"),
-    Stage("featurize", 6, 1, "the day", "`bench scale`, 4M"),
-    Stage("assemble", 12, 5, "3 train days of a warm start, one to validate, one to test", "`bench scale`, 4M"),
+    Stage("validate", 9.6, 1, "the day", "`bench scale`"),
+    Stage("attribute", 2.7, 8, "the day, and those whose window of 7 days is open", "`bench scale`"),
+    Stage("featurize", 4.1, 1, "the day", "`bench scale`"),
+    Stage("assemble", 10, 5, "3 train days of a warm start, one to validate, one to test", "`bench scale`"),
 )
 
 
@@ -63,10 +63,9 @@ def _batch() -> Iterator[str]:
 
 On a cluster ([cluster.md](cluster.md)). CPU time grows about linearly with rows (the largest measured exponent is
 1.05). The cores finish the work in {HOURS} hours if {BUSY:.0%} of their time is work, at USD
-{USD_AN_HOUR / CORES:.3f} per core hour (an m5.xlarge of {CORES} cores at {USD_AN_HOUR}). Measured on one
-idle machine, including the start of Java, with workers that exchange data through files. Between machines the data goes
-through Spark's shuffles, which has not been measured since (the previous release did this on one machine, half as fast
-and busy, and took two to five times as much).
+{USD_AN_HOUR / CORES:.3f} per core hour (an m5.xlarge of {CORES} cores at {USD_AN_HOUR}). Measured on a standalone
+cluster of two workers on one idle machine, so rows went through Spark's shuffles but over no network: what each million
+impressions cost between 250,000 and 4 million, without the starts of Java and Python.
 
 | stage | CPU s per million impressions | days of them | core hours a day | cores | USD a day | measured |
 | --- | --- | --- | --- | --- | --- | --- |"""
