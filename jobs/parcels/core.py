@@ -24,8 +24,8 @@ MOST_ROWS = 1 << 16
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """2^64 over the golden ratio: multiplied by it, near fingerprints lie far apart in their upper bits."""
 Hashes = NDArray[np.uint64]
-SMALL = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-"""Of what is copied at every socket: column by column, which is quicker than Java's of all bytes as they come."""
+COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+"""For parcels that are copied at every socket. What lies in a file is mapped, which compression would prevent."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _hashes(column: pa.ChunkedArray) -> Hashes:
 def stream(rows: pa.Table) -> bytes:
     """Rows as an Arrow stream."""
     sink = pa.BufferOutputStream()
-    _write(rows, sink, SMALL)
+    _write(rows, sink, COMPRESSED)
     return bytes(sink.getvalue())
 
 

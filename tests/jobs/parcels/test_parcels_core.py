@@ -83,6 +83,16 @@ def test_a_task_has_a_file_of_its_own_which_is_read_where_it_lies(tmp_path: Path
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_parcel_for_a_socket_is_compressed() -> None:
+    """Each socket on the way copies it; rows in a file are mapped as they are."""
+    rows = pa.table({"key": ["a"] * 10_000, "kind": pa.array([7] * 10_000), "since": pa.array([1.0] * 10_000)})
+    with Packer(None) as packer:
+        [(_, parcel)] = packer.packed(rows, ("key",), 2)
+    assert isinstance(parcel, bytes)
+    assert len(parcel) < rows.nbytes / 2
+    assert opened([parcel], rows.schema).equals(rows)
+
+
 @given(ROWS, st.integers(1, 5))
 @settings(deadline=None)
 def test_equal_keys_share_a_bucket_whatever_the_table(rows: list[tuple[object, ...]], buckets: int) -> None:
