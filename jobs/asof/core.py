@@ -140,7 +140,8 @@ def repeated(column: pa.ChunkedArray) -> NDArray[np.bool_]:
 
     def twice_in(part: int) -> Words:
         mine = np.sort(prints[prints % np.uint64(THREADS) == np.uint64(part)])
-        return mine[1:][mine[1:] == mine[:-1]]
+        again: Words = mine[1:][mine[1:] == mine[:-1]]
+        return again
 
     blocks = [chunk.slice(at, BLOCK) for chunk in column.chunks for at in range(0, len(chunk), BLOCK)]
     with ThreadPoolExecutor(THREADS) as pool:
