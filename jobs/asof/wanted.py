@@ -12,9 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.asof.keys import ABSENT, Indices, Words, hashes_of
-from jobs.lake.parts import in_one
+from jobs.lake.parts import in_one, whole
 from jobs.lake.run import Run
-from jobs.lake.tables import LAKE
 
 
 @dataclass(frozen=True)
@@ -46,5 +45,4 @@ class Wanted:
         def kept(some: Iterator[pa.Table]) -> list[pa.Table]:
             return in_one(self.among(rows, key) for rows in some)
 
-        empty = pa.schema([LAKE[table].schema.field(name) for name in columns]).empty_table()
-        return pa.concat_tables([empty, *chain.from_iterable(run.told(table, days, columns, kept))]).combine_chunks()
+        return whole(table, columns, chain.from_iterable(run.told(table, days, columns, kept))).combine_chunks()

@@ -12,7 +12,7 @@ from jobs import memory
 from jobs.attribute import core
 from jobs.attribute.told import Told, by_day, put
 from jobs.config import AttributionSettings
-from jobs.lake.parts import read_part
+from jobs.lake.parts import read_part, whole
 from jobs.lake.run import Run
 from jobs.lake.tables import LAKE
 from jobs.places import Place, footer, listed
@@ -99,8 +99,7 @@ def on_spark(run: Run, parts: Mapping[str, Parts], days: list[date], folder: Pla
 
 
 def _read(table: str, columns: Sequence[str], files: Iterable[str]) -> pa.Table:
-    empty = LAKE[table].schema.empty_table().select(columns)
-    return pa.concat_tables([empty, *(read_part(file, table, columns) for file in files)])
+    return whole(table, columns, (read_part(file, table, columns) for file in files))
 
 
 def _computed(run: Run) -> list[date]:

@@ -17,7 +17,6 @@ from jobs.asof.core import DAY_US, microseconds
 from jobs.asof.wanted import Wanted
 from jobs.evidence.scored import AT_ONCE, Pair, asked_for, item_age, user_known
 from jobs.lake.run import Run
-from jobs.lake.tables import LAKE
 from jobs.moment.columns import Columns, numbers, strings
 from jobs.moment.decisions import (
     FIRST_MISSING,
@@ -210,9 +209,7 @@ class _Kept:
 def _asked(run: Run, days: list[date], test: pa.Table) -> pa.Table:
     """The requests of the test rows, of days that may have many more."""
     wanted = Wanted.of(pc.unique(test["request_id"].combine_chunks()))
-    found = (wanted.among(rows, "request_id") for rows in run.batches("requests", days, None, ASKED))
-    empty = pa.schema([LAKE["requests"].schema.field(name) for name in ASKED]).empty_table()
-    return pa.concat_tables([empty, *found]).combine_chunks()
+    return wanted.read(run, "requests", days, ASKED, "request_id")
 
 
 def _open_days(placed: pa.Table) -> Floats:

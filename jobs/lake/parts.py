@@ -71,6 +71,11 @@ def told(function: Callable[[Iterator[pa.Table]], R], table: str, columns: Seque
     return function(batches(path, table, columns))
 
 
+def whole(table: str, columns: Sequence[str], some: Iterable[pa.Table]) -> pa.Table:
+    """These columns of a table's rows as one table, of whatever parts there are."""
+    return pa.concat_tables([LAKE[table].schema.empty_table().select(columns), *some])
+
+
 def in_one(some: Iterable[pa.Table]) -> list[pa.Table]:
     """One table of them, or none, with no more memory than its rows: of a part of a larger one all would be sent."""
     found = list(some)

@@ -14,7 +14,7 @@ from jobs.asof.wanted import Wanted
 from jobs.config import FeatureSettings
 from jobs.errors import NotReady
 from jobs.flow import FEATURES
-from jobs.lake.parts import in_one, read_part, told
+from jobs.lake.parts import in_one, read_part, told, whole
 from jobs.lake.run import Each, Run
 from jobs.lake.tables import LAKE, TIME
 from jobs.moment.decisions import Known
@@ -62,8 +62,7 @@ class Publication:
 
     def _rows(self, table: str, columns: list[str] | None = None) -> pa.Table:
         names = list(LAKE[table].columns) if columns is None else columns
-        empty = pa.schema([LAKE[table].schema.field(name) for name in names]).empty_table()
-        return pa.concat_tables([empty, *(read_part(path, table, names) for path in self.files[table])])
+        return whole(table, names, (read_part(path, table, names) for path in self.files[table]))
 
     def _of_users(self, of: Wanted, each: Each) -> tuple[pa.Table, pa.ChunkedArray]:
         """The features of some users, and since when those of all were known: of each file the first and the last."""
@@ -75,8 +74,9 @@ class Publication:
                 mine.append(of.among(rows, "user_id"))
             return times, in_one(mine)
 
-        found = [*each(partial(told, kept, USERS, list(LAKE[USERS].columns)), self.files[USERS])]
-        rows = pa.concat_tables([LAKE[USERS].schema.empty_table(), *chain.from_iterable(mine for _, mine in found)])
+        names = list(LAKE[USERS].columns)
+        found = [*each(partial(told, kept, USERS, names), self.files[USERS])]
+        rows = whole(USERS, names, chain.from_iterable(mine for _, mine in found))
         return rows.combine_chunks(), pa.chunked_array([pa.array(times, TIME) for times, _ in found], TIME)
 
     def _attributes(self, table: str, of: Wanted | None, each: Each) -> pa.Table:
@@ -88,9 +88,8 @@ class Publication:
         def kept(some: Iterator[pa.Table]) -> list[pa.Table]:
             return in_one(of.among(rows, *LAKE[table].key) for rows in some)
 
-        empty = pa.schema([LAKE[table].schema.field(name) for name in names]).empty_table()
         found = each(partial(told, kept, table, names), self.files[table])
-        return pa.concat_tables([empty, *chain.from_iterable(found)]).combine_chunks()
+        return whole(table, names, chain.from_iterable(found)).combine_chunks()
 
 
 def feature_days(run: Run) -> list[date]:

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 
 from jobs.asof.keys import hashes_of
 from jobs.asof.wanted import Wanted
-from jobs.lake.parts import in_one
+from jobs.lake.parts import in_one, whole
 from jobs.lake.run import Run
-from jobs.lake.tables import LAKE
 from jobs.places import footer
 from jobs.serving import answered, captured
 from jobs.serving.answered import Chunk
@@ -71,7 +70,8 @@ def of_some_users(
         mine = some if where is None else map(where.of, some)
         return in_one(mine if share >= 1 else (_drawn(rows, share) for rows in mine))
 
-    return _whole(table, columns, run.told(table, [day], columns, kept))
+    found = chain.from_iterable(run.told(table, [day], columns, kept))
+    return whole(table, columns, found).combine_chunks()
 
 
 def news(
@@ -93,7 +93,8 @@ def news(
     many = sum(footer(path).num_rows for path, _ in run.files(table, days)) > most
     counts = run.told(table, days, columns, lambda some: sum(map(len, told(some)))) if many else ()
     share = most / max(1, sum(counts)) if many else 1.0
-    return _whole(table, columns, run.told(table, days, columns, partial(kept, share)))
+    found = chain.from_iterable(run.told(table, days, columns, partial(kept, share)))
+    return whole(table, columns, found).combine_chunks()
 
 
 def answers(run: Run, day: date, wanted: Wanted) -> Placements:
@@ -146,8 +147,3 @@ def _drawn(rows: pa.Table, share: float) -> pa.Table:
     kept = drawn(users.dictionary.to_pylist(), share)
     codes = pc.fill_null(users.indices, -1).to_numpy(zero_copy_only=False)
     return rows.filter(pa.array(np.append(kept, False)[codes]))
-
-
-def _whole(table: str, columns: list[str], found: Iterable[list[pa.Table]]) -> pa.Table:
-    empty = pa.schema([LAKE[table].schema.field(name) for name in columns]).empty_table()
-    return pa.concat_tables([empty, *chain.from_iterable(found)]).combine_chunks()

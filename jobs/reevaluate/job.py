@@ -29,7 +29,7 @@ from jobs.evidence.computed import Origin
 from jobs.evidence.document import Document
 from jobs.evidence.judgement import Judgement, Matured
 from jobs.evidence.pack import Pack
-from jobs.lake.parts import in_one
+from jobs.lake.parts import in_one, whole
 from jobs.lake.run import Run
 from jobs.lake.store import midnight
 from jobs.lake.tables import LAKE
@@ -190,8 +190,7 @@ def _labels(run: Run, day: date, first: Document, judged: Wanted) -> pa.Table:
     last = max((closes for closes, _ in found), default=_cut(day))
     if last > _cut(day):
         raise Refused(f"labels must be closed at the end of {day}, as when they were judged; found some open to {last}")
-    empty = pa.schema([LAKE["labels"].schema.field(name) for name in core.LABELS]).empty_table()
-    return pa.concat_tables([empty, *chain.from_iterable(mine for _, mine in found)]).combine_chunks()
+    return whole("labels", core.LABELS, chain.from_iterable(mine for _, mine in found)).combine_chunks()
 
 
 def _bundle(run: Run, sha256: str) -> Bundle:

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from jobs.lake.parts import read_part
+from jobs.lake.parts import read_part, whole
 from jobs.lake.raw import RawDay
-from jobs.lake.tables import EVENTS, LAKE, RAW
+from jobs.lake.tables import EVENTS, RAW
 from jobs.places import Place
 from jobs.validate import coded, core, facts
 from jobs.validate.columns import filled, shaped
@@ -78,8 +78,7 @@ def read_keys(keys: Keys, table: str) -> pa.Table:
     columns = key_columns(table)
     if isinstance(keys, pa.Table):
         return keys
-    empty = LAKE[table].schema.empty_table().select(columns)
-    return pa.concat_tables([empty, *(read_part(path, table, columns) for path in keys)])
+    return whole(table, columns, (read_part(path, table, columns) for path in keys))
 
 
 @dataclass(frozen=True)
